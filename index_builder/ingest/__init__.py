@@ -1,1 +1,3 @@
-"""The queue of documents: taken in at the door, kept in Redis, processed by workers."""
+"""The durable document queue: the ingest service accepts documents, Redis stores them, workers
+process them.
+"""

@@ -1,6 +1,7 @@
-"""The ingest service, the door of the queue: `python -m index_builder.ingest --redis URL`.
+"""The ingest service, front end of the document queue: `python -m index_builder.ingest --redis
+URL`.
 
-It keeps nothing itself; any number may run.
+It is stateless; any number of instances may run.
 """
 
 from __future__ import annotations
@@ -27,20 +28,22 @@ _REDIS_TIMEOUT_S = 10.0
 
 
 async def main(argv: Sequence[str]) -> None:
-    """Serves until told to stop."""
+    """Serves until the process is asked to stop."""
     chosen = settings.load_from_process(IngestSettings, argv)
     telemetry.configure_logging(chosen.log_level, "ingest")
     if not chosen.redis:
-        raise SettingsError("the ingest service needs its queue; say where: --redis URL")
+        raise SettingsError(
+            "the ingest service needs the Redis that holds its queue; pass --redis URL"
+        )
     redis = connect(chosen.redis, timeout_s=_REDIS_TIMEOUT_S, retries=0)
-    desk = JobStore(redis, Durability(redis, chosen.log_replicas), chosen.limits())
-    signal = LoadStatsReader(redis)
-    service = IngestService(desk, signal, chosen.result_ttl_s)
-    sweeper = Janitor(redis, desk, signal, chosen.abandoned_s, chosen.dead_letter_ttl_s)
+    job_store = JobStore(redis, Durability(redis, chosen.log_replicas), chosen.limits())
+    load_stats = LoadStatsReader(redis)
+    service = IngestService(job_store, load_stats, chosen.result_ttl_s)
+    janitor = Janitor(redis, job_store, load_stats, chosen.abandoned_s, chosen.dead_letter_ttl_s)
     tasks: list[asyncio.Task[None]] = []
 
     async def ready() -> None:
-        tasks.append(asyncio.create_task(sweeper.run()))
+        tasks.append(asyncio.create_task(janitor.run()))
 
     async def close() -> None:
         for task in tasks:

@@ -1,4 +1,4 @@
-"""Sources and results as the bytes that stand in the queue."""
+"""Encodes sources and results as the bytes stored in the queue."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from nearline.v1 import ingest_pb2
 
 
 def pack_source(source: IngestSource) -> bytes:
-    """Returns a source as bytes. Raises: InvalidRequest: it cannot be written."""
+    """Returns a source as bytes. Raises: InvalidRequest: it cannot be encoded."""
     return wire.source_to_proto(source).SerializeToString()
 
 
 def unpack_source(data: bytes) -> IngestSource:
-    """Reads a source. Raises: SnapshotCorrupt, InvalidRequest: bytes of something else."""
+    """Decodes a source. Raises: SnapshotCorrupt, InvalidRequest: these bytes are no source."""
     try:
         return wire.source_from_proto(ingest_pb2.IngestSource.FromString(data), "source")
     except DecodeError as error:
@@ -29,7 +29,7 @@ def pack_result(result: IngestResult) -> bytes:
 
 
 def unpack_result(data: bytes) -> IngestResult:
-    """Reads a result. Raises: SnapshotCorrupt: bytes of something else."""
+    """Decodes a result. Raises: SnapshotCorrupt: these bytes are no result."""
     try:
         return wire.ingest_result_from_proto(ingest_pb2.IngestResult.FromString(data))
     except DecodeError as error:
@@ -37,7 +37,9 @@ def unpack_result(data: bytes) -> IngestResult:
 
 
 def source_name(source: IngestSource) -> str:
-    """Returns what people know a source by: id of an item, name of a file, address."""
+    """Returns the name that users know a source by: the id of an item, the name of a file, or a
+    URL.
+    """
     if isinstance(source, Item):
         return source.id
     return source.url if isinstance(source, SourceUrl) else source.name
@@ -45,6 +47,6 @@ def source_name(source: IngestSource) -> str:
 
 def _corrupt(data: bytes) -> SnapshotCorrupt:
     return SnapshotCorrupt(
-        f"an entry of the queue ({len(data)} bytes) is none that this version of nearline reads; "
-        "use the version that wrote it, or the newest"
+        f"this version of nearline cannot read an entry of the queue ({len(data)} bytes); use the "
+        "version that wrote it, or the newest"
     )

@@ -1,4 +1,4 @@
-"""Files that workers read where they lie: those below the addresses that the operator allows."""
+"""Fetches files that workers read by URL, below the prefixes that the operator allows."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from nearline.store.open import OBJECT_SCHEMES, open_files
 MAX_BYTES = 1 << 30
 _TIMEOUT_S = 30.0
 _RETRY_AFTER_S = 5.0
-# What a server says that may say something else a little later; so may all from 500 on.
-_LATER = (408, 425, 429)
-# What this machine is short of is no fault of the file.
-_SHORT_OF = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+# Statuses that may change soon, as may all from 500 on.
+_TRANSIENT_STATUSES = (408, 425, 429)
+# A shortage of this machine's resources, not a fault of the file.
+_RESOURCE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows nothing: an address that is allowed may point at one that is not."""
+    """Refuses redirects: an allowed URL may redirect to one that is not allowed."""
 
     def redirect_request(
         self,
@@ -37,31 +37,31 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         headers: Message,
         newurl: str,
     ) -> None:
-        """Refuses."""
+        """Raises InvalidRequest."""
         raise InvalidRequest(
-            f"{req.full_url} points at {newurl}; submit that one, if it is allowed"
+            f"{req.full_url} redirects to {newurl}; submit that URL instead, if it is allowed"
         )
 
 
 def fetch(url: str, allowed: Sequence[str], target: Path) -> None:
-    """Copies the file at an address; blocks, at most for minutes.
+    """Copies the file at a URL; blocks, possibly for minutes.
 
     Args:
-        url: The address.
-        allowed: What addresses must begin with.
-        target: Where the copy goes.
-    Raises: InvalidRequest: it is not allowed, not there or too large. NotReady: its server is away,
-            or this machine has no room for it.
+        url: Where the file is.
+        allowed: Prefixes of allowed URLs.
+        target: Path of the copy.
+    Raises: InvalidRequest: the file is not allowed, missing or too large. NotReady: its server is
+        unavailable, or this machine is out of disk space, memory or file handles.
     """
     if not any(url.startswith(one) for one in allowed):
         raise InvalidRequest(
-            f"workers may not read {url}; the operator allows addresses with --sources, "
-            + (", ".join(allowed) if allowed else "and allows none")
+            f"workers may not read {url}; allowed prefixes (--sources): "
+            + (", ".join(allowed) or "none")
         )
     parts = urlsplit(url)
-    # Servers read %2e as a point.
+    # Servers decode %2e to a dot.
     if ".." in unquote(parts.path).split("/"):
-        raise InvalidRequest(f"{url} goes back up with ..; write the address without")
+        raise InvalidRequest(f"{url} contains a .. segment; write the URL without it")
     try:
         if parts.scheme == "file":
             _copy_local(url, allowed, target)
@@ -76,9 +76,9 @@ def fetch(url: str, allowed: Sequence[str], target: Path) -> None:
 def _copy_local(url: str, allowed: Sequence[str], target: Path) -> None:
     path = Path(unquote(urlsplit(url).path)).resolve()
     folders = [Path(unquote(urlsplit(one).path)).resolve() for one in allowed]
-    # A link below an allowed folder may lead out of all of them.
+    # A link below an allowed folder may lead out of it.
     if not any(path.is_relative_to(one) for one in folders):
-        raise InvalidRequest(f"{url} leads out of what workers may read, to {path}")
+        raise InvalidRequest(f"{url} leads to {path}, outside the folders that workers may read")
     _check_size(url, path.stat().st_size)
     shutil.copyfile(path, target)
 
@@ -88,7 +88,7 @@ def _copy_object(url: str, target: Path) -> None:
     try:
         data = open_files(folder).read(name)
     except NotFound as error:
-        raise InvalidRequest(f"{url} cannot be read: there is no such object") from error
+        raise InvalidRequest(f"{url} cannot be read: the object does not exist") from error
     except StoreError as error:
         raise NotReady(error.message, retry_after_s=_RETRY_AFTER_S) from error
     _check_size(url, len(data))
@@ -101,7 +101,7 @@ def _copy_http(url: str, target: Path) -> None:
         while data := reply.read(1 << 20):
             file.write(data)
             _check_size(url, file.tell())
-        # Reading by blocks ends without a word where the connection does.
+        # Reading by blocks ends silently if the connection does.
         if reply.length:
             raise http.client.IncompleteRead(b"", reply.length)
 
@@ -109,25 +109,25 @@ def _copy_http(url: str, target: Path) -> None:
 def _error(url: str, error: Exception) -> NearlineError:
     if isinstance(error, urllib.error.HTTPError):
         text = f"{url}: {error.code} {error.reason}"
-        # It holds the connection.
+        # Closing it releases the connection.
         error.close()
-        later = error.code in _LATER or error.code >= 500
+        transient = error.code in _TRANSIENT_STATUSES or error.code >= 500
     else:
         words = (getattr(error, name, None) for name in ("reason", "strerror"))
         text = f"{url}: {next(filter(None, words), error)}"
-        later = (
+        transient = (
             isinstance(error, urllib.error.URLError | TimeoutError | ConnectionError)
             or (
                 isinstance(error, http.client.HTTPException)
                 and not isinstance(error, http.client.InvalidURL)
             )
-            or getattr(error, "errno", None) in _SHORT_OF
+            or getattr(error, "errno", None) in _RESOURCE_ERRORS
         )
-    if later:
+    if transient:
         return NotReady(text, retry_after_s=_RETRY_AFTER_S)
-    return InvalidRequest(f"{text}; name a file that is there, and that workers may read")
+    return InvalidRequest(f"{text}; submit a file that exists and that workers may read")
 
 
 def _check_size(url: str, size: int) -> None:
     if size > MAX_BYTES:
-        raise InvalidRequest(f"{url} has more than the {MAX_BYTES} bytes allowed; cut it in parts")
+        raise InvalidRequest(f"{url} has more than the {MAX_BYTES} bytes allowed; split it")

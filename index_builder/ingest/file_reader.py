@@ -1,4 +1,4 @@
-"""Files of the queue become documents: one, or one on each row."""
+"""Reads the documents of files in the queue: one per file, or one per row."""
 
 from __future__ import annotations
 
@@ -16,58 +16,62 @@ from nearline.errors import InvalidRequest
 
 
 class FileDocument(NamedTuple):
-    """A document of a file. source: It, or where it stood. error: Why it is none; empty: it is."""
+    """A document of a file.
+
+    source: The document, or its place in the file if it is invalid.
+    error: Why it is invalid; empty if it is valid.
+    """
 
     source: IngestSource
     error: str = ""
 
 
-def read_documents(path: Path, name: str, apart: SandboxReader) -> Generator[FileDocument]:
-    """Yields every document of a file in order, malformed rows among them.
+def read_documents(path: Path, name: str, sandbox: SandboxReader) -> Generator[FileDocument]:
+    """Yields every document of a file in order, including malformed rows.
 
-    The same file gives the same documents in the same order each time.
+    The same file always yields the same documents in the same order.
 
     Args:
-        path: The file; its ending says what kind it is.
-        name: As whoever submitted it knows it; id of the document where the file is one.
-        apart: Reads HTML and PDF.
-    Raises: InvalidRequest: the whole file cannot be read.
+        path: The file; its suffix determines its format.
+        name: Its name as submitted, which is the document id if the file is one document.
+        sandbox: Reads HTML and PDF.
+    Raises: InvalidRequest: the file as a whole cannot be read.
     """
-    bad: list[BadRow] = []
+    bad_rows: list[BadRow] = []
     seen: set[str] = set()
     rows = read_file(
         path,
         name,
         name,
         DocumentColumns(),
-        BadRows(allowed=sys.maxsize, on_bad_row=bad.append),
-        apart,
+        BadRows(allowed=sys.maxsize, on_bad_row=bad_rows.append),
+        sandbox,
     )
     while True:
         row = next(rows, None)
-        for one in bad:
+        for one in bad_rows:
             yield FileDocument(SourceUrl(str(one.location)), one.reason)
-        bad.clear()
+        bad_rows.clear()
         if row is None:
             return
         if row.item.id in seen:
             yield FileDocument(
                 SourceUrl(str(row.location)),
-                f"the file has item {row.item.id!r} twice; every document needs an id of its own",
+                f"item {row.item.id!r} occurs twice in the file; give every document its own id",
             )
             continue
         seen.add(row.item.id)
         yield FileDocument(row.item)
 
 
-def read_document(path: Path, name: str, apart: SandboxReader) -> Item:
-    """Returns the document of a file that is one.
+def read_document(path: Path, name: str, sandbox: SandboxReader) -> Item:
+    """Returns the document of a file that is one document.
 
     Raises: InvalidRequest: it cannot be read.
     """
-    for source, error in read_documents(path, name, apart):
+    for source, error in read_documents(path, name, sandbox):
         if error:
             raise InvalidRequest(error)
         assert isinstance(source, Item)
         return source
-    raise InvalidRequest(f"{name} has no document")
+    raise InvalidRequest(f"{name} contains no document")

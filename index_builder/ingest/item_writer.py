@@ -1,4 +1,4 @@
-"""Documents become items of a collection, many with one call: what each one came to."""
+"""Writes documents to collections in batches, and determines the outcome of each."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from nearline.retry import retry
 from nearline.snapshot import partition_of
 from retrieval.protocols.watermark import decode_watermark
 
-# A message may have 64 MiB; the texts of one call stay well below.
+# A message may have 64 MiB; the texts of one call stay well below that.
 _CALL_CHARACTERS = 4 << 20
 _TIMEOUT_S = 120.0
 _RETRY_S = 1.0
-# What may be the fault of one document among many, or of their being many.
-_OF_ONE = (InvalidRequest, InternalError, DeadlineExceeded, Conflict)
+# Errors that one document among many may cause, or the size of the call.
+_SPLIT_ON = (InvalidRequest, InternalError, DeadlineExceeded, Conflict)
 
 
 class Document(NamedTuple):
-    """A unit, and the item that it is."""
+    """A unit of the queue, and its item."""
 
     unit: Unit
     item: c.Item
 
 
 class Failure(NamedTuple):
-    """A unit that failed, and may not fail the next time. reason, message: As in ErrorInfo."""
+    """A failed unit that is worth a retry. reason, message: As in ErrorInfo."""
 
     unit: Unit
     reason: str
@@ -48,34 +48,35 @@ UnitEnd: TypeAlias = Settlement | Failure
 
 
 class DocumentWriter:
-    """Writes documents with an `ItemWriter`, and finds the one at fault where a call fails.
+    """Writes documents with an `ItemWriter`, and isolates the one at fault if a call fails.
 
-    A service that is away or overloaded is waited for: that is no fault of the documents.
+    While the service is unavailable or overloaded the writer waits, since that is no fault of the
+    documents.
 
     Args:
-        writer: Where items are written; embeds them on its bulk lane.
+        writer: Writes items; embeds them on its bulk lane.
     """
 
     def __init__(self, writer: c.ItemWriter) -> None:
         self._writer = writer
 
-    async def index(self, collection: str, documents: Sequence[Document]) -> list[UnitEnd]:
-        """Writes documents of a collection; gives what became of each."""
+    async def write(self, collection: str, documents: Sequence[Document]) -> list[UnitEnd]:
+        """Writes documents of one collection; returns the outcome of each."""
         newest, ends = _newest(documents)
         for call in _calls(newest):
-            ends += await self._write(collection, call)
+            ends += await self._write_call(collection, call)
         return ends
 
-    async def _write(self, collection: str, documents: Sequence[Document]) -> list[UnitEnd]:
+    async def _write_call(self, collection: str, documents: Sequence[Document]) -> list[UnitEnd]:
         try:
             reply = await self._upsert(collection, documents)
         except NearlineError as error:
-            if len(documents) == 1 or not isinstance(error, _OF_ONE):
+            if len(documents) == 1 or not isinstance(error, _SPLIT_ON):
                 return [end_of_error(one.unit, one.item.id, error) for one in documents]
-            # One of them is at fault, or all are too much together.
+            # One document is at fault, or the call is too large.
             middle = len(documents) // 2
-            first = await self._write(collection, documents[:middle])
-            return first + await self._write(collection, documents[middle:])
+            first = await self._write_call(collection, documents[:middle])
+            return first + await self._write_call(collection, documents[middle:])
         mark = decode_watermark(reply.watermark)
         log_id = "" if mark is None else mark.log_id
         return [
@@ -98,7 +99,7 @@ class DocumentWriter:
 
 
 def dead_letter(unit: Unit, document_id: str, error: NearlineError) -> Settlement:
-    """Returns the end of a unit that can never succeed."""
+    """Returns the settlement of a unit that can never succeed."""
     return Settlement(
         unit=unit,
         outcome=c.IngestOutcome.DEAD,
@@ -109,7 +110,7 @@ def dead_letter(unit: Unit, document_id: str, error: NearlineError) -> Settlemen
 
 
 def _newest(documents: Sequence[Document]) -> tuple[list[Document], list[UnitEnd]]:
-    """Leaves the one of each id that was submitted last; the others are superseded by it."""
+    """Returns the document last submitted for each id; the others are superseded by it."""
     by_id: dict[str, Document] = {}
     older: list[Document] = []
     for one in documents:
@@ -127,7 +128,7 @@ def _newest(documents: Sequence[Document]) -> tuple[list[Document], list[UnitEnd
 
 
 def _calls(documents: Sequence[Document]) -> Iterator[list[Document]]:
-    """Yields documents in calls that a message and the time of a call suffice for."""
+    """Yields the documents in calls within the limits of a message."""
     call: list[Document] = []
     characters = 0
     for one in documents:
@@ -144,7 +145,7 @@ def _calls(documents: Sequence[Document]) -> Iterator[list[Document]]:
 _DONE: Mapping[c.WriteOutcome, c.IngestOutcome] = {
     c.WriteOutcome.APPLIED: c.IngestOutcome.INDEXED,
     c.WriteOutcome.REPLACED: c.IngestOutcome.INDEXED,
-    # Written by a worker that was lost before it could say so.
+    # Written by a worker that was lost before it could settle the unit.
     c.WriteOutcome.UNCHANGED: c.IngestOutcome.INDEXED,
     c.WriteOutcome.SUPERSEDED: c.IngestOutcome.SUPERSEDED,
 }
@@ -163,7 +164,9 @@ def _end_of_result(unit: Unit, result: c.WriteResult, log_id: str) -> UnitEnd:
 
 
 def end_of_error(unit: Unit, document_id: str, error: NearlineError) -> UnitEnd:
-    """Returns what an error makes of a unit: dead where it can never succeed, else a failure."""
+    """Returns the outcome of a unit after an error: a dead letter if it can never succeed,
+    otherwise a failure.
+    """
     if isinstance(error, InvalidRequest):
         return dead_letter(unit, document_id, error)
     return Failure(unit, error.reason, error.message)

@@ -1,4 +1,4 @@
-"""What the door does by itself: shows the queue, and clears away what its time is over for."""
+"""Maintenance by the ingest service: exports the state of the queue, and deletes expired data."""
 
 from __future__ import annotations
 
@@ -16,55 +16,55 @@ from nearline.errors import NearlineError, NotFound
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 
 _log = logging.getLogger(__name__)
-_SHOW_EVERY_S = 2.0
-_CLEAR_EVERY_S = 60.0
+_EXPORT_INTERVAL_S = 2.0
+_CLEAR_INTERVAL_S = 60.0
 _SILENT_S = 3_600.0
-_AT_ONCE = 1_000
+_BATCH = 1_000
 
 
 class Janitor:
-    """Shows the state of the queue in the metrics, and clears away. Several may run.
+    """Exports the state of the queue as metrics, and deletes expired data. Several may run.
 
     Args:
         client: Redis.
-        desk: Closes jobs.
-        signal: Reads the state of the queue.
-        abandoned_s: Seconds after which a job that was to get more is taken to be complete.
+        job_store: Closes jobs.
+        load_stats: Reads the state of the queue.
+        abandoned_s: Seconds without new sources after which an open job is closed.
         dead_letter_ttl_s: Seconds that a dead letter is kept.
     """
 
     def __init__(
         self,
         client: Redis,
-        desk: JobStore,
-        signal: LoadStatsReader,
+        job_store: JobStore,
+        load_stats: LoadStatsReader,
         abandoned_s: float,
         dead_letter_ttl_s: float,
     ) -> None:
         self._client = client
-        self._desk = desk
-        self._signal = signal
+        self._job_store = job_store
+        self._load_stats = load_stats
         self._abandoned_s = abandoned_s
         self._dead_letter_ttl_s = dead_letter_ttl_s
 
     async def run(self) -> None:
-        """Goes round for ever; what fails in one round is tried again in the next."""
-        cleared = -_CLEAR_EVERY_S
-        clear_every_s = min(_CLEAR_EVERY_S, self._abandoned_s / 2)
+        """Runs forever; a failed round is repeated in the next."""
+        last_clear = -_CLEAR_INTERVAL_S
+        interval_s = min(_CLEAR_INTERVAL_S, self._abandoned_s / 2)
         while True:
             try:
-                metrics.show(await self._signal.read())
-                if time.monotonic() >= cleared + clear_every_s:
+                metrics.show(await self._load_stats.read())
+                if time.monotonic() >= last_clear + interval_s:
                     await self.clear()
-                    cleared = time.monotonic()
+                    last_clear = time.monotonic()
             except NearlineError as error:
-                _log.warning("queue is away", extra={"reason": error.message})
-            await asyncio.sleep(_SHOW_EVERY_S)
+                _log.warning("queue unavailable", extra={"reason": error.message})
+            await asyncio.sleep(_EXPORT_INTERVAL_S)
 
     async def clear(self) -> None:
-        """Closes abandoned jobs; forgets jobs that expired, dead letters and silent workers.
+        """Closes abandoned jobs; deletes expired jobs, dead letters and silent workers.
 
-        Raises: NotReady: Redis is away.
+        Raises: NotReady: Redis is unavailable.
         """
         async with translate_redis_errors(NEEDED_BY):
             now_us = await clock_us(self._client)
@@ -74,24 +74,24 @@ class Janitor:
             await self._client.xtrim(keys.DEAD, minid=f"{oldest_ms}-0", approximate=False)
         for job_id in abandoned:
             with contextlib.suppress(NotFound):
-                await self._desk.close(job_id.decode(), cancel=False)
-        await self._signal.forget(await self._signal.silent(_SILENT_S))
+                await self._job_store.close(job_id.decode(), cancel=False)
+        await self._load_stats.forget(await self._load_stats.silent_workers(_SILENT_S))
         await self._forget_expired()
 
     async def _forget_expired(self) -> None:
-        """Takes jobs that are there no more from the list, oldest first."""
+        """Removes expired jobs from the list of jobs, oldest first."""
         async with translate_redis_errors(NEEDED_BY):
-            at = 0
-            while names := await self._names(at):
+            start = 0
+            while job_ids := await self._job_ids(start):
                 async with self._client.pipeline(transaction=False) as pipe:
-                    for name in names:
+                    for name in job_ids:
                         pipe.exists(keys.job_key(name))
-                    there = await pipe.execute()
-                gone = [name for name, one in zip(names, there, strict=True) if not one]
+                    exist = await pipe.execute()
+                gone = [name for name, one in zip(job_ids, exist, strict=True) if not one]
                 if gone:
                     await self._client.zrem(keys.JOBS, *gone)
-                at += len(names) - len(gone)
+                start += len(job_ids) - len(gone)
 
-    async def _names(self, at: int) -> list[str]:
-        names: Any = await self._client.zrange(keys.JOBS, at, at + _AT_ONCE - 1)
-        return [one.decode() for one in names]
+    async def _job_ids(self, start: int) -> list[str]:
+        job_ids: Any = await self._client.zrange(keys.JOBS, start, start + _BATCH - 1)
+        return [one.decode() for one in job_ids]

@@ -1,4 +1,4 @@
-"""A job as it stands in Redis becomes a record: what state it is in follows from its counts."""
+"""Decodes a job from its Redis hash; its state follows from its counts."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def decode_job(job_id: str, fields: Mapping[bytes, bytes], expires_ms: int) -> J
     """Returns a job.
 
     Args:
-        job_id: Its name.
+        job_id: Its id.
         fields: Its hash; see `scripts`.
-        expires_ms: When it is forgotten, milliseconds since 1970; below 0: not yet known.
+        expires_ms: When it expires, milliseconds since 1970; negative if not yet known.
     """
 
     def number(name: str) -> int:
@@ -36,7 +36,7 @@ def decode_job(job_id: str, fields: Mapping[bytes, bytes], expires_ms: int) -> J
         tenant=fields[b"tenant"].decode(),
         priority=JobPriority(fields[b"priority"].decode()),
         callback_id=fields[b"callback"].decode(),
-        state=_state(fields, ended=finish is not None),
+        state=_state(fields, finished=finish is not None),
         sources=number("sources"),
         documents=number("documents"),
         indexed=number("indexed"),
@@ -53,19 +53,19 @@ def decode_job(job_id: str, fields: Mapping[bytes, bytes], expires_ms: int) -> J
     )
 
 
-def _state(fields: Mapping[bytes, bytes], *, ended: bool) -> JobState:
+def _state(fields: Mapping[bytes, bytes], *, finished: bool) -> JobState:
     done = {
         name: int(fields.get(name, b"0"))
         for name in (b"indexed", b"superseded", b"dead", b"cancelled")
     }
-    if not ended:
+    if not finished:
         if b"cancel" in fields:
             return JobState.CANCELLING
         return JobState.RUNNING if b"begun" in fields else JobState.QUEUED
     if done[b"cancelled"]:
         return JobState.CANCELLED
     if not done[b"dead"]:
-        # One that was cancelled when all of it was done is done.
+        # A job cancelled after all of it was done has succeeded.
         return JobState.SUCCEEDED
     good = done[b"indexed"] + done[b"superseded"]
     return JobState.PARTLY_FAILED if good else JobState.FAILED

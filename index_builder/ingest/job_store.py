@@ -1,4 +1,4 @@
-"""The queue as those see it who submit: jobs, results and dead letters."""
+"""The queue from the submitter's side: jobs, results and dead letters."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from nearline.errors import Conflict, InvalidRequest, NotFound, Overloaded
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.redis_client.durability import Durability
 
-# Jobs and letters looked at for one page; a page may be empty and yet not be the last.
-_LOOKED_AT = 2_000
+# Jobs or letters scanned for one page; a page may be empty and yet not be the last.
+_MAX_SCANNED = 2_000
 _RETRY_AFTER_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """Sources that belong together; see SubmitRequest in ingest.proto. ttl_s: Of results."""
+    """Sources submitted together; see SubmitRequest in ingest.proto. ttl_s: How long results are
+    kept.
+    """
 
     job_id: str
     sources: Sequence[c.IngestSource]
@@ -38,12 +40,12 @@ class Submission:
 
 
 class JobStore:
-    """Takes submissions, and tells what became of them.
+    """Accepts submissions, and reports their progress.
 
     Args:
         client: Redis.
-        durability: Says whether what it was given lasts.
-        limits: How much the queue takes.
+        durability: Checks that accepted data survives a failure of Redis.
+        limits: Capacity of the queue.
     """
 
     def __init__(self, client: Redis, durability: Durability, limits: QueueLimits) -> None:
@@ -52,11 +54,11 @@ class JobStore:
         self._limits = limits
 
     async def submit(self, submission: Submission) -> None:
-        """Puts sources into the queue, durably.
+        """Adds sources to the queue, durably.
 
-        Raises: NotReady: Redis is away, or would lose them. Overloaded: there is no room for them.
-            Conflict: the job is another one, has another number of sources, or takes no more.
-            InvalidRequest: a source that cannot be kept.
+        Raises: NotReady: Redis is unavailable, or would not keep them. Overloaded: the queue has no
+            room for them. Conflict: the job belongs to other parameters, has another number of
+            sources, or is closed. InvalidRequest: a source cannot be stored.
         """
         words: list[str | bytes | int] = []
         for source in submission.sources:
@@ -64,25 +66,25 @@ class JobStore:
         await self._submit(submission, words)
 
     async def requeue(self, letter_ids: Sequence[str], job_id: str, ttl_s: float) -> None:
-        """Puts dead letters back into the queue, as a job of their own.
+        """Returns dead letters to the queue, as a job of their own.
 
-        They keep their place in time: what was changed after they were submitted stays.
+        They keep their original time: changes made after they were first submitted win over them.
 
-        Raises: NotFound: a letter is not there. InvalidRequest: they are not of one collection and
-            tenant. As `submit`.
+        Raises: NotFound: a letter does not exist. InvalidRequest: the letters belong to different
+            collections or tenants. All errors of `submit`.
         """
-        read = await self._letters(letter_ids)
-        first = next(iter(read.values()))
+        letters = await self._letters(letter_ids)
+        first = next(iter(letters.values()))
         names = (b"tenant", b"collection")
-        for letter_id, fields in read.items():
+        for letter_id, fields in letters.items():
             if any(fields[one] != first[one] for one in names):
                 raise InvalidRequest(
-                    f"dead letter {letter_id} is of another collection or tenant than "
-                    f"{letter_ids[0]}; put those of each back by themselves",
+                    f"dead letter {letter_id} belongs to another collection or tenant than "
+                    f"{letter_ids[0]}; requeue the letters of each separately",
                     field="letter_ids",
                 )
         words: list[str | bytes | int] = []
-        for letter_id, fields in read.items():
+        for letter_id, fields in letters.items():
             words += [fields[b"source"], fields[b"as_of"], letter_id]
         submission = Submission(
             job_id=job_id,
@@ -98,18 +100,18 @@ class JobStore:
         await self._submit(submission, words)
 
     async def close(self, job_id: str, *, cancel: bool) -> None:
-        """Takes nothing more into a job, and cancels what is left of it where that is wanted.
+        """Closes a job for more sources, and optionally cancels its remaining documents.
 
         Raises: NotFound, NotReady.
         """
-        there = await run_script(
+        exists = await run_script(
             self._client,
             scripts.CLOSE,
             [keys.OPEN, keys.job_key(job_id), keys.results_key(job_id)],
             [job_id, int(cancel)],
             self._durability,
         )
-        if not there:
+        if not exists:
             raise _no_job(job_id)
 
     async def job(self, job_id: str) -> c.Job:
@@ -120,44 +122,44 @@ class JobStore:
         return job
 
     async def jobs(
-        self, before_us: int, matches: Mapping[str, str], states: Collection[c.JobState], most: int
+        self, before_us: int, matches: Mapping[str, str], states: Collection[c.JobState], limit: int
     ) -> tuple[list[c.Job], int]:
         """Lists jobs, newest first.
 
         Args:
-            before_us: Those made before this; microseconds since 1970.
-            matches: Fields that jobs must have, such as tenant.
-            states: Where they must stand; none: anywhere.
-            most: How many.
-        Returns: The jobs, and where the next page begins; 0: there is none.
+            before_us: Only jobs created before this; microseconds since 1970.
+            matches: Values that fields of a job must have, such as tenant.
+            states: States that a job may have; any if empty.
+            limit: Maximum number of jobs.
+        Returns: The jobs, and the start of the next page; 0 if there is none.
         """
         found: list[c.Job] = []
         async with translate_redis_errors(NEEDED_BY):
             names: Any = await self._client.zrevrangebyscore(
-                keys.JOBS, f"({before_us}", "-inf", start=0, num=_LOOKED_AT, withscores=True
+                keys.JOBS, f"({before_us}", "-inf", start=0, num=_MAX_SCANNED, withscores=True
             )
         for at in range(0, len(names), 100):
             part = names[at : at + 100]
             jobs = await self._jobs([name.decode() for name, _ in part])
-            for (_, made_us), job in zip(part, jobs, strict=True):
+            for (_, created_us), job in zip(part, jobs, strict=True):
                 if job is None or any(getattr(job, key) != one for key, one in matches.items()):
                     continue
                 if states and job.state not in states:
                     continue
                 found.append(job)
-                if len(found) == most:
-                    return found, int(made_us)
-        return found, int(names[-1][1]) if len(names) == _LOOKED_AT else 0
+                if len(found) == limit:
+                    return found, int(created_us)
+        return found, int(names[-1][1]) if len(names) == _MAX_SCANNED else 0
 
     async def results(
-        self, job_id: str, first: int, most: int
+        self, job_id: str, first: int, limit: int
     ) -> tuple[list[c.IngestResult], int | None]:
-        """Returns results of a job by place, from the first one on.
+        """Lists results of a job by place, starting with the first place given.
 
-        Returns: Those there are, and where the next page begins; None: there is none.
+        Returns: The results, and the start of the next page; None if there is none.
         Raises: NotFound, NotReady.
         """
-        places = range(first, first + most)
+        places = range(first, first + limit)
         async with (
             translate_redis_errors(NEEDED_BY),
             self._client.pipeline(transaction=False) as pipe,
@@ -171,37 +173,37 @@ class JobStore:
         return results, places.stop if places.stop < int(units) else None
 
     async def dead_letters(
-        self, after: str, matches: Mapping[bytes, str], most: int, *, with_source: bool
+        self, after: str, matches: Mapping[bytes, str], limit: int, *, with_source: bool
     ) -> tuple[list[c.DeadLetter], str]:
         """Lists dead letters, oldest first.
 
         Args:
-            after: Letter that they come after; empty: from the first.
-            matches: Fields that they must have.
-            most: How many.
-            with_source: Whether to give what was submitted, too.
-        Returns: The letters, and the last one looked at; empty: there is no next page.
+            after: Only letters after this one; all if empty.
+            matches: Values that fields of a letter must have.
+            limit: Maximum number of letters.
+            with_source: Whether to include the submitted source.
+        Returns: The letters, and the last one scanned; empty if there is no next page.
         """
         found: list[c.DeadLetter] = []
-        looked_at = 0
-        while looked_at < _LOOKED_AT:
+        scanned = 0
+        while scanned < _MAX_SCANNED:
             async with translate_redis_errors(NEEDED_BY):
                 part: Any = await self._client.xrange(
-                    keys.DEAD, f"({after}" if after else "-", count=min(most, 200)
+                    keys.DEAD, f"({after}" if after else "-", count=min(limit, 200)
                 )
             for entry, fields in part:
                 after = entry.decode()
                 if all(fields[key].decode() == one for key, one in matches.items()):
                     found.append(_letter(after, fields, with_source=with_source))
-                    if len(found) == most:
+                    if len(found) == limit:
                         return found, after
-            looked_at += len(part)
-            if len(part) < min(most, 200):
+            scanned += len(part)
+            if len(part) < min(limit, 200):
                 return found, ""
         return found, after
 
     async def delete_dead_letters(self, letter_ids: Sequence[str]) -> int:
-        """Deletes dead letters; gives how many there were."""
+        """Deletes dead letters; returns the number deleted."""
         async with translate_redis_errors(NEEDED_BY):
             return int(await self._client.xdel(keys.DEAD, *letter_ids))
 
@@ -236,10 +238,10 @@ class JobStore:
             for one in job_ids:
                 pipe.hgetall(keys.job_key(one))
                 pipe.pexpiretime(keys.job_key(one))
-            said = await pipe.execute()
+            replies = await pipe.execute()
         return [
             decode_job(job_id, fields, expires_ms) if is_job(fields) else None
-            for job_id, fields, expires_ms in zip(job_ids, said[::2], said[1::2], strict=True)
+            for job_id, fields, expires_ms in zip(job_ids, replies[::2], replies[1::2], strict=True)
         ]
 
     async def _letters(self, letter_ids: Sequence[str]) -> dict[str, Mapping[bytes, bytes]]:
@@ -249,9 +251,9 @@ class JobStore:
         ):
             for one in letter_ids:
                 pipe.xrange(keys.DEAD, one, one)
-            said = await pipe.execute()
+            replies = await pipe.execute()
         found: dict[str, Mapping[bytes, bytes]] = {}
-        for letter_id, entries in zip(letter_ids, said, strict=True):
+        for letter_id, entries in zip(letter_ids, replies, strict=True):
             if not entries:
                 raise _no_letter(letter_id)
             found[letter_id] = entries[0][1]
@@ -259,14 +261,16 @@ class JobStore:
 
 
 def _check_fits(count: int, size: int, limits: QueueLimits) -> None:
-    """Refuses what there would never be room for, however long its sender waits."""
-    most = min(limits.units, limits.tenant_units)
-    if count <= most and size <= limits.bytes:
+    """Refuses submissions for which the queue will never have room, however long the sender
+    waits.
+    """
+    limit = min(limits.units, limits.tenant_units)
+    if count <= limit and size <= limits.bytes:
         return
     raise InvalidRequest(
-        f"{count} sources of {size} bytes are more than the queue ever takes: {most} of a tenant, "
-        f"{limits.bytes} bytes; send fewer at once, or raise --max-queued, --max-queued-per-tenant "
-        "or --max-queued-bytes",
+        f"{count} sources of {size} bytes exceed the capacity of the queue, {limit} sources per "
+        f"tenant and {limits.bytes} bytes; send fewer at once, or raise --max-queued, "
+        "--max-queued-per-tenant or --max-queued-bytes",
         field="sources",
     )
 
@@ -281,14 +285,14 @@ def _check_taken(
         raise _no_letter(answer[1].decode())
     if word == "OTHER":
         raise Conflict(
-            f"job {job_id} is of another tenant, collection or priority; choose another job_id"
+            f"job {job_id} has another tenant, collection or priority; choose another job_id"
         )
     if word == "CLOSED":
-        raise Conflict(f"job {job_id} takes no more sources; submit them as a job of their own")
+        raise Conflict(f"job {job_id} is closed for more sources; submit them as a new job")
     if word == "GAP":
         raise Conflict(
-            f"job {job_id} has {answer[1]} sources, offset is {submission.offset}; go on from "
-            f"there: offset {answer[1]}"
+            f"job {job_id} has {answer[1]} sources, but offset is {submission.offset}; continue at "
+            f"offset {answer[1]}"
         )
     full = {
         "FULL": f"{answer[1]} of {limits.units} sources are in the queue",
@@ -297,7 +301,7 @@ def _check_taken(
         "BYTES": f"{answer[1]} of {limits.bytes} bytes are in the queue",
     }[word]
     raise Overloaded(
-        f"{full}, and there is no room for {count} more; try again later, or start more workers",
+        f"{full}, which leaves no room for {count} more; retry later, or start more workers",
         retry_after_s=_RETRY_AFTER_S,
     )
 
@@ -315,13 +319,12 @@ def _letter(letter_id: str, fields: Mapping[bytes, bytes], *, with_source: bool)
 
 def _no_job(job_id: str) -> NotFound:
     return NotFound(
-        f"there is no job {job_id!r}; its results may have expired: nearline jobs list shows those "
-        "there are"
+        f"there is no job {job_id!r}; its results may have expired. List jobs: nearline jobs list"
     )
 
 
 def _no_letter(letter_id: str) -> NotFound:
     return NotFound(
-        f"there is no dead letter {letter_id!r}; none was put back: nearline jobs dead shows those "
-        "there are"
+        f"there is no dead letter {letter_id!r}, so none was requeued. List them: nearline jobs "
+        "dead"
     )

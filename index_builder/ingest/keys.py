@@ -1,8 +1,8 @@
-"""The names under which the queue lies in Redis.
+"""The keys of the queue in Redis.
 
-All carry one hash tag: a script looks at several of them together, and in a Redis Cluster they
-share a slot. A *unit* is what a worker takes at once: a document, or a file with documents. Units
-of a tenant and a priority lie in one stream, their *lane*, and are named by lane and entry.
+All keys share one hash tag: scripts access several at once, so in a Redis Cluster they must be in
+one slot. A *unit* is the smallest piece of work: a document, or a file of documents. The units of
+one tenant and priority form a stream, their *lane*; a unit is named by lane and entry.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from nearline.contract import JobPriority
 
 _PREFIX = "nl:{ingest}"
 GROUP: Final = "workers"
-# In order: a tenant's lane is looked into when those before it are empty.
+# Highest first: a tenant's lane is read when those before it are empty.
 PRIORITIES: Final = (JobPriority.HIGH, JobPriority.NORMAL, JobPriority.LOW)
 
-# Hash: units and bytes in the queue, clock (the last place in time given out, microseconds), turn
+# Hash: units and bytes in the queue, clock (the last submission time assigned, microseconds), turn
 # (that of the tenant served last).
 META: Final = f"{_PREFIX}:meta"
-# Sorted set: tenants with units that nobody has taken, by turn: units that each was served so far,
-# counted from the turn at which it came.
+# Sorted set: tenants with units waiting, by turn: the number of units served to each, starting at
+# the turn at which it joined.
 TENANTS: Final = f"{_PREFIX}:tenants"
 # Hash: units in the queue, by tenant.
 LOADS: Final = f"{_PREFIX}:loads"
-# Sorted set: units that a worker holds, by the time at which its lease ends, milliseconds.
+# Sorted set: units held by a worker, by the end of the lease, milliseconds.
 LEASES: Final = f"{_PREFIX}:leases"
-# Sorted set: units that are to be tried again, by the time at which that may be, milliseconds.
+# Sorted set: units waiting for a retry, by the time of the retry, milliseconds.
 DELAYED: Final = f"{_PREFIX}:delayed"
-# Hash, by unit: how often it failed, and how often its worker was lost, "2 1"; 0 0 where it is not.
+# Hash by unit: number of failures and of lost workers, as in "2 1"; 0 0 if absent.
 TRIES: Final = f"{_PREFIX}:tries"
-# Sorted set: jobs by the time of their creation, microseconds.
+# Sorted set: jobs by creation time, microseconds.
 JOBS: Final = f"{_PREFIX}:jobs"
-# Sorted set: jobs that may get more, by the time of the last request, microseconds.
+# Sorted set: jobs open for more sources, by the time of the last request, microseconds.
 OPEN: Final = f"{_PREFIX}:open"
 # Stream: dead letters.
 DEAD: Final = f"{_PREFIX}:dead"
-# Hash, by worker: what it last said of itself, JSON.
+# Hash by worker: its last report, JSON.
 WORKERS: Final = f"{_PREFIX}:workers"
 
 
@@ -48,31 +48,31 @@ class Lane(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Name of its stream."""
+        """Key of its stream."""
         return f"{_PREFIX}:lane:{self.priority.value}:{self.tenant}"
 
 
 def lanes_of(tenant: str) -> list[Lane]:
-    """Returns the lanes of a tenant, in order."""
+    """Returns the lanes of a tenant, highest priority first."""
     return [Lane(priority, tenant) for priority in PRIORITIES]
 
 
 def unit_name(lane: Lane, entry: str) -> str:
-    """Names a unit."""
+    """Returns the name of a unit."""
     return f"{lane.priority.value} {entry} {lane.tenant}"
 
 
 def unit_of(name: str) -> tuple[Lane, str]:
-    """Returns lane and entry of a unit."""
+    """Returns the lane and the entry of a unit by its name."""
     priority, entry, tenant = name.split(" ", 2)
     return Lane(JobPriority(priority), tenant), entry
 
 
 def job_key(job_id: str) -> str:
-    """Names the hash of a job."""
+    """Returns the key of a job's hash."""
     return f"{_PREFIX}:job:{job_id}"
 
 
 def results_key(job_id: str) -> str:
-    """Names the hash of a job's results, by place."""
+    """Returns the key of the hash of a job's results, by place."""
     return f"{_PREFIX}:results:{job_id}"

@@ -1,4 +1,4 @@
-"""The queue as workers see it: units taken for a time, and settled once."""
+"""The queue from a worker's side: units are leased for a time and settled once."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from nearline.errors import NearlineError
 from nearline.times import from_us
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 
-# Tenants whose turn comes next; the others have theirs later.
-_TENANTS_AT_ONCE = 16
+# Tenants considered in one call, those whose turn is next; the others come later.
+_MAX_TENANTS = 16
 _PRIORITIES = [one.value for one in keys.PRIORITIES]
 
 
 class LeaseQueue:
-    """Takes units and settles them, for one worker.
+    """Leases units to one worker, and settles them.
 
-    A unit that was taken is this worker's until its lease is over; then another one may take it. It
-    may so be worked on twice, but is settled once.
+    After a lease expires, another worker may take the unit. Two workers may thus process a unit,
+    but it is settled once.
 
     Args:
         client: Redis.
-        worker_id: Name of the worker, of no other one.
+        worker_id: Unique name of the worker.
         lease_s: Length of a lease.
-        limits: How much the queue takes.
+        limits: Capacity of the queue.
     """
 
     def __init__(self, client: Redis, worker_id: str, lease_s: float, limits: QueueLimits) -> None:
@@ -40,24 +40,23 @@ class LeaseQueue:
         self._lease_ms = int(lease_s * 1_000)
         self._limits = limits
 
-    async def take(self, most: int) -> list[Unit]:
-        """Takes up to so many units: first those that were taken before, then new ones.
+    async def take(self, limit: int) -> list[Unit]:
+        """Leases up to `limit` units: first expired leases and due retries, then new units.
 
-        Of the new ones every tenant gets an equal share; within it those of a higher priority come
-        first.
+        New units are shared equally among tenants; within a tenant, higher priorities come first.
 
-        Raises: NotReady: Redis is away.
+        Raises: NotReady: Redis is unavailable.
         """
-        due, tenants = await self._look(most)
+        due, tenants = await self._look(limit)
         taken = await self._retake(due) if due else []
-        if tenants and len(taken) < most:
-            taken += await self._take(tenants, most - len(taken))
+        if tenants and len(taken) < limit:
+            taken += await self._take(tenants, limit - len(taken))
         return taken
 
     async def extend(self, units: Sequence[Unit]) -> list[Unit]:
-        """Lengthens leases; gives the units that are no longer this worker's.
+        """Extends leases; returns the units that this worker no longer holds.
 
-        Raises: NotReady: Redis is away.
+        Raises: NotReady: Redis is unavailable.
         """
         if not units:
             return []
@@ -71,12 +70,12 @@ class LeaseQueue:
         return [one for one, mine in zip(units, held, strict=True) if not mine]
 
     async def give_back(self, units: Mapping[Unit, float] | Sequence[Unit], *, failed: bool) -> int:
-        """Returns units back, to be tried again; gives how many were still this worker's.
+        """Gives units back for a retry; returns how many this worker still held.
 
         Args:
-            units: Seconds until each may be tried again; without them it may be at once.
-            failed: Whether that counts as a failure of theirs.
-        Raises: NotReady: Redis is away.
+            units: Seconds until each may be retried; a plain sequence means immediately.
+            failed: Whether this counts as a failure of the units.
+        Raises: NotReady: Redis is unavailable.
         """
         if not units:
             return 0
@@ -93,9 +92,9 @@ class LeaseQueue:
         return sum(gave)
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
-        """Ends units, and says what became of them; gives those that nobody had ended before.
+        """Settles units with their outcomes; returns those that were not settled before.
 
-        Raises: NotReady: Redis is away; whether they have ended is not known.
+        Raises: NotReady: Redis is unavailable; the units may have been settled.
         """
         if not settlements:
             return []
@@ -118,21 +117,22 @@ class LeaseQueue:
             )
             words += [unit.name, unit.entry, unit.lane.tenant, unit.place, one.outcome.value]
             words += [pack_result(result), *(one.indexed or ("", "", ""))]
-        done = await run_script(self._client, scripts.SETTLE, names, words)
-        return [one for one, first in zip(settlements, done, strict=True) if first]
+        first_time = await run_script(self._client, scripts.SETTLE, names, words)
+        return [one for one, first in zip(settlements, first_time, strict=True) if first]
 
     async def expand(
         self, unit: Unit, read: int, documents: Sequence[tuple[IngestSource, str]]
     ) -> ExpansionProgress | None:
-        """Puts documents of a file into the queue, behind those that it has.
+        """Appends documents of a file to the queue.
 
         Args:
             unit: The file, held by this worker.
-            read: Documents of it that the queue has taken.
-            documents: The next of them, each with why it can be none (empty: it can).
-        Returns: How far they are in the queue, which is further than these where another worker
-            was faster. None: the file is no longer this worker's, or its job was cancelled.
-        Raises: NotReady: Redis is away; ask again with the same.
+            read: Number of the file's documents already in the queue.
+            documents: The next documents, each with the reason why it is invalid, empty if it is
+                valid.
+        Returns: The progress of the file, which is beyond these documents if another worker was
+            faster. None if this worker no longer holds the file, or the job was cancelled.
+        Raises: NotReady: Redis is unavailable; repeat the call with the same arguments.
         """
         limits = self._limits
         words: list[str | bytes | int] = []
@@ -154,18 +154,18 @@ class LeaseQueue:
         return None if reached < 0 else ExpansionProgress(reached, bool(full))
 
     async def read_so_far(self, unit: Unit) -> int:
-        """Returns how many documents of a file the queue has taken.
+        """Returns the number of a file's documents that are in the queue.
 
-        Raises: NotReady: Redis is away.
+        Raises: NotReady: Redis is unavailable.
         """
         async with translate_redis_errors(NEEDED_BY):
             read = await self._client.hget(keys.job_key(unit.job_id), f"read:{unit.place}")
         return int(read or 0)
 
     async def begin(self, job_ids: Iterable[str]) -> set[str]:
-        """Notes that jobs have begun; gives those that were cancelled.
+        """Marks jobs as running; returns those that were cancelled.
 
-        Raises: NotReady: Redis is away.
+        Raises: NotReady: Redis is unavailable.
         """
         names = list(dict.fromkeys(job_ids))
         answer = await run_script(
@@ -173,21 +173,20 @@ class LeaseQueue:
         )
         return {one for one, cancelled in zip(names, answer, strict=True) if cancelled}
 
-    async def _look(self, most: int) -> tuple[list[str], list[str]]:
-        """Returns units that were taken before and are due, and the tenants whose turn comes
-        next."""
+    async def _look(self, limit: int) -> tuple[list[str], list[str]]:
+        """Returns units with expired leases or due retries, and the tenants whose turn is next."""
         async with (
             translate_redis_errors(NEEDED_BY),
             self._client.pipeline(transaction=False) as pipe,
         ):
             pipe.time()
-            pipe.zrange(keys.LEASES, 0, most - 1, withscores=True)
-            pipe.zrange(keys.DELAYED, 0, most - 1, withscores=True)
-            pipe.zrange(keys.TENANTS, 0, _TENANTS_AT_ONCE - 1)
-            said, leased, delayed, waiting = await pipe.execute()
-        now_ms = to_microseconds(said) // 1_000
+            pipe.zrange(keys.LEASES, 0, limit - 1, withscores=True)
+            pipe.zrange(keys.DELAYED, 0, limit - 1, withscores=True)
+            pipe.zrange(keys.TENANTS, 0, _MAX_TENANTS - 1)
+            replies, leased, delayed, waiting = await pipe.execute()
+        now_ms = to_microseconds(replies) // 1_000
         due = [name.decode() for name, at_ms in (*leased, *delayed) if at_ms <= now_ms]
-        return due[:most], [one.decode() for one in waiting]
+        return due[:limit], [one.decode() for one in waiting]
 
     async def _retake(self, names: Sequence[str]) -> list[Unit]:
         units = [unit_of(one) for one in names]
@@ -202,34 +201,34 @@ class LeaseQueue:
         )
         return [_unit(*one) for one in taken]
 
-    async def _take(self, tenants: Sequence[str], most: int) -> list[Unit]:
+    async def _take(self, tenants: Sequence[str], limit: int) -> list[Unit]:
         lanes = chain.from_iterable(lanes_of(one) for one in tenants)
         words = chain.from_iterable((one, *_PRIORITIES) for one in tenants)
         taken = await run_script(
             self._client,
             scripts.TAKE,
             [keys.META, keys.TENANTS, keys.LEASES, *(one.key for one in lanes)],
-            [self._worker_id, most, self._lease_ms, *words],
+            [self._worker_id, limit, self._lease_ms, *words],
         )
         return [_unit(name, fields) for name, fields in taken]
 
 
 def _unit(name: bytes, fields: Sequence[bytes], failed: int = 0, losses: int = 0) -> Unit:
     lane, entry = unit_of(name.decode())
-    said: dict[bytes, Any] = dict(zip(fields[::2], fields[1::2], strict=True))
-    error = said.get(b"error", b"").decode()
+    replies: dict[bytes, Any] = dict(zip(fields[::2], fields[1::2], strict=True))
+    error = replies.get(b"error", b"").decode()
     try:
-        source = unpack_source(said[b"source"])
+        source = unpack_source(replies[b"source"])
     except NearlineError as unreadable:
-        # It must not hold up those that were taken with it.
+        # It must not block the units taken with it.
         source, error = SourceFile("", b""), unreadable.message
     return Unit(
         lane=lane,
         entry=entry,
-        job_id=said[b"job"].decode(),
-        collection=said[b"collection"].decode(),
-        place=int(said[b"place"]),
-        as_of=from_us(int(said[b"as_of"])),
+        job_id=replies[b"job"].decode(),
+        collection=replies[b"collection"].decode(),
+        place=int(replies[b"place"]),
+        as_of=from_us(int(replies[b"as_of"])),
         source=source,
         error=error,
         failed=failed,

@@ -1,4 +1,4 @@
-"""What workers are scaled by: the state of the queue, read from Redis."""
+"""The state of the queue, by which workers are scaled."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from nearline.contract import IngestWorker, QueueState
 from nearline.times import from_us, to_us
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 
-# A worker says so often that it is there; one that has not for so long is not.
+# Interval of the workers' reports; after `_SILENT_S` without one, a worker is considered gone.
 REPORT_INTERVAL_S: Final = 1.0
 _SILENT_S = 10.0
-# The oldest of what waits is looked for among the tenants whose turn comes next.
-_TENANTS_LOOKED_AT = 16
+# The oldest waiting unit is searched for among the tenants whose turn is next.
+_MAX_TENANTS = 16
 
 
 class LoadStatsReader:
-    """Reads the state of the queue.
+    """Reads the state of the queue, and records reports of workers.
 
     Args:
         client: Redis.
@@ -30,7 +30,7 @@ class LoadStatsReader:
         self._client = client
 
     async def read(self) -> QueueState:
-        """Returns the state of the queue. Raises: NotReady: Redis is away."""
+        """Returns the state of the queue. Raises: NotReady: Redis is unavailable."""
         async with translate_redis_errors(NEEDED_BY):
             async with self._client.pipeline(transaction=False) as pipe:
                 pipe.time()
@@ -39,16 +39,16 @@ class LoadStatsReader:
                 pipe.zcard(keys.DELAYED)
                 pipe.xlen(keys.DEAD)
                 pipe.hgetall(keys.WORKERS)
-                pipe.zrange(keys.TENANTS, 0, _TENANTS_LOOKED_AT - 1)
-                said = await pipe.execute()
-            clock, (units, size), leased, delayed, dead, workers, waiting = said
+                pipe.zrange(keys.TENANTS, 0, _MAX_TENANTS - 1)
+                replies = await pipe.execute()
+            clock, (units, size), leased, delayed, dead, workers, waiting = replies
             now_us = to_microseconds(clock)
             oldest_us = await self._oldest_us([one.decode() for one in waiting])
         alive = _alive(workers, now_us)
-        held = min(leased, int(units or 0))
+        in_hand = min(leased, int(units or 0))
         return QueueState(
             waiting=max(0, int(units or 0) - leased - delayed),
-            in_hand=held,
+            in_hand=in_hand,
             delayed=delayed,
             dead=dead,
             oldest_age_s=max(0, now_us - oldest_us) / 1e6 if oldest_us else 0.0,
@@ -57,8 +57,8 @@ class LoadStatsReader:
             bytes=int(size or 0),
         )
 
-    async def say(self, worker: IngestWorker) -> None:
-        """Notes what a worker says of itself. Raises: NotReady: Redis is away."""
+    async def report(self, worker: IngestWorker) -> None:
+        """Records the report of a worker. Raises: NotReady: Redis is unavailable."""
         async with translate_redis_errors(NEEDED_BY):
             now_us = await clock_us(self._client)
         record = {
@@ -71,25 +71,25 @@ class LoadStatsReader:
             await self._client.hset(keys.WORKERS, worker.worker_id, json.dumps(record))
 
     async def forget(self, worker_ids: Sequence[str]) -> None:
-        """Forgets workers that have stopped. Raises: NotReady: Redis is away."""
+        """Deletes workers that have stopped. Raises: NotReady: Redis is unavailable."""
         if worker_ids:
             async with translate_redis_errors(NEEDED_BY):
                 await self._client.hdel(keys.WORKERS, *worker_ids)
 
-    async def silent(self, longer_than_s: float) -> list[str]:
-        """Returns the workers that have said nothing for so long. Raises: NotReady."""
+    async def silent_workers(self, longer_than_s: float) -> list[str]:
+        """Returns the workers without a report for this long. Raises: NotReady."""
         async with translate_redis_errors(NEEDED_BY):
             now_us = await clock_us(self._client)
             workers: Any = await self._client.hgetall(keys.WORKERS)
         since_us = now_us - longer_than_s * 1e6
         return [
             name.decode()
-            for name, said in workers.items()
-            if json.loads(said)["said_us"] < since_us
+            for name, replies in workers.items()
+            if json.loads(replies)["said_us"] < since_us
         ]
 
     async def _oldest_us(self, tenants: Sequence[str]) -> int:
-        """Returns when the oldest of what nobody took yet was submitted; 0: there is nothing."""
+        """Returns the submission time of the oldest waiting unit; 0 if none waits."""
         lanes = [lane.key for tenant in tenants for lane in keys.lanes_of(tenant)]
         if not lanes:
             return 0
@@ -98,10 +98,10 @@ class LoadStatsReader:
                 pipe.execute_command("XINFO", "GROUPS", lane)
             groups = await pipe.execute(raise_on_error=False)
         async with self._client.pipeline(transaction=False) as pipe:
-            for lane, said in zip(lanes, groups, strict=True):
-                # A lane with nothing in it is not there.
-                if not isinstance(said, Exception) and said:
-                    pipe.xrange(lane, f"({_last_taken(said[0])}", count=1)
+            for lane, replies in zip(lanes, groups, strict=True):
+                # An empty lane does not exist.
+                if not isinstance(replies, Exception) and replies:
+                    pipe.xrange(lane, f"({_last_taken(replies[0])}", count=1)
             firsts = await pipe.execute()
         times = [int(entries[0][1][b"as_of"]) for entries in firsts if entries]
         return min(times, default=0)
@@ -121,8 +121,8 @@ def _text(word: Any) -> str:
 
 def _alive(workers: Mapping[bytes, bytes], now_us: int) -> list[IngestWorker]:
     found = []
-    for name, said in sorted(workers.items()):
-        record = json.loads(said)
+    for name, replies in sorted(workers.items()):
+        record = json.loads(replies)
         if now_us - record["said_us"] <= _SILENT_S * 1e6:
             found.append(
                 IngestWorker(

@@ -1,4 +1,4 @@
-"""Prometheus metrics of the queue: its state at the door, and what workers do."""
+"""Prometheus metrics of the queue, exported by the ingest service, and of workers."""
 
 from __future__ import annotations
 
@@ -6,38 +6,39 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from nearline.contract import QueueState
 
-lag = Gauge(
-    "nearline_ingest_lag", "Sources and documents that are still to be processed, or tried again."
-)
+lag = Gauge("nearline_ingest_lag", "Sources and documents not yet processed, including retries.")
 waiting = Gauge("nearline_ingest_waiting", "Sources and documents that no worker holds yet.")
 in_hand = Gauge("nearline_ingest_in_hand", "Sources and documents that workers hold.")
-delayed = Gauge("nearline_ingest_delayed", "Sources and documents to be tried again later.")
+delayed = Gauge("nearline_ingest_delayed", "Sources and documents waiting for a retry.")
 dead = Gauge("nearline_ingest_dead_letters", "Dead letters.")
 oldest_age = Gauge(
-    "nearline_ingest_oldest_age_seconds", "How long the oldest of those waiting has waited."
+    "nearline_ingest_oldest_age_seconds", "Age of the oldest waiting source or document."
 )
-workers = Gauge("nearline_ingest_workers", "Workers that said something lately.")
-rate = Gauge("nearline_ingest_documents_per_second", "Documents that all workers end in a second.")
+workers = Gauge("nearline_ingest_workers", "Workers that reported recently.")
+rate = Gauge(
+    "nearline_ingest_documents_per_second", "Documents finished per second by all workers."
+)
 worker_rate = Gauge(
     "nearline_ingest_worker_documents_per_second",
-    "Documents that the fastest worker ends in a second.",
+    "Documents finished per second by the fastest worker.",
 )
 settled = Counter(
-    "nearline_worker_documents_total", "Documents that this worker ended.", ("outcome",)
+    "nearline_worker_documents_total", "Documents finished by this worker.", ("outcome",)
 )
-retries = Counter("nearline_worker_retries_total", "Documents that failed and are tried again.")
+retries = Counter("nearline_worker_retries_total", "Documents that failed and will be retried.")
 lost_leases = Counter(
-    "nearline_worker_lost_leases_total", "Documents that went to another worker meanwhile."
+    "nearline_worker_lost_leases_total",
+    "Documents whose lease expired and that went to another worker.",
 )
 batch_seconds = Histogram(
     "nearline_worker_batch_seconds",
-    "Time from taking a batch to its end.",
+    "Time to process a batch.",
     buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300),
 )
 
 
 def show(state: QueueState) -> None:
-    """Shows the state of the queue."""
+    """Exports the state of the queue."""
     lag.set(state.lag)
     waiting.set(state.waiting)
     in_hand.set(state.in_hand)

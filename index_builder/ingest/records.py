@@ -1,4 +1,4 @@
-"""What passes between the queue and its workers."""
+"""Records exchanged between the queue and its workers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from nearline.contract import IngestOutcome, IngestSource
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueLimits:
-    """How much the queue takes.
+    """Capacity of the queue.
 
-    units: Sources and documents. tenant_units: Of one tenant. bytes: Of all sources.
+    units: Sources and documents.
+    tenant_units: Sources and documents of one tenant.
+    bytes: Size of all sources.
     """
 
     units: int = 200_000
@@ -24,11 +26,13 @@ class QueueLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Unit:
-    """A source that a worker holds.
+    """A source held by a worker.
 
-    place: In its job. as_of: When it was submitted: what was changed later stays.
-    error: Why it can be no document, known when its file was read; empty: nothing is known.
-    failed: How often it was tried and failed. losses: How often a worker was lost that held it.
+    place: Index in its job.
+    as_of: When it was submitted; changes made later win over it.
+    error: Why it is invalid, found when its file was read; empty if nothing is known.
+    failed: Number of failed attempts.
+    losses: Number of workers lost while they held it.
     """
 
     lane: Lane
@@ -44,12 +48,12 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """Names it among all."""
+        """Its unique name in the queue."""
         return unit_name(self.lane, self.entry)
 
 
 class LogPosition(NamedTuple):
-    """Where the change log has a document. partition, version: Its change in the log."""
+    """Position of a document in the change log. partition, version: Of its change."""
 
     log_id: str
     partition: int
@@ -58,10 +62,10 @@ class LogPosition(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """The end of a unit.
+    """The outcome of a unit.
 
-    indexed: Where the log has it; None: it has none of it.
-    reason, message: Why it is dead; empty where it is not.
+    indexed: Its position in the change log; None if it was not written.
+    reason, message: Why it is a dead letter; otherwise empty.
     """
 
     unit: Unit
@@ -73,7 +77,7 @@ class Settlement:
 
 
 class ExpansionProgress(NamedTuple):
-    """How far the documents of a file are in the queue. full: It takes no more for now."""
+    """How many documents of a file are in the queue. full: Whether the queue is full for now."""
 
     read: int
     full: bool

@@ -1,4 +1,4 @@
-"""Functions in Lua that several scripts of the queue have; each stands before who uses it."""
+"""Lua functions shared by scripts of the queue; each script is prefixed with those it uses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ local now_us = clock[1] * 1000000 + clock[2]
 local now_ms = math.floor(now_us / 1000)
 local function whole(number) return string.format('%.0f', number) end
 """
-# Ends a job once nothing is left of it, and begins the time of its results.
+# Finishes a job when nothing is left of it; its results expire from then on.
 FINISH: Final = """
 local function finish(job, results)
   local said = redis.call('HMGET', job, 'left', 'open', 'finish', 'ttl_ms')
@@ -22,21 +22,22 @@ local function finish(job, results)
   end
 end
 """
-# Whether a worker holds a unit.
+# Returns whether a worker holds a unit.
 HOLDS: Final = """
 local function holds(leases, lane, name, id, worker)
   return redis.call('ZSCORE', leases, name) and redis.call('EXISTS', lane) == 1
     and #redis.call('XPENDING', lane, 'workers', id, id, 1, worker) > 0
 end
 """
-# How often a unit failed, and how often its worker was lost.
+# Returns the number of failures of a unit, and of workers lost with it.
 TRIED: Final = """
 local function tried(tries, name)
   local failed, losses = string.match(redis.call('HGET', tries, name) or '0 0', '(%d+) (%d+)')
   return tonumber(failed), tonumber(losses)
 end
 """
-# What is full, and how full, where so many more units of a tenant, and bytes, are too many.
+# Returns which limit these additional units and bytes of a tenant would exceed, and its current
+# value.
 ROOM: Final = """
 local function full(meta, loads, tenant, count, bytes, most_units, most_mine, most_bytes)
   local units = tonumber(redis.call('HGET', meta, 'units') or '0')
@@ -47,7 +48,7 @@ local function full(meta, loads, tenant, count, bytes, most_units, most_mine, mo
   if held + bytes > tonumber(most_bytes) then return {'BYTES', held} end
 end
 """
-# Counts units in.
+# Adds units to the counts.
 COUNT: Final = """
 local function count_in(meta, loads, tenant, job, count, bytes)
   redis.call('HINCRBY', meta, 'units', count)
@@ -57,14 +58,14 @@ local function count_in(meta, loads, tenant, job, count, bytes)
   redis.call('HINCRBY', job, 'documents', count)
 end
 """
-# Makes a lane, and gives its tenant a turn.
+# Creates a lane, and gives its tenant a turn.
 PUT: Final = """
 local function put(lane, tenant, tenants, meta)
   if redis.call('EXISTS', lane) == 0 then
     redis.call('XGROUP', 'CREATE', lane, 'workers', '0', 'MKSTREAM')
   end
   if not redis.call('ZSCORE', tenants, tenant) then
-    -- Its turn is now: what it did not ask for while it was away is not owed to it.
+    -- It joins at the current turn: unused turns are not saved up.
     local first = redis.call('ZRANGE', tenants, 0, 0, 'WITHSCORES')
     local turn = tonumber(first[2] or redis.call('HGET', meta, 'turn') or '0')
     redis.call('ZADD', tenants, turn, tenant)

@@ -1,4 +1,4 @@
-"""Runs the scripts of the queue."""
+"""Runs the Lua scripts of the queue."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ NEEDED_BY = "the queue of documents and its jobs"
 
 
 async def clock_us(client: Redis) -> int:
-    """Returns the time of Redis in microseconds since 1970; use within `translate_redis_errors`."""
+    """Returns the time of Redis in microseconds since 1970; call it within
+    `translate_redis_errors`.
+    """
     return to_microseconds(await client.time())
 
 
-def to_microseconds(said: tuple[int, int]) -> int:
-    """Returns what Redis says to TIME in microseconds since 1970."""
-    seconds, microseconds = said
+def to_microseconds(reply: tuple[int, int]) -> int:
+    """Converts the reply of TIME to microseconds since 1970."""
+    seconds, microseconds = reply
     return seconds * SECOND_US + microseconds
 
 
@@ -32,14 +34,14 @@ async def run_script(
     arguments: Sequence[str | bytes | int],
     durability: Durability | None = None,
 ) -> Any:
-    """Runs a script; gives what it answers.
+    """Runs a script; returns its reply.
 
     Args:
         client: Redis.
-        script: Of `scripts`.
-        keys, arguments: What it wants.
-        durability: Waits until what it did is on disk; None: it need not be.
-    Raises: NotReady: Redis is away or refuses; whether the script was run is not known.
+        script: One of `scripts`.
+        keys, arguments: As the script requires.
+        durability: Waits until the changes are on disk. Optional; None skips the wait.
+    Raises: NotReady: Redis is unavailable or refuses; the script may or may not have run.
     """
     digest = hashlib.sha1(script.encode()).hexdigest()
     async with translate_redis_errors(NEEDED_BY):
@@ -63,14 +65,14 @@ async def _run(
     async with client.pipeline(transaction=False) as pipe:
         pipe.execute_command(*words)
         pipe.execute_command(*durability.command)
-        answer, kept = await pipe.execute(raise_on_error=False)
+        answer, durable = await pipe.execute(raise_on_error=False)
     if isinstance(answer, Exception):
         raise answer
     try:
-        durability.judge(kept)
+        durability.judge(durable)
     except NotReady as error:
         raise NotReady(
-            f"{error.message}; for sources that means with the same job and offset",
+            f"{error.message}; resubmit sources with the same job and offset",
             retry_after_s=error.retry_after_s,
         ) from error
     return answer

@@ -1,6 +1,6 @@
-"""What Redis does as one step with the queue.
+"""Lua scripts for the atomic operations of the queue.
 
-Times are Redis' own: milliseconds for leases and delays, microseconds elsewhere. Numbers are
+Times are those of Redis: milliseconds for leases and delays, microseconds elsewhere. Numbers are
 written with %.0f, since Lua would write large ones with an exponent.
 """
 
@@ -10,12 +10,14 @@ from typing import Final
 
 from index_builder.ingest.script_functions import CLOCK, COUNT, FINISH, HOLDS, PUT, ROOM, TRIED
 
+# Adds sources to a job.
 # KEYS: meta, tenants, loads, jobs, open, dead, lane, job, results. ARGV: job id, tenant,
-# collection, priority, callback id, offset, 1 where more will come, milliseconds to keep results,
-# most units, most units of the tenant, most bytes; then of each source its bytes, its place in time
-# (empty: now) and the dead letter that it was (empty: none).
-# Answers OK; GAP and the sources that the job has; CLOSED; OTHER where the job is of another
-# tenant, collection or priority; FULL, MINE or BYTES and how full; LETTER and one not there.
+# collection, priority, callback id, offset, 1 if more will follow, milliseconds to keep results,
+# limits of units, of the tenant's units and of bytes; then for each source its bytes, its
+# submission time (empty: now) and the dead letter that it was (empty: none).
+# Replies OK; GAP and the number of the job's sources; CLOSED; OTHER if the job has another tenant,
+# collection or priority; FULL, MINE or BYTES with the current value; LETTER and one that does not
+# exist.
 SUBMIT: Final = (
     CLOCK
     + ROOM
@@ -34,7 +36,7 @@ if said[1] then
   if said[3] ~= tenant or said[4] ~= ARGV[3] or said[5] ~= ARGV[4] then return {'OTHER'} end
   if offset + count <= known then
     if offset + count == known and not more and said[2] == '1' then
-      -- They are all, which was not known when they came.
+      -- These were the last sources, which was not known when they came.
       redis.call('HSET', job, 'open', 0, 'update', whole(now_us))
       redis.call('ZREM', open, ARGV[1])
       finish(job, results)
@@ -86,9 +88,10 @@ return {'OK'}
 """
 )
 
-# KEYS: meta, tenants, leases, then of each tenant its three lanes. ARGV: worker, most units,
-# milliseconds of the lease; then each tenant, in order of turn, and the names of its priorities.
-# Answers of each unit its name and entry.
+# Leases new units.
+# KEYS: meta, tenants, leases, then the three lanes of each tenant. ARGV: worker, maximum number of
+# units, milliseconds of the lease; then each tenant, by turn, and the names of its priorities.
+# Replies with the name and entry of each unit.
 TAKE: Final = (
     CLOCK
     + """
@@ -114,7 +117,7 @@ local function from(number, most)
   end
   room = room - got
   if got > 0 then
-    -- Who took part in this turn pays for what it got.
+    -- Each tenant served is charged for its units.
     redis.call('HSET', meta, 'turn', redis.call('ZSCORE', tenants, tenant) or '0')
     redis.call('ZINCRBY', tenants, got, tenant)
   end
@@ -123,7 +126,7 @@ local function from(number, most)
 end
 local left = {}
 for number = 1, known do left[#left + 1] = number end
--- Each its share, and then what the others have left over.
+-- Each tenant gets its share, then what the others leave over.
 while room > 0 and #left > 0 do
   local again = {}
   for _, number in ipairs(left) do
@@ -135,10 +138,10 @@ return taken
 """
 )
 
-# KEYS: leases, delayed, tries, then the lane of each. ARGV: worker, milliseconds of the lease; then
-# of each unit its name and its entry.
-# Takes units whose lease is over, or that are to be tried again by now. Answers of each its name,
-# entry, and how often it failed and its worker was lost.
+# Leases units whose lease has expired or whose retry is due.
+# KEYS: leases, delayed, tries, then the lane of each unit. ARGV: worker, milliseconds of the lease;
+# then the name and entry of each unit.
+# Replies for each with its name, entry, number of failures and of lost workers.
 RETAKE: Final = (
     CLOCK
     + TRIED
@@ -172,8 +175,10 @@ return taken
 """
 )
 
-# KEYS: leases, then the lane of each. ARGV: worker, milliseconds; then of each unit name and entry.
-# Lengthens leases. Answers 1 for each unit that the worker still holds, 0 for the others.
+# Extends leases.
+# KEYS: leases, then the lane of each unit. ARGV: worker, milliseconds; then the name and entry of
+# each unit.
+# Replies 1 for each unit that the worker still holds, otherwise 0.
 EXTEND: Final = (
     CLOCK
     + HOLDS
@@ -189,9 +194,10 @@ return held
 """
 )
 
-# KEYS: leases, delayed, tries, then the lane of each. ARGV: worker; then of each unit name, entry,
-# milliseconds until it may be tried again, and 1 where it failed.
-# Gives units back. Answers 1 for each that the worker still held, 0 for the others.
+# Gives units back for a retry.
+# KEYS: leases, delayed, tries, then the lane of each unit. ARGV: worker; then for each unit its
+# name, entry, milliseconds until the retry, and 1 if it failed.
+# Replies 1 for each unit that the worker still held, otherwise 0.
 GIVE_BACK: Final = (
     CLOCK
     + HOLDS
@@ -216,10 +222,11 @@ return gave
 """
 )
 
-# KEYS: meta, loads, leases, delayed, tries, dead, then lane, job and results of each. ARGV: of each
-# unit name, entry, tenant, place, outcome, result; where it was indexed the log, the partition and
-# the version, else empty.
-# Ends units: once, whoever comes first. Answers 1 for each that was ended by this, else 0.
+# Settles units; only the first settlement of a unit counts.
+# KEYS: meta, loads, leases, delayed, tries, dead, then lane, job and results of each unit. ARGV:
+# for each unit its name, entry, tenant, place, outcome, result; if it was indexed also log,
+# partition and version, otherwise empty.
+# Replies 1 for each unit settled by this call, otherwise 0.
 SETTLE: Final = (
     CLOCK
     + FINISH
@@ -261,7 +268,7 @@ for number = 1, (#KEYS - 6) / 3 do
       redis.call('HSET', job, 'update', whole(now_us))
       if version ~= '' then
         if redis.call('HGET', job, 'log') ~= log then
-          -- Positions of a log that was replaced say nothing of this one.
+          -- Positions in a replaced log do not apply to this one.
           for k = 0, 63 do redis.call('HDEL', job, 'at:' .. k) end
           redis.call('HSET', job, 'log', log)
         end
@@ -279,12 +286,12 @@ return settled
 """
 )
 
+# Adds documents of a file to the queue.
 # KEYS: meta, tenants, loads, leases, lane, job. ARGV: worker, tenant, name and entry of the file's
-# unit, its place, documents of it that were taken before; most units, most units of the tenant,
-# most bytes; then of each document its source, and why it cannot be one (empty: it can).
-# Puts documents of a file into the queue. Answers the documents of it that the queue has taken, and
-# 1 where it is full for now or 0; -1 where the worker holds the file no more, -2 where its job was
-# cancelled.
+# unit, its place, number of its documents added before; limits of units, of the tenant's units and
+# of bytes; then for each document its source, and why it is invalid (empty: it is valid).
+# Replies with the number of the file's documents in the queue, and 1 if the queue is full for now
+# or 0; -1 if the worker no longer holds the file, -2 if its job was cancelled.
 EXPAND: Final = (
     CLOCK
     + HOLDS
@@ -321,8 +328,8 @@ return {read + count, 0}
 """
 )
 
-# KEYS: jobs whose units a worker took. Notes that they have begun.
-# Answers for each 1 where it was cancelled, else 0.
+# Marks jobs as running when a worker takes their units.
+# KEYS: the jobs. Replies 1 for each that was cancelled, otherwise 0.
 BEGIN: Final = """
 local cancelled = {}
 for number, job in ipairs(KEYS) do
@@ -335,8 +342,9 @@ end
 return cancelled
 """
 
-# KEYS: open, job, results. ARGV: job id, 1 to cancel what is left.
-# Takes nothing more into a job. Answers 1; 0 where there is no such job.
+# Closes a job for more sources.
+# KEYS: open, job, results. ARGV: job id, 1 to cancel its remaining units. Replies 1; 0 if there is
+# no such job.
 CLOSE: Final = (
     CLOCK
     + FINISH

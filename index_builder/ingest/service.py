@@ -1,4 +1,4 @@
-"""The ingest service: the domain object behind the wire, and by itself in embedded use."""
+"""The ingest service: the domain object behind gRPC, also used embedded."""
 
 from __future__ import annotations
 
@@ -13,29 +13,31 @@ from index_builder.ingest.validation import check_job_id, check_submission, page
 from nearline import contract as c
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady
 
-# A job is looked at as often by whoever watches it.
-_WATCH_S = 0.2
+# Polling interval of a watched job.
+_WATCH_INTERVAL_S = 0.2
 _LATEST_US = 10**17
 _LETTER = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 
 
 class IngestService:
-    """Takes documents for the queue, and tells what became of them; an `Ingestor`.
+    """Accepts documents for the queue, and reports their progress; an `Ingestor`.
 
     Args:
-        desk: The queue.
-        signal: Reads its state.
-        result_ttl_s: How long results are kept where a submission does not say.
+        job_store: Jobs, results and dead letters.
+        load_stats: Reads the state of the queue.
+        result_ttl_s: Seconds that results are kept if a submission does not say.
     """
 
-    def __init__(self, desk: JobStore, signal: LoadStatsReader, result_ttl_s: float) -> None:
-        self._desk = desk
-        self._signal = signal
+    def __init__(
+        self, job_store: JobStore, load_stats: LoadStatsReader, result_ttl_s: float
+    ) -> None:
+        self._job_store = job_store
+        self._load_stats = load_stats
         self._ttl_s = result_ttl_s
         self._stopping = asyncio.Event()
 
     def stop_watching(self) -> None:
-        """Ends the streams of those who watch a job; they may go on at another door."""
+        """Ends the streams of watched jobs; their clients may continue at another instance."""
         self._stopping.set()
 
     async def submit(
@@ -52,7 +54,7 @@ class IngestService:
         result_ttl_s: float | None = None,
         timeout_s: float | None = None,
     ) -> c.Job:
-        """Puts sources into the queue; see `Ingestor.submit`."""
+        """Adds sources to the queue; see `Ingestor.submit`."""
         job_id = job_id or c.new_job_id()
         check_submission(
             sources,
@@ -75,29 +77,29 @@ class IngestService:
             ttl_s=self._ttl_s if result_ttl_s is None else result_ttl_s,
         )
         async with _within(timeout_s):
-            await self._desk.submit(submission)
-            return await self._desk.job(job_id)
+            await self._job_store.submit(submission)
+            return await self._job_store.job(job_id)
 
     async def job(self, job_id: str, *, timeout_s: float | None = None) -> c.Job:
         """Returns a job."""
         check_job_id(job_id)
         async with _within(timeout_s):
-            return await self._desk.job(job_id)
+            return await self._job_store.job(job_id)
 
     async def watch(self, job_id: str, *, timeout_s: float | None = None) -> AsyncGenerator[c.Job]:
-        """Yields a job at once and whenever it has changed; see `Ingestor.watch`."""
+        """Yields a job immediately and after every change; see `Ingestor.watch`."""
         check_job_id(job_id)
         async with _within(timeout_s):
             shown = None
             while True:
-                job = await self._desk.job(job_id)
+                job = await self._job_store.job(job_id)
                 if job != shown:
                     yield job
                 if job.ended:
                     return
                 shown = job
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), _WATCH_S)
+                    await asyncio.wait_for(self._stopping.wait(), _WATCH_INTERVAL_S)
                     raise NotReady("the ingest service is stopping; watch the job again")
 
     async def jobs(
@@ -112,27 +114,31 @@ class IngestService:
         timeout_s: float | None = None,
     ) -> c.JobPage:
         """Lists jobs, newest first."""
-        before_us = _number(token) if token else _LATEST_US
-        matches = _given({"tenant": tenant, "collection": collection, "callback_id": callback_id})
+        before_us = _parse_token(token) if token else _LATEST_US
+        matches = _non_empty(
+            {"tenant": tenant, "collection": collection, "callback_id": callback_id}
+        )
         async with _within(timeout_s):
-            jobs, rest_us = await self._desk.jobs(before_us, matches, states, _size(page_size))
+            jobs, rest_us = await self._job_store.jobs(
+                before_us, matches, states, _page_size(page_size)
+            )
         return c.JobPage(jobs=jobs, token=str(rest_us) if rest_us else "")
 
     async def cancel(self, job_id: str, *, timeout_s: float | None = None) -> c.Job:
-        """Cancels what of a job is not processed yet."""
+        """Cancels the documents of a job that are not processed yet."""
         check_job_id(job_id)
         async with _within(timeout_s):
-            await self._desk.close(job_id, cancel=True)
-            return await self._desk.job(job_id)
+            await self._job_store.close(job_id, cancel=True)
+            return await self._job_store.job(job_id)
 
     async def results(
         self, job_id: str, *, page_size: int = 0, token: str = "", timeout_s: float | None = None
     ) -> c.ResultPage:
-        """Lists what became of the documents of a job."""
+        """Lists the outcomes of the documents of a job."""
         check_job_id(job_id)
-        first = _number(token) if token else 0
+        first = _parse_token(token) if token else 0
         async with _within(timeout_s):
-            results, rest = await self._desk.results(job_id, first, _size(page_size))
+            results, rest = await self._job_store.results(job_id, first, _page_size(page_size))
         return c.ResultPage(results=results, token="" if rest is None else str(rest))
 
     async def dead_letters(
@@ -147,43 +153,43 @@ class IngestService:
     ) -> c.DeadLetterPage:
         """Lists dead letters, oldest first."""
         if token:
-            _check_letters([token], "page_token")
+            _check_letter_ids([token], "page_token")
         matches = {
-            key.encode(): one for key, one in _given({"tenant": tenant, "job": job_id}).items()
+            key.encode(): one for key, one in _non_empty({"tenant": tenant, "job": job_id}).items()
         }
         async with _within(timeout_s):
-            letters, last = await self._desk.dead_letters(
-                token, matches, _size(page_size), with_source=with_source
+            letters, last = await self._job_store.dead_letters(
+                token, matches, _page_size(page_size), with_source=with_source
             )
         return c.DeadLetterPage(letters=letters, token=last)
 
     async def requeue(
         self, letter_ids: Sequence[str], *, job_id: str = "", timeout_s: float | None = None
     ) -> c.Job:
-        """Puts dead letters back into the queue; see `Ingestor.requeue`."""
-        _check_letters(letter_ids, "letter_ids")
+        """Returns dead letters to the queue; see `Ingestor.requeue`."""
+        _check_letter_ids(letter_ids, "letter_ids")
         job_id = job_id or c.new_job_id()
         check_job_id(job_id)
         async with _within(timeout_s):
             try:
-                # A call that was sent again finds what the first one made.
-                return await self._desk.job(job_id)
+                # A repeated call finds the job of the first one.
+                return await self._job_store.job(job_id)
             except NotFound:
-                await self._desk.requeue(letter_ids, job_id, self._ttl_s)
-                return await self._desk.job(job_id)
+                await self._job_store.requeue(letter_ids, job_id, self._ttl_s)
+                return await self._job_store.job(job_id)
 
     async def delete_dead_letters(
         self, letter_ids: Sequence[str], *, timeout_s: float | None = None
     ) -> int:
-        """Deletes dead letters; gives how many there were."""
-        _check_letters(letter_ids, "letter_ids")
+        """Deletes dead letters; returns the number deleted."""
+        _check_letter_ids(letter_ids, "letter_ids")
         async with _within(timeout_s):
-            return await self._desk.delete_dead_letters(letter_ids)
+            return await self._job_store.delete_dead_letters(letter_ids)
 
     async def queue(self, *, timeout_s: float | None = None) -> c.QueueState:
         """Returns the state of the queue."""
         async with _within(timeout_s):
-            return await self._signal.read()
+            return await self._load_stats.read()
 
 
 @contextlib.asynccontextmanager
@@ -193,37 +199,38 @@ async def _within(timeout_s: float | None) -> AsyncIterator[None]:
             yield
     except TimeoutError as error:
         raise DeadlineExceeded(
-            f"the queue did not answer within {timeout_s:g} s; try again, or allow more"
+            f"the queue did not answer within {timeout_s:g} s; retry, or set a longer timeout"
         ) from error
 
 
-# A parameter of some methods has this name, too.
-_size = page_size
+# Some methods have a parameter of this name.
+_page_size = page_size
 
 
-def _given(fields: Mapping[str, str]) -> Mapping[str, str]:
+def _non_empty(fields: Mapping[str, str]) -> Mapping[str, str]:
     return {name: one for name, one in fields.items() if one}
 
 
-def _number(token: str) -> int:
+def _parse_token(token: str) -> int:
     if not (token.isascii() and token.isdigit() and len(token) < 20):
         raise InvalidRequest(
-            f"page_token {token!r} was not given out here; leave it out to begin with the first",
+            f"page_token {token!r} is not a token of this service; leave it out for the first page",
             field="page_token",
         )
     return int(token)
 
 
-def _check_letters(letter_ids: Sequence[str], field: str) -> None:
+def _check_letter_ids(letter_ids: Sequence[str], field: str) -> None:
     if not 1 <= len(letter_ids) <= c.MAX_BATCH:
         raise InvalidRequest(
-            f"{field} has {len(letter_ids)} names; 1..{c.MAX_BATCH} are allowed", field=field
+            f"{field} has {len(letter_ids)} ids; 1..{c.MAX_BATCH} are allowed", field=field
         )
     for one in letter_ids:
-        # Redis counts both parts in 64 bits, and all that stays below 20 digits is.
+        # Redis parses both parts as 64-bit integers; numbers below 20 digits fit.
         if not _LETTER.fullmatch(one):
             raise InvalidRequest(
-                f"{one!r} is no dead letter; nearline jobs dead shows those there are", field=field
+                f"{one!r} is not the id of a dead letter; list them with nearline jobs dead",
+                field=field,
             )
     if len(set(letter_ids)) < len(letter_ids):
-        raise InvalidRequest(f"{field} has a name twice; name each once", field=field)
+        raise InvalidRequest(f"{field} contains an id twice; pass each once", field=field)

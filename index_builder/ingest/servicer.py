@@ -1,4 +1,4 @@
-"""IngestService over gRPC: messages to records and back, nothing else."""
+"""IngestService over gRPC: converts messages to records and back."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from nearline.v1 import ingest_pb2, ingest_pb2_grpc
 
 
 class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
-    """Answers for a service.
+    """Serves an `IngestService`.
 
     Args:
-        service: What answers.
+        service: Handles the requests.
     """
 
     def __init__(self, service: IngestService) -> None:
@@ -25,7 +25,7 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
     async def Submit(
         self, request: ingest_pb2.SubmitRequest, context: Context
     ) -> ingest_pb2.SubmitResponse:
-        """Puts sources into the queue."""
+        """Adds sources to the queue."""
         job = await self._service.submit(
             wire.sources_of(request),
             collection=request.collection or c.DEFAULT_COLLECTION,
@@ -43,14 +43,14 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
     async def GetJob(
         self, request: ingest_pb2.GetJobRequest, context: Context
     ) -> ingest_pb2.GetJobResponse:
-        """Reads one job."""
+        """Returns one job."""
         job = await self._service.job(request.job_id, timeout_s=time_left_s(context))
         return ingest_pb2.GetJobResponse(job=wire.job_to_proto(job))
 
     async def WatchJob(
         self, request: ingest_pb2.WatchJobRequest, context: Context
     ) -> AsyncIterator[ingest_pb2.WatchJobResponse]:
-        """Tells of a job at once and whenever it has changed."""
+        """Streams a job: immediately and after every change."""
         jobs = self._service.watch(request.job_id, timeout_s=time_left_s(context))
         async with aclosing(jobs):
             async for job in jobs:
@@ -76,14 +76,14 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
     async def CancelJob(
         self, request: ingest_pb2.CancelJobRequest, context: Context
     ) -> ingest_pb2.CancelJobResponse:
-        """Cancels what of a job is not processed yet."""
+        """Cancels the documents of a job that are not processed yet."""
         job = await self._service.cancel(request.job_id, timeout_s=time_left_s(context))
         return ingest_pb2.CancelJobResponse(job=wire.job_to_proto(job))
 
     async def ListResults(
         self, request: ingest_pb2.ListResultsRequest, context: Context
     ) -> ingest_pb2.ListResultsResponse:
-        """Lists what became of the documents of a job."""
+        """Lists the outcomes of the documents of a job."""
         page = await self._service.results(
             request.job_id,
             page_size=request.page_size,
@@ -113,7 +113,7 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
     async def RequeueDeadLetters(
         self, request: ingest_pb2.RequeueDeadLettersRequest, context: Context
     ) -> ingest_pb2.RequeueDeadLettersResponse:
-        """Puts dead letters back into the queue."""
+        """Returns dead letters to the queue."""
         job = await self._service.requeue(
             request.letter_ids, job_id=request.job_id, timeout_s=time_left_s(context)
         )
@@ -131,5 +131,5 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
     async def GetQueue(
         self, request: ingest_pb2.GetQueueRequest, context: Context
     ) -> ingest_pb2.GetQueueResponse:
-        """Reads the state of the queue."""
+        """Returns the state of the queue."""
         return wire.queue_response(await self._service.queue(timeout_s=time_left_s(context)))

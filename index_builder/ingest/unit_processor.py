@@ -1,4 +1,4 @@
-"""What a worker does with the units of a batch, until each is settled or given back."""
+"""Processes the units of a batch until each is settled or given back."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from nearline.errors import InternalError, InvalidRequest, NearlineError
 from nearline.retry import Backoff
 
 _log = logging.getLogger(__name__)
-# A unit whose worker was lost so often is worked on by itself: should it be what kills workers, it
-# takes no others with it.
+# A unit is processed alone after this many workers were lost with it: if it kills workers, it takes
+# no others with it.
 ALONE_AFTER = 3
-# And one whose worker was lost so often again while it was by itself is dead.
-LOST_AT_MOST = ALONE_AFTER + 3
+# After as many losses again while processed alone, it becomes a dead letter.
+MAX_LOSSES = ALONE_AFTER + 3
 _PAGE = 200
-_FULL_S = 2.0
+_QUEUE_FULL_RETRY_S = 2.0
 
 
 class RetryPolicy(NamedTuple):
-    """How often a document may fail, and how long it then waits; see `WorkerSettings`."""
+    """How often a document may fail, and the delays between attempts; see `WorkerSettings`."""
 
     attempts: int
     backoff: Backoff
@@ -52,53 +52,54 @@ class UnitProcessor:
     """Processes units.
 
     Args:
-        work: Where they came from.
-        indexer: Writes documents.
-        retries: How often they may fail.
-        allowed: What addresses of files must begin with.
-        parse_s: Seconds that reading an HTML or PDF file may take.
+        queue: The queue that the units were taken from.
+        writer: Writes documents.
+        retries: How often documents may fail.
+        allowed: Prefixes of URLs that may be read.
+        parse_s: Seconds that parsing an HTML or PDF file may take.
     """
 
     def __init__(
         self,
-        work: LeaseQueue,
-        indexer: DocumentWriter,
+        queue: LeaseQueue,
+        writer: DocumentWriter,
         retries: RetryPolicy,
         allowed: Sequence[str],
         parse_s: float,
     ) -> None:
-        self._work = work
-        self._indexer = indexer
+        self._queue = queue
+        self._writer = writer
         self._retries = retries
         self._allowed = allowed
-        self._apart = SandboxReader(parse_s)
-        # Its process answers one file after another.
+        self._sandbox = SandboxReader(parse_s)
+        # The sandbox process parses one file at a time.
         self._parsing = asyncio.Lock()
 
     def close(self) -> None:
-        """Ends the process that parses."""
-        self._apart.close()
+        """Ends the sandbox process."""
+        self._sandbox.close()
 
     async def process(self, units: Sequence[Unit]) -> int:
-        """Works on units until each is settled or given back; gives how many documents ended.
+        """Processes units until each is settled or given back; returns the number of finished
+        documents.
 
         Args:
             units: Held by this worker.
-        Raises: NotReady: Redis is away; what is not settled comes again.
+        Raises: NotReady: Redis is unavailable; unsettled units return to the queue.
         """
-        cancelled = await self._work.begin(one.job_id for one in units)
+        cancelled = await self._queue.begin(one.job_id for one in units)
         ends: list[UnitEnd] = []
-        together: list[Unit] = []
+        batch: list[Unit] = []
         for unit in units:
             settled = _known_end(unit, unit.job_id in cancelled)
             if settled is not None:
                 ends.append(settled)
             elif unit.losses < ALONE_AFTER:
-                together.append(unit)
+                batch.append(unit)
         done = await self._end(ends)
-        done += await self._process(together)
+        done += await self._process(batch)
         for unit in units:
-            if ALONE_AFTER <= unit.losses < LOST_AT_MOST and unit.job_id not in cancelled:
+            if ALONE_AFTER <= unit.losses < MAX_LOSSES and unit.job_id not in cancelled:
                 done += await self._process([unit])
         return done
 
@@ -115,11 +116,11 @@ class UnitProcessor:
                 done += await self._end([end_of_error(unit, source_name(unit.source), error)])
                 continue
             except Exception as error:
-                # A bug that one file meets must not hold up what was taken with it.
+                # A bug triggered by one file must not block the units taken with it.
                 _log.exception("file not read", extra={"job_id": unit.job_id, "place": unit.place})
                 bug = InternalError(
-                    f"the file cannot be read for an error of ours ({type(error).__name__}); the "
-                    "worker's log has it"
+                    f"reading the file failed with an internal error ({type(error).__name__}); see "
+                    "the worker's log"
                 )
                 done += await self._end([end_of_error(unit, source_name(unit.source), bug)])
                 continue
@@ -127,11 +128,11 @@ class UnitProcessor:
                 documents.append(Document(unit, found))
         documents.sort(key=lambda one: one.unit.collection)
         for collection, part in groupby(documents, lambda one: one.unit.collection):
-            done += await self._end(await self._indexer.index(collection, list(part)))
+            done += await self._end(await self._writer.write(collection, list(part)))
         return done
 
     async def _end(self, ends: Iterable[UnitEnd]) -> int:
-        """Settles units, and gives back those that failed and may not fail the next time."""
+        """Settles units, and gives back failed ones that are worth a retry."""
         settlements: list[Settlement] = []
         waits: dict[Unit, float] = {}
         for end in ends:
@@ -151,15 +152,16 @@ class UnitProcessor:
                     message=f"{end.message} (tried {unit.failed + 1} times)",
                 )
             )
-        metrics.retries.inc(await self._work.give_back(waits, failed=True))
-        settled = await self._work.settle(settlements)
+        metrics.retries.inc(await self._queue.give_back(waits, failed=True))
+        settled = await self._queue.settle(settlements)
         for one in settled:
             metrics.settled.labels(one.outcome.value).inc()
         return sum(one.outcome is not c.IngestOutcome.EXPANDED for one in settled)
 
     async def _read(self, unit: Unit) -> c.Item | None:
-        """Returns the document of a file that is one; of another puts its documents in the
-        queue."""
+        """Returns the document of a single-document file; adds the documents of any other file
+        to the queue.
+        """
         name = source_name(unit.source)
         suffix = PurePosixPath(urlsplit(name).path if "://" in name else name).suffix
         with tempfile.TemporaryDirectory(prefix="nearline-ingest-") as folder:
@@ -167,7 +169,7 @@ class UnitProcessor:
             await asyncio.to_thread(self._copy, unit.source, path)
             if is_one_document(path.name):
                 async with self._parsing:
-                    return await asyncio.to_thread(read_document, path, name, self._apart)
+                    return await asyncio.to_thread(read_document, path, name, self._sandbox)
             await self._expand(unit, path, name)
         return None
 
@@ -178,27 +180,26 @@ class UnitProcessor:
             path.write_bytes(source.content)
 
     async def _expand(self, unit: Unit, path: Path, name: str) -> None:
-        read = await self._work.read_so_far(unit)
-        with contextlib.closing(read_documents(path, name, self._apart)) as documents:
-            # What an earlier attempt put into the queue is passed over.
+        read = await self._queue.read_so_far(unit)
+        with contextlib.closing(read_documents(path, name, self._sandbox)) as documents:
+            # Documents added by an earlier attempt are skipped.
             await asyncio.to_thread(_skip, documents, read)
             page: list[FileDocument] = []
             while page := page or await asyncio.to_thread(lambda: list(islice(documents, _PAGE))):
                 part = page
-                reached = await self._work.expand(unit, read, part)
+                reached = await self._queue.expand(unit, read, part)
                 while reached is not None and reached.full and len(part) > 1:
-                    # A whole page may be more than the queue has room for at any time.
+                    # A whole page may exceed the capacity of the queue.
                     part = part[: len(part) // 2]
-                    reached = await self._work.expand(unit, read, part)
+                    reached = await self._queue.expand(unit, read, part)
                 if reached is None:
                     return
                 if reached.full:
-                    # Whoever has a place meanwhile may make room: workers must not wait for each
-                    # other.
-                    await self._work.give_back({unit: _FULL_S}, failed=False)
+                    # Another worker may make room; workers must not wait for each other.
+                    await self._queue.give_back({unit: _QUEUE_FULL_RETRY_S}, failed=False)
                     return
                 if reached.read != read + len(part):
-                    # Another worker took it for lost, and is at it.
+                    # Another worker considered this one lost, and has taken over.
                     return
                 read, page = reached.read, page[len(part) :]
         await self._end([Settlement(unit=unit, outcome=c.IngestOutcome.EXPANDED, document_id=name)])
@@ -209,20 +210,20 @@ def _skip(documents: Iterator[FileDocument], count: int) -> None:
 
 
 def _known_end(unit: Unit, cancelled: bool) -> Settlement | None:
-    """Returns the end of a unit that needs no work; None: it needs some."""
+    """Returns the settlement of a unit that needs no processing; None if it needs some."""
     name = source_name(unit.source)
     if cancelled:
         return Settlement(unit=unit, outcome=c.IngestOutcome.CANCELLED, document_id=name)
     if unit.error:
         return dead_letter(unit, name, InvalidRequest(unit.error))
-    if unit.losses >= LOST_AT_MOST:
+    if unit.losses >= MAX_LOSSES:
         return dead_letter(
             unit,
             name,
             InternalError(
-                f"its worker was lost {unit.losses} times, of these "
-                f"{unit.losses - ALONE_AFTER} with nothing else in hand; look into the logs of the "
-                "workers, and leave it out or cut it"
+                f"{unit.losses} workers were lost while processing it, "
+                f"{unit.losses - ALONE_AFTER} of them with no other work; check the logs of the "
+                "workers, and omit or split the document"
             ),
         )
     return None

@@ -1,4 +1,4 @@
-"""What makes or breaks a submission as a whole."""
+"""Checks of a submission as a whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nearline.errors import InvalidRequest
 from nearline.snapshot import check_collection
 
 _JOB_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{c.MAX_JOB_ID}}}")
-# A matrix alone has no ids that anybody knows.
+# A bare matrix has no meaningful ids.
 KINDS: Final = tuple(one for one in SUFFIXES if one != MATRIX)
 _SCHEMES = ("file", "s3", "gs", "az", "http", "https")
 _MIN_TTL_S = 1.0
@@ -32,13 +32,13 @@ def check_submission(
     offset: int,
     result_ttl_s: float | None,
 ) -> None:
-    """Checks a submission; what is wrong with one document of it, workers find.
+    """Checks a submission; errors in single documents are found by workers.
 
-    Raises: InvalidRequest: a name, a number or a kind of file that cannot be; names the field.
+    Raises: InvalidRequest: a name, number or file format is not allowed; names the field.
     """
     if not 1 <= len(sources) <= c.MAX_BATCH:
         raise InvalidRequest(
-            f"sources has {len(sources)} of them; 1..{c.MAX_BATCH} are allowed: send several "
+            f"{len(sources)} sources were sent; 1..{c.MAX_BATCH} are allowed: send several "
             "requests, with more set",
             field="sources",
         )
@@ -49,7 +49,7 @@ def check_submission(
         raise InvalidRequest("tenant is empty", field="tenant")
     check_job_id(job_id)
     if offset < 0:
-        raise InvalidRequest(f"offset is {offset}; it counts sources, from 0", field="offset")
+        raise InvalidRequest(f"offset is {offset}; it counts sources from 0", field="offset")
     if result_ttl_s is not None and not _MIN_TTL_S <= result_ttl_s <= c.MAX_RESULT_TTL_S:
         raise InvalidRequest(
             f"result_ttl is {result_ttl_s:g} s; {_MIN_TTL_S:g}..{c.MAX_RESULT_TTL_S:g} s are "
@@ -61,22 +61,22 @@ def check_submission(
 
 
 def check_job_id(job_id: str) -> None:
-    """Raises InvalidRequest where this can be no name of a job."""
+    """Raises InvalidRequest unless this is a valid job id."""
     if not _JOB_ID.fullmatch(job_id):
         raise InvalidRequest(
-            f"job_id is {job_id!r}; 1..{c.MAX_JOB_ID} letters, digits, - and _ are needed",
+            f"job_id is {job_id!r}; use 1..{c.MAX_JOB_ID} letters, digits, - and _",
             field="job_id",
         )
 
 
-def page_size(given: int) -> int:
-    """Returns the size of a page; 0 is 100.
+def page_size(requested: int) -> int:
+    """Returns the number of entries on a page; 0 means 100.
 
     Raises: InvalidRequest: more than 1,000.
     """
-    if not 0 <= given <= 1_000:
-        raise InvalidRequest(f"page_size is {given}; 0..1000 are allowed", field="page_size")
-    return given or 100
+    if not 0 <= requested <= 1_000:
+        raise InvalidRequest(f"page_size is {requested}; 0..1000 are allowed", field="page_size")
+    return requested or 100
 
 
 def _check_source(source: c.IngestSource, field: str) -> None:
@@ -85,8 +85,8 @@ def _check_source(source: c.IngestSource, field: str) -> None:
         _check_kind(source.name, f"{field}.file.name")
         if len(source.content) > c.MAX_FILE_BYTES:
             raise InvalidRequest(
-                f"file {source.name} has {len(source.content)} bytes, {c.MAX_FILE_BYTES} are "
-                "allowed; cut it, or put it where workers can read it and submit its address",
+                f"file {source.name} has {len(source.content)} bytes; {c.MAX_FILE_BYTES} are "
+                "allowed: split it, or store it where workers can read it and submit its URL",
                 field=f"{field}.file.content",
             )
     elif isinstance(source, c.SourceUrl):
@@ -95,11 +95,11 @@ def _check_source(source: c.IngestSource, field: str) -> None:
             parts = urlsplit(source.url)
         except ValueError as error:
             raise InvalidRequest(
-                f"{source.url!r} is no address: {error}", field=f"{field}.url"
+                f"{source.url!r} is not a valid URL: {error}", field=f"{field}.url"
             ) from error
         if parts.scheme not in _SCHEMES:
             raise InvalidRequest(
-                f"address {source.url!r} has no scheme that workers read; known are "
+                f"URL {source.url!r} has no scheme that workers can read; use one of "
                 f"{', '.join(f'{one}://' for one in _SCHEMES)}",
                 field=f"{field}.url",
             )
@@ -109,6 +109,6 @@ def _check_source(source: c.IngestSource, field: str) -> None:
 def _check_kind(name: str, field: str) -> None:
     if PurePosixPath(name).suffix.lower() not in KINDS:
         raise InvalidRequest(
-            f"{name!r} is of a kind that is not read; known endings are {', '.join(KINDS)}",
+            f"{name!r} has no known file type; supported endings: {', '.join(KINDS)}",
             field=field,
         )

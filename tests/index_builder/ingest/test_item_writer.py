@@ -110,7 +110,7 @@ def document(document_id: str, text: str = "text", second: int = 0) -> Document:
 
 async def told(writer: FaultyWriter, documents: Sequence[Document]) -> dict[str, str]:
     """Returns what became of each document, by entry."""
-    ends = await DocumentWriter(writer).index("books", documents)
+    ends = await DocumentWriter(writer).write("books", documents)
     assert len({id(one.unit) for one in ends}) == len(ends) == len(documents)
     return {
         one.unit.entry: f"failed {one.reason}" if isinstance(one, Failure) else one.outcome.value
@@ -121,7 +121,7 @@ async def told(writer: FaultyWriter, documents: Sequence[Document]) -> dict[str,
 async def test_each_is_told_what_became_of_it() -> None:
     writer = FaultyWriter()
     documents = [document("a"), document("b", "empty"), document("c", "away")]
-    settled = await DocumentWriter(writer).index("books", documents)
+    settled = await DocumentWriter(writer).write("books", documents)
     ends = {one.unit.source.id: one for one in settled}  # type: ignore[union-attr]
     assert ends["a"] == Settlement(
         unit=documents[0].unit,

@@ -14,7 +14,7 @@ from index_builder.ingest.item_writer import DocumentWriter
 from index_builder.ingest.load_stats import LoadStatsReader
 from index_builder.ingest.unit_processor import (
     ALONE_AFTER,
-    LOST_AT_MOST,
+    MAX_LOSSES,
     RetryPolicy,
     UnitProcessor,
 )
@@ -99,11 +99,11 @@ async def test_what_kills_its_worker_comes_to_be_alone_and_then_dead(redis: Redi
         # Its lease ends while nobody else holds anything.
         await redis.zadd("nl:{ingest}:leases", {one.name: 0 for one in units if one.place == 0})
         [killer] = await worker_of(redis).take(3)
-    assert killer.losses == LOST_AT_MOST
+    assert killer.losses == MAX_LOSSES
     assert await processor_of(redis, writer).process([killer]) == 1
     dead = (await results(redis))["killer"]
     assert dead.outcome is c.IngestOutcome.DEAD
-    assert f"its worker was lost {LOST_AT_MOST} times" in dead.message
+    assert f"its worker was lost {MAX_LOSSES} times" in dead.message
     assert together == [{"a"}, {"b"}]
 
 
