@@ -1,1 +1,1 @@
-"""User interactions: read, cleaned, and split for evaluation."""
+"""User interactions: read, cleaned, merged, and split for evaluation."""

@@ -1,4 +1,4 @@
-"""Interactions of several sources become one: what two of them have counts once."""
+"""Merges interactions of several sources; an interaction present in both counts once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from index_builder.interactions.records import Interactions
 from nearline.times import DAY_US, SECOND_US
 from retrieval.behaviour.user_histories import UserHistories
 
-_MOST = int(np.iinfo(np.int64).max)
+_INT64_MAX = int(np.iinfo(np.int64).max)
 _Numbers = NDArray[np.int32]
 _Long = NDArray[np.int64]
 
@@ -28,45 +28,45 @@ NO_INTERACTIONS = Interactions(
 
 
 class MergedInteractions(NamedTuple):
-    """Interactions of two sources. added: Those of the second that the first lacks."""
+    """Interactions of two sources. added: Number of those only in the second."""
 
     interactions: Interactions
     added: int
 
 
-def merge_interactions(rows: Interactions, more: Interactions) -> MergedInteractions:
-    """Adds what the rows lack: of a user and an item, what is of the same second is the same.
+def merge_interactions(rows: Interactions, new: Interactions) -> MergedInteractions:
+    """Adds interactions that the rows lack; those with equal user, item and second are the same.
 
-    What one source has twice stays twice: lines of a basket may be equal.
+    Duplicates within one source are kept, since rows of one order may be equal.
     """
-    users, user = _renumbered(rows.users, more.users, more.user)
-    items, item = _renumbered(rows.items, more.items, more.item)
-    more = Interactions(users, items, user, item, more.time_us, more.weight)
-    more = more.some(~_there(rows, more))
-    if not len(more.user):
+    users, user = _renumbered(rows.users, new.users, new.user)
+    items, item = _renumbered(rows.items, new.items, new.item)
+    new = Interactions(users, items, user, item, new.time_us, new.weight)
+    new = new.some(~_is_known(rows, new))
+    if not len(new.user):
         return MergedInteractions(rows, 0)
     both = Interactions(
         users,
         items,
-        np.concatenate([rows.user, more.user]),
-        np.concatenate([rows.item, more.item]),
-        np.concatenate([rows.time_us, more.time_us]),
-        np.concatenate([rows.weight, more.weight]),
+        np.concatenate([rows.user, new.user]),
+        np.concatenate([rows.item, new.item]),
+        np.concatenate([rows.time_us, new.time_us]),
+        np.concatenate([rows.weight, new.weight]),
     )
-    return MergedInteractions(both, len(more.user))
+    return MergedInteractions(both, len(new.user))
 
 
 def interactions_from_histories(histories: UserHistories, ids: Sequence[str]) -> Interactions:
-    """Returns the interactions of histories by user, those of a user in the order of time.
+    """Returns the interactions of histories by user, each user's in order of time.
 
-    `histories_of` makes the same histories of them again.
+    The inverse of `tables.build_histories`.
 
     Args:
         ids: Of the items, by number.
     """
     starts = histories.starts
     user = np.repeat(np.arange(len(histories.users)), np.diff(starts))
-    # Histories have the newest first.
+    # Histories are newest first.
     order = starts[user] + starts[user + 1] - 1 - np.arange(len(user))
     return Interactions(
         list(histories.users),
@@ -79,9 +79,9 @@ def interactions_from_histories(histories: UserHistories, ids: Sequence[str]) ->
 
 
 def drop_older(rows: Interactions, days: int) -> Interactions:
-    """Leaves out what is more than so many days older than the newest; 0: nothing.
+    """Drops interactions more than this many days older than the newest; 0 drops none.
 
-    What is yet to come is as new as now: one wrong time would leave out everything else.
+    Future times count as now, so that a single wrong time does not drop everything else.
     """
     if not days or not len(rows.user):
         return rows
@@ -92,34 +92,36 @@ def drop_older(rows: Interactions, days: int) -> Interactions:
 def _renumbered(
     ids: Sequence[str], others: Sequence[str], numbers: _Numbers
 ) -> tuple[Sequence[str], _Numbers]:
-    """Returns the ids of both, each once, and the numbers of the others among them."""
+    """Returns the ids of both sequences, each once, and the numbers of the others among them."""
     places = {one: at for at, one in enumerate(ids)}
     new = [places.setdefault(one, len(places)) for one in others]
     return list(places), np.array(new, np.int32)[numbers]
 
 
-def _there(rows: Interactions, more: Interactions) -> NDArray[np.bool_]:
-    """Returns which of the others the rows have; both are under the numbers of the others."""
+def _is_known(rows: Interactions, new: Interactions) -> NDArray[np.bool_]:
+    """Returns which of the new interactions the rows contain; both use the numbers of the new
+    ones.
+    """
     user, item, time_us = (
-        np.concatenate([getattr(rows, name), getattr(more, name)])
+        np.concatenate([getattr(rows, name), getattr(new, name)])
         for name in ("user", "item", "time_us")
     )
     second = time_us // SECOND_US
-    pair = _one_number(user.astype(np.int64), item.astype(np.int64))
-    keys = _one_number(pair, second - second.min(initial=_MOST))
-    known, asked = np.sort(keys[: len(rows.user)]), keys[len(rows.user) :]
+    pair = _pair_keys(user.astype(np.int64), item.astype(np.int64))
+    keys = _pair_keys(pair, second - second.min(initial=_INT64_MAX))
+    known, wanted = np.sort(keys[: len(rows.user)]), keys[len(rows.user) :]
     if not len(known):
-        return np.zeros(len(asked), np.bool_)
-    at = np.searchsorted(known, asked)
-    there: NDArray[np.bool_] = known[np.minimum(at, len(known) - 1)] == asked
-    return there
+        return np.zeros(len(wanted), np.bool_)
+    at = np.searchsorted(known, wanted)
+    found: NDArray[np.bool_] = known[np.minimum(at, len(known) - 1)] == wanted
+    return found
 
 
-def _one_number(high: _Long, low: _Long) -> _Long:
-    """Returns a number for each two of numbers from 0 on; equal ones for equal ones alone."""
+def _pair_keys(high: _Long, low: _Long) -> _Long:
+    """Returns a number for each pair of non-negative numbers, equal for equal pairs only."""
     width = int(low.max(initial=0)) + 1
-    if (int(high.max(initial=0)) + 1) * width > _MOST:
-        # As places among those that there are, they fit.
+    if (int(high.max(initial=0)) + 1) * width > _INT64_MAX:
+        # As ranks among the values that occur, they fit.
         high, low = (np.unique(one, return_inverse=True)[1] for one in (high, low))
         width = int(low.max(initial=0)) + 1
     return high * width + low

@@ -1,7 +1,7 @@
-"""Reading interactions from CSV, TSV and Parquet: by batches of rows, whole columns at a time.
+"""Reads interactions from CSV, TSV and Parquet, in batches of rows and whole columns at a time.
 
-Ids are text: as they are written in CSV and TSV, whole numbers of Parquet in decimal. The weight
-of a row is that of its kind times its value; either is 1 where there is no such column.
+Ids are text: as written in CSV and TSV, decimal for whole numbers in Parquet. The weight of a row
+is the weight of its kind times its value; either is 1 without such a column.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nearline.errors import InvalidRequest
 
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".parquet")
 
-# Why a row is left out: each is counted once, under the first that holds.
+# Reasons why a row is left out; each row is counted once, under the first that applies.
 CELLS = "more or fewer cells than the header"
 NO_USER = "no user"
 NO_ITEM = "no item"
@@ -33,17 +33,17 @@ NO_KIND = "a kind that is not named"
 NO_VALUE = "no readable value"
 NO_WEIGHT = "a weight that is not above 0"
 
-# What is held at once beside the columns that are made. No line may be longer than the first.
+# Input in memory at a time, besides the resulting columns. No line may be longer than a block.
 _BLOCK_BYTES = 16 << 20
 _BATCH_ROWS = 1 << 18
 
-# The years 1 to 9999, those of `datetime`; the second is one past the last.
+# The years 1 to 9999, as in `datetime`; the end is exclusive.
 _FIRST_US = -62_135_596_800_000_000
 _END_US = 253_402_300_800_000_000
 _SECONDS_BELOW = 1e11
 _MILLISECONDS_BELOW = 1e14
 
-# Arrow refuses a whole column for one bad cell: what these match, it never fails to cast.
+# Arrow rejects a whole column for one bad cell; text that matches these always casts.
 _NUMBER = r"^-?([0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})([eE][+-]?[0-9]{1,2})?$"
 _BY_FOUR = "(0[48]|[2468][048]|[13579][26])"
 _DATE = (
@@ -60,12 +60,12 @@ _FINER_THAN_US = r"(\.[0-9]{6})[0-9]+"
 _Times = NDArray[np.int64]
 _Floats = NDArray[np.float64]
 _Bools = NDArray[np.bool_]
-# Which rows are out, by reason.
+# Which rows are left out, by reason.
 _Reasons = dict[str, _Bools]
 
 
 class InteractionColumns(NamedTuple):
-    """Names of the columns; empty: there is none."""
+    """Names of the columns; empty if there is no such column."""
 
     user: str
     item: str
@@ -75,7 +75,7 @@ class InteractionColumns(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """Rows that are kept. user, item: Arrow dictionaries, in the order of their first row."""
+    """The kept rows of a batch. user, item: Arrow dictionaries, in order of their first row."""
 
     user: Any
     item: Any
@@ -88,21 +88,21 @@ def read_interactions(
 ) -> tuple[Interactions, InteractionReport]:
     """Reads a file whose name ends in one of `ENDINGS`.
 
-    A time is ISO 8601 text (a date, or a date and a time of day; UTC where it names no zone; digits
-    beyond microseconds are cut off), a Parquet date or timestamp, or a number counted from 1970: of
-    seconds below 1e11, of milliseconds below 1e14, of microseconds from there, whatever its sign.
-    Its year is 1 to 9999. A row is left out if it has more or fewer cells than the header, if it
-    lacks a user, an item or such a time, if its kind is none of those named, if its value is no
-    number, or if its weight is not above 0 and finite as a float32.
+    A time is ISO 8601 text (a date, or a date and a time of day; UTC unless it names a zone; digits
+    beyond microseconds are truncated), a Parquet date or timestamp, or a number since 1970: seconds
+    below 1e11, milliseconds below 1e14, otherwise microseconds, regardless of the sign. Its year is
+    1 to 9999. A row is left out if it has more or fewer cells than the header, lacks a user, an
+    item or a valid time, has a kind without a weight or a value that is no number, or if its weight
+    is not above 0 and finite as float32.
 
     Args:
-        columns: Which column is what.
-        kinds: Weight by kind, as the kind is written; rows of other kinds are left out. None or
-            empty: every kind weighs 1, and so does a row without one.
+        columns: Names of the columns.
+        kinds: Weight by kind, as written in the file; rows of other kinds are left out. If None or
+            empty, every row has weight 1.
     Raises: InvalidRequest: the file cannot be read, lacks a column, has one of a wrong type or no
-        row that can be used, or kinds are named and no column that holds them.
+        usable row, or kinds are given without a column that holds them.
     """
-    kinds = _checked(kinds or {}, columns)
+    kinds = _check_kinds(kinds or {}, columns)
     left_out: Counter[str] = Counter()
     rows = 0
     parts: list[_Part] = []
@@ -113,7 +113,7 @@ def read_interactions(
         rows += left_out[CELLS]
         report = InteractionReport(rows, rows - left_out.total(), dict(+left_out))
         if not report.kept:
-            raise _nothing(path, report)
+            raise _no_rows_error(path, report)
         users, user = _numbered([part.user for part in parts])
         items, item = _numbered([part.item for part in parts])
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -126,38 +126,40 @@ def read_interactions(
     return Interactions(users, items, user, item, time_us, weight), report
 
 
-def _checked(kinds: Mapping[str, float], columns: InteractionColumns) -> Mapping[str, float]:
+def _check_kinds(kinds: Mapping[str, float], columns: InteractionColumns) -> Mapping[str, float]:
     if not all(columns[:3]):
-        raise InvalidRequest("name the columns of user, item and time, all three", field="columns")
+        raise InvalidRequest(
+            "name the user, item and time columns; all three are required", field="columns"
+        )
     if kinds and not columns.kind:
         raise InvalidRequest(
-            "weights of kinds are given, but no column that holds the kind; name it, or give none",
+            "weights of kinds are given, but no kind column; name the column, or omit the weights",
             field="kinds",
         )
     bad = [kind for kind, weight in kinds.items() if not math.isfinite(weight)]
     if bad:
         raise InvalidRequest(
-            f"the weight of {', '.join(bad)} is not finite; give a number, 0 to leave a kind out",
+            f"the weight of {', '.join(bad)} is not finite; use a number, 0 to leave a kind out",
             field="kinds",
         )
     return kinds
 
 
-def _nothing(path: Path, report: InteractionReport) -> InvalidRequest:
+def _no_rows_error(path: Path, report: InteractionReport) -> InvalidRequest:
     reasons = "; ".join(f"{count} with {reason}" for reason, count in report.left_out.items())
     return InvalidRequest(
-        f"{path} has {report.rows} rows and none that can be used{reasons and ': '}{reasons}; "
-        "check which columns and kinds are named",
+        f"none of the {report.rows} rows of {path} can be used{reasons and ': '}{reasons}; check "
+        "the names of columns and kinds",
         field="interactions",
     )
 
 
 def _batches(path: Path, columns: InteractionColumns, left_out: Counter[str]) -> Iterator[Any]:
-    """Yields record batches that have the named columns, and counts malformed lines."""
+    """Yields record batches with the named columns, and counts malformed lines."""
     name = path.name.lower()
     if not name.endswith(ENDINGS):
         raise InvalidRequest(
-            f"{path} is of no kind that can be read; its name must end in {', '.join(ENDINGS)}",
+            f"{path} has no known file type; its name must end in {', '.join(ENDINGS)}",
             field="interactions",
         )
     wanted = list(dict.fromkeys(filter(None, columns)))
@@ -168,7 +170,7 @@ def _batches(path: Path, columns: InteractionColumns, left_out: Counter[str]) ->
         return
     options = csv.ReadOptions(block_size=_BLOCK_BYTES)
     delimiter = "\t" if name.endswith(".tsv") else ","
-    # The names that there are: asking for one that is not gives an error that does not list them.
+    # Read the header first: Arrow's error for an unknown column does not list the known ones.
     with _open(path, options, delimiter, csv.ConvertOptions(check_utf8=False), Counter()) as first:
         _check_names(first.schema.names, wanted, path)
     text = csv.ConvertOptions(
@@ -206,15 +208,15 @@ def _check_names(names: Sequence[str], wanted: Sequence[str], path: Path) -> Non
 
 def _check_columns(schema: Any, columns: InteractionColumns, path: Path) -> None:
     _check_names(schema.names, list(filter(None, columns)), path)
-    for what, name in columns._asdict().items():
+    for role, name in columns._asdict().items():
         if not name:
             continue
         kind = schema.field(name).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not (_is_text(kind) or any(test(kind) for test in _OTHER_TYPES[what])):
+        if not (_is_text(kind) or any(test(kind) for test in _OTHER_TYPES[role])):
             raise InvalidRequest(
-                f"{path} has a column {name} of type {kind}, which cannot be a {what}; "
-                "write it as text",
+                f"column {name} of {path} has type {kind}, which cannot be a {role}; write it as "
+                "text",
                 field="columns",
             )
 
@@ -225,7 +227,8 @@ def _is_text(kind: Any) -> bool:
 
 
 _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
-# What a column of Parquet may be beside text. A float is no id: 17850 and 17850.0 are one.
+# Types of Parquet columns allowed besides text. A float is no id: 17850 and 17850.0 would be the
+# same.
 _OTHER_TYPES: Mapping[str, Sequence[Any]] = {
     "user": (pa.types.is_integer,),
     "item": (pa.types.is_integer,),
@@ -239,9 +242,9 @@ def _part(
     batch: Any, columns: InteractionColumns, kinds: Mapping[str, float], left_out: Counter[str]
 ) -> _Part:
     user, item = _text(batch.column(columns.user)), _text(batch.column(columns.item))
-    time_us, timed = _times(_plain(batch.column(columns.time)))
+    time_us, valid = _times(_decode(batch.column(columns.time)))
     reasons = {NO_USER: _bools(pc.equal(user, "")), NO_ITEM: _bools(pc.equal(item, ""))}
-    reasons[NO_TIME] = ~timed
+    reasons[NO_TIME] = ~valid
     weight = _weights(batch, columns, kinds, reasons)
     keep = np.ones(batch.num_rows, np.bool_)
     for reason, out in reasons.items():
@@ -268,7 +271,7 @@ def _weights(
         reasons[NO_KIND] = place == len(kinds)
     with np.errstate(all="ignore"):
         if columns.value:
-            value = _numbers(_plain(batch.column(columns.value)))
+            value = _numbers(_decode(batch.column(columns.value)))
             reasons[NO_VALUE] = np.isnan(value)
             weight = weight * value
         narrow = weight.astype(np.float32)
@@ -277,7 +280,7 @@ def _weights(
 
 
 def _times(column: Any) -> tuple[_Times, _Bools]:
-    """Returns times in microseconds, and which rows have one."""
+    """Returns times in microseconds, and which rows have a valid one."""
     if _is_text(column.type):
         return _times_of_text(pc.utf8_trim_whitespace(column))
     if pa.types.is_temporal(column.type):
@@ -286,16 +289,16 @@ def _times(column: Any) -> tuple[_Times, _Bools]:
 
 
 def _times_of_text(text: Any) -> tuple[_Times, _Bools]:
-    time_us, timed = _of_numbers(_numbers(text))
-    if timed.all():
-        return time_us, timed
+    time_us, valid = _of_numbers(_numbers(text))
+    if valid.all():
+        return time_us, valid
     text = pc.replace_substring_regex(text, _FINER_THAN_US, r"\1")
     for pattern, kind in ((_NAIVE, pa.timestamp("us")), (_ZONED, pa.timestamp("us", "UTC"))):
         matching = pc.match_substring_regex(text, pattern)
         found_us, found = _of_timestamps(pc.cast(pc.if_else(matching, text, None), kind))
         time_us[found] = found_us[found]
-        timed |= found
-    return time_us, timed
+        valid |= found
+    return time_us, valid
 
 
 def _of_timestamps(column: Any) -> tuple[_Times, _Bools]:
@@ -307,12 +310,12 @@ def _of_numbers(numbers: _Floats) -> tuple[_Times, _Bools]:
     size = np.abs(numbers)
     milliseconds = np.where(size < _MILLISECONDS_BELOW, 1e3, 1.0)
     time_us = np.rint(numbers * np.where(size < _SECONDS_BELOW, 1e6, milliseconds))
-    timed = (time_us >= _FIRST_US) & (time_us < _END_US)
-    return np.where(timed, time_us, 0).astype(np.int64), timed
+    valid = (time_us >= _FIRST_US) & (time_us < _END_US)
+    return np.where(valid, time_us, 0).astype(np.int64), valid
 
 
 def _numbers(column: Any) -> _Floats:
-    """Returns numbers, of text too; NaN where there is none."""
+    """Returns numbers, parsed from text if necessary; NaN where there is none."""
     if _is_text(column.type):
         text = pc.utf8_trim_whitespace(column)
         column = pc.if_else(pc.match_substring_regex(text, _NUMBER), text, None)
@@ -321,11 +324,11 @@ def _numbers(column: Any) -> _Floats:
 
 
 def _text(column: Any) -> Any:
-    """Returns text, empty where there is none."""
-    return pc.fill_null(pc.cast(_plain(column), pa.string()), "")
+    """Returns text; empty where there is none."""
+    return pc.fill_null(pc.cast(_decode(column), pa.string()), "")
 
 
-def _plain(column: Any) -> Any:
+def _decode(column: Any) -> Any:
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
@@ -334,8 +337,8 @@ def _bools(column: Any) -> _Bools:
 
 
 def _numbered(parts: Sequence[Any]) -> tuple[Sequence[str], NDArray[np.int32]]:
-    """Returns the ids in the order of their first row, and the number of each row's."""
-    # Unifying appends what is new in each part, in the part's order.
+    """Returns the ids in order of their first row, and the number of each row's id."""
+    # Unification appends the new values of each part, in the part's order.
     chunks = pa.chunked_array(parts).unify_dictionaries().chunks
     numbers = np.concatenate([chunk.indices.to_numpy() for chunk in chunks])
     return chunks[0].dictionary.to_pylist(), numbers

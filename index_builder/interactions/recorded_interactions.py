@@ -1,4 +1,6 @@
-"""What a running service recorded, beside what a file has; and without users who were deleted."""
+"""Merges interactions recorded by a running service with those of a file, and drops deleted
+users.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,7 @@ from index_builder.interactions.records import Interactions
 from retrieval.behaviour.user_histories import UserHistories
 from retrieval.users.records import LoggedInteraction
 
-# Tells when users were deleted last, in microseconds since 1970; those that never were are left
-# out.
+# Returns when users were last deleted, in microseconds since 1970; users never deleted are omitted.
 DeletedUsers: TypeAlias = Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
 
 
@@ -23,13 +24,13 @@ async def add_recorded(
     logged: AsyncIterable[LoggedInteraction],
     weights: Mapping[str, float],
 ) -> MergedInteractions:
-    """Adds what the log has of users; what the file has of the same second is the same.
+    """Adds logged interactions of users; those that the file has in the same second are the same.
 
     Args:
         rows: Of the file, cleaned.
-        logged: In any order. What was done in a session without a user is passed over.
-        weights: By kind; others count 1, but are passed over where any kind is named, and so are
-            kinds of weight 0.
+        logged: In any order; interactions of sessions without a user are skipped.
+        weights: By kind. If empty, every kind weighs 1; if not, other kinds and kinds of weight 0
+            are skipped.
     """
     users: dict[str, int] = {}
     items: dict[str, int] = {}
@@ -44,7 +45,7 @@ async def add_recorded(
     if not found:
         return MergedInteractions(rows, 0)
     user_column, item_column, times, counts = zip(*found, strict=True)
-    more = Interactions(
+    new = Interactions(
         list(users),
         list(items),
         np.array(user_column, np.int32),
@@ -52,21 +53,23 @@ async def add_recorded(
         np.array(times, np.int64),
         np.array(counts, np.float32),
     )
-    return merge_interactions(rows, more)
+    return merge_interactions(rows, new)
 
 
-async def drop_deleted_users(rows: Interactions, erased: DeletedUsers) -> Interactions:
-    """Leaves out what users did before they were deleted."""
-    limits = _limits(rows.users, await erased(rows.users))
+async def drop_deleted_users(rows: Interactions, deleted_users: DeletedUsers) -> Interactions:
+    """Drops the interactions of users from before they were deleted."""
+    limits = _limits(rows.users, await deleted_users(rows.users))
     if limits is None:
         return rows
     return rows.some(rows.time_us > limits[rows.user])
 
 
-async def drop_deleted_histories(histories: UserHistories, erased: DeletedUsers) -> UserHistories:
-    """Leaves out of histories what users did before they were deleted."""
+async def drop_deleted_histories(
+    histories: UserHistories, deleted_users: DeletedUsers
+) -> UserHistories:
+    """Drops from histories the interactions of users from before they were deleted."""
     users = list(histories.users)
-    limits = _limits(users, await erased(users))
+    limits = _limits(users, await deleted_users(users))
     if limits is None:
         return histories
     of = np.repeat(np.arange(len(users)), np.diff(histories.starts))
@@ -74,7 +77,9 @@ async def drop_deleted_histories(histories: UserHistories, erased: DeletedUsers)
 
 
 def _limits(users: Sequence[str], deleted: Mapping[str, int]) -> NDArray[np.int64] | None:
-    """Returns for each user the time up to which everything goes; None: nobody was deleted."""
+    """Returns for each user the time up to which interactions are dropped; None if no user was
+    deleted.
+    """
     if not deleted:
         return None
     never = np.iinfo(np.int64).min

@@ -1,4 +1,4 @@
-"""Interactions of users with items, as columns."""
+"""Interactions of users with items, in columns."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 class Interactions(NamedTuple):
     """Interactions in the order of their file; n rows.
 
-    Users and items are numbered in the order of their first row, and may outnumber those that the
-    rows name: a part of a data set keeps the numbers of the whole.
+    Users and items are numbered in order of their first row. There may be more of them than in the
+    rows, because a part of a data set keeps the numbers of the whole.
 
     users, items: Ids by number.
-    user, item: (n,) int32 numbers. time_us: (n,) int64, microseconds since 1970 (UTC).
-    weight: (n,) float32 > 0: of the kind of interaction, times its value where there is one.
+    user, item: (n,) int32 numbers.
+    time_us: (n,) int64, microseconds since 1970 (UTC).
+    weight: (n,) float32 > 0, the weight of the kind of interaction times its value, if any.
     """
 
     users: Sequence[str]
@@ -28,7 +29,7 @@ class Interactions(NamedTuple):
     weight: NDArray[np.float32]
 
     def some(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Interactions:
-        """Returns some of the rows, under the same numbers."""
+        """Returns some of the rows, with the same numbers."""
         return self._replace(
             user=self.user[rows],
             item=self.item[rows],
@@ -37,12 +38,12 @@ class Interactions(NamedTuple):
         )
 
     def by_time(self) -> Interactions:
-        """Returns the rows by user, those of a user by (time, file row)."""
+        """Returns the rows by user, each user's by (time, row in the file)."""
         return self.some(np.lexsort((self.time_us, self.user)))
 
 
 class InteractionReport(NamedTuple):
-    """What became of rows that were read or cleaned. left_out: How many, by reason; each once."""
+    """Counts of rows read or cleaned. left_out: By reason; each row counts once."""
 
     rows: int
     kept: int

@@ -1,1 +1,1 @@
-"""Readers of corpus files: each yields rows one by one and counts what it cannot read."""
+"""Readers of corpus files: each yields rows one by one and counts unreadable ones."""

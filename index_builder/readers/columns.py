@@ -1,4 +1,4 @@
-"""Which column is what, and how a record of any source becomes an item."""
+"""Maps the columns of any source to the fields of an item."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ DEFAULT_TEXT = ("text",)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentColumns:
-    """Column names; empty: the default of BEIR (`_id` or `id`, `title`, `text`), no vector.
+    """Column names. Empty means the default of BEIR (`_id` or `id`, `title`, `text`), or no vector.
 
-    attributes: Columns kept as attributes; None: every column that is nothing else.
-    declared: Attributes whose kind the user declared: CSV cells of theirs stay as they are written.
-    needs_text: False: records without a text are taken.
+    attributes: Columns kept as attributes; if None, all columns without another role.
+    declared: Attributes with a declared kind; their CSV cells stay as written.
+    needs_text: Whether records without a text are refused.
     """
 
     id: str = ""
@@ -37,16 +37,16 @@ class DocumentColumns:
     needs_text: bool = True
 
     def item(self, record: Mapping[str, object]) -> Item:
-        """Makes an item of a record.
+        """Converts a record to an item.
 
-        Raises: InvalidRequest: id or text is missing, or of a type that cannot be one.
+        Raises: InvalidRequest: id or text is missing, or has an unsuitable type.
         """
-        id_name = _present(record, self.id, DEFAULT_ID, "id")
+        id_name = _find_column(record, self.id, DEFAULT_ID, "id")
         title_name = self.title or next((n for n in DEFAULT_TITLE if n in record), "")
         text_name = (
-            self._optional_text(record)
+            self._text_column(record)
             if self.vector or not self.needs_text
-            else _present(record, self.text, DEFAULT_TEXT, "text")
+            else _find_column(record, self.text, DEFAULT_TEXT, "text")
         )
         used = {id_name, title_name, text_name, self.vector}
         if self.attributes is None:
@@ -57,39 +57,41 @@ class DocumentColumns:
             id=_as_id(record[id_name], id_name),
             title=_as_text(record.get(title_name), title_name),
             text=_as_text(record.get(text_name), text_name),
-            # Any value still; what reads it next brings it to the kinds that are kept.
-            attributes=_unchecked(attributes),
+            # Still of any type; the next stage converts them to the supported kinds.
+            attributes=_any_type(attributes),
             vector=_as_vector(record.get(self.vector), self.vector) if self.vector else None,
         )
 
     def check_names(self, names: Sequence[str], source: str) -> None:
-        """Refuses a table that lacks a named column: every row would be malformed.
+        """Refuses a table that lacks a named column, since every row would be malformed.
 
-        Raises: InvalidRequest: names the column and those there are.
+        Raises: InvalidRequest: names the missing columns and the existing ones.
         """
         wanted = [self.id, self.title, self.text, self.vector, *(self.attributes or ())]
         missing = [name for name in wanted if name and name not in names]
         if not self.id and not any(name in names for name in DEFAULT_ID):
-            missing.append("_id or id (choose with --id-column)")
+            missing.append("_id or id (or set --id-column)")
         texts = self.text or self.vector or not self.needs_text
         if not texts and DEFAULT_TEXT[0] not in names:
-            missing.append("text (choose with --text-column)")
+            missing.append("text (or set --text-column)")
         if missing:
             raise InvalidRequest(
                 f"{source} has no column {', '.join(missing)}; it has: {', '.join(names)}",
                 field="corpus",
             )
 
-    def _optional_text(self, record: Mapping[str, object]) -> str:
+    def _text_column(self, record: Mapping[str, object]) -> str:
         return self.text or next((name for name in DEFAULT_TEXT if name in record), "")
 
 
-def _present(record: Mapping[str, object], chosen: str, defaults: Sequence[str], what: str) -> str:
+def _find_column(
+    record: Mapping[str, object], chosen: str, defaults: Sequence[str], field: str
+) -> str:
     for name in (chosen,) if chosen else defaults:
         if name in record:
             return name
     names = " or ".join([chosen] if chosen else defaults)
-    raise InvalidRequest(f"the {what} is missing: there is no {names}")
+    raise InvalidRequest(f"the {field} is missing: there is no {names}")
 
 
 def _as_id(value: object, name: str) -> str:
@@ -111,7 +113,7 @@ def _as_text(value: object, name: str) -> str:
         return value
     if isinstance(value, numbers.Number | datetime | date) and not isinstance(value, bool):
         return "" if isinstance(value, float) and math.isnan(value) else str(value)
-    raise InvalidRequest(f"{name} is of type {type(value).__name__}; text is needed")
+    raise InvalidRequest(f"{name} is of type {type(value).__name__}; use text")
 
 
 def _as_vector(value: object, name: str) -> NDArray[np.float32] | None:
@@ -122,11 +124,11 @@ def _as_vector(value: object, name: str) -> NDArray[np.float32] | None:
     except (TypeError, ValueError) as error:
         raise InvalidRequest(f"the vector in {name} is not a list of numbers") from error
     if vector.ndim != 1:
-        raise InvalidRequest(f"the vector in {name} is not one list of numbers")
+        raise InvalidRequest(f"the vector in {name} is not a flat list of numbers")
     with np.errstate(over="ignore"):
         return vector.astype(np.float32)
 
 
-def _unchecked(attributes: Mapping[str, object]) -> Mapping[str, AttributeValue]:
+def _any_type(attributes: Mapping[str, object]) -> Mapping[str, AttributeValue]:
     checked: Mapping[str, AttributeValue] = attributes  # type: ignore[assignment]
     return checked

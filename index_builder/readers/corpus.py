@@ -1,4 +1,4 @@
-"""Finds the files of a corpus and reads them, each by its kind."""
+"""Finds the files of a corpus and reads each with the reader of its format."""
 
 from __future__ import annotations
 
@@ -23,69 +23,69 @@ _JSON_LINES = {".jsonl", ".ndjson"}
 _DELIMITED = {".csv", ".tsv"}
 _PARQUET = {".parquet"}
 _PROSE = {".txt", ".md", ".markdown"}
-_APART = {".html", ".htm", ".pdf"}
-SUFFIXES = sorted(_JSON_LINES | _DELIMITED | _PARQUET | _PROSE | _APART | {MATRIX})
+_SANDBOXED = {".html", ".htm", ".pdf"}
+SUFFIXES = sorted(_JSON_LINES | _DELIMITED | _PARQUET | _PROSE | _SANDBOXED | {MATRIX})
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
     path: Path
-    name: str  # As the user would name it.
-    relative: str  # Below what the user named; the id of a text file.
+    name: str  # As users know it.
+    relative: str  # Path below the named folder; the id of a text file.
     size: int
-    changed_ns: int
+    modified_ns: int
 
 
 class Corpus:
-    """The files that a build reads, in order: as named, those in a folder by path.
+    """The files that a build reads, in the order named; those in a folder by path.
 
     Args:
-        paths: Files, and folders that are searched for files of the known kinds. Hidden files and
-            folders are passed over.
-        columns: Which column is what.
-    Raises: InvalidRequest: nothing there, a file of an unknown kind, or a .npy beside other files.
+        paths: Files, and folders to search for files of known formats. Hidden files and folders are
+            skipped.
+        columns: Names of the columns.
+    Raises: InvalidRequest: there is no file, a file of unknown format, or a .npy file among others.
     """
 
     def __init__(self, paths: Sequence[Path], columns: DocumentColumns) -> None:
         self._columns = columns
         self._files = [file for path in paths for file in _find(path)]
         if not self._files:
-            raise InvalidRequest("no corpus was named; use --corpus FILE|DIR", field="corpus")
+            raise InvalidRequest("no corpus was given; use --corpus FILE|DIR", field="corpus")
         matrices = [file for file in self._files if file.path.suffix.lower() == MATRIX]
         if matrices and len(self._files) > 1:
             raise InvalidRequest(
-                f"{matrices[0].name} is a matrix of vectors and must be the only file, there are "
-                f"{len(self._files)}; for documents with vectors use JSON lines or Parquet with "
-                "--vector-column",
+                f"{matrices[0].name} is a matrix of vectors and must be the only file, but there "
+                f"are {len(self._files)}; for documents with vectors use JSON lines or Parquet "
+                "with --vector-column",
                 field="corpus",
             )
         self.brings_vectors = bool(matrices) or bool(columns.vector)
 
     @property
     def reading(self) -> list[str]:
-        """Says how the files are read: two corpora that say the same read equal files alike."""
+        """How the files are read: two corpora with equal values read equal files alike."""
         return [repr(sorted(asdict(self._columns).items())), *(f.relative for f in self._files)]
 
     def sources(self) -> list[SourceCount]:
-        """Hashes every file."""
+        """Returns the name, hash and modification time of every file."""
         return [
-            SourceCount(uri=file.name, sha256=_hash(file), modified_us=file.changed_ns // 1_000)
+            SourceCount(uri=file.name, sha256=_hash(file), modified_us=file.modified_ns // 1_000)
             for file in self._files
         ]
 
     def rows(self, bad_rows: BadRows) -> Iterator[SourceRow]:
-        """Yields every row of every file; malformed ones are counted.
+        """Yields every row of every file; malformed rows are counted.
 
-        Raises: InvalidRequest: a whole file cannot be read, or it changed since it was found.
+        Raises: InvalidRequest: a whole file cannot be read, or changed since it was found.
         """
-        with contextlib.closing(SandboxReader()) as apart:
+        with contextlib.closing(SandboxReader()) as sandbox:
             for file in self._files:
                 yield from read_file(
-                    file.path, file.name, file.relative, self._columns, bad_rows, apart
+                    file.path, file.name, file.relative, self._columns, bad_rows, sandbox
                 )
-                if (file.size, file.changed_ns) != _state(file.path):
+                if (file.size, file.modified_ns) != _state(file.path):
                     raise InvalidRequest(
-                        f"{file.name} changed while it was read; start the build again",
+                        f"{file.name} changed during the build; restart the build",
                         field="corpus",
                     )
 
@@ -96,17 +96,17 @@ def read_file(
     document_id: str,
     columns: DocumentColumns,
     bad_rows: BadRows,
-    apart: SandboxReader,
+    sandbox: SandboxReader,
 ) -> Iterator[SourceRow]:
-    """Yields the rows of a file, by its kind; malformed ones are counted.
+    """Yields the rows of a file according to its format; malformed rows are counted.
 
     Args:
-        path: The file; its ending says what kind it is, one of SUFFIXES.
-        name: As the user would name it.
-        document_id: Id of the document where the file is one.
-        columns: Which column is what.
-        bad_rows: Told of malformed rows.
-        apart: Reads HTML and PDF.
+        path: The file; its suffix, one of SUFFIXES, determines the format.
+        name: Its name as users know it.
+        document_id: Id of the document if the file is one document.
+        columns: Names of the columns.
+        bad_rows: Receives malformed rows.
+        sandbox: Reads HTML and PDF.
     Raises: InvalidRequest: the whole file cannot be read.
     """
     suffix = path.suffix.lower()
@@ -120,20 +120,21 @@ def read_file(
         return read_parquet(path, name, columns, bad_rows)
     if suffix == MATRIX:
         return read_matrix(path, name)
-    if suffix in _APART:
-        return apart.read(path, name, document_id, bad_rows)
+    if suffix in _SANDBOXED:
+        return sandbox.read(path, name, document_id, bad_rows)
     return read_prose(path, name, document_id, bad_rows)
 
 
 def is_one_document(name: str) -> bool:
-    """Returns whether a file of this name is one document, rather than one on each row."""
-    return Path(name).suffix.lower() in _PROSE | _APART
+    """Returns whether a file of this name is one document, rather than one per row."""
+    return Path(name).suffix.lower() in _PROSE | _SANDBOXED
 
 
 def files_below(folder: Path, suffixes: Collection[str]) -> Iterator[tuple[Path, str]]:
-    """Yields the files of these kinds in a folder, by path, each with its path below the folder.
+    """Yields the files with these suffixes in a folder by path, each with its path below the
+    folder.
 
-    Hidden files, and those in hidden folders, are passed over.
+    Hidden files and files in hidden folders are skipped.
     """
     for file in sorted(folder.rglob("*")):
         relative = file.relative_to(folder)
@@ -146,20 +147,20 @@ def _find(path: Path) -> Iterator[_File]:
     if path.is_file():
         if path.suffix.lower() not in SUFFIXES:
             raise InvalidRequest(
-                f"{path} is of a kind that is not read; known are {', '.join(SUFFIXES)}",
+                f"{path} has no known file type; supported are {', '.join(SUFFIXES)}",
                 field="corpus",
             )
         yield _File(path, str(path), path.name, *_state(path))
         return
     if not path.is_dir():
-        raise InvalidRequest(f"there is no {path}; check --corpus", field="corpus")
+        raise InvalidRequest(f"{path} does not exist; check --corpus", field="corpus")
     found = 0
     for file, relative in files_below(path, SUFFIXES):
         found += 1
         yield _File(file, str(file), relative, *_state(file))
     if not found:
         raise InvalidRequest(
-            f"there is no file to read in {path}; known kinds are {', '.join(SUFFIXES)}",
+            f"{path} contains no readable file; supported types are {', '.join(SUFFIXES)}",
             field="corpus",
         )
 

@@ -1,9 +1,9 @@
-"""CSV and TSV: a header line, then one record per row.
+"""Reads CSV and TSV: a header line, then one record per row.
 
-Cells are text. A column other than id, title and text becomes whole numbers, numbers, truth values
-or times where every cell that is not empty reads as one; that takes a first pass over the file. A
-number with a leading zero ("00123") keeps its column text: it is a code, not a quantity. Declared
-attributes stay text here; `attributes.clean` reads them.
+Cells are text. A column other than id, title and text becomes integers, numbers, booleans or times
+if every non-empty cell parses as one; this takes a first pass over the file. A number with a
+leading zero ("00123") makes its column text, since it is a code and not a quantity. Declared
+attributes stay text here; `attributes.clean` parses them.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from nearline.errors import InvalidRequest
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}.*)?")
-_TRUTH = {"true": True, "false": False, "True": True, "False": False}
+_BOOLEANS = {"true": True, "false": False, "True": True, "False": False}
 _MAX_CELL_CHARACTERS = 1 << 30
-# A byte that is not UTF-8 becomes one of these, so that its row alone is refused.
+# Bytes that are not UTF-8 become these, so that only their row is refused.
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
 _Parse = Callable[[str], object]
@@ -46,11 +46,11 @@ def _matching(pattern: re.Pattern[str], parse: _Parse) -> _Parse:
     return parse_matching
 
 
-# From the narrowest to the widest; a cell that none reads makes its column text.
+# From narrowest to widest; a column with a cell that none of them parses stays text.
 _KINDS: tuple[_Parse, ...] = (
     _matching(_INTEGER, int),
     _matching(_NUMBER, float),
-    _TRUTH.__getitem__,
+    _BOOLEANS.__getitem__,
     _time,
 )
 
@@ -79,21 +79,21 @@ def read_delimited(
 
 
 def _column_parsers(path: Path, source: str, columns: DocumentColumns) -> dict[str, _Parse]:
-    """Finds, per attribute column, the narrowest kind that reads every cell."""
-    left: dict[str, list[_Parse]] | None = None
+    """Returns for each attribute column the narrowest parser that accepts every cell."""
+    candidates: dict[str, list[_Parse]] | None = None
     for _, record, problem in _records(path, source, columns):
         if problem:
             continue
-        if left is None:
-            left = {
+        if candidates is None:
+            candidates = {
                 name: [] if name in columns.declared else list(_KINDS)
                 for name in _attribute_names(list(record), columns)
             }
-        for name, kinds in left.items():
+        for name, parsers in candidates.items():
             cell = record[name]
-            while cell and kinds and not _reads(kinds[0], cell):
-                kinds.pop(0)
-    return {name: kinds[0] if kinds else str for name, kinds in (left or {}).items()}
+            while cell and parsers and not _parses(parsers[0], cell):
+                parsers.pop(0)
+    return {name: parsers[0] if parsers else str for name, parsers in (candidates or {}).items()}
 
 
 def _attribute_names(names: list[str], columns: DocumentColumns) -> list[str]:
@@ -110,7 +110,7 @@ def _attribute_names(names: list[str], columns: DocumentColumns) -> list[str]:
     return [name for name in names if name not in used]
 
 
-def _reads(parse: _Parse, cell: str) -> bool:
+def _parses(parse: _Parse, cell: str) -> bool:
     try:
         parse(cell)
     except (ValueError, KeyError):
@@ -128,7 +128,7 @@ def _vector(cell: str) -> object:
 def _records(
     path: Path, source: str, columns: DocumentColumns
 ) -> Iterator[tuple[int, dict[str, str], str]]:
-    """Yields (line, cells by column, what is wrong with the row or "")."""
+    """Yields (line, cells by column, error of the row or "")."""
     csv.field_size_limit(_MAX_CELL_CHARACTERS)
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         rows = csv.reader(stream, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")

@@ -1,4 +1,4 @@
-"""HTML: the text of a file as a reader of the page sees it."""
+"""Reads HTML: the text of a page as its readers see it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 from index_builder.readers.protocol import ParsedDocument, UnreadableFile
 
 MAX_BYTES = 64 << 20
-# What is no text, and what every page of a site repeats.
-_LEFT_OUT = frozenset(
+# Elements without text, and those repeated on every page of a site.
+_SKIPPED_TAGS = frozenset(
     "script style noscript template svg math canvas iframe object audio video select button "
     "textarea nav footer aside head".split()
 )
-_LEFT_OUT_ROLES = frozenset({"navigation", "banner", "contentinfo", "search", "complementary"})
+_SKIPPED_ROLES = frozenset({"navigation", "banner", "contentinfo", "search", "complementary"})
 _BLOCKS = frozenset(
     "address article blockquote body center details dialog div dl fieldset figcaption figure form "
     "h1 h2 h3 h4 h5 h6 header hgroup hr main menu ol p pre section summary table ul".split()
@@ -25,23 +25,24 @@ _LINES = frozenset({"br", "caption", "dd", "dt", "li", "option", "tr"})
 _CELLS = frozenset({"td", "th"})
 _WORD_GAP, _LINE_GAP, _PARAGRAPH_GAP = " ", "\n", "\n\n"
 _WHITESPACE = re.compile(r"[ \t\r\n\f\u00a0]+")
-# HTML standard, 13.2.3.2: a declaration counts within the first 1024 bytes.
+# HTML standard, 13.2.3.2: only a declaration within the first 1024 bytes counts.
 _CHARSET = re.compile(rb"<meta[^>]{0,512}?charset\s*=\s*[\"']?\s*([\w:.-]{1,40})", re.IGNORECASE)
-_KNOWN = re.compile(r"cp\d|iso8859|koi8|gb|big5|euc_|iso2022|shift_jis|mac_|johab")
+_PAGE_ENCODINGS = re.compile(r"cp\d|iso8859|koi8|gb|big5|euc_|iso2022|shift_jis|mac_|johab")
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
 def parse_page(path: Path) -> ParsedDocument:
     """Reads an HTML file.
 
-    The title is <title>, else the first <h1>, else empty. The text is that of <main> where there is
-    one, else of <body>, in the order of the page and without scripts, navigation and what is
-    hidden; paragraphs are parted by an empty line.
-    Raises: Unreadable: too large, of another encoding than it says, or without text. OSError.
+    The title is <title>, otherwise the first <h1>, otherwise empty. The text is that of <main> if
+    present, otherwise of <body>, in page order, without scripts, navigation and hidden elements.
+    Paragraphs are separated by an empty line.
+    Raises: UnreadableFile: the page is too large, not in its declared encoding, or without text.
+        OSError.
     """
     size = path.stat().st_size
     if size > MAX_BYTES:
-        raise UnreadableFile(f"the page has {size} bytes, {MAX_BYTES} are read; cut it in parts")
+        raise UnreadableFile(f"the page has {size} bytes; {MAX_BYTES} are allowed: split it")
     data = path.read_bytes()
     encoding = _encoding(data)
     try:
@@ -54,14 +55,14 @@ def parse_page(path: Path) -> ParsedDocument:
     text = page_text(page)
     if not text:
         raise UnreadableFile(
-            "no text outside scripts and navigation; a page that a script fills has to be saved as "
-            "the browser shows it"
+            "no text outside scripts and navigation; save pages filled by scripts as the browser "
+            "renders them"
         )
     return ParsedDocument(_heading(page, "title") or _heading(page, "h1"), text)
 
 
 def page_text(page: LexborHTMLParser) -> str:
-    """Returns the text of a page, paragraphs parted by an empty line."""
+    """Returns the text of a page; paragraphs are separated by an empty line."""
     for root in (page.css_first("main"), page.body):
         if root is not None and (text := _text(root)):
             return text
@@ -78,12 +79,12 @@ def _encoding(data: bytes) -> str:
             found = codecs.lookup(declared.group(1).decode("ascii")).name
         except (LookupError, UnicodeDecodeError):
             return "utf-8"
-        # Browsers read a page that calls itself Latin-1 or ASCII as Windows-1252, and one that says
-        # UTF-16 in bytes that can be read as ASCII as UTF-8. Python knows more encodings than pages
-        # have, some of which unpack.
+        # Browsers read pages declared as Latin-1 or ASCII as Windows-1252, and pages declared as
+        # UTF-16 in ASCII-compatible bytes as UTF-8. Python knows more encodings than pages use,
+        # including some that decompress.
         if found in ("iso8859-1", "ascii"):
             return "cp1252"
-        return found if _KNOWN.match(found) else "utf-8"
+        return found if _PAGE_ENCODINGS.match(found) else "utf-8"
     return "utf-8"
 
 
@@ -97,12 +98,12 @@ def _text(root: LexborNode) -> str:
     writer = _Writer()
     node: LexborNode | None = root
     while node is not None:
-        left_out = node.is_element_node and _is_left_out(node)
+        skipped = node.is_element_node and _is_skipped(node)
         if node.is_text_node:
             writer.write(node.text_content or "")
-        elif not left_out:
+        elif not skipped:
             writer.enter(node.tag or "")
-        if node.child is not None and not left_out:
+        if node.child is not None and not skipped:
             node = node.child
             continue
         while node is not None:
@@ -117,19 +118,19 @@ def _text(root: LexborNode) -> str:
     return writer.text()
 
 
-def _is_left_out(node: LexborNode) -> bool:
-    if node.tag in _LEFT_OUT:
+def _is_skipped(node: LexborNode) -> bool:
+    if node.tag in _SKIPPED_TAGS:
         return True
     attributes = node.attributes
     return (
         "hidden" in attributes
         or attributes.get("aria-hidden") == "true"
-        or attributes.get("role") in _LEFT_OUT_ROLES
+        or attributes.get("role") in _SKIPPED_ROLES
     )
 
 
 class _Writer:
-    """Joins pieces of text, with the widest gap that the tags between two of them ask for."""
+    """Joins pieces of text with the widest gap that the tags between two pieces require."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
@@ -137,14 +138,14 @@ class _Writer:
         self._preformatted = 0
 
     def enter(self, tag: str) -> None:
-        """Opens an element."""
-        self._part(tag)
+        """Begins an element."""
+        self._separate(tag)
         self._preformatted += tag == "pre"
 
     def leave(self, tag: str) -> None:
-        """Closes an element."""
+        """Ends an element."""
         self._preformatted -= tag == "pre" and self._preformatted > 0
-        self._part(tag)
+        self._separate(tag)
 
     def write(self, text: str) -> None:
         """Adds text."""
@@ -161,7 +162,7 @@ class _Writer:
                 self._widen(_WORD_GAP)
 
     def text(self) -> str:
-        """Returns what was written."""
+        """Returns the text written."""
         return "".join(self._pieces).strip()
 
     def _add(self, text: str) -> None:
@@ -170,7 +171,7 @@ class _Writer:
         self._pieces.append(text)
         self._gap = ""
 
-    def _part(self, tag: str) -> None:
+    def _separate(self, tag: str) -> None:
         if tag in _BLOCKS:
             self._widen(_PARAGRAPH_GAP)
         elif tag in _LINES:
@@ -179,7 +180,7 @@ class _Writer:
             self._widen(_WORD_GAP)
 
     def _widen(self, gap: str) -> None:
-        # "" < " " < "\n" < "\n\n" by what they part, which is not their order as text.
+        # Gaps are ordered by how much they separate, not as text.
         if _GAPS.index(gap) > _GAPS.index(self._gap):
             self._gap = gap
 

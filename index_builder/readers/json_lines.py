@@ -1,4 +1,4 @@
-"""JSON lines: one object per line."""
+"""Reads JSON lines: one object per line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BOM = b"\xef\xbb\xbf"
 def read_json_lines(
     path: Path, source: str, columns: DocumentColumns, bad_rows: BadRows
 ) -> Iterator[SourceRow]:
-    """Yields the rows of a file; empty lines are passed over."""
+    """Yields the rows of a file; empty lines are skipped."""
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             line = line.removeprefix(_BOM) if number == 1 else line
@@ -35,6 +35,6 @@ def read_json_lines(
             except json.JSONDecodeError as error:
                 bad_rows.add(location, f"not JSON: {error.msg} at column {error.colno}")
             except RecursionError:
-                bad_rows.add(location, "not JSON that can be read: nested too deep")
+                bad_rows.add(location, "JSON nested too deeply")
             except InvalidRequest as error:
                 bad_rows.add(location, error.message)

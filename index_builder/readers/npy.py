@@ -1,4 +1,4 @@
-"""A .npy matrix: one vector per row, mapped into memory; ids are row numbers padded with zeros."""
+"""Reads .npy matrices, memory-mapped: one vector per row; ids are zero-padded row numbers."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ _BLOCK_ROWS = 4096
 def read_matrix(path: Path, source: str) -> Iterator[SourceRow]:
     """Yields the rows of an (n, d) matrix of float32, float64 or float16.
 
-    Row 7 of 1,000 has the id "007"; the line of its place is 8.
-    Raises: InvalidRequest: not such a matrix.
+    Row 7 of 1,000 has the id "007" and the line number 8.
+    Raises: InvalidRequest: the file is no such matrix.
     """
     try:
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise InvalidRequest(
-            f"{source} is not a .npy file that can be read: {error}", field="corpus"
+            f"{source} is not a readable .npy file: {error}", field="corpus"
         ) from error
     if matrix.ndim != 2 or matrix.dtype.kind != "f":
         raise InvalidRequest(
-            f"{source} has shape {matrix.shape} and type {matrix.dtype}; (n, d) float32 is needed",
+            f"{source} has shape {matrix.shape} and type {matrix.dtype}; (n, d) float32 is "
+            "required",
             field="corpus",
         )
     width = len(str(max(len(matrix) - 1, 0)))

@@ -1,4 +1,4 @@
-"""Parquet: read by batches of rows, so that a file of any size takes little memory."""
+"""Reads Parquet in batches of rows, so that a file of any size needs little memory."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _BATCH_ROWS = 1024
 def read_parquet(
     path: Path, source: str, columns: DocumentColumns, bad_rows: BadRows
 ) -> Iterator[SourceRow]:
-    """Yields the rows of a file; the line of a place is the row, from 1.
+    """Yields the rows of a file; the line of a row is its number, from 1.
 
-    Raises: InvalidRequest: not a Parquet file, or it lacks a named column.
+    Raises: InvalidRequest: the file is not Parquet, or lacks a named column.
     """
     try:
         with pq.ParquetFile(path) as file:
@@ -40,12 +40,12 @@ def read_parquet(
                         bad_rows.add(location, error.message)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InvalidRequest(
-            f"{source} is not a Parquet file that can be read: {error}", field="corpus"
+            f"{source} is not a readable Parquet file: {error}", field="corpus"
         ) from error
 
 
 def _wanted(names: list[str], columns: DocumentColumns) -> list[str] | None:
-    """Names the columns to read; None for all."""
+    """Returns the columns to read; None for all."""
     if columns.attributes is None:
         return None
     defaults = {*DEFAULT_ID, *DEFAULT_TITLE, *DEFAULT_TEXT}
@@ -54,7 +54,7 @@ def _wanted(names: list[str], columns: DocumentColumns) -> list[str] | None:
 
 
 def _records(batch: pa.RecordBatch) -> Iterator[dict[str, object] | None]:
-    """Yields rows as dictionaries; None for a row whose text is not UTF-8."""
+    """Yields rows as dictionaries; None for a row with text that is not UTF-8."""
     try:
         yield from batch.to_pylist()
     except UnicodeDecodeError:

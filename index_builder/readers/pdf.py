@@ -1,4 +1,4 @@
-"""PDF: the text of a file, its pages parted as paragraphs are."""
+"""Reads PDF: the text of a file, with pages separated like paragraphs."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from index_builder.readers.protocol import ParsedDocument, UnreadableFile
 MAX_BYTES = 512 << 20
 MAX_PAGES = 20_000
 MAX_CHARACTERS = 64 << 20
-_WARNED_ABOUT = 120  # Characters of what the library says.
+_MAX_REASON = 120  # Characters of the library's error.
 
-# It warns of every oddity that it reads past; what it cannot read past is an error.
+# It warns about every oddity that it tolerates; anything else is an error.
 logging.getLogger("pypdf").setLevel(logging.ERROR)
 
 
 def parse_pdf(path: Path) -> ParsedDocument:
     """Reads a PDF file.
 
-    The title is that of the file's properties, else empty. The text is that of the pages, in the
-    order in which they draw it, with an empty line between two pages.
-    Raises: Unreadable: encrypted, broken, too large, or pictures of pages only. OSError.
+    The title is that of the file's properties, otherwise empty. The text is that of the pages in
+    the order in which it is drawn, with an empty line between pages.
+    Raises: UnreadableFile: the file is encrypted, broken, too large, or contains only images.
+        OSError.
     """
     size = path.stat().st_size
     if size > MAX_BYTES:
-        raise UnreadableFile(f"the file has {size} bytes, {MAX_BYTES} are read; cut it in parts")
-    # The library bounds what one stream unpacks to (75 MB), and raises nearly every class there is
-    # where a file is broken or made to hurt: RecursionError where it nests too deep.
+        raise UnreadableFile(f"the file has {size} bytes; {MAX_BYTES} are allowed: split it")
+    # The library bounds the size of a decompressed stream (75 MB). On broken or malicious files it
+    # raises almost any exception, including RecursionError for deep nesting.
     try:
         with path.open("rb") as stream:
             reader = PdfReader(stream)
@@ -39,7 +40,9 @@ def parse_pdf(path: Path) -> ParsedDocument:
                 raise UnreadableFile("encrypted with a password; remove it first")
             count = len(reader.pages)
             if count > MAX_PAGES:
-                raise UnreadableFile(f"{count} pages, {MAX_PAGES} are read; cut the file in parts")
+                raise UnreadableFile(
+                    f"the file has {count} pages; {MAX_PAGES} are allowed: split it"
+                )
             title = (reader.metadata.title if reader.metadata else None) or ""
             text = "\n\n".join(page for page in _texts(reader) if page)
     except (UnreadableFile, MemoryError, OSError):
@@ -47,14 +50,14 @@ def parse_pdf(path: Path) -> ParsedDocument:
     except DependencyError as error:
         raise UnreadableFile("encrypted; remove the encryption first") from error
     except Exception as error:
-        said = " ".join(str(error).split())[:_WARNED_ABOUT]
+        reason = " ".join(str(error).split())[:_MAX_REASON]
         raise UnreadableFile(
-            f"broken PDF ({type(error).__name__}: {said}); write it again"
+            f"broken PDF ({type(error).__name__}: {reason}); export it again"
         ) from error
     if not text:
         raise UnreadableFile(
-            f"no text in {count} pages, which may be pictures of pages; recognise their text first "
-            "(OCR)"
+            f"no text in {count} pages; if they are scanned images, run text recognition (OCR) "
+            "first"
         )
     return ParsedDocument(" ".join(title.split()), text, count)
 
@@ -65,5 +68,5 @@ def _texts(reader: PdfReader) -> Iterator[str]:
         text = page.extract_text()
         total += len(text)
         if total > MAX_CHARACTERS:
-            raise UnreadableFile(f"more than {MAX_CHARACTERS} characters of text; cut it in parts")
+            raise UnreadableFile(f"more than {MAX_CHARACTERS} characters of text; split it")
         yield text.strip()

@@ -1,4 +1,4 @@
-"""What a parser makes of a file, and how it is asked: one JSON object a line, both ways."""
+"""The results of parsing a file in the sandbox."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class ParsedDocument(NamedTuple):
-    """The document of a file. pages: 0 where it has none."""
+    """The document of a file. pages: 0 if the format has no pages."""
 
     title: str
     text: str
@@ -14,4 +14,4 @@ class ParsedDocument(NamedTuple):
 
 
 class UnreadableFile(Exception):
-    """Why a file gives no document, and what to do about it."""
+    """A file that cannot be read; the message gives the reason and the remedy."""

@@ -1,7 +1,7 @@
-"""Reads HTML and PDF in a process of its own, so that no file can take a build down.
+"""Parses HTML and PDF in a separate process, so that no file can take a build down.
 
-A parser of such files can be led to work for days, to fill the memory or to crash. The process has
-a bound for each, and only the file that met it is lost.
+Malicious files can make a parser run for days, exhaust the memory or crash. The process has limits
+for each, and only the offending file is lost.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ MEMORY_BYTES = 4 << 30
 
 
 class SandboxReader:
-    """Reads files one after another; its process starts with the first, and again after a crash.
+    """Reads files one after another; the process starts with the first, and again after a crash.
 
     Args:
-        timeout_s: Seconds that a file may take.
+        timeout_s: Seconds allowed per file.
         memory_bytes: Address space of the process.
     """
 
@@ -39,24 +39,24 @@ class SandboxReader:
     ) -> Iterator[SourceRow]:
         """Yields the one document of a file; a malformed one is counted.
 
-        Attribute `path` is its id, and `pages` counts the pages of a PDF. A file without a title
-        has its name, without the ending.
+        Its attribute `path` is its id, and `pages` the number of pages of a PDF. Without a title,
+        its title is the file's name without the suffix.
         """
         location = SourceLocation(source, 1)
-        answer = self._ask(path)
-        if "reason" in answer:
-            bad_rows.add(location, str(answer["reason"]))
+        reply = self._parse(path)
+        if "reason" in reply:
+            bad_rows.add(location, str(reply["reason"]))
             return
-        pages = answer["pages"]
+        pages = reply["pages"]
         assert isinstance(pages, int)
-        counted = {"pages": pages} if pages else {}
+        page_count = {"pages": pages} if pages else {}
         yield SourceRow(
             location,
             Item(
                 id=document_id,
-                title=str(answer["title"]) or path.stem,
-                text=str(answer["text"]),
-                attributes={"path": document_id, **counted},
+                title=str(reply["title"]) or path.stem,
+                text=str(reply["text"]),
+                attributes={"path": document_id, **page_count},
             ),
         )
 
@@ -67,9 +67,9 @@ class SandboxReader:
             self._process.communicate()
             self._process = None
 
-    def _ask(self, path: Path) -> dict[str, object]:
+    def _parse(self, path: Path) -> dict[str, object]:
         if self._process is None:
-            # -P: no module beside the corpus may take the place of ours.
+            # -P: no module next to the corpus may shadow ours.
             command = [sys.executable, "-P", "-m", "index_builder.readers.sandbox_main"]
             self._process = subprocess.Popen(
                 [*command, str(self._memory_bytes)],
@@ -80,14 +80,14 @@ class SandboxReader:
             )
         process = self._process
         assert process.stdin is not None and process.stdout is not None
-        late = threading.Event()
+        timed_out = threading.Event()
 
-        def end() -> None:
-            late.set()
+        def kill() -> None:
+            timed_out.set()
             process.kill()
 
-        watch = threading.Timer(self._timeout_s, end)
-        watch.start()
+        timer = threading.Timer(self._timeout_s, kill)
+        timer.start()
         try:
             process.stdin.write(json.dumps(str(path.absolute())) + "\n")
             process.stdin.flush()
@@ -95,14 +95,14 @@ class SandboxReader:
         except BrokenPipeError:
             line = ""
         finally:
-            watch.cancel()
+            timer.cancel()
         if line.endswith("\n"):
             found: dict[str, object] = json.loads(line)
             return found
         self.close()
-        if late.is_set():
-            return {"reason": f"parsing took longer than {self._timeout_s:g} s; leave it out"}
+        if timed_out.is_set():
+            return {"reason": f"parsing took longer than {self._timeout_s:g} s; omit the file"}
         return {
-            "reason": f"the parser ended with code {process.returncode}, for want of memory or by "
-            "an error of its own; leave the file out"
+            "reason": f"the parser crashed or ran out of memory (exit code {process.returncode}); "
+            "omit the file"
         }

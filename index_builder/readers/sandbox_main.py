@@ -1,7 +1,8 @@
-"""A process that parses files: `python -m index_builder.readers.sandbox_main MEMORY_BYTES`.
+"""The sandbox process that parses files: `python -m index_builder.readers.sandbox_main
+MEMORY_BYTES`.
 
-Reads one JSON text a line, a path, and answers with one JSON object a line. It imports no numpy:
-what that reserves would count against its memory.
+It reads one path a line, as a JSON string, and replies with one JSON object a line. It does not
+import numpy, whose memory reservations would count against its limit.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ from index_builder.readers.protocol import ParsedDocument, UnreadableFile
 _PDF = ".pdf"
 
 
-def answer(path: Path) -> dict[str, object]:
-    """Returns the document of a file as JSON, or why there is none."""
+def parse(path: Path) -> dict[str, object]:
+    """Returns the document of a file as JSON, or the reason why there is none."""
     try:
-        reading = _parse(path)
+        document = _parse(path)
         return {
-            "title": _clean(reading.title),
-            "text": _clean(reading.text),
-            "pages": reading.pages,
+            "title": _clean(document.title),
+            "text": _clean(document.text),
+            "pages": document.pages,
         }
     except UnreadableFile as error:
         return {"reason": str(error)}
     except MemoryError:
-        return {"reason": "it needs more memory than a parser is given; cut it in parts"}
+        return {"reason": "parsing exceeds the memory limit; split the file"}
     except OSError as error:
         return {"reason": f"cannot be read: {error.strerror or error}"}
 
@@ -40,15 +41,15 @@ def _parse(path: Path) -> ParsedDocument:
 
 
 def _clean(text: str) -> str:
-    # Broken fonts and character references give half surrogate pairs, which no text may hold.
+    # Broken fonts and character references produce lone surrogates, which no text may contain.
     return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
 
 
 def main(memory_bytes: int) -> None:
-    """Answers until standard input ends."""
+    """Replies until standard input ends."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     for line in sys.stdin:
-        print(json.dumps(answer(Path(json.loads(line)))), flush=True)
+        print(json.dumps(parse(Path(json.loads(line)))), flush=True)
 
 
 if __name__ == "__main__":

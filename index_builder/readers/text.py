@@ -1,4 +1,6 @@
-"""Plain text and Markdown: one document per file, its id the path below what was named."""
+"""Reads plain text and Markdown: one document per file, whose id is its path below the named
+folder.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,8 @@ _FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 def read_prose(path: Path, source: str, document_id: str, bad_rows: BadRows) -> Iterator[SourceRow]:
     """Yields the one document of a file.
 
-    The title is the first heading of a Markdown file, else the file's name without its ending. The
-    text is the whole file.
+    The title is the first heading of a Markdown file, otherwise the file's name without its suffix.
+    The text is the whole file.
     """
     data = path.read_bytes()
     location = SourceLocation(source, 1)
@@ -37,7 +39,7 @@ def read_prose(path: Path, source: str, document_id: str, bad_rows: BadRows) -> 
 
 
 def _first_heading(text: str) -> str:
-    # A line of a code block may begin with "#" too.
+    # A line of a code block may also begin with "#".
     outside = _FENCE.sub("", text)
     match = _HEADING.search(outside)
     return (match.group(1) or match.group(2)).strip() if match else ""

@@ -101,8 +101,8 @@ def test_each_row_left_out_counts_under_one_reason() -> None:
     assert report.left_out == {
         cleanup.BOT: 3,
         cleanup.DUPLICATE: 1,
-        cleanup.FEW_OF_USER: 2,
-        cleanup.FEW_OF_ITEM: 1,
+        cleanup.RARE_USER: 2,
+        cleanup.RARE_ITEM: 1,
     }
 
 
@@ -122,7 +122,7 @@ def test_the_longest_window_over_far_times_does_not_overflow() -> None:
         (CleaningRules(duplicate_s=90_000.0), "give 0 to 86400 seconds"),
         (
             CleaningRules(min_per_user=2),
-            "no interaction is left of 1: 1 of a user of too few; loosen",
+            "none of 1 interactions is left: 1 of a user with too few interactions; loosen",
         ),
     ],
 )
