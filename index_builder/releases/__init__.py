@@ -1,1 +1,1 @@
-"""Releases: whether a snapshot may go live, and how it answers what the live one was asked."""
+"""The release gate, and replays of requests on two snapshots."""

@@ -1,4 +1,4 @@
-"""The figures of a replay, by what was asked. Pure."""
+"""Breaks the results of a replay down by kind of request."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ ALL = "all"
 
 
 def breakdown_rows(replay: Replay) -> list[dict[str, object]]:
-    """Returns a row for all requests, and one for each value of each division.
+    """Returns a row for all requests, and one for each segment.
 
-    Columns: segment; requests; overlap@k, mean 0..1; unchanged, share of lists with the same ids in
-    the same order; drift, mean difference of the best scores; refused; p50 and p99 of the latency
-    of both in ms, and their ratio, second to first.
+    Columns: segment; requests; overlap@k, mean 0..1; unchanged, share of lists with equal ids in
+        equal order; drift, mean difference of the best scores; refused; p50 and p99 latency of both
+        snapshots in ms, and their ratio, second to first.
     """
     groups: dict[str, list[ReplayPair]] = {}
     for pair in replay.pairs:
-        for name, value in pair.probe.segment().items():
+        for name, value in pair.probe.segments().items():
             groups.setdefault(f"{name} {value}", []).append(pair)
     parts = [(ALL, list(replay.pairs)), *sorted(groups.items())]
     return [_row(name, pairs, replay.k) for name, pairs in parts]
 
 
-def worst_pairs(replay: Replay, most: int) -> list[ReplayPair]:
-    """Returns the requests whose answers differ most, those that are refused first."""
+def worst_pairs(replay: Replay, limit: int) -> list[ReplayPair]:
+    """Returns the requests whose answers differ most; refused requests come first."""
     differing = [one for one in replay.pairs if one.refused or one.overlap < 1]
-    return sorted(differing, key=lambda one: (not one.refused, one.overlap))[:most]
+    return sorted(differing, key=lambda one: (not one.refused, one.overlap))[:limit]
 
 
 def _row(name: str, pairs: Sequence[ReplayPair], k: int) -> dict[str, object]:
@@ -42,7 +42,7 @@ def _row(name: str, pairs: Sequence[ReplayPair], k: int) -> dict[str, object]:
         f"overlap@{k}": round(float(np.mean([pair.overlap for pair in pairs])), 4)
         if pairs
         else None,
-        "unchanged": round(float(np.mean([_same(pair, k) for pair in pairs])), 4)
+        "unchanged": round(float(np.mean([_is_unchanged(pair, k) for pair in pairs])), 4)
         if pairs
         else None,
         "drift": round(float(np.mean(drifts)), 5) if drifts else None,
@@ -56,5 +56,5 @@ def _row(name: str, pairs: Sequence[ReplayPair], k: int) -> dict[str, object]:
     return row
 
 
-def _same(pair: ReplayPair, k: int) -> bool:
+def _is_unchanged(pair: ReplayPair, k: int) -> bool:
     return not pair.refused and pair.first.ids[:k] == pair.second.ids[:k]

@@ -1,4 +1,4 @@
-"""The gate within a build: asked once the snapshot is published, before it is promoted."""
+"""Runs the gate within a build, after the snapshot is published and before it is promoted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nearline.v1 import release_pb2, snapshot_pb2
 
 
 def current_snapshot_id(store: Store, collection: str) -> str | None:
-    """Returns the snapshot that is current; None: there is none."""
+    """Returns the id of the current snapshot; None if there is none."""
     try:
         return store.alias_in_force(collection).current
     except NotFound:
@@ -23,14 +23,14 @@ def current_snapshot_id(store: Store, collection: str) -> str | None:
 
 
 def gate_of_build(force_because: str, *, allow_model_change: bool = False) -> Gate:
-    """Returns what a build asks before it promotes; the report is kept in the store.
+    """Returns the gate of a build; its report is kept in the store.
 
     Args:
-        force_because: Why it is promoted whatever the gate says; empty: it is not.
-        allow_model_change: Another embedder is wanted.
+        force_because: Reason to promote despite a failed gate; empty to respect it.
+        allow_model_change: Whether another embedder is intended.
     """
 
-    async def ask(
+    async def check(
         store: Store, manifest: snapshot_pb2.Manifest, embedder: Embedder | None
     ) -> release_pb2.GateVerdict:
         options = GateOptions(
@@ -42,19 +42,21 @@ def gate_of_build(force_because: str, *, allow_model_change: bool = False) -> Ga
         path = await asyncio.to_thread(keep_report, store, report)
         return report.verdict(path, force_because)
 
-    return ask
+    return check
 
 
 def check_promoted(result: BuildResult, store: Store) -> None:
-    """Raises GateFailed where the gate kept a build from being promoted; says what to do."""
+    """Raises GateFailed if the gate kept a build from being promoted; the error names the failed
+    checks.
+    """
     gate = result.gate
     if gate is None or result.epoch is not None:
         return
     found = read_report(store, gate.report)
-    told = "".join(f"\n  {name}: {found[name]}" for name in gate.failed)
+    failures = "".join(f"\n  {name}: {found[name]}" for name in gate.failed)
     raise GateFailed(
-        f"snapshot {result.snapshot_id} is built, and the release gate refuses to serve it:{told}\n"
-        f"Mend it and build again, or serve it as it is: nearline snapshots promote "
-        f"{result.snapshot_id} --force --why REASON (a build does so with --force-promote REASON); "
-        f"{gate.report} has the figures"
+        f"snapshot {result.snapshot_id} is built, but the release gate refuses to serve "
+        f"it:{failures}\nFix the cause and build again, or promote it anyway: nearline snapshots "
+        f"promote {result.snapshot_id} --force --why REASON (in a build: --force-promote REASON); "
+        f"the report is {gate.report}"
     )

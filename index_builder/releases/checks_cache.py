@@ -1,4 +1,4 @@
-"""Check of the hot cache: how many lists would be ready before the flip."""
+"""Checks how much of the list cache would be warm before the flip to a snapshot."""
 
 from __future__ import annotations
 
@@ -17,72 +17,74 @@ from retrieval.recommend.policies import Policies, default_policies
 from retrieval.recommend.user_profile import UserProfile
 from retrieval.search.request_context import RequestContext
 
-# As many as a router keeps by default, and gets ready for the next snapshot.
-_LISTS = 10_000
-_LEAST = 20
+# The default capacity of a router, which prewarms this many lists.
+_CACHE_LISTS = 10_000
+_MIN_LISTS = 20
 
 
-async def check_warm(seen: Comparison, policies: Policies | None = None) -> Check:
-    """Plays a flip: a router that was asked for all recorded lists gets ready for the candidate
-    what it would, then is asked for them again.
+async def check_warm(comparison: Comparison, policies: Policies | None = None) -> Check:
+    """Simulates a flip: requests all recorded lists, prewarms for the candidate, requests them
+    again.
 
-    Lists of users and sessions are left out: they are made for each.
+    Lists of users and sessions are excluded, because they are built individually.
     """
-    limit, live = seen.limits.min_warm_ratio, seen.live
+    limit, live = comparison.limits.min_warm_ratio, comparison.live
     if limit < 0:
         return skip_check("warm", OFF)
     if live is None:
-        return skip_check("warm", seen.alone)
-    probes = [one for one in seen.probes if one.audience is not None and not one.personal]
-    if len(probes) < _LEAST:
+        return skip_check("warm", comparison.alone)
+    probes = [one for one in comparison.probes if one.audience is not None and not one.personal]
+    if len(probes) < _MIN_LISTS:
         return skip_check(
             "warm",
-            f"{len(probes)} lists that are the same for everybody were recorded, {_LEAST} are "
-            "needed; routers record a share of the requests (record_share)",
+            f"only {len(probes)} non-personal lists were recorded, but {_MIN_LISTS} are needed; "
+            "routers record a share of the requests (record_share)",
         )
     policies = policies or default_policies()
-    hot = CandidateCache(TieredCache(None, capacity=_LISTS), {})
-    # Asked twice of the candidate, a list is warm anyway: the first time counts for all.
+    cache = CandidateCache(TieredCache(None, capacity=_CACHE_LISTS), {})
+    # The first request decides: the candidate caches a list once it was requested.
     is_warm: dict[tuple[object, ...], bool] = {}
     try:
-        kept = [one for one in probes if await _level(live, hot, one, policies) is not None]
-        await hot.prewarm(seen.candidate.served, _LISTS)
-        for probe in kept:
-            if _name(probe) not in is_warm:
-                level = await _level(seen.candidate, hot, probe, policies)
-                is_warm[_name(probe)] = level not in (None, CacheLevel.LIVE)
+        cached = [
+            one for one in probes if await _cache_level(live, cache, one, policies) is not None
+        ]
+        await cache.prewarm(comparison.candidate.served, _CACHE_LISTS)
+        for probe in cached:
+            if _list_key(probe) not in is_warm:
+                level = await _cache_level(comparison.candidate, cache, probe, policies)
+                is_warm[_list_key(probe)] = level not in (None, CacheLevel.LIVE)
     finally:
-        await hot.close()
-    counted = [is_warm[_name(probe)] for probe in kept]
+        await cache.close()
+    counted = [is_warm[_list_key(probe)] for probe in cached]
     if not counted:
-        return skip_check("warm", "no recorded list is one that is kept ready")
+        return skip_check("warm", "no recorded list is one that is cached")
     ratio = sum(counted) / len(counted)
-    found = f"{ratio:.0%} of {len(counted)} recorded lists would be ready before the flip"
+    found = f"{ratio:.0%} of {len(counted)} recorded lists would be warm before the flip"
     remedy = (
-        "after the flip the others are made again, which is slow for minutes: look for items that "
-        "are gone or have other ids, or promote when little is asked"
+        "the others are rebuilt after the flip, which is slow for minutes: look for items that are "
+        "missing or have other ids, or promote when traffic is low"
     )
     return make_check("warm", ratio >= limit, found, remedy, ratio, limit)
 
 
-def _name(probe: Probe) -> tuple[object, ...]:
+def _list_key(probe: Probe) -> tuple[object, ...]:
     assert probe.audience is not None
     return (probe.audience, probe.list_options.n, repr(probe.list_options.filter))
 
 
-async def _level(
-    snapshot: LoadedSnapshot, hot: CandidateCache, probe: Probe, policies: Policies
+async def _cache_level(
+    snapshot: LoadedSnapshot, cache: CandidateCache, probe: Probe, policies: Policies
 ) -> CacheLevel | None:
-    """Asks for a list by way of the caches; gives where it came from.
+    """Requests a list through the caches; returns the level that served it.
 
-    None: no cache has such lists, there is no such item, or it is refused.
+    Returns None if such lists are not cached, the item does not exist, or the request is refused.
     """
     assert probe.audience is not None
     try:
         policy = policies.for_surface(probe.audience.surface)
         order = ListRequest(audience=probe.audience, options=probe.list_options, policy=policy)
         rng = np.random.default_rng(0)
-        builder = ListBuilder(snapshot.served, order, RequestContext(), hot, rng)
+        builder = ListBuilder(snapshot.served, order, RequestContext(), cache, rng)
         builder.prefetch()
         built = await builder.build(UserProfile())
     except NearlineError:

@@ -1,4 +1,4 @@
-"""Checks of what a snapshot is and costs: its model, its size, how fast it loads and answers."""
+"""Checks the embedder of a snapshot, its size, and its loading time and latency."""
 
 from __future__ import annotations
 
@@ -7,85 +7,85 @@ import numpy as np
 from index_builder.releases.comparison import OFF, Comparison
 from index_builder.releases.gate_report import Check, make_check, skip_check
 
-# What is so small is no trouble whatever its share, and its ratio is chance.
+# Differences this small are harmless at any ratio, which would be chance.
 _SMALL_BYTES = 64 << 20
 _SMALL_LOAD_S = 1.0
 _SMALL_LATENCY_S = 0.002
-_LEAST_TIMED = 20
+_MIN_TIMED = 20
 
 
-def check_model(seen: Comparison) -> Check:
+def check_model(comparison: Comparison) -> Check:
     """Compares the embedder with that of the live snapshot."""
-    live, candidate = seen.live, seen.candidate
+    live, candidate = comparison.live, comparison.candidate
     if live is None:
-        return skip_check("model", seen.alone)
-    ours, theirs = _model(seen), live.manifest.embedder.fingerprint or "brought vectors"
+        return skip_check("model", comparison.alone)
+    ours, theirs = _model(comparison), live.manifest.embedder.fingerprint or "brought vectors"
     theirs = f"{theirs}, dim {live.manifest.dim}"
-    if seen.same_model:
+    if comparison.same_model:
         return make_check("model", True, f"the embedder is that of the live snapshot: {ours}")
     found = f"another embedder: {ours}; the live snapshot has {theirs}"
-    if seen.allow_model_change:
-        return make_check("model", True, f"{found}, and that was allowed")
+    if comparison.allow_model_change:
+        return make_check("model", True, f"{found}; this was allowed")
     remedy = (
         "roll it out with both embedders running (nearline rollout start "
-        f"{candidate.id}), or --allow-model-change where the routers have the new one"
+        f"{candidate.id}), or pass --allow-model-change if the routers have the new one"
     )
     return make_check("model", False, found, remedy)
 
 
-def _model(seen: Comparison) -> str:
-    manifest = seen.candidate.manifest
+def _model(comparison: Comparison) -> str:
+    manifest = comparison.candidate.manifest
     return f"{manifest.embedder.fingerprint or 'brought vectors'}, dim {manifest.dim}"
 
 
-def check_size(seen: Comparison) -> Check:
+def check_size(comparison: Comparison) -> Check:
     """Compares the size of the files."""
-    limit, live = seen.limits.max_size_ratio, seen.live
+    limit, live = comparison.limits.max_size_ratio, comparison.live
     if limit < 0:
         return skip_check("size", OFF)
     if live is None:
-        return skip_check("size", seen.alone)
-    ours, theirs = seen.candidate.bytes, live.bytes
+        return skip_check("size", comparison.alone)
+    ours, theirs = comparison.candidate.bytes, live.bytes
     ratio = ours / theirs if theirs else 1.0
     found = f"{ours:,} bytes, {ratio:.2f} times the live snapshot"
     remedy = (
-        "see that the shards have the memory for both while one takes over from the other; then "
-        f"nearline gate set --max-size-ratio {np.ceil(ratio):g}, or a smaller index: --max-memory"
+        "if the shards have memory for both during the change, run nearline gate set "
+        f"--max-size-ratio {np.ceil(ratio):g}; otherwise build a smaller index: --max-memory"
     )
     ok = ratio <= limit or ours - theirs <= _SMALL_BYTES
     return make_check("size", ok, found, remedy, ratio, limit)
 
 
-def check_load_time(seen: Comparison) -> Check:
-    """Compares how long loading and warming take, files being on this machine."""
-    limit, live = seen.limits.max_load_ratio, seen.live
+def check_load_time(comparison: Comparison) -> Check:
+    """Compares the time to load and warm, with the files on this machine."""
+    limit, live = comparison.limits.max_load_ratio, comparison.live
     if limit < 0:
         return skip_check("load_time", OFF)
     if live is None:
-        return skip_check("load_time", seen.alone)
-    ours, theirs = seen.candidate.load_s, live.load_s
+        return skip_check("load_time", comparison.alone)
+    ours, theirs = comparison.candidate.load_s, live.load_s
     ratio = ours / theirs if theirs else 1.0
     found = f"{ours:.2f} s to load and warm, {ratio:.2f} times the live snapshot"
     remedy = (
-        "a router and every shard take that long to come up: try again on an idle machine; then "
-        "nearline gate set --max-load-ratio, or more shards"
+        "routers and shards take this long to start: repeat the check on an idle machine; then "
+        "raise the limit with nearline gate set --max-load-ratio, or use more shards"
     )
     ok = ratio <= limit or ours - theirs <= _SMALL_LOAD_S
     return make_check("load_time", ok, found, remedy, ratio, limit)
 
 
-def check_latency(seen: Comparison) -> Check:
-    """Compares the 99th percentile of the latency of requests that both answered in turns."""
-    limit, live = seen.limits.max_latency_ratio, seen.live
+def check_latency(comparison: Comparison) -> Check:
+    """Compares the 99th percentile of the latency of requests that both answered alternately."""
+    limit, live = comparison.limits.max_latency_ratio, comparison.live
     if limit < 0:
         return skip_check("latency", OFF)
     if live is None:
-        return skip_check("latency", seen.alone)
-    replay = seen.replay
+        return skip_check("latency", comparison.alone)
+    replay = comparison.replay
     pairs = [] if replay is None else [one for one in replay.pairs if not one.refused]
-    if len(pairs) < _LEAST_TIMED:
+    if len(pairs) < _MIN_TIMED:
         return skip_check(
-            "latency", f"{len(pairs)} requests could be asked of both, {_LEAST_TIMED} are needed"
+            "latency", f"both answered {len(pairs)} requests; {_MIN_TIMED} are needed"
         )
     theirs, ours = (
         float(np.quantile([one.seconds for one in side], 0.99))
@@ -93,12 +93,12 @@ def check_latency(seen: Comparison) -> Check:
     )
     ratio = ours / theirs if theirs else 1.0
     found = (
-        f"p99 {ours * 1e3:.2f} ms against {theirs * 1e3:.2f} ms over {len(pairs)} requests, each "
-        "asked of both in turns"
+        f"p99 is {ours * 1e3:.2f} ms against {theirs * 1e3:.2f} ms over {len(pairs)} requests, "
+        "sent to both alternately"
     )
     remedy = (
-        "it answers more slowly: a smaller --ef-search or --nprobe, more shards, or another index "
-        "(--target-recall measures); then nearline gate set --max-latency-ratio"
+        "reduce --ef-search or --nprobe, add shards, or choose another index (--target-recall "
+        "measures several); or raise the limit with nearline gate set --max-latency-ratio"
     )
     ok = ratio <= limit or ours - theirs <= _SMALL_LATENCY_S
     return make_check("latency", ok, found, remedy, ratio, limit)

@@ -1,4 +1,4 @@
-"""Checks of the documents: which are missing, and whether their vectors are theirs."""
+"""Checks the documents of a snapshot: missing documents, and vectors that do not belong to them."""
 
 from __future__ import annotations
 
@@ -22,52 +22,56 @@ from retrieval.protocols.watermark import Watermark
 from retrieval.search import item_lookup
 from retrieval.search.request_context import RequestContext
 
-# What the same text of the same model may differ by; of codes of few bits it is much more.
-SAME = 0.99
-_SAME_CODED = 0.6
+# Minimum cosine of vectors of the same text and model; much lower for coarse codes.
+MIN_COSINE = 0.99
+_MIN_COSINE_CODED = 0.6
 _SAMPLE = 2_000
-_AT_ONCE = 256
-_EMBEDDED = 64
+_BATCH = 256
+_EMBED_SAMPLE = 64
 _EMBED_S = 120.0
 _STORED = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT, c.PayloadField.VECTOR})
-_SHOWN = 3
+_EXAMPLES = 3
 
 
-def check_missing(seen: Comparison) -> Check:
-    """Looks for documents of the live snapshot that are gone though nobody deleted them."""
-    limit, live = seen.limits.max_missing, seen.live
+def check_missing(comparison: Comparison) -> Check:
+    """Looks for documents of the live snapshot that are missing although they were not deleted."""
+    limit, live = comparison.limits.max_missing, comparison.live
     if limit < 0:
         return skip_check("missing", OFF)
     if live is None:
-        return skip_check("missing", seen.alone)
-    there = set(seen.candidate.ids())
-    before = live.ids()
-    lacking = [one for one in before if one not in there]
-    excused, told = set[str](), ""
-    if lacking:
+        return skip_check("missing", comparison.alone)
+    present = set(comparison.candidate.ids())
+    live_ids = live.ids()
+    missing = [one for one in live_ids if one not in present]
+    excused, note = set[str](), ""
+    if missing:
         try:
-            excused = set(_changed_between(live, seen.candidate))
+            excused = set(_changed_between(live, comparison.candidate))
         except (SnapshotCorrupt, SnapshotMismatch) as error:
-            told = f" (deletions could not be read: {error.message})"
-    lacking = [one for one in lacking if one not in excused and not _expired(live, one)]
-    share = len(lacking) / len(before) if before else 0.0
-    found = f"{len(lacking):,} of {len(before):,} documents are gone that nobody deleted{told}"
-    if lacking:
-        found += f", for example {', '.join(map(repr, lacking[:_SHOWN]))}"
+            note = f" (deletions could not be read: {error.message})"
+    missing = [one for one in missing if one not in excused and not _expired(live, one)]
+    share = len(missing) / len(live_ids) if live_ids else 0.0
+    found = (
+        f"{len(missing):,} of {len(live_ids):,} documents are missing and were not deleted{note}"
+    )
+    if missing:
+        found += f", for example {', '.join(map(repr, missing[:_EXAMPLES]))}"
     remedy = (
-        "see that the whole corpus was read (nearline snapshots show, bad rows), or build with "
-        "--mode merge; if they are meant to go, --force with a reason"
+        "check that the whole corpus was read (bad rows in nearline snapshots show), or build with "
+        "--mode merge; if the documents are obsolete, use --force with a reason"
     )
     return make_check("missing", share <= limit, found, remedy, share, limit)
 
 
 def _changed_between(live: LoadedSnapshot, candidate: LoadedSnapshot) -> Iterator[str]:
-    """Yields documents that the archived log excuses: deleted or expired since the live snapshot,
-    or written since the candidate, which a router makes up for from the log.
+    """Yields documents whose absence the archived log explains.
+
+    These were deleted or expired since the live snapshot, or written since the candidate; routers
+    apply the latter from the log.
     """
     name = live.served.name
     old, new = watermark_of(live.manifest), watermark_of(candidate.manifest)
-    # Each log goes on from the one before; what had none has nothing of them.
+    # Each log continues its predecessor; a snapshot without a log contains nothing of them.
     logs = log_lineage(live.store, name)
     if not logs or (new.log_id and new.log_id not in logs):
         return
@@ -98,32 +102,32 @@ def _is_past(moment: datetime | None) -> bool:
     return moment is not None and moment <= datetime.now(UTC)
 
 
-async def check_moved(seen: Comparison) -> Check:
-    """Looks for documents whose text is the same and whose vector is another; or whose text is now
-    that of another document.
+async def check_moved(comparison: Comparison) -> Check:
+    """Looks for documents with another vector for the same text, or with the text of another
+    document.
     """
-    limit, live = seen.limits.max_moved, seen.live
+    limit, live = comparison.limits.max_moved, comparison.live
     if limit < 0:
         return skip_check("moved", OFF)
     if live is None:
-        return skip_check("moved", seen.alone)
-    if not seen.same_model:
-        return skip_check("moved", "vectors of two embedders do not compare")
-    brought = not seen.candidate.fingerprint
-    if brought and seen.allow_model_change:
-        return skip_check("moved", "its vectors were brought, and another model was allowed")
-    common = sorted(set(live.ids()) & set(seen.candidate.ids()))
+        return skip_check("moved", comparison.alone)
+    if not comparison.same_model:
+        return skip_check("moved", "vectors of two embedders are not comparable")
+    brought = not comparison.candidate.fingerprint
+    if brought and comparison.allow_model_change:
+        return skip_check("moved", "its vectors were supplied, and another model was allowed")
+    common = sorted(set(live.ids()) & set(comparison.candidate.ids()))
     rng = np.random.default_rng(0)
     if len(common) > _SAMPLE:
         common = [common[one] for one in np.sort(rng.choice(len(common), _SAMPLE, replace=False))]
-    # Another way of cutting makes other vectors of the same text.
-    cut_alike = live.manifest.chunking == seen.candidate.manifest.chunking
-    least = min(_least_cosine(live), _least_cosine(seen.candidate))
+    # Other chunk boundaries give other vectors for the same text.
+    cut_alike = live.manifest.chunking == comparison.candidate.manifest.chunking
+    least = min(_min_cosine(live), _min_cosine(comparison.candidate))
     with_text, moved, others = 0, 0, dict[tuple[str, str], str]()
-    for at in range(0, len(common), _AT_ONCE):
-        part = common[at : at + _AT_ONCE]
+    for at in range(0, len(common), _BATCH):
+        part = common[at : at + _BATCH]
         was = await _items(live, part)
-        now = await _items(seen.candidate, part)
+        now = await _items(comparison.candidate, part)
         for name in part:
             one, other = was.get(name), now.get(name)
             if one is None or other is None or not (one.title + one.text).strip():
@@ -134,42 +138,42 @@ async def check_moved(seen: Comparison) -> Check:
             elif cut_alike and one.vector is not None and other.vector is not None:
                 moved += _cosine(one.vector, other.vector) < least
     if not with_text:
-        return skip_check("moved", "no document that both have has a text to tell it by")
-    swapped = _elsewhere(live, others) if len(others) > limit * with_text else 0
+        return skip_check("moved", "no document in both snapshots has a text")
+    swapped = _count_swapped(live, others) if len(others) > limit * with_text else 0
     share = (moved + swapped) / with_text
     found = (
-        f"of {with_text:,} documents that both have, {moved} have another vector under the same "
-        f"text, {swapped} the text of another document"
+        f"of {with_text:,} documents in both snapshots, {moved} have another vector for the same "
+        f"text, and {swapped} have the text of another document"
     )
     remedy = (
-        "ids or vectors are mixed up: see that the ids of the corpus belong to its rows "
-        "(--id-column, the order of a file of vectors), and build again from the sources"
+        "ids or vectors are mixed up: check that ids match their rows (--id-column, the order of a "
+        "vector file), and build again from the sources"
     )
     if brought:
-        remedy += "; where the vectors are of another model now: --allow-model-change"
+        remedy += "; if the vectors come from another model now, pass --allow-model-change"
     return make_check("moved", share <= limit, found, remedy, share, limit)
 
 
-def _elsewhere(live: LoadedSnapshot, others: dict[tuple[str, str], str]) -> int:
-    """Counts the texts that the live snapshot has, and has under another id alone."""
-    elsewhere: set[str] = set()
+def _count_swapped(live: LoadedSnapshot, others: dict[tuple[str, str], str]) -> int:
+    """Counts the texts that the live snapshot has only under another id."""
+    swapped: set[str] = set()
     for one in live.shards:
         items = one.shard.base.items
         for document in range(items.documents):
             name = others.get((items.title(document), items.text(document)))
             if name is not None:
-                elsewhere.add(name)
-    return len(elsewhere)
+                swapped.add(name)
+    return len(swapped)
 
 
-async def check_vectors(seen: Comparison) -> Check:
-    """Embeds some stored texts again, by the model that the manifest names."""
-    snapshot = seen.candidate
+async def check_vectors(comparison: Comparison) -> Check:
+    """Embeds a sample of the stored texts again with the model named in the manifest."""
+    snapshot = comparison.candidate
     if not snapshot.fingerprint:
-        return skip_check("vectors", "its vectors were brought, so no model can make them again")
-    if not seen.embedding:
-        return skip_check("vectors", "no embedding service was named: --embedding HOST:PORT")
-    texts, stored = _some_chunks(snapshot, _EMBEDDED)
+        return skip_check("vectors", "its vectors were supplied, so no model can reproduce them")
+    if not comparison.embedding:
+        return skip_check("vectors", "no embedding service was given: --embedding HOST:PORT")
+    texts, stored = _sample_chunks(snapshot, _EMBED_SAMPLE)
     if not texts:
         return skip_check("vectors", "it has no text to embed again")
     try:
@@ -182,23 +186,23 @@ async def check_vectors(seen: Comparison) -> Check:
     if not kept:
         return skip_check("vectors", "the embedding service refuses all texts of the sample")
     cosines = [_cosine(embedded.vectors[at], stored[at]) for at in kept]
-    mean, limit = float(np.mean(cosines)), _least_cosine(snapshot)
-    found = f"mean cosine {mean:.3f} of {len(kept)} stored vectors to those of the model now"
+    mean, limit = float(np.mean(cosines)), _min_cosine(snapshot)
+    found = f"the mean cosine of {len(kept)} stored vectors to freshly embedded ones is {mean:.3f}"
     remedy = (
-        "the vectors are not of the model that the manifest names: build again with that model, "
-        "or find out what wrote them"
+        "the vectors are not of the model that the manifest names: build again with that model, or "
+        "find out where they come from"
     )
     return make_check("vectors", mean >= limit, found, remedy, mean, limit)
 
 
-def _some_chunks(snapshot: LoadedSnapshot, most: int) -> tuple[list[str], NDArray[np.float32]]:
+def _sample_chunks(snapshot: LoadedSnapshot, limit: int) -> tuple[list[str], NDArray[np.float32]]:
     rng = np.random.default_rng(0)
     shards = [one.shard.base for one in snapshot.shards if one.shard.base.items.chunks]
     texts: list[str] = []
     vectors = [np.empty((0, snapshot.manifest.dim), np.float32)]
     for base in shards:
         items = base.items
-        n = min(items.chunks, -(-most // len(shards)))
+        n = min(items.chunks, -(-limit // len(shards)))
         rows = np.sort(rng.choice(items.chunks, n, replace=False)).astype(np.int64)
         documents = items.documents_of(rows)
         _, starts, ends = items.chunks_of(rows, documents)
@@ -216,12 +220,12 @@ async def _items(snapshot: LoadedSnapshot, ids: Sequence[str]) -> dict[str, c.It
     return (await item_lookup.fetch_items(snapshot.served, ids, _STORED, RequestContext())).items
 
 
-def _least_cosine(snapshot: LoadedSnapshot) -> float:
-    """Returns what a vector and itself as it is stored have in common at least."""
+def _min_cosine(snapshot: LoadedSnapshot) -> float:
+    """Returns the minimum cosine of a vector and its stored form."""
     factory = snapshot.manifest.index_factory
-    whole = ("PQ", "SQ4", "SQ6", "RaBitQ", "LSH")
-    coded = any(one in factory for one in whole) and "Refine" not in factory
-    return _SAME_CODED if coded and "RFlat" not in factory else SAME
+    lossy = ("PQ", "SQ4", "SQ6", "RaBitQ", "LSH")
+    coded = any(one in factory for one in lossy) and "Refine" not in factory
+    return _MIN_COSINE_CODED if coded and "RFlat" not in factory else MIN_COSINE
 
 
 def _cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

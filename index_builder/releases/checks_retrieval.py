@@ -1,4 +1,4 @@
-"""Checks of what is found: recall of the index, and answers beside those of the live snapshot."""
+"""Checks search results: recall of the index, and agreement with the live snapshot."""
 
 from __future__ import annotations
 
@@ -26,54 +26,54 @@ from retrieval.search.request_context import RequestContext
 from retrieval.snapshots.golden_queries import RECALL_SLACK
 
 K = 10
-_MOST_QUERIES = 200
-# Of exact scans in one call: they are one matrix product.
-_AT_ONCE = 16
-_JUDGED_AT_ONCE = 32
+_MAX_QUERIES = 200
+# Exact scans per call, computed as one matrix product.
+_BATCH = 16
+_JUDGED_BATCH = 32
 _DIGITS = 5
-_LEAST_IN_BIN, _MOST_BINS = 20, 10
+_MIN_IN_BIN, _MAX_BINS = 20, 10
 _CHUNKS = c.SearchOptions(k=K, level=c.HitLevel.CHUNK, explain=True)
 
 
-async def check_recall(seen: Comparison) -> Check:
-    """Compares the index with an exact scan of its own vectors, at the widths that it serves with.
+async def check_recall(comparison: Comparison) -> Check:
+    """Compares the index with an exact scan of its own vectors, at its serving search width.
 
-    On golden queries and recorded ones; where there are neither, on mixtures of two stored vectors.
+    Uses golden and recorded queries or, if there are none, mixtures of two stored vectors.
     """
-    limit = seen.limits.min_recall
+    limit = comparison.limits.min_recall
     if limit < 0:
         return skip_check("recall", OFF)
-    snapshot = seen.candidate
-    queries = _queries(snapshot, seen.probes)
+    snapshot = comparison.candidate
+    queries = _queries(snapshot, comparison.probes)
     if not len(queries):
         return skip_check("recall", "the snapshot has no vectors")
     recalls = await recalls_of(snapshot, queries)
     mean = float(np.mean(recalls))
     promised = snapshot.manifest.quality
     found = f"recall@{K} {mean:.4f} over {len(queries)} queries"
-    # Routers refuse to load what finds so much less than it promises.
+    # Routers refuse to load an index whose recall is this far below its manifest.
     least = limit
     if promised.queries:
         least = max(limit, promised.recall_at_10 - RECALL_SLACK)
         found += f" (the manifest says {promised.recall_at_10:.4f})"
     remedy = (
-        "the index is searched too narrowly or is too coarse: build with a larger --ef-search or "
-        f"--nprobe, or with --target-recall {max(limit, 0.95):g}; where less is wanted, nearline "
+        "the search is too narrow or the index too coarse: build with a larger --ef-search or "
+        f"--nprobe, or with --target-recall {max(limit, 0.95):g}; to accept less, run nearline "
         "gate set --min-recall"
     )
     return make_check("recall", mean >= least, found, remedy, mean, round(least, 4))
 
 
 async def recalls_of(snapshot: LoadedSnapshot, queries: NDArray[np.float32]) -> Sequence[float]:
-    """Returns recall@10 of each query against an exact scan: (n,) numbers of 0..1.
+    """Returns recall@10 of each query against an exact scan: (n,) numbers in 0..1.
 
     Args:
-        queries: (n, d) float32, at unit length where the metric is cosine.
+        queries: (n, d) float32, at unit length if the metric is cosine.
     """
     served = snapshot.served
     recalls: list[float] = []
-    for at in range(0, len(queries), _AT_ONCE):
-        part = queries[at : at + _AT_ONCE]
+    for at in range(0, len(queries), _BATCH):
+        part = queries[at : at + _BATCH]
         asked = QueryBatch(c.SearchMode.DENSE, list(range(len(part))), ShardQueries(part))
         near = await executor.search(served, asked, _CHUNKS, RequestContext())
         exact = await executor.search(served, asked, replace(_CHUNKS, exact=True), RequestContext())
@@ -86,7 +86,7 @@ async def recalls_of(snapshot: LoadedSnapshot, queries: NDArray[np.float32]) -> 
 
 
 def _queries(snapshot: LoadedSnapshot, probes: Sequence[Probe]) -> NDArray[np.float32]:
-    rows = [] if snapshot.golden is None else list(snapshot.golden.vectors[:_MOST_QUERIES])
+    rows = [] if snapshot.golden is None else list(snapshot.golden.vectors[:_MAX_QUERIES])
     recorded = [
         vector
         for one in probes
@@ -96,7 +96,7 @@ def _queries(snapshot: LoadedSnapshot, probes: Sequence[Probe]) -> NDArray[np.fl
         and vector.shape == (snapshot.manifest.dim,)
         and float(np.abs(vector).max(initial=0)) > 0
     ]
-    rows += recorded[:_MOST_QUERIES]
+    rows += recorded[:_MAX_QUERIES]
     if not rows:
         rows = list(_stored_mixtures(snapshot))
     if not rows:
@@ -109,7 +109,7 @@ def _stored_mixtures(snapshot: LoadedSnapshot) -> NDArray[np.float32]:
     rng = np.random.default_rng(0)
     for one in snapshot.shards:
         base = one.shard.base
-        most = min(base.items.chunks, 2 * _MOST_QUERIES // len(snapshot.shards))
+        most = min(base.items.chunks, 2 * _MAX_QUERIES // len(snapshot.shards))
         rows = np.sort(rng.choice(base.items.chunks, most, replace=False)).astype(np.int64)
         parts.append(base.index.reconstruct(rows))
     stored = np.concatenate(parts)
@@ -117,18 +117,18 @@ def _stored_mixtures(snapshot: LoadedSnapshot) -> NDArray[np.float32]:
     return mixtures(stored, rows, 0, unit=snapshot.served.unit_length)
 
 
-def check_overlap(seen: Comparison) -> Check:
-    """Compares the ten best of searches with those of the live snapshot.
+def check_overlap(comparison: Comparison) -> Check:
+    """Compares the ten best results of searches with those of the live snapshot.
 
-    Lists of recommendations change with every training: they are judged by what people had later.
-    A search that the candidate refuses has nothing in common.
+    Recommendations change with every training and are judged by later interactions instead. A
+    search that the candidate refuses has an overlap of 0.
     """
-    limit, replay = seen.limits.min_overlap, seen.replay
+    limit, replay = comparison.limits.min_overlap, comparison.replay
     if limit < 0:
         return skip_check("overlap", OFF)
     pairs = [] if replay is None else [one for one in replay.pairs if one.probe.query is not None]
     if replay is None or not pairs:
-        return skip_check("overlap", _nothing_asked(seen))
+        return skip_check("overlap", _no_requests(comparison))
     refused = [one for one in replay.pairs if one.refused]
     mean = float(np.mean([one.overlap for one in pairs]))
     found = (
@@ -138,72 +138,74 @@ def check_overlap(seen: Comparison) -> Check:
     if refused:
         found += f"; {len(refused)} requests are refused, for example: {refused[0].refused}"
     remedy = (
-        "people would find something else than now: look at what differs with nearline replay "
-        "--against LIVE CANDIDATE --html FILE; if it is meant, try it as a canary (nearline "
-        "rollout start), or --force with a reason"
+        "results would change: inspect the differences with nearline replay --against LIVE "
+        "CANDIDATE --html FILE; if they are intended, run a canary (nearline rollout start), or "
+        "use --force with a reason"
     )
     return make_check("overlap", mean >= limit, found, remedy, mean, limit)
 
 
-def check_score_drift(seen: Comparison) -> Check:
+def check_score_drift(comparison: Comparison) -> Check:
     """Compares the best scores with those of the live snapshot on the same requests."""
-    limit, replay = seen.limits.max_score_drift, seen.replay
+    limit, replay = comparison.limits.max_score_drift, comparison.replay
     if limit < 0:
         return skip_check("score_drift", OFF)
     if replay is None:
-        return skip_check("score_drift", _nothing_asked(seen))
-    if not seen.same_model:
-        return skip_check("score_drift", "scores of two embedders do not compare")
+        return skip_check("score_drift", _no_requests(comparison))
+    if not comparison.same_model:
+        return skip_check("score_drift", "scores of two embedders are not comparable")
     pairs = [one for one in replay.pairs if one.drift is not None and one.probe.query is not None]
     if not pairs:
-        return skip_check("score_drift", _nothing_asked(seen))
+        return skip_check("score_drift", _no_requests(comparison))
     scores = np.array([[one.first.best, one.second.best] for one in pairs], np.float64)
-    # The last digits differ with the order of sums. In bins of few values chance makes an index.
+    # The last digits depend on the order of summation. In bins of few values, the index is chance.
     first, second = scores.round(_DIGITS).T
-    bins = int(np.clip(len(pairs) // _LEAST_IN_BIN, 2, _MOST_BINS))
+    bins = int(np.clip(len(pairs) // _MIN_IN_BIN, 2, _MAX_BINS))
     drift = stability_index(first, second, bins)
     found = f"population stability index {drift:.3f} of the best scores of {len(pairs)} searches"
     remedy = (
-        "what is found is nearer to, or further from, the queries than now: thresholds on scores "
-        "would cut elsewhere; see that documents, metric and weight of fusion are those wanted"
+        "scores are distributed differently, so thresholds on scores would cut elsewhere; check "
+        "the documents, the metric and the fusion weight"
     )
     return make_check("score_drift", drift <= limit, found, remedy, drift, limit)
 
 
-async def check_ndcg(seen: Comparison) -> Check:
-    """Asks judged queries as texts, and compares with the live snapshot."""
-    limits = seen.limits
+async def check_ndcg(comparison: Comparison) -> Check:
+    """Searches for judged queries as texts, and compares nDCG with the live snapshot."""
+    limits = comparison.limits
     if limits.min_ndcg < 0 and limits.max_ndcg_loss < 0:
         return skip_check("ndcg", OFF)
-    if not seen.judgements_sha256:
-        return skip_check("ndcg", "there are no judged queries: nearline gate set --labels DIR")
-    snapshot = seen.candidate
-    labels = read_judgements(snapshot.store, snapshot.served.name, seen.judgements_sha256)
+    if not comparison.judgements_sha256:
+        return skip_check(
+            "ndcg", "there are no judged queries; add them with nearline gate set --labels DIR"
+        )
+    snapshot = comparison.candidate
+    labels = read_judgements(snapshot.store, snapshot.served.name, comparison.judgements_sha256)
     try:
         ours = await _ndcg(snapshot, labels)
     except NearlineError as error:
         return skip_check(
             "ndcg",
-            f"its judged queries could not be asked ({error.message}); name the embedding service "
-            "of its model with --embedding",
+            f"its judged queries could not be searched ({error.message}); pass the embedding "
+            "service of its model with --embedding",
         )
-    least, told = limits.min_ndcg, ""
-    if seen.live is not None and limits.max_ndcg_loss >= 0:
+    least, note = limits.min_ndcg, ""
+    if comparison.live is not None and limits.max_ndcg_loss >= 0:
         try:
-            theirs = await _ndcg(seen.live, labels)
+            theirs = await _ndcg(comparison.live, labels)
         except NearlineError as error:
-            told = f" (the live snapshot could not be asked: {error.message})"
+            note = f" (the live snapshot could not be searched: {error.message})"
             if least < 0:
-                return skip_check("ndcg", f"nDCG@10 {ours:.4f}, with nothing to hold against{told}")
+                return skip_check("ndcg", f"nDCG@10 is {ours:.4f}, with nothing to compare{note}")
         else:
             least = max(least, theirs - limits.max_ndcg_loss)
-            told = f" (the live snapshot {theirs:.4f})"
+            note = f" (the live snapshot {theirs:.4f})"
     if least < 0:
-        return skip_check("ndcg", f"nDCG@10 {ours:.4f}, and nothing says how much there should be")
-    found = f"nDCG@10 {ours:.4f} over {len(labels.queries)} judged queries{told}"
+        return skip_check("ndcg", f"nDCG@10 is {ours:.4f}, and there is no limit")
+    found = f"nDCG@10 is {ours:.4f} over {len(labels.queries)} judged queries{note}"
     remedy = (
-        "judged documents are found less well: look for documents that are gone, another way of "
-        "cutting them or another model; tune the weight of fusion with --tune-on"
+        "look for missing documents, other chunking or another model; tune the fusion weight with "
+        "--tune-on"
     )
     return make_check("ndcg", ours >= least, found, remedy, ours, round(least, 4))
 
@@ -213,8 +215,8 @@ async def _ndcg(snapshot: LoadedSnapshot, labels: JudgedQueries) -> float:
     options = c.SearchOptions(k=K)
     names = list(labels.queries)
     rankings: dict[str, list[str]] = {}
-    for at in range(0, len(names), _JUDGED_AT_ONCE):
-        part = names[at : at + _JUDGED_AT_ONCE]
+    for at in range(0, len(names), _JUDGED_BATCH):
+        part = names[at : at + _JUDGED_BATCH]
         queries = [c.Query(text=labels.queries[name]) for name in part]
         asking = await prepare_queries(
             served, snapshot.embedders, queries, part, None, RequestContext()
@@ -226,10 +228,10 @@ async def _ndcg(snapshot: LoadedSnapshot, labels: JudgedQueries) -> float:
     return retrieval_metrics.score(rankings, labels.judgements)["ndcg@10"]
 
 
-def _nothing_asked(seen: Comparison) -> str:
-    if seen.live is None:
-        return seen.alone
-    if seen.replay is not None and seen.replay.left_out:
-        reasons = "; ".join(f"{count} {why}" for why, count in seen.replay.left_out.items())
-        return f"nothing could be asked of both snapshots: {reasons}"
-    return "nothing was recorded, and the live snapshot has no golden queries"
+def _no_requests(comparison: Comparison) -> str:
+    if comparison.live is None:
+        return comparison.alone
+    if comparison.replay is not None and comparison.replay.left_out:
+        reasons = "; ".join(f"{count} {why}" for why, count in comparison.replay.left_out.items())
+        return f"no request could be sent to both snapshots: {reasons}"
+    return "no requests were recorded, and the live snapshot has no golden queries"

@@ -1,4 +1,4 @@
-"""What checks look at: the candidate, the live snapshot, and what is allowed."""
+"""The input of all checks: the candidate, the live snapshot, and the limits."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ OFF = "switched off by the thresholds"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A candidate beside the live snapshot.
+    """A candidate and the live snapshot that it would replace.
 
-    live: None: there is none; alone: why, in words. replay: The live snapshot first; None: nothing
-    could be asked of both. probes: What was recorded, newest first; may be empty.
-    allow_model_change: Another embedder is wanted. embedding: An embedding service was named.
-    later: Interactions that may be later than those learned from; None: nobody gave any.
+    live: None if there is none; `alone` gives the reason as text.
+    replay: With the live snapshot first; None if no request could be sent to both.
+    probes: Recorded requests, newest first; may be empty.
+    allow_model_change: Whether another embedder is intended.
+    embedding: Whether an embedding service is available.
+    later: Interactions, possibly after the training; None if there are none.
     """
 
     candidate: LoadedSnapshot
@@ -36,7 +38,7 @@ class Comparison:
 
     @property
     def same_model(self) -> bool:
-        """Whether vectors of one can be asked of the other."""
+        """Whether both snapshots have the same vector space."""
         live = self.live
         return (
             live is not None

@@ -1,4 +1,4 @@
-"""The gate: every check of a snapshot that is to go live, beside the one that is."""
+"""The release gate: runs all checks of a candidate snapshot against the live one."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ from nearline.snapshot import Store
 from retrieval.recommend.policies import Policies
 
 REQUESTS = 300
-# With fewer searches among what was recorded, golden queries are asked as well.
-_LEAST_SEARCHES, _MOST_GOLDEN = 50, 200
-_FIRST = "there is no live snapshot to compare with"
+# With fewer recorded searches, golden queries are used as well.
+_MIN_SEARCHES, _MAX_GOLDEN = 50, 200
+_NO_LIVE = "there is no live snapshot to compare with"
 _NOT_LOADED = "the snapshot could not be loaded"
-# In the order in which they are told; those before `recall` are needed for all others.
+# In order of the report; all others depend on those before `recall`.
 NAMES = (
     *("files", "loads", "recall", "model", "vectors", "moved", "missing", "overlap"),
     *("score_drift", "ndcg", "size", "load_time", "latency", "warm"),
@@ -55,12 +55,13 @@ NAMES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateOptions:
-    """What the gate is given beside the store.
+    """Inputs of the gate besides the store.
 
-    embedders: Embedding services, by name. allow_model_change: Another embedder is wanted.
-    later: Interactions, of which those after the training are looked at; None: there are none.
-    policies: What surfaces ask of their lists; None: the built-in ones.
-    requests: Requests asked of both snapshots, at most.
+    embedders: Embedding services by name.
+    allow_model_change: Whether another embedder is intended.
+    later: Interactions, of which those after the training are used; None if there are none.
+    policies: Policies of the surfaces; if None, the built-in ones.
+    requests: Maximum number of requests sent to both snapshots.
     """
 
     embedders: Mapping[str, Embedder] = field(default_factory=dict)
@@ -77,16 +78,17 @@ async def judge(
     live_id: str | None,
     options: GateOptions = GateOptions(),
 ) -> GateReport:
-    """Judges a snapshot by the thresholds that are in force; both are loaded here for it.
+    """Judges a snapshot by the current thresholds; loads it and the live snapshot.
 
     Args:
-        candidate_id: What is to go live.
-        live_id: What is live; None, or the candidate itself: only its own checks are made.
-    Returns: A report; a check that could not be made says why.
-    Raises: NotFound: there is no such candidate. Overloaded: not enough memory for both.
+        candidate_id: The snapshot to promote.
+        live_id: The live snapshot; None, or the candidate itself, runs only the checks that need no
+            live one.
+    Returns: A report; skipped checks give the reason.
+    Raises: NotFound: there is no such candidate. Overloaded: there is not enough memory for both.
     """
     start = time.perf_counter()
-    store.snapshot_folder(collection, candidate_id)  # Raises where there is none.
+    store.snapshot_folder(collection, candidate_id)  # Raises NotFound.
     thresholds = current_thresholds(store, collection)
     against = "" if live_id in (None, candidate_id) else str(live_id)
     report = GateReport(
@@ -97,12 +99,12 @@ async def judge(
         checks=[],
     )
 
-    def ended(report: GateReport) -> GateReport:
+    def finished(report: GateReport) -> GateReport:
         return replace(report, seconds=time.perf_counter() - start)
 
     files = await asyncio.to_thread(_check_files, store, collection, candidate_id)
     if files.outcome is CheckOutcome.FAILED:
-        return ended(replace(report, checks=_rest([files], "its files are not intact")))
+        return finished(replace(report, checks=_skip_rest([files], "its files are not intact")))
     async with contextlib.AsyncExitStack() as stack:
 
         async def load(snapshot_id: str) -> LoadedSnapshot:
@@ -115,25 +117,25 @@ async def judge(
         except (SnapshotCorrupt, NearlineError) as error:
             if error.status not in ("DATA_LOSS", "FAILED_PRECONDITION"):
                 raise
-            remedy = "build it again, with the software that serves it"
+            remedy = "build it again with the software version that serves it"
             failed = make_check("loads", False, error.message, remedy)
-            return ended(replace(report, checks=_rest([files, failed], _NOT_LOADED)))
+            return finished(replace(report, checks=_skip_rest([files, failed], _NOT_LOADED)))
         loads = make_check("loads", True, f"loaded and warmed in {candidate.load_s:.2f} s")
-        live, alone = None, _FIRST
+        live, alone = None, _NO_LIVE
         if against:
             try:
                 live = await load(against)
             except NearlineError as error:
-                # A live snapshot that is broken must not stand in the way of one that is not.
+                # A broken live snapshot must not block an intact one.
                 alone = f"the live snapshot could not be loaded: {error.message}"
         probes = probes_for(store, collection, live or candidate, options.requests)
-        answered = None if live is None else await _replayed(live, candidate, probes)
+        replayed = None if live is None else await _replay(live, candidate, probes)
         comparison = Comparison(
             candidate=candidate,
             live=live,
             alone=alone,
             limits=parse_limits(thresholds),
-            replay=answered,
+            replay=replayed,
             probes=tuple(probes.probes),
             judgements_sha256=thresholds.judgements_sha256,
             allow_model_change=options.allow_model_change,
@@ -143,15 +145,15 @@ async def judge(
         checks = [files, loads, *await _checks(comparison, options)]
     assert tuple(one.name for one in checks) == NAMES
     report = replace(report, checks=checks)
-    if answered is not None:
+    if replayed is not None:
         report = replace(
             report,
-            requests=len(answered.pairs),
-            source=answered.source,
-            left_out=answered.left_out,
-            seen=_seen(answered),
+            requests=len(replayed.pairs),
+            source=replayed.source,
+            left_out=replayed.left_out,
+            samples=_plot_samples(replayed),
         )
-    return ended(report)
+    return finished(report)
 
 
 async def _checks(comparison: Comparison, options: GateOptions) -> Sequence[Check]:
@@ -176,13 +178,13 @@ async def _checks(comparison: Comparison, options: GateOptions) -> Sequence[Chec
     ]
 
 
-async def _replayed(live: LoadedSnapshot, candidate: LoadedSnapshot, probes: Probes) -> Replay:
-    """Asks both what was recorded, and golden queries where few of that are searches."""
+async def _replay(live: LoadedSnapshot, candidate: LoadedSnapshot, probes: Probes) -> Replay:
+    """Sends recorded requests to both, and golden queries if few of them are searches."""
     found = await replay(live, candidate, probes)
     searches = sum(one.probe.query is not None for one in found.pairs)
-    if probes.source == GOLDEN or searches >= _LEAST_SEARCHES:
+    if probes.source == GOLDEN or searches >= _MIN_SEARCHES:
         return found
-    golden = Probes(probes=golden_probes(live)[:_MOST_GOLDEN], source=GOLDEN)
+    golden = Probes(probes=golden_probes(live)[:_MAX_GOLDEN], source=GOLDEN)
     more = await replay(live, candidate, golden)
     if not more.pairs:
         return found
@@ -196,18 +198,18 @@ def _check_files(store: Store, collection: str, snapshot_id: str) -> Check:
     except SnapshotCorrupt as error:
         remedy = "restore them, or build the snapshot again"
         return make_check("files", False, error.message, remedy)
-    return make_check("files", True, f"{checked:,} bytes are what the manifest says")
+    return make_check("files", True, f"{checked:,} bytes match the manifest")
 
 
-def _rest(made: Sequence[Check], why: str) -> list[Check]:
+def _skip_rest(made: Sequence[Check], why: str) -> list[Check]:
     return [*made, *(skip_check(name, why) for name in NAMES[len(made) :])]
 
 
-def _seen(answered: Replay) -> PlotSamples:
-    pairs = [one for one in answered.pairs if not one.refused]
+def _plot_samples(replayed: Replay) -> PlotSamples:
+    pairs = [one for one in replayed.pairs if not one.refused]
     searches = [one for one in pairs if one.probe.query is not None]
     return PlotSamples(
-        overlap=[one.overlap for one in answered.pairs],
+        overlap=[one.overlap for one in replayed.pairs],
         best=(
             [one.second.best for one in searches if one.second.best is not None],
             [one.first.best for one in searches if one.first.best is not None],

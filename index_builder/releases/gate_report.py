@@ -1,4 +1,4 @@
-"""What the gate finds: checks, and the report that they make."""
+"""Checks of the gate, and the report of their results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nearline.v1 import release_pb2
 
 
 class CheckOutcome(Enum):
-    """What became of a check."""
+    """The outcome of a check."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -20,11 +20,10 @@ class CheckOutcome(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
-    value, limit: What was found and what is allowed; None: it is no number.
-    message: What was found, in words; of a check that failed also what to do, of one that was
-    skipped why it could not be made.
+    value, limit: Measured and allowed value; None if there is no number.
+    message: The finding; for a failed check also the remedy, for a skipped check the reason.
     """
 
     name: str
@@ -34,7 +33,7 @@ class Check:
     limit: float | None = None
 
     def record(self) -> dict[str, object]:
-        """Returns it as one JSON object."""
+        """Returns the check as a JSON object."""
         return {
             "check": self.name,
             "outcome": self.outcome.value,
@@ -45,7 +44,7 @@ class Check:
 
 
 def skip_check(name: str, why: str) -> Check:
-    """Returns a check that could not be made."""
+    """Returns a check that could not be run."""
     return Check(name=name, outcome=CheckOutcome.SKIPPED, message=why)
 
 
@@ -57,12 +56,12 @@ def make_check(
     value: float | None = None,
     limit: float | None = None,
 ) -> Check:
-    """Returns a check that was made.
+    """Returns a check that was run.
 
     Args:
         ok: Whether it passed.
-        found: What was found, in words.
-        remedy: What to do about it, where it did not pass.
+        found: The finding.
+        remedy: What to do if it failed.
         value, limit: See `Check`.
     """
     outcome = CheckOutcome.PASSED if ok else CheckOutcome.FAILED
@@ -72,10 +71,12 @@ def make_check(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlotSamples:
-    """What the plots of a report show, one entry per request that both snapshots answered.
+    """Data of the plots in a report, one entry per request answered by both snapshots.
 
-    overlap: Share of the best in common. best: Best scores, of the candidate and of the live one;
-    a request that found nothing has no entry. latency_ms: Of both, likewise.
+    overlap: Share of the best results in common.
+    best: Best scores of the candidate and of the live snapshot; requests without results have no
+        entry.
+    latency_ms: Latencies of both in the same order.
     """
 
     overlap: Sequence[float] = ()
@@ -85,12 +86,14 @@ class PlotSamples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateReport:
-    """What the gate says of a snapshot.
+    """The gate's verdict on a snapshot.
 
-    live_id: What it was compared with; empty: nothing.
-    thresholds: Number of those it was judged by; 0: the defaults.
-    requests: How many requests were answered by both. source: where they are from, in words.
-    left_out: Requests that could not be asked again, by reason.
+    live_id: The snapshot it was compared with; empty if there was none.
+    thresholds: Number of the thresholds used; 0 for the defaults.
+    requests: Number of requests answered by both.
+    source: Where the requests come from, as text.
+    left_out: Requests that could not be sent, by reason.
+    samples: Data of the plots.
     """
 
     collection: str
@@ -101,7 +104,7 @@ class GateReport:
     requests: int = 0
     source: str = ""
     left_out: Mapping[str, int] = field(default_factory=dict)
-    seen: PlotSamples = PlotSamples()
+    samples: PlotSamples = PlotSamples()
     seconds: float = 0.0
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -116,15 +119,15 @@ class GateReport:
         return not self.failed
 
     def outcome(self, name: str) -> CheckOutcome:
-        """Returns what became of a check. Raises: KeyError: there is none of that name."""
+        """Returns the outcome of a check. Raises: KeyError: there is no check of that name."""
         return {one.name: one.outcome for one in self.checks}[name]
 
     def verdict(self, path: str = "", forced_because: str = "") -> release_pb2.GateVerdict:
-        """Returns it in short, for the alias record.
+        """Returns a summary for the alias record.
 
         Args:
-            path: Where the report lies in the store.
-            forced_because: Why it goes live all the same; left out where it passed.
+            path: Path of the report in the store.
+            forced_because: Reason to promote despite a failed gate; ignored if it passed.
         """
         return release_pb2.GateVerdict(
             passed=self.passed,
@@ -135,7 +138,7 @@ class GateReport:
         )
 
     def record(self) -> dict[str, object]:
-        """Returns it as one JSON object, without what only the plots need."""
+        """Returns the report as a JSON object, without the data of the plots."""
         return {
             "collection": self.collection,
             "snapshot_id": self.snapshot_id,

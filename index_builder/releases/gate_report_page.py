@@ -1,4 +1,4 @@
-"""A report of the gate as one HTML page that needs nothing else."""
+"""Renders a gate report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def render(report: GateReport) -> str:
 
 
 def number(value: float | None) -> str:
-    """Returns a value or a limit for people; nothing where it is no number."""
+    """Returns a value or limit as text; empty if it is None."""
     if value is None:
         return ""
     return f"{value:,.4g}" if abs(value) >= 1 else f"{value:.4f}"
@@ -52,7 +52,7 @@ def _thresholds(report: GateReport) -> str:
 
 def _failed(failed: Sequence[Check]) -> Iterator[str]:
     if failed:
-        yield "<h2>Why not</h2>"
+        yield "<h2>Failed checks</h2>"
         yield table((one.name, one.message) for one in failed)
 
 
@@ -65,17 +65,18 @@ def _checks(checks: Sequence[Check]) -> str:
 
 
 def _plots(report: GateReport) -> Iterator[str]:
-    seen = report.seen
-    if not seen.overlap:
+    samples = report.samples
+    if not samples.overlap:
         return
-    yield f"<h2>Beside the live snapshot</h2><p>{report.requests:,} {report.source} requests.</p>"
-    yield histogram(seen.overlap, "share of the ten best in common", low=0.0, high=1.0)
-    if any(seen.best):
-        yield two_histograms(*seen.best, "best score")
-    yield quantiles(*seen.latency_ms, "latency in ms, by rank")
+    yield "<h2>Comparison with the live snapshot</h2>"
+    yield f"<p>{report.requests:,} {report.source} requests.</p>"
+    yield histogram(samples.overlap, "share of the ten best results in common", low=0.0, high=1.0)
+    if any(samples.best):
+        yield two_histograms(*samples.best, "best score")
+    yield quantiles(*samples.latency_ms, "latency in ms, by rank")
 
 
 def _left_out(report: GateReport) -> Iterator[str]:
     if report.left_out:
-        yield "<h2>Requests that could not be asked</h2>"
+        yield "<h2>Requests that could not be sent</h2>"
         yield table((reason, f"{count:,}") for reason, count in report.left_out.items())

@@ -1,7 +1,7 @@
-"""Queries with judged documents, kept in the store for the gate.
+"""Judged queries, kept in the store for the gate.
 
 Layout: <store>/<collection>/gate/judgements/<sha256>.json: {"queries": {id: text}, "judgements":
-{query id: {document id: grade}}}. The name is the SHA-256 of the bytes.
+    {query id: {document id: grade}}}. The name is the SHA-256 of the bytes.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class JudgedQueries(NamedTuple):
-    """Texts of queries by id, and the grades of documents by query id."""
+    """Query texts by id, and grades of documents by query id."""
 
     queries: dict[str, str]
     judgements: Judgements
 
 
 def keep_judgements(store: Store, collection: str, found: JudgedDataset) -> str:
-    """Keeps the queries and judgements of a data set; gives the SHA-256 that names them."""
+    """Stores the queries and judgements of a data set; returns the SHA-256 that names them."""
     content = {
         "queries": dict(found.queries),
         "judgements": {query: dict(grades) for query, grades in found.judgements.items()},
@@ -40,20 +40,20 @@ def keep_judgements(store: Store, collection: str, found: JudgedDataset) -> str:
 
 
 def read_judgements(store: Store, collection: str, digest: str) -> JudgedQueries:
-    """Reads what was kept.
+    """Reads stored judgements.
 
-    Raises: NotFound. SnapshotCorrupt: it is not what its name says.
+    Raises: NotFound. SnapshotCorrupt: the content does not match its name.
     """
     if not _SHA256.fullmatch(digest):
         raise SnapshotCorrupt(
             f"the thresholds of {collection!r} name judgements {digest!r}, which is no SHA-256; "
-            "set them again: nearline gate set --labels DIR"
+            "set them again with nearline gate set --labels DIR"
         )
     path = _path(collection, digest)
     data = store.files.read(path)
     if hashlib.sha256(data).hexdigest() != digest:
         raise SnapshotCorrupt(
-            f"{store.url}/{path} is not what its name says; set the judgements again: nearline "
+            f"{store.url}/{path} does not match its name; set the judgements again with nearline "
             "gate set --labels DIR"
         )
     content = json.loads(data)

@@ -1,4 +1,4 @@
-"""How good the lists of a snapshot are on interactions that came after it learned."""
+"""Evaluates the lists of a snapshot on interactions after its training."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from retrieval.behaviour.history import EMPTY_HISTORY
 from retrieval.behaviour.model import BehaviourModel
 from retrieval.recommend.ranking import rank_items
 
-# A list takes a few milliseconds.
-_MOST_USERS = 1_000
+# Each list takes a few milliseconds.
+_MAX_USERS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FutureInteractions:
-    """What users had later. users: Ids. items: Of each, ids of what they had, each once."""
+    """Later interactions of users. users: Ids. items: Distinct item ids of each user."""
 
     users: Sequence[str]
     items: Sequence[frozenset[str]]
 
 
 def future_interactions(
-    later: Interactions, after_us: int, learned: Sequence[BehaviourModel], *, repeats: bool
+    later: Interactions, after_us: int, models: Sequence[BehaviourModel], *, repeats: bool
 ) -> FutureInteractions:
-    """Returns what users had after a moment, as far as all of some snapshots know user and item.
+    """Returns interactions after a moment whose user and item are known to all snapshots.
 
     Args:
         after_us: Microseconds since 1970.
-        learned: The snapshots; what any of them knows that a user had before is not asked for,
-            unless it may come again.
-        repeats: It may.
+        models: The models of the snapshots; unless lists may repeat items, those in a user's
+            history in any of them are excluded.
+        repeats: Whether lists may repeat items of the history.
     """
     rows = later.some(later.time_us > after_us)
     by_user: dict[str, set[str]] = {}
@@ -44,48 +44,50 @@ def future_interactions(
         by_user.setdefault(later.users[user], set()).add(later.items[item])
     users, items = [], []
     for user in sorted(by_user):
-        histories = [(one, one.history_of(user)) for one in learned]
+        histories = [(one, one.history_of(user)) for one in models]
         if any(history is None for _, history in histories):
             continue
-        asked = {
+        wanted = {
             one
             for one in by_user[user]
-            if all((at := each.number_of(one)) is not None and each.trained[at] for each in learned)
+            if all(
+                (at := model.number_of(one)) is not None and model.trained[at] for model in models
+            )
         }
         if not repeats:
-            for each, history in histories:
+            for model, history in histories:
                 assert history is not None
-                asked -= {each.ids[one] for one in history.items.tolist()}
-        if asked:
+                wanted -= {model.ids[one] for one in history.items.tolist()}
+        if wanted:
             users.append(user)
-            items.append(frozenset(asked))
-    if len(users) > _MOST_USERS:
-        chosen = np.random.default_rng(0).choice(len(users), _MOST_USERS, replace=False)
+            items.append(frozenset(wanted))
+    if len(users) > _MAX_USERS:
+        chosen = np.random.default_rng(0).choice(len(users), _MAX_USERS, replace=False)
         kept = np.sort(chosen).tolist()
         users, items = [users[at] for at in kept], [items[at] for at in kept]
     return FutureInteractions(users=users, items=items)
 
 
 def ndcg_of_lists(
-    learned: BehaviourModel, wanted: FutureInteractions, k: int, *, repeats: bool
+    models: BehaviourModel, wanted: FutureInteractions, k: int, *, repeats: bool
 ) -> NDArray[np.float64]:
-    """Returns NDCG@k of the list that a snapshot would make of each user, 0..1: (u,) float64.
+    """Returns NDCG@k of the list that a snapshot recommends to each user, 0..1: (u,) float64.
 
-    Lists are those before any rule of a surface, from what the snapshot learned of the user alone.
+    Lists use only the trained history of the user, before any rule of a surface.
     """
     values = np.zeros(len(wanted.users))
     for at, user in enumerate(wanted.users):
-        history = learned.history_of(user)
-        assert history is not None, "only users that it knows are asked for"
-        allowed = np.ones(len(learned.ids), np.bool_)
+        history = models.history_of(user)
+        assert history is not None, "all users are known"
+        allowed = np.ones(len(models.ids), np.bool_)
         if not repeats:
             allowed[history.items] = False
         ranking = rank_items(
-            learned, EMPTY_HISTORY, history, repeats=repeats, allowed=allowed, first=k
+            models, EMPTY_HISTORY, history, repeats=repeats, allowed=allowed, first=k
         )
         listed: list[str] = []
         for numbers, _ in ranking.blocks:
-            listed += [learned.ids[one] for one in numbers[: k - len(listed)].tolist()]
+            listed += [models.ids[one] for one in numbers[: k - len(listed)].tolist()]
             if len(listed) >= k:
                 break
         grades: Mapping[str, int] = dict.fromkeys(wanted.items[at], 1)
@@ -94,7 +96,7 @@ def ndcg_of_lists(
 
 
 def promised_ndcg(blend: snapshot_pb2.BlendCard) -> float:
-    """Returns the NDCG that a card says its lists have; 0: it was not chosen on anything."""
+    """Returns the NDCG that a card promises; 0 if nothing was chosen on validation."""
     if not blend.split:
         return 0.0
     ranker = blend.ranker

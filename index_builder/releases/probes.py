@@ -1,4 +1,4 @@
-"""Requests to ask snapshots again: those that were recorded, else golden queries."""
+"""Requests to replay on snapshots: recorded ones, otherwise golden queries."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from nearline.wire.queries import options_from_proto, query_from_proto
 from nearline.wire.recommendations import audience_from_proto, recommend_options
 from retrieval.monitoring.filter_shape import filter_shape
 
-_NOTHING: frozenset[c.PayloadField] = frozenset()
-# Ends of the bands of query lengths, in words.
+_NO_PAYLOAD: frozenset[c.PayloadField] = frozenset()
+# Upper ends of the bands of query lengths, in words.
 _BANDS = (2, 5, 10, 20)
 RECORDED, GOLDEN = "recorded", "golden"
 
@@ -28,11 +28,11 @@ RECORDED, GOLDEN = "recorded", "golden"
 class Probe:
     """One request.
 
-    fingerprint: Of the embedder whose vectors are in it; empty: they were brought.
-    query, options: Of a search; None, where it asks for a list. vector: (d,) float32, what its text
-    was embedded to; None: nobody knows.
-    audience, list_options: Of a list; None, where it is a search. personal: The list was made for
-    a user or a session that was known; it is asked for again without them.
+    fingerprint: Of the embedder of its vectors; empty if they were supplied.
+    query, options: Of a search; query is None for a list.
+    vector: (d,) float32, the embedding of its text; None if unknown.
+    audience, list_options: Of a list; audience is None for a search.
+    personal: Whether the list was for a known user or session, without whom it is requested again.
     """
 
     fingerprint: str
@@ -43,8 +43,8 @@ class Probe:
     list_options: c.RecommendOptions = field(default_factory=c.RecommendOptions)
     personal: bool = False
 
-    def segment(self) -> dict[str, str]:
-        """Returns what it belongs to, by the name of the division."""
+    def segments(self) -> dict[str, str]:
+        """Returns the segments it belongs to, by division."""
         condition = self.options.filter if self.query else self.list_options.filter
         found = {"kind": self.kind, "filter": filter_shape(condition)}
         if self.query is None:
@@ -59,15 +59,15 @@ class Probe:
 
     @property
     def kind(self) -> str:
-        """What it asks with: text, vector or items; or for what: a list."""
+        """The input of a search: text, vector or items; or list."""
         if self.query is None:
             return "list"
         if self.query.text is not None:
             return "text"
         return "items" if self.query.item_ids else "vector"
 
-    def told(self) -> str:
-        """Says what was asked, for people."""
+    def describe(self) -> str:
+        """Returns the request as text for people."""
         if self.query is None:
             assert self.audience is not None
             with_items = f" with {', '.join(self.audience.item_ids)}" * bool(self.audience.item_ids)
@@ -79,8 +79,10 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probes:
-    """Requests, newest first. source: RECORDED or GOLDEN. unreadable: How many could not be read,
-    by reason.
+    """Requests, newest first.
+
+    source: RECORDED or GOLDEN.
+    unreadable: Number of unreadable requests by reason.
     """
 
     probes: list[Probe]
@@ -88,24 +90,24 @@ class Probes:
     unreadable: Mapping[str, int] = field(default_factory=dict)
 
 
-def probes_for(store: Store, collection: str, first: LoadedSnapshot, most: int) -> Probes:
-    """Returns what was recorded of a collection; where nothing was, the golden queries of a
+def probes_for(store: Store, collection: str, first: LoadedSnapshot, limit: int) -> Probes:
+    """Returns the recorded requests of a collection or, if there are none, golden queries of a
     snapshot.
 
     Args:
-        most: Requests at most.
+        limit: Maximum number of requests.
     Raises: SnapshotCorrupt: a file of recorded requests cannot be read.
     """
     found: list[Probe] = []
     unreadable: dict[str, int] = {}
-    for message in read_traffic(store, collection, most):
+    for message in read_traffic(store, collection, limit):
         try:
             found.append(probe_of(message))
         except NearlineError as error:
             unreadable[error.message] = unreadable.get(error.message, 0) + 1
     if found:
         return Probes(probes=found, source=RECORDED, unreadable=unreadable)
-    return Probes(probes=golden_probes(first)[:most], source=GOLDEN, unreadable=unreadable)
+    return Probes(probes=golden_probes(first)[:limit], source=GOLDEN, unreadable=unreadable)
 
 
 def golden_probes(snapshot: LoadedSnapshot) -> list[Probe]:
@@ -119,15 +121,15 @@ def golden_probes(snapshot: LoadedSnapshot) -> list[Probe]:
 
 
 def probe_of(message: traffic_pb2.RecordedRequest) -> Probe:
-    """Reads a recorded request; payload, snapshot and watermark are left out.
+    """Converts a recorded request; payload, snapshot and watermark are dropped.
 
-    Raises: InvalidRequest: a request that this version does not know.
+    Raises: InvalidRequest: this version does not know the request.
     """
     vector = _vector(message.vector)
     if message.WhichOneof("kind") == "recommend":
         list_options = replace(
             recommend_options(message.recommend),
-            payload=_NOTHING,
+            payload=_NO_PAYLOAD,
             explain=False,
             min_watermark=b"",
             why_not_id="",
@@ -141,7 +143,7 @@ def probe_of(message: traffic_pb2.RecordedRequest) -> Probe:
         )
     options = replace(
         options_from_proto(message.search.options),
-        payload=_NOTHING,
+        payload=_NO_PAYLOAD,
         explain=False,
         snapshot_id="",
         min_watermark=b"",
@@ -159,7 +161,7 @@ def _vector(data: bytes) -> NDArray[np.float32] | None:
     if not data:
         return None
     if len(data) % 4:
-        raise InvalidRequest(f"the vector has {len(data)} bytes, which is no number of float32")
+        raise InvalidRequest(f"the vector has {len(data)} bytes, which is not a multiple of 4")
     return np.frombuffer(data, "<f4").astype(np.float32)
 
 

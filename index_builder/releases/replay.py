@@ -1,4 +1,4 @@
-"""Requests asked of two snapshots in turn: what they have in common, and which is faster."""
+"""Replays requests on two snapshots alternately, and compares answers and latencies."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ PASSES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayPair:
-    """One request, answered by both.
+    """One request and the answers of both snapshots.
 
-    first, second: The answers, with the median of the times. overlap: Share of the first k ids in
-    common, 0..1. refused: Why the second one refuses what the first one answers; empty: it answers.
+    first, second: The answers, with the median of the times.
+    overlap: Share of the first k ids in common, 0..1.
+    refused: Why the second snapshot refuses the request; empty if it answers.
     """
 
     probe: Probe
@@ -37,7 +38,7 @@ class ReplayPair:
 
     @property
     def drift(self) -> float | None:
-        """Best score of the second less that of the first; None: either found nothing."""
+        """Best score of the second less that of the first; None if either found nothing."""
         if self.first.best is None or self.second.best is None:
             return None
         return self.second.best - self.first.best
@@ -45,10 +46,10 @@ class ReplayPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """What became of all requests.
+    """The results of all requests.
 
-    source: Where they are from, `probes.RECORDED` or `probes.GOLDEN`. left_out: How many could not
-    be asked, by reason.
+    source: Where they come from, `probes.RECORDED` or `probes.GOLDEN`.
+    left_out: Number of requests that could not be sent, by reason.
     """
 
     first: LoadedSnapshot
@@ -67,37 +68,37 @@ async def replay(
     k: int = K,
     passes: int = PASSES,
 ) -> Replay:
-    """Asks both snapshots the same.
+    """Sends the same requests to both snapshots.
 
-    Each request is asked of both one after the other, in turns this one first and that one, once to
-    warm and then so often that chance does not decide; of the times the median counts. Times of
-    searches are without embedding.
+    Each request goes to both in succession, and which is first alternates: once to warm up, then
+    several times to average out chance. The median time counts. Times of searches exclude
+    embedding.
 
     Args:
-        k: Ids that are compared.
-        passes: How often each is timed, >= 1.
+        k: Number of ids to compare.
+        passes: How often each request is timed, at least 1.
     """
     left_out = Counter(probes.unreadable)
-    asked: list[tuple[Probe, PreparedRequest, PreparedRequest]] = []
+    prepared: list[tuple[Probe, PreparedRequest, PreparedRequest]] = []
     pairs: list[ReplayPair] = []
     for probe in probes.probes:
         try:
-            one = await prepare_request(first, probe)
-            answer = await one()
-        except UnsupportedRequest as why:
-            left_out[str(why)] += 1
+            send_first = await prepare_request(first, probe)
+            answer = await send_first()
+        except UnsupportedRequest as reason:
+            left_out[str(reason)] += 1
             continue
         except NearlineError as error:
             left_out[f"{first.id} refuses it: {type(error).__name__}"] += 1
             continue
         try:
-            other = await prepare_request(second, probe)
-            await other()
-        except UnsupportedRequest as why:
-            left_out[str(why)] += 1
+            send_second = await prepare_request(second, probe)
+            await send_second()
+        except UnsupportedRequest as reason:
+            left_out[str(reason)] += 1
             continue
         except NearlineError as error:
-            # A router would refuse it from the flip on.
+            # A router would refuse it after the flip.
             nothing = Answer([], None, 0.0)
             pairs.append(
                 ReplayPair(
@@ -105,20 +106,22 @@ async def replay(
                 )
             )
             continue
-        asked.append((probe, one, other))
-    times: list[tuple[list[float], list[float]]] = [([], []) for _ in asked]
+        prepared.append((probe, send_first, send_second))
+    times: list[tuple[list[float], list[float]]] = [([], []) for _ in prepared]
     answers: list[tuple[Answer, Answer]] = []
     for number in range(passes):
         answers = []
-        for at, (_, one, other) in enumerate(asked):
+        for at, (_, send_first, send_second) in enumerate(prepared):
             if (at + number) % 2:
-                theirs, ours = await other(), await one()
+                theirs, ours = await send_second(), await send_first()
             else:
-                ours, theirs = await one(), await other()
+                ours, theirs = await send_first(), await send_second()
             times[at][0].append(ours.seconds)
             times[at][1].append(theirs.seconds)
             answers.append((ours, theirs))
-    for (probe, _, _), (ours, theirs), (mine, other_s) in zip(asked, answers, times, strict=True):
+    for (probe, _, _), (ours, theirs), (mine, other_s) in zip(
+        prepared, answers, times, strict=True
+    ):
         pairs.append(
             ReplayPair(
                 probe=probe,
@@ -133,6 +136,6 @@ async def replay(
 
 
 def overlap(first: Sequence[str], second: Sequence[str]) -> float:
-    """Returns the share of ids in common, of the longer of two lists; 1 where both are empty."""
+    """Returns the share of ids in common, relative to the longer list; 1 if both are empty."""
     longer = max(len(set(first)), len(set(second)))
     return len(set(first) & set(second)) / longer if longer else 1.0

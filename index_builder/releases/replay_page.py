@@ -1,4 +1,6 @@
-"""A replay as one HTML page that needs nothing else: by segment, and the worst side by side."""
+"""Renders a replay as one self-contained HTML page: by segment, and the worst pairs side by
+side.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,10 @@ def render(
     """Returns the page.
 
     Args:
-        replay: Where the figures come from.
-        rows: What `segments.rows_of` gives. worst: Requests to show side by side.
-        titles: Of items, by id; those without one show their id.
+        replay: The replay.
+        rows: Of `breakdown.breakdown_rows`.
+        worst: Requests to show side by side.
+        titles: Titles of items by id; items without one show their id.
     """
     total = rows[0]
     name = replay.first.served.name
@@ -41,39 +44,39 @@ def render(
         ),
         histogram([pair.overlap for pair in replay.pairs], "share in common", low=0.0, high=1.0),
         "<h2>By segment</h2>",
-        _with_head(rows),
-        "<h2>What differs most</h2>",
+        _table_with_header(rows),
+        "<h2>Largest differences</h2>",
         *(part for pair in worst for part in _side_by_side(pair, replay.k, titles)),
     ]
     if not worst:
-        parts.append("<p>Nothing differs.</p>")
+        parts.append("<p>There are no differences.</p>")
     if replay.left_out:
-        parts.append("<h2>Requests that could not be asked</h2>")
+        parts.append("<h2>Requests that could not be sent</h2>")
         parts.append(table((why, f"{count:,}") for why, count in replay.left_out.items()))
     return page(f"{name}: replay", parts)
 
 
 def describe_source(replay: Replay) -> str:
-    """Says where the requests are from."""
+    """Returns where the requests come from, as text."""
     if replay.source == "recorded":
         return "These requests were recorded by routers."
-    return "Nothing was recorded: these are the golden queries of the first snapshot instead."
+    return "No requests were recorded; these are the golden queries of the first snapshot."
 
 
-def _with_head(rows: Sequence[Mapping[str, object]]) -> str:
+def _table_with_header(rows: Sequence[Mapping[str, object]]) -> str:
     head = (name.replace("_", " ") for name in rows[0])
     body = (map(cell_text, row.values()) for row in rows)
     return f'<div style="overflow-x: auto">{table(body, head)}</div>'
 
 
 def _side_by_side(pair: ReplayPair, k: int, titles: Mapping[str, str]) -> Iterator[str]:
-    told = f"{pair.probe.kind}: {pair.probe.told()}"
-    yield f"<h2>{escape(told)}</h2>"
+    title = f"{pair.probe.kind}: {pair.probe.describe()}"
+    yield f"<h2>{escape(title)}</h2>"
     if pair.refused:
-        yield f"<p>The second refuses it: {escape(pair.refused)}</p>"
+        yield f"<p>The second snapshot refuses it: {escape(pair.refused)}</p>"
     common = set(pair.first.ids[:k]) & set(pair.second.ids[:k])
     cells = [
-        tuple(_named(one, common, titles) for one in places)
+        tuple(_item_cell(one, common, titles) for one in places)
         for places in zip_longest(pair.first.ids[:k], pair.second.ids[:k], fillvalue="")
     ]
     yield "<table><tr><th>first</th><th>second</th></tr>"
@@ -81,6 +84,6 @@ def _side_by_side(pair: ReplayPair, k: int, titles: Mapping[str, str]) -> Iterat
     yield "</table>"
 
 
-def _named(item_id: str, common: set[str], titles: Mapping[str, str]) -> str:
+def _item_cell(item_id: str, common: set[str], titles: Mapping[str, str]) -> str:
     shown = escape(titles.get(item_id) or item_id)
     return shown if item_id in common or not item_id else f"<b>{shown}</b>"

@@ -1,4 +1,4 @@
-"""Reports of the gate in the store: JSON, and a page beside it.
+"""Reports of the gate in the store, as JSON and as a page.
 
 Layout: <store>/<collection>/gate/reports/<snapshot id>-<n>.json, .html; only ever created.
 """
@@ -15,9 +15,9 @@ from nearline.snapshot import Store, check_collection
 
 
 def keep_report(store: Store, report: GateReport) -> str:
-    """Keeps a report under the next number of its snapshot.
+    """Stores a report under the next number of its snapshot.
 
-    Returns: The path of its JSON form in the store; that of the page ends in .html instead.
+    Returns: The path of the JSON form in the store; that of the page ends in .html instead.
     """
     folder = _folder(report.collection)
     ours = re.compile(rf"{re.escape(report.snapshot_id)}-([0-9]+)\.json")
@@ -29,20 +29,20 @@ def keep_report(store: Store, report: GateReport) -> str:
         try:
             store.files.create(f"{path}.json", data.encode())
         except AlreadyExists:
-            continue  # Somebody else judges it, too.
+            continue  # Another process judges it as well.
         store.files.create(f"{path}.html", render(report).encode())
         return f"{path}.json"
 
 
 def report_names(store: Store, collection: str) -> list[str]:
-    """Lists the paths of the JSON forms in the store, newest snapshot first."""
+    """Returns the paths of the JSON forms in the store, newest snapshot first."""
     folder = _folder(collection)
     names = [name for name in store.files.names(folder) if name.endswith(".json")]
     return [f"{folder}/{name}" for name in reversed(names)]
 
 
 def read_report(store: Store, path: str) -> dict[str, str]:
-    """Reads what the checks of a report say, by name. Raises: NotFound."""
+    """Returns the messages of a report's checks, by name. Raises: NotFound."""
     content = json.loads(store.files.read(path))
     return {one["check"]: one["message"] for one in content["checks"]}
 

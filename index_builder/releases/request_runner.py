@@ -1,4 +1,4 @@
-"""One request asked of one snapshot: made ready first, so that only the asking is timed."""
+"""Runs one request on one snapshot; preparation is separate, so that only the request is timed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from retrieval.search.request_context import RequestContext
 
 
 class Answer(NamedTuple):
-    """ids: Best first. best: The best score; None: nothing was found. seconds: It took."""
+    """ids: Best first. best: The best score; None if nothing was found. seconds: Duration."""
 
     ids: list[str]
     best: float | None
@@ -35,28 +35,28 @@ PreparedRequest: TypeAlias = Callable[[], Awaitable[Answer]]
 
 
 class UnsupportedRequest(Exception):
-    """A request that a snapshot cannot be asked, through no fault of the snapshot; says why."""
+    """A request that a snapshot cannot run through no fault of its own; the message says why."""
 
 
 async def prepare_request(snapshot: LoadedSnapshot, probe: Probe) -> PreparedRequest:
-    """Makes a request ready: its text is embedded, its items become a vector.
+    """Prepares a request: embeds its text, or looks up the vectors of its items.
 
     Raises: UnsupportedRequest: its vector is of another model, or its text cannot be embedded.
         NearlineError: the snapshot refuses it.
     """
     if probe.query is None:
-        return _listing(snapshot, probe)
+        return _prepare_list(snapshot, probe)
     served = snapshot.served
     options = probe.options
     if probe.kind != "text":
-        # A text whose vector alone was recorded goes on as that.
+        # A text of which only the vector was recorded is sent as a vector.
         options = replace(options, mode=None)
     check_options(served, options)
-    asked = await _asked(snapshot, probe, options)
+    batch = await _query_batch(snapshot, probe, options)
 
     async def search() -> Answer:
         start = time.perf_counter()
-        outcome = await executor.search(served, asked, options, RequestContext())
+        outcome = await executor.search(served, batch, options, RequestContext())
         seconds = time.perf_counter() - start
         hits = outcome.lists[0]
         return Answer([hit.id for hit in hits], hits[0].score if hits else None, seconds)
@@ -64,7 +64,7 @@ async def prepare_request(snapshot: LoadedSnapshot, probe: Probe) -> PreparedReq
     return search
 
 
-def _listing(snapshot: LoadedSnapshot, probe: Probe) -> PreparedRequest:
+def _prepare_list(snapshot: LoadedSnapshot, probe: Probe) -> PreparedRequest:
     audience = probe.audience
     assert audience is not None
 
@@ -80,7 +80,9 @@ def _listing(snapshot: LoadedSnapshot, probe: Probe) -> PreparedRequest:
     return recommend
 
 
-async def _asked(snapshot: LoadedSnapshot, probe: Probe, options: c.SearchOptions) -> QueryBatch:
+async def _query_batch(
+    snapshot: LoadedSnapshot, probe: Probe, options: c.SearchOptions
+) -> QueryBatch:
     served, query = snapshot.served, probe.query
     assert query is not None
     same_model = probe.fingerprint == served.fingerprint
@@ -96,17 +98,17 @@ async def _asked(snapshot: LoadedSnapshot, probe: Probe, options: c.SearchOption
             mode = c.SearchMode.HYBRID if hybrid else c.SearchMode.DENSE
             return QueryBatch(mode, [0], ShardQueries(matrix, texts))
         try:
-            asking = await prepare_queries(
+            prepared = await prepare_queries(
                 served, snapshot.embedders, [query], ["query"], options.mode, RequestContext()
             )
         except InvalidRequest:
             raise
         except NearlineError as error:
             raise UnsupportedRequest(
-                "no embedding service of its model was named: --embedding"
+                "no embedding service of its model was given: --embedding"
             ) from error
-        return asking.batches[0]
-    asking = await prepare_queries(
+        return prepared.batches[0]
+    prepared = await prepare_queries(
         served, snapshot.embedders, [query], ["query"], options.mode, RequestContext()
     )
-    return asking.batches[0]
+    return prepared.batches[0]

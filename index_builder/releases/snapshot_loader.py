@@ -1,4 +1,4 @@
-"""A snapshot loaded in this process, whether or not an alias names it."""
+"""Loads a snapshot in this process, whether or not an alias names it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,14 @@ from retrieval.snapshots.golden_queries import GoldenQueries
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedSnapshot:
-    """A snapshot that can be asked.
+    """A snapshot ready for requests.
 
-    manifest: As it lies in the store. shards: By number. recommender: Makes lists without any
-    cache, for nobody in particular. load_s: Seconds until it could be asked, its files being on
-    this machine already. bytes: Size of its files. golden: Its golden queries; None: it has none.
+    manifest: As stored.
+    shards: By number.
+    recommender: Builds lists without a cache and without a user.
+    load_s: Seconds until it was ready, with its files on this machine.
+    bytes: Size of its files.
+    golden: Its golden queries; None if it has none.
     """
 
     store: Store
@@ -49,11 +52,11 @@ class LoadedSnapshot:
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of its embedder; empty: the vectors were brought."""
+        """Fingerprint of its embedder; empty if its vectors were supplied."""
         return self.manifest.embedder.fingerprint
 
     def ids(self) -> list[str]:
-        """Returns the ids of all its documents, shard by shard."""
+        """Returns the ids of all documents, shard by shard."""
         found: list[str] = []
         for one in self.shards:
             items = one.shard.base.items
@@ -69,43 +72,43 @@ async def load_snapshot(
     embedders: Mapping[str, Embedder],
     policies: Policies | None = None,
 ) -> AsyncIterator[LoadedSnapshot]:
-    """Loads a snapshot for the block; files of an object store are fetched first.
+    """Loads a snapshot for the duration of the context; fetches the files of an object store first.
 
     Args:
-        embedders: Where texts become vectors, by name; may be empty.
-        policies: What surfaces ask of their lists; None: the built-in ones.
-    Raises: NotFound: there is none. SnapshotCorrupt, SnapshotMismatch: no router could load it
-        either. Overloaded: not enough free memory. That golden queries find less than the manifest
-        says is not looked at here.
+        embedders: Embedding services by name; may be empty.
+        policies: Policies of the surfaces; if None, the built-in ones.
+    Raises: NotFound: there is no such snapshot. SnapshotCorrupt, SnapshotMismatch: no router could
+        load it either. Overloaded: there is not enough free memory. A recall of golden queries
+        below the manifest raises nothing here.
     """
     manifest = await asyncio.to_thread(store.manifest, collection, snapshot_id)
     await asyncio.to_thread(store.fetch, collection, snapshot_id)
-    # What it finds is measured; what it promises would refuse it before that.
+    # The gate measures recall itself; the promise in the manifest would refuse the load first.
     plain = snapshot_pb2.Manifest()
     plain.CopyFrom(manifest)
     plain.quality.recall_at_10 = 0
     snapshot = SnapshotRef(collection=collection, epoch=0, manifest=plain)
-    hosting = LocalShardProvider(store, threads=1)
+    provider = LocalShardProvider(store, threads=1)
     try:
         start = time.perf_counter()
-        shards = await hosting.load(snapshot)
+        shards = await provider.load(snapshot)
         learned = await asyncio.to_thread(load_behaviour_model, store, snapshot)
         load_s = time.perf_counter() - start
         served = ServedCollection(snapshot, [one.shard for one in shards], learned)
         collections = ServedCollections()
         collections.serve(served)
-        asked = Embedders(embedders)
+        endpoints = Embedders(embedders)
         folder = store.snapshot_folder(collection, snapshot_id)
         yield LoadedSnapshot(
             store=store,
             manifest=manifest,
             served=served,
             shards=shards,
-            embedders=asked,
+            embedders=endpoints,
             recommender=RecommendationService(collections, policies or default_policies()),
             golden=GoldenQueries.read(folder, manifest),
             load_s=load_s,
             bytes=sum(entry.bytes for entry in manifest.files),
         )
     finally:
-        await hosting.close()
+        await provider.close()

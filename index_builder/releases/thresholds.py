@@ -1,4 +1,5 @@
-"""The thresholds of a collection's gate: records in the store, of which the highest is in force.
+"""The thresholds of a collection's gate: records in the store, of which the highest number is
+current.
 
 Layout: <store>/<collection>/gate/thresholds/<number:010d>.json; only ever created, never changed.
 """
@@ -15,14 +16,16 @@ from nearline.snapshot import Store, check_collection, message_to_json
 from nearline.v1 import release_pb2
 
 _NAME = re.compile(r"[0-9]{10}\.json")
-# Those that are shares; the others are multiples.
+# These are multiples; the others are shares.
 _RATIOS = frozenset({"max_size_ratio", "max_load_ratio", "max_latency_ratio", "max_score_drift"})
-_MOST = 1e6
+_MAX_RATIO = 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateLimits:
-    """What is allowed; see GateThresholds in release.proto. Below 0: it is not looked at."""
+    """Limits of the checks; see GateThresholds in release.proto. A negative value disables the
+    check.
+    """
 
     min_recall: float = 0.95
     max_ndcg_loss: float = 0.02
@@ -44,14 +47,14 @@ NAMES = tuple(one.name for one in fields(GateLimits))
 
 
 def parse_limits(thresholds: release_pb2.GateThresholds) -> GateLimits:
-    """Returns what a record allows; what it does not say has the default."""
+    """Returns the limits of a record; missing values have their default."""
     return GateLimits(
         **{name: getattr(thresholds, name) for name in NAMES if thresholds.HasField(name)}
     )
 
 
 def current_thresholds(store: Store, collection: str) -> release_pb2.GateThresholds:
-    """Reads the record in force; of number 0, without any value, where none was ever made.
+    """Returns the current record; number 0, without values, if there is none.
 
     Raises: SnapshotCorrupt: it cannot be read. StoreError.
     """
@@ -72,20 +75,20 @@ def current_thresholds(store: Store, collection: str) -> release_pb2.GateThresho
 def set_thresholds(
     store: Store, collection: str, thresholds: release_pb2.GateThresholds
 ) -> release_pb2.GateThresholds:
-    """Adds a record that is in force from now on.
+    """Adds a record, which becomes current.
 
     Args:
-        thresholds: Its number and time are given here.
-    Returns: The record as it was made.
-    Raises: InvalidRequest: a value out of range. StoreError.
+        thresholds: Values; number and time are assigned.
+    Returns: The record as stored.
+    Raises: InvalidRequest: a value is out of range. StoreError.
     """
     for name in NAMES:
         value = getattr(thresholds, name)
-        most = _MOST if name in _RATIOS else 1.0
-        # Not a number is not in any range.
-        if thresholds.HasField(name) and not -_MOST <= value <= most:
+        limit = _MAX_RATIO if name in _RATIOS else 1.0
+        # NaN is in no range.
+        if thresholds.HasField(name) and not -_MAX_RATIO <= value <= limit:
             raise InvalidRequest(
-                f"{name} is {value:g}; 0..{most:g} is allowed, or a number below 0 to switch the "
+                f"{name} is {value:g}; 0..{limit:g} is allowed, or a negative number to switch the "
                 "check off",
                 field=name,
             )
@@ -98,7 +101,7 @@ def set_thresholds(
             path = f"{_folder(collection)}/{record.number:010d}.json"
             store.files.create(path, message_to_json(record).encode())
         except AlreadyExists:
-            continue  # Somebody else was faster: theirs comes before ours.
+            continue  # Another process was faster.
         return record
 
 

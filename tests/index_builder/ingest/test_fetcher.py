@@ -79,7 +79,7 @@ async def test_rows_and_whole_files_become_documents(
         f"{key}/broken.parquet",
     }
     assert "not JSON" in dead[f"{key}/rows.jsonl:3"]
-    assert f"has item {first!r} twice" in dead[f"{key}/rows.jsonl:4"]
+    assert f"item {first!r} occurs twice" in dead[f"{key}/rows.jsonl:4"]
     # Places: the files in order, and behind them what was read of each.
     assert [one.place for one in results] == list(range(14))
     async with RetrievalClient(queue_processes.retrieval) as client:
@@ -133,14 +133,14 @@ async def test_addresses_are_read_where_the_operator_allows_it(
     good = f"{files.as_uri()}/{urllib.parse.quote(f'{key} a.jsonl')}"
     wrong = {
         outside.as_uri(): "workers may not read",
-        f"{files.as_uri()}/{key}.md": "leads out of what workers may read",
-        f"{files.as_uri()}/../{key}.md": "goes back up with ..",
-        f"{files.as_uri()}/%2e%2e/{key}.md": "goes back up with ..",
+        f"{files.as_uri()}/{key}.md": "outside the folders that workers may read",
+        f"{files.as_uri()}/../{key}.md": "contains a .. segment",
+        f"{files.as_uri()}/%2e%2e/{key}.md": "contains a .. segment",
         f"{files.as_uri()}/nothing.md": "No such file",
         f"{files.as_uri()}/%00.md": "null byte",
         f"{web}/secret/a.md": "workers may not read",
-        f"{web}/in/moved.md": "/secret/a.md; submit that one, if it is allowed",
-        f"{web}/in/%2e%2e/secret.md": "goes back up with ..",
+        f"{web}/in/moved.md": "/secret/a.md; submit that URL instead, if it is allowed",
+        f"{web}/in/%2e%2e/secret.md": "contains a .. segment",
         f"{web}/in/nothing.md": "404",
         f"{web}/in/busy.md": "503",
         f"{web}/in/cut.md": "100 more expected",
@@ -210,7 +210,7 @@ def test_what_an_address_comes_to(tmp_path: Path) -> None:
         for name in ("gone", "moved", "a b", "\x00"):
             with pytest.raises(InvalidRequest):
                 fetch(f"{web}/in/{name}.md", allowed, target)
-        with pytest.raises(InvalidRequest, match="and allows none"):
+        with pytest.raises(InvalidRequest, match=": none"):
             fetch(f"{web}/in/a.md", (), target)
     with pytest.raises(NotReady, match="refused"):
         fetch(f"{web}/in/a.md", allowed, target)
@@ -233,7 +233,7 @@ def test_a_missing_object_is_not_waited_for(
     from nearline.store.open import open_files
 
     monkeypatch.setattr(fetcher, "open_files", lambda folder: open_files(str(tmp_path)))
-    with pytest.raises(InvalidRequest, match="there is no such object"):
+    with pytest.raises(InvalidRequest, match="the object does not exist"):
         fetch("s3://bucket/in/a.md", ("s3://bucket/in/",), tmp_path / "copy.md")
     (tmp_path / "a.md").write_text("here")
     fetch("s3://bucket/in/a.md", ("s3://bucket/in/",), tmp_path / "copy.md")

@@ -92,7 +92,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back(redis: Redis) -> 
         await desk.submit(submission("b", 1, tenant="a"))
     assert refused.value.retry_after_s
     await desk.submit(submission("c", 4, tenant="c"))
-    with pytest.raises(Overloaded, match="10 of 10 sources are in the queue, and there is no room"):
+    with pytest.raises(Overloaded, match="10 of 10 sources are in the queue, which leaves no room"):
         await desk.submit(submission("d", 1, tenant="d"))
     with pytest.raises(NotFound, match="no job 'd'"):
         await desk.job("d")
@@ -106,7 +106,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back(redis: Redis) -> 
 async def test_a_job_that_goes_on_must_go_on_where_it_is(redis: Redis) -> None:
     desk = desk_of(redis)
     await desk.submit(submission("a", 3, more=True))
-    with pytest.raises(Conflict, match="has 3 sources, offset is 5; go on from there: offset 3"):
+    with pytest.raises(Conflict, match="has 3 sources, but offset is 5; continue at offset 3"):
         await desk.submit(submission("a", 1, offset=5))
     with pytest.raises(Conflict, match="has 0 sources, offset is 5"):
         await desk.submit(submission("b", 1, offset=5))
@@ -114,7 +114,7 @@ async def test_a_job_that_goes_on_must_go_on_where_it_is(redis: Redis) -> None:
         await desk.submit(submission("a", 1, offset=3, tenant="other"))
     await desk.submit(submission("a", 2, offset=3))
     assert (await desk.job("a")).sources == 5
-    with pytest.raises(Conflict, match="takes no more sources"):
+    with pytest.raises(Conflict, match="is closed for more sources"):
         await desk.submit(submission("a", 1, offset=5))
     units = await take_all(worker_of(redis))
     assert [one.place for one in units] == [0, 1, 2, 3, 4]
@@ -242,7 +242,7 @@ async def test_dead_letters_go_back_with_their_place_in_time(redis: Redis) -> No
     by_job = {one.job_id: one for one in (*letters, *more)}
     with pytest.raises(InvalidRequest, match="another collection or tenant"):
         await desk.requeue([by_job["a"].letter_id, by_job["b"].letter_id], "again", 9.0)
-    with pytest.raises(NotFound, match="none was put back"):
+    with pytest.raises(NotFound, match="none was requeued"):
         await desk.requeue([by_job["a"].letter_id, "1-1"], "again", 9.0)
     mine = [one for one in (*letters, *more) if one.job_id == "a"]
     await desk.requeue([one.letter_id for one in mine], "again", 9.0)
@@ -282,4 +282,4 @@ async def test_an_entry_that_cannot_be_read_takes_no_other_with_it(redis: Redis)
     await redis.xadd(lane, {**fields, b"source": b"\xff\xff", b"place": b"2"})
     units = await worker_of(redis).take(10)
     assert [bool(one.error) for one in units] == [False, False, True]
-    assert "none that this version of nearline reads" in units[2].error
+    assert "this version of nearline cannot read" in units[2].error

@@ -46,7 +46,7 @@ def test_the_metrics_say_what_the_queue_does() -> None:
 
 
 def test_every_metric_that_the_guide_names_is_there() -> None:
-    named = set(re.findall(r"nearline_ingest_\w+", (ROOT / "docs" / "scaling.md").read_text()))
+    named = set(re.findall(r"nearline_ingest_\w+", (ROOT / "docs" / "guides" / "scaling.md").read_text()))
     # What an adapter calls the first query.
     named.remove("nearline_ingest_work_seconds")
     known = {one.name for one in REGISTRY.collect() if one.name.startswith("nearline_ingest_")}

@@ -134,7 +134,7 @@ async def test_dead_letters_are_shown_put_back_and_deleted(door: IngestClient) -
     assert len((await door.dead_letters(job_id=job.job_id)).letters) == 3
     assert not (await door.dead_letters(tenant=tenant, job_id="another")).letters
     ids = [one.letter_id for one in letters]
-    with pytest.raises(NotFound, match="none was put back"):
+    with pytest.raises(NotFound, match="none was requeued"):
         await door.requeue([*ids, "1-1"])
     again = await end_of(door, (await door.requeue(ids[:2])).job_id)
     assert (again.tenant, again.callback_id, again.documents, again.dead) == (tenant, "cb", 2, 2)

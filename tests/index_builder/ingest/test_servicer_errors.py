@@ -122,7 +122,7 @@ async def test_what_is_not_there_is_said_to_be_missing(door: IngestClient) -> No
 
 async def test_a_job_takes_only_what_follows_and_what_is_its_own(door: IngestClient) -> None:
     name, items = f"n{secrets.token_hex(6)}", [c.Item(id="x", text="no vector")]
-    with pytest.raises(Conflict, match="has 0 sources, offset is 5; go on from there: offset 0"):
+    with pytest.raises(Conflict, match="has 0 sources, but offset is 5; continue at offset 0"):
         await door.submit(items, job_id=name, offset=5)
     await door.submit(items * 3, job_id=name, tenant="mine", more=True)
     for offset in (2, 4):
@@ -136,7 +136,7 @@ async def test_a_job_takes_only_what_follows_and_what_is_its_own(door: IngestCli
         with pytest.raises(Conflict, match="another tenant, collection or priority"):
             await door.submit(items, job_id=name, offset=3, **terms)
     await door.submit(items, job_id=name, tenant="mine", offset=3)
-    with pytest.raises(Conflict, match="takes no more sources"):
+    with pytest.raises(Conflict, match="is closed for more sources"):
         await door.submit(items, job_id=name, tenant="mine", offset=4)
     with pytest.raises(InvalidRequest, match="half a surrogate"):
         await door.submit([c.SourceFile("\ud800.md", b"")])
@@ -187,7 +187,7 @@ async def test_a_full_queue_says_when_to_come_back(idle_door: IdleDoor) -> None:
         with pytest.raises(Overloaded, match=f"of {1 << 20} bytes"):
             await client.submit(largest, tenant="b")
         for never in ([c.SourceFile("a.txt", b"x" * (1 << 20))], [c.Item(id="a", text="x")] * 4):
-            with pytest.raises(InvalidRequest, match="more than the queue ever takes") as refused:
+            with pytest.raises(InvalidRequest, match="exceed the capacity of the queue") as refused:
                 await client.submit(never, tenant="b")
             assert refused.value.field == "sources"
         state = await client.queue()
@@ -203,7 +203,7 @@ async def test_a_job_that_nobody_works_on_is_cancelled_when_a_worker_comes(
         for _ in range(2):
             job = await client.cancel("j")
             assert (job.state, job.left, job.open) == (c.JobState.CANCELLING, 2, False)
-        with pytest.raises(Conflict, match="takes no more sources"):
+        with pytest.raises(Conflict, match="is closed for more sources"):
             await client.submit([c.Item(id="a", text="x")], job_id="j", offset=2)
         assert (await client.results("j")).results == []
 

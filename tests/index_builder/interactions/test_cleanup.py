@@ -115,11 +115,11 @@ def test_the_longest_window_over_far_times_does_not_overflow() -> None:
 @pytest.mark.parametrize(
     ("rules", "says"),
     [
-        (CleaningRules(min_per_user=0), "min_per_user is 0; give 1 or more"),
-        (CleaningRules(min_per_item=-1), "min_per_item is -1; give 1"),
-        (CleaningRules(max_per_user_day=-1), "max_per_user_day is -1; give 0"),
-        (CleaningRules(duplicate_s=float("nan")), "duplicate_s is nan; give 0 to 86400 seconds"),
-        (CleaningRules(duplicate_s=90_000.0), "give 0 to 86400 seconds"),
+        (CleaningRules(min_per_user=0), "min_per_user is 0; it must be at least 1"),
+        (CleaningRules(min_per_item=-1), "min_per_item is -1; it must be at least 1"),
+        (CleaningRules(max_per_user_day=-1), "max_per_user_day is -1; it must be at least 0"),
+        (CleaningRules(duplicate_s=float("nan")), "duplicate_s is nan; it must be 0 to 86400 seconds"),
+        (CleaningRules(duplicate_s=90_000.0), "it must be 0 to 86400 seconds"),
         (
             CleaningRules(min_per_user=2),
             "none of 1 interactions is left: 1 of a user with too few interactions; loosen",

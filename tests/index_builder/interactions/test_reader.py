@@ -225,7 +225,7 @@ def test_parquet_has_numbers_dictionaries_and_nulls(
     ("columns", "says"),
     [
         (InteractionColumns("user", "i", "t"), r"no column user; it has: u, i, t, w, w"),
-        (InteractionColumns("u", "", "t"), "name the columns of user, item and time"),
+        (InteractionColumns("u", "", "t"), "name the user, item and time columns"),
         (InteractionColumns("u", "i", "t", value="w"), "more than one column w; rename"),
     ],
 )
@@ -236,7 +236,7 @@ def test_a_column_is_there_once(write: _Write, columns: InteractionColumns, says
 
 def test_an_id_of_parquet_is_no_float(tmp_path: Path) -> None:
     path = _table(tmp_path / "e.parquet", {"u": [17850.0], "i": ["x"], "t": [1]})
-    with pytest.raises(InvalidRequest, match="u of type double, which cannot be a user; write it"):
+    with pytest.raises(InvalidRequest, match="column u of .* has type double, which cannot be a user; write it"):
         read_interactions(path, _UIT)
     with pytest.raises(InvalidRequest, match="no column user; it has: u, i, t"):
         read_interactions(path, InteractionColumns("user", "i", "t"))

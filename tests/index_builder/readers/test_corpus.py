@@ -167,7 +167,7 @@ def test_a_matrix_gives_row_numbers_as_ids(tmp_path: Path) -> None:
     [
         (np.zeros(3, np.float32), r"shape \(3,\)"),
         (np.zeros((2, 2), np.int64), "type int64"),
-        (np.array([{}]), "that can be read"),
+        (np.array([{}]), "not a readable"),
     ],
 )
 def test_what_is_no_matrix_of_floats_is_refused(
@@ -204,7 +204,7 @@ def test_vectors_come_from_a_column(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("missing.jsonl", "there is no"), ("x.docx", "kind that is not read")]
+    ("name", "said"), [("missing.jsonl", "does not exist"), ("x.docx", "has no known file type")]
 )
 def test_a_path_that_cannot_be_read_is_refused(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "x.docx").write_bytes(b"PK")
@@ -213,7 +213,7 @@ def test_a_path_that_cannot_be_read_is_refused(tmp_path: Path, name: str, said: 
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="no file to read"):
+    with pytest.raises(InvalidRequest, match="no readable file"):
         Corpus([tmp_path], DEFAULT)
 
 
@@ -223,5 +223,5 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None
     rows = Corpus([path], DEFAULT).rows(BadRows())
     next(rows)
     path.write_text(json.dumps({"id": "a", "text": "changed"}) + "\n")
-    with pytest.raises(InvalidRequest, match="changed while it was read"):
+    with pytest.raises(InvalidRequest, match="changed during the build"):
         next(rows)

@@ -96,7 +96,7 @@ def test_a_page_that_is_too_large_is_not_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(html, "MAX_BYTES", 10)
-    with pytest.raises(UnreadableFile, match="has 11 bytes, 10 are read"):
+    with pytest.raises(UnreadableFile, match="has 11 bytes; 10 are allowed"):
         _parse(tmp_path, b"<p>12345678")
 
 

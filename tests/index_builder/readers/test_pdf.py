@@ -71,8 +71,8 @@ def test_a_broken_file_gives_a_reason_and_no_other_error(path: Path, spoilt: byt
 @pytest.mark.parametrize(
     ("bound", "reason"),
     [
-        ("MAX_BYTES", "bytes, 2 are read"),
-        ("MAX_PAGES", "3 pages, 2 are read"),
+        ("MAX_BYTES", "bytes; 2 are allowed"),
+        ("MAX_PAGES", "3 pages; 2 are allowed"),
         ("MAX_CHARACTERS", "more than 2 characters"),
     ],
 )

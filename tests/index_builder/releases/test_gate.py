@@ -95,7 +95,7 @@ async def test_vectors_of_another_model_are_found_under_the_right_name(
     report = await gate(store, other, live)
     assert set(failed(report)) == {"vectors", "moved", "overlap"}
     alone = await gate(store, other, live, embedders={})
-    assert message(alone, "vectors").startswith("no embedding service was named")
+    assert message(alone, "vectors").startswith("no embedding service was given")
 
 
 async def test_ids_that_are_shuffled_are_refused(store: Path, live: str) -> None:
@@ -104,7 +104,7 @@ async def test_ids_that_are_shuffled_are_refused(store: Path, live: str) -> None
     vectors[:40] = np.roll(vectors[:40], 1, axis=0)
     report = await gate(store, publish(store, documents(WORDS, vectors)), live, embedders={})
     assert failed(report) == ["moved"]
-    assert "40 have another vector under the same text" in message(report, "moved")
+    assert "40 have another vector for the same text" in message(report, "moved")
     # With all of them mixed up something else is found as well.
     vectors = np.random.default_rng(6).permutation(vectors)
     report = await gate(store, publish(store, documents(WORDS, vectors)), live, embedders={})
@@ -115,7 +115,7 @@ async def test_ids_that_are_shuffled_with_their_texts_are_refused(store: Path, l
     words = [*WORDS[1:41], WORDS[0], *WORDS[41:]]
     report = await gate(store, publish(store, documents(words)), live)
     assert failed(report) == ["moved"]
-    assert "41 the text of another document" in message(report, "moved")
+    assert "41 have the text of another document" in message(report, "moved")
 
 
 async def test_texts_that_were_written_anew_are_no_shuffling(store: Path, live: str) -> None:
@@ -128,7 +128,7 @@ async def test_items_that_are_missing_are_refused(store: Path, live: str) -> Non
     del fewer[::10]
     report = await gate(store, publish(store, fewer), live)
     assert failed(report) == ["missing"]
-    assert "40 of 400 documents are gone" in message(report, "missing")
+    assert "40 of 400 documents are missing" in message(report, "missing")
     assert "'d00000'" in message(report, "missing")
 
 

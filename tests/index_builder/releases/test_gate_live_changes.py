@@ -49,12 +49,12 @@ async def test_what_was_deleted_is_not_missing(living: Living) -> None:
     built = (await living.build(corpus, promote=False)).snapshot_id
     report = await gate(living, built, live)
     assert failed(report) == []
-    assert message(report, "missing").startswith("0 of 20 documents are gone that nobody deleted")
+    assert message(report, "missing").startswith("0 of 20 documents are missing and were not deleted")
     # What the corpus lacks and nobody deleted is.
     fewer = living.corpus({key: text for key, text in TEXTS.items() if key != "d9"}, 10)
     report = await gate(living, (await living.build(fewer, promote=False)).snapshot_id, live)
     assert failed(report) == ["missing"]
-    assert "1 of 20 documents are gone that nobody deleted, for example 'd9'" in message(
+    assert "1 of 20 documents are missing and were not deleted, for example 'd9'" in message(
         report, "missing"
     )
 
@@ -91,7 +91,7 @@ async def test_lists_that_a_router_can_get_ready_are_told_from_those_that_it_can
     report = await judge(store, "default", same, live)
     assert (failed(report), report.source) == ([], "recorded and golden")
     assert report.requests == 70
-    assert message(report, "warm") == "100% of 50 recorded lists would be ready before the flip"
+    assert message(report, "warm") == "100% of 50 recorded lists would be warm before the flip"
     # Lists with items that are gone cannot be made.
     set_thresholds(store, "default", release_pb2.GateThresholds(max_missing=-1, min_overlap=-1))
     report = await judge(store, "default", publish(tmp_path, made_of[20:]), live)

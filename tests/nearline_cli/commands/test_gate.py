@@ -84,7 +84,7 @@ def test_promote_asks_the_gate_and_force_needs_a_reason(run: Run, tmp_path: Path
     fewer = build(run, corpus(tmp_path, range(40)), "--no-promote")["snapshot_id"]
     refused = run("snapshots", "promote", fewer, code=1)
     assert refused["error"] == "GATE_FAILED"
-    assert "missing: 10 of 50 documents are gone that nobody deleted" in refused["message"]
+    assert "missing: 10 of 50 documents are missing and were not deleted" in refused["message"]
     assert "--force --why REASON" in refused["message"]
     assert "add --why REASON" in run("snapshots", "promote", fewer, "--force", code=2)["message"]
     store = Store(tmp_path / "store")

@@ -180,7 +180,7 @@ async def test_a_job_goes_on_where_it_is(
         assert done.returncode == 2 and "has 700 sources, and what was named has 699" in done.stderr
         (tmp_path / "rows.jsonl").write_text(vector_rows("on-", 701))
         done = await run("--job", "goes-on")
-        assert done.returncode == 1 and "takes no more sources" in done.stderr
+        assert done.returncode == 1 and "is closed for more sources" in done.stderr
 
 
 @pytest.mark.parametrize(
