@@ -58,13 +58,13 @@ def check_factors(comparison: Comparison) -> Check:
         return skip_check("factors", _NOT_TRAINED)
     found = hashlib.sha256(np.ascontiguousarray(learned.factors.vectors).tobytes()).hexdigest()
     ok = found == card.factors_id
-    told = (
+    text = (
         f"the item factors match the manifest ({card.factors_id[:12]})"
         if ok
         else f"the item factors have hash {found[:12]}, the manifest has {card.factors_id[:12]}"
     )
     remedy = "files of two builds are mixed: build again with the interactions"
-    return make_check("factors", ok, told, remedy)
+    return make_check("factors", ok, text, remedy)
 
 
 def check_cold_items(comparison: Comparison) -> Check:

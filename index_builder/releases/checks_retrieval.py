@@ -74,9 +74,9 @@ async def recalls_of(snapshot: LoadedSnapshot, queries: NDArray[np.float32]) -> 
     recalls: list[float] = []
     for at in range(0, len(queries), _BATCH):
         part = queries[at : at + _BATCH]
-        asked = QueryBatch(c.SearchMode.DENSE, list(range(len(part))), ShardQueries(part))
-        near = await executor.search(served, asked, _CHUNKS, RequestContext())
-        exact = await executor.search(served, asked, replace(_CHUNKS, exact=True), RequestContext())
+        batch = QueryBatch(c.SearchMode.DENSE, list(range(len(part))), ShardQueries(part))
+        near = await executor.search(served, batch, _CHUNKS, RequestContext())
+        exact = await executor.search(served, batch, replace(_CHUNKS, exact=True), RequestContext())
         recalls += [
             compute_recall(best, found, chunks=True).recall
             for best, found in zip(exact.lists, near.lists, strict=True)
@@ -218,12 +218,12 @@ async def _ndcg(snapshot: LoadedSnapshot, labels: JudgedQueries) -> float:
     for at in range(0, len(names), _JUDGED_BATCH):
         part = names[at : at + _JUDGED_BATCH]
         queries = [c.Query(text=labels.queries[name]) for name in part]
-        asking = await prepare_queries(
+        prepared = await prepare_queries(
             served, snapshot.embedders, queries, part, None, RequestContext()
         )
-        for asked in asking.batches:
-            outcome = await executor.search(served, asked, options, RequestContext())
-            for number, hits in zip(asked.numbers, outcome.lists, strict=True):
+        for batch in prepared.batches:
+            outcome = await executor.search(served, batch, options, RequestContext())
+            for number, hits in zip(batch.numbers, outcome.lists, strict=True):
                 rankings[part[number]] = [hit.id for hit in hits]
     return retrieval_metrics.score(rankings, labels.judgements)["ndcg@10"]
 

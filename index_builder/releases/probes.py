@@ -32,7 +32,7 @@ class Probe:
     query, options: Of a search; query is None for a list.
     vector: (d,) float32, the embedding of its text; None if unknown.
     audience, list_options: Of a list; audience is None for a search.
-    personal: Whether the list was for a known user or session, without whom it is requested again.
+    personal: Whether the list was for a known user or session; it is replayed without them.
     """
 
     fingerprint: str

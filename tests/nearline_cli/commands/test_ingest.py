@@ -192,7 +192,7 @@ async def test_a_job_goes_on_where_it_is(
         (("empty",), "there is no file to read in empty"),
         (("one", "two"), "would both be document 'a.md'"),
         (("ftp://host/a.md",), "has no scheme that workers read"),
-        (("https://host/a",), "of a kind that is not read"),
+        (("https://host/a",), "has no known file type"),
         (("one", "--result-ttl", "soon"), "--result-ttl 'soon' is no time"),
         (("one", "--result-ttl", "31d"), "result_ttl is 2.6784e+06 s"),
         (("one", "--job", "a b"), "job_id is 'a b'"),
