@@ -132,7 +132,7 @@ def check_overlap(comparison: Comparison) -> Check:
     refused = [one for one in replay.pairs if one.refused]
     mean = float(np.mean([one.overlap for one in pairs]))
     found = (
-        f"{mean:.0%} of the {replay.k} best are those of the live snapshot, over {len(pairs)} "
+        f"{mean:.0%} of the {replay.k} best results match the live snapshot, over {len(pairs)} "
         f"searches ({replay.source})"
     )
     if refused:

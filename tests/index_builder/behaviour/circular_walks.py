@@ -1,4 +1,4 @@
-"""Users who go around a circle of items: what comes next is known."""
+"""Users who walk around a circle of items, so the next item is known."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ def walks(users: int = 40, steps: int = 9, prefix: str = "i") -> Interactions:
 
 
 def documents(count: int = ITEMS) -> list[str]:
-    """Returns the ids of items, ascending; those from the thirteenth on nobody had."""
+    """Returns the ids of items, ascending; those from the thirteenth on have no interactions."""
     return [f"i{number:02}" for number in range(count)]

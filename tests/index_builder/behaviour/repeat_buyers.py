@@ -1,4 +1,4 @@
-"""Users who buy a few things of their own in turn: what comes next is what they had longest ago."""
+"""Users who buy a few items of their own in turn, so the next is the one bought longest ago."""
 
 from __future__ import annotations
 

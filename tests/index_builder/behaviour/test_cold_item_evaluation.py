@@ -1,4 +1,4 @@
-"""Items that nobody had yet are ranked by what they say."""
+"""Items without interactions are ranked by their content."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def by_model(evaluation: Evaluation) -> dict[str, float]:
     }
 
 
-def test_who_likes_a_kind_gets_new_items_of_it(
+def test_users_get_new_items_of_the_kind_they_like(
     liked: Interactions, content: NDArray[np.float32]
 ) -> None:
     evaluation = evaluate_cold_items(liked, "cold-items:0.2", PLACES, content)
@@ -127,6 +127,6 @@ def test_too_little_to_learn_from_is_refused(
         evaluate_cold_items(liked, "cold-items:0.2", PLACES, content)
 
 
-def test_splits_that_hold_out_items_are_told_from_others() -> None:
+def test_splits_that_hold_out_items_are_recognised() -> None:
     assert holds_out_items("cold-items:0.1")
     assert not holds_out_items("cold-users:0.1")

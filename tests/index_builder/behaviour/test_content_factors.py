@@ -1,4 +1,4 @@
-"""Factors filled in from content are those of the closed form, and find a planted truth."""
+"""Factors predicted from content agree with the closed form and recover planted ones."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ Matrix = NDArray[np.float32]
 def planted(
     rng: np.random.Generator, items: int, noise: float, dim: int = 12, size: int = 5
 ) -> tuple[Matrix, Matrix]:
-    """Content and factors that are a linear map of it, a constant apart, with noise."""
+    """Returns content, and factors that are an affine map of it with noise."""
     content = rng.normal(size=(items, dim)).astype(np.float32)
     truth = 3 + content @ rng.normal(size=(dim, size)) + noise * rng.normal(size=(items, size))
     return content, truth.astype(np.float32)
 
 
 def every_fourth(items: int) -> NDArray[np.int64]:
-    """Counts that are 0 for every fourth item."""
+    """Returns counts that are 0 for every fourth item."""
     return (np.arange(items) % 4).astype(np.int64)
 
 
 @pytest.mark.parametrize("regularisation", [0.5, 40.0])
-def test_what_is_filled_in_is_the_closed_form_on_centred_content(
+def test_predictions_are_the_closed_form_on_centred_content(
     rng: np.random.Generator, regularisation: float
 ) -> None:
     content, factors = planted(rng, 60, noise=1.0)
@@ -48,7 +48,7 @@ def test_what_is_filled_in_is_the_closed_form_on_centred_content(
     assert np.array_equal(made[counts > 0], factors[counts > 0])
 
 
-def test_a_planted_truth_is_found_and_the_input_is_left_alone(rng: np.random.Generator) -> None:
+def test_planted_factors_are_recovered_and_the_input_is_unchanged(rng: np.random.Generator) -> None:
     content, truth = planted(rng, 2_000, noise=0.0)
     counts = every_fourth(2_000)
     given = np.where(counts[:, None] > 0, truth, np.float32(np.nan))
@@ -69,7 +69,7 @@ def test_regularisation_follows_the_noise(rng: np.random.Generator) -> None:
     assert np.array_equal(predict_factors(noise, drawn, counts), chosen)
 
 
-def test_what_is_explained_is_what_brute_force_finds(rng: np.random.Generator) -> None:
+def test_explained_shares_agree_with_brute_force(rng: np.random.Generator) -> None:
     content, factors = planted(rng, 40, noise=6.0, dim=30)
     counts = every_fourth(40)
     learned = np.flatnonzero(counts > 0)
@@ -90,7 +90,7 @@ def test_what_is_explained_is_what_brute_force_finds(rng: np.random.Generator) -
     assert REGULARISATIONS[0] < best < REGULARISATIONS[-1]
 
 
-def test_users_of_als_at_rest_have_the_gram_of_its_items(rng: np.random.Generator) -> None:
+def test_user_and_item_factors_have_equal_grams_at_convergence(rng: np.random.Generator) -> None:
     # What `explained_shares` relies on, for the loss with weights that implicit ALS has.
     rated = (rng.random((24, 16)) < 0.3).astype(float)
     weights = 1 + rated
@@ -106,7 +106,7 @@ def test_users_of_als_at_rest_have_the_gram_of_its_items(rng: np.random.Generato
     assert users.T @ users == pytest.approx(items.T @ items, rel=1e-3, abs=1e-3)
 
 
-def test_few_items_fill_in_what_is_near_their_mean_and_none_zero(rng: np.random.Generator) -> None:
+def test_few_items_predict_near_their_mean_and_none_predict_zero(rng: np.random.Generator) -> None:
     content, factors = planted(rng, 8, noise=0.0)
     content /= np.linalg.norm(content, axis=1, keepdims=True)
     counts = np.array([1, 0, 2, 0, 1, 0, 0, 0])
@@ -118,7 +118,7 @@ def test_few_items_fill_in_what_is_near_their_mean_and_none_zero(rng: np.random.
     assert not predict_factors(content, factors, np.zeros(8, np.int64)).any()
 
 
-def test_an_item_that_says_nothing_is_neither_learned_from_nor_placed(
+def test_items_without_content_are_neither_learned_from_nor_predicted(
     rng: np.random.Generator,
 ) -> None:
     content, factors = planted(rng, 50, noise=1.0)
@@ -131,7 +131,7 @@ def test_an_item_that_says_nothing_is_neither_learned_from_nor_placed(
     assert np.array_equal(made[2:], without)
 
 
-def test_what_does_not_fit_is_refused(rng: np.random.Generator) -> None:
+def test_mismatched_arguments_are_refused(rng: np.random.Generator) -> None:
     content, factors = planted(rng, 8, noise=0.0)
     counts = every_fourth(8)
     with pytest.raises(ValueError, match="one of each"):

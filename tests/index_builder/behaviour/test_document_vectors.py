@@ -1,4 +1,4 @@
-"""What a document says is the mean of its chunks."""
+"""The vector of a document is the mean of its chunks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nearline.contract import Item
 
 
 @pytest.mark.parametrize("block", [1, 3, 1_000])
-def test_documents_of_all_shards_stand_in_order_of_their_ids(
+def test_documents_of_all_shards_are_in_order_of_their_ids(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
     monkeypatch.setattr(document_vectors, "_BLOCK", block)

@@ -1,4 +1,4 @@
-"""What is asked of models, and which of them serve."""
+"""Evaluation tasks, and the choice of a blend."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from retrieval.behaviour.popularity import PopularityGenerator
 
 
 def interactions(*rows: tuple[int, int], users: int = 4, items: int = 6) -> Interactions:
-    """Rows of (user, item), a day apart; items are named so that ids stand against numbers."""
+    """Returns rows of (user, item), a day apart; the order of item ids differs from their
+    numbers.
+    """
     user, item = np.array(rows, np.int32).reshape(-1, 2).T
     return Interactions(
         [f"u{number}" for number in range(users)],
@@ -33,7 +35,7 @@ TRAIN = interactions((0, 0), (0, 1), (1, 1), (2, 2), (0, 2))
 TEST = interactions((0, 1), (0, 3), (1, 0), (1, 5), (2, 2), (3, 0))
 
 
-def test_a_task_asks_for_what_is_new_to_the_user() -> None:
+def test_relevant_items_are_new_to_the_user() -> None:
     task = make_task(Split(TRAIN, TEST))
     # User 2 only had again what they had, and nothing is known of user 3.
     assert task.users.tolist() == [0, 1]
@@ -44,7 +46,7 @@ def test_a_task_asks_for_what_is_new_to_the_user() -> None:
     assert task.order.tolist() == [5, 4, 3, 2, 1, 0]
 
 
-def test_a_task_may_ask_for_repeats_and_known_items_alone() -> None:
+def test_relevant_items_may_include_repeats_or_only_known_items() -> None:
     task = make_task(Split(TRAIN, TEST), repeats=True, only_known=True)
     assert task.users.tolist() == [0, 1, 2]
     assert [one.tolist() for one in task.relevant] == [[1], [0], [2]]
@@ -59,7 +61,7 @@ def test_a_task_of_cold_users_and_items_takes_their_history_and_those_items() ->
     assert np.flatnonzero(cold.candidates).tolist() == [3, 5]
 
 
-def test_lists_rank_all_candidates_and_equal_scores_by_id() -> None:
+def test_lists_rank_all_candidates_and_break_ties_by_id() -> None:
     scores = np.array([1, 1, 5, 9, 1, 1], np.float32)
     history = History(np.array([2], np.int32), np.zeros(1, np.int64), np.ones(1, np.float32))
     candidates = np.array([True, True, True, False, True, False])
@@ -72,7 +74,7 @@ def test_lists_rank_all_candidates_and_equal_scores_by_id() -> None:
     assert top_lists(PopularityGenerator(scores), again, 4).tolist() == [[2, 4, 1, 0]]
 
 
-def test_what_helps_is_added_and_what_does_not_is_left_out() -> None:
+def test_only_candidates_that_help_are_blended() -> None:
     rng = np.random.default_rng(3)
     users, items = 60, 30
     nobody = History(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.float32))

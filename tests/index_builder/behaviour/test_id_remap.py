@@ -1,4 +1,4 @@
-"""Tables under other numbers say of the items that are left what they said before."""
+"""Remapped tables keep the entries of the remaining items."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMES = st.sets(st.sampled_from([*documents(14), "a", "i05b", "z"]), min_size=1
 
 
 @given(_NAMES)
-def test_what_is_left_is_as_it_was(kept: set[str]) -> None:
+def test_remaining_items_keep_their_entries(kept: set[str]) -> None:
     ids = sorted(kept)
     after = remap_tables(BEFORE, map_ids(BEFORE.ids, ids), ids)
     both = [one for one in ids if one in BEFORE.ids]
@@ -43,8 +43,8 @@ def test_what_is_left_is_as_it_was(kept: set[str]) -> None:
             pair: score for pair, score in _listed(lists, BEFORE.ids).items() if set(pair) <= kept
         }
     for user in BEFORE.histories.users:
-        expected = [one for one in _told(BEFORE.ids, BEFORE.histories.of(user)) if one[0] in ids]
-        assert _told(ids, after.histories.of(user)) == expected
+        expected = [one for one in _entries(BEFORE.ids, BEFORE.histories.of(user)) if one[0] in ids]
+        assert _entries(ids, after.histories.of(user)) == expected
         assert (user in after.histories.users) == bool(expected)
 
 
@@ -58,7 +58,7 @@ def _listed(lists: ItemLists, ids: Sequence[str]) -> dict[tuple[str, str], float
     return found
 
 
-def _told(ids: Sequence[str], history: History | None) -> list[tuple[str, int, float]]:
+def _entries(ids: Sequence[str], history: History | None) -> list[tuple[str, int, float]]:
     if history is None:
         return []
     names = [ids[number] for number in history.items]

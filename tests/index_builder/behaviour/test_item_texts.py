@@ -1,4 +1,4 @@
-"""What a corpus says of items becomes vectors in the order of the interactions."""
+"""Texts of a corpus become vectors in the order of the interactions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_corpus_of_other_items_is_refused(corpus: Corpus) -> None:
         read_texts(corpus, ["Alien", "Heat"])
 
 
-async def test_rows_are_in_the_order_of_ids_and_zero_where_nothing_is_said() -> None:
+async def test_rows_are_in_the_order_of_ids_and_zero_without_a_text() -> None:
     # More than one batch of the 64 texts that this embedder takes, and one refusal on the way.
     ids = [str(number) for number in range(150)]
     texts = {one: f"text {one}" for one in ids if one != "20"}

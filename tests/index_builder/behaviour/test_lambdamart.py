@@ -1,4 +1,4 @@
-"""Trees are grown the same each time, also beside another library with threads of its own."""
+"""Training of trees is deterministic, also alongside another library with its own threads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def data() -> tuple[NDArray[np.float32], NDArray[np.bool_], Sequence[int]]:
     return values, values[:, 1] > 1, [40] * 100
 
 
-def test_what_is_wanted_is_found_and_twice_the_same_beside_faiss() -> None:
+def test_training_finds_the_labels_and_is_deterministic_with_faiss_loaded() -> None:
     values, wanted, sizes = data()
     index = faiss.IndexFlatIP(5)
     index.add(values)
@@ -59,7 +59,7 @@ def test_runs_add_up_to_a_model_that_lightgbm_reads() -> None:
     assert ours == pytest.approx(both.predict(values), abs=1e-12)
 
 
-def test_a_machine_that_cannot_load_it_is_told_what_it_needs(
+def test_a_missing_library_is_named_with_its_remedy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert unavailable_reason() == ""

@@ -1,4 +1,4 @@
-"""The popularity that serves is the one that was best on validation."""
+"""The popularity table that serves is the best on validation."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def test_the_best_one_alone_serves(choices: list[BlendChoice | None], table: str
 
 
 def changing(days: int = 120) -> Interactions:
-    """Returns a fashion that changes: in each ten days all users have the same five items, once."""
+    """Returns a changing fashion: in each ten days all users interact with the same five items,
+    once.
+    """
     rows = [(user, day // 10 * 5 + day % 5, day) for day in range(days) for user in range(30)]
     user, item, day = np.array(sorted(rows, key=lambda row: row[2])).T
     return Interactions(
@@ -60,7 +62,7 @@ def changing(days: int = 120) -> Interactions:
     )
 
 
-def test_where_fashions_change_what_is_new_serves_and_is_carried() -> None:
+def test_recent_popularity_serves_if_trends_change() -> None:
     rows = changing()
     found = train_behaviour(
         TrainingOptions(interactions=rows), list(rows.items), 0, lambda steps: None

@@ -1,4 +1,4 @@
-"""What is trained on interactions is what brute force makes of them."""
+"""Trained models, compared with brute force."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_session_lists_count_pairs_by_distance(directed: bool) -> None:
     assert dense(session_lists(rows, options)) == pytest.approx(expected, rel=1e-4)
 
 
-def test_lists_keep_the_best_and_order_equal_ones_by_number() -> None:
+def test_lists_keep_the_best_and_break_ties_by_number() -> None:
     row = np.array([1, 3, 3, -1, 0, 2, 3], np.float32)
     for lists in (top_n_lists([row[None]], 4), top_n_lists([row[None]], 2)):
         others, scores = lists.of(0)
@@ -110,7 +110,7 @@ def test_lists_of_a_sparse_matrix_are_those_of_a_dense_one(rng: np.random.Genera
     assert np.array_equal(sparse.others, full.others)
 
 
-def test_a_user_folded_in_gets_the_scores_that_training_gave() -> None:
+def test_folding_in_a_trained_user_reproduces_their_scores() -> None:
     matrix = users_by_items(drawn(60, 40, 900))
     options = AlsOptions(factors=8, regularisation=2.0, alpha=3.0)
     factors = train_factors(matrix, options, threads=1)

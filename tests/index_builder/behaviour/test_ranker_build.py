@@ -1,4 +1,4 @@
-"""A build trains a ranker where it pays, and later builds without interactions keep it."""
+"""A build trains a ranker if it helps, and later builds without interactions keep it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FEW |= {"session tau=5", "buy_again tau=5 popularity=0.6", "item_to_item plain"
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of what is trained only few, and small: the others would take their time."""
+    """Trains only a few small candidates, to save time."""
 
     def some(rows: Interactions, *, repeats: bool, seed: int = 0) -> object:
         return [one for one in train_candidates(rows, repeats=True) if one.name in _FEW]
@@ -110,7 +110,7 @@ def _had(learned: BehaviourModel, user: str) -> History:
     return found
 
 
-async def test_where_trees_cannot_be_grown_the_blend_serves(
+async def test_the_blend_serves_if_no_trees_can_be_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("index_builder.behaviour.training.obstacle", lambda rows: "no libgomp here")

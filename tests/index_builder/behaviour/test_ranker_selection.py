@@ -1,4 +1,4 @@
-"""A ranker serves where it was better on validation, and nowhere else."""
+"""A ranker serves only if it was better on validation."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def fitted(*, at_random: bool) -> tuple[TrainedRanker, dict[str, float]]:
     return fit_rankers(parts, trial, {True: weights}, HOW, K, 0)[True], weights
 
 
-def test_what_no_blend_sees_is_learned() -> None:
+def test_a_ranker_learns_what_no_blend_can() -> None:
     found, _ = fitted(at_random=False)
     card = found.card
     assert card.kept and card.gain_low > 0.1
@@ -62,7 +62,7 @@ def test_what_no_blend_sees_is_learned() -> None:
         assert f"{line}" in found.text
 
 
-def test_what_was_learned_holds_for_what_comes_next() -> None:
+def test_the_ranker_is_better_on_later_interactions() -> None:
     found, weights = fitted(at_random=False)
     # A round more: the ranker was trained on what came before.
     parts = split(rounds(steps=15), HOW)
@@ -76,19 +76,19 @@ def test_what_was_learned_holds_for_what_comes_next() -> None:
     assert np.array_equal(ranker.scores(one, task.candidates), again.scores(one, task.candidates))
 
 
-def test_nothing_is_kept_where_there_is_nothing_to_learn() -> None:
+def test_a_ranker_without_a_gain_does_not_serve() -> None:
     found, _ = fitted(at_random=True)
     assert not found.card.kept and found.text == ""
     assert found.card.gain_low <= 0 and not found.card.sources
     assert describe_ranker(found.card).startswith("not kept: ")
 
 
-def test_of_few_users_nothing_is_learned() -> None:
+def test_no_ranker_is_trained_with_few_users() -> None:
     parts = validation_windows(rounds(users=99), HOW, 3)
     assert fit_rankers(parts, [], {True: {}, False: {}}, HOW, K, 0) == {}
 
 
-def test_what_would_take_too_long_is_not_begun() -> None:
+def test_training_that_would_take_too_long_is_refused() -> None:
     few = rounds(users=3, steps=2)
     many = ["one"] * (MAX_INVERTED + 1)
     assert "10001 rows for each of 3 windows" in obstacle(few._replace(users=many, items=many))

@@ -1,4 +1,4 @@
-"""How often users have an item again, and what is trending, against counting by hand."""
+"""Repurchase rates and trending items, compared with counting by hand."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def days(*ago: tuple[int, int, float]) -> Interactions:
     return rows_of(*((user, item, int(day * DAY_US)) for user, item, day in ago))
 
 
-def test_a_rate_is_the_share_of_users_who_had_it_again_drawn_to_the_mean() -> None:
+def test_a_rate_is_the_share_of_repeat_users_shrunk_to_the_mean() -> None:
     # Item 0: two of three users; item 1: none of one; item 2: the only one; item 3: nobody.
     rows = days(
         *((0, 0, 0), (0, 0, 9), (1, 0, 1), (2, 0, 2), (2, 0, 4), (2, 0, 5)),
@@ -50,7 +50,7 @@ def test_a_rate_is_the_share_of_users_who_had_it_again_drawn_to_the_mean() -> No
     assert measure_repurchases(rows).days.tolist() == [2, 0, 0, 0]
 
 
-def test_what_is_done_within_half_an_hour_is_one_visit() -> None:
+def test_interactions_within_half_an_hour_are_one_visit() -> None:
     # An item is looked at three times on one visit of 50 minutes, between other items.
     one = [(0, 0, 0), (0, 1, 25), (0, 0, 50), (0, 0, 50)]
     minutes = rows_of(*((user, item, at * MINUTE_US) for user, item, at in one))
@@ -69,7 +69,7 @@ def test_what_is_done_within_half_an_hour_is_one_visit() -> None:
         st.tuples(st.integers(0, 5), st.integers(0, ITEMS - 1), st.integers(0, 400)), max_size=60
     )
 )
-def test_counting_one_by_one_gives_the_same(raw: list[tuple[int, int, int]]) -> None:
+def test_rates_agree_with_a_loop(raw: list[tuple[int, int, int]]) -> None:
     found = measure_repurchases(
         rows_of(*((user, item, at * 10 * MINUTE_US) for user, item, at in raw))
     )
@@ -95,7 +95,7 @@ def test_counting_one_by_one_gives_the_same(raw: list[tuple[int, int, int]]) -> 
     assert found.rate.dtype == found.days.dtype == np.float32
 
 
-def test_what_trends_decays_within_a_week_or_within_a_quarter_of_a_shorter_time() -> None:
+def test_trending_decays_within_a_week_or_a_quarter_of_a_shorter_span() -> None:
     long = days((0, 0, 0), (1, 1, 56), (2, 2, 63), (3, 2, 70))
     expected = [np.exp(-10), np.exp(-2), np.exp(-1) + 1, 0]
     assert trending(long) == pytest.approx(expected)

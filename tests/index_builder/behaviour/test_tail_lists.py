@@ -1,4 +1,4 @@
-"""Short lists go on by the factors of items: the same order that is worked out for a request."""
+"""Tails of short lists, compared with scores computed per request."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def drawn(items: int, seed: int) -> tuple[ItemLists, ItemFactors, np.ndarray]:
     return lists, factors_of(vectors), rng.random(items) < 0.7
 
 
-def test_a_user_who_had_one_item_is_folded_in() -> None:
+def test_users_of_one_item_are_folded_in() -> None:
     factors = factors_of(np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32))
     many = single_item_users(factors, np.arange(9))
     for item in range(9):
@@ -42,7 +42,7 @@ def test_a_user_who_had_one_item_is_folded_in() -> None:
 
 @settings(deadline=None)
 @given(st.integers(1, 40), st.integers(0, 10_000), st.integers(1, 9))
-def test_lists_go_on_with_the_best_of_the_others(items: int, seed: int, length: int) -> None:
+def test_tails_continue_lists_with_the_best_other_items(items: int, seed: int, length: int) -> None:
     lists, factors, trained = drawn(items, seed)
     found = build_tail_lists(lists, factors, trained, length)
     for item in range(items):
@@ -62,7 +62,7 @@ def test_lists_go_on_with_the_best_of_the_others(items: int, seed: int, length: 
         assert len(set(others.tolist())) == wanted
 
 
-def test_a_large_catalogue_is_searched_through_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_catalogue_is_searched_by_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     lists, factors, _ = drawn(3_000, 5)
     trained = np.zeros(3_000, np.bool_)
     trained[:50] = True

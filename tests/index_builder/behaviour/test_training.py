@@ -1,4 +1,4 @@
-"""What is learned from interactions is chosen, cut and counted as it says."""
+"""Training on interactions: choices, numbering and counts."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_blend_of_a_card_scores_as_the_candidates_that_were_chosen() -> None:
             assert np.array_equal(generator.scores(history), expected.scores(history))
 
 
-def test_the_same_interactions_teach_the_same() -> None:
+def test_training_is_deterministic() -> None:
     first, again = (learned_from(walks(), documents()) for _ in range(2))
     assert first.card == again.card
     assert np.array_equal(first.tables.factors.vectors, again.tables.factors.vectors)
@@ -93,7 +93,7 @@ def test_interactions_with_unknown_items_are_left_out_and_counted() -> None:
         learned_from(walks(), ["x", "y"])
 
 
-def test_items_that_nobody_had_are_numbered_and_not_trained() -> None:
+def test_items_without_interactions_are_numbered_and_not_trained() -> None:
     ids = ["a", *documents(), "z"]
     found = learned_from(walks(), ids)
     learned = build_behaviour_model(found.card, found.tables)
@@ -114,7 +114,7 @@ def test_items_that_nobody_had_are_numbered_and_not_trained() -> None:
 
 
 @pytest.mark.parametrize("users", [1, 3, MIN_TESTED - 1])
-def test_few_users_are_served_what_needs_no_choice(users: int) -> None:
+def test_few_users_are_served_the_default_blend(users: int) -> None:
     found = learned_from(walks(users), documents())
     for card in found.card.blends:
         assert [part.model for part in card.parts] == ["item_to_item", "popular"]
@@ -142,7 +142,7 @@ def test_a_split_is_checked_before_anything_is_built() -> None:
     TrainingOptions(interactions=walks(1, 1)).check(0)
 
 
-def test_histories_are_the_newest_first_and_whole() -> None:
+def test_histories_are_newest_first_and_complete() -> None:
     count = MAX_HISTORY_EVENTS + 5
     rows = Interactions(
         ["a", "b"],

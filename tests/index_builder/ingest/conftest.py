@@ -1,4 +1,4 @@
-"""Clients of the queue that all tests share, and doors that a test has for itself."""
+"""Fixtures for the queue: a shared client, and services of a test's own."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from nearline_cli.local.processes import ingest_process
 from tests.index_builder.ingest.queue_processes import QueueProcesses
 from tests.redis_server import valkey
 
-IdleDoor = Callable[..., AbstractAsyncContextManager[IngestClient]]
+IdleService = Callable[..., AbstractAsyncContextManager[IngestClient]]
 
 
 @pytest.fixture
-async def door(queue_processes: QueueProcesses) -> AsyncIterator[IngestClient]:
-    """Returns a client of the queue that all tests share."""
-    async with IngestClient(queue_processes.door) as client:
+async def ingest_client(queue_processes: QueueProcesses) -> AsyncIterator[IngestClient]:
+    """Returns a client of the queue shared by all tests."""
+    async with IngestClient(queue_processes.ingest) as client:
         yield client
 
 
 @pytest.fixture
-def idle_door() -> IdleDoor:
-    """Returns what starts a door with these arguments and a Redis of its own, and no workers."""
+def idle_service() -> IdleService:
+    """Returns a function that starts a service with a Redis of its own and without workers."""
 
     @contextlib.asynccontextmanager
     async def start(*arguments: str) -> AsyncIterator[IngestClient]:

@@ -1,4 +1,4 @@
-"""An embedding service whose vectors are arithmetic, as a process: no model is needed."""
+"""A process that serves embeddings computed from hashes: no model is needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.index_builder.embedders import HashEmbedder
 
 
 async def main(argv: Sequence[str]) -> None:
-    """Serves until told to stop."""
+    """Serves until the process is asked to stop."""
     # It answers what is asked of it here as the service does.
     embedder = cast(Any, HashEmbedder())
 

@@ -1,4 +1,6 @@
-"""A queue as processes: Redis, embedding, a router over two collections, the door and a worker."""
+"""A queue as processes: Redis, embedding, a router with two collections, the service and a
+worker.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +31,15 @@ DIM = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueProcesses:
-    """Where they are. Collection "default" takes vectors, "texts" embeds texts.
+    """Addresses of the processes. Collection "default" takes vectors, "texts" embeds texts.
 
-    files: The folder whose files workers may read. web: A web server whose /in/ they may.
+    redis, retrieval, ingest: Addresses.
+    files, web: A folder and a web server that workers may read.
     """
 
     redis: str
     retrieval: str
-    door: str
+    ingest: str
     files: Path
     web: str
 
@@ -68,16 +71,20 @@ async def _queue(folder: Path, web: str) -> AsyncIterator[QueueProcesses]:
         )
         words = ["--attempts", "2", "--backoff-s", "0.05", "--poll-s", "0.02"]
         words += ["--sources", f"{files.as_uri()}/,{web}/in/"]
-        door = await enter(ingest_process(redis))
+        ingest = await enter(ingest_process(redis))
         await enter(worker_process(redis, retrieval.address, words))
         yield QueueProcesses(
-            redis=redis, retrieval=retrieval.address, door=door.address, files=files, web=web
+            redis=redis,
+            retrieval=retrieval.address,
+            ingest=ingest.address,
+            files=files,
+            web=web,
         )
 
 
 @pytest.fixture(scope="session")
 def queue_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QueueProcesses]:
-    """Returns a queue that all tests share, each with tenants and jobs of its own."""
+    """Returns a queue shared by all tests, each with tenants and jobs of its own."""
     # In a loop of its own, which reads what the processes write while tests run theirs.
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="queue")

@@ -1,4 +1,4 @@
-"""Submissions and workers as tests of the queue make them."""
+"""Helpers of queue tests: submissions, workers and settlements."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from retrieval.redis_client.durability import Durability
 LOG = "ab" * 16
 
 
-def desk_of(client: Redis, limits: QueueLimits | None = None) -> JobStore:
+def job_store_of(client: Redis, limits: QueueLimits | None = None) -> JobStore:
     return JobStore(client, Durability(client), limits or QueueLimits())
 
 
 def worker_of(
     client: Redis, name: str = "w", lease_s: float = 1_000.0, limits: QueueLimits | None = None
 ) -> LeaseQueue:
-    """Returns the queue as a worker sees it; with a lease of 0 it is as one that is lost at
-    once."""
+    """Returns the queue of a worker; with a lease of 0, it counts as lost immediately."""
     return LeaseQueue(client, name, lease_s, limits or QueueLimits())
 
 
@@ -52,7 +51,7 @@ def submission(
 
 
 def ended(unit: Unit, outcome: c.IngestOutcome = c.IngestOutcome.INDEXED) -> Settlement:
-    """Returns an end of a unit; what is indexed has its place as version, in partition 5."""
+    """Returns the settlement of a unit; an indexed one has its place as version, in partition 5."""
     good = outcome is c.IngestOutcome.INDEXED
     bad = outcome is c.IngestOutcome.DEAD
     return Settlement(
@@ -66,7 +65,7 @@ def ended(unit: Unit, outcome: c.IngestOutcome = c.IngestOutcome.INDEXED) -> Set
 
 
 async def take_all(worker: LeaseQueue, most: int = 100_000) -> list[Unit]:
-    """Takes until there is nothing to take."""
+    """Takes units until none is left."""
     taken: list[Unit] = []
     while units := await worker.take(most - len(taken)):
         taken += units

@@ -1,4 +1,4 @@
-"""Files and addresses in the queue: rows and whole documents, and what workers may not read."""
+"""Files and URLs in the queue: rows, whole documents, and URLs that workers may not read."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ DEAD, INDEXED, EXPANDED = c.IngestOutcome.DEAD, c.IngestOutcome.INDEXED, c.Inges
 
 
 async def results_of(
-    door: IngestClient, sources: Sequence[c.IngestSource]
+    ingest_client: IngestClient, sources: Sequence[c.IngestSource]
 ) -> tuple[c.Job, list[c.IngestResult]]:
-    """Submits sources for the collection that embeds texts, and waits for their end."""
-    job = await door.submit(sources, collection="texts")
-    async for seen in door.watch(job.job_id, timeout_s=60.0):
+    """Submits sources to the collection that embeds texts; waits for the end of the job."""
+    job = await ingest_client.submit(sources, collection="texts")
+    async for seen in ingest_client.watch(job.job_id, timeout_s=60.0):
         job = seen
     assert job.ended
-    return job, list((await door.results(job.job_id, page_size=1_000)).results)
+    return job, list((await ingest_client.results(job.job_id, page_size=1_000)).results)
 
 
 def rows(names: Sequence[str]) -> str:
@@ -44,7 +44,7 @@ def rows(names: Sequence[str]) -> str:
 
 
 async def test_rows_and_whole_files_become_documents(
-    door: IngestClient, queue_processes: QueueProcesses
+    ingest_client: IngestClient, queue_processes: QueueProcesses
 ) -> None:
     key = secrets.token_hex(4)
     first, second = f"{key}-1", f"{key}-2"
@@ -63,7 +63,7 @@ async def test_rows_and_whole_files_become_documents(
         # It has a title, its name, as an item may have nothing else.
         c.SourceFile(f"{key}/empty.txt", b""),
     ]
-    job, results = await results_of(door, sources)
+    job, results = await results_of(ingest_client, sources)
     by_id = {one.document_id: one for one in results if one.outcome is INDEXED}
     whole = {f"{key}/{name}" for name in ("notes.md", "page.html", "empty.txt")}
     good = {first, second, f"{key}-c", f"{key}-p", *whole}
@@ -90,20 +90,24 @@ async def test_rows_and_whole_files_become_documents(
         (f"of {first}", f"text of {first}", {"n": 0}),
         ("Heading", "# Heading\n\nThe words of a note.", {"path": f"{key}/notes.md"}),
     ]
-    await door.delete_dead_letters(
-        [one.letter_id for one in (await door.dead_letters(job_id=job.job_id)).letters]
+    await ingest_client.delete_dead_letters(
+        [one.letter_id for one in (await ingest_client.dead_letters(job_id=job.job_id)).letters]
     )
 
 
-async def test_a_file_of_more_rows_than_a_page_is_expanded_whole(door: IngestClient) -> None:
+async def test_a_file_of_more_rows_than_a_page_is_expanded_whole(
+    ingest_client: IngestClient,
+) -> None:
     key = secrets.token_hex(4)
     names = [f"{key}-{n}" for n in range(450)]
-    job, results = await results_of(door, [c.SourceFile("many.jsonl", rows(names).encode())])
+    job, results = await results_of(
+        ingest_client, [c.SourceFile("many.jsonl", rows(names).encode())]
+    )
     assert (job.state, job.sources, job.documents) == (c.JobState.SUCCEEDED, 1, 450)
     assert [one.document_id for one in results] == ["many.jsonl", *names]
 
 
-async def test_a_file_of_more_rows_than_the_queue_takes_comes_in_by_parts(
+async def test_a_file_larger_than_the_queue_is_expanded_in_parts(
     queue_processes: QueueProcesses,
 ) -> None:
     key = secrets.token_hex(4)
@@ -121,8 +125,8 @@ async def test_a_file_of_more_rows_than_the_queue_takes_comes_in_by_parts(
     assert [one.document_id for one in results] == ["many.jsonl", *names]
 
 
-async def test_addresses_are_read_where_the_operator_allows_it(
-    door: IngestClient, queue_processes: QueueProcesses
+async def test_urls_are_read_if_the_operator_allows_them(
+    ingest_client: IngestClient, queue_processes: QueueProcesses
 ) -> None:
     key, files = secrets.token_hex(4), queue_processes.files
     (files / f"{key} a.jsonl").write_text(rows([f"{key}-1"]))
@@ -147,7 +151,7 @@ async def test_addresses_are_read_where_the_operator_allows_it(
         "s3://bucket/a.md": "workers may not read",
     }
     sources = [c.SourceUrl(one) for one in (good, f"{web}/in/a.md", *wrong)]
-    job, results = await results_of(door, sources)
+    job, results = await results_of(ingest_client, sources)
     assert (job.indexed, job.dead) == (2, len(wrong))
     by_id = {one.document_id: one for one in results}
     assert by_id[good].outcome is EXPANDED
@@ -159,20 +163,20 @@ async def test_addresses_are_read_where_the_operator_allows_it(
     # What may be otherwise later is tried again, twice here; the rest is not.
     tried = {one.document_id for one in results if one.attempts > 1}
     assert tried == {f"{web}/in/busy.md", f"{web}/in/cut.md"}
-    letters = await door.dead_letters(job_id=job.job_id)
-    await door.delete_dead_letters([one.letter_id for one in letters.letters])
+    letters = await ingest_client.dead_letters(job_id=job.job_id)
+    await ingest_client.delete_dead_letters([one.letter_id for one in letters.letters])
 
 
-async def test_what_was_changed_meanwhile_stays(
-    door: IngestClient, queue_processes: QueueProcesses
+async def test_later_changes_win_over_queued_documents(
+    ingest_client: IngestClient, queue_processes: QueueProcesses
 ) -> None:
     file = queue_processes.files / f"{secrets.token_hex(4)}.md"
     address = file.as_uri()
     async with RetrievalClient(queue_processes.retrieval) as client:
         for change in ("upsert", "delete", "none"):
-            job, _ = await results_of(door, [c.SourceUrl(address)])
+            job, _ = await results_of(ingest_client, [c.SourceUrl(address)])
             assert job.state is c.JobState.FAILED
-            (letter,) = (await door.dead_letters(job_id=job.job_id)).letters
+            (letter,) = (await ingest_client.dead_letters(job_id=job.job_id)).letters
             file.write_text(f"as it was submitted before {change}")
             mark = b""
             if change == "upsert":
@@ -180,8 +184,8 @@ async def test_what_was_changed_meanwhile_stays(
                 mark = (await client.upsert_items([item], collection="texts")).watermark
             elif change == "delete":
                 mark = (await client.delete_items([address], collection="texts")).watermark
-            again = await door.requeue([letter.letter_id])
-            async for seen in door.watch(again.job_id, timeout_s=60.0):
+            again = await ingest_client.requeue([letter.letter_id])
+            async for seen in ingest_client.watch(again.job_id, timeout_s=60.0):
                 again = seen
             assert again.state is c.JobState.SUCCEEDED
             read = await client.get_items(
@@ -197,7 +201,7 @@ async def test_what_was_changed_meanwhile_stays(
             file.unlink()
 
 
-def test_what_an_address_comes_to(tmp_path: Path) -> None:
+def test_errors_of_fetching_a_url(tmp_path: Path) -> None:
     target = tmp_path / "copy.md"
     with web_server() as web:
         allowed = (f"{web}/in/",)
@@ -216,7 +220,7 @@ def test_what_an_address_comes_to(tmp_path: Path) -> None:
         fetch(f"{web}/in/a.md", allowed, target)
 
 
-def test_a_disk_that_is_full_is_no_fault_of_the_file(tmp_path: Path) -> None:
+def test_a_full_disk_is_retried(tmp_path: Path) -> None:
     source = tmp_path / "a.md"
     source.write_text("x" * 100_000)
     if not Path("/dev/full").exists():
@@ -226,9 +230,7 @@ def test_a_disk_that_is_full_is_no_fault_of_the_file(tmp_path: Path) -> None:
         fetch(source.as_uri(), (f"{tmp_path.as_uri()}/",), tmp_path / "full")
 
 
-def test_a_missing_object_is_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_object_is_not_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from index_builder.ingest import fetcher
     from nearline.store.open import open_files
 

@@ -1,4 +1,4 @@
-"""What becomes of documents where writing them fails: the one at fault alone pays for it."""
+"""Outcomes of documents when writing fails: only the document at fault is affected."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Fault = Callable[[Sequence[c.Item]], NearlineError | None]
 
 
 class FaultyWriter:
-    """Writes items in memory. fault: What a call raises, by what it would write."""
+    """Writes items in memory. fault: The error of a call, by its items."""
 
     def __init__(self, fault: Fault = lambda items: None) -> None:
         self._fault = fault
@@ -108,8 +108,8 @@ def document(document_id: str, text: str = "text", second: int = 0) -> Document:
     return Document(unit, item)
 
 
-async def told(writer: FaultyWriter, documents: Sequence[Document]) -> dict[str, str]:
-    """Returns what became of each document, by entry."""
+async def outcomes_of(writer: FaultyWriter, documents: Sequence[Document]) -> dict[str, str]:
+    """Returns the outcome of each document, by entry."""
     ends = await DocumentWriter(writer).write("books", documents)
     assert len({id(one.unit) for one in ends}) == len(ends) == len(documents)
     return {
@@ -118,7 +118,7 @@ async def told(writer: FaultyWriter, documents: Sequence[Document]) -> dict[str,
     }
 
 
-async def test_each_is_told_what_became_of_it() -> None:
+async def test_each_document_has_its_own_outcome() -> None:
     writer = FaultyWriter()
     documents = [document("a"), document("b", "empty"), document("c", "away")]
     settled = await DocumentWriter(writer).write("books", documents)
@@ -140,17 +140,17 @@ async def test_each_is_told_what_became_of_it() -> None:
     assert ends["c"] == Failure(documents[2].unit, "NOT_READY", "why")
 
 
-async def test_what_was_written_before_a_worker_was_lost_counts_as_indexed() -> None:
+async def test_documents_written_by_a_lost_worker_count_as_indexed() -> None:
     writer = FaultyWriter()
-    assert await told(writer, [document("a", second=5)]) == {"5-a": "indexed"}
-    assert await told(writer, [document("a", second=5)]) == {"5-a": "indexed"}
-    assert await told(writer, [document("a", second=4)]) == {"4-a": "superseded"}
+    assert await outcomes_of(writer, [document("a", second=5)]) == {"5-a": "indexed"}
+    assert await outcomes_of(writer, [document("a", second=5)]) == {"5-a": "indexed"}
+    assert await outcomes_of(writer, [document("a", second=4)]) == {"4-a": "superseded"}
 
 
-async def test_of_one_id_the_one_submitted_last_is_written() -> None:
+async def test_the_last_submission_of_an_id_is_written() -> None:
     writer = FaultyWriter()
     documents = [document("a", "one", 1), document("a", "three", 3), document("a", "two", 2)]
-    assert await told(writer, documents) == {
+    assert await outcomes_of(writer, documents) == {
         "1-a": "superseded",
         "2-a": "superseded",
         "3-a": "indexed",
@@ -166,11 +166,11 @@ async def test_of_one_id_the_one_submitted_last_is_written() -> None:
         (DeadlineExceeded("late"), "failed DEADLINE_EXCEEDED"),
     ],
 )
-async def test_the_one_at_fault_is_found_among_many(error: NearlineError, end: str) -> None:
+async def test_the_document_at_fault_is_isolated(error: NearlineError, end: str) -> None:
     writer = FaultyWriter(lambda items: error if any(one.id == "bad" for one in items) else None)
     names = [f"d{number}" for number in range(40)]
     documents = [document(one) for one in (*names[:13], "bad", *names[13:])]
-    ends = await told(writer, documents)
+    ends = await outcomes_of(writer, documents)
     assert ends.pop("0-bad") == end
     assert ends == {f"0-{one}": "indexed" for one in names}
     assert writer.items.keys() == set(names)
@@ -178,27 +178,27 @@ async def test_the_one_at_fault_is_found_among_many(error: NearlineError, end: s
     assert writer.calls <= 13
 
 
-async def test_what_is_the_fault_of_all_is_not_looked_for_in_one() -> None:
+async def test_an_error_of_the_service_fails_all_documents_of_the_call() -> None:
     writer = FaultyWriter(lambda items: NotFound("no collection"))
-    ends = await told(writer, [document(f"d{number}") for number in range(40)])
+    ends = await outcomes_of(writer, [document(f"d{number}") for number in range(40)])
     assert set(ends.values()) == {"failed NOT_FOUND"} and writer.calls == 1
 
 
 @pytest.mark.parametrize("error", [NotReady, Overloaded])
-async def test_a_service_that_is_away_is_no_fault_of_the_documents(
+async def test_an_unavailable_service_is_waited_for(
     error: type[NearlineError],
 ) -> None:
     errors = [error("later", retry_after_s=0.0), error("later", retry_after_s=0.0)]
     writer = FaultyWriter(lambda items: errors.pop() if errors else None)
     async with asyncio.timeout(5):
-        assert await told(writer, [document("a")]) == {"0-a": "indexed"}
+        assert await outcomes_of(writer, [document("a")]) == {"0-a": "indexed"}
     assert writer.calls == 3
 
 
-async def test_long_texts_go_by_several_calls() -> None:
+async def test_long_texts_are_split_into_several_calls() -> None:
     sizes: list[int] = []
     writer = FaultyWriter(lambda items: sizes.append(sum(len(one.text) for one in items)))
     text = "x" * 1_500_000
     documents = [document(f"d{number}", text) for number in range(7)]
-    assert set((await told(writer, documents)).values()) == {"indexed"}
+    assert set((await outcomes_of(writer, documents)).values()) == {"indexed"}
     assert sizes == [3_000_000] * 3 + [1_500_000]

@@ -1,4 +1,4 @@
-"""The queue in a real Redis: whose turn it is, how much it takes, and what a file becomes."""
+"""The queue in a real Redis: turns, capacity, retries and files."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from retrieval.protocols.watermark import decode_watermark
 from retrieval.redis_client.connection import Redis, connect
 from tests.index_builder.ingest.submissions import (
     LOG,
-    desk_of,
     ended,
+    job_store_of,
     submission,
     take_all,
     worker_of,
@@ -42,7 +42,7 @@ async def give_redis(shared_redis: str) -> AsyncIterator[Redis]:
 
 
 async def test_every_tenant_gets_an_equal_share_however_much_it_has(redis: Redis) -> None:
-    desk, worker = desk_of(redis), worker_of(redis)
+    desk, worker = job_store_of(redis), worker_of(redis)
     await desk.submit(submission("much", 400, tenant="much"))
     for name in ("few", "fewer"):
         await desk.submit(submission(name, 20, tenant=name))
@@ -58,9 +58,9 @@ async def test_every_tenant_gets_an_equal_share_however_much_it_has(redis: Redis
     assert Counter(one.lane.tenant for one in await worker.take(50)) == {"much": 25, "few": 25}
 
 
-async def test_more_tenants_than_are_looked_at_at_once_all_have_their_turn(redis: Redis) -> None:
+async def test_all_of_many_tenants_have_their_turn(redis: Redis) -> None:
     for number in range(40):
-        await desk_of(redis).submit(submission(f"j{number}", 3, tenant=f"tenant {number}"))
+        await job_store_of(redis).submit(submission(f"j{number}", 3, tenant=f"tenant {number}"))
     worker = worker_of(redis)
     first = [one for _ in range(20) for one in await worker.take(4)]
     # 80 of 120: everybody was served twice before anybody a fourth time.
@@ -68,25 +68,25 @@ async def test_more_tenants_than_are_looked_at_at_once_all_have_their_turn(redis
     assert len({one.lane.tenant for one in first}) == 40
 
 
-async def test_within_a_tenant_those_of_a_higher_priority_come_first(redis: Redis) -> None:
+async def test_within_a_tenant_higher_priorities_come_first(redis: Redis) -> None:
     for priority in (c.JobPriority.LOW, c.JobPriority.NORMAL, c.JobPriority.HIGH):
-        await desk_of(redis).submit(submission(priority.value, 3, priority=priority))
+        await job_store_of(redis).submit(submission(priority.value, 3, priority=priority))
     units = await worker_of(redis).take(7)
     assert [one.job_id for one in units] == ["high"] * 3 + ["normal"] * 3 + ["low"]
     assert [one.place for one in units] == [0, 1, 2, 0, 1, 2, 0]
 
 
-async def test_places_in_time_follow_the_order_of_submission(redis: Redis) -> None:
+async def test_submission_times_follow_the_order_of_submission(redis: Redis) -> None:
     for number in range(5):
-        await desk_of(redis).submit(submission(f"j{number}", 3, tenant=f"{number % 2}"))
+        await job_store_of(redis).submit(submission(f"j{number}", 3, tenant=f"{number % 2}"))
     units = await take_all(worker_of(redis))
     units.sort(key=lambda one: (one.job_id, one.place))
     times = [one.as_of for one in units]
     assert times == sorted(times) and len(set(times)) == 15
 
 
-async def test_a_full_queue_refuses_and_says_when_to_come_back(redis: Redis) -> None:
-    desk = desk_of(redis, QueueLimits(units=10, tenant_units=6, bytes=1_000))
+async def test_a_full_queue_refuses_with_a_retry_time(redis: Redis) -> None:
+    desk = job_store_of(redis, QueueLimits(units=10, tenant_units=6, bytes=1_000))
     await desk.submit(submission("a", 6, tenant="a"))
     with pytest.raises(Overloaded, match="tenant 'a' has 6 of 6 sources") as refused:
         await desk.submit(submission("b", 1, tenant="a"))
@@ -103,8 +103,8 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back(redis: Redis) -> 
     await desk.submit(submission("d", 1, tenant="d"))
 
 
-async def test_a_job_that_goes_on_must_go_on_where_it_is(redis: Redis) -> None:
-    desk = desk_of(redis)
+async def test_an_open_job_continues_at_its_offset(redis: Redis) -> None:
+    desk = job_store_of(redis)
     await desk.submit(submission("a", 3, more=True))
     with pytest.raises(Conflict, match="has 3 sources, but offset is 5; continue at offset 3"):
         await desk.submit(submission("a", 1, offset=5))
@@ -120,8 +120,8 @@ async def test_a_job_that_goes_on_must_go_on_where_it_is(redis: Redis) -> None:
     assert [one.place for one in units] == [0, 1, 2, 3, 4]
 
 
-async def test_a_lease_is_lengthened_by_its_holder_alone(redis: Redis) -> None:
-    await desk_of(redis).submit(submission("a", 3))
+async def test_only_the_holder_extends_a_lease(redis: Redis) -> None:
+    await job_store_of(redis).submit(submission("a", 3))
     lost, next_one = worker_of(redis, "lost", lease_s=0.0), worker_of(redis, "next")
     units = await lost.take(3)
     [again] = await next_one.take(1)
@@ -135,8 +135,8 @@ async def test_a_lease_is_lengthened_by_its_holder_alone(redis: Redis) -> None:
     assert await lost.settle([ended(one) for one in units]) == []
 
 
-async def test_what_failed_waits_for_its_time(redis: Redis) -> None:
-    await desk_of(redis).submit(submission("a", 2))
+async def test_failed_units_wait_for_their_retry(redis: Redis) -> None:
+    await job_store_of(redis).submit(submission("a", 2))
     worker = worker_of(redis)
     first, second = await worker.take(2)
     await worker.give_back({first: 1_000.0, second: 0.0}, failed=True)
@@ -145,19 +145,19 @@ async def test_what_failed_waits_for_its_time(redis: Redis) -> None:
     assert (state.waiting, state.in_hand, state.delayed, state.lag) == (0, 1, 1, 2)
 
 
-async def test_the_watermark_of_a_job_covers_all_that_it_indexed(redis: Redis) -> None:
-    await desk_of(redis).submit(submission("a", 4))
+async def test_the_watermark_of_a_job_covers_all_its_indexed_documents(redis: Redis) -> None:
+    await job_store_of(redis).submit(submission("a", 4))
     worker = worker_of(redis)
     units = await take_all(worker)
     for one in (units[2], units[0], units[3]):
         await worker.settle([ended(one)])
-    mark = decode_watermark((await desk_of(redis).job("a")).watermark)
+    mark = decode_watermark((await job_store_of(redis).job("a")).watermark)
     assert mark is not None and mark.log_id == LOG
     assert mark.positions == tuple(4 if one == 5 else 0 for one in range(PARTITIONS))
 
 
-async def test_results_are_forgotten_when_their_time_is_over(redis: Redis) -> None:
-    desk, worker = desk_of(redis), worker_of(redis)
+async def test_results_expire(redis: Redis) -> None:
+    desk, worker = job_store_of(redis), worker_of(redis)
     await desk.submit(submission("a", 2, ttl_s=1.0))
     await desk.submit(submission("b", 2, ttl_s=1_000.0))
     await worker.settle([ended(one) for one in (await take_all(worker))[:-1]])
@@ -174,8 +174,8 @@ async def test_results_are_forgotten_when_their_time_is_over(redis: Redis) -> No
     assert len((await desk.results("b", 0, 10))[0]) == 1
 
 
-async def test_the_documents_of_a_file_come_into_the_queue_once(redis: Redis) -> None:
-    desk = desk_of(redis)
+async def test_the_documents_of_a_file_are_queued_once(redis: Redis) -> None:
+    desk = job_store_of(redis)
     file = c.SourceFile("rows.jsonl", b"")
     await desk.submit(submission("a", [file, c.Item(id="x", text="x")]))
     worker, other = worker_of(redis, "w", lease_s=0.0), worker_of(redis, "other")
@@ -206,9 +206,9 @@ async def test_the_documents_of_a_file_come_into_the_queue_once(redis: Redis) ->
     assert (job.sources, job.documents, job.left) == (2, 6, 6)
 
 
-async def test_a_file_waits_where_the_queue_is_full(redis: Redis) -> None:
+async def test_a_file_waits_while_the_queue_is_full(redis: Redis) -> None:
     limits = QueueLimits(units=4)
-    await desk_of(redis, limits).submit(submission("a", [c.SourceFile("rows.jsonl", b"")]))
+    await job_store_of(redis, limits).submit(submission("a", [c.SourceFile("rows.jsonl", b"")]))
     worker = worker_of(redis, limits=limits)
     [unit] = await worker.take(1)
     rows = [(c.Item(id=f"row {n}", text="text"), "") for n in range(6)]
@@ -219,7 +219,7 @@ async def test_a_file_waits_where_the_queue_is_full(redis: Redis) -> None:
 
 
 async def test_a_cancelled_job_takes_no_more_documents_of_its_file(redis: Redis) -> None:
-    desk, worker = desk_of(redis), worker_of(redis)
+    desk, worker = job_store_of(redis), worker_of(redis)
     await desk.submit(submission("a", [c.SourceFile("rows.jsonl", b"")]))
     [unit] = await worker.take(1)
     await desk.close("a", cancel=True)
@@ -230,8 +230,8 @@ async def test_a_cancelled_job_takes_no_more_documents_of_its_file(redis: Redis)
     assert (await desk.job("a")).state is c.JobState.CANCELLED
 
 
-async def test_dead_letters_go_back_with_their_place_in_time(redis: Redis) -> None:
-    desk, worker = desk_of(redis), worker_of(redis)
+async def test_requeued_dead_letters_keep_their_submission_time(redis: Redis) -> None:
+    desk, worker = job_store_of(redis), worker_of(redis)
     await desk.submit(submission("a", 2))
     await desk.submit(submission("b", 1, tenant="other"))
     units = await take_all(worker)
@@ -254,8 +254,8 @@ async def test_dead_letters_go_back_with_their_place_in_time(redis: Redis) -> No
     assert (await LoadStatsReader(redis).read()).dead == 1
 
 
-async def test_the_oldest_that_waits_tells_its_age(redis: Redis) -> None:
-    desk, worker = desk_of(redis), worker_of(redis)
+async def test_the_age_is_that_of_the_oldest_waiting_unit(redis: Redis) -> None:
+    desk, worker = job_store_of(redis), worker_of(redis)
     assert (await LoadStatsReader(redis).read()).oldest_age_s == 0.0
     await desk.submit(submission("a", 2))
     first = (await LoadStatsReader(redis).read()).oldest_age_s
@@ -267,15 +267,15 @@ async def test_the_oldest_that_waits_tells_its_age(redis: Redis) -> None:
     assert state.bytes > 0
 
 
-async def test_redis_that_forgets_takes_nothing(redis: Redis) -> None:
+async def test_a_redis_without_persistence_is_refused(redis: Redis) -> None:
     await redis.config_set("appendonly", "no")
     with pytest.raises(NotReady, match="appendonly no"):
-        await desk_of(redis).submit(submission("a"))
+        await job_store_of(redis).submit(submission("a"))
     assert await redis.keys("*") == []
 
 
-async def test_an_entry_that_cannot_be_read_takes_no_other_with_it(redis: Redis) -> None:
-    await desk_of(redis).submit(submission("a", 2))
+async def test_an_unreadable_entry_does_not_affect_others(redis: Redis) -> None:
+    await job_store_of(redis).submit(submission("a", 2))
     lane = keys.lanes_of("t")[1].key
     entries: Any = await redis.xrange(lane)
     fields = entries[0][1]

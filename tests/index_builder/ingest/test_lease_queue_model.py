@@ -1,4 +1,4 @@
-"""Whatever is done in whatever order: each unit ends once, and its job says so."""
+"""A model test: in any order of operations, each unit is settled once and its job counts it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from index_builder.ingest.records import Unit
 from nearline import contract as c
 from nearline.errors import Conflict
 from retrieval.redis_client.connection import Redis, connect
-from tests.index_builder.ingest.submissions import desk_of, ended, submission, take_all, worker_of
+from tests.index_builder.ingest.submissions import (
+    ended,
+    job_store_of,
+    submission,
+    take_all,
+    worker_of,
+)
 from tests.redis_server import needs_redis, valkey
 
 pytestmark = [pytest.mark.service, needs_redis]
@@ -33,7 +39,7 @@ class Submit(NamedTuple):
 
 
 class Take(NamedTuple):
-    """With `lost` the worker is lost at once: what it took is anybody's."""
+    """Takes units; with `lost`, the worker is lost immediately and its units are free again."""
 
     worker: int
     most: int
@@ -78,7 +84,7 @@ STEPS = st.one_of(
 
 @dataclass
 class World:
-    """What is true of a queue, and what the test knows of it. ends: By job and place."""
+    """The state of a queue, and the test's model of it. ends: By job and place."""
 
     redis: Redis
     submitted: Counter[str] = field(default_factory=Counter)
@@ -93,7 +99,7 @@ class World:
             await self._submit(step)
         elif isinstance(step, Cancel):
             if self.submitted[f"j{step.job}"]:
-                await desk_of(self.redis).close(f"j{step.job}", cancel=True)
+                await job_store_of(self.redis).close(f"j{step.job}", cancel=True)
                 self.closed.add(f"j{step.job}")
         elif isinstance(step, Take):
             lease_s = 0.0 if step.lost else 1_000.0
@@ -123,11 +129,11 @@ class World:
         lane = self.lane.setdefault(job_id, (step.tenant, step.priority))
         if job_id in self.closed or lane != (step.tenant, step.priority):
             with pytest.raises(Conflict):
-                await desk_of(self.redis).submit(asked)
+                await job_store_of(self.redis).submit(asked)
             return
-        await desk_of(self.redis).submit(asked)
+        await job_store_of(self.redis).submit(asked)
         # Sent again, for want of an answer.
-        await desk_of(self.redis).submit(asked)
+        await job_store_of(self.redis).submit(asked)
         self.submitted[job_id] += step.size
         if not step.more:
             self.closed.add(job_id)
@@ -155,29 +161,29 @@ class World:
                 self.failures[one.job_id, one.place] = int((said or b"0").split()[0])
 
     async def check(self) -> None:
-        """Holds what the queue says against what was done."""
+        """Compares the queue with the model."""
         state = await LoadStatsReader(self.redis).read()
         assert state.lag == sum(self.submitted.values()) - len(self.ends)
         for job_id, count in self.submitted.items():
-            job = await desk_of(self.redis).job(job_id)
+            job = await job_store_of(self.redis).job(job_id)
             ends = Counter(one for (name, _), one in self.ends.items() if name == job_id)
             assert (job.sources, job.documents, job.left) == (count, count, count - ends.total())
             assert job.open == (job_id not in self.closed)
             told = (job.indexed, job.superseded, job.dead, job.cancelled)
             assert told == tuple(ends[one] for one in (*OUTCOMES, c.IngestOutcome.CANCELLED))
             assert job.ended == (job_id in self.closed and not job.left)
-            results, _ = await desk_of(self.redis).results(job_id, 0, 100)
+            results, _ = await job_store_of(self.redis).results(job_id, 0, 100)
             assert {(job_id, one.place): one.outcome for one in results} == {
                 key: one for key, one in self.ends.items() if key[0] == job_id
             }
-        letters, _ = await desk_of(self.redis).dead_letters("", {}, 1_000, with_source=False)
+        letters, _ = await job_store_of(self.redis).dead_letters("", {}, 1_000, with_source=False)
         dead = [(one.job_id, one.result.place) for one in letters]
         assert sorted(dead) == sorted(
             key for key, one in self.ends.items() if one is c.IngestOutcome.DEAD
         )
 
     async def finish(self) -> None:
-        """Gives back and settles all that is left; then nothing of it is in the queue."""
+        """Gives back and settles everything left; the queue is empty afterwards."""
         for number, hand in enumerate(self.hands):
             distinct = list({one.name: one for one in hand}.values())
             await worker_of(self.redis, f"w{number}").give_back(distinct, failed=False)
@@ -207,7 +213,7 @@ class World:
         )
 
 
-def test_each_unit_ends_once_whatever_happens() -> None:
+def test_each_unit_is_settled_exactly_once() -> None:
     with asyncio.Runner() as runner:
 
         async def live(url: str, steps: Sequence[Step]) -> None:

@@ -1,4 +1,4 @@
-"""What scalers read: the metrics of the door as the guide names them; and quick starts."""
+"""The metrics by which workers are scaled, and the imports of service and worker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def worker(name: str, documents_per_s: float) -> IngestWorker:
     )
 
 
-def test_the_metrics_say_what_the_queue_does() -> None:
+def test_metrics_export_the_state_of_the_queue() -> None:
     workers = [worker("a", 2.0), worker("b", 5.0)]
     metrics.show(
         QueueState(waiting=7, in_hand=2, delayed=1, dead=3, documents_per_s=7.0, workers=workers)
@@ -45,8 +45,10 @@ def test_the_metrics_say_what_the_queue_does() -> None:
     assert REGISTRY.get_sample_value("nearline_ingest_worker_documents_per_second") == 0.0
 
 
-def test_every_metric_that_the_guide_names_is_there() -> None:
-    named = set(re.findall(r"nearline_ingest_\w+", (ROOT / "docs" / "guides" / "scaling.md").read_text()))
+def test_every_metric_named_in_the_guide_exists() -> None:
+    named = set(
+        re.findall(r"nearline_ingest_\w+", (ROOT / "docs" / "guides" / "scaling.md").read_text())
+    )
     # What an adapter calls the first query.
     named.remove("nearline_ingest_work_seconds")
     known = {one.name for one in REGISTRY.collect() if one.name.startswith("nearline_ingest_")}
@@ -54,7 +56,7 @@ def test_every_metric_that_the_guide_names_is_there() -> None:
 
 
 @pytest.mark.parametrize("module", ["index_builder.ingest.__main__", "index_builder.ingest.worker"])
-def test_neither_door_nor_worker_loads_what_only_builds_need(module: str) -> None:
+def test_service_and_worker_do_not_import_build_dependencies(module: str) -> None:
     # They are started when documents wait, and there are many of them.
     code = (
         f"import sys, {module};"

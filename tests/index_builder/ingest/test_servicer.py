@@ -1,4 +1,4 @@
-"""Every call of the door over gRPC, against a real queue with a real worker."""
+"""Every call of the service over gRPC, with a real queue and a real worker."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VECTORS = np.eye(DIM, dtype=np.float32)
 
 
 def unique() -> str:
-    """Returns a name that no other test has."""
+    """Returns a name unique among all tests."""
     return f"n{secrets.token_hex(6)}"
 
 
@@ -30,34 +30,34 @@ def items(prefix: str, count: int) -> list[c.Item]:
 
 
 async def end_of(client: IngestClient, job_id: str) -> c.Job:
-    """Waits until a job has ended."""
+    """Waits for the end of a job."""
     async for job in client.watch(job_id, timeout_s=60.0):
         last = job
     assert last.ended
     return last
 
 
-async def test_letters_that_are_put_back_by_name_go_back_once(door: IngestClient) -> None:
+async def test_requeueing_with_a_job_id_is_idempotent(ingest_client: IngestClient) -> None:
     tenant, name = unique(), unique()
-    job = await door.submit([c.Item(id=name, text="no vector")], tenant=tenant)
-    await end_of(door, job.job_id)
-    [letter] = (await door.dead_letters(tenant=tenant)).letters
-    first = await door.requeue([letter.letter_id], job_id=name)
+    job = await ingest_client.submit([c.Item(id=name, text="no vector")], tenant=tenant)
+    await end_of(ingest_client, job.job_id)
+    [letter] = (await ingest_client.dead_letters(tenant=tenant)).letters
+    first = await ingest_client.requeue([letter.letter_id], job_id=name)
     # Its answer was lost, and it is sent again.
-    again = await door.requeue([letter.letter_id], job_id=name)
+    again = await ingest_client.requeue([letter.letter_id], job_id=name)
     assert (first.job_id, again.job_id, again.sources) == (name, name, 1)
-    await end_of(door, name)
-    assert len((await door.jobs(tenant=tenant)).jobs) == 2
+    await end_of(ingest_client, name)
+    assert len((await ingest_client.jobs(tenant=tenant)).jobs) == 2
     with pytest.raises(NotFound):
-        await door.requeue([letter.letter_id])
+        await ingest_client.requeue([letter.letter_id])
 
 
-async def test_a_job_is_watched_to_its_end_and_what_it_indexed_is_read(
-    door: IngestClient, queue_processes: QueueProcesses
+async def test_a_job_is_watched_to_its_end_and_its_documents_are_searchable(
+    ingest_client: IngestClient, queue_processes: QueueProcesses
 ) -> None:
     tenant, name = unique(), unique()
     sources: list[c.IngestSource] = [*items(name, 120), c.Item(id=f"{name}-bad", text="no vector")]
-    job = await door.submit(
+    job = await ingest_client.submit(
         sources,
         tenant=tenant,
         priority=c.JobPriority.HIGH,
@@ -66,12 +66,12 @@ async def test_a_job_is_watched_to_its_end_and_what_it_indexed_is_read(
         result_ttl_s=3_600.0,
     )
     assert (job.sources, job.documents, job.open) == (121, 121, False)
-    seen = [one async for one in door.watch(name, timeout_s=60.0)]
+    seen = [one async for one in ingest_client.watch(name, timeout_s=60.0)]
     states = [one.state for one in seen]
     assert set(states[:-1]) <= {c.JobState.QUEUED, c.JobState.RUNNING}
     assert [one.left for one in seen] == sorted((one.left for one in seen), reverse=True)
     job = seen[-1]
-    assert job == await door.job(name)
+    assert job == await ingest_client.job(name)
     assert job.state is c.JobState.PARTLY_FAILED
     assert (job.indexed, job.superseded, job.dead, job.cancelled, job.left) == (120, 0, 1, 0, 0)
     assert (job.tenant, job.priority, job.callback_id) == (
@@ -84,10 +84,10 @@ async def test_a_job_is_watched_to_its_end_and_what_it_indexed_is_read(
         ids = [one.id for one in items(name, 120)]
         read = await client.get_items(ids, min_watermark=job.watermark)
     assert [one.id for one in read.items] == ids
-    page = await door.results(name, page_size=50)
+    page = await ingest_client.results(name, page_size=50)
     pages = [page]
     while page.token:
-        page = await door.results(name, page_size=50, token=page.token)
+        page = await ingest_client.results(name, page_size=50, token=page.token)
         pages.append(page)
     assert [len(one.results) for one in pages] == [50, 50, 21]
     results = [one for part in pages for one in part.results]
@@ -103,12 +103,12 @@ async def test_a_job_is_watched_to_its_end_and_what_it_indexed_is_read(
     )
 
 
-async def test_the_last_submitted_of_an_id_is_what_there_is(
-    door: IngestClient, queue_processes: QueueProcesses
+async def test_the_last_submission_of_an_id_is_served(
+    ingest_client: IngestClient, queue_processes: QueueProcesses
 ) -> None:
     name = unique()
     versions = [c.Item(id=name, text=f"version {n}", vector=VECTORS[n % DIM]) for n in range(10)]
-    job = await end_of(door, (await door.submit(versions)).job_id)
+    job = await end_of(ingest_client, (await ingest_client.submit(versions)).job_id)
     assert job.state is c.JobState.SUCCEEDED
     assert job.indexed >= 1 and job.indexed + job.superseded == 10
     async with RetrievalClient(queue_processes.retrieval) as client:
@@ -116,13 +116,15 @@ async def test_the_last_submitted_of_an_id_is_what_there_is(
     assert [one.text for one in read.items] == ["version 9"]
 
 
-async def test_dead_letters_are_shown_put_back_and_deleted(door: IngestClient) -> None:
+async def test_dead_letters_are_listed_requeued_and_deleted(ingest_client: IngestClient) -> None:
     tenant, name = unique(), unique()
     sources = [c.Item(id=f"{name}-{n}", text="no vector") for n in range(3)]
-    job = await end_of(door, (await door.submit(sources, tenant=tenant, callback_id="cb")).job_id)
+    job = await end_of(
+        ingest_client, (await ingest_client.submit(sources, tenant=tenant, callback_id="cb")).job_id
+    )
     assert (job.state, job.dead) == (c.JobState.FAILED, 3)
-    page = await door.dead_letters(tenant=tenant, page_size=2, with_source=True)
-    rest = await door.dead_letters(tenant=tenant, page_size=2, token=page.token)
+    page = await ingest_client.dead_letters(tenant=tenant, page_size=2, with_source=True)
+    rest = await ingest_client.dead_letters(tenant=tenant, page_size=2, token=page.token)
     assert [one.source for one in page.letters] == sources[:2]
     assert [one.source for one in rest.letters] == [None]
     letters = [*page.letters, *rest.letters]
@@ -130,108 +132,110 @@ async def test_dead_letters_are_shown_put_back_and_deleted(door: IngestClient) -
         [(job.job_id, tenant, "default")] * 3
     )
     assert all("vectors that its user brings" in one.result.message for one in letters)
-    assert not (await door.dead_letters(tenant=tenant, token=letters[-1].letter_id)).letters
-    assert len((await door.dead_letters(job_id=job.job_id)).letters) == 3
-    assert not (await door.dead_letters(tenant=tenant, job_id="another")).letters
+    assert not (
+        await ingest_client.dead_letters(tenant=tenant, token=letters[-1].letter_id)
+    ).letters
+    assert len((await ingest_client.dead_letters(job_id=job.job_id)).letters) == 3
+    assert not (await ingest_client.dead_letters(tenant=tenant, job_id="another")).letters
     ids = [one.letter_id for one in letters]
     with pytest.raises(NotFound, match="none was requeued"):
-        await door.requeue([*ids, "1-1"])
-    again = await end_of(door, (await door.requeue(ids[:2])).job_id)
+        await ingest_client.requeue([*ids, "1-1"])
+    again = await end_of(ingest_client, (await ingest_client.requeue(ids[:2])).job_id)
     assert (again.tenant, again.callback_id, again.documents, again.dead) == (tenant, "cb", 2, 2)
-    found = (await door.dead_letters(tenant=tenant)).letters
+    found = (await ingest_client.dead_letters(tenant=tenant)).letters
     assert {one.job_id for one in found} == {job.job_id, again.job_id} and len(found) == 3
-    assert await door.delete_dead_letters([one.letter_id for one in found]) == 3
-    assert await door.delete_dead_letters([one.letter_id for one in found]) == 0
-    assert not (await door.dead_letters(tenant=tenant)).letters
+    assert await ingest_client.delete_dead_letters([one.letter_id for one in found]) == 3
+    assert await ingest_client.delete_dead_letters([one.letter_id for one in found]) == 0
+    assert not (await ingest_client.dead_letters(tenant=tenant)).letters
 
 
-async def test_jobs_are_listed_newest_first_by_page_and_filter(door: IngestClient) -> None:
+async def test_jobs_are_listed_newest_first_by_page_and_filter(ingest_client: IngestClient) -> None:
     tenant, name = unique(), unique()
     made = []
     for number in range(5):
-        one = await door.submit(
+        one = await ingest_client.submit(
             items(name, 1) if number % 2 else [c.Item(id=name, text="no vector")],
             tenant=tenant,
             callback_id=f"call {number}",
         )
-        made.append(await end_of(door, one.job_id))
+        made.append(await end_of(ingest_client, one.job_id))
     newest = [one.job_id for one in reversed(made)]
-    whole = await door.jobs(tenant=tenant)
+    whole = await ingest_client.jobs(tenant=tenant)
     assert ([one.job_id for one in whole.jobs], whole.token) == (newest, "")
     assert list(whole.jobs) == made[::-1]
-    first = await door.jobs(tenant=tenant, page_size=3)
-    second = await door.jobs(tenant=tenant, page_size=3, token=first.token)
+    first = await ingest_client.jobs(tenant=tenant, page_size=3)
+    second = await ingest_client.jobs(tenant=tenant, page_size=3, token=first.token)
     assert [one.job_id for one in (*first.jobs, *second.jobs)] == newest
-    failed = await door.jobs(tenant=tenant, states={c.JobState.FAILED})
+    failed = await ingest_client.jobs(tenant=tenant, states={c.JobState.FAILED})
     assert [one.job_id for one in failed.jobs] == newest[::2]
     either = {c.JobState.FAILED, c.JobState.SUCCEEDED}
-    assert len((await door.jobs(tenant=tenant, states=either)).jobs) == 5
-    named = await door.jobs(callback_id="call 3", tenant=tenant, collection="default")
+    assert len((await ingest_client.jobs(tenant=tenant, states=either)).jobs) == 5
+    named = await ingest_client.jobs(callback_id="call 3", tenant=tenant, collection="default")
     assert [one.job_id for one in named.jobs] == [made[3].job_id]
-    assert not (await door.jobs(tenant=tenant, collection="other")).jobs
+    assert not (await ingest_client.jobs(tenant=tenant, collection="other")).jobs
 
 
-async def test_a_job_grows_and_its_requests_may_be_sent_twice(door: IngestClient) -> None:
+async def test_an_open_job_grows_and_requests_are_idempotent(ingest_client: IngestClient) -> None:
     name, sources = unique(), items(unique(), 30)
     for _ in range(2):
-        job = await door.submit(sources[:10], job_id=name, more=True)
+        job = await ingest_client.submit(sources[:10], job_id=name, more=True)
         assert (job.sources, job.open) == (10, True)
     # Of the first part this one has all, of the rest none.
     for _ in range(2):
-        job = await door.submit(sources[10:], job_id=name, offset=10, more=True)
+        job = await ingest_client.submit(sources[10:], job_id=name, offset=10, more=True)
         assert (job.sources, job.documents, job.open) == (30, 30, True)
     # That they were all is known late: the last of them says it.
-    job = await door.submit(sources[29:], job_id=name, offset=29)
+    job = await ingest_client.submit(sources[29:], job_id=name, offset=29)
     assert not job.open
-    job = await end_of(door, name)
+    job = await end_of(ingest_client, name)
     assert (job.state, job.indexed, job.sources) == (c.JobState.SUCCEEDED, 30, 30)
 
 
-async def test_a_job_ends_when_its_last_request_says_late_that_it_was_the_last(
-    door: IngestClient,
+async def test_a_job_finishes_when_its_last_request_is_repeated_as_final(
+    ingest_client: IngestClient,
 ) -> None:
     name, sources = unique(), items(unique(), 2)
-    await door.submit(sources, job_id=name, more=True)
-    async for job in door.watch(name, timeout_s=60.0):
+    await ingest_client.submit(sources, job_id=name, more=True)
+    async for job in ingest_client.watch(name, timeout_s=60.0):
         if job.open and not job.left:
             assert (job.state, job.ended) == (c.JobState.RUNNING, False)
-            closed = await door.submit(sources, job_id=name)
+            closed = await ingest_client.submit(sources, job_id=name)
             assert (closed.state, closed.indexed, closed.ended) == (c.JobState.SUCCEEDED, 2, True)
     assert job == closed
 
 
-async def test_the_queue_tells_its_state(door: IngestClient) -> None:
-    state = await door.queue()
+async def test_the_state_of_the_queue_is_reported(ingest_client: IngestClient) -> None:
+    state = await ingest_client.queue()
     (worker,) = state.workers
     assert worker.worker_id and worker.documents_per_s >= 0
     assert state.documents_per_s == worker.documents_per_s
     assert state.lag == state.waiting + state.in_hand + state.delayed
 
 
-async def test_results_are_forgotten_when_their_time_is_over(door: IngestClient) -> None:
+async def test_results_expire(ingest_client: IngestClient) -> None:
     name = unique()
-    await door.submit(items(name, 1), job_id=name, result_ttl_s=1.0)
-    job = await end_of(door, name)
+    await ingest_client.submit(items(name, 1), job_id=name, result_ttl_s=1.0)
+    job = await end_of(ingest_client, name)
     assert job.expire_time is not None and job.finish_time is not None
     assert job.expire_time - job.finish_time <= timedelta(seconds=1)
     # A look every few milliseconds, for as long as it may take; the answer changes once.
     for _ in range(100_000):
         try:
-            await door.results(name)
+            await ingest_client.results(name)
         except NotFound:
             break
     else:
         raise AssertionError("the results are still there")
     with pytest.raises(NotFound, match="may have expired"):
-        await door.job(name)
-    assert name not in {one.job_id for one in (await door.jobs()).jobs}
+        await ingest_client.job(name)
+    assert name not in {one.job_id for one in (await ingest_client.jobs()).jobs}
 
 
 async def test_a_blocking_client_does_the_same(queue_processes: QueueProcesses) -> None:
     name = unique()
 
     def work() -> tuple[c.Job, c.Job, c.ResultPage]:
-        with BlockingIngestClient(queue_processes.door) as client:
+        with BlockingIngestClient(queue_processes.ingest) as client:
             client.submit(items(name, 2), job_id=name, more=True)
             client.submit(items(name, 3)[2:], job_id=name, offset=2)
             job = client.wait(name, timeout_s=60.0)

@@ -1,4 +1,4 @@
-"""Every way in which the door says no: the status, the field, and when to come back."""
+"""Errors of the service: status, field and retry time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nearline.errors import Conflict, InvalidRequest, NotReady, Overloaded
 from nearline.v1 import ingest_pb2 as pb
 from nearline.v1 import ingest_pb2_grpc, retrieval_pb2
 from nearline_cli.local.processes import ingest_process, redis_process
-from tests.index_builder.ingest.conftest import IdleDoor
+from tests.index_builder.ingest.conftest import IdleService
 from tests.redis_server import needs_redis
 
 pytestmark = [pytest.mark.service, needs_redis]
@@ -91,7 +91,7 @@ MISSING: list[tuple[str, Message]] = [
 
 
 async def refusal(client: IngestClient, method: str, request: Message) -> grpc.aio.AioRpcError:
-    """Makes a call that is to fail, once; gives how it did."""
+    """Makes a call that must fail; returns its error."""
     # The client's own channel would try again.
     async with grpc.aio.insecure_channel(client.address) as channel:
         stub = ingest_pb2_grpc.IngestServiceStub(channel)
@@ -105,67 +105,71 @@ async def refusal(client: IngestClient, method: str, request: Message) -> grpc.a
     return caught.value
 
 
-async def test_what_cannot_be_is_refused_and_the_field_named(door: IngestClient) -> None:
+async def test_invalid_requests_are_refused_and_name_the_field(ingest_client: IngestClient) -> None:
     for method, request, field in MISTAKES:
-        error = await refusal(door, method, request)
+        error = await refusal(ingest_client, method, request)
         ours = status.from_rpc_error(error, "")
         shown = (method, error.code().name, ours.reason, ours.field)
         assert shown == (method, "INVALID_ARGUMENT", "INVALID_REQUEST", field), ours.message
 
 
-async def test_what_is_not_there_is_said_to_be_missing(door: IngestClient) -> None:
+async def test_missing_jobs_and_letters_are_not_found(ingest_client: IngestClient) -> None:
     for method, request in MISSING:
-        error = await refusal(door, method, request)
+        error = await refusal(ingest_client, method, request)
         assert error.code() is grpc.StatusCode.NOT_FOUND, method
         assert "nearline jobs" in (error.details() or "")
 
 
-async def test_a_job_takes_only_what_follows_and_what_is_its_own(door: IngestClient) -> None:
+async def test_a_job_accepts_only_its_next_sources_with_equal_parameters(
+    ingest_client: IngestClient,
+) -> None:
     name, items = f"n{secrets.token_hex(6)}", [c.Item(id="x", text="no vector")]
     with pytest.raises(Conflict, match="has 0 sources, but offset is 5; continue at offset 0"):
-        await door.submit(items, job_id=name, offset=5)
-    await door.submit(items * 3, job_id=name, tenant="mine", more=True)
+        await ingest_client.submit(items, job_id=name, offset=5)
+    await ingest_client.submit(items * 3, job_id=name, tenant="mine", more=True)
     for offset in (2, 4):
         with pytest.raises(Conflict, match=f"has 3 sources, offset is {offset}; .* offset 3"):
-            await door.submit(items * 2, job_id=name, tenant="mine", offset=offset)
+            await ingest_client.submit(items * 2, job_id=name, tenant="mine", offset=offset)
     for terms in (
         {"tenant": "yours"},
         {"tenant": "mine", "collection": "texts"},
         {"tenant": "mine", "priority": c.JobPriority.LOW},
     ):
         with pytest.raises(Conflict, match="another tenant, collection or priority"):
-            await door.submit(items, job_id=name, offset=3, **terms)
-    await door.submit(items, job_id=name, tenant="mine", offset=3)
+            await ingest_client.submit(items, job_id=name, offset=3, **terms)
+    await ingest_client.submit(items, job_id=name, tenant="mine", offset=3)
     with pytest.raises(Conflict, match="is closed for more sources"):
-        await door.submit(items, job_id=name, tenant="mine", offset=4)
+        await ingest_client.submit(items, job_id=name, tenant="mine", offset=4)
     with pytest.raises(InvalidRequest, match="half a surrogate"):
-        await door.submit([c.SourceFile("\ud800.md", b"")])
+        await ingest_client.submit([c.SourceFile("\ud800.md", b"")])
     with pytest.raises(InvalidRequest, match="offset is -1"):
-        await door.submit(items, offset=-1)
+        await ingest_client.submit(items, offset=-1)
 
 
-async def test_letters_of_two_tenants_do_not_go_back_together(door: IngestClient) -> None:
+async def test_letters_of_two_tenants_are_not_requeued_together(
+    ingest_client: IngestClient,
+) -> None:
     tenants = [f"n{secrets.token_hex(6)}" for _ in range(2)]
     letters: list[c.DeadLetter] = []
     for tenant in tenants:
-        job = await door.submit([c.Item(id="x", text="no vector")], tenant=tenant)
-        async for seen in door.watch(job.job_id, timeout_s=60.0):
+        job = await ingest_client.submit([c.Item(id="x", text="no vector")], tenant=tenant)
+        async for seen in ingest_client.watch(job.job_id, timeout_s=60.0):
             job = seen
         assert job.dead == 1
-        letters += (await door.dead_letters(tenant=tenant)).letters
+        letters += (await ingest_client.dead_letters(tenant=tenant)).letters
     ids = [one.letter_id for one in letters]
     with pytest.raises(InvalidRequest, match="another collection or tenant") as caught:
-        await door.requeue(ids)
+        await ingest_client.requeue(ids)
     assert caught.value.field == "letter_ids"
-    assert [one.letter_id for one in (await door.dead_letters(tenant=tenants[0])).letters] == ids[
-        :1
-    ]
-    assert await door.delete_dead_letters(ids) == 2
+    assert [
+        one.letter_id for one in (await ingest_client.dead_letters(tenant=tenants[0])).letters
+    ] == ids[:1]
+    assert await ingest_client.delete_dead_letters(ids) == 2
 
 
-async def test_a_full_queue_says_when_to_come_back(idle_door: IdleDoor) -> None:
+async def test_a_full_queue_sends_a_retry_time(idle_service: IdleService) -> None:
     words = ("--max-queued", "5", "--max-queued-per-tenant", "3")
-    async with idle_door(*words, "--max-queued-bytes", str(1 << 20)) as client:
+    async with idle_service(*words, "--max-queued-bytes", str(1 << 20)) as client:
         await client.submit([c.Item(id="a", text="x")] * 3, tenant="a", job_id="first")
         request = submit(tenant="a")
         error = await refusal(client, "Submit", request)
@@ -195,10 +199,10 @@ async def test_a_full_queue_says_when_to_come_back(idle_door: IdleDoor) -> None:
         assert state.bytes > 0 and state.oldest_age_s > 0
 
 
-async def test_a_job_that_nobody_works_on_is_cancelled_when_a_worker_comes(
-    idle_door: IdleDoor,
+async def test_a_job_without_workers_is_cancelled_when_a_worker_starts(
+    idle_service: IdleService,
 ) -> None:
-    async with idle_door() as client:
+    async with idle_service() as client:
         await client.submit([c.Item(id="a", text="x")] * 2, job_id="j", more=True)
         for _ in range(2):
             job = await client.cancel("j")
@@ -208,8 +212,8 @@ async def test_a_job_that_nobody_works_on_is_cancelled_when_a_worker_comes(
         assert (await client.results("j")).results == []
 
 
-async def test_a_job_that_was_left_open_is_closed(idle_door: IdleDoor) -> None:
-    async with idle_door("--abandoned-s", "1") as client:
+async def test_an_abandoned_open_job_is_closed(idle_service: IdleService) -> None:
+    async with idle_service("--abandoned-s", "1") as client:
         await client.submit([c.Item(id="a", text="x")], job_id="j", more=True)
         async for job in client.watch("j", timeout_s=60.0):
             if not job.open:
@@ -217,11 +221,11 @@ async def test_a_job_that_was_left_open_is_closed(idle_door: IdleDoor) -> None:
         assert (job.open, job.ended, job.left) == (False, False, 1)
 
 
-async def test_without_redis_the_door_says_so_and_comes_back(tmp_path: Path) -> None:
+async def test_the_service_reports_a_lost_redis_and_recovers(tmp_path: Path) -> None:
     async with redis_process(tmp_path) as url:
         port = int(url.rpartition(":")[2].partition("/")[0])
-        door = ingest_process(url)
-        process = await door.__aenter__()
+        service = ingest_process(url)
+        process = await service.__aenter__()
         client = IngestClient(process.address)
         await client.submit([c.Item(id="a", text="x")], job_id="j")
     try:
@@ -235,4 +239,4 @@ async def test_without_redis_the_door_says_so_and_comes_back(tmp_path: Path) -> 
             assert (await client.job("j")).left == 1
     finally:
         await client.close()
-        await door.__aexit__(None, None, None)
+        await service.__aexit__(None, None, None)

@@ -1,4 +1,4 @@
-"""What a worker does with a batch: failures end, and what kills workers takes no others along."""
+"""Processing of a batch: failures end, and units that kill workers affect no others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nearline import contract as c
 from nearline.errors import InternalError, NearlineError
 from nearline.retry import Backoff
 from retrieval.redis_client.connection import Redis, connect
-from tests.index_builder.ingest.submissions import desk_of, submission, worker_of
+from tests.index_builder.ingest.submissions import job_store_of, submission, worker_of
 from tests.index_builder.ingest.test_item_writer import FaultyWriter
 from tests.redis_server import needs_redis, valkey
 
@@ -46,15 +46,15 @@ def processor_of(redis: Redis, writer: FaultyWriter) -> UnitProcessor:
 async def submit(redis: Redis, *names: str) -> None:
     items = [c.Item(id=one, text="text") for one in names]
     asked = replace(submission("job", items), collection="books")
-    await desk_of(redis).submit(asked)
+    await job_store_of(redis).submit(asked)
 
 
 async def results(redis: Redis) -> dict[str, c.IngestResult]:
-    return {one.document_id: one for one in (await desk_of(redis).results("job", 0, 100))[0]}
+    return {one.document_id: one for one in (await job_store_of(redis).results("job", 0, 100))[0]}
 
 
 def at_fault(name: str) -> Callable[[Sequence[c.Item]], NearlineError | None]:
-    """Returns a fault of every call that has this item."""
+    """Returns a fault of every call that contains this item."""
 
     def fault(items: Sequence[c.Item]) -> NearlineError | None:
         return InternalError("a bug") if any(one.id == name for one in items) else None
@@ -62,7 +62,7 @@ def at_fault(name: str) -> Callable[[Sequence[c.Item]], NearlineError | None]:
     return fault
 
 
-async def test_what_fails_is_tried_again_and_dead_in_the_end(redis: Redis) -> None:
+async def test_failures_are_retried_until_they_become_dead_letters(redis: Redis) -> None:
     await submit(redis, "a", "bad", "b")
     processor = processor_of(redis, FaultyWriter(at_fault("bad")))
     assert await processor.process(await worker_of(redis).take(10)) == 2
@@ -78,10 +78,10 @@ async def test_what_fails_is_tried_again_and_dead_in_the_end(redis: Redis) -> No
     }
     assert (found["bad"].attempts, found["bad"].reason) == (3, "INTERNAL")
     assert found["bad"].message == "a bug (tried 3 times)"
-    assert (await desk_of(redis).job("job")).state is c.JobState.PARTLY_FAILED
+    assert (await job_store_of(redis).job("job")).state is c.JobState.PARTLY_FAILED
 
 
-async def test_what_kills_its_worker_comes_to_be_alone_and_then_dead(redis: Redis) -> None:
+async def test_a_unit_that_kills_workers_is_processed_alone_and_then_dead(redis: Redis) -> None:
     await submit(redis, "killer", "a", "b")
     together: list[set[str]] = []
     writer = FaultyWriter(lambda items: together.append({one.id for one in items}))
@@ -107,7 +107,7 @@ async def test_what_kills_its_worker_comes_to_be_alone_and_then_dead(redis: Redi
     assert together == [{"a"}, {"b"}]
 
 
-async def test_a_bug_that_one_file_meets_holds_up_no_other(
+async def test_a_bug_triggered_by_one_file_does_not_block_others(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(path: Path, name: str, apart: SandboxReader) -> c.Item:
@@ -118,7 +118,7 @@ async def test_a_bug_that_one_file_meets_holds_up_no_other(
         c.SourceFile("a.md", b"text"),
         c.Item(id="b", text="text"),
     ]
-    await desk_of(redis).submit(replace(submission("job", sources), collection="books"))
+    await job_store_of(redis).submit(replace(submission("job", sources), collection="books"))
     processor = processor_of(redis, FaultyWriter())
     for _ in range(RETRIES.attempts):
         await processor.process(await worker_of(redis).take(10))
@@ -127,20 +127,20 @@ async def test_a_bug_that_one_file_meets_holds_up_no_other(
     assert found["a.md"].reason == "INTERNAL" and "ZeroDivisionError" in found["a.md"].message
 
 
-async def test_what_was_cancelled_is_not_written(redis: Redis) -> None:
+async def test_cancelled_documents_are_not_written(redis: Redis) -> None:
     await submit(redis, "a", "b")
     writer = FaultyWriter()
     units = await worker_of(redis).take(10)
-    await desk_of(redis).close("job", cancel=True)
+    await job_store_of(redis).close("job", cancel=True)
     assert await processor_of(redis, writer).process(units) == 2
     assert writer.calls == 0
-    job = await desk_of(redis).job("job")
+    job = await job_store_of(redis).job("job")
     assert (job.state, job.cancelled) == (c.JobState.CANCELLED, 2)
 
 
-async def test_collections_of_one_batch_are_written_by_themselves(redis: Redis) -> None:
+async def test_each_collection_of_a_batch_is_written_separately(redis: Redis) -> None:
     await submit(redis, "a")
-    await desk_of(redis).submit(submission("other"))
+    await job_store_of(redis).submit(submission("other"))
     units = await worker_of(redis).take(10)
     assert {one.collection for one in units} == {"books", "default"}
     seen: list[str] = []

@@ -1,4 +1,4 @@
-"""A web server on the loopback address whose files are well, moved, busy, cut off or gone."""
+"""A web server on the loopback address with intact, moved, busy, truncated and missing files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def web_server() -> Iterator[str]:
-    """Runs it for the length of the block; gives its address, without a slash at its end."""
+    """Runs the server for the duration of the context; yields its URL without a final slash."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()

@@ -1,4 +1,4 @@
-"""Cleaning, against slow loops that follow the rules to the letter."""
+"""Cleaning, compared with slow loops that follow the rules literally."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _interactions(rows: list[_Row]) -> Interactions:
 
 
 def _left(rows: list[_Row], rules: CleaningRules) -> list[int]:
-    """Returns which rows are left, from 0."""
+    """Returns the numbers of the remaining rows."""
     try:
         cleaned, report = clean(_interactions(rows), rules)
     except InvalidRequest:
@@ -52,7 +52,9 @@ _DENSE = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1), st.integers(-3
 
 @settings(deadline=None, max_examples=60)
 @given(_DENSE, st.integers(0, 12))
-def test_a_row_goes_if_the_last_kept_of_its_pair_is_near(rows: list[_Row], window: int) -> None:
+def test_a_row_is_dropped_if_the_last_kept_one_of_its_pair_is_near(
+    rows: list[_Row], window: int
+) -> None:
     last: dict[tuple[int, int], int] = {}
     keep = []
     for at in sorted(range(len(rows)), key=lambda at: (rows[at][2], at)):
@@ -81,7 +83,7 @@ def test_every_user_and_item_left_has_enough(rows: list[_Row], users: int, items
 
 @settings(deadline=None, max_examples=60)
 @given(_ROWS, st.integers(1, 4))
-def test_a_bot_is_known_by_one_day(rows: list[_Row], most: int) -> None:
+def test_one_day_over_the_limit_makes_a_bot(rows: list[_Row], most: int) -> None:
     # Five a day, over the start of 1970.
     rows = list(dict.fromkeys((user, item, time * _DAY_S // 5) for user, item, time in rows))
     days = Counter((user, time // _DAY_S) for user, _, time in rows)
@@ -118,7 +120,10 @@ def test_the_longest_window_over_far_times_does_not_overflow() -> None:
         (CleaningRules(min_per_user=0), "min_per_user is 0; it must be at least 1"),
         (CleaningRules(min_per_item=-1), "min_per_item is -1; it must be at least 1"),
         (CleaningRules(max_per_user_day=-1), "max_per_user_day is -1; it must be at least 0"),
-        (CleaningRules(duplicate_s=float("nan")), "duplicate_s is nan; it must be 0 to 86400 seconds"),
+        (
+            CleaningRules(duplicate_s=float("nan")),
+            "duplicate_s is nan; it must be 0 to 86400 seconds",
+        ),
         (CleaningRules(duplicate_s=90_000.0), "it must be 0 to 86400 seconds"),
         (
             CleaningRules(min_per_user=2),
@@ -131,7 +136,7 @@ def test_rules_out_of_range_are_refused(rules: CleaningRules, says: str) -> None
         clean(_interactions([(0, 0, 0)]), rules)
 
 
-def test_by_default_movielens_stays_as_it_is(data_folder: Path) -> None:
+def test_default_rules_keep_all_of_movielens(data_folder: Path) -> None:
     path = data_folder / "ml-latest-small" / "ratings.csv"
     if not path.is_file():
         pytest.skip(f"no ml-latest-small in {data_folder}")

@@ -1,4 +1,4 @@
-"""Interactions of two sources become one, as a loop over sets of tuples joins them."""
+"""Merging interactions of two sources, compared with a loop over tuples."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def of(rows: Sequence[Row]) -> Interactions:
     )
 
 
-def told(rows: Interactions) -> list[Row]:
+def tuples(rows: Interactions) -> list[Row]:
     columns = (rows.user.tolist(), rows.item.tolist(), rows.time_us.tolist(), rows.weight.tolist())
     return [(rows.users[u], rows.items[i], t, w) for u, i, t, w in zip(*columns, strict=True)]
 
@@ -64,29 +64,29 @@ def test_the_first_source_wins_and_keeps_what_it_has_twice() -> None:
     ]
     found = merge_interactions(of(mine), of(more))
     assert found.added == 4
-    assert told(found.interactions) == [*mine, *more[1:]]
+    assert tuples(found.interactions) == [*mine, *more[1:]]
     assert found.interactions.user.dtype == found.interactions.item.dtype == np.int32
     again = merge_interactions(found.interactions, of(more))
     assert again.added == 0 and again.interactions is found.interactions
 
 
-def test_nothing_joins_with_anything() -> None:
+def test_merging_with_no_interactions() -> None:
     mine = of([("u", "x", 1, 1.0)])
     assert merge_interactions(mine, NO_INTERACTIONS) == (mine, 0)
-    assert told(merge_interactions(NO_INTERACTIONS, mine).interactions) == told(mine)
+    assert tuples(merge_interactions(NO_INTERACTIONS, mine).interactions) == tuples(mine)
     assert merge_interactions(NO_INTERACTIONS, NO_INTERACTIONS).added == 0
 
 
 @given(ROWS, ROWS)
-def test_it_is_what_a_loop_over_tuples_makes_of_it(mine: list[Row], more: list[Row]) -> None:
+def test_merge_agrees_with_a_loop_over_tuples(mine: list[Row], more: list[Row]) -> None:
     known = {(user, item, time_us // SECOND) for user, item, time_us, _ in mine}
     left = [row for row in more if (row[0], row[1], row[2] // SECOND) not in known]
     found = merge_interactions(of(mine), of(more))
     assert found.added == len(left)
-    assert told(found.interactions) == [*mine, *left]
+    assert tuples(found.interactions) == [*mine, *left]
 
 
-def test_many_users_items_and_years_do_not_run_into_each_other() -> None:
+def test_keys_of_many_users_items_and_years_do_not_collide() -> None:
     # As one product, these need more than 63 bits.
     users, items = [f"u{n}" for n in range(6_000)], [f"i{n}" for n in range(6_000)]
     corners = [(u, i, t) for u in (0, 5_999) for i in (0, 5_999) for t in (FIRST_US, LAST_US)]
@@ -97,10 +97,10 @@ def test_many_users_items_and_years_do_not_run_into_each_other() -> None:
     for lacking in range(8):
         some = whole.some(np.arange(8) != lacking)
         found = merge_interactions(some, whole)
-        assert told(found.interactions)[7:] == [told(whole)[lacking]]
+        assert tuples(found.interactions)[7:] == [tuples(whole)[lacking]]
 
 
-def test_histories_are_what_they_were_made_of() -> None:
+def test_histories_convert_back_to_interactions() -> None:
     rows = walks(7, 5)
     # Two of a user at one time: the later in the file is the newer.
     rows = rows._replace(time_us=rows.time_us // (2 * DAY_US))
@@ -109,24 +109,24 @@ def test_histories_are_what_they_were_made_of() -> None:
     rows = rows._replace(users=sorted(rows.users), user=places[rows.user])
     histories = build_histories(rows)
     back = interactions_from_histories(histories, rows.items)
-    assert told(back) == told(rows.by_time())
+    assert tuples(back) == tuples(rows.by_time())
     again = build_histories(back)
     for name in ("starts", "items", "time_us", "weight"):
         assert np.array_equal(getattr(histories, name), getattr(again, name)), name
 
 
-def test_histories_of_nobody_are_nothing() -> None:
-    assert told(interactions_from_histories(build_histories(NO_INTERACTIONS), [])) == []
+def test_no_histories_give_no_interactions() -> None:
+    assert tuples(interactions_from_histories(build_histories(NO_INTERACTIONS), [])) == []
 
 
 @pytest.mark.parametrize(("days", "left"), [(0, 4), (1, 2), (2, 3), (3, 3), (4, 4)])
-def test_what_is_older_than_the_newest_by_more_goes(days: int, left: int) -> None:
+def test_older_interactions_are_dropped(days: int, left: int) -> None:
     ages = (3 * DAY_US + 1, 2 * DAY_US, DAY_US, 0)
     rows = of([("u", "x", 50 * DAY_US - age, 1.0) for age in ages])
-    assert told(drop_older(rows, days)) == told(rows)[4 - left :]
+    assert tuples(drop_older(rows, days)) == tuples(rows)[4 - left :]
 
 
-def test_a_time_that_is_yet_to_come_takes_nothing_with_it() -> None:
+def test_a_future_time_does_not_drop_the_rest() -> None:
     now_us = time.time_ns() // 1_000
     rows = of([("u", "x", now_us - 2 * DAY_US, 1.0), ("u", "y", LAST_US, 1.0)])
     assert drop_older(rows, 3).item.tolist() == [0, 1]

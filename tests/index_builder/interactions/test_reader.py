@@ -1,4 +1,4 @@
-"""Reading interactions: ids, times, weights, what is left out, and what is refused."""
+"""Reading interactions: ids, times, weights, dropped rows and errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _Write = Callable[..., Path]
 
 @pytest.fixture(name="write")
 def give_write(tmp_path: Path) -> _Write:
-    """Returns what writes lines as a file."""
+    """Returns a function that writes lines to a file."""
 
     def write(*lines: str, name: str = "events.csv") -> Path:
         path = tmp_path / name
@@ -93,7 +93,7 @@ def test_each_row_left_out_is_counted_once_by_the_first_reason(write: _Write) ->
     assert (report.rows, report.kept) == (16, 2)
 
 
-def test_without_weights_of_kinds_every_kind_weighs_one(write: _Write) -> None:
+def test_every_kind_weighs_one_by_default(write: _Write) -> None:
     path = write("u,i,t,k,v", "a,x,1,buy,2", "a,x,1,,3")
     assert read_interactions(path, _ALL)[0].weight.tolist() == [2, 3]
     assert read_interactions(path, _ALL, {})[0].weight.tolist() == [2, 3]
@@ -145,7 +145,7 @@ def test_a_time_in_each_form(write: _Write, text: str, time_us: int) -> None:
     assert read_interactions(write("u,i,t", f"a,x,{text}"), _UIT)[0].time_us.tolist() == [time_us]
 
 
-def test_what_is_no_time_leaves_out_its_row_alone(write: _Write) -> None:
+def test_an_invalid_time_drops_only_its_row(write: _Write) -> None:
     bad = ["", "soon", "2011-02-29", "2100-02-29", "2011-04-31", "2011-13-01", "2011-01-00"]
     bad += ["0000-01-01", "0000-02-29", "2011-01-01T24:00", "2011-01-01T10:60", "2011-01-01T10"]
     bad += ["2011-01-01T10:00:60", "2011-01-01Z", "2011-01-01T10:00+24:00", "2011-1-1", "nan"]
@@ -164,7 +164,9 @@ def test_every_ending_and_cells_of_several_lines(write: _Write, name: str) -> No
     assert (found.users, found.items, report.rows) == (["a", "b"], ["x"], 2)
 
 
-def test_blocks_do_not_show(write: _Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_do_not_depend_on_block_boundaries(
+    write: _Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(5)
     lines = [f"u{u},i{i},{u + i or 'x'}" for u, i in rng.integers(0, 40, (2_000, 2))]
     path = write("u,i,t", *lines)
@@ -229,14 +231,18 @@ def test_parquet_has_numbers_dictionaries_and_nulls(
         (InteractionColumns("u", "i", "t", value="w"), "more than one column w; rename"),
     ],
 )
-def test_a_column_is_there_once(write: _Write, columns: InteractionColumns, says: str) -> None:
+def test_missing_and_duplicate_columns_are_refused(
+    write: _Write, columns: InteractionColumns, says: str
+) -> None:
     with pytest.raises(InvalidRequest, match=says):
         read_interactions(write("u,i,t,w,w", "a,x,1,1,1"), columns)
 
 
-def test_an_id_of_parquet_is_no_float(tmp_path: Path) -> None:
+def test_a_parquet_id_must_not_be_a_float(tmp_path: Path) -> None:
     path = _table(tmp_path / "e.parquet", {"u": [17850.0], "i": ["x"], "t": [1]})
-    with pytest.raises(InvalidRequest, match="column u of .* has type double, which cannot be a user; write it"):
+    with pytest.raises(
+        InvalidRequest, match=r"column u of .* has type double, which cannot be a user; write it"
+    ):
         read_interactions(path, _UIT)
     with pytest.raises(InvalidRequest, match="no column user; it has: u, i, t"):
         read_interactions(path, InteractionColumns("user", "i", "t"))
@@ -250,7 +256,7 @@ def test_kinds_need_a_column_and_finite_weights(write: _Write) -> None:
         read_interactions(path, _UIT._replace(kind="k"), {"buy": float("nan")})
 
 
-def test_a_file_of_no_use_is_refused(write: _Write, tmp_path: Path) -> None:
+def test_unusable_files_are_refused(write: _Write, tmp_path: Path) -> None:
     refused = [
         (write("u,i,t", "a,x,soon", ",x,1"), "2 rows and none .*: 1 with no user; 1 with no read"),
         (write("u,i,t", name="header.csv"), "0 rows and none that can be used; check"),

@@ -1,4 +1,4 @@
-"""What a service recorded joins what a file has; users who were deleted are in neither."""
+"""Merging recorded interactions with those of a file, without deleted users."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def log(
         yield LoggedInteraction(user, "s", item, kind, time_us, weight)
 
 
-def told(rows: Interactions) -> list[tuple[str, str, int, float]]:
+def tuples(rows: Interactions) -> list[tuple[str, str, int, float]]:
     return [
         (rows.users[user], rows.items[item], time_us, weight)
         for user, item, time_us, weight in zip(
@@ -62,32 +62,32 @@ async def test_the_log_adds_what_the_file_lacks() -> None:
         {"view": 2.0, "buy": 5.0},
     )
     assert joined.added == 3
-    assert told(joined.interactions) == [
-        *told(rows()),
+    assert tuples(joined.interactions) == [
+        *tuples(rows()),
         ("u", "z", 9 * SECOND, 2.0),
         ("w", "x", 8 * SECOND, 5.0),
         ("w", "y", 8 * SECOND, 0.5),
     ]
 
 
-async def test_kinds_that_are_not_named_are_passed_over_where_any_is() -> None:
+async def test_kinds_without_a_weight_are_skipped_if_any_has_one() -> None:
     entries = [("w", "x", "seen", 8 * SECOND, None)]
     assert (await add_recorded(rows(), log(*entries), {"view": 1.0})).added == 0
     assert (await add_recorded(rows(), log(*entries), {})).added == 1
 
 
-async def test_a_kind_that_counts_nothing_is_passed_over_in_the_log_as_in_a_file() -> None:
+async def test_kinds_of_weight_zero_are_skipped_in_the_log_as_in_a_file() -> None:
     entries = [("w", "x", "seen", 8 * SECOND, None), ("w", "y", "seen", 9 * SECOND, 3.0)]
     assert (await add_recorded(rows(), log(*entries), {"seen": 0.0})).added == 0
 
 
-async def test_what_users_did_before_they_were_deleted_is_left_out() -> None:
+async def test_interactions_before_a_deletion_are_dropped() -> None:
     async def erased(users: Sequence[str]) -> Mapping[str, int]:
         assert list(users) == ["u", "v"]
         return {"u": SECOND}
 
     kept = await drop_deleted_users(rows(), erased)
-    assert told(kept) == told(rows())[1:]
+    assert tuples(kept) == tuples(rows())[1:]
     histories = UserHistories(
         ["u", "v"],
         np.array([0, 2, 3]),
@@ -106,7 +106,7 @@ async def test_what_users_did_before_they_were_deleted_is_left_out() -> None:
     assert list(left.users) == ["v"] and left.starts.tolist() == [0, 1]
 
 
-async def test_nothing_is_copied_where_nobody_was_deleted() -> None:
+async def test_nothing_is_copied_without_deletions() -> None:
     async def nobody(users: Sequence[str]) -> Mapping[str, int]:
         return {}
 

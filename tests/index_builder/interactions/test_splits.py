@@ -1,4 +1,4 @@
-"""Splits, against slow loops, and against what is known of two data sets."""
+"""Splits, compared with slow loops and with known sizes of two data sets."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def test_the_last_or_first_of_each_user_with_more_are_tested(
 
 @settings(deadline=None, max_examples=40)
 @given(_ROWS, st.integers(1, 95))
-def test_a_cut_in_time_takes_the_fewest_whole_times_that_do(rows: list[_Row], percent: int) -> None:
+def test_a_time_split_takes_the_fewest_whole_times_that_suffice(
+    rows: list[_Row], percent: int
+) -> None:
     times = sorted(row[2] for row in rows)
     cut = next(time for time in times if 100 * sum(t <= time for t in times) >= percent * len(rows))
     parts = _split(rows, f"time:0.{percent:02}")
@@ -92,7 +94,7 @@ def test_a_share_is_exact() -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(_ROWS, st.sampled_from(["0.2", "0.5", "2/3"]), st.integers(0, 9))
-def test_cold_users_are_told_of_at_test_time_only(rows: list[_Row], share: str, seed: int) -> None:
+def test_cold_users_are_revealed_at_test_time_only(rows: list[_Row], share: str, seed: int) -> None:
     parts = _split(rows, f"cold-users:{share}", seed)
     by_user = _by_user(rows, lambda at: (rows[at][2], at))
     cold = set(parts.test.user.tolist())
@@ -131,7 +133,7 @@ _SHARES = ("time:0", "time:1", "time:nan", "time:1/0", "cold-users:", "cold-item
 
 
 @pytest.mark.parametrize("how", ["", "last", "random:0.2", *_COUNTS, *_SHARES])
-def test_what_there_is_is_listed(how: str) -> None:
+def test_an_unknown_split_lists_the_known_ones(how: str) -> None:
     says = "choose last-n:N, loo, first-n:N, time:F, cold-users:F or cold-items:F"
     with pytest.raises(InvalidRequest, match=says):
         split(_interactions([(0, 0, 0), (0, 1, 1)]), how)
@@ -150,14 +152,14 @@ def test_a_split_leaves_something_to_train_and_test_on(how: str, part: str) -> N
         split(two, how)
 
 
-def test_nothing_cannot_be_split() -> None:
+def test_no_interactions_cannot_be_split() -> None:
     nothing = _interactions([(0, 0, 0)]).some(np.zeros(1, np.bool_))
     for how in ("loo", "first-n:3", "time:0.5", "cold-users:0.5", "cold-items:0.5"):
         with pytest.raises(InvalidRequest, match="of 0 interactions leaves no train"):
             split(nothing, how)
 
 
-def test_movielens_is_split_as_published_figures_have_it(data_folder: Path) -> None:
+def test_movielens_splits_have_the_published_sizes(data_folder: Path) -> None:
     path = data_folder / "ml-latest-small" / "ratings.csv"
     if not path.is_file():
         pytest.skip(f"no ml-latest-small in {data_folder}")
@@ -167,7 +169,7 @@ def test_movielens_is_split_as_published_figures_have_it(data_folder: Path) -> N
     assert (len(parts.train.user), len(parts.test.user)) == (93_294, 6_710)
 
 
-def test_the_shop_is_cut_as_its_figures_have_it(data_folder: Path) -> None:
+def test_shop_splits_have_the_known_sizes(data_folder: Path) -> None:
     path = data_folder / "online-retail" / "events.csv.gz"
     if not path.is_file():
         pytest.skip(f"no online-retail in {data_folder}")

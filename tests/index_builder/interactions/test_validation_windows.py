@@ -1,4 +1,4 @@
-"""Earlier windows are as the last one, and none sees what comes after it."""
+"""Validation windows are alike, and none uses later interactions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def rows(times: list[int], users: list[int] | None = None) -> Interactions:
     )
 
 
-def test_in_time_each_is_as_long_as_the_last() -> None:
+def test_windows_of_a_time_split_have_equal_length() -> None:
     found = validation_windows(rows([*range(100), 1000]), "time:0.9", 9)
     # 0.9 of 101 rows end at time 90; the last is from there to 1000: nothing is 910 before.
     assert [one.test.time_us[[0, -1]].tolist() for one in found] == [[91, 1000]]
@@ -33,14 +33,14 @@ def test_in_time_each_is_as_long_as_the_last() -> None:
     assert [int(one.train.time_us.max()) for one in found] == [79, 59, 39]
 
 
-def test_the_last_of_each_user_go_back_by_as_many() -> None:
+def test_windows_of_last_n_step_back_by_n() -> None:
     found = validation_windows(rows([*range(12)], [0] * 8 + [1] * 4), "last-n:2", 3)
     tests = [one.test.item.tolist() for one in found]
     assert tests == [[6, 7, 10, 11], [4, 5], [2, 3]]
     assert [len(one.train.user) for one in found] == [8, 6, 4]
 
 
-def test_there_are_no_more_than_asked_for_and_one_at_least() -> None:
+def test_the_number_of_windows_is_between_one_and_count() -> None:
     assert len(validation_windows(rows([*range(12)]), "loo", 2)) == 2
     with pytest.raises(InvalidRequest, match="leaves no"):
         validation_windows(rows([1]), "loo", 3)

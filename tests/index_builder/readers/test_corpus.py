@@ -1,4 +1,4 @@
-"""Every kind of file gives the same items, and every malformed row is named."""
+"""Every file format gives the same items, and every malformed row is reported."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_a_matrix_gives_row_numbers_as_ids(tmp_path: Path) -> None:
         (np.array([{}]), "not a readable"),
     ],
 )
-def test_what_is_no_matrix_of_floats_is_refused(
+def test_a_file_without_a_float_matrix_is_refused(
     tmp_path: Path, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]], said: str
 ) -> None:
     path = tmp_path / "v.npy"

@@ -1,4 +1,4 @@
-"""HTML as a reader of the page sees it."""
+"""The text of HTML pages as their readers see it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_without_main_it_is_the_body_and_without_title_the_first_heading(tmp_pat
     assert _parse(tmp_path, "<p>Only text.").title == ""
 
 
-def test_words_are_parted_only_where_the_page_parts_them(tmp_path: Path) -> None:
+def test_words_are_separated_only_as_on_the_page(tmp_path: Path) -> None:
     page = "<p>un<i>believ</i>able <b> two </b>\n<span>three</span>,<a>four</a></p>"
     assert _parse(tmp_path, page).text == "unbelievable two three,four"
 
@@ -87,7 +87,7 @@ def test_the_encoding_is_the_one_declared(tmp_path: Path, content: bytes, text: 
         (b"", "no text outside"),
     ],
 )
-def test_what_gives_no_text_says_why(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_pages_without_text_give_the_reason(tmp_path: Path, content: bytes, reason: str) -> None:
     with pytest.raises(UnreadableFile, match=reason):
         _parse(tmp_path, content)
 

@@ -1,4 +1,4 @@
-"""PDF: pages in order, and a clear reason where there is no text."""
+"""Text of PDF files: pages in order, and a clear reason if there is none."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_file_with_a_password_says_so(path: Path) -> None:
         parse_pdf(path)
 
 
-def test_pictures_of_pages_say_so(path: Path) -> None:
+def test_scanned_pages_give_the_reason(path: Path) -> None:
     path.write_bytes(pdf([[], []]))
     with pytest.raises(UnreadableFile, match=r"no text in 2 pages.*OCR"):
         parse_pdf(path)
@@ -76,7 +76,7 @@ def test_a_broken_file_gives_a_reason_and_no_other_error(path: Path, spoilt: byt
         ("MAX_CHARACTERS", "more than 2 characters"),
     ],
 )
-def test_what_is_too_large_is_cut_off(
+def test_files_over_the_limits_are_refused(
     path: Path, bound: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(portable, bound, 2)

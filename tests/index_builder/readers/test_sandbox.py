@@ -1,4 +1,4 @@
-"""HTML and PDF files in a corpus: read in a process of its own, with bounds."""
+"""HTML and PDF files of a corpus are parsed in a separate process with limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots for the gate: texts whose vectors are known, good ones and bad ones."""
+"""Snapshots for the gate: texts with known vectors, intact and broken."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FINGERPRINT = "hash"
 
 
 def texts(count: int) -> list[str]:
-    """Returns so many texts of a few words, all different."""
+    """Returns distinct texts of a few words."""
     return [f"about thing {number} and what it does" for number in range(count)]
 
 
@@ -32,7 +32,7 @@ def documents(words: Sequence[str], vectors: NDArray[np.float32] | None = None) 
 
 
 def queries(count: int = 60) -> NDArray[np.float32]:
-    """Returns vectors to ask with: (n, 8) float32 of unit length."""
+    """Returns query vectors: (n, 8) float32 of unit length."""
     return np.stack([vector_of(f"query {number}") for number in range(count)])
 
 
@@ -47,7 +47,7 @@ def publish(
     golden: NDArray[np.float32] | None = None,
     promised_recall: float = 1.0,
 ) -> str:
-    """Publishes a snapshot in two shards; gives its id."""
+    """Publishes a snapshot in two shards; returns its id."""
     return write_snapshot(
         folder,
         made_of,
@@ -68,10 +68,10 @@ def failed(report: GateReport) -> list[str]:
 
 
 def made(report: GateReport) -> set[str]:
-    """Returns the names of the checks that could be made."""
+    """Returns the names of the checks that were run."""
     return {one.name for one in report.checks if one.outcome is not CheckOutcome.SKIPPED}
 
 
 def message(report: GateReport, name: str) -> str:
-    """Returns what a check says."""
+    """Returns the message of a check."""
     return {one.name: one.message for one in report.checks}[name]

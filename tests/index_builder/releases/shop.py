@@ -1,4 +1,4 @@
-"""A shop of a few tastes: users who buy within their own, and what they buy later."""
+"""A shop of a few tastes: users who buy within their own, and their later purchases."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def bought(days: int = DAYS, first: int = 0, seed: int = 1) -> Interactions:
 
 
 def _order(rng: np.random.Generator, taste: int) -> NDArray[np.int64]:
-    """Returns all items in the order in which a user buys them: own ones come early."""
+    """Returns all items in the order in which a user buys them, mostly own tastes first."""
     own = np.arange(ITEMS) % TASTES == taste
     return np.argsort(rng.random(ITEMS) + ~own * 0.35)
 
 
 async def build(folder: Path, interactions: Interactions | None, *, items: int = ITEMS) -> str:
-    """Builds a snapshot that is not promoted; gives its id."""
+    """Builds a snapshot without promoting it; returns its id."""
     learning = None
     if interactions is not None:
         learning = TrainingOptions(interactions=interactions, validate_on="last-n:2", k=10)

@@ -1,4 +1,4 @@
-"""Bad snapshots are refused, each for the right reason, and a good one passes."""
+"""The gate refuses bad snapshots, each for the right reason, and passes a good one."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def test_another_model_is_refused_and_may_be_allowed(store: Path, live: st
     assert (await gate(store, other, live, allow_model_change=True)).passed
 
 
-async def test_vectors_of_another_model_are_found_under_the_right_name(
+async def test_vectors_of_another_model_are_found_despite_the_right_fingerprint(
     store: Path, live: str
 ) -> None:
     # What another model makes of the same texts: their neighbours are others, too.
@@ -98,7 +98,7 @@ async def test_vectors_of_another_model_are_found_under_the_right_name(
     assert message(alone, "vectors").startswith("no embedding service was given")
 
 
-async def test_ids_that_are_shuffled_are_refused(store: Path, live: str) -> None:
+async def test_shuffled_ids_are_refused(store: Path, live: str) -> None:
     # A tenth of the rows got the vector of another one.
     vectors = np.stack([vector_of(one) for one in WORDS])
     vectors[:40] = np.roll(vectors[:40], 1, axis=0)
@@ -111,19 +111,19 @@ async def test_ids_that_are_shuffled_are_refused(store: Path, live: str) -> None
     assert failed(report) == ["moved", "overlap"]
 
 
-async def test_ids_that_are_shuffled_with_their_texts_are_refused(store: Path, live: str) -> None:
+async def test_ids_shuffled_with_their_texts_are_refused(store: Path, live: str) -> None:
     words = [*WORDS[1:41], WORDS[0], *WORDS[41:]]
     report = await gate(store, publish(store, documents(words)), live)
     assert failed(report) == ["moved"]
     assert "41 have the text of another document" in message(report, "moved")
 
 
-async def test_texts_that_were_written_anew_are_no_shuffling(store: Path, live: str) -> None:
+async def test_rewritten_texts_are_not_shuffled_ones(store: Path, live: str) -> None:
     words = [f"{one}, revised" for one in WORDS[:100]] + WORDS[100:]
     assert (await gate(store, publish(store, documents(words)), live)).passed
 
 
-async def test_items_that_are_missing_are_refused(store: Path, live: str) -> None:
+async def test_missing_items_are_refused(store: Path, live: str) -> None:
     fewer = documents(WORDS)
     del fewer[::10]
     report = await gate(store, publish(store, fewer), live)
@@ -133,7 +133,7 @@ async def test_items_that_are_missing_are_refused(store: Path, live: str) -> Non
 
 
 @pytest.mark.parametrize("promised", [1.0, 0.5])
-async def test_an_index_that_is_searched_too_narrowly_is_refused(
+async def test_a_search_width_with_low_recall_is_refused(
     graphs: tuple[Path, str], promised: float
 ) -> None:
     folder, first = graphs
@@ -148,7 +148,9 @@ async def test_an_index_that_is_searched_too_narrowly_is_refused(
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A graph over vectors at random, which is hard to search, and a width that is enough."""
+    """Returns a graph over random vectors, which is hard to search, and a sufficient search
+    width.
+    """
     folder = tmp_path_factory.mktemp("graphs")
     rows = normalise(np.random.default_rng(2).normal(size=(3_060, 32)).astype(np.float32))
     made_of = documents(texts(3_000), rows[:3_000])
@@ -158,7 +160,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def published_again(
     folder: Path, snapshot_id: str, *, ef_search: int, promised_recall: float
 ) -> str:
-    """Publishes the files of a snapshot under another manifest; gives its id."""
+    """Publishes the files of a snapshot with another manifest; returns its id."""
     store = Store(folder)
     manifest = store.manifest("default", snapshot_id)
     manifest.snapshot_id = new_snapshot_id()
@@ -170,15 +172,13 @@ def published_again(
     return manifest.snapshot_id
 
 
-async def test_a_snapshot_that_answers_otherwise_is_refused(store: Path, live: str) -> None:
+async def test_a_snapshot_with_different_results_is_refused(store: Path, live: str) -> None:
     # The same ids, all of whose texts are others.
     report = await gate(store, publish(store, documents(texts(800)[400:])), live)
     assert failed(report) == ["overlap"]
 
 
-async def test_files_that_are_not_intact_are_refused_before_anything_else(
-    tmp_path: Path, live: str
-) -> None:
+async def test_corrupt_files_are_refused_before_any_other_check(tmp_path: Path, live: str) -> None:
     broken = publish(tmp_path, documents(WORDS[:20]))
     path = Store(tmp_path).snapshot_folder("default", broken) / "shards/000/items.arrow"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
@@ -188,7 +188,7 @@ async def test_files_that_are_not_intact_are_refused_before_anything_else(
     assert message(report, "recall") == "its files are not intact"
 
 
-async def test_a_live_snapshot_that_is_broken_stands_in_nobodys_way(
+async def test_a_broken_live_snapshot_does_not_block_a_candidate(
     tmp_path: Path,
 ) -> None:
     broken = publish(tmp_path, documents(WORDS[:20]))
@@ -199,12 +199,12 @@ async def test_a_live_snapshot_that_is_broken_stands_in_nobodys_way(
     assert "could not be loaded" in message(report, "overlap")
 
 
-async def test_a_snapshot_that_is_not_there_is_not_judged(store: Path) -> None:
+async def test_an_unknown_snapshot_is_not_judged(store: Path) -> None:
     with pytest.raises(NotFound):
         await gate(store, "20200101T000000Z-aaaaaa", None)
 
 
-async def test_thresholds_of_the_store_are_those_that_count(tmp_path: Path) -> None:
+async def test_thresholds_of_the_store_apply(tmp_path: Path) -> None:
     first = publish(tmp_path, documents(WORDS))
     fewer = publish(tmp_path, documents(WORDS[:300]))
     store = Store(tmp_path)
@@ -218,7 +218,7 @@ async def test_thresholds_of_the_store_are_those_that_count(tmp_path: Path) -> N
     assert report.verdict().thresholds == 2
 
 
-async def test_judged_queries_are_asked_where_they_are_in_the_store(tmp_path: Path) -> None:
+async def test_judged_queries_of_the_store_are_searched(tmp_path: Path) -> None:
     first = publish(tmp_path, documents(WORDS))
     # One that has lost what is relevant, in few enough documents.
     kept = documents([*WORDS[:3], *(f"other {n}" for n in range(3)), *WORDS[6:]])
@@ -244,7 +244,7 @@ async def test_judged_queries_are_asked_where_they_are_in_the_store(tmp_path: Pa
     assert "--embedding" in message(without, "ndcg")
 
 
-async def test_reports_are_kept_by_number_with_a_page_beside_them(store: Path, live: str) -> None:
+async def test_reports_are_numbered_and_have_a_page(store: Path, live: str) -> None:
     opened = Store(store)
     refused = publish(store, documents(WORDS[:100]))
     report = await gate(store, refused, live)

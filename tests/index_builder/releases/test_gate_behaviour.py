@@ -1,4 +1,4 @@
-"""What a snapshot learned is judged: leaked labels, stale factors, items without behaviour."""
+"""Checks of the models: leaked labels, stale factors, items without interactions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LATER = bought(days=5, first=DAYS)
 
 @dataclass(frozen=True)
 class Shop:
-    """A store, and its snapshots by what is wrong with them."""
+    """A store, and its snapshots by defect."""
 
     store: Path
     good: str
@@ -43,7 +43,7 @@ def _some(rows: Interactions, *, repeats: bool, seed: int = 0) -> object:
 
 
 def _leaking(features: FeatureExtractor, task: EvaluationTask, seed: int) -> RankerDataset:
-    """Makes lists whose features tell what was wanted, as a careless join would."""
+    """Returns lists whose features reveal the labels, as a careless join would."""
     lists = build_dataset(features, task, seed)
     values = lists.values.copy()
     values[:, lists.names.index("popularity")] = 1 + lists.labels
@@ -92,7 +92,7 @@ async def test_a_ranker_that_saw_its_labels_breaks_its_promise(shop: Shop) -> No
     assert set(failed(beside)) <= {"promise", "recommend"}
 
 
-async def test_without_later_interactions_what_is_too_good_to_be_true_is_refused(
+async def test_without_later_interactions_an_implausible_promise_is_refused(
     shop: Shop,
 ) -> None:
     report = await gate(shop, shop.leaked, shop.good)
@@ -124,13 +124,13 @@ async def test_factors_of_another_build_are_refused(shop: Shop) -> None:
     assert failed(report) == ["factors"]
 
 
-async def test_a_snapshot_that_forgot_behaviour_is_refused(shop: Shop) -> None:
+async def test_a_snapshot_without_its_models_is_refused(shop: Shop) -> None:
     report = await gate(shop, shop.nothing, shop.good, LATER)
     assert failed(report) == ["cold_items"]
     assert report.outcome("fresh") is CheckOutcome.SKIPPED
 
 
-async def test_too_few_later_users_judge_nothing(shop: Shop) -> None:
+async def test_too_few_later_users_skip_the_check(shop: Shop) -> None:
     few = LATER.some(np.flatnonzero(LATER.user < 5))
     report = await gate(shop, shop.newer, shop.good, few)
     assert report.outcome("recommend") is CheckOutcome.SKIPPED

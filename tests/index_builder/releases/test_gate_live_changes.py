@@ -1,4 +1,4 @@
-"""The gate beside live changes and recorded traffic."""
+"""The gate with live changes and recorded traffic."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def living(tmp_path: Path) -> Living:
     return found
 
 
-async def test_what_was_deleted_is_not_missing(living: Living) -> None:
+async def test_deleted_documents_are_not_missing(living: Living) -> None:
     live = living.manifest.snapshot_id
     for number in range(5):
         await living.delete(f"d{number}")
@@ -49,7 +49,9 @@ async def test_what_was_deleted_is_not_missing(living: Living) -> None:
     built = (await living.build(corpus, promote=False)).snapshot_id
     report = await gate(living, built, live)
     assert failed(report) == []
-    assert message(report, "missing").startswith("0 of 20 documents are missing and were not deleted")
+    assert message(report, "missing").startswith(
+        "0 of 20 documents are missing and were not deleted"
+    )
     # What the corpus lacks and nobody deleted is.
     fewer = living.corpus({key: text for key, text in TEXTS.items() if key != "d9"}, 10)
     report = await gate(living, (await living.build(fewer, promote=False)).snapshot_id, live)
@@ -59,7 +61,7 @@ async def test_what_was_deleted_is_not_missing(living: Living) -> None:
     )
 
 
-async def test_what_the_log_will_bring_is_not_missing(living: Living) -> None:
+async def test_documents_in_the_log_are_not_missing(living: Living) -> None:
     # An older snapshot is promoted: the log brings what was written since.
     older = living.manifest.snapshot_id
     for number in range(5):
@@ -78,7 +80,7 @@ def lists(*items: str) -> list[traffic_pb2.RecordedRequest]:
     ]
 
 
-async def test_lists_that_a_router_can_get_ready_are_told_from_those_that_it_cannot(
+async def test_only_lists_that_can_be_prewarmed_count_as_warm(
     tmp_path: Path,
 ) -> None:
     made_of = documents(texts(60))

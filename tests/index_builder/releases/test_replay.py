@@ -1,4 +1,4 @@
-"""Recorded requests asked of two snapshots: what they have in common, by segment."""
+"""Recorded requests replayed on two snapshots: overlap by segment."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def by_vector(text: str, fingerprint: str = FINGERPRINT) -> traffic_pb2.Recorded
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """Two snapshots: the second lacks the texts of the first half, and has others for them."""
+    """Returns two snapshots: the second has other texts in place of the first half."""
     folder = tmp_path_factory.mktemp("replay")
     first = publish(folder, documents(WORDS), promote=True)
     return folder, first, publish(folder, documents([*texts(300)[200:], *WORDS[100:]]))
@@ -76,7 +76,7 @@ async def replayed(
         store.files.remove_file(name)
 
 
-async def test_a_snapshot_answers_as_it_does(pair: tuple[Path, str, str]) -> None:
+async def test_a_snapshot_agrees_with_itself(pair: tuple[Path, str, str]) -> None:
     folder, first, _ = pair
     found = await replayed(folder, first, first, [by_vector(f"query {n}") for n in range(5)])
     (row, *_) = breakdown_rows(found)
@@ -85,7 +85,7 @@ async def test_a_snapshot_answers_as_it_does(pair: tuple[Path, str, str]) -> Non
     assert worst_pairs(found, 10) == []
 
 
-async def test_what_differs_is_told_by_what_was_asked(pair: tuple[Path, str, str]) -> None:
+async def test_differences_are_reported_by_segment(pair: tuple[Path, str, str]) -> None:
     folder, first, second = pair
     # The best hit of a stored text is that text: in the second, half of them are gone.
     recorded = [by_vector(WORDS[0]), by_vector(WORDS[150])]
@@ -134,7 +134,7 @@ async def test_texts_need_an_embedder_or_the_vector_they_were_embedded_to(
     assert {"kind text", "mode default", "length 1 to 2 words"} <= segments
 
 
-async def test_what_the_second_refuses_stands_first(pair: tuple[Path, str, str]) -> None:
+async def test_requests_refused_by_the_second_come_first(pair: tuple[Path, str, str]) -> None:
     folder, first, second = pair
     # Neither has attributes: the first refuses it, so that nothing is to be compared.
     odd = search(c.Query(vector=vector_of("x")), c.SearchOptions(filter=Equals("price", 3)))
@@ -144,7 +144,7 @@ async def test_what_the_second_refuses_stands_first(pair: tuple[Path, str, str])
     assert len(found.pairs) == 1
 
 
-async def test_lists_are_asked_for_without_whom_they_were_for(
+async def test_lists_are_replayed_without_their_user(
     pair: tuple[Path, str, str],
 ) -> None:
     folder, first, second = pair
@@ -160,7 +160,7 @@ async def test_lists_are_asked_for_without_whom_they_were_for(
     }
 
 
-async def test_where_nothing_was_recorded_golden_queries_stand_in(
+async def test_golden_queries_are_used_if_nothing_was_recorded(
     pair: tuple[Path, str, str],
 ) -> None:
     folder, first, second = pair

@@ -1,4 +1,4 @@
-"""Thresholds and judged queries lie in the store, and say what they are."""
+"""Thresholds and judged queries in the store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nearline.v1 import release_pb2
 from tests.nearline.store.conftest import s3, s3_endpoint  # noqa: F401  fixtures
 
 
-def test_every_threshold_of_the_contract_has_a_limit_and_none_else() -> None:
+def test_limits_and_thresholds_of_the_contract_match() -> None:
     fields = release_pb2.GateThresholds.DESCRIPTOR.fields
     numbers = {one.name for one in fields if one.cpp_type == one.CPPTYPE_DOUBLE}
     assert numbers == set(NAMES)
@@ -37,7 +37,7 @@ def test_without_a_record_the_defaults_hold(tmp_path: Path) -> None:
     )
 
 
-def test_records_are_added_and_the_newest_is_in_force(tmp_path: Path) -> None:
+def test_records_are_added_and_the_newest_is_current(tmp_path: Path) -> None:
     store = Store(tmp_path)
     first = release_pb2.GateThresholds(min_recall=0.9, who="me", why="small index")
     assert set_thresholds(store, "default", first).number == 1
@@ -60,7 +60,7 @@ def test_records_are_added_and_the_newest_is_in_force(tmp_path: Path) -> None:
         ("min_recall", -1.0, False),
     ],
 )
-def test_what_is_out_of_range_is_refused(
+def test_values_out_of_range_are_refused(
     tmp_path: Path, name: str, value: float, refused: bool
 ) -> None:
     record = release_pb2.GateThresholds()
