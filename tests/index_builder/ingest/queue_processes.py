@@ -1,6 +1,4 @@
-"""A queue as processes: Redis, embedding, a router with two collections, the service and a
-worker.
-"""
+"""A queue as processes: Redis, embedding, a router with two collections, service and worker."""
 
 from __future__ import annotations
 
@@ -33,8 +31,8 @@ DIM = 8
 class QueueProcesses:
     """Addresses of the processes. Collection "default" takes vectors, "texts" embeds texts.
 
-    redis, retrieval, ingest: Addresses.
-    files, web: A folder and a web server that workers may read.
+    files: The folder whose files workers may read.
+    web: A web server whose /in/ workers may read.
     """
 
     redis: str

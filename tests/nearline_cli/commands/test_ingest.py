@@ -45,7 +45,7 @@ def ingest(nearline: Run, queue_processes: QueueProcesses) -> Run:
     """Returns what runs `nearline ingest` against the queue that all tests share."""
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return nearline("ingest", *words, "--address", queue_processes.door)
+        return nearline("ingest", *words, "--address", queue_processes.ingest)
 
     return run
 
@@ -123,7 +123,7 @@ def test_a_folder_and_addresses_are_submitted_whole(
     assert (record["job"]["sources"], record["job"]["indexed"]) == (4, 4), done.stdout
 
     async def read() -> list[str]:
-        async with IngestClient(queue_processes.door) as client:
+        async with IngestClient(queue_processes.ingest) as client:
             results = (await client.results(record["job"]["job_id"])).results
             return [one.document_id for one in results]
 
@@ -143,7 +143,7 @@ def test_parquet_is_read_here_and_not_waited_for(
     done = ingest(*words, "--job", "named-job")
     assert done.returncode == 0, done.stderr
     assert "job named-job" in done.stdout and "nearline jobs wait named-job" in done.stderr
-    waited = nearline("jobs", "wait", "named-job", "--address", queue_processes.door, "--json")
+    waited = nearline("jobs", "wait", "named-job", "--address", queue_processes.ingest, "--json")
     assert (waited.returncode, json.loads(waited.stdout)["indexed"]) == (0, 3)
 
 
@@ -159,10 +159,17 @@ async def test_a_job_goes_on_where_it_is(
     given = [one.source for one in read_sources(named, ItemColumns(vector="v"), Rejects(True))]
 
     async def run(*words: str) -> subprocess.CompletedProcess[str]:
-        fixed = ("rows.jsonl", "--vector-column", "v", "--address", queue_processes.door, "--json")
+        fixed = (
+            "rows.jsonl",
+            "--vector-column",
+            "v",
+            "--address",
+            queue_processes.ingest,
+            "--json",
+        )
         return await asyncio.to_thread(nearline, "ingest", *fixed, *words)
 
-    async with IngestClient(queue_processes.door) as client:
+    async with IngestClient(queue_processes.ingest) as client:
         await client.submit(given[:100], job_id="goes-on", more=True)
         done = await run("--job", "goes-on")
         assert done.returncode == 0, done.stderr
@@ -217,7 +224,7 @@ def test_misuse_is_told_before_anything_is_submitted(
     for name in ("a.exe", "a.npy", "one/a.md", "two/a.md", "empty.jsonl", "broken.parquet"):
         Path(name).touch()
     with pytest.raises(SystemExit) as ended:
-        main(["ingest", *words, "--address", queue_processes.door])
+        main(["ingest", *words, "--address", queue_processes.ingest])
     assert (ended.value.code, text in capsys.readouterr().err) == (2, True)
 
 
@@ -354,7 +361,7 @@ def test_lines_tell_how_far_it_is_where_there_is_no_terminal(
 async def test_a_terminal_shows_a_bar(tmp_path: Path, queue_processes: QueueProcesses) -> None:
     (tmp_path / "rows.jsonl").write_text(vector_rows("bar-", 30))
     ours, theirs = os.openpty()
-    words = ("rows.jsonl", "--vector-column", "v", "--address", queue_processes.door)
+    words = ("rows.jsonl", "--vector-column", "v", "--address", queue_processes.ingest)
     with start(tmp_path, *words, stderr=theirs, stdout=subprocess.PIPE) as process:
         os.close(theirs)
         shown = b""

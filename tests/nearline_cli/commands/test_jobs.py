@@ -39,7 +39,7 @@ def jobs(queue_processes: QueueProcesses, monkeypatch: pytest.MonkeyPatch) -> Ru
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         out, err = io.StringIO(), io.StringIO()
-        line = ["jobs", *words, "--address", queue_processes.door]
+        line = ["jobs", *words, "--address", queue_processes.ingest]
         with (
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
@@ -71,7 +71,7 @@ async def submitted(queue_processes: QueueProcesses) -> c.Job:
     vector = np.eye(DIM, dtype=np.float32)[0]
     good = [c.Item(id=f"{tenant}-{n}", text="x", vector=vector) for n in range(3)]
     bad = [c.Item(id=f"{tenant}-bad-{n}", title="Title", text="no vector") for n in range(2)]
-    async with IngestClient(queue_processes.door) as client:
+    async with IngestClient(queue_processes.ingest) as client:
         job = await client.submit([*good, *bad], tenant=tenant, callback_id="cb")
         async for seen in client.watch(job.job_id, timeout_s=60.0):
             job = seen
@@ -214,7 +214,7 @@ def test_misuse_is_told_with_the_remedy(
     queue_processes: QueueProcesses,
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["jobs", *words, "--address", queue_processes.door])
+        main(["jobs", *words, "--address", queue_processes.ingest])
     assert (ended.value.code, text in capsys.readouterr().err) == (code, True)
 
 
