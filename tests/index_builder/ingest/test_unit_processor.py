@@ -103,7 +103,7 @@ async def test_a_unit_that_kills_workers_is_processed_alone_and_then_dead(redis:
     assert await processor_of(redis, writer).process([killer]) == 1
     dead = (await results(redis))["killer"]
     assert dead.outcome is c.IngestOutcome.DEAD
-    assert f"its worker was lost {MAX_LOSSES} times" in dead.message
+    assert f"{MAX_LOSSES} workers were lost" in dead.message
     assert together == [{"a"}, {"b"}]
 
 

@@ -250,7 +250,7 @@ def test_a_parquet_id_must_not_be_a_float(tmp_path: Path) -> None:
 
 def test_kinds_need_a_column_and_finite_weights(write: _Write) -> None:
     path = write("u,i,t,k", "a,x,1,buy")
-    with pytest.raises(InvalidRequest, match="name it, or give none"):
+    with pytest.raises(InvalidRequest, match="name the column, or omit the weights"):
         read_interactions(path, _UIT, {"buy": 1.0})
     with pytest.raises(InvalidRequest, match="weight of buy is not finite"):
         read_interactions(path, _UIT._replace(kind="k"), {"buy": float("nan")})
@@ -258,8 +258,11 @@ def test_kinds_need_a_column_and_finite_weights(write: _Write) -> None:
 
 def test_unusable_files_are_refused(write: _Write, tmp_path: Path) -> None:
     refused = [
-        (write("u,i,t", "a,x,soon", ",x,1"), "2 rows and none .*: 1 with no user; 1 with no read"),
-        (write("u,i,t", name="header.csv"), "0 rows and none that can be used; check"),
+        (
+            write("u,i,t", "a,x,soon", ",x,1"),
+            "none of the 2 rows of .*: 1 with no user; 1 with no read",
+        ),
+        (write("u,i,t", name="header.csv"), "none of the 0 rows of .* can be used; check"),
         (write(name="empty.csv"), "cannot be read: Empty CSV file"),
         (write("u,i,t", name="e.xlsx"), r"must end in \.csv, \.csv\.gz"),
         (write("u,i,t", name="text.parquet"), "cannot be read"),

@@ -134,7 +134,7 @@ _SHARES = ("time:0", "time:1", "time:nan", "time:1/0", "cold-users:", "cold-item
 
 @pytest.mark.parametrize("how", ["", "last", "random:0.2", *_COUNTS, *_SHARES])
 def test_an_unknown_split_lists_the_known_ones(how: str) -> None:
-    says = "choose last-n:N, loo, first-n:N, time:F, cold-users:F or cold-items:F"
+    says = "use last-n:N, loo, first-n:N, time:F, cold-users:F or cold-items:F"
     with pytest.raises(InvalidRequest, match=says):
         split(_interactions([(0, 0, 0), (0, 1, 1)]), how)
 

@@ -125,7 +125,7 @@ async def test_texts_need_an_embedder_or_the_vector_they_were_embedded_to(
     found = await replayed(folder, first, second, recorded)
     assert len(found.pairs) == 1
     assert [one.split(":")[0] for one in found.left_out] == [
-        "no embedding service of its model was named"
+        "no embedding service of its model was given"
     ]
     with_embedder = await replayed(folder, first, second, recorded, HERE)
     assert len(with_embedder.pairs) == 2
@@ -167,7 +167,7 @@ async def test_golden_queries_are_used_if_nothing_was_recorded(
     found = await replayed(folder, first, second, [])
     assert (found.source, len(found.pairs)) == ("golden", 60)
     page = render(found, breakdown_rows(found), worst_pairs(found, 3), {"d00000": "<b>first</b>"})
-    assert "Nothing was recorded" in page and page.count("<th>second</th>") == 3
+    assert "No requests were recorded" in page and page.count("<th>second</th>") == 3
     assert "<b>first</b>" not in page.replace("&lt;b&gt;first&lt;/b&gt;", "")
 
 

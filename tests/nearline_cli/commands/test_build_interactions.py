@@ -122,7 +122,7 @@ def test_people_are_told_what_was_learned_and_from_where(
         (("--validate-on", "sometimes"), "there is no split 'sometimes'"),
         (("--validate-on", "cold-items:0.2"), "nothing is learned"),
         (("--kind", "view"), "write for example purchase=5"),
-        (("--min-per-user", "100"), "no interaction is left"),
+        (("--min-per-user", "100"), "interactions is left"),
     ],
 )
 def test_what_is_wrong_ends_the_build_before_it_begins(

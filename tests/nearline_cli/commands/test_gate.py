@@ -63,7 +63,7 @@ def test_a_build_goes_live_where_the_gate_passes_it_and_only_there(
     refused = build(run, corpus(tmp_path, range(40)), code=1)
     assert refused["error"] == "GATE_FAILED"
     assert (
-        "is built, and the release gate refuses to serve it:\n  missing: 11 of 51"
+        "is built, but the release gate refuses to serve it:\n  missing: 11 of 51"
         in (refused["message"])
     )
     assert "--force-promote REASON" in refused["message"]
@@ -131,7 +131,7 @@ def test_two_snapshots_are_held_against_each_other(run: Run, tmp_path: Path) -> 
     row = run("replay", "--against", first, second, "--html", str(page))
     assert (row["first"], row["second"], row["source"]) == (first, second, "golden")
     assert row["requests"] == 50 and row["refused"] == 0 and 0 < row["overlap@10"] < 1
-    assert "Nothing was recorded" in page.read_text("utf-8")
+    assert "No requests were recorded" in page.read_text("utf-8")
     wrong = str(tmp_path / "nowhere" / "x.html")
     told = run("replay", "--against", first, second, "--html", wrong, code=2)
     assert "there is no folder" in told["message"]
@@ -149,7 +149,7 @@ def test_people_see_a_table_and_where_the_page_is(
         assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert f"default/gate/reports/{first}-2.html" in shown
-    assert "the golden queries of the first snapshot instead" in shown
+    assert "the golden queries of the first snapshot" in shown
     assert "max_broken_promise" in shown
 
 

@@ -198,7 +198,7 @@ async def test_a_job_goes_on_where_it_is(
         (("a.npy",), "is of a kind that is not read"),
         (("empty",), "there is no file to read in empty"),
         (("one", "two"), "would both be document 'a.md'"),
-        (("ftp://host/a.md",), "has no scheme that workers read"),
+        (("ftp://host/a.md",), "has no scheme that workers can read"),
         (("https://host/a",), "has no known file type"),
         (("one", "--result-ttl", "soon"), "--result-ttl 'soon' is no time"),
         (("one", "--result-ttl", "31d"), "result_ttl is 2.6784e+06 s"),
@@ -207,7 +207,7 @@ async def test_a_job_goes_on_where_it_is(
         (("one", "--tenant", ""), "tenant is empty"),
         (("one", "--tenant", "t" * 129), "tenant has 129 bytes"),
         (("empty.jsonl",), "no documents found"),
-        (("broken.parquet",), "not a Parquet file"),
+        (("broken.parquet",), "not a readable Parquet file"),
     ],
 )
 def test_misuse_is_told_before_anything_is_submitted(
@@ -327,7 +327,7 @@ async def test_what_is_not_known_is_not_claimed(tmp_path: Path, nearline: Run) -
             nearline, "ingest", *words, "--job", "taken", "--address", client.address
         )
         # All that was named is there, under other terms: it is closed by whoever may.
-        assert done.returncode == 1 and "of another tenant, collection or priority" in done.stderr
+        assert done.returncode == 1 and "has another tenant, collection or priority" in done.stderr
         assert "job taken has 1 sources" in done.stderr
         assert (await client.job("taken")).open
 

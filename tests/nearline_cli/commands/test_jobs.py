@@ -226,8 +226,8 @@ def test_a_worker_names_its_settings_and_what_it_needs(nearline: Run) -> None:
     for name in WorkerSettings.model_fields:
         assert f"--{name.replace('_', '-')}" in shown.stdout
     for words, text in (
-        ((), "say where it is with --redis URL"),
-        (("--redis", "redis://127.0.0.1:1/0"), "name it: --retrieval HOST:PORT"),
+        ((), "pass --redis URL"),
+        (("--redis", "redis://127.0.0.1:1/0"), "pass --retrieval HOST:PORT"),
         (("--batches", "3"), "the nearest known one is batch"),
     ):
         done = nearline("worker", *words)
