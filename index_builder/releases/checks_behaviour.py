@@ -7,8 +7,8 @@ import hashlib
 import numpy as np
 
 from index_builder.evaluation.bootstrap import interval, paired_interval
-from index_builder.releases.comparison import OFF, Comparison
-from index_builder.releases.gate_report import Check, make_check, skip_check
+from index_builder.releases.comparison import Comparison
+from index_builder.releases.gate_report import Check, SkippedCheck, make_check
 from index_builder.releases.offline_eval import future_interactions, ndcg_of_lists, promised_ndcg
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.model import BehaviourModel
@@ -32,13 +32,11 @@ def check_fresh(comparison: Comparison) -> Check:
     """Compares the newest training interaction with that of the live snapshot; an hour is
     tolerated.
     """
-    live = comparison.live
-    if live is None:
-        return skip_check("fresh", comparison.alone)
+    live = comparison.require_live()
     ours, theirs = comparison.candidate.manifest, live.manifest
     if not ours.HasField("behaviour") or not theirs.HasField("behaviour"):
         which = "it" if not ours.HasField("behaviour") else "the live snapshot"
-        return skip_check("fresh", f"{which} was trained on no interactions")
+        raise SkippedCheck(f"{which} was trained on no interactions")
     newest, before = ours.behaviour.newest_time, theirs.behaviour.newest_time
     behind_s = max(0.0, (before.ToMicroseconds() - newest.ToMicroseconds()) / 1e6)
     found = f"the newest training interaction is from {newest.ToJsonString()}"
@@ -55,7 +53,7 @@ def check_factors(comparison: Comparison) -> Check:
     """Compares the item factors with the hash that user vectors refer to."""
     learned, card = comparison.candidate.served.learned, comparison.candidate.manifest.behaviour
     if learned is None:
-        return skip_check("factors", _NOT_TRAINED)
+        raise SkippedCheck(_NOT_TRAINED)
     found = hashlib.sha256(np.ascontiguousarray(learned.factors.vectors).tobytes()).hexdigest()
     ok = found == card.factors_id
     text = (
@@ -69,13 +67,10 @@ def check_factors(comparison: Comparison) -> Check:
 
 def check_cold_items(comparison: Comparison) -> Check:
     """Compares the share of items without interactions with that of the live snapshot."""
-    limit, live = comparison.limits.max_cold_growth, comparison.live
-    if limit < 0:
-        return skip_check("cold_items", OFF)
-    if live is None:
-        return skip_check("cold_items", comparison.alone)
+    limit = comparison.limits.max_cold_growth
+    live = comparison.require_live(limit)
     if live.served.learned is None:
-        return skip_check("cold_items", "the live snapshot was trained on no interactions")
+        raise SkippedCheck("the live snapshot was trained on no interactions")
     ours, theirs = (
         _cold_share(comparison.candidate.served.learned),
         _cold_share(live.served.learned),
@@ -94,16 +89,13 @@ def _cold_share(learned: BehaviourModel | None) -> float:
 
 def check_recommend(comparison: Comparison) -> Check:
     """Compares lists with those of the live snapshot on interactions after the training of both."""
-    limit, live = comparison.limits.max_recommend_loss, comparison.live
-    if limit < 0:
-        return skip_check("recommend", OFF)
-    if live is None:
-        return skip_check("recommend", comparison.alone)
+    limit = comparison.limits.max_recommend_loss
+    live = comparison.require_live(limit)
     ours, theirs = comparison.candidate.served.learned, live.served.learned
     if ours is None or theirs is None:
-        return skip_check("recommend", "not both were trained on interactions")
+        raise SkippedCheck("not both were trained on interactions")
     if comparison.later is None:
-        return skip_check("recommend", _NO_LATER)
+        raise SkippedCheck(_NO_LATER)
     after_us = max(
         one.manifest.behaviour.newest_time.ToMicroseconds() for one in (comparison.candidate, live)
     )
@@ -117,7 +109,7 @@ def check_recommend(comparison: Comparison) -> Check:
             now = ndcg_of_lists(ours, wanted, _K, repeats=repeats)
             losses.append((paired_interval(was, now), float(was.mean()), float(now.mean())))
     if not losses:
-        return skip_check("recommend", _too_few(users))
+        raise SkippedCheck(_too_few(users))
     loss, was_ndcg, now_ndcg = max(losses, key=lambda one: one[0].mean)
     found = (
         f"NDCG@{_K} is {now_ndcg:.4f} on later interactions, {was_ndcg:.4f} for the live snapshot"
@@ -134,15 +126,12 @@ def check_recommend(comparison: Comparison) -> Check:
 def check_promise(comparison: Comparison) -> Check:
     """Compares lists with the NDCG promised by their validation, on later interactions."""
     limit, learned = comparison.limits.max_broken_promise, comparison.candidate.served.learned
-    if limit < 0:
-        return skip_check("promise", OFF)
+    comparison.require_enabled(limit)
     if learned is None:
-        return skip_check("promise", _NOT_TRAINED)
+        raise SkippedCheck(_NOT_TRAINED)
     card = comparison.candidate.manifest.behaviour
     if not any(promised_ndcg(one) for one in card.blends):
-        return skip_check(
-            "promise", "nothing was chosen on a validation split, so there is no promise"
-        )
+        raise SkippedCheck("nothing was chosen on a validation split, so there is no promise")
     if comparison.later is None:
         return _check_plausible(card, _NO_LATER)
     shortfalls, users = [], 0
@@ -182,7 +171,7 @@ def _check_plausible(card: snapshot_pb2.BehaviourCard, why: str) -> Check:
                 "that of its blend, which is too good to be true"
             )
             return make_check("promise", False, found, _LEAKED, ratio, _TOO_GOOD_RATIO)
-    return skip_check("promise", f"{why}; its promise is plausible")
+    raise SkippedCheck(f"{why}; its promise is plausible")
 
 
 _NO_LATER = (

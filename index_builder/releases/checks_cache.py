@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from index_builder.releases.comparison import OFF, Comparison
-from index_builder.releases.gate_report import Check, make_check, skip_check
+from index_builder.releases.comparison import Comparison
+from index_builder.releases.gate_report import Check, SkippedCheck, make_check
 from index_builder.releases.probes import Probe
 from index_builder.releases.snapshot_loader import LoadedSnapshot
 from nearline.errors import NearlineError
@@ -22,25 +22,21 @@ _CACHE_LISTS = 10_000
 _MIN_LISTS = 20
 
 
-async def check_warm(comparison: Comparison, policies: Policies | None = None) -> Check:
+async def check_warm(comparison: Comparison) -> Check:
     """Simulates a flip: requests all recorded lists, prewarms for the candidate, requests them
     again.
 
     Lists of users and sessions are excluded, because they are built individually.
     """
-    limit, live = comparison.limits.min_warm_ratio, comparison.live
-    if limit < 0:
-        return skip_check("warm", OFF)
-    if live is None:
-        return skip_check("warm", comparison.alone)
+    limit = comparison.limits.min_warm_ratio
+    live = comparison.require_live(limit)
     probes = [one for one in comparison.probes if one.audience is not None and not one.personal]
     if len(probes) < _MIN_LISTS:
-        return skip_check(
-            "warm",
+        raise SkippedCheck(
             f"only {len(probes)} non-personal lists were recorded, but {_MIN_LISTS} are needed; "
             "routers record a share of the requests (record_share)",
         )
-    policies = policies or default_policies()
+    policies = comparison.policies or default_policies()
     cache = CandidateCache(TieredCache(None, capacity=_CACHE_LISTS), {})
     # The first request decides: the candidate caches a list once it was requested.
     is_warm: dict[tuple[object, ...], bool] = {}
@@ -57,7 +53,7 @@ async def check_warm(comparison: Comparison, policies: Policies | None = None) -
         await cache.close()
     counted = [is_warm[_list_key(probe)] for probe in cached]
     if not counted:
-        return skip_check("warm", "no recorded list is one that is cached")
+        raise SkippedCheck("no recorded list is one that is cached")
     ratio = sum(counted) / len(counted)
     found = f"{ratio:.0%} of {len(counted)} recorded lists would be warm before the flip"
     remedy = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from index_builder.releases.comparison import OFF, Comparison
-from index_builder.releases.gate_report import Check, make_check, skip_check
+from index_builder.releases.comparison import Comparison
+from index_builder.releases.gate_report import Check, SkippedCheck, make_check
 
 # Differences this small are harmless at any ratio, which would be chance.
 _SMALL_BYTES = 64 << 20
@@ -16,9 +16,7 @@ _MIN_TIMED = 20
 
 def check_model(comparison: Comparison) -> Check:
     """Compares the embedder with that of the live snapshot."""
-    live, candidate = comparison.live, comparison.candidate
-    if live is None:
-        return skip_check("model", comparison.alone)
+    live, candidate = comparison.require_live(), comparison.candidate
     ours, theirs = _model(comparison), live.manifest.embedder.fingerprint or "brought vectors"
     theirs = f"{theirs}, dim {live.manifest.dim}"
     if comparison.same_model:
@@ -40,11 +38,8 @@ def _model(comparison: Comparison) -> str:
 
 def check_size(comparison: Comparison) -> Check:
     """Compares the size of the files."""
-    limit, live = comparison.limits.max_size_ratio, comparison.live
-    if limit < 0:
-        return skip_check("size", OFF)
-    if live is None:
-        return skip_check("size", comparison.alone)
+    limit = comparison.limits.max_size_ratio
+    live = comparison.require_live(limit)
     ours, theirs = comparison.candidate.bytes, live.bytes
     ratio = ours / theirs if theirs else 1.0
     found = f"{ours:,} bytes, {ratio:.2f} times the live snapshot"
@@ -58,11 +53,8 @@ def check_size(comparison: Comparison) -> Check:
 
 def check_load_time(comparison: Comparison) -> Check:
     """Compares the time to load and warm, with the files on this machine."""
-    limit, live = comparison.limits.max_load_ratio, comparison.live
-    if limit < 0:
-        return skip_check("load_time", OFF)
-    if live is None:
-        return skip_check("load_time", comparison.alone)
+    limit = comparison.limits.max_load_ratio
+    live = comparison.require_live(limit)
     ours, theirs = comparison.candidate.load_s, live.load_s
     ratio = ours / theirs if theirs else 1.0
     found = f"{ours:.2f} s to load and warm, {ratio:.2f} times the live snapshot"
@@ -76,17 +68,12 @@ def check_load_time(comparison: Comparison) -> Check:
 
 def check_latency(comparison: Comparison) -> Check:
     """Compares the 99th percentile of the latency of requests that both answered alternately."""
-    limit, live = comparison.limits.max_latency_ratio, comparison.live
-    if limit < 0:
-        return skip_check("latency", OFF)
-    if live is None:
-        return skip_check("latency", comparison.alone)
+    limit = comparison.limits.max_latency_ratio
+    comparison.require_live(limit)
     replay = comparison.replay
     pairs = [] if replay is None else [one for one in replay.pairs if not one.refused]
     if len(pairs) < _MIN_TIMED:
-        return skip_check(
-            "latency", f"both answered {len(pairs)} requests; {_MIN_TIMED} are needed"
-        )
+        raise SkippedCheck(f"both answered {len(pairs)} requests; {_MIN_TIMED} are needed")
     theirs, ours = (
         float(np.quantile([one.seconds for one in side], 0.99))
         for side in ([one.first for one in pairs], [one.second for one in pairs])

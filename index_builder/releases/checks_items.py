@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.releases.comparison import OFF, Comparison
-from index_builder.releases.gate_report import Check, make_check, skip_check
+from index_builder.releases.comparison import Comparison
+from index_builder.releases.gate_report import Check, SkippedCheck, make_check
 from index_builder.releases.snapshot_loader import LoadedSnapshot
 from nearline import contract as c
 from nearline.documents import text_to_embed
@@ -35,11 +35,8 @@ _EXAMPLES = 3
 
 def check_missing(comparison: Comparison) -> Check:
     """Looks for documents of the live snapshot that are missing although they were not deleted."""
-    limit, live = comparison.limits.max_missing, comparison.live
-    if limit < 0:
-        return skip_check("missing", OFF)
-    if live is None:
-        return skip_check("missing", comparison.alone)
+    limit = comparison.limits.max_missing
+    live = comparison.require_live(limit)
     present = set(comparison.candidate.ids())
     live_ids = live.ids()
     missing = [one for one in live_ids if one not in present]
@@ -106,16 +103,13 @@ async def check_moved(comparison: Comparison) -> Check:
     """Looks for documents with another vector for the same text, or with the text of another
     document.
     """
-    limit, live = comparison.limits.max_moved, comparison.live
-    if limit < 0:
-        return skip_check("moved", OFF)
-    if live is None:
-        return skip_check("moved", comparison.alone)
+    limit = comparison.limits.max_moved
+    live = comparison.require_live(limit)
     if not comparison.same_model:
-        return skip_check("moved", "vectors of two embedders are not comparable")
+        raise SkippedCheck("vectors of two embedders are not comparable")
     brought = not comparison.candidate.fingerprint
     if brought and comparison.allow_model_change:
-        return skip_check("moved", "its vectors were supplied, and another model was allowed")
+        raise SkippedCheck("its vectors were supplied, and another model was allowed")
     common = sorted(set(live.ids()) & set(comparison.candidate.ids()))
     rng = np.random.default_rng(0)
     if len(common) > _SAMPLE:
@@ -138,7 +132,7 @@ async def check_moved(comparison: Comparison) -> Check:
             elif cut_alike and one.vector is not None and other.vector is not None:
                 moved += _cosine(one.vector, other.vector) < least
     if not with_text:
-        return skip_check("moved", "no document in both snapshots has a text")
+        raise SkippedCheck("no document in both snapshots has a text")
     swapped = _count_swapped(live, others) if len(others) > limit * with_text else 0
     share = (moved + swapped) / with_text
     found = (
@@ -170,21 +164,21 @@ async def check_vectors(comparison: Comparison) -> Check:
     """Embeds a sample of the stored texts again with the model named in the manifest."""
     snapshot = comparison.candidate
     if not snapshot.fingerprint:
-        return skip_check("vectors", "its vectors were supplied, so no model can reproduce them")
+        raise SkippedCheck("its vectors were supplied, so no model can reproduce them")
     if not comparison.embedding:
-        return skip_check("vectors", "no embedding service was given: --embedding HOST:PORT")
+        raise SkippedCheck("no embedding service was given: --embedding HOST:PORT")
     texts, stored = _sample_chunks(snapshot, _EMBED_SAMPLE)
     if not texts:
-        return skip_check("vectors", "it has no text to embed again")
+        raise SkippedCheck("it has no text to embed again")
     try:
         embedded = await snapshot.embedders.embed_documents(
             texts, snapshot.fingerprint, c.Lane.BULK, _EMBED_S
         )
     except NearlineError as error:
-        return skip_check("vectors", f"its texts could not be embedded again: {error.message}")
+        raise SkippedCheck(f"its texts could not be embedded again: {error.message}") from error
     kept = [at for at in range(len(texts)) if at not in embedded.refused]
     if not kept:
-        return skip_check("vectors", "the embedding service refuses all texts of the sample")
+        raise SkippedCheck("the embedding service refuses all texts of the sample")
     cosines = [_cosine(embedded.vectors[at], stored[at]) for at in kept]
     mean, limit = float(np.mean(cosines)), _min_cosine(snapshot)
     found = f"the mean cosine of {len(kept)} stored vectors to freshly embedded ones is {mean:.3f}"

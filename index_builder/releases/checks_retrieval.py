@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from index_builder.evaluation import retrieval_metrics
 from index_builder.indexes.golden_sample import mixtures
 from index_builder.releases.comparison import OFF, Comparison
-from index_builder.releases.gate_report import Check, make_check, skip_check
+from index_builder.releases.gate_report import Check, SkippedCheck, make_check
 from index_builder.releases.judgements import JudgedQueries, read_judgements
 from index_builder.releases.probes import Probe
 from index_builder.releases.snapshot_loader import LoadedSnapshot
@@ -41,12 +41,11 @@ async def check_recall(comparison: Comparison) -> Check:
     Uses golden and recorded queries or, if there are none, mixtures of two stored vectors.
     """
     limit = comparison.limits.min_recall
-    if limit < 0:
-        return skip_check("recall", OFF)
+    comparison.require_enabled(limit)
     snapshot = comparison.candidate
     queries = _queries(snapshot, comparison.probes)
     if not len(queries):
-        return skip_check("recall", "the snapshot has no vectors")
+        raise SkippedCheck("the snapshot has no vectors")
     recalls = await recalls_of(snapshot, queries)
     mean = float(np.mean(recalls))
     promised = snapshot.manifest.quality
@@ -124,11 +123,10 @@ def check_overlap(comparison: Comparison) -> Check:
     search that the candidate refuses has an overlap of 0.
     """
     limit, replay = comparison.limits.min_overlap, comparison.replay
-    if limit < 0:
-        return skip_check("overlap", OFF)
+    comparison.require_enabled(limit)
     pairs = [] if replay is None else [one for one in replay.pairs if one.probe.query is not None]
     if replay is None or not pairs:
-        return skip_check("overlap", _no_requests(comparison))
+        raise SkippedCheck(_no_requests(comparison))
     refused = [one for one in replay.pairs if one.refused]
     mean = float(np.mean([one.overlap for one in pairs]))
     found = (
@@ -148,15 +146,14 @@ def check_overlap(comparison: Comparison) -> Check:
 def check_score_drift(comparison: Comparison) -> Check:
     """Compares the best scores with those of the live snapshot on the same requests."""
     limit, replay = comparison.limits.max_score_drift, comparison.replay
-    if limit < 0:
-        return skip_check("score_drift", OFF)
+    comparison.require_enabled(limit)
     if replay is None:
-        return skip_check("score_drift", _no_requests(comparison))
+        raise SkippedCheck(_no_requests(comparison))
     if not comparison.same_model:
-        return skip_check("score_drift", "scores of two embedders are not comparable")
+        raise SkippedCheck("scores of two embedders are not comparable")
     pairs = [one for one in replay.pairs if one.drift is not None and one.probe.query is not None]
     if not pairs:
-        return skip_check("score_drift", _no_requests(comparison))
+        raise SkippedCheck(_no_requests(comparison))
     scores = np.array([[one.first.best, one.second.best] for one in pairs], np.float64)
     # The last digits depend on the order of summation. In bins of few values, the index is chance.
     first, second = scores.round(_DIGITS).T
@@ -174,21 +171,20 @@ async def check_ndcg(comparison: Comparison) -> Check:
     """Searches for judged queries as texts, and compares nDCG with the live snapshot."""
     limits = comparison.limits
     if limits.min_ndcg < 0 and limits.max_ndcg_loss < 0:
-        return skip_check("ndcg", OFF)
+        raise SkippedCheck(OFF)
     if not comparison.judgements_sha256:
-        return skip_check(
-            "ndcg", "there are no judged queries; add them with nearline gate set --labels DIR"
+        raise SkippedCheck(
+            "there are no judged queries; add them with nearline gate set --labels DIR"
         )
     snapshot = comparison.candidate
     labels = read_judgements(snapshot.store, snapshot.served.name, comparison.judgements_sha256)
     try:
         ours = await _ndcg(snapshot, labels)
     except NearlineError as error:
-        return skip_check(
-            "ndcg",
+        raise SkippedCheck(
             f"its judged queries could not be searched ({error.message}); pass the embedding "
             "service of its model with --embedding",
-        )
+        ) from error
     least, note = limits.min_ndcg, ""
     if comparison.live is not None and limits.max_ndcg_loss >= 0:
         try:
@@ -196,12 +192,14 @@ async def check_ndcg(comparison: Comparison) -> Check:
         except NearlineError as error:
             note = f" (the live snapshot could not be searched: {error.message})"
             if least < 0:
-                return skip_check("ndcg", f"nDCG@10 is {ours:.4f}, with nothing to compare{note}")
+                raise SkippedCheck(
+                    f"nDCG@10 is {ours:.4f}, with nothing to compare{note}"
+                ) from error
         else:
             least = max(least, theirs - limits.max_ndcg_loss)
             note = f" (the live snapshot {theirs:.4f})"
     if least < 0:
-        return skip_check("ndcg", f"nDCG@10 is {ours:.4f}, and there is no limit")
+        raise SkippedCheck(f"nDCG@10 is {ours:.4f}, and there is no limit")
     found = f"nDCG@10 is {ours:.4f} over {len(labels.queries)} judged queries{note}"
     remedy = (
         "look for missing documents, other chunking or another model; tune the fusion weight with "

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from index_builder.interactions.records import Interactions
+from index_builder.releases.gate_report import SkippedCheck
 from index_builder.releases.probes import Probe
 from index_builder.releases.replay import Replay
 from index_builder.releases.snapshot_loader import LoadedSnapshot
 from index_builder.releases.thresholds import GateLimits
+from retrieval.recommend.policies import Policies
 
 OFF = "switched off by the thresholds"
 
@@ -23,6 +25,7 @@ class Comparison:
     allow_model_change: Whether another embedder is intended.
     embedding: Whether an embedding service is available.
     later: Interactions, possibly after the training; None if there are none.
+    policies: Policies of the surfaces; if None, the built-in ones.
     """
 
     candidate: LoadedSnapshot
@@ -35,6 +38,22 @@ class Comparison:
     allow_model_change: bool = False
     embedding: bool = False
     later: Interactions | None = None
+    policies: Policies | None = None
+
+    def require_enabled(self, limit: float) -> None:
+        """Raises SkippedCheck if a check is switched off by a negative limit."""
+        if limit < 0:
+            raise SkippedCheck(OFF)
+
+    def require_live(self, limit: float = 0.0) -> LoadedSnapshot:
+        """Returns the live snapshot.
+
+        Raises: SkippedCheck: the limit switches the check off, or there is no live snapshot.
+        """
+        self.require_enabled(limit)
+        if self.live is None:
+            raise SkippedCheck(self.alone)
+        return self.live
 
     @property
     def same_model(self) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from index_builder.interactions.records import Interactions
 from index_builder.releases import (
@@ -22,6 +23,7 @@ from index_builder.releases.gate_report import (
     CheckOutcome,
     GateReport,
     PlotSamples,
+    SkippedCheck,
     make_check,
     skip_check,
 )
@@ -45,12 +47,28 @@ REQUESTS = 300
 _MIN_SEARCHES, _MAX_GOLDEN = 50, 200
 _NO_LIVE = "there is no live snapshot to compare with"
 _NOT_LOADED = "the snapshot could not be loaded"
-# In order of the report; all others depend on those before `recall`.
-NAMES = (
-    *("files", "loads", "recall", "model", "vectors", "moved", "missing", "overlap"),
-    *("score_drift", "ndcg", "size", "load_time", "latency", "warm"),
-    *("cold_items", "fresh", "factors", "recommend", "promise"),
-)
+_Check: TypeAlias = Callable[[Comparison], Check | Awaitable[Check]]
+# In order of the report, after `files` and `loads`.
+_CHECKS: Mapping[str, _Check] = {
+    "recall": checks_retrieval.check_recall,
+    "model": checks_cost.check_model,
+    "vectors": checks_items.check_vectors,
+    "moved": checks_items.check_moved,
+    "missing": checks_items.check_missing,
+    "overlap": checks_retrieval.check_overlap,
+    "score_drift": checks_retrieval.check_score_drift,
+    "ndcg": checks_retrieval.check_ndcg,
+    "size": checks_cost.check_size,
+    "load_time": checks_cost.check_load_time,
+    "latency": checks_cost.check_latency,
+    "warm": checks_cache.check_warm,
+    "cold_items": checks_behaviour.check_cold_items,
+    "fresh": checks_behaviour.check_fresh,
+    "factors": checks_behaviour.check_factors,
+    "recommend": checks_behaviour.check_recommend,
+    "promise": checks_behaviour.check_promise,
+}
+NAMES = ("files", "loads", *_CHECKS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,9 +159,9 @@ async def judge(
             allow_model_change=options.allow_model_change,
             embedding=bool(options.embedders),
             later=options.later,
+            policies=options.policies,
         )
-        checks = [files, loads, *await _checks(comparison, options)]
-    assert tuple(one.name for one in checks) == NAMES
+        checks = [files, loads, *[await _run(name, comparison) for name in _CHECKS]]
     report = replace(report, checks=checks)
     if replayed is not None:
         report = replace(
@@ -156,26 +174,12 @@ async def judge(
     return finished(report)
 
 
-async def _checks(comparison: Comparison, options: GateOptions) -> Sequence[Check]:
-    return [
-        await checks_retrieval.check_recall(comparison),
-        checks_cost.check_model(comparison),
-        await checks_items.check_vectors(comparison),
-        await checks_items.check_moved(comparison),
-        checks_items.check_missing(comparison),
-        checks_retrieval.check_overlap(comparison),
-        checks_retrieval.check_score_drift(comparison),
-        await checks_retrieval.check_ndcg(comparison),
-        checks_cost.check_size(comparison),
-        checks_cost.check_load_time(comparison),
-        checks_cost.check_latency(comparison),
-        await checks_cache.check_warm(comparison, options.policies),
-        checks_behaviour.check_cold_items(comparison),
-        checks_behaviour.check_fresh(comparison),
-        checks_behaviour.check_factors(comparison),
-        checks_behaviour.check_recommend(comparison),
-        checks_behaviour.check_promise(comparison),
-    ]
+async def _run(name: str, comparison: Comparison) -> Check:
+    try:
+        check = _CHECKS[name](comparison)
+        return check if isinstance(check, Check) else await check
+    except SkippedCheck as reason:
+        return skip_check(name, str(reason))
 
 
 async def _replay(live: LoadedSnapshot, candidate: LoadedSnapshot, probes: Probes) -> Replay:

@@ -43,6 +43,10 @@ class Check:
         }
 
 
+class SkippedCheck(Exception):
+    """Raised by a check that cannot be run; the message gives the reason."""
+
+
 def skip_check(name: str, why: str) -> Check:
     """Returns a check that could not be run."""
     return Check(name=name, outcome=CheckOutcome.SKIPPED, message=why)
