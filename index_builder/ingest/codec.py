@@ -1,13 +1,26 @@
-"""Encodes sources and results as the bytes stored in the queue."""
+"""Encodes sources and results for Redis, and decodes these and jobs."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from google.protobuf.message import DecodeError
 
 from nearline import wire
-from nearline.contract import IngestResult, IngestSource, Item, SourceUrl
+from nearline.contract import (
+    IngestResult,
+    IngestSource,
+    Item,
+    Job,
+    JobPriority,
+    JobState,
+    SourceUrl,
+)
 from nearline.errors import SnapshotCorrupt
+from nearline.snapshot import PARTITIONS
+from nearline.times import from_us
 from nearline.v1 import ingest_pb2
+from retrieval.protocols.watermark import Watermark
 
 
 def pack_source(source: IngestSource) -> bytes:
@@ -45,8 +58,69 @@ def source_name(source: IngestSource) -> str:
     return source.url if isinstance(source, SourceUrl) else source.name
 
 
+def is_job(fields: Mapping[bytes, bytes]) -> bool:
+    """Returns whether these are the fields of a job."""
+    return b"create" in fields
+
+
+def decode_job(job_id: str, fields: Mapping[bytes, bytes], expires_ms: int) -> Job:
+    """Returns a job.
+
+    Args:
+        job_id: Its id.
+        fields: Its hash; see `scripts`.
+        expires_ms: When it expires, milliseconds since 1970; negative if not yet known.
+    """
+
+    def number(name: str) -> int:
+        return int(fields.get(name.encode(), b"0"))
+
+    finish = fields.get(b"finish")
+    positions = [number(f"at:{one}") for one in range(PARTITIONS)]
+    watermark = Watermark(fields[b"log"].decode(), tuple(positions)) if b"log" in fields else None
+    return Job(
+        job_id=job_id,
+        collection=fields[b"collection"].decode(),
+        tenant=fields[b"tenant"].decode(),
+        priority=JobPriority(fields[b"priority"].decode()),
+        callback_id=fields[b"callback"].decode(),
+        state=_state(fields, finished=finish is not None),
+        sources=number("sources"),
+        documents=number("documents"),
+        indexed=number("indexed"),
+        superseded=number("superseded"),
+        dead=number("dead"),
+        cancelled=number("cancelled"),
+        left=number("left"),
+        open=number("open") == 1,
+        create_time=from_us(number("create")),
+        update_time=from_us(number("update")),
+        finish_time=None if finish is None else from_us(int(finish)),
+        expire_time=from_us(expires_ms * 1_000) if expires_ms > 0 else None,
+        watermark=b"" if watermark is None else watermark.encode(),
+    )
+
+
 def _corrupt(data: bytes) -> SnapshotCorrupt:
     return SnapshotCorrupt(
         f"this version of nearline cannot read an entry of the queue ({len(data)} bytes); use the "
         "version that wrote it, or the newest"
     )
+
+
+def _state(fields: Mapping[bytes, bytes], *, finished: bool) -> JobState:
+    done = {
+        name: int(fields.get(name, b"0"))
+        for name in (b"indexed", b"superseded", b"dead", b"cancelled")
+    }
+    if not finished:
+        if b"cancel" in fields:
+            return JobState.CANCELLING
+        return JobState.RUNNING if b"begun" in fields else JobState.QUEUED
+    if done[b"cancelled"]:
+        return JobState.CANCELLED
+    if not done[b"dead"]:
+        # A job cancelled after all of it was done has succeeded.
+        return JobState.SUCCEEDED
+    good = done[b"indexed"] + done[b"superseded"]
+    return JobState.PARTLY_FAILED if good else JobState.FAILED

@@ -7,8 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from index_builder.ingest import keys, scripts
-from index_builder.ingest.codec import pack_source, unpack_result, unpack_source
-from index_builder.ingest.job_codec import decode_job, is_job
+from index_builder.ingest.codec import (
+    decode_job,
+    is_job,
+    pack_source,
+    unpack_result,
+    unpack_source,
+)
 from index_builder.ingest.keys import Lane
 from index_builder.ingest.records import QueueLimits
 from index_builder.ingest.script_runner import NEEDED_BY, run_script

@@ -76,20 +76,20 @@ class IngestService:
             more=more,
             ttl_s=self._ttl_s if result_ttl_s is None else result_ttl_s,
         )
-        async with _within(timeout_s):
+        async with _deadline(timeout_s):
             await self._job_store.submit(submission)
             return await self._job_store.job(job_id)
 
     async def job(self, job_id: str, *, timeout_s: float | None = None) -> c.Job:
         """Returns a job."""
         check_job_id(job_id)
-        async with _within(timeout_s):
+        async with _deadline(timeout_s):
             return await self._job_store.job(job_id)
 
     async def watch(self, job_id: str, *, timeout_s: float | None = None) -> AsyncGenerator[c.Job]:
         """Yields a job immediately and after every change; see `Ingestor.watch`."""
         check_job_id(job_id)
-        async with _within(timeout_s):
+        async with _deadline(timeout_s):
             shown = None
             while True:
                 job = await self._job_store.job(job_id)
@@ -118,7 +118,7 @@ class IngestService:
         matches = _non_empty(
             {"tenant": tenant, "collection": collection, "callback_id": callback_id}
         )
-        async with _within(timeout_s):
+        async with _deadline(timeout_s):
             jobs, rest_us = await self._job_store.jobs(
                 before_us, matches, states, _page_size(page_size)
             )
@@ -127,7 +127,7 @@ class IngestService:
     async def cancel(self, job_id: str, *, timeout_s: float | None = None) -> c.Job:
         """Cancels the documents of a job that are not processed yet."""
         check_job_id(job_id)
-        async with _within(timeout_s):
+        async with _deadline(timeout_s):
             await self._job_store.close(job_id, cancel=True)
             return await self._job_store.job(job_id)
 
@@ -137,7 +137,7 @@ class IngestService:
         """Lists the outcomes of the documents of a job."""
         check_job_id(job_id)
         first = _parse_token(token) if token else 0
-        async with _within(timeout_s):
+        async with _deadline(timeout_s):
             results, rest = await self._job_store.results(job_id, first, _page_size(page_size))
         return c.ResultPage(results=results, token="" if rest is None else str(rest))
 
@@ -157,7 +157,7 @@ class IngestService:
         matches = {
             key.encode(): one for key, one in _non_empty({"tenant": tenant, "job": job_id}).items()
         }
-        async with _within(timeout_s):
+        async with _deadline(timeout_s):
             letters, last = await self._job_store.dead_letters(
                 token, matches, _page_size(page_size), with_source=with_source
             )
@@ -170,7 +170,7 @@ class IngestService:
         _check_letter_ids(letter_ids, "letter_ids")
         job_id = job_id or c.new_job_id()
         check_job_id(job_id)
-        async with _within(timeout_s):
+        async with _deadline(timeout_s):
             try:
                 # A repeated call finds the job of the first one.
                 return await self._job_store.job(job_id)
@@ -183,17 +183,17 @@ class IngestService:
     ) -> int:
         """Deletes dead letters; returns the number deleted."""
         _check_letter_ids(letter_ids, "letter_ids")
-        async with _within(timeout_s):
+        async with _deadline(timeout_s):
             return await self._job_store.delete_dead_letters(letter_ids)
 
     async def queue(self, *, timeout_s: float | None = None) -> c.QueueState:
         """Returns the state of the queue."""
-        async with _within(timeout_s):
+        async with _deadline(timeout_s):
             return await self._load_stats.read()
 
 
 @contextlib.asynccontextmanager
-async def _within(timeout_s: float | None) -> AsyncIterator[None]:
+async def _deadline(timeout_s: float | None) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(timeout_s):
             yield
