@@ -194,9 +194,9 @@ async def test_a_job_goes_on_where_it_is(
     ("words", "text"),
     [
         (("gone.jsonl",), "there is no gone.jsonl"),
-        (("a.exe",), "is of a kind that is not read"),
-        (("a.npy",), "is of a kind that is not read"),
-        (("empty",), "there is no file to read in empty"),
+        (("a.exe",), "is of an unknown kind"),
+        (("a.npy",), "is of an unknown kind"),
+        (("empty",), "no file in empty can be read"),
         (("one", "two"), "would both be document 'a.md'"),
         (("ftp://host/a.md",), "has no scheme that workers can read"),
         (("https://host/a",), "has no known file type"),
