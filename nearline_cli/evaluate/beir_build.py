@@ -1,4 +1,4 @@
-"""Builds what `nearline eval` measures: a data set in BEIR layout, in a store of its own."""
+"""Builds a data set in BEIR layout in a temporary store, for `nearline eval`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from index_builder.evaluation.retrieval_metrics import JudgedDataset
     from index_builder.pipeline.build_result import BuildResult
 
-_ANY = 1 << 62
+_UNLIMITED = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildPlan:
-    """What to build, and with which embedding service; empty: one of its own.
+    """What to build, and with which embedding service; if empty, one is started.
 
-    judged: What to tune the weight of hybrid search on; None: the default weight.
+    judged: Judgements that tune the weight of hybrid search. If None, the shipped weight is used.
     """
 
     shards: int
@@ -36,14 +36,14 @@ class BuildPlan:
 async def build_dataset(
     store: str, corpus: Path, plan: BuildPlan, client: EmbeddingClient, as_json: bool
 ) -> BuildResult:
-    """Builds and publishes; documents that cannot be read are left out, and said.
+    """Builds and publishes a snapshot; unreadable documents are reported and left out.
 
     Args:
         store: Folder of the store.
-        corpus: File in the layout of BEIR's corpus.jsonl.
+        corpus: File in the format of BEIR's corpus.jsonl.
         plan: What to build.
-        client: The embedding service.
-        as_json: Keep standard output for the figures.
+        client: Client of the embedding service.
+        as_json: Whether standard output is reserved for JSON.
     """
     from index_builder.options.build_options import BuildOptions, ChunkOptions, IndexOptions
     from index_builder.pipeline.builder import build_corpus
@@ -57,16 +57,16 @@ async def build_dataset(
         index=IndexOptions(factory=plan.factory),
         language=plan.language,
         judged=plan.judged,
-        # Data sets in this layout have documents that are a title alone, or nothing at all.
+        # Data sets in this layout contain documents with only a title, or with nothing.
         title_only=True,
-        max_bad_rows=_ANY,
+        max_bad_rows=_UNLIMITED,
     )
     wanted.check()
-    with open_progress(as_json) as shown:
-        built = await build_corpus(Corpus([corpus], DocumentColumns()), wanted, client, shown)
+    with open_progress(as_json) as progress:
+        built = await build_corpus(Corpus([corpus], DocumentColumns()), wanted, client, progress)
     if built.bad_rows:
         output.console(error=True).print(
-            f"{built.bad_rows} documents are left out, for example {built.bad_row_sample[0]}",
+            f"{built.bad_rows} documents were left out, for example {built.bad_row_sample[0]}",
             markup=False,
         )
     return built

@@ -1,4 +1,4 @@
-"""`nearline eval retrieval --backend milvus`: the same questions to FAISS and to a Milvus."""
+"""Compares FAISS and Milvus on the same queries: `nearline eval retrieval --backend milvus`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nearline_cli.terminal.options import DEFAULT_COLLECTION
 if TYPE_CHECKING:
     from index_builder.evaluation.retrieval_metrics import JudgedDataset
 
-# Added to each document, so that there is something to filter by: its row, in parts of a hundred.
+# An attribute to filter by, added to each document: its row modulo a hundred.
 _PART = "eval_part"
 _PARTS = 100
 _FILTERS: Sequence[Filter] = (
@@ -33,26 +33,26 @@ _FILTERS: Sequence[Filter] = (
     Not(Range(_PART, gte=90)),
     All(Range(_PART, lt=30), Not(Equals(_PART, 11))),
 )
-# Queries that each of them is asked with.
-_FILTERED = 100
+# Queries per filter.
+_QUERIES_PER_FILTER = 100
 _QUERIES_PER_CALL = 25
 _K = 10
 _TIMEOUT_S = 120.0
 
 
 async def compare_with_milvus(
-    found: JudgedDataset, mode: SearchMode, plan: BuildPlan, target: MilvusTarget, as_json: bool
+    data: JudgedDataset, mode: SearchMode, plan: BuildPlan, target: MilvusTarget, as_json: bool
 ) -> dict[str, object]:
-    """Builds one snapshot, serves it by FAISS and by Milvus, and scores both.
+    """Builds one snapshot, serves it from FAISS and from Milvus, and scores both.
 
-    Returns: The figures of Milvus, those of FAISS beside them, and how much of the filtered hits
-        is the same: the mean share of the ids of FAISS among those of Milvus, exact where the
-        index of Milvus is FLAT.
+    Returns: The figures of Milvus, those of FAISS, and the overlap of filtered hits: the mean share
+    of the ids of FAISS that Milvus returns, too. With the index FLAT in Milvus, the search is
+    exact.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-eval-") as folder:
         async with contextlib.AsyncExitStack() as stack:
             corpus = Path(folder) / "corpus.jsonl"
-            _write_parts(found.corpus, corpus)
+            _write_parts(data.corpus, corpus)
             client = await stack.enter_async_context(open_embedder(plan.embedding, quiet=as_json))
             store = Path(folder) / "store"
             built = await build_dataset(str(store), corpus, plan, client, as_json)
@@ -65,21 +65,21 @@ async def compare_with_milvus(
             milvus = await stack.enter_async_context(
                 retrieval_process(store, target.router, embedding=client.address)
             )
-            by_faiss = await score_router(faiss.address, DEFAULT_COLLECTION, found, mode)
-            by_milvus = await score_router(milvus.address, DEFAULT_COLLECTION, found, mode)
+            by_faiss = await score_router(faiss.address, DEFAULT_COLLECTION, data, mode)
+            by_milvus = await score_router(milvus.address, DEFAULT_COLLECTION, data, mode)
             shared = await _shared(
-                faiss.address, milvus.address, found, mode, exact=target.kind is MilvusIndex.FLAT
+                faiss.address, milvus.address, data, mode, exact=target.kind is MilvusIndex.FLAT
             )
     name = "ndcg@10"
-    mine, other = by_milvus[name], by_faiss[name]
-    assert isinstance(mine, float) and isinstance(other, float)
+    ndcg, faiss_ndcg = by_milvus[name], by_faiss[name]
+    assert isinstance(ndcg, float) and isinstance(faiss_ndcg, float)
     return {
         "backend": "milvus",
         "milvus": written.version,
         **by_milvus,
         "index": target.kind,
-        f"faiss_{name}": other,
-        f"{name}_difference": round(mine - other, 4),
+        f"faiss_{name}": faiss_ndcg,
+        f"{name}_difference": round(ndcg - faiss_ndcg, 4),
         "filtered_shared@10": shared,
         "filters": len(_FILTERS),
         "bad_rows": built.bad_rows,
@@ -87,27 +87,27 @@ async def compare_with_milvus(
 
 
 async def _shared(
-    faiss: str, milvus: str, found: JudgedDataset, mode: SearchMode, *, exact: bool
+    faiss: str, milvus: str, data: JudgedDataset, mode: SearchMode, *, exact: bool
 ) -> float:
-    queries = [Query(text=text) for text in islice(found.queries.values(), _FILTERED)]
+    queries = [Query(text=text) for text in islice(data.queries.values(), _QUERIES_PER_FILTER)]
     shares: list[float] = []
-    async with RetrievalClient(faiss) as one, RetrievalClient(milvus) as other:
+    async with RetrievalClient(faiss) as reference, RetrievalClient(milvus) as tested:
         for filter, first in product(_FILTERS, range(0, len(queries), _QUERIES_PER_CALL)):
             options = SearchOptions(
                 k=_K,
                 mode=mode,
                 filter=filter,
-                # A graph has no exact search.
+                # A graph index has no exact search.
                 exact=exact and mode is SearchMode.DENSE,
                 require_full_coverage=True,
             )
-            asked = queries[first : first + _QUERIES_PER_CALL]
-            wanted = await one.search_batch(asked, options, timeout_s=_TIMEOUT_S)
-            given = await other.search_batch(asked, options, timeout_s=_TIMEOUT_S)
-            for right, hits in zip(wanted.results, given.results, strict=True):
+            batch = queries[first : first + _QUERIES_PER_CALL]
+            expected = await reference.search_batch(batch, options, timeout_s=_TIMEOUT_S)
+            actual = await tested.search_batch(batch, options, timeout_s=_TIMEOUT_S)
+            for right, found in zip(expected.results, actual.results, strict=True):
                 ids = {hit.id for hit in right.hits}
                 if ids:
-                    shares.append(len(ids & {hit.id for hit in hits.hits}) / len(ids))
+                    shares.append(len(ids & {hit.id for hit in found.hits}) / len(ids))
     return round(sum(shares) / len(shares), 4)
 
 

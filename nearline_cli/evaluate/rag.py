@@ -1,4 +1,4 @@
-"""`nearline eval rag`: answers and refusals against labels, through the real services."""
+"""`nearline eval rag`: measures answers and refusals against labels, through the real services."""
 
 from __future__ import annotations
 
@@ -30,28 +30,29 @@ def rag(
         typer.Option(
             metavar="DIR",
             help="Folder with corpus.jsonl and labels: claims_SPLIT.jsonl with abstracts.jsonl, as "
-            "SciFact has them, or questions_SPLIT.jsonl, as SQuAD has them.",
+            "in SciFact, or questions_SPLIT.jsonl, as in SQuAD.",
         ),
     ],
     split: Annotated[str, typer.Option(help="Labels to measure on.")] = "dev",
     train_split: Annotated[
-        str, typer.Option(metavar="SPLIT", help="Labels to learn from; measured without, too.")
+        str,
+        typer.Option(metavar="SPLIT", help="Labels to calibrate on; also measured without them."),
     ] = "train",
     off_topic: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Questions about something else: .jsonl with text. "
-            "\\[default: queries.jsonl of the folders beside DIR]",
+            help="Off-topic questions: .jsonl with text. \\[default: queries.jsonl of the "
+            "neighbouring folders]",
         ),
     ] = None,
     target_risk: Annotated[
         float,
         typer.Option(
-            metavar="SHARE", min=0.0, max=1.0, help="Share of answers without evidence allowed."
+            metavar="SHARE", min=0.0, max=1.0, help="Allowed share of answers without evidence."
         ),
     ] = 0.15,
-    shards: Annotated[int, typer.Option(metavar="N", help="Shards of the index built.")] = 4,
+    shards: Annotated[int, typer.Option(metavar="N", help="Number of shards to build.")] = 4,
     embedding: Annotated[
         str,
         typer.Option(metavar="HOST:PORT", help="Embedding service. \\[default: one is started]"),
@@ -59,27 +60,32 @@ def rag(
     store: Annotated[
         str,
         typer.Option(
-            metavar="DIR", help="Store whose current snapshot has the corpus. \\[default: build it]"
+            metavar="DIR",
+            help="Store whose current snapshot contains the corpus. \\[default: build it]",
         ),
     ] = "",
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write a page with the curves.")
+        Path | None, typer.Option(metavar="FILE", help="Also write an HTML page with the curves.")
     ] = None,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Measure answers: offsets, evidence sentences, refusals, time to the first words.
+    """Measure citations, evidence sentences, refusals and the time to the first word of answers.
 
-    What is learned from labels is measured twice: from all of the training split, and from its
-    questions that share no document with those measured on. The last row is the shipped default.
+    For example: nearline eval rag --data scifact --html rag.html
+
+    The calibration is measured twice: learned from the whole training split, and from its questions
+    that share no document with the tested ones. The last row is the shipped default.
     """
-    # Before minutes of measuring, not after them.
+    # Checked before minutes of measuring.
     if html is not None and not html.absolute().parent.is_dir():
-        raise InvalidRequest(f"there is no folder {html.parent} for --html; make it", field="html")
+        raise InvalidRequest(
+            f"there is no folder {html.parent} for --html; create it", field="html"
+        )
     questions = _load(data, split, train_split, off_topic)
     if not store and not (data / "corpus.jsonl").is_file():
         raise InvalidRequest(
-            f"{data} has no corpus.jsonl; a folder with corpus.jsonl and labels is needed, or "
-            "--store with what was built of it",
+            f"{data} has no corpus.jsonl; use a folder with corpus.jsonl and labels, or "
+            "--store with a snapshot of it",
             field="data",
         )
 
@@ -89,16 +95,17 @@ def rag(
                 if not store:
                     plan = BuildPlan(shards=shards, embedding=client.address)
                     await build_dataset(folder, data / "corpus.jsonl", plan, client, as_json)
-                with open_progress(as_json) as shown:
-                    place = Path(store or folder)
-                    return await measure_calibrations(place, client, questions, target_risk, shown)
+                with open_progress(as_json) as progress:
+                    return await measure_calibrations(
+                        Path(store or folder), client, questions, target_risk, progress
+                    )
 
     began = time.monotonic()
     rows = asyncio.run(run())
     about = {
         "split": split,
         "questions": len(questions.test),
-        "answerable": sum(one.has_answer for one in questions.test),
+        "answerable": sum(question.has_answer for question in questions.test),
         "off_topic_questions": ", ".join(questions.names) or None,
         "seconds": round(time.monotonic() - began, 1),
     }
@@ -107,7 +114,7 @@ def rag(
         from nearline_cli.evaluate.rag_report import render_rag_report
 
         html.write_text(
-            render_rag_report(data.name, records, [judged for _, judged in rows]), "utf-8"
+            render_rag_report(data.name, records, [evaluation for _, evaluation in rows]), "utf-8"
         )
     if as_json:
         for record in records:
@@ -125,36 +132,38 @@ def _load(data: Path, split: str, train_split: str, off_topic: Path | None) -> Q
 
     test = labels.load_labels(data, split)
     if not test:
-        raise InvalidRequest(f"split {split!r} of {data} has no question", field="split")
+        raise InvalidRequest(f"split {split!r} of {data} has no questions", field="split")
     try:
         train = labels.load_labels(data, train_split)
     except InvalidRequest as error:
-        output.console(error=True).print(f"nothing is learned: {error.message}", markup=False)
+        output.console(error=True).print(
+            f"no calibration is learned: {error.message}", markup=False
+        )
         train = []
-    names, strange = _strange(data.resolve(), off_topic)
+    names, off_topic_questions = _read_off_topic(data.resolve(), off_topic)
     return QuestionSets(
         test=test,
         train=[one for one in train if one.id not in {other.id for other in test}],
-        strange=strange,
+        off_topic=off_topic_questions,
         names=names,
     )
 
 
-def _strange(data: Path, off_topic: Path | None) -> tuple[list[str], list[LabelledQuestion]]:
-    """Reads questions about something else, and says from where."""
+def _read_off_topic(data: Path, off_topic: Path | None) -> tuple[list[str], list[LabelledQuestion]]:
+    """Reads off-topic questions; returns where they came from, and the questions."""
     if off_topic is not None:
-        return [str(off_topic)], _read_strange(off_topic)
+        return [str(off_topic)], _read_questions(off_topic)
     names, found = [], []
     for file in sorted(data.parent.glob("*/queries.jsonl")):
-        # Nobody asked for what happens to lie there: what cannot be read is passed over.
+        # These files were not named by the user: unreadable ones are skipped.
         with contextlib.suppress(InvalidRequest):
             if file.parent != data:
-                found += _read_strange(file)
+                found += _read_questions(file)
                 names.append(file.parent.name)
     return names, found
 
 
-def _read_strange(file: Path) -> list[LabelledQuestion]:
+def _read_questions(file: Path) -> list[LabelledQuestion]:
     from generation.training.labels import LabelledQuestion
 
     if not file.is_file():

@@ -1,4 +1,4 @@
-"""Asks a running generation service, and checks and times its answers."""
+"""Asks a running generation service, checks its answers and times them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from generation.training.labels import LabelledQuestion
 
 _TIMEOUT_S = 60.0
-# Asked first and not counted: connections and caches of the machine.
+# Questions asked first and not counted, to open connections and warm caches.
 _WARM_UP = 5
 
 
 @dataclass(slots=True)
 class _AnswerCounts:
-    """What was counted over all answers."""
+    """Counts over all answers."""
 
     citations: int = 0
     exact: int = 0
     cited_where_answered: int = 0
-    touching: int = 0
+    overlapping: int = 0
     contained: int = 0
     answerable: int = 0
     answered: int = 0
@@ -45,14 +45,14 @@ async def measure_answers(
     generation: str,
     retrieval: str,
 ) -> dict[str, object]:
-    """Asks one question after the other, refusals off, and checks each answer against the store.
+    """Asks one question after the other without refusals, and checks each answer against the store.
 
     Args:
         questions: Labelled questions.
-        collection: Its name.
-        advance: Told of questions done.
-        generation, retrieval: Addresses.
-    Returns: Figures by name; a share over nothing is None.
+        collection: Name of the collection.
+        advance: Called with the number of questions done.
+        generation, retrieval: Addresses of the services.
+    Returns: Figures by name; a share of nothing is None.
     """
     from generation.evidence.evidence_reader import EvidenceReader
 
@@ -118,7 +118,7 @@ async def _check(
         served.exact += bool(span) and hashed == one.text_hash and clean_text(span) in text
         if question.has_answer:
             served.cited_where_answered += 1
-            served.touching += any(
+            served.overlapping += any(
                 one.start < gold.end and gold.start < one.end
                 for gold in question.spans.get(one.document_id, ())
             )
@@ -138,7 +138,7 @@ def _figures(served: _AnswerCounts) -> dict[str, object]:
     return {
         "offset_accuracy": _share(served.exact, served.citations),
         "citations": served.citations,
-        "citation_precision": _share(served.touching, served.cited_where_answered),
+        "citation_precision": _share(served.overlapping, served.cited_where_answered),
         "answer_containment": _share(served.contained, served.answerable),
         "answer_chars_mean": round(served.characters / max(1, served.answered), 1),
         "served_calibrated": _share(served.calibrated, served.answered),

@@ -1,4 +1,4 @@
-"""What `nearline eval rag` measures: one calibration after the other, through real services."""
+"""Measures calibrations one after the other, through real services, for `nearline eval rag`."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ SHIPPED = "shipped default"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionSets:
-    """test: What is measured on. train: What is learned from; may be empty. strange: of another
-    collection, from the data sets of these names.
+    """Labelled questions of an evaluation.
+
+    test: Questions to measure on. train: Questions to calibrate on; may be empty. off_topic:
+        Questions of other collections, from the data sets named `names`.
     """
 
     test: Sequence[LabelledQuestion]
     train: Sequence[LabelledQuestion]
-    strange: Sequence[LabelledQuestion]
+    off_topic: Sequence[LabelledQuestion]
     names: Sequence[str]
 
 
@@ -46,17 +48,17 @@ async def measure_calibrations(
     client: EmbeddingClient,
     questions: QuestionSets,
     target_risk: float,
-    shown: Progress,
+    progress: Progress,
 ) -> list[tuple[dict[str, object], CalibrationEvaluation]]:
-    """Measures what is learned from all training questions, from those apart, and what is shipped.
+    """Measures three calibrations: from all training questions, from disjoint ones, and as shipped.
 
     Args:
-        place: Store whose current snapshot is asked.
-        client: The embedding service.
+        place: Folder of the store whose current snapshot is measured.
+        client: Client of the embedding service.
         questions: Labelled questions.
-        target_risk: Share of answers without evidence that is allowed, 0..1.
-        shown: Told of the stages.
-    Returns: Figures by name, and where they come from; one pair per calibration.
+        target_risk: Allowed share of answers without evidence, 0..1.
+        progress: Reports the stages.
+    Returns: For each calibration, its figures by name, and the evaluation behind them.
     """
     from generation.evidence import calibration
     from generation.training.calibrator import fit_calibration
@@ -65,7 +67,7 @@ async def measure_calibrations(
     from generation.training.labels import drop_overlapping
     from index_builder.execution.progress import StageClock
 
-    clock = StageClock(shown)
+    clock = StageClock(progress)
     store = Store(place)
     current = store.alias_in_force(options.DEFAULT_COLLECTION).current
     manifest = store.manifest(options.DEFAULT_COLLECTION, current)
@@ -73,16 +75,16 @@ async def measure_calibrations(
         retrieval_process(place, embedding=client.address) as router,
         RetrievalClient(router.address) as retriever,
     ):
-        observer = DatasetBuilder(retriever, client, documents=int(manifest.documents))
-        count = len(questions.test) + len(questions.strange) + len(questions.train)
+        dataset = DatasetBuilder(retriever, client, documents=int(manifest.documents))
+        count = len(questions.test) + len(questions.off_topic) + len(questions.train)
         with clock.stage("read", count, "questions") as advance:
-            test = await observer.observe(questions.test, advance, inside=True)
-            strange = await observer.observe(questions.strange, advance)
-            train = await observer.observe(questions.train, advance, hide=True)
-    apart = {one.id for one in drop_overlapping(questions.train, questions.test)}
+            test = await dataset.observe(questions.test, advance, inside=True)
+            off_topic = await dataset.observe(questions.off_topic, advance)
+            train = await dataset.observe(questions.train, advance, hide=True)
+    disjoint = {one.id for one in drop_overlapping(questions.train, questions.test)}
     regimes: list[tuple[str, Sequence[QuestionExample]]] = [
         (TRAIN, train),
-        (DISJOINT, [one for one in train if one.question.id in apart]),
+        (DISJOINT, [one for one in train if one.question.id in disjoint]),
         (SHIPPED, []),
     ]
     rows = []
@@ -94,12 +96,12 @@ async def measure_calibrations(
             except InvalidRequest as error:
                 output.console(error=True).print(f"{name}: {error.message}", markup=False)
                 continue
-        judged = evaluate_calibration(used, test, strange)
+        evaluation = evaluate_calibration(used, test, off_topic)
         folder = store.snapshot_folder(options.DEFAULT_COLLECTION, current)
         with clock.stage("ask", len(questions.test), "questions") as advance:
             served = await _serve(folder, manifest, used, client, questions.test, advance)
         record = {"trained_on": name, "training_questions": len(learned)}
-        rows.append((record | _figures(used, judged) | served, judged))
+        rows.append((record | _figures(used, evaluation) | served, evaluation))
     return rows
 
 
@@ -111,7 +113,7 @@ async def _serve(
     questions: Sequence[LabelledQuestion],
     advance: Callable[[int], None],
 ) -> dict[str, object]:
-    """Asks real services over the same files with another calibration in their manifest."""
+    """Measures real services over the same files, with another calibration in their manifest."""
     from generation.evidence import calibration
 
     draft = snapshot_pb2.Manifest()
@@ -138,21 +140,21 @@ async def _serve(
         )
 
 
-def _figures(used: Calibration, judged: CalibrationEvaluation) -> dict[str, object]:
-    at, half = judged.operating, judged.half
+def _figures(used: Calibration, evaluation: CalibrationEvaluation) -> dict[str, object]:
+    at, half = evaluation.operating, evaluation.half
     return {
-        "sentence_recall@3": _rounded(judged.recall_inside[3]),
-        "sentence_recall@5": _rounded(judged.recall_inside[5]),
-        "sentence_recall_end_to_end@3": _rounded(judged.recall_found[3]),
-        "sentence_recall_end_to_end@5": _rounded(judged.recall_found[5]),
-        "auroc_off_topic": _rounded(judged.off_topic),
-        "auroc_no_evidence": _rounded(judged.no_evidence),
+        "sentence_recall@3": _rounded(evaluation.recall_inside[3]),
+        "sentence_recall@5": _rounded(evaluation.recall_inside[5]),
+        "sentence_recall_end_to_end@3": _rounded(evaluation.recall_found[3]),
+        "sentence_recall_end_to_end@5": _rounded(evaluation.recall_found[5]),
+        "auroc_off_topic": _rounded(evaluation.off_topic),
+        "auroc_no_evidence": _rounded(evaluation.no_evidence),
         "target_risk": used.target_risk or None,
         "risk_at_target": _rounded(at.risk),
         "coverage_at_target": _rounded(at.coverage),
         "risk@0.5": _rounded(half.risk),
-        "on_topic_kept": _rounded(judged.kept),
-        "off_topic_kept": _rounded(judged.strange_kept),
+        "on_topic_kept": _rounded(evaluation.kept),
+        "off_topic_kept": _rounded(evaluation.strange_kept),
         "topic_threshold": _rounded(used.topic_threshold),
         "evidence_threshold": _rounded(used.evidence_threshold),
     }

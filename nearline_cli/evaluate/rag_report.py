@@ -1,4 +1,4 @@
-"""The figures of `nearline eval rag` as one HTML page that needs nothing else."""
+"""HTML report of `nearline eval rag`."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ _SHOWN = (
 
 
 def render_rag_report(
-    name: str, records: Sequence[Mapping[str, object]], judged: Sequence[CalibrationEvaluation]
+    name: str, records: Sequence[Mapping[str, object]], evaluations: Sequence[CalibrationEvaluation]
 ) -> str:
     """Returns the page.
 
     Args:
-        name: Of the data set.
-        records: Figures, one record for each way that was learned.
-        judged: Where they come from, likewise.
+        name: Name of the data set.
+        records: Figures of each calibration.
+        evaluations: The evaluations behind them, in the same order.
     """
     parts = [f"<h1>Answers from {escape(name)}</h1>"]
-    for record, one in zip(records, judged, strict=True):
+    for record, evaluation in zip(records, evaluations, strict=True):
         parts += [
             f"<h2>Trained on: {escape(str(record['trained_on']))}</h2>",
             figures([(_text(record[key]), key) for key in _SHOWN]),
-            "<p>Risk is the share of answered questions that the collection does not answer, by "
-            "the share of questions answered. The dashed line is the target, the dot what the "
-            "threshold does.</p>",
-            _curve(one, record["target_risk"]),
+            "<p>Risk is the share of answered questions without evidence in the collection, "
+            "plotted over the share of questions answered. The dashed line is the target, the dot "
+            "the result of the threshold.</p>",
+            _curve(evaluation, record["target_risk"]),
             table((key, _text(value)) for key, value in record.items() if key != "trained_on"),
         ]
     return page(f"{name}: answers", parts)
 
 
-def _curve(judged: CalibrationEvaluation, target: object) -> str:
-    top = max(0.05, *(point.risk for point in judged.curve))
+def _curve(evaluation: CalibrationEvaluation, target: object) -> str:
+    top = max(0.05, *(point.risk for point in evaluation.curve))
 
     def place(coverage: float, risk: float) -> str:
         x = _LEFT + coverage * (_WIDTH - _LEFT)
         return f"{x:.1f},{_HEIGHT - risk / top * (_HEIGHT - _FOOT):.1f}"
 
-    line = " ".join(place(point.coverage, point.risk) for point in judged.curve)
+    line = " ".join(place(point.coverage, point.risk) for point in evaluation.curve)
     marks = "".join(
         f'<line x1="{_LEFT}" y1="{y}" x2="{_WIDTH}" y2="{y}"/>'
         f'<text x="0" y="{float(y) + 4:.1f}">{value:.2f}</text>'
@@ -64,13 +64,13 @@ def _curve(judged: CalibrationEvaluation, target: object) -> str:
     if isinstance(target, float) and target <= top:
         y = place(0, target).split(",")[1]
         marks += f'<line class="target" x1="{_LEFT}" y1="{y}" x2="{_WIDTH}" y2="{y}"/>'
-    x, y = place(judged.operating.coverage, judged.operating.risk).split(",")
+    x, y = place(evaluation.operating.coverage, evaluation.operating.risk).split(",")
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT + _FOOT}" role="img" '
         f'aria-label="Risk by coverage">{marks}<polyline points="{line}" stroke-width="2"/>'
         f'<circle class="chosen" cx="{x}" cy="{y}" r="4"><title>answers '
-        f"{judged.operating.coverage:.0%} at risk {judged.operating.risk:.3f}</title></circle>"
-        f"{labels}</svg>"
+        f"{evaluation.operating.coverage:.0%} at risk "
+        f"{evaluation.operating.risk:.3f}</title></circle>{labels}</svg>"
     )
 
 

@@ -1,4 +1,4 @@
-"""`nearline eval recommend`: models of behaviour against what users did later."""
+"""`nearline eval recommend`: measures models of behaviour on held-out interactions."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from index_builder.readers.columns import DocumentColumns as TextColumns
 
 _SPLITS = "last-n:N, first-n:N, time:SHARE, loo, cold-users:SHARE or cold-items:SHARE"
-# Models that know of an item only what was done with it.
-_OF_BEHAVIOUR = "popular, item_to_item, als, ease, session, buy_again, blended"
+# Models that know an item only by its interactions.
+_BEHAVIOUR_MODELS = "popular, item_to_item, als, ease, session, buy_again, blended"
 
 
 def recommend(
@@ -36,18 +36,19 @@ def recommend(
     *,
     reading: InteractionOptions,
     split: Annotated[
-        str, typer.Option(metavar="SPLIT", help=f"What is held out: {_SPLITS}.")
+        str, typer.Option(metavar="SPLIT", help=f"Interactions to hold out: {_SPLITS}.")
     ] = "time:0.8",
     repeats: Annotated[
-        bool, typer.Option("--repeats", help="What a user had may be recommended again.")
+        bool,
+        typer.Option("--repeats", help="Allow recommendations of items that a user already had."),
     ] = False,
-    k: Annotated[int, typer.Option(min=1, max=1_000, help="Places of a list.")] = 10,
-    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    k: Annotated[int, typer.Option(min=1, max=1_000, help="Length of a list.")] = 10,
+    seed: Annotated[int, typer.Option(help="Seed of random draws.")] = 0,
     corpus: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE|DIR",
-            help="What the items say, as nearline build reads it; needed for cold-items.",
+            help="Texts of the items, in a format of nearline build; required for cold-items.",
         ),
     ] = None,
     id_column: options.IdColumnOption = "",
@@ -61,33 +62,37 @@ def recommend(
         bool,
         typer.Option(
             "--served/--no-served",
-            help="Also build a snapshot of the training part, serve it, and ask it over gRPC.",
+            help="Also build a snapshot of the training part, serve it, and measure it over gRPC.",
         ),
     ] = True,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write a page with the figures.")
+        Path | None, typer.Option(metavar="FILE", help="Also write an HTML page with the figures.")
     ] = None,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Measure models of behaviour on interactions that were held out; every item is ranked.
+    """Measure models of behaviour on held-out interactions; all items are ranked.
 
-    Settings, and the blend, are chosen on a validation split of the same kind inside the training
-    part. Intervals are 95%, over users; `served_ahead` is the gain of the running service over the
-    model of the row. The models are measured alone, before any rule of a surface; `served` is what
-    the surface home gives, or cart with --repeats. With cold-items, items are held out whole, and
-    ranked by what they say.
+    For example: nearline eval recommend --interactions ratings.csv --split last-n:5
+
+    Settings and the blend are chosen on a validation split of the same kind inside the training
+    part. Intervals are 95% over users; `served_ahead` is the gain of the running service over the
+    model of the row. Models are measured without the rules of a surface; `served` is the list of
+    surface home, or cart with --repeats. With cold-items, whole items are held out and ranked by
+    their texts.
     """
     from index_builder.behaviour.cold_item_evaluation import evaluate_cold_items, holds_out_items
     from index_builder.behaviour.evaluation_task import only_known_items
     from index_builder.behaviour.model_evaluation import evaluate, result_rows
     from index_builder.readers.columns import DocumentColumns as TextColumns
 
-    # Before minutes of measuring, not after them.
+    # Checked before minutes of measuring.
     if html is not None and not html.absolute().parent.is_dir():
-        raise InvalidRequest(f"there is no folder {html.parent} for --html; make it", field="html")
+        raise InvalidRequest(
+            f"there is no folder {html.parent} for --html; create it", field="html"
+        )
     if holds_out_items(split) and corpus is None:
         raise InvalidRequest(
-            f"{split} ranks items by what they say; name it with --corpus FILE", field="corpus"
+            f"{split} ranks items by their texts; name them with --corpus FILE", field="corpus"
         )
     if corpus is not None and not holds_out_items(split):
         raise InvalidRequest(
@@ -105,7 +110,7 @@ def recommend(
         )
         content, without = _content(corpus, texts, cleaned.items, embedding, quiet=as_json)
         evaluation = evaluate_cold_items(cleaned, split, k, content, seed=seed)
-        about |= {"items_without_text": without, "models_left_out": _OF_BEHAVIOUR}
+        about |= {"items_without_text": without, "models_left_out": _BEHAVIOUR_MODELS}
     else:
         evaluation = evaluate(cleaned, split, k, repeats=repeats, seed=seed)
         about |= {"repeats": repeats, "only_known_items": only_known_items(split)}
@@ -135,14 +140,16 @@ def recommend(
         return
     shown = [name for name in rows[0] if name != "settings"]
     output.print_table(shown, [[row[name] for name in shown] for row in rows])
-    ours = rows[-1]
-    output.print_table(("figure", "value"), [(ours["model"], ours["settings"]), *about.items()])
+    served_row = rows[-1]
+    output.print_table(
+        ("figure", "value"), [(served_row["model"], served_row["settings"]), *about.items()]
+    )
 
 
 def _content(
     corpus: Path, columns: TextColumns, ids: Sequence[str], address: str, *, quiet: bool
 ) -> tuple[NDArray[np.float32], int]:
-    """Returns the content of items, and of how many nothing is known."""
+    """Returns the content vectors of items, and the number of items without text."""
     from index_builder.behaviour.item_texts import embed_texts, read_texts
     from index_builder.readers.corpus import Corpus
 
@@ -163,7 +170,7 @@ def _with_served(
     content: NDArray[np.float32] | None,
     seed: int,
 ) -> Evaluation:
-    """Adds what a running service gives for the same task."""
+    """Adds the lists that a running service gives for the same task."""
     from index_builder.behaviour.model_evaluation import ModelResult
     from index_builder.evaluation.recommendation_metrics import measure
     from index_builder.interactions.splits import split

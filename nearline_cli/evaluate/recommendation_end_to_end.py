@@ -1,4 +1,4 @@
-"""Lists for a task from a running router, over a snapshot that is built for it."""
+"""Measures a running router over a snapshot built for an evaluation task."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _TIMEOUT_S = 60.0
 
 
 class ServedLists(NamedTuple):
-    """What the router answered.
+    """Lists of the router.
 
-    lists: (u, k) int32 item numbers, -1 where there was nothing. settings: What it blends.
+    lists: (u, k) int32 item numbers, -1 where a list is shorter. settings: The blend of models.
     """
 
     lists: NDArray[np.int32]
@@ -48,18 +48,20 @@ async def measure_served(
     content: NDArray[np.float32] | None = None,
     seed: int = 0,
 ) -> ServedLists:
-    """Builds a snapshot of the training part, serves it, and asks it for a list for each user.
+    """Builds a snapshot of the training part, serves it, and requests a list for each user.
 
-    Users who are known to the training part are known by the snapshot. What others did before they
-    are asked for is recorded, as in an application.
+    Users of the training part are known from the snapshot. Earlier interactions of other users are
+    recorded first, as in an application.
 
     Args:
-        parts, task: The split and what it asks.
-        how: The split in words; the blend is chosen on one of the same kind inside the training.
-        k: Places of a list.
-        content: (items, d) float32, what items say; None: nothing.
-        seed: Of what is drawn.
-    Raises: NotReady: a service did not start. What the build raises.
+        parts, task: The split and its evaluation task.
+        how: The split in words; the blend is chosen on one of the same kind inside the training
+            part.
+        k: Length of a list.
+        content: (items, d) float32 content vectors. Optional.
+        seed: Seed of random draws.
+    Raises:
+        NotReady: A service did not start.
     """
     from index_builder.options.build_options import BuildOptions, IndexOptions
     from index_builder.options.training_options import TrainingOptions
@@ -92,7 +94,7 @@ async def measure_served(
 def _documents(
     parts: Split, task: EvaluationTask, content: NDArray[np.float32] | None
 ) -> list[c.Item]:
-    """Returns a document for each item that may be listed or was had; its id is its title."""
+    """Returns a document for each item that may be listed or occurred; its id is its title."""
     wanted = task.candidates.copy()
     wanted[parts.train.item] = True
     cold = np.zeros(len(wanted), np.bool_)
@@ -111,7 +113,7 @@ def _documents(
 
 
 def _direction(vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns what stands for an item that says nothing: some direction, since it needs one."""
+    """Returns a content vector; an item without content gets an arbitrary direction."""
     if vector.any():
         return vector
     some = np.zeros_like(vector)

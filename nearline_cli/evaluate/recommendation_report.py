@@ -1,4 +1,4 @@
-"""The figures of `nearline eval recommend` as one HTML page that needs nothing else."""
+"""HTML report of `nearline eval recommend`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ if TYPE_CHECKING:
     from index_builder.behaviour.model_evaluation import Evaluation
 
 _WIDTH, _HEIGHT = 300, 16
-_AGAIN = "What a user had may be recommended again."
+_AGAIN = "Items that a user already had may be recommended again."
 _SPLITS = {
-    "last-n": "The last {} interactions of each user are held out; models know what came before.",
-    "loo": "The last interaction of each user is held out; models know what came before.",
+    "last-n": "The last {} interactions of each user are held out; models learn from the earlier "
+    "ones.",
+    "loo": "The last interaction of each user is held out; models learn from the earlier ones.",
     "first-n": "The first {} interactions of each user in the file are held out.",
     "time": "Models learn from the earliest interactions, a share of {} of them, and are tested on "
-    "all later ones. Items that are new by then are not asked for.",
-    "cold-users": "Models learn nothing from a share of {} of the users, drawn at random. The last "
-    "ten interactions of each, at most half, are held out; the others come with the request.",
-    "cold-items": "All interactions with a share of {} of the items, drawn at random, are held "
-    "out. These items are ranked for the users who had one of them, by what they say.",
+    "all later ones. Items that are new by then are left out of the test.",
+    "cold-users": "Models do not learn from a random share of {} of the users. The last ten "
+    "interactions of each, at most half, are held out; the others are sent with the request.",
+    "cold-items": "All interactions with a random share of {} of the items are held out. These "
+    "items are ranked by their texts, for the users who interacted with one of them.",
 }
 
 
@@ -36,11 +37,12 @@ def render_recommendation_report(
     """Returns the page.
 
     Args:
-        name: Of the data set.
-        evaluation: Where the figures come from.
-        rows: What `model_evaluation.result_rows` returns.
-        about: What goes with all of them: split, left_out;
-            models_left_out and items_without_text where there are such.
+        name: Name of the data set.
+        evaluation: The evaluation behind the figures.
+        rows: Result of `result_rows`.
+        about: Figures common to all rows: split, left_out, and models_left_out and
+            items_without_text if there are any.
+        k: Length of a list.
     """
     *_, ours = rows
     recommendable = int(evaluation.task.candidates.sum())
@@ -57,8 +59,8 @@ def render_recommendation_report(
                 (f"{about['interactions']:,}", "interactions"),
             ]
         ),
-        f"<p>Every list has {k} places and is made of all items to choose from. The line across a "
-        "bar is the 95% interval over users.</p>",
+        f"<p>Every list has {k} items chosen from all items. The line across a bar is the 95% "
+        "interval over users.</p>",
         *(part for figure in ("ndcg", "recall") for part in _bars(f"{figure}@{k}", rows)),
         "<h2>All figures</h2>",
         _with_head(rows),
@@ -70,7 +72,7 @@ def render_recommendation_report(
 
 
 def describe_split(split: str) -> str:
-    """Says what a split holds out, see `index_builder.interactions.splits.split`."""
+    """Describes what a split holds out, see `index_builder.interactions.splits.split`."""
     name, _, argument = split.partition(":")
     return _SPLITS[name].format(argument)
 
@@ -95,7 +97,7 @@ def _bars(figure: str, rows: Sequence[Mapping[str, object]]) -> Iterator[str]:
 
 
 def _with_head(rows: Sequence[Mapping[str, object]]) -> str:
-    """Returns a table of figures by model: a column for each, so that names of figures fit."""
+    """Returns a table of figures with a column per model."""
     shown = (name for name in rows[0] if name not in ("model", "settings"))
     body = ([name, *(cell_text(row[name]) for row in rows)] for name in shown)
     return table(body, ("", *(str(row["model"]) for row in rows)))

@@ -16,27 +16,27 @@ _TIMEOUT_S = 120.0
 
 
 async def score_router(
-    address: str, collection: str, found: JudgedDataset, mode: SearchMode
+    address: str, collection: str, data: JudgedDataset, mode: SearchMode
 ) -> dict[str, object]:
-    """Asks every query, and scores the answers."""
+    """Sends every query to a router, and scores the rankings."""
     from index_builder.evaluation import retrieval_metrics
 
     wanted = SearchOptions(k=_K, mode=mode, require_full_coverage=True)
-    ids = list(found.queries)
+    ids = list(data.queries)
     rankings: dict[str, list[str]] = {}
     async with RetrievalClient(address) as client, AdminClient(address) as admin:
         manifest = await admin.snapshot(collection)
         for first in range(0, len(ids), _QUERIES_PER_CALL):
-            asked = ids[first : first + _QUERIES_PER_CALL]
+            batch = ids[first : first + _QUERIES_PER_CALL]
             reply = await client.search_batch(
-                [Query(text=found.queries[query]) for query in asked],
+                [Query(text=data.queries[query]) for query in batch],
                 wanted,
                 collection=collection,
                 timeout_s=_TIMEOUT_S,
             )
-            for query, result in zip(asked, reply.results, strict=True):
+            for query, result in zip(batch, reply.results, strict=True):
                 rankings[query] = [hit.id for hit in result.hits]
-    scores = retrieval_metrics.score(rankings, found.judgements)
+    scores = retrieval_metrics.score(rankings, data.judgements)
     weight: dict[str, object] = {}
     if mode is SearchMode.HYBRID:
         weight["dense_weight"] = manifest.fusion.dense_weight
