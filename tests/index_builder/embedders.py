@@ -1,4 +1,4 @@
-"""An embedder whose vectors are arithmetic, with a count of what it embedded."""
+"""An embedder with arithmetic vectors that counts its texts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DIM = 8
 
 
 class HashEmbedder:
-    """Gives a text the unit vector that its CRC-32 seeds; equal texts have equal vectors.
+    """Embeds a text as the unit vector seeded by its CRC-32; equal texts have equal vectors.
 
     Args:
         fingerprint: What the card says.
@@ -44,7 +44,7 @@ class HashEmbedder:
         self._poison = poison
 
     async def info(self) -> EmbedderInfo:
-        """Returns the card."""
+        """Returns the description of the model."""
         return EmbedderInfo(
             model="hash",
             fingerprint=self.fingerprint,

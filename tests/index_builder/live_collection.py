@@ -1,4 +1,4 @@
-"""A collection that lives: a corpus on disk, a change log in memory, builds, and what they hold."""
+"""A collection with a corpus on disk, a change log in memory, builds and their content."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ class Living:
         self.embedder = HashEmbedder()
 
     def make_log(self, follows: str = "") -> None:
-        """Names the log in the store; a log that follows another takes its place."""
+        """Registers the log in the store; a successor replaces the current log."""
         number = sum(1 for _ in self.store.log_records("default")) + 1
         record = change_pb2.LogRecord(number=number, log_id=self.log.log_id, follows=follows)
         self.store.create_log_record("default", record)
 
     def corpus(self, texts: Mapping[str, str], at: float, name: str = "corpus") -> Path:
-        """Writes a corpus of texts by id that was last modified at a time."""
+        """Writes a corpus of texts by id, last modified at a time."""
         path = self.folder / f"{name}.jsonl"
         lines = [json.dumps({"id": key, "text": text, "from": name}) for key, text in texts.items()]
         path.write_text("\n".join(lines))
@@ -94,7 +94,7 @@ class Living:
     async def upsert(
         self, key: str, text: str, attributes: Attributes | None = None, **fields: object
     ) -> None:
-        """Upserts a document as a router would: cut and embedded."""
+        """Upserts a document like a router: cut and embedded."""
         item = Item(id=key, text=text)
         cut = self.options.chunks
         bounds = document_spans(item, cut.max_tokens, cut.overlap_sentences)
@@ -120,7 +120,7 @@ class Living:
         )
 
     async def append(self, change: Change) -> None:
-        """Appends a change to an item that is there, as far as the current snapshot goes."""
+        """Appends a change of an item that exists in the current snapshot."""
         position = watermark_of(self.manifest).positions[partition_of(change.document_id)]
         await self.log.append([ChangeWrite(change, base_version=0, base_position=position)])
 

@@ -1,4 +1,4 @@
-"""Attributes as columns: kinds found or declared, and what is refused."""
+"""Attributes as columns: kinds are inferred or declared, mixed ones refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def fields_of(rows: list[Attributes], **declared: str) -> dict[str, tuple[str, b
     }
 
 
-def test_kinds_are_found_over_all_rows() -> None:
+def test_kinds_are_inferred_from_all_rows() -> None:
     rows: list[Attributes] = [
         {"n": 1, "tags": "a", "none": []},
         {"n": 2.5, "tags": ["b"], "when": datetime(2020, 1, 1, tzinfo=UTC)},
@@ -55,7 +55,7 @@ def test_kinds_are_found_over_all_rows() -> None:
     }
 
 
-def test_an_attribute_of_several_kinds_is_refused_with_counts_places_and_a_remedy() -> None:
+def test_an_attribute_of_several_kinds_is_refused_with_counts_locations_and_a_remedy() -> None:
     rows: list[Attributes] = [{"y": 1}, {"y": "x"}, {"y": 2}]
     with pytest.raises(InvalidRequest) as caught:
         fields_of(rows)
@@ -66,7 +66,7 @@ def test_an_attribute_of_several_kinds_is_refused_with_counts_places_and_a_remed
     ) in caught.value.message
 
 
-def test_there_is_a_limit_to_the_number_of_attributes() -> None:
+def test_the_number_of_attributes_is_limited() -> None:
     rows: list[Attributes] = [{f"a{n}": 1} for n in range(MAX_FIELDS + 1)]
     assert len(fields_of(rows[:-1])) == MAX_FIELDS
     with pytest.raises(InvalidRequest, match=r"more than 1,024 .*f.jsonl:1025 adds 'a1024'"):
@@ -110,7 +110,7 @@ def test_a_declared_attribute_is_read_as_its_kind(
         ("time", "soon"),
     ],
 )
-def test_a_value_that_is_not_of_the_declared_kind_is_refused(kind: str, given: object) -> None:
+def test_a_value_of_another_than_the_declared_kind_is_refused(kind: str, given: object) -> None:
     with pytest.raises(InvalidRequest, match="attribute 'a' is"):
         clean({"a": given}, {"a": kind})
 
@@ -158,7 +158,7 @@ async def test_declared_cells_of_csv_keep_their_zeros_and_bad_ones_are_named(
     assert "c.csv:4: attribute 'year' is 'unknown'" in result.bad_row_sample[0]
 
 
-async def test_mixed_kinds_end_the_build_before_anything_is_embedded(tmp_path: Path) -> None:
+async def test_mixed_kinds_fail_the_build_before_embedding(tmp_path: Path) -> None:
     corpus = tmp_path / "c.jsonl"
     rows = [{"id": "a", "text": "x", "y": 1}, {"id": "b", "text": "y", "y": "z"}]
     corpus.write_text("\n".join(json.dumps(row) for row in rows))

@@ -1,4 +1,4 @@
-"""What the journal calls written is there, whatever a kill left behind."""
+"""Rows in the journal are intact, whatever a kill left behind."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_another_dimension_is_refused_with_both_numbers(tmp_path: Path) -> None:
     file.close()
 
 
-def test_vectors_that_are_not_what_was_written_are_not_done(tmp_path: Path) -> None:
+def test_corrupt_vectors_do_not_count_as_written(tmp_path: Path) -> None:
     file = _file(tmp_path)
     file.write(np.arange(2), _batch(0, 2))
     file.write(np.arange(2, 4), _batch(2, 2))
@@ -90,7 +90,7 @@ def test_a_torn_journal_keeps_every_whole_entry(
     last.close()
 
 
-def test_rows_that_are_no_neighbours_lie_where_they_belong(tmp_path: Path) -> None:
+def test_scattered_rows_are_written_at_their_positions(tmp_path: Path) -> None:
     rows = np.array([0, 1, 4, 6, 7], np.int64)
     vectors = np.arange(10, dtype=np.float32).reshape(5, 2)
     tokens = np.array([5, 6, 7, 8, 9])

@@ -1,4 +1,4 @@
-"""Intervals cover what they should, and repeat."""
+"""Intervals have the right coverage and are reproducible."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from index_builder.evaluation.bootstrap import interval, paired_interval
 
 
-def test_two_users_give_the_quantiles_of_the_three_means_they_can_have() -> None:
+def test_two_users_give_the_quantiles_of_their_three_possible_means() -> None:
     values = np.array([0.0, 1.0])
     # A draw has mean 0, 1/2 or 1 with probability 1/4, 1/2, 1/4.
     assert interval(values) == (0.0, 0.5, 1.0)
@@ -28,7 +28,7 @@ def test_many_users_give_the_interval_of_the_normal_distribution(
     assert high == pytest.approx(mean + 1.96 * error, abs=0.1 * error)
 
 
-def test_the_true_difference_lies_inside_as_often_as_the_level_says(
+def test_the_interval_covers_the_true_difference_as_often_as_its_level(
     rng: np.random.Generator,
 ) -> None:
     inside = {0.8: 0, 0.95: 0}
@@ -43,18 +43,18 @@ def test_the_true_difference_lies_inside_as_often_as_the_level_says(
     assert inside[0.95] / 300 == pytest.approx(0.94, abs=0.035)
 
 
-def test_what_makes_users_easy_for_both_widens_nothing(rng: np.random.Generator) -> None:
+def test_differences_between_users_do_not_widen_a_paired_interval(rng: np.random.Generator) -> None:
     theirs = rng.normal(0, 100, 50)
     low, mean, high = paired_interval(theirs + 1, theirs)
     assert [low, mean, high] == pytest.approx([1, 1, 1])
 
 
-def test_the_same_lists_differ_by_nothing(rng: np.random.Generator) -> None:
+def test_equal_lists_have_an_empty_interval(rng: np.random.Generator) -> None:
     values = rng.random(70)
     assert paired_interval(values, values.copy()) == (0.0, 0.0, 0.0)
 
 
-def test_a_seed_repeats_and_another_does_not(rng: np.random.Generator) -> None:
+def test_equal_seeds_give_equal_intervals(rng: np.random.Generator) -> None:
     values = rng.random(70)
     assert interval(values, seed=5) == interval(values, seed=5)
     assert interval(values, seed=5) != interval(values, seed=6)
@@ -70,7 +70,7 @@ def test_memory_does_not_grow_with_draws(rng: np.random.Generator) -> None:
     assert peak < 32e6
 
 
-def test_arguments_that_give_no_interval_are_refused() -> None:
+def test_arguments_without_an_interval_are_refused() -> None:
     with pytest.raises(ValueError, match="3 values against 2: pass both for the same users"):
         paired_interval(np.zeros(3), np.zeros(2))
     with pytest.raises(ValueError, match="no values"):

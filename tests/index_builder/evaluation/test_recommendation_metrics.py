@@ -27,7 +27,7 @@ def _sets(relevant: list[list[int]]) -> list[NDArray[np.int32]]:
     return [np.array(items, np.int32) for items in relevant]
 
 
-def test_by_hand() -> None:
+def test_metrics_by_hand() -> None:
     lists = _rows([[5, 1, 2, 9], [3, 4, 7, 0], [8], [0, 1, 2]], 4)
     per_user = measure(lists, _sets([[2, 1], [0], [8, 1, 2, 3], [1]]), 3)
     two, three = 1 / math.log2(3), 1 / math.log2(4)
@@ -40,7 +40,7 @@ def test_by_hand() -> None:
 
 
 @given(_users, st.integers(1, 5))
-def test_each_user_is_measured_as_if_alone(
+def test_each_user_is_measured_independently(
     users: list[tuple[list[int], list[int]]], k: int
 ) -> None:
     lists = [items for items, _ in users]
@@ -59,7 +59,7 @@ def _alone(items: list[int], relevant: list[int], k: int) -> list[float]:
 
 
 @given(_users, st.integers(1, 5), st.lists(st.integers(0, 9), min_size=_ITEMS, max_size=_ITEMS))
-def test_coverage_and_novelty_look_at_all_slots(
+def test_coverage_and_novelty_consider_all_slots(
     users: list[tuple[list[int], list[int]]], k: int, counts: list[int]
 ) -> None:
     lists = [items for items, _ in users]
@@ -90,7 +90,7 @@ def test_lists_that_do_not_fit_are_refused() -> None:
 
 
 def test_popular_items_of_movielens_score_as_known(data_folder: Path) -> None:
-    """Each user's last ten by (time, file row) held out, what they had before left out."""
+    """Holds out each user's last ten by (time, file row), without items they had before."""
     path = data_folder / "ml-latest-small" / "ratings.csv"
     if not path.is_file():
         pytest.skip("no ml-latest-small/ratings.csv among the shared data")

@@ -1,4 +1,4 @@
-"""Metrics agree with hand calculation, and data sets are read or refused clearly."""
+"""Metrics agree with hand calculation; malformed data sets are refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_recall_and_reciprocal_rank_count_relevant_documents() -> None:
     assert retrieval_metrics.reciprocal_rank(["c", "x", "b"], GRADES, 2) == 0.0
 
 
-def test_a_query_without_answers_counts_and_one_without_judgements_does_not() -> None:
+def test_a_query_without_results_counts_and_one_without_judgements_does_not() -> None:
     judgements = {"q1": {"a": 1}, "q2": {"b": 1}, "q3": {"c": 0}}
     scores = retrieval_metrics.score({"q1": ["a"], "q3": ["c"]}, judgements)
     assert scores == {"ndcg@10": 0.5, "recall@100": 0.5, "mrr@10": 0.5}
@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_split_has_its_own_queries_and_a_header_is_passed_over(folder: Path) -> None:
+def test_a_split_has_its_own_queries_and_its_header_is_skipped(folder: Path) -> None:
     test = retrieval_metrics.load(folder, "test")
     assert (test.queries, test.judgements) == ({"q1": "one"}, {"q1": {"a": 1, "b": 0}})
     assert retrieval_metrics.load(folder, "dev").judgements == {"2": {"a": 2}}
@@ -78,6 +78,6 @@ def test_a_malformed_file_is_named(folder: Path, path: str, content: str, said: 
         retrieval_metrics.load(folder, "test")
 
 
-def test_an_unknown_split_names_those_there_are(folder: Path) -> None:
+def test_an_unknown_split_error_lists_the_splits(folder: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"no split 'train' .* there are: dev, test"):
         retrieval_metrics.load(folder, "train")

@@ -1,8 +1,7 @@
-"""Builds on a Ray cluster of its own, in a process that may be killed.
+"""Builds on its own Ray cluster, in a process that may be killed.
 
-STORE CORPUS FOLDER STALL_AFTER: as `HashModel`, whose fingerprint, if it is another, follows, and
-then the poison. Tells on standard output, which is nobody else's, what its error says, and of every
-step "done N".
+Arguments: STORE CORPUS FOLDER STALL_AFTER, then pairs of fingerprint and poison, as in `HashModel`.
+Standard output has only its own lines: the messages of errors, and "done N" for every step.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _out = sys.stdout
 
 
 class _Told(NoProgress):
-    """Tells of chunks embedded."""
+    """Reports embedded chunks."""
 
     def __init__(self) -> None:
         self._stage, self._done = "", 0
@@ -43,7 +42,7 @@ class _Told(NoProgress):
 
 
 async def main(store: str, corpus: str, folder: str, stall_after: str, *models: str) -> None:
-    """Builds once for each fingerprint and poison, and then as the service says."""
+    """Builds once for each fingerprint and poison, then with the fingerprint of the service."""
     options = BuildOptions(store=store, golden_queries=0)
     found = Corpus([Path(corpus)], DocumentColumns())
     split = [one.partition(":") for one in models]
@@ -62,7 +61,7 @@ async def main(store: str, corpus: str, folder: str, stall_after: str, *models: 
 
 
 def _addresses() -> set[str]:
-    """Returns where this process and those of Ray listen."""
+    """Returns the addresses on which this process and those of Ray listen."""
     ours = [psutil.Process(), *psutil.Process().children(recursive=True)]
     sockets = [socket for one in ours for socket in one.net_connections("tcp")]
     return {socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN}

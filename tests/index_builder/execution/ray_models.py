@@ -1,4 +1,4 @@
-"""Embedders for workers of a Ray cluster: known vectors, and ways to stand still to be killed."""
+"""Embedders for workers of a Ray cluster: with known vectors, or stalling until killed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class HashModel:
 
     @contextlib.asynccontextmanager
     async def __call__(self, cpus: int, gpu: bool) -> AsyncIterator[Embedder]:
-        """Opens it."""
+        """Opens the embedder."""
         with (self.folder / "opened.txt").open("a") as stream:
             stream.write(f"{cpus} {gpu}\n")
         yield _Stalling(self)
@@ -52,7 +52,7 @@ class _Stalling(HashEmbedder):
         lane: Lane = Lane.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> Embeddings:
-        """Embeds, or stands still."""
+        """Embeds or stalls."""
         stall_after, folder = self._model.stall_after, self._model.folder
         if stall_after and len(self.texts) >= stall_after:
             with contextlib.suppress(FileExistsError):

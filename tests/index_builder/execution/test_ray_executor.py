@@ -1,4 +1,4 @@
-"""Builds on a real Ray cluster of this machine: what comes of them, and what a kill costs."""
+"""Builds on a real Ray cluster of this machine, with and without kills."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TEXTS = {f"d{n}": f"Text {n}." for n in range(1000)}
 def _building(
     living: Living, stall_after: int, *models: str, gpus: int = 0
 ) -> Iterator[subprocess.Popen[str]]:
-    """Builds the corpus of `living` on Ray in a process, which is gone after the block."""
+    """Builds the corpus of `living` on Ray in a process that ends with the block."""
     folder = living.folder
     corpus, store = folder / "corpus.jsonl", living.options.store
     words = [store, str(corpus), str(folder), str(stall_after), *models]
@@ -70,7 +70,7 @@ def _building(
 
 
 def _lines(process: subprocess.Popen[str], first: str) -> Iterator[str]:
-    """Yields the rest of the lines that begin with a word, until the process ends."""
+    """Yields the remainders of lines that begin with a word, until the process ends."""
     assert process.stdout is not None
     for line in process.stdout:
         word, _, rest = line.rstrip("\n").partition(" ")
@@ -88,7 +88,9 @@ def living(tmp_path: Path) -> Living:
 
 
 @pytest.mark.service
-async def test_a_build_is_that_of_one_process_though_a_worker_is_killed(living: Living) -> None:
+async def test_a_build_equals_that_of_one_process_after_the_death_of_a_worker(
+    living: Living,
+) -> None:
     with _building(living, 300, "other", "hash:Text 7.") as process:
         assert set(next(_lines(process, "listening")).split()) <= {
             "127.0.0.1",
@@ -119,7 +121,7 @@ async def test_a_build_is_that_of_one_process_though_a_worker_is_killed(living: 
 
 
 @pytest.mark.service
-async def test_a_build_whose_driver_is_killed_goes_on_and_leaves_no_worker(
+async def test_a_build_whose_driver_was_killed_is_resumed_and_leaves_no_worker(
     living: Living,
 ) -> None:
     with _building(living, 600, gpus=1) as process:
@@ -148,7 +150,7 @@ async def test_a_build_whose_driver_is_killed_goes_on_and_leaves_no_worker(
     assert sum(before.values()) < len(TEXTS)
 
 
-async def test_what_ends_early_lets_go_of_its_workers_at_once(
+async def test_an_early_end_releases_its_workers_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     closed = []
@@ -168,7 +170,7 @@ async def test_what_ends_early_lets_go_of_its_workers_at_once(
     assert closed == [True], kept
 
 
-def test_only_what_is_asked_for_is_imported() -> None:
+def test_ray_is_imported_only_for_its_executor() -> None:
     code = (
         "import index_builder.__main__, index_builder.pipeline.builder, sys\n"
         "import nearline_cli.commands.build\n"
@@ -179,7 +181,7 @@ def test_only_what_is_asked_for_is_imported() -> None:
     assert done.stdout == "False\n", done.stderr
 
 
-def test_without_ray_it_is_said_how_to_get_it() -> None:
+def test_without_ray_the_error_names_its_installation() -> None:
     code = (
         "import sys\n"
         "sys.modules['ray'] = None\n"
@@ -196,7 +198,7 @@ def test_a_ray_client_is_refused() -> None:
         raise AssertionError("it must not get here")
 
 
-def test_an_address_where_nobody_answers_is_told_at_once() -> None:
+def test_an_unreachable_address_fails_at_once() -> None:
     address = f"127.0.0.1:{free_port()}"
     with pytest.raises(NotReady, match=f"no Ray cluster at {address}: .*refused"), cluster(address):
         raise AssertionError("it must not get here")
@@ -206,10 +208,10 @@ def test_an_address_where_nobody_answers_is_told_at_once() -> None:
     ("name", "address", "said"),
     [("dask", "", "executor is 'dask'; local and ray"), ("local", "auto", "ray_address auto")],
 )
-def test_what_is_no_executor_is_refused(name: str, address: str, said: str) -> None:
+def test_an_unknown_executor_is_refused(name: str, address: str, said: str) -> None:
     with pytest.raises(InvalidRequest, match=said), open_executor(name, address, _none):
         raise AssertionError("it must not get here")
 
 
 def _none() -> EmbeddingSettings:
-    raise AssertionError("nobody asks for the model")
+    raise AssertionError("the model is not needed")

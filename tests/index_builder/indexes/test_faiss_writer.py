@@ -1,4 +1,4 @@
-"""Indexes are chosen by size, built as asked, and written whole."""
+"""Indexes are chosen by size, built as requested and written whole."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_auto_chooses_by_the_size_of_the_collection(count: int, factory: str) ->
     assert choose_factory(IndexOptions(factory="SQ8"), count) == "SQ8"
 
 
-def test_places_follow_the_rows_that_were_asked_for(vectors: NDArray[np.float32]) -> None:
+def test_positions_follow_the_requested_rows(vectors: NDArray[np.float32]) -> None:
     rows = np.array([5, 3, 599, 0])
     index, defaults = build_index(
         "Flat", vectors, rows, IndexOptions(), shard=0, seed=0, advance=_ignore
@@ -60,7 +60,7 @@ def test_places_follow_the_rows_that_were_asked_for(vectors: NDArray[np.float32]
         ("IVF2,PQ2x2,Refine(SQ8)", IndexOptions(nprobe=1, threads=1), (0, 1)),
     ],
 )
-def test_search_widths_belong_to_the_kind_of_index(
+def test_search_widths_depend_on_the_index_type(
     vectors: NDArray[np.float32],
     factory: str,
     options: IndexOptions,
@@ -106,7 +106,7 @@ def test_an_empty_shard_has_an_empty_index(vectors: NDArray[np.float32], tmp_pat
         assert [path.name for path in tmp_path.iterdir()] == ["dense.faiss"]
 
 
-def test_a_folder_that_cannot_be_written_is_the_systems_own_error(
+def test_an_unwritable_folder_raises_the_error_of_the_system(
     vectors: NDArray[np.float32], tmp_path: Path
 ) -> None:
     index, _ = build_index(

@@ -1,4 +1,4 @@
-"""The weight that tuning finds is the best one, and a build says which it is."""
+"""Tuning finds the best weight, and a build records it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _judged(queries: Sequence[str], judgements: dict[str, dict[str, int]]) -> Ju
 
 
 def _spooled(folder: Path, chunks: Sequence[Sequence[str]], shards: int) -> Spool:
-    """Spools documents d0, d1, … of these chunks, and writes their lexical index."""
+    """Spools documents d0, d1, … of these chunks and writes their lexical index."""
     spool = Spool(folder, shards)
     spool.begin()
     for number, texts in enumerate(chunks):
@@ -84,7 +84,7 @@ def _brute_force(
     return means
 
 
-def test_the_weight_is_that_of_brute_force_for_any_shards_and_blocks(
+def test_the_weight_equals_brute_force_for_any_shards_and_blocks(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vocabulary = [f"w{number}" for number in range(12)]
@@ -115,7 +115,7 @@ def test_the_weight_is_that_of_brute_force_for_any_shards_and_blocks(
 
 
 @pytest.mark.parametrize(("right", "weight"), [("words", 0.25), ("vectors", 0.75)])
-def test_the_leg_that_is_right_gets_the_weight(tmp_path: Path, right: str, weight: float) -> None:
+def test_the_better_leg_gets_the_weight(tmp_path: Path, right: str, weight: float) -> None:
     # Words say d0, vectors say d1; each scores nothing in the other leg.
     spool = _spooled(tmp_path, [["fig"], ["plum"]], 2)
     vectors = np.array([[0, 1], [1, 0]], np.float32)
@@ -125,7 +125,7 @@ def test_the_leg_that_is_right_gets_the_weight(tmp_path: Path, right: str, weigh
     assert tuned.dense_weight == pytest.approx(weight, abs=0.051)
 
 
-def test_what_cannot_be_tuned_on_is_refused(tmp_path: Path) -> None:
+def test_unusable_judgements_are_refused(tmp_path: Path) -> None:
     spool = _spooled(tmp_path, [["fig"]], 1)
     elsewhere = _judged(["fig"], {"q0": {"unknown": 1, "d0": 0}})
     with pytest.raises(InvalidRequest, match="none of the documents judged relevant is in the"):
@@ -147,7 +147,7 @@ def _items(count: int) -> list[Item]:
     ]
 
 
-async def test_a_build_writes_the_lexical_leg_and_how_to_fuse_it(tmp_path: Path) -> None:
+async def test_a_build_writes_the_lexical_index_and_fusion_parameters(tmp_path: Path) -> None:
     options = BuildOptions(store=str(tmp_path), shards=3, golden_queries=7)
     built = await build_snapshot(_items(40), options, HashEmbedder())
     manifest = Store(tmp_path).manifest("default", built.snapshot_id)
@@ -175,7 +175,7 @@ async def test_a_build_tunes_on_judgements(tmp_path: Path) -> None:
     assert "tuned: nDCG@10 1.0000 over the 2 judged queries" in page
 
 
-async def test_a_build_may_have_no_lexical_leg(tmp_path: Path, rng: np.random.Generator) -> None:
+async def test_a_build_may_have_no_lexical_index(tmp_path: Path, rng: np.random.Generator) -> None:
     rows = rng.normal(size=(9, 4)).astype(np.float32)
     without_text = [Item(id=f"d{number}", vector=row) for number, row in enumerate(rows)]
     off = BuildOptions(store=str(tmp_path), lexical=False, chunks=ChunkOptions(max_tokens=0))

@@ -1,4 +1,4 @@
-"""Every kind of index: built, written, mapped and served, held against brute force."""
+"""Every index type, built, written, mapped and served, equals brute force."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def clustered(rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np
 
 
 @pytest.mark.parametrize(("factory", "least", "error"), KINDS)
-def test_each_kind_is_served_as_it_was_built(
+def test_each_index_type_is_served_as_built(
     clustered: tuple[NDArray[np.float32], NDArray[np.float32]],
     tmp_path: Path,
     factory: str,
@@ -96,7 +96,7 @@ def test_each_kind_is_served_as_it_was_built(
                                vectors[exact.ids[:, 0]], atol=max(error, 1e-6) * 2)  # fmt: skip
 
 
-def test_a_refined_sq8_graph_ranks_in_whole_numbers() -> None:
+def test_a_refined_sq8_graph_ranks_by_integers() -> None:
     chosen = {
         factory: choose_factory(IndexOptions(factory=factory), 1)
         for factory in (
@@ -117,7 +117,7 @@ def test_a_refined_sq8_graph_ranks_in_whole_numbers() -> None:
 @pytest.mark.parametrize(
     "factory", ["HNSW32,SQ8_direct_signed", "SQ8_direct_signed,RFlat", "IVF4,SQ8_direct_signed"]
 )
-def test_whole_numbers_need_a_graph_and_a_refine_stage(factory: str) -> None:
+def test_the_integer_codec_needs_a_graph_and_a_refine_stage(factory: str) -> None:
     with pytest.raises(InvalidRequest, match="which cannot give scores"):
         check_factory(factory, DIM, [ROWS])
 
@@ -131,7 +131,7 @@ def test_whole_numbers_need_a_graph_and_a_refine_stage(factory: str) -> None:
         ("IVF4,RaBitQfs,Refine(SQ8)", 7.0, 7.0),
     ],
 )
-def test_the_fewer_bits_the_more_candidates_are_scored_again(
+def test_fewer_bits_rescore_more_candidates(
     clustered: tuple[NDArray[np.float32], NDArray[np.float32]],
     factory: str,
     factor: float,

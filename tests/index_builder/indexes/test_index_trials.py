@@ -1,4 +1,4 @@
-"""The index is chosen by what it does on a sample of the user's own vectors."""
+"""The index is chosen by measurements on a sample of the vectors."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def clustered(rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 @given(TRIALS, st.integers(0, 10), st.integers(0, 6))
-def test_the_one_chosen_is_on_the_frontier_and_within_the_limits(
+def test_the_choice_is_on_the_frontier_and_within_the_limits(
     trials: list[IndexTrial], target: int, limit: int
 ) -> None:
     fitting = [t for t in trials if t.recall >= target / 10 and (not limit or t.bytes <= limit)]
@@ -87,7 +87,7 @@ def test_every_trial_off_the_frontier_is_beaten_by_one_on_it(trials: list[IndexT
         )
 
 
-def test_no_fit_names_what_comes_nearest_on_either_side() -> None:
+def test_without_a_fit_the_error_names_the_nearest_trials() -> None:
     trials = [trial("HNSW32,Flat", 0.99, 100, 80, 64), trial("IVF64,SQ4", 0.9, 300, 10)]
     with pytest.raises(InvalidRequest) as caught:
         choose_trial(trials, 0.97, 50 << 20)
@@ -106,12 +106,12 @@ def test_no_fit_names_what_comes_nearest_on_either_side() -> None:
         ("", 0),
     ],
 )
-def test_sizes_are_read(text: str, size: int) -> None:
+def test_sizes_are_parsed(text: str, size: int) -> None:
     assert parse_bytes(text) == size
 
 
 @pytest.mark.parametrize("text", ["much", "-1G", "0", "2 GiBs"])
-def test_what_is_no_size_is_refused(text: str) -> None:
+def test_a_malformed_size_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="such as 2GiB"):
         parse_bytes(text)
 
@@ -122,7 +122,7 @@ def test_lists_grow_with_the_root_and_can_always_be_trained() -> None:
 
 
 @pytest.mark.parametrize("factory", factories(16))
-def test_memory_is_foreseen_within_a_few_percent(
+def test_memory_is_predicted_within_a_few_percent(
     clustered: NDArray[np.float32], tmp_path: Path, factory: str
 ) -> None:
     def built(rows: int) -> object:
@@ -136,7 +136,7 @@ def test_memory_is_foreseen_within_a_few_percent(
     assert foreseen == pytest.approx((tmp_path / "dense.faiss").stat().st_size, rel=0.05)
 
 
-def test_measuring_finds_an_index_for_either_limit(clustered: NDArray[np.float32]) -> None:
+def test_measuring_chooses_an_index_for_each_limit(clustered: NDArray[np.float32]) -> None:
     options = IndexOptions(target_recall=0.95, ef_construction=40, nprobe=3)
     fast = choose_index(clustered, options, 1, 0)
     assert fast.chosen.recall >= 0.95
@@ -150,7 +150,7 @@ def test_measuring_finds_an_index_for_either_limit(clustered: NDArray[np.float32
     assert built.nprobe == fast.chosen.candidate.nprobe
 
 
-async def test_a_build_takes_what_was_chosen_and_reports_the_frontier(
+async def test_a_build_uses_the_chosen_index_and_reports_the_frontier(
     clustered: NDArray[np.float32], tmp_path: Path
 ) -> None:
     documents = (Item(id=str(n), vector=row) for n, row in enumerate(clustered))
@@ -169,7 +169,7 @@ async def test_a_build_takes_what_was_chosen_and_reports_the_frontier(
     assert "How the index was chosen" in page
 
 
-def test_the_drawing_marks_the_chosen_one_and_the_table_leaves_out_the_beaten() -> None:
+def test_the_chart_marks_the_choice_and_the_table_omits_beaten_trials() -> None:
     trials = [
         trial("Flat", 1.0, 900, 10),
         trial("HNSW32,Flat", 0.99, 100, 12, 64),
@@ -198,6 +198,6 @@ def test_the_drawing_marks_the_chosen_one_and_the_table_leaves_out_the_beaten() 
         (IndexOptions(refine_factor=-1), "refine_factor is -1"),
     ],
 )
-def test_targets_that_make_no_sense_are_refused(index: IndexOptions, said: str) -> None:
+def test_invalid_targets_are_refused(index: IndexOptions, said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
         BuildOptions(store="s", index=index).check()

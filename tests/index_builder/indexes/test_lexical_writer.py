@@ -1,4 +1,4 @@
-"""The lexical index is BM25, however many shards it is cut into."""
+"""The lexical index is BM25 for any number of shards."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Built:
 
 
 def brute_force(documents: Sequence[Document], query: str, language: str = "english") -> Found:
-    """Scores every chunk by the formula, in float32 sums by word of the query."""
+    """Scores every chunk by the formula, summing over query words in float32."""
     analyser = analyser_of(language)
     texts = {
         (f"d{number}", chunk): analyser.words(f"{title} {text}")
@@ -141,7 +141,7 @@ def test_blocks_of_any_size_give_the_same_files(
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
-def test_scores_are_those_of_bm25s(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_scores_equal_those_of_bm25s(tmp_path: Path, rng: np.random.Generator) -> None:
     texts = [[f"w{n}" for n in rng.zipf(1.5, 30) if n < 500] for _ in range(200)]
     built = Built(tmp_path, [("", [" ".join(words)]) for words in texts], 3, "none")
     reference = bm25s.BM25(k1=K1, b=B, method="lucene")
@@ -153,7 +153,7 @@ def test_scores_are_those_of_bm25s(tmp_path: Path, rng: np.random.Generator) -> 
     assert np.allclose(every, wanted, rtol=1e-6)
 
 
-def test_the_best_k_are_those_of_a_full_sort_ties_by_row(tmp_path: Path) -> None:
+def test_the_best_k_equal_a_full_sort_with_ties_by_row(tmp_path: Path) -> None:
     # Three kinds of chunk, so that most scores are tied at every edge.
     documents = [("", ["fig " * (1 + number % 3)]) for number in range(30)]
     built = Built(tmp_path, documents, 1)
@@ -179,7 +179,7 @@ def test_a_repeated_word_counts_twice(tmp_path: Path) -> None:
     assert twice.tolist() == [0, 2 * once[1]]
 
 
-def test_threads_do_not_meet(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_concurrent_searches_do_not_interfere(tmp_path: Path, rng: np.random.Generator) -> None:
     documents = [("", [" ".join(f"w{n}" for n in rng.integers(0, 40, 12))]) for _ in range(300)]
     (index,) = Built(tmp_path, documents, 1, "none").indexes()
     queries = [" ".join(f"w{n}" for n in rng.integers(0, 40, 4)) for _ in range(50)] * 8
@@ -189,7 +189,7 @@ def test_threads_do_not_meet(tmp_path: Path, rng: np.random.Generator) -> None:
     assert [[a.tolist() for a in one] for one in found] == [alone[query] for query in queries]
 
 
-def test_texts_become_words() -> None:
+def test_texts_are_split_into_words() -> None:
     english = analyser_of("english")
     assert english.words("The Cats, and a cat's mats") == ["cat", "cat", "s", "mat"]
     assert english.words("IL-6 in vitamin D") == ["il", "6", "vitamin", "d"]
@@ -201,7 +201,7 @@ def test_texts_become_words() -> None:
         analyser_of("klingon")
 
 
-def test_the_vocabulary_keeps_how_texts_become_words(tmp_path: Path) -> None:
+def test_the_vocabulary_stores_the_text_analysis(tmp_path: Path) -> None:
     built = Built(tmp_path, [("Das", ["die Hunde"]), ("", ["Hund Katze"])], 1, "german")
     vocabulary = Vocabulary.load(built.folder)
     assert vocabulary.language == "german"
@@ -214,7 +214,7 @@ def test_the_vocabulary_keeps_how_texts_become_words(tmp_path: Path) -> None:
     )
 
 
-def test_what_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mismatching_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built = Built(tmp_path, [("", ["fig plum"])], 1)
     folder = shard_folder(built.folder, 0)
     np.save(folder / "lexical" / "rows.npy", np.array([0], np.int32))
@@ -234,7 +234,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
         built.indexes()
 
 
-def test_a_stemmer_that_makes_other_stems_is_refused(
+def test_a_stemmer_with_other_stems_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built = Built(tmp_path, [("", [" ".join(f"ties{n} plums" for n in range(2_000))])], 1)
@@ -246,7 +246,7 @@ def test_a_stemmer_that_makes_other_stems_is_refused(
         Vocabulary.load(built.folder)
 
 
-def test_texts_without_a_word_make_no_index(tmp_path: Path) -> None:
+def test_texts_without_words_have_no_index(tmp_path: Path) -> None:
     built = Built(tmp_path, [("", ["…"]), ("", ["the"])], 2)
     assert built.card is None
     assert [p for p in built.folder.rglob("*") if p.is_file() or p.name == "lexical"] == []

@@ -9,7 +9,7 @@ from nearline.contract import AttributeValue
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to the document: text None is a deletion; only: attributes alone."""
+    """An event of a document: text None is a deletion; only: attributes only."""
 
     time: int
     text: str | None = None
@@ -19,7 +19,7 @@ class Event:
 
 
 class Model:
-    """The whole history of one document, played again after every build."""
+    """The history of one document, replayed after every build."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -56,6 +56,6 @@ class Model:
         return next((event for event in reversed(self.events) if not event.only), None)
 
     def _recent(self) -> list[Event]:
-        """Returns the last whole event and what came after it; the rest has no part any more."""
+        """Returns the last whole event and later ones; earlier ones no longer matter."""
         whole = self._whole()
         return [] if whole is None else self.events[self.events.index(whole) :]

@@ -36,7 +36,7 @@ _BUILDS = st.tuples(
 
 @settings(deadline=None, max_examples=600)
 @given(st.lists(st.one_of(_CHANGES, _BUILDS), max_size=14))
-def test_a_document_is_what_a_replay_of_its_history_makes_it(
+def test_a_document_equals_the_replay_of_its_history(
     steps: list[tuple[str, object]],
 ) -> None:
     model = Model()
@@ -94,7 +94,7 @@ def _shown(state: DocumentState | None) -> tuple[str, dict[str, AttributeValue]]
 
 
 def _as_stored(state: DocumentState | None) -> DocumentState | None:
-    """Returns a state as a snapshot keeps it: patches are folded in, and kept beside."""
+    """Returns a state as stored in a snapshot: with patches applied, and their list."""
     if state is None or state.content is None:
         return state
     content = DocumentContent("", state.content.text, state.attributes)
@@ -119,7 +119,9 @@ _ROW = ImportedDocument(DocumentContent("", "row", {}), 50)
         (DocumentState(None, 60, False), True, None),
     ],
 )
-def test_a_row_at_50(state: DocumentState | None, keep_absent: bool, text: str | None) -> None:
+def test_an_import_at_50_with_the_document(
+    state: DocumentState | None, keep_absent: bool, text: str | None
+) -> None:
     result = apply_import(state, _ROW, keep_absent=keep_absent)
     assert result is not None
     assert (result.content.text if result.content else None) == text
@@ -145,12 +147,14 @@ def test_a_row_at_50(state: DocumentState | None, keep_absent: bool, text: str |
         (DocumentState(None, 10, False), False, True),
     ],
 )
-def test_no_row_at_50(state: DocumentState, keep_absent: bool, stays: bool) -> None:
+def test_an_import_at_50_without_the_document(
+    state: DocumentState, keep_absent: bool, stays: bool
+) -> None:
     result = apply_import(state, None, keep_absent=keep_absent, absent_us=50)
     assert (result is not None) == stays
 
 
-def test_changes_made_after_a_snapshot_that_has_an_import_are_after_the_import() -> None:
+def test_changes_after_a_snapshot_are_ordered_after_its_imports() -> None:
     change = Change(document_id="d", kind=ChangeKind.UPSERT, text="by a slow clock")
     changes = DocumentChanges().followed_by(ChangeEntry(0, 1, 40, change))
     state = changes.not_before(51).apply_to(None, _content)
@@ -159,7 +163,7 @@ def test_changes_made_after_a_snapshot_that_has_an_import_are_after_the_import()
     assert (result.content.text, result.time_us) == ("by a slow clock", 51)
 
 
-def test_patches_are_read_as_they_were_written() -> None:
+def test_patches_survive_a_round_trip() -> None:
     patches = {
         "a": AttributePatch(3, ["x", "y"]),
         "b": AttributePatch(4, None),

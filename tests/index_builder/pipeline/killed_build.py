@@ -1,4 +1,4 @@
-"""A build in a process of its own that stalls, to be killed: STORE CORPUS LOG STALL.
+"""A build in a separate process that stalls until it is killed: STORE CORPUS LOG STALL.
 
 STALL is a number of texts after which the embedder never answers, or "writing": then the build
 never ends writing the items of its snapshot.
@@ -22,7 +22,7 @@ from tests.index_builder.embedders import HashEmbedder
 
 
 class StallingEmbedder(HashEmbedder):
-    """Says so and never answers once it embedded so many texts."""
+    """Reports and stalls after a number of embedded texts."""
 
     def __init__(self, stall_after: float, log: Path) -> None:
         super().__init__(log=log)
@@ -38,7 +38,7 @@ class StallingEmbedder(HashEmbedder):
         lane: Lane = Lane.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> Embeddings:
-        """Embeds, or stalls."""
+        """Embeds or stalls."""
         if len(self.texts) >= self._stall_after:
             print("stalled", flush=True)
             await asyncio.get_running_loop().create_future()

@@ -1,4 +1,4 @@
-"""Re-embeds in a process of its own that stalls, to be killed: STORE LOG STALL_AFTER."""
+"""A re-embedding in a separate process that stalls until killed: STORE LOG STALL_AFTER."""
 
 from __future__ import annotations
 

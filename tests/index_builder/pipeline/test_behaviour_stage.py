@@ -1,4 +1,4 @@
-"""A build learns from interactions; one without them keeps what the snapshot before learned."""
+"""A build trains on interactions; without them it inherits the models of the parent."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LEARNING = TrainingOptions(
 
 
 def vector(name: str) -> NDArray[np.float32]:
-    """Items stand on a circle as users walk it: content says what goes with what."""
+    """Places items on the circle that users walk, so that content predicts interactions."""
     angle = 2 * np.pi * int(name[1:]) / ITEMS
     return np.array([np.cos(angle), np.sin(angle)], np.float32)
 
@@ -45,7 +45,7 @@ def options(tmp_path: Path, **changes: object) -> BuildOptions:
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
-def learned_by(store: Store | Path) -> BehaviourModel:
+def read_model(store: Store | Path) -> BehaviourModel:
     store = store if isinstance(store, Store) else Store.open(str(store / "store"))
     (snapshot,) = read_current_snapshots(store, ["default"])
     found = load_behaviour_model(store, snapshot)
@@ -53,46 +53,46 @@ def learned_by(store: Store | Path) -> BehaviourModel:
     return found
 
 
-def history(learned: BehaviourModel, user: str) -> list[str]:
-    found = learned.history_of(user)
-    return [] if found is None else [learned.ids[one] for one in found.items]
+def history(model: BehaviourModel, user: str) -> list[str]:
+    found = model.history_of(user)
+    return [] if found is None else [model.ids[one] for one in found.items]
 
 
 async def build(tmp_path: Path, names: Sequence[str], **changes: object) -> BuildResult:
     return await build_snapshot(items(names), options(tmp_path, **changes))
 
 
-async def test_a_build_says_what_it_learned_and_a_router_reads_it(tmp_path: Path) -> None:
+async def test_a_build_reports_its_training_and_a_router_reads_the_models(tmp_path: Path) -> None:
     result = await build(tmp_path, documents()[1:], training=LEARNING)
-    told = result.record()["behaviour"]
-    assert isinstance(told, dict)
+    record = result.record()["behaviour"]
+    assert isinstance(record, dict)
     missing = int(np.count_nonzero(walks().item == ITEMS - 1))
-    assert (told["interactions"], told["users"], told["items"]) == (360 - missing, 40, 11)
-    assert told["left_out"] == {
+    assert (record["interactions"], record["users"], record["items"]) == (360 - missing, 40, 11)
+    assert record["left_out"] == {
         "no user": 2,
         "an item that is not in the corpus": missing,
     }
-    assert told["blend"].keys() == told["validation_ndcg"].keys() == {"no_repeats", "repeats"}
-    assert told["validation_ndcg"]["no_repeats"] > 0.5
-    assert (told["inherited"], told["notes"]) == ("", [])
+    assert record["blend"].keys() == record["validation_ndcg"].keys() == {"no_repeats", "repeats"}
+    assert record["validation_ndcg"]["no_repeats"] > 0.5
+    assert (record["inherited"], record["notes"]) == ("", [])
     assert "behaviour" in result.seconds
     store = Store.open(str(tmp_path / "store"))
     assert store.verify("default", result.snapshot_id) == result.bytes
-    learned = learned_by(tmp_path)
+    model = read_model(tmp_path)
     card = store.manifest("default", result.snapshot_id).behaviour
-    assert learned.factors_id == card.factors_id
-    assert card.factors_id == hashlib.sha256(learned.factors.vectors.tobytes()).hexdigest()
-    assert list(learned.ids) == documents()[1:]
-    assert history(learned, "u000") == [f"i{number:02}" for number in range(8, 0, -1)]
+    assert model.factors_id == card.factors_id
+    assert card.factors_id == hashlib.sha256(model.factors.vectors.tobytes()).hexdigest()
+    assert list(model.ids) == documents()[1:]
+    assert history(model, "u000") == [f"i{number:02}" for number in range(8, 0, -1)]
 
 
-async def test_items_that_nobody_had_get_factors_from_what_they_say(tmp_path: Path) -> None:
+async def test_items_without_interactions_get_factors_from_their_content(tmp_path: Path) -> None:
     names = documents(18)
     await build(tmp_path, names, training=LEARNING)
-    learned = learned_by(tmp_path)
-    assert learned.trained.tolist() == [True] * 12 + [False] * 6
-    assert not learned.popularity[12:].any()
-    vectors = learned.factors.vectors
+    model = read_model(tmp_path)
+    assert model.trained.tolist() == [True] * 12 + [False] * 6
+    assert not model.popularity[12:].any()
+    vectors = model.factors.vectors
     content = np.array([vector(name) for name in names])
     counts = np.append(np.bincount(walks().item)[::-1], [0] * 6)
     expected = predict_factors(content, vectors, counts)
@@ -100,7 +100,7 @@ async def test_items_that_nobody_had_get_factors_from_what_they_say(tmp_path: Pa
     assert vectors == pytest.approx(expected, abs=1e-6)
     # Sums over all that was learned: what was filled in is none of it.
     wide = vectors[:12].astype(np.float64)
-    assert learned.factors.gram == pytest.approx(wide.T @ wide, rel=1e-6)
+    assert model.factors.gram == pytest.approx(wide.T @ wide, rel=1e-6)
 
 
 async def test_the_same_build_twice_writes_the_same_files(tmp_path: Path) -> None:
@@ -115,28 +115,28 @@ async def test_the_same_build_twice_writes_the_same_files(tmp_path: Path) -> Non
     assert hashes[0] == hashes[1] and len(hashes[0]) > 10
 
 
-async def test_a_build_without_interactions_learns_nothing(tmp_path: Path) -> None:
+async def test_a_build_without_interactions_has_no_behaviour(tmp_path: Path) -> None:
     result = await build(tmp_path, documents())
     assert result.record()["behaviour"] is None
     (snapshot,) = read_current_snapshots(Store.open(str(tmp_path / "store")), ["default"])
     assert load_behaviour_model(Store.open(str(tmp_path / "store")), snapshot) is None
 
 
-async def test_interactions_with_other_items_end_the_build(tmp_path: Path) -> None:
+async def test_interactions_with_unknown_items_fail_the_build(tmp_path: Path) -> None:
     other = replace(LEARNING, interactions=walks(prefix="x"))
     with pytest.raises(InvalidRequest, match="check the item column"):
         await build(tmp_path, documents(), training=other)
     assert Store.open(str(tmp_path / "store")).collections() == []
 
 
-async def test_what_was_learned_goes_on_to_other_documents(tmp_path: Path) -> None:
+async def test_models_are_inherited_by_a_build_of_other_documents(tmp_path: Path) -> None:
     first = await build(tmp_path, documents(), training=LEARNING)
-    before = learned_by(tmp_path)
-    told = (await build(tmp_path, ["a05", "i19"], mode=Mode.MERGE)).record()["behaviour"]
-    assert isinstance(told, dict)
-    assert told["inherited"] == first.snapshot_id
-    assert first.behaviour is not None and told["blend"] == first.behaviour["blend"]
-    after = learned_by(tmp_path)
+    before = read_model(tmp_path)
+    record = (await build(tmp_path, ["a05", "i19"], mode=Mode.MERGE)).record()["behaviour"]
+    assert isinstance(record, dict)
+    assert record["inherited"] == first.snapshot_id
+    assert first.behaviour is not None and record["blend"] == first.behaviour["blend"]
+    after = read_model(tmp_path)
     assert list(after.ids) == ["a05", *documents(), "i19"]
     assert after.trained.tolist() == [False, *[True] * 12, False]
     assert np.array_equal(after.factors.vectors[1:13], before.factors.vectors)
@@ -153,20 +153,20 @@ async def test_what_was_learned_goes_on_to_other_documents(tmp_path: Path) -> No
             assert np.corrcoef(scores[1:13], expected)[0, 1] > 0.8
 
 
-async def test_new_interactions_take_the_place_of_what_was_learned(tmp_path: Path) -> None:
+async def test_new_interactions_replace_the_training_data(tmp_path: Path) -> None:
     await build(tmp_path, documents(), training=LEARNING)
     fewer = replace(LEARNING, interactions=walks(users=25))
     result = await build(tmp_path, ["i12"], mode=Mode.MERGE, training=fewer)
     assert result.behaviour is not None
     assert (result.behaviour["users"], result.behaviour["inherited"]) == (25, "")
-    assert len(list(learned_by(tmp_path).users())) == 25
+    assert len(list(read_model(tmp_path).users())) == 25
 
 
-async def test_a_compaction_keeps_what_was_learned(tmp_path: Path) -> None:
+async def test_a_compaction_inherits_the_models(tmp_path: Path) -> None:
     living = Living(tmp_path, shards=2)
     texts = {name: f"Text {name}." for name in documents()}
     await living.build(living.corpus(texts, 10), training=LEARNING)
-    before = learned_by(living.store)
+    before = read_model(living.store)
     living.make_log()
     living.clock.now = 20
     await living.delete("i03")
@@ -175,7 +175,7 @@ async def test_a_compaction_keeps_what_was_learned(tmp_path: Path) -> None:
     result = await compact(compaction_options(living.options), living.log, living.embedder)
     assert result.behaviour is not None
     assert (result.behaviour["users"], result.behaviour["items"]) == (40, 11)
-    after = learned_by(living.store)
+    after = read_model(living.store)
     assert list(after.ids) == [one for one in [*documents(), "new"] if one != "i03"]
     assert after.trained.tolist() == [True] * 11 + [False]
     kept = [list(before.ids).index(one) for one in after.ids[:11]]
@@ -186,10 +186,10 @@ async def test_a_compaction_keeps_what_was_learned(tmp_path: Path) -> None:
     await living.delete("i04")
     await compact(compaction_options(living.options), living.log, living.embedder)
     left = [f"i{number:02}" for number in (8, 7, 6, 5, 2, 1, 0)]
-    assert history(learned_by(living.store), "u000") == left
+    assert history(read_model(living.store), "u000") == left
 
 
-async def test_an_import_of_other_documents_leaves_nothing_of_what_was_learned(
+async def test_an_import_of_unrelated_documents_drops_the_models(
     tmp_path: Path,
 ) -> None:
     living = Living(tmp_path)
@@ -203,7 +203,7 @@ async def test_an_import_of_other_documents_leaves_nothing_of_what_was_learned(
     assert not [one for one in living.manifest.files if one.path.startswith("behaviour/")]
 
 
-async def test_a_build_that_goes_on_learns_from_the_interactions_that_it_is_told_now(
+async def test_a_resumed_build_trains_on_the_interactions_of_the_new_call(
     tmp_path: Path,
 ) -> None:
     living = Living(tmp_path)

@@ -1,4 +1,4 @@
-"""A build: what it publishes, what it refuses, and what it leaves alone."""
+"""Builds publish complete snapshots and refuse bad input."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _stored_vectors(result: BuildResult, shard: int, rows: int) -> NDArray[np.fl
 
 @settings(deadline=None, max_examples=8)
 @given(st.sets(_IDS), st.data())
-async def test_every_document_is_in_the_one_shard_of_its_id(
+async def test_every_document_is_in_the_shard_of_its_id(
     tmp_path_factory: pytest.TempPathFactory, ids: set[str], data: st.DataObject
 ) -> None:
     ids = ids or {"a"}
@@ -134,7 +134,7 @@ async def test_attributes_keep_their_types(tmp_path: Path) -> None:
     }
 
 
-async def test_vectors_that_are_brought_along_are_normalised_and_need_no_embedder(
+async def test_vectors_of_the_user_are_normalised_and_need_no_embedder(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     matrix = rng.integers(1, 9, (50, 4)).astype(np.float32)
@@ -195,7 +195,7 @@ async def test_a_malformed_vector_is_named(
         await build_snapshot(documents, _options(tmp_path))
 
 
-async def test_many_malformed_rows_are_counted_and_five_are_shown(tmp_path: Path) -> None:
+async def test_malformed_rows_are_counted_and_five_are_shown(tmp_path: Path) -> None:
     documents = [Item(id=f"b{n}", text="") for n in range(9)]
     with pytest.raises(InvalidRequest) as caught:
         await build_snapshot(documents, _options(tmp_path, max_bad_rows=8), HashEmbedder())
@@ -204,7 +204,7 @@ async def test_many_malformed_rows_are_counted_and_five_are_shown(tmp_path: Path
     assert caught.value.message.endswith("… and 4 more")
 
 
-async def test_an_id_twice_is_refused_with_both_places(tmp_path: Path) -> None:
+async def test_a_duplicate_id_is_refused_with_both_locations(tmp_path: Path) -> None:
     for name, ids in (("a.jsonl", "xyz"), ("b.jsonl", "wyx")):
         lines = [json.dumps({"id": id_, "text": "t"}) for id_ in ids]
         (tmp_path / name).write_text("\n".join(lines))
@@ -266,7 +266,7 @@ async def test_builds_take_the_next_epoch_and_no_promote_takes_none(
     }
 
 
-async def test_a_busy_embedder_is_waited_for_and_a_refused_text_is_named(tmp_path: Path) -> None:
+async def test_a_busy_embedder_is_retried_and_a_refused_text_is_named(tmp_path: Path) -> None:
     busy = HashEmbedder(
         failures=[Overloaded("full", retry_after_s=0.0), Overloaded("full", retry_after_s=0.0)]
     )
@@ -278,7 +278,7 @@ async def test_a_busy_embedder_is_waited_for_and_a_refused_text_is_named(tmp_pat
         await build_snapshot(DOCUMENTS, _options(tmp_path), picky)
 
 
-async def test_an_embedder_that_stays_away_ends_the_build(
+async def test_an_embedder_that_stays_away_fails_the_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nearline.retry.AWAY_S", 0.0)
@@ -288,7 +288,7 @@ async def test_an_embedder_that_stays_away_ends_the_build(
     assert not list((tmp_path / "store").rglob("*.sqlite"))
 
 
-async def test_texts_cut_by_the_model_are_counted(tmp_path: Path) -> None:
+async def test_texts_truncated_by_the_model_are_counted(tmp_path: Path) -> None:
     result = await build_snapshot(DOCUMENTS, _options(tmp_path), HashEmbedder(max_tokens=3))
     assert result.truncated == 40
     page = (result.folder / "golden" / "report.html").read_text()
@@ -302,7 +302,7 @@ async def test_the_same_build_at_the_same_time_is_refused(tmp_path: Path) -> Non
             raise AssertionError("two builds hold one lock")
 
 
-async def test_what_else_lies_in_the_users_work_folder_stays(tmp_path: Path) -> None:
+async def test_other_files_in_the_work_folder_of_the_user_stay(tmp_path: Path) -> None:
     work = tmp_path / "mine"
     work.mkdir()
     (work / "thesis.txt").write_text("precious")

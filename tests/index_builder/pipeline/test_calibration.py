@@ -1,4 +1,4 @@
-"""A build calls what calibrates with its finished files, and publishes the card that comes back."""
+"""A build calibrates on its finished files and publishes the result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CARD = snapshot_pb2.AnswerCard(
 )
 
 
-async def test_the_card_goes_into_the_manifest(tmp_path: Path) -> None:
+async def test_the_calibration_is_written_to_the_manifest(tmp_path: Path) -> None:
     seen: list[str] = []
 
     async def calibrate(
@@ -47,13 +47,13 @@ async def test_the_card_goes_into_the_manifest(tmp_path: Path) -> None:
     assert "calibrate" in built.seconds
 
 
-async def test_without_labels_the_manifest_has_no_card(tmp_path: Path) -> None:
+async def test_without_labels_the_manifest_has_no_calibration(tmp_path: Path) -> None:
     built = await build_snapshot(ITEMS, BuildOptions(store=str(tmp_path)), HashEmbedder())
     assert not Store(tmp_path).manifest("default", built.snapshot_id).HasField("answers")
     assert built.record()["answers"] is None
 
 
-async def test_what_cannot_calibrate_publishes_nothing(tmp_path: Path) -> None:
+async def test_a_failed_calibration_publishes_nothing(tmp_path: Path) -> None:
     async def away(
         folder: Path, manifest: snapshot_pb2.Manifest, advance: Callable[[int], None]
     ) -> snapshot_pb2.AnswerCard:

@@ -1,4 +1,4 @@
-"""Compaction: when it is due, what it takes over, what it releases, and who does it."""
+"""Compaction: when it is due, what it inherits and what it frees."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def _compact(living: Living) -> str:
     return (await compact(options, living.log, living.embedder)).snapshot_id
 
 
-def test_changes_add_up_in_number_or_in_age() -> None:
+def test_compaction_is_due_by_number_or_age_of_changes() -> None:
     now_us = int(time.time() * 1e6)
     hour = 3_600
     assert assess_changes(PendingChanges(0, 0), 100, 0.2, hour).reason == ""
@@ -61,16 +61,18 @@ def test_changes_add_up_in_number_or_in_age() -> None:
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1.5h", 5_400), ("7d", 604_800)])
-def test_ages_are_read(text: str, seconds: float) -> None:
+def test_ages_are_parsed(text: str, seconds: float) -> None:
     assert parse_age(text) == seconds
 
 
-def test_what_is_no_age_is_refused() -> None:
+def test_a_malformed_age_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="15m"):
         parse_age("a day")
 
 
-async def test_it_is_due_by_what_the_current_snapshot_lacks(living: Living) -> None:
+async def test_only_changes_missing_from_the_current_snapshot_make_compaction_due(
+    living: Living,
+) -> None:
     for number in range(5):
         await living.upsert(f"new{number}", f"New {number}.")
     found = await check_compaction(living.store, living.log, 0.2, 1e12)
@@ -83,7 +85,7 @@ async def test_it_is_due_by_what_the_current_snapshot_lacks(living: Living) -> N
     assert found.changes == 1 and "hours old" in found.reason
 
 
-async def test_the_new_snapshot_is_built_as_the_old_one_was(living: Living) -> None:
+async def test_a_compaction_keeps_the_options_of_the_snapshot(living: Living) -> None:
     before = living.manifest
     tuned = before.__class__()
     tuned.CopyFrom(before)
@@ -111,7 +113,7 @@ async def test_the_new_snapshot_is_built_as_the_old_one_was(living: Living) -> N
     }
 
 
-async def test_attributes_of_several_kinds_do_not_stop_it(living: Living) -> None:
+async def test_attributes_of_several_kinds_do_not_stop_a_compaction(living: Living) -> None:
     await living.upsert("d1", "One.", {"odd": "text", "even": 2})
     await living.upsert("d2", "Two.", {"odd": 7})
     await _compact(living)
@@ -123,7 +125,7 @@ async def test_attributes_of_several_kinds_do_not_stop_it(living: Living) -> Non
     )
 
 
-async def test_the_log_and_its_archive_forget_what_every_snapshot_has(living: Living) -> None:
+async def test_log_and_archive_drop_changes_that_every_snapshot_contains(living: Living) -> None:
     first = living.manifest.snapshot_id
     await living.upsert("d1", "Secret.")
     await living.delete("d1")
@@ -159,7 +161,7 @@ async def test_another_model_is_refused(living: Living) -> None:
         await compact(options, living.log, None)
 
 
-async def test_an_import_that_comes_between_is_not_undone(living: Living) -> None:
+async def test_an_import_during_a_compaction_is_not_undone(living: Living) -> None:
     class Overtaken(HashEmbedder):
         async def embed(self, *args, **kwargs):  # type: ignore[no-untyped-def]
             if not overtaken:
@@ -176,14 +178,14 @@ async def test_an_import_that_comes_between_is_not_undone(living: Living) -> Non
     assert living.texts() == {"only": "Only.", "new": "New."}
 
 
-async def test_two_at_once_are_one(living: Living) -> None:
+async def test_of_two_concurrent_compactions_one_is_refused(living: Living) -> None:
     await living.upsert("d1", "Changed.")
     done = await asyncio.gather(_compact(living), _compact(living), return_exceptions=True)
     assert [type(one) for one in done if not isinstance(one, str)] == [Conflict]
     assert living.texts() == {**TEXTS, "d1": "Changed."}
 
 
-async def test_snapshots_that_compaction_made_needless_are_pruned(
+async def test_snapshots_made_redundant_by_compaction_are_pruned(
     living: Living, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from datetime import timedelta
@@ -209,7 +211,7 @@ async def test_snapshots_that_compaction_made_needless_are_pruned(
 
 
 class _Logs:
-    """The change logs of a store, in memory."""
+    """In-memory change logs of a store."""
 
     def __init__(self, logs: Mapping[str, MemoryLog]) -> None:
         self._logs = logs
@@ -218,55 +220,55 @@ class _Logs:
         return self._logs[collection]
 
 
-async def test_upkeep_archives_compacts_and_trims(living: Living) -> None:
+async def test_maintenance_archives_compacts_and_trims(living: Living) -> None:
     chosen = UpkeepSettings.load(
         {"store": living.options.store, "golden_queries": 0, "age": "100000d", "share": 0.2}
     )
     logs = _Logs({"default": living.log})
     # Of several services, the one of the snapshot's model is asked.
     embedders = Embedders({"o": HashEmbedder(fingerprint="other"), "it": living.embedder})
-    upkeep = Maintenance(chosen, living.store, logs, embedders)  # type: ignore[arg-type]
+    maintenance = Maintenance(chosen, living.store, logs, embedders)  # type: ignore[arg-type]
     before = living.manifest.snapshot_id
     await living.upsert("n", "New.")
-    assert not await upkeep.run_once("default")
+    assert not await maintenance.run_once("default")
     kept = Archive(living.store, "default", living.log.log_id)
     assert kept.end() == (await living.log.state()).head
     assert living.manifest.snapshot_id == before
     for number in range(5):
         await living.upsert(f"n{number}", f"New {number}.")
-    assert await upkeep.run_once("default")
+    assert await maintenance.run_once("default")
     assert living.manifest.parent_snapshot_id == before
     assert len(living.texts()) == 26
     living.store.remove_snapshot("default", before)
-    assert not await upkeep.run_once("default")
+    assert not await maintenance.run_once("default")
     assert (await living.log.state()).trimmed == (await living.log.state()).head
 
 
-async def test_while_a_snapshot_is_tried_nothing_is_compacted(living: Living) -> None:
+async def test_nothing_is_compacted_during_the_trial_of_a_canary(living: Living) -> None:
     chosen = UpkeepSettings.load({"store": living.options.store, "share": 0.0})
     logs = _Logs({"default": living.log})
     embedders = Embedders({"it": living.embedder})
-    upkeep = Maintenance(chosen, living.store, logs, embedders)  # type: ignore[arg-type]
+    maintenance = Maintenance(chosen, living.store, logs, embedders)  # type: ignore[arg-type]
     first = living.manifest.snapshot_id
     await living.upsert("n", "New.")
     await _compact(living)
     aliases.split(living.store, "default", first, 0.1)
     await living.upsert("n", "Newer.")
-    assert not await upkeep.run_once("default")
+    assert not await maintenance.run_once("default")
     with pytest.raises(Conflict, match=f"{first} is a canary of .* promote or abort it first"):
         await _compact(living)
     assert living.store.alias_in_force("default").canary == first
     aliases.end_split(living.store, "default")
-    assert await upkeep.run_once("default")
+    assert await maintenance.run_once("default")
 
 
-async def test_upkeep_passes_over_what_it_cannot_look_after(living: Living) -> None:
+async def test_maintenance_skips_collections_that_fail(living: Living) -> None:
     chosen = UpkeepSettings.load({"store": living.options.store, "every_s": 0.01})
     logs = _Logs({"default": living.log})
     embedders = Embedders({"it": living.embedder})
-    upkeep = Maintenance(chosen, living.store, logs, embedders)  # type: ignore[arg-type]
+    maintenance = Maintenance(chosen, living.store, logs, embedders)  # type: ignore[arg-type]
     living.log.away = True
-    task = asyncio.create_task(upkeep.run())
+    task = asyncio.create_task(maintenance.run())
     await asyncio.sleep(0)
     living.log.away = False
     await living.upsert("n", "New.")
@@ -276,7 +278,7 @@ async def test_upkeep_passes_over_what_it_cannot_look_after(living: Living) -> N
     task.cancel()
 
 
-async def test_a_build_that_the_log_ran_away_from_begins_anew(
+async def test_a_build_starts_over_if_the_log_was_trimmed_past_it(
     living: Living,
 ) -> None:
     first = living.manifest.snapshot_id
@@ -299,7 +301,7 @@ async def test_a_build_that_the_log_ran_away_from_begins_anew(
 
 
 @pytest.mark.service
-async def test_in_an_object_store(s3: str, tmp_path: Path) -> None:  # noqa: F811
+async def test_compaction_in_an_object_store(s3: str, tmp_path: Path) -> None:  # noqa: F811
     living = Living(tmp_path, url=s3, shards=2)
     await living.build(living.corpus(TEXTS, 10))
     living.make_log()

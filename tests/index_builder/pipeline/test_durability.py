@@ -1,4 +1,4 @@
-"""A build that is killed, or finds no space, costs nothing that was there before."""
+"""A build that is killed or runs out of space loses no earlier snapshot."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _start(store: Path, corpus: Path, log: Path, stall: str) -> subprocess.Popen
 
 
 @pytest.mark.service
-async def test_a_killed_build_leaves_the_old_snapshot_and_the_next_run_goes_on(
+async def test_a_killed_build_leaves_the_old_snapshot_and_is_resumed(
     tmp_path: Path, corpus: Path
 ) -> None:
     root, log = tmp_path / "store", tmp_path / "embedded.txt"
@@ -72,7 +72,7 @@ async def test_a_killed_build_leaves_the_old_snapshot_and_the_next_run_goes_on(
 
 
 @pytest.mark.service
-async def test_a_build_killed_while_it_writes_embeds_nothing_again_and_leaves_nothing_behind(
+async def test_a_build_killed_while_writing_is_resumed_without_embedding_and_cleaned_up(
     tmp_path: Path, corpus: Path
 ) -> None:
     root = tmp_path / "store"
@@ -92,7 +92,7 @@ async def test_a_build_killed_while_it_writes_embeds_nothing_again_and_leaves_no
     assert store.verify("default", result.snapshot_id) == result.bytes
 
 
-async def test_a_build_that_fails_late_goes_on_with_another_index(
+async def test_a_build_that_failed_on_its_index_is_resumed_with_another(
     tmp_path: Path, corpus: Path
 ) -> None:
     options = BuildOptions(
@@ -109,9 +109,7 @@ async def test_a_build_that_fails_late_goes_on_with_another_index(
     assert not list((tmp_path / "store").rglob(".tmp-*"))
 
 
-async def test_another_model_or_another_corpus_starts_from_nothing(
-    tmp_path: Path, corpus: Path
-) -> None:
+async def test_another_model_or_corpus_starts_a_new_build(tmp_path: Path, corpus: Path) -> None:
     store = str(tmp_path / "store")
     failing = BuildOptions(store=store, index=IndexOptions(factory="IVF4,PQ4x10"))
     with pytest.raises(InvalidRequest, match="cannot be trained"):
@@ -137,7 +135,7 @@ async def test_a_cancelled_build_keeps_its_work(tmp_path: Path, corpus: Path) ->
     assert result.resumed + len(second.texts) == DOCUMENTS
 
 
-async def test_a_reading_that_was_cut_off_starts_again(tmp_path: Path, corpus: Path) -> None:
+async def test_interrupted_reading_starts_over(tmp_path: Path, corpus: Path) -> None:
     options = BuildOptions(store=str(tmp_path / "store"), golden_queries=0)
     found = Corpus([corpus], DocumentColumns())
     key = work_key(options, found.sources(), found.reading, "hash")
@@ -173,7 +171,7 @@ except StoreError as error:
         pytest.param(100_000, 4_000, id="vectors and index"),
     ],
 )
-def test_a_store_that_takes_no_more_bytes_is_named_and_keeps_what_it_has(
+def test_a_full_store_is_named_and_keeps_its_snapshots(
     tmp_path: Path, limit: int, documents: int
 ) -> None:
     store = tmp_path / "store"

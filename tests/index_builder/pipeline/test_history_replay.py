@@ -1,4 +1,4 @@
-"""Builds, merges and compactions of a living collection against a replay of its whole history."""
+"""Builds, merges and compactions of a collection against a replay of its history."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STEPS = st.lists(
 
 @settings(deadline=None, max_examples=12)
 @given(steps=_STEPS)
-async def test_a_collection_is_what_a_replay_of_its_history_makes_it(
+async def test_a_collection_equals_the_replay_of_its_history(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, object]]
 ) -> None:
     living = Living(tmp_path_factory.mktemp("living"), shards=2)

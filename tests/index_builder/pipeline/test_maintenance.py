@@ -1,4 +1,4 @@
-"""Upkeep builds again where a router asked for it, and learns again where anything was learned."""
+"""Maintenance rebuilds on request of a router, and retrains existing models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXTS = {f"i{number:02d}": f"Item {number} of them." for number in range(ITEMS)}
 
 
 class _Users(NoUsers):
-    """One user, who had one item."""
+    """One user with one item."""
 
     async def logged(self, collection: str) -> AsyncIterator[LoggedInteraction]:
         yield LoggedInteraction("new", "", "i01", "view", 2_000_000_000_000_000, None)
@@ -35,8 +35,8 @@ class _Logs:
         return self._log
 
 
-class _Asked:
-    """What a router asks for, taken once."""
+class _Requests:
+    """Rebuild requests of a router, each taken once."""
 
     def __init__(self, *reasons: str) -> None:
         self._reasons = list(reasons)
@@ -45,13 +45,13 @@ class _Asked:
         return self._reasons.pop(0) if self._reasons else ""
 
 
-def _upkeep(living: Living, *reasons: str, **options: object) -> Maintenance:
+def _maintenance(living: Living, *reasons: str, **options: object) -> Maintenance:
     chosen = UpkeepSettings.load(
         {"store": living.options.store, "golden_queries": 0, "age": "100000d", **options}
     )
     logs, embedders = _Logs(living.log), Embedders({"it": living.embedder})
-    asked = _Asked(*reasons)
-    return Maintenance(chosen, living.store, logs, embedders, asked)  # type: ignore[arg-type]
+    requests = _Requests(*reasons)
+    return Maintenance(chosen, living.store, logs, embedders, requests)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -61,36 +61,36 @@ def living(tmp_path: Path) -> Living:
     return living
 
 
-async def test_a_rebuild_takes_in_changes_that_alone_were_too_few(living: Living) -> None:
+async def test_a_requested_rebuild_includes_changes_below_the_limit(living: Living) -> None:
     before = (await living.build(living.corpus(TEXTS, 10))).snapshot_id
     await living.upsert("new", "New.")
-    upkeep = _upkeep(living, "drift of score: 0.4 is above 0.25")
-    assert await upkeep.run_once("default")
+    maintenance = _maintenance(living, "drift of score: 0.4 is above 0.25")
+    assert await maintenance.run_once("default")
     assert living.manifest.parent_snapshot_id == before
     assert "new" in living.texts()
-    assert not await upkeep.run_once("default")
+    assert not await maintenance.run_once("default")
 
 
-async def test_it_waits_while_a_snapshot_is_tried_and_where_nothing_is_compacted(
+async def test_a_rebuild_waits_during_a_trial_and_without_compaction(
     living: Living,
 ) -> None:
     corpus = living.corpus(TEXTS, 10)
     first = (await living.build(corpus)).snapshot_id
     await living.build(corpus)
-    assert not await _upkeep(living, "drift", compact=False).run_once("default")
+    assert not await _maintenance(living, "drift", compact=False).run_once("default")
     aliases.split(living.store, "default", first, 0.1)
-    upkeep = _upkeep(living, "drift")
-    assert not await upkeep.run_once("default")
+    maintenance = _maintenance(living, "drift")
+    assert not await maintenance.run_once("default")
     aliases.end_split(living.store, "default")
-    assert await upkeep.run_once("default")
+    assert await maintenance.run_once("default")
 
 
-async def test_it_learns_from_what_was_recorded_since(
+async def test_a_rebuild_trains_on_interactions_recorded_since(
     living: Living, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learning = TrainingOptions(interactions=walks(), kind_weights={"view": 1.0})
     await living.build(living.corpus(TEXTS, 10), training=learning)
     before = living.manifest.behaviour.interactions
     monkeypatch.setattr(living.log, "user_states", _Users, raising=False)
-    assert await _upkeep(living, "drift of popularity: 0.4 is above 0.25").run_once("default")
+    assert await _maintenance(living, "drift of popularity: 0.4 is above 0.25").run_once("default")
     assert living.manifest.behaviour.interactions == before + 1

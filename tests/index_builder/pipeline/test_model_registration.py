@@ -1,4 +1,4 @@
-"""A snapshot names the versions of the models that it was made with."""
+"""A snapshot names the versions of its models."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_builds_of_one_model_name_one_version(tmp_path: Path) -> None:
     assert Registry(living.store).versions("embedder", "hash") == [1]
 
 
-async def test_another_model_is_another_version_and_compaction_carries_it_over(
+async def test_another_model_is_another_version_and_compaction_keeps_it(
     tmp_path: Path,
 ) -> None:
     living = Living(tmp_path)
@@ -55,7 +55,7 @@ async def test_another_model_is_another_version_and_compaction_carries_it_over(
     assert Registry(living.store).versions("embedder", "hash") == [2, 1]
 
 
-async def test_vectors_of_the_users_own_name_no_model(tmp_path: Path) -> None:
+async def test_vectors_of_the_user_name_no_model(tmp_path: Path) -> None:
     one = np.ones(1, np.float32)
     options = BuildOptions(store=str(tmp_path / "store"), golden_queries=0)
     result = await build_snapshot([Item(id="a", vector=one)], options)

@@ -1,4 +1,4 @@
-"""A rebuild loses no change, brings nothing deleted back, and embeds nothing twice."""
+"""A rebuild loses no change, restores no deleted document and embeds nothing twice."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TEXTS = {f"d{n}": f"Text {n}." for n in range(12)}
 
 @pytest.fixture
 async def living(tmp_path: Path) -> Living:
-    """A collection of twelve documents, imported as of second 10, and changed after that."""
+    """A collection of twelve documents, imported as of second 10 and changed later."""
     found = Living(tmp_path)
     await found.build(found.corpus(TEXTS, 10), log=None)
     found.make_log()
@@ -43,7 +43,7 @@ def _expected() -> dict[str, str]:
     return wanted
 
 
-async def test_a_build_without_a_log_is_as_it_was(tmp_path: Path) -> None:
+async def test_a_build_without_a_log_has_no_lineage(tmp_path: Path) -> None:
     living = Living(tmp_path)
     result = await living.build(living.corpus(TEXTS, 10))
     manifest = living.manifest
@@ -60,7 +60,7 @@ async def test_a_build_without_a_log_is_as_it_was(tmp_path: Path) -> None:
     ]
 
 
-async def test_changes_outlive_every_rebuild_from_the_same_corpus(living: Living) -> None:
+async def test_changes_survive_every_rebuild_from_the_same_corpus(living: Living) -> None:
     corpus = living.folder / "corpus.jsonl"
     for round_ in range(3):
         result = await living.build(corpus)
@@ -78,7 +78,7 @@ async def test_changes_outlive_every_rebuild_from_the_same_corpus(living: Living
         corpus.touch()  # The same bytes, as if new.
 
 
-async def test_nothing_is_embedded_that_has_its_vectors(living: Living) -> None:
+async def test_documents_with_known_vectors_are_not_embedded_again(living: Living) -> None:
     living.embedder.texts.clear()
     await living.build(living.folder / "corpus.jsonl")
     assert living.embedder.texts == []
@@ -91,7 +91,7 @@ async def test_nothing_is_embedded_that_has_its_vectors(living: Living) -> None:
     assert Counter(living.embedder.texts) == Counter(["Other 5.", "Text 20."])
 
 
-async def test_the_manifest_says_what_it_goes_on_from(living: Living) -> None:
+async def test_the_manifest_names_parent_log_and_watermark(living: Living) -> None:
     before = living.manifest.snapshot_id
     await living.build(living.folder / "corpus.jsonl")
     manifest = living.manifest
@@ -106,7 +106,7 @@ async def test_the_manifest_says_what_it_goes_on_from(living: Living) -> None:
     assert rows["d0"]["changed"] == rows["d3"]["changed"] == 0
 
 
-async def test_a_newer_import_wins_over_older_changes_only(living: Living) -> None:
+async def test_a_newer_import_overrides_only_older_changes(living: Living) -> None:
     living.clock.now = 40
     await living.upsert("d4", "Changed 4.")
     newer = living.corpus({key: f"Newer {key}." for key in TEXTS}, 30, "newer")
@@ -125,7 +125,7 @@ async def test_attributes_set_after_an_import_stay_on_its_newer_text(living: Liv
     assert (row["text"], row["attributes"]) == ("Better 3.", {"from": "between", "price": 7})
 
 
-async def test_deleted_documents_do_not_come_back_with_older_bytes(living: Living) -> None:
+async def test_an_older_import_does_not_restore_deleted_documents(living: Living) -> None:
     await living.build(living.folder / "corpus.jsonl")
     older = living.corpus({**TEXTS, "d0": "Older 0."}, 5, "older")
     for _ in range(2):
@@ -138,7 +138,7 @@ async def test_deleted_documents_do_not_come_back_with_older_bytes(living: Livin
     assert "d2" not in living.texts()
 
 
-async def test_merging_keeps_what_the_import_lacks(living: Living) -> None:
+async def test_a_merge_keeps_documents_that_the_import_lacks(living: Living) -> None:
     few = living.corpus({"d1": "Imported 1.", "d5": "Imported 5.", "x": "X."}, 15, "few")
     result = await living.build(few, mode=Mode.MERGE)
     assert living.texts() == {**_expected(), "d5": "Imported 5.", "x": "X."}
@@ -152,7 +152,7 @@ async def test_merging_keeps_what_the_import_lacks(living: Living) -> None:
     assert (again.embedded, again.documents) == (0, 13)
 
 
-async def test_merging_needs_no_log(tmp_path: Path) -> None:
+async def test_a_merge_needs_no_log(tmp_path: Path) -> None:
     living = Living(tmp_path)
     await living.build(living.corpus(TEXTS, 10))
     result = await living.build(living.corpus({"x": "X.", "d0": "Y."}, 20, "more"), mode=Mode.MERGE)
@@ -167,7 +167,7 @@ async def test_merging_needs_no_log(tmp_path: Path) -> None:
     assert living.texts()["d0"] == "Z!"
 
 
-async def test_what_is_past_its_time_is_dropped_and_does_not_bring_back_what_it_replaced(
+async def test_an_expired_document_is_dropped_without_restoring_the_one_it_replaced(
     living: Living,
 ) -> None:
     past = datetime.now(UTC) - timedelta(seconds=1)
@@ -182,7 +182,7 @@ async def test_what_is_past_its_time_is_dropped_and_does_not_bring_back_what_it_
         assert living.rows()["d8"]["expires"] is None
 
 
-async def test_what_is_deleted_while_a_build_runs_is_left_to_the_replay(living: Living) -> None:
+async def test_a_deletion_during_a_build_is_left_to_the_replay(living: Living) -> None:
     class Deleting(HashEmbedder):
         async def info(self):  # type: ignore[no-untyped-def]
             return await super().info()
@@ -210,7 +210,7 @@ async def test_what_is_deleted_while_a_build_runs_is_left_to_the_replay(living: 
     assert "d9" not in living.texts()
 
 
-async def test_without_the_log_the_archive_is_what_counts(living: Living) -> None:
+async def test_a_build_uses_the_archive_while_the_log_is_away(living: Living) -> None:
     corpus = living.folder / "corpus.jsonl"
     living.log.away = True
     with pytest.raises(NotReady, match="never archived"):
@@ -227,7 +227,7 @@ async def test_without_the_log_the_archive_is_what_counts(living: Living) -> Non
     assert living.texts() == {**_expected(), "d8": "Not archived."}
 
 
-async def test_a_log_that_nobody_points_at_is_asked_for(living: Living) -> None:
+async def test_a_build_without_the_location_of_the_log_is_refused(living: Living) -> None:
     from index_builder.pipeline.builder import build_corpus
     from index_builder.readers.columns import DocumentColumns
     from index_builder.readers.corpus import Corpus
@@ -237,7 +237,7 @@ async def test_a_log_that_nobody_points_at_is_asked_for(living: Living) -> None:
         await build_corpus(corpus, living.options, living.embedder)
 
 
-async def test_changes_of_a_log_that_was_followed_are_taken_in(living: Living) -> None:
+async def test_changes_of_ancestor_logs_are_included(living: Living) -> None:
     from retrieval.changelog.archive import archive_changes
 
     await archive_changes(living.store, living.log)
@@ -254,7 +254,7 @@ async def test_changes_of_a_log_that_was_followed_are_taken_in(living: Living) -
         await living.build(living.folder / "corpus.jsonl")
 
 
-async def test_a_killed_build_goes_on_from_where_it_began(living: Living) -> None:
+async def test_a_resumed_build_keeps_its_original_watermark(living: Living) -> None:
     more = living.corpus({**TEXTS, **{f"e{n}": f"More {n}." for n in range(600)}}, 15, "more")
     task = asyncio.create_task(living.build(more))
     while len(living.embedder.texts) < 12 + 128:
@@ -274,7 +274,7 @@ async def test_a_killed_build_goes_on_from_where_it_began(living: Living) -> Non
     assert living.texts()["d8"] == "Since the kill."
 
 
-async def test_merging_into_what_is_no_longer_current_is_refused(living: Living) -> None:
+async def test_a_merge_into_an_outdated_snapshot_is_refused(living: Living) -> None:
     class Overtaken(HashEmbedder):
         async def embed(self, *args, **kwargs):  # type: ignore[no-untyped-def]
             if not overtaken:
@@ -291,7 +291,7 @@ async def test_merging_into_what_is_no_longer_current_is_refused(living: Living)
     assert living.texts() == {**_expected(), "x": "X."}
 
 
-async def test_rough_vectors_are_made_again(living: Living) -> None:
+async def test_texts_with_approximate_vectors_are_embedded_again(living: Living) -> None:
     rough = IndexOptions(factory="SQ8")
     corpus = living.folder / "corpus.jsonl"
     await living.build(corpus, index=rough)
@@ -308,7 +308,7 @@ async def test_another_model_embeds_everything_again(living: Living) -> None:
     assert living.manifest.embedder.fingerprint == "other"
 
 
-async def test_vectors_that_users_bring_are_kept(tmp_path: Path) -> None:
+async def test_vectors_of_the_user_are_kept(tmp_path: Path) -> None:
     from index_builder.pipeline.builder import build_snapshot
 
     living = Living(tmp_path)

@@ -1,4 +1,4 @@
-"""A collection goes over to another model: every document, once, also after a kill."""
+"""Re-embedding embeds every document once with the new model, even after a kill."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_every_document_is_embedded_once_by_the_new_model(living: Living) 
     assert [one.sha256 for one in after.sources] == [one.sha256 for one in before.sources]
 
 
-async def test_what_was_tuned_with_the_old_model_is_not_taken_over(living: Living) -> None:
+async def test_values_tuned_with_the_old_model_are_not_inherited(living: Living) -> None:
     before = living.manifest
     shipped = before.fusion.dense_weight
     before.fusion.dense_weight, before.fusion.origin = 0.31, "tuned"
@@ -86,7 +86,7 @@ async def test_another_model_may_have_another_dimension(living: Living) -> None:
 
 
 @pytest.mark.service
-async def test_a_killed_run_goes_on_with_what_is_left(living: Living, tmp_path: Path) -> None:
+async def test_a_killed_reembedding_is_resumed(living: Living, tmp_path: Path) -> None:
     log = tmp_path / "embedded.txt"
     words = [living.options.store, str(log), "300"]
     with subprocess.Popen(
@@ -108,7 +108,7 @@ async def test_a_killed_run_goes_on_with_what_is_left(living: Living, tmp_path: 
     assert living.manifest.embedder.fingerprint == "other"
 
 
-async def test_the_same_model_has_nothing_to_do(living: Living) -> None:
+async def test_reembedding_with_the_same_model_is_refused(living: Living) -> None:
     options = compaction_options(living.options)
     with pytest.raises(
         InvalidRequest, match=r"fingerprint hash .* there is nothing to embed again"
@@ -116,7 +116,7 @@ async def test_the_same_model_has_nothing_to_do(living: Living) -> None:
         await reembed(options, None, HashEmbedder())
 
 
-async def test_vectors_of_the_user_are_left_to_the_user(tmp_path: Path) -> None:
+async def test_reembedding_vectors_of_the_user_is_refused(tmp_path: Path) -> None:
     options = BuildOptions(store=str(tmp_path / "store"), golden_queries=0)
     item = Item(id="a", text="A.", vector=np.eye(1, 4, dtype=np.float32)[0])
     await build_snapshot([item], options)

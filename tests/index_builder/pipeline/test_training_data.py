@@ -1,4 +1,4 @@
-"""A build that learns again knows what the snapshot before learned from, and what came since."""
+"""Retraining uses the data of the previous snapshot and newer interactions."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from retrieval.behaviour.tables import BehaviourTables, read_tables
 from retrieval.protocols.snapshot import read_current_snapshots
 from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks
 from tests.index_builder.live_collection import Living
-from tests.index_builder.pipeline.test_behaviour_stage import build, history, learned_by
+from tests.index_builder.pipeline.test_behaviour_stage import build, history, read_model
 
 FIRST = TrainingOptions(interactions=walks(), kind_weights={"view": 1.0})
 ANEW = TrainingOptions(interactions=NO_INTERACTIONS, append=True)
 
 
-def rows(*told: tuple[str, str, int, float]) -> Interactions:
-    """Returns rows of (user, item, day, weight)."""
-    users = list(dict.fromkeys(one[0] for one in told))
-    items = list(dict.fromkeys(one[1] for one in told))
+def rows(*values: tuple[str, str, int, float]) -> Interactions:
+    """Returns interactions from (user, item, day, weight)."""
+    users = list(dict.fromkeys(one[0] for one in values))
+    items = list(dict.fromkeys(one[1] for one in values))
     return Interactions(
         users,
         items,
-        np.array([users.index(one[0]) for one in told], np.int32),
-        np.array([items.index(one[1]) for one in told], np.int32),
-        np.array([one[2] for one in told], np.int64) * DAY_US,
-        np.array([one[3] for one in told], np.float32),
+        np.array([users.index(one[0]) for one in values], np.int32),
+        np.array([items.index(one[1]) for one in values], np.int32),
+        np.array([one[2] for one in values], np.int64) * DAY_US,
+        np.array([one[3] for one in values], np.float32),
     )
 
 
@@ -51,12 +51,12 @@ def tables(tmp_path: Path) -> BehaviourTables:
 
 
 def sources(result: BuildResult) -> tuple[object, ...]:
-    told = result.behaviour
-    assert told is not None
-    return told["file"], told["recorded"], told["kept"]
+    values = result.behaviour
+    assert values is not None
+    return values["file"], values["recorded"], values["kept"]
 
 
-async def test_what_is_learned_anew_from_a_snapshot_is_what_it_had_learned(tmp_path: Path) -> None:
+async def test_retraining_on_the_data_of_a_snapshot_gives_the_same_models(tmp_path: Path) -> None:
     await build(tmp_path, documents(), training=FIRST)
     before = tables(tmp_path)
     result = await build(tmp_path, documents(), mode=Mode.MERGE, training=ANEW)
@@ -75,9 +75,7 @@ async def test_what_is_learned_anew_from_a_snapshot_is_what_it_had_learned(tmp_p
 
 
 @pytest.mark.parametrize("mode", Mode)
-async def test_new_interactions_join_what_was_learned_and_win_over_it(
-    tmp_path: Path, mode: Mode
-) -> None:
+async def test_appended_interactions_override_earlier_ones(tmp_path: Path, mode: Mode) -> None:
     await build(tmp_path, documents(), training=FIRST)
     # User 0 was at i08 on day 8, the last of nine.
     new = rows(("u000", "i08", 8, 5.0), ("u000", "i11", 20, 1.0), ("new", "i11", 20, 1.0))
@@ -85,11 +83,11 @@ async def test_new_interactions_join_what_was_learned_and_win_over_it(
     result = await build(tmp_path, documents(), mode=mode, training=added)
     assert sources(result) == (2, 1, 359)
     assert result.behaviour is not None and result.behaviour["interactions"] == 362
-    learned = learned_by(tmp_path)
-    assert history(learned, "u000") == ["i11", *(f"i{number:02}" for number in range(8, -1, -1))]
-    weights = learned.history_of("u000")
+    model = read_model(tmp_path)
+    assert history(model, "u000") == ["i11", *(f"i{number:02}" for number in range(8, -1, -1))]
+    weights = model.history_of("u000")
     assert weights is not None and weights.weight.tolist() == [1.0, 5.0, *[1.0] * 8]
-    assert history(learned, "new") == ["i11"]
+    assert history(model, "new") == ["i11"]
     # Again: nothing is counted twice, nothing is forgotten.
     result = await build(tmp_path, documents(), mode=mode, training=added)
     assert sources(result) == (2, 1, 359)
@@ -97,14 +95,14 @@ async def test_new_interactions_join_what_was_learned_and_win_over_it(
     assert sources(result) == (0, 0, 362)
 
 
-async def test_what_does_not_add_takes_the_place_of_what_was_learned(tmp_path: Path) -> None:
+async def test_interactions_that_are_not_appended_replace_earlier_ones(tmp_path: Path) -> None:
     await build(tmp_path, documents(), training=FIRST)
     other = TrainingOptions(interactions=walks(25))
     result = await build(tmp_path, documents(), mode=Mode.MERGE, training=other)
     assert sources(result) == (225, 0, 0)
 
 
-async def test_a_user_who_was_deleted_goes_from_every_source(tmp_path: Path) -> None:
+async def test_a_deleted_user_is_removed_from_every_source(tmp_path: Path) -> None:
     await build(tmp_path, documents(), training=FIRST)
 
     async def erased(users: Sequence[str]) -> Mapping[str, int]:
@@ -119,15 +117,15 @@ async def test_a_user_who_was_deleted_goes_from_every_source(tmp_path: Path) -> 
     assert sources(result) == (2, 0, 360)
     assert result.behaviour is not None
     assert result.behaviour["left_out"] == {"a user who was deleted afterwards": 9 + 3 + 1}
-    learned = learned_by(tmp_path)
-    assert learned.history_of("u000") is None and learned.history_of("new") is None
-    assert len(history(learned, "u001")) == 6 and history(learned, "u002")[0] == "i01"
+    model = read_model(tmp_path)
+    assert model.history_of("u000") is None and model.history_of("new") is None
+    assert len(history(model, "u001")) == 6 and history(model, "u002")[0] == "i01"
     # They do not come back with the next one.
     result = await build(tmp_path, documents(), mode=Mode.MERGE, training=ANEW)
     assert sources(result) == (0, 0, 362 - 13)
 
 
-async def test_what_is_too_old_is_left_out_and_counted(tmp_path: Path) -> None:
+async def test_old_interactions_are_left_out_and_counted(tmp_path: Path) -> None:
     await build(tmp_path, documents(), training=FIRST)
     added = replace(ANEW, interactions=rows(("new", "i01", 10, 1.0)), keep_days=4)
     result = await build(tmp_path, documents(), mode=Mode.MERGE, training=added)
@@ -138,7 +136,7 @@ async def test_what_is_too_old_is_left_out_and_counted(tmp_path: Path) -> None:
     }
 
 
-async def test_a_compaction_may_learn_anew_with_or_without_live_changes(tmp_path: Path) -> None:
+async def test_a_compaction_may_retrain_with_or_without_live_changes(tmp_path: Path) -> None:
     living = Living(tmp_path, shards=2)
     await living.build(
         living.corpus({name: f"Text {name}." for name in documents()}, 10), training=FIRST
@@ -160,12 +158,12 @@ async def test_a_compaction_may_learn_anew_with_or_without_live_changes(tmp_path
     assert sources(result) == (1, 0, 360)
     assert result.behaviour is not None
     assert result.behaviour["left_out"] == {"an item that is not in the corpus": gone}
-    assert history(learned_by(living.store), "u000")[:2] == ["new", "i08"]
+    assert history(read_model(living.store), "u000")[:2] == ["new", "i08"]
     # Nothing was embedded again: the new document came with its vector.
     assert len(living.embedder.texts) == embedded
 
 
-async def test_nothing_is_learned_from_nothing(tmp_path: Path) -> None:
+async def test_training_without_interactions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         InvalidRequest, match="nothing to train on: there are no new or recorded interactions"
     ):
@@ -183,7 +181,7 @@ async def test_nothing_is_learned_from_nothing(tmp_path: Path) -> None:
         await build(tmp_path, documents(), mode=Mode.MERGE, training=ANEW, deleted_users=everybody)
 
 
-def test_what_is_not_said_is_as_it_was_before() -> None:
+def test_missing_options_are_inherited() -> None:
     card = snapshot_pb2.BehaviourCard(
         kind_weights={"view": 0.5},
         blends=[
@@ -200,7 +198,7 @@ def test_what_is_not_said_is_as_it_was_before() -> None:
     assert inherit_options(ANEW, card).validate_on == ""
 
 
-def test_what_is_asked_for_is_checked_before_there_are_interactions() -> None:
+def test_training_options_are_checked_before_there_are_interactions() -> None:
     replace(ANEW, validate_on="time:0.9").check(0)
     for wrong in ("sometimes", "time:2", "cold-items:0.2"):
         with pytest.raises(InvalidRequest):
