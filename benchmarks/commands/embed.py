@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 import multiprocessing
 import os
 import platform
@@ -26,6 +27,7 @@ from benchmarks.workloads import text_samples
 from benchmarks.workloads.bulk_callers import BulkCallers, EmbeddingRate, OtherCpuUse
 from nearline.clients import EmbeddingClient
 from nearline.contract import TextRole
+from nearline_cli.evaluate.open_loop import run_open_loop
 from nearline_cli.local.processes import EMBEDDING_SERVICES, free_port, service_process
 from nearline_cli.terminal.output import JsonFlag, print_json, print_table
 
@@ -180,23 +182,19 @@ async def _beside(
     latencies: list[float] = []
     queries = itertools.cycle([" ".join(text.split()[:_QUERY_WORDS]) for text in texts])
 
-    async def ask(due: float) -> None:
+    loop = asyncio.get_running_loop()
+
+    async def send(number: int, due: float) -> None:
         await client.embed([next(queries)], TextRole.QUERY, timeout_s=_TIMEOUT_S)
         # From the moment it was due: a late start is the caller's wait, too.
-        latencies.append(time.perf_counter() - due)
+        latencies.append(loop.time() - due)
 
-    async def ask_all() -> None:
-        # The bulk stream first fills the queue: that is the state which is measured.
-        start = time.perf_counter() + _LEAD_S
-        async with asyncio.TaskGroup() as group:
-            for number in itertools.count():
-                due = start + number / load.query_rate
-                if due >= start + load.seconds:
-                    return
-                await asyncio.sleep(due - time.perf_counter())
-                group.create_task(ask(due))
-
-    rate, _ = await asyncio.gather(bulk.rate(_LEAD_S + load.seconds), ask_all())
+    # The bulk stream first fills the queue: that is the measured state.
+    numbers = range(math.ceil(load.query_rate * load.seconds))
+    rate, _ = await asyncio.gather(
+        bulk.rate(_LEAD_S + load.seconds),
+        run_open_loop(load.query_rate, numbers, send, start=loop.time() + _LEAD_S),
+    )
     return rate, latencies
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.errors import NearlineError, ShardsUnavailable
+from nearline_cli.evaluate.open_loop import run_open_loop
 from nearline_cli.local.processes import (
     SHARD_SERVICES,
     ServiceProcess,
@@ -117,7 +118,7 @@ async def _run(
             name: str, act: Callable[[], Awaitable[dict[str, object]]] = _nothing
         ) -> None:
             acting = asyncio.ensure_future(act())
-            found = await _open_loop(client, queries, load)
+            found = await _search(client, queries, load)
             report(_row(name, found, load) | await acting)
 
         async def kill_both() -> dict[str, object]:
@@ -191,13 +192,14 @@ class _Cluster:
         await asyncio.gather(*(process.stop() for process in self._running.values()))
 
 
-async def _open_loop(
+async def _search(
     client: RetrievalClient, queries: Sequence[c.Query], load: SearchLoad
 ) -> PhaseResult:
-    clock = time.perf_counter
+    loop = asyncio.get_running_loop()
     found = PhaseResult()
 
-    async def ask(query: c.Query, due: float) -> None:
+    async def send(number: int, due: float) -> None:
+        query = queries[number % len(queries)]
         try:
             reply = await client.search(query, timeout_s=load.timeout_s)
         except NearlineError:
@@ -205,14 +207,9 @@ async def _open_loop(
         else:
             coverage = reply.info.coverage
             found.lowest = min(found.lowest, coverage.shards_answered / coverage.shards_total)
-        found.latencies_s.append(clock() - due)
+        found.latencies_s.append(loop.time() - due)
 
-    start = clock()
-    async with asyncio.TaskGroup() as running:
-        for number in range(round(load.rate * load.seconds)):
-            due = start + number / load.rate
-            await asyncio.sleep(due - clock())
-            running.create_task(ask(queries[number % len(queries)], due))
+    await run_open_loop(load.rate, range(round(load.rate * load.seconds)), send)
     return found
 
 

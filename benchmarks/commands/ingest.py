@@ -8,7 +8,6 @@ import itertools
 import os
 import platform
 import tempfile
-import time
 from collections.abc import AsyncIterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +23,7 @@ from nearline import contract as c
 from nearline.clients import EmbeddingClient, IngestClient
 from nearline.errors import InternalError
 from nearline.sentences import estimate_tokens
+from nearline_cli.evaluate.open_loop import run_open_loop
 from nearline_cli.local.processes import (
     embedding_process,
     ingest_process,
@@ -60,17 +60,12 @@ class _ResultReader:
 
     async def run(self) -> None:
         """Reads until it is cancelled."""
-        start = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for number in itertools.count():
-                due = start + number / self._rate
-                await asyncio.sleep(due - time.perf_counter())
-                group.create_task(self._read(due))
+        await run_open_loop(self._rate, itertools.count(), self._read)
 
-    async def _read(self, due: float) -> None:
+    async def _read(self, number: int, due: float) -> None:
         await self._door.results(self._job_id, page_size=100, timeout_s=60.0)
         # From the moment it was due: a late start is the reader's wait, too.
-        self.latencies_s.append(time.perf_counter() - due)
+        self.latencies_s.append(asyncio.get_running_loop().time() - due)
 
 
 def bench_ingest(

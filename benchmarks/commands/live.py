@@ -20,6 +20,7 @@ from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.errors import NotReady
 from nearline_cli.commands.load import search_open_loop
+from nearline_cli.evaluate.open_loop import run_open_loop
 from nearline_cli.local.processes import (
     RETRIEVAL_SERVICES,
     SHARD_SERVICES,
@@ -280,22 +281,17 @@ async def _write_at_rate(
     address: str, ids: Sequence[str], vectors: _Matrix, upserts: float, batch: int, stop: Event
 ) -> int:
     """Changes documents to what they are, so that exact answers stay; gives how many."""
-    loop = asyncio.get_running_loop()
     written = 0
+    rng = np.random.default_rng()
 
-    async def send(client: RetrievalClient, rows: NDArray[np.int64]) -> None:
+    async def send(number: int, due: float) -> None:
         nonlocal written
+        rows = rng.choice(len(ids), batch, replace=False)
         items = [c.Item(id=ids[row], vector=vectors[row]) for row in rows]
         reply = await client.upsert_items(items, collection=_LIVE, timeout_s=10.0)
         written += len(reply.results)
 
-    rng = np.random.default_rng()
-    async with RetrievalClient(address) as client, asyncio.TaskGroup() as running:
-        start = loop.time()
-        for number in itertools.count():
-            if stop.is_set():
-                break
-            await asyncio.sleep(start + number * batch / upserts - loop.time())
-            rows = rng.choice(len(ids), batch, replace=False)
-            running.create_task(send(client, rows))
+    numbers = itertools.takewhile(lambda _: not stop.is_set(), itertools.count())
+    async with RetrievalClient(address) as client:
+        await run_open_loop(upserts / batch, numbers, send)
     return written

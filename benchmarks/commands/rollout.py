@@ -16,6 +16,7 @@ from benchmarks.workloads.rollout_simulation import CanaryScenario, simulate
 from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.errors import InvalidRequest
+from nearline_cli.evaluate.open_loop import run_open_loop
 from nearline_cli.local.processes import RETRIEVAL_SERVICES, service_process
 from nearline_cli.terminal.output import JsonFlag, print_json, print_table
 
@@ -172,29 +173,23 @@ async def _record(store: Path, rate: float, seconds: float, seed: int) -> NDArra
     ):
         for query in itertools.islice(itertools.cycle(queries), _WARM_UP):
             await client.search(query, _OPTIONS, collection=_COLLECTION, timeout_s=_TIMEOUT_S)
-        return await _open_loop(client, queries, rate, seconds)
+        return await _search(client, queries, rate, seconds)
 
 
-async def _open_loop(
+async def _search(
     client: RetrievalClient, queries: list[c.Query], rate: float, seconds: float
 ) -> NDArray[np.float64]:
     loop = asyncio.get_running_loop()
-    spent = np.zeros(int(rate * seconds))
+    latencies_s = np.zeros(int(rate * seconds))
 
-    async def ask(number: int, due: float) -> None:
+    async def send(number: int, due: float) -> None:
         await client.search(
             queries[number % len(queries)],
             _OPTIONS,
             collection=_COLLECTION,
             timeout_s=_TIMEOUT_S,
         )
-        spent[number] = loop.time() - due
+        latencies_s[number] = loop.time() - due
 
-    start = loop.time()
-    running = []
-    for number in range(len(spent)):
-        due = start + number / rate
-        await asyncio.sleep(due - loop.time())
-        running.append(loop.create_task(ask(number, due)))
-    await asyncio.gather(*running)
-    return spent
+    await run_open_loop(rate, range(len(latencies_s)), send)
+    return latencies_s

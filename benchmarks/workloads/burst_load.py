@@ -115,7 +115,7 @@ async def _submit(door: IngestClient, load: BurstLoad, run: BurstRun) -> None:
             for first in range(sent, due, c.MAX_BATCH):
                 sending.create_task(send(first, min(due, first + c.MAX_BATCH)))
 
-    ticks = math.ceil(load.seconds / _TICK_S)
+    ticks = range(math.ceil(load.seconds / _TICK_S))
     await run_open_loop(1 / _TICK_S, ticks, submit_tick, start=run.began + _TICK_S)
 
 

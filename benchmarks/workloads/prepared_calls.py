@@ -112,10 +112,10 @@ async def _open(address: str, method: str, requests: Sequence[bytes], rate: floa
         call: Any = channel.unary_unary(method)
         await channel.channel_ready()
 
-        async def ask(number: int, due: float) -> None:
+        async def send(number: int, due: float) -> None:
             replies.append((number, await call(requests[number])))
             latencies.append(loop.time() - due)
 
-        start = await run_open_loop(rate, len(requests), ask)
+        start = await run_open_loop(rate, range(len(requests)), send)
         spent_s = loop.time() - start
     return CallResults(len(latencies) / spent_s, np.array(latencies), replies)

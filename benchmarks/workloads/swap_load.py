@@ -126,7 +126,8 @@ async def run_swap_load(load: SwapLoad, start: float, seen: LoadResults) -> None
         phase, _ = load.phases[min(bisect.bisect(ends, number / load.rate), len(ends) - 1)]
         return callers.ask(kinds.pop(), number, phase, due)
 
-    await run_open_loop(load.rate, math.ceil(ends[-1] * load.rate), send, start=start)
+    numbers = range(math.ceil(ends[-1] * load.rate))
+    await run_open_loop(load.rate, numbers, send, start=start)
 
 
 class _Callers:

@@ -185,5 +185,5 @@ def set_limits(
         output.print_json({"collection": collection, "number": stored.number, "why": stored.why})
         return
     output.console().print(
-        f"thresholds {stored.number} of {collection!r} are in force", markup=False
+        f"set thresholds of {collection!r} (record {stored.number})", markup=False
     )

@@ -123,7 +123,7 @@ async def search_open_loop(
 
         # Opens the connection, and fails here rather than a thousand times.
         await client.search(queries[0], search, collection=collection, timeout_s=timeout_s)
-        await run_open_loop(rate, math.ceil(rate * seconds), send)
+        await run_open_loop(rate, range(math.ceil(rate * seconds)), send)
     return result
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 
 
 async def run_open_loop(
     rate: float,
-    count: int,
+    numbers: Iterable[int],
     send: Callable[[int, float], Coroutine[None, None, None]],
     *,
     start: float | None = None,
@@ -20,7 +20,7 @@ async def run_open_loop(
 
     Args:
         rate: Requests per second.
-        count: Number of requests.
+        numbers: Numbers of the requests, from 0; `itertools.count()` sends until cancelled.
         send: Sends one request. Times are those of the event loop.
         start: Due time of the first request. If None, now.
     Returns: The due time of the first request.
@@ -28,7 +28,7 @@ async def run_open_loop(
     loop = asyncio.get_running_loop()
     start = loop.time() if start is None else start
     async with asyncio.TaskGroup() as requests:
-        for number in range(count):
+        for number in numbers:
             due = start + number / rate
             await asyncio.sleep(due - loop.time())
             requests.create_task(send(number, due))

@@ -1,4 +1,4 @@
-"""Asks a router what a data set has judgements for, and scores what it answers."""
+"""Scores the rankings of a running router against judgements."""
 
 from __future__ import annotations
 
