@@ -11,7 +11,7 @@ from typing import Any
 from index_builder.ingest import keys, metrics
 from index_builder.ingest.job_store import JobStore
 from index_builder.ingest.load_stats import LoadStatsReader
-from index_builder.ingest.script_runner import NEEDED_BY, clock_us
+from index_builder.ingest.script_runner import NEEDED_BY, clock_us, open_pipeline
 from nearline.errors import NearlineError, NotFound
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 
@@ -80,18 +80,19 @@ class Janitor:
 
     async def _forget_expired(self) -> None:
         """Removes expired jobs from the list of jobs, oldest first."""
-        async with translate_redis_errors(NEEDED_BY):
-            start = 0
-            while job_ids := await self._job_ids(start):
-                async with self._client.pipeline(transaction=False) as pipe:
-                    for name in job_ids:
-                        pipe.exists(keys.job_key(name))
-                    exist = await pipe.execute()
-                gone = [name for name, one in zip(job_ids, exist, strict=True) if not one]
-                if gone:
+        start = 0
+        while job_ids := await self._job_ids(start):
+            async with open_pipeline(self._client) as pipe:
+                for name in job_ids:
+                    pipe.exists(keys.job_key(name))
+                exist = await pipe.execute()
+            gone = [name for name, one in zip(job_ids, exist, strict=True) if not one]
+            if gone:
+                async with translate_redis_errors(NEEDED_BY):
                     await self._client.zrem(keys.JOBS, *gone)
-                start += len(job_ids) - len(gone)
+            start += len(job_ids) - len(gone)
 
     async def _job_ids(self, start: int) -> list[str]:
-        job_ids: Any = await self._client.zrange(keys.JOBS, start, start + _BATCH - 1)
+        async with translate_redis_errors(NEEDED_BY):
+            job_ids: Any = await self._client.zrange(keys.JOBS, start, start + _BATCH - 1)
         return [one.decode() for one in job_ids]

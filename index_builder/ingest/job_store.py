@@ -16,7 +16,7 @@ from index_builder.ingest.codec import (
 )
 from index_builder.ingest.keys import Lane
 from index_builder.ingest.records import QueueLimits
-from index_builder.ingest.script_runner import NEEDED_BY, run_script
+from index_builder.ingest.script_runner import NEEDED_BY, open_pipeline, run_script
 from nearline import contract as c
 from nearline.errors import Conflict, InvalidRequest, NotFound, Overloaded
 from retrieval.redis_client.connection import Redis, translate_redis_errors
@@ -165,10 +165,7 @@ class JobStore:
         Raises: NotFound, NotReady.
         """
         places = range(first, first + limit)
-        async with (
-            translate_redis_errors(NEEDED_BY),
-            self._client.pipeline(transaction=False) as pipe,
-        ):
+        async with open_pipeline(self._client) as pipe:
             pipe.hget(keys.job_key(job_id), "units")
             pipe.hmget(keys.results_key(job_id), [str(one) for one in places])
             units, packed = await pipe.execute()
@@ -236,10 +233,7 @@ class JobStore:
         _check_taken(answer, submission, count, limits)
 
     async def _jobs(self, job_ids: Sequence[str]) -> list[c.Job | None]:
-        async with (
-            translate_redis_errors(NEEDED_BY),
-            self._client.pipeline(transaction=False) as pipe,
-        ):
+        async with open_pipeline(self._client) as pipe:
             for one in job_ids:
                 pipe.hgetall(keys.job_key(one))
                 pipe.pexpiretime(keys.job_key(one))
@@ -250,10 +244,7 @@ class JobStore:
         ]
 
     async def _letters(self, letter_ids: Sequence[str]) -> dict[str, Mapping[bytes, bytes]]:
-        async with (
-            translate_redis_errors(NEEDED_BY),
-            self._client.pipeline(transaction=False) as pipe,
-        ):
+        async with open_pipeline(self._client) as pipe:
             for one in letter_ids:
                 pipe.xrange(keys.DEAD, one, one)
             replies = await pipe.execute()

@@ -10,7 +10,13 @@ from index_builder.ingest import keys, scripts
 from index_builder.ingest.codec import pack_result, pack_source, unpack_source
 from index_builder.ingest.keys import lanes_of, unit_of
 from index_builder.ingest.records import ExpansionProgress, QueueLimits, Settlement, Unit
-from index_builder.ingest.script_runner import NEEDED_BY, clock_us, run_script, to_microseconds
+from index_builder.ingest.script_runner import (
+    NEEDED_BY,
+    clock_us,
+    open_pipeline,
+    run_script,
+    to_microseconds,
+)
 from nearline.contract import IngestResult, IngestSource, SourceFile
 from nearline.errors import NearlineError
 from nearline.times import from_us
@@ -98,8 +104,7 @@ class LeaseQueue:
         """
         if not settlements:
             return []
-        async with translate_redis_errors(NEEDED_BY):
-            now = from_us(await clock_us(self._client))
+        now = from_us(await clock_us(self._client))
         names = [keys.META, keys.LOADS, keys.LEASES, keys.DELAYED, keys.TRIES, keys.DEAD]
         words: list[str | bytes | int] = []
         for one in settlements:
@@ -175,10 +180,7 @@ class LeaseQueue:
 
     async def _look(self, limit: int) -> tuple[list[str], list[str]]:
         """Returns units with expired leases or due retries, and the tenants whose turn is next."""
-        async with (
-            translate_redis_errors(NEEDED_BY),
-            self._client.pipeline(transaction=False) as pipe,
-        ):
+        async with open_pipeline(self._client) as pipe:
             pipe.time()
             pipe.zrange(keys.LEASES, 0, limit - 1, withscores=True)
             pipe.zrange(keys.DELAYED, 0, limit - 1, withscores=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from index_builder.ingest import keys
-from index_builder.ingest.script_runner import NEEDED_BY, clock_us, to_microseconds
+from index_builder.ingest.script_runner import NEEDED_BY, clock_us, open_pipeline, to_microseconds
 from nearline.contract import IngestWorker, QueueState
 from nearline.times import from_us, to_us
 from retrieval.redis_client.connection import Redis, translate_redis_errors
@@ -31,19 +31,18 @@ class LoadStatsReader:
 
     async def read(self) -> QueueState:
         """Returns the state of the queue. Raises: NotReady: Redis is unavailable."""
-        async with translate_redis_errors(NEEDED_BY):
-            async with self._client.pipeline(transaction=False) as pipe:
-                pipe.time()
-                pipe.hmget(keys.META, "units", "bytes")
-                pipe.zcard(keys.LEASES)
-                pipe.zcard(keys.DELAYED)
-                pipe.xlen(keys.DEAD)
-                pipe.hgetall(keys.WORKERS)
-                pipe.zrange(keys.TENANTS, 0, _MAX_TENANTS - 1)
-                replies = await pipe.execute()
-            clock, (units, size), leased, delayed, dead, workers, waiting = replies
-            now_us = to_microseconds(clock)
-            oldest_us = await self._oldest_us([one.decode() for one in waiting])
+        async with open_pipeline(self._client) as pipe:
+            pipe.time()
+            pipe.hmget(keys.META, "units", "bytes")
+            pipe.zcard(keys.LEASES)
+            pipe.zcard(keys.DELAYED)
+            pipe.xlen(keys.DEAD)
+            pipe.hgetall(keys.WORKERS)
+            pipe.zrange(keys.TENANTS, 0, _MAX_TENANTS - 1)
+            replies = await pipe.execute()
+        clock, (units, size), leased, delayed, dead, workers, waiting = replies
+        now_us = to_microseconds(clock)
+        oldest_us = await self._oldest_us([one.decode() for one in waiting])
         alive = _alive(workers, now_us)
         in_hand = min(leased, int(units or 0))
         return QueueState(
@@ -59,8 +58,7 @@ class LoadStatsReader:
 
     async def report(self, worker: IngestWorker) -> None:
         """Records the report of a worker. Raises: NotReady: Redis is unavailable."""
-        async with translate_redis_errors(NEEDED_BY):
-            now_us = await clock_us(self._client)
+        now_us = await clock_us(self._client)
         record = {
             "in_hand": worker.in_hand,
             "documents_per_s": worker.documents_per_s,
@@ -93,11 +91,11 @@ class LoadStatsReader:
         lanes = [lane.key for tenant in tenants for lane in keys.lanes_of(tenant)]
         if not lanes:
             return 0
-        async with self._client.pipeline(transaction=False) as pipe:
+        async with open_pipeline(self._client) as pipe:
             for lane in lanes:
                 pipe.execute_command("XINFO", "GROUPS", lane)
             groups = await pipe.execute(raise_on_error=False)
-        async with self._client.pipeline(transaction=False) as pipe:
+        async with open_pipeline(self._client) as pipe:
             for lane, replies in zip(lanes, groups, strict=True):
                 # An empty lane does not exist.
                 if not isinstance(replies, Exception) and replies:

@@ -1,9 +1,10 @@
-"""Runs the Lua scripts of the queue."""
+"""Runs commands and Lua scripts of the queue in Redis."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from nearline.errors import NotReady
@@ -15,10 +16,21 @@ NEEDED_BY = "the queue of documents and its jobs"
 
 
 async def clock_us(client: Redis) -> int:
-    """Returns the time of Redis in microseconds since 1970; call it within
-    `translate_redis_errors`.
+    """Returns the time of Redis in microseconds since 1970. Raises: NotReady: Redis is
+    unavailable.
     """
-    return to_microseconds(await client.time())
+    async with translate_redis_errors(NEEDED_BY):
+        return to_microseconds(await client.time())
+
+
+@contextlib.asynccontextmanager
+async def open_pipeline(client: Redis) -> AsyncIterator[Any]:
+    """Yields a pipeline of commands without a transaction.
+
+    Raises: NotReady: Redis is unavailable.
+    """
+    async with translate_redis_errors(NEEDED_BY), client.pipeline(transaction=False) as pipe:
+        yield pipe
 
 
 def to_microseconds(reply: tuple[int, int]) -> int:

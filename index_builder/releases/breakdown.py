@@ -39,13 +39,9 @@ def _row(name: str, pairs: Sequence[ReplayPair], k: int) -> dict[str, object]:
     row: dict[str, object] = {
         "segment": name,
         "requests": len(pairs),
-        f"overlap@{k}": round(float(np.mean([pair.overlap for pair in pairs])), 4)
-        if pairs
-        else None,
-        "unchanged": round(float(np.mean([_is_unchanged(pair, k) for pair in pairs])), 4)
-        if pairs
-        else None,
-        "drift": round(float(np.mean(drifts)), 5) if drifts else None,
+        f"overlap@{k}": _mean([pair.overlap for pair in pairs], 4),
+        "unchanged": _mean([_is_unchanged(pair, k) for pair in pairs], 4),
+        "drift": _mean(drifts, 5),
         "refused": sum(bool(pair.refused) for pair in pairs),
     }
     for share, label in ((0.5, "p50"), (0.99, "p99")):
@@ -54,6 +50,10 @@ def _row(name: str, pairs: Sequence[ReplayPair], k: int) -> dict[str, object]:
         row[f"{label}_ms_second"] = round(float(second), 3) if len(times) else None
         row[f"{label}_ratio"] = round(float(second / first), 3) if first else None
     return row
+
+
+def _mean(values: Sequence[float], digits: int) -> float | None:
+    return round(float(np.mean(values)), digits) if values else None
 
 
 def _is_unchanged(pair: ReplayPair, k: int) -> bool:

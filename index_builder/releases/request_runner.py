@@ -88,27 +88,25 @@ async def _query_batch(
     same_model = probe.fingerprint == served.fingerprint
     if query.vector is not None and not same_model:
         raise UnsupportedRequest("its vector is of another model")
-    if query.text is not None and options.mode is not c.SearchMode.LEXICAL and served.has_model:
-        if probe.vector is not None and same_model:
-            hybrid = options.mode is not c.SearchMode.DENSE and (
-                served.words_by_default or options.mode is c.SearchMode.HYBRID
-            )
-            matrix = align_to_metric(served, probe.vector[None])
-            texts = (query_text(query, "query"),) if hybrid else ()
-            mode = c.SearchMode.HYBRID if hybrid else c.SearchMode.DENSE
-            return QueryBatch(mode, [0], ShardQueries(matrix, texts))
-        try:
-            prepared = await prepare_queries(
-                served, snapshot.embedders, [query], ["query"], options.mode, RequestContext()
-            )
-        except InvalidRequest:
-            raise
-        except NearlineError as error:
-            raise UnsupportedRequest(
-                "no embedding service of its model was given: --embedding"
-            ) from error
-        return prepared.batches[0]
-    prepared = await prepare_queries(
-        served, snapshot.embedders, [query], ["query"], options.mode, RequestContext()
+    embeds = (
+        query.text is not None and options.mode is not c.SearchMode.LEXICAL and served.has_model
     )
+    if embeds and probe.vector is not None and same_model:
+        hybrid = options.mode is not c.SearchMode.DENSE and (
+            served.words_by_default or options.mode is c.SearchMode.HYBRID
+        )
+        matrix = align_to_metric(served, probe.vector[None])
+        texts = (query_text(query, "query"),) if hybrid else ()
+        mode = c.SearchMode.HYBRID if hybrid else c.SearchMode.DENSE
+        return QueryBatch(mode, [0], ShardQueries(matrix, texts))
+    try:
+        prepared = await prepare_queries(
+            served, snapshot.embedders, [query], ["query"], options.mode, RequestContext()
+        )
+    except NearlineError as error:
+        if not embeds or isinstance(error, InvalidRequest):
+            raise
+        raise UnsupportedRequest(
+            "no embedding service of its model was given: --embedding"
+        ) from error
     return prepared.batches[0]
