@@ -38,7 +38,7 @@ def test_predictions_are_the_closed_form_on_centred_content(
     counts = every_fourth(60)
     x, y = content[counts > 0].astype(float), factors[counts > 0].astype(float)
     x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
-    # Ridge as least squares with one more row for each number held down.
+    # Ridge regression as least squares with an extra row per regularised coefficient.
     rows = np.vstack([x - x_mean, np.sqrt(regularisation) * np.eye(12)])
     weights = np.linalg.lstsq(rows, np.vstack([y - y_mean, np.zeros((12, 5))]))[0]
     expected = y_mean + (content[counts == 0] - x_mean) @ weights
@@ -62,7 +62,7 @@ def test_regularisation_follows_the_noise(rng: np.random.Generator) -> None:
     clean, noise = planted(rng, 400, noise=0.0), planted(rng, 400, noise=0.0)[0]
     counts = every_fourth(400)
     assert choose_regularisation(*clean, counts) == min(REGULARISATIONS)
-    # Factors that content says nothing of: the mean is best, and the largest is nearest to it.
+    # Factors unrelated to content: the mean is best, and the largest regularisation comes nearest.
     drawn = rng.normal(size=(400, 5)).astype(np.float32)
     assert choose_regularisation(noise, drawn, counts) == max(REGULARISATIONS)
     chosen = predict_factors(noise, drawn, counts, max(REGULARISATIONS))
@@ -91,7 +91,7 @@ def test_explained_shares_agree_with_brute_force(rng: np.random.Generator) -> No
 
 
 def test_user_and_item_factors_have_equal_grams_at_convergence(rng: np.random.Generator) -> None:
-    # What `explained_shares` relies on, for the loss with weights that implicit ALS has.
+    # An assumption of `explained_shares`, here for the weighted loss of implicit ALS.
     rated = (rng.random((24, 16)) < 0.3).astype(float)
     weights = 1 + rated
     users, items = rng.normal(size=(24, 3)), rng.normal(size=(16, 3))

@@ -37,7 +37,7 @@ TEST = interactions((0, 1), (0, 3), (1, 0), (1, 5), (2, 2), (3, 0))
 
 def test_relevant_items_are_new_to_the_user() -> None:
     task = make_task(Split(TRAIN, TEST))
-    # User 2 only had again what they had, and nothing is known of user 3.
+    # User 2 only repeats known items, and user 3 has no known items.
     assert task.users.tolist() == [0, 1]
     assert [one.tolist() for one in task.relevant] == [[3], [0, 5]]
     assert task.histories[0].items.tolist() == [2, 1, 0]
@@ -78,7 +78,7 @@ def test_only_candidates_that_help_are_blended() -> None:
     rng = np.random.default_rng(3)
     users, items = 60, 30
     nobody = History(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.float32))
-    # Two items each, one that the first generator knows of and one that the second does.
+    # Two items each: one known to the first generator, one to the second.
     task = EvaluationTask(
         np.arange(users, dtype=np.int32),
         [nobody] * users,
@@ -110,7 +110,7 @@ def test_only_candidates_that_help_are_blended() -> None:
 
 @pytest.mark.parametrize("repeats", [False, True])
 def test_an_evaluation_finds_what_comes_next(repeats: bool) -> None:
-    # Every user goes around a circle of 12 items: who knows the last item knows the next.
+    # Every user walks around a circle of 12 items, so the last item determines the next.
     rows = [(user, (user * 5 + step) % 12) for step in range(9) for user in range(40)]
     circle = interactions(*rows, users=40, items=12)
     evaluation = evaluate(circle, "last-n:1", 3, repeats=repeats)

@@ -35,7 +35,7 @@ def test_a_corpus_of_other_items_is_refused(corpus: Corpus) -> None:
 
 
 async def test_rows_are_in_the_order_of_ids_and_zero_without_a_text() -> None:
-    # More than one batch of the 64 texts that this embedder takes, and one refusal on the way.
+    # More than one batch of 64 texts, the limit of this embedder, and one refusal in between.
     ids = [str(number) for number in range(150)]
     texts = {one: f"text {one}" for one in ids if one != "20"}
     embedder = HashEmbedder(failures=[Overloaded("busy", retry_after_s=0.0)])

@@ -36,7 +36,7 @@ def choice(plain: float, of_15: float, of_100: float) -> BlendChoice:
         ([choice(0.1, 0.2, 0.15), None], "popularity_15d"),
         ([choice(0.1, 0.05, 0.15), choice(0.9, 0, 0)], "popularity_100d"),
         ([None, choice(0.1, 0.2, 0.1)], "popularity_15d"),
-        # Within what is noise, and where nothing was chosen.
+        # Within noise, and without any choice.
         ([choice(0.1, 0.1005, 0.1), None], "popularity"),
         ([choice(0.3, 0.2, 0.1), None], "popularity"),
         ([None, None], "popularity"),

@@ -75,7 +75,7 @@ async def test_a_build_says_what_it_kept_and_serves_it(tmp_path: Path) -> None:
     learning = TrainingOptions(interactions=ROWS, validate_on="last-n:1", k=3)
     told = (await build(tmp_path, IDS, Mode.REPLACE, learning)).record()["behaviour"]
     assert isinstance(told, dict)
-    # What a user had is all that is asked for: without it there is nothing to test on.
+    # Only known items are relevant; without repeats nothing is left to test on.
     assert told["ranker"]["no_repeats"] == ""
     assert "trees: NDCG" in told["ranker"]["repeats"]
     learned, card = served(tmp_path)
@@ -87,14 +87,14 @@ async def test_a_build_says_what_it_kept_and_serves_it(tmp_path: Path) -> None:
     for source in blend.ranker.sources:
         assert source.weight == weights.pop(f"{source.model} {source.settings}", 0)
     assert weights == {}
-    # The next in the round is what was had five days ago.
+    # The next item of the round is the one bought five days ago.
     users = [f"u{number:03}" for number in range(130)]
     due = [_had(learned, user).items[4] for user in users]
     right = [
         learned.ids[item] == first(learned, user) for item, user in zip(due, users, strict=True)
     ]
     assert np.mean(right) > 0.95
-    # Nothing depends on when it is asked for.
+    # Results do not depend on the time of the request.
     assert [first(learned, user) for user in users[:5]] == [first(learned, u) for u in users[:5]]
     inherited = (await build(tmp_path, ["a", "i39x"], Mode.MERGE)).record()["behaviour"]
     assert isinstance(inherited, dict) and inherited["ranker"] == told["ranker"]
@@ -147,7 +147,7 @@ async def test_the_ranker_is_a_version_of_the_registry_and_later_builds_name_it(
         "gain_high": ranker.gain_high,
     }
     assert (card.snapshot_id, card.collection) == (result.snapshot_id, "default")
-    # The manifest has what it was trained on: anybody can tell whether it was that.
+    # The manifest lists the training data, so anyone can verify the hash.
     trained_on = "".join(
         f"{files[path].sha256}  {path}\n"
         for path in sorted(files)

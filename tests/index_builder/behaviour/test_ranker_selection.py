@@ -27,7 +27,7 @@ from nearline.times import DAY_US
 from tests.index_builder.behaviour.repeat_buyers import ITEMS, rounds
 
 HOW, K = "last-n:1", 3
-# Of what is trained those few: the others would take their time.
+# Only these few candidates are trained, to save time.
 _FEW = {"als plain", "popular plain", "popular days=15", "buy_again plain", "item_to_item tau=8"}
 _FEW |= {"buy_again tau=5 popularity=0.6"}
 
@@ -64,7 +64,7 @@ def test_a_ranker_learns_what_no_blend_can() -> None:
 
 def test_the_ranker_is_better_on_later_interactions() -> None:
     found, weights = fitted(at_random=False)
-    # A round more: the ranker was trained on what came before.
+    # One more round: the ranker was trained on the earlier ones.
     parts = split(rounds(steps=15), HOW)
     candidates = [one for one in train_candidates(parts.train, repeats=True) if one.name in _FEW]
     task = make_task(parts, repeats=True)
@@ -93,7 +93,7 @@ def test_training_that_would_take_too_long_is_refused() -> None:
     many = ["one"] * (MAX_INVERTED + 1)
     assert "10001 rows for each of 3 windows" in obstacle(few._replace(users=many, items=many))
     assert obstacle(few._replace(users=many)) == obstacle(few._replace(items=many)) == ""
-    # Beyond that there is no EASE at all.
+    # Above this limit EASE is not used.
     assert obstacle(few._replace(users=many, items=["one"] * (MOST_ITEMS + 1))) == ""
 
 
@@ -104,7 +104,7 @@ def test_ndcg_of_lists_is_that_of_the_metrics() -> None:
     scores = rng.integers(0, 6, sizes.sum()).astype(np.float32)
     ends = np.cumsum(sizes)
     parts = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
-    # Two items of each were wanted that are no candidates.
+    # Two relevant items of each user are no candidates.
     relevant = [np.append(np.flatnonzero(wanted[at]), [90, 91]).astype(np.int32) for at in parts]
     asked = np.array([len(one) for one in relevant])
     lists = np.full((4, 30), -1, np.int32)

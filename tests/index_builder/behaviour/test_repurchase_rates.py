@@ -38,7 +38,7 @@ def days(*ago: tuple[int, int, float]) -> Interactions:
 
 
 def test_a_rate_is_the_share_of_repeat_users_shrunk_to_the_mean() -> None:
-    # Item 0: two of three users; item 1: none of one; item 2: the only one; item 3: nobody.
+    # Item 0: two of three users; item 1: none of one; item 2: its only user; item 3: no users.
     rows = days(
         *((0, 0, 0), (0, 0, 9), (1, 0, 1), (2, 0, 2), (2, 0, 4), (2, 0, 5)),
         *((0, 1, 0), (3, 2, 1), (3, 2, 3)),
@@ -46,18 +46,18 @@ def test_a_rate_is_the_share_of_repeat_users_shrunk_to_the_mean() -> None:
     mean = 3 / 5
     assert measure_repurchases(rows).rate == pytest.approx([(2 + 6) / 13, 6 / 11, 7 / 11, 0])
     assert PRIOR_USERS * mean == 6
-    # Three gaps of item 0: 9, 2 and 1 days; the one of item 2 is too few to tell.
+    # Three gaps of item 0: 9, 2 and 1 days; the single gap of item 2 is too few.
     assert measure_repurchases(rows).days.tolist() == [2, 0, 0, 0]
 
 
 def test_interactions_within_half_an_hour_are_one_visit() -> None:
-    # An item is looked at three times on one visit of 50 minutes, between other items.
+    # An item is viewed three times on one visit of 50 minutes, between other items.
     one = [(0, 0, 0), (0, 1, 25), (0, 0, 50), (0, 0, 50)]
     minutes = rows_of(*((user, item, at * MINUTE_US) for user, item, at in one))
     assert (
         not measure_repurchases(minutes).rate.any() and not measure_repurchases(minutes).days.any()
     )
-    # Half an hour and a moment after the last of it another visit begins.
+    # Just over half an hour after the last view, another visit begins.
     later = rows_of(
         *((user, item, at * MINUTE_US) for user, item, at in one), (0, 1, 80 * MINUTE_US + 1)
     )
@@ -101,7 +101,7 @@ def test_trending_decays_within_a_week_or_a_quarter_of_a_shorter_span() -> None:
     assert trending(long) == pytest.approx(expected)
     short = days((0, 0, 0), (1, 1, 4), (2, 2, 8))
     assert trending(short) == pytest.approx([np.exp(-4), np.exp(-2), 1, 0])
-    # Of one moment all counts alike, and of nothing there is nothing.
+    # Interactions at one moment count equally, and no interactions give nothing.
     moment = days((0, 0, 5), (1, 0, 5), (2, 2, 5))
     assert np.array_equal(trending(moment), popularity(moment))
     assert trending(days()).tolist() == measure_repurchases(days()).rate.tolist() == [0] * ITEMS

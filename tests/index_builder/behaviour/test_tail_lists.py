@@ -20,7 +20,7 @@ def factors_of(vectors: np.ndarray) -> ItemFactors:
 
 def drawn(items: int, seed: int) -> tuple[ItemLists, ItemFactors, np.ndarray]:
     rng = np.random.default_rng(seed)
-    # Few values, so that many scores are equal.
+    # Few distinct values, so that many scores are equal.
     vectors = rng.integers(-1, 3, (items, 3)).astype(np.float32)
     rows = [
         np.setdiff1d(rng.integers(0, items, rng.integers(0, 6)), [item]) for item in range(items)
@@ -70,5 +70,5 @@ def test_a_large_catalogue_is_searched_by_cells(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(tail_lists, "_EXACT_ITEMS", 1_000)
     found = build_tail_lists(lists, factors, trained)
     assert np.diff(found.starts)[:50] == pytest.approx(np.diff(exact.starts)[:50])
-    # Nearly as good: equal scores are many, so items cannot be compared.
+    # The scores are nearly as good; with many ties, items cannot be compared.
     assert found.scores.sum() >= 0.9 * exact.scores.sum() > 0

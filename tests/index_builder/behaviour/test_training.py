@@ -75,7 +75,7 @@ def test_training_is_deterministic() -> None:
     assert np.array_equal(first.tables.factors.vectors, again.tables.factors.vectors)
     shuffled = walks()
     order = np.random.default_rng(3).permutation(len(shuffled.user))
-    # No two rows of a user are of one time, so that their order in the file says nothing.
+    # No two rows of a user have equal times, so their order in the file does not matter.
     other = learned_from(shuffled.some(order), documents())
     assert np.array_equal(first.tables.factors.vectors, other.tables.factors.vectors)
     assert np.array_equal(first.tables.histories.items, other.tables.histories.items)
@@ -108,7 +108,7 @@ def test_items_without_interactions_are_numbered_and_not_trained() -> None:
     similar = learned.similar.scores(
         History(np.array([3], np.int32), np.zeros(1, np.int64), np.ones(1, np.float32))
     )
-    # Neighbours on the circle go together, and nothing goes with itself.
+    # Neighbours on the circle are related, and no item is related to itself.
     assert sorted(np.argsort(-similar)[:2].tolist()) == [2, 4]
     assert similar[3] == similar[0] == 0
 
@@ -149,7 +149,7 @@ def test_histories_are_newest_first_and_complete() -> None:
         [f"{number:03}" for number in range(count)],
         np.array([0] * count + [1, 1], np.int32),
         np.array([*range(count), 4, 2], np.int32),
-        # Times of the second user are equal: the later in the file is the newer.
+        # The times of the second user are equal: the later row in the file is the newer.
         np.array([*range(count), 7, 7], np.int64),
         np.arange(1, count + 3, dtype=np.float32),
     )

@@ -14,7 +14,7 @@ from tests.index_builder.embedders import HashEmbedder
 
 async def main(argv: Sequence[str]) -> None:
     """Serves until the process is asked to stop."""
-    # It answers what is asked of it here as the service does.
+    # Like the service, as far as these tests need it.
     embedder = cast(Any, HashEmbedder())
 
     async def ready() -> None:

@@ -44,7 +44,7 @@ class QueueProcesses:
 
 @contextlib.asynccontextmanager
 async def _queue(folder: Path, web: str) -> AsyncIterator[QueueProcesses]:
-    # Imported late: every test that is collected imports this module.
+    # Imported late: every collected test imports this module.
     from index_builder.options.build_options import BuildOptions
     from index_builder.pipeline.builder import build_snapshot
 
@@ -83,7 +83,7 @@ async def _queue(folder: Path, web: str) -> AsyncIterator[QueueProcesses]:
 @pytest.fixture(scope="session")
 def queue_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QueueProcesses]:
     """Returns a queue shared by all tests, each with tenants and jobs of its own."""
-    # In a loop of its own, which reads what the processes write while tests run theirs.
+    # In an event loop of its own, which reads the processes' output while tests run theirs.
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="queue")
     thread.start()

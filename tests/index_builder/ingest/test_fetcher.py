@@ -60,7 +60,7 @@ async def test_rows_and_whole_files_become_documents(
         c.SourceFile(f"{key}/rows.csv", f"id,text\n{key}-c,of a line\n".encode()),
         c.SourceFile(f"{key}/rows.parquet", sink.getvalue().to_pybytes()),
         c.SourceFile(f"{key}/broken.parquet", b"no table"),
-        # It has a title, its name, as an item may have nothing else.
+        # Its title is its name; an item needs nothing else.
         c.SourceFile(f"{key}/empty.txt", b""),
     ]
     job, results = await results_of(ingest_client, sources)
@@ -69,7 +69,7 @@ async def test_rows_and_whole_files_become_documents(
     good = {first, second, f"{key}-c", f"{key}-p", *whole}
     assert by_id.keys() == good
     assert job.state is c.JobState.PARTLY_FAILED
-    # Three files of rows were read; one could not be. Of 4 + 1 + 1 rows 2 are malformed.
+    # Three files of rows were read; one is unreadable. Of 4 + 1 + 1 rows, 2 are malformed.
     assert (job.sources, job.indexed, job.dead, job.documents) == (8, 7, 4, 11)
     expanded = {one.document_id for one in results if one.outcome is EXPANDED}
     assert expanded == {f"{key}/rows.jsonl", f"{key}/rows.csv", f"{key}/rows.parquet"}
@@ -80,7 +80,7 @@ async def test_rows_and_whole_files_become_documents(
     }
     assert "not JSON" in dead[f"{key}/rows.jsonl:3"]
     assert f"item {first!r} occurs twice" in dead[f"{key}/rows.jsonl:4"]
-    # Places: the files in order, and behind them what was read of each.
+    # Places: the files in order, followed by the documents of each.
     assert [one.place for one in results] == list(range(14))
     async with RetrievalClient(queue_processes.retrieval) as client:
         read = await client.get_items(
@@ -160,7 +160,7 @@ async def test_urls_are_read_if_the_operator_allows_them(
         assert (by_id[address].outcome, message in by_id[address].message) == (DEAD, True), by_id[
             address
         ].message
-    # What may be otherwise later is tried again, twice here; the rest is not.
+    # Transient errors are retried, twice here; the others are not.
     tried = {one.document_id for one in results if one.attempts > 1}
     assert tried == {f"{web}/in/busy.md", f"{web}/in/cut.md"}
     letters = await ingest_client.dead_letters(job_id=job.job_id)

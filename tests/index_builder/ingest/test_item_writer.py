@@ -136,7 +136,7 @@ async def test_each_document_has_its_own_outcome() -> None:
         reason="INVALID_REQUEST",
         message="why",
     )
-    # A shard is away: that may pass.
+    # An unavailable shard is a transient failure.
     assert ends["c"] == Failure(documents[2].unit, "NOT_READY", "why")
 
 
@@ -174,7 +174,7 @@ async def test_the_document_at_fault_is_isolated(error: NearlineError, end: str)
     assert ends.pop("0-bad") == end
     assert ends == {f"0-{one}": "indexed" for one in names}
     assert writer.items.keys() == set(names)
-    # Halving: two calls for each of the six levels at most.
+    # Bisection: at most two calls for each of the six levels.
     assert writer.calls <= 13
 
 

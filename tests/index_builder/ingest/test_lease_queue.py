@@ -51,9 +51,9 @@ async def test_every_tenant_gets_an_equal_share_however_much_it_has(redis: Redis
         units = await worker.take(6)
         assert Counter(one.lane.tenant for one in units) == {"much": 2, "few": 2, "fewer": 2}
         taken += [one.lane.tenant for one in units]
-    # The others have no more; what they leave over goes to who has.
+    # The other tenants have no more; their rest goes to the one that has.
     assert Counter(one.lane.tenant for one in await worker.take(50)) == {"much": 50}
-    # And who comes back is owed nothing for the time that it was away.
+    # A tenant that returns is owed nothing for its absence.
     await desk.submit(submission("few-2", 100, tenant="few"))
     assert Counter(one.lane.tenant for one in await worker.take(50)) == {"much": 25, "few": 25}
 
@@ -63,7 +63,7 @@ async def test_all_of_many_tenants_have_their_turn(redis: Redis) -> None:
         await job_store_of(redis).submit(submission(f"j{number}", 3, tenant=f"tenant {number}"))
     worker = worker_of(redis)
     first = [one for _ in range(20) for one in await worker.take(4)]
-    # 80 of 120: everybody was served twice before anybody a fourth time.
+    # 80 of 120: every tenant was served twice before any was served a fourth time.
     assert max(Counter(one.lane.tenant for one in first).values()) <= 3
     assert len({one.lane.tenant for one in first}) == 40
 
@@ -128,7 +128,7 @@ async def test_only_the_holder_extends_a_lease(redis: Redis) -> None:
     assert (again.place, again.losses, again.failed) == (0, 1, 0)
     assert [one.place for one in await lost.extend(units)] == [0]
     assert await lost.give_back(units, failed=True) == 2
-    # Those failed; the other one is still the next worker's, who alone may settle it by now.
+    # These failed; the other one still belongs to the next worker, which alone may settle it.
     taken = await take_all(next_one)
     assert [(one.place, one.failed, one.losses) for one in taken] == [(1, 1, 0), (2, 1, 0)]
     assert len(await next_one.settle([ended(one) for one in (again, *taken)])) == 3
@@ -164,7 +164,7 @@ async def test_results_expire(redis: Redis) -> None:
     job = await desk.job("a")
     assert job.finish_time and job.expire_time
     assert 0.9 < (job.expire_time - job.finish_time).total_seconds() < 1.1
-    # The other has not ended: its time has not begun.
+    # The other job has not finished, so its time to live has not begun.
     assert (await desk.job("b")).expire_time is None
     async with asyncio.timeout(10):
         while await redis.exists(keys.job_key("a")):
@@ -185,11 +185,11 @@ async def test_the_documents_of_a_file_are_queued_once(redis: Redis) -> None:
     ]
     rows[3] = (c.SourceUrl("rows.jsonl:4"), "it is malformed")
     assert await worker.expand(unit, 0, rows[:2]) == ExpansionProgress(2, False)
-    # An answer was lost, and it asks again.
+    # The reply was lost, and the request is repeated.
     assert await worker.expand(unit, 0, rows[:2]) == ExpansionProgress(2, False)
     [again] = await other.take(1)
     assert again.source == file and await other.read_so_far(again) == 2
-    # The first one is not dead after all, but the file is the other one's now.
+    # The first worker is alive after all, but the file belongs to the other one now.
     assert await worker.expand(unit, 2, rows[2:4]) is None
     assert await other.expand(again, 2, rows[2:]) == ExpansionProgress(5, False)
     await other.settle([ended(again, c.IngestOutcome.EXPANDED)])

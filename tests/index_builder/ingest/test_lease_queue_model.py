@@ -132,7 +132,7 @@ class World:
                 await job_store_of(self.redis).submit(asked)
             return
         await job_store_of(self.redis).submit(asked)
-        # Sent again, for want of an answer.
+        # Repeated, as if the reply was lost.
         await job_store_of(self.redis).submit(asked)
         self.submitted[job_id] += step.size
         if not step.more:
@@ -143,7 +143,7 @@ class World:
             [ended(one, outcome) for one in units]
         )
         first = {(one.unit.job_id, one.unit.place) for one in done}
-        # Two workers may have had it, one after the other; the same one may have had it twice.
+        # Two workers may have held it in turn, or the same one twice.
         wanted = {(one.job_id, one.place) for one in units} - self.ends.keys()
         assert first == wanted and len(done) == len(first)
         self.ends |= dict.fromkeys(first, outcome)
@@ -155,7 +155,7 @@ class World:
         )
         assert gave <= len(distinct)
         if step.failed:
-            # Whose it still was is known by what comes back: asked of Redis, as a worker would.
+            # Redis tells which units the worker still holds, as a worker would ask.
             for one in distinct:
                 said = await self.redis.hget("nl:{ingest}:tries", one.name)
                 self.failures[one.job_id, one.place] = int((said or b"0").split()[0])

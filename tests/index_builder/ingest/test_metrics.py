@@ -49,7 +49,7 @@ def test_every_metric_named_in_the_guide_exists() -> None:
     named = set(
         re.findall(r"nearline_ingest_\w+", (ROOT / "docs" / "guides" / "scaling.md").read_text())
     )
-    # What an adapter calls the first query.
+    # The first query of a metrics adapter.
     named.remove("nearline_ingest_work_seconds")
     known = {one.name for one in REGISTRY.collect() if one.name.startswith("nearline_ingest_")}
     assert len(named) > 5 and named - known == set()
@@ -57,7 +57,7 @@ def test_every_metric_named_in_the_guide_exists() -> None:
 
 @pytest.mark.parametrize("module", ["index_builder.ingest.__main__", "index_builder.ingest.worker"])
 def test_service_and_worker_do_not_import_build_dependencies(module: str) -> None:
-    # They are started when documents wait, and there are many of them.
+    # Workers are started when documents wait, and there are many of them.
     code = (
         f"import sys, {module};"
         "sys.exit(', '.join({'faiss', 'pyarrow', 'torch', 'scipy', 'ray'} & set(sys.modules)) or 0)"

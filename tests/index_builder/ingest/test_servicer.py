@@ -43,7 +43,7 @@ async def test_requeueing_with_a_job_id_is_idempotent(ingest_client: IngestClien
     await end_of(ingest_client, job.job_id)
     [letter] = (await ingest_client.dead_letters(tenant=tenant)).letters
     first = await ingest_client.requeue([letter.letter_id], job_id=name)
-    # Its answer was lost, and it is sent again.
+    # The reply was lost, and the request is repeated.
     again = await ingest_client.requeue([letter.letter_id], job_id=name)
     assert (first.job_id, again.job_id, again.sources) == (name, name, 1)
     await end_of(ingest_client, name)
@@ -180,11 +180,11 @@ async def test_an_open_job_grows_and_requests_are_idempotent(ingest_client: Inge
     for _ in range(2):
         job = await ingest_client.submit(sources[:10], job_id=name, more=True)
         assert (job.sources, job.open) == (10, True)
-    # Of the first part this one has all, of the rest none.
+    # The job already has the first part and none of the rest.
     for _ in range(2):
         job = await ingest_client.submit(sources[10:], job_id=name, offset=10, more=True)
         assert (job.sources, job.documents, job.open) == (30, 30, True)
-    # That they were all is known late: the last of them says it.
+    # Only the repeated last request says that it was the last.
     job = await ingest_client.submit(sources[29:], job_id=name, offset=29)
     assert not job.open
     job = await end_of(ingest_client, name)
@@ -218,7 +218,7 @@ async def test_results_expire(ingest_client: IngestClient) -> None:
     job = await end_of(ingest_client, name)
     assert job.expire_time is not None and job.finish_time is not None
     assert job.expire_time - job.finish_time <= timedelta(seconds=1)
-    # A look every few milliseconds, for as long as it may take; the answer changes once.
+    # Polls every few milliseconds; the reply changes once.
     for _ in range(100_000):
         try:
             await ingest_client.results(name)

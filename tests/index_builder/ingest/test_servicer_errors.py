@@ -92,7 +92,7 @@ MISSING: list[tuple[str, Message]] = [
 
 async def refusal(client: IngestClient, method: str, request: Message) -> grpc.aio.AioRpcError:
     """Makes a call that must fail; returns its error."""
-    # The client's own channel would try again.
+    # The client's own channel would retry.
     async with grpc.aio.insecure_channel(client.address) as channel:
         stub = ingest_pb2_grpc.IngestServiceStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -180,13 +180,13 @@ async def test_a_full_queue_sends_a_retry_time(idle_service: IdleService) -> Non
         assert any(one.Unpack(told) for one in packed.details) and told.retry_delay.seconds == 2
         with pytest.raises(Overloaded, match="tenant 'a' has 3 of 3 sources"):
             await client.submit([c.Item(id="a", text="x")], tenant="a")
-        # What is there is told to be there, however full it is.
+        # Sources already queued are acknowledged, however full the queue is.
         job = await client.submit([c.Item(id="a", text="x")] * 3, tenant="a", job_id="first")
         assert job.sources == 3
         with pytest.raises(Overloaded, match="3 of 5 sources are in the queue") as caught:
             await client.submit([c.Item(id="a", text="x")] * 3, tenant="b")
         assert caught.value.retry_after_s == 2.0
-        # By itself it would fit, by three bytes.
+        # Alone it would fit, with three bytes to spare.
         largest = [c.SourceFile("a.txt", b"x" * ((1 << 20) - 18))]
         with pytest.raises(Overloaded, match=f"of {1 << 20} bytes"):
             await client.submit(largest, tenant="b")

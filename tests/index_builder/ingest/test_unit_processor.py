@@ -89,14 +89,14 @@ async def test_a_unit_that_kills_workers_is_processed_alone_and_then_dead(redis:
         await worker_of(redis, "lost", lease_s=0.0).take(3)
     units = await worker_of(redis, "lost", lease_s=0.0).take(3)
     assert {one.losses for one in units} == {ALONE_AFTER}
-    # These have done nothing and are suspected all the same: each is tried by itself.
+    # These are innocent but suspected, so each is processed alone.
     others = [one for one in await worker_of(redis).take(3) if one.place > 0]
     assert await processor_of(redis, writer).process(others) == 2
     assert together == [{"a"}, {"b"}]
     state = await LoadStatsReader(redis).read()
     assert state.in_hand == 1
     for _ in range(2):
-        # Its lease ends while nobody else holds anything.
+        # Its lease expires while no other unit is held.
         await redis.zadd("nl:{ingest}:leases", {one.name: 0 for one in units if one.place == 0})
         [killer] = await worker_of(redis).take(3)
     assert killer.losses == MAX_LOSSES
@@ -146,6 +146,6 @@ async def test_each_collection_of_a_batch_is_written_separately(redis: Redis) ->
     seen: list[str] = []
     writer = FaultyWriter(lambda items: seen.append(items[0].id))
     with pytest.raises(AssertionError):
-        # The writer of this test knows one collection; the first call was of the other.
+        # The writer of this test knows one collection; the first call was for the other.
         await processor_of(redis, writer).process(units)
     assert seen == ["a"]

@@ -84,7 +84,7 @@ def test_every_user_and_item_left_has_enough(rows: list[_Row], users: int, items
 @settings(deadline=None, max_examples=60)
 @given(_ROWS, st.integers(1, 4))
 def test_one_day_over_the_limit_makes_a_bot(rows: list[_Row], most: int) -> None:
-    # Five a day, over the start of 1970.
+    # Five a day, across the start of 1970.
     rows = list(dict.fromkeys((user, item, time * _DAY_S // 5) for user, item, time in rows))
     days = Counter((user, time // _DAY_S) for user, _, time in rows)
     bots = {user for (user, _), count in days.items() if count > most}
@@ -96,8 +96,8 @@ def test_each_row_left_out_counts_under_one_reason() -> None:
     rows = [(0, 0, 0), (0, 0, 0), (0, 1, 1), (1, 0, 0), (1, 0, 0), (1, 1, _DAY_S)]
     rows += [(2, 0, 0), (2, 1, 1), (3, 1, 0), (4, 0, 0), (4, 5, 1)]
     rules = CleaningRules(min_per_user=2, min_per_item=2, max_per_user_day=2, duplicate_s=1.0)
-    # User 0 is a bot, one of the rows of user 1 stands twice, and user 3 has one row. Item 5 has
-    # one; without it, so has user 4.
+    # User 0 is a bot, a row of user 1 is duplicated, and user 3 has one row. Item 5 has one row;
+    # without it, user 4 has one, too.
     cleaned, report = clean(_interactions(rows), rules)
     assert cleaned.user.tolist() == [1, 1, 2, 2]
     assert report.left_out == {

@@ -22,11 +22,11 @@ from nearline.times import DAY_US
 from tests.index_builder.behaviour.circular_walks import walks
 
 SECOND = 1_000_000
-# The years 1 to 9999: a number made of seconds, users and items must not overflow.
+# The years 1 to 9999: keys of seconds, users and items must not overflow.
 FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 Row = tuple[str, str, int, float]
 
-# Few of each, so that rows meet; and times within a second of each other.
+# Few users and items, so that rows coincide, and times within a second of each other.
 TIMES = st.sampled_from([FIRST_US, -1, 0, 999_999, SECOND, SECOND + 5, 9 * SECOND, LAST_US])
 ROWS = st.lists(
     st.tuples(st.sampled_from("uvw"), st.sampled_from("xyz"), TIMES, st.sampled_from([1.0, 2.0])),
@@ -87,7 +87,7 @@ def test_merge_agrees_with_a_loop_over_tuples(mine: list[Row], more: list[Row]) 
 
 
 def test_keys_of_many_users_items_and_years_do_not_collide() -> None:
-    # As one product, these need more than 63 bits.
+    # As a plain product, these need more than 63 bits.
     users, items = [f"u{n}" for n in range(6_000)], [f"i{n}" for n in range(6_000)]
     corners = [(u, i, t) for u in (0, 5_999) for i in (0, 5_999) for t in (FIRST_US, LAST_US)]
     user, item, times = (np.array(column) for column in zip(*corners, strict=True))
@@ -102,7 +102,7 @@ def test_keys_of_many_users_items_and_years_do_not_collide() -> None:
 
 def test_histories_convert_back_to_interactions() -> None:
     rows = walks(7, 5)
-    # Two of a user at one time: the later in the file is the newer.
+    # Two rows of a user at one time: the later in the file is the newer.
     rows = rows._replace(time_us=rows.time_us // (2 * DAY_US))
     order = sorted(range(7), key=rows.users.__getitem__)
     places = np.argsort(order).astype(np.int32)

@@ -78,7 +78,7 @@ def test_each_row_left_out_is_counted_once_by_the_first_reason(write: _Write) ->
     )
     kinds = {"buy": 3.0, "view": 0.5, "hide": 0.0}
     found, report = read_interactions(path, _ALL, kinds)
-    # What only a row that is left out names has no number.
+    # Ids that occur only in rejected rows have no number.
     assert (found.users, found.items) == (["a", "b"], ["x", "y"])
     assert found.weight.tolist() == [6.0, 0.25]
     assert report.left_out == {

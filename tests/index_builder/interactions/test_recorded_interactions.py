@@ -56,7 +56,7 @@ async def test_the_log_adds_what_the_file_lacks() -> None:
             ("u", "z", "view", 9 * SECOND, None),
             ("w", "x", "buy", 8 * SECOND, None),
             ("w", "y", "view", 8 * SECOND, 0.5),
-            # Nobody's.
+            # Of no user.
             ("", "x", "view", 7 * SECOND, None),
         ),
         {"view": 2.0, "buy": 5.0},

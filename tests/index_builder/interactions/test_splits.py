@@ -17,8 +17,8 @@ from index_builder.interactions.splits import Split, split
 from nearline.errors import InvalidRequest
 
 _Row = tuple[int, int, int]  # user, item, time
-# So many that there is always something to train and test on: user 0 has more than any count below,
-# users 1 to 3 have two or more, and one row is later than all others.
+# Enough rows to train and test on: user 0 has more than any count below, users 1 to 3 have two or
+# more, and one row is later than all others.
 _ALWAYS = [(0, n % 10, n * 7 % 19 - 9) for n in range(25)]
 _ALWAYS += [(n % 3 + 1, n, n - 5) for n in range(6)]
 _ALWAYS += [(0, 0, 10)]

@@ -24,11 +24,11 @@ def rows(times: list[int], users: list[int] | None = None) -> Interactions:
 
 def test_windows_of_a_time_split_have_equal_length() -> None:
     found = validation_windows(rows([*range(100), 1000]), "time:0.9", 9)
-    # 0.9 of 101 rows end at time 90; the last is from there to 1000: nothing is 910 before.
+    # 0.9 of 101 rows end at time 90, and the last is at 1000; no window of 910 precedes it.
     assert [one.test.time_us[[0, -1]].tolist() for one in found] == [[91, 1000]]
     found = validation_windows(rows([*range(100)]), "time:0.8", 9)
     tests = [(int(one.test.time_us[0]), int(one.test.time_us[-1])) for one in found]
-    # The third would learn from 40 rows of 80, the fourth from 20: too little.
+    # The third would train on 40 rows of 80, the fourth on 20: too few.
     assert tests == [(80, 99), (60, 79), (40, 59)]
     assert [int(one.train.time_us.max()) for one in found] == [79, 59, 39]
 

@@ -34,7 +34,8 @@ def test_a_folder_of_pages_and_papers_is_a_corpus(tmp_path: Path) -> None:
 
 
 def test_a_file_that_takes_too_long_is_lost_and_the_next_is_read(tmp_path: Path) -> None:
-    # What an unclosed element nests in, the parser walks for each that follows: hours for this one.
+    # For each following element, the parser walks up the nesting of unclosed ones: hours for this
+    # file.
     bomb, plain = tmp_path / "bomb.html", tmp_path / "plain.html"
     bomb.write_text("<div>" * 3_000_000)
     plain.write_text("<p>Plain.")
@@ -49,7 +50,7 @@ def test_a_file_that_takes_too_long_is_lost_and_the_next_is_read(tmp_path: Path)
 
 
 def test_a_file_that_fills_the_memory_is_lost_and_the_next_is_read(tmp_path: Path) -> None:
-    # Every element is opened again in every paragraph: 1,500 x 1,500 of them.
+    # Every element is reopened in every paragraph: 1,500 x 1,500 of them.
     bomb, plain = tmp_path / "bomb.html", tmp_path / "plain.html"
     fonts = "".join(f"<font size={n}>" for n in range(1_500))
     bomb.write_text("<p>" + fonts + "<p>x" * 1_500)

@@ -12,7 +12,7 @@ from index_builder.releases.gate_report import CheckOutcome, GateReport
 from tests.index_builder.embedders import DIM, vector_of
 from tests.retrieval.small_snapshots import Document, write_snapshot
 
-# Of the model whose vectors are `vector_of`.
+# The model whose vectors are `vector_of`.
 FINGERPRINT = "hash"
 
 

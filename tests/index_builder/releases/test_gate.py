@@ -71,7 +71,7 @@ async def test_the_first_snapshot_has_only_its_own_checks(store: Path, live: str
 
 
 async def test_another_model_is_refused_and_may_be_allowed(store: Path, live: str) -> None:
-    # The same space under another name: all else is as it was.
+    # The same vectors with another fingerprint; everything else is equal.
     other = publish(store, documents(WORDS), fingerprint="other")
     report = await gate(store, other, live)
     assert failed(report) == ["model"]
@@ -83,7 +83,7 @@ async def test_another_model_is_refused_and_may_be_allowed(store: Path, live: st
 async def test_vectors_of_another_model_are_found_despite_the_right_fingerprint(
     store: Path, live: str
 ) -> None:
-    # What another model makes of the same texts: their neighbours are others, too.
+    # Vectors of another model for the same texts; their neighbours differ as well.
     rng = np.random.default_rng(5)
     turn = np.linalg.qr(rng.normal(size=(8, 8)))[0].astype(np.float32)
     vectors = np.stack([vector_of(one) for one in WORDS]) @ turn
@@ -91,7 +91,7 @@ async def test_vectors_of_another_model_are_found_despite_the_right_fingerprint(
     report = await gate(store, other, None)
     assert failed(report) == ["vectors"]
     assert "not of the model that the manifest names" in message(report, "vectors")
-    # Beside the live one its vectors are also others than before, and find other things.
+    # Compared with the live snapshot, its vectors and results also differ.
     report = await gate(store, other, live)
     assert set(failed(report)) == {"vectors", "moved", "overlap"}
     alone = await gate(store, other, live, embedders={})
@@ -99,13 +99,13 @@ async def test_vectors_of_another_model_are_found_despite_the_right_fingerprint(
 
 
 async def test_shuffled_ids_are_refused(store: Path, live: str) -> None:
-    # A tenth of the rows got the vector of another one.
+    # A tenth of the rows have the vector of another row.
     vectors = np.stack([vector_of(one) for one in WORDS])
     vectors[:40] = np.roll(vectors[:40], 1, axis=0)
     report = await gate(store, publish(store, documents(WORDS, vectors)), live, embedders={})
     assert failed(report) == ["moved"]
     assert "40 have another vector for the same text" in message(report, "moved")
-    # With all of them mixed up something else is found as well.
+    # With all rows mixed up, search results differ as well.
     vectors = np.random.default_rng(6).permutation(vectors)
     report = await gate(store, publish(store, documents(WORDS, vectors)), live, embedders={})
     assert failed(report) == ["moved", "overlap"]
@@ -141,7 +141,7 @@ async def test_a_search_width_with_low_recall_is_refused(
     report = await gate(folder, narrow, first, embedders={})
     assert failed(report) == ["recall"]
     assert "--ef-search" in message(report, "recall")
-    # Whatever its manifest says of itself.
+    # Regardless of the recall in its manifest.
     assert f"(the manifest says {promised:.4f})" in message(report, "recall")
     assert (await gate(folder, first, None, embedders={})).outcome("recall") is CheckOutcome.PASSED
 
@@ -173,7 +173,7 @@ def published_again(
 
 
 async def test_a_snapshot_with_different_results_is_refused(store: Path, live: str) -> None:
-    # The same ids, all of whose texts are others.
+    # The same ids with entirely different texts.
     report = await gate(store, publish(store, documents(texts(800)[400:])), live)
     assert failed(report) == ["overlap"]
 
@@ -220,7 +220,7 @@ async def test_thresholds_of_the_store_apply(tmp_path: Path) -> None:
 
 async def test_judged_queries_of_the_store_are_searched(tmp_path: Path) -> None:
     first = publish(tmp_path, documents(WORDS))
-    # One that has lost what is relevant, in few enough documents.
+    # A snapshot that lacks the relevant documents, which are few.
     kept = documents([*WORDS[:3], *(f"other {n}" for n in range(3)), *WORDS[6:]])
     store = Store(tmp_path)
     labels = JudgedDataset(

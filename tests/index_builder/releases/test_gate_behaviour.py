@@ -56,7 +56,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         pytest.skip(f"no ranker is trained here: {told}")
     folder = tmp_path_factory.mktemp("shop")
     with pytest.MonkeyPatch.context() as patch:
-        # Of what is trained only few, and small: the others would take their time.
+        # Only few and small candidates are trained, to save time.
         for module in ("training", "ranker_selection"):
             patch.setattr(f"index_builder.behaviour.{module}.train_candidates", _some)
         patch.setattr(ranker_selection, "LambdaMartOptions", lambda: LambdaMartOptions(trees=10))
@@ -86,7 +86,7 @@ async def test_a_ranker_that_saw_its_labels_breaks_its_promise(shop: Shop) -> No
     report = await gate(shop, shop.leaked, None, LATER)
     assert failed(report) == ["promise"]
     assert "labels leaked" in message(report, "promise")
-    # Beside the live one its lists may be worse, too; nothing else is wrong with it.
+    # Compared with the live snapshot, its lists may be worse, too; nothing else is wrong.
     beside = await gate(shop, shop.leaked, shop.good, LATER)
     assert "promise" in failed(beside)
     assert set(failed(beside)) <= {"promise", "recommend"}
@@ -135,6 +135,6 @@ async def test_too_few_later_users_skip_the_check(shop: Shop) -> None:
     report = await gate(shop, shop.newer, shop.good, few)
     assert report.outcome("recommend") is CheckOutcome.SKIPPED
     assert "5 users" in message(report, "recommend")
-    # What is no later than the training is not looked at.
+    # Interactions that are not after the training are ignored.
     none = await gate(shop, shop.newer, shop.good, bought())
     assert message(none, "recommend").startswith("0 users")

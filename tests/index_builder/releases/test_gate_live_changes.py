@@ -52,7 +52,7 @@ async def test_deleted_documents_are_not_missing(living: Living) -> None:
     assert message(report, "missing").startswith(
         "0 of 20 documents are missing and were not deleted"
     )
-    # What the corpus lacks and nobody deleted is.
+    # Documents missing from the corpus that were not deleted are missing.
     fewer = living.corpus({key: text for key, text in TEXTS.items() if key != "d9"}, 10)
     report = await gate(living, (await living.build(fewer, promote=False)).snapshot_id, live)
     assert failed(report) == ["missing"]
@@ -62,7 +62,7 @@ async def test_deleted_documents_are_not_missing(living: Living) -> None:
 
 
 async def test_documents_in_the_log_are_not_missing(living: Living) -> None:
-    # An older snapshot is promoted: the log brings what was written since.
+    # An older snapshot is promoted: the log has everything written since.
     older = living.manifest.snapshot_id
     for number in range(5):
         await living.upsert(f"new{number}", f"New {number}.")
@@ -94,7 +94,7 @@ async def test_only_lists_that_can_be_prewarmed_count_as_warm(
     assert (failed(report), report.source) == ([], "recorded and golden")
     assert report.requests == 70
     assert message(report, "warm") == "100% of 50 recorded lists would be warm before the flip"
-    # Lists with items that are gone cannot be made.
+    # Lists of items that no longer exist cannot be built.
     set_thresholds(store, "default", release_pb2.GateThresholds(max_missing=-1, min_overlap=-1))
     report = await judge(store, "default", publish(tmp_path, made_of[20:]), live)
     assert failed(report) == ["warm"]

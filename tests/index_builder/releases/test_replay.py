@@ -87,14 +87,14 @@ async def test_a_snapshot_agrees_with_itself(pair: tuple[Path, str, str]) -> Non
 
 async def test_differences_are_reported_by_segment(pair: tuple[Path, str, str]) -> None:
     folder, first, second = pair
-    # The best hit of a stored text is that text: in the second, half of them are gone.
+    # The best hit of a stored text is that text; the second snapshot lacks half of them.
     recorded = [by_vector(WORDS[0]), by_vector(WORDS[150])]
     recorded.append(search(c.Query(item_ids=("d00150",)), c.SearchOptions(k=3)))
     found = await replayed(folder, first, second, recorded)
     shown = {str(row["segment"]): row for row in breakdown_rows(found)}
     assert set(shown) == {"all", "kind vector", "kind items", "filter none"}
     assert (shown["kind vector"]["requests"], shown["kind items"]["requests"]) == (2, 1)
-    # By brute force: which of the ten best of either have the same ids.
+    # By brute force: the ids that the ten best of both have in common.
     wanted = []
     for word in (WORDS[0], WORDS[150]):
         best = [
@@ -136,7 +136,7 @@ async def test_texts_need_an_embedder_or_the_vector_they_were_embedded_to(
 
 async def test_requests_refused_by_the_second_come_first(pair: tuple[Path, str, str]) -> None:
     folder, first, second = pair
-    # Neither has attributes: the first refuses it, so that nothing is to be compared.
+    # Neither has attributes: the first refuses the request, so there is nothing to compare.
     odd = search(c.Query(vector=vector_of("x")), c.SearchOptions(filter=Equals("price", 3)))
     gone = search(c.Query(item_ids=("d00000", "d00001")))
     found = await replayed(folder, first, second, [odd, gone])
