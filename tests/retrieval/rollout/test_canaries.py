@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from nearline.errors import NotReady, StoreError
+from nearline.retry import Backoff
 from nearline.snapshot import Store
 from nearline.v1 import release_pb2
 from retrieval.protocols.snapshot import SnapshotRef
@@ -71,7 +72,7 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(under_test, "_FIRST_RETRY_S", 0.01)
+    monkeypatch.setattr(under_test, "_BACKOFF", Backoff(0.01))
     return World(tmp_path)
 
 

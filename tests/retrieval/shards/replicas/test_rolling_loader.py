@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 import pytest
 
 from nearline.errors import DeadlineExceeded, NearlineError, NotReady, Overloaded, SnapshotCorrupt
+from nearline.retry import Backoff
 from retrieval.live.progress import ShardProgress
 from retrieval.shards.client import ShardKey
 from retrieval.shards.replicas import rolling_loader as loading_module
@@ -69,6 +70,7 @@ async def until(claim: Callable[[], bool]) -> None:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading_module, "_AGAIN_S", 0.01)
+    monkeypatch.setattr(loading_module, "_BACKOFF", Backoff(0.01))
 
 
 async def test_a_group_loads_when_the_group_before_has() -> None:
