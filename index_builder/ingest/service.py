@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, 
 
 from index_builder.ingest.job_store import JobStore, Submission
 from index_builder.ingest.load_stats import LoadStatsReader
-from index_builder.ingest.validation import check_job_id, check_submission, page_size
+from index_builder.ingest.validation import check_job_id, check_submission, resolve_page_size
 from nearline import contract as c
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady
 
@@ -120,7 +120,7 @@ class IngestService:
         )
         async with _deadline(timeout_s):
             jobs, rest_us = await self._job_store.jobs(
-                before_us, matches, states, _page_size(page_size)
+                before_us, matches, states, resolve_page_size(page_size)
             )
         return c.JobPage(jobs=jobs, token=str(rest_us) if rest_us else "")
 
@@ -138,7 +138,9 @@ class IngestService:
         check_job_id(job_id)
         first = _parse_token(token) if token else 0
         async with _deadline(timeout_s):
-            results, rest = await self._job_store.results(job_id, first, _page_size(page_size))
+            results, rest = await self._job_store.results(
+                job_id, first, resolve_page_size(page_size)
+            )
         return c.ResultPage(results=results, token="" if rest is None else str(rest))
 
     async def dead_letters(
@@ -159,7 +161,7 @@ class IngestService:
         }
         async with _deadline(timeout_s):
             letters, last = await self._job_store.dead_letters(
-                token, matches, _page_size(page_size), with_source=with_source
+                token, matches, resolve_page_size(page_size), with_source=with_source
             )
         return c.DeadLetterPage(letters=letters, token=last)
 
@@ -201,10 +203,6 @@ async def _deadline(timeout_s: float | None) -> AsyncIterator[None]:
         raise DeadlineExceeded(
             f"the queue did not answer within {timeout_s:g} s; retry, or set a longer timeout"
         ) from error
-
-
-# Some methods have a parameter of this name.
-_page_size = page_size
 
 
 def _non_empty(fields: Mapping[str, str]) -> Mapping[str, str]:

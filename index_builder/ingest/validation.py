@@ -69,7 +69,7 @@ def check_job_id(job_id: str) -> None:
         )
 
 
-def page_size(requested: int) -> int:
+def resolve_page_size(requested: int) -> int:
     """Returns the number of entries on a page; 0 means 100.
 
     Raises: InvalidRequest: more than 1,000.

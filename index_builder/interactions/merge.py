@@ -109,12 +109,7 @@ def _is_known(rows: Interactions, new: Interactions) -> NDArray[np.bool_]:
     second = time_us // SECOND_US
     pair = _pair_keys(user.astype(np.int64), item.astype(np.int64))
     keys = _pair_keys(pair, second - second.min(initial=_INT64_MAX))
-    known, wanted = np.sort(keys[: len(rows.user)]), keys[len(rows.user) :]
-    if not len(known):
-        return np.zeros(len(wanted), np.bool_)
-    at = np.searchsorted(known, wanted)
-    found: NDArray[np.bool_] = known[np.minimum(at, len(known) - 1)] == wanted
-    return found
+    return np.isin(keys[len(rows.user) :], keys[: len(rows.user)])
 
 
 def _pair_keys(high: _Long, low: _Long) -> _Long:
