@@ -26,9 +26,7 @@ _MIN_ITEMS = 10
 
 
 class RandomOrder:
-    """Scores items at random, independently for each user; the baseline that any model must
-    beat.
-    """
+    """Scores items at random, independently for each user; a baseline for every model."""
 
     def __init__(self, items: int, seed: int = 0) -> None:
         self._items = items
@@ -48,9 +46,7 @@ class ContentAverage(NamedTuple):
     content: NDArray[np.float32]
 
     def scores(self, history: History) -> NDArray[np.float32]:
-        """Returns a score for each item: (items,) float32, the cosine up to a positive factor
-        per user.
-        """
+        """Returns a score for each item: (items,) float32, a cosine times a positive factor."""
         scores: NDArray[np.float32] = self.content @ self.content[history.items].sum(axis=0)
         return scores
 

@@ -23,9 +23,7 @@ _BLOCK_ROWS = 1 << 14
 
 
 class _Moments(NamedTuple):
-    """Sums over items of x'x, (d+1, d+1), and x'y: x is the content after a constant 1, y the
-    factors.
-    """
+    """Sums over items of x'x, (d+1, d+1), and x'y: x is 1 and the content, y the factors."""
 
     left: NDArray[np.float64]
     right: NDArray[np.float64]

@@ -58,9 +58,7 @@ def ease_lists(
 
 
 def _inverse(matrix: Any, regularisation: float) -> tuple[_Rows, NDArray[np.float32]]:
-    """Returns a function that returns rows of P, and the diagonal of P; inverts the smaller of
-    X'X and XX'.
-    """
+    """Returns a function for rows of P, and its diagonal; inverts the smaller of X'X and XX'."""
     users, items = matrix.shape
     if items <= users:
         gram = (matrix.T @ matrix).toarray().astype(np.float64)

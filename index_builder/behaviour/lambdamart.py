@@ -100,9 +100,7 @@ def _options(options: LambdaMartOptions, seed: int) -> dict[str, Any]:
 
 
 def merge_models(texts: Sequence[str]) -> str:
-    """Returns the text of one model with the trees of several, in LightGBM's format; their
-    features are equal.
-    """
+    """Returns one model, in LightGBM's text format, with the trees of several on equal features."""
     parts = [_TREES.split(text) for text in texts]
     # These sizes in bytes would be wrong now; readers do without them.
     head = re.sub(r"^tree_sizes=.*\n", "", parts[0][0], flags=re.MULTILINE)

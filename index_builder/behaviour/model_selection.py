@@ -1,6 +1,4 @@
-"""Chooses on validation which generators are blended, with which weights, and which popularity
-serves.
-"""
+"""Chooses the blend of generators, and the popularity table, on validation."""
 
 from __future__ import annotations
 

@@ -129,9 +129,7 @@ def item_tables(rows: Interactions) -> dict[str, NDArray[np.float32]]:
 
 
 def first_days(rows: Interactions) -> NDArray[np.float32]:
-    """Returns the time of each item's first interaction: (items,) float32 days since 1970; 0 if
-    none.
-    """
+    """Returns when each item first occurred: (items,) float32 days since 1970; 0 if never."""
     first = np.full(len(rows.items), np.inf)
     np.minimum.at(first, rows.item, rows.time_us / DAY_US)
     return np.where(np.isfinite(first), first, 0).astype(np.float32)

@@ -48,8 +48,7 @@ def build_tables(
 
 
 def build_histories(rows: Interactions) -> UserHistories:
-    """Returns the history of each user; of rows with equal times, the later row in the file is
-    newer.
+    """Returns the history of each user; with equal times, the later row in the file is newer.
 
     Args:
         rows: Users numbered in order of their ids, each with at least one row.

@@ -1,3 +1,1 @@
-"""The durable document queue: the ingest service accepts documents, Redis stores them, workers
-process them.
-"""
+"""The document queue: a service accepts documents, Redis stores them, workers process them."""

@@ -1,5 +1,4 @@
-"""The ingest service, front end of the document queue: `python -m index_builder.ingest --redis
-URL`.
+"""The ingest service: `python -m index_builder.ingest --redis URL`.
 
 It is stateless; any number of instances may run.
 """

@@ -50,9 +50,7 @@ def unpack_result(data: bytes) -> IngestResult:
 
 
 def source_name(source: IngestSource) -> str:
-    """Returns the name that users know a source by: the id of an item, the name of a file, or a
-    URL.
-    """
+    """Returns what users call a source: the id of an item, the name of a file, or a URL."""
     if isinstance(source, Item):
         return source.id
     return source.url if isinstance(source, SourceUrl) else source.name

@@ -29,9 +29,7 @@ _RETRY_AFTER_S = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """Sources submitted together; see SubmitRequest in ingest.proto. ttl_s: How long results are
-    kept.
-    """
+    """Sources submitted together; see SubmitRequest. ttl_s: How long results are kept."""
 
     job_id: str
     sources: Sequence[c.IngestSource]
@@ -257,9 +255,7 @@ class JobStore:
 
 
 def _check_fits(count: int, size: int, limits: QueueLimits) -> None:
-    """Refuses submissions for which the queue will never have room, however long the sender
-    waits.
-    """
+    """Refuses submissions that exceed the capacity of the queue, however long they wait."""
     limit = min(limits.units, limits.tenant_units)
     if count <= limit and size <= limits.bytes:
         return

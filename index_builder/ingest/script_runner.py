@@ -16,9 +16,7 @@ NEEDED_BY = "the queue of documents and its jobs"
 
 
 async def clock_us(client: Redis) -> int:
-    """Returns the time of Redis in microseconds since 1970. Raises: NotReady: Redis is
-    unavailable.
-    """
+    """Returns the time of Redis, microseconds since 1970. Raises: NotReady."""
     async with translate_redis_errors(NEEDED_BY):
         return to_microseconds(await client.time())
 

@@ -80,8 +80,7 @@ class UnitProcessor:
         self._sandbox.close()
 
     async def process(self, units: Sequence[Unit]) -> int:
-        """Processes units until each is settled or given back; returns the number of finished
-        documents.
+        """Processes units until each is settled or given back; returns how many documents finished.
 
         Args:
             units: Held by this worker.
@@ -159,9 +158,7 @@ class UnitProcessor:
         return sum(one.outcome is not c.IngestOutcome.EXPANDED for one in settled)
 
     async def _read(self, unit: Unit) -> c.Item | None:
-        """Returns the document of a single-document file; adds the documents of any other file
-        to the queue.
-        """
+        """Returns a file's document if it is one; otherwise adds its documents to the queue."""
         name = source_name(unit.source)
         suffix = PurePosixPath(urlsplit(name).path if "://" in name else name).suffix
         with tempfile.TemporaryDirectory(prefix="nearline-ingest-") as folder:

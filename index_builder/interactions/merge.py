@@ -99,9 +99,7 @@ def _renumbered(
 
 
 def _is_known(rows: Interactions, new: Interactions) -> NDArray[np.bool_]:
-    """Returns which of the new interactions the rows contain; both use the numbers of the new
-    ones.
-    """
+    """Returns which new interactions the rows contain; both use the numbers of the new ones."""
     user, item, time_us = (
         np.concatenate([getattr(rows, name), getattr(new, name)])
         for name in ("user", "item", "time_us")

@@ -1,6 +1,4 @@
-"""Merges interactions recorded by a running service with those of a file, and drops deleted
-users.
-"""
+"""Merges recorded interactions with those of a file, and drops deleted users."""
 
 from __future__ import annotations
 
@@ -77,9 +75,7 @@ async def drop_deleted_histories(
 
 
 def _limits(users: Sequence[str], deleted: Mapping[str, int]) -> NDArray[np.int64] | None:
-    """Returns for each user the time up to which interactions are dropped; None if no user was
-    deleted.
-    """
+    """Returns the time up to which each user's interactions are dropped; None if none are."""
     if not deleted:
         return None
     never = np.iinfo(np.int64).min

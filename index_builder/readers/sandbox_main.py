@@ -1,5 +1,4 @@
-"""The sandbox process that parses files: `python -m index_builder.readers.sandbox_main
-MEMORY_BYTES`.
+"""The parser process: `python -m index_builder.readers.sandbox_main MEMORY_BYTES`.
 
 It reads one path a line, as a JSON string, and replies with one JSON object a line. It does not
 import numpy, whose memory reservations would count against its limit.

@@ -1,6 +1,4 @@
-"""Reads plain text and Markdown: one document per file, whose id is its path below the named
-folder.
-"""
+"""Reads plain text and Markdown: one document per file, with its path as the id."""
 
 from __future__ import annotations
 

@@ -46,9 +46,7 @@ def gate_of_build(force_because: str, *, allow_model_change: bool = False) -> Ga
 
 
 def check_promoted(result: BuildResult, store: Store) -> None:
-    """Raises GateFailed if the gate kept a build from being promoted; the error names the failed
-    checks.
-    """
+    """Raises GateFailed, naming the failed checks, if the gate kept a build from being promoted."""
     gate = result.gate
     if gate is None or result.epoch is not None:
         return

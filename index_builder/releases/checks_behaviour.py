@@ -29,9 +29,7 @@ _LEAKED = (
 
 
 def check_fresh(comparison: Comparison) -> Check:
-    """Compares the newest training interaction with that of the live snapshot; an hour is
-    tolerated.
-    """
+    """Compares the newest training interaction with the live snapshot's; tolerates an hour."""
     live = comparison.require_live()
     ours, theirs = comparison.candidate.manifest, live.manifest
     if not ours.HasField("behaviour") or not theirs.HasField("behaviour"):

@@ -1,6 +1,4 @@
-"""Renders a replay as one self-contained HTML page: by segment, and the worst pairs side by
-side.
-"""
+"""Renders a replay as one self-contained HTML page, by segment and with the worst pairs."""
 
 from __future__ import annotations
 

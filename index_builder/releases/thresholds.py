@@ -23,9 +23,7 @@ _MAX_RATIO = 1e6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateLimits:
-    """Limits of the checks; see GateThresholds in release.proto. A negative value disables the
-    check.
-    """
+    """Limits of the checks; see GateThresholds. A negative value disables the check."""
 
     min_recall: float = 0.95
     max_ndcg_loss: float = 0.02
