@@ -1,10 +1,10 @@
-"""Fits the shipped models of answers on labelled questions, and prints `generation/defaults.py`.
+"""Fits the shipped answer models on labelled questions, and prints `generation/defaults.py`.
 
-Position in a document is left out, since it is a habit of one kind of prose, and so is the ratio of
-scores, whose scale belongs to one retriever. The thresholds are lenient: on another collection
-probabilities are lower than where they were learned.
+The position in a document is left out, because it is a habit of one kind of prose, and so is the
+ratio of scores, whose scale belongs to one retriever. The thresholds are lenient: on another
+collection, probabilities are lower than where they were learned.
 Run: python -m benchmarks.answer_defaults --data SCIFACT --store STORE > generation/defaults.py
-where STORE was made by: nearline build --corpus SCIFACT/corpus.jsonl --shards 4 --store STORE
+where STORE was built by: nearline build --corpus SCIFACT/corpus.jsonl --shards 4 --store STORE
 """
 
 from __future__ import annotations
@@ -44,27 +44,27 @@ EVIDENCE_THRESHOLD = {evidence}
 """
 
 
-async def _learn(given: argparse.Namespace) -> Calibration:
-    store = Store.open(given.store)
+async def _learn(options: argparse.Namespace) -> Calibration:
+    store = Store.open(options.store)
     manifest = store.manifest(DEFAULT_COLLECTION, store.alias_in_force(DEFAULT_COLLECTION).current)
     async with (
         embedding_process() as embedding,
-        retrieval_process(Path(given.store), embedding=embedding.address) as router,
+        retrieval_process(Path(options.store), embedding=embedding.address) as router,
         RetrievalClient(router.address) as retriever,
         EmbeddingClient(embedding.address) as embedder,
     ):
-        observer = DatasetBuilder(retriever, embedder, documents=int(manifest.documents))
-        questions = labels.load_labels(Path(given.data), given.split)
-        observed = await observer.observe(questions, hide=True)
+        dataset = DatasetBuilder(retriever, embedder, documents=int(manifest.documents))
+        questions = labels.load_labels(Path(options.data), options.split)
+        observed = await dataset.observe(questions, hide=True)
     return fit_calibration(
         observed,
-        target_risk=given.target_risk,
-        lost=given.lost,
+        target_risk=options.target_risk,
+        lost=options.lost,
         sentence_features=[name for name in CONTENT if name != "document_ratio"],
     )
 
 
-def _printed(name: str, model: LogisticModel) -> str:
+def _source(name: str, model: LogisticModel) -> str:
     rows = []
     for feature, numbers in model.terms().items():
         # Adding 0 makes -0.0 a plain 0.0.
@@ -75,31 +75,31 @@ def _printed(name: str, model: LogisticModel) -> str:
 
 
 def main() -> None:
-    """Fits and prints."""
+    """Fits the models and prints them."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data", required=True, help="folder with labels")
-    parser.add_argument("--store", required=True, help="store of its corpus")
+    parser.add_argument("--data", required=True, help="Folder with labels.")
+    parser.add_argument("--store", required=True, help="Store of its corpus.")
     parser.add_argument("--split", default="train")
     parser.add_argument("--target-risk", type=float, default=0.3)
     parser.add_argument("--lost", type=float, default=0.01)
-    given = parser.parse_args()
-    learned = asyncio.run(_learn(given))
-    told = learned.learned
-    assert told is not None
+    options = parser.parse_args()
+    learned = asyncio.run(_learn(options))
+    summary = learned.learned
+    assert summary is not None
     about = (
-        f"{told.questions} questions of {Path(given.data).name} {given.split}, {told.answerable} "
-        f"with evidence;\ncross-validated AUROC {told.topic_auroc:.3f} (topic), "
-        f"{told.evidence_auroc:.3f} (evidence)."
+        f"{summary.questions} questions of {Path(options.data).name} {options.split}, "
+        f"{summary.answerable} with evidence;\ncross-validated AUROC {summary.topic_auroc:.3f} "
+        f"(topic), {summary.evidence_auroc:.3f} (evidence)."
     )
     print(_HEAD.format(about=about), end="")
-    print(_printed("SENTENCES", learned.sentences), end="")
-    print(_printed("TOPIC", learned.topic), end="")
-    print(_printed("EVIDENCE", learned.evidence), end="")
+    print(_source("SENTENCES", learned.sentences), end="")
+    print(_source("TOPIC", learned.topic), end="")
+    print(_source("EVIDENCE", learned.evidence), end="")
     print(
         _FOOT.format(
-            lost=f"{given.lost:.0%}",
-            risk=f"{told.risk:.0%}",
-            coverage=f"{told.coverage:.0%}",
+            lost=f"{options.lost:.0%}",
+            risk=f"{summary.risk:.0%}",
+            coverage=f"{summary.coverage:.0%}",
             topic=round(learned.topic_threshold, 2),
             evidence=round(learned.evidence_threshold, 2),
         ),

@@ -1,4 +1,4 @@
-"""The command group `nearline bench`, which exists in a source checkout only."""
+"""The command group `nearline bench`, which exists only in a source checkout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.commands import (
     swap,
 )
 
-app = typer.Typer(help="Measure speed; recall stands in the same row.", no_args_is_help=True)
+app = typer.Typer(help="Measure speed and recall.", no_args_is_help=True)
 app.command("retrieval")(retrieval.bench_retrieval)
 app.command("recommend")(recommend.bench_recommend)
 app.command("swap")(swap.bench_swap)

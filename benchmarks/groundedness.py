@@ -1,10 +1,11 @@
-"""Measures the checks of `generation.grounding` on claims whose evidence people labelled.
+"""Measures the groundedness checks on claims whose evidence people labelled.
 
-A claim of SciFact is checked against its labelled sentences (SUPPORT, CONTRADICT), or, where a
-cited abstract says nothing about it, against the two sentences of it that are worded most alike.
-Claims are paraphrases by people, so rules that are right for a model's text refuse many true ones.
-Sentences of abstracts, word for word, stand in for a model that keeps to the text: each against its
-own abstract, against the same without that sentence, and against another abstract.
+A claim of SciFact is checked against its labelled sentences (SUPPORT, CONTRADICT), or, if a cited
+abstract says nothing about it, against the two sentences of the abstract with the most similar
+wording. Claims are paraphrases by people, so rules that are right for a model's text refuse many
+true ones. Verbatim sentences of abstracts stand in for a model that keeps to the text: each is
+checked against its own abstract, against the abstract without that sentence, and against another
+abstract.
 Prints one JSON object for each split, and one for these sentences.
 Run: python -m benchmarks.groundedness --data SCIFACT
 """
@@ -36,7 +37,7 @@ RULES = {
     "negation": ("negation",),
     "direction": ("direction",),
 }
-# Of claims that have one.
+# Rules measured only on claims to which they apply.
 OFTEN_ABSENT = ("number or date", "name")
 FLOORS = (0.2, 0.3, 0.4, 0.5)
 _LENIENT = GroundednessRules(floor=0.0)
@@ -75,7 +76,7 @@ def _broken(found: Groundedness, starts: Sequence[str]) -> bool:
 
 
 def _located(data: Path, split: str) -> float:
-    """Returns how often the passages chosen inside a supporting abstract hold labelled evidence."""
+    """Returns how often the chosen passages of a supporting abstract contain labelled evidence."""
     abstracts = _abstracts(data)
     hits = []
     for line in (data / f"claims_{split}.jsonl").read_text("utf-8").splitlines():
@@ -99,7 +100,7 @@ def _supported(sentence: str, sentences: Sequence[str], title: str) -> bool:
 
 
 def verbatim(data: Path) -> dict[str, Any]:
-    """Returns how often sentences of the first abstracts pass, under the default rules."""
+    """Returns the share of sentences of the first abstracts that pass, under the default rules."""
     abstracts = list(_abstracts(data).values())[:_ABSTRACTS]
     passed: dict[str, list[bool]] = {"own": [], "own without it": [], "another": []}
     for at, one in enumerate(abstracts):
@@ -119,7 +120,7 @@ def measure(data: Path, split: str) -> dict[str, Any]:
     alone: dict[str, list[Groundedness]] = {label: [] for label in LABELS}
     for label, claim, title, span in _pairs(data, split):
         found[label].append(check_groundedness(claim, span, title=title, rules=_LENIENT))
-        # Against nothing: tells whether the claim has a number, or a name, at all.
+        # Against nothing: shows whether the claim has a number or a name at all.
         alone[label].append(check_groundedness(claim, "", rules=_LENIENT))
     scores = {label: np.array([one.score for one in each]) for label, each in found.items()}
     passed = {

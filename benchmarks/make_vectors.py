@@ -1,8 +1,8 @@
-"""Makes a file of real text embeddings for `nearline bench retrieval`.
+"""Embeds real texts into a file of vectors for `nearline bench retrieval`.
 
     python -m benchmarks.make_vectors --out vectors.npy --n 50000 CORPUS.jsonl …
 
-Texts are the titles and sentences of the corpora (BEIR layout), in file order, repeats left out.
+Texts are the titles and sentences of the corpora (BEIR layout), in file order, without repeats.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _IN_FLIGHT = 4
 
 
 def sentences(files: Sequence[Path], n: int) -> list[str]:
-    """Returns up to n different sentences of at least 20 characters."""
+    """Returns up to n distinct sentences of at least 20 characters."""
     found: dict[str, None] = {}
     for sentence in _all_sentences(files):
         found.setdefault(sentence)
@@ -46,7 +46,7 @@ def _all_sentences(files: Sequence[Path]) -> Iterator[str]:
 
 
 async def embed(texts: Sequence[str], out: Path) -> None:
-    """Embeds the texts with a service of its own and writes (n, d) float32."""
+    """Embeds the texts with its own service, and writes (n, d) float32."""
     async with embedding_process() as service, EmbeddingClient(service.address) as client:
         dim = (await client.info()).dim
         matrix = np.lib.format.open_memmap(
@@ -65,7 +65,7 @@ async def embed(texts: Sequence[str], out: Path) -> None:
 
 
 def main() -> None:
-    """Reads the arguments and runs."""
+    """Parses the arguments and runs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("corpus", nargs="+", type=Path)
     parser.add_argument("--out", required=True, type=Path)

@@ -1,11 +1,11 @@
-"""Measures what Redis needs for the histories of many users.
+"""Measures the memory that Redis needs for the histories of many users.
 
     python -m benchmarks.user_state_bytes --users 100000
 
-Users are made up: 1 to 113 events each (57 in the mean), items by Zipf's law, minutes apart within
-a visit and days between visits, three kinds. They are packed as `retrieval.users` packs them and
-written to a Redis of its own; the log of interactions and the events of the last 24 hours are not.
-Prints one line of JSON: bytes are the growth of Redis' used_memory, a user.
+Users are synthetic: 1 to 113 events each (57 on average), items by Zipf's law, minutes apart within
+a visit and days between visits, three kinds. They are encoded as in `retrieval.users` and written
+to a Redis of their own, without the log of interactions and the events of the last 24 hours. Prints
+one line of JSON; bytes are the growth of Redis' used_memory per user.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ NOW_S = 1_800_000_000
 _TTL_S = 180 * 86_400
 _ITEMS = 100_000
 _MAX_EVENTS = 113
-_AT_ONCE = 1_000
+_PIPELINE_USERS = 1_000
 
 
 def histories(users: int, rng: np.random.Generator) -> Iterator[EncodedHistory]:
-    """Makes histories up; an item's number is its place by popularity."""
+    """Generates histories; the number of an item is its rank by popularity."""
     popularity = np.cumsum(1 / np.arange(1, _ITEMS + 1))
     popularity /= popularity[-1]
     for _ in range(users):
@@ -49,19 +49,19 @@ def histories(users: int, rng: np.random.Generator) -> Iterator[EncodedHistory]:
 
 
 async def measure(users: int, seed: int) -> dict[str, float]:
-    """Writes the users to an empty Redis; gives what it took."""
+    """Writes the users to an empty Redis; returns the figures."""
     events = blobs = 0
-    made = histories(users, np.random.default_rng(seed))
+    generated = histories(users, np.random.default_rng(seed))
     with tempfile.TemporaryDirectory() as folder:
         async with (
             redis_process(Path(folder)) as url,
             connect(url, timeout_s=60.0) as client,
         ):
             before = (await client.info("memory"))["used_memory"]
-            for start in range(0, users, _AT_ONCE):
+            for start in range(0, users, _PIPELINE_USERS):
                 async with client.pipeline(transaction=False) as pipe:
                     for number, history in zip(
-                        range(start, min(start + _AT_ONCE, users)), made, strict=False
+                        range(start, min(start + _PIPELINE_USERS, users)), generated, strict=False
                     ):
                         blob = pack(history, b"\0\1\2\3")
                         key = user_keys("default", f"user-{number:07d}").state
@@ -80,12 +80,14 @@ async def measure(users: int, seed: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Reads the arguments, measures, prints."""
+    """Parses the arguments, measures and prints."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--users", type=int, default=100_000, help="How many (%(default)s).")
-    parser.add_argument("--seed", type=int, default=0, help="Of the made-up users (%(default)s).")
-    given = parser.parse_args()
-    print(json.dumps(asyncio.run(measure(given.users, given.seed))))
+    parser.add_argument("--users", type=int, default=100_000, help="Number of users (%(default)s).")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="Seed of the synthetic users (%(default)s)."
+    )
+    options = parser.parse_args()
+    print(json.dumps(asyncio.run(measure(options.users, options.seed))))
 
 
 if __name__ == "__main__":

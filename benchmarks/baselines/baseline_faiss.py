@@ -1,4 +1,4 @@
-"""FAISS alone, in a thread per core: the yardstick of `nearline bench retrieval`."""
+"""Baseline of `nearline bench retrieval`: FAISS without a server, one thread per core."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from benchmarks.workloads.closed_loop import SearchTask, exact_answers
 from benchmarks.workloads.retrieval_dataset import index_file
 from retrieval.index.vectors.int8_codec import scale_queries
 
-# Its stubs do not know its constructors by keyword.
+# The stubs of faiss do not know its constructors' keywords.
 _faiss: Any = faiss
-# Read once by the process that measures.
-_kept: dict[str, Any] = {}
+# Loaded once by the measuring process.
+_cache: dict[str, Any] = {}
 
 
 def faiss_round(task: SearchTask, seconds: float) -> float:
-    """Searches for so long; gives queries per second."""
+    """Searches for this many seconds; returns queries per second."""
     index, queries = _index(task), exact_answers(task)["queries"]
     params = search_params(index, task.ef)
     if isinstance(index, faiss.IndexRefine):
-        # No score is looked at, and scaling changes no order.
+        # Scores are ignored, and scaling does not change the order.
         queries, _ = scale_queries(queries)
     counts = [0] * task.threads
     end = time.perf_counter() + seconds
@@ -48,7 +48,9 @@ def faiss_round(task: SearchTask, seconds: float) -> float:
 
 
 def search_params(index: Any, ef: int) -> Any:
-    """Returns the parameters of a graph, also before a refine stage; None where it has none."""
+    """Returns the search parameters of a graph, also before a refine stage; None if there is
+    none.
+    """
     if isinstance(index, _faiss.IndexHNSW):
         return _faiss.SearchParametersHNSW(efSearch=ef)
     if isinstance(index, _faiss.IndexRefine):
@@ -60,6 +62,6 @@ def search_params(index: Any, ef: int) -> Any:
 
 
 def _index(task: SearchTask) -> Any:
-    if "index" not in _kept:
-        _kept["index"] = faiss.read_index(str(index_file(task)))
-    return _kept["index"]
+    if "index" not in _cache:
+        _cache["index"] = faiss.read_index(str(index_file(task)))
+    return _cache["index"]

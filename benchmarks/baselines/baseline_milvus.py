@@ -1,4 +1,4 @@
-"""A Milvus asked by its own client alone: the yardstick of `nearline bench retrieval`."""
+"""Baseline of `nearline bench retrieval`: Milvus through its own client."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.workloads.closed_loop import SearchRound, SearchTask, exact_answ
 
 
 class MilvusCollection(NamedTuple):
-    """A collection of chunks in a Milvus, and how it is reached."""
+    """A collection of chunks in Milvus, and its address."""
 
     uri: str
     token: str
@@ -23,7 +23,7 @@ class MilvusCollection(NamedTuple):
 
 
 def milvus_round(task: SearchTask, place: MilvusCollection, seconds: float) -> SearchRound:
-    """Searches in a closed loop through pymilvus' asyncio client, as its documentation does it."""
+    """Searches in a closed loop through pymilvus' asyncio client, as its documentation shows."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_round(task, place, seconds))
 

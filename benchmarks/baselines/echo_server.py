@@ -1,6 +1,6 @@
-"""A gRPC server that answers nothing at once: what any call costs here, however little it does.
+"""A gRPC server that returns an empty reply: the minimum cost of any call on this machine.
 
-It ends when its standard input does.
+It stops when its standard input closes.
 Run: python -m benchmarks.baselines.echo_server
 """
 

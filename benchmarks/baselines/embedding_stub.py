@@ -1,4 +1,4 @@
-"""A stand-in for the embedding service that takes its time and computes nothing, for benches."""
+"""A stand-in for the embedding service that waits, and computes nothing."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _INFO = EmbedderInfo(
 
 
 class SlowEmbedder:
-    """Gives each text some unit vector, as late as a model on another machine would.
+    """Returns a random unit vector for each text, as late as a model on another machine would.
 
     Args:
-        seconds: What a call takes; others run beside it.
+        seconds: Duration of a call; calls run concurrently.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -84,7 +84,7 @@ class _Servicer(embedding_pb2_grpc.EmbeddingServiceServicer):
 
 @contextlib.asynccontextmanager
 async def serve_slow_embedder(embedder: SlowEmbedder) -> AsyncIterator[str]:
-    """Serves it inside this process for the length of the block; gives the address."""
+    """Serves it inside this process for the duration of the block; yields the address."""
 
     def add(server: grpc.aio.Server) -> None:
         embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(_Servicer(embedder), server)

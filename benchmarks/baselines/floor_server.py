@@ -1,7 +1,7 @@
-"""The least that a gRPC server over FAISS can do: the floor that `nearline bench` compares with.
+"""The minimal gRPC server over FAISS: the floor that `nearline bench retrieval` compares with.
 
-Same messages, same index file, same number of threads; no checks, no payload, no sharding, no
-metrics, no coalescing. It ends when its standard input does.
+Same messages, same index file, same number of threads; no validation, payload, sharding, metrics or
+batching. It stops when its standard input closes.
 Run: python -m benchmarks.baselines.floor_server --index dense.faiss --ids ids.txt
 """
 
@@ -25,7 +25,7 @@ from nearline.v1 import retrieval_pb2 as pb
 from nearline.v1 import retrieval_pb2_grpc
 from retrieval.index.vectors.int8_codec import scale_queries
 
-_faiss: Any = faiss  # Its stubs do not know SearchParametersHNSW.
+_faiss: Any = faiss  # The stubs of faiss do not know SearchParametersHNSW.
 
 
 class FloorServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
@@ -66,13 +66,13 @@ class FloorServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
 async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--index", required=True, help="FAISS index file")
-    parser.add_argument("--ids", required=True, help="text file, line r is the id of row r")
+    parser.add_argument("--ids", required=True, help="text file; line r is the id of row r")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    given = parser.parse_args()
-    with open(given.ids, encoding="utf-8") as lines:
+    options = parser.parse_args()
+    with open(options.ids, encoding="utf-8") as lines:
         ids = lines.read().splitlines()
     server = grpc.aio.server()
-    floor = FloorServicer(faiss.read_index(given.index), ids, given.threads)
+    floor = FloorServicer(faiss.read_index(options.index), ids, options.threads)
     retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(floor, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -1,4 +1,4 @@
-"""Processes beside those of Nearline that benches need."""
+"""Baseline servers and helper processes of benchmarks."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from nearline.errors import NotReady
 
 @contextlib.asynccontextmanager
 async def minimal_server(module: str, *arguments: str) -> AsyncIterator[str]:
-    """Runs a server of the folder `benchmarks` for the length of the block; gives its address.
+    """Runs a server of the folder `benchmarks` for the duration of the block; yields its address.
 
-    Raises: NotReady: there is no such folder, or the server ended at its start.
+    Raises:
+        NotReady: The folder does not exist, or the server ended at start.
     """
     root = Path(nearline.__file__).resolve().parents[1]
     if not (root / f"{module.replace('.', '/')}.py").is_file():
@@ -35,14 +36,14 @@ async def minimal_server(module: str, *arguments: str) -> AsyncIterator[str]:
     try:
         address = (await process.stdout.readline()).decode().strip()
         if not address:
-            raise NotReady("the minimal server ended at start; its last words are above")
+            raise NotReady("the minimal server ended at start; its output is above")
         yield address
     finally:
-        # The end of its input is its signal to stop, and comes even if this process is killed.
+        # Closing its input stops it, even if this process is killed.
         process.stdin.close()
         await process.wait()
 
 
 def single_process_pool() -> ProcessPoolExecutor:
-    """Makes a process of its own: spawned, so that it inherits no threads and no memory."""
+    """Returns a pool of one process, spawned so that it inherits no threads and no memory."""
     return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))

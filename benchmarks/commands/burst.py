@@ -1,4 +1,4 @@
-"""`nearline bench burst`: documents come five times as fast for a while, and workers with them."""
+"""`nearline bench burst`: a burst of documents, and how the workers scale with it."""
 
 from __future__ import annotations
 
@@ -35,43 +35,52 @@ _PROBE = 100
 
 def bench_burst(
     rate: Annotated[
-        float, typer.Option(min=0, help="Documents per second; 0: 0.6 of what a worker can do.")
+        float, typer.Option(min=0, help="Documents per second; 0: 0.6 of a worker's capacity.")
     ] = 0.0,
-    factor: Annotated[float, typer.Option(min=1, help="How many times as many in the burst.")] = 5,
+    factor: Annotated[
+        float, typer.Option(min=1, help="Rate of the burst, relative to the steady rate.")
+    ] = 5,
     steady_s: Annotated[
         float, typer.Option("--steady", min=1, help="Seconds before the burst.")
     ] = 15.0,
     burst_s: Annotated[float, typer.Option("--burst", min=1, help="Seconds of the burst.")] = 15.0,
     after_s: Annotated[
-        float, typer.Option("--after", min=1, help="Seconds at the first rate again.")
+        float, typer.Option("--after", min=1, help="Seconds at the steady rate after the burst.")
     ] = 60.0,
-    max_workers: Annotated[int, typer.Option(min=1, max=64, help="Most workers.")] = 4,
+    max_workers: Annotated[int, typer.Option(min=1, max=64, help="Maximum number of workers.")] = 4,
     target_s: Annotated[
-        float, typer.Option("--target", min=0.1, help="Seconds to do what is in the queue.")
+        float,
+        typer.Option(
+            "--target", min=0.1, help="Seconds within which the queue should be processed."
+        ),
     ] = TARGET_S,
     idle_s: Annotated[
-        float, typer.Option("--idle", min=0.1, help="Seconds before workers are stopped.")
+        float, typer.Option("--idle", min=0.1, help="Idle seconds before workers are stopped.")
     ] = IDLE_S,
     batch: Annotated[
-        int, typer.Option(min=1, max=1024, help="Documents that a worker takes at once.")
+        int, typer.Option(min=1, max=1024, help="Documents that a worker takes at a time.")
     ] = 4,
     embed_s: Annotated[
         float,
-        typer.Option("--embed-s", min=0, help="Seconds that embedding takes, of one call or many."),
+        typer.Option(
+            "--embed-s", min=0, help="Duration of an embedding call; calls run concurrently."
+        ),
     ] = 0.1,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw it, as one HTML page.")
+        Path | None, typer.Option(metavar="FILE", help="Also write an HTML page with charts.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Submit documents at a steady rate, then a burst of them, and watch the workers scale.
+    """Submit documents at a steady rate, then a burst, and watch the workers scale.
 
-    Redis, router, door, autoscaler and workers are those of `nearline up`, started for this. In
-    place of the embedding service stands one that only takes its time, as a model on another
-    machine: so workers are what there is too little of, and not the cores of this machine. What one
-    worker can do is measured first. The row says how many there were, how long the queue grew, when
-    nothing waited again, whether every document was indexed, and whether no worker was left;
-    `timeline` is a sample every 0.5 s.
+    For example: nearline bench burst --factor 5 --html burst.html
+
+    Redis, router, ingest service, autoscaler and workers are those of `nearline up`. The embedding
+    service is a stand-in that only waits, like a model on another machine, so that workers are the
+    bottleneck and not the cores of this machine. The capacity of one worker is measured first. The
+    row shows the number of workers, the longest queue, when the queue was empty again, whether
+    every document was indexed, and whether the workers were scaled to zero; `timeline` has a sample
+    every 0.5 s.
     """
     scaling = ScalingOptions(max_workers=max_workers, target_s=target_s, idle_s=idle_s)
     load = BurstLoad(rate=rate, factor=factor, steady_s=steady_s, burst_s=burst_s, after_s=after_s)
@@ -91,7 +100,7 @@ def bench_burst(
 async def _measure(
     folder: Path, load: BurstLoad, scaling: ScalingOptions, batch: int, embed_s: float
 ) -> dict[str, object]:
-    # Imported late: it loads what only servers need, and every command imports this module.
+    # Imported late: it loads packages that only servers need.
     from benchmarks.baselines.embedding_stub import SlowEmbedder, serve_slow_embedder
 
     await _build(folder / "store", SlowEmbedder(0.0))
@@ -103,7 +112,7 @@ async def _measure(
         redis_port=0,
         ingest_port=0,
     )
-    # What people see goes to standard error, so that standard output has the row alone.
+    # Reports go to standard error, so that standard output has only the row.
     report = ProcessReport(as_json=False, verbose=False)
     run = BurstRun()
 
@@ -114,35 +123,35 @@ async def _measure(
     with plan_processes(layout) as processes:
         if processes.worker is None:
             raise NotReady(processes.note)
-        worker = _few_at_once(processes.worker, batch)
+        worker = _limit_batch(processes.worker, batch)
         async with (
             serve_slow_embedder(SlowEmbedder(embed_s)) as embedding,
             run_supervised(_embedding_at(embedding, processes).stages, report.change, report.line),
-            IngestClient(processes.ingest[0].address) as door,
+            IngestClient(processes.ingest[0].address) as ingest,
             RetrievalClient(processes.address) as router,
         ):
-            capacity = await _capacity(door, WorkerPool(worker, report.change, report.line))
+            capacity = await _capacity(ingest, WorkerPool(worker, report.change, report.line))
             load = replace(load, rate=load.rate or round(0.6 * capacity, 1))
             pool = WorkerPool(worker, report.change, report.line)
             async with run_autoscaler(processes.ingest[0].address, pool, scaling, scaled):
-                await run_burst(door, load, run, pool, scaling.idle_s)
-            counts = await count_outcomes(door, router, run)
+                await run_burst(ingest, load, run, pool, scaling.idle_s)
+            counts = await count_outcomes(ingest, router, run)
     return _row(load, scaling, capacity, run, counts) | {"batch": batch, "embed_s": embed_s}
 
 
 def _embedding_at(address: str, processes: ProcessPlan) -> ProcessPlan:
     (router,) = processes.routers
-    told = replace(router, arguments=(*router.arguments, "--embedding", address))
-    return replace(processes, routers=(told,))
+    configured = replace(router, arguments=(*router.arguments, "--embedding", address))
+    return replace(processes, routers=(configured,))
 
 
-def _few_at_once(worker: Callable[[int], ProcessSpec], batch: int) -> Callable[[int], ProcessSpec]:
-    """Has workers take so many documents at once, and no more."""
+def _limit_batch(worker: Callable[[int], ProcessSpec], batch: int) -> Callable[[int], ProcessSpec]:
+    """Limits workers to this many documents at a time."""
 
     def plan(number: int) -> ProcessSpec:
-        one = worker(number)
-        few = ("--batch", str(batch), "--in-flight", "1")
-        return replace(one, arguments=(*one.arguments, *few))
+        spec = worker(number)
+        limits = ("--batch", str(batch), "--in-flight", "1")
+        return replace(spec, arguments=(*spec.arguments, *limits))
 
     return plan
 
@@ -155,20 +164,20 @@ async def _build(store: Path, embedder: Embedder) -> None:
     await build_snapshot(numbered_items("d", 0, _DOCUMENTS), options, embedder)
 
 
-async def _capacity(door: IngestClient, pool: WorkerPool) -> float:
-    """Measures how many documents one worker ends in a second."""
+async def _capacity(ingest: IngestClient, pool: WorkerPool) -> float:
+    """Returns the documents per second that one worker processes."""
     clock = asyncio.get_running_loop().time
-    await door.submit(numbered_items("probe", 0, _PROBE), timeout_s=30.0)
+    await ingest.submit(numbered_items("probe", 0, _PROBE), timeout_s=30.0)
     pool.resize(1)
     try:
         async with asyncio.timeout(120):
-            while (left := (await door.queue()).lag) == _PROBE:
+            while (left := (await ingest.queue()).lag) == _PROBE:
                 await asyncio.sleep(0.02)
-            start, begun = clock(), left
+            start, initial = clock(), left
             while left:
                 await asyncio.sleep(0.02)
-                left = (await door.queue()).lag
-            return begun / (clock() - start)
+                left = (await ingest.queue()).lag
+            return initial / (clock() - start)
     finally:
         await pool.close()
 
@@ -182,19 +191,19 @@ def _row(
 ) -> dict[str, object]:
     burst_end_s = load.steady_s + load.burst_s
     samples = run.samples
-    # Before it there are the starts of the first worker.
+    # The first half of the steady phase is the start of the first worker.
     before = [one for one in samples if load.steady_s / 2 <= one.t < load.steady_s]
-    behind = [one for one in samples if burst_end_s <= one.t < load.seconds]
-    calm = next((one.t for one in samples if one.t >= burst_end_s and not one.waiting), None)
+    afterwards = [one for one in samples if burst_end_s <= one.t < load.seconds]
+    empty_at_s = next((one.t for one in samples if one.t >= burst_end_s and not one.waiting), None)
     ended = samples[-1]
     return {
         "max_workers_seen": max(one.workers for one in samples),
         "workers_before": max((one.workers for one in before), default=0),
-        "workers_after": behind[-1].workers if behind else 0,
+        "workers_after": afterwards[-1].workers if afterwards else 0,
         "scaled_to_zero": not ended.workers,
         "lag_max": max(one.lag for one in samples),
         "oldest_age_max_s": max(one.oldest_age_s for one in samples),
-        "lag_zero_after_s": None if calm is None else round(calm - burst_end_s, 2),
+        "lag_zero_after_s": None if empty_at_s is None else round(empty_at_s - burst_end_s, 2),
         "zero_workers_after_s": None if ended.workers else round(ended.t - load.seconds, 2),
         "submitted": run.submitted,
         **counts,

@@ -1,4 +1,4 @@
-"""A burst drawn: what came and what was done, what was left, and how many workers there were."""
+"""HTML report of a burst: arrivals, throughput, queue length and number of workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WIDTH, _HEIGHT = 720, 130
 _LEFT, _TOP, _BOTTOM = 52, 8, 20
 _LINE = "stroke-width: 2; opacity: 1; fill: none"
 _SOFT_LINE = "stroke: var(--soft); stroke-width: 2; opacity: 1; fill: none"
-# A rate is that of so many samples: of one alone it jumps.
+# A rate is taken over this many samples: over a single one it jumps.
 _SMOOTH = 4
 
 Points = Sequence[tuple[float, float]]
@@ -32,19 +32,19 @@ def render_burst_report(row: Mapping[str, object]) -> str:
     workers = _steps([(one["t"], one["workers"]) for one in timeline])
     parts = [
         "<h1>A burst of documents</h1>",
-        f"<p>{row['rate']:,} documents/s, in the shaded time {row['burst_rate']:,}, then the first "
-        f"rate again, then none. One worker can do {row['worker_documents_per_s']:,} a second, and "
-        f"{row['max_workers']} are allowed.</p>",
+        f"<p>{row['rate']:,} documents/s, {row['burst_rate']:,} in the shaded period, then the "
+        f"first rate again, then none. One worker processes {row['worker_documents_per_s']:,} per "
+        f"second; up to {row['max_workers']} workers are allowed.</p>",
         figures(
             [
                 (f"{row['submitted']:,}", "documents submitted"),
                 (f"{row['lost']:,}", "lost"),
                 (f"{row['workers_before']} to {row['max_workers_seen']}", "workers in the burst"),
-                (f"{row['lag_max']:,}", "left to do at most"),
-                ("never" if zero_s is None else f"{zero_s} s", "until nothing waited again"),
+                (f"{row['lag_max']:,}", "documents in the queue at most"),
+                ("never" if zero_s is None else f"{zero_s} s", "until the queue was empty again"),
             ]
         ),
-        "<h2>Documents per second: submitted (grey) and done</h2>",
+        "<h2>Documents per second: submitted (grey) and processed</h2>",
         _panel(
             row,
             [
@@ -53,18 +53,22 @@ def render_burst_report(row: Mapping[str, object]) -> str:
             ],
             "Documents per second",
         ),
-        "<h2>Left to do</h2>",
-        _panel(row, [_Curve([(one["t"], one["lag"]) for one in timeline], _LINE)], "Left to do"),
+        "<h2>Documents in the queue</h2>",
+        _panel(
+            row,
+            [_Curve([(one["t"], one["lag"]) for one in timeline], _LINE)],
+            "Documents in the queue",
+        ),
         "<h2>Workers</h2>",
         _panel(row, [_Curve(workers, _LINE)], "Workers"),
-        "<h2>When workers were started and stopped</h2>",
+        "<h2>Changes of the number of workers</h2>",
         table(_scalings(row)),
     ]
     return page("A burst of documents", parts)
 
 
 def _rates(timeline: Sequence[Mapping[str, float]], name: str) -> Points:
-    """Returns the growth per second of a figure that counts up."""
+    """Returns the growth per second of a counter."""
     return [
         (new["t"], (new[name] - old[name]) / (new["t"] - old["t"]))
         for old, new in zip(timeline, timeline[_SMOOTH:], strict=False)
@@ -72,7 +76,7 @@ def _rates(timeline: Sequence[Mapping[str, float]], name: str) -> Points:
 
 
 def _steps(points: Points) -> Points:
-    """Returns a line that stays until the next point, and goes up or down there."""
+    """Returns a step line through the points."""
     stepped = list(points[:1])
     for (_, before), (t, value) in pairwise(points):
         stepped += [(t, before), (t, value)]

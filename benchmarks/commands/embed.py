@@ -1,4 +1,6 @@
-"""`nearline bench embed`: speed and agreement of the embedding service, beside plain encode()."""
+"""`nearline bench embed`: speed and agreement of the embedding service, compared with plain
+encode().
+"""
 
 from __future__ import annotations
 
@@ -33,14 +35,17 @@ from nearline_cli.terminal.output import JsonFlag, print_json, print_table
 
 _BASELINE_BATCH = 32
 _WARM_UP_S = 1.0
-# How long the bulk stream runs before the first query.
+# Seconds of bulk load before the first query.
 _LEAD_S = 1.0
 _TIMEOUT_S = 120.0
 _QUERY_WORDS = 8
 
 
 class EmbeddingLoad(NamedTuple):
-    """How the service is asked. query_rate: queries per second, open loop, beside the bulk."""
+    """Load of the service.
+
+    query_rate: Queries per second in an open loop, during the bulk load.
+    """
 
     batch_texts: int
     in_flight: int
@@ -51,7 +56,7 @@ class EmbeddingLoad(NamedTuple):
 
 @dataclass(slots=True)
 class EmbeddingMeasurements:
-    """Medians come from these: one number per round, latencies of all rounds together."""
+    """Measurements behind the medians: one number per round, latencies of all rounds together."""
 
     texts_per_s: list[float] = field(default_factory=list)
     tokens_per_s: list[float] = field(default_factory=list)
@@ -65,33 +70,37 @@ def bench_embed(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help='Texts: one a line, or .jsonl with "text". Default: the docstrings of this '
-            "Python's standard library.",
+            help='Texts: one per line, or .jsonl with "text". \\[default: the docstrings of this '
+            "Python's standard library]",
         ),
     ] = None,
-    sample: Annotated[int, typer.Option(min=64, help="Texts taken from it, at random.")] = 1000,
-    seconds: Annotated[float, typer.Option(min=1, help="Length of one round.")] = 5.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each; medians are printed.")] = 3,
+    sample: Annotated[int, typer.Option(min=64, help="Number of texts to sample.")] = 1000,
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds per round.")] = 5.0,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Rounds of each kind; medians are printed.")
+    ] = 3,
     batch_texts: Annotated[int, typer.Option(min=1, max=1024, help="Texts per request.")] = 64,
-    in_flight: Annotated[int, typer.Option(min=1, max=64, help="Requests at once.")] = 4,
+    in_flight: Annotated[int, typer.Option(min=1, max=64, help="Concurrent requests.")] = 4,
     query_rate: Annotated[
-        float, typer.Option(min=0.1, help="Queries per second beside the bulk load.")
+        float, typer.Option(min=0.1, help="Queries per second during the bulk load.")
     ] = 20.0,
-    backend: Annotated[str, typer.Option(help="Backend of the service.")] = "auto",
+    backend: Annotated[str, typer.Option(help="Backend of the embedding service.")] = "auto",
     model: Annotated[
-        str, typer.Option(help="Model name, folder or hub name; empty: the default.")
+        str, typer.Option(help="Model name, folder or hub name. \\[default: the default model]")
     ] = "",
     cache_dir: Annotated[
-        str, typer.Option(envvar="NEARLINE_CACHE_DIR", help="Cache folder; empty: the user's.")
+        str, typer.Option(envvar="NEARLINE_CACHE_DIR", help="Cache folder. \\[default: the user's]")
     ] = "",
     seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure the embedding service over gRPC, with plain SentenceTransformer.encode in the run.
+    """Measure the embedding service over gRPC, compared with plain SentenceTransformer.encode.
 
-    Service and callers share this machine. Rounds of bulk load alone, bulk load with queries
-    beside it, and plain encode (torch f32, batches of 32, service idle) take turns, so that
-    whatever else the machine does meets all three.
+    For example: nearline bench embed --seconds 5 --rounds 3
+
+    Service and callers share this machine. Rounds of bulk load alone, bulk load with queries, and
+    plain encode (torch f32, batches of 32, service idle) take turns, so that other load on the
+    machine affects all three.
     """
     chosen = text_samples.sample_texts(texts, sample, seed)
     load = EmbeddingLoad(batch_texts, in_flight, query_rate, seconds, rounds)
@@ -130,8 +139,8 @@ async def _measure(
                 ready_timeout_s=300.0,
             ) as service,
             EmbeddingClient(service.address) as client,
-            # A connection of its own: who asks a query is not who sends the bulk.
-            EmbeddingClient(service.address) as asking,
+            # A separate connection: queries and bulk load come from different callers.
+            EmbeddingClient(service.address) as querying,
         ):
             info = await client.info()
             bulk = BulkCallers(client, texts, info, load.batch_texts, load.in_flight)
@@ -140,11 +149,11 @@ async def _measure(
             similar = _cosines(vectors, reference)
             await bulk.rate(_WARM_UP_S)
             others = OtherCpuUse()
-            before = await asyncio.to_thread(_counted, metrics_port)
+            before = await asyncio.to_thread(_token_counts, metrics_port)
             for _ in range(load.rounds):
                 alone = await bulk.rate(load.seconds)
-                after = await asyncio.to_thread(_counted, metrics_port)
-                kept, latencies = await _beside(bulk, asking, texts, load)
+                after = await asyncio.to_thread(_token_counts, metrics_port)
+                kept, latencies = await _bulk_with_queries(bulk, querying, texts, load)
                 seconds = await loop.run_in_executor(baseline, _encode_timed, texts)
                 measured.texts_per_s.append(alone.texts)
                 measured.tokens_per_s.append(alone.tokens)
@@ -166,8 +175,8 @@ async def _measure(
         "interactive_p99_ms": _percentile_ms(measured.latencies_s, 99),
         "interactive_calls": len(measured.latencies_s),
         "bulk_kept_ratio": round(median(measured.kept_ratio), 3),
-        # What else the machine did. It slows plain encode far more than the service (its threads
-        # wait for each other): above 0.05 the ratio is no basis for a claim.
+        # Load of other processes. It slows plain encode far more than the service, because its
+        # threads wait for each other: above 0.05 the ratio is not meaningful.
         "others_cpu_ratio": round(others_cpu_ratio, 3),
         "backend": info.backend,
         "model": info.model,
@@ -175,10 +184,10 @@ async def _measure(
     }
 
 
-async def _beside(
+async def _bulk_with_queries(
     bulk: BulkCallers, client: EmbeddingClient, texts: Sequence[str], load: EmbeddingLoad
 ) -> tuple[EmbeddingRate, list[float]]:
-    """Runs the bulk load with single short queries beside it, sent on a clock of their own."""
+    """Runs the bulk load with single short queries in an open loop."""
     latencies: list[float] = []
     queries = itertools.cycle([" ".join(text.split()[:_QUERY_WORDS]) for text in texts])
 
@@ -186,7 +195,7 @@ async def _beside(
 
     async def send(number: int, due: float) -> None:
         await client.embed([next(queries)], TextRole.QUERY, timeout_s=_TIMEOUT_S)
-        # From the moment it was due: a late start is the caller's wait, too.
+        # From the due time: a late start counts as waiting.
         latencies.append(loop.time() - due)
 
     # The bulk stream first fills the queue: that is the measured state.
@@ -198,8 +207,8 @@ async def _beside(
     return rate, latencies
 
 
-def _counted(port: int) -> tuple[float, float]:
-    """Reads tokens and padded tokens that the service has run so far."""
+def _token_counts(port: int) -> tuple[float, float]:
+    """Reads the tokens and padded tokens that the service has processed so far."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
         lines = reply.read().decode().splitlines()
     totals = [0.0, 0.0]
@@ -233,7 +242,7 @@ _encoder: list[object] = []
 
 
 def _encode_all(texts: Sequence[str], model: str, cache_dir: str) -> NDArray[np.float32]:
-    """Loads the model the usual way, and gives (n, dim) float32."""
+    """Loads the model in the usual way; returns (n, dim) float32."""
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     import platformdirs
     import transformers

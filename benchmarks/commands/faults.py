@@ -1,4 +1,4 @@
-"""`nearline bench faults`: what searches notice while shard servers are killed and stopped."""
+"""`nearline bench faults`: searches while shard servers are killed and stopped."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _POLL_S = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchLoad:
-    """How searches arrive: so many per second, whether or not earlier ones have been answered."""
+    """Load of searches in an open loop."""
 
     rate: float
     seconds: float
@@ -48,10 +48,10 @@ class SearchLoad:
 
 @dataclass(slots=True)
 class PhaseResult:
-    """What came of the searches of one phase.
+    """Results of the searches of one phase.
 
-    latencies_s: Of all of them, failed ones too, from the time they were due.
-    lowest: Least coverage of an answer, 0..1.
+    latencies_s: Of all searches, including failed ones, from the time each was due. lowest: Minimum
+        coverage of a reply, 0..1.
     """
 
     latencies_s: list[float] = field(default_factory=list)
@@ -61,18 +61,20 @@ class PhaseResult:
 
 def bench_faults(
     rate: Annotated[float, typer.Option(min=1, help="Searches per second.")] = 100.0,
-    seconds: Annotated[float, typer.Option(min=1, help="Length of a phase.")] = 6.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds per phase.")] = 6.0,
     timeout_s: Annotated[
-        float, typer.Option("--timeout", min=0.01, help="Deadline of a search in seconds.")
+        float, typer.Option("--timeout", min=0.01, help="Timeout of a search in seconds.")
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the vectors.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Kill, stop and restart shard servers under load; two shards with two replicas each.
 
-    One row per phase. With a replica of each shard left, no search should fail, none should miss a
-    shard, and p99 should stay under the deadline. With both replicas of a shard gone, answers
-    should say so, and a caller who wants full coverage should get an error.
+    For example: nearline bench faults --rate 100 --seconds 6
+
+    Prints one row per phase. With one replica of each shard left, no search should fail or miss a
+    shard, and p99 should stay below the timeout. With both replicas of a shard gone, replies should
+    say so, and a caller that requires full coverage should get an error.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-faults-") as folder:
         matrix = np.random.default_rng(seed).standard_normal((_DOCUMENTS, _DIM), np.float32)
@@ -111,7 +113,7 @@ async def _run(
         retrieval_process(store, ["--shards", cluster.topology]) as router,
         RetrievalClient(router.address) as client,
     ):
-        # Connects, and lets everything run once.
+        # Opens connections, and runs everything once.
         await client.search(queries[0], timeout_s=10.0)
 
         async def phase(
@@ -134,11 +136,11 @@ async def _run(
         await phase("both replicas killed", kill_both)
         await phase("both back", both_back)
         await phase("one replica stopped", lambda: cluster.signal(1, 0, signal.SIGSTOP))
-        await phase("it goes on", lambda: cluster.signal(1, 0, signal.SIGCONT))
+        await phase("replica continues", lambda: cluster.signal(1, 0, signal.SIGCONT))
 
 
 class _Cluster:
-    """The shard servers, by shard and replica, at ports that last."""
+    """The shard servers, by shard and replica, at fixed ports."""
 
     def __init__(self, store: Path) -> None:
         self._store = store
@@ -186,7 +188,7 @@ class _Cluster:
 
     async def _stop(self) -> None:
         for process in self._running.values():
-            # One that is stopped would not hear the request to end.
+            # A stopped process would not receive the request to end.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGCONT)
         await asyncio.gather(*(process.stop() for process in self._running.values()))
@@ -214,7 +216,7 @@ async def _search(
 
 
 async def _refused(client: RetrievalClient, query: c.Query, timeout_s: float) -> bool:
-    """Returns whether a caller who wants every shard gets the error for it."""
+    """Returns whether a caller that requires every shard gets the error for it."""
     try:
         await client.search(query, c.SearchOptions(require_full_coverage=True), timeout_s=timeout_s)
     except ShardsUnavailable:
@@ -223,7 +225,7 @@ async def _refused(client: RetrievalClient, query: c.Query, timeout_s: float) ->
 
 
 async def _recovery_s(client: RetrievalClient, query: c.Query, timeout_s: float) -> float:
-    """Waits until an answer covers every shard again; gives the seconds."""
+    """Waits until a reply covers every shard again; returns the seconds."""
     start = time.perf_counter()
     while (await client.search(query, timeout_s=timeout_s)).info.coverage.missing_shards:
         await asyncio.sleep(_POLL_S)
@@ -235,13 +237,13 @@ async def _nothing() -> dict[str, object]:
 
 
 def _row(name: str, found: PhaseResult, load: SearchLoad) -> dict[str, object]:
-    spent_ms = np.array(found.latencies_s) * 1e3
+    latencies_ms = np.array(found.latencies_s) * 1e3
     return {
         "phase": name,
         "requests": len(found.latencies_s),
         "failed": found.failed,
         "min_coverage": round(found.lowest, 3),
-        "p50_ms": round(float(np.percentile(spent_ms, 50)), 3),
-        "p99_ms": round(float(np.percentile(spent_ms, 99)), 3),
+        "p50_ms": round(float(np.percentile(latencies_ms, 50)), 3),
+        "p99_ms": round(float(np.percentile(latencies_ms, 99)), 3),
         "deadline_ms": round(load.timeout_s * 1e3, 3),
     }

@@ -26,7 +26,7 @@ from nearline_cli.terminal.output import JsonFlag, print_json, print_table
 
 _COLLECTION = "bench"
 _METHOD = "/nearline.v1.RetrievalService/Search"
-# Equal vectors score differently in the last digits between a matrix product and faiss.
+# Scores of a matrix product and of faiss differ in the last digits.
 _TIE = 1e-6
 _SHARES = (0.5, 0.2, 0.05, 0.01, 0.001)
 _PAIRS = ((0.5, 0.5), (0.5, 0.2), (0.5, 0.08), (0.2, 0.2), (0.2, 0.05), (0.1, 0.1))
@@ -34,7 +34,10 @@ _TOPICS = (0.5, 0.2, 0.05)
 
 
 class FilterCase(NamedTuple):
-    """One filter to measure. share: of rows that match, about; filter: empty for none."""
+    """A filter to measure.
+
+    share: Approximate share of rows that match. filter: Empty for none.
+    """
 
     name: str
     share: float
@@ -42,14 +45,14 @@ class FilterCase(NamedTuple):
 
 
 class ExactResults(NamedTuple):
-    """What is right for one filter: matches, and the score of each query's exact k-th best."""
+    """Exact results for one filter: number of matches, and the score of each query's k-th best."""
 
     matches: int
     edges: NDArray[np.float32]
 
 
 class FilterDataset(NamedTuple):
-    """The queries (n, d) float32, the rows that are served, and an answer for each case."""
+    """Queries (n, d) float32, served rows, and exact results of each case."""
 
     queries: NDArray[np.float32]
     rows: NDArray[np.float32]
@@ -58,22 +61,26 @@ class FilterDataset(NamedTuple):
 
 def bench_filter(
     vectors: Annotated[
-        Path, typer.Option(metavar="FILE.npy", help="Matrix of float32 vectors, a row each.")
+        Path, typer.Option(metavar="FILE.npy", help="Matrix of float32 vectors, one per row.")
     ],
     queries: Annotated[
-        int, typer.Option(min=10, help="Rows held out at random and asked with, once a filter.")
+        int, typer.Option(min=10, help="Number of random rows held out as queries.")
     ] = 300,
-    k: Annotated[int, typer.Option(min=1, max=1000, help="Hits wanted.")] = 10,
-    ef: Annotated[int, typer.Option(min=1, max=4096, help="Width without a filter.")] = 64,
+    k: Annotated[int, typer.Option(min=1, max=1000, help="Number of hits.")] = 10,
+    ef: Annotated[
+        int, typer.Option(min=1, max=4096, help="Width of the graph search without a filter.")
+    ] = 64,
     index: Annotated[str, typer.Option(help="FAISS factory string.")] = "HNSW32",
     seed: Annotated[int, typer.Option(help="Seed of the sample and of the attributes.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure Search under filters that keep from half to a thousandth of the rows.
+    """Measure Search under filters that keep between half and a thousandth of the rows.
 
-    Attributes are random, but for the last rows: `topic` keeps the rows nearest to a random one,
-    `off_topic` leaves those out. One caller asks every query with every filter in turn, so
-    that whatever else the machine does meets all alike. Recall is against an exact filtered scan.
+    For example: nearline bench filter --vectors vectors.npy
+
+    Attributes are random, except in the last rows: `topic` keeps the rows nearest to a random one,
+    `off topic` excludes them. One caller sends every query with every filter in turn, so that other
+    load on the machine affects all alike. Recall is measured against an exact filtered scan.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         store = Path(folder) / "store"
@@ -89,7 +96,7 @@ def bench_filter(
 
 
 def filter_cases() -> list[FilterCase]:
-    """Returns the filters that are measured, none first."""
+    """Returns the filters to measure; the first is none."""
     pairs = [
         FilterCase(f"{100 * a:g}% and {100 * b:g}%", a * b, f"first < {a} AND second < {b}")
         for a, b in _PAIRS
@@ -106,13 +113,13 @@ def filter_cases() -> list[FilterCase]:
     ]
 
 
-# --- in a process of its own: the build, and the exact answers -------------------------------
+# --- in a separate process: the build, and the exact results -------------------------------
 
 
 def _prepare(
     store: Path, vectors: Path, queries: int, k: int, ef: int, index: str, seed: int
 ) -> FilterDataset:
-    """Builds the snapshot and the exact answers."""
+    """Builds the snapshot and the exact results."""
     from index_builder.options.build_options import BuildOptions, IndexOptions
     from index_builder.pipeline.builder import build_snapshot
     from nearline.contract import Item
@@ -127,7 +134,7 @@ def _prepare(
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(matrix))
     asked, base = matrix[np.sort(order[:queries])], matrix[np.sort(order[queries:])]
-    # Nearness to one row as a rank, 0 nearest: what a filter on a subject amounts to.
+    # Rank by nearness to one row, 0 nearest: this imitates a filter on a topic.
     nearness = base @ base[rng.integers(len(base))]
     values = {
         "first": rng.random(len(base)),
@@ -148,7 +155,9 @@ def _prepare(
         index=IndexOptions(factory=index, ef_search=ef),
     )
     asyncio.run(build_snapshot(documents, options))
-    exact = [_exact(base, asked, k, _chosen(case, values, len(base))) for case in filter_cases()]
+    exact = [
+        _exact(base, asked, k, _matching_rows(case, values, len(base))) for case in filter_cases()
+    ]
     return FilterDataset(asked, base, exact)
 
 
@@ -157,7 +166,7 @@ def _read(path: Path) -> NDArray[np.float32]:
         matrix = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise InvalidRequest(
-            f"{path} is not a .npy file that can be read: {error}", field="vectors"
+            f"{path} cannot be read as a .npy file: {error}", field="vectors"
         ) from error
     if matrix.ndim != 2 or not np.issubdtype(matrix.dtype, np.floating):
         raise InvalidRequest(
@@ -169,27 +178,27 @@ def _read(path: Path) -> NDArray[np.float32]:
     return unit
 
 
-def _chosen(
+def _matching_rows(
     case: FilterCase, values: dict[str, NDArray[np.float64]], rows: int
 ) -> NDArray[np.bool_]:
-    """Carries out the filter of a case by arithmetic, apart from what is measured."""
-    chosen = np.ones(rows, np.bool_)
+    """Evaluates the filter of a case by arithmetic, independently of the measured code."""
+    matching = np.ones(rows, np.bool_)
     for condition in case.filter.split(" AND ") if case.filter else ():
         name, sign, bound = condition.split()
-        chosen &= values[name] < float(bound) if sign == "<" else values[name] >= float(bound)
-    return chosen
+        matching &= values[name] < float(bound) if sign == "<" else values[name] >= float(bound)
+    return matching
 
 
 def _exact(
-    base: NDArray[np.float32], asked: NDArray[np.float32], k: int, chosen: NDArray[np.bool_]
+    base: NDArray[np.float32], asked: NDArray[np.float32], k: int, matching: NDArray[np.bool_]
 ) -> ExactResults:
-    kept = base[chosen]
-    place = min(k, len(kept))
+    rows = base[matching]
+    place = min(k, len(rows))
     edges = [
-        np.partition(asked[first : first + 100] @ kept.T, -place, axis=1)[:, -place]
+        np.partition(asked[first : first + 100] @ rows.T, -place, axis=1)[:, -place]
         for first in range(0, len(asked), 100)
     ]
-    return ExactResults(len(kept), np.concatenate(edges))
+    return ExactResults(len(rows), np.concatenate(edges))
 
 
 # --- the measurement -------------------------------------------------------------------------
@@ -202,12 +211,12 @@ async def _measure(store: Path, prepared: FilterDataset, k: int) -> list[dict[st
         retrieval_process(store) as service,
         grpc.aio.insecure_channel(service.address) as channel,
     ):
-        # Without serialisers bytes go out and come back as they are.
+        # Without serialisers, requests and replies are bytes.
         call: Any = channel.unary_unary(_METHOD)
         asked = [_requests(case, prepared.queries, k) for case in filter_cases()]
         for _ in range(20):
             await call(asked[0][0])
-        first_ms = [await _timed(call, requests[0]) for requests in asked]
+        first_ms = [await _call_ms(call, requests[0]) for requests in asked]
         latencies = np.empty((len(asked), len(prepared.queries)))
         replies: list[list[bytes]] = [[] for _ in asked]
         for query in range(len(prepared.queries)):
@@ -255,14 +264,14 @@ def _requests(
     ]
 
 
-async def _timed(call: Any, request: bytes) -> float:
+async def _call_ms(call: Any, request: bytes) -> float:
     start = time.perf_counter()
     await call(request)
     return (time.perf_counter() - start) * 1e3
 
 
 async def _strategies(call: Any, requests: Sequence[bytes]) -> str:
-    """Says how a filter was carried out, and for what share of the queries."""
+    """Returns the strategies that a filter used, and their shares of the queries."""
     counts: Counter[str] = Counter()
     for request in requests:
         reply = retrieval_pb2.SearchResponse.FromString(await call(request))
@@ -275,7 +284,7 @@ async def _strategies(call: Any, requests: Sequence[bytes]) -> str:
 def _quality(
     replies: Sequence[bytes], prepared: FilterDataset, exact: ExactResults, k: int
 ) -> dict[str, object]:
-    """Returns recall against the exact answers, and the hits of the query that got fewest."""
+    """Returns recall against the exact results, and the fewest hits of a query."""
     wanted = min(k, exact.matches)
     found, fewest = 0, k
     for query, edge, reply in zip(prepared.queries, exact.edges, replies, strict=True):
