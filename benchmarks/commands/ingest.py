@@ -1,4 +1,6 @@
-"""`nearline bench ingest`: the queue and all behind it, beside the embedding service alone."""
+"""`nearline bench ingest`: throughput of the ingest queue, compared with the embedding service
+alone.
+"""
 
 from __future__ import annotations
 
@@ -33,27 +35,27 @@ from nearline_cli.local.processes import (
 )
 from nearline_cli.terminal.output import JsonFlag, print_json, print_table
 
-_SUBMITTED_AT_ONCE = 256
-# As many requests at once as `bench embed` makes, and as large.
+_SUBMIT_BATCH = 256
+# As many concurrent requests as in `bench embed`, of the same size.
 _BATCH_TEXTS = 64
 _IN_FLIGHT = 4
 _WARM_UP_S = 2.0
-# Longer texts would be cut into several chunks, where plain embedding reads their beginning alone.
+# Longer texts would be split into chunks, while plain embedding reads only their beginning.
 _CHUNK_TOKENS = 240
 
 
 class ServiceAddresses(NamedTuple):
-    """Where everything answers."""
+    """Addresses of the services."""
 
     embedding: str
-    door: str
+    ingest: str
 
 
 class _ResultReader:
-    """Reads finished results on a clock of its own, while others are made."""
+    """Reads finished results in an open loop while documents are processed."""
 
-    def __init__(self, door: IngestClient, job_id: str, rate: float) -> None:
-        self._door = door
+    def __init__(self, ingest: IngestClient, job_id: str, rate: float) -> None:
+        self._ingest = ingest
         self._job_id = job_id
         self._rate = rate
         self.latencies_s: list[float] = []
@@ -63,8 +65,8 @@ class _ResultReader:
         await run_open_loop(self._rate, itertools.count(), self._read)
 
     async def _read(self, number: int, due: float) -> None:
-        await self._door.results(self._job_id, page_size=100, timeout_s=60.0)
-        # From the moment it was due: a late start is the reader's wait, too.
+        await self._ingest.results(self._job_id, page_size=100, timeout_s=60.0)
+        # From the due time: a late start counts as waiting.
         self.latencies_s.append(asyncio.get_running_loop().time() - due)
 
 
@@ -73,19 +75,23 @@ def bench_ingest(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help='Texts: one a line, or .jsonl with "text". Default: the docstrings of this '
-            "Python's standard library.",
+            help='Texts: one per line, or .jsonl with "text". \\[default: the docstrings of this '
+            "Python's standard library]",
         ),
     ] = None,
     documents: Annotated[
-        int, typer.Option(min=64, help="Documents of one round, texts taken at random.")
+        int, typer.Option(min=64, help="Documents per round, with randomly chosen texts.")
     ] = 4_000,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each; medians are printed.")] = 3,
-    workers: Annotated[int, typer.Option(min=1, max=32, help="Workers.")] = 1,
-    batch: Annotated[int, typer.Option(min=1, max=1024, help="Documents of a batch.")] = 64,
-    in_flight: Annotated[int, typer.Option(min=1, max=64, help="Batches of a worker at once.")] = 4,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Rounds of each kind; medians are printed.")
+    ] = 3,
+    workers: Annotated[int, typer.Option(min=1, max=32, help="Number of workers.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, max=1024, help="Documents per batch.")] = 64,
+    in_flight: Annotated[
+        int, typer.Option(min=1, max=64, help="Concurrent batches of a worker.")
+    ] = 4,
     read_rate: Annotated[
-        float, typer.Option(min=0.1, help="Reads of finished results per second, open loop.")
+        float, typer.Option(min=0.1, help="Reads of finished results per second in an open loop.")
     ] = 10.0,
     backend: Annotated[str, typer.Option(help="Backend of the embedding service.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
@@ -93,10 +99,12 @@ def bench_ingest(
 ) -> None:
     """Measure documents from submission to index, and plain embedding of their texts, in turn.
 
-    Everything runs on this machine: embedding service, Redis, router with its shard, door and
-    workers. A round of the queue begins with its first submission and ends when its job has; while
-    it runs, pages of 100 finished results are read. Texts that would be cut into chunks are left
-    out, so that both embed the same.
+    For example: nearline bench ingest --documents 4000
+
+    Everything runs on this machine: embedding service, Redis, router with its shard, ingest service
+    and workers. A round of the queue lasts from its first submission to the end of its job;
+    meanwhile, pages of 100 finished results are read. Texts that would be split into chunks are
+    left out, so that both embed the same.
     """
     chosen = [
         one
@@ -141,23 +149,23 @@ async def _measure(
         async with (
             _running(Path(folder), workers, batch, in_flight, backend) as addresses,
             EmbeddingClient(addresses.embedding) as embedder,
-            IngestClient(addresses.door) as door,
+            IngestClient(addresses.ingest) as ingest,
         ):
             info = await embedder.info()
             bulk = BulkCallers(embedder, texts, info, _BATCH_TEXTS, _IN_FLIGHT)
             await bulk.rate(_WARM_UP_S)
-            warm, _ = await _ingest(door, texts[: len(texts) // 4], "warm")
+            warm, _ = await _ingest(ingest, texts[: len(texts) // 4], "warm")
             others = OtherCpuUse()
             for number in range(rounds):
-                # As long as a round of the queue takes, more or less.
+                # About as long as a round of the queue.
                 alone.append((await bulk.rate(len(texts) / warm)).texts)
-                rate, read = await _ingest(door, texts, f"round-{number}", read_rate)
+                rate, read = await _ingest(ingest, texts, f"round-{number}", read_rate)
                 queued.append(rate)
                 latencies_s += read
             others_cpu_ratio = others.cpu_ratio()
-            state = await door.queue()
+            state = await ingest.queue()
     if state.dead or state.lag:
-        raise InternalError(f"{state.dead} documents are dead and {state.lag} are left over")
+        raise InternalError(f"{state.dead} documents are dead and {state.lag} were not processed")
     rate, base = median(queued), median(alone)
     return {
         "ratio": round(rate / base, 3),
@@ -167,7 +175,7 @@ async def _measure(
         "read_p50_ms": round(float(np.percentile(latencies_s, 50)) * 1e3, 2),
         "read_p99_ms": round(float(np.percentile(latencies_s, 99)) * 1e3, 2),
         "reads": len(latencies_s),
-        # What else the machine did: above 0.05 the ratio is no basis for a claim.
+        # Load of other processes: above 0.05 the ratio is not meaningful.
         "others_cpu_ratio": round(others_cpu_ratio, 3),
         "backend": info.backend,
         "fingerprint": info.fingerprint,
@@ -175,32 +183,32 @@ async def _measure(
 
 
 async def _ingest(
-    door: IngestClient, texts: Sequence[str], name: str, read_rate: float = 0.0
+    ingest: IngestClient, texts: Sequence[str], name: str, read_rate: float = 0.0
 ) -> tuple[float, list[float]]:
     """Submits texts as a job, and waits for its end.
 
-    Returns: Documents per second, and how long reads of another job's results took meanwhile.
+    Returns: Documents per second, and the latencies of reading another job's results meanwhile.
     """
     items = [c.Item(id=f"{name}-{number}", text=text) for number, text in enumerate(texts)]
-    read = [one for one in (await door.jobs(states=[c.JobState.SUCCEEDED])).jobs if one.ended]
+    read = [one for one in (await ingest.jobs(states=[c.JobState.SUCCEEDED])).jobs if one.ended]
     async with asyncio.TaskGroup() as group:
         reads = None
         if read_rate:
-            reads = _ResultReader(door, read[0].job_id, read_rate)
+            reads = _ResultReader(ingest, read[0].job_id, read_rate)
             reading = group.create_task(reads.run())
         job_id = c.new_job_id()
-        for at in range(0, len(items), _SUBMITTED_AT_ONCE):
-            part = items[at : at + _SUBMITTED_AT_ONCE]
+        for at in range(0, len(items), _SUBMIT_BATCH):
+            part = items[at : at + _SUBMIT_BATCH]
             more = at + len(part) < len(items)
-            await door.submit(part, job_id=job_id, offset=at, more=more)
-        async for job in door.watch(job_id):
+            await ingest.submit(part, job_id=job_id, offset=at, more=more)
+        async for job in ingest.watch(job_id):
             last = job
         if reads is not None:
             reading.cancel()
     if last.indexed != len(items):
         raise InternalError(f"{last.indexed} of {len(items)} documents were indexed: {last}")
     assert last.finish_time is not None
-    # By the clock of the queue: who watches hears of the end a moment later.
+    # By the clock of the queue: watchers learn of the end a moment later.
     spent_s = (last.finish_time - last.create_time).total_seconds()
     return len(items) / spent_s, reads.latencies_s if reads else []
 
@@ -209,7 +217,7 @@ async def _ingest(
 async def _running(
     folder: Path, workers: int, batch: int, in_flight: int, backend: str
 ) -> AsyncIterator[ServiceAddresses]:
-    """Runs everything, with a collection of one document."""
+    """Runs all services, with a collection of one document."""
     from index_builder.options.build_options import BuildOptions
     from index_builder.pipeline.builder import build_snapshot
 
@@ -224,8 +232,8 @@ async def _running(
         router = await stack.enter_async_context(
             retrieval_process(folder / "store", ("--redis", redis), embedding=embedding.address)
         )
-        door = await stack.enter_async_context(ingest_process(redis))
+        ingest = await stack.enter_async_context(ingest_process(redis))
         for _ in range(workers):
             sizes = ("--batch", str(batch), "--in-flight", str(in_flight))
             await stack.enter_async_context(worker_process(redis, router.address, sizes))
-        yield ServiceAddresses(embedding.address, door.address)
+        yield ServiceAddresses(embedding.address, ingest.address)

@@ -1,4 +1,4 @@
-"""`nearline bench live`: what live changes cost a search, in time and in recall."""
+"""`nearline bench live`: cost of live changes to searches, in latency and recall."""
 
 from __future__ import annotations
 
@@ -37,32 +37,36 @@ _Matrix = NDArray[np.float32]
 
 
 def bench_live(
-    documents: Annotated[int, typer.Option(min=1_000, help="Documents of the snapshot.")] = 30_000,
-    dim: Annotated[int, typer.Option(min=2, help="Numbers in a vector.")] = 384,
-    shards: Annotated[int, typer.Option(min=1, max=16, help="Shards.")] = 1,
+    documents: Annotated[
+        int, typer.Option(min=1_000, help="Number of documents in the snapshot.")
+    ] = 30_000,
+    dim: Annotated[int, typer.Option(min=2, help="Dimensions of a vector.")] = 384,
+    shards: Annotated[int, typer.Option(min=1, max=16, help="Number of shards.")] = 1,
     separate: Annotated[
         bool,
         typer.Option(
-            "--separate/--embedded", help="Shards in a process of their own, or in the router."
+            "--separate/--embedded", help="Run the shards in a separate process, or in the router."
         ),
     ] = True,
     pending: Annotated[
-        int, typer.Option(min=1, help="Changed documents that no snapshot has yet.")
+        int, typer.Option(min=1, help="Changed documents that are not in the snapshot.")
     ] = 20_000,
     upserts: Annotated[float, typer.Option(min=1, help="Upserts per second.")] = 500.0,
-    batch: Annotated[int, typer.Option(min=1, max=1_024, help="Upserts in a request.")] = 10,
+    batch: Annotated[int, typer.Option(min=1, max=1_024, help="Upserts per request.")] = 10,
     rate: Annotated[float, typer.Option(min=1, help="Searches per second.")] = 100.0,
-    seconds: Annotated[float, typer.Option(min=1, help="Length of one round.")] = 10.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of either kind, in turn.")] = 4,
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds per round.")] = 10.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each kind, alternating.")] = 4,
     seed: Annotated[int, typer.Option(help="Seed of vectors and queries.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Search at a fixed rate with and without live changes, in turn, and compare.
 
-    Two collections of the same documents are served by one router. One rests. Of the other,
-    `pending` documents have changed since its snapshot (half of them new), and while it is searched
-    a process beside it goes on changing those, with vectors given. Recall is over the documents as
-    they are then.
+    For example: nearline bench live --upserts 500 --rate 100
+
+    Two collections of the same documents are served by one router. One stays unchanged. In the
+    other, `pending` documents have changed since its snapshot (half of them new); while it is
+    searched, a separate process keeps changing these, with given vectors. Recall is measured over
+    the documents as they are then.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         record = asyncio.run(
@@ -95,17 +99,17 @@ async def _measure(
     names = [f"d{row:07d}" for row in range(documents)]
     # Half of the changes replace documents of the snapshot, from all over it.
     replaced = rng.choice(documents, min(pending // 2, documents), replace=False)
-    touched = [names[row] for row in replaced]
-    touched += [f"n{row:07d}" for row in range(pending - len(touched))]
+    changed_ids = [names[row] for row in replaced]
+    changed_ids += [f"n{row:07d}" for row in range(pending - len(changed_ids))]
     for name in (_REST, _LIVE):
         await _build(folder / "store", name, names, base, shards)
     async with redis_process(folder / "redis") as url:
-        given = ("--store", str(folder / "store"), "--redis", url)
+        arguments = ("--store", str(folder / "store"), "--redis", url)
         async with (
-            _router(given, shards if separate else 0) as address,
+            _router(arguments, shards if separate else 0) as address,
             RetrievalClient(address) as client,
         ):
-            watermark = await _preload(client, touched, changed)
+            watermark = await _preload(client, changed_ids, changed)
             latencies: dict[str, list[float]] = {_REST: [], _LIVE: []}
             written = 0
             for number in range(rounds):
@@ -113,7 +117,7 @@ async def _measure(
                     if name == _REST:
                         latencies[name] += await _searches(address, name, queries, rate, seconds)
                         continue
-                    with _Writer(address, touched, changed, upserts, batch) as writer:
+                    with _Writer(address, changed_ids, changed, upserts, batch) as writer:
                         latencies[name] += await _searches(address, name, queries, rate, seconds)
                     written += writer.written
             rest = await _recall(client, _REST, queries, base, b"")
@@ -142,29 +146,29 @@ async def _measure(
 
 
 @contextlib.asynccontextmanager
-async def _router(given: Sequence[str], separate_shards: int) -> AsyncIterator[str]:
-    """Runs a router; gives its address.
+async def _router(arguments: Sequence[str], separate_shards: int) -> AsyncIterator[str]:
+    """Runs a router; yields its address.
 
     Args:
-        given: Arguments of every service.
-        separate_shards: Shards that a process of their own holds; 0: the router does.
+        arguments: Arguments of every service.
+        separate_shards: Shards that a separate process holds; 0 keeps them in the router.
     """
     async with contextlib.AsyncExitStack() as stack:
         topology: tuple[str, ...] = ()
         if separate_shards:
             shard = await stack.enter_async_context(
-                service_process("retrieval.shard_server", given, ready_services=SHARD_SERVICES)
+                service_process("retrieval.shard_server", arguments, ready_services=SHARD_SERVICES)
             )
             held = ";".join(f"{number}={shard.address}" for number in range(separate_shards))
             topology = ("--shards", held)
         router = await stack.enter_async_context(
-            service_process("retrieval", (*given, *topology), ready_services=RETRIEVAL_SERVICES)
+            service_process("retrieval", (*arguments, *topology), ready_services=RETRIEVAL_SERVICES)
         )
         yield router.address
 
 
 def _clustered(rng: np.random.Generator, count: int, dim: int) -> _Matrix:
-    """Draws unit vectors around a few hundred centres, as those of texts lie."""
+    """Draws unit vectors around a few hundred centres, like those of texts."""
     centres = rng.normal(size=(300, dim))
     drawn = centres[rng.integers(0, len(centres), count)] + 0.8 * rng.normal(size=(count, dim))
     drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
@@ -188,7 +192,7 @@ async def _build(store: Path, name: str, ids: Sequence[str], base: _Matrix, shar
 
 
 async def _preload(client: RetrievalClient, ids: Sequence[str], vectors: _Matrix) -> bytes:
-    """Changes every document once; gives the watermark that has all of it."""
+    """Changes every document once; returns the watermark that includes all changes."""
     watermark = b""
     for first in range(0, len(ids), _PRELOAD):
         part = slice(first, first + _PRELOAD)
@@ -198,7 +202,7 @@ async def _preload(client: RetrievalClient, ids: Sequence[str], vectors: _Matrix
             timeout_s=60.0,
         )
         watermark = reply.watermark
-        # Wait for it here: what is measured is a steady state.
+        # Wait for it here, so that a steady state is measured.
         await client.search(
             c.Query(vector=vectors[0]),
             c.SearchOptions(k=1, min_watermark=watermark),
@@ -211,15 +215,16 @@ async def _preload(client: RetrievalClient, ids: Sequence[str], vectors: _Matrix
 async def _searches(
     address: str, name: str, queries: _Matrix, rate: float, s: float
 ) -> list[float]:
-    """Searches in an open loop; gives seconds from the time that each was due.
+    """Searches in an open loop; returns seconds from the time each search was due.
 
-    Raises: NotReady: one failed.
+    Raises:
+        NotReady: A search failed.
     """
-    asked = [c.Query(vector=row) for row in queries]
-    outcome = await search_open_loop(address, asked, rate, s, c.SearchOptions(k=_K), name, 10.0)
-    if outcome.errors:
-        raise NotReady(f"searches of {name!r} failed: {dict(outcome.errors)}")
-    return outcome.latencies_s
+    batch = [c.Query(vector=row) for row in queries]
+    result = await search_open_loop(address, batch, rate, s, c.SearchOptions(k=_K), name, 10.0)
+    if result.errors:
+        raise NotReady(f"searches of {name!r} failed: {dict(result.errors)}")
+    return result.latencies_s
 
 
 async def _recall(
@@ -236,7 +241,7 @@ async def _recall(
 
 
 class _Writer:
-    """Changes documents at a fixed rate, from a process of its own, for the length of the block."""
+    """Changes documents at a fixed rate from a separate process, for the duration of the block."""
 
     def __init__(
         self, address: str, ids: Sequence[str], vectors: _Matrix, upserts: float, batch: int
@@ -251,7 +256,7 @@ class _Writer:
 
     def __enter__(self) -> _Writer:
         self._process.start()
-        self._receiver.recv()  # It writes now.
+        self._receiver.recv()  # The process has started to write.
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -271,7 +276,7 @@ def _write(
 ) -> None:
     from nearline.serving import use_batch_scheduling
 
-    # Writers are other machines: on this one they should not interrupt the services.
+    # Real writers run on other machines: here they should not interrupt the services.
     use_batch_scheduling()
     sender.send(0)
     sender.send(asyncio.run(_write_at_rate(address, ids, vectors, upserts, batch, stop)))
@@ -280,7 +285,7 @@ def _write(
 async def _write_at_rate(
     address: str, ids: Sequence[str], vectors: _Matrix, upserts: float, batch: int, stop: Event
 ) -> int:
-    """Changes documents to what they are, so that exact answers stay; gives how many."""
+    """Rewrites documents unchanged, so that exact results stay valid; returns their number."""
     written = 0
     rng = np.random.default_rng()
 

@@ -1,4 +1,4 @@
-"""`nearline bench monitor`: what watching a router costs, and whether it tells the truth."""
+"""`nearline bench monitor`: cost of monitoring a router, and accuracy of its recall estimate."""
 
 from __future__ import annotations
 
@@ -22,43 +22,47 @@ from nearline.errors import NotReady
 from nearline_cli.local.processes import free_port, retrieval_process
 from nearline_cli.terminal.output import JsonFlag, print_json, print_table
 
-# Asked before each turn, for longer than a search waits until it is done again: throughout a turn
-# as much is done again as is asked, and what the turn before left is done.
+# Lead-in of each turn, longer than the delay of a repeated search: so throughout a turn, as many
+# searches are repeated as are sent, and the backlog of the previous turn is done.
 _LEAD_S = 4.5
-_LOOK_S = 4.0
+_POLL_S = 4.0
 _PATIENCE_S = 30.0
 _RECALL = "nearline_retrieval_online_recall"
 _SKIPPED = "nearline_retrieval_recall_skipped_total"
-# A router that nobody watches.
-_BLIND = ("--recall-sample", "0", "--record-queries", "off", "--drift-sample", "0")
+# A router without monitoring.
+_UNMONITORED = ("--recall-sample", "0", "--record-queries", "off", "--drift-sample", "0")
 
 
 def bench_monitor(
     vectors: Annotated[
-        Path, typer.Option(metavar="FILE.npy", help="Matrix of float32 vectors, a row each.")
+        Path, typer.Option(metavar="FILE.npy", help="Matrix of float32 vectors, one per row.")
     ],
     sample: Annotated[
-        float, typer.Option(min=0.0001, max=1, help="Share of searches that are done again.")
+        float, typer.Option(min=0.0001, max=1, help="Share of searches that are repeated exactly.")
     ] = 0.01,
     queries: Annotated[
-        int, typer.Option(min=10, help="Rows held out at random and asked with.")
+        int, typer.Option(min=10, help="Number of random rows held out as queries.")
     ] = 1000,
     ef: Annotated[int, typer.Option(min=1, max=4096, help="Width of the graph search.")] = 32,
     concurrency: Annotated[
-        int, typer.Option(min=1, max=1024, help="Callers; each waits for its answer.")
+        int, typer.Option(min=1, max=1024, help="Callers in a closed loop.")
     ] = 8,
     index: Annotated[str, typer.Option(help="FAISS factory string.")] = "HNSW32",
-    seconds: Annotated[float, typer.Option(min=0.5, help="Length of one round.")] = 5.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each; medians are printed.")] = 30,
-    seed: Annotated[int, typer.Option(help="Seed of the sample held out.")] = 0,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Seconds per round.")] = 5.0,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Rounds of each kind; medians are printed.")
+    ] = 30,
+    seed: Annotated[int, typer.Option(help="Seed of the held-out sample.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure Search with all that watches it switched on, and off, in turns.
+    """Measure Search with all monitoring switched on, and off, in turn.
 
-    Two routers serve the same snapshot: one as it is by default, with --sample of its searches done
-    again exactly; the other watches nothing. The recall that the first one reports is held against
-    that of all its replies, each compared with an exact scan made before. Each round is led in by
-    some seconds that do not count.
+    For example: nearline bench monitor --vectors vectors.npy --sample 0.01
+
+    Two routers serve the same snapshot: one with the default monitoring, repeating --sample of its
+    searches exactly; the other without monitoring. The recall that the first one reports is
+    compared with that of all its replies, each checked against an exact scan made before. Each
+    round starts with some seconds that do not count.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         threads = len(os.sched_getaffinity(0))
@@ -98,19 +102,19 @@ async def _measure(
     loop = asyncio.get_running_loop()
     task = prepared.sides[0].task
     port = free_port()
-    watching = ("--recall-sample", str(sample), "--metrics-port", str(port))
+    monitoring = ("--recall-sample", str(sample), "--metrics-port", str(port))
     found: tuple[list[SearchRound], list[SearchRound]] = ([], [])
     with single_process_pool() as caller:
         async with (
-            retrieval_process(task.store, _BLIND) as blind,
-            retrieval_process(task.store, watching) as watched,
+            retrieval_process(task.store, _UNMONITORED) as unmonitored,
+            retrieval_process(task.store, monitoring) as monitored,
         ):
-            addresses = blind.address, watched.address
+            addresses = unmonitored.address, monitored.address
             for number in range(rounds):
-                # Who goes first changes, so that a drift of the machine meets both alike.
+                # The order alternates, so that a drift of the machine affects both alike.
                 for side in (1, 0) if number % 2 else (0, 1):
-                    asking = partial(run_round, task, addresses[side], seconds, lead_s=_LEAD_S)
-                    found[side].append(await loop.run_in_executor(caller, asking))
+                    call = partial(run_round, task, addresses[side], seconds, lead_s=_LEAD_S)
+                    found[side].append(await loop.run_in_executor(caller, call))
             seen = await _settled(port)
     without, with_all = found
     ratios = sorted(one.qps / other.qps for one, other in zip(with_all, without, strict=True))
@@ -134,19 +138,20 @@ async def _measure(
 
 
 async def _settled(port: int) -> dict[str, float]:
-    """Waits until the router has compared what it sampled; gives its metrics, summed over labels.
+    """Waits until the router has compared its sample; returns its metrics, summed over labels.
 
-    Raises: NotReady: it has compared nothing.
+    Raises:
+        NotReady: It has compared nothing.
     """
     before: dict[str, float] = {}
-    for _ in range(int(_PATIENCE_S / _LOOK_S)):
-        await asyncio.sleep(_LOOK_S)
+    for _ in range(int(_PATIENCE_S / _POLL_S)):
+        await asyncio.sleep(_POLL_S)
         now = await asyncio.to_thread(_sums, port)
         compared = now.get(f"{_RECALL}_count", 0)
         if compared and compared == before.get(f"{_RECALL}_count"):
             return now
         before = now
-    raise NotReady("the router compared no search; ask longer with --seconds, or more of --sample")
+    raise NotReady("the router compared no search; increase --seconds or --sample")
 
 
 def _sums(port: int) -> dict[str, float]:

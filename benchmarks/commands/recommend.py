@@ -1,4 +1,6 @@
-"""`nearline bench recommend`: lists from the caches and without them, against an empty call."""
+"""`nearline bench recommend`: recommendations with and without caches, compared with an empty
+call.
+"""
 
 from __future__ import annotations
 
@@ -38,34 +40,41 @@ if TYPE_CHECKING:
 _METHOD = "/nearline.v1.RetrievalService/Recommend"
 _DAY_S = 86_400
 _NOW_S = int(time.time())
-# Interactions that the snapshot learns from; the state of the other users is in Redis alone.
+# Users that the snapshot learns from; the state of the others is only in Redis.
 _LEARNED_USERS = 20_000
 _DIM = 8
-# Requests that are sent over and over.
-_ASKED = 20_000
+# Requests that are sent repeatedly.
+_REQUESTED = 20_000
 _R = TypeVar("_R")
 
 
 def bench_recommend(
-    items: Annotated[int, typer.Option(min=1_000, help="Items of the catalogue.")] = 50_000,
-    users: Annotated[int, typer.Option(min=100, help="Users with a history in Redis.")] = 100_000,
-    events: Annotated[int, typer.Option(min=1, help="Interactions of each.")] = 10,
+    items: Annotated[
+        int, typer.Option(min=1_000, help="Number of items in the catalogue.")
+    ] = 50_000,
+    users: Annotated[
+        int, typer.Option(min=100, help="Number of users with a history in Redis.")
+    ] = 100_000,
+    events: Annotated[int, typer.Option(min=1, help="Interactions per user.")] = 10,
     near_share: Annotated[
-        float, typer.Option(min=0.001, max=1.0, help="Lists kept in the process, of all.")
+        float, typer.Option(min=0.001, max=1.0, help="Share of lists cached in the process.")
     ] = 0.05,
-    n: Annotated[int, typer.Option("-n", min=1, max=100, help="Items of a list.")] = 20,
+    n: Annotated[int, typer.Option("-n", min=1, max=100, help="Items per list.")] = 20,
     concurrency: Annotated[int, typer.Option(min=1, help="Callers in a closed loop.")] = 8,
     rate: Annotated[float, typer.Option(min=1, help="Requests per second without caches.")] = 200.0,
-    seconds: Annotated[float, typer.Option(min=1, help="Length of one round.")] = 10.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each kind, in turn.")] = 3,
-    seed: Annotated[int, typer.Option(help="Of what is made up.")] = 0,
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds per round.")] = 10.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each kind, alternating.")] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic data.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Ask for lists that go with an item, for known users who are not shown what they had.
+    """Request lists for an item page, for known users, excluding items they already had.
 
-    Items are asked for by a Zipf law of exponent 1. `hot`: every list has been asked for before,
-    and lies in the process or in Redis. `cold`: none has, at a fixed rate. `echo` is a call that
-    does nothing, `redis_get` the reading of one user's state. All rounds run in turn.
+    For example: nearline bench recommend --items 50000 --users 100000
+
+    Items are requested by a Zipf law with exponent 1. `hot`: every list was requested before, and
+    is cached in the process or in Redis. `cold`: no list is cached; requests come at a fixed rate.
+    `echo` is a call that does nothing; `redis_get` reads the state of one user. All rounds run in
+    turn.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         rows = asyncio.run(
@@ -110,15 +119,15 @@ async def _measure(
         echo = await enter(minimal_server("benchmarks.baselines.echo_server"))
         caller = stack.enter_context(single_process_pool())
         await _record(router.address, had)
-        asked = _drawn(rng, items, _ASKED)
-        hot = _requests(rng.integers(0, users, len(asked)), asked, n)
+        requested = _drawn(rng, items, _REQUESTED)
+        hot = _requests(rng.integers(0, users, len(requested)), requested, n)
         await _in(caller, call_each, router.address, _METHOD, hot, concurrency)
-        # Lists with other parts of the items are other lists.
-        unasked = rng.permutation(items)
+        # Requests for other attributes are other lists, so these are not cached.
+        uncached = rng.permutation(items)
         found: dict[str, list[CallResults]] = {"hot": [], "cold": [], "echo": [], "redis_get": []}
         size = int(rate * seconds)
         for number in range(rounds):
-            fresh = unasked[number * size : (number + 1) * size]
+            fresh = uncached[number * size : (number + 1) * size]
             cold = _requests(rng.integers(0, users, len(fresh)), fresh, n, attributes=True)
             for path, address, requests in (
                 ("echo", echo, hot),
@@ -138,7 +147,7 @@ async def _measure(
 
 
 def _row(path: str, rounds: Sequence[CallResults]) -> dict[str, object]:
-    """Returns the figures of a path; those of time are medians over rounds."""
+    """Returns the figures of a path; times are medians over rounds."""
     levels: Counter[str] = Counter()
     if path in ("hot", "cold"):
         for calls in rounds:
@@ -161,7 +170,7 @@ def _row(path: str, rounds: Sequence[CallResults]) -> dict[str, object]:
 
 
 def _drawn(rng: np.random.Generator, items: int, size: int) -> NDArray[np.int64]:
-    """Draws items by a Zipf law of exponent 1."""
+    """Draws items by a Zipf law with exponent 1."""
     shares = 1 / np.arange(1, items + 1)
     return rng.choice(items, size, p=shares / shares.sum())
 
@@ -211,7 +220,7 @@ async def _build(store: Path, items: int, had: NDArray[np.int64], seed: int) -> 
 
 
 def _interactions(items: int, had: NDArray[np.int64], rng: np.random.Generator) -> Interactions:
-    """Returns what the snapshot learns from; every item was had by somebody, or it would be new."""
+    """Returns the training interactions; they include every item, or it would be new."""
     from index_builder.interactions.records import Interactions
 
     users = len(had)
@@ -231,7 +240,7 @@ def _interactions(items: int, had: NDArray[np.int64], rng: np.random.Generator) 
 
 
 async def _record(address: str, had: NDArray[np.int64]) -> None:
-    """Records what every user had, as an application does."""
+    """Records the interactions of every user, as an application would."""
     users, events = had.shape
     step = max(1, c.MAX_BATCH // events)
     starts = iter(range(0, users, step))
@@ -286,5 +295,5 @@ async def _read_states(url: str, users: int, concurrency: int, seconds: float) -
 
 
 async def _in(caller: ProcessPoolExecutor, what: Any, *arguments: Any) -> Any:
-    """Runs in the process of the callers, which does not share the interpreter with this one."""
+    """Runs a function in the process of the callers, which has its own interpreter."""
     return await asyncio.get_running_loop().run_in_executor(caller, partial(what, *arguments))

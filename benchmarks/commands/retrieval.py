@@ -1,4 +1,4 @@
-"""`nearline bench retrieval`: speed and recall over gRPC, beside the least a server could do."""
+"""`nearline bench retrieval`: speed and recall over gRPC, compared with a minimal server."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ _WARM_UP_S = 1.0
 
 def bench_retrieval(
     vectors: Annotated[
-        Path, typer.Option(metavar="FILE.npy", help="Matrix of float32 vectors, a row each.")
+        Path, typer.Option(metavar="FILE.npy", help="Matrix of float32 vectors, one per row.")
     ],
     queries: Annotated[
-        int, typer.Option(min=10, help="Rows held out at random and asked with.")
+        int, typer.Option(min=10, help="Number of random rows held out as queries.")
     ] = 1000,
-    k: Annotated[int, typer.Option(min=1, max=1000, help="Hits wanted.")] = 10,
+    k: Annotated[int, typer.Option(min=1, max=1000, help="Number of hits.")] = 10,
     ef: Annotated[int, typer.Option(min=1, max=4096, help="Width of the graph search.")] = 64,
     concurrency: Annotated[
-        int, typer.Option(min=1, max=1024, help="Callers; each waits for its answer.")
+        int, typer.Option(min=1, max=1024, help="Callers in a closed loop.")
     ] = 8,
     index: Annotated[str, typer.Option(help="FAISS factory string.")] = "HNSW32",
     compare_index: Annotated[
-        str, typer.Option(metavar="FACTORY", help="Another index, served in the same run.")
+        str, typer.Option(metavar="FACTORY", help="Another index to serve in the same run.")
     ] = "",
     compare_ef: Annotated[
         int, typer.Option(min=1, max=4096, help="Width of the graph search of the other index.")
@@ -60,37 +60,43 @@ def bench_retrieval(
     target_recall: Annotated[
         float,
         typer.Option(
-            min=0, max=1, help="Ask each graph at the least width that reaches it; 0: at --ef."
+            min=0,
+            max=1,
+            help="Use the smallest width of each graph that reaches this recall; 0: use --ef.",
         ),
     ] = 0.0,
     backend: Annotated[
         Backend,
         typer.Option(
-            help="What searches. With milvus our router is measured beside pymilvus alone, and "
+            help="Search backend. With milvus, the router is compared with pymilvus alone, and "
             "with a cache under queries of which a few are popular.",
         ),
     ] = Backend.FAISS,
     milvus_uri: milvus_target.MilvusUriOption = "",
     milvus_token: milvus_target.MilvusTokenOption = "",
     separate: Annotated[
-        bool, typer.Option("--separate", help="Run the shard in a process of its own.")
+        bool, typer.Option("--separate", help="Run the shard in a separate process.")
     ] = False,
-    seconds: Annotated[float, typer.Option(min=0.5, help="Length of one round.")] = 4.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each; medians are printed.")] = 5,
-    seed: Annotated[int, typer.Option(help="Seed of the sample held out.")] = 0,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Seconds per round.")] = 4.0,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Rounds of each kind; medians are printed.")
+    ] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of the held-out sample.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure Search by vector over gRPC, with raw FAISS and a minimal server in the same run.
+    """Measure Search by vector over gRPC, compared with raw FAISS and a minimal server.
 
-    Server and callers share this machine. Rounds of raw FAISS, the minimal server and Nearline
-    take turns, so that whatever else the machine does meets all three. With --compare-index it is
-    rounds of the two indexes that take turns, in one server.
+    For example: nearline bench retrieval --vectors vectors.npy
+
+    Server and callers share this machine. Rounds of raw FAISS, the minimal server and Nearline take
+    turns, so that other load on the machine affects all three. With --compare-index, rounds of the
+    two indexes take turns in one server.
     """
     if backend is Backend.MILVUS and not milvus_uri:
         raise InvalidRequest("--backend milvus needs --milvus-uri, such as http://127.0.0.1:19530")
     if backend is Backend.MILVUS and (compare_index or separate):
         raise InvalidRequest(
-            "--backend milvus has no shards; leave --compare-index and --separate out"
+            "--backend milvus has no shards; leave out --compare-index and --separate"
         )
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         threads = len(os.sched_getaffinity(0))
@@ -158,7 +164,7 @@ async def _measure(
     with single_process_pool() as raw_process, single_process_pool() as caller:
         async with _floor(task) as floor, _nearline(task, separate=separate) as (address, pids):
             for number in range(rounds + 1):
-                # The first turn warms all three up and is not kept.
+                # The first turn warms up all three, and does not count.
                 length = seconds if number else _WARM_UP_S
                 raw = await loop.run_in_executor(raw_process, faiss_round, task, length)
                 least = await loop.run_in_executor(caller, run_round, task, floor, length)
@@ -184,17 +190,17 @@ async def _measure(
 async def _compare(
     prepared: RetrievalDataset, *, separate: bool, seconds: float, rounds: int
 ) -> dict[str, object]:
-    """Lets two collections of one server take turns; the ratio is the median over pairs."""
+    """Measures two collections of one server in turn; the ratio is the median over pairs."""
     loop = asyncio.get_running_loop()
     tasks = [side.task for side in prepared.sides]
     found: list[list[SearchRound]] = [[], []]
-    # What a request costs the server: all that a busy machine leaves comparable.
+    # CPU time per request: the only figure that is comparable on a busy machine.
     server_us: list[list[float]] = [[], []]
     with single_process_pool() as caller:
         async with _nearline(tasks[0], separate=separate) as (address, pids):
             for number in range(rounds + 1):
                 length = seconds if number else _WARM_UP_S
-                # Who goes first changes, so that a drift of the machine meets both alike.
+                # The order alternates, so that a drift of the machine affects both alike.
                 for side in (0, 1) if number % 2 else (1, 0):
                     before_s = _cpu_s(pids)
                     one = await loop.run_in_executor(

@@ -1,4 +1,4 @@
-"""`nearline bench retrieval --backend milvus`: our router beside the client of Milvus itself."""
+"""`nearline bench retrieval --backend milvus`: the router compared with Milvus' own client."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from nearline_cli.local.processes import retrieval_process
 
 _WARM_UP_S = 2.0
 _ENTRIES = 10_000
-# Popularity of queries, as it is of words and of pages: the n-th is asked 1/n as often.
+# Popularity of queries, like that of words and pages: the n-th is sent 1/n as often.
 _ZIPF = 1.0
 
 
 async def measure_milvus(
     prepared: RetrievalDataset, target: MilvusTarget, *, seconds: float, rounds: int
 ) -> dict[str, object]:
-    """Writes the vectors into a Milvus, and has three ask it in turns.
+    """Writes the vectors into Milvus, and searches them in three ways, in turn.
 
-    They are pymilvus alone; our router, each query in turn; and our router with a cache of answers,
-    queries by a law of Zipf. The collection is dropped afterwards.
+    These are pymilvus alone; the router; and the router with a search cache, with queries by a law
+    of Zipf. The collection is dropped afterwards.
     """
     from benchmarks.baselines.baseline_milvus import MilvusCollection, milvus_round
 
@@ -39,20 +39,20 @@ async def measure_milvus(
     alone: list[SearchRound] = []
     ours: list[SearchRound] = []
     hot: list[SearchRound] = []
-    async with export_temporarily(task.store, task.collection, target) as there:
-        place = MilvusCollection(target.uri, target.token, there.name)
+    async with export_temporarily(task.store, task.collection, target) as export:
+        place = MilvusCollection(target.uri, target.token, export.name)
         with single_process_pool() as client, single_process_pool() as caller:
             for number in range(rounds + 1):
-                # The first turn warms all up and is not kept.
+                # The first turn warms up all three, and does not count.
                 length = seconds if number else _WARM_UP_S
                 one = await loop.run_in_executor(client, milvus_round, task, place, length)
                 async with retrieval_process(task.store, target.router) as plain:
-                    mine = await _asked(caller, task, plain.address, length)
-                kept = ["--search-cache", str(_ENTRIES)]
-                async with retrieval_process(task.store, target.router + kept) as caching:
-                    # What is popular is known after a while.
-                    await _asked(caller, task, caching.address, length, _ZIPF)
-                    popular = await _asked(caller, task, caching.address, length, _ZIPF)
+                    mine = await _searched(caller, task, plain.address, length)
+                cache = ["--search-cache", str(_ENTRIES)]
+                async with retrieval_process(task.store, target.router + cache) as caching:
+                    # The cache learns what is popular first.
+                    await _searched(caller, task, caching.address, length, _ZIPF)
+                    popular = await _searched(caller, task, caching.address, length, _ZIPF)
                 if number:
                     alone.append(one)
                     ours.append(mine)
@@ -60,7 +60,7 @@ async def measure_milvus(
     qps = median(one.qps for one in alone)
     return {
         "backend": "milvus",
-        "milvus": there.version,
+        "milvus": export.version,
         **round_figures(ours, task.k),
         **round_figures(alone, task.k, "alone_"),
         **round_figures(hot, task.k, "hot_"),
@@ -72,7 +72,7 @@ async def measure_milvus(
     }
 
 
-async def _asked(
+async def _searched(
     caller: Executor, task: SearchTask, address: str, seconds: float, zipf: float = 0.0
 ) -> SearchRound:
     loop = asyncio.get_running_loop()

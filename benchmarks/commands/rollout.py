@@ -1,4 +1,4 @@
-"""`nearline bench rollout`: does the judge of rollouts back out what is bad, and only that?"""
+"""`nearline bench rollout`: false alarms and power of the analysis of rollouts."""
 
 from __future__ import annotations
 
@@ -31,44 +31,53 @@ _OPTIONS = c.SearchOptions(k=_K, mode=c.SearchMode.DENSE, payload=frozenset({c.P
 
 
 def bench_rollout(
-    runs: Annotated[int, typer.Option(min=1, help="Rollouts simulated in each setting.")] = 2_000,
+    runs: Annotated[int, typer.Option(min=1, help="Simulated rollouts per scenario.")] = 2_000,
     requests: Annotated[
-        int, typer.Option(min=1, help="Requests after which a rollout ends, both arms.")
+        int, typer.Option(min=1, help="Requests per rollout, over both arms.")
     ] = 12_000,
     share: Annotated[float, typer.Option(min=0.001, max=0.999, help="Share of the canary.")] = 0.1,
     rate: Annotated[float, typer.Option(min=1, help="Requests per second.")] = 200.0,
-    seconds: Annotated[float, typer.Option(min=1, help="Seconds of the recorded trace.")] = 30.0,
+    seconds: Annotated[
+        float, typer.Option(min=1, help="Duration of the recorded trace in seconds.")
+    ] = 30.0,
     trace: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Latencies in seconds, a line each; left out, they are recorded."
+            metavar="FILE", help="Latencies in seconds, one per line. \\[default: recorded now]"
         ),
     ] = None,
     save_trace: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write what was recorded.")
+        Path | None, typer.Option(metavar="FILE", help="Also write the recorded trace.")
     ] = None,
     false_alarm: Annotated[
-        float, typer.Option(min=1e-9, max=0.5, help="Chance to back out a good canary.")
+        float,
+        typer.Option(min=1e-9, max=0.5, help="Accepted probability of aborting a good canary."),
     ] = 0.01,
     latency_ratio: Annotated[
-        float, typer.Option(min=1, help="Latency that the canary may have, as a multiple.")
+        float,
+        typer.Option(min=1, help="Accepted latency of the canary, relative to the current one."),
     ] = 1.1,
     min_recall: Annotated[
-        float, typer.Option(min=0.01, max=0.99, help="Recall@10 that the canary must have.")
+        float, typer.Option(min=0.01, max=0.99, help="Required recall@10 of the canary.")
     ] = 0.94,
     recall_sample: Annotated[
         float, typer.Option(min=0, max=1, help="Share of its requests whose recall is measured.")
     ] = 0.05,
     users: Annotated[
-        int, typer.Option(min=0, help="Users that requests are dealt by; 0: each by itself.")
+        int,
+        typer.Option(
+            min=0, help="Number of users by whom requests are split; 0: split by request."
+        ),
     ] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random draws.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Deal recorded latencies to two arms, again and again, and count what the judge backs out.
+    """Split recorded latencies over two arms repeatedly, and count the canaries that are aborted.
 
-    Four settings: a canary that is as good, one that is as slow as it may be, one that is 30 %
-    slower, and one with recall 0.8. The trace is of searches of a router under an open loop.
+    For example: nearline bench rollout --runs 2000
+
+    Four scenarios: a canary that is as good, one that is as slow as allowed, one that is 30 %
+    slower, and one with recall 0.8. The trace contains searches of a router in an open loop.
     """
     from nearline.quantiles import quantiles
     from retrieval.rollout.analysis import CanaryLimits
@@ -83,7 +92,7 @@ def bench_rollout(
     limits = CanaryLimits(
         false_alarm=false_alarm, latency_ratio=latency_ratio, min_recall=min_recall
     )
-    good, at_limit, slow, forgetful = (
+    good, at_limit, slow, imprecise = (
         simulate(
             trace_s,
             setting,
@@ -112,11 +121,11 @@ def bench_rollout(
         "false_alarm_rate": good.rate,
         "false_alarm_rate_at_limit": at_limit.rate,
         "power_latency": slow.rate,
-        "power_recall": forgetful.rate,
+        "power_recall": imprecise.rate,
         "median_requests_latency": slow.median_requests,
-        "median_requests_recall": forgetful.median_requests,
-        "median_s_latency": _at(rate, slow.median_requests),
-        "median_s_recall": _at(rate, forgetful.median_requests),
+        "median_requests_recall": imprecise.median_requests,
+        "median_s_latency": _seconds(rate, slow.median_requests),
+        "median_s_recall": _seconds(rate, imprecise.median_requests),
         "false_alarms": dict(good.tests + at_limit.tests),
         "trace_requests": len(trace_s),
         "trace_p50_ms": round(p50 * 1e3, 3),
@@ -135,7 +144,7 @@ def bench_rollout(
         print_table(("figure", "value"), record.items())
 
 
-def _at(rate: float, requests: float | None) -> float | None:
+def _seconds(rate: float, requests: float | None) -> float | None:
     return None if requests is None else round(requests / rate, 2)
 
 
@@ -144,15 +153,17 @@ def _read(path: Path) -> NDArray[np.float64]:
         trace_s = np.array([float(line) for line in path.read_text().split()])
     except (OSError, ValueError) as error:
         raise InvalidRequest(
-            f"{path} cannot be read as a trace: {error}; give a file with one number a line"
+            f"{path} cannot be read as a trace: {error}; give a file with one number per line"
         ) from error
     if not len(trace_s) or not np.isfinite(trace_s).all() or (trace_s < 0).any():
-        raise InvalidRequest(f"{path} has no latencies: give one number >= 0 a line, in seconds")
+        raise InvalidRequest(
+            f"{path} has no valid latencies: give one number >= 0 per line, in seconds"
+        )
     return trace_s
 
 
 async def _record(store: Path, rate: float, seconds: float, seed: int) -> NDArray[np.float64]:
-    """Searches a small collection under an open loop; gives the latencies in order of arrival."""
+    """Searches a small collection in an open loop; returns the latencies in order of arrival."""
     from index_builder.options.build_options import BuildOptions
     from index_builder.pipeline.builder import build_snapshot
 
@@ -166,9 +177,9 @@ async def _record(store: Path, rate: float, seconds: float, seed: int) -> NDArra
     await build_snapshot(
         items, BuildOptions(store=str(store), collection=_COLLECTION, promote=True)
     )
-    given = ["--store", str(store), "--drain-s", "0"]
+    arguments = ["--store", str(store), "--drain-s", "0"]
     async with (
-        service_process("retrieval", given, ready_services=RETRIEVAL_SERVICES) as router,
+        service_process("retrieval", arguments, ready_services=RETRIEVAL_SERVICES) as router,
         RetrievalClient(router.address) as client,
     ):
         for query in itertools.islice(itertools.cycle(queries), _WARM_UP):

@@ -1,4 +1,4 @@
-"""`nearline bench swap`: snapshots become current under load; does any caller notice?"""
+"""`nearline bench swap`: promotes snapshots under load, and checks that no caller notices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import typer
 from benchmarks.workloads.swap_checks import ReplyChecker
 from benchmarks.workloads.swap_dataset import (
     COLLECTION,
-    MOST_DOCUMENTS,
+    MAX_DOCUMENTS,
     SwapDataset,
     build_snapshots,
     common_questions,
@@ -44,53 +44,61 @@ _SETTLE_S = 30.0
 
 
 class _Deployment(NamedTuple):
-    """Addresses of what runs."""
+    """Addresses of the services."""
 
     routers: Sequence[str]
     generation: str
 
 
 def bench_swap(
-    rate: Annotated[float, typer.Option(min=1, help="Requests per second, all kinds.")] = 200.0,
+    rate: Annotated[
+        float, typer.Option(min=1, help="Requests per second, over all kinds.")
+    ] = 200.0,
     warm_up_s: Annotated[
         float, typer.Option("--warm-up", min=0, help="Seconds of load that do not count.")
     ] = 5.0,
     rest_s: Annotated[
         float, typer.Option("--rest", min=1, help="Seconds of load without a promotion.")
     ] = 15.0,
-    flips: Annotated[int, typer.Option(min=1, help="Promotions.")] = 10,
+    flips: Annotated[int, typer.Option(min=1, help="Number of promotions.")] = 10,
     every_s: Annotated[
         float, typer.Option("--every", min=0.2, help="Seconds between two promotions.")
     ] = 2.0,
-    routers: Annotated[int, typer.Option(min=1, max=8, help="Routers.")] = 2,
+    routers: Annotated[int, typer.Option(min=1, max=8, help="Number of routers.")] = 2,
     replicas: Annotated[
-        int, typer.Option(min=0, max=8, help="Shard servers; 0: the shards run in the routers.")
+        int,
+        typer.Option(
+            min=0, max=8, help="Number of shard servers; 0: the shards run in the routers."
+        ),
     ] = 2,
-    shards: Annotated[int, typer.Option(min=1, max=16, help="Shards that each holds.")] = 2,
+    shards: Annotated[int, typer.Option(min=1, max=16, help="Shards per server.")] = 2,
     documents: Annotated[
-        int, typer.Option(min=100, max=MOST_DOCUMENTS, help="Documents of a snapshot.")
+        int, typer.Option(min=100, max=MAX_DOCUMENTS, help="Documents per snapshot.")
     ] = 1_000,
     drain_s: Annotated[
-        float, typer.Option("--drain", min=0.1, help="Seconds until an old one is unloaded.")
+        float, typer.Option("--drain", min=0.1, help="Seconds until an old snapshot is unloaded.")
     ] = 3.0,
     seed: Annotated[int, typer.Option(help="Seed of texts, interactions and requests.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Swap snapshots under an open loop of requests; count what failed and what was mixed.
+    """Swap snapshots under an open loop of requests; count failures and mixed replies.
 
-    Three snapshots take turns, each promoted by another router than the one before. Every id and
-    every sentence of one carries its stamp, and its users had another third of the documents. A
-    reply is mixed where anything in it (ids, texts, what a list was learned from, an answer, the
-    spans that it cites) is not of the snapshot that it names. Of 20 requests 11 search by vector, 2
-    by text (hybrid), 6 ask for lists (3 for a user, 2 that go with an item, 1 for nobody) and 1 for
-    an answer by the extractive writer, whose service stands behind the first router.
+    For example: nearline bench swap --rate 200 --flips 10
 
-    The same load runs at rest first, and p99_ratio is that of the 99th percentiles during the flips
-    and at rest, over all requests; p99_ratio_search and so on are by kind. Latencies count from the
-    time that a request was due to the end of its reply. failed, mixed_epochs, partial (a shard was
-    missing) and fallbacks (served by less than was asked for) count everything after the warm-up,
-    also what is asked while the last snapshots are unloaded; `first` has the first message of each
-    class. flips_seen is how many the callers of a router saw, the least over routers.
+    Three snapshots take turns, each promoted through another router. Every id and sentence of a
+    snapshot carries its stamp, and its users interacted with another third of the documents. A
+    reply is mixed if anything in it (ids, texts, the training data of a list, an answer, the spans
+    it cites) is not from the snapshot that it names. Of 20 requests, 11 search by vector, 2 by text
+    (hybrid), 6 request lists (3 for a user, 2 for an item, 1 for a new visitor) and 1 requests an
+    answer from the extractive writer, whose service uses the first router.
+
+    The same load runs without promotions first. p99_ratio is the ratio of the 99th percentiles
+    during the flips and at rest, over all requests; p99_ratio_search and so on are by kind.
+    Latencies count from the time a request was due to the end of its reply. failed, mixed_epochs,
+    partial (a shard was missing) and fallbacks (a degraded reply) count everything after the
+    warm-up, including requests while the last snapshots are unloaded; `first` has the first message
+    of each class. flips_seen is the number of flips seen by the callers of a router, the minimum
+    over routers.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         phases = {
@@ -136,7 +144,7 @@ async def _measure(
         load = SwapLoad(
             routers=[await enter(RetrievalClient(one)) for one in services.routers],
             generator=await enter(GenerationClient(services.generation)),
-            judge=ReplyChecker(built.stamps, built.texts),
+            checker=ReplyChecker(built.stamps, built.texts),
             questions=questions,
             vectors=vectors,
             documents=documents,
@@ -145,7 +153,7 @@ async def _measure(
             seed=seed,
         )
         admins = [await enter(AdminClient(one)) for one in services.routers]
-        # Connects, so that the first requests do not wait for that.
+        # Opens the connections, so that the first requests do not wait for them.
         for admin in admins:
             await admin.serving_status()
         start = asyncio.get_running_loop().time()
@@ -167,7 +175,7 @@ async def _measure(
 
 
 def swap_figures(seen: LoadResults, flips: int) -> dict[str, object]:
-    """Returns the figures of a row; times in milliseconds, None where nothing was answered."""
+    """Returns the figures of a row; times are in milliseconds, None if nothing was answered."""
     figures: dict[str, object] = {
         "requests": seen.requests,
         "failed": sum(seen.errors.values()),
@@ -203,7 +211,9 @@ def _percentile(values: Sequence[float], percentile: float) -> float | None:
 async def _swap(
     admins: Sequence[AdminClient], built: SwapDataset, first: float, flips: int, every_s: float
 ) -> int:
-    """Promotes the next snapshot again and again, each time by another router; gives the epoch."""
+    """Promotes the next snapshot repeatedly, each time through another router; returns the
+    epoch.
+    """
     loop = asyncio.get_running_loop()
     snapshot_ids = list(built.stamps)
     epoch = 0
@@ -233,28 +243,28 @@ async def _reached(admins: Sequence[AdminClient], epoch: int) -> None:
 async def _deployed(
     store: Path, embedding: str, routers: int, replicas: int, shards: int, drain_s: float
 ) -> AsyncIterator[_Deployment]:
-    given = ["--store", str(store), "--snapshot-drain-s", str(drain_s), "--drain-s", "0"]
+    arguments = ["--store", str(store), "--snapshot-drain-s", str(drain_s), "--drain-s", "0"]
     async with contextlib.AsyncExitStack() as stack:
         servers = [
             await stack.enter_async_context(
-                service_process("retrieval.shard_server", given, ready_services=SHARD_SERVICES)
+                service_process("retrieval.shard_server", arguments, ready_services=SHARD_SERVICES)
             )
             for _ in range(replicas)
         ]
-        held = ",".join(one.address for one in servers)
-        topology = ";".join(f"{number}={held}" for number in range(shards))
-        words = [*given, "--embedding", embedding, *(("--shards", topology) if servers else ())]
+        replica_addresses = ",".join(one.address for one in servers)
+        topology = ";".join(f"{number}={replica_addresses}" for number in range(shards))
+        words = [*arguments, "--embedding", embedding, *(("--shards", topology) if servers else ())]
         found = [
             await stack.enter_async_context(
                 service_process("retrieval", words, ready_services=RETRIEVAL_SERVICES)
             )
             for _ in range(routers)
         ]
-        answering = await stack.enter_async_context(
+        generation = await stack.enter_async_context(
             service_process(
                 "generation",
                 ["--retrieval", found[0].address, "--embedding", embedding],
                 ready_services=GENERATION_SERVICES,
             )
         )
-        yield _Deployment([one.address for one in found], answering.address)
+        yield _Deployment([one.address for one in found], generation.address)

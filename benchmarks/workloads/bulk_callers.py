@@ -1,4 +1,6 @@
-"""Callers that keep the bulk lane of the embedding service full, and what else the machine does."""
+"""Callers that keep the bulk lane of the embedding service full, and the load of other
+processes.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +20,21 @@ _TIMEOUT_S = 120.0
 
 
 class EmbeddingRate(NamedTuple):
-    """Texts and tokens in a second."""
+    """Texts and tokens per second."""
 
     texts: float
     tokens: float
 
 
 class BulkCallers:
-    """Callers on the bulk lane: so many requests in flight, each replaced when it is answered.
+    """Callers on the bulk lane with a fixed number of requests in flight.
 
     Args:
-        client: Of the embedding service.
-        texts: What is embedded, again and again.
+        client: Client of the embedding service.
+        texts: Texts to embed repeatedly.
         info: Card of the embedder.
-        batch_texts: Texts of a request.
-        in_flight: Requests at once.
+        batch_texts: Texts per request.
+        in_flight: Concurrent requests.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class BulkCallers:
         ]
 
     async def vectors(self) -> NDArray[np.float32]:
-        """Embeds every text once, (n, dim) float32."""
+        """Embeds every text once; returns (n, dim) float32."""
         parts = []
         for batch in self._batches:
             reply = await self._client.embed(batch, lane=Lane.BULK, timeout_s=_TIMEOUT_S)
@@ -59,7 +61,7 @@ class BulkCallers:
         return np.concatenate(parts)
 
     async def rate(self, seconds: float) -> EmbeddingRate:
-        """Keeps the lane full and gives texts and tokens per second of the answers in that time."""
+        """Keeps the lane full; returns texts and tokens per second."""
         texts = tokens = 0
         batches = itertools.cycle(self._batches)
         start = time.perf_counter()
@@ -70,7 +72,7 @@ class BulkCallers:
             while time.perf_counter() < end:
                 batch = next(batches)
                 reply = await self._client.embed(batch, lane=Lane.BULK, timeout_s=_TIMEOUT_S)
-                # All that was begun is counted, over the time until the last of it was answered.
+                # Every started request counts, over the time until the last one was answered.
                 texts += len(batch)
                 tokens += int(np.minimum(reply.tokens, self._max_tokens).sum())
 
@@ -80,7 +82,7 @@ class BulkCallers:
 
 
 class OtherCpuUse:
-    """Share of the machine's CPU time that went to processes that are not ours, since made."""
+    """Measures the share of CPU time that went to other processes since its creation."""
 
     def __init__(self) -> None:
         self._before = self._look()

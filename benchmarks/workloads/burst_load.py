@@ -1,4 +1,6 @@
-"""Documents submitted at a steady rate with a burst in it, and the queue watched meanwhile."""
+"""Load of `nearline bench burst`: documents at a steady rate with a burst, and the queue
+meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,15 @@ from nearline_cli.local.autoscaler import ScalingEvent, WorkerPool
 
 _TICK_S = 0.1
 _SAMPLE_S = 0.5
-# Workers may take as long to go, beyond what they are told to wait.
-_GONE_S = 30.0
+# Workers may take this long to stop, in addition to their idle time.
+_STOP_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BurstLoad:
-    """How documents arrive, open loop: a steady rate, `factor` times it, the same again, none."""
+    """Arrival of documents in an open loop: a steady rate, `factor` times it, the same again,
+    none.
+    """
 
     rate: float
     factor: float
@@ -30,11 +34,11 @@ class BurstLoad:
 
     @property
     def seconds(self) -> float:
-        """The length of it all."""
+        """Total duration."""
         return self.steady_s + self.burst_s + self.after_s
 
     def due(self, at_s: float) -> int:
-        """Returns how many documents should have been submitted by then."""
+        """Returns how many documents should have been submitted by a time."""
         at_s = min(at_s, self.seconds)
         in_burst_s = min(max(at_s - self.steady_s, 0.0), self.burst_s)
         return round(self.rate * (at_s + (self.factor - 1) * in_burst_s))
@@ -42,7 +46,10 @@ class BurstLoad:
 
 @dataclass(frozen=True, slots=True)
 class QueueSample:
-    """The queue at a time. t: Seconds from the start of the load; done: documents that ended."""
+    """State of the queue at a time.
+
+    t: Seconds from the start of the load. done: Documents that have ended.
+    """
 
     t: float
     submitted: int
@@ -55,7 +62,10 @@ class QueueSample:
 
 @dataclass(slots=True)
 class BurstRun:
-    """What happened so far. jobs: The ids of the documents of each."""
+    """Progress of a run.
+
+    jobs: Ids of the documents of each job.
+    """
 
     began: float = 0.0
     submitted: int = 0
@@ -64,7 +74,7 @@ class BurstRun:
     jobs: dict[str, list[str]] = field(default_factory=dict)
 
     def now(self) -> float:
-        """Returns the seconds since the load began."""
+        """Returns the seconds since the start of the load."""
         return asyncio.get_running_loop().time() - self.began
 
 
@@ -77,15 +87,15 @@ def numbered_items(prefix: str, first: int, end: int) -> list[c.Item]:
 
 
 async def run_burst(
-    door: IngestClient, load: BurstLoad, run: BurstRun, pool: WorkerPool, idle_s: float
+    ingest: IngestClient, load: BurstLoad, run: BurstRun, pool: WorkerPool, idle_s: float
 ) -> None:
     """Submits the load, and watches until no worker is left."""
     run.began = asyncio.get_running_loop().time()
-    sampling = asyncio.create_task(_sample(door, run))
+    sampling = asyncio.create_task(_sample(ingest, run))
     try:
-        await _submit(door, load, run)
+        await _submit(ingest, load, run)
         busy_s = run.now()
-        while not sampling.done() and run.now() < busy_s + idle_s + _GONE_S:
+        while not sampling.done() and run.now() < busy_s + idle_s + _STOP_S:
             await asyncio.sleep(_SAMPLE_S)
             latest = run.samples[-1]
             if latest.lag:
@@ -99,13 +109,13 @@ async def run_burst(
         sampling.result()
 
 
-async def _submit(door: IngestClient, load: BurstLoad, run: BurstRun) -> None:
-    """Submits what is due every tick, whether or not earlier ones were taken already."""
+async def _submit(ingest: IngestClient, load: BurstLoad, run: BurstRun) -> None:
+    """Submits the due documents at every tick, in an open loop."""
 
     async def send(first: int, end: int) -> None:
         items = numbered_items("burst", first, end)
         job_id = c.new_job_id()
-        await retry_while_overloaded(lambda: door.submit(items, job_id=job_id, timeout_s=30.0))
+        await retry_while_overloaded(lambda: ingest.submit(items, job_id=job_id, timeout_s=30.0))
         run.jobs[job_id] = [item.id for item in items]
         run.submitted += len(items)
 
@@ -119,12 +129,12 @@ async def _submit(door: IngestClient, load: BurstLoad, run: BurstRun) -> None:
     await run_open_loop(1 / _TICK_S, ticks, submit_tick, start=run.began + _TICK_S)
 
 
-async def _sample(door: IngestClient, run: BurstRun) -> None:
+async def _sample(ingest: IngestClient, run: BurstRun) -> None:
     done = 0
     while True:
         submitted = run.submitted
-        queue = await door.queue()
-        # What was submitted meanwhile may be in the lag already.
+        queue = await ingest.queue()
+        # Documents submitted meanwhile may already be part of the lag.
         done = max(done, submitted - queue.lag)
         run.samples.append(
             QueueSample(
@@ -141,12 +151,12 @@ async def _sample(door: IngestClient, run: BurstRun) -> None:
 
 
 async def count_outcomes(
-    door: IngestClient, router: RetrievalClient, run: BurstRun
+    ingest: IngestClient, router: RetrievalClient, run: BurstRun
 ) -> dict[str, int]:
-    """Counts what became of the documents, and those that the router does not have."""
+    """Counts the outcomes of the documents, and those missing at the router."""
     counts = {"indexed": 0, "dead": 0, "lost": 0}
     for job_id, ids in run.jobs.items():
-        job = await door.job(job_id)
+        job = await ingest.job(job_id)
         counts["indexed"] += job.indexed
         counts["dead"] += job.dead
         reply = await router.get_items(ids, (), min_watermark=job.watermark)

@@ -16,20 +16,20 @@ from nearline.v1 import retrieval_pb2, types_pb2
 from nearline.vectors import pack
 
 METHOD = "/nearline.v1.RetrievalService/Search"
-# Scores of equal vectors differ in the last digits between a matrix product and faiss.
+# Scores of a matrix product and of faiss differ in the last digits.
 TIE = 1e-6
 _CACHE = types_pb2.ServedBy.SOURCE_CACHE
 _DRAWN = 100_000
-# Read once by the process that calls.
-_kept: dict[str, Any] = {}
+# Loaded once by the calling process.
+_cache: dict[str, Any] = {}
 
 
 class SearchTask(NamedTuple):
-    """What is measured.
+    """A measured search task.
 
-    folder: Holds the store and what the measuring processes share.
-    collection: What is asked; all collections in a folder hold the same vectors.
-    ef: Width of the graph search; 0 where the index is no graph.
+    folder: Contains the store, and data shared by the measuring processes. collection: Searched
+        collection; all collections in a folder have the same vectors. ef: Width of the graph
+        search; 0 if the index is not a graph.
     """
 
     folder: Path
@@ -41,21 +41,21 @@ class SearchTask(NamedTuple):
 
     @property
     def store(self) -> Path:
-        """The snapshot store."""
+        """Folder of the snapshot store."""
         return self.folder / "store"
 
     @property
     def ids(self) -> Path:
-        """Ids by index row, a line each."""
+        """File of ids by index row, one per line."""
         return self.folder / "ids.txt"
 
 
 @dataclass(frozen=True, slots=True)
 class SearchRound:
-    """One stretch of closed-loop calls.
+    """A round of closed-loop calls.
 
-    latencies_s: one per call. recall: Over all replies. replies: How many, those that led in
-    included. cached: Share of them from a cache.
+    latencies_s: One per call. recall: Over all replies. replies: Number of replies, including the
+        lead-in. cached: Share of replies from a cache.
     """
 
     qps: float
@@ -71,20 +71,23 @@ def run_round(
     """Calls Search in a closed loop; requests are serialised before, replies parsed after.
 
     Args:
-        zipf: The n-th most popular query is asked n^-zipf times as often as the first; 0: all are
-            asked in turn.
-        lead_s: Seconds before those that count.
+        task: What to search.
+        address: Address of the router.
+        seconds: Duration of the round.
+        zipf: The n-th most popular query is sent n^-zipf times as often as the first; 0 sends all
+            in turn.
+        lead_s: Seconds of lead-in that do not count.
     """
     exact = exact_answers(task)
     requests = _requests(task, exact["queries"])
     order = _popular(len(requests), zipf) if zipf else range(len(requests))
-    asked = [requests[one] for one in order]
-    calls = call_closed_loop(address, METHOD, asked, task.concurrency, seconds, lead_s)
+    batch = [requests[row] for row in order]
+    calls = call_closed_loop(address, METHOD, batch, task.concurrency, seconds, lead_s)
     replies = [
         (order[number], retrieval_pb2.SearchResponse.FromString(reply))
         for number, reply in calls.replies
     ]
-    kept = sum(reply.info.served_by.source == _CACHE for _, reply in replies)
+    cached = sum(reply.info.served_by.source == _CACHE for _, reply in replies)
     return SearchRound(
         qps=calls.qps,
         latencies_s=calls.latencies_s,
@@ -92,12 +95,12 @@ def run_round(
             task, [(number, [hit.id for hit in reply.result.hits]) for number, reply in replies]
         ),
         replies=len(replies),
-        cached=kept / len(replies),
+        cached=cached / len(replies),
     )
 
 
 def round_figures(rounds: Sequence[SearchRound], k: int, prefix: str = "") -> dict[str, object]:
-    """Returns the medians over rounds, each name after a prefix."""
+    """Returns the medians over rounds, with a prefix to each name."""
     return {
         f"{prefix}qps": round(median(one.qps for one in rounds), 1),
         f"{prefix}p50_ms": percentile_ms(rounds, 50),
@@ -113,7 +116,7 @@ def percentile_ms(rounds: Sequence[SearchRound], percentile: float) -> float:
 
 
 def _popular(queries: int, zipf: float) -> list[int]:
-    """Draws queries by their popularity, the same ones each time."""
+    """Draws queries by their popularity; the same ones each time."""
     weights = np.arange(1, queries + 1, dtype=np.float64) ** -zipf
     rng = np.random.default_rng(0)
     drawn: list[int] = rng.choice(queries, _DRAWN, p=weights / weights.sum()).tolist()
@@ -134,25 +137,26 @@ def mean_recall(task: SearchTask, replies: Sequence[tuple[int, Sequence[str]]]) 
     """Returns the share of the exact k best that was found.
 
     Args:
-        replies: Number of the query, and the ids found; what follows U+0001 in an id is no part.
+        task: What was searched.
+        replies: Number of the query, and the ids found; anything after U+0001 in an id is ignored.
     """
     exact = exact_answers(task)
-    if "base" not in _kept:
-        _kept["base"] = np.load(task.folder / "base.npy", mmap_mode="r")
+    if "base" not in _cache:
+        _cache["base"] = np.load(task.folder / "base.npy", mmap_mode="r")
         ids = task.ids.read_text("utf-8").splitlines()
-        _kept["rows"] = {one: row for row, one in enumerate(ids)}
+        _cache["rows"] = {one: row for row, one in enumerate(ids)}
     found = 0
     for number, hits in replies:
-        rows = {_kept["rows"][one.partition("\x01")[0]] for one in hits}
-        scores = np.asarray(_kept["base"][sorted(rows)]) @ exact["queries"][number]
+        rows = {_cache["rows"][one.partition("\x01")[0]] for one in hits}
+        scores = np.asarray(_cache["base"][sorted(rows)]) @ exact["queries"][number]
         found += int((scores >= exact["edge"][number] - TIE).sum())
     return found / (len(replies) * task.k)
 
 
 def exact_answers(task: SearchTask) -> dict[str, NDArray[np.float32]]:
     """Returns the queries, and the score of each one's exact k-th best."""
-    if "exact" not in _kept:
+    if "exact" not in _cache:
         with np.load(task.folder / "exact.npz") as file:
-            _kept["exact"] = {name: file[name] for name in file.files}
-    exact: dict[str, NDArray[np.float32]] = _kept["exact"]
+            _cache["exact"] = {name: file[name] for name in file.files}
+    exact: dict[str, NDArray[np.float32]] = _cache["exact"]
     return exact

@@ -1,4 +1,4 @@
-"""Calls of benches: bytes that were made before, answered by bytes that are read afterwards."""
+"""gRPC calls with prepared bytes, in closed and open loops; replies are parsed afterwards."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from nearline_cli.evaluate.open_loop import run_open_loop
 
 
 class CallResults(NamedTuple):
-    """What came of calls.
+    """Results of calls.
 
     qps: Calls per second. latencies_s: One per call. replies: Number of the request, and reply;
-    those that led in are among them.
+        includes the lead-in.
     """
 
     qps: float
@@ -37,12 +37,15 @@ def call_closed_loop(
     seconds: float,
     lead_s: float = 0.0,
 ) -> CallResults:
-    """Calls in a closed loop: each caller sends its next request when the last is answered.
+    """Calls in a closed loop: each caller sends its next request when the last one is answered.
 
     Args:
+        address: Address of the server.
         method: "/package.Service/Method".
-        requests: Sent in turn, over and over.
-        lead_s: Seconds before those that count.
+        requests: Sent in turn, repeatedly.
+        concurrency: Number of callers.
+        seconds: Duration.
+        lead_s: Seconds of lead-in that do not count.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_closed(address, method, requests, concurrency, seconds, lead_s))
@@ -59,12 +62,13 @@ def call_each(
 def call_open_loop(
     address: str, method: str, requests: Sequence[bytes], rate: float
 ) -> CallResults:
-    """Calls in an open loop: each request once, at its time, whatever became of those before.
-
-    Latencies count from the time that a request was due.
+    """Calls with each request once, in an open loop; see `run_open_loop`.
 
     Args:
-        rate: Of requests, per second.
+        address: Address of the server.
+        method: "/package.Service/Method".
+        requests: The requests.
+        rate: Requests per second.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_open(address, method, requests, rate))
@@ -83,7 +87,7 @@ async def _closed(
     replies: list[tuple[int, bytes]] = []
     latencies: list[float] = []
     async with grpc.aio.insecure_channel(address) as channel:
-        # Without serialisers bytes go out and come back as they are.
+        # Without serialisers, requests and replies are bytes.
         call: Any = channel.unary_unary(method)
         await call(requests[0])
         start = clock() + lead_s

@@ -1,6 +1,6 @@
-"""What `nearline bench retrieval` serves and asks: built, and answered exactly, before it measures.
+"""Data set of `nearline bench retrieval`: built, and searched exactly, before the measurement.
 
-Runs in a process of its own, so that the measured ones hold none of it.
+Runs in a separate process, so that the measured processes hold none of it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ _WIDTHS = (10, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256, 38
 
 
 class IndexVariant(NamedTuple):
-    """An index to measure: its FAISS factory string, and the task of asking it."""
+    """An index to measure: its FAISS factory string, and its search task."""
 
     factory: str
     task: SearchTask
 
 
 class RetrievalDataset(NamedTuple):
-    """What was built. sides: With widths chosen. build_s, index_bytes: of each side."""
+    """The built data set.
+
+    sides: The variants, with chosen widths. build_s, index_bytes: Of each side.
+    """
 
     sides: Sequence[IndexVariant]
     build_s: Sequence[float]
@@ -42,15 +45,17 @@ class RetrievalDataset(NamedTuple):
 def prepare_dataset(
     sides: Sequence[IndexVariant], vectors: Path, queries: int, seed: int, target_recall: float
 ) -> RetrievalDataset:
-    """Builds a collection for each side, and the exact answers that both are held against.
+    """Builds a collection for each side, and the exact results.
 
     Args:
-        sides: What to build; all in one folder.
+        sides: Variants to build, all in one folder.
         vectors: .npy matrix, (n, d) floats.
-        queries: Rows held out and asked with.
+        queries: Number of rows held out as queries.
         seed: Seed of the sample.
-        target_recall: Each graph is asked at the least width that reaches it; 0: as it says.
-    Raises: InvalidRequest: the file cannot be used, or no width reaches the recall.
+        target_recall: Use the smallest width of each graph that reaches this recall; 0 uses the
+            task's.
+    Raises:
+        InvalidRequest: The file cannot be used, or no width reaches the recall.
     """
     task = sides[0].task
     matrix = np.array(_read(vectors), np.float32)
@@ -62,10 +67,10 @@ def prepare_dataset(
         )
     matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
     order = np.random.default_rng(seed).permutation(len(matrix))
-    asked, base = matrix[np.sort(order[:queries])], matrix[np.sort(order[queries:])]
+    held_out, base = matrix[np.sort(order[:queries])], matrix[np.sort(order[queries:])]
     ids = [f"{row:09d}" for row in range(len(base))]
     task.ids.write_text("\n".join(ids), "utf-8")
-    np.savez(task.folder / "exact.npz", queries=asked, edge=_edges(base, asked, task.k))
+    np.savez(task.folder / "exact.npz", queries=held_out, edge=_edges(base, held_out, task.k))
     np.save(task.folder / "base.npy", base)
     build_s, chosen = [], []
     for side in sides:
@@ -82,7 +87,7 @@ def prepare_dataset(
 
 
 def index_file(task: SearchTask) -> Path:
-    """Returns the index that is served."""
+    """Returns the path of the served index."""
     from nearline.snapshot import Store, shard_folder
 
     store = Store(task.store)
@@ -118,8 +123,8 @@ def _least_width(side: IndexVariant, base: NDArray[np.float32], target_recall: f
         if recall >= target_recall:
             return width
     raise InvalidRequest(
-        f"{side.factory} reaches recall {recall:.4f} at ef {_WIDTHS[-1]}, not {target_recall}; ask "
-        "for less, or refine with more exact vectors",
+        f"{side.factory} reaches recall {recall:.4f} at ef {_WIDTHS[-1]}, not {target_recall}; "
+        "lower the target, or refine with more exact vectors",
         field="target_recall",
     )
 
@@ -129,7 +134,7 @@ def _read(path: Path) -> NDArray[Any]:
         matrix: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise InvalidRequest(
-            f"{path} is not a .npy file that can be read: {error}", field="vectors"
+            f"{path} cannot be read as a .npy file: {error}", field="vectors"
         ) from error
     if matrix.ndim != 2 or not np.issubdtype(matrix.dtype, np.floating):
         raise InvalidRequest(
@@ -139,10 +144,12 @@ def _read(path: Path) -> NDArray[Any]:
     return matrix
 
 
-def _edges(base: NDArray[np.float32], asked: NDArray[np.float32], k: int) -> NDArray[np.float32]:
-    """Returns the score of each query's exact k-th best row: what scores as well is found right."""
+def _edges(base: NDArray[np.float32], held_out: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+    """Returns the score of each query's exact k-th best row: hits that score as well are
+    correct.
+    """
     edges = []
-    for first in range(0, len(asked), 100):
-        scores = asked[first : first + 100] @ base.T
+    for first in range(0, len(held_out), 100):
+        scores = held_out[first : first + 100] @ base.T
         edges.append(np.partition(scores, -k, axis=1)[:, -k])
     return np.concatenate(edges)

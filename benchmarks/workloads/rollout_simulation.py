@@ -1,4 +1,4 @@
-"""Rollouts that never were: recorded latencies are dealt to two arms, and the judge is told."""
+"""Simulates rollouts: splits recorded latencies over two arms, and analyses them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from retrieval.rollout.analysis import CanaryLimits
 
-# Bursts are shorter than a second; blocks at the usual 200 requests/s are one.
+# Bursts are shorter than a second, which is the length of a block at the usual 200 requests/s.
 BLOCK = 200
 _PLACES = 10
-# Queries differ: the recall of one spreads about the mean like a beta variable of so many trials.
+# Queries differ: their recall is beta-distributed around the mean with this many trials.
 _TRIALS = 5.0
 _LOOKS_EVERY = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryScenario:
-    """How a canary does in truth.
+    """True behaviour of a canary.
 
-    slower: Its latency as a multiple of what was recorded. recall: Its mean recall@10, 0..1.
+    slower: Its latency, relative to the recorded one. recall: Its mean recall@10, 0..1.
     """
 
     slower: float = 1.0
@@ -34,10 +34,10 @@ class CanaryScenario:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationResult:
-    """What came of runs.
+    """Results of simulated rollouts.
 
-    backed_out: Requests of each run until it was backed out, of those that were. tests: How often
-    each test said so.
+    backed_out: Requests until each aborted run was aborted. tests: Number of times each test
+        aborted one.
     """
 
     runs: int
@@ -46,12 +46,12 @@ class SimulationResult:
 
     @property
     def rate(self) -> float:
-        """Share of the runs that were backed out, 0..1."""
+        """Share of the runs that were aborted, 0..1."""
         return len(self.backed_out) / self.runs
 
     @property
     def median_requests(self) -> float | None:
-        """Requests until half of those were; None: none was."""
+        """Median number of requests until an abort, or None if no run was aborted."""
         return float(np.median(self.backed_out)) if self.backed_out else None
 
 
@@ -67,16 +67,21 @@ def simulate(
     users: int,
     seed: int,
 ) -> SimulationResult:
-    """Judges rollouts of so many requests by the very code that judges them in a router.
+    """Analyses rollouts with the same code as a router.
 
-    Latencies are drawn from the trace in blocks, round the end, so that bursts stay: Politis and
+    Latencies are drawn from the trace in circular blocks, so that bursts are preserved: Politis and
     Romano, "A circular block-resampling procedure for stationary data", 1992.
 
     Args:
         trace_s: Latencies in seconds, in order, shape (n,), n >= 1.
+        setting: True behaviour of the canary.
+        limits: Limits of the analysis.
+        runs: Number of rollouts.
+        requests: Requests per rollout.
+        share: Share of the canary, 0..1.
         recall_sample: Share of the canary's requests whose recall is measured, 0..1.
-        users: Who ask, each as often, dealt to an arm for good; 0: each request by itself.
-        seed: Every run has its own generator, made of it and the number of the run.
+        users: Number of equally active users, each assigned to one arm; 0 splits by request.
+        seed: Every run has its own generator, derived from this and its number.
     """
     from retrieval.rollout.analysis import CanaryAnalysis
 
@@ -121,7 +126,9 @@ def sample_recalls(mean: float, count: int, rng: np.random.Generator) -> NDArray
     """Draws the recall@10 of queries: 0, 0.1, .. 1, beta-binomial, shape (count,).
 
     Args:
-        mean: More than 0 and less than 1.
+        mean: Greater than 0 and less than 1.
+        count: Number of queries.
+        rng: Generator.
     """
     chances = rng.beta(_TRIALS * mean, _TRIALS * (1 - mean), size=count)
     recalls: NDArray[np.float64] = rng.binomial(_PLACES, chances) / _PLACES

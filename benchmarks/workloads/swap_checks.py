@@ -1,4 +1,4 @@
-"""Judges replies of `nearline bench swap` by what is in them: is all of it of one snapshot?"""
+"""Checks that each reply of `nearline bench swap` is from a single snapshot."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ _STAMP = re.compile(rf"\b({'|'.join(STAMPS)})\b")
 
 @dataclass(frozen=True, slots=True)
 class ReplyChecker:
-    """Knows what the snapshots hold; says what is wrong with a reply, empty: nothing.
+    """Checks replies against the contents of the snapshots; methods return a problem, or an empty
+    string.
 
-    stamps: By snapshot id. texts: By item id. lists: Ids that a user was given first, by snapshot
-    id and user id.
+    stamps: Stamps by snapshot id. texts: Texts by item id. lists: Ids of the first list of a user,
+        by snapshot id and user id.
     """
 
     stamps: Mapping[str, str]
@@ -26,24 +27,24 @@ class ReplyChecker:
     lists: dict[tuple[str, str], Sequence[str]] = field(default_factory=dict)
 
     def search(self, reply: c.SearchReply) -> str:
-        """Judges a search: ids and texts have the stamp, and each text is that of its id."""
+        """Checks a search: ids and texts have the stamp, and each text belongs to its id."""
         return self._hits(reply.info.snapshot_id, reply.hits)
 
     def recommendations(self, reply: c.RecommendReply, audience: c.Audience) -> str:
-        """Judges a list: as a search, and by what it was learned from.
+        """Checks a list: like a search, and by its training data.
 
-        A list for a user is the same each time that one snapshot makes it; what goes with an item,
-        and what is popular, are documents that somebody of the snapshot had.
+        A snapshot always returns the same list for a user. Lists for an item, and popular items,
+        contain only documents with interactions in that snapshot.
         """
         snapshot_id = reply.info.snapshot_id
         hits = [one.hit for one in reply.recommendations]
         if problem := self._hits(snapshot_id, hits):
             return problem
         stamp = self.stamps[snapshot_id]
-        strangers = [one for one in audience.item_ids if _stamp_of(one) != stamp]
+        foreign = [one for one in audience.item_ids if _stamp_of(one) != stamp]
         ignored = [one.id for one in reply.ignored_ids]
-        if ignored != strangers:
-            return f"a list of {stamp} ignored {ignored}, and {strangers} are not its items"
+        if ignored != foreign:
+            return f"a list of {stamp} ignored {ignored}, but {foreign} are not its items"
         if not audience.user_id:
             liked = sum(is_liked(stamp, _row_of(hit.id)) for hit in hits)
             return "" if liked == len(hits) else f"{stamp} learned {liked} of {len(hits)} in a list"
@@ -52,20 +53,20 @@ class ReplyChecker:
         ids = [hit.id for hit in hits]
         before = self.lists.setdefault((snapshot_id, audience.user_id), ids)
         if ids != before:
-            return f"{stamp} gave {audience.user_id} {ids}, and before {before}"
+            return f"{stamp} gave {audience.user_id} {ids}, but {before} before"
         return ""
 
     def answer(self, events: Sequence[c.AnswerEvent]) -> str:
-        """Judges an answer: its evidence, its text, and its citations, down to what they cite."""
+        """Checks an answer: its evidence, text and citations, including the cited spans."""
         evidence = events[0]
         assert isinstance(evidence, c.Evidence), "the first event of an answer is its evidence"
         snapshot_id = evidence.info.snapshot_id
         if problem := self._hits(snapshot_id, evidence.documents):
             return problem
         stamp = self.stamps[snapshot_id]
-        said = "".join(event.text for event in events if isinstance(event, c.Delta))
-        if said and (found := find_stamps([said])) != {stamp}:
-            return f"an answer from {stamp} says {_told(found)}: {said[:200]!r}"
+        text = "".join(event.text for event in events if isinstance(event, c.Delta))
+        if text and (found := find_stamps([text])) != {stamp}:
+            return f"an answer from {stamp} says {_join(found)}: {text[:200]!r}"
         shown = {hit.id for hit in evidence.documents}
         for event in events:
             if isinstance(event, c.Citation):
@@ -82,10 +83,10 @@ class ReplyChecker:
     def _hits(self, snapshot_id: str, hits: Sequence[c.Hit]) -> str:
         stamp = self.stamps.get(snapshot_id)
         if stamp is None:
-            return f"no snapshot is called {snapshot_id!r}"
+            return f"there is no snapshot {snapshot_id!r}"
         found = {_stamp_of(hit.id) for hit in hits}
         if found != {stamp}:
-            return f"a reply from {stamp} has ids of {_told(found)}"
+            return f"a reply from {stamp} has ids of {_join(found)}"
         for hit in hits:
             parts = [part for part in (hit.title, hit.text) if part is not None]
             if any(find_stamps([part]) != {stamp} for part in parts):
@@ -96,7 +97,7 @@ class ReplyChecker:
 
 
 def find_stamps(texts: Iterable[str]) -> set[str]:
-    """Returns the stamps that texts carry."""
+    """Returns the stamps in texts."""
     return {stamp for text in texts for stamp in _STAMP.findall(text)}
 
 
@@ -108,5 +109,5 @@ def _row_of(one: str) -> int:
     return int(one.rpartition("-d")[2])
 
 
-def _told(stamps: Iterable[str]) -> str:
+def _join(stamps: Iterable[str]) -> str:
     return " and ".join(sorted(stamps)) or "none"

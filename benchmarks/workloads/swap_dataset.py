@@ -1,4 +1,4 @@
-"""What `nearline bench swap` serves: snapshots whose ids, texts and lists tell which one it is."""
+"""Data set of `nearline bench swap`: snapshots that can be told apart by ids, texts and lists."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 COLLECTION = "swap"
 STAMPS = ("alpha", "bravo", "charlie")
-# Syllables make so many names of places.
-MOST_DOCUMENTS = 4_096
+# Number of place names that the syllables make.
+MAX_DOCUMENTS = 4_096
 USERS = 200
 
 _EVENTS = 8
@@ -41,32 +41,35 @@ _QUESTIONS = (
 
 
 class SwapDataset(NamedTuple):
-    """The snapshots. stamps: By snapshot id, in the order of `STAMPS`. texts: By item id."""
+    """The snapshots.
+
+    stamps: Stamps by snapshot id, in the order of `STAMPS`. texts: Texts by item id.
+    """
 
     stamps: dict[str, str]
     texts: dict[str, str]
 
 
 def item_id(stamp: str, row: int) -> str:
-    """Returns the id of a document: each snapshot has other ones."""
+    """Returns the id of a document, which differs between snapshots."""
     return f"{stamp}-d{row:06d}"
 
 
 def user_id(number: int) -> str:
-    """Returns the id of a user; all snapshots know the same ones."""
+    """Returns the id of a user; all snapshots have the same users."""
     return f"u{number:04d}"
 
 
 def is_liked(stamp: str, row: int) -> bool:
-    """Returns whether anybody had a document: in each snapshot it is another third of them.
+    """Returns whether a document has interactions: another third of the documents in each snapshot.
 
-    So a list tells what it was learned from, whatever stamp its ids carry.
+    So a list shows which snapshot it was learned from, whatever stamp its ids carry.
     """
     return row % len(STAMPS) == STAMPS.index(stamp)
 
 
 def snapshot_items(stamp: str, documents: int, rng: np.random.Generator) -> list[c.Item]:
-    """Returns the documents of a snapshot: every sentence of one carries its stamp."""
+    """Returns the documents of a snapshot; every sentence carries its stamp."""
     found = []
     for row, place in enumerate(_places(documents)):
         figures = rng.integers(10, 1_000, len(_SENTENCES)).tolist()
@@ -95,11 +98,11 @@ async def build_snapshots(
     """Builds the snapshots, and promotes the first.
 
     Args:
-        store: Where they go.
-        embedding: Embeds the texts.
-        documents: 100..4096 of each snapshot.
-        shards: Of each.
-        seed: Of figures in texts, and of who had what.
+        store: Folder of the store.
+        embedding: Client of the embedding service.
+        documents: Documents per snapshot, 100..4096.
+        shards: Shards per snapshot.
+        seed: Seed of figures in texts, and of interactions.
     """
     from index_builder.options.build_options import BuildOptions
     from index_builder.options.training_options import TrainingOptions
@@ -122,13 +125,13 @@ async def build_snapshots(
 
 
 def _places(documents: int) -> list[str]:
-    # The syllable that differs between neighbours comes first: their words have nothing in common.
+    # The syllable that differs between neighbours comes first, so their words differ.
     names = product(_SYLLABLES, repeat=3)
     return [f"{last}{middle}{first}".title() for first, middle, last in islice(names, documents)]
 
 
 def _interactions(stamp: str, documents: int, rng: np.random.Generator) -> Interactions:
-    """Returns what a snapshot learns from: every liked document was had by somebody."""
+    """Returns the training interactions; they include every liked document."""
     from index_builder.interactions.records import Interactions
 
     liked = np.array([row for row in range(documents) if is_liked(stamp, row)])

@@ -1,4 +1,4 @@
-"""The load of `nearline bench swap`: an open loop of searches, lists and answers, each judged."""
+"""Load of `nearline bench swap`: an open loop of searches, lists and answers, each checked."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LIST = c.RecommendOptions(n=_K, payload=_TEXTS)
 
 
 class RequestKind(Enum):
-    """What is asked for; values name figures."""
+    """Kind of request; values name figures."""
 
     SEARCH = "search"
     TEXT_SEARCH = "text_search"
@@ -40,10 +40,10 @@ class RequestKind(Enum):
 
 
 class LoadPhase(Enum):
-    """When a request was due.
+    """Phase in which a request was due.
 
-    WARM_UP: Counts for nothing. FLIPS: From the first promotion until as long after the last one as
-    lies between two. SETTLE: While what was served before is unloaded; latencies do not count.
+    WARM_UP: Does not count. FLIPS: From the first promotion until one interval after the last one.
+    SETTLE: While old snapshots are unloaded; latencies do not count.
     """
 
     WARM_UP = "warm_up"
@@ -52,26 +52,26 @@ class LoadPhase(Enum):
     SETTLE = "settle"
 
 
-# How many of twenty requests are of which kind; of lists, half are for a user, a third go with an
-# item, and the others are for nobody.
+# Requests of each kind among twenty; half of the lists are for a user, a third for an item, the
+# others for a new visitor.
 MIX = {
     RequestKind.SEARCH: 11,
     RequestKind.TEXT_SEARCH: 2,
     RequestKind.RECOMMEND: 6,
     RequestKind.GENERATE: 1,
 }
-_AUDIENCES = ("user", "item", "user", "nobody", "user", "item")
+_AUDIENCES = ("user", "item", "user", "visitor", "user", "item")
 _WHOLE = (c.Finish.COMPLETE, c.Finish.LENGTH)
 
 
 @dataclass(slots=True)
 class LoadResults:
-    """What the callers saw, but for the warm-up.
+    """Results seen by the callers after the warm-up.
 
-    latencies_s: From the time a request was due to the end of its reply, by phase and kind.
-    errors: By class. mixed: Replies that are not of one snapshot. partial: that lack shards.
-    fallbacks: that were served by less than was asked for. epochs: By router. first: The first
-    message of each class of error, and of a mixed reply.
+    latencies_s: From the time a request was due to the end of its reply, by phase and kind. errors:
+        By class. mixed: Replies that are not from a single snapshot. partial: Replies that lack
+        shards. fallbacks: Degraded replies. epochs: Epochs by router. first: The first message of
+        each class of error, and of a mixed reply.
     """
 
     requests: int = 0
@@ -88,15 +88,16 @@ class LoadResults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwapLoad:
-    """What is sent where: questions and their vectors, in turn, to each router in turn.
+    """The load: questions and their vectors, sent to the routers in turn.
 
-    generator: Stands behind the first router. documents: Of a snapshot. rate: Requests per second.
-    phases: Seconds of each, one after the other. seed: Of the order of kinds.
+    generator: Generation service that uses the first router. documents: Documents per snapshot.
+        rate: Requests per second. phases: Seconds of each phase, in order. seed: Seed of the order
+        of kinds.
     """
 
     routers: Sequence[RetrievalClient]
     generator: GenerationClient
-    judge: ReplyChecker
+    checker: ReplyChecker
     questions: Sequence[str]
     vectors: NDArray[np.float32]
     documents: int
@@ -106,11 +107,12 @@ class SwapLoad:
 
 
 async def run_swap_load(load: SwapLoad, start: float, seen: LoadResults) -> None:
-    """Sends requests at fixed times, whether or not earlier ones have been answered.
+    """Sends requests in an open loop, see `run_open_loop`.
 
     Args:
+        load: The load.
         start: Time of the event loop at which the first phase begins.
-        seen: Told of what comes of them.
+        seen: Collects the results.
     """
     callers = _Callers(load, seen)
     rng = np.random.default_rng(load.seed)
@@ -131,7 +133,7 @@ async def run_swap_load(load: SwapLoad, start: float, seen: LoadResults) -> None
 
 
 class _Callers:
-    """Ask, and have judged what they get; what they get last of a router is what they know of."""
+    """Send requests and check the replies; they know only items that their router showed last."""
 
     def __init__(self, load: SwapLoad, seen: LoadResults) -> None:
         self._load = load
@@ -149,19 +151,19 @@ class _Callers:
         try:
             match kind:
                 case RequestKind.RECOMMEND:
-                    judged = await self._recommend(number, seen)
+                    check = await self._recommend(number, seen)
                 case RequestKind.GENERATE:
-                    judged = await self._generate(number, seen)
+                    check = await self._generate(number, seen)
                 case RequestKind.SEARCH | RequestKind.TEXT_SEARCH:
-                    judged = await self._search(kind, number, seen)
+                    check = await self._search(kind, number, seen)
         except NearlineError as error:
             name = type(error).__name__
             seen.errors[name] += 1
             seen.first.setdefault(name, f"{phase.value}, {kind.value}: {error.message}")
             return
-        spent_s = asyncio.get_running_loop().time() - due
-        seen.latencies_s.setdefault((phase, kind), []).append(spent_s)
-        if problem := judged():
+        latency_s = asyncio.get_running_loop().time() - due
+        seen.latencies_s.setdefault((phase, kind), []).append(latency_s)
+        if problem := check():
             seen.mixed += 1
             seen.first.setdefault("mixed", f"{phase.value}, {kind.value}: {problem}")
 
@@ -176,16 +178,16 @@ class _Callers:
         )
         self._read(reply.info, router, seen)
         seen.fallbacks += reply.info.served_by.source is c.Source.FALLBACK
-        return lambda: load.judge.search(reply)
+        return lambda: load.checker.search(reply)
 
     async def _recommend(self, number: int, seen: LoadResults) -> Callable[[], str]:
         load, audience = self._load, c.Audience()
         router = number % len(load.routers)
-        whom = _AUDIENCES[self._lists % len(_AUDIENCES)]
+        audience_kind = _AUDIENCES[self._lists % len(_AUDIENCES)]
         self._lists += 1
-        if whom == "user":
+        if audience_kind == "user":
             audience = c.Audience(user_id=user_id(number % USERS))
-        elif whom == "item":
+        elif audience_kind == "item":
             stamp = self._shown[router]
             rows = self._liked[stamp]
             audience = c.Audience(item_ids=(item_id(stamp, rows[number % len(rows)]),))
@@ -193,10 +195,10 @@ class _Callers:
             audience, _LIST, collection=COLLECTION, timeout_s=_TIMEOUT_S
         )
         self._read(reply.info, router, seen)
-        # An item of the snapshot before is not there any more, and what is popular stands in.
+        # An item of the previous snapshot no longer exists; popular items are returned instead.
         if not reply.ignored_ids:
             seen.fallbacks += reply.info.served_by.source is c.Source.FALLBACK
-        return lambda: load.judge.recommendations(reply, audience)
+        return lambda: load.checker.recommendations(reply, audience)
 
     async def _generate(self, number: int, seen: LoadResults) -> Callable[[], str]:
         load = self._load
@@ -214,12 +216,14 @@ class _Callers:
                 seen.answered += 1
                 seen.fallbacks += served_by.source is c.Source.FALLBACK
             case last:
-                raise NotReady(f"an answer broke off: the last of {len(events)} events is {last}")
+                raise NotReady(
+                    f"an answer was incomplete: the last of {len(events)} events is {last}"
+                )
         assert isinstance(events[0], c.Evidence), "the first event of an answer is its evidence"
         seen.partial += bool(events[0].info.coverage.missing_shards)
-        return lambda: load.judge.answer(events)
+        return lambda: load.checker.answer(events)
 
     def _read(self, info: c.ReplyInfo, router: int, seen: LoadResults) -> None:
         seen.epochs.setdefault(router, set()).add(info.epoch)
         seen.partial += bool(info.coverage.missing_shards)
-        self._shown[router] = self._load.judge.stamps.get(info.snapshot_id, STAMPS[0])
+        self._shown[router] = self._load.checker.stamps.get(info.snapshot_id, STAMPS[0])

@@ -1,4 +1,4 @@
-"""The texts of benches."""
+"""Texts of benchmarks."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from pathlib import Path
 
 from nearline.errors import InvalidRequest
 
-# A batch of plain encode.
-_LEAST = 32
+# Batch size of plain encode.
+_MIN_TEXTS = 32
 
 
 def sample_texts(file: Path | None, count: int, seed: int) -> list[str]:
-    """Returns texts of a file, or docstrings of this Python, at random and without empty ones.
+    """Returns random non-empty texts of a file, or docstrings of this Python.
 
     Args:
-        file: One text a line, or .jsonl with "text"; None: the docstrings.
-        count: How many at most.
-        seed: Of the choice.
-    Raises: InvalidRequest: it cannot be read, or has too few.
+        file: One text per line, or .jsonl with "text". If None, the docstrings.
+        count: Maximum number of texts.
+        seed: Seed of the sample.
+    Raises:
+        InvalidRequest: The file cannot be read, or has too few texts.
     """
     texts = _docstrings() if file is None else _read(file)
     texts = [text for text in texts if text.strip()]
-    if len(texts) < count and file is not None and len(texts) < _LEAST:
+    if len(texts) < count and file is not None and len(texts) < _MIN_TEXTS:
         raise InvalidRequest(
-            f"{file} has {len(texts)} texts; at least {_LEAST} are needed", field="texts"
+            f"{file} has {len(texts)} texts; at least {_MIN_TEXTS} are needed", field="texts"
         )
     random.Random(seed).shuffle(texts)
     return texts[:count]
