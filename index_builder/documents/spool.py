@@ -74,7 +74,7 @@ class Spool:
         self._connection.close()
         self._path.unlink(missing_ok=True)
         self._connection = self._connect()
-        with _disk_errors(self._path):
+        with work_folder_errors(self._path.parent):
             # Reading restarts after a kill, so nothing has to survive before `mark_read`.
             self._connection.executescript(_SCHEMA)
         self._pending.clear()
@@ -104,7 +104,7 @@ class Spool:
         Raises: InvalidRequest: an id occurs twice; the message names both locations.
         """
         self._insert()
-        with _disk_errors(self._path):
+        with work_folder_errors(self._path.parent):
             try:
                 self._connection.execute("CREATE UNIQUE INDEX by_id ON documents (shard, id)")
                 self._connection.execute("CREATE INDEX by_chunk ON documents (first_chunk)")
@@ -118,7 +118,7 @@ class Spool:
             "chunks": str(self.chunks),
             "max_chunks": str(self.max_chunks),
         }
-        with _disk_errors(self._path), self._path.open("rb") as stream:
+        with work_folder_errors(self._path.parent), self._path.open("rb") as stream:
             os.fsync(stream.fileno())
             self._connection.execute("PRAGMA journal_mode = DELETE")
             self._connection.execute("PRAGMA synchronous = FULL")
@@ -233,12 +233,12 @@ class Spool:
         self._connection.close()
 
     def _connect(self) -> sqlite3.Connection:
-        with _disk_errors(self._path):
+        with work_folder_errors(self._path.parent):
             # One thread at a time uses the connection, but not always the same one.
             return sqlite3.connect(self._path, check_same_thread=False)
 
     def _insert(self) -> None:
-        with _disk_errors(self._path):
+        with work_folder_errors(self._path.parent):
             self._connection.executemany(_INSERT, self._pending)
             self._connection.commit()
         self._pending.clear()
@@ -263,10 +263,11 @@ class Spool:
 
 
 @contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
+def work_folder_errors(folder: Path) -> Iterator[None]:
+    """Turns errors of SQLite in a work folder into StoreErrors that name the remedy."""
     try:
         yield
     except sqlite3.OperationalError as error:
         raise StoreError(
-            f"work folder {path.parent}: {error}; free some space or choose another --work-dir"
+            f"work folder {folder}: {error}; free some space or choose another --work-dir"
         ) from error

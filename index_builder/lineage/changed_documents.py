@@ -5,13 +5,12 @@ Each document has one row: its last whole change and the attributes set after it
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from index_builder.documents.spool import work_folder_errors
 from index_builder.lineage.change_order import DocumentChanges, decode_patches, encode_patches
-from nearline.errors import StoreError
 from nearline.snapshot import partition_of
 from retrieval.changelog import codec
 from retrieval.changelog.records import ChangeEntry
@@ -39,13 +38,13 @@ class ChangedDocuments:
         self._path = folder / "changes.sqlite"
         self._path.unlink(missing_ok=True)
         self.count = 0
-        with self._errors():
+        with work_folder_errors(self._path.parent):
             self._connection = sqlite3.connect(self._path, check_same_thread=False)
             self._connection.executescript(_SCHEMA)
 
     def add(self, entries: Iterable[ChangeEntry]) -> None:
         """Adds changes; those of a document must be in order."""
-        with self._errors():
+        with work_folder_errors(self._path.parent):
             for entry in entries:
                 self.count += 1
                 document_id = entry.change.document_id
@@ -55,7 +54,7 @@ class ChangedDocuments:
 
     def find(self, document_id: str) -> DocumentChanges:
         """Returns the changes of a document, which may be empty, and marks it as seen."""
-        with self._errors():
+        with work_folder_errors(self._path.parent):
             found = self._find(document_id)
             if found is None:
                 return DocumentChanges()
@@ -64,7 +63,7 @@ class ChangedDocuments:
 
     def unseen(self) -> Iterator[tuple[str, DocumentChanges]]:
         """Yields the documents that were not looked up, in id order."""
-        with self._errors():
+        with work_folder_errors(self._path.parent):
             for row in self._connection.execute(f"{_SELECT} WHERE seen = 0 ORDER BY id"):
                 yield row[0], _changes(row)
 
@@ -76,16 +75,6 @@ class ChangedDocuments:
     def _find(self, document_id: str) -> DocumentChanges | None:
         row = self._connection.execute(f"{_SELECT} WHERE id = ?", (document_id,)).fetchone()
         return None if row is None else _changes(row)
-
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            raise StoreError(
-                f"work folder {self._path.parent}: {error}; free some space or choose another "
-                "--work-dir"
-            ) from error
 
 
 def _row(document_id: str, changes: DocumentChanges) -> tuple[object, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,35 +67,12 @@ class Intake:
             advance: Called with the number of documents added.
         """
         reported = 0
-        for number, row in enumerate(rows, start=1):
-            if number % _REPORT_EVERY == 0:
-                advance(self._spool.documents - reported)
-                reported = self._spool.documents
-            try:
-                item = clean_document(
-                    row.item, self._options.attributes, title_only=self._options.title_only
-                )
-                vector = self._checked_vector(item)
-            except InvalidRequest as error:
-                self._bad_rows.add(row.location, error.message)
-                continue
-            if self._merger is not None:
-                document = self._merger.merge_row(SourceRow(row.location, item), vector)
-                if document is not None:
-                    self._add(document)
-            else:
-                chunks = self._options.chunks
-                bounds = document_spans(item, chunks.max_tokens, chunks.overlap_sentences)
-                matrix = None if vector is None else vector[np.newaxis]
-                self._add(PreparedDocument(row.location, item, bounds, matrix))
-            self.documents[row.location.source] += 1
-        for number, document in enumerate(
-            self._merger.remaining() if self._merger else (), start=1
-        ):
-            if number % _REPORT_EVERY == 0:
-                advance(self._spool.documents - reported)
-                reported = self._spool.documents
+        remaining = self._merger.remaining() if self._merger else ()
+        for number, document in enumerate(chain(self._prepared(rows), remaining), start=1):
             self._add(document)
+            if number % _REPORT_EVERY == 0:
+                advance(self._spool.documents - reported)
+                reported = self._spool.documents
         advance(self._spool.documents - reported)
 
     def finish(self) -> None:
@@ -112,6 +90,28 @@ class Intake:
         self._write_vectors()
         self._vectors.sync()
         self._spool.finish()
+
+    def _prepared(self, rows: Iterable[SourceRow]) -> Iterator[PreparedDocument]:
+        """Yields the documents of well-formed rows, merged if there is a merger."""
+        for row in rows:
+            try:
+                item = clean_document(
+                    row.item, self._options.attributes, title_only=self._options.title_only
+                )
+                vector = self._checked_vector(item)
+            except InvalidRequest as error:
+                self._bad_rows.add(row.location, error.message)
+                continue
+            self.documents[row.location.source] += 1
+            if self._merger is not None:
+                document = self._merger.merge_row(SourceRow(row.location, item), vector)
+                if document is not None:
+                    yield document
+            else:
+                chunks = self._options.chunks
+                bounds = document_spans(item, chunks.max_tokens, chunks.overlap_sentences)
+                matrix = None if vector is None else vector[np.newaxis]
+                yield PreparedDocument(row.location, item, bounds, matrix)
 
     def _checked_vector(self, item: Item) -> NDArray[np.float32] | None:
         if self.has_vectors is None:

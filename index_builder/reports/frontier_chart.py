@@ -47,7 +47,7 @@ def draw(choice: Mapping[str, object]) -> str:
     )
     parts.append(f'<polyline class="frontier" points="{line}"/>')
     for row in trials:
-        same = all(row[name] == chosen[name] for name in ("factory", "ef_search", "nprobe"))
+        same = chosen.items() <= row.items()
         centre = f'cx="{x(float(row["latency_us"])):.1f}" cy="{y(float(row["recall"])):.1f}"'
         kind = "chosen" if same else "best" if row["frontier"] else "beaten"
         parts.append(f'<circle class="{kind}" {centre} r="4"><title>{_title(row)}</title></circle>')
@@ -69,7 +69,7 @@ def table_rows(
     chosen = _chosen(choice)
     rows = []
     for row in _rows(choice):
-        same = all(row[name] == chosen[name] for name in ("factory", "ef_search", "nprobe"))
+        same = chosen.items() <= row.items()
         if same or (row["frontier"] and float(row["recall"]) >= least_recall):
             rows.append((_name(row) + (" (chosen)" if same else ""), *_cells(row)))
     return rows
