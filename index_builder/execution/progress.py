@@ -87,10 +87,10 @@ class TextProgress:
 
 
 class StageClock:
-    """Times stages, reports them to a Progress, and runs their work in threads."""
+    """Times stages, optionally reports them, and runs their work in threads."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, progress: Progress | None = None) -> None:
+        self._progress = progress or NoProgress()
         self._stopped = threading.Event()
         self.seconds: dict[str, float] = {}
 

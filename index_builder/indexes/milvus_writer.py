@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from index_builder.execution.progress import NoProgress, Progress, StageClock
+from index_builder.execution.progress import Progress, StageClock
 from index_builder.indexes.milvus_checks import (
     METRICS,
     check_counts,
@@ -141,7 +141,7 @@ async def export(
     # A server that has just started may leave its first calls unanswered.
     if not overwrite and await _retry(lambda: _already_exported(states, name, state)):
         return result(None, done=False)
-    clock = StageClock(progress or NoProgress())
+    clock = StageClock(progress)
     with clock.stage("fetch"):
         source = await clock.in_thread(
             lambda: SnapshotSource(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from index_builder.documents.records import SourceCount, SourceLocation, SourceRow
 from index_builder.execution.executor import Executor, LocalExecutor
-from index_builder.execution.progress import NoProgress, Progress, StageClock
+from index_builder.execution.progress import Progress, StageClock
 from index_builder.lineage.lineage import trace_lineage
 from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.build_result import BuildResult
@@ -57,7 +57,7 @@ async def build_snapshot(
         options,
         embedder,
         await _fetch_info(embedder),
-        StageClock(progress or NoProgress()),
+        StageClock(progress),
         require_vectors=lineage is not None and first is not None and first.vector is not None,
         lineage=lineage,
     )
@@ -97,7 +97,7 @@ async def build(
     """
     options.check()
     info = await _fetch_info(embedder)
-    clock = StageClock(progress or NoProgress())
+    clock = StageClock(progress)
     lineage = await trace_lineage(options, sources, log)
     reading = [*reading, *(lineage.key() if lineage else ())]
     key = work_key(options, sources, reading, info.fingerprint if info else "")
