@@ -32,25 +32,25 @@ _log = logging.getLogger("index_builder")
 
 async def main(argv: list[str]) -> None:
     """Runs one build."""
-    loaded = settings.load_from_process(IndexBuilderSettings, argv)
-    telemetry.configure_logging(loaded.log_level, "index_builder")
-    options = replace(loaded.options(), gate=gate_of_build(loaded.force_promote))
-    corpus = Corpus(loaded.paths(), loaded.columns())
+    config = settings.load_from_process(IndexBuilderSettings, argv)
+    telemetry.configure_logging(config.log_level, "index_builder")
+    options = replace(config.options(), gate=gate_of_build(config.force_promote))
+    corpus = Corpus(config.paths(), config.columns())
     progress = TextProgress(lambda line: _log.info("progress", extra={"line": line}))
-    store = Store.open(loaded.store)
+    store = Store.open(config.store)
     async with contextlib.AsyncExitStack() as stack:
         # First, as it starts processes: gRPC does not support forking.
         executor = stack.enter_context(
-            open_executor(loaded.executor, loaded.ray_address, _workers_model)
+            open_executor(config.executor, config.ray_address, _workers_model)
         )
         log = None
-        if loaded.redis and store.log_in_force(loaded.collection) is not None:
-            logs = ChangeLogs(store, loaded.redis, who=aliases.operator_name())
+        if config.redis and store.log_in_force(config.collection) is not None:
+            logs = ChangeLogs(store, config.redis, who=aliases.operator_name())
             stack.push_async_callback(logs.close)
-            log = logs.log(loaded.collection)
+            log = logs.log(config.collection)
         embedder = None
-        if loaded.embedding and not corpus.brings_vectors:
-            embedder = await stack.enter_async_context(EmbeddingClient(loaded.embedding))
+        if config.embedding and not corpus.brings_vectors:
+            embedder = await stack.enter_async_context(EmbeddingClient(config.embedding))
         result = await build_corpus(corpus, options, embedder, progress, log, executor)
     print(json.dumps(result.record(), ensure_ascii=False))
     check_promoted(result, store)

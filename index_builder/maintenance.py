@@ -43,7 +43,7 @@ class Maintenance:
     """Maintains the change logs of a store.
 
     Args:
-        loaded: Settings.
+        config: Settings.
         store: The store.
         logs: The change logs of the store.
         embedders: Optional; embed changes without vectors.
@@ -52,18 +52,18 @@ class Maintenance:
 
     def __init__(
         self,
-        loaded: UpkeepSettings,
+        config: UpkeepSettings,
         store: Store,
         logs: ChangeLogs,
         embedders: Embedders | None,
         rebuilds: RebuildRequests | None = None,
     ) -> None:
-        self._settings = loaded
+        self._settings = config
         self._store = store
         self._logs = logs
         self._embedders = embedders
         self._rebuilds = rebuilds
-        self._age_s = parse_age(loaded.age)
+        self._age_s = parse_age(config.age)
 
     async def run(self) -> None:
         """Runs forever; work that fails is retried in the next round."""
@@ -158,24 +158,24 @@ class Maintenance:
 
 async def main(argv: list[str]) -> None:
     """Runs until it receives a signal."""
-    loaded = settings.load_from_process(UpkeepSettings, argv)
-    telemetry.configure_logging(loaded.log_level, "upkeep")
-    if not loaded.redis:
+    config = settings.load_from_process(UpkeepSettings, argv)
+    telemetry.configure_logging(config.log_level, "upkeep")
+    if not config.redis:
         raise SettingsError("upkeep maintains change logs; say where they are with --redis URL")
-    parse_age(loaded.age)
-    store = Store.open(loaded.store)
+    parse_age(config.age)
+    store = Store.open(config.store)
     async with contextlib.AsyncExitStack() as stack:
-        logs = ChangeLogs(store, loaded.redis, who=aliases.operator_name())
+        logs = ChangeLogs(store, config.redis, who=aliases.operator_name())
         stack.push_async_callback(logs.close)
-        addresses = [one for part in loaded.embedding.split(",") if (one := part.strip())]
+        addresses = [one for part in config.embedding.split(",") if (one := part.strip())]
         clients = {
             one: await stack.enter_async_context(EmbeddingClient(check_address(one, "--embedding")))
             for one in addresses
         }
-        redis = connect(loaded.redis, timeout_s=REDIS_TIMEOUT_S)
+        redis = connect(config.redis, timeout_s=REDIS_TIMEOUT_S)
         stack.push_async_callback(redis.aclose)
         embedders = Embedders(clients) if clients else None
-        upkeep = Maintenance(loaded, store, logs, embedders, RebuildRequests(redis))
+        upkeep = Maintenance(config, store, logs, embedders, RebuildRequests(redis))
         tasks: list[asyncio.Task[None]] = []
 
         async def ready() -> None:
@@ -187,7 +187,7 @@ async def main(argv: list[str]) -> None:
             if tasks:
                 await asyncio.wait(tasks)
 
-        await serving.serve(loaded, [], ready=ready, close=close)
+        await serving.serve(config, [], ready=ready, close=close)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ class SnapshotSource:
         for document in range(first, last):
             rows = items.rows_of(document)
             _, starts, stops = items.chunks_of(rows, np.full(len(rows), document))
-            made = make_rows(
+            document_rows = make_rows(
                 items.id(document),
                 items.title(document),
                 items.text(document),
@@ -95,4 +95,4 @@ class SnapshotSource:
                 kinds=self._kinds,
                 analyser=self._analyser,
             )
-            yield assign_partitions(made, self._partition_by)
+            yield assign_partitions(document_rows, self._partition_by)
