@@ -192,7 +192,7 @@ def search_index(
     if _int8_graph(index) is not None:
         queries, factors = scale_queries(queries)
     params = _params(index, defaults)
-    positions, scores = index.search(np.ascontiguousarray(queries), k, params=params)
+    scores, positions = index.search(np.ascontiguousarray(queries), k, params=params)
     return positions, scores / factors
 
 
