@@ -1,4 +1,4 @@
-"""Real commands in real processes, and a store that needs no model."""
+"""Fixtures: real commands in real processes, and a store that needs no model."""
 
 from __future__ import annotations
 

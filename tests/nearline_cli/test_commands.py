@@ -1,4 +1,4 @@
-"""The other commands: output for people and programs, one line for an error, exit codes."""
+"""Tests of other commands: output for people and programs, errors, and exit codes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_help_lists_every_command(nearline: Run) -> None:
     assert [word for word in COMMANDS.split() if f" {word} " not in shown] == []
 
 
-def test_help_swallows_no_brackets() -> None:
+def test_help_keeps_brackets() -> None:
     # Help is markup: what stands in brackets and is not escaped is taken for a style.
     texts = list(helps(get_command(app)))
     assert len(texts) > 100
@@ -95,20 +95,20 @@ def test_an_error_is_one_line_and_an_exit_code(
         ("ask", "a", "--max-tokens", "0"),
     ],
 )
-def test_a_word_that_does_not_exist_is_a_usage_error(nearline: Run, words: tuple[str, ...]) -> None:
+def test_an_unknown_word_is_a_usage_error(nearline: Run, words: tuple[str, ...]) -> None:
     done = nearline(*words)
     assert done.returncode == 2
     assert "Error" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_debug_shows_where_it_happened(nearline: Run) -> None:
+def test_debug_shows_the_traceback(nearline: Run) -> None:
     done = nearline("snapshots", "show", "--debug")
     assert "Traceback (most recent call last)" in done.stderr
     assert done.returncode == 1
 
 
-def test_an_error_for_programs_is_an_object(nearline: Run) -> None:
+def test_with_json_an_error_is_an_object(nearline: Run) -> None:
     done = nearline("search", "a", "--address", "127.0.0.1:1", "--json")
     assert done.stdout == ""
     assert json.loads(done.stderr)["error"] == "NOT_READY"
@@ -136,7 +136,7 @@ def test_verify_finds_one_flipped_bit(nearline: Run, store: Path) -> None:
     assert "restore the file or rebuild the snapshot" in done.stderr
 
 
-def test_doctor_fails_where_a_check_fails(nearline: Run, store: Path) -> None:
+def test_doctor_fails_if_a_check_fails(nearline: Run, store: Path) -> None:
     done = nearline("doctor", "--store", str(store), "--json")
     checks = {row["check"]: row for row in map(json.loads, done.stdout.splitlines())}
     assert checks["python"]["verdict"] == "ok"
@@ -170,7 +170,7 @@ async def test_search_and_status_of_a_running_router(nearline: Run, up: Callable
     assert json.loads(state[1])["replicas"] == "1 1"
 
 
-def test_a_reader_that_leaves_early_is_no_error(store: Path) -> None:
+def test_a_closed_pipe_is_no_error(store: Path) -> None:
     words = f"-m nearline_cli.main snapshots list --json --store '{store}'"
     line = f"'{sys.executable}' {words} | true"
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A small burst from end to end, and what is worked out from it."""
+"""Tests of `nearline bench burst`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_documents_are_due_at_the_rate_of_their_time() -> None:
 
 @pytest.mark.service
 @needs_redis
-def test_a_burst_brings_workers_loses_nothing_and_leaves_none(tmp_path: Path) -> None:
+def test_a_burst_starts_workers_loses_nothing_and_scales_to_zero(tmp_path: Path) -> None:
     page = tmp_path / "burst.html"
     words = "--rate 20 --steady 3 --burst 4 --after 3 --target 2 --idle 3 --max-workers 3"
     done = subprocess.run(

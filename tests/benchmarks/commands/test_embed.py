@@ -1,4 +1,4 @@
-"""The parts of `nearline bench embed` that need no service."""
+"""Tests of the parts of `nearline bench embed` that need no service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.workloads import text_samples
 from nearline.errors import InvalidRequest
 
 
-def test_texts_are_read_a_line_each_and_empty_ones_left_out(tmp_path: Path) -> None:
+def test_each_line_is_a_text_and_empty_lines_are_left_out(tmp_path: Path) -> None:
     file = tmp_path / "texts.txt"
     file.write_text("\n".join(["one", "", "  ", *(f"text {n}" for n in range(40))]), "utf-8")
     texts = text_samples.sample_texts(file, 100, seed=1)
@@ -24,7 +24,7 @@ def test_texts_are_read_a_line_each_and_empty_ones_left_out(tmp_path: Path) -> N
     )
 
 
-def test_jsonl_gives_its_field_text(tmp_path: Path) -> None:
+def test_jsonl_texts_come_from_the_field_text(tmp_path: Path) -> None:
     file = tmp_path / "texts.jsonl"
     file.write_text("".join(f'{{"id": {n}, "text": "t{n}"}}\n' for n in range(32)), "utf-8")
     assert set(text_samples.sample_texts(file, 100, seed=0)) == {f"t{n}" for n in range(32)}
@@ -47,7 +47,7 @@ def test_a_file_that_cannot_be_used_is_a_clear_error(
         text_samples.sample_texts(tmp_path / name, 100, seed=0)
 
 
-def test_cosines_are_of_rows() -> None:
+def test_cosines_are_computed_per_row() -> None:
     a = np.array([[1, 0], [3, 4]], np.float32)
     b = np.array([[2, 0], [4, 3]], np.float32)
     np.testing.assert_allclose(embed._cosines(a, b), [1.0, 0.96])

@@ -1,4 +1,4 @@
-"""`nearline bench faults`, short: what must hold holds."""
+"""Tests of a short `nearline bench faults`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.nearline_cli.conftest import Run
 pytestmark = pytest.mark.service
 
 
-def test_searches_survive_what_happens_to_replicas(nearline: Run) -> None:
+def test_searches_survive_killed_and_stopped_replicas(nearline: Run) -> None:
     done = nearline("bench", "faults", "--json", "--rate", "40", "--seconds", "2", "--timeout", "3")
     assert done.returncode == 0, done.stderr
     rows = {row["phase"]: row for row in map(json.loads, done.stdout.splitlines())}

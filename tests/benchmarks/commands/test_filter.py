@@ -1,4 +1,4 @@
-"""`nearline bench filter`, on a small scale."""
+"""Tests of a small `nearline bench filter`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(*arguments: str) -> list[dict[str, object]]:
 
 
 @pytest.mark.service
-def test_every_filter_has_a_row_with_speed_beside_recall(
+def test_every_filter_has_a_row_with_speed_and_recall(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     path = tmp_path / "vectors.npy"
@@ -42,7 +42,7 @@ def test_every_filter_has_a_row_with_speed_beside_recall(
         assert record["strategy"] or record["filter"] == "none"
 
 
-def test_filters_of_the_bench_can_be_read() -> None:
+def test_filters_of_the_bench_can_be_parsed() -> None:
     assert all(parse_filter(case.filter) for case in filter_cases()[1:])
 
 

@@ -1,4 +1,4 @@
-"""`nearline bench monitor`, on a small scale: real routers, and their own metrics."""
+"""Tests of a small `nearline bench monitor`, with real routers and their metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.commands.monitor import bench_monitor
 
 
 @pytest.mark.service
-def test_the_recall_that_a_router_reports_is_that_of_its_replies(
+def test_the_reported_recall_matches_the_recall_of_the_replies(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     path = tmp_path / "vectors.npy"

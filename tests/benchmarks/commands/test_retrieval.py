@@ -1,4 +1,4 @@
-"""The commands that measure retrieval, on a small scale."""
+"""Tests of a small `nearline bench retrieval`, and of `nearline load`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(command: object, *arguments: str) -> dict[str, object]:
 
 @pytest.mark.service
 @pytest.mark.parametrize("mode", ["colocated", "separate"])
-def test_bench_prints_speed_beside_recall_and_the_floor(
+def test_bench_prints_speed_recall_and_the_floor(
     tmp_path: Path, rng: np.random.Generator, mode: str
 ) -> None:
     path = tmp_path / "vectors.npy"
@@ -83,9 +83,7 @@ def test_bench_compares_two_indexes_in_one_server(tmp_path: Path, rng: np.random
         (np.ones((30, 4), np.int64), "int64"),
     ],
 )
-def test_bench_refuses_a_matrix_that_it_cannot_use(
-    tmp_path: Path, matrix: np.ndarray, text: str
-) -> None:
+def test_bench_refuses_an_unusable_matrix(tmp_path: Path, matrix: np.ndarray, text: str) -> None:
     path = tmp_path / "vectors.npy"
     np.save(path, matrix)
     with pytest.raises(InvalidRequest, match=text):
@@ -110,6 +108,6 @@ async def test_load_sends_at_its_rate_and_counts_errors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [(), ("--texts", "a", "--vectors", "b")])
-def test_load_wants_one_kind_of_query(arguments: tuple[str, ...]) -> None:
+def test_load_requires_exactly_one_kind_of_query(arguments: tuple[str, ...]) -> None:
     with pytest.raises(InvalidRequest, match="give one of"):
         run(load, *arguments)

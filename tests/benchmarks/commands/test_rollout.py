@@ -1,4 +1,4 @@
-"""The command that measures the judge of rollouts, on a small scale."""
+"""Tests of a small `nearline bench rollout`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def outcome(setting: CanaryScenario, rng: np.random.Generator, users: int = 0) -
 
 
 @pytest.mark.parametrize("users", [0, 5_000])
-def test_a_good_canary_stays(rng: np.random.Generator, users: int) -> None:
+def test_a_good_canary_is_not_aborted(rng: np.random.Generator, users: int) -> None:
     good = outcome(CanaryScenario(), rng, users)
     assert (good.rate, good.median_requests) == (0.0, None)
 
@@ -53,7 +53,7 @@ def test_a_good_canary_stays(rng: np.random.Generator, users: int) -> None:
         (CanaryScenario(recall=0.8), {"recall"}),
     ],
 )
-def test_a_bad_canary_is_backed_out_for_what_is_bad(
+def test_a_bad_canary_is_aborted_by_the_matching_test(
     rng: np.random.Generator, setting: CanaryScenario, tests: set[str]
 ) -> None:
     bad = outcome(setting, rng)
@@ -62,7 +62,7 @@ def test_a_bad_canary_is_backed_out_for_what_is_bad(
     assert all(0 < one < 6_000 for one in bad.backed_out)
 
 
-def test_a_run_can_be_done_again(rng: np.random.Generator) -> None:
+def test_a_run_is_reproducible(rng: np.random.Generator) -> None:
     again = np.random.default_rng(20261125)
     assert outcome(CanaryScenario(slower=1.4), rng) == outcome(CanaryScenario(slower=1.4), again)
 
@@ -74,7 +74,7 @@ def test_latencies_are_drawn_in_blocks_of_neighbours(rng: np.random.Generator) -
     assert set(np.flatnonzero(steps) % BLOCK) <= {BLOCK - 1}
 
 
-def test_recalls_are_tenths_with_the_mean_that_was_asked_for(rng: np.random.Generator) -> None:
+def test_recalls_are_tenths_with_the_requested_mean(rng: np.random.Generator) -> None:
     for mean in (0.8, 0.99):
         recalls = sample_recalls(mean, 20_000, rng)
         assert set(np.round(recalls * 10, 9) % 1) == {0.0}
@@ -89,7 +89,7 @@ def test_a_trace_is_read_and_the_figures_are_printed(tmp_path: Path) -> None:
     assert record["false_alarm_rate"] == 0.0
 
 
-def test_a_trace_of_nothing_is_refused(tmp_path: Path) -> None:
+def test_an_empty_trace_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "trace.txt"
     for text in ("", "fast\n", "-1\n", "nan\n"):
         path.write_text(text)

@@ -1,4 +1,4 @@
-"""The command that swaps snapshots under load: what it judges by, and a run on a small scale."""
+"""Tests of `nearline bench swap`: the checks of replies, and a small run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ USER = c.Audience(user_id="u0001")
 
 
 @pytest.fixture
-def judge() -> ReplyChecker:
+def checker() -> ReplyChecker:
     return ReplyChecker({snapshot_id: stamp for stamp, snapshot_id in IDS.items()}, TEXTS)
 
 
@@ -50,11 +50,11 @@ def info(stamp: str, missing: tuple[int, ...] = ()) -> c.ReplyInfo:
     return c.ReplyInfo(epoch=1, snapshot_id=IDS[stamp], fingerprint="", coverage=coverage)
 
 
-def found(stamp: str, *hits: c.Hit) -> c.SearchReply:
+def search_reply(stamp: str, *hits: c.Hit) -> c.SearchReply:
     return c.SearchReply(results=[c.HitList(hits=hits)], info=info(stamp))
 
 
-def listed(
+def list_reply(
     stamp: str, rows: Sequence[int], ignored: Sequence[str] = (), missing: tuple[int, ...] = ()
 ) -> c.RecommendReply:
     return c.RecommendReply(
@@ -65,7 +65,7 @@ def listed(
     )
 
 
-def answered(stamp: str, row: int) -> list[c.AnswerEvent]:
+def answer_events(stamp: str, row: int) -> list[c.AnswerEvent]:
     """Returns an answer that cites the first sentence of a document."""
     said = TEXTS[item_id(stamp, row)].partition(". ")[0] + "."
     cited = c.Citation(
@@ -77,7 +77,7 @@ def answered(stamp: str, row: int) -> list[c.AnswerEvent]:
     return [evidence, c.Delta(f"{said} [1]"), cited, done]
 
 
-def test_every_sentence_and_every_title_of_a_snapshot_has_its_stamp_and_no_other() -> None:
+def test_every_sentence_and_title_has_only_the_stamp_of_its_snapshot() -> None:
     for stamp in STAMPS:
         for item in snapshot_items(stamp, 300, np.random.default_rng(0)):
             sentences = item.text.split(". ")
@@ -91,53 +91,58 @@ def test_every_document_is_liked_in_one_snapshot() -> None:
         assert sum(is_liked(stamp, row) for stamp in STAMPS) == 1
 
 
-def test_a_reply_from_one_snapshot_is_good(judge: ReplyChecker) -> None:
-    assert judge.search(found("alpha", hit("alpha", 1), hit("alpha", 2))) == ""
-    assert judge.recommendations(listed("bravo", [1, 4]), NOBODY) == ""
-    assert judge.answer(answered("charlie", 7)) == ""
+def test_a_reply_from_a_single_snapshot_passes(checker: ReplyChecker) -> None:
+    assert checker.search(search_reply("alpha", hit("alpha", 1), hit("alpha", 2))) == ""
+    assert checker.recommendations(list_reply("bravo", [1, 4]), NOBODY) == ""
+    assert checker.answer(answer_events("charlie", 7)) == ""
 
 
-def test_hits_of_another_snapshot_than_the_one_named_are_mixed(judge: ReplyChecker) -> None:
-    mixed = judge.search(found("alpha", hit("alpha", 1), hit("bravo", 2)))
+def test_hits_of_an_unnamed_snapshot_are_mixed(checker: ReplyChecker) -> None:
+    mixed = checker.search(search_reply("alpha", hit("alpha", 1), hit("bravo", 2)))
     assert mixed == "a reply from alpha has ids of alpha and bravo"
-    assert judge.search(found("alpha", hit("bravo", 1))) == "a reply from alpha has ids of bravo"
-    assert judge.search(found("alpha")) == "a reply from alpha has ids of none"
-    of_nobody = replace(
-        found("alpha", hit("alpha", 1)), info=replace(info("alpha"), snapshot_id="")
+    assert (
+        checker.search(search_reply("alpha", hit("bravo", 1)))
+        == "a reply from alpha has ids of bravo"
     )
-    assert judge.search(of_nobody) == "no snapshot is called ''"
+    assert checker.search(search_reply("alpha")) == "a reply from alpha has ids of none"
+    of_nobody = replace(
+        search_reply("alpha", hit("alpha", 1)), info=replace(info("alpha"), snapshot_id="")
+    )
+    assert checker.search(of_nobody) == "no snapshot is called ''"
 
 
-def test_texts_of_another_snapshot_or_document_are_mixed(judge: ReplyChecker) -> None:
+def test_texts_of_another_snapshot_or_document_are_mixed(checker: ReplyChecker) -> None:
     stolen = replace(hit("alpha", 1), text=TEXTS[item_id("bravo", 1)])
-    assert "shows of alpha-d000001" in judge.search(found("alpha", stolen))
+    assert "shows of alpha-d000001" in checker.search(search_reply("alpha", stolen))
     titled = replace(hit("alpha", 1), title="Some place (bravo)")
-    assert "shows of alpha-d000001" in judge.search(found("alpha", titled))
+    assert "shows of alpha-d000001" in checker.search(search_reply("alpha", titled))
     swapped = replace(hit("alpha", 1), text=TEXTS[item_id("alpha", 2)])
-    assert "has a text of alpha-d000001 that it does not" in judge.search(found("alpha", swapped))
+    assert "has a text of alpha-d000001 that it does not" in checker.search(
+        search_reply("alpha", swapped)
+    )
 
 
-def test_a_list_learned_in_another_snapshot_is_mixed_whatever_its_ids_say(
-    judge: ReplyChecker,
+def test_a_list_learned_in_another_snapshot_is_mixed_whatever_its_ids(
+    checker: ReplyChecker,
 ) -> None:
     # Rows that users of bravo had, as documents of alpha.
-    assert judge.recommendations(listed("alpha", [0, 1, 4]), NOBODY) == (
+    assert checker.recommendations(list_reply("alpha", [0, 1, 4]), NOBODY) == (
         "alpha learned 1 of 3 in a list"
     )
-    assert judge.recommendations(listed("alpha", [5, 8]), USER) == ""
-    assert judge.recommendations(listed("bravo", [1, 4]), USER) == ""
-    assert judge.recommendations(listed("alpha", [5, 8]), USER) == ""
-    assert judge.recommendations(listed("alpha", [5], missing=(1,)), USER) == ""
-    assert "alpha gave u0001" in judge.recommendations(listed("alpha", [8, 5]), USER)
+    assert checker.recommendations(list_reply("alpha", [5, 8]), USER) == ""
+    assert checker.recommendations(list_reply("bravo", [1, 4]), USER) == ""
+    assert checker.recommendations(list_reply("alpha", [5, 8]), USER) == ""
+    assert checker.recommendations(list_reply("alpha", [5], missing=(1,)), USER) == ""
+    assert "alpha gave u0001" in checker.recommendations(list_reply("alpha", [8, 5]), USER)
 
 
-def test_only_the_snapshot_that_has_an_item_may_know_it(judge: ReplyChecker) -> None:
+def test_only_the_snapshot_with_an_item_may_accept_it(checker: ReplyChecker) -> None:
     item = item_id("alpha", 3)
     audience = c.Audience(item_ids=(item,))
-    assert judge.recommendations(listed("alpha", [0, 6]), audience) == ""
-    assert judge.recommendations(listed("bravo", [1, 4], [item]), audience) == ""
-    assert "ignored" in judge.recommendations(listed("bravo", [1, 4]), audience)
-    assert "ignored" in judge.recommendations(listed("alpha", [0, 6], [item]), audience)
+    assert checker.recommendations(list_reply("alpha", [0, 6]), audience) == ""
+    assert checker.recommendations(list_reply("bravo", [1, 4], [item]), audience) == ""
+    assert "ignored" in checker.recommendations(list_reply("bravo", [1, 4]), audience)
+    assert "ignored" in checker.recommendations(list_reply("alpha", [0, 6], [item]), audience)
 
 
 @pytest.mark.parametrize(
@@ -152,12 +157,12 @@ def test_only_the_snapshot_that_has_an_item_may_know_it(judge: ReplyChecker) -> 
         (2, {"start": 1}, "does not have that text"),
     ],
 )
-def test_an_answer_is_held_against_its_evidence_down_to_what_it_cites(
-    judge: ReplyChecker, place: int, changes: dict[str, object], problem: str
+def test_an_answer_is_checked_against_its_evidence_and_cited_spans(
+    checker: ReplyChecker, place: int, changes: dict[str, object], problem: str
 ) -> None:
-    events = answered("alpha", 7)
+    events = answer_events("alpha", 7)
     events[place] = replace(events[place], **changes)  # type: ignore[arg-type]
-    assert problem in judge.answer(events)
+    assert problem in checker.answer(events)
 
 
 def test_ratios_are_of_the_99th_percentiles_over_all_requests_and_by_kind() -> None:
@@ -181,7 +186,7 @@ def test_ratios_are_of_the_99th_percentiles_over_all_requests_and_by_kind() -> N
 
 @pytest.mark.service
 @pytest.mark.timeout(300)
-def test_swaps_under_load_fail_nothing_and_mix_nothing(nearline: Run) -> None:
+def test_swaps_under_load_cause_no_failure_and_no_mixed_reply(nearline: Run) -> None:
     done = nearline(
         *("bench", "swap", "--json", "--rate", "40", "--flips", "3", "--every", "1"),
         *("--warm-up", "1", "--rest", "2", "--documents", "100", "--drain", "0.5"),

@@ -1,4 +1,4 @@
-"""`nearline build`, `nearline eval` and the batch job, as a user types them."""
+"""Tests of `nearline build`, `nearline eval` and the batch job."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_build_of_a_matrix_prints_one_json_object(
     assert Store.open(store).alias_in_force("default").current == record["snapshot_id"]
 
 
-def test_build_tells_people_what_came_out_and_what_is_next(
+def test_build_prints_a_summary_and_the_next_steps(
     tmp_path: Path, matrix: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = str(tmp_path / "store")
@@ -85,12 +85,12 @@ def test_a_bad_argument_is_one_line(
     assert said in last
 
 
-def test_eval_names_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_eval_names_missing_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("eval", "retrieval", "--data", str(tmp_path)) == 2
     assert "has no corpus.jsonl" in capsys.readouterr().err
 
 
-def test_eval_does_not_tune_what_it_does_not_build(
+def test_eval_refuses_to_tune_a_running_router(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ["--data", str(tmp_path), "--tune-on", str(tmp_path), "--address", "127.0.0.1:1"]
@@ -99,7 +99,7 @@ def test_eval_does_not_tune_what_it_does_not_build(
 
 
 @pytest.mark.service
-def test_the_batch_job_logs_and_ends_with_json(tmp_path: Path, matrix: Path) -> None:
+def test_the_batch_job_logs_and_prints_json_at_the_end(tmp_path: Path, matrix: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "index_builder", "--corpus", str(matrix)],
         cwd=ROOT,
@@ -114,7 +114,7 @@ def test_the_batch_job_logs_and_ends_with_json(tmp_path: Path, matrix: Path) -> 
 
 
 @pytest.mark.service
-def test_a_terminal_gets_bars(tmp_path: Path, matrix: Path) -> None:
+def test_a_terminal_shows_progress_bars(tmp_path: Path, matrix: Path) -> None:
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [

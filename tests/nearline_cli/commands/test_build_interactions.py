@@ -1,4 +1,4 @@
-"""`nearline build --interactions`, as a user types it."""
+"""Tests of `nearline build --interactions`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLUMNS = ("--user-column", "userId", "--item-column", "movieId", "--time-column
 WHERE = ("--id-column", "movieId", "--vector-column", "vector")
 
 
-def written(folder: Path, table: pa.Table, name: str) -> str:
+def matrix_file(folder: Path, table: pa.Table, name: str) -> str:
     path = folder / name
     if name.endswith(".parquet"):
         pq.write_table(table, path)
@@ -38,7 +38,7 @@ def corpus(folder: Path, ending: str) -> str:
     if ending != "parquet":
         vectors = [json.dumps(one) for one in vectors]
     columns = {"movieId": np.arange(1, ITEMS + 1), "vector": vectors}
-    return written(folder, pa.table(columns), f"items.{ending}")
+    return matrix_file(folder, pa.table(columns), f"items.{ending}")
 
 
 def events(folder: Path, ending: str, users: int = 40) -> str:
@@ -50,7 +50,7 @@ def events(folder: Path, ending: str, users: int = 40) -> str:
         "timestamp": rows.time_us // 1_000_000,
         "kind": ["view"] * (len(rows.user) - 1) + ["return"],
     }
-    return written(folder, pa.table(columns), f"events.{ending}")
+    return matrix_file(folder, pa.table(columns), f"events.{ending}")
 
 
 def run(*arguments: str) -> int | str | None:
@@ -59,7 +59,7 @@ def run(*arguments: str) -> int | str | None:
     return ended.value.code
 
 
-def learned_in(store: str) -> BehaviourModel:
+def served_model(store: str) -> BehaviourModel:
     (snapshot,) = read_current_snapshots(Store.open(store), ["default"])
     found = load_behaviour_model(Store.open(store), snapshot)
     assert found is not None
@@ -68,7 +68,7 @@ def learned_in(store: str) -> BehaviourModel:
 
 @pytest.mark.parametrize("items", ["csv", "parquet"])
 @pytest.mark.parametrize("interactions", ["csv", "parquet"])
-def test_whole_numbers_are_the_same_ids_in_every_file(
+def test_integer_ids_are_equal_in_every_file_format(
     tmp_path: Path, items: str, interactions: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = str(tmp_path / "store")
@@ -82,7 +82,7 @@ def test_whole_numbers_are_the_same_ids_in_every_file(
     assert (told["interactions"], told["users"], told["items"]) == (359, 40, ITEMS)
     assert told["left_out"] == {"a kind that is not named": 1}
     assert told["validation_ndcg"]["no_repeats"] > 0.5
-    learned = learned_in(store)
+    learned = served_model(store)
     assert dict(learned.kind_weights) == {"view": 0.5}
     # The last of user 1 in the file was of another kind.
     history = learned.history_of("40")
@@ -92,7 +92,7 @@ def test_whole_numbers_are_the_same_ids_in_every_file(
     assert history.time_us[0] == 8 * DAY_US
 
 
-def test_people_are_told_what_was_learned_and_from_where(
+def test_the_summary_says_what_was_learned_and_from_which_source(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = str(tmp_path / "store")
@@ -103,7 +103,7 @@ def test_people_are_told_what_was_learned_and_from_where(
     assert "1 x item_to_item plain, 1 x popular plain (not chosen)" in shown
     assert "note only 3 users can be tested, but 20 are needed" in shown
     # Merged into what there is, it stays.
-    more = written(
+    more = matrix_file(
         tmp_path, pa.table({"movieId": [99], "vector": [json.dumps([1, 0, 0, 0])]}), "more.csv"
     )
     merged = ("--corpus", more, "--mode", "merge")
@@ -112,7 +112,7 @@ def test_people_are_told_what_was_learned_and_from_where(
     assert told["users"] == 3 and told["inherited"]
     assert run("build", *merged, *WHERE, "--store", store) == 0
     assert "to learn again use --interactions" in capsys.readouterr().out
-    assert not learned_in(store).trained[list(learned_in(store).ids).index("99")]
+    assert not served_model(store).trained[list(served_model(store).ids).index("99")]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_people_are_told_what_was_learned_and_from_where(
         (("--min-per-user", "100"), "interactions is left"),
     ],
 )
-def test_what_is_wrong_ends_the_build_before_it_begins(
+def test_bad_interactions_end_the_build_before_it_begins(
     tmp_path: Path, options: tuple[str, ...], wrong: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = tmp_path / "store"
@@ -135,7 +135,7 @@ def test_what_is_wrong_ends_the_build_before_it_begins(
     assert not store.exists()
 
 
-def test_what_is_said_of_interactions_without_any_is_refused(
+def test_options_about_interactions_need_interactions(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("--corpus", corpus(tmp_path, "csv"), "--user-column", "u", "--min-per-user", "2")
@@ -145,7 +145,9 @@ def test_what_is_said_of_interactions_without_any_is_refused(
     assert not (tmp_path / "store").exists()
 
 
-def test_a_split_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_split_that_holds_out_nothing_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     files = ("--corpus", corpus(tmp_path, "csv"), "--validate-on", "loo")
     assert run("build", *files, *WHERE, "--store", str(tmp_path / "store")) != 0
     assert "--interactions" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`nearline build --executor ray` with the real model, as a user types it."""
+"""Tests of `nearline build --executor ray` with the real model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXTS = {f"d{n}": f"Number {n} is {'even' if n % 2 == 0 else 'odd'}. " * (1 + n)
 
 
 @pytest.mark.service
-async def test_it_is_the_snapshot_of_one_process(tmp_path: Path) -> None:
+async def test_a_build_on_ray_equals_a_local_build(tmp_path: Path) -> None:
     living = Living(tmp_path)
     corpus = living.corpus(TEXTS, 10)
     words = ["build", "--corpus", str(corpus), "--store", living.options.store, "--json"]

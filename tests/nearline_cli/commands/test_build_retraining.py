@@ -1,4 +1,4 @@
-"""`nearline build` that learns again, as a user types it; some with a real Redis."""
+"""Tests of `nearline build` that learns again; some with a real Redis."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ FORCED = ("--force-promote", "the test wants it")
 EARLY: Sequence[Row] = [("ann", "i0", 1), ("ann", "i1", 2), ("bob", "i0", 3)]
 
 
-async def test_a_merge_adds_to_what_was_learned_and_a_replacement_takes_its_place(
+async def test_a_merge_adds_to_the_training_data_and_a_replacement_replaces_it(
     shop: Shop,
 ) -> None:
     assert await shop.learned(*shop.corpus(), *shop.events(*EARLY)) == (3, 0, 0)
@@ -114,7 +114,7 @@ async def test_a_merge_adds_to_what_was_learned_and_a_replacement_takes_its_plac
     assert shop.history("ann") == []
 
 
-async def test_without_a_corpus_the_documents_stay_and_what_is_said_of_interactions_holds(
+async def test_without_a_corpus_documents_stay_and_options_about_interactions_apply(
     shop: Shop,
 ) -> None:
     weights = ("--kind-column", "kind", "--kind", "view=0.5", "--kind", "buy=3")
@@ -158,18 +158,22 @@ async def test_without_a_corpus_the_documents_stay_and_what_is_said_of_interacti
         (("--learn-afresh",), "nothing to train on"),
     ],
 )
-async def test_what_cannot_be_is_refused(shop: Shop, words: tuple[str, ...], wrong: str) -> None:
+async def test_contradictory_options_are_refused(
+    shop: Shop, words: tuple[str, ...], wrong: str
+) -> None:
     await shop.run("build", *shop.corpus())
     assert wrong in (await shop.run("build", *words, code=2))["message"]
 
 
-async def test_days_to_keep_want_interactions(shop: Shop) -> None:
+async def test_keep_days_needs_interactions(shop: Shop) -> None:
     error = await shop.run("build", *shop.corpus(), "--keep-days", "3", code=2)
     assert "--keep-days 3 cannot be used without interactions" in error["message"]
     assert (await shop.run("build", "--learn", code=1))["error"] == "NOT_FOUND"
 
 
-async def test_people_are_told_from_where(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_summary_names_the_sources_of_interactions(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
     await shop.run("build", *shop.corpus(), *shop.events(*EARLY))
     words = ("build", *shop.events(("dan", "i3", 4)), "--store", str(shop.store))
     with pytest.raises(SystemExit) as ended:
@@ -181,9 +185,7 @@ async def test_people_are_told_from_where(shop: Shop, capsys: pytest.CaptureFixt
 
 @pytest.mark.service
 @needs_redis
-async def test_what_was_recorded_is_remembered_when_the_log_has_forgotten_it(
-    shop: Shop, redis_url: str
-) -> None:
+async def test_recorded_interactions_outlive_the_log(shop: Shop, redis_url: str) -> None:
     await shop.run("build", *shop.corpus())
     shop.redis = redis_url
     client = connect(redis_url)

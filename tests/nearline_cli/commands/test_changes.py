@@ -1,4 +1,6 @@
-"""`nearline changes`, `nearline compact` and builds with a change log, with a real Redis."""
+"""Tests of `nearline changes`, `nearline compact` and builds with a change log, with a real
+Redis.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,7 @@ async def collection(tmp_path: Path, redis: str, capsys: pytest.CaptureFixture[s
     return made
 
 
-async def test_a_rebuild_takes_in_the_changes_and_a_merge_keeps_what_is_there(
+async def test_a_rebuild_includes_live_changes_and_a_merge_keeps_documents(
     collection: _Collection,
 ) -> None:
     corpus = str(collection.folder / "corpus.jsonl")
@@ -136,7 +138,7 @@ async def test_the_log_is_archived_compacted_and_trimmed(collection: _Collection
     assert collection.ids() == {"a", "c", "live"}
 
 
-async def test_a_wiped_redis_gets_a_new_log_that_says_what_is_lost(
+async def test_after_a_wiped_redis_a_new_log_reports_the_loss(
     collection: _Collection, tmp_path: Path
 ) -> None:
     await collection.run("changes", "archive")
@@ -167,7 +169,7 @@ async def test_upkeep_runs_as_a_service(collection: _Collection) -> None:
                 await asyncio.sleep(0.05)
 
 
-async def test_the_batch_job_asks_for_the_log(collection: _Collection) -> None:
+async def test_the_batch_job_requires_the_log(collection: _Collection) -> None:
     corpus = str(collection.folder / "corpus.jsonl")
 
     async def job(*more: str) -> tuple[int | None, str]:
@@ -187,7 +189,7 @@ async def test_the_batch_job_asks_for_the_log(collection: _Collection) -> None:
     assert collection.ids() == {"a", "c", "live"}
 
 
-async def test_people_are_told_what_was_merged(
+async def test_the_summary_says_what_was_merged(
     collection: _Collection, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["compact", "--store", collection.store, "--redis", collection.redis]

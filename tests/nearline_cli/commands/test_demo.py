@@ -1,4 +1,4 @@
-"""The demo as a newcomer meets it, and the program that the README shows."""
+"""Tests of the demo, and of the program in the README."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def entries() -> dict[str, python_docs.Entry]:
     return {entry.id: entry for entry in python_docs.entries()}
 
 
-def test_the_corpus_holds_names_from_source_and_from_c(
+def test_the_corpus_contains_names_from_python_and_c_sources(
     entries: dict[str, python_docs.Entry],
 ) -> None:
     assert len(entries) > 4_000
@@ -48,7 +48,7 @@ def test_the_corpus_is_the_same_bytes_every_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(400)
-def test_the_demo_answers_and_its_second_run_builds_nothing(tmp_path: Path) -> None:
+def test_the_demo_answers_and_its_second_run_does_not_build(tmp_path: Path) -> None:
     line = command("demo", "--json", "--port", "0", "--folder", str(tmp_path / "demo"))
     subprocess.run([*line, "--oneshot"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     snapshots = tmp_path / "demo" / "store" / "default" / "snapshots"

@@ -1,4 +1,4 @@
-"""Snapshots exported to Milvus, and what is left of them pruned, as an operator does it."""
+"""Tests of exports to Milvus, and of pruning them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_snapshot_is_exported_once_and_pruned_with_its_snapshot(
     assert pruned() == [(second, None, False, "current")]
 
 
-def test_a_milvus_must_be_named_and_be_there(tmp_path: Path, nearline: Run) -> None:
+def test_a_milvus_must_be_named_and_reachable(tmp_path: Path, nearline: Run) -> None:
     first = snapshot(tmp_path / "store")
     asked = ("snapshots", "export", first, "--store", str(tmp_path / "store"))
     done = nearline(*asked)
@@ -69,7 +69,7 @@ def test_a_milvus_must_be_named_and_be_there(tmp_path: Path, nearline: Run) -> N
 
 
 @pytest.mark.milvus
-def test_a_milvus_that_does_not_answer_is_named(tmp_path: Path, nearline: Run) -> None:
+def test_the_error_names_an_unreachable_milvus(tmp_path: Path, nearline: Run) -> None:
     first = snapshot(tmp_path / "store")
     there = ("--store", str(tmp_path / "store"), "--milvus-uri", "http://127.0.0.1:1")
     for words in (("export", first), ("prune",)):

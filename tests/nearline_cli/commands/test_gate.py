@@ -1,4 +1,4 @@
-"""The release gate as an operator meets it: promote, build, gate and replay."""
+"""Tests of the release gate in promote, build, gate and replay."""
 
 from __future__ import annotations
 
@@ -51,9 +51,7 @@ def build(run: Run, path: str, *words: str, code: int = 0) -> Any:
     return run("build", "--corpus", path, "--vector-column", "v", *words, code=code)
 
 
-def test_a_build_goes_live_where_the_gate_passes_it_and_only_there(
-    run: Run, tmp_path: Path
-) -> None:
+def test_a_build_goes_live_only_if_the_gate_passes_it(run: Run, tmp_path: Path) -> None:
     first = build(run, corpus(tmp_path, range(50)))
     assert (first["epoch"], first["gate"]["passed"], first["gate"]["failed"]) == (1, True, [])
     assert build(run, corpus(tmp_path, range(51)))["epoch"] == 2
@@ -124,7 +122,7 @@ def test_thresholds_are_set_and_shown(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / f"store/default/gate/judgements/{judgements}.json").is_file()
 
 
-def test_two_snapshots_are_held_against_each_other(run: Run, tmp_path: Path) -> None:
+def test_replay_compares_two_snapshots(run: Run, tmp_path: Path) -> None:
     first = build(run, corpus(tmp_path, range(50)))["snapshot_id"]
     second = build(run, corpus(tmp_path, range(40)), "--no-promote")["snapshot_id"]
     page = tmp_path / "replay.html"
@@ -137,7 +135,7 @@ def test_two_snapshots_are_held_against_each_other(run: Run, tmp_path: Path) -> 
     assert "there is no folder" in told["message"]
 
 
-def test_people_see_a_table_and_where_the_page_is(
+def test_the_gate_prints_a_table_and_the_address_of_the_report(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = build(run, corpus(tmp_path, range(50)))["snapshot_id"]
@@ -155,7 +153,7 @@ def test_people_see_a_table_and_where_the_page_is(
 
 @pytest.mark.service
 @needs_redis
-async def test_what_users_did_since_is_read_from_redis(
+async def test_later_interactions_are_read_from_redis(
     run: Run, tmp_path: Path, redis_url: str
 ) -> None:
     path = corpus(tmp_path, range(40))

@@ -1,4 +1,4 @@
-"""`nearline ingest` against a real queue: to the end, on from where it was, and what goes wrong."""
+"""Tests of `nearline ingest` against a real queue: completion, resumption and errors."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def until(client: IngestClient, wanted: Callable[[c.Job], bool]) -> c.Job:
     raise AssertionError("it ended before")
 
 
-def test_rows_are_indexed_and_what_cannot_be_is_told(tmp_path: Path, ingest: Run) -> None:
+def test_rows_are_indexed_and_failures_are_reported(tmp_path: Path, ingest: Run) -> None:
     broken = '{"id": "no-vector", "text": "x"}\n{"text": "no id"}\n{"id": "two", "v": [[1], [2]]}\n'
     broken += '{"id": "none", "v": 1.0}\n{"id": "many", "n": 99999999999999999999, "text": "x"}\n'
     (tmp_path / "rows.jsonl").write_text(vector_rows("rows-", 600) + broken + "no json\n")
@@ -131,7 +131,7 @@ def test_a_folder_and_addresses_are_submitted_whole(
     assert found == ["folder-c", "deep/a.md", "deep/b.html", address, "folder-t"]
 
 
-def test_parquet_is_read_here_and_not_waited_for(
+def test_parquet_is_read_locally_and_no_wait_returns_at_once(
     tmp_path: Path, ingest: Run, nearline: Run, queue_processes: QueueProcesses
 ) -> None:
     import pyarrow as pa
@@ -147,7 +147,7 @@ def test_parquet_is_read_here_and_not_waited_for(
     assert (waited.returncode, json.loads(waited.stdout)["indexed"]) == (0, 3)
 
 
-async def test_a_job_goes_on_where_it_is(
+async def test_a_job_continues_where_it_stopped(
     tmp_path: Path, nearline: Run, queue_processes: QueueProcesses
 ) -> None:
     (tmp_path / "rows.jsonl").write_text(vector_rows("on-", 700))
@@ -210,7 +210,7 @@ async def test_a_job_goes_on_where_it_is(
         (("broken.parquet",), "not a readable Parquet file"),
     ],
 )
-def test_misuse_is_told_before_anything_is_submitted(
+def test_misuse_is_refused_before_anything_is_submitted(
     words: tuple[str, ...],
     text: str,
     tmp_path: Path,
@@ -228,7 +228,7 @@ def test_misuse_is_told_before_anything_is_submitted(
     assert (ended.value.code, text in capsys.readouterr().err) == (2, True)
 
 
-def test_nobody_there_is_told_at_once(tmp_path: Path, nearline: Run) -> None:
+def test_an_unreachable_service_is_reported_at_once(tmp_path: Path, nearline: Run) -> None:
     (tmp_path / "a.md").touch()
     done = nearline("ingest", "a.md", "--address", "127.0.0.1:1")
     assert done.returncode == 1 and "does not answer" in done.stderr
@@ -241,7 +241,7 @@ def start(folder: Path, *words: str, **streams: Any) -> subprocess.Popen[str]:
     )
 
 
-async def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path) -> None:
+async def test_an_interrupted_command_says_how_to_continue(tmp_path: Path) -> None:
     rows = vector_rows("", 600)
     (tmp_path / "rows.jsonl").write_text(rows)
     async with idle_queue() as (_, client):
@@ -268,7 +268,7 @@ async def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path) -> None:
         assert (await client.queue()).waiting == 600
 
 
-async def test_a_file_that_ends_it_midway_leaves_a_job_to_go_on_with(
+async def test_a_damaged_file_leaves_a_job_that_can_be_continued(
     tmp_path: Path, nearline: Run
 ) -> None:
     (tmp_path / "a.jsonl").write_text(vector_rows("", 600))
@@ -282,7 +282,7 @@ async def test_a_file_that_ends_it_midway_leaves_a_job_to_go_on_with(
         assert f"has 256 sources: the same command with --job {job.job_id} goes on" in done.stderr
 
 
-async def test_a_full_queue_is_waited_for(
+async def test_submission_waits_while_the_queue_is_full(
     tmp_path: Path, nearline: Run, queue_processes: QueueProcesses
 ) -> None:
     (tmp_path / "rows.jsonl").write_text(vector_rows("full-", 300))
@@ -301,7 +301,7 @@ async def test_a_full_queue_is_waited_for(
         assert await process.wait() == 0
 
 
-async def test_a_door_that_comes_back_is_waited_for(
+async def test_submission_waits_while_the_service_restarts(
     tmp_path: Path, queue_processes: QueueProcesses
 ) -> None:
     (tmp_path / "rows.jsonl").write_text(vector_rows("back-", 40))
@@ -318,7 +318,7 @@ async def test_a_door_that_comes_back_is_waited_for(
     assert json.loads(out)["job"]["indexed"] == 40
 
 
-async def test_what_is_not_known_is_not_claimed(tmp_path: Path, nearline: Run) -> None:
+async def test_an_unknown_outcome_is_reported_as_unknown(tmp_path: Path, nearline: Run) -> None:
     (tmp_path / "rows.jsonl").write_text(vector_rows("", 1))
     async with idle_queue("--max-queued-bytes", str(1 << 20)) as (_, client):
         words = ("rows.jsonl", "--vector-column", "v", "--collection", "c" * 10)
@@ -332,7 +332,7 @@ async def test_what_is_not_known_is_not_claimed(tmp_path: Path, nearline: Run) -
         assert (await client.job("taken")).open
 
 
-def test_lines_tell_how_far_it_is_where_there_is_no_terminal(
+def test_without_a_terminal_progress_is_printed_as_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = 100.0
@@ -358,7 +358,9 @@ def test_lines_tell_how_far_it_is_where_there_is_no_terminal(
     ]
 
 
-async def test_a_terminal_shows_a_bar(tmp_path: Path, queue_processes: QueueProcesses) -> None:
+async def test_a_terminal_shows_a_progress_bar(
+    tmp_path: Path, queue_processes: QueueProcesses
+) -> None:
     (tmp_path / "rows.jsonl").write_text(vector_rows("bar-", 30))
     ours, theirs = os.openpty()
     words = ("rows.jsonl", "--vector-column", "v", "--address", queue_processes.ingest)

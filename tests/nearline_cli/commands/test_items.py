@@ -1,4 +1,4 @@
-"""`nearline items` against a real service: rows, refusals, versions, reading one's own writes."""
+"""Tests of `nearline items` against a real service."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def test_items_are_written_shown_and_deleted(tmp_path: Path, nearline: Run
         assert missing.code == 1 and "a: not_found" in missing.error
 
 
-async def test_people_are_told_the_line(tmp_path: Path, nearline: Run) -> None:
+async def test_errors_name_the_line_of_the_file(tmp_path: Path, nearline: Run) -> None:
     here = written()
     (tmp_path / "items.csv").write_text("id,text,year\nx,red,2001\ny,blue,\nz,,2003\n")
     async with served(here, nearline) as ask:
@@ -130,7 +130,7 @@ async def test_people_are_told_the_line(tmp_path: Path, nearline: Run) -> None:
         (("show", "a", "--watermark", "xyz"), "not hexadecimal"),
     ],
 )
-def test_misuse_is_told_with_the_remedy(
+def test_misuse_is_refused_with_a_remedy(
     words: tuple[str, ...], text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -138,9 +138,7 @@ def test_misuse_is_told_with_the_remedy(
     assert (ended.value.code, text in capsys.readouterr().err) == (2, True)
 
 
-async def test_what_stands_in_the_way_is_told_with_how_far_it_came(
-    tmp_path: Path, nearline: Run
-) -> None:
+async def test_an_error_says_how_many_batches_are_durable(tmp_path: Path, nearline: Run) -> None:
     here = written()
     async with served(here, nearline) as ask:
         (tmp_path / "x.jsonl").write_text('{"id": "a", "text": "red"}\n')
@@ -150,7 +148,7 @@ async def test_what_stands_in_the_way_is_told_with_how_far_it_came(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="standard input has no path there")
-async def test_items_come_from_standard_input() -> None:
+async def test_items_are_read_from_standard_input() -> None:
     here = written()
     servicer = RetrievalServicer(here.service, writer=here.writer)
     kind = Registration(
@@ -168,7 +166,7 @@ async def test_items_come_from_standard_input() -> None:
     assert sorted(await here.changes()) == ["7", "a"]
 
 
-def test_rows_keep_their_place_and_only_attributes_keep_what_removes(tmp_path: Path) -> None:
+def test_rows_keep_their_place_and_null_attributes(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     rows = [
         {"id": "a", "text": "x", "n": None, "m": 1, "until": "2040-01-01T00:00:00+02:00"},

@@ -1,4 +1,4 @@
-"""`nearline jobs` and `nearline worker`: what is shown to people and programs, and changed."""
+"""Tests of `nearline jobs` and `nearline worker`."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def submitted(queue_processes: QueueProcesses) -> c.Job:
     return job
 
 
-def test_jobs_and_results_are_shown(submitted: c.Job, jobs: Run, asked: Asked) -> None:
+def test_jobs_and_results_are_listed(submitted: c.Job, jobs: Run, asked: Asked) -> None:
     job_id, tenant = submitted.job_id, submitted.tenant
     code, (record,) = asked("list", "--tenant", tenant)
     assert (code, record["job_id"], record["state"]) == (0, job_id, "partly_failed")
@@ -101,7 +101,7 @@ def test_jobs_and_results_are_shown(submitted: c.Job, jobs: Run, asked: Asked) -
     assert "3 indexed, 2 dead" in jobs("cancel", job_id).stdout
 
 
-def test_dead_letters_are_shown_put_back_and_deleted(
+def test_dead_letters_are_listed_requeued_and_deleted(
     submitted: c.Job, jobs: Run, asked: Asked
 ) -> None:
     of_tenant = ("--tenant", submitted.tenant)
@@ -136,7 +136,7 @@ def test_dead_letters_are_shown_put_back_and_deleted(
     assert asked("delete", "--all", *of_tenant) == (0, [{"deleted": 0}])
 
 
-def test_a_source_is_shown_whatever_it_is() -> None:
+def test_every_kind_of_source_is_shown() -> None:
     from datetime import UTC, datetime
 
     result = c.IngestResult(
@@ -170,7 +170,7 @@ def test_the_queue_and_its_workers_are_shown(jobs: Run, asked: Asked) -> None:
     assert "oldest waiting for" in table and state["workers"][0]["worker_id"] in table
 
 
-async def test_what_waits_is_cancelled(tmp_path: Path, nearline: Run) -> None:
+async def test_waiting_documents_are_cancelled(tmp_path: Path, nearline: Run) -> None:
     from tests.redis_server import valkey
 
     async with (
@@ -206,7 +206,7 @@ async def test_what_waits_is_cancelled(tmp_path: Path, nearline: Run) -> None:
         (("list", "--state", "lost"), "'lost' is not one of", 2),
     ],
 )
-def test_misuse_is_told_with_the_remedy(
+def test_misuse_is_refused_with_a_remedy(
     words: tuple[str, ...],
     text: str,
     code: int,
@@ -218,7 +218,7 @@ def test_misuse_is_told_with_the_remedy(
     assert (ended.value.code, text in capsys.readouterr().err) == (code, True)
 
 
-def test_a_worker_names_its_settings_and_what_it_needs(nearline: Run) -> None:
+def test_a_worker_lists_its_settings_and_requirements(nearline: Run) -> None:
     from index_builder.ingest.settings import WorkerSettings
 
     shown = nearline("worker", "--help")
@@ -234,7 +234,7 @@ def test_a_worker_names_its_settings_and_what_it_needs(nearline: Run) -> None:
         assert (done.returncode, text in done.stdout + done.stderr) == (2, True)
 
 
-def test_times_are_written_as_people_write_them() -> None:
+def test_durations_are_parsed() -> None:
     times = {"90": 90, "90s": 90, "1.5m": 90, "24h": 86_400, " 7d ": 604_800, "0": 0}
     assert {text: parse_duration(text, "--ttl") for text in times} == times
     for text in ("", "soon", "-1s", "1w", "1h30m", "1e3", "٣s"):

@@ -1,4 +1,4 @@
-"""`nearline models`, and embedding models that `up` and `build` are told of."""
+"""Tests of `nearline models`, and of embedding models given to `up` and `build`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.nearline_cli.conftest import Run, Up, command
 ROOT = Path(__file__).parents[3]
 
 
-class Told:
+class ModelsCommand:
     """Runs `nearline models`; gives its JSON lines.
 
     Args:
@@ -49,11 +49,11 @@ class Told:
 
 
 @pytest.fixture
-def models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Told:
-    return Told(tmp_path / "store", capsys)
+def models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> ModelsCommand:
+    return ModelsCommand(tmp_path / "store", capsys)
 
 
-def test_what_is_added_is_listed_and_shown(models: Told, tmp_path: Path) -> None:
+def test_added_models_are_listed_and_shown(models: ModelsCommand, tmp_path: Path) -> None:
     (tmp_path / "trees.txt").write_bytes(b"trees")
     (tmp_path / "clicks.csv").write_bytes(b"clicks")
     folder = write_model(tmp_path / "model")
@@ -86,7 +86,7 @@ def test_what_is_added_is_listed_and_shown(models: Told, tmp_path: Path) -> None
     assert shown == ranker | {"stages": []}
 
 
-def test_a_version_goes_into_production_and_back(models: Told) -> None:
+def test_a_version_is_promoted_to_production_and_replaced(models: ModelsCommand) -> None:
     for letter in "ab":
         models("add", "embedder", "m", "--fingerprint", letter)
     (record,) = models("promote", "m@1", "--why", "first")
@@ -102,7 +102,7 @@ def test_a_version_goes_into_production_and_back(models: Told) -> None:
     assert [one["why"] for one in shown["stages"]] == ["", "first"]
 
 
-def test_the_prompt_that_generation_uses_can_be_kept(models: Told, tmp_path: Path) -> None:
+def test_the_shipped_prompt_can_be_added(models: ModelsCommand, tmp_path: Path) -> None:
     (prompt,) = models("add", "prompt", "answer")
     assert prompt["fingerprint"] == hashlib.sha256(DEFAULT_INSTRUCTIONS.text.encode()).hexdigest()
     assert prompt["files"] == [f"{DEFAULT_INSTRUCTIONS.version}.txt"]
@@ -120,21 +120,25 @@ def test_the_prompt_that_generation_uses_can_be_kept(models: Told, tmp_path: Pat
         (("promote", "known", "--stage", "live"), "candidate, canary, production, retired"),
     ],
 )
-def test_what_cannot_be_done_is_told(models: Told, words: tuple[str, ...], message: str) -> None:
+def test_misuse_is_refused_with_a_remedy(
+    models: ModelsCommand, words: tuple[str, ...], message: str
+) -> None:
     models("add", "embedder", "known", "--fingerprint", "f")
     code = 1 if "no model" in message else 2
     (error,) = models(*words, code=code)
     assert message in str(error["message"])
 
 
-def test_a_folder_of_another_model_than_was_said_is_refused(models: Told, tmp_path: Path) -> None:
+def test_a_folder_with_another_fingerprint_is_refused(
+    models: ModelsCommand, tmp_path: Path
+) -> None:
     folder = str(write_model(tmp_path / "model"))
     (error,) = models("add", "embedder", "m", "--folder", folder, "--fingerprint", "ff", code=2)
     assert "that is served with fewer --dimensions without --folder" in str(error["message"])
 
 
-def test_people_get_tables(
-    models: Told, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_models_are_printed_as_tables(
+    models: ModelsCommand, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     models("add", "embedder", "m", "--fingerprint", "f" * 32, "--metric", "ndcg@10=0.5")
     models("promote", "m", "--why", "it is good")
@@ -146,7 +150,7 @@ def test_people_get_tables(
 
 
 @pytest.mark.service
-def test_a_running_service_is_asked_who_it_is(nearline: Run, tmp_path: Path) -> None:
+def test_a_running_service_provides_fingerprint_and_settings(nearline: Run, tmp_path: Path) -> None:
     model = word_model(tmp_path / "m").truncated(3)
 
     async def ask() -> dict[str, object]:
@@ -182,7 +186,7 @@ def test_a_running_service_is_asked_who_it_is(nearline: Run, tmp_path: Path) -> 
         ("./models/m:1", "./models/m", 1),
     ],
 )
-def test_a_model_may_have_dimensions(text: str, name: str, dimensions: int) -> None:
+def test_a_model_spec_may_have_dimensions(text: str, name: str, dimensions: int) -> None:
     model = parse_model(text)
     assert (model.name, model.dimensions) == (name, dimensions)
     # A pin of the other model's weights is not one of these.
@@ -191,12 +195,12 @@ def test_a_model_may_have_dimensions(text: str, name: str, dimensions: int) -> N
 
 
 @pytest.mark.parametrize("text", ["", ":64", "m:0", "m:65537", "registry:"])
-def test_what_names_no_model_is_refused(text: str) -> None:
+def test_a_spec_without_a_model_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match=r"--also-embedding .*(names no model|are allowed)"):
         parse_model(text)
 
 
-def test_everybody_is_told_of_every_embedding_service(tmp_path: Path) -> None:
+def test_every_service_gets_the_addresses_of_all_embedding_services(tmp_path: Path) -> None:
     layout = Layout(
         store=Store(tmp_path),
         shards=1,
@@ -221,7 +225,7 @@ def test_everybody_is_told_of_every_embedding_service(tmp_path: Path) -> None:
         assert plan.arguments[plan.arguments.index("--embedding") + 1] == every
 
 
-def test_more_embedding_services_are_refused_where_nothing_needs_one(
+def test_additional_embedding_services_are_refused_if_none_is_needed(
     nearline: Run, store: Path
 ) -> None:
     done = nearline("up", "--store", str(store), "--port", "0", "--also-embedding", "m")
@@ -239,7 +243,7 @@ def test_dimensions_and_another_embedding_service_exclude_each_other(
 
 @pytest.mark.service
 @pytest.mark.timeout(300)
-async def test_a_snapshot_of_fewer_dimensions_is_served_by_the_service_that_was_added(
+async def test_a_snapshot_of_fewer_dimensions_is_served_by_the_added_service(
     nearline: Run, tmp_path: Path
 ) -> None:
     corpus = tmp_path / "a.jsonl"

@@ -1,4 +1,4 @@
-"""Snapshots promoted, rolled back and pruned, as an operator does it."""
+"""Tests of promoting, rolling back and pruning snapshots."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_a_stale_view_of_the_aliases_is_refused(store: Path, nearline: Run
     assert "the current epoch of 'default' is 1, but 7 was expected" in done.stderr
 
 
-async def test_a_router_promotes_and_tells_who_asked(store: Path, nearline: Run) -> None:
+async def test_a_router_promotes_and_records_the_operator(store: Path, nearline: Run) -> None:
     first, new = await second(store)
     async with retrieval_process(store) as router:
         for words, current in ((("promote", new), new), (("rollback",), first)):
@@ -94,7 +94,9 @@ async def test_a_router_promotes_and_tells_who_asked(store: Path, nearline: Run)
         assert f"still serves {first}: SnapshotMismatch" in done.stderr
 
 
-async def test_what_is_built_goes_live_in_what_runs(store: Path, up: Callable[..., Up]) -> None:
+async def test_a_new_build_goes_live_in_a_running_router(
+    store: Path, up: Callable[..., Up]
+) -> None:
     running = up("--separate")
     items = [Item(id="new", text="new", vector=np.ones(32, np.float32))]
     built = await build_snapshot(items, BuildOptions(store=str(store), shards=2))

@@ -1,4 +1,4 @@
-"""A trial as an operator meets it: start, status, promote, abort, by the store and by a router."""
+"""Tests of `nearline rollout`: start, status, promote and abort, by the store and by a router."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.nearline_cli.conftest import Run as Command
 __all__ = ["run"]
 
 
-def test_a_trial_begins_where_the_gate_passes_it(run: Run, tmp_path: Path) -> None:
+def test_a_rollout_starts_only_if_the_gate_passes(run: Run, tmp_path: Path) -> None:
     old = build(run, corpus(tmp_path, range(50)))["snapshot_id"]
     new = build(run, corpus(tmp_path, range(51)), "--no-promote")["snapshot_id"]
     fewer = build(run, corpus(tmp_path, range(40)), "--no-promote")["snapshot_id"]
@@ -40,7 +40,7 @@ def test_a_trial_begins_where_the_gate_passes_it(run: Run, tmp_path: Path) -> No
     assert run("snapshots", "rollback")["current"] == old
 
 
-def test_a_trial_that_is_ended_leaves_what_was(run: Run, tmp_path: Path) -> None:
+def test_an_aborted_rollout_keeps_the_current_snapshot(run: Run, tmp_path: Path) -> None:
     for command in ("promote", "abort"):
         assert run("rollout", command, code=1)["error"] == "NOT_FOUND"
     old = build(run, corpus(tmp_path, range(50)))["snapshot_id"]
@@ -56,7 +56,7 @@ def test_a_trial_that_is_ended_leaves_what_was(run: Run, tmp_path: Path) -> None
     assert (ended["current"], ended["canary"], ended["why"]) == (old, None, "enough seen")
 
 
-def test_a_build_ends_no_trial(run: Run, tmp_path: Path) -> None:
+def test_a_build_does_not_end_a_rollout(run: Run, tmp_path: Path) -> None:
     old = build(run, corpus(tmp_path, range(50)))["snapshot_id"]
     new = build(run, corpus(tmp_path, range(51)), "--no-promote")["snapshot_id"]
     run("rollout", "start", new)
@@ -72,7 +72,7 @@ def test_a_build_ends_no_trial(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.service
-async def test_a_router_tells_how_its_trial_does(
+async def test_a_router_reports_the_status_of_its_rollout(
     run: Run, tmp_path: Path, nearline: Command
 ) -> None:
     def ask(*words: str) -> str:

@@ -1,4 +1,4 @@
-"""`search --filter` and `count` against a real service."""
+"""Tests of `search --filter` and `count` against a real service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`nearline up` with real routers and shards: layouts, crashes, ends, refusals."""
+"""Tests of `nearline up` with real routers and shards: layouts, crashes, shutdown and refusals."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_every_layout_gives_the_same_answer(
 
 
 @pytest.mark.parametrize("victim", ["shard-1", "retrieval"])
-async def test_what_is_killed_comes_back_at_its_address(up: Start, victim: str) -> None:
+async def test_a_killed_process_is_restarted_at_its_address(up: Start, victim: str) -> None:
     running = up("--separate")
     before = running.named(victim)
     before.kill()
@@ -78,7 +78,7 @@ async def test_what_is_killed_comes_back_at_its_address(up: Start, victim: str) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left_however_it_ends(up: Start, number: signal.Signals) -> None:
+def test_no_process_is_left_however_it_ends(up: Start, number: signal.Signals) -> None:
     running = up("--separate")
     assert len(running.children) == 3
     running.process.send_signal(number)
@@ -100,7 +100,7 @@ def test_a_port_in_use_names_the_port_the_process_and_the_remedy(
     assert "choose another port with --port" in done.stderr
 
 
-def test_a_shared_port_in_use_is_refused_too(nearline: Run, store: Path) -> None:
+def test_a_shared_port_in_use_is_refused(nearline: Run, store: Path) -> None:
     with socket.socket() as taken:
         # Somebody who shares, as another `nearline up --workers` does.
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -112,7 +112,7 @@ def test_a_shared_port_in_use_is_refused_too(nearline: Run, store: Path) -> None
     assert f"port {port} on 127.0.0.1 is in use" in done.stderr
 
 
-def test_a_store_with_nothing_in_it_says_how_to_build(nearline: Run, tmp_path: Path) -> None:
+def test_an_empty_store_says_how_to_build(nearline: Run, tmp_path: Path) -> None:
     done = nearline("up", "--store", str(tmp_path), "--json")
     assert done.returncode == 1
     error = json.loads(done.stderr)
@@ -120,7 +120,7 @@ def test_a_store_with_nothing_in_it_says_how_to_build(nearline: Run, tmp_path: P
     assert "build one: nearline build --corpus FILE --store" in error["message"]
 
 
-def test_a_damaged_snapshot_is_told_before_anything_is_served(nearline: Run, store: Path) -> None:
+def test_a_damaged_snapshot_is_reported_before_anything_serves(nearline: Run, store: Path) -> None:
     index = next(store.glob("default/snapshots/*/shards/001/dense.faiss"))
     data = bytearray(index.read_bytes())
     data[len(data) // 2] ^= 1
@@ -141,7 +141,7 @@ def test_a_damaged_snapshot_is_told_before_anything_is_served(nearline: Run, sto
         ),
     ],
 )
-def test_milvus_goes_with_an_address_and_without_shards(
+def test_milvus_needs_an_address_and_no_shards(
     nearline: Run, store: Path, words: tuple[str, ...], wanted: str
 ) -> None:
     done = nearline("up", "--store", str(store), "--port", "0", *words)
@@ -149,7 +149,7 @@ def test_milvus_goes_with_an_address_and_without_shards(
     assert wanted in done.stderr
 
 
-def test_routers_are_told_of_the_milvus_and_its_token_is_no_argument(store: Path) -> None:
+def test_routers_get_the_milvus_address_and_its_token_in_the_environment(store: Path) -> None:
     layout = Layout(
         store=Store(store),
         shards=2,

@@ -1,4 +1,4 @@
-"""Items changed while `nearline up` serves them: seen at once, and there again after a crash."""
+"""Tests of live changes under `nearline up`: visible at once, and again after a crash."""
 
 from __future__ import annotations
 
@@ -58,9 +58,7 @@ async def when_it_answers(
                 await asyncio.sleep(0.05)
 
 
-async def test_what_was_changed_is_there_after_every_crash(
-    up: Start, nearline: Run, store: Path
-) -> None:
+async def test_live_changes_survive_every_crash(up: Start, nearline: Run, store: Path) -> None:
     running = up("--separate", redis=True)
     async with RetrievalClient(running.address) as client:
         reply = await client.upsert_items(
@@ -96,7 +94,7 @@ async def test_what_was_changed_is_there_after_every_crash(
     assert "behind" in nearline("status", "--address", running.address, "--embedding", "").stdout
 
 
-async def test_without_redis_what_was_changed_is_missing_and_every_answer_says_so(
+async def test_without_redis_live_changes_are_missing_and_every_reply_says_so(
     up: Start, store: Path
 ) -> None:
     running = up(redis=True)

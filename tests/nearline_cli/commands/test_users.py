@@ -1,4 +1,4 @@
-"""`nearline users` refuses what cannot be meant, before it asks anybody."""
+"""Tests of the validation in `nearline users`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nearline_cli.main import app
         (("i1", "i2", "--user", "u", "--event-id", "e"), "--event-id e names one event, not 2"),
     ],
 )
-def test_what_is_recorded_needs_somebody_and_an_event_is_one(
+def test_record_needs_a_user_or_session_and_one_item_per_event(
     words: tuple[str, ...], told: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=told):

@@ -1,4 +1,4 @@
-"""`nearline eval rag` and `nearline build --calibrate-on`: real services over a tiny corpus."""
+"""Tests of `nearline eval rag` and `nearline build --calibrate-on` on a tiny corpus."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _claims(names: Sequence[str]) -> list[dict[str, object]]:
     return [row for pair in zip(held, lacking, strict=True) for row in pair]
 
 
-def test_sentence_labels_are_learned_from_and_measured_by_real_services(
+def test_sentence_labels_calibrate_and_are_measured_by_real_services(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, beside = tmp_path / "kettles", tmp_path / "poems"
@@ -135,7 +135,7 @@ def _questions(names: Sequence[str]) -> list[dict[str, object]]:
     return rows
 
 
-def test_a_build_calibrates_on_answers_and_its_card_decides_what_is_served(
+def test_a_build_calibrates_on_answers_and_its_card_is_served(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "kettles"
@@ -182,7 +182,7 @@ def test_a_build_calibrates_on_answers_and_its_card_decides_what_is_served(
         ),
     ],
 )
-def test_labels_that_are_missing_or_too_few_end_the_command_before_any_work(
+def test_missing_or_too_few_labels_end_the_command_before_any_work(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -1,4 +1,4 @@
-"""`nearline eval recommend` on a file, as a user runs it."""
+"""Tests of `nearline eval recommend` on a file."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_each_model_has_a_row(file: Path) -> None:
     ("split", "words"),
     [("last-n:1", ()), ("time:0.8", ("--repeats",)), ("cold-users:0.3", ())],
 )
-def test_a_running_service_gives_what_the_blend_promises(
+def test_a_running_service_matches_the_blend(
     tmp_path: Path, split: str, words: tuple[str, ...]
 ) -> None:
     # With fewer users a build chooses no blend.
@@ -70,20 +70,20 @@ def test_a_running_service_gives_what_the_blend_promises(
     assert served["ndcg@3"] > 0.5 and served["served_ahead_low"] == 0
 
 
-def test_more_places_than_items_are_no_error(file: Path) -> None:
+def test_lists_may_be_longer_than_the_catalogue(file: Path) -> None:
     code, text = run(file, "--split", "cold-users:0.3", "--k", "50", "--json")
     assert code == 0
     assert all(json.loads(line)["users"] == 12 for line in text.strip().splitlines())
 
 
-def test_a_table_is_for_people(file: Path) -> None:
+def test_figures_are_printed_as_a_table(file: Path) -> None:
     code, text = run(file, "--split", "time:0.8", "--repeats", "--k", "3")
     assert code == 0
     assert "buy_again" in text
     assert "validation_ndcg@3" in text
 
 
-def test_a_page_is_written_beside_what_is_printed(file: Path, tmp_path: Path) -> None:
+def test_an_html_page_is_written_in_addition_to_the_output(file: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     code, text = run(file, "--split", "last-n:1", "--k", "3", "--html", str(page), "--json")
     assert code == 0
@@ -108,16 +108,14 @@ def test_a_page_is_written_beside_what_is_printed(file: Path, tmp_path: Path) ->
         (("--time-column", "then"), "who, what, when, how"),
     ],
 )
-def test_what_is_wrong_is_said_with_a_remedy(
-    file: Path, words: tuple[str, ...], remedy: str
-) -> None:
+def test_misuse_is_refused_with_a_remedy(file: Path, words: tuple[str, ...], remedy: str) -> None:
     code, text = run(file, *words)
     assert code != 0
     assert remedy in text
 
 
 @pytest.mark.parametrize("split", ["last-n:5", "time:0.5"])
-def test_too_little_to_choose_on_is_said(tmp_path: Path, split: str) -> None:
+def test_too_little_validation_data_is_reported(tmp_path: Path, split: str) -> None:
     path = tmp_path / "two.csv"
     rows = ["a,1,1", "a,2,2", "a,3,3", "b,1,4", "b,2,5", "b,4,6"]
     path.write_text("\n".join(["who,what,when", *rows]), "utf-8")

@@ -1,4 +1,4 @@
-"""`nearline eval recommend --split cold-items:SHARE`: with a real embedding service."""
+"""Tests of `nearline eval recommend --split cold-items:SHARE` with a real embedding service."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENGINES = (
 )
 
 
-def test_new_items_are_ranked_by_what_they_say(
+def test_new_items_are_ranked_by_their_texts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng = random.Random(5)

@@ -1,4 +1,4 @@
-"""`nearline eval recommend` where a ranker is better than any blend, through real processes."""
+"""Tests of `nearline eval recommend` on data where a ranker beats every blend."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.nearline_cli.evaluate.test_recommendation import run
 
 
 @pytest.mark.service
-def test_a_ranker_that_won_is_served(tmp_path: Path) -> None:
+def test_a_winning_ranker_is_served(tmp_path: Path) -> None:
     rows = rounds(users=110)
     file = tmp_path / "events.csv"
     lines = [

@@ -1,4 +1,4 @@
-"""The page of `nearline eval recommend`, as a browser would take it."""
+"""Tests of the HTML report of `nearline eval recommend`."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def about(split: str, **more: object) -> dict[str, object]:
     return {"split": split, "interactions": 360, "left_out": {"no readable time": 1234}, **more}
 
 
-def test_it_shows_each_model_with_its_interval_and_what_was_chosen(blended: Evaluation) -> None:
+def test_it_shows_each_model_with_its_interval_and_the_chosen_settings(blended: Evaluation) -> None:
     rows = result_rows(blended, K)
     page = Page(
         render_recommendation_report(
@@ -91,7 +91,7 @@ def test_it_shows_each_model_with_its_interval_and_what_was_chosen(blended: Eval
         assert f"{ndcg:.4f}" in page.words
 
 
-def test_bars_are_drawn_to_the_largest_end_of_an_interval(blended: Evaluation) -> None:
+def test_bars_are_scaled_to_the_largest_upper_bound(blended: Evaluation) -> None:
     rows = result_rows(blended, K)
     text = render_recommendation_report("circle.csv", blended, rows, about("last-n:1"), K)
     most = max(float(str(row["ndcg@3_high"])) for row in rows)
@@ -102,7 +102,7 @@ def test_bars_are_drawn_to_the_largest_end_of_an_interval(blended: Evaluation) -
     assert max(ends) == 300
 
 
-def test_items_held_out_have_their_settings_and_what_was_left_out(circle: Interactions) -> None:
+def test_held_out_items_have_their_settings_and_omissions(circle: Interactions) -> None:
     angle = np.arange(20) / 20 * 2 * np.pi
     content = np.column_stack([np.cos(angle), np.sin(angle)]).astype(np.float32)
     evaluation = evaluate_cold_items(circle, "cold-items:0.3", K, content)
@@ -116,7 +116,7 @@ def test_items_held_out_have_their_settings_and_what_was_left_out(circle: Intera
         assert words in page.words
 
 
-def test_what_comes_from_data_is_text_and_nothing_is_fetched(blended: Evaluation) -> None:
+def test_data_are_escaped_and_nothing_is_fetched(blended: Evaluation) -> None:
     rows = [row | {"model": NASTY, "settings": NASTY} for row in map(dict, result_rows(blended, K))]
     told = about("last-n:1") | {"left_out": {NASTY: 1}}
     page = Page(render_recommendation_report(NASTY, blended, rows, told, K))
@@ -129,7 +129,7 @@ def test_what_comes_from_data_is_text_and_nothing_is_fetched(blended: Evaluation
 @pytest.mark.parametrize(
     "split", ["last-n:10", "first-n:2", "time:0.8", "loo", "cold-users:1/5", "cold-items:0.1"]
 )
-def test_every_split_has_words(split: str) -> None:
+def test_every_split_has_a_description(split: str) -> None:
     words = describe_split(split)
     assert split.partition(":")[2] in words
     assert "{" not in words

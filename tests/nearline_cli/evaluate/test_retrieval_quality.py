@@ -1,4 +1,4 @@
-"""`nearline eval retrieval` builds, serves over gRPC, and judges: lexical and hybrid search."""
+"""Tests of `nearline eval retrieval`: build, serving over gRPC, and scores."""
 
 from __future__ import annotations
 

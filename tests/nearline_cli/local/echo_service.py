@@ -1,4 +1,4 @@
-"""A service without a model or a snapshot, to try processes on."""
+"""A service without model or snapshot, for tests of processes."""
 
 from __future__ import annotations
 

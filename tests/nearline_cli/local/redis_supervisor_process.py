@@ -1,4 +1,4 @@
-"""Supervises a bundled Redis for a store, and tells about it in JSON lines."""
+"""Supervises a bundled Redis for a store, and reports in JSON lines."""
 
 from __future__ import annotations
 

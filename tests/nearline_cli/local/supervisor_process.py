@@ -1,4 +1,4 @@
-"""Supervises echo services on the ports given, and tells about it in JSON lines."""
+"""Supervises echo services on the given ports, and reports in JSON lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers that come and go: a pool of real processes, the autoscaler, and `nearline up`."""
+"""Tests of the worker pool, the autoscaler, and workers under `nearline up`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def echo(number: int) -> ProcessSpec:
     )
 
 
-class Watched:
+class WatchedPool:
     """A pool of echo services, and what it told of them."""
 
     def __init__(self, plan: Callable[[int], ProcessSpec] = echo) -> None:
@@ -55,15 +55,15 @@ class Watched:
 
 
 @pytest.fixture
-async def watched() -> AsyncIterator[Watched]:
+async def watched() -> AsyncIterator[WatchedPool]:
     """Returns an empty pool, and ends what is in it afterwards."""
-    one = Watched()
+    one = WatchedPool()
     yield one
     await one.pool.close()
 
 
 @pytest.mark.service
-async def test_a_pool_grows_and_ends_its_newest_first(watched: Watched) -> None:
+async def test_a_pool_grows_and_stops_its_newest_first(watched: WatchedPool) -> None:
     watched.pool.resize(1)
     first = await watched.until("echo-1", ProcessState.SERVING)
     watched.pool.resize(2)
@@ -77,8 +77,8 @@ async def test_a_pool_grows_and_ends_its_newest_first(watched: Watched) -> None:
 
 
 @pytest.mark.service
-async def test_one_that_dies_is_started_again_and_one_that_was_told_to_end_is_not(
-    watched: Watched,
+async def test_a_dead_worker_is_restarted_and_a_stopped_one_is_not(
+    watched: WatchedPool,
 ) -> None:
     watched.pool.resize(1)
     first = await watched.until("echo-1", ProcessState.SERVING)
@@ -94,7 +94,7 @@ async def test_one_that_dies_is_started_again_and_one_that_was_told_to_end_is_no
 
 
 @pytest.mark.service
-async def test_one_that_is_told_to_end_while_it_starts_is_ended(watched: Watched) -> None:
+async def test_a_worker_can_be_stopped_while_it_starts(watched: WatchedPool) -> None:
     watched.pool.resize(1)
     await watched.until("echo-1", ProcessState.STARTING)
     children = psutil.Process().children()
@@ -104,8 +104,8 @@ async def test_one_that_is_told_to_end_while_it_starts_is_ended(watched: Watched
 
 
 @pytest.mark.service
-async def test_one_that_cannot_start_is_tried_again() -> None:
-    watched = Watched(lambda n: replace(echo(n), arguments=("--port", "0", "--fail", "error")))
+async def test_a_failed_start_is_retried() -> None:
+    watched = WatchedPool(lambda n: replace(echo(n), arguments=("--port", "0", "--fail", "error")))
     watched.pool.resize(1)
     died = [await watched.until("echo-1", ProcessState.DIED) for _ in range(2)]
     assert [one.retry_in_s for one in died] == [0.5, 1.0]
@@ -113,7 +113,7 @@ async def test_one_that_cannot_start_is_tried_again() -> None:
     await watched.pool.close()
 
 
-class Counted(WorkerPool):
+class FakePool(WorkerPool):
     """A pool that only counts."""
 
     def __init__(self) -> None:
@@ -130,7 +130,7 @@ class Counted(WorkerPool):
         self.count = count
 
 
-async def test_while_the_door_is_away_the_number_stays() -> None:
+async def test_the_number_stays_while_the_ingest_service_is_unavailable() -> None:
     lags = iter([1_200, None, None, 100, None])
 
     async def look() -> QueueState:
@@ -138,7 +138,7 @@ async def test_while_the_door_is_away_the_number_stays() -> None:
             raise NotReady("the door is away")
         return QueueState(waiting=lag)
 
-    pool, told = Counted(), list[ScalingEvent]()
+    pool, told = FakePool(), list[ScalingEvent]()
     scaler = Autoscaler(look, pool, ScalingPolicy(ScalingOptions(max_workers=9)), told.append)
     sizes = []
     for _ in range(5):
@@ -161,7 +161,9 @@ def layout(folder: Path, *, redis: str = "redis://there/0", ingest_port: int | N
     )
 
 
-def test_the_door_serves_after_the_routers_and_workers_are_told_of_both(tmp_path: Path) -> None:
+def test_the_ingest_service_starts_after_the_routers_and_workers_get_both_addresses(
+    tmp_path: Path,
+) -> None:
     with plan_processes(layout(tmp_path)) as processes:
         (door,) = processes.ingest
         assert processes.worker is not None
@@ -175,7 +177,7 @@ def test_the_door_serves_after_the_routers_and_workers_are_told_of_both(tmp_path
             assert f"--retrieval {processes.address} --redis redis://there/0" in words
 
 
-def test_without_a_redis_there_is_no_queue(tmp_path: Path) -> None:
+def test_without_redis_there_is_no_queue(tmp_path: Path) -> None:
     for wanted in (layout(tmp_path, redis=""), layout(tmp_path, ingest_port=None)):
         with plan_processes(wanted) as processes:
             assert (processes.ingest, processes.worker) == ((), None)
@@ -189,7 +191,7 @@ def test_without_a_redis_there_is_no_queue(tmp_path: Path) -> None:
         (("--no-redis", "--ingest-port", "0"), "leave them out, or leave out --no-redis"),
     ],
 )
-def test_what_excludes_each_other_is_refused(
+def test_contradictory_options_are_refused(
     nearline: Run, store: Path, words: tuple[str, ...], wanted: str
 ) -> None:
     done = nearline("up", "--store", str(store), "--port", "0", *words)
@@ -209,7 +211,7 @@ async def ended(client: IngestClient, job: Job) -> Job:
 
 @pytest.mark.service
 @needs_redis
-async def test_up_brings_workers_when_there_is_something_to_do_and_none_when_not(
+async def test_up_starts_workers_for_documents_and_stops_them_when_idle(
     up: Start, nearline: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What a killed worker held goes to others when its lease is over.
@@ -244,7 +246,7 @@ async def test_up_brings_workers_when_there_is_something_to_do_and_none_when_not
 
 @pytest.mark.service
 @needs_redis
-async def test_workers_end_before_what_they_call(up: Start) -> None:
+async def test_workers_stop_before_the_services_they_call(up: Start) -> None:
     running = up("--max-workers", "1", "--min-workers", "1", redis=True)
     running.until("state", name="worker-1", state="serving")
     running.process.send_signal(signal.SIGTERM)
@@ -265,7 +267,7 @@ async def test_without_workers_the_queue_waits(up: Start) -> None:
         assert (queue.waiting, queue.workers) == (10, [])
 
 
-def test_status_names_a_door_that_is_away_where_one_was_named(nearline: Run) -> None:
+def test_status_reports_an_unavailable_ingest_service_that_was_named(nearline: Run) -> None:
     where = ("--address", "127.0.0.1:1", "--embedding", "")
     done = nearline("status", *where, "--ingest", "127.0.0.1:2")
     assert "ingest (127.0.0.1:2)" in done.stderr

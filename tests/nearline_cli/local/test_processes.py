@@ -1,4 +1,4 @@
-"""Real child processes: how they start, fail, stop, and never outlive us."""
+"""Tests of child processes: start, failure, shutdown, and none left behind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ECHO = "tests.nearline_cli.local.echo_service"
 ROOT = Path(__file__).parents[3]
 
 
-async def test_a_service_answers_on_the_port_it_took_and_is_gone_after_the_block() -> None:
+async def test_a_service_answers_on_its_port_and_is_gone_after_the_block() -> None:
     async with service_process(ECHO) as service:
         host, _, port = service.address.rpartition(":")
         with socket.create_connection((host, int(port)), timeout=5):
@@ -41,7 +41,7 @@ async def test_two_services_may_share_a_port() -> None:
         assert one.pid != two.pid
 
 
-async def test_an_error_of_ours_is_told_in_its_own_words() -> None:
+async def test_a_nearline_error_keeps_its_text() -> None:
     with pytest.raises(NotReady, match="did not start: store /nowhere: no such folder; build one"):
         await start_service(ECHO, ("--fail", "error"))
 
@@ -58,24 +58,24 @@ async def test_a_crash_shows_the_last_lines() -> None:
         await start_service(ECHO, ("--fail", "crash"))
 
 
-async def test_a_silent_end_names_the_exit_code() -> None:
+async def test_a_silent_exit_names_the_exit_code() -> None:
     with pytest.raises(NotReady, match="ended with code 7 before it served"):
         await start_service(ECHO, ("--fail", "exit"))
 
 
-async def test_a_service_that_never_serves_is_ended_and_reported() -> None:
+async def test_a_service_that_never_serves_is_stopped_and_reported() -> None:
     before = _children()
     with pytest.raises(NotReady, match=r"did not serve within 2 s.*\n.*waiting for ever"):
         await start_service(ECHO, ("--fail", "hang"), ready_timeout_s=2)
     assert _children() == before
 
 
-async def test_an_unknown_module_is_reported_with_what_python_said() -> None:
+async def test_an_unknown_module_is_reported_with_the_message_of_python() -> None:
     with pytest.raises(NotReady, match="No module named nearline_nowhere"):
         await start_service("nearline_nowhere")
 
 
-async def test_a_folder_of_the_same_name_where_the_user_stands_is_not_run(
+async def test_a_folder_of_the_same_name_in_the_working_directory_is_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "tests" / "nearline_cli" / "local"
@@ -89,12 +89,12 @@ async def test_a_folder_of_the_same_name_where_the_user_stands_is_not_run(
 
 
 @pytest.mark.skipif(not _EPHEMERAL.exists(), reason="only Linux tells its ephemeral ports there")
-def test_a_free_port_is_none_that_an_outgoing_connection_may_take() -> None:
+def test_a_free_port_is_outside_the_range_of_outgoing_connections() -> None:
     lowest = int(_EPHEMERAL.read_text().split()[0])
     assert all(free_port() < lowest for _ in range(20))
 
 
-def test_a_free_port_is_given_once() -> None:
+def test_a_free_port_is_returned_once() -> None:
     assert len({free_port() for _ in range(1_000)}) == 1_000
 
 
@@ -118,7 +118,7 @@ def supervisor() -> Iterator[subprocess.Popen[str]]:
             psutil.wait_procs(left, timeout=20)
 
 
-def test_a_killed_service_is_started_again_on_its_address(
+def test_a_killed_service_is_restarted_at_its_address(
     supervisor: subprocess.Popen[str],
 ) -> None:
     victim = psutil.Process(supervisor.pid).children()[0]
@@ -134,7 +134,7 @@ def test_a_killed_service_is_started_again_on_its_address(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_nothing_is_left_however_the_supervisor_ends(
+def test_no_process_is_left_however_the_supervisor_ends(
     supervisor: subprocess.Popen[str], number: signal.Signals
 ) -> None:
     children = psutil.Process(supervisor.pid).children(recursive=True)

@@ -1,4 +1,4 @@
-"""How many workers the policy wants: bounds, up, down, and rest under a steady load."""
+"""Tests of the scaling policy: bounds, scaling up and down, and a steady load."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LOOKS = st.lists(
 
 
 @given(LOOKS, st.integers(0, 5), st.integers(0, 5))
-def test_the_number_lies_within_its_bounds_and_is_not_none_while_there_is_something_to_do(
+def test_the_number_is_within_bounds_and_positive_while_documents_wait(
     looks: list[tuple[int, list[float]]], least: int, more: int
 ) -> None:
     policy = ScalingPolicy(ScalingOptions(min_workers=least, max_workers=least + more))
@@ -55,7 +55,7 @@ def test_the_number_lies_within_its_bounds_and_is_not_none_while_there_is_someth
 
 
 @given(LOOKS, st.integers(0, 100_000), st.integers(0, 100_000), st.lists(st.floats(0, 1e4)))
-def test_more_to_do_never_means_fewer_workers(
+def test_a_longer_queue_never_means_fewer_workers(
     looks: list[tuple[int, list[float]]], lag: int, more: int, shown: list[float]
 ) -> None:
     decided = []
@@ -70,13 +70,13 @@ def test_more_to_do_never_means_fewer_workers(
 @pytest.mark.parametrize(
     ("lag", "wanted"), [(0, 0), (1, 1), (500, 1), (501, 2), (1_000, 2), (1_001, 3), (90_000, 8)]
 )
-def test_up_at_once_to_what_does_it_in_ten_seconds(lag: int, wanted: int) -> None:
+def test_it_scales_up_at_once_to_finish_in_ten_seconds(lag: int, wanted: int) -> None:
     # 50 documents/s are assumed.
     policy = ScalingPolicy(ScalingOptions(max_workers=8))
     assert policy.decide(queue(lag), 0, 0.0).workers == wanted
 
 
-def test_what_a_worker_has_shown_takes_the_place_of_what_was_assumed() -> None:
+def test_a_measured_speed_replaces_the_assumed_one() -> None:
     policy = ScalingPolicy(ScalingOptions(max_workers=8))
     # Its first three seconds are not believed: then 20/s is less than it can do.
     states = [queue(100, 0.0), queue(100, 500.0), queue(100, 400.0), queue(100, 20.0)]
@@ -87,7 +87,7 @@ def test_what_a_worker_has_shown_takes_the_place_of_what_was_assumed() -> None:
     assert reason == "7 documents left at 50.0/s per worker, assumed, within 10 s"
 
 
-def test_the_best_counts_and_less_only_from_those_that_have_enough_to_do() -> None:
+def test_the_best_speed_counts_and_lower_ones_only_from_busy_workers() -> None:
     policy = ScalingPolicy(ScalingOptions())
     follow(policy, [queue(1, 40.0, 10.0)] * 5)
     assert policy.documents_per_s == 40.0
@@ -99,7 +99,7 @@ def test_the_best_counts_and_less_only_from_those_that_have_enough_to_do() -> No
     assert policy.documents_per_s == pytest.approx(4.0, abs=0.5)
 
 
-def test_what_keeps_growing_brings_as_many_as_stop_it_and_one_large_submission_does_not() -> None:
+def test_a_growing_lag_adds_workers_and_one_large_submission_does_not() -> None:
     # One worker does 50 a second; 180 more come each second than it does.
     growing = [queue(lag, 50.0) for lag in (0, 180, 360, 540)]
     assert follow(ScalingPolicy(ScalingOptions(max_workers=9)), growing, 1) == [1, 1, 1, 5]
@@ -112,7 +112,7 @@ def test_what_keeps_growing_brings_as_many_as_stop_it_and_one_large_submission_d
     assert follow(ScalingPolicy(ScalingOptions(max_workers=9)), at_once, 1) == [1] * 5
 
 
-def test_what_is_done_between_two_looks_keeps_its_worker_and_its_end_does_not() -> None:
+def test_work_between_two_looks_keeps_its_worker_until_it_ends() -> None:
     policy = ScalingPolicy(ScalingOptions())
     # A document every 7 s; nobody ever sees it wait. The speed is the mean of half a minute.
     ended = [second % 7 == 0 and second < 120 for second in range(200)]
@@ -122,7 +122,7 @@ def test_what_is_done_between_two_looks_keeps_its_worker_and_its_end_does_not() 
     assert numbers.index(0) <= 133 and set(numbers[133:]) == {0}
 
 
-def test_none_is_left_once_nothing_was_for_ten_seconds() -> None:
+def test_it_scales_to_zero_after_ten_idle_seconds() -> None:
     policy = ScalingPolicy(ScalingOptions(max_workers=4))
     states = [queue(2_000)] + [queue(0)] * 12
     assert follow(policy, states) == [4] + [4] * 9 + [4, 0, 0]
@@ -132,7 +132,7 @@ def test_none_is_left_once_nothing_was_for_ten_seconds() -> None:
     ]
 
 
-def test_something_in_between_begins_the_ten_seconds_anew() -> None:
+def test_new_work_restarts_the_ten_seconds() -> None:
     policy = ScalingPolicy(ScalingOptions(max_workers=4))
     states = [queue(2_000)] + [queue(0)] * 8 + [queue(1)] + [queue(0)] * 12
     numbers = follow(policy, states)
@@ -140,7 +140,7 @@ def test_something_in_between_begins_the_ten_seconds_anew() -> None:
     assert numbers[9:] == [4, 4, *[1] * 9, 0, 0]
 
 
-def test_what_was_not_seen_stops_nobody() -> None:
+def test_unseen_history_stops_no_worker() -> None:
     policy = ScalingPolicy(ScalingOptions(max_workers=4))
     assert follow(policy, [queue(2_000), queue(0)]) == [4, 4]
     policy.forget()
@@ -154,7 +154,7 @@ def test_bounds_that_exclude_each_other_are_refused() -> None:
 
 
 @dataclass
-class World:
+class SimulatedQueue:
     """A queue that workers of one speed work on; they start `delay_s` after they were wanted."""
 
     per_s: float
@@ -183,9 +183,9 @@ class World:
 
 
 @given(st.floats(5, 500), st.floats(0.02, 4.5))
-def test_a_steady_load_comes_to_a_steady_number_that_bears_it(per_s: float, load: float) -> None:
+def test_a_steady_load_reaches_a_steady_sufficient_number(per_s: float, load: float) -> None:
     policy = ScalingPolicy(ScalingOptions(max_workers=6))
-    world = World(per_s)
+    world = SimulatedQueue(per_s)
     numbers = world.run(policy, [load * per_s] * 900)
     late = numbers[600:]
     changes = sum(a != b for a, b in pairwise(late))
@@ -195,9 +195,9 @@ def test_a_steady_load_comes_to_a_steady_number_that_bears_it(per_s: float, load
     assert world.waiting <= 12 * per_s * late[-1]
 
 
-def test_a_burst_brings_workers_and_they_go_again() -> None:
+def test_a_burst_adds_workers_and_removes_them_again() -> None:
     policy = ScalingPolicy(ScalingOptions(max_workers=6))
-    world = World(100.0)
+    world = SimulatedQueue(100.0)
     arriving = [60.0] * 40 + [300.0] * 20 + [60.0] * 60 + [0.0] * 50
     numbers = world.run(policy, arriving)
     assert max(numbers[:40]) == 1
