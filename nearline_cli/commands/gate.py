@@ -35,7 +35,7 @@ def gate(
 ) -> None:
     """Judge a snapshot as promote would, without changing anything.
 
-    For example: nearline snapshots gate 20260101T000000-a1
+    For example: nearline snapshots gate 20261125T004218Z-1f3a9c
 
     Exits with 1 if the gate refuses the snapshot.
     """

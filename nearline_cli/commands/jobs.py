@@ -138,6 +138,8 @@ def wait(
 ) -> None:
     """Wait until a job has ended.
 
+    For example: nearline jobs wait JOB --timeout 600
+
     Exits with 1 if some of its documents were not indexed.
     """
     from nearline_cli.inputs.submitter import wait_for_job

@@ -48,7 +48,7 @@ def load(
     k: Annotated[int, typer.Option(min=1, max=c.MAX_K, help="Number of hits.")] = 10,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     timeout_s: Annotated[
-        float, typer.Option("--timeout", min=0.001, help="Deadline of a request in seconds.")
+        float, typer.Option("--timeout", min=0.001, help="Timeout of a request in seconds.")
     ] = 10.0,
     as_json: JsonFlag = False,
 ) -> None:

@@ -32,7 +32,7 @@ def promote(
 ) -> None:
     """Make a snapshot current, after the release gate has compared it with the current one.
 
-    For example: nearline snapshots promote 20260101T000000-a1 --why "new catalogue"
+    For example: nearline snapshots promote 20261125T004218Z-1f3a9c --why "new catalogue"
 
     Routers load the snapshot alongside the served one and switch when it is ready; `nearline
     status` shows the progress. The gate runs here, so --store is needed even with --router.

@@ -56,7 +56,7 @@ def replay(
 ) -> None:
     """Replay recorded requests against two snapshots; report differences and latency by segment.
 
-    For example: nearline replay --against 20260101T000000-a1 20260102T000000-b2
+    For example: nearline replay --against 20261125T004218Z-1f3a9c 20261126T101500Z-7be204
 
     Both snapshots are loaded here; no service has to run. Recommendations are requested without
     users. If nothing was recorded, the golden queries of the first snapshot are used. With --json,

@@ -100,7 +100,7 @@ def start(
 ) -> None:
     """Serve a share of the requests from another snapshot, after the release gate has judged it.
 
-    For example: nearline rollout start 20260101T000000-a1 --share 0.05
+    For example: nearline rollout start 20261125T004218Z-1f3a9c --share 0.05
 
     Routers load it alongside the current snapshot. They abort it automatically if it is slower,
     fails more often, finds less, or is clicked less than chance explains. Requests that fail on it
@@ -174,7 +174,10 @@ def promote(
     wait_s: alias_options.WaitOption = 0.0,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Make the canary the current snapshot."""
+    """Make the canary the current snapshot.
+
+    For example: nearline rollout promote --why "better clicks"
+    """
     from retrieval.snapshots import aliases
 
     who = aliases.operator_name()
