@@ -192,17 +192,19 @@ def _row(
     burst_end_s = load.steady_s + load.burst_s
     samples = run.samples
     # The first half of the steady phase is the start of the first worker.
-    before = [one for one in samples if load.steady_s / 2 <= one.t < load.steady_s]
-    afterwards = [one for one in samples if burst_end_s <= one.t < load.seconds]
-    empty_at_s = next((one.t for one in samples if one.t >= burst_end_s and not one.waiting), None)
+    before = [sample for sample in samples if load.steady_s / 2 <= sample.t < load.steady_s]
+    afterwards = [sample for sample in samples if burst_end_s <= sample.t < load.seconds]
+    empty_at_s = next(
+        (sample.t for sample in samples if sample.t >= burst_end_s and not sample.waiting), None
+    )
     ended = samples[-1]
     return {
-        "max_workers_seen": max(one.workers for one in samples),
+        "max_workers_seen": max(sample.workers for sample in samples),
         "workers_before": max((one.workers for one in before), default=0),
         "workers_after": afterwards[-1].workers if afterwards else 0,
         "scaled_to_zero": not ended.workers,
-        "lag_max": max(one.lag for one in samples),
-        "oldest_age_max_s": max(one.oldest_age_s for one in samples),
+        "lag_max": max(sample.lag for sample in samples),
+        "oldest_age_max_s": max(sample.oldest_age_s for sample in samples),
         "lag_zero_after_s": None if empty_at_s is None else round(empty_at_s - burst_end_s, 2),
         "zero_workers_after_s": None if ended.workers else round(ended.t - load.seconds, 2),
         "submitted": run.submitted,
@@ -220,5 +222,5 @@ def _row(
             {"t": t, "from": one.before, "to": one.after, "lag": one.lag, "reason": one.reason}
             for t, one in run.scalings
         ],
-        "timeline": [asdict(one) for one in samples],
+        "timeline": [asdict(sample) for sample in samples],
     }

@@ -119,5 +119,9 @@ def _panel(row: Mapping[str, object], curves: Sequence[_Curve], label: str) -> s
 def _scalings(row: Mapping[str, object]) -> Iterator[tuple[str, str, str]]:
     scalings = row["scalings"]
     assert isinstance(scalings, list)
-    for one in scalings:
-        yield f"{one['t']:.1f} s", f"{one['from']} to {one['to']}", str(one["reason"])
+    for scaling in scalings:
+        yield (
+            f"{scaling['t']:.1f} s",
+            f"{scaling['from']} to {scaling['to']}",
+            str(scaling["reason"]),
+        )

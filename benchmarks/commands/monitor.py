@@ -118,12 +118,12 @@ async def _measure(
             seen = await _settled(port)
     without, with_all = found
     ratios = sorted(one.qps / other.qps for one, other in zip(with_all, without, strict=True))
-    replies = sum(one.replies for one in with_all)
-    offline = sum(one.recall * one.replies for one in with_all) / replies
+    replies = sum(turn.replies for turn in with_all)
+    offline = sum(turn.recall * turn.replies for turn in with_all) / replies
     online = seen[f"{_RECALL}_sum"] / seen[f"{_RECALL}_count"]
     return {
-        "qps": round(median(one.qps for one in with_all), 1),
-        "qps_unwatched": round(median(one.qps for one in without), 1),
+        "qps": round(median(turn.qps for turn in with_all), 1),
+        "qps_unwatched": round(median(turn.qps for turn in without), 1),
         "ratio": round(median(ratios), 4),
         "ratio_quartiles": [round(ratios[len(ratios) * at // 4], 4) for at in (1, 3)],
         "p99_ms": percentile_ms(with_all, 99),
@@ -161,6 +161,6 @@ def _sums(port: int) -> dict[str, float]:
         text = reply.read().decode()
     sums: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
-        for one in family.samples:
-            sums[one.name] = sums.get(one.name, 0.0) + one.value
+        for sample in family.samples:
+            sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
     return sums

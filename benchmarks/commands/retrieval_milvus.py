@@ -57,18 +57,18 @@ async def measure_milvus(
                     alone.append(one)
                     ours.append(mine)
                     hot.append(popular)
-    qps = median(one.qps for one in alone)
+    qps = median(turn.qps for turn in alone)
     return {
         "backend": "milvus",
         "milvus": export.version,
         **round_figures(ours, task.k),
         **round_figures(alone, task.k, "alone_"),
         **round_figures(hot, task.k, "hot_"),
-        "hot_share": round(median(one.cached for one in hot), 4),
+        "hot_share": round(median(turn.cached for turn in hot), 4),
         "zipf": _ZIPF,
-        "ratio_to_alone": round(median(one.qps for one in ours) / qps, 3),
+        "ratio_to_alone": round(median(turn.qps for turn in ours) / qps, 3),
         "p99_to_alone": round(percentile_ms(ours, 99) / percentile_ms(alone, 99), 3),
-        "hot_ratio_to_alone": round(median(one.qps for one in hot) / qps, 3),
+        "hot_ratio_to_alone": round(median(turn.qps for turn in hot) / qps, 3),
     }
 
 

@@ -142,7 +142,7 @@ async def _measure(
             _deployed(folder / "store", embedding, routers, replicas, shards, drain_s)
         )
         load = SwapLoad(
-            routers=[await enter(RetrievalClient(one)) for one in services.routers],
+            routers=[await enter(RetrievalClient(address)) for address in services.routers],
             generator=await enter(GenerationClient(services.generation)),
             checker=ReplyChecker(built.stamps, built.texts),
             questions=questions,
@@ -152,7 +152,7 @@ async def _measure(
             phases=list(phases.items()),
             seed=seed,
         )
-        admins = [await enter(AdminClient(one)) for one in services.routers]
+        admins = [await enter(AdminClient(address)) for address in services.routers]
         # Opens the connections, so that the first requests do not wait for them.
         for admin in admins:
             await admin.serving_status()
@@ -232,9 +232,11 @@ async def _reached(admins: Sequence[AdminClient], epoch: int) -> None:
         async with asyncio.timeout(_SETTLE_S):
             while True:
                 status = [(await admin.serving_status()).collections[0] for admin in admins]
-                if all(one.epoch == epoch for one in status):
+                if all(collection.epoch == epoch for collection in status):
                     return
-                found = ", ".join(f"{one.epoch} {one.problem}" for one in status)
+                found = ", ".join(
+                    f"{collection.epoch} {collection.problem}" for collection in status
+                )
                 await asyncio.sleep(0.1)
     raise NotReady(f"{_SETTLE_S:g} s after the last promotion epoch {epoch} is not served: {found}")
 
@@ -251,7 +253,7 @@ async def _deployed(
             )
             for _ in range(replicas)
         ]
-        replica_addresses = ",".join(one.address for one in servers)
+        replica_addresses = ",".join(server.address for server in servers)
         topology = ";".join(f"{number}={replica_addresses}" for number in range(shards))
         words = [*arguments, "--embedding", embedding, *(("--shards", topology) if servers else ())]
         found = [

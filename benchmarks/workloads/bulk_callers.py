@@ -101,4 +101,4 @@ class OtherCpuUse:
         idle_s = times.idle + getattr(times, "iowait", 0.0)
         me = psutil.Process()
         ours = [one.cpu_times() for one in (me, *me.children(recursive=True))]
-        return all_s, all_s - idle_s, sum(one.user + one.system for one in ours)
+        return all_s, all_s - idle_s, sum(times.user + times.system for times in ours)

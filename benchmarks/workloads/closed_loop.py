@@ -102,16 +102,16 @@ def run_round(
 def round_figures(rounds: Sequence[SearchRound], k: int, prefix: str = "") -> dict[str, object]:
     """Returns the medians over rounds, with a prefix to each name."""
     return {
-        f"{prefix}qps": round(median(one.qps for one in rounds), 1),
+        f"{prefix}qps": round(median(turn.qps for turn in rounds), 1),
         f"{prefix}p50_ms": percentile_ms(rounds, 50),
         f"{prefix}p99_ms": percentile_ms(rounds, 99),
-        f"{prefix}recall@{k}": round(median(one.recall for one in rounds), 4),
+        f"{prefix}recall@{k}": round(median(turn.recall for turn in rounds), 4),
     }
 
 
 def percentile_ms(rounds: Sequence[SearchRound], percentile: float) -> float:
     """Returns the median over rounds of a percentile of their latencies."""
-    each = [float(np.percentile(one.latencies_s, percentile)) for one in rounds]
+    each = [float(np.percentile(turn.latencies_s, percentile)) for turn in rounds]
     return round(median(each) * 1e3, 3)
 
 

@@ -37,7 +37,7 @@ class ReplyChecker:
         contain only documents with interactions in that snapshot.
         """
         snapshot_id = reply.info.snapshot_id
-        hits = [one.hit for one in reply.recommendations]
+        hits = [recommendation.hit for recommendation in reply.recommendations]
         if problem := self._hits(snapshot_id, hits):
             return problem
         stamp = self.stamps[snapshot_id]

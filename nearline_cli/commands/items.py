@@ -169,8 +169,8 @@ def show(
     else:
         names = ("id", "version", "expires", "attributes", "text")
         output.print_table(names, [_row(item) for item in reply.items])
-        for one in reply.ignored_ids:
-            output.console(error=True).print(f"{one.id}: {one.reason.value}")
+        for ignored in reply.ignored_ids:
+            output.console(error=True).print(f"{ignored.id}: {ignored.reason.value}")
         if reply.info.served_by.reason:
             output.console(error=True).print(reply.info.served_by.reason)
     if reply.ignored_ids:
@@ -220,7 +220,7 @@ def _id_batches(
     unique = list(places)
     for at in range(0, len(unique), size):
         part = unique[at : at + size]
-        tally.places.update((one, places[one]) for one in part)
+        tally.places.update((item_id, places[item_id]) for item_id in part)
         yield part
 
 
@@ -255,7 +255,9 @@ def _record(reply: c.ItemsReply) -> dict[str, object]:
             }
             for item in reply.items
         ],
-        "ignored_ids": [{"id": one.id, "reason": one.reason.value} for one in reply.ignored_ids],
+        "ignored_ids": [
+            {"id": ignored.id, "reason": ignored.reason.value} for ignored in reply.ignored_ids
+        ],
         "epoch": info.epoch,
         "snapshot": info.snapshot_id,
         "watermark": info.watermark.hex(),

@@ -102,7 +102,7 @@ def results(
         async for page in job_view.iterate_pages(
             lambda token: client.results(job_id, page_size=_PAGE, token=token)
         ):
-            found += [one for one in page.results if one.outcome in wanted]
+            found += [result for result in page.results if result.outcome in wanted]
             if len(found) >= limit:
                 break
         return found[:limit]
@@ -198,8 +198,8 @@ def queue(
     }
     output.print_table(("queue", "now"), figures.items())
     rows = [
-        (one.worker_id, one.in_hand, one.documents_per_s, one.start_time.isoformat())
-        for one in state.workers
+        (worker.worker_id, worker.in_hand, worker.documents_per_s, worker.start_time.isoformat())
+        for worker in state.workers
     ]
     if rows:
         output.print_table(("worker", "in progress", "documents/s", "since"), rows)

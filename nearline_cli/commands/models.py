@@ -164,7 +164,7 @@ def show(
     stage = registry.stages_of(ref.kind, ref.name)[ref.version]
     history = [one for one in registry.history(ref.kind, ref.name) if one.version == ref.version]
     if as_json:
-        output.print_json(_record(card, stage) | {"stages": [_plain(one) for one in history]})
+        output.print_json(_record(card, stage) | {"stages": [_plain(record) for record in history]})
         return
     output.print_table(("field", "value"), _described(card, stage, history))
 
@@ -234,12 +234,12 @@ def _described(
         ("description", card.description),
         ("training data", card.training_data_sha256),
         ("snapshot", f"{card.collection} {card.snapshot_id}".strip()),
-        ("made from", ", ".join(describe_ref(one) for one in card.parents)),
+        ("made from", ", ".join(describe_ref(parent) for parent in card.parents)),
     ]
     rows += [(f"metric {name}", f"{card.metrics[name]:.4f}") for name in sorted(card.metrics)]
     rows += [(f"setting {name}", card.settings[name]) for name in sorted(card.settings)]
-    rows += [(f"file {one.path}", output.format_bytes(one.bytes)) for one in card.files]
-    for one in history:
-        plain = _plain(one)
-        rows.append((f"stage {one.number}", f"{plain['stage']} by {one.who}: {one.why}"))
+    rows += [(f"file {file.path}", output.format_bytes(file.bytes)) for file in card.files]
+    for record in history:
+        plain = _plain(record)
+        rows.append((f"stage {record.number}", f"{plain['stage']} by {record.who}: {record.why}"))
     return [(name, value) for name, value in rows if value]

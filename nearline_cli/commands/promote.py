@@ -123,7 +123,7 @@ def prune(
 
     opened = Store.open(store)
     planned = retention.plan_prune(opened, collection, keep, force=force)
-    removed = [one.name for one in planned if not one.kept]
+    removed = [entry.name for entry in planned if not entry.kept]
     milvus = (opened, collection, milvus_uri, milvus_token)
     strays = asyncio.run(milvus_target.list_strays(*milvus, removed)) if milvus_uri else []
     dropped: list[str] = []
@@ -136,23 +136,23 @@ def prune(
     rows: list[dict[str, object]] = [
         {
             "collection": collection,
-            "snapshot": one.name,
-            "bytes": one.bytes,
-            "removed": yes and not one.kept,
-            "kept": one.kept,
+            "snapshot": entry.name,
+            "bytes": entry.bytes,
+            "removed": yes and not entry.kept,
+            "kept": entry.kept,
         }
-        for one in planned
+        for entry in planned
     ]
     rows += [
         {
             "collection": collection,
-            "snapshot": one.snapshot_id,
-            "milvus_collection": one.name,
-            "chunks": one.chunks,
-            "removed": one.name in dropped,
-            "kept": one.kept,
+            "snapshot": stray.snapshot_id,
+            "milvus_collection": stray.name,
+            "chunks": stray.chunks,
+            "removed": stray.name in dropped,
+            "kept": stray.kept,
         }
-        for one in strays
+        for stray in strays
     ]
     if as_json:
         for row in rows:
@@ -161,11 +161,14 @@ def prune(
     output.print_table(
         ("snapshot", "size", "action"),
         [
-            *((one.name, output.format_bytes(one.bytes), one.kept or action) for one in planned),
-            *((one.name, f"{one.chunks:,} chunks", one.kept or action) for one in strays),
+            *(
+                (entry.name, output.format_bytes(entry.bytes), entry.kept or action)
+                for entry in planned
+            ),
+            *((stray.name, f"{stray.chunks:,} chunks", stray.kept or action) for stray in strays),
         ],
     )
-    if not yes and not all([one.kept for one in planned] + [one.kept for one in strays]):
+    if not yes and not all([entry.kept for entry in planned] + [stray.kept for stray in strays]):
         output.console().print("Nothing was removed; add --yes to remove.")
 
 

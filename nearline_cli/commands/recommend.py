@@ -114,8 +114,12 @@ def _record(reply: c.RecommendReply, seconds: float) -> dict[str, object]:
     why = reply.why_not
     return {
         "recommendations": [
-            {**hit_record(one.hit), "reasons": list(one.reasons), "propensity": one.propensity}
-            for one in reply.recommendations
+            {
+                **hit_record(recommendation.hit),
+                "reasons": list(recommendation.reasons),
+                "propensity": recommendation.propensity,
+            }
+            for recommendation in reply.recommendations
         ],
         "ignored_ids": [
             {"id": ignored.id, "reason": ignored.reason.value} for ignored in reply.ignored_ids

@@ -120,12 +120,16 @@ async def _replay(
     rules = read_policies(policies) if policies else None
     async with contextlib.AsyncExitStack() as stack:
         embedders = {
-            one: await stack.enter_async_context(EmbeddingClient(check_address(one, "--embedding")))
-            for one in addresses
+            address: await stack.enter_async_context(
+                EmbeddingClient(check_address(address, "--embedding"))
+            )
+            for address in addresses
         }
         first, second = [
-            await stack.enter_async_context(load_snapshot(store, collection, one, embedders, rules))
-            for one in against
+            await stack.enter_async_context(
+                load_snapshot(store, collection, snapshot_id, embedders, rules)
+            )
+            for snapshot_id in against
         ]
         probes = probes_for(store, collection, first, requests)
         found = await replay(first, second, probes, k=k, passes=passes)
@@ -136,5 +140,5 @@ async def _replay(
             items = await item_lookup.fetch_items(
                 snapshot.served, sorted(ids), frozenset({PayloadField.TITLE}), RequestContext()
             )
-            titles |= {one.id: one.title for one in items.items.values() if one.title}
+            titles |= {item.id: item.title for item in items.items.values() if item.title}
         return found, titles

@@ -134,7 +134,7 @@ def _record(
         "index": manifest.index_factory,
         "dim": manifest.dim,
         "fingerprint": manifest.embedder.fingerprint,
-        "models": [describe_ref(one) for one in manifest.models],
+        "models": [describe_ref(model) for model in manifest.models],
         "created": manifest.create_time.ToJsonString(),
         "bytes": sum(entry.bytes for entry in manifest.files),
     }
@@ -162,7 +162,7 @@ def _described(
         ("nearline, faiss", f"{manifest.nearline_version}, {manifest.faiss_version}"),
         ("model", manifest.embedder.model or "none: built from your own vectors"),
         ("fingerprint", manifest.embedder.fingerprint),
-        ("models", ", ".join(describe_ref(one) for one in manifest.models)),
+        ("models", ", ".join(describe_ref(model) for model in manifest.models)),
         ("dim, metric", f"{manifest.dim}, {manifest.metric}"),
         ("index", manifest.index_factory),
         ("documents, chunks", f"{manifest.documents}, {manifest.chunks}"),

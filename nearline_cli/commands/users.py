@@ -48,8 +48,10 @@ def record(
             f"--event-id {event_id} identifies one event, but {len(item)} items were named"
         )
     done = [
-        c.Interaction(item_id=one, user_id=user, session_id=session, kind=kind, event_id=event_id)
-        for one in item
+        c.Interaction(
+            item_id=item_id, user_id=user, session_id=session, kind=kind, event_id=event_id
+        )
+        for item_id in item
     ]
 
     async def write() -> c.RecordReply:
@@ -89,8 +91,12 @@ def show(
         ("learned by the snapshot", stored.learned),
     ):
         rows = [
-            ("" if one.time is None else f"{one.time:%F %T}", one.kind, one.item_id)
-            for one in interactions
+            (
+                "" if interaction.time is None else f"{interaction.time:%F %T}",
+                interaction.kind,
+                interaction.item_id,
+            )
+            for interaction in interactions
         ]
         output.print_table((title, "kind", "item"), rows)
     if stored.deleted is not None:
@@ -121,8 +127,10 @@ def delete(
         f"erased {receipt.interactions} interactions, {receipt.log_entries} log entries and "
         f"{receipt.sessions} sessions at {receipt.deleted:%F %T} UTC"
     )
-    for one in receipt.snapshots:
+    for snapshot in receipt.snapshots:
         how = (
-            "is in service: build again to replace it" if one.in_force else "is removed by pruning"
+            "is in service: build again to replace it"
+            if snapshot.in_force
+            else "is removed by pruning"
         )
-        print(f"snapshot {one.snapshot_id} learned from this user; it {how}")
+        print(f"snapshot {snapshot.snapshot_id} learned from this user; it {how}")

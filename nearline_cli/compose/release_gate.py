@@ -114,13 +114,14 @@ def judge_snapshot(
         later = InteractionOptions().load(request.interactions).interactions
     policies = read_policies(request.policies) if request.policies else None
     addresses = [one.strip() for one in request.embedding.split(",") if one.strip()]
-    for one in addresses:
-        check_address(one, "--embedding")
+    for address in addresses:
+        check_address(address, "--embedding")
 
     async def run() -> GateReport:
         async with contextlib.AsyncExitStack() as stack:
             embedders: dict[str, Embedder] = {
-                one: await stack.enter_async_context(EmbeddingClient(one)) for one in addresses
+                address: await stack.enter_async_context(EmbeddingClient(address))
+                for address in addresses
             }
             found = later
             if request.redis:
@@ -207,7 +208,10 @@ def print_gate_report(report: GateReport, path: str, store: Store) -> None:
     """Prints the checks of the gate, and the address of the report."""
     output.print_table(
         ("check", "outcome", "value", "limit", "finding"),
-        [(one.name, one.outcome.value, one.value, one.limit, one.message) for one in report.checks],
+        [
+            (check.name, check.outcome.value, check.value, check.limit, check.message)
+            for check in report.checks
+        ],
     )
     page = path.removesuffix(".json") + ".html"
     output.console().print(f"report: {store.url}/{page}", markup=False)
@@ -215,7 +219,7 @@ def print_gate_report(report: GateReport, path: str, store: Store) -> None:
 
 def gate_failure(report: GateReport, path: str) -> GateFailed:
     """Returns the error for a snapshot that the gate refuses."""
-    reasons = "".join(f"\n  {one.name}: {one.message}" for one in report.failed)
+    reasons = "".join(f"\n  {check.name}: {check.message}" for check in report.failed)
     return GateFailed(
         f"the release gate refuses {report.snapshot_id}:{reasons}\n"
         f"Fix this and build again, or promote it with --force --why REASON; see {path} for the "

@@ -143,7 +143,7 @@ def _load(data: Path, split: str, train_split: str, off_topic: Path | None) -> Q
     names, off_topic_questions = _read_off_topic(data.resolve(), off_topic)
     return QuestionSets(
         test=test,
-        train=[one for one in train if one.id not in {other.id for other in test}],
+        train=[question for question in train if question.id not in {other.id for other in test}],
         off_topic=off_topic_questions,
         names=names,
     )

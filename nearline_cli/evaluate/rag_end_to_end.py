@@ -103,7 +103,7 @@ async def _check(
 ) -> None:
     from generation.checks.citations import clean_text
 
-    ids = list(dict.fromkeys(one.document_id for one in cited))
+    ids = list(dict.fromkeys(citation.document_id for citation in cited))
     stored: dict[str, str] = {}
     if ids:
         reply = await retriever.get_items(
@@ -111,16 +111,16 @@ async def _check(
         )
         stored = {item.id: item.text for item in reply.items}
     served.characters += len(text)
-    for one in cited:
-        span = stored.get(one.document_id, "")[one.start : one.end]
+    for citation in cited:
+        span = stored.get(citation.document_id, "")[citation.start : citation.end]
         hashed = hashlib.sha256(span.encode()).hexdigest()
         served.citations += 1
-        served.exact += bool(span) and hashed == one.text_hash and clean_text(span) in text
+        served.exact += bool(span) and hashed == citation.text_hash and clean_text(span) in text
         if question.has_answer:
             served.cited_where_answered += 1
             served.overlapping += any(
-                one.start < gold.end and gold.start < one.end
-                for gold in question.spans.get(one.document_id, ())
+                citation.start < gold.end and gold.start < citation.end
+                for gold in question.spans.get(citation.document_id, ())
             )
     if question.has_answer:
         served.answerable += 1

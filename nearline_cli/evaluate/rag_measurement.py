@@ -84,7 +84,7 @@ async def measure_calibrations(
     disjoint = {one.id for one in drop_overlapping(questions.train, questions.test)}
     regimes: list[tuple[str, Sequence[QuestionExample]]] = [
         (TRAIN, train),
-        (DISJOINT, [one for one in train if one.question.id in disjoint]),
+        (DISJOINT, [question for question in train if question.question.id in disjoint]),
         (SHIPPED, []),
     ]
     rows = []

@@ -172,7 +172,7 @@ async def _lists(
             reply = await client.recommend(
                 audience, options, collection=COLLECTION, timeout_s=_TIMEOUT_S
             )
-            found = [numbers[one.hit.id] for one in reply.recommendations]
+            found = [numbers[recommendation.hit.id] for recommendation in reply.recommendations]
             lists[row, : len(found)] = found
 
     async with asyncio.TaskGroup() as group:

@@ -155,13 +155,13 @@ class ScalingPolicy:
         self._last_look = now, queue.lag
         settled = 0.0
         self._rising = False
-        for one in queue.workers:
-            since, before = known.get(one.worker_id, (now, 0.0))
-            self._measured[one.worker_id] = since, one.documents_per_s
+        for worker in queue.workers:
+            since, before = known.get(worker.worker_id, (now, 0.0))
+            self._measured[worker.worker_id] = since, worker.documents_per_s
             # It is a moving average, which rises only if documents were processed.
-            self._rising |= one.documents_per_s > before
+            self._rising |= worker.documents_per_s > before
             if now - since >= _SETTLED_S:
-                settled = max(settled, one.documents_per_s)
+                settled = max(settled, worker.documents_per_s)
         if settled > self._per_s:
             self._per_s = settled
         elif settled and queue.waiting:

@@ -154,11 +154,11 @@ def _expand(function: _Function) -> _Function:
             parameters.append(parameter.replace(annotation=hint, kind=parameter.KEYWORD_ONLY))
             continue
         parameters += fields
-        groups[name] = [one.name for one in fields], make
+        groups[name] = [field.name for field in fields], make
 
     def call(values: dict[str, Any]) -> None:
         for name, (fields, make) in groups.items():
-            values[name] = make({one: values.pop(one) for one in fields})
+            values[name] = make({field: values.pop(field) for field in fields})
         function(**values)
 
     expanded: Any = lambda **values: call(values)  # noqa: E731  # Its signature is set below.
@@ -187,7 +187,10 @@ def _make_tuple(group: Any, values: dict[str, Any]) -> Any:
 
 
 def _limit(info: FieldInfo, name: str) -> float | None:
-    return next((getattr(one, name) for one in info.metadata if hasattr(one, name)), None)
+    return next(
+        (getattr(constraint, name) for constraint in info.metadata if hasattr(constraint, name)),
+        None,
+    )
 
 
 def _parameter(name: str, kind: Any, default: Any, option: Any) -> inspect.Parameter:

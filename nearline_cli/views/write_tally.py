@@ -71,7 +71,11 @@ class WriteTally(Rejects):
     def print(self) -> None:
         """Prints the results; exits with 1 if an item was not written."""
         spent_s = time.perf_counter() - self.start
-        counts = {one.value: self.counts[one] for one in c.WriteOutcome if self.counts[one]}
+        counts = {
+            outcome.value: self.counts[outcome]
+            for outcome in c.WriteOutcome
+            if self.counts[outcome]
+        }
         if self.as_json:
             output.print_json(
                 {
