@@ -16,7 +16,7 @@ NEARLINE_DATA ?= ../shared/data
 CORPORA ?= $(wildcard $(NEARLINE_DATA)/*/corpus.jsonl)
 PROTOS := $(wildcard proto/nearline/v1/*.proto)
 
-.PHONY: help setup demo test test-llm test-milvus check bench proto docs clean
+.PHONY: help setup demo test nightly test-llm test-milvus check bench proto docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ demo: $(VENV)/.stamp-all ## Build, serve and ask a demo index; ONESHOT=1 ends af
 # start. In order of the files: the long ones come first.
 test: $(VENV)/.stamp-dev ## Run every test; the summary lists what was skipped, and why
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+nightly: $(VENV)/.stamp-dev ## Run every test at its full length (half an hour)
+	@NEARLINE_TEST_NIGHTLY=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-llm: $(VENV)/.stamp-dev $(LLM)/model.gguf ## Ask a real small model; builds its server first (minutes)
 	@NEARLINE_TEST_LLM="$(CURDIR)/$(LLM)" $(BIN)/python -m pytest tests/generation/llm

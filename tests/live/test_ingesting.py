@@ -33,14 +33,17 @@ from nearline_cli.local.processes import (
 from retrieval.changelog.keys import partition_keys
 from retrieval.redis_client.connection import connect
 from tests.redis_server import needs_redis
+from tests.scale import scaled
 
 pytestmark = [pytest.mark.service, needs_redis]
 DIM = 16
-DOCUMENTS = 5_000
-POISON = 100
+DOCUMENTS = scaled(2_000, nightly=5_000)
+POISON = DOCUMENTS // 50
 JOB = 250
+# Documents while Redis is killed twice.
+IN_ALL = scaled(800, nightly=2_000)
 WORKERS = 2
-KILL_EVERY_S = 2.0
+KILL_EVERY_S = scaled(1, nightly=2)
 
 
 def vector(number: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
@@ -234,20 +237,20 @@ async def test_a_redis_that_is_killed_and_comes_back_loses_nothing(tmp_path: Pat
         await workers.start()
         job_id = c.new_job_id()
         try:
-            for at in range(0, 2_000, 100):
+            for at in range(0, IN_ALL, 100):
                 items = [
                     Item(id=f"d{n}", text="text", vector=vector(n)) for n in range(at, at + 100)
                 ]
-                await submitted(door, items, job_id, at, more=at < 1_900)
-                if at in (500, 1_200):
+                await submitted(door, items, job_id, at, more=at < IN_ALL - 100)
+                if at in (200, 600):
                     os.kill(redis.pid, signal.SIGKILL)
                     await redis.stop()
                     redis = await start_redis(tmp_path, port)
             job = await patiently_ended(door, job_id)
         finally:
             await workers.stop()
-        assert (job.state, job.indexed, job.sources) == (c.JobState.SUCCEEDED, 2_000, 2_000)
-        assert await changes_logged(url) - before == 2_000
+        assert (job.state, job.indexed, job.sources) == (c.JobState.SUCCEEDED, IN_ALL, IN_ALL)
+        assert await changes_logged(url) - before == IN_ALL
     await redis.stop()
 
 

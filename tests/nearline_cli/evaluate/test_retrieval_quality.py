@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from nearline_cli.main import main
+from tests.scale import nightly
 
 
+@nightly
 @pytest.mark.service
 @pytest.mark.timeout(600)
 def test_hybrid_search_with_the_shipped_weight_is_good_on_cranfield(
