@@ -42,7 +42,7 @@ def test_batches_written_in_any_order_are_read_by_row(tmp_path: Path) -> None:
 def test_another_dimension_is_refused_with_both_numbers(tmp_path: Path) -> None:
     file = _file(tmp_path)
     file.write(np.arange(2), _batch(0, 2))
-    with pytest.raises(SnapshotMismatch, match=r"dim 4.*has 3"):
+    with pytest.raises(SnapshotMismatch, match=r"dim 4.*have 3"):
         file.write(np.arange(2, 4), _batch(2, 2, dim=4))
     file.close()
 

@@ -79,7 +79,7 @@ def test_novelty_by_hand() -> None:
 
 def test_lists_that_do_not_fit_are_refused() -> None:
     lists = _rows([[1], [2]], 3)
-    with pytest.raises(ValueError, match="the first 4 of lists of 3"):
+    with pytest.raises(ValueError, match="k is 4, lists have length 3"):
         measure(lists, _sets([[1], [2]]), 4)
     with pytest.raises(ValueError, match="the first 0"):
         coverage(lists, 3, 0)

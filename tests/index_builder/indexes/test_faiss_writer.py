@@ -78,7 +78,7 @@ def test_search_widths_depend_on_the_index_type(
     [
         (lambda v: check_factory("IVF601,Flat", 16, [600]), "at least 601 .* shard 0 has 600"),
         (lambda v: check_factory("Nothing", 16, [600]), "'Nothing' cannot be built for dim 16"),
-        (lambda v: check_factory("", 16, [600]), "index factory '' cannot be made"),
+        (lambda v: check_factory("", 16, [600]), "index factory '' cannot be built"),
         (lambda v: _build("PQ4x10", v), "cannot be trained on the 600 vectors of shard 3"),
         (lambda v: _build("IDMap,Flat", v), "IDMap is not needed"),
     ],
