@@ -206,7 +206,10 @@ def test_an_unreachable_address_fails_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("name", "address", "said"),
-    [("dask", "", "executor is 'dask'; use one of local, ray"), ("local", "auto", "ray_address auto")],
+    [
+        ("dask", "", "executor is 'dask'; use one of local, ray"),
+        ("local", "auto", "ray_address auto"),
+    ],
 )
 def test_an_unknown_executor_is_refused(name: str, address: str, said: str) -> None:
     with pytest.raises(InvalidRequest, match=said), open_executor(name, address, _none):
