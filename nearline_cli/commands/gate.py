@@ -5,7 +5,7 @@ thresholds.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -13,6 +13,7 @@ from nearline.snapshot import Store
 from nearline.v1 import release_pb2
 from nearline_cli.compose import release_gate
 from nearline_cli.terminal import alias_options, options, output
+from nearline_cli.terminal.option_groups import add_command
 
 app = typer.Typer(no_args_is_help=True, help="Show and set the thresholds of the release gate.")
 
@@ -22,15 +23,53 @@ def _limit(text: str) -> typer.models.OptionInfo:
     return option
 
 
+class ThresholdOptions(NamedTuple):
+    """Options of the thresholds; None leaves a threshold unchanged."""
+
+    min_recall: Annotated[float | None, _limit("Minimum recall@10 against an exact scan.")] = None
+    max_ndcg_loss: Annotated[float | None, _limit("Maximum loss of nDCG@10 on judged queries.")] = (
+        None
+    )
+    min_ndcg: Annotated[float | None, _limit("Minimum nDCG@10 on judged queries.")] = None
+    min_overlap: Annotated[
+        float | None, _limit("Minimum share of the top ten in common with the live snapshot.")
+    ] = None
+    max_score_drift: Annotated[float | None, _limit("Maximum drift of the top scores.")] = None
+    max_missing: Annotated[float | None, _limit("Maximum share of documents that are missing.")] = (
+        None
+    )
+    max_moved: Annotated[
+        float | None, _limit("Maximum share of documents whose vector changed.")
+    ] = None
+    max_size_ratio: Annotated[
+        float | None, _limit("Maximum size, relative to the live snapshot.")
+    ] = None
+    max_load_ratio: Annotated[
+        float | None, _limit("Maximum time to load, relative to the live snapshot.")
+    ] = None
+    max_latency_ratio: Annotated[
+        float | None, _limit("Maximum p99 latency, relative to the live snapshot.")
+    ] = None
+    max_cold_growth: Annotated[
+        float | None, _limit("Maximum growth of the share of items without interactions.")
+    ] = None
+    min_warm_ratio: Annotated[
+        float | None, _limit("Minimum share of lists that are cached at the flip.")
+    ] = None
+    max_recommend_loss: Annotated[
+        float | None, _limit("Maximum loss of NDCG@10 of recommendations.")
+    ] = None
+    max_broken_promise: Annotated[
+        float | None, _limit("Maximum share by which a promised figure may be missed.")
+    ] = None
+
+
 def gate(
     snapshot_id: Annotated[str, typer.Argument(metavar="ID", help="Snapshot id.")],
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
-    embedding: release_gate.EmbeddingOption = "",
-    allow_model_change: release_gate.ModelChangeOption = False,
-    interactions: release_gate.InteractionsOption = None,
-    policies: release_gate.PoliciesOption = None,
-    redis: alias_options.RedisOption = "",
+    *,
+    request: release_gate.GateRequest,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Judge a snapshot as promote would, without changing anything.
@@ -40,13 +79,6 @@ def gate(
     Exits with 1 if the gate refuses the snapshot.
     """
     opened = Store.open(store)
-    request = release_gate.GateRequest(
-        embedding=embedding,
-        allow_model_change=allow_model_change,
-        interactions=interactions,
-        policies=policies,
-        redis=redis,
-    )
     report, path = release_gate.judge_snapshot(opened, collection, snapshot_id, request)
     if as_json:
         output.print_json({**report.record(), "report": path})
@@ -92,46 +124,11 @@ def show(
     )
 
 
-@app.command("set")
 def set_limits(
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
-    min_recall: Annotated[float | None, _limit("Minimum recall@10 against an exact scan.")] = None,
-    max_ndcg_loss: Annotated[
-        float | None, _limit("Maximum loss of nDCG@10 on judged queries.")
-    ] = None,
-    min_ndcg: Annotated[float | None, _limit("Minimum nDCG@10 on judged queries.")] = None,
-    min_overlap: Annotated[
-        float | None, _limit("Minimum share of the top ten in common with the live snapshot.")
-    ] = None,
-    max_score_drift: Annotated[float | None, _limit("Maximum drift of the top scores.")] = None,
-    max_missing: Annotated[
-        float | None, _limit("Maximum share of documents that are missing.")
-    ] = None,
-    max_moved: Annotated[
-        float | None, _limit("Maximum share of documents whose vector changed.")
-    ] = None,
-    max_size_ratio: Annotated[
-        float | None, _limit("Maximum size, relative to the live snapshot.")
-    ] = None,
-    max_load_ratio: Annotated[
-        float | None, _limit("Maximum time to load, relative to the live snapshot.")
-    ] = None,
-    max_latency_ratio: Annotated[
-        float | None, _limit("Maximum p99 latency, relative to the live snapshot.")
-    ] = None,
-    max_cold_growth: Annotated[
-        float | None, _limit("Maximum growth of the share of items without interactions.")
-    ] = None,
-    min_warm_ratio: Annotated[
-        float | None, _limit("Minimum share of lists that are cached at the flip.")
-    ] = None,
-    max_recommend_loss: Annotated[
-        float | None, _limit("Maximum loss of NDCG@10 of recommendations.")
-    ] = None,
-    max_broken_promise: Annotated[
-        float | None, _limit("Maximum share by which a promised figure may be missed.")
-    ] = None,
+    *,
+    limits: ThresholdOptions,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -154,26 +151,10 @@ def set_limits(
     from index_builder.releases.judgements import keep_judgements
     from retrieval.snapshots.aliases import operator_name
 
-    limits = {
-        "min_recall": min_recall,
-        "max_ndcg_loss": max_ndcg_loss,
-        "min_ndcg": min_ndcg,
-        "min_overlap": min_overlap,
-        "max_score_drift": max_score_drift,
-        "max_missing": max_missing,
-        "max_moved": max_moved,
-        "max_size_ratio": max_size_ratio,
-        "max_load_ratio": max_load_ratio,
-        "max_latency_ratio": max_latency_ratio,
-        "max_cold_growth": max_cold_growth,
-        "min_warm_ratio": min_warm_ratio,
-        "max_recommend_loss": max_recommend_loss,
-        "max_broken_promise": max_broken_promise,
-    }
     opened = Store.open(store)
     record = release_pb2.GateThresholds()
     record.CopyFrom(thresholds.current_thresholds(opened, collection))
-    for name, value in limits.items():
+    for name, value in limits._asdict().items():
         if value is not None:
             setattr(record, name, value)
     if labels is not None:
@@ -187,3 +168,6 @@ def set_limits(
     output.console().print(
         f"set thresholds of {collection!r} (record {stored.number})", markup=False
     )
+
+
+add_command(app, set_limits, "set")

@@ -11,6 +11,7 @@ import typer
 from nearline import contract as c
 from nearline.clients import IngestClient
 from nearline.errors import InvalidRequest, NearlineError, first_of
+from nearline_cli.inputs.item_columns import ItemColumns
 from nearline_cli.inputs.rejects import Rejects
 from nearline_cli.terminal import options, output
 from nearline_cli.terminal.durations import parse_duration
@@ -19,7 +20,6 @@ from nearline_cli.views import job_view
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nearline_cli.inputs.item_rows import ItemColumns
     from nearline_cli.inputs.sources import NamedSource
     from nearline_cli.inputs.submitter import JobCallback, JobOptions, Submitter
 
@@ -60,13 +60,8 @@ def ingest(
             "\\[default: the service's setting, a day]",
         ),
     ] = "",
-    id_column: options.IdColumnOption = "",
-    title_column: options.TitleColumnOption = "",
-    text_column: options.TextColumnOption = "",
-    vector_column: options.VectorColumnOption = "",
-    expires_column: Annotated[
-        str, typer.Option(metavar="NAME", help="Column of the times at which items expire.")
-    ] = "",
+    *,
+    columns: ItemColumns,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait until the job has ended.")
     ] = True,
@@ -82,7 +77,6 @@ def ingest(
     Malformed rows are reported and left out.
     """
     # Imported late: these load the readers.
-    from nearline_cli.inputs.item_rows import ItemColumns
     from nearline_cli.inputs.sources import find_sources
     from nearline_cli.inputs.submitter import JobOptions
 
@@ -93,13 +87,6 @@ def ingest(
         priority=priority,
         callback_id=callback_id,
         result_ttl_s=parse_duration(result_ttl, "--result-ttl") if result_ttl else None,
-    )
-    columns = ItemColumns(
-        id=id_column,
-        title=title_column,
-        text=text_column,
-        vector=vector_column,
-        expires=expires_column,
     )
     found = find_sources(what)
     _check(found, job_options)

@@ -6,19 +6,18 @@ import asyncio
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.errors import InvalidRequest
+from nearline_cli.inputs.item_columns import ItemColumns
 from nearline_cli.terminal import options, output
+from nearline_cli.terminal.option_groups import add_command
 from nearline_cli.views.hits import served_by_record
 from nearline_cli.views.write_tally import WriteTally
-
-if TYPE_CHECKING:
-    from nearline_cli.inputs.item_rows import ItemColumns
 
 _SHOWN = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT, c.PayloadField.ATTRIBUTES})
 # Far below the limit of a message, whatever the script.
@@ -33,7 +32,6 @@ _WaitFlag = Annotated[
 _TimeoutOption = Annotated[float, typer.Option(metavar="SECONDS", help="Timeout of each request.")]
 
 
-@app.command()
 def upsert(
     file: Annotated[
         str,
@@ -42,13 +40,8 @@ def upsert(
             help="JSON lines, CSV, TSV or Parquet; -: JSON lines from standard input.",
         ),
     ],
-    id_column: options.IdColumnOption = "",
-    title_column: options.TitleColumnOption = "",
-    text_column: options.TextColumnOption = "",
-    vector_column: options.VectorColumnOption = "",
-    expires_column: Annotated[
-        str, typer.Option(metavar="NAME", help="Column of the times at which items expire.")
-    ] = "",
+    *,
+    columns: ItemColumns,
     only_attributes: Annotated[
         bool,
         typer.Option(
@@ -70,16 +63,8 @@ def upsert(
 
     Each batch is durable before the next is sent.
     """
-    from nearline_cli.inputs.item_rows import ItemColumns
 
     _check_batch(batch)
-    columns = ItemColumns(
-        id=id_column,
-        title=title_column,
-        text=text_column,
-        vector=vector_column,
-        expires=expires_column,
-    )
     tally = WriteTally(as_json=as_json)
 
     async def run() -> None:
@@ -97,6 +82,9 @@ def upsert(
 
     asyncio.run(run())
     tally.print()
+
+
+add_command(app, upsert)
 
 
 @app.command()

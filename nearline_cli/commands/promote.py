@@ -20,13 +20,10 @@ def promote(
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     why: alias_options.WhyOption = "",
     force: release_gate.ForceOption = False,
-    embedding: release_gate.EmbeddingOption = "",
-    allow_model_change: release_gate.ModelChangeOption = False,
-    interactions: release_gate.InteractionsOption = None,
-    policies: release_gate.PoliciesOption = None,
+    *,
+    request: release_gate.GateRequest,
     expect_epoch: alias_options.EpochOption = 0,
     router: alias_options.RouterOption = "",
-    redis: alias_options.RedisOption = "",
     wait_s: alias_options.WaitOption = 0.0,
     as_json: output.JsonFlag = False,
 ) -> None:
@@ -42,17 +39,10 @@ def promote(
     release_gate.check_force_reason(force, why)
     who = aliases.operator_name()
     opened = Store.open(store)
-    request = release_gate.GateRequest(
-        embedding=embedding,
-        allow_model_change=allow_model_change,
-        interactions=interactions,
-        policies=policies,
-        redis=redis,
-    )
     if not router or snapshot_id in opened.snapshot_ids(collection):
         # Checked before minutes of judging; and the snapshot judged against must stay current.
         expect_epoch = aliases.check_epoch(opened, collection, expect_epoch)
-    admin = open_admin(router, store, collection, redis)
+    admin = open_admin(router, store, collection, request.redis)
     admin.check(snapshot_id)
     gate = release_gate.require_gate_pass(
         opened,

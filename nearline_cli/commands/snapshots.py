@@ -13,10 +13,11 @@ from nearline.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from nearline_cli.commands import export, gate, promote
 from nearline_cli.terminal import options, output
+from nearline_cli.terminal.option_groups import add_command
 
 app = typer.Typer(no_args_is_help=True, help="Show, verify, promote and prune snapshots.")
-app.command()(promote.promote)
-app.command()(gate.gate)
+add_command(app, promote.promote)
+add_command(app, gate.gate)
 app.command()(promote.rollback)
 app.command()(promote.prune)
 app.command()(export.export)

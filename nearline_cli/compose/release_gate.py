@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from nearline.errors import GateFailed, InvalidRequest
 from nearline.snapshot import Store
 from nearline.v1 import release_pb2
-from nearline_cli.terminal import output
+from nearline_cli.terminal import alias_options, output
 
 if TYPE_CHECKING:
     from index_builder.interactions.records import Interactions
@@ -69,18 +68,14 @@ PoliciesOption = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateRequest:
-    """Inputs of the gate; see the options above.
+class GateRequest(NamedTuple):
+    """Options of commands that ask the release gate."""
 
-    redis: Holds the change log and recorded interactions. Optional.
-    """
-
-    embedding: str = ""
-    allow_model_change: bool = False
-    interactions: Path | None = None
-    policies: Path | None = None
-    redis: str = ""
+    embedding: EmbeddingOption = ""
+    allow_model_change: ModelChangeOption = False
+    interactions: InteractionsOption = None
+    policies: PoliciesOption = None
+    redis: alias_options.RedisOption = ""
 
 
 def check_force_reason(force: bool, why: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from nearline.attributes import clean
 from nearline.contract import Item
 from nearline.documents import check_id, clean_document
 from nearline.errors import InvalidRequest
+from nearline_cli.inputs.item_columns import ItemColumns
 
 STDIN = "-"
 _STDIN_PATH = "/dev/stdin"
@@ -25,20 +26,6 @@ _DELIMITED = {".csv", ".tsv"}
 _PARQUET = {".parquet"}
 # Files with an item on each row.
 KINDS = frozenset(_JSON_LINES | _DELIMITED | _PARQUET)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemColumns:
-    """Names of the columns; an empty name means the default of a build.
-
-    expires: Column of expiry times; empty if there is none.
-    """
-
-    id: str = ""
-    title: str = ""
-    text: str = ""
-    vector: str = ""
-    expires: str = ""
 
 
 class ItemRow(NamedTuple):
@@ -113,23 +100,25 @@ def _reader(kind: str) -> Callable[[Path, str, DocumentColumns, BadRows], Iterat
 
 def _document_columns(columns: ItemColumns, only_attributes: bool) -> DocumentColumns:
     return DocumentColumns(
-        id=columns.id,
-        title=columns.title,
-        text=columns.text,
-        vector=columns.vector,
+        id=columns.id_column,
+        title=columns.title_column,
+        text=columns.text_column,
+        vector=columns.vector_column,
         needs_text=not only_attributes,
     )
 
 
 def _item(item: Item, columns: ItemColumns, only_attributes: bool) -> Item:
     attributes = dict(item.attributes)
-    expires = attributes.pop(columns.expires, None) if columns.expires else None
+    expires = attributes.pop(columns.expires_column, None) if columns.expires_column else None
     if only_attributes:
         check_id(item.id)
         removed = {name: None for name, value in attributes.items() if value is None}
         return Item(id=item.id, attributes={**clean(attributes), **removed})
     whole = clean_document(replace(item, attributes=attributes), title_only=True)
-    return replace(whole, expires=None if expires is None else _time(columns.expires, expires))
+    return replace(
+        whole, expires=None if expires is None else _time(columns.expires_column, expires)
+    )
 
 
 def _time(name: str, value: object) -> datetime | None:

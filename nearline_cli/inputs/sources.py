@@ -12,7 +12,8 @@ from nearline import contract as c
 from nearline import wire
 from nearline.documents import check_id
 from nearline.errors import InvalidRequest
-from nearline_cli.inputs.item_rows import STDIN, ItemColumns, ItemRow, read_items
+from nearline_cli.inputs.item_columns import ItemColumns
+from nearline_cli.inputs.item_rows import STDIN, ItemRow, read_items
 from nearline_cli.inputs.rejects import Rejects
 
 # Far below the limit of a message, so that each request is quick.

@@ -151,12 +151,13 @@ async def test_a_job_continues_where_it_stopped(
     tmp_path: Path, nearline: Run, queue_processes: QueueProcesses
 ) -> None:
     (tmp_path / "rows.jsonl").write_text(vector_rows("on-", 700))
-    from nearline_cli.inputs.item_rows import ItemColumns
+    from nearline_cli.inputs.item_columns import ItemColumns
     from nearline_cli.inputs.rejects import Rejects
     from nearline_cli.inputs.sources import find_sources, read_sources
 
     named = find_sources([str(tmp_path / "rows.jsonl")])
-    given = [one.source for one in read_sources(named, ItemColumns(vector="v"), Rejects(True))]
+    columns = ItemColumns(vector_column="v")
+    given = [one.source for one in read_sources(named, columns, Rejects(True))]
 
     async def run(*words: str) -> subprocess.CompletedProcess[str]:
         fixed = (

@@ -17,7 +17,8 @@ from index_builder.documents.bad_rows import BadRow
 from nearline.errors import InvalidRequest
 from nearline.serving import Registration, running
 from nearline.v1 import retrieval_pb2_grpc
-from nearline_cli.inputs.item_rows import ItemColumns, ItemRow, read_items
+from nearline_cli.inputs.item_columns import ItemColumns
+from nearline_cli.inputs.item_rows import ItemRow, read_items
 from nearline_cli.main import main
 from retrieval.changelog.records import ChangeKind
 from retrieval.router.servicer import RetrievalServicer
@@ -174,7 +175,7 @@ def test_rows_keep_their_place_and_null_attributes(tmp_path: Path) -> None:
         {"id": "b", "text": "x", "until": "sometime"},
     ]
     file.write_text("\n".join(map(json.dumps, rows)))
-    columns = ItemColumns(expires="until")
+    columns = ItemColumns(expires_column="until")
     first, second, third = read_items(str(file), columns)
     assert isinstance(first, ItemRow) and first.location.line == 1
     assert first.item.expires == datetime(2039, 12, 31, 22, tzinfo=UTC)
