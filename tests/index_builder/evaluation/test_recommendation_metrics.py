@@ -81,7 +81,7 @@ def test_lists_that_do_not_fit_are_refused() -> None:
     lists = _rows([[1], [2]], 3)
     with pytest.raises(ValueError, match="k is 4, lists have length 3"):
         measure(lists, _sets([[1], [2]]), 4)
-    with pytest.raises(ValueError, match="the first 0"):
+    with pytest.raises(ValueError, match="k is 0"):
         coverage(lists, 3, 0)
     with pytest.raises(ValueError, match="2 lists for 1 users"):
         measure(lists, _sets([[1]]), 3)
