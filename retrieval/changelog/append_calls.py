@@ -1,4 +1,4 @@
-"""A request to append as calls of the script, one per partition, and its answers."""
+"""Append requests as calls of the Lua script, one per partition, and parsing of its replies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OUTCOMES = {
 
 
 class AppendCall(NamedTuple):
-    """The part of a request that one partition has. numbers: Places of its writes in the whole."""
+    """The writes of a request to one partition. numbers: Positions of the writes in the request."""
 
     partition: int
     numbers: list[int]
@@ -34,7 +34,7 @@ class AppendCall(NamedTuple):
 
 
 class AppendCalls(NamedTuple):
-    """A request, by partition. digest: Of what the user asked; empty without a key."""
+    """A request by partition. digest: `content_digest`; empty without an idempotency key."""
 
     calls: list[AppendCall]
     digest: str
@@ -43,7 +43,7 @@ class AppendCalls(NamedTuple):
 def make_append_calls(
     collection: str, log_id: str, writes: Sequence[ChangeWrite], idempotency_key: str
 ) -> AppendCalls:
-    """Deals a request to its partitions; see `scripts.APPEND`."""
+    """Splits a request by partition; see `lua_scripts.APPEND`."""
     digest = content_digest(writes) if idempotency_key else ""
     nonce = secrets.token_hex(8)
     calls: dict[int, AppendCall] = {}
@@ -73,14 +73,14 @@ def make_append_calls(
 
 
 def parse_result(word: str, write: ChangeWrite) -> ChangeResult:
-    """Reads what the script says of one write."""
+    """Parses the reply of the script to one write."""
     letter, version = word[0], int(word[1:])
     if letter != "C":
         return ChangeResult(_OUTCOMES[letter], version)
-    has = f"it has version {version}" if version else "it was never changed, or is not there"
+    found = f"it has version {version}" if version else "it was never changed, or does not exist"
     return ChangeResult(
         WriteOutcome.REJECTED,
         version,
         "CONFLICT",
-        f"version {write.if_version} of the item was to be changed, but {has}; read it again",
+        f"the change requires version {write.if_version} of the item, but {found}; read it again",
     )

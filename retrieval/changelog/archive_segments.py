@@ -1,8 +1,8 @@
-"""Segments of an archived change log: Parquet files, one row per change.
+"""Segments of an archived change log: Parquet files with one row per change.
 
 Columns: partition uint8; position int64; time_us int64, microseconds since 1970; document_id
-string; kind string; change binary, a nearline.v1.Change. Rows of a partition stand in order. The
-file's metadata say where the segment begins (what was archived before it) and where it ends.
+string; kind string; change binary, a nearline.v1.Change. The rows of a partition are in order. The
+file metadata contains the positions at which the segment begins and ends.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SCHEMA = pa.schema(
         ("change", pa.binary()),
     ]
 )
-_ROWS_AT_ONCE = 1_024
+_BATCH_ROWS = 1_024
 
 
 class ArchivedChange(NamedTuple):
@@ -47,7 +47,7 @@ class ArchivedChange(NamedTuple):
 
 
 class SegmentPositions(NamedTuple):
-    """Where the changes of a segment stand: (n,) partitions, positions and times in us, int64."""
+    """The positions of a segment's changes: (n,) partitions, positions, times in us, all int64."""
 
     partitions: NDArray[np.int64]
     positions: NDArray[np.int64]
@@ -55,7 +55,7 @@ class SegmentPositions(NamedTuple):
 
 
 def archive_row(entry: ChangeEntry) -> ArchivedChange:
-    """Returns the row of an entry."""
+    """Converts a log entry to a row."""
     change = entry.change
     return ArchivedChange(
         entry.partition,
@@ -68,11 +68,11 @@ def archive_row(entry: ChangeEntry) -> ArchivedChange:
 
 
 def encode_segment(rows: Sequence[ArchivedChange], before: Watermark, after: Watermark) -> bytes:
-    """Returns the bytes of a segment.
+    """Encodes a segment.
 
     Args:
         rows: In order within each partition; may be empty.
-        before, after: What was archived before it, and what is with it.
+        before, after: What is archived without and with this segment.
     """
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(_SCHEMA)
     arrays = [
@@ -86,18 +86,18 @@ def encode_segment(rows: Sequence[ArchivedChange], before: Watermark, after: Wat
     }
     table = pa.Table.from_arrays(arrays, schema=_SCHEMA.with_metadata(metadata))
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", row_group_size=_ROWS_AT_ONCE)
-    written: bytes = sink.getvalue().to_pybytes()
-    return written
+    pq.write_table(table, sink, compression="zstd", row_group_size=_BATCH_ROWS)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 class LogSegment:
-    """A segment as read.
+    """A decoded segment.
 
     Args:
-        data: Its bytes.
-        name: For errors.
-    Raises: SnapshotCorrupt: not a segment.
+        data: The encoded segment.
+        name: Name for error messages.
+    Raises: SnapshotCorrupt: not a valid segment.
     """
 
     def __init__(self, data: bytes, name: str) -> None:
@@ -111,13 +111,13 @@ class LogSegment:
         except (pa.ArrowException, OSError, ValueError, InvalidRequest) as error:
             raise self._corrupt(error) from error
         if before is None or after is None:
-            raise self._corrupt("it does not say where it begins and ends")
+            raise self._corrupt("its metadata lacks the start or end position")
         self.before: Watermark = before
         self.after: Watermark = after
         self.changes: int = self._file.metadata.num_rows
 
-    def places(self) -> SegmentPositions:
-        """Returns where its changes stand, without reading the changes."""
+    def positions(self) -> SegmentPositions:
+        """Returns the positions of its changes, without decoding the changes."""
         try:
             table = self._file.read(["partition", "position", "time_us"])
             return SegmentPositions(
@@ -127,12 +127,12 @@ class LogSegment:
             raise self._corrupt(error) from error
 
     def entries(self, start: Watermark) -> Iterator[ChangeEntry]:
-        """Yields its changes after a position, those of a partition in order.
+        """Yields the changes after a position, in order within each partition.
 
         Raises: SnapshotCorrupt: a row cannot be read.
         """
         try:
-            for batch in self._file.iter_batches(_ROWS_AT_ONCE):
+            for batch in self._file.iter_batches(_BATCH_ROWS):
                 for row in zip(*(batch.column(name) for name in _ENTRY), strict=True):
                     partition, position, time_us = (value.as_py() for value in row[:3])
                     if position > start.positions[partition]:
@@ -141,9 +141,9 @@ class LogSegment:
         except (pa.ArrowException, OSError, KeyError, InvalidRequest, IndexError) as error:
             raise self._corrupt(error) from error
 
-    def _corrupt(self, why: Any) -> SnapshotCorrupt:
+    def _corrupt(self, reason: Any) -> SnapshotCorrupt:
         return SnapshotCorrupt(
-            f"{self._name} is not a segment of a change log that can be read ({why}); restore it"
+            f"{self._name} is not a readable segment of a change log ({reason}); restore it"
         )
 
 

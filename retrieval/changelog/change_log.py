@@ -1,4 +1,4 @@
-"""The seam between Nearline and what keeps the change log of a collection."""
+"""The interface of change logs."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from retrieval.protocols.watermark import Watermark
 
 
 class LogDiverged(SnapshotMismatch):
-    """Changes that a reader has seen are gone, or are other ones now."""
+    """Changes that a reader has seen are gone or have been replaced."""
 
 
 class AppendResult(NamedTuple):
-    """What became of writes, in their order, and the position that has all of them."""
+    """The results of writes in order, and the position that contains them all."""
 
     results: Sequence[ChangeResult]
     watermark: Watermark
 
 
 class LogState(NamedTuple):
-    """How far a log goes: last positions, and the last positions that were trimmed."""
+    """The extent of a log: its last positions, and the last positions that were trimmed."""
 
     head: Watermark
     trimmed: Watermark
@@ -31,8 +31,8 @@ class LogState(NamedTuple):
 class ChangeLog(Protocol):
     """The change log of one collection: 64 partitions, each numbered from 1 without gaps.
 
-    Every method raises NotReady, with retry_after_s, where the log does not answer, and
-    SnapshotMismatch where it is not the log that the store names (a wiped or foreign Redis).
+    Every method raises NotReady, with retry_after_s, if the log does not answer, and
+    SnapshotMismatch if it is not the log that the store names (a wiped or wrong Redis).
     """
 
     @property
@@ -41,7 +41,7 @@ class ChangeLog(Protocol):
         ...
 
     async def state(self) -> LogState:
-        """Returns how far it goes; makes the log where the store names none yet."""
+        """Returns the extent of the log; creates the log if the store names none."""
         ...
 
     async def append(
@@ -52,15 +52,16 @@ class ChangeLog(Protocol):
     ) -> AppendResult:
         """Appends changes; returns when they are durable.
 
-        Those of one partition are appended whole or not at all, in order. With a key that a
-        partition has seen within 24 hours, its part is not appended again: what became of it then
-        is told again.
+        The changes of one partition are appended in order, all or none. If a partition has seen the
+        key within 24 hours, its changes are not appended again: the first results are returned.
 
         Args:
-            writes: 1..1024, no id twice; each change complete.
-        Raises: as the class; NotReady: durability cannot be promised (says why; whether it was
-            appended is then not known: try again with the same key). InvalidRequest: the key was
-            used with another content.
+            writes: 1..1024 complete changes, each id at most once.
+            idempotency_key: Optional; makes the request safe to repeat.
+            timeout_s: Optional; None uses a default.
+        Raises: as the class; NotReady: durability cannot be guaranteed (says why); the changes may
+            have been appended: retry with the same key. InvalidRequest: the key was used for
+            another request.
         """
         ...
 
@@ -70,15 +71,15 @@ class ChangeLog(Protocol):
         """Reads the next entries of some partitions.
 
         Args:
-            after: By partition, the last position already read.
-            limit: Most entries of one partition.
-            wait_s: Time to wait for the first entry, where there is none.
-        Returns: Entries, those of a partition in order and without a gap; none where none came.
-        Raises: as the class; SnapshotMismatch: what comes next was trimmed; LogDiverged: the log
-            has been set back behind `after` (by a failover that lost changes).
+            after: The last position already read, by partition.
+            limit: Maximum entries per partition.
+            wait_s: Seconds to wait for an entry if there is none.
+        Returns: Entries, in order and without gaps within a partition; possibly none.
+        Raises: as the class; SnapshotMismatch: the next entries were trimmed; LogDiverged: the log
+            was set back behind `after` (by a failover that lost changes).
         """
         ...
 
     async def trim(self, upto: Watermark) -> int:
-        """Forgets all changes up to a position; gives how many there were."""
+        """Removes all changes up to a position; returns their number."""
         ...

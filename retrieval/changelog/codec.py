@@ -1,4 +1,4 @@
-"""Changes as the bytes that stand in the log, and what tells two requests apart."""
+"""Encoding of changes in the log, and digests that identify requests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KINDS_BACK = {number: kind for kind, number in _KINDS.items()}
 
 
 def encode_change(change: Change) -> bytes:
-    """Returns a change as bytes; see Change in change.proto."""
+    """Encodes a change; see Change in change.proto."""
     message = _requested_change(change)
     message.starts.extend(change.bounds[:, 0].tolist())
     message.ends.extend(change.bounds[:, 1].tolist())
@@ -34,9 +34,9 @@ def encode_change(change: Change) -> bytes:
 
 
 def decode_change(data: bytes) -> Change:
-    """Reads a change; its vectors are read-only.
+    """Decodes a change; its vectors are read-only.
 
-    Raises: SnapshotCorrupt: bytes that `encode_change` did not make, or a newer version of it.
+    Raises: SnapshotCorrupt: not written by `encode_change`, or by a newer version of it.
     """
     try:
         message = change_pb2.Change.FromString(data)
@@ -46,8 +46,8 @@ def decode_change(data: bytes) -> Change:
     if kind is None or not message.document_id or len(message.starts) != len(message.ends):
         raise SnapshotCorrupt(
             f"an entry of the change log ({len(data)} bytes, id {message.document_id!r}, kind "
-            f"{message.kind}) is none that this version of nearline reads; use the version that "
-            "wrote it, or the newest"
+            f"{message.kind}) cannot be decoded by this version of nearline; use the version "
+            "that wrote it, or the newest"
         )
     return Change(
         document_id=message.document_id,
@@ -64,9 +64,9 @@ def decode_change(data: bytes) -> Change:
 
 
 def content_digest(writes: Sequence[ChangeWrite]) -> str:
-    """Hashes what users asked for, in order: equal where a request is sent again.
+    """Hashes the writes of a request in order, as the user sent them.
 
-    Chunks and vectors that a model made are left out: the same text may give other bits next time.
+    Chunks and vectors from a model are excluded: embedding a text again may yield other bits.
     Returns: SHA-256, 64 hex digits.
     """
     digest = hashlib.sha256()
@@ -75,8 +75,8 @@ def content_digest(writes: Sequence[ChangeWrite]) -> str:
         if OWN_VECTORS in change.vectors:
             message.vectors[OWN_VECTORS].CopyFrom(vectors.pack(change.vectors[OWN_VECTORS]))
         content = message.SerializeToString(deterministic=True)
-        place = "" if as_of_us is None else f"{as_of_us} "
-        digest.update(f"{len(content)} {if_version} {place}".encode())
+        as_of = "" if as_of_us is None else f"{as_of_us} "
+        digest.update(f"{len(content)} {if_version} {as_of}".encode())
         digest.update(content)
     return digest.hexdigest()
 

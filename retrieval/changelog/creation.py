@@ -1,7 +1,7 @@
-"""How a change log comes to be: the record in the store first, then its partitions in Redis.
+"""Creation of a change log: first the record in the store, then the partitions in Redis.
 
-A mark in the store says that all partitions exist. Until then they may be made, again and by
-several services at once; from then on, one that is not there is lost, and never made again.
+A mark in the store says that all partitions exist. Until it is set, several services may create
+partitions, concurrently and repeatedly. Afterwards, a missing partition is lost and not recreated.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from retrieval.redis_client.durability import NEEDED_BY, RETRY_AFTER_S, Durabili
 
 
 def start_new_log(store: Store, collection: str, who: str, why: str) -> LogRecord:
-    """Names a new log in the place of one that is lost.
+    """Names a new log that replaces a lost one.
 
-    What the old one still holds is forgotten when the new one is opened: all snapshots are taken to
-    have it. Services must be started again, or meet a SnapshotMismatch.
+    Opening the new log discards the rest of the old one: all snapshots count as containing it.
+    Services must be restarted; otherwise they fail with SnapshotMismatch.
 
-    Returns: The record in force; somebody else's where he was faster.
+    Returns: The current record; if another process was faster, its record.
     Raises: StoreError.
     """
     before = store.log_in_force(collection)
@@ -46,12 +46,12 @@ def start_new_log(store: Store, collection: str, who: str, why: str) -> LogRecor
 async def open_log(
     store: Store, collection: str, client: Redis, durability: Durability, who: str
 ) -> LogRecord:
-    """Returns the record in force; makes the log that it names, and the record where there is none.
+    """Returns the current record; creates the record and the log if they do not exist.
 
-    The partitions of a log that was made before are not looked at.
+    Does not check the partitions of an existing log.
 
-    Raises: NotReady: Redis or the store does not answer, or changes would not last there.
-        SnapshotMismatch: Redis holds another log of that collection.
+    Raises: NotReady: Redis or the store does not answer, or changes would not be durable in Redis.
+        SnapshotMismatch: Redis has another log of the collection.
     """
     try:
         record, earlier, ready = await asyncio.to_thread(_read_log_record, store, collection, who)
@@ -67,17 +67,17 @@ async def open_log(
 def log_mismatch_error(
     collection: str, log_id: str, partition: int, found: str
 ) -> SnapshotMismatch:
-    """Returns the error for a partition that is not the one of the log."""
-    held = f"holds change log {found}" if found else "holds none: it was emptied, or is another one"
+    """Returns the error for a partition that does not belong to the log."""
+    held = f"has change log {found}" if found else "has none: it was emptied, or is another one"
     return SnapshotMismatch(
         f"collection {collection!r} has change log {log_id}, but Redis {held} (partition "
-        f"{partition}); name the Redis that holds it with --redis, restore its data, or, where it "
-        "is lost, start a new log"
+        f"{partition}); pass the right Redis with --redis, restore its data, or, if that is lost, "
+        "start a new log"
     )
 
 
 def foreign_log_id(error: Exception) -> str | None:
-    """Returns the id of the log that a script found in the place of ours; None: another error."""
+    """Returns the id of the log that a script found instead of ours; None for other errors."""
     word, _, found = str(error).partition(" ")
     if word != "LOGID":
         return None
@@ -85,7 +85,7 @@ def foreign_log_id(error: Exception) -> str | None:
 
 
 def _read_log_record(store: Store, collection: str, who: str) -> tuple[LogRecord, list[str], bool]:
-    """Returns the record in force, the ids of all before it, and whether its log was made."""
+    """Returns the current record, the ids of all earlier logs, and whether its log exists."""
     records = list(store.log_records(collection))
     if not records:
         records = [start_new_log(store, collection, who, "the first change log")]

@@ -1,7 +1,7 @@
-"""The names under which a change log lies in Redis.
+"""The Redis keys of a change log.
 
-Keys of one partition carry one hash tag, so that they share a slot of a Redis Cluster and one
-script may look at them together.
+The keys of a partition share a hash tag, so that they are in one slot of a Redis Cluster and one
+script can use them together.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 
 class PartitionKeys(NamedTuple):
-    """Keys of one partition.
+    """The keys of one partition.
 
     meta: Hash: log (its id), seq (last number), trimmed, nonce and time (of the last entry).
-    log: Stream of the entries; each has the id <number>-0.
-    versions: Hash by document id: the version; negative where that change deleted the item.
-    prefix: What all names begin with.
+    log: Stream of the entries, with ids <number>-0.
+    versions: Hash from document id to version; negative if that change deleted the item.
+    prefix: Common prefix of all keys.
     """
 
     meta: str
@@ -25,11 +25,11 @@ class PartitionKeys(NamedTuple):
     prefix: str
 
     def done(self, log_id: str, idempotency_key: str) -> str:
-        """Names the string that holds what became of a request's part: digest and results."""
+        """Returns the key of the result of a request in this partition: its digest and results."""
         return f"{self.prefix}:done:{log_id}:{idempotency_key}"
 
     def asked(self, log_id: str, idempotency_key: str) -> str:
-        """Names the string that holds the digest of the request that used a key first."""
+        """Returns the key of the digest of the request that first used an idempotency key."""
         return f"{self.prefix}:asked:{log_id}:{idempotency_key}"
 
 

@@ -1,11 +1,11 @@
-"""What Redis does as one step: makes, appends to, and trims one partition of a change log.
+"""Lua scripts that atomically create, append to, and trim one partition of a change log.
 
-Each refuses, with LOGID and what it found, where the partition is of another log or is none.
+Each fails with LOGID and the id found if the partition belongs to another log or does not exist.
 """
 
 from __future__ import annotations
 
-# KEYS: meta, log, versions. ARGV: log id, ids of logs that it takes the place of.
+# KEYS: meta, log, versions. ARGV: log id, ids of the logs that it replaces.
 CREATE = """
 local found = redis.call('HGET', KEYS[1], 'log')
 if found == ARGV[1] then return 0 end
@@ -21,13 +21,13 @@ redis.call('HSET', KEYS[1], 'log', ARGV[1], 'seq', 0, 'trimmed', 0, 'nonce', ARG
 return 1
 """
 
-# KEYS: meta, log, versions, and where there is an idempotency key: done.
-# ARGV: log id, nonce, digest of the request, seconds to keep what became of it; then of each write
-# document id, kind (U, D, A), version in the snapshot (empty: not there), position up to which the
-# snapshot's word counts, version that it must have (empty: any), place in time (empty: now),
-# change.
-# Answers the last number, and a word for each write: outcome (A, R, D, N: absent, C: conflict, U:
-# the very change of that place in time is there, S: a later one is) and version.
+# KEYS: meta, log, versions, and with an idempotency key: done.
+# ARGV: log id, nonce, digest of the request, seconds to store its results; then for each write
+# document id, kind (U, D, A), version in the snapshot (empty: absent), position up to which the
+# snapshot overrides the log, required version (empty: any), effective time (empty: now), change.
+# Returns the last number, and a word for each write: outcome (A: applied, R: replaced, D: deleted,
+# N: absent, C: conflict, U: this very change of that time exists, S: a later one exists) and
+# version.
 APPEND = """
 local meta = redis.call('HMGET', KEYS[1], 'log', 'seq', 'nonce', 'time')
 if meta[1] ~= ARGV[1] then return redis.error_reply('LOGID ' .. (meta[1] or 'none')) end
@@ -91,8 +91,8 @@ if KEYS[4] then redis.call('SET', KEYS[4], ARGV[3] .. results, 'EX', ARGV[4]) en
 return {seq, results}
 """
 
-# KEYS: meta, log, versions. ARGV: log id, last number to forget, most entries of one call.
-# Answers the entries forgotten, and 1 where there are more.
+# KEYS: meta, log, versions. ARGV: log id, last number to trim, maximum entries per call.
+# Returns the number of entries trimmed, and 1 if there are more.
 TRIM = """
 local meta = redis.call('HMGET', KEYS[1], 'log', 'seq', 'trimmed')
 if meta[1] ~= ARGV[1] then return redis.error_reply('LOGID ' .. (meta[1] or 'none')) end

@@ -1,4 +1,4 @@
-"""Changes of items: as asked for, as they stand in the log, and what became of them."""
+"""Changes of items: as written, as logged, and their results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nearline.contract import Attributes, WriteOutcome
 from nearline.documents import text_to_embed
 
-# Under this name, in the place of a fingerprint, stand vectors that a user brought.
+# Replaces the fingerprint of vectors that the user provided.
 OWN_VECTORS = ""
 _NO_BOUNDS = np.empty((0, 2), np.int64)
 
@@ -31,11 +31,11 @@ class ChangeKind(Enum):
 class Change:
     """One change of one item.
 
-    attributes: Of ATTRIBUTES those to set, and None for those to remove.
-    bounds: (chunks, 2) int64, code points of `text`: start and end of each chunk.
-    vectors: (chunks, d) float32 by fingerprint of the model, by "" where the user brought them;
-        as the collection keeps them (unit length where its metric is cosine).
-    expires: Aware; after this time the item is served no more.
+    attributes: For ATTRIBUTES, the attributes to set; None removes one.
+    bounds: (chunks, 2) int64, start and end of each chunk in code points of `text`.
+    vectors: (chunks, d) float32 by model fingerprint, "" for vectors that the user provided; as
+        stored by the collection (unit length if its metric is cosine).
+    expires: Aware expiry time of the item.
     """
 
     document_id: str
@@ -49,7 +49,7 @@ class Change:
 
     @property
     def texts(self) -> list[str]:
-        """What a model reads of each chunk."""
+        """The text of each chunk as embedded by a model."""
         return [
             text_to_embed(self.title, self.text[start:end]) for start, end in self.bounds.tolist()
         ]
@@ -58,8 +58,8 @@ class Change:
 class ChangeEntry(NamedTuple):
     """A change in the log.
 
-    position: Number within its partition, from 1 without gaps; the version that the item then has.
-    time_us: When the log took it, microseconds since 1970 by the log's clock.
+    position: Number within its partition, from 1 without gaps; also the new version of the item.
+    time_us: When it was appended, in microseconds since 1970 by the log's clock.
     """
 
     partition: int
@@ -69,15 +69,15 @@ class ChangeEntry(NamedTuple):
 
 
 class ChangeWrite(NamedTuple):
-    """A change that is to be appended.
+    """A change to append.
 
-    if_version: Only if this is the item's version; None: whatever it is.
-    base_version: Version of the item in the snapshots being served, where the log has forgotten it
-        by now; None: they have no such item.
-    base_position: How far these snapshots have the item's partition of the log. What they say of
-        the item counts more than changes up to there: an import may have come after them.
-    as_of_us: Place of the change in time, microseconds since 1970 by the log's clock: only if the
-        item was not changed later, nor by this very change; None: now.
+    if_version: Append only if the item has this version; None appends unconditionally.
+    base_version: Version of the item in the served snapshots, in case the log has been trimmed;
+        None if they do not contain the item.
+    base_position: Position of the item's partition up to which these snapshots contain the log.
+        For the item, the snapshots override changes up to there: an import may have followed them.
+    as_of_us: Effective time of the change in microseconds since 1970 by the log's clock: append
+        only if the item has no later change, nor this very change; None means now.
     """
 
     change: Change
@@ -88,9 +88,9 @@ class ChangeWrite(NamedTuple):
 
 
 class ChangeResult(NamedTuple):
-    """What became of a write.
+    """The result of a write.
 
-    version: Number of the change; of a CONFLICT the version that the item has, else 0.
+    version: Position of the change; for a CONFLICT the current version of the item; otherwise 0.
     """
 
     outcome: WriteOutcome

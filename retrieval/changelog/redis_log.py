@@ -1,7 +1,7 @@
-"""The change log of a collection in Redis: a Stream for each of its 64 partitions.
+"""The change log of a collection in Redis: a stream for each of its 64 partitions.
 
-Reads ask for several partitions in one command, so that this is for one Redis, with Sentinel or
-without; a Redis Cluster, for which the keys are made, needs a reader for each of its nodes.
+One command reads several partitions, so this works with a single Redis, with or without Sentinel. A
+Redis Cluster would need one reader per node; the keys are already prepared for that.
 """
 
 from __future__ import annotations
@@ -41,28 +41,28 @@ from retrieval.redis_client.durability import NEEDED_BY, RETRY_AFTER_S, Durabili
 from retrieval.users.states import UserStates
 
 _APPEND_TIMEOUT_S = 5.0
-_ANSWER_S = 5.0
-# How often a reader makes sure that it still has the log it reads, also while nothing comes.
+_REPLY_TIMEOUT_S = 5.0
+# How often a reader verifies that it still reads the same log, even without new entries.
 _CHECK_EVERY_S = 1.0
-# What comes in one reply: its parsing holds the event loop, about 40 microseconds an entry.
+# Entries per reply: parsing blocks the event loop for about 40 microseconds per entry.
 _MAX_ENTRIES = 512
-_FEW = 16  # Work on no more than these is done at once, not in a thread.
+_INLINE_LIMIT = 16  # Up to this many entries are processed inline, more in a thread.
 _TRIM_ENTRIES = 64
-_UNKNOWN = "whether all was appended is not known: try again with the same idempotency key"
+_UNKNOWN = "the changes may have been appended: try again with the same idempotency key"
 _NOTHING = "nothing was appended: try again"
 
 
 class RedisLog:
     """The change log of one collection in Redis; see `ChangeLog`.
 
-    For one reader: what was read is what the next entries are held against.
+    For one reader: new entries are checked against those read before.
 
     Args:
-        store: Names the log in force.
+        store: Names the current log.
         collection: Name of the collection.
-        client: Sends nothing again by itself; waits for answers longer than `_CHECK_EVERY_S`.
-        durability: Of the same client.
-        who: Who makes the log where there is none, for the record.
+        client: Must not resend commands automatically, and must wait longer than `_CHECK_EVERY_S`.
+        durability: Durability of the same client.
+        who: The creator to record for a new log.
     """
 
     def __init__(
@@ -74,8 +74,8 @@ class RedisLog:
         self._durability = durability
         self._who = who
         self._opening = asyncio.Lock()
-        # The log that is written, and the one that is read: a new log takes the place of an old one
-        # for writers as soon as they meet it, for readers only when they ask for its state.
+        # The log being written and the log being read: writers switch to a new log as soon as they
+        # encounter it, readers only in `state`.
         self._log_id = ""
         self._chain: EntryChain | None = None
         self._read_id = ""
@@ -87,12 +87,12 @@ class RedisLog:
         return self._collection
 
     def user_states(self) -> UserStates:
-        """Returns the state of users that lies in the same Redis."""
+        """Returns the user states in the same Redis."""
         return UserStates(self._client, self._durability)
 
     async def state(self) -> LogState:
-        """Returns how far the log in force goes; makes it where the store names none yet."""
-        log_id = await self._open(again=True)
+        """Returns the extent of the current log; creates it if the store names none."""
+        log_id = await self._open(refresh=True)
         heads = await self._heads(range(PARTITIONS), log_id)
         if log_id != self._read_id:
             self._read_id, self._chain = log_id, EntryChain(log_id)
@@ -115,15 +115,15 @@ class RedisLog:
                 await self._durability.check()
                 log_id = await self._open()
                 work = (self._collection, log_id, writes, idempotency_key)
-                asked = (
+                request = (
                     make_append_calls(*work)
-                    if len(writes) <= _FEW
+                    if len(writes) <= _INLINE_LIMIT
                     else await asyncio.to_thread(make_append_calls, *work)
                 )
                 if idempotency_key:
-                    await self._claim(log_id, idempotency_key, asked.digest)
+                    await self._claim(log_id, idempotency_key, request.digest)
                 sent = True
-                return await self._append(log_id, asked, writes)
+                return await self._append(log_id, request, writes)
         except TimeoutError as error:
             raise NotReady(
                 f"Redis did not answer within {limit:g} s; " + (_UNKNOWN if sent else _NOTHING),
@@ -145,9 +145,9 @@ class RedisLog:
         while True:
             left = max(until - loop.time(), 0.0)
             raw = await self._next(after, limit, min(left, _CHECK_EVERY_S))
-            chain.check_came(after, raw)
-            unsure = not all(chain.knows(one, after[one]) for one in raw)
-            if not raw or unsure or loop.time() >= self._checked_at + _CHECK_EVERY_S:
+            chain.check_complete(after, raw)
+            unverified = not all(chain.knows(one, after[one]) for one in raw)
+            if not raw or unverified or loop.time() >= self._checked_at + _CHECK_EVERY_S:
                 for partition, head in (await self._heads(after, self._read_id)).items():
                     chain.check_head(partition, after[partition], head)
                 self._checked_at = loop.time()
@@ -155,17 +155,17 @@ class RedisLog:
                 break
         for partition, entries in raw.items():
             chain.follow(partition, after[partition], entries)
-        found = [entry for entries in raw.values() for entry in entries]
-        if len(found) <= _FEW:
-            return decode_entries(found)
-        return await asyncio.to_thread(decode_entries, found)
+        received = [entry for entries in raw.values() for entry in entries]
+        if len(received) <= _INLINE_LIMIT:
+            return decode_entries(received)
+        return await asyncio.to_thread(decode_entries, received)
 
     async def trim(self, upto: Watermark) -> int:
-        """Forgets all changes up to a position; gives how many there were."""
+        """Removes all changes up to a position; returns their number."""
         log_id = await self._open()
         if upto.log_id != log_id:
             raise SnapshotMismatch(
-                f"changes of log {upto.log_id} were to be forgotten, {log_id} is in force"
+                f"cannot trim change log {upto.log_id}: the current log is {log_id}"
             )
         total = 0
         partitions = [one for one, position in enumerate(upto.positions) if position]
@@ -177,14 +177,14 @@ class RedisLog:
                 names = [keys.meta, keys.log, keys.versions]
                 calls.append(AppendCall(partition, [], names, [*arguments, _TRIM_ENTRIES]))
             replies = await self._run(lua_scripts.TRIM, log_id, calls)
-            total += sum(gone for gone, _ in replies)
+            total += sum(removed for removed, _ in replies)
             partitions = [one for one, (_, more) in zip(partitions, replies, strict=True) if more]
         return total
 
-    async def _open(self, *, again: bool = False) -> str:
-        """Returns the id of the log in force; asks the store the first time, or again."""
+    async def _open(self, *, refresh: bool = False) -> str:
+        """Returns the id of the current log; asks the store if it is unknown, or to refresh it."""
         async with self._opening:
-            if again or not self._log_id:
+            if refresh or not self._log_id:
                 record = await open_log(
                     self._store, self._collection, self._client, self._durability, self._who
                 )
@@ -192,9 +192,9 @@ class RedisLog:
             return self._log_id
 
     async def _claim(self, log_id: str, idempotency_key: str, digest: str) -> None:
-        """Makes sure that a key belongs to one request, whichever partitions that has.
+        """Reserves an idempotency key for one request, whatever its partitions.
 
-        Raises: InvalidRequest: it belongs to another one.
+        Raises: InvalidRequest: the key belongs to another request.
         """
         name = partition_keys(self._collection, partition_of(idempotency_key)).asked(
             log_id, idempotency_key
@@ -205,12 +205,12 @@ class RedisLog:
             raise _key_reuse_error()
 
     async def _append(
-        self, log_id: str, asked: AppendCalls, writes: Sequence[ChangeWrite]
+        self, log_id: str, request: AppendCalls, writes: Sequence[ChangeWrite]
     ) -> AppendResult:
-        replies = await self._run(lua_scripts.APPEND, log_id, asked.calls, self._durability)
+        replies = await self._run(lua_scripts.APPEND, log_id, request.calls, self._durability)
         results: list[ChangeResult | None] = [None] * len(writes)
         heads: dict[int, int] = {}
-        for call, (head, words) in zip(asked.calls, replies, strict=True):
+        for call, (head, words) in zip(request.calls, replies, strict=True):
             heads[call.partition] = int(head)
             for number, word in zip(call.numbers, words.decode().split(" "), strict=True):
                 results[number] = parse_result(word, writes[number])
@@ -225,7 +225,7 @@ class RedisLog:
         calls: Sequence[AppendCall],
         durability: Durability | None = None,
     ) -> list[Any]:
-        """Runs a script for each of some partitions; gives the answers.
+        """Runs a script on several partitions; returns the replies.
 
         Raises: NotReady, SnapshotMismatch, InvalidRequest: as `append`.
         """
@@ -236,7 +236,7 @@ class RedisLog:
                 self._client.pipeline(transaction=False) as pipe,
             ):
                 for number, call in enumerate(calls):
-                    # The first brings the script, the others name it.
+                    # The first call sends the script, the others refer to it by digest.
                     run = pipe.evalsha if number else pipe.eval
                     run(digest if number else script, len(call.keys), *call.keys, *call.arguments)
                 if durability is not None:
@@ -248,21 +248,21 @@ class RedisLog:
             ) from error
         for call, reply in zip(calls, replies, strict=False):
             if isinstance(reply, Exception):
-                raise self._refused(log_id, call.partition, reply)
+                raise self._reply_error(log_id, call.partition, reply)
         if durability is not None:
             durability.judge(replies.pop())
         return list(replies)
 
-    def _refused(self, log_id: str, partition: int, reply: Exception) -> NearlineError:
+    def _reply_error(self, log_id: str, partition: int, reply: Exception) -> NearlineError:
         found = foreign_log_id(reply)
         if found is not None:
-            # The next writer asks the store which log is in force.
+            # The next writer asks the store for the current log.
             self._log_id = ""
             return log_mismatch_error(self._collection, log_id, partition, found)
         if str(reply) == "KEYUSED":
             return _key_reuse_error()
         return NotReady(
-            f"Redis refuses ({reply}); see what it is short of with nearline doctor --redis URL; "
+            f"Redis refuses ({reply}); find the cause with nearline doctor --redis URL; "
             + _UNKNOWN,
             retry_after_s=RETRY_AFTER_S,
         )
@@ -270,40 +270,40 @@ class RedisLog:
     async def _next(
         self, after: Mapping[int, int], limit: int, wait_s: float
     ) -> dict[int, list[RawEntry]]:
-        """Reads what comes next, by partition; waits for the first entry where there is none."""
-        places: dict[KeyT, StreamIdT] = {
+        """Reads the next entries by partition; waits for the first if there are none."""
+        positions: dict[KeyT, StreamIdT] = {
             partition_keys(self._collection, one).log: f"{position}-0"
             for one, position in after.items()
         }
         partitions = {partition_keys(self._collection, one).log.encode(): one for one in after}
-        async with translate_redis_errors(NEEDED_BY), asyncio.timeout(wait_s + _ANSWER_S):
+        async with translate_redis_errors(NEEDED_BY), asyncio.timeout(wait_s + _REPLY_TIMEOUT_S):
             reply: Any = await self._client.xread(
-                places,
+                positions,
                 count=max(min(limit, _MAX_ENTRIES // len(after)), 1),
-                # Rounded up: 0 would wait for ever.
+                # Rounded up: 0 would wait forever.
                 block=int(wait_s * 1_000) + 1 if wait_s else None,
             )
-        found: dict[int, list[RawEntry]] = {}
+        received: dict[int, list[RawEntry]] = {}
         for name, entries in reply:
             partition = partitions[name]
-            found[partition] = [
+            received[partition] = [
                 RawEntry(partition, int(number.partition(b"-")[0]), fields)
                 for number, fields in entries
             ]
-        return found
+        return received
 
     async def _heads(self, partitions: Iterable[int], log_id: str) -> dict[int, PartitionHead]:
-        """Asks partitions what they are. Raises: SnapshotMismatch: one is of another log."""
-        asked = list(partitions)
+        """Reads the metadata of partitions. Raises: SnapshotMismatch: one is of another log."""
+        numbers = list(partitions)
         async with (
             translate_redis_errors(NEEDED_BY),
             self._client.pipeline(transaction=False) as pipe,
         ):
-            for partition in asked:
+            for partition in numbers:
                 pipe.hmget(partition_keys(self._collection, partition).meta, HEAD_FIELDS)
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(_REPLY_TIMEOUT_S):
                 replies = await pipe.execute()
-        heads = {one: parse_head(reply) for one, reply in zip(asked, replies, strict=True)}
+        heads = {one: parse_head(reply) for one, reply in zip(numbers, replies, strict=True)}
         for partition, head in heads.items():
             if head.log_id != log_id:
                 raise log_mismatch_error(self._collection, log_id, partition, head.log_id)
@@ -312,6 +312,6 @@ class RedisLog:
 
 def _key_reuse_error() -> InvalidRequest:
     return InvalidRequest(
-        "the idempotency key was used with another content within the last 24 hours; use a new one",
+        "the idempotency key was used for another request within 24 hours; use a new one",
         field="idempotency_key",
     )

@@ -1,4 +1,4 @@
-"""The change logs of all collections, over one connection to Redis."""
+"""The change logs of all collections, sharing one Redis client."""
 
 from __future__ import annotations
 
@@ -8,37 +8,38 @@ from retrieval.changelog.redis_log import RedisLog
 from retrieval.redis_client.connection import connect
 from retrieval.redis_client.durability import Durability
 
-# Longer than any command may take: those that wait are given up by who waits.
+# Longer than any command may take: callers that wait set their own limit.
 REDIS_TIMEOUT_S = 10.0
 
 
 class ChangeLogs:
-    """Gives the change log of each collection.
+    """Provides the change log of each collection.
 
     Args:
         store: Names the log of each collection.
-        url: Redis, see `redis_state.connect`; empty: there is none.
-        who: Who makes a log where there is none, for the record.
-        replicas: How many replicas of Redis must have a change on disk before it is acknowledged.
-    Raises: SettingsError: not an address of a Redis.
+        url: Redis, see `connection.connect`; empty if there is none.
+        who: The creator to record for new logs.
+        replicas: Number of Redis replicas that must have a change on disk before it is
+            acknowledged.
+    Raises: SettingsError: `url` is invalid.
     """
 
     def __init__(self, store: Store, url: str, *, who: str, replicas: int = 0) -> None:
         self._store = store
         self._who = who
-        # An append that was not answered may have been carried out: never send it again unasked.
+        # An unanswered append may have been executed: never resend it automatically.
         self._client = connect(url, timeout_s=REDIS_TIMEOUT_S, retries=0) if url else None
         self._durability = Durability(self._client, replicas) if self._client else None
         self._logs: dict[str, RedisLog] = {}
 
     def __bool__(self) -> bool:
-        """Returns whether there is a Redis to keep logs in."""
+        """Returns whether a Redis is configured."""
         return self._client is not None
 
     def log(self, collection: str) -> RedisLog:
-        """Returns the log of a collection, the same every time: to append, to trim, to ask.
+        """Returns the shared log of a collection, for appending, trimming and queries.
 
-        Raises: Unsupported: there is no Redis. InvalidRequest: not a name of a collection.
+        Raises: Unsupported: no Redis is configured. InvalidRequest: not a valid collection name.
         """
         log = self._logs.get(collection)
         if log is None:
@@ -46,7 +47,7 @@ class ChangeLogs:
         return log
 
     def reader(self, collection: str) -> RedisLog:
-        """Returns the log of a collection once more: each follower reads its own.
+        """Returns a new object for the log of a collection; each follower needs its own.
 
         Raises: as `log`.
         """
@@ -55,6 +56,6 @@ class ChangeLogs:
         return RedisLog(self._store, collection, self._client, self._durability, self._who)
 
     async def close(self) -> None:
-        """Closes the connections; waiting reads fail with NotReady."""
+        """Closes the connections; pending reads fail with NotReady."""
         if self._client is not None:
             await self._client.aclose()

@@ -1,4 +1,4 @@
-"""Which changes a log and its archive may forget: those that every snapshot in the store has."""
+"""Retention of changes: a log and its archive drop those that every stored snapshot contains."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from retrieval.changelog.change_log import ChangeLog
 from retrieval.changelog.start_position import watermark_of
 from retrieval.protocols.watermark import Watermark
 
-# Beyond any position: all changes of a log that a later one follows.
+# Beyond any position: all changes of a log that a later log continues.
 _ALL = (1 << 62,) * PARTITIONS
 
 
 def log_lineage(store: Store, collection: str) -> list[str]:
-    """Lists the logs that the one in force goes on from, oldest first, itself last."""
+    """Returns the logs that the current log continues, oldest first, followed by its own id."""
     logs: list[str] = []
     follows = ""
     for record in store.log_records(collection):
@@ -29,9 +29,7 @@ def log_lineage(store: Store, collection: str) -> list[str]:
 
 
 def followable_logs(store: Store, collection: str) -> Sequence[str]:
-    """Returns the log in force last, before it those that it goes on from; none where no change can
-    have been made yet.
-    """
+    """Returns the lineage of the current log; empty if no change can have been made yet."""
     record = store.log_in_force(collection)
     if record is None or not store.log_ready(collection, record.number):
         return ()
@@ -41,12 +39,12 @@ def followable_logs(store: Store, collection: str) -> Sequence[str]:
 def contained_watermark(
     manifest: snapshot_pb2.Manifest, log_id: str, logs: Sequence[str]
 ) -> Watermark:
-    """Returns which changes of a log a snapshot has.
+    """Returns which changes of a log a snapshot contains.
 
     Args:
-        manifest: Of the snapshot; one of no log, or of an unknown one, has none.
+        manifest: Manifest of the snapshot; without a log, or with an unknown one, it contains none.
         log_id: The log, one of `logs`.
-        logs: What `log_lineage` gives.
+        logs: The result of `log_lineage`.
     """
     known = watermark_of(manifest)
     if known.log_id == log_id:
@@ -57,41 +55,40 @@ def contained_watermark(
 
 
 def common_watermark(store: Store, collection: str, log_id: str) -> Watermark:
-    """Returns which changes of a log every snapshot in the store has: per partition the least.
+    """Returns which changes of a log every snapshot in the store contains.
 
-    A snapshot whose manifest cannot be read has none, as far as anybody can tell.
+    A snapshot with an unreadable manifest counts as containing none.
     """
     logs = log_lineage(store, collection)
-    least: Watermark | None = None
+    common: Watermark | None = None
     for snapshot_id in store.snapshot_ids(collection):
         try:
-            has = contained_watermark(store.manifest(collection, snapshot_id), log_id, logs)
+            own = contained_watermark(store.manifest(collection, snapshot_id), log_id, logs)
         except NearlineError:
             return Watermark(log_id)
-        least = has if least is None else least.limited(has)
-    return least or Watermark(log_id)
+        common = own if common is None else common.limited(own)
+    return common or Watermark(log_id)
 
 
 async def trim_log(store: Store, log: ChangeLog) -> int:
-    """Makes a log forget what every snapshot in the store has and the archive has, too.
+    """Removes the changes from a log that both the archive and every stored snapshot contain.
 
-    Returns: How many changes were forgotten.
-    Raises: NotReady: the log is away. SnapshotMismatch: it is not the one that the store names.
+    Returns: The number of changes removed.
+    Raises: NotReady: the log is unavailable. SnapshotMismatch: the store names another log.
     """
     log_id = (await log.state()).head.log_id
 
-    def least() -> Watermark:
-        kept = common_watermark(store, log.collection, log_id)
+    def removable() -> Watermark:
         archived = Archive(store, log.collection, log_id).end()
-        return kept.limited(archived)
+        return common_watermark(store, log.collection, log_id).limited(archived)
 
-    return await log.trim(await asyncio.to_thread(least))
+    return await log.trim(await asyncio.to_thread(removable))
 
 
 def drop_archived_segments(store: Store, collection: str) -> int:
-    """Removes archived segments that every snapshot has; so deleted texts leave for good.
+    """Removes archived segments that every snapshot contains, so that deleted texts disappear.
 
-    Returns: How many were removed.
+    Returns: The number of segments removed.
     """
     return sum(
         Archive(store, collection, log_id).drop(common_watermark(store, collection, log_id))

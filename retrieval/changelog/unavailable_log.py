@@ -1,4 +1,4 @@
-"""Stands for the change log of a collection where the service was not told which Redis has it."""
+"""Replaces a change log whose Redis was not configured for this service."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from retrieval.protocols.watermark import Watermark
 
 
 class AbsentLog:
-    """A `ChangeLog` that never answers, and says what is missing."""
+    """A `ChangeLog` that always raises NotReady and names the missing option."""
 
     def __init__(self, collection: str) -> None:
         self._collection = collection
@@ -46,6 +46,6 @@ class AbsentLog:
 
     def _absent(self) -> NotReady:
         return NotReady(
-            f"collection {self._collection!r} has a change log, and no --redis was given: live "
+            f"collection {self._collection!r} has a change log, but no --redis was given: live "
             "changes since the snapshot are not served; start the service with --redis URL"
         )

@@ -1,4 +1,4 @@
-"""The attributes of a snapshot's shard and the searches that they narrow."""
+"""The attributes of a snapshot segment, and vector searches filtered by them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from retrieval.protocols.shard import FieldCounts, ShardFilterPlan
 
 
 class SnapshotAttributes:
-    """What filters look at, and how vectors are searched under them, in a snapshot's part.
+    """Evaluates filters on a snapshot segment, and searches its vectors under them.
 
     Args:
-        table: Attributes, a record per document.
+        table: Attributes, one record per document.
         items: The documents, in the same order.
-        index: The vectors; tried out for a moment, to learn what pays.
+        index: The vectors; a short calibration measures when a full comparison is faster.
     """
 
     def __init__(self, table: AttributeTable, items: ItemTable, index: VectorIndex) -> None:
@@ -30,14 +30,14 @@ class SnapshotAttributes:
         self.filtered = FilteredSearch(index, items.chunks, exact_limit=calibrate(index))
 
     def matches(self, filter: Filter) -> Matches:
-        """Returns what matches.
+        """Returns the documents and rows that match a filter.
 
-        Raises: InvalidRequest: an attribute that does not exist, or a value of another kind.
+        Raises: InvalidRequest: the filter names an unknown attribute or a value of another kind.
         """
         return self._cache.matches(filter)
 
     def first_values(self, field: str, documents: NDArray[np.int64]) -> list[Scalar]:
-        """Returns the (first) value of an attribute in each document, None where there is none."""
+        """Returns the (first) value of an attribute in each document; None if it has none."""
         return self._table.first_values(field, documents)
 
     def counts(self, field: str, matching: NDArray[np.bool_]) -> FieldCounts:
@@ -45,7 +45,7 @@ class SnapshotAttributes:
         return self._table.counts(field, matching)
 
     def word_plan(self, matches: Matches) -> ShardFilterPlan:
-        """Says how words are searched under a filter: only matches are scored, all of them."""
+        """Describes a filtered word search: every match is scored, and nothing else."""
         strategy = PlanStrategy.EXACT if matches.count else PlanStrategy.EMPTY
         reason = f"of the chunks with a word of the query, those among {matches.count:,} matches"
         return ShardFilterPlan(strategy, matches.count, self._chunks, 0, reason)

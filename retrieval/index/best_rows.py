@@ -1,4 +1,4 @@
-"""The best rows of live documents, which do not stand in id order as those of a snapshot do."""
+"""Selection of the best rows by score, and ranking of rows that are not in id order."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-# Gives the document ids of rows.
+# Returns the document ids of rows.
 NamesOf: TypeAlias = Callable[[NDArray[np.int64]], Sequence[str]]
 
 
 def top_k_with_ties(
     rows: NDArray[np.int64], scores: NDArray[np.float32], k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Returns the k best in no order, and all that are as good as the last of them."""
+    """Returns the k best rows and all ties with the last of them, in no particular order."""
     if len(rows) <= k:
         return rows, scores
     kept = scores >= np.partition(scores, len(scores) - k)[len(scores) - k]
@@ -29,8 +29,8 @@ def rank_rows(
 
     Args:
         rows, scores: (n,), in any order.
-        k: Rows wanted, >= 1.
-        names_of: Asked only where scores are equal.
+        k: Number of rows, >= 1.
+        names_of: Called only if scores are equal.
     """
     rows, scores = top_k_with_ties(rows, scores, k)
     order = np.lexsort((rows, -scores))

@@ -1,14 +1,14 @@
-"""The items of one shard: a memory-mapped Arrow file, read through plain numpy views.
+"""The items of one shard: a memory-mapped Arrow file, read through numpy views.
 
 One record per document, in id order. Columns:
     id, title, text: string (or large_string).
     chunk_starts, chunk_ends: list of int (code points of `text`); one entry per chunk, so that
         chunk c of document i is row `first_row(i) + c` of the index.
     attributes: string, the JSON of an object; a time is {"$time": ISO 8601}.
-    version: int64, may be missing: number of the last live change; 0: none.
-    expires: int64, may be missing: microseconds since 1970 after which the document is served no
-        more; null: it stays.
-Further columns are the builder's concern and are not read here.
+    version: int64, optional: number of the last live change; 0 if there was none.
+    expires: int64, optional: expiry time in microseconds since 1970; null: the document does not
+        expire.
+Other columns belong to the builder and are not read here.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ from numpy.typing import NDArray
 from nearline.contract import Attributes
 from nearline.errors import SnapshotCorrupt
 from nearline.times import from_us
-from retrieval.index.document_rows import DocumentRows
 from retrieval.index.sorted_ids import SortedIds
 
 _TIME_KEY = "$time"
-# Stands for null among times of expiry.
-_STAYS = np.iinfo(np.int64).max
+# Replaces null among expiry times.
+_NEVER = np.iinfo(np.int64).max
 
 
 class _Texts(Protocol):
@@ -40,7 +39,7 @@ class _Texts(Protocol):
 
 
 class _TextBatch:
-    """A string column of one record batch; a lookup costs one slice and one decoding."""
+    """A string column of one record batch; a lookup costs one slice and one decode."""
 
     __slots__ = ("_data", "_offsets")
 
@@ -70,12 +69,62 @@ class _TextColumn:
         return self._batches[batch][row - self._firsts[batch]]
 
 
+class DocumentRows:
+    """The rows of documents whose chunks are stored contiguously, one document after another.
+
+    Args:
+        first_rows: (documents + 1,) int64: the row of each document's first chunk, and finally the
+            number of rows.
+        starts, ends: (rows,) integers: first and past-the-end code point of each chunk.
+    """
+
+    def __init__(
+        self,
+        first_rows: NDArray[np.int64],
+        starts: NDArray[np.integer[Any]],
+        ends: NDArray[np.integer[Any]],
+    ) -> None:
+        self._first_rows = first_rows
+        self._starts = starts
+        self._ends = ends
+
+    @property
+    def first_rows(self) -> NDArray[np.int64]:
+        """(documents + 1,) the row of each document's first chunk, and the number of rows."""
+        return self._first_rows
+
+    def chunks_of(
+        self, rows: NDArray[np.int64], documents: NDArray[np.int64]
+    ) -> tuple[list[int], list[int], list[int]]:
+        """Returns chunk numbers within their documents, first and past-the-end code points.
+
+        Args:
+            rows, documents: (n,) rows and their documents, see `documents_of`.
+        """
+        numbers = rows - self._first_rows[documents]
+        return numbers.tolist(), self._starts[rows].tolist(), self._ends[rows].tolist()
+
+    def rows_of(self, document: int) -> NDArray[np.int64]:
+        """Returns the rows of a document."""
+        return np.arange(self._first_rows[document], self._first_rows[document + 1])
+
+    def rows_of_many(
+        self, documents: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Returns the rows of documents, one document after another, and the row count of each."""
+        firsts = self._first_rows[documents]
+        counts = self._first_rows[documents + 1] - firsts
+        ends = np.cumsum(counts)
+        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - counts, counts)
+        return np.repeat(firsts, counts) + within, counts
+
+
 class ItemTable(DocumentRows):
     """Documents and chunks of one shard.
 
     Args:
         path: The Arrow file; it must not change while it is mapped.
-    Raises: SnapshotCorrupt: not such a file.
+    Raises: SnapshotCorrupt: the file is not a valid items file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -88,7 +137,7 @@ class ItemTable(DocumentRows):
             }
         except (pa.ArrowInvalid, KeyError, OSError) as error:
             raise SnapshotCorrupt(
-                f"{path} is not an items file that can be read ({error}); rebuild the snapshot"
+                f"{path} is not a readable items file ({error}); rebuild the snapshot"
             ) from error
         self.documents: int = table.num_rows
         self._ids = SortedIds(pa.concat_arrays(columns["id"].chunks or [pa.array([], pa.string())]))
@@ -102,7 +151,7 @@ class ItemTable(DocumentRows):
             _list_values(columns["chunk_ends"]),
         )
         self._versions = _numbers(table, "version", 0)
-        self._expires = _numbers(table, "expires", _STAYS)
+        self._expires = _numbers(table, "expires", _NEVER)
         self.chunks = int(self.first_rows[-1])
         self.max_chunks = int(counts.max(initial=0))
         self._one_each = self.max_chunks <= 1 and self.chunks == self.documents
@@ -122,11 +171,11 @@ class ItemTable(DocumentRows):
         return self._ids.many(documents)
 
     def find(self, document_id: str) -> int | None:
-        """Finds a document by id: a binary search, since records stand in id order."""
+        """Returns the document with an id, by binary search in the sorted ids; None if absent."""
         return self._ids.place_of(document_id)
 
     def following(self, after_id: str) -> range:
-        """Returns the documents whose id is greater, in id order; "" is before all."""
+        """Returns the documents with a greater id, in id order; "" precedes all ids."""
         return range(bisect_right(self._ids, after_id) if after_id else 0, self.documents)
 
     def title(self, document: int) -> str:
@@ -144,21 +193,23 @@ class ItemTable(DocumentRows):
         return attributes
 
     def version(self, document: int) -> int:
-        """Returns the number of the last live change to a document; 0: none."""
+        """Returns the number of the last live change of a document; 0 if there was none."""
         return 0 if self._versions is None else int(self._versions[document])
 
     def expires(self, document: int) -> datetime | None:
-        """Returns the time after which a document is served no more; None: it stays."""
-        if self._expires is None or self._expires[document] == _STAYS:
+        """Returns the expiry time of a document; None if it does not expire."""
+        if self._expires is None or self._expires[document] == _NEVER:
             return None
         return from_us(int(self._expires[document]))
 
     def expiries(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Returns the documents that expire and when, soonest first: (n,) microseconds since
-        1970."""
+        """Returns the documents that expire and their expiry times, soonest first.
+
+        Returns: (n,) document numbers and (n,) microseconds since 1970, int64.
+        """
         if self._expires is None:
             return np.empty(0, np.int64), np.empty(0, np.int64)
-        documents = np.flatnonzero(self._expires != _STAYS)
+        documents = np.flatnonzero(self._expires != _NEVER)
         times = self._expires[documents]
         order = np.argsort(times, kind="stable")
         return documents[order], times[order]
@@ -173,7 +224,7 @@ def _text_column(column: pa.ChunkedArray) -> _Texts:
 
 
 def _numbers(table: pa.Table, name: str, absent: int) -> NDArray[np.int64] | None:
-    """Reads a column that a snapshot may lack; None where no document has a value."""
+    """Reads an optional column; returns None if no document has a value."""
     if name not in table.column_names or table.column(name).null_count == table.num_rows:
         return None
     numbers: NDArray[np.int64] = table.column(name).fill_null(absent).to_numpy()
@@ -186,7 +237,7 @@ def _list_lengths(column: pa.ChunkedArray) -> NDArray[np.int64]:
 
 
 def _list_values(column: pa.ChunkedArray) -> NDArray[np.integer[Any]]:
-    # `flatten` leaves out what lies outside a slice; one batch stays a view of the mapping.
+    # `flatten` respects slices; a single batch stays a view of the mapping.
     parts: Sequence[NDArray[np.integer[Any]]] = [
         chunk.flatten().to_numpy() for chunk in column.chunks
     ]

@@ -1,4 +1,4 @@
-"""The two legs of a shard: rows found by vector, rows found by words, and both scores of a row."""
+"""The dense and the lexical leg of a segment, and the candidates of hybrid searches."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from retrieval.protocols.shard import ShardFilterPlan, ShardQueries
 
 
 class LegOptions(NamedTuple):
-    """What is looked for.
+    """Options of a search in one leg.
 
-    k: Units. unit_of: The unit that a row belongs to; None: rows are the units.
-    first_ask: Rows to ask for at first. matches: Rows that match a filter and are alive; None:
-    there is no filter. alive: Rows that are not hidden; None: none is.
+    k: Number of units. unit_of: Maps rows to units; None if rows are the units.
+    first_limit: Rows to search for at first. matches: Rows that match the filter and are alive;
+    None without a filter. alive: Rows that are not hidden; None if no row is hidden.
     """
 
     k: int
     params: SearchParams
     unit_of: UnitOf | None
-    first_ask: int
+    first_limit: int
     matches: Matches | None
     alive: Matches | None = None
 
     @property
     def among(self) -> Matches | None:
-        """Rows to look among; None: all."""
+        """The rows to search; None searches all."""
         return self.alive if self.matches is None else self.matches
 
 
 class CandidateRows(NamedTuple):
-    """Candidates of both legs for one query, side by side, by their unit; both scores are true.
+    """Hybrid candidates of one query, one per unit, with exact scores of both legs.
 
-    rows, scores: (m,) best row by vector and its score. lexical_rows, lexical_scores: (m,) by
-    words.
+    rows, scores: (m,) best row by vector and its score.
+    lexical_rows, lexical_scores: (m,) best row by words and its score.
     """
 
     rows: NDArray[np.int64]
@@ -52,13 +52,13 @@ class CandidateRows(NamedTuple):
 
 
 class Legs:
-    """Finds rows of one part; blocks, and may be called from several threads.
+    """Finds rows of one segment; blocks, and may be called from several threads.
 
     Args:
         index: The vectors.
         items: Documents; row r of the index is a chunk of document `items.documents_of(r)`.
-        attributes: Knows how the vectors are searched under a filter.
-        words: The words; None where the snapshot has none.
+        attributes: Searches the vectors under a filter.
+        words: The word index; None if the snapshot has none.
     """
 
     def __init__(
@@ -75,70 +75,72 @@ class Legs:
         self._can_scan = "exact" in index.describe().knobs
 
     def dense(
-        self, vectors: NDArray[np.float32], wanted: LegOptions
+        self, vectors: NDArray[np.float32], options: LegOptions
     ) -> tuple[list[TopRows], ShardFilterPlan | None]:
-        """Finds the best units by vector: one record per query."""
+        """Returns the best units by vector, one record per query, and the plan of the filter."""
         plan: ShardFilterPlan | None = None
-        among, filtered = wanted.among, self._attributes.filtered
-        # At least one: engines have no place for less.
+        among, filtered = options.among, self._attributes.filtered
+        # Engines require at least one.
         rows = self._items.chunks if among is None else max(1, among.count)
 
-        def find(queries: NDArray[np.int64], ask: int) -> list[TopRows]:
+        def find(queries: NDArray[np.int64], limit: int) -> list[TopRows]:
             nonlocal plan
-            asked = vectors if len(queries) == len(vectors) else vectors[queries]
+            selected = vectors if len(queries) == len(vectors) else vectors[queries]
             if among is None:
-                return _drop_empty(self._best_rows(asked, ask, wanted.params))
-            if wanted.matches is None:
-                alive = search_alive(self._index, filtered, asked, ask, wanted.params, among)
+                return _drop_empty(self._best_rows(selected, limit, options.params))
+            if options.matches is None:
+                alive = search_alive(self._index, filtered, selected, limit, options.params, among)
                 return _drop_empty(alive)
-            found, plan = filtered.search(asked, ask, wanted.params, among)
+            found, plan = filtered.search(selected, limit, options.params, among)
             return _drop_empty(found)
 
-        if wanted.unit_of is None:
-            everything = np.arange(len(vectors))
-            return find(everything, min(wanted.k, rows)), plan
+        if options.unit_of is None:
+            return find(np.arange(len(vectors)), min(options.k, rows)), plan
         found = find_top_units(
             find,
             len(vectors),
-            wanted.k,
-            first_ask=wanted.first_ask,
+            options.k,
+            first_limit=options.first_limit,
             rows=rows,
-            unit_of=wanted.unit_of,
+            unit_of=options.unit_of,
         )
         return found, plan
 
-    def lexical(self, texts: Sequence[str], wanted: LegOptions) -> list[TopRows]:
-        """Finds the best units by words; only those that have one of the query's words."""
+    def lexical(self, texts: Sequence[str], options: LegOptions) -> list[TopRows]:
+        """Returns the best units by words; only units with a word of the query."""
         words = self._needed_words()
-        among = wanted.among
+        among = options.among
         allow = None if among is None else among.chunks
 
-        def find(queries: NDArray[np.int64], ask: int) -> list[TopRows]:
-            return [TopRows(*words.search(texts[query], ask, allow)) for query in queries.tolist()]
+        def find(queries: NDArray[np.int64], limit: int) -> list[TopRows]:
+            return [
+                TopRows(*words.search(texts[query], limit, allow)) for query in queries.tolist()
+            ]
 
-        if wanted.unit_of is None:
-            return find(np.arange(len(texts)), wanted.k)
+        if options.unit_of is None:
+            return find(np.arange(len(texts)), options.k)
         return find_top_units(
             find,
             len(texts),
-            wanted.k,
-            first_ask=wanted.first_ask,
+            options.k,
+            first_limit=options.first_limit,
             rows=self._items.chunks,
-            unit_of=wanted.unit_of,
+            unit_of=options.unit_of,
         )
 
     def candidates(
-        self, queries: ShardQueries, wanted: LegOptions, *, documents: bool
+        self, queries: ShardQueries, options: LegOptions, *, documents: bool
     ) -> tuple[list[CandidateRows], ShardFilterPlan | None]:
-        """Finds the candidates of both legs, k of each, with both scores of every one.
+        """Returns the k best candidates of each leg, each with its scores in both legs.
 
         Args:
             queries: As many texts as vectors.
-            wanted: What is looked for in each leg.
-            documents: A candidate is a document with the best of all its chunks, else a chunk.
+            options: Options of each leg.
+            documents: Candidates are documents, scored by the best of all their chunks; otherwise
+                chunks.
         """
-        dense, plan = self.dense(queries.vectors, wanted)
-        lexical = self.lexical(queries.texts, wanted)
+        dense, plan = self.dense(queries.vectors, options)
+        lexical = self.lexical(queries.texts, options)
         found = [
             self._completed(vector, text, np.union1d(one.rows, other.rows), documents=documents)
             for vector, text, one, other in zip(
@@ -153,8 +155,8 @@ class Legs:
         counts = np.ones(len(rows), np.int64)
         if documents:
             rows, counts = self._items.rows_of_many(np.unique(self._items.documents_of(rows)))
-        # Not a matrix product: BLAS rounds by the shape of the whole, and the score of a document
-        # must not depend on which others stand beside it.
+        # Not a matrix product: BLAS rounds differently for different shapes, and the score of a
+        # document must not depend on the other candidates.
         dense: NDArray[np.float32] = np.einsum("ij,j->i", self._index.reconstruct(rows), vector)
         lexical = self._needed_words().scores(text, rows)
         if not documents:
@@ -164,7 +166,7 @@ class Legs:
         return CandidateRows(rows[at], dense_best, rows[lexical_at], lexical_best)
 
     def _best_rows(self, vectors: NDArray[np.float32], k: int, params: SearchParams) -> Neighbours:
-        """Finds k rows per query; by scanning where the index came back short of them."""
+        """Finds k rows per query; scans for the queries for which the index returns fewer."""
         found = self._index.search(vectors, k, params)
         if found.full or params.exact or params.nprobe is not None or not self._can_scan:
             return found
@@ -188,8 +190,8 @@ def _drop_empty(found: Neighbours) -> list[TopRows]:
     """Returns a record per query, without the places that stayed empty."""
     if found.full:
         return [TopRows(*one) for one in zip(found.ids, found.scores, strict=True)]
-    there = found.ids >= 0
+    present = found.ids >= 0
     return [
         TopRows(ids[kept], scores[kept])
-        for ids, scores, kept in zip(found.ids, found.scores, there, strict=True)
+        for ids, scores, kept in zip(found.ids, found.scores, present, strict=True)
     ]

@@ -1,8 +1,8 @@
-"""What a part of a shard is made of.
+"""The components of a segment, as protocols.
 
-A shard is searched in two parts: the immutable one of the snapshot, memory-mapped, and the one that
-live changes have made beside it, in memory. Both are read through these protocols. Rows (chunks)
-and documents are numbered from 0 within their part; a document's rows lie side by side.
+A shard consists of two segments: the immutable, memory-mapped segment of the snapshot, and the
+in-memory segment of live changes. Both are read through these protocols. Rows (chunks) and
+documents are numbered from 0 within their segment; the rows of a document are contiguous.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Documents(Protocol):
 
     @property
     def max_chunks(self) -> int:
-        """Most rows of any one document."""
+        """Largest number of rows of a document."""
         ...
 
     def documents_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -45,7 +45,7 @@ class Documents(Protocol):
     def chunks_of(
         self, rows: NDArray[np.int64], documents: NDArray[np.int64]
     ) -> tuple[list[int], list[int], list[int]]:
-        """Returns chunk numbers within their documents, first and past-the-last code points."""
+        """Returns chunk numbers within their documents, first and past-the-end code points."""
         ...
 
     def rows_of(self, document: int) -> NDArray[np.int64]:
@@ -55,7 +55,7 @@ class Documents(Protocol):
     def rows_of_many(
         self, documents: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Returns the rows of documents, document after document, and how many each has."""
+        """Returns the rows of documents, one document after another, and the row count of each."""
         ...
 
     def id(self, document: int) -> str:
@@ -67,11 +67,11 @@ class Documents(Protocol):
         ...
 
     def find(self, document_id: str) -> int | None:
-        """Finds a document by id; None where there is none (any more)."""
+        """Returns the document with an id; None if it is absent or no longer alive."""
         ...
 
     def following(self, after_id: str) -> Iterable[int]:
-        """Yields the documents whose id is greater, in id order; "" is before all."""
+        """Yields the documents with a greater id, in id order; "" precedes all ids."""
         ...
 
     def title(self, document: int) -> str:
@@ -87,16 +87,18 @@ class Documents(Protocol):
         ...
 
     def version(self, document: int) -> int:
-        """Returns the number of the last live change to a document; 0: none."""
+        """Returns the number of the last live change of a document; 0 if there was none."""
         ...
 
     def expires(self, document: int) -> datetime | None:
-        """Returns the time after which a document is served no more; None: it stays."""
+        """Returns the expiry time of a document; None if it does not expire."""
         ...
 
     def expiries(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Returns the documents that expire and when, soonest first: (n,) microseconds since
-        1970."""
+        """Returns the documents that expire and their expiry times, soonest first.
+
+        Returns: (n,) document numbers and (n,) microseconds since 1970, int64.
+        """
         ...
 
 
@@ -106,15 +108,15 @@ class WordIndex(Protocol):
     def search(
         self, text: str, k: int, allow: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Finds the best rows by BM25: rows and scores > 0, (score descending, row ascending)."""
+        """Returns the best rows by BM25 and their scores > 0, (score descending, row ascending)."""
         ...
 
     def scores(self, text: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Returns the BM25 score of rows, to the bit what `search` gives; 0 without a word."""
+        """Returns the BM25 scores of rows, bit-identical to `search`; 0 without a common word."""
         ...
 
     def terms(self, text: str) -> list[tuple[str, int]]:
-        """Returns the words of a text, each once, with the chunks of the snapshot that have it."""
+        """Returns the distinct words of a text, each with its number of chunks in the snapshot."""
         ...
 
 
@@ -124,7 +126,7 @@ class FilteredVectors(Protocol):
     def search(
         self, vectors: NDArray[np.float32], k: int, params: SearchParams, matches: Matches
     ) -> tuple[Neighbours, ShardFilterPlan]:
-        """Finds the k best matches per query, and tells how; see `FilteredSearch.search`."""
+        """Returns the k best matches per query, and the plan; see `FilteredSearch.search`."""
         ...
 
 
@@ -133,24 +135,24 @@ class AttributeValues(Protocol):
 
     @property
     def filtered(self) -> FilteredVectors:
-        """Searches under a filter."""
+        """The filtered vector search."""
         ...
 
     def matches(self, filter: Filter) -> Matches:
-        """Returns what matches, whether it is alive or not.
+        """Returns the documents and rows that match a filter, whether alive or not.
 
-        Raises: InvalidRequest: an attribute that does not exist, or a value of another kind.
+        Raises: InvalidRequest: the filter names an unknown attribute or a value of another kind.
         """
         ...
 
     def first_values(self, field: str, documents: NDArray[np.int64]) -> list[Scalar]:
-        """Returns the (first) value of an attribute in each document, None where there is none."""
+        """Returns the (first) value of an attribute in each document; None if it has none."""
         ...
 
     def counts(self, field: str, matching: NDArray[np.bool_]) -> FieldCounts:
-        """Counts the values of an attribute among documents; (documents,) bool: those to count."""
+        """Counts the values of an attribute; `matching` (documents,) selects the documents."""
         ...
 
     def word_plan(self, matches: Matches) -> ShardFilterPlan:
-        """Says how words are searched under a filter."""
+        """Describes how words are searched under a filter."""
         ...

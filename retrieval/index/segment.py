@@ -1,4 +1,4 @@
-"""One part of a shard: rows found in it, and what it has stored about them."""
+"""A segment of a shard: searches, reads and counts the documents that it contains."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from retrieval.protocols.shard import (
 class Segment:
     """Documents that are searched together; blocks, and may be used from several threads.
 
-    `alive`, wherever it is asked for, says which of them there still are: None, all.
+    In all methods `alive` restricts the documents to those that are not hidden; None means all.
 
     Args:
         index: The vectors.
         items: Documents; index row r is a chunk of document `items.documents_of(r)`.
-        attributes: What filters look at.
-        words: The words; None where the snapshot has none.
-        unit_length: True where vectors are kept at unit length (metric cosine).
+        attributes: Evaluates filters.
+        words: The word index; None if the snapshot has none.
+        unit_length: Whether stored vectors have unit length (metric cosine).
     """
 
     def __init__(
@@ -55,26 +55,28 @@ class Segment:
         self._words = words
         self._legs = Legs(index, items, attributes, words)
         self._stored = StoredItems(index, items, unit_length=unit_length)
-        # Chunks asked of the index per document wanted, at first.
+        # Rows to search for at first, per requested document.
         mean = -(-items.chunks // max(1, items.documents))
         self._chunks_per_document = min(items.max_chunks, 2 * mean)
 
     def search(
         self, queries: ShardQueries, options: ShardOptions, alive: Matches | None = None
     ) -> list[ShardHits]:
-        """Searches; see `Shard.search`. A watermark in the options is the caller's concern."""
+        """Searches; see `Shard.search`. The caller enforces a watermark in the options."""
         if self.items.chunks == 0:
             return [ShardHits((), (), (), (), ()) for _ in range(queries.count)]
-        wanted = self._wanted(options, alive)
+        leg_options = self._leg_options(options, alive)
         plan: ShardFilterPlan | None = None
         if options.mode is SearchMode.HYBRID:
-            return self._with_terms(self._candidates(queries, wanted, options), queries, options)
+            return self._with_terms(
+                self._candidates(queries, leg_options, options), queries, options
+            )
         if options.mode is SearchMode.LEXICAL:
-            found = self._legs.lexical(queries.texts, wanted)
-            if wanted.matches is not None:
-                plan = self._attributes.word_plan(wanted.matches)
+            found = self._legs.lexical(queries.texts, leg_options)
+            if leg_options.matches is not None:
+                plan = self._attributes.word_plan(leg_options.matches)
         else:
-            found, plan = self._legs.dense(queries.vectors, wanted)
+            found, plan = self._legs.dense(queries.vectors, leg_options)
         return self._with_terms(self._hits(found, options, plan), queries, options)
 
     def fetch(
@@ -85,9 +87,9 @@ class Segment:
         filter: Filter | None = None,
         alive: Matches | None = None,
     ) -> list[Item | None]:
-        """Reads items by id, see `Shard.fetch`; None for those that are not here, or do not match.
+        """Reads items by id, see `Shard.fetch`; None for items that are absent or do not match.
 
-        Raises: InvalidRequest: an attribute that does not exist, or a value of another kind.
+        Raises: InvalidRequest: the filter names an unknown attribute or a value of another kind.
         """
         return self._stored.fetch(ids, payload, chunks, self._documents(filter, alive))
 
@@ -98,19 +100,19 @@ class Segment:
         payload: frozenset[PayloadField],
         alive: Matches | None = None,
     ) -> Iterator[Item]:
-        """Returns the items after an id that match, in id order; each is read when its turn comes.
+        """Returns the matching items after an id, in id order; each is read when it is consumed.
 
-        Raises (at once): InvalidRequest: an attribute that does not exist, or a value of another
-            kind.
+        Raises (immediately): InvalidRequest: the filter names an unknown attribute or a value of
+            another kind.
         """
         return self._stored.scan(after_id, self._documents(filter, alive), payload)
 
     def count(
         self, filter: Filter | None, fields: Sequence[str], alive: Matches | None = None
     ) -> ShardCounts:
-        """Counts the items that match, and the values of attributes among them.
+        """Counts the matching items, and the values of attributes among them.
 
-        Raises: InvalidRequest: an attribute that does not exist, or a value of another kind.
+        Raises: InvalidRequest: the filter names an unknown attribute or a value of another kind.
         """
         matching = self._documents(filter, alive)
         if matching is None:
@@ -119,26 +121,26 @@ class Segment:
         return ShardCounts(int(np.count_nonzero(matching)), counts)
 
     def _documents(self, filter: Filter | None, alive: Matches | None) -> NDArray[np.bool_] | None:
-        """Returns which documents match and are alive: (documents,); None: all do."""
+        """Returns which documents match and are alive: (documents,) bool; None if all do."""
         if filter is None:
             return None if alive is None else alive.documents
         matching = self._attributes.matches(filter).documents
         return matching if alive is None else matching & alive.documents
 
-    def _wanted(self, options: ShardOptions, alive: Matches | None) -> LegOptions:
+    def _leg_options(self, options: ShardOptions, alive: Matches | None) -> LegOptions:
         filter, units = options.filter, self.items.chunks
         unit_of: UnitOf | None = None
-        first_ask = options.k
+        first_limit = options.k
         if options.level is HitLevel.DOCUMENT:
             units = self.items.documents
             if self.items.max_chunks > 1:
                 unit_of = self.items.documents_of
-                first_ask = options.k * self._chunks_per_document
+                first_limit = options.k * self._chunks_per_document
         if options.grouping is not None and options.mode is not SearchMode.HYBRID:
             field = options.grouping.field
             filter = Exists(field) if filter is None else All(filter, Exists(field))
             unit_of = partial(self._group_numbers, field, {})
-            first_ask = 4 * options.k
+            first_limit = 4 * options.k
         matches = None if filter is None else self._attributes.matches(filter)
         if matches is not None and alive is not None:
             matches = matches.among(alive)
@@ -146,7 +148,7 @@ class Segment:
             min(options.k, units),
             SearchParams(options.ef_search, options.nprobe, options.exact),
             unit_of,
-            first_ask,
+            first_limit,
             matches,
             alive,
         )
@@ -163,10 +165,10 @@ class Segment:
     def _hits(
         self, found: Sequence[TopRows], options: ShardOptions, plan: ShardFilterPlan | None
     ) -> list[ShardHits]:
-        """Makes the hits of all queries in one go, query after query.
+        """Creates the hits of all queries of a batch together.
 
-        After a search the caches are full of vectors, so every Python step is dear: steps are
-        taken once for the whole batch.
+        After a search the CPU caches are full of vectors, so every Python step is expensive: each
+        is taken once for the whole batch.
         """
         one = len(found) == 1
         rows = found[0].rows if one else np.concatenate([each.rows for each in found])
@@ -201,10 +203,10 @@ class Segment:
         return hits
 
     def _candidates(
-        self, queries: ShardQueries, wanted: LegOptions, options: ShardOptions
+        self, queries: ShardQueries, leg_options: LegOptions, options: ShardOptions
     ) -> list[ShardHits]:
         documents = options.level is HitLevel.DOCUMENT
-        found, plan = self._legs.candidates(queries, wanted, documents=documents)
+        found, plan = self._legs.candidates(queries, leg_options, documents=documents)
         plain = options._replace(payload=frozenset())
         results = self._hits([TopRows(each.rows, each.scores) for each in found], plain, plan)
         for hits, each in zip(results, found, strict=True):
@@ -218,7 +220,7 @@ class Segment:
     def _with_terms(
         self, results: list[ShardHits], queries: ShardQueries, options: ShardOptions
     ) -> list[ShardHits]:
-        """Adds the words of the queries, where they are to be explained."""
+        """Adds the words of the queries if hits are to be explained."""
         if options.explain and options.mode is not SearchMode.DENSE and self._words is not None:
             for hits, text in zip(results, queries.texts, strict=True):
                 hits.terms = self._words.terms(text)

@@ -1,4 +1,4 @@
-"""Ids in ascending order, in one piece: as Python strings those of a million items take 70 MB."""
+"""Sorted ids in one block of bytes: as Python strings, a million ids take 70 MB."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 def index_of(ids: Sequence[str], text: str) -> int | None:
-    """Returns the place of an id among ascending ones; None: it is not there."""
+    """Returns the position of an id among sorted ids; None if absent."""
     if isinstance(ids, SortedIds):
         return ids.place_of(text)
     at = bisect_left(ids, text)
@@ -19,24 +19,24 @@ def index_of(ids: Sequence[str], text: str) -> int | None:
 
 
 class SortedIds(Sequence[str]):
-    """Ids of an Arrow array, ascending, in memory.
+    """The ids of an Arrow array, in memory.
 
     Args:
-        array: Strings without nulls.
+        array: Strings in ascending order, without nulls.
     """
 
     __slots__ = ("_bytes", "_offsets", "_starts")
 
     def __init__(self, array: Any) -> None:
-        # Not by way of Arrow: one of its scalars takes ten times as long, and a search needs many.
+        # Not through Arrow scalars: each takes ten times as long, and a search needs many.
         array = array.cast("large_string")
         _, offsets, content = array.buffers()
-        # Of no strings there may be no offset either.
+        # An empty array may have no offsets.
         self._offsets = np.zeros(1, np.int64)
         if len(array):
-            every = np.frombuffer(offsets, np.int64)
-            self._offsets = every[array.offset : array.offset + len(array) + 1]
-        # A number out of this takes half the time of one out of an array.
+            all_offsets = np.frombuffer(offsets, np.int64)
+            self._offsets = all_offsets[array.offset : array.offset + len(array) + 1]
+        # Reading a number from a memoryview takes half as long as from an array.
         self._starts: memoryview[int] = self._offsets.data
         self._bytes = b"" if content is None else content.to_pybytes()
 
@@ -54,7 +54,7 @@ class SortedIds(Sequence[str]):
         return self._bytes[self._starts[at] : self._starts[at + 1]].decode()
 
     def many(self, places: NDArray[np.int64]) -> list[str]:
-        """Returns the ids at some places."""
+        """Returns the ids at these positions."""
         content = self._bytes
         starts, ends = self._offsets[places], self._offsets[places + 1]
         return [
@@ -63,12 +63,12 @@ class SortedIds(Sequence[str]):
         ]
 
     def place_of(self, text: str) -> int | None:
-        """Returns the place of an id; None: it is not there."""
+        """Returns the position of an id; None if absent."""
         wanted, starts, content = text.encode(), self._starts, self._bytes
         low, high = 0, len(starts) - 1
         while low < high:
             middle = (low + high) // 2
-            # UTF-8 sorts as the text does.
+            # UTF-8 bytes sort like the text.
             if content[starts[middle] : starts[middle + 1]] < wanted:
                 low = middle + 1
             else:

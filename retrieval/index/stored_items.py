@@ -1,4 +1,4 @@
-"""What a part of a shard has stored about its items: payload of hits, whole items, lists."""
+"""Reads stored items of a segment: payloads of hits, single items, and listings."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _NO_ROWS = np.empty(0, np.int64)
 
 
 class StoredItems:
-    """Reads items and their vectors; blocks for as long as the disk takes.
+    """Reads items and their vectors; blocks on disk reads.
 
     Args:
-        index: The vectors, a row per chunk.
+        index: The vectors, one row per chunk.
         items: The documents.
-        unit_length: True where vectors are kept at unit length (metric cosine).
+        unit_length: Whether stored vectors have unit length (metric cosine).
     """
 
     def __init__(self, index: VectorIndex, items: Documents, *, unit_length: bool) -> None:
@@ -40,11 +40,11 @@ class StoredItems:
 
         Args:
             ids: Ids.
-            payload: Parts wanted.
-            chunks: Chunk number for each id: text and vector are then those of the chunk. Empty:
-                those of the whole document.
-            alive: (documents,) which to read; None: all.
-        Returns: One per id, in order; None for those that do not exist, or are not to be read.
+            payload: Fields to read.
+            chunks: A chunk number for each id: text and vector are then those of the chunk. If
+                empty, they are those of the whole document.
+            alive: (documents,) bool, which documents may be read; None means all.
+        Returns: One item per id, in order; None for items that do not exist or may not be read.
         """
         items = self._items
         found: list[Item | None] = []
@@ -67,19 +67,19 @@ class StoredItems:
         matching: NDArray[np.bool_] | None,
         payload: frozenset[PayloadField],
     ) -> Iterator[Item]:
-        """Returns the items after an id, in id order; each is read when its turn comes.
+        """Returns the items after an id, in id order; each is read when it is consumed.
 
         Args:
-            after_id: Only greater ids; empty: from the start.
-            matching: (documents,) which to take; None: all.
-            payload: Parts wanted.
+            after_id: Only greater ids are read; empty starts from the beginning.
+            matching: (documents,) bool, which documents to read; None means all.
+            payload: Fields to read.
         """
         items = self._items
         documents: Iterable[int] = items.following(after_id)
         if matching is not None:
-            # A byte is looked up several times as fast as an element of an array.
-            taken = matching.tobytes()
-            documents = (document for document in documents if taken[document])
+            # Indexing bytes is several times as fast as indexing an array.
+            selected = matching.tobytes()
+            documents = (document for document in documents if selected[document])
         return (self._item(items.id(document), document, payload, None) for document in documents)
 
     def payloads(
@@ -90,8 +90,13 @@ class StoredItems:
         ends: Sequence[int],
         payload: frozenset[PayloadField],
     ) -> list[HitPayload]:
-        """Returns the payload of hits: (n,) rows, their documents, and the bounds of their
-        texts."""
+        """Returns the payloads of hits.
+
+        Args:
+            rows, documents: (n,) rows and their documents.
+            starts, ends: n code points, the bounds of the text of each row.
+            payload: Fields to read.
+        """
         items = self._items
         vectors = self._index.reconstruct(rows) if PayloadField.VECTOR in payload else None
         return [

@@ -1,4 +1,4 @@
-"""Threads that do blocking work for an event loop."""
+"""A thread pool for blocking work of an event loop."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ _SETTLE_POLL_S = 0.005
 
 
 class ThreadPool:
-    """A fixed number of threads, started at once.
+    """A fixed number of threads, all started immediately.
 
-    Work hands its results to the loop by itself (`call_soon_threadsafe`), as often as it likes.
-    `concurrent.futures` would put two futures and their locks in between; at a few thousand
-    searches a second that is a tenth of what a request costs.
+    Work delivers its results to the loop through `call_soon_threadsafe`. `concurrent.futures` would
+    add two futures and their locks: at a few thousand searches a second, a tenth of the cost of a
+    request.
 
     Args:
-        count: Threads.
-        prepare: Called first in each of them.
+        count: Number of threads.
+        prepare: Called first in each thread.
     """
 
     def __init__(self, count: int, prepare: Callable[[], None] = lambda: None) -> None:
         self.count = count
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        # Per thread: how often it has begun and ended something; odd while it works.
+        # Per thread: the number of starts and ends of work so far; odd while it works.
         self._turns = [0] * count
         self._threads = [
             threading.Thread(target=self._serve, args=(n, prepare), name=f"search-{n}", daemon=True)
@@ -36,11 +36,11 @@ class ThreadPool:
             thread.start()
 
     def start(self, work: Callable[[], None]) -> None:
-        """Runs work in the next free thread; it must not raise."""
+        """Runs `work`, which must not raise, in the next free thread."""
         self._work.put(work)
 
     async def call(self, function: Callable[[], Any]) -> Any:
-        """Runs a function in the next free thread and gives its result."""
+        """Runs a function in the next free thread and returns its result."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
 
@@ -64,13 +64,13 @@ class ThreadPool:
         return await future
 
     async def settled(self) -> None:
-        """Waits until whatever runs at the moment of the call has ended; later work may run."""
+        """Waits until all work that is running now has ended; later work may run."""
         running = [(n, turns) for n, turns in enumerate(self._turns) if turns % 2]
         while any(self._turns[n] == turns for n, turns in running):
             await asyncio.sleep(_SETTLE_POLL_S)
 
     def close(self) -> None:
-        """Waits for work that was started, and ends the threads."""
+        """Waits for pending work, and ends the threads."""
         for _ in self._threads:
             self._work.put(None)
         for thread in self._threads:
@@ -82,5 +82,5 @@ class ThreadPool:
             self._turns[number] += 1
             work()
             self._turns[number] += 1
-            # Hold nothing while waiting for more.
+            # Keep nothing alive while waiting for more.
             del work

@@ -1,4 +1,4 @@
-"""What the two parts of a shard found, as one: a document is wholly in one of them."""
+"""Merges the results of the two segments of a shard; each document is in exactly one of them."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _T = TypeVar("_T")
 
 
 def join_hits(base: ShardHits, live: ShardHits, options: ShardOptions) -> ShardHits:
-    """Joins the hits of one query.
+    """Merges the hits of one query.
 
     Args:
-        base: From the snapshot's part.
-        live: From the part that live changes made, with the same options.
-        options: How both were asked.
-    Returns: As `ShardHits` says, at most k (grouped: of k groups, the best hit of each); hybrid:
-        all candidates, so that the router can choose among them.
+        base: Hits of the snapshot segment.
+        live: Hits of the live segment.
+        options: Options of both searches.
+    Returns: At most k hits, or the best hit of each of at most k groups. For hybrid searches, all
+        candidates: the router selects among them.
     """
-    joined = _merge_hits(base, live, options)
-    joined.plan = _join_plans(base.plan, live.plan)
-    joined.terms = base.terms or live.terms
-    return joined
+    merged = _merge_hits(base, live, options)
+    merged.plan = _join_plans(base.plan, live.plan)
+    merged.terms = base.terms or live.terms
+    return merged
 
 
 def join_counts(base: ShardCounts, live: ShardCounts) -> ShardCounts:
-    """Adds counts of items, and of the values of the same fields."""
+    """Adds the counts of items, and of the values of the same fields."""
     fields = [
         FieldCounts(Counter(one.counts) + Counter(other.counts), one.missing + other.missing)
         for one, other in zip(base.fields, live.fields, strict=True)
@@ -50,11 +50,11 @@ def _merge_hits(base: ShardHits, live: ShardHits, options: ShardOptions) -> Shar
     if not base.ids:
         return live
     if options.mode is SearchMode.HYBRID:
-        return _side_by_side(base, live)
-    # Most live documents are far from most queries.
+        return _concatenate(base, live)
+    # The common case: most live documents are far from most queries.
     if len(base.ids) >= options.k and live.scores[0] < base.scores[-1]:
         return base
-    both = _side_by_side(base, live)
+    both = _concatenate(base, live)
     scores, ids, chunks = both.scores, both.ids, both.chunks
     order = sorted(range(len(ids)), key=lambda at: (-scores[at], ids[at], chunks[at]))
     if options.grouping is not None:
@@ -62,7 +62,7 @@ def _merge_hits(base: ShardHits, live: ShardHits, options: ShardOptions) -> Shar
     return _take_hits(both, order[: options.k])
 
 
-def _side_by_side(base: ShardHits, live: ShardHits) -> ShardHits:
+def _concatenate(base: ShardHits, live: ShardHits) -> ShardHits:
     lexical: LexicalColumns | None = None
     if base.lexical is not None and live.lexical is not None:
         lexical = LexicalColumns(
@@ -110,7 +110,7 @@ def _take(column: Sequence[_T], places: Sequence[int]) -> list[_T]:
 def _join_plans(
     base: ShardFilterPlan | None, live: ShardFilterPlan | None
 ) -> ShardFilterPlan | None:
-    """Tells of both; the snapshot's part is the one where it matters how it was searched."""
+    """Describes both plans; the strategy that matters is that of the snapshot segment."""
     if base is None or live is None:
         return base or live
     return ShardFilterPlan(

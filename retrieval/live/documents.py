@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nearline.contract import Attributes
 from nearline.times import to_us
-from retrieval.index.document_rows import DocumentRows
+from retrieval.index.item_table import DocumentRows
 from retrieval.live.growable_array import GrowableArray
 
 

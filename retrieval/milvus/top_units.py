@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from retrieval.index.top_units import WideningSearch
 from retrieval.milvus.layout import MAX_ROWS, MilvusHit, parse_key
 
-_WIDEN = 4
 # Rows requested beyond the wanted number, to include ties of the last one.
 _TIE_SLACK = 4
 
@@ -46,8 +46,7 @@ async def find_top_units(
 ) -> list[list[RankedRow]]:
     """Returns, per query, the best row of each of the k best units, in the order of hits.
 
-    If a prefix of the best rows contains k units, these are the k best ones. So the number of rows
-    is increased until the prefix does, no more rows match, or MAX_ROWS are requested.
+    Widens the search until it returns k units, fewer rows than requested, or MAX_ROWS rows.
 
     Args:
         find: Finds rows; returns fewer than requested only if no more match.
@@ -57,22 +56,20 @@ async def find_top_units(
         unit_of: Returns the unit of a row.
         exact: Whether `find` is exact, so that ties must be resolved exactly as well.
     """
-    ask = min(max(k, first_ask) + (_TIE_SLACK if exact else 0), MAX_ROWS)
-    done: dict[int, list[RankedRow]] = {}
-    pending = list(range(queries))
-    while pending:
-        left = []
-        for query, found in zip(pending, await find(pending, ask), strict=True):
-            rows = sorted(RankedRow(-one.score, *parse_key(one.key), one.fields) for one in found)
-            firsts: dict[Hashable, RankedRow] = {}
-            for row in rows:
-                firsts.setdefault(unit_of(row), row)
-            best = list(firsts.values())[:k]
-            whole = len(rows) < ask or ask == MAX_ROWS
-            if whole or (len(best) == k and not (exact and best[-1].negated == rows[-1].negated)):
-                done[query] = best
-            else:
-                left.append(query)
-        pending = left
-        ask = min(ask * _WIDEN, MAX_ROWS)
-    return [done[query] for query in range(queries)]
+    first_limit = max(k, first_ask) + (_TIE_SLACK if exact else 0)
+    search = WideningSearch[list[RankedRow]](queries, first_limit, MAX_ROWS)
+
+    def best_units(found: Sequence[MilvusHit]) -> list[RankedRow] | None:
+        rows = sorted(RankedRow(-one.score, *parse_key(one.key), one.fields) for one in found)
+        firsts: dict[Hashable, RankedRow] = {}
+        for row in rows:
+            firsts.setdefault(unit_of(row), row)
+        best = list(firsts.values())[:k]
+        whole = len(rows) < search.limit or search.at_max_limit
+        if whole or (len(best) == k and not (exact and best[-1].negated == rows[-1].negated)):
+            return best
+        return None
+
+    while search.pending:
+        search.record(map(best_units, await find(search.pending, search.limit)))
+    return search.results

@@ -1,1 +1,1 @@
-"""Filters over attribute columns, and the plan that carries them out."""
+"""Evaluation of filters on attribute columns, and planning of filtered vector searches."""

@@ -1,8 +1,8 @@
-"""The attributes of a shard as Arrow columns: which documents match a filter.
+"""The attributes of a shard as Arrow columns, on which filters are evaluated.
 
 The file has one record per document, in the order of `items.arrow`, and one column per attribute of
-the manifest: string, int64, double, bool, timestamp[us, UTC], or a list of those; null where the
-document has no value. Values beyond the column's kind cannot occur: the builder saw to that.
+the manifest: string, int64, double, bool, timestamp[us, UTC], or a list of one of these; null if
+the document has no value. The builder guarantees that all values have the kind of their column.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _KINDS: dict[_Kind, tuple[str, Any]] = {
 
 
 class _Column(NamedTuple):
-    """One attribute. kind: as `kind_of` names it; type: of its values, or of a list's elements."""
+    """An attribute. kind: As named by `kind_of`. type: Of its values, or of list elements."""
 
     kind: str
     type: Any
@@ -50,11 +50,11 @@ class AttributeTable:
     """The attributes of the documents of one shard.
 
     Args:
-        table: A column for each field, of its kind, and further ones that are not looked at.
-        fields: The attributes that the manifest names.
-        documents: Records that it must have, where there are fields.
-    Raises: ValueError: another number of records, or a column of another kind. KeyError: none of
-        that name.
+        table: A column of the right kind for each field; other columns are ignored.
+        fields: The attributes in the manifest.
+        documents: Required number of records, if there are fields.
+    Raises: ValueError: another number of records, or a column of another kind. KeyError: a column
+        is missing.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class AttributeTable:
         self._documents = documents
         self._columns: dict[str, _Column] = {}
         if fields and table.num_rows != documents:
-            raise ValueError(f"{table.num_rows} records, {documents} are needed")
+            raise ValueError(f"{table.num_rows} records, expected {documents}")
         for field in fields:
             kind, element = _KINDS[field.kind]
             data = table.column(field.name)
-            wanted = pa.list_(element) if field.is_list else element
-            if data.type != wanted:
-                raise ValueError(f"{field.name!r} is {data.type}, not {wanted}")
+            expected = pa.list_(element) if field.is_list else element
+            if data.type != expected:
+                raise ValueError(f"{field.name!r} has type {data.type}, expected {expected}")
             self._columns[field.name] = _Column(kind, element, field.is_list, data)
         self._kinds = {name: column.kind for name, column in self._columns.items()}
 
@@ -80,9 +80,10 @@ class AttributeTable:
         """Maps a file.
 
         Args:
-            path: The Arrow file; it must not change while it is mapped. Not read without fields.
-            fields, documents: As the class says.
-        Raises: SnapshotCorrupt: not such a file.
+            path: The Arrow file; it must not change while it is mapped. Not read if there are no
+                fields.
+            fields, documents: See the class.
+        Raises: SnapshotCorrupt: the file is not a valid attributes file.
         """
         if not fields:
             return cls(pa.table({}), fields, documents)
@@ -92,14 +93,13 @@ class AttributeTable:
             return cls(table, fields, documents)
         except (ValueError, KeyError, OSError) as error:
             raise SnapshotCorrupt(
-                f"{path} is not an attributes file that can be read ({error}); rebuild the snapshot"
+                f"{path} is not a readable attributes file ({error}); rebuild the snapshot"
             ) from error
 
     def check(self, filter: Filter) -> None:
-        """Refuses a filter on attributes that do not exist, or with values of another kind.
+        """Checks that a filter names existing attributes and values of their kind.
 
-        Raises: InvalidRequest: names the attribute nearest in spelling and those there are, or both
-            kinds.
+        Raises: InvalidRequest: names the most similar and all other attributes, or both kinds.
         """
         check_kinds(filter, self._kinds)
 
@@ -112,13 +112,13 @@ class AttributeTable:
         return self._matching(filter)
 
     def first_values(self, field: str, documents: NDArray[np.int64]) -> list[Scalar]:
-        """Returns the value of an attribute in each of these documents: of a list the first.
+        """Returns the value of an attribute in each document; for lists, the first element.
 
         Args:
             field: Name.
-            documents: (n,) numbers of documents.
-        Returns: n values; None where there is none.
-        Raises: InvalidRequest: no such attribute.
+            documents: (n,) document numbers.
+        Returns: n values; None for documents without one.
+        Raises: InvalidRequest: the attribute does not exist.
         """
         column = self._column(field, "options.grouping.field")
         values: list[Any] = column.data.take(pa.array(documents, pa.int64())).to_pylist()
@@ -131,10 +131,10 @@ class AttributeTable:
 
         Args:
             field: Name.
-            matching: (documents,) bool: those to count.
-        Returns: Every value with the documents that have it, a list counting once per distinct
-            element; and the documents without any value.
-        Raises: InvalidRequest: no such attribute.
+            matching: (documents,) bool, the documents to count.
+        Returns: The number of documents per value, where a list counts once for each distinct
+            element; and the number of documents without a value.
+        Raises: InvalidRequest: the attribute does not exist.
         """
         column = self._column(field, "facets.field")
         counted: Counter[Scalar] = Counter()
@@ -156,10 +156,10 @@ class AttributeTable:
                 counted[_python(column, value)] += count
         return FieldCounts(counted, missing)
 
-    def _column(self, name: str, asked_by: str) -> _Column:
+    def _column(self, name: str, request_field: str) -> _Column:
         column = self._columns.get(name)
         if column is None:
-            raise unknown_attribute_error(name, list(self._columns), asked_by)
+            raise unknown_attribute_error(name, list(self._columns), request_field)
         return column
 
     def _matching(self, filter: Filter) -> NDArray[np.bool_]:
@@ -178,16 +178,16 @@ class AttributeTable:
                 return ~self._matching(part)
         column = self._columns[filter.field]
         if isinstance(filter, f.Exists):
-            parts_there = [chunk.is_valid() for chunk in column.data.chunks]
+            tested = [chunk.is_valid() for chunk in column.data.chunks]
         else:
-            parts_there = [_test(column, chunk, filter) for chunk in column.data.chunks]
+            tested = [_test(column, chunk, filter) for chunk in column.data.chunks]
         return np.concatenate(
-            [np.empty(0, np.bool_), *(part.to_numpy(zero_copy_only=False) for part in parts_there)]
+            [np.empty(0, np.bool_), *(part.to_numpy(zero_copy_only=False) for part in tested)]
         )
 
 
 def _test(column: _Column, chunk: pa.Array, condition: f.Equals | f.In | f.Range) -> pa.Array:
-    """Tells, for each record of a batch, whether its value (or any element) meets a condition."""
+    """Returns whether the value (or any element) of each record meets a condition."""
     elements = chunk.flatten() if column.is_list else chunk
     match condition:
         case f.Range():
@@ -213,7 +213,7 @@ def _among(values: pa.Array, wanted: Sequence[FilterValue], kind: Any) -> pa.Arr
 def _within(values: pa.Array, bounds: Sequence[Bound] | None, kind: Any) -> pa.Array:
     if bounds is None:
         return pa.array(np.zeros(len(values), np.bool_))
-    # NaN compares as false with any bound; without one left, any value that is there will do.
+    # NaN fails every comparison; if there is no bound, every value matches.
     hits = values.is_valid()
     for bound in bounds:
         compare = getattr(pc, bound.comparison)
@@ -222,12 +222,12 @@ def _within(values: pa.Array, bounds: Sequence[Bound] | None, kind: Any) -> pa.A
 
 
 def _count_elements(lists: pa.Array) -> Iterable[tuple[Any, int]]:
-    """Returns each element with the number of lists that have it."""
+    """Returns each element with the number of lists that contain it."""
     encoded = lists.flatten().dictionary_encode()
     distinct = len(encoded.dictionary)
     if distinct == 0:
         return ()
-    # A number for each pair of list and element: the distinct ones count once.
+    # One number per pair of list and element, so that duplicates in a list count once.
     parents = pc.list_parent_indices(lists).to_numpy().astype(np.int64)
     pairs = np.unique(parents * distinct + encoded.indices.to_numpy())
     counts = np.bincount(pairs % distinct, minlength=distinct)
@@ -235,7 +235,7 @@ def _count_elements(lists: pa.Array) -> Iterable[tuple[Any, int]]:
 
 
 def _python(column: _Column, value: Any) -> Scalar:
-    """Returns a value as Python has it; a time in the one zone that all of Nearline uses."""
+    """Returns a Python value; times are in UTC, as everywhere in Nearline."""
     scalar: Scalar = value
     if column.kind == "time" and value is not None:
         return value.astimezone(UTC)  # type: ignore[no-any-return]

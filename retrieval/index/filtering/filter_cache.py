@@ -1,4 +1,4 @@
-"""What matches each filter that was asked for lately."""
+"""A cache of the documents that match recent filters."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from retrieval.index.filtering.attribute_table import AttributeTable
 from retrieval.index.filtering.planner import Matches
 
 MAX_BYTES = 64 << 20
-# Beyond, the row numbers take more memory than they save time.
-_MAX_ROWS_KEPT = 65_536
+# Above this, row numbers cost more memory than they save time.
+_MAX_ROW_NUMBERS = 65_536
 
 
 class FilterCache:
-    """Matches by filter, those used longest ago let go of first; safe to share among threads.
+    """Matches by filter, evicting the least recently used; safe to share among threads.
 
     Args:
         table: Attributes of the shard.
-        first_rows: (documents + 1,) int64: the index row of each document's first chunk, and the
-            number of rows.
-        max_bytes: Most memory that matches take.
+        first_rows: (documents + 1,) int64: the index row of each document's first chunk, and
+            finally the number of rows.
+        max_bytes: Maximum memory of all cached matches.
     """
 
     def __init__(
@@ -38,33 +38,33 @@ class FilterCache:
         self._chunks_of = np.diff(first_rows)
         self._one_each = bool((self._chunks_of == 1).all())
         self._max_bytes = max_bytes
-        self._kept: OrderedDict[Filter, Matches] = OrderedDict()
+        self._entries: OrderedDict[Filter, Matches] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
     def matches(self, filter: Filter) -> Matches:
-        """Returns what matches a filter.
+        """Returns the documents and rows that match a filter.
 
-        Raises: InvalidRequest: an attribute that does not exist, or a value of another kind.
+        Raises: InvalidRequest: the filter names an unknown attribute or a value of another kind.
         """
-        # Before the look-up: equal filters may differ in kind, since True equals 1 in Python.
+        # Before the lookup: equal filters may differ in kind, since True == 1 in Python.
         self._table.check(filter)
         with self._lock:
-            kept = self._kept.get(filter)
-            if kept is not None:
-                self._kept.move_to_end(filter)
-                return kept
-        # Outside the lock: two threads may find the same once, none waits for another's filter.
-        found = self._find(filter)
+            cached = self._entries.get(filter)
+            if cached is not None:
+                self._entries.move_to_end(filter)
+                return cached
+        # Outside the lock: two threads may do the same work, but no filter waits for another.
+        found = self._evaluate(filter)
         with self._lock:
-            if filter not in self._kept and found.bytes <= self._max_bytes:
-                self._kept[filter] = found
+            if filter not in self._entries and found.bytes <= self._max_bytes:
+                self._entries[filter] = found
                 self._bytes += found.bytes
                 while self._bytes > self._max_bytes:
-                    self._bytes -= self._kept.popitem(last=False)[1].bytes
+                    self._bytes -= self._entries.popitem(last=False)[1].bytes
         return found
 
-    def _find(self, filter: Filter) -> Matches:
+    def _evaluate(self, filter: Filter) -> Matches:
         documents = self._table.matching(filter)
         chunks = documents if self._one_each else np.repeat(documents, self._chunks_of)
         count = int(np.count_nonzero(chunks))
@@ -73,5 +73,5 @@ class FilterCache:
             chunks,
             np.packbits(chunks, bitorder="little"),
             count,
-            np.flatnonzero(chunks) if count <= _MAX_ROWS_KEPT else None,
+            np.flatnonzero(chunks) if count <= _MAX_ROW_NUMBERS else None,
         )

@@ -1,4 +1,4 @@
-"""Numbers of one kind against a column of the other, by value: 2 equals 2.0, no rounding."""
+"""Comparison of ints with double columns and vice versa, by value: 2 == 2.0, no rounding."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _COMPARISONS = {
 
 
 class Bound(NamedTuple):
-    """One side of a range, in the kind of the column. comparison: its name in pyarrow.compute."""
+    """One side of a range. comparison: Name in pyarrow.compute. value: Of the column's kind."""
 
     comparison: str
     value: FilterValue
 
 
 def equal_values(values: Sequence[FilterValue], kind: str) -> list[FilterValue]:
-    """Returns the values that a column of a kind can hold: 2.5 equals no int.
+    """Returns the values that a column of this kind can contain: no int equals 2.5.
 
     >>> equal_values([2.0, 2.5], "int")
     [2]
@@ -33,13 +33,13 @@ def equal_values(values: Sequence[FilterValue], kind: str) -> list[FilterValue]:
     if kind == "int":
         return [int(v) for v in values if v == int(v) and int(v) in _INT64]  # type: ignore[arg-type]
     if kind == "double":
-        # Plus zero: Arrow's hash tables tell -0.0 from 0.0, and columns hold the latter only.
+        # Plus zero: Arrow's hash tables distinguish -0.0 from 0.0; columns contain only 0.0.
         return [float(v) + 0.0 for v in values if float(v) == v]  # type: ignore[arg-type]
     return list(values)
 
 
 def bounds_of(condition: Range, kind: str) -> list[Bound] | None:
-    """Returns the bounds of a range in the kind of a column; None where nothing can lie within.
+    """Returns the bounds of a range in the kind of a column; None if no value can meet them.
 
     >>> bounds_of(Range("a", gte=2.5), "int")
     [Bound(comparison='greater_equal', value=3)]
@@ -52,7 +52,7 @@ def bounds_of(condition: Range, kind: str) -> list[Bound] | None:
         if kind == "int" and isinstance(value, float):
             whole = math.ceil(value) if name in ("gte", "lt") else math.floor(value)
             if whole not in _INT64:
-                # Beyond every whole number that a column holds: no bound, or nothing meets it.
+                # Outside the range of int64: either every value meets the bound, or none does.
                 if (whole > 0) == (name in ("lte", "lt")):
                     continue
                 return None
@@ -65,7 +65,7 @@ def bounds_of(condition: Range, kind: str) -> list[Bound] | None:
 
 
 def _double(name: str, value: int) -> Bound:
-    """Returns a whole bound as a double; where rounding moved it, whether it is in is known too."""
+    """Returns an int bound as a double; adjusts the comparison if rounding moved the bound."""
     rounded = float(value)
     if rounded < value:
         name = {"gte": "gt", "lt": "lte"}.get(name, name)

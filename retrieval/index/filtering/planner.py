@@ -1,15 +1,16 @@
-"""How the vectors of a shard are searched under a filter, so that recall has no cliff.
+"""Planning of vector searches under a filter, without a cliff in recall.
 
-Few matches: every one is compared. Many: the index is searched with a bitmap of them, the wider the
-fewer there are; where it still comes back short, every match is compared after all. So there are
-never fewer hits than were asked for while there are matches left.
+If few rows match, every match is compared. If many match, the index is searched with a bitmap of
+the matches, the wider the fewer there are; if it returns too few rows, every match is compared
+after all. A search thus returns fewer hits than requested only if there are no more matches.
 
-What makes a graph search hard is not how many rows match, but how many of those *near the query*: a
-filter that goes with the topic may keep half of all rows and none of a query's neighbours. So each
-query first looks at its nearest rows without the filter, and is searched as wide as their share of
-matches demands, or by comparing every match where that is less work. Measured on 49,800 x 384,
-HNSW32, base width 64, filters that leave out the rows nearest to some row: recall@10 0.834 at 20 %
-and 0.970 at 50 % from the share of all rows alone, 1.000 and 0.998 with the look (0.1 ms).
+The difficulty of a graph search depends not on the number of matches but on their share *near the
+query*: a filter that correlates with the topic may keep half of all rows but none of a query's
+neighbours. So the nearest rows of each query are probed first, without the filter. Their share of
+matches determines the width of the search; if comparing every match is less work, that is done
+instead. Measured on 49,800 x 384, HNSW32, base width 64, filters that exclude the rows nearest to
+some row: recall@10 is 0.834 at 20 % and 0.970 at 50 % if the width follows the share of all rows,
+and 1.000 and 0.998 with the probe, which takes 0.1 ms.
 """
 
 from __future__ import annotations
@@ -28,22 +29,22 @@ from retrieval.protocols.shard import ShardFilterPlan
 EXACT_LIMIT = 8_000
 _LEAST_LIMIT = 1_000
 MAX_WIDTH = 4_096
-# A search under a filter that keeps a share s of the rows is widened by s^-0.75. Measured on 59,000
+# A search under a filter that keeps a share s of the rows is wider by s^-0.75. Measured on 59,000
 # and 49,800 x 384 with HNSW32 and base width 64: recall@10 of random filters stays above 0.99.
 WIDENING = 0.75
-# A query none of whose nearest rows match looks at more: where it should look is not known yet.
-_LOOK_ROWS = (16, 128)
+# If none of its nearest rows match, a query is probed again with more rows.
+_PROBE_ROWS = (16, 128)
 _CALIBRATION_S = 0.06
 _CALIBRATION_QUERIES = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matches:
-    """What matches a filter in one shard.
+    """The documents and rows that match a filter in one segment.
 
     documents: (documents,) bool. chunks: (rows,) bool, by index row. bitmap: chunks as bits, least
-    significant first. count: Rows that match. rows: (count,) int64 their numbers, ascending; None
-    where there are too many to be worth keeping.
+    significant first. count: Number of matching rows. rows: (count,) int64 row numbers, ascending;
+    None if there are too many to be worth storing.
     """
 
     documents: NDArray[np.bool_]
@@ -54,7 +55,7 @@ class Matches:
 
     @property
     def bytes(self) -> int:
-        """Memory held."""
+        """Memory in use."""
         shared = self.chunks is self.documents
         return (
             self.documents.nbytes
@@ -64,7 +65,7 @@ class Matches:
         )
 
     def among(self, alive: Matches) -> Matches:
-        """Returns those that are alive, too; of the same rows and documents."""
+        """Returns the matches that are also alive; both must describe the same segment."""
         chunks = self.chunks & alive.chunks
         shared = self.chunks is self.documents and alive.chunks is alive.documents
         rows = None if self.rows is None else self.rows[alive.chunks[self.rows]]
@@ -83,7 +84,7 @@ class FilteredSearch:
     Args:
         index: The vectors.
         chunks: Rows of the index.
-        exact_limit: Matches up to which every one is compared; see `calibrate`.
+        exact_limit: Number of matches up to which every match is compared; see `calibrate`.
     """
 
     def __init__(self, index: VectorIndex, chunks: int, *, exact_limit: int = EXACT_LIMIT) -> None:
@@ -100,60 +101,59 @@ class FilteredSearch:
     def search(
         self, vectors: NDArray[np.float32], k: int, params: SearchParams, matches: Matches
     ) -> tuple[Neighbours, ShardFilterPlan]:
-        """Finds the k best matches per query; blocks.
+        """Returns the k best matches per query; blocks.
 
         Args:
             vectors: (n, d) float32, C order.
-            k: Places, >= 1; those beyond the matches stay empty (id -1, score -inf).
-            params: Widths that the caller asks for; the plan goes wider where it must.
-            matches: Rows to look among.
-        Returns: The rows found, and how.
-        Raises: Unsupported: the index has no such knob.
+            k: Number of rows, >= 1; places beyond the matches have id -1 and score -inf.
+            params: Minimum search widths; the search becomes wider if needed.
+            matches: Rows to search.
+        Returns: The rows found, and the plan.
+        Raises: Unsupported: the index does not support a given parameter.
         """
         count = matches.count
         if count == 0:
-            nothing = _empty(len(vectors), k)
-            return nothing, self._plan(PlanStrategy.EMPTY, 0, 0, "nothing matches")
-        why = self._why_exact(params, k, count)
-        if why:
+            return _empty(len(vectors), k), self._plan(PlanStrategy.EMPTY, 0, 0, "nothing matches")
+        reason = self._exact_reason(params, k, count)
+        if reason:
             found = self._exact(vectors, k, params, matches)
-            return found, self._plan(PlanStrategy.EXACT, count, 0, why)
+            return found, self._plan(PlanStrategy.EXACT, count, 0, reason)
         return self._planned(vectors, k, params, matches)
 
-    def _why_exact(self, params: SearchParams, k: int, count: int) -> str:
-        """Says why every match is compared whatever the query; empty: that depends on it."""
+    def _exact_reason(self, params: SearchParams, k: int, count: int) -> str:
+        """Returns why every match is compared for any query; empty if it depends on the query."""
         if not self._can_scan:
             return ""
         if params.exact:
-            return f"an exact search was asked for; all {count:,} matches were compared"
+            return f"an exact search was requested; all {count:,} matches were compared"
         if self._only_scans:
             return f"the index has no graph and no lists; all {count:,} matches were compared"
         if self._exact_work(count) <= self._work(count / self._chunks, k, params):
             return (
-                f"{count:,} of {self._chunks:,} match; to compare each is less work than to search "
-                f"the index among them (up to {self._limit:,} for 10 hits)"
+                f"{count:,} of {self._chunks:,} match; comparing each is less work than a filtered "
+                f"search of the index (up to {self._limit:,} matches for 10 hits)"
             )
         if k >= count:
-            return f"all {count:,} matches were asked for"
+            return f"all {count:,} matches were requested"
         return ""
 
     def _work(self, share: float, k: int, params: SearchParams) -> float:
-        """Returns how many times the work of a search without a filter one under it takes."""
-        asked = params.ef_search if self._has_ef else params.nprobe
-        wanted = max(self._base, k) if self._has_ef else self._base
-        return max(wanted * math.pow(share, -WIDENING), asked or 0) / self._base
+        """Returns the work of a filtered search, in units of an unfiltered search."""
+        requested = params.ef_search if self._has_ef else params.nprobe
+        width = max(self._base, k) if self._has_ef else self._base
+        return max(width * math.pow(share, -WIDENING), requested or 0) / self._base
 
     def _exact_work(self, count: int) -> float:
-        """Returns the same of comparing every match: equal where the limit of them match."""
+        """Returns the work of comparing every match in the same unit; equal at the exact limit."""
         limit = max(self._limit, 1)
         return count / limit * math.pow(self._chunks / limit, WIDENING)
 
     def _planned(
         self, vectors: NDArray[np.float32], k: int, params: SearchParams, matches: Matches
     ) -> tuple[Neighbours, ShardFilterPlan]:
-        """Searches each query the way that its neighbours demand."""
-        shares = self._shares_nearby(vectors, matches)
-        # Rounded up to a power of two, so that queries of a batch can share a search.
+        """Searches each query by the method that suits its neighbourhood."""
+        shares = self._nearby_shares(vectors, matches)
+        # Rounded up to half powers of two, so that queries of a batch can share a search.
         works = np.array([self._work(share, k, params) for share in shares.tolist()])
         steps = np.ceil(np.log2(works) * 2) / 2 if len(works) > 1 else np.log2(works)
         scanned = works >= self._exact_work(matches.count) if self._can_scan else works < 0
@@ -165,36 +165,36 @@ class FilteredSearch:
             wide = self._wide(params, width)
             part = self._index.search(np.ascontiguousarray(vectors[group]), k, wide, matches.bitmap)
             found.ids[group], found.scores[group] = part.ids, part.scores
-            lacking = group[part.ids[:, min(k, matches.count) - 1] < 0]
-            if self._can_scan and len(lacking):
-                short += len(lacking)
-                scanned[lacking] = True
+            too_few = group[part.ids[:, min(k, matches.count) - 1] < 0]
+            if self._can_scan and len(too_few):
+                short += len(too_few)
+                scanned[too_few] = True
         rest = np.flatnonzero(scanned)
         if len(rest):
             part = self._exact(np.ascontiguousarray(vectors[rest]), k, params, matches)
             found.ids[rest], found.scores[rest] = part.ids, part.scores
         full = bool(found.ids[:, -1].min() >= 0)
-        return found._replace(full=full), self._explained(
+        return found._replace(full=full), self._describe(
             matches.count, len(vectors), len(rest), short, width
         )
 
-    def _shares_nearby(self, vectors: NDArray[np.float32], matches: Matches) -> NDArray[np.float64]:
-        """Returns the share of matches near each query, and never more than among all rows."""
+    def _nearby_shares(self, vectors: NDArray[np.float32], matches: Matches) -> NDArray[np.float64]:
+        """Returns the share of matches near each query, at most that among all rows."""
         shares = np.full(len(vectors), matches.count / self._chunks)
         unknown = np.arange(len(vectors))
-        for rows in _LOOK_ROWS if self._can_scan else ():
+        for rows in _PROBE_ROWS if self._can_scan else ():
             if len(unknown) == 0 or rows > self._chunks:
                 break
-            hits = self._hits_nearby(vectors[unknown], rows, matches)
-            # Half a match more: none among so few does not mean none at all.
+            hits = self._nearby_matches(vectors[unknown], rows, matches)
+            # Plus half a match: no match among so few rows does not mean that there is none.
             shares[unknown] = np.minimum(shares[unknown], (hits + 0.5) / (rows + 1))
             unknown = unknown[hits == 0]
         return shares
 
-    def _hits_nearby(
+    def _nearby_matches(
         self, vectors: NDArray[np.float32], rows: int, matches: Matches
     ) -> NDArray[np.int64]:
-        """Counts the matches among the rows nearest to each query, roughly: (n,) int64."""
+        """Counts the matches among the approximately nearest rows of each query: (n,) int64."""
         ef = rows if self._has_ef else None
         nprobe = max(1, self._base // 4) if self._has_nprobe else None
         near = self._index.search(np.ascontiguousarray(vectors), rows, SearchParams(ef, nprobe))
@@ -204,7 +204,7 @@ class FilteredSearch:
     def _exact(
         self, vectors: NDArray[np.float32], k: int, params: SearchParams, matches: Matches
     ) -> Neighbours:
-        # The caller's widths go along: one that the index does not have is refused either way.
+        # The caller's widths are passed on, so that the index rejects unsupported ones either way.
         exact = params if self._only_scans else params._replace(exact=True)
         return self._index.search(vectors, k, exact, matches.bitmap, matches.rows)
 
@@ -215,7 +215,7 @@ class FilteredSearch:
             return params._replace(nprobe=max(params.nprobe or 0, width))
         return params
 
-    def _explained(
+    def _describe(
         self, count: int, queries: int, exact: int, short: int, width: int
     ) -> ShardFilterPlan:
         name = "ef_search" if self._has_ef else "nprobe"
@@ -223,7 +223,7 @@ class FilteredSearch:
         of = f" for {{}} of {queries} queries" if queries > 1 else ""
         if width:
             reasons.append(
-                f"the index was searched with {name} {width} (without a filter {self._base})"
+                f"the index was searched with {name} {width} ({self._base} without a filter)"
                 + of.format(queries - exact + short)
             )
         if exact - short:
@@ -233,7 +233,7 @@ class FilteredSearch:
             )
         if short:
             reasons.append(
-                "that came back short, so every match was compared after all" + of.format(short)
+                "that returned too few, so every match was compared after all" + of.format(short)
             )
         strategy = PlanStrategy.BITMAP
         if short:
@@ -253,11 +253,12 @@ def _empty(queries: int, k: int) -> Neighbours:
 
 
 def calibrate(index: VectorIndex) -> int:
-    """Measures, at load, how many matches are compared as fast as the index is searched.
+    """Measures, at load time, up to how many matches comparing all is faster than a search.
 
-    Takes under 100 ms. With c seconds a match and a seconds for a graph search of base width w, the
-    two cost the same for m of n rows where c m = a (n / m)^0.75.
-    Returns: The number for `FilteredSearch`; every row where the index only scans.
+    Takes under 100 ms. With c seconds per match and a seconds for a graph search of base width w,
+    both cost the same for m of n rows if c m = a (n / m)^0.75.
+
+    Returns: The `exact_limit` of `FilteredSearch`; the number of rows if the index only scans.
     """
     info = index.describe()
     if info.knobs <= {"exact"} or info.rows <= _LEAST_LIMIT:
@@ -284,7 +285,7 @@ def calibrate(index: VectorIndex) -> int:
         graph_s.append(now - between)
         if now >= end:
             break
-    # The first query of each pays for cold caches; the fastest is what the work itself takes.
+    # The first query of each kind pays for cold caches; the fastest shows the actual cost.
     ratio = min(graph_s) / (min(exact_s) / sample)
     limit = (ratio * info.rows**WIDENING) ** (1 / (1 + WIDENING))
     return int(min(max(limit, _LEAST_LIMIT), info.rows))

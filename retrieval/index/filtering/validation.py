@@ -1,4 +1,4 @@
-"""Whether a filter fits the attributes that there are: names and kinds, not values."""
+"""Validation of filters against the attributes of a snapshot: names and kinds."""
 
 from __future__ import annotations
 
@@ -15,51 +15,50 @@ _NAMES_SHOWN = 20
 
 
 def check_kinds(filter: Filter, kinds: Mapping[str, str]) -> None:
-    """Refuses a filter on attributes that do not exist, or with values of another kind.
+    """Checks that a filter names existing attributes and values of their kind.
 
     Args:
         filter: The filter.
-        kinds: Kinds by name, as `kind_of` names them.
-    Raises: InvalidRequest: names the attribute nearest in spelling and those there are, or both
-        kinds; or the filter can never be carried out.
+        kinds: Attribute kinds by name, as named by `kind_of`.
+    Raises: InvalidRequest: names the most similar and all other attributes, or both kinds; or the
+        filter is invalid in itself.
     """
     f.check_filter(filter)
     for condition in f.conditions(filter):
         kind = kinds.get(condition.field)
         if kind is None:
             raise unknown_attribute_error(condition.field, list(kinds), "options.filter")
-        # One value of each type is enough: a filter has passed the look at each of them.
+        # One value of each type is enough: `check_filter` has checked every value.
         for value in {type(value): value for value in _values_of(condition)}.values():
             _check_kind(condition.field, kind, value)
         if isinstance(condition, f.Range) and kind not in (*_NUMBERS, "time"):
             raise InvalidRequest(
-                f"attribute {condition.field!r} is of kind {kind}; ranges are over "
-                "numbers and times",
+                f"attribute {condition.field!r} is of kind {kind}; ranges need numbers or times",
                 field="options.filter",
             )
 
 
-def unknown_attribute_error(name: str, names: Sequence[str], asked_by: str) -> InvalidRequest:
-    """Returns the error of an attribute that does not exist.
+def unknown_attribute_error(name: str, names: Sequence[str], request_field: str) -> InvalidRequest:
+    """Returns the error for an attribute that does not exist.
 
     Args:
-        name: What was asked for.
-        names: Those there are.
-        asked_by: Where the name stands in the request.
+        name: The unknown name.
+        names: The existing attributes.
+        request_field: The field of the request that contains the name.
     """
     if not names:
         return InvalidRequest(
-            f"there is no attribute {name!r}: the snapshot has none to look at; build it from "
+            f"there is no attribute {name!r}: the snapshot has no attributes; build it from "
             "documents with attributes",
-            field=asked_by,
+            field=request_field,
         )
     near = difflib.get_close_matches(name, names, 1, 0.5)
     shown = ", ".join(sorted(names)[:_NAMES_SHOWN])
     more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
     return InvalidRequest(
         f"there is no attribute {name!r}{f'; did you mean {near[0]!r}?' if near else '.'} "
-        f"There is: {shown}{more}",
-        field=asked_by,
+        f"Attributes: {shown}{more}",
+        field=request_field,
     )
 
 
@@ -80,10 +79,10 @@ def _check_kind(field: str, kind: str, value: FilterValue) -> None:
     if found == kind or (found in _NUMBERS and kind in _NUMBERS):
         return
     shown = value.isoformat() if isinstance(value, datetime) else repr(value)
-    remedy = f"give a {kind}"
+    remedy = f"use a {kind}"
     if kind == "string":
         remedy += f", or build with --attribute {field}:{found}"
     raise InvalidRequest(
-        f"attribute {field!r} is of kind {kind}, the filter gives a {found} ({shown}); {remedy}",
+        f"attribute {field!r} is of kind {kind}, but the filter has a {found} ({shown}); {remedy}",
         field="options.filter",
     )

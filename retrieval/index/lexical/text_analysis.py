@@ -1,4 +1,4 @@
-"""Text to words, the same for what is indexed and what is asked."""
+"""Splitting and stemming of texts into words, for documents and queries alike."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ import Stemmer
 
 from nearline.errors import InvalidRequest
 
-# Raised whenever the same text would give other words; a snapshot says which one made its words.
+# Incremented whenever the same text would yield other words; snapshots record it.
 VERSION = 1
 NO_LANGUAGE = "none"
 STEMMER_VERSION: str = Stemmer.version()
 LANGUAGES: tuple[str, ...] = (NO_LANGUAGE, *Stemmer.algorithms())
-# Han and kana are written without spaces, so each sign is a word: a run of them would only match
-# where it is repeated whole.
-_SIGNS = "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_SIGNS}]|[^\W{_SIGNS}]+")
+# Han and kana are written without spaces, so each character is a word: a run of them would match
+# only an identical run.
+_CJK = "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
 
 
 class Analyser:
-    """Makes words of a text; may be called from several threads.
+    """Turns texts into words; may be called from several threads.
 
     Args:
-        language: Language of the stemmer, one of LANGUAGES; "none": words stay as they are.
-        stop_words: Words left out, in lower case.
+        language: Language of the stemmer, one of LANGUAGES; "none" disables stemming.
+        stop_words: Words to drop, in lower case.
     Raises: InvalidRequest: an unknown language.
     """
 
     def __init__(self, language: str, stop_words: Collection[str] = ()) -> None:
         self.language = check_language(language)
         self.stop_words = frozenset(stop_words)
-        # A stemmer keeps state between words: one for each thread.
+        # Stemmers have state: one per thread.
         self._stemmers = threading.local()
 
     def words(self, text: str) -> list[str]:
-        """Returns the words of a text in order, repeated ones included.
+        """Returns the words of a text in order, including repetitions.
 
         Example: "Cats, and a cat's mats" -> ["cat", "cat", "s", "mat"] in English.
         """
@@ -57,16 +57,16 @@ class Analyser:
 
 
 def split_words(text: str) -> list[str]:
-    """Cuts a text into lower-case words of letters, digits and underscores; NFKC first.
+    """Splits a text, normalized by NFKC, into lower-case words of letters, digits and underscores.
 
-    Source: single letters and digits count: with them SciFact train has nDCG@10 0.689, without
-    0.688 (k1 1.2, b 0.75), and "vitamin D" is told from "vitamin C".
+    Single letters and digits are words: with them SciFact train has nDCG@10 0.689, without them
+    0.688 (k1 1.2, b 0.75), and they distinguish "vitamin D" from "vitamin C".
     """
     return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
 
 
 def check_language(language: str) -> str:
-    """Returns the language back, or raises InvalidRequest that lists those there are."""
+    """Returns the language; raises InvalidRequest with the known languages if it is unknown."""
     if language not in LANGUAGES:
         raise InvalidRequest(
             f"there is no stemmer for language {language!r}; use one of {', '.join(LANGUAGES)}",

@@ -1,9 +1,9 @@
-"""The words of a snapshot: numbers, document frequencies, and how texts become words.
+"""The vocabulary of a snapshot: word numbers, document frequencies and text analysis.
 
-One Arrow file per snapshot, <snapshot>/lexical/vocabulary.arrow, one record per word in the order
-of its UTF-8 bytes. Columns: word large_string; chunks uint32, how many chunks hold the word. Schema
-metadata: analysis (version), language, stop_words (a JSON list), stemmer (its version), stems (a
-JSON object: sampled words and what the stemmer made of them).
+One Arrow file per snapshot, <snapshot>/lexical/vocabulary.arrow, with one record per word in the
+order of UTF-8 bytes. Columns: word large_string; chunks uint32, the number of chunks with the word.
+Schema metadata: analysis (version), language, stop_words (a JSON list), stemmer (version), stems (a
+JSON object of sampled words and their stems).
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from retrieval.index.lexical.text_analysis import Analyser
 FOLDER = "lexical"
 FILE = "vocabulary.arrow"
 SCHEMA = pa.schema([("word", pa.large_string()), ("chunks", pa.uint32())])
-# Shards in one process are asked with the same text one after another.
-_TEXTS_KEPT = 1_024
-# A few words make up most of what is asked.
-_WORDS_KEPT = 65_536
+# All shards of a process search for the same text in turn.
+_CACHED_TEXTS = 1_024
+# A few words make up most queries.
+_CACHED_WORDS = 65_536
 
 
 class Vocabulary:
-    """Words of a snapshot, memory-mapped; one serves all shards, from several threads.
+    """The memory-mapped words of a snapshot, shared by all shards and threads.
 
     Args:
-        table: As the module says, one record batch.
-        analyser: Makes words of texts.
+        table: See the module; one record batch.
+        analyser: Turns texts into words.
     """
 
     def __init__(self, table: pa.Table, analyser: Analyser) -> None:
@@ -45,15 +45,15 @@ class Vocabulary:
         self._data = memoryview(data if data is not None else b"")
         self._analyser = analyser
         self.chunks: NDArray[np.uint32] = table.column("chunks").to_numpy()
-        self._number = lru_cache(_WORDS_KEPT)(self._find)
-        self._numbers = lru_cache(_TEXTS_KEPT)(self._look_up)
+        self._number = lru_cache(_CACHED_WORDS)(self._find)
+        self._numbers = lru_cache(_CACHED_TEXTS)(self._look_up)
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
     @property
     def analyser(self) -> Analyser:
-        """What makes words of texts."""
+        """Turns texts into words."""
         return self._analyser
 
     @property
@@ -67,8 +67,8 @@ class Vocabulary:
 
         Args:
             snapshot: Folder of the snapshot.
-        Raises: SnapshotCorrupt: not such a file. SnapshotMismatch: texts were made into words by
-            another version of the analysis, or by a stemmer that makes other stems.
+        Raises: SnapshotCorrupt: not a valid vocabulary file. SnapshotMismatch: the snapshot was
+            built with another version of the text analysis, or with different stems.
         """
         path = snapshot / FOLDER / FILE
         try:
@@ -80,50 +80,48 @@ class Vocabulary:
             table = table.select(SCHEMA.names).cast(SCHEMA)
         except (pa.ArrowException, KeyError, ValueError, OSError) as error:
             raise SnapshotCorrupt(
-                f"{path} is not a vocabulary that can be read ({error}); rebuild the snapshot"
+                f"{path} is not a readable vocabulary ({error}); rebuild the snapshot"
             ) from error
         if version != text_analysis.VERSION or language not in text_analysis.LANGUAGES:
             raise SnapshotMismatch(
-                f"{path} was made by text analysis {version} for language {language!r}, this "
-                f"nearline has analysis {text_analysis.VERSION} and knows "
+                f"{path} was built with text analysis {version} for language {language!r}; this "
+                f"nearline has analysis {text_analysis.VERSION} and the languages "
                 f"{', '.join(text_analysis.LANGUAGES)}; rebuild the snapshot"
             )
         analyser = Analyser(language, stop_words)
-        for (word, stem), here in zip(stems.items(), analyser.stems([*stems]), strict=True):
-            if stem != here:
+        for (word, stem), own_stem in zip(stems.items(), analyser.stems([*stems]), strict=True):
+            if stem != own_stem:
                 raise SnapshotMismatch(
-                    f"PyStemmer {text_analysis.STEMMER_VERSION} makes {here!r} of {word!r}, "
-                    f"in {path} "
-                    f"PyStemmer {stemmer} made {stem!r}; install that version or rebuild the "
-                    "snapshot"
+                    f"PyStemmer {text_analysis.STEMMER_VERSION} stems {word!r} as {own_stem!r}; "
+                    f"in {path} PyStemmer {stemmer} stemmed it as {stem!r}; install that version "
+                    "or rebuild the snapshot"
                 )
         return cls(table, analyser)
 
     def numbers(self, text: str) -> tuple[int, ...]:
-        """Returns the numbers of a text's words, in order, repeated ones too, unknown ones left
-        out.
+        """Returns the numbers of the known words of a text, in order, including repetitions.
 
-        A word takes a binary search, about 10 microseconds the first time.
+        A word that is not cached takes a binary search of about 10 microseconds.
         """
         return self._numbers(text)
 
     def words(self, text: str) -> list[str]:
-        """Returns the words of a text, in order, repeated ones and unknown ones too."""
+        """Returns all words of a text, known or not, in order, including repetitions."""
         return self._analyser.words(text)
 
     def terms(self, text: str) -> list[tuple[str, int]]:
-        """Returns the words of a text, each once, in order, and how many chunks have each."""
+        """Returns the distinct words of a text, in order, and the number of chunks with each."""
         words = dict.fromkeys(self._analyser.words(text))
         numbers = [(word, self._number(word)) for word in words]
         return [(word, int(self.chunks[n]) if n >= 0 else 0) for word, n in numbers]
 
     def number(self, word: str) -> int:
-        """Returns the number of an analysed word, 0..n-1; -1 where no chunk has it."""
+        """Returns the number of a word as returned by `words`, 0..n-1; -1 if no chunk has it."""
         return self._number(word)
 
     def _look_up(self, text: str) -> tuple[int, ...]:
-        found = map(self._number, self._analyser.words(text))
-        return tuple(number for number in found if number >= 0)
+        numbers = map(self._number, self._analyser.words(text))
+        return tuple(number for number in numbers if number >= 0)
 
     def _find(self, word: str) -> int:
         wanted = word.encode(errors="surrogatepass")
@@ -135,16 +133,16 @@ class Vocabulary:
                 low = middle + 1
             else:
                 high = middle
-        there = low < len(self) and bytes(data[offsets[low] : offsets[low + 1]]) == wanted
-        return low if there else -1
+        found = low < len(self) and bytes(data[offsets[low] : offsets[low + 1]]) == wanted
+        return low if found else -1
 
 
 def vocabulary_schema(analyser: Analyser, stems: Mapping[str, str]) -> pa.Schema:
-    """Returns the schema of a vocabulary file, with what this analyser needs to be made again.
+    """Returns the schema of a vocabulary file, with metadata to restore the analyser.
 
     Args:
-        analyser: What made the words.
-        stems: Some words and their stems, to tell a stemmer that makes others.
+        analyser: The analyser of the snapshot.
+        stems: Some words and their stems, to detect a stemmer that differs.
     """
     return SCHEMA.with_metadata(
         {

@@ -1,4 +1,4 @@
-"""What FAISS does for vectors that change: exact scores of some rows, and graphs over many."""
+"""FAISS for live vectors: exact scores of selected rows, and HNSW graphs over many."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from retrieval.index.vectors.faiss_index import read_index
 
-# The stubs of faiss leave out most of what it has.
+# The stubs of faiss are incomplete.
 _faiss: Any = faiss
 _LINKS = 32
 _EF_CONSTRUCTION = 64
@@ -22,12 +22,12 @@ def inner_products(
 ) -> NDArray[np.float32]:
     """Returns the inner product of a query with some rows: (n,) float32.
 
-    To the bit what an exact search of a Flat index gives, whatever else is asked for beside it.
+    Bit-identical to an exact search of a Flat index, independent of the other rows.
 
     Args:
         query: (d,) float32, C order.
         vectors: (m, d) float32, C order.
-        rows: (n,) int64 of them.
+        rows: (n,) int64 row numbers.
     """
     products = np.empty(len(rows), np.float32)
     if len(rows):
@@ -44,7 +44,7 @@ def inner_products(
 
 
 class HnswGraph:
-    """An HNSW graph over vectors by inner product, which holds the vectors too.
+    """An HNSW graph over vectors by inner product; it stores the vectors, too.
 
     Args:
         dim: Numbers in a vector.
@@ -56,28 +56,28 @@ class HnswGraph:
 
     @classmethod
     def read(cls, path: Path) -> HnswGraph:
-        """Reads what `write` wrote."""
+        """Reads a graph from a file written by `write`."""
         graph = cls.__new__(cls)
         graph._index = read_index(path)
         return graph
 
     def write(self, path: Path) -> None:
-        """Writes it to a file, for this version of faiss."""
+        """Writes the graph to a file, for this version of faiss."""
         _faiss.write_index(self._index, str(path))
 
     def add(self, vectors: NDArray[np.float32]) -> None:
-        """Adds (n, d) float32; with as many threads as faiss has in the calling one."""
+        """Adds (n, d) float32 vectors; uses the calling thread's number of faiss threads."""
         self._index.add(np.ascontiguousarray(vectors))
 
     def vectors(self) -> NDArray[np.float32]:
-        """Returns (n, d) float32, not a copy: valid until more are added or the graph is gone."""
+        """Returns (n, d) float32 without copying; valid until the graph grows or is deleted."""
         storage = _faiss.downcast_index(self._index.storage)
         n, dim = self._index.ntotal, self._index.d
         vectors: NDArray[np.float32] = _faiss.rev_swig_ptr(storage.get_xb(), n * dim)
         return vectors.reshape(n, dim)
 
     def search(self, query: NDArray[np.float32], ef: int) -> NDArray[np.int64]:
-        """Finds about the `ef` best rows: (n,) int64, n <= ef, best first."""
+        """Returns approximately the `ef` best rows: (n,) int64, n <= ef, best first."""
         params = _faiss.SearchParametersHNSW(efSearch=ef)
         _, found = self._index.search(query[None], ef, params=params)
         rows: NDArray[np.int64] = found[0]

@@ -1,4 +1,4 @@
-"""FAISS behind `VectorIndex`; the one module of this package that imports faiss."""
+"""Memory-mapped FAISS indexes as a `VectorIndex`."""
 
 from __future__ import annotations
 
@@ -15,43 +15,51 @@ from numpy.typing import NDArray
 from nearline.errors import SnapshotCorrupt, SnapshotMismatch, Unsupported
 from retrieval.index.vectors.int8_codec import scale_queries
 from retrieval.index.vectors.matrix_scan import MAX_QUERIES, MatrixScan
-from retrieval.index.vectors.result_shapes import fit_to_k, sort_ties, stack
-from retrieval.index.vectors.vector_index import IndexInfo, Neighbours, SearchParams
+from retrieval.index.vectors.vector_index import (
+    IndexInfo,
+    Neighbours,
+    SearchParams,
+    fit_to_k,
+    sort_ties,
+    stack,
+)
 
-# The same module without its stubs, which do not know its constructors by keyword.
+# The module without its stubs, which lack keyword arguments of constructors.
 _keywords: Any = faiss
-# HNSW does not break ties by row, and a top-k heap drops ties at its edge: ask for a few more,
+_downcast: Any = faiss.downcast_index
+# HNSW does not break ties by row, and a top-k heap drops ties at its edge: request a few more rows,
 # sort, then cut.
 _TIE_SLACK = 4
-# An exact search widens until the group of equal scores at its edge is whole, up to this many.
+# An exact search widens until the ties at its edge are complete, by at most this many rows.
 _TIE_LIMIT = 4_096
-# Beyond, a Flat index hands the batch to BLAS, which rounds differently: a query would then score
-# otherwise in a batch than alone. Source: faiss, exhaustive_inner_product (nq * d >= 128,000).
-_BLAS_NUMBERS = 128_000
-# From so many queries and rows on, a product of matrices finds the few rows to be scored as above.
+# From this size on, a Flat index passes the batch to BLAS, which rounds differently: scores in a
+# batch would differ from those alone. Source: faiss, exhaustive_inner_product (nq * d >= 128,000).
+_BLAS_COMPONENTS = 128_000
+# From this many queries and rows on, a matrix product selects the few rows to be scored as above.
 _PRODUCT_QUERIES, _PRODUCT_ROWS = 4, 4_096
-# Lists have to be read whole to find a few rows in them: fewer than one in so many are fetched by
-# number instead. Measured with 49,800 x 384, IVF256, on a busy machine: 1 % of the rows take 6 to
-# 8 ms by lists and 0.2 to 0.6 ms by number, 5 % take 5 to 8 ms and 2.2 ms.
+# Searching a few rows in IVF lists means reading whole lists: if fewer than one row in this many is
+# allowed, rows are fetched by number instead. Measured with 49,800 x 384, IVF256, on a busy
+# machine: 1 % of the rows take 6 to 8 ms by lists and 0.2 to 0.6 ms by number; 5 % take 5 to 8 ms
+# and 2.2 ms.
 _GATHER_FACTOR = 10
 _WARM_QUERIES = 32
 _REFINED = re.compile(r",R(Flat$|efine\()")
-# The limits are process-wide in faiss.
+# faiss has one limit per process.
 _load_lock = threading.Lock()
 
 
 def use_one_thread() -> None:
-    """Keeps faiss to the calling thread; call it once in every thread that searches.
+    """Restricts faiss to the calling thread; call it once in every thread that searches.
 
-    The setting belongs to the thread: setting it elsewhere leaves this one at all cores.
+    The setting is per thread: without this call, a thread uses all cores.
     """
     faiss.omp_set_num_threads(1)
 
 
 def check_version(written_by: str) -> None:
-    """Refuses an index that another minor version of faiss wrote.
+    """Checks that the same minor version of faiss wrote an index.
 
-    Raises: SnapshotMismatch: names both versions.
+    Raises: SnapshotMismatch: another version did; names both versions.
     """
     if written_by.split(".")[:2] != faiss.__version__.split(".")[:2]:
         raise SnapshotMismatch(
@@ -62,13 +70,13 @@ def check_version(written_by: str) -> None:
 
 
 def read_index(path: Path, flags: int = 0) -> Any:
-    """Reads an index file; the only way to, since faiss keeps the limits of the last one.
+    """Reads an index file; all reads must use this function, since it sets the limits of faiss.
 
-    Raises: RuntimeError, MemoryError: it is none, or a length in it is longer than the file.
+    Raises: RuntimeError, MemoryError: not an index, or a length in it exceeds the file size.
     """
     size = path.stat().st_size
     with _load_lock:
-        # No vector in the file can be longer than the file: refuse lengths that lie.
+        # No vector can be longer than the file: reject larger lengths.
         faiss.set_deserialization_vector_byte_limit(size)
         faiss.set_deserialization_loop_limit(size)
         return faiss.read_index(str(path), flags)
@@ -78,44 +86,44 @@ class FaissIndex:
     """A memory-mapped FAISS index.
 
     Args:
-        index: What faiss loaded.
-        ef_search, nprobe: Widths where a request names none; 0 leaves faiss's own.
+        index: The loaded faiss index.
+        ef_search, nprobe: Default widths; 0 uses those of faiss.
     """
 
     def __init__(self, index: Any, *, ef_search: int = 0, nprobe: int = 0) -> None:
-        # A downcast wrapper owns nothing: the object that faiss gave must stay referred to.
+        # A downcast wrapper owns nothing: keep a reference to the original object.
         self._owner = index
         self._index = _downcast(index)
         self._default_ef = ef_search or 64
         self._default_nprobe = nprobe or 1
         self._negate = index.metric_type == faiss.METRIC_L2
-        # Parameters are only read by faiss, so one object per pair of widths serves all threads.
+        # faiss only reads parameters, so all threads share one object per pair of widths.
         self._params: dict[tuple[int, int], Any] = {}
         layers = list(_layers(self._index))
         knobs = [name for layer in layers for kind, name in _KNOBS if isinstance(layer, kind)]
-        nobody = np.zeros((1, index.d), np.float32)
+        no_query = np.zeros((1, index.d), np.float32)
         self._info = IndexInfo(
             kind=" > ".join(type(layer).__name__ for layer in layers),
             dim=index.d,
             rows=index.ntotal,
             knobs=frozenset(knobs),
-            exact_together="exact" in knobs and _is_product(_storage(self._index, nobody)[0]),
+            exact_together="exact" in knobs and _is_product(_storage(self._index, no_query)[0]),
             ef_search=self._default_ef,
             nprobe=self._default_nprobe,
         )
-        # An index that scans anyway is searched exactly, ties included.
+        # An index that always scans is searched exactly, including ties.
         self._scans = isinstance(layers[-1], faiss.IndexFlatCodes) and all(
             isinstance(layer, faiss.IndexPreTransform) for layer in layers[:-1]
         )
         refine = next((layer for layer in layers if isinstance(layer, faiss.IndexRefine)), None)
-        # The base finds so many times what is asked for, and the refine stage scores it again.
+        # The base finds this many times the requested rows, and the refine stage rescores them.
         self._refine_factor = 1.0 if refine is None else float(refine.k_factor)
-        self._whole_numbers = refine is not None and _ranks_whole_numbers(layers[-1])
+        self._int8_queries = refine is not None and _ranks_int8(layers[-1])
         self._product: MatrixScan | None = None
         ivf = next((layer for layer in layers if isinstance(layer, faiss.IndexIVF)), None)
-        # A refine stage keeps vectors by row of itself.
+        # A refine stage stores vectors by row.
         if ivf is not None and refine is None:
-            # Without it a row number does not lead to its list, and `reconstruct` cannot work.
+            # `reconstruct` needs the map from row numbers to lists.
             ivf.make_direct_map()
 
     @classmethod
@@ -126,14 +134,14 @@ class FaissIndex:
 
         Args:
             path: The file; it must not change while it is mapped.
-            factory: Factory string that built it; decides how it is mapped.
-            dim, rows: What the manifest says.
-            ef_search, nprobe: Widths where a request names none.
-        Raises: SnapshotCorrupt: not an index, or another number of rows. SnapshotMismatch: dim or
-            metric is another.
+            factory: The factory string that built it, which determines how it is mapped.
+            dim, rows: Expected values, from the manifest.
+            ef_search, nprobe: Default widths.
+        Raises: SnapshotCorrupt: not an index, or unexpected `rows`. SnapshotMismatch: unexpected
+            `dim`, or an unsupported metric.
         """
-        # Lists are mapped in one way, codes and graphs in the other: of an IVF index with a refine
-        # stage it is the refine stage that is large.
+        # Lists need one flag, codes and graphs the other. In an IVF index with a refine stage, the
+        # refine stage is the large part.
         lists = "IVF" in factory and not _REFINED.search(factory)
         flags = faiss.IO_FLAG_MMAP if lists else faiss.IO_FLAG_MMAP_IFC
         try:
@@ -141,7 +149,7 @@ class FaissIndex:
         except (RuntimeError, MemoryError) as error:
             reason = str(error).strip().splitlines()[-1:]
             raise SnapshotCorrupt(
-                f"{path} is not a FAISS index that can be read ({reason}); rebuild the snapshot"
+                f"{path} is not a readable FAISS index ({reason}); rebuild the snapshot"
             ) from error
         if index.d != dim:
             raise SnapshotMismatch(
@@ -153,7 +161,7 @@ class FaissIndex:
             )
         if index.metric_type not in (faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2):
             raise SnapshotMismatch(
-                f"{path} has faiss metric {index.metric_type}; inner product and L2 are served"
+                f"{path} has faiss metric {index.metric_type}; use inner product or L2"
             )
         return cls(index, ef_search=ef_search, nprobe=nprobe)
 
@@ -167,15 +175,15 @@ class FaissIndex:
     ) -> Neighbours:
         """Finds neighbours; see `VectorIndex.search`.
 
-        Equal scores stand in row order. Where more rows than `k + 4` (exact: `k + 4,096`) share
-        the score at the edge, which of them are in is the engine's choice.
+        Equal scores are in row order. If more than `k + 4` rows (exact: `k + 4,096`) tie at the
+        edge, the engine chooses among them.
         """
         self._check(params)
         if params.exact or self._scans:
             found = self._search_exact(queries, min(k, self._info.rows), allow, rows)
         else:
-            ask = min(k + _TIE_SLACK, self._info.rows)
-            found = self._search_near(queries, ask, self._plan(params, ask, allow))
+            limit = min(k + _TIE_SLACK, self._info.rows)
+            found = self._search_near(queries, limit, self._plan(params, limit, allow))
         return fit_to_k(found, k)
 
     def reconstruct(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -188,13 +196,13 @@ class FaissIndex:
         return vectors
 
     def describe(self) -> IndexInfo:
-        """Returns the card of the index."""
+        """Returns the properties of the index."""
         return self._info
 
     def warm(self) -> None:
-        """Touches every page that searches read, so that the first request does not wait for disk.
+        """Touches the pages that searches read, so that the first request does not wait for disk.
 
-        The mapping itself must be touched: reading the file fills the page cache only.
+        Touches the mapping itself, since reading the file would only fill the page cache.
         """
         if self._info.rows == 0:
             return
@@ -205,7 +213,7 @@ class FaissIndex:
             self.search(queries[:1], 10, SearchParams(exact=True))
 
     def close(self) -> None:
-        """Releases the mapping."""
+        """Closes the mapping."""
         self._params.clear()
         self._product = None
         self._index = self._owner = None
@@ -219,10 +227,10 @@ class FaissIndex:
                 )
 
     def _search_near(self, queries: NDArray[np.float32], k: int, params: Any) -> Neighbours:
-        if not self._whole_numbers:
-            return sort_ties(*self._ask(self._index, queries, k, params))
+        if not self._int8_queries:
+            return sort_ties(*self._search(self._index, queries, k, params))
         scaled, factors = scale_queries(queries)
-        ids, scores = self._ask(self._index, scaled, k, params)
+        ids, scores = self._search(self._index, scaled, k, params)
         return sort_ties(ids, scores / factors)
 
     def _search_exact(
@@ -240,10 +248,10 @@ class FaissIndex:
             return self._search_product(index, queries, k)
         selector, _held = _exact_selector(index, allow, rows)
         params = _params_of(index, 0, getattr(index, "nlist", 1), selector)
-        return self._ask_alike(index, queries, k, params)
+        return self._search_small_batches(index, queries, k, params)
 
     def _search_product(self, index: Any, queries: NDArray[np.float32], k: int) -> Neighbours:
-        """Scores only those rows that may be among the best of any query."""
+        """Scores only the rows that may be among the best of any query."""
         if self._product is None:
             stored = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
             self._product = MatrixScan(stored.reshape(index.ntotal, index.d))
@@ -252,7 +260,7 @@ class FaissIndex:
             some = queries[at : at + MAX_QUERIES]
             rows = self._product.candidates(some, k)
             if 2 * len(rows) > index.ntotal:
-                return self._ask_alike(index, queries, k, None)
+                return self._search_small_batches(index, queries, k, None)
             parts.append(self._search_gathered(index, some, k, rows))
         return stack(parts)
 
@@ -261,37 +269,37 @@ class FaissIndex:
     ) -> Neighbours:
         gathered = faiss.IndexFlat(index.d, index.metric_type)
         gathered.add(index.reconstruct_batch(rows))
-        places, scores = self._ask_alike(gathered, queries, k, None)[:2]
+        places, scores = self._search_small_batches(gathered, queries, k, None)[:2]
         return Neighbours(np.where(places >= 0, rows[places], -1), scores)
 
-    def _ask_alike(
+    def _search_small_batches(
         self, index: Any, queries: NDArray[np.float32], k: int, params: Any
     ) -> Neighbours:
-        """Asks for so few queries at once that each scores as it does alone."""
-        step = max(1, (_BLAS_NUMBERS - 1) // queries.shape[1])
+        """Searches so few queries at once that each scores exactly as it does alone."""
+        step = max(1, (_BLAS_COMPONENTS - 1) // queries.shape[1])
         cuts = [queries[at : at + step] for at in range(0, len(queries), step)]
-        return stack([self._ask_whole_ties(index, cut, k, params) for cut in cuts])
+        return stack([self._search_with_ties(index, cut, k, params) for cut in cuts])
 
-    def _ask_whole_ties(
+    def _search_with_ties(
         self, index: Any, queries: NDArray[np.float32], k: int, params: Any
     ) -> Neighbours:
         rows = self._info.rows
-        ask = min(k + _TIE_SLACK, rows)
+        limit = min(k + _TIE_SLACK, rows)
         while True:
-            ids, scores = self._ask(index, queries, ask, params)
-            full = ask == rows or ask >= k + _TIE_LIMIT
-            # Whole once the last score asked for lies below the last one wanted.
+            ids, scores = self._search(index, queries, limit, params)
+            full = limit == rows or limit >= k + _TIE_LIMIT
+            # Ties are complete once the last score found is below the k-th.
             if full or not ((scores[:, -1] == scores[:, k - 1]) & (ids[:, -1] >= 0)).any():
                 return sort_ties(ids, scores)
-            ask = min(k + 4 * (ask - k), k + _TIE_LIMIT, rows)
+            limit = min(k + 4 * (limit - k), k + _TIE_LIMIT, rows)
 
-    def _plan(self, params: SearchParams, ask: int, allow: NDArray[np.uint8] | None) -> Any:
-        # Never fewer than asked for: a graph search that is narrower than k comes back short.
-        ef = max(params.ef_search or self._default_ef, math.ceil(ask * self._refine_factor))
+    def _plan(self, params: SearchParams, limit: int, allow: NDArray[np.uint8] | None) -> Any:
+        # A graph search narrower than k would return fewer than k rows.
+        ef = max(params.ef_search or self._default_ef, math.ceil(limit * self._refine_factor))
         nprobe = params.nprobe or self._default_nprobe
         if allow is not None:
-            # A selector without widths would set them to faiss's 16 and 1: give all together.
-            return _params_of(self._index, ef, nprobe, _bitmap(allow))
+            # A selector without widths would reset them to faiss's defaults of 16 and 1.
+            return _params_of(self._index, ef, nprobe, _keywords.IDSelectorBitmap(allow))
         cached = self._params.get((ef, nprobe))
         if cached is None:
             cached = _params_of(self._index, ef, nprobe, None)
@@ -299,19 +307,19 @@ class FaissIndex:
                 self._params[ef, nprobe] = cached
         return cached
 
-    def _ask(
+    def _search(
         self, index: Any, queries: NDArray[np.float32], k: int, params: Any
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         scores, ids = index.search(queries, k, params=params)
         if self._negate:
             scores = -scores
-        # Places left over are the last ones.
+        # Empty places come last.
         if ids[:, -1].min() < 0:
             scores[ids < 0] = -np.inf
         return ids, scores
 
 
-# What an index, or one that it wraps, lets a request choose.
+# The search parameters that an index, or one that it wraps, supports.
 _KNOBS = (
     (faiss.IndexHNSW, "ef_search"),
     (faiss.IndexIVF, "nprobe"),
@@ -319,12 +327,8 @@ _KNOBS = (
 )
 
 
-def _downcast(index: Any) -> Any:
-    return faiss.downcast_index(index)
-
-
 def _layers(index: Any) -> list[Any]:
-    """Returns the index and what it wraps, outermost first."""
+    """Returns the index and those that it wraps, outermost first."""
     if isinstance(index, faiss.IndexPreTransform):
         return [index, *_layers(_downcast(index.index))]
     if isinstance(index, faiss.IndexRefine):
@@ -332,7 +336,7 @@ def _layers(index: Any) -> list[Any]:
     return [index]
 
 
-def _ranks_whole_numbers(index: Any) -> bool:
+def _ranks_int8(index: Any) -> bool:
     if not isinstance(index, faiss.IndexHNSW):
         return False
     storage = _downcast(index.storage)
@@ -343,7 +347,7 @@ def _ranks_whole_numbers(index: Any) -> bool:
 
 
 def _params_of(index: Any, ef: int, nprobe: int, selector: Any) -> Any:
-    """Makes the parameters of an index with everything set explicitly."""
+    """Returns the parameters of an index with all values explicit."""
     if isinstance(index, faiss.IndexPreTransform):
         inner = _params_of(_downcast(index.index), ef, nprobe, selector)
         return _keywords.SearchParametersPreTransform(index_params=inner)
@@ -360,7 +364,7 @@ def _params_of(index: Any, ef: int, nprobe: int, selector: Any) -> Any:
 
 
 def _storage(index: Any, queries: NDArray[np.float32]) -> tuple[Any, NDArray[np.float32]]:
-    """Returns the part of an index that a scan of all rows goes through, and the queries for it."""
+    """Returns the part of an index that a full scan reads, and the queries transformed for it."""
     if isinstance(index, faiss.IndexPreTransform):
         chain: Any = index.chain
         for number in range(chain.size()):
@@ -376,25 +380,21 @@ def _storage(index: Any, queries: NDArray[np.float32]) -> tuple[Any, NDArray[np.
 
 
 def _is_product(index: Any) -> bool:
-    """Returns whether scores are products of many vectors that lie in memory as they are."""
+    """Returns whether scores are inner products with many vectors in uncompressed memory."""
     product = index.metric_type == faiss.METRIC_INNER_PRODUCT
     return index.ntotal >= _PRODUCT_ROWS and product and isinstance(index, faiss.IndexFlat)
-
-
-def _bitmap(allow: NDArray[np.uint8]) -> Any:
-    return _keywords.IDSelectorBitmap(allow)
 
 
 def _exact_selector(
     index: Any, allow: NDArray[np.uint8] | None, rows: NDArray[np.int64] | None
 ) -> tuple[Any, Any]:
-    """Returns the selector for a scan, and what must stay alive with it."""
+    """Returns the selector for a scan, and the array that must stay alive with it."""
     if allow is None:
         return None, None
     if isinstance(index, faiss.IndexFlat):
-        # Reads the allowed rows only. On compressed storage it would decode them one by one.
+        # Reads only the allowed rows. With compressed storage, it would decode them one by one.
         if rows is None:
             rows = np.flatnonzero(np.unpackbits(allow, bitorder="little")).astype(np.int64)
             rows = rows[rows < index.ntotal]
         return _keywords.IDSelectorArray(rows), rows
-    return _bitmap(allow), allow
+    return _keywords.IDSelectorBitmap(allow), allow

@@ -293,7 +293,7 @@ async def test_a_build_starts_over_if_the_log_was_trimmed_past_it(
             return await super().embed(*args, **kwargs)
 
     more = living.corpus({**TEXTS, "more": "More."}, 15, "more")
-    with pytest.raises(Conflict, match="keeps only those after"):
+    with pytest.raises(Conflict, match="only has those after"):
         await living.build(more, embedder=Forgetful(), shards=2)
     assert aliases.rollback_target(list(living.store.alias_records("default"))) is None
     assert living.store.alias_in_force("default").current == first

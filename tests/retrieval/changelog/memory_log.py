@@ -132,7 +132,7 @@ class MemoryLog:
         digest = content_digest(writes)
         if idempotency_key and self._keys.setdefault(idempotency_key, digest) != digest:
             raise InvalidRequest(
-                f"idempotency key {idempotency_key!r} was used with another content; use a new one",
+                f"idempotency key {idempotency_key!r} was used for another request; use a new one",
                 field="idempotency_key",
             )
         results: list[ChangeResult | None] = [None] * len(writes)

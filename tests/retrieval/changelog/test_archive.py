@@ -81,7 +81,7 @@ async def test_segments_go_on_from_each_other(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archiving, "SEGMENT_CHANGES", 20)
-    monkeypatch.setattr(archiving, "_READ_AT_ONCE", 1)
+    monkeypatch.setattr(archiving, "_ENTRIES_PER_READ", 1)
     log = MemoryLog()
     await _append(log, [f"k{n}" for n in range(300)])
     kept = await archive_changes(store, log)
@@ -103,7 +103,7 @@ async def test_segments_go_on_from_each_other(
 
 async def test_archivers_at_once_agree(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archiving, "SEGMENT_CHANGES", 30)
-    monkeypatch.setattr(archiving, "_READ_AT_ONCE", 2)
+    monkeypatch.setattr(archiving, "_ENTRIES_PER_READ", 2)
     log = MemoryLog()
     await _append(log, [f"k{n}" for n in range(150)])
     done = await asyncio.gather(*(archive_changes(store, log) for _ in range(4)))
@@ -170,7 +170,7 @@ async def test_a_log_that_lost_what_is_archived_is_refused(store: Store) -> None
 
 
 def test_what_is_no_segment_is_named() -> None:
-    with pytest.raises(SnapshotCorrupt, match="segment 7 is not a segment"):
+    with pytest.raises(SnapshotCorrupt, match="segment 7 is not a readable segment"):
         LogSegment(b"PAR1 torn", "segment 7")
 
 

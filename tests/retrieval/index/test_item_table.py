@@ -106,5 +106,5 @@ def test_documents_follow_an_id_in_order_whether_it_is_there_or_not(tmp_path: Pa
 def test_a_file_that_is_no_items_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "items.arrow"
     path.write_bytes(b"ARROW1 but not really")
-    with pytest.raises(SnapshotCorrupt, match="not an items file"):
+    with pytest.raises(SnapshotCorrupt, match="not a readable items file"):
         ItemTable(path)

@@ -1,4 +1,4 @@
-"""Best units by a widened ask, against brute force."""
+"""`find_top_units` and `best_per_run` agree with brute force."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from retrieval.index.top_units import TopRows, best_per_run, find_top_units
     st.integers(1, 8),
     st.integers(1, 10),
 )
-def test_the_best_row_of_each_of_the_best_units(
-    orders: list[list[int]], k: int, first_ask: int
+def test_the_best_row_of_each_of_the_best_units_is_found(
+    orders: list[list[int]], k: int, first_limit: int
 ) -> None:
     rows = max(map(len, orders))
     units = [np.array(order + [9] * (rows - len(order))) for order in orders]
-    asks: list[int] = []
+    limits: list[int] = []
 
-    def find(queries: NDArray[np.int64], ask: int) -> Sequence[TopRows]:
-        asks.append(ask)
+    def find(queries: NDArray[np.int64], limit: int) -> Sequence[TopRows]:
+        limits.append(limit)
         return [
             TopRows(
-                np.arange(min(ask, len(orders[query]))) + 100 * query,
-                -np.arange(min(ask, len(orders[query])), dtype=np.float32),
+                np.arange(min(limit, len(orders[query]))) + 100 * query,
+                -np.arange(min(limit, len(orders[query])), dtype=np.float32),
             )
             for query in queries.tolist()
         ]
@@ -37,12 +37,14 @@ def test_the_best_row_of_each_of_the_best_units(
     def unit_of(found: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.array([units[row // 100][row % 100] for row in found.tolist()], np.int64)
 
-    found = find_top_units(find, len(orders), k, first_ask=first_ask, rows=rows, unit_of=unit_of)
+    found = find_top_units(
+        find, len(orders), k, first_limit=first_limit, rows=rows, unit_of=unit_of
+    )
     for query, one in enumerate(found):
         firsts = list(dict.fromkeys(orders[query]))[:k]
         wanted = [100 * query + orders[query].index(unit) for unit in firsts]
         assert one.rows.tolist() == wanted
-    assert asks == sorted(asks) and asks[-1] <= rows
+    assert limits == sorted(limits) and limits[-1] <= rows
 
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=5), max_size=8))

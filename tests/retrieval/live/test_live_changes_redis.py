@@ -59,14 +59,14 @@ async def test_a_redis_that_was_emptied_stops_what_follows_it_with_the_remedy(
         await one.texts(await write(logs, "d0", "kept"))
         with Redis.from_url(empty_redis) as client:
             client.flushall()
-        await until_stale(one, "holds none: it was emptied")
+        await until_stale(one, "has none: it was emptied")
         assert await one.texts() == {**OLD, "d0": "kept"}
         async with change_logs(tmp_path, empty_redis) as others:
             other = Followed(tmp_path / "another", named=False, logs=others)
             other.store, other.live._store = one.store, one.store
             other.snapshot = one.snapshot
             other.hosting._store = one.store
-            with pytest.raises(SnapshotMismatch, match="name the Redis that holds it"):
+            with pytest.raises(SnapshotMismatch, match="pass the right Redis"):
                 await other.load()
             await other.close()
             with pytest.raises(SnapshotMismatch, match="it was emptied"):
@@ -108,7 +108,7 @@ async def test_only_what_the_log_can_be_followed_from_is_promoted(
         check(one.snapshot.manifest)
         await logs.log("default").trim(seen)
         check = await make_promotion_check(one.store, logs, "default")
-        with pytest.raises(SnapshotMismatch, match="keeps only those after 2; build a snapshot"):
+        with pytest.raises(SnapshotMismatch, match="only has those after 2; build a snapshot"):
             check(one.snapshot.manifest)
         check(one.make(watermark=seen).manifest)
         with pytest.raises(SnapshotMismatch, match=f"belongs to change log {'f' * 32}"):

@@ -71,7 +71,7 @@ def test_what_is_written(filter: f.Filter, written: str) -> None:
     ("filter", "error", "text"),
     [
         (f.Exists("yeer"), InvalidRequest, "did you mean 'year'"),
-        (f.Equals("year", "x"), InvalidRequest, "of kind int, the filter gives a string"),
+        (f.Equals("year", "x"), InvalidRequest, "of kind int, but the filter has a string"),
         (f.In("year", ()), InvalidRequest, "0 values"),
         (f.Range("year_list", gte=1), Unsupported, "'year_list' has lists"),
         (f.Equals("year_list", -(1 << 63)), Unsupported, "cannot look for -9223372036854775808"),

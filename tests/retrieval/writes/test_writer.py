@@ -267,7 +267,7 @@ async def test_the_same_key_has_its_effect_once() -> None:
     again = await here.writer.upsert_items([item("a")], idempotency_key="k")
     assert again.results == first.results
     assert outcomes(await here.writer.upsert_items([item("a")])) == [REPLACED]
-    with pytest.raises(InvalidRequest, match="another content"):
+    with pytest.raises(InvalidRequest, match="another request"):
         await here.writer.upsert_items([item("b")], idempotency_key="k")
 
 

@@ -102,7 +102,7 @@ def test_few_matches_are_compared_one_by_one(
     search = FilteredSearch(indexes["HNSW32,Flat"], ROWS, exact_limit=500)
     found, plan = search.search(vectors[:20], K, SearchParams(), matches_of(chosen))
     assert plan.strategy is PlanStrategy.EXACT and plan.ef_search == 0
-    assert "500 of 6,000 match" in plan.reason and "up to 500 for 10 hits" in plan.reason
+    assert "500 of 6,000 match" in plan.reason and "up to 500 matches for 10 hits" in plan.reason
     assert recall(vectors, vectors[:20], chosen, found.ids) == 1
 
 
@@ -115,7 +115,7 @@ def test_many_matches_are_searched_wider_and_the_caller_may_ask_for_more(
     _, plan = search.search(one, K, SearchParams(), matches)
     assert plan.strategy is PlanStrategy.BITMAP
     assert plan.ef_search >= round(32 * 2**0.75)
-    assert f"ef_search {plan.ef_search} (without a filter 32)" in plan.reason
+    assert f"ef_search {plan.ef_search} (32 without a filter)" in plan.reason
     _, plan = search.search(one, K, SearchParams(ef_search=333), matches)
     assert plan.ef_search >= 333
 
@@ -127,7 +127,7 @@ def test_an_exact_search_is_exact(
     search = FilteredSearch(indexes["HNSW32,Flat"], ROWS, exact_limit=10)
     params = SearchParams(exact=True)
     found, plan = search.search(vectors[:20], K, params, matches_of(chosen))
-    assert plan.strategy is PlanStrategy.EXACT and "was asked for" in plan.reason
+    assert plan.strategy is PlanStrategy.EXACT and "was requested" in plan.reason
     assert recall(vectors, vectors[:20], chosen, found.ids) == 1
 
 
@@ -141,7 +141,7 @@ def test_a_search_that_comes_back_short_is_done_again_exactly(
     search = FilteredSearch(indexes["HNSW32,Flat"], ROWS, exact_limit=0)
     found, plan = search.search(vectors[5:6], K, SearchParams(), matches_of(chosen))
     assert plan.strategy is PlanStrategy.EXACT_AFTER_SHORT
-    assert "came back short" in plan.reason
+    assert "returned too few" in plan.reason
     assert recall(vectors, vectors[5:6], chosen, found.ids) == 1
 
 
@@ -221,7 +221,7 @@ def test_matches_among_what_is_alive(
     table: AttributeTable, monkeypatch: pytest.MonkeyPatch, kept: bool, chunks: int
 ) -> None:
     if not kept:
-        monkeypatch.setattr("retrieval.index.filtering.filter_cache._MAX_ROWS_KEPT", 3)
+        monkeypatch.setattr("retrieval.index.filtering.filter_cache._MAX_ROW_NUMBERS", 3)
     cache = FilterCache(table, np.arange(101) * chunks)
     alive = cache.matches(f.Range("n", gte=30))
     found = cache.matches(f.Equals("even", True)).among(alive)
@@ -249,5 +249,5 @@ def test_a_filter_is_worked_out_once_while_it_is_kept(table: AttributeTable) -> 
 def test_filters_that_python_holds_equal_are_still_told_apart(table: AttributeTable) -> None:
     cache = FilterCache(table, np.arange(101))
     cache.matches(f.Equals("even", True))
-    with pytest.raises(InvalidRequest, match="gives a int"):
+    with pytest.raises(InvalidRequest, match="has a int"):
         cache.matches(f.Equals("even", 1))

@@ -197,10 +197,10 @@ def test_a_file_that_is_not_what_the_manifest_says_is_refused(
     with pytest.raises(SnapshotCorrupt, match="9 vectors, the manifest says 10"):
         FaissIndex.load(path, "Flat", dim=8, rows=10)
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(SnapshotCorrupt, match="not a FAISS index"):
+    with pytest.raises(SnapshotCorrupt, match="not a readable FAISS index"):
         FaissIndex.load(path, "Flat", dim=8, rows=9)
     path.write_bytes(b"garbage" * 100)
-    with pytest.raises(SnapshotCorrupt, match="not a FAISS index"):
+    with pytest.raises(SnapshotCorrupt, match="not a readable FAISS index"):
         FaissIndex.load(path, "Flat", dim=8, rows=9)
 
 

@@ -27,7 +27,7 @@ def test_all_rows_that_may_be_best_are_candidates(
     k = int(rng.integers(1, rows + 1))
     scores = asked @ vectors.T
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(matrix_scan, "_NUMBERS", numbers)
+        patched.setattr(matrix_scan, "_BLOCK_COMPONENTS", numbers)
         found = MatrixScan(vectors).candidates(asked, k)
     for row in scores:
         edge = np.sort(row)[-k]
@@ -41,7 +41,7 @@ def test_vectors_may_lie_at_any_address(rng: np.random.Generator) -> None:
     mapped = np.frombuffer(b"x" + vectors.tobytes(), np.float32, offset=1).reshape(vectors.shape)
     assert not mapped.flags.aligned
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(matrix_scan, "_NUMBERS", 1_600)
+        patched.setattr(matrix_scan, "_BLOCK_COMPONENTS", 1_600)
         found = MatrixScan(mapped).candidates(vectors[:16], 10)
         same = MatrixScan(vectors).candidates(vectors[:16], 10)
     np.testing.assert_array_equal(found, same)
