@@ -180,7 +180,7 @@ async def test_the_summary_names_the_sources_of_interactions(
         await asyncio.to_thread(main, words)
     assert ended.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "4 interactions of 3 users with 3 items 1 of the file, 3 learned from before" in shown
+    assert "4 interactions of 3 users with 3 items 1 from the file, 3 learned before" in shown
 
 
 @pytest.mark.service
