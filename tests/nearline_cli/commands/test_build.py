@@ -60,7 +60,7 @@ def test_build_prints_a_summary_and_the_next_steps(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--corpus", "nowhere.jsonl"], "there is no nowhere.jsonl"),
+        (["--corpus", "nowhere.jsonl"], "nowhere.jsonl does not exist"),
         (["--shards", "0"], "shards is 0; 1..64 is allowed"),
         (["--index", "Nonsense"], "index factory 'Nonsense'"),
         (["--metric", "l2"], "metric"),

@@ -120,7 +120,7 @@ def test_the_summary_says_what_was_learned_and_from_which_source(
     [
         (("--item-column", "film"), "has no column film"),
         (("--validate-on", "sometimes"), "there is no split 'sometimes'"),
-        (("--validate-on", "cold-items:0.2"), "nothing is learned"),
+        (("--validate-on", "cold-items:0.2"), "models know nothing about items without"),
         (("--kind", "view"), "write for example purchase=5"),
         (("--min-per-user", "100"), "interactions is left"),
     ],
