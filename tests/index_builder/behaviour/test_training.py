@@ -136,7 +136,7 @@ def test_one_interaction_is_enough() -> None:
 
 
 def test_a_split_is_checked_before_anything_is_built() -> None:
-    for split, wrong in (("last", "there is no split"), ("cold-items:0.2", "nothing is learned")):
+    for split, wrong in (("last", "there is no split"), ("cold-items:0.2", "know nothing")):
         with pytest.raises(InvalidRequest, match=wrong):
             TrainingOptions(interactions=walks(), validate_on=split).check(0)
     TrainingOptions(interactions=walks(1, 1)).check(0)
