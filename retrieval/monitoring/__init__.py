@@ -1,1 +1,1 @@
-"""Recall, drift and recorded traffic, measured alongside requests."""
+"""Measures recall and drift, and records traffic, alongside requests."""

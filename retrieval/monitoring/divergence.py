@@ -1,4 +1,4 @@
-"""How far two samples, or two distributions, are apart. Pure numpy."""
+"""Distances between two samples or distributions. Pure numpy."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _MOST_PAIRED = 200
 def stability_index(baseline: ArrayLike, sample: ArrayLike, bins: int = BINS) -> float:
     """Returns the population stability index of a sample against a baseline.
 
-    It is the sum over bins of (s - b) ln(s / b), b and s being the shares of both; the bins are
-    quantiles of the baseline, and half an observation is added to each, so that no share is 0.
-    Usual bands: below 0.1 nothing has changed, from 0.25 on much has. Two samples of one
-    distribution give about (bins - 1) (1 / n + 1 / m): have some hundreds of each.
+    The index is the sum over bins of (s - b) ln(s / b), where b and s are the shares of baseline
+    and sample. Bins are quantiles of the baseline, and half an observation is added to each bin so
+    that no share is 0. Usual bands: below 0.1 nothing has changed; from 0.25 on much has changed.
+    Two samples of one distribution give about (bins - 1) (1 / n + 1 / m), so use hundreds of each.
 
     Args:
         baseline: (n,) numbers, n >= 1.
         sample: (m,) numbers, m >= 1.
-        bins: Quantiles, >= 2; others where many numbers of the baseline are equal.
+        bins: Number of quantile bins, >= 2; differs if many numbers of the baseline are equal.
     Returns: >= 0.
     Source: Siddiqi, Credit Risk Scorecards (2006), system stability report; the mean under no
         change: Yurdakul (2018), Statistical Properties of Population Stability Index.
@@ -28,7 +28,7 @@ def stability_index(baseline: ArrayLike, sample: ArrayLike, bins: int = BINS) ->
     before, now = np.asarray(baseline, np.float64), np.asarray(sample, np.float64)
     cuts = np.quantile(before, np.linspace(0, 1, bins + 1)[1:-1])
     edges, times = np.unique(cuts, return_counts=True)
-    # A number so frequent that several cuts fall on it is a bin of its own.
+    # A number on which several cuts fall gets a bin of its own.
     edges = np.union1d(edges, np.nextafter(edges[times > 1], np.inf))
     shares = []
     for numbers in (before, now):
@@ -43,7 +43,7 @@ def jensen_shannon(one: ArrayLike, other: ArrayLike) -> float:
     """Returns the Jensen-Shannon divergence of two distributions, in bits.
 
     Args:
-        one, other: (n,) numbers >= 0, not all 0; they are divided by their sums.
+        one, other: (n,) numbers >= 0, not all 0; normalized by their sums.
     Returns: 0 (the same) to 1 (nothing in common).
     Source: Lin (1991), Divergence Measures Based on the Shannon Entropy.
     """
@@ -53,21 +53,21 @@ def jensen_shannon(one: ArrayLike, other: ArrayLike) -> float:
 
 
 def direction_distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Returns 1 - cosine of the mean vectors of two samples, (n, d) and (m, d): 0..2."""
+    """Returns 1 - cosine of the mean vectors of two samples, (n, d) and (m, d); 0..2."""
     a, b = one.mean(axis=0, dtype=np.float64), other.mean(axis=0, dtype=np.float64)
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
     return 1.0 - float(a @ b) / norms if norms else 0.0
 
 
 def energy_distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Returns how far two samples of vectors are apart, whatever the difference is of.
+    """Returns the normalized energy distance of two samples of vectors.
 
-    With X, X' of one sample and Y, Y' of the other, it is 1 - (E|X - X'| + E|Y - Y'|) / 2 E|X - Y|,
-    of at most 200 evenly chosen vectors each; pairs of a vector with itself do not count, so that
-    two samples of one distribution give about 0.
+    With X, X' from one sample and Y, Y' from the other, it is
+    1 - (E|X - X'| + E|Y - Y'|) / 2 E|X - Y|. It uses at most 200 evenly spaced vectors per sample
+    and omits pairs of a vector with itself, so that two samples of one distribution give about 0.
 
     Args:
-        one, other: (n, d) and (m, d), two vectors each at least.
+        one, other: (n, d) and (m, d), with at least two vectors each.
     Returns: 0 (the same) to 1.
     Source: Szekely and Rizzo (2013), Energy statistics: its coefficient of inhomogeneity.
     """
@@ -91,7 +91,7 @@ def _some(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def _distances(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     squares = np.sum(x * x, axis=1)[:, None] + np.sum(y * y, axis=1)[None] - 2 * x @ y.T
-    # A vector lies at 0 from itself, whatever the rounding says.
+    # Rounding must not give a vector a distance from itself.
     if x is y:
         np.fill_diagonal(squares, 0.0)
     distances: NDArray[np.float64] = np.sqrt(np.maximum(squares, 0.0))

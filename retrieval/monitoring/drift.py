@@ -1,7 +1,7 @@
-"""Whether what is asked, done and found has moved away from what a snapshot was built for.
+"""Drift monitor: compares queries, scores, items and popularity with those of the build.
 
-A share of the searches goes into windows: the first of a snapshot are what later ones are compared
-with, and its golden queries are. Of what was tried beside the current snapshot nothing is taken.
+A sample of the searches is collected in windows. Later windows are compared with the first searches
+of a snapshot and with its golden queries. Searches answered by a canary are not sampled.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from retrieval.snapshots.golden_queries import GoldenQueries
 
 BASELINE_SEARCHES = 1_000
-# Vectors are large: of the first searches, every fourth is kept.
+# Vectors are large, so every fourth one of the first searches is kept.
 _VECTOR_EVERY = 4
 _MAX_WINDOW = 600
 _MIN_WINDOW = 200
@@ -57,18 +57,20 @@ _GOLDEN_TIMEOUT_S = 10.0
 _CHECK_INTERVAL_S = 5.0
 _log = logging.getLogger(__name__)
 
-# Rows beside a snapshot and hidden of it; None: no live changes are followed.
+# Returns the rows that live changes added and hid; None without live changes.
 LiveRows = Callable[[ServedCollection], tuple[int, int] | None]
-# Told of the collection and of the drift that stayed above its limit; False: it is too early.
+# Requests a rebuild of a collection for a reason; returns False if it is too early for another one.
 RequestRebuild = Callable[[str, str], Awaitable[bool]]
 
 
 @dataclass(slots=True, eq=False)
 class _MonitoredSnapshot:
-    """A snapshot in force, and what was asked of it.
+    """A current snapshot and its observations.
 
-    counts: None: not made yet, or nothing was learned. golden: None: not read yet; False: there are
-    none. above: By drift, windows in a row that were above the limit.
+    began: Clock time at which the window began.
+    counts: Item popularity; None before the first window, or without a behaviour model.
+    golden: Golden queries; None before they are read, False if there are none.
+    above: Number of consecutive windows above the limit, by kind of drift.
     """
 
     snapshot_id: str
@@ -82,19 +84,20 @@ class _MonitoredSnapshot:
 
 
 class DriftMonitor:
-    """Measures drift, window by window; an `Observe`. Belongs to the event loop.
+    """Measures drift in windows; an observer of request events. Belongs to the event loop.
 
     Args:
-        store: Has the golden queries.
-        collections: What is served.
-        share: Of searches that are looked at, 0..1.
-        window_s: Length of a window; it goes on while fewer than 200 searches are in it.
-        live_rows: Tells how many rows live changes brought and hid.
-        limit: Above which a rebuild is asked for, when three windows in a row were: of the
-            stability index of scores, the energy distance of queries and the divergence of
-            popularity, the first two against the first searches of the snapshot. 0: never.
-        request_rebuild: Asks for it.
-        clock: Gives seconds that never go back.
+        store: Store with the golden queries.
+        collections: Served collections.
+        share: Share of searches to sample, 0..1.
+        window_s: Length of a window in seconds; a window stays open until it holds 200 searches.
+        live_rows: Returns the rows that live changes added and hid.
+        limit: Drift that triggers a rebuild if three consecutive windows exceed it; 0 disables
+            rebuilds. It applies to the stability index of scores and the energy distance of
+            queries, both against the first searches of the snapshot, and to the divergence of
+            popularity.
+        request_rebuild: Requests a rebuild. Optional; None disables rebuilds.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(
@@ -121,12 +124,12 @@ class DriftMonitor:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begins to measure; on a running loop."""
+        """Starts measuring; requires a running event loop."""
         if self._share:
             self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        """Stops; a window that is not full says nothing."""
+        """Stops measuring and discards open windows."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -134,7 +137,7 @@ class DriftMonitor:
             self._task = None
 
     def observe(self, event: RequestEvent) -> None:
-        """Takes a search into the sample, or counts interactions; never raises."""
+        """Samples a search or counts interactions; never raises."""
         if isinstance(event, InteractionsEvent):
             held = self._collections.loaded.current(event.collection)
             if self._share and held is not None:
@@ -164,7 +167,7 @@ class DriftMonitor:
             monitored.window.offer(one)
 
     async def close_windows(self) -> None:
-        """Ends the windows whose time is up, and says what is in them."""
+        """Closes windows whose time is over, and exports their drift."""
         now = self._clock()
         for held in self._collections.loaded.in_force:
             served = held.value
@@ -197,11 +200,11 @@ class DriftMonitor:
             try:
                 await self.close_windows()
             except Exception:
-                # Whatever it was, requests are answered all the same.
+                # Monitoring must not affect requests.
                 _log.exception("drift not measured")
 
     def _snapshot_state(self, served: ServedCollection) -> _MonitoredSnapshot | None:
-        """Returns what is known of a snapshot; None: a newer one is in force."""
+        """Returns the state of a snapshot; None if a newer one is current."""
         monitored = self._monitored.get(served.name)
         if monitored is not None and monitored.snapshot_id == served.snapshot_id:
             return monitored
@@ -212,7 +215,7 @@ class DriftMonitor:
         return monitored
 
     def _read_golden(self, served: ServedCollection) -> GoldenQueries | None:
-        # A router without shards of its own runs where Arrow is not installed.
+        # A router without local shards runs without Arrow.
         try:
             from retrieval.snapshots.golden_queries import GoldenQueries
 
@@ -221,7 +224,7 @@ class DriftMonitor:
             return GoldenQueries.read(folder, manifest)
         except (ImportError, NearlineError) as error:
             _log.info(
-                "golden queries cannot be compared with",
+                "golden queries cannot be read",
                 extra={"collection": served.name, "reason": str(error)},
             )
             return None
@@ -242,7 +245,7 @@ class DriftMonitor:
                 asked = await self._request_rebuild(name, reason)
             except NearlineError as error:
                 _log.warning(
-                    "a rebuild could not be asked for",
+                    "a rebuild could not be requested",
                     extra={"collection": name, "reason": error.message},
                 )
                 continue
@@ -253,12 +256,12 @@ class DriftMonitor:
 def _query_and_score_drift(
     name: str, monitored: _MonitoredSnapshot, window: Sequence[SearchObservation]
 ) -> Mapping[str, float]:
-    """Returns how far a window is from its baselines; gives what limits apply to."""
+    """Exports the drift of a window from its baselines; returns the values that limits apply to."""
     vectors, scores = stack_vectors(window), scores_by_mode(window)
     baselines = {"first": (stack_vectors(monitored.first), scores_by_mode(monitored.first))}
     golden = monitored.golden
     if golden:
-        best = [each[0] for each in golden.scores if each]
+        best = [scores[0] for scores in golden.scores if scores]
         baselines["golden"] = golden.vectors, {c.SearchMode.DENSE: best}
     drifts: dict[str, float] = {}
     for baseline, (vectors_before, scores_before) in baselines.items():
@@ -269,7 +272,7 @@ def _query_and_score_drift(
             metrics.query_drift.labels(name, baseline, "energy").set(energy)
             if baseline == "first":
                 drifts["query"] = energy
-        # Of fewer in either the index says more of chance.
+        # With fewer scores on either side, the index mostly reflects chance.
         indices = [
             stability_index(scores_before[mode], found)
             for mode, found in scores.items()
@@ -299,7 +302,7 @@ def _export_item_drift(served: ServedCollection, rows: tuple[int, int] | None) -
 async def _export_golden_shift(
     held: LoadedSnapshot[ServedCollection], golden: GoldenQueries
 ) -> None:
-    """Tells how much better or worse what is best for golden queries has become."""
+    """Exports the mean change of the best scores of golden queries."""
     vectors, before = golden.vectors[:_MAX_GOLDEN], golden.scores[:_MAX_GOLDEN]
     context = RequestContext(asyncio.get_running_loop().time() + _GOLDEN_TIMEOUT_S)
     options = c.SearchOptions(k=1, level=c.HitLevel.CHUNK)
@@ -310,7 +313,7 @@ async def _export_golden_shift(
         try:
             found = await executor.search(served, asked, options, context)
         except NearlineError:
-            return  # It is asked again with the next window.
+            return  # The next window searches again.
     if context.failures:
         return
     shifts = [

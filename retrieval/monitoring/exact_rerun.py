@@ -1,4 +1,4 @@
-"""Does searches again, exactly, on the same snapshot, and as they were where that has to be."""
+"""Reruns sampled searches exactly on the same snapshot, to compare their results."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from retrieval.search.queries import QueryBatch
 from retrieval.search.request_context import RequestContext
 
 RECALL_K = 10
-# Searches of the index take turns with requests, which would wait behind a long batch.
+# Searches per batch of the index; requests would wait behind a longer batch.
 _SLICE = 4
 _TIMEOUT_S = 30.0
-# Of all documents, that may change between two searches. A change is among the best of one
-# search in as many as there are tens of documents, and costs it a tenth of its recall: the mean is
-# off by no more than this.
+# Share of documents that may change between two searches. Each changed document is among the 10
+# best of one search in (documents / 10) and costs it a tenth of its recall, so the error of the
+# mean is at most this ratio.
 _MAX_CHANGED_RATIO = 0.002
 
 
 class RerunRequest(NamedTuple):
-    """A search.
+    """A sampled search.
 
-    vectors: Its one, (1, d) float32. excluded: Documents that it must not find. found: The hits of
-    the index, best first; None: they have to be looked for again. watermark: How far live changes
-    are in these.
+    vectors: Query vector, (1, d) float32.
+    excluded: Documents that the search must not return.
+    found: Hits of the index, best first; None if the index must be searched again.
+    watermark: Live changes contained in `found`.
     """
 
     vectors: NDArray[np.float32]
@@ -43,10 +44,10 @@ class RerunRequest(NamedTuple):
 
 
 class RerunResult(NamedTuple):
-    """What came of searches.
+    """Results of rerun searches.
 
-    pairs: Of each that can be compared, the exact hits, explained, and those of the index.
-    left_out: How many others there are, by reason: partial, changed.
+    pairs: Exact hits, explained, and hits of the index, for each comparable search.
+    left_out: Number of other searches, by reason: partial, changed.
     """
 
     pairs: Sequence[tuple[Sequence[c.Hit], Sequence[c.Hit]]]
@@ -56,13 +57,13 @@ class RerunResult(NamedTuple):
 async def rerun_exactly(
     served: ServedCollection, sampled: Sequence[RerunRequest], options: c.SearchOptions
 ) -> RerunResult:
-    """Does searches with the same options again.
+    """Reruns searches that share their options.
 
     Args:
-        served: Has an index that may miss some of what is best.
-        sampled: At least one.
-        options: As they were batch.
-    Raises: NearlineError: as of any search.
+        served: Collection with an approximate index.
+        sampled: Searches, at least one.
+        options: Options of the searches.
+    Raises: NearlineError: Any error of a search.
     """
     exact, then = await _search(served, sampled, _exactly(options))
     if then.failures:
@@ -100,7 +101,7 @@ async def _search(
 
 
 def _nearly_equal(mark: bytes, other: bytes, served: ServedCollection) -> bool:
-    """Returns whether next to no live changes lie between two answers."""
+    """Returns whether almost no live changes lie between two answers."""
     if mark == other:
         return True
     first, second = decode_watermark(mark), decode_watermark(other)

@@ -1,4 +1,4 @@
-"""What kind of filter a search has, in a word or two: a label, so there are few of them."""
+"""Shape of a filter as a metric label with few distinct values."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def filter_shape(condition: Filter | None) -> str:
     """Returns the shape of a filter.
 
     Args:
-        condition: The filter; None: there is none.
-    Returns: "none", "eq", "in", "range", "exists", or a compound: "and(eq,range)" with the
-        different shapes of its parts in alphabetical order, compounds in it without theirs. More
-        than four different ones are "and(many)".
+        condition: The filter; None without one.
+    Returns: "none", "eq", "in", "range", "exists", or a compound such as "and(eq,range)". A
+        compound lists the distinct shapes of its parts in alphabetical order, and nested compounds
+        without their parts. With more than four distinct shapes it is "and(many)".
     """
     return NONE if condition is None else _shape(condition, deep=True)
 

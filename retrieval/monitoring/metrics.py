@@ -1,4 +1,4 @@
-"""Prometheus metrics of those who watch a router."""
+"""Prometheus metrics of the monitors of a router."""
 
 from __future__ import annotations
 
@@ -6,63 +6,63 @@ from prometheus_client import Counter, Gauge, Histogram, Summary
 
 online_recall = Histogram(
     "nearline_retrieval_online_recall",
-    "Share of the exact 10 best that the index found for a sampled search, by arm (empty: no "
-    "snapshot is tried) and shape of its filter.",
+    "Recall@10 of a sampled search against an exact search, by arm (empty without a canary) and "
+    "shape of its filter.",
     ("collection", "arm", "filter"),
     buckets=(0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
 )
 online_recall_mean = Gauge(
     "nearline_retrieval_online_recall_mean",
-    "Mean of that over the last 500 sampled searches of the snapshot that answers.",
+    "Mean recall@10 of the last 500 sampled searches of the current snapshot.",
     ("collection", "arm"),
 )
 shard_recall = Summary(
     "nearline_retrieval_online_shard_recall",
-    "Share of the exact 10 best that lie in a shard, of a sampled search, which the index found.",
+    "Recall of a sampled search for those of the exact 10 best hits that are in a shard.",
     ("collection", "arm", "shard"),
 )
 recall_skipped = Counter(
     "nearline_retrieval_recall_skipped_total",
-    "Sampled searches that were not done again exactly: full (too many wait), gone (the snapshot "
-    "is), changed (live changes came between), partial (a shard did not answer), unsupported (the "
-    "backend cannot search exactly), failed.",
+    "Sampled searches that were not compared with an exact search: full (the queue was full), gone "
+    "(the snapshot was released), changed (live changes intervened), partial (a shard did not "
+    "answer), unsupported (the backend has no exact search), failed.",
     ("collection", "reason"),
 )
 recorded = Counter(
     "nearline_retrieval_recorded_requests_total",
-    "Sampled requests by outcome: written, dropped (too many wait), failed (the store refused).",
+    "Sampled requests by outcome: written, dropped (queue full), failed (store failed).",
     ("collection", "outcome"),
 )
 query_drift = Gauge(
     "nearline_retrieval_query_drift",
-    "How far sampled queries are from those of a baseline (golden: of the build, first: after "
-    "the snapshot went live): direction, 1 - cosine of mean vectors; energy, energy distance.",
+    "Distance of sampled queries from a baseline (golden: golden queries; first: first searches of "
+    "the snapshot): direction, 1 - cosine of the mean vectors; energy, energy distance.",
     ("collection", "baseline", "measure"),
 )
 score_drift = Gauge(
     "nearline_retrieval_score_drift",
-    "Population stability index of best scores of sampled searches against those of a baseline.",
+    "Population stability index of the best scores of sampled searches against a baseline.",
     ("collection", "baseline"),
 )
 item_drift = Gauge(
     "nearline_retrieval_item_drift",
-    "Share of the snapshot's chunks that live changes hid or added to, 0 at first.",
+    "Chunks that live changes added or hid, relative to the chunks of the snapshot.",
     ("collection",),
 )
 golden_shift = Gauge(
     "nearline_retrieval_golden_score_shift",
-    "Mean best score of golden queries now, less the same when the snapshot was built: live "
-    "changes brought what is better, or took what was best; a graph that misses it counts, too.",
+    "Change of the mean best score of golden queries since the build. It rises if live changes add "
+    "better items, and falls if they remove the best ones or if the index misses them.",
     ("collection",),
 )
 popularity_drift = Gauge(
     "nearline_retrieval_popularity_drift",
-    "Jensen-Shannon divergence in bits, 0..1, of recorded interactions from the popularity that "
-    "the snapshot learned, over its 1,000 most popular items and the rest.",
+    "Jensen-Shannon divergence (bits, 0..1) of recorded interactions from the learned popularity "
+    "of the snapshot, over its 1,000 most popular items and the rest.",
     ("collection",),
 )
 rebuilds_asked = Counter(
     "nearline_retrieval_drift_rebuilds_total",
-    "Times that a rebuild was asked for, since a drift stayed above its limit.",
+    "Rebuilds requested because a drift stayed above its limit.",
     ("collection", "drift"),
 )

@@ -1,4 +1,4 @@
-"""Rebuilds that a router asks for, and that upkeep takes: through Redis, one an hour at most."""
+"""Rebuild requests from routers to maintenance through Redis, at most one per hour."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ _EXPIRES_S = 86_400
 
 
 class RebuildRequests:
-    """What is asked for, by collection.
+    """Pending rebuild requests by collection.
 
     Args:
-        redis: That of the change logs.
+        redis: Redis of the change logs.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def request(self, collection: str, reason: str) -> bool:
-        """Asks for a rebuild.
+        """Requests a rebuild.
 
-        Returns: False where one was asked for within the last hour, by whomever.
-        Raises: NotReady: Redis is away.
+        Returns: False if any router has requested one within the last hour.
+        Raises: NotReady: Redis is unreachable.
         """
         wanted, pause = _keys(collection)
         async with translate_redis_errors("rebuilds after drift"):
@@ -32,9 +32,9 @@ class RebuildRequests:
         return True
 
     async def take(self, collection: str) -> str:
-        """Takes what was asked for, and gives the reason; empty: nothing was.
+        """Removes the pending request and returns its reason; empty without one.
 
-        Raises: NotReady: Redis is away.
+        Raises: NotReady: Redis is unreachable.
         """
         async with translate_redis_errors("rebuilds after drift"):
             reason = await self._redis.getdel(_keys(collection)[0])

@@ -1,9 +1,9 @@
-"""How much of what is best the index finds: some live searches are done again, exactly.
+"""Recall monitor: reruns a sample of live searches exactly and measures recall@10.
 
-That happens beside the requests: a sample waits for others that are key, since many at once cost
-little more than a few. Such pieces are taken one after another, with so long a rest after each that
-all of it stays below a tenth of one core's time. What cannot be compared is left out and counted; a
-search is never kept batch.
+Reruns happen alongside requests. Sampled searches with equal options are collected into a batch,
+since many searches at once cost little more than a few. Batches run one after another, each
+followed by a pause that keeps the monitor below a tenth of one core. Searches that cannot be
+compared are counted and skipped. The monitor never delays a request.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from retrieval.search.collection import ServedCollection
 
 _MAX_K = 100
 _MAX_PENDING = 512
-# Searches in a batch: as many as are done in the time wanted, which large snapshots do few of.
+# Searches in a batch: as many as finish in _BATCH_S, which are few for large snapshots.
 _MAX_BATCH = 64
 _FIRST_BATCH = 4
 _BATCH_S = 0.5
 _MAX_SHAPES = 32
-# 16 searches of 50,000 x 384 numbers, done together, cost 12 ms of a core, and 64 cost 36 ms.
+# A batch of 16 searches over 50,000 x 384 numbers costs 12 ms of a core, a batch of 64 36 ms.
 _GATHER_S = 3.0
-# Of the time of one core; a searches is followed by a rest of so many times what it cost.
+# Share of one core; each batch is followed by a pause of _REST times its cost.
 _BUSY_RATIO = 0.1
 _REST = 1 / _BUSY_RATIO - 1
-# What a core compares: measured 2.5e10 with 16 queries at once, 3.4e10 with 64, and 6e9 with one
-# after another.
+# Throughput of a core; measured: 2.5e10 with 16 queries at once, 3.4e10 with 64, and 6e9 with one
+# query at a time.
 _NUMBERS_PER_S = 1e10
 _SEARCH_S = 5e-4
 _RECENT_SEARCHES = 500
 _FORGET_ARM_S = 300.0
 _log = logging.getLogger(__name__)
 
-# Gives the share of searches to look at, 0..1, of a snapshot that answers as an arm.
+# Returns the share of searches to sample, 0..1, for a snapshot that answers as an arm.
 SampleShare = Callable[[ServedCollection, c.Arm | None], float]
 OnRecall = Callable[[str, c.Arm | None, float], None]
 
 
 class _BatchKey(NamedTuple):
-    """What searches must share to be done again together."""
+    """Properties that searches must share to be rerun in one batch."""
 
     collection: str
     snapshot_id: str
@@ -64,14 +64,14 @@ class _BatchKey(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class _PendingBatch:
-    """Searches that are key. ready: Clock time from which they are done, however few they are."""
+    """Searches to rerun together. ready: Clock time from which they run, however few they are."""
 
     ready: float
     sampled: list[RerunRequest] = field(default_factory=list)
 
 
 class _RecentRecall(NamedTuple):
-    """What the last searches of a snapshot gave, and when the newest of them was looked at."""
+    """Recall of the last searches of a snapshot, and the time of the newest one."""
 
     snapshot_id: str
     recalls: deque[float]
@@ -81,13 +81,13 @@ class _RecentRecall(NamedTuple):
 def core_seconds(spent_s: float, searches: int, numbers: int) -> float:
     """Returns the seconds of a core that a searches cost.
 
-    Where requests keep the machine busy it takes ten times as long as it works: then what its
-    arithmetic takes is counted.
+    On a busy machine a batch takes up to ten times its CPU time; then the estimated CPU time of its
+    arithmetic is returned.
 
     Args:
-        spent_s: Seconds that it took.
-        searches: That were compared.
-        numbers: In all vectors that each was compared with.
+        spent_s: Elapsed seconds.
+        searches: Number of compared searches.
+        numbers: Total numbers in the vectors that each search was compared with.
     """
     if not searches:
         return spent_s
@@ -95,17 +95,17 @@ def core_seconds(spent_s: float, searches: int, numbers: int) -> float:
 
 
 class RecallMonitor:
-    """Measures recall@10 on a sample of live searches; an `Observe`. Belongs to the event loop.
+    """Measures recall@10 on a sample of live searches; observes request events.
 
-    Searches that went through the vectors of an index are looked at: those of mode dense, and of
-    hybrid ones the dense leg, as wide as it was. Not those that were exact, answered from a cache,
-    or of a snapshot whose index compares every vector anyhow.
+    The sample contains searches of an approximate vector index: dense searches, and the dense leg
+    of hybrid searches with its original width. Exact searches, cached answers and snapshots whose
+    index compares every vector are excluded. Belongs to the event loop.
 
     Args:
-        collections: What is loaded; a snapshot is held while it is asked.
-        shares: Share of searches to look at.
-        on_recall: Told of every search looked at: collection, arm, and recall 0..1.
-        clock: Gives seconds that never go back.
+        collections: Served collections; a snapshot stays loaded while it is searched.
+        shares: Returns the share of searches to sample.
+        on_recall: Called for every compared search with collection, arm and recall, 0..1.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(
@@ -128,15 +128,15 @@ class RecallMonitor:
         self._shapes: set[str] = set()
         self._batch_size = _FIRST_BATCH
         self._numbers = 0
-        # Snapshots that cannot be searched exactly.
+        # Snapshots without exact search.
         self._inexact_snapshots: set[str] = set()
 
     def start(self) -> None:
-        """Begins to look at what is sampled; on a running loop."""
+        """Starts measuring; requires a running event loop."""
         self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        """Stops; what still waits is dropped."""
+        """Stops measuring and drops pending searches."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -144,7 +144,7 @@ class RecallMonitor:
             self._task = None
 
     def observe(self, event: RequestEvent) -> None:
-        """Takes a search into the sample, or leaves it; never raises."""
+        """Samples a search; never raises."""
         if not isinstance(event, SearchEvent):
             return
         served, arm, _, options, asked, hits, mark = event
@@ -165,7 +165,7 @@ class RecallMonitor:
         if asked.mode is c.SearchMode.HYBRID:
             k = max(k, served.fusion.candidates)
         rerun_options = c.SearchOptions(
-            # As wide as it was asked: what is wanted widens the search of a graph.
+            # The original k, since it affects the width of a graph search.
             k=min(max(k, RECALL_K), _MAX_K),
             level=options.level,
             ef_search=options.ef_search,
@@ -188,9 +188,9 @@ class RecallMonitor:
         self._has_pending.set()
 
     async def check_batch(self) -> int:
-        """Does one searches of what waits again, the options that wait longest first.
+        """Reruns one batch, the one that has waited longest.
 
-        Returns: Searches that were compared.
+        Returns: Number of compared searches.
         """
         if not self._pending:
             return 0
@@ -198,7 +198,7 @@ class RecallMonitor:
         batch = self._pending.pop(key)
         searches, left = batch.sampled[: self._batch_size], batch.sampled[self._batch_size :]
         if left:
-            # Behind the others: none of them waits for one that is asked for all the time.
+            # The rest goes behind other batches, so that frequent options do not starve them.
             self._pending[key] = _PendingBatch(max(self._clock(), batch.ready), left)
         self._count -= len(searches)
         if not self._pending:
@@ -224,7 +224,7 @@ class RecallMonitor:
             try:
                 compared = await self.check_batch()
             except Exception:
-                # Whatever it was, requests are answered all the same.
+                # Monitoring must not affect requests.
                 _log.exception("recall not measured")
             spent_s = time.perf_counter() - start
             fit = int(self._batch_size * _BATCH_S / max(spent_s, 1e-6))
@@ -268,7 +268,7 @@ class RecallMonitor:
         self._on_recall(name, key.arm, compared.recall)
 
     def _forget_arms(self, name: str) -> None:
-        """Takes back the mean of arms that nobody asks any more: a trial has ended, or begun."""
+        """Removes the mean of arms without recent searches, after a trial has started or ended."""
         gone = self._clock() - _FORGET_ARM_S
         for key in [one for one, recent in self._recent.items() if recent.time < gone]:
             if key[0] == name:
@@ -289,6 +289,6 @@ class RecallMonitor:
 
 
 def _are_index_hits(mode: c.SearchMode, options: c.SearchOptions) -> bool:
-    """Returns whether the first hits of an answer are what the index found best, and no fewer."""
+    """Returns whether the first hits of an answer are the best hits of the index."""
     plain = options.min_score is None and options.grouping is None and not options.diversity
     return mode is c.SearchMode.DENSE and options.k >= RECALL_K and plain

@@ -1,4 +1,4 @@
-"""What an index found beside what is best: recall, of all and by shard. Pure."""
+"""Recall of an approximate search, in total and by shard. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from nearline import contract as c
 
-# Relative; of equal scores at the edge, any is as good as another.
+# Relative tolerance within which scores at the last place count as ties.
 _TIE = 1e-5
 
 
 class RecallResult(NamedTuple):
-    """recall: Share of the best that was found, 0..1. by_shard: The same of those in each shard."""
+    """recall: Share of the best hits that were found, 0..1. by_shard: Recall of each shard."""
 
     recall: float
     by_shard: Mapping[int, float]
@@ -21,21 +21,21 @@ class RecallResult(NamedTuple):
 def compute_recall(
     best: Sequence[c.Hit], found: Sequence[c.Hit], *, chunks: bool = False
 ) -> RecallResult:
-    """Compares what was found with what is best.
+    """Compares hits of an approximate search with the exact ones.
 
-    A hit that scores like the last of the best is as good as that, within 1e-5 relative: an exact
-    search names any of those that are tied there.
+    A hit whose score ties with the last exact hit, within 1e-5 relative, is as good as that hit: an
+    exact search returns any of the tied ones.
 
     Args:
         best: Hits of an exact search, best first, explained; at least one.
-        found: Hits of a search of the index, as many places.
-        chunks: A hit is a chunk, else a document.
+        found: Hits of a search of the index, with the same k.
+        chunks: Whether a hit is a chunk; otherwise it is a document.
     """
     names = {_name(hit, chunks=chunks) for hit in found}
     edge = best[-1].score
     slack = _TIE * max(1.0, abs(edge))
     exact = {_name(hit, chunks=chunks) for hit in best}
-    # Each of these stands for one of the best that is tied at the edge and was not named.
+    # Each of these replaces a tied exact hit that was not found.
     spare = sum(
         hit.score >= edge - slack for hit in found if _name(hit, chunks=chunks) not in exact
     )

@@ -1,4 +1,4 @@
-"""Samples of bounded size of what was asked and done, to compare with others."""
+"""Samples of searches and interactions, in bounded memory."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from nearline import contract as c
 from retrieval.behaviour.model import BehaviourModel
 
 _MAX_ITEMS = 1_000
-# Fewer interactions say too little of so many items: one item for ten of them.
+# Interactions needed per compared item; with fewer, the estimate is too noisy.
 _INTERACTIONS_PER_ITEM = 10
 _MIN_INTERACTIONS = 500
 
 
 class SearchObservation(NamedTuple):
-    """What is kept of one search.
+    """A sampled search.
 
-    score: Of its best hit; None: it has none, or a filter. vector: (d,) float32; None: it has none.
+    score: Score of its best hit; None without a hit or with a filter.
+    vector: Query vector, (d,) float32; None without one.
     """
 
     mode: c.SearchMode
@@ -30,10 +31,10 @@ class SearchObservation(NamedTuple):
 
 
 class Reservoir:
-    """Some of what was offered, each as likely as another.
+    """A uniform random sample of a stream.
 
     Args:
-        most: How many are kept, >= 1.
+        most: Size of the sample, >= 1.
 
     Source: Vitter (1985), Random Sampling with a Reservoir, algorithm R.
     """
@@ -44,7 +45,7 @@ class Reservoir:
         self._most = most
 
     def offer(self, one: SearchObservation) -> None:
-        """Keeps one, or leaves it."""
+        """Adds an observation to the sample, with the probability of reservoir sampling."""
         self.offered += 1
         if len(self.kept) < self._most:
             self.kept.append(one)
@@ -53,13 +54,13 @@ class Reservoir:
 
 
 def stack_vectors(observations: Sequence[SearchObservation]) -> NDArray[np.float32]:
-    """Returns the vectors of those that have one: (n, d)."""
+    """Returns the vectors of all observations that have one, (n, d)."""
     rows = [one.vector for one in observations if one.vector is not None]
     return np.stack(rows) if rows else np.empty((0, 0), np.float32)
 
 
 def scores_by_mode(observations: Sequence[SearchObservation]) -> Mapping[c.SearchMode, list[float]]:
-    """Returns the best scores by mode: those of one mode cannot be held against another's."""
+    """Returns the best scores by mode; scores of different modes are not comparable."""
     found: dict[c.SearchMode, list[float]] = {}
     for one in observations:
         if one.score is not None:
@@ -71,7 +72,7 @@ class ItemCounts:
     """Counts interactions with the items that were most popular when a snapshot was built.
 
     Args:
-        learned: Of the snapshot.
+        learned: Behaviour model of the snapshot.
     """
 
     def __init__(self, learned: BehaviourModel) -> None:
@@ -87,7 +88,7 @@ class ItemCounts:
         self._count = 0
 
     def add(self, interactions: Iterable[c.Interaction]) -> None:
-        """Counts interactions, each with its weight or that of its kind."""
+        """Counts interactions with their own weight or the weight of their kind."""
         for one in interactions:
             weight = self._weights.get(one.kind, 1.0) if one.weight is None else one.weight
             place = self._places.get(one.item_id)
@@ -98,10 +99,11 @@ class ItemCounts:
             self._count += 1
 
     def popularity(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """Returns the popularity of the items then and now, the last number being the rest.
+        """Returns the popularity of items at build time and now; the last number is the rest.
 
-        Of so few items that there are ten interactions for each. None: there are fewer than 500
-        interactions, or none was learned from.
+        The number of items is limited to a tenth of the number of interactions.
+
+        Returns: None with fewer than 500 interactions, or if the snapshot learned from none.
         """
         items = min(len(self._before), self._count // _INTERACTIONS_PER_ITEM)
         if self._count < _MIN_INTERACTIONS or not items:

@@ -1,6 +1,6 @@
-"""Records a sample of what is batch, in the store, so that other snapshots can be judged by it.
+"""Records a sample of requests in the store, to evaluate other snapshots with it.
 
-Nothing that is written says who batch: no user, no session, and no text unless texts are batch for.
+Records contain neither users nor sessions, and texts only with privacy "texts".
 """
 
 from __future__ import annotations
@@ -28,23 +28,24 @@ Privacy = Literal["off", "vectors", "texts"]
 MAX_FILES = 20
 _INTERVAL_S = 60.0
 _FULL_FILE = 500
-# While the store is slow; beyond, requests are dropped.
+# Pending requests per collection while the store is slow; further ones are dropped.
 _MAX_PENDING = 2_000
 _MAX_IDS = 100
 _log = logging.getLogger(__name__)
 
 
 class TrafficRecorder:
-    """Keeps a sample of searches and lists; an `Observe`. Belongs to the event loop.
+    """Records a sample of searches and recommendations; observes request events.
 
-    What was sampled is written every 60 s, and once there are 500 requests of a collection; the
-    newest 20 files of a collection stay. A store that refuses costs what was to be written.
+    Sampled requests are written every 60 s, or when a collection has 500 of them. The newest 20
+    files of a collection are kept. If the store fails, the requests of that write are lost. Belongs
+    to the event loop.
 
     Args:
-        store: Where it is written.
-        share: Of requests that are sampled, 0..1.
-        privacy: "vectors": a text is written as the vector that it was embedded to, and left out
-            where it was not; "texts": as it is, with that vector; "off": nothing is recorded.
+        store: Store to write to.
+        share: Share of requests to sample, 0..1.
+        privacy: "vectors" records the vector of a text query and skips queries without one; "texts"
+            records the text as well; "off" records nothing.
     """
 
     def __init__(self, store: Store, share: float, privacy: Privacy = "vectors") -> None:
@@ -57,12 +58,12 @@ class TrafficRecorder:
         self._warned = False
 
     def start(self) -> None:
-        """Begins to write what is sampled; on a running loop."""
+        """Starts recording; requires a running event loop."""
         if self._share:
             self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        """Writes what still waits, and stops."""
+        """Writes pending requests and stops."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -71,7 +72,7 @@ class TrafficRecorder:
             await self.write()
 
     def observe(self, event: RequestEvent) -> None:
-        """Takes a request into the sample, or leaves it; never raises."""
+        """Samples a request; never raises."""
         if random.random() >= self._share:
             return
         if isinstance(event, SearchEvent):
@@ -92,10 +93,10 @@ class TrafficRecorder:
             self._full.set()
 
     async def write(self) -> None:
-        """Writes what waits, a file per collection; what fails is counted, and said once."""
+        """Writes pending requests, one file per collection; counts failures and logs the first."""
         self._full.clear()
         for name in list(self._pending):
-            # One by one: where this is cancelled, the others still wait.
+            # One at a time, so that a cancellation loses at most one collection.
             requests = self._pending.pop(name)
             outcome = await asyncio.to_thread(self._write_now, name, requests)
             metrics.recorded.labels(name, outcome).inc(len(requests))
@@ -108,7 +109,7 @@ class TrafficRecorder:
             if not self._warned:
                 self._warned = True
                 _log.warning(
-                    "requests are not recorded; said once",
+                    "requests are not recorded; logged once",
                     extra={"collection": collection, "reason": str(error)},
                 )
             return "failed"
@@ -123,7 +124,7 @@ class TrafficRecorder:
             try:
                 await self.write()
             except Exception:
-                # Whatever it was, requests are answered all the same.
+                # Recording must not affect requests.
                 _log.exception("requests are not recorded")
 
     def _record_search(self, event: SearchEvent) -> RecordedRequest | None:
@@ -149,7 +150,7 @@ class TrafficRecorder:
         message.search.query.CopyFrom(wire.query_to_proto(shown))
         plain = c.SearchOptions(
             k=options.k,
-            # Of a text only its vector is left, and that cannot be batch for by words.
+            # Without its text, a query cannot be searched lexically.
             mode=options.mode if shown.text is not None else None,
             level=options.level,
             payload=options.payload,

@@ -1,1 +1,1 @@
-"""Writes of items: validated, embedded, appended to the change log."""
+"""Validates and embeds writes of items, and appends them to the change log."""

@@ -1,4 +1,4 @@
-"""Many batches of changes, one after another: counted, and told how far it came where one fails."""
+"""Writes many batches of changes in order; an error reports how many are durable."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from nearline.errors import NearlineError
 from nearline.retry import retry_while_overloaded
 from retrieval.protocols.watermark import Watermark, decode_watermark, merge_watermarks
 
-# Writes one batch, anew each time that it is called.
+# Writes one batch; each call is a new attempt.
 WriteBatch: TypeAlias = Callable[[], Awaitable[WriteReply]]
 _MAX_REJECTIONS = 1_000
 
 
 async def write_batches(batches: AsyncIterable[WriteBatch]) -> BulkWriteReply:
-    """Writes batches in order; while one is written the next is read, and no more than that.
+    """Writes batches in order; reads one batch ahead.
 
-    A batch that finds the embedder overloaded waits for as long as that says.
+    If the embedder is overloaded, a batch is retried after the time that the embedder names.
 
-    Raises: what a batch raises, or the reading of one; it names the number of the batch. All
-        batches before it are durable then.
+    Raises: Any error of reading or writing a batch, with the number of the batch. All batches
+        before it are durable.
     """
     tally = _Tally()
     reader = aiter(batches)
@@ -48,7 +48,7 @@ async def write_batches(batches: AsyncIterable[WriteBatch]) -> BulkWriteReply:
 
 
 class _Tally:
-    """What became of the batches so far."""
+    """Outcomes of the batches so far."""
 
     def __init__(self) -> None:
         self._batches = 0
@@ -57,27 +57,27 @@ class _Tally:
         self._watermark: Watermark | None = None
 
     async def result_of(self, running: Awaitable[WriteReply]) -> WriteReply:
-        """Waits for a batch; an error then says where it happened."""
+        """Waits for a batch; adds the batch number to an error."""
         try:
             return await running
         except NearlineError as error:
             raise self.with_batch_number(error) from error
 
     def add(self, reply: WriteReply) -> None:
-        """Takes in what became of a batch."""
+        """Adds the outcome of a batch."""
         self._batches += 1
         self._counts.update(one.outcome for one in reply.results)
         rejected = [one for one in reply.results if one.outcome is WriteOutcome.REJECTED]
         self._rejections += rejected[: _MAX_REJECTIONS - len(self._rejections)]
         mark = decode_watermark(reply.watermark)
         if mark is not None:
-            # The newest first: it counts where a new log has taken the place of the one before.
+            # The newest first: it wins if a new log has replaced the previous one.
             self._watermark = (
                 mark if self._watermark is None else merge_watermarks((mark, self._watermark))
             )
 
     def with_batch_number(self, error: NearlineError) -> NearlineError:
-        """Returns the error of the batch after those taken in."""
+        """Returns an error of the next batch, with its number."""
         items = self._counts.total() - self._counts[WriteOutcome.REJECTED]
         return type(error)(
             f"batch {self._batches + 1}: {error.message}; the {self._batches} batches before it "
@@ -87,7 +87,7 @@ class _Tally:
         )
 
     def reply(self) -> BulkWriteReply:
-        """Returns what became of all."""
+        """Returns the outcome of all batches."""
         return BulkWriteReply(
             watermark=b"" if self._watermark is None else self._watermark.encode(),
             counts=dict(self._counts),

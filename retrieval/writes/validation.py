@@ -1,4 +1,4 @@
-"""Items as users send them become changes; what cannot be one is refused with the remedy."""
+"""Validates items from requests and converts them into changes."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from retrieval.changelog.records import OWN_VECTORS, Change, ChangeKind
 from retrieval.search.collection import ServedCollection
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# The log's clock may be a little ahead of this machine's.
+# The clock of the log may be ahead of the clock of this machine.
 _CLOCKS_DIFFER = timedelta(minutes=5)
 
 
 def check_request(
     ids: Sequence[str], if_versions: Mapping[str, int], idempotency_key: str, field: str
 ) -> None:
-    """Checks what makes or breaks a request as a whole.
+    """Checks the parts of a request that concern it as a whole.
 
     Args:
-        ids: Of its items.
-        if_versions, idempotency_key: As they came.
-        field: Of the items, for errors.
-    Raises: InvalidRequest: too many items or none, an id twice, a version of an item that is not
-        there, or a key that is too long.
+        ids: Ids of its items.
+        if_versions, idempotency_key: As in the request.
+        field: Name of the field with the items, for errors.
+    Raises: InvalidRequest: No or too many items, a repeated id, a version of an item that is not in
+        the request, or a key that is too long.
     """
     if not 1 <= len(ids) <= MAX_BATCH:
         raise InvalidRequest(
@@ -52,19 +52,19 @@ def check_request(
     for document_id in ids:
         if document_id in seen:
             raise InvalidRequest(
-                f"{field} has item {document_id!r} twice; send the newer one only", field=field
+                f"{field} has item {document_id!r} twice; send only the newer one", field=field
             )
         seen.add(document_id)
     for document_id, version in if_versions.items():
         if document_id not in seen:
             raise InvalidRequest(
-                f"if_versions names item {document_id!r}, which is not in {field}; leave it out",
+                f"if_versions names item {document_id!r}, which is not in {field}; remove it",
                 field="if_versions",
             )
         if version < 0:
             raise InvalidRequest(
-                f"if_versions has {version} for {document_id!r}; versions are 0 or more, as "
-                "Item.version gives them",
+                f"if_versions has {version} for {document_id!r}; use 0 or the version from "
+                "Item.version",
                 field="if_versions",
             )
     check_unicode(idempotency_key)
@@ -72,46 +72,47 @@ def check_request(
     if key_bytes > MAX_KEY_BYTES:
         raise InvalidRequest(
             f"idempotency_key has {key_bytes} bytes; at most {MAX_KEY_BYTES} are allowed: use a "
-            "random one, or a hash",
+            "random key or a hash",
             field="idempotency_key",
         )
 
 
 def check_times(ids: Sequence[str], as_of: Mapping[str, datetime], *, whole: bool) -> None:
-    """Checks the places in time of a request's changes.
+    """Checks the submission times of a request.
 
     Args:
-        ids: Of its items.
-        as_of: As it came.
-        whole: Whether its items are whole; attributes alone have no place but now.
-    Raises: InvalidRequest: one of an item that is not there, one that is not past, or any where
-        items are not whole.
+        ids: Ids of its items.
+        as_of: As in the request.
+        whole: Whether the request has whole items; changes of attributes have no submission time.
+    Raises: InvalidRequest: A time of an item that is not in the request, a time outside of 1970 to
+        now, or any time without whole items.
     """
     if as_of and not whole:
         raise InvalidRequest(
-            "as_of goes with whole items; leave it out, or leave only_attributes out", field="as_of"
+            "as_of requires whole items; remove it, or unset only_attributes", field="as_of"
         )
     latest = datetime.now(UTC) + _CLOCKS_DIFFER
     known = set(ids)
     for document_id, time in as_of.items():
         if document_id not in known:
             raise InvalidRequest(
-                f"as_of names item {document_id!r}, which is not in items; leave it out",
+                f"as_of names item {document_id!r}, which is not in items; remove it",
                 field="as_of",
             )
         if not _EPOCH <= in_utc(time) <= latest:
             raise InvalidRequest(
-                f"as_of of {document_id!r} is {time.isoformat()}; a time between 1970 and now is "
-                "needed: when the item was submitted",
+                f"as_of of {document_id!r} is {time.isoformat()}; use the time at which the item "
+                "was submitted, between 1970 and now",
                 field="as_of",
             )
 
 
 def upsert_change(item: Item, served: ServedCollection) -> Change:
-    """Makes the change that adds or replaces an item; vectors of a model are still to come.
+    """Returns the change that adds or replaces an item, without vectors from a model.
 
-    Raises: InvalidRequest: see `nearline.documents.clean_document`; an attribute of another kind
-        than the collection's, a vector where a model makes them, or none where none does.
+    Raises: InvalidRequest: See `nearline.documents.clean_document`. An attribute has the wrong
+        kind, the item has a vector although a model embeds it, or it lacks a vector without a
+        model.
     """
     clean_item = clean_document(item, served.attribute_kinds, title_only=True)
     _check_lists(clean_item.attributes, served)
@@ -119,13 +120,13 @@ def upsert_change(item: Item, served: ServedCollection) -> Change:
     if served.has_model:
         if item.vector is not None:
             raise InvalidRequest(
-                f"collection {served.name!r} embeds its texts itself, with model "
-                f"{served.fingerprint}; leave the vector out"
+                f"collection {served.name!r} embeds texts with model {served.fingerprint}; remove "
+                "the vector"
             )
     elif item.vector is None:
         raise InvalidRequest(
-            f"collection {served.name!r} holds vectors that its user brings; send one of "
-            f"{served.dim} numbers"
+            f"collection {served.name!r} has no model; send a vector of {served.dim} numbers with "
+            "each item"
         )
     else:
         own = clean_vector(item.vector, served.dim, unit_length=served.unit_length)
@@ -144,29 +145,29 @@ def upsert_change(item: Item, served: ServedCollection) -> Change:
 
 
 def attributes_change(item: Item, served: ServedCollection) -> Change:
-    """Makes the change that sets attributes, and removes those that have no value.
+    """Returns the change that sets attributes, and removes those without a value.
 
-    Raises: InvalidRequest: no attribute, one of another kind than the collection's, or anything
-        but attributes.
+    Raises: InvalidRequest: The item has no attribute, an attribute of the wrong kind, or anything
+        other than attributes.
     """
     check_id(item.id)
-    others = {
+    other_parts = {
         "a title": item.title,
         "a text": item.text,
         "a vector": item.vector is not None,
         "an expiry": item.expires is not None,
     }
-    given = [name for name, there in others.items() if there]
-    if given:
+    extra = [name for name, is_set in other_parts.items() if is_set]
+    if extra:
         raise InvalidRequest(
-            f"only_attributes is set, and the item has {' and '.join(given)}; leave that out, or "
-            "send the whole item without only_attributes"
+            f"only_attributes is set, but the item has {' and '.join(extra)}; remove that, or send "
+            "the whole item without only_attributes"
         )
     attributes: dict[str, AttributeValue] = {}
     for name, value in item.attributes.items():
         for flat_name, flat in flatten(name, value):
             kept = clean({flat_name: flat}, served.attribute_kinds)
-            # What leaves nothing behind (null, NaN) removes.
+            # An empty value (null, NaN) removes the attribute.
             attributes[flat_name] = kept.get(flat_name)
     if not attributes:
         raise InvalidRequest("the item has no attribute to set or to remove")
@@ -176,16 +177,16 @@ def attributes_change(item: Item, served: ServedCollection) -> Change:
 
 
 def delete_change(document_id: str) -> Change:
-    """Makes the change that deletes an item.
+    """Returns the change that deletes an item.
 
-    Raises: InvalidRequest: no id.
+    Raises: InvalidRequest: The id is invalid.
     """
     check_id(document_id)
     return Change(document_id=document_id, kind=ChangeKind.DELETE)
 
 
 def valid_ids(ids: Collection[str]) -> list[str]:
-    """Returns the ids that an item can have."""
+    """Returns those ids that are valid."""
 
     def is_valid(document_id: str) -> bool:
         try:
@@ -201,6 +202,6 @@ def _check_lists(attributes: Attributes, served: ServedCollection) -> None:
     for name, value in attributes.items():
         if isinstance(value, list) and name in served.single_valued:
             raise InvalidRequest(
-                f"attribute {name!r} is a list, and holds one value in collection "
+                f"attribute {name!r} is a list, but has single values in collection "
                 f"{served.name!r}; send one value, or build a snapshot whose items have lists of it"
             )

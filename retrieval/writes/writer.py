@@ -1,4 +1,4 @@
-"""Changes of items: checked, embedded, and acknowledged once the change log has them durable."""
+"""Writes items: validates and embeds changes, then appends them durably to the change log."""
 
 from __future__ import annotations
 
@@ -35,34 +35,35 @@ from retrieval.writes.validation import (
     valid_ids,
 )
 
-# Up to here a request is one that somebody waits for; more is a load that may take its time.
+# Requests with up to this many chunks use the interactive lane, larger ones the bulk lane.
 _INTERACTIVE_CHUNKS = 64
-# A shard that says nothing in this time, or in half of the caller's, holds up no write.
+# Wait for versions from shards: this long, or half of the remaining time of the caller.
 _VERSIONS_S = 2.0
 _VERSIONS_RATIO = 0.5
 _NO_PAYLOAD: frozenset[c.PayloadField] = frozenset()
-# Makes the changes of a request: in its order, an error for what is refused.
+# Returns the changes of a request in order; an error in place of each rejected one.
 _MakeChanges: TypeAlias = Callable[[ServedCollection], Sequence[Change | InvalidRequest]]
-# Raises InvalidRequest where what holds the shards cannot hold a change; runs in any thread.
+# Raises InvalidRequest if the backend cannot store a change; runs in any thread.
 CheckChange: TypeAlias = Callable[[ServedCollection, Change], None]
 
 
 class ChangeLogProvider(Protocol):
-    """Gives the change log of a collection."""
+    """Provides the change log of a collection."""
 
     def log(self, collection: str) -> ChangeLog:
-        """Returns the log.
+        """Returns the change log.
 
-        Raises: Unsupported: this router keeps none.
+        Raises: Unsupported: This router has no change logs.
         """
         ...
 
 
 class _KnownItems(NamedTuple):
-    """What the snapshots being served say of items.
+    """Versions of items in the served snapshot.
 
-    versions: By id. away: Shards that did not say. positions: By partition, how far the snapshot
-    has the log; empty where that is another log's.
+    versions: Version by id.
+    away: Shards that did not answer.
+    positions: Log position of the snapshot by partition; empty if it belongs to another log.
     """
 
     versions: Mapping[str, int]
@@ -72,7 +73,7 @@ class _KnownItems(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _WriteConditions:
-    """What a request says extra its items; see UpsertItemsRequest in retrieval.proto."""
+    """Options of a write request; see UpsertItemsRequest in retrieval.proto."""
 
     if_versions: Mapping[str, int]
     idempotency_key: str
@@ -81,13 +82,13 @@ class _WriteConditions:
 
 
 class Writer:
-    """Changes items; an `ItemWriter`.
+    """Writes items; an `ItemWriter`.
 
     Args:
-        collections: What is served: says how texts are cut and embedded, and which items there are.
-        embedders: Where texts become vectors.
-        logs: Where changes are kept.
-        check: Knows limits of the backend; None: it has none.
+        collections: Served collections; they determine chunking, embedding and existing items.
+        embedders: Embeds texts.
+        logs: Provides the change logs.
+        check: Optional; checks the limits of the backend. None disables the check.
     """
 
     def __init__(
@@ -217,8 +218,8 @@ class Writer:
         lane: c.Lane | None,
         deadline: float | None,
     ) -> Sequence[Change | InvalidRequest]:
-        """Makes the changes, with their vectors."""
-        # In a thread: cutting long texts takes a while.
+        """Returns the changes with their vectors."""
+        # In a thread, since chunking long texts takes time.
         changes = list(await asyncio.to_thread(make, served))
         if not served.has_model:
             return changes
@@ -247,7 +248,7 @@ class Writer:
                 if at in embedded.refused
             ]
             changes[number] = (
-                InvalidRequest(f"the embedder refuses the text: {refused[0].message}")
+                InvalidRequest(f"the embedder rejects the text: {refused[0].message}")
                 if refused
                 else replace(
                     change,
@@ -262,10 +263,10 @@ class Writer:
     async def _embed_for_canary(
         self, served: ServedCollection, texts: Sequence[str], lane: c.Lane, deadline: float | None
     ) -> Mapping[str, NDArray[np.float32]]:
-        """Embeds texts with the model of a canary, too, where that is another one.
+        """Embeds texts with the model of a canary if it differs from the current one.
 
-        Returns: Vectors by fingerprint. Without them followers embed the texts themselves, so what
-        fails here fails no write.
+        Returns: Vectors by fingerprint; empty after an error, in which case followers embed the
+            texts themselves.
         """
         canary = self._collections.canary(served.name)
         if canary is None or canary.fingerprint in ("", served.fingerprint):
@@ -282,7 +283,7 @@ class Writer:
 async def _read_known_items(
     served: ServedCollection, ids: Sequence[str], deadline: float | None
 ) -> _KnownItems:
-    """Asks the shards for the versions of items; those that are away are not waited for."""
+    """Reads the versions of items from the shards, without waiting for unavailable ones."""
     now = asyncio.get_running_loop().time()
     timeout_s = _VERSIONS_S
     if deadline is not None:
@@ -328,11 +329,11 @@ def _make_write(
             return _rejected_result(
                 document_id,
                 NotReady(
-                    f"shard {shard} does not answer, so it is not known whether and in which "
-                    "version the item exists; try again later"
+                    f"shard {shard} does not answer, so the version of the item is unknown; try "
+                    "again later"
                 ),
             )
-        # A delete is written all the same: deleting what is not there does no harm.
+        # A delete is written anyway, since deleting a missing item does no harm.
         base = 0 if change.kind is ChangeKind.DELETE else None
         return ChangeWrite(change, None, base, as_of_us=as_of_us)
     position = known.positions[partition_of(document_id)] if known.positions else 0
@@ -354,7 +355,7 @@ def _remaining_s(deadline: float | None) -> float | None:
     left = deadline - asyncio.get_running_loop().time()
     if left <= 0:
         raise DeadlineExceeded(
-            "the time was up before the items were written; none of them was: raise the timeout, "
-            "or send fewer at once"
+            "the deadline passed before the items were written; none was written: raise the "
+            "timeout, or send fewer items at once"
         )
     return left

@@ -103,7 +103,7 @@ async def test_results_stand_in_order_and_a_bad_item_stops_no_other() -> None:
             "half a surrogate",
             "embedder refuses the text: poison",
             "text and title are empty",
-            f"embeds its texts itself, with model {FINGERPRINT}; leave the vector out",
+            f"embeds texts with model {FINGERPRINT}; remove the vector",
         ),
         strict=True,
     ):
@@ -118,7 +118,7 @@ async def test_results_stand_in_order_and_a_bad_item_stops_no_other() -> None:
         ("year", "last", "'year' is 'last', which is not of the declared kind int"),
         ("year", 1.5, "declared kind int"),
         ("seen", "yesterday", "declared kind time"),
-        ("year", [2000, 2001], "'year' is a list, and holds one value in collection 'default'"),
+        ("year", [2000, 2001], "'year' is a list, but has single values in collection 'default'"),
         ("any", 1 << 64, "more than 64 bits"),
         ("any", float("inf"), "not finite"),
     ],
@@ -173,7 +173,7 @@ async def test_attributes_alone_are_set_and_removed_and_nothing_is_embedded() ->
         [item("a", "text", kind="x"), c.Item(id="b")], only_attributes=True
     )
     assert outcomes(refused) == [REJECTED, REJECTED]
-    assert "the item has a text; leave that out" in refused.results[0].message
+    assert "the item has a text; remove that" in refused.results[0].message
     assert "no attribute to set" in refused.results[1].message
 
 
@@ -191,7 +191,9 @@ async def test_vectors_that_users_bring_are_checked_and_scaled() -> None:
     )
     assert outcomes(reply) == [APPLIED, *[REJECTED] * 4]
     for result, text in zip(
-        reply.results[1:], ("send one of 4", "has 3 numbers", "no direction", "NaN"), strict=True
+        reply.results[1:],
+        ("send a vector of 4", "has 3 numbers", "no direction", "NaN"),
+        strict=True,
     ):
         assert text in result.message
     change = (await here.changes())["good"]
@@ -358,7 +360,7 @@ async def test_what_stands_in_the_way_of_all_is_raised() -> None:
     here.embedder.error = None
     with pytest.raises(NotFound):
         await here.writer.upsert_items([item("a")], collection="other")
-    with pytest.raises(DeadlineExceeded, match="none of them was"):
+    with pytest.raises(DeadlineExceeded, match="none was written"):
         await here.writer.upsert_items([item("a")], timeout_s=0.0)
     assert list(await here.changes()) == ["z"]
 

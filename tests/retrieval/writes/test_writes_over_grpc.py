@@ -78,11 +78,11 @@ async def test_what_was_submitted_before_the_last_change_leaves_it_as_it_is() ->
             "superseded",
         ]
         assert (await client.get_items(["a"])).items[0].text == "blue"
-        with pytest.raises(InvalidRequest, match="a time between 1970 and now is needed"):
+        with pytest.raises(InvalidRequest, match="submitted, between 1970 and now"):
             await upsert("red", datetime(2222, 1, 1, tzinfo=UTC))
         with pytest.raises(InvalidRequest, match="as_of names item 'b', which is not in items"):
             await client.upsert_items([c.Item(id="a", text="red")], as_of={"b": early})
-        with pytest.raises(InvalidRequest, match="as_of goes with whole items"):
+        with pytest.raises(InvalidRequest, match="as_of requires whole items"):
             attributes = [c.Item(id="a", attributes={"year": 1})]
             await client.upsert_items(attributes, only_attributes=True, as_of={"a": early})
 
