@@ -189,7 +189,9 @@ async def test_a_store_that_refuses_costs_what_was_to_be_written_and_nothing_els
             recorder.observe(one)
             await recorder.write()
     assert metric(outcomes, collection="shop", outcome="failed") == before + 2
-    assert [record.message for record in caplog.records] == ["requests are not recorded; logged once"]
+    assert [record.message for record in caplog.records] == [
+        "requests are not recorded; logged once"
+    ]
     recorder.observe(one)
     await recorder.write()
     assert len(read_traffic(Store(tmp_path), "shop", 100)) == 1
