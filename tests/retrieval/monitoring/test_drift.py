@@ -118,7 +118,7 @@ async def test_what_live_changes_did_to_the_answers_of_golden_queries_is_told(
         assert golden is not None
         return golden._replace(scores=[[one - 0.5 for one in row] for row in golden.scores])
 
-    monkeypatch.setattr(GoldenQueries, "of", better)
+    monkeypatch.setattr(GoldenQueries, "read", better)
     async with served_collections(tmp_path) as collections:
         monitor = DriftMonitor(Store(tmp_path), collections, 1.0, window_s=60, clock=clock)
         (served,) = collections.in_force

@@ -200,7 +200,7 @@ async def test_what_cannot_be_compared_is_counted_and_said_nothing_of(
 ) -> None:
     vectors = rng.normal(size=(80, DIM)).astype(np.float32)
     write_snapshot(tmp_path, documents_of(vectors), collection="odd", factory="HNSW8", shards=2)
-    monkeypatch.setattr("retrieval.monitoring.exact_rerun._PATIENCE_S", 0.05)
+    monkeypatch.setattr("retrieval.monitoring.exact_rerun._TIMEOUT_S", 0.05)
     skipped = "nearline_retrieval_recall_skipped_total"
     told: list[float] = []
     async with served_collections(tmp_path) as collections:

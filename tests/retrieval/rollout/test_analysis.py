@@ -157,7 +157,7 @@ def test_a_split_that_is_not_what_was_said_is_backed_out() -> None:
     analysis, draw = new_analysis()
     ask(analysis, draw, 3_000, share=0.27)
     assert analysis.breached_test == "sample_ratio"
-    assert "20.00% dealt" in analysis.breach
+    assert "assigned 20.00%" in analysis.breach
 
 
 def test_a_few_users_who_ask_much_decide_nothing() -> None:

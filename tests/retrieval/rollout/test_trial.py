@@ -25,18 +25,18 @@ CANARY = cast(ServedCollection, "canary")
 Answer = Callable[[], Awaitable[str]]
 
 
-class Told:
+class RecordedAnalysis:
     """A analysis that writes down what it is told."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[bool, bool]] = []
         self.clicks: list[tuple[bool, str, bool]] = []
 
-    def request(self, canary: bool, unit: int, seconds: float, *, failed: bool) -> None:
+    def record_request(self, canary: bool, unit: int, seconds: float, *, failed: bool) -> None:
         assert seconds >= 0
         self.requests.append((canary, failed))
 
-    def clicked(
+    def record_click(
         self, canary: bool, list_id: str, *, converted: bool, unit: int | None = None
     ) -> None:
         self.clicks.append((canary, list_id, converted))
@@ -48,7 +48,7 @@ class World:
     def __init__(self, *, shadow: bool = False, share: float = 0.5) -> None:
         split = parse_split("default", RECORD, snapshot_pb2.Manifest())
         self.split: TrafficSplit = replace(split, shadow=shadow, share=share)
-        self.told = Told()
+        self.told = RecordedAnalysis()
         self.held = LoadedSnapshot(SnapshotKey("default", "b"), CANARY, lambda: 0.0)
         self.trial = Trial(self.split, self.held, cast(CanaryAnalysis, self.told))
         self.current: Exception | str = "from current"

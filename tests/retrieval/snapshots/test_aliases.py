@@ -86,7 +86,7 @@ def test_prune_keeps_what_is_needed_and_the_newest(store: Store) -> None:
     # b is current, e is where a rollback goes; of the others one stays.
     planned = retention.plan_prune(store, "default", 1, now=LATER)
     assert {one.name: one.kept for one in planned} == {
-        e: "rollback goes back to it",
+        e: "target of a rollback",
         d: "one of the newest 1",
         c: "",
         b: "current",

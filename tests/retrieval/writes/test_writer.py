@@ -101,7 +101,7 @@ async def test_results_stand_in_order_and_a_bad_item_stops_no_other() -> None:
         (
             "has 800 bytes, 512",
             "half a surrogate",
-            "embedder refuses the text: poison",
+            "embedder rejects the text: poison",
             "text and title are empty",
             f"embeds texts with model {FINGERPRINT}; remove the vector",
         ),
