@@ -22,7 +22,7 @@ from nearline import serving, settings, telemetry
 from nearline.clients import AdminClient, EmbeddingClient, RetrievalClient
 from nearline.v1 import generation_pb2_grpc
 from retrieval.redis_client.connection import connect
-from retrieval.shards.topology import check_address
+from retrieval.shards.topology import parse_addresses
 
 
 async def main(argv: Sequence[str]) -> None:
@@ -33,11 +33,8 @@ async def main(argv: Sequence[str]) -> None:
     async with contextlib.AsyncExitStack() as stack:
         retrieval = await stack.enter_async_context(RetrievalClient(chosen.retrieval))
         admin = await stack.enter_async_context(AdminClient(chosen.retrieval))
-        addresses = [one for part in chosen.embedding.split(",") if (one := part.strip())]
-        clients = {
-            one: await stack.enter_async_context(EmbeddingClient(check_address(one, "--embedding")))
-            for one in addresses
-        }
+        addresses = parse_addresses(chosen.embedding, "--embedding")
+        clients = {one: await stack.enter_async_context(EmbeddingClient(one)) for one in addresses}
         embedding = clients[addresses[0]] if addresses else None
         # Two serve while a collection goes over from one model to another.
         embedder = embedding if len(clients) < 2 else EmbedderRouter(clients)

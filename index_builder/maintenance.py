@@ -33,7 +33,7 @@ from retrieval.changelog.retention import trim_log
 from retrieval.embedders.endpoints import Embedders
 from retrieval.monitoring.rebuild_requests import RebuildRequests
 from retrieval.redis_client.connection import connect
-from retrieval.shards.topology import check_address
+from retrieval.shards.topology import parse_addresses
 from retrieval.snapshots import aliases
 
 _log = logging.getLogger("index_builder.upkeep")
@@ -167,11 +167,8 @@ async def main(argv: list[str]) -> None:
     async with contextlib.AsyncExitStack() as stack:
         logs = ChangeLogs(store, config.redis, who=aliases.operator_name())
         stack.push_async_callback(logs.close)
-        addresses = [one for part in config.embedding.split(",") if (one := part.strip())]
-        clients = {
-            one: await stack.enter_async_context(EmbeddingClient(check_address(one, "--embedding")))
-            for one in addresses
-        }
+        addresses = parse_addresses(config.embedding, "--embedding")
+        clients = {one: await stack.enter_async_context(EmbeddingClient(one)) for one in addresses}
         redis = connect(config.redis, timeout_s=REDIS_TIMEOUT_S)
         stack.push_async_callback(redis.aclose)
         embedders = Embedders(clients) if clients else None

@@ -41,7 +41,7 @@ from retrieval.search.search_cache import SearchCache
 from retrieval.settings import RouterSettings
 from retrieval.shards.provider import ShardProvider
 from retrieval.shards.replicas.remote_provider import RemoteShardProvider
-from retrieval.shards.topology import check_address, parse_topology
+from retrieval.shards.topology import parse_addresses, parse_topology
 from retrieval.snapshots.aliases import operator_name
 from retrieval.snapshots.follower import AliasFollower, LifecycleHooks
 from retrieval.users.states import UserStates
@@ -54,8 +54,8 @@ async def main(argv: Sequence[str]) -> None:
     chosen.check()
     telemetry.configure_logging(chosen.log_level, "retrieval")
     store = Store.open(chosen.store, chosen.cache_dir)
-    addresses = [part.strip() for part in chosen.embedding.split(",") if part.strip()]
-    embedding = {one: EmbeddingClient(check_address(one, "--embedding")) for one in addresses}
+    addresses = parse_addresses(chosen.embedding, "--embedding")
+    embedding = {address: EmbeddingClient(address) for address in addresses}
     embedders = Embedders(embedding)
     logs = None
     user_redis = None

@@ -17,7 +17,7 @@ from retrieval.settings import ShardSettings
 from retrieval.shards.local_provider import LocalShardProvider
 from retrieval.shards.servicer import ShardServicer
 from retrieval.shards.shard_host import ShardHost
-from retrieval.shards.topology import check_address
+from retrieval.shards.topology import parse_addresses
 from retrieval.snapshots.aliases import operator_name
 
 
@@ -26,8 +26,8 @@ async def main(argv: Sequence[str]) -> None:
     chosen = settings.load_from_process(ShardSettings, argv)
     telemetry.configure_logging(chosen.log_level, "shard")
     store = Store.open(chosen.store, chosen.cache_dir)
-    addresses = [part.strip() for part in chosen.embedding.split(",") if part.strip()]
-    embedding = {one: EmbeddingClient(check_address(one, "--embedding")) for one in addresses}
+    addresses = parse_addresses(chosen.embedding, "--embedding")
+    embedding = {address: EmbeddingClient(address) for address in addresses}
     logs = ChangeLogs(store, chosen.redis, who=operator_name()) if chosen.redis else None
     shards = LocalShardProvider(
         store,

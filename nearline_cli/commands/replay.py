@@ -114,16 +114,13 @@ async def _replay(
     from retrieval.recommend.policy_file import read_policies
     from retrieval.search import item_lookup
     from retrieval.search.request_context import RequestContext
-    from retrieval.shards.topology import check_address
+    from retrieval.shards.topology import parse_addresses
 
-    addresses = [one.strip() for one in embedding.split(",") if one.strip()]
+    addresses = parse_addresses(embedding, "--embedding")
     rules = read_policies(policies) if policies else None
     async with contextlib.AsyncExitStack() as stack:
         embedders = {
-            address: await stack.enter_async_context(
-                EmbeddingClient(check_address(address, "--embedding"))
-            )
-            for address in addresses
+            one: await stack.enter_async_context(EmbeddingClient(one)) for one in addresses
         }
         first, second = [
             await stack.enter_async_context(

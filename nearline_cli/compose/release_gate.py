@@ -101,16 +101,14 @@ def judge_snapshot(
     from nearline.clients import EmbeddingClient
     from nearline_cli.inputs.interactions import InteractionOptions
     from retrieval.recommend.policy_file import read_policies
-    from retrieval.shards.topology import check_address
+    from retrieval.shards.topology import parse_addresses
 
     manifest = store.manifest(collection, snapshot_id)
     later: Interactions | None = None
     if request.interactions is not None:
         later = InteractionOptions().load(request.interactions).interactions
     policies = read_policies(request.policies) if request.policies else None
-    addresses = [one.strip() for one in request.embedding.split(",") if one.strip()]
-    for address in addresses:
-        check_address(address, "--embedding")
+    addresses = parse_addresses(request.embedding, "--embedding")
 
     async def run() -> GateReport:
         async with contextlib.AsyncExitStack() as stack:

@@ -1,1 +1,1 @@
-"""Seams that every room may use: shards, watermarks, snapshot references."""
+"""Protocols and records that all of retrieval shares: shards, watermarks, snapshots, metrics."""

@@ -1,4 +1,4 @@
-"""Prometheus metrics of routers and shards; label sets are resolved once, not per request."""
+"""Prometheus metrics of routers and shards; callers resolve labels once, not per request."""
 
 from __future__ import annotations
 
@@ -11,160 +11,162 @@ _SECONDS = (
 
 stage_seconds = Histogram(
     "nearline_retrieval_stage_seconds",
-    "Time of one stage of a request: embed or search.",
+    "Duration of a stage of a request: embed or search.",
     ("collection", "stage"),
     buckets=_SECONDS,
 )
 batch_vectors = Histogram(
     "nearline_retrieval_batch_vectors",
-    "Vectors that went to a shard together.",
+    "Vectors in a batch sent to a shard.",
     ("collection", "shard"),
     buckets=(1, 2, 4, 8, 16, 32, 64),
 )
 partial_answers = Counter(
     "nearline_retrieval_partial_answers_total",
-    "Answers that missed at least one shard.",
+    "Answers that lack at least one shard.",
     ("collection",),
 )
 shard_failures = Counter(
     "nearline_retrieval_shard_failures_total",
-    "Answers of a shard that failed or came too late, by error class.",
+    "Failed or late answers of a shard, by error class.",
     ("collection", "shard", "reason"),
 )
 shard_vectors = Gauge(
     "nearline_retrieval_shard_vectors", "Vectors loaded.", ("collection", "shard")
 )
 epoch_in_force = Gauge(
-    "nearline_retrieval_epoch", "Number of the alias record served.", ("collection",)
+    "nearline_retrieval_epoch",
+    "Epoch (number of the alias record) that is served.",
+    ("collection",),
 )
 replica_ready = Gauge(
     "nearline_retrieval_replica_ready",
-    "1 while a shard server answers and is not ejected.",
+    "1 while a shard server is reachable and not ejected.",
     ("replica",),
 )
 ejections = Counter(
     "nearline_retrieval_replica_ejections_total",
-    "Times that a shard server was not asked for a while: errors, slow or silent.",
+    "Ejections of a shard server from load balancing, by reason: errors, slow or silent.",
     ("replica", "reason"),
 )
 retries = Counter(
     "nearline_retrieval_retries_total",
-    "Calls to a second replica after one failed; outcome refused: no budget.",
+    "Retries on another replica after a failure, by outcome: made, or refused (no budget).",
     ("collection", "shard", "outcome"),
 )
 hedges = Counter(
     "nearline_retrieval_hedges_total",
-    "Calls to a second replica beside a slow one: won, lost, or refused: no budget.",
+    "Hedged calls to another replica, by outcome: won, lost, or refused (no budget).",
     ("collection", "shard", "outcome"),
 )
 snapshot_retries = Counter(
     "nearline_retrieval_snapshot_retries_total",
-    "Requests asked whole once more, since a shard had let go of their snapshot.",
+    "Requests retried as a whole because a shard had released their snapshot.",
     ("collection",),
 )
 snapshots_held = Gauge(
-    "nearline_retrieval_snapshots", "Snapshots loaded: in force or draining.", ("collection",)
+    "nearline_retrieval_snapshots", "Snapshots loaded: current or draining.", ("collection",)
 )
 snapshot_failures = Counter(
     "nearline_retrieval_snapshot_failures_total",
-    "Snapshots that an alias named and that could not be got ready, by error class.",
+    "Snapshots that an alias names and that could not be prepared, by error class.",
     ("collection", "reason"),
 )
 snapshot_prepare_seconds = Histogram(
     "nearline_retrieval_snapshot_prepare_seconds",
-    "Time from starting to load a snapshot until it is ready.",
+    "Time from the start of loading a snapshot until it is ready.",
     ("collection",),
     buckets=(0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000),
 )
 rollout_share = Gauge(
     "nearline_retrieval_rollout_share",
-    "Share of requests that a canary answers here; 0: none does.",
+    "Share of requests that a canary answers here; 0 without a canary.",
     ("collection",),
 )
 rollout_evidence = Gauge(
     "nearline_retrieval_rollout_evidence",
-    "Evidence against a canary by test, as a share of what backs it out.",
+    "Evidence against a canary by test, as a share of the limit that backs it out.",
     ("collection", "test"),
 )
 rollout_backouts = Counter(
     "nearline_retrieval_rollout_backouts_total",
-    "Canaries that this router backed out, by the test that broke.",
+    "Canaries that this router backed out, by the test that failed.",
     ("collection", "reason"),
 )
 writes = Counter(
     "nearline_retrieval_writes_total",
-    "Items that were to be changed, by outcome.",
+    "Writes of items, by outcome.",
     ("collection", "outcome"),
 )
 write_seconds = Histogram(
     "nearline_retrieval_write_seconds",
-    "Time of a request to change items until all of it is durable.",
+    "Duration of a write request until all its changes are durable.",
     ("collection",),
     buckets=_SECONDS,
 )
 changes_applied = Counter(
     "nearline_retrieval_changes_applied_total",
-    "Changes of the log applied to shards here; again where a snapshot is loaded or rebuilt.",
+    "Changes of the log applied to shards here, including repetitions after a load or rebuild.",
     ("collection",),
 )
 changes_behind = Gauge(
     "nearline_retrieval_changes_behind",
-    "Changes in the log that are not applied here, as far as is known.",
+    "Known changes in the log that are not applied here.",
     ("collection",),
 )
 change_lag_seconds = Gauge(
     "nearline_retrieval_change_lag_seconds",
-    "Age of the oldest change that has been read and not applied; 0: there is none.",
+    "Age of the oldest change that has been read but not applied; 0 if there is none.",
     ("collection",),
 )
 oldest_change_seconds = Gauge(
     "nearline_retrieval_oldest_change_seconds",
-    "Age of the oldest change that the snapshot in force does not have; 0: it has all.",
+    "Age of the oldest change that the current snapshot lacks; 0 if it lacks none.",
     ("collection",),
 )
 live_rows = Gauge(
     "nearline_retrieval_live_rows",
-    "Chunks beside the snapshot: served, dead (replaced, and still in memory), or hidden of it.",
+    "Chunks of live changes: served, dead (replaced but still in memory), or hidden (snapshot "
+    "chunks that are no longer served).",
     ("collection", "state"),
 )
 log_away_seconds = Gauge(
     "nearline_retrieval_log_away_seconds",
-    "Time for which live changes have not been followed; 0: they are.",
+    "Time for which live changes could not be followed; 0 while they are.",
     ("collection",),
 )
 changes_refused = Counter(
     "nearline_retrieval_changes_refused_total",
-    "Changes of the log that Milvus cannot hold, so that it keeps the item as it was.",
+    "Changes of the log that Milvus cannot store, so the item stays unchanged.",
     ("collection",),
 )
 delta_rebuilds = Counter(
     "nearline_retrieval_delta_rebuilds_total",
-    "Times that live changes were applied again from the snapshot on, since the log was set back.",
+    "Times that live changes were reapplied from the snapshot on, because the log was set back.",
     ("collection",),
 )
 chunks_embedded = Counter(
     "nearline_retrieval_chunks_embedded_total",
-    "Chunks of changes embedded here, since they came without vectors of the snapshot's model.",
+    "Chunks of changes embedded here, because they lacked vectors of the snapshot's model.",
     ("collection",),
 )
 hot_reads = Counter(
     "nearline_retrieval_hot_reads_total",
-    "Hot lists given, by where they came from: near (this process), redis, live (computed), or "
-    "stale: past their time, and being refreshed.",
+    "Cached lists returned, by source: near (this process), redis, live (computed), or stale "
+    "(expired, and being refreshed).",
     ("collection", "level"),
 )
 hot_computations = Counter(
     "nearline_retrieval_hot_computations_total",
-    "Hot lists computed: made, absent (no such item), or failed.",
+    "Cached lists computed, by outcome: made, absent (no such item), or failed.",
     ("collection", "outcome"),
 )
 hot_early_refreshes = Counter(
     "nearline_retrieval_hot_early_refreshes_total",
-    "Hot lists refreshed before their time, so that not all who ask find them stale at once.",
+    "Cached lists refreshed before they expire, so that not all callers find them stale at once.",
     ("collection",),
 )
 hot_redis_failures = Counter(
     "nearline_retrieval_hot_redis_failures_total",
-    "Times that Redis failed or was too slow to give or take a hot list; each leaves it alone for "
-    "a second.",
+    "Failed or slow reads and writes of cached lists in Redis; each pauses its use for a second.",
 )

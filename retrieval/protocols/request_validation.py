@@ -1,4 +1,4 @@
-"""What a request for a list must fit, whatever collection it is for."""
+"""Validates requests for recommendations, independent of the collection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nearline.errors import InvalidRequest
 
 
 def check_list_request(audience: c.Audience, options: c.RecommendOptions) -> None:
-    """Raises InvalidRequest where a value is out of range; names value and range."""
+    """Raises InvalidRequest if a value is out of range; the error names value and range."""
     if not 1 <= options.n <= c.MAX_RECOMMENDED:
         raise InvalidRequest(f"n is {options.n}; 1..{c.MAX_RECOMMENDED} is allowed", field="n")
     if len(audience.item_ids) > c.MAX_EXAMPLES:
@@ -19,23 +19,23 @@ def check_list_request(audience: c.Audience, options: c.RecommendOptions) -> Non
     if len(options.exclude_ids) > c.MAX_EXCLUDED:
         raise InvalidRequest(
             f"exclude_ids has {len(options.exclude_ids):,} ids; 0..{c.MAX_EXCLUDED:,} are allowed; "
-            "a policy that excludes what was seen needs no list of it",
+            "a policy that excludes seen items does not need them listed",
             field="exclude_ids",
         )
     for field, ids in (("item_ids", audience.item_ids), ("exclude_ids", options.exclude_ids)):
         if not all(ids):
             raise InvalidRequest(f"{field} has an empty id; leave it out", field=field)
-    for field, one in (("user_id", audience.user_id), ("session_id", audience.session_id)):
-        check_id(one, field)
+    for field, value in (("user_id", audience.user_id), ("session_id", audience.session_id)):
+        check_id(value, field)
     if options.diversity is not None and not 0 <= options.diversity <= 1:
         raise InvalidRequest(
             f"diversity is {options.diversity}; 0..1 is allowed", field="diversity"
         )
 
 
-def check_id(one: str, field: str) -> None:
-    """Raises InvalidRequest where an id of a user or session is too long."""
-    size = len(one.encode(errors="replace"))
+def check_id(value: str, field: str) -> None:
+    """Raises InvalidRequest if the id of a user or session is too long."""
+    size = len(value.encode(errors="replace"))
     if size > MAX_ID_BYTES:
         raise InvalidRequest(
             f"{field} has {size} bytes; at most {MAX_ID_BYTES} bytes are allowed", field=field

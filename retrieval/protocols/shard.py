@@ -1,4 +1,4 @@
-"""The seam between the router and what holds a part of a snapshot."""
+"""The protocol of a shard, and the records that travel between shards and the router."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from retrieval.protocols.watermark import Watermark
 
 
 class ShardOptions(NamedTuple):
-    """Options of a search inside one shard; queries with equal ones may share a batch.
+    """Options of a search in one shard; queries with equal options may share a batch.
 
-    k: What is asked of this shard: it may exceed the public limit by what the router leaves out
-    afterwards. Hybrid: candidates per leg; grouped: groups.
+    k: Number of hits from this shard (hybrid: candidates per leg; grouped: groups). It may exceed
+    the public limit by the number of hits that the router drops afterwards.
     """
 
     k: int
@@ -45,10 +45,10 @@ class ShardOptions(NamedTuple):
 
 
 class AppliedState(NamedTuple):
-    """How far live changes are in an answer of a shard.
+    """Progress of live changes in an answer of a shard.
 
-    watermark: In the partitions of the shard; 0 in the others.
-    stale: Why it may be behind the log although it answers; empty: it is not.
+    watermark: Position in the partitions of the shard; 0 in the others.
+    stale: Why the answer may be behind the change log; empty if it is not.
     """
 
     watermark: Watermark
@@ -59,7 +59,7 @@ class AppliedState(NamedTuple):
 class ShardQueries:
     """Queries of one call: vectors (n, d) float32 for the dense leg, n texts for the lexical one.
 
-    The half that the mode does not need is empty: vectors of shape (0, d), or no texts.
+    The part that the mode does not need is empty: vectors of shape (0, d), or no texts.
     """
 
     vectors: NDArray[np.float32]
@@ -67,16 +67,16 @@ class ShardQueries:
 
     @property
     def count(self) -> int:
-        """Number of queries."""
+        """The number of queries."""
         return len(self.texts) or len(self.vectors)
 
     def part(self, start: int, stop: int) -> ShardQueries:
-        """Returns queries start..stop-1; empty halves stay empty."""
+        """Returns queries start..stop-1; empty parts stay empty."""
         return ShardQueries(self.vectors[start:stop], self.texts[start:stop])
 
     @classmethod
-    def joined(cls, parts: Sequence[ShardQueries]) -> ShardQueries:
-        """Puts queries of one mode together, in order."""
+    def concatenate(cls, parts: Sequence[ShardQueries]) -> ShardQueries:
+        """Concatenates queries of one mode, in order."""
         if len(parts) == 1:
             return parts[0]
         texts = tuple(text for part in parts for text in part.texts)
@@ -84,7 +84,7 @@ class ShardQueries:
 
 
 class HitPayload(NamedTuple):
-    """Parts of one hit; those not asked for are None."""
+    """Payload of one hit; fields that were not requested are None."""
 
     title: str | None
     text: str | None
@@ -93,7 +93,7 @@ class HitPayload(NamedTuple):
 
 
 class LexicalColumns(NamedTuple):
-    """The lexical leg of hybrid candidates, an entry per hit: true BM25, and the chunk it is of."""
+    """The lexical leg of hybrid candidates, one entry per hit: BM25 score and best chunk."""
 
     scores: Sequence[float]
     chunks: Sequence[int]
@@ -102,7 +102,7 @@ class LexicalColumns(NamedTuple):
 
 
 class ShardFilterPlan(NamedTuple):
-    """How a filter was carried out; see FilterPlan in retrieval.proto."""
+    """How a filter was executed; see FilterPlan in retrieval.proto."""
 
     strategy: PlanStrategy
     matches: int
@@ -113,15 +113,17 @@ class ShardFilterPlan(NamedTuple):
 
 @dataclass(slots=True)
 class ShardHits:
-    """Hits of one query in one shard, columns side by side.
+    """Hits of one query in one shard, as parallel columns.
 
-    Ordered by (score descending, document id ascending, chunk ascending); grouped: the groups by
-    their best hits, all hits of a group together. payloads is empty where none was asked for,
-    groups where hits are not grouped; plan is None without a filter. terms: words of the query with
-    the number of chunks of the whole collection that have each, where that was to be explained.
+    Ordered by (score descending, document id ascending, chunk ascending). Grouped hits are ordered
+    by the best hit of each group, with all hits of a group together. `payloads` is empty if none
+    was requested, `groups` if hits are not grouped, and `plan` is None without a filter. `terms`
+    holds the words of the query with the number of chunks in the whole collection that contain
+    each; it is empty unless an explanation was requested.
 
-    Hybrid: candidates of both legs in no particular order, scores and chunks of the dense leg, and
-    `lexical` beside them. Both scores are true, whichever leg found the candidate.
+    Hybrid: candidates of both legs in no particular order, with the scores and chunks of the dense
+    leg in the columns, and those of the lexical leg in `lexical`. Both scores are exact, whichever
+    leg found the candidate.
     """
 
     ids: Sequence[str]
@@ -138,16 +140,16 @@ class ShardHits:
 
 
 class ShardItems(NamedTuple):
-    """Items read; applied: None where no change log is followed."""
+    """Items that a shard read; applied is None if no change log is followed."""
 
     items: Sequence[Item]
     applied: AppliedState | None = None
 
 
 class FieldCounts(NamedTuple):
-    """How often each value of an attribute occurs among the items that match.
+    """Counts of the values of an attribute among the items that match.
 
-    missing: Items that match and have none.
+    missing: Number of items that match and lack the attribute.
     """
 
     counts: Mapping[Scalar, int]
@@ -156,7 +158,7 @@ class FieldCounts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ShardCounts:
-    """Items that match, and a record per field asked for."""
+    """The number of items that match, and the counts of each requested field."""
 
     count: int
     fields: Sequence[FieldCounts]
@@ -164,14 +166,14 @@ class ShardCounts:
 
 
 class Shard(Protocol):
-    """One shard of the snapshots of a collection: in this process, behind gRPC, or elsewhere.
+    """One shard of the snapshots of a collection: in this process, behind gRPC, or in Milvus.
 
-    Every method raises SnapshotGone where it does not hold the snapshot, and NotReady,
-    DeadlineExceeded or Overloaded where it cannot answer now. With a watermark they wait until live
-    changes have been applied that far: NotReady where that takes too long, SnapshotMismatch where
-    it is of another log, Unsupported where none is followed.
+    Every method raises SnapshotGone if the shard does not hold the snapshot, and NotReady,
+    DeadlineExceeded or Overloaded if it cannot answer now. With a watermark, methods wait until
+    live changes have been applied that far; they raise NotReady if that takes too long,
+    SnapshotMismatch if the watermark is of another log, and Unsupported if no log is followed.
 
-    has_words: It can be searched by words, where the snapshot has any.
+    has_words: Whether the shard supports lexical search, for snapshots with a lexical index.
     """
 
     has_words: bool
@@ -183,16 +185,16 @@ class Shard(Protocol):
         options: ShardOptions,
         deadline: float | None = None,
     ) -> Future[Sequence[ShardHits]]:
-        """Searches; the call returns at once, and cancelling the future gives the place back.
+        """Starts a search and returns at once; cancelling the future frees its slot.
 
         Args:
-            snapshot_id: Snapshot to answer from.
-            queries: Vectors finite and in C order, unit length where the metric is cosine.
-            options: Options for all of them.
-            deadline: Time of the running loop after which nobody waits any more; None: none.
+            snapshot_id: Snapshot to search.
+            queries: Vectors finite and in C order; unit length if the metric is cosine.
+            options: Options of all queries.
+            deadline: Loop time after which the result is useless; None if there is no limit.
         Returns: One record per query, in order.
-        Raises (in the future): as above; InvalidRequest: an attribute that does not exist;
-            Unsupported: the snapshot or its index cannot do that.
+        Raises (in the future): as above. InvalidRequest: an attribute does not exist. Unsupported:
+            the snapshot or its index does not support the options.
         """
         ...
 
@@ -206,11 +208,11 @@ class Shard(Protocol):
         min_watermark: Watermark | None = None,
         filter: Filter | None = None,
     ) -> Awaitable[ShardItems]:
-        """Reads items by id, in the order asked; those that do not exist, or match, are left out.
+        """Reads items by id, in the order of the ids.
 
-        The vector is that of the document: the mean of its chunks' vectors, at unit length where
-        the metric is cosine. With chunks, one number per id, text and vector are those of the
-        chunk.
+        Items that do not exist or do not match the filter are left out. The vector is that of the
+        document: the mean of its chunks' vectors, at unit length if the metric is cosine. With
+        `chunks` (one number per id), text and vector are those of the chunk.
         """
         ...
 
@@ -224,7 +226,7 @@ class Shard(Protocol):
         deadline: float | None = None,
         min_watermark: Watermark | None = None,
     ) -> Awaitable[ShardItems]:
-        """Reads the first `limit` items after an id that match, in id order."""
+        """Reads the first `limit` items that match and follow `after_id`, in id order."""
         ...
 
     def count(
@@ -239,5 +241,5 @@ class Shard(Protocol):
         ...
 
     async def ready(self, snapshot_id: str) -> int:
-        """Counts the replicas that answer from this snapshot now; True is 1, False is 0."""
+        """Returns the number of replicas that can answer from this snapshot now."""
         ...

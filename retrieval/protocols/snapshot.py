@@ -1,4 +1,4 @@
-"""Which snapshot of each collection the aliases name."""
+"""References to the snapshots that the aliases of a store name."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ COSINE = "cosine"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotRef:
-    """What an alias record names, read once.
+    """A snapshot with its manifest.
 
-    epoch: Number of the record; 0 where none names it and it is only to be loaded.
+    epoch: Number of the alias record that names it; 0 if no record does.
     """
 
     collection: str
@@ -25,7 +25,7 @@ class SnapshotRef:
 
     @property
     def snapshot_id(self) -> str:
-        """Id of the snapshot."""
+        """The id of the snapshot."""
         return self.manifest.snapshot_id
 
 
@@ -34,8 +34,8 @@ def collection_names(store: Store, collections: Sequence[str]) -> list[str]:
 
     Args:
         store: The store.
-        collections: Names; none: every collection of the store.
-    Raises: NotFound: none was given, and the store is empty.
+        collections: Names; empty means every collection of the store.
+    Raises: NotFound: no names, and the store is empty.
     """
     names = list(collections) or store.collections()
     if not names:
@@ -47,9 +47,9 @@ def collection_names(store: Store, collections: Sequence[str]) -> list[str]:
 
 
 def read_snapshot_ref(store: Store, collection: str, snapshot_id: str, epoch: int) -> SnapshotRef:
-    """Reads what a record names.
+    """Reads the manifest of a snapshot that an alias record names.
 
-    Raises: NotFound: there is no such snapshot. SnapshotCorrupt, SnapshotMismatch: its manifest
+    Raises: NotFound: the snapshot does not exist. SnapshotCorrupt, SnapshotMismatch: its manifest
         cannot be read.
     """
     manifest = store.manifest(collection, snapshot_id)
@@ -57,12 +57,15 @@ def read_snapshot_ref(store: Store, collection: str, snapshot_id: str, epoch: in
 
 
 def read_current_snapshots(store: Store, collections: Sequence[str]) -> list[SnapshotRef]:
-    """Reads which snapshots are in force.
+    """Reads the current snapshot of each collection.
 
     Args:
         store: The store.
-        collections: Names; none: every collection of the store.
-    Raises: NotFound: a collection has nothing published, or the store is empty.
+        collections: Names; empty means every collection of the store.
+    Raises: NotFound: a collection has no published snapshot, or the store is empty.
     """
     records = {name: store.alias_in_force(name) for name in collection_names(store, collections)}
-    return [read_snapshot_ref(store, name, one.current, one.epoch) for name, one in records.items()]
+    return [
+        read_snapshot_ref(store, name, record.current, record.epoch)
+        for name, record in records.items()
+    ]

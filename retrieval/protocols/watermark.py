@@ -1,4 +1,4 @@
-"""How far a change log has been applied: a position in each of its 64 partitions."""
+"""Watermarks: positions in a change log, one for each of its 64 partitions."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ _NOWHERE = (0,) * PARTITIONS
 class Watermark:
     """A position in a change log; hashable.
 
-    positions: By partition, (64,): number of the last change; 0: before the first, or a partition
-        that this says nothing of.
+    positions: (64,) number of the last change in each partition; 0 means before the first change,
+        or a partition that the watermark does not cover.
     """
 
     log_id: str
     positions: tuple[int, ...] = _NOWHERE
 
     def encode(self) -> bytes:
-        """Returns the opaque bytes that users see."""
+        """Returns the watermark as opaque bytes for callers."""
         return _encode(self)
 
     def covers(self, other: Watermark, partitions: Iterable[int] | None = None) -> bool:
-        """Returns whether this is at least as far as another one, in these partitions; None: in
-        all.
+        """Returns whether this watermark has reached another one.
 
-        Raises: SnapshotMismatch: of another log.
+        Args:
+            partitions: Partitions to compare; None compares all.
+        Raises: SnapshotMismatch: the other watermark belongs to another log.
         """
         if other.log_id != self.log_id:
             raise SnapshotMismatch(
-                f"the watermark is of change log {other.log_id}, {self.log_id} is followed here; "
-                "leave it out, and read the items again",
+                f"the watermark belongs to change log {other.log_id}, but {self.log_id} is "
+                "followed here; omit the watermark, and read the items again",
                 field="min_watermark",
             )
         if partitions is None:
@@ -48,39 +49,40 @@ class Watermark:
         return all(self.positions[one] >= other.positions[one] for one in partitions)
 
     def changes_from(self, other: Watermark) -> int | None:
-        """Counts the changes that lie between two positions; None: they are of two logs."""
+        """Returns the number of changes between two positions; None if they are of two logs."""
         if other.log_id != self.log_id:
             return None
         return sum(
-            abs(here - there) for here, there in zip(self.positions, other.positions, strict=True)
+            abs(mine - theirs) for mine, theirs in zip(self.positions, other.positions, strict=True)
         )
 
     def advanced(self, positions: Mapping[int, int]) -> Watermark:
-        """Returns the watermark with some partitions further ahead; never further back."""
+        """Returns the watermark with some partitions advanced; none is ever set back."""
         moved = list(self.positions)
         for partition, position in positions.items():
             moved[partition] = max(moved[partition], position)
         return Watermark(self.log_id, tuple(moved))
 
     def limited(self, other: Watermark) -> Watermark:
-        """Returns how far both are, in this log."""
+        """Returns the position that both have reached, in this log."""
         return Watermark(self.log_id, tuple(map(min, self.positions, other.positions)))
 
 
 def decode_watermark(data: bytes, field: str = "min_watermark") -> Watermark | None:
-    """Reads opaque bytes; None where they are empty.
+    """Decodes opaque bytes; returns None if they are empty.
 
-    Raises: InvalidRequest: not a watermark of ours.
+    Raises: InvalidRequest: not a valid watermark.
     """
     return _decode(data, field) if data else None
 
 
 @lru_cache(1_024)
 def merge_watermarks(parts: tuple[Watermark, ...]) -> Watermark:
-    """Puts watermarks of one log together, each saying its own partitions: the furthest of each.
+    """Merges watermarks of one log: the furthest position of each partition.
 
     Args:
-        parts: At least one. Of several logs the first counts: a flip is under way.
+        parts: At least one. If they are of several logs (during a change of logs), the log of the
+            first counts.
     """
     first = parts[0]
     same = [part.positions for part in parts if part.log_id == first.log_id]
@@ -101,7 +103,7 @@ def _decode(data: bytes, field: str) -> Watermark:
         message = change_pb2.Watermark()
     if not message.log_id or len(message.positions) != PARTITIONS:
         raise InvalidRequest(
-            f"{field} is not one that this service gave; pass the watermark of a reply as it is",
+            f"{field} is not a watermark of this service; pass the watermark of a reply unchanged",
             field=field,
         )
     return Watermark(message.log_id, tuple(message.positions))

@@ -1,1 +1,1 @@
-"""Shards in this process and behind gRPC."""
+"""Shards: loading, batching and searching in this process, and clients for shard servers."""

@@ -1,4 +1,4 @@
-"""Puts concurrent queries into one batch, but only while there is no free slot to run them in."""
+"""Batches concurrent queries while all slots for running them are busy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Entry(NamedTuple, Generic[_R]):
 class Batch(NamedTuple, Generic[_O, _R]):
     """Queries to answer together.
 
-    deadline: Loop time that the most patient of them waits until.
+    deadline: Latest deadline of the queries, in loop time; None if a query has none.
     """
 
     queries: ShardQueries
@@ -35,19 +35,19 @@ class Batch(NamedTuple, Generic[_O, _R]):
 
 
 class Batcher(Generic[_O, _R]):
-    """Hands queries to a fixed number of runners (threads, or calls to a peer).
+    """Distributes queries to a fixed number of runners (threads, or calls to a peer).
 
-    A query goes at once where a slot is free: nothing ever waits for company. Where none is,
-    queries wait, and a runner that has ended one batch takes the waiting ones with equal options
-    as its next, the group that has waited longest. Runners take without a detour over the event
-    loop, so that a thread does not stand idle while the loop is busy.
+    If a slot is free, a query starts at once: it never waits for others to fill a batch. If not,
+    it waits, and a runner that finishes a batch next takes the waiting queries with equal options,
+    starting with the group that has waited longest. Runners take batches without going through the
+    event loop, so threads do not idle while the loop is busy.
 
     Args:
-        start: Starts a runner; it calls `take` until that gives None, and `finish`, on the event
-            loop, with what became of each batch.
-        slots: Runners at once.
-        max_batch: Most queries in a batch; a larger request is cut.
-        observe: Told the size of every batch.
+        start: Starts a runner. The runner calls `take` until that returns None, and reports each
+            batch with `finish` on the event loop.
+        slots: Maximum number of concurrent runners.
+        max_batch: Maximum number of queries in a batch; larger requests are split.
+        observe: Called with the size of every batch.
     """
 
     def __init__(
@@ -61,35 +61,35 @@ class Batcher(Generic[_O, _R]):
         self._start = start
         self._max_batch = max_batch
         self._observe = observe
-        # Guards what follows: the event loop adds, threads take.
+        # Guards the fields below: the event loop adds queries, threads take them.
         self._lock = threading.Lock()
         self._free = slots
-        # Groups by options, in order of arrival.
+        # By options, in order of arrival.
         self._waiting: dict[_O, deque[_Entry[_R]]] = {}
-        # Entries of a batch that failed: each is tried again by itself.
-        self._alone: deque[tuple[_O, _Entry[_R]]] = deque()
+        # Entries of failed batches; each is retried in a batch of its own.
+        self._retries: deque[tuple[_O, _Entry[_R]]] = deque()
 
     def submit(
         self, queries: ShardQueries, options: _O, deadline: float | None = None
     ) -> Future[Sequence[_R]]:
-        """Asks for the results of some queries, one each, in order.
+        """Submits queries; the future returns one result per query, in order.
 
-        An error of ours fails every query of its batch; any other error is taken for the fault of
-        one query, and each is then tried by itself.
+        A `NearlineError` fails every query of its batch. Any other error is assumed to be caused by
+        one of the queries, and each is then retried in a batch of its own.
 
         Args:
             queries: At least one.
             options: Hashable; queries with equal options may share a batch.
-            deadline: Loop time after which the answer is worth nothing; None: none.
+            deadline: Loop time after which the answer is useless; None if there is no limit.
         """
-        most, count = self._max_batch, queries.count
-        if count > most:
-            cuts = range(0, count, most)
-            parts = [self._enter(queries.part(at, at + most), options, deadline) for at in cuts]
-            return asyncio.ensure_future(_joined(parts))
-        return self._enter(queries, options, deadline)
+        size, count = self._max_batch, queries.count
+        if count > size:
+            starts = range(0, count, size)
+            parts = [self._add(queries.part(at, at + size), options, deadline) for at in starts]
+            return asyncio.ensure_future(_concatenate(parts))
+        return self._add(queries, options, deadline)
 
-    def _enter(
+    def _add(
         self, queries: ShardQueries, options: _O, deadline: float | None
     ) -> Future[Sequence[_R]]:
         answer: Future[Sequence[_R]] = asyncio.get_running_loop().create_future()
@@ -98,23 +98,23 @@ class Batcher(Generic[_O, _R]):
             if group is None:
                 group = self._waiting[options] = deque()
             group.append(_Entry(queries, answer, deadline))
-        self._wake()
+        self._start_runner()
         return answer
 
     def take(self) -> Batch[_O, _R] | None:
-        """Returns a runner its next batch; None ends the runner. May be called from any thread."""
+        """Returns the next batch for a runner; None ends the runner. Thread-safe."""
         with self._lock:
-            taken = self._next()
-            if taken is None:
+            group = self._next_group()
+            if group is None:
                 self._free += 1
                 return None
-        options, entries = taken
+        options, entries = group
         if len(entries) == 1:
             queries, _, deadline = entries[0]
         else:
-            queries = ShardQueries.joined([entry.queries for entry in entries])
+            queries = ShardQueries.concatenate([entry.queries for entry in entries])
             deadlines = [entry.deadline for entry in entries]
-            # The batch may take as long as its most patient query waits.
+            # The batch may run until the latest deadline of its queries.
             deadline = None if None in deadlines else max(d for d in deadlines if d is not None)
         self._observe(queries.count)
         return Batch(queries, options, deadline, entries)
@@ -125,7 +125,7 @@ class Batcher(Generic[_O, _R]):
         results: Sequence[_R] | None,
         error: BaseException | None = None,
     ) -> None:
-        """Delivers the results of a batch, one per query, or its error; on the event loop."""
+        """Delivers the results of a batch, one per query, or its error; runs on the event loop."""
         if error is None:
             assert results is not None
             at = 0
@@ -136,23 +136,23 @@ class Batcher(Generic[_O, _R]):
                 at += count
         elif len(batch.entries) > 1 and not isinstance(error, NearlineError):
             with self._lock:
-                self._alone.extend((batch.options, entry) for entry in batch.entries)
-            self._wake()
+                self._retries.extend((batch.options, entry) for entry in batch.entries)
+            self._start_runner()
         else:
             for entry in batch.entries:
                 if not entry.answer.done():
                     entry.answer.set_exception(error)
 
-    def _wake(self) -> None:
+    def _start_runner(self) -> None:
         with self._lock:
             if not self._free:
                 return
             self._free -= 1
         self._start()
 
-    def _next(self) -> tuple[_O, list[_Entry[_R]]] | None:
-        while self._alone:
-            options, entry = self._alone.popleft()
+    def _next_group(self) -> tuple[_O, list[_Entry[_R]]] | None:
+        while self._retries:
+            options, entry = self._retries.popleft()
             if not entry.answer.done():
                 return options, [entry]
         while self._waiting:
@@ -162,7 +162,7 @@ class Batcher(Generic[_O, _R]):
             room = self._max_batch
             while group and group[0].queries.count <= room:
                 entry = group.popleft()
-                # Done already: cancelled, since its caller went away.
+                # An entry that is done was cancelled by its caller.
                 if not entry.answer.done():
                     taken.append(entry)
                     room -= entry.queries.count
@@ -173,5 +173,5 @@ class Batcher(Generic[_O, _R]):
         return None
 
 
-async def _joined(parts: Sequence[Future[Sequence[_R]]]) -> list[_R]:
+async def _concatenate(parts: Sequence[Future[Sequence[_R]]]) -> list[_R]:
     return [result for part in await asyncio.gather(*parts) for result in part]

@@ -1,4 +1,4 @@
-"""One shard server, over gRPC: records in, records out."""
+"""Client of a shard server over gRPC."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from retrieval.protocols.watermark import Watermark
 from retrieval.shards import codec
 from retrieval.shards.progress_codec import progress_from_proto
 
-# Applies where the caller set no deadline: a server that hangs must not hold a slot for ever.
-_PATIENCE_S = 10.0
-# Large shards take minutes to read; the router gives up earlier where the server goes away.
+# Default timeout of a call without a deadline: a server that hangs must not block a slot forever.
+_DEFAULT_TIMEOUT_S = 10.0
+# Large shards take minutes to read; the router gives up earlier if the server goes away.
 _LOAD_TIMEOUT_S = 3_600.0
 
 
 class ShardKey(NamedTuple):
-    """Names one shard of one snapshot."""
+    """Identifies one shard of one snapshot."""
 
     collection: str
     snapshot_id: str
@@ -37,9 +37,9 @@ class ShardKey(NamedTuple):
 
 
 class ShardClient(ServiceChannel):
-    """A channel to a shard server; it may hold several shards.
+    """A channel to a shard server, which may hold several shards.
 
-    Every method raises what the server raises; NotReady where there is no server.
+    Every method raises the errors of the server; NotReady if the server cannot be reached.
 
     Args:
         address: "host:port" of the server, or a target like "dns:///name:port".
@@ -50,9 +50,9 @@ class ShardClient(ServiceChannel):
         self._stub = shard_pb2_grpc.ShardServiceStub(self.grpc_channel)
 
     async def status(self, timeout_s: float) -> Mapping[ShardKey, ShardProgress | None]:
-        """Returns what the server can answer from now, and how far live changes are beside it.
+        """Returns the ready shards of the server, with the progress of live changes in each.
 
-        None: it follows no change log.
+        The progress is None if the server follows no change log.
         """
         request = shard_pb2.GetStatusRequest()
         reply = await self.call(lambda: self._stub.GetStatus(request, timeout=timeout_s))
@@ -63,7 +63,7 @@ class ShardClient(ServiceChannel):
         }
 
     async def load(self, collection: str, snapshot_id: str) -> None:
-        """Has the server load its shards of a snapshot; returns when they are ready."""
+        """Makes the server load its shards of a snapshot; returns when they are ready."""
         request = shard_pb2.LoadSnapshotRequest(collection=collection, snapshot_id=snapshot_id)
         await self.call(lambda: self._stub.LoadSnapshot(request, timeout=_LOAD_TIMEOUT_S))
 
@@ -156,7 +156,7 @@ class ShardClient(ServiceChannel):
 
 
 def time_left_s(deadline: float | None) -> float:
-    """Returns the seconds until a time of the loop, as the timeout of a call; never 0 or less."""
+    """Returns the timeout of a call with a deadline in loop time, in seconds; always positive."""
     if deadline is None:
-        return _PATIENCE_S
+        return _DEFAULT_TIMEOUT_S
     return max(1e-3, deadline - asyncio.get_running_loop().time())

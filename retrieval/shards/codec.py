@@ -1,4 +1,4 @@
-"""Pure converters between the records of the `Shard` seam and the messages of ShardService."""
+"""Converts between the records of the `Shard` protocol and the messages of ShardService."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _Response: TypeAlias = (
 
 
 def options_to_proto(options: ShardOptions) -> retrieval_pb2.SearchOptions:
-    """Returns the message of shard options."""
+    """Converts shard options to a message."""
     return wire.options_to_proto(
         c.SearchOptions(
             k=options.k,
@@ -55,7 +55,7 @@ def options_to_proto(options: ShardOptions) -> retrieval_pb2.SearchOptions:
 
 
 def options_from_proto(message: retrieval_pb2.SearchOptions) -> ShardOptions:
-    """Returns the shard options of a message."""
+    """Converts a message to shard options."""
     options = wire.options_from_proto(message)
     return ShardOptions(
         options.k,
@@ -72,22 +72,22 @@ def options_from_proto(message: retrieval_pb2.SearchOptions) -> ShardOptions:
     )
 
 
-def watermark_to_bytes(least: Watermark | None) -> bytes:
-    """Returns a watermark as requests carry it; empty for None."""
-    return b"" if least is None else least.encode()
+def watermark_to_bytes(watermark: Watermark | None) -> bytes:
+    """Returns the encoded watermark; empty for None."""
+    return b"" if watermark is None else watermark.encode()
 
 
 def fill_queries(target: shard_pb2.SearchShardRequest, queries: ShardQueries) -> None:
-    """Puts queries into a request."""
+    """Adds queries to a request."""
     if len(queries.vectors):
         target.vectors.CopyFrom(pack(queries.vectors))
     target.texts.extend(queries.texts)
 
 
 def queries_from_proto(message: shard_pb2.SearchShardRequest, dim: int) -> ShardQueries:
-    """Returns the queries of a request to a shard with vectors of this dim.
+    """Returns the queries of a request to a shard with vectors of dim `dim`.
 
-    Raises: InvalidRequest: another dim, or not as many texts as vectors.
+    Raises: InvalidRequest: another dim, or unequal numbers of texts and vectors.
     """
     texts = tuple(message.texts)
     if not message.HasField("vectors"):
@@ -95,18 +95,18 @@ def queries_from_proto(message: shard_pb2.SearchShardRequest, dim: int) -> Shard
     vectors = unpack(message.vectors)
     if vectors.shape[1] != dim:
         raise InvalidRequest(
-            f"vectors have dim {vectors.shape[1]}, the shard has dim {dim}", field="vectors"
+            f"the vectors have dim {vectors.shape[1]}, the shard has dim {dim}", field="vectors"
         )
     if texts and len(texts) != len(vectors):
         raise InvalidRequest(
-            f"there are {len(texts)} texts and {len(vectors)} vectors; send as many of each",
+            f"there are {len(texts)} texts and {len(vectors)} vectors; send equal numbers",
             field="texts",
         )
     return ShardQueries(vectors, texts)
 
 
 def hits_to_proto(results: Sequence[ShardHits]) -> shard_pb2.SearchShardResponse:
-    """Returns the message of the hits of many queries."""
+    """Converts the hits of many queries to a message."""
     message = shard_pb2.SearchShardResponse()
     for hits in results:
         target = message.results.add(
@@ -133,7 +133,7 @@ def hits_to_proto(results: Sequence[ShardHits]) -> shard_pb2.SearchShardResponse
 
 
 def hits_from_proto(message: shard_pb2.SearchShardResponse) -> list[ShardHits]:
-    """Returns the hits of many queries, all of the oldest state among them."""
+    """Converts a message to the hits of many queries, all with the oldest state among them."""
     applied = _applied_from_proto(message)
     found = [_hits_from_proto(hits) for hits in message.results]
     for hits in found:
@@ -142,14 +142,14 @@ def hits_from_proto(message: shard_pb2.SearchShardResponse) -> list[ShardHits]:
 
 
 def fetched_items_to_proto(fetched: ShardItems) -> shard_pb2.FetchItemsResponse:
-    """Returns the message of items read by id."""
+    """Converts items read by id to a message."""
     message = shard_pb2.FetchItemsResponse(items=map(wire.item_to_proto, fetched.items))
     _fill_applied(message, fetched.applied)
     return message
 
 
 def scanned_items_to_proto(fetched: ShardItems) -> shard_pb2.ScanItemsResponse:
-    """Returns the message of items listed."""
+    """Converts listed items to a message."""
     message = shard_pb2.ScanItemsResponse(items=map(wire.item_to_proto, fetched.items))
     _fill_applied(message, fetched.applied)
     return message
@@ -158,7 +158,7 @@ def scanned_items_to_proto(fetched: ShardItems) -> shard_pb2.ScanItemsResponse:
 def items_from_proto(
     message: shard_pb2.FetchItemsResponse | shard_pb2.ScanItemsResponse,
 ) -> ShardItems:
-    """Returns the items of a message."""
+    """Converts a message to items."""
     return ShardItems(
         [wire.item_from_proto(one) for one in message.items], _applied_from_proto(message)
     )
@@ -193,7 +193,7 @@ def _hits_from_proto(hits: shard_pb2.ShardHits) -> ShardHits:
 
 
 def counts_to_proto(counts: ShardCounts, fields: Sequence[str]) -> shard_pb2.CountShardResponse:
-    """Returns the message of counted items."""
+    """Converts counts to a message."""
     message = shard_pb2.CountShardResponse(count=counts.count)
     for field, one in zip(fields, counts.fields, strict=True):
         target = message.facets.add(field=field, distinct=len(one.counts), missing=one.missing)
@@ -204,7 +204,7 @@ def counts_to_proto(counts: ShardCounts, fields: Sequence[str]) -> shard_pb2.Cou
 
 
 def counts_from_proto(message: shard_pb2.CountShardResponse) -> ShardCounts:
-    """Returns the counted items of a message."""
+    """Converts a message to counts."""
     return ShardCounts(
         message.count,
         [

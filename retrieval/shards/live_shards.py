@@ -1,4 +1,4 @@
-"""Deltas in memory beside the loaded shards of a snapshot, changed in one worker thread."""
+"""In-memory deltas of the loaded shards of a snapshot, changed in one worker thread."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from retrieval.shards.loader import LoadedShard
 
 
 class ThreadedDelta:
-    """A delta in memory as a `FollowedDelta`.
+    """A delta in memory; a `FollowedDelta`.
 
     Args:
         delta: The delta.
-        worker: One thread; all that changes the delta runs there.
+        worker: A pool of one thread, in which all changes of the delta run.
     """
 
     def __init__(self, delta: LiveDelta, worker: ThreadPool) -> None:
@@ -38,32 +38,32 @@ class ThreadedDelta:
         await self._worker.call(lambda: self._delta.apply(entries))
 
     async def expire(self, now: datetime) -> None:
-        """Hides what is served no more; see `LiveDelta.expire`."""
+        """Hides expired items; see `LiveDelta.expire`."""
         await self._worker.call(lambda: self._delta.expire(now))
 
     def set_back(self, reason: str) -> None:
-        """Needs nothing: another delta, made from the snapshot on, will take its place."""
+        """Does nothing: a new delta, built from the snapshot, will replace this one."""
 
     def stats(self) -> DeltaStats:
-        """Returns how large it is."""
+        """Returns the size of the delta."""
         return self._delta.stats()
 
     async def close(self) -> None:
-        """Stops what runs in the background."""
+        """Stops background work."""
         await self._worker.call(self._delta.close)
 
 
 def make_followed_shard(loaded: LoadedShard, worker: ThreadPool) -> FollowedShard:
-    """Returns a loaded shard as one that live changes are applied to, in memory.
+    """Returns a loaded shard with a delta in memory, to which live changes are applied.
 
     Args:
-        worker: One thread, that of `LiveChanges`.
+        worker: The pool of one thread of `LiveChanges`.
     """
     (entry,) = (one for one in loaded.manifest.shards if one.shard == loaded.number)
     partitions = frozenset(entry.partitions)
 
     async def new_delta(start: Watermark, log: ChangeLog | None) -> FollowedDelta:
-        mine = (at if one in partitions else 0 for one, at in enumerate(start.positions))
+        positions = (at if n in partitions else 0 for n, at in enumerate(start.positions))
 
         def make() -> LiveDelta:
             return LiveDelta(
@@ -71,7 +71,7 @@ def make_followed_shard(loaded: LoadedShard, worker: ThreadPool) -> FollowedShar
                 loaded.manifest,
                 loaded.vocabulary,
                 loaded.number,
-                Watermark(start.log_id, tuple(mine)),
+                Watermark(start.log_id, tuple(positions)),
                 build_in_process,
             )
 

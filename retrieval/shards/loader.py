@@ -1,4 +1,4 @@
-"""Loads shards of the snapshots in force: checked, mapped, warmed and tried before they serve."""
+"""Loads shards of a snapshot: checks, maps, warms and tests them before they serve."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nearline.contract import HitLevel
-from nearline.errors import InvalidRequest, SnapshotCorrupt
+from nearline.errors import SnapshotCorrupt
 from nearline.snapshot import Store, shard_folder, shard_of
 from nearline.v1 import snapshot_pb2
 from retrieval.index.attributes import SnapshotAttributes
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedShard:
-    """One shard of one snapshot in this process; vocabulary: None where it has no words."""
+    """One shard of one snapshot in this process; vocabulary is None without a lexical index."""
 
     collection: str
     snapshot_id: str
@@ -42,14 +42,6 @@ class LoadedShard:
     shard: LocalShard
     manifest: snapshot_pb2.Manifest
     vocabulary: Vocabulary | None
-
-    def check_dim(self, dim: int) -> None:
-        """Raises InvalidRequest where vectors have another dim."""
-        if dim != self.dim:
-            raise InvalidRequest(
-                f"vectors have dim {dim}, collection {self.collection!r} has {self.dim}",
-                field="vectors",
-            )
 
 
 def load_shards(
@@ -60,15 +52,16 @@ def load_shards(
     threads: ThreadPool,
     scanners: ThreadPool | None = None,
 ) -> list[LoadedShard]:
-    """Loads shards of a snapshot; blocks for as long as the files take to read.
+    """Loads shards of a snapshot; blocks while the files are read.
 
     Args:
         store: The store.
-        snapshot: What to load.
-        numbers: Shards to load, as far as the snapshot has them; None: all.
-        threads, scanners: What they search in; see `LocalShard`.
-    Raises: SnapshotCorrupt: a file is not what the manifest says. SnapshotMismatch: another faiss,
-        dim or recall than the manifest's.
+        snapshot: Snapshot to load.
+        numbers: Shards to load; numbers that the snapshot does not have are ignored. None loads
+            all.
+        threads, scanners: Threads to search in; see `LocalShard`.
+    Raises: SnapshotCorrupt: a file contradicts the manifest. SnapshotMismatch: faiss version, dim
+        or recall differ from the manifest.
     """
     start = time.perf_counter()
     faiss_index.use_one_thread()
@@ -120,7 +113,7 @@ def _load_shard(
     if (items.documents, items.chunks) != (entry.documents, entry.chunks):
         raise SnapshotCorrupt(
             f"{path / 'items.arrow'} has {items.documents} documents and {items.chunks} chunks, "
-            f"the manifest says {entry.documents} and {entry.chunks}; rebuild the snapshot"
+            f"but the manifest says {entry.documents} and {entry.chunks}; rebuild the snapshot"
         )
     index = FaissIndex.load(
         path / "dense.faiss",
@@ -164,20 +157,20 @@ def _load_shard(
 def _check_golden(
     folder: Path, manifest: snapshot_pb2.Manifest, loaded: Sequence[LoadedShard]
 ) -> float | None:
-    """Tries the golden queries on the shards loaded; gives their recall, None without any."""
+    """Runs the golden queries on the loaded shards; returns their recall, None without any."""
     golden = GoldenQueries.read(folder, manifest) if loaded else None
     if golden is None:
         return None
     shards = len(manifest.shards)
-    here = {shard.number for shard in loaded}
+    numbers = {shard.number for shard in loaded}
     options = ShardOptions(k=_GOLDEN_K, level=HitLevel.CHUNK)
     found = [one.shard.search_now(ShardQueries(golden.vectors), options) for one in loaded]
     matched = total = 0
     for query, parts in enumerate(zip(*found, strict=True)):
-        wanted = sum(shard_of(answer, shards) in here for answer in golden.ids[query])
-        total += wanted
+        expected = sum(shard_of(answer, shards) in numbers for answer in golden.ids[query])
+        total += expected
         hits = (hit for part in parts for hit in zip(part.ids, part.scores, strict=True))
-        matched += min(golden.count_good(query, hits), wanted)
+        matched += min(golden.count_good(query, hits), expected)
     if total == 0:
         return None
     recall = matched / total

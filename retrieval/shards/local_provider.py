@@ -1,4 +1,4 @@
-"""Shards in this process; a `Hosting`."""
+"""Provides shards in this process, and the threads that search them."""
 
 from __future__ import annotations
 
@@ -21,31 +21,33 @@ from retrieval.shards.local_shard import LocalShard
 from retrieval.snapshots.loaded import SnapshotKey
 from retrieval.snapshots.memory import HEADROOM, check_memory, snapshot_bytes
 
-# Threads that search, for each that does exact searches; one at least.
+# Search threads per scanner thread; there is at least one scanner.
 _THREADS_PER_SCANNER = 4
 
 
 @dataclass(slots=True, eq=False)
 class _Load:
-    """A snapshot on its way, and what is let go of with it.
+    """A snapshot that is loaded or being loaded.
 
-    files: Its shards. ready: They are at the head of the change log, where there is one.
+    files: Its shards, once their files are loaded. ready: Its shards, once they have also reached
+    the head of the change log, if there is one. follower: Applies live changes to them.
     """
 
     files: asyncio.Future[Sequence[LoadedShard]]
-    following: LogFollower | None = None
+    follower: LogFollower | None = None
     ready: asyncio.Future[Sequence[LoadedShard]] = field(init=False)
 
 
 class LocalShardProvider:
-    """Shards of this process, and the threads that search them.
+    """Shards of this process; a `ShardProvider`.
 
     Args:
-        store: Where snapshots are loaded from.
-        threads: Threads; FAISS stays on one core in each.
-        numbers: Shards to load of every snapshot; None: all.
-        headroom: Free memory wanted for a load, as a multiple of its bytes; 0: do not look.
-        live: Applies live changes to what is loaded, closed with these shards; None: nobody does.
+        store: Store to load snapshots from.
+        threads: Number of search threads; FAISS uses one core in each.
+        numbers: Shards to load of every snapshot; None loads all.
+        headroom: Free memory required for a load, as a multiple of its bytes; 0 disables the check.
+        live: Applies live changes to the loaded shards; closed together with them. Optional; None
+            disables live changes.
     """
 
     def __init__(
@@ -62,17 +64,17 @@ class LocalShardProvider:
         self._headroom = headroom
         self._live = live
         self._threads = ThreadPool(threads, faiss_index.use_one_thread)
-        # Exact searches read everything: others do not wait behind them.
+        # Exact searches read everything; other searches do not wait for them.
         scanners = max(1, threads // _THREADS_PER_SCANNER)
         self._scanners = ThreadPool(scanners, faiss_index.use_one_thread)
-        # One snapshot after another: two at once would each count the same memory as free.
+        # One snapshot at a time: two loads at once would both count the same memory as free.
         self._loader = ThreadPool(1, faiss_index.use_one_thread)
         self._loads: dict[SnapshotKey, _Load] = {}
 
     async def load(self, snapshot: SnapshotRef) -> Sequence[LoadedShard]:
         """Loads the shards of a snapshot, and brings them to the head of the change log.
 
-        Whoever asks again waits for the same load.
+        Concurrent calls wait for the same load.
 
         Raises: as `load_shards` and `LiveChanges.follow`. Overloaded: not enough free memory.
         """
@@ -84,42 +86,42 @@ class LocalShardProvider:
             load.ready = asyncio.ensure_future(self._ready(snapshot, load))
             load.ready.add_done_callback(partial(self._loaded, key, load))
         try:
-            # Whoever goes away leaves the load to those who still wait, or come back for it.
+            # A cancelled caller leaves the load running for others and for its own return.
             return await asyncio.shield(load.ready)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if load.ready.cancelled() and not (task and task.cancelling()):
                 raise SnapshotGone(
-                    f"snapshot {snapshot.snapshot_id} was let go of before it was ready; ask for "
-                    "the one that is current now"
+                    f"snapshot {snapshot.snapshot_id} was released before it was ready; request "
+                    "the snapshot that is current now"
                 ) from None
             raise
 
     async def prepare(self, snapshot: SnapshotRef) -> Sequence[LocalShard]:
-        """Loads a snapshot; see `Hosting.prepare`."""
+        """Loads a snapshot; see `ShardProvider.prepare`."""
         return [loaded.shard for loaded in await self.load(snapshot)]
 
     def progress(self, collection: str, snapshot_id: str) -> Mapping[int, Sequence[ShardProgress]]:
-        """Returns how far live changes are; see `Hosting.progress`."""
+        """Returns the progress of live changes; see `ShardProvider.progress`."""
         if self._live is None:
             return {}
-        found = self._live.progress(collection, snapshot_id)
-        return {number: (one,) for number, one in found.items()}
+        progress = self._live.progress(collection, snapshot_id)
+        return {number: (one,) for number, one in progress.items()}
 
     async def release(self, collection: str, snapshot_id: str) -> None:
-        """Closes a snapshot once searches that nobody waits for any more have ended, too."""
+        """Closes a snapshot once all its searches have ended, including abandoned ones."""
         load = self._loads.pop(SnapshotKey(collection, snapshot_id), None)
         if load is None:
             return
-        # It may be waiting for the log.
+        # The load may be waiting for the change log.
         load.ready.cancel()
         await load.files
         await self._threads.settled()
         await self._scanners.settled()
-        await self._let_go(load)
+        await self._unload(load)
 
     async def close(self) -> None:
-        """Waits for searches that run, then releases the files."""
+        """Waits for running searches, then releases the files."""
         for load in self._loads.values():
             load.ready.cancel()
         await asyncio.to_thread(self._loader.close)
@@ -137,20 +139,20 @@ class LocalShardProvider:
         if self._live is None:
             return loaded
         worker = self._live.worker
-        load.following = await self._live.begin(
+        load.follower = await self._live.begin(
             snapshot, [make_followed_shard(one, worker) for one in loaded]
         )
-        if load.following is not None:
+        if load.follower is not None:
             try:
-                await load.following.ready()
+                await load.follower.ready()
             except NearlineError:
-                await self._let_go(load)
+                await self._unload(load)
                 raise
         return loaded
 
-    async def _let_go(self, load: _Load) -> None:
-        if self._live is not None and load.following is not None:
-            await self._live.end(load.following)
+    async def _unload(self, load: _Load) -> None:
+        if self._live is not None and load.follower is not None:
+            await self._live.end(load.follower)
         # Unmapping gigabytes takes a while.
         await asyncio.to_thread(_close, load.files.result())
 

@@ -1,4 +1,4 @@
-"""How far live changes are beside a shard, as messages."""
+"""Converts between the progress of live changes in a shard and its message."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from retrieval.protocols.watermark import decode_watermark
 
 
 def fill_progress(message: shard_pb2.LoadedShard, progress: ShardProgress) -> None:
-    """Says in the status of a shard how far it is."""
+    """Adds the progress of live changes to the status of a shard."""
     message.watermark = progress.applied.watermark.encode()
     message.stale = progress.applied.stale
     delta = message.delta
@@ -28,9 +28,9 @@ def fill_progress(message: shard_pb2.LoadedShard, progress: ShardProgress) -> No
 
 
 def progress_from_proto(message: shard_pb2.LoadedShard) -> ShardProgress | None:
-    """Reads how far a shard is; None: it follows no change log.
+    """Returns the progress in the status of a shard; None if it follows no change log.
 
-    Raises: InvalidRequest: the watermark is none.
+    Raises: InvalidRequest: not a valid watermark.
     """
     watermark = decode_watermark(message.watermark, "watermark")
     if watermark is None:

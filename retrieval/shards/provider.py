@@ -1,4 +1,4 @@
-"""The seam between the life of a snapshot and what holds its shards: this process, or servers."""
+"""The protocol that provides the shards of a snapshot, in this process or on shard servers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from retrieval.protocols.snapshot import SnapshotRef
 
 
 class ShardProvider(Protocol):
-    """Gets snapshots ready to serve, and releases them.
+    """Prepares snapshots for serving, and releases them.
 
     The router prepares the snapshot that a new alias record names while it serves the old one,
     then flips, and releases the old one when its last request is answered.
@@ -20,27 +20,28 @@ class ShardProvider(Protocol):
     async def prepare(self, snapshot: SnapshotRef) -> Sequence[Shard]:
         """Returns the shards of a snapshot, by number, once each can answer from it.
 
-        In this process that loads, warms and tries them. On servers it asks for the load, replica
-        group by replica group, and returns when every shard has a ready replica; the others go on
-        loading. Preparing what is prepared already gives its shards again; the router does so once
-        a second while the alias names another snapshot that cannot be got ready.
+        In this process, the shards are loaded, warmed and tested. Shard servers are told to load
+        them, one replica group after another; the call returns when every shard has a ready
+        replica, while the others go on loading. If the snapshot is prepared already, the same
+        shards are returned; the router calls this once a second while the alias names another
+        snapshot that cannot be prepared.
 
-        Cancelled where the alias moves on in the meantime; `release` follows then, too.
+        The call is cancelled if the alias changes in the meantime; `release` follows even then.
 
-        Raises: NotReady: not in time. SnapshotCorrupt, SnapshotMismatch: it must not go live.
-            Overloaded: not enough free memory; names what is free and what is needed.
+        Raises: NotReady: not in time. SnapshotCorrupt, SnapshotMismatch: the snapshot must not go
+            live. Overloaded: not enough free memory; the error names the bytes free and needed.
         """
         ...
 
     def progress(self, collection: str, snapshot_id: str) -> Mapping[int, Sequence[ShardProgress]]:
-        """Tells by shard number how far live changes are in each ready replica, as last heard.
+        """Returns the last known progress of live changes in each ready replica, by shard number.
 
-        Empty where no change log is followed.
+        Empty if no change log is followed.
         """
         ...
 
     async def release(self, collection: str, snapshot_id: str) -> None:
-        """Releases a snapshot that no request uses any more, whatever came of preparing it."""
+        """Releases a snapshot that no request uses any more, whether or not it was prepared."""
         ...
 
     async def close(self) -> None:

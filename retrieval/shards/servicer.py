@@ -1,4 +1,4 @@
-"""ShardService over gRPC: messages to records and back, nothing else."""
+"""The gRPC servicer of shards: converts messages to records and back."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from retrieval.shards.shard_host import ShardHost
 
 
 class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
-    """Answers for the shards of this process.
+    """Serves the shards of this process.
 
     Args:
-        host: The shards; it fills while the service loads.
+        host: Holds the shards; empty until the first snapshot is loaded.
     """
 
     def __init__(self, host: ShardHost) -> None:
@@ -28,7 +28,7 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
     ) -> shard_pb2.SearchShardResponse:
         """Searches one shard."""
         start = time.perf_counter()
-        with self._host.held(request.collection, request.snapshot_id, request.shard) as shards:
+        with self._host.shards(request.collection, request.snapshot_id, request.shard) as shards:
             loaded = shards[request.shard]
             queries = codec.queries_from_proto(request, loaded.dim)
             results = await loaded.shard.search(
@@ -45,7 +45,7 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         self, request: shard_pb2.FetchItemsRequest, context: Context
     ) -> shard_pb2.FetchItemsResponse:
         """Reads items of one shard."""
-        with self._host.held(request.collection, request.snapshot_id, request.shard) as shards:
+        with self._host.shards(request.collection, request.snapshot_id, request.shard) as shards:
             loaded = shards[request.shard]
             fetched = await loaded.shard.fetch(
                 request.snapshot_id,
@@ -62,7 +62,7 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         self, request: shard_pb2.ScanItemsRequest, context: Context
     ) -> shard_pb2.ScanItemsResponse:
         """Lists items of one shard."""
-        with self._host.held(request.collection, request.snapshot_id, request.shard) as shards:
+        with self._host.shards(request.collection, request.snapshot_id, request.shard) as shards:
             loaded = shards[request.shard]
             fetched = await loaded.shard.scan(
                 request.snapshot_id,
@@ -79,7 +79,7 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         self, request: shard_pb2.CountShardRequest, context: Context
     ) -> shard_pb2.CountShardResponse:
         """Counts items of one shard."""
-        with self._host.held(request.collection, request.snapshot_id, request.shard) as shards:
+        with self._host.shards(request.collection, request.snapshot_id, request.shard) as shards:
             loaded = shards[request.shard]
             counts = await loaded.shard.count(
                 request.snapshot_id,
@@ -93,7 +93,7 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
     async def GetStatus(
         self, request: shard_pb2.GetStatusRequest, context: Context
     ) -> shard_pb2.GetStatusResponse:
-        """Returns what is loaded."""
+        """Returns the loaded shards."""
         response = shard_pb2.GetStatusResponse()
         for loaded in self._host:
             message = response.shards.add(
@@ -111,7 +111,7 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
     async def LoadSnapshot(
         self, request: shard_pb2.LoadSnapshotRequest, context: Context
     ) -> shard_pb2.LoadSnapshotResponse:
-        """Loads a snapshot, or waits for the load that runs."""
+        """Loads a snapshot, or waits for the running load."""
         start = time.perf_counter()
         await self._host.load(request.collection, request.snapshot_id)
         response = shard_pb2.LoadSnapshotResponse()
@@ -121,7 +121,7 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
     async def UnloadSnapshot(
         self, request: shard_pb2.UnloadSnapshotRequest, context: Context
     ) -> shard_pb2.UnloadSnapshotResponse:
-        """Releases a snapshot as soon as nobody needs it."""
+        """Releases a snapshot as soon as it is no longer needed."""
         await self._host.unload(request.collection, request.snapshot_id)
         return shard_pb2.UnloadSnapshotResponse()
 

@@ -1,4 +1,4 @@
-"""The snapshots that a shard server holds: loaded when asked for or named, unloaded by itself."""
+"""The snapshots of a shard server: loaded on request or by alias, unloaded automatically."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ ShardsByNumber = Mapping[int, LoadedShard]
 class ShardHost:
     """Shards of this process by collection, snapshot and number.
 
-    It follows the aliases by itself, so that it is ready early, needs no router to let go, and
-    comes back right after a restart.
+    The host follows the aliases on its own, so it is ready early, unloads snapshots without a
+    router, and recovers after a restart.
 
     Args:
-        store: Where the aliases are read.
-        shards: What loads and searches; the caller closes it.
-        collections: Names; none: every collection of the store.
-        poll_s: Seconds between two looks at the aliases.
-        drain_s: Seconds that a snapshot stays after its last request, once no alias names it.
+        store: Store with the aliases.
+        shards: Loads and searches the shards; closed by the caller.
+        collections: Names; empty means every collection of the store.
+        poll_s: Seconds between two reads of the aliases.
+        drain_s: Seconds that a snapshot stays loaded after its last request, once no alias names
+            it.
     """
 
     def __init__(
@@ -52,34 +53,32 @@ class ShardHost:
         )
 
     def __iter__(self) -> Iterator[LoadedShard]:
-        return (one for held in self._loaded.all for one in held.value.values())
+        return (shard for snapshot in self._loaded.all for shard in snapshot.value.values())
 
     async def start(self) -> None:
-        """Loads what the aliases name, then follows them.
+        """Loads the snapshots that the aliases name, then follows the aliases.
 
-        Raises: as `AliasFollower.start`. SettingsError: no collection has any of the shards.
+        Raises: SettingsError: no collection has any of the shards. As `AliasFollower.start`.
         """
         await self._follower.start()
         if not any(self):
             raise SettingsError(
-                f"no collection of {self._store.url} has a shard of those to hold; correct --shard"
+                f"no collection of {self._store.url} has any of the shards to hold; correct --shard"
             )
 
-    def held(
+    def shards(
         self, collection: str, snapshot_id: str, number: int
     ) -> LoadedSnapshot[ShardsByNumber]:
-        """Returns what holds a shard for the length of a `with` block.
+        """Returns the shards of a snapshot; a `with` block keeps them loaded.
 
-        Raises: NotFound: this process holds no such collection or shard. SnapshotGone: it holds
-            another snapshot of it.
+        Raises: NotFound: this process does not hold the collection or shard `number` of it.
+            SnapshotGone: it holds the shard of another snapshot.
         """
-        held = self._loaded.get(collection, snapshot_id)
-        if held is not None and number in held.value:
-            return held
+        loaded = self._loaded.get(collection, snapshot_id)
+        if loaded is not None and number in loaded.value:
+            return loaded
         others = [
-            other.key.snapshot_id
-            for other in self._loaded.of_collection(collection)
-            if number in other.value
+            other.key.snapshot_id for other in self._loaded.of_collection(collection) if number in other.value
         ]
         if others:
             raise SnapshotGone(
@@ -92,22 +91,22 @@ class ShardHost:
         )
 
     def progress(self, loaded: LoadedShard) -> ShardProgress | None:
-        """Returns how far live changes are beside a shard; None: no change log is followed."""
-        told = self._shards.progress(loaded.collection, loaded.snapshot_id).get(loaded.number)
-        return told[0] if told else None
+        """Returns the progress of live changes in a shard; None if no change log is followed."""
+        progress = self._shards.progress(loaded.collection, loaded.snapshot_id).get(loaded.number)
+        return progress[0] if progress else None
 
     async def load(self, collection: str, snapshot_id: str) -> None:
-        """Loads a snapshot, or waits for the load that runs; asking again keeps it loaded.
+        """Loads a snapshot, or waits for the running load; repeated calls keep it loaded.
 
-        Raises: NotFound: there is no such snapshot. As `LocalShardProvider.load`.
+        Raises: NotFound: the snapshot does not exist. As `LocalShardProvider.load`.
         """
         await self._follower.load(collection, snapshot_id)
 
     async def unload(self, collection: str, snapshot_id: str) -> None:
-        """Releases a snapshot as soon as nobody needs it.
+        """Releases a snapshot as soon as it is no longer needed.
 
-        Other routers may be behind the one that asks, so this is no order: as ever, a snapshot
-        goes once no alias names it and nobody has asked for it for `drain_s`.
+        Other routers may be behind the caller, so this does not release it at once: as always, a
+        snapshot is unloaded when no alias names it and no request has used it for `drain_s`.
         """
         await self._follower.poll()
 

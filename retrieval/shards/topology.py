@@ -1,4 +1,4 @@
-"""Which shard server holds which shard, as the operator writes it."""
+"""Parses the addresses of services: the topology of shard servers, and plain lists."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _ADDRESS = re.compile(r"(?:dns:(?://[^/]*/)?)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._
 
 
 def parse_topology(text: str) -> dict[int, tuple[str, ...]]:
-    """Reads the --shards setting.
+    """Parses the --shards setting.
 
     "0=a:7001,b:7001;1=a:7002" -> {0: ("a:7001", "b:7001"), 1: ("a:7002",)}
-    Raises: SettingsError: not of that form, a bad address, a shard twice, or a number left out.
+    Raises: SettingsError: not of that form, an invalid address, a repeated shard, or a missing
+        shard.
     """
     shards: dict[int, tuple[str, ...]] = {}
     for part in filter(None, (piece.strip() for piece in text.split(";"))):
@@ -28,14 +29,14 @@ def parse_topology(text: str) -> dict[int, tuple[str, ...]]:
             raise SettingsError(f"--shards: shard {number} is not in 0..{PARTITIONS - 1}")
         if int(number) in shards:
             raise SettingsError(
-                f"--shards: shard {number} is there twice; put its addresses together: {_EXAMPLE}"
+                f"--shards: shard {number} appears twice; list its addresses together: {_EXAMPLE}"
             )
         addresses = tuple(address.strip() for address in tail.split(","))
         for address in addresses:
             check_address(address, "--shards")
         shards[int(number)] = addresses
     if not shards:
-        raise SettingsError(f"--shards is empty; give {_EXAMPLE}, or leave it out")
+        raise SettingsError(f"--shards is empty; write {_EXAMPLE}, or omit it")
     missing = sorted(set(range(max(shards))) - set(shards))
     if missing:
         raise SettingsError(
@@ -45,8 +46,17 @@ def parse_topology(text: str) -> dict[int, tuple[str, ...]]:
     return dict(sorted(shards.items()))
 
 
+def parse_addresses(text: str, setting: str) -> list[str]:
+    """Parses a comma-separated list of addresses.
+
+    "a:7001, b:7001" -> ["a:7001", "b:7001"]
+    Raises: SettingsError: an address is not host:port.
+    """
+    return [check_address(part.strip(), setting) for part in text.split(",") if part.strip()]
+
+
 def check_address(address: str, setting: str) -> str:
-    """Returns the address back, or raises SettingsError where it is not host:port."""
+    """Returns the address, or raises SettingsError if it is not host:port."""
     match = _ADDRESS.fullmatch(address)
     if match is None or not 1 <= int(match[1]) <= 65_535:
         raise SettingsError(
@@ -56,15 +66,16 @@ def check_address(address: str, setting: str) -> str:
 
 
 def replica_groups(topology: Mapping[int, Sequence[str]], count: int) -> list[dict[str, set[int]]]:
-    """Returns the addresses of each replica group, with the shards that each holds.
+    """Returns the replica groups: by address, the shards that each server holds.
 
-    A group is a place in the lists of addresses. An address in several groups is of the first.
+    Group n consists of the n-th address of each shard. An address in several groups belongs to the
+    first.
 
     {0: ("a", "b"), 1: ("a", "c")}, 2 -> [{"a": {0, 1}}, {"b": {0}, "c": {1}}]
 
     Args:
         topology: Addresses by shard number.
-        count: Shards looked at, 1..len(topology).
+        count: Number of shards to consider, 1..len(topology).
     """
     groups: list[dict[str, set[int]]] = []
     seen: dict[str, set[int]] = {}

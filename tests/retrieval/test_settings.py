@@ -37,7 +37,7 @@ def test_a_topology_is_read_in_any_order() -> None:
         ("x=a:1", "not of the form"),
         ("-1=a:1", "not of the form"),
         ("64=a:1", r"not in 0\.\.63"),
-        ("0=a:1;0=b:1", "shard 0 is there twice"),
+        ("0=a:1;0=b:1", "shard 0 appears twice"),
         ("0=a:1;2=b:1", "names shard 2 but not 1"),
         ("1=a:1", "names shard 1 but not 0"),
         ("0=", "'' is not an address"),

@@ -1,1 +1,1 @@
-"""Replicas of a shard: load balancing, hedging, retries, health."""
+"""Replicas of a shard: load balancing, hedging, retries and health."""

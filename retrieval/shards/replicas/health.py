@@ -1,4 +1,4 @@
-"""Whether a replica should be asked: a state machine without a clock of its own."""
+"""Health of a replica: a state machine that decides whether it may be called."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 from nearline.retry import Backoff
 
 _FAILURES_TO_EJECT = 3
-_SILENCES_TO_BE_AWAY = 2
+_SILENCES_TO_AWAY = 2
 _BACKOFF = Backoff(0.5, 30.0)
 
 
@@ -21,19 +21,20 @@ class ReplicaState(Enum):
 
 
 class ReplicaHealth:
-    """What is known of a replica from its calls and from being asked for its status.
+    """Health of a replica, derived from its calls and its status.
 
-    AWAY: its connection is gone or it has been silent twice: nothing is sent but questions for its
-    status, and an answer ends it. EJECTED: too many failures in a row: nothing is sent for a time
-    that doubles with each ejection, unless no other replica is there. PROBED: back from either;
-    one call at a time, until one succeeds (READY) or fails (EJECTED for twice as long).
+    AWAY: the connection is lost, or two status requests timed out. Only status requests are sent;
+    an answer ends this state. EJECTED: too many failures in a row. No calls are sent for a period
+    that doubles with each ejection, unless no other replica is left. PROBED: back from either
+    state. One call at a time is sent, until one succeeds (READY) or fails (EJECTED for twice as
+    long).
 
-    Every `now` is in seconds of one clock that does not go back.
+    Every `now` is in seconds of one monotonic clock.
     """
 
     def __init__(self) -> None:
         self.away = True
-        self.why = "it has not been asked yet"
+        self.reason = "it has not been contacted yet"
         self._probed = False
         self._until = 0.0
         self._ejections = 0
@@ -41,7 +42,7 @@ class ReplicaHealth:
         self._silences = 0
 
     def state(self, now: float) -> ReplicaState:
-        """Returns the state."""
+        """Returns the current state."""
         if self.away:
             return ReplicaState.AWAY
         if now < self._until:
@@ -49,41 +50,41 @@ class ReplicaHealth:
         return ReplicaState.PROBED if self._probed else ReplicaState.READY
 
     def admits(self, now: float, in_flight: int) -> bool:
-        """Returns whether it should be asked, given the calls on their way to it."""
+        """Returns whether a call may be sent, given the number of running calls."""
         return not self.away and now >= self._until and not (self._probed and in_flight)
 
-    def answered(self) -> None:
-        """Takes in that it told its status."""
+    def record_status(self) -> None:
+        """Records that a status request was answered."""
         self.away = False
         self._silences = 0
 
-    def lost(self, why: str) -> None:
-        """Takes in that there is no connection to it."""
+    def record_lost(self, reason: str) -> None:
+        """Records that the connection was lost."""
         self.away = self._probed = True
-        self.why = why
+        self.reason = reason
 
-    def was_silent(self, now: float, why: str) -> bool:
-        """Takes in that it did not tell its status in time; True where it is now ejected."""
+    def record_silence(self, now: float, reason: str) -> bool:
+        """Records that a status request timed out; returns whether the replica is now ejected."""
         self._silences += 1
-        self.why = why
-        if self._silences >= _SILENCES_TO_BE_AWAY:
-            self.lost(why)
+        self.reason = reason
+        if self._silences >= _SILENCES_TO_AWAY:
+            self.record_lost(reason)
             return False
         return self._eject(now)
 
-    def succeeded(self) -> None:
-        """Takes in that a call to it succeeded."""
+    def record_success(self) -> None:
+        """Records that a call succeeded."""
         self._failures = 0
         self._probed = False
         self._ejections = 0
 
-    def failed(self, now: float, why: str) -> bool:
-        """Takes in that a call failed, or was slower than another replica that was asked later.
+    def record_failure(self, now: float, reason: str) -> bool:
+        """Records that a call failed, or was slower than a hedged call sent later.
 
-        Returns: Whether it is now ejected, and was not before.
+        Returns: Whether this ejected the replica.
         """
         self._failures += 1
-        self.why = why
+        self.reason = reason
         return (self._probed or self._failures >= _FAILURES_TO_EJECT) and self._eject(now)
 
     def _eject(self, now: float) -> bool:

@@ -1,4 +1,4 @@
-"""Calls to a shard that has replicas: retried where one fails, hedged where one dawdles."""
+"""Calls to a replicated shard: retried when a replica fails, hedged when one is slow."""
 
 from __future__ import annotations
 
@@ -26,25 +26,26 @@ from retrieval.shards.replicas.retry_budget import RetryBudget
 
 _P = TypeVar("_P", bound=Peer)
 _R = TypeVar("_R")
-# Another replica may answer: this one is away, behind, full, or has a fault of its own. Where it
-# had begun already, asking twice does no harm: every call to a shard only reads.
-_ASK_ANOTHER = (NotReady, SnapshotGone, NotFound, Overloaded, InternalError)
-# A hedge while no percentile is known, and the soonest one: below it, a timer tells nothing.
-_FIRST_HEDGE_S = 0.05
-_SOONEST_HEDGE_S = 0.001
-# One call in twenty is over the 95th percentile by definition, which uses up the budget: so many
-# are kept for the calls to a replica that has hung.
-_HEDGES_KEPT = 10.0
+# Another replica may answer: this one is away, behind, overloaded, or has a fault of its own. Even
+# if it has begun the call, a repetition does no harm: every call to a shard only reads.
+_RETRYABLE = (NotReady, SnapshotGone, NotFound, Overloaded, InternalError)
+# Delay of a hedge while no percentile is known, and the shortest delay: timers are no more precise.
+_DEFAULT_HEDGE_S = 0.05
+_MIN_HEDGE_S = 0.001
+# By definition one call in twenty exceeds the 95th percentile, which uses up the budget: this many
+# hedges are reserved for calls to a replica that hangs.
+_RESERVED_HEDGES = 10.0
 
 
 class HedgedCalls(Generic[_P]):
     """Makes the calls to one shard.
 
-    A call goes to one replica. Where that fails by a fault of its own, the next is asked, within
-    the retry budget (a tenth of the calls); where it is gone, without one: it does no more work, so
-    its calls move and do not multiply. Where a call takes longer than 95 of 100 calls did lately,
-    another is asked as well, within the hedge budget (a twentieth): the first answer wins, and the
-    other call is cancelled. Half of the budget is for those that go on waiting.
+    A call goes to one replica. If that replica fails through a fault of its own, the call is
+    retried on another, within the retry budget (a tenth of the calls). If the replica is gone, the
+    retry needs no budget: the replica does no more work, so its calls move and do not multiply. If
+    a call takes longer than 95 of 100 recent calls, it is hedged: another replica is called too,
+    within the hedge budget (a twentieth), the first answer wins, and the other call is cancelled.
+    Half of the hedge budget is reserved for calls that keep waiting.
 
     Args:
         replicas: All replicas of the shard.
@@ -56,9 +57,9 @@ class HedgedCalls(Generic[_P]):
     def __init__(self, replicas: Sequence[Replica[_P]], collection: str, number: int) -> None:
         self.replicas = tuple(replicas)
         self.name = f"shard {number} of {collection!r}"
-        # Saved up for the moment when a server falls silent with calls on their way.
+        # The burst covers the moment when a server stops answering with calls in flight.
         self.retries = RetryBudget(0.1, floor_per_s=2.0, burst=100.0)
-        self.hedges = RetryBudget(0.05, floor_per_s=1.0, burst=2 * _HEDGES_KEPT)
+        self.hedges = RetryBudget(0.05, floor_per_s=1.0, burst=2 * _RESERVED_HEDGES)
         labels = (collection, str(number))
         self.count_retry = {
             outcome: metrics.retries.labels(*labels, outcome).inc for outcome in ("made", "refused")
@@ -79,45 +80,47 @@ class HedgedCalls(Generic[_P]):
         """Returns the first answer.
 
         Args:
-            key: What to ask for.
+            key: Shard to call.
             send: Makes the call to a peer, within the caller's deadline.
             latencies: The 95th percentile of similar calls, which decides when to hedge. If None,
                 the call is never hedged.
-            waits: The replica may have to wait for live changes: the call is hedged, later, since
-                another may have them, but says nothing of how long calls take or who is slow.
-        Raises: what the last replica raised. NotReady: none answers. SnapshotGone: none holds it.
+            waits: Whether the replica may have to wait for live changes. Such a call is hedged
+                later, since another replica may have them already, and neither counts as a sample
+                of latency nor marks a replica as slow.
+        Raises: The error of the last replica. NotReady: no replica answers. SnapshotGone: no
+            replica holds the snapshot.
         """
         start = time.monotonic()
         first = choose_replica(self.replicas, key, start)
         if first is None:
-            raise self._nobody(key)
+            raise self._unavailable(key)
         if len(self.replicas) == 1:
-            # Nobody else to ask: no task and no timer.
-            return await first.ask(key, send)
+            # No alternative, so neither task nor timer is needed.
+            return await first.call(key, send)
         self.retries.earn()
         self.hedges.earn()
         hedge_s = None
         if latencies is not None:
-            soonest_s = _FIRST_HEDGE_S if waits else _SOONEST_HEDGE_S
-            p95_s = latencies.values[0] if latencies.values else _FIRST_HEDGE_S
-            hedge_s = max(soonest_s, p95_s)
-        answer = await _Race(self, key, send, blames=not waits).run(first, hedge_s)
+            min_s = _DEFAULT_HEDGE_S if waits else _MIN_HEDGE_S
+            p95_s = latencies.values[0] if latencies.values else _DEFAULT_HEDGE_S
+            hedge_s = max(min_s, p95_s)
+        answer = await _Race(self, key, send, record_slow=not waits).run(first, hedge_s)
         if latencies is not None and not waits:
             latencies.observe(time.monotonic() - start)
         return answer
 
-    def _nobody(self, key: ShardKey) -> NearlineError:
+    def _unavailable(self, key: ShardKey) -> NearlineError:
         if any(not one.health.away for one in self.replicas):
             return SnapshotGone(
                 f"no replica of {self.name} holds snapshot {key.snapshot_id}; retry the whole "
                 "request"
             )
-        reasons = "; ".join(f"{one.address}: {one.health.why}" for one in self.replicas)
+        reasons = "; ".join(f"{one.address}: {one.health.reason}" for one in self.replicas)
         return NotReady(f"no replica of {self.name} answers ({reasons})")
 
 
 class _Race(Generic[_P, _R]):
-    """One call, on its way to one replica or several."""
+    """One call that runs on one or more replicas."""
 
     def __init__(
         self,
@@ -125,19 +128,19 @@ class _Race(Generic[_P, _R]):
         key: ShardKey,
         send: Callable[[_P], Awaitable[_R]],
         *,
-        blames: bool,
+        record_slow: bool,
     ) -> None:
         self._calls = calls
         self._key = key
         self._send = send
-        self._blames = blames
+        self._record_slow = record_slow
         self._tried: list[Replica[_P]] = []
         self._running: dict[Task[_R], Replica[_P]] = {}
         self._hedge: Task[_R] | None = None
 
     async def run(self, first: Replica[_P], hedge_s: float | None) -> _R:
         self._start(first)
-        kept = _HEDGES_KEPT
+        reserve = _RESERVED_HEDGES
         try:
             while True:
                 done, _ = await asyncio.wait(
@@ -145,15 +148,15 @@ class _Race(Generic[_P, _R]):
                 )
                 if not done:
                     assert hedge_s is not None
-                    # Where it may not be made now, later: the first replica may have hung.
-                    hedge_s = None if self._start_hedge(keep=kept) else 2 * hedge_s
-                    kept = 0.0
+                    # Without budget, try again later: the first replica may hang.
+                    hedge_s = None if self._start_hedge(keep=reserve) else 2 * hedge_s
+                    reserve = 0.0
                     continue
                 won, error, gone = None, None, False
                 for task in done:
-                    error = self._error(task)
+                    error = self._remove(task)
                     won = task if error is None else won
-                    # Not one that is silent: it may be at work on the call all the same. Nor one
+                    # A silent replica is not gone: it may still be working on the call. Nor is one
                     # that is behind: it has waited as long as a call may.
                     gone = (
                         isinstance(error, NotReady)
@@ -164,7 +167,7 @@ class _Race(Generic[_P, _R]):
                     self._count(won)
                     return won.result()
                 assert error is not None
-                if not isinstance(error, _ASK_ANOTHER):
+                if not isinstance(error, _RETRYABLE):
                     raise error
                 if not self._start_retry(within_budget=not gone) and not self._running:
                     raise error
@@ -174,7 +177,7 @@ class _Race(Generic[_P, _R]):
 
     def _start(self, replica: Replica[_P]) -> Task[_R]:
         self._tried.append(replica)
-        task = replica.attempt(replica.ask(self._key, self._send))
+        task = replica.run_task(replica.call(self._key, self._send))
         self._running[task] = replica
         return task
 
@@ -201,19 +204,20 @@ class _Race(Generic[_P, _R]):
         self._start(other)
         return True
 
-    def _error(self, task: Task[_R]) -> BaseException | None:
-        """Takes a call that ended off the course; gives its error."""
+    def _remove(self, task: Task[_R]) -> BaseException | None:
+        """Removes a finished call from the race and returns its error."""
         replica = self._running.pop(task)
         if task.cancelled():
-            # By `Replica.attempt`, for it is silent; it may be asked again if nobody else is there.
+            # By `Replica.run_task`, since the replica is silent; it may be tried again as a last
+            # resort.
             self._tried.remove(replica)
-            return NotReady(f"{replica.address} is silent: {replica.health.why}")
+            return NotReady(f"{replica.address} is silent: {replica.health.reason}")
         return task.exception()
 
     def _count(self, won: Task[_R]) -> None:
         if self._hedge is None:
             return
         self._calls.count_hedge["won" if won is self._hedge else "lost"]()
-        if won is self._hedge and self._blames:
+        if won is self._hedge and self._record_slow:
             for replica in self._running.values():
-                replica.was_beaten()
+                replica.record_slow()

@@ -18,11 +18,11 @@ class FadingAverage:
         self._at = 0.0
 
     def observe(self, seconds: float, now: float) -> None:
-        """Takes a latency in.
+        """Records a latency.
 
         Args:
             seconds: The latency.
-            now: Seconds of any clock that does not go back; the same one every time.
+            now: Seconds of a monotonic clock; always the same clock.
         """
         before = self.value(now)
         self._average_s = before + _SAMPLE_WEIGHT * (seconds - before) if before else seconds

@@ -1,4 +1,4 @@
-"""Which replica to ask."""
+"""Chooses the replica that a call goes to."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ def choose_replica(
     *,
     tried: Collection[Replica[_P]] = (),
 ) -> Replica[_P] | None:
-    """Returns the less loaded of two replicas taken at random; None where there is none to ask.
+    """Returns the less loaded of two random replicas; None if no replica can be called.
 
-    A replica that is ejected is asked where no better one is left, so that ejection alone never
-    takes a shard down; one that is away is not. The same goes for one whose live changes are behind
-    for want of the change log.
+    Ejected replicas, and replicas that cannot read the change log and so may be stale, are used
+    only if no better one is left, so neither state alone takes a shard down. Replicas that are
+    away are never used.
 
     Args:
-        replicas: All of the shard.
-        key: What it must hold.
+        replicas: All replicas of the shard.
+        key: Shard that the replica must hold.
         now: Time of `time.monotonic`.
-        tried: Those that were asked already.
+        tried: Replicas that were called already.
     Source: Mitzenmacher, "The power of two choices in randomized load balancing", 2001; the load
         is latency times calls outstanding, as in Finagle.
     """
-    able = [one for one in replicas if one.holds(key) and one not in tried]
-    fit = [one for one in able if one.health.admits(now, one.in_flight)] or able
-    fit = [one for one in fit if not one.stale(key)] or fit
-    if len(fit) > 2:
-        fit = random.sample(fit, 2)
-    return min(fit, key=lambda one: one.load(now), default=None)
+    candidates = [one for one in replicas if one.holds(key) and one not in tried]
+    candidates = [one for one in candidates if one.health.admits(now, one.in_flight)] or candidates
+    candidates = [one for one in candidates if not one.stale(key)] or candidates
+    if len(candidates) > 2:
+        candidates = random.sample(candidates, 2)
+    return min(candidates, key=lambda one: one.load(now), default=None)

@@ -1,4 +1,4 @@
-"""Shards on shard servers; imports no index engine, since it needs none."""
+"""Provides shards on shard servers; imports no index engine."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ _log = logging.getLogger(__name__)
 
 
 class RemoteShardProvider:
-    """Shards on servers; a `Hosting`.
+    """Shards on servers; a `ShardProvider`.
 
-    Every address is asked for its status twice a second from the first snapshot on, so servers
-    that die, return or lose a snapshot are noticed without anybody's doing.
+    From the first snapshot on, the status of every server is requested twice a second, so servers
+    that die, return or lose a snapshot are noticed automatically.
 
     Args:
-        topology: Addresses by shard number; the place of one in its list is its replica group.
-        wait_s: Seconds without any load under way after which a shard without a ready replica
-            counts as missing.
+        topology: Addresses by shard number; the position of an address in its list is its replica
+            group.
+        wait_s: Seconds without any running load after which a shard without a ready replica counts
+            as missing.
     """
 
     def __init__(self, topology: Mapping[int, Sequence[str]], wait_s: float) -> None:
@@ -39,21 +40,21 @@ class RemoteShardProvider:
         self._replicas: dict[str, Replica[ShardClient]] = {}
         self._watchers: list[asyncio.Task[None]] = []
         self._shards: dict[tuple[str, int], ReplicatedShard] = {}
-        self._loading: dict[tuple[str, str], SnapshotLoader[ShardClient]] = {}
-        self._begun: set[str] = set()
+        self._loaders: dict[tuple[str, str], SnapshotLoader[ShardClient]] = {}
+        self._prepared: set[str] = set()
 
     async def prepare(self, snapshot: SnapshotRef) -> Sequence[Shard]:
-        """Returns the shards of a snapshot once each has a ready replica; see `Hosting.prepare`.
+        """Returns the shards of a snapshot once each has a ready replica.
 
-        The servers are told to load replica group by replica group, and go on being told, so that
-        one which was away or is replaced catches up, until another snapshot is prepared or this
-        one is released. The first snapshot of a collection is given with shards missing, once
-        `wait_s` has passed, unless all are: after a router's restart most of the answer is better
-        than none. A later one is not: the snapshot before it still answers for all.
+        The servers are told to load the snapshot, one replica group after another, and again until
+        another snapshot is prepared or this one is released; so a server that was away or replaced
+        catches up. The first snapshot of a collection is returned with shards missing once `wait_s`
+        has passed, unless all are missing: after a restart of the router, part of the answer is
+        better than none. Later snapshots are not: the one before still answers in full.
 
-        Raises: SettingsError: more shards than there are addresses for. NotReady: not in time.
-            SnapshotCorrupt, SnapshotMismatch, Overloaded: what its servers say against it, where
-            that leaves a shard without a replica.
+        Raises: SettingsError: more shards than the topology has addresses for. NotReady: not in
+            time. SnapshotCorrupt, SnapshotMismatch, Overloaded: the servers refuse the snapshot,
+            which leaves a shard without a replica.
         """
         name, count = snapshot.collection, len(snapshot.manifest.shards)
         if count > len(self._topology):
@@ -62,48 +63,51 @@ class RemoteShardProvider:
                 f"{len(self._topology)}; add the others"
             )
         self._connect()
-        loading = self._loading.get((name, snapshot.snapshot_id))
-        if loading is None:
+        loader = self._loaders.get((name, snapshot.snapshot_id))
+        if loader is None:
             groups = replica_groups(self._topology, count)
-            loading = SnapshotLoader(
+            loader = SnapshotLoader(
                 name,
                 snapshot.snapshot_id,
-                [{self._replicas[at]: held for at, held in group.items()} for group in groups],
+                [
+                    {self._replicas[at]: numbers for at, numbers in group.items()}
+                    for group in groups
+                ],
             )
-            self._loading[name, snapshot.snapshot_id] = loading
+            self._loaders[name, snapshot.snapshot_id] = loader
         shards = [self._shard(name, number) for number in range(count)]
-        await self._wait(loading, shards, partly=name not in self._begun)
-        self._begun.add(name)
-        # Servers drop older ones, each in its own time: do not tell them to load those again.
-        for key in [key for key in self._loading if key[0] == name]:
-            if self._loading[key] is not loading:
+        await self._wait(loader, shards, partly=name not in self._prepared)
+        self._prepared.add(name)
+        # Servers unload older snapshots in their own time: do not tell them to load those again.
+        for key in [key for key in self._loaders if key[0] == name]:
+            if self._loaders[key] is not loader:
                 await self.release(*key)
         return shards
 
     def progress(self, collection: str, snapshot_id: str) -> Mapping[int, Sequence[ShardProgress]]:
-        """Returns how far live changes are in each ready replica; see `Hosting.progress`."""
-        told: dict[int, list[ShardProgress]] = {}
+        """Returns the progress of live changes; see `ShardProvider.progress`."""
+        found: dict[int, list[ShardProgress]] = {}
         for number, addresses in self._topology.items():
             key = ShardKey(collection, snapshot_id, number)
             for replica in (self._replicas[one] for one in addresses if one in self._replicas):
-                progress = replica.held.get(key) if replica.holds(key) else None
+                progress = replica.shards.get(key) if replica.holds(key) else None
                 if progress is not None:
-                    told.setdefault(number, []).append(progress)
-        return told
+                    found.setdefault(number, []).append(progress)
+        return found
 
     async def release(self, collection: str, snapshot_id: str) -> None:
         """Stops telling servers to load a snapshot.
 
-        They drop it themselves, when no alias names it: other routers may still use it.
+        The servers unload it once no alias names it, since other routers may still use it.
         """
-        loading = self._loading.pop((collection, snapshot_id), None)
-        if loading is not None:
-            await loading.close()
+        loader = self._loaders.pop((collection, snapshot_id), None)
+        if loader is not None:
+            await loader.close()
 
     async def close(self) -> None:
-        """Ends the watching, and closes the channels."""
-        for loading in self._loading.values():
-            await loading.close()
+        """Stops watching the servers and closes the channels."""
+        for loader in self._loaders.values():
+            await loader.close()
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
@@ -122,7 +126,7 @@ class RemoteShardProvider:
         ]
 
     def _shard(self, collection: str, number: int) -> ReplicatedShard:
-        """Returns the one object for a shard; it lasts over snapshots, as do its measurements."""
+        """Returns the only object for a shard; it keeps its measurements across snapshots."""
         shard = self._shards.get((collection, number))
         if shard is None:
             shard = self._shards[collection, number] = ReplicatedShard(
@@ -135,27 +139,27 @@ class RemoteShardProvider:
 
     async def _wait(
         self,
-        loading: SnapshotLoader[ShardClient],
+        loader: SnapshotLoader[ShardClient],
         shards: Sequence[ReplicatedShard],
         *,
         partly: bool,
     ) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._wait_s
-        while missing := _missing(shards, loading.snapshot_id):
-            if fault := loading.fault(missing):
+        while missing := _missing(shards, loader.snapshot_id):
+            if fault := loader.fault(missing):
                 raise fault
-            if loading.under_way():
+            if loader.is_loading():
                 deadline = loop.time() + self._wait_s
             if loop.time() > deadline:
-                error = loading.refusal(missing) or self._not_ready(loading, missing)
+                error = loader.refusal(missing) or self._not_ready(loader, missing)
                 if not partly or len(missing) == len(shards):
                     raise error
                 _log.warning(
                     "shards missing",
                     extra={
-                        "collection": loading.collection,
-                        "snapshot_id": loading.snapshot_id,
+                        "collection": loader.collection,
+                        "snapshot_id": loader.snapshot_id,
                         "shards": missing,
                         "reason": error.message,
                     },
@@ -163,16 +167,16 @@ class RemoteShardProvider:
                 return
             await asyncio.sleep(_POLL_S)
 
-    def _not_ready(
-        self, loading: SnapshotLoader[ShardClient], missing: Collection[int]
-    ) -> NotReady:
+    def _not_ready(self, loader: SnapshotLoader[ShardClient], missing: Collection[int]) -> NotReady:
         reasons = []
         for address in dict.fromkeys(one for number in missing for one in self._topology[number]):
             health = self._replicas[address].health
-            reasons.append(f"{address}: {health.why if health.away else 'it does not hold it'}")
+            reasons.append(
+                f"{address}: {health.reason if health.away else 'it does not hold the shard'}"
+            )
         numbers = ", ".join(map(str, missing))
         return NotReady(
-            f"shard {numbers} of {loading.collection!r} ({loading.snapshot_id}) not ready after "
+            f"shard {numbers} of {loader.collection!r} ({loader.snapshot_id}) not ready after "
             f"{self._wait_s:g} s: {'; '.join(reasons)}; start the shard servers"
         )
 

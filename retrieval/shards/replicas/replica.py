@@ -1,4 +1,4 @@
-"""One copy of some shards on a server: what it holds, how it does, and the calls to it."""
+"""A replica: one shard server, with its shards, its health and the calls to it."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ _R = TypeVar("_R")
 
 
 class Peer(Protocol):
-    """What a replica needs of a client."""
+    """The client methods that a replica needs."""
 
     @property
     def address(self) -> str:
-        """Where it is."""
+        """Address of the server."""
         ...
 
     async def status(self, timeout_s: float) -> Mapping[ShardKey, ShardProgress | None]:
-        """Returns what the server can answer from now, and how far live changes are beside it."""
+        """Returns the ready shards of the server, with the progress of live changes in each."""
         ...
 
 
@@ -49,142 +49,145 @@ _P = TypeVar("_P", bound=Peer)
 
 
 class Replica(Generic[_P]):
-    """A server that holds copies of shards.
+    """A shard server that holds copies of shards.
 
     Args:
-        peer: The client to it; closed by its owner.
+        peer: Client of the server; closed by its owner.
+
+    shards: The shards that the server can answer from, as of its last status, with the progress of
+    live changes in each (None if it follows no change log). in_flight: Number of running calls.
     """
 
     def __init__(self, peer: _P) -> None:
         self.peer = peer
         self.health = ReplicaHealth()
-        self.held: Mapping[ShardKey, ShardProgress | None] = {}
+        self.shards: Mapping[ShardKey, ShardProgress | None] = {}
         self.in_flight = 0
         self._latency = FadingAverage()
-        self._attempts: set[asyncio.Task[Any]] = set()
-        self._asked = asyncio.Event()
-        self._told = ReplicaState.AWAY
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._poll_now = asyncio.Event()
+        self._reported = ReplicaState.AWAY
         self._is_ready = metrics.replica_ready.labels(peer.address)
         self._is_ready.set(0)
 
     @property
     def address(self) -> str:
-        """Where it is."""
+        """Address of the server."""
         return self.peer.address
 
     def holds(self, key: ShardKey) -> bool:
-        """Returns whether it answers, and said that it can answer from this."""
-        return not self.health.away and key in self.held
+        """Returns whether the server is reachable and holds this shard, by its last status."""
+        return not self.health.away and key in self.shards
 
     def stale(self, key: ShardKey) -> bool:
-        """Returns whether it said that its answers from this may be behind the change log."""
-        progress = self.held.get(key)
+        """Returns whether its answers from this shard may be behind the change log."""
+        progress = self.shards.get(key)
         return progress is not None and bool(progress.applied.stale)
 
     def load(self, now: float) -> float:
-        """Returns its cost to a new call: the seconds that it and those before it would take."""
+        """Returns the expected seconds for a new call and the running ones together."""
         return (self.in_flight + 1) * self._latency.value(now)
 
-    async def ask(self, key: ShardKey, send: Callable[[_P], Awaitable[_R]]) -> _R:
-        """Makes a call, and remembers what became of it."""
+    async def call(self, key: ShardKey, send: Callable[[_P], Awaitable[_R]]) -> _R:
+        """Makes a call and records its outcome."""
         start = time.monotonic()
         self.in_flight += 1
         try:
             answer = await send(self.peer)
         except NearlineError as error:
-            self._failed(key, error, start)
+            self._record_failure(key, error, start)
             raise
         except asyncio.CancelledError:
-            # Nobody waits any more: it took at least this long.
+            # The caller gave up: the call would have taken at least this long.
             self._observe(start)
             raise
         finally:
             self.in_flight -= 1
         self._observe(start)
-        self.health.succeeded()
+        self.health.record_success()
         return answer
 
-    def attempt(self, call: Coroutine[Any, Any, _R]) -> asyncio.Task[_R]:
-        """Runs a call as a task that ends, cancelled, where the replica falls silent."""
+    def run_task(self, call: Coroutine[Any, Any, _R]) -> asyncio.Task[_R]:
+        """Runs a call as a task that is cancelled if the server stops answering."""
         task = asyncio.ensure_future(call)
-        self._attempts.add(task)
-        task.add_done_callback(self._attempts.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return task
 
-    def was_beaten(self) -> None:
-        """Takes in that another replica, asked later, answered earlier."""
-        if self.health.failed(time.monotonic(), "it was slower than others again and again"):
-            self._ejected("slow")
+    def record_slow(self) -> None:
+        """Records that a hedged call to another replica was faster."""
+        if self.health.record_failure(time.monotonic(), "it was repeatedly slower than others"):
+            self._report_ejection("slow")
 
     async def poll(self) -> None:
-        """Asks it for its status, and takes the answer in."""
+        """Requests the status of the server and records the answer."""
         try:
-            held = await self.peer.status(_POLL_TIMEOUT_S)
+            shards = await self.peer.status(_POLL_TIMEOUT_S)
         except DeadlineExceeded as error:
-            if self.health.was_silent(time.monotonic(), error.message):
-                self._ejected("silent")
-            for task in tuple(self._attempts):
+            if self.health.record_silence(time.monotonic(), error.message):
+                self._report_ejection("silent")
+            for task in tuple(self._tasks):
                 task.cancel()
         except NearlineError as error:
-            self.health.lost(error.message)
+            self.health.record_lost(error.message)
         else:
-            self.health.answered()
-            self.held = held
-        self._tell()
+            self.health.record_status()
+            self.shards = shards
+        self._report_state()
 
     async def watch(self) -> None:
-        """Asks for its status twice a second, and at once after a connection was lost."""
+        """Requests the status twice a second, and at once after a connection is lost."""
         while True:
-            self._asked.clear()
+            self._poll_now.clear()
             try:
                 await self.poll()
             except Exception:
-                # Whatever it was, the next answer may be good; calls go on meanwhile.
-                _log.exception("replica not asked", extra={"address": self.address})
+                # The next status request may succeed; calls go on in the meantime.
+                _log.exception("status request failed", extra={"address": self.address})
             with contextlib.suppress(TimeoutError):
-                # Routers that started together should not ask together.
+                # Jitter: routers that started together should not poll together.
                 async with asyncio.timeout(_POLL_S * random.uniform(0.8, 1.2)):
-                    await self._asked.wait()
+                    await self._poll_now.wait()
 
-    def _failed(self, key: ShardKey, error: NearlineError, start: float) -> None:
+    def _record_failure(self, key: ShardKey, error: NearlineError, start: float) -> None:
         if isinstance(error, SnapshotGone | NotFound):
-            self.held = {one: told for one, told in self.held.items() if one != key}
+            self.shards = {one: state for one, state in self.shards.items() if one != key}
         elif isinstance(error, NotReady) and not isinstance(error, NotApplied):
-            self.health.lost(error.message)
-            self._asked.set()
-            self._tell()
+            self.health.record_lost(error.message)
+            self._poll_now.set()
+            self._report_state()
         elif isinstance(error, Overloaded | DeadlineExceeded | NotApplied):
-            # Not its fault alone: callers may be too many, in too much of a hurry, or ask for a
-            # state that nobody has. The time taken makes others the first choice.
+            # Not only its fault: callers may be too many, too impatient, or need a state that no
+            # replica has. The recorded latency makes other replicas the first choice.
             self._observe(start)
-        elif isinstance(error, InternalError) and self.health.failed(
+        elif isinstance(error, InternalError) and self.health.record_failure(
             time.monotonic(), error.message
         ):
-            self._ejected("errors")
+            self._report_ejection("errors")
 
     def _observe(self, start: float) -> None:
         now = time.monotonic()
         self._latency.observe(now - start, now)
 
-    def _ejected(self, reason: str) -> None:
+    def _report_ejection(self, reason: str) -> None:
         metrics.ejections.labels(self.address, reason).inc()
-        self._tell()
+        self._report_state()
 
-    def _tell(self) -> None:
-        """Logs a change of state once, and sets the metric."""
+    def _report_state(self) -> None:
+        """Sets the metric, and logs each change of state once."""
         state = self.health.state(time.monotonic())
         self._is_ready.set(state in (ReplicaState.READY, ReplicaState.PROBED))
-        if state is self._told:
+        if state is self._reported:
             return
         usable = (ReplicaState.READY, ReplicaState.PROBED)
-        if (state in usable) != (self._told in usable):
+        if (state in usable) != (self._reported in usable):
             _log.log(
                 logging.INFO if state in usable else logging.WARNING,
                 "replica changed",
                 extra={
                     "address": self.address,
                     "state": state.value,
-                    "reason": "" if state in usable else self.health.why,
+                    "reason": "" if state in usable else self.health.reason,
                 },
             )
-        self._told = state
+        self._reported = state

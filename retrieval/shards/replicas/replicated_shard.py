@@ -1,4 +1,4 @@
-"""A shard on servers, with one replica or several; a `Shard`."""
+"""A shard on shard servers, with one or more replicas."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from retrieval.protocols.shard import (
     ShardQueries,
 )
 from retrieval.protocols.watermark import Watermark
-from retrieval.shards.batcher import Batch, Batcher
+from retrieval.shards.batcher import Batcher
 from retrieval.shards.client import ShardClient, ShardKey
 from retrieval.shards.replicas.hedged_calls import HedgedCalls
 from retrieval.shards.replicas.replica import Replica
 
-# While this many calls per replica are on their way, queries wait and share the next call. Two
-# keep a server busy while an answer travels; more make the calls smaller (four: a tenth slower).
+# While this many calls per replica are running, queries wait and share the next call. Two keep a
+# server busy while an answer travels; more make the calls smaller (four: a tenth slower).
 _CALLS_IN_FLIGHT = 2
 _MAX_BATCH = 64
 
 
 class ReplicatedShard:
-    """One shard of a collection, on every server that holds a copy.
+    """One shard of a collection, on every server that holds a copy; a `Shard`.
 
-    Queries share calls before a replica is chosen, so that those which wait never wait for one
-    that is slow, and retries and hedges cost per call and not per query.
+    Queries are batched into calls before a replica is chosen. So waiting queries never wait for a
+    slow replica, and retries and hedges cost per call, not per query.
 
     Args:
-        replicas: The servers; shared with their other shards.
+        replicas: The servers; shared with the other shards on them.
         collection: Collection name.
         number: Shard number.
-        observe: Told the size of every batch.
+        observe: Called with the size of every batch.
     """
 
     has_words = True
@@ -72,8 +72,8 @@ class ReplicatedShard:
     ) -> Future[Sequence[ShardHits]]:
         """Searches; see `Shard.search`.
 
-        Queries that ask for a state of their own go alone: a call that waits for it would hold a
-        place that all the others need.
+        Queries with a watermark are not batched: a call that waits for live changes would block a
+        slot that all other queries need.
         """
         if options.min_watermark is not None:
             return asyncio.ensure_future(self._search(snapshot_id, queries, options, deadline))
@@ -108,7 +108,7 @@ class ReplicatedShard:
         deadline: float | None = None,
         min_watermark: Watermark | None = None,
     ) -> ShardItems:
-        """Lists items; see `Shard.scan`. Never hedged: twice the work would be a lot."""
+        """Lists items; see `Shard.scan`. Never hedged, since a scan is a lot of work."""
         key = self._key(snapshot_id)
         return await self._calls.call(
             key,
@@ -136,7 +136,7 @@ class ReplicatedShard:
         return self.ready_replicas(snapshot_id)
 
     def ready_replicas(self, snapshot_id: str) -> int:
-        """Counts the replicas that answer and hold that snapshot, by what was last heard."""
+        """Counts the reachable replicas that hold the snapshot, by their last known status."""
         key = self._key(snapshot_id)
         return sum(replica.holds(key) for replica in self._calls.replicas)
 
@@ -145,21 +145,19 @@ class ReplicatedShard:
 
     def _start(self) -> None:
         runner = asyncio.ensure_future(self._run())
-        # The loop keeps no reference to its tasks.
+        # The event loop keeps only weak references to tasks.
         self._runners.add(runner)
         runner.add_done_callback(self._runners.discard)
 
     async def _run(self) -> None:
-        """Sends batches for as long as there are any."""
+        """Sends batches until none is waiting."""
         while (batch := self._batcher.take()) is not None:
             try:
-                self._batcher.finish(batch, await self._send(batch))
+                snapshot_id, options = batch.options
+                results = await self._search(snapshot_id, batch.queries, options, batch.deadline)
+                self._batcher.finish(batch, results)
             except Exception as error:
                 self._batcher.finish(batch, None, error)
-
-    async def _send(self, batch: Batch[tuple[str, ShardOptions], ShardHits]) -> Sequence[ShardHits]:
-        snapshot_id, options = batch.options
-        return await self._search(snapshot_id, batch.queries, options, batch.deadline)
 
     async def _search(
         self,

@@ -1,16 +1,16 @@
-"""How many calls beyond the first may be made."""
+"""A budget that limits retries and hedged calls in proportion to first calls."""
 
 from __future__ import annotations
 
 
 class RetryBudget:
-    """Allows extra calls in proportion to the calls made, so that they never multiply an overload.
+    """Allows extra calls in proportion to first calls, so that they never multiply an overload.
 
     Args:
-        ratio: Extra calls earned by each call, 0..1.
-        floor_per_s: Extra calls earned per second however few calls there are, so that a failure
-            in quiet times does not go unanswered.
-        burst: Most that can be saved up, and what there is at first.
+        ratio: Extra calls earned by each first call, 0..1.
+        floor_per_s: Extra calls earned per second at any load, so that a failure in quiet times
+            can still be retried.
+        burst: Maximum number of saved calls, and the initial number.
     Source: a token bucket as in Finagle's RetryBudget (percentCanRetry, minRetriesPerSec).
     """
 
@@ -26,11 +26,11 @@ class RetryBudget:
         self._tokens = min(self._burst, self._tokens + self._ratio)
 
     def spend(self, now: float, keep: float = 0.0) -> bool:
-        """Takes an extra call; False where there is none to take.
+        """Spends one extra call; returns False if the budget is exhausted.
 
         Args:
-            now: Seconds of any clock that does not go back; the same one every time.
-            keep: Calls to leave for those that need them more.
+            now: Seconds of a monotonic clock; always the same clock.
+            keep: Number of calls to reserve for more urgent use.
         """
         earned = self._floor_per_s * (now - self._since)
         self._since = now

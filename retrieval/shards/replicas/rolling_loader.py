@@ -1,4 +1,4 @@
-"""Sees to it that servers hold a snapshot, replica group by replica group."""
+"""Makes shard servers load a snapshot, one replica group after another."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from nearline.retry import Backoff
 from retrieval.shards.client import ShardKey
 from retrieval.shards.replicas.replica import Peer, Replica
 
-_AGAIN_S = 1.0
-_BACKOFF = Backoff(_AGAIN_S, 60.0)
-# The snapshot is at fault, for good. Want of memory may pass.
+_POLL_S = 1.0
+_BACKOFF = Backoff(_POLL_S, 60.0)
+# The snapshot itself is faulty, permanently; a lack of memory may be temporary.
 _FAULTS = (SnapshotCorrupt, SnapshotMismatch)
 _REFUSALS = (*_FAULTS, Overloaded)
 _log = logging.getLogger(__name__)
 
 
 class LoaderPeer(Peer, Protocol):
-    """What loading needs of a client."""
+    """The client methods that loading needs."""
 
     async def load(self, collection: str, snapshot_id: str) -> None:
-        """Has the server load its shards of a snapshot; returns when they are ready."""
+        """Makes the server load its shards of a snapshot; returns when they are ready."""
         ...
 
 
@@ -40,15 +40,15 @@ _P = TypeVar("_P", bound=LoaderPeer)
 
 
 class SnapshotLoader(Generic[_P]):
-    """Tells servers to load a snapshot until it is closed; those that hold it are left alone.
+    """Keeps telling servers that lack a snapshot to load it, until closed.
 
-    A group is told when all of the group before have loaded, refused or failed, so that one group
-    at most is busy with loading while the others answer.
+    A replica group starts when every server of the group before has loaded, refused or failed. So
+    at most one group is busy loading while the others answer.
 
     Args:
         collection: Collection name.
-        snapshot_id: What to load.
-        groups: By replica group: the shards that each server should hold.
+        snapshot_id: Snapshot to load.
+        groups: For each replica group, the shards that each server should hold.
     """
 
     def __init__(
@@ -60,33 +60,33 @@ class SnapshotLoader(Generic[_P]):
         self.collection = collection
         self.snapshot_id = snapshot_id
         self._groups = groups
-        self._under_way: set[Replica[_P]] = set()
+        self._loading: set[Replica[_P]] = set()
         self._refusals: dict[Replica[_P], NearlineError] = {}
         self._delays: dict[Replica[_P], Iterator[float]] = {}
-        self._again_at: dict[Replica[_P], float] = {}
+        self._retry_at: dict[Replica[_P], float] = {}
         self._task = asyncio.ensure_future(self._run())
 
-    def under_way(self) -> bool:
-        """Returns whether a server that answers is loading now."""
-        return any(not replica.health.away for replica in self._under_way)
+    def is_loading(self) -> bool:
+        """Returns whether a reachable server is loading now."""
+        return any(not replica.health.away for replica in self._loading)
 
     def refusal(self, numbers: Collection[int]) -> NearlineError | None:
-        """Returns what a server of one of these shards last said against the snapshot."""
+        """Returns the last error with which a server of these shards refused the snapshot."""
         for number in numbers:
-            for error in self._said(number):
+            for error in self._errors(number):
                 if error is not None:
                     return error
         return None
 
     def fault(self, numbers: Collection[int]) -> NearlineError | None:
-        """Returns the fault of the snapshot that all servers of one of these shards found."""
+        """Returns the fault of the snapshot if all servers of one of these shards report one."""
         for number in numbers:
-            said = self._said(number)
-            if said and all(isinstance(error, _FAULTS) for error in said):
-                return said[0]
+            errors = self._errors(number)
+            if errors and all(isinstance(error, _FAULTS) for error in errors):
+                return errors[0]
         return None
 
-    def _said(self, number: int) -> list[NearlineError | None]:
+    def _errors(self, number: int) -> list[NearlineError | None]:
         return [
             self._refusals.get(replica)
             for group in self._groups
@@ -95,7 +95,7 @@ class SnapshotLoader(Generic[_P]):
         ]
 
     async def close(self) -> None:
-        """Stops; loads under way go on at the servers."""
+        """Stops; running loads continue on the servers."""
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
@@ -107,38 +107,38 @@ class SnapshotLoader(Generic[_P]):
                     *(
                         self._load(replica)
                         for replica, held in group.items()
-                        if self._due(replica, held)
+                        if self._is_due(replica, held)
                     )
                 )
-            await asyncio.sleep(_AGAIN_S)
+            await asyncio.sleep(_POLL_S)
 
-    def _due(self, replica: Replica[_P], held: Set[int]) -> bool:
+    def _is_due(self, replica: Replica[_P], held: Set[int]) -> bool:
         keys = (ShardKey(self.collection, self.snapshot_id, number) for number in held)
-        if replica.health.away or all(key in replica.held for key in keys):
+        if replica.health.away or all(key in replica.shards for key in keys):
             return False
-        return self._again_at.get(replica, 0.0) <= asyncio.get_running_loop().time()
+        return self._retry_at.get(replica, 0.0) <= asyncio.get_running_loop().time()
 
     async def _load(self, replica: Replica[_P]) -> None:
-        call = replica.attempt(replica.peer.load(self.collection, self.snapshot_id))
-        self._under_way.add(replica)
+        call = replica.run_task(replica.peer.load(self.collection, self.snapshot_id))
+        self._loading.add(replica)
         try:
             await asyncio.wait((call,))
         finally:
-            self._under_way.discard(replica)
+            self._loading.discard(replica)
             call.cancel()
         if call.cancelled():
-            # Silent: the others should not wait for it.
-            self._take_in(replica, NotReady(replica.health.why))
+            # The server is silent: the others should not wait for it.
+            self._record_error(replica, NotReady(replica.health.reason))
         elif (error := call.exception()) is not None:
-            self._take_in(replica, error)
+            self._record_error(replica, error)
         else:
             self._refusals.pop(replica, None)
             self._delays.pop(replica, None)
             await replica.poll()
 
-    def _take_in(self, replica: Replica[_P], error: BaseException) -> None:
+    def _record_error(self, replica: Replica[_P], error: BaseException) -> None:
         delay_s = next(self._delays.setdefault(replica, _BACKOFF.delays()))
-        self._again_at[replica] = asyncio.get_running_loop().time() + delay_s
+        self._retry_at[replica] = asyncio.get_running_loop().time() + delay_s
         if isinstance(error, _REFUSALS):
             self._refusals[replica] = error
         if not isinstance(error, Unsupported):

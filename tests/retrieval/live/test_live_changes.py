@@ -256,7 +256,7 @@ async def test_a_load_that_waits_for_the_log_can_be_given_up_and_begun_anew(open
             while not one.live._followings:
                 await asyncio.sleep(0.002)
         await one.hosting.release("default", one.snapshot.snapshot_id)
-        with pytest.raises(SnapshotGone, match="let go of before it was ready"):
+        with pytest.raises(SnapshotGone, match="released before it was ready"):
             await loading
         assert not one.live._followings
     loading = asyncio.ensure_future(one.load())

@@ -111,7 +111,7 @@ async def test_a_replica_that_may_be_stale_is_asked_where_no_other_is() -> None:
     )
     for one in (stale, fresh):
         await one.poll()
-        one.health.succeeded()
+        one.health.record_success()
     assert {choose_replica([stale, fresh], KEY, time.monotonic()) for _ in range(20)} == {fresh}
     assert choose_replica([stale], KEY, time.monotonic()) is stale
     assert choose_replica([stale, fresh], KEY, time.monotonic(), tried=[fresh]) is stale

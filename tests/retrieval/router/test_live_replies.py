@@ -101,7 +101,7 @@ async def test_a_state_that_no_shard_has_is_not_answered_from_another(
     mark = await some(here)
     with pytest.raises(NotApplied, match=r"2 of 2 shards .* not applied"):
         await ask(here.service, mark)
-    with pytest.raises(SnapshotMismatch, match="leave it out"):
+    with pytest.raises(SnapshotMismatch, match="omit the watermark"):
         await ask(here.service, Watermark(LOG).encode())
     with pytest.raises(InvalidRequest, match="not one that this service gave") as caught:
         await ask(here.service, b"junk")

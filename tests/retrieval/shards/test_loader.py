@@ -122,13 +122,13 @@ async def test_a_host_knows_what_it_holds(tmp_path: Path) -> None:
     snapshot = write_snapshot(tmp_path, documents_of(VECTORS), shards=2)
     async with hosting(tmp_path, {1}) as host:
         await host.start()
-        with host.held("default", snapshot, 1) as shards:
+        with host.shards("default", snapshot, 1) as shards:
             assert shards[1].number == 1
         with pytest.raises(SnapshotGone, match=f"has snapshot {snapshot} loaded"):
-            host.held("default", "20260101T000000Z-000000", 1)
+            host.shards("default", "20260101T000000Z-000000", 1)
         for collection, number in (("default", 0), ("other", 1)):
             with pytest.raises(NotFound, match=r"it holds 1 of 'default'"):
-                host.held(collection, snapshot, number)
+                host.shards(collection, snapshot, number)
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ async def test_errors_come_back_as_themselves() -> None:
             await client.upsert_items([c.Item(id="a", text="x")] * 2)
         assert caught.value.field == "items"
         other = Watermark("b" * 32).encode()
-        with pytest.raises(SnapshotMismatch, match="leave it out"):
+        with pytest.raises(SnapshotMismatch, match="omit the watermark"):
             await client.get_items(["a"], min_watermark=other)
         here.log.away = True
         # No channel of ours, which would ask again.
@@ -281,8 +281,8 @@ async def shards_apart(here: Written, copies: int = 1) -> AsyncIterator[list[Rep
             address = await stack.enter_async_context(running([kind]))
             replica = Replica(await stack.enter_async_context(ShardClient(address)))
             keys = [ShardKey("default", SNAPSHOT, number) for number in range(len(here.shards))]
-            replica.held = dict.fromkeys(keys)
-            replica.health.answered()
+            replica.shards = dict.fromkeys(keys)
+            replica.health.record_status()
             replicas.append(replica)
         here.served.shards = tuple(
             ReplicatedShard(replicas, "default", number) for number in range(len(here.shards))

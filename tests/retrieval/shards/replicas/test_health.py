@@ -46,35 +46,35 @@ def test_an_average_follows_what_is_seen_and_fades_without_it() -> None:
 def seen() -> ReplicaHealth:
     health = ReplicaHealth()
     assert health.state(0.0) is ReplicaState.AWAY
-    health.answered()
+    health.record_status()
     assert health.state(0.0) is ReplicaState.READY
     return health
 
 
 def test_three_failures_in_a_row_eject_and_each_ejection_lasts_twice_as_long() -> None:
     health = seen()
-    assert [health.failed(10.0, "e") for _ in range(3)] == [False, False, True]
+    assert [health.record_failure(10.0, "e") for _ in range(3)] == [False, False, True]
     assert health.state(10.49) is ReplicaState.EJECTED
     assert not health.admits(10.49, 0)
     # Back on trial: one call at a time, and one failure is enough.
     assert health.state(10.5) is ReplicaState.PROBED
     assert health.admits(10.5, 0)
     assert not health.admits(10.5, 1)
-    assert health.failed(10.5, "e")
+    assert health.record_failure(10.5, "e")
     assert health.state(11.49) is ReplicaState.EJECTED
     assert health.admits(11.5, 0)
-    health.succeeded()
+    health.record_success()
     assert health.admits(11.5, 7)
-    assert [health.failed(20.0, "e") for _ in range(3)] == [False, False, True]
+    assert [health.record_failure(20.0, "e") for _ in range(3)] == [False, False, True]
     assert health.state(20.5) is ReplicaState.PROBED
 
 
 def test_a_success_between_failures_forgives_them() -> None:
     health = seen()
     for _ in range(10):
-        assert not health.failed(1.0, "e")
-        assert not health.failed(1.0, "e")
-        health.succeeded()
+        assert not health.record_failure(1.0, "e")
+        assert not health.record_failure(1.0, "e")
+        health.record_success()
     assert health.state(1.0) is ReplicaState.READY
 
 
@@ -82,7 +82,7 @@ def test_the_longest_ejection_is_half_a_minute() -> None:
     health = seen()
     now = 0.0
     for _ in range(20):
-        while not health.failed(now, "e"):
+        while not health.record_failure(now, "e"):
             pass
         until = next(step for step in range(10_000) if health.admits(now + step / 10, 0)) / 10
         now += until
@@ -91,21 +91,21 @@ def test_the_longest_ejection_is_half_a_minute() -> None:
 
 def test_a_lost_replica_is_away_until_it_answers_and_is_then_tried_with_one_call() -> None:
     health = seen()
-    health.lost("connection refused")
+    health.record_lost("connection refused")
     assert health.state(1e9) is ReplicaState.AWAY
-    assert health.why == "connection refused"
-    health.answered()
+    assert health.reason == "connection refused"
+    health.record_status()
     assert health.admits(0.0, 0)
     assert not health.admits(0.0, 1)
 
 
 def test_one_silence_ejects_and_two_in_a_row_are_absence() -> None:
     health = seen()
-    assert health.was_silent(1.0, "late")
+    assert health.record_silence(1.0, "late")
     assert health.state(1.0) is ReplicaState.EJECTED
-    health.answered()
-    assert health.was_silent(5.0, "late")
-    assert not health.was_silent(5.5, "late")
+    health.record_status()
+    assert health.record_silence(5.0, "late")
+    assert not health.record_silence(5.5, "late")
     assert health.state(1e9) is ReplicaState.AWAY
 
 
@@ -126,17 +126,21 @@ def test_whatever_happens_an_answer_and_half_a_minute_bring_it_back(
     for event, passed_s in events:
         now += passed_s
         if event == "answered":
-            health.answered()
+            health.record_status()
         elif event == "lost":
-            health.lost("gone")
+            health.record_lost("gone")
         elif event == "succeeded":
-            health.succeeded()
-        elif health.was_silent(now, "late") if event == "silent" else health.failed(now, "e"):
+            health.record_success()
+        elif (
+            health.record_silence(now, "late")
+            if event == "silent"
+            else health.record_failure(now, "e")
+        ):
             ejected_at = now
         assert not (health.away and health.admits(now, 0))
         assert health.away or health.admits(now, 0) or now < ejected_at + 30.0
         assert health.admits(now, 0) == (
             health.state(now) in (ReplicaState.READY, ReplicaState.PROBED)
         )
-    health.answered()
+    health.record_status()
     assert health.admits(now + 30.0, 0)

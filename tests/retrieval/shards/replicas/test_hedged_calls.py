@@ -86,7 +86,7 @@ async def slow_percentile(seconds: float) -> RecentQuantiles:
 async def test_the_less_loaded_replica_is_asked() -> None:
     one, two = await replicas_of(Server("a:1"), Server("b:1"))
     for replica in (one, two):
-        await replica.ask(KEY, send)
+        await replica.call(KEY, send)
     now = time.monotonic()
     one._latency.observe(1.0, now)
     assert choose_replica([one, two], KEY, now) is two
@@ -111,12 +111,12 @@ async def test_calls_are_dealt_evenly_to_replicas_that_are_alike() -> None:
 
 async def test_a_replica_without_the_snapshot_or_ejected_is_not_asked() -> None:
     one, two, three = await replicas_of(Server("a:1"), Server("b:1"), Server("c:1"))
-    one.held = {}
+    one.shards = {}
     for _ in range(3):
-        two.health.failed(time.monotonic(), "e")
+        two.health.record_failure(time.monotonic(), "e")
     assert {choose_replica([one, two, three], KEY, time.monotonic()) for _ in range(50)} == {three}
     assert choose_replica([one, two, three], KEY, time.monotonic(), tried=[three]) is two
-    two.health.lost("gone")
+    two.health.record_lost("gone")
     assert choose_replica([one, two, three], KEY, time.monotonic(), tried=[three]) is None
 
 
@@ -151,7 +151,7 @@ async def test_with_nobody_left_the_error_says_why() -> None:
     for server in servers:
         server.error = server.status_error = NotReady("connection refused")
     calls = HedgedCalls(await replicas_of(Server("a:1")), "default", 3)
-    calls.replicas[0].held = {}
+    calls.replicas[0].shards = {}
     with pytest.raises(SnapshotGone, match="holds snapshot s1; retry the whole request"):
         await calls.call(KEY, send)
     calls = HedgedCalls(await replicas_of(*servers), "default", 3)

@@ -78,7 +78,7 @@ async def test_a_group_loads_when_the_group_before_has() -> None:
     a, b, c, d = (Server(name, calls, number % 2) for number, name in enumerate("abcd"))
     async with loading_on([{a: {0}, b: {1}}, {c: {0}, d: {1}}]) as (loading, replicas):
         await until(lambda: calls == ["a", "b"])
-        assert loading.under_way()
+        assert loading.is_loading()
         a.door.set()
         await until(lambda: replicas[a].holds(a.key))
         assert calls == ["a", "b"]
