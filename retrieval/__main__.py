@@ -49,89 +49,89 @@ from retrieval.writes.writer import CheckChange, Writer
 
 
 async def main(argv: Sequence[str]) -> None:
-    """Serves until told to stop."""
-    chosen = settings.load_from_process(RouterSettings, argv)
-    chosen.check()
-    telemetry.configure_logging(chosen.log_level, "retrieval")
-    store = Store.open(chosen.store, chosen.cache_dir)
-    addresses = parse_addresses(chosen.embedding, "--embedding")
+    """Serves until the process is stopped."""
+    config = settings.load_from_process(RouterSettings, argv)
+    config.check()
+    telemetry.configure_logging(config.log_level, "retrieval")
+    store = Store.open(config.store, config.cache_dir)
+    addresses = parse_addresses(config.embedding, "--embedding")
     embedding = {address: EmbeddingClient(address) for address in addresses}
     embedders = Embedders(embedding)
     logs = None
     user_redis = None
-    if chosen.redis:
-        logs = ChangeLogs(store, chosen.redis, who=operator_name(), replicas=chosen.log_replicas)
-        # What was recorded may have been carried out without an answer: never sent again unasked.
-        user_redis = connect(chosen.redis, timeout_s=REDIS_TIMEOUT_S, retries=0)
-    hosting, check = _make_backend(
-        chosen, store, logs, embedders if embedding else None, user_redis
+    if config.redis:
+        logs = ChangeLogs(store, config.redis, who=operator_name(), replicas=config.log_replicas)
+        # No retries: a write without an answer may have been executed.
+        user_redis = connect(config.redis, timeout_s=REDIS_TIMEOUT_S, retries=0)
+    provider, check = _make_backend(
+        config, store, logs, embedders if embedding else None, user_redis
     )
     use_one_core()
-    collections = ServedCollections(chosen.snapshot_drain_s)
+    collections = ServedCollections(config.snapshot_drain_s)
     writer = None if logs is None else Writer(collections, embedders, logs, check)
-    reports = ReplyInfoBuilder(collections)
-    touchings = ChangeTrackerRegistry(store, logs)
-    kept = None
-    if chosen.search_cache:
-        fresh_s = chosen.search_cache_s
-        lists = TieredCache(None, capacity=chosen.search_cache, ttl_s=fresh_s, stale_s=6 * fresh_s)
-        kept = SearchCache(lists, touchings)
-    recalled = TrialRecall(collections.trials, chosen.recall_sample)
-    watchers = Monitors(
-        chosen,
+    replies = ReplyInfoBuilder(collections)
+    trackers = ChangeTrackerRegistry(store, logs)
+    search_cache = None
+    if config.search_cache:
+        fresh_s = config.search_cache_s
+        lists = TieredCache(None, capacity=config.search_cache, ttl_s=fresh_s, stale_s=6 * fresh_s)
+        search_cache = SearchCache(lists, trackers)
+    trial_recall = TrialRecall(collections.trials, config.recall_sample)
+    monitors = Monitors(
+        config,
         store,
         collections,
-        hosting,
+        provider,
         user_redis,
-        shares=recalled.share,
-        on_recall=recalled.record,
+        shares=trial_recall.share,
+        on_recall=trial_recall.record,
     )
-    service = RetrievalService(embedders, collections, reports, kept, watchers.observe)
-    hot = CandidateCache(TieredCache(user_redis, capacity=chosen.hot_lists), touchings)
+    service = RetrievalService(embedders, collections, replies, search_cache, monitors.observe)
+    candidates = CandidateCache(TieredCache(user_redis, capacity=config.hot_lists), trackers)
     recommender = RecommendationService(
         collections,
-        read_policies(Path(chosen.policies)) if chosen.policies else default_policies(),
-        UserStates(user_redis, Durability(user_redis, chosen.log_replicas)) if user_redis else None,
-        hot,
-        reports,
+        read_policies(Path(config.policies)) if config.policies else default_policies(),
+        UserStates(user_redis, Durability(user_redis, config.log_replicas)) if user_redis else None,
+        candidates,
+        replies,
         store,
-        observe=watchers.observe,
+        observe=monitors.observe,
     )
 
     async def load(snapshot: SnapshotRef) -> ServedCollection:
-        _, shards, learned = await asyncio.gather(
+        _, shards, model = await asyncio.gather(
             _make_log(logs, snapshot.collection),
-            hosting.prepare(snapshot),
+            provider.prepare(snapshot),
             asyncio.to_thread(load_behaviour_model, store, snapshot),
         )
-        served = ServedCollection(snapshot, shards, learned)
-        await touchings.follow(snapshot)
-        await hot.prewarm(served, chosen.hot_lists)
-        return served
+        collection = ServedCollection(snapshot, shards, model)
+        await trackers.follow(snapshot)
+        await candidates.prewarm(collection, config.hot_lists)
+        return collection
 
     canaries = CanaryController(store, collections, load, lambda *key: follower.forget(*key))
     follower = AliasFollower(
         store,
-        chosen.collection_names(),
+        config.collection_names(),
         collections.loaded,
-        LifecycleHooks(load=load, unload=hosting.release),
-        poll_s=chosen.alias_poll_s,
+        LifecycleHooks(load=load, unload=provider.release),
+        poll_s=config.alias_poll_s,
         on_record=canaries.update,
     )
 
     async def ready() -> None:
         await follower.start()
-        watchers.start()
+        monitors.start()
 
     async def close() -> None:
         await canaries.close()
         await follower.close()
-        await watchers.close()
-        await hot.close()
-        if kept is not None:
-            await kept.close()
-        await touchings.close()
-        await hosting.close()
+        await monitors.close()
+        await candidates.close()
+        if search_cache is not None:
+            await search_cache.close()
+        await trackers.close()
+        await provider.close()
         if logs is not None:
             await logs.close()
         if user_redis is not None:
@@ -140,7 +140,7 @@ async def main(argv: Sequence[str]) -> None:
             await client.close()
 
     await serving.serve(
-        chosen,
+        config,
         [
             serving.Registration(
                 "nearline.v1.RetrievalService",
@@ -155,7 +155,7 @@ async def main(argv: Sequence[str]) -> None:
                         store,
                         collections,
                         follower.desired_states,
-                        LiveReporter(store, logs, hosting),
+                        LiveReporter(store, logs, provider),
                         canaries,
                     ),
                     server,
@@ -168,50 +168,48 @@ async def main(argv: Sequence[str]) -> None:
 
 
 class _Backend(NamedTuple):
-    """What holds the shards; check: what it can hold of a change, see `Writer`."""
+    """The provider of shards. check: Refuses changes that it cannot store; see `Writer`."""
 
-    hosting: ShardProvider
+    provider: ShardProvider
     check: CheckChange | None = None
 
 
 def _make_backend(
-    chosen: RouterSettings,
+    config: RouterSettings,
     store: Store,
     logs: ChangeLogs | None,
     embedders: Embedders | None,
     redis: Redis | None,
 ) -> _Backend:
-    if chosen.shards:
-        return _Backend(RemoteShardProvider(parse_topology(chosen.shards), chosen.shard_wait_s))
-    # Imported late: a router without shards of its own runs where faiss is not installed.
+    if config.shards:
+        return _Backend(RemoteShardProvider(parse_topology(config.shards), config.shard_wait_s))
+    # Imported late: a router without local shards does not need faiss.
     from retrieval.live.live_changes import LiveChanges
 
-    live = LiveChanges(store, logs, embedders=embedders, allow_stale=chosen.allow_stale)
-    if chosen.backend == "milvus":
-        # Its client is an extra that others do without.
+    live = LiveChanges(store, logs, embedders=embedders, allow_stale=config.allow_stale)
+    if config.backend == "milvus":
+        # Imported late: the Milvus client is an optional dependency.
         from retrieval.milvus.open_client import open_client
 
-        client = open_client(chosen.milvus_uri, chosen.milvus_token)
+        client = open_client(config.milvus_uri, config.milvus_token)
         from retrieval.milvus.live_snapshots import LiveSnapshots
         from retrieval.milvus.provider import MilvusShardProvider
 
-        in_milvus = MilvusShardProvider(
-            store, client, live=LiveSnapshots(store, client, live, redis)
-        )
-        return _Backend(in_milvus, in_milvus.check)
+        milvus = MilvusShardProvider(store, client, live=LiveSnapshots(store, client, live, redis))
+        return _Backend(milvus, milvus.check)
     from retrieval.shards.local_provider import LocalShardProvider
 
-    headroom = chosen.load_headroom
-    return _Backend(LocalShardProvider(store, chosen.thread_count(), headroom=headroom, live=live))
+    headroom = config.load_headroom
+    return _Backend(LocalShardProvider(store, config.thread_count(), headroom=headroom, live=live))
 
 
 async def _make_log(logs: ChangeLogs | None, collection: str) -> None:
-    """Sees to it that a collection has a change log before anybody can change it.
+    """Creates the change log of a collection, if it has none, before any change is accepted.
 
-    Shard servers may not write to the store, where its name has to stand.
+    Shard servers may not write to the store, which records the name of the log.
     """
     if logs is not None:
-        # Where it cannot be had now, those who need it say so.
+        # If the log is unavailable now, the requests that need it report the error.
         with contextlib.suppress(NearlineError):
             await logs.log(collection).state()
 

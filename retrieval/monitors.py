@@ -1,4 +1,4 @@
-"""All that watches a router, put together by its settings."""
+"""The monitors of a router, configured by its settings."""
 
 from __future__ import annotations
 
@@ -19,67 +19,67 @@ from retrieval.shards.provider import ShardProvider
 
 
 class Monitors:
-    """Those who are told what is asked and answered.
+    """Observes requests: measures recall and drift, and records traffic.
 
     Args:
-        chosen: Settings.
-        store: Where requests are recorded, and golden queries lie.
-        collections: What is served.
-        hosting: Tells how far live changes are.
-        redis: Through which rebuilds are asked for; None: they are not.
-        shares: Share of searches of a snapshot, as an arm, that are done again exactly; None: that
-            of the settings.
-        on_recall: Told of the recall of each of these; None: nobody is.
+        settings: Settings of the router.
+        store: Store for recorded requests; holds the golden queries.
+        collections: The collections served.
+        provider: Reports the progress of live changes.
+        redis: Takes requests for rebuilds. Optional; None disables them.
+        shares: Returns the share of searches of a snapshot, as an arm, that are repeated exactly.
+            If None, the share of the settings applies.
+        on_recall: Optional; called with the recall of each repeated search.
     """
 
     def __init__(
         self,
-        chosen: RouterSettings,
+        settings: RouterSettings,
         store: Store,
         collections: ServedCollections,
-        hosting: ShardProvider,
+        provider: ShardProvider,
         redis: Redis | None = None,
         *,
         shares: SampleShare | None = None,
         on_recall: OnRecall | None = None,
     ) -> None:
-        def as_set(served: ServedCollection, arm: c.Arm | None) -> float:
-            return chosen.recall_sample
+        def default_share(collection: ServedCollection, arm: c.Arm | None) -> float:
+            return settings.recall_sample
 
-        def tell_nobody(collection: str, arm: c.Arm | None, value: float) -> None:
+        def ignore(collection: str, arm: c.Arm | None, value: float) -> None:
             pass
 
-        def live_rows(served: ServedCollection) -> tuple[int, int] | None:
-            shards = hosting.progress(served.name, served.snapshot_id).values()
+        def live_rows(collection: ServedCollection) -> tuple[int, int] | None:
+            shards = provider.progress(collection.name, collection.snapshot_id).values()
             # The replicas of a shard have the same changes.
-            each = [replicas[0] for replicas in shards if replicas]
-            if not each:
+            progress = [replicas[0] for replicas in shards if replicas]
+            if not progress:
                 return None
-            return sum(one.rows for one in each), sum(one.hidden_rows for one in each)
+            return sum(one.rows for one in progress), sum(one.hidden_rows for one in progress)
 
-        self._recall = RecallMonitor(collections, shares or as_set, on_recall or tell_nobody)
-        self._recorder = TrafficRecorder(store, chosen.record_share, chosen.record_queries)
+        self._recall = RecallMonitor(collections, shares or default_share, on_recall or ignore)
+        self._recorder = TrafficRecorder(store, settings.record_share, settings.record_queries)
         self._drift = DriftMonitor(
             store,
             collections,
-            chosen.drift_sample,
-            window_s=chosen.drift_window_s,
+            settings.drift_sample,
+            window_s=settings.drift_window_s,
             live_rows=live_rows,
-            limit=chosen.drift_rebuild,
+            limit=settings.drift_rebuild,
             request_rebuild=None if redis is None else RebuildRequests(redis).request,
         )
 
     def observe(self, event: RequestEvent) -> None:
-        """Tells all of them; costs some microseconds, and never raises."""
+        """Passes an event to all monitors; takes a few microseconds, and never raises."""
         self._recall.observe(event)
         self._recorder.observe(event)
         self._drift.observe(event)
 
     def start(self) -> None:
-        """Begins what they do beside the requests; on a running loop."""
-        for one in (self._recall, self._recorder, self._drift):
-            one.start()
+        """Starts the background work of the monitors on the running loop."""
+        for monitor in (self._recall, self._recorder, self._drift):
+            monitor.start()
 
     async def close(self) -> None:
-        """Stops them; what was recorded is written first. Call it while snapshots are loaded."""
+        """Stops the monitors and writes recorded requests; snapshots must still be loaded."""
         await asyncio.gather(self._recall.close(), self._recorder.close(), self._drift.close())

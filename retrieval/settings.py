@@ -1,4 +1,4 @@
-"""Settings of the router and of shard servers."""
+"""Settings of routers and shard servers."""
 
 from __future__ import annotations
 
@@ -13,183 +13,192 @@ from nearline.snapshot import PARTITIONS
 
 
 class SnapshotSettings(ServerSettings):
-    """What routers and shard servers have in common."""
+    """Settings that routers and shard servers share."""
 
     store: str = Field(
         ".nearline/store",
-        description="What holds the snapshots: a folder, s3://bucket/prefix, gs://bucket/prefix or "
+        description="Store of the snapshots: a folder, s3://bucket/prefix, gs://bucket/prefix or "
         "az://container/prefix.",
     )
     cache_dir: str = Field(
         "",
-        description="Folder that keeps what was downloaded from an object store; empty: "
-        "NEARLINE_CACHE_DIR, or the user's cache folder.",
+        description="Folder for files downloaded from an object store. If empty, "
+        "NEARLINE_CACHE_DIR or the user's cache folder is used.",
     )
     collections: str = Field(
-        "", description="Collections to serve, separated by commas; empty: all of the store."
+        "",
+        description="Comma-separated collections to serve. If empty, all of the store are served.",
     )
     threads: int = Field(
-        0, ge=0, le=1024, description="Threads that search, per process; 0: all cores but one."
+        0, ge=0, le=1024, description="Search threads per process. 0 means all cores but one."
     )
 
     alias_poll_s: float = Field(
-        1.0, gt=0, le=3600, description="Seconds between two looks at which snapshot is current."
+        1.0,
+        gt=0,
+        le=3600,
+        description="Seconds between two reads of the aliases, which name the current snapshot.",
     )
     snapshot_drain_s: float = Field(
         10.0,
         ge=0,
         le=86_400,
         description="Seconds that a snapshot stays loaded after its last request, once no alias "
-        "names it; longer than any request takes.",
+        "names it. Must be longer than any request takes.",
     )
     load_headroom: float = Field(
         1.2,
         ge=0,
         le=100,
-        description="A snapshot is loaded only where this many times its bytes are free in memory; "
-        "0: do not look.",
+        description="Free memory required to load a snapshot, as a multiple of its size. 0 "
+        "disables the check.",
     )
 
     redis: str = Field(
         "",
-        description="Redis that holds the change logs, redis://host:port/0; empty: items cannot be "
-        "changed, and what was changed elsewhere is not served.",
+        description="Redis that holds the change logs, redis://host:port/0. If empty, items cannot "
+        "be changed, and changes made elsewhere are not served.",
     )
 
     def collection_names(self) -> list[str]:
-        """Returns the collections named; none: all."""
+        """Returns the names of the collections; empty means all."""
         return [name for name in (part.strip() for part in self.collections.split(",")) if name]
 
     def thread_count(self) -> int:
-        """Returns the number of threads to search in; one core is left to the event loop."""
+        """Returns the number of search threads; one core is left for the event loop."""
         return self.threads or max(1, len(os.sched_getaffinity(0)) - 1)
 
 
 class RouterSettings(SnapshotSettings):
-    """Settings of the router, with its shards inside unless `shards` says where they are."""
+    """Settings of a router; its shards run in its process unless `shards` names servers."""
 
     section: ClassVar[str] = "retrieval"
 
     embedding: str = Field(
         "",
-        description="Embedding services, host:port separated by commas; the one whose model made "
-        "a collection embeds its query texts. Empty: vectors and item ids only.",
+        description="Comma-separated embedding services, host:port. Query texts are embedded by "
+        "the service that runs the collection's model. If empty, only vectors and item ids can be "
+        "searched.",
     )
     hot_lists: int = Field(
         10_000,
         ge=1,
         le=10_000_000,
-        description="Lists that are the same for everybody (what goes with an item, what is "
-        "popular) kept in this process; as many are made ready before a new snapshot is served.",
+        description="Number of shared lists (related items, popular items) cached in this process. "
+        "The same number is computed before a new snapshot is served.",
     )
     policies: str = Field(
         "",
-        description="File with the policies of surfaces, TOML; empty: the built-in ones of home, "
-        "item_page, cart, trending and buy_again.",
+        description="TOML file with the policies of surfaces. If empty, the built-in policies for "
+        "home, item_page, cart, trending and buy_again are used.",
     )
     shards: str = Field(
         "",
-        description='Shard servers, "0=host:port,host:port;1=host:port"; the addresses of a shard '
-        "are its replicas, and the n-th of each shard make up replica group n. Empty: the shards "
-        "run in this process.",
+        description='Shard servers, "0=host:port,host:port;1=host:port". The addresses of a shard '
+        "are its replicas, and the n-th addresses of all shards form replica group n. If empty, "
+        "the shards run in this process.",
     )
     backend: Literal["faiss", "milvus"] = Field(
         "faiss",
-        description="What searches: FAISS, in shards; or a Milvus that `nearline snapshots export` "
-        "has written each snapshot to.",
+        description="Search backend: FAISS, in shards, or a Milvus server that `nearline snapshots "
+        "export` has written each snapshot to.",
     )
     milvus_uri: str = Field(
         "",
-        description="The Milvus of backend milvus, http://host:port or https://host:port.",
+        description="Milvus server of backend milvus, http://host:port or https://host:port.",
     )
     milvus_token: str = Field(
         "",
         repr=False,
-        description='What it asks for, "user:password" or an API key; empty: nothing.',
+        description='Credentials for Milvus, "user:password" or an API key. Optional.',
     )
     search_cache: int = Field(
         0,
         ge=0,
         le=10_000_000,
-        description="Answers to searches kept in this process; 0: none. What was deleted since is "
-        "left out, and an answer with an item that was changed is found again.",
+        description="Number of search results cached in this process. 0 disables the cache. Items "
+        "deleted in the meantime are left out, and a result with a changed item is searched again.",
     )
     search_cache_s: float = Field(
         10.0,
         ge=1,
         le=3600,
-        description="Seconds for which such an answer counts as new: what is new in the collection "
-        "may come so late. Six times as long it is given while a newer one is found.",
+        description="Seconds for which a cached search result is fresh. New items of the "
+        "collection may appear that late. For six times as long, the result is still "
+        "returned while a newer one is computed.",
     )
     log_replicas: int = Field(
         0,
         ge=0,
         le=16,
-        description="Replicas of that Redis that must have a change on disk before it is "
-        "acknowledged (WAITAOF).",
+        description="Replicas of the Redis in --redis that must have a change on disk before the "
+        "change is acknowledged (WAITAOF).",
     )
     allow_stale: bool = Field(
         False,
-        description="With shards in this process: serve them without the live changes that cannot "
-        "be had, while the change log is away or lost, and say so in every answer.",
+        description="With shards in this process: serve without the latest changes while the "
+        "change log is unavailable or lost, and report that in every answer.",
     )
     recall_sample: float = Field(
         0.005,
         ge=0,
         le=1,
-        description="Share of searches that are done again exactly, beside the requests, so that "
-        "it is known what the index misses; 0: none.",
+        description="Share of searches that are repeated exactly in the background, to measure "
+        "what the index misses. 0 disables this.",
     )
     record_queries: Literal["off", "vectors", "texts"] = Field(
         "vectors",
-        description="What of a sample of requests is recorded in the store, to judge other "
-        "snapshots by: nothing; all but texts, of which the vector is; or texts, too. Users and "
-        "sessions never are.",
+        description="What is recorded of a sample of requests, for evaluating other snapshots: "
+        "nothing (off); requests with vectors in place of texts (vectors); or texts too (texts). "
+        "Users and sessions are never recorded.",
     )
     record_share: float = Field(
-        0.01, ge=0, le=1, description="Share of requests in that sample; 0: none is recorded."
+        0.01, ge=0, le=1, description="Share of requests that are recorded. 0 disables recording."
     )
     drift_sample: float = Field(
-        0.05, ge=0, le=1, description="Share of searches that drift is measured on; 0: it is not."
+        0.05,
+        ge=0,
+        le=1,
+        description="Share of searches on which drift is measured. 0 disables this.",
     )
     drift_window_s: float = Field(
         600.0,
         gt=0,
         le=604_800,
-        description="Seconds of searches that are held together against the first ones of the "
-        "snapshot; longer where they are fewer than 200.",
+        description="Seconds of a drift window, which is compared with the first searches of the "
+        "snapshot. A window stays open until it holds 200 searches.",
     )
     drift_rebuild: float = Field(
         0.0,
         ge=0,
-        description="Drift of queries, scores or popularity above which a rebuild is asked of "
-        "upkeep, where it stayed above it for three windows; 0: never. 0.25 is a lot.",
+        description="Drift of queries, scores or popularity that triggers a request for a rebuild "
+        "after three windows above it. 0 disables this; 0.25 is a lot.",
     )
     shard_wait_s: float = Field(
         60.0,
         gt=0,
         le=3600,
-        description="Seconds to wait for a ready replica of every shard, not counting loads under "
-        "way. At start the router then serves without the shards that have none, unless none has.",
+        description="Seconds to wait for a ready replica of every shard, not counting running "
+        "loads. At startup, the router then serves without the missing shards, unless all are "
+        "missing.",
     )
 
     def check(self) -> None:
-        """Raises SettingsError where settings need or exclude each other."""
+        """Raises SettingsError if a setting lacks another one or contradicts it."""
         if self.backend == "milvus":
             if not self.milvus_uri:
                 raise SettingsError(
-                    "--backend milvus needs to know which; add --milvus-uri http://host:19530"
+                    "--backend milvus needs a server; add --milvus-uri http://host:19530"
                 )
             if self.shards:
                 raise SettingsError(
-                    "--backend milvus has no shard servers; leave --shards out, or serve with "
-                    "--backend faiss"
+                    "--backend milvus has no shard servers; omit --shards, or use --backend faiss"
                 )
         elif self.milvus_uri or self.milvus_token:
             name = "--milvus-uri" if self.milvus_uri else "--milvus-token"
             raise SettingsError(
-                f"{name} is of another backend than {self.backend}; add --backend milvus, or leave "
-                "it out"
+                f"{name} does not apply to backend {self.backend}; add --backend milvus, or omit "
+                f"{name}"
             )
 
 
@@ -199,22 +208,22 @@ class ShardSettings(SnapshotSettings):
     section: ClassVar[str] = "shard"
 
     shard: str = Field(
-        "", description="Numbers of the shards to hold, separated by commas; empty: all."
+        "", description="Comma-separated numbers of the shards to hold. If empty, all are held."
     )
 
     embedding: str = Field(
         "",
-        description="Embedding services, host:port separated by commas: they embed changes that "
-        "came without vectors of a snapshot's model. Empty: such changes cannot be applied.",
+        description="Comma-separated embedding services, host:port. They embed changes that lack "
+        "vectors of a snapshot's model. If empty, such changes cannot be applied.",
     )
     allow_stale: bool = Field(
         False,
-        description="Serve without the live changes that cannot be had, while the change log is "
-        "away or lost, and say so in every answer.",
+        description="Serve without the latest changes while the change log is unavailable or lost, "
+        "and report that in every answer.",
     )
 
     def numbers(self) -> frozenset[int] | None:
-        """Returns the shards to hold; None: all.
+        """Returns the shards to hold; None means all.
 
         Raises: SettingsError: not numbers in 0..63.
         """
@@ -222,7 +231,7 @@ class ShardSettings(SnapshotSettings):
         for part in parts:
             if not (part.isascii() and part.isdigit() and int(part) < PARTITIONS):
                 raise SettingsError(
-                    f"--shard {self.shard!r} is not a list of shard numbers; write 0..63, "
-                    "separated by commas"
+                    f"--shard {self.shard!r} is not a list of shard numbers; write numbers in "
+                    "0..63, separated by commas"
                 )
         return frozenset(map(int, parts)) or None

@@ -1,4 +1,4 @@
-"""A process that holds shards: `python -m retrieval.shard_server --store DIR --shard 0,1`."""
+"""The shard server: `python -m retrieval.shard_server --store DIR --shard 0,1`."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from retrieval.snapshots.aliases import operator_name
 
 
 async def main(argv: Sequence[str]) -> None:
-    """Serves until told to stop."""
-    chosen = settings.load_from_process(ShardSettings, argv)
-    telemetry.configure_logging(chosen.log_level, "shard")
-    store = Store.open(chosen.store, chosen.cache_dir)
-    addresses = parse_addresses(chosen.embedding, "--embedding")
+    """Serves until the process is stopped."""
+    config = settings.load_from_process(ShardSettings, argv)
+    telemetry.configure_logging(config.log_level, "shard")
+    store = Store.open(config.store, config.cache_dir)
+    addresses = parse_addresses(config.embedding, "--embedding")
     embedding = {address: EmbeddingClient(address) for address in addresses}
-    logs = ChangeLogs(store, chosen.redis, who=operator_name()) if chosen.redis else None
+    logs = ChangeLogs(store, config.redis, who=operator_name()) if config.redis else None
     shards = LocalShardProvider(
         store,
-        chosen.thread_count(),
-        chosen.numbers(),
-        headroom=chosen.load_headroom,
+        config.thread_count(),
+        config.numbers(),
+        headroom=config.load_headroom,
         live=LiveChanges(
             store,
             logs,
             embedders=Embedders(embedding) if embedding else None,
-            allow_stale=chosen.allow_stale,
+            allow_stale=config.allow_stale,
         ),
     )
     use_one_core()
     host = ShardHost(
         store,
         shards,
-        chosen.collection_names(),
-        poll_s=chosen.alias_poll_s,
-        drain_s=chosen.snapshot_drain_s,
+        config.collection_names(),
+        poll_s=config.alias_poll_s,
+        drain_s=config.snapshot_drain_s,
     )
 
     async def close() -> None:
@@ -59,7 +59,7 @@ async def main(argv: Sequence[str]) -> None:
             await client.close()
 
     await serving.serve(
-        chosen,
+        config,
         [
             serving.Registration(
                 "nearline.v1.ShardService",

@@ -1,1 +1,1 @@
-"""The retrieval service and its gRPC servicers."""
+"""The retrieval service, its gRPC servicers, and their status reports."""

@@ -1,4 +1,4 @@
-"""AdminService over gRPC: snapshots, aliases, what is served, promotion and rollback."""
+"""The gRPC servicer of administration: snapshots, aliases, status, promotion and rollouts."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ _MAX_HISTORY = 1_000
 
 
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
-    """Answers from the store and from what the router serves.
+    """Administers the store and reports what the router serves.
 
     Args:
         store: The snapshot store.
-        collections: What the router has loaded.
-        desired_states: How far it is behind the aliases, by collection.
-        live: Tells of live changes.
-        canaries: What is tried beside the snapshots in force.
+        collections: The collections that the router serves.
+        desired: By collection, the snapshot that the router should serve.
+        live: Reports on live changes.
+        canaries: Controls trials of canaries.
     """
 
     def __init__(
         self,
         store: Store,
         collections: ServedCollections,
-        desired_states: Mapping[str, DesiredState],
+        desired: Mapping[str, DesiredState],
         live: LiveReporter,
         canaries: CanaryController,
     ) -> None:
         self._store = store
         self._collections = collections
-        self._desired_states = desired_states
+        self._desired = desired
         self._live = live
         self._canaries = canaries
 
     async def ListSnapshots(
         self, request: admin_pb2.ListSnapshotsRequest, context: Context
     ) -> admin_pb2.ListSnapshotsResponse:
-        """Lists manifests, newest first; the token of a page is the last id before it."""
+        """Lists manifests, newest first; a page token is the last id of the page before."""
         size = request.page_size or _PAGE_SIZE
         if size > _MAX_PAGE_SIZE:
             raise InvalidRequest(
@@ -76,7 +76,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def GetSnapshot(
         self, request: admin_pb2.GetSnapshotRequest, context: Context
     ) -> admin_pb2.GetSnapshotResponse:
-        """Reads one manifest."""
+        """Returns one manifest."""
         collection = request.collection or DEFAULT_COLLECTION
 
         def read() -> snapshot_pb2.Manifest:
@@ -88,7 +88,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def GetAliases(
         self, request: admin_pb2.GetAliasesRequest, context: Context
     ) -> admin_pb2.GetAliasesResponse:
-        """Reads the alias record in force and older ones."""
+        """Returns the current alias record and older ones."""
         collection = request.collection or DEFAULT_COLLECTION
         if request.history > _MAX_HISTORY:
             raise InvalidRequest(
@@ -106,14 +106,14 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def GetServingStatus(
         self, request: admin_pb2.GetServingStatusRequest, context: Context
     ) -> admin_pb2.GetServingStatusResponse:
-        """Returns what is served, and what should be."""
+        """Returns the snapshots served, and those that the aliases name."""
         collections = []
         for served in self._collections.in_force:
-            pursuit = self._desired_states.get(served.name)
-            held = self._collections.loaded.of_collection(served.name)
+            desired = self._desired.get(served.name)
+            loaded = self._collections.loaded.of_collection(served.name)
             replicas = await served.ready_replicas()
-            live = await self._live.of(served)
-            tried = self._collections.canary(served.name)
+            live = await self._live.report(served)
+            canary = self._collections.canary(served.name)
             collections.append(
                 admin_pb2.CollectionStatus(
                     collection=served.name,
@@ -125,24 +125,24 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                     shards_total=len(served.shards),
                     shards_ready=sum(map(bool, replicas)),
                     replicas_ready=replicas,
-                    newest_epoch=pursuit.epoch if pursuit else served.epoch,
-                    newest_snapshot_id=pursuit.snapshot_id if pursuit else served.snapshot_id,
-                    problem=pursuit.problem if pursuit else "",
-                    loaded_snapshot_ids=[one.key.snapshot_id for one in held],
+                    newest_epoch=desired.epoch if desired else served.epoch,
+                    newest_snapshot_id=desired.snapshot_id if desired else served.snapshot_id,
+                    problem=desired.problem if desired else "",
+                    loaded_snapshot_ids=[one.key.snapshot_id for one in loaded],
                     live=None if live is None else _live_status(live),
-                    canary_snapshot_id=tried.snapshot_id if tried else "",
+                    canary_snapshot_id=canary.snapshot_id if canary else "",
                 )
             )
         served_names = {one.collection for one in collections}
-        for name, pursuit in sorted(self._desired_states.items()):
+        for name, desired in sorted(self._desired.items()):
             if name not in served_names:
-                # Published, and never got ready here.
+                # Published, but never ready here.
                 collections.append(
                     admin_pb2.CollectionStatus(
                         collection=name,
-                        newest_epoch=pursuit.epoch,
-                        newest_snapshot_id=pursuit.snapshot_id,
-                        problem=pursuit.problem,
+                        newest_epoch=desired.epoch,
+                        newest_snapshot_id=desired.snapshot_id,
+                        problem=desired.problem,
                     )
                 )
         return admin_pb2.GetServingStatusResponse(
@@ -152,14 +152,14 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def PromoteSnapshot(
         self, request: admin_pb2.PromoteSnapshotRequest, context: Context
     ) -> admin_pb2.PromoteSnapshotResponse:
-        """Checks a snapshot and makes it current; routers flip once it is loaded."""
+        """Checks a snapshot and makes it current; routers switch to it once it is loaded."""
         collection = check_collection(request.collection or DEFAULT_COLLECTION)
         record = await asyncio.to_thread(
             aliases.promote,
             self._store,
             collection,
             request.snapshot_id,
-            check=await self._live.promotable(collection),
+            check=await self._live.promotion_check(collection),
             expected_epoch=request.expected_epoch,
             who=request.who,
             why=request.why,
@@ -176,7 +176,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             aliases.roll_back,
             self._store,
             collection,
-            check=await self._live.promotable(collection),
+            check=await self._live.promotion_check(collection),
             expected_epoch=request.expected_epoch,
             who=request.who,
             why=request.why,
@@ -186,7 +186,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def SetTrafficSplit(
         self, request: admin_pb2.SetTrafficSplitRequest, context: Context
     ) -> admin_pb2.SetTrafficSplitResponse:
-        """Has a snapshot tried beside the current one, or ends that."""
+        """Starts a trial of a snapshot alongside the current one, or ends it."""
         collection = check_collection(request.collection or DEFAULT_COLLECTION)
         if not request.canary_snapshot_id:
             record = await asyncio.to_thread(
@@ -205,7 +205,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             request.canary_snapshot_id,
             request.canary_share,
             rollout=request.rollout if request.HasField("rollout") else None,
-            check=await self._live.promotable(collection),
+            check=await self._live.promotion_check(collection),
             expected_epoch=request.expected_epoch,
             who=request.who,
             why=request.why,
@@ -216,7 +216,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def GetRolloutStatus(
         self, request: admin_pb2.GetRolloutStatusRequest, context: Context
     ) -> admin_pb2.GetRolloutStatusResponse:
-        """Returns how a canary does."""
+        """Returns the results of the trial of a canary so far."""
         collection = check_collection(request.collection or DEFAULT_COLLECTION)
         record = await asyncio.to_thread(self._store.alias_in_force, collection)
         reply = admin_pb2.GetRolloutStatusResponse(
@@ -229,7 +229,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
 
 def _fill_rollout_status(reply: admin_pb2.GetRolloutStatusResponse, trial: Trial) -> None:
-    """Fills what a router has seen of a trial."""
+    """Adds the results of a trial on this router to a reply."""
     split = trial.split
     reply.running = True
     current, canary = trial.analysis.arms()

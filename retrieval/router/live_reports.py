@@ -1,4 +1,4 @@
-"""What operators are told of live changes, and which snapshots these still let be promoted."""
+"""Reports on live changes for operators, and checks which snapshots can still be promoted."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from retrieval.snapshots.promotable import make_promotion_check
 if TYPE_CHECKING:
     from retrieval.changelog.archive import Archive
 
-# An operator who looks is told what is known by then.
-_PATIENCE_S = 1.0
+# A report contains only what is known after this time.
+_TIMEOUT_S = 1.0
 
 
 class LiveReport(NamedTuple):
     """Live changes of a collection, as the router sees them; see LiveStatus in admin.proto.
 
-    oldest_change: Aware; None: the snapshot has all changes.
-    archive_time: Aware, when something was last archived; None: never.
+    oldest_change: Time of the oldest change that the snapshot lacks, timezone-aware; None if it
+    lacks none. archive_time: Time of the last archive, timezone-aware; None if there is none.
     """
 
     log_id: str = ""
@@ -43,45 +43,50 @@ class LiveReport(NamedTuple):
 
 
 class LiveReporter:
-    """Asks the log and the replicas.
+    """Builds reports from the change log and the replicas.
 
     Args:
         store: The store.
-        logs: The change logs; None: the router was not told of any.
-        hosting: What holds the shards.
+        logs: The change logs; None if the router has none.
+        provider: Provides the shards.
     """
 
-    def __init__(self, store: Store, logs: ChangeLogs | None, hosting: ShardProvider) -> None:
+    def __init__(self, store: Store, logs: ChangeLogs | None, provider: ShardProvider) -> None:
         self._store = store
         self._logs = logs
-        self._hosting = hosting
+        self._provider = provider
         self._archives: dict[tuple[str, str], Archive] = {}
 
-    async def of(self, served: ServedCollection) -> LiveReport | None:
-        """Returns the report of a collection; None: there is no change log for it."""
-        progress = self._hosting.progress(served.name, served.snapshot_id)
+    async def report(self, collection: ServedCollection) -> LiveReport | None:
+        """Returns the report of a collection; None if it has no change log."""
+        progress = self._provider.progress(collection.name, collection.snapshot_id)
         replicas = [one for each in progress.values() for one in each]
         if self._logs is None and not replicas:
             return None
-        report = _of_replicas(progress)
+        report = _replica_report(progress)
         if self._logs is None:
             return report
         try:
-            async with asyncio.timeout(_PATIENCE_S):
-                head = (await self._logs.log(served.name).state()).head
-                archived, made = await asyncio.to_thread(self._archived, served.name, head.log_id)
+            async with asyncio.timeout(_TIMEOUT_S):
+                head = (await self._logs.log(collection.name).state()).head
+                archived, archive_time = await asyncio.to_thread(
+                    self._archived, collection.name, head.log_id
+                )
         except (NearlineError, TimeoutError) as error:
-            why = error.message if isinstance(error, NearlineError) else "it answers too slowly"
-            return report._replace(problem=report.problem or f"the change log: {why}")
+            reason = error.message if isinstance(error, NearlineError) else "it answers too slowly"
+            return report._replace(problem=report.problem or f"the change log: {reason}")
         return report._replace(
             log_id=head.log_id,
-            behind=_behind(progress, head, len(served.shards)),
+            behind=_behind(progress, head, len(collection.shards)),
             not_archived=_distance(archived, head, range(PARTITIONS)),
-            archive_time=made,
+            archive_time=archive_time,
         )
 
-    async def promotable(self, collection: str) -> Callable[[snapshot_pb2.Manifest], None]:
-        """Returns what refuses a snapshot that cannot be followed; see `promoting.promotable`."""
+    async def promotion_check(self, collection: str) -> Callable[[snapshot_pb2.Manifest], None]:
+        """Returns a check that refuses snapshots whose log position is no longer available.
+
+        See `make_promotion_check`.
+        """
         return await make_promotion_check(self._store, self._logs, collection)
 
     def _archived(self, collection: str, log_id: str) -> tuple[Watermark, datetime | None]:
@@ -95,8 +100,8 @@ class LiveReporter:
         return archive.end(), from_us(made_us) if made_us else None
 
 
-def _of_replicas(progress: Mapping[int, Sequence[ShardProgress]]) -> LiveReport:
-    """Sums the furthest replica of each shard."""
+def _replica_report(progress: Mapping[int, Sequence[ShardProgress]]) -> LiveReport:
+    """Returns a report that sums the most advanced replica of each shard."""
     replicas = [one for each in progress.values() for one in each]
     furthest = [
         max(each, key=lambda one: sum(one.applied.watermark.positions))
@@ -115,7 +120,7 @@ def _of_replicas(progress: Mapping[int, Sequence[ShardProgress]]) -> LiveReport:
 
 
 def _behind(progress: Mapping[int, Sequence[ShardProgress]], head: Watermark, shards: int) -> int:
-    """Counts, shard by shard, what the replica furthest behind lacks."""
+    """Returns the number of changes that the slowest replica of each shard lacks, summed."""
     return sum(
         max(
             _distance(
@@ -130,8 +135,8 @@ def _behind(progress: Mapping[int, Sequence[ShardProgress]], head: Watermark, sh
     )
 
 
-def _distance(at: Watermark, head: Watermark, partitions: Sequence[int]) -> int:
-    """Counts the changes between two positions; all of them where they are of two logs."""
-    if at.log_id != head.log_id:
-        at = Watermark(head.log_id)
-    return sum(max(0, head.positions[one] - at.positions[one]) for one in partitions)
+def _distance(position: Watermark, head: Watermark, partitions: Sequence[int]) -> int:
+    """Returns the number of changes between two positions; all changes if they are of two logs."""
+    if position.log_id != head.log_id:
+        position = Watermark(head.log_id)
+    return sum(max(0, head.positions[one] - position.positions[one]) for one in partitions)

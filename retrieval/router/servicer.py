@@ -1,4 +1,4 @@
-"""RetrievalService over gRPC: messages to records and back, nothing else."""
+"""The gRPC servicer of retrieval: converts messages to records and back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from retrieval.writes.bulk import WriteBatch, write_batches
 
 
 class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
-    """Answers for a service; methods of later versions stay UNIMPLEMENTED.
+    """Serves searches, recommendations and writes; methods of later versions are UNIMPLEMENTED.
 
     Args:
         service: Finds items.
@@ -59,7 +59,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
     async def Recommend(
         self, request: retrieval_pb2.RecommendRequest, context: Context
     ) -> retrieval_pb2.RecommendResponse:
-        """Lists items for a user, a session or example items."""
+        """Recommends items for a user, a session or example items."""
         reply = await self._required_recommender().recommend(
             wire.audience_from_proto(request),
             wire.recommend_options(request),
@@ -71,7 +71,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
     async def RecordInteractions(
         self, request: retrieval_pb2.RecordInteractionsRequest, context: Context
     ) -> retrieval_pb2.RecordInteractionsResponse:
-        """Stores views, purchases and the like."""
+        """Records interactions such as views and purchases."""
         reply = await self._required_recommender().record_interactions(
             wire.interactions_from_proto(request.interactions),
             collection=request.collection or c.DEFAULT_COLLECTION,
@@ -85,7 +85,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
     async def GetUser(
         self, request: retrieval_pb2.GetUserRequest, context: Context
     ) -> retrieval_pb2.GetUserResponse:
-        """Reads what is stored about a user."""
+        """Returns the data stored about a user."""
         record = await self._required_recommender().get_user(
             request.user_id,
             collection=request.collection or c.DEFAULT_COLLECTION,
@@ -167,9 +167,9 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         """Adds or replaces the items of many batches."""
 
         async def batches() -> AsyncIterator[WriteBatch]:
-            named = None
+            collection = None
             async for message in request_iterator:
-                named = _one_collection(named, message.request.collection)
+                collection = _same_collection(collection, message.request.collection)
                 yield partial(self._upsert, message.request, None)
 
         return wire.upsert_stream_response(await write_batches(batches()))
@@ -182,9 +182,9 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         """Deletes the items of many batches."""
 
         async def batches() -> AsyncIterator[WriteBatch]:
-            named = None
+            collection = None
             async for message in request_iterator:
-                named = _one_collection(named, message.request.collection)
+                collection = _same_collection(collection, message.request.collection)
                 yield partial(self._delete, message.request, None)
 
         return wire.delete_stream_response(await write_batches(batches()))
@@ -230,15 +230,15 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         )
 
 
-def _one_collection(named: str | None, collection: str) -> str:
+def _same_collection(previous: str | None, collection: str) -> str:
     """Returns the collection of a stream.
 
-    Raises: InvalidRequest: a batch names another one than those before it.
+    Raises: InvalidRequest: a batch names another collection than the batches before it.
     """
-    if named not in (None, collection):
+    if previous not in (None, collection):
         raise InvalidRequest(
-            f"it names collection {collection!r}, the batches before it name {named!r}; use a "
-            "stream for each",
+            f"the batch names collection {collection!r}, but the batches before it name "
+            f"{previous!r}; use one stream per collection",
             field="request.collection",
         )
     return collection

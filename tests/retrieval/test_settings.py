@@ -85,11 +85,11 @@ def test_shard_numbers_that_make_no_sense_are_refused(text: str) -> None:
     ("chosen", "wanted"),
     [
         ({"backend": "milvus"}, "add --milvus-uri"),
-        ({"milvus_uri": "http://a:1"}, "--milvus-uri is of another backend than faiss"),
-        ({"milvus_token": "x"}, "--milvus-token is of another backend than faiss"),
+        ({"milvus_uri": "http://a:1"}, "--milvus-uri does not apply to backend faiss"),
+        ({"milvus_token": "x"}, "--milvus-token does not apply to backend faiss"),
         (
             {"backend": "milvus", "milvus_uri": "http://a:1", "shards": "0=a:1"},
-            "leave --shards out",
+            "omit --shards",
         ),
     ],
 )
