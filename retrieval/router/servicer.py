@@ -237,8 +237,8 @@ def _same_collection(previous: str | None, collection: str) -> str:
     """
     if previous not in (None, collection):
         raise InvalidRequest(
-            f"the batch names collection {collection!r}, but the batches before it name "
-            f"{previous!r}; use one stream per collection",
+            f"it names collection {collection!r}, but the batches before it name {previous!r}; use "
+            "one stream per collection",
             field="request.collection",
         )
     return collection

@@ -78,7 +78,9 @@ class ShardHost:
         if loaded is not None and number in loaded.value:
             return loaded
         others = [
-            other.key.snapshot_id for other in self._loaded.of_collection(collection) if number in other.value
+            other.key.snapshot_id
+            for other in self._loaded.of_collection(collection)
+            if number in other.value
         ]
         if others:
             raise SnapshotGone(

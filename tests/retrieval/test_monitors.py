@@ -27,7 +27,7 @@ DIM = 16
 ALL = {"recall_sample": 1.0, "record_share": 1.0, "drift_sample": 1.0}
 
 
-async def test_searches_of_a_service_are_recorded_and_done_again(
+async def test_searches_of_a_service_are_recorded_and_repeated_exactly(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("retrieval.monitoring.recall._GATHER_S", 0.0)

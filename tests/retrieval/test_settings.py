@@ -76,7 +76,7 @@ def test_shard_numbers_are_read(text: str, wanted: set[int] | None) -> None:
 
 
 @pytest.mark.parametrize("text", ["a", "0,,1", "64", "-1", "0;1"])
-def test_shard_numbers_that_make_no_sense_are_refused(text: str) -> None:
+def test_invalid_shard_numbers_are_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="not a list of shard numbers"):
         ShardSettings.load({"shard": text}).numbers()
 
@@ -93,12 +93,12 @@ def test_shard_numbers_that_make_no_sense_are_refused(text: str) -> None:
         ),
     ],
 )
-def test_settings_of_milvus_go_with_that_backend(chosen: dict[str, object], wanted: str) -> None:
+def test_milvus_settings_require_the_milvus_backend(chosen: dict[str, object], wanted: str) -> None:
     with pytest.raises(SettingsError, match=wanted):
         RouterSettings.load(chosen).check()
 
 
-def test_milvus_with_its_address_is_enough() -> None:
+def test_the_milvus_backend_needs_only_its_address() -> None:
     chosen = {"backend": "milvus", "milvus_uri": "http://a:1", "milvus_token": "secret"}
     settings = RouterSettings.load(chosen)
     settings.check()

@@ -74,7 +74,7 @@ async def test_exact_hits_are_the_best_by_score_then_id_then_chunk(
 
 @pytest.mark.parametrize("name", FILTERS)
 @pytest.mark.parametrize("k", [4, 500])
-async def test_a_filter_leaves_the_best_of_what_it_admits(
+async def test_filtered_hits_are_the_best_of_the_matching_items(
     small: Held, material: Material, name: str, k: int
 ) -> None:
     filter = FILTERS[name]
@@ -112,7 +112,9 @@ async def test_an_index_finds_most_of_the_best(
 
 
 @pytest.mark.parametrize("field", ["kind", "tags", "year"])
-async def test_groups_come_by_their_best_hits(small: Held, material: Material, field: str) -> None:
+async def test_groups_are_ordered_by_their_best_hits(
+    small: Held, material: Material, field: str
+) -> None:
     for k in (2, 50):
         options = ShardOptions(k, exact=True, grouping=Grouping(field))
         results = await searched(small, ShardQueries(VECTORS), options)
@@ -122,7 +124,7 @@ async def test_groups_come_by_their_best_hits(small: Held, material: Material, f
             same(hits, [row for _, row in wanted])
 
 
-async def test_hits_carry_the_parts_that_are_asked_for(small: Held, material: Material) -> None:
+async def test_hits_carry_the_requested_payload(small: Held, material: Material) -> None:
     queries = ShardQueries(VECTORS[:1])
     for payload in (frozenset(PayloadField), *(frozenset({one}) for one in PayloadField)):
         (hits,) = await searched(small, queries, ShardOptions(20, exact=True, payload=payload))
@@ -147,7 +149,9 @@ async def test_hits_carry_the_parts_that_are_asked_for(small: Held, material: Ma
 
 
 @pytest.mark.parametrize("text", ["fig", "plum apple", "nowhere", "kiwi kiwi"])
-async def test_words_find_what_has_one_of_them(small: Held, material: Material, text: str) -> None:
+async def test_lexical_hits_contain_one_of_the_words(
+    small: Held, material: Material, text: str
+) -> None:
     options = ShardOptions(500, mode=SearchMode.LEXICAL)
     if "lexical" in small.lacks:
         with pytest.raises(Unsupported):
@@ -168,7 +172,7 @@ async def test_words_find_what_has_one_of_them(small: Held, material: Material, 
 
 
 @pytest.mark.parametrize("name", [None, "equals", "not in a list", "nothing"])
-async def test_candidates_have_the_best_of_both_legs_with_true_scores(
+async def test_candidates_contain_the_best_of_both_legs_with_exact_scores(
     small: Held, material: Material, name: str | None
 ) -> None:
     filter = None if name is None else FILTERS[name]
@@ -192,7 +196,7 @@ async def test_candidates_have_the_best_of_both_legs_with_true_scores(
         assert hits.lexical.scores[at] == pytest.approx(true_words.get(row.id, 0.0), abs=1e-5)
 
 
-async def test_batches_answer_each_query_alone(small: Held) -> None:
+async def test_each_query_of_a_batch_is_answered_as_if_alone(small: Held) -> None:
     options = ShardOptions(10, exact=True)
     together = await searched(small, ShardQueries(VECTORS), options)
     for number, hits in enumerate(together):
@@ -200,7 +204,7 @@ async def test_batches_answer_each_query_alone(small: Held) -> None:
         same(alone, rows(hits))
 
 
-async def test_what_cannot_be_answered_is_refused(small: Held, material: Material) -> None:
+async def test_unsupported_searches_are_refused(small: Held, material: Material) -> None:
     with pytest.raises(SnapshotGone):
         await small.shard.search(GONE, ShardQueries(VECTORS), ShardOptions(3))
     for filter in (f.Exists("nowhere"), f.Equals("year", "x"), f.Range("year", gte=1, lt=True)):

@@ -79,7 +79,7 @@ async def test_a_watermark_waits_for_its_change_and_no_longer_than_its_time(open
     with pytest.raises(NotApplied, match=r"has not applied 3 of the changes.*ask again") as caught:
         await one.texts(ahead, soon)
     assert caught.value.retry_after_s
-    with pytest.raises(SnapshotMismatch, match="is of change log"):
+    with pytest.raises(SnapshotMismatch, match="belongs to change log"):
         await one.texts(Watermark("f" * 32))
     # Whoever goes away is forgotten.
     waiting = asyncio.ensure_future(one.texts(ahead))

@@ -82,7 +82,9 @@ async def test_operators_see_what_the_furthest_holds_and_what_the_last_lacks(
     tmp_path: Path,
 ) -> None:
     served = cast(ServedCollection, Served())
-    report = await LiveReporter(Store(tmp_path), None, cast(ShardProvider, Replicas())).of(served)
+    report = await LiveReporter(Store(tmp_path), None, cast(ShardProvider, Replicas())).report(
+        served
+    )
     assert report == LiveReport(
         log_id=LOG,
         problem="the log is away",
@@ -92,7 +94,8 @@ async def test_operators_see_what_the_furthest_holds_and_what_the_last_lacks(
         oldest_change=START + timedelta(seconds=5),
     )
     assert (
-        await LiveReporter(Store(tmp_path), None, cast(ShardProvider, Nobody())).of(served) is None
+        await LiveReporter(Store(tmp_path), None, cast(ShardProvider, Nobody())).report(served)
+        is None
     )
 
 
@@ -125,7 +128,7 @@ async def test_those_who_wait_hear_of_another_log_and_of_the_end() -> None:
     waiting = asyncio.ensure_future(live.wait(further, None))
     await asyncio.sleep(0)
     live.publish(LiveView(AppliedState(Watermark("f" * 32))))
-    with pytest.raises(SnapshotMismatch, match="is of change log"):
+    with pytest.raises(SnapshotMismatch, match="belongs to change log"):
         await waiting
     live.publish(LiveView(AppliedState(at, "the log is away")))
     waiting = asyncio.ensure_future(live.wait(further, None))

@@ -59,7 +59,7 @@ def best(items: list[Item], query: NDArray[np.float32], k: int) -> list[str]:
     return [name for _, name in sorted(scores)[:k]]
 
 
-async def test_filtered_searches_counts_and_lists_are_what_plain_python_says(
+async def test_filtered_searches_counts_and_lists_match_plain_python(
     tmp_path: Path, items: list[Item], open_service: OpenService
 ) -> None:
     await build(tmp_path, items)
@@ -93,7 +93,7 @@ async def test_filtered_searches_counts_and_lists_are_what_plain_python_says(
     assert tags.missing == sum(not some for some in lists)
 
 
-async def test_groups_are_those_of_the_matches(
+async def test_groups_contain_only_items_that_match_the_filter(
     tmp_path: Path, items: list[Item], open_service: OpenService
 ) -> None:
     await build(tmp_path, items)
@@ -107,7 +107,7 @@ async def test_groups_are_those_of_the_matches(
     assert found == wanted and len(reply.hits) == 4
 
 
-async def test_an_unknown_attribute_is_the_callers_error_not_a_missing_shard(
+async def test_an_unknown_attribute_is_an_invalid_request_and_not_a_missing_shard(
     tmp_path: Path, items: list[Item], open_service: OpenService
 ) -> None:
     await build(tmp_path, items)

@@ -74,7 +74,7 @@ async def some(here: Written) -> bytes:
 
 
 @pytest.mark.parametrize("ask", READS.values(), ids=READS)
-async def test_a_reply_says_how_far_the_log_is_applied(
+async def test_a_reply_carries_the_watermark_of_applied_changes(
     ask: Callable[[c.Retriever, bytes], Awaitable[c.ReplyInfo]],
 ) -> None:
     here = written()
@@ -92,7 +92,7 @@ async def test_a_reply_says_how_far_the_log_is_applied(
 
 
 @pytest.mark.parametrize("ask", READS.values(), ids=READS)
-async def test_a_state_that_no_shard_has_is_not_answered_from_another(
+async def test_a_watermark_that_no_shard_has_reached_is_refused(
     ask: Callable[[c.Retriever, bytes], Awaitable[c.ReplyInfo]],
 ) -> None:
     here = written()
@@ -103,12 +103,12 @@ async def test_a_state_that_no_shard_has_is_not_answered_from_another(
         await ask(here.service, mark)
     with pytest.raises(SnapshotMismatch, match="omit the watermark"):
         await ask(here.service, Watermark(LOG).encode())
-    with pytest.raises(InvalidRequest, match="not one that this service gave") as caught:
+    with pytest.raises(InvalidRequest, match="not a watermark of this service") as caught:
         await ask(here.service, b"junk")
     assert caught.value.field.endswith("min_watermark")
 
 
-async def test_items_as_a_query_and_second_rounds_ask_for_the_state_too() -> None:
+async def test_example_queries_and_second_rounds_pass_the_watermark_on() -> None:
     here = written()
     mark = decode_watermark(await some(here))
     assert mark is not None
@@ -154,13 +154,13 @@ async def test_items_as_a_query_and_second_rounds_ask_for_the_state_too() -> Non
     assert seen == [4, 3] and set(here.shards[0].least) | set(here.shards[1].least) == {mark, None}
 
 
-async def test_no_live_changes_no_watermark() -> None:
+async def test_without_live_changes_a_reply_has_no_watermark() -> None:
     context = RequestContext()
     context.record_applied(0, (None, None))
     assert (context.watermark, context.served_by, context.applied) == (b"", c.ServedBy(), {})
 
 
-def test_the_oldest_of_several_states_counts_and_shards_say_their_own_partitions() -> None:
+def test_the_oldest_state_of_a_shard_counts_and_partitions_of_shards_are_merged() -> None:
     start = Watermark(LOG)
     context = RequestContext()
     context.record_applied(0, (AppliedState(start.advanced({1: 5, 2: 9})), None))
@@ -205,7 +205,7 @@ class Replaced(SilentShard):
         ({}, []),
     ],
 )
-async def test_hits_that_are_gone_by_the_time_they_are_filled_are_left_out(
+async def test_hits_deleted_before_their_payload_is_read_are_left_out(
     chunks: dict[str, int], kept: list[str]
 ) -> None:
     here = written(shards=1)
@@ -222,7 +222,7 @@ async def test_hits_that_are_gone_by_the_time_they_are_filled_are_left_out(
     assert len(lists[1]) == (chunks.get("a", 0) > 0)
 
 
-async def test_a_diverse_list_of_hits_that_are_all_gone_is_empty() -> None:
+async def test_a_diverse_list_is_empty_if_all_hits_were_deleted() -> None:
     here = written(shards=1)
     await some(here)
     found = here.shards[0]
@@ -242,7 +242,7 @@ async def test_a_diverse_list_of_hits_that_are_all_gone_is_empty() -> None:
     assert reply.hits == []
 
 
-async def test_a_shard_behind_lowers_coverage_and_no_more() -> None:
+async def test_a_shard_that_is_behind_only_lowers_coverage() -> None:
     here = written()
     here.shards[1].error = NotApplied("not yet", field="options.min_watermark")
     mark = await some(here)

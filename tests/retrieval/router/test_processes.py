@@ -60,7 +60,7 @@ def router(store: Path, *arguments: str) -> contextlib.AbstractAsyncContextManag
     )
 
 
-async def test_a_killed_shard_lowers_coverage_and_its_return_restores_it(store: Path) -> None:
+async def test_a_killed_shard_lowers_coverage_until_it_returns(store: Path) -> None:
     async with shard_servers(store, "0,2", "1") as (both, one):
         shards = f"0={both.address};1={one.address};2={both.address}"
         async with (
@@ -97,7 +97,7 @@ async def test_a_killed_shard_lowers_coverage_and_its_return_restores_it(store: 
                         await asyncio.sleep(0.05)
 
 
-async def test_a_stopped_shard_is_late_and_does_not_hold_up_the_answer(store: Path) -> None:
+async def test_a_stopped_shard_does_not_delay_the_answer(store: Path) -> None:
     async with shard_servers(store, "0", "1,2") as (one, two):
         shards = f"0={one.address};1={two.address};2={two.address}"
         async with (
@@ -168,7 +168,7 @@ async def test_the_blocking_admin_client_promotes_and_rolls_back(store: Path) ->
         ),
     ],
 )
-async def test_a_router_that_cannot_serve_says_why(
+async def test_a_router_that_cannot_serve_reports_the_reason(
     store: Path, arguments: list[str], kind: type[Exception], text: str
 ) -> None:
     with pytest.raises(kind, match=text):
@@ -193,7 +193,7 @@ with BlockingRetrievalClient(sys.argv[1]) as client:
 """
 
 
-async def test_the_blocking_client_does_what_the_async_one_does(store: Path) -> None:
+async def test_the_blocking_client_gives_the_same_answers_as_the_async_one(store: Path) -> None:
     # In a process of its own, where no other event loop runs.
     async with router(store) as service:
         process = await asyncio.create_subprocess_exec(

@@ -115,7 +115,7 @@ FILTERS: list[tuple[c.Filter, Callable[[Values], bool]]] = [
 
 
 @pytest.mark.parametrize("mode", list(c.SearchMode))
-async def test_a_filter_lets_through_what_matches_and_nothing_else(
+async def test_a_filter_admits_exactly_the_matching_items(
     service: c.Retriever, mode: c.SearchMode
 ) -> None:
     text = "red round glass"
@@ -144,7 +144,7 @@ async def test_lexical_hits_have_a_word_of_the_query(service: c.Retriever) -> No
 
 
 @pytest.mark.parametrize("mode", list(c.SearchMode))
-async def test_explained_words_come_with_what_they_tell(
+async def test_explained_words_come_with_counts_and_weights(
     service: c.Retriever, mode: c.SearchMode
 ) -> None:
     query = c.Query(text="Rivers of stone, rivers of unheardof")
@@ -184,7 +184,7 @@ async def test_hybrid_is_the_default_for_texts_and_shows_both_legs(
     ]
 
 
-async def test_a_batch_of_mixed_kinds_answers_each_as_if_alone(service: c.Retriever) -> None:
+async def test_each_query_of_a_mixed_batch_is_answered_as_if_alone(service: c.Retriever) -> None:
     queries = [
         c.Query(text="red"),
         c.Query(vector=word_vector("red", DIM)),

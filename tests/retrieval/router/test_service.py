@@ -46,7 +46,9 @@ def break_shard(service: RetrievalService, number: int, shard: Shard) -> None:
     served.shards = tuple(shards)
 
 
-async def test_a_reply_says_where_it_comes_from(store: Path, open_service: OpenService) -> None:
+async def test_a_reply_names_its_snapshot_coverage_and_source(
+    store: Path, open_service: OpenService
+) -> None:
     async with open_service(store) as service:
         first = await service.search(c.Query(vector=ONE), timeout_s=5.0)
         second = await service.search(c.Query(vector=ONE), timeout_s=5.0)
@@ -113,7 +115,7 @@ async def test_bad_input_gets_a_clear_error(
         assert text in caught.value.message
 
 
-async def test_an_unknown_collection_is_named_with_the_nearest_one(
+async def test_the_error_for_an_unknown_collection_suggests_the_closest_name(
     store: Path, open_service: OpenService
 ) -> None:
     write_snapshot(store, documents_of(np.ones((3, 4), np.float32)), collection="products")
@@ -148,7 +150,7 @@ async def test_a_bad_query_of_a_batch_is_named(store: Path, open_service: OpenSe
         assert caught.value.field == "queries[1].vector"
 
 
-async def test_items_as_a_query_are_the_mean_of_their_vectors_and_not_in_the_answer(
+async def test_an_example_query_is_the_mean_vector_and_excludes_its_examples(
     tmp_path: Path, open_service: OpenService
 ) -> None:
     east, north = np.array([[1, 0]], np.float32), np.array([[0, 1]], np.float32)
@@ -235,7 +237,7 @@ async def test_a_vector_scores_the_same_alone_and_in_a_batch(
             assert (await service.search(query)).results[0] == result
 
 
-async def test_items_are_read_in_the_order_asked_and_unknown_ids_are_listed(
+async def test_items_are_read_in_request_order_and_unknown_ids_are_reported(
     store: Path, open_service: OpenService
 ) -> None:
     async with open_service(store) as service:
@@ -269,7 +271,7 @@ async def test_a_late_or_dead_shard_lowers_coverage(
             )
 
 
-async def test_ids_of_a_dead_shard_are_reported_as_such(
+async def test_ids_of_a_dead_shard_are_reported_as_unavailable(
     store: Path, open_service: OpenService
 ) -> None:
     async with open_service(store) as service:
@@ -297,7 +299,7 @@ async def test_ids_of_a_dead_shard_are_reported_as_such(
         (FailingShard(ZeroDivisionError("our bug")), ZeroDivisionError),
     ],
 )
-async def test_no_answer_at_all_is_an_error(
+async def test_a_search_that_no_shard_answers_fails(
     store: Path, open_service: OpenService, shard: Shard, kind: type[Exception]
 ) -> None:
     async with open_service(store) as service:
@@ -308,7 +310,7 @@ async def test_no_answer_at_all_is_an_error(
         assert type(caught.value) is kind
 
 
-async def test_a_cancelled_search_cancels_what_it_asked_of_the_shards(
+async def test_a_cancelled_search_cancels_its_calls_to_shards(
     store: Path, open_service: OpenService
 ) -> None:
     async with open_service(store) as service:
@@ -342,7 +344,7 @@ async def test_the_model_of_the_collection_embeds_its_queries(
             assert fingerprint in caught.value.message
 
 
-async def test_an_embedder_that_is_away_is_looked_for_again(
+async def test_an_unavailable_embedder_is_tried_again(
     store: Path, open_service: OpenService
 ) -> None:
     embedder = FakeEmbedder(4)
@@ -369,7 +371,7 @@ async def test_a_large_batch_of_texts_respects_the_limit_of_the_embedder(
         assert batch.results[0] == batch.results[4] == batch.results[8]
 
 
-async def test_text_for_vectors_that_a_user_brought_is_refused(
+async def test_a_text_query_for_supplied_vectors_is_refused(
     tmp_path: Path, open_service: OpenService
 ) -> None:
     write_snapshot(tmp_path, documents_of(np.ones((3, 4), np.float32)), fingerprint="")

@@ -128,7 +128,7 @@ async def test_every_mode_reads_the_same_items(retrievers: list[tuple[c.Retrieve
         assert answers[0][1] == [c.IgnoredId("lost", c.IgnoredReason.NOT_FOUND)]
 
 
-async def test_every_mode_fails_alike(retrievers: list[tuple[c.Retriever, str]]) -> None:
+async def test_every_mode_raises_the_same_errors(retrievers: list[tuple[c.Retriever, str]]) -> None:
     for name, (query, options) in BAD.items():
         kinds = []
         for retriever, collection in retrievers:

@@ -14,7 +14,7 @@ vectors = hnp.arrays(np.float32, st.tuples(st.integers(1, 12), st.just(3)),
 
 
 @given(vectors, st.integers(1, 14), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
-def test_each_step_takes_the_best_by_the_definition(
+def test_each_step_selects_the_best_hit_by_the_definition(
     vectors: np.ndarray, k: int, diversity: float
 ) -> None:
     scores = np.linspace(1.0, 0.2, len(vectors))
@@ -37,7 +37,7 @@ def test_each_step_takes_the_best_by_the_definition(
         assert gain(chosen) >= best - 1e-5
 
 
-def test_no_diversity_keeps_the_order_and_a_copy_is_put_off() -> None:
+def test_zero_diversity_keeps_the_order_and_duplicates_are_moved_back() -> None:
     scores = np.array([1.0, 0.99, 0.5])
     vectors = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
     assert diverse_order(scores, vectors, 3, 0.0) == [0, 1, 2]

@@ -74,7 +74,7 @@ documents = st.lists(st.tuples(scores, st.integers(0, 5).map(float)), min_size=1
     st.sampled_from([-1.5, 0.0, 0.9]),
     st.randoms(use_true_random=False),
 )
-def test_hybrid_hits_are_those_of_one_shard_however_documents_are_dealt(
+def test_hybrid_hits_do_not_depend_on_the_distribution_to_shards(
     documents: list[Doc], shards: int, candidates: int, weight: float, floor: float, random: object
 ) -> None:
     dealt: list[list[Doc]] = [[] for _ in range(shards)]
@@ -104,7 +104,7 @@ def test_no_floor_hides_the_order_of_a_leg_or_lets_it_outgrow_its_weight(
         assert len(set(dense.tolist())) == len(set(cosines.tolist()))
 
 
-def test_a_hit_shows_the_chunk_of_the_leg_that_adds_more_and_says_how_it_came_about() -> None:
+def test_a_hit_shows_the_chunk_of_the_stronger_leg_and_its_explanation() -> None:
     found = [Doc("meaning", 1.0, 0.0), Doc("words", 0.0, 4.0)]
     parts = [(3, shard_hits(found, 10))]
     hits = fuse_hits(parts, 10, candidates=10, dense_weight=0.6, floor=0.0, explain=True)
@@ -119,7 +119,7 @@ def test_a_hit_shows_the_chunk_of_the_leg_that_adds_more_and_says_how_it_came_ab
     assert meaning.explanation is not None and meaning.explanation.lexical_rank is None
 
 
-def test_no_candidates_are_no_hits() -> None:
+def test_no_candidates_give_no_hits() -> None:
     empty = ShardHits([], [], [], [], [], lexical=LexicalColumns([], [], [], []))
     assert fuse_hits([(0, empty)], 5, candidates=5, dense_weight=0.5, floor=0.0) == []
     dense, lexical = fuse(np.empty(0, np.float32), np.empty(0, np.float32), dense_weight=1, floor=0)

@@ -129,7 +129,7 @@ def hits(reply: c.SearchReply) -> list[c.Hit]:
     return list(reply.results[0].hits)
 
 
-async def test_what_was_found_is_given_again(running: Running) -> None:
+async def test_a_repeated_search_is_answered_from_the_cache(running: Running) -> None:
     first = await running.service.search(ONE, OPTIONS)
     again = await running.service.search(ONE, OPTIONS)
     assert running.asked == 2, "one question to each of two shards"
@@ -141,7 +141,7 @@ async def test_what_was_found_is_given_again(running: Running) -> None:
     assert again.info.coverage == first.info.coverage
 
 
-async def test_who_asks_at_once_waits_for_one_search(running: Running) -> None:
+async def test_concurrent_equal_searches_run_once(running: Running) -> None:
     replies = await asyncio.gather(*(running.service.search(ONE, OPTIONS) for _ in range(50)))
     assert running.asked == 2
     assert all(hits(reply) == hits(replies[0]) for reply in replies)
@@ -159,7 +159,9 @@ async def test_who_asks_at_once_waits_for_one_search(running: Running) -> None:
     ],
     ids=lambda other: next(iter(other)),
 )
-async def test_another_search_is_another_answer(running: Running, other: dict[str, Any]) -> None:
+async def test_a_different_search_is_not_answered_from_the_cache(
+    running: Running, other: dict[str, Any]
+) -> None:
     await running.service.search(ONE, OPTIONS)
     asked = running.asked
     reply = await running.service.search(ONE, replace(OPTIONS, **other))
@@ -175,7 +177,7 @@ async def test_another_search_is_another_answer(running: Running, other: dict[st
     ],
     ids=["explained", "with vectors", "by items"],
 )
-async def test_what_cannot_be_kept_is_searched_each_time(
+async def test_searches_that_cannot_be_cached_run_each_time(
     running: Running, query: c.Query, other: dict[str, Any]
 ) -> None:
     options = replace(OPTIONS, **other)
@@ -186,7 +188,7 @@ async def test_what_cannot_be_kept_is_searched_each_time(
     assert [hit.id for hit in hits(again)] == [hit.id for hit in hits(first)]
 
 
-async def test_a_part_of_an_answer_is_given_and_not_kept(running: Running) -> None:
+async def test_a_partial_answer_is_returned_but_not_cached(running: Running) -> None:
     running.shards[1].error = NotReady("away")
     part = await running.service.search(ONE, OPTIONS)
     assert part.info.coverage.missing_shards == (1,)
@@ -199,7 +201,7 @@ async def test_a_part_of_an_answer_is_given_and_not_kept(running: Running) -> No
     assert whole.info.coverage.shards_answered == 2
 
 
-async def test_an_answer_that_may_be_behind_is_not_kept(running: Running) -> None:
+async def test_a_stale_answer_is_not_cached(running: Running) -> None:
     running.apply(3, "the log is away")
     reply = await running.service.search(ONE, OPTIONS)
     assert reply.info.served_by.rung == "stale"
@@ -209,7 +211,7 @@ async def test_an_answer_that_may_be_behind_is_not_kept(running: Running) -> Non
     assert running.asked > 2
 
 
-async def test_deleted_items_are_left_out_and_changed_ones_are_found_anew(
+async def test_deleted_items_are_left_out_and_changed_items_are_searched_again(
     running: Running,
 ) -> None:
     running.apply(3)
@@ -225,7 +227,7 @@ async def test_deleted_items_are_left_out_and_changed_ones_are_found_anew(
     assert running.asked == 4 and anew.info.served_by.source is c.Source.LIVE
 
 
-async def test_an_answer_older_than_asked_for_is_found_anew(running: Running) -> None:
+async def test_a_result_older_than_the_watermark_is_searched_again(running: Running) -> None:
     running.apply(3)
     first = await running.service.search(ONE, OPTIONS)
     assert first.info.watermark == mark(3).encode()
@@ -238,7 +240,7 @@ async def test_an_answer_older_than_asked_for_is_found_anew(running: Running) ->
     assert newer.info.watermark == mark(4).encode()
 
 
-async def test_a_wrong_question_is_refused_beside_a_right_one(running: Running) -> None:
+async def test_an_invalid_request_fails_without_affecting_a_valid_one(running: Running) -> None:
     await running.service.search(ONE, OPTIONS)
     for wrong in (
         c.Query(),
@@ -250,7 +252,7 @@ async def test_a_wrong_question_is_refused_beside_a_right_one(running: Running) 
             await running.service.search(wrong, OPTIONS)
 
 
-async def test_while_shards_are_away_an_older_answer_is_given_and_said_to_be(
+async def test_while_shards_are_away_a_stale_result_is_returned_and_marked(
     running: Running,
 ) -> None:
     first = await running.service.search(ONE, OPTIONS)

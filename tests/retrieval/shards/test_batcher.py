@@ -85,14 +85,14 @@ def test_every_query_gets_its_own_answer(
     asyncio.run(check())
 
 
-async def test_a_query_goes_at_once_where_a_slot_is_free() -> None:
+async def test_a_query_starts_at_once_if_a_slot_is_free() -> None:
     workers = Workers(2, 8)
     for number in range(2):
         workers.batcher.submit(rows(number), "a")
     assert workers.sizes == [1, 1]
 
 
-async def test_waiting_queries_with_equal_options_go_together_the_oldest_group_first() -> None:
+async def test_waiting_queries_with_equal_options_share_a_batch_oldest_group_first() -> None:
     workers = Workers(1, 8)
     answers = [
         workers.batcher.submit(rows(number), options) for number, options in enumerate("abaab")
@@ -103,7 +103,7 @@ async def test_waiting_queries_with_equal_options_go_together_the_oldest_group_f
     assert [answer.result() for answer in answers] == [["a0"], ["b1"], ["a2"], ["a3"], ["b4"]]
 
 
-async def test_a_large_request_is_cut_and_comes_back_whole() -> None:
+async def test_a_large_request_is_split_and_its_results_are_joined() -> None:
     workers = Workers(2, 4)
     answer = workers.batcher.submit(rows(*range(10)), "a")
     await asyncio.sleep(0)
@@ -123,7 +123,7 @@ async def test_a_cancelled_query_is_not_run_and_the_others_are() -> None:
     assert workers.sizes == [1, 1]
 
 
-async def test_a_query_cancelled_while_it_runs_leaves_the_slot_in_order() -> None:
+async def test_a_query_cancelled_while_running_frees_its_slot() -> None:
     workers = Workers(1, 8)
     gone = workers.batcher.submit(rows(0), "a")
     other = workers.batcher.submit(rows(1), "a")
@@ -133,7 +133,7 @@ async def test_a_query_cancelled_while_it_runs_leaves_the_slot_in_order() -> Non
     assert await other == ["a1"]
 
 
-async def test_an_unexpected_error_fails_only_the_query_at_fault() -> None:
+async def test_an_unexpected_error_fails_only_the_query_that_caused_it() -> None:
     workers = Workers(1, 8)
     answers = [workers.batcher.submit(rows(number), "a") for number in (0, 1, -7, 2)]
     while workers.running:
@@ -144,7 +144,7 @@ async def test_an_unexpected_error_fails_only_the_query_at_fault() -> None:
     assert workers.sizes == [1, 3, 1, 1, 1]
 
 
-async def test_an_error_of_ours_fails_the_batch_and_the_next_one_runs() -> None:
+async def test_a_nearline_error_fails_the_batch_and_the_next_batch_runs() -> None:
     workers = Workers(1, 8)
     workers.batcher.submit(rows(0), "a")
     batch = [workers.batcher.submit(rows(number), "a") for number in (1, -1)]
@@ -157,7 +157,7 @@ async def test_an_error_of_ours_fails_the_batch_and_the_next_one_runs() -> None:
 
 
 @pytest.mark.parametrize(("deadlines", "wanted"), [((5.0, 9.0), 9.0), ((5.0, None), None)])
-async def test_a_batch_may_take_as_long_as_its_most_patient_query(
+async def test_a_batch_has_the_latest_deadline_of_its_queries(
     deadlines: tuple[float | None, ...], wanted: float | None
 ) -> None:
     workers = Workers(1, 8)

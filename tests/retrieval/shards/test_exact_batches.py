@@ -35,7 +35,7 @@ from tests.retrieval.small_snapshots import documents_of, write_snapshot
         ("IVF4,Flat", 1, {"exact": True}, [*[4] * 16, 2]),
     ],
 )
-async def test_exact_searches_go_together(
+async def test_concurrent_exact_searches_share_a_batch(
     tmp_path: Path,
     rng: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch,
@@ -83,7 +83,7 @@ def test_vectors_that_are_transformed_first_are_searched_exactly(
     np.testing.assert_array_equal(exact.ids, served.search(vectors[:6], 10).ids)
 
 
-async def test_nobody_waits_behind_an_exact_search(
+async def test_other_searches_do_not_wait_for_an_exact_search(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     vectors = rng.normal(size=(50, 8)).astype(np.float32)

@@ -49,7 +49,7 @@ def folder_of(root: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["shards/001/dense.faiss", "shards/000/items.arrow",
                                   "golden/queries.arrow"])  # fmt: skip
-def test_one_flipped_byte_is_found_and_both_hashes_are_named(
+def test_one_flipped_byte_is_detected_and_the_error_names_both_hashes(
     tmp_path: Path, threads: ThreadPool, name: str
 ) -> None:
     write_snapshot(tmp_path, documents_of(VECTORS), shards=2, golden=GOLDEN)
@@ -62,7 +62,7 @@ def test_one_flipped_byte_is_found_and_both_hashes_are_named(
         load(tmp_path, threads)
 
 
-def test_a_shard_that_is_not_loaded_here_is_not_checked(
+def test_files_of_shards_that_are_not_loaded_are_not_checked(
     tmp_path: Path, threads: ThreadPool
 ) -> None:
     write_snapshot(tmp_path, documents_of(VECTORS), shards=2)
@@ -79,7 +79,7 @@ def test_another_version_of_faiss_is_refused(tmp_path: Path, threads: ThreadPool
 
 
 @pytest.mark.parametrize("numbers", [None, {0}, {1, 2}])
-def test_golden_queries_must_do_as_well_as_at_build_time(
+def test_golden_queries_must_reach_the_recall_of_the_build(
     tmp_path: Path, threads: ThreadPool, numbers: set[int] | None
 ) -> None:
     how = {"shards": 3, "factory": "HNSW4,Flat", "golden": GOLDEN}
@@ -98,17 +98,13 @@ def test_golden_queries_must_do_as_well_as_at_build_time(
         load(tmp_path, threads, numbers)
 
 
-def test_ties_among_golden_answers_are_not_held_against_an_index(
-    tmp_path: Path, threads: ThreadPool
-) -> None:
+def test_ties_among_golden_answers_do_not_lower_recall(tmp_path: Path, threads: ThreadPool) -> None:
     same = [Document(id=f"s{n:03d}", vectors=VECTORS[:1]) for n in range(200)]
     write_snapshot(tmp_path, same, factory="HNSW8,Flat", golden=GOLDEN, shards=2)
     assert len(list(load(tmp_path, threads))) == 2
 
 
-def test_what_is_loaded_can_be_followed_by_live_changes(
-    tmp_path: Path, threads: ThreadPool
-) -> None:
+def test_loaded_shards_accept_live_changes(tmp_path: Path, threads: ThreadPool) -> None:
     snapshot = write_snapshot(tmp_path, documents_of(VECTORS), shards=2)
     for loaded in load(tmp_path, threads):
         assert loaded.manifest.snapshot_id == snapshot
@@ -118,7 +114,7 @@ def test_what_is_loaded_can_be_followed_by_live_changes(
         assert (base.items.chunks, base.index.describe().rows) == (entry.chunks, entry.chunks)
 
 
-async def test_a_host_knows_what_it_holds(tmp_path: Path) -> None:
+async def test_a_host_refuses_shards_and_snapshots_that_it_does_not_hold(tmp_path: Path) -> None:
     snapshot = write_snapshot(tmp_path, documents_of(VECTORS), shards=2)
     async with hosting(tmp_path, {1}) as host:
         await host.start()
@@ -135,10 +131,10 @@ async def test_a_host_knows_what_it_holds(tmp_path: Path) -> None:
     ("collections", "numbers", "kind", "text"),
     [
         (("lost",), None, NotFound, "collection 'lost' has no published snapshot"),
-        ((), {7}, SettingsError, "no collection of .* has a shard"),
+        ((), {7}, SettingsError, "no collection of .* has any of the shards"),
     ],
 )
-async def test_what_cannot_be_hosted_is_refused(
+async def test_a_host_without_any_of_the_shards_does_not_start(
     tmp_path: Path,
     collections: tuple[str, ...],
     numbers: set[int] | None,

@@ -70,7 +70,7 @@ def best_documents(
     most=st.integers(1, 30),
     k=st.integers(1, 70),
 )
-def test_documents_come_with_their_best_chunk_however_many_they_have(
+def test_documents_are_scored_by_their_best_chunk(
     tmp_path_factory: pytest.TempPathFactory,
     threads: ThreadPool,
     seed: int,
@@ -136,7 +136,7 @@ class Forgetful:
         return None
 
 
-def test_an_index_that_comes_back_short_is_scanned(
+def test_an_index_that_returns_too_few_rows_is_scanned(
     tmp_path: Path, threads: ThreadPool, rng: np.random.Generator
 ) -> None:
     base = load(tmp_path, random_documents(rng, 20, 1), threads).base
@@ -187,9 +187,7 @@ async def test_payload_is_that_of_the_best_chunk(tmp_path: Path) -> None:
     await asyncio.to_thread(threads.close)
 
 
-def test_a_shard_without_documents_answers_with_nothing(
-    tmp_path: Path, threads: ThreadPool
-) -> None:
+def test_an_empty_shard_returns_no_hits(tmp_path: Path, threads: ThreadPool) -> None:
     only = Document(id="a", vectors=np.ones((1, 4), np.float32))
     write_snapshot(tmp_path, [only], shards=3)
     (snapshot,) = read_current_snapshots(Store(tmp_path), ())

@@ -25,7 +25,7 @@ from tests.retrieval.small_snapshots import documents_of, write_snapshot
 DOCUMENTS = documents_of(np.ones((20, 2), np.float32))
 
 
-async def test_all_who_ask_wait_for_the_same_load(
+async def test_concurrent_requests_share_one_load(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_snapshot(tmp_path, DOCUMENTS, shards=2)
@@ -44,7 +44,7 @@ async def test_all_who_ask_wait_for_the_same_load(
     await shards.close()
 
 
-async def test_a_load_that_failed_is_tried_anew(tmp_path: Path) -> None:
+async def test_a_failed_load_is_retried(tmp_path: Path) -> None:
     write_snapshot(tmp_path, DOCUMENTS)
     (snapshot,) = read_current_snapshots(Store(tmp_path), ())
     path = Store(tmp_path).snapshot_folder("default", snapshot.snapshot_id)
@@ -59,7 +59,7 @@ async def test_a_load_that_failed_is_tried_anew(tmp_path: Path) -> None:
     await shards.close()
 
 
-async def test_threads_are_settled_once_what_ran_has_ended() -> None:
+async def test_settled_waits_for_running_work_only() -> None:
     threads = ThreadPool(2)
     go_on, began = threading.Event(), threading.Event()
 
@@ -79,7 +79,7 @@ async def test_threads_are_settled_once_what_ran_has_ended() -> None:
     await asyncio.to_thread(threads.close)
 
 
-async def test_what_is_released_is_gone_without_the_collector(
+async def test_a_released_shard_is_freed_without_the_garbage_collector(
     tmp_path: Path,
 ) -> None:
     write_snapshot(tmp_path, DOCUMENTS, factory="HNSW8,Flat")

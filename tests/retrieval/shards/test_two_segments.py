@@ -115,7 +115,7 @@ filters = st.sampled_from(
     filter=filters,
     grouping=st.sampled_from([None, "kind", "year", "tags"]),
 )
-def test_hits_are_those_of_one_part(
+def test_hits_match_those_of_one_segment(
     tmp_path_factory: pytest.TempPathFactory,
     threads: ThreadPool,
     seed: int,
@@ -164,7 +164,7 @@ def test_hits_are_those_of_one_part(
     filter=filters,
     grouping=st.sampled_from([None, "kind"]),
 )
-def test_fused_hits_are_those_of_one_part(
+def test_fused_hits_match_those_of_one_segment(
     tmp_path_factory: pytest.TempPathFactory,
     threads: ThreadPool,
     seed: int,
@@ -202,7 +202,7 @@ def asked(seed: int) -> ShardQueries:
     deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(seed=st.integers(0, 1 << 30), filter=filters, limit=st.integers(1, 9))
-def test_items_lists_and_counts_are_those_of_one_part(
+def test_items_lists_and_counts_match_those_of_one_segment(
     tmp_path_factory: pytest.TempPathFactory,
     threads: ThreadPool,
     seed: int,
@@ -236,7 +236,7 @@ def test_items_lists_and_counts_are_those_of_one_part(
 
 
 @pytest.mark.parametrize("mode", SearchMode)
-def test_nothing_is_found_where_all_is_hidden(
+def test_a_shard_whose_rows_are_all_hidden_returns_no_hits(
     tmp_path: Path, threads: ThreadPool, mode: SearchMode
 ) -> None:
     base = part_of(tmp_path / "base", [random_document(np.random.default_rng(5), "a")])
@@ -254,7 +254,7 @@ def test_an_attribute_that_does_not_exist_is_refused(tmp_path: Path, threads: Th
         two.search_now(asked(1), options)
 
 
-def test_a_plan_tells_of_both_parts(tmp_path: Path, threads: ThreadPool) -> None:
+def test_a_filter_plan_covers_both_segments(tmp_path: Path, threads: ThreadPool) -> None:
     shards = made(tmp_path, threads, 1)
     options = ShardOptions(3, filter=parse_filter("year >= 2000"))
     plan = shards.two.search_now(asked(1), options)[0].plan
@@ -269,7 +269,7 @@ def test_a_plan_tells_of_both_parts(tmp_path: Path, threads: ThreadPool) -> None
 
 @pytest.mark.parametrize("factory", ["HNSW16,Flat", "IVF16,Flat", "Flat"])
 @pytest.mark.parametrize("share", [0.001, 0.05, 0.3, 0.7, 0.97])
-def test_recall_stays_whatever_share_is_hidden(
+def test_recall_does_not_depend_on_the_share_of_hidden_rows(
     tmp_path: Path, threads: ThreadPool, rng: np.random.Generator, factory: str, share: float
 ) -> None:
     vectors = rng.normal(size=(3_000, 16)).astype(np.float32)
@@ -329,7 +329,7 @@ async def followed(folder: Path) -> AsyncIterator[tuple[LocalShard, MadeUp]]:
     await asyncio.to_thread(threads.close)
 
 
-async def test_who_brings_a_watermark_waits_for_it(tmp_path: Path) -> None:
+async def test_requests_with_a_watermark_wait_for_it(tmp_path: Path) -> None:
     least = APPLIED.watermark
     async with followed(tmp_path) as (shard, live):
         early = await shard.search("s", asked(1), ShardOptions(3))
@@ -358,13 +358,13 @@ async def test_a_search_that_waits_can_be_cancelled(tmp_path: Path) -> None:
 async def test_a_watermark_of_another_log_is_refused(tmp_path: Path) -> None:
     other = Watermark("other", (1,) * 64)
     async with followed(tmp_path) as (shard, _):
-        with pytest.raises(SnapshotMismatch, match="other, log is followed"):
+        with pytest.raises(SnapshotMismatch, match="other, but log is followed"):
             await shard.search("s", asked(1), ShardOptions(3, min_watermark=other))
-        with pytest.raises(SnapshotMismatch, match="other, log is followed"):
+        with pytest.raises(SnapshotMismatch, match="other, but log is followed"):
             await shard.fetch("s", ["a"], NONE, min_watermark=other)
 
 
-async def test_without_live_changes_a_watermark_is_refused_with_the_remedy(tmp_path: Path) -> None:
+async def test_a_watermark_is_refused_without_live_changes(tmp_path: Path) -> None:
     async with followed(tmp_path) as (attached, _):
         shard = LocalShard("s", 0, attached.base, threads=ThreadPool(0))
         least = APPLIED.watermark

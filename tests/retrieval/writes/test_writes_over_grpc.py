@@ -261,7 +261,7 @@ class Host:
         }
 
     @contextlib.contextmanager
-    def held(
+    def shards(
         self, collection: str, snapshot_id: str, number: int
     ) -> Iterator[Mapping[int, SimpleNamespace]]:
         yield self.loaded

@@ -33,7 +33,7 @@ def test_a_quiet_shard_may_still_retry_once_a_second() -> None:
     assert [budget.spend(900.0) for _ in range(3)] == [True, True, False]
 
 
-def test_an_average_follows_what_is_seen_and_fades_without_it() -> None:
+def test_an_average_follows_samples_and_fades_without_them() -> None:
     average = FadingAverage()
     assert average.value(5.0) == 0.0
     average.observe(0.010, 5.0)
@@ -69,7 +69,7 @@ def test_three_failures_in_a_row_eject_and_each_ejection_lasts_twice_as_long() -
     assert health.state(20.5) is ReplicaState.PROBED
 
 
-def test_a_success_between_failures_forgives_them() -> None:
+def test_a_success_resets_the_count_of_failures() -> None:
     health = seen()
     for _ in range(10):
         assert not health.record_failure(1.0, "e")
@@ -89,7 +89,7 @@ def test_the_longest_ejection_is_half_a_minute() -> None:
     assert until == 30.0
 
 
-def test_a_lost_replica_is_away_until_it_answers_and_is_then_tried_with_one_call() -> None:
+def test_a_lost_replica_is_away_until_it_answers_and_then_probed_with_one_call() -> None:
     health = seen()
     health.record_lost("connection refused")
     assert health.state(1e9) is ReplicaState.AWAY
@@ -99,7 +99,7 @@ def test_a_lost_replica_is_away_until_it_answers_and_is_then_tried_with_one_call
     assert not health.admits(0.0, 1)
 
 
-def test_one_silence_ejects_and_two_in_a_row_are_absence() -> None:
+def test_one_timed_out_status_ejects_and_two_in_a_row_mean_away() -> None:
     health = seen()
     assert health.record_silence(1.0, "late")
     assert health.state(1.0) is ReplicaState.EJECTED
@@ -119,7 +119,7 @@ def test_one_silence_ejects_and_two_in_a_row_are_absence() -> None:
         max_size=60,
     )
 )
-def test_whatever_happens_an_answer_and_half_a_minute_bring_it_back(
+def test_an_answer_and_half_a_minute_always_bring_a_replica_back(
     events: list[tuple[str, float]],
 ) -> None:
     health, now, ejected_at = ReplicaHealth(), 0.0, -30.0

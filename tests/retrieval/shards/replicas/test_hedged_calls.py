@@ -83,7 +83,7 @@ async def slow_percentile(seconds: float) -> RecentQuantiles:
     return latencies
 
 
-async def test_the_less_loaded_replica_is_asked() -> None:
+async def test_calls_go_to_the_less_loaded_replica() -> None:
     one, two = await replicas_of(Server("a:1"), Server("b:1"))
     for replica in (one, two):
         await replica.call(KEY, send)
@@ -94,7 +94,7 @@ async def test_the_less_loaded_replica_is_asked() -> None:
     assert choose_replica([one, two], KEY, now) is one
 
 
-async def test_calls_are_dealt_evenly_to_replicas_that_are_alike() -> None:
+async def test_calls_are_spread_evenly_over_equal_replicas() -> None:
     servers = [Server(f"{name}:1") for name in "abc"]
     replicas = await replicas_of(*servers)
     for replica in replicas:
@@ -109,7 +109,7 @@ async def test_calls_are_dealt_evenly_to_replicas_that_are_alike() -> None:
     assert max(chosen.values()) - min(chosen.values()) <= 6
 
 
-async def test_a_replica_without_the_snapshot_or_ejected_is_not_asked() -> None:
+async def test_ejected_replicas_and_those_without_the_snapshot_are_avoided() -> None:
     one, two, three = await replicas_of(Server("a:1"), Server("b:1"), Server("c:1"))
     one.shards = {}
     for _ in range(3):
@@ -125,7 +125,7 @@ async def test_a_replica_without_the_snapshot_or_ejected_is_not_asked() -> None:
     # Gone or without the snapshot: asked once. The others may pass.
     [(NotReady, 1), (SnapshotGone, 1), (InternalError, 20), (Overloaded, 20)],
 )
-async def test_what_is_the_fault_of_one_replica_goes_to_the_next(
+async def test_a_call_that_fails_through_its_replica_is_retried_on_another(
     kind: type[NearlineError], asked_at_most: int
 ) -> None:
     bad, good = Server("a:1"), Server("b:1")
@@ -136,7 +136,9 @@ async def test_what_is_the_fault_of_one_replica_goes_to_the_next(
 
 
 @pytest.mark.parametrize("kind", [InvalidRequest, DeadlineExceeded])
-async def test_what_would_fail_alike_is_not_asked_twice(kind: type[NearlineError]) -> None:
+async def test_errors_that_every_replica_would_raise_are_not_retried(
+    kind: type[NearlineError],
+) -> None:
     servers = Server("a:1"), Server("b:1")
     for server in servers:
         server.error = kind("no")
@@ -146,7 +148,7 @@ async def test_what_would_fail_alike_is_not_asked_twice(kind: type[NearlineError
     assert sum(server.asked for server in servers) == 1
 
 
-async def test_with_nobody_left_the_error_says_why() -> None:
+async def test_the_error_without_replicas_names_the_reasons() -> None:
     servers = Server("a:1"), Server("b:1")
     for server in servers:
         server.error = server.status_error = NotReady("connection refused")
@@ -161,7 +163,7 @@ async def test_with_nobody_left_the_error_says_why() -> None:
         await calls.call(KEY, send)
 
 
-async def test_retries_end_with_their_budget() -> None:
+async def test_retries_stop_when_the_budget_is_spent() -> None:
     servers = Server("a:1"), Server("b:1")
     calls = HedgedCalls(await replicas_of(*servers), "default", 0)
     for server in servers:
@@ -204,7 +206,7 @@ async def test_calls_to_a_replica_that_is_silent_move_within_the_budget() -> Non
     assert sum(isinstance(end, NotReady) for end in ends) == 1
 
 
-async def test_an_answer_on_its_way_is_waited_for_where_the_other_replica_breaks() -> None:
+async def test_a_running_call_is_awaited_when_the_other_replica_fails() -> None:
     broken, slow = Server("a:1"), Server("b:1")
     replicas = await replicas_of(broken, slow)
     replicas[1]._latency.observe(1.0, time.monotonic())
@@ -236,7 +238,7 @@ async def test_a_slow_call_is_hedged_and_the_loser_is_cancelled() -> None:
     assert replicas[0].in_flight == 0
 
 
-async def test_the_first_answer_may_still_come_first() -> None:
+async def test_the_first_call_may_still_win_against_its_hedge() -> None:
     slow, other = Server("a:1"), Server("b:1")
     replicas = await replicas_of(slow, other)
     replicas[1]._latency.observe(1.0, time.monotonic())
@@ -250,7 +252,7 @@ async def test_the_first_answer_may_still_come_first() -> None:
     await until(lambda: other.cancelled == 1)
 
 
-async def test_hedges_end_with_their_budget_and_slow_replicas_are_ejected() -> None:
+async def test_hedges_stop_with_their_budget_and_slow_replicas_are_ejected() -> None:
     slow, fast = Server("a:1"), Server("b:1")
     replicas = await replicas_of(slow, fast)
     slow.open.clear()
@@ -263,7 +265,7 @@ async def test_hedges_end_with_their_budget_and_slow_replicas_are_ejected() -> N
     assert slow.cancelled == slow.asked
 
 
-async def test_a_call_that_waits_for_live_changes_is_hedged_and_blames_nobody() -> None:
+async def test_a_call_that_waits_for_live_changes_is_hedged_without_marking_replicas_slow() -> None:
     slow, fast = Server("a:1"), Server("b:1")
     replicas = await replicas_of(slow, fast)
     latencies = await slow_percentile(0.001)
@@ -284,7 +286,7 @@ async def test_a_call_that_waits_for_live_changes_is_hedged_and_blames_nobody() 
     assert all(one.health.admits(time.monotonic(), 0) for one in replicas)
 
 
-async def test_a_replica_that_is_behind_is_not_away_and_the_next_is_asked() -> None:
+async def test_a_replica_that_is_behind_stays_available_and_the_call_is_retried() -> None:
     behind, ahead = Server("a:1"), Server("b:1")
     behind.error = NotApplied("not yet")
     replicas = await replicas_of(behind, ahead)
@@ -297,7 +299,7 @@ async def test_a_replica_that_is_behind_is_not_away_and_the_next_is_asked() -> N
     assert not any(one.health.away for one in replicas)
 
 
-async def test_hedges_are_kept_for_calls_that_go_on_waiting() -> None:
+async def test_hedges_are_reserved_for_calls_that_keep_waiting() -> None:
     hung, good = Server("a:1"), Server("b:1")
     replicas = await replicas_of(hung, good)
     replicas[1]._latency.observe(1.0, time.monotonic())
@@ -312,7 +314,7 @@ async def test_hedges_are_kept_for_calls_that_go_on_waiting() -> None:
     assert calls.hedges.spend(0.0, keep=8.0)
 
 
-async def test_a_hedge_waits_for_a_budget_that_is_spent() -> None:
+async def test_a_hedge_waits_until_the_budget_recovers() -> None:
     hung, good = Server("a:1"), Server("b:1")
     replicas = await replicas_of(hung, good)
     replicas[1]._latency.observe(1.0, time.monotonic())
@@ -338,7 +340,7 @@ async def test_a_silent_replica_loses_its_calls_to_the_others() -> None:
     assert await answer == "b:1"
 
 
-async def test_the_only_replica_is_asked_without_a_task_of_its_own() -> None:
+async def test_a_single_replica_is_called_without_a_task() -> None:
     server = Server("a:1")
     calls = HedgedCalls(await replicas_of(server), "default", 0)
     before = len(asyncio.all_tasks())
@@ -349,7 +351,7 @@ async def test_the_only_replica_is_asked_without_a_task_of_its_own() -> None:
     assert await calls.call(KEY, count) == before
 
 
-async def test_a_caller_that_goes_away_takes_its_calls_along() -> None:
+async def test_a_cancelled_caller_cancels_its_calls() -> None:
     servers = Server("a:1"), Server("b:1")
     for server in servers:
         server.open.clear()
@@ -361,7 +363,7 @@ async def test_a_caller_that_goes_away_takes_its_calls_along() -> None:
     assert caller.done()
 
 
-async def test_a_replica_that_returns_is_asked_again_without_being_told() -> None:
+async def test_a_replica_that_returns_is_used_again_automatically() -> None:
     server, other = Server("a:1"), Server("b:1")
     replicas = await replicas_of(server, other)
     calls = HedgedCalls(replicas, "default", 0)

@@ -68,9 +68,7 @@ async def test_a_router_starts_without_a_replica_and_without_a_shard(store: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-async def test_a_replica_that_ends_takes_no_request_along(
-    store: Path, number: signal.Signals
-) -> None:
+async def test_no_request_fails_when_a_replica_stops(store: Path, number: signal.Signals) -> None:
     async with shard_servers(store, "0,1", "0,1") as (one, other):
         topology = f"0={one.address},{other.address};1={one.address},{other.address}"
         async with (

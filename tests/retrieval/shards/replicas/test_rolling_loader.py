@@ -69,7 +69,7 @@ async def until(claim: Callable[[], bool]) -> None:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading_module, "_AGAIN_S", 0.01)
+    monkeypatch.setattr(loading_module, "_POLL_S", 0.01)
     monkeypatch.setattr(loading_module, "_BACKOFF", Backoff(0.01))
 
 
@@ -87,7 +87,7 @@ async def test_a_group_loads_when_the_group_before_has() -> None:
         assert replicas[b].holds(b.key)
 
 
-async def test_a_server_that_lost_it_or_comes_late_is_told_again() -> None:
+async def test_servers_that_lost_the_snapshot_or_start_late_are_told_again() -> None:
     calls: list[str] = []
     a, b = Server("a", calls), Server("b", calls)
     b.status_error = NotReady("connection refused")
@@ -120,7 +120,7 @@ async def test_the_snapshot_is_at_fault_once_all_replicas_of_a_shard_say_so() ->
         assert loading.fault([1]) is None
 
 
-async def test_want_of_memory_is_told_but_is_no_fault_of_the_snapshot() -> None:
+async def test_a_lack_of_memory_is_reported_but_is_not_a_fault_of_the_snapshot() -> None:
     calls: list[str] = []
     a = Server("a", calls)
     a.error = Overloaded("needs 12 bytes, 3 are free")
@@ -144,6 +144,6 @@ async def test_a_silent_server_does_not_keep_the_next_group_waiting() -> None:
         await until(lambda: replicas[b].holds(b.key))
 
 
-def test_replica_groups_are_the_places_in_the_lists() -> None:
+def test_replica_group_n_holds_the_nth_address_of_each_shard() -> None:
     topology = {0: ("a", "b"), 1: ("c", "b"), 2: ("c",), 3: ("d", "e", "f")}
     assert replica_groups(topology, 3) == [{"a": {0}, "c": {1, 2}}, {"b": {0, 1}}, {}]
