@@ -71,7 +71,7 @@ class MilvusClient:
         return self._connection.outage
 
     async def capabilities(self) -> Capabilities:
-        """Returns the features of the server, which is asked once per connection."""
+        """Returns the features of the server, queried once per connection."""
         version = await self._connection.version()
         lite, numbers = "milvus_lite" in version, _parse_version(version)
         return Capabilities(version, lite or numbers >= (2, 5), lite, lite or numbers >= (2, 4))

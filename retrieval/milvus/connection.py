@@ -80,7 +80,7 @@ class MilvusConnection:
         return self._outage
 
     async def version(self) -> str:
-        """Returns the version of the server, which is asked once per connection."""
+        """Returns the version of the server, queried once per connection."""
         if not self._version:
             version = await self.call(lambda client: client.get_server_version(retry_times=0))
             self._version = str(version)

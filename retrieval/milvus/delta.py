@@ -95,7 +95,7 @@ class MilvusDelta:
         self._start = start
         self._position = position
         self._term = 0
-        # Timestamp of the last write, for reads; 0: reads wait for all writes.
+        # Timestamp of the last write, for reads; with 0, reads wait for all writes.
         self._seen = 0
         # Changes not written yet, some of which wait for more of their batch.
         self._pending: dict[tuple[int, int], ChangeEntry] = {}

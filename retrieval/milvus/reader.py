@@ -29,7 +29,8 @@ from retrieval.milvus.layout import MAX_ROWS, MilvusHit
 if TYPE_CHECKING:
     from retrieval.milvus.client import MilvusClient
 
-# Ids per expression: Milvus parses each expression anew, and a reply must fit into a message.
+# Ids per expression: Milvus parses the expression of every call, and a reply must fit into a
+# message.
 _MAX_IDS = 256
 _MAX_BYTES = 16 << 10
 # Wait for a load if the caller sets no deadline.
@@ -41,11 +42,11 @@ _R = TypeVar("_R")
 class ReadContext:
     """What every read of a collection depends on; updated on the event loop as changes arrive.
 
-    seen: Reads see at least the writes up to this server timestamp; 0: all writes; None: nothing
-        was written.
+    seen: Reads see at least the writes up to this server timestamp; 0 means all writes, None that
+        nothing was written.
     expiring: Some document expires, so every expression also requires `expires > now`.
     single_valued: Attributes that have no list in any document.
-    partition_by: Attribute that the collection is partitioned by; empty: it is not partitioned.
+    partition_by: Attribute that the collection is partitioned by; empty if it is not.
     """
 
     seen: int | None = None

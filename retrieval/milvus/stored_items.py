@@ -69,10 +69,10 @@ class StoredRows:
         fields = [] if whole else _fields(payload, ())
         after = _before_separator(after_id)
         while len(items) < limit:
-            asked = min(limit - len(items), MAX_ROWS)
+            page_size = min(limit - len(items), MAX_ROWS)
             parts = (_FIRST_CHUNK, f"key > {quote(after + _AFTER)}") if after else (_FIRST_CHUNK,)
             wanted = self._reader.matching(filter, *parts)
-            rows = await self._reader.query(wanted, fields, asked, deadline)
+            rows = await self._reader.query(wanted, fields, page_size, deadline)
             ids = [parse_key(row["key"])[0] for row in rows]
             if whole:
                 found = await self._documents(ids, payload, filter, deadline)
@@ -80,7 +80,7 @@ class StoredRows:
                 items += [found[one] for one in ids if one in found]
             else:
                 items += [self._item([row], payload, "") for row in rows]
-            if len(rows) < asked:
+            if len(rows) < page_size:
                 break
             after = ids[-1]
         return items

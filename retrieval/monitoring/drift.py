@@ -147,16 +147,16 @@ class DriftMonitor:
             return
         if not isinstance(event, SearchEvent) or random.random() >= self._share:
             return
-        served, arm, _, options, asked, hits, _ = event
-        if asked is None or arm is c.Arm.CANARY:
+        served, arm, _, options, batch, hits, _ = event
+        if batch is None or arm is c.Arm.CANARY:
             return
         monitored = self._snapshot_state(served)
         if monitored is None:
             return
-        vectors, first = asked.queries.vectors, len(monitored.first)
+        vectors, first = batch.queries.vectors, len(monitored.first)
         wanted = len(vectors) == 1 and (first >= BASELINE_SEARCHES or first % _VECTOR_EVERY == 0)
         one = SearchObservation(
-            asked.mode,
+            batch.mode,
             hits[0].score if hits and options.filter is None else None,
             vectors[0] if wanted else None,
         )
@@ -242,14 +242,14 @@ class DriftMonitor:
             monitored.above[drift] = 0
             reason = f"drift of {drift}: {value:.3f} is above {self._limit:g}"
             try:
-                asked = await self._request_rebuild(name, reason)
+                requested = await self._request_rebuild(name, reason)
             except NearlineError as error:
                 _log.warning(
                     "a rebuild could not be requested",
                     extra={"collection": name, "reason": error.message},
                 )
                 continue
-            if asked:
+            if requested:
                 metrics.rebuilds_asked.labels(name, drift).inc()
 
 
@@ -307,11 +307,11 @@ async def _export_golden_shift(
     context = RequestContext(asyncio.get_running_loop().time() + _GOLDEN_TIMEOUT_S)
     options = c.SearchOptions(k=1, level=c.HitLevel.CHUNK)
     with held as served:
-        asked = QueryBatch(
+        batch = QueryBatch(
             c.SearchMode.DENSE, range(len(vectors)), ShardQueries(align_to_metric(served, vectors))
         )
         try:
-            found = await executor.search(served, asked, options, context)
+            found = await executor.search(served, batch, options, context)
         except NearlineError:
             return  # The next window searches again.
     if context.failures:

@@ -147,11 +147,11 @@ class RecallMonitor:
         """Samples a search; never raises."""
         if not isinstance(event, SearchEvent):
             return
-        served, arm, _, options, asked, hits, mark = event
+        served, arm, _, options, query_batch, hits, mark = event
         share = self._shares(served, arm)
-        if not share or random.random() >= share or asked is None or options.exact:
+        if not share or random.random() >= share or query_batch is None or options.exact:
             return
-        vectors = asked.queries.vectors
+        vectors = query_batch.queries.vectors
         if (
             len(vectors) != 1
             or not served.approximate
@@ -162,7 +162,7 @@ class RecallMonitor:
             metrics.recall_skipped.labels(served.name, "full").inc()
             return
         k = options.k
-        if asked.mode is c.SearchMode.HYBRID:
+        if query_batch.mode is c.SearchMode.HYBRID:
             k = max(k, served.fusion.candidates)
         rerun_options = c.SearchOptions(
             # The original k, since it affects the width of a graph search.
@@ -179,8 +179,8 @@ class RecallMonitor:
         batch.sampled.append(
             RerunRequest(
                 vectors,
-                asked.excluded.get(0, frozenset()),
-                hits[:RECALL_K] if _are_index_hits(asked.mode, options) else None,
+                query_batch.excluded.get(0, frozenset()),
+                hits[:RECALL_K] if _are_index_hits(query_batch.mode, options) else None,
                 mark,
             )
         )

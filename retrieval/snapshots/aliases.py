@@ -42,7 +42,7 @@ def promote(
         why: Reason, for the record.
         verify: Whether to compare every file with the manifest first.
         check: Raises for a snapshot that must not become current, even if its files are valid.
-        gate: Verdict of the gate, for the record; None if the gate was not asked.
+        gate: Verdict of the gate, for the record; None if the gate did not run.
     Returns: The new record.
     Raises: NotFound: The snapshot does not exist. SnapshotCorrupt, SnapshotMismatch: It must not go
         live. Conflict: Another epoch is current, or another change was faster.

@@ -289,11 +289,11 @@ async def _read_known_items(
     if deadline is not None:
         timeout_s = min(timeout_s, _VERSIONS_RATIO * (deadline - now))
     context = RequestContext(now + timeout_s)
-    asked = valid_ids(ids)
-    if not asked:
+    usable_ids = valid_ids(ids)
+    if not usable_ids:
         return _KnownItems({}, frozenset(), ())
     try:
-        found = await item_lookup.fetch_items(served, asked, _NO_PAYLOAD, context)
+        found = await item_lookup.fetch_items(served, usable_ids, _NO_PAYLOAD, context)
     except (NotReady, DeadlineExceeded):
         return _KnownItems({}, frozenset(range(len(served.shards))), ())
     versions = {document_id: item.version for document_id, item in found.items.items()}

@@ -32,7 +32,7 @@ def beir(folder: Path) -> Path:
 
 @pytest.mark.milvus
 @pytest.mark.timeout(300)
-def test_bench_prints_our_router_beside_the_client_alone(
+def test_bench_compares_the_router_with_the_plain_client(
     tmp_path: Path, rng: np.random.Generator, milvus_uri: str
 ) -> None:
     path = tmp_path / "vectors.npy"
@@ -54,7 +54,7 @@ def test_bench_prints_our_router_beside_the_client_alone(
 
 @pytest.mark.milvus
 @pytest.mark.timeout(300)
-def test_eval_judges_milvus_beside_faiss(
+def test_eval_compares_milvus_with_faiss(
     tmp_path: Path, milvus_uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ["eval", "retrieval", "--data", str(beir(tmp_path)), "--mode", "dense"]
@@ -77,7 +77,9 @@ def test_eval_judges_milvus_beside_faiss(
     ],
     ids=["no address", "shards"],
 )
-def test_bench_says_what_goes_with_milvus(tmp_path: Path, more: tuple[str, ...], text: str) -> None:
+def test_bench_rejects_options_without_milvus_support(
+    tmp_path: Path, more: tuple[str, ...], text: str
+) -> None:
     path = tmp_path / "vectors.npy"
     with pytest.raises(InvalidRequest, match=text):
         run(bench_retrieval, "--vectors", str(path), "--backend", "milvus", *more)

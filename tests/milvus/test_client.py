@@ -109,7 +109,7 @@ async def test_a_read_sees_what_was_written_up_to_its_timestamp(
         assert await milvus.count(chunks, seen=seen) == 0
 
 
-async def test_a_search_gives_the_best_rows_with_their_products(
+async def test_a_search_returns_the_best_rows_with_their_products(
     milvus: MilvusClient, chunks: str
 ) -> None:
     await milvus.insert(chunks, [row for n in range(50) for row in rows(f"d{n:02d}", n)])
@@ -125,7 +125,7 @@ async def test_a_search_gives_the_best_rows_with_their_products(
     assert [hit.score for hit in second] == [1.0, 1.0, 1.0]
 
 
-async def test_words_are_searched_where_the_server_makes_them(milvus: MilvusClient) -> None:
+async def test_lexical_search_works_on_servers_with_bm25(milvus: MilvusClient) -> None:
     able = await milvus.capabilities()
     bm25 = Bm25(1.2, 0.75)
     name = f"{NAME}_words"
@@ -146,7 +146,7 @@ async def test_words_are_searched_where_the_server_makes_them(milvus: MilvusClie
         await milvus.drop(name)
 
 
-async def test_what_is_not_there_is_said_to_be_gone(milvus: MilvusClient) -> None:
+async def test_a_missing_collection_raises_snapshot_gone(milvus: MilvusClient) -> None:
     with pytest.raises(SnapshotGone, match="retry the whole request"):
         await milvus.count("nearline_none")
     with pytest.raises(SnapshotGone):
@@ -154,7 +154,7 @@ async def test_what_is_not_there_is_said_to_be_gone(milvus: MilvusClient) -> Non
     await milvus.drop("nearline_none")
 
 
-async def test_a_server_that_was_away_is_found_again(own_server: Server) -> None:
+async def test_the_client_reconnects_after_an_outage(own_server: Server) -> None:
     client = MilvusClient(own_server.uri)
     await client.create(NAME, DIM, "IP", bm25=None)
     await client.load(NAME)
@@ -193,7 +193,7 @@ async def test_lite_runs_in_this_process_for_a_file(tmp_path: Path) -> None:
     await client.close()
 
 
-async def test_who_does_not_answer_is_named() -> None:
+async def test_an_unreachable_server_is_named() -> None:
     client = open_client("http://127.0.0.1:1")
     with pytest.raises(NotReady, match=r"127\.0\.0\.1:1 does not answer.*correct --milvus-uri"):
         await client.list_collections()
@@ -202,7 +202,7 @@ async def test_who_does_not_answer_is_named() -> None:
         open_client("127.0.0.1:19530")
 
 
-async def test_a_connection_that_rests_sends_no_pings_that_a_server_would_close_it_for(
+async def test_an_idle_connection_sends_few_pings(
     milvus_uri: str,
 ) -> None:
     # A server of the defaults of gRPC takes one in five minutes; the client would send it thirty.

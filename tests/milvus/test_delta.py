@@ -100,7 +100,7 @@ def reached(entries: Sequence[ChangeEntry]) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize(("milvus_uri", "seed"), histories(12), indirect=["milvus_uri"])
-async def test_whoever_takes_over_loses_nothing_and_never_goes_back_in_time(
+async def test_a_takeover_loses_nothing_and_never_goes_back_in_time(
     milvus_uri: str, seed: int
 ) -> None:
     chance = Random(seed)
@@ -160,7 +160,7 @@ def check_not_back(
 
 
 @pytest.mark.parametrize(("milvus_uri", "seed"), histories(4), indirect=["milvus_uri"])
-async def test_of_two_only_one_writes_and_the_other_takes_over(
+async def test_one_of_two_writes_and_the_other_takes_over(
     milvus_uri: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = Random(seed)
@@ -199,7 +199,7 @@ async def test_of_two_only_one_writes_and_the_other_takes_over(
         assert second.view.applied.watermark.positions == reached(entries)
 
 
-async def test_whoever_waits_too_long_says_so_and_goes_on_when_asked_again(
+async def test_waiting_too_long_raises_and_a_retry_continues(
     milvus_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(applying, "_WRITER_TIMEOUT_S", 0.2)
@@ -220,7 +220,7 @@ async def test_whoever_waits_too_long_says_so_and_goes_on_when_asked_again(
         assert second.view.applied.watermark == first.view.applied.watermark
 
 
-async def test_nothing_is_written_when_the_right_to_may_lapse(milvus_uri: str) -> None:
+async def test_nothing_is_written_if_the_lease_may_expire(milvus_uri: str) -> None:
     async with living(milvus_uri) as one:
         await one.write(upsert(IDS[0]))
         delta = await one.delta()
@@ -236,7 +236,7 @@ async def test_nothing_is_written_when_the_right_to_may_lapse(milvus_uri: str) -
         assert list(await one.documents()) == [IDS[0]]
 
 
-async def test_what_milvus_cannot_hold_is_left_out_and_keeps_nothing_up(milvus_uri: str) -> None:
+async def test_unstorable_changes_are_skipped(milvus_uri: str) -> None:
     name, other = IDS[0], IDS[1]
     counted = metrics.changes_refused.labels("default")
     before = counted._value.get()
@@ -255,7 +255,7 @@ async def test_what_milvus_cannot_hold_is_left_out_and_keeps_nothing_up(milvus_u
         assert counted._value.get() == before + 3
 
 
-async def test_reads_are_ready_for_what_expires_and_for_lists(milvus_uri: str) -> None:
+async def test_reads_handle_new_expiries_and_lists(milvus_uri: str) -> None:
     later = datetime(2100, 1, 1, tzinfo=UTC)
     async with living(milvus_uri) as one:
         delta = await one.delta()
@@ -269,7 +269,7 @@ async def test_reads_are_ready_for_what_expires_and_for_lists(milvus_uri: str) -
         assert known == [(one.context.expiring, one.context.single_valued, one.context.seen)]
 
 
-async def test_changes_of_another_log_are_served_only_where_it_goes_on_from_theirs(
+async def test_changes_of_a_previous_log_require_that_the_new_log_continues_it(
     milvus_uri: str,
 ) -> None:
     async with living(milvus_uri) as one:
@@ -290,7 +290,7 @@ async def test_changes_of_another_log_are_served_only_where_it_goes_on_from_thei
         assert state.positions == delta.view.applied.watermark.positions
 
 
-async def test_a_log_that_lost_what_milvus_has_is_not_followed_on(milvus_uri: str) -> None:
+async def test_a_log_that_lost_changes_of_milvus_is_not_followed(milvus_uri: str) -> None:
     async with living(milvus_uri) as one:
         await one.write(upsert(IDS[0]), upsert(IDS[1]))
         delta = await one.delta()
@@ -315,7 +315,7 @@ async def test_a_log_that_lost_what_milvus_has_is_not_followed_on(milvus_uri: st
             await shard.new_delta(Watermark(one.log.log_id), one.log)
 
 
-async def test_a_collection_that_is_written_anew_is_begun_with_anew(milvus_uri: str) -> None:
+async def test_a_new_export_is_followed_from_its_start(milvus_uri: str) -> None:
     async with living(milvus_uri) as one:
         await one.write(upsert(IDS[0]))
         delta = await one.delta()

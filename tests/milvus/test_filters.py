@@ -70,7 +70,7 @@ def test_milvus_finds_what_we_find(
     assert attribute_rows.matching(filter_expression(filter, DECLARED, single)) == wanted
 
 
-def test_a_value_beside_lists_counts_as_a_list_of_one(attribute_rows: AttributeRows) -> None:
+def test_a_single_value_counts_as_a_list_of_one(attribute_rows: AttributeRows) -> None:
     rows: list[Attributes] = [{"t": "a"}, {"t": ["b", "a"]}, {"t": '["a"]'}, {"t": []}, {}]
     attribute_rows.put(rows)
 
@@ -85,7 +85,7 @@ def test_a_value_beside_lists_counts_as_a_list_of_one(attribute_rows: AttributeR
     assert found(f.Not(f.Exists("t"))) == [4]
 
 
-def test_a_text_is_found_whatever_is_in_it_and_nothing_else_is(
+def test_exactly_the_given_text_is_found(
     attribute_rows: AttributeRows,
 ) -> None:
     texts = [*HOSTILE, "a", "", "%", "' or 1==1 or '", "é", "e\u0301", "\\n", "\n", "\\u0041", "A"]
@@ -113,14 +113,14 @@ def test_an_attribute_is_found_by_its_name(attribute_rows: AttributeRows, name: 
             assert attribute_rows.matching(filter_expression(f.Not(filter), kinds, single)) == [1]
 
 
-def test_columns_are_asked_for_values(attribute_rows: AttributeRows) -> None:
+def test_any_of_matches_values_of_columns(attribute_rows: AttributeRows) -> None:
     attribute_rows.put([{}, {}, {}])
     assert attribute_rows.matching(any_of("chunk", [0, 2, 7])) == [0, 2]
     assert attribute_rows.matching(any_of("chunk", [])) == []
     assert attribute_rows.matching(any_of("key", list(HOSTILE))) == []
 
 
-def test_the_longest_and_the_deepest_expressions_are_carried_out(
+def test_the_longest_and_deepest_expressions_work(
     attribute_rows: AttributeRows,
 ) -> None:
     years = (MAX_EXPRESSION_BYTES - 1_000) // len('attributes["year"] == 1000 or ')

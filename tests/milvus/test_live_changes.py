@@ -126,7 +126,7 @@ async def found(
     return [(hit.id, hit.text) for hit in reply.hits]
 
 
-async def test_what_is_written_is_read_at_once(tmp_path: Path, milvus_uri: str) -> None:
+async def test_writes_are_read_at_once(tmp_path: Path, milvus_uri: str) -> None:
     async with routers(tmp_path, milvus_uri) as running:
         (client,) = running.clients
         for number in range(100, 150):
@@ -240,7 +240,7 @@ async def until(what: object, reached: object, running: Routers) -> None:
 
 
 @pytest.mark.timeout(420)
-async def test_a_milvus_that_is_killed_under_load_comes_back_with_all_that_was_acknowledged(
+async def test_a_killed_milvus_keeps_all_acknowledged_writes(
     tmp_path: Path, own_server: Server
 ) -> None:
     async with routers(tmp_path, own_server.uri) as running:
@@ -270,7 +270,7 @@ async def test_a_milvus_that_is_killed_under_load_comes_back_with_all_that_was_a
         await caller.check(client)
 
 
-async def test_a_router_that_is_killed_comes_back_with_all_that_was_acknowledged(
+async def test_a_killed_router_keeps_all_acknowledged_writes(
     tmp_path: Path, milvus_uri: str
 ) -> None:
     async with routers(tmp_path, milvus_uri) as running:
@@ -290,7 +290,7 @@ async def test_a_router_that_is_killed_comes_back_with_all_that_was_acknowledged
             caller.stopped = False
 
 
-async def test_of_two_routers_one_writes_and_both_answer_and_the_other_takes_over(
+async def test_one_of_two_routers_writes_and_the_other_takes_over(
     tmp_path: Path, milvus_uri: str
 ) -> None:
     async with routers(tmp_path, milvus_uri, 2) as running:

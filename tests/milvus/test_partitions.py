@@ -52,7 +52,9 @@ async def _answers(held: Held, filter: Filter) -> tuple[list[list[str]], int, li
         return [list(hits.ids) for hits in found], count.count, list(page.items)
 
 
-async def test_a_cut_collection_gives_the_same_answers(lite_uri: str, tmp_path: Path) -> None:
+async def test_a_partitioned_collection_gives_the_same_answers(
+    lite_uri: str, tmp_path: Path
+) -> None:
     async with holding(lite_uri, tmp_path) as held:
         await _export(held, "")
         whole = [await _answers(held, one) for one in FILTERS]
@@ -63,9 +65,7 @@ async def test_a_cut_collection_gives_the_same_answers(lite_uri: str, tmp_path: 
         assert [count for _, count, _ in whole].count(0) == 1, "some documents match each filter"
 
 
-async def test_a_search_that_names_the_value_looks_in_its_partition_alone(
-    lite_uri: str, tmp_path: Path
-) -> None:
+async def test_a_filter_by_value_searches_only_its_partition(lite_uri: str, tmp_path: Path) -> None:
     async with holding(lite_uri, tmp_path) as held:
         await _export(held, "kind")
         async with held.hosting() as shards:
@@ -116,14 +116,14 @@ async def test_a_changed_attribute_moves_a_document_to_another_partition(
             assert list(found[0].ids) == [moved]
 
 
-async def test_what_cannot_be_cut_by_is_refused(lite_uri: str, tmp_path: Path) -> None:
+async def test_unsuitable_attributes_are_rejected(lite_uri: str, tmp_path: Path) -> None:
     async with holding(lite_uri, tmp_path) as held:
         for name in ("year", "tags", "absent"):
             with pytest.raises(InvalidRequest, match=f"{name}.*document has one text.*kind"):
                 await _export(held, name)
 
 
-async def test_a_standalone_that_is_too_old_and_loses_such_rows_is_refused(
+async def test_a_standalone_server_that_loses_rows_is_rejected(
     standalone_uri: str, tmp_path: Path
 ) -> None:
     async with holding(standalone_uri, tmp_path) as held:

@@ -121,7 +121,7 @@ async def there(
             yield (await shards.prepare(held.snapshot))[0], held.id
 
 
-async def test_a_snapshot_that_is_not_wholly_there_is_not_ready_and_says_what_to_do(
+async def test_an_incomplete_export_is_not_ready_and_names_the_remedy(
     held: Held,
 ) -> None:
     from retrieval.milvus.collection_state import CollectionStates
@@ -159,7 +159,7 @@ async def test_a_snapshot_that_lost_its_rows_is_not_ready(held: Held) -> None:
             await shards.prepare(held.snapshot)
 
 
-async def test_what_is_let_go_of_is_gone_here_and_not_elsewhere(held: Held) -> None:
+async def test_a_released_snapshot_is_gone_here_only(held: Held) -> None:
     await held.export()
     async with held.hosting() as shards, held.hosting() as others:
         (shard,) = await shards.prepare(held.snapshot)
@@ -188,14 +188,14 @@ async def test_what_is_let_go_of_is_gone_here_and_not_elsewhere(held: Held) -> N
         assert again == found
 
 
-async def test_a_snapshot_is_prepared_once_for_all_who_ask(held: Held) -> None:
+async def test_a_snapshot_is_prepared_once_for_all_callers(held: Held) -> None:
     await held.export()
     async with held.hosting() as shards:
         given = await asyncio.gather(*(shards.prepare(held.snapshot) for _ in range(4)))
         assert len({id(shard) for (shard,) in given}) == 1
 
 
-async def test_queries_side_by_side_share_calls_and_get_their_own_answers(
+async def test_concurrent_queries_share_calls(
     there: tuple[MilvusShard, str],
 ) -> None:
     shard, snapshot_id = there
@@ -212,7 +212,7 @@ async def test_queries_side_by_side_share_calls_and_get_their_own_answers(
         assert hits.plan is None or kind.filter is not None
 
 
-async def test_a_caller_that_goes_away_harms_nobody(there: tuple[MilvusShard, str]) -> None:
+async def test_a_cancelled_caller_does_not_affect_others(there: tuple[MilvusShard, str]) -> None:
     shard, snapshot_id = there
     options = ShardOptions(9, exact=True)
     calls = [shard.search(snapshot_id, ShardQueries(VECTORS), options) for _ in range(12)]
@@ -222,7 +222,7 @@ async def test_a_caller_that_goes_away_harms_nobody(there: tuple[MilvusShard, st
     assert all(len(one) == len(VECTORS) for one in answers)
 
 
-async def test_what_expired_is_not_there(there: tuple[MilvusShard, str]) -> None:
+async def test_expired_items_are_not_returned(there: tuple[MilvusShard, str]) -> None:
     shard, snapshot_id = there
     (hits,) = await shard.search(snapshot_id, ShardQueries(VECTORS[:1]), ShardOptions(500))
     assert len(hits.ids) == DOCUMENTS - 1 and "d005" not in hits.ids and "d006" in hits.ids
@@ -234,7 +234,7 @@ async def test_what_expired_is_not_there(there: tuple[MilvusShard, str]) -> None
     assert (await shard.count(snapshot_id, None, [])).count == DOCUMENTS - 1
 
 
-async def test_a_deadline_that_has_passed_is_told(there: tuple[MilvusShard, str]) -> None:
+async def test_a_passed_deadline_raises(there: tuple[MilvusShard, str]) -> None:
     shard, snapshot_id = there
     past = asyncio.get_running_loop().time() - 1
     for call in (
@@ -247,7 +247,7 @@ async def test_a_deadline_that_has_passed_is_told(there: tuple[MilvusShard, str]
             await call
 
 
-async def test_without_a_change_log_nothing_can_be_waited_for(
+async def test_without_a_change_log_watermarks_are_unsupported(
     there: tuple[MilvusShard, str],
 ) -> None:
     shard, snapshot_id = there
@@ -261,7 +261,7 @@ async def test_without_a_change_log_nothing_can_be_waited_for(
         assert refused.value.field == "min_watermark"
 
 
-async def test_more_rows_than_an_answer_holds_are_read_in_pages(
+async def test_more_rows_than_a_reply_holds_are_read_in_pages(
     there: tuple[MilvusShard, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shard, snapshot_id = there
@@ -285,7 +285,7 @@ def same(items: object, others: object) -> None:
         np.testing.assert_array_equal(one.vector, other.vector)
 
 
-async def test_too_many_values_are_not_counted(
+async def test_facets_of_too_many_items_are_rejected(
     there: tuple[MilvusShard, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shard, snapshot_id = there

@@ -177,7 +177,7 @@ async def test_dense_hits_are_equal(routers: Routers, filter: f.Filter | None) -
         assert other.info.coverage == c.Coverage(shards_answered=1, shards_total=1)
 
 
-async def test_words_find_the_same(routers: Routers) -> None:
+async def test_lexical_and_hybrid_searches_agree(routers: Routers) -> None:
     query = c.Query(text="figs of plum")
     lexical = c.SearchOptions(k=10, mode=c.SearchMode.LEXICAL, payload=ALL)
     if not routers.words:
@@ -224,14 +224,14 @@ async def test_words_find_the_same(routers: Routers) -> None:
     alike(other.hits, one.hits)
 
 
-async def test_a_plan_says_that_milvus_carried_it_out(routers: Routers) -> None:
+async def test_the_plan_names_milvus(routers: Routers) -> None:
     options = c.SearchOptions(filter=f.Equals("kind", "a"), explain=True, mode=c.SearchMode.DENSE)
     (plan,) = (await routers.milvus.search(c.Query(text="fig"), options)).results[0].plans
     assert (plan.strategy, plan.matches, plan.shard) == (c.PlanStrategy.BACKEND, 0, 0)
     assert "Milvus" in plan.reason
 
 
-async def test_item_ids_find_what_is_like_them(routers: Routers) -> None:
+async def test_searches_by_item_ids_agree(routers: Routers) -> None:
     query = c.Query(item_ids=("d001", "absent", "d033"))
     one = await routers.faiss.search(query, c.SearchOptions(k=20))
     other = await routers.milvus.search(query, c.SearchOptions(k=20))
@@ -291,7 +291,7 @@ def same_items(items: Sequence[c.Item], wanted: Sequence[c.Item]) -> None:
         np.testing.assert_allclose(one.vector, other.vector, atol=1e-6)
 
 
-async def test_what_an_index_of_milvus_cannot_do_is_refused(routers: Routers) -> None:
+async def test_unsupported_options_are_rejected(routers: Routers) -> None:
     query = c.Query(text="fig")
     for options, field in (
         (c.SearchOptions(nprobe=4, mode=c.SearchMode.DENSE), "options.nprobe"),

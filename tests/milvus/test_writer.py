@@ -87,7 +87,7 @@ async def drop_all(store: Store, client: MilvusClient) -> None:
             await states.remove(name)
 
 
-async def test_all_documents_are_there_once_the_state_says_so(written: Written) -> None:
+async def test_a_complete_state_means_all_documents_are_exported(written: Written) -> None:
     done = await written.export()
     able = await written.client.capabilities()
     chunks = sum(len(document.vectors) for document in written.documents)
@@ -114,7 +114,7 @@ async def test_all_documents_are_there_once_the_state_says_so(written: Written) 
     assert at == len(rows)
 
 
-async def test_what_is_there_already_is_left_as_it_is(written: Written, tmp_path: Path) -> None:
+async def test_an_existing_export_is_left_unchanged(written: Written, tmp_path: Path) -> None:
     await written.export()
     state = await written.state()
     again = await written.export()
@@ -166,7 +166,7 @@ async def test_a_graph_finds_what_the_snapshot_promises(
     await drop_all(store, milvus)
 
 
-async def test_a_killed_export_is_not_whole_and_the_next_one_is(
+async def test_a_killed_export_is_incomplete_until_the_next_one(
     written: Written, milvus_uri: str
 ) -> None:
     process = await asyncio.create_subprocess_exec(
@@ -201,7 +201,7 @@ async def test_a_killed_export_is_not_whole_and_the_next_one_is(
     assert written.name in await client.list_collections()
 
 
-async def test_only_what_no_snapshot_of_this_store_needs_is_pruned(
+async def test_only_unneeded_collections_of_this_store_are_pruned(
     written: Written, tmp_path: Path
 ) -> None:
     client, states = written.client, CollectionStates(written.client)
@@ -241,9 +241,7 @@ async def test_only_what_no_snapshot_of_this_store_needs_is_pruned(
         await states.remove(name)
 
 
-async def test_what_milvus_cannot_hold_is_refused_and_nothing_is_served(
-    tmp_path: Path, milvus: MilvusClient
-) -> None:
+async def test_unstorable_documents_are_rejected(tmp_path: Path, milvus: MilvusClient) -> None:
     store = Store(tmp_path)
     one = Document(id="a\x01b", vectors=np.ones((1, 8), np.float32), text="x")
     snapshot_id = write_snapshot(tmp_path, [one])
@@ -260,7 +258,7 @@ async def test_what_milvus_cannot_hold_is_refused_and_nothing_is_served(
     await drop_all(store, milvus)
 
 
-async def test_an_export_goes_on_when_the_server_comes_back(
+async def test_an_export_continues_after_an_outage(
     own_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(1)

@@ -58,7 +58,7 @@ def entries(*changes: Change) -> list[ChangeEntry]:
     return [ChangeEntry(0, number, 0, change) for number, change in enumerate(changes, 1)]
 
 
-def test_the_last_whole_document_counts_with_the_attributes_set_since(
+def test_the_last_document_wins_with_later_attributes(
     merger: ChangeMerger,
 ) -> None:
     folded = merger.merge(
@@ -82,7 +82,7 @@ def test_the_last_whole_document_counts_with_the_attributes_set_since(
     assert np.array_equal([row["vector"] for row in outcome.rows], np.ones((2, 2)))
 
 
-def test_what_is_deleted_or_expired_is_gone_and_takes_no_attributes(merger: ChangeMerger) -> None:
+def test_deleted_or_expired_documents_take_no_attributes(merger: ChangeMerger) -> None:
     for changes in (
         (upsert(), DELETE),
         (DELETE, patch({"year": 1})),
@@ -95,7 +95,7 @@ def test_what_is_deleted_or_expired_is_gone_and_takes_no_attributes(merger: Chan
     )
 
 
-def test_attributes_of_what_is_there_are_changed_in_order(merger: ChangeMerger) -> None:
+def test_attribute_changes_apply_in_order(merger: ChangeMerger) -> None:
     folded = merger.merge(entries(patch({"year": 1, "made": NOW}), patch({"year": None})), NOW)
     outcome = folded["d"]
     assert isinstance(outcome, PatchedDocument)
@@ -113,7 +113,7 @@ def test_attributes_of_what_is_there_are_changed_in_order(merger: ChangeMerger) 
     assert merger.patch_rows(expired, outcome, NOW) == ()
 
 
-def test_what_cannot_be_held_leaves_the_document_as_it_was(merger: ChangeMerger) -> None:
+def test_an_unstorable_change_leaves_the_document_unchanged(merger: ChangeMerger) -> None:
     bad = replace(upsert(), title="x" * 70_000)
     assert merger.merge(entries(bad), NOW) == {}
     kept = merger.merge(entries(upsert("ab"), bad, patch({"year": 1})), NOW)["d"]

@@ -19,7 +19,7 @@ texts = st.text(st.characters(codec="utf-8")) | st.sampled_from(HOSTILE)
 
 
 @given(texts)
-def test_a_quoted_text_is_one_literal_that_says_the_text(text: str) -> None:
+def test_a_quoted_text_is_one_literal(text: str) -> None:
     literal = quote(text)
     # The escapes are some of those of JSON, where a control sign may not stand as it is.
     assert json.loads(literal, strict=False) == text
@@ -27,7 +27,7 @@ def test_a_quoted_text_is_one_literal_that_says_the_text(text: str) -> None:
 
 
 @given(texts, texts)
-def test_nothing_that_was_asked_for_stands_outside_a_literal(one: str, other: str) -> None:
+def test_values_appear_only_inside_literals(one: str, other: str) -> None:
     filter = f.All(f.Equals("kind", one), f.Not(f.In("kind", (one, other))))
     written = filter_expression(filter, DECLARED, SINGLE)
     for text in {quote(one), quote(other)}:
@@ -63,7 +63,7 @@ def test_nothing_that_was_asked_for_stands_outside_a_literal(one: str, other: st
         ),
     ],
 )
-def test_what_is_written(filter: f.Filter, written: str) -> None:
+def test_filters_translate_to_expressions(filter: f.Filter, written: str) -> None:
     assert filter_expression(filter, DECLARED, SINGLE) == written
 
 
@@ -78,7 +78,7 @@ def test_what_is_written(filter: f.Filter, written: str) -> None:
         (f.Equals("kind", "x" * MAX_EXPRESSION_BYTES), Unsupported, "65,560 bytes .* 65,536 are"),
     ],
 )
-def test_what_cannot_be_written_is_refused(
+def test_unsupported_filters_are_rejected(
     filter: f.Filter, error: type[Exception], text: str
 ) -> None:
     with pytest.raises(error, match=text):
@@ -88,12 +88,12 @@ def test_what_cannot_be_written_is_refused(
 @pytest.mark.parametrize(
     "name", ['a"b', "a'b", "a\\b", "a[0]", 'x"] == 1 or attributes["y', "a\nb"]
 )
-def test_a_name_that_no_path_can_hold_is_refused(name: str) -> None:
+def test_a_name_that_no_path_can_express_is_rejected(name: str) -> None:
     with pytest.raises(Unsupported, match="rename it"):
         filter_expression(f.Exists(name), {name: "int"}, frozenset())
 
 
-def test_values_of_columns() -> None:
+def test_any_of_lists_the_values_of_a_column() -> None:
     assert any_of("document", ["a", 'b"']) == 'document in ["a", "b\\""]'
     assert any_of("chunk", [0, 3]) == "chunk in [0, 3]"
     assert any_of("chunk", []) == "chunk < 0"

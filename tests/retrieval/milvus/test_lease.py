@@ -43,12 +43,12 @@ async def until_ended(lease: RedisLease) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_names_tell_exports_apart() -> None:
+def test_each_export_has_a_lease_name_of_its_own() -> None:
     assert NAME == "nl:{default}:milvus:nearline_default__s:7"
     assert NAME != lease_name("default", "nearline_default__s", 8)
 
 
-async def test_one_has_it_until_he_gives_it_up(client: Redis) -> None:
+async def test_one_router_holds_the_lease_until_it_releases_it(client: Redis) -> None:
     first, second = RedisLease(client, NAME), RedisLease(client, NAME)
     assert (first.remaining_s, first.term) == (0.0, 0)
     assert await first.acquire() and await first.acquire()
@@ -67,7 +67,7 @@ async def test_one_has_it_until_he_gives_it_up(client: Redis) -> None:
     assert await client.get(NAME) is None
 
 
-async def test_it_is_renewed_while_it_is_held_and_lapses_when_its_holder_is_gone(
+async def test_the_lease_is_renewed_while_held_and_expires_without_its_holder(
     client: Redis,
 ) -> None:
     first, second = RedisLease(client, NAME, 0.5), RedisLease(client, NAME, 0.5)
@@ -84,7 +84,7 @@ async def test_it_is_renewed_while_it_is_held_and_lapses_when_its_holder_is_gone
     await second.release()
 
 
-async def test_it_is_known_to_be_lost_once_redis_gave_it_to_another(client: Redis) -> None:
+async def test_a_lease_taken_over_by_another_router_is_lost(client: Redis) -> None:
     first = RedisLease(client, NAME, 1.0)
     assert await first.acquire()
     await client.set(NAME, "another")
@@ -95,7 +95,7 @@ async def test_it_is_known_to_be_lost_once_redis_gave_it_to_another(client: Redi
     await first.release()
 
 
-async def test_without_redis_it_lapses_and_that_is_said(tmp_path: Path) -> None:
+async def test_without_redis_the_lease_expires_with_an_error(tmp_path: Path) -> None:
     port = free_port()
     async with client_of(f"redis://127.0.0.1:{port}/0") as client:
         async with valkey(tmp_path, port):

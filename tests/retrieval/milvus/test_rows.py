@@ -69,7 +69,7 @@ def cut_texts(draw: st.DrawFn) -> tuple[str, NDArray[np.int64]]:
 @given(cut_texts())
 @example(("", np.array([[0, 0]])))
 @example(("abcdef", np.array([[1, 5], [2, 3], [5, 6]])))
-def test_the_text_is_gaps_passages_and_the_rest_put_together(
+def test_gaps_passages_and_rest_make_up_the_text(
     cut: tuple[str, NDArray[np.int64]],
 ) -> None:
     text, bounds = cut
@@ -79,7 +79,7 @@ def test_the_text_is_gaps_passages_and_the_rest_put_together(
     assert [[row["start"], row["stop"]] for row in rows] == bounds.tolist()
 
 
-def test_a_row_has_what_the_layout_says() -> None:
+def test_a_row_follows_the_layout() -> None:
     rows = make_rows(
         "d",
         "The cats",
@@ -120,7 +120,7 @@ def _types(value: object) -> object:
     return [type(one) for one in value] if isinstance(value, list) else type(value)
 
 
-def test_filters_see_values_in_the_kind_of_their_column_and_no_others() -> None:
+def test_filters_see_values_in_the_kind_of_their_column() -> None:
     attributes: Attributes = {
         "price": 3,
         "made": TIME,
@@ -151,19 +151,21 @@ def test_filters_see_values_in_the_kind_of_their_column_and_no_others() -> None:
         ({"attributes": {AS_WRITTEN: 1}}, "attributes", "reserved.*rename"),
     ],
 )
-def test_what_milvus_cannot_hold_is_refused(given: dict[str, Any], field: str, said: str) -> None:
+def test_documents_beyond_the_limits_are_rejected(
+    given: dict[str, Any], field: str, said: str
+) -> None:
     with pytest.raises(InvalidRequest, match=said) as caught:
         made(**given)
     assert caught.value.field == field
 
 
-def test_the_longest_texts_and_attributes_are_taken() -> None:
+def test_the_longest_texts_and_attributes_are_accepted() -> None:
     longest = "a" * 65_535
     made(longest, np.array([[0, 65_535]]), title=longest)
     made(attributes={"kind": "a" * (65_536 - len('{"kind":""}'))})
 
 
-def test_words_that_grow_too_long_are_refused() -> None:
+def test_analysed_texts_that_grow_too_long_are_rejected() -> None:
     # One sign that NFKC makes 18 of.
     text = "\ufdfa" * 4_000
     made(text, np.array([[0, 4_000]]))
@@ -175,7 +177,7 @@ ids = st.text(st.characters(exclude_characters="\0\x01", exclude_categories=["Cs
 
 
 @given(ids, st.integers(0, 999_999), ids, st.integers(0, 999_999))
-def test_keys_stand_in_the_order_of_ids_and_chunks(a: str, m: int, b: str, n: int) -> None:
+def test_keys_sort_by_id_then_chunk(a: str, m: int, b: str, n: int) -> None:
     assert parse_key(make_key(a, m)) == (a, m)
     assert (make_key(a, m).encode() < make_key(b, n).encode()) == ((a, m) < (b, n))
 

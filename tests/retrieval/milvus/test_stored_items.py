@@ -21,9 +21,7 @@ IDS = st.text(st.characters(exclude_characters="\0\1", codec="utf-8"), min_size=
 
 
 @given(text=TEXTS, cuts=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1))
-def test_chunks_give_the_whole_text_wherever_they_lie(
-    text: str, cuts: list[tuple[int, int]]
-) -> None:
+def test_chunks_give_the_whole_text(text: str, cuts: list[tuple[int, int]]) -> None:
     bounds = np.array(
         sorted((min(a, b, len(text)), min(max(a, b), len(text))) for a, b in cuts), np.int64
     )
@@ -43,9 +41,7 @@ def test_chunks_give_the_whole_text_wherever_they_lie(
 
 
 @given(ids=st.lists(IDS, unique=True), after=st.text(max_size=4))
-def test_keys_stand_in_the_order_of_ids_and_a_page_begins_where_it_should(
-    ids: list[str], after: str
-) -> None:
+def test_keys_sort_by_id_and_pages_start_after_the_given_id(ids: list[str], after: str) -> None:
     keys = sorted(make_key(one, chunk) for one in ids for chunk in (0, 1))
     assert keys == [make_key(one, chunk) for one in sorted(ids) for chunk in (0, 1)]
     begun = _before_separator(after)
@@ -54,7 +50,7 @@ def test_keys_stand_in_the_order_of_ids_and_a_page_begins_where_it_should(
     assert following == {one for one in ids if one > after}
 
 
-def test_ids_are_cut_into_lists_that_are_neither_long_nor_large() -> None:
+def test_batches_of_ids_are_bounded() -> None:
     ids = [f"d{number}" for number in range(600)]
     batches = list(in_batches(ids))
     assert [len(batch) for batch in batches] == [256, 256, 88]
@@ -78,7 +74,7 @@ def test_ids_are_cut_into_lists_that_are_neither_long_nor_large() -> None:
         ({"a": False}, "bool", [False]),
     ],
 )
-def test_values_are_those_of_the_column(
+def test_attribute_values_have_the_kind_of_the_column(
     stored: dict[str, object], kind: str, values: list[object]
 ) -> None:
     found = attribute_values(stored, "a", kind)
@@ -98,7 +94,7 @@ class Rows:
         return self._rows
 
 
-async def test_chunks_that_a_replaced_document_has_left_are_no_part_of_the_new_one() -> None:
+async def test_leftover_chunks_of_a_replaced_document_are_ignored() -> None:
     def rows(text: str, version: int, chunks: int) -> list[dict[str, Any]]:
         cuts = np.linspace(0, len(text), chunks + 1).astype(np.int64)
         return make_rows(

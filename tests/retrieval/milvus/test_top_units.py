@@ -66,7 +66,7 @@ def test_exact_rows_give_the_best_units_ties_included(
     assert found == [model(rows, k, documents=documents) for rows in queries]
 
 
-def test_a_graph_is_asked_once_where_it_has_enough() -> None:
+def test_a_graph_search_with_enough_units_runs_once() -> None:
     find = Rows([[(1, number, 0) for number in range(50)]], 0)
     (best,) = asyncio.run(
         find_top_units(find, 1, 10, first_ask=10, unit_of=document_of, exact=False)
@@ -75,7 +75,7 @@ def test_a_graph_is_asked_once_where_it_has_enough() -> None:
     assert len(best) == 10 and [row.id for row in best] == sorted(row.id for row in best)
 
 
-def test_only_queries_that_lack_units_are_asked_again() -> None:
+def test_only_queries_that_lack_units_are_searched_again() -> None:
     many = [(9, 0, chunk) for chunk in range(30)] + [(1, number, 0) for number in range(1, 4)]
     find = Rows([[(9 - number, number, 0) for number in range(6)], many], 0)
     first, second = asyncio.run(
@@ -86,7 +86,7 @@ def test_only_queries_that_lack_units_are_asked_again() -> None:
     assert [(row.id, row.chunk) for row in second] == [("d0", 0), ("d1", 0), ("d2", 0)]
 
 
-def test_no_more_rows_are_asked_for_than_milvus_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_are_limited_to_the_maximum_of_milvus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(top_units, "MAX_ROWS", 20)
     find = Rows([[(1, 0, chunk) for chunk in range(50)]], 0)
     (best,) = asyncio.run(find_top_units(find, 1, 5, first_ask=5, unit_of=document_of, exact=True))

@@ -75,33 +75,33 @@ async def asked(graph: ShortGraph, ask: int, *, lite: bool = False, flat: bool =
         )
 
 
-async def test_enough_rows_are_asked_for_once() -> None:
+async def test_a_full_answer_needs_one_search() -> None:
     graph = ShortGraph(0)
     await asked(graph, 10)
     assert (graph.widths, graph.counted) == ([16], 0)
 
 
-async def test_all_there_are_is_not_short() -> None:
+async def test_all_matching_rows_are_a_full_answer() -> None:
     graph = ShortGraph(0)
     await asked(graph, 100)
     assert (graph.widths, graph.counted) == ([100], 1)
 
 
 @pytest.mark.parametrize("enough", [500, 10_000_000])
-async def test_a_short_answer_is_looked_for_more_widely_then_among_all(enough: int) -> None:
+async def test_a_short_answer_is_widened_then_scanned(enough: int) -> None:
     graph = ShortGraph(enough)
     await asked(graph, 30)
     # Four times as wide, and ten times since a tenth of all rows match.
     assert (graph.widths, graph.counted) == ([30, 1_200], 1)
 
 
-async def test_lite_goes_wider_where_few_match() -> None:
+async def test_lite_searches_wider_if_few_rows_match() -> None:
     graph = ShortGraph(160)
     await asked(graph, 10, lite=True)
     assert (graph.widths, graph.counted) == ([160], 1)
 
 
-async def test_an_index_that_scans_has_no_width() -> None:
+async def test_a_flat_index_has_no_width() -> None:
     graph = ShortGraph(10_000_000)
     await asked(graph, 30, flat=True)
     assert (graph.widths, graph.counted) == ([None], 0)

@@ -68,7 +68,7 @@ def _write(tmp_path: Path, rng: np.random.Generator, name: str, *, golden: bool 
     write_snapshot(tmp_path, documents_of(vectors), collection=name, golden=queries)
 
 
-async def test_a_window_is_held_against_the_first_searches_and_the_golden_queries(
+async def test_a_window_is_compared_with_first_searches_and_golden_queries(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     _write(tmp_path, rng, "moving", golden=True)
@@ -106,7 +106,7 @@ async def test_a_window_is_held_against_the_first_searches_and_the_golden_querie
         assert metric(drift, measure="energy", **labels) < 0.02
 
 
-async def test_what_live_changes_did_to_the_answers_of_golden_queries_is_told(
+async def test_the_shift_of_golden_queries_is_exported(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _write(tmp_path, rng, "shifted", golden=True)
@@ -131,7 +131,7 @@ async def test_what_live_changes_did_to_the_answers_of_golden_queries_is_told(
     assert shift == pytest.approx(0.5, abs=1e-5)
 
 
-async def test_a_window_goes_on_until_it_says_something(
+async def test_a_window_stays_open_until_it_has_enough_searches(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     _write(tmp_path, rng, "quiet")
@@ -173,7 +173,7 @@ async def test_neither_a_canary_nor_the_scores_of_a_filter_count(
         assert 0 < psi < 0.02
 
 
-async def test_a_rebuild_is_asked_for_after_three_windows_in_a_row(
+async def test_three_windows_above_the_limit_request_a_rebuild(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     _write(tmp_path, rng, "rebuilt")
@@ -214,7 +214,7 @@ async def test_a_rebuild_is_asked_for_after_three_windows_in_a_row(
     assert metric(name, collection="rebuilt", drift="score") == 1
 
 
-async def test_a_new_snapshot_begins_anew_and_an_old_one_tells_nothing_more(
+async def test_a_new_snapshot_starts_over_and_ignores_events_of_the_old_one(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     _write(tmp_path, rng, "flipped")
@@ -237,7 +237,7 @@ async def test_a_new_snapshot_begins_anew_and_an_old_one_tells_nothing_more(
     assert 0 < psi < 0.02
 
 
-async def test_popularity_and_live_rows_are_told_with_a_window(
+async def test_popularity_and_live_rows_are_exported_with_a_window(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     _write(tmp_path, rng, "liked")
@@ -279,7 +279,7 @@ def test_items_are_counted_with_the_weights_of_their_kinds_and_the_rest_together
     assert list(now) == [499 * 5, 0, 7]
 
 
-def test_a_sample_is_no_larger_than_wanted_and_each_is_as_likely() -> None:
+def test_the_reservoir_is_uniform_and_bounded() -> None:
     kept = np.zeros(20)
     for _ in range(2_000):
         sample = Reservoir(5)
@@ -293,9 +293,7 @@ def test_a_sample_is_no_larger_than_wanted_and_each_is_as_likely() -> None:
     assert np.abs(kept - 500).max() < 6 * math.sqrt(2_000 * 0.25 * 0.75)
 
 
-async def test_nothing_is_looked_at_where_the_share_is_0(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+async def test_a_share_of_zero_samples_nothing(tmp_path: Path, rng: np.random.Generator) -> None:
     _write(tmp_path, rng, "off")
     async with served_collections(tmp_path) as collections:
         monitor = DriftMonitor(Store(tmp_path), collections, 0.0)

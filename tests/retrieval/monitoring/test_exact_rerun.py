@@ -22,7 +22,7 @@ DIM = 16
 
 
 @pytest.mark.parametrize(("changes", "compared"), [(0, 6), (2, 6), (3, 4)])
-async def test_next_to_no_live_changes_may_come_between(
+async def test_few_live_changes_are_tolerated(
     tmp_path: Path,
     rng: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch,
@@ -56,7 +56,7 @@ async def test_next_to_no_live_changes_may_come_between(
 
 
 @pytest.mark.parametrize(("changes", "calls"), [(0, 1), (2, 1), (3, 2)])
-async def test_what_was_answered_is_looked_for_again_only_where_live_changes_came_since(
+async def test_the_index_is_searched_again_only_after_live_changes(
     tmp_path: Path,
     rng: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch,

@@ -13,7 +13,7 @@ __all__ = ["give_shared_redis"]  # A fixture.
 pytestmark = [pytest.mark.service, needs_redis]
 
 
-async def test_a_rebuild_is_asked_for_once_an_hour_and_taken_once(shared_redis: str) -> None:
+async def test_a_rebuild_is_requested_once_an_hour_and_taken_once(shared_redis: str) -> None:
     clients = [connect(shared_redis), connect(shared_redis)]
     router, upkeep = (RebuildRequests(client) for client in clients)
     assert await upkeep.take("shop") == ""
@@ -33,7 +33,7 @@ async def test_a_rebuild_is_asked_for_once_an_hour_and_taken_once(shared_redis: 
         await client.aclose()
 
 
-async def test_a_redis_that_is_away_is_named() -> None:
+async def test_an_unreachable_redis_raises_not_ready() -> None:
     client = connect("redis://127.0.0.1:1/0", timeout_s=0.2, retries=0)
     with pytest.raises(NotReady, match="rebuilds after drift"):
         await RebuildRequests(client).request("shop", "drift")

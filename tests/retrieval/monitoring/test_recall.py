@@ -46,7 +46,7 @@ def _hit(id: str, score: float, shard: int = 0, chunk: int = 0) -> c.Hit:
     return c.Hit(id=id, score=score, chunk=chunk, explanation=why)
 
 
-def test_recall_is_the_share_of_the_best_that_was_found_in_all_and_by_shard() -> None:
+def test_recall_in_total_and_by_shard() -> None:
     best = [_hit("a", 0.9, 0), _hit("b", 0.8, 1), _hit("c", 0.7, 1), _hit("d", 0.6, 1)]
     found = [_hit("a", 0.9, 0), _hit("c", 0.7, 1), _hit("x", 0.5, 0)]
     recall, by_shard = compute_recall(best, found)
@@ -54,7 +54,7 @@ def test_recall_is_the_share_of_the_best_that_was_found_in_all_and_by_shard() ->
     assert by_shard == {0: 1.0, 1: pytest.approx(1 / 3)}
 
 
-def test_a_tie_at_the_edge_is_as_good_as_what_the_exact_search_names() -> None:
+def test_ties_at_the_last_place_count_as_found() -> None:
     best = [_hit("a", 0.9), _hit("b", 0.5), _hit("c", 0.5)]
     tied = [_hit("a", 0.9), _hit("c", 0.5), _hit("z", 0.5 - 2e-6)]
     assert compute_recall(best, tied).recall == 1.0
@@ -63,14 +63,14 @@ def test_a_tie_at_the_edge_is_as_good_as_what_the_exact_search_names() -> None:
     assert compute_recall(best, [_hit("a", 0.9), _hit("c", 0.5), _hit("z", 0.49)]).recall == 2 / 3
 
 
-def test_chunks_of_a_document_are_told_apart_where_chunks_are_asked_for() -> None:
+def test_chunks_of_a_document_are_distinct_at_chunk_level() -> None:
     best, found = [_hit("a", 0.9, chunk=1)], [_hit("a", 0.8, chunk=0)]
     assert compute_recall(best, found).recall == 1.0
     assert compute_recall(best, found, chunks=True).recall == 0.0
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-async def test_a_crippled_graph_is_measured_as_an_exact_search_by_hand_finds_it(
+async def test_recall_of_a_crippled_graph_matches_brute_force(
     tmp_path: Path, rng: np.random.Generator, shards: int
 ) -> None:
     vectors = rng.normal(size=(3000, DIM)).astype(np.float32)
@@ -108,7 +108,7 @@ async def test_a_crippled_graph_is_measured_as_an_exact_search_by_hand_finds_it(
     assert all(0 < count <= 60 for count in each)
 
 
-async def test_what_says_nothing_of_the_index_is_not_looked_at(
+async def test_searches_that_bypass_the_index_are_not_sampled(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     vectors = rng.normal(size=(50, DIM)).astype(np.float32)
@@ -128,7 +128,7 @@ async def test_what_says_nothing_of_the_index_is_not_looked_at(
         assert await monitor.check_batch() == 1
 
 
-async def test_a_search_by_example_is_done_again_without_its_example(
+async def test_a_search_by_example_is_rerun_without_its_example(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     vectors = rng.normal(size=(400, DIM)).astype(np.float32)
@@ -143,9 +143,7 @@ async def test_a_search_by_example_is_done_again_without_its_example(
     assert told == [1.0, 1.0]
 
 
-async def test_filters_are_told_apart_by_their_shape(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+async def test_recall_is_labelled_by_filter_shape(tmp_path: Path, rng: np.random.Generator) -> None:
     vectors = rng.normal(size=(300, DIM)).astype(np.float32)
     _write_halves(tmp_path, "shaped", "HNSW8", vectors)
     async with served_collections(tmp_path) as collections:
@@ -159,7 +157,7 @@ async def test_filters_are_told_apart_by_their_shape(
         assert metric(count, collection="shaped", arm="", filter=shape) == 1
 
 
-async def test_of_a_hybrid_search_the_vector_is_looked_at_as_wide_as_it_was(
+async def test_the_dense_leg_of_a_hybrid_search_keeps_its_width(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     words = [f"w{n}" for n in range(40)]
@@ -195,7 +193,7 @@ async def test_of_a_hybrid_search_the_vector_is_looked_at_as_wide_as_it_was(
     assert told == [sum(hit.score >= edge - 1e-5 for hit in found[:10]) / 10]
 
 
-async def test_what_cannot_be_compared_is_counted_and_said_nothing_of(
+async def test_incomparable_searches_are_counted_and_skipped(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vectors = rng.normal(size=(80, DIM)).astype(np.float32)
@@ -221,7 +219,7 @@ async def test_what_cannot_be_compared_is_counted_and_said_nothing_of(
     assert told == []
 
 
-async def test_what_waits_is_looked_at_in_the_background_and_none_waits_for_ever(
+async def test_pending_searches_are_rerun_in_the_background(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vectors = rng.normal(size=(80, DIM)).astype(np.float32)
@@ -249,7 +247,7 @@ async def test_what_waits_is_looked_at_in_the_background_and_none_waits_for_ever
     assert len(told) == 21
 
 
-async def test_those_that_are_asked_for_all_the_time_stand_behind_the_others(
+async def test_frequent_options_do_not_starve_others(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     vectors = rng.normal(size=(80, DIM)).astype(np.float32)
@@ -280,7 +278,7 @@ async def test_those_that_are_asked_for_all_the_time_stand_behind_the_others(
         c.SearchOptions(grouping=c.Grouping("part")),
     ],
 )
-async def test_answers_that_were_cut_or_put_in_another_order_are_looked_for_again(
+async def test_cut_or_reordered_answers_are_searched_again(
     tmp_path: Path,
     rng: np.random.Generator,
     options: c.SearchOptions,
@@ -298,7 +296,7 @@ async def test_answers_that_were_cut_or_put_in_another_order_are_looked_for_agai
     assert told == [1.0]
 
 
-async def test_a_snapshot_stays_loaded_while_it_is_asked_for_all_at_once(
+async def test_a_snapshot_stays_loaded_during_a_rerun(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vectors = rng.normal(size=(80, DIM)).astype(np.float32)
@@ -327,9 +325,7 @@ async def test_a_snapshot_stays_loaded_while_it_is_asked_for_all_at_once(
     assert used == [(True, 4, True), (True, 4, False)]
 
 
-async def test_an_arm_that_nobody_asks_any_more_has_no_mean(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+async def test_the_mean_of_an_idle_arm_is_removed(tmp_path: Path, rng: np.random.Generator) -> None:
     vectors = rng.normal(size=(80, DIM)).astype(np.float32)
     write_snapshot(tmp_path, documents_of(vectors), collection="ended", factory="HNSW8")
     now = 0.0
@@ -349,7 +345,7 @@ async def test_an_arm_that_nobody_asks_any_more_has_no_mean(
         assert metric(mean, collection="ended", arm="") > 0
 
 
-def test_waiting_behind_requests_is_no_work() -> None:
+def test_waiting_behind_requests_costs_no_core_seconds() -> None:
     numbers = 50_000 * 384
     # 16 searches through as many numbers are 39 ms of arithmetic.
     assert core_seconds(0.230, 16, numbers) == pytest.approx(16 * (0.0005 + 0.00192))

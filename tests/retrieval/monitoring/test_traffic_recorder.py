@@ -74,7 +74,7 @@ async def _recorded(
     return read_traffic(store, "shop", 100)[::-1]
 
 
-async def test_of_a_text_only_its_vector_is_written(tmp_path: Path) -> None:
+async def test_a_text_query_is_recorded_as_its_vector(tmp_path: Path) -> None:
     one = await _asked(tmp_path)
     (request,) = await _recorded(tmp_path, one)
     data = request.SerializeToString()
@@ -90,7 +90,7 @@ async def test_of_a_text_only_its_vector_is_written(tmp_path: Path) -> None:
     assert not request.search.options.HasField("min_score")
 
 
-async def test_a_text_is_written_where_that_was_asked_for(tmp_path: Path) -> None:
+async def test_privacy_texts_records_the_text(tmp_path: Path) -> None:
     one = await _asked(tmp_path)
     (request,) = await _recorded(tmp_path, one, privacy="texts")
     assert request.search.query.text == TEXT
@@ -105,13 +105,13 @@ async def test_a_text_without_a_vector_is_left_out(tmp_path: Path) -> None:
     assert [one.search.query.text for one in with_text] == [TEXT]
 
 
-async def test_nothing_is_recorded_where_it_is_switched_off(tmp_path: Path) -> None:
+async def test_privacy_off_records_nothing(tmp_path: Path) -> None:
     one = await _asked(tmp_path)
     assert await _recorded(tmp_path, one, _listed(one.collection), privacy="off") == []
     assert traffic_names(Store(tmp_path), "shop") == []
 
 
-async def test_a_list_is_written_without_those_it_is_for(tmp_path: Path) -> None:
+async def test_a_recommendation_is_recorded_without_its_audience(tmp_path: Path) -> None:
     one = await _asked(tmp_path)
     (request,) = await _recorded(tmp_path, _listed(one.collection))
     data = request.SerializeToString()
@@ -122,7 +122,7 @@ async def test_a_list_is_written_without_those_it_is_for(tmp_path: Path) -> None
     assert len(request.ids) == len(request.scores) == 100
 
 
-async def test_the_state_and_the_snapshot_that_was_asked_for_are_left_out(tmp_path: Path) -> None:
+async def test_watermark_and_snapshot_id_are_not_recorded(tmp_path: Path) -> None:
     one = await _asked(tmp_path)
     options = replace(
         one.options, snapshot_id="s-0815", min_watermark=b"x-unit", filter=Equals("kind", "class")
@@ -172,7 +172,7 @@ async def test_a_full_file_is_written_at_once_and_the_newest_twenty_stay(
     assert len(traffic_names(store, "shop")) == traffic_recorder.MAX_FILES
 
 
-async def test_a_store_that_refuses_costs_what_was_to_be_written_and_nothing_else(
+async def test_a_failing_store_only_loses_the_pending_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = await _asked(tmp_path)
@@ -197,7 +197,7 @@ async def test_a_store_that_refuses_costs_what_was_to_be_written_and_nothing_els
     assert len(read_traffic(Store(tmp_path), "shop", 100)) == 1
 
 
-async def test_requests_are_dropped_while_too_many_wait(tmp_path: Path) -> None:
+async def test_requests_are_dropped_while_the_queue_is_full(tmp_path: Path) -> None:
     one = await _asked(tmp_path)
     recorder = TrafficRecorder(Store(tmp_path), 1.0)
     for _ in range(2_003):

@@ -54,7 +54,7 @@ def test_a_canary_that_is_as_good_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("by_unit", [False, True])
-def test_latency_of_a_third_more_is_backed_out_within_some_thousand_requests(by_unit: bool) -> None:
+def test_a_third_more_latency_is_backed_out_within_thousands_of_requests(by_unit: bool) -> None:
     analysis, draw = new_analysis(by_unit=by_unit)
     ask(analysis, draw, 4_000, slower=1.33)
     assert analysis.breached_test in ("latency", "tail_latency")
@@ -62,7 +62,7 @@ def test_latency_of_a_third_more_is_backed_out_within_some_thousand_requests(by_
     assert " >= 700" in analysis.breach
 
 
-def test_latency_within_the_ratio_is_left_alone_and_beyond_it_is_not() -> None:
+def test_latency_is_tolerated_up_to_the_ratio() -> None:
     for ratio, broken in ((1.5, ""), (1.0, "latency")):
         analysis, draw = new_analysis(limits=CanaryLimits(latency_ratio=ratio))
         ask(analysis, draw, 8_000, slower=1.4)
@@ -80,7 +80,7 @@ def test_a_tail_that_only_the_canary_has_is_backed_out() -> None:
     assert analysis.breached_test == "tail_latency"
 
 
-def test_latency_is_not_judged_before_each_arm_had_fifty_requests() -> None:
+def test_latency_counts_only_after_fifty_requests_per_arm() -> None:
     analysis, draw = new_analysis()
     ask(analysis, draw, 250, slower=100.0)
     assert state_of(analysis, "latency").evidence == pytest.approx(1.0)
@@ -88,7 +88,7 @@ def test_latency_is_not_judged_before_each_arm_had_fifty_requests() -> None:
     assert analysis.breached_test in ("latency", "tail_latency")
 
 
-def test_a_load_that_slows_both_is_no_fault_of_the_canary() -> None:
+def test_a_load_that_slows_both_arms_does_not_count() -> None:
     analysis, draw = new_analysis()
     for number in range(20_000):
         canary = draw.random() < 0.2
@@ -106,7 +106,7 @@ def test_errors_that_only_the_canary_has_are_backed_out() -> None:
     assert f"canary failed {canary.errors} of" in state_of(analysis, "errors").seen
 
 
-def test_recall_that_falls_short_is_backed_out_and_zero_is_not_judged() -> None:
+def test_low_recall_is_backed_out_unless_min_recall_is_zero() -> None:
     analysis, _ = new_analysis()
     unjudged, _ = new_analysis(limits=CanaryLimits(min_recall=0.0))
     for one in (analysis, unjudged):
@@ -120,7 +120,7 @@ def test_recall_that_falls_short_is_backed_out_and_zero_is_not_judged() -> None:
 
 
 @pytest.mark.parametrize("name", ["clicks", "conversions"])
-def test_lists_that_are_clicked_or_bought_from_less_are_backed_out(name: str) -> None:
+def test_fewer_clicks_or_conversions_are_backed_out(name: str) -> None:
     analysis, draw = new_analysis(share=0.5)
     for number in range(4_000):
         canary = draw.random() < 0.5
@@ -130,7 +130,7 @@ def test_lists_that_are_clicked_or_bought_from_less_are_backed_out(name: str) ->
     assert analysis.breached_test == name
 
 
-def test_of_a_list_the_first_click_and_the_first_purchase_count() -> None:
+def test_only_the_first_click_and_purchase_of_a_list_count() -> None:
     analysis, _ = new_analysis()
     analysis.record_list(True)
     for converted in (False, True, False, True):
@@ -142,7 +142,7 @@ def test_of_a_list_the_first_click_and_the_first_purchase_count() -> None:
     ) == (1, 1, 1)
 
 
-def test_a_user_who_clicks_in_many_lists_is_one_draw() -> None:
+def test_clicks_of_one_user_count_once() -> None:
     analysis, _ = new_analysis(share=0.5, by_unit=True)
     for number in range(1_000):
         analysis.record_click(False, f"list{number}", converted=False, unit=7)
@@ -153,14 +153,14 @@ def test_a_user_who_clicks_in_many_lists_is_one_draw() -> None:
     assert analysis.breached_test == "clicks"
 
 
-def test_a_split_that_is_not_what_was_said_is_backed_out() -> None:
+def test_a_wrong_split_is_backed_out() -> None:
     analysis, draw = new_analysis()
     ask(analysis, draw, 3_000, share=0.27)
     assert analysis.breached_test == "sample_ratio"
     assert "assigned 20.00%" in analysis.breach
 
 
-def test_a_few_users_who_ask_much_decide_nothing() -> None:
+def test_a_few_heavy_users_decide_nothing() -> None:
     analysis, draw = new_analysis(by_unit=True)
     # Three of ten are the canary's, and one of them is slow, fails, and asks most.
     users = [(draw.getrandbits(64), number < 3) for number in range(10)]
@@ -174,7 +174,7 @@ def test_a_few_users_who_ask_much_decide_nothing() -> None:
     assert (current.units, canary_arm.units) == (7, 3)
 
 
-def test_as_good_a_canary_is_seldom_backed_out_where_users_differ() -> None:
+def test_an_equal_canary_is_rarely_backed_out_if_users_differ() -> None:
     backed_out = 0
     for seed in range(30):
         # One in five claims all of the false alarms: were users' requests taken for draws of their
@@ -191,7 +191,7 @@ def test_as_good_a_canary_is_seldom_backed_out_where_users_differ() -> None:
     assert backed_out <= 6
 
 
-def test_the_verdict_stays_and_the_arms_are_told() -> None:
+def test_the_verdict_is_final_and_arms_are_reported() -> None:
     analysis, draw = new_analysis()
     for number in range(100):
         analysis.record_request(number % 2 == 0, number, 0.01 if number % 2 else 0.02, failed=False)
@@ -227,6 +227,6 @@ def test_the_verdict_stays_and_the_arms_are_told() -> None:
         lambda: CanaryAnalysis(float("nan"), CanaryLimits(), dealt_by_unit=True),
     ],
 )
-def test_limits_that_mean_nothing_are_refused(make: Callable[[], object]) -> None:
+def test_limits_out_of_range_are_rejected(make: Callable[[], object]) -> None:
     with pytest.raises(InvalidRequest, match=r"required|allowed"):
         make()

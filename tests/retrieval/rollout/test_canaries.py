@@ -76,7 +76,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return World(tmp_path)
 
 
-async def test_a_canary_is_tried_once_it_is_loaded_and_no_longer_than_it_is_named(
+async def test_a_trial_lasts_from_loading_until_the_alias_drops_the_canary(
     world: World,
 ) -> None:
     world.look()
@@ -96,7 +96,7 @@ async def test_a_canary_is_tried_once_it_is_loaded_and_no_longer_than_it_is_name
     assert world.forgotten == []
 
 
-async def test_another_share_goes_on_without_a_gap(world: World) -> None:
+async def test_a_new_share_takes_over_without_a_gap(world: World) -> None:
     aliases.split(world.store, "default", world.new, 0.2)
     await world.until(lambda: world.tried == world.new)
     before = world.collections.trials["default"]
@@ -109,7 +109,7 @@ async def test_another_share_goes_on_without_a_gap(world: World) -> None:
     assert world.collections.trials["default"].split.share == 0.4
 
 
-async def test_what_is_promoted_goes_on_answering_its_share_until_it_answers_all(
+async def test_a_promoted_canary_keeps_its_share_until_it_is_current(
     world: World,
 ) -> None:
     loaded = world.collections.loaded
@@ -126,7 +126,7 @@ async def test_what_is_promoted_goes_on_answering_its_share_until_it_answers_all
     assert world.forgotten == []
 
 
-async def test_what_was_being_loaded_when_the_trial_ended_is_let_go_of(world: World) -> None:
+async def test_a_canary_still_loading_is_released_when_the_trial_ends(world: World) -> None:
     world.hold.clear()
     aliases.split(world.store, "default", world.new, 0.2)
     world.look()
@@ -143,7 +143,7 @@ async def test_what_was_being_loaded_when_the_trial_ended_is_let_go_of(world: Wo
     await world.canaries.close()
 
 
-async def test_what_cannot_be_had_is_tried_again_and_backed_out_in_the_end(world: World) -> None:
+async def test_a_canary_that_cannot_be_loaded_is_retried_then_backed_out(world: World) -> None:
     world.error = NotReady("no room")
     limits = release_pb2.RolloutLimits(away_s=20)
     rollout = release_pb2.Rollout(limits=limits)
@@ -163,7 +163,7 @@ async def test_what_cannot_be_had_is_tried_again_and_backed_out_in_the_end(world
     await world.until(lambda: world.tried == world.new)
 
 
-async def test_a_breach_ends_the_trial_here_at_once_and_in_the_store_when_that_can_be_written(
+async def test_a_breach_ends_the_trial_here_at_once_and_in_the_store_with_retries(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aliases.split(world.store, "default", world.new, 0.5)
@@ -190,7 +190,7 @@ async def test_a_breach_ends_the_trial_here_at_once_and_in_the_store_when_that_c
     assert world.canaries.problem("default") == ""
 
 
-async def test_who_backs_out_late_ends_no_other_trial(world: World) -> None:
+async def test_a_late_back_out_does_not_end_a_newer_trial(world: World) -> None:
     aliases.split(world.store, "default", world.new, 0.5)
     await world.until(lambda: world.tried == world.new)
     analysis = world.collections.trials["default"].analysis

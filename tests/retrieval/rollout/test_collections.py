@@ -73,7 +73,7 @@ class FlipsFirst(FailingShard):
         return super().search(snapshot_id, queries, options, deadline)
 
 
-async def test_a_late_request_is_asked_whole_on_the_snapshot_then_in_force(tmp_path: Path) -> None:
+async def test_a_late_request_is_repeated_on_the_current_snapshot(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path)
     new = ServedCollection(cluster.new, await cluster.hosting.prepare(cluster.new))
     await cluster.serve_old(FlipsFirst(new, cluster.service))
@@ -111,7 +111,7 @@ async def test_a_request_that_names_its_snapshot_is_not_retried_on_another(tmp_p
     await cluster.hosting.close()
 
 
-async def test_a_list_goes_on_with_the_snapshot_that_it_began_on(tmp_path: Path) -> None:
+async def test_a_listing_continues_on_its_first_snapshot(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path)
     await cluster.serve_old()
     first = await cluster.service.list_items(page_size=30)
@@ -122,7 +122,7 @@ async def test_a_list_goes_on_with_the_snapshot_that_it_began_on(tmp_path: Path)
     await cluster.hosting.close()
 
 
-async def test_what_a_request_uses_is_unloaded_only_after_it(tmp_path: Path) -> None:
+async def test_a_snapshot_in_use_is_unloaded_after_the_request(tmp_path: Path) -> None:
     old, new = two_snapshots(tmp_path)
     unloaded: list[str] = []
 
@@ -163,7 +163,7 @@ async def test_what_a_request_uses_is_unloaded_only_after_it(tmp_path: Path) -> 
     await follower.close()
 
 
-async def test_names_that_are_not_served_are_told_apart() -> None:
+async def test_unserved_names_raise_distinct_errors() -> None:
     collections = ServedCollections()
 
     async def ask(served: ServedCollection) -> None:

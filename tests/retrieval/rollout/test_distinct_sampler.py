@@ -22,14 +22,14 @@ def test_nothing_counts_twice_and_the_memory_is_bounded(asked: list[tuple[int, i
         assert len(once) <= 8
 
 
-def test_what_is_new_counts_for_every_purpose_until_the_memory_is_full() -> None:
+def test_new_numbers_count_for_every_purpose_until_the_memory_is_full() -> None:
     once = DistinctSampler(most=100)
     for number in range(100):
         assert [once.first(number << 3, purpose) for purpose in (1, 2, 1)] == [True, True, False]
     assert once.weight == 1
 
 
-def test_weights_add_up_to_about_as_many_as_there_were(rng: np.random.Generator) -> None:
+def test_weights_add_up_to_the_number_of_distinct_numbers(rng: np.random.Generator) -> None:
     once = DistinctSampler(most=1_000)
     estimate = 0
     for number in rng.integers(2**63, size=50_000).tolist():

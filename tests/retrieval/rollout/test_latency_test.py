@@ -34,7 +34,7 @@ def ask(
 
 
 @pytest.mark.parametrize("spread", [0.0, 1.0])
-def test_users_of_a_canary_that_is_as_slow_as_it_may_be_say_nothing(spread: float) -> None:
+def test_a_canary_at_the_allowed_latency_gives_no_evidence(spread: float) -> None:
     reached = 0
     for seed in range(10):
         latencies = LatencyTest(0.2, 1.2, DistinctSampler())
@@ -43,7 +43,7 @@ def test_users_of_a_canary_that_is_as_slow_as_it_may_be_say_nothing(spread: floa
     assert reached <= 1
 
 
-def test_few_users_who_ask_often_tell_what_one_request_of_each_could_not() -> None:
+def test_blocks_of_frequent_users_add_evidence() -> None:
     for seed in range(5):
         latencies = LatencyTest(0.2, 1.0, DistinctSampler())
         ask(latencies, random.Random(seed), users=300, requests=8_000, slower=1.3)
@@ -64,7 +64,7 @@ def test_a_user_counts_at_most_once_for_each_block_size_and_once_in_the_tail() -
     assert latencies.tail.canary == 1
 
 
-def test_users_who_set_thresholds_are_not_judged() -> None:
+def test_users_who_set_thresholds_are_not_compared() -> None:
     draw = random.Random(1)
     latencies = LatencyTest(0.2, 1.0, DistinctSampler())
     for _ in range(3_000):
@@ -73,7 +73,7 @@ def test_users_who_set_thresholds_are_not_judged() -> None:
     assert latencies.log_evidence == pytest.approx(-math.log(3))
 
 
-def test_by_request_every_request_counts() -> None:
+def test_without_units_every_request_counts() -> None:
     draw = random.Random(1)
     latencies = LatencyTest(0.2, 1.0, None)
     for _ in range(1_000):
@@ -84,7 +84,7 @@ def test_by_request_every_request_counts() -> None:
     assert 140 < latencies.tail.canary < 260
 
 
-def test_what_is_not_judged_says_nothing_and_no_time_is_no_error() -> None:
+def test_unjudged_requests_give_no_evidence_and_zero_seconds_are_valid() -> None:
     latencies = LatencyTest(0.2, 1.0, None)
     for number in range(1_000):
         latencies.add(number % 5 == 0, 0, 0.0, judged=False)

@@ -35,7 +35,7 @@ def make(
     return replace(split, share=share, split_by=split_by, rollout_id=rollout_id)
 
 
-def test_a_user_is_dealt_to_one_arm_whatever_the_session() -> None:
+def test_a_user_stays_in_one_arm_across_sessions() -> None:
     split = make()
     assert split.unit_of(Requester("u", "s1")) == split.unit_of(Requester("u", "s2"))
     assert split.unit_of(Requester("", "s1")) == split.unit_of(Requester("", "s1"))
@@ -44,7 +44,7 @@ def test_a_user_is_dealt_to_one_arm_whatever_the_session() -> None:
     assert split.unit_of(Requester()) != split.unit_of(Requester())
 
 
-def test_by_session_users_do_not_count_and_by_request_nobody_does() -> None:
+def test_the_split_uses_the_configured_unit() -> None:
     sessions = make(split_by=release_pb2.SPLIT_BY_SESSION)
     assert sessions.unit_of(Requester("u1", "s")) == sessions.unit_of(Requester("u2", "s"))
     requests = make(split_by=release_pb2.SPLIT_BY_REQUEST)
@@ -52,7 +52,7 @@ def test_by_session_users_do_not_count_and_by_request_nobody_does() -> None:
     assert not requests.dealt_by_unit and sessions.dealt_by_unit
 
 
-def test_the_share_of_users_is_what_was_asked_and_another_rollout_takes_others() -> None:
+def test_the_share_of_users_is_exact_and_rollouts_are_independent() -> None:
     users = [Requester(f"user-{n}") for n in range(20_000)]
     split, other = make(0.3), make(0.3, rollout_id="r2")
     mine = {one.user for one in users if split.to_canary(split.unit_of(one))}
@@ -64,14 +64,14 @@ def test_the_share_of_users_is_what_was_asked_and_another_rollout_takes_others()
 
 
 @given(st.text(max_size=20), st.floats(0.01, 0.98), st.floats(0.01, 0.98))
-def test_whoever_a_small_share_has_a_greater_one_keeps(user: str, one: float, other: float) -> None:
+def test_a_larger_share_keeps_its_users(user: str, one: float, other: float) -> None:
     small, great = make(min(one, other)), make(max(one, other))
     unit = small.unit_of(Requester(user or "u"))
     assert unit == great.unit_of(Requester(user or "u"))
     assert great.to_canary(unit) or not small.to_canary(unit)
 
 
-def test_limits_are_those_of_the_record_and_else_the_usual_ones() -> None:
+def test_limits_come_from_the_record_or_defaults() -> None:
     manifest = snapshot_pb2.Manifest(
         quality=snapshot_pb2.QualitySummary(queries=100, recall_at_10=0.99)
     )
@@ -88,13 +88,13 @@ def test_limits_are_those_of_the_record_and_else_the_usual_ones() -> None:
 
 
 @given(st.integers(1, 1 << 40), st.sampled_from(Arm), st.text("0123456789abcdef-", min_size=1))
-def test_a_list_says_which_arm_of_which_rollout_gave_it(epoch: int, arm: Arm, name: str) -> None:
+def test_a_list_id_names_rollout_and_arm(epoch: int, arm: Arm, name: str) -> None:
     assert is_from_canary(mark_list_id(name, epoch, arm), epoch) is (arm is Arm.CANARY)
     assert is_from_canary(mark_list_id(name, epoch, arm), epoch + 1) is None
     assert is_from_canary(name, epoch) is None
 
 
-def test_what_users_make_up_is_of_no_arm() -> None:
+def test_a_made_up_list_id_belongs_to_no_arm() -> None:
     for made_up in ("", ".", "abc.", "abc.7", "abc.7x", "abc.7bb", ".c", "x.7c.", "7c"):
         assert is_from_canary(made_up, 7) is None
     assert is_from_canary("x.y.7c", 7) is True

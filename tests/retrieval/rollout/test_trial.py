@@ -85,7 +85,7 @@ def _give(world: World, arm: str, what: Exception | str) -> str:
     return what
 
 
-async def test_each_is_answered_by_the_arm_it_is_dealt_to() -> None:
+async def test_each_request_is_answered_by_its_arm() -> None:
     world = World()
     assert await world.ask(world.user(canary=True)) == "from canary"
     assert await world.ask(world.user(canary=False)) == "from current"
@@ -95,7 +95,7 @@ async def test_each_is_answered_by_the_arm_it_is_dealt_to() -> None:
 
 
 @pytest.mark.parametrize("error", [NotReady("away"), InvalidRequest("no such field"), ValueError()])
-async def test_what_the_canary_fails_at_the_current_one_answers(error: Exception) -> None:
+async def test_the_current_snapshot_answers_when_the_canary_fails(error: Exception) -> None:
     world = World()
     world.canary = error
     # Whatever the error says: the current one can answer it.
@@ -103,7 +103,7 @@ async def test_what_the_canary_fails_at_the_current_one_answers(error: Exception
     assert world.told.requests == [(True, True)]
 
 
-async def test_a_fault_of_the_callers_counts_for_neither() -> None:
+async def test_a_fault_of_the_caller_counts_for_neither_arm() -> None:
     world = World()
     world.canary = world.current = InvalidRequest("k is 0")
     for canary in (True, False):
@@ -117,7 +117,7 @@ async def test_a_fault_of_the_callers_counts_for_neither() -> None:
     assert world.told.requests == [(True, True), (False, True)]
 
 
-async def test_in_shadow_nobody_sees_the_canary_nor_waits_for_it() -> None:
+async def test_shadow_answers_are_neither_returned_nor_awaited() -> None:
     world = World(shadow=True)
     world.gate.clear()
     assert await world.ask(world.user(canary=True)) == "from current"
@@ -133,7 +133,7 @@ async def test_in_shadow_nobody_sees_the_canary_nor_waits_for_it() -> None:
     assert world.told.requests[2:] == [(True, True)]
 
 
-async def test_a_canary_that_hangs_in_shadow_holds_few_requests_and_skews_nothing() -> None:
+async def test_a_hanging_shadow_canary_skews_nothing() -> None:
     world = World(shadow=True)
     world.gate.clear()
     chosen, other = world.user(canary=True), world.user(canary=False)
@@ -150,7 +150,7 @@ async def test_a_canary_that_hangs_in_shadow_holds_few_requests_and_skews_nothin
     assert not world.held.in_use
 
 
-async def test_answers_in_shadow_are_compared() -> None:
+async def test_shadow_answers_are_compared() -> None:
     world = World(shadow=True)
     info = c.ReplyInfo(
         epoch=1,

@@ -44,7 +44,7 @@ def current(store: Store) -> str:
     return store.alias_in_force("default").current
 
 
-def test_rollback_goes_back_step_by_step_and_not_to_what_was_rolled_back(store: Store) -> None:
+def test_rollback_goes_back_step_by_step(store: Store) -> None:
     a, b, c = make(store, 3)
     assert aliases.roll_back(store, "default").current == b
     assert aliases.roll_back(store, "default", why="worse").current == a
@@ -58,7 +58,7 @@ def test_rollback_goes_back_step_by_step_and_not_to_what_was_rolled_back(store: 
     assert "@" in record.who
 
 
-def test_a_record_is_made_only_on_the_epoch_that_was_expected(store: Store) -> None:
+def test_a_record_requires_the_expected_epoch(store: Store) -> None:
     a, _ = make(store, 2)
     with pytest.raises(Conflict, match="current epoch of 'default' is 2, but 1 was expected"):
         aliases.promote(store, "default", a, expected_epoch=1)
@@ -67,7 +67,7 @@ def test_a_record_is_made_only_on_the_epoch_that_was_expected(store: Store) -> N
     assert aliases.promote(store, "default", a, expected_epoch=2).epoch == 3
 
 
-def test_a_snapshot_that_is_not_what_its_manifest_says_cannot_be_promoted(store: Store) -> None:
+def test_a_corrupt_snapshot_cannot_be_promoted(store: Store) -> None:
     a, b = make(store, 2)
     path = store.snapshot_folder("default", a) / "shards/000/items.arrow"
     path.write_bytes(path.read_bytes()[:-1])
@@ -97,7 +97,7 @@ def test_prune_keeps_what_is_needed_and_the_newest(store: Store) -> None:
     assert aliases.roll_back(store, "default").current == e
 
 
-def test_prune_leaves_what_is_young_unless_forced(store: Store) -> None:
+def test_prune_keeps_young_snapshots_unless_forced(store: Store) -> None:
     make(store, 1)
     young = [
         write_snapshot(Path(store.url), documents_of(np.ones((2, 2), np.float32)), promote=False)
@@ -111,7 +111,7 @@ def test_prune_leaves_what_is_young_unless_forced(store: Store) -> None:
         retention.plan_prune(store, "default", -1)
 
 
-def test_prune_removes_what_killed_builds_left_and_not_what_is_written_to(store: Store) -> None:
+def test_prune_removes_remains_of_killed_builds(store: Store) -> None:
     make(store, 1)
     folders = [store.snapshots_folder("default") / f".tmp-2026{n}" for n in range(2)]
     for folder in folders:
@@ -130,7 +130,7 @@ def test_prune_removes_what_killed_builds_left_and_not_what_is_written_to(store:
     assert len(store.snapshot_ids("default")) == 1
 
 
-def test_a_trial_leaves_what_is_current_and_promoting_it_ends_it(store: Store) -> None:
+def test_a_trial_keeps_the_current_snapshot_until_it_is_promoted(store: Store) -> None:
     a, b = make(store, 2)
     begun = aliases.split(store, "default", a, 0.1, why="smaller")
     assert (begun.current, begun.canary, begun.canary_share, begun.epoch) == (b, a, 0.1, 3)
@@ -144,7 +144,7 @@ def test_a_trial_leaves_what_is_current_and_promoting_it_ends_it(store: Store) -
     assert aliases.roll_back(store, "default").current == b
 
 
-def test_a_rollback_while_something_is_tried_ends_that_and_no_more(store: Store) -> None:
+def test_a_rollback_during_a_trial_only_ends_the_trial(store: Store) -> None:
     a, b = make(store, 2)
     aliases.split(store, "default", a, 0.1)
     ended = aliases.roll_back(store, "default")
@@ -157,7 +157,7 @@ def test_a_rollback_while_something_is_tried_ends_that_and_no_more(store: Store)
         aliases.end_split(store, "default")
 
 
-def test_whoever_ends_a_trial_late_ends_no_other_one(store: Store) -> None:
+def test_ending_a_trial_late_does_not_end_a_newer_one(store: Store) -> None:
     a, _ = make(store, 2)
     first = aliases.split(store, "default", a, 0.1)
     aliases.split(store, "default", a, 0.2)
@@ -168,7 +168,7 @@ def test_whoever_ends_a_trial_late_ends_no_other_one(store: Store) -> None:
         aliases.end_split(store, "default", expected_epoch=first.epoch)
 
 
-def test_what_cannot_be_tried_is_refused(store: Store) -> None:
+def test_an_invalid_canary_is_rejected(store: Store) -> None:
     a, b = make(store, 2)
     for share in (0.0, 1.0, -0.1, float("nan")):
         with pytest.raises(InvalidRequest, match="above 0 and below 1"):

@@ -82,7 +82,7 @@ class Followed:
                 await asyncio.sleep(0.001)
 
 
-async def test_what_was_rolled_back_while_it_loaded_never_goes_live(tmp_path: Path) -> None:
+async def test_a_snapshot_rolled_back_while_loading_never_goes_live(tmp_path: Path) -> None:
     one = Followed(tmp_path)
     first, second = await one.held_up_at_second()
     aliases.roll_back(one.store, "default")
@@ -96,7 +96,7 @@ async def test_what_was_rolled_back_while_it_loaded_never_goes_live(tmp_path: Pa
     await one.follower.close()
 
 
-async def test_what_a_router_had_loaded_stays_though_the_follower_gives_it_up(
+async def test_a_snapshot_loaded_for_a_router_stays_when_the_follower_drops_it(
     tmp_path: Path,
 ) -> None:
     one = Followed(tmp_path)
@@ -118,7 +118,7 @@ async def test_what_a_router_had_loaded_stays_though_the_follower_gives_it_up(
     await one.follower.close()
 
 
-async def test_a_failure_keeps_the_old_one_and_is_tried_again_when_it_is_time(
+async def test_a_failure_keeps_the_old_snapshot_and_is_retried(
     tmp_path: Path,
 ) -> None:
     one = Followed(tmp_path)
@@ -144,7 +144,7 @@ async def test_a_failure_keeps_the_old_one_and_is_tried_again_when_it_is_time(
     await one.follower.close()
 
 
-async def test_at_start_a_snapshot_at_fault_gives_way_to_the_one_before(tmp_path: Path) -> None:
+async def test_at_start_a_faulty_snapshot_falls_back_to_an_older_one(tmp_path: Path) -> None:
     one = Followed(tmp_path)
     first, second, third = (one.make(promote=True) for _ in range(3))
     one.loads.errors = {name: SnapshotCorrupt("a byte") for name in (second, third)}
@@ -155,7 +155,7 @@ async def test_at_start_a_snapshot_at_fault_gives_way_to_the_one_before(tmp_path
     await one.follower.close()
 
 
-async def test_at_start_servers_that_are_away_do_not_lead_back_in_time(tmp_path: Path) -> None:
+async def test_at_start_unreachable_servers_do_not_cause_a_fallback(tmp_path: Path) -> None:
     one = Followed(tmp_path)
     first, second = (one.make(promote=True) for _ in range(2))
     one.loads.errors[second] = NotReady("away")
@@ -165,7 +165,7 @@ async def test_at_start_servers_that_are_away_do_not_lead_back_in_time(tmp_path:
     await one.follower.close()
 
 
-async def test_one_collection_at_fault_does_not_keep_the_others_down(tmp_path: Path) -> None:
+async def test_a_faulty_collection_does_not_block_the_others(tmp_path: Path) -> None:
     one = Followed(tmp_path)
     bad, good = one.make(promote=True, collection="bad"), one.make(promote=True)
     one.loads.errors[bad] = SnapshotCorrupt("a byte")

@@ -127,7 +127,7 @@ Lives.TestCase.settings = settings(max_examples=60, stateful_step_count=40, dead
 TestLives = Lives.TestCase
 
 
-def test_a_failure_is_tried_again_later_and_later_and_a_new_record_at_once() -> None:
+def test_failures_back_off_and_a_new_record_is_due_at_once() -> None:
     pursuit = DesiredState(retry_s=1.0)
     pursuit.update(1, "a")
     now, waits = 0.0, []
@@ -147,7 +147,7 @@ def test_a_failure_is_tried_again_later_and_later_and_a_new_record_at_once() -> 
     assert pursuit.mark_prepared(2) and not pursuit.is_due(now + 1000)
 
 
-def test_the_time_to_drain_begins_when_the_alias_moves_on() -> None:
+def test_draining_starts_when_the_alias_moves_on() -> None:
     now = [0.0]
     loaded: LoadedSnapshots[str] = LoadedSnapshots(DRAIN_S, lambda: now[0])
     loaded.add("x", "a", "a")

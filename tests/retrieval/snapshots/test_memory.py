@@ -50,7 +50,7 @@ def test_the_tightest_limit_counts(
     assert free_bytes(system(tmp_path, 8 << 20, group)) == free
 
 
-def test_a_system_that_does_not_tell_is_not_asked_again(tmp_path: Path) -> None:
+def test_unreported_memory_disables_the_check(tmp_path: Path) -> None:
     assert free_bytes(tmp_path) is None
 
 
@@ -69,7 +69,7 @@ def test_only_the_files_of_the_shards_to_load_count() -> None:
     assert snapshot_bytes(manifest, {1, 7}) == 11
 
 
-def test_a_refusal_names_both_numbers() -> None:
+def test_the_error_names_free_and_required_bytes() -> None:
     with pytest.raises(
         Overloaded, match=rf"{10**15} bytes.*1.2 x.*{12 * 10**14}, but \d+ are free"
     ):

@@ -43,7 +43,7 @@ async def test_batches_are_counted_and_their_watermark_has_them_all() -> None:
     assert (nothing.counts, nothing.watermark) == ({}, b"")
 
 
-async def test_of_many_rejections_the_first_thousand_are_told() -> None:
+async def test_the_first_thousand_rejections_are_returned() -> None:
     here = written()
     batches = [[item(f"{b}-{n}", "") for n in range(600)] for b in range(3)]
     reply = await here.writer.upsert_batches(each(batches))
@@ -51,7 +51,7 @@ async def test_of_many_rejections_the_first_thousand_are_told() -> None:
     assert len(reply.rejections) == 1_000 and reply.rejections[-1].id == "1-399"
 
 
-async def test_a_batch_that_fails_is_named_and_those_before_it_are_durable() -> None:
+async def test_a_failed_batch_is_named_and_earlier_ones_are_durable() -> None:
     here = written()
     batches = [[item("a"), item("b")], [item("c"), item("c")], [item("d")]]
     with pytest.raises(InvalidRequest, match=r"batch 2: .*'c' twice.*the 1 batches before it") as e:
@@ -68,7 +68,7 @@ async def test_a_batch_that_fails_is_named_and_those_before_it_are_durable() -> 
     assert "e" in await here.changes()
 
 
-async def test_the_next_batch_is_read_while_one_is_written_and_no_more() -> None:
+async def test_one_batch_is_read_ahead() -> None:
     here = written()
     gate, read = asyncio.Event(), 0
     log = here.log
@@ -96,7 +96,7 @@ async def test_the_next_batch_is_read_while_one_is_written_and_no_more() -> None
     assert (await running).counts == {ABSENT: 5}
 
 
-async def test_an_overloaded_embedder_is_waited_for_by_batches() -> None:
+async def test_batches_wait_for_an_overloaded_embedder() -> None:
     here = written()
     await here.writer.upsert_items([item("a")])
     here.embedder.error = Overloaded("full", retry_after_s=0.001)

@@ -77,7 +77,7 @@ async def test_an_item_is_cut_embedded_and_acknowledged_once_it_is_in_the_log() 
     assert mark == Watermark(here.log.log_id).advanced({partition_of("a"): 1})
 
 
-async def test_results_stand_in_order_and_a_bad_item_stops_no_other() -> None:
+async def test_results_keep_their_order_and_a_bad_item_stops_no_other() -> None:
     here = written()
     here.put(item("there"))
     reply = await here.writer.upsert_items(
@@ -137,7 +137,7 @@ async def test_an_attribute_of_another_kind_is_rejected_with_the_remedy(
     assert reply.watermark == b"" and here.log.appends == 0
 
 
-async def test_what_can_be_read_as_the_kind_is() -> None:
+async def test_convertible_values_are_converted() -> None:
     here = written()
     attributes: c.Attributes = {
         "year": "1999",
@@ -156,7 +156,7 @@ async def test_what_can_be_read_as_the_kind_is() -> None:
     }
 
 
-async def test_attributes_alone_are_set_and_removed_and_nothing_is_embedded() -> None:
+async def test_only_attributes_sets_and_removes_without_embedding() -> None:
     here = written()
     here.put(item("a", kind="x", year=1))
     update: c.Attributes = {"kind": "y", "year": None, "price": float("nan"), "deep": {"er": True}}  # type: ignore[dict-item]
@@ -177,7 +177,7 @@ async def test_attributes_alone_are_set_and_removed_and_nothing_is_embedded() ->
     assert "no attribute to set" in refused.results[1].message
 
 
-async def test_vectors_that_users_bring_are_checked_and_scaled() -> None:
+async def test_user_vectors_are_validated_and_normalized() -> None:
     here = written(own_vectors=True)
     vector = np.array([3, 4, 0, 0], np.float32)
     reply = await here.writer.upsert_items(
@@ -202,7 +202,7 @@ async def test_vectors_that_users_bring_are_checked_and_scaled() -> None:
     assert here.embedder.asked == []
 
 
-async def test_versions_are_those_of_the_snapshot_until_the_log_has_its_own() -> None:
+async def test_versions_come_from_the_snapshot_until_the_log_has_its_own() -> None:
     here = written()
     here.put(item("base"), item("moved"))
 
@@ -244,7 +244,7 @@ async def test_an_import_counts_more_than_changes_that_the_snapshot_has() -> Non
         ([item("a")], {}, "ä" * 65, "idempotency_key", "130 bytes; at most 128"),
     ],
 )
-async def test_a_request_that_makes_no_sense_is_refused_whole(
+async def test_an_invalid_request_is_rejected_as_a_whole(
     items: Sequence[c.Item], versions: dict[str, int], key: str, field: str, text: str
 ) -> None:
     here = written()
@@ -273,7 +273,7 @@ async def test_the_same_key_has_its_effect_once() -> None:
         await here.writer.upsert_items([item("b")], idempotency_key="k")
 
 
-async def test_a_shard_that_is_away_holds_up_no_write_but_those_that_need_its_versions() -> None:
+async def test_an_unavailable_shard_only_blocks_writes_that_need_its_versions() -> None:
     here = written()
     (away,) = ids_of_shard(0, 2, 1)
     (there,) = ids_of_shard(1, 2, 1)
@@ -293,7 +293,7 @@ async def test_a_shard_that_is_away_holds_up_no_write_but_those_that_need_its_ve
     assert {change.kind for change in changes.values()} == {ChangeKind.DELETE}
 
 
-async def test_a_delete_is_written_although_no_shard_says_whether_the_item_exists() -> None:
+async def test_a_delete_is_written_without_an_answer_of_the_shard() -> None:
     here = written()
     for shard in here.shards:
         shard.error = NotReady("away")
@@ -317,7 +317,7 @@ async def test_a_large_request_goes_to_the_bulk_lane_in_batches() -> None:
         )
 
 
-async def test_on_the_bulk_lane_an_overloaded_embedder_is_waited_for_while_there_is_time() -> None:
+async def test_the_bulk_lane_waits_for_an_overloaded_embedder() -> None:
     here = written()
     await here.writer.upsert_items([item("a")])
     items = [item(f"i{n}") for n in range(65)]
@@ -333,7 +333,7 @@ async def test_on_the_bulk_lane_an_overloaded_embedder_is_waited_for_while_there
         await here.writer.upsert_items(items, timeout_s=10)
 
 
-async def test_a_text_beyond_what_the_embedder_takes_is_cut_for_it_alone() -> None:
+async def test_a_text_too_long_for_the_embedder_is_cut_only_for_embedding() -> None:
     here = written()
     text = "word " * 300
     await here.writer.upsert_items([item("a", text)])
@@ -342,7 +342,7 @@ async def test_a_text_beyond_what_the_embedder_takes_is_cut_for_it_alone() -> No
     assert (await here.changes())["a"].text == text
 
 
-async def test_what_stands_in_the_way_of_all_is_raised() -> None:
+async def test_errors_that_affect_the_whole_request_are_raised() -> None:
     here = written()
     await here.writer.upsert_items([item("z")])
     here.log.away = True
@@ -365,7 +365,7 @@ async def test_what_stands_in_the_way_of_all_is_raised() -> None:
     assert list(await here.changes()) == ["z"]
 
 
-def test_the_fixture_deals_items_as_the_router_does() -> None:
+def test_the_fixture_partitions_items_like_the_router() -> None:
     here: Written = written(shards=3)
     for number, shard in enumerate(here.shards):
         for one in ids_of_shard(number, 3, 5):

@@ -62,7 +62,7 @@ async def batches_of(*sizes: int) -> AsyncIterator[Sequence[c.Item]]:
         yield [c.Item(id=f"{number}-{n}", text="red") for n in range(size)]
 
 
-async def test_what_was_submitted_before_the_last_change_leaves_it_as_it_is() -> None:
+async def test_an_item_submitted_before_the_last_change_is_ignored() -> None:
     here = written()
     early, late = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 1, 2, tzinfo=UTC)
     async with serving(here) as client:
@@ -87,7 +87,7 @@ async def test_what_was_submitted_before_the_last_change_leaves_it_as_it_is() ->
             await client.upsert_items(attributes, only_attributes=True, as_of={"a": early})
 
 
-async def test_what_is_written_is_read_with_its_version() -> None:
+async def test_written_items_are_read_with_their_versions() -> None:
     here = written()
     expires = datetime(2040, 1, 1, tzinfo=UTC)
     item = c.Item(id="a", title="T", text="red", attributes={"year": 1}, expires=expires)
@@ -113,7 +113,7 @@ async def test_what_is_written_is_read_with_its_version() -> None:
         assert found.hits == [] and found.info.watermark == counted.info.watermark
 
 
-async def test_errors_come_back_as_themselves() -> None:
+async def test_errors_keep_their_class_over_the_wire() -> None:
     here = written()
     async with serving(here) as client:
         with pytest.raises(InvalidRequest) as caught:
@@ -140,7 +140,7 @@ async def test_errors_come_back_as_themselves() -> None:
             await client.upsert_batches(batches_of(1))
 
 
-async def test_a_write_that_is_sent_again_has_its_effect_once() -> None:
+async def test_a_repeated_write_takes_effect_once() -> None:
     here = written()
 
     class LosesAnswers(RetrievalServicer):
@@ -190,7 +190,7 @@ async def test_streams_are_counted() -> None:
         assert "513 bytes" in gone.rejections[0].message
 
 
-async def test_a_stream_that_fails_says_where_and_ends_at_once() -> None:
+async def test_a_failing_stream_names_the_batch_and_ends_at_once() -> None:
     here = written()
     read = 0
 
@@ -212,7 +212,7 @@ async def test_a_stream_that_fails_says_where_and_ends_at_once() -> None:
             await client.upsert_batches(broken())
 
 
-async def test_a_stream_is_of_one_collection() -> None:
+async def test_a_stream_writes_one_collection() -> None:
     here = written()
     async with running(
         [registration(RetrievalServicer(here.service, writer=here.writer))]

@@ -17,7 +17,7 @@ from retrieval.rollout.evidence.mean_test import MeanTest
     least=st.floats(0.01, 1.0),
     values=st.lists(st.integers(0, 10).map(lambda one: one / 10), max_size=40),
 )
-def test_evidence_is_the_mean_of_what_six_bets_make(least: float, values: list[float]) -> None:
+def test_evidence_is_the_mean_of_six_bets(least: float, values: list[float]) -> None:
     test = MeanTest(least)
     for value in values:
         test.add(value)
@@ -31,7 +31,7 @@ def test_evidence_is_the_mean_of_what_six_bets_make(least: float, values: list[f
 
 
 @pytest.mark.parametrize("least", [0.5, 0.94, 0.99])
-def test_the_mean_over_outcomes_is_one_at_the_least_that_there_should_be(least: float) -> None:
+def test_the_mean_over_outcomes_is_one_at_the_promised_mean(least: float) -> None:
     mean = 0.0
     for value, chance in ((1.0, least), (0.0, 1 - least)):
         test = MeanTest(least)
@@ -52,7 +52,7 @@ def test_one_in_ten_is_an_upper_bound_of_ever_reaching_ten(rng: np.random.Genera
     assert reached <= 0.1 * runs
 
 
-def test_recall_of_four_fifths_is_found_in_sixty_searches(rng: np.random.Generator) -> None:
+def test_recall_of_four_fifths_is_detected_in_sixty_searches(rng: np.random.Generator) -> None:
     found = 0
     for values in (rng.binomial(10, rng.beta(4, 1, size=(100, 60))) / 10).tolist():
         test = MeanTest(0.94)
@@ -62,7 +62,7 @@ def test_recall_of_four_fifths_is_found_in_sixty_searches(rng: np.random.Generat
     assert found >= 95
 
 
-def test_perfect_values_never_speak_against_a_promise_of_one() -> None:
+def test_perfect_values_give_no_evidence_against_a_promise_of_one() -> None:
     test = MeanTest(1.0)
     for _ in range(2_000):
         test.add(1.0)

@@ -30,7 +30,7 @@ def mean_evidence(share: float, current: list[float], canary: list[float]) -> fl
 
 
 @given(share=st.floats(0.01, 0.99), weights=masses)
-def test_the_mean_is_one_whatever_the_distribution_where_it_is_that_of_both(
+def test_the_mean_is_one_if_both_arms_share_a_distribution(
     share: float, weights: list[float]
 ) -> None:
     shared = [one / sum(weights) for one in weights]
@@ -38,7 +38,7 @@ def test_the_mean_is_one_whatever_the_distribution_where_it_is_that_of_both(
 
 
 @given(share=st.floats(0.01, 0.99), weights=masses, moved=st.lists(st.floats(0, 1), min_size=6))
-def test_the_mean_is_at_most_one_where_values_of_the_canary_are_smaller(
+def test_the_mean_is_at_most_one_if_the_canary_is_faster(
     share: float, weights: list[float], moved: list[float]
 ) -> None:
     current = [one / sum(weights) for one in weights]
@@ -65,7 +65,7 @@ def test_evidence_of_a_bin_is_the_mean_of_likelihood_ratios() -> None:
 
 
 @pytest.mark.parametrize(("ratio", "least", "most"), [(1.0, 0, 1), (1.2, 19, 20)])
-def test_a_fifth_more_of_spread_latencies_is_found_and_no_more_is_not(
+def test_a_fifth_more_latency_is_detected_and_equal_latency_is_not(
     rng: np.random.Generator, ratio: float, least: int, most: int
 ) -> None:
     ends = np.exp(0.4 * rng.normal(size=5_000))

@@ -52,7 +52,7 @@ def test_one_sided_evidence_is_the_mean_of_likelihood_ratios(
 
 
 @given(share=st.floats(0.02, 0.98), events=st.lists(st.booleans(), max_size=60))
-def test_evidence_of_either_side_is_that_of_an_urn(share: float, events: list[bool]) -> None:
+def test_two_sided_evidence_is_that_of_an_urn(share: float, events: list[bool]) -> None:
     urn = {True: 100 * share, False: 100 * (1 - share)}
     product = 1.0
     for canary in events:
@@ -64,7 +64,7 @@ def test_evidence_of_either_side_is_that_of_an_urn(share: float, events: list[bo
 
 
 @pytest.mark.parametrize("side", SIDES)
-def test_over_all_outcomes_the_mean_is_one_where_the_canary_is_as_good(side: Side) -> None:
+def test_the_mean_over_outcomes_is_one_if_the_canary_is_as_good(side: Side) -> None:
     share = 0.2
     mean = sum(
         evidence_factor(having_seen(share, side, list(events)).log_evidence)
@@ -75,9 +75,7 @@ def test_over_all_outcomes_the_mean_is_one_where_the_canary_is_as_good(side: Sid
 
 
 @pytest.mark.parametrize(("side", "chance"), [("greater", 0.15), ("less", 0.25)])
-def test_over_all_outcomes_the_mean_is_less_where_the_canary_is_better(
-    side: Side, chance: float
-) -> None:
+def test_the_mean_over_outcomes_is_less_if_the_canary_is_better(side: Side, chance: float) -> None:
     mean = sum(
         evidence_factor(having_seen(0.2, side, list(events)).log_evidence)
         * math.prod(chance if canary else 1 - chance for canary in events)
@@ -104,18 +102,18 @@ def test_one_in_ten_is_an_upper_bound_of_ever_reaching_ten(
 @pytest.mark.parametrize(
     ("side", "chance"), [("greater", 0.2), ("less", 0.04), ("either", 0.2), ("either", 0.04)]
 )
-def test_twice_or_a_third_of_its_share_is_found_in_some_hundred_events(
+def test_twice_or_a_third_of_the_share_is_detected_in_hundreds_of_events(
     rng: np.random.Generator, side: Side, chance: float
 ) -> None:
     events = (rng.random((20, 1_000)) < chance).tolist()
     assert all(evidence_factor(having_seen(0.1, side, one).log_evidence) > 700 for one in events)
 
 
-def test_a_canary_that_alone_fails_needs_no_more_than_four_failures() -> None:
+def test_four_failures_of_the_canary_alone_suffice() -> None:
     assert evidence_factor(having_seen(0.1, "greater", [True] * 4).log_evidence) > 700
 
 
-def test_a_hundredth_more_is_found_in_ten_million_events() -> None:
+def test_a_hundredth_more_is_detected_in_ten_million_events() -> None:
     test = ShareTest(0.1, "either")
     test.canary, test.current = 1_000_000, 9_000_000
     # By Stirling: half the logarithm of how much sharper than the prior.
@@ -125,7 +123,7 @@ def test_a_hundredth_more_is_found_in_ten_million_events() -> None:
 
 
 @pytest.mark.parametrize("side", ["greater", "less"])
-def test_evidence_that_no_number_holds_is_cut(side: Side) -> None:
+def test_evidence_is_capped_to_a_finite_number(side: Side) -> None:
     test = ShareTest(0.1, side)
     for _ in range(20_000):
         test.event(side == "greater")
@@ -145,7 +143,7 @@ def test_bets_that_start_later_add_up_as_by_hand(rng: np.random.Generator) -> No
     assert math.exp(capital.log) == pytest.approx(whole, rel=1e-9)
 
 
-def test_what_turns_bad_late_is_found_soon(rng: np.random.Generator) -> None:
+def test_a_late_regression_is_detected_soon(rng: np.random.Generator) -> None:
     test = having_seen(0.1, "greater", (rng.random(100_000) < 0.1).tolist())
     assert evidence_factor(test.log_evidence) < 700
     for canary in (rng.random(1_200) < 0.25).tolist():
