@@ -83,7 +83,7 @@ def requeue(
         for part in await _parts(client, letters, tenant, job):
             jobs.append(await client.requeue(part))
             if not as_json:
-                output.print_note(f"{len(part):,} dead letters are now job {jobs[-1].job_id}")
+                output.print_note(f"requeued {len(part):,} as job {jobs[-1].job_id}")
         return jobs
 
     jobs = job_view.ask_ingest(address, put_back)

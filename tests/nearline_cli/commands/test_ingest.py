@@ -185,7 +185,7 @@ async def test_a_job_continues_where_it_stopped(
         assert (done.returncode, json.loads(done.stdout)["job"]["indexed"]) == (0, 700)
         (tmp_path / "rows.jsonl").write_text(vector_rows("on-", 699))
         done = await run("--job", "goes-on")
-        assert done.returncode == 2 and "has 700 sources, and what was named has 699" in done.stderr
+        assert done.returncode == 2 and "has 700 sources, but only 699 were named" in done.stderr
         (tmp_path / "rows.jsonl").write_text(vector_rows("on-", 701))
         done = await run("--job", "goes-on")
         assert done.returncode == 1 and "is closed for more sources" in done.stderr
@@ -201,7 +201,7 @@ async def test_a_job_continues_where_it_stopped(
         (("one", "two"), "would both be document 'a.md'"),
         (("ftp://host/a.md",), "has no scheme that workers can read"),
         (("https://host/a",), "has no known file type"),
-        (("one", "--result-ttl", "soon"), "--result-ttl 'soon' is no time"),
+        (("one", "--result-ttl", "soon"), "--result-ttl 'soon' is not a duration"),
         (("one", "--result-ttl", "31d"), "result_ttl is 2.6784e+06 s"),
         (("one", "--job", "a b"), "job_id is 'a b'"),
         (("one", "--collection", "a/b"), "collection name 'a/b' is not allowed"),
@@ -258,7 +258,8 @@ async def test_an_interrupted_command_says_how_to_continue(tmp_path: Path) -> No
             _, error = await asyncio.to_thread(process.communicate)
         assert process.returncode == 130
         assert (
-            f"job {job.job_id} has 256 sources: the same command with --job {job.job_id}" in error
+            f"job {job.job_id} has 256 sources: run the same command with --job {job.job_id}"
+            in error
         )
         with start(tmp_path, "rows.jsonl", *words, "--job", job.job_id, **pipes) as process:
             await until(client, lambda job: job.sources == 600 and not job.open)
@@ -280,7 +281,7 @@ async def test_a_damaged_file_leaves_a_job_that_can_be_continued(
         assert done.returncode == 2 and "has no column v" in done.stderr
         (job,) = (await client.jobs()).jobs
         assert (job.sources, job.open) == (256, True)
-        assert f"has 256 sources: the same command with --job {job.job_id} goes on" in done.stderr
+        assert f"has 256 sources: run the same command with --job {job.job_id}" in done.stderr
 
 
 async def test_submission_waits_while_the_queue_is_full(

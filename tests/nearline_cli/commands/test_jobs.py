@@ -122,7 +122,7 @@ def test_dead_letters_are_listed_requeued_and_deleted(
     assert asked("wait", again["job_id"])[0] == 1
     done = jobs("requeue", "--all", *of_tenant)
     assert done.returncode == 0
-    assert done.stderr.count("1 are job") == 2
+    assert done.stderr.count("requeued 1 as job") == 2
     _, listed = asked("list", *of_tenant)
     assert len(listed) == 4
     for one in listed:
@@ -185,7 +185,7 @@ async def test_waiting_documents_are_cancelled(tmp_path: Path, nearline: Run) ->
         await client.submit([c.Item(id="a", text="x")], job_id="waits")
         late = await run("wait", "waits", "--timeout", "0.3")
         assert late.returncode == 1
-        assert "did not end within 0.3 s; it goes on: nearline jobs wait waits" in late.stderr
+        assert "did not end within 0.3 s; it continues: nearline jobs wait waits" in late.stderr
         done = await run("cancel", "waits")
         assert "job waits cancelling: 1 left" in done.stdout
         assert json.loads((await run("queue", "--json")).stdout)["waiting"] == 1
@@ -202,7 +202,7 @@ async def test_waiting_documents_are_cancelled(tmp_path: Path, nearline: Run) ->
         (("delete", "1-1", "--all"), "but not both", 2),
         (("requeue", "1-1", "--tenant", "t"), "--tenant and --job can only be used with --all", 2),
         (("requeue", "1-1"), "there is no dead letter '1-1'", 1),
-        (("delete", "x"), "'x' is no dead letter", 2),
+        (("delete", "x"), "'x' is not the id of a dead letter", 2),
         (("list", "--state", "lost"), "'lost' is not one of", 2),
     ],
 )

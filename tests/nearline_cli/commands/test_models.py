@@ -114,7 +114,7 @@ def test_the_shipped_prompt_can_be_added(models: ModelsCommand, tmp_path: Path) 
         (("add", "writer", "m"), "kind is 'writer'"),
         (("add", "ranker", "m"), "neither files nor a fingerprint"),
         (("add", "ranker", "m", "--metric", "high"), "write NAME=VALUE"),
-        (("add", "ranker", "m", "--file", "a", "--folder", "b"), "name one"),
+        (("add", "ranker", "m", "--file", "a", "--folder", "b"), "use one"),
         (("add", "ranker", "m", "--fingerprint", "f", "--parent", "none"), "no model none"),
         (("show", "m"), "there is no model m"),
         (("promote", "known", "--stage", "live"), "candidate, canary, production, retired"),

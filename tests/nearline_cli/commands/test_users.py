@@ -12,7 +12,10 @@ from nearline_cli.main import app
     "words, told",
     [
         (("i1",), "use --user ID, --session ID or both"),
-        (("i1", "i2", "--user", "u", "--event-id", "e"), "--event-id e names one event, not 2"),
+        (
+            ("i1", "i2", "--user", "u", "--event-id", "e"),
+            "--event-id e identifies one event, but 2 items",
+        ),
     ],
 )
 def test_record_needs_a_user_or_session_and_one_item_per_event(
