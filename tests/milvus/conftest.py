@@ -1,4 +1,4 @@
-"""Milvus servers for tests, and a collection of attributes in each."""
+"""Milvus fixtures: servers, clients and a collection of attributes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class AttributeRows:
         )
 
     def put(self, rows: Sequence[Mapping[str, object]]) -> None:
-        """Writes rows; only they are looked at from now on."""
+        """Replaces the rows."""
         if self._run:
             self._client.delete(self._name, filter="chunk >= 0", timeout=TIMEOUT_S)
         self._run += 1
@@ -80,7 +80,7 @@ class AttributeRows:
 
 
 def stored(row: Mapping[str, object]) -> dict[str, object]:
-    """Returns attributes as they are kept in Milvus."""
+    """Returns attributes as stored in Milvus."""
     return {
         name: [_one(each) for each in value] if isinstance(value, list) else _one(value)
         for name, value in row.items()

@@ -1,4 +1,4 @@
-"""Milvus servers of a test session, for whatever test asks for one: each kind is started once."""
+"""Milvus servers of a test session; each kind is started once."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ SERVERS = {"lite": "lite_uri", "2.3.5": "standalone_uri"}
 
 
 def servers() -> list[str]:
-    """Returns what tests ask: addresses that are named, or else each kind of server."""
+    """Returns the servers to test: the named addresses, or else each kind of server."""
     return [one for one in os.environ.get(NAMED, "").split(",") if one] or list(SERVERS)
 
 
 def address_of(server: str, request: pytest.FixtureRequest) -> str:
-    """Returns the address of one of `servers`; starts it where it does not run yet."""
+    """Returns the address of one of `servers`; starts it if needed."""
     uri: str = request.getfixturevalue(SERVERS[server]) if server in SERVERS else server
     return uri
 
@@ -39,25 +39,25 @@ def _running(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 @pytest.fixture(scope="session")
 def lite_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Returns a Milvus Lite that runs; skips where there is none."""
+    """Returns a running Milvus Lite; skips if it is not installed."""
     yield from _running("lite", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def standalone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Returns a Milvus 2.3.5 that runs; skips where there is none."""
+    """Returns a running Milvus 2.3.5; skips if it is not installed."""
     yield from _running("2.3.5", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def lite_uri(lite_server: Server) -> str:
-    """Returns the address of a Milvus Lite; skips where there is none."""
+    """Returns the address of a Milvus Lite; skips if it is not installed."""
     return lite_server.uri
 
 
 @pytest.fixture(scope="session")
 def standalone_uri(standalone_server: Server) -> str:
-    """Returns the address of a Milvus 2.3.5; skips where there is none."""
+    """Returns the address of a Milvus 2.3.5; skips if it is not installed."""
     return standalone_server.uri
 
 

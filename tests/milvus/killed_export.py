@@ -1,4 +1,4 @@
-"""Exports a snapshot, and tells when the first rows are written: to be killed then."""
+"""Exports a snapshot and reports the first written rows, to be killed then."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from retrieval.milvus.open_client import open_client
 
 
 class Told(NoProgress):
-    """Says on standard output that rows were written, then waits to be killed."""
+    """Prints that rows were written, then waits to be killed."""
 
     def advance(self, units: int) -> None:
-        """Says so, and goes no further."""
+        """Prints and blocks."""
         print("written", flush=True)
         sys.stdin.read()
 

@@ -1,4 +1,4 @@
-"""A collection of Milvus that live changes are written into, and a log to take them from."""
+"""A Milvus collection under live changes, with a change log in memory."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _numbers = itertools.count()
 
 
 class Document(NamedTuple):
-    """What a document is. vector: The first number of each chunk's."""
+    """State of a document. vector: First number of the vector of each chunk."""
 
     title: str
     text: str
@@ -49,22 +49,22 @@ class Document(NamedTuple):
 
 
 class Killed(Exception):
-    """The process that writes ended here."""
+    """The writing process died here."""
 
 
 class Lock:
-    """A lock that has no Redis. holder: Who has it."""
+    """A lock without Redis. holder: The lease that holds it."""
 
     def __init__(self) -> None:
         self.holder: HeldLease | None = None
 
     def lease(self, started_us: int) -> HeldLease:
-        """Returns a right to it."""
+        """Returns a lease of the lock."""
         return HeldLease(self)
 
 
 class HeldLease:
-    """A `Lease` of such a lock."""
+    """A `Lease` of a `Lock`."""
 
     def __init__(self, lock: Lock) -> None:
         self._lock = lock
@@ -140,7 +140,7 @@ class Living:
         self.context = ReadContext()
 
     async def collection(self, client: MilvusClient | None = None) -> LiveCollection:
-        """Returns the collection as one more process has it; that before may have been killed."""
+        """Returns the collection as another process sees it."""
         state = await self.states.read(self.name)
         assert state is not None
         self.context = ReadContext(expiring=state.expiring, single_valued=state.single_valued)
@@ -160,7 +160,7 @@ class Living:
         return made
 
     async def delta(self, start: Watermark | None = None) -> FollowedDelta:
-        """Returns what one more process applies changes to."""
+        """Returns the delta of another process."""
         shard = follow_snapshot(await self.collection(), lambda live: None)
         return await shard.new_delta(start or Watermark(self.log.log_id), self.log)
 
@@ -169,12 +169,12 @@ class Living:
         await self.log.append([ChangeWrite(one) for one in changes])
 
     async def entries(self, after: Watermark | None = None) -> list[ChangeEntry]:
-        """Returns what is in the log after a position."""
+        """Returns the log entries after a position."""
         at = after or Watermark(self.log.log_id)
         return await self.log.read(dict(enumerate(at.positions)), limit=100_000)
 
     async def documents(self) -> dict[str, Document]:
-        """Returns what is in Milvus, put together as `stored` does, less what has expired."""
+        """Returns the documents in Milvus that have not expired."""
         fields = (
             *("document", "chunk", "start", "stop", "title", "gap", "passage", "rest"),
             *("attributes", "version", "expires", "vector"),
@@ -226,7 +226,7 @@ async def living(uri: str, base: Sequence[Change] = ()) -> AsyncIterator[Living]
 
 
 def state_of(name: str, started_us: int = 1, *, words: bool = False) -> CollectionState:
-    """Returns the state of a snapshot that is all there and has no live changes."""
+    """Returns the state of a complete snapshot without live changes."""
     return CollectionState(
         store="file://a-test",
         collection="default",
@@ -298,7 +298,7 @@ def delete(document_id: str) -> Change:
 
 
 def applied(before: Document | None, entry: ChangeEntry, now: datetime) -> Document | None:
-    """Returns what a document is after a change: the model."""
+    """Returns a document after a change, as the model for comparison."""
     change = entry.change
     match change.kind:
         case ChangeKind.UPSERT:
@@ -373,5 +373,5 @@ IDS = [*in_partition(3, 3), *in_partition(7, 2), *in_partition(40, 1)]
 
 
 def as_lease(lease: HeldLease) -> Lease:
-    """Returns it as what it stands for; checked by mypy."""
+    """Checks with mypy that the class fulfils the protocol."""
     return lease

@@ -49,7 +49,7 @@ def _unshare(what: int) -> None:
 
 
 def main(command: list[str]) -> None:
-    """Runs a command apart, in place of this process."""
+    """Replaces this process with a command in a network of its own."""
     if not os.environ.get(NAMED):
         try:
             go_apart()

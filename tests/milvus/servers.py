@@ -46,7 +46,7 @@ milvus.main()
 
 
 class Absent(Exception):
-    """The server cannot be had here; the text says why, and what to do."""
+    """The server is not available here; the text names reason and remedy."""
 
 
 class Server:
@@ -68,11 +68,11 @@ class Server:
 
     @property
     def runs(self) -> bool:
-        """Whether it was started, and not killed since."""
+        """Whether the server is running."""
         return self._process is not None
 
     def start(self) -> None:
-        """Starts it, and waits until it makes a table."""
+        """Starts the server and waits until it can create a table."""
         # The end that is written to stands open, as their standard input, in all of them.
         self._alive, held = os.pipe()
         with self._log.open("ab") as log:
@@ -96,7 +96,7 @@ class Server:
         asyncio.run(self._ready())
 
     def kill(self) -> None:
-        """Ends it at once, as a crash does."""
+        """Kills the server, like a crash."""
         for process in (self._process, self._watch):
             if process is not None:
                 # The standalone server outlives what started it, and stands in its group.

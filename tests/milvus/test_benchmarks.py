@@ -1,4 +1,4 @@
-"""The commands that measure a Milvus beside FAISS and beside its own client, on a small scale."""
+"""Benchmark and evaluation commands with Milvus, on a small scale."""
 
 from __future__ import annotations
 

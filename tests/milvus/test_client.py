@@ -1,4 +1,4 @@
-"""The client of Milvus against real servers."""
+"""The Milvus client against real servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live changes written into a real Milvus: it has what the log says, whoever dies when."""
+"""Live changes in a real Milvus: always those of the log, even if writers die."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def check_not_back(
     histories: Mapping[str, list[tuple[int, Document | None]]],
     floors: dict[str, int],
 ) -> None:
-    """Checks that each document is as it was at some position, and none before that seen last."""
+    """Checks that each document matches some position, not before the last one seen."""
     for name, history in histories.items():
         shown = documents.get(name)
         positions = [at for at, was in history if was == shown and at >= floors[name]]

@@ -1,4 +1,4 @@
-"""Filters as expressions, carried out by a real Milvus: what it finds is what we find."""
+"""Expressions of filters on a real Milvus match the same rows as FAISS."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LEAST = -(1 << 63)
 
 
 def cannot(condition: f.Filter) -> bool:
-    """Returns what Milvus cannot do: a range over lists, or the least whole number in one."""
+    """Returns whether a filter is unsupported: a range over lists, or the minimum int64 in one."""
     for one in f.conditions(condition):
         if one.field in VALUES:
             continue

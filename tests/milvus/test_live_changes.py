@@ -1,4 +1,4 @@
-"""Live changes through real routers over a real Milvus: read at once, and there whoever dies."""
+"""Live changes through real routers over a real Milvus."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class Routers:
     clients: Sequence[RetrievalClient]
 
     def lines(self, number: int, words: str) -> int:
-        """Counts the lines of a router's log that have some words."""
+        """Counts the log lines of a router that contain some words."""
         running = self.parts[number].running
         return 0 if running is None else sum(words in line for line in running.log)
 
     def logs(self) -> str:
-        """Returns the last words of every process."""
+        """Returns the last log lines of every process."""
         said = []
         for part in (self.redis, *self.parts):
             said += [f"--- {part.module}", *(list(part.running.log)[-15:] if part.running else [])]
@@ -211,7 +211,7 @@ class Caller:
             await asyncio.sleep(0.01)
 
     async def check(self, client: RetrievalClient) -> None:
-        """Checks that all that was acknowledged is there; waits for it as long as callers do."""
+        """Checks that all acknowledged writes can be read, retrying like a caller."""
         least = merge_watermarks(tuple(dict.fromkeys(self.told))).encode()
         loop = asyncio.get_running_loop()
         give_up = loop.time() + _RECOVERY_S
@@ -229,7 +229,7 @@ class Caller:
 
 
 async def until(what: object, reached: object, running: Routers) -> None:
-    """Waits until something is so."""
+    """Waits until a condition holds."""
     assert callable(reached)
     try:
         async with asyncio.timeout(PATIENCE_S):

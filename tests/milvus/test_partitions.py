@@ -1,4 +1,4 @@
-"""Snapshots that Milvus cuts up by an attribute: the same answers, and changes that move rows."""
+"""Partitioned snapshots: equal answers, and changes that move rows."""
 
 from __future__ import annotations
 

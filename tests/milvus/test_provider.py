@@ -1,4 +1,4 @@
-"""Snapshots in Milvus as a router holds them: what must be there, who lets go, what is read."""
+"""Shards of snapshots in Milvus: readiness, release and reads."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def snapshot_in(store: Path) -> SnapshotRef:
 
 @contextlib.asynccontextmanager
 async def holding(uri: str, store: Path) -> AsyncIterator[Held]:
-    """Yields a snapshot, which goes from Milvus afterwards."""
+    """Yields a snapshot, and drops it from Milvus afterwards."""
     from retrieval.milvus.client import MilvusClient
     from retrieval.milvus.collection_state import CollectionStates
 

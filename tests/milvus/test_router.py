@@ -1,4 +1,4 @@
-"""Real routers over one snapshot, one over FAISS and one over Milvus: they answer alike."""
+"""Routers over FAISS and over Milvus give equal answers."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def routers(store: Path, milvus_uri: str) -> AsyncIterator[Routers]:
-    """Returns the routers; the snapshot goes from Milvus afterwards."""
+    """Yields the routers, and drops the snapshot from Milvus afterwards."""
     from index_builder.indexes.milvus_writer import export
     from retrieval.milvus.client import MilvusClient
     from retrieval.milvus.collection_state import CollectionStates
@@ -140,7 +140,7 @@ async def routers(store: Path, milvus_uri: str) -> AsyncIterator[Routers]:
 
 
 def alike(one: Sequence[c.Hit], other: Sequence[c.Hit], *, score: float = 1e-5) -> None:
-    """Holds hits against others: the same in the same order, with the same payload."""
+    """Asserts equal hits in equal order, with equal payloads."""
     assert [(hit.id, hit.chunk, hit.start, hit.end, hit.group) for hit in one] == [
         (hit.id, hit.chunk, hit.start, hit.end, hit.group) for hit in other
     ]
@@ -276,7 +276,7 @@ async def test_items_are_equal(routers: Routers) -> None:
 
 
 def same_items(items: Sequence[c.Item], wanted: Sequence[c.Item]) -> None:
-    """Holds items against others."""
+    """Asserts equal items."""
     assert len(items) == len(wanted)
     for one, other in zip(items, wanted, strict=True):
         assert (one.id, one.title, one.text, one.attributes, one.version, one.expires) == (

@@ -1,4 +1,4 @@
-"""Servers of tests end with them."""
+"""Test servers end with their session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots written into real Milvus servers: whole or not at all, and found again."""
+"""Exports to real Milvus servers: complete or not served."""
 
 from __future__ import annotations
 

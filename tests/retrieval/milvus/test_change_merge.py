@@ -1,4 +1,4 @@
-"""Changes of a batch put together, document by document."""
+"""Merging the changes of a batch per document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filters written for Milvus, as far as no Milvus is needed to tell; see tests/milvus too."""
+"""Milvus expressions of filters, without a server; see also tests/milvus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who writes into Milvus: one at a time, and nobody for longer than he can be sure of it."""
+"""The lease to write into Milvus: one holder at a time, bounded in time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents as rows: nothing is lost, and what Milvus cannot hold is refused."""
+"""Documents as rows: lossless, and validated against the limits of Milvus."""
 
 from __future__ import annotations
 

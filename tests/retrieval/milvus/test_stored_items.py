@@ -1,4 +1,4 @@
-"""Items from rows: their texts, and expressions for many of them."""
+"""Items from rows, and batches of ids."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_attribute_values_have_the_kind_of_the_column(
 
 
 class Rows:
-    """A Milvus that finds the same rows whatever it is asked."""
+    """A Milvus client that returns the same rows for every query."""
 
     outage = ""
 

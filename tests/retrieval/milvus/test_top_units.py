@@ -1,4 +1,4 @@
-"""The best units from rows that come in the order of their scores, ties in any order."""
+"""The best units among rows sorted by score, with ties in any order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROWS = st.lists(
 
 
 class Rows:
-    """Finds rows by score; those of one score come in an order that nobody can rely on."""
+    """Finds rows by score; ties come in random order."""
 
     def __init__(self, queries: Sequence[Sequence[tuple[int, int, int]]], seed: int) -> None:
         rng = np.random.default_rng(seed)

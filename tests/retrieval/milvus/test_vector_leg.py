@@ -1,4 +1,4 @@
-"""A graph that comes back short: what is done to find the rest."""
+"""Widening and scanning after a graph search returns too few rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUERIES = np.eye(3, dtype=np.float32)[:2]
 
 
 class ShortGraph:
-    """Has ROWS rows; a search that is not wide enough misses every other one of the best."""
+    """Has ROWS rows; a search that is too narrow misses every other one of the best."""
 
     def __init__(self, enough: int) -> None:
         self._enough = enough
@@ -63,7 +63,7 @@ def best(vector: NDArray[np.float32], k: int) -> list[MilvusHit]:
 
 
 async def asked(graph: ShortGraph, ask: int, *, lite: bool = False, flat: bool = False) -> None:
-    """Asks, and holds the answer against the best there are."""
+    """Searches and compares the answer with brute force."""
     info = VectorIndexInfo("v2.3.5", flat, 16, 10 * ROWS, 1, lite)
     leg = VectorLeg(cast(MilvusReader, graph), info)
     results = await leg.search(QUERIES, ask, "chunk == 0", ("start",), 16, None)

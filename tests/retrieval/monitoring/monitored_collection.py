@@ -1,4 +1,4 @@
-"""Collections to watch, and searches of them as the service tells of them."""
+"""Collections for tests of monitors, and searches of them as events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from retrieval.shards.local_provider import LocalShardProvider
 
 @contextlib.asynccontextmanager
 async def served_collections(root: Path) -> AsyncIterator[ServedCollections]:
-    """Serves what a store has in force, all shards in this process."""
+    """Serves the current snapshots of a store, with all shards in this process."""
     shards = LocalShardProvider(Store(root), 2)
     collections = ServedCollections()
     try:
@@ -42,7 +42,7 @@ async def searched(
     arm: c.Arm | None = None,
     embedder: c.Embedder | None = None,
 ) -> SearchEvent:
-    """Searches as the service does, and gives what it tells those who watch."""
+    """Searches like the service and returns the event for observers."""
     inquiry = RequestContext()
     embedders = Embedders({} if embedder is None else {"here": embedder})
     asking = await prepare_queries(served, embedders, [query], ["query"], options.mode, inquiry)
@@ -52,5 +52,5 @@ async def searched(
 
 
 def metric(name: str, **labels: str) -> float:
-    """Reads a metric of this process; 0 where nothing was told."""
+    """Returns the value of a metric; 0 without one."""
     return REGISTRY.get_sample_value(name, labels) or 0.0

@@ -1,4 +1,4 @@
-"""Distances between samples, against arithmetic."""
+"""Distances between samples, checked by arithmetic."""
 
 from __future__ import annotations
 

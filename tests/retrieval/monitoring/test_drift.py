@@ -1,4 +1,4 @@
-"""Drift: windows of searches and interactions, held against what came first."""
+"""Drift in windows of searches and interactions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DIM = 8
 
 
 class Clock:
-    """Goes on when it is told to."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 0.0

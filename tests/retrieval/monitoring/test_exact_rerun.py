@@ -1,4 +1,4 @@
-"""Searches that are done again, while others write."""
+"""Exact reruns of searches during live changes."""
 
 from __future__ import annotations
 

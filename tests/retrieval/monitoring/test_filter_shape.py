@@ -1,4 +1,4 @@
-"""Shapes of filters: few, and the same for filters that differ in values and order only."""
+"""Shapes of filters: few, and independent of values and order."""
 
 from __future__ import annotations
 

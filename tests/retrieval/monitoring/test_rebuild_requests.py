@@ -1,4 +1,4 @@
-"""Rebuilds asked for through a real Redis: one an hour, taken once."""
+"""Rebuild requests through a real Redis."""
 
 from __future__ import annotations
 

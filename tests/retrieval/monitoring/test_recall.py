@@ -1,4 +1,4 @@
-"""Recall, watched: sampled searches are done again exactly, and nothing else is said of them."""
+"""Recall of sampled searches, compared with exact ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recorded requests: a sample of what was asked, and nothing of who asked."""
+"""Recorded traffic: a sample of requests, without the people behind them."""
 
 from __future__ import annotations
 

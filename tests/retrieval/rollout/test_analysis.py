@@ -1,4 +1,4 @@
-"""The judge of a rollout: what it backs out, what it leaves alone, and what it tells."""
+"""Canary analysis: back-outs, tolerated canaries and reports."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def ask(
     failing: tuple[float, float] = (0.0, 0.0),
     share: float = 0.2,
 ) -> None:
-    """Asks by users who ask once; latencies are spread like those of a busy machine."""
+    """Records requests of distinct users, with latencies like those of a busy machine."""
     for _ in range(requests):
         canary = draw.random() < share
         seconds = draw.lognormvariate(-5, 0.4) * (slower if canary else 1.0)

@@ -1,4 +1,4 @@
-"""Following the canaries that aliases name: loading, trying, and ending trials for everybody."""
+"""Canary controller: loading canaries, starting and ending trials."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.retrieval.small_snapshots import documents_of, write_snapshot
 
 
 class World:
-    """A store with a current snapshot and another one, and who follows it; now: Seconds."""
+    """A store with a current and a new snapshot, and a canary controller; now: Clock seconds."""
 
     def __init__(self, folder: Path) -> None:
         self.store = Store(folder)
@@ -54,11 +54,11 @@ class World:
         return cast(ServedCollection, snapshot)
 
     def look(self) -> None:
-        """Looks at the aliases once."""
+        """Polls the aliases once."""
         self.canaries.update("default", self.store.alias_in_force("default"))
 
     async def until(self, done: Callable[[], bool]) -> None:
-        """Looks again and again until something is so."""
+        """Polls until a condition holds."""
         async with asyncio.timeout(10):
             while not done():
                 self.look()

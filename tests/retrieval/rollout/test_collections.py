@@ -1,4 +1,4 @@
-"""One request, one snapshot: pinned, retried whole, and where a snapshot is named, not at all."""
+"""One snapshot per request: pinned, or repeated as a whole on another one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GONE = FailingShard(SnapshotGone("it was unloaded"))
 
 
 def two_snapshots(root: Path) -> tuple[SnapshotRef, SnapshotRef]:
-    """Returns an older snapshot of 2 shards and the one in force."""
+    """Returns an older snapshot with 2 shards and the current one."""
     documents = documents_of(np.ones((40, 2), np.float32))
     old = write_snapshot(root, documents, shards=2)
     write_snapshot(root, documents, shards=2)
@@ -37,7 +37,7 @@ def two_snapshots(root: Path) -> tuple[SnapshotRef, SnapshotRef]:
 
 
 class Cluster:
-    """A service whose shards of the old snapshot are given, and those of the new one are real."""
+    """A service with given shards of the old snapshot and real shards of the new one."""
 
     def __init__(self, root: Path) -> None:
         self.old, self.new = two_snapshots(root)
@@ -56,7 +56,7 @@ class Cluster:
 
 
 class FlipsFirst(FailingShard):
-    """Lets the new snapshot come into force, and then says that it let go of the old one."""
+    """Makes the new snapshot current, then reports the old one as released."""
 
     def __init__(self, new: ServedCollection, service: RetrievalService) -> None:
         super().__init__(SnapshotGone("it was unloaded"))

@@ -1,4 +1,4 @@
-"""Counting once, in bounded memory."""
+"""Counting each number once, in bounded memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_new_numbers_count_for_every_purpose_until_the_memory_is_full() -> None:
     assert once.weight == 1
 
 
-def test_weights_add_up_to_the_number_of_distinct_numbers(rng: np.random.Generator) -> None:
+def test_weights_estimate_the_number_of_distinct_numbers(rng: np.random.Generator) -> None:
     once = DistinctSampler(most=1_000)
     estimate = 0
     for number in rng.integers(2**63, size=50_000).tolist():

@@ -1,4 +1,4 @@
-"""Latencies by request and by user: each draw counts once, and much from one user tells more."""
+"""Latency tests by request and by user: each draw counts once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ask(
     slower: float = 1.0,
     spread: float = 0.0,
 ) -> None:
-    """Users ask equally often; the habits of each spread about the mean of all."""
+    """Users send requests equally often; each has a mean latency of its own."""
     known = [
         (draw.getrandbits(64), draw.random() < 0.2, draw.lognormvariate(-5, spread))
         for _ in range(users)

@@ -1,4 +1,4 @@
-"""Who is dealt to which arm."""
+"""Assignment of requests to arms."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_split_uses_the_configured_unit() -> None:
     assert not requests.dealt_by_unit and sessions.dealt_by_unit
 
 
-def test_the_share_of_users_is_exact_and_rollouts_are_independent() -> None:
+def test_shares_match_and_rollouts_are_independent() -> None:
     users = [Requester(f"user-{n}") for n in range(20_000)]
     split, other = make(0.3), make(0.3, rollout_id="r2")
     mine = {one.user for one in users if split.to_canary(split.unit_of(one))}

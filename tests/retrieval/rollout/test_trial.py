@@ -1,4 +1,4 @@
-"""What becomes of requests while a canary is tried, and what the judge is told of them."""
+"""Requests during a trial, and the outcomes that the analysis gets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Answer = Callable[[], Awaitable[str]]
 
 
 class RecordedAnalysis:
-    """A analysis that writes down what it is told."""
+    """An analysis that keeps the recorded outcomes."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[bool, bool]] = []
@@ -43,7 +43,7 @@ class RecordedAnalysis:
 
 
 class World:
-    """A trial; current, canary: What each does."""
+    """A trial. current, canary: Behaviour of each arm."""
 
     def __init__(self, *, shadow: bool = False, share: float = 0.5) -> None:
         split = parse_split("default", RECORD, snapshot_pb2.Manifest())
@@ -69,7 +69,7 @@ class World:
         return await self.trial.answer(current, canary, Requester(user))
 
     def user(self, *, canary: bool) -> str:
-        """Returns somebody who is dealt to an arm."""
+        """Returns a requester who is assigned to an arm."""
         users = (f"u{n}" for n in range(1_000))
         return next(
             one

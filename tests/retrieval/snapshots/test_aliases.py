@@ -1,4 +1,4 @@
-"""Promote, roll back, prune: the alias history and what it keeps."""
+"""Promotion, rollback, trials and pruning."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def make(store: Store, count: int) -> list[str]:
-    """Makes snapshots, each promoted in its turn; their names follow the order they were made."""
+    """Writes and promotes snapshots in turn; their ids sort by time."""
     matrix = np.ones((4, 4), np.float32)
     made = []
     for number in range(count):

@@ -1,4 +1,4 @@
-"""What follows the aliases, with loads whose end the test decides."""
+"""The alias follower, with loads that the test completes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DOCUMENTS = documents_of(np.ones((2, 2), np.float32))
 
 
 class Loads:
-    """Loads that end when told to; a snapshot with an error never loads."""
+    """Loads that the test completes; a snapshot with an error never loads."""
 
     def __init__(self) -> None:
         self.errors: dict[str, NearlineError] = {}
@@ -42,7 +42,7 @@ class Loads:
 
 
 class Followed:
-    """A store, and a follower that looks at it when the test says so."""
+    """A store, and a follower that polls it on demand."""
 
     def __init__(self, root: Path, collections: tuple[str, ...] = ()) -> None:
         self.root, self.store = root, Store(root)
@@ -67,7 +67,7 @@ class Followed:
         return held.value if held else ""
 
     async def held_up_at_second(self) -> tuple[str, str]:
-        """Serves a snapshot, and has the alias name another one whose load does not end."""
+        """Serves a snapshot, then promotes another one whose load does not end."""
         first, second = self.make(promote=True), self.make()
         await self.follower.start()
         self.loads.held_up[second] = asyncio.Event()

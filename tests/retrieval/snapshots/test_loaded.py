@@ -1,4 +1,4 @@
-"""Random lives of snapshots: nothing in use goes, everything unused goes in the end."""
+"""Random life cycles of snapshots: nothing in use is dropped, everything unused is in the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory is free, on made-up systems."""
+"""Free memory of made-up systems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real processes: snapshots become current while requests are answered."""
+"""Real processes swap snapshots while requests are answered."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ QUICK = ("--drain-s", "0", "--alias-poll-s", "0.05", "--snapshot-drain-s", "0.3"
 
 
 def make(root: Path, stamp: str, *, promote: bool = False, collection: str = "default") -> str:
-    """Makes a snapshot of 60 documents in 2 shards whose every text is its stamp."""
+    """Writes a snapshot of 60 documents in 2 shards whose texts are its stamp."""
     rows = np.random.default_rng(3).integers(1, 4, (60, DIM)).astype(np.float32)
     documents = [
         Document(id=f"d{n:02d}", vectors=rows[n : n + 1], text=stamp, bounds=[(0, len(stamp))])
@@ -75,7 +75,7 @@ async def cluster(root: Path) -> AsyncIterator[tuple[ServiceProcess, list[Servic
 async def until(
     admin: AdminClient, wanted: Callable[[admin_pb2.CollectionStatus], bool]
 ) -> admin_pb2.CollectionStatus:
-    """Waits until the status of the first collection is as wanted."""
+    """Waits until the status of the first collection meets a condition."""
     async with asyncio.timeout(20):
         while True:
             status = (await admin.serving_status()).collections[0]
@@ -85,7 +85,7 @@ async def until(
 
 
 class Callers:
-    """Four callers who ask one search after another until told to stop."""
+    """Four callers that search continuously until they are stopped."""
 
     def __init__(self, client: RetrievalClient, stamps: dict[str, str]) -> None:
         self.failed: list[str] = []

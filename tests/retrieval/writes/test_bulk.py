@@ -1,4 +1,4 @@
-"""Batches of changes: counted, one after another, and named where one fails."""
+"""Bulk writes in batches: counts, order and errors."""
 
 from __future__ import annotations
 

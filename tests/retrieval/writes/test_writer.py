@@ -1,4 +1,4 @@
-"""Changes of items: what is refused, what stands in the log, and what is told of it."""
+"""Writes of items: validation, log entries and replies."""
 
 from __future__ import annotations
 

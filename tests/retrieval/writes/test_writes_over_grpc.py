@@ -1,4 +1,4 @@
-"""Changes over gRPC: requests, streams, retries, and watermarks from shards on other servers."""
+"""Writes over gRPC: requests, streams, retries and watermarks of remote shards."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ async def test_a_repeated_write_takes_effect_once() -> None:
     here = written()
 
     class LosesAnswers(RetrievalServicer):
-        """Does what it is asked, and says the first time that it did not."""
+        """Carries out the write, but reports a failure the first time."""
 
         keys: list[str]
 
@@ -253,7 +253,7 @@ async def test_the_blocking_client_writes_too() -> None:
 
 
 class Host:
-    """What a ShardServicer needs, around shards of a dict."""
+    """A shard host for `ShardServicer` over a dict of shards."""
 
     def __init__(self, shards: Sequence[DictShard]) -> None:
         self.loaded = {
@@ -269,7 +269,7 @@ class Host:
 
 @contextlib.asynccontextmanager
 async def shards_apart(here: Written, copies: int = 1) -> AsyncIterator[list[Replica[ShardClient]]]:
-    """Puts the shards on servers, all of them on each."""
+    """Serves all shards on each of several servers."""
     servicer = ShardServicer(Host(here.shards))  # type: ignore[arg-type]
     kind = Registration(
         "nearline.v1.ShardService",

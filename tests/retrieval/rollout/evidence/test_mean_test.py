@@ -1,4 +1,4 @@
-"""Means: by hand, and right as often as promised."""
+"""The mean test: evidence by hand, and its error rate."""
 
 from __future__ import annotations
 

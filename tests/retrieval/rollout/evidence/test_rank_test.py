@@ -1,4 +1,4 @@
-"""Latencies among those of the current snapshot: fair for every distribution, and quick."""
+"""The rank test: valid for every distribution, and powerful."""
 
 from __future__ import annotations
 

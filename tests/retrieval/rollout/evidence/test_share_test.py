@@ -1,4 +1,4 @@
-"""Shares of events: exact against likelihood ratios by hand, and right as often as promised."""
+"""The share test: evidence by hand, and its error rate."""
 
 from __future__ import annotations
 
