@@ -28,7 +28,7 @@ _NO_HITS = c.HitList(hits=())
 
 
 class _Results(NamedTuple):
-    """Hits of a search, with the seconds spent on embedding (None: no embedding) and searching."""
+    """Hits of a search, with the seconds for embedding (None without embedding) and searching."""
 
     batches: Sequence[QueryBatch]
     lists: list[c.HitList]

@@ -47,7 +47,7 @@ class Closable(Protocol):
 
 
 class _ShardState(NamedTuple):
-    """A shard at one moment: its segments, each with the rows that are alive (None: all).
+    """A shard at one moment: its segments, each with its live rows (None means all).
 
     The segment of live changes, if there is one, precedes that of the snapshot.
     applied: Progress of live changes; None if no change log is followed.

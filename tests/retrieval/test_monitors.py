@@ -1,4 +1,4 @@
-"""All that watches, as the service tells it."""
+"""The monitors of a router, fed by a service."""
 
 from __future__ import annotations
 

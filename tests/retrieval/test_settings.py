@@ -1,4 +1,4 @@
-"""Settings of the services, and where the shards are."""
+"""Settings of routers and shard servers, and the topology of shards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store with the collections that the suite asks, and shards of them."""
+"""The collections of the conformance suite, and shards of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DIM_LARGE = 16
 
 
 class Material(NamedTuple):
-    """A store with two collections, and what to expect of them.
+    """A store with two collections, and models of their answers.
 
     small: Whole numbers, so that scores are exact and many are equal. large: Unit vectors behind a
     graph.

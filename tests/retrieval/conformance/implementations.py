@@ -1,4 +1,4 @@
-"""What holds a shard: each gives the shards of a snapshot, and the suite asks all the same."""
+"""Implementations of the shard protocol that the conformance suite tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SMALL, LARGE = "small", "large"
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A snapshot of one shard, ready to be asked.
+    """A loaded snapshot with one shard.
 
     lacks: What it answers with Unsupported: modes, by the names of `SearchMode`, or an "exact"
     search of a graph.
@@ -51,7 +51,7 @@ async def local(store: Path, collection: str, uri: str) -> AsyncIterator[Held]:
 
 @contextlib.asynccontextmanager
 async def remote(store: Path, collection: str, uri: str) -> AsyncIterator[Held]:
-    """FAISS on a shard server, asked over gRPC."""
+    """FAISS on a shard server, called over gRPC."""
     async with contextlib.AsyncExitStack() as stack:
         shards = LocalShardProvider(Store(store), 2)
         stack.push_async_callback(shards.close)
@@ -92,7 +92,7 @@ async def milvus(store: Path, collection: str, uri: str) -> AsyncIterator[Held]:
 
 @dataclass(frozen=True, slots=True)
 class Implementation:
-    """One way to hold a shard.
+    """An implementation of the shard protocol.
 
     opened: Opens a collection of a store, with the address of a server where it needs one.
     server: Which, see `servers`; empty: it needs none. recall_at_10: Least mean recall where an

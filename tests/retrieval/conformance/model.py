@@ -1,4 +1,4 @@
-"""What a shard must answer, in plain Python over all documents."""
+"""The expected answers of a shard, computed in plain Python over all documents."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Row(NamedTuple):
 
 
 class Model:
-    """Answers by looking at every chunk."""
+    """Computes answers by scanning every chunk."""
 
     def __init__(self, documents: Sequence[Document]) -> None:
         self.documents = {one.id: one for one in sorted(documents, key=lambda one: one.id)}
@@ -83,7 +83,7 @@ class Model:
 
 
 def first(value: object) -> Scalar:
-    """Returns the value of an attribute, of a list the first."""
+    """Returns the value of an attribute; the first value of a list."""
     one = (value[0] if value else None) if isinstance(value, list) else value
     assert one is None or isinstance(one, str | int | float)
     return one

@@ -1,4 +1,4 @@
-"""How every shard searches: hits, their order, filters, groups and payload."""
+"""Searches of every shard implementation: hits, order, filters, groups and payload."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FILTERS: dict[str, Filter] = {
 
 
 async def searched(held: Held, queries: ShardQueries, options: ShardOptions) -> list[ShardHits]:
-    """Searches, and gives a record per query."""
+    """Searches, and returns one record per query."""
     results = await held.shard.search(held.snapshot_id, queries, options)
     assert len(results) == queries.count
     return list(results)
@@ -47,7 +47,7 @@ def rows(hits: ShardHits) -> list[Row]:
 
 
 def same(found: ShardHits, wanted: list[Row]) -> None:
-    """Holds hits against those wanted: the same in the same order, scores to 1e-5."""
+    """Asserts that hits are those expected, in the same order, with scores to 1e-5."""
     assert [row[1:] for row in rows(found)] == [row[1:] for row in wanted]
     np.testing.assert_allclose(found.scores, [-row.negated for row in wanted], atol=1e-5)
 

@@ -1,4 +1,4 @@
-"""How every shard gives what it has stored: by id, in order, and counted."""
+"""Stored items of every shard implementation: by id, in order, and counted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def holds(
     payload: frozenset[PayloadField],
     chunks: Sequence[int] = (),
 ) -> None:
-    """Holds items against documents, or against one chunk of each."""
+    """Asserts that items match documents, or one chunk of each."""
     assert [item.id for item in items] == [document.id for document in documents]
     for at, (item, document) in enumerate(zip(items, documents, strict=True)):
         text, vector = document.text, document.vectors.mean(axis=0)

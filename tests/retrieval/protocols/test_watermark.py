@@ -1,4 +1,4 @@
-"""Positions in a change log."""
+"""Watermarks: positions in a change log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filters from the builder to the service: what plain Python says, over several shards."""
+"""Filtered searches over several built shards, compared with plain Python."""
 
 from __future__ import annotations
 

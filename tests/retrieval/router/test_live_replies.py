@@ -1,4 +1,4 @@
-"""What replies say of live changes, and what a caller may ask of them."""
+"""Live changes in replies: watermarks, staleness, and hits deleted in the meantime."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def count_items(service: c.Retriever, least: bytes) -> c.ReplyInfo:
 
 
 async def some(here: Written) -> bytes:
-    """Writes an item to every shard; gives the watermark."""
+    """Writes an item to every shard; returns the watermark."""
     items = [
         c.Item(id=one, text="red cloud") for shard in range(2) for one in ids_of_shard(shard, 2, 3)
     ]
@@ -118,7 +118,7 @@ async def test_example_queries_and_second_rounds_pass_the_watermark_on() -> None
     options = c.SearchOptions(min_watermark=mark.encode(), payload=TITLE, diversity=0.5)
 
     class Vectors(SilentShard):
-        """Answers searches and fetches as another does, with vectors."""
+        """Answers searches and fetches like another shard, with vectors."""
 
         def __init__(self, number: int) -> None:
             self.other = here.shards[number]
@@ -175,7 +175,7 @@ def test_the_oldest_state_of_a_shard_counts_and_partitions_of_shards_are_merged(
 
 
 class Replaced(SilentShard):
-    """A shard in which documents have other numbers of chunks by now."""
+    """A shard whose documents now have other numbers of chunks."""
 
     def __init__(self, chunks: dict[str, int]) -> None:
         self.chunks = chunks

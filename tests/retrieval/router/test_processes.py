@@ -1,4 +1,4 @@
-"""Real processes: a router over shard servers, and what becomes of it when one dies."""
+"""Real processes: a router over shard servers that die, stop and return."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search can be asked for, over built snapshots of one and of four shards."""
+"""Search options, over built snapshots of one and of four shards."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def service(store: Path, request: pytest.FixtureRequest) -> AsyncIterator[
 
 
 async def both(service: c.Retriever, query: c.Query, options: c.SearchOptions) -> c.HitList:
-    """Searches both collections; the answers must be the same but for the shards."""
+    """Searches both collections; the answers may differ only in their shards."""
     answers = []
     for collection in COLLECTIONS:
         reply = await service.search(query, options, collection=collection, timeout_s=10.0)

@@ -1,4 +1,4 @@
-"""The retrieval service in this process: answers, bad input, coverage."""
+"""The retrieval service in this process: answers, invalid requests, coverage."""
 
 from __future__ import annotations
 

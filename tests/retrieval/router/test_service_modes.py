@@ -1,4 +1,4 @@
-"""The same calls on the object, behind gRPC, and with its shards behind gRPC: the same answers."""
+"""The service as an object, behind gRPC, and with shards behind gRPC gives the same answers."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def retrievers(store: Path) -> AsyncIterator[list[tuple[c.Retriever, str]]
 
 
 def comparable(hits: c.HitList) -> object:
-    """Returns a hit list without what is allowed to differ: the shard, and how vectors compare."""
+    """Returns a hit list without shards, and with vectors that can be compared."""
     rows = []
     for hit in hits.hits:
         vector = None if hit.vector is None else tuple(hit.vector.tolist())

@@ -1,4 +1,4 @@
-"""Maximal marginal relevance, against the definition taken literally."""
+"""Maximal marginal relevance, compared with its literal definition."""
 
 from __future__ import annotations
 

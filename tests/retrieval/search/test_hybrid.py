@@ -1,4 +1,4 @@
-"""Fusion: the formula by hand, and the same answer however documents are dealt to shards."""
+"""Fusion: the formula by hand, independent of the distribution of documents to shards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from retrieval.search.hybrid import fuse_hits
 
 
 class Doc(NamedTuple):
-    """A document with both true scores; the lexical one belongs to chunk 1, the dense to 0."""
+    """A document with both exact scores: lexical for chunk 1, dense for chunk 0."""
 
     id: str
     dense: float
@@ -26,7 +26,7 @@ class Doc(NamedTuple):
 
 
 def shard_hits(documents: Sequence[Doc], most: int) -> ShardHits:
-    """Returns what a shard answers: its best of each leg, with both scores."""
+    """Returns the answer of a shard: its best candidates of each leg, with both scores."""
     by_dense = sorted(documents, key=lambda d: (-d.dense, d.id))[:most]
     by_words = sorted(documents, key=lambda d: (-d.lexical, d.id))[:most]
     found = sorted({*by_dense, *(d for d in by_words if d.lexical > 0)})

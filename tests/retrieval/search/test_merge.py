@@ -1,4 +1,4 @@
-"""The merge, against sorting everything."""
+"""The merge of hits, compared with sorting everything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers to searches that are kept: when they are given again, and when not."""
+"""The search cache: which results are reused, and which are searched again."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ OPTIONS = c.SearchOptions(k=5, payload=frozenset({c.PayloadField.TITLE, c.Payloa
 
 
 class Counting:
-    """Counts what a shard is asked; error: what it answers in place of hits."""
+    """A shard that counts its searches. error: Raised in place of hits."""
 
     def __init__(self, shard: LocalShard) -> None:
         self._shard = shard
@@ -60,7 +60,7 @@ class Counting:
 
 
 class Followed:
-    """Live changes of which none changes an answer, up to a position of the log."""
+    """Live changes up to a position of the log, none of which changes an answer."""
 
     def __init__(self, position: int, stale: str = "") -> None:
         self.view = LiveView(AppliedState(mark(position), stale))
@@ -73,7 +73,7 @@ class Followed:
 
 
 class Known:
-    """What is known to be changed, as `Touched` gives it."""
+    """Known changes of items, as a `ChangeTracker` reports them."""
 
     def __init__(self) -> None:
         self.touches = RecentChanges(mark(0), 100)
@@ -87,7 +87,7 @@ class Known:
 
 
 class Running(NamedTuple):
-    """A service that keeps answers, and what is beside it."""
+    """A service with a search cache, and its parts."""
 
     service: RetrievalService
     shards: Sequence[Counting]

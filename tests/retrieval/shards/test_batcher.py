@@ -1,4 +1,4 @@
-"""The coalescer: every query gets its own answer, and one that fails fails alone."""
+"""Batching: every query gets its own answer, and a failing query fails alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from retrieval.shards.batcher import Batch, Batcher
 
 
 class Workers:
-    """Runners that stop before each batch until the test lets one go on."""
+    """Runners that stop before each batch until the test releases one."""
 
     def __init__(self, slots: int, max_batch: int) -> None:
         self.sizes: list[int] = []

@@ -1,4 +1,4 @@
-"""Many exact searches at once are one batch where that is cheap, and are cut elsewhere."""
+"""Concurrent exact searches share a batch where that is cheap, and are split elsewhere."""
 
 from __future__ import annotations
 

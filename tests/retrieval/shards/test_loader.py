@@ -1,4 +1,4 @@
-"""Loading: what is checked before a snapshot serves."""
+"""Loading shards: the checks before a snapshot serves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A shard in this process: documents from chunks, the widened ask, the fallback to a scan."""
+"""A local shard: documents from chunks, widened searches, the fallback to a scan."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def random_documents(rng: np.random.Generator, count: int, most: int) -> list[Do
 def best_documents(
     documents: Sequence[Document], query: NDArray[np.float32], k: int
 ) -> list[tuple[str, float, int]]:
-    """Returns the k best by brute force: per document its best chunk, the first of equal ones."""
+    """Returns the k best documents by brute force, with the first of their best chunks."""
     best = []
     for document in documents:
         scores = document.vectors @ query
@@ -105,7 +105,7 @@ def test_one_document_that_has_all_the_best_chunks_does_not_hide_the_others(
 
 
 class Forgetful:
-    """An index that finds two rows at most unless it scans."""
+    """An index that finds at most two rows unless it scans."""
 
     def __init__(self, rows: int) -> None:
         self.scans = 0

@@ -1,4 +1,4 @@
-"""A shard server's own half: one load for all who ask, and files closed after the last search."""
+"""The shard host: shared loads, and files that close after the last search."""
 
 from __future__ import annotations
 

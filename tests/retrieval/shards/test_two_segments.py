@@ -1,4 +1,4 @@
-"""A shard in two parts answers as one part with the same documents would."""
+"""A shard of two segments answers like one segment with the same documents."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ NONE: frozenset[PayloadField] = frozenset()
 
 
 class Shards(NamedTuple):
-    """The same documents in two parts, and in one. ids: All of them, and of what is gone."""
+    """The same documents in two segments and in one. ids: All ids, including deleted ones."""
 
     two: LocalShard
     live: Segment
@@ -66,7 +66,7 @@ def threads() -> Iterator[ThreadPool]:
 def made(
     folder: Path, threads: ThreadPool, seed: int, base: int = 12, live: int = 6, gone: int = 5
 ) -> Shards:
-    """Makes shards: live documents some of which replace others, and deleted ones in both parts."""
+    """Makes shards whose live documents replace others, with deletions in both segments."""
     rng = np.random.default_rng(seed)
     names = [f"d{n:02}" for n in rng.permutation(base + live + 2 * gone)]
     kept, added = names[:base], names[base : base + live]

@@ -1,4 +1,4 @@
-"""Budgets, averages and the health of a replica, with times that the tests make up."""
+"""Retry budgets, latency averages and replica health, with simulated times."""
 
 from __future__ import annotations
 

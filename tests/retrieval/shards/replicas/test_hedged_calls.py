@@ -1,4 +1,4 @@
-"""Calls to replicas: which is asked, what a failure or a slow one leads to, at what cost."""
+"""Calls to replicas: load balancing, retries, hedges and their budgets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ KEY = ShardKey("default", "s1", 0)
 
 
 class Server:
-    """A server whose every answer is its name, unless the test says otherwise."""
+    """A server that answers with its name unless the test says otherwise."""
 
     def __init__(self, address: str) -> None:
         self.address = address

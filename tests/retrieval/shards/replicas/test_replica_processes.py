@@ -1,4 +1,4 @@
-"""Real shard servers with replicas: what a router over them notices, and when it serves."""
+"""A router over real shard servers with replicas that start late, stop, hang and move."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ async def until(claim: Callable[[], bool]) -> None:
 
 
 class NameServer(asyncio.DatagramProtocol):
-    """Answers every question for an address (A) with one; for others there is none.
+    """Answers every query for an address (A) with the same one, and other queries with none.
 
     Source: RFC 1035, section 4.
     """

@@ -1,4 +1,4 @@
-"""Loading a snapshot on servers: group by group, again where it got lost, and when to give up."""
+"""Loading a snapshot on servers: group order, repeated loads, refusals and faults."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from retrieval.shards.topology import replica_groups
 
 
 class Server:
-    """Loads its one shard as soon as the test opens the door; notes the order of calls."""
+    """A server that loads its shard when the test allows it, and records the order of calls."""
 
     def __init__(self, address: str, calls: list[str], shard: int = 0) -> None:
         self.address = address
