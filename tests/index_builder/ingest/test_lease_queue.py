@@ -108,7 +108,7 @@ async def test_an_open_job_continues_at_its_offset(redis: Redis) -> None:
     await desk.submit(submission("a", 3, more=True))
     with pytest.raises(Conflict, match="has 3 sources, but offset is 5; continue at offset 3"):
         await desk.submit(submission("a", 1, offset=5))
-    with pytest.raises(Conflict, match="has 0 sources, offset is 5"):
+    with pytest.raises(Conflict, match="has 0 sources, but offset is 5"):
         await desk.submit(submission("b", 1, offset=5))
     with pytest.raises(Conflict, match="another tenant, collection or priority"):
         await desk.submit(submission("a", 1, offset=3, tenant="other"))

@@ -128,7 +128,7 @@ async def test_a_job_accepts_only_its_next_sources_with_equal_parameters(
         await ingest_client.submit(items, job_id=name, offset=5)
     await ingest_client.submit(items * 3, job_id=name, tenant="mine", more=True)
     for offset in (2, 4):
-        with pytest.raises(Conflict, match=f"has 3 sources, offset is {offset}; .* offset 3"):
+        with pytest.raises(Conflict, match=f"has 3 sources, but offset is {offset}; .* offset 3"):
             await ingest_client.submit(items * 2, job_id=name, tenant="mine", offset=offset)
     for terms in (
         {"tenant": "yours"},

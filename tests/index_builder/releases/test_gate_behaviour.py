@@ -134,7 +134,7 @@ async def test_too_few_later_users_skip_the_check(shop: Shop) -> None:
     few = LATER.some(np.flatnonzero(LATER.user < 5))
     report = await gate(shop, shop.newer, shop.good, few)
     assert report.outcome("recommend") is CheckOutcome.SKIPPED
-    assert "5 users" in message(report, "recommend")
+    assert "5 known users" in message(report, "recommend")
     # Interactions that are not after the training are ignored.
     none = await gate(shop, shop.newer, shop.good, bought())
-    assert message(none, "recommend").startswith("0 users")
+    assert message(none, "recommend").startswith("0 known users")
