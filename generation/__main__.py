@@ -26,7 +26,7 @@ from retrieval.shards.topology import parse_addresses
 
 
 async def main(argv: Sequence[str]) -> None:
-    """Serves until told to stop."""
+    """Serves until SIGTERM or SIGINT."""
     chosen = settings.load_from_process(GenerationSettings, argv)
     telemetry.configure_logging(chosen.log_level, "generation")
     access = AccessControl.load(chosen.callers, chosen.readers_attribute)
@@ -36,7 +36,7 @@ async def main(argv: Sequence[str]) -> None:
         addresses = parse_addresses(chosen.embedding, "--embedding")
         clients = {one: await stack.enter_async_context(EmbeddingClient(one)) for one in addresses}
         embedding = clients[addresses[0]] if addresses else None
-        # Two serve while a collection goes over from one model to another.
+        # Two serve while a collection moves from one model to another.
         embedder = embedding if len(clients) < 2 else EmbedderRouter(clients)
         redis = None
         if chosen.redis:
@@ -70,7 +70,7 @@ async def main(argv: Sequence[str]) -> None:
         )
 
         async def ready() -> None:
-            # Nothing is loaded here; whether a router answers is told by each call.
+            # Nothing is loaded here; each call finds out whether a router answers.
             return None
 
         await serving.serve(

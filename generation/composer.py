@@ -1,4 +1,4 @@
-"""Composes the answer once the evidence is there: reuse, refuse, or have it written."""
+"""Composes an answer from evidence: reuses a cached one, refuses, or has it written."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class AnswerComposer:
 
     Args:
         reader: Measures the evidence.
-        models: What writes beside the extractive writer.
-        access: Who may see what.
-        memory: Where the turn goes.
-        verification: Checks the sources of answers that are used again.
-        calibrations: Of snapshots; None: the shipped one for all.
-        cache: Answers given before; None: none are kept.
-        budgets: Of models; None: no limits.
+        models: Language models, in addition to the extractive writer.
+        access: What each caller may see.
+        memory: Where the turn is saved.
+        verification: Checks the sources of cached answers.
+        calibrations: Calibrations by snapshot; if None, the default applies to all.
+        cache: Optional; None disables caching of answers.
+        budgets: Optional; None sets no limits on models.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class AnswerComposer:
             for end in ends:
                 yield end
             return
-        # Where nobody can tell how this snapshot is to be read, the answer is for once only.
+        # Without the snapshot's calibration the answer must not be cached.
         key = self._key(call) if certain else None
         cached = await self._cached(call, key)
         if cached is not None:
@@ -155,7 +155,7 @@ class AnswerComposer:
         metrics.left_out.labels("sentence").inc(outcome.dropped_sentences)
         metrics.left_out.labels("marker").inc(outcome.dropped_markers)
         if not outcome.text and outcome.finish is not c.Finish.DEADLINE:
-            # All that could be said is not supported, or may not be cited.
+            # Every sentence was unsupported, or may not be cited.
             for end in await self._refuse(
                 call, c.RefusalReason.NO_EVIDENCE, sure, calibration, outcome
             ):
@@ -166,7 +166,7 @@ class AnswerComposer:
             call, outcome, sure.evidence, calibration, c.Source.LIVE, reason
         ):
             yield end
-        # After the end: nobody waits for it.
+        # After the end, so that the caller does not wait for it.
         full = _is_full(found.reply.info) and not found.degraded and not reading.degraded
         if self._cache is not None and key is not None and outcome.whole and full:
             answer = CachedAnswer(
@@ -254,9 +254,9 @@ class AnswerComposer:
         )
 
     def _key(self, call: RequestContext) -> AnswerKey | None:
-        """Returns the key of an answer; None where the answer is not one to keep or to use again.
+        """Returns the cache key of an answer; None if it must not be cached or reused.
 
-        A model sees the turns before, so its answers are those of one conversation.
+        A model sees earlier turns, so its answers belong to one conversation.
         """
         asked = call.question
         alone = not call.recalled.turns or asked.backend == EXTRACTIVE or not self._models.writers
@@ -273,7 +273,7 @@ class AnswerComposer:
         )
 
     async def _cached(self, call: RequestContext, key: AnswerKey | None) -> CachedAnswer | None:
-        """Returns an answer given before whose every source still stands as it was cited."""
+        """Returns a cached answer whose sources are all unchanged; None if there is none."""
         if self._cache is None or key is None or call.question.fresh:
             return None
         answer = await self._cache.get(key)
@@ -288,7 +288,7 @@ class AnswerComposer:
                 call.question.filter,
             )
         except NearlineError:
-            # Nobody can tell; the answer is written again.
+            # The sources cannot be checked, so the answer is written again.
             stands = False
         metrics.cache_reads.labels("hit" if stands else "stale").inc()
         return answer if stands else None
@@ -302,7 +302,7 @@ class AnswerComposer:
 
 
 def _is_full(info: c.ReplyInfo) -> bool:
-    """Returns whether the search was whole: every shard answered, and no rung was lowered."""
+    """Returns whether the search was complete: every shard answered, without a fallback."""
     seen = info.coverage
     return seen.shards_answered >= seen.shards_total and (
         info.served_by.source is not c.Source.FALLBACK

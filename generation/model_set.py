@@ -1,4 +1,4 @@
-"""The models of a service, as the writers of answers that they are here."""
+"""The language models of a service, each wrapped as a writer of answers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from nearline.contract import Entailment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSet:
-    """What writes beside the extractive writer.
+    """Language models, in addition to the extractive writer.
 
     writers: By name. prices: By name; a model without one costs nothing.
-    prompt_tokens: Most tokens of a prompt, which is what budgets reserve. version: Of the prompt,
-    of its checks, and of the models behind the names; answers cached under another one are not met.
+    prompt_tokens: Maximum tokens of a prompt; budgets reserve this many.
+    version: Version of the prompt, its checks and the models; answers cached under another
+        version are not reused.
     """
 
     writers: Mapping[str, Writer] = field(default_factory=dict)
@@ -38,12 +39,12 @@ NO_MODELS = ModelSet()
 async def open_model_set(
     settings: GenerationSettings, entailment: Entailment | None = None
 ) -> AsyncIterator[ModelSet]:
-    """Yields the models that are set, and releases them at the end of the block.
+    """Yields the configured models, and closes them at the end of the block.
 
     Args:
-        settings: Which models, and where.
-        entailment: Judges what they write, where `check_entailment` is set.
-    Raises: SettingsError: a key cannot be sent. As `load_instructions`.
+        settings: The models and their addresses.
+        entailment: Checks their sentences if `check_entailment` is set.
+    Raises: SettingsError: a key cannot be sent; also what `load_instructions` raises.
     """
     instructions = await asyncio.to_thread(load_instructions, settings.prompt, settings.store)
     chosen = {row.name: row for row in model_configs(settings)}

@@ -1,4 +1,4 @@
-"""One question on its way: its time, its conversation, what it took."""
+"""The state of one request: its deadline, its conversation, its usage."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from generation.protocols.access import Caller
 from generation.writers.writer_chain import AnswerOutcome
 from nearline import contract as c
 
-# Kept of the caller's time, so that the end of an answer arrives before the deadline does.
+# Reserved from the caller's time, so that the end of an answer arrives before the deadline.
 _KEPT_S = 0.05
 
 
 @dataclass(slots=True)
 class RequestContext:
-    """A question, and what is known of it so far. timeout_s: The caller's; None: no limit.
+    """A question, and what is known about it so far.
 
-    condensed: The question as it stands on its own.
+    timeout_s: The caller's timeout; None if there is no limit.
+
+    condensed: The question, completed from the conversation.
     """
 
     question: c.Question
@@ -35,22 +37,22 @@ class RequestContext:
 
     @property
     def snapshot_id(self) -> str:
-        """Snapshot that it is answered from; empty before it was looked for."""
+        """The snapshot that answers; empty before the search."""
         return self.info.snapshot_id if self.info else ""
 
     def left_s(self) -> float | None:
-        """Returns the seconds that are left for work; None: no limit."""
+        """Returns the remaining seconds; None if there is no limit."""
         if self.timeout_s is None:
             return None
         return max(0.0, self._start + self.timeout_s - _KEPT_S - time.monotonic())
 
     def found(self, info: c.ReplyInfo) -> None:
-        """Takes in that the search is done."""
+        """Records that the search has finished."""
         self.info = info
         self._retrieval_s = self._spent_s()
 
     def sends(self, event: c.AnswerEvent, backend: str) -> None:
-        """Takes in that an event leaves now."""
+        """Records that an event is sent now."""
         if isinstance(event, c.Delta) and not self._first_delta_s:
             self._first_delta_s = self._spent_s()
             metrics.first_delta_seconds.labels(self.collection, backend).observe(
@@ -58,7 +60,7 @@ class RequestContext:
             )
 
     def usage(self, outcome: AnswerOutcome) -> c.Usage:
-        """Returns what the answer took."""
+        """Returns the usage of the answer."""
         return c.Usage(
             prompt_tokens=outcome.prompt_tokens,
             completion_tokens=outcome.completion_tokens,

@@ -1,4 +1,4 @@
-"""The generation service: the domain object behind the wire, and by itself in embedded use."""
+"""The generation service: the domain object behind the wire, also usable in process."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from nearline.errors import NotFound
 
 
 class GenerationService:
-    """Answers questions from what a collection holds; a `Generator`. Holds no state of calls.
+    """Answers questions from a collection; a `Generator`. Keeps no state between calls.
 
     Args:
-        retriever: Finds evidence, and texts that were cited.
+        retriever: Finds evidence and cited texts.
         reader: Finds and measures evidence.
-        models: What writes beside the extractive writer.
-        calibrations: Of snapshots; None: the shipped one for all.
-        access: Who may see what; None: everybody everything.
-        memory: Of conversations; None: no sessions.
-        cache: Answers given before; None: none are kept.
-        budgets: Of models; None: no limits.
+        models: Language models, in addition to the extractive writer.
+        calibrations: Calibrations by snapshot; if None, the default applies to all.
+        access: Optional; if None, every caller may see everything.
+        memory: Optional; None disables sessions.
+        cache: Optional; None disables caching of answers.
+        budgets: Optional; None sets no limits on models.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class GenerationService:
         found = await self._reader.find(asked, collection, call.left_s())
         call.found(found.reply.info)
         yield c.Evidence(
-            # Attributes were read for the filter; those of rights name other readers.
+            # Attributes were read for the rights check only; they name other readers.
             documents=[replace(source.best, attributes=None) for source in found.sources],
             info=found.reply.info,
             condensed=call.condensed if call.condensed != question.text else "",
@@ -98,7 +98,7 @@ class GenerationService:
         timeout_s: float | None = None,
         caller: Caller = ANONYMOUS,
     ) -> c.VerifyReply:
-        """Checks citations against what is served now; see `Generator.verify`."""
+        """Checks citations against the served documents; see `Generator.verify`."""
         return await self._verification.check(cited, collection, timeout_s, caller)
 
     async def session(
@@ -109,12 +109,11 @@ class GenerationService:
         timeout_s: float | None = None,
         caller: Caller = ANONYMOUS,
     ) -> c.Session:
-        """Returns all that is remembered of a conversation; see `Generator.session`."""
+        """Returns a stored conversation; see `Generator.session`."""
         session = await self._memory.sessions.load(collection, caller.owner, session_id)
         if not session.version:
             raise NotFound(
-                f"nothing is remembered of session {session_id!r}; it never was, it expired, or it "
-                "was deleted"
+                f"there is no session {session_id!r}; it never existed, has expired, or was deleted"
             )
         return session
 
@@ -126,5 +125,5 @@ class GenerationService:
         timeout_s: float | None = None,
         caller: Caller = ANONYMOUS,
     ) -> bool:
-        """Forgets a conversation; see `Generator.delete_session`."""
+        """Deletes a conversation; see `Generator.delete_session`."""
         return await self._memory.sessions.delete(collection, caller.owner, session_id)

@@ -1,4 +1,4 @@
-"""GenerationService over gRPC: messages to records and back, nothing else."""
+"""GenerationService over gRPC: converts messages to records and back."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from nearline.v1 import generation_pb2, generation_pb2_grpc
 
 
 class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
-    """Answers for a service.
+    """Serves a `GenerationService` over gRPC.
 
     Args:
-        service: What answers.
-        access: Tells callers by the metadata of their calls.
+        service: The service object.
+        access: Identifies callers by the metadata of their calls.
     """
 
     def __init__(self, service: GenerationService, access: AccessControl) -> None:
@@ -35,7 +35,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             timeout_s=time_left_s(context),
             caller=self._access.caller(context.invocation_metadata() or ()),
         )
-        # A caller that leaves ends the work now, not when the generator is collected.
+        # If the caller cancels, the work stops now, not when the generator is collected.
         async with aclosing(events):
             async for event in events:
                 yield wire.event_to_proto(event)
@@ -55,7 +55,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     async def GetSession(
         self, request: generation_pb2.GetSessionRequest, context: Context
     ) -> generation_pb2.GetSessionResponse:
-        """Returns all that is remembered of a conversation."""
+        """Returns a stored conversation."""
         session = await self._service.session(
             request.session_id,
             collection=request.collection or c.DEFAULT_COLLECTION,
@@ -66,7 +66,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     async def DeleteSession(
         self, request: generation_pb2.DeleteSessionRequest, context: Context
     ) -> generation_pb2.DeleteSessionResponse:
-        """Forgets a conversation."""
+        """Deletes a conversation."""
         deleted = await self._service.delete_session(
             request.session_id,
             collection=request.collection or c.DEFAULT_COLLECTION,

@@ -1,1 +1,1 @@
-"""Seams between the rooms of the generation service, and what every room may read."""
+"""Protocols and records that all parts of the generation service share."""

@@ -1,4 +1,4 @@
-"""Who asks, and what may be shown to them."""
+"""Identifies callers by token, and decides which items they may see."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _SCHEME = "bearer "
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. Both are part of every key under which something is remembered."""
+    """A caller. Tenant and roles are part of every storage key."""
 
     tenant: str = DEFAULT_TENANT
     roles: tuple[str, ...] = ()
 
     @property
     def owner(self) -> str:
-        """Whose a conversation is: what one with more roles was told is not for one with fewer."""
+        """Owner of a conversation: callers with fewer roles cannot read it."""
         return "+".join(quote(one, safe="") for one in (self.tenant, *self.roles))
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """What an item's readers must name for the caller to see it, one of these."""
+        """Names of readers; an item must list one of them to be visible to the caller."""
         return (PUBLIC, f"tenant:{self.tenant}", *(f"role:{role}" for role in self.roles))
 
 
@@ -42,13 +42,14 @@ ANONYMOUS = Caller()
 
 
 class AccessControl:
-    """Tells callers by their tokens, and narrows what they see.
+    """Identifies callers by token, and restricts what they see.
 
     Args:
-        callers: Callers by the SHA-256 of their token, lower-case hex; None: everybody may call,
-            as `ANONYMOUS`.
+        callers: Callers by the SHA-256 of their token, lower-case hex. If None, everybody may
+            call, as `ANONYMOUS`.
         attribute: Attribute of items that lists their readers: "public", "tenant:NAME" and
-            "role:NAME". Items without it are nobody's. Empty: everybody sees everything.
+            "role:NAME". Nobody may see an item without it. If empty, every caller sees every
+            item.
     """
 
     def __init__(self, callers: Mapping[str, Caller] | None = None, attribute: str = "") -> None:
@@ -60,9 +61,9 @@ class AccessControl:
         """Reads callers from TOML, `[[caller]]` with token_sha256, tenant and roles for each.
 
         Args:
-            file: Path; empty: everybody may call.
+            file: Path; if empty, everybody may call.
             attribute: See the class.
-        Raises: SettingsError: the file cannot be read, or says something else.
+        Raises: SettingsError: the file cannot be read or has another structure.
         """
         if not file:
             return cls(None, attribute)
@@ -73,17 +74,17 @@ class AccessControl:
                 raise ValueError("two callers have the same token_sha256")
         except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
             raise SettingsError(
-                f"callers in {file} cannot be read: {type(error).__name__} {error}; needed is "
-                '[[caller]] with token_sha256 = "…", tenant = "…" and roles = ["…"], for each'
+                f"callers in {file} cannot be read: {type(error).__name__} {error}; write a "
+                'table [[caller]] with token_sha256 = "…", tenant = "…" and roles = ["…"] for each'
             ) from error
         return cls(callers, attribute)
 
     def caller(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
-        """Returns who sent a call.
+        """Returns the caller of a request.
 
         Args:
-            metadata: Of the call: "authorization: Bearer TOKEN".
-        Raises: Unauthenticated: callers are known here, and this is none of them.
+            metadata: Metadata of the call, with "authorization: Bearer TOKEN".
+        Raises: Unauthenticated: the token is missing or unknown.
         """
         if self._callers is None:
             return ANONYMOUS
@@ -93,22 +94,22 @@ class AccessControl:
                 "the call carries no token; send metadata authorization: Bearer TOKEN, or name it "
                 "with --token or NEARLINE_TOKEN"
             )
-        # Looked up by its hash: how long that takes says nothing about the token.
+        # Looked up by its hash, so the time it takes reveals nothing about the token.
         digest = hashlib.sha256(given[len(_SCHEME) :].strip().encode()).hexdigest()
         caller = self._callers.get(digest)
         if caller is None:
-            raise Unauthenticated("the token is not known here; ask the operator for one")
+            raise Unauthenticated("the token is unknown; ask the operator for a valid one")
         return caller
 
     def narrow(self, condition: Filter | None, caller: Caller) -> Filter | None:
-        """Returns the filter that leaves what both the question and the caller's rights admit."""
+        """Returns a filter for items that both the question and the caller's rights allow."""
         if not self._attribute:
             return condition
         mine = In(self._attribute, caller.reads)
         return mine if condition is None else All(condition, mine)
 
     def sees(self, caller: Caller, attributes: Attributes) -> bool:
-        """Returns whether a caller may see an item, by its attributes as they are now."""
+        """Returns whether a caller may see an item with these attributes."""
         if not self._attribute:
             return True
         readers = attributes.get(self._attribute)

@@ -1,4 +1,4 @@
-"""What a language model is to us: a prompt in, pieces of text and one end out."""
+"""The protocol of a language model: a prompt in, pieces of text and one end out."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """What a model is asked.
+    """A prompt for a language model.
 
-    messages: In order. version: Of the template, part of every cache key. tokens: Of all messages,
-    by `nearline.sentences.estimate_tokens`.
+    messages: Messages in order. version: Version of the template, part of every cache key.
+    tokens: Tokens of all messages, by `nearline.sentences.estimate_tokens`.
     """
 
     messages: Sequence[Message]
@@ -30,9 +30,10 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatLimits:
-    """What one answer may take.
+    """Limits of one answer.
 
-    max_tokens: Most tokens to write. temperature: 0..2. timeout_s: Of the whole answer.
+    max_tokens: Maximum tokens to write. temperature: 0..2. timeout_s: Seconds for the whole
+    answer.
     """
 
     max_tokens: int
@@ -41,9 +42,9 @@ class ChatLimits:
 
 
 class ChatEnd(NamedTuple):
-    """A good end: the model stopped by itself, or at max_tokens (length).
+    """A successful end: the model finished, or reached max_tokens (length).
 
-    tokens: Of the prompt and of the text, as counted by us where the server does not say.
+    tokens: Tokens of the prompt and of the text; estimated if the server does not report them.
     """
 
     length: bool
@@ -52,7 +53,7 @@ class ChatEnd(NamedTuple):
 
 
 class ChatFailure(Enum):
-    """Why a model gave no answer, or no whole one; each is a reason in `served_by` and metrics."""
+    """Why a model gave no complete answer; a reason in `served_by` and metrics."""
 
     CONNECTION = "cannot connect"
     TIMEOUT = "no first word in time"
@@ -71,12 +72,12 @@ class ChatFailure(Enum):
 
 
 class ChatError(Exception):
-    """A model's failure; stays inside this service, which answers with the next rung.
+    """A model's failure. It stays inside this service, which tries the next writer.
 
     Args:
-        failure: What it was.
-        message: For the log and the reason; holds no key and no text of the user's.
-        retry_after_s: When the server asks to be left alone for so long, else None.
+        failure: Kind of failure.
+        message: Text for the log and the reason; contains no key and no user text.
+        retry_after_s: Seconds that the server asks to wait; None if it does not.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class ChatError(Exception):
         self.failure = failure
         self.message = message
         self.retry_after_s = retry_after_s
-        # What had been read and written by then; whoever knows fills it in.
+        # Tokens read and written before the failure, if known.
         self.prompt_tokens = 0
         self.completion_tokens = 0
 
@@ -95,11 +96,11 @@ ChatEvent: TypeAlias = str | ChatEnd
 
 
 class ChatModel(Protocol):
-    """A model that writes."""
+    """A language model."""
 
     @property
     def name(self) -> str:
-        """Name in settings, metrics and replies; never a path."""
+        """The name in settings, metrics and replies; never a path."""
         ...
 
     def write(self, prompt: Prompt, limits: ChatLimits) -> AsyncGenerator[ChatEvent, None]:

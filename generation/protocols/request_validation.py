@@ -1,4 +1,4 @@
-"""What a question must be before any work is done for it."""
+"""Validates a question before any work is done for it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from nearline.errors import InvalidRequest
 
 
 def check_question(question: c.Question, writers: Collection[str]) -> None:
-    """Raises InvalidRequest where a question can never be answered; names the field.
+    """Raises InvalidRequest if a question can never be answered; names the field.
 
     Args:
         question: The question.
-        writers: Names that `backend` may have.
+        writers: Allowed values of `backend`.
     """
     _check_text("question", question.text)
     for name, value, most in (
@@ -29,17 +29,20 @@ def check_question(question: c.Question, writers: Collection[str]) -> None:
         )
     if question.backend and question.backend not in writers:
         raise InvalidRequest(
-            f"backend {question.backend!r} is not here; there are {', '.join(sorted(writers))}: "
-            "models are set with NEARLINE_GENERATION_SMALL and _LARGE where the service starts",
+            f"there is no backend {question.backend!r}; there are {', '.join(sorted(writers))}. "
+            "Configure models with NEARLINE_GENERATION_SMALL and _LARGE of the service",
             field="backend",
         )
     if question.session_id and question.history:
         raise InvalidRequest(
-            "session_id and history are both given; a session remembers its own turns",
+            "session_id and history are both set; send only one, a session stores its own turns",
             field="history",
         )
     if question.session_version and not question.session_id:
-        raise InvalidRequest("session_version is given without session_id", field="session_version")
+        raise InvalidRequest(
+            "session_version is set without session_id; send both or neither",
+            field="session_version",
+        )
     if len(question.history) > c.MAX_HISTORY_TURNS:
         raise InvalidRequest(
             f"history has {len(question.history)} turns; at most {c.MAX_HISTORY_TURNS} are allowed",
@@ -59,7 +62,7 @@ def check_question(question: c.Question, writers: Collection[str]) -> None:
 
 def _check_text(field: str, text: str) -> None:
     if not text.strip():
-        raise InvalidRequest(f"{field} is empty; ask something", field=field)
+        raise InvalidRequest(f"{field} is empty; send a question", field=field)
     if len(text) > c.MAX_QUERY_CHARACTERS:
         raise InvalidRequest(
             f"{field} has {len(text):,} characters; at most {c.MAX_QUERY_CHARACTERS:,} are allowed",

@@ -1,4 +1,4 @@
-"""What writes answers: one protocol for sentences that are found and for models that write."""
+"""The protocol of writers: the extractive writer and language models."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from nearline.contract import Turn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerTask:
-    """What to write.
+    """The task of a writer.
 
-    question: As it stands on its own. history: Turns before, oldest first, within a budget.
-    scores: (n,) logit of each sentence of all sources, in order. timeout_s: For all of it; None: no
-    limit. mark: Send what the evidence does not support, marked; else leave it out. may_decline:
-    The writer may say that the evidence does not answer, and that is the end.
+    question: The question, completed from the conversation. history: Earlier turns, oldest first,
+    within a budget. scores: (n,) logit of each sentence of all sources, in order. timeout_s:
+    Seconds for the whole answer; None if there is no limit. mark: Whether unsupported sentences
+    are sent with a mark instead of being left out. may_decline: Whether the writer may end the
+    answer by saying that the evidence does not answer the question.
     """
 
     question: str
@@ -38,9 +39,9 @@ class AnswerTask:
 class AnswerPiece(NamedTuple):
     """A piece of an answer whose sources were checked: usually a sentence.
 
-    text: Without markers, and with the space that parts it from the piece before. spans: What it
-    rests on, in the order in which it names them. support: Of each span, 0..1. problems: Why the
-    evidence does not support it; empty: it does.
+    text: Text without markers, with the space before it. spans: Its sources, in the order in which
+    it names them. support: Support by each span, 0..1. problems: Why the evidence does not support
+    it; empty if it does.
     """
 
     text: str
@@ -50,10 +51,11 @@ class AnswerPiece(NamedTuple):
 
 
 class WriterEnd(NamedTuple):
-    """The end of what was written.
+    """The end of an answer.
 
-    length: Whether it ended at `max_tokens`. dropped_sentences, dropped_markers: Left out by the
-    checks. declined: Whether the writer says that the evidence does not answer.
+    length: Whether it ended at `max_tokens`. dropped_sentences, dropped_markers: Number that the
+    checks removed. declined: Whether the writer says that the evidence does not answer the
+    question.
     """
 
     length: bool
@@ -72,7 +74,7 @@ class Writer(Protocol):
 
     @property
     def name(self) -> str:
-        """Name in requests, metrics and replies."""
+        """The name in requests, metrics and replies."""
         ...
 
     def write(self, task: AnswerTask) -> AsyncGenerator[WriterEvent, None]:

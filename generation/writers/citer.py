@@ -11,13 +11,13 @@ from nearline import contract as c
 
 
 class Citer:
-    """Numbers what one answer cites. A span that is cited twice keeps its number.
+    """Numbers the citations of one answer. A span that is cited twice keeps its number.
 
     Args:
         sources: The evidence.
-        snapshot_id: Snapshot that it was read from.
-        admits: Tells whether an item, with its attributes as they were read, may be cited; asked
-            again here, whatever the search let through.
+        snapshot_id: Snapshot of the evidence.
+        admits: Returns whether an item with these attributes may be cited; checked again here,
+            independently of the search.
     """
 
     def __init__(
@@ -30,13 +30,13 @@ class Citer:
 
     @property
     def count(self) -> int:
-        """Citations so far."""
+        """The citations so far."""
         return len(self._numbers)
 
     def events(self, said: AnswerPiece) -> list[c.Delta | c.Citation]:
-        """Returns a delta with its markers, and the citations that are new.
+        """Returns a delta with its markers, and the new citations.
 
-        Returns: Nothing where the piece rests on what may not be cited: then it may not be said.
+        Returns: Nothing if a source may not be cited; the piece must then be omitted.
         """
         spans = [span for span in said.spans if self._admits(self._sources[span.source].best)]
         if said.spans and len(spans) < len(said.spans):

@@ -1,4 +1,4 @@
-"""Answers made of sentences that were found, word for word; needs no model, takes milliseconds."""
+"""Answers made of sentences from the evidence, word for word; needs no language model."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from nearline.sentences import estimate_tokens
 
 EXTRACTIVE = "extractive"
 
-# More reads as a dump; SciFact's claims have 1.75 evidence sentences in the mean.
+# More would not read as an answer; SciFact's claims have 1.75 evidence sentences on average.
 _MOST_SENTENCES = 5
-# A sentence whose odds are so much below the best one's adds more to read than to know.
+# Sentences with odds this far below the best one's add length, not information.
 _LOGITS_BELOW_BEST = 2.5
-# Listings and tables come as one long sentence: worth reading only where nothing short is as good.
+# Listings and tables are one long sentence: used only if no short one is as good.
 _LONG_TOKENS = 96
-# Sentences so near to each other, with nothing but other space between, read as one span.
+# Sentences this close, with only whitespace between them, form one span.
 _GAP = 2
 _TITLE_CHARACTERS = 64
 
 
 class SentenceSelection(NamedTuple):
-    """spans: In the order to be read. truncated: Sentences as good were left out for length."""
+    """spans: In reading order. truncated: Whether good sentences were left out for length."""
 
     spans: Sequence[Span]
     truncated: bool
@@ -39,7 +39,7 @@ class ExtractiveWriter:
     name = EXTRACTIVE
 
     async def write(self, task: AnswerTask) -> AsyncGenerator[WriterEvent, None]:
-        """Yields the sentences in the order in which they read; see `Writer.write`."""
+        """Yields the sentences in reading order; see `Writer.write`."""
         sources = task.found.sources
         chosen = select_sentences(sources, task.scores, task.max_tokens)
         tokens = 0
@@ -49,7 +49,7 @@ class ExtractiveWriter:
             title = clean_text(sources[span.source].best.title or "")
             named = before is None or before.source != span.source
             if named and 0 < len(title) <= _TITLE_CHARACTERS and title not in said:
-                # A sentence of a manual seldom says what it is about: its title does.
+                # A sentence of a manual seldom names its subject; the title does.
                 said = f"{title}: {said}"
             yield AnswerPiece(f"{' ' if before else ''}{said}", [span], [1.0])
             tokens += estimate_tokens(said)
@@ -60,14 +60,14 @@ class ExtractiveWriter:
 def select_sentences(
     sources: Sequence[EvidenceSource], scores: NDArray[np.float64], max_tokens: int
 ) -> SentenceSelection:
-    """Chooses sentences and puts them in an order that reads.
+    """Selects sentences and puts them in reading order.
 
-    The source of the best sentence comes first; within a source, sentences stand as in its text.
+    The source of the best sentence comes first; within a source, sentences keep their order.
 
     Args:
         sources: The evidence.
         scores: (n,) logit of each sentence of all sources, in order.
-        max_tokens: Most tokens, by `estimate_tokens`; the best sentence is taken all the same.
+        max_tokens: Maximum tokens, by `estimate_tokens`; the best sentence is always included.
     """
     passages = list_passages(sources)
     lengths = np.array([estimate_tokens(passage.text) for passage in passages])
@@ -82,7 +82,7 @@ def select_sentences(
             len(taken) == _MOST_SENTENCES or scores[at] < scores[taken[0]] - _LOGITS_BELOW_BEST
         ):
             break
-        # The same sentence of two documents is said once.
+        # A sentence that two documents share is used once.
         said = " ".join(passage.text.lower().split())
         tokens = int(lengths[at])
         if said in texts:

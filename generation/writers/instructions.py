@@ -1,4 +1,4 @@
-"""What a language model is told to do with question and evidence: shipped, or the operator's."""
+"""Instructions for language models: the default ones, or the operator's."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from nearline.snapshot import Store
 
 _MOST_CHARACTERS = 20_000
 _FIELDS = {"key", "not_answered"}
-# What `prompt` writes and `checks` read: instructions that do not tell of it, or of the fences that
-# keep evidence from being obeyed, would not work.
+# `prompt` writes these and `checks` reads them. Instructions must explain them, and the fences
+# that keep evidence from being obeyed.
 _NEEDED = (
     "<<passage N {key}>>",
     "<<end of passage N {key}>>",
@@ -30,20 +30,20 @@ _NEEDED = (
 class Instructions:
     """The system message of every prompt.
 
-    text: With {key} for the key of the fences, and {not_answered} for the words that tell that
-    nothing answers. version: Part of the key of every cached answer; another text has another.
+    text: Text with {key} for the key of the fences, and {not_answered} for the words that decline
+    to answer. version: Part of the key of every cached answer; changes with the text.
     """
 
     text: str
     version: str
 
     def written(self, nonce: str) -> str:
-        """Returns the message for a key of the fences."""
+        """Returns the message with the key of the fences filled in."""
         return self.text.format(key=nonce, not_answered=NOT_ANSWERED)
 
 
 DEFAULT_INSTRUCTIONS = Instructions(
-    # Raised with every change of what a model reads: answers are cached under it.
+    # Raise it with every change of what a model reads: answers are cached under it.
     version="answer-1",
     text="""\
 You answer a question from passages of documents, and from nothing else.
@@ -62,14 +62,14 @@ like this [1]. Where it rests on two, like this [1][2].
 
 
 def load_instructions(prompt: str, store: str) -> Instructions:
-    """Reads the instructions that a setting names.
+    """Loads the instructions that a setting names.
 
     Args:
-        prompt: A file, or registry:NAME, registry:NAME@3 or registry:NAME@production; empty: as
-            shipped.
-        store: Store of that registry.
-    Raises: SettingsError: it cannot be read, or lacks what checks rely on. NotFound: no such
-        version. SnapshotCorrupt: its file is not what its card says.
+        prompt: A file, or registry:NAME, registry:NAME@3 or registry:NAME@production; if empty, the
+            default instructions.
+        store: Store with the registry.
+    Raises: SettingsError: it cannot be read, or lacks what the checks rely on. NotFound: no such
+        version. SnapshotCorrupt: its file differs from its card.
     """
     if not prompt:
         return DEFAULT_INSTRUCTIONS
@@ -90,8 +90,8 @@ def load_instructions(prompt: str, store: str) -> Instructions:
 def _registered(prompt: str, store: str) -> Path:
     if not store:
         raise SettingsError(
-            f"prompt {prompt} is of a model registry, and no store is named; set --store or "
-            "NEARLINE_GENERATION_STORE to the store that holds it"
+            f"prompt {prompt} is in a model registry, but no store is set; set --store or "
+            "NEARLINE_GENERATION_STORE to the store with the registry"
         )
     registry = Registry(Store.open(store))
     ref = registry.resolve(prompt, "prompt")
@@ -99,7 +99,7 @@ def _registered(prompt: str, store: str) -> Path:
     files = sorted(one for one in folder.iterdir() if one.is_file())
     if len(files) != 1:
         raise SettingsError(
-            f"prompt {ref.name}@{ref.version} has {len(files)} files, one is needed; add another "
+            f"prompt {ref.name}@{ref.version} has {len(files)} files instead of one; add another "
             "version with nearline models add prompt --file FILE"
         )
     return files[0]
@@ -110,19 +110,19 @@ def _check(text: str, prompt: str) -> None:
         parts = list(Formatter().parse(text))
     except ValueError as error:
         raise SettingsError(
-            f"prompt {prompt} has a lone brace ({error}); write {{{{ or }}}} for one that is meant"
+            f"prompt {prompt} has a single brace ({error}); write {{{{ or }}}} for a literal brace"
         ) from error
     for _, name, form, conversion in parts:
         if name is not None and (name not in _FIELDS or form or conversion):
             raise SettingsError(
-                f"prompt {prompt} has {{{name}}}; {{key}} and {{not_answered}} are filled in, "
-                "write {{ or }} for a brace that is meant"
+                f"prompt {prompt} has {{{name}}}; only {{key}} and {{not_answered}} are filled in, "
+                "write {{ or }} for a literal brace"
             )
     missing = [one for one in _NEEDED if one not in text]
     if missing or len(text) > _MOST_CHARACTERS:
         lacks = f"does not say {', '.join(missing)}" if missing else f"has {len(text)} characters"
         raise SettingsError(
-            f"prompt {prompt} {lacks}; it must tell of the fences, of markers and of what to write "
-            f"where nothing answers, in at most {_MOST_CHARACTERS} characters: begin with the "
-            "shipped one, which nearline models add prompt NAME keeps in a store"
+            f"prompt {prompt} {lacks}; it must explain the fences, the markers and what to write if "
+            f"nothing answers, in at most {_MOST_CHARACTERS} characters. Start from the "
+            "default: nearline models add prompt NAME saves it in a store"
         )

@@ -18,15 +18,15 @@ from nearline.contract import Entailment
 from nearline.sentences import estimate_tokens
 from retrieval.index.lexical.text_analysis import NO_LANGUAGE
 
-# A model may take no longer, whatever its caller allows.
+# The limit for a model, whatever its caller allows.
 _LONGEST_S = 600.0
-# What chat templates add, see `OpenAIChat`.
+# Tokens that chat templates add; see `OpenAIChat`.
 _TEMPLATE_TOKENS = 64
 _NONCE_BYTES = 8
 _ENGLISH = "english"
-# A pair takes some 50 ms on a core; a sentence is not held up for longer than this.
+# A pair takes some 50 ms on a core; a sentence is not delayed for longer than this.
 _JUDGE_S = 1.0
-# Failures of requests that no model has read.
+# Failures of requests that reached no model.
 _UNREAD = frozenset(
     {
         ChatFailure.CONNECTION,
@@ -42,14 +42,14 @@ _UNREAD = frozenset(
 
 
 class LLMWriter:
-    """Has a model write; a `Writer`.
+    """Has a language model write; a `Writer`.
 
     Args:
-        model: What writes.
-        context_tokens: Most tokens of its prompt and answer together.
-        prompt_tokens: Most tokens of its prompt.
-        instructions: What it is told to do.
-        entailment: Judges its sentences beside the rules; None: the rules alone do.
+        model: The language model.
+        context_tokens: Maximum tokens of prompt and answer together.
+        prompt_tokens: Maximum tokens of the prompt.
+        instructions: Its system message.
+        entailment: Optional; checks its sentences in addition to the rules.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class LLMWriter:
             sources,
             task.question,
             mark=task.mark,
-            # Names are told by their capitals, as English has them.
+            # Names are recognised by capital letters, which works for English.
             rules=GroundednessRules(names=language == _ENGLISH, language=language),
         )
         drafts = DraftParser(len(packed.shown))

@@ -1,9 +1,9 @@
-"""Packs a question, what was said before and the evidence into a prompt of bounded length.
+"""Packs a question, earlier turns and the evidence into a prompt of bounded length.
 
-Evidence is data that anybody may have written. It stands between fences with a key that is new in
-every request, so its author cannot know it; a text that holds the key all the same loses it. The
-model is told to follow nothing that stands there; links it writes are checked by `links`, and what
-it says by `verifying`.
+Evidence is untrusted: anybody may have written it. It is put between fences with a key that is new
+in every request, so its author cannot know it; if a text contains the key, the key is removed. The
+model is told not to follow anything between the fences. Its links are checked by `link_filter`, and
+its sentences by `sentence_verifier`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from nearline.contract import Hit, Turn
 from nearline.sentences import estimate_tokens, sentences, token_starts
 
 _KEY = re.compile(r"[0-9a-f]{16,64}")
-# Shares of what the instructions leave: the evidence has the rest.
+# Shares of the room that the instructions leave; the evidence has the rest.
 _QUESTION_SHARE = 0.5
 _HISTORY_SHARE = 0.25
 _TURN_TOKENS = 160
-_TURN_CHARACTERS = 8_000  # Looked at of a turn: space counts as no token.
+_TURN_CHARACTERS = 8_000  # Limit per turn, since whitespace counts as no token.
 _TITLE_TOKENS = 32
-# Signs of two scripts and of full width that look like those of a key.
+# Characters of other scripts and widths that look like those of a key.
 _LOOKALIKES = str.maketrans(
     "\u0430\u0251\u03b1\u044c\u0441\u03f2\u0501\u0435\u0192o\u043e\u03bfl\u0456\u04cf\u03b9|\u0437\u0431",
     "aaabccdef0001111136",
@@ -36,7 +36,7 @@ _LOOKALIKES = str.maketrans(
 _FENCE_LIKE = re.compile(
     r"(?<![<＜﹤‹«])[<＜﹤‹«]{2,}+(?=\W*+(?:passage|end of|conversation))", re.IGNORECASE
 )
-# By these signs chat templates part the roles; servers read them in any text.
+# Chat templates separate roles by these; servers interpret them in any text.
 _TEMPLATE_SIGN = re.compile(
     r"<(?=[|｜]|/?s>|/?(?:start|end)_of_turn>|<\s*/?SYS)|[|｜](?=>)|\[(?=/?INST\])", re.IGNORECASE
 )
@@ -45,7 +45,7 @@ _ASKED = "Question:"
 
 
 class PackedPrompt(NamedTuple):
-    """prompt: What to ask. shown: What stands in it, by number; empty: nothing fits."""
+    """prompt: The prompt. shown: The chunks in it, by number; empty if none fits."""
 
     prompt: Prompt
     shown: Sequence[PromptChunk]
@@ -59,20 +59,21 @@ def pack_prompt(
     nonce: str,
     instructions: Instructions = DEFAULT_INSTRUCTIONS,
 ) -> PackedPrompt:
-    """Makes the prompt.
+    """Builds the prompt.
 
-    Chunks go in by score, best first, as far as they fit; the last one is cut at a sentence. What
-    chunks share stands once.
+    Chunks are added by score, best first, as far as they fit; the last one is cut at a sentence.
+    Overlapping text is included once.
 
     Args:
-        question: As it stands on its own; cut where it takes half of the room.
-        sources: The evidence, without near copies.
-        history: Turns before, oldest first; the last ones that fit into a quarter of the room.
-        budget_tokens: Most tokens of the prompt, by `estimate_tokens`. Instructions are never cut:
-            where they take more alone, nothing is shown.
-        nonce: Key of the fences, 16..64 lower-case hex digits, new in every request.
-        instructions: What the model is told to do.
-    Raises: ValueError: a nonce that is none.
+        question: The completed question; cut to half of the room.
+        sources: The evidence, without near duplicates.
+        history: Earlier turns, oldest first; the last ones that fit into a quarter of the room are
+            used.
+        budget_tokens: Maximum tokens of the prompt, by `estimate_tokens`. Instructions are never cut;
+            if they exceed it alone, no evidence is included.
+        nonce: Key of the fences, 16..64 lower-case hex digits, new for every request.
+        instructions: The system message.
+    Raises: ValueError: the nonce is malformed.
     """
     if not _KEY.fullmatch(nonce):
         raise ValueError("the nonce is not 16 to 64 lower-case hex digits; use secrets.token_hex")
@@ -115,7 +116,7 @@ def _best_first(sources: Sequence[EvidenceSource]) -> list[tuple[int, Hit]]:
 
 
 def _unseen(source: int, hit: Hit, shown: Sequence[PromptChunk]) -> list[Passage]:
-    """Returns the first run of a chunk's sentences that no chunk before has shown."""
+    """Returns the first run of a chunk's sentences that no earlier chunk contains."""
     text = hit.text or ""
     seen = [(one.start, one.end) for one in shown if one.source == source]
     run: list[Passage] = []
@@ -142,7 +143,7 @@ def _block(shown: PromptChunk, source: EvidenceSource, nonce: str) -> str:
 
 
 def _conversation(history: Sequence[Turn], budget_tokens: int, nonce: str) -> str:
-    """Returns the last turns that fit, fenced; empty where none does."""
+    """Returns the last turns that fit, fenced; empty if none does."""
     fences = f"<<conversation {nonce}>>", f"<<end of conversation {nonce}>>"
     left = budget_tokens - sum(estimate_tokens(fence) for fence in fences)
     turns: list[str] = []
@@ -160,9 +161,9 @@ def _conversation(history: Sequence[Turn], budget_tokens: int, nonce: str) -> st
 
 
 def _harmless(text: str, nonce: str) -> str:
-    """Returns a text of others as it may stand in a prompt.
+    """Returns an untrusted text in a form that is safe in a prompt.
 
-    What is invisible is gone; nothing reads as a marker, as a fence or as a sign of a template.
+    Invisible characters are removed, and nothing reads as a marker, a fence or a template token.
     """
     text = _TEMPLATE_SIGN.sub(
         lambda match: f"{match.group()} ", escape_markers(strip_hidden_text(text))
@@ -177,14 +178,14 @@ def _harmless(text: str, nonce: str) -> str:
 
 
 def _fold(sign: str) -> str:
-    """Returns the plain small sign that a sign looks like; always one."""
+    """Returns the plain lower-case character that a character looks like; exactly one."""
     if not sign.isascii():
         sign = unicodedata.normalize("NFKC", sign)[:1]
     return sign.lower()[:1].translate(_LOOKALIKES)
 
 
 def _cut(text: str, most_tokens: int) -> str:
-    """Returns the whole sentences that fit; of a first one that does not, its beginning."""
+    """Returns the whole sentences that fit; if the first one does not, its beginning."""
     if estimate_tokens(text) <= most_tokens:
         return text
     ends = [end for _, end in sentences(text) if estimate_tokens(text[:end]) <= most_tokens]

@@ -1,4 +1,4 @@
-"""Chooses who writes an answer: sentences as they stand, a small model, or a large one."""
+"""Chooses the writer of an answer: extractive, a small model, or a large one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from generation.protocols.chat_model import ChatFailure
 from generation.writers.extractive import EXTRACTIVE
 
 SMALL, LARGE = "small", "large"
-# Part of the keys of cached decisions and answers: change it with anything below.
+# Part of the keys of cached decisions and answers; change it with anything below.
 ROUTING_POLICY = "route-1"
-# A model that cannot say its first words in this time is not asked.
+# A model that cannot send its first words in this time is not used.
 MIN_MODEL_S = 1.0
 _REMEMBERED = 1_024
-# Above this probability of evidence a question of fact is answered by the sentence itself.
+# Above this probability of evidence, a factual question is answered by the sentence itself.
 _STRONG = 0.7
-# The best document stands alone where the next one's score is so much smaller.
+# The best document stands alone if the next one's score is this much smaller.
 _ALONE_RATIO = 0.8
 
 _COMPARE = re.compile(r"\b(?:compare[sd]?|comparison|differences?|differ|versus|vs|better)\b")
@@ -34,7 +34,7 @@ _FACT = re.compile(
 
 
 class AnswerKind(Enum):
-    """What kind of answer a question wants."""
+    """The kind of answer that a question needs."""
 
     FACT = "fact"
     COMPARISON = "comparison"
@@ -43,7 +43,7 @@ class AnswerKind(Enum):
 
 
 class QueryClass(NamedTuple):
-    """What decides: the kind, whether evidence is near certain, whether one document holds it."""
+    """The inputs of the decision: kind, near-certain evidence, a single source."""
 
     kind: AnswerKind
     strong: bool
@@ -51,19 +51,19 @@ class QueryClass(NamedTuple):
 
 
 class Route(NamedTuple):
-    """rungs: Who is asked, one after the other. reason: Why it is not the first choice, if so."""
+    """rungs: Writers to try, in order. reason: Why it is not the first choice, if it is not."""
 
     rungs: tuple[str, ...]
     reason: str = ""
 
 
 def classify(question: str, evidence: float, scores: Sequence[float]) -> QueryClass:
-    """Sorts a question.
+    """Classifies a question.
 
     Args:
         question: Its text.
         evidence: Probability that the evidence answers it, 0..1.
-        scores: Of the documents found, best first; the best is > 0.
+        scores: Scores of the found documents, best first; the best is > 0.
     """
     text = question.lower().strip()
     kind = AnswerKind.OTHER
@@ -78,10 +78,10 @@ def classify(question: str, evidence: float, scores: Sequence[float]) -> QueryCl
 
 
 class ModelRouter:
-    """Chooses rungs. Holds nothing but decisions, which it could make again.
+    """Chooses writers. Its only state is a cache of decisions.
 
     Args:
-        available: Names of the writers of this service.
+        available: Names of this service's writers.
     """
 
     def __init__(self, available: Sequence[str]) -> None:
@@ -91,13 +91,13 @@ class ModelRouter:
     def route(
         self, query: QueryClass, snapshot_id: str, *, asked: str = "", left_s: float | None = None
     ) -> Route:
-        """Returns the rungs for a question; the extractive one is always the last.
+        """Returns the writers for a question; the extractive one is always last.
 
         Args:
-            query: Its class.
-            snapshot_id: Snapshot that it is answered from.
-            asked: Name of the writer that the caller wants; empty: the service chooses.
-            left_s: Until the caller's deadline; None: no limit.
+            query: Class of the question.
+            snapshot_id: Snapshot of the evidence.
+            asked: Writer that the caller requests; if empty, the service chooses.
+            left_s: Seconds until the caller's deadline; None if there is no limit.
         """
         rungs = self._asked(asked) if asked else self._decide(query, snapshot_id)
         if rungs[0] != EXTRACTIVE and left_s is not None and left_s < MIN_MODEL_S:
@@ -132,14 +132,14 @@ def _preferred_rungs(query: QueryClass) -> tuple[str, ...]:
 
 
 class NextStep(Enum):
-    """Whom to ask after a failure."""
+    """Which writer to try after a failure."""
 
     MODEL = "the next model"
     EXTRACTIVE = "no model"
 
 
-# Total over Failure. A model that was too slow has used up the time that another would need; a
-# request that one model's provider refuses, another may take.
+# Covers every failure. A model that was too slow has used up the time that another would need; a
+# request that one provider refuses may be accepted by another.
 NEXT_STEP: Mapping[ChatFailure, NextStep] = {
     ChatFailure.CONNECTION: NextStep.MODEL,
     ChatFailure.TIMEOUT: NextStep.MODEL,
@@ -159,7 +159,7 @@ NEXT_STEP: Mapping[ChatFailure, NextStep] = {
 
 
 def remaining_rungs(rungs: Sequence[str], failure: ChatFailure) -> tuple[str, ...]:
-    """Returns the rungs left after the first one failed."""
+    """Returns the remaining writers after the first one failed."""
     if len(rungs) < 2 or NEXT_STEP[failure] is NextStep.MODEL:
         return tuple(rungs[1:])
     return (EXTRACTIVE,)

@@ -1,4 +1,4 @@
-"""Writes one answer: asks the writers of its route, one after the other, until one holds."""
+"""Writes one answer: tries the writers of its route in order until one succeeds."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from generation.writers.extractive import EXTRACTIVE
 from generation.writers.routing import Route, remaining_rungs
 from nearline import contract as c
 
-# Kept of the caller's time when a model writes: enough to answer from the evidence all the same,
+# Reserved from the caller's time while a model writes: enough to answer from the evidence instead,
 # and for the end to arrive.
 _KEPT_S = 0.25
-# A writer that keeps its own time is given so much more to say what it took until then.
+# Extra time for a writer that keeps its own limit, to report its usage.
 _GRACE_S = 0.1
 _UNSUPPORTED = "nothing that it wrote is supported by the evidence"
 _DECLINED = "it finds no answer in the evidence"
@@ -28,7 +28,7 @@ _DECLINED = "it finds no answer in the evidence"
 
 @dataclass(slots=True)
 class AnswerOutcome:
-    """What became of an answer; filled while it is written."""
+    """The outcome of an answer; filled while it is written."""
 
     backend: str = EXTRACTIVE
     finish: c.Finish = c.Finish.COMPLETE
@@ -45,7 +45,7 @@ class AnswerOutcome:
 
     @property
     def whole(self) -> bool:
-        """Whether it is the answer that was meant: complete, by the first choice."""
+        """Whether the answer is complete and by the first choice."""
         return self.finish is c.Finish.COMPLETE and not self.reason
 
 
@@ -54,10 +54,10 @@ class WriterChain:
 
     Args:
         writers: By name.
-        route: Whom to ask.
-        task: What to write.
-        citer: Numbers what is cited.
-        prices: By the writer's name; one without costs nothing.
+        route: Writers to try.
+        task: The task.
+        citer: Numbers the citations.
+        prices: Prices by writer; a writer without one is free.
     """
 
     def __init__(
@@ -77,10 +77,10 @@ class WriterChain:
         self._deadline = None if task.timeout_s is None else time.monotonic() + task.timeout_s
 
     async def events(self) -> AsyncGenerator[c.Delta | c.Citation, None]:
-        """Yields the text and its citations; afterwards `outcome` says what became of it.
+        """Yields the text and its citations; `outcome` is complete afterwards.
 
-        A failure before the first piece goes on with the next rung. One after it ends the answer:
-        what two writers wrote is never made into one text.
+        After a failure before the first piece, the next writer continues. A later failure ends the
+        answer: texts of two writers are never combined.
         """
         outcome, rungs = self.outcome, self._rungs
         while True:
@@ -126,7 +126,7 @@ class WriterChain:
         async with contextlib.aclosing(self._writers[name].write(task)) as parts:
             while True:
                 try:
-                    # No `yield` within: a timeout must not reach into what the caller does.
+                    # No `yield` inside: a timeout must not interrupt the caller's code.
                     async with asyncio.timeout(None if end is None else end - time.monotonic()):
                         part = await anext(parts)
                 except TimeoutError:
@@ -135,7 +135,7 @@ class WriterChain:
                     break
                 for event in self._said(part):
                     yield event
-        # Of this writer: one before it may have been cut without a word that holds.
+        # Of this writer: an earlier one may have been cut before any supported text.
         outcome.finish = c.Finish.LENGTH if part.length else c.Finish.COMPLETE
         outcome.dropped_sentences += part.dropped_sentences
         outcome.dropped_markers += part.dropped_markers
