@@ -122,7 +122,7 @@ def _check(text: str, prompt: str) -> None:
     if missing or len(text) > _MOST_CHARACTERS:
         lacks = f"does not say {', '.join(missing)}" if missing else f"has {len(text)} characters"
         raise SettingsError(
-            f"prompt {prompt} {lacks}; it must explain the fences, the markers and what to write if "
-            f"nothing answers, in at most {_MOST_CHARACTERS} characters. Start from the "
+            f"prompt {prompt} {lacks}; it must explain the fences, the markers and what to write "
+            f"if nothing answers, in at most {_MOST_CHARACTERS} characters. Start from the "
             "default: nearline models add prompt NAME saves it in a store"
         )

@@ -69,8 +69,8 @@ def pack_prompt(
         sources: The evidence, without near duplicates.
         history: Earlier turns, oldest first; the last ones that fit into a quarter of the room are
             used.
-        budget_tokens: Maximum tokens of the prompt, by `estimate_tokens`. Instructions are never cut;
-            if they exceed it alone, no evidence is included.
+        budget_tokens: Maximum tokens of the prompt, by `estimate_tokens`. Instructions are never
+            cut; if they exceed it alone, no evidence is included.
         nonce: Key of the fences, 16..64 lower-case hex digits, new for every request.
         instructions: The system message.
     Raises: ValueError: the nonce is malformed.
