@@ -108,4 +108,4 @@ async def _make_partitions(
                 if found is None:
                     raise reply
                 raise log_mismatch_error(collection, log_id, partition, found)
-    durability.judge(kept)
+    durability.check_reply(kept)

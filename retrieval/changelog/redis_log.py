@@ -250,7 +250,7 @@ class RedisLog:
             if isinstance(reply, Exception):
                 raise self._reply_error(log_id, call.partition, reply)
         if durability is not None:
-            durability.judge(replies.pop())
+            durability.check_reply(replies.pop())
         return list(replies)
 
     def _reply_error(self, log_id: str, partition: int, reply: Exception) -> NearlineError:

@@ -1,4 +1,4 @@
-"""Chunks of documents become vectors; a text that the embedder refuses costs no other its own."""
+"""Embedding of document chunks; a rejected text does not affect the others."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from nearline.retry import retry_while_overloaded
 
 _BATCH_TEXTS = 256
 _IN_FLIGHT = 4
-# For one batch on the bulk lane, where the whole has no limit.
-_BATCH_S = 120.0
-# What the queue of the embedding service is taken to hold per token.
+# Limit of one batch if the whole call has none.
+_BATCH_TIMEOUT_S = 120.0
+# Assumed length of a token in the queue of the embedding service.
 _CHARACTERS_PER_TOKEN = 4
 
 
 class DocumentEmbeddings(NamedTuple):
-    """Vectors of texts, and the texts that were refused.
+    """Vectors of texts, and the errors of rejected texts.
 
-    vectors: (n, d) float32, in the order of the texts; zeros where one was refused.
-    refused: Why, by place of the text.
+    vectors: (n, d) float32, in the order of the texts; zeros for rejected texts.
+    refused: The errors by position of the text.
     """
 
     vectors: NDArray[np.float32]
@@ -41,17 +41,17 @@ async def embed_documents(
 ) -> DocumentEmbeddings:
     """Embeds texts as documents, several batches at a time.
 
-    On the bulk lane an overloaded embedder is waited for, for as long as it says and there is time.
+    On the bulk lane, waits for an overloaded embedder as long as it requests and time permits.
 
     Args:
-        embedder: Embeds.
-        info: Its card: limits, and the fingerprint that every batch must have. The model reads a
-            few hundred tokens at most: of a text beyond its limit nothing more is sent.
+        embedder: The embedder.
+        info: Its properties: limits, and the fingerprint that every batch must have. The model
+            reads at most a few hundred tokens, so texts are cut at its character limit.
         texts: n texts.
-        lane: Which queue of the embedder they wait in.
-        timeout_s: Seconds left; None: no limit.
+        lane: The queue of the embedder to use.
+        timeout_s: Seconds left; None means no limit.
     Raises: SnapshotMismatch: the embedder has another model now. NotReady, Overloaded,
-        DeadlineExceeded: as it says.
+        DeadlineExceeded: from the embedder.
     """
     vectors = np.zeros((len(texts), info.dim), np.float32)
     refused: dict[int, InvalidRequest] = {}
@@ -69,7 +69,7 @@ async def embed_documents(
             TextRole.DOCUMENT,
             expected_fingerprint=info.fingerprint,
             lane=lane,
-            timeout_s=_BATCH_S if left is None else left,
+            timeout_s=_BATCH_TIMEOUT_S if left is None else left,
         )
 
     async def call_lane(batch: Sequence[str]) -> Embeddings:
@@ -84,7 +84,7 @@ async def embed_documents(
             if len(batch) == 1:
                 refused[first] = error
                 return
-            # Its halves, so that the text at fault fails alone.
+            # Embed both halves, so that only the offending text fails.
             middle = len(batch) // 2
             await embed(first, batch[:middle])
             await embed(first + middle, batch[middle:])
@@ -94,7 +94,7 @@ async def embed_documents(
     batches = _batches([text[: info.max_characters] for text in texts], info)
 
     async def work() -> None:
-        # One iterator for all workers: each takes the next batch when it is free.
+        # One iterator for all workers: each takes the next batch when it is idle.
         for first, batch in batches:
             await embed(first, batch)
 
@@ -103,15 +103,15 @@ async def embed_documents(
             for _ in range(min(_IN_FLIGHT, len(texts))):
                 group.create_task(work())
     except BaseExceptionGroup as errors:
-        # The first one ended the others.
+        # The first error cancelled the other workers.
         raise first_of(errors) from None
     return DocumentEmbeddings(vectors, refused)
 
 
 def _batches(texts: Sequence[str], info: EmbedderInfo) -> Iterator[tuple[int, Sequence[str]]]:
-    """Yields runs of texts with the place of their first."""
+    """Yields batches of texts with the position of their first text."""
     max_texts = min(_BATCH_TEXTS, info.max_texts)
-    # All batches in flight take half of the service's queue.
+    # All batches in flight together use half of the service's queue.
     max_characters = _CHARACTERS_PER_TOKEN * info.max_queued_tokens // (2 * _IN_FLIGHT)
     first = characters = 0
     for place, text in enumerate(texts):

@@ -1,4 +1,4 @@
-"""Finds the embedding endpoint whose model made a collection's vectors, by fingerprint."""
+"""Embedding endpoints, looked up by the fingerprint of their model."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _INFO_TIMEOUT_S = 2.0
 
 
 class Embedders:
-    """Embeds texts under a fingerprint.
+    """Embeds texts with the model of a fingerprint.
 
-    Endpoints are asked who they are when a text needs them, not at start: a router serves vectors
-    and ids while its embedder is away.
+    The models of the endpoints are looked up when a text needs them, not at start: a router serves
+    vectors and ids while its embedder is unavailable.
 
     Args:
         endpoints: Embedders by address.
@@ -30,7 +30,7 @@ class Embedders:
     def __init__(self, endpoints: Mapping[str, Embedder]) -> None:
         self._endpoints = dict(endpoints)
         self._by_fingerprint: dict[str, _Endpoint] = {}
-        self._asking = asyncio.Lock()
+        self._lookup_lock = asyncio.Lock()
 
     async def embed(
         self, texts: Sequence[str], fingerprint: str, timeout_s: float | None
@@ -38,13 +38,13 @@ class Embedders:
         """Embeds queries.
 
         Args:
-            texts: n non-empty texts; more than an endpoint takes at once go in several calls.
-            fingerprint: Of the model whose space they must lie in.
-            timeout_s: Seconds left; None: the endpoint's own limit.
+            texts: n non-empty texts; split into several calls if an endpoint's limit requires it.
+            fingerprint: Fingerprint of the model.
+            timeout_s: Seconds left; None uses the limit of the endpoint.
         Returns: (n, d) float32, unit length.
-        Raises: SnapshotMismatch: no endpoint has that model; names what they have. NotReady,
-            Overloaded, DeadlineExceeded, InvalidRequest: as the endpoint says. Unsupported: there
-            is no endpoint.
+        Raises: SnapshotMismatch: no endpoint has the model; names the models available. NotReady,
+            Overloaded, DeadlineExceeded, InvalidRequest: from the endpoint. Unsupported: there is
+            no endpoint.
         """
         return await self._call(
             fingerprint, lambda known: known.embed_queries(texts, fingerprint, timeout_s)
@@ -53,9 +53,9 @@ class Embedders:
     async def embed_documents(
         self, texts: Sequence[str], fingerprint: str, lane: Lane, timeout_s: float | None
     ) -> DocumentEmbeddings:
-        """Embeds chunks of documents; see `document_vectors.embed_documents`.
+        """Embeds chunks of documents; see `documents.embed_documents`.
 
-        Raises: as `embed`; a text that the endpoint refuses is in the answer.
+        Raises: as `embed`; rejected texts are part of the result.
         """
         return await self._call(
             fingerprint,
@@ -63,16 +63,16 @@ class Embedders:
         )
 
     async def ask(self, fingerprint: str, ask: Callable[[Embedder], Awaitable[_R]]) -> _R:
-        """Asks the endpoint of a model; where it has another one by now, they are looked up again.
+        """Calls the endpoint of a model; looks it up again if the endpoint has changed its model.
 
-        Raises: as `embed`, and what the call raises.
+        Raises: as `embed`; any error of the call.
         """
         return await self._call(fingerprint, lambda known: ask(known.embedder))
 
     async def endpoint(self, fingerprint: str) -> Embedder:
-        """Returns the endpoint that has a model now.
+        """Looks up the endpoint of a model again.
 
-        Raises: SnapshotMismatch: no endpoint has it. NotReady: nor does one that is away, perhaps.
+        Raises: SnapshotMismatch: no endpoint has the model. NotReady: an endpoint is unavailable.
         """
         self._by_fingerprint.pop(fingerprint, None)
         return (await self._find(fingerprint)).embedder
@@ -83,12 +83,12 @@ class Embedders:
             try:
                 return await make(known)
             except SnapshotMismatch:
-                # It was restarted with another model: look around again.
+                # It was restarted with another model: look it up again.
                 self._by_fingerprint.pop(fingerprint, None)
         return await make(await self._find(fingerprint))
 
     async def _find(self, fingerprint: str) -> _Endpoint:
-        async with self._asking:
+        async with self._lookup_lock:
             known = self._by_fingerprint.get(fingerprint)
             if known is not None:
                 return known
@@ -110,7 +110,7 @@ class Embedders:
 
 
 class _Endpoint(NamedTuple):
-    """An endpoint that has said who it is."""
+    """An endpoint whose model is known."""
 
     embedder: Embedder
     info: EmbedderInfo
@@ -155,7 +155,7 @@ def _not_found_error(
         )
     served = ", ".join(f"{address} {_describe_answer(answer)}" for address, answer in found.items())
     return SnapshotMismatch(
-        f"the collection was embedded under fingerprint {fingerprint}, {served}; start an "
+        f"the collection was embedded with model fingerprint {fingerprint}, but {served}; start an "
         "embedding service with the collection's model, or rebuild the collection with this one"
     )
 

@@ -1,1 +1,1 @@
-"""The connection to Redis, its durability, and its cool-down after a failure."""
+"""The Redis client: connections, reads, durability, and the cool-down after a failure."""

@@ -1,4 +1,4 @@
-"""The connection to Redis: what the services remember between calls, and the change log."""
+"""Connections to Redis, translation of its errors, and its persistence settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from redis.exceptions import RedisError, ResponseError
 from nearline.errors import NotReady, SettingsError
 
 _CONNECT_TIMEOUT_S = 0.5
-# Memory of a conversation is worth a short wait, never the time of the answer itself.
+# Conversation memory is worth a short wait, but not a share of the time of the answer.
 _TIMEOUT_S = 0.5
 _RETRIES = 1
 _MAX_CONNECTIONS = 1_024
@@ -27,12 +27,12 @@ _RETRY_AFTER_S = 2.0
 UNKNOWN = "unknown"
 _PASSWORD = re.compile(r"//[^/@]*@")
 
-# What Redis raises where it has not seen the script that a digest names.
+# Raised by Redis if it does not know the script of a digest.
 UnknownScript: TypeAlias = redis.exceptions.NoScriptError
-# What Redis raises where it is away, slow, or refuses.
+# Raised by the client if Redis is unavailable, slow, or refuses a command.
 REDIS_FAILURES = (RedisError, OSError, TimeoutError)
 
-# Gives up a lock (KEYS[1]) that has our token (ARGV[1]): 1; that of somebody else stays: 0.
+# Releases a lock (KEYS[1]) if it has our token (ARGV[1]): returns 1; keeps any other: returns 0.
 DELETE_IF_EQUAL: Final = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
@@ -45,43 +45,43 @@ def connect(url: str, *, timeout_s: float = _TIMEOUT_S, retries: int = _RETRIES)
 
     Args:
         url: "redis://host:port/0", "rediss://…" or "unix://…".
-        timeout_s: Longest wait for an answer.
-        retries: How often a command that was not answered is sent again.
-    Raises: SettingsError: not such an address.
+        timeout_s: Longest wait for a reply.
+        retries: How often an unanswered command is resent.
+    Raises: SettingsError: the address is invalid.
     """
     try:
         return redis.asyncio.Redis.from_url(
             url,
             socket_timeout=timeout_s,
             socket_connect_timeout=_CONNECT_TIMEOUT_S,
-            # A command may so be run twice; who must not have that sees to it himself.
+            # A command may thus run twice; callers for which that is wrong pass retries=0.
             retry=Retry(ExponentialBackoff(cap=0.1, base=0.02), retries),
             health_check_interval=15,
             max_connections=_MAX_CONNECTIONS,
-            # With 3 the client takes a connection that the server has closed for a good one.
+            # With protocol 3, the client mistakes a connection closed by the server for a good one.
             protocol=2,
         )
     except ValueError as error:
         shown = _PASSWORD.sub("//…@", url)
         raise SettingsError(
-            f"redis address {shown!r} cannot be read: {error}; use redis://HOST:PORT/0"
+            f"redis address {shown!r} is invalid: {error}; use redis://HOST:PORT/0"
         ) from error
 
 
 @contextlib.asynccontextmanager
 async def translate_redis_errors(needed_by: str = "sessions and budgets") -> AsyncIterator[None]:
-    """Turns what Redis raises within the block into our errors.
+    """Translates errors of Redis within the block.
 
     Args:
-        needed_by: What does not work without it; plural.
-    Raises: NotReady: Redis is away, or answers an error.
+        needed_by: The feature that needs Redis, as a plural noun.
+    Raises: NotReady: Redis is unavailable or returned an error.
     """
     task = asyncio.current_task()
     cancelled = task.cancelling() if task else 0
     try:
         yield
-        # The client waits with asyncio.wait_for, which until Python 3.12 loses a cancellation that
-        # comes as its command ends; who cancelled would wait for ever.
+        # The client uses asyncio.wait_for, which before Python 3.12 loses a cancellation that
+        # arrives as the command ends; the canceller would wait forever.
         if task and task.cancelling() > cancelled:
             raise asyncio.CancelledError
     except REDIS_FAILURES as error:
@@ -89,12 +89,10 @@ async def translate_redis_errors(needed_by: str = "sessions and budgets") -> Asy
 
 
 def not_ready_error(error: Exception, needed_by: str) -> NotReady:
-    """Returns our error for what Redis raises, one of NO_ANSWER."""
+    """Returns the NotReady error for one of REDIS_FAILURES."""
     if isinstance(error, ResponseError):
-        # It is there: full, read-only, or it wants a password.
-        message = (
-            f"Redis refuses ({error}); see what it is short of with nearline doctor --redis URL"
-        )
+        # Redis is running, but full, read-only, or needs a password.
+        message = f"Redis refuses ({error}); find the cause with nearline doctor --redis URL"
     else:
         message = (
             f"Redis does not answer ({type(error).__name__}: {error}); {needed_by} need it: check "
@@ -104,59 +102,59 @@ def not_ready_error(error: Exception, needed_by: str) -> NotReady:
 
 
 class PinnedConnection:
-    """A connection of a client that is kept for what is read all the time.
+    """A dedicated connection for frequent reads.
 
-    A command by way of the client costs the event loop twice as much as by way of its connection.
+    A command through the client costs the event loop twice as much as one through a connection.
 
     Args:
-        client: Stays its owner's, whose end is the end of this.
+        client: Redis; the caller owns and closes it.
     """
 
     def __init__(self, client: Redis) -> None:
         self._pool: Any = client.connection_pool
-        self._kept: Any = None
-        # Of the connection, while it is among those of the client.
+        self._connection: Any = None
+        # The timeout of the connection while it belongs to the pool.
         self._limit_s: float | None = None
 
     async def exchange(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
-        """Sends commands that only read, together; gives their answers. Not for two at once.
+        """Sends read-only commands together and returns their replies; not concurrency-safe.
 
-        Has no limit of time: who asks brings one.
+        Callers must set their own time limit.
 
-        Raises: RedisError, OSError: no answer, or a refusal.
+        Raises: RedisError, OSError: no reply, or an error.
         """
-        kept, self._kept = self._kept, None
-        if kept is not None:
-            # It may have been closed at the other end since; then another one is as good.
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            # The server may have closed it since; then use a new one.
             with contextlib.suppress(redis.exceptions.ConnectionError, OSError):
-                return await self._on(kept, commands)
+                return await self._on(connection, commands)
         fresh = await self._pool.get_connection()
-        # Within one the client starts a task for each command.
+        # With a timeout, the client starts a task for each command.
         self._limit_s, fresh.socket_timeout = fresh.socket_timeout, None
         return await self._on(fresh, commands)
 
     async def _on(self, connection: Any, commands: Sequence[tuple[str, ...]]) -> list[Any]:
         try:
-            # The stub takes one word for all of them.
+            # The stub only accepts a single word.
             packed = [hiredis.pack_command(one) for one in commands]  # type: ignore[arg-type]
             await connection.send_packed_command(packed)
-            answers = [await connection.read_response() for _ in commands]
+            replies = [await connection.read_response() for _ in commands]
         except BaseException:
             connection.socket_timeout = self._limit_s
-            # Answers may be on their way that nobody would wait for.
+            # Unread replies may still arrive on this connection.
             await connection.disconnect(nowait=True)
             await self._pool.release(connection)
             raise
-        self._kept = connection
-        return answers
+        self._connection = connection
+        return replies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisPersistence:
-    """How a Redis keeps what it is given; "unknown" where it does not say, as managed ones may.
+    """The persistence settings of a Redis; "unknown" if it hides them, as managed services may.
 
-    appendonly, appendfsync, maxmemory_policy: Its own settings of that name.
-    waits: It can be asked to wait until a write is on disk (WAITAOF).
+    appendonly, appendfsync, maxmemory_policy: The Redis settings of the same name.
+    waits: Whether WAITAOF can wait until a write is on disk.
     """
 
     version: str
@@ -167,20 +165,20 @@ class RedisPersistence:
 
     @property
     def weakness(self) -> str:
-        """What could be lost, and when; empty where nothing could, or nobody can tell."""
+        """What data can be lost, and the remedy; empty if none can, or if that is unknown."""
         if self.appendonly == "no":
-            return "what it holds is lost when it restarts: set appendonly yes"
+            return "all data is lost when it restarts: set appendonly yes"
         if self.appendfsync not in ("always", UNKNOWN):
-            return "the last second is lost with the power: set appendfsync always"
+            return "a power failure loses the last second: set appendfsync always"
         if self.maxmemory_policy not in ("noeviction", UNKNOWN):
-            return "it drops what it holds when it is full: set maxmemory-policy noeviction"
+            return "it evicts data when it is full: set maxmemory-policy noeviction"
         return ""
 
 
 async def read_persistence(
     client: Redis, needed_by: str = "sessions and budgets"
 ) -> RedisPersistence:
-    """Asks a Redis how it keeps what it is given.
+    """Reads the persistence settings of a Redis.
 
     Raises: NotReady: it does not answer.
     """
@@ -188,18 +186,18 @@ async def read_persistence(
         pipe.ping()
         pipe.info()
         pipe.config_get("appendonly", "appendfsync", "maxmemory-policy")
-        # Waits for nobody: tells whether there is such a command.
+        # Returns immediately: shows whether the command exists.
         pipe.execute_command("WAITAOF", 0, 0, 1)
-        there, about, said, waits = await pipe.execute(raise_on_error=False)
-        if isinstance(there, Exception):
-            raise there
-    # A managed one may keep these to itself.
-    about, said = ({} if isinstance(one, Exception) else one for one in (about, said))
-    appendonly = {0: "no", 1: "yes"}.get(about.get("aof_enabled"), UNKNOWN)
+        pong, info, config, waits = await pipe.execute(raise_on_error=False)
+        if isinstance(pong, Exception):
+            raise pong
+    # A managed service may hide these.
+    info, config = ({} if isinstance(one, Exception) else one for one in (info, config))
+    appendonly = {0: "no", 1: "yes"}.get(info.get("aof_enabled"), UNKNOWN)
     return RedisPersistence(
-        version=str(about.get("valkey_version") or about.get("redis_version") or UNKNOWN),
-        appendonly=said.get("appendonly") or appendonly,
-        appendfsync=said.get("appendfsync") or UNKNOWN,
-        maxmemory_policy=said.get("maxmemory-policy") or UNKNOWN,
+        version=str(info.get("valkey_version") or info.get("redis_version") or UNKNOWN),
+        appendonly=config.get("appendonly") or appendonly,
+        appendfsync=config.get("appendfsync") or UNKNOWN,
+        maxmemory_policy=config.get("maxmemory-policy") or UNKNOWN,
         waits=not isinstance(waits, Exception),
     )

@@ -1,4 +1,4 @@
-"""A pause in which nobody asks what has just failed."""
+"""A cool-down after a failure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _PAUSE_S = 1.0
 
 
 class Cooldown:
-    """Begins when something does not answer: each try would cost a request the time it waits."""
+    """A second without calls to a service that failed: each attempt would delay a request."""
 
     def __init__(self) -> None:
         self._until_s = 0.0
@@ -16,10 +16,10 @@ class Cooldown:
 
     @property
     def reason(self) -> str:
-        """Why it is left alone; empty: it may be asked."""
+        """The failure that started the current cool-down; empty if there is none."""
         return self._reason if time.monotonic() < self._until_s else ""
 
     def begin(self, reason: str) -> None:
-        """Leaves it alone for a second."""
+        """Starts a cool-down of one second."""
         self._reason = reason
         self._until_s = time.monotonic() + _PAUSE_S

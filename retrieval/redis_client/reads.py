@@ -1,4 +1,4 @@
-"""Reads that every list waits for: short, frequent, and never worth a long wait."""
+"""Short, frequent reads from Redis with a strict time limit."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Command: TypeAlias = tuple[str, ...]
 
 
 class RedisReader:
-    """Sends commands that only read, each caller's together.
+    """Sends read-only commands, those of each call together.
 
-    Who comes while others wait gets a connection of its own, which is kept for the next.
+    Concurrent calls use separate connections, which are reused later.
 
     Args:
-        client: Redis, which stays its owner's.
-        needed_by: What does not work without it; plural.
-        timeout_s: Longest wait for an answer.
+        client: Redis; the caller owns and closes it.
+        needed_by: The feature that needs Redis, as a plural noun.
+        timeout_s: Longest wait for the replies.
     """
 
     def __init__(self, client: Redis, needed_by: str, timeout_s: float) -> None:
@@ -33,15 +33,15 @@ class RedisReader:
         self._idle: list[PinnedConnection] = []
 
     async def ask(self, *commands: Command) -> list[Any]:
-        """Returns the answers to some commands, in order.
+        """Returns the replies to commands, in order.
 
-        Raises: NotReady: Redis is away, slow, or answers an error.
+        Raises: NotReady: Redis is unavailable, slow, or returned an error.
         """
-        line = self._idle.pop() if self._idle else PinnedConnection(self._client)
+        connection = self._idle.pop() if self._idle else PinnedConnection(self._client)
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await line.exchange(commands)
+                return await connection.exchange(commands)
         except REDIS_FAILURES as error:
             raise not_ready_error(error, self._needed_by) from error
         finally:
-            self._idle.append(line)
+            self._idle.append(connection)

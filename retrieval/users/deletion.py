@@ -33,7 +33,7 @@ async def delete_user(
         reply, kept = await pipe.execute(raise_on_error=False)
         if isinstance(reply, Exception):
             raise reply
-    durability.judge(kept)
+    durability.check_reply(kept)
     deleted_us, blob, last = reply
     entries = sessions = 0
     async for page in entries_of_user(client, keys.log, user_id, last):
@@ -50,7 +50,7 @@ async def delete_user(
             for one in gone:
                 if isinstance(one, Exception):
                     raise one
-        durability.judge(kept)
+        durability.check_reply(kept)
         sessions += sum(gone[:-1:2])
         entries += gone[-1]
     return DeletionResult(int(deleted_us), event_count(blob), entries, sessions)

@@ -100,7 +100,7 @@ class Dictionary:
             reply, kept = await pipe.execute(raise_on_error=False)
             if isinstance(reply, Exception):
                 raise reply
-        self._durability.judge(kept)
+        self._durability.check_reply(kept)
         found, *numbers = reply
         names = self._of(found)
         names.add(

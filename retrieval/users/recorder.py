@@ -178,5 +178,5 @@ async def _send(
                     raise reply
     except NotReady as error:
         raise NotReady(f"{error.message}; {_UNKNOWN}", retry_after_s=error.retry_after_s) from error
-    durability.judge(kept)
+    durability.check_reply(kept)
     return list(replies)

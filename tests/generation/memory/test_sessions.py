@@ -307,7 +307,7 @@ async def test_how_a_redis_keeps_things_is_asked_of_it(redis: Redis) -> None:
     assert (kept.maxmemory_policy, kept.weakness) == (SETTINGS["maxmemory-policy"], "")
     assert kept.version.startswith("9.")
     await redis.config_set("appendfsync", "everysec")
-    assert "the last second is lost" in (await read_persistence(redis)).weakness
+    assert "loses the last second" in (await read_persistence(redis)).weakness
     await redis.config_set("appendonly", "no")
     assert "lost when it restarts" in (await read_persistence(redis)).weakness
     # As managed services do.

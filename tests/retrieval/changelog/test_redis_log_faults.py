@@ -109,7 +109,7 @@ async def test_what_would_not_last_is_refused(empty_redis: str, tmp_path: Path) 
             await log.append([upsert("a")])
             # Found out after the append, since a second has not passed.
             await client.config_set("appendonly", "no")
-            with pytest.raises(NotReady, match="does not promise to keep it"):
+            with pytest.raises(NotReady, match="does not guarantee durability"):
                 await log.append([upsert("b")], "key")
             with pytest.raises(NotReady, match=r"not accepted: .*set appendonly yes") as caught:
                 await log.append([upsert("b")], "key")
