@@ -79,7 +79,7 @@ async def _run(
     if isinstance(answer, Exception):
         raise answer
     try:
-        durability.judge(durable)
+        durability.check_reply(durable)
     except NotReady as error:
         raise NotReady(
             f"{error.message}; resubmit sources with the same job and offset",

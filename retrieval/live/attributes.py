@@ -1,7 +1,7 @@
-"""The attributes of live documents as Arrow columns, so that a filter means what it means beside.
+"""The attributes of live documents as Arrow columns, filtered exactly like those of the snapshot.
 
-Every column is one of lists: a live document may bring a list where those of the snapshot have
-single values. A value of another kind than the column's cannot be filtered on.
+Every column contains lists, since a live document may have a list where documents of the snapshot
+have single values. Values of another kind than their column are ignored by filters.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from retrieval.live.documents import DocumentsView, LiveItem
 from retrieval.live.vectors import LiveIndex
 from retrieval.protocols.shard import FieldCounts, ShardFilterPlan
 
-# Small, since a view converts what is not in a block; many blocks become one, since each costs
-# every filter some calls.
+# Small, since every view converts the documents after the last block. Many blocks are merged into
+# one, since each costs every filter some calls.
 _BLOCK_DOCUMENTS = 256
-_MOST_BLOCKS = 8
+_MAX_BLOCKS = 8
 _Field = snapshot_pb2.AttributeField
-# Types of values that fit a column, exactly: a bool is no int here.
+# The exact Python types of values that fit a column: bool does not count as int.
 _KINDS: dict[snapshot_pb2.AttributeField.Kind, tuple[frozenset[type], Any]] = {
     _Field.KIND_STRING: (frozenset({str}), pa.string()),
     _Field.KIND_INT: (frozenset({int}), pa.int64()),
@@ -40,10 +40,10 @@ _KINDS: dict[snapshot_pb2.AttributeField.Kind, tuple[frozenset[type], Any]] = {
 
 
 class LiveColumns:
-    """Columns of the first documents, made in blocks as documents come; one writer.
+    """Columns of the first documents, built in blocks as documents are added; one writer.
 
     Args:
-        fields: The attributes that the manifest names; others cannot be filtered on.
+        fields: The attributes in the manifest; filters cannot use others.
     """
 
     def __init__(self, fields: Sequence[snapshot_pb2.AttributeField]) -> None:
@@ -52,12 +52,12 @@ class LiveColumns:
         self._documents = 0
 
     def catch_up(self, items: Sequence[LiveItem]) -> None:
-        """Takes in the whole blocks there are; the rest is converted by the views that ask."""
+        """Converts all complete blocks; views convert the rest when they need it."""
         while len(items) - self._documents >= _BLOCK_DOCUMENTS:
             stop = self._documents + _BLOCK_DOCUMENTS
             block = _block(self._fields, items[self._documents : stop])
             blocks = [*self._blocks, block]
-            if len(blocks) > _MOST_BLOCKS:
+            if len(blocks) > _MAX_BLOCKS:
                 blocks = [pa.concat_tables(blocks).combine_chunks()]
             self._blocks, self._documents = blocks, stop
 
@@ -67,22 +67,23 @@ class LiveColumns:
         """Returns the attributes of the documents of a view.
 
         Args:
-            items: Those documents, and possibly more.
+            items: The documents of the view, and possibly more.
             of: The view.
-            index: Their vectors.
+            index: The vectors of the view.
         """
         rest = items[self._documents : of.documents]
         return LiveAttributes(self._fields, self._blocks, rest, of, index)
 
 
 class LiveAttributes:
-    """`AttributeValues` at one moment; columns are put together when the first filter comes.
+    """A snapshot of `AttributeValues`; columns are assembled by the first filter.
 
     Args:
-        fields: What can be filtered on, all of them lists.
-        blocks: Columns of the first documents. rest: The documents after them.
+        fields: The attributes, all as lists.
+        blocks: Columns of the first documents.
+        rest: The documents after them.
         of: All documents.
-        index: Their vectors.
+        index: The vectors of the documents.
     """
 
     def __init__(
@@ -97,18 +98,18 @@ class LiveAttributes:
         self._blocks = blocks
         self._rest = rest
         self._of = of
-        self._made: tuple[AttributeTable, FilterCache] | None = None
+        self._assembled: tuple[AttributeTable, FilterCache] | None = None
         self.filtered = LiveFilteredVectors(index)
 
     def matches(self, filter: Filter) -> Matches:
-        """Returns what matches, whether it is alive or not.
+        """Returns the documents and rows that match a filter, whether alive or not.
 
-        Raises: InvalidRequest: an attribute that does not exist, or a value of another kind.
+        Raises: InvalidRequest: the filter names an unknown attribute or a value of another kind.
         """
         return self._columns()[1].matches(filter)
 
     def first_values(self, field: str, documents: NDArray[np.int64]) -> list[Scalar]:
-        """Returns the (first) value of an attribute in each document, None where there is none."""
+        """Returns the (first) value of an attribute in each document; None if it has none."""
         return self._columns()[0].first_values(field, documents)
 
     def counts(self, field: str, matching: NDArray[np.bool_]) -> FieldCounts:
@@ -116,23 +117,23 @@ class LiveAttributes:
         return self._columns()[0].counts(field, matching)
 
     def word_plan(self, matches: Matches) -> ShardFilterPlan:
-        """Says how words are searched under a filter: only matches are scored, all of them."""
+        """Describes a filtered word search: every match is scored, and nothing else."""
         strategy = PlanStrategy.EXACT if matches.count else PlanStrategy.EMPTY
         reason = f"of the live chunks with a word of the query, those among {matches.count:,}"
         return ShardFilterPlan(strategy, matches.count, self._of.chunks, 0, reason)
 
     def _columns(self) -> tuple[AttributeTable, FilterCache]:
-        # Two threads may make the same once; neither waits for the other.
-        made = self._made
-        if made is None:
+        # Two threads may do the same work, but neither waits for the other.
+        assembled = self._assembled
+        if assembled is None:
             parts = [*self._blocks, _block(self._fields, self._rest)]
             table = AttributeTable(pa.concat_tables(parts), self._fields, self._of.documents)
-            made = self._made = table, FilterCache(table, self._of.first_rows)
-        return made
+            assembled = self._assembled = table, FilterCache(table, self._of.first_rows)
+        return assembled
 
 
 class LiveFilteredVectors:
-    """Searches live vectors under a filter; the index itself sees what pays.
+    """Searches live vectors under a filter; the index chooses the method.
 
     Args:
         index: The vectors.
@@ -144,7 +145,7 @@ class LiveFilteredVectors:
     def search(
         self, vectors: NDArray[np.float32], k: int, params: SearchParams, matches: Matches
     ) -> tuple[Neighbours, ShardFilterPlan]:
-        """Finds the k best matches per query, and tells how; see `FilteredSearch.search`."""
+        """Returns the k best matches per query, and the plan; see `FilteredSearch.search`."""
         found, width = self._index.search_planned(vectors, k, params, matches.bitmap)
         rows = self._index.describe().rows
         reason = f"{matches.count:,} of {rows:,} live chunks match; "
@@ -153,9 +154,9 @@ class LiveFilteredVectors:
             strategy, reason = PlanStrategy.EMPTY, "no live chunk matches"
         elif width:
             strategy = PlanStrategy.BITMAP
-            reason += f"graphs were searched with ef_search {width}, the newest rows compared"
+            reason += f"graphs were searched with ef_search {width}; the newest rows were compared"
         else:
-            reason += "each was compared"
+            reason += "every match was compared"
         return found, ShardFilterPlan(strategy, matches.count, rows, width, reason)
 
 
@@ -172,10 +173,10 @@ def _column(field: snapshot_pb2.AttributeField, attributes: Sequence[Attributes]
         if value is None:
             values.append(None)
             continue
-        several = value if isinstance(value, list | tuple) else (value,)
-        fit = [each for each in several if type(each) in fitting]
-        values.append(fit if fit or not several else None)
+        elements = value if isinstance(value, list | tuple) else (value,)
+        valid = [each for each in elements if type(each) in fitting]
+        values.append(valid if valid or not elements else None)
     if field.kind == _Field.KIND_DOUBLE:
-        # Plus zero: one zero only, as in the columns of a snapshot.
+        # Plus zero turns -0.0 into 0.0, as in the columns of a snapshot.
         values = [v if v is None else [float(each) + 0.0 for each in v] for v in values]
     return pa.array(values, pa.list_(element))

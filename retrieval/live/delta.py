@@ -1,4 +1,4 @@
-"""The live changes of one shard, applied beside its immutable part."""
+"""The live changes of one shard: a live segment, and the documents of the snapshot they hide."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ from retrieval.live.view import LiveView
 from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark
 
-# Dead rows are cleared away once there are more than so many, and more than living ones; with every
-# change so many documents are looked at.
-_MOST_DEAD_ROWS = 4_096
-_MOVED = 4
+# Compaction starts once there are more dead rows than this and than alive ones. Each change then
+# advances it by some documents.
+_MAX_DEAD_ROWS = 4_096
+_DOCUMENTS_PER_CHANGE = 4
 
 
 class LiveDelta:
-    """What live changes made of one shard of one snapshot.
+    """The live changes of one shard of one snapshot.
 
-    One thread at a time changes it; any thread may take the view. A background thread, there while
-    there is something to do, builds graphs over what has come.
+    One thread at a time may change it; any thread may read the view. While there is work, a
+    background thread builds graphs over new vectors.
 
     Args:
-        base: The part of the snapshot.
-        manifest: Of the snapshot.
-        vocabulary: Words of the snapshot; None where it has no lexical index.
+        base: The segment of the snapshot.
+        manifest: Manifest of the snapshot.
+        vocabulary: Words of the snapshot; None if it has no lexical index.
         number: Shard number, for the name of the thread.
-        start: How far the log is contained in the snapshot.
+        start: Position up to which the snapshot contains the log.
         build: Builds the graphs.
     """
 
@@ -64,16 +64,16 @@ class LiveDelta:
         self._dim = manifest.dim
         self._watermark = start
         self._survivors = Survivors(base.items)
-        self._store = LiveSegment(manifest, vocabulary)
-        # What will take the place of the store.
-        self._renewal: Compaction | None = None
-        # What expires, as heaps of (microseconds since 1970, document).
-        self._base_due = _heap_of(base.items)
-        self._due: list[tuple[int, int]] = []
+        self._segment = LiveSegment(manifest, vocabulary)
+        # Will replace the segment once it is complete.
+        self._compaction: Compaction | None = None
+        # Expiring documents, as heaps of (microseconds since 1970, document).
+        self._base_expiries = _expiry_heap(base.items)
+        self._live_expiries: list[tuple[int, int]] = []
         self._changes = 0
         self._oldest_change_us = 0
         self._lock = threading.Lock()
-        self._sealer: GraphBuilder | None = GraphBuilder(
+        self._graph_builder: GraphBuilder | None = GraphBuilder(
             f"seal-{number}", build, self._lock, self._vectors, self._publish
         )
         self._publish()
@@ -84,66 +84,68 @@ class LiveDelta:
         return self._view
 
     def apply(self, entries: Sequence[ChangeEntry]) -> None:
-        """Applies changes, and publishes one new view that has all of them; blocks.
+        """Applies changes, and publishes one new view with all of them; blocks.
 
-        What the watermark covers already is passed over.
+        Skips changes that the watermark already covers.
 
         Args:
-            entries: Of the partitions of this shard, in the order of each.
+            entries: Changes in the partitions of this shard, in order within each partition.
         """
         with self._lock:
             now = datetime.now(UTC)
-            reached = dict(enumerate(self._watermark.positions))
+            positions = dict(enumerate(self._watermark.positions))
             before = self._changes
             for entry in entries:
-                if entry.position > reached[entry.partition]:
+                if entry.position > positions[entry.partition]:
                     self._apply(entry, now)
-                    reached[entry.partition] = entry.position
+                    positions[entry.partition] = entry.position
                     self._changes += 1
                     oldest = self._oldest_change_us or entry.time_us
                     self._oldest_change_us = min(oldest, entry.time_us)
             if self._changes == before:
                 return
-            self._watermark = self._watermark.advanced(reached)
-            self._renew(self._changes - before)
+            self._watermark = self._watermark.advanced(positions)
+            self._compact(self._changes - before)
             self._publish()
-            if self._sealer is not None:
-                self._sealer.wake()
+            if self._graph_builder is not None:
+                self._graph_builder.wake()
 
     def expire(self, now: datetime) -> bool:
-        """Hides what is served no more from now on; publishes a view where that changed anything.
+        """Hides expired documents; publishes a new view if there are any.
 
         Args:
-            now: Aware.
-        Returns: Whether anything changed.
+            now: Aware time.
+        Returns: Whether any document expired.
         """
         now_us = to_us(now)
         with self._lock:
-            base = [self._survivors.hide(number) for number in _pop_due(self._base_due, now_us)]
-            live = [self._remove(number) for number in _pop_due(self._due, now_us)]
+            base = [
+                self._survivors.hide(number) for number in _pop_expired(self._base_expiries, now_us)
+            ]
+            live = [self._remove(number) for number in _pop_expired(self._live_expiries, now_us)]
             changed = any(base) or any(live)
             if changed:
                 self._publish()
             return changed
 
     def stats(self) -> DeltaStats:
-        """Returns how large it is, as of the newest view; waits for nobody."""
+        """Returns the size as of the newest view; never blocks."""
         return self._stats
 
     def close(self) -> None:
-        """Stops what runs in the background; views stay usable."""
+        """Stops background work; views remain usable."""
         with self._lock:
-            # It refers to this delta. Without that circle all memory goes with the last reference.
-            sealer, self._sealer = self._sealer, None
-        if sealer is not None:
-            sealer.close()
+            # It refers to this delta. Breaking the cycle frees all memory with the last reference.
+            builder, self._graph_builder = self._graph_builder, None
+        if builder is not None:
+            builder.close()
 
     def _publish(self) -> None:
-        part, alive = self._store.part()
+        part, alive = self._segment.part()
         self._view = LiveView(AppliedState(self._watermark), self._survivors.matches(), part, alive)
         self._stats = DeltaStats(
-            self._store.rows,
-            self._store.dead_rows,
+            self._segment.rows,
+            self._segment.dead_rows,
             self._survivors.hidden_rows,
             self._changes,
             self._oldest_change_us,
@@ -167,34 +169,34 @@ class LiveDelta:
             case ChangeKind.DELETE:
                 self._hide(change.document_id)
             case ChangeKind.ATTRIBUTES:
-                found = self._copied(entry)
-                if found is not None:
+                copy = self._with_attributes(entry)
+                if copy is not None:
                     self._hide(change.document_id)
-                    self._add(*found, now)
+                    self._add(*copy, now)
 
     def _vectors_of(self, change: Change) -> NDArray[np.float32]:
         vectors = change.vectors[self._fingerprint]
-        wanted = (len(change.bounds), self._dim)
-        assert vectors.shape == wanted, (
-            f"{change.document_id!r} has vectors of shape {vectors.shape}, {wanted} are needed. "
+        expected = (len(change.bounds), self._dim)
+        assert vectors.shape == expected, (
+            f"{change.document_id!r} has vectors of shape {vectors.shape}, expected {expected}. "
             "This is a bug."
         )
         return vectors
 
-    def _copied(
+    def _with_attributes(
         self, entry: ChangeEntry
     ) -> tuple[LiveItem, NDArray[np.int64], NDArray[np.float32]] | None:
-        """Returns the item that an entry changes, with its attributes changed."""
+        """Returns a copy of the item that an entry changes, with the new attributes."""
         change = entry.change
-        document = self._store.find(change.document_id)
+        document = self._segment.find(change.document_id)
         if document is not None:
-            old = self._store.items.items[document]
-            rows = self._store.items.rows_of(document)
+            old = self._segment.items.items[document]
+            rows = self._segment.items.rows_of(document)
             merged = _merge_attributes(old.attributes, change.attributes)
             item = old._replace(
                 attributes=merged, version=entry.position, expires=change.expires or old.expires
             )
-            return item, self._store.items.bounds_of(rows), self._store.vectors.read(rows)
+            return item, self._segment.items.bounds_of(rows), self._segment.vectors.read(rows)
         document = self._survivors.find(change.document_id)
         if document is None:
             return None
@@ -220,13 +222,13 @@ class LiveDelta:
         now: datetime,
     ) -> None:
         if item.expires is None:
-            self._store.add(item, bounds, vectors)
+            self._segment.add(item, bounds, vectors)
         elif item.expires > now:
-            document = self._store.add(item, bounds, vectors)
-            heapq.heappush(self._due, (to_us(item.expires), document))
+            document = self._segment.add(item, bounds, vectors)
+            heapq.heappush(self._live_expiries, (to_us(item.expires), document))
 
     def _hide(self, document_id: str) -> None:
-        live = self._store.find(document_id)
+        live = self._segment.find(document_id)
         if live is not None:
             self._remove(live)
             return
@@ -235,43 +237,43 @@ class LiveDelta:
             self._survivors.hide(document)
 
     def _remove(self, document: int) -> bool:
-        removed = self._store.remove(document)
-        if removed and self._renewal is not None:
-            self._renewal.remove(document)
+        removed = self._segment.remove(document)
+        if removed and self._compaction is not None:
+            self._compaction.remove(document)
         return removed
 
-    def _renew(self, changes: int) -> None:
-        """Goes on with a store that lacks what is dead, where that is much."""
-        store = self._store
-        if self._renewal is None:
-            if store.dead_rows <= _MOST_DEAD_ROWS or 2 * store.dead_rows <= store.rows:
+    def _compact(self, changes: int) -> None:
+        """Starts or advances a compaction if many rows are dead."""
+        segment = self._segment
+        if self._compaction is None:
+            if segment.dead_rows <= _MAX_DEAD_ROWS or 2 * segment.dead_rows <= segment.rows:
                 return
-            self._renewal = Compaction(store)
-        self._renewal.move(_MOVED * changes)
-        if self._renewal.done:
-            self._store, self._renewal = self._renewal.new, None
-            everything = np.ones(self._store.documents, np.bool_)
-            self._due = _heap_of(self._store.items.view(everything))
+            self._compaction = Compaction(segment)
+        self._compaction.advance(_DOCUMENTS_PER_CHANGE * changes)
+        if self._compaction.done:
+            self._segment, self._compaction = self._compaction.new, None
+            all_documents = np.ones(self._segment.documents, np.bool_)
+            self._live_expiries = _expiry_heap(self._segment.items.view(all_documents))
 
     def _vectors(self) -> Sequence[LiveVectors]:
-        """Returns the vectors in use, and what will take their place."""
-        renewed = () if self._renewal is None else (self._renewal.new.vectors,)
-        return (self._store.vectors, *renewed)
+        """Returns the vectors in use, and those of a compaction in progress."""
+        compacted = () if self._compaction is None else (self._compaction.new.vectors,)
+        return (self._segment.vectors, *compacted)
 
 
-def _pop_due(due: list[tuple[int, int]], now_us: int) -> list[int]:
-    """Takes those out of a heap whose time has come."""
-    taken = []
-    while due and due[0][0] <= now_us:
-        taken.append(heapq.heappop(due)[1])
-    return taken
+def _pop_expired(heap: list[tuple[int, int]], now_us: int) -> list[int]:
+    """Removes and returns the expired documents of a heap."""
+    expired = []
+    while heap and heap[0][0] <= now_us:
+        expired.append(heapq.heappop(heap)[1])
+    return expired
 
 
 def _merge_attributes(old: Attributes, changes: Attributes) -> Attributes:
     return {name: v for name, v in {**old, **changes}.items() if v is not None}
 
 
-def _heap_of(documents: Documents) -> list[tuple[int, int]]:
-    """Returns when documents expire, and which; sorted, so a heap."""
+def _expiry_heap(documents: Documents) -> list[tuple[int, int]]:
+    """Returns expiry times and documents, sorted, which makes it a heap."""
     numbers, times = documents.expiries()
     return list(zip(times.tolist(), numbers.tolist(), strict=True))

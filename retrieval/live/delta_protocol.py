@@ -1,4 +1,4 @@
-"""The seam between following a change log and what its changes are collected in."""
+"""The interface between the follower of a change log and the deltas that it updates."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from retrieval.protocols.watermark import Watermark
 
 
 class DeltaStats(NamedTuple):
-    """How large a delta is.
+    """The size of a delta.
 
-    rows: Live chunks in memory, with those of documents that were replaced or deleted since;
-    dead_rows: those alone. hidden_rows: Chunks of the snapshot that are served no more.
-    changes: Changes applied since the snapshot. oldest_change_us: When the log took the oldest of
-    them, microseconds since 1970; 0: there are none.
+    rows: Live chunks in memory, including dead ones. dead_rows: Chunks of documents that were
+    replaced or deleted since. hidden_rows: Chunks of the snapshot that are no longer served.
+    changes: Changes applied since the snapshot. oldest_change_us: When the oldest of them was
+    logged, in microseconds since 1970; 0 if there are none.
     """
 
     rows: int
@@ -30,7 +30,7 @@ class DeltaStats(NamedTuple):
 
 
 class FollowedDelta(Protocol):
-    """What live changes have made of one shard. All of it belongs to the event loop."""
+    """The live changes of one shard. All methods belong to the event loop."""
 
     @property
     def view(self) -> LiveView:
@@ -38,54 +38,54 @@ class FollowedDelta(Protocol):
         ...
 
     async def apply(self, entries: Sequence[ChangeEntry]) -> None:
-        """Applies changes: the view has them then, or once more have come that go with them.
+        """Applies changes; the view contains them afterwards, or once related changes have arrived.
 
-        What it has already is passed over. May be cancelled: what was begun can be done again.
+        Skips changes already applied. May be cancelled and repeated.
 
         Args:
-            entries: Of the partitions of the shard, in the order of each.
-        Raises: SnapshotMismatch: a delta is to be made again. Any other NearlineError: not now; to
-            be asked again, with the same entries.
+            entries: Changes in the partitions of the shard, in order within each partition.
+        Raises: SnapshotMismatch: the delta must be recreated. Any other NearlineError: temporary;
+            retry with the same entries.
         """
         ...
 
     async def expire(self, now: datetime) -> None:
-        """Hides what is served no more from an aware time on."""
+        """Hides documents that have expired at an aware time."""
         ...
 
     def set_back(self, reason: str) -> None:
-        """Takes in that the log has lost changes which may be in here."""
+        """Records that the log has lost changes that this delta may contain."""
         ...
 
     def stats(self) -> DeltaStats:
-        """Returns how large it is, as of the newest view."""
+        """Returns the size as of the newest view."""
         ...
 
     async def close(self) -> None:
-        """Stops what runs for it; views stay usable."""
+        """Stops background work; views remain usable."""
         ...
 
 
 class DeltaFactory(Protocol):
-    """Makes what the changes of a shard are collected in."""
+    """Creates deltas of a shard."""
 
     def __call__(self, start: Watermark, log: ChangeLog | None) -> Awaitable[FollowedDelta]:
-        """Makes a delta; what its view has is not read again.
+        """Creates a delta; changes in its view are not read from the log again.
 
         Args:
-            start: How far the snapshot has the log.
-            log: The log that is about to be followed; None: none can be, and what is there is to
-                be served as it is.
-        Raises: SnapshotMismatch: what is there does not go with the log.
+            start: Position up to which the snapshot contains the log.
+            log: The log to follow; None if no log can be followed, and the existing state must be
+                served unchanged.
+        Raises: SnapshotMismatch: the existing state does not match the log.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowedShard:
-    """A shard that live changes are to be applied to.
+    """A shard that receives live changes.
 
-    attach: Has searches look there, too.
+    attach: Makes searches include the live state.
     """
 
     number: int

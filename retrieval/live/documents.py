@@ -1,4 +1,4 @@
-"""The documents that live changes brought: added at the end, read through views of a prefix."""
+"""Documents added by live changes: append-only, read through views of a prefix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from retrieval.live.growable_array import GrowableArray
 
 
 class LiveItem(NamedTuple):
-    """A document as one change left it; see `Documents` for its parts."""
+    """A document after one change; see `Documents` for its fields."""
 
     id: str
     title: str
@@ -34,8 +34,8 @@ class LiveDocuments:
     def __init__(self) -> None:
         self.items: list[LiveItem] = []
         self.max_chunks = 0
-        # The newest document of each id, and for each document the one that it replaced, or -1: an
-        # older view goes back to what it has.
+        # The newest document of each id, and for each document the one that it replaced, or -1:
+        # older views follow this chain to the document that they contain.
         self.newest: dict[str, int] = {}
         self.replaced: list[int] = []
         self._first_rows = GrowableArray(np.int64)
@@ -55,7 +55,7 @@ class LiveDocuments:
         return self._document_of.values
 
     def add(self, item: LiveItem, bounds: NDArray[np.int64]) -> int:
-        """Adds a document with (chunks, 2) bounds of its chunks; gives its number."""
+        """Adds a document with (chunks, 2) bounds of its chunks; returns its number."""
         document = len(self.items)
         self._document_of.extend(np.full(len(bounds), document))
         self._starts.extend(bounds[:, 0])
@@ -73,14 +73,14 @@ class LiveDocuments:
         return np.arange(first_rows[document], first_rows[document + 1])
 
     def bounds_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Returns first and past-the-last code points of rows: (n, 2)."""
+        """Returns first and past-the-end code points of rows: (n, 2)."""
         return np.stack((self._starts.values[rows], self._ends.values[rows]), axis=1)
 
     def view(self, alive: NDArray[np.bool_]) -> DocumentsView:
-        """Returns what is there now.
+        """Returns a view of the current documents.
 
         Args:
-            alive: (documents,) those that were neither replaced nor deleted; not changed later.
+            alive: (documents,) bool, neither replaced nor deleted; must not change later.
         """
         return DocumentsView(
             self,
@@ -93,10 +93,10 @@ class LiveDocuments:
 
 
 class DocumentsView(DocumentRows):
-    """`Documents` at one moment. Ids lead to what was alive then, numbers and rows to all.
+    """A view of `Documents`: ids find alive documents only; numbers and rows find all.
 
     Args:
-        store: What holds them; it may go on growing.
+        store: The documents; it may continue to grow.
         alive: (documents,) bool.
         first_rows: (documents + 1,) int64. document_of, starts, ends: (rows,) int64.
     """
@@ -115,7 +115,7 @@ class DocumentsView(DocumentRows):
         self._items = store.items
         self._alive = alive
         self._document_of = document_of
-        self._in_order: tuple[Sequence[str], Sequence[int]] | None = None
+        self._sorted: tuple[Sequence[str], Sequence[int]] | None = None
         self.documents = len(alive)
         self.chunks = len(document_of)
         self.max_chunks = store.max_chunks
@@ -138,19 +138,19 @@ class DocumentsView(DocumentRows):
         return self.ids(self._document_of[rows])
 
     def find(self, document_id: str) -> int | None:
-        """Finds what was alive by id; None where nothing was."""
+        """Returns the alive document with an id; None if there is none."""
         document = self._store.newest.get(document_id, -1)
         while document >= self.documents:
             document = self._store.replaced[document]
         return document if document >= 0 and self._alive[document] else None
 
     def following(self, after_id: str) -> Iterable[int]:
-        """Yields what was alive and has a greater id, in id order; "" is before all."""
-        if self._in_order is None:
+        """Yields the alive documents with a greater id, in id order; "" precedes all ids."""
+        if self._sorted is None:
             alive = np.flatnonzero(self._alive)
             pairs = sorted(zip(self.ids(alive), alive.tolist(), strict=True))
-            self._in_order = [one for one, _ in pairs], [number for _, number in pairs]
-        ids, documents = self._in_order
+            self._sorted = [one for one, _ in pairs], [number for _, number in pairs]
+        ids, documents = self._sorted
         return islice(documents, bisect_right(ids, after_id) if after_id else 0, None)
 
     def title(self, document: int) -> str:
@@ -166,20 +166,22 @@ class DocumentsView(DocumentRows):
         return self._items[document].attributes
 
     def version(self, document: int) -> int:
-        """Returns the number of the change that brought a document."""
+        """Returns the position of the change that added a document."""
         return self._items[document].version
 
     def expires(self, document: int) -> datetime | None:
-        """Returns the time after which a document is served no more; None: it stays."""
+        """Returns the expiry time of a document; None if it does not expire."""
         return self._items[document].expires
 
     def expiries(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Returns the documents that expire and when, soonest first: (n,) microseconds since
-        1970."""
-        due = sorted(
+        """Returns the documents that expire and their expiry times, soonest first.
+
+        Returns: (n,) document numbers and (n,) microseconds since 1970, int64.
+        """
+        expiries = sorted(
             (to_us(item.expires), document)
             for document, item in enumerate(self._items[: self.documents])
             if item.expires is not None
         )
-        pairs = np.array(due, np.int64).reshape(-1, 2)
+        pairs = np.array(expiries, np.int64).reshape(-1, 2)
         return pairs[:, 1], pairs[:, 0]

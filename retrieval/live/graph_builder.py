@@ -1,4 +1,4 @@
-"""Builds graphs over live vectors, in a thread that is there while there is something to build."""
+"""Builds graphs over live vectors in a background thread that runs while there is work."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from retrieval.live.vectors import LiveVectors, VectorBlock
 
 
 class GraphBuilder:
-    """Seals the vectors of one delta.
+    """Builds graphs over the full blocks of one delta.
 
     Args:
-        name: Of the thread.
-        build: Builds the graphs.
-        lock: Held by whoever changes the vectors.
-        current: Gives the vectors in use, and after them those that will take their place.
-        sealed: Told that they were sealed further; called with the lock held.
+        name: Name of the thread.
+        build: Builds a graph.
+        lock: The lock for changes of the vectors.
+        current: Returns the vectors in use, followed by those of a compaction in progress.
+        sealed: Called with the lock held after each new graph.
     """
 
     def __init__(
@@ -38,13 +38,13 @@ class GraphBuilder:
         self._closing = threading.Event()
 
     def wake(self) -> None:
-        """Starts where there is something to seal; the lock is held."""
-        if self._thread is None and not self._closing.is_set() and self._to_seal():
+        """Starts the thread if there is work; the caller holds the lock."""
+        if self._thread is None and not self._closing.is_set() and self._next_task():
             self._thread = threading.Thread(target=self._run, name=self._name)
             self._thread.start()
 
     def close(self) -> None:
-        """Ends the thread, within a fraction of a second; the lock is not held."""
+        """Ends the thread within a fraction of a second; the caller must not hold the lock."""
         self._closing.set()
         with self._lock:
             thread = self._thread
@@ -54,41 +54,41 @@ class GraphBuilder:
     def _run(self) -> None:
         use_one_thread()
         try:
-            while task := self._next():
+            while task := self._take_task():
                 self._seal(*task)
         except BaseException:
             with self._lock:
                 self._thread = None
             raise
 
-    def _next(self) -> tuple[LiveVectors, Sequence[VectorBlock]] | None:
+    def _take_task(self) -> tuple[LiveVectors, Sequence[VectorBlock]] | None:
         with self._lock:
-            task = None if self._closing.is_set() else self._to_seal()
+            task = None if self._closing.is_set() else self._next_task()
             if task is None:
                 self._thread = None
             return task
 
-    def _to_seal(self) -> tuple[LiveVectors, Sequence[VectorBlock]] | None:
-        """Says what is next: what has no graph, then a merge, of what is kept longest."""
+    def _next_task(self) -> tuple[LiveVectors, Sequence[VectorBlock]] | None:
+        """Returns the next task: a block without a graph, or else a merge of the latest vectors."""
         current = self._current()
         for vectors in current:
             if (fresh := vectors.unsealed()) is not None:
                 return vectors, (fresh,)
-        merge = current[-1].to_merge()
+        merge = current[-1].mergeable()
         return (current[-1], merge) if merge else None
 
-    def _seal(self, vectors: LiveVectors, stretches: Sequence[VectorBlock]) -> None:
-        def goes_on() -> bool:
-            if len(stretches) > 1:
-                # What has no graph yet costs every search a scan: it does not wait for a merge.
+    def _seal(self, vectors: LiveVectors, blocks: Sequence[VectorBlock]) -> None:
+        def should_continue() -> bool:
+            if len(blocks) > 1:
+                # Every search scans a block without a graph: do not make it wait for a merge.
                 with self._lock:
-                    task = self._to_seal()
+                    task = self._next_task()
                 if task is not None and len(task[1]) == 1:
                     self._seal(*task)
             return not self._closing.is_set() and vectors in self._current()
 
-        graph = self._build([one.vectors for one in stretches], goes_on)
+        graph = self._build([block.vectors for block in blocks], should_continue)
         if graph is not None:
             with self._lock:
-                vectors.seal(stretches, graph)
+                vectors.seal(blocks, graph)
                 self._sealed()

@@ -1,4 +1,4 @@
-"""Builds one graph: python -m retrieval.live.graph_process FOLDER DIM; see `build_apart`."""
+"""Builds one graph: python -m retrieval.live.graph_process FOLDER DIM; see `build_in_process`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 def _main(folder: Path, dim: int) -> int:
     parent = os.getppid()
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # A sandbox may forbid it.
+        with contextlib.suppress(OSError):  # Sandboxes may forbid it.
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    # Loaded only now, since that takes a while too.
+    # Imported after lowering the priority, since imports take time, too.
     import numpy as np
 
     from retrieval.index.vectors.faiss_index import use_one_thread

@@ -1,4 +1,4 @@
-"""Builds graphs over live vectors: in the calling thread, or in a process of their own."""
+"""Construction of graphs over live vectors, in the calling thread or in a separate process."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from numpy.typing import NDArray
 
 from retrieval.index.vectors.faiss_graph import HnswGraph
 
-# Between two of them a build can end early.
+# A build can be cancelled after each slice.
 SLICE_ROWS = 512
 VECTORS, GRAPH = "vectors", "graph"
-_LOOK_S = 0.1
+_POLL_S = 0.1
 _log = logging.getLogger(__name__)
 
-# Builds one graph over (n, d) float32 arrays, one after another; blocks. The second argument is
-# called now and then: False gives up. None: it was given up.
+# Builds one graph over several (n, d) float32 arrays; blocks. The second argument is called
+# periodically and cancels the build by returning False; the result is then None.
 BuildGraph: TypeAlias = Callable[
     [Sequence[NDArray[np.float32]], Callable[[], bool]], HnswGraph | None
 ]
 
 
 def build_in_thread(
-    parts: Sequence[NDArray[np.float32]], goes_on: Callable[[], bool]
+    parts: Sequence[NDArray[np.float32]], should_continue: Callable[[], bool]
 ) -> HnswGraph | None:
     """Builds a graph in the calling thread; see `BuildGraph`."""
     graph = HnswGraph(parts[0].shape[1])
     for part in parts:
         for at in range(0, len(part), SLICE_ROWS):
-            if not goes_on():
+            if not should_continue():
                 return None
             graph.add(part[at : at + SLICE_ROWS])
     return graph
 
 
 def build_in_process(
-    parts: Sequence[NDArray[np.float32]], goes_on: Callable[[], bool]
+    parts: Sequence[NDArray[np.float32]], should_continue: Callable[[], bool]
 ) -> HnswGraph | None:
-    """Builds a graph in a process of its own, or here where that fails; see `BuildGraph`.
+    """Builds a graph in a separate process, or in this thread if that fails; see `BuildGraph`.
 
-    A build takes seconds, and should run where nothing else wants the core. A thread of a service
-    cannot be that modest: while it waits for its turn with the interpreter in its hands, so does
-    every search. That cost searches up to 0.2 s each on two busy cores.
+    A build takes seconds and should only use idle cores. A thread with low priority would keep the
+    interpreter lock while it waits for a core, and so delay every search: by up to 0.2 s each on
+    two busy cores.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-graph-") as name:
         folder = Path(name)
@@ -61,10 +61,10 @@ def build_in_process(
         try:
             while True:
                 try:
-                    status = process.wait(_LOOK_S)
+                    status = process.wait(_POLL_S)
                     break
                 except subprocess.TimeoutExpired:
-                    if not goes_on():
+                    if not should_continue():
                         return None
         finally:
             if process.poll() is None:
@@ -73,8 +73,8 @@ def build_in_process(
         if status == 0:
             return HnswGraph.read(folder / GRAPH)
     _log.warning(
-        "a process that builds a graph over live vectors ended with status %d; it is built by a "
-        "thread of this service, and searches may take longer meanwhile",
+        "the process that builds a graph over live vectors ended with status %d; a thread of this "
+        "service builds it instead, and searches may take longer meanwhile",
         status,
     )
-    return build_in_thread(parts, goes_on)
+    return build_in_thread(parts, should_continue)

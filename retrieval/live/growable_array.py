@@ -1,4 +1,4 @@
-"""Arrays that only grow at their end, so that readers may keep a prefix of them."""
+"""Append-only arrays whose prefixes remain valid for readers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _FIRST_CAPACITY = 256
 class GrowableArray(Generic[_Scalar]):
     """A one-dimensional array with one writer.
 
-    A prefix that a reader took stays as it was: what is added lies behind it, or in a larger copy.
+    A prefix taken by a reader never changes: new values are behind it, or in a larger copy.
 
     Args:
-        dtype: Of its numbers.
+        dtype: Type of the values.
     """
 
     __slots__ = ("_cells", "_count")
@@ -31,25 +31,25 @@ class GrowableArray(Generic[_Scalar]):
 
     @property
     def values(self) -> NDArray[_Scalar]:
-        """(n,) all of them, not a copy."""
+        """(n,) all values, not a copy."""
         return self._cells[: self._count]
 
     def add(self, value: Any) -> None:
-        """Adds one number."""
+        """Appends a value."""
         if self._count == len(self._cells):
             self._grow(self._count + 1)
         self._cells[self._count] = value
         self._count += 1
 
     def extend(self, values: NDArray[Any]) -> None:
-        """Adds several."""
+        """Appends several values."""
         end = self._count + len(values)
         if end > len(self._cells):
             self._grow(end)
         self._cells[self._count : end] = values
         self._count = end
 
-    def _grow(self, least: int) -> None:
-        cells = np.empty(max(least, 2 * len(self._cells)), self._cells.dtype)
+    def _grow(self, min_capacity: int) -> None:
+        cells = np.empty(max(min_capacity, 2 * len(self._cells)), self._cells.dtype)
         cells[: self._count] = self.values
         self._cells = cells

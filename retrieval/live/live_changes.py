@@ -1,4 +1,4 @@
-"""Live changes beside all snapshots that this process holds: followed, told of, let go of."""
+"""Followers of change logs for all snapshots loaded in this process."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.snapshots.loaded import SnapshotKey
 
 _TICK_S = 1.0
-# Applying changes is work in Python, and a search beside it asks for the interpreter after every
-# call of an engine: with Python's own 5 ms its p99 was 92 ms while texts were applied, with 1 ms
-# 10 ms; `bench live --embedded` went from 2.5 to 1.9 times its p99 at rest between 0.2 ms and this.
+# Changes are applied in Python, and a concurrent search needs the interpreter lock after every call
+# of an engine. With Python's default switch interval of 5 ms, the p99 of searches was 92 ms while
+# texts were applied; with 1 ms, 10 ms. From 0.2 ms to this value, `bench live --embedded` improved
+# from 2.5 to 1.9 times the p99 at rest.
 _SWITCH_S = 0.00005
 _log = logging.getLogger(__name__)
 
@@ -37,21 +38,21 @@ class LogReaderProvider(Protocol):
     """The change logs of one Redis."""
 
     def reader(self, collection: str) -> ChangeLog:
-        """Returns the log of a collection, for one who reads it."""
+        """Returns a log object for one reader of a collection."""
         ...
 
 
 class LiveChanges:
-    """Applies live changes to the shards of this process, one after another.
+    """Applies live changes to the shards of this process.
 
-    worker: One thread for what changes deltas in memory.
+    worker: The single thread that changes deltas in memory.
 
     Args:
-        store: Where the names of the logs stand.
-        logs: The logs; None: the service was not told of any. What has one is then served as the
-            snapshot has it, and said to be stale.
-        embedders: Embed changes that came without vectors of a snapshot's model; None: nobody does.
-        allow_stale: Serve a snapshot although its log is away or is none that it can follow.
+        store: Names the logs.
+        logs: Provides the logs; None if no Redis is configured. Collections with a log are then
+            served from their snapshot alone, and marked stale.
+        embedders: Optional; embed changes without vectors of a snapshot's model.
+        allow_stale: Serve snapshots even if their log is unavailable or does not match.
     """
 
     def __init__(
@@ -67,15 +68,15 @@ class LiveChanges:
         self._embed = None if embedders is None else make_bulk_embed(embedders)
         self._allow_stale = allow_stale
         self.worker = ThreadPool(1)
-        self._followings: dict[SnapshotKey, LogFollower] = {}
-        self._ticking: asyncio.Task[None] | None = None
+        self._followers: dict[SnapshotKey, LogFollower] = {}
+        self._tick_task: asyncio.Task[None] | None = None
 
     async def begin(
         self, snapshot: SnapshotRef, shards: Sequence[FollowedShard]
     ) -> LogFollower | None:
-        """Follows the log for a snapshot from now on; `LogFollower.ready` tells when it is there.
+        """Starts to follow the log for a snapshot; await `LogFollower.ready` to catch up.
 
-        Returns: None: the collection has no log, so that nothing can be changed.
+        Returns: None if the collection has no log and thus no live changes.
         """
         name = snapshot.collection
         logs = partial(followable_logs, self._store, name)
@@ -87,7 +88,7 @@ class LiveChanges:
         if log is None or not shards:
             return None
         manifest = snapshot.manifest
-        following = LogFollower(
+        follower = LogFollower(
             log,
             manifest,
             shards,
@@ -100,55 +101,55 @@ class LiveChanges:
             ),
             allow_stale=self._allow_stale or self._logs is None,
         )
-        self._followings[SnapshotKey(name, snapshot.snapshot_id)] = following
-        if self._ticking is None:
+        self._followers[SnapshotKey(name, snapshot.snapshot_id)] = follower
+        if self._tick_task is None:
             sys.setswitchinterval(_SWITCH_S)
-            self._ticking = asyncio.ensure_future(self._tick())
-        return following
+            self._tick_task = asyncio.ensure_future(self._tick())
+        return follower
 
-    async def end(self, following: LogFollower) -> None:
-        """Stops following for a snapshot; no search of it may be running any more."""
-        for key, other in tuple(self._followings.items()):
-            if other is following:
-                del self._followings[key]
-        await following.stop()
+    async def end(self, follower: LogFollower) -> None:
+        """Stops a follower; no search of its snapshot may be running any more."""
+        for key, other in tuple(self._followers.items()):
+            if other is follower:
+                del self._followers[key]
+        await follower.stop()
 
     def progress(self, collection: str, snapshot_id: str) -> Mapping[int, ShardProgress]:
-        """Tells by shard number how far a snapshot is; empty where nothing is followed for it."""
-        following = self._followings.get(SnapshotKey(collection, snapshot_id))
-        return {} if following is None else following.progress()
+        """Returns the progress of a snapshot by shard number; empty if it has no follower."""
+        follower = self._followers.get(SnapshotKey(collection, snapshot_id))
+        return {} if follower is None else follower.progress()
 
     async def close(self) -> None:
-        """Stops all; no search may be running any more."""
-        if self._ticking is not None:
-            self._ticking.cancel()
-            await asyncio.wait((self._ticking,))
-        for following in tuple(self._followings.values()):
-            await self.end(following)
+        """Stops all followers; no search may be running any more."""
+        if self._tick_task is not None:
+            self._tick_task.cancel()
+            await asyncio.wait((self._tick_task,))
+        for follower in tuple(self._followers.values()):
+            await self.end(follower)
         await asyncio.to_thread(self.worker.close)
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
             now = datetime.now(UTC)
-            # Of several snapshots of a collection the one loaded last tells its measures.
+            # Metrics of a collection are those of its most recently loaded snapshot.
             newest = {}
-            for following in tuple(self._followings.values()):
+            for follower in tuple(self._followers.values()):
                 try:
-                    await following.tick(now)
+                    await follower.tick(now)
                 except Exception:
-                    _log.exception("what is past its time cannot be taken out")
-                newest[following.collection] = following
-            for following in newest.values():
-                _measure(following, now)
+                    _log.exception("expired documents cannot be removed")
+                newest[follower.collection] = follower
+            for follower in newest.values():
+                _measure(follower, now)
 
 
-def _measure(following: LogFollower, now: datetime) -> None:
-    name = following.collection
-    progress = following.progress().values()
-    problem = following.problem
+def _measure(follower: LogFollower, now: datetime) -> None:
+    name = follower.collection
+    progress = follower.progress().values()
+    problem = follower.problem
     metrics.changes_behind.labels(name).set(sum(one.behind for one in progress))
-    metrics.change_lag_seconds.labels(name).set(following.lag_s)
+    metrics.change_lag_seconds.labels(name).set(follower.lag_s)
     metrics.log_away_seconds.labels(name).set(time.time() - problem.since if problem else 0)
     oldest = [one.oldest_change for one in progress if one.oldest_change is not None]
     age_s = (now - min(oldest)).total_seconds() if oldest else 0.0

@@ -1,4 +1,4 @@
-"""The live documents of a shard with all that is searched of them."""
+"""The live documents of a shard: items, vectors, words and attributes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from retrieval.protocols.snapshot import COSINE
 
 
 class LiveSegment:
-    """Documents, vectors, words and attributes, in step; one writer.
+    """Documents with their vectors, words and attributes; one writer.
 
     Args:
-        manifest: Of the snapshot beside which they stand.
-        vocabulary: Its words; None where it has no lexical index.
+        manifest: Manifest of the snapshot.
+        vocabulary: Words of the snapshot; None if it has no lexical index.
     """
 
     def __init__(self, manifest: snapshot_pb2.Manifest, vocabulary: Vocabulary | None) -> None:
@@ -38,19 +38,21 @@ class LiveSegment:
 
     @property
     def rows(self) -> int:
-        """Rows, dead ones too."""
+        """Number of rows, including dead ones."""
         return self.items.rows
 
     @property
     def documents(self) -> int:
-        """Documents, dead ones too."""
+        """Number of documents, including dead ones."""
         return len(self.items.items)
 
     def add(self, item: LiveItem, bounds: NDArray[np.int64], vectors: NDArray[np.float32]) -> int:
-        """Adds a document; gives its number.
+        """Adds a document; returns its number.
 
         Args:
-            bounds: (chunks, 2) code points. vectors: (chunks, d) float32.
+            item: The document.
+            bounds: (chunks, 2) code points.
+            vectors: (chunks, d) float32.
         """
         row = self.rows
         self.vectors.add(vectors)
@@ -64,7 +66,7 @@ class LiveSegment:
         return document
 
     def find(self, document_id: str) -> int | None:
-        """Finds a document that is alive."""
+        """Returns the alive document with an id; None if there is none."""
         document = self.items.newest.get(document_id, -1)
         return document if document >= 0 and self.is_alive(document) else None
 
@@ -73,7 +75,7 @@ class LiveSegment:
         return bool(self._alive.values[document])
 
     def remove(self, document: int) -> bool:
-        """Lets a document be dead; False where it is already."""
+        """Marks a document as dead; returns False if it already is."""
         if not self.is_alive(document):
             return False
         self._alive.values[document] = False
@@ -82,9 +84,9 @@ class LiveSegment:
         return True
 
     def part(self) -> tuple[Segment | None, Matches | None]:
-        """Returns what is there now, and what of it is alive.
+        """Returns a searchable view of the current documents.
 
-        Returns: None: nothing is alive. None: all is.
+        Returns: The segment, None if no document is alive; and its alive rows, None if all are.
         """
         if self.alive_documents == 0:
             return None, None
@@ -105,5 +107,5 @@ class LiveSegment:
         return part, Matches(alive, chunks, bitmap, view.chunks - self.dead_rows)
 
     def empty(self) -> LiveSegment:
-        """Returns another one for the same, with nothing in it."""
+        """Returns an empty segment for the same snapshot."""
         return LiveSegment(self._manifest, self._vocabulary)

@@ -188,9 +188,9 @@ class LogFollower:
                 self._set_ready()
             entries = await self._tail.read()
             self._published.report_recovery()
-            for piece in self._vectors.pieces(entries):
-                self._unapplied_us = min(entry.time_us for entry in piece)
-                await self._apply(deltas, await self._completed(piece))
+            for batch in self._vectors.batches(entries):
+                self._unapplied_us = min(entry.time_us for entry in batch)
+                await self._apply(deltas, await self._completed(batch))
                 self._published.publish()
             self._unapplied_us = 0
 

@@ -1,4 +1,4 @@
-"""How far live changes are beside a shard, and those who wait for them to be further."""
+"""Progress of the live changes of a shard, and waiting for changes to be applied."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from retrieval.live.view import LiveView
 from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark
 
-# A change is applied within milliseconds; whoever set no deadline waits no longer than this.
+# Changes are applied within milliseconds; this is the limit of requests without a deadline.
 DEFAULT_WAIT_S = 5.0
 _RETRY_AFTER_S = 1.0
-# An answer that says why is worth more than the whole of the time.
+# End a wait early enough to return an explanation within the deadline.
 _MARGIN_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardProgress:
-    """How far live changes are beside one shard; see DeltaStatus in shard.proto.
+    """Progress of the live changes of one shard; see DeltaStatus in shard.proto.
 
-    away_s: Seconds for which they have not been followed; None: they are.
-    oldest_change: Aware time of the oldest change that the snapshot does not have.
+    away_s: Seconds since the log became unavailable; None if it is available.
+    oldest_change: Aware time of the oldest change that the snapshot does not contain.
     """
 
     applied: AppliedState
@@ -38,12 +38,12 @@ class ShardProgress:
 
 
 class ShardLiveState:
-    """Live changes beside one shard; a `Live`. All but `view` belongs to the event loop.
+    """The `LiveState` of one shard. Everything except `view` belongs to the event loop.
 
     Args:
-        number: Shard number, for errors.
+        number: Shard number, for error messages.
         partitions: Partitions of the shard.
-        view: The first state.
+        view: The initial view.
     """
 
     def __init__(self, number: int, partitions: Sequence[int], view: LiveView) -> None:
@@ -53,7 +53,7 @@ class ShardLiveState:
         self._waiting: dict[asyncio.Future[None], Watermark] = {}
 
     def publish(self, view: LiveView) -> None:
-        """Shows a new state, and wakes those who waited for it."""
+        """Publishes a new view, and wakes the requests that waited for it."""
         self.view = view
         for future, least in self._waiting.items():
             if future.done():
@@ -62,24 +62,24 @@ class ShardLiveState:
                 if self.reached(least):
                     future.set_result(None)
             except NearlineError as error:
-                # Another log has taken the place of the one that was asked for.
+                # Another log has replaced the requested one.
                 future.set_exception(error)
 
     def reached(self, least: Watermark) -> bool:
-        """Returns whether the view is that far; see `Live.reached`."""
+        """Returns whether the view contains these changes; see `LiveState.reached`."""
         return self.view.applied.watermark.covers(least, self._partitions)
 
     async def wait(self, least: Watermark, deadline: float | None) -> None:
-        """Returns once the view is that far; see `Live.wait`."""
+        """Returns once the view contains these changes; see `LiveState.wait`."""
         if self.reached(least):
             return
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self._waiting[future] = least
         start = loop.time()
-        until = start + DEFAULT_WAIT_S if deadline is None else deadline - _MARGIN_S
+        end = start + DEFAULT_WAIT_S if deadline is None else deadline - _MARGIN_S
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout_at(end):
                 await future
         except TimeoutError:
             raise self._not_applied(least, loop.time() - start) from None
@@ -87,7 +87,7 @@ class ShardLiveState:
             del self._waiting[future]
 
     def close(self, error: NearlineError) -> None:
-        """Ends the wait of all who wait."""
+        """Fails all waiting requests."""
         for future in self._waiting:
             if not future.done():
                 future.set_exception(error)
@@ -98,10 +98,10 @@ class ShardLiveState:
             max(0, least.positions[one] - applied.watermark.positions[one])
             for one in self._partitions
         )
-        why = f" ({applied.stale})" if applied.stale else ""
+        reason = f" ({applied.stale})" if applied.stale else ""
         return NotApplied(
             f"shard {self._number} has not applied {missing} of the changes that min_watermark "
-            f"names, after {max(0.0, waited_s):.1f} s{why}; ask again, or leave min_watermark out",
+            f"names, after {max(0.0, waited_s):.1f} s{reason}; try again, or omit min_watermark",
             field="options.min_watermark",
             retry_after_s=_RETRY_AFTER_S,
         )

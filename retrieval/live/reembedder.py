@@ -1,4 +1,4 @@
-"""Vectors for changes that came without those of a snapshot's model."""
+"""Embedding of changes that lack vectors of a snapshot's model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from retrieval.protocols import metrics
 
 # Texts and a fingerprint to vectors, on the bulk lane.
 EmbedTexts: TypeAlias = Callable[[Sequence[str], str], Awaitable[DocumentEmbeddings]]
-# Changes embedded before the first of them is applied: what is lost where a call fails.
-_AT_ONCE = 32
+# Changes embedded together: a failed call loses the vectors of at most so many.
+_BATCH_CHANGES = 32
 _log = logging.getLogger(__name__)
 
 
@@ -27,9 +27,9 @@ _log = logging.getLogger(__name__)
 class Reembedder:
     """Completes changes for the snapshots of one model.
 
-    fingerprint: Of the model; empty: users bring the vectors.
-    dim: Numbers in a vector.
-    embed: Embeds documents; None: there is no embedding service.
+    fingerprint: Fingerprint of the model; empty if users provide the vectors.
+    dim: Dimension of the vectors.
+    embed: Embeds documents; None if there is no embedding service.
     """
 
     collection: str
@@ -37,25 +37,25 @@ class Reembedder:
     dim: int
     embed: EmbedTexts | None = None
 
-    def pieces(self, entries: Sequence[ChangeEntry]) -> Iterator[Sequence[ChangeEntry]]:
-        """Cuts entries into runs that each need few vectors; their order stays."""
+    def batches(self, entries: Sequence[ChangeEntry]) -> Iterator[Sequence[ChangeEntry]]:
+        """Splits entries, in order, into batches that each need few vectors."""
         start = lacking = 0
         for at, entry in enumerate(entries):
             lacking += self._lacks(entry.change)
-            if lacking == _AT_ONCE:
+            if lacking == _BATCH_CHANGES:
                 yield entries[start : at + 1]
                 start, lacking = at + 1, 0
         if start < len(entries):
             yield entries[start:]
 
     async def complete(self, entries: Sequence[ChangeEntry]) -> Sequence[ChangeEntry]:
-        """Returns the entries with vectors of the model in each that needs them.
+        """Returns the entries, with vectors of the model added where they are missing.
 
-        A chunk that the model refuses is left out, as a build leaves it out; an item without any
-        other is then as deleted. So is one without a vector where users bring them.
+        Drops chunks that the model rejects, as builds do. An item without any remaining chunk
+        becomes a deletion, and so does an item without vectors if users provide them.
 
-        Raises: Unsupported: there is nothing to embed with. SnapshotMismatch: no embedding service
-            has that model. Whatever `embed` raises.
+        Raises: Unsupported: there is no embedding service. SnapshotMismatch: no embedding service
+            has the model. Any other error of `embed`.
         """
         lacking = [at for at, entry in enumerate(entries) if self._lacks(entry.change)]
         if not lacking:
@@ -76,18 +76,18 @@ class Reembedder:
         if change.kind is not ChangeKind.UPSERT:
             return False
         vectors = change.vectors.get(self.fingerprint)
-        # A snapshot made again may have another dim than the one that the change was made for.
+        # A rebuilt snapshot may have another dimension than the one the change was embedded for.
         return vectors is None or vectors.shape != (len(change.bounds), self.dim)
 
     async def _embedded(self, texts: Sequence[str]) -> DocumentEmbeddings:
         if not self.fingerprint:
-            missing = InvalidRequest(f"it has no vector of {self.dim} numbers of its own")
+            missing = InvalidRequest(f"it has no vector of {self.dim} numbers")
             nothing = np.zeros((len(texts), self.dim), np.float32)
             return DocumentEmbeddings(nothing, dict.fromkeys(range(len(texts)), missing))
         if self.embed is None:
             raise Unsupported(
-                f"changes came without vectors of model fingerprint {self.fingerprint}, and there "
-                "is no embedding service here to make them; start it with --embedding HOST:PORT"
+                f"changes lack vectors of model fingerprint {self.fingerprint}, and this "
+                "service has no embedding service; start it with --embedding HOST:PORT"
             )
         embedded = await self.embed(texts, self.fingerprint)
         metrics.chunks_embedded.labels(self.collection).inc(len(texts))
@@ -98,7 +98,7 @@ class Reembedder:
         kept = np.array([row for row in rows if row not in refused], np.int64)
         if refused:
             _log.error(
-                "chunks of a change left out",
+                "chunks of a change were dropped",
                 extra={
                     "collection": self.collection,
                     "id": change.document_id,
@@ -117,7 +117,7 @@ class Reembedder:
 
 
 def make_bulk_embed(embedders: Embedders) -> EmbedTexts:
-    """Returns what embeds documents where nobody waits for them."""
+    """Returns a function that embeds documents on the bulk lane, without a time limit."""
 
     async def embed(texts: Sequence[str], fingerprint: str) -> DocumentEmbeddings:
         return await embedders.embed_documents(texts, fingerprint, Lane.BULK, None)

@@ -1,4 +1,4 @@
-"""What live changes have made of a shard, as its searches see it."""
+"""The live state of a shard, as seen by searches."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from retrieval.protocols.watermark import Watermark
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LiveView:
-    """What live changes have made of a shard, at one moment; never changes.
+    """An immutable view of the live changes of a shard.
 
     applied: How far the log has been applied.
-    alive: What is left of the snapshot's part; None: all of it.
-    part: What live changes brought; None: nothing that is served. part_alive: What of it is alive.
+    alive: The remaining documents of the snapshot segment; None if all remain.
+    part: The live segment; None if it has no served documents. part_alive: Its alive documents;
+    None if all are alive.
     """
 
     applied: AppliedState
@@ -27,7 +28,7 @@ class LiveView:
 
 
 class LiveState(Protocol):
-    """Live changes beside one shard of one snapshot."""
+    """The live changes of one shard of one snapshot."""
 
     @property
     def view(self) -> LiveView:
@@ -35,17 +36,19 @@ class LiveState(Protocol):
         ...
 
     def reached(self, least: Watermark) -> bool:
-        """Returns whether the view is that far, in the partitions of the shard.
+        """Returns whether the view contains the shard's changes up to a position.
 
-        Raises: SnapshotMismatch: of another log.
+        Raises: SnapshotMismatch: the position belongs to another log.
         """
         ...
 
     async def wait(self, least: Watermark, deadline: float | None) -> None:
-        """Returns once the view is that far.
+        """Returns once the view contains all changes up to a position.
 
         Args:
-            deadline: Time of the running loop; None: a few seconds from now.
-        Raises: NotReady: not in time; says how far it is. SnapshotMismatch: of another log.
+            least: The position.
+            deadline: Time of the running loop; None waits for a few seconds.
+        Raises: NotReady: not in time; says how many changes are missing. SnapshotMismatch: the
+            position belongs to another log.
         """
         ...

@@ -1,9 +1,8 @@
-"""The words of live documents, scored as the snapshot would: BM25 with its frozen statistics.
+"""The words of live documents, scored by BM25 with the frozen statistics of the snapshot:
 
     ln(1 + (N - n + 0.5) / (n + 0.5)) * f / (f + k1 (1 - b + b l / L))
-N, n, k1, b and L are those of the snapshot, so a document scores the same to the bit in it and
-beside it, and live scores may stand among those of the snapshot. A word that the snapshot does not
-know is in n = 0 of its chunks.
+N, n, k1, b and L are those of the snapshot, so a live document scores bit-identically to the same
+document in the snapshot, and their hits can be merged. For unknown words, n = 0.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from retrieval.index.best_rows import NamesOf, rank_rows
 from retrieval.index.lexical.bm25_index import sum_scores
 from retrieval.index.lexical.vocabulary import Vocabulary
 
-# Beyond every row: where a column has nothing yet.
+# Beyond every row: marks the unused end of a column.
 _NO_ROW = np.iinfo(np.int32).max
-# A hybrid search asks for the same text twice, and several queries of a batch may share one.
-_TEXTS_KEPT = 256
+# A hybrid search analyses the same text twice, and several queries of a batch may share one.
+_CACHED_TEXTS = 256
 
 
 class _Postings:
-    """The rows that have a word, ascending, and what the word adds to their scores; one writer.
+    """The rows that contain a word, ascending, and its contribution to their scores; one writer.
 
-    columns: Rows and scores, side by side; the unused end has rows beyond every row, so that a
-    reader finds the end of what it may see by itself.
+    columns: Rows and scores; the unused end contains `_NO_ROW`, so that readers find the end
+    without a lock.
     """
 
     __slots__ = ("_count", "columns", "idf")
@@ -52,10 +51,10 @@ class _Postings:
 
 
 class LiveWords:
-    """Words of the rows; one writer.
+    """The words of live rows; one writer.
 
     Args:
-        card: Statistics of the snapshot.
+        card: Lexical statistics of the snapshot.
         vocabulary: Words of the snapshot.
     """
 
@@ -64,13 +63,14 @@ class LiveWords:
         self._k1, self._b, self._mean_length = card.k1, card.b, card.mean_length
         self.vocabulary = vocabulary
         self.postings: dict[str, _Postings] = {}
-        self.asked = lru_cache(_TEXTS_KEPT)(vocabulary.words)
+        self.words_of = lru_cache(_CACHED_TEXTS)(vocabulary.words)
 
     def add(self, row: int, text: str) -> None:
-        """Adds a row; rows are added in order.
+        """Adds a row; rows must be added in order.
 
         Args:
-            text: Title and text of the chunk, as the snapshot indexes them.
+            row: Row number.
+            text: Title and text of the chunk, as indexed in snapshots.
         """
         words = self.vocabulary.words(text)
         norm = self._k1 * (1 - self._b + self._b * len(words) / self._mean_length)
@@ -81,27 +81,27 @@ class LiveWords:
             postings.add(row, postings.idf * (count / (count + norm)))
 
     def view(self, rows: int, names_of: NamesOf) -> WordsView:
-        """Returns the words of the first rows.
+        """Returns a view of the first rows.
 
         Args:
-            names_of: Gives the document ids of rows.
+            names_of: Returns the document ids of rows.
         """
         return WordsView(self, rows, names_of)
 
     def _idf(self, word: str) -> float:
         number = self.vocabulary.number(word)
         found_in = float(self.vocabulary.chunks[number]) if number >= 0 else 0.0
-        # By numpy, as the builder: the C library's logarithm may differ in the last bit.
+        # Uses numpy like the builder: the logarithm of the C library may differ in the last bit.
         return float(np.log(1 + (self._card.chunks - found_in + 0.5) / (found_in + 0.5)))
 
 
 class WordsView:
-    """`Words` at one moment; equal scores stand in the order of document ids, then of rows.
+    """A view of `LiveWords`; equal scores are ordered by document id, then by row.
 
     Args:
-        store: What holds them; it may go on growing.
-        rows: How many there are.
-        names_of: Gives the document ids of rows.
+        store: The words; it may continue to grow.
+        rows: Number of rows in the view.
+        names_of: Returns the document ids of rows.
     """
 
     def __init__(self, store: LiveWords, rows: int, names_of: NamesOf) -> None:
@@ -112,26 +112,26 @@ class WordsView:
     def search(
         self, text: str, k: int, allow: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Finds the best rows by BM25: rows and scores > 0; see `LexicalIndex.search`."""
+        """Returns the best rows by BM25 and their scores > 0; see `LexicalIndex.search`."""
         total = np.zeros(self._rows, np.float32)
         for rows, scores in self._columns(text):
             total[rows] += scores
-        met = np.flatnonzero(total)
+        found = np.flatnonzero(total)
         if allow is not None:
-            met = met[allow[met]]
-        return rank_rows(met, total[met], k, self._names_of)
+            found = found[allow[found]]
+        return rank_rows(found, total[found], k, self._names_of)
 
     def scores(self, text: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Returns the BM25 score of rows, to the bit what `search` gives; 0 without a word."""
+        """Returns the BM25 scores of rows, bit-identical to `search`; 0 without a common word."""
         return sum_scores(self._columns(text), rows)
 
     def terms(self, text: str) -> list[tuple[str, int]]:
-        """Returns the words of a text, each once, with the chunks of the snapshot that have it."""
+        """Returns the distinct words of a text, each with its number of chunks in the snapshot."""
         return self._store.vocabulary.terms(text)
 
     def _columns(self, text: str) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
-        """Yields rows and scores of each word of a text that any row has, in order."""
-        for word in self._store.asked(text):
+        """Yields rows and scores for each word of a text that occurs in a row, in order."""
+        for word in self._store.words_of(text):
             postings = self._store.postings.get(word)
             if postings is None:
                 continue

@@ -120,7 +120,7 @@ def test_a_copy_scores_as_the_snapshot_does(base: Base) -> None:
 
 
 def test_dead_rows_are_cleared_away(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delta_module, "_MOST_DEAD_ROWS", 50)
+    monkeypatch.setattr(delta_module, "_MAX_DEAD_ROWS", 50)
     log, delta = Log(), base.delta()
     most = 0
     for number in range(200):

@@ -191,8 +191,8 @@ def test_any_changes_leave_what_a_dictionary_has(
     base: Base, monkeypatch: pytest.MonkeyPatch, most_dead: int
 ) -> None:
     # Small, so that stretches are sealed and stores are cleared on the way.
-    monkeypatch.setattr(store_module, "LiveVectors", partial(LiveVectors, stretch_rows=4))
-    monkeypatch.setattr(delta_module, "_MOST_DEAD_ROWS", most_dead)
+    monkeypatch.setattr(store_module, "LiveVectors", partial(LiveVectors, block_rows=4))
+    monkeypatch.setattr(delta_module, "_MAX_DEAD_ROWS", most_dead)
 
     class Here(Changes):
         pass

@@ -63,10 +63,10 @@ def check(base: Base, delta: LiveDelta) -> int:
 def test_searches_see_one_state_while_changes_and_graphs_come(
     base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrieval.live.delta._MOST_DEAD_ROWS", 500)
+    monkeypatch.setattr("retrieval.live.delta._MAX_DEAD_ROWS", 500)
     monkeypatch.setattr(
         "retrieval.live.live_segment.LiveVectors",
-        lambda dim, ef: LiveVectors(dim, ef, stretch_rows=16),
+        lambda dim, ef: LiveVectors(dim, ef, block_rows=16),
     )
     log, delta = Log(), base.delta()
     # One partition, so that a position tells the generation.
@@ -116,11 +116,11 @@ def test_full_stretches_are_sealed_by_themselves(base: Base, rng: np.random.Gene
 
     def tell() -> None:
         publish()
-        if delta._store.vectors.stretches[0].graph is not None:
+        if delta._segment.vectors.blocks[0].graph is not None:
             published.set()
 
-    assert delta._sealer is not None
-    delta._sealer._sealed = tell
+    assert delta._graph_builder is not None
+    delta._graph_builder._sealed = tell
     entries = []
     for number, vector in enumerate(matrix):
         text.id, text.vectors = f"x{number}", vector[None]

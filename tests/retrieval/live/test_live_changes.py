@@ -222,7 +222,7 @@ async def test_what_is_past_its_time_goes_without_a_change(opened: Open) -> None
     await one.load()
     later = datetime.now(UTC) + timedelta(hours=1)
     await one.texts(await one.write(upsert("d0", expires=later), upsert("n0", expires=later)))
-    (following,) = one.live._followings.values()
+    (following,) = one.live._followers.values()
     await following.tick(later - timedelta(seconds=1))
     assert await one.texts() == {**OLD, "d0": "new", "n0": "new"}
     await following.tick(later)
@@ -253,12 +253,12 @@ async def test_a_load_that_waits_for_the_log_can_be_given_up_and_begun_anew(open
     for _ in range(2):
         loading = asyncio.ensure_future(one.load())
         async with asyncio.timeout(10):
-            while not one.live._followings:
+            while not one.live._followers:
                 await asyncio.sleep(0.002)
         await one.hosting.release("default", one.snapshot.snapshot_id)
         with pytest.raises(SnapshotGone, match="released before it was ready"):
             await loading
-        assert not one.live._followings
+        assert not one.live._followers
     loading = asyncio.ensure_future(one.load())
     one.log.away = False
     await loading
@@ -279,7 +279,7 @@ async def test_progress_counts_what_live_changes_brought_and_hid(opened: Open) -
     assert sum(each.behind for each in told.values()) == 0
     oldest = min(each.oldest_change for each in told.values() if each.oldest_change)
     assert start - timedelta(seconds=1) <= oldest <= datetime.now(UTC)
-    (following,) = one.live._followings.values()
+    (following,) = one.live._followers.values()
     live_changes._measure(following, start + timedelta(hours=1))
 
     def measured(name: str, **labels: str) -> float | None:

@@ -27,7 +27,7 @@ def seal_all(vectors: LiveVectors) -> int:
     built = 0
     while True:
         fresh = vectors.unsealed()
-        stretches = vectors.to_merge() if fresh is None else (fresh,)
+        stretches = vectors.mergeable() if fresh is None else (fresh,)
         if not stretches:
             return built
         graph = HnswGraph(stretches[0].vectors.shape[1])
@@ -67,7 +67,7 @@ def test_every_search_is_exact_where_graphs_do_not_pay(
     rng = np.random.default_rng(seed)
     # Few different vectors, so that many scores are equal.
     matrix = rng.standard_normal((5, dim)).astype(np.float32)[rng.integers(0, 5, rows)]
-    vectors = LiveVectors(dim, stretch_rows=8)
+    vectors = LiveVectors(dim, block_rows=8)
     for part in np.split(matrix, np.sort(rng.integers(0, rows, 5))):
         vectors.add(part)
     if sealed:
@@ -85,15 +85,15 @@ def test_every_search_is_exact_where_graphs_do_not_pay(
 
 def test_stretches_are_sealed_and_merged_in_tiers(rng: np.random.Generator) -> None:
     matrix = rng.standard_normal((8 * 21 + 3, 5)).astype(np.float32)
-    vectors = LiveVectors(5, stretch_rows=8)
+    vectors = LiveVectors(5, block_rows=8)
     before: list[tuple[LiveIndex, int]] = []
     for at in range(0, len(matrix), 19):
         vectors.add(matrix[at : at + 19])
         before.append((vectors.view(names_of), vectors.rows))
         seal_all(vectors)
-    sizes = [len(stretch.vectors) for stretch in vectors.stretches]
+    sizes = [len(stretch.vectors) for stretch in vectors.blocks]
     assert sizes == [8 * MERGE_COUNT**4, 8 * MERGE_COUNT**2, 8, 3]
-    assert [stretch.graph is None for stretch in vectors.stretches] == [False, False, False, True]
+    assert [stretch.graph is None for stretch in vectors.blocks] == [False, False, False, True]
     everything = np.arange(len(matrix))[::-1]
     assert np.array_equal(vectors.read(everything), matrix[everything])
     # Views stay what they were.
