@@ -76,7 +76,7 @@ async def test_a_watermark_waits_for_its_change_and_no_longer_than_its_time(open
     partition = partition_of("d0")
     ahead = least.advanced({partition: least.positions[partition] + 3})
     soon = asyncio.get_running_loop().time() + 0.1
-    with pytest.raises(NotApplied, match=r"has not applied 3 of the changes.*ask again") as caught:
+    with pytest.raises(NotApplied, match=r"has not applied 3 of the changes.*try again") as caught:
         await one.texts(ahead, soon)
     assert caught.value.retry_after_s
     with pytest.raises(SnapshotMismatch, match="belongs to change log"):
@@ -164,7 +164,9 @@ async def test_what_the_snapshot_needs_and_the_log_has_not_is_told(opened: Open)
     with pytest.raises(SnapshotMismatch, match=r"has the changes of partition .* up to 0.*only"):
         await one.load()
     one.snapshot = one.make(watermark=seen.advanced({partition_of("d0"): 9}))
-    with pytest.raises(SnapshotMismatch, match=r"up to 9, change log .* ends at 2: it has lost"):
+    with pytest.raises(
+        SnapshotMismatch, match=r"up to 9, but change log .* ends at 2: it has lost"
+    ):
         await one.load()
     one.snapshot = one.make(watermark=seen)
     await one.load()
@@ -180,7 +182,10 @@ async def test_a_snapshot_of_an_earlier_log_is_followed_where_the_new_one_goes_o
     one.log = MemoryLog()
     await one.write(upsert("d0"))
     one.name_log()
-    with pytest.raises(SnapshotMismatch, match=f"belongs to change log {old}, {one.log.log_id}"):
+    with pytest.raises(
+        SnapshotMismatch,
+        match=f"belongs to change log {old}, but the current log is {one.log.log_id}",
+    ):
         await one.load()
     one.log = MemoryLog()
     await one.write(upsert("d1"))
