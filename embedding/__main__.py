@@ -17,7 +17,7 @@ _log = logging.getLogger("embedding")
 
 
 async def main(argv: list[str]) -> None:
-    """Serves until it is told to stop, or the model breaks."""
+    """Serves until SIGTERM or SIGINT, or until the model breaks."""
     chosen = settings.load_from_process(EmbeddingSettings, argv)
     telemetry.configure_logging(chosen.log_level, "embedding")
     # Model threads take a batch between two events of the loop; do not let them wait 5 ms for it.
@@ -26,7 +26,7 @@ async def main(argv: list[str]) -> None:
     broken: list[str] = []
 
     def on_broken() -> None:
-        # Health must not stay green over a dead model: end, and let the supervisor start again.
+        # A dead model must not look healthy: exit, and let the supervisor restart the service.
         broken.append("the model fails on every text; see the log for the engine's error")
         _log.critical("model_broken")
         os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Whether a request can be done in time, from the rate at which the model has worked lately."""
+"""Admission control: refuses requests that cannot finish in time at the recent rate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class RateMeter:
     """Tokens per second while the model was busy, exponentially weighted by busy time.
 
     Args:
-        tokens_per_s: First guess; 0 admits everything until a batch was measured.
+        tokens_per_s: Initial estimate; with 0, everything is admitted until a batch was measured.
     """
 
     def __init__(self, tokens_per_s: float = 0.0) -> None:
@@ -27,17 +27,17 @@ class RateMeter:
 
     @property
     def tokens_per_s(self) -> float:
-        """The rate; 0 before anything was measured."""
+        """The rate; 0 before the first measurement."""
         return self._tokens / self._seconds if self._seconds > 0 else 0.0
 
     def started(self, now: float) -> None:
-        """A batch started."""
+        """Records that a batch started."""
         if self._running == 0:
             self._mark = now
         self._running += 1
 
     def finished(self, tokens: int, now: float) -> None:
-        """A batch of so many tokens (0 where it failed) ended."""
+        """Records that a batch with this many tokens (0 if it failed) ended."""
         self._running -= 1
         self.has_measured = True
         spent = max(now - self._mark, 1e-9)
@@ -56,25 +56,24 @@ def admit(
     tokens_per_s: float,
     left_s: float,
 ) -> None:
-    """Refuses what would only wait in vain.
+    """Refuses a request that would wait in vain.
 
     Args:
         own_tokens: Tokens of the request.
         lane_tokens: Tokens that wait in its lane; the limit is per lane, so that bulk work cannot
             shut out a query.
-        ahead_tokens: Tokens that the model does before it: of its lane, of those above, and those
-            in the model now.
+        ahead_tokens: Tokens that run before it: of its lane, of higher lanes, and in the model now.
         max_queued_tokens: Tokens allowed to wait in a lane. A request larger than that is admitted
             when its lane is empty.
-        tokens_per_s: Measured rate; 0: not known.
+        tokens_per_s: Measured rate; 0 if unknown.
         left_s: Seconds to the caller's deadline; may be infinite.
-    Raises: Overloaded: with the seconds after which it would be admitted at the measured rate.
+    Raises: Overloaded: with the seconds until it would be admitted at the measured rate.
     """
     excess = lane_tokens + own_tokens - max_queued_tokens
     if lane_tokens > 0 and excess > 0:
         raise Overloaded(
-            f"{lane_tokens} tokens wait, {max_queued_tokens} may, and the request has "
-            f"{own_tokens}; come back later, or send less at a time",
+            f"{lane_tokens} tokens are waiting, at most {max_queued_tokens} may, and the request "
+            f"has {own_tokens}; retry later, or send fewer texts at once",
             retry_after_s=_retry(min(excess, lane_tokens) / tokens_per_s if tokens_per_s else 1.0),
         )
     if tokens_per_s <= 0 or math.isinf(left_s):
@@ -83,8 +82,8 @@ def admit(
     if predicted_s > left_s:
         raise Overloaded(
             f"the request would take {predicted_s:.3f} s at the measured {tokens_per_s:.0f} tokens "
-            f"per second and has {left_s:.3f} s left; raise the timeout, send less at a time, or "
-            "come back later",
+            f"per second and has {left_s:.3f} s left; raise the timeout, send fewer texts "
+            "at once, or retry later",
             retry_after_s=_retry(predicted_s - left_s),
         )
 

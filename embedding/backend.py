@@ -1,4 +1,4 @@
-"""The seams between the batcher and an engine that runs the model."""
+"""Protocols between the batcher and an engine that runs the model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Item_contra = TypeVar("Item_contra", bound=Sized, contravariant=True)
 
 
 class Engine(Protocol[Item_contra]):
-    """What the batcher runs: items to rows of numbers. The len of an item is its tokens.
+    """An engine of the batcher: items to rows of numbers. The len of an item is its tokens.
 
     width: Numbers in a row. slots, pad_multiple: See `Backend`.
     """
@@ -45,12 +45,12 @@ class TokenBatch:
 
 
 class Backend(Protocol):
-    """A loaded model. Pooling and normalisation are its own business.
+    """A loaded model, including pooling and normalisation.
 
     name: Engine and precision, for example "openvino-bf16".
     dim: Numbers in a vector.
-    slots: Batches it runs at once; each slot belongs to one thread.
-    pad_multiple: Lengths are padded to a multiple of this, where fewer shapes run faster.
+    slots: Number of concurrent batches; each slot belongs to one thread.
+    pad_multiple: Lengths are padded to a multiple of this, because fewer shapes may run faster.
     """
 
     @property
@@ -69,7 +69,7 @@ class Backend(Protocol):
             batch: The texts; at least one.
             slot: 0 <= slot < slots; never used by two threads at once.
         Returns: (n, dim) float32, unit length, owned by the caller.
-        Raises: anything; the batch then counts as failed, and the slot stays usable.
+        Raises: Any exception; the batch then counts as failed, and the slot stays usable.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Choosing the backend: what agrees with fp32, and of that the fastest; measured once, kept."""
+"""Selects the fastest backend that agrees with fp32; measures once and keeps the result."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SETTINGS_EXIT_CODE = 2  # See `nearline.serving.run`.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendMeasurement:
-    """What was measured of one backend over the golden texts."""
+    """Measurements of one backend over the reference texts."""
 
     backend: str
     min_cosine: float
@@ -39,7 +39,7 @@ class BackendMeasurement:
 
 @dataclass(frozen=True, slots=True)
 class SelectedBackend:
-    """A loaded backend that has just shown its golden vectors, and its figures."""
+    """A loaded and verified backend, and its measurements."""
 
     backend: Backend
     figures: BackendMeasurement
@@ -50,10 +50,10 @@ async def select_backend(
 ) -> SelectedBackend:
     """Loads the backend to serve with.
 
-    The first start under the same circumstances converts and measures; later ones read the choice.
+    The first start converts and measures; later ones under the same conditions reuse the choice.
 
-    Raises: SettingsError: no backend can be loaded with what is installed. NotReady: none agrees
-        with the fp32 reference. StoreError: the cache cannot be written.
+    Raises: SettingsError: no backend can be loaded with the installed packages. NotReady: none
+            agrees with the fp32 reference. StoreError: the cache cannot be written.
     """
     cache = ModelCache(cache_folder, model)
     work = _BackendSelection(model, settings, cache, cache_folder)
@@ -74,7 +74,7 @@ async def select_backend(
         try:
             cache.write(file, json.dumps(record, indent=1).encode())
         except StoreError as error:
-            # An image with a read-only cache serves all the same; it measures at every start.
+            # With a read-only cache, as in an image, it measures at every start.
             _log.warning("choice_not_kept", extra={"reason": error.message})
         _log.info("backend_measured", extra=record)
     backend = await asyncio.to_thread(work.load, kept.backend)
@@ -103,12 +103,12 @@ class _BackendSelection:
         self.candidates = _candidates(settings)
 
     def is_prepared(self, name: str) -> bool:
-        """Returns whether all that this backend needs is in the cache."""
+        """Returns whether the cache has everything that this backend needs."""
         graph = not name.startswith("openvino") or self._cache.graph.is_file()
         return graph and self._cache.reference_file.is_file()
 
     async def measure_all(self) -> list[BackendMeasurement]:
-        """Measures every candidate; leaves out what cannot be loaded or differs from fp32."""
+        """Measures every candidate; skips those that cannot be loaded or differ from fp32."""
         in_subprocess = [name for name in self.candidates if name == "torch-f32"]
         others = [name for name in self.candidates if name not in in_subprocess]
         if self._settings.device != "cpu" or len(self.candidates) == 1:
@@ -134,7 +134,7 @@ class _BackendSelection:
                 refusals.append(error)
                 _log.warning("backend_left_out", extra={"backend": name, "reason": error.message})
         if not measured:
-            # Where all fail it is for one reason, such as the device: one of them says it.
+            # If all fail, it is for one reason, such as the device; report one of them.
             raise refusals[-1]
         return measured
 
@@ -155,7 +155,7 @@ class _BackendSelection:
         )
 
     def check(self, backend: Backend) -> float:
-        """Runs the golden texts; gives the lowest cosine, or raises NotReady."""
+        """Embeds the reference texts; returns the lowest cosine, or raises NotReady."""
         return reference_texts.check_vectors(
             backend.name, self._golden(backend).embed(backend), self._reference()
         )
@@ -175,12 +175,12 @@ class _BackendSelection:
         reference = self._cache.reference()
         if reference is None:
             raise NotReady(
-                f"{self._cache.reference_file} is gone; start again, and the service makes it again"
+                f"{self._cache.reference_file} was removed; restart the service to create it again"
             )
         return reference
 
     async def _prepare(self, measure_torch: bool) -> dict[str, float]:
-        """Converts in a process of its own, so that torch never enters this one."""
+        """Converts in a separate process, so that torch is never loaded into this one."""
         if importlib.util.find_spec("torch") is None:
             raise SettingsError(
                 f"model {self._model.name} is not in the cache {self._cache.folder} and torch, "
@@ -214,7 +214,7 @@ class _BackendSelection:
 
 
 def _candidates(settings: EmbeddingSettings) -> list[str]:
-    """Names of the backends that the settings allow and this machine may have."""
+    """Returns the names of the backends that the settings and this machine allow."""
     on_cpu = settings.device == "cpu"
     has_openvino = importlib.util.find_spec("openvino") is not None
     has_torch = importlib.util.find_spec("torch") is not None
@@ -233,9 +233,9 @@ def _candidates(settings: EmbeddingSettings) -> list[str]:
     if not names:
         raise SettingsError(
             f"backend {settings.backend} with precision {settings.precision} on device "
-            f"{settings.device} cannot be had: openvino is {'' if has_openvino else 'not '}"
+            f"{settings.device} is not available: openvino is {'' if has_openvino else 'not '}"
             f"installed, torch is {'' if has_torch else 'not '}installed, and bf16 in OpenVINO "
-            "needs a CPU that has it; install nearline[embedding] or nearline[torch], or set "
+            "needs a CPU with bf16; install nearline[embedding] or nearline[torch], or set "
             "--backend auto --precision auto"
         )
     return names
@@ -245,7 +245,7 @@ def _read(file: Path) -> BackendMeasurement | None:
     try:
         return BackendMeasurement(**json.loads(file.read_text("utf-8"))["chosen"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # None was made yet, or by another version: measure again.
+        return None  # There is none, or it is from another version: measure again.
 
 
 def _last_words(errors: bytes, lines: int = 5) -> str:

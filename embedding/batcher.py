@@ -1,4 +1,4 @@
-"""Continuous micro-batching: the loop's requests, run by one thread per slot of the model."""
+"""Continuous micro-batching: requests of the event loop, run by one thread per model slot."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nearline.contract import Lane
 from nearline.errors import DeadlineExceeded, InternalError, NotReady, Overloaded
 
 _log = logging.getLogger(__name__)
-# So many texts failing alone, with none between them that worked: it is the model, not the texts.
+# If this many texts fail alone in a row, the model is broken, not the texts.
 _BROKEN_AFTER = 8
 _STOPPING = "the service is stopping; ask another replica"
 
@@ -34,7 +34,7 @@ Item = TypeVar("Item", bound=Sized)
 
 @dataclass(frozen=True, slots=True)
 class InferenceResult:
-    """Rows (n, width) float32 of one request, and the seconds it waited and was in the model."""
+    """Rows (n, width) float32 of one request, and its seconds in the queue and in the model."""
 
     rows: NDArray[np.float32]
     queue_s: float
@@ -42,17 +42,17 @@ class InferenceResult:
 
 
 class Batcher(Generic[Item]):
-    """Runs requests in batches of a token budget; use it from one event loop.
+    """Runs requests in batches within a token budget; use it from one event loop.
 
     Args:
         engine: The model.
-        budget: Padded tokens of one batch.
+        budget: Maximum padded tokens of a batch.
         max_queued_tokens: Tokens allowed to wait in each lane.
-        tokens_per_s: First guess of the rate; 0: unknown.
-        metrics: Where to count.
+        tokens_per_s: Initial estimate of the rate; 0 if unknown.
+        metrics: Metrics to update.
         field: Field of the request that holds the items, for errors.
         clock: Monotonic seconds.
-        on_broken: Called on the loop, once, when the model fails on everything.
+        on_broken: Called once, on the loop, if the model fails on everything.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class Batcher(Generic[Item]):
         self._field = field
         self._clock = clock
         self._on_broken = on_broken
-        # Shared with the model threads, all under the lock.
+        # Shared with the model threads, guarded by the lock.
         self._work = threading.Condition()
         self._lanes = BatchQueue(budget, pad_multiple=engine.pad_multiple)
         self._meter = RateMeter(tokens_per_s)
         self._running_tokens = 0
         self._failures_in_a_row = 0
         self._stopping = False
-        # Of the loop alone.
+        # Used by the loop only.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._futures: dict[InferenceJob, asyncio.Future[None]] = {}
         self._room: deque[asyncio.Future[None]] = deque()
@@ -93,7 +93,7 @@ class Batcher(Generic[Item]):
 
     @property
     def tokens_per_s(self) -> float:
-        """Rate measured lately; 0 before the first batch."""
+        """The recent rate; 0 before the first batch."""
         return self._meter.tokens_per_s if self._meter.has_measured else 0.0
 
     def start(self) -> None:
@@ -103,7 +103,7 @@ class Batcher(Generic[Item]):
             thread.start()
 
     async def close(self) -> None:
-        """Lets running batches end and fails what still waits."""
+        """Waits for running batches and fails waiting requests."""
         with self._work:
             self._stopping = True
             self._work.notify_all()
@@ -117,12 +117,12 @@ class Batcher(Generic[Item]):
                 waiter.set_result(None)
 
     def check(self, lane: Lane, left_s: float, own_tokens: int = 0) -> None:
-        """Refuses a request that the queue cannot take or finish in time.
+        """Refuses a request that the queue cannot accept or finish in time.
 
         Args:
             lane: Its lane.
             left_s: Seconds to its deadline; may be infinite.
-            own_tokens: Its tokens, as far as they are known.
+            own_tokens: Its tokens, if known.
         Raises: Overloaded.
         """
         with self._work:
@@ -152,13 +152,13 @@ class Batcher(Generic[Item]):
         left_s: float = math.inf,
         wait: bool = False,
     ) -> InferenceResult:
-        """Runs one request; cancelling it drops what has not run yet.
+        """Runs one request; cancelling it drops items that have not run yet.
 
         Args:
             items: At least one; the len of each is its tokens.
             lane: Queue to wait in.
             left_s: Seconds to the caller's deadline.
-            wait: Wait for room in the queue, where others are refused.
+            wait: Whether to wait for room in the queue instead of being refused.
         Raises: Overloaded; DeadlineExceeded; NotReady: the service stops; InternalError: the model
             failed on a text, whose index the error names.
         """
@@ -192,7 +192,7 @@ class Batcher(Generic[Item]):
     # --- on the loop ---
 
     async def _wait_for_room(self, lane: Lane, tokens: int) -> None:
-        """Waits, first come first served, until the lane takes so many tokens."""
+        """Waits, first come first served, until the lane has room for this many tokens."""
         woken = False
         while self._stopping or not ((woken or not self._room) and self._has_room(lane, tokens)):
             if self._stopping:
@@ -210,7 +210,7 @@ class Batcher(Generic[Item]):
                 raise
             self._room.remove(waiter)
             woken = True
-        # The next one looks once this one is in the queue.
+        # The next waiter checks once this request is in the queue.
         self._wake_room()
 
     def _has_room(self, lane: Lane, tokens: int) -> bool:
@@ -238,7 +238,7 @@ class Batcher(Generic[Item]):
                 job,
                 DeadlineExceeded(
                     "the deadline passed while the request waited for the model; raise the timeout "
-                    "or send less at a time"
+                    "or send fewer texts at once"
                 ),
             )
         self._after_batch()
@@ -253,8 +253,8 @@ class Batcher(Generic[Item]):
         )
         field = f"{self._field}[{entry.row}]"
         failure = InternalError(
-            f"the model failed on {field} (error {error_id}, see the server's log); leave this "
-            "text out: the others of the request were not at fault",
+            f"the model failed on {field} (error {error_id}, see the server's log); remove "
+            "this text; the others were not at fault",
             field=field,
         )
         failure.__cause__ = error
@@ -301,7 +301,7 @@ class Batcher(Generic[Item]):
                 # Only `infer` puts items in.
                 items = cast("list[Item]", [entry.item for entry in batch.entries])
                 rows = self._engine.run(items, slot)
-            # Whatever an engine raises, the batch failed and the slot goes on.
+            # Whatever the engine raises, the batch failed and the slot continues.
             except Exception as error:
                 self._batch_failed(batch, error)
             else:
@@ -358,5 +358,5 @@ class Batcher(Generic[Item]):
         try:
             self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:
-            # The loop is closed: nobody is left to hear it.
+            # The loop is closed, so there is nobody to notify.
             _log.debug("loop closed before a batch ended")

@@ -1,7 +1,7 @@
-"""Makes what needs torch, once, in a process of its own: `python -m embedding.convert`.
+"""Converts a model once, in a separate process with torch: `python -m embedding.convert`.
 
-The converted graph for OpenVINO and the golden vectors of the fp32 reference go into the cache;
-serving then needs neither torch nor this module. An image runs it at build time.
+It writes the OpenVINO graph and the reference vectors of fp32 to the cache. Serving then needs
+neither torch nor this module. Images run it at build time.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from embedding.tokenizer import TextTokenizer
 from nearline import serving, settings, telemetry
 from nearline.errors import SettingsError
 
-# Argument of its own, beside those of the service: also measure torch f32 and print the figures.
+# An argument in addition to those of the service: also measure torch f32 and print the figures.
 MEASURE_FLAG = "--measure"
 
 
 def convert(
     model: EmbeddingModel, cache: ModelCache, *, measure_budget: int = 0
 ) -> dict[str, float]:
-    """Fills the cache with what is missing.
+    """Writes missing files to the cache.
 
     Args:
         model: The model.
         cache: Its cache.
-        measure_budget: Measure torch f32 at batches of so many tokens; 0: do not.
-    Returns: `tokens_per_s` and `min_cosine` of torch f32 where it was measured.
+        measure_budget: Measure torch f32 with batches of this many tokens; 0 disables it.
+    Returns: `tokens_per_s` and `min_cosine` of torch f32, if measured.
     Raises: SettingsError: torch is not installed. StoreError: the cache cannot be written.
     """
     figures: dict[str, float] = {}
@@ -49,7 +49,7 @@ def convert(
             from embedding.torch_backend import TorchBackend
         except ImportError as error:
             raise SettingsError(
-                f"model {model.name} has to be converted once, which needs torch ({error}); run "
+                f"model {model.name} must be converted once, which needs torch ({error}); run "
                 "pip install 'nearline[torch]', or copy a cache folder that has it"
             ) from error
         backend = TorchBackend(model)

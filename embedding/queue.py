@@ -20,17 +20,17 @@ from nearline.contract import Lane
 
 # A window of this many budgets is sorted by length: enough to fill batches with little padding.
 _WINDOW_BUDGETS = 8
-# What a batch costs beside its padded tokens, in tokens: measured, batches of 256 padded tokens
-# reach 0.86 of the rate of 1,024.
+# Fixed cost of a batch, in tokens: measured, batches of 256 padded tokens reach 0.86 of the rate
+# of 1,024.
 _BATCH_COST_TOKENS = 50
-# While interactive work never ends, bulk still gets this share of the tokens.
+# Under continuous interactive load, bulk still gets this share of the tokens.
 _BULK_SHARE = 0.1
 INTERACTIVE_MEMORY_S = 1.0
 BULK_CUT_TOKENS = 256
 
 
 class EntryState(Enum):
-    """Where an entry is in its life."""
+    """The state of an entry."""
 
     WAITING = auto()
     RUNNING = auto()
@@ -62,8 +62,8 @@ class QueueEntry:
 class InferenceJob:
     """The items of one request, which wait together and finish together.
 
-    deadline: Time of the lanes' clock; infinite where the caller set none.
-    rows: (n, width) float32, what the model gives for each item, filled batch by batch.
+    deadline: Time of the queue's clock; infinite if the caller set none.
+    rows: (n, width) float32, the model's output for each item, filled batch by batch.
     """
 
     lane: Lane
@@ -77,7 +77,7 @@ class InferenceJob:
 
     @classmethod
     def of(cls, items: Sequence[Sized], lane: Lane, deadline: float, width: int) -> InferenceJob:
-        """Makes the job of some items, each as long as it has tokens."""
+        """Makes a job; the len of an item is its tokens."""
         job = cls(lane, deadline, np.empty((len(items), width), np.float32))
         job.entries = [QueueEntry(item, len(item), job, row) for row, item in enumerate(items)]
         job.tokens = sum(entry.length for entry in job.entries)
@@ -100,7 +100,7 @@ class Batch:
 
 @dataclass(slots=True)
 class QueuePoll:
-    """What one look at the queue gave: a batch or none, and the jobs whose time was up."""
+    """The result of polling the queue: an optional batch, and the expired jobs."""
 
     batch: Batch | None
     expired: list[InferenceJob]
@@ -121,7 +121,7 @@ class _LaneQueue:
         self._backlog.extend(entries)
 
     def refill(self, window_tokens: int, now: float) -> list[InferenceJob]:
-        """Throws out the dead, fills the window, and gives the jobs whose time is up."""
+        """Removes dead entries, fills the window, and returns the expired jobs."""
         expired = {e.job: None for e in self._window if _waits(e) and e.job.deadline <= now}
         self._window = [e for e in self._window if _waits(e) and e.job not in expired]
         self._window_tokens = sum(e.length for e in self._window)
@@ -141,7 +141,7 @@ class _LaneQueue:
         return bool(self._window)
 
     def cut(self, budget: int, max_texts: int, pad_multiple: int) -> Batch:
-        """Cuts the run around the oldest entry that gets most tokens done per unit of cost."""
+        """Cuts the run around the oldest entry with the most tokens per unit of cost."""
         while not _waits(self._arrivals[0]):
             self._arrivals.popleft()
         window = self._window
@@ -168,12 +168,12 @@ class _LaneQueue:
 
 
 class BatchQueue:
-    """Both lanes.
+    """The queue with both lanes.
 
     Args:
         budget: Padded tokens of one batch.
-        max_texts: Texts of one batch.
-        pad_multiple: What the backend pads lengths to.
+        max_texts: Maximum texts of a batch.
+        pad_multiple: Multiple to which the backend pads lengths.
     """
 
     def __init__(self, budget: int, max_texts: int = 1024, pad_multiple: int = 1) -> None:
@@ -188,7 +188,7 @@ class BatchQueue:
         self._owed_to_bulk = 0.0
 
     def tokens(self, lane: Lane) -> int:
-        """Tokens that wait in a lane."""
+        """Returns the tokens that wait in a lane."""
         return self._queues[lane].tokens
 
     def push(self, job: InferenceJob, now: float) -> None:
@@ -204,7 +204,7 @@ class BatchQueue:
         queue.tokens += job.tokens
 
     def drop(self, job: InferenceJob, reason: DropReason) -> None:
-        """Takes what still waits of a job out of the queue; what runs is not stopped."""
+        """Removes the waiting entries of a job; running ones are not stopped."""
         for entry in job.entries:
             if entry.state in (EntryState.WAITING, EntryState.RETRYING):
                 entry.state = EntryState.DROPPED
@@ -227,7 +227,7 @@ class BatchQueue:
         return QueuePoll(batch, expired)
 
     def split(self, batch: Batch) -> None:
-        """Puts a failed batch of several texts back as two halves, which run before all else."""
+        """Puts a failed batch back as two halves, which run before everything else."""
         middle = len(batch.entries) // 2
         for entries in (batch.entries[middle:], batch.entries[:middle]):
             for entry in entries:

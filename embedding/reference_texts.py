@@ -1,4 +1,4 @@
-"""The golden texts: what every backend is held against, at first start and at every start."""
+"""The reference texts with which every backend is verified at each start."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ class ReferenceSet:
 
     Args:
         tokenizer: Tokenizer of the model.
-        pad_id: Its padding.
+        pad_id: Token id of padding.
         budget: Padded tokens of one batch.
-        pad_multiple: What the backend pads lengths to.
+        pad_multiple: Multiple to which the backend pads lengths.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ def check_vectors(name: str, vectors: NDArray[np.float32], reference: NDArray[np
         vectors: (n, dim) float32 of the golden texts.
         reference: The same of the reference.
     Returns: The lowest cosine.
-    Raises: NotReady: another shape, or a cosine below 0.999; names the text and both values.
+    Raises: NotReady: the shape differs, or a cosine is below 0.999; names the text and both values.
     """
     if vectors.shape != reference.shape:
         raise NotReady(
@@ -135,7 +135,7 @@ def check_vectors(name: str, vectors: NDArray[np.float32], reference: NDArray[np
     worst = int(found.argmin())
     if found[worst] < MIN_COSINE:
         raise NotReady(
-            f"{name} is not fit to serve: golden text {worst} has cosine {found[worst]:.6f} to the "
+            f"{name} cannot serve: golden text {worst} has cosine {found[worst]:.6f} to the "
             f"fp32 reference, {MIN_COSINE} is needed; use another backend or precision, or delete "
             "the cache folder of the model if its weights changed"
         )

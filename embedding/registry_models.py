@@ -1,4 +1,4 @@
-"""Models that a setting names as registry:NAME: their files, fetched from a store's registry."""
+"""Fetches models that a setting names as registry:NAME from a store's registry."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from nearline.snapshot import Store
 class RegistryModel:
     """A version of the registry with its files.
 
-    name: "NAME@VERSION". folder: Where the files lie, as the card says they are.
-    fingerprint: Of the card.
+    name: "NAME@VERSION". folder: Folder of the verified files.
+    fingerprint: Fingerprint on the card.
     """
 
     name: str
@@ -37,14 +37,14 @@ def fetch_model(
         name: registry:NAME (the newest version), registry:NAME@3 or registry:NAME@production.
         kind: "embedder" or "reranker".
         store: The store, a folder or a URL.
-        cache_folder: Where files of an object store are kept; None: see `Store.open`.
+        cache_folder: Cache for files of an object store; if None, see `Store.open`.
     Raises: SettingsError: no store. NotFound: no such version, or one without files.
-        SnapshotCorrupt: a file is not what the card says. StoreError.
+        SnapshotCorrupt: a file differs from the card. StoreError.
     """
     if not store:
         raise SettingsError(
-            f"{name} is of a model registry, and no store is named; set --store or "
-            "NEARLINE_EMBEDDING_STORE to the store that holds it"
+            f"{name} is in a model registry, but no store is set; set --store or "
+            "NEARLINE_EMBEDDING_STORE to the store with the registry"
         )
     registry = Registry(Store.open(store, str(cache_folder) if cache_folder else ""))
     ref = registry.resolve(name, kind)

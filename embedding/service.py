@@ -43,7 +43,7 @@ class EmbedCall:
 
 
 class EmbeddingService:
-    """An `Embedder`, and a `Reranker` and an `Entailment` where it has their models.
+    """An `Embedder`, and also a `Reranker` and an `Entailment` if it has their models.
 
     Use it from one event loop.
 
@@ -52,9 +52,9 @@ class EmbeddingService:
         backend: The same model, loaded; its vectors may have more numbers.
         settings: Limits.
         min_cosine: Lowest cosine of the backend to the fp32 reference.
-        tokens_per_s: First guess of the rate; 0: unknown.
-        reranker, entailment: Models of pairs of texts; None: there is none.
-        on_broken: Called once when the model fails on everything.
+        tokens_per_s: Initial estimate of the rate; 0 if unknown.
+        reranker, entailment: Optional models of text pairs.
+        on_broken: Called once if the model fails on everything.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class EmbeddingService:
             metrics=self._metrics,
             on_broken=on_broken,
         )
-        # A thread per lane: a query does not wait for the tokenising of a bulk batch.
+        # One thread per lane, so that a query does not wait while a bulk batch is tokenised.
         self._tokenizers = {
             lane: TokenizerThread(model.folder, model.max_tokens, lane.value) for lane in c.Lane
         }
@@ -128,7 +128,7 @@ class EmbeddingService:
             store=settings.store,
         )
         served = model.truncated(settings.dimensions)
-        # What is kept of a model, and its golden vectors, are those of the whole one.
+        # Cached files and reference vectors are those of the whole model.
         chosen = await select_backend(model, settings, cache_folder)
         service = cls(
             served,
@@ -162,7 +162,7 @@ class EmbeddingService:
             await self._tokenizers[lane].tokenize(["warm"])
 
     async def close(self) -> None:
-        """Lets running batches end, fails what waits, ends the threads."""
+        """Waits for running batches, fails waiting requests, ends the threads."""
         for part in self._batchers():
             await part.close()
         for tokenizer in self._tokenizers.values():
@@ -188,7 +188,7 @@ class EmbeddingService:
         self._check(call)
         if timeout_s is None:
             return await self._embed(call, lane, math.inf)
-        # Refuse before any work, with what is known; tokens are counted below and checked again.
+        # Refuse before any work, as far as is known; tokens are counted and checked again below.
         self._batcher.check(lane, timeout_s)
         try:
             async with asyncio.timeout(timeout_s):
@@ -196,7 +196,7 @@ class EmbeddingService:
         except TimeoutError:
             raise DeadlineExceeded(
                 f"the texts were not embedded within {timeout_s:.3f} s; raise the timeout or send "
-                "less at a time"
+                "fewer at once"
             ) from None
 
     async def embed_stream(
@@ -204,10 +204,10 @@ class EmbeddingService:
     ) -> AsyncGenerator[c.Embeddings, None]:
         """Embeds batches on the bulk lane and yields the answers in order.
 
-        It reads ahead until `stream_read_ahead_texts` are in work, at least two batches, and waits
-        where the queue is full: nobody is refused.
+        It reads ahead until `stream_read_ahead_texts` texts, but at least two batches, are in
+        progress. If the queue is full it waits; nothing is refused.
 
-        Raises: InvalidRequest, SnapshotMismatch, NotReady: of the first batch that has it.
+        Raises: InvalidRequest, SnapshotMismatch, NotReady: from the first batch that fails.
         """
         window = StreamWindow(self._settings.stream_read_ahead_texts)
 
@@ -226,7 +226,7 @@ class EmbeddingService:
             while (work := await window.next()) is not None:
                 task, count = work
                 yield await task
-                # Only now: a caller who does not read the answers stops the reading ahead.
+                # Only now, so that a caller who does not read replies stops the reading ahead.
                 window.leave(count)
             await reader
         finally:
@@ -263,8 +263,8 @@ class EmbeddingService:
         self._check_texts("hypotheses", hypotheses)
         if len(premises) != len(hypotheses):
             raise InvalidRequest(
-                f"there are {len(premises)} premises and {len(hypotheses)} hypotheses; send as "
-                "many of the one as of the other",
+                f"there are {len(premises)} premises and {len(hypotheses)} hypotheses; send the "
+                "same number of each",
                 field="hypotheses",
             )
         rows = await scorer.score(premises, hypotheses, lane, timeout_s)
@@ -275,7 +275,7 @@ class EmbeddingService:
         )
 
     async def info(self) -> c.EmbedderInfo:
-        """Returns the embedder's card."""
+        """Returns the embedder's description."""
         return c.EmbedderInfo(
             model=self._model.name,
             fingerprint=self._fingerprint,

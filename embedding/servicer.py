@@ -1,4 +1,4 @@
-"""gRPC adapter of the embedding service: messages to records and back, nothing else."""
+"""gRPC adapter of the embedding service: converts messages to records and back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServiceServicer):
     """Serves an `EmbeddingService`.
 
     Args:
-        service: Gives the service; called only once it is ready.
+        service: Returns the service; called only once it is ready.
     """
 
     def __init__(self, service: Callable[[], EmbeddingService]) -> None:
@@ -87,7 +87,7 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServiceServicer):
     async def GetInfo(
         self, request: embedding_pb2.GetInfoRequest, context: Context
     ) -> embedding_pb2.GetInfoResponse:
-        """Tells the models, their fingerprints and the live limits."""
+        """Returns the models, their fingerprints and the live limits."""
         return wire.info_response(await self._service().info())
 
 

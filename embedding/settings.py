@@ -27,16 +27,14 @@ class EmbeddingSettings(ServerSettings):
         0,
         ge=0,
         le=65_536,
-        description="First numbers kept of each vector, scaled to unit length again; served as a "
-        "model of its own, with a fingerprint of its own. 0: all.",
+        description="Keep only the first numbers of each vector, scaled to unit length; this is a "
+        "separate model with its own fingerprint. 0 keeps all.",
     )
-    store: str = Field(
-        "", description="Store whose models registry: names; see index_builder. Empty: none."
-    )
+    store: str = Field("", description="Store with the model registry; needed for registry: names.")
     model_sha256: str = Field(
         "",
         pattern="^([0-9a-fA-F]{64})?$",
-        description="SHA-256 that the weights must have; empty: the default model's pin, else any.",
+        description="Required SHA-256 of the weights; empty: the default model's pin, else any.",
     )
     model_revision: str = Field("", description="Commit, tag or branch at the hub.")
     cache_dir: str = Field(
@@ -48,13 +46,13 @@ class EmbeddingSettings(ServerSettings):
         "",
         description="Cross-encoder for Rerank: a sentence-transformers CrossEncoder folder or hub "
         "name with one label, or registry:NAME. Runs on torch (pip install 'nearline[torch]'); "
-        "empty: none.",
+        "empty disables it.",
     )
     entailment: str = Field(
         "",
         description="Model for Entail: a CrossEncoder folder or hub name whose id2label has "
         "entailment, contradiction, and neutral or not_entailment; or registry:NAME, of kind "
-        "reranker. Runs on torch; empty: none.",
+        "reranker. Runs on torch; empty disables it.",
     )
     backend: Literal["auto", "openvino", "torch"] = Field(
         "auto", description="Engine; auto measures at first start and keeps the fastest."
@@ -74,8 +72,8 @@ class EmbeddingSettings(ServerSettings):
         512,
         ge=64,
         le=1 << 20,
-        description="Padded tokens of one batch. More is a little faster, and a query that comes "
-        "while a batch runs waits for its end: 512 take about 30 ms on one core.",
+        description="Padded tokens of a batch. A larger budget is a little faster, but a query "
+        "that arrives during a batch waits for its end: 512 take about 30 ms on one core.",
     )
     max_texts: int = Field(1024, ge=1, le=1024, description="Texts allowed in one request.")
     max_characters: int = Field(
@@ -88,7 +86,7 @@ class EmbeddingSettings(ServerSettings):
         description="Tokens allowed to wait in each lane before requests are refused.",
     )
     stream_read_ahead_texts: int = Field(
-        256, ge=1, le=65_536, description="Texts that an EmbedStream call has in work at once."
+        256, ge=1, le=65_536, description="Texts that an EmbedStream call has in progress at once."
     )
 
 

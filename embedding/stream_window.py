@@ -9,7 +9,7 @@ from nearline import contract as c
 
 
 class StreamWindow:
-    """The batches of one stream in work, in order, of so many texts at most but always two."""
+    """The batches in progress of one stream, in order: at most a number of texts, at least two."""
 
     def __init__(self, max_texts: int) -> None:
         self._max_texts = max_texts
@@ -19,7 +19,7 @@ class StreamWindow:
         self._work: asyncio.Queue[tuple[asyncio.Task[c.Embeddings], int] | None] = asyncio.Queue()
 
     async def enter(self, texts: int, work: Coroutine[None, None, c.Embeddings]) -> None:
-        """Starts the work once there is room."""
+        """Starts a batch once there is room."""
         try:
             while self._batches >= 2 and self._texts + texts > self._max_texts:
                 self._left.clear()
@@ -32,7 +32,7 @@ class StreamWindow:
         self._work.put_nowait((asyncio.create_task(work), texts))
 
     def leave(self, texts: int) -> None:
-        """A batch was answered."""
+        """Records that a batch was answered."""
         self._texts -= texts
         self._batches -= 1
         self._left.set()
@@ -42,11 +42,11 @@ class StreamWindow:
         return await self._work.get()
 
     def end(self) -> None:
-        """No more batches come."""
+        """Records that no more batches come."""
         self._work.put_nowait(None)
 
     async def cancel(self) -> None:
-        """Cancels what is still in work."""
+        """Cancels the batches in progress."""
         tasks = []
         while not self._work.empty():
             work = self._work.get_nowait()

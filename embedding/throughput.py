@@ -1,4 +1,4 @@
-"""How fast a backend works."""
+"""Measures the throughput of a backend."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from embedding.reference_texts import ReferenceSet
 
 
 def measure_throughput(backend: Backend, golden: ReferenceSet, seconds: float = 1.0) -> float:
-    """Returns tokens per second over the golden texts with all slots busy; warms the backend first.
+    """Returns tokens per second over the reference texts with all slots busy, after a warm-up.
 
     Args:
         backend: The backend.
         golden: The texts.
-        seconds: How long to measure, at least; whole rounds are run.
+        seconds: Minimum duration; whole rounds are run.
     """
     _round(backend, golden)
     start = time.perf_counter()

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-# Its own thread pool would compete with the model for the cores; ours is small and off the loop.
+# Its own thread pool would compete with the model for cores; ours is small and off the loop.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tokenizers import Tokenizer
 
-# One task of a tokeniser thread: small, so that nobody waits long for the thread.
+# One task of a tokenizer thread: small, so that requests do not wait long for it.
 _TOKENIZE_CHARACTERS = 32_768
 
 
@@ -34,7 +34,7 @@ class TokenizedText:
 
 
 class TextTokenizer:
-    """A tokenizer for one thread: it is not to be shared.
+    """A tokenizer for one thread; do not share it.
 
     Args:
         folder: Model folder with tokenizer.json.
@@ -43,7 +43,7 @@ class TextTokenizer:
 
     def __init__(self, folder: Path, max_tokens: int) -> None:
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        # Without truncation the whole count is known; the cut is made here.
+        # Without truncation the full count is known; the cut is made here.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._max_tokens = max_tokens
@@ -68,7 +68,7 @@ class TokenizerThread:
 
     Args:
         folder, max_tokens: See `TextTokenizer`.
-        name: For people who look at threads.
+        name: Name of the thread.
     """
 
     def __init__(self, folder: Path, max_tokens: int, name: str) -> None:
@@ -78,7 +78,7 @@ class TokenizerThread:
         self._pool = ThreadPoolExecutor(1, f"tokenize-{name}", self._load)
 
     async def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
-        """Tokenises off the loop, a piece at a time."""
+        """Tokenises outside the loop, a piece at a time."""
         loop = asyncio.get_running_loop()
         result: list[TokenizedText] = []
         start, characters = 0, 0

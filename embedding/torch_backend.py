@@ -1,4 +1,4 @@
-"""torch: the reference for every other backend, and the one for CUDA."""
+"""The torch backend: the reference for every other backend, and the one for CUDA."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class TorchBackend:
         model: The model to load.
         precision: "f32", "bf16" or "f16".
         device: A torch device: "cpu", "cuda", "cuda:1".
-        threads: CPU threads; 0: torch's choice.
-    Raises: SettingsError: unknown precision, no such device.
+        threads: CPU threads; 0 lets torch choose.
+    Raises: SettingsError: the precision or the device is unknown.
     """
 
     pad_multiple = 1

@@ -1,4 +1,4 @@
-"""What every text of a request must be."""
+"""Validates the texts of a request."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from nearline.errors import InvalidRequest
 
 
 def check_text(text: str, field: str, max_characters: int) -> None:
-    """Refuses a text that means nothing, is too long, or is no valid Unicode.
+    """Refuses a text that is blank, too long, or not valid Unicode.
 
     Args:
         text: The text.
-        field: Where the request has it, for example "texts[3]".
+        field: Its field in the request, for example "texts[3]".
         max_characters: Code points allowed.
     Raises: InvalidRequest.
     """
     if not text or text.isspace():
         raise InvalidRequest(
-            f"{field} is empty or only white space; leave it out: it has no meaning to embed",
+            f"{field} is empty or only white space; remove it, because it has no meaning to embed",
             field=field,
         )
     if len(text) > max_characters:

@@ -104,7 +104,7 @@ def test_a_pooling_that_is_not_served_is_an_error(
     tmp_path: Path, config: dict[str, object]
 ) -> None:
     pooling = {"embedding_dimension": 4, **config}
-    with pytest.raises(SettingsError, match=r"pools by .*; served are mean and cls"):
+    with pytest.raises(SettingsError, match=r"pools by .*; supported are mean and cls"):
         read_model(write_model(tmp_path / "m", pooling=pooling))
 
 

@@ -51,7 +51,7 @@ def test_what_cannot_be_loaded_is_told(store: str, tmp_path: Path) -> None:
         find("registry:mine", store="")
     with pytest.raises(NotFound, match="there is no embedder yours"):
         find("registry:yours")
-    with pytest.raises(SettingsError, match="0 is wanted; reinstall"):
+    with pytest.raises(SettingsError, match="0 is required; reinstall"):
         find("registry:mine", sha256="0" * 64)
     registry = Registry(Store.open(store))
     registry.add("embedder", "other", card("f" * 32), tmp_path / "model")
