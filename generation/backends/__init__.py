@@ -1,1 +1,1 @@
-"""What writes answers: sentences of the evidence, and language models."""
+"""Clients of language models, with circuit breakers, retries and prices."""

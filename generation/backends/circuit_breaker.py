@@ -1,7 +1,8 @@
-"""Leaves a failing model alone for a while: a circuit breaker around a `ChatModel`.
+"""A circuit breaker around a `ChatModel`: stops requests to a failing model for a while.
 
-Our own: pybreaker 1.4 knows no asyncio, aiobreaker 1.2 and purgatory 3.0 count failures in a row,
-open for one fixed time, and let every caller through to probe.
+Implemented here because pybreaker 1.4 does not support asyncio, and because aiobreaker 1.2 and
+purgatory 3.0 count consecutive failures, open for a fixed time, and let every caller through as a
+probe.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ from generation.protocols.chat_model import (
 )
 from nearline.retry import Backoff
 
-# They say nothing about the model: the request or its caller is the reason.
+# Failures caused by the request or its caller; they do not count against the model.
 _NEUTRAL = frozenset(
     {ChatFailure.DEADLINE, ChatFailure.TOO_LONG, ChatFailure.REFUSED_REQUEST, ChatFailure.OPEN}
 )
-# No later request will fare better until somebody does something about it.
+# Failures that persist until an operator fixes the cause.
 _LASTING = frozenset({ChatFailure.QUOTA, ChatFailure.UNAUTHORISED})
 
 
 class BreakerState(Enum):
-    """What becomes of a request; the values are those of the metric."""
+    """State of a circuit breaker; the values are those of the metric."""
 
     CLOSED = 0
     HALF_OPEN = 1
@@ -45,12 +46,14 @@ class BreakerState(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerPolicy:
-    """When a breaker opens, and for how long; all in seconds but counts and shares.
+    """When a breaker opens, and for how long.
 
-    window_s: How long an outcome counts. failures: Fewest that open it, within the window.
-    share: Of failures among the outcomes that opens it, 0..1. open_s: First time of being open; it
-    doubles with each probe that fails, up to longest_s. lasting_s: After a failure that only an
-    operator can mend.
+    window_s: Seconds for which an outcome counts.
+    failures: Minimum number of failures within the window that opens the breaker.
+    share: Minimum share of failures among the outcomes that opens the breaker, 0..1.
+    open_s: Seconds for which the breaker first stays open; doubles with each failed probe, up to
+        longest_s.
+    lasting_s: Seconds for which it stays open after a failure that only an operator can fix.
     """
 
     window_s: float = 60.0
@@ -62,18 +65,20 @@ class BreakerPolicy:
 
 
 class CircuitBreaker:
-    """Counts outcomes and decides who is let through. Not safe across threads.
+    """Counts outcomes and decides which requests are admitted. Not thread-safe.
 
-    Closed: everybody. Open: nobody, for a time. Then half-open: one, whose success closes it and
-    whose failure opens it for twice as long; where that one gives up, the next is let through.
-    An outcome of a request that began under an earlier state counts for nothing, unless it says
-    how long to stay away.
+    A closed breaker admits every request. An open one admits none until its time is over. It is
+    then half-open and admits one request as a probe: success closes the breaker, failure opens it
+    for twice as long, and if the caller cancels the probe, the next request becomes the probe. The
+    outcome of a request that began in an earlier state is ignored, unless it carries a retry-after
+    time.
 
     Args:
-        policy: Its numbers.
-        clock: Seconds that do not go back.
-        changed: Told each new state.
-    Source: Nygard, "Release It!", 2007, chapter 5.2, with a window of time instead of a row.
+        policy: When the breaker opens, and for how long.
+        clock: Returns monotonic seconds.
+        changed: Called with each new state.
+    Source: Nygard, "Release It!", 2007, chapter 5.2, with a time window instead of consecutive
+        failures.
     """
 
     def __init__(
@@ -87,7 +92,7 @@ class CircuitBreaker:
         self._clock = clock
         self._changed = changed
         self._outcomes: deque[tuple[float, bool]] = deque()
-        self._period = 0  # Number of changes of state so far: what a permit belongs to.
+        self._period = 0  # Number of state changes so far; a permit belongs to one.
         self._probing = False
         self._until = 0.0
         self._backoff = Backoff(policy.open_s, policy.longest_s)
@@ -95,16 +100,16 @@ class CircuitBreaker:
 
     @property
     def wait_s(self) -> float:
-        """Seconds until somebody may be let through; 0 where that is now."""
+        """Seconds until a request may be admitted; 0 if it may be now."""
         if self.state is BreakerState.OPEN:
             return max(0.0, self._until - self._clock())
-        # How long a probe takes is not known.
+        # The duration of a probe is unknown.
         return self._policy.open_s if self._probing else 0.0
 
     def admit(self) -> int | None:
-        """Lets a request through, or not (None).
+        """Returns a permit for a request, or None if it is not admitted.
 
-        Returns: A permit, to be handed back by exactly one of the three methods below.
+        Pass the permit to exactly one of `succeed`, `fail` and `release`.
         """
         if self.state is not BreakerState.CLOSED:
             if self.wait_s > 0:
@@ -127,8 +132,9 @@ class CircuitBreaker:
         """Counts a failure.
 
         Args:
-            permit: Of the request.
-            stay_away_s: Opens it at once and for so long, whenever the request began.
+            permit: The permit of the request.
+            stay_away_s: Optional; opens the breaker immediately for this many seconds, even if the
+                request began in an earlier state.
         """
         if stay_away_s:
             self._open(stay_away_s)
@@ -143,7 +149,8 @@ class CircuitBreaker:
                     self._open(self._backoff.delay_s(self._failed_probes))
 
     def release(self, permit: int) -> None:
-        """Counts nothing: the caller gave up, or the outcome says nothing about the model."""
+        """Returns a permit without an outcome: the caller cancelled, or the model was not at
+        fault."""
         if permit == self._period:
             self._probing = False
 
@@ -167,14 +174,14 @@ class CircuitBreaker:
 
 
 class GuardedModel:
-    """A model with a breaker, a bound on the requests at a time, and metrics.
+    """A model with a circuit breaker, a limit on concurrent requests, and metrics.
 
     Args:
-        model: One that makes one attempt per `write`.
-        policy: Of the breaker.
-        max_concurrent: Most requests at a time.
-        place_s: Most seconds to wait until there is a place among them.
-        clock: For tests.
+        model: The wrapped model; it makes one attempt per `write`.
+        policy: Policy of the breaker; if None, the defaults apply.
+        max_concurrent: Maximum concurrent requests.
+        place_s: Maximum seconds to wait for a free place among them.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(
@@ -198,7 +205,7 @@ class GuardedModel:
 
     @property
     def state(self) -> BreakerState:
-        """State of the breaker; open may mean that the next request will be the probe."""
+        """State of the breaker; if open, the next request may become the probe."""
         return self._breaker.state
 
     async def close(self) -> None:
@@ -208,8 +215,8 @@ class GuardedModel:
     async def write(self, prompt: Prompt, limits: ChatLimits) -> AsyncGenerator[ChatEvent, None]:
         """Streams an answer; see `ChatModel.write`.
 
-        Raises: ChatError: of the model; OPEN: it is left alone, for `retry_after_s`; RATE_LIMITED:
-            no place became free in time.
+        Raises: ChatError: as raised by the model; OPEN if the breaker is open for another
+            `retry_after_s` seconds; RATE_LIMITED if no place became free in time.
         """
         asked = self._clock()
         if self._breaker.wait_s > 0:
@@ -231,7 +238,7 @@ class GuardedModel:
                                 self._clock() - start
                             )
                         if isinstance(event, ChatEnd):
-                            # Before it goes on: its reader may well read no further.
+                            # Settled before the yield, because the consumer may stop reading here.
                             outcome = "length" if event.length else "stop"
                             self._breaker.succeed(permit)
                         yield event
@@ -258,7 +265,9 @@ class GuardedModel:
                 await self._places.acquire()
         except TimeoutError:
             self._count("busy")
-            raise ChatError(ChatFailure.RATE_LIMITED, "as many requests as allowed run") from None
+            raise ChatError(
+                ChatFailure.RATE_LIMITED, "the maximum number of concurrent requests is running"
+            ) from None
         try:
             yield
         finally:
@@ -268,7 +277,9 @@ class GuardedModel:
         self._count("open")
         wait_s = self._breaker.wait_s
         return ChatError(
-            ChatFailure.OPEN, f"left alone for {wait_s:.1f} s more", retry_after_s=wait_s
+            ChatFailure.OPEN,
+            f"the circuit breaker is open for another {wait_s:.1f} s",
+            retry_after_s=wait_s,
         )
 
     def _count(self, outcome: str) -> None:

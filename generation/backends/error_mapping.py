@@ -1,4 +1,4 @@
-"""What an error reply of an OpenAI-compatible server means to us."""
+"""Maps error replies of OpenAI-compatible servers to `ChatError`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TOO_LONG = re.compile(
     r"context_length_exceeded|exceed_context_size|context (?:length|window|size)|maximum context"
     r"|prompt is too long|input is too long"
 )
-# Neither a path nor a key nor a text of the user's looks like this.
+# Cannot match a path, a key or a text of the user.
 _CODE = re.compile(r"[A-Za-z_]{3,40}")
 _DAY_S = 86_400.0
 
@@ -28,10 +28,10 @@ def map_error(status: int, body: object, headers: Mapping[str, str]) -> ChatErro
     """Returns the error that a reply stands for.
 
     Args:
-        status: HTTP status, 400 or above; or the code within an error event of a stream.
-        body: The object under "error", or whatever else the server sent. Its texts may repeat the
-            prompt, so of them only a one-word code goes on.
-        headers: Of the reply, lower case.
+        status: HTTP status, 400 or above, or the code in an error event of a stream.
+        body: The object under "error", or anything else that the server sent. Its texts may quote
+            the prompt, so only a one-word code is passed on.
+        headers: Headers of the reply, with lower-case names.
     """
     code, said = _code_and_text(body)
     failure = _failure(status, said)
@@ -43,7 +43,7 @@ def map_error(status: int, body: object, headers: Mapping[str, str]) -> ChatErro
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Reads for how long a server asks to be left alone; None where it does not say.
+    """Returns the wait that a server asks for; None if the headers name none.
 
     Returns: Seconds, 0..86,400.
     Source: RFC 9110, 10.2.3 (seconds or a date); `retry-after-ms` is OpenAI's and Azure's.
@@ -80,7 +80,7 @@ def _failure(status: int, said: str) -> ChatFailure:
 
 
 def _code_and_text(body: object) -> tuple[str, str]:
-    """Returns a one-word code, if there is one, and all that may tell what went wrong."""
+    """Returns a one-word code, if there is one, and all texts that may name the cause."""
     if not isinstance(body, Mapping):
         return "", str(body).lower()
     said = [body.get(key) for key in ("code", "type", "message", "detail")]

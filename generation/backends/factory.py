@@ -1,4 +1,4 @@
-"""Makes models of settings: a client, its breaker, its retries; and what they cost."""
+"""Creates the configured models, each with a client, a circuit breaker and retries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nearline.settings import ENV_PREFIX
 
 
 class ModelConfig(NamedTuple):
-    """A model that is set. model: As it is set, with its address."""
+    """A configured model. model: The value of the setting, including the address."""
 
     name: str
     model: str
@@ -27,7 +27,7 @@ class ModelConfig(NamedTuple):
 
 
 def create_models(settings: ModelSettings) -> dict[str, ChatModel]:
-    """Returns the models that are set, "small" before "large"; each connects at its first request.
+    """Returns the configured models, "small" before "large"; each connects at its first request.
 
     Raises: SettingsError: a key cannot be sent as a header.
     """
@@ -52,14 +52,14 @@ def create_models(settings: ModelSettings) -> dict[str, ChatModel]:
 
 
 def model_prices(settings: ModelSettings) -> dict[str, TokenPrice]:
-    """Returns the price of each model that is set."""
+    """Returns the price of each configured model."""
     return {
         row.name: TokenPrice(*map(float, row.price.split("/"))) for row in model_configs(settings)
     }
 
 
 def model_configs(settings: ModelSettings) -> list[ModelConfig]:
-    """Returns the models that are set, "small" before "large"."""
+    """Returns the configurations of the models, "small" before "large"."""
     s = settings
     both = (
         ModelConfig("small", s.small, s.small_api_key, s.small_context, s.small_price),
@@ -71,9 +71,9 @@ def model_configs(settings: ModelSettings) -> list[ModelConfig]:
 def _key(row: ModelConfig, section: str) -> str:
     key = row.api_key.get_secret_value().strip() if row.api_key else ""
     if not (key.isascii() and key.isprintable()):
-        # The value is not shown: it is a secret.
+        # The value is a secret, so the message must not contain it.
         raise SettingsError(
-            f"the key of model {row.name!r} holds signs other than printable ASCII; set "
-            f"{ENV_PREFIX}{section.upper()}_{row.name.upper()}_API_KEY to the key alone"
+            f"the key of model {row.name!r} has characters other than printable ASCII; set "
+            f"{ENV_PREFIX}{section.upper()}_{row.name.upper()}_API_KEY to the key only"
         )
     return key

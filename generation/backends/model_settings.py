@@ -1,4 +1,4 @@
-"""Settings of the language models that may write answers."""
+"""Settings of the language models that write answers."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from nearline.errors import SettingsError
 from nearline.settings import ENV_PREFIX, ServerSettings
 
 _PRICE = r"^\d+(\.\d+)?/\d+(\.\d+)?$"
-_MODEL = "as MODEL@http://HOST:PORT/v1, any OpenAI-compatible server; empty: none."
-_KEY = "from the variable or the file only: everybody on the machine can see arguments."
-_CONTEXT = "Tokens that fit into its context: prompt and answer together."
-_COST = "Price of a million tokens read/written, in any currency, for example 0.15/0.60."
+_MODEL = "as MODEL@http://HOST:PORT/v1, any OpenAI-compatible server; empty disables it."
+_KEY = "only from the variable or the file, because every user of the machine can see arguments."
+_CONTEXT = "Size of its context in tokens: prompt and answer together."
+_COST = "Price per million prompt/answer tokens, in any currency, for example 0.15/0.60."
 
 
 def split_model(value: str) -> tuple[str, str]:
     """Splits "model@http://host:port/v1" into model and URL; a model's own name may hold an "@".
 
-    Raises: ValueError: it is not of this form; says what is.
+    Raises: ValueError: the value does not have this form.
     """
     match = re.fullmatch(r"(\S+?)@(https?://[^\s@?#]+)", value)
     try:
-        # Reading the port is what refuses a bad one.
+        # Reading the port raises ValueError if it is malformed.
         known = match and urlsplit(match[2]).hostname and urlsplit(match[2]).port != 0
     except ValueError:
         known = None
@@ -39,7 +39,7 @@ def split_model(value: str) -> tuple[str, str]:
 
 
 class ModelSettings(ServerSettings):
-    """Where models are, what they cost, and how long they may take."""
+    """Addresses, prices and timeouts of the models."""
 
     small: str = Field("", description=f"Small model, {_MODEL}")
     small_api_key: SecretStr | None = Field(None, description=f"Its key; {_KEY}")
@@ -50,16 +50,19 @@ class ModelSettings(ServerSettings):
     large_context: int = Field(4096, ge=256, le=1 << 24, description=_CONTEXT)
     large_price: str = Field("0/0", pattern=_PRICE, description=_COST)
     model_concurrent: int = Field(
-        8, ge=1, le=4096, description="Most requests to one model at a time."
+        8, ge=1, le=4096, description="Maximum concurrent requests to one model."
     )
     model_connect_s: float = Field(
-        2.0, gt=0, le=60, description="Seconds to connect to a model's server."
+        2.0, gt=0, le=60, description="Timeout for connecting to a model's server, in seconds."
     )
     model_first_text_s: float = Field(
-        20.0, gt=0, le=600, description="Seconds to a model's first text, with connecting."
+        20.0,
+        gt=0,
+        le=600,
+        description="Timeout for a model's first text, in seconds, including the connection.",
     )
     model_between_texts_s: float = Field(
-        10.0, gt=0, le=600, description="Seconds that a model may fall silent in mid-answer."
+        10.0, gt=0, le=600, description="Timeout between two texts of a model's answer, in seconds."
     )
 
     @classmethod
@@ -71,13 +74,13 @@ class ModelSettings(ServerSettings):
     ) -> Self:
         """Resolves the settings once; see `Settings.load`.
 
-        Raises: SettingsError: also for a key that was given as an argument.
+        Raises: SettingsError: as `Settings.load`; also if a key was passed as an argument.
         """
         for key in arguments or {}:
             if key.endswith("_api_key") and key in cls.model_fields:
                 raise SettingsError(
-                    f"argument --{key.replace('_', '-')}: everybody on this machine can see "
-                    f"arguments; set {ENV_PREFIX}{cls.section.upper()}_{key.upper()} instead"
+                    f"argument --{key.replace('_', '-')}: every user of this machine can "
+                    f"see arguments; set {ENV_PREFIX}{cls.section.upper()}_{key.upper()} instead"
                 )
         return super().load(arguments, environ, file)
 

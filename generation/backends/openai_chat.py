@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible server as a `ChatModel`: vLLM, llama.cpp, Ollama, hosted ones."""
+"""A `ChatModel` for any OpenAI-compatible server: vLLM, llama.cpp, Ollama, hosted APIs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from generation.protocols.chat_model import (
 )
 from nearline.sentences import estimate_tokens
 
-# What a chat template adds around each message, at most, in tokens.
+# Maximum tokens that a chat template adds around each message.
 _TEMPLATE_TOKENS = 8
-# The usage comes after the finish reason; no answer waits longer for it.
+# The usage follows the finish reason; an answer waits at most this long for it.
 _USAGE_WAIT_S = 1.0
-# The client insists on a key; servers that want none do not look at it.
+# The client requires a key; servers without authentication ignore it.
 _NO_KEY = "none"
 _STOPPED = frozenset({"stop", "eos_token", "stop_sequence"})
 _STATUS = re.compile(r"[45][0-9]{2}")
@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 
 
 class Timeouts(NamedTuple):
-    """Most seconds to a connection, to the first text (with connecting), and between two texts."""
+    """Seconds until the connection, until the first text after the call, and between texts."""
 
     connect_s: float = 2.0
     first_text_s: float = 20.0
@@ -45,16 +45,17 @@ class Timeouts(NamedTuple):
 class OpenAIChat:
     """A model behind /v1/chat/completions; one request per `write`, never repeated.
 
-    Always streams: llama.cpp finishes an answer that is not streamed even if nobody waits for it.
+    Always streams, because llama.cpp completes an unstreamed answer even after the caller has
+    disconnected.
 
     Args:
         name: See `ChatModel.name`.
         base_url: "http://host:port/v1".
-        model: Name that the server knows it by.
-        api_key: Empty where the server wants none.
-        context_tokens: Most tokens of prompt and answer together; checked before sending, since a
-            server may say nothing but an empty reply.
-        timeouts: Of the phases; the whole has `ChatLimits.timeout_s`.
+        model: Name of the model on the server.
+        api_key: Empty if the server requires none.
+        context_tokens: Maximum tokens of prompt and answer together. Checked before sending,
+            because some servers return an empty reply if it is exceeded.
+        timeouts: Timeouts of the phases; `ChatLimits.timeout_s` bounds the whole request.
     """
 
     def __init__(
@@ -75,26 +76,28 @@ class OpenAIChat:
             api_key=api_key or _NO_KEY,
             base_url=base_url,
             max_retries=0,
-            # Its other timeouts are per read, which a slow stream never reaches: we keep our own.
+            # The client's other timeouts apply per read, which a slow stream never reaches, so
+            # `_Answer` has its own.
             timeout=openai.Timeout(None, connect=self._timeouts.connect_s),
         )
-        # The client takes these from the environment and would send them to any server.
+        # The client reads these from the environment and would send them to any server.
         self._client.organization = self._client.project = None
 
     async def close(self) -> None:
-        """Releases connections."""
+        """Closes the connections."""
         await self._client.close()
 
     async def write(self, prompt: Prompt, limits: ChatLimits) -> AsyncGenerator[ChatEvent, None]:
         """Streams an answer; see `ChatModel.write`.
 
-        Raises: ChatError: of any class but OPEN.
+        Raises: ChatError: with any failure except OPEN.
         """
         needed = prompt.tokens + _TEMPLATE_TOKENS * len(prompt.messages) + limits.max_tokens
         if needed > self._context_tokens:
             raise ChatError(
                 ChatFailure.TOO_LONG,
-                f"about {needed:,} tokens with the answer; {self._context_tokens:,} fit",
+                f"prompt and answer need about {needed:,} tokens; "
+                f"the context holds {self._context_tokens:,}",
             )
         answer = _Answer(limits.timeout_s, self._timeouts)
         stream = await answer.wait_for(self._send(prompt, limits))
@@ -103,8 +106,8 @@ class OpenAIChat:
                 if text := answer.take(event):
                     yield text
             if answer.finish is None:
-                # Such a reply looks whole to the client, but llama.cpp then ends the connection,
-                # and the next request on it would fail.
+                # The client considers such a reply complete, but llama.cpp then closes the
+                # connection, and the next request on it would fail.
                 network = stream.response.extensions.get("network_stream")
                 if network is not None:
                     await network.aclose()
@@ -115,12 +118,12 @@ class OpenAIChat:
     async def _send(
         self, prompt: Prompt, limits: ChatLimits
     ) -> openai.AsyncStream[ChatCompletionChunk]:
-        # The client's types have one class per role.
+        # The client has one message type per role.
         messages = [{"role": one.role, "content": one.text} for one in prompt.messages]
         return await self._client.chat.completions.create(
             model=self._model,
             messages=cast(list[ChatCompletionMessageParam], messages),
-            # llama.cpp does not know max_completion_tokens and would write to the end.
+            # llama.cpp ignores max_completion_tokens and would not limit the answer.
             max_tokens=limits.max_tokens,
             temperature=limits.temperature,
             stream=True,
@@ -129,11 +132,11 @@ class OpenAIChat:
 
 
 class _Answer:
-    """What has come of an answer, and by when more must come.
+    """The received part of an answer, and the deadline of its next part.
 
     Args:
-        timeout_s: Of the whole.
-        timeouts: Of the phases.
+        timeout_s: Timeout of the whole answer.
+        timeouts: Timeouts of the phases.
     """
 
     def __init__(self, timeout_s: float, timeouts: Timeouts) -> None:
@@ -145,13 +148,14 @@ class _Answer:
         self._now = asyncio.get_running_loop().time
         start = self._now()
         self._deadline = start + timeout_s
-        # None: so long after it is next waited for; the reader's own time is not the server's.
+        # None while the consumer works: its time does not count against the server, so the deadline
+        # is set at the next wait.
         self._next_by: float | None = start + timeouts.first_text_s
 
     async def wait_for(self, step: Awaitable[_T]) -> _T:
-        """Waits for a step within its time, and tells each failure by its class.
+        """Waits for a step within its deadline, and classifies each failure.
 
-        Raises: ChatError: none has a cause, since what the client raises may quote the prompt.
+        Raises: ChatError: always without a cause, because the client's errors may quote the prompt.
         """
         if self._next_by is None:
             self._next_by = self._now() + self._between_s
@@ -162,7 +166,7 @@ class _Answer:
             async with asyncio.timeout_at(by):
                 return await step
         except TimeoutError:
-            raise ChatError(late, f"nothing came in time after {len(self._texts)} texts") from None
+            raise ChatError(late, f"timed out after {len(self._texts)} texts") from None
         except openai.APIStatusError as error:
             raise map_error(error.status_code, error.body, error.response.headers) from None
         except openai.APIConnectionError as error:
@@ -170,18 +174,17 @@ class _Answer:
             failure = ChatFailure.CUT if self._texts else ChatFailure.CONNECTION
             raise ChatError(failure, f"the connection failed ({cause})") from None
         except openai.APIError as error:
-            # An error within a stream; some servers give it the status that it would have had.
+            # An error within a stream; some servers set its code to the matching HTTP status.
             status = int(error.code or "") if _STATUS.fullmatch(error.code or "") else 500
             raise map_error(status, error.body, {}) from None
         except (ValueError, RecursionError) as error:
-            # Of JSON and UTF-8, and of a number with too many digits.
+            # Malformed JSON or UTF-8, or a number with too many digits.
             raise ChatError(
                 ChatFailure.MALFORMED, f"an event is no JSON ({type(error).__name__})"
             ) from None
 
     async def next_of(self, stream: openai.AsyncStream[ChatCompletionChunk]) -> object:
-        """Returns the next event, or _END; after the finish reason nothing is a failure any
-        more."""
+        """Returns the next event, or _END; errors after the finish reason are ignored."""
         try:
             return await self.wait_for(anext(stream, _END))
         except ChatError:
@@ -190,7 +193,7 @@ class _Answer:
             return _END
 
     def take(self, event: object) -> str:
-        """Reads an event, of which the client checked nothing; gives its text, maybe empty."""
+        """Returns the text of an event, possibly empty; the client has not validated the event."""
         self._events += 1
         usage = getattr(event, "usage", None)
         self._prompt_tokens = _count(usage, "prompt_tokens") or self._prompt_tokens
@@ -202,7 +205,7 @@ class _Answer:
         text = getattr(getattr(choice, "delta", None), "content", None) or ""
         finish = getattr(choice, "finish_reason", None)
         if choice is None or not isinstance(text, str) or not isinstance(finish, str | None):
-            raise ChatError(ChatFailure.MALFORMED, "an event has no choice of text")
+            raise ChatError(ChatFailure.MALFORMED, "an event has no choice with text")
         if text:
             self._texts.append(text)
             self._next_by = None
@@ -212,22 +215,22 @@ class _Answer:
         return text
 
     def end(self, prompt: Prompt) -> ChatEnd:
-        """Returns the good end.
+        """Returns the end of a successful answer.
 
-        Raises: ChatError: it was none.
+        Raises: ChatError: the answer was not successful.
         """
         if not self._events:
-            raise ChatError(ChatFailure.MALFORMED, "a reply without any event")
+            raise ChatError(ChatFailure.MALFORMED, "the reply has no events")
         if self.finish is None:
             raise ChatError(ChatFailure.CUT, f"no finish reason after {len(self._texts)} texts")
         if self.finish == "content_filter":
             raise ChatError(ChatFailure.REFUSED_REQUEST, "the server's filter stopped the answer")
         if self.finish != "length" and self.finish not in _STOPPED:
-            raise ChatError(ChatFailure.CUT, "the finish reason is not a known one")
+            raise ChatError(ChatFailure.CUT, "the finish reason is unknown")
         text = "".join(self._texts)
         if not text.strip():
             raise ChatError(ChatFailure.EMPTY, "the answer has no text")
-        # llama.cpp sends no usage with a stream, but one text per token.
+        # llama.cpp sends no usage in a stream, but one text per token.
         counted = max(len(self._texts), estimate_tokens(text))
         return ChatEnd(
             length=self.finish == "length",

@@ -1,4 +1,4 @@
-"""What models cost."""
+"""Prices of models."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 
 class TokenPrice(NamedTuple):
-    """Of a million tokens, in one currency: of the prompt and of the answer."""
+    """Prices per million tokens of the prompt and of the answer, in one currency."""
 
     prompt: float
     completion: float
 
     def of(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Returns what so many tokens cost."""
+        """Returns the cost of a number of tokens."""
         return (self.prompt * prompt_tokens + self.completion * completion_tokens) / 1_000_000

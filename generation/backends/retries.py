@@ -1,4 +1,4 @@
-"""Asks a model again where the first request failed before any text came."""
+"""Retries requests to a model that failed before any text arrived."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from generation.protocols.chat_model import (
 )
 from nearline.retry import Backoff
 
-# Others would fail again, or have used up the time.
+# Other failures would recur, or have used up the time.
 _RETRIED = frozenset({ChatFailure.CONNECTION, ChatFailure.RATE_LIMITED, ChatFailure.SERVER})
 _BACKOFF = Backoff(0.25, jitter=(0.5, 1.5))
 
 
 class RetryingModel:
-    """A model that is asked up to `retries` times more, each time within what is left of the time.
+    """A model whose requests are retried up to `retries` times, within the caller's timeout.
 
-    After the first text nothing is repeated. A pause doubles, and varies by half so that callers
-    do not come back together; Retry-After is kept to where it is short enough, else the failure
-    goes on at once, since another model or none is then the better answer.
+    Nothing is retried after the first text. The pause doubles with each attempt and has a jitter of
+    half its length, so that callers do not retry in step. A Retry-After time is obeyed if it is
+    short enough; otherwise the error is raised immediately, so that the caller can use another
+    model or none.
 
     Args:
-        model: Best a `Guarded`, so that each attempt counts by itself.
+        model: Preferably a `GuardedModel`, so that its breaker counts each attempt.
         retries: Attempts after the first, 0 or more.
-        longest_pause_s: Most seconds before an attempt.
-        pause: Waits for some seconds.
-        backoff: Pauses before the attempts after the first.
+        longest_pause_s: Maximum seconds to wait before an attempt.
+        pause: Waits for a number of seconds.
+        backoff: Pauses before the retries.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class RetryingModel:
     async def write(self, prompt: Prompt, limits: ChatLimits) -> AsyncGenerator[ChatEvent, None]:
         """Streams an answer; see `ChatModel.write`.
 
-        Raises: ChatError: of the last attempt that was made.
+        Raises: ChatError: the error of the last attempt.
         """
         now = asyncio.get_running_loop().time
         deadline = now() + limits.timeout_s
@@ -76,7 +77,7 @@ class RetryingModel:
                 return
             except ChatError as error:
                 if error.failure is ChatFailure.OPEN and last is not None:
-                    # Somebody else was let through to probe; what happened to us is the reason.
+                    # Another request became the probe; the earlier error is the actual cause.
                     raise last from None
                 pause_s = self._pause_s(attempt, error.retry_after_s)
                 if (
@@ -91,5 +92,5 @@ class RetryingModel:
 
     def _pause_s(self, attempt: int, retry_after_s: float | None) -> float:
         own_s = self._backoff.delay_s(attempt)
-        # A little later than asked, never sooner.
+        # Slightly later than the server asked for, never earlier.
         return own_s if retry_after_s is None else retry_after_s + own_s / 10
