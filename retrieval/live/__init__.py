@@ -1,1 +1,1 @@
-"""Live changes beside an immutable shard: what they added, what they hid."""
+"""Live changes of a shard: documents added to its snapshot, and documents hidden in it."""

@@ -1,4 +1,4 @@
-"""A Redis that the tests of a file share, empty for each of them."""
+"""A Redis shared by the tests of a file, emptied for each test."""
 
 from tests.redis_server import give_shared_redis
 from tests.retrieval.live.conftest import give_empty_redis

@@ -1,4 +1,4 @@
-"""Writes as tests make them, and change logs over a Redis."""
+"""Writes for tests, and change logs in a Redis."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class _Partition:
 
 
 class NoUsers:
-    """State of users where nobody ever was."""
+    """The state of users when there are none."""
 
     async def deleted(self, collection: str, user_ids: Sequence[str]) -> Mapping[str, int]:
         return {}
@@ -60,7 +60,7 @@ class MemoryLog:
     """
 
     def user_states(self) -> NoUsers:
-        """Returns state of users: there are none."""
+        """Returns an empty state of users."""
         return NoUsers()
 
     def __init__(
@@ -85,7 +85,7 @@ class MemoryLog:
 
     @property
     def away(self) -> bool:
-        """Whether it does not answer."""
+        """Whether the log does not answer."""
         return self._away
 
     @away.setter
@@ -95,7 +95,7 @@ class MemoryLog:
 
     @property
     def foreign(self) -> bool:
-        """Whether it is not the log that the store names."""
+        """Whether the log is not the one that the store names."""
         return self._foreign
 
     @foreign.setter
@@ -104,7 +104,7 @@ class MemoryLog:
         self._wake()
 
     def set_back(self, partition: int, position: int) -> None:
-        """Loses the changes after a position, as a failover does; a reader hears of it once."""
+        """Loses the changes after a position, like a failover; a reader is notified once."""
         part = self._partitions[partition]
         lost = part.entries[position - part.trimmed :]
         del part.entries[position - part.trimmed :]
@@ -226,7 +226,7 @@ class MemoryLog:
         return ChangeResult(WriteOutcome.REPLACED if exists else WriteOutcome.APPLIED, position)
 
     def _place(self, part: _Partition, position: int) -> int:
-        """Returns the place in time of a change; -1 where it was trimmed, or there is none."""
+        """Returns the effective time of a change; -1 if it was trimmed or does not exist."""
         if position <= part.trimmed:
             return -1
         return part.places.get(position, part.entries[position - part.trimmed - 1].time_us)

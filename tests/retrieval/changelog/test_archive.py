@@ -1,4 +1,4 @@
-"""The archive has every change once, in order, whoever writes it and wherever it lies."""
+"""The archive contains every change once and in order, with any writers and stores."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def store(files: StoreFiles) -> Store:  # noqa: F811
     return Store(files)
 
 
-async def test_what_is_read_is_what_was_appended(store: Store) -> None:
+async def test_the_archive_returns_the_appended_changes(store: Store) -> None:
     log = MemoryLog()
     await _append(log, [f"k{n}" for n in range(200)])
     kept = await archive_changes(store, log)
@@ -77,9 +77,7 @@ async def test_what_is_read_is_what_was_appended(store: Store) -> None:
     assert np.array_equal(found.vectors["m"], wanted.vectors["m"])
 
 
-async def test_segments_go_on_from_each_other(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_segments_continue_each_other(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archiving, "SEGMENT_CHANGES", 20)
     monkeypatch.setattr(archiving, "_ENTRIES_PER_READ", 1)
     log = MemoryLog()
@@ -116,7 +114,7 @@ async def test_archivers_at_once_agree(store: Store, monkeypatch: pytest.MonkeyP
     assert max(Counter(entries).values()) == 1
 
 
-async def test_a_segment_does_not_take_the_place_of_another(store: Store) -> None:
+async def test_a_segment_never_replaces_another(store: Store) -> None:
     log = MemoryLog()
     await _append(log, ["a"])
     kept = await archive_changes(store, log)
@@ -136,7 +134,7 @@ async def test_an_empty_log_is_archived_once(store: Store) -> None:
     assert [e.change.document_id for e in kept.entries(Watermark(log.log_id))] == ["a"]
 
 
-async def test_segments_that_all_have_are_dropped_and_the_archive_goes_on(store: Store) -> None:
+async def test_segments_contained_in_all_snapshots_are_dropped(store: Store) -> None:
     log = MemoryLog()
     await _append(log, ["a", "b"])
     first = (await archive_changes(store, log)).end()
@@ -159,7 +157,7 @@ async def test_segments_that_all_have_are_dropped_and_the_archive_goes_on(store:
     assert len(again.numbers()) == 1
 
 
-async def test_a_log_that_lost_what_is_archived_is_refused(store: Store) -> None:
+async def test_a_log_that_lost_archived_changes_is_rejected(store: Store) -> None:
     log = MemoryLog()
     await _append(log, ["a", "a"])
     kept = await archive_changes(store, log)
@@ -169,7 +167,7 @@ async def test_a_log_that_lost_what_is_archived_is_refused(store: Store) -> None
         await archive_changes(store, log)
 
 
-def test_what_is_no_segment_is_named() -> None:
+def test_an_invalid_segment_is_named() -> None:
     with pytest.raises(SnapshotCorrupt, match="segment 7 is not a readable segment"):
         LogSegment(b"PAR1 torn", "segment 7")
 
@@ -187,7 +185,7 @@ def _publish(store: Store, number: int, watermark: Watermark | None) -> str:
     return name
 
 
-async def test_only_what_every_snapshot_and_the_archive_has_is_trimmed(store: Store) -> None:
+async def test_only_changes_in_every_snapshot_and_the_archive_are_trimmed(store: Store) -> None:
     log = MemoryLog()
     await _append(log, [f"k{n}" for n in range(100)])
     assert await trim_log(store, log) == 0  # Nothing is published.
@@ -204,7 +202,7 @@ async def test_only_what_every_snapshot_and_the_archive_has_is_trimmed(store: St
     assert (await log.state()).trimmed == head
 
 
-async def test_a_snapshot_of_no_log_holds_everything(store: Store) -> None:
+async def test_a_snapshot_without_a_log_prevents_trimming(store: Store) -> None:
     log = MemoryLog()
     await _append(log, ["a"])
     head = (await archive_changes(store, log)).end()
@@ -215,7 +213,7 @@ async def test_a_snapshot_of_no_log_holds_everything(store: Store) -> None:
     assert await trim_log(store, log) == 0
 
 
-def test_a_later_log_contains_the_one_that_it_follows() -> None:
+def test_a_later_log_contains_the_log_that_it_continues() -> None:
     old, new, foreign = "a" * 32, "b" * 32, "c" * 32
     head = Watermark(new, (5,) * PARTITIONS)
     manifest = snapshot_pb2.Manifest(change_log_id=new, watermark=head.encode())

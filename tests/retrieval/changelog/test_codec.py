@@ -1,4 +1,4 @@
-"""Changes as bytes."""
+"""Encoding and digests of changes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CHANGES = st.builds(
 
 
 @given(CHANGES)
-def test_what_is_encoded_is_read_back(change: Change) -> None:
+def test_encoded_changes_decode_to_the_same_change(change: Change) -> None:
     back = decode_change(encode_change(change))
     for name in ("document_id", "kind", "title", "text", "attributes", "expires"):
         assert getattr(back, name) == getattr(change, name)
@@ -68,7 +68,7 @@ def test_an_empty_matrix_keeps_its_dimension() -> None:
     assert decode_change(encode_change(change)).vectors["f"].shape == (0, 7)
 
 
-def test_times_of_other_zones_are_the_same_time() -> None:
+def test_times_of_other_time_zones_are_the_same_instant() -> None:
     east = datetime(2026, 11, 25, 1, 0, tzinfo=timezone(timedelta(hours=2)))
     assert (
         decode_change(
@@ -90,12 +90,12 @@ def test_times_of_other_zones_are_the_same_time() -> None:
         ).SerializeToString(),
     ],
 )
-def test_bytes_of_another_making_are_refused(data: bytes) -> None:
+def test_bytes_from_elsewhere_are_rejected(data: bytes) -> None:
     with pytest.raises(SnapshotCorrupt, match="use the version that wrote it"):
         decode_change(data)
 
 
-def test_a_digest_is_of_what_the_user_asked() -> None:
+def test_a_digest_covers_exactly_the_request_of_the_user() -> None:
     change = Change(
         document_id="a",
         kind=ChangeKind.UPSERT,

@@ -1,4 +1,4 @@
-"""The change log in a real Redis: what it answers, in what order, and what it keeps."""
+"""The change log in a real Redis: outcomes, order and retention."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def outcomes(log: RedisLog, *writes: object, key: str = "") -> list[tuple[
     return [(one.outcome.value, one.version) for one in appended.results]
 
 
-async def test_changes_of_an_item(log: RedisLog) -> None:
+async def test_versions_and_outcomes_of_changes_of_an_item(log: RedisLog) -> None:
     assert await outcomes(log, delete("a"), set_attribute("b", "x", 1)) == [
         ("absent", 0),
         ("absent", 0),
@@ -70,7 +70,7 @@ async def test_changes_of_an_item(log: RedisLog) -> None:
     assert sum(state.trimmed.positions) == 0
 
 
-async def test_the_last_one_submitted_is_what_there_is_in_whatever_order_they_come(
+async def test_the_latest_effective_time_wins_in_any_order_of_arrival(
     log: RedisLog,
 ) -> None:
     assert await outcomes(log, upsert("a", "second", as_of_us=20)) == [("applied", 1)]
@@ -86,7 +86,7 @@ async def test_the_last_one_submitted_is_what_there_is_in_whatever_order_they_co
     assert texts == ["second", "third", ""]
 
 
-async def test_a_write_may_name_the_version_that_it_changes(log: RedisLog) -> None:
+async def test_a_write_may_require_a_version(log: RedisLog) -> None:
     assert await outcomes(log, upsert("a", if_version=0)) == [("applied", 1)]
     [conflict] = (await log.append([upsert("a", if_version=0)])).results
     assert (conflict.outcome, conflict.version, conflict.reason) == (
@@ -103,7 +103,7 @@ async def test_a_write_may_name_the_version_that_it_changes(log: RedisLog) -> No
     assert await outcomes(log, upsert("a", if_version=0)) == [("applied", 4)]
 
 
-async def test_what_the_log_has_forgotten_the_snapshot_knows(log: RedisLog) -> None:
+async def test_the_snapshot_supplies_versions_that_the_log_has_trimmed(log: RedisLog) -> None:
     assert await outcomes(log, delete("a", base_version=7, if_version=8)) == [("rejected", 7)]
     assert await outcomes(log, delete("a", base_version=7, if_version=7)) == [("deleted", 1)]
     # The log knows better than a snapshot from before.
@@ -114,7 +114,7 @@ async def test_what_the_log_has_forgotten_the_snapshot_knows(log: RedisLog) -> N
     assert await outcomes(log, upsert("b", base_position=1)) == [("applied", 2)]
 
 
-async def test_a_key_is_carried_out_once(log: RedisLog) -> None:
+async def test_a_request_with_an_idempotency_key_runs_once(log: RedisLog) -> None:
     writes = [upsert(str(number)) for number in range(20)]
     first = await log.append(writes, "key")
     assert {one.outcome for one in first.results} == {WriteOutcome.APPLIED}
@@ -130,7 +130,7 @@ async def test_a_key_is_carried_out_once(log: RedisLog) -> None:
     assert again.outcome is WriteOutcome.REPLACED
 
 
-async def test_the_watermark_of_an_append_has_its_entries(log: RedisLog) -> None:
+async def test_the_watermark_of_an_append_covers_its_entries(log: RedisLog) -> None:
     writes = [upsert(str(number)) for number in range(100)]
     appended = await log.append(writes)
     assert appended.watermark == (await log.state()).head
@@ -145,7 +145,7 @@ async def test_the_watermark_of_an_append_has_its_entries(log: RedisLog) -> None
     assert sum(map(bool, small.watermark.positions)) == 1
 
 
-async def test_a_big_request(log: RedisLog) -> None:
+async def test_a_request_of_maximum_size_is_appended(log: RedisLog) -> None:
     text = "4 KB \0 ü " * 455
     one_partition = [str(n) for n in range(80_000) if partition_of(str(n)) == 5][:1_024]
     for ids in (one_partition, [f"id {n}" for n in range(1_024)]):
@@ -162,7 +162,7 @@ async def test_a_big_request(log: RedisLog) -> None:
     }
 
 
-async def test_a_reader_waits_for_what_comes(logs: ChangeLogs, log: RedisLog) -> None:
+async def test_a_reader_waits_for_new_entries(logs: ChangeLogs, log: RedisLog) -> None:
     await log.state()
     reading = asyncio.create_task(logs.reader("default").read({A: 0}, wait_s=30))
     await asyncio.sleep(0)
@@ -175,7 +175,7 @@ async def test_a_reader_waits_for_what_comes(logs: ChangeLogs, log: RedisLog) ->
     assert [e.position for e in await log.read({A: 0}, limit=2)] == [1, 2]
 
 
-async def test_two_clients_append_at_once(empty_redis: str, tmp_path: Path) -> None:
+async def test_concurrent_appends_leave_no_gap(empty_redis: str, tmp_path: Path) -> None:
     async with (
         change_logs(tmp_path, empty_redis) as one,
         change_logs(tmp_path, empty_redis) as other,
@@ -202,7 +202,7 @@ async def test_two_clients_append_at_once(empty_redis: str, tmp_path: Path) -> N
         assert sorted(done.results[0].outcome.value for done in both) == ["rejected", "replaced"]
 
 
-async def test_what_was_trimmed_is_not_read_and_not_missed(
+async def test_trimmed_changes_are_not_read_and_their_versions_are_dropped(
     logs: ChangeLogs, log: RedisLog, empty_redis: str
 ) -> None:
     ids = [str(n) for n in range(20_000) if partition_of(str(n)) == A][:100]
@@ -247,7 +247,7 @@ async def test_keys_of_a_partition_share_a_slot(log: RedisLog) -> None:
     assert len(slots) > 100
 
 
-async def test_no_redis(tmp_path: Path) -> None:
+async def test_without_redis_every_call_is_unsupported(tmp_path: Path) -> None:
     logs = ChangeLogs(Store(tmp_path), "", who="a test")
     assert not logs
     with pytest.raises(Unsupported, match="start the service with --redis URL"):
@@ -255,7 +255,7 @@ async def test_no_redis(tmp_path: Path) -> None:
     await logs.close()
 
 
-async def test_collections_have_logs_of_their_own(logs: ChangeLogs, log: RedisLog) -> None:
+async def test_collections_have_separate_logs(logs: ChangeLogs, log: RedisLog) -> None:
     await log.append([upsert("a")])
     other = logs.log("other")
     assert logs.log("default") is log and other is not log
@@ -263,7 +263,7 @@ async def test_collections_have_logs_of_their_own(logs: ChangeLogs, log: RedisLo
     assert await other.read(ALL) == []
 
 
-async def test_a_caller_does_not_wait_longer_than_it_says(log: RedisLog) -> None:
+async def test_an_append_ends_at_its_timeout(log: RedisLog) -> None:
     await log.state()
     with pytest.raises(
         NotReady, match="may have been appended: try again with the same idempotency key"

@@ -1,4 +1,4 @@
-"""What the change log does when its Redis is killed, emptied, exchanged, set back, or careless."""
+"""The change log when its Redis is killed, emptied, replaced, set back, or not durable."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ ALL = dict.fromkeys(range(64), 0)
 
 @contextlib.asynccontextmanager
 async def one_log(store: Path, folder: Path, port: int) -> AsyncIterator[tuple[ChangeLogs, int]]:
-    """Runs a Redis over a folder; gives the logs in it, and the pid."""
+    """Runs a Redis in a folder; yields its logs and its pid."""
     async with valkey(folder, port) as url, change_logs(store, url) as logs:
         async with connect(url) as client:
             pid = int((await client.info("server"))["process_id"])
         yield logs, pid
 
 
-async def test_what_was_acknowledged_outlives_a_kill(tmp_path: Path) -> None:
+async def test_acknowledged_changes_survive_a_kill(tmp_path: Path) -> None:
     acknowledged: dict[str, int] = {}
 
     async def write(logs: ChangeLogs, who: int) -> None:
@@ -77,7 +77,7 @@ async def test_what_was_acknowledged_outlives_a_kill(tmp_path: Path) -> None:
             assert again.version == found[unsure]
 
 
-async def test_redis_comes_back(tmp_path: Path) -> None:
+async def test_writes_succeed_after_redis_returns(tmp_path: Path) -> None:
     folder, port = tmp_path / "redis", free_port()
     async with one_log(tmp_path / "store", folder, port) as (logs, _):
         url = logs.log("default")
@@ -95,7 +95,9 @@ async def test_redis_comes_back(tmp_path: Path) -> None:
             assert (done.outcome, done.version) == (WriteOutcome.REPLACED, 2)
 
 
-async def test_what_would_not_last_is_refused(empty_redis: str, tmp_path: Path) -> None:
+async def test_writes_that_would_not_be_durable_are_rejected(
+    empty_redis: str, tmp_path: Path
+) -> None:
     async with connect(empty_redis) as client:
         async with change_logs(tmp_path, empty_redis) as logs:
             await client.config_set("appendonly", "no")
@@ -127,7 +129,7 @@ async def test_what_would_not_last_is_refused(empty_redis: str, tmp_path: Path) 
             await client.config_set("maxmemory-policy", "noeviction")
 
 
-async def test_fsync_every_second_is_waited_for(empty_redis: str, tmp_path: Path) -> None:
+async def test_an_append_waits_for_fsync_every_second(empty_redis: str, tmp_path: Path) -> None:
     async with connect(empty_redis) as client:
         await client.config_set("appendfsync", "everysec")
         async with change_logs(tmp_path, empty_redis) as logs:
@@ -137,7 +139,7 @@ async def test_fsync_every_second_is_waited_for(empty_redis: str, tmp_path: Path
         await client.config_set("appendfsync", "always")
 
 
-async def test_replicas_that_are_not_there(empty_redis: str, tmp_path: Path) -> None:
+async def test_missing_replicas_fail_the_append(empty_redis: str, tmp_path: Path) -> None:
     async with change_logs(tmp_path, empty_redis) as logs:
         await logs.log("default").state()
     async with change_logs(tmp_path, empty_redis, replicas=1) as logs:
@@ -146,7 +148,7 @@ async def test_replicas_that_are_not_there(empty_redis: str, tmp_path: Path) -> 
             await log.append([upsert("a")], "key", timeout_s=20)
 
 
-async def test_a_full_redis_refuses_whole(empty_redis: str, tmp_path: Path) -> None:
+async def test_a_full_redis_rejects_whole_requests(empty_redis: str, tmp_path: Path) -> None:
     async with change_logs(tmp_path, empty_redis) as logs, connect(empty_redis) as client:
         log = logs.log("default")
         await log.append([upsert("a")])
@@ -157,7 +159,7 @@ async def test_a_full_redis_refuses_whole(empty_redis: str, tmp_path: Path) -> N
         assert len(await log.read(ALL)) == 1
 
 
-async def test_an_emptied_redis_is_not_taken_for_a_new_one(
+async def test_an_emptied_redis_is_not_mistaken_for_a_new_one(
     empty_redis: str, tmp_path: Path
 ) -> None:
     async with change_logs(tmp_path, empty_redis) as logs, connect(empty_redis) as client:
@@ -184,7 +186,7 @@ async def test_an_emptied_redis_is_not_taken_for_a_new_one(
                 await call
 
 
-async def test_the_log_of_another_store(empty_redis: str, tmp_path: Path) -> None:
+async def test_the_log_of_another_store_is_rejected(empty_redis: str, tmp_path: Path) -> None:
     async with change_logs(tmp_path / "one", empty_redis) as logs:
         one = (await logs.log("default").state()).head.log_id
         await logs.log("default").append([upsert("a")])
@@ -204,7 +206,7 @@ async def test_the_log_of_another_store(empty_redis: str, tmp_path: Path) -> Non
             await logs.reader("default").read({A: 0})
 
 
-async def test_a_log_that_was_half_made_is_made(empty_redis: str, tmp_path: Path) -> None:
+async def test_an_incomplete_log_is_completed(empty_redis: str, tmp_path: Path) -> None:
     record = start_new_log(Store(tmp_path), "default", "somebody", "then it died")
     async with connect(empty_redis) as client:
         await client.hset(
@@ -217,7 +219,7 @@ async def test_a_log_that_was_half_made_is_made(empty_redis: str, tmp_path: Path
     assert Store(tmp_path).log_ready("default", 1)
 
 
-async def test_a_new_log_in_the_place_of_a_lost_one(empty_redis: str, tmp_path: Path) -> None:
+async def test_a_new_log_replaces_a_lost_one(empty_redis: str, tmp_path: Path) -> None:
     store = Store(tmp_path)
     async with change_logs(tmp_path, empty_redis) as logs, connect(empty_redis) as client:
         log, reader = logs.log("default"), logs.reader("default")
@@ -242,7 +244,7 @@ async def test_a_new_log_in_the_place_of_a_lost_one(empty_redis: str, tmp_path: 
     assert [one.number for one in store.log_records("default")] == [2, 1]
 
 
-async def test_a_log_that_was_set_back_shows(tmp_path: Path) -> None:
+async def test_a_log_that_was_set_back_is_detected(tmp_path: Path) -> None:
     folder, port, store = tmp_path / "redis", free_port(), tmp_path / "store"
     async with one_log(store, folder, port) as (logs, _):
         await logs.log("default").append([upsert("a")])
@@ -279,7 +281,7 @@ async def test_a_log_that_was_set_back_shows(tmp_path: Path) -> None:
             assert await ahead.read({A: 4}) == []
 
 
-async def test_entries_that_are_gone_are_missed(empty_redis: str, tmp_path: Path) -> None:
+async def test_missing_entries_are_detected(empty_redis: str, tmp_path: Path) -> None:
     async with change_logs(tmp_path, empty_redis) as logs, connect(empty_redis) as client:
         log = logs.log("default")
         await log.append([upsert("a")])
@@ -293,7 +295,7 @@ async def test_entries_that_are_gone_are_missed(empty_redis: str, tmp_path: Path
             await log.read({A: 0}, wait_s=5)
 
 
-async def test_a_redis_that_hangs(tmp_path: Path) -> None:
+async def test_a_hanging_redis_ends_calls_at_their_timeout(tmp_path: Path) -> None:
     async with one_log(tmp_path / "store", tmp_path / "redis", free_port()) as (logs, pid):
         log = logs.log("default")
         await log.append([upsert("a")])

@@ -65,7 +65,7 @@ STEPS = st.one_of(
 
 
 async def outcome(log: ChangeLog, step: Request | Trim) -> object:
-    """Returns all that can be seen of a step, and of the log after it."""
+    """Returns all observable results of a step, and of the log after it."""
     seen: list[object] = []
     head, trimmed = await log.state()
     if isinstance(step, Trim):
@@ -90,7 +90,7 @@ async def outcome(log: ChangeLog, step: Request | Trim) -> object:
     return seen
 
 
-def test_redis_does_what_the_model_does(tmp_path: Path) -> None:
+def test_redis_agrees_with_the_model(tmp_path: Path) -> None:
     examples = 0
 
     with asyncio.Runner() as runner:

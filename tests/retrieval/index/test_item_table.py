@@ -1,4 +1,4 @@
-"""The items file: lookups, chunks, payload, batches."""
+"""`ItemTable`: lookups, chunks, payloads and batches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def ones(chunks: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 100])
-def test_every_id_is_found_and_no_other(tmp_path: Path, batch: int) -> None:
+def test_exactly_the_existing_ids_are_found(tmp_path: Path, batch: int) -> None:
     ids = ["", "a", "a\u0000", "ab", "b", "é", "日本", "\U0001f600", "z"]
     documents = [Document(id=one, vectors=ones(1)) for one in ids]
     table = table_of(tmp_path, documents, batch)
@@ -37,7 +37,7 @@ def test_every_id_is_found_and_no_other(tmp_path: Path, batch: int) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 100])
-def test_rows_lead_to_documents_and_chunks(tmp_path: Path, batch: int) -> None:
+def test_rows_map_to_documents_and_chunks(tmp_path: Path, batch: int) -> None:
     counts = {"a": 2, "b": 1, "c": 3}
     documents = [Document(id=name, vectors=ones(count)) for name, count in counts.items()]
     table = table_of(tmp_path, documents, batch)
@@ -52,7 +52,7 @@ def test_rows_lead_to_documents_and_chunks(tmp_path: Path, batch: int) -> None:
     assert table.rows_of(2).tolist() == [3, 4, 5]
 
 
-def test_payload_comes_back_as_it_was_stored(tmp_path: Path) -> None:
+def test_payloads_are_read_as_stored(tmp_path: Path) -> None:
     document = Document(
         id="a",
         vectors=ones(1),
@@ -72,7 +72,7 @@ def test_payload_comes_back_as_it_was_stored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 100])
-def test_versions_and_times_of_expiry_come_back(tmp_path: Path, batch: int) -> None:
+def test_versions_and_expiry_times_are_read_as_stored(tmp_path: Path, batch: int) -> None:
     expiries = {"a": 3_000_000, "b": None, "c": -1_500_000, "d": 3_000_000}
     documents = [
         Document(id=name, vectors=ones(1), version=number, expires=expires)
@@ -97,13 +97,13 @@ def test_a_file_without_live_changes_has_no_versions_and_nothing_expires(tmp_pat
     assert [len(column) for column in table.expiries()] == [0, 0]
 
 
-def test_documents_follow_an_id_in_order_whether_it_is_there_or_not(tmp_path: Path) -> None:
+def test_documents_after_an_id_are_in_order_even_if_the_id_is_absent(tmp_path: Path) -> None:
     table = table_of(tmp_path, [Document(id=one, vectors=ones(1)) for one in "bdf"], 2)
     following = {after: list(table.following(after)) for after in ("", "a", "b", "c", "f", "g")}
     assert following == {"": [0, 1, 2], "a": [0, 1, 2], "b": [1, 2], "c": [1, 2], "f": [], "g": []}
 
 
-def test_a_file_that_is_no_items_file_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_items_file_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "items.arrow"
     path.write_bytes(b"ARROW1 but not really")
     with pytest.raises(SnapshotCorrupt, match="not a readable items file"):

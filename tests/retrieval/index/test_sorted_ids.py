@@ -1,4 +1,4 @@
-"""Ids in one piece are the ids, and each is found where it stands."""
+"""`SortedIds` contains its ids and finds their positions."""
 
 from __future__ import annotations
 

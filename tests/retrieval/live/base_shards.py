@@ -1,4 +1,4 @@
-"""Shards as the builder writes them, and changes beside them."""
+"""Shards as written by the builder, and changes to them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Hit = tuple[float, str, int]
 
 
 class Base(NamedTuple):
-    """A shard of a snapshot, and what a delta beside it needs."""
+    """A shard of a snapshot, and everything that a delta needs."""
 
     part: Segment
     manifest: snapshot_pb2.Manifest
@@ -136,7 +136,7 @@ class Log:
 def hits(
     base: Segment, view: LiveView, queries: ShardQueries, options: ShardOptions
 ) -> list[list[Hit]]:
-    """Searches both parts and merges, per query."""
+    """Searches both segments and merges the hits of each query."""
     parts = [base.search(queries, options, view.alive)]
     if view.part is not None:
         parts.append(view.part.search(queries, options, view.part_alive))

@@ -1,4 +1,4 @@
-"""A Redis for the tests of a file, empty for each of them; and collections that follow a log."""
+"""An empty Redis for each test, and collections that follow a log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def give_empty_redis(shared_redis: str) -> str:
 
 @pytest_asyncio.fixture(name="opened")
 async def give_opened(tmp_path: Path) -> AsyncIterator[Open]:
-    """Returns what makes collections that follow a log in memory, and are closed in the end."""
+    """Returns a factory of collections that follow a log in memory and are closed afterwards."""
     made: list[Followed] = []
 
     def make(**options: Any) -> Followed:

@@ -1,4 +1,4 @@
-"""A store with a snapshot, a log in memory, and the shards that follow it."""
+"""A store with a snapshot, a log in memory, and shards that follow it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OLD = dict.fromkeys(IDS, "old")
 
 
 class Followed:
-    """A collection of six documents in two shards, and what has its shards.
+    """A collection of six documents in two shards, with its shard provider.
 
     Args:
         root: Where the store lies.
@@ -65,18 +65,18 @@ class Followed:
         self.shards: Sequence[LocalShard] = ()
 
     def reader(self, collection: str) -> MemoryLog:
-        """Returns the log: what a process asks its Redis for."""
+        """Returns the log, like `ChangeLogs.reader`."""
         return self.log
 
     def name_log(self, follows: str = "") -> None:
-        """Writes into the store that this is the log."""
+        """Records this log in the store."""
         number = 1 + len(list(self.store.log_records("default")))
         record = change_pb2.LogRecord(number=number, log_id=self.log.log_id, follows=follows)
         self.store.create_log_record("default", record)
         self.store.mark_log_ready("default", number)
 
     def make(self, watermark: Watermark | None = None) -> SnapshotRef:
-        """Makes a snapshot of the old texts that has the log up to a position."""
+        """Builds a snapshot of the old texts that contains the log up to a position."""
         rows = np.eye(DIM, dtype=np.float32)
         documents = [Document(id=one, vectors=rows[:1], text="old", bounds=[(0, 3)]) for one in IDS]
         made = write_snapshot(self.root, documents, shards=SHARDS)
@@ -106,7 +106,7 @@ class Followed:
     async def texts(
         self, least: Watermark | None = None, deadline: float | None = None
     ) -> dict[str, str]:
-        """Returns the text of every document that is served, by id."""
+        """Returns the texts of all served documents by id."""
         found = [
             await shard.scan(
                 self.snapshot.snapshot_id,
@@ -122,7 +122,7 @@ class Followed:
         return {item.id: item.text for each in found for item in each.items}
 
     async def applied(self) -> list[AppliedState | None]:
-        """Returns how far each shard says it is."""
+        """Returns the applied state of each shard."""
         payload: frozenset[PayloadField] = frozenset()
         return [
             (await shard.fetch(self.snapshot.snapshot_id, ["d0"], payload)).applied
@@ -140,11 +140,11 @@ class Followed:
         return [vector for one in ids if (vector := found[one]) is not None]
 
     def progress(self) -> Mapping[int, ShardProgress]:
-        """Returns how far the shards are."""
+        """Returns the progress of the shards."""
         return self.live.progress("default", self.snapshot.snapshot_id)
 
     async def stale(self) -> str:
-        """Returns why the first shard may be behind."""
+        """Returns why the first shard is stale."""
         applied = (await self.applied())[0]
         return applied.stale if applied else ""
 
@@ -189,7 +189,7 @@ async def until_texts(one: Followed, wanted: dict[str, str]) -> None:
 
 
 async def until_stale(one: Followed, wanted: str) -> None:
-    """Waits until the reason for being stale has these words; "" waits until there is none."""
+    """Waits until the stale reason contains these words; "" waits until there is none."""
     async with asyncio.timeout(10):
         while True:
             stale = await one.stale()

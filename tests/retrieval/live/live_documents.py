@@ -1,4 +1,4 @@
-"""Documents that tests of live changes put in and read back."""
+"""Documents for tests of live changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FAR = (datetime(2100, 1, 1, tzinfo=EPOCH.tzinfo) - EPOCH) // timedelta(microseco
 
 
 def document(seed: int, name: str, expires: int | None = None) -> Document:
-    """Makes a document with few different vectors and texts, so that many scores are equal."""
+    """Creates a document from few distinct vectors and texts, so that many scores are equal."""
     rng = np.random.default_rng(seed)
     texts = [" ".join(rng.choice(WORDS, rng.integers(0, 4))) for _ in range(rng.integers(1, 4))]
     ends = np.cumsum([len(text) for text in texts]).tolist()
@@ -46,7 +46,7 @@ def snapshot_documents() -> list[Document]:
 
 
 def stored(base: Base, view: LiveView) -> dict[str, tuple[Document, int]]:
-    """Reads back everything that is served, with versions, in the order of a scan."""
+    """Returns all served documents with versions, in scan order."""
     everything = frozenset(PayloadField)
     parts = [(base.part, view.alive), (view.part, view.part_alive)]
     found: dict[str, tuple[Document, int]] = {}

@@ -1,4 +1,4 @@
-"""Filters over live documents, against plain Python over the same, and views of documents."""
+"""Filters over live documents agree with plain Python; views find the right documents."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ filters = st.recursive(
 def view_of(
     several: Sequence[Attributes], chunks: Sequence[int] = ()
 ) -> tuple[LiveAttributes, DocumentsView]:
-    """Makes the attributes of documents, a row each where nothing else is said."""
+    """Creates the attributes of documents with one row each by default."""
     store, columns, vectors = LiveDocuments(), LiveColumns(FIELDS), LiveVectors(2)
     for number, attributes in enumerate(several):
         rows = chunks[number] if chunks else 1
@@ -77,7 +77,7 @@ def view_of(
 
 @settings(deadline=None, max_examples=200)
 @given(documents, filters, st.sampled_from([1, 25, 300]))
-def test_filters_match_what_they_say(
+def test_filters_agree_with_plain_python(
     several: list[Attributes], condition: f.Filter, copies: int
 ) -> None:
     attributes, view = view_of(several * copies, [number % 3 for number in range(99_999)])
@@ -114,7 +114,7 @@ def test_counts_and_first_values_are_those_of_the_documents(
         assert first == [one[0] if one else None for one in lists]
 
 
-def test_a_list_where_the_snapshot_has_single_values_is_looked_at_whole() -> None:
+def test_every_element_counts_of_a_list_in_a_column_of_single_values() -> None:
     attributes, _ = view_of([{"kind": ["a", "b"]}, {"kind": "b"}, {"kind": []}, {}])
     assert attributes.matches(f.Equals("kind", "b")).documents.tolist() == [
         True,
@@ -125,19 +125,19 @@ def test_a_list_where_the_snapshot_has_single_values_is_looked_at_whole() -> Non
     assert attributes.first_values("kind", np.arange(4)) == ["a", "b", None, None]
 
 
-def test_there_is_one_zero() -> None:
+def test_negative_zero_equals_zero() -> None:
     attributes, _ = view_of([{"price": -0.0}, {"price": 0}])
     assert attributes.matches(f.In("price", (0.0, 1.0))).documents.all()
 
 
-def test_a_value_of_another_kind_cannot_be_filtered_on() -> None:
+def test_a_value_of_another_kind_matches_no_filter() -> None:
     attributes, _ = view_of([{"year": "2001", "kind": 3}, {"year": 2001.5}, {"year": True}])
     assert not attributes.matches(f.Exists("year")).documents.any()
     assert not attributes.matches(f.Exists("kind")).documents.any()
 
 
 @pytest.mark.parametrize("condition", [f.Equals("yaer", 3), f.Equals("year", "x")])
-def test_errors_are_those_of_a_snapshot(condition: f.Filter) -> None:
+def test_errors_equal_those_of_a_snapshot(condition: f.Filter) -> None:
     attributes, _ = view_of([{"year": 1}])
     empty = pa.table({field.name: pa.array([], _type(field.name)) for field in FIELDS})
     with pytest.raises(InvalidRequest) as of_snapshot:
@@ -159,7 +159,7 @@ def _type(name: str) -> Any:
     }[name]
 
 
-def test_without_attributes_every_filter_is_refused() -> None:
+def test_without_attributes_every_filter_is_rejected() -> None:
     store = LiveDocuments()
     store.add(LiveItem("a", "", "", {"x": 1}, 1, None), np.zeros((1, 2), int))
     view = store.view(np.ones(1, np.bool_))
@@ -170,7 +170,7 @@ def test_without_attributes_every_filter_is_refused() -> None:
         columns.view(store.items * 300, view, index).matches(f.Exists("x"))
 
 
-def test_a_view_finds_what_was_alive_when_it_was_made() -> None:
+def test_a_view_finds_the_documents_alive_at_its_creation() -> None:
     store = LiveDocuments()
     alive: list[bool] = []
     views = []

@@ -1,4 +1,4 @@
-"""What a delta publishes, keeps, counts and clears away."""
+"""What a delta publishes, counts and compacts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
     return base_of(tmp_path_factory.mktemp("base"), snapshot_documents())
 
 
-def test_nothing_is_hidden_and_nothing_added_at_first(base: Base) -> None:
+def test_a_new_delta_hides_and_adds_nothing(base: Base) -> None:
     delta = base.delta()
     assert delta.view.alive is None
     assert delta.view.part is None
@@ -33,7 +33,7 @@ def test_nothing_is_hidden_and_nothing_added_at_first(base: Base) -> None:
     delta.close()
 
 
-def test_what_is_replaced_deleted_and_added_is_counted(base: Base) -> None:
+def test_replaced_deleted_and_added_documents_are_counted(base: Base) -> None:
     log, delta = Log(), base.delta()
     one, two = document(1, "x"), document(2, NAMES[0])
     first = log.upsert(one)
@@ -52,7 +52,7 @@ def test_what_is_replaced_deleted_and_added_is_counted(base: Base) -> None:
     delta.close()
 
 
-def test_what_changes_nothing_publishes_nothing(base: Base) -> None:
+def test_ineffective_changes_publish_no_view(base: Base) -> None:
     log, delta = Log(), base.delta()
     entries = [log.upsert(document(1, "x", FAR)), log.delete("y")]
     delta.apply(entries)
@@ -67,7 +67,7 @@ def test_what_changes_nothing_publishes_nothing(base: Base) -> None:
     delta.close()
 
 
-def test_views_stay_what_they_were(base: Base) -> None:
+def test_views_never_change(base: Base) -> None:
     log, delta = Log(), base.delta()
     views = [delta.view]
     contents = [stored(base, delta.view).keys()]
@@ -86,7 +86,7 @@ def test_views_stay_what_they_were(base: Base) -> None:
     delta.close()
 
 
-def test_a_start_beyond_changes_passes_over_them(base: Base) -> None:
+def test_changes_before_the_start_are_skipped(base: Base) -> None:
     log = Log()
     entries = [log.upsert(document(n, "x")) for n in range(3)]
     first = base.delta()
@@ -102,7 +102,7 @@ def test_a_start_beyond_changes_passes_over_them(base: Base) -> None:
         delta.close()
 
 
-def test_a_copy_scores_as_the_snapshot_does(base: Base) -> None:
+def test_a_live_copy_scores_like_the_snapshot(base: Base) -> None:
     log, delta = Log(), base.delta()
     queries = ShardQueries(np.array([[0.37, 0.61, -0.13, 0.2]], np.float32), ("pear plum",))
     both = [
@@ -119,7 +119,7 @@ def test_a_copy_scores_as_the_snapshot_does(base: Base) -> None:
     delta.close()
 
 
-def test_dead_rows_are_cleared_away(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dead_rows_are_compacted(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delta_module, "_MAX_DEAD_ROWS", 50)
     log, delta = Log(), base.delta()
     most = 0
@@ -136,7 +136,7 @@ def test_dead_rows_are_cleared_away(base: Base, monkeypatch: pytest.MonkeyPatch)
     delta.close()
 
 
-def test_a_snapshot_without_words_and_model_takes_vectors_that_were_brought(
+def test_a_snapshot_without_words_and_model_takes_provided_vectors(
     tmp_path: Path,
 ) -> None:
     documents = [

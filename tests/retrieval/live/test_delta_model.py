@@ -1,4 +1,4 @@
-"""A shard with live changes beside it answers as the documents that there now are would."""
+"""A shard with live changes answers like one built from the resulting documents."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def lexical(
 
 
 class Changes(RuleBasedStateMachine):
-    """Changes in any order, against a dictionary."""
+    """Any sequence of changes agrees with a dictionary."""
 
     base: Base
 
@@ -146,7 +146,7 @@ class Changes(RuleBasedStateMachine):
 
     @rule()
     def replay(self) -> None:
-        """Changes that come again change nothing."""
+        """Repeated changes have no effect."""
         self.publish()
         before = self.delta.stats()
         self.delta.apply(self.entries)
@@ -187,7 +187,7 @@ class Changes(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("most_dead", [4, 4_096])
-def test_any_changes_leave_what_a_dictionary_has(
+def test_any_sequence_of_changes_agrees_with_a_dictionary(
     base: Base, monkeypatch: pytest.MonkeyPatch, most_dead: int
 ) -> None:
     # Small, so that stretches are sealed and stores are cleared on the way.

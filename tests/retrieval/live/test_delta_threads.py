@@ -1,4 +1,4 @@
-"""Searches beside changes and sealing: every answer is that of one state, whole."""
+"""During changes and graph builds, every search sees one consistent state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUERY = np.array([[1, 0, 0, 0]], np.float32)
 
 
 def document(name: str, generation: int) -> Document:
-    """Makes a document every part of which tells its generation."""
+    """Creates a document whose every field contains its generation."""
     return Document(
         id=name,
         vectors=np.array([[generation, 1, 0, 0]], np.float32),
@@ -39,7 +39,7 @@ def base(tmp_path: Path) -> Base:
 
 
 def check(base: Base, delta: LiveDelta) -> int:
-    """Looks at one view in every way; gives its generation."""
+    """Checks one view in every way; returns its generation."""
     view = delta.view
     generation = max(view.applied.watermark.positions)
     wanted = [(float(generation), name, 0) for name in NAMES]
@@ -60,7 +60,7 @@ def check(base: Base, delta: LiveDelta) -> int:
     return generation
 
 
-def test_searches_see_one_state_while_changes_and_graphs_come(
+def test_searches_are_consistent_during_changes_and_graph_builds(
     base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("retrieval.live.delta._MAX_DEAD_ROWS", 500)
@@ -107,7 +107,7 @@ def check_in_thirties(base: Base, delta: LiveDelta) -> int:
     return generation
 
 
-def test_full_stretches_are_sealed_by_themselves(base: Base, rng: np.random.Generator) -> None:
+def test_full_blocks_are_sealed_automatically(base: Base, rng: np.random.Generator) -> None:
     log, delta = Log(), base.delta()
     matrix = rng.standard_normal((BLOCK_ROWS + 100, 4)).astype(np.float32)
     text = Document(id="", vectors=matrix[:1], text="", bounds=[(0, 0)])
@@ -140,7 +140,7 @@ def test_full_stretches_are_sealed_by_themselves(base: Base, rng: np.random.Gene
     delta.close()
 
 
-def test_close_ends_a_build_that_runs(base: Base, rng: np.random.Generator) -> None:
+def test_close_cancels_a_running_build(base: Base, rng: np.random.Generator) -> None:
     delta = base.delta()
     log = Log()
     one = Document(id="", vectors=np.ones((1_000, 4), np.float32), text="", bounds=[(0, 0)] * 1_000)
@@ -157,7 +157,7 @@ def test_close_ends_a_build_that_runs(base: Base, rng: np.random.Generator) -> N
     assert not any(thread.name == "seal-0" for thread in threading.enumerate())
 
 
-def test_a_closed_delta_goes_with_its_last_reference(base: Base) -> None:
+def test_a_closed_delta_is_freed_with_its_last_reference(base: Base) -> None:
     delta = base.delta()
     delta.apply([Log().upsert(document("a", 1))])
     delta.close()

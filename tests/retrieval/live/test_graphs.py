@@ -1,4 +1,4 @@
-"""Graphs over live vectors are the same wherever they are built."""
+"""Graphs over live vectors are the same from a thread and from a process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PARTS = [
 
 
 @pytest.mark.parametrize("build", [build_in_thread, build_in_process])
-def test_a_graph_holds_and_finds_all_rows_in_order(build: BuildGraph) -> None:
+def test_a_graph_stores_and_finds_all_rows_in_order(build: BuildGraph) -> None:
     graph = build(PARTS, lambda: True)
     assert graph is not None
     everything = np.concatenate(PARTS)
@@ -32,7 +32,7 @@ def test_a_graph_holds_and_finds_all_rows_in_order(build: BuildGraph) -> None:
     assert graph.search(query, 64)[0] == best
 
 
-def test_a_graph_is_read_after_an_index_that_is_smaller(tmp_path: Path) -> None:
+def test_a_graph_is_readable_after_a_smaller_index(tmp_path: Path) -> None:
     # The limits of faiss are those of the process, and were those of the file read last.
     path = tmp_path / "dense.faiss"
     document = Document(id="a", vectors=np.ones((1, 2), np.float32), text="", bounds=[(0, 0)])
@@ -44,13 +44,13 @@ def test_a_graph_is_read_after_an_index_that_is_smaller(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("build", [build_in_thread, build_in_process])
-def test_a_build_that_is_given_up_ends_at_once(build: BuildGraph) -> None:
+def test_a_cancelled_build_ends_immediately(build: BuildGraph) -> None:
     start = time.monotonic()
     assert build([np.zeros((200_000, 64), np.float32)], lambda: False) is None
     assert time.monotonic() - start < 5.0
 
 
-def test_a_graph_is_built_here_where_a_process_cannot(
+def test_a_graph_is_built_in_a_thread_if_the_process_fails(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # It finds no such file, and ends.

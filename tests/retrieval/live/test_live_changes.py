@@ -1,4 +1,4 @@
-"""A snapshot that follows a log: caught up before it is ready, honest whatever happens to it."""
+"""A snapshot that follows a log catches up before it is ready, and reports every problem."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.retrieval.live.followed_collection import (
 )
 
 
-async def test_it_is_ready_only_with_all_that_was_in_the_log(opened: Open) -> None:
+async def test_a_snapshot_is_ready_once_the_whole_log_is_applied(opened: Open) -> None:
     one = opened()
     await one.write(upsert("d0"), upsert("n0"), delete("d1"))
     one.log.away = True
@@ -56,7 +56,7 @@ async def test_it_is_ready_only_with_all_that_was_in_the_log(opened: Open) -> No
         )
 
 
-async def test_a_snapshot_is_followed_from_its_watermark_on(opened: Open) -> None:
+async def test_following_starts_at_the_watermark_of_the_snapshot(opened: Open) -> None:
     one = opened()
     seen = await one.write(upsert("d0", "in the snapshot"))
     one.snapshot = one.make(watermark=seen)
@@ -66,7 +66,7 @@ async def test_a_snapshot_is_followed_from_its_watermark_on(opened: Open) -> Non
     assert await one.texts() == {**OLD, "d1": "after it"}
 
 
-async def test_a_watermark_waits_for_its_change_and_no_longer_than_its_time(opened: Open) -> None:
+async def test_a_watermark_waits_for_its_change_until_the_deadline(opened: Open) -> None:
     one = opened()
     await one.load()
     for number in range(20):
@@ -90,7 +90,7 @@ async def test_a_watermark_waits_for_its_change_and_no_longer_than_its_time(open
     await one.texts(await one.write(upsert("d0", "last")))
 
 
-async def test_while_the_log_is_away_what_is_there_is_served_and_called_stale_in_time(
+async def test_during_a_log_outage_the_last_state_is_served_and_marked_stale(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = opened()
@@ -111,7 +111,7 @@ async def test_while_the_log_is_away_what_is_there_is_served_and_called_stale_in
     assert [each.away_s for each in one.progress().values()] == [None, None]
 
 
-async def test_a_log_that_was_set_back_is_applied_anew(opened: Open) -> None:
+async def test_a_log_that_was_set_back_is_applied_again(opened: Open) -> None:
     one = opened()
     await one.load()
     partition = partition_of("d0")
@@ -126,7 +126,7 @@ async def test_a_log_that_was_set_back_is_applied_anew(opened: Open) -> None:
     await until_texts(one, {**OLD, "d0": "new", others[1]: "again"})
 
 
-async def test_a_log_that_is_not_the_one_named_is_refused_or_told(opened: Open) -> None:
+async def test_a_log_other_than_the_named_one_is_rejected_or_marked_stale(opened: Open) -> None:
     one, other = opened(), opened(allow_stale=True)
     for each in (one, other):
         await each.write(upsert("d0"))
@@ -144,7 +144,7 @@ async def test_a_log_that_is_not_the_one_named_is_refused_or_told(opened: Open) 
     await until_stale(other, "")
 
 
-async def test_a_log_that_is_lost_while_it_is_followed_takes_no_answer_along(opened: Open) -> None:
+async def test_losing_a_followed_log_fails_no_search(opened: Open) -> None:
     one = opened()
     await one.load()
     await one.texts(await one.write(upsert("d0")))
@@ -156,7 +156,7 @@ async def test_a_log_that_is_lost_while_it_is_followed_takes_no_answer_along(ope
     assert await one.texts() == {**OLD, "d0": "new"}
 
 
-async def test_what_the_snapshot_needs_and_the_log_has_not_is_told(opened: Open) -> None:
+async def test_missing_changes_are_named_in_the_error(opened: Open) -> None:
     one = opened()
     await one.write(upsert("d0"))
     seen = await one.write(upsert("d0"), upsert("d1"))
@@ -173,7 +173,7 @@ async def test_what_the_snapshot_needs_and_the_log_has_not_is_told(opened: Open)
     assert await one.texts() == OLD
 
 
-async def test_a_snapshot_of_an_earlier_log_is_followed_where_the_new_one_goes_on(
+async def test_a_snapshot_of_an_earlier_log_follows_a_log_that_continues_it(
     opened: Open,
 ) -> None:
     one = opened()
@@ -195,7 +195,7 @@ async def test_a_snapshot_of_an_earlier_log_is_followed_where_the_new_one_goes_o
     assert await one.texts() == {**OLD, "d1": "new"}
 
 
-async def test_without_a_redis_a_collection_that_has_a_log_is_stale(opened: Open) -> None:
+async def test_without_redis_a_collection_with_a_log_is_stale(opened: Open) -> None:
     one, other = opened(logs=False), opened(logs=False, named=False)
     await one.load()
     assert "no --redis was given: live changes since the snapshot" in await one.stale()
@@ -211,7 +211,7 @@ async def test_without_a_redis_a_collection_that_has_a_log_is_stale(opened: Open
         await other.texts(Watermark(other.log.log_id))
 
 
-async def test_a_log_that_nobody_ever_wrote_to_holds_nothing_up(opened: Open) -> None:
+async def test_a_log_that_was_never_written_delays_nothing(opened: Open) -> None:
     one = opened(named=False)
     one.log.away = True
     await one.load()
@@ -222,7 +222,7 @@ async def test_a_log_that_nobody_ever_wrote_to_holds_nothing_up(opened: Open) ->
     assert await one.stale() == ""
 
 
-async def test_what_is_past_its_time_goes_without_a_change(opened: Open) -> None:
+async def test_expired_documents_disappear_without_a_change(opened: Open) -> None:
     one = opened()
     await one.load()
     later = datetime.now(UTC) + timedelta(hours=1)
@@ -234,7 +234,7 @@ async def test_what_is_past_its_time_goes_without_a_change(opened: Open) -> None
     assert await one.texts() == {name: "old" for name in IDS if name != "d0"}
 
 
-async def test_two_snapshots_are_followed_at_once_while_one_takes_over(opened: Open) -> None:
+async def test_two_snapshots_are_followed_during_a_swap(opened: Open) -> None:
     one = opened()
     await one.load()
     seen = await one.write(upsert("d0"))
@@ -251,7 +251,7 @@ async def test_two_snapshots_are_followed_at_once_while_one_takes_over(opened: O
     assert await one.texts(await one.write(delete("d1"))) == {n: "old" for n in IDS if n != "d1"}
 
 
-async def test_a_load_that_waits_for_the_log_can_be_given_up_and_begun_anew(opened: Open) -> None:
+async def test_a_load_that_waits_for_the_log_can_be_cancelled_and_repeated(opened: Open) -> None:
     one = opened()
     await one.write(upsert("d0"))
     one.log.away = True
@@ -270,7 +270,7 @@ async def test_a_load_that_waits_for_the_log_can_be_given_up_and_begun_anew(open
     assert await one.texts() == {**OLD, "d0": "new"}
 
 
-async def test_progress_counts_what_live_changes_brought_and_hid(opened: Open) -> None:
+async def test_progress_counts_added_and_hidden_documents(opened: Open) -> None:
     one = opened()
     start = datetime.now(UTC)
     await one.write(upsert("d0"), upsert("n0"), delete("d1"))
@@ -297,7 +297,7 @@ async def test_progress_counts_what_live_changes_brought_and_hid(opened: Open) -
     assert measured("oldest_change_seconds") == pytest.approx(3_600, abs=30)
 
 
-async def test_whatever_happens_to_the_log_all_comes_to_what_it_says(opened: Open) -> None:
+async def test_shards_converge_to_the_log_whatever_happens(opened: Open) -> None:
     chance = random.Random(7)
     one = opened()
     await one.load()

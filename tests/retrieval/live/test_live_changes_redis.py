@@ -1,4 +1,4 @@
-"""Shards that follow a log in a real Redis: killed, wiped, replaced, and one that keeps nothing."""
+"""Shards that follow a log in a real Redis that is killed, wiped, replaced, or not persistent."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def write(logs: ChangeLogs, document_id: str, text: str) -> Watermark:
     return appended.watermark
 
 
-async def test_a_redis_that_is_killed_comes_back_and_is_followed_on(tmp_path: Path) -> None:
+async def test_following_resumes_after_redis_is_killed(tmp_path: Path) -> None:
     port = free_port()
     where = f"redis://127.0.0.1:{port}/0"
     async with change_logs(tmp_path, where) as logs, followed(tmp_path, logs) as one:
@@ -51,7 +51,7 @@ async def test_a_redis_that_is_killed_comes_back_and_is_followed_on(tmp_path: Pa
             await until_stale(one, "")
 
 
-async def test_a_redis_that_was_emptied_stops_what_follows_it_with_the_remedy(
+async def test_an_emptied_redis_stops_followers_with_a_remedy(
     tmp_path: Path, empty_redis: str
 ) -> None:
     async with change_logs(tmp_path, empty_redis) as logs, followed(tmp_path, logs) as one:
@@ -79,7 +79,7 @@ async def test_a_redis_that_was_emptied_stops_what_follows_it_with_the_remedy(
         await until_stale(one, "")
 
 
-async def test_a_redis_that_keeps_nothing_takes_no_changes_and_holds_no_search_up(
+async def test_a_redis_without_persistence_rejects_changes_but_not_searches(
     tmp_path: Path, empty_redis: str
 ) -> None:
     with Redis.from_url(empty_redis) as client:
@@ -95,7 +95,7 @@ async def test_a_redis_that_keeps_nothing_takes_no_changes_and_holds_no_search_u
             await until_texts(one, {**OLD, "d0": "kept"})
 
 
-async def test_only_what_the_log_can_be_followed_from_is_promoted(
+async def test_only_snapshots_that_can_follow_the_log_are_promoted(
     tmp_path: Path, empty_redis: str
 ) -> None:
     async with change_logs(tmp_path, empty_redis) as logs:

@@ -1,4 +1,4 @@
-"""What following a log makes of a delta that is away, or does not go with the log."""
+"""A follower handles deltas that are unavailable or do not match the log."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from retrieval.protocols.watermark import Watermark
 from tests.retrieval.live.followed_collection import Followed, in_partition, upsert
 
 
-class Elsewhere:
-    """What changes are written into, somewhere else; it stays over deltas.
+class ExternalStore:
+    """A fake external store that receives changes and outlives its deltas.
 
-    at: How far it is. error: What keeps it from more. refused: Why no delta can be made.
+    at: The position applied. error: Raised by `apply`. refused: Why no delta can be created.
     """
 
     def __init__(self) -> None:
@@ -34,12 +34,12 @@ class Elsewhere:
         self.seen: list[str] = []
         self.error: NearlineError | None = None
         self.refused = ""
-        self.told_set_back: list[str] = []
+        self.reported_set_backs: list[str] = []
         self.tried = self.made = 0
         self.live: LiveState | None = None
 
     async def new_delta(self, start: Watermark, log: ChangeLog | None) -> FollowedDelta:
-        """Makes a delta that goes on from where this is."""
+        """Creates a delta that continues from the current position."""
         self.made += 1
         if self.refused and log is not None:
             raise SnapshotMismatch(self.refused)
@@ -48,18 +48,18 @@ class Elsewhere:
         return _Delta(self)
 
     def attach(self, live: LiveState) -> None:
-        """Takes what tells how far it is."""
+        """Receives the live state."""
         self.live = live
 
     @property
     def applied(self) -> AppliedState:
-        """What searches are told."""
+        """The applied state reported to searches."""
         assert self.live is not None
         return self.live.view.applied
 
 
 class _Delta:
-    def __init__(self, there: Elsewhere) -> None:
+    def __init__(self, there: ExternalStore) -> None:
         self._there = there
 
     @property
@@ -78,7 +78,7 @@ class _Delta:
     async def expire(self, now: datetime) -> None: ...
 
     def set_back(self, reason: str) -> None:
-        self._there.told_set_back.append(reason)
+        self._there.reported_set_backs.append(reason)
 
     def stats(self) -> DeltaStats:
         return DeltaStats(0, 0, 0, len(self._there.seen), 0)
@@ -86,16 +86,16 @@ class _Delta:
     async def close(self) -> None: ...
 
 
-class Opened:
-    """A log that is followed for such a delta."""
+class ExternalCollection:
+    """A collection whose follower applies changes to the fake store."""
 
     def __init__(self, root: Path) -> None:
         self.one = Followed(root)
-        self.there = Elsewhere()
+        self.there = ExternalStore()
         self.following: LogFollower | None = None
 
     async def begin(self) -> LogFollower:
-        """Begins to follow; `ready` is to be awaited."""
+        """Starts a follower; the caller must await `ready`."""
         shard = FollowedShard(
             number=0,
             partitions=tuple(range(PARTITIONS)),
@@ -107,10 +107,10 @@ class Opened:
         return following
 
 
-@pytest_asyncio.fixture(name="opened_elsewhere")
-async def give_opened_elsewhere(tmp_path: Path) -> AsyncIterator[Opened]:
-    """Returns one; it is let go of afterwards."""
-    opened = Opened(tmp_path)
+@pytest_asyncio.fixture(name="external_collection")
+async def give_external_collection(tmp_path: Path) -> AsyncIterator[ExternalCollection]:
+    """Returns a collection, which is closed afterwards."""
+    opened = ExternalCollection(tmp_path)
     yield opened
     await opened.one.close()
 
@@ -122,24 +122,26 @@ async def until(reached: object) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_what_a_delta_has_is_not_read_again(opened_elsewhere: Opened) -> None:
-    one, there = opened_elsewhere.one, opened_elsewhere.there
+async def test_changes_that_a_delta_contains_are_not_read_again(
+    external_collection: ExternalCollection,
+) -> None:
+    one, there = external_collection.one, external_collection.there
     names = in_partition(5, 4)
     for name in names:
         await one.write(upsert(name))
     there.at = Watermark(one.log.log_id).advanced({5: 3})
-    await (await opened_elsewhere.begin()).ready()
+    await (await external_collection.begin()).ready()
     assert there.seen == names[3:]
     await one.write(upsert("d0"))
     await until(lambda: there.seen == [names[3], "d0"])
 
 
-async def test_a_delta_that_is_away_is_asked_again_and_that_is_told(
-    opened_elsewhere: Opened, monkeypatch: pytest.MonkeyPatch
+async def test_an_unavailable_delta_is_retried_and_reported(
+    external_collection: ExternalCollection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, there = opened_elsewhere.one, opened_elsewhere.there
+    one, there = external_collection.one, external_collection.there
     monkeypatch.setattr(published_state, "_STALE_AFTER_S", 0.0)
-    await (await opened_elsewhere.begin()).ready()
+    await (await external_collection.begin()).ready()
     there.error = NotReady("the other server is away")
     least = await one.write(upsert("d0"))
     await until(lambda: there.tried > 2)
@@ -153,19 +155,19 @@ async def test_a_delta_that_is_away_is_asked_again_and_that_is_told(
     there.error = NotReady("away again")
     await one.write(upsert("d1"))
     await until(lambda: there.tried > 5)
-    assert opened_elsewhere.following is not None
+    assert external_collection.following is not None
     async with asyncio.timeout(1):
-        await one.live.end(opened_elsewhere.following)
+        await one.live.end(external_collection.following)
 
 
-async def test_a_delta_that_does_not_go_with_the_log_is_refused_or_told(
-    opened_elsewhere: Opened, tmp_path: Path
+async def test_a_delta_that_does_not_match_the_log_is_rejected_or_reported(
+    external_collection: ExternalCollection, tmp_path: Path
 ) -> None:
-    there = opened_elsewhere.there
+    there = external_collection.there
     there.refused = "changes of another log; export it again"
     with pytest.raises(SnapshotMismatch, match="export it again"):
-        await (await opened_elsewhere.begin()).ready()
-    stale = Opened(tmp_path / "stale")
+        await (await external_collection.begin()).ready()
+    stale = ExternalCollection(tmp_path / "stale")
     stale.one.live._allow_stale = True
     stale.there.refused = there.refused
     await (await stale.begin()).ready()
@@ -175,16 +177,16 @@ async def test_a_delta_that_does_not_go_with_the_log_is_refused_or_told(
     await stale.one.close()
 
 
-async def test_a_log_that_was_set_back_is_told_and_what_is_served_stays(
-    opened_elsewhere: Opened,
+async def test_a_log_that_was_set_back_is_reported_and_the_state_stays_in_service(
+    external_collection: ExternalCollection,
 ) -> None:
-    one, there = opened_elsewhere.one, opened_elsewhere.there
+    one, there = external_collection.one, external_collection.there
     name = in_partition(5, 1)[0]
-    await (await opened_elsewhere.begin()).ready()
+    await (await external_collection.begin()).ready()
     await one.write(upsert(name))
     await until(lambda: there.seen == [name])
     there.refused = "the log has lost what is in here; export it again"
     one.log.set_back(5, 0)
     await until(lambda: "export it again" in there.applied.stale)
-    assert there.told_set_back and "set back" in there.told_set_back[0]
+    assert there.reported_set_backs and "set back" in there.told_set_back[0]
     assert there.seen == [name]

@@ -1,4 +1,4 @@
-"""What replicas say of live changes: over the wire, for operators, and for who chooses one."""
+"""Progress of replicas: on the wire, for operators, and for load balancing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KEY = ShardKey("default", "s", 0)
 
 
 def told(at: int, *, partition: int = 0, stale: str = "", rows: int = 0) -> ShardProgress:
-    """Returns what a replica says that has applied so many changes of a partition."""
+    """Returns the progress of a replica that has applied this many changes of a partition."""
     return ShardProgress(
         applied=AppliedState(Watermark(LOG).advanced({partition: at}), stale),
         rows=rows,
@@ -49,7 +49,7 @@ def told(at: int, *, partition: int = 0, stale: str = "", rows: int = 0) -> Shar
     "progress",
     [told(3), told(4, stale="why"), ShardProgress(applied=AppliedState(Watermark(LOG)))],
 )
-def test_progress_goes_over_the_wire_and_comes_back(progress: ShardProgress) -> None:
+def test_progress_survives_the_wire_format(progress: ShardProgress) -> None:
     message = shard_pb2.LoadedShard()
     assert progress_codec.progress_from_proto(message) is None
     progress_codec.fill_progress(message, progress)
@@ -68,7 +68,7 @@ class Replicas:
 
 
 class Nobody:
-    """Follows no log."""
+    """A provider that follows no log."""
 
     def progress(self, collection: str, snapshot_id: str) -> Mapping[int, Sequence[ShardProgress]]:
         return {}
@@ -78,7 +78,7 @@ class Served:
     name, snapshot_id, shards = "default", "s", ((), ())
 
 
-async def test_operators_see_what_the_furthest_holds_and_what_the_last_lacks(
+async def test_operators_see_the_size_of_the_furthest_and_the_lag_of_the_last_replica(
     tmp_path: Path,
 ) -> None:
     served = cast(ServedCollection, Served())
@@ -99,7 +99,7 @@ async def test_operators_see_what_the_furthest_holds_and_what_the_last_lacks(
     )
 
 
-async def test_a_replica_that_may_be_stale_is_asked_where_no_other_is() -> None:
+async def test_a_stale_replica_is_used_only_if_no_other_is_available() -> None:
     class Server:
         def __init__(self, address: str, progress: ShardProgress | None) -> None:
             self.address = address
@@ -120,7 +120,7 @@ async def test_a_replica_that_may_be_stale_is_asked_where_no_other_is() -> None:
     assert choose_replica([stale, fresh], KEY, time.monotonic(), tried=[fresh]) is stale
 
 
-async def test_those_who_wait_hear_of_another_log_and_of_the_end() -> None:
+async def test_waiting_requests_fail_on_another_log_and_on_close() -> None:
     at = Watermark(LOG).advanced({5: 1})
     further = at.advanced({5: 2})
     live = ShardLiveState(0, (5,), LiveView(AppliedState(at)))

@@ -1,4 +1,4 @@
-"""Changes that came without vectors of the snapshot's model."""
+"""Changes that lack vectors of the snapshot's model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.retrieval.fakes import FakeEmbedder
 from tests.retrieval.live.followed_collection import DIM, OLD, Open, until_texts, upsert
 
 
-async def test_changes_for_another_model_are_embedded_before_they_count(opened: Open) -> None:
+async def test_changes_for_another_model_are_embedded_before_they_are_applied(opened: Open) -> None:
     embedder = FakeEmbedder(DIM)
     embedder.error = NotReady("the embedding service is away")
     one = opened(embedders=Embedders({"here": embedder}))
@@ -31,7 +31,7 @@ async def test_changes_for_another_model_are_embedded_before_they_count(opened: 
     assert [vector.argmax() for vector in vectors] == [3, 0]
 
 
-async def test_without_an_embedder_such_changes_hold_it_up_and_say_so(opened: Open) -> None:
+async def test_without_an_embedder_such_changes_block_and_report_the_reason(opened: Open) -> None:
     one = opened(allow_stale=True)
     await one.write(upsert("d0", "3", fingerprint="another"))
     await one.load()
@@ -39,7 +39,7 @@ async def test_without_an_embedder_such_changes_hold_it_up_and_say_so(opened: Op
     assert await one.texts() == OLD
 
 
-async def test_what_the_model_refuses_is_left_out_and_holds_nothing_up(opened: Open) -> None:
+async def test_chunks_that_the_model_rejects_are_dropped(opened: Open) -> None:
     class Refusing(FakeEmbedder):
         async def embed(self, texts: Any, *words: Any, **more: Any) -> Any:
             if "bad" in texts:

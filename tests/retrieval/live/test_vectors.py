@@ -1,4 +1,4 @@
-"""Live vectors: exact to the bit while flat, close and never short with graphs."""
+"""Live vectors: bit-exact without graphs, and accurate and complete with graphs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.retrieval.live.base_shards import exact_scores
 
 
 def names_of(rows: NDArray[np.int64]) -> Sequence[str]:
-    """Names that stand in another order than the rows."""
+    """Document ids in another order than the rows."""
     return [f"{row * 7919 % 1009:04}" for row in rows.tolist()]
 
 
 def seal_all(vectors: LiveVectors) -> int:
-    """Seals until there is nothing left; gives how many graphs that took."""
+    """Seals all blocks; returns the number of graphs built."""
     built = 0
     while True:
         fresh = vectors.unsealed()
@@ -61,7 +61,7 @@ def expected(
     dim=st.sampled_from([1, 3, 8, 12, 33]),
     params=st.sampled_from([SearchParams(), SearchParams(7, 3), SearchParams(exact=True)]),
 )
-def test_every_search_is_exact_where_graphs_do_not_pay(
+def test_searches_are_exact_while_scans_are_faster(
     seed: int, rows: int, k: int, share: float, sealed: bool, dim: int, params: SearchParams
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -83,7 +83,7 @@ def test_every_search_is_exact_where_graphs_do_not_pay(
     assert found.full == (found.ids[:, -1] >= 0).all()
 
 
-def test_stretches_are_sealed_and_merged_in_tiers(rng: np.random.Generator) -> None:
+def test_blocks_are_sealed_and_merged_in_tiers(rng: np.random.Generator) -> None:
     matrix = rng.standard_normal((8 * 21 + 3, 5)).astype(np.float32)
     vectors = LiveVectors(5, block_rows=8)
     before: list[tuple[LiveIndex, int]] = []
@@ -105,7 +105,7 @@ def test_stretches_are_sealed_and_merged_in_tiers(rng: np.random.Generator) -> N
 
 @pytest.fixture(scope="module")
 def large() -> tuple[LiveVectors, NDArray[np.float32]]:
-    """Clustered vectors, 8,192 in graphs and 1,000 beside."""
+    """Clustered vectors: 8,192 in graphs and 1,000 without."""
     rng = np.random.default_rng(1)
     centres = rng.standard_normal((64, 16)).astype(np.float32)
     matrix = centres[rng.integers(0, 64, 9_192)] + 0.3 * rng.standard_normal((9_192, 16))
@@ -130,7 +130,7 @@ def recall(
     return float(np.mean(shares))
 
 
-def test_graphs_find_what_a_scan_finds(
+def test_graphs_agree_with_a_scan(
     large: tuple[LiveVectors, NDArray[np.float32]], rng: np.random.Generator
 ) -> None:
     vectors, matrix = large
@@ -149,7 +149,7 @@ def test_graphs_find_what_a_scan_finds(
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.6, 0.95])
-def test_filters_of_any_share_find_what_a_scan_finds(
+def test_filters_of_any_share_agree_with_a_scan(
     large: tuple[LiveVectors, NDArray[np.float32]], rng: np.random.Generator, share: float
 ) -> None:
     vectors, matrix = large
@@ -174,7 +174,7 @@ def test_a_filter_without_the_nearest_rows_costs_no_recall(
         assert recall(found.ids, query[None], matrix, [allowed]) == 1.0
 
 
-def test_more_rows_than_a_graph_is_asked_for_are_found_all_the_same(
+def test_more_rows_than_the_search_width_are_found(
     large: tuple[LiveVectors, NDArray[np.float32]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vectors, matrix = large

@@ -1,4 +1,4 @@
-"""Words of live documents score as in the snapshot, to the bit, and unknown ones are found."""
+"""Words of live documents score bit-identically to the snapshot; unknown words are found."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def names_of(rows: NDArray[np.int64]) -> Sequence[str]:
 
 
 def copied(base: Base) -> LiveWords:
-    """Returns the chunks of a snapshot, as if all had been written live."""
+    """Returns the chunks of a snapshot as if all had been written live."""
     assert base.vocabulary is not None
     words = LiveWords(base.manifest.lexical, base.vocabulary)
     items = base.part.items
@@ -62,7 +62,7 @@ def copied(base: Base) -> LiveWords:
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_a_copy_of_a_snapshot_scores_as_the_snapshot_to_the_bit(base: Base, query: str) -> None:
+def test_live_copies_score_bit_identically_to_the_snapshot(base: Base, query: str) -> None:
     snapshot = base.part._words
     assert snapshot is not None
     rows = np.arange(base.part.items.chunks)
@@ -77,7 +77,7 @@ def test_a_copy_of_a_snapshot_scores_as_the_snapshot_to_the_bit(base: Base, quer
     assert live.terms(query) == snapshot.terms(query)
 
 
-def test_an_unknown_word_is_found_and_tells_the_most(base: Base, tmp_path: Path) -> None:
+def test_an_unknown_word_is_found_and_has_the_largest_weight(base: Base, tmp_path: Path) -> None:
     assert base.vocabulary is not None
     card = base.manifest.lexical
     words = LiveWords(card, base.vocabulary)
@@ -95,7 +95,7 @@ def test_an_unknown_word_is_found_and_tells_the_most(base: Base, tmp_path: Path)
     assert view.search("quince quince", 1)[1][0] == np.float32(2) * scores[0]
 
 
-def test_a_view_sees_the_rows_that_it_was_made_with(base: Base) -> None:
+def test_a_view_sees_the_rows_at_its_creation(base: Base) -> None:
     assert base.vocabulary is not None
     words = LiveWords(base.manifest.lexical, base.vocabulary)
     views = []

@@ -1,4 +1,4 @@
-"""Reads that are asked for at once get their own answers, and fail apart."""
+"""Concurrent reads get their own replies and fail independently."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.redis_server import needs_redis, valkey
 pytestmark = [pytest.mark.service, needs_redis]
 
 
-async def test_each_gets_its_own_answers_whatever_becomes_of_others() -> None:
+async def test_concurrent_calls_get_their_own_replies() -> None:
     async with valkey() as url, connect(url) as client:
         await client.hset("hash", mapping={"a": "1", "b": "2"})
         await client.set("text", "3")
@@ -36,7 +36,7 @@ async def test_each_gets_its_own_answers_whatever_becomes_of_others() -> None:
         assert await reads.ask(("GET", "text")) == [b"3"]
 
 
-async def test_a_connection_that_was_closed_meanwhile_is_replaced() -> None:
+async def test_a_closed_connection_is_replaced() -> None:
     async with valkey() as url, connect(url, retries=0) as client, connect(url) as other:
         await other.set("text", "3")
         reads = RedisReader(client, "lists", 0.5)
@@ -45,7 +45,7 @@ async def test_a_connection_that_was_closed_meanwhile_is_replaced() -> None:
             assert await other.client_kill_filter(_type="normal", skipme=True) == 1
 
 
-async def test_a_redis_that_is_away_or_hangs_is_told_of_soon() -> None:
+async def test_an_unavailable_or_hanging_redis_fails_fast() -> None:
     away = connect(f"redis://127.0.0.1:{free_port()}/0", retries=0)
     with pytest.raises(NotReady, match="does not answer"):
         await RedisReader(away, "lists", 0.5).ask(("GET", "text"))

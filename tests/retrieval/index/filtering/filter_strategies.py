@@ -1,4 +1,4 @@
-"""Documents with attributes of every kind and filters on them, for hypothesis."""
+"""Hypothesis strategies for documents with attributes of every kind, and for filters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filters over Arrow columns, against plain Python over the same documents."""
+"""Filters over Arrow columns agree with plain Python."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ _Kind = snapshot_pb2.AttributeField
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(documents, filters)
-def test_what_matches_is_what_plain_python_says(
-    rows: Sequence[Attributes], filter: f.Filter
-) -> None:
+def test_matches_agree_with_plain_python(rows: Sequence[Attributes], filter: f.Filter) -> None:
     with TemporaryDirectory() as folder:
         found = opened(folder, rows).matching(filter)
         assert found.dtype == np.bool_
@@ -43,7 +41,7 @@ def test_what_matches_is_what_plain_python_says(
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(documents, st.sampled_from([*VALUES, *LISTS]), st.data())
-def test_counts_and_first_values_are_what_plain_python_says(
+def test_counts_and_first_values_agree_with_plain_python(
     rows: Sequence[Attributes], field: str, data: st.DataObject
 ) -> None:
     chosen = np.array(data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows))))
@@ -62,7 +60,7 @@ def test_counts_and_first_values_are_what_plain_python_says(
     assert firsts == [lists[at][0] if lists[at] else None for at in order]
 
 
-def test_batches_are_put_together_in_order(tmp_path: Path) -> None:
+def test_record_batches_are_concatenated_in_order(tmp_path: Path) -> None:
     rows: list[Attributes] = [{"year": n, "kind_list": ["a"] * (n % 3)} for n in range(9_000)]
     table = opened(tmp_path, rows)
     found = np.flatnonzero(table.matching(f.Range("year", gte=4_000, lt=8_500)))
@@ -95,21 +93,21 @@ def test_nan_meets_no_bound(tmp_path: Path) -> None:
         (f.Range("made", gte=1), "'made' is of kind time, but the filter has a int"),
     ],
 )
-def test_a_filter_that_does_not_fit_the_attributes_is_refused(
+def test_a_filter_on_unknown_attributes_or_other_kinds_is_rejected(
     tmp_path: Path, filter: f.Filter, text: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=text):
         opened(tmp_path, [{"kind": "a"}]).matching(filter)
 
 
-def test_a_snapshot_without_attributes_says_so(tmp_path: Path) -> None:
+def test_the_error_names_a_snapshot_without_attributes(tmp_path: Path) -> None:
     table = AttributeTable.load(tmp_path / "none.arrow", [], 3)
     assert table.matching(f.All()).tolist() == [True] * 3
     with pytest.raises(InvalidRequest, match="has no attributes"):
         table.matching(f.Exists("a"))
 
 
-def test_a_file_that_is_not_what_the_manifest_says_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_contradicts_the_manifest_is_rejected(tmp_path: Path) -> None:
     rows: list[Attributes] = [{"year": 1}]
     opened(tmp_path, rows)
     path = tmp_path / "attributes.arrow"
@@ -124,7 +122,7 @@ def test_a_file_that_is_not_what_the_manifest_says_is_refused(tmp_path: Path) ->
         AttributeTable.load(path, [year], 1)
 
 
-def test_an_error_names_what_asked_for_the_attribute(tmp_path: Path) -> None:
+def test_an_error_names_the_request_field(tmp_path: Path) -> None:
     table = opened(tmp_path, [{"kind": "a"}])
     with pytest.raises(InvalidRequest) as caught:
         table.first_values("kin", np.array([0]))

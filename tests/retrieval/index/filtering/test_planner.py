@@ -1,4 +1,4 @@
-"""Searches under a filter: always the k best that exist, whatever the filter keeps."""
+"""Filtered searches find the k best matches, whatever the filter."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def recall(
 
 
 def far_from(vectors: NDArray[np.float32], row: int, share: float) -> NDArray[np.bool_]:
-    """Chooses the rows least like one: a filter that goes against the topic of a query."""
+    """Selects the rows least similar to one: a filter that contradicts the topic of a query."""
     scores = vectors @ vectors[row]
     chosen: NDArray[np.bool_] = scores <= np.quantile(scores, share)
     return chosen
@@ -106,7 +106,7 @@ def test_few_matches_are_compared_one_by_one(
     assert recall(vectors, vectors[:20], chosen, found.ids) == 1
 
 
-def test_many_matches_are_searched_wider_and_the_caller_may_ask_for_more(
+def test_many_matches_are_searched_wider_and_callers_may_widen_further(
     vectors: NDArray[np.float32], indexes: dict[str, FaissIndex], rng: np.random.Generator
 ) -> None:
     search = FilteredSearch(indexes["HNSW32,Flat"], ROWS, exact_limit=200)
@@ -131,7 +131,7 @@ def test_an_exact_search_is_exact(
     assert recall(vectors, vectors[:20], chosen, found.ids) == 1
 
 
-def test_a_search_that_comes_back_short_is_done_again_exactly(
+def test_a_search_with_too_few_hits_is_repeated_exactly(
     vectors: NDArray[np.float32],
     indexes: dict[str, FaissIndex],
     monkeypatch: pytest.MonkeyPatch,
@@ -145,7 +145,7 @@ def test_a_search_that_comes_back_short_is_done_again_exactly(
     assert recall(vectors, vectors[5:6], chosen, found.ids) == 1
 
 
-def test_a_query_whose_neighbours_do_not_match_is_not_left_to_the_graph(
+def test_a_query_without_matching_neighbours_is_compared_with_all_matches(
     vectors: NDArray[np.float32], indexes: dict[str, FaissIndex]
 ) -> None:
     chosen = far_from(vectors, 9, 0.5)
@@ -158,7 +158,7 @@ def test_a_query_whose_neighbours_do_not_match_is_not_left_to_the_graph(
 
 @pytest.mark.parametrize("factory", FACTORIES)
 @pytest.mark.parametrize("limit", [0, 500])
-def test_all_matches_are_found_where_k_is_larger(
+def test_all_matches_are_found_if_k_is_larger(
     vectors: NDArray[np.float32], indexes: dict[str, FaissIndex], factory: str, limit: int
 ) -> None:
     chosen = np.arange(ROWS) % 1_000 == 0
@@ -168,7 +168,7 @@ def test_all_matches_are_found_where_k_is_larger(
     assert (found.ids[:, 6:] == -1).all() and np.isneginf(found.scores[:, 6:]).all()
 
 
-def test_nothing_is_searched_where_nothing_matches(
+def test_nothing_is_searched_if_nothing_matches(
     vectors: NDArray[np.float32], indexes: dict[str, FaissIndex]
 ) -> None:
     search = FilteredSearch(indexes["HNSW32,Flat"], ROWS)
@@ -180,7 +180,7 @@ def test_nothing_is_searched_where_nothing_matches(
 
 
 @pytest.mark.parametrize("limit", [0, ROWS])
-def test_a_width_that_the_index_lacks_is_refused_however_it_is_searched(
+def test_an_unsupported_width_is_rejected_by_every_strategy(
     vectors: NDArray[np.float32], indexes: dict[str, FaissIndex], limit: int
 ) -> None:
     search = FilteredSearch(indexes["HNSW32,Flat"], ROWS, exact_limit=limit)
@@ -217,7 +217,7 @@ def test_matches_of_documents_become_matches_of_their_chunks(table: AttributeTab
 
 @pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("chunks", [1, 3])
-def test_matches_among_what_is_alive(
+def test_matches_are_restricted_to_alive_rows(
     table: AttributeTable, monkeypatch: pytest.MonkeyPatch, kept: bool, chunks: int
 ) -> None:
     if not kept:
@@ -236,7 +236,7 @@ def test_matches_among_what_is_alive(
         np.testing.assert_array_equal(found.rows, np.flatnonzero(rows))
 
 
-def test_a_filter_is_worked_out_once_while_it_is_kept(table: AttributeTable) -> None:
+def test_a_cached_filter_is_evaluated_once(table: AttributeTable) -> None:
     cache = FilterCache(table, np.arange(101), max_bytes=2_000)
     kept = cache.matches(f.Equals("n", 1))
     assert cache.matches(f.Equals("n", 1)) is kept
@@ -246,7 +246,9 @@ def test_a_filter_is_worked_out_once_while_it_is_kept(table: AttributeTable) -> 
     assert cache.matches(f.Equals("n", 1)) is not kept
 
 
-def test_filters_that_python_holds_equal_are_still_told_apart(table: AttributeTable) -> None:
+def test_filters_equal_in_python_but_of_other_kinds_are_distinguished(
+    table: AttributeTable,
+) -> None:
     cache = FilterCache(table, np.arange(101))
     cache.matches(f.Equals("even", True))
     with pytest.raises(InvalidRequest, match="has a int"):

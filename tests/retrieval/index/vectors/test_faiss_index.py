@@ -1,4 +1,4 @@
-"""FAISS behind the seam: order, ties, widths, selectors, versions."""
+"""`FaissIndex`: order, ties, widths, selectors and versions."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_an_exact_search_is_brute_force_ties_included(
     assert np.isneginf(found.scores[:, have:]).all()
 
 
-def test_hnsw_finds_what_is_near_and_puts_ties_in_row_order(
+def test_hnsw_finds_the_nearest_rows_and_orders_ties_by_row(
     clustered: tuple[NDArray[np.float32], NDArray[np.float32]],
 ) -> None:
     vectors, queries = clustered
@@ -118,7 +118,7 @@ def test_only_allowed_rows_are_found(
 
 @pytest.mark.parametrize("factory", ["Flat", "HNSW32,Flat", "IVF16,Flat", "IVF16,SQ8", "SQ8"])
 @pytest.mark.parametrize("count", [1, 7, 60, 1_000])
-def test_few_rows_given_by_number_are_found_as_by_bitmap(
+def test_row_numbers_and_a_bitmap_find_the_same_rows(
     clustered: tuple[NDArray[np.float32], NDArray[np.float32]],
     factory: str,
     count: int,
@@ -147,7 +147,7 @@ def test_a_query_scores_the_same_alone_and_in_a_large_batch(rng: np.random.Gener
         np.testing.assert_array_equal(alone.scores[0], together.scores[row])
 
 
-def test_an_l2_index_gives_negated_distances(rng: np.random.Generator) -> None:
+def test_an_l2_index_returns_negated_distances(rng: np.random.Generator) -> None:
     vectors = rng.integers(-3, 4, (50, 4)).astype(np.float32)
     index = faiss.IndexFlatL2(4)
     index.add(vectors)
@@ -164,7 +164,7 @@ def test_an_l2_index_gives_negated_distances(rng: np.random.Generator) -> None:
         ("IVF4,Flat", SearchParams(ef_search=10), "options.ef_search"),
     ],
 )
-def test_a_width_that_the_index_lacks_is_refused(
+def test_an_unsupported_width_is_rejected(
     rng: np.random.Generator, factory: str, params: SearchParams, field: str
 ) -> None:
     index = FaissIndex(built(factory, rng.normal(size=(200, 8)).astype(np.float32)))
@@ -174,7 +174,7 @@ def test_a_width_that_the_index_lacks_is_refused(
 
 
 @pytest.mark.parametrize("factory", ["Flat", "HNSW8,Flat", "IVF8,Flat"])
-def test_a_mapped_index_gives_its_vectors_back(
+def test_a_mapped_index_reconstructs_its_vectors(
     tmp_path: Path, rng: np.random.Generator, factory: str
 ) -> None:
     vectors = rng.normal(size=(400, 8)).astype(np.float32)
@@ -187,7 +187,7 @@ def test_a_mapped_index_gives_its_vectors_back(
     index.close()
 
 
-def test_a_file_that_is_not_what_the_manifest_says_is_refused(
+def test_a_file_that_contradicts_the_manifest_is_rejected(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     path = tmp_path / "dense.faiss"
@@ -204,7 +204,7 @@ def test_a_file_that_is_not_what_the_manifest_says_is_refused(
         FaissIndex.load(path, "Flat", dim=8, rows=9)
 
 
-def test_another_minor_version_of_faiss_is_refused_and_both_are_named() -> None:
+def test_another_minor_version_of_faiss_is_rejected_with_both_versions() -> None:
     faiss_index.check_version(faiss.__version__)
     major, minor = faiss.__version__.split(".")[:2]
     faiss_index.check_version(f"{major}.{minor}.99")

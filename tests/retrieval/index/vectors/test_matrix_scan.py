@@ -1,4 +1,4 @@
-"""A product of matrices leaves out no row that a scan would find, and scores stay the same."""
+"""A matrix product misses no row that a scan would find, and scores stay the same."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_all_rows_that_may_be_best_are_candidates(
     assert (np.diff(found) > 0).all()
 
 
-def test_vectors_may_lie_at_any_address(rng: np.random.Generator) -> None:
+def test_vectors_may_be_unaligned(rng: np.random.Generator) -> None:
     vectors = rng.normal(size=(1_000, 16)).astype(np.float32)
     # As in a file of FAISS, whose head has an odd length.
     mapped = np.frombuffer(b"x" + vectors.tobytes(), np.float32, offset=1).reshape(vectors.shape)
@@ -47,7 +47,7 @@ def test_vectors_may_lie_at_any_address(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(found, same)
 
 
-def test_few_others_are(rng: np.random.Generator) -> None:
+def test_few_other_rows_are_candidates(rng: np.random.Generator) -> None:
     vectors = rng.normal(size=(20_000, 64)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     found = MatrixScan(vectors).candidates(vectors[:16], 10)
@@ -56,7 +56,7 @@ def test_few_others_are(rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("factory", ["Flat", "HNSW8,Flat"])
 @pytest.mark.parametrize("k", [1, 10, 300, 500])
-def test_a_query_scores_in_a_batch_as_it_does_alone(
+def test_a_query_scores_the_same_in_a_batch_and_alone(
     rng: np.random.Generator, factory: str, k: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(faiss_index, "_PRODUCT_ROWS", 1)
@@ -75,7 +75,7 @@ def test_a_query_scores_in_a_batch_as_it_does_alone(
         np.testing.assert_array_equal(together.scores[number], alone.scores[0])
 
 
-def test_a_heap_of_equal_rows_is_searched_as_it_would_be_alone() -> None:
+def test_many_equal_rows_are_searched_the_same_in_a_batch_and_alone() -> None:
     vectors = np.ones((9_000, 8), np.float32)
     index = faiss.IndexFlatIP(8)
     index.add(vectors)
