@@ -32,7 +32,7 @@ def test_a_request_that_cannot_is_refused_with_the_time_it_lacks() -> None:
 
 
 def test_a_full_lane_refuses_with_the_time_until_there_is_room() -> None:
-    with pytest.raises(Overloaded, match="950 tokens wait, 1000 may") as caught:
+    with pytest.raises(Overloaded, match="950 tokens are waiting, at most 1000 may") as caught:
         ask(own=100, lane=950)
     assert caught.value.retry_after_s == pytest.approx(0.5)
 

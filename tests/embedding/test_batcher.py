@@ -190,7 +190,7 @@ async def test_a_full_lane_refuses_and_the_other_lane_does_not() -> None:
         first = await busy(backend, batcher)
         waiting = asyncio.create_task(batcher.infer(texts([1] * 8), BULK))
         await settled()
-        with pytest.raises(Overloaded, match="8 tokens wait, 10 may") as caught:
+        with pytest.raises(Overloaded, match="8 tokens are waiting, at most 10 may") as caught:
             await batcher.infer(texts([1] * 3), BULK)
         query = asyncio.create_task(batcher.infer(texts([2] * 3), INTERACTIVE))
         await settled()

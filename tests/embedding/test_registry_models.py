@@ -47,7 +47,7 @@ def test_what_cannot_be_loaded_is_told(store: str, tmp_path: Path) -> None:
     def find(name: str, store: str = store, sha256: str = "") -> None:
         find_model(name, cache_folder=tmp_path, store=store, sha256=sha256)
 
-    with pytest.raises(SettingsError, match="no store is named; set --store"):
+    with pytest.raises(SettingsError, match="no store is set; set --store"):
         find("registry:mine", store="")
     with pytest.raises(NotFound, match="there is no embedder yours"):
         find("registry:yours")

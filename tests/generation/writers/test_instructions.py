@@ -46,7 +46,7 @@ def test_they_may_be_a_version_of_the_registry(tmp_path: Path) -> None:
     assert load_instructions("registry:pirate@1", store).text == OWN
     with pytest.raises(NotFound, match="no version of prompt pirate is in production"):
         load_instructions("registry:pirate@production", store)
-    with pytest.raises(SettingsError, match="no store is named; set --store"):
+    with pytest.raises(SettingsError, match="no store is set; set --store"):
         load_instructions("registry:pirate", "")
 
 
