@@ -1,1 +1,1 @@
-"""Checks: what an answer says against what its sources say."""
+"""Checks of answers: citations, groundedness, links and markers."""

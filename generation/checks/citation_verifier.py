@@ -1,4 +1,4 @@
-"""Checks citations against what is served now."""
+"""Checks citations against the documents that are served now."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _PAYLOAD = frozenset({c.PayloadField.TEXT, c.PayloadField.ATTRIBUTES})
 
 
 class CitationVerifier:
-    """Looks cited documents up, as they are now.
+    """Checks citations against the current texts of the cited documents.
 
     Args:
-        retriever: Gives the documents.
-        access: Who may see which; what a caller may not see is gone for them.
+        retriever: Reads the documents.
+        access: Rights of callers; a document that a caller may not see counts as gone.
     """
 
     def __init__(self, retriever: c.Retriever, access: AccessControl) -> None:
@@ -34,10 +34,11 @@ class CitationVerifier:
         caller: Caller,
         condition: Filter | None = None,
     ) -> c.VerifyReply:
-        """Returns what became of each citation; see `Generator.verify`.
+        """Returns the verdict on each citation; see `Generator.verify`.
 
-        A document that does not fulfil `condition` is gone, as is one the caller may not see.
-        Raises: InvalidRequest: none, or too many. NotReady: a shard does not answer.
+        A document counts as gone if it does not match `condition`, or if the caller may not see it.
+        Raises: InvalidRequest: there are no citations, or too many. NotReady: a shard does not
+            respond.
         """
         if not 1 <= len(cited) <= c.MAX_BATCH:
             raise InvalidRequest(
@@ -52,8 +53,8 @@ class CitationVerifier:
             one.id for one in reply.ignored_ids if one.reason is c.IgnoredReason.SHARD_UNAVAILABLE
         ]
         if away:
-            # Not GONE: nobody knows.
-            raise NotReady(f"the shard of document {away[0]!r} does not answer; try again")
+            # The verdict is unknown, which is not GONE.
+            raise NotReady(f"the shard of document {away[0]!r} does not respond; try again")
         texts = {
             item.id: item.text
             for item in reply.items
@@ -64,7 +65,7 @@ class CitationVerifier:
         def checked() -> list[c.CitationCheck]:
             return [citations.check_citation(one, texts.get(one.document_id)) for one in cited]
 
-        # A long document takes a hash per word.
+        # In a thread, because a long document takes one hash per word.
         return c.VerifyReply(checks=await asyncio.to_thread(checked), info=reply.info)
 
     async def stand(
@@ -75,8 +76,7 @@ class CitationVerifier:
         caller: Caller,
         condition: Filter | None = None,
     ) -> bool:
-        """Returns whether every citation stands where it stood, and may be cited; none at all
-        do."""
+        """Returns whether all citations are valid and in place; True if there are none."""
         if not cited:
             return True
         reply = await self.check(cited, collection, timeout_s, caller, condition)

@@ -1,4 +1,4 @@
-"""Citations: hashes of what was read, by which a span is found again later."""
+"""Hashes of cited spans, used to find each span again later."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from generation.checks.markers import escape_markers
 from nearline.contract import Citation, CitationCheck, Verdict
 
 _WORD_START = re.compile(r"(?<!\S)\S")
-# Code points hashed for one citation at most: who asks says how long it is, up to a whole document.
+# Maximum code points hashed per citation. The caller chooses the length of a span, up to a whole
+# document, so the work needs a bound.
 _MOST_HASHED = 1 << 25
 
 
@@ -20,12 +21,12 @@ def text_hash(text: str) -> str:
 
 
 def span_matches(citation: Citation, start: int, text: str) -> bool:
-    """Returns whether a citation's span of a text is what it says.
+    """Returns whether the span of a citation has the cited text.
 
     Args:
-        citation: With offsets in the stored text.
+        citation: The citation; its offsets refer to the stored text.
         start: Offset in the stored text at which `text` begins.
-        text: What was read.
+        text: The part of the stored text that was read.
     """
     first, last = citation.start - start, citation.end - start
     if not 0 <= first < last <= len(text):
@@ -34,15 +35,15 @@ def span_matches(citation: Citation, start: int, text: str) -> bool:
 
 
 def check_citation(citation: Citation, text: str | None) -> CitationCheck:
-    """Returns what became of a citation.
+    """Returns the verdict on a citation.
 
     Args:
         citation: Its span and hash.
-        text: Text of the document as it is served now; None: it is not served any more.
-    Returns: Where the same text stands several times, the place nearest to where it stood.
-        A place is looked for at the starts of words, so a text that was glued to other signs since
-        counts as changed. Takes a hash per word of the document; in one so long that this is too
-        much, only those words nearest to where it stood.
+        text: Current text of the document; None if it is no longer served.
+    Returns: The verdict. If the text occurs several times, the place nearest to the old one counts.
+        Only starts of words are tried, so a text that has since been joined to other characters
+        counts as changed. This takes one hash per word of the document; in a very long document
+        only the words nearest to the old place are tried.
     """
     if text is None:
         return CitationCheck(Verdict.GONE)
@@ -59,7 +60,7 @@ def check_citation(citation: Citation, text: str | None) -> CitationCheck:
 
 
 def clean_text(text: str) -> str:
-    """Returns stored text as a part of an answer: in one line, nothing invisible, no false markers.
+    """Returns stored text for use in an answer: one line, no hidden characters, no false markers.
 
     A stored "[12]" would read as a marker of the answer, so it becomes "(12)".
     """

@@ -1,7 +1,8 @@
-"""Makes sentences with their markers out of the pieces of text that a model streams.
+"""Parses the text that a model streams into sentences with source markers.
 
-A sentence is complete when the next one has begun: only then have all markers behind it been seen.
-So each comes a word late, and no cutting of a text into pieces changes what comes out.
+A sentence is complete when the next one begins, because only then have all markers after it
+arrived. Each sentence is therefore returned one word late, and the result does not depend on how
+the text was split into pieces.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from generation.checks.markers import MARKER_PATTERN, parse_marker
 from nearline.sentences import sentences, token_starts
 
 _MOST_TOKENS = 400
-# Of a text this long without the end of a sentence, the next look is after so much more of it.
+# A text of this length without the end of a sentence is parsed again only after it has grown by
+# this factor.
 _LONG = 600
 _LONG_GROWTH = 1.25
 _Range = tuple[int, int]
 
 _FENCE = re.compile(r"(?<=\n)[ \t]*(?:```|~~~)")
 _FENCE_END = re.compile(r"(?<=\n)[ \t]*(?:```|~~~)[ \t]*(?=\n|\Z)")
-# A line that begins with one of these is a thing of its own; headings and rows end with it.
+# A line that begins with one of these starts a new block; headings and rows end with the line.
 _BLOCK = re.compile(r"(?<=\n)[ \t]*(?:[-*+•][ \t]|\d{1,3}[.)][ \t]|#{1,6}[ \t]|\|)")
 _LINE = re.compile(r"#{1,6}[ \t]|\|")
 _ITEM_NUMBER = re.compile(r"\d{1,3}[.)](?=[ \t])")
@@ -31,7 +33,7 @@ _URL = r"(?:https?:|www\.|//)[^\s\[\]【】]{0,2000}"
 _BRACKET = r"(?:\[{1,2}[^\[\]\n]{0,700}\]{1,2}(?:\([^()\n]{0,400}\))?|【[^】\n]{0,700}】)"
 _HALF = r"(?:\[{1,2}(?:[^\[\]\n]{1,700}(?:\]{1,2}(?:\([^()\n]{0,400}\)?)?)?)?|【[^】\n]{0,700}】?)"
 _HALF_MARKER = re.compile(r"(?:(?<!\w)|(?<![ \t])[ \t]+)[\[【][\s\d,;^–—-]*\Z")
-# What reaches the end of what is known, and may read otherwise when more of it is.
+# Constructs that reach the end of the received text, and may change when more text arrives.
 _OPEN = rf"""(?P<open>
     `[^`\n]{{0,200}}\Z
     | (?=[(!\[【])(?:\([ \t]*|!)?
@@ -40,7 +42,7 @@ _OPEN = rf"""(?P<open>
     | \w(?:\[\d+\])+\Z
     | (?:{_URL}|h(?:t(?:t(?:ps?)?)?)?|ww?w?|/)\Z
 )"""
-# No stop inside of what is opaque ends a sentence, and no marker stands there.
+# Opaque text contains no markers, and a full stop in it does not end a sentence.
 _CLOSED = rf"""{MARKER_PATTERN}
     | (?P<opaque>`[^`\n]{{1,200}}` | !?\[[^\[\]\n]{{0,200}}\]\([^()\n]{{0,400}}\) | {_URL}[\w/])"""
 _ENDED = re.compile(_CLOSED, re.IGNORECASE | re.VERBOSE)
@@ -48,11 +50,13 @@ _GOING_ON = re.compile(rf"{_OPEN} | {_CLOSED}", re.IGNORECASE | re.VERBOSE)
 
 
 class DraftSentence(NamedTuple):
-    """A sentence of an answer; or a heading, an item of a list, a block of code.
+    """A sentence of an answer, or a heading, an item of a list, or a block of code.
 
-    lead: White space that parts it from the text before, as it was written. text: Without markers,
-    not empty. markers: What it names, in order, each once, all within range. dropped_markers: How
-    many named no source. code: It is a block of code, or a part of one.
+    lead: The white space before the sentence, unchanged.
+    text: The sentence without markers; not empty.
+    markers: Distinct numbers of the named sources, in order, all within range.
+    dropped_markers: Number of markers that name no source.
+    code: Whether it is a block of code, or a part of one.
     """
 
     lead: str
@@ -63,20 +67,20 @@ class DraftSentence(NamedTuple):
 
 
 class DraftParser:
-    """Takes an answer in pieces, and gives its sentences.
+    """Receives an answer in pieces, and returns its sentences.
 
-    Markers behind a stop, on the same line, belong to the sentence before; so do those on a line of
-    their own. Brackets of code are no markers: in backticks, and directly after a word.
+    Markers after a full stop on the same line belong to the sentence before it, as do markers on a
+    line of their own. Brackets in backticks or directly after a word are code, not markers.
 
     Args:
-        sources: Markers 1..sources are in range.
-        most_tokens: What is longer is cut at a space before so many tokens.
+        sources: Number of sources; markers 1..sources are in range.
+        most_tokens: Maximum tokens of a sentence; a longer one is cut at a space.
     """
 
     def __init__(self, sources: int, most_tokens: int = _MOST_TOKENS) -> None:
         self._sources = sources
         self._most_tokens = most_tokens
-        # A line begins after "\n", and the first one is no exception.
+        # The patterns expect every line, including the first, to follow a "\n".
         self._text = "\n"
         self._begun = self._in_code = False
         self._next_look = 0
@@ -87,13 +91,13 @@ class DraftParser:
         if len(self._text) < self._next_look:
             return []
         drafts = self._complete(whole=False)
-        # What does not end is not read again at every piece: that takes the square of its length.
+        # Parsing an unfinished sentence again at every piece would take quadratic time.
         long = len(self._text) > _LONG
         self._next_look = int(len(self._text) * _LONG_GROWTH) if long else 0
         return drafts
 
     def end(self) -> list[DraftSentence]:
-        """Returns what is left when there are no more pieces; half a marker is dropped."""
+        """Returns the remaining sentences after the last piece; an unfinished marker is dropped."""
         in_code = (len(_FENCE.findall(self._text)) + self._in_code) % 2
         half = None if in_code else _HALF_MARKER.search(self._text)
         if half:
@@ -111,7 +115,7 @@ class DraftParser:
         return drafts
 
     def _next(self, whole: bool) -> DraftSentence | None:
-        """Takes the first sentence off the text, once all of it is known."""
+        """Removes and returns the first sentence of the text; None if it is not complete."""
         text = self._text
         if self._in_code:
             return self._next_code(None, whole)
@@ -131,7 +135,7 @@ class DraftParser:
         return self._take(start, end, marked)
 
     def _next_code(self, before: _Prose | None, whole: bool) -> DraftSentence | None:
-        """Does so where a block of code begins, or goes on; `before`: what stands before it."""
+        """Does the same for a block of code; `before` is the text before a new block."""
         text = self._text
         start = len(text) - len(text[before.known if before else 0 :].lstrip())
         if start == len(text):
@@ -153,7 +157,7 @@ class DraftParser:
         return self._take(start, end, marked, code=True)
 
     def _limit(self, text: str, start: int) -> int | None:
-        """Returns where the first token begins that is too many; None: there is none."""
+        """Returns the start of the first token beyond the limit; None if the text is within it."""
         starts = token_starts(text, start, len(text))
         return next(islice(starts, self._most_tokens, None), None)
 
@@ -181,10 +185,10 @@ class DraftParser:
 
 
 class _Prose:
-    """What is known of a text up to the next block of code, or up to its end.
+    """The received part of a text up to the next block of code, or up to its end.
 
-    plain: The text, with spaces for markers and letters for what is opaque. ended: No more of it
-    will come.
+    plain: The text, with markers replaced by spaces and opaque text by letters.
+    ended: Whether it is complete.
     """
 
     def __init__(self, text: str, start: int, whole: bool) -> None:
@@ -209,16 +213,17 @@ class _Prose:
 
     @property
     def known(self) -> int:
-        """End of what is known."""
+        """Length of the part whose meaning cannot change."""
         return len(self.plain)
 
     def first(self, start: int) -> int | None:
-        """Returns the first sign that is neither space nor marker."""
+        """Returns the index of the first character that is neither white space nor part of a
+        marker."""
         at = self.known - len(self.plain[start:].lstrip())
         return at if at < self.known else None
 
     def sentence_end(self, start: int) -> int | None:
-        """Returns the end of the sentence that begins at `start`; None: it is not known yet."""
+        """Returns the end of the sentence that begins at `start`; None if it is not known yet."""
         if _LINE.match(self.plain, start):
             end = self.plain.find("\n", start)
             if end < 0 and not self.ended:
@@ -234,8 +239,7 @@ class _Prose:
         return start + found[0][1]
 
     def cut(self, start: int, limit: int) -> int:
-        """Returns where a text is cut before `limit`, which is known: at a space, if there is
-        one."""
+        """Returns the place at which to cut a text before `limit`: at a space, if possible."""
         at = limit
         for first, last in (*self.markers, *self._opaque):
             if start < first < at < last:
@@ -249,7 +253,7 @@ class _Prose:
         return start + len(self.plain[start : start + solid[-1] if solid else at].rstrip())
 
     def behind(self, end: int) -> list[_Range] | None:
-        """Returns the markers behind a sentence that belong to it; None: they are not known yet."""
+        """Returns the markers after a sentence that belong to it; None if not known yet."""
         following = self.first(end)
         if following is None and not self.ended:
             return None

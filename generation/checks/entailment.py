@@ -1,4 +1,4 @@
-"""Asks a model of entailment whether the sources say what a sentence says, where there is one."""
+"""Checks with an entailment model whether the sources support a sentence."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ async def apply_entailment(
     sources: Sequence[EvidenceSource],
     timeout_s: float,
 ) -> VerifiedSentence:
-    """Returns a sentence with what a model thinks of it.
+    """Returns a sentence with its problems corrected by an entailment model.
 
-    A contradiction is a problem that no rule sees. Where the only problem is that the wording
-    differs, entailment takes it away; other problems stay, since a model overlooks a number.
+    A contradiction adds a problem that no rule detects. Entailment removes the problem of differing
+    wording if it is the only one. Other problems remain, because a model may overlook a number.
 
     Args:
-        model: Judges pairs of texts.
-        sentence: As the rules left it.
+        model: Scores pairs of texts.
+        sentence: The sentence as verified by the rules.
         sources: The evidence.
-        timeout_s: Longest wait; after it, and where the model is away, the rules alone stand.
+        timeout_s: Maximum wait in seconds; after it, or if the model is unavailable, the sentence
+            is returned unchanged.
     """
     if not sentence.spans or not sentence.body:
         return sentence
@@ -38,7 +39,7 @@ async def apply_entailment(
     except NearlineError:
         return sentence
     if scores.contradiction[0] >= _SURE:
-        why = f"the source says otherwise, by a model ({scores.contradiction[0]:.2f})"
+        why = f"the source contradicts it, according to a model ({scores.contradiction[0]:.2f})"
         return sentence._replace(problems=(*sentence.problems, why))
     if scores.entailment[0] >= _SURE and sentence.problems == (WEAK_SUPPORT,):
         return sentence._replace(problems=())

@@ -1,8 +1,9 @@
-"""Checks a sentence against the text that it names as its source.
+"""Checks a sentence against the text of its named source.
 
-Hard rules first: what a model gets wrong most harmfully is small, and can be looked up. Then a
-score, how much of the wording the source has. Neither understands: a true paraphrase in other words
-fails, and a false one in the same words may pass (docs/quality.md, "Groundedness").
+Rules check the details in which errors of a model are most harmful: numbers, dates, names, negation
+and direction. A score then measures how much of the wording occurs in the source. Neither
+understands the text: a true paraphrase in other words fails, and a false one in the same words may
+pass (docs/quality.md, "Groundedness").
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from generation.evidence.sources import Passage
 from nearline.sentences import sentences
 from retrieval.index.lexical.text_analysis import Analyser, split_words
 
-# Longest run of neighbouring sentences that is one citation.
+# Maximum length of a run of neighbouring sentences that forms one citation.
 _MOST_PASSAGES = 3
-# A longer run must be worth so much more for each sentence; and a broken rule costs so much, that
-# a sentence is not led from a source that denies it to one that is silent.
+# Cost of each sentence of a run, and of each broken rule. Without the latter, a run that
+# contradicts the sentence could lose to one that does not mention the subject.
 _LONGER = 0.06
 _BROKEN = 0.15
-# Runs around so many of the best sentences are looked at.
+# Number of best sentences around which runs are tried.
 _BEST = 3
 
 _STOP_WORDS = frozenset(
@@ -41,15 +42,15 @@ _NEGATION = re.compile(
     r"|lacks?|lacked|lacking|fail(?:s|ed)?\s+to|unable|absen(?:t|ce))\b|n['’]t\b",
     re.IGNORECASE,
 )
-# A source may deny without a negation.
+# Words that express absence without a negation.
 _ABSENCE = re.compile(
     r"\b(?:un(?!der|til|ion|it)\w{3,}|deficien\w+|loss|lost|little|few|in(?:ability|effective))\b",
     re.IGNORECASE,
 )
-# A text that only speaks of one is opposed to a text that only speaks of the other.
+# A text with words of only one direction opposes a text with words of only the other.
 _MORE = "increase raise rise grow gain enhance elevate promote upregulate improve higher upward"
 _LESS = "decrease reduce lower decline fall drop diminish attenuate inhibit suppress impair"
-# What is negated is looked for up to here, in so many content words.
+# The scope of a negation: up to the end of the clause, at most this many content words.
 _CLAUSE_END = re.compile(r"[.,;:!?()]")
 _NEGATED_WORDS = 2
 
@@ -60,15 +61,16 @@ _IDENTIFIER = re.compile(r"_|::|\(\)|[a-z]{2}\.[a-z]{2}|[a-z][A-Z]", re.ASCII)
 _PARTS = re.compile(r"[\W_]+")
 
 
-# The one problem that a model of entailment may overrule: wording is only a sign of meaning.
+# The only problem that an entailment model may remove, because wording is only a hint of meaning.
 WEAK_SUPPORT = "the source says little of it"
 
 
 class Groundedness(NamedTuple):
-    """What a check found.
+    """The result of a check.
 
-    supported: No rule is broken, and the score is high enough. score: How much of the sentence's
-    wording the source has, 0..1. problems: What is wrong, for people.
+    supported: Whether no rule is broken and the score is high enough.
+    score: Share of the sentence's wording that occurs in the source, 0..1.
+    problems: Descriptions of the problems, for people.
     """
 
     supported: bool
@@ -77,13 +79,13 @@ class Groundedness(NamedTuple):
 
 
 class GroundednessRules(NamedTuple):
-    """How strict a check is.
+    """Strictness of a check.
 
-    floor: Least score, 0..1; on SciFact train 0.4 lets 70 % of true paraphrases through, and 28 %
-    of what the source is silent on. names: Names and identifiers must occur; right for generated
-    text, wrong for a person's paraphrase, half of which it refuses, and for a language that
-    capitalises its nouns. language: Of the stemmer; numbers, dates, negation and names are read as
-    English has them.
+    floor: Minimum score, 0..1. On SciFact train, 0.4 admits 70 % of true paraphrases, and 28 % of
+        sentences on which the source is silent.
+    names: Whether names and identifiers must occur in the source. This suits generated text, but
+        rejects half of human paraphrases, and does not suit languages that capitalise nouns.
+    language: Language of the stemmer. Numbers, dates, negation and names are parsed as English.
     """
 
     floor: float = 0.4
@@ -92,7 +94,7 @@ class GroundednessRules(NamedTuple):
 
 
 class _Facts(NamedTuple):
-    """What is compared of a text; `plain` are content stems outside of negations."""
+    """The features of a text that are compared; `plain` holds content stems outside negations."""
 
     text: str
     stems: frozenset[str]
@@ -113,11 +115,11 @@ def check_groundedness(
     """Checks a sentence of an answer.
 
     Args:
-        sentence: Without markers.
+        sentence: The sentence, without markers.
         span: Text of its source.
-        title: Of the source's document; its words and names count as the source's.
-        question: Names in it are known, too.
-        rules: How strict; None: as for generated text.
+        title: Title of the source's document; its words and names count as part of the source.
+        question: The question; names in it are permitted, too.
+        rules: Strictness; if None, the defaults for generated text apply.
     """
     rules = rules or GroundednessRules()
     said, source = _facts(sentence, rules.language), _facts(span, rules.language)
@@ -141,7 +143,7 @@ def check_groundedness(
 
 
 def count_unknown_stems(sentence: str, known: str, language: str) -> int:
-    """Counts the content stems of a sentence that a text does not have."""
+    """Returns the number of content stems of a sentence that a text lacks."""
     return len(_facts(sentence, language).stems - _facts(known, language).stems)
 
 
@@ -153,13 +155,13 @@ def best_passages(
     question: str = "",
     rules: GroundednessRules | None = None,
 ) -> Sequence[Passage]:
-    """Returns the passage, or up to three neighbours, that support a sentence best.
+    """Returns the run of one to three neighbouring passages that supports a sentence best.
 
     Args:
-        sentence: Without markers.
-        passages: At least one, neighbours all.
-        title, question, rules: As for `check_groundedness`.
-    Returns: That with most of the wording; a broken rule weighs against it, and so does length.
+        sentence: The sentence, without markers.
+        passages: Neighbouring passages, at least one.
+        title, question, rules: See `check_groundedness`.
+    Returns: The run with most of the wording; broken rules and length reduce its rank.
     """
     rules = rules or GroundednessRules()
     said, titled = _facts(sentence, rules.language), _facts(title, rules.language)
@@ -189,14 +191,14 @@ def _analyser(language: str) -> Analyser:
 @lru_cache(512)
 def _facts(text: str, language: str) -> _Facts:
     words_of = _analyser(language).words
-    # Soft hyphens stand in stored text, and in no answer.
+    # Stored text may have soft hyphens; answers have none.
     text = strip_hidden_text(text)
     negated, rest, at = [], [], 0
     for match in _NEGATION.finditer(text):
         end = _CLAUSE_END.search(text, match.end())
         scope = words_of(text[match.end() : end.start() if end else len(text)])
         negated.append(tuple(scope[:_NEGATED_WORDS]))
-        # The words of the scope itself are counted below; here, those before the negation.
+        # Words before the negation, and words of its clause after the negated ones.
         rest += words_of(text[at : match.start()])
         rest += scope[_NEGATED_WORDS:]
         at = max(at, end.start() if end else len(text), match.end())
@@ -213,7 +215,8 @@ def _facts(text: str, language: str) -> _Facts:
 
 
 def _score(said: _Facts, source: _Facts, titled: _Facts) -> float:
-    """Returns the mean of two shares: of content stems, and of runs of five characters."""
+    """Returns the mean of the shares of common content stems and of common runs of five
+    characters."""
     stems = len(said.stems & (source.stems | titled.stems)) / (len(said.stems) or 1)
     runs = len(said.runs & (source.runs | titled.runs)) / (len(said.runs) or 1)
     if not said.stems or not said.runs:
@@ -242,10 +245,10 @@ def _number_problems(said: Quantities, source: Quantities, title: Quantities) ->
 
 
 def _negation_problems(said: _Facts, source: _Facts, nearest: _Facts) -> list[str]:
-    """Finds what one text negates and the other one says.
+    """Finds statements that one text negates and the other affirms.
 
-    What is negated are the first two content words behind the negation. `nearest` is the sentence
-    of the source that is worded most alike: elsewhere the same word may stand without negation.
+    The first two content words after a negation count as negated. `nearest` is the sentence of the
+    source with the most similar wording; other sentences may use the same word without negation.
     """
     ours = {stem for scope in said.negated for stem in scope}
     theirs = {stem for scope in source.negated for stem in scope}
@@ -285,7 +288,7 @@ def _name_problems(sentence: str, source: str, question: str) -> list[str]:
             continue
         parts = [part for part in _PARTS.split(name.lower()) if part]
         if _IDENTIFIER.search(name):
-            # `subprocess.run` of a page on subprocess that calls it `run()`.
+            # `subprocess.run`, if a page about subprocess calls it `run()`.
             called = re.search(rf"\b{re.escape(parts[-1])}\(|[`.]{re.escape(parts[-1])}\b", plain)
             if called and all(part in words for part in parts):
                 continue

@@ -1,8 +1,9 @@
-"""Leaves in an answer only those links that stand in the evidence it was written from.
+"""Removes from an answer all links that do not occur in its evidence.
 
-A model can be talked into links by what it reads: one that carries what was said out to a stranger,
-or one that looks like another. So an address stays only where the evidence has the very same one;
-no image stays, and no HTML. What is shown of a Markdown link is its text, then its address.
+Text in the evidence can make a model write harmful links, for example a link that sends the
+conversation to a third party, or one that imitates another site. An address is therefore kept only
+if the evidence contains exactly the same one. Images and HTML are never kept. A Markdown link is
+shown as its text followed by its address.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from generation.checks.hidden_text import strip_hidden_text
 
 REMOVED_LINK = "(link removed)"
 
-# An address ends at these; what stands before, but no sign of its own end, is the address.
+# An address ends before these characters; trailing punctuation is not part of it.
 _STOP = r"\s<>\"`"
 _SIGN = rf"[^{_STOP}]"
 _WIDE_STOP = re.compile("[，。；：！？、（）「」『』【】《》]")
 _TRAILING = ".,;:!?'\")]}*_~，。；：！？、）」』】》…”’»"
-# Readers of Markdown take these at the end of an address for signs of the sentence.
+# Markdown renderers exclude these characters at the end of an address.
 _NEVER_IN = "?!.,:;*_~'\")"
 _ADDRESS = re.compile(
     rf"""
       [a-z][a-z0-9+.-]{{0,30}}:(?://|(?<=[a-z0-9.+-]{{2}}:)\\)[/\\]*{_SIGN}+  # any scheme
-    # What a browser or another program takes without slashes, or with one.
+    # Schemes that a browser or another program accepts with one slash or none.
     | (?<![a-z0-9])(?:https?|ftps?|wss?|javascript|vbscript|mailto|tel|blob|view-source):{_SIGN}+
     | (?<![a-z0-9])data:[^{_STOP},;]*[,;]{_SIGN}*
     | (?<![a-z0-9])www\d{{0,3}}\.{_SIGN}+
@@ -42,13 +43,13 @@ _IMAGE = re.compile(rf"!{_LABEL.format('alt')}(?:{_TARGET}|\[[^\[\]]*\])?")
 _LINK = re.compile(rf"{_LABEL.format('text')}(?P<target>{_TARGET})")
 _DEFINITION = re.compile(r"^(?P<label>[ \t>]*\[[^\[\]\n]+\]):[ \t]*(?P<target>\S*)", re.MULTILINE)
 _AUTOLINK = re.compile(r"<([a-z][a-z0-9+.-]*:[^<>\s]*|[^<>\s@]+@[^<>\s]+)>", re.IGNORECASE)
-# Tags that do something by themselves, and whatever has an attribute or no end.
+# Tags with an effect of their own, and all tags with attributes or without an end.
 _TAG = re.compile(
     r"<(?=[a-z/!?](?:[^<>]*=|[^<>]*(?:<|\Z))|/?(?:script|style|iframe|object|embed|svg|math|link"
     r"|meta|base|img|video|audio|form|template|frame|applet)\b|[!?])",
     re.IGNORECASE,
 )
-# What stands for a sign of an address; "&lt;" and its like stay, and begin no tag.
+# Entities of characters in addresses; "&lt;" and the like stay, because they do not begin a tag.
 _ENTITY = re.compile(
     "&(?:#[0-9]+|#x[0-9a-f]+|colon|sol|bsol|period|commat|Tab|NewLine|[lr]par|[lr]sqb);?",
     re.IGNORECASE,
@@ -56,16 +57,16 @@ _ENTITY = re.compile(
 
 
 class FilteredText(NamedTuple):
-    """text: What may be shown. removed: How many links and images were taken out of it."""
+    """text: The text to show. removed: Number of removed links and images."""
 
     text: str
     removed: int
 
 
 def find_addresses(texts: Iterable[str]) -> dict[str, str]:
-    """Finds the addresses in the evidence that was shown.
+    """Finds the addresses in the evidence that a model was shown.
 
-    Returns: Each as it is compared, and as it stands there.
+    Returns: The addresses as written, by their normalised form.
     """
     found: dict[str, str] = {}
     for text in texts:
@@ -77,12 +78,13 @@ def find_addresses(texts: Iterable[str]) -> dict[str, str]:
 
 
 def filter_links(text: str, allowed: Mapping[str, str]) -> FilteredText:
-    """Takes out of a text every link that is not allowed.
+    """Removes every link that is not allowed from a text.
 
     Args:
-        text: Of an answer, Markdown or plain.
-        allowed: What `find_addresses` found.
-    Returns: Removed addresses leave "(link removed)"; removed links and images leave their text.
+        text: Text of an answer, Markdown or plain.
+        allowed: Result of `find_addresses`.
+    Returns: The text, in which removed addresses become "(link removed)", and removed links and
+        images are reduced to their text.
     """
     counted = 0
 
@@ -102,7 +104,7 @@ def filter_links(text: str, allowed: Mapping[str, str]) -> FilteredText:
 
     def definition(match: re.Match[str]) -> str:
         address = allowed.get(_normalize_address(match["target"].strip("<>")))
-        # With a space before its colon it defines nothing; its address is looked at below.
+        # A space before the colon makes this plain text; the address is checked below.
         return f"{match['label']} : {match['target']}" if address is None else match.group()
 
     def plain(match: re.Match[str]) -> str:
@@ -111,7 +113,7 @@ def filter_links(text: str, allowed: Mapping[str, str]) -> FilteredText:
         for end in (len(found), *(stop.start() for stop in _WIDE_STOP.finditer(found))):
             address = _trim_address(found[:end])
             if (known := allowed.get(_normalize_address(address))) is not None:
-                # A space, so that no reader takes what follows for a part of the address.
+                # The space keeps the following text from being read as part of the address.
                 rest = _ADDRESS.sub(plain, found[len(address) :])
                 return f"{known}{' ' if rest.strip(_NEVER_IN) else ''}{rest}"
         counted += 1
@@ -127,13 +129,13 @@ def filter_links(text: str, allowed: Mapping[str, str]) -> FilteredText:
     text = _DEFINITION.sub(definition, text)
     text = _AUTOLINK.sub(r"\1", text)
     text = _ADDRESS.sub(plain, text)
-    # What is left of a link, an image or a tag is none any more.
+    # Defuses remains of links, images and tags.
     text = text.replace("](", "] (").replace("![", "! [")
     return FilteredText(_TAG.sub("< ", text), counted)
 
 
 def _trim_address(address: str) -> str:
-    """Returns an address without the signs of the sentence around it."""
+    """Returns an address without trailing punctuation of the sentence."""
     while address and address[-1] in _TRAILING:
         if address[-1] == ")" and address.count("(") >= address.count(")"):
             break
@@ -142,7 +144,7 @@ def _trim_address(address: str) -> str:
 
 
 def _normalize_address(address: str) -> str:
-    """Returns an address as a browser reads it, to compare; empty where it is none."""
+    """Returns the address as a browser interprets it, for comparison; empty if it is invalid."""
     text = address.replace("\\", "/")
     if text.lower().startswith("www."):
         text = f"http://{text}"

@@ -1,14 +1,14 @@
-"""The marks by which an answer names its sources: "[1]", "[1, 2]", "[1]–[3]" and their like."""
+"""Parses source markers in answers: "[1]", "[1, 2]", "[1]–[3]" and similar forms."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
 
-# Written without spaces between words: there a marker follows its word directly.
+# Scripts without spaces between words, in which a marker directly follows a word.
 _UNSPACED = "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-# Everything is bounded: a reader of a stream has to wait until a marker is over. No two parts that
-# may be space stand side by side: what can be read in many ways takes for ever not to be read.
+# All repetitions are bounded, because a stream parser waits for the end of a marker. No two parts
+# that may match white space are adjacent, because ambiguity causes exponential backtracking.
 _GAP = r"[ \t]{0,3}"
 _WORD = rf"(?:sources?|passages?|documents?|docs?|evidence|citations?|refs?\.?){_GAP}"
 _NUMBER = rf"(?:\^{_GAP})?(?:{_WORD}(?:[\#^]{_GAP})?|\#{_GAP})?\d{{1,9}}"
@@ -21,17 +21,18 @@ MARKER_PATTERN = (
     rf"(?P<index>[^\W{_UNSPACED}](?:\[\d+\])+)|(?P<marker>\([ \t]*{_RUN}[ \t]*\)|{_RUN})"
 )
 _MARKER = re.compile(MARKER_PATTERN, re.IGNORECASE)
-# A target is that of a link, or what stands behind a dagger; it may hold digits.
+# The target of a link, or the text after a dagger; its digits are not source numbers.
 _READ = re.compile(r"(?P<target>\]\([^()\s]*\)|†[^】]*)|\d+|[–—-]|\bto\b", re.IGNORECASE)
 
-# What a model writes, alone, where the passages do not answer.
+# The complete reply of a model if the passages do not answer the question.
 NOT_ANSWERED = "NOT IN THE PASSAGES"
 
 
 class MarkerTargets(NamedTuple):
-    """What a marker names.
+    """The sources that a marker names.
 
-    numbers: In order, each once, all within range. dropped: How many name no source.
+    numbers: Distinct source numbers, in order, all within range.
+    dropped: Number of entries that name no source.
     """
 
     numbers: tuple[int, ...]
@@ -39,14 +40,15 @@ class MarkerTargets(NamedTuple):
 
 
 def parse_marker(marker: str, sources: int) -> MarkerTargets:
-    """Reads a marker that PATTERN found.
+    """Parses a marker that `MARKER_PATTERN` matched.
 
     "[0]", "[9]" of 5, "[^1]", "[[1]]", "【1】", "[1](http://x)" and "[Source 1]" are markers;
-    "[a]", "[1.5]", "[-1]" and a bracket directly after a word (`argv[1]`) are none. After a word
-    of a language without spaces it is one.
+    "[a]", "[1.5]", "[-1]" and a bracket directly after a word (`argv[1]`) are not. After a word of
+    a language without spaces, such a bracket is a marker.
 
     Args:
-        sources: 1..sources are in range.
+        marker: The matched text.
+        sources: Number of sources; 1..sources are in range.
     """
     numbers: dict[int, None] = {}
     dropped, before, is_range = 0, 0, False
@@ -66,7 +68,7 @@ def parse_marker(marker: str, sources: int) -> MarkerTargets:
 
 
 def escape_markers(text: str) -> str:
-    """Returns a text in which nothing reads as a marker: a stored "[12]" becomes "(12)"."""
+    """Returns a text without anything that reads as a marker: a stored "[12]" becomes "(12)"."""
     return _MARKER.sub(_in_parentheses, text)
 
 

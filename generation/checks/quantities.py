@@ -1,4 +1,4 @@
-"""Numbers with their units, and dates, as a text says them and as they are compared."""
+"""Extracts numbers with units, and dates, in a normalised form for comparison."""
 
 from __future__ import annotations
 
@@ -112,45 +112,45 @@ _NUMBER = re.compile(
       | \b(?i:{_SPELLED})\b
     )
     (?P<unit>[-\s]?(?i:{_WORD_UNIT})(?!\w) | \s?(?:{_UNIT})(?!\w))?
-    # Of a range or a list the last number has the unit.
+    # In a range or a list, the unit follows the last number.
     (?P<joined>(?:\s?[-–—/]\s?|\s(?:to|and|or)\s)(?=[$€£]?\d|(?i:{_SPELLED})\b))?""",
     re.VERBOSE,
 )
 
 
 class Quantity(NamedTuple):
-    """A number as it is compared, and the unit that it goes with; empty: none."""
+    """A normalised number and its unit; the unit is empty if there is none."""
 
     number: str
     unit: str
 
 
 class Date(NamedTuple):
-    """A date, as far as a text gives it; 0 where it does not."""
+    """A date; parts that the text does not give are 0."""
 
     year: int
     month: int
     day: int
 
     def within(self, other: Date) -> bool:
-        """Returns whether another date says at least as much, and the same."""
+        """Returns whether another date agrees with all given parts of this one."""
         return all(mine in (0, its) for mine, its in zip(self, other, strict=True))
 
 
 class Quantities(NamedTuple):
-    """What a text counts and dates, each with its words in the text."""
+    """The numbers and dates of a text, each with its wording in the text."""
 
     quantities: dict[Quantity, str]
     dates: dict[Date, str]
 
 
 def extract_quantities(text: str) -> Quantities:
-    """Reads the numbers, units and dates of an English text.
+    """Extracts the numbers, units and dates of an English text.
 
-    Thousands are parted by comma, apostrophe or a narrow space; another comma is a decimal sign,
-    and so is a raised dot. Of a range or a list ("3 to 5 minutes") each number has the unit of the
-    last. "one" counts only with a unit: else it is a word like any other. Versions and times of day
-    are compared as written.
+    Thousands are separated by a comma, an apostrophe or a narrow space; any other comma is a
+    decimal point, as is a raised dot. In a range or a list ("3 to 5 minutes"), each number has the
+    unit of the last. "one" counts only with a unit, because it is usually not a number. Versions
+    and times of day are compared as written.
     """
     dates: dict[Date, str] = {}
     rest = _DATE.sub(lambda match: _keep(match, dates), text)
@@ -180,7 +180,7 @@ def _keep(match: re.Match[str], dates: dict[Date, str]) -> str:
     month = part("m")
     number = int(month) if month.isdecimal() else _MONTH[month.lower()]
     dates[Date(int(part("y") or 0), number, int(part("day") or 0))] = match.group()
-    # Nothing before or behind a date may join over it.
+    # The separator keeps numbers before and after the date apart.
     return " ; "
 
 
@@ -190,8 +190,7 @@ def _unit(text: str) -> str:
 
 
 def _number(text: str, sign: str, times: int) -> str:
-    """Returns a number as it is compared: without separators, signs of plus, and zeros at its
-    end."""
+    """Returns a normalised number: no separators, plus signs or trailing zeros."""
     text = _WORDS.get(text.lower()) or _FRACTIONS.get(text) or text
     if ":" in text or text.count(".") > 1:
         return text

@@ -1,4 +1,4 @@
-"""Checks what a model wrote, sentence by sentence, against the passages that it names."""
+"""Checks the answer of a model, sentence by sentence, against the passages that it names."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from generation.evidence.sources import EvidenceSource, PromptChunk, Span
 
 NO_SOURCE = "no source is named"
 
-# What leads in to something says nothing by itself; longer, it says something.
+# Maximum words of a lead-in; a longer text makes a statement of its own.
 _LEAD_IN_WORDS = 12
 _MOST_LEAD_INS = 3
-# "Steps to", "in short", "care": one word may be the model's own.
+# Words of a lead-in that the model may add itself, such as "Steps to", "in short" or "care".
 _MOST_UNKNOWN = 1
-# What a model repeats of its prompt: fences, and signs that part the roles.
+# Parts of the prompt that a model may repeat: fences, and separators of the roles.
 _PROMPT_SIGNS = re.compile(
     r"<{1,2}(?:end of )?(?:passage|conversation)\b[^<>\n]{0,100}>{0,2}|\[/?INST\]|</?s>"
     r"|<\|[^|<>\n]{0,40}\|>|<(?:start|end)_of_turn>",
@@ -44,9 +44,11 @@ _CODE_OR_MARKER = re.compile(
 class VerifiedSentence(NamedTuple):
     """A sentence that may be sent.
 
-    text: Without markers, with the white space before it. spans: What it rests on, in the order in
-    which it names them. support: Of each span, 0..1. problems: Why the evidence does not support
-    it; empty: it does. body: What it says, without the signs of its form.
+    text: The sentence without markers, with the white space before it.
+    spans: The cited spans, in the order in which the sentence names them.
+    support: Support by each span, 0..1.
+    problems: Why the evidence does not support the sentence; empty if it does.
+    body: The statement, without markup.
     """
 
     text: str
@@ -64,22 +66,24 @@ class VerifiedSentence(NamedTuple):
 class SentenceVerifier:
     """Checks the sentences of one answer, in order.
 
-    A sentence is supported if what it names supports it, see `grounding.check`. Without a marker it
-    is not, but for these:
-    - A heading, or what ends with a colon: up to twelve words without a number. It is sent with
-      what follows it, or not at all.
-    - The first row of a table, likewise.
-    - An item of a list, a row or code behind a colon rests on what the words before it name.
-    - Code rests on what the sentence before it names.
-    A bracket directly after a word (`minutes[1]`) is code if the evidence has the very same; else
-    it is a marker.
+    A sentence is supported if its named sources support it, see `check_groundedness`. A sentence
+    without a marker is not supported, with these exceptions:
+    - A heading, or a lead-in that ends with a colon: up to twelve words without a number. It is
+      sent with the text that follows it, or not at all.
+    - The first row of a table, in the same way.
+    - An item of a list, a row or code after a colon, which uses the sources of the lead-in.
+    - Code, which uses the sources of the sentence before it.
+
+    A bracket directly after a word (`minutes[1]`) is code if the evidence contains exactly the same
+    text, and a marker otherwise.
 
     Args:
-        shown: What the model was shown, by number.
+        shown: The chunks that the model was shown, by number.
         sources: The evidence.
-        question: As the model was asked.
-        mark: Give unsupported sentences with their problems; else leave them out.
-        rules: How strict; None: as for generated text.
+        question: The question that the model was asked.
+        mark: Whether to return unsupported sentences with their problems; if False, they are
+            omitted.
+        rules: Strictness; if None, the defaults for generated text apply.
     """
 
     def __init__(
@@ -106,7 +110,7 @@ class SentenceVerifier:
         self._in_table = self._lost = False
         self._before: tuple[int, ...] = ()
         self._led: tuple[int, ...] = ()
-        # Whether the model said that the passages do not answer.
+        # Whether the model stated that the passages do not answer the question.
         self.declined = False
         self.dropped_sentences = 0
         self.dropped_markers = 0
@@ -115,15 +119,15 @@ class SentenceVerifier:
     def verify(self, draft: DraftSentence) -> VerifiedSentence | None:
         """Checks the next sentence.
 
-        Returns: None where nothing is to be sent, or not yet.
+        Returns: The sentence; None if nothing is to be sent, or not yet.
         """
         checked = self.check(draft)
         return None if checked is None else self.settle(checked)
 
     def check(self, draft: DraftSentence) -> VerifiedSentence | None:
-        """Checks the next sentence, and leaves to `settle` what becomes of it.
+        """Checks the next sentence, without deciding whether it is sent; see `settle`.
 
-        Returns: None where nothing is to be sent, or not yet.
+        Returns: The sentence; None if nothing is to be sent, or not yet.
         """
         self.dropped_markers += draft.dropped_markers
         text, markers = _PROMPT_SIGNS.sub("", draft.text), draft.markers
@@ -132,7 +136,7 @@ class SentenceVerifier:
         text, removed = filter_links(text, self._allowed)
         self.removed_links += removed
         if not draft.code:
-            # "&#91;9&#93;", or an invisible sign within: it has become a marker only now.
+            # "&#91;9&#93;", or a bracket with a hidden character, becomes a marker only here.
             text, markers = self._unmarked(text, markers)
         row = text.startswith("|")
         first_row, self._in_table = row and not self._in_table, row
@@ -145,7 +149,7 @@ class SentenceVerifier:
         if not says or (not draft.code and _leads_in(text, first_row)):
             self._lost = self._lost and bool(self._leads_in)
             if says and not self._known(text):
-                # What it leads to may still be sent, and rests on what it names.
+                # The text after it may still be sent, and uses its sources.
                 self.dropped_sentences += 1
             elif len(self._leads_in) < _MOST_LEAD_INS:
                 self._leads_in.append(draft.lead + text)
@@ -157,14 +161,13 @@ class SentenceVerifier:
         else:
             self._led = ()
             if self._lost:
-                # What they led to is gone; a heading is for all that follows it.
+                # The text after the lead-ins was dropped; headings also cover later text.
                 self._leads_in = [one for one in self._leads_in if _HEADING.match(one.strip())]
         self._before = markers
         return self._grounded(draft.lead + text, markers)
 
     def settle(self, verified: VerifiedSentence) -> VerifiedSentence | None:
-        """Returns what is sent of a sentence that was checked; None: nothing, it is not
-        supported."""
+        """Returns a checked sentence as it is sent; None if it is unsupported and omitted."""
         if verified.problems and not self._mark:
             self.dropped_sentences += 1
             self._lost = True
@@ -179,7 +182,7 @@ class SentenceVerifier:
         if not spans:
             return VerifiedSentence(text, (), (), (NO_SOURCE,), body)
         support = [self._grounding(body, [span]).score for span in spans]
-        # What adds nothing, beside what does, is not cited.
+        # Spans that add nothing are not cited if others do.
         least = self._rules.floor / 2
         kept = [at for at, score in enumerate(support) if score >= least] or [*range(len(spans))]
         self.dropped_markers += len(spans) - len(kept)
@@ -187,7 +190,7 @@ class SentenceVerifier:
         return VerifiedSentence(text, spans, support, self._grounding(body, spans).problems, body)
 
     def _known(self, text: str) -> bool:
-        """Returns whether what leads in speaks of what the evidence or the question speaks of."""
+        """Returns whether the words of a lead-in occur in the evidence or the question."""
         known = f"{self._evidence}\n{self._question}"
         return count_unknown_stems(_body(text), known, self._rules.language) <= _MOST_UNKNOWN
 
@@ -235,6 +238,6 @@ def _leads_in(text: str, first_row: bool) -> bool:
 
 
 def _body(text: str) -> str:
-    """Returns what a text says, without the signs of its form."""
+    """Returns the statement of a text, without markup."""
     text = _EMPHASIS.sub("", text.strip()).replace(REMOVED_LINK, "")
     return _ITEM.sub("", _HEADING.sub("", text, count=1), count=1).strip()

@@ -52,7 +52,7 @@ def sentence(*problems: str) -> VerifiedSentence:
         (Judge(0.9, 0.05), (WEAK_SUPPORT,), ()),
         (Judge(0.4, 0.1), (WEAK_SUPPORT,), (WEAK_SUPPORT,)),
         (Judge(0.9, 0.05), (WEAK_SUPPORT, "number '3' is not in the source"), None),
-        (Judge(0.1, 0.8), (), ("the source says otherwise, by a model (0.80)",)),
+        (Judge(0.1, 0.8), (), ("the source contradicts it, according to a model (0.80)",)),
         (Judge(0.9, 0.9, fails=True), (WEAK_SUPPORT,), (WEAK_SUPPORT,)),
     ],
 )
