@@ -1,9 +1,10 @@
-"""Fits the shipped answer models on labelled questions, and prints `generation/defaults.py`.
+"""Fits the default answer models on labelled questions, and prints them as a module.
 
-The position in a document is left out, because it is a habit of one kind of prose, and so is the
-ratio of scores, whose scale belongs to one retriever. The thresholds are lenient: on another
-collection, probabilities are lower than where they were learned.
-Run: python -m benchmarks.answer_defaults --data SCIFACT --store STORE > generation/defaults.py
+The position in a document is omitted because it depends on the genre, and the ratio of scores
+because its scale depends on the retriever. The thresholds are lenient, because probabilities are
+lower on other collections than on the training data.
+Run: python -m benchmarks.answer_defaults --data SCIFACT --store STORE \\
+    > generation/evidence/defaults.py
 where STORE was built by: nearline build --corpus SCIFACT/corpus.jsonl --shards 4 --store STORE
 """
 
@@ -25,7 +26,7 @@ from nearline.snapshot import Store
 from nearline_cli.local.processes import embedding_process, retrieval_process
 
 _DIGITS = 4
-_HEAD = '''"""The shipped models of answers: not calibrated on anybody's own collection.
+_HEAD = '''"""The default calibration, for collections without labels of their own.
 
 Source: python -m benchmarks.answer_defaults, which prints this file.
 Learned from {about}
@@ -37,7 +38,7 @@ from generation.evidence.logistic import Terms
 
 '''
 _FOOT = """\
-# Below these an answer is refused. The first loses {lost} of the questions learned from; at the
+# Questions below these are refused. The first refuses {lost} of the training questions; with the
 # second {coverage} are answered, {risk} of these without evidence (cross-validated).
 TOPIC_THRESHOLD = {topic}
 EVIDENCE_THRESHOLD = {evidence}

@@ -1,1 +1,1 @@
-"""Evidence: found, read, measured against a question, and whether it is enough."""
+"""Finds evidence for a question, ranks its sentences, and decides whether it suffices."""

@@ -1,4 +1,4 @@
-"""What decides which sentences answer, and when nothing does: shipped, or of a snapshot."""
+"""Calibrations: models that rank sentences and decide on refusal, per snapshot or default."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ from nearline.v1 import snapshot_pb2
 
 _LOG = logging.getLogger(__name__)
 _KEPT = 64  # Snapshots.
-# An answer waits no longer for a manifest.
+# Maximum time for which an answer waits for a manifest.
 _WAIT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationStats:
-    """What a calibration was learned from, and what cross-validation says of it; all 0..1.
+    """The training data of a calibration, and cross-validated measures, which are all 0..1.
 
-    questions, answerable: Labelled questions, and those that the collection answers. risk: Share of
-    the answers at the threshold that have no evidence; coverage: share of questions answered.
+    questions: Number of labelled questions.
+    answerable: Number of those that the collection answers.
+    topic_auroc, evidence_auroc: AUROC of the two models.
+    coverage: Share of questions that are answered at the threshold.
+    risk: Share of those answers that have no evidence.
     """
 
     questions: int
@@ -40,11 +43,13 @@ class CalibrationStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """Models and thresholds.
+    """Models and thresholds of one snapshot.
 
-    sentences: Over `scoring.FEATURES`. topic, evidence: over `confidence.SIGNALS`. A question whose
-    probability is below a threshold is refused. target_risk: Share of answers without evidence that
-    evidence_threshold was chosen for, 0..1. learned: None as shipped.
+    sentences: Model over `sentence_features.FEATURES`.
+    topic, evidence: Models over `confidence.SIGNALS`.
+    topic_threshold, evidence_threshold: Questions with a lower probability are refused, 0..1.
+    target_risk: Share of answers without evidence for which evidence_threshold was chosen, 0..1.
+    learned: Training data and measures; None for the default calibration.
     """
 
     sentences: LogisticModel
@@ -57,15 +62,15 @@ class Calibration:
 
     @property
     def calibrated(self) -> bool:
-        """True where labels of the collection itself decided."""
+        """True if it was learned from labels of the collection itself."""
         return self.learned is not None
 
     def rank(self, features: Floats) -> Floats:
-        """Returns each sentence of (n, f) `scoring.features` its logit (n,)."""
+        """Returns the logits (n,) of sentences from their (n, f) features."""
         return self.sentences.score(features, FEATURES)
 
     def assess(self, signals: Mapping[str, float]) -> Confidence:
-        """Returns both probabilities from `confidence.signals`."""
+        """Returns both probabilities from the signals of `confidence.compute_signals`."""
         return Confidence(self.topic.probability(signals), self.evidence.probability(signals))
 
 
@@ -79,7 +84,7 @@ DEFAULT_CALIBRATION = Calibration(
 
 
 def to_proto(calibration: Calibration) -> snapshot_pb2.AnswerCard:
-    """Returns what the manifest of a snapshot holds."""
+    """Returns the message that is stored in the manifest of a snapshot."""
     card = snapshot_pb2.AnswerCard(
         sentences=_model_to_proto(calibration.sentences),
         topic=_model_to_proto(calibration.topic),
@@ -100,9 +105,9 @@ def to_proto(calibration: Calibration) -> snapshot_pb2.AnswerCard:
 
 
 def from_proto(card: snapshot_pb2.AnswerCard) -> Calibration:
-    """Reads what `to_proto` gave.
+    """Returns the calibration of a message from `to_proto`.
 
-    Raises: SnapshotMismatch: a model reads what this version does not measure.
+    Raises: SnapshotMismatch: a model uses a feature that this version does not compute.
     """
     learned = CalibrationStats(
         questions=card.questions,
@@ -124,19 +129,19 @@ def from_proto(card: snapshot_pb2.AnswerCard) -> Calibration:
 
 
 class ManifestReader(Protocol):
-    """What reads manifests; `nearline.clients.AdminClient` does."""
+    """Reads manifests; implemented by `nearline.clients.AdminClient`."""
 
     async def snapshot(self, collection: str, snapshot_id: str) -> snapshot_pb2.Manifest:
-        """Reads one manifest."""
+        """Returns the manifest of a snapshot."""
         ...
 
 
 class CalibrationStore:
-    """The calibration of each snapshot: read from its manifest once, and kept.
+    """Reads the calibration of each snapshot from its manifest once, and caches it.
 
     Args:
-        manifests: What reads manifests.
-        kept: Snapshots remembered; the one not asked for longest goes first.
+        manifests: Reads manifests.
+        kept: Maximum number of cached snapshots; the least recently used is evicted.
     """
 
     def __init__(self, manifests: ManifestReader, kept: int = _KEPT) -> None:
@@ -146,17 +151,18 @@ class CalibrationStore:
         self._reading: dict[tuple[str, str], asyncio.Task[Calibration | None]] = {}
 
     def knows(self, collection: str, snapshot_id: str) -> bool:
-        """Returns whether a manifest was read: that `of` gives what belongs to its snapshot."""
+        """Returns whether the manifest of a snapshot was read, so that `of` returns its
+        calibration."""
         return (collection, snapshot_id) in self._kept
 
     async def of(
         self, collection: str, snapshot_id: str, timeout_s: float | None = None
     ) -> Calibration:
-        """Returns the calibration of a snapshot; DEFAULT where it has none or nobody can tell.
+        """Returns the calibration of a snapshot, or the default if it has none or cannot be read.
 
-        A manifest never changes, so what was read is kept; a router that cannot tell is asked
-        again at the next call. Callers that ask at once share one request, and wait for it up to
-        two seconds, or timeout_s where that is less; it goes on without them.
+        Manifests never change, so each is read once; after a failure, the next call tries again.
+        Concurrent callers share one request. They wait for it at most two seconds, or timeout_s if
+        that is less, and it continues after they stop waiting.
         """
         key = (collection, snapshot_id)
         if key in self._kept:
@@ -167,7 +173,7 @@ class CalibrationStore:
             reading = asyncio.create_task(self._read(collection, snapshot_id))
             self._reading[key] = reading
             reading.add_done_callback(lambda _: self._reading.pop(key, None))
-        # One caller that leaves must not end what the others wait for: waiting does not cancel.
+        # Unlike `wait_for`, `wait` does not cancel the shared request if one caller leaves.
         limit_s = _WAIT_S if timeout_s is None else min(_WAIT_S, timeout_s)
         done, _ = await asyncio.wait([reading], timeout=limit_s)
         found = reading.result() if done else None

@@ -1,4 +1,4 @@
-"""Describes how well what was found fits a question: what both kinds of refusal go by."""
+"""Computes signals of how well the evidence fits a question; both kinds of refusal use them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from generation.evidence.sentence_features import (
 )
 from nearline.contract import Hit
 
-# A gap is between documents, each by its best chunk; 0 where there is no second one.
+# A gap is measured between the best chunks of documents; 0 if there is only one document.
 SIGNALS = (
     "dense_best",  # cosine of the best chunk
     "dense_mean",  # mean cosine of all chunks
@@ -35,11 +35,11 @@ SIGNALS = (
     "sentence_cosine_2",  # of the second-best one
     "words",  # log(1 + terms of the question)
 )
-_LOOKED_AT = 3  # Documents.
+_EXAMINED_DOCUMENTS = 3
 
 
 class Confidence(NamedTuple):
-    """Probabilities, 0..1: the question is one for the collection; what was found answers it."""
+    """Probabilities, 0..1, that the question is on topic and that the evidence answers it."""
 
     topic: float
     evidence: float
@@ -56,12 +56,12 @@ def compute_signals(
     """Returns SIGNALS, by name.
 
     Args:
-        question: Its text.
-        terms: Its stems with their idf.
-        hits: Chunks found, explained, best first; at least one.
-        documents: The evidence made of them.
-        words_of: Makes the stems of a text.
-        cosines: (n,) of sentences to the question; NaN where they are not known.
+        question: Text of the question.
+        terms: Stems of the question with their idf.
+        hits: Chunks with explanations, best first; at least one.
+        documents: The documents of the evidence, best first.
+        words_of: Returns the stems of a text.
+        cosines: (n,) cosines of sentences to the question; NaN if unknown.
     """
     mass = sum(term.idf for term in terms) or 1.0
     told = [(hit.id, hit.explanation) for hit in hits if hit.explanation is not None]
@@ -72,7 +72,7 @@ def compute_signals(
     held: list[float] = []
     by_sentence, grams, missing = [0.0], [0.0], 1.0
     asked = character_runs(question)
-    for document in documents[:_LOOKED_AT]:
+    for document in documents[:_EXAMINED_DOCUMENTS]:
         parts = [document.text[start:end] for start, end in document.sentences]
         words = [set(words_of(part)) for part in parts]
         whole = set(words_of(document.title)).union(*words)
@@ -112,7 +112,7 @@ def _by_document(scores: Sequence[tuple[str, float]]) -> list[float]:
 
 
 def _gap(scores: Sequence[float], rank: int) -> float:
-    """Returns how far the best is above that of a rank, or above the last where there are fewer."""
+    """Returns the gap between the best score and that of a rank, or the last if there are fewer."""
     return scores[0] - scores[min(rank, len(scores)) - 1] if scores else 0.0
 
 

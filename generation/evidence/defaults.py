@@ -1,4 +1,4 @@
-"""The shipped models of answers: not calibrated on anybody's own collection.
+"""The default calibration, for collections without labels of their own.
 
 Source: python -m benchmarks.answer_defaults, which prints this file.
 Learned from 809 questions of scifact train, 505 with evidence;
@@ -46,7 +46,7 @@ EVIDENCE: Terms = {
     "words": (-0.1692, 2.2587, 0.3077),
     "score_gap": (0.1262, 0.1478, 0.1212),
 }
-# Below these an answer is refused. The first loses 1% of the questions learned from; at the
+# Questions below these are refused. The first refuses 1% of the training questions; with the
 # second 85% are answered, 30% of these without evidence (cross-validated).
 TOPIC_THRESHOLD = 0.24
 EVIDENCE_THRESHOLD = 0.26

@@ -1,4 +1,4 @@
-"""Several embedding services as one embedder: who asks says which model it wants."""
+"""An embedder that routes requests to several embedding services by model."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from retrieval.embedders.endpoints import Embedders
 
 
 class EmbedderRouter:
-    """An `Embedder` that asks the service of the model that is expected.
+    """An `Embedder` that sends each request to the service of the expected model.
 
-    Where none is expected it asks the one of the model expected last, at first the first service:
-    a question is embedded before it is known what answers it.
+    A request without an expected model goes to the service of the model that was last expected,
+    initially to the first service, because questions are embedded before their snapshot is known.
 
     Args:
         services: Embedders by address; at least one.
@@ -54,5 +54,5 @@ class EmbedderRouter:
         return await ask(self._first)
 
     async def info(self) -> c.EmbedderInfo:
-        """Returns the card of the first."""
+        """Returns the model card of the first service."""
         return await self._first.info()

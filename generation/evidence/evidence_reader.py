@@ -1,4 +1,4 @@
-"""Reads the evidence for a question: finds it, and measures each sentence against the question."""
+"""Finds the evidence for a question, and computes features of each sentence."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from nearline.filters import admits
 from retrieval.index.lexical.text_analysis import NO_LANGUAGE, Analyser
 
 _CHUNKS_PER_DOCUMENT = 4
-# Sentences embedded for a question: 8 of them are some 300 tokens, about 30 ms on two cores. On
-# SciFact 16 take twice the time and gain less than 0.01 of recall and AUROC: docs/quality.md.
+# Sentences embedded per question. Eight have about 300 tokens, which take about 30 ms on two cores.
+# On SciFact, 16 take twice the time and gain less than 0.01 of recall and AUROC; see
+# docs/quality.md.
 MAX_EMBEDDED_SENTENCES = 8
 _EMBED_TIMEOUT_S = 2.0
 _RERANK_TIMEOUT_S = 2.0
@@ -29,26 +30,27 @@ _PAYLOAD = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT})
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a search found: its reply, and the documents made of the chunks, best first.
+    """The result of a search, and its chunks grouped into documents, best first.
 
-    asked: The vector of the question, where it is known. degraded: Why the chunks are in the order
-    of the search, not in that of the reranker that was wanted; empty: they are as wanted.
+    question_vectors: Embedding of the question; None if unknown.
+    degraded: Why the chunks were not reranked although a reranker is configured; empty otherwise.
     """
 
     question: str
     reply: c.SearchReply
     sources: Sequence[EvidenceSource]
-    asked: c.Embeddings | None = None
+    question_vectors: c.Embeddings | None = None
     degraded: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceFeatures:
-    """What was found, measured.
+    """Features of evidence.
 
-    features: (n, f) of each sentence of all sources in order, see `sentence_features.features`;
-    columns are `sentence_features.FEATURES`. signals: See `confidence.signals`. degraded: Why
-    sentences were ranked by words alone; empty if they were not.
+    features: (n, f), one row per sentence of all sources in order; the columns are
+        `sentence_features.FEATURES`.
+    signals: See `confidence.compute_signals`.
+    degraded: Why sentences were ranked by words alone; empty if they were not.
     """
 
     features: NDArray[np.float64]
@@ -57,14 +59,15 @@ class EvidenceFeatures:
 
 
 class EvidenceReader:
-    """Finds and reads evidence.
+    """Finds evidence and computes its features.
 
     Args:
         retriever: Finds chunks.
-        embedder: Embeds sentences, with the model of the collection; None: words alone rank them.
-        embed_timeout_s: Longest wait for it; words alone rank then.
-        reranker: Puts the best chunks in order; None: the search does.
-        rerank_chunks: How many, >= 0.
+        embedder: Embeds sentences with the model of the collection. If None, sentences are ranked
+            by words alone.
+        embed_timeout_s: Maximum wait for the embedder; after it, words alone rank.
+        reranker: Optional; reorders the best chunks.
+        rerank_chunks: Number of chunks to rerank, >= 0.
     """
 
     def __init__(
@@ -81,28 +84,28 @@ class EvidenceReader:
         self._embed_timeout_s = embed_timeout_s
         self._reranker = reranker
         self._rerank_chunks = rerank_chunks if reranker is not None else 0
-        # Of what decides beside the snapshot: part of the key of every cached answer.
+        # Version of the settings that affect evidence; part of the key of every cached answer.
         self.version = f"rerank={self._rerank_chunks}"
 
     async def find(
         self, question: c.Question, collection: str, timeout_s: float | None
     ) -> Evidence:
-        """Finds the chunks nearest to a question, and the documents that they belong to.
+        """Finds the chunks nearest to a question, grouped into documents.
 
-        What the question's filter does not admit is left out here, too, whatever the search let
-        through: nobody is shown it, and no writer reads it.
+        Hits that the question's filter does not admit are removed again here, so that no writer or
+        caller sees one that the search let through.
         """
         k = question.documents * _CHUNKS_PER_DOCUMENT
-        # Attributes are looked at again below, and before anything is cited.
+        # Attributes are checked again below, and before a citation.
         payload = _PAYLOAD | {c.PayloadField.ATTRIBUTES} if question.filter else _PAYLOAD
-        # The router embeds the question, too; asked for at once, both are embedded together, and
-        # once the sentences are known they need not wait for it.
-        asking = asyncio.create_task(self._asked(question.text))
+        # The router embeds the question, too. Concurrent requests are batched by the service, and
+        # the sentences need not wait for this one later.
+        embedding = asyncio.create_task(self._embed_question(question.text))
         try:
             reply = await self._search(question, k, payload, collection, timeout_s)
-            asked = asking.result() if asking.done() else None
+            vectors = embedding.result() if embedding.done() else None
         finally:
-            asking.cancel()
+            embedding.cancel()
         allowed = [
             hit
             for hit in reply.hits
@@ -110,7 +113,7 @@ class EvidenceReader:
         ]
         hits, degraded = await self._reranked(question.text, allowed, timeout_s)
         return Evidence(
-            question.text, reply, group_sources(hits, question.documents), asked, degraded
+            question.text, reply, group_sources(hits, question.documents), vectors, degraded
         )
 
     async def _reranked(
@@ -118,8 +121,8 @@ class EvidenceReader:
     ) -> tuple[Sequence[c.Hit], str]:
         """Returns the chunks in the order of the reranker, if there is one.
 
-        The scores of the search stay, dealt out again in that order: models and thresholds were
-        learned on them.
+        The scores of the search are reassigned in the new order, because models and thresholds were
+        learned from them.
         """
         if self._reranker is None or not self._rerank_chunks:
             return hits, ""
@@ -132,9 +135,9 @@ class EvidenceReader:
     async def find_beyond(
         self, question: c.Question, hidden: int, collection: str, timeout_s: float | None
     ) -> Evidence:
-        """Finds what `find` would, were the `hidden` documents nearest to the question not there.
+        """Finds evidence like `find`, as if the `hidden` nearest documents did not exist.
 
-        Costs a search for some thousand chunks; for calibration, see `generation.training`.
+        Searches for some thousand chunks; used for calibration, see `generation.training`.
         """
         wanted = question.documents * _CHUNKS_PER_DOCUMENT
         k = min(c.MAX_K, hidden * _CHUNKS_PER_DOCUMENT + wanted)
@@ -142,7 +145,7 @@ class EvidenceReader:
             reply = await self._search(question, k, frozenset(), collection, timeout_s)
             nearest = frozenset(list(dict.fromkeys(hit.id for hit in reply.hits))[:hidden])
             rest = [hit for hit in reply.hits if hit.id not in nearest][:wanted]
-            # Long documents have many chunks each: more must be found to see past them.
+            # Long documents have many chunks each, so more chunks are needed to get past them.
             if len(rest) == wanted or len(reply.hits) < k or k == c.MAX_K:
                 break
             k = min(c.MAX_K, k * _CHUNKS_PER_DOCUMENT)
@@ -166,16 +169,16 @@ class EvidenceReader:
     async def read(
         self, found: Evidence, timeout_s: float | None, *, embedded: int = MAX_EMBEDDED_SENTENCES
     ) -> EvidenceFeatures:
-        """Measures what was found; at least one sentence was.
+        """Computes the features of evidence with at least one sentence.
 
         Args:
-            found: What to measure.
-            timeout_s: Longest wait for the embedding service, beside that of the reader.
-            embedded: Most sentences to embed; the others are ranked without a cosine.
+            found: The evidence.
+            timeout_s: Optional; a lower limit on the wait for the embedding service.
+            embedded: Maximum number of embedded sentences; the others are ranked without a cosine.
         """
         result = found.reply.results[0]
         terms = [sentence_features.QueryTerm(term.word, term.idf) for term in result.terms]
-        # Three passes look at the same sentences: each is stemmed once.
+        # Three passes process the same sentences; the cache stems each only once.
         words_of = cache(_analyser(result.language or NO_LANGUAGE).words)
         documents = [source.document() for source in found.sources]
         shortlist = sentence_features.select_shortlist(terms, documents, words_of, embedded)
@@ -213,8 +216,8 @@ class EvidenceReader:
             timeout_s=timeout_s,
         )
 
-    async def _asked(self, question: str) -> c.Embeddings | None:
-        """Embeds a question; None where that fails: `_cosines` tries again, and tells why."""
+    async def _embed_question(self, question: str) -> c.Embeddings | None:
+        """Embeds a question; None if that fails, because `_cosines` tries again and reports why."""
         if self._embedder is None:
             return None
         try:
@@ -227,9 +230,9 @@ class EvidenceReader:
     async def _cosines(
         self, found: Evidence, shortlist: NDArray[np.int64], timeout_s: float | None
     ) -> tuple[NDArray[np.float32], str]:
-        """Returns the cosine of each sentence to the question, NaN but for the shortlist.
+        """Returns the cosine of each sentence to the question; NaN outside the shortlist.
 
-        Returns: (n,) float32, and why there are none; empty where there are.
+        Returns: (n,) float32, and the reason if there are none, otherwise an empty text.
         """
         texts = [passage.text for passage in list_passages(found.sources)]
         cosines = np.full(len(texts), np.nan, np.float32)
@@ -240,7 +243,7 @@ class EvidenceReader:
         if timeout_s is not None:
             limit_s = min(limit_s, timeout_s)
         embed = self._embedder.embed
-        # Two requests, of short and of long sentences: less padding, and a core for each.
+        # Two requests, with the short and the long sentences: less padding, and one core for each.
         rows = sorted(shortlist.tolist(), key=lambda row: len(texts[row]))
         middle = len(rows) // 2 + 1
         halves = [half for half in (rows[:middle], rows[middle:]) if half]
@@ -255,23 +258,23 @@ class EvidenceReader:
                     for half in halves
                 )
             )
-            asked = found.asked
-            if asked is None or asked.fingerprint != fingerprint:
-                asked = await embed(
+            vectors = found.question_vectors
+            if vectors is None or vectors.fingerprint != fingerprint:
+                vectors = await embed(
                     [found.question],
                     c.TextRole.QUERY,
                     expected_fingerprint=fingerprint,
                     timeout_s=limit_s,
                 )
         except NearlineError as error:
-            # Words alone still rank; who asked is told.
+            # Words alone can still rank; the reply reports the degradation.
             return cosines, f"sentences are ranked by words: {error.message}"
         for half, one in zip(halves, read, strict=True):
-            cosines[half] = one.vectors @ asked.vectors[0]
+            cosines[half] = one.vectors @ vectors.vectors[0]
         return cosines, ""
 
 
 @lru_cache(16)
 def _analyser(language: str) -> Analyser:
-    # Stop words are not among the question's terms, so here they may stay.
+    # The question's terms have no stop words, so stop words in sentences do no harm.
     return Analyser(language)

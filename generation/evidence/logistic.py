@@ -20,7 +20,7 @@ _STEEPEST = 50.0
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LogisticModel:
-    """names: Of its features; weights, means and scales are (f,) float64 in their order."""
+    """names: Names of the features; weights, means and scales are (f,) float64 in their order."""
 
     names: tuple[str, ...]
     weights: Floats
@@ -29,18 +29,18 @@ class LogisticModel:
     bias: float
 
     def score(self, rows: Floats, columns: Sequence[str]) -> Floats:
-        """Returns each row its logit (n,); NaN counts as the mean.
+        """Returns the logit of each row, (n,); NaN counts as the mean.
 
         Args:
-            rows: (n, c).
-            columns: Names of their c columns, among them all that the model reads.
+            rows: (n, c) features.
+            columns: Names of the c columns, including all features of the model.
         """
         wanted = rows[:, [columns.index(name) for name in self.names]]
         standard = np.nan_to_num((wanted - self.means) / self.scales, nan=0.0)
         return np.asarray(standard @ self.weights + self.bias, np.float64)
 
     def probability(self, found: Mapping[str, float]) -> float:
-        """Returns the probability, 0..1, that one set of named features stands for."""
+        """Returns the probability, 0..1, for one set of named features."""
         row = np.array([[found[name] for name in self.names]], np.float64)
         logit = float(self.score(row, self.names)[0])
         return 1 / (1 + math.exp(-max(-_STEEPEST, min(_STEEPEST, logit))))
@@ -52,24 +52,24 @@ class LogisticModel:
 
     @classmethod
     def of(cls, terms: Terms, bias: float, known: Iterable[str]) -> LogisticModel:
-        """Makes a model of what `terms` gave.
+        """Creates a model from the result of `terms`.
 
         Args:
             terms: Weight, mean and scale by name.
-            bias: Its constant.
-            known: Names of the features there are.
-        Raises: SnapshotMismatch: it reads a feature that is not known, or a number is no number.
+            bias: The constant term.
+            known: Names of all available features.
+        Raises: SnapshotMismatch: the model uses an unknown feature, or a number is not valid.
         """
         unknown = sorted(set(terms) - set(known))
         if unknown:
             raise SnapshotMismatch(
-                f"a model reads {', '.join(unknown)}, which this version does not measure; "
+                f"a model uses {', '.join(unknown)}, which this version does not compute; "
                 "calibrate again with this version: nearline build --calibrate-on DIR"
             )
         numbers = np.array(list(terms.values()), np.float64).reshape(len(terms), 3)
         if not (np.isfinite(numbers).all() and (numbers[:, 2] > 0).all() and math.isfinite(bias)):
             raise SnapshotMismatch(
-                "a model has a weight that is no number, or a scale that is not positive; "
+                "a model has a weight that is not a number, or a scale that is not positive; "
                 "calibrate again: nearline build --calibrate-on DIR"
             )
         weights, means, scales = numbers.T

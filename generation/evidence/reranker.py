@@ -1,4 +1,4 @@
-"""Orders the chunks found again, by a cross-encoder that reads each beside the question."""
+"""Reranks chunks with a cross-encoder, which reads each chunk together with the question."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from nearline.errors import NearlineError
 async def rerank(
     reranker: Reranker, question: str, hits: Sequence[Hit], most: int, timeout_s: float | None
 ) -> tuple[list[Hit], str]:
-    """Puts the best hits into the order of a reranker; never fails.
+    """Reorders the best hits by the scores of a reranker; never fails.
 
     Args:
         reranker: Scores texts.
-        question: Not empty.
+        question: Text of the question; not empty.
         hits: Chunks with their texts, best first.
-        most: Hits to score, the first ones, >= 0; those without a text are not scored.
-        timeout_s: Seconds the scores may take; None: the reranker's own limit.
-    Returns: All hits: those scored, best first, equal ones as they were; then the rest as it was.
-        And why the order is the given one; empty: it is the reranker's. A hit keeps its score:
-        what is read from it (thresholds, signals) was set on the scores of the search.
+        most: Maximum number of first hits to score, >= 0; hits without text are not scored.
+        timeout_s: Timeout for scoring; if None, the reranker's own limit applies.
+    Returns: All hits: the scored ones, best first and ties in the old order, then the others
+        unchanged; and the reason if the hits were not reranked, otherwise an empty text. Hits keep
+        their scores, because thresholds and signals are based on the scores of the search.
     """
     rows = [row for row, hit in enumerate(hits[:most]) if (hit.text or "").strip()]
     if not rows:
@@ -31,7 +31,7 @@ async def rerank(
         scores = await reranker.rerank(question, texts, timeout_s=timeout_s)
     except NearlineError as error:
         return list(hits), f"chunks are in the order of the search: {error.message}"
-    # Stable: equal scores keep the given order.
+    # The sort is stable: equal scores keep the old order.
     best = sorted(range(len(rows)), key=lambda place: -scores[place])
     scored = set(rows)
     rest = [hit for row, hit in enumerate(hits) if row not in scored]
@@ -39,6 +39,6 @@ async def rerank(
 
 
 def _text(hit: Hit) -> str:
-    """Returns what the reranker reads: title and text, as the index was embedded."""
+    """Returns the text for the reranker: title and text, in the form that the index embeds."""
     title, text = hit.title or "", hit.text or ""
     return text if text.startswith(title) else f"{title} {text}"

@@ -1,4 +1,4 @@
-"""Ranks the sentences of retrieved documents by how likely each is evidence for the query."""
+"""Computes features of sentences that predict whether each is evidence for a query."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from generation.evidence.logistic import Floats
 
 WordsOf: TypeAlias = Callable[[str], list[str]]
 
-# What a sentence and its document say, beside the query.
+# Features of the content of a sentence and its document.
 CONTENT = (
     "coverage",  # share of the query's idf mass that it holds
     "coverage_to_best",  # coverage as a share of the best in its document
@@ -29,7 +29,7 @@ CONTENT = (
     "document_rank",  # log(1 + rank), 0 for the best
     "title_coverage",  # share of the query's idf mass that the title holds
 )
-# Where it stands in its document: a habit of one kind of prose, so not in the shipped model.
+# Position in the document. It depends on the genre, so the default model does not use it.
 POSITION = ("position", "position_last", "sentence_count")
 FEATURES: tuple[str, ...] = CONTENT + POSITION
 
@@ -42,18 +42,19 @@ _PURPOSE = re.compile(
     r"\b(?:aims?\b|aimed\b|objective|purpose|whether\b|methods?\b|unclear\b|unknown\b|however\b"
     r"|(?:to|we) (?:determin|investigat|examin|stud|assess|evaluat|test|explor|compar|use|perform))"
 )
-_FIRST_OF_EACH = 2  # of each document come first; 0 to 3 do equally well on SciFact train
+# Sentences of each document that come first; 0 to 3 do equally well on SciFact train.
+_FIRST_OF_EACH = 2
 
 
 class QueryTerm(NamedTuple):
-    """A stem of the query, and its idf (> 0): how much it tells."""
+    """A stem of the query, and its idf (> 0)."""
 
     word: str
     idf: float
 
 
 class Sentence(NamedTuple):
-    """A row of `compute_features`: document (index), code points start..end-1 of its text."""
+    """A row of `compute_features`: index of the document, code points start..end-1 of its text."""
 
     document: int
     start: int
@@ -75,7 +76,7 @@ def list_sentences(documents: Sequence[EvidenceDocument]) -> list[Sentence]:
 
 
 def character_runs(text: str) -> set[str]:
-    """Returns the distinct runs of five characters of a text, whatever its case and spaces."""
+    """Returns the distinct runs of five characters of a text, ignoring case and white space."""
     plain = _plain(text)
     return {plain[at : at + _GRAM] for at in range(len(plain) - _GRAM + 1)}
 
@@ -88,16 +89,15 @@ def compute_features(
     *,
     query: str = "",
 ) -> Floats:
-    """Describes each sentence of each document by FEATURES.
+    """Computes FEATURES for each sentence of each document.
 
     Args:
         terms: The query's distinct stems without stop words.
-        words_of: Makes the stems of a text, as those of `terms` were made.
-        cosines: (n,) cosine of each sentence to the query; NaN where it was not embedded: such a
-            sentence was not shortlisted, and counts as the least of those that were.
-        query: Text of the query, for runs of characters; empty: that feature is 0.
-    Returns: (n, f), in the order of `list_sentences`; cosine columns are NaN where no cosine is
-        known.
+        words_of: Returns the stems of a text, made in the same way as those of `terms`.
+        cosines: (n,) cosine of each sentence to the query; NaN if it was not embedded. Such a
+            sentence was not shortlisted, and counts as the lowest of those that were.
+        query: Text of the query, for runs of characters; if empty, that feature is 0.
+    Returns: (n, f), in the order of `list_sentences`; cosine columns are NaN if no cosine is known.
     """
     idf, owners, words = _read(terms, documents, words_of)
     ratio, rank = _rated(documents)
@@ -137,10 +137,11 @@ def compute_features(
 def select_shortlist(
     terms: Sequence[QueryTerm], documents: Sequence[EvidenceDocument], words_of: WordsOf, most: int
 ) -> NDArray[np.int64]:
-    """Returns the rows to embed, (min(most, n),) ascending, where only `most` may be.
+    """Returns the rows of the at most `most` sentences to embed, (min(most, n),) ascending.
 
-    The best two of each document come first, best documents first, then the best of all; better is
-    more coverage of the query plus the document's score as a share of the best document's.
+    The best two of each document come first, starting with the best document, then the best of all
+    others. Sentences are compared by coverage of the query plus the score of the document as a
+    share of the best document's score.
     """
     idf, owners, words = _read(terms, documents, words_of)
     ratio, rank = _rated(documents)
@@ -149,14 +150,14 @@ def select_shortlist(
     for place in range(len(documents)):
         mine = np.flatnonzero(owners == place)
         late[mine[np.argsort(-worth[mine], kind="stable")[:_FIRST_OF_EACH]]] = False
-    # Among the first of each, documents by rank; among the rest, sentences by worth.
+    # The first of each document are ordered by its rank, the others by their worth.
     return np.sort(np.lexsort((-worth, np.where(late, 0, rank[owners]), late))[:most])
 
 
 def _read(
     terms: Sequence[QueryTerm], documents: Sequence[EvidenceDocument], words_of: WordsOf
 ) -> tuple[Floats, NDArray[np.int64], list[list[str]]]:
-    """Returns idf (t,), and of each sentence its document (n,) and its words."""
+    """Returns the idf (t,), and the document (n,) and the words of each sentence."""
     words = [
         words_of(documents[at].text[start:end]) for at, start, end in list_sentences(documents)
     ]
@@ -165,18 +166,18 @@ def _read(
 
 
 def _held(terms: Sequence[QueryTerm], words: Sequence[list[str]]) -> Floats:
-    """Returns which terms each text holds: (n, t), 0 or 1."""
+    """Returns which terms each text contains: (n, t), 0 or 1."""
     held = [term.word in text for text in map(set, words) for term in terms]
     return np.array(held, np.float64).reshape(len(words), len(terms))
 
 
 def _share(held: Floats, idf: Floats) -> Floats:
-    """Returns the share of the idf mass in each row of (n, t) 0..1; 0 where there are no terms."""
+    """Returns the share of the idf mass in each row of (n, t), 0..1; 0 if there are no terms."""
     return np.asarray(held @ idf / (idf.sum() or 1.0), np.float64)
 
 
 def _grams(query: str, texts: Sequence[str]) -> Floats:
-    """Returns the share of the query's runs of characters in each text; 0 where it is too short."""
+    """Returns the share of the query's runs of characters in each text; 0 if it is too short."""
     asked = character_runs(query)
     shares = [len(asked & character_runs(text)) / (len(asked) or 1) for text in texts]
     return np.array(shares, np.float64)
@@ -187,14 +188,14 @@ def _plain(text: str) -> str:
 
 
 def _standing(values: Floats, owners: NDArray[np.int64], size: NDArray[np.int64]) -> Floats:
-    """Returns standard deviations from the document's mean; 0 where all are equal."""
+    """Returns standard deviations from the document's mean; 0 if all values are equal."""
     apart = values - (np.bincount(owners, values, len(size)) / size)[owners]
     spread = np.sqrt(np.bincount(owners, apart**2, len(size)) / size)
     return np.asarray(apart / np.where(spread < 1e-9, 1.0, spread)[owners], np.float64)
 
 
 def _rated(documents: Sequence[EvidenceDocument]) -> tuple[Floats, NDArray[np.int64]]:
-    """Returns scores as shares of the best (1 where that is not positive), and ranks from 0."""
+    """Returns scores as shares of the best (1 if that is not positive), and ranks from 0."""
     scores = np.array([document.score for document in documents], np.float64)
     best = scores.max(initial=0.0)
     ranks = np.argsort(np.argsort(-scores, kind="stable"), kind="stable")

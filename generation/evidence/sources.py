@@ -1,4 +1,4 @@
-"""The evidence for a question: the chunks found, as documents with sentences and stored offsets."""
+"""Groups found chunks into documents, with sentences and their offsets in the stored text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from generation.evidence.sentence_features import EvidenceDocument
 from nearline.contract import Hit
 from nearline.sentences import sentences
 
-# Of the shorter one's words, so many in common: the same text twice, with another date or id.
+# Two texts with this share of the shorter one's words in common are duplicates, which may differ in
+# a date or an id.
 _DUPLICATE_RATIO = 0.9
 
 
@@ -25,7 +26,7 @@ class Passage(NamedTuple):
 
 
 class Span(NamedTuple):
-    """What one citation is for: neighbouring sentences of one source."""
+    """The span of one citation: neighbouring sentences of one source."""
 
     passages: Sequence[Passage]
 
@@ -48,8 +49,10 @@ class Span(NamedTuple):
 class PromptChunk(NamedTuple):
     """A part of a chunk that a model was shown.
 
-    number: Its marker, from 1. source: Index of its source. chunk: Its number in the document.
-    passages: Its sentences, neighbours all, at least one.
+    number: Number of its marker, from 1.
+    source: Index of its source.
+    chunk: Number of the chunk in the document.
+    passages: Its sentences, which are neighbours; at least one.
     """
 
     number: int
@@ -81,7 +84,7 @@ class EvidenceSource:
         return self.chunks[0]
 
     def chunk(self, number: int) -> Hit:
-        """Returns the chunk of a number that a passage names."""
+        """Returns the chunk with the number of a passage."""
         return next(hit for hit in self.chunks if hit.chunk == number)
 
     def text(self, span: Span) -> str:
@@ -90,7 +93,7 @@ class EvidenceSource:
         return (chunk.text or "")[span.start - chunk.start : span.end - chunk.start]
 
     def document(self) -> EvidenceDocument:
-        """Returns the document as `scoring` wants it: with offsets of its own."""
+        """Returns the document for `sentence_features`, with offsets in its joined sentences."""
         spans, at = [], 0
         for passage in self.passages:
             spans.append((at, at + len(passage.text)))
@@ -100,13 +103,13 @@ class EvidenceSource:
 
 
 def group_sources(hits: Sequence[Hit], documents: int) -> list[EvidenceSource]:
-    """Puts the chunks of a document together, and leaves near copies out.
+    """Groups chunks by document, and omits near duplicates.
 
     Args:
         hits: Chunks with title and text, best first.
-        documents: Most documents to keep.
-    Returns: By their best chunk, best first. Sentences that chunks share stand once; a document
-        that says what a better one says, almost word for word, is left out.
+        documents: Maximum number of documents.
+    Returns: The documents, ordered by their best chunk. A sentence shared by chunks occurs once. A
+        document that repeats a better one almost word for word is omitted.
     """
     by_id: dict[str, list[Hit]] = {}
     for hit in hits:
@@ -139,7 +142,8 @@ def _passages(document: int, chunks: Sequence[Hit]) -> list[Passage]:
             passage = Passage(
                 document, hit.chunk, hit.start + start, hit.start + end, text[start:end]
             )
-            # Chunks overlap by whole sentences: what begins before the end of the last is known.
+            # Chunks overlap by whole sentences, so one that begins before the end of the last is a
+            # repeat.
             if not found or passage.start >= found[-1].end:
                 found.append(passage)
     return found

@@ -50,9 +50,9 @@ async def test_the_question_is_embedded_once(store: Path, embedder: WordEmbedder
         short, long = (texts for role, texts in counting.asked if role is TextRole.DOCUMENT)
         assert max(map(len, short)) <= min(map(len, long))
         # Where the vector is not known, or is another model's, it is asked for again.
-        assert found.asked is not None
-        for asked in (None, replace(found.asked, fingerprint="another")):
-            again = await reader.read(replace(found, asked=asked), None)
+        assert found.question_vectors is not None
+        for vectors in (None, replace(found.question_vectors, fingerprint="another")):
+            again = await reader.read(replace(found, question_vectors=vectors), None)
             assert np.array_equal(again.features, reading.features)
             assert again.signals == reading.signals
         asked_again = [texts for role, texts in counting.asked if role is TextRole.QUERY]
