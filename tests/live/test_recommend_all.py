@@ -68,7 +68,7 @@ async def test_every_user_gets_the_list_that_the_service_gives_also_after_a_kill
             assert [row["rank"] for row in mine] == [1, 2, 3]
             assert {row["snapshot_id"] for row in mine} == {reply.info.snapshot_id}
         code, said = await command(running, *words)
-        assert code == 1 and "is there already" in json.loads(said)["message"]
+        assert code == 1 and "already exists" in json.loads(said)["message"]
 
 
 async def test_users_of_a_file_are_taken_and_a_wrong_name_is_refused(tmp_path: Path) -> None:

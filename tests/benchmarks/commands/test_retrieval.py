@@ -109,5 +109,5 @@ async def test_load_sends_at_its_rate_and_counts_errors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("--texts", "a", "--vectors", "b")])
 def test_load_requires_exactly_one_kind_of_query(arguments: tuple[str, ...]) -> None:
-    with pytest.raises(InvalidRequest, match="give one of"):
+    with pytest.raises(InvalidRequest, match="use either --texts"):
         run(load, *arguments)

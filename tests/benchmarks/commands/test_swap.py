@@ -108,7 +108,7 @@ def test_hits_of_an_unnamed_snapshot_are_mixed(checker: ReplyChecker) -> None:
     of_nobody = replace(
         search_reply("alpha", hit("alpha", 1)), info=replace(info("alpha"), snapshot_id="")
     )
-    assert checker.search(of_nobody) == "no snapshot is called ''"
+    assert checker.search(of_nobody) == "there is no snapshot ''"
 
 
 def test_texts_of_another_snapshot_or_document_are_mixed(checker: ReplyChecker) -> None:

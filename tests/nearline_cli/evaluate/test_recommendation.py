@@ -97,9 +97,9 @@ def test_an_html_page_is_written_in_addition_to_the_output(file: Path, tmp_path:
 @pytest.mark.parametrize(
     ("words", "remedy"),
     [
-        (("--split", "cold-items:0.1"), "name it with --corpus FILE"),
+        (("--split", "cold-items:0.1"), "name them with --corpus FILE"),
         (("--corpus", "items.csv"), "only for cold-items:SHARE"),
-        (("--split", "cold-items:0.1", "--corpus", "none.csv"), "there is no none.csv"),
+        (("--split", "cold-items:0.1", "--corpus", "none.csv"), "none.csv does not exist"),
         (("--html", "none/page.html"), "there is no folder none"),
         (("--split", "weekly"), "last-n:N"),
         (("--kind", "view"), "purchase=5"),

