@@ -266,7 +266,7 @@ class AnswerComposer:
             collection=call.collection,
             caller=call.caller,
             question=call.condensed,
-            asked=asked,
+            options=asked,
             snapshot_id=call.snapshot_id,
             fingerprint=call.info.fingerprint,
             policy=f"{ROUTING_POLICY} {self._models.version} {self._reader.version}",

@@ -1,1 +1,1 @@
-"""What outlives a call: conversations, budgets and answers, all in Redis."""
+"""State that outlives a call: conversations, token budgets and cached answers, all in Redis."""

@@ -1,4 +1,4 @@
-"""Answers that were given before, kept in Redis and served while every source still stands."""
+"""Caches answers in Redis; they are served as long as their sources are unchanged."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from nearline import contract as c
 from nearline.errors import NotReady
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 
-# The number counts the forms of a value.
+# The number is the version of the value format.
 _PREFIX = "nearline:answer:1"
 
 
 class CachedAnswer(NamedTuple):
-    """events: Deltas and citations, in order. backend: Who wrote them."""
+    """events: Deltas and citations, in order. backend: Name of the writer."""
 
     events: Sequence[c.Delta | c.Citation]
     backend: str
@@ -31,46 +31,48 @@ class CachedAnswer(NamedTuple):
 
     @property
     def citations(self) -> list[c.Citation]:
-        """Its citations."""
+        """The citations of the answer."""
         return [event for event in self.events if isinstance(event, c.Citation)]
 
     @property
     def text(self) -> str:
-        """Its text, with markers."""
+        """The text of the answer, with markers."""
         return "".join(event.text for event in self.events if isinstance(event, c.Delta))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerKey:
-    """What an answer depends on.
+    """Everything that an answer depends on.
 
-    question: As it stands on its own. asked: The question's options. snapshot_id, fingerprint: What
-    it was answered from. policy: Versions of the prompt and of the routing.
+    question: The question, completed from the conversation.
+    options: The request with its options.
+    snapshot_id, fingerprint: Snapshot and embedding model that the answer is based on.
+    policy: Versions of the prompt and of the routing.
     """
 
     collection: str
     caller: Caller
     question: str
-    asked: c.Question
+    options: c.Question
     snapshot_id: str
     fingerprint: str
     policy: str
 
     def digest(self) -> str:
-        """Returns the name under which the answer is kept."""
-        asked = self.asked
+        """Returns the hash under which the answer is stored."""
+        options = self.options
         parts = (
             self.collection,
             self.caller.tenant,
             sorted(self.caller.roles),
             normalize_question(self.question),
-            repr(asked.filter),
-            None if asked.mode is None else asked.mode.value,
-            asked.max_tokens,
-            asked.documents,
-            asked.refuse,
-            asked.backend,
-            asked.unsupported.value,
+            repr(options.filter),
+            None if options.mode is None else options.mode.value,
+            options.max_tokens,
+            options.documents,
+            options.refuse,
+            options.backend,
+            options.unsupported.value,
             self.snapshot_id,
             self.fingerprint,
             self.policy,
@@ -79,17 +81,17 @@ class AnswerKey:
 
 
 def normalize_question(question: str) -> str:
-    """Returns a question as two people may write it; letters keep their case, which code needs."""
+    """Returns a question without variations of spacing and punctuation; case is kept, for code."""
     text = " ".join(unicodedata.normalize("NFKC", question).split())
     return text.rstrip("?!. ") or text
 
 
 class AnswerCache:
-    """Keeps whole, undegraded answers for a time.
+    """Stores complete, undegraded answers for a limited time.
 
     Args:
-        redis: Where.
-        ttl_s: How long, >= 1.
+        redis: Connection to Redis.
+        ttl_s: Lifetime of an answer in seconds, >= 1.
     """
 
     def __init__(self, redis: Redis, ttl_s: int) -> None:
@@ -97,7 +99,7 @@ class AnswerCache:
         self._ttl_s = ttl_s
 
     async def get(self, key: AnswerKey) -> CachedAnswer | None:
-        """Returns an answer; None where there is none, or Redis is away."""
+        """Returns an answer; None if there is none, or Redis is unavailable."""
         try:
             async with translate_redis_errors():
                 value = await self._redis.get(_name(key))
@@ -110,12 +112,12 @@ class AnswerCache:
         try:
             return _decoded(value)
         except (ValueError, TypeError, KeyError):
-            # Damaged, or somebody else's.
+            # The value is damaged, or was written by another program.
             metrics.cache_reads.labels("miss").inc()
             return None
 
     async def put(self, key: AnswerKey, answer: CachedAnswer) -> None:
-        """Keeps an answer, where Redis is there."""
+        """Stores an answer; does nothing if Redis is unavailable."""
         with contextlib.suppress(NotReady):
             async with translate_redis_errors():
                 await self._redis.set(_name(key), _encoded(answer), ex=self._ttl_s)

@@ -1,4 +1,4 @@
-"""What a question takes from its conversation, and what it leaves there."""
+"""Reads the turns before a question, and saves the new turn."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _TRIES = 3
 
 
 class ConversationHistory(NamedTuple):
-    """turns: Before the question, oldest first, within the budget. version: Of the session."""
+    """The turns before a question, oldest first, within the budget; the session's version."""
 
     turns: Sequence[c.Turn]
     version: int = 0
 
 
 class ConversationMemory:
-    """Reads and writes conversations; remembers nothing itself.
+    """Reads and writes conversations; keeps no state itself.
 
     Args:
-        sessions: Where they are; None: nowhere.
-        history_tokens: Most tokens of turns that a question sees.
+        sessions: Store of conversations; None disables sessions.
+        history_tokens: Maximum tokens of earlier turns per question.
     """
 
     def __init__(self, sessions: SessionStore | None, history_tokens: int = 1_000) -> None:
@@ -35,10 +35,10 @@ class ConversationMemory:
 
     @property
     def sessions(self) -> SessionStore:
-        """Where conversations are. Raises: Unsupported: nowhere."""
+        """The store of conversations. Raises: Unsupported: sessions are disabled."""
         if self._sessions is None:
             raise Unsupported(
-                "this service remembers no sessions; start it with --redis URL, or send history"
+                "sessions are disabled on this service; start it with --redis URL, or send history"
             )
         return self._sessions
 
@@ -47,16 +47,17 @@ class ConversationMemory:
     ) -> ConversationHistory:
         """Returns the turns before a question.
 
-        Raises: Unsupported, NotReady: no sessions, or they are away. Conflict: the session has
-            another version than the caller has seen. InvalidRequest: the id is malformed.
+        Raises: Unsupported: sessions are disabled. NotReady: Redis is unavailable. Conflict: the
+            session has another version than the caller expects. InvalidRequest: the id is
+            malformed.
         """
         if not question.session_id:
             return ConversationHistory(recent_turns(question.history, self._history_tokens))
         session = await self.sessions.load(collection, caller.owner, question.session_id)
         if question.session_version not in (0, session.version):
             raise Conflict(
-                f"session {question.session_id!r} has version {session.version}, the question was "
-                f"asked after {question.session_version}; read the session and ask again"
+                f"session {question.session_id!r} has version {session.version}, but the question "
+                f"expects {question.session_version}; read the session and ask again"
             )
         return ConversationHistory(
             recent_turns(session.turns, self._history_tokens), session.version
@@ -73,11 +74,11 @@ class ConversationMemory:
         answer: str,
         snapshot_id: str,
     ) -> c.SessionState | None:
-        """Adds a turn to the session of a question; never raises, since the answer stands.
+        """Adds a turn to the session of a question; never raises.
 
-        A caller who named a version loses against whoever wrote meanwhile; one who did not has the
-        turn added after theirs.
-        Returns: None where the question has no session.
+        If another caller has added a turn in the meantime, a caller that named a version fails;
+        otherwise the turn is added after the other one.
+        Returns: The state of the session; None if the question has no session.
         """
         if not question.session_id:
             return None

@@ -1,14 +1,14 @@
-"""Words of English by what they do in a question, in lower case and without endings like n't."""
+"""English words by their function in questions, in lower case and without endings like n't."""
 
 from __future__ import annotations
 
 
 def words_of(words: str) -> frozenset[str]:
-    """Returns the words of a list that is written as one text."""
+    """Returns the set of words in a text."""
     return frozenset(words.split())
 
 
-# Words of English that hardly another language has.
+# English words that hardly occur in other languages.
 ENGLISH = words_of(
     "how what why when where which who the does are can could should would and with it this "
     "there from"
@@ -38,7 +38,7 @@ FILLERS = words_of(
     "though else other others another same such there here where whether ok okay thanks thank sure "
     "really exactly actually mean meant yes no out up off that anything something everything"
 )
-# They say what is done to a thing, or what is said about it, and not what it is.
+# Words for actions on a thing or statements about it, which do not name the thing.
 LIGHT_VERBS = words_of(
     "use used using work works working happen happens happening mean means make makes get gets "
     "getting go goes want need needs know see say said think try look come take takes let put "
@@ -56,7 +56,7 @@ FUNCTION = (
     | FILLERS
     | LIGHT_VERBS
 )
-# Every thing has them, so that they name none: "what is the default?"
+# Properties that every thing has, so that they identify none: "what is the default?"
 GENERIC = words_of(
     "default defaults value values reason reasons limit limits limitation limitations syntax "
     "example examples argument arguments parameter parameters option options exception exceptions "

@@ -1,12 +1,14 @@
-"""Makes a follow-up question stand on its own, by rules for English and without a model.
+"""Rewrites a follow-up question as a self-contained one, by rules for English.
 
-A follow-up is told by what it lacks. A *fragment* ("and with a timeout?", "on Windows?") goes after
-the last question that stood on its own, or takes the place of what it contrasts with. A question
-that *refers* ("how do I stop it?", "is there a faster way?", "what is the default?") gets the
-content words of that question behind it. Everything else is left as it is: a change of topic that
-drags old words along finds the wrong thing, and a missed follow-up is no worse than none.
+A follow-up is recognised by what it lacks. A *fragment* ("and with a timeout?", "on Windows?") is
+appended to the last self-contained question, or replaces the part that it contrasts with. A
+question that *refers* ("how do I stop it?", "is there a faster way?", "what is the default?") is
+followed by the content words of that question. All other questions are unchanged: after a change of
+topic, old words would find the wrong documents, whereas a missed follow-up is no worse than no
+rewriting.
 
-Of other languages only a very short question is taken for a follow-up; it goes after the last one.
+In other languages, only a very short question counts as a follow-up; it is appended to the last
+question.
 """
 
 from __future__ import annotations
@@ -34,14 +36,14 @@ from generation.memory.english_words import (
 from nearline.contract import MAX_QUERY_CHARACTERS, Turn
 from retrieval.index.lexical.text_analysis import Analyser, split_words
 
-_MOST_CARRIED = 12  # Words.
-_LONG = 30  # Words of a question that is no longer repeated whole.
-# Words of content, and characters, that stand on their own whatever else they say.
+_MOST_CARRIED = 12  # Maximum words that are carried over.
+_LONG = 30  # Words; a longer question is not repeated completely.
+# Content words, and characters; questions with more are always self-contained.
 _MUCH, _VERY_MUCH = 12, 500
-_SHORT, _SHORT_SIGNS = 3, 8  # Words, or signs of a script without spaces.
+_SHORT, _SHORT_SIGNS = 3, 8  # Words, or characters of a script without spaces.
 _NOUN_FRAGMENT, _FRAGMENT, _PLAIN_FRAGMENT = 3, 10, 4  # Words; the last without a question mark.
 _ANALYSER = Analyser("english")
-_REFERRED = re.compile(r"\([^()]+\)(?=[?!. ]*$)")  # As `_with_words` puts it.
+_REFERRED = re.compile(r"\([^()]+\)(?=[?!. ]*$)")  # As appended by `_with_words`.
 
 _POLITE = re.compile(
     r"(?:(?:ok|okay)\b[\s,.!;:-]*|(?:thanks?(?: you)?(?: (?:a lot|so much|very much))?|great|cool"
@@ -61,7 +63,7 @@ _SIGN = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]")
 _VERB = re.compile(
     r"\b(?:do|does|did|can|could|should|would|will|must|to)\s+(?:(?:i|we|you|one)\s+)?(\w+)", re.I
 )
-# "stop it", not "does it stop": what is referred to is a thing, not what was done with it.
+# "stop it", not "does it stop": the pronoun refers to a thing, not to an action.
 _OBJECT = re.compile(
     r"\b(?:do|can|could|should|would|must|did|to)\s+(?:(?:i|we|you|one)\s+)?(?!it\b|they\b|this\b"
     r"|that\b|these\b|those\b)\w+\b.*\b(?:it|them|this|that|these|those|one)\b",
@@ -90,13 +92,13 @@ _REFERENCES = re.compile(
     r"|\b(?:instead|too|either|though|as well|the above)\s*[?.!]*$",
     re.I,
 )
-# "that" is mostly a conjunction; after these it is a pronoun.
+# "that" is usually a conjunction; after these words it is a pronoun.
 _BEFORE_THAT = (
     PREPOSITIONS
     | AUXILIARIES
     | words_of("use like change avoid call fix stop catch handle prevent why how and but what")
 )
-# "reading", "writing"; not "during", nor what says how: "using Python 3.12".
+# "reading", "writing"; not "during", nor words for the manner: "using Python 3.12".
 _DOING = re.compile(
     r"(?!(?:during|including|excluding|regarding|concerning|following|using|according)\b)"
     r"[a-z]{2,}ing\b"
@@ -106,12 +108,12 @@ _SUBORDINATE = re.compile(r"\b(?:when|if|while|because|until|after|before|that)\
 
 
 def rewrite_query(question: str, turns: Sequence[Turn]) -> str:
-    """Returns a question as it stands on its own.
+    """Returns a question as a self-contained one.
 
     Args:
-        question: As it was asked.
-        turns: Before it, oldest first; where one has its own condensed question, that one counts.
-    Returns: The question itself where it lacks nothing, or where nothing can be added.
+        question: The question as the caller wrote it.
+        turns: The turns before it, oldest first; a turn's condensed question has precedence.
+    Returns: The question, unchanged if it lacks nothing or if nothing can be added.
     """
     standing = ""
     for turn in turns:
@@ -120,7 +122,7 @@ def rewrite_query(question: str, turns: Sequence[Turn]) -> str:
 
 
 def _resolve(question: str, standing: str) -> str:
-    """Adds to a question what it lacks from the last one that stood on its own."""
+    """Completes a question from the last self-contained one."""
     if not standing or not question.strip() or len(question) > _VERY_MUCH:
         return question
     resolved = _complete(question.strip(), standing) or question
@@ -128,7 +130,7 @@ def _resolve(question: str, standing: str) -> str:
 
 
 def _complete(question: str, standing: str) -> str:
-    """Returns the completed question; empty where it lacks nothing."""
+    """Returns the completed question; empty if it lacks nothing."""
     if not _is_english(question, standing):
         few = _SHORT_SIGNS if _SIGN.search(question) else _SHORT
         return f"{_repeated(standing)} {question}" if len(split_words(question)) <= few else ""
@@ -138,13 +140,13 @@ def _complete(question: str, standing: str) -> str:
     words = _words(body)
     content = _content(body)
     if not content:
-        # "why?", "tell me more": nothing of its own.
+        # "why?", "tell me more": no content of its own.
         return f"{_repeated(standing)} {question}" if words else ""
     refers = len(content) < _MUCH and (_refers(body) or _is_generic(words, content))
     if not refers and len(content) > 1 and _DOING.match(words[0]):
-        # "what about reading a zip file?" asks about something else to be done.
+        # "what about reading a zip file?" asks about another action.
         return ""
-    # "and capture its output?" asks for something else to be done; "and with a pipe?" does not.
+    # "and capture its output?" asks about another action; "and with a pipe?" does not.
     acts = refers and words[0] not in PREPOSITIONS | JOINS | DETERMINERS
     if not acts and _is_fragment(body, words, led=body != asked, contrasted=body != joined):
         return _attached(body, standing)
@@ -163,13 +165,13 @@ def _without(lead: re.Pattern[str], text: str) -> str:
 
 
 def _surfaces(text: str) -> list[str]:
-    """Returns the words of a text as they are written: `asyncio.run`, `3.12`, `don't`."""
+    """Returns the words of a text as written: `asyncio.run`, `3.12`, `don't`."""
     found = (match.group().strip(".'`’-") for match in _TOKEN.finditer(text))
     return [word for word in found if word]
 
 
 def _plain(word: str) -> str:
-    """Returns a word as `generation.english` has it: "it's" is "it", "don't" is "do"."""
+    """Returns a word in the form of `english_words`: "it's" is "it", "don't" is "do"."""
     return re.split(r"n['’]t$|['’]", word.lower())[0] or word.lower()
 
 
@@ -178,16 +180,16 @@ def _words(text: str) -> list[str]:
 
 
 def _content(text: str) -> list[str]:
-    """Returns the words that say what a text is about, as they are written."""
+    """Returns the content words of a text, as written."""
     return [word for word in _surfaces(text) if _plain(word) not in FUNCTION]
 
 
 def _is_fragment(body: str, words: list[str], *, led: bool, contrasted: bool) -> bool:
-    """Returns whether this is no clause: "with a timeout", "if it fails", "Python 3.12".
+    """Returns whether a text is a fragment: "with a timeout", "if it fails", "Python 3.12".
 
     Args:
-        led: It follows "and", "what about", …
-        contrasted: It follows "what about", …
+        led: Whether it follows "and", "what about", …
+        contrasted: Whether it follows "what about", …
     """
     if _is_clause(body, words):
         return False
@@ -204,7 +206,7 @@ def _is_fragment(body: str, words: list[str], *, led: bool, contrasted: bool) ->
 
 
 def _is_clause(body: str, words: list[str]) -> bool:
-    """Returns whether this asks or demands: it has a question word, or begins with a verb."""
+    """Returns whether a text asks or demands: it has a question word, or begins with a verb."""
     if words[0] in PREPOSITIONS and words[1:2] in (["what"], ["which"]):
         # "at what dose?", but not "at what dose is it safe?"
         return not AUXILIARIES.isdisjoint(words)
@@ -220,7 +222,7 @@ def _is_clause(body: str, words: list[str]) -> bool:
 
 
 def _refers(body: str) -> bool:
-    """Returns whether something in it means what was said before."""
+    """Returns whether a text refers to something said before."""
     if _REFERENCES.search(body):
         return True
     expletive = _EXPLETIVE.search(body)
@@ -250,20 +252,21 @@ def _refers(body: str) -> bool:
 
 
 def _has_antecedent(before: str) -> bool:
-    """Returns whether a clause before a pronoun names a thing: "open a file and read" it."""
+    """Returns whether a clause names the thing of the next pronoun: "open a file and read" it."""
     cuts = [match.start() for match in _BOUNDARY.finditer(before)]
     if cuts and _names(before[: cuts[-1]], DETERMINERS | PREPOSITIONS | AUXILIARIES):
         return True
     cuts = [match.start() for match in _SUBORDINATE.finditer(before)]
     if not cuts:
         return False
-    # "my script hangs when" it; but in "what happens to the output if I kill" it, no output is.
+    # "my script hangs when" it; but in "what happens to the output if I kill" it, the
+    # pronoun does not mean the output.
     subject = bool(_SUBORDINATE.fullmatch(before[cuts[-1] :].strip()))
     return _names(before[: cuts[-1]], DETERMINERS if subject else frozenset(("a", "an")))
 
 
 def _names(clause: str, leads: frozenset[str]) -> bool:
-    """Returns whether a clause names a thing: a word behind one of `leads`, or a written name."""
+    """Returns whether a clause names a thing: a word after one of `leads`, or a name."""
     surfaces = _surfaces(clause)
     return any(
         _plain(before) in leads or re.search(r"[._\d]|(?!^)[A-Z]", surface)
@@ -273,7 +276,7 @@ def _names(clause: str, leads: frozenset[str]) -> bool:
 
 
 def _is_generic(words: list[str], content: list[str]) -> bool:
-    """Returns whether it asks for what everything has: "which exceptions are raised?"."""
+    """Returns whether a text asks for a property of everything: "which exceptions are raised?"."""
     if not (GENERIC | GENERIC_TRAITS).issuperset(map(_plain, content)) or "between" in words:
         return False
     named = {words[at - 1] if at else "" for at, word in enumerate(words) if word in GENERIC}
@@ -285,13 +288,13 @@ def _is_generic(words: list[str], content: list[str]) -> bool:
 
 
 def _attached(fragment: str, standing: str) -> str:
-    """Puts a fragment behind the standing question, or in the place of what it contrasts with."""
+    """Appends a fragment to the standing question, or replaces the part that it contrasts with."""
     new = _content(fragment)
     old = _surfaces(standing)
     led = _words(fragment)[0]
     named = _contrasts(old, new[0]) if len(new) == 1 else []
     if led not in PREPOSITIONS | JOINS and _REFERRED.search(standing):
-        # "how do I stop it (thread)?", "and a subprocess?": that is the other thing.
+        # "how do I stop it (thread)?", "and a subprocess?": the fragment replaces the thread.
         return _REFERRED.sub(lambda _: f"({' '.join(new)})", standing)
     for before, surface in pairwise(old):
         run: tuple[str, ...] = ()
@@ -314,13 +317,13 @@ def _attached(fragment: str, standing: str) -> str:
 
 
 def _contrasts(old: list[str], new: str) -> list[str]:
-    """Lists the names in a question that are written like a new one."""
+    """Returns the names in a question that have the same form as a new one."""
     shape = _shape(new)
     return [word for word in old[1:] if _shape(word) == shape] if shape else []
 
 
 def _shape(word: str) -> str:
-    """Tells names apart: "Germany" is Aa, "JSON" is A, "3.12" is 0; empty: no name."""
+    """Returns the form of a name: "Germany" is Aa, "JSON" is A, "3.12" is 0; empty if none."""
     if word[0].isdigit():
         return "0"
     if not word.isalpha() or _plain(word) in FUNCTION:
@@ -343,7 +346,7 @@ def _with_words(question: str, standing: str) -> str:
 
 
 def _carried(standing: str, question: str) -> list[str]:
-    """Returns the words that a question takes over, each once, none that it has itself."""
+    """Returns the distinct words that a question takes over, without its own words."""
     verb = _VERB.search(standing) if _OBJECT.search(question) else None
     acted = verb.group(1).lower() if verb else ""
     seen = {_stem(word) for word in _surfaces(question)}

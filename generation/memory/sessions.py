@@ -1,7 +1,7 @@
-"""Conversations in Redis: a key for each, which any replica of the service reads and writes.
+"""Stores conversations in Redis, one key each, for all replicas of the service.
 
-A key holds a list: first a head with the number of its form, its version and the name of the last
-change, then a JSON object for each turn, oldest first.
+The value is a list. Its head has the version of the format, the version of the session and the id
+of the last change; then follows a JSON object for each turn, oldest first.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ TTL_S = 86_400
 MAX_TURNS = 50
 MAX_BYTES = 1 << 18
 _HEAD = re.compile(rb"nearline-session 1 ([0-9]{1,15}) ([0-9a-f]{16})")
-# Adds a turn unless somebody else came first, drops the oldest ones, and starts the time again.
-# KEYS: the session. ARGV: version expected, name of this change, turn, seconds, turns, bytes.
-# Answers the new version; -1 and what is there: another version; nothing: not a session.
-# A change whose answer was lost is sent again; it finds its own name, and has succeeded.
+# Adds a turn if the version matches, drops the oldest turns, and renews the expiry.
+# KEYS: the session. ARGV: expected version, id of this change, turn, TTL in seconds, maximum
+# turns, maximum bytes. Returns the new version; -1 and the actual version if it differs; nothing
+# if the value is not a session. A change is sent again if its reply was lost; it then finds its
+# own id, which means that it had succeeded.
 _APPEND = """
 local kind = redis.call('TYPE', KEYS[1]).ok
 local version, change = '0', ''
@@ -64,15 +65,15 @@ return {version + 1}
 
 
 class SessionStore:
-    """Reads, extends and forgets conversations; holds nothing of them itself.
+    """Reads, extends and deletes conversations; keeps no state itself.
 
-    Every method raises InvalidRequest where an id is malformed, and NotReady where Redis is away.
+    Every method raises InvalidRequest if an id is malformed, and NotReady if Redis is unavailable.
 
     Args:
-        redis: Where they are.
-        ttl_s: Seconds that one is kept after its last turn, >= 1.
-        max_turns: Most turns kept of one, >= 1; the oldest go first.
-        max_bytes: Most bytes kept of one, as JSON; its last turn stays, however large.
+        redis: Connection to Redis.
+        ttl_s: Lifetime of a session after its last turn, in seconds, >= 1.
+        max_turns: Maximum turns per session, >= 1; the oldest are dropped.
+        max_bytes: Maximum bytes per session, as JSON; the last turn is always kept.
     """
 
     def __init__(
@@ -88,16 +89,16 @@ class SessionStore:
         self._limits = (ttl_s, max_turns, max_bytes)
 
     async def load(self, collection: str, tenant: str, session_id: str) -> Session:
-        """Returns a conversation, all that is remembered of it; version 0 where nothing is.
+        """Returns a stored conversation; its version is 0 if there is none.
 
-        Raises: Unsupported: what lies there is not a session that this version can read.
+        Raises: Unsupported: the stored value is not a session that this version can read.
         """
         key = session_key(collection, tenant, session_id)
         async with translate_redis_errors(), self._redis.pipeline(transaction=True) as pipe:
             pipe.type(key)
             pipe.lrange(key, 0, -1)
             pipe.pttl(key)
-            # Reading a value of another kind fails; its kind says why.
+            # Reading a value of another type fails; the type tells why.
             kind, values, left_ms = await pipe.execute(raise_on_error=False)
         if kind == b"none":
             return Session(id=session_id, version=0, turns=())
@@ -116,12 +117,12 @@ class SessionStore:
     async def append(
         self, collection: str, tenant: str, session_id: str, turn: Turn, expected_version: int
     ) -> int:
-        """Adds a turn, if nobody did since; forgets the oldest beyond the limits.
+        """Adds a turn if the version matches, and drops the oldest turns beyond the limits.
 
         Args:
-            expected_version: Of the session that the turn goes on; 0: there is none yet.
+            expected_version: Version of the session that the turn continues; 0 for a new session.
         Returns: The new version.
-        Raises: Conflict: the session has another version. Unsupported: as `load`.
+        Raises: Conflict: the session has another version. Unsupported: see `load`.
         """
         key = session_key(collection, tenant, session_id)
         change = secrets.token_hex(8)
@@ -133,22 +134,22 @@ class SessionStore:
             raise _unreadable_error(session_id)
         if said[0] < 0:
             raise Conflict(
-                f"session {session_id!r} has version {said[1]}, not {expected_version}: somebody "
-                "else went on with it, or it was forgotten; read it again"
+                f"session {session_id!r} has version {said[1]}, not {expected_version}: another "
+                "caller continued it, or it was deleted; read it again"
             )
         return int(said[0])
 
     async def delete(self, collection: str, tenant: str, session_id: str) -> bool:
-        """Forgets a conversation, readable or not; False where there was none."""
+        """Deletes a conversation, readable or not; returns False if there was none."""
         key = session_key(collection, tenant, session_id)
         async with translate_redis_errors():
             return bool(await self._redis.delete(key))
 
 
 def session_key(collection: str, tenant: str, session_id: str) -> str:
-    """Returns the key of a session; what is in braces decides its slot in a Redis Cluster.
+    """Returns the key of a session; the part in braces selects its slot in a Redis Cluster.
 
-    Raises: InvalidRequest: a malformed id or collection.
+    Raises: InvalidRequest: the id or the collection is malformed.
     """
     if not (0 < len(session_id) <= MAX_SESSION_ID and session_id.isprintable()):
         raise InvalidRequest(
@@ -156,16 +157,16 @@ def session_key(collection: str, tenant: str, session_id: str) -> str:
             "printable characters",
             field="session_id",
         )
-    # Escaped, no part can hold the signs between the parts, so that no two sessions share a key.
+    # Escaped parts cannot contain the separators, so no two sessions share a key.
     parts = (check_collection(collection), quote(tenant, safe=""), quote(session_id, safe=""))
     return "nearline:{" + "/".join(parts) + "}:session"
 
 
 def recent_turns(turns: Sequence[Turn], max_tokens: int) -> list[Turn]:
-    """Returns the newest turns whose questions and answers fit into so many tokens, oldest first.
+    """Returns the newest turns that fit into a number of tokens, oldest first.
 
-    Where not even the newest turn fits, it comes with the beginning of its answer, since a
-    follow-up question needs it most; with nothing where not even its question fits.
+    If even the newest turn does not fit, its answer is truncated, because a follow-up question
+    needs this turn most. If even its question does not fit, the list is empty.
     """
     kept: list[Turn] = []
     left = max_tokens
@@ -210,6 +211,6 @@ def _decoded(value: bytes) -> Turn:
 
 def _unreadable_error(session_id: str) -> Unsupported:
     return Unsupported(
-        f"what is kept of session {session_id!r} is not what this version of Nearline writes; "
-        "forget it with nearline sessions delete, or go on under another id"
+        f"the stored value of session {session_id!r} has a format that this version of Nearline "
+        "cannot read; delete it with nearline sessions delete, or use another id"
     )

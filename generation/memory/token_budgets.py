@@ -1,4 +1,4 @@
-"""Token budgets of models, in Redis: reserved before the work, settled after it."""
+"""Token budgets of models in Redis: reserved before an answer, settled after it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from generation.writers.routing import Route
 from nearline.errors import NotReady
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 
-# All counters lie in one slot of a Redis Cluster, so that one script may look at them together.
+# All counters are in one slot of a Redis Cluster, so that one script can read them together.
 _PREFIX = "nearline:{budget}"
 _DAY_S = 86_400
-# A counter outlives its day, so that a settlement after midnight finds it.
+# Counters outlive their day, so that a settlement after midnight finds them.
 _KEPT_S = 2 * _DAY_S
-# KEYS: counters. ARGV: tokens, seconds to keep, then a limit for each counter (0: none).
-# Answers 0 and adds to all, or the number of the first counter that has no room, and adds nothing.
+# KEYS: counters. ARGV: tokens, TTL in seconds, then a limit for each counter (0: no limit).
+# Adds the tokens to all counters and returns 0; if one would exceed its limit, adds nothing and
+# returns the number of the first such counter.
 _RESERVE = """
 for i, key in ipairs(KEYS) do
   local limit = tonumber(ARGV[2 + i])
@@ -38,20 +39,24 @@ return 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenLimits:
-    """Most tokens that models may read and write; 0: no limit."""
+    """Maximum tokens that models may read and write; 0 means no limit."""
 
     session: int = 0
     tenant_day: int = 0
     day: int = 0
 
     def __bool__(self) -> bool:
-        """Returns whether there is a limit at all."""
+        """Returns whether any limit is set."""
         return bool(self.session or self.tenant_day or self.day)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetScope:
-    """Whose tokens an answer takes. session_id: Empty: of no session. now: Aware."""
+    """Owner of the tokens of an answer.
+
+    session_id: Empty if the answer belongs to no session.
+    now: Current time, with a time zone.
+    """
 
     collection: str
     tenant: str
@@ -60,20 +65,20 @@ class BudgetScope:
 
 
 class Reservation(NamedTuple):
-    """What was set aside for an answer: so many tokens in each of the counters."""
+    """Tokens reserved for an answer in each of the counters."""
 
     tokens: int = 0
     counters: tuple[str, ...] = ()
 
 
 class TokenBudgets:
-    """Counts the tokens of models by session, by tenant and day, and by day; a day is one of UTC.
+    """Counts the tokens of models by session, by tenant and day, and by day; days are in UTC.
 
-    An answer that is given up, and one whose service dies, has spent all that was reserved for it.
+    An answer that is cancelled, or whose service crashes, counts with its full reservation.
 
     Args:
-        redis: Where the counters are; not needed without limits.
-        limits: Limits.
+        redis: Connection to Redis; may be None without limits.
+        limits: Maximum tokens.
     """
 
     def __init__(self, redis: Redis | None, limits: TokenLimits) -> None:
@@ -83,14 +88,14 @@ class TokenBudgets:
     async def admit(
         self, route: Route, tokens: int, purse: BudgetScope
     ) -> tuple[Route, Reservation]:
-        """Sets tokens aside for the models of a route, or takes the models out of it.
+        """Reserves tokens for the models of a route, or removes the models from it.
 
         Args:
-            route: Whom to ask.
-            tokens: Most that the answer can take.
-            purse: Whose tokens.
-        Returns: The route; without models, and with the reason, where a budget has not so much
-            left, or where nobody can tell because Redis is away: money is not spent unseen.
+            route: The planned route.
+            tokens: Maximum tokens of the answer, including the prompt.
+            purse: Owner of the tokens.
+        Returns: The route, and the reservation. If a budget is too low, or cannot be checked
+            because Redis is unavailable, the route has no models, and a reason.
         """
         if not self._limits or route.rungs[0] == EXTRACTIVE:
             return route, Reservation()
@@ -108,9 +113,9 @@ class TokenBudgets:
         return route, Reservation(tokens, tuple(key for _, key, _ in counters))
 
     async def settle(self, reservation: Reservation, spent: int) -> None:
-        """Gives back what was not needed, or takes what was needed beyond.
+        """Returns unused tokens of a reservation, or charges tokens beyond it.
 
-        Where Redis is away, what was reserved stays spent.
+        If Redis is unavailable, the whole reservation counts as spent.
         """
         change = spent - reservation.tokens
         if self._redis is None or not change or not reservation.counters:
@@ -122,7 +127,7 @@ class TokenBudgets:
                 await pipe.execute()
 
     def _counters(self, purse: BudgetScope) -> list[tuple[str, str, int]]:
-        """Returns whose, key and limit of each counter."""
+        """Returns the owner, key and limit of each counter."""
         day = purse.now.astimezone(UTC).strftime("%Y-%m-%d")
         owner = f"{quote(purse.collection, safe='')}/{quote(purse.tenant, safe='')}"
         tenant = f"{_PREFIX}:tenant:{day}:{quote(purse.tenant, safe='')}"
@@ -136,9 +141,9 @@ class TokenBudgets:
         return counters
 
     async def _reserve(self, tokens: int, counters: list[tuple[str, str, int]]) -> int:
-        """Returns the number of the first counter without room, from 1; 0: all have it."""
+        """Returns the number of the first counter without room, from 1; 0 if all have room."""
         if self._redis is None:
-            raise NotReady("there is no Redis to count in; start the service with --redis URL")
+            raise NotReady("token budgets need Redis; start the service with --redis URL")
         names = [key for _, key, _ in counters]
         arguments = [tokens, _KEPT_S, *(limit for _, _, limit in counters)]
         async with translate_redis_errors():

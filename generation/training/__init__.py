@@ -1,1 +1,1 @@
-"""Learns from labelled questions what a calibration holds, and measures how well."""
+"""Learns calibrations from labelled questions, and evaluates them."""

@@ -1,4 +1,4 @@
-"""Makes a calibration from observed questions."""
+"""Fits a calibration to observed questions."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from generation.training.regression import cross_validated, feature_matrix, fit,
 from nearline.errors import InvalidRequest
 
 TARGET_RISK = 0.15
-# Signals that do not give away that the nearest documents were hidden, as gaps and spreads do.
+# Signals that do not reveal that the nearest documents were hidden, as gaps and spreads would.
 TOPIC = ("dense_best", "dense_mean", "lexical_best", "coverage_first")
-# Source: cross-validation on SciFact train: AUROC 0.842, as with all signals; without gaps and
-# runs of characters 0.831.
+# Source: cross-validation on SciFact train. AUROC is 0.842, the same as with all signals, and 0.831
+# without gaps and runs of characters.
 EVIDENCE = (
     *("dense_best", "dense_gap_2", "dense_gap_5", "sentence_cosine", "sentence_cosine_2"),
     *("lexical_best", "lexical_gap", "coverage_first", "sentence_coverage", "grams_best"),
     *("words", "score_gap"),
 )
-# Of questions of each kind; fewer say nothing about a share of 0.15.
+# Minimum questions of each kind; fewer are not enough to estimate a share of 0.15.
 MIN_QUESTIONS = 20
 # Share of the labelled questions that may be refused as off topic.
 MAX_OFF_TOPIC_SHARE = 0.02
@@ -41,15 +41,14 @@ def fit_calibration(
 ) -> Calibration:
     """Fits models and thresholds.
 
-    Where fewer than MIN_QUESTIONS are answered by sentences that were found, the shipped sentence
-    model stays.
+    The default sentence model is kept if found sentences answer fewer than MIN_QUESTIONS questions.
 
     Args:
-        observed: Questions asked with the nearest documents hidden, too.
-        target_risk: Share of answers without evidence that is allowed, 0..1.
+        observed: Questions, also observed with the nearest documents hidden.
+        target_risk: Permitted share of answers without evidence, 0..1.
         lost: Share of the questions that may be refused as off topic, 0..1.
-        sentence_features: What the sentence model reads, of `scoring.FEATURES`.
-    Raises: InvalidRequest: fewer than MIN_QUESTIONS with an answer, or without one.
+        sentence_features: Features of the sentence model, from `sentence_features.FEATURES`.
+    Raises: InvalidRequest: fewer than MIN_QUESTIONS questions have an answer, or have none.
     """
     check_question_counts([one.question for one in observed])
     answerable = np.array([one.question.has_answer for one in observed], np.bool_)
@@ -77,7 +76,7 @@ def fit_calibration(
 
 
 def check_question_counts(questions: Sequence[LabelledQuestion]) -> None:
-    """Raises InvalidRequest where there are too few questions of either kind to calibrate on."""
+    """Raises InvalidRequest if there are too few questions of either kind for a calibration."""
     count = sum(one.has_answer for one in questions)
     for kind, there in (("with", count), ("without", len(questions) - count)):
         if there < MIN_QUESTIONS:
@@ -89,7 +88,7 @@ def check_question_counts(questions: Sequence[LabelledQuestion]) -> None:
 
 
 def fit_sentence_model(observed: Sequence[QuestionExample], names: Sequence[str]) -> LogisticModel:
-    """Fits which sentences are evidence, on what was found for questions that have some."""
+    """Fits the sentence model on questions for which evidence was found."""
     ranked: list[RankingExample] = [one.found for one in observed if one.found.evidence.any()]
     if len(ranked) < MIN_QUESTIONS:
         return DEFAULT_CALIBRATION.sentences
@@ -101,8 +100,7 @@ def fit_sentence_model(observed: Sequence[QuestionExample], names: Sequence[str]
 def _topic(
     observed: Sequence[QuestionExample], groups: NDArray[np.int64], lost: float
 ) -> tuple[LogisticModel, float, float]:
-    """Returns the model, its threshold and its AUROC; the shipped model where nothing was
-    hidden."""
+    """Returns the model, its threshold and its AUROC; the default if nothing was hidden."""
     hidden = [(one.hidden, group) for one, group in zip(observed, groups, strict=True)]
     strange = [(signals, group) for signals, group in hidden if signals is not None]
     if len(strange) < MIN_QUESTIONS:
@@ -123,5 +121,5 @@ def _probability(logit: float) -> float:
 
 
 def predict_probabilities(model: LogisticModel, observed: Sequence[QuestionExample]) -> Floats:
-    """Returns each question (n,) the probability that a model over its signals has."""
+    """Returns the probability (n,) that a model assigns to each question."""
     return np.array([model.probability(one.signals) for one in observed], np.float64)

@@ -1,4 +1,4 @@
-"""Asks labelled questions as the service would, and keeps what it measured beside the labels."""
+"""Builds training data: asks labelled questions like the service, and records the features."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from generation.training.labels import LabelledQuestion, LabelSpan
 from nearline import contract as c
 from nearline.errors import InvalidRequest, NotReady
 
-# Questions asked at once.
+# Number of concurrent questions.
 _AT_ONCE = 4
-# All sentences of a document are embedded, up to so many.
+# Maximum number of embedded sentences per document.
 _INSIDE_EMBEDDED = 256
 _TIMEOUT_S = 120.0
-# Nearest documents that are hidden to make a question one that the collection is not about: 500
-# do well on SciFact, where that is a tenth; 50 give the hiding away.
+# Number of nearest documents to hide so that a question becomes off topic. 500 work well on
+# SciFact, where they are a tenth of the documents; with 50, the hiding is detectable.
 _HIDDEN = 500
 _HIDDEN_SHARE = 0.1
 
@@ -33,9 +33,10 @@ ProgressCallback = Callable[[int], None]
 class RankingExample:
     """Sentences to be ranked for a question.
 
-    features: (n, f), columns are `scoring.FEATURES`. held: (n, g) share of each labelled span that
-    a sentence holds, 0..1; a span that was not found at all is a column of zeros. evidence: (n,)
-    whether a sentence holds most of a span, or a span most of the sentence.
+    features: (n, f); the columns are `sentence_features.FEATURES`.
+    held: (n, g), the share of each labelled span that a sentence contains, 0..1. A span that was
+        not found is a column of zeros.
+    evidence: (n,), whether a sentence contains most of a span, or a span most of the sentence.
     """
 
     features: Floats
@@ -45,11 +46,12 @@ class RankingExample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionExample:
-    """What was measured for a question.
+    """The recorded features of a question.
 
-    found: Sentences of the documents found, ranked as served. inside: of each cited document that
-    answers, all its sentences. signals: See `confidence.signals`. hidden: the same with the nearest
-    documents hidden; None where that was not asked for.
+    found: Sentences of the found documents, embedded as in the service.
+    inside: All sentences of each cited document that answers the question.
+    signals: See `confidence.compute_signals`.
+    hidden: The signals with the nearest documents hidden; None if not requested.
     """
 
     question: LabelledQuestion
@@ -60,14 +62,14 @@ class QuestionExample:
 
 
 class DatasetBuilder:
-    """Asks through a reader.
+    """Asks labelled questions through an `EvidenceReader`.
 
     Args:
         retriever: Finds chunks.
-        embedder: Embeds sentences, with the model of the collection.
-        collection: Its name.
-        documents: How many it holds.
-    Raises: NotReady: a service was away for long.
+        embedder: Embeds sentences with the model of the collection.
+        collection: Name of the collection.
+        documents: Number of documents in the collection.
+    Raises: NotReady: a service was unavailable for too long.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class DatasetBuilder:
     ) -> None:
         self._retriever = retriever
         self._reader = EvidenceReader(retriever, embedder, _TIMEOUT_S)
-        # What only words and cosines of chunks tell needs no sentence embedded.
+        # For signals that use only words and cosines of chunks, no sentence is embedded.
         self._by_words = EvidenceReader(retriever, None)
         self._collection = collection
         self._hidden = max(1, min(_HIDDEN, int(documents * _HIDDEN_SHARE)))
@@ -92,14 +94,14 @@ class DatasetBuilder:
         inside: bool = False,
         hide: bool = False,
     ) -> list[QuestionExample]:
-        """Asks all questions; gives what was measured, in order.
+        """Asks all questions, and returns their features in order.
 
         Args:
             questions: Questions with their labels.
-            advance: Told of questions done.
-            inside: Also measure all sentences of the cited documents.
-            hide: Also ask with the nearest documents hidden.
-        Raises: InvalidRequest: a label is of another text than the collection has.
+            advance: Called with the number of newly finished questions.
+            inside: Whether to also include all sentences of the cited documents.
+            hide: Whether to also ask with the nearest documents hidden.
+        Raises: InvalidRequest: a label does not match the text in the collection.
         """
         slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -113,7 +115,7 @@ class DatasetBuilder:
         try:
             return await asyncio.gather(*tasks)
         finally:
-            # After the first error nobody asks on.
+            # After the first error, the other questions are cancelled.
             for task in tasks:
                 task.cancel()
 
@@ -148,14 +150,14 @@ class DatasetBuilder:
     ) -> tuple[RankingExample, Mapping[str, float]]:
         reading = await self._reader.read(found, None, embedded=embedded)
         if reading.degraded:
-            raise NotReady(f"{reading.degraded}; labels are measured with all services up")
+            raise NotReady(f"{reading.degraded}; training data requires all services")
         held, evidence = _overlap(found, spans)
         return RankingExample(
             features=reading.features, held=held, evidence=evidence
         ), reading.signals
 
     async def _cited(self, question: LabelledQuestion) -> list[EvidenceSource]:
-        """Reads the documents that answer, whole; those that the collection lacks are left out."""
+        """Reads the answering documents completely; omits documents that the collection lacks."""
         if not question.spans:
             return []
         reply = await self._retriever.get_items(
@@ -171,7 +173,7 @@ class DatasetBuilder:
                     raise InvalidRequest(
                         f"question {question.id}: document {item.id} has "
                         f"{item.text[span.start : span.end][:40]!r} at {span.start}, not "
-                        f"{span.text[:40]!r}; the labels are of another text",
+                        f"{span.text[:40]!r}; the labels belong to another text",
                         field="data",
                     )
             hit = c.Hit(id=item.id, score=1.0, end=len(item.text), title=item.title, text=item.text)
@@ -180,7 +182,7 @@ class DatasetBuilder:
 
 
 def _alone(found: Evidence, source: EvidenceSource) -> Evidence:
-    """Returns what would be found, were the document the only one."""
+    """Returns the evidence as if the document were the only one."""
     result = replace(found.reply.results[0], hits=source.chunks)
     return Evidence(found.question, replace(found.reply, results=[result]), [source])
 

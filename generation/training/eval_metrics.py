@@ -1,4 +1,4 @@
-"""What is said of a ranking and of a refusal, in the standard forms."""
+"""Standard measures of a ranking and of refusals."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ _MOST = 0.5
 
 
 class OperatingPoint(NamedTuple):
-    """Where a threshold puts a refusal.
+    """The effect of a threshold on refusals.
 
-    coverage: Share of questions answered. risk: Share of those that the collection does not answer;
-    0 where none is answered.
+    threshold: Questions with a score at or above it are answered.
+    coverage: Share of questions that are answered.
+    risk: Share of those that the collection does not answer; 0 if none is answered.
     """
 
     threshold: float
@@ -26,9 +27,9 @@ class OperatingPoint(NamedTuple):
 
 
 def auroc(positive: Floats, negative: Floats) -> float:
-    """Returns the chance, 0..1, that a positive scores above a negative; ties count half.
+    """Returns the probability, 0..1, that a positive scores above a negative; ties count half.
 
-    NaN where either is empty.
+    Returns NaN if either is empty.
     """
     if not len(positive) or not len(negative):
         return float("nan")
@@ -37,25 +38,25 @@ def auroc(positive: Floats, negative: Floats) -> float:
 
 
 def recall_at_k(held: Floats, scores: Floats, k: int) -> float:
-    """Returns the share of labelled spans that the k best sentences hold, 0..1.
+    """Returns the share of labelled spans that the k best sentences contain, 0..1.
 
-    A span counts where these sentences together hold more than half of it.
+    A span counts if these sentences together contain more than half of it.
 
     Args:
-        held: (n, g) share of each span that a sentence holds; g >= 1.
-        scores: (n,) of sentences, larger is better.
-        k: Sentences taken.
+        held: (n, g) share of each span that a sentence contains; g >= 1.
+        scores: (n,) scores of sentences; larger is better.
+        k: Number of sentences.
     """
     best = np.argsort(-scores, kind="stable")[:k]
     return float((held[best].sum(axis=0) > _MOST).mean())
 
 
 def risk_coverage(scores: Floats, answerable: NDArray[np.bool_]) -> list[OperatingPoint]:
-    """Returns what each threshold would do, the highest first: one entry per distinct score.
+    """Returns the effect of each threshold, the highest first: one entry per distinct score.
 
     Args:
-        scores: (n,) how sure one is that a question has an answer.
-        answerable: (n,) whether it has.
+        scores: (n,) confidence that a question has an answer.
+        answerable: (n,) whether it has an answer.
     """
     order = np.argsort(-scores, kind="stable")
     ordered, wrong = scores[order], np.cumsum(~answerable[order])
@@ -67,12 +68,12 @@ def risk_coverage(scores: Floats, answerable: NDArray[np.bool_]) -> list[Operati
 
 
 def at_coverage(curve: Sequence[OperatingPoint], coverage: float) -> OperatingPoint:
-    """Returns the first point of a curve that answers at least a share of the questions."""
+    """Returns the first point of a curve with at least a given coverage."""
     return next(point for point in curve if point.coverage >= coverage - 1e-9)
 
 
 def at_risk(curve: Sequence[OperatingPoint], risk: float) -> OperatingPoint:
-    """Returns the point of a curve that answers most within a risk; else the one of least risk."""
+    """Returns the point of highest coverage within a risk; else the point of lowest risk."""
     within = [point for point in curve if point.risk <= risk]
     return within[-1] if within else min(curve, key=lambda point: (point.risk, -point.coverage))
 
@@ -80,7 +81,7 @@ def at_risk(curve: Sequence[OperatingPoint], risk: float) -> OperatingPoint:
 def operating_point(
     scores: Floats, answerable: NDArray[np.bool_], threshold: float
 ) -> OperatingPoint:
-    """Returns what a threshold does: a question is answered at or above it."""
+    """Returns the effect of a threshold: questions at or above it are answered."""
     answered = scores >= threshold
     risk = float((~answerable[answered]).mean()) if answered.any() else 0.0
     return OperatingPoint(threshold, float(answered.mean()), risk)

@@ -1,4 +1,4 @@
-"""Judges a calibration on observed questions that it was not learned from."""
+"""Evaluates a calibration on observed questions outside its training data."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ from generation.training.eval_metrics import OperatingPoint
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationEvaluation:
-    """How good a calibration is; None where there was nothing to measure it on.
+    """The quality of a calibration; a measure is None if there was no data for it.
 
-    recall_inside: By k, share of labelled spans among the k best sentences of their document, mean
-    over documents. recall_found: the same over all sentences of the documents found, mean over
-    questions. off_topic: AUROC against questions of another collection. no_evidence: AUROC of
-    questions with an answer against those without. operating: What the thresholds do. half: What
-    the threshold does that answers half. curve: What every threshold would do. kept: Share of the
-    questions not refused as off topic. strange_kept: Of those of another collection.
+    recall_inside: By k, the share of labelled spans among the k best sentences of their document,
+        mean over documents.
+    recall_found: The same over all sentences of the found documents, mean over questions.
+    off_topic: AUROC against questions of another collection.
+    no_evidence: AUROC of questions with an answer against those without.
+    operating: Effect of the calibrated thresholds.
+    half: Effect of the threshold that answers half of the questions.
+    curve: Effect of every threshold.
+    kept: Share of the questions that are not refused as off topic.
+    strange_kept: The same for questions of another collection.
     """
 
     recall_inside: dict[int, float | None]
@@ -42,12 +46,12 @@ def evaluate_calibration(
     observed: Sequence[QuestionExample],
     strange: Sequence[QuestionExample] = (),
 ) -> CalibrationEvaluation:
-    """Judges.
+    """Evaluates a calibration.
 
     Args:
-        calibration: What was learned, or what is shipped.
-        observed: At least one question; measured inside of cited documents, too.
-        strange: Questions that are about another collection.
+        calibration: A learned calibration, or the default.
+        observed: Questions, at least one, observed with all sentences of their cited documents.
+        strange: Questions about another collection.
     """
     answerable = np.array([one.question.has_answer for one in observed], np.bool_)
     topic = predict_probabilities(calibration.topic, observed)

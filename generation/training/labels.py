@@ -1,9 +1,10 @@
-"""Labelled questions: which spans of which documents answer them, if any does.
+"""Reads labelled questions, with the spans of documents that answer them.
 
-Two layouts are read. SciFact's: `claims_<split>.jsonl` with `evidence` {document: [{"sentences"}]}
-by number of a sentence, and `abstracts.jsonl` with the sentences of each document, which joined by
-a space are its text. SQuAD's: `questions_<split>.jsonl` or `questions.jsonl`, of {"query_id",
-"text", "doc_id", "answers": [{"text", "answer_start"}]}; no answers: the collection has none.
+Two layouts are supported:
+- SciFact: `claims_<split>.jsonl` with `evidence` {document: [{"sentences"}]} as sentence numbers,
+  and `abstracts.jsonl` with the sentences of each document; joined by spaces, they are its text.
+- SQuAD: `questions_<split>.jsonl` or `questions.jsonl` with {"query_id", "text", "doc_id",
+  "answers": [{"text", "answer_start"}]}. If answers is empty, the collection has no answer.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ QUESTIONS = "questions"
 
 
 class LabelSpan(NamedTuple):
-    """Code points start..end-1 of a document's text, and what stands there."""
+    """Code points start..end-1 of a document's text, and the text there."""
 
     start: int
     end: int
@@ -31,10 +32,11 @@ class LabelSpan(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledQuestion:
-    """A question, the spans that answer it by document, and the documents that it is about.
+    """A question, the spans that answer it by document, and the documents about its subject.
 
-    cited: Holds all documents with spans; a question without an answer may cite some.
-    short: The spans are answers rather than the sentences that hold them.
+    cited: Documents about its subject, including all with spans; there may be some without an
+        answer.
+    short: Whether the spans are short answers, not whole sentences.
     """
 
     id: str
@@ -45,17 +47,18 @@ class LabelledQuestion:
 
     @property
     def has_answer(self) -> bool:
-        """True where the collection answers it."""
+        """True if the collection answers it."""
         return bool(self.spans)
 
 
 def load_labels(folder: Path, split: str) -> list[LabelledQuestion]:
     """Reads the labelled questions of a split, in the order of the file.
 
-    Raises: InvalidRequest: there is no such split, or a file is malformed; names file and line.
+    Raises: InvalidRequest: there is no such split, or a file is malformed; the message names the
+        file and the line.
     """
     if not folder.is_dir():
-        raise InvalidRequest(f"there is no folder {folder}; name one with labels", field="data")
+        raise InvalidRequest(f"there is no folder {folder}; pass one with labels", field="data")
     claims = folder / f"{CLAIMS}_{split}.jsonl"
     if claims.is_file():
         return _claims(claims, folder / "abstracts.jsonl")
@@ -152,7 +155,7 @@ def _listed(value: Any) -> list[Any]:
 
 def _rows(path: Path) -> Iterator[tuple[str, _Row]]:
     if not path.is_file():
-        raise InvalidRequest(f"there is no {path}, which the labels need", field="data")
+        raise InvalidRequest(f"file {path} is missing; the labels need it", field="data")
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         if not line.strip():
             continue

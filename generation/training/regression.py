@@ -1,4 +1,4 @@
-"""Fits logistic regressions, and scores questions by models that have not seen them."""
+"""Fits logistic regressions, and computes cross-validated scores."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sklearn.preprocessing import StandardScaler
 
 from generation.evidence.logistic import Floats, LogisticModel
 
-# Inverse strength of the ridge on standardised features. Source: cross-validation on SciFact train,
-# where 0.03 to 0.3 do equally well.
+# Inverse strength of the ridge penalty on standardised features. Source: cross-validation on
+# SciFact train, where 0.03 to 0.3 do equally well.
 STRENGTH = 0.1
 _FOLDS = 5
 
@@ -21,13 +21,13 @@ _FOLDS = 5
 def fit(
     rows: Floats, target: NDArray[np.bool_], names: Sequence[str], *, balanced: bool = False
 ) -> LogisticModel:
-    """Fits a model.
+    """Fits a logistic regression.
 
     Args:
-        rows: (n, f); NaN counts as the mean of its column.
-        target: (n,), both values occur.
-        names: Of the f columns.
-        balanced: Both values weigh the same, however often they occur.
+        rows: (n, f) features; NaN counts as the mean of its column.
+        target: (n,) labels; both values must occur.
+        names: Names of the f columns.
+        balanced: Whether both labels have the same total weight, regardless of their counts.
     """
     rows = _filled(rows)
     scaler = StandardScaler().fit(rows)
@@ -51,17 +51,18 @@ def cross_validated(
     *,
     balanced: bool = False,
 ) -> Floats:
-    """Returns each row (n,) the logit of a model that has seen no row of its group.
+    """Returns the logit of each row, (n,), from a model trained without the row's group.
 
     Args:
         rows, target, names, balanced: See `fit`.
-        groups: (n,) rows of one group are never on both sides; at least 2 groups.
+        groups: (n,) group of each row; at least 2. A group is never split between training and
+            test.
     """
     logits = np.empty(len(rows))
     folds = GroupKFold(min(_FOLDS, len(set(groups.tolist()))), shuffle=True, random_state=0)
     for learned, held_out in folds.split(rows, target, groups):
         if len(set(target[learned].tolist())) < 2:
-            # All of one kind lie in the held-out part: nothing was learned about them.
+            # All rows of one label are held out, so nothing can be learned.
             logits[held_out] = 0.0
             continue
         model = fit(rows[learned], target[learned], names, balanced=balanced)
@@ -70,7 +71,7 @@ def cross_validated(
 
 
 def group_questions(keys: Sequence[frozenset[str]]) -> NDArray[np.int64]:
-    """Puts questions that share a document, or are joined by others, into one group (n,)."""
+    """Returns the group of each question, (n,); shared documents link questions."""
     parents = list(range(len(keys)))
 
     def root(at: int) -> int:
@@ -87,7 +88,7 @@ def group_questions(keys: Sequence[frozenset[str]]) -> NDArray[np.int64]:
 
 
 def feature_matrix(found: Sequence[Mapping[str, float]], names: Sequence[str]) -> Floats:
-    """Returns named features as (n, f)."""
+    """Returns the named features as (n, f)."""
     rows = [[one[name] for name in names] for one in found]
     return np.array(rows, np.float64).reshape(len(found), len(names))
 

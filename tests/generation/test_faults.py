@@ -218,7 +218,9 @@ async def test_what_a_document_orders_is_not_done(tmp_path: Path) -> None:
 
 async def test_a_service_without_redis_says_what_to_do(store: Path) -> None:
     async with asking(store) as address:
-        with pytest.raises(Exception, match="remembers no sessions; start it with --redis URL"):
+        with pytest.raises(
+            Exception, match="sessions are disabled on this service; start it with --redis URL"
+        ):
             await ask(address, session_id="s")
         with pytest.raises(InvalidRequest, match="backend 'large' is not here") as caught:
             await ask(address, backend="large")

@@ -254,9 +254,9 @@ async def test_the_blocking_client_gives_the_same_answer(
                     cited = [event for event in found if isinstance(event, c.Citation)]
                     reply = client.verify(cited)
                     assert {one.verdict for one in reply.checks} == {c.Verdict.VALID}
-                    with pytest.raises(Unsupported, match="remembers no sessions"):
+                    with pytest.raises(Unsupported, match="sessions are disabled"):
                         client.session("none")
-                    with pytest.raises(Unsupported, match="remembers no sessions"):
+                    with pytest.raises(Unsupported, match="sessions are disabled"):
                         client.delete_session("none")
                     return found
 

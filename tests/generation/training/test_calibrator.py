@@ -87,7 +87,7 @@ async def test_without_the_embedding_service_nothing_is_learned(
     async with opened(OBJECT, store, embedder) as retriever:
         away = FakeEmbedder(embedder.dim)
         away.error = NotReady("it is away")
-        with pytest.raises(NotReady, match="it is away; labels are measured with all services up"):
+        with pytest.raises(NotReady, match="it is away; training data requires all services"):
             await DatasetBuilder(retriever, away).observe(
                 [_labelled("kettle"), _labelled("vinegar")]
             )
