@@ -188,5 +188,5 @@ async def test_a_log_that_was_set_back_is_reported_and_the_state_stays_in_servic
     there.refused = "the log has lost what is in here; export it again"
     one.log.set_back(5, 0)
     await until(lambda: "export it again" in there.applied.stale)
-    assert there.reported_set_backs and "set back" in there.told_set_back[0]
+    assert there.reported_set_backs and "set back" in there.reported_set_backs[0]
     assert there.seen == [name]
