@@ -1,4 +1,4 @@
-"""A generator over a small real snapshot: as an object, and behind gRPC."""
+"""Fixtures with a generator over a small real snapshot, in process and over gRPC."""
 
 from __future__ import annotations
 

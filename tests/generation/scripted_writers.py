@@ -1,4 +1,4 @@
-"""Writers with a script, and evidence to write from."""
+"""Scripted writers, and evidence for them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def task(timeout_s: float | None = None) -> AnswerTask:
 
 
 class Scripted:
-    """Writes what it is given: pieces, failures, an end; an event is waited for."""
+    """Writes its script of texts, failures and an end; waits for an event in it."""
 
     def __init__(self, name: str, *parts: WriterEvent | ChatError | asyncio.Event) -> None:
         self.name = name

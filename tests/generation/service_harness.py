@@ -1,4 +1,4 @@
-"""Asks a whole service: a store, a model behind HTTP, Redis, callers; over gRPC."""
+"""Runs a complete service over gRPC, with a store, a model behind HTTP, Redis and callers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ASKED = "how long does the kettle take to boil water?"
 
 
 class Came(NamedTuple):
-    """What came of a question."""
+    """The events of an answer."""
 
     events: Sequence[c.AnswerEvent]
 

@@ -1,4 +1,4 @@
-"""Answers over a real snapshot: order of events, citations, refusals, wrong questions."""
+"""Tests answers over a real snapshot: order of events, citations, refusals, invalid input."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def events(generator: c.Generator, question: c.Question) -> list[c.AnswerE
 
 
 def asked(text: str, **more: object) -> c.Question:
-    # What is refused is tested by itself: the shipped models know nothing of such a collection.
+    # Refusals are tested separately, because the default models do not fit this collection.
     return replace(c.Question(text=text, refuse=False), **more)  # type: ignore[arg-type]
 
 
@@ -61,7 +61,7 @@ async def test_an_answer_is_evidence_then_cited_sentences_then_the_end(
     assert [int(n) for n in re.findall(r"\[(\d+)\]", answer(found))] == [n.number for n in cited]
 
 
-async def test_what_a_document_brackets_is_no_marker(generator: c.Generator) -> None:
+async def test_brackets_in_a_document_are_not_markers(generator: c.Generator) -> None:
     found = await events(generator, asked("how long is the cord of the kettle"))
     cited = [event for event in found if isinstance(event, c.Citation)]
     assert "80 cm long (7)." in answer(found)
@@ -89,7 +89,7 @@ async def test_a_filter_decides_what_may_be_cited(generator: c.Generator) -> Non
         (c.Question(text="x", documents=51), "documents"),
     ],
 )
-async def test_a_wrong_question_is_refused_by_its_field(
+async def test_an_invalid_question_is_refused_with_its_field(
     generator: c.Generator, question: c.Question, field: str
 ) -> None:
     with pytest.raises(InvalidRequest) as caught:
@@ -103,7 +103,7 @@ async def test_an_unknown_collection_ends_before_the_first_event(generator: c.Ge
             raise AssertionError("an event came")
 
 
-async def test_without_an_embedder_words_rank_and_the_end_says_so(
+async def test_without_an_embedder_words_rank_and_the_end_reports_it(
     store: Path, embedder: WordEmbedder
 ) -> None:
     async with opened(OBJECT, store, embedder) as retriever:
@@ -114,9 +114,7 @@ async def test_without_an_embedder_words_rank_and_the_end_says_so(
     assert answer(found).startswith("Lamp manual: Press the red button to switch it on.")
 
 
-async def test_an_embedder_that_fails_lowers_the_answer_a_rung(
-    store: Path, embedder: WordEmbedder
-) -> None:
+async def test_a_failing_embedder_degrades_the_answer(store: Path, embedder: WordEmbedder) -> None:
     class Failing(WordEmbedder):
         async def embed(self, *given: object, **more: object) -> c.Embeddings:
             raise NotReady("the model is loading")
@@ -128,7 +126,7 @@ async def test_an_embedder_that_fails_lowers_the_answer_a_rung(
     assert done.served_by.reason == "sentences are ranked by words: the model is loading"
 
 
-async def test_citations_are_checked_against_what_is_served_now(
+async def test_citations_are_checked_against_the_served_documents(
     store: Path, embedder: WordEmbedder
 ) -> None:
     def cite(id: str, text: str) -> c.Citation:
@@ -168,7 +166,7 @@ async def test_citations_are_checked_against_what_is_served_now(
 
 
 class Hanging:
-    """A retriever that never answers, and says when it was left."""
+    """A retriever that never answers, and records when it was cancelled."""
 
     def __init__(self) -> None:
         self.asked, self.left = asyncio.Event(), asyncio.Event()
@@ -181,7 +179,7 @@ class Hanging:
             self.left.set()
 
 
-async def test_a_caller_that_leaves_or_runs_out_of_time_ends_the_work() -> None:
+async def test_a_disconnected_or_timed_out_caller_stops_the_work() -> None:
     hanging = Hanging()
     service = GenerationService(hanging, EvidenceReader(hanging, None))  # type: ignore[arg-type]
     async with running([registration(service)]) as address, GenerationClient(address) as client:
@@ -198,13 +196,13 @@ async def test_a_caller_that_leaves_or_runs_out_of_time_ends_the_work() -> None:
             await hanging.left.wait()
 
 
-async def test_citations_to_check_are_one_at_least(generator: c.Generator) -> None:
+async def test_verify_needs_at_least_one_citation(generator: c.Generator) -> None:
     with pytest.raises(InvalidRequest, match=r"there are 0 citations; 1\.\.1024"):
         await generator.verify([])
 
 
 class Backwards:
-    """A reranker that likes the lamp best, or one that is away."""
+    """A reranker that prefers the lamp, or one that is unavailable."""
 
     def __init__(self, away: bool) -> None:
         self.away = away

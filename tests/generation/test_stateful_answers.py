@@ -1,4 +1,4 @@
-"""Conversations, budgets, answers used again, and tenants: with a real Redis, over gRPC."""
+"""Tests conversations, budgets, cached answers and tenants with a real Redis, over gRPC."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ STOP = finish("stop")
 
 
 @needs_redis
-async def test_a_conversation_goes_on_at_another_replica(store: Path) -> None:
+async def test_a_conversation_continues_at_another_replica(store: Path) -> None:
     async with valkey() as redis:
         async with asking(store, redis=redis) as address:
             first = await ask(address, "How do I descale the kettle?", session_id="s 1")
         assert first.done.session is not None and first.done.session.saved
-        # The first service is gone; nothing of the conversation was in it.
+        # The first service has stopped; it held no part of the conversation.
         async with asking(store, redis=redis) as address:
             then = await ask(address, "and how long is its cord?", session_id="s 1")
             assert isinstance(then.events[0], c.Evidence)
@@ -55,7 +55,7 @@ async def test_a_conversation_goes_on_at_another_replica(store: Path) -> None:
 
 
 @needs_redis
-async def test_two_tabs_of_one_conversation(store: Path) -> None:
+async def test_two_tabs_share_one_conversation(store: Path) -> None:
     async with valkey() as redis, asking(store, redis=redis) as address:
         first = await ask(address, session_id="tabs")
         assert first.done.session is not None
@@ -71,25 +71,25 @@ async def test_two_tabs_of_one_conversation(store: Path) -> None:
                 continue
             assert isinstance(came, Came) and came.done.session is not None
             saved += came.done.session.saved
-            assert came.done.session.saved or "somebody" in came.done.session.reason
+            assert came.done.session.saved or "another caller" in came.done.session.reason
         assert saved == 1
         with pytest.raises(Conflict, match="has version 2"):
             await ask(address, session_id="tabs", session_version=seen)
-        # Who names no version loses no turn.
+        # A caller that names no version loses no turn.
         await asyncio.gather(*(ask(address, f"question {n}?", session_id="tabs") for n in range(3)))
         async with GenerationClient(address) as client:
             assert len((await client.session("tabs")).turns) == 5
 
 
 @needs_redis
-async def test_redis_away(store: Path) -> None:
+async def test_an_unavailable_redis_affects_only_conversations(store: Path) -> None:
     async with contextlib.AsyncExitStack() as stack:
         redis = await stack.enter_async_context(valkey())
         address = await stack.enter_async_context(asking(store, redis=redis))
         await ask(address, session_id="s")
         assert (await ask(address)).done.served_by.source is not c.Source.FALLBACK
     async with asking(store, redis=redis, limits=TokenLimits(day=1_000_000)) as address:
-        # Questions alone need no Redis; a conversation does, and says so before any event.
+        # Single questions need no Redis; a conversation does, and fails before any event.
         came = await ask(address)
         assert came.citations and came.done.served_by.rung == "extractive"
         with pytest.raises(NotReady, match="Redis does not answer"):
@@ -97,7 +97,7 @@ async def test_redis_away(store: Path) -> None:
 
 
 @needs_redis
-async def test_money_is_not_spent_unseen(store: Path) -> None:
+async def test_models_are_not_called_if_budgets_cannot_be_checked(store: Path) -> None:
     async with valkey() as redis:
         pass
     async with serving(streams(*GOOD, STOP)) as server:
@@ -110,7 +110,7 @@ async def test_money_is_not_spent_unseen(store: Path) -> None:
 
 
 @needs_redis
-async def test_a_budget_that_is_used_up_asks_no_model(store: Path) -> None:
+async def test_an_exhausted_budget_calls_no_model(store: Path) -> None:
     async with valkey() as redis, serving(streams(*GOOD, STOP)) as server:
         limits = TokenLimits(tenant_day=4_000)
         async with asking(store, server.url, redis=redis, limits=limits) as address:
@@ -125,7 +125,7 @@ async def test_a_budget_that_is_used_up_asks_no_model(store: Path) -> None:
 
 
 @needs_redis
-async def test_an_answer_is_used_again_while_its_sources_stand(store: Path) -> None:
+async def test_a_cached_answer_is_reused_while_its_sources_are_unchanged(store: Path) -> None:
     async with valkey() as redis, serving(streams(*GOOD, STOP)) as server:
         async with asking(store, server.url, redis=redis) as address:
             first = await ask(address, backend="large")
@@ -145,7 +145,7 @@ async def test_an_answer_is_used_again_while_its_sources_stand(store: Path) -> N
 
 
 @needs_redis
-async def test_tenants_see_their_own(tmp_path: Path) -> None:
+async def test_tenants_see_only_their_own_items(tmp_path: Path) -> None:
     items = [
         replace(ITEMS[0], attributes={"readers": ["tenant:b"]}),
         replace(ITEMS[1], attributes={"readers": ["tenant:a", "role:staff"]}),
@@ -166,7 +166,7 @@ async def test_tenants_see_their_own(tmp_path: Path) -> None:
         staff = await ask(address, "the lamp takes batteries", token="c")
         assert "lamp" in {one.document_id for one in staff.citations}
         async with GenerationClient(address, token="a") as client:
-            # The same id is another conversation, and what is not theirs is gone for them.
+            # The same id is another conversation, and items of other tenants count as gone.
             assert len((await client.session("talk")).turns) == 1
             checks = (await client.verify(theirs.citations)).checks
             assert {check.verdict for check in checks} == {c.Verdict.GONE}

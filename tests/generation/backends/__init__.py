@@ -1,1 +1,1 @@
-"""Tests of the language models' side of the generation service."""
+"""Tests of the model backends of the generation service."""

@@ -1,4 +1,4 @@
-"""A server of chat completions that does what a test tells it, byte by byte, on loopback."""
+"""A scripted server of chat completions on loopback, controlled byte by byte."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any, TypeAlias
 
 
 class Exchange:
-    """One request, and the connection that its reply goes out on.
+    """One request, and the connection of its reply.
 
-    connection: Number of the connection, 0 for the first. headers: Lower case. asked: The body.
+    connection: Number of the connection, 0 for the first. headers: With lower-case names. asked:
+    The body of the request.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class Exchange:
         self._writer = writer
 
     async def send(self, raw: bytes) -> None:
-        """Sends bytes as they are."""
+        """Sends bytes unchanged."""
         self._writer.write(raw)
         await self._writer.drain()
 
@@ -48,7 +49,7 @@ class Exchange:
         await self.send(f"{len(raw):x}\r\n".encode() + raw + b"\r\n")
 
     async def end(self) -> None:
-        """Ends the stream in good order."""
+        """Ends the stream regularly."""
         await self.send(b"0\r\n\r\n")
 
     def cut(self) -> None:
@@ -56,7 +57,7 @@ class Exchange:
         self._writer.transport.abort()
 
     async def gone(self) -> None:
-        """Returns when the client has closed the connection."""
+        """Waits until the client has closed the connection."""
         with contextlib.suppress(ConnectionError):
             assert await self._reader.read(1) == b""
 
@@ -75,10 +76,10 @@ def finish(reason: str) -> dict[str, object]:
 
 
 def streams(*events: object, done: bool = True) -> Reply:
-    """Returns a reply of these events: strings are texts, the rest goes out as JSON.
+    """Returns a reply of events; strings are texts, other values are sent as JSON.
 
     Args:
-        events: In order.
+        events: The events, in order.
         done: Whether "[DONE]" follows.
     """
 
@@ -108,9 +109,9 @@ def refuses(status: int, error: object, *headers: str) -> Reply:
 
 
 class Server:
-    """The server, while it runs; plays one reply per request, the last one for ever.
+    """The running server; plays one reply per request, and repeats the last one.
 
-    url: Of the API. exchanges: What was asked. connections: How many were made.
+    url: URL of the API. exchanges: The requests. connections: Number of connections.
     """
 
     def __init__(self, replies: Sequence[Reply]) -> None:
@@ -128,15 +129,15 @@ class Server:
         self._tasks.add(task)
 
     async def asked(self) -> None:
-        """Returns when a request has come."""
+        """Waits for a request."""
         await self._asked.wait()
 
     async def done(self) -> None:
-        """Returns when every connection has ended, whoever ended it."""
+        """Waits until every connection has ended."""
         await asyncio.gather(*self._tasks)
 
     async def stop(self) -> None:
-        """Ends what still runs; raises what a reply raised."""
+        """Stops running replies; raises the error of a reply."""
         for task in self._tasks:
             task.cancel()
         for outcome in await asyncio.gather(*self._tasks, return_exceptions=True):
@@ -158,7 +159,7 @@ class Server:
                 self._asked.set()
                 await reply(exchange)
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # The client has gone.
+            pass  # The client has disconnected.
         finally:
             writer.close()
 

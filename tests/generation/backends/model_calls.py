@@ -1,4 +1,4 @@
-"""Asks a model and gathers what came."""
+"""Calls a model and collects its answer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Came(NamedTuple):
 
 
 async def ask(model: ChatModel, prompt: Prompt = PROMPT, limits: ChatLimits = LIMITS) -> Came:
-    """Reads a whole answer, and checks the protocol: texts are not empty, one end is the last."""
+    """Reads a whole answer, and checks that texts are not empty and that one end is last."""
     texts: list[str] = []
     end: ChatEnd | None = None
     try:

@@ -1,4 +1,4 @@
-"""A model that says what a script tells it: for tests of everything that can go wrong."""
+"""A scripted model, for tests of failures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nearline.sentences import estimate_tokens
 
 
 class Stall:
-    """A place in a script where it waits until `go` is set; `reached` tells that it got there."""
+    """A point at which a script waits until `go` is set; it sets `reached` on arrival."""
 
     def __init__(self) -> None:
         self.reached = asyncio.Event()
@@ -30,25 +30,26 @@ Script: TypeAlias = Sequence[Step]
 
 
 def answer_script(*texts: str, length: bool = False) -> list[Step]:
-    """Returns the script of a good answer; a false citation is a text like any other.
+    """Returns the script of a successful answer.
 
     Args:
-        texts: Its pieces.
-        length: Whether it ended at the most tokens allowed.
+        texts: Texts of the answer.
+        length: Whether it ended at the token limit.
     """
     tokens = estimate_tokens("".join(texts))
     return [*texts, ChatEnd(length=length, prompt_tokens=0, completion_tokens=tokens)]
 
 
 class ScriptedModel:
-    """Plays one script per call, the last one for ever.
+    """Plays one script per call, and repeats the last one.
 
-    A script that just stops is an answer that was cut. It never sleeps, and keeps no time limit.
+    A script without an end is an answer that was cut. The model never sleeps, and ignores timeouts.
 
     Args:
         name: See `ChatModel.name`.
-        scripts: One or more; or a function that makes one of the prompt.
-    asked: What it was asked, in order. running: Calls that have not ended.
+        scripts: One or more scripts, or a function from the prompt to a script.
+        asked: The calls, in order.
+        running: Number of unfinished calls.
     """
 
     def __init__(self, name: str, scripts: Sequence[Script] | Callable[[Prompt], Script]) -> None:
@@ -59,13 +60,13 @@ class ScriptedModel:
         self._scripts = scripts
 
     async def close(self) -> None:
-        """Notes that it was closed."""
+        """Records that it was closed."""
         self.closed = True
 
     async def write(self, prompt: Prompt, limits: ChatLimits) -> AsyncGenerator[ChatEvent, None]:
         """Streams the script's answer; see `ChatModel.write`.
 
-        Raises: ChatError: as scripted; CUT at the end of a script without an end.
+        Raises: ChatError: as scripted; CUT for a script without an end.
         """
         self.asked.append((prompt, limits))
         if callable(self._scripts):
@@ -76,7 +77,7 @@ class ScriptedModel:
         try:
             for step in script:
                 if isinstance(step, ChatError):
-                    # A new one: an exception that is raised twice keeps both tracebacks.
+                    # A copy, because an exception that is raised twice keeps both tracebacks.
                     raise ChatError(step.failure, step.message, retry_after_s=step.retry_after_s)
                 if isinstance(step, Stall):
                     step.reached.set()

@@ -1,4 +1,4 @@
-"""The circuit breaker: by itself against a clock, and around a model."""
+"""Tests the circuit breaker, alone with a manual clock and around a model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ POLICY = BreakerPolicy(window_s=60, failures=3, share=0.5, open_s=10, longest_s=
 
 
 class Clock:
-    """Time that passes when told."""
+    """A manual clock."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -38,14 +38,14 @@ def fails(failure: ChatFailure, retry_after_s: float | None = None) -> Script:
 
 
 def permit(breaker: CircuitBreaker) -> int:
-    """Gets a permit; there must be one."""
+    """Returns a permit; fails if there is none."""
     given = breaker.admit()
     assert given is not None
     return given
 
 
 def state_of(breaker: CircuitBreaker) -> BreakerState:
-    """Returns its state; a function, since mypy takes an attribute that it saw for settled."""
+    """Returns the state; a function, because mypy would narrow the attribute."""
     return breaker.state
 
 
@@ -58,7 +58,7 @@ def opened(clock: Clock) -> CircuitBreaker:
     return breaker
 
 
-def test_it_opens_at_the_share_of_failures_within_the_window() -> None:
+def test_opens_at_the_failure_share_within_the_window() -> None:
     clock = Clock()
     breaker = CircuitBreaker(POLICY, clock)
     for _ in range(4):
@@ -72,7 +72,7 @@ def test_it_opens_at_the_share_of_failures_within_the_window() -> None:
     assert breaker.wait_s == 10
 
 
-def test_what_lies_before_the_window_is_forgotten() -> None:
+def test_outcomes_before_the_window_are_dropped() -> None:
     clock = Clock()
     breaker = CircuitBreaker(POLICY, clock)
     breaker.fail(permit(breaker))
@@ -82,7 +82,7 @@ def test_what_lies_before_the_window_is_forgotten() -> None:
     assert state_of(breaker) is BreakerState.CLOSED
 
 
-def test_one_probe_goes_out_and_its_success_closes() -> None:
+def test_one_probe_is_admitted_and_its_success_closes_the_breaker() -> None:
     clock = Clock()
     breaker = opened(clock)
     clock.now += 9.9
@@ -96,7 +96,7 @@ def test_one_probe_goes_out_and_its_success_closes() -> None:
     permit(breaker)
 
 
-def test_probes_that_fail_double_the_time_up_to_the_longest() -> None:
+def test_failed_probes_double_the_open_time_up_to_the_maximum() -> None:
     clock = Clock()
     breaker = opened(clock)
     for wait_s in (20, 35, 35):
@@ -110,7 +110,7 @@ def test_probes_that_fail_double_the_time_up_to_the_longest() -> None:
     assert breaker.wait_s == 10
 
 
-def test_a_probe_given_up_makes_room_for_the_next() -> None:
+def test_a_cancelled_probe_makes_room_for_the_next() -> None:
     clock = Clock()
     breaker = opened(clock)
     clock.now += 10
@@ -120,7 +120,7 @@ def test_a_probe_given_up_makes_room_for_the_next() -> None:
     assert state_of(breaker) is BreakerState.CLOSED
 
 
-def test_outcomes_of_an_earlier_state_count_for_nothing() -> None:
+def test_outcomes_from_an_earlier_state_are_ignored() -> None:
     clock = Clock()
     breaker = CircuitBreaker(POLICY, clock)
     old = [permit(breaker) for _ in range(3)]
@@ -137,7 +137,7 @@ def test_outcomes_of_an_earlier_state_count_for_nothing() -> None:
     assert state_of(breaker) is BreakerState.CLOSED
 
 
-def test_being_told_to_stay_away_always_counts() -> None:
+def test_retry_after_opens_the_breaker_in_every_state() -> None:
     clock = Clock()
     breaker = CircuitBreaker(POLICY, clock)
     first, second = permit(breaker), permit(breaker)
@@ -153,8 +153,8 @@ def test_being_told_to_stay_away_always_counts() -> None:
 
 
 @given(steps=st.lists(st.tuples(st.sampled_from("asfrw"), st.integers(0, 3)), max_size=60))
-def test_it_never_sticks_and_never_lets_two_probe(steps: list[tuple[str, int]]) -> None:
-    """Whatever happens: while half-open at most one permit of that state is out."""
+def test_never_sticks_open_and_never_admits_two_probes(steps: list[tuple[str, int]]) -> None:
+    """For any events: while half-open, at most one permit is out."""
     clock = Clock()
     breaker = CircuitBreaker(POLICY, clock)
     out: list[int] = []
@@ -198,7 +198,7 @@ async def test_answers_pass_through_and_are_counted() -> None:
     )
 
 
-async def test_a_failing_model_is_left_alone_then_probed() -> None:
+async def test_a_failing_model_is_skipped_then_probed() -> None:
     clock = Clock()
     model = ScriptedModel("failing", [*[fails(ChatFailure.SERVER)] * 3, answer_script("back")])
     guarded = GuardedModel(model, policy=POLICY, clock=clock)
@@ -224,7 +224,7 @@ async def test_a_failing_model_is_left_alone_then_probed() -> None:
         (ChatFailure.SERVER, 3.0, 3),
     ],
 )
-async def test_one_failure_is_enough_where_it_says_so(
+async def test_one_lasting_failure_opens_the_breaker(
     failure: ChatFailure, retry_after_s: float | None, away_s: float
 ) -> None:
     guarded = GuardedModel(
@@ -238,7 +238,7 @@ async def test_one_failure_is_enough_where_it_says_so(
 @pytest.mark.parametrize(
     "failure", [ChatFailure.DEADLINE, ChatFailure.TOO_LONG, ChatFailure.REFUSED_REQUEST]
 )
-async def test_what_is_not_the_models_fault_opens_nothing(failure: ChatFailure) -> None:
+async def test_failures_not_caused_by_the_model_are_not_counted(failure: ChatFailure) -> None:
     guarded = GuardedModel(ScriptedModel("blameless", [fails(failure)]), policy=POLICY)
     for _ in range(10):
         assert (await error_from(guarded)).failure is failure
@@ -254,7 +254,7 @@ async def test_a_failure_after_texts_counts_too() -> None:
     assert guarded.state is BreakerState.OPEN
 
 
-async def test_a_cancelled_probe_counts_for_nothing() -> None:
+async def test_a_cancelled_probe_is_not_counted() -> None:
     clock, stall = Clock(), Stall()
     model = ScriptedModel(
         "probing", [*[fails(ChatFailure.SERVER)] * 3, ["Three", stall], answer_script("back")]
@@ -275,7 +275,7 @@ async def test_a_cancelled_probe_counts_for_nothing() -> None:
     assert counted("probing") == {"server": 3, "open": 1, "abandoned": 1, "stop": 1}
 
 
-async def test_a_reader_that_stops_at_the_end_has_had_a_whole_answer() -> None:
+async def test_a_consumer_that_stops_at_the_end_counts_as_success() -> None:
     guarded = GuardedModel(ScriptedModel("whole", [answer_script("a")]))
     events = guarded.write(PROMPT, LIMITS)
     await anext(events)
@@ -284,7 +284,7 @@ async def test_a_reader_that_stops_at_the_end_has_had_a_whole_answer() -> None:
     assert counted("whole") == {"stop": 1}
 
 
-async def test_so_many_at_a_time_and_no_more() -> None:
+async def test_concurrent_requests_are_limited() -> None:
     stall = Stall()
     model = ScriptedModel("crowded", [["a", stall, *answer_script("b")], answer_script("c")])
     guarded = GuardedModel(model, max_concurrent=1, place_s=0.02)
@@ -299,7 +299,7 @@ async def test_so_many_at_a_time_and_no_more() -> None:
     assert counted("crowded") == {"stop": 2, "busy": 1}
 
 
-async def test_waiting_for_a_place_takes_from_the_time_of_the_answer() -> None:
+async def test_waiting_for_a_place_reduces_the_timeout_of_the_answer() -> None:
     stall = Stall()
     clock = Clock()
     model = ScriptedModel("waiting", [["a", stall, *answer_script("b")], answer_script("c")])
@@ -315,7 +315,7 @@ async def test_waiting_for_a_place_takes_from_the_time_of_the_answer() -> None:
 
 
 def counted(model: str) -> dict[str, float]:
-    """Returns the attempts counted of a model, by outcome."""
+    """Returns the counted attempts of a model, by outcome."""
     return {
         sample.labels["outcome"]: sample.value
         for metric in REGISTRY.collect()

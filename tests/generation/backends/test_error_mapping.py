@@ -1,4 +1,4 @@
-"""What error replies mean."""
+"""Tests the mapping of error replies."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_classes(status: int, body: object, failure: ChatFailure) -> None:
     assert map_error(status, body, {}).failure is failure
 
 
-def test_of_the_texts_only_a_word_goes_on() -> None:
+def test_only_a_one_word_code_of_the_reply_is_passed_on() -> None:
     body = {"message": "the user asked about Eve", "type": "a b", "code": "rate_limit_exceeded"}
     assert map_error(429, body, {}).message == "HTTP 429 (rate_limit_exceeded)"
     assert map_error(429, {"code": "/models/eve.gguf", "type": 5}, {}).message == "HTTP 429"
@@ -82,6 +82,6 @@ def test_retry_after_in_each_form() -> None:
 
 
 @given(value=st.text(max_size=40))
-def test_no_header_breaks_it(value: str) -> None:
+def test_any_retry_after_header_is_handled(value: str) -> None:
     seconds = parse_retry_after({"retry-after": value})
     assert seconds is None or 0 <= seconds <= 86_400

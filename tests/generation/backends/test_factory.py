@@ -1,4 +1,4 @@
-"""Models as they are set."""
+"""Tests the models created from settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.generation.backends.model_calls import ask
 
 
 class Settings(ModelSettings):
-    """As the service's own, alone."""
+    """Settings with only the models."""
 
     section: ClassVar[str] = "generation"
 
@@ -30,7 +30,7 @@ class Settings(ModelSettings):
         ("m@http://[::1]:8000/v1", "m", "http://[::1]:8000/v1"),
     ],
 )
-def test_the_form_of_a_model(value: str, model: str, url: str) -> None:
+def test_a_model_setting_is_split_into_name_and_url(value: str, model: str, url: str) -> None:
     assert split_model(value) == (model, url)
 
 
@@ -49,7 +49,7 @@ def test_the_form_of_a_model(value: str, model: str, url: str) -> None:
         "two words@http://host/v1",
     ],
 )
-def test_other_forms_are_refused_with_the_right_one(value: str) -> None:
+def test_malformed_model_settings_are_refused(value: str) -> None:
     with pytest.raises(
         SettingsError, match=r"setting generation\.small.*MODEL@http://HOST:PORT/v1"
     ):
@@ -62,7 +62,7 @@ def test_no_model_is_the_default() -> None:
 
 
 @pytest.mark.service
-async def test_what_is_set_is_what_is_asked() -> None:
+async def test_the_configured_models_are_called() -> None:
     async with serving(refuses(500, {}), streams("Three", finish("stop"))) as server:
         settings = Settings.load(
             {"small": f"tiny@{server.url}", "small_context": 256},
@@ -73,7 +73,7 @@ async def test_what_is_set_is_what_is_asked() -> None:
         )
         models = create_models(settings)
         assert list(models) == ["small", "large"]
-        # The first attempt fails, and is repeated.
+        # The first attempt fails, and is retried.
         assert (await ask(models["small"])).texts == ["Three"]
         for model in models.values():
             await model.close()
@@ -81,13 +81,13 @@ async def test_what_is_set_is_what_is_asked() -> None:
     assert {exchange.headers["authorization"] for exchange in server.exchanges} == {"Bearer sk-1"}
 
 
-def test_a_key_is_never_an_argument() -> None:
+def test_a_key_is_refused_as_an_argument() -> None:
     with pytest.raises(SettingsError, match="NEARLINE_GENERATION_LARGE_API_KEY") as caught:
         Settings.load({"large_api_key": "sk-secret"})
     assert "sk-secret" not in str(caught.value)
 
 
-def test_a_key_is_shown_nowhere(tmp_path: Path) -> None:
+def test_a_key_never_appears_in_output(tmp_path: Path) -> None:
     file = tmp_path / "nearline.toml"
     file.write_text('[generation]\nsmall = "m@http://host/v1"\nsmall_api_key = "sk-schlüssel"\n')
     settings = Settings.load(file=file)

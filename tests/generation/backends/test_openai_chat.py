@@ -1,4 +1,4 @@
-"""The client of OpenAI-compatible servers, against a server that misbehaves on purpose."""
+"""Tests the client of OpenAI-compatible servers with a misbehaving server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.service
 
 KEY = "sk-very-secret-1234"
 SHORT_S = 0.05
-# What becomes of events that mean nothing to us.
+# Events without a meaning for the client.
 ODD = (ChatFailure.MALFORMED, ChatFailure.CUT, ChatFailure.SERVER)
 GOOD = streams("Three", " days", ".", finish("stop"))
 
@@ -37,7 +37,7 @@ GOOD = streams("Three", " days", ".", finish("stop"))
 async def asking(
     *replies: Reply, first_text_s: float = 60.0, between_texts_s: float = 60.0
 ) -> AsyncIterator[tuple[OpenAIChat, Server]]:
-    """Yields a client and its server; phases not named never time out within a test."""
+    """Yields a client and its server; phases without a timeout never time out in a test."""
     timeouts = Timeouts(20.0, first_text_s, between_texts_s)
     async with serving(*replies) as server:
         model = OpenAIChat("small", server.url, "m", KEY, context_tokens=2048, timeouts=timeouts)
@@ -48,22 +48,22 @@ async def asking(
 
 
 async def stall(exchange: Exchange) -> None:
-    """Never answers; ends when the client goes."""
+    """Never answers; ends when the client disconnects."""
     await exchange.gone()
 
 
 async def stall_in_mid_answer(exchange: Exchange) -> None:
-    """Says one word, and no more."""
+    """Sends one word, and then nothing."""
     await exchange.begin()
     await exchange.event(text("Three"))
     await exchange.gone()
 
 
-async def test_texts_come_in_order_then_the_end() -> None:
+async def test_texts_arrive_in_order_before_the_end() -> None:
     async with asking(GOOD) as (model, server):
         came = await ask(model)
     assert came.texts == ["Three", " days", "."]
-    # No usage was sent: the prompt as we counted it, and one token per text.
+    # Without usage, the prompt counts as estimated, and each text as one token.
     assert came.end == ChatEnd(length=False, prompt_tokens=10, completion_tokens=3)
     (exchange,) = server.exchanges
     assert exchange.headers["authorization"] == f"Bearer {KEY}"
@@ -80,7 +80,7 @@ async def test_texts_come_in_order_then_the_end() -> None:
     }
 
 
-async def test_length_and_usage_are_what_the_server_says() -> None:
+async def test_length_and_usage_are_taken_from_the_server() -> None:
     usage = {"choices": [], "usage": {"prompt_tokens": 77, "completion_tokens": 9}}
     async with asking(streams("Three", finish("length"), usage)) as (model, _):
         came = await ask(model)
@@ -105,7 +105,7 @@ async def test_a_good_answer_needs_neither_usage_nor_done_nor_a_good_close() -> 
     assert came.texts == ["Three"] and came.end is not None
 
 
-async def test_events_without_text_are_passed_over() -> None:
+async def test_events_without_text_are_skipped() -> None:
     role = {"choices": [{"delta": {"role": "assistant", "content": None}, "finish_reason": None}]}
     odd = [{"choices": []}, {}, role, {"choices": None}, {"choices": [{"delta": None}]}]
     async with asking(streams(*odd, "Three", finish("stop"))) as (model, _):
@@ -113,16 +113,16 @@ async def test_events_without_text_are_passed_over() -> None:
     assert came.texts == ["Three"]
 
 
-async def test_connections_are_used_again_after_good_answers() -> None:
+async def test_connections_are_reused_after_successful_answers() -> None:
     async with asking(GOOD) as (model, server):
         for _ in range(3):
             assert (await ask(model)).end is not None
         assert server.connections == 1
 
 
-async def test_no_server() -> None:
+async def test_a_missing_server_is_a_connection_failure() -> None:
     with socket.socket() as taken:
-        # Bound and not listening: it refuses.
+        # Bound but not listening, so it refuses connections.
         taken.bind(("127.0.0.1", 0))
         model = OpenAIChat("small", f"http://127.0.0.1:{taken.getsockname()[1]}/v1", "m")
         error = await error_from(model)
@@ -130,13 +130,13 @@ async def test_no_server() -> None:
     assert error.failure is ChatFailure.CONNECTION
 
 
-async def test_no_first_text_in_time() -> None:
+async def test_a_late_first_text_is_a_timeout() -> None:
     async with asking(stall, first_text_s=SHORT_S) as (model, server):
         assert (await error_from(model)).failure is ChatFailure.TIMEOUT
         await server.done()
 
 
-async def test_a_role_is_no_first_text() -> None:
+async def test_a_role_event_is_not_a_first_text() -> None:
     async def role_only(exchange: Exchange) -> None:
         await exchange.begin()
         await exchange.event({"choices": [{"delta": {"role": "assistant"}}]})
@@ -147,7 +147,7 @@ async def test_a_role_is_no_first_text() -> None:
         await server.done()
 
 
-async def test_silence_in_mid_answer() -> None:
+async def test_silence_in_mid_answer_is_a_stall() -> None:
     async with asking(stall_in_mid_answer, between_texts_s=SHORT_S) as (model, server):
         came = await ask(model)
         await server.done()
@@ -155,7 +155,7 @@ async def test_silence_in_mid_answer() -> None:
     assert came.error is not None and came.error.failure is ChatFailure.STALLED
 
 
-async def test_a_slow_reader_is_not_a_silent_server() -> None:
+async def test_a_slow_consumer_does_not_count_as_a_silent_server() -> None:
     read = asyncio.Event()
 
     async def in_two_parts(exchange: Exchange) -> None:
@@ -171,7 +171,7 @@ async def test_a_slow_reader_is_not_a_silent_server() -> None:
         events = model.write(PROMPT, LIMITS)
         async with contextlib.aclosing(events):
             assert await anext(events) == "Three"
-            # The reader is busy for longer than the server may be silent.
+            # The consumer is busy for longer than the server may be silent.
             later = asyncio.get_running_loop().time() + 1.5 * silent_s
             asyncio.get_running_loop().call_at(later, read.set)
             await read.wait()
@@ -216,7 +216,7 @@ async def test_cancelling_the_task_closes_the_connection(reply: Reply) -> None:
         await server.done()
 
 
-async def test_an_answer_that_is_cut() -> None:
+async def test_an_answer_without_an_end_is_cut() -> None:
     async def cut(exchange: Exchange) -> None:
         await exchange.begin()
         await exchange.event(text("Three"))
@@ -231,7 +231,7 @@ async def test_an_answer_that_is_cut() -> None:
 @pytest.mark.parametrize(
     ("events", "failure"),
     [
-        # llama.cpp, interrupted by another request: a good close, and no finish reason.
+        # llama.cpp interrupted by another request: a regular close without a finish reason.
         (["Three"], ChatFailure.CUT),
         ([], ChatFailure.MALFORMED),
         ([finish("stop")], ChatFailure.EMPTY),
@@ -250,7 +250,7 @@ async def test_an_answer_that_is_cut() -> None:
         ([{"error": {"message": "slow down", "code": 429}}], ChatFailure.RATE_LIMITED),
     ],
 )
-async def test_ends_that_are_none(events: list[object], failure: ChatFailure) -> None:
+async def test_unsuccessful_ends_are_failures(events: list[object], failure: ChatFailure) -> None:
     async with asking(streams(*events)) as (model, _):
         assert (await error_from(model)).failure is failure
 
@@ -267,7 +267,7 @@ async def test_ends_that_are_none(events: list[object], failure: ChatFailure) ->
         '{"error": {"code": "' + "1" * 5_000 + '"}}',
     ],
 )
-async def test_events_that_are_no_objects(raw: str) -> None:
+async def test_events_that_are_not_objects_are_malformed(raw: str) -> None:
     async def reply(exchange: Exchange) -> None:
         await exchange.begin()
         await exchange.event(raw)
@@ -277,7 +277,7 @@ async def test_events_that_are_no_objects(raw: str) -> None:
         assert (await error_from(model)).failure in ODD
 
 
-async def test_bytes_that_are_no_text() -> None:
+async def test_bytes_that_are_not_text_are_malformed() -> None:
     async def reply(exchange: Exchange) -> None:
         await exchange.send(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 10\r\n\r\n"
@@ -288,7 +288,7 @@ async def test_bytes_that_are_no_text() -> None:
         assert (await error_from(model)).failure is ChatFailure.MALFORMED
 
 
-async def test_a_page_instead_of_a_stream() -> None:
+async def test_a_page_instead_of_a_stream_is_malformed() -> None:
     async def reply(exchange: Exchange) -> None:
         page = b"<html>Log in, please</html>"
         head = f"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {len(page)}\r\n\r\n"
@@ -298,7 +298,7 @@ async def test_a_page_instead_of_a_stream() -> None:
         assert (await error_from(model)).failure is ChatFailure.MALFORMED
 
 
-async def test_a_connection_is_not_used_again_after_an_empty_reply() -> None:
+async def test_a_connection_is_not_reused_after_an_empty_reply() -> None:
     async def empty(exchange: Exchange) -> None:
         await exchange.begin()
         await exchange.end()
@@ -309,7 +309,7 @@ async def test_a_connection_is_not_used_again_after_an_empty_reply() -> None:
         assert [exchange.connection for exchange in server.exchanges] == [0, 1]
 
 
-async def test_error_statuses() -> None:
+async def test_error_statuses_are_classified() -> None:
     error = {"message": f"not with {QUESTION}", "type": "invalid_request_error", "code": None}
     replies = [
         refuses(429, error, "retry-after: 7"),
@@ -319,7 +319,7 @@ async def test_error_statuses() -> None:
     ]
     async with asking(*replies) as (model, server):
         errors = [await error_from(model) for _ in replies]
-        # The client repeats nothing by itself.
+        # The client does not retry automatically.
         assert len(server.exchanges) == len(replies)
     assert [(one.failure, one.retry_after_s) for one in errors] == [
         (ChatFailure.RATE_LIMITED, 7.0),
@@ -331,14 +331,14 @@ async def test_error_statuses() -> None:
 
 async def test_a_prompt_that_cannot_fit_is_not_sent() -> None:
     async with asking(GOOD) as (model, server):
-        # 10 tokens and 8 for each of 2 messages: 2,022 are left.
+        # 10 tokens plus 8 for each of 2 messages leave 2,022.
         assert (await ask(model, limits=ChatLimits(max_tokens=2022, timeout_s=20))).end is not None
         error = await error_from(model, ChatLimits(max_tokens=2023, timeout_s=20))
         assert error.failure is ChatFailure.TOO_LONG
         assert len(server.exchanges) == 1
 
 
-async def test_neither_the_key_nor_the_question_is_logged_or_told(
+async def test_neither_the_key_nor_the_question_is_logged_or_reported(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -353,7 +353,9 @@ async def test_neither_the_key_nor_the_question_is_logged_or_told(
         assert secret not in said
 
 
-async def test_the_environment_tells_a_server_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_from_the_environment_is_sent_to_a_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-another-server")
     monkeypatch.setenv("OPENAI_ORG_ID", "org-of-another-server")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "project-of-another-server")

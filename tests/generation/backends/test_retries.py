@@ -1,4 +1,4 @@
-"""Attempts after the first."""
+"""Tests retries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GOOD = answer_script("Three")
 
 
 class Pauses:
-    """Passes no time, but notes how much should have; a clock given goes on."""
+    """Records pauses without waiting; advances the clock, if any."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.seconds: list[float] = []
@@ -31,7 +31,7 @@ class Pauses:
 
 
 def retrying(scripts: list[Script], pauses: Pauses) -> tuple[RetryingModel, ScriptedModel]:
-    """Returns a model that is asked again, and the one within; pauses do not vary."""
+    """Returns a retrying model without jitter, and the wrapped model."""
     model = ScriptedModel("retried", scripts)
     return RetryingModel(model, pause=pauses, backoff=Backoff(0.25)), model
 
@@ -39,7 +39,7 @@ def retrying(scripts: list[Script], pauses: Pauses) -> tuple[RetryingModel, Scri
 @pytest.mark.parametrize(
     "failure", [ChatFailure.CONNECTION, ChatFailure.RATE_LIMITED, ChatFailure.SERVER]
 )
-async def test_passing_failures_are_tried_again(failure: ChatFailure) -> None:
+async def test_transient_failures_are_retried(failure: ChatFailure) -> None:
     pauses = Pauses()
     model, inner = retrying([fails(failure), fails(failure), GOOD], pauses)
     assert (await ask(model)).texts == ["Three"]
@@ -48,7 +48,7 @@ async def test_passing_failures_are_tried_again(failure: ChatFailure) -> None:
     assert timeouts == sorted(timeouts, reverse=True) and timeouts[0] <= LIMITS.timeout_s
 
 
-async def test_two_times_and_no_more() -> None:
+async def test_a_request_is_retried_at_most_twice() -> None:
     pauses = Pauses()
     model, inner = retrying([fails(ChatFailure.SERVER)], pauses)
     came = await ask(model)
@@ -63,14 +63,14 @@ async def test_two_times_and_no_more() -> None:
         key=str,
     ),
 )
-async def test_others_are_not(failure: ChatFailure) -> None:
+async def test_other_failures_are_not_retried(failure: ChatFailure) -> None:
     model, inner = retrying([fails(failure), GOOD], Pauses())
     came = await ask(model)
     assert came.error is not None and came.error.failure is failure
     assert len(inner.asked) == 1
 
 
-async def test_nothing_is_repeated_after_the_first_text() -> None:
+async def test_nothing_is_retried_after_the_first_text() -> None:
     cut: Script = ["Three", ChatError(ChatFailure.SERVER, "scripted")]
     model, inner = retrying([cut, GOOD], Pauses())
     came = await ask(model)
@@ -78,7 +78,7 @@ async def test_nothing_is_repeated_after_the_first_text() -> None:
     assert len(inner.asked) == 1
 
 
-async def test_retry_after_is_kept_to() -> None:
+async def test_retry_after_is_obeyed() -> None:
     pauses = Pauses()
     model, _ = retrying([fails(ChatFailure.RATE_LIMITED, 2.0), GOOD], pauses)
     assert (await ask(model)).texts == ["Three"]
@@ -87,7 +87,7 @@ async def test_retry_after_is_kept_to() -> None:
 
 
 @pytest.mark.parametrize(("retry_after_s", "timeout_s"), [(60.0, 120.0), (2.0, 1.0)])
-async def test_a_pause_too_long_is_told_instead(retry_after_s: float, timeout_s: float) -> None:
+async def test_too_long_a_pause_raises_the_error(retry_after_s: float, timeout_s: float) -> None:
     pauses = Pauses()
     model, _ = retrying([fails(ChatFailure.RATE_LIMITED, retry_after_s), GOOD], pauses)
     came = await ask(model, limits=dataclasses.replace(LIMITS, timeout_s=timeout_s))
@@ -95,7 +95,7 @@ async def test_a_pause_too_long_is_told_instead(retry_after_s: float, timeout_s:
     assert pauses.seconds == []
 
 
-async def test_pauses_vary_by_half_and_double() -> None:
+async def test_pauses_double_with_jitter_of_half() -> None:
     spans = []
     for _ in range(200):
         pauses = Pauses()
@@ -107,7 +107,7 @@ async def test_pauses_vary_by_half_and_double() -> None:
         assert mean / 2 <= min(drawn) < 0.6 * mean and 1.4 * mean < max(drawn) <= 1.5 * mean
 
 
-async def test_with_a_breaker_the_one_told_to_wait_is_the_probe() -> None:
+async def test_with_a_breaker_the_waiting_request_becomes_the_probe() -> None:
     clock = Clock()
     inner = ScriptedModel("probed", [fails(ChatFailure.RATE_LIMITED, 2.0), GOOD])
     guarded = GuardedModel(inner, clock=clock)
@@ -116,9 +116,9 @@ async def test_with_a_breaker_the_one_told_to_wait_is_the_probe() -> None:
     assert guarded.state is BreakerState.CLOSED
 
 
-async def test_an_open_breaker_after_a_failure_tells_the_failure() -> None:
+async def test_an_open_breaker_after_a_failure_raises_the_failure() -> None:
     pauses = Pauses()
-    # Time stands still, so the breaker stays open.
+    # The clock stands still, so the breaker stays open.
     guarded = GuardedModel(
         ScriptedModel("shut", [fails(ChatFailure.RATE_LIMITED, 2.0)]), clock=Clock()
     )
@@ -129,7 +129,7 @@ async def test_an_open_breaker_after_a_failure_tells_the_failure() -> None:
     assert len(pauses.seconds) == 1
 
 
-async def test_closing_goes_through() -> None:
+async def test_close_closes_the_wrapped_model() -> None:
     inner = ScriptedModel("closed", [GOOD])
     await RetryingModel(GuardedModel(inner)).close()
     assert inner.closed

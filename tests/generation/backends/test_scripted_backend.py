@@ -1,4 +1,4 @@
-"""The model that says what a script tells it."""
+"""Tests the scripted model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.generation.backends.model_calls import LIMITS, PROMPT, ask
 from tests.generation.backends.scripted_backend import ScriptedModel, Stall, answer_script
 
 
-async def test_scripts_are_played_in_turn_and_the_last_for_ever() -> None:
+async def test_scripts_are_played_in_order_and_the_last_repeats() -> None:
     model = ScriptedModel("scripted", [answer_script("one"), answer_script("two", " three [9]")])
     assert [(await ask(model)).texts for _ in range(3)] == [
         ["one"],
@@ -26,7 +26,7 @@ async def test_tokens_are_counted() -> None:
     assert came.end == ChatEnd(length=True, prompt_tokens=0, completion_tokens=2)
 
 
-async def test_a_script_may_follow_the_prompt() -> None:
+async def test_a_script_may_depend_on_the_prompt() -> None:
     model = ScriptedModel(
         "scripted", lambda prompt: answer_script(prompt.messages[-1].text.upper())
     )
@@ -43,7 +43,7 @@ async def test_errors_and_missing_ends() -> None:
     assert cut is not None and cut.failure is ChatFailure.CUT
 
 
-async def test_a_stall_lasts_until_let_go_or_cancelled() -> None:
+async def test_a_stall_lasts_until_released_or_cancelled() -> None:
     stalls = [Stall(), Stall()]
     model = ScriptedModel("scripted", [["one", stall, *answer_script("two")] for stall in stalls])
     answer, given_up = (asyncio.create_task(ask(model)) for _ in stalls)

@@ -1,4 +1,4 @@
-"""Citations: found where they stood, found elsewhere, changed, gone."""
+"""Tests the verdicts on citations: valid, moved, changed, gone."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def test_the_hash_is_the_sha256_of_the_utf8() -> None:
     assert text_hash("größe") == hashlib.sha256("größe".encode()).hexdigest()
 
 
-def test_text_that_stands_where_it_stood_is_valid() -> None:
+def test_unchanged_text_is_valid() -> None:
     text = "One. Two is here. Three."
     assert check_citation(cite(text, 5, 17), text) == CitationCheck(Verdict.VALID, 5, 17)
 
 
-def test_text_that_moved_is_found_nearest_to_where_it_stood() -> None:
+def test_moved_text_is_found_at_the_nearest_place() -> None:
     old = "Intro. The fact."
     found = check_citation(cite(old, 7, 16), "The fact. More words. Intro. The fact. The fact.")
     assert found == CitationCheck(Verdict.MOVED, 0, 9)
@@ -40,7 +40,7 @@ def test_text_that_moved_is_found_nearest_to_where_it_stood() -> None:
     assert found == CitationCheck(Verdict.MOVED, 30, 39)
 
 
-def test_one_changed_letter_is_a_change_and_no_document_is_gone() -> None:
+def test_one_changed_letter_is_changed_and_a_missing_document_is_gone() -> None:
     text = "The dose is 5 mg."
     assert check_citation(cite(text, 0, 17), "The dose is 6 mg.") == CitationCheck(Verdict.CHANGED)
     assert check_citation(cite(text, 0, 17), "") == CitationCheck(Verdict.CHANGED)
@@ -48,7 +48,7 @@ def test_one_changed_letter_is_a_change_and_no_document_is_gone() -> None:
 
 
 @given(st.text(min_size=1, max_size=60), st.data())
-def test_a_span_is_where_it_says_in_any_text(text: str, data: st.DataObject) -> None:
+def test_a_span_matches_at_its_offsets_in_any_text(text: str, data: st.DataObject) -> None:
     text = text.encode("utf-8", "ignore").decode()
     if not text:
         return
@@ -58,20 +58,20 @@ def test_a_span_is_where_it_says_in_any_text(text: str, data: st.DataObject) -> 
     assert check_citation(citation, text) == CitationCheck(Verdict.VALID, start, end)
     assert span_matches(citation, 0, text)
     if not text[start].isspace():
-        # Found again wherever a word begins.
+        # Found at any start of a word.
         other = f"zz {text[start:end]} zz"
         moved = check_citation(citation, other)
         assert moved.verdict in (Verdict.MOVED, Verdict.VALID)
         assert other[moved.start : moved.end] == text[start:end]
 
 
-def test_a_span_outside_of_what_was_read_does_not_hold() -> None:
+def test_a_span_outside_the_read_text_does_not_match() -> None:
     citation = cite("abcdef", 2, 5)
     assert span_matches(citation, 1, "bcdef")
     assert not span_matches(citation, 3, "def")
     assert not span_matches(citation, 0, "abcd")
 
 
-def test_stored_text_cannot_pass_for_a_marker_nor_hide_anything() -> None:
+def test_stored_text_can_neither_imitate_a_marker_nor_hide_text() -> None:
     assert clean_text("as in [12],\n  [a] and [3-5]") == "as in (12), [a] and (3-5)"
     assert clean_text("pay\u200b \u202eme\u00ad") == "pay me"

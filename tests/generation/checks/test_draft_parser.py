@@ -1,4 +1,4 @@
-"""Streamed text becomes sentences with markers, however the stream was cut."""
+"""Tests that streamed text becomes sentences with markers, however it is split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from generation.checks.markers import MARKER_PATTERN, escape_markers, parse_mark
 from nearline.sentences import estimate_tokens
 
 _MARKER = re.compile(MARKER_PATTERN, re.IGNORECASE)
-# What trips a parser up, in any order.
+# Difficult parts for a parser, in any order.
 SIGNS = [
     *("word", "Two words", "e.g.", "x", "9", "三分钟", "é", "a1"),
     *(" ", "\n", "\n\n", "\t", ". ", ".", "!", "。", "…", ", ", ": "),
@@ -71,7 +71,7 @@ TEXTS = st.lists(st.sampled_from(SIGNS), max_size=40).map("".join)
         ("[１]", ((1,), 0)),
     ],
 )
-def test_markers_of_every_form_are_read(marker: str, found: tuple[tuple[int, ...], int]) -> None:
+def test_markers_of_every_form_are_parsed(marker: str, found: tuple[tuple[int, ...], int]) -> None:
     match = _MARKER.fullmatch(marker)
     assert match is not None and match["marker"] is not None
     assert parse_marker(marker, 5) == found
@@ -96,7 +96,7 @@ def test_markers_of_every_form_are_read(marker: str, found: tuple[tuple[int, ...
         "`a` `x [1]`",
     ],
 )
-def test_what_is_no_marker_stays(text: str) -> None:
+def test_text_that_is_not_a_marker_is_kept(text: str) -> None:
     assert drafts(f"Use {text} here.") == [DraftSentence("", f"Use {text} here.", (), 0)]
 
 
@@ -134,7 +134,9 @@ WRITTEN = [
 
 
 @pytest.mark.parametrize(("text", "found"), WRITTEN)
-def test_sentences_and_their_markers(text: str, found: list[tuple[str, tuple[int, ...]]]) -> None:
+def test_text_is_split_into_sentences_with_markers(
+    text: str, found: list[tuple[str, tuple[int, ...]]]
+) -> None:
     assert [(draft.text, draft.markers) for draft in drafts(text)] == found
 
 
@@ -145,7 +147,7 @@ def test_white_space_and_code_are_kept_as_written() -> None:
     assert [draft.code for draft in found] == [False, False, False, True, False]
 
 
-def test_a_sentence_comes_as_soon_as_the_next_begins() -> None:
+def test_a_sentence_is_returned_when_the_next_begins() -> None:
     one = DraftParser(5)
     assert one.feed("It boils. [1") == []
     assert one.feed("] ") == []
@@ -171,7 +173,7 @@ def cut(text: str, places: list[int]) -> list[str]:
 
 @settings(max_examples=300, deadline=None)
 @given(TEXTS, st.lists(st.integers(0, 400), max_size=60), st.sampled_from([4, 400]))
-def test_no_cutting_of_a_text_changes_its_sentences(
+def test_splitting_into_pieces_does_not_change_the_sentences(
     text: str, places: list[int], most_tokens: int
 ) -> None:
     whole = drafts(text, most_tokens=most_tokens)
@@ -197,7 +199,7 @@ def test_nothing_is_lost_but_markers(text: str) -> None:
 
 
 @given(st.lists(st.sampled_from(["word", "三分钟", "a1", "\n", ",", "-"]), max_size=80))
-def test_what_never_ends_is_cut_at_a_space(words: list[str]) -> None:
+def test_endless_text_is_cut_at_a_space(words: list[str]) -> None:
     found = drafts(" ".join(words), most_tokens=7)
     assert all(estimate_tokens(draft.text) <= 7 for draft in found)
     assert " ".join(draft.text for draft in found).split() == " ".join(words).split()
@@ -208,8 +210,8 @@ def test_what_never_ends_is_cut_at_a_space(words: list[str]) -> None:
     "text",
     ["[1] ", "[1]", "[1] x ", "[[1]] , ", "【1】 and ", "`a ", "![a](b) ", "(( [1] ", "a[1]"],
 )
-def test_what_never_ends_is_read_all_the_same(text: str) -> None:
-    # Once the time doubled with every marker of a run.
+def test_endless_text_is_parsed_in_time(text: str) -> None:
+    # The time once doubled with every marker of a run.
     drafts = DraftParser(5)
     for _ in range(600):
         drafts.feed(text)

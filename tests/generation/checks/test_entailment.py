@@ -1,4 +1,4 @@
-"""A model of entailment beside the rules: what it adds, what it may take away, what it may not."""
+"""Tests which problems an entailment model adds and removes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.generation.scripted_writers import evidence, span
 
 
 class Judge:
-    """Says the same of every pair, or fails."""
+    """Returns the same scores for every pair, or fails."""
 
     def __init__(self, entailment: float, contradiction: float, fails: bool = False) -> None:
         self.asked: list[tuple[str, str]] = []
@@ -56,7 +56,7 @@ def sentence(*problems: str) -> VerifiedSentence:
         (Judge(0.9, 0.9, fails=True), (WEAK_SUPPORT,), (WEAK_SUPPORT,)),
     ],
 )
-async def test_a_model_overrules_wording_alone_and_sees_contradiction(
+async def test_a_model_overrules_only_wording_and_detects_contradiction(
     judge: Judge, before: tuple[str, ...], after: tuple[str, ...] | None
 ) -> None:
     found = await apply_entailment(judge, sentence(*before), evidence(), 1.0)
@@ -64,7 +64,7 @@ async def test_a_model_overrules_wording_alone_and_sees_contradiction(
     assert found.text == " It boils."
 
 
-async def test_it_reads_the_cited_spans_and_nothing_where_nothing_is_cited() -> None:
+async def test_only_cited_spans_are_checked() -> None:
     judge = Judge(0.9, 0.0)
     await apply_entailment(judge, sentence(), evidence(), 1.0)
     assert judge.asked == [

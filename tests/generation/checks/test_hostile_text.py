@@ -1,4 +1,4 @@
-"""Texts that anybody may write are read in a time that grows as they do, not as its square."""
+"""Tests that hostile texts are processed in linear, not quadratic, time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-# What reads a text, and a text that took minutes: many ways to read it, and none that ends well.
+# Parsers, and texts that once took minutes because they are ambiguous and never match.
 READ = {
     "a run of markers": ("escape_markers", "'(' + '[1]  ' * 40 + 'x'"),
     "a list of markers": ("escape_markers", "'[' + '1,    ' * 15 + 'x'"),
@@ -42,6 +42,6 @@ condensed = lambda text: rewrite_query("what about JSON?", [Turn(text, "")])
 
 @pytest.mark.parametrize(("reader", "text"), READ.values(), ids=list(READ))
 def test_hostile_text_is_read_in_time(reader: str, text: str) -> None:
-    # In a process of its own: nothing else ends a regular expression.
+    # In a process of its own, because nothing else can stop a regular expression.
     code = f"{READERS}\n{reader}({text})"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=15)

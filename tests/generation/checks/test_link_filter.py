@@ -1,4 +1,4 @@
-"""No address reaches a reader that was not in the evidence, however it is written."""
+"""Tests that no address outside the evidence reaches a reader, however it is written."""
 
 from __future__ import annotations
 
@@ -77,26 +77,26 @@ REMOVED_FORMS = [
 
 
 @pytest.mark.parametrize(("text", "shown"), SAME)
-def test_what_the_evidence_holds_stays(text: str, shown: str) -> None:
+def test_addresses_in_the_evidence_are_kept(text: str, shown: str) -> None:
     assert filter_links(text, ALLOWED) == (shown or text, 0)
 
 
 @pytest.mark.parametrize(("text", "shown"), REMOVED_FORMS)
-def test_what_it_does_not_hold_goes(text: str, shown: str) -> None:
+def test_addresses_outside_the_evidence_are_removed(text: str, shown: str) -> None:
     found = filter_links(text, ALLOWED)
     assert found.text == shown
     assert found.removed >= 1 or "<" in text or text == "[a]: /x"
     assert followed(found.text) <= KNOWN
 
 
-def test_links_are_counted() -> None:
+def test_removed_links_are_counted() -> None:
     text = "![a](b) [c](http://d.e) http://f.g https://docs.org/guide"
     assert filter_links(text, ALLOWED) == (f"a c {REMOVED_LINK} https://docs.org/guide", 3)
     assert filter_links("https://docs.org/guide", {}) == (REMOVED_LINK, 1)
 
 
 class _Requests(HTMLParser):
-    """Collects what a browser would fetch or follow on a page."""
+    """Collects the addresses that a browser would fetch or follow on a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class _Requests(HTMLParser):
 
 
 def followed(text: str) -> set[str]:
-    """Returns the addresses on the page that a reader of Markdown, which lets HTML in, makes."""
+    """Returns the addresses on the page of a Markdown renderer that admits HTML."""
     page = _Requests()
     page.feed(MarkdownIt("commonmark", {"html": True}).render(text))
     page.close()

@@ -1,4 +1,4 @@
-"""Sentences of a model pass only with what their sources say, and cite exactly that."""
+"""Tests that sentences pass only if their sources support them, with exact citations."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def cited(found: VerifiedSentence) -> list[str]:
     return [SOURCES[span.source].text(span) for span in found.spans]
 
 
-def test_a_supported_sentence_cites_the_sentences_that_say_it() -> None:
+def test_a_supported_sentence_cites_the_supporting_sentences() -> None:
     found, one = run("Water boils in 3 minutes [1]. Descale it every month. [1]")
     assert [each.text for each in found] == [
         "Water boils in 3 minutes.",
@@ -69,8 +69,8 @@ def test_a_supported_sentence_cites_the_sentences_that_say_it() -> None:
         ("&#91;1&#93;", 0),
     ],
 )
-def test_a_marker_in_disguise_is_one(marker: str, dropped: int) -> None:
-    # The source has a 3, so that no rule about numbers takes the sentence out.
+def test_a_disguised_marker_is_recognised(marker: str, dropped: int) -> None:
+    # The source has a 3, so that no rule about numbers rejects the sentence.
     (found,), one = run(f"The kettle boils water in 3 minutes {marker} [1].")
     assert found.text == "The kettle boils water in 3 minutes."
     assert cited(found) == ["The kettle boils water in 3 minutes."]
@@ -91,7 +91,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("answer", "problem", "dropped"), WRONG)
-def test_what_is_not_supported_is_dropped_or_marked(
+def test_unsupported_sentences_are_dropped_or_marked(
     answer: str, problem: str, dropped: int
 ) -> None:
     found, one = run(answer)
@@ -102,21 +102,21 @@ def test_what_is_not_supported_is_dropped_or_marked(
     assert "[" not in marked.text
 
 
-def test_a_marker_that_adds_nothing_is_dropped_and_two_that_do_are_joined() -> None:
+def test_useless_markers_are_dropped_and_useful_ones_are_combined() -> None:
     (found,), one = run("Water boils in 3 minutes [2][1].")
     assert (cited(found), one.dropped_markers) == (["The kettle boils water in 3 minutes."], 1)
     (found,), one = run("The kettle boils water in 3 minutes and argv prints its argument [1, 2].")
     assert [span.source for span in found.spans] == [0, 1]
 
 
-def test_a_bracket_after_a_word_is_code_only_where_the_evidence_has_it() -> None:
+def test_a_bracket_after_a_word_is_code_only_if_it_is_in_the_evidence() -> None:
     (found,), _ = run("It prints the first argument, argv[1] [2].")
     assert found.text == "It prints the first argument, argv[1]."
     (found,), _ = run("The kettle boils water in 3 minutes[1].")
     assert (found.text, len(found.spans)) == ("The kettle boils water in 3 minutes.", 1)
 
 
-def test_a_lead_in_goes_with_what_it_leads_to() -> None:
+def test_a_lead_in_is_sent_with_the_text_after_it() -> None:
     found, one = run(
         "# The kettle\n\nDo this [1]:\n- Descale it with vinegar every month.\n- Sing to it.\n"
         "- Never open the lid while it boils."
@@ -132,7 +132,7 @@ def test_a_lead_in_goes_with_what_it_leads_to() -> None:
     assert [each.text for each in found] == ["# All\n\nWater boils in 3 minutes."]
     found, _ = run("It takes 9 hours. In short:\nWater boils in 3 minutes [1].")
     assert [each.text for each in found] == [" In short:\nWater boils in 3 minutes."]
-    # With a number it says something.
+    # With a number it is a statement.
     assert run("It takes 3 minutes:\n")[1].dropped_sentences == 1
 
 
@@ -148,7 +148,7 @@ def test_a_table_keeps_its_form() -> None:
     assert one.dropped_sentences == 1
 
 
-def test_code_rests_on_what_the_words_before_it_name() -> None:
+def test_code_uses_the_sources_of_the_words_before_it() -> None:
     answer = "It prints the first argument [2].\n```\nprint(argv[1], sep='')\n```\n"
     found, _ = run(answer)
     assert "".join(each.text for each in found) == (
@@ -159,7 +159,7 @@ def test_code_rests_on_what_the_words_before_it_name() -> None:
     assert (len(found), one.dropped_sentences) == (1, 1)
 
 
-def test_links_stay_only_where_the_evidence_has_them() -> None:
+def test_links_are_kept_only_if_they_are_in_the_evidence() -> None:
     found, one = run("See https://docs.org/kettle for more [1]. See http://evil.com for more [1].")
     assert [each.text for each in found] == [
         "See https://docs.org/kettle for more.",
@@ -180,7 +180,7 @@ def test_a_model_may_say_that_the_passages_do_not_answer(form: str) -> None:
     st.lists(st.integers(1, 2), max_size=2, unique=True),
     st.booleans(),
 )
-def test_whatever_is_written_spans_are_of_what_was_named(
+def test_spans_always_belong_to_named_sources(
     words: list[str], markers: list[int], mark: bool
 ) -> None:
     one = verifier(mark)
@@ -205,14 +205,14 @@ def test_whatever_is_written_spans_are_of_what_was_named(
         ("Kettles cure cancer and gout:\n\n", False),
     ],
 )
-def test_a_lead_in_speaks_of_what_the_evidence_speaks_of(lead_in: str, sent: bool) -> None:
+def test_a_lead_in_uses_the_words_of_the_evidence(lead_in: str, sent: bool) -> None:
     found, one = run(f"{lead_in}Descale it with vinegar every month [1].")
     text = "".join(each.text for each in found).strip()
     assert text == f"{lead_in if sent else ''}Descale it with vinegar every month.".strip()
     assert one.dropped_sentences == (not sent)
 
 
-def test_a_model_that_repeats_its_prompt_is_cut_short() -> None:
+def test_repeated_parts_of_the_prompt_are_removed() -> None:
     said = "<<passage 1 0ffb12>>[/INST] Descale it with vinegar every month [1]. <<end of passage 1"
     found, _ = run(said)
     assert [each.text.strip() for each in found] == ["Descale it with vinegar every month."]

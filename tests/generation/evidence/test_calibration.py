@@ -1,4 +1,4 @@
-"""Calibrations: models by arithmetic, the card and back, one request per snapshot."""
+"""Tests calibrations: models, messages, and one request per snapshot."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def _learned(threshold: float = 0.7) -> Calibration:
 
 
 class _Router:
-    """Reads manifests from memory, and counts.
+    """Reads manifests from memory, and counts requests.
 
     Args:
-        answers: By snapshot id; one that is not there has no card.
-        failures: Requests that fail first.
+        answers: Cards by snapshot id; other snapshots have none.
+        failures: Number of first requests that fail.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class _Router:
         return snapshot_pb2.Manifest(answers=self.answers.get(snapshot_id))
 
 
-def test_the_logit_is_the_sum_of_standardised_features_that_the_model_reads() -> None:
+def test_the_logit_is_the_sum_of_standardised_features() -> None:
     model = LogisticModel.of({"b": (2.0, 0.25, 0.5), "a": (1.0, 0.0, 1.0)}, 0.5, ("a", "b", "c"))
     rows = np.array([[1.0, 0.75, 9.0], [math.nan, 0.25, 9.0]])
     assert model.score(rows, ("a", "b", "c")).tolist() == [0.5 + 2.0 + 1.0, 0.5]
@@ -68,18 +68,18 @@ def test_the_logit_is_the_sum_of_standardised_features_that_the_model_reads() ->
     assert model.probability({"a": 1e9, "b": 0.0}) == pytest.approx(1.0)
 
 
-def test_a_model_of_features_that_nobody_measures_is_refused_by_name() -> None:
+def test_a_model_with_unknown_features_is_refused() -> None:
     with pytest.raises(SnapshotMismatch, match=r"reads moon, which .*--calibrate-on"):
         LogisticModel.of({"moon": (1.0, 0.0, 1.0), "a": (1.0, 0.0, 1.0)}, 0.0, ("a",))
 
 
 @pytest.mark.parametrize("term", [(math.nan, 0.0, 1.0), (1.0, 0.0, 0.0), (1.0, math.inf, 1.0)])
-def test_a_model_whose_numbers_cannot_be_is_refused(term: tuple[float, float, float]) -> None:
+def test_a_model_with_invalid_numbers_is_refused(term: tuple[float, float, float]) -> None:
     with pytest.raises(SnapshotMismatch, match="no number"):
         LogisticModel.of({"a": term}, 0.0, ("a",))
 
 
-def test_a_calibration_comes_back_from_its_card() -> None:
+def test_a_calibration_round_trips_through_its_card() -> None:
     card = calibration.to_proto(_learned())
     again = calibration.from_proto(snapshot_pb2.AnswerCard.FromString(card.SerializeToString()))
     assert calibration.to_proto(again) == card
@@ -88,7 +88,7 @@ def test_a_calibration_comes_back_from_its_card() -> None:
     assert not calibration.from_proto(calibration.to_proto(DEFAULT_CALIBRATION)).calibrated
 
 
-def test_the_default_is_surer_of_a_question_the_more_of_it_was_found() -> None:
+def test_the_default_is_more_confident_with_more_evidence() -> None:
     least, most = dict.fromkeys(SIGNALS, 0.0), dict.fromkeys(SIGNALS, 0.0)
     for name in ("dense_best", "dense_mean", "coverage_first", "sentence_coverage"):
         most[name] = 0.9
@@ -98,13 +98,13 @@ def test_the_default_is_surer_of_a_question_the_more_of_it_was_found() -> None:
     assert not DEFAULT_CALIBRATION.calibrated
 
 
-async def test_the_manifest_of_a_snapshot_is_read_once_whoever_asks_at_once() -> None:
+async def test_concurrent_callers_read_a_manifest_once() -> None:
     router = _Router({"one": calibration.to_proto(_learned())})
     calibrations = CalibrationStore(router)
     router.may_answer.clear()
     waiting = [asyncio.create_task(calibrations.of("default", "one")) for _ in range(5)]
     await asyncio.sleep(0)
-    # A caller that leaves does not end what the others wait for.
+    # A caller that leaves does not cancel the request of the others.
     waiting.pop(0).cancel()
     await asyncio.sleep(0)
     router.may_answer.set()
@@ -114,7 +114,7 @@ async def test_the_manifest_of_a_snapshot_is_read_once_whoever_asks_at_once() ->
     assert router.asked == ["one"]
 
 
-async def test_without_a_card_the_default_is_used_and_not_asked_for_again() -> None:
+async def test_without_a_card_the_default_is_used_and_cached() -> None:
     router = _Router()
     calibrations = CalibrationStore(router)
     assert await calibrations.of("default", "old") is DEFAULT_CALIBRATION
@@ -122,14 +122,14 @@ async def test_without_a_card_the_default_is_used_and_not_asked_for_again() -> N
     assert router.asked == ["old"]
 
 
-async def test_a_router_that_cannot_tell_is_asked_again() -> None:
+async def test_a_failed_read_is_tried_again() -> None:
     router = _Router({"one": calibration.to_proto(_learned())}, failures=1)
     calibrations = CalibrationStore(router)
     assert await calibrations.of("default", "one") is DEFAULT_CALIBRATION
     assert (await calibrations.of("default", "one")).calibrated
 
 
-async def test_nobody_waits_long_for_a_router_and_who_comes_later_has_its_answer() -> None:
+async def test_a_slow_router_does_not_block_and_its_answer_is_cached() -> None:
     router = _Router({"one": calibration.to_proto(_learned())})
     calibrations = CalibrationStore(router)
     router.may_answer.clear()
@@ -150,7 +150,7 @@ async def test_a_card_of_another_version_is_not_used() -> None:
     )
 
 
-async def test_the_snapshot_not_asked_for_longest_is_forgotten_first() -> None:
+async def test_the_least_recently_used_snapshot_is_evicted() -> None:
     router = _Router()
     calibrations = CalibrationStore(router, kept=2)
     for snapshot_id in ("a", "b", "a", "c", "a", "b"):

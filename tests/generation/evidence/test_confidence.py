@@ -1,4 +1,4 @@
-"""Signals are what they say, by arithmetic."""
+"""Tests the signals by arithmetic."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def test_gaps_are_between_documents_by_their_best_chunks() -> None:
     assert found["dense_best"] == 0.8
     assert found["dense_mean"] == pytest.approx((0.8 + 0.6 + 0.5 + 0.1) / 4)
     assert found["dense_gap_2"] == pytest.approx(0.8 - 0.5)
-    # There are three documents: the last stands for the fifth.
+    # There are three documents, so the last is used as the fifth.
     assert found["dense_gap_5"] == pytest.approx(0.8 - 0.1)
     assert found["lexical_best"] == 3.0 / 4.0
     assert found["lexical_gap"] == pytest.approx((3.0 - 1.0) / 4.0)
     assert found["score_gap"] == pytest.approx(0.9 - 0.7)
 
 
-def test_coverage_is_the_share_of_idf_that_a_document_or_a_sentence_holds() -> None:
+def test_coverage_is_the_share_of_idf_in_a_document_or_a_sentence() -> None:
     found = _found()
     assert (found["coverage_first"], found["coverage_best"]) == (0.25, 0.75)
     assert found["sentence_coverage"] == 0.75

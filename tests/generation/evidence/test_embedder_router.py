@@ -1,4 +1,4 @@
-"""Two embedding services as one embedder."""
+"""Tests the routing between two embedding services."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ async def test_the_service_of_the_expected_model_is_asked() -> None:
     first, second = HashEmbedder(fingerprint="a"), HashEmbedder(fingerprint="b")
     both = EmbedderRouter({"x:1": first, "x:2": second})
     assert (await both.info()).fingerprint == "a"
-    # Nothing is known yet: the first.
+    # Nothing is known yet, so the first service is used.
     assert (await both.embed(["q"])).fingerprint == "a"
     assert (await both.embed(["s"], expected_fingerprint="b")).fingerprint == "b"
-    # Questions come before it is known what answers them: as the last time.
+    # A question has no expected model, so the last one is used.
     assert (await both.embed(["q"])).fingerprint == "b"
     assert (await both.embed(["s"], expected_fingerprint="a")).fingerprint == "a"
     assert (await both.embed(["q"])).fingerprint == "a"

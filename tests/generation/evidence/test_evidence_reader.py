@@ -1,4 +1,4 @@
-"""The reader embeds a question once, and short sentences apart from long ones."""
+"""Tests that a question is embedded once, and short sentences apart from long ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ASKED = Question(text="how do I descale the kettle with vinegar")
 
 
 class _Counting(WordEmbedder):
-    """Remembers which texts it was asked for."""
+    """Records the requested texts."""
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim)
@@ -46,10 +46,10 @@ async def test_the_question_is_embedded_once(store: Path, embedder: WordEmbedder
         reading = await reader.read(found, None)
         assert [texts for role, texts in counting.asked if role is TextRole.QUERY] == [[ASKED.text]]
         assert reading.degraded == ""
-        # Short sentences go apart from long ones.
+        # Short sentences are embedded apart from long ones.
         short, long = (texts for role, texts in counting.asked if role is TextRole.DOCUMENT)
         assert max(map(len, short)) <= min(map(len, long))
-        # Where the vector is not known, or is another model's, it is asked for again.
+        # If the vector is unknown, or of another model, the question is embedded again.
         assert found.question_vectors is not None
         for vectors in (None, replace(found.question_vectors, fingerprint="another")):
             again = await reader.read(replace(found, question_vectors=vectors), None)
@@ -71,7 +71,7 @@ async def test_each_sentence_has_the_cosine_of_its_own_text(
     vectors = (await embedder.embed([ASKED.text, *texts])).vectors
     column = FEATURES.index("cosine")
     np.testing.assert_allclose(every.features[:, column], vectors[1:] @ vectors[0], atol=1e-6)
-    # The others count as the least of the three.
+    # The others count as the lowest of the three.
     known = reading.features[:, column]
     true = every.features[:, column]
     same = np.isclose(known, true)

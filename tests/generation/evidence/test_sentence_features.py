@@ -1,4 +1,4 @@
-"""Sentences are described by arithmetic, shortlisted in turn, and ranked by the model."""
+"""Tests the features, the shortlist and the ranking of sentences."""
 
 from __future__ import annotations
 
@@ -66,18 +66,18 @@ def test_rows_are_the_sentences_of_all_documents_in_order() -> None:
     assert _described().shape == (5, len(FEATURES))
 
 
-def test_coverage_is_the_share_of_idf_mass_that_a_sentence_holds() -> None:
+def test_coverage_is_the_share_of_idf_mass_in_a_sentence() -> None:
     described = _described()
     assert _column("coverage", described) == [0.75, 0.25, 0.0, 1.0, 0.0]
     assert _column("coverage_beyond_title", described) == [0.0, 0.25, 0.0, 1.0, 0.0]
     assert _column("title_coverage", described) == [0.75, 0.75, 0.75, 0.0, 0.0]
 
 
-def test_a_sentence_is_measured_by_the_best_of_its_document() -> None:
+def test_a_sentence_is_compared_with_the_best_of_its_document() -> None:
     assert _column("coverage_to_best", _described()) == pytest.approx([1, 1 / 3, 0, 1, 0])
 
 
-def test_rank_and_ratio_follow_the_score_and_not_the_order_given() -> None:
+def test_rank_and_ratio_follow_the_score_not_the_input_order() -> None:
     described = _described()
     assert _column("document_rank", described) == pytest.approx([math.log(2)] * 3 + [0.0] * 2)
     assert _column("document_ratio", described) == [0.5, 0.5, 0.5, 1.0, 1.0]
@@ -92,7 +92,7 @@ def test_position_length_and_numbers_are_counted() -> None:
     assert _column("numbers", described) == pytest.approx([0.0, 0.0, math.log(3), 0.0, 0.0])
 
 
-def test_grams_are_runs_of_five_characters_whatever_the_case_and_spaces() -> None:
+def test_grams_are_runs_of_five_characters_ignoring_case_and_spaces() -> None:
     one = _document("", 1.0, "abcdefg", "ABC  DEF", "bcdef")
     described = compute_features(TERMS, [one], _words, UNKNOWN[:3], query=" Abcdef ")
     assert _column("grams", described) == [1.0, 0.0, 0.5]
@@ -137,7 +137,7 @@ def test_nothing_to_rank_is_an_empty_answer() -> None:
     assert _column("coverage", without_terms) == [0.0] * 5
 
 
-def test_the_default_ranks_all_terms_above_none_and_knows_no_position() -> None:
+def test_the_default_ranks_all_terms_above_none_and_ignores_position() -> None:
     one = _document("", 1.0, "dogs ran far", "cat mat here", "birds flew off")
     described = compute_features(TERMS, [one], _words, np.full(3, 0.3, np.float32), query="cat mat")
     assert DEFAULT_CALIBRATION.rank(described).argmax() == 1

@@ -1,4 +1,4 @@
-"""Evidence: chunks become documents, copies are left out, sentences are chosen and ordered."""
+"""Tests that chunks become documents without copies, and that sentences are selected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def hit(id: str, chunk: int, start: int, text: str, score: float) -> Hit:
     )
 
 
-def test_chunks_of_a_document_are_put_together_and_shared_sentences_stand_once() -> None:
+def test_chunks_are_grouped_by_document_and_shared_sentences_occur_once() -> None:
     second = hit("a", 1, 16, TEXT[16:48], 0.9)
     first = hit("a", 0, 0, TEXT[:32], 0.8)
     (source,) = group_sources([second, first], 5)
@@ -35,7 +35,7 @@ def test_chunks_of_a_document_are_put_together_and_shared_sentences_stand_once()
     ]
 
 
-def test_copies_are_left_out_and_the_number_of_documents_is_kept_to() -> None:
+def test_copies_are_omitted_and_the_number_of_documents_is_limited() -> None:
     hits = [
         hit("a", 0, 0, TEXT, 0.9),
         hit("b", 0, 0, TEXT.replace("Delta", "Omega").replace("Omega", "Delta"), 0.8),
@@ -61,20 +61,20 @@ def test_neighbours_are_one_span_and_the_source_of_the_best_comes_first() -> Non
     assert not chosen.truncated
 
 
-def test_a_sentence_is_said_once_and_weak_ones_are_not_said() -> None:
+def test_a_sentence_occurs_once_and_weak_ones_are_omitted() -> None:
     scores = np.array([-9.0, 1.0, -9.0, -9.0, 0.9, -9.0])
     (span,) = select_sentences(found(), scores, 256).spans
     assert (span.source, span.start, span.end) == (0, 16, 32)
 
 
-def test_an_answer_ends_where_its_length_does_but_has_one_sentence() -> None:
+def test_an_answer_ends_at_its_length_but_has_one_sentence() -> None:
     scores = np.array([1.0, 0.9, 0.8, 0.7, -9.0, 0.6])
     chosen = select_sentences(found(), scores, 1)
     assert [(span.start, span.end) for span in chosen.spans] == [(0, 15)]
     assert chosen.truncated
 
 
-def test_a_listing_is_read_only_where_nothing_short_is_as_good() -> None:
+def test_a_listing_is_used_only_if_no_prose_is_as_good() -> None:
     listing = " ".join(f"case{n}" for n in range(200)) + "."
     (source,) = group_sources([hit("a", 0, 0, f"{listing} A short word on it.", 0.9)], 5)
     (span,) = select_sentences([source], np.array([2.0, 0.0]), 256).spans

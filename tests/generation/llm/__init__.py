@@ -1,1 +1,1 @@
-"""Tests on a real server of a real model; `make test-llm` runs them."""
+"""Tests with a real server and a real model; `make test-llm` runs them."""

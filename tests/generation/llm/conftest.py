@@ -1,4 +1,4 @@
-"""A real server of a real small model, for tests that `make test-llm` runs."""
+"""Fixtures with a real server of a small model, for `make test-llm`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class LlamaServer:
     """A running `python -m llama_cpp.server`.
 
     Args:
-        folder: Virtual environment that holds it and the model.
-        port: 0 takes a free one.
+        folder: Virtual environment with the server and the model.
+        port: Port to listen on; 0 selects a free one.
     """
 
     def __init__(self, folder: Path, port: int = 0) -> None:
@@ -49,7 +49,7 @@ class LlamaServer:
         return int(self.url.split(":")[2].split("/")[0])
 
     def kill(self) -> None:
-        """Ends it at once."""
+        """Kills the server."""
         self.process.kill()
         self.process.wait(timeout=20)
         self._reader.join(timeout=20)
@@ -57,7 +57,7 @@ class LlamaServer:
         self.process.stderr.close()
 
     def _read(self) -> None:
-        # To the end: a full pipe would stop it.
+        # Read to the end, because a full pipe would block the server.
         assert self.process.stderr is not None
         for line in self.process.stderr:
             if match := re.search(r"running on (http://\S+:\d+)", line):
@@ -66,7 +66,7 @@ class LlamaServer:
 
 @pytest.fixture(scope="session")
 def llama() -> Iterator[Callable[..., LlamaServer]]:
-    """Returns a function that starts a server, and ends at the end what it started."""
+    """Yields a function that starts servers, which are stopped at the end."""
     folder = os.environ.get(VARIABLE)
     if not folder:
         pytest.skip("needs a real language model and its server: make test-llm")
@@ -84,5 +84,5 @@ def llama() -> Iterator[Callable[..., LlamaServer]]:
 
 @pytest.fixture(scope="session")
 def small(llama: Callable[..., LlamaServer]) -> LlamaServer:
-    """Returns a server that all tests share."""
+    """Returns a server shared by all tests."""
     return llama()

@@ -1,6 +1,6 @@
-"""Our client against llama-cpp-python's server: how it travels, never what it says.
+"""Tests the client with llama-cpp-python's server: the protocol, not the content.
 
-The model is a base model: it follows no instructions.
+The model is a base model and follows no instructions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PROMPT = Prompt(
     version="t-1",
     tokens=12,
 )
-# It goes on counting to the end of its tokens.
+# It continues counting up to the token limit.
 COUNTING = Prompt(
     messages=[Message("user", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13,")],
     version="t-1",
@@ -37,7 +37,7 @@ MANY = ChatLimits(max_tokens=1_500, timeout_s=240)
 
 
 def chat(server: LlamaServer, context_tokens: int = CONTEXT) -> OpenAIChat:
-    """Returns a client that waits long enough for a slow machine."""
+    """Returns a client with timeouts for a slow machine."""
     return OpenAIChat("small", server.url, "small", context_tokens=context_tokens, timeouts=PATIENT)
 
 
@@ -66,7 +66,7 @@ async def test_two_answers_at_a_time_are_both_whole(model: OpenAIChat) -> None:
 
 
 @pytest.mark.parametrize("how", ["closed", "cancelled"])
-async def test_an_answer_given_up_makes_way_for_the_next(model: OpenAIChat, how: str) -> None:
+async def test_a_cancelled_answer_makes_way_for_the_next(model: OpenAIChat, how: str) -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()
     events = model.write(COUNTING, MANY)
@@ -82,17 +82,19 @@ async def test_an_answer_given_up_makes_way_for_the_next(model: OpenAIChat, how:
         await asyncio.gather(task, return_exceptions=True)
     given_up = loop.time()
     assert (await ask(model, PROMPT, FEW)).end is not None
-    # The rest would have taken seven times as long.
+    # The complete answer would have taken seven times as long.
     assert loop.time() - given_up < (MANY.max_tokens - 20) / 7 * per_text_s
 
 
-async def test_a_prompt_too_long_for_the_server(small: LlamaServer, model: OpenAIChat) -> None:
+async def test_a_prompt_too_long_for_the_server_is_refused(
+    small: LlamaServer, model: OpenAIChat
+) -> None:
     long = Prompt(
         messages=[Message("user", "kettle " * (2 * CONTEXT))], version="t-1", tokens=2 * CONTEXT
     )
     checked = await ask(model, long, FEW)
     assert checked.error is not None and checked.error.failure is ChatFailure.TOO_LONG
-    # Not checked by us, the server says nothing at all; and the next question is answered.
+    # Without the client's check, the server returns nothing; the next question is answered.
     hopeful = chat(small, context_tokens=100 * CONTEXT)
     came = await ask(hopeful, long, FEW)
     assert came.texts == []
@@ -104,7 +106,7 @@ async def test_a_prompt_too_long_for_the_server(small: LlamaServer, model: OpenA
     await hopeful.close()
 
 
-async def test_a_server_that_dies_is_left_alone_until_it_is_back(
+async def test_a_dead_server_is_skipped_until_it_is_back(
     llama: Callable[..., LlamaServer],
 ) -> None:
     server, clock = llama(), Clock()

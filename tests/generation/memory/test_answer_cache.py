@@ -1,4 +1,4 @@
-"""Which answers are kept to be used again, and when one that was kept may not be."""
+"""Tests which answers are cached, and when a cached one is reused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Kept:
 
 
 class Altered:
-    """A retriever whose replies are changed on their way."""
+    """A retriever whose replies are altered."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ def lowered(reply: c.SearchReply) -> c.SearchReply:
 
 
 @pytest.mark.parametrize("found", [missing, lowered])
-async def test_an_answer_from_half_a_search_is_not_kept(
+async def test_an_answer_from_an_incomplete_search_is_not_cached(
     store: Path,
     embedder: WordEmbedder,
     found: Callable[[c.SearchReply], c.SearchReply],
@@ -126,7 +126,7 @@ async def test_an_answer_from_half_a_search_is_not_kept(
         assert is_cached(await ask(Altered(retriever), kept, embedder))
 
 
-async def test_a_source_that_the_filter_admits_no_more_is_not_repeated(
+async def test_an_answer_is_not_reused_if_the_filter_rejects_a_source(
     store: Path, embedder: WordEmbedder
 ) -> None:
     kept = Kept()
@@ -137,7 +137,7 @@ async def test_a_source_that_the_filter_admits_no_more_is_not_repeated(
 
 
 class Manifests:
-    """Manifests without calibrations; the first time, nobody can tell."""
+    """Manifests without calibrations; the first read fails."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -149,7 +149,7 @@ class Manifests:
         return snapshot_pb2.Manifest()
 
 
-async def test_an_answer_by_rules_that_may_not_be_those_of_its_snapshot_is_not_kept(
+async def test_an_answer_without_the_calibration_of_its_snapshot_is_not_cached(
     store: Path, embedder: WordEmbedder
 ) -> None:
     kept, calibrations = Kept(), CalibrationStore(Manifests())
@@ -161,7 +161,7 @@ async def test_an_answer_by_rules_that_may_not_be_those_of_its_snapshot_is_not_k
 
 
 class Still:
-    """A reranker that leaves the order as it is."""
+    """A reranker that keeps the order."""
 
     async def rerank(
         self,
@@ -174,9 +174,7 @@ class Still:
         return [0.0 for _ in texts]
 
 
-async def test_an_answer_is_kept_for_the_settings_that_it_came_of(
-    store: Path, embedder: WordEmbedder
-) -> None:
+async def test_an_answer_is_cached_per_settings(store: Path, embedder: WordEmbedder) -> None:
     kept = Kept()
     async with opened(OBJECT, store, embedder) as retriever:
         for chunks in (0, 5, 20):
@@ -190,7 +188,7 @@ async def test_an_answer_is_kept_for_the_settings_that_it_came_of(
 @pytest.mark.parametrize(
     "change", [{"prompt_tokens": 300}, {"large_context": 8_000}, {"check_entailment": True}]
 )
-async def test_what_a_model_is_shown_and_how_it_is_checked_is_part_of_its_version(
+async def test_prompt_and_checks_are_part_of_the_version(
     change: dict[str, object],
 ) -> None:
     given: dict[str, object] = {"large": "m@http://127.0.0.1:9/v1"}
@@ -202,7 +200,7 @@ async def test_what_a_model_is_shown_and_how_it_is_checked_is_part_of_its_versio
         assert before.version == same.version != after.version
 
 
-async def test_what_a_search_lets_through_is_looked_at_again_before_anybody_sees_it(
+async def test_hits_outside_the_filter_never_reach_a_caller(
     store: Path, embedder: WordEmbedder
 ) -> None:
     async with opened(OBJECT, store, embedder) as retriever:
@@ -210,5 +208,5 @@ async def test_what_a_search_lets_through_is_looked_at_again_before_anybody_sees
     evidence = events[0]
     assert isinstance(evidence, c.Evidence)
     assert {hit.id for hit in evidence.documents} == {"kettle", "lamp"}
-    # Attributes of rights would name other readers.
+    # Attributes for the rights check would name other readers.
     assert all(hit.attributes is None for hit in evidence.documents)

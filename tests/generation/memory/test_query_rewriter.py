@@ -1,4 +1,4 @@
-"""Follow-up questions as people ask them: what is added to which, and what that finds."""
+"""Tests the rewriting of follow-up questions, and the documents that they find."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ VITAMIN = "How much vitamin D should adults take per day?"
 KETTLE = "How do I return a damaged kettle?"
 CACHE = "What does functools.lru_cache do?"
 ASPIRIN = "Does aspirin reduce the risk of stroke?"
-# Question before, follow-up, and how it stands on its own.
+# Earlier question, follow-up, and the self-contained question.
 FOLLOW_UPS = [
-    # Fragments go behind the question ...
+    # Fragments are appended to the question ...
     (RUN, "and with a timeout?", "How do I run a subprocess with a timeout?"),
     (RUN, "ok, and on Windows?", "How do I run a subprocess on Windows?"),
     (RUN, "without a shell", "How do I run a subprocess without a shell"),
@@ -32,7 +32,7 @@ FOLLOW_UPS = [
     (ASPIRIN, "at what dose?", "Does aspirin reduce the risk of stroke at what dose?"),
     (VITAMIN, "and in winter?", "How much vitamin D should adults take per day in winter?"),
     ("How do I install Postgres?", "what about Windows?", "How do I install Postgres Windows?"),
-    # ... or take the place of what they contrast with.
+    # ... or replace the part that they contrast with.
     ("How do I parse a date in Python 3.11?", "what about Python 3.12?", "…in Python 3.12?"),
     ("How do I parse a date in Python 3.11?", "and 3.12?", "How do I parse a date in Python 3.12?"),
     ("how do I read a csv file?", "and a json file?", "how do I read a json file?"),
@@ -41,12 +41,12 @@ FOLLOW_UPS = [
     ("How do I install it on Windows?", "on Linux?", "How do I install it on Linux?"),
     ("how do I stop it (thread)?", "and a subprocess?", "how do I stop it (subprocess)?"),
     (RUN, "using Python 3.12?", "How do I run a subprocess using Python 3.12?"),
-    # What has nothing of its own goes behind it, too.
+    # Questions without content of their own are appended, too.
     (RUN, "why?", "How do I run a subprocess? why?"),
     (RUN, "Thanks! Tell me more.", "How do I run a subprocess? Thanks! Tell me more."),
     (RUN, "anything else?", "How do I run a subprocess? anything else?"),
     ("Which battery does the lamp take?", "how many of them?", "…take? how many of them?"),
-    # What refers gets the things that were spoken of, without what was done with them ...
+    # Questions that refer get the things mentioned before, without the actions ...
     (RUN, "how do I stop it?", "how do I stop it (subprocess)?"),
     (RUN, "how do I kill it when it hangs?", "how do I kill it when it hangs (subprocess)?"),
     (RUN, "and capture its output?", "and capture its output (run subprocess)?"),
@@ -55,7 +55,7 @@ FOLLOW_UPS = [
     (CACHE, "since which version?", "since which version (functools.lru_cache)?"),
     (KETTLE, "do I need the receipt for that?", "do I need the receipt for that (damaged kettle)?"),
     ("List the planets", "which of them have rings?", "which of them have rings (List planets)?"),
-    # ... unless it may mean the doing.
+    # ... unless they may refer to the action.
     (RUN, "how long does it take?", "how long does it take (run subprocess)?"),
     (RUN, "Can't it hang?", "Can't it hang (run subprocess)?"),
     (VITAMIN, "is that safe during pregnancy?", "…during pregnancy (vitamin D adults day)?"),
@@ -65,18 +65,18 @@ FOLLOW_UPS = [
         "does it also prevent cancer (aspirin reduce stroke)?",
     ),
     ("who wrote Hamlet?", "when was he born?", "when was he born (wrote Hamlet)?"),
-    # So does what would be asked of anything.
+    # The same holds for questions about properties of everything.
     (RUN, "what is the default?", "what is the default (run subprocess)?"),
     (RUN, "which exceptions are raised?", "which exceptions are raised (run subprocess)?"),
     (RUN, "is there a faster way?", "is there a faster way (run subprocess)?"),
     (RUN, "can you give an example?", "can you give an example (run subprocess)?"),
     (RUN, "can I use a thread instead?", "can I use a thread instead (run subprocess)?"),
     (ASPIRIN, "what are the side effects?", "what are the side effects (aspirin reduce stroke)?"),
-    # Other languages: only where it is very short.
+    # Other languages: only very short questions.
     ("Wie starte ich einen Prozess?", "und mit Timeout?", "…Prozess? und mit Timeout?"),
     ("如何启动子进程？", "为什么？", "如何启动子进程？ 为什么？"),
 ]
-# What stands on its own, whatever was asked before.
+# Self-contained questions are unchanged.
 STANDING = [
     "How do I parse a date string?",
     "And how do I parse a date string?",
@@ -124,34 +124,34 @@ def test_a_follow_up_gets_what_it_lacks(before: str, asked: str, standing: str) 
 
 @pytest.mark.parametrize("asked", STANDING)
 @pytest.mark.parametrize("before", [RUN, VITAMIN, "How do I install Postgres on Windows?"])
-def test_a_change_of_topic_drags_nothing_along(before: str, asked: str) -> None:
+def test_a_change_of_topic_carries_nothing_over(before: str, asked: str) -> None:
     assert rewrite_query(asked, [Turn(before, "An answer.")]) == asked
 
 
 @pytest.mark.parametrize("asked", [asked for _, asked, _ in FOLLOW_UPS] + STANDING + ["", " ?"])
-def test_the_first_question_comes_back_as_it_is(asked: str) -> None:
+def test_the_first_question_is_unchanged(asked: str) -> None:
     assert rewrite_query(asked, []) == asked
 
 
-def test_a_follow_up_of_a_follow_up_goes_back_to_what_stood() -> None:
+def test_a_second_follow_up_uses_the_last_self_contained_question() -> None:
     turns = [Turn(RUN, ""), Turn("and with a timeout?", ""), Turn("why?", "")]
     assert (
         rewrite_query("on Linux?", turns[:2])
         == "How do I run a subprocess with a timeout on Linux?"
     )
     assert rewrite_query("how do I stop it?", turns) == "how do I stop it (subprocess timeout)?"
-    # A new topic in between is the one that counts.
+    # A new topic in between takes precedence.
     turns.append(Turn("How do I read a file?", ""))
     assert rewrite_query("and write it?", turns) == "and write it (read file)?"
 
 
-def test_what_was_looked_for_counts_and_not_what_was_asked() -> None:
+def test_the_condensed_question_has_precedence() -> None:
     turns = [Turn("and that?", "", condensed="How do I open a socket?")]
     assert rewrite_query("on Linux?", turns) == "How do I open a socket on Linux?"
 
 
-def test_long_questions_are_neither_searched_nor_repeated_whole() -> None:
-    # Patterns that look far ahead would take minutes.
+def test_long_questions_are_neither_parsed_nor_repeated_completely() -> None:
+    # Patterns with long look-ahead would take minutes.
     endless = "to a " * (MAX_QUERY_CHARACTERS // 5)
     assert rewrite_query(endless, [Turn(RUN, "")]) == endless
     many = "How do I " + " ".join(f"x{n}" for n in range(100)) + "?"
@@ -168,9 +168,7 @@ _said = st.text(max_size=20) | st.lists(_words, max_size=8).map(" ".join)
 
 
 @given(st.lists(_said, max_size=4), _said)
-def test_whatever_is_said_a_question_is_never_shortened_to_nothing(
-    before: list[str], asked: str
-) -> None:
+def test_a_question_never_becomes_empty(before: list[str], asked: str) -> None:
     said = rewrite_query(asked, [Turn(text, "") for text in before])
     assert bool(said.strip()) is bool(asked.strip())
     assert len(said) <= MAX_QUERY_CHARACTERS
@@ -215,11 +213,11 @@ CONVERSATIONS = [
 ]
 
 
-async def test_a_condensed_follow_up_finds_what_the_bare_one_does_not(tmp_path: Path) -> None:
+async def test_a_condensed_follow_up_finds_more_than_the_bare_one(tmp_path: Path) -> None:
     embedder = WordEmbedder(64)
     items = [Item(id=name, title=text.split(".")[0], text=text) for name, text in TEXTS.items()]
     await build_snapshot(items, BuildOptions(store=str(tmp_path), shards=1), embedder)
-    # By words: these vectors know nothing of meaning.
+    # By words, because these vectors have no meaning.
     options = SearchOptions(k=1, mode=SearchMode.LEXICAL)
     found: list[tuple[str, str, str, str]] = []
     async with opened(OBJECT, tmp_path, embedder) as retriever:

@@ -1,4 +1,4 @@
-"""Conversations in a real Redis: held against a model, raced for, and when it is away."""
+"""Tests conversations in a real Redis: against a model, with races, and during failures."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def turn(number: int) -> Turn:
     return Turn(f"question {number}", f"answer {number}", "", "", NOON)
 
 
-async def test_what_was_added_is_loaded_as_it_was(redis: Redis) -> None:
+async def test_an_appended_turn_is_loaded_unchanged(redis: Redis) -> None:
     sessions = SessionStore(redis, ttl_s=3_600)
     full = Turn(
         "and that?\n\x00", "so: “ja” \ud800 [1]", "and what?", "20261125T004218Z-1f3a9c", NOON
@@ -80,7 +80,7 @@ async def test_what_was_added_is_loaded_as_it_was(redis: Redis) -> None:
     assert abs(left) < timedelta(seconds=20)
 
 
-async def test_two_callers_at_once_exactly_one_adds(redis: Redis) -> None:
+async def test_exactly_one_of_two_concurrent_callers_appends(redis: Redis) -> None:
     sessions = SessionStore(redis)
     for version in range(10):
         tries = [sessions.append(*WHERE, "s", turn(one), version) for one in range(8)]
@@ -92,10 +92,10 @@ async def test_two_callers_at_once_exactly_one_adds(redis: Redis) -> None:
     assert (session.version, len(session.turns)) == (10, 10)
 
 
-async def test_a_change_that_is_sent_twice_is_made_once(
+async def test_a_change_sent_twice_is_applied_once(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As redis-py does after a reply that never came.
+    # As redis-py does after a lost reply.
     sessions = SessionStore(redis)
     monkeypatch.setattr(
         "generation.memory.sessions.secrets.token_hex", lambda n: "0123456789abcdef"
@@ -105,7 +105,7 @@ async def test_a_change_that_is_sent_twice_is_made_once(
     assert len((await sessions.load(*WHERE, "s")).turns) == 1
 
 
-async def test_a_turn_starts_the_time_anew_and_reading_does_not(redis: Redis) -> None:
+async def test_a_turn_renews_the_expiry_and_reading_does_not(redis: Redis) -> None:
     key = session_key(*WHERE, "s")
     await SessionStore(redis, ttl_s=100).append(*WHERE, "s", turn(1), 0)
     await redis.expire(key, 10)
@@ -119,7 +119,7 @@ async def test_a_turn_starts_the_time_anew_and_reading_does_not(redis: Redis) ->
         await SessionStore(redis).append(*WHERE, "s", turn(3), 2)
 
 
-async def test_a_server_that_runs_it_for_the_first_time_is_taught_the_script(redis: Redis) -> None:
+async def test_the_script_is_sent_to_a_server_without_it(redis: Redis) -> None:
     sessions = SessionStore(redis)
     await sessions.append(*WHERE, "s", turn(1), 0)
     await redis.script_flush()
@@ -167,7 +167,7 @@ async def test_hostile_ids_keep_their_own_turns(redis: Redis) -> None:
         [b"nearline-session 1 1 0123456789abcdef", b'{"question":1,"answer":"","condensed":"",'],
     ],
 )
-async def test_what_is_no_session_is_told_and_can_be_forgotten(
+async def test_an_unreadable_value_is_reported_and_can_be_deleted(
     redis: Redis, value: bytes | list[bytes]
 ) -> None:
     sessions, key = SessionStore(redis), session_key(*WHERE, "s")
@@ -191,7 +191,7 @@ async def test_what_is_no_session_is_told_and_can_be_forgotten(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())
-def test_it_does_what_a_list_in_memory_does(redis_url: str, data: st.DataObject) -> None:
+def test_the_store_behaves_like_a_list_in_memory(redis_url: str, data: st.DataObject) -> None:
     max_turns, max_bytes = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 700))
 
     async def run() -> None:
@@ -240,7 +240,7 @@ def test_the_window_holds_the_newest_turns_that_fit(turns: list[Turn], max_token
     if max(fitting) or not turns:
         assert kept == turns[len(turns) - max(fitting) :]
     else:
-        # Not even the newest: its answer is cut, as late as can be.
+        # Not even the newest fits, so its answer is truncated as late as possible.
         last = turns[-1]
         assert bool(kept) is (estimate_tokens(last.question) <= max_tokens)
         for one in kept:
@@ -251,13 +251,13 @@ def test_the_window_holds_the_newest_turns_that_fit(turns: list[Turn], max_token
 
 def test_a_long_answer_leaves_its_question_in_the_window() -> None:
     turns = [Turn("old?", "old"), Turn("why?", "because it is so")]
-    # Six letters to a token: why ? becaus e it
+    # Six letters per token: why ? becaus e it
     assert recent_turns(turns, 5) == [Turn("why?", "because it")]
     assert recent_turns(turns, 100) == turns
     assert recent_turns(turns, 1) == []
 
 
-async def test_redis_away_is_not_ready_and_what_was_saved_is_there_again(tmp_path: Path) -> None:
+async def test_an_unavailable_redis_is_not_ready_and_loses_nothing(tmp_path: Path) -> None:
     port = free_port()
     client = connect(f"redis://127.0.0.1:{port}/0")
     sessions = SessionStore(client)
@@ -279,7 +279,7 @@ async def test_redis_away_is_not_ready_and_what_was_saved_is_there_again(tmp_pat
     await client.aclose()
 
 
-async def test_a_redis_that_hangs_is_given_up_in_time(redis: Redis, redis_url: str) -> None:
+async def test_a_hanging_redis_times_out(redis: Redis, redis_url: str) -> None:
     server = psutil.Process(int((await redis.info("server"))["process_id"]))
     server.send_signal(signal.SIGSTOP)
     try:
@@ -291,7 +291,7 @@ async def test_a_redis_that_hangs_is_given_up_in_time(redis: Redis, redis_url: s
     assert (await SessionStore(redis).load(*WHERE, "s")).version == 0
 
 
-async def test_a_full_redis_refuses_and_keeps_what_it_has(redis: Redis) -> None:
+async def test_a_full_redis_refuses_and_keeps_its_data(redis: Redis) -> None:
     sessions = SessionStore(redis)
     await sessions.append(*WHERE, "s", turn(1), 0)
     await redis.config_set("maxmemory", "1")
@@ -301,7 +301,7 @@ async def test_a_full_redis_refuses_and_keeps_what_it_has(redis: Redis) -> None:
     assert (session.version, session.turns) == (1, [turn(1)])
 
 
-async def test_how_a_redis_keeps_things_is_asked_of_it(redis: Redis) -> None:
+async def test_the_durability_is_read_from_redis(redis: Redis) -> None:
     kept = await read_persistence(redis)
     assert (kept.appendonly, kept.appendfsync) == (SETTINGS["appendonly"], SETTINGS["appendfsync"])
     assert (kept.maxmemory_policy, kept.weakness) == (SETTINGS["maxmemory-policy"], "")
@@ -310,7 +310,7 @@ async def test_how_a_redis_keeps_things_is_asked_of_it(redis: Redis) -> None:
     assert "loses the last second" in (await read_persistence(redis)).weakness
     await redis.config_set("appendonly", "no")
     assert "lost when it restarts" in (await read_persistence(redis)).weakness
-    # As managed services do.
+    # As managed services respond.
     await redis.acl_setuser("default", commands=["-config"])
     kept = await read_persistence(redis)
     assert (kept.appendonly, kept.appendfsync, kept.maxmemory_policy) == (
@@ -323,7 +323,7 @@ async def test_how_a_redis_keeps_things_is_asked_of_it(redis: Redis) -> None:
     assert (kept.appendonly, kept.waits, kept.weakness) == ("unknown", True, "")
 
 
-def test_an_address_that_cannot_be_read_is_told_without_its_password() -> None:
+def test_a_malformed_address_is_reported_without_its_password() -> None:
     with pytest.raises(SettingsError, match="use redis://HOST:PORT/0") as caught:
         connect("http://:hunter2@there/0")
     assert "hunter2" not in caught.value.message

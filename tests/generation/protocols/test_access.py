@@ -1,4 +1,4 @@
-"""Tokens tell callers; attributes tell who sees what."""
+"""Tests the identification of callers by tokens, and the rights by attributes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def table(token: str, tenant: str, roles: str = "[]") -> str:
     return f'[[caller]]\ntoken_sha256 = "{digest}"\ntenant = "{tenant}"\nroles = {roles}\n'
 
 
-def test_without_a_file_everybody_calls_as_nobody_in_particular() -> None:
+def test_without_a_file_every_caller_is_anonymous() -> None:
     assert AccessControl.load("", "").caller([]) == ANONYMOUS
     assert AccessControl().caller([("authorization", "Bearer whatever")]) == ANONYMOUS
 
@@ -47,7 +47,7 @@ def test_a_token_names_its_caller(tmp_path: Path) -> None:
         ([("authorization", "Bearer ")], "not known here"),
     ],
 )
-def test_whoever_is_not_known_is_refused(
+def test_unknown_callers_are_refused(
     tmp_path: Path, metadata: list[tuple[str, str | bytes]], says: str
 ) -> None:
     access = AccessControl.load(written(tmp_path, table("one", "a")), "")
@@ -68,9 +68,7 @@ def test_whoever_is_not_known_is_refused(
         "no toml at all",
     ],
 )
-def test_a_file_that_says_something_else_is_refused_before_the_start(
-    tmp_path: Path, text: str
-) -> None:
+def test_a_malformed_file_is_refused_at_the_start(tmp_path: Path, text: str) -> None:
     with pytest.raises(SettingsError, match=r"callers in .* cannot be read"):
         AccessControl.load(written(tmp_path, text), "")
     with pytest.raises(SettingsError, match="cannot be read"):
@@ -91,7 +89,7 @@ def test_a_file_that_says_something_else_is_refused_before_the_start(
         (None, False),
     ],
 )
-def test_an_item_is_seen_by_whom_it_names_and_the_filter_says_the_same(
+def test_an_item_is_visible_to_its_readers_and_the_filter_agrees(
     readers: object, seen: bool
 ) -> None:
     access = AccessControl(None, READERS)
@@ -101,7 +99,7 @@ def test_an_item_is_seen_by_whom_it_names_and_the_filter_says_the_same(
     assert narrowed is not None and admits(narrowed, attributes) is seen
 
 
-def test_a_question_is_narrowed_and_never_widened() -> None:
+def test_the_filter_of_a_question_is_only_narrowed() -> None:
     asked = Equals("kind", "law")
     access = AccessControl(None, READERS)
     mine = In(READERS, ("public", "tenant:a", "role:editor"))
@@ -110,7 +108,7 @@ def test_a_question_is_narrowed_and_never_widened() -> None:
     assert AccessControl().sees(ANNA, {})
 
 
-def test_a_conversation_is_of_a_tenant_and_its_roles() -> None:
+def test_a_conversation_belongs_to_a_tenant_and_its_roles() -> None:
     callers = [
         Caller("a"),
         Caller("a", ("b",)),

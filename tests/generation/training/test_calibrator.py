@@ -1,4 +1,4 @@
-"""What is learned from labelled questions: by a real search of a small snapshot, and by numbers."""
+"""Tests calibration from labelled questions: with a real search, and by numbers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def _observe(
     return observed
 
 
-async def test_the_sentence_that_holds_the_label_is_evidence(
+async def test_the_sentence_that_contains_the_label_is_evidence(
     store: Path, embedder: WordEmbedder
 ) -> None:
     question = _labelled("vinegar to descale a kettle")
@@ -112,14 +112,14 @@ async def test_the_nearest_documents_can_be_hidden(store: Path, embedder: WordEm
     assert observed.hidden["coverage_first"] < observed.signals["coverage_first"]
 
 
-async def test_what_lies_behind_a_long_document_is_found(
+async def test_documents_after_a_long_document_are_found(
     tmp_path: Path, embedder: WordEmbedder
 ) -> None:
     long = " ".join(f"The kettle boils water in {number} minutes." for number in range(60))
     items = [Item(id="long", text=long), Item(id="short", text="Tea needs a pot and a cup.")]
     chunks = ChunkOptions(max_tokens=12, overlap_sentences=0)
     built = await build_snapshot(items, BuildOptions(store=str(tmp_path), chunks=chunks), embedder)
-    # More than a first search asks for: 4 of the hidden document, and 20.
+    # More than the first search returns: 4 of the hidden document, and 20.
     assert built.chunks > 40
     async with opened(OBJECT, tmp_path, embedder) as retriever:
         beyond = await EvidenceReader(retriever, embedder).find_beyond(
@@ -135,7 +135,7 @@ def test_questions_joined_by_documents_are_one_group() -> None:
     assert len(set(groups)) == 4
 
 
-def test_a_fitted_model_knows_which_way_a_feature_points() -> None:
+def test_a_fitted_model_finds_the_sign_of_a_feature() -> None:
     rows = np.array([[-1.0, 5.0], [-0.5, 5.0], [0.5, 5.0], [1.0, np.nan]] * 10)
     model = regression.fit(rows, rows[:, 0] > 0, ("a", "b"))
     assert model.weights[0] > 0.5 and model.weights[1] == model.bias == pytest.approx(0.0)
@@ -144,7 +144,7 @@ def test_a_fitted_model_knows_which_way_a_feature_points() -> None:
 
 
 def test_cross_validation_learns_nothing_of_the_group_that_it_scores() -> None:
-    # A feature per group, which tells its label to whoever has seen the group.
+    # One feature per group, which reveals its label only to a model trained on the group.
     groups = np.repeat(np.arange(20), 4)
     target = groups % 2 == 0
     rows = np.eye(20)[groups]
@@ -183,7 +183,7 @@ def _both(count: int, rng: np.random.Generator) -> list[QuestionExample]:
     return [_observed(number, answerable=number % 2 == 0, rng=rng) for number in range(2 * count)]
 
 
-def test_a_calibration_holds_the_target_on_questions_that_it_has_not_seen(
+def test_a_calibration_meets_the_target_on_unseen_questions(
     rng: np.random.Generator,
 ) -> None:
     learned = fit_calibration(_both(200, rng), target_risk=0.1)
@@ -207,14 +207,14 @@ def test_a_lower_target_refuses_more(rng: np.random.Generator) -> None:
     assert strict.learned.coverage < loose.learned.coverage
 
 
-def test_the_sentence_model_reads_what_it_is_given(rng: np.random.Generator) -> None:
+def test_the_sentence_model_uses_the_named_features(rng: np.random.Generator) -> None:
     observed = _both(60, rng)
     assert fit_calibration(observed).sentences.names == sentence_features.FEATURES
     given = fit_calibration(observed, sentence_features=("length", "numbers")).sentences
     assert given.names == ("length", "numbers") and given.weights[0] > 1.0
 
 
-def test_without_sentences_or_hidden_documents_the_shipped_models_stay(
+def test_without_sentences_or_hidden_documents_the_defaults_stay(
     rng: np.random.Generator,
 ) -> None:
     nothing = RankingExample(
@@ -234,7 +234,7 @@ def test_without_sentences_or_hidden_documents_the_shipped_models_stay(
         and learned.topic is DEFAULT_CALIBRATION.topic
     )
     assert learned.calibrated
-    # Nothing was found where an answer is: nothing is recalled.
+    # No evidence was found, so recall is 0.
     assert evaluation.evaluate_calibration(learned, bare).recall_found[5] == 0.0
 
 

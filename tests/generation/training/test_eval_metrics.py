@@ -1,4 +1,4 @@
-"""What is said of rankings and refusals, by arithmetic and by brute force."""
+"""Tests the measures of rankings and refusals, by arithmetic and by brute force."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_threshold_is_chosen_by_coverage_or_by_risk() -> None:
     assert eval_metrics.at_coverage(curve, 0.5).threshold == 0.8
     assert eval_metrics.at_risk(curve, 0.3).threshold == 0.5
     assert eval_metrics.at_risk(curve, 1.0).threshold == 0.1
-    # Where no threshold is good enough, the least bad one.
+    # If no threshold is good enough, the one of lowest risk is chosen.
     assert eval_metrics.at_risk(curve[1:], 0.0).threshold == 0.5
 
 
@@ -45,7 +45,7 @@ def test_a_threshold_is_chosen_by_coverage_or_by_risk() -> None:
     st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=30),
     st.floats(0, 1),
 )
-def test_a_chosen_threshold_does_what_the_curve_says(
+def test_a_chosen_threshold_agrees_with_the_curve(
     rows: list[tuple[int, bool]], risk: float
 ) -> None:
     scores = np.array([score for score, _ in rows], np.float64)
@@ -60,7 +60,7 @@ def test_a_chosen_threshold_does_what_the_curve_says(
 
 
 def test_a_span_is_found_where_the_best_sentences_hold_more_than_half_of_it() -> None:
-    # Span 0 lies in sentences 0 and 1, span 1 in sentence 2, span 2 was never retrieved.
+    # Span 0 is in sentences 0 and 1, span 1 in sentence 2, span 2 was never retrieved.
     held = np.array([[0.4, 0.0, 0.0], [0.6, 0.0, 0.0], [0.0, 1.0, 0.0]])
     assert eval_metrics.recall_at_k(held, np.array([3.0, 2.0, 1.0]), 1) == 0.0
     assert eval_metrics.recall_at_k(held, np.array([3.0, 2.0, 1.0]), 2) == pytest.approx(1 / 3)

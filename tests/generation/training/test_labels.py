@@ -1,4 +1,4 @@
-"""Labels of both layouts become spans of stored text; what cannot be read is named."""
+"""Tests that labels of both layouts become spans, and that malformed ones are reported."""
 
 from __future__ import annotations
 
@@ -74,19 +74,19 @@ def test_answers_are_spans_and_questions_without_have_none(tmp_path: Path) -> No
     assert first.spans == {"d": [LabelSpan(2, 5, "cat")]}
     assert (first.id, second.has_answer, second.cited) == ("7", False, frozenset({"d"}))
     assert third.cited == frozenset()
-    # The file of the split goes first.
+    # The file of the split has precedence.
     _write(tmp_path / "questions_dev.jsonl", [{"query_id": "0", "text": "?"}])
     assert [one.id for one in labels.load_labels(tmp_path, "dev")] == ["0"]
 
 
-def test_questions_that_share_a_document_with_others_are_left_out(claims: Path) -> None:
+def test_questions_that_share_a_document_with_others_are_dropped(claims: Path) -> None:
     first, second = labels.load_labels(claims, "train")
     assert labels.drop_overlapping([first, second], [second]) == []
     alone = LabelledQuestion(id="3", text="?", spans={}, cited=frozenset({"f"}))
     assert labels.drop_overlapping([first, alone], [second]) == [alone]
 
 
-def test_a_split_that_is_not_there_names_those_that_are(claims: Path) -> None:
+def test_a_missing_split_is_reported_with_the_existing_ones(claims: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"'test'.*it has claims_train\.jsonl"):
         labels.load_labels(claims, "test")
 

@@ -1,4 +1,4 @@
-"""Instructions of the operator's own: taken where they tell what checks rely on."""
+"""Tests custom instructions, which must contain the rules that the checks need."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def read(folder: Path, text: str) -> Instructions:
     return load_instructions(str(folder / "prompt.txt"), "")
 
 
-def test_as_shipped_where_nothing_else_is_said(tmp_path: Path) -> None:
+def test_the_default_instructions_apply_without_a_setting(tmp_path: Path) -> None:
     assert load_instructions("", "") is DEFAULT_INSTRUCTIONS
     assert read(tmp_path, f"{DEFAULT_INSTRUCTIONS.text}\n") is DEFAULT_INSTRUCTIONS
 
 
-def test_ones_own_are_what_the_model_reads_and_have_a_version_of_their_own(tmp_path: Path) -> None:
+def test_custom_instructions_are_used_with_their_own_version(tmp_path: Path) -> None:
     own = read(tmp_path, OWN)
     packed = pack_prompt("What?", [], [], 4_000, KEY, own)
     system = packed.prompt.messages[0].text
@@ -38,7 +38,7 @@ def test_ones_own_are_what_the_model_reads_and_have_a_version_of_their_own(tmp_p
     assert read(tmp_path, OWN + " Or so.").version != own.version
 
 
-def test_they_may_be_a_version_of_the_registry(tmp_path: Path) -> None:
+def test_instructions_may_come_from_the_registry(tmp_path: Path) -> None:
     store = str(tmp_path / "store")
     (tmp_path / "p.txt").write_text(OWN, "utf-8")
     registry = Registry(Store(tmp_path / "store"))
@@ -64,11 +64,13 @@ def test_they_may_be_a_version_of_the_registry(tmp_path: Path) -> None:
         (OWN + "x" * 20_000, "in at most 20000 characters"),
     ],
 )
-def test_what_checks_could_not_rely_on_is_refused(tmp_path: Path, text: str, words: str) -> None:
+def test_instructions_that_break_the_checks_are_refused(
+    tmp_path: Path, text: str, words: str
+) -> None:
     with pytest.raises(SettingsError, match=words):
         read(tmp_path, text)
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"none\.txt cannot be read .*name a text file"):
         load_instructions(str(tmp_path / "none.txt"), "")

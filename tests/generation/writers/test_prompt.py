@@ -1,4 +1,4 @@
-"""A prompt keeps to its budget, and nothing in it passes for what it is not."""
+"""Tests that a prompt keeps its budget, and that no text in it can imitate a fence."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def hit(id: str, chunk: int, start: int, text: str, score: float, title: str = "
 
 
 def evidence(*texts: str) -> list[EvidenceSource]:
-    """One document for each text, best first; near copies too."""
+    """Returns one document per text, best first, including near copies."""
     return [
         EvidenceSource([hit(f"d{at}", 0, 0, text, 1.0 - at / 100)]) for at, text in enumerate(texts)
     ]
@@ -41,7 +41,7 @@ def user(found: PackedPrompt) -> str:
     return found.prompt.messages[1].text
 
 
-def test_chunks_stand_best_first_with_their_exact_ranges_and_shared_sentences_once() -> None:
+def test_chunks_are_packed_best_first_with_exact_ranges() -> None:
     found = group_sources(
         [
             hit("a", 1, 16, TEXT[16:48], 0.9, "Greek"),
@@ -73,7 +73,7 @@ def test_chunks_stand_best_first_with_their_exact_ranges_and_shared_sentences_on
             assert (stored.text or "")[at : at + len(passage.text)] == passage.text
 
 
-def test_the_last_chunk_is_cut_at_a_sentence_and_one_too_long_is_passed_over() -> None:
+def test_the_last_chunk_is_cut_at_a_sentence_and_too_long_ones_are_skipped() -> None:
     instructions = pack_prompt("What?", [], [], 4000, KEY).prompt.tokens
     fences = estimate_tokens(f"<<passage 1 {KEY}>> <<end of passage 1 {KEY}>>")
     found = pack_prompt("What?", evidence(TEXT), [], instructions + fences + 9, KEY)
@@ -123,7 +123,7 @@ PIECES = st.lists(st.one_of(st.sampled_from([*ATTACKS, KEY, KEY[:8], KEY[8:], "<
 
 
 def guarded(found: PackedPrompt) -> None:
-    """Holds a prompt against the fences that it should have, whatever stands between them."""
+    """Checks the fences of a prompt, whatever text is between them."""
     text = user(found)
     lines = text.split("\n")
     for one in found.shown:
@@ -146,7 +146,7 @@ def test_evidence_cannot_close_its_fence(attack: str) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(PIECES, PIECES, PIECES)
-def test_no_text_of_others_passes_for_a_fence(
+def test_no_text_can_imitate_a_fence(
     texts: list[str], question: list[str], said: list[str]
 ) -> None:
     history = [Turn("".join(said), "".join(said))]
@@ -155,17 +155,17 @@ def test_no_text_of_others_passes_for_a_fence(
     guarded(pack_prompt("".join(question), sources, history, 4000, KEY))
 
 
-def test_a_lookalike_of_the_key_is_taken_out_of_the_text_around_it() -> None:
+def test_lookalikes_of_the_key_are_removed() -> None:
     found = packed(f"One {KEY.replace('e', chr(0x435)).upper()} two {KEY}{KEY}. Three.")
     assert "One … two ……. Three." in user(found)
 
 
-def test_a_stored_marker_is_none_in_a_prompt_and_code_stays_as_it_is() -> None:
+def test_stored_markers_are_escaped_in_a_prompt_and_code_is_kept() -> None:
     found = packed("As shown [12], and [1, 2] 【3】 [[4]]. Use x[0] or argv[1] >>> a << 2.")
     assert "As shown (12), and (1, 2) (3) (4). Use x[0] or argv[1] >>> a << 2." in user(found)
 
 
-def test_what_was_said_before_is_fenced_and_its_last_turns_are_kept() -> None:
+def test_the_conversation_is_fenced_and_its_last_turns_are_kept() -> None:
     history = [
         Turn(f"Question {at}?", f"Answer {at} [1]. " + "A word more. " * 90) for at in range(9)
     ]

@@ -1,4 +1,4 @@
-"""Who writes: by the kind of a question, the evidence, the time left, and the failure before."""
+"""Tests the choice of writers by question, evidence, remaining time and earlier failures."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ FACT = QueryClass(AnswerKind.FACT, True, True)
         ("the whole story", AnswerKind.OTHER),
     ],
 )
-def test_a_question_is_of_a_kind(question: str, kind: AnswerKind) -> None:
+def test_questions_are_classified(question: str, kind: AnswerKind) -> None:
     assert classify(question, 0.5, [1.0]).kind is kind
 
 
-def test_evidence_is_strong_and_a_document_alone_by_their_numbers() -> None:
+def test_evidence_strength_follows_the_numbers() -> None:
     assert classify("x", 0.7, [1.0]) == (AnswerKind.OTHER, True, True)
     assert classify("x", 0.69, [1.0, 0.79]) == (AnswerKind.OTHER, False, True)
     assert classify("x", 0.0, [1.0, 0.8]) == (AnswerKind.OTHER, False, False)
@@ -60,7 +60,7 @@ def test_evidence_is_strong_and_a_document_alone_by_their_numbers() -> None:
         (QueryClass(AnswerKind.EXPLANATION, True, True), (EXTRACTIVE, SMALL), (SMALL, EXTRACTIVE)),
     ],
 )
-def test_a_class_has_its_writers_among_those_there_are(
+def test_a_class_uses_its_available_writers(
     query: QueryClass, available: tuple[str, ...], rungs: tuple[str, ...]
 ) -> None:
     router = ModelRouter(available)
@@ -68,13 +68,13 @@ def test_a_class_has_its_writers_among_those_there_are(
     assert router.route(query, "s1").rungs == rungs
 
 
-def test_the_caller_may_choose_and_the_evidence_remains_the_last_rung() -> None:
+def test_the_caller_may_choose_and_extraction_is_the_last_rung() -> None:
     router = ModelRouter(ALL)
     assert router.route(FACT, "s1", asked=SMALL).rungs == (SMALL, LARGE, EXTRACTIVE)
     assert router.route(FACT, "s1", asked=EXTRACTIVE).rungs == (EXTRACTIVE,)
 
 
-def test_no_model_is_asked_where_it_has_no_time() -> None:
+def test_no_model_is_called_without_enough_time() -> None:
     route = ModelRouter(ALL).route(FACT._replace(strong=False), "s1", left_s=0.4)
     assert route.rungs == (EXTRACTIVE,)
     assert route.reason == "0.40 s are too little time for a model"

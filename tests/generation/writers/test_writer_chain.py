@@ -1,4 +1,4 @@
-"""Rungs: who is asked next after which failure, and that two writers never make one text."""
+"""Tests the fallback between writers, and that two writers never write one text."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def extractive() -> Scripted:
     return Scripted(EXTRACTIVE, VERBATIM, WriterEnd(False, 0, 5))
 
 
-async def test_the_first_writer_that_holds_answers_alone() -> None:
+async def test_the_first_successful_writer_answers_alone() -> None:
     unasked = extractive()
     one = answering(Scripted(LARGE, FIRST, SECOND, END), unasked)
     assert await text_of(one) == "It takes three minutes. [1] Then it is done. [2]"
@@ -51,7 +51,7 @@ async def test_the_first_writer_that_holds_answers_alone() -> None:
 
 
 @pytest.mark.parametrize("failure", list(ChatFailure))
-async def test_a_failure_before_the_first_word_goes_on_with_the_next_rung(
+async def test_a_failure_before_the_first_word_falls_back_to_the_next_rung(
     failure: ChatFailure,
 ) -> None:
     large = Scripted(LARGE, ChatError(failure, "no"))
@@ -67,7 +67,7 @@ async def test_a_failure_before_the_first_word_goes_on_with_the_next_rung(
 
 
 @pytest.mark.parametrize("failure", [ChatFailure.STALLED, ChatFailure.CUT, ChatFailure.DEADLINE])
-async def test_a_failure_after_the_first_word_ends_the_answer_and_says_so(
+async def test_a_failure_after_the_first_word_ends_the_answer_with_a_reason(
     failure: ChatFailure,
 ) -> None:
     last = extractive()
@@ -79,7 +79,7 @@ async def test_a_failure_after_the_first_word_ends_the_answer_and_says_so(
     assert one.outcome.backend == LARGE and "gone" in one.outcome.reason
 
 
-async def test_what_a_failed_attempt_took_is_counted() -> None:
+async def test_usage_of_a_failed_attempt_is_counted() -> None:
     error = ChatError(ChatFailure.CUT, "cut")
     error.prompt_tokens, error.completion_tokens = 70, 7
     one = answering(Scripted(LARGE, error), Scripted(SMALL, FIRST, END), extractive())
@@ -88,7 +88,7 @@ async def test_what_a_failed_attempt_took_is_counted() -> None:
     assert one.outcome.cost == pytest.approx(70 * 0.01 + 7 * 0.1)
 
 
-async def test_a_model_that_says_nothing_supported_is_a_failure_of_its_rung() -> None:
+async def test_a_model_without_supported_sentences_fails_its_rung() -> None:
     one = answering(Scripted(LARGE, WriterEnd(False, 100, 20, dropped_sentences=3)), extractive())
     assert await text_of(one) == "The lamp takes two batteries. [1]"
     assert "nothing that it wrote is supported" in one.outcome.reason
@@ -112,7 +112,7 @@ async def test_a_deadline_in_mid_answer_ends_it() -> None:
     assert one.outcome.finish is c.Finish.DEADLINE
 
 
-async def test_a_deadline_before_any_word_is_an_end_too() -> None:
+async def test_a_deadline_before_any_word_ends_the_answer() -> None:
     one = answering(Scripted(EXTRACTIVE, asyncio.Event()), timeout_s=0.01)
     async with asyncio.timeout(5):
         assert await text_of(one) == ""
@@ -127,20 +127,20 @@ async def test_a_caller_that_leaves_stops_the_writer() -> None:
     assert writer.closed
 
 
-async def test_what_may_not_be_cited_is_not_said() -> None:
+async def test_sentences_that_may_not_be_cited_are_omitted() -> None:
     both = Scripted(EXTRACTIVE, FIRST, said(" Two batteries.", span(1, 0)), END)
     one = answering(both, hidden=["kettle"])
     assert await text_of(one) == "Two batteries. [1]"
     assert one.outcome.dropped_sentences == 1
 
 
-async def test_the_length_of_a_writer_that_did_not_hold_is_not_that_of_the_next() -> None:
+async def test_the_length_flag_of_a_failed_writer_is_not_carried_over() -> None:
     one = answering(Scripted(LARGE, WriterEnd(True, 100, 20, dropped_sentences=1)), extractive())
     assert await text_of(one) == "The lamp takes two batteries. [1]"
     assert one.outcome.finish is c.Finish.COMPLETE
 
 
-async def test_length_is_told() -> None:
+async def test_the_length_flag_is_reported() -> None:
     one = answering(Scripted(LARGE, FIRST, WriterEnd(True, 1, 1)), extractive())
     await text_of(one)
     assert one.outcome.finish is c.Finish.LENGTH
