@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.milvus.network_namespace import NAMED
-from tests.milvus.servers import KINDS, Absent, Server
+from tests.milvus.servers import KINDS, Absent, Server, one_start_at_a_time
 
 # Fixtures that give the address of each kind.
 SERVERS = {"lite": "lite_uri", "2.3.5": "standalone_uri"}
@@ -31,7 +31,8 @@ def _running(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     except Absent as reason:
         pytest.skip(f"Milvus {kind}: {reason}")
     try:
-        server.start()
+        with one_start_at_a_time(kind):
+            server.start()
         yield server
     finally:
         server.kill()

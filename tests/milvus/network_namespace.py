@@ -11,6 +11,7 @@ import fcntl
 import os
 import socket
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -37,6 +38,16 @@ def go_apart() -> None:
         asked = struct.pack("16sh14x", b"lo", 0)
         _, flags = struct.unpack("16sh14x", fcntl.ioctl(control, _GET_FLAGS, asked))
         fcntl.ioctl(control, _SET_FLAGS, struct.pack("16sh14x", b"lo", flags | _UP))
+
+
+def is_allowed() -> bool:
+    """Returns whether the system lets a process have a network of its own."""
+    command = [
+        sys.executable,
+        "-c",
+        "from tests.milvus import network_namespace as n; n.go_apart()",
+    ]
+    return subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0
 
 
 def _unshare(what: int) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import importlib.util
 import os
 import signal
@@ -14,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nearline.errors import DeadlineExceeded, InternalError, NotReady, Overloaded
@@ -169,6 +170,17 @@ def standalone(folder: Path) -> Server:
     command = [str(VENV / "bin" / "python"), "-c", _STANDALONE, "--data", str(data)]
     command += ["--proxy-port", str(port), "--extra-config", f"common.session.ttl={_SESSION_S}"]
     return Server(command, f"http://127.0.0.1:{port}", folder / "standalone.log")
+
+
+@contextlib.contextmanager
+def one_start_at_a_time(kind: str) -> Iterator[None]:
+    """Holds off other processes that start a 2.3.5, since each unpacks the program at first."""
+    if kind == "lite":
+        yield
+        return
+    with (VENV / "unpacked.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 KINDS = {"lite": lite, "2.3.5": standalone}

@@ -171,7 +171,7 @@ async def test_a_released_snapshot_is_gone_here_only(held: Held) -> None:
             shard.search(held.id, ShardQueries(VECTORS), ShardOptions(3)),
             shard.fetch(held.id, ["d001"], NONE),
         ):
-            with pytest.raises(SnapshotGone, match="has let go"):
+            with pytest.raises(SnapshotGone, match="has released"):
                 await call
         # An alias names it, so that it is still in the memory of Milvus.
         found = await other.search(held.id, ShardQueries(VECTORS), ShardOptions(3))
