@@ -50,7 +50,7 @@ async def test_a_conversation_continues_at_another_replica(store: Path) -> None:
                 assert session.version == 2 and session.turns[1].answer == then.text
                 assert await client.delete_session("s 1")
                 assert not await client.delete_session("s 1")
-                with pytest.raises(NotFound, match="nothing is remembered"):
+                with pytest.raises(NotFound, match="there is no session"):
                     await client.session("s 1")
 
 

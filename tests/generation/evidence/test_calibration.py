@@ -69,13 +69,13 @@ def test_the_logit_is_the_sum_of_standardised_features() -> None:
 
 
 def test_a_model_with_unknown_features_is_refused() -> None:
-    with pytest.raises(SnapshotMismatch, match=r"reads moon, which .*--calibrate-on"):
+    with pytest.raises(SnapshotMismatch, match=r"uses moon, which .*--calibrate-on"):
         LogisticModel.of({"moon": (1.0, 0.0, 1.0), "a": (1.0, 0.0, 1.0)}, 0.0, ("a",))
 
 
 @pytest.mark.parametrize("term", [(math.nan, 0.0, 1.0), (1.0, 0.0, 0.0), (1.0, math.inf, 1.0)])
 def test_a_model_with_invalid_numbers_is_refused(term: tuple[float, float, float]) -> None:
-    with pytest.raises(SnapshotMismatch, match="no number"):
+    with pytest.raises(SnapshotMismatch, match="not a number"):
         LogisticModel.of({"a": term}, 0.0, ("a",))
 
 
