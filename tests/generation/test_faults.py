@@ -222,6 +222,6 @@ async def test_a_service_without_redis_names_the_remedy(store: Path) -> None:
             Exception, match="sessions are disabled on this service; start it with --redis URL"
         ):
             await ask(address, session_id="s")
-        with pytest.raises(InvalidRequest, match="backend 'large' is not here") as caught:
+        with pytest.raises(InvalidRequest, match="there is no backend 'large'") as caught:
             await ask(address, backend="large")
         assert caught.value.field == "backend"

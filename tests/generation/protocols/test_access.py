@@ -43,8 +43,8 @@ def test_a_token_names_its_caller(tmp_path: Path) -> None:
     [
         ([], "carries no token"),
         ([("authorization", "Basic b25l")], "carries no token"),
-        ([("authorization", "Bearer three")], "not known here"),
-        ([("authorization", "Bearer ")], "not known here"),
+        ([("authorization", "Bearer three")], "the token is unknown"),
+        ([("authorization", "Bearer ")], "the token is unknown"),
     ],
 )
 def test_unknown_callers_are_refused(

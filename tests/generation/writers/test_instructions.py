@@ -60,7 +60,7 @@ def test_instructions_may_come_from_the_registry(tmp_path: Path) -> None:
         (OWN + " {question}", "has {question}"),
         (OWN + " {key!r}", "has {key}"),
         (OWN + " {}", "has {}"),
-        (OWN + " {", "lone brace"),
+        (OWN + " {", "single brace"),
         (OWN + "x" * 20_000, "in at most 20000 characters"),
     ],
 )
