@@ -61,7 +61,7 @@ def _lists(lists: ItemLists, numbers: _Numbers, count: int) -> ItemLists:
 
 
 def _histories(histories: UserHistories, numbers: _Numbers) -> UserHistories:
-    kept = histories.some(numbers[histories.items] >= 0)
+    kept = histories.filtered(numbers[histories.items] >= 0)
     return kept._replace(items=numbers[kept.items].astype(np.int32))
 
 

@@ -143,7 +143,7 @@ def build_dataset(features: FeatureExtractor, task: EvaluationTask, seed: int) -
         users = np.sort(rng.choice(len(users), _MAX_LISTS, replace=False))
     sizes, values, labels, relevant = [0], [np.empty((0, len(features.names)), np.float32)], [], []
     for user in users.tolist():
-        candidates = features.of(task.histories[user], task.candidates)
+        candidates = features.extract(task.histories[user], task.candidates)
         if len(candidates.numbers):
             sizes.append(len(candidates.numbers))
             values.append(candidates.values.T)

@@ -71,7 +71,7 @@ async def drop_deleted_histories(
     if limits is None:
         return histories
     of = np.repeat(np.arange(len(users)), np.diff(histories.starts))
-    return histories.some(histories.time_us > limits[of])
+    return histories.filtered(histories.time_us > limits[of])
 
 
 def _limits(users: Sequence[str], deleted: Mapping[str, int]) -> NDArray[np.int64] | None:

@@ -1,1 +1,1 @@
-"""What a snapshot knows of behaviour, as a request uses it."""
+"""Behaviour models: statistics and models of interactions, as a router serves them."""

@@ -1,4 +1,4 @@
-"""Factors of items, and the vector of a user made from what they had."""
+"""Item factors, and the user vectors that are computed from them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from retrieval.behaviour.history import History, Recency
 
 
 class ItemFactors(NamedTuple):
-    """Item factors of an implicit ALS model, as they were trained.
+    """Item factors of an implicit ALS model.
 
-    vectors: (items, f) float32. gram: (f, f) float64, vectors' vectors: sums over all items.
-    regularisation, alpha: Those of the training.
+    vectors: (items, f) float32. gram: (f, f) float64, vectors.T @ vectors. regularisation, alpha:
+    The parameters of the training.
     """
 
     vectors: NDArray[np.float32]
@@ -28,10 +28,10 @@ class ItemFactors(NamedTuple):
         """Returns the vector of a user: (f,) float32.
 
             (Y'Y + sum (c - 1) y y' + reg I)^-1 sum c y,   c = alpha x confidence
-        The row that ALS itself would solve for (Hu, Koren and Volinsky, 2008, equation 4).
+        This is the row that ALS itself would compute (Hu, Koren and Volinsky, 2008, equation 4).
 
         Args:
-            items: (n,) what the user had, each once. confidence: (n,) > 0; 1: had it once.
+            items: (n,) items that the user had, each once. confidence: (n,) > 0; 1: had it once.
         """
         rows = self.vectors[items].astype(np.float64)
         weights = self.alpha * confidence.astype(np.float64)
@@ -41,10 +41,10 @@ class ItemFactors(NamedTuple):
 
 
 class FactorGenerator(NamedTuple):
-    """Scores items by the inner product of their factors with the vector of the user.
+    """Scores items by the inner product of their factors with the user vector.
 
-    newest: So many interactions make the vector; few where the last ones tell what comes next.
-    recency: How older ones count.
+    recency: Decay of older interactions. newest: Number of interactions that the user vector is
+    computed from; a low number follows the current intent.
     """
 
     factors: ItemFactors
@@ -57,8 +57,8 @@ class FactorGenerator(NamedTuple):
         if not len(newest):
             return np.zeros(len(self.factors.vectors), np.float32)
         factors = self.recency.factors(history.time_us[: self.newest])
-        items, of = np.unique(newest, return_inverse=True)
-        confidence = np.bincount(of, factors * history.weight[: self.newest])
+        items, index = np.unique(newest, return_inverse=True)
+        confidence = np.bincount(index, factors * history.weight[: self.newest])
         user = self.factors.fold_in(items, confidence.astype(np.float32))
         scores: NDArray[np.float32] = self.factors.vectors @ user
         return scores

@@ -1,4 +1,4 @@
-"""A generator as a manifest describes it: by model, settings and the table that it reads."""
+"""Encodes generators in manifests: by model, settings and the table that they read."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from retrieval.behaviour.item_lists import ListGenerator
 from retrieval.behaviour.popularity import BuyAgainGenerator, PopularityGenerator
 from retrieval.behaviour.tables import BehaviourTables
 
-# All that a user did, as far as a history goes.
+# More events than any history has.
 ALL_EVENTS = 1_000_000
 
 
 def encode_generator(generator: Generator) -> snapshot_pb2.BlendPart:
-    """Returns how a generator reads its table; model, settings, weight and table are not known."""
+    """Returns how a generator reads its table; model, settings, weight and table stay unset."""
     part = snapshot_pb2.BlendPart()
     if isinstance(generator, ListGenerator | FactorGenerator | BuyAgainGenerator):
         recency = generator.recency
@@ -33,7 +33,7 @@ def encode_generator(generator: Generator) -> snapshot_pb2.BlendPart:
 
 
 def build_generator(part: snapshot_pb2.BlendPart, tables: BehaviourTables) -> Generator:
-    """Makes the generator that `encode_generator` described, on the table that the part names."""
+    """Returns the generator that `encode_generator` encoded, over the table that the part names."""
     recency = Recency(part.tau or math.inf, part.floor, part.days or math.inf)
     newest = part.newest or ALL_EVENTS
     if part.model == "popular":
@@ -46,11 +46,11 @@ def build_generator(part: snapshot_pb2.BlendPart, tables: BehaviourTables) -> Ge
 
 
 def source_name(model: str, settings: str) -> str:
-    """Returns a name that goes where few characters are allowed: letters, digits, "_" and "."."""
+    """Returns a name of letters, digits, "_" and "." for a model with settings."""
     return re.sub(r"[^A-Za-z0-9.]+", "_", f"{model}_{settings}")
 
 
 def build_blend(card: snapshot_pb2.BlendCard, tables: BehaviourTables) -> Blend:
-    """Makes the blend of a card."""
+    """Returns the blend of a card."""
     parts = [WeightedGenerator(build_generator(part, tables), part.weight) for part in card.parts]
     return Blend(parts, card.repeats)

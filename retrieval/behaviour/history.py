@@ -1,4 +1,4 @@
-"""What one user did, as generators read it."""
+"""The history of one user, as generators read it, and its decay."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from nearline.times import DAY_US
 
 
 class History(NamedTuple):
-    """Interactions of one user, newest first; n of them.
+    """The n interactions of one user, newest first.
 
-    items: (n,) int32 numbers; an item may stand there more than once.
-    time_us: (n,) int64, microseconds since 1970. weight: (n,) float32 > 0.
+    items: (n,) int32 item numbers, which may repeat. time_us: (n,) int64, microseconds since 1970.
+    weight: (n,) float32 > 0.
     """
 
     items: NDArray[np.int32]
@@ -26,11 +26,11 @@ EMPTY_HISTORY = History(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0
 
 
 class Recency(NamedTuple):
-    """How much less an older interaction counts than a newer one of the same user.
+    """The decay of older interactions of a user.
 
         (floor + (1 - floor) exp(-rank / tau)) exp(-age / days)
-    rank: 0 for the newest. age: days before the newest: to count from any later moment would change
-    all scores of a user by one factor.
+    rank: 0 for the newest. age: days before the newest. Counting from a later moment would multiply
+    all scores of a user by the same factor.
     """
 
     tau: float = np.inf
@@ -38,7 +38,7 @@ class Recency(NamedTuple):
     days: float = np.inf
 
     def factors(self, time_us: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Returns a factor for each of some interactions, newest first: (n,) float32.
+        """Returns the factor of each interaction, newest first: (n,) float32.
 
         Args:
             time_us: (n,) descending.

@@ -1,4 +1,4 @@
-"""Lists of items that go with an item, and what they say of a user who had several."""
+"""Lists of the items that go with an item, and scores of a user's history by them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from retrieval.behaviour.history import History, Recency
 
 
 class ItemLists(NamedTuple):
-    """For each item the items that go with it, best first; equal ones in the order of numbers.
+    """The items that go with each item, best first; those with equal scores in order of number.
 
-    starts: (items + 1,) int64: list of item i is starts[i]:starts[i + 1].
+    starts: (items + 1,) int64; the list of item i is starts[i]:starts[i + 1].
     others: (m,) int32 item numbers. scores: (m,) float32 > 0.
     """
 
@@ -27,15 +27,17 @@ class ItemLists(NamedTuple):
         return len(self.starts) - 1
 
     def of(self, item: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Returns the list of an item: numbers and scores."""
+        """Returns the list of an item: item numbers and scores."""
         part = slice(self.starts[item], self.starts[item + 1])
         return self.others[part], self.scores[part]
 
-    def joined(self, items: NDArray[np.int32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Adds up the lists of some items, each by a weight: (items,) float32; 0: in none."""
+    def weighted_sum(
+        self, items: NDArray[np.int32], weights: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Returns the weighted sum of some lists: (items,) float32, 0 for items in none."""
         firsts = self.starts[items]
         counts = self.starts[items + 1] - firsts
-        # Places of all entries of all lists: each list counts on from its first.
+        # Places of the entries of all lists: each list counts up from its first entry.
         ends = np.cumsum(counts)
         places = np.arange(ends[-1] if len(ends) else 0)
         places += np.repeat(firsts - (ends - counts), counts)
@@ -48,9 +50,9 @@ class ItemLists(NamedTuple):
 
 
 class ListGenerator(NamedTuple):
-    """Scores items by the lists of what a user had.
+    """Scores items by the lists of the items that a user had.
 
-    lists: The lists. recency: How older interactions count. newest: So many are looked at.
+    recency: Decay of older interactions. newest: Number of interactions that count.
     """
 
     lists: ItemLists
@@ -58,8 +60,8 @@ class ListGenerator(NamedTuple):
     newest: int = 128
 
     def scores(self, history: History) -> NDArray[np.float32]:
-        """Scores all items: (items,) float32; 0: nothing speaks for it."""
+        """Scores all items: (items,) float32, 0 for items on none of the lists."""
         items = history.items[: self.newest]
         factors = self.recency.factors(history.time_us[: self.newest])
         factors *= history.weight[: self.newest]
-        return self.lists.joined(items, factors)
+        return self.lists.weighted_sum(items, factors)

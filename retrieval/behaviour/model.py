@@ -1,4 +1,4 @@
-"""What a router holds of a snapshot that learned from interactions."""
+"""The behaviour model of a snapshot: tables, blends and rankers trained on interactions."""
 
 from __future__ import annotations
 
@@ -33,19 +33,20 @@ from retrieval.protocols.snapshot import SnapshotRef
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BehaviourModel:
-    """What was learned of the items of a snapshot, by item number; never changes.
+    """Immutable statistics of the items of a snapshot, by item number.
 
-    factors_id: Hash of the factors, lower-case hex. kind_weights: By kind of interaction; others
-        count 1.
-    ids: By number, ascending: lower numbers first is the order of equal scores.
-    trained: (items,) bool, had interactions. popularity: (items,) float32 >= 0, 0 where untrained:
-        that which serves where nothing is known. counts: The same, plain: what decays may leave
-        nothing of items that are had seldom. trending: The same, decayed within days.
+    factors_id: Hash of the factors, lower-case hex.
+    kind_weights: Weights by kind of interaction; other kinds weigh 1.
+    ids: By number, ascending. Items with equal scores are in order of number.
+    trained: (items,) bool, whether an item has interactions.
+    popularity: (items,) float32 >= 0, 0 if untrained; the fallback for unknown users.
+    counts: Like popularity, but without decay, which may leave 0 for rare items.
+    trending: Like popularity, but decayed within days.
     repeat_rate: (items,) float32, 0..1: share of an item's users who had it again.
-    repeat_days: (items,) float32, median days until they did; 0: not known.
-    similar: Scores what goes with the items of a history; no item goes with itself.
-    beyond: What follows on the lists of `similar` where they are short, by the vector of a user who
-        had the item; None: an older build wrote none.
+    repeat_days: (items,) float32, median days until they did; 0 if unknown.
+    similar: Scores the items that go with those of a history; no item goes with itself.
+    tail_lists: Continues short lists of `similar` with the items that suit the vector of a user who
+        had only that item; None if the build is too old to have them.
     """
 
     factors_id: str
@@ -58,7 +59,7 @@ class BehaviourModel:
     repeat_rate: NDArray[np.float32]
     repeat_days: NDArray[np.float32]
     similar: ListGenerator
-    beyond: ItemLists | None
+    tail_lists: ItemLists | None
     factors: ItemFactors
     _blends: Mapping[bool, Blend] = field(repr=False)
     _rankers: Mapping[bool, Ranker] = field(repr=False)
@@ -66,12 +67,12 @@ class BehaviourModel:
     _histories: UserHistories = field(repr=False)
 
     def number_of(self, item_id: str) -> int | None:
-        """Returns the number of an item; None: the snapshot does not have it."""
+        """Returns the number of an item, or None if the snapshot does not have it."""
         return self._numbers.get(item_id)
 
     def numbers_of(self, item_ids: Iterable[str]) -> list[int]:
-        """Returns the numbers of those items that the snapshot has, in order."""
-        return [at for one in item_ids if (at := self.number_of(one)) is not None]
+        """Returns the numbers of the items that the snapshot has, in the given order."""
+        return [number for one in item_ids if (number := self.number_of(one)) is not None]
 
     def is_trained(self, item_id: str) -> bool:
         """Returns whether the snapshot has interactions of an item."""
@@ -87,22 +88,22 @@ class BehaviourModel:
         )
 
     def blend(self, *, repeats: bool) -> Blend:
-        """Returns the blend for lists where what a user had may be shown again, or may not."""
+        """Returns the blend for lists that may repeat items that the user had, or that may not."""
         return self._blends[repeats]
 
     def ranker(self, *, repeats: bool) -> Ranker | None:
-        """Returns what orders the best of a blend; None: nothing was better than the blend."""
+        """Returns the ranker of a blend, or None if no ranker was better than the blend alone."""
         return self._rankers.get(repeats)
 
     def generators(self, *, repeats: bool) -> Sequence[Generator]:
-        """Returns those that a list is made by: of the blend, and what a ranker looks at beside."""
+        """Returns the generators of the blend, or those of the ranker's features."""
         ranker = self.ranker(repeats=repeats)
         if ranker is None:
             return [part.generator for part in self.blend(repeats=repeats).parts]
         return [one.generator for one in ranker.features.sources]
 
     def history_of(self, user_id: str) -> History | None:
-        """Returns all interactions of a user, newest first; None: nothing was learned of them."""
+        """Returns the interactions of a user, newest first, or None if the user has none."""
         return self._histories.of(user_id)
 
     def users(self) -> Iterator[str]:
@@ -111,10 +112,10 @@ class BehaviourModel:
 
 
 def load_behaviour_model(store: Store, snapshot: SnapshotRef) -> BehaviourModel | None:
-    """Loads what a snapshot learned; blocks while files are fetched and compared.
+    """Loads the behaviour model of a snapshot; blocks while files are fetched and compared.
 
-    Returns: None where it learned nothing.
-    Raises: SnapshotCorrupt: a file is not what the manifest says, or does not fit the others.
+    Returns: None if the snapshot was built without interactions.
+    Raises: SnapshotCorrupt: a file does not match the manifest or the other files.
     """
     manifest = snapshot.manifest
     if not manifest.HasField("behaviour"):
@@ -127,19 +128,19 @@ def load_behaviour_model(store: Store, snapshot: SnapshotRef) -> BehaviourModel 
 def build_behaviour_model(
     card: snapshot_pb2.BehaviourCard, tables: BehaviourTables, snapshot_id: str = ""
 ) -> BehaviourModel:
-    """Puts together what a card says and what tables hold.
+    """Builds a model from its card and its tables.
 
-    Raises: SnapshotCorrupt: the card lacks a blend, or a ranker is none that is served here.
+    Raises: SnapshotCorrupt: the card lacks a blend, or a ranker is not supported.
     """
     blends = {one.repeats: build_blend(one, tables) for one in card.blends if one.parts}
     if len(blends) != 2:
         raise SnapshotCorrupt(
-            f"the manifest of {snapshot_id} has blends for repeats {sorted(blends)}, both are "
-            "needed; rebuild the snapshot with its interactions"
+            f"the manifest of {snapshot_id} has blends for repeats {sorted(blends)}, and needs "
+            "both; rebuild the snapshot with its interactions"
         )
     popularity = tables.popularity
     counts = popularity[POPULARITY]
-    # An older build knew neither what is trending nor what users have again.
+    # Older builds have no trends and no repeat statistics.
     unknown = np.zeros(len(counts), np.float32)
     return BehaviourModel(
         factors_id=card.factors_id,
@@ -152,7 +153,7 @@ def build_behaviour_model(
         repeat_rate=popularity.get(REPEAT_RATE, unknown),
         repeat_days=popularity.get(REPEAT_DAYS, unknown),
         similar=ListGenerator(tables.lists[SESSIONS]),
-        beyond=tables.lists.get(TAIL_LISTS),
+        tail_lists=tables.lists.get(TAIL_LISTS),
         factors=tables.factors,
         _blends=blends,
         _rankers=build_rankers(card, tables),

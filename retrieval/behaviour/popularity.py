@@ -1,4 +1,4 @@
-"""What everybody has, and what a user had before."""
+"""Scores items by popularity, and by how often the user had them."""
 
 from __future__ import annotations
 
@@ -11,36 +11,37 @@ from retrieval.behaviour.history import History, Recency
 
 
 class PopularityGenerator(NamedTuple):
-    """Scores items alike for everybody.
+    """Scores items the same for everyone.
 
-    of_items: (items,) float32 >= 0.
+    item_scores: (items,) float32 >= 0.
     """
 
-    of_items: NDArray[np.float32]
+    item_scores: NDArray[np.float32]
 
     def scores(self, history: History) -> NDArray[np.float32]:
         """Scores all items: (items,) float32."""
-        return self.of_items
+        return self.item_scores
 
 
 class BuyAgainGenerator(NamedTuple):
-    """Scores what a user had by how often and how lately; the rest by popularity.
+    """Scores the items that a user had by frequency and recency, the others by popularity.
 
-    A count that is r visits old weighs as `recency` has it for rank r; interactions of one moment
-    are one visit.
+    An interaction r visits ago weighs as `recency` has it for rank r. Interactions at the same
+    moment are one visit.
 
-    of_items: (items,) float32, popularity. popularity: What an item at the top of it gets; below 1,
-        it orders what was bought equally often and comes after all that was bought lately.
+    item_scores: (items,) float32, popularity. popularity: Score of the most popular item. Below 1,
+        popularity orders items that were bought equally often, and ranks other items below those
+        that were bought recently.
     """
 
-    of_items: NDArray[np.float32]
+    item_scores: NDArray[np.float32]
     recency: Recency = Recency()
     popularity: float = 0.3
 
     def scores(self, history: History) -> NDArray[np.float32]:
         """Scores all items: (items,) float32."""
-        most = float(self.of_items.max(initial=0)) or 1.0
-        total: NDArray[np.float32] = self.of_items * np.float32(self.popularity / most)
+        most = float(self.item_scores.max(initial=0)) or 1.0
+        total: NDArray[np.float32] = self.item_scores * np.float32(self.popularity / most)
         if len(history.items):
             visit = np.cumsum(np.diff(history.time_us, prepend=history.time_us[0]) != 0)
             times = history.time_us[np.flatnonzero(np.diff(visit, prepend=-1))]

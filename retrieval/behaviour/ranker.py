@@ -1,4 +1,4 @@
-"""A ranker: trees that order the best of what the generators find."""
+"""Ranks the best candidates of the generators with boosted trees."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from retrieval.behaviour.tables import BehaviourTables
 from retrieval.behaviour.trees import Trees, read_trees
 
 _TINY = 1e-9
-# Keeps the last candidate above what was not ranked.
+# Keeps the last candidate above the items that are not ranked.
 _STEP = 1e-3
 
 
 class RankerGenerator(NamedTuple):
-    """A ranker as a generator, with candidates among what is allowed: (items,) bool."""
+    """A ranker as a generator whose candidates are allowed: (items,) bool."""
 
     ranker: Ranker
     allowed: NDArray[np.bool_]
@@ -33,10 +33,10 @@ class RankerGenerator(NamedTuple):
 
 
 class Ranker(NamedTuple):
-    """Orders the candidates of a user; what is none of them keeps the score of the blend.
+    """Ranks the candidates of a user; other items keep the score of the blend.
 
-    blend_weight, weight: What the blend and the trees count: their scores of the candidates of a
-        user, each less its mean and by its deviation, are added up.
+    blend_weight, weight: Weights of the blend and the trees. Their scores of a user's candidates,
+        standardized, are added up.
     """
 
     features: FeatureExtractor
@@ -45,22 +45,22 @@ class Ranker(NamedTuple):
     weight: float
 
     def within(self, allowed: NDArray[np.bool_]) -> RankerGenerator:
-        """Returns it as a generator."""
+        """Returns the ranker as a generator."""
         return RankerGenerator(self, allowed)
 
     def scores(self, history: History, allowed: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Scores all items: (items,) float32 >= 0; candidates stand above all others.
+        """Scores all items: (items,) float32 >= 0, the candidates above all others.
 
         Args:
             history: At least one interaction.
-            allowed: (items,) bool, what may be a candidate.
+            allowed: (items,) bool, which items may be candidates.
         """
-        looked = self.features.of(history, allowed)
-        total, numbers = looked.blended, looked.numbers
+        features = self.features.extract(history, allowed)
+        total, numbers = features.blended, features.numbers
         if not len(numbers):
             return total
         ranked = combine_scores(
-            total[numbers], self.trees.scores(looked.values), self.blend_weight, self.weight
+            total[numbers], self.trees.scores(features.values), self.blend_weight, self.weight
         )
         total[numbers] = 0
         above = total[allowed].max(initial=0) + _STEP
@@ -71,23 +71,23 @@ class Ranker(NamedTuple):
 def combine_scores(
     blended: NDArray[np.float32], scores: NDArray[np.float64], blend_weight: float, weight: float
 ) -> NDArray[np.float64]:
-    """Adds up two scores of the candidates of one user on one scale: (n,) float64."""
-    return blend_weight * _standard(blended) + weight * _standard(scores)
+    """Adds up two standardized scores of one user's candidates: (n,) float64."""
+    return blend_weight * _standardized(blended) + weight * _standardized(scores)
 
 
-def _standard(scores: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float64]:
+def _standardized(scores: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float64]:
     wide = scores.astype(np.float64)
-    found: NDArray[np.float64] = (wide - wide.mean()) / (wide.std() + _TINY)
-    return found
+    standardized: NDArray[np.float64] = (wide - wide.mean()) / (wide.std() + _TINY)
+    return standardized
 
 
 def build_rankers(
     card: snapshot_pb2.BehaviourCard, tables: BehaviourTables
 ) -> Mapping[bool, Ranker]:
-    """Makes the rankers of a card, by whether what a user had may be shown again.
+    """Returns the rankers of a card, by whether items that the user had may be shown again.
 
-    Raises: SnapshotCorrupt: a model is no such model, or was trained on other features than those
-        that are made here.
+    Raises: SnapshotCorrupt: a model cannot be read, or was trained on other features than this
+        version computes.
     """
     newest_us = card.newest_time.ToMicroseconds()
     return {
@@ -125,8 +125,8 @@ def _ranker_of(blend: snapshot_pb2.BlendCard, tables: BehaviourTables, newest_us
         )
         raise SnapshotCorrupt(
             f"the ranker of lists {kind} repeats was trained on {len(trees.names)} features, the "
-            f"manifest names {len(card.features)}, this version of nearline makes "
-            f"{len(features.names)} (not in all: {', '.join(other[:5]) or 'none'}); "
+            f"manifest names {len(card.features)}, this version of nearline computes "
+            f"{len(features.names)} (not in all of them: {', '.join(other[:5]) or 'none'}); "
             "rebuild the snapshot with its interactions, or serve it with the version that "
             "built it"
         )

@@ -1,15 +1,15 @@
-"""The tables of what was learned: how they lie in a snapshot, and how they are read.
+"""Reads the behaviour tables of a snapshot.
 
-Below behaviour/, items by number, which is the order of their ids:
-    items.arrow: id string; interactions int64, those learned from; popularity float32.
+The files are in behaviour/. Items are in order of number, which is the order of their ids:
+    items.arrow: id string; interactions int64, the training data; popularity float32.
     <table>.starts.npy, .others.npy, .scores.npy: an `ItemLists`.
     <table>.npy: (items,) float32, popularity of another kind.
     trending.npy, repeat_rate.npy, repeat_days.npy: (items,) float32 >= 0, see
-        `index_builder.behaviour.repurchase_rates`; an older build wrote none of them.
-    first_day.npy: (items,) float32, when each was had first, in days since 1970, 0: never; where a
-        ranker reads it.
-    ranker_no_repeats.txt, ranker_repeats.txt: LightGBM's text of trees, where one is kept.
-    factors.npy, factors.gram.npy: of `ItemFactors`; factors.options.npy: (2,) float64, its
+        `index_builder.behaviour.repurchase_rates`; older builds lack them.
+    first_day.npy: (items,) float32, day of an item's first interaction since 1970, 0 if it has
+        none; only if a ranker reads it.
+    ranker_no_repeats.txt, ranker_repeats.txt: trees in LightGBM's text format, if there are any.
+    factors.npy, factors.gram.npy: `ItemFactors`; factors.options.npy: (2,) float64, its
         regularisation and alpha.
     users.arrow: id string, ascending.
     histories.starts.npy, .items.npy, .time_us.npy, .weight.npy: `UserHistories`.
@@ -38,29 +38,29 @@ from retrieval.index.sorted_ids import SortedIds
 FOLDER = "behaviour"
 ITEMS_FILE = "items.arrow"
 USERS_FILE = "users.arrow"
-# Tables that are there whatever a blend reads.
+# Tables that every snapshot has, whatever its blends read.
 POPULARITY, FACTORS, SESSIONS = "popularity", "factors", "session"
 HISTORIES = "histories"
-# What follows on the lists of sessions where they are short; scores of any sign.
+# Continues the lists of sessions that are short; scores have any sign.
 TAIL_LISTS = "beyond"
-# Of each item: popularity that soon decays; share of its users who had it again, 0..1; median days
-# until they did, 0 where that is not known.
+# For each item: popularity decayed within days; share of its users who had it again, 0..1; median
+# days until they did, 0 if unknown.
 TRENDING, REPEAT_RATE, REPEAT_DAYS = "trending", "repeat_rate", "repeat_days"
 ITEM_STATISTICS = (TRENDING, REPEAT_RATE, REPEAT_DAYS)
-_COUNTED = ("popular", "buy_again")
-_FACTORED = "als"
+_POPULARITY_MODELS = ("popular", "buy_again")
+_FACTOR_MODEL = "als"
 _NAME = re.compile(r"[a-z0-9_]{1,64}")
 _REMEDY = "rebuild the snapshot with its interactions"
 
 
 class BehaviourTables(NamedTuple):
-    """What was learned of all items of a snapshot, and what its users did.
+    """The behaviour tables of a snapshot.
 
-    ids: By number, ascending. interactions: (items,) int64, those learned from; 0: not trained.
-    popularity: By name, (items,) float32 each; those of `ITEM_STATISTICS` among them, unless an
-        older build wrote the snapshot. lists: By name.
-    rankers: LightGBM's text of the trees that order candidates, by whether what a user had may be
-        shown again; none: the blend orders them.
+    ids: By number, ascending. interactions: (items,) int64, training data; 0 if untrained.
+    popularity: By name, (items,) float32 each, including `ITEM_STATISTICS` unless the build is too
+        old. lists: By name.
+    rankers: Trees in LightGBM's text format, by whether items that the user had may be shown again;
+        empty without rankers.
     """
 
     ids: Sequence[str]
@@ -73,14 +73,14 @@ class BehaviourTables(NamedTuple):
 
 
 class RequiredTables(NamedTuple):
-    """Names of the tables that blends read, and of those that are always there."""
+    """Names of the tables that blends read, and of those that every snapshot has."""
 
     popularity: frozenset[str]
     lists: frozenset[str]
 
 
 def required_tables(card: snapshot_pb2.BehaviourCard) -> RequiredTables:
-    """Returns the names of the tables of a card."""
+    """Returns the names of the tables that a card requires."""
     popularity, lists = {POPULARITY, card.popularity_table or POPULARITY}, {SESSIONS}
     parts = [part for blend in card.blends for part in blend.parts]
     for blend in card.blends:
@@ -88,32 +88,32 @@ def required_tables(card: snapshot_pb2.BehaviourCard) -> RequiredTables:
             parts += blend.ranker.sources
             popularity |= {*ITEM_TABLES}
     for part in parts:
-        if part.model in _COUNTED:
+        if part.model in _POPULARITY_MODELS:
             popularity.add(part.table)
-        elif part.model != _FACTORED:
+        elif part.model != _FACTOR_MODEL:
             lists.add(part.table)
     return RequiredTables(frozenset(popularity), frozenset(lists))
 
 
 def ranker_file(*, repeats: bool) -> str:
-    """Returns the name of the file with a ranker's trees."""
+    """Returns the file name of a ranker's trees."""
     return f"ranker_{'repeats' if repeats else 'no_repeats'}.txt"
 
 
 def read_tables(store: Store, manifest: snapshot_pb2.Manifest) -> BehaviourTables:
-    """Reads the tables of a snapshot that has a behaviour card; arrays stay on disk, mapped.
+    """Reads the tables of a snapshot that has a behaviour card; arrays are memory-mapped.
 
-    Raises: SnapshotCorrupt: a file is not what the manifest says, or does not fit the others.
+    Raises: SnapshotCorrupt: a file does not match the manifest or the other files.
     """
     store.fetch(manifest.collection, manifest.snapshot_id, [f"{FOLDER}/"])
     folder = store.snapshot_folder(manifest.collection, manifest.snapshot_id) / FOLDER
     wanted = required_tables(manifest.behaviour)
     for name in sorted(wanted.popularity | wanted.lists):
-        # A manifest is input: no name in it may lead out of the folder.
+        # A manifest is untrusted input: no name in it may lead out of the folder.
         if not _NAME.fullmatch(name):
             raise SnapshotCorrupt(
-                f"the manifest of {manifest.snapshot_id} names a table {name!r}; allowed are 1..64 "
-                f"of a-z 0-9 _; {_REMEDY}"
+                f"the manifest of {manifest.snapshot_id} names a table {name!r}; 1..64 of a-z 0-9 "
+                f"_ are allowed; {_REMEDY}"
             )
     ids, interactions, popularity = _columns(
         folder / ITEMS_FILE, {"id": "string", "interactions": "int64", POPULARITY: "float32"}
@@ -123,17 +123,17 @@ def read_tables(store: Store, manifest: snapshot_pb2.Manifest) -> BehaviourTable
     lists = wanted.lists | (
         {TAIL_LISTS} if f"{FOLDER}/{TAIL_LISTS}.starts.npy" in written else set()
     )
-    carried = {one for one in ITEM_STATISTICS if f"{FOLDER}/{one}.npy" in written}
-    counted = {
+    present = {one for one in ITEM_STATISTICS if f"{FOLDER}/{one}.npy" in written}
+    arrays = {
         name: _array(folder / f"{name}.npy", np.float32, (count,))
-        for name in sorted((wanted.popularity | carried) - {POPULARITY})
+        for name in sorted((wanted.popularity | present) - {POPULARITY})
     }
-    for name in sorted(carried):
-        _check_range(folder / f"{name}.npy", counted[name], 1 if name == REPEAT_RATE else np.inf)
+    for name in sorted(present):
+        _check_range(folder / f"{name}.npy", arrays[name], 1 if name == REPEAT_RATE else np.inf)
     return BehaviourTables(
         ids.to_pylist(),
         interactions.to_numpy(),
-        {POPULARITY: popularity.to_numpy(), **counted},
+        {POPULARITY: popularity.to_numpy(), **arrays},
         {name: _lists(folder, name, count) for name in sorted(lists)},
         _factors(folder, count),
         _histories(folder, count),
@@ -181,11 +181,11 @@ def _histories(folder: Path, items: int) -> UserHistories:
 
 
 def _columns(path: Path, kinds: Mapping[str, str]) -> list[Any]:
-    # Imported late: a router whose snapshots learned nothing needs no pyarrow.
+    # Imported late: a router whose snapshots have no interactions needs no pyarrow.
     import pyarrow as pa
 
     try:
-        # Read, not mapped: ids are looked up all the time.
+        # Read instead of mapped, since ids are looked up all the time.
         with pa.OSFile(str(path)) as source:
             table = pa.ipc.open_file(source).read_all()
             table.validate(full=True)
@@ -207,7 +207,7 @@ def _text(path: Path) -> str:
 
 def _array(path: Path, kind: Any, shape: tuple[int | None, ...]) -> NDArray[Any]:
     try:
-        # A plain view: every slice of a memmap costs more than what is done with it.
+        # A plain view: slicing a memmap costs more than using the slice.
         array: NDArray[Any] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError) as error:
         raise SnapshotCorrupt(f"{path} cannot be read ({error}); {_REMEDY}") from error
@@ -217,7 +217,7 @@ def _array(path: Path, kind: Any, shape: tuple[int | None, ...]) -> NDArray[Any]
     if array.dtype != kind or not fits:
         raise SnapshotCorrupt(
             f"{path} holds {array.dtype} of shape {array.shape}; {np.dtype(kind)} of shape "
-            f"{tuple('any' if one is None else one for one in shape)} is wanted; {_REMEDY}"
+            f"{tuple('any' if one is None else one for one in shape)} is required; {_REMEDY}"
         )
     return array
 
@@ -232,7 +232,7 @@ def _starts(path: Path, count: int) -> NDArray[np.int64]:
 def _check_range(path: Path, values: NDArray[np.float32], most: float) -> None:
     if not (np.isfinite(values) & (values >= 0) & (values <= most)).all():
         raise SnapshotCorrupt(
-            f"{path} has values from {values.min()} to {values.max()}; finite ones of 0 to {most} "
+            f"{path} has values from {values.min()} to {values.max()}; finite values of 0..{most} "
             f"are allowed; {_REMEDY}"
         )
 
@@ -240,6 +240,6 @@ def _check_range(path: Path, values: NDArray[np.float32], most: float) -> None:
 def _check_numbers(path: Path, numbers: NDArray[np.int32], items: int) -> None:
     if len(numbers) and not (0 <= numbers.min() and numbers.max() < items):
         raise SnapshotCorrupt(
-            f"{path} has item numbers {numbers.min()} to {numbers.max()}, there are {items} items; "
-            f"{_REMEDY}"
+            f"{path} has item numbers {numbers.min()} to {numbers.max()}, but there are {items} "
+            f"items; {_REMEDY}"
         )

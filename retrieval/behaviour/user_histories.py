@@ -1,4 +1,4 @@
-"""What users did, as a snapshot carries it."""
+"""The histories of all users, as stored in a snapshot."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from retrieval.behaviour.history import History
 from retrieval.index.sorted_ids import index_of
 
-# Interactions that most generators look at: a vector folded in from so many is the trained one (ADR
-# 0018), and lists of older ones say little.
+# Interactions that most generators read: a vector folded in from this many equals the trained one
+# (ADR 0018), and the lists of older ones add little.
 MAX_HISTORY_EVENTS = 128
 
 
 class UserHistories(NamedTuple):
-    """The interactions of each user; u users, n interactions.
+    """The n interactions of u users.
 
-    users: Ids, ascending. starts: (u + 1,) int64: those of user i are starts[i]:starts[i + 1].
-    items: (n,) int32 numbers, newest first. time_us: (n,) int64, microseconds since 1970.
-    weight: (n,) float32 > 0.
+    users: Ids, ascending. starts: (u + 1,) int64; the interactions of user i are
+    starts[i]:starts[i + 1]. items: (n,) int32 item numbers, newest first. time_us: (n,) int64,
+    microseconds since 1970. weight: (n,) float32 > 0.
     """
 
     users: Sequence[str]
@@ -31,21 +31,21 @@ class UserHistories(NamedTuple):
     weight: NDArray[np.float32]
 
     def of(self, user_id: str) -> History | None:
-        """Returns the history of a user; None: there is none."""
+        """Returns the history of a user, or None if the user has none."""
         at = index_of(self.users, user_id)
         if at is None:
             return None
         part = slice(self.starts[at], self.starts[at + 1])
         return History(self.items[part], self.time_us[part], self.weight[part])
 
-    def some(self, kept: NDArray[np.bool_]) -> UserHistories:
-        """Returns some of the interactions, and only users who have any of these.
+    def filtered(self, kept: NDArray[np.bool_]) -> UserHistories:
+        """Returns some of the interactions, and only the users who have any of them.
 
         Args:
-            kept: (n,) which.
+            kept: (n,) bool, which interactions to keep.
         """
-        of = np.repeat(np.arange(len(self.users)), np.diff(self.starts))
-        counts = np.bincount(of[kept], minlength=len(self.users))
+        user_of = np.repeat(np.arange(len(self.users)), np.diff(self.starts))
+        counts = np.bincount(user_of[kept], minlength=len(self.users))
         return UserHistories(
             [self.users[at] for at in np.flatnonzero(counts).tolist()],
             np.concatenate(([0], np.cumsum(counts[counts > 0]))).astype(np.int64),

@@ -111,8 +111,8 @@ def _blocks_of_item(
     item = int(given.items[0])
     numbers, scores = model.similar.lists.of(item)
     best = np.float32(0)
-    if model.beyond is not None:
-        more, by_factors = model.beyond.of(item)
+    if model.tail_lists is not None:
+        more, by_factors = model.tail_lists.of(item)
         # Shifted below the scores before, which are positive.
         best = by_factors.max(initial=best)
         numbers, scores = np.append(numbers, more), np.append(scores, by_factors - best)

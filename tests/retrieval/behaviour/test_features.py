@@ -47,17 +47,17 @@ def told(features: FeatureExtractor, looked: CandidateFeatures, name: str) -> di
 
 
 def test_candidates_are_what_any_source_knows_and_may_be_shown() -> None:
-    assert made().of(HISTORY, EVERYTHING).numbers.tolist() == [0, 2, 3, 4]
+    assert made().extract(HISTORY, EVERYTHING).numbers.tolist() == [0, 2, 3, 4]
     allowed = np.array([True, True, False, True, True, True])
-    assert made().of(HISTORY, allowed).numbers.tolist() == [0, 3, 4]
-    assert made().of(HISTORY, ~EVERYTHING).values.shape == (len(made().names), 0)
+    assert made().extract(HISTORY, allowed).numbers.tolist() == [0, 3, 4]
+    assert made().extract(HISTORY, ~EVERYTHING).values.shape == (len(made().names), 0)
     # What the user had is no candidate where it is not to come again.
-    assert made(repeats=False).of(HISTORY, EVERYTHING).numbers.tolist() == []
+    assert made(repeats=False).extract(HISTORY, EVERYTHING).numbers.tolist() == []
 
 
 def test_scores_and_places_are_those_of_the_sources_and_their_blend() -> None:
     features = made()
-    looked = features.of(HISTORY, EVERYTHING)
+    looked = features.extract(HISTORY, EVERYTHING)
     for source in SOURCES:
         share = blend_contribution(source.generator, HISTORY, repeats=True)
         for item, score in told(features, looked, f"{source.name}.score").items():
@@ -71,12 +71,12 @@ def test_scores_and_places_are_those_of_the_sources_and_their_blend() -> None:
     alone = FeatureExtractor(
         [*SOURCES, FeatureSource("none", PopularityGenerator(POPULAR * 0))], TABLES, repeats=True
     )
-    assert set(told(alone, alone.of(HISTORY, EVERYTHING), "none.place").values()) == {500}
+    assert set(told(alone, alone.extract(HISTORY, EVERYTHING), "none.place").values()) == {500}
 
 
 def test_what_is_known_of_items() -> None:
     features = made()
-    looked = features.of(HISTORY, EVERYTHING)
+    looked = features.extract(HISTORY, EVERYTHING)
     # The mean of those that anybody had is 4.
     assert told(features, looked, "popularity") == pytest.approx(
         {0: np.log(2), 2: np.log(3), 3: np.log(1.5), 4: np.log(1.5)}
@@ -93,7 +93,7 @@ def test_what_is_known_of_items() -> None:
 
 def test_what_is_known_of_the_user() -> None:
     features = made(newest_day=112.5)
-    looked = features.of(HISTORY, EVERYTHING)
+    looked = features.extract(HISTORY, EVERYTHING)
     expected = {"events": 6, "items": 3, "visits": 3, "newest_visit": 2, "visit_events": 2}
     for name, value in {**expected, "visit_days": 5, "idle_days": 2.5}.items():
         assert set(told(features, looked, name).values()) == {value}
@@ -101,7 +101,7 @@ def test_what_is_known_of_the_user() -> None:
 
 def test_what_the_user_had_of_an_item() -> None:
     features = made(newest_day=112.0)
-    looked = features.of(HISTORY, EVERYTHING)
+    looked = features.extract(HISTORY, EVERYTHING)
     # Of item 4 nothing.
     assert told(features, looked, "had") == {0: 4, 2: 2, 3: 1, 4: 0}
     assert told(features, looked, "had_visits") == {0: 3, 2: 1, 3: 1, 4: 0}
@@ -116,15 +116,15 @@ def test_what_the_user_had_of_an_item() -> None:
 def test_a_later_interaction_of_the_user_is_now() -> None:
     late, never = made(newest_day=100.0), made()
     for name in ("idle_days", "had_days", "item_age"):
-        assert told(late, late.of(HISTORY, EVERYTHING), name) == told(
-            never, never.of(HISTORY, EVERYTHING), name
+        assert told(late, late.extract(HISTORY, EVERYTHING), name) == told(
+            never, never.extract(HISTORY, EVERYTHING), name
         )
 
 
 def test_one_interaction_is_enough_for_numbers() -> None:
     one = History(HISTORY.items[:1], HISTORY.time_us[:1], HISTORY.weight[:1])
     for repeats in (False, True):
-        looked = made(repeats).of(one, EVERYTHING)
+        looked = made(repeats).extract(one, EVERYTHING)
         assert np.isfinite(looked.values).all()
         assert looked.values.dtype == np.float32 and looked.values.shape[0] == len(
             made(repeats).names

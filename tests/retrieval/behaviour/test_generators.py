@@ -68,7 +68,7 @@ def test_joined_lists_are_those_of_a_matrix(
     )
     items = np.array([item for item, _ in asked], np.int32)
     weights = np.array([weight for _, weight in asked], np.float32)
-    assert made.joined(items, weights) == pytest.approx(weights @ matrix[items], rel=1e-5)
+    assert made.weighted_sum(items, weights) == pytest.approx(weights @ matrix[items], rel=1e-5)
 
 
 def test_a_user_folded_in_solves_the_equations_of_als(rng: np.random.Generator) -> None:
@@ -118,10 +118,10 @@ def test_a_blend_adds_scales_and_leaves_out_what_the_user_had() -> None:
     second = PopularityGenerator(np.array([0, 1, 2, 9], np.float32))
     parts = [WeightedGenerator(first), WeightedGenerator(second, 2.0)]
     whole = Blend(parts, repeats=True).scores(history(0))
-    expected = on_common_scale(first.of_items) + 2 * on_common_scale(second.of_items)
+    expected = on_common_scale(first.item_scores) + 2 * on_common_scale(second.item_scores)
     assert whole == pytest.approx(expected)
     without = Blend(parts).scores(history(0))
     assert without[0] == 0
     # What the user had is no part of the scale either.
     assert without[1] > whole[1]
-    assert first.of_items[0] == 5
+    assert first.item_scores[0] == 5

@@ -114,7 +114,7 @@ def loaded(store: Store) -> BehaviourModel:
     return found
 
 
-def told(history: History | None) -> list[tuple[int, int, float]]:
+def rows(history: History | None) -> list[tuple[int, int, float]]:
     assert history is not None
     return list(zip(*(column.tolist() for column in history), strict=True))
 
@@ -127,9 +127,9 @@ def test_what_is_read_is_what_was_written(store: Store) -> None:
     assert found.trained.tolist() == [True, True, False, True]
     assert found.popularity.tolist() == [3, 1, 0, 2.5]
     assert list(found.users()) == ["u1", "u2", "ü"]
-    assert told(found.history_of("u1")) == [(0, 5 * DAY_US, 1), (1, 4 * DAY_US, 2)]
-    assert told(found.history_of("u2")) == [(3, 9 * DAY_US, 1)]
-    assert [item for item, *_ in told(found.history_of("ü"))] == [1, 3, 0]
+    assert rows(found.history_of("u1")) == [(0, 5 * DAY_US, 1), (1, 4 * DAY_US, 2)]
+    assert rows(found.history_of("u2")) == [(3, 9 * DAY_US, 1)]
+    assert [item for item, *_ in rows(found.history_of("ü"))] == [1, 3, 0]
     assert [found.history_of(one) for one in ("u", "u3", "", "\U0010ffff")] == [None] * 4
 
 
@@ -233,7 +233,7 @@ def _lose_blend(folder: Path, card: snapshot_pb2.BehaviourCard) -> None:
         (_save("popularity_15d.npy", _VECTORS), "popularity_15d.npy"),
         (_save("trending.npy", np.ones(3, np.float32)), r"trending.npy holds float32 of shape"),
         (_save("trending.npy", np.full(4, np.nan, np.float32)), "trending.npy has values from nan"),
-        (_save("repeat_rate.npy", np.array([0, 1, 2, 0], np.float32)), "ones of 0 to 1 are allow"),
+        (_save("repeat_rate.npy", np.array([0, 1, 2, 0], np.float32)), "values of 0..1 are allow"),
         (_save("repeat_days.npy", np.full(4, -1, np.float32)), "repeat_days.npy has values from -"),
         (_rename_popularity, "names a table '../x'"),
         (_save("session.others.npy", np.array([3, 1, 4], np.int32)), "item numbers 1 to 4"),

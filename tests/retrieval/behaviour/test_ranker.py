@@ -169,14 +169,14 @@ def _write(text: str) -> Callable[[Path], None]:
     [
         (lambda folder: (folder / "ranker_no_repeats.txt").unlink(), "ranker_no_repeats.txt"),
         (lambda folder: (folder / "ranker_no_repeats.txt").write_bytes(b"\xff"), "cannot be read"),
-        (_write("tree"), "without repeats cannot be read: it is no LightGBM model"),
+        (_write("tree"), "without repeats cannot be read: it is not a LightGBM model"),
         (_write(trees("item_age", 50)[:-30]), "cannot be read"),
         (_write(trees("item_age", 50, NAMES[:-1])), "idle_days.*the version that built it"),
-        (_write(trees("item_age", 50, NAMES[::-1])), "not in all: none"),
+        (_write(trees("item_age", 50, NAMES[::-1])), "not in all of them: none"),
         (lambda folder: (folder / f"{FIRST_DAY}.npy").unlink(), "first_day.npy"),
     ],
 )
-def test_what_does_not_fit_is_named(
+def test_errors_name_the_file_that_does_not_fit(
     tmp_path: Path, change: Callable[[Path], None], wrong: str
 ) -> None:
     store = Store(tmp_path)

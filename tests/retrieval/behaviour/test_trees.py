@@ -79,32 +79,32 @@ def _swap(old: str, new: str) -> Callable[[str], str]:
 @pytest.mark.parametrize(
     ("change", "wrong"),
     [
-        (lambda text: "", "no LightGBM model"),
-        (lambda text: text[:-20], "0 trees|and an end"),
+        (lambda text: "", "not a LightGBM model"),
+        (lambda text: text[:-20], "0 trees|no end"),
         (lambda text: text.partition("Tree=0")[0], "0 trees"),
         (_swap("num_class=1", "num_class=3"), "one class"),
-        (_swap("left_child=-1 -2", "left_child=-1 0"), "circle"),
+        (_swap("left_child=-1 -2", "left_child=-1 0"), "cycle"),
         (_swap("left_child=-1 -2", "left_child=-1 -1"), "reached twice"),
-        (_swap("left_child=-1 -2", "left_child=-1"), "1 of left_child, 2 are needed"),
+        (_swap("left_child=-1 -2", "left_child=-1"), "left_child has 1 entries; 2 are required"),
         (_swap("left_child=-1 -2", "left_child=7 -2"), "tree 0"),
         (_swap("split_feature=0 1", "split_feature=0 2"), "feature 2 of 2"),
         (_swap("split_feature=0 1", "split_feature=0 -1"), "feature"),
         (_swap("threshold=0.5 2", "threshold=0.5 nan"), "threshold"),
         (_swap("decision_type=2 2", "decision_type=2 1"), "categories"),
-        (_swap("leaf_value=-1 3 5", "leaf_value=-1 3 inf"), "a leaf is no number"),
+        (_swap("leaf_value=-1 3 5", "leaf_value=-1 3 inf"), "a leaf is not a finite number"),
         (_swap("num_leaves=3", "num_leaves=4"), "3 leaves"),
         (_swap("num_leaves=3", "num_leaves=3\nis_linear=1"), "linear models"),
         (_swap("leaf_value=-1 3 5", f"leaf_value={'1 ' * 17}"), "17 leaves"),
         (_swap("right_child=1 -3", "right=1 -3"), "right_child"),
     ],
 )
-def test_what_is_no_tree_is_refused(change: Callable[[str], str], wrong: str) -> None:
+def test_malformed_models_are_rejected(change: Callable[[str], str], wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):
         read_trees(change(TEXT))
 
 
 @given(st.integers(0, len(TEXT) - 1), st.text("-019.= \nTe", max_size=3))
-def test_damage_is_refused_or_gives_numbers(at: int, instead: str) -> None:
+def test_damaged_models_are_rejected_or_give_finite_scores(at: int, instead: str) -> None:
     try:
         trees = read_trees(TEXT[:at] + instead + TEXT[at + 1 :])
     except ValueError:

@@ -40,7 +40,7 @@ def test_lists_give_the_order_that_scores_give(
     expected.sort(key=lambda number: (-scores[number], -of_rest[number] * (scores[number] == 0)))
     for lists in (beyond, None):
         ranking = rank_items(
-            replace(known, beyond=lists),
+            replace(known, tail_lists=lists),
             item,
             EMPTY_HISTORY,
             repeats=True,
