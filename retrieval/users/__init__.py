@@ -1,1 +1,1 @@
-"""Users and sessions: what they did last, kept in Redis for recommendations and the next build."""
+"""State of users and sessions in Redis: recent interactions, for recommendation and builds."""

@@ -1,4 +1,4 @@
-"""A history as a few bytes an event: numbers of a dictionary, in columns."""
+"""Encodes histories in a few bytes per event: dictionary numbers, in columns."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _VERSION = 2
 
 
 class EncodedHistory(NamedTuple):
-    """Events, newest first; n of each.
+    """Columns of events, newest first, of equal length.
 
-    items, kinds: Numbers >= 0. seconds: Since 1970, descending. weights: > 0, as float32 has them;
-    None: that of the kind.
+    items, kinds: Numbers >= 0. seconds: Since 1970, descending. weights: > 0, in float32 precision;
+    None uses the weight of the kind.
     """
 
     items: list[int]
@@ -33,14 +33,14 @@ NO_HISTORY = EncodedHistory([], [], [], [])
 
 
 class PackedHistory(NamedTuple):
-    """A history, and the id of the dictionary that it was written with, 4 bytes."""
+    """A history, and the 4-byte id of the dictionary that it is encoded with."""
 
     dictionary_id: bytes
     history: EncodedHistory
 
 
 def pack(history: EncodedHistory, dictionary_id: bytes) -> bytes:
-    """Writes a history of 1..1000 events.
+    """Encodes a history of 1..1000 events.
 
     Args:
         dictionary_id: 4 bytes.
@@ -60,7 +60,7 @@ def pack(history: EncodedHistory, dictionary_id: bytes) -> bytes:
 
 
 def unpack(blob: bytes) -> PackedHistory:
-    """Reads a history.
+    """Decodes a history.
 
     Raises: NotReady: another version of Nearline wrote it.
     """
@@ -77,17 +77,17 @@ def unpack(blob: bytes) -> PackedHistory:
 
 
 def event_count(blob: bytes) -> int:
-    """Returns how many events a history has; b"" has none."""
+    """Returns the number of events of a history; 0 for b""."""
     return len(_read(blob).items) if blob else 0
 
 
 def insert_events(history: EncodedHistory, new: EncodedHistory, most: int) -> EncodedHistory:
-    """Puts events into a history, each in its place; keeps the `most` newest.
+    """Inserts events into a history in order of time and keeps the newest.
 
     Args:
         history: Newest first.
-        new: In any order of time; those of one second come in their order, before older ones.
-        most: >= 1.
+        new: In any order. Within one second, they keep their order and precede those of `history`.
+        most: Events to keep, >= 1.
     """
     rows = [*zip(*new, strict=True), *zip(*history, strict=True)]
     kept = sorted(rows, key=operator.itemgetter(1), reverse=True)[:most]

@@ -1,4 +1,4 @@
-"""Erases a user: what was kept goes, when it went stays."""
+"""Deletes a user's data, and remembers when it was deleted."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from retrieval.users.records import NEEDED_BY, DeletionResult
 async def delete_user(
     client: Redis, durability: Durability, collection: str, user_id: str, ttl_s: int
 ) -> DeletionResult:
-    """Erases history, events, log entries and sessions of a user; returns when that is durable.
+    """Deletes the history, events, log entries and sessions of a user; returns once durable.
 
-    Nothing reads them any more; Redis itself overwrites a log entry when its log is trimmed that
-    far, and its append-only file when it rewrites that.
+    They can no longer be read. Redis overwrites the bytes of a log entry when it trims the log that
+    far, and those in its append-only file when it rewrites the file.
 
     Args:
         client, durability: Of one Redis.
-        collection, user_id: Whose.
         ttl_s: How long the deletion is remembered.
-    Raises: NotReady: part of it may be done; do it again.
+    Raises: NotReady: the deletion may be incomplete; repeat it.
     """
     await durability.check()
     keys = user_keys(collection, user_id)
@@ -39,18 +38,18 @@ async def delete_user(
     async for page in entries_of_user(client, keys.log, user_id, last):
         names = {entry.fields.get(b"session", b"").decode() for entry in page} - {""}
         async with translate_redis_errors(NEEDED_BY), client.pipeline(transaction=False) as pipe:
-            # Sessions first: entries that are left name them to whoever tries again.
+            # Sessions first: if this fails, the remaining entries name them for the next attempt.
             for name in names:
                 session = session_keys(collection, name)
                 pipe.delete(session.state)
                 pipe.delete(session.recent)
-            pipe.xdel(keys.log, *(entry.place for entry in page))
+            pipe.xdel(keys.log, *(entry.entry_id for entry in page))
             pipe.execute_command(*durability.command)
-            *gone, kept = await pipe.execute(raise_on_error=False)
-            for one in gone:
-                if isinstance(one, Exception):
-                    raise one
+            *replies, kept = await pipe.execute(raise_on_error=False)
+            for error in replies:
+                if isinstance(error, Exception):
+                    raise error
         durability.check_reply(kept)
-        sessions += sum(gone[:-1:2])
-        entries += gone[-1]
+        sessions += sum(replies[:-1:2])
+        entries += replies[-1]
     return DeletionResult(int(deleted_us), event_count(blob), entries, sessions)

@@ -1,7 +1,7 @@
-"""The dictionary of a collection: item ids and kinds as small numbers, the same for all routers.
+"""The dictionary of a collection, which numbers item ids and kinds, the same for all routers.
 
-Numbers are given in Redis. What was met is remembered here; should Redis have lost its content, it
-has another dictionary under another id, and what is remembered is dropped.
+Redis assigns the numbers, and each process caches those that it meets. If Redis loses its content,
+it creates a dictionary with another id, and the cache is dropped.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from retrieval.users.records import NEEDED_BY, EventColumns, UserEvent
 
 
 class DictionaryEntries:
-    """What is known of one dictionary.
+    """The cached entries of one dictionary.
 
-    id: 4 bytes; b"": none yet. item_numbers, kind_numbers: By name. items, kinds: By number.
+    id: 4 bytes; b"" before the first. item_numbers, kind_numbers: By name. items, kinds: By number.
     """
 
     __slots__ = ("id", "item_numbers", "items", "kind_numbers", "kinds")
@@ -35,24 +35,24 @@ class DictionaryEntries:
         self.kinds: dict[int, str] = {}
 
     def knows(self, items: Iterable[str], kinds: Iterable[str]) -> bool:
-        """Returns whether it has the numbers of all of these."""
+        """Returns whether the numbers of all of these names are cached."""
         return all(map(self.item_numbers.__contains__, items)) and all(
             map(self.kind_numbers.__contains__, kinds)
         )
 
     def reads(self, history: EncodedHistory) -> bool:
-        """Returns whether it has the names of all numbers of a history."""
+        """Returns whether the names of all numbers of a history are cached."""
         return self.items.keys() >= set(history.items) and self.kinds.keys() >= set(history.kinds)
 
     def add(self, items: Iterable[tuple[str, int]], kinds: Iterable[tuple[str, int]]) -> None:
-        """Takes names with their numbers."""
+        """Adds names with their numbers."""
         for name, number in items:
             self.item_numbers[name], self.items[number] = number, name
         for name, number in kinds:
             self.kind_numbers[name], self.kinds[number] = number, name
 
     def events(self, history: EncodedHistory) -> Sequence[UserEvent]:
-        """Returns events with their names. Raises: KeyError: it does not know one."""
+        """Returns events with their names. Raises: KeyError: a name is not cached."""
         return EventColumns(
             list(map(self.items.__getitem__, history.items)),
             history.seconds,
@@ -62,7 +62,7 @@ class DictionaryEntries:
 
 
 class Dictionary:
-    """The dictionary of one collection, as far as this process has met it."""
+    """The dictionary of one collection."""
 
     def __init__(self, client: Redis, durability: Durability, collection: str) -> None:
         self._client = client
@@ -71,17 +71,17 @@ class Dictionary:
         self._names = DictionaryEntries(b"")
 
     async def number(
-        self, items: Collection[str], kinds: Collection[str], *, again: bool = False
+        self, items: Collection[str], kinds: Collection[str], *, refresh: bool = False
     ) -> DictionaryEntries:
-        """Returns a dictionary that has numbers for some names; they are durable.
+        """Returns entries with durable numbers for some names.
 
         Args:
             items, kinds: The names.
-            again: Ask Redis also where all are known.
+            refresh: Read Redis even if all names are cached.
         Raises: NotReady.
         """
         names = self._names
-        if names.id and not again and names.knows(items, kinds):
+        if names.id and not refresh and names.knows(items, kinds):
             return names
         tagged = [*("i" + name for name in items), *("k" + name for name in kinds)]
         async with (
@@ -95,7 +95,7 @@ class Dictionary:
                 secrets.token_hex(ID_BYTES),
                 *tagged,
             )
-            # Nothing is remembered that Redis could forget: others would give the number again.
+            # Cache only durable numbers: Redis could lose others and assign them once more.
             pipe.execute_command(*self._durability.command)
             reply, kept = await pipe.execute(raise_on_error=False)
             if isinstance(reply, Exception):
@@ -110,14 +110,14 @@ class Dictionary:
         return names
 
     async def events(self, blobs: Sequence[bytes]) -> list[Sequence[UserEvent]]:
-        """Reads histories; one whose dictionary Redis has lost has no events.
+        """Decodes histories; one whose dictionary Redis has lost has no events.
 
         Raises: NotReady.
         """
         packed = [unpack(blob) for blob in blobs]
         names = self._names
         if all(dictionary_id == names.id for dictionary_id, _ in packed):
-            # Names that were not met yet are asked for.
+            # A name that is not cached is read from Redis below.
             with contextlib.suppress(KeyError):
                 return [names.events(history) for _, history in packed]
         names = await self._name([history for _, history in packed])
@@ -127,7 +127,7 @@ class Dictionary:
         ]
 
     async def _name(self, histories: Sequence[EncodedHistory]) -> DictionaryEntries:
-        """Asks Redis for its dictionary and for all names of some histories."""
+        """Reads the id of the dictionary and all names of some histories from Redis."""
         items = sorted({number for one in histories for number in one.items})
         kinds = sorted({number for one in histories for number in one.kinds})
         keys = (self._keys.dictionary, self._keys.items, self._keys.kinds)
@@ -135,15 +135,15 @@ class Dictionary:
             reply: Any = await self._client.eval(
                 lua_scripts.NAME, len(keys), *keys, len(items), *items, *kinds
             )
-        found, *given = reply
+        found, *replies = reply
         names = self._of(found)
-        named = list(zip(given, [*items, *kinds], strict=True))
+        named = list(zip(replies, [*items, *kinds], strict=True))
         pairs = [(name.decode(), number) if name else None for name, number in named]
         names.add(filter(None, pairs[: len(items)]), filter(None, pairs[len(items) :]))
         return names
 
     def _of(self, found: bytes | None) -> DictionaryEntries:
-        """Returns what is known of a dictionary, nothing where it is a new one."""
+        """Returns the cached entries of a dictionary, which are empty if it is new."""
         dictionary_id = bytes.fromhex((found or b"").decode())
         if dictionary_id != self._names.id:
             self._names = DictionaryEntries(dictionary_id)

@@ -1,4 +1,4 @@
-"""All that is kept of a user as one list: the log's entries, and what only the history has."""
+"""Exports a user's interactions: those of the log, and those that only the history has."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ def export_interactions(
     """Returns the interactions of a user, newest first, each once.
 
     Args:
-        user_id: Whose.
-        logged: From the log, oldest first; all have a time.
+        logged: Interactions of the log, oldest first; all have a time.
         events: The history.
     """
-    found = list(reversed(logged))
-    known = Counter((one.item_id, one.kind, _time_us(one) // 1_000_000) for one in found)
+    exported = list(reversed(logged))
+    known = Counter((one.item_id, one.kind, _time_us(one) // 1_000_000) for one in exported)
     for event in events:
-        what = (event.item_id, event.kind, event.time_us // 1_000_000)
-        if known[what]:
-            known[what] -= 1
+        key = (event.item_id, event.kind, event.time_us // 1_000_000)
+        if known[key]:
+            known[key] -= 1
             continue
-        found.append(event_to_interaction(user_id, event))
-    return sorted(found, key=_time_us, reverse=True)
+        exported.append(event_to_interaction(user_id, event))
+    return sorted(exported, key=_time_us, reverse=True)
 
 
 def event_to_interaction(user_id: str, event: UserEvent) -> Interaction:

@@ -1,7 +1,7 @@
-"""The names under which the state of users and sessions lies in Redis.
+"""The Redis keys of the state of users and sessions.
 
-Keys of one user carry one hash tag, so that they share a slot of a Redis Cluster and one script may
-look at them together. No name shows an id: a digest of it stands there.
+The keys of a user share a hash tag, so that they are in one slot of a Redis Cluster and one script
+can access them together. Keys contain digests of ids, not the ids.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _DIGEST_BYTES = 12
 
 
 class OwnerKeys(NamedTuple):
-    """Keys of a user or a session, and of the partition that it lies in.
+    """Keys of a user or a session, and of its partition.
 
-    state: Hash: h (packed history), x (of a user: time of the last deletion, microseconds).
+    state: Hash: h, the packed history; for users also x, time of the last deletion, microseconds.
     recent: String: digests of the events of the last 24 hours.
     log: Stream of the interactions of the partition.
-    dictionary: String: id of the dictionary that the histories of the partition are written with.
+    dictionary: String: id of the dictionary that encodes the histories of the partition.
     """
 
     state: str
@@ -34,7 +34,7 @@ class DictionaryKeys(NamedTuple):
     """Keys of the dictionary of a collection.
 
     dictionary: String: its id. numbers: Hash from "i" and item id, or "k" and kind, to a number.
-    items, kinds: Lists: the name that has number n is at place n.
+    items, kinds: Lists of names by number.
     """
 
     dictionary: str
@@ -68,7 +68,7 @@ def dictionary_keys(collection: str) -> DictionaryKeys:
 
 def _owner_keys(collection: str, owner_id: str, letter: str, person: bytes) -> OwnerKeys:
     prefix = f"nl:{{{collection}/u{partition_of(owner_id):02d}}}"
-    # A user and a session of one id are two: they share no list of recent events.
+    # A user and a session may have the same id; `person` gives them different digests.
     hashed = hashlib.blake2b(owner_id.encode(), digest_size=_DIGEST_BYTES, person=person)
     digest = urlsafe_b64encode(hashed.digest()).decode()
     return OwnerKeys(

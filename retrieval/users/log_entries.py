@@ -1,4 +1,4 @@
-"""Entries of the log of interactions: words of a stream, and what they say."""
+"""Encodes and decodes entries of the log of interactions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from retrieval.users.records import LoggedInteraction
 
 
 def encode_entry(interaction: Interaction, time_us: int, event_id: str) -> Sequence[str]:
-    """Writes an entry: names and values in turn, the user's first; what is empty is left out."""
+    """Returns an entry as alternating names and values, user first; empty values are omitted."""
     weight, position = interaction.weight, interaction.position
     fields = {
         "user": interaction.user_id,
@@ -27,7 +27,7 @@ def encode_entry(interaction: Interaction, time_us: int, event_id: str) -> Seque
 
 
 def decode_logged_interaction(fields: Mapping[bytes, bytes]) -> LoggedInteraction:
-    """Reads what a build needs of an entry."""
+    """Returns the fields of an entry that a build needs."""
     return LoggedInteraction(
         fields.get(b"user", b"").decode(),
         fields.get(b"session", b"").decode(),
@@ -39,7 +39,7 @@ def decode_logged_interaction(fields: Mapping[bytes, bytes]) -> LoggedInteractio
 
 
 def decode_interaction(fields: Mapping[bytes, bytes]) -> Interaction:
-    """Reads all of an entry."""
+    """Returns all fields of an entry."""
     logged = decode_logged_interaction(fields)
     return Interaction(
         item_id=logged.item_id,

@@ -1,4 +1,4 @@
-"""The log of interactions, read page by page, for one user or for the next build."""
+"""Reads the log of interactions page by page, for one user or for the next build."""
 
 from __future__ import annotations
 
@@ -12,50 +12,48 @@ from retrieval.users.keys import log_key
 from retrieval.users.log_entries import decode_logged_interaction
 from retrieval.users.records import NEEDED_BY, LoggedInteraction
 
-# What Redis looks at in one step, about a millisecond.
-_LOOKED_AT = 1_000
-# What comes in one reply: its parsing holds the event loop, about 40 microseconds an entry.
+# Entries that Redis scans in one call, about a millisecond.
+_SCANNED = 1_000
+# Entries in one reply; parsing one blocks the event loop for about 40 microseconds.
 _MAX_ENTRIES = 512
 
 
 class UserLogEntry(NamedTuple):
-    """An entry of a user and its place in the log."""
+    """An entry of a user, with its id in the stream."""
 
-    place: bytes
+    entry_id: bytes
     fields: Mapping[bytes, bytes]
 
 
 async def entries_of_user(
     client: Redis, log: str, user_id: str, upto: bytes = b"+"
 ) -> AsyncIterator[Sequence[UserLogEntry]]:
-    """Yields the entries of a user, oldest first, some at a time.
+    """Yields the entries of a user in pages, oldest first.
 
-    The whole log of the partition is looked at, in Redis.
+    Redis scans the whole log of the partition.
 
     Args:
-        client: Redis.
         log: Key of the log.
-        user_id: Whose.
-        upto: The last entry to look at.
+        upto: Id of the last entry to scan.
     Raises: NotReady.
     """
     after = b"-"
     while after:
         async with translate_redis_errors(NEEDED_BY):
             reply: Any = await client.eval(
-                lua_scripts.FIND, 1, log, user_id, after, upto, str(_LOOKED_AT)
+                lua_scripts.FIND, 1, log, user_id, after, upto, str(_SCANNED)
             )
         last, found = reply
         if found:
             yield [
-                UserLogEntry(place, dict(zip(words[::2], words[1::2], strict=True)))
-                for place, words in found
+                UserLogEntry(entry_id, dict(zip(words[::2], words[1::2], strict=True)))
+                for entry_id, words in found
             ]
         after = b"(" + last if last else b""
 
 
 async def all_entries(client: Redis, collection: str) -> AsyncIterator[LoggedInteraction]:
-    """Yields what the log of a collection has, partition by partition, oldest first in each.
+    """Yields the log of a collection, partition by partition, oldest first in each.
 
     Raises: NotReady.
     """

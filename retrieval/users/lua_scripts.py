@@ -1,10 +1,10 @@
-"""What Redis does as one step with the state of a user, and with the dictionary of a collection."""
+"""Lua scripts that change the state of a user or the dictionary of a collection atomically."""
 
 from __future__ import annotations
 
-# KEYS: id, numbers, items, kinds of the dictionary. ARGV: id of a new one, should there be none;
-# then names, "i" before an item id and "k" before a kind.
-# Answers the id, and the number of each name.
+# KEYS: id, numbers, items, kinds of the dictionary. ARGV: id of a new dictionary, used if none
+# exists; then names, "i" before an item id and "k" before a kind.
+# Returns the id, and the number of each name.
 NUMBER = """
 local id = redis.call('GET', KEYS[1])
 if not id then
@@ -25,9 +25,8 @@ end
 return answer
 """
 
-# KEYS: id, items, kinds of the dictionary. ARGV: how many of the numbers are of items; numbers, of
-# items and then of kinds.
-# Answers the id, and the name of each number.
+# KEYS: id, items, kinds of the dictionary. ARGV: count of item numbers; item numbers; kind numbers.
+# Returns the id, and the name of each number.
 NAME = """
 local answer = {redis.call('GET', KEYS[1])}
 for i = 2, #ARGV do
@@ -37,12 +36,12 @@ end
 return answer
 """
 
-# KEYS: state, recent, log, dictionary. ARGV: id of the dictionary, id of the one whose place it
-# takes (empty: of none), SHA-1 of the history and of the recent events that were read, the new
-# ones, seconds to keep each of them, milliseconds to keep an entry of the log; then of each entry
-# the number of its words, and these.
-# Answers 1, or 0 where somebody was faster. It always writes something, so that WAITAOF behind it
-# waits for what it found, too.
+# KEYS: state, recent, log, dictionary. ARGV: id of the dictionary; id of the one that it replaces
+# (may be empty); SHA-1 of the history and of the recent events that were read; the new history and
+# events; seconds to keep each of them; milliseconds to keep a log entry; then for each entry the
+# number of its words, and the words.
+# Returns 1, or 0 if another writer was faster. It always writes something, so that the WAITAOF that
+# follows also covers the data that it found.
 RECORD = """
 local found = redis.call('GET', KEYS[4]) or 'none'
 if found ~= ARGV[1] and found ~= ARGV[2] then return redis.error_reply('DICT ' .. found) end
@@ -71,7 +70,7 @@ return 1
 """
 
 # KEYS: state, recent, log. ARGV: seconds to remember the deletion.
-# Answers its time in microseconds, the history that was erased, and the last entry of the log.
+# Returns its time in microseconds, the deleted history, and the last entry of the log.
 ERASE = """
 local state = redis.call('HMGET', KEYS[1], 'h', 'x')
 local clock = redis.call('TIME')
@@ -84,8 +83,8 @@ local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
 return {time, state[1] or '', last and last[1] or '0-0'}
 """
 
-# KEYS: log. ARGV: user id, first and last entry to look at, most entries of one call.
-# Answers the last entry looked at (empty: there are no more), and the entries of the user.
+# KEYS: log. ARGV: user id, first and last entry to scan, limit of entries to scan.
+# Returns the last entry that was scanned (empty at the end), and the entries of the user.
 FIND = """
 local entries = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[3], 'COUNT', ARGV[4])
 local found = {}

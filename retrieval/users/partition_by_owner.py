@@ -1,4 +1,4 @@
-"""A request to record, dealt to the users and sessions that it is about."""
+"""Partitions the interactions of a request by user and session."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from retrieval.users.log_entries import encode_entry
 
 
 class OwnerInteraction(NamedTuple):
-    """An interaction as one owner gets it.
+    """An interaction of one owner.
 
-    digest: Of its event id; b"": it has none. time_us: Microseconds since 1970.
-    words: Its log entry; empty for a session whose user has the entry.
+    digest: Digest of the event id, b"" without one. time_us: Microseconds since 1970.
+    words: The log entry; empty for a session if the user has the entry.
     """
 
     item_id: str
@@ -28,11 +28,11 @@ class OwnerInteraction(NamedTuple):
 
 
 class OwnerBatch(NamedTuple):
-    """A user or a session, and what is new of it, in the order of the request."""
+    """A user or a session, with new interactions in the order of the request."""
 
     keys: OwnerKeys
     ttl_s: int
-    lines: list[OwnerInteraction]
+    interactions: list[OwnerInteraction]
 
 
 def partition_by_owner(
@@ -42,12 +42,11 @@ def partition_by_owner(
     now_us: int,
     ttl_s: tuple[int, int],
 ) -> list[OwnerBatch]:
-    """Deals checked interactions to their owners, users first.
+    """Partitions valid interactions by owner, users first.
 
     Args:
-        collection, interactions, idempotency_key: Of the request.
-        now_us: Time of those without one.
-        ttl_s: Seconds to keep a user, and a session.
+        now_us: Time of interactions without one.
+        ttl_s: Seconds to keep a user and a session.
     """
     users: dict[str, OwnerBatch] = {}
     sessions: dict[str, OwnerBatch] = {}
@@ -56,15 +55,15 @@ def partition_by_owner(
         event_id = one.event_id or (f"{idempotency_key}/{place}" if idempotency_key else "")
         digest = event_digest(event_id) if event_id else b""
         words = encode_entry(one, to_us(time), event_id)
-        line = OwnerInteraction(one.item_id, one.kind, to_us(time), one.weight, digest, words)
+        entry = OwnerInteraction(one.item_id, one.kind, to_us(time), one.weight, digest, words)
         if one.user_id:
             if one.user_id not in users:
                 users[one.user_id] = OwnerBatch(user_keys(collection, one.user_id), ttl_s[0], [])
-            users[one.user_id].lines.append(line)
-            line = line._replace(words=())
+            users[one.user_id].interactions.append(entry)
+            entry = entry._replace(words=())
         if one.session_id:
             if one.session_id not in sessions:
                 keys = session_keys(collection, one.session_id)
                 sessions[one.session_id] = OwnerBatch(keys, ttl_s[1], [])
-            sessions[one.session_id].lines.append(line)
+            sessions[one.session_id].interactions.append(entry)
     return [*users.values(), *sessions.values()]

@@ -1,4 +1,4 @@
-"""Records interactions: reads what is there, writes what is new, again if somebody was faster."""
+"""Records interactions with optimistic concurrency: reads, then writes if nothing changed."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from retrieval.users.partition_by_owner import OwnerBatch, OwnerInteraction
 from retrieval.users.records import NEEDED_BY
 
 _ATTEMPTS = 32
-_FEW = 16  # Work on no more owners than these is done at once, not in a thread.
-_UNKNOWN = "whether all was recorded is not known: try again with the same idempotency key"
+_FEW = 16  # Up to this many owners are processed on the event loop, more in a thread.
+_UNKNOWN = "it is unknown whether all was recorded; retry with the same idempotency key"
 
 
 class OwnerWrite(NamedTuple):
-    """What becomes of one owner. fresh: Lines that were not recorded before."""
+    """The write of one owner. fresh: Interactions that were not recorded before."""
 
     owner: OwnerBatch
     fresh: Sequence[OwnerInteraction]
@@ -48,27 +48,27 @@ async def record_interactions(
     ring: int,
     log_ms: int,
 ) -> RecordReply:
-    """Records what owners got; returns when it is durable.
+    """Records the interactions of owners; returns once they are durable.
 
     Args:
-        client: Sends nothing again by itself.
+        client: Must not retry commands automatically.
         durability, dictionary: Of the same client.
-        owners: As `deal` gives them.
+        owners: As returned by `partition_by_owner`.
         now_s: Seconds since 1970.
         ring: Events that a history keeps.
         log_ms: How long the log keeps an entry.
     Raises: NotReady.
     """
     recorded = duplicates = 0
-    # By the key of a partition's dictionary: the id that a script found in the place of ours.
+    # By the key of a partition's dictionary: the id that a script found instead of ours.
     found: dict[str, str] = {}
     left = list(owners)
     for _ in range(_ATTEMPTS):
         states = await _read(client, left)
-        lines = [line for owner in left for line in owner.lines]
-        items = list(dict.fromkeys(line.item_id for line in lines))
-        kinds = list(dict.fromkeys(line.kind for line in lines))
-        names = await dictionary.number(items, kinds, again=bool(found))
+        entries = [entry for owner in left for entry in owner.interactions]
+        items = list(dict.fromkeys(entry.item_id for entry in entries))
+        kinds = list(dict.fromkeys(entry.kind for entry in entries))
+        names = await dictionary.number(items, kinds, refresh=bool(found))
         plan = (left, states, names, found, now_s, ring, log_ms)
         writes = _plan(*plan) if len(left) <= _FEW else await asyncio.to_thread(_plan, *plan)
         left, found = [], {}
@@ -78,15 +78,15 @@ async def record_interactions(
             if reply != 1:
                 left.append(write.owner)
                 continue
-            logged = sum(bool(line.words) for line in write.owner.lines)
-            new = sum(bool(line.words) for line in write.fresh)
+            logged = sum(bool(entry.words) for entry in write.owner.interactions)
+            new = sum(bool(entry.words) for entry in write.fresh)
             recorded += new
             duplicates += logged - new
         if not left:
             return RecordReply(recorded, duplicates)
     raise NotReady(
-        f"others wrote to {len(left)} of these users or sessions {_ATTEMPTS} times while this was "
-        f"to be recorded; {_UNKNOWN}",
+        f"others wrote to {len(left)} of these users or sessions during {_ATTEMPTS} attempts to "
+        f"record them; {_UNKNOWN}",
         retry_after_s=RETRY_AFTER_S,
     )
 
@@ -114,15 +114,17 @@ def _plan(
     for owner, (blob, raw) in zip(owners, states, strict=True):
         recent = read_recent(raw, now_s)
         fresh = []
-        for line in owner.lines:
-            if line.digest not in recent:
-                fresh.append(line)
-            if line.digest:
-                recent.setdefault(line.digest, now_s)
+        for entry in owner.interactions:
+            if entry.digest not in recent:
+                fresh.append(entry)
+            if entry.digest:
+                recent.setdefault(entry.digest, now_s)
         dictionary_id, history = unpack(blob) if blob else PackedHistory(names.id, NO_HISTORY)
         if dictionary_id != names.id:
             history = NO_HISTORY
-        packed = pack(insert_events(history, _new(fresh, names), ring), names.id) if fresh else blob
+        packed = (
+            pack(insert_events(history, _encode(fresh, names), ring), names.id) if fresh else blob
+        )
         arguments: list[str | bytes | int] = [
             names.id.hex(),
             found.get(owner.keys.dictionary, ""),
@@ -134,28 +136,28 @@ def _plan(
             DEDUP_WINDOW_S,
             log_ms,
         ]
-        for line in fresh:
-            if line.words:
-                arguments += [len(line.words), *line.words]
+        for entry in fresh:
+            if entry.words:
+                arguments += [len(entry.words), *entry.words]
         writes.append(OwnerWrite(owner, fresh, arguments))
     return writes
 
 
-def _new(lines: Sequence[OwnerInteraction], names: DictionaryEntries) -> EncodedHistory:
-    """Returns lines as numbers, newest first; of those of one time the last first."""
-    ordered = sorted(reversed(lines), key=lambda line: line.time_us, reverse=True)
+def _encode(entries: Sequence[OwnerInteraction], names: DictionaryEntries) -> EncodedHistory:
+    """Returns interactions as numbers, newest first; at equal times, later ones first."""
+    ordered = sorted(reversed(entries), key=lambda entry: entry.time_us, reverse=True)
     return EncodedHistory(
-        [names.item_numbers[line.item_id] for line in ordered],
-        [line.time_us // 1_000_000 for line in ordered],
-        [names.kind_numbers[line.kind] for line in ordered],
-        [line.weight for line in ordered],
+        [names.item_numbers[entry.item_id] for entry in ordered],
+        [entry.time_us // 1_000_000 for entry in ordered],
+        [names.kind_numbers[entry.kind] for entry in ordered],
+        [entry.weight for entry in ordered],
     )
 
 
 async def _send(
     client: Redis, durability: Durability, writes: Sequence[OwnerWrite]
 ) -> list[int | Exception]:
-    """Writes; gives for each 1, 0 (somebody was faster), or the refusal of the dictionary.
+    """Sends the writes; returns 1, 0 (another writer was faster), or a dictionary error for each.
 
     Raises: NotReady.
     """
@@ -163,7 +165,7 @@ async def _send(
     try:
         async with translate_redis_errors(NEEDED_BY), client.pipeline(transaction=False) as pipe:
             for number, (owner, _, arguments) in enumerate(writes):
-                # The first brings the script, the others name it.
+                # The first command sends the script, the others its digest.
                 run = pipe.evalsha if number else pipe.eval
                 run(
                     digest if number else lua_scripts.RECORD,

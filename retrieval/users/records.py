@@ -1,4 +1,4 @@
-"""What is known of a user or a session, and what is left when it was erased."""
+"""Records of users and sessions: events, state, log entries and deletions."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import NamedTuple, overload
 
 from nearline.times import SECOND_US
 
-# For errors: what does not work without Redis.
+# The feature that errors name if Redis is away.
 NEEDED_BY = "user states"
 
 
 class UserEvent(NamedTuple):
-    """Something that happened to an item.
+    """An interaction with an item.
 
-    time_us: Microseconds since 1970, to the second. weight: > 0; None: that of the kind.
+    time_us: Microseconds since 1970, to the second. weight: > 0; None uses the weight of the kind.
     """
 
     item_id: str
@@ -24,10 +24,10 @@ class UserEvent(NamedTuple):
 
 
 class EventColumns(Sequence[UserEvent]):
-    """Events in columns, newest first; most lists ask for nothing but the items.
+    """Columns of events, newest first; most lists need only the items.
 
     Args:
-        item_ids, seconds, kinds, weights: One of each for each event; seconds since 1970.
+        item_ids, seconds, kinds, weights: One of each per event; seconds since 1970.
     """
 
     __slots__ = ("_kinds", "_seconds", "_weights", "item_ids")
@@ -66,14 +66,15 @@ class EventColumns(Sequence[UserEvent]):
 
 
 def event_items(events: Sequence[UserEvent]) -> Sequence[str]:
-    """Returns the items of events, in order."""
+    """Returns the item of each event, in order."""
     return events.item_ids if isinstance(events, EventColumns) else [one.item_id for one in events]
 
 
 class UserState(NamedTuple):
-    """What a recommendation reads of a user and a session.
+    """The state of a user and a session, as a recommendation reads it.
 
-    events: Of both, each once, newest first. deleted_us: When the user was deleted last; 0: never.
+    events: Events of both, each once, newest first. deleted_us: When the user was last deleted; 0:
+    never.
     """
 
     events: Sequence[UserEvent]
@@ -84,10 +85,10 @@ EMPTY_STATE = UserState((), 0)
 
 
 class DeletionResult(NamedTuple):
-    """What became of a deletion.
+    """The outcome of a deletion.
 
-    deleted_us: When. interactions: In the user's history. log_entries: In the log of interactions.
-    sessions: Those of the user that still lived.
+    deleted_us: Its time. interactions, log_entries, sessions: Number of deleted events of the
+    history, of log entries, and of sessions that had not expired.
     """
 
     deleted_us: int
@@ -97,7 +98,7 @@ class DeletionResult(NamedTuple):
 
 
 class LoggedInteraction(NamedTuple):
-    """An interaction as the log has it for the next build; ids are empty where there is none."""
+    """An interaction of the log, for the next build; missing ids are empty."""
 
     user_id: str
     session_id: str

@@ -1,4 +1,4 @@
-"""What users and sessions did, in Redis: read for each recommendation, recorded, shown, erased."""
+"""Reads, records, exports and deletes the state of users and sessions in Redis."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _RING = 128
 _USER_TTL_S = 180 * DAY_S
 _SESSION_TTL_S = 1_800
 _LOG_DAYS = 30
-_ASKED_AT_ONCE = 1_000
-# As long as a list may wait for what is known of a user.
+_USERS_PER_CALL = 1_000
+# The longest that a list waits for the state of its user.
 _READ_TIMEOUT_S = 0.1
 
 
@@ -45,14 +45,14 @@ class UserStates:
     """The state of the users and sessions of all collections.
 
     Args:
-        client: Sends nothing again by itself.
+        client: Must not retry commands automatically.
         durability: Of the same client.
         ring: Newest events kept of each user and session, 1..1000.
-        user_ttl_s, session_ttl_s: How long one is kept after its last interaction; a deletion is
+        user_ttl_s, session_ttl_s: How long one is kept after its last interaction. A deletion is
             remembered for user_ttl_s, too.
-        log_days: How long the log of interactions keeps them; not shorter than session_ttl_s, as
-            a deletion finds the sessions of a user in it.
-    Raises: ValueError: out of range.
+        log_days: How long the log keeps interactions. Not shorter than session_ttl_s, because a
+            deletion finds the sessions of a user in the log.
+    Raises: ValueError: a value is out of range.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class UserStates:
         log_days: int = _LOG_DAYS,
     ) -> None:
         if not 1 <= ring <= MAX_EVENTS:
-            raise ValueError(f"ring is {ring}; 1..{MAX_EVENTS} events of a user can be kept")
+            raise ValueError(f"ring is {ring}; 1..{MAX_EVENTS} events are allowed")
         if not 1 <= session_ttl_s <= log_days * DAY_S:
             raise ValueError(
-                f"session_ttl_s is {session_ttl_s}; 1..{log_days * DAY_S} are allowed with a log "
-                f"of {log_days} days, in which a deletion finds a user's sessions"
+                f"session_ttl_s is {session_ttl_s}; 1..{log_days * DAY_S} are allowed, because a "
+                f"deletion finds the sessions of a user in the log of {log_days} days"
             )
         self._client = client
         self._durability = durability
@@ -81,7 +81,7 @@ class UserStates:
         self._dictionaries: dict[str, Dictionary] = {}
 
     async def read(self, collection: str, user_id: str = "", session_id: str = "") -> UserState:
-        """Reads what a recommendation needs, in one round trip where all names were met before.
+        """Returns the state that a recommendation needs, in one round trip if all names are cached.
 
         Raises: NotReady.
         """
@@ -100,17 +100,18 @@ class UserStates:
             session = replies[-1]
         blobs = [blob for blob in (user, session) if blob]
         histories = await self._dictionary(collection).events(blobs) if blobs else []
-        return UserState(_joined(histories, self._ring), int(deleted or 0))
+        return UserState(_merge(histories, self._ring), int(deleted or 0))
 
     async def record(
         self, collection: str, interactions: Sequence[Interaction], idempotency_key: str = ""
     ) -> RecordReply:
-        """Records 1..1024 interactions; returns when they are durable.
+        """Records 1..1024 interactions; returns once they are durable.
 
-        One of a user and a session goes to both. One without a time has that of now.
+        An interaction with a user and a session is recorded for both. One without a time gets the
+        current time.
 
-        Raises: InvalidRequest: see `check_interactions`. NotReady: Redis is away, or does not
-            promise to keep them.
+        Raises: InvalidRequest: see `check_interactions`. NotReady: Redis is away, or is not
+            configured durably.
         """
         now_us = time.time_ns() // 1_000
         check_interactions(interactions, idempotency_key, now_us)
@@ -126,11 +127,11 @@ class UserStates:
         )
 
     async def export(self, collection: str, user_id: str) -> UserRecord:
-        """Reads all that was recorded of a user: from the log, and what only the history has.
+        """Returns all recorded interactions of a user, from the log and the history.
 
-        What the log has no longer is known to the second, and without list, event and session.
+        Those that only the history has are exact to the second, and lack list, event and session.
 
-        Raises: InvalidRequest: no such id can be. NotReady.
+        Raises: InvalidRequest: the id is invalid. NotReady.
         """
         check_owner_id(user_id, "user_id")
         keys = user_keys(collection, user_id)
@@ -148,11 +149,11 @@ class UserStates:
         )
 
     async def delete(self, collection: str, user_id: str) -> DeletionResult:
-        """Erases a user: history, events, log entries, sessions; only when it was is left.
+        """Deletes the history, events, log entries and sessions of a user; returns once durable.
 
-        Returns when that is durable. May be repeated, also after an error.
+        Only the time of the deletion is kept. May be repeated, also after an error.
 
-        Raises: InvalidRequest: no such id can be. NotReady: try again.
+        Raises: InvalidRequest: the id is invalid. NotReady: try again.
         """
         check_owner_id(user_id, "user_id")
         return await delete_user(
@@ -160,28 +161,28 @@ class UserStates:
         )
 
     def logged(self, collection: str) -> AsyncIterator[LoggedInteraction]:
-        """Returns all interactions that the log has, for the next build; in no order of users.
+        """Yields all interactions of the log, for the next build, in no order of users.
 
         Raises: NotReady.
         """
         return all_entries(self._client, collection)
 
     async def deleted(self, collection: str, user_ids: Sequence[str]) -> Mapping[str, int]:
-        """Returns when users were deleted last, microseconds; those that never were are left out.
+        """Returns when users were last deleted, in microseconds; users that never were are omitted.
 
         Raises: NotReady.
         """
         found: dict[str, int] = {}
-        for start in range(0, len(user_ids), _ASKED_AT_ONCE):
-            asked = user_ids[start : start + _ASKED_AT_ONCE]
+        for start in range(0, len(user_ids), _USERS_PER_CALL):
+            page = user_ids[start : start + _USERS_PER_CALL]
             async with (
                 translate_redis_errors(NEEDED_BY),
                 self._client.pipeline(transaction=False) as pipe,
             ):
-                for user_id in asked:
+                for user_id in page:
                     pipe.hget(user_keys(collection, user_id).state, "x")
                 replies = await pipe.execute()
-            found |= {one: int(at) for one, at in zip(asked, replies, strict=True) if at}
+            found |= {one: int(at) for one, at in zip(page, replies, strict=True) if at}
         return found
 
     async def _user(self, collection: str, user_id: str) -> list[bytes | None]:
@@ -195,13 +196,13 @@ class UserStates:
         return self._dictionaries[collection]
 
 
-def _joined(histories: Sequence[Sequence[UserEvent]], most: int) -> Sequence[UserEvent]:
-    """Makes one history of a user's and a session's, which may share events."""
+def _merge(histories: Sequence[Sequence[UserEvent]], most: int) -> Sequence[UserEvent]:
+    """Merges the histories of a user and a session, which may share events."""
     if len(histories) < 2:
         return histories[0] if histories else ()
     user, session = histories
-    mine = set(user)
-    more = [event for event in session if event not in mine]
+    own = set(user)
+    more = [event for event in session if event not in own]
     if not more:
         return user
     return sorted([*user, *more], key=lambda event: event.time_us, reverse=True)[:most]

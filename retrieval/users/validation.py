@@ -1,4 +1,4 @@
-"""Interactions as users send them: what can be none is refused with the field at fault."""
+"""Validates interactions; errors name the field at fault."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nearline.errors import InvalidRequest
 from nearline.times import from_us, to_us
 
 MAX_AHEAD_US = 3_600_000_000
-# What float32 holds with all its digits.
+# The range in which float32 has full precision.
 _LEAST_WEIGHT, _MOST_WEIGHT = 1e-30, 1e30
 
 
@@ -21,11 +21,11 @@ def check_interactions(
 ) -> None:
     """Checks a request to record interactions.
 
-    Raises: InvalidRequest: none or too many of them, or one out of range; names the field.
+    Raises: InvalidRequest: there are none or too many, or one is invalid; names the field.
     """
     if not 1 <= len(interactions) <= MAX_BATCH:
         raise InvalidRequest(
-            f"interactions has {len(interactions)} of them; 1..{MAX_BATCH} are allowed",
+            f"interactions has {len(interactions)} entries; 1..{MAX_BATCH} are allowed",
             field="interactions",
         )
     check_text_bytes(idempotency_key, "idempotency_key", MAX_KEY_BYTES)
@@ -53,14 +53,14 @@ def _check(interaction: Interaction, now_us: int, path: str) -> None:
     weight, position = interaction.weight, interaction.position
     if weight is not None and not _LEAST_WEIGHT <= weight <= _MOST_WEIGHT:
         raise InvalidRequest(
-            f"{path}.weight is {weight}; {_LEAST_WEIGHT}..{_MOST_WEIGHT} are allowed, or leave it "
-            "out for the weight of the kind",
+            f"{path}.weight is {weight}; {_LEAST_WEIGHT}..{_MOST_WEIGHT} are allowed, or omit it "
+            "to use the weight of the kind",
             field=f"{path}.weight",
         )
     if position is not None and (position < 0 or not interaction.list_id):
         raise InvalidRequest(
-            f"{path}.position is {position} with list_id {interaction.list_id!r}; a position is 0 "
-            "or more, in a list that is named",
+            f"{path}.position is {position} with list_id {interaction.list_id!r}; a position must "
+            "be 0 or more, and needs a list_id",
             field=f"{path}.position",
         )
     _check_time(interaction, now_us, f"{path}.time")
@@ -72,12 +72,12 @@ def _check_time(interaction: Interaction, now_us: int, field: str) -> None:
         return
     if time.tzinfo is None:
         raise InvalidRequest(
-            f"{field} is {time.isoformat()}, without a zone; give an aware time, for example UTC",
+            f"{field} is {time.isoformat()}, without a time zone; send an aware time, such as UTC",
             field=field,
         )
     if not 0 <= to_us(time) <= now_us + MAX_AHEAD_US:
         raise InvalidRequest(
-            f"{field} is {time.isoformat()}; give one from 1970 to an hour from now, "
+            f"{field} is {time.isoformat()}; send a time from 1970 to an hour from now, "
             f"{from_us(now_us + MAX_AHEAD_US).isoformat()}",
             field=field,
         )
