@@ -1,1 +1,1 @@
-"""Caches of lists, in process and in Redis, and what invalidates them."""
+"""Caches of lists that everyone shares, and the changes that invalidate them."""

@@ -1,4 +1,4 @@
-"""What a cache of hot lists keeps, and by what name."""
+"""The cached list and its key."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from google.protobuf.message import Message
 
 @dataclass(frozen=True, slots=True)
 class CachedList:
-    """A list that is the same for everybody.
+    """A list that everyone shares.
 
-    ids, messages: Of its items, best first; messages with what their surface shows, as
-    `wire.message_of` gives it: most of what is read here goes out as it is. computed_us: When its
-    computation began, microseconds since 1970. cost_s: How long that took. watermark: Changes of
-    items that it has, see `protocols.watermark`; empty: it cannot say. expires_us: When the
-    first of its items expires; 0: none does.
+    ids, messages: Ids and messages of its items, best first. Messages are encoded as
+    `wire.recommendation_to_bytes` does, since most are sent unchanged. computed_us: When its
+    computation started, microseconds since 1970. cost_s: Duration of the computation. watermark:
+    The changes of items that it has, see `protocols.watermark`; empty if unknown. expires_us: When
+    the first of its items expires; 0 if none does.
     """
 
-    # Two tuples, not one of pairs: those of a few thousand lists took the collector of garbage 50
-    # ms at a time, in which nobody was answered.
+    # Two tuples instead of one of pairs: with the pairs of a few thousand lists, the garbage
+    # collector paused the event loop for 50 ms at a time.
     ids: tuple[str, ...]
     messages: tuple[bytes, ...]
     computed_us: int
@@ -31,9 +31,9 @@ class CachedList:
     watermark: bytes = b""
     expires_us: int = 0
 
-    def without(self, gone: Collection[str]) -> CachedList:
+    def without(self, deleted: Collection[str]) -> CachedList:
         """Returns the list without some items."""
-        kept = [at for at, one in enumerate(self.ids) if one not in gone]
+        kept = [at for at, one in enumerate(self.ids) if one not in deleted]
         if len(kept) == len(self.ids):
             return self
         return replace(
@@ -44,9 +44,10 @@ class CachedList:
 
 
 class ListKey(NamedTuple):
-    """All that a list depends on, so that nothing is ever to be invalidated.
+    """Everything that a list depends on, so that no entry needs to be invalidated.
 
-    payload: Names the fields that the surface shows. of: What it is for: "item:42", "popular".
+    payload: Names of the fields that the surface shows. of: Name of the list, such as "item:42" or
+    "popular".
     """
 
     collection: str
@@ -58,7 +59,7 @@ class ListKey(NamedTuple):
 
 
 class CacheLevel(Enum):
-    """Where a list came from; STALE: from any of them, past its time."""
+    """Where a list came from; STALE: from any level, but no longer fresh."""
 
     NEAR = "near"
     REDIS = "redis"
@@ -72,6 +73,6 @@ def message_digest(message: Message) -> str:
     return hashlib.blake2b(data, digest_size=12).hexdigest()
 
 
-# Gives None where there is no such item. Several may wait for it: what it does must not depend on
-# who asks, nor on how much time he has.
+# Returns None if the item does not exist. Several requests may wait for it, so it must not depend
+# on any one of them or on its deadline.
 ComputeList: TypeAlias = Callable[[], Awaitable[CachedList | None]]

@@ -1,4 +1,4 @@
-"""Hot lists as bytes: a checksum, a line of JSON, then the items as they go over the wire."""
+"""Encodes lists: a checksum, a line of JSON, and the items in their wire format."""
 
 from __future__ import annotations
 
@@ -12,41 +12,48 @@ from nearline.errors import InvalidRequest
 from retrieval.cache.cached_list import CachedList, ListKey
 from retrieval.protocols import watermark
 
-# The number counts the forms of a value.
+# The number is the version of the format.
 _PREFIX = "nearline:hot:2"
 _CHECKSUM_BYTES = 4
 
 
 class StoredList(NamedTuple):
-    """What lies in Redis: a list, or since when (microseconds) there is none."""
+    """A list in Redis, or the time (microseconds) at which its item did not exist."""
 
-    hot: CachedList | None
+    cached: CachedList | None
     computed_us: int
 
 
 def redis_key(key: ListKey) -> str:
-    """Returns the name of a list in Redis."""
+    """Returns the Redis key of a list."""
     digest = hashlib.blake2b(repr(tuple(key)).encode(), digest_size=32).hexdigest()
     return f"{_PREFIX}:{key.collection}:{digest}"
 
 
-def pack(packed: StoredList) -> bytes:
-    """Returns the bytes."""
-    hot = packed.hot
-    head: list[object] = [packed.computed_us]
+def pack(stored: StoredList) -> bytes:
+    """Encodes a list."""
+    cached = stored.cached
+    head: list[object] = [stored.computed_us]
     messages: list[bytes] = []
-    if hot is not None:
-        messages = list(hot.messages)
+    if cached is not None:
+        messages = list(cached.messages)
         sizes = list(map(len, messages))
-        mark = hot.watermark.hex()
-        head = [hot.computed_us, hot.cost_s, mark, hot.expires_us, hot.ids, sizes]
-    # JSON writes a line break as two other characters.
+        mark = cached.watermark.hex()
+        head = [
+            cached.computed_us,
+            cached.cost_s,
+            mark,
+            cached.expires_us,
+            cached.ids,
+            sizes,
+        ]
+    # JSON escapes line breaks, so the first one ends the header.
     content = b"\n".join((json.dumps(head, separators=(",", ":")).encode(), b"".join(messages)))
     return zlib.crc32(content).to_bytes(_CHECKSUM_BYTES) + content
 
 
 def unpack(data: bytes) -> StoredList | None:
-    """Reads bytes; None where they are damaged, or somebody else's."""
+    """Decodes a list; returns None if the data is damaged or has another format."""
     content = data[_CHECKSUM_BYTES:]
     if data[:_CHECKSUM_BYTES] != zlib.crc32(content).to_bytes(_CHECKSUM_BYTES):
         return None
@@ -60,10 +67,10 @@ def unpack(data: bytes) -> StoredList | None:
         parts = tuple(map(messages.__getitem__, map(slice, ends, ends[1:])))
         if len(parts) != len(ids):
             return None
-        made = CachedList(
+        cached = CachedList(
             tuple(ids), parts, int(computed_us), float(cost_s), bytes.fromhex(mark), int(expires_us)
         )
-        watermark.decode_watermark(made.watermark)
-        return StoredList(made, made.computed_us)
+        watermark.decode_watermark(cached.watermark)
+        return StoredList(cached, cached.computed_us)
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError, InvalidRequest):
         return None

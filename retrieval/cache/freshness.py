@@ -1,4 +1,4 @@
-"""How long a list is good: fresh, then stale, then gone; and when it is refreshed before that."""
+"""Lifetimes of cached lists: fresh, then stale, then expired; and early refreshes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _JITTER = 0.1
 
 
 class CacheEntry(NamedTuple):
-    """A list in the cache, or that there is none; times are microseconds since 1970.
+    """A cached list with its lifetime; times are microseconds since 1970.
 
-    hot: None: there is no such item. computed_us: Which of two is newer. fresh_until_us: From then
-    on it is stale. gone_us: From then on it is not served.
+    cached: None if the item does not exist. computed_us: Orders two entries of a list.
+    fresh_until_us: When it becomes stale. gone_us: When it is no longer served.
     """
 
-    hot: CachedList | None
+    cached: CachedList | None
     watermark: Watermark | None
     computed_us: int
     fresh_until_us: int
     gone_us: int
 
     def serves(self, now_us: int, least: Watermark | None) -> bool:
-        """Returns whether it may be served, to one who wants the changes up to `least`."""
+        """Returns whether a request that needs the changes up to `least` may get the entry."""
         if now_us >= self.gone_us:
             return False
         if least is None:
@@ -40,11 +40,12 @@ class CacheEntry(NamedTuple):
 
 
 def should_refresh_early(now_us: int, expiry_us: int, cost_s: float, chance: float) -> bool:
-    """Returns whether one who reads a list that is still fresh has it refreshed.
+    """Returns whether the reader of a fresh list refreshes it early.
 
-    The dearer the list and the nearer its end, the likelier; so one of many readers does, before
-    all find it stale. XFetch with beta 1: Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic
-    Cache Stampede Prevention", VLDB 2015: now - cost ln(chance) >= expiry.
+    The probability grows with the cost of the list and as its end approaches, so that one of many
+    readers refreshes it before all find it stale. This is XFetch with beta 1, now - cost ln(chance)
+    >= expiry: Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache Stampede Prevention",
+    VLDB 2015.
 
     Args:
         chance: Uniform in (0, 1].
@@ -54,13 +55,13 @@ def should_refresh_early(now_us: int, expiry_us: int, cost_s: float, chance: flo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheLifetimes:
-    """Times of a cache in seconds.
+    """Lifetimes of cache entries, in seconds.
 
-    ttl_s: A list is fresh so long, give or take a tenth, so that what was computed together does
-        not end together. stale_s: Served so long, counted from its computation as well.
-    negative_s: How long it is remembered that there is no such item.
+    ttl_s: How long a list is fresh, plus or minus a tenth, so that lists that were computed
+        together do not become stale together. stale_s: How long a list is served. Both count from
+        its computation. negative_s: How long a missing item is remembered.
     random: Uniform in [0, 1).
-    Raises: SettingsError.
+    Raises: SettingsError: the times contradict each other.
     """
 
     ttl_s: float
@@ -71,32 +72,32 @@ class CacheLifetimes:
     def __post_init__(self) -> None:
         if not (0 < self.ttl_s <= self.stale_s and self.negative_s > 0):
             raise SettingsError(
-                f"hot lists cannot be fresh for {self.ttl_s:g} s and served for {self.stale_s:g} "
-                f"s, nor absent ones remembered for {self.negative_s:g} s; give 0 < ttl_s <= "
-                "stale_s and 0 < negative_s"
+                f"cached lists cannot be fresh for {self.ttl_s:g} s and served for "
+                f"{self.stale_s:g} s, with missing items remembered for {self.negative_s:g} s; set "
+                "0 < ttl_s <= stale_s and 0 < negative_s"
             )
 
-    def entry(self, hot: CachedList | None, now_us: int) -> CacheEntry:
-        """Returns the entry of what was computed.
+    def entry(self, cached: CachedList | None, now_us: int) -> CacheEntry:
+        """Returns the entry of a computed list.
 
         Args:
-            now_us: When it became known that there is no such item; of a list its own time counts.
-        Raises: InvalidRequest: its watermark is none.
+            now_us: When an item was found to be missing; a list has its own time.
+        Raises: InvalidRequest: the watermark is malformed.
         """
-        if hot is None:
+        if cached is None:
             gone_us = now_us + int(self.negative_s * 1e6)
             return CacheEntry(None, None, now_us, gone_us, gone_us)
         fresh_s = self.ttl_s * (1 + _JITTER * (2 * self.random() - 1))
-        gone_us = hot.computed_us + int(self.stale_s * 1e6)
-        # One without the item takes its place.
-        if hot.expires_us:
-            gone_us = min(gone_us, hot.expires_us)
-        fresh_until_us = min(hot.computed_us + int(fresh_s * 1e6), gone_us)
-        watermark = decode_watermark(hot.watermark, "watermark of a hot list")
-        return CacheEntry(hot, watermark, hot.computed_us, fresh_until_us, gone_us)
+        gone_us = cached.computed_us + int(self.stale_s * 1e6)
+        # It is then replaced by a list without the expired item.
+        if cached.expires_us:
+            gone_us = min(gone_us, cached.expires_us)
+        fresh_until_us = min(cached.computed_us + int(fresh_s * 1e6), gone_us)
+        watermark = decode_watermark(cached.watermark, "watermark of a cached list")
+        return CacheEntry(cached, watermark, cached.computed_us, fresh_until_us, gone_us)
 
-    def refreshed_early(self, entry: CacheEntry, now_us: int) -> bool:
-        """Draws whether a fresh entry is refreshed by one who reads it now."""
-        return entry.hot is not None and should_refresh_early(
-            now_us, entry.fresh_until_us, entry.hot.cost_s, 1.0 - self.random()
+    def refreshes_early(self, entry: CacheEntry, now_us: int) -> bool:
+        """Draws whether the reader of a fresh entry refreshes it now."""
+        return entry.cached is not None and should_refresh_early(
+            now_us, entry.fresh_until_us, entry.cached.cost_s, 1.0 - self.random()
         )

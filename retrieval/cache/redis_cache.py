@@ -1,4 +1,4 @@
-"""Hot lists in Redis, for all routers; and which of them computes one."""
+"""The cache of lists in Redis, shared by all routers, with locks of computations."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from retrieval.redis_client.connection import DELETE_IF_EQUAL, Redis, translate_
 from retrieval.redis_client.cooldown import Cooldown
 from retrieval.redis_client.reads import RedisReader
 
-_NEEDED_BY = "hot lists"
-# Whoever dies while computing keeps others from it for so long; they serve what they have.
+_NEEDED_BY = "cached lists"
+# A router that dies while it computes blocks others this long; they serve stale lists meanwhile.
 _LOCK_MS = 5_000
 
 
 class RedisCache:
-    """Reads and writes lists in Redis; where that fails it is as if there were no Redis.
+    """Reads and writes lists in Redis; failures count as misses.
 
-    After a failure Redis is left alone for a second.
+    After a failure, Redis is not called for a second.
 
     Args:
-        client: None: there is no Redis.
-        timeout_s: Longest wait for an answer.
+        client: Optional; None disables this cache.
+        timeout_s: Longest wait for a reply.
     """
 
     def __init__(self, client: Redis | None, timeout_s: float) -> None:
@@ -35,17 +35,17 @@ class RedisCache:
         if client is not None:
             self._reads = RedisReader(client, _NEEDED_BY, timeout_s)
         self._timeout_s = timeout_s
-        self._respite = Cooldown()
+        self._cooldown = Cooldown()
         self._token = secrets.token_bytes(16)
 
     async def read(self, key: ListKey) -> StoredList | None:
-        """Returns what is kept; None: nothing, or Redis is away."""
+        """Returns a stored list, or None on a miss or failure."""
         name = redis_key(key)
-        found = await self._tried(lambda: self._reads.ask(("GET", name)))
+        found = await self._attempt(lambda: self._reads.ask(("GET", name)))
         return unpack(found[0]) if found and found[0] is not None else None
 
     async def write(self, key: ListKey, data: bytes, keep_s: float, *, locked: bool) -> None:
-        """Keeps a packed list; one that was locked here others may compute again."""
+        """Stores a packed list, and releases its lock if this router has it."""
         name = redis_key(key)
 
         async def write(client: Redis) -> None:
@@ -55,41 +55,41 @@ class RedisCache:
                     pipe.eval(DELETE_IF_EQUAL, 1, _lock(name), self._token)
                 await pipe.execute()
 
-        await self._ask(write)
+        await self._call(write)
 
     async def lock(self, key: ListKey) -> bool:
-        """Tells others that a list is being computed here; False: it is, elsewhere."""
+        """Locks the computation of a list; returns False if another router has the lock."""
         lock = _lock(redis_key(key))
-        held = await self._ask(
+        holder = await self._call(
             lambda client: client.set(lock, self._token, nx=True, get=True, px=_LOCK_MS)
         )
-        return held is None or held == self._token
+        return holder is None or holder == self._token
 
     async def release(self, key: ListKey) -> None:
-        """Lets others compute a list that was not computed here."""
+        """Releases the lock of a list that was not computed."""
         lock = _lock(redis_key(key))
 
         async def release(client: Redis) -> None:
             await client.eval(DELETE_IF_EQUAL, 1, lock, self._token)
 
-        await self._ask(release)
+        await self._call(release)
 
-    async def _ask(self, command: Callable[[Redis], Awaitable[Any]]) -> Any:
+    async def _call(self, command: Callable[[Redis], Awaitable[Any]]) -> Any:
         async def within() -> Any:
-            assert self._client is not None, "without one nothing is tried"
+            assert self._client is not None, "not called without a client"
             async with asyncio.timeout(self._timeout_s), translate_redis_errors(_NEEDED_BY):
                 return await command(self._client)
 
-        return await self._tried(within)
+        return await self._attempt(within)
 
-    async def _tried(self, work: Callable[[], Awaitable[Any]]) -> Any:
-        """Does it; None where there is no Redis, where it is left alone, or fails now."""
-        if self._client is None or self._respite.reason:
+    async def _attempt(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Returns the result of some work; None without Redis, during a cooldown, or on failure."""
+        if self._client is None or self._cooldown.reason:
             return None
         try:
             return await work()
         except (NotReady, TimeoutError) as error:
-            self._respite.begin(str(error) or "no answer in time")
+            self._cooldown.begin(str(error) or "no answer in time")
             metrics.hot_redis_failures.inc()
             return None
 

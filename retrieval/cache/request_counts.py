@@ -1,4 +1,4 @@
-"""How often each list is asked for: what to compute for a new snapshot before it is in force."""
+"""Counts requests of each list, to compute the most requested ones ahead for a new snapshot."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _MINUTE_US = 60_000_000
 
 
 class RequestCounts:
-    """Counts, by collection, what lists are asked for; a count is halved every minute.
+    """Counts requests by collection and list; counts are halved every minute.
 
     Args:
-        limit: Most names of a collection that are counted, >= 2; with one more, those that were
-            asked for least are forgotten, half of all.
+        limit: Largest number of lists in a collection, >= 2. Beyond it, the half with the fewest
+            requests is dropped.
     """
 
     def __init__(self, limit: int = 4_096) -> None:
@@ -21,7 +21,7 @@ class RequestCounts:
         self._halved_us = 0
 
     def add(self, collection: str, of: str, now_us: int) -> None:
-        """Counts one."""
+        """Counts a request."""
         if now_us >= self._halved_us + _MINUTE_US:
             self._halve(now_us)
         counts = self._counts.get(collection)
@@ -33,7 +33,7 @@ class RequestCounts:
             self._counts[collection] = {name: counts[name] for name in most}
 
     def most(self, collection: str, n: int) -> list[str]:
-        """Returns the n asked for most; of equals those that come first in the alphabet."""
+        """Returns the n most requested lists; those with equal counts in alphabetical order."""
         counts = self._counts.get(collection, {})
         return heapq.nsmallest(n, counts, key=lambda name: (-counts[name], name))
 

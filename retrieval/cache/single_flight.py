@@ -1,4 +1,4 @@
-"""What several ask for at once is done once, and an error is not run into again at once."""
+"""Runs one task for concurrent requests of a key, with a pause after an error."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from nearline.errors import NotReady
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
-_REST_US = 1_000_000
-_MAX_RESTING = 1_000
+_PAUSE_US = 1_000_000
+_MAX_PAUSED = 1_000
 
 
 class SingleFlight(Generic[_K, _V]):
-    """Runs one task for each key at a time.
+    """Runs at most one task per key at a time.
 
     Args:
         clock: Microseconds.
@@ -24,19 +24,20 @@ class SingleFlight(Generic[_K, _V]):
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock
         self._tasks: dict[_K, asyncio.Task[_V]] = {}
-        # By key, oldest first: when it may be tried again, and the error.
-        self._resting: dict[_K, tuple[int, Exception | None]] = {}
+        # By key, oldest first: when the pause ends, and the error.
+        self._paused: dict[_K, tuple[int, Exception | None]] = {}
 
     async def join(self, key: _K, make: Callable[[], Coroutine[Any, Any, _V]]) -> _V:
-        """Returns what a task gives: the one under way, else a new one.
+        """Returns the result of the running task of a key, or of a new one.
 
-        One who is cancelled does not end it for others, nor for itself: it goes on.
+        The task continues if a waiting request is cancelled.
 
-        Raises: Whatever it raises, to all who wait and for one second after. NotReady: closed.
+        Raises: The error of the task, to all waiting requests and for one second after. NotReady:
+            this object is closed.
         """
         task = self._tasks.get(key)
         if task is None:
-            error = self._rests(key)
+            error = self._pause_error(key)
             if error is not None:
                 raise error.with_traceback(None)
             task = self._start(key, make())
@@ -45,28 +46,30 @@ class SingleFlight(Generic[_K, _V]):
         except asyncio.CancelledError:
             waiter = asyncio.current_task()
             if task.cancelled() and not (waiter and waiter.cancelling()):
-                raise NotReady("this service is about to end; ask another one") from None
+                raise NotReady(
+                    "this service is shutting down; send the request to another one"
+                ) from None
             raise
 
     def start(self, key: _K, make: Callable[[], Coroutine[Any, Any, _V]]) -> bool:
-        """Starts a task that nobody waits for; False: one is under way, or the key rests."""
+        """Starts a task in the background; returns False if one is running or the key is paused."""
         if key in self._tasks:
             return False
-        self._rests(key)
-        if key in self._resting:
+        self._pause_error(key)
+        if key in self._paused:
             return False
         self._start(key, make())
         return True
 
-    def rest(self, key: _K, error: Exception | None = None) -> None:
-        """Has no task started for a second; who asks meanwhile gets the error, if there is one."""
-        self._resting.pop(key, None)
-        self._resting[key] = self._clock() + _REST_US, error
-        if len(self._resting) > _MAX_RESTING:
-            del self._resting[next(iter(self._resting))]
+    def pause(self, key: _K, error: Exception | None = None) -> None:
+        """Starts no task of a key for a second; requests meanwhile raise the error, if any."""
+        self._paused.pop(key, None)
+        self._paused[key] = self._clock() + _PAUSE_US, error
+        if len(self._paused) > _MAX_PAUSED:
+            del self._paused[next(iter(self._paused))]
 
     async def close(self) -> None:
-        """Ends all tasks; who waits for one gets NotReady."""
+        """Cancels all tasks; waiting requests raise NotReady."""
         tasks = tuple(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -75,22 +78,22 @@ class SingleFlight(Generic[_K, _V]):
 
     def _start(self, key: _K, work: Coroutine[Any, Any, _V]) -> asyncio.Task[_V]:
         task = self._tasks[key] = asyncio.create_task(work)
-        task.add_done_callback(lambda done: self._landed(key, done))
+        task.add_done_callback(lambda done: self._finish(key, done))
         return task
 
-    def _landed(self, key: _K, task: asyncio.Task[_V]) -> None:
+    def _finish(self, key: _K, task: asyncio.Task[_V]) -> None:
         del self._tasks[key]
         if not task.cancelled():
             error = task.exception()
             if isinstance(error, Exception):
-                self.rest(key, error)
+                self.pause(key, error)
 
-    def _rests(self, key: _K) -> Exception | None:
-        """Returns the error that a key rests from, after forgetting all that have rested."""
+    def _pause_error(self, key: _K) -> Exception | None:
+        """Returns the error that a key is paused for, after dropping pauses that are over."""
         now = self._clock()
-        while self._resting:
-            first = next(iter(self._resting))
-            if now < self._resting[first][0]:
+        while self._paused:
+            first = next(iter(self._paused))
+            if now < self._paused[first][0]:
                 break
-            del self._resting[first]
-        return self._resting.get(key, (0, None))[1]
+            del self._paused[first]
+        return self._paused.get(key, (0, None))[1]

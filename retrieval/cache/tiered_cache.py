@@ -1,4 +1,4 @@
-"""Gives hot lists: from this process, from Redis, or computed, in this order."""
+"""Reads shared lists from this process, else from Redis, else by computing them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from retrieval.protocols import metrics
 from retrieval.protocols.watermark import Watermark
 from retrieval.redis_client.connection import Redis
 
-_Wanted: TypeAlias = tuple[ListKey, Watermark | None]
+_FlightKey: TypeAlias = tuple[ListKey, Watermark | None]
 _Found: TypeAlias = tuple[CacheEntry, CacheLevel]
-_Given: TypeAlias = tuple[CachedList | None, CacheLevel]
+_Read: TypeAlias = tuple[CachedList | None, CacheLevel]
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
@@ -39,21 +39,20 @@ class TieredCache:
 
         fresh -> stale (served while it is refreshed in the background) -> gone (computed again)
 
-    However many ask at once, a list is computed once here; and where another router is at it, what
-    there is stays. Without Redis, or while it is away, each router computes for itself.
+    Concurrent requests share one computation. While another router refreshes a list, this one
+    serves the stale list. Without Redis, or while it is away, each router computes its own lists.
 
     Args:
-        client: Redis, which stays its owner's; None: there is none.
-        capacity: Most lists kept in this process; of those that are got ready before anybody asks,
-            a tenth as many more.
-        ttl_s: A list is fresh so long, give or take a tenth.
-        stale_s: A list is served so long, counted from its computation, >= ttl_s.
-        negative_s: How long it is remembered that there is no such item.
-        redis_timeout_s: Longest wait for Redis. Computing a list takes about as long: what does not
-            answer at once is no help.
-        clock: Microseconds since 1970.
+        client: Optional Redis client, which is not closed here.
+        capacity: Largest number of lists in this process, plus a tenth for lists computed ahead.
+        ttl_s: How long a list is fresh, plus or minus a tenth.
+        stale_s: How long a list is served, counted from its computation, >= ttl_s.
+        negative_s: How long a missing item is remembered.
+        redis_timeout_s: Longest wait for Redis. A longer wait would not help, since computing a
+            list takes about as long.
+        clock: Returns microseconds since 1970.
         random: Uniform in [0, 1).
-    Raises: SettingsError: times that do not fit each other.
+    Raises: SettingsError: the times contradict each other.
     """
 
     def __init__(
@@ -68,90 +67,92 @@ class TieredCache:
         clock: Callable[[], int] = _now_us,
         random: Callable[[], float] = chances.random,
     ) -> None:
-        self._ages = CacheLifetimes(
+        self._lifetimes = CacheLifetimes(
             ttl_s=ttl_s, stale_s=stale_s, negative_s=negative_s, random=random
         )
         self._clock = clock
-        self._near = LocalCache(capacity, max(stale_s, negative_s, 1.0))
+        self._local = LocalCache(capacity, max(stale_s, negative_s, 1.0))
         self._shared = RedisCache(client, redis_timeout_s)
-        self._asked = RequestCounts()
-        # By what is asked for: one who wants newer changes does not wait for one who does not.
-        self._flights: SingleFlight[_Wanted, _Found] = SingleFlight(clock)
+        self._requests = RequestCounts()
+        # Requests that need newer changes do not wait for those that do not.
+        self._flights: SingleFlight[_FlightKey, _Found] = SingleFlight(clock)
         self._writes: set[asyncio.Task[None]] = set()
         self._reads: dict[tuple[str, CacheLevel], Counter] = {}
 
     def __len__(self) -> int:
-        """Number of lists kept in this process, with those that there are none of."""
-        return len(self._near)
+        """Number of entries in this process, including missing items."""
+        return len(self._local)
 
     async def get(
         self, key: ListKey, compute: ComputeList, least: Watermark | None = None
-    ) -> _Given:
+    ) -> _Read:
         """Returns a list, and where it came from.
 
         Args:
-            compute: Makes it where it is nowhere to be had, and to refresh it; see `ComputeList`.
-            least: Only one that has the changes up to here; one that is computed is taken to have
-                them, so `compute` has to ask for them. None: any.
-        Returns: None for the list: there is no such item.
-        Raises: Whatever `compute` raises, where there is nothing else to give; NotReady: closed.
+            compute: Computes the list if it is not cached, and to refresh it; see `ComputeList`.
+            least: The changes that the list must have; None accepts any. A computed list is assumed
+                to have them, so `compute` must request them.
+        Returns: None instead of a list if the item does not exist.
+        Raises: Any error of `compute` if there is no cached list; NotReady: the cache is closed.
         """
-        found = self.near(key, compute, least)
-        return found or self._given(key, compute, *await self._filled(key, compute, least))
+        found = self.get_local(key, compute, least)
+        return found or self._served(key, compute, *await self._filled(key, compute, least))
 
-    async def newest(
+    async def get_validated(
         self,
         key: ListKey,
         compute: Callable[[Watermark | None], ComputeList],
         least: Watermark | None,
-        read: Callable[[CachedList | None, CacheLevel], tuple[_T, Watermark | None]],
+        validate: Callable[[CachedList | None, CacheLevel], tuple[_T, Watermark | None]],
     ) -> _T:
-        """Returns a list as it is read now: one that is too old then is asked for again.
+        """Returns a list after validation; a list that is too old is computed again.
 
         Args:
-            compute: Gives what makes it with the changes up to a state.
+            compute: Returns the computation of a list with the changes up to a state.
             least: As in `get`.
-            read: Applies to a list what was changed since; gives what is made of it, and the state
-                that it should have, None: it is as good as new.
+            validate: Applies later changes to a list; returns the result, and the state that a new
+                list must have, or None if the list is current.
         Raises: as `get`.
         """
         while True:
-            hot, level = await self.get(key, compute(least), least)
-            made, newer = read(hot, level)
-            # What is computed just now may be changed again; it is not worth another try.
+            cached, level = await self.get(key, compute(least), least)
+            result, newer = validate(cached, level)
+            # Items may change while a list is computed; that does not justify another attempt.
             if newer is None or level is CacheLevel.LIVE:
-                return made
+                return result
             least = newer
 
-    def near(
+    def get_local(
         self, key: ListKey, compute: ComputeList, least: Watermark | None = None
-    ) -> _Given | None:
-        """Returns what `get` would give of this process at once; None: that would take longer."""
+    ) -> _Read | None:
+        """Returns a list that is cached in this process, or None."""
         now_us = self._clock()
-        self._asked.add(key.collection, key.of, now_us)
-        entry = self._near.get(key)
+        self._requests.add(key.collection, key.of, now_us)
+        entry = self._local.get(key)
         if entry is None or not entry.serves(now_us, least):
             return None
-        return self._given(key, compute, entry, CacheLevel.NEAR)
+        return self._served(key, compute, entry, CacheLevel.NEAR)
 
-    def _given(
+    def _served(
         self, key: ListKey, compute: ComputeList, entry: CacheEntry, level: CacheLevel
-    ) -> _Given:
-        """Has a list refreshed in the background where it is time, and counts the read."""
+    ) -> _Read:
+        """Refreshes a list in the background if it is time, and counts the read."""
         if level is not CacheLevel.LIVE:
             now_us = self._clock()
             if now_us >= entry.fresh_until_us:
                 level = CacheLevel.STALE
                 self._refresh(key, compute, entry)
-            elif self._ages.refreshed_early(entry, now_us) and self._refresh(key, compute, entry):
+            elif self._lifetimes.refreshes_early(entry, now_us) and self._refresh(
+                key, compute, entry
+            ):
                 metrics.hot_early_refreshes.labels(key.collection).inc()
         self._count(key.collection, level)
-        return entry.hot, level
+        return entry.cached, level
 
     async def prewarm(self, wanted: Iterable[tuple[ListKey, ComputeList]], at_once: int = 4) -> int:
-        """Gets lists ready that will be asked for, such as the most popular of a new snapshot.
+        """Computes lists ahead, such as the most requested ones of a new snapshot.
 
-        Returns: How many are ready; the others could not be computed.
+        Returns: Number of lists that are ready; the others could not be computed.
         """
         waiting = iter(wanted)
         ready = 0
@@ -159,14 +160,14 @@ class TieredCache:
         async def work() -> None:
             nonlocal ready
             for key, compute in waiting:
-                entry = self._near.get(key)
+                entry = self._local.get(key)
                 if entry is None or not entry.serves(self._clock(), None):
                     try:
                         entry, _ = await self._filled(key, compute, None)
                     except Exception as error:
-                        _say(key, error)
+                        _log_failure(key, error)
                         continue
-                self._near.keep_warm(key, entry)
+                self._local.keep_warm(key, entry)
                 ready += 1
 
         async with asyncio.TaskGroup() as group:
@@ -174,16 +175,16 @@ class TieredCache:
                 group.create_task(work())
         return ready
 
-    def popular(self, collection: str, n: int) -> list[str]:
-        """Returns what lists were asked for most lately (`ListKey.of`), most asked first."""
-        return self._asked.most(collection, n)
+    def most_requested(self, collection: str, n: int) -> list[str]:
+        """Returns the names (`ListKey.of`) of the lists with the most recent requests."""
+        return self._requests.most(collection, n)
 
     async def close(self) -> None:
-        """Ends what is under way, after what is being written to Redis."""
+        """Cancels computations, and closes the cache once pending writes to Redis are done."""
         await self._flights.close()
         if self._writes:
             await asyncio.wait(self._writes)
-        self._near.close()
+        self._local.close()
 
     async def _filled(self, key: ListKey, compute: ComputeList, least: Watermark | None) -> _Found:
         return await self._flights.join((key, least), lambda: self._fill(key, compute, least))
@@ -191,52 +192,52 @@ class TieredCache:
     async def _fill(self, key: ListKey, compute: ComputeList, least: Watermark | None) -> _Found:
         entry = await self._read(key)
         if entry is not None and entry.serves(self._clock(), least):
-            self._near.put(key, entry)
+            self._local.put(key, entry)
             return entry, CacheLevel.REDIS
-        # Who has none does not ask whether others are at it, nor waits for them.
+        # Without any list, do not wait for another router that may be computing it.
         return await self._computed(key, compute, locked=False), CacheLevel.LIVE
 
     def _refresh(self, key: ListKey, compute: ComputeList, entry: CacheEntry) -> bool:
-        """Starts to refresh a list; False: that is under way, or has just failed."""
+        """Starts to refresh a list; returns False if that is running or has just failed."""
         return self._flights.start((key, None), lambda: self._refreshed(key, compute, entry))
 
     async def _refreshed(self, key: ListKey, compute: ComputeList, known: CacheEntry) -> _Found:
-        mine = await self._shared.lock(key)
+        is_locked = await self._shared.lock(key)
         entry = await self._read(key)
         if entry is not None and entry.computed_us > known.computed_us:
-            self._near.put(key, entry)
-            if mine:
+            self._local.put(key, entry)
+            if is_locked:
                 await self._shared.release(key)
             return entry, CacheLevel.REDIS
-        if not mine and known.serves(self._clock(), None):
-            self._flights.rest((key, None))
+        if not is_locked and known.serves(self._clock(), None):
+            self._flights.pause((key, None))
             return known, CacheLevel.STALE
         try:
-            return await self._computed(key, compute, locked=mine), CacheLevel.LIVE
+            return await self._computed(key, compute, locked=is_locked), CacheLevel.LIVE
         except Exception as error:
             if not known.serves(self._clock(), None):
                 raise
-            _say(key, error)
-            self._flights.rest((key, None), error)
+            _log_failure(key, error)
+            self._flights.pause((key, None), error)
             return known, CacheLevel.STALE
 
     async def _read(self, key: ListKey) -> CacheEntry | None:
         found = await self._shared.read(key)
-        return None if found is None else self._ages.entry(found.hot, found.computed_us)
+        return None if found is None else self._lifetimes.entry(found.cached, found.computed_us)
 
     async def _computed(self, key: ListKey, compute: ComputeList, *, locked: bool) -> CacheEntry:
         try:
-            hot = await compute()
-            entry = self._ages.entry(hot, self._clock())
-            data = pack(StoredList(hot, entry.computed_us))
+            cached = await compute()
+            entry = self._lifetimes.entry(cached, self._clock())
+            data = pack(StoredList(cached, entry.computed_us))
         except Exception:
             metrics.hot_computations.labels(key.collection, "failed").inc()
             if locked:
                 self._in_background(self._shared.release(key))
             raise
-        outcome = "absent" if hot is None else "made"
+        outcome = "absent" if cached is None else "made"
         metrics.hot_computations.labels(key.collection, outcome).inc()
-        self._near.put(key, entry)
+        self._local.put(key, entry)
         keep_s = (entry.gone_us - self._clock()) / 1e6
         self._in_background(self._shared.write(key, data, keep_s, locked=locked))
         return entry
@@ -254,10 +255,10 @@ class TieredCache:
         counter.inc()
 
 
-def _say(key: ListKey, error: Exception) -> None:
-    """Logs why a list could not be computed that nobody waits for; what it stands for goes on."""
+def _log_failure(key: ListKey, error: Exception) -> None:
+    """Logs why a list could not be computed in the background."""
     about = {"collection": key.collection, "of": key.of, "reason": str(error)}
     if isinstance(error, NearlineError):
-        _log.warning("a hot list could not be computed", extra=about)
+        _log.warning("a cached list could not be computed", extra=about)
     else:
-        _log.error("a hot list could not be computed", extra=about, exc_info=error)
+        _log.error("a cached list could not be computed", extra=about, exc_info=error)

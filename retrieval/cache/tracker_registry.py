@@ -1,4 +1,4 @@
-"""What was changed since its snapshot, for every collection that a router serves."""
+"""Change trackers of all collections that a router serves."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ from retrieval.protocols.snapshot import SnapshotRef
 
 
 class ChangeTrackerRegistry(Mapping[str, ChangeTracker]):
-    """By collection, what was changed lately; nothing where no log is followed.
+    """Change trackers by collection; empty if no logs are followed.
 
     Args:
-        store: Names the logs.
-        logs: Reads them; None: there is no Redis.
+        store: Stores the names of the logs.
+        logs: Reads the logs; None disables tracking.
     """
 
     def __init__(self, store: Store, logs: ChangeLogs | None) -> None:
         self._store = store
         self._logs = logs
-        self._touched: dict[str, ChangeTracker] = {}
+        self._trackers: dict[str, ChangeTracker] = {}
 
     def __getitem__(self, collection: str) -> ChangeTracker:
-        return self._touched[collection]
+        return self._trackers[collection]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._touched)
+        return iter(self._trackers)
 
     def __len__(self) -> int:
-        return len(self._touched)
+        return len(self._trackers)
 
     async def follow(self, snapshot: SnapshotRef) -> None:
-        """Follows the changes since a snapshot from now on."""
+        """Starts to track the changes of a collection since a snapshot."""
         if self._logs is None:
             return
         name, manifest = snapshot.collection, snapshot.manifest
-        touched = self._touched.get(name)
-        if touched is not None:
-            touched.rebase(manifest)
+        tracker = self._trackers.get(name)
+        if tracker is not None:
+            tracker.rebase(manifest)
             return
-        # Imported late: a router needs no pyarrow until a collection asks for it.
+        # Imported late: a router needs no pyarrow until a collection does.
         from retrieval.changelog.retention import followable_logs
 
-        touched = ChangeTracker(
+        tracker = ChangeTracker(
             self._logs.reader(name), manifest, logs=partial(followable_logs, self._store, name)
         )
-        self._touched[name] = touched
-        await touched.start()
+        self._trackers[name] = tracker
+        await tracker.start()
 
     async def close(self) -> None:
-        """Follows nothing any more."""
-        for touched in self._touched.values():
-            await touched.close()
+        """Stops all trackers."""
+        for tracker in self._trackers.values():
+            await tracker.close()

@@ -117,7 +117,7 @@ class CandidateCache:
             self._variants.setdefault(served.name, Counter())[variant] += 1
         key = _key(served, variant, strategy_of(policy).list_name(item_id), filter)
         spec = _ListSpec(key, query, policy, item_id, list_depth)
-        local = self._lists.near(
+        local = self._lists.get_local(
             key, self._computation(spec, context.min_watermark), context.min_watermark
         )
         if local is not None:
@@ -130,7 +130,7 @@ class CandidateCache:
     async def _get(self, spec: _ListSpec) -> CachedCandidates | None:
         compute, validate = partial(self._computation, spec), partial(self._validated, spec)
         try:
-            return await self._lists.newest(
+            return await self._lists.get_validated(
                 spec.key, compute, spec.query.context.min_watermark, validate
             )
         except NearlineError:
@@ -168,7 +168,7 @@ class CandidateCache:
         self, served: ServedCollection, limit: int
     ) -> Iterator[tuple[ListKey, ComputeList]]:
         variants = [one for one, _ in self._variants.get(served.name, Counter()).most_common()]
-        for name in self._lists.popular(served.name, limit):
+        for name in self._lists.most_requested(served.name, limit):
             item_id = item_of_list(name)
             if not item_id and served.learned is None:
                 continue

@@ -78,7 +78,9 @@ class SearchCache:
         key, compute = _key(collection, query, options), partial(_make_compute, search)
         try:
             async with asyncio.timeout_at(context.deadline):
-                hot, level = await self._lists.newest(key, compute, context.min_watermark, read)
+                hot, level = await self._lists.get_validated(
+                    key, compute, context.min_watermark, read
+                )
         except (NearlineError, TimeoutError):
             return None
         assert hot is not None, "a search returned no list. This is a bug."

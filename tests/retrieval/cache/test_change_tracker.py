@@ -73,7 +73,7 @@ async def test_what_is_touched_after_the_snapshot_is_known() -> None:
         changed = (await log.append([upsert("d")])).watermark
         await until(lambda: "d" in touched.items)
         read = touched.read(listed("a", "before", "d", has=has))
-        assert list(read.hot.ids if read.hot else ()) == ["before", "d"]
+        assert list(read.cached.ids if read.cached else ()) == ["before", "d"]
         assert read.least == has.advanced(dict(enumerate(changed.positions)))
         head = (await log.state()).head
         touched.rebase(manifest(head))
@@ -112,7 +112,7 @@ async def test_the_log_of_another_snapshot_is_not_followed_and_says_why() -> Non
     async with following(log, lambda: [log.log_id], Watermark("f" * 32)) as touched:
         await until(lambda: "belongs to change log ffff" in touched.stale_reason)
         read = touched.read(listed("a", "b", has=Watermark("f" * 32)))
-        assert (list(read.hot.ids if read.hot else ()), read.least) == (["a", "b"], None)
+        assert (list(read.cached.ids if read.cached else ()), read.least) == (["a", "b"], None)
         # A snapshot of this log comes into force.
         touched.rebase(manifest(Watermark(log.log_id)))
         await until(lambda: not touched.stale_reason)

@@ -34,14 +34,14 @@ def test_a_list_with_nothing_touched_is_given_as_it_is() -> None:
     touches = RecentChanges(mark(5), 100)
     touches.add([entry("d2", 6)])
     read = touches.read(made)
-    assert read.hot is made and read.least is None
+    assert read.cached is made and read.least is None
 
 
 def test_deleted_items_are_left_out_and_the_rest_stays_good() -> None:
     touches = RecentChanges(mark(5), 100)
     touches.add([entry("d1", 6, ChangeKind.DELETE)])
     read = touches.read(hot("d0", "d1", "d2", has=mark(5)))
-    assert (ids(read.hot), read.least) == (["d0", "d2"], None)
+    assert (ids(read.cached), read.least) == (["d0", "d2"], None)
 
 
 @pytest.mark.parametrize("kind", [ChangeKind.UPSERT, ChangeKind.ATTRIBUTES])
@@ -50,7 +50,7 @@ def test_a_changed_item_asks_for_a_list_that_has_the_change(kind: ChangeKind) ->
     touches.add([entry("d1", 6, kind), entry("d1", 7, kind)])
     read = touches.read(hot("d0", "d1", has=mark(5)))
     assert read.least == mark(5).advanced({partition_of("d1"): 7})
-    assert ids(read.hot) == ["d0", "d1"]
+    assert ids(read.cached) == ["d0", "d1"]
     assert touches.read(hot("d0", "d1", has=read.least)).least is None
 
 
@@ -58,7 +58,7 @@ def test_an_item_that_came_back_is_changed() -> None:
     touches = RecentChanges(mark(5), 100)
     touches.add([entry("d1", 6, ChangeKind.DELETE), entry("d1", 7)])
     read = touches.read(hot("d1", has=mark(5)))
-    assert ids(read.hot) == ["d1"]
+    assert ids(read.cached) == ["d1"]
     assert read.least == mark(5).advanced({partition_of("d1"): 7})
 
 
@@ -89,7 +89,7 @@ def test_of_a_list_of_unknown_age_only_deleted_items_are_left_out(has: Watermark
     touches = RecentChanges(mark(5), 100)
     touches.add([entry("d0", 6), entry("d1", 6, ChangeKind.DELETE)])
     read = touches.read(hot("d0", "d1", has=has))
-    assert (ids(read.hot), read.least) == (["d0"], None)
+    assert (ids(read.cached), read.least) == (["d0"], None)
 
 
 def test_a_new_snapshot_lets_its_changes_be_forgotten() -> None:
@@ -155,9 +155,9 @@ def test_no_list_that_lacks_a_change_is_taken_for_good(
         name for name in listed if missed.get(name, ChangeKind.DELETE) is not ChangeKind.DELETE
     }
     deleted = {name for name in listed if missed.get(name) is ChangeKind.DELETE}
-    assert set(ids(read.hot)) >= set(listed) - deleted
+    assert set(ids(read.cached)) >= set(listed) - deleted
     if read.least is None:
-        assert not lacking and ids(read.hot) == [one for one in listed if one not in deleted]
+        assert not lacking and ids(read.cached) == [one for one in listed if one not in deleted]
     else:
         # What is asked for has all that the list lacks, and is in the log.
         assert heads[-1].covers(read.least)

@@ -250,14 +250,14 @@ async def test_a_new_snapshot_is_warmed_with_what_was_asked_for_most(
     for one in range(20):
         for _ in range(one + 1):
             await lists.get(KEY._replace(of=f"item:{one}"), maker)
-    popular = lists.popular("default", 10)
-    assert popular == [f"item:{one}" for one in range(19, 9, -1)]
-    new = [KEY._replace(snapshot_id="snapshot2", of=of) for of in popular]
+    most_requested = lists.most_requested("default", 10)
+    assert most_requested == [f"item:{one}" for one in range(19, 9, -1)]
+    new = [KEY._replace(snapshot_id="snapshot2", of=of) for of in most_requested]
     fresh = Maker(clock)
     makers = [broken if key.of == "item:15" else fresh for key in new]
     assert await lists.prewarm(zip(new, makers, strict=True), at_once=4) == 9
     assert (fresh.made, fresh.most_at_once) == (9, 4)
-    assert lists.popular("default", 10) == popular
+    assert lists.most_requested("default", 10) == most_requested
     for key in new:
         if key.of != "item:15":
             assert (await lists.get(key, fresh))[1] is CacheLevel.NEAR
