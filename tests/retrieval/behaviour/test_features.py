@@ -46,7 +46,7 @@ def told(features: FeatureExtractor, looked: CandidateFeatures, name: str) -> di
     return dict(zip(looked.numbers.tolist(), row.tolist(), strict=True))
 
 
-def test_candidates_are_what_any_source_knows_and_may_be_shown() -> None:
+def test_candidates_are_the_allowed_items_of_any_source() -> None:
     assert made().extract(HISTORY, EVERYTHING).numbers.tolist() == [0, 2, 3, 4]
     allowed = np.array([True, True, False, True, True, True])
     assert made().extract(HISTORY, allowed).numbers.tolist() == [0, 3, 4]
@@ -74,7 +74,7 @@ def test_scores_and_places_are_those_of_the_sources_and_their_blend() -> None:
     assert set(told(alone, alone.extract(HISTORY, EVERYTHING), "none.place").values()) == {500}
 
 
-def test_what_is_known_of_items() -> None:
+def test_item_features() -> None:
     features = made()
     looked = features.extract(HISTORY, EVERYTHING)
     # The mean of those that anybody had is 4.
@@ -91,7 +91,7 @@ def test_what_is_known_of_items() -> None:
     assert told(features, looked, "item_age") == {0: 20, 2: 10, 3: -1, 4: 60}
 
 
-def test_what_is_known_of_the_user() -> None:
+def test_user_features() -> None:
     features = made(newest_day=112.5)
     looked = features.extract(HISTORY, EVERYTHING)
     expected = {"events": 6, "items": 3, "visits": 3, "newest_visit": 2, "visit_events": 2}
@@ -99,7 +99,7 @@ def test_what_is_known_of_the_user() -> None:
         assert set(told(features, looked, name).values()) == {value}
 
 
-def test_what_the_user_had_of_an_item() -> None:
+def test_repeat_features() -> None:
     features = made(newest_day=112.0)
     looked = features.extract(HISTORY, EVERYTHING)
     # Of item 4 nothing.
@@ -113,7 +113,7 @@ def test_what_the_user_had_of_an_item() -> None:
     assert told(features, looked, "due_as_others") == pytest.approx({0: 0.4, 2: 0.6, 3: 0, 4: 0})
 
 
-def test_a_later_interaction_of_the_user_is_now() -> None:
+def test_ages_count_from_a_later_interaction_of_the_user() -> None:
     late, never = made(newest_day=100.0), made()
     for name in ("idle_days", "had_days", "item_age"):
         assert told(late, late.extract(HISTORY, EVERYTHING), name) == told(
@@ -121,7 +121,7 @@ def test_a_later_interaction_of_the_user_is_now() -> None:
         )
 
 
-def test_one_interaction_is_enough_for_numbers() -> None:
+def test_one_interaction_gives_finite_features() -> None:
     one = History(HISTORY.items[:1], HISTORY.time_us[:1], HISTORY.weight[:1])
     for repeats in (False, True):
         looked = made(repeats).extract(one, EVERYTHING)

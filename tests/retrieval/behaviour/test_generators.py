@@ -54,7 +54,7 @@ def test_lists_add_up_by_recency() -> None:
     ),
     asked=st.lists(st.tuples(st.integers(0, 5), st.floats(0, 4, width=32)), max_size=8),
 )
-def test_joined_lists_are_those_of_a_matrix(
+def test_the_weighted_sum_of_lists_equals_a_matrix_product(
     lists: list[dict[int, float]], asked: list[tuple[int, float]]
 ) -> None:
     matrix = np.zeros((6, 6))
@@ -90,7 +90,7 @@ def test_a_user_folded_in_solves_the_equations_of_als(rng: np.random.Generator) 
     assert not generator.scores(history()).any()
 
 
-def test_buying_again_counts_visits_and_popularity_orders_the_rest() -> None:
+def test_buy_again_counts_visits_and_orders_the_rest_by_popularity() -> None:
     of_items = np.array([0, 10, 5, 1], np.float32)
     generator = BuyAgainGenerator(of_items, Recency(1.0), popularity=0.5)
     # Items 0 and 3 in one visit, 3 in the visit before.

@@ -119,7 +119,7 @@ def rows(history: History | None) -> list[tuple[int, int, float]]:
     return list(zip(*(column.tolist() for column in history), strict=True))
 
 
-def test_what_is_read_is_what_was_written(store: Store) -> None:
+def test_tables_survive_a_round_trip(store: Store) -> None:
     found = loaded(store)
     assert (found.factors_id, dict(found.kind_weights)) == ("f00d", {"view": 0.5})
     assert list(found.ids) == ["b", "c", "d", "ä"]
@@ -133,7 +133,7 @@ def test_what_is_read_is_what_was_written(store: Store) -> None:
     assert [found.history_of(one) for one in ("u", "u3", "", "\U0010ffff")] == [None] * 4
 
 
-def test_generators_score_as_those_that_were_described(store: Store) -> None:
+def test_decoded_generators_score_like_the_encoded_ones(store: Store) -> None:
     found = loaded(store)
     for user in found.users():
         history = found.history_of(user)
@@ -154,13 +154,13 @@ def test_generators_score_as_those_that_were_described(store: Store) -> None:
     assert found.factors[1].tolist() == [[3, 0], [0, 3]] and found.factors[2:] == (5.0, 2.0)
 
 
-def test_a_snapshot_that_learned_nothing_has_nothing(store: Store) -> None:
+def test_a_snapshot_without_interactions_has_no_model(store: Store) -> None:
     snapshot = published(store)
     snapshot.manifest.ClearField("behaviour")
     assert load_behaviour_model(store, snapshot) is None
 
 
-def test_what_an_older_build_did_not_write_is_not_known(store: Store) -> None:
+def test_statistics_missing_from_an_older_build_are_unknown(store: Store) -> None:
     found = loaded(store)
     assert found.trending.tolist() == found.counts.tolist() == [3, 1, 0, 2.5]
     assert not found.repeat_rate.any() and not found.repeat_days.any()
@@ -187,7 +187,7 @@ def test_tables_of_items_and_the_popularity_that_was_chosen_are_read(store: Stor
     assert found.repeat_days.tolist() == [7, 0, 0, 30.5]
 
 
-def test_nothing_is_written_that_may_run_code(store: Store) -> None:
+def test_no_file_can_run_code(store: Store) -> None:
     snapshot = published(store)
     folder = store.snapshot_folder("default", snapshot.snapshot_id) / "behaviour"
     names = sorted(path.name for path in folder.iterdir())

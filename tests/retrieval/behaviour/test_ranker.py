@@ -108,7 +108,7 @@ def published(store: Store, change: Callable[[Path], None] | None = None) -> Sna
     return SnapshotRef(collection="default", epoch=1, manifest=manifest)
 
 
-def test_the_best_are_ordered_anew_and_the_rest_comes_after_them() -> None:
+def test_the_best_candidates_are_reranked_above_the_rest() -> None:
     learned = build_behaviour_model(card_of(), tables())
     # Half of 1.22, 0, -1.22 for b, c and d by the blend, and -0.71, -0.71, 1.41 by the tree.
     assert order(learned) == "dbce"
@@ -117,7 +117,7 @@ def test_the_best_are_ordered_anew_and_the_rest_comes_after_them() -> None:
     assert order(learned, without="abcde") == ""
 
 
-def test_reasons_are_those_of_what_a_ranker_looks_at() -> None:
+def test_reasons_come_from_the_generators_of_the_ranker() -> None:
     learned = build_behaviour_model(card_of(), tables())
     history = learned.history_of("u")
     assert history is not None
@@ -126,7 +126,7 @@ def test_reasons_are_those_of_what_a_ranker_looks_at() -> None:
         assert history_reasons(learned, 3, history, generators) == ("because:a",)
 
 
-def test_where_no_list_speaks_nothing_is_ranked() -> None:
+def test_without_scored_items_nothing_is_ranked() -> None:
     found = tables()
     lists = {"session": GOES._replace(starts=np.array([0, 0, 0, 0, 0, 3]))}
     learned = build_behaviour_model(card_of(), found._replace(lists=lists))
@@ -136,7 +136,7 @@ def test_where_no_list_speaks_nothing_is_ranked() -> None:
     assert not ranker.scores(history, np.ones(5, np.bool_)).any()
 
 
-def test_a_snapshot_carries_it(tmp_path: Path) -> None:
+def test_a_ranker_survives_publication(tmp_path: Path) -> None:
     store = Store(tmp_path)
     snapshot = published(store)
     found = load_behaviour_model(store, snapshot)
@@ -149,7 +149,7 @@ def test_a_snapshot_carries_it(tmp_path: Path) -> None:
     assert len(found.generators(repeats=False)) == len(found.generators(repeats=True)) == 1
 
 
-def test_other_documents_keep_it() -> None:
+def test_other_documents_keep_the_ranker() -> None:
     ids = ["0", *IDS]
     after = remap_tables(tables(), map_ids(IDS, ids), ids)
     assert order(build_behaviour_model(card_of(), after)).replace("0", "") == order(

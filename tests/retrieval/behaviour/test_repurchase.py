@@ -36,7 +36,7 @@ def test_a_count_is_full_from_half_of_the_days_on() -> None:
     assert 0 < now[0] < 0.01 and now[3] == 0.5
 
 
-def test_a_count_that_is_some_visits_old_weighs_less() -> None:
+def test_older_visits_weigh_less() -> None:
     generator = RepurchaseGenerator(np.ones(2, np.float32), NOW_US, Recency(1.0))
     found = generator.scores(history((0, 1), (1, 2), (1, 3)))
     assert found == pytest.approx([1, np.exp(-1) + np.exp(-2)])
@@ -46,7 +46,7 @@ def test_a_count_that_is_some_visits_old_weighs_less() -> None:
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40)), max_size=12),
     st.lists(st.integers(0, 30), min_size=4, max_size=4),
 )
-def test_scores_are_what_the_formula_says(had: list[tuple[int, int]], days: list[int]) -> None:
+def test_scores_follow_the_formula(had: list[tuple[int, int]], days: list[int]) -> None:
     bought = history(*sorted(had, key=lambda one: one[1]))
     generator = RepurchaseGenerator(np.array(days, np.float32), NOW_US)
     scores = generator.scores(bought)

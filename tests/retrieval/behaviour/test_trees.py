@@ -36,7 +36,7 @@ end of trees
 """
 
 
-def test_a_row_gets_what_its_leaves_say() -> None:
+def test_a_row_gets_the_sum_of_its_leaves() -> None:
     trees = read_trees(TEXT)
     x, y = [0.0, 0.5, 0.6, 0.6, 0.6, 0.4], [9, 9, 2, 2.5, -1, -1]
     assert trees.names == ("x", "y")

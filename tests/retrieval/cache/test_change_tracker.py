@@ -56,7 +56,7 @@ async def until(holds: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_what_is_touched_after_the_snapshot_is_known() -> None:
+async def test_changes_after_the_snapshot_are_tracked() -> None:
     log = MemoryLog()
     has = (await log.append([upsert("before")])).watermark
     await log.append([upsert("a"), upsert("b"), upsert("c")])
@@ -81,7 +81,7 @@ async def test_what_is_touched_after_the_snapshot_is_known() -> None:
         assert touched.read(listed("d", has=head)).least is None
 
 
-async def test_what_is_known_stays_in_use_while_the_log_is_away() -> None:
+async def test_tracked_changes_stay_in_use_while_the_log_is_away() -> None:
     log = MemoryLog()
     async with following(log, lambda: [log.log_id]) as touched:
         await log.append([upsert("a")])
@@ -96,7 +96,7 @@ async def test_what_is_known_stays_in_use_while_the_log_is_away() -> None:
         assert set(touched.items) == {"a", "b"}
 
 
-async def test_changes_that_a_failover_lost_are_known_no_more() -> None:
+async def test_changes_lost_in_a_failover_are_dropped() -> None:
     log = MemoryLog()
     async with following(log, lambda: [log.log_id]) as touched:
         await log.append([upsert("a"), upsert("b")])
@@ -106,7 +106,7 @@ async def test_changes_that_a_failover_lost_are_known_no_more() -> None:
         await until(lambda: not touched.stale_reason)
 
 
-async def test_the_log_of_another_snapshot_is_not_followed_and_says_why() -> None:
+async def test_the_log_of_another_snapshot_is_not_followed_and_the_reason_is_reported() -> None:
     log = MemoryLog()
     await log.append([delete("a"), upsert("b")])
     async with following(log, lambda: [log.log_id], Watermark("f" * 32)) as touched:

@@ -29,21 +29,21 @@ def lists(draw: st.DrawFn) -> CachedList:
 
 
 @given(lists())
-def test_a_list_comes_back_as_it_was(hot: CachedList) -> None:
+def test_a_list_survives_a_round_trip(hot: CachedList) -> None:
     assert unpack(pack(StoredList(hot, hot.computed_us))) == StoredList(hot, hot.computed_us)
 
 
-def test_that_there_is_none_comes_back() -> None:
+def test_a_missing_item_survives_a_round_trip() -> None:
     assert unpack(pack(StoredList(None, 17))) == StoredList(None, 17)
 
 
 @given(st.binary(max_size=30))
-def test_what_is_not_ours_is_nothing(data: bytes) -> None:
+def test_foreign_data_counts_as_missing(data: bytes) -> None:
     assert unpack(data) is None
 
 
 @given(lists(), st.data())
-def test_what_was_damaged_is_nothing(hot: CachedList, data: st.DataObject) -> None:
+def test_damaged_data_counts_as_missing(hot: CachedList, data: st.DataObject) -> None:
     packed = pack(StoredList(hot, 1))
     at = data.draw(st.integers(0, len(packed) - 1))
     changed = packed[at] ^ data.draw(st.integers(1, 255))
@@ -54,12 +54,12 @@ def test_what_was_damaged_is_nothing(hot: CachedList, data: st.DataObject) -> No
 @pytest.mark.parametrize(
     "head", [b'[1,0.5,"ff",0,[],[]]', b'[1,0.5,"",0,["a"],[]]', b'[1,0.5,"",7]', b"[]", b'{"a":1}']
 )
-def test_a_value_of_another_form_is_nothing(head: bytes) -> None:
+def test_data_of_another_format_counts_as_missing(head: bytes) -> None:
     content = head + b"\n"
     assert unpack(zlib.crc32(content).to_bytes(4) + content) is None
 
 
-def test_a_name_tells_all_parts_of_a_key_apart() -> None:
+def test_redis_keys_differ_in_every_part_of_a_list_key() -> None:
     others = [KEY._replace(**{field: "x"}) for field in KEY._fields]
     moved = KEY._replace(payload="title,item:42", of="")
     assert len({redis_key(key) for key in (KEY, moved, *others)}) == len(others) + 2

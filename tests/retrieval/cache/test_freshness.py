@@ -18,19 +18,19 @@ def ages(draw: float = 0.5, ttl_s: float = 100.0, stale_s: float = 1_000.0) -> C
 
 
 @pytest.mark.parametrize("draw, fresh_s", [(0.0, 90.0), (0.5, 100.0), (1.0, 110.0)])
-def test_what_is_computed_together_does_not_end_together(draw: float, fresh_s: float) -> None:
+def test_lists_computed_together_do_not_become_stale_together(draw: float, fresh_s: float) -> None:
     entry = ages(draw).entry(CachedList((), (), 5, 0.0), now_us=99)
     assert entry.fresh_until_us == 5 + fresh_s * 1e6
     assert (entry.computed_us, entry.gone_us) == (5, 5 + 1_000_000_000)
     assert entry.serves(entry.gone_us - 1, None) and not entry.serves(entry.gone_us, None)
 
 
-def test_a_list_is_not_fresh_when_it_is_gone() -> None:
+def test_a_list_is_never_fresh_after_it_expired() -> None:
     entry = ages(1.0, stale_s=100.0).entry(CachedList((), (), 0, 0.0), now_us=0)
     assert entry.fresh_until_us == entry.gone_us == 100_000_000
 
 
-def test_a_list_is_gone_when_one_of_its_items_is() -> None:
+def test_a_list_expires_with_its_first_item() -> None:
     hot = CachedList((), (), 5, 0.0, expires_us=7)
     entry = ages().entry(hot, now_us=5)
     assert entry.fresh_until_us == entry.gone_us == 7
@@ -39,12 +39,12 @@ def test_a_list_is_gone_when_one_of_its_items_is() -> None:
     assert late.gone_us == 1_000_000_000
 
 
-def test_that_there_is_none_is_remembered_from_now_on() -> None:
+def test_a_missing_item_is_remembered_from_now_on() -> None:
     entry = ages().entry(None, now_us=3)
     assert (entry.fresh_until_us, entry.gone_us) == (7_000_003, 7_000_003)
 
 
-def test_who_wants_newer_changes_is_not_served_by_an_older_list() -> None:
+def test_a_request_for_newer_changes_does_not_get_an_older_list() -> None:
     entry = ages().entry(CachedList((), (), 0, 0.0, mark(5).encode()), now_us=0)
     assert entry.serves(0, mark(5)) and entry.serves(0, None)
     assert not entry.serves(0, mark(5).advanced({63: 6}))
@@ -55,9 +55,7 @@ def test_who_wants_newer_changes_is_not_served_by_an_older_list() -> None:
 
 
 @pytest.mark.parametrize("left_s", [0.0, 0.05, 0.2, 0.6])
-def test_early_refreshes_are_as_likely_as_the_formula_says(
-    left_s: float, rng: np.random.Generator
-) -> None:
+def test_early_refreshes_follow_the_formula(left_s: float, rng: np.random.Generator) -> None:
     cost_s, draws = 0.2, 20_000
     chances = 1.0 - rng.random(draws)
     expiry_us = 10**15
@@ -69,12 +67,12 @@ def test_early_refreshes_are_as_likely_as_the_formula_says(
     assert abs(early / draws - wanted) <= 4 * spread
 
 
-def test_what_costs_nothing_is_not_refreshed_early() -> None:
+def test_a_list_without_cost_is_not_refreshed_early() -> None:
     assert not should_refresh_early(99, 100, 0.0, 1e-300)
     assert should_refresh_early(100, 100, 0.0, 1.0)
 
 
-def test_times_that_do_not_fit_and_a_foreign_watermark_are_refused() -> None:
+def test_contradictory_lifetimes_and_foreign_watermarks_are_rejected() -> None:
     with pytest.raises(SettingsError, match="0 < ttl_s <= stale_s"):
         ages(ttl_s=2.0, stale_s=1.0)
     with pytest.raises(InvalidRequest, match="watermark of a hot list"):

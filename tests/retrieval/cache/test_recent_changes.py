@@ -29,7 +29,7 @@ def ids(hot: CachedList | None) -> list[str]:
     return list(hot.ids)
 
 
-def test_a_list_with_nothing_touched_is_given_as_it_is() -> None:
+def test_a_list_without_changed_items_is_returned_unchanged() -> None:
     made = hot("d0", "d1", has=mark(5))
     touches = RecentChanges(mark(5), 100)
     touches.add([entry("d2", 6)])
@@ -37,7 +37,7 @@ def test_a_list_with_nothing_touched_is_given_as_it_is() -> None:
     assert read.cached is made and read.least is None
 
 
-def test_deleted_items_are_left_out_and_the_rest_stays_good() -> None:
+def test_deleted_items_are_left_out_of_a_list_that_stays_current() -> None:
     touches = RecentChanges(mark(5), 100)
     touches.add([entry("d1", 6, ChangeKind.DELETE)])
     read = touches.read(hot("d0", "d1", "d2", has=mark(5)))
@@ -45,7 +45,7 @@ def test_deleted_items_are_left_out_and_the_rest_stays_good() -> None:
 
 
 @pytest.mark.parametrize("kind", [ChangeKind.UPSERT, ChangeKind.ATTRIBUTES])
-def test_a_changed_item_asks_for_a_list_that_has_the_change(kind: ChangeKind) -> None:
+def test_a_changed_item_requires_a_list_with_the_change(kind: ChangeKind) -> None:
     touches = RecentChanges(mark(5), 100)
     touches.add([entry("d1", 6, kind), entry("d1", 7, kind)])
     read = touches.read(hot("d0", "d1", has=mark(5)))
@@ -54,7 +54,7 @@ def test_a_changed_item_asks_for_a_list_that_has_the_change(kind: ChangeKind) ->
     assert touches.read(hot("d0", "d1", has=read.least)).least is None
 
 
-def test_an_item_that_came_back_is_changed() -> None:
+def test_an_item_that_is_written_after_its_deletion_counts_as_changed() -> None:
     touches = RecentChanges(mark(5), 100)
     touches.add([entry("d1", 6, ChangeKind.DELETE), entry("d1", 7)])
     read = touches.read(hot("d1", has=mark(5)))
@@ -62,7 +62,7 @@ def test_an_item_that_came_back_is_changed() -> None:
     assert read.least == mark(5).advanced({partition_of("d1"): 7})
 
 
-def test_a_list_that_follows_from_an_item_changes_with_it() -> None:
+def test_a_change_of_the_item_of_a_list_requires_a_new_list() -> None:
     touches = RecentChanges(mark(5), 100)
     for kind in (ChangeKind.UPSERT, ChangeKind.DELETE):
         position = 6 + (kind is ChangeKind.DELETE)
@@ -74,7 +74,7 @@ def test_a_list_that_follows_from_an_item_changes_with_it() -> None:
         assert touches.read(hot("d0", has=least), "d9").least is None
 
 
-def test_an_item_that_was_not_there_is_asked_for_again_once_it_is_written() -> None:
+def test_a_missing_item_is_read_again_once_it_is_written() -> None:
     touches = RecentChanges(mark(5), 100)
     assert touches.read(None, "d9") == (None, None)
     touches.add([entry("d9", 6)])
@@ -85,14 +85,14 @@ def test_an_item_that_was_not_there_is_asked_for_again_once_it_is_written() -> N
 
 
 @pytest.mark.parametrize("has", [None, mark(5, "other")])
-def test_of_a_list_of_unknown_age_only_deleted_items_are_left_out(has: Watermark | None) -> None:
+def test_a_list_of_unknown_age_only_loses_deleted_items(has: Watermark | None) -> None:
     touches = RecentChanges(mark(5), 100)
     touches.add([entry("d0", 6), entry("d1", 6, ChangeKind.DELETE)])
     read = touches.read(hot("d0", "d1", has=has))
     assert (ids(read.cached), read.least) == (["d0"], None)
 
 
-def test_a_new_snapshot_lets_its_changes_be_forgotten() -> None:
+def test_changes_of_a_new_snapshot_are_dropped() -> None:
     touches = RecentChanges(mark(5), 100)
     touches.add([entry("d0", 6), entry("d1", 7)])
     touches.forget(mark(6, "other"))
@@ -107,7 +107,7 @@ def test_a_new_snapshot_lets_its_changes_be_forgotten() -> None:
     assert touches.floor == mark(6)
 
 
-def test_of_two_changes_in_a_partition_the_later_is_asked_for() -> None:
+def test_a_new_list_must_have_the_later_of_two_changes_in_a_partition() -> None:
     names = (f"n{number}" for number in range(10_000))
     first, second = [one for one in names if partition_of(one) == 7][:2]
     touches = RecentChanges(mark(5), 100)
@@ -116,7 +116,7 @@ def test_of_two_changes_in_a_partition_the_later_is_asked_for() -> None:
         assert touches.read(hot(*listed, has=mark(5))).least == mark(5).advanced({7: 7})
 
 
-def test_what_was_touched_first_is_forgotten_first() -> None:
+def test_the_oldest_changes_are_dropped_first() -> None:
     touches = RecentChanges(mark(5), 4)
     touches.add([entry(name, 6) for name in IDS[:4]])
     touches.add([entry("d0", 7), entry("d4", 6)])
@@ -130,7 +130,7 @@ CHANGES = st.lists(st.tuples(st.sampled_from(IDS), st.sampled_from(list(ChangeKi
 
 @settings(max_examples=50)
 @given(CHANGES, st.integers(0, 40), st.integers(2, 20), st.integers(0, 10), st.integers(0, 40))
-def test_no_list_that_lacks_a_change_is_taken_for_good(
+def test_no_list_that_lacks_a_change_counts_as_current(
     changes: list[tuple[str, ChangeKind]], cut: int, limit: int, batch: int, rebased: int
 ) -> None:
     start = Watermark("log")

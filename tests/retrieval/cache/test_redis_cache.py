@@ -62,7 +62,7 @@ async def until_number(lists: TieredCache, maker: Maker, wanted: int) -> CacheLe
             await asyncio.sleep(0.005)
 
 
-async def test_what_one_router_computed_others_find(empty_redis: str) -> None:
+async def test_a_list_computed_by_one_router_is_found_by_others(empty_redis: str) -> None:
     clock = Clock()
     maker, absent = Maker(clock, cost_s=0.1, watermark=mark(3).encode()), Maker(clock, absent=True)
     nobody = KEY._replace(of="item:nobody")
@@ -94,7 +94,7 @@ async def test_what_one_router_computed_others_find(empty_redis: str) -> None:
         assert (number(hot), level) == (3, CacheLevel.REDIS)
 
 
-async def test_of_two_routers_one_refreshes_and_the_other_serves_what_it_has(
+async def test_one_of_two_routers_refreshes_and_the_other_serves_the_stale_list(
     empty_redis: str,
 ) -> None:
     clock = Clock()
@@ -172,7 +172,7 @@ async def test_an_error_lets_another_router_try(empty_redis: str) -> None:
             assert (await two.get(KEY, works))[1] is CacheLevel.LIVE
 
 
-async def test_a_damaged_value_is_computed_anew(empty_redis: str) -> None:
+async def test_a_damaged_list_is_computed_again(empty_redis: str) -> None:
     clock = Clock()
     maker = Maker(clock)
     async with router(empty_redis, clock) as lists, connect(empty_redis) as client:
@@ -199,7 +199,7 @@ async def test_a_slow_redis_is_not_waited_for(empty_redis: str) -> None:
         await client.ping()
 
 
-async def test_a_redis_that_is_killed_fails_nobody_and_is_found_again(tmp_path: Path) -> None:
+async def test_a_killed_redis_fails_no_request_and_is_used_again_later(tmp_path: Path) -> None:
     clock, port = Clock(), free_port()
     url = f"redis://127.0.0.1:{port}/0"
     maker = Maker(clock)

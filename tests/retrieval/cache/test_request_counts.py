@@ -12,7 +12,7 @@ MINUTE_US = 60_000_000
 START_US = 1_700_000_000_000_000
 
 
-def test_most_asked_come_first_and_equals_by_name(rng: np.random.Generator) -> None:
+def test_the_most_requested_come_first_and_equal_counts_by_name(rng: np.random.Generator) -> None:
     asked, counts = RequestCounts(), Counter[str]()
     for one in rng.zipf(1.5, 3_000) % 50:
         asked.add("a", f"item:{one}", START_US)
@@ -24,7 +24,7 @@ def test_most_asked_come_first_and_equals_by_name(rng: np.random.Generator) -> N
     assert (asked.most("b", 10), asked.most("c", 10)) == (["popular"], [])
 
 
-def test_what_was_asked_for_lately_counts_more() -> None:
+def test_recent_requests_count_more() -> None:
     asked = RequestCounts()
     for _ in range(8):
         asked.add("a", "old", START_US)
@@ -39,7 +39,7 @@ def test_what_was_asked_for_lately_counts_more() -> None:
     assert asked.most("a", 3) == ["newest"]
 
 
-def test_a_scan_does_not_drive_out_what_is_popular() -> None:
+def test_a_scan_does_not_displace_popular_lists() -> None:
     asked = RequestCounts(limit=100)
     for one in range(20):
         for _ in range(3):

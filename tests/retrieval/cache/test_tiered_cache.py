@@ -45,9 +45,7 @@ def counted(counter: Counter, *labels: str) -> float:
     return float(counter.labels(*labels)._value.get())
 
 
-async def test_five_hundred_who_ask_at_once_have_it_computed_once(
-    opened: Open, clock: Clock
-) -> None:
+async def test_500_concurrent_requests_share_one_computation(opened: Open, clock: Clock) -> None:
     lists, maker = opened(), Maker(clock)
     key = KEY._replace(collection="stampede")
     found = await asyncio.gather(*(lists.get(key, maker) for _ in range(500)))
@@ -60,7 +58,9 @@ async def test_five_hundred_who_ask_at_once_have_it_computed_once(
     assert counted(metrics.hot_computations, "stampede", "made") == 1
 
 
-async def test_one_who_goes_away_does_not_end_it_for_others(opened: Open, clock: Clock) -> None:
+async def test_a_cancelled_request_does_not_cancel_the_computation_of_others(
+    opened: Open, clock: Clock
+) -> None:
     lists, maker = opened(), Maker(clock)
     maker.may.clear()
     first, second = (asyncio.create_task(lists.get(KEY, maker)) for _ in range(2))
@@ -81,7 +81,7 @@ async def test_one_who_goes_away_does_not_end_it_for_others(opened: Open, clock:
     assert (await lists.get(KEY, maker))[1] is CacheLevel.NEAR
 
 
-async def test_an_error_reaches_all_and_is_forgotten_after_a_second(
+async def test_an_error_reaches_all_requests_and_is_dropped_after_a_second(
     opened: Open, clock: Clock
 ) -> None:
     lists, maker = opened(), Maker(clock, error=ValueError("broken"))
@@ -122,7 +122,7 @@ async def test_a_list_is_fresh_then_stale_then_gone(opened: Open, clock: Clock) 
     assert (number(hot), level) == (3, CacheLevel.LIVE)
 
 
-async def test_a_refresh_that_fails_keeps_what_is_stale(opened: Open, clock: Clock) -> None:
+async def test_a_failed_refresh_keeps_the_stale_list(opened: Open, clock: Clock) -> None:
     lists, maker = opened(ttl_s=10, stale_s=100), Maker(clock)
     await lists.get(KEY, maker)
     maker.error = ValueError("broken")
@@ -142,7 +142,7 @@ async def test_a_refresh_that_fails_keeps_what_is_stale(opened: Open, clock: Clo
         await lists.get(KEY, maker)
 
 
-async def test_a_refresh_that_fails_when_what_was_stale_is_gone_says_why(
+async def test_a_failed_refresh_raises_once_the_stale_list_expired(
     opened: Open, clock: Clock
 ) -> None:
     lists, maker = opened(ttl_s=10, stale_s=100), Maker(clock)
@@ -173,9 +173,7 @@ def test_a_newer_list_is_not_replaced_by_an_older_one(clock: Clock) -> None:
     near.close()
 
 
-async def test_that_there_is_no_such_item_is_remembered_for_a_while(
-    opened: Open, clock: Clock
-) -> None:
+async def test_a_missing_item_is_remembered_for_a_while(opened: Open, clock: Clock) -> None:
     lists, maker = opened(negative_s=10), Maker(clock, absent=True)
     assert await lists.get(KEY, maker) == (None, CacheLevel.LIVE)
     clock.goes_on(9.999)
@@ -187,7 +185,7 @@ async def test_that_there_is_no_such_item_is_remembered_for_a_while(
     assert (number(hot), level) == (2, CacheLevel.LIVE)
 
 
-async def test_who_wants_newer_changes_has_it_computed(opened: Open, clock: Clock) -> None:
+async def test_a_request_for_newer_changes_computes_the_list(opened: Open, clock: Clock) -> None:
     lists, maker = opened(), Maker(clock, watermark=mark(5).encode())
     await lists.get(KEY, maker)
     assert (await lists.get(KEY, maker, mark(5)))[1] is CacheLevel.NEAR
@@ -200,7 +198,7 @@ async def test_who_wants_newer_changes_has_it_computed(opened: Open, clock: Cloc
         assert (number(hot), level) == (2, CacheLevel.NEAR)
 
 
-async def test_one_who_wants_too_much_fails_alone(opened: Open, clock: Clock) -> None:
+async def test_a_request_for_unavailable_changes_fails_alone(opened: Open, clock: Clock) -> None:
     lists, maker, ahead = opened(), Maker(clock), Maker(clock, error=NotReady("not applied yet"))
     ahead.may.clear()
     asked = asyncio.create_task(lists.get(KEY, ahead, mark(9)))
@@ -212,7 +210,7 @@ async def test_one_who_wants_too_much_fails_alone(opened: Open, clock: Clock) ->
     assert (await lists.get(KEY, maker))[1] is CacheLevel.NEAR
 
 
-async def test_a_dear_list_is_refreshed_before_its_time(opened: Open, clock: Clock) -> None:
+async def test_an_expensive_list_is_refreshed_early(opened: Open, clock: Clock) -> None:
     chance = 0.5
     lists = opened(ttl_s=10, stale_s=100, random=lambda: chance)
     maker, key = Maker(clock, cost_s=1.0), KEY._replace(collection="early")
@@ -235,7 +233,7 @@ async def test_a_dear_list_is_refreshed_before_its_time(opened: Open, clock: Clo
     assert counted(metrics.hot_early_refreshes, "early") == 1
 
 
-async def test_no_more_lists_are_kept_than_allowed(opened: Open, clock: Clock) -> None:
+async def test_the_capacity_is_not_exceeded(opened: Open, clock: Clock) -> None:
     lists, maker = opened(capacity=100), Maker(clock)
     for one in range(1_000):
         await lists.get(KEY._replace(of=f"item:{one}"), maker)
@@ -243,7 +241,7 @@ async def test_no_more_lists_are_kept_than_allowed(opened: Open, clock: Clock) -
     assert 50 <= len(lists) <= 116
 
 
-async def test_a_new_snapshot_is_warmed_with_what_was_asked_for_most(
+async def test_the_most_requested_lists_are_computed_ahead_for_a_new_snapshot(
     opened: Open, clock: Clock
 ) -> None:
     lists, maker, broken = opened(), Maker(clock), Maker(clock, error=ValueError("broken"))
@@ -266,7 +264,7 @@ async def test_a_new_snapshot_is_warmed_with_what_was_asked_for_most(
     assert fresh.made == 9
 
 
-async def test_a_full_cache_does_not_turn_away_what_was_got_ready(
+async def test_a_full_cache_keeps_lists_that_were_computed_ahead(
     opened: Open, clock: Clock
 ) -> None:
     lists, maker = opened(capacity=100, ttl_s=10, stale_s=100), Maker(clock)
@@ -289,7 +287,7 @@ async def test_a_full_cache_does_not_turn_away_what_was_got_ready(
     assert len(lists) <= 126
 
 
-async def test_who_still_waits_at_the_end_is_told_so(clock: Clock) -> None:
+async def test_requests_that_wait_when_the_cache_closes_get_an_error(clock: Clock) -> None:
     lists, maker = TieredCache(None, clock=clock), Maker(clock)
     maker.may.clear()
     asked = asyncio.create_task(lists.get(KEY, maker))

@@ -40,7 +40,7 @@ def only_even(**changes: object) -> Policies:
     )
 
 
-async def test_what_a_surface_asks_of_items_holds_wherever_a_list_comes_from(
+async def test_the_filter_of_a_surface_applies_to_every_source(
     tmp_path: Path,
 ) -> None:
     audiences = [
@@ -68,7 +68,7 @@ async def test_what_a_surface_asks_of_items_holds_wherever_a_list_comes_from(
             assert ids(await service.recommend(audience, both)) == [wanted[-1]]
 
 
-async def test_such_lists_are_cached_like_others_and_why_not_names_the_rule(
+async def test_filtered_lists_are_cached_and_why_not_names_the_filter(
     tmp_path: Path,
 ) -> None:
     async with recommender(tmp_path, only_even()) as service:
@@ -89,7 +89,7 @@ async def test_such_lists_are_cached_like_others_and_why_not_names_the_rule(
         assert why is not None and why.message.endswith("of policy " + again.policy + " (only)")
 
 
-async def test_an_attribute_that_a_collection_lacks_is_named(tmp_path: Path) -> None:
+async def test_an_attribute_that_the_collection_lacks_is_named(tmp_path: Path) -> None:
     policies = Policies([Policy(name="home", version=1, only=Equals("in_stock", True))])
     async with recommender(tmp_path, policies) as service:
         # Who sent no filter is told whose it is.
@@ -118,7 +118,7 @@ def events(rng: np.random.Generator, items: int = 40, count: int = 3_000) -> Int
     )
 
 
-async def test_a_filter_on_a_category_gives_the_order_of_its_own_counts(
+async def test_a_filter_on_a_category_lists_its_items_by_their_counts(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     rows = events(rng)
@@ -155,7 +155,7 @@ async def test_a_filter_on_a_category_gives_the_order_of_its_own_counts(
                 assert reply.info.served_by == CACHED
 
 
-async def test_lists_of_such_surfaces_are_got_ready_for_the_next_snapshot(tmp_path: Path) -> None:
+async def test_filtered_lists_are_computed_ahead_for_the_next_snapshot(tmp_path: Path) -> None:
     policies = only_even()
     async with recommender(tmp_path, policies) as plain:
         collections, hot = (

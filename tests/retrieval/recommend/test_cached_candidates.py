@@ -51,7 +51,7 @@ async def cached(
             await hot.close()
 
 
-async def test_the_second_asker_gets_the_same_list_from_the_cache(
+async def test_a_second_request_gets_the_same_list_from_the_cache(
     tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with cached(tmp_path, known) as (service, _, _):
@@ -63,7 +63,7 @@ async def test_the_second_asker_gets_the_same_list_from_the_cache(
         assert [one.hit.score for one in again.recommendations[:3]] == [5.0, 4.0, 1.0]
 
 
-async def test_what_a_user_had_is_left_out_of_a_list_that_is_the_same_for_everybody(
+async def test_items_that_a_user_had_are_left_out_of_a_shared_list(
     tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with cached(tmp_path, known) as (service, _, _):
@@ -74,7 +74,7 @@ async def test_what_a_user_had_is_left_out_of_a_list_that_is_the_same_for_everyb
         assert ids(ann)[0] == "c" and not {"a", "b", "g"} & set(ids(ann))
 
 
-async def test_other_parts_of_items_and_other_policies_are_other_lists(
+async def test_other_fields_and_other_policies_have_other_lists(
     tmp_path: Path, known: BehaviourModel
 ) -> None:
     blocking = Policy(name="item_page", version=1, blocked=frozenset({"b"}))
@@ -91,7 +91,7 @@ async def test_other_parts_of_items_and_other_policies_are_other_lists(
         assert again.info.served_by == NEAR and again.recommendations[0].hit.title == "C"
 
 
-async def test_where_too_little_of_a_list_is_left_for_somebody_theirs_is_made_anew(
+async def test_a_list_is_computed_if_too_little_of_the_cached_one_is_left(
     tmp_path: Path, known: BehaviourModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cached_candidates, "_SHORT", 4)
@@ -107,7 +107,7 @@ async def test_where_too_little_of_a_list_is_left_for_somebody_theirs_is_made_an
         assert len(ids(await service.recommend(PAGE, RecommendOptions(n=6)))) == 6
 
 
-async def test_what_nobody_had_yet_and_what_does_not_exist_are_remembered_too(
+async def test_lists_of_untrained_and_missing_items_are_cached(
     tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with cached(tmp_path, known) as (service, _, collections):
@@ -129,7 +129,7 @@ async def test_what_nobody_had_yet_and_what_does_not_exist_are_remembered_too(
         assert missing.ignored_ids == [c.IgnoredId("zzz", c.IgnoredReason.NOT_FOUND)]
 
 
-async def test_items_are_alike_where_nothing_was_learned_and_that_is_cached(
+async def test_similar_items_are_cached_without_a_behaviour_model(
     tmp_path: Path,
 ) -> None:
     async with cached(tmp_path, cast(Any, None)) as (service, _, collections):
@@ -140,7 +140,7 @@ async def test_items_are_alike_where_nothing_was_learned_and_that_is_cached(
         assert ids(first) == ["b", "c", "d"] and ids(again) == ["c", "d", "e"]
 
 
-async def test_a_list_is_the_same_whether_rules_look_at_it_or_not(
+async def test_a_cached_list_is_the_same_whether_rules_decode_it_or_not(
     tmp_path: Path, known: BehaviourModel
 ) -> None:
     fields = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT, c.PayloadField.ATTRIBUTES})
@@ -162,7 +162,7 @@ async def test_a_list_is_the_same_whether_rules_look_at_it_or_not(
             assert hits[0] == hits[1] == hits[2] and len(hits[0]) == 4
 
 
-async def test_a_part_of_a_list_is_not_kept(tmp_path: Path, known: BehaviourModel) -> None:
+async def test_an_incomplete_list_is_not_cached(tmp_path: Path, known: BehaviourModel) -> None:
     async with cached(tmp_path, known) as (service, _, collections):
         (served,) = collections.in_force
         whole = served.shards
@@ -174,7 +174,7 @@ async def test_a_part_of_a_list_is_not_kept(tmp_path: Path, known: BehaviourMode
         assert reply.info.coverage.shards_answered == 3 and len(ids(reply)) == 7
 
 
-async def test_the_lists_of_the_next_snapshot_are_ready_before_it_is_served(
+async def test_lists_are_computed_ahead_for_the_next_snapshot(
     tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with cached(tmp_path, known) as (service, hot, collections):

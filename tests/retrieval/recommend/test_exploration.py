@@ -24,7 +24,9 @@ from tests.retrieval.recommend.scenarios import (
 
 @settings(max_examples=60)
 @given(scenarios())
-def test_any_draw_is_of_the_best_of_which_any_keep_to_the_quotas(scenario: Scenario) -> None:
+def test_draws_come_from_the_best_candidates_of_which_any_keep_the_quotas(
+    scenario: Scenario,
+) -> None:
     explore = scenario.policy.explore or ExploreRule(2, 4)
     policy = replace(scenario.policy, explore=explore)
     lists = [scenario._replace(policy=policy).arranged(seed).places for seed in range(5)]
@@ -45,7 +47,7 @@ def test_any_draw_is_of_the_best_of_which_any_keep_to_the_quotas(scenario: Scena
         assert all(one.propensity == len(explored) / len(pool) for one in explored)
 
 
-def test_propensities_are_how_often_items_stand_on_explored_places() -> None:
+def test_propensities_are_the_frequencies_of_explored_items() -> None:
     # Of brand x one more fits: of i3, i4 and i6 only the best may be drawn with another.
     brands = ["x", "y", None, "x", "x", None, "x", None, None, None]
     made = [candidate(number, brand=brand) for number, brand in enumerate(brands)]

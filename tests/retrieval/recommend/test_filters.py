@@ -64,7 +64,7 @@ async def recommender(
 
 
 @pytest.mark.parametrize("few", [0, 5_000])
-async def test_only_what_matches_is_listed_in_the_same_order(
+async def test_only_matching_items_are_listed_in_the_same_order(
     tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Whether matches are looked up before, or met on the way.

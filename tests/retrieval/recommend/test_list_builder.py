@@ -69,7 +69,7 @@ def test_filters_are_merged_only_if_there_are_two() -> None:
     assert merge_filters(RED, IN_STOCK) == All(RED, IN_STOCK)
 
 
-def test_what_is_left_of_a_cached_list_is_enough_or_is_all_there_is() -> None:
+def test_a_cached_list_is_used_if_enough_is_left_or_it_is_complete() -> None:
     listed = CachedList(("a", "b", "c"), (b"A", b"B", b"C"), computed_us=0, cost_s=0)
     short = CachedCandidates(listed, CacheLevel.NEAR, is_complete=False, from_content=False)
     assert short.messages(frozenset("b"), 2) == [b"A", b"C"]

@@ -163,7 +163,7 @@ def test_each_change_of_content_changes_the_digest(tmp_path: Path) -> None:
         ("version = 3", "version = ", "is not TOML: Invalid value (at line 2, column 11)"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_named_with_what_is_allowed(
+def test_an_error_names_the_key_and_the_allowed_values(
     tmp_path: Path, old: str, new: str, says: str
 ) -> None:
     assert old in WHOLE
@@ -182,7 +182,7 @@ def test_a_file_that_cannot_be_read_is_named_with_the_remedy(tmp_path: Path) -> 
         read_policies(tmp_path / "bytes.toml")
 
 
-def test_a_policy_says_what_its_rules_read() -> None:
+def test_a_policy_needs_the_fields_that_its_rules_read() -> None:
     attributes, vector = PayloadField.ATTRIBUTES, PayloadField.VECTOR
     plain = Policy(name="home", version=1)
     assert plain.needs() == set()
@@ -201,7 +201,7 @@ def test_a_policy_says_what_its_rules_read() -> None:
     st.sets(st.sampled_from(["view", "buy", "cart"])),
     st.integers(0, 4),
 )
-def test_seen_is_what_the_rule_says(
+def test_seen_items_follow_the_rule(
     raw: list[tuple[str, int, str]], repeat: bool, kinds: set[str], days: int
 ) -> None:
     policy = Policy(name="home", version=1, seen=SeenRule(repeat, frozenset(kinds), days))
@@ -215,7 +215,7 @@ def test_seen_is_what_the_rule_says(
     assert seen_items(policy, events, now_us=now_us) == expected
 
 
-def test_the_guide_shows_a_file_that_can_be_read(tmp_path: Path) -> None:
+def test_the_example_of_the_guide_is_valid(tmp_path: Path) -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", GUIDE.read_text("utf-8"), re.S)
     policies = read_policies(written(tmp_path, example))
     assert {"home", "item_page", "cart"} <= set(policies.surfaces)

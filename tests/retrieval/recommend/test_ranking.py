@@ -23,7 +23,7 @@ VECTORS = np.random.default_rng(3).standard_normal((12, 2)).astype(np.float32)
     st.integers(1, 8),
     st.sets(st.integers(0, 11)),
 )
-def test_lists_give_the_order_that_scores_give(
+def test_precomputed_lists_give_the_order_of_the_scores(
     goes: dict[str, float], length: int, unwanted: set[int]
 ) -> None:
     goes.pop("i00", None)

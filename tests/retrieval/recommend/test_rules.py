@@ -26,7 +26,7 @@ from tests.retrieval.recommend.scenarios import (
 
 
 @given(scenarios(), st.integers(0, 3))
-def test_what_always_holds(scenario: Scenario, seed: int) -> None:
+def test_every_list_keeps_the_rules(scenario: Scenario, seed: int) -> None:
     policy = scenario.policy
     places = scenario.arranged(seed).places
     listed = [placed.candidate for placed in places]
@@ -177,7 +177,7 @@ def test_an_item_that_gave_way_gives_its_quota_back() -> None:
     assert {tuple(one) for one in lists} == {("i0", "i2", "i1"), ("i0", "i2", "i3")}
 
 
-def test_scores_are_measured_by_the_best_of_what_is_not_pinned() -> None:
+def test_scores_are_relative_to_the_best_item_that_is_not_pinned() -> None:
     # With i0 as the measure, 0.5 and 0.1 would count less than what i1 is like to i0.
     made = [
         candidate(number, vector=vector)._replace(score=score)
@@ -200,7 +200,7 @@ def test_an_item_exactly_so_old_is_new_and_a_list_of_times_counts_by_its_newest(
     ]
 
 
-def test_nothing_known_of_an_item_is_no_reason_against_it() -> None:
+def test_items_without_attributes_are_in_no_quota() -> None:
     policy = Policy(name="home", version=1, quotas=(Quota("brand", 1),))
     bare = [Candidate(id=one, score=1.0) for one in IDS[:3]]
     assert Scenario(bare, policy, 9, NO_IDS).ids() == IDS[:3]

@@ -73,7 +73,9 @@ def known() -> BehaviourModel:
     return learned(IDS, GOES, POPULARITY, HAD, factors)
 
 
-async def test_nobody_gets_what_is_popular(tmp_path: Path, known: BehaviourModel) -> None:
+async def test_an_anonymous_visitor_gets_popular_items(
+    tmp_path: Path, known: BehaviourModel
+) -> None:
     async with recommender(tmp_path, known) as service:
         reply = await service.recommend(HOME, RecommendOptions(n=3))
         assert ids(reply) == ["f", "a", "b"]
@@ -82,7 +84,7 @@ async def test_nobody_gets_what_is_popular(tmp_path: Path, known: BehaviourModel
         assert reply.info.list_id and reply.info.coverage.shards_answered == 3
 
 
-async def test_what_goes_with_an_item_comes_first_then_the_rest(
+async def test_items_that_go_with_an_item_come_first_then_the_rest(
     tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with recommender(tmp_path, known) as service:
@@ -96,7 +98,7 @@ async def test_what_goes_with_an_item_comes_first_then_the_rest(
         assert reply.info.served_by == c.ServedBy()
 
 
-async def test_a_user_is_known_from_the_snapshot_and_is_not_shown_what_they_had(
+async def test_a_user_of_the_snapshot_is_not_shown_items_they_had(
     tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with recommender(tmp_path, known) as service:
@@ -105,7 +107,7 @@ async def test_a_user_is_known_from_the_snapshot_and_is_not_shown_what_they_had(
         assert set(ids(reply)) == set(IDS) - {"a", "g"}
 
 
-async def test_a_surface_with_repeats_shows_again_what_they_had(
+async def test_a_surface_with_repeats_shows_items_that_the_user_had(
     tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with recommender(tmp_path, known) as service:
@@ -116,7 +118,7 @@ async def test_a_surface_with_repeats_shows_again_what_they_had(
         assert again.reasons[0] == "again"
 
 
-async def test_reasons_name_what_of_the_history_speaks_for_an_item(
+async def test_reasons_name_the_items_of_the_history_that_speak_for_an_item(
     tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with recommender(tmp_path, known) as service:
@@ -130,7 +132,7 @@ async def test_reasons_name_what_of_the_history_speaks_for_an_item(
         assert reasons["f"] == ("popular",)
 
 
-async def test_an_item_without_behaviour_asks_by_its_vector(
+async def test_an_item_without_behaviour_gets_similar_items(
     tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with recommender(tmp_path, known) as service:
@@ -141,7 +143,7 @@ async def test_an_item_without_behaviour_asks_by_its_vector(
         assert reply.info.served_by.rung == "content"
 
 
-async def test_unknown_items_are_reported_and_popular_ones_stand_in(
+async def test_unknown_items_are_reported_and_popular_items_are_listed(
     tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with recommender(tmp_path, known) as service:
@@ -189,7 +191,7 @@ async def test_the_caller_may_exclude_and_ask_for_payload(
         ("zzz", Cause.NO_SUCH_ITEM, 0),
     ],
 )
-async def test_why_not_tells_the_cause_and_the_place(
+async def test_why_not_returns_the_cause_and_the_rank(
     tmp_path: Path, known: BehaviourModel, asked: str, cause: Cause, rank: int
 ) -> None:
     async with recommender(tmp_path, known) as service:
@@ -199,7 +201,7 @@ async def test_why_not_tells_the_cause_and_the_place(
         assert (why.cause, why.rank, why.id) == (cause, rank, asked)
 
 
-async def test_why_not_of_what_the_user_had(tmp_path: Path, known: BehaviourModel) -> None:
+async def test_why_not_names_items_that_the_user_had(tmp_path: Path, known: BehaviourModel) -> None:
     async with recommender(tmp_path, known) as service:
         options = RecommendOptions(n=2, why_not_id="g")
         why = (await service.recommend(Audience(user_id="ann"), options)).why_not
@@ -248,7 +250,7 @@ async def test_a_filter_on_an_attribute_that_does_not_exist_is_refused(
             await service.recommend(HOME, RecommendOptions(filter=Equals("colour", "red")))
 
 
-async def test_another_collection_is_not_found_and_nothing_is_kept_without_redis(
+async def test_unknown_collections_are_rejected_and_recording_needs_redis(
     tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with recommender(tmp_path, known) as service:

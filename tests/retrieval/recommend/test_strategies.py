@@ -48,7 +48,7 @@ def known() -> BehaviourModel:
     return learned(IDS, GOES, POPULARITY, had, of_items=OF_ITEMS)
 
 
-async def test_what_is_trending_is_the_same_for_everybody_but_for_what_they_had(
+async def test_trending_lists_are_shared_except_for_items_that_a_user_had(
     tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with cached(tmp_path, known) as (service, _, _):
@@ -68,7 +68,7 @@ async def test_what_is_trending_is_the_same_for_everybody_but_for_what_they_had(
         assert reply.why_not is not None and reply.why_not.cause is Cause.SEEN
 
 
-async def test_items_that_are_given_are_left_out_and_not_looked_at(
+async def test_items_of_the_request_are_excluded_from_trending_lists_and_otherwise_ignored(
     tmp_path: Path, known: BehaviourModel
 ) -> None:
     about = Audience(surface="trending", item_ids=("b", "zzz"))
@@ -86,9 +86,7 @@ async def test_items_that_are_given_are_left_out_and_not_looked_at(
             assert (reply.why_not.cause, reply.why_not.rank) == (Cause.OUTRANKED, 5)
 
 
-async def test_a_surface_of_what_is_popular_stands_in_for_nothing(
-    tmp_path: Path, known: BehaviourModel
-) -> None:
+async def test_a_popular_surface_is_not_a_fallback(tmp_path: Path, known: BehaviourModel) -> None:
     policies = default_policies().merged_with([POPULAR_PAGE])
     async with cached(tmp_path, known, policies) as (service, _, _):
         for user in ("", "nobody", "ann"):
@@ -103,7 +101,7 @@ async def test_a_surface_of_what_is_popular_stands_in_for_nothing(
         assert home.info.served_by.source is c.Source.FALLBACK
 
 
-async def test_what_is_bought_again_is_what_the_user_had_due_first(
+async def test_buy_again_lists_items_that_the_user_had_due_ones_first(
     tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with cached(tmp_path, known) as (service, _, _):
@@ -119,7 +117,7 @@ async def test_what_is_bought_again_is_what_the_user_had_due_first(
         assert reply.why_not is not None and reply.why_not.cause is Cause.EXCLUDED
 
 
-async def test_who_bought_nothing_gets_what_many_buy_again(
+async def test_a_user_without_purchases_gets_items_that_many_buy_again(
     tmp_path: Path, known: BehaviourModel
 ) -> None:
     async with cached(tmp_path, known) as (service, _, _):
@@ -135,16 +133,14 @@ async def test_who_bought_nothing_gets_what_many_buy_again(
         assert nobody.info.served_by.rung == "popular"
 
 
-async def test_what_was_bought_a_moment_ago_may_be_left_out(
-    tmp_path: Path, known: BehaviourModel
-) -> None:
+async def test_recent_purchases_may_be_hidden(tmp_path: Path, known: BehaviourModel) -> None:
     rail = Policy(name="rail", version=1, origin=Origin.BUY_AGAIN, seen=SeenRule(days=7))
     async with recommender(tmp_path, known, Policies([rail])) as service:
         reply = await service.recommend(Audience(surface="rail", user_id="bob"))
         assert ids(reply) == ["b", "f"]
 
 
-async def test_an_older_snapshot_knows_only_what_is_popular(tmp_path: Path) -> None:
+async def test_an_older_snapshot_falls_back_to_popularity(tmp_path: Path) -> None:
     async with recommender(tmp_path, learned(IDS, GOES, POPULARITY, HAD)) as service:
         for audience in (TRENDING_PAGE, AGAIN):
             assert ids(await service.recommend(audience, RecommendOptions(n=3))) == ["f", "a", "b"]
@@ -152,14 +148,14 @@ async def test_an_older_snapshot_knows_only_what_is_popular(tmp_path: Path) -> N
         assert ids(await service.recommend(ann)) == ["a", "g"]
 
 
-async def test_a_snapshot_that_learned_nothing_says_so(tmp_path: Path) -> None:
+async def test_a_snapshot_without_interactions_is_unordered(tmp_path: Path) -> None:
     async with recommender(tmp_path, None) as service:
         for audience in (TRENDING_PAGE, AGAIN):
             reply = await service.recommend(audience, RecommendOptions(n=3))
             assert reply.info.served_by.rung == "unordered"
 
 
-async def test_lists_of_different_make_are_told_apart_and_got_ready(
+async def test_lists_of_different_strategies_are_cached_separately(
     tmp_path: Path, known: BehaviourModel
 ) -> None:
     policies = default_policies().merged_with([POPULAR_PAGE])

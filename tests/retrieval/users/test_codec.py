@@ -50,7 +50,7 @@ def rows_of(history: EncodedHistory) -> list[Row]:
 
 
 @given(st.lists(ROWS, min_size=1, max_size=200), st.binary(min_size=4, max_size=4))
-def test_a_history_comes_back_as_it_went(rows: list[Row], dictionary_id: bytes) -> None:
+def test_a_history_survives_a_round_trip(rows: list[Row], dictionary_id: bytes) -> None:
     rows = newest_first(rows)
     blob = pack(history_of(rows), dictionary_id)
     found = unpack(blob)
@@ -60,7 +60,9 @@ def test_a_history_comes_back_as_it_went(rows: list[Row], dictionary_id: bytes) 
 
 
 @given(st.lists(ROWS, max_size=20), st.lists(ROWS, min_size=1, max_size=5), st.integers(1, 12))
-def test_what_is_new_takes_its_place_in_time(old: list[Row], new: list[Row], most: int) -> None:
+def test_new_events_are_inserted_in_order_of_time(
+    old: list[Row], new: list[Row], most: int
+) -> None:
     old = newest_first(old)
     found = insert_events(history_of(old), history_of(new), most)
     assert rows_of(found) == newest_first([*new, *old])[:most]
@@ -75,7 +77,7 @@ def test_an_ordinary_event_takes_four_bytes() -> None:
     assert len(pack(history_of(alike), b"abcd")) == 14 + (2 + 3 + 2) + 3 * 100 - 1
 
 
-def test_a_history_of_another_layout_is_refused() -> None:
+def test_a_history_of_another_layout_is_rejected() -> None:
     blob = pack(history_of([Row(1, 1, 1, None)]), b"abcd")
     for other, layout in ((b"\x08\x09" + blob[2:], 9), (b"\xff" + blob, 0)):
         with pytest.raises(NotReady, match=f"has layout {layout}, this Nearline reads 2"):

@@ -36,7 +36,7 @@ async def test_an_event_is_read_as_it_was_recorded(states: UserStates) -> None:
     assert state.deleted_us == 0
 
 
-async def test_who_is_not_known_has_no_state(states: UserStates) -> None:
+async def test_an_unknown_user_has_no_state(states: UserStates) -> None:
     assert await states.read("c", "u", "s") == EMPTY_STATE
     assert await states.read("c") == EMPTY_STATE
     await states.record("c", [seen("a", 1)])
@@ -45,7 +45,7 @@ async def test_who_is_not_known_has_no_state(states: UserStates) -> None:
     assert await states.read("c", session_id="u") == EMPTY_STATE
 
 
-async def test_an_event_that_comes_late_takes_its_place(states: UserStates) -> None:
+async def test_a_late_event_is_inserted_in_order_of_time(states: UserStates) -> None:
     for second in (3, 1, 5, 2, 4):
         await states.record("c", [seen(f"i{second}", second)])
     assert items(await states.read("c", "u")) == ["i5", "i4", "i3", "i2", "i1"]
@@ -75,7 +75,7 @@ async def test_an_event_counts_once(states: UserStates) -> None:
     assert items(await states.read("c", "u")) == ["c", "c", "b", "a"]
 
 
-async def test_a_key_gives_events_their_ids(states: UserStates) -> None:
+async def test_an_idempotency_key_gives_events_their_ids(states: UserStates) -> None:
     asked = [seen("a", 1), seen("a", 1), seen("b", 2, event_id="e"), seen("c", 1, "u2")]
     assert await states.record("c", asked, "key") == RecordReply(4, 0)
     assert await states.record("c", asked, "key") == RecordReply(0, 4)
@@ -83,7 +83,7 @@ async def test_a_key_gives_events_their_ids(states: UserStates) -> None:
     assert items(await states.read("c", "u")) == ["b", "a", "a", "a", "a"]
 
 
-async def test_an_event_of_a_user_and_a_session_is_of_both_and_read_once(
+async def test_an_event_of_a_user_and_a_session_is_recorded_for_both_and_read_once(
     states: UserStates,
 ) -> None:
     asked = [
@@ -123,7 +123,7 @@ async def test_writers_that_race_lose_nothing(opened: Open) -> None:
     assert len([one async for one in writers[0].logged("c")]) == 15
 
 
-async def test_writers_in_a_crowd_lose_nothing_either(opened: Open) -> None:
+async def test_many_concurrent_writers_lose_nothing(opened: Open) -> None:
     writers = [opened() for _ in range(3)]
     asked = [
         writer.record("c", [seen(f"{w}-{n}", n, session_id="s")])
@@ -180,7 +180,7 @@ async def test_a_flush_is_survived_by_the_one_that_writes_first(
             client.flushall()
 
 
-async def test_a_user_is_shown_with_what_the_log_still_has(
+async def test_an_export_has_the_history_and_the_rest_of_the_log(
     states: UserStates, shared_redis: str
 ) -> None:
     full = Interaction(
@@ -271,7 +271,7 @@ async def test_keys_of_a_user_share_a_slot() -> None:
         assert len({key_slot(key.encode()) for key in user_keys("c", user_id)}) == 1
 
 
-async def test_what_cannot_be_is_refused(states: UserStates) -> None:
+async def test_invalid_requests_are_rejected(states: UserStates) -> None:
     with pytest.raises(InvalidRequest, match=r"interactions\[1\]\.item_id has 0 bytes"):
         await states.record("c", [seen("a", 1), seen("", 1)])
     assert await states.read("c", "u") == EMPTY_STATE
@@ -281,7 +281,7 @@ async def test_what_cannot_be_is_refused(states: UserStates) -> None:
         assert caught.value.field == "user_id"
 
 
-async def test_a_redis_that_is_away_is_named() -> None:
+async def test_an_unavailable_redis_is_reported() -> None:
     client = connect("redis://127.0.0.1:1/0", retries=0)
     states = UserStates(client, Durability(client))
     for asked in (
@@ -296,7 +296,7 @@ async def test_a_redis_that_is_away_is_named() -> None:
     await client.aclose()
 
 
-async def test_a_redis_that_forgets_is_refused(states: UserStates, shared_redis: str) -> None:
+async def test_a_redis_that_evicts_keys_is_rejected(states: UserStates, shared_redis: str) -> None:
     with Redis.from_url(shared_redis) as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
         try:
@@ -308,7 +308,7 @@ async def test_a_redis_that_forgets_is_refused(states: UserStates, shared_redis:
             client.config_set("maxmemory-policy", "noeviction")
 
 
-async def test_nothing_is_acknowledged_before_it_lasts(
+async def test_nothing_is_acknowledged_before_it_is_durable(
     states: UserStates, shared_redis: str
 ) -> None:
     async with connect(shared_redis, timeout_s=10.0, retries=0) as client:

@@ -82,7 +82,7 @@ async def check_same(states: UserStates, plain: PlainStates, collection: str) ->
         assert sorted((one.item_id, one.session_id, one.time) for one in shown) == sorted(kept)
 
 
-def test_redis_does_what_lists_do() -> None:
+def test_states_in_redis_behave_like_plain_lists() -> None:
     examples = 0
 
     async def compare(url: str, steps: Sequence[Step]) -> None:

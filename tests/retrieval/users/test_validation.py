@@ -31,7 +31,7 @@ def check(*interactions: Interaction, key: str = "") -> None:
     check_interactions(interactions, key, to_us(NOW))
 
 
-def test_what_is_just_in_range_is_taken() -> None:
+def test_values_at_the_limits_are_accepted() -> None:
     check(*[GOOD] * 1_024, key="k" * 128)
     check(Interaction(item_id="i", session_id="s"), Interaction(item_id="i", user_id="u"))
 
@@ -60,7 +60,7 @@ def test_what_is_just_in_range_is_taken() -> None:
         ({"time": datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)}, "time"),
     ],
 )
-def test_what_is_out_of_range_is_refused(change: dict[str, Any], field: str) -> None:
+def test_values_out_of_range_are_rejected(change: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         check(GOOD, GOOD, replace(GOOD, **change))
     assert caught.value.field == f"interactions[2].{field}"
