@@ -1,4 +1,4 @@
-"""Features by arithmetic, on a history that can be followed by hand."""
+"""Features of a history that can be computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of generators are what the formulas say."""
+"""Scores of generators follow their formulas."""
 
 from __future__ import annotations
 

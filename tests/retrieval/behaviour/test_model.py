@@ -1,4 +1,4 @@
-"""What a router reads of a snapshot is what was written, or it says which file is wrong."""
+"""A behaviour model is read as it was written, or the error names the file at fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ranker that a snapshot carries orders the best of a blend, and nothing that does not fit it."""
+"""A published ranker reorders the best of a blend, and a model that does not fit is rejected."""
 
 from __future__ import annotations
 

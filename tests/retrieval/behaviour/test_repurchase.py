@@ -1,4 +1,4 @@
-"""What a user had is due after the days that an item takes."""
+"""Items that a user had are due after their repeat days."""
 
 from __future__ import annotations
 

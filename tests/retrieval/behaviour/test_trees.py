@@ -1,4 +1,4 @@
-"""Trees score as LightGBM scores them; what is no tree is refused."""
+"""Trees score as LightGBM does, and malformed models are rejected."""
 
 from __future__ import annotations
 

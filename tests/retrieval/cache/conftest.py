@@ -1,4 +1,4 @@
-"""A Redis for the tests of a file, empty for each of them."""
+"""An empty Redis for each test."""
 
 from tests.redis_server import give_shared_redis
 from tests.retrieval.live.conftest import give_empty_redis

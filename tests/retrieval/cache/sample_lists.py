@@ -1,4 +1,4 @@
-"""Hot lists as tests make them, by a clock that tests set."""
+"""Cached lists for tests, with a clock that tests set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A change log is followed for what it says of items in hot lists."""
+"""A change tracker follows the change log for the items of cached lists."""
 
 from __future__ import annotations
 

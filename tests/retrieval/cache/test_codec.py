@@ -1,4 +1,4 @@
-"""Hot lists as bytes, and their names."""
+"""The encoding and the Redis keys of cached lists."""
 
 from __future__ import annotations
 

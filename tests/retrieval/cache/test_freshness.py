@@ -1,4 +1,4 @@
-"""How long a list is good."""
+"""Lifetimes of cached lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What changes do to lists that are read, without a log."""
+"""The effect of changes on cached lists, without a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hot lists of several routers that share a Redis, which is slow, killed, and started again."""
+"""Caches of several routers that share a Redis, which is slow, killed and restarted."""
 
 from __future__ import annotations
 

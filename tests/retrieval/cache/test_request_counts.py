@@ -1,4 +1,4 @@
-"""What lists are asked for, counted in bounded memory."""
+"""Request counts of lists, in bounded memory."""
 
 from __future__ import annotations
 

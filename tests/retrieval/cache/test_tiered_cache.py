@@ -1,4 +1,4 @@
-"""Hot lists in one process, without Redis."""
+"""Cached lists in one process, without Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small sets of candidates and policies, and the list that comes of them."""
+"""Small scenarios of candidates and policies, and the lists that the rules make of them."""
 
 from __future__ import annotations
 

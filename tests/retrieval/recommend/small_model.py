@@ -1,4 +1,4 @@
-"""What a snapshot learned, in numbers that a test can follow by hand."""
+"""A small behaviour model with numbers that a test can follow by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a surface only may show, and what is popular within a category."""
+"""Surfaces with a filter of their own, and popularity within a category."""
 
 from __future__ import annotations
 

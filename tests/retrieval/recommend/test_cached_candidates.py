@@ -1,4 +1,4 @@
-"""Lists that are the same for everybody come from a cache, and are made personal after it."""
+"""Shared lists come from a cache and are personalized afterwards."""
 
 from __future__ import annotations
 

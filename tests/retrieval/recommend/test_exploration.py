@@ -1,4 +1,4 @@
-"""Explored places: what may stand there, and how probably."""
+"""Explored places: their candidates and propensities."""
 
 from __future__ import annotations
 

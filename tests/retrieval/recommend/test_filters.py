@@ -1,4 +1,4 @@
-"""Lists under a filter, over a snapshot that the builder made."""
+"""Lists under a filter, over a snapshot that the index builder made."""
 
 from __future__ import annotations
 

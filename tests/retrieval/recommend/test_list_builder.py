@@ -1,4 +1,4 @@
-"""The plan of a list, and the part of a cached list that is left for a user."""
+"""The plan of a list, and the use of cached lists."""
 
 from __future__ import annotations
 

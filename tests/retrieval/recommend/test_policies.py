@@ -1,4 +1,4 @@
-"""Policies are read as they are written, and a mistake is named with its remedy."""
+"""Policies are read from a file, and errors name the remedy."""
 
 from __future__ import annotations
 

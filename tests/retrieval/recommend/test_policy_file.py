@@ -1,4 +1,4 @@
-"""What a surface is made from, and only may show, as a policy file says it."""
+"""Origin and filter of a surface in a policy file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes with one item comes from lists; the order is that of all items' scores."""
+"""Precomputed lists of an item give the order of all items' scores."""
 
 from __future__ import annotations
 

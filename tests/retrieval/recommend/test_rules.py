@@ -1,4 +1,4 @@
-"""Lists keep to the rules of their surface, against the rules taken literally."""
+"""Lists keep the rules of their surface, compared with a literal implementation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists from a service over a snapshot in this process, against what can be followed by hand."""
+"""Lists of a service over a snapshot in this process, with expectations computed by hand."""
 
 from __future__ import annotations
 

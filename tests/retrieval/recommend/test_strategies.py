@@ -1,4 +1,4 @@
-"""Lists of surfaces that ask for what is popular, what is trending, and what is bought again."""
+"""Strategies: popular, trending and buy-again surfaces, and what each strategy shares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Redis for the tests of a file, empty for each of them, and the state of users over it."""
+"""An empty Redis for each test, and user states over it."""
 
 from __future__ import annotations
 

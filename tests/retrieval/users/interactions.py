@@ -1,4 +1,4 @@
-"""Interactions as tests make them."""
+"""Interactions for tests."""
 
 from __future__ import annotations
 

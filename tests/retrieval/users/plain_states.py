@@ -1,4 +1,4 @@
-"""The state of users in plain lists: what the one in Redis is held against."""
+"""User states in plain lists: the model that those in Redis are compared with."""
 
 from __future__ import annotations
 

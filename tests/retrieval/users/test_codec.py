@@ -1,4 +1,4 @@
-"""Histories survive packing, take a few bytes an event, and take what is new in its place."""
+"""Histories survive encoding, take few bytes, and take new events in order."""
 
 from __future__ import annotations
 

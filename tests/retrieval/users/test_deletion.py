@@ -1,4 +1,4 @@
-"""A deleted user is nowhere in Redis any more, and that is known."""
+"""A deleted user leaves no trace in Redis, except for the time of the deletion."""
 
 from __future__ import annotations
 

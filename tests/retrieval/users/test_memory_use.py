@@ -1,4 +1,4 @@
-"""A user takes no more memory of Redis than was promised."""
+"""The memory that Redis needs for a user stays within its limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is recorded of users and sessions in a real Redis is read, shown and listed."""
+"""User states in a real Redis are recorded, read, exported and logged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any sequence of requests has the same effect on the state in Redis and on plain lists."""
+"""Any sequence of requests has the same effect on Redis and on plain lists."""
 
 from __future__ import annotations
 

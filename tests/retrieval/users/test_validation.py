@@ -1,4 +1,4 @@
-"""Interactions that can be none are refused, with the field at fault."""
+"""Invalid interactions are rejected with the field at fault."""
 
 from __future__ import annotations
 
