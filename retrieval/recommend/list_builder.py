@@ -156,23 +156,22 @@ class ListBuilder:
 
         # Candidates, filtered and ranked, with their payload: from the cache, else from the shards.
         start = await self._start(profile.is_known, seen | plan.excluded)
+        if plan.verbatim and start.messages is not None:
+            return BuiltList(
+                recommendations=wire.lazy_recommendations(start.messages),
+                ignored=start.ignored,
+                source=self._shared_source(start),
+                cached=start.cached,
+            )
         context = RankingContext(start.context_ids, profile, policy.seen.repeat, now_us)
-        pool = CandidatePool(options.payload)
+        pool, pinned = CandidatePool(options.payload), CandidatePool(options.payload)
         if start.messages is None:
             hidden = seen | plan.excluded | policy.blocked
             source = await fill_pool(pool, plan.query, plan.strategy, context, hidden, plan.depth)
         else:
             source = self._shared_source(start)
-            if plan.verbatim:
-                return BuiltList(
-                    recommendations=wire.lazy_recommendations(start.messages),
-                    ignored=start.ignored,
-                    source=source,
-                    cached=start.cached,
-                )
             for message in start.messages:
                 pool.add_hit(wire.recommended_hit_from_bytes(message))
-        pinned = CandidatePool(options.payload)
         if policy.pinned:
             await pinned.read(plan.query, [(item_id, 0.0) for item_id in policy.pinned])
 
