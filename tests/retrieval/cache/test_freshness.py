@@ -75,5 +75,5 @@ def test_a_list_without_cost_is_not_refreshed_early() -> None:
 def test_contradictory_lifetimes_and_foreign_watermarks_are_rejected() -> None:
     with pytest.raises(SettingsError, match="0 < ttl_s <= stale_s"):
         ages(ttl_s=2.0, stale_s=1.0)
-    with pytest.raises(InvalidRequest, match="watermark of a hot list"):
+    with pytest.raises(InvalidRequest, match="watermark of a cached list"):
         ages().entry(CachedList((), (), 0, 0.0, b"no watermark"), now_us=0)

@@ -294,5 +294,5 @@ async def test_requests_that_wait_when_the_cache_closes_get_an_error(clock: Cloc
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(asyncio.shield(asked), 0.01)
     await lists.close()
-    with pytest.raises(NotReady, match="about to end"):
+    with pytest.raises(NotReady, match="shutting down"):
         await asked
