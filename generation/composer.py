@@ -280,7 +280,7 @@ class AnswerComposer:
         if answer is None:
             return None
         try:
-            stands = await self._verification.stand(
+            valid = await self._verification.all_valid(
                 answer.citations,
                 call.collection,
                 call.left_s(),
@@ -289,9 +289,9 @@ class AnswerComposer:
             )
         except NearlineError:
             # The sources cannot be checked, so the answer is written again.
-            stands = False
-        metrics.cache_reads.labels("hit" if stands else "stale").inc()
-        return answer if stands else None
+            valid = False
+        metrics.cache_reads.labels("hit" if valid else "stale").inc()
+        return answer if valid else None
 
     def _may_cite(self, call: RequestContext, hit: c.Hit) -> bool:
         attributes = hit.attributes or {}

@@ -128,16 +128,16 @@ class CircuitBreaker:
             self._turn(BreakerState.CLOSED)
         self._count(True)
 
-    def fail(self, permit: int, stay_away_s: float | None = None) -> None:
+    def fail(self, permit: int, retry_after_s: float | None = None) -> None:
         """Counts a failure.
 
         Args:
             permit: The permit of the request.
-            stay_away_s: Optional; opens the breaker immediately for this many seconds, even if the
-                request began in an earlier state.
+            retry_after_s: Optional; opens the breaker immediately for this many seconds, even if
+                the request began in an earlier state.
         """
-        if stay_away_s:
-            self._open(stay_away_s)
+        if retry_after_s:
+            self._open(retry_after_s)
         elif permit == self._period:
             if self.state is BreakerState.HALF_OPEN:
                 self._failed_probes += 1

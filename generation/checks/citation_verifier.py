@@ -68,7 +68,7 @@ class CitationVerifier:
         # In a thread, because a long document takes one hash per word.
         return c.VerifyReply(checks=await asyncio.to_thread(checked), info=reply.info)
 
-    async def stand(
+    async def all_valid(
         self,
         cited: Sequence[c.Citation],
         collection: str,

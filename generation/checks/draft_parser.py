@@ -128,10 +128,10 @@ class DraftParser:
         limit = self._limit(prose.plain, start)
         if limit is not None and (end is None or end > limit):
             end = prose.cut(start, limit)
-        behind = None if end is None else prose.behind(end)
-        if end is None or behind is None:
+        after = None if end is None else prose.markers_after(end)
+        if end is None or after is None:
             return None
-        marked = [span for span in prose.markers if span[1] <= end] + behind
+        marked = [span for span in prose.markers if span[1] <= end] + after
         return self._take(start, end, marked)
 
     def _next_code(self, before: _Prose | None, whole: bool) -> DraftSentence | None:
@@ -150,10 +150,10 @@ class DraftParser:
             end = max(text.rfind("\n", start, limit), text.rfind(" ", start, limit))
             end = start + len(text[start : end if end > start else limit].rstrip())
             return self._take(start, end, before.markers if before else [], goes_on=True, code=True)
-        behind = None if end is None else _Prose(text, end, whole).behind(end)
-        if end is None or behind is None:
+        after = None if end is None else _Prose(text, end, whole).markers_after(end)
+        if end is None or after is None:
             return None
-        marked = (list(before.markers) if before else []) + behind
+        marked = (list(before.markers) if before else []) + after
         return self._take(start, end, marked, code=True)
 
     def _limit(self, text: str, start: int) -> int | None:
@@ -252,7 +252,7 @@ class _Prose:
         ]
         return start + len(self.plain[start : start + solid[-1] if solid else at].rstrip())
 
-    def behind(self, end: int) -> list[_Range] | None:
+    def markers_after(self, end: int) -> list[_Range] | None:
         """Returns the markers after a sentence that belong to it; None if not known yet."""
         following = self.first(end)
         if following is None and not self.ended:

@@ -106,10 +106,10 @@ class SentenceVerifier:
             for source in (sources[one.source],)
         )
         self._allowed = find_addresses([self._evidence])
-        self._leads_in: list[str] = []
-        self._in_table = self._lost = False
-        self._before: tuple[int, ...] = ()
-        self._led: tuple[int, ...] = ()
+        self._lead_ins: list[str] = []
+        self._in_table = self._dropped_after_lead_in = False
+        self._previous_markers: tuple[int, ...] = ()
+        self._lead_in_markers: tuple[int, ...] = ()
         # Whether the model stated that the passages do not answer the question.
         self.declined = False
         self.dropped_sentences = 0
@@ -146,34 +146,36 @@ class SentenceVerifier:
         if text.strip(" .*`\"'").upper() == NOT_ANSWERED:
             self.declined = True
             return None
-        if not says or (not draft.code and _leads_in(text, first_row)):
-            self._lost = self._lost and bool(self._leads_in)
-            if says and not self._known(text):
+        if not says or (not draft.code and _is_lead_in(text, first_row)):
+            self._dropped_after_lead_in = self._dropped_after_lead_in and bool(self._lead_ins)
+            if says and not self._uses_known_words(text):
                 # The text after it may still be sent, and uses its sources.
                 self.dropped_sentences += 1
-            elif len(self._leads_in) < _MOST_LEAD_INS:
-                self._leads_in.append(draft.lead + text)
+            elif len(self._lead_ins) < _MOST_LEAD_INS:
+                self._lead_ins.append(draft.lead + text)
             if not row:
-                self._before = self._led = markers
+                self._previous_markers = self._lead_in_markers = markers
             return None
         if draft.code or row or _ITEM.match(text):
-            markers = markers or self._led or (self._before if draft.code else ())
+            markers = (
+                markers or self._lead_in_markers or (self._previous_markers if draft.code else ())
+            )
         else:
-            self._led = ()
-            if self._lost:
+            self._lead_in_markers = ()
+            if self._dropped_after_lead_in:
                 # The text after the lead-ins was dropped; headings also cover later text.
-                self._leads_in = [one for one in self._leads_in if _HEADING.match(one.strip())]
-        self._before = markers
+                self._lead_ins = [one for one in self._lead_ins if _HEADING.match(one.strip())]
+        self._previous_markers = markers
         return self._grounded(draft.lead + text, markers)
 
     def settle(self, verified: VerifiedSentence) -> VerifiedSentence | None:
         """Returns a checked sentence as it is sent; None if it is unsupported and omitted."""
         if verified.problems and not self._mark:
             self.dropped_sentences += 1
-            self._lost = True
+            self._dropped_after_lead_in = True
             return None
-        text = "".join([*self._leads_in, verified.text])
-        self._leads_in, self._lost = [], False
+        text = "".join([*self._lead_ins, verified.text])
+        self._lead_ins, self._dropped_after_lead_in = [], False
         return verified._replace(text=text)
 
     def _grounded(self, text: str, markers: Sequence[int]) -> VerifiedSentence:
@@ -189,7 +191,7 @@ class SentenceVerifier:
         spans, support = [spans[at] for at in kept], [support[at] for at in kept]
         return VerifiedSentence(text, spans, support, self._grounding(body, spans).problems, body)
 
-    def _known(self, text: str) -> bool:
+    def _uses_known_words(self, text: str) -> bool:
         """Returns whether the words of a lead-in occur in the evidence or the question."""
         known = f"{self._evidence}\n{self._question}"
         return count_unknown_stems(_body(text), known, self._rules.language) <= _MOST_UNKNOWN
@@ -227,7 +229,7 @@ class SentenceVerifier:
         return _CODE_OR_MARKER.sub(without, text), tuple(found)
 
 
-def _leads_in(text: str, first_row: bool) -> bool:
+def _is_lead_in(text: str, first_row: bool) -> bool:
     said = _EMPHASIS.sub("", text)
     if not first_row and not _HEADING.match(said) and not said.endswith((":", "：")):
         return False

@@ -17,7 +17,7 @@ from nearline.errors import NearlineError
 from nearline.v1 import snapshot_pb2
 
 _LOG = logging.getLogger(__name__)
-_KEPT = 64  # Snapshots.
+_CACHED_SNAPSHOTS = 64
 # Maximum time for which an answer waits for a manifest.
 _WAIT_S = 2.0
 
@@ -141,19 +141,19 @@ class CalibrationStore:
 
     Args:
         manifests: Reads manifests.
-        kept: Maximum number of cached snapshots; the least recently used is evicted.
+        cache_size: Maximum number of cached snapshots; the least recently used is evicted.
     """
 
-    def __init__(self, manifests: ManifestReader, kept: int = _KEPT) -> None:
+    def __init__(self, manifests: ManifestReader, cache_size: int = _CACHED_SNAPSHOTS) -> None:
         self._manifests = manifests
-        self._room = kept
-        self._kept: OrderedDict[tuple[str, str], Calibration] = OrderedDict()
+        self._cache_size = cache_size
+        self._cache: OrderedDict[tuple[str, str], Calibration] = OrderedDict()
         self._reading: dict[tuple[str, str], asyncio.Task[Calibration | None]] = {}
 
     def knows(self, collection: str, snapshot_id: str) -> bool:
         """Returns whether the manifest of a snapshot was read, so that `of` returns its
         calibration."""
-        return (collection, snapshot_id) in self._kept
+        return (collection, snapshot_id) in self._cache
 
     async def of(
         self, collection: str, snapshot_id: str, timeout_s: float | None = None
@@ -165,9 +165,9 @@ class CalibrationStore:
         that is less, and it continues after they stop waiting.
         """
         key = (collection, snapshot_id)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
         reading = self._reading.get(key)
         if reading is None:
             reading = asyncio.create_task(self._read(collection, snapshot_id))
@@ -196,9 +196,9 @@ class CalibrationStore:
                     snapshot_id,
                     error.message,
                 )
-        self._kept[collection, snapshot_id] = found
-        while len(self._kept) > self._room:
-            self._kept.popitem(last=False)
+        self._cache[collection, snapshot_id] = found
+        while len(self._cache) > self._cache_size:
+            self._cache.popitem(last=False)
         return found
 
 

@@ -86,20 +86,20 @@ class TokenBudgets:
         self._limits = limits
 
     async def admit(
-        self, route: Route, tokens: int, purse: BudgetScope
+        self, route: Route, tokens: int, scope: BudgetScope
     ) -> tuple[Route, Reservation]:
         """Reserves tokens for the models of a route, or removes the models from it.
 
         Args:
             route: The planned route.
             tokens: Maximum tokens of the answer, including the prompt.
-            purse: Owner of the tokens.
+            scope: Owner of the tokens.
         Returns: The route, and the reservation. If a budget is too low, or cannot be checked
             because Redis is unavailable, the route has no models, and a reason.
         """
         if not self._limits or route.rungs[0] == EXTRACTIVE:
             return route, Reservation()
-        counters = self._counters(purse)
+        counters = self._counters(scope)
         try:
             full = await self._reserve(tokens, counters)
         except NotReady as error:
@@ -126,17 +126,17 @@ class TokenBudgets:
                     pipe.incrby(key, change)
                 await pipe.execute()
 
-    def _counters(self, purse: BudgetScope) -> list[tuple[str, str, int]]:
+    def _counters(self, scope: BudgetScope) -> list[tuple[str, str, int]]:
         """Returns the owner, key and limit of each counter."""
-        day = purse.now.astimezone(UTC).strftime("%Y-%m-%d")
-        owner = f"{quote(purse.collection, safe='')}/{quote(purse.tenant, safe='')}"
-        tenant = f"{_PREFIX}:tenant:{day}:{quote(purse.tenant, safe='')}"
+        day = scope.now.astimezone(UTC).strftime("%Y-%m-%d")
+        owner = f"{quote(scope.collection, safe='')}/{quote(scope.tenant, safe='')}"
+        tenant = f"{_PREFIX}:tenant:{day}:{quote(scope.tenant, safe='')}"
         counters = [
             ("the day", f"{_PREFIX}:day:{day}", self._limits.day),
-            (f"tenant {purse.tenant!r}", tenant, self._limits.tenant_day),
+            (f"tenant {scope.tenant!r}", tenant, self._limits.tenant_day),
         ]
-        if purse.session_id:
-            key = f"{_PREFIX}:session:{owner}/{quote(purse.session_id, safe='')}"
+        if scope.session_id:
+            key = f"{_PREFIX}:session:{owner}/{quote(scope.session_id, safe='')}"
             counters.append(("the session", key, self._limits.session))
         return counters
 

@@ -141,13 +141,13 @@ def test_retry_after_opens_the_breaker_in_every_state() -> None:
     clock = Clock()
     breaker = CircuitBreaker(POLICY, clock)
     first, second = permit(breaker), permit(breaker)
-    breaker.fail(first, stay_away_s=7)
+    breaker.fail(first, retry_after_s=7)
     assert state_of(breaker) is BreakerState.OPEN and breaker.wait_s == 7
-    breaker.fail(second, stay_away_s=5)
+    breaker.fail(second, retry_after_s=5)
     assert breaker.wait_s == 7
     clock.now += 7
     probe = permit(breaker)
-    breaker.fail(second, stay_away_s=50)
+    breaker.fail(second, retry_after_s=50)
     breaker.succeed(probe)
     assert state_of(breaker) is BreakerState.OPEN and breaker.wait_s == 50
 

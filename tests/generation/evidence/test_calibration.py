@@ -152,7 +152,7 @@ async def test_a_card_of_another_version_is_not_used() -> None:
 
 async def test_the_least_recently_used_snapshot_is_evicted() -> None:
     router = _Router()
-    calibrations = CalibrationStore(router, kept=2)
+    calibrations = CalibrationStore(router, cache_size=2)
     for snapshot_id in ("a", "b", "a", "c", "a", "b"):
         await calibrations.of("default", snapshot_id)
     assert router.asked == ["a", "b", "c", "b"]
