@@ -149,7 +149,7 @@ class SentenceVerifier:
         if not says or (not draft.code and _is_lead_in(text, first_row)):
             self._dropped_after_lead_in = self._dropped_after_lead_in and bool(self._lead_ins)
             if says and not self._uses_known_words(text):
-                # The text after it may still be sent, and uses its sources.
+                # The text after it may still be sent, with the sources of the lead-in.
                 self.dropped_sentences += 1
             elif len(self._lead_ins) < _MOST_LEAD_INS:
                 self._lead_ins.append(draft.lead + text)
