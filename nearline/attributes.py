@@ -1,4 +1,4 @@
-"""Attribute values of any source as the few kinds that Nearline keeps."""
+"""Conversion of attribute values from any source to the kinds that Nearline stores."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _NONE: Mapping[str, str] = {}
 
 
 def clean(raw: Mapping[str, object], declared: Mapping[str, str] = _NONE) -> Attributes:
-    """Brings attributes to kinds that Nearline keeps.
+    """Converts attributes to the kinds that Nearline stores.
 
     Args:
-        raw: By name.
-        declared: Kinds (of KINDS) by flat name: what can be read as that kind is, and of text that
-            is to be another kind the empty one is left out.
+        raw: Values by name.
+        declared: Kinds (of KINDS) by flattened name. Values are read as the declared kind; an
+            empty text is omitted unless the kind is string.
 
-    Text, numbers, truth values, times and lists of them stay as they are; an empty value (null,
-    NaN, an empty object) is left out. An object is flattened: {"a": {"b": 1}} -> {"a.b": 1}. Dates
-    and times without a zone are taken as UTC; decimals become doubles; a list that holds lists or
-    objects becomes its JSON text.
-    Raises: InvalidRequest: a value of another kind (than declared, too), an infinite number, or a
-        whole number beyond 64 bits; names the attribute.
+    Texts, numbers, booleans, times and lists of them are kept; empty values (null, NaN, an empty
+    object) are omitted. An object is flattened: {"a": {"b": 1}} -> {"a.b": 1}. Dates
+    and times without a zone are read as UTC; decimals become doubles; a list of lists or objects
+    becomes its JSON text.
+    Raises: InvalidRequest: a value of an unknown kind or of another kind than declared, an
+        infinite number, or an integer beyond 64 bits; names the attribute.
     """
     cleaned: dict[str, AttributeValue] = {}
     for name, value in raw.items():
@@ -46,18 +46,18 @@ def clean(raw: Mapping[str, object], declared: Mapping[str, str] = _NONE) -> Att
 
 
 def encode(attributes: Attributes) -> str:
-    """Writes clean attributes as the snapshot keeps them: JSON, a time as {"$time": ISO 8601}."""
+    """Encodes clean attributes as stored in a snapshot: JSON, a time as {"$time": ISO 8601}."""
     return json.dumps(attributes, ensure_ascii=False, default=_encode_time)
 
 
 def decode(text: str) -> Attributes:
-    """Reads what `encode` wrote."""
+    """Decodes the output of `encode`."""
     attributes: Attributes = json.loads(text, object_hook=_decode_time)
     return attributes
 
 
 def flatten(name: str, value: object) -> Iterator[tuple[str, object]]:
-    """Yields an attribute, or of an object what it holds under names joined by a point."""
+    """Yields an attribute, or the values of an object under names joined by dots."""
     if not isinstance(value, Mapping):
         yield name, value
         return
@@ -92,8 +92,8 @@ def _clean_scalar(name: str, value: object) -> Scalar:
         case date():
             return datetime(value.year, value.month, value.day, tzinfo=UTC)
     raise InvalidRequest(
-        f"attribute {name!r} is of type {type(value).__name__}; text, numbers, truth values, times "
-        "and lists of them are kept: leave it out with --attribute-columns"
+        f"attribute {name!r} is of type {type(value).__name__}; use text, numbers, booleans, "
+        "times or lists of them, or exclude the attribute with --attribute-columns"
     )
 
 
@@ -103,7 +103,7 @@ def _encode_time(value: object) -> object:
 
 
 def _decode_time(value: dict[str, object]) -> object:
-    # Objects were flattened, so the only ones there are within the outermost are times.
+    # Objects were flattened, so any object inside the outermost one is a time.
     text = value.get(_TIME_KEY)
     return datetime.fromisoformat(text) if len(value) == 1 and isinstance(text, str) else value
 

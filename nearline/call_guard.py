@@ -1,4 +1,4 @@
-"""What happens around every call of a server: readiness, request id, metrics, error mapping."""
+"""The wrapper of every server method: readiness, request id, metrics, error mapping."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 def time_left_s(context: Context) -> float | None:
-    """Returns the seconds until the caller's deadline; None where the caller set none."""
+    """Returns the seconds until the caller's deadline; None if the caller set none."""
     left: float | None = context.time_remaining()
     return left
 
 
 class CallGuard:
-    """Stands for the server while servicers are added to it, and wraps each of their methods once.
+    """Takes the place of the server while servicers are added, and wraps each of their methods.
 
-    Not an interceptor: grpc.aio looks those up and awaits them again on every call.
-    `open` is False until the service is ready: calls are then refused with UNAVAILABLE.
+    Not an interceptor: grpc.aio looks up and awaits interceptors on every call.
+    While `open` is False, calls are refused with UNAVAILABLE.
 
     Args:
-        server: What the wrapped methods are added to.
+        server: The server that receives the wrapped methods.
     """
 
     def __init__(self, server: grpc.aio.Server) -> None:
@@ -51,7 +51,7 @@ class CallGuard:
         self._server = server
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """Does nothing: generated code hands each service over twice, the second time by name."""
+        """Does nothing: generated code registers each service twice, the second time by name."""
 
     def add_registered_method_handlers(
         self, service_name: str, method_handlers: Mapping[str, Handler]
@@ -71,7 +71,7 @@ class CallGuard:
         if handler.unary_unary is not None or handler.stream_unary is not None:
             inner: Any = handler.unary_unary or handler.stream_unary
 
-            # One request, or an iterator of them: the method knows which.
+            # One request, or an iterator of requests, as the method expects.
             async def unary(request: Any, context: Context) -> Any:
                 start = time.perf_counter()
                 try:
@@ -122,7 +122,7 @@ class _Calls:
         self._succeeded.observe(time.perf_counter() - start)
 
     async def fail(self, error: BaseException, context: Context, start: float) -> None:
-        """Ends the call with the status of the error; returns where grpc must see the error."""
+        """Aborts the call with the status of the error; returns if gRPC handles it itself."""
         spent_s = time.perf_counter() - start
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
             _calls.labels(self._method, "CANCELLED").observe(spent_s)
@@ -132,7 +132,7 @@ class _Calls:
             return
         request_id = _request_id(context)
         if isinstance(error, NotImplementedError):
-            # What the generated servicer raises for a method of the contract that came later.
+            # Generated servicers raise it for methods added to the protocol later.
             error = Unsupported(f"{self._method} is not served by this version of the service")
         elif not isinstance(error, NearlineError):
             error = self._internal(error, request_id)
@@ -154,7 +154,7 @@ class _Calls:
 
 
 def _request_id(context: Context) -> str:
-    """Returns the caller's request id, or a fresh one; asked only where somebody will read it."""
+    """Returns the caller's request id, or a new one; called only for failed calls."""
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_KEY:
             return str(value)

@@ -1,4 +1,4 @@
-"""A channel to one service: deadlines, retries by service config, and errors as our classes."""
+"""A channel to one service: deadlines, retries by service config, and typed errors."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nearline import status
 _Reply = TypeVar("_Reply")
 _MAX_MESSAGE_BYTES = 64 << 20
 
-# UNAVAILABLE is what our servers send for "not processed", CANCELLED what grpc sends for calls that
-# a stopping server had not begun; what the caller cancels is not retried. All attempts share the
-# caller's one deadline, and the token bucket stops retries while most calls fail.
-# RESOURCE_EXHAUSTED is left to the caller, who is told when to come back. Writes are retried since
-# our client gives each a key that lets it have its effect once; streams of them are not, nor are
-# calls to shards: the router asks another replica.
+# Nearline's servers send UNAVAILABLE for calls that were not processed; gRPC sends CANCELLED for
+# calls that a stopping server had not begun. Calls that the caller cancels are not retried. All
+# attempts share the caller's deadline, and the token bucket stops retries while most calls fail.
+# RESOURCE_EXHAUSTED is left to the caller, since the error says when to retry. Writes are retried
+# because the client gives each an idempotency key. Streams of writes are not retried, nor are calls
+# to shards: the router tries another replica.
 _SERVICE_CONFIG = json.dumps(
     {
         "methodConfig": [
@@ -78,24 +78,24 @@ class ServiceChannel:
                 ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
                 ("grpc.keepalive_time_ms", 30_000),
                 ("grpc.keepalive_timeout_ms", 5_000),
-                # A service that restarts is back within seconds: do not sit out gRPC's two minutes.
+                # A restarting service returns within seconds: gRPC's default is two minutes.
                 ("grpc.min_reconnect_backoff_ms", 100),
                 ("grpc.initial_reconnect_backoff_ms", 100),
                 ("grpc.max_reconnect_backoff_ms", 2_000),
-                # It may be back at another address: ask the name again before gRPC's half minute.
+                # It may return at another address: resolve again before gRPC's 30 s.
                 ("grpc.dns_min_time_between_resolutions_ms", 1_000),
             ),
         )
 
     @property
     def grpc_channel(self) -> grpc.aio.Channel:
-        """The channel, to build stubs on."""
+        """The gRPC channel, for stubs."""
         return self._channel
 
     async def call(self, make: Callable[[], Awaitable[_Reply]]) -> _Reply:
-        """Awaits one call and raises what the server raised.
+        """Awaits one call and raises the server's error as its Nearline class.
 
-        Raises: any class of `nearline.errors`.
+        Raises: Any class of `nearline.errors`.
         """
         try:
             return await make()

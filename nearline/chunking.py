@@ -1,4 +1,4 @@
-"""Cuts a text into chunks on sentence boundaries, as code point offsets of the text itself."""
+"""Division of a text into chunks of whole sentences, as code point offsets."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _WORD = re.compile(r"\S+")
 
 
 def chunk_spans(text: str, max_tokens: int, overlap_sentences: int = 0) -> list[Span]:
-    """Cuts a text into chunks of whole sentences.
+    """Divides a text into chunks of whole sentences.
 
     Args:
         text: Any text.
-        max_tokens: Most tokens in a chunk, by `estimate_tokens`; 0: the whole text is one chunk.
-        overlap_sentences: Sentences of a chunk that the next one repeats; fewer where the repeated
-            and the next sentence together would not fit.
-    Returns: (start, end) per chunk with start ascending, so that a chunk is text[start:end]. A
-        sentence over the limit is cut between words, a word over the limit between signs. A text
-        of space alone is the one chunk (0, len(text)).
+        max_tokens: Most tokens in a chunk, by `estimate_tokens`; 0 makes the whole text one chunk.
+        overlap_sentences: Sentences that the next chunk repeats; fewer if they and the next
+            sentence together exceed the limit.
+    Returns: (start, end) per chunk, start ascending; a chunk is text[start:end]. A sentence over
+        the limit is split between words, a word over the limit between characters. A text of
+        white space is one chunk, (0, len(text)).
     """
     if max_tokens == 0:
         return [(0, len(text))]
@@ -48,7 +48,7 @@ def chunk_spans(text: str, max_tokens: int, overlap_sentences: int = 0) -> list[
 
 
 def _fitting(text: str, sentence: Span, max_tokens: int) -> Iterator[tuple[int, int, int]]:
-    """Yields (start, end, tokens): a sentence whole, or in runs of words that fit."""
+    """Yields (start, end, tokens) of a whole sentence, or of runs of its words that fit."""
     start, end = sentence
     tokens = estimate_tokens(text[start:end])
     if tokens <= max_tokens:

@@ -1,4 +1,4 @@
-"""Documents as Nearline takes them, whoever brings them: checked, and cut into chunks."""
+"""Validation of documents from any source, and their division into chunks."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def clean_document(
     """Returns a document with clean attributes.
 
     Args:
-        item: As it came.
+        item: The document as received.
         declared: Kinds of attributes; see `nearline.attributes.clean`.
-        title_only: Take one whose text is empty where it has a title.
-    Raises: InvalidRequest: no id or one that is too long, no valid Unicode, an attribute that
-        cannot be kept, no text (and no vector).
+        title_only: Accept a document with a title and no text.
+    Raises: InvalidRequest: the id is missing or too long, a text is not valid Unicode, an attribute
+        cannot be stored, or there is neither text nor vector.
     """
     check_id(item.id)
     attributes = clean(item.attributes, declared)
@@ -50,7 +50,7 @@ def clean_document(
 
 
 def check_id(document_id: str) -> None:
-    """Raises InvalidRequest where an id is empty, too long, or no valid Unicode."""
+    """Raises InvalidRequest if an id is empty, too long, or not valid Unicode."""
     if not document_id:
         raise InvalidRequest("the id is empty")
     check_unicode(document_id)
@@ -60,7 +60,7 @@ def check_id(document_id: str) -> None:
 
 
 def check_unicode(text: str) -> None:
-    """Raises InvalidRequest where a text cannot be encoded."""
+    """Raises InvalidRequest if a text cannot be encoded."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -88,16 +88,16 @@ def check_text_bytes(text: str, field: str, most: int, least: int = 0) -> None:
 def clean_vector(
     vector: NDArray[np.float32], dim: int, *, unit_length: bool
 ) -> NDArray[np.float32]:
-    """Returns a vector that a user brought as the collection keeps it: (d,) float32.
+    """Returns a user's vector as the collection stores it: (d,) float32.
 
     Args:
-        vector: As it came.
-        dim: Numbers that it must have; 0: any.
+        vector: The vector as received.
+        dim: Required dimension; 0 accepts any.
         unit_length: Scale it to unit length (metric cosine).
-    Raises: InvalidRequest: another shape, a number that is not finite, or no direction.
+    Raises: InvalidRequest: the shape is wrong, a number is not finite, or all numbers are zero.
     """
     with np.errstate(over="ignore"):
-        # A float64 beyond float32 becomes infinite, and is found to be so.
+        # A float64 beyond the range of float32 becomes infinite and is refused below.
         vector = np.asarray(vector, np.float32)
     if vector.ndim != 1 or not 1 <= vector.size <= MAX_DIM:
         raise InvalidRequest(
@@ -121,17 +121,17 @@ def document_spans(item: Item, max_tokens: int, overlap_sentences: int) -> list[
 
     Args:
         item: The document.
-        max_tokens: Most tokens in what is embedded (title and chunk); 0: it is not cut.
+        max_tokens: Most tokens in an embedded text (title and chunk); 0 keeps the text whole.
         overlap_sentences: Sentences that the next chunk repeats.
     """
     if item.vector is not None or max_tokens == 0:
         return [(0, len(item.text))]
-    # The title stands before every chunk; leave at least half of the room to the text.
+    # The title precedes every chunk; leave at least half of the room to the text.
     room = max(max_tokens - estimate_tokens(item.title), (max_tokens + 1) // 2)
     return chunk_spans(item.text, room, overlap_sentences)
 
 
 def text_to_embed(title: str, text: str) -> str:
-    """Returns what the model reads for a chunk: the title, where the text does not begin with
-    it."""
+    """Returns the text to embed for a chunk: title and text, or the text alone if it starts with
+    the title."""
     return text if text.startswith(title) else f"{title} {text}"

@@ -1,23 +1,23 @@
-"""Every error that Nearline raises, and its one gRPC status.
+"""Every error that Nearline raises, each with one gRPC status.
 
 NearlineError
 ├── InvalidRequest          INVALID_ARGUMENT     the request can never succeed; says which field
-├── Unauthenticated         UNAUTHENTICATED      no token, or one that nobody has
+├── Unauthenticated         UNAUTHENTICATED      no token, or an unknown one
 ├── NotFound                NOT_FOUND            no such item, collection or snapshot
-├── AlreadyExists           ALREADY_EXISTS       something of that name is there
-├── Overloaded              RESOURCE_EXHAUSTED   the queue is full; says when to come back
-├── NotReady                UNAVAILABLE          loading, draining, or a peer is away; try again
-│   ├── ShardsUnavailable   UNAVAILABLE          full coverage was asked for and cannot be had
-│   └── NotApplied          UNAVAILABLE          live changes are not as far as was asked for
-├── SnapshotMismatch        FAILED_PRECONDITION  another model, dimension or faiss version
-├── GateFailed              FAILED_PRECONDITION  a snapshot that the release gate refuses
+├── AlreadyExists           ALREADY_EXISTS       the name is already taken
+├── Overloaded              RESOURCE_EXHAUSTED   the queue is full; says when to retry
+├── NotReady                UNAVAILABLE          loading, draining, or a peer is down; retry
+│   ├── ShardsUnavailable   UNAVAILABLE          full coverage was required and is not available
+│   └── NotApplied          UNAVAILABLE          live changes have not reached min_watermark
+├── SnapshotMismatch        FAILED_PRECONDITION  another model, dimension or FAISS version
+├── GateFailed              FAILED_PRECONDITION  the release gate rejected the snapshot
 ├── SnapshotGone            FAILED_PRECONDITION  no longer loaded; retry the whole request
-├── Conflict                ABORTED              somebody else was faster; read again and retry
-├── SnapshotCorrupt         DATA_LOSS            a file is not what the manifest says
-├── Unsupported             UNIMPLEMENTED        this deployment cannot do that
-├── DeadlineExceeded        DEADLINE_EXCEEDED    the caller's time is up
-└── InternalError           INTERNAL             our bug; carries an error id, never the cause
-SettingsError and StoreError belong to the operator's own machine and do not cross the wire.
+├── Conflict                ABORTED              a concurrent change won; read again and retry
+├── SnapshotCorrupt         DATA_LOSS            a file differs from its manifest
+├── Unsupported             UNIMPLEMENTED        not supported by this deployment
+├── DeadlineExceeded        DEADLINE_EXCEEDED    the caller's deadline passed
+└── InternalError           INTERNAL             a bug; carries an error id, never the cause
+SettingsError and StoreError are local to the operator's machine and never cross the wire.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ _E = TypeVar("_E", bound=BaseException)
 
 
 class NearlineError(Exception):
-    """Base of all; the text says what is wrong, the value found, the value needed, the remedy.
+    """Base class; the message states the problem, the value found, the value needed and the remedy.
 
     Args:
-        message: The text.
-        field: Path of the request field at fault, for example "options.k"; empty where none is.
-        retry_after_s: Seconds after which a retry may succeed; None where waiting does not help.
+        message: The message.
+        field: Path of the request field at fault, for example "options.k"; empty if no field is.
+        retry_after_s: Seconds after which a retry may succeed; None if waiting does not help.
     """
 
     status: ClassVar[str] = "INTERNAL"
@@ -71,14 +71,14 @@ class NearlineError(Exception):
 
 
 class InvalidRequest(NearlineError):
-    """The request can never succeed as it is."""
+    """The request can never succeed unchanged."""
 
     status = "INVALID_ARGUMENT"
     reason = "INVALID_REQUEST"
 
 
 class Unauthenticated(NearlineError):
-    """The call carries no token, or one that is not known."""
+    """The call carries no token, or an unknown one."""
 
     status = "UNAUTHENTICATED"
     reason = "UNAUTHENTICATED"
@@ -92,47 +92,47 @@ class NotFound(NearlineError):
 
 
 class AlreadyExists(NearlineError):
-    """Something of that name is there already."""
+    """The name is already taken."""
 
     status = "ALREADY_EXISTS"
     reason = "ALREADY_EXISTS"
 
 
 class Overloaded(NearlineError):
-    """The work cannot be done in time; `retry_after_s` says when it could."""
+    """The work cannot be done in time; `retry_after_s` says when to retry."""
 
     status = "RESOURCE_EXHAUSTED"
     reason = "OVERLOADED"
 
 
 class NotReady(NearlineError):
-    """The service is loading or draining, or a peer it needs is away."""
+    """The service is loading or draining, or a peer that it needs is down."""
 
     status = "UNAVAILABLE"
     reason = "NOT_READY"
 
 
 class ShardsUnavailable(NotReady):
-    """Full coverage was asked for, and a shard did not answer."""
+    """Full coverage was required, and a shard did not answer."""
 
     reason = "SHARDS_UNAVAILABLE"
 
 
 class NotApplied(NotReady):
-    """A state as new as min_watermark was asked for, and is not reached yet."""
+    """Live changes have not reached the requested min_watermark yet."""
 
     reason = "NOT_APPLIED"
 
 
 class SnapshotMismatch(NearlineError):
-    """Index and request (or index and software) do not belong together."""
+    """The index does not fit the request or the installed software."""
 
     status = "FAILED_PRECONDITION"
     reason = "SNAPSHOT_MISMATCH"
 
 
 class GateFailed(NearlineError):
-    """The release gate refuses a snapshot; the text says which checks failed, and what to do."""
+    """The release gate rejected a snapshot; the message names the failed checks and the remedy."""
 
     status = "FAILED_PRECONDITION"
     reason = "GATE_FAILED"
@@ -153,14 +153,14 @@ class Conflict(NearlineError):
 
 
 class SnapshotCorrupt(NearlineError):
-    """A file of the snapshot is not what its manifest says."""
+    """A file of the snapshot differs from its manifest."""
 
     status = "DATA_LOSS"
     reason = "SNAPSHOT_CORRUPT"
 
 
 class Unsupported(NearlineError):
-    """This deployment, or this version, cannot do what was asked."""
+    """This deployment or this version does not support the request."""
 
     status = "UNIMPLEMENTED"
     reason = "UNSUPPORTED"
@@ -174,11 +174,11 @@ class DeadlineExceeded(NearlineError):
 
 
 class InternalError(NearlineError):
-    """Our bug; the server's log has the cause under the error id in the text."""
+    """A bug in Nearline; the server's log has the cause under the error id of the message."""
 
 
 class SettingsError(NearlineError):
-    """A setting is unknown or has a bad value."""
+    """A setting is unknown or has an invalid value."""
 
     reason = "SETTINGS"
 
@@ -190,6 +190,6 @@ class StoreError(NearlineError):
 
 
 def first_of(group: BaseExceptionGroup[_E]) -> _E:
-    """Returns the first error of a task group: callers know our classes, not groups of them."""
+    """Returns the first error of a task group, since callers expect single errors."""
     error = group.exceptions[0]
     return first_of(error) if isinstance(error, BaseExceptionGroup) else error

@@ -1,4 +1,4 @@
-"""Filters as people write them: `kind = "class" AND (year >= 2000 OR NOT tags IN ["a", "b"])`.
+"""Parser of text filters: `kind = "class" AND (year >= 2000 OR NOT tags IN ["a", "b"])`.
 
     filter    = part { OR part }              AND binds tighter than OR, NOT tighter than AND
     part      = unit { AND unit }
@@ -6,10 +6,10 @@
     condition = ( = | == | != | <> | < | <= | > | >= ) VALUE | VALUE TO VALUE
               | [NOT] IN [ VALUE, … ] | [NOT] EXISTS | IS [NOT] NULL
 
-A field is a word, or in quotes where it holds spaces or signs. A value is a text in quotes ("a" or
-'a', \\ before a quote or backslash), a number, true, false, a time without quotes (2024-05-01,
-2024-05-01T12:00:00+02:00; UTC where it names no zone), or any other word, which is a text. Keywords
-may be written in lower case. As in Meilisearch, `!=` and `NOT IN` are true of an item without the
+A field is a word, or quoted if it contains spaces or signs. A value is a quoted text ("a" or 'a',
+with \\ before a quote or backslash), a number, true, false, an unquoted time (2024-05-01,
+2024-05-01T12:00:00+02:00; UTC without a zone), or any other word, which is a text. Keywords are
+case-insensitive. As in Meilisearch, `!=` and `NOT IN` are true of an item without the
 attribute, and `a TO b` includes both ends.
 """
 
@@ -42,16 +42,16 @@ _CLOSING = {"[": "]", "(": ")"}
 
 
 def parse_filter(text: str) -> f.Filter:
-    """Reads a filter: the language above, or JSON (see `filter_from_json`) where it starts with {.
+    """Parses a filter in the language above, or JSON (see `filter_from_json`) if it starts with {.
 
-    Raises: InvalidRequest: it cannot be read; says what is expected at which column.
+    Raises: InvalidRequest: a syntax error; names the column and the expected token.
     """
     if text.lstrip().startswith("{"):
         try:
             value = json.loads(text)
         except ValueError as error:
             raise InvalidRequest(
-                f"the filter is not JSON: {error}; or write: kind = class AND year >= 2000",
+                f"the filter is not valid JSON: {error}; or write: kind = class AND year >= 2000",
                 field="filter",
             ) from error
         return filter_from_json(value)
@@ -61,12 +61,12 @@ def parse_filter(text: str) -> f.Filter:
 
 
 def filter_from_json(value: object, path: str = "filter") -> f.Filter:
-    """Reads a filter from JSON values, as `json.loads` gives them.
+    """Reads a filter from the values that `json.loads` returns.
 
     {"all": [filter, …]}, {"any": [filter, …]}, {"not": filter}, or a condition on a field:
     {"field": "year", "gte": 2000, "lt": 2010}, with one of "equals", "in", "exists": true, or the
     bounds gte, gt, lte, lt. A time is {"$time": "2024-05-01T12:00:00Z"}.
-    Raises: InvalidRequest: it is something else; names the path.
+    Raises: InvalidRequest: the filter has another form; names the path.
     """
     condition = _from_json(value, path, _MAX_DEPTH)
     f.check_filter(condition, path)
@@ -74,20 +74,20 @@ def filter_from_json(value: object, path: str = "filter") -> f.Filter:
 
 
 class _Token(NamedTuple):
-    """kind: sign, quoted, word or end. at: where it starts. text: as written; quoted: its value."""
+    """A token. kind: sign, quoted, word or end. text: As written, unquoted. at: Start offset."""
 
     kind: str
     text: str
     at: int
 
     def keyword(self) -> str:
-        """Returns the keyword that a bare word is; empty where it is none."""
+        """Returns the keyword of a bare word, or an empty text."""
         upper = self.text.upper()
         return upper if self.kind == "word" and upper in _KEYWORDS else ""
 
 
 class _Parser:
-    """Reads one filter, a token ahead."""
+    """A recursive descent parser with one token of lookahead."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -104,7 +104,7 @@ class _Parser:
     def _any(self) -> f.Filter:
         self._depth += 1
         if self._depth > _MAX_DEPTH:
-            self._expected(f"no more than {_MAX_DEPTH} parentheses and NOT within each other")
+            self._expected(f"at most {_MAX_DEPTH} nested parentheses and NOT")
         parts = [self._all()]
         while self._take("OR"):
             parts.append(self._all())
@@ -121,7 +121,7 @@ class _Parser:
         if self._take("NOT"):
             self._depth += 1
             if self._depth > _MAX_DEPTH:
-                self._expected(f"no more than {_MAX_DEPTH} parentheses and NOT within each other")
+                self._expected(f"at most {_MAX_DEPTH} nested parentheses and NOT")
             part = f.Not(self._unit())
             self._depth -= 1
             return part
@@ -200,14 +200,14 @@ class _Parser:
                 return _time(token.text)
             except ValueError as error:
                 self._next -= 1
-                self._fail(f"{token.text} is no time ({error}); put a text in quotes", token.at)
+                self._fail(f"{token.text} is not a time ({error}); quote texts", token.at)
         return token.text
 
     def _peek(self) -> _Token:
         return self._tokens[self._next]
 
     def _take(self, wanted: str) -> bool:
-        """Goes on where the next token is this sign or keyword."""
+        """Consumes the next token if it is this sign or keyword; returns whether it was."""
         token = self._peek()
         found = token.keyword() == wanted or (token.kind == "sign" and token.text == wanted)
         self._next += found
@@ -224,7 +224,7 @@ class _Parser:
                 sign = self._text[start]
                 if sign in "\"'":
                     self._fail(f"the quote {sign} is not closed", start)
-                self._fail(f"{sign} is not understood; did you mean !=?", start)
+                self._fail(f"{sign} is not an operator; did you mean !=?", start)
             kind = str(match.lastgroup)
             text = match[kind]
             if kind == "quoted":
@@ -254,7 +254,7 @@ def _time(text: str) -> datetime:
 
 def _from_json(value: object, path: str, depth: int) -> f.Filter:
     if depth == 0:
-        raise _malformed(path, "is nested too deep; write it flatter")
+        raise _malformed(path, "is nested too deeply; flatten it")
     if not isinstance(value, Mapping):
         raise _malformed(path, f"is {json.dumps(value)}; an object is needed")
     keys = set(value)
@@ -262,7 +262,7 @@ def _from_json(value: object, path: str, depth: int) -> f.Filter:
         if keys == {name}:
             parts = value[name]
             if not isinstance(parts, list):
-                raise _malformed(f"{path}.{name}", "is no list of filters")
+                raise _malformed(f"{path}.{name}", "is not a list of filters")
             return kind(
                 *(
                     _from_json(part, f"{path}.{name}[{at}]", depth - 1)
@@ -297,12 +297,10 @@ def _json_value(value: object, path: str) -> f.FilterValue:
         try:
             return _time(value["$time"])
         except ValueError as error:
-            raise _malformed(path, f"is no time: {error}; use ISO 8601") from error
+            raise _malformed(path, f"is not a time: {error}; use ISO 8601") from error
     if isinstance(value, str | bool | int | float):
         return value
-    raise _malformed(
-        path, f"is {json.dumps(value)}; a text, number, truth value or $time is needed"
-    )
+    raise _malformed(path, f"is {json.dumps(value)}; a text, number, boolean or $time is needed")
 
 
 def _malformed(path: str, problem: str) -> InvalidRequest:

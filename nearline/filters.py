@@ -1,8 +1,8 @@
-"""Conditions on the attributes of items: `All(Equals("kind", "class"), Range("year", gte=2000))`.
+"""Filters over attributes of items: `All(Equals("kind", "class"), Range("year", gte=2000))`.
 
-Records are immutable and hashable, so that a filter can be the key of a cache. A condition on a
+Filters are immutable and hashable, so they can be cache keys. A condition on a
 list is true when any element makes it true; a range is true when one element lies within all its
-bounds. An item without the attribute (or with null) fails every condition on it but `Not`, which is
+bounds. An item without the attribute (or with null) fails every condition except `Not`, which is
 true whenever its part is false. Numbers compare by value: 2 equals 2.0.
 """
 
@@ -30,7 +30,7 @@ FilterValue: TypeAlias = str | int | float | bool | datetime
 
 @dataclass(frozen=True, slots=True, init=False)
 class All:
-    """True when every part is true; no parts: true."""
+    """True when every part is true; true without parts."""
 
     parts: tuple[Filter, ...]
 
@@ -40,7 +40,7 @@ class All:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Any:
-    """True when at least one part is true; no parts: false."""
+    """True when at least one part is true; false without parts."""
 
     parts: tuple[Filter, ...]
 
@@ -97,23 +97,23 @@ Filter: TypeAlias = All | Any | Not | Equals | In | Range | Exists
 
 
 def check_filter(condition: Filter, path: str = "options.filter") -> None:
-    """Refuses a filter that can never be carried out, whatever the attributes are.
+    """Validates a filter independently of the attributes of any collection.
 
     Args:
         condition: The filter.
-        path: Where it stands in the request.
-    Raises: InvalidRequest: nested more than 16 deep, more than 256 parts, no or more than 65,536
-        values, values or bounds of several kinds, no bound, a bound that is neither a number nor a
-        time, a value that is no attribute value; names the path, as options.filter.all[1].range.
+        path: Path of the filter in the request.
+    Raises: InvalidRequest: more than 16 levels, more than 256 parts, no values or more than
+        65,536, values or bounds of several kinds, no bound, a bound that is neither a number nor
+        a time, or an unsupported type of value; names the path: options.filter.all[1].range.
     """
     _check(condition, path, MAX_DEPTH)
 
 
 def admits(condition: Filter, attributes: Mapping[str, object]) -> bool:
-    """Returns whether an item of these attributes fulfils a filter; shards ask their columns
+    """Returns whether an item with these attributes matches a filter; shards evaluate columns
     instead.
 
-    A value of a kind that the condition cannot compare fulfils nothing.
+    A value that the condition cannot compare does not match.
     """
     match condition:
         case All(parts):
@@ -183,7 +183,7 @@ def _check(condition: Filter, path: str, depth: int) -> None:
         case In(field, values):
             _check_field(field, f"{path}.in")
             if isinstance(values, str):
-                # It would be read as its letters, and match nothing.
+                # It would be read as single letters and match nothing.
                 raise _refused(f"{path}.in", f"has a string for values; write ({values!r},)")
             if not 1 <= len(values) <= MAX_VALUES:
                 raise _refused(
@@ -205,7 +205,7 @@ def _check(condition: Filter, path: str, depth: int) -> None:
 
 
 def _plainly_good(values: tuple[FilterValue, ...]) -> bool:
-    """Tells at once what is true of almost every long list; False: look at each value."""
+    """Returns whether a quick check accepts all values, as it does for almost every long list."""
     types = set(map(type, values))
     if types == {int}:
         return min(values) in _INT64 and max(values) in _INT64
@@ -224,16 +224,15 @@ def _check_bounds(condition: Range, path: str) -> None:
         if isinstance(value, str | bool):
             raise _refused(
                 f"{path}.{name}",
-                f"is a {kind_of(value)}; ranges are over numbers and times (a time has no quotes, "
-                "and an attribute of strings becomes one of times by `nearline build --attribute "
-                "NAME:time`)",
+                f"is a {kind_of(value)}; ranges need numbers or times (write times without "
+                "quotes; `nearline build --attribute NAME:time` turns strings into times)",
             )
     _check_one_kind(tuple(bounds.values()), path)
 
 
 def _check_one_kind(values: tuple[FilterValue, ...], path: str) -> None:
     kinds = {kind_of(value) for value in values}
-    # Whole numbers and others are one kind here: 1 stands for 1.0.
+    # Integers and doubles are one kind here: 1 equals 1.0.
     if len(kinds) > 1 and kinds != {"int", "double"}:
         raise _refused(path, f"mixes values of kind {' and '.join(sorted(kinds))}; use one kind")
 
@@ -252,13 +251,15 @@ def _check_value(value: FilterValue, path: str) -> None:
         case float() if not math.isfinite(value):
             raise _refused(path, f"is {value}; a finite number is needed")
         case datetime() if value.tzinfo is None:
-            raise _refused(path, f"is {value}, a time without a zone; give one, for example UTC")
+            raise _refused(path, f"is {value}, a time without a zone; add one, for example UTC")
         case str():
             try:
                 value.encode()
             except UnicodeEncodeError as error:
                 raise _refused(
-                    path, f"is not valid Unicode at character {error.start}; decode it properly"
+                    path,
+                    f"is not valid Unicode at character {error.start}; decode the source with its "
+                    "encoding",
                 ) from error
         case int() | float() | datetime():
             pass
@@ -266,7 +267,7 @@ def _check_value(value: FilterValue, path: str) -> None:
             raise _refused(
                 path,
                 f"is of type {type(value).__name__}; use str, int, float, bool or an aware "
-                "datetime, and exists for whether there is a value",
+                "datetime, or exists to test for a value",
             )
 
 

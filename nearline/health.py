@@ -1,6 +1,6 @@
-"""Asks a server for its gRPC health: `python -m nearline.health HOST:PORT`; 0 if it serves.
+"""Queries the gRPC health of a server: `python -m nearline.health HOST:PORT`.
 
-For orchestrators that run a command; those that speak gRPC health ask the server themselves.
+For orchestrators that check health with a command; others use gRPC health checks directly.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ TIMEOUT_S = 3.0
 
 
 def check(address: str, timeout_s: float = TIMEOUT_S) -> str:
-    """Asks once for the health of the server as a whole.
+    """Queries the overall health of a server once.
 
-    Returns: Empty where it serves, else why not.
+    Returns: An empty string if it serves, else the reason why not.
     """
     with grpc.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),)) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
@@ -29,11 +29,11 @@ def check(address: str, timeout_s: float = TIMEOUT_S) -> str:
     if reply.status == health_pb2.HealthCheckResponse.SERVING:
         return ""
     name = health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status)
-    return f"{address} is {name}: loading, draining, or without what it needs; see its log"
+    return f"{address} is {name}: loading, draining, or missing a dependency; see its log"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Returns the exit code: 0 it serves, 1 it does not, 2 bad arguments."""
+    """Returns the exit code: 0 if the server serves, 1 if not, 2 for bad arguments."""
     if len(argv) != 1 or not argv[0].rpartition(":")[2].isdigit():
         print("usage: python -m nearline.health HOST:PORT", file=sys.stderr)
         return 2

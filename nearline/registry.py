@@ -3,8 +3,8 @@
 Layout:
     <store>/_models/<kind>/<name>/versions/<number:010d>/claimed, files/, card.json
     <store>/_models/<kind>/<name>/stages/<number:010d>.json
-Whoever makes `claimed` has the number; the card comes last, and without it there is no such
-version. Cards and stage records are only ever created, never changed.
+Creating `claimed` reserves the number. The card is written last; a version without a card does not
+exist. Cards and stage records are created and never changed.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from nearline.store.files import Digest
 from nearline.v1 import model_pb2, snapshot_pb2
 
 KINDS = ("embedder", "reranker", "ranker", "prompt")
-PREFIX = "registry:"  # What a setting says that names a version rather than a folder.
+PREFIX = "registry:"  # Prefix of settings that name a version instead of a folder.
 STAGES = {
     "candidate": model_pb2.MODEL_STAGE_CANDIDATE,
     "canary": model_pb2.MODEL_STAGE_CANARY,
     "production": model_pb2.MODEL_STAGE_PRODUCTION,
     "retired": model_pb2.MODEL_STAGE_RETIRED,
 }
-_ROOT = "_models"  # No collection can have this name.
+_ROOT = "_models"  # Not a valid collection name.
 _CARD = "card.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _NUMBER = re.compile(r"[0-9]{10}")
@@ -43,7 +43,7 @@ _MAX_WORDS = 1_000
 
 
 class Registry:
-    """Which versions of models a store has, what is known of them, and their files.
+    """Versions of models in a store: their cards, stages and files.
 
     Args:
         store: The store.
@@ -60,12 +60,12 @@ class Registry:
         Args:
             kind: One of `KINDS`.
             name: 1..128 of A-Z a-z 0-9 . _ -, starting with a letter or digit.
-            card: What is known; ref.fingerprint may be given. Number, time and files are filled in.
-            source: A file, or a folder of files, that is copied. None: it is known by its
-                fingerprint alone.
-        Returns: The version. Without a fingerprint in the card it is that of the files: the
-            SHA-256 of one; of several, that of what `sha256sum` prints of them, by path.
-        Raises: InvalidRequest: a bad kind, name or card; no files. StoreError.
+            card: The card; ref.fingerprint may be set. Number, time and files are filled in.
+            source: A file or a folder of files to copy. If None, only the fingerprint identifies
+                the model.
+        Returns: The version. If the card has no fingerprint, it is computed from the files: the
+            SHA-256 of a single file, or of the output of `sha256sum` for several, sorted by path.
+        Raises: InvalidRequest: an invalid kind, name or card, or no files. StoreError.
         """
         place = _place(kind, name)
         copy = None if source is None else self._copied(source)
@@ -81,8 +81,8 @@ class Registry:
             made.ref.fingerprint = card.ref.fingerprint or digest_of(files)
             if not made.ref.fingerprint:
                 raise InvalidRequest(
-                    f"{kind} {name} has neither files nor a fingerprint, so nothing tells it from "
-                    "another; give one of the two",
+                    f"{kind} {name} has neither files nor a fingerprint to identify it; "
+                    "provide one of them",
                     field="fingerprint",
                 )
             made.ref.version = self._claim(place, made.who)
@@ -96,7 +96,7 @@ class Registry:
         return made.ref
 
     def names(self, kind: str) -> list[str]:
-        """Lists the names of a kind that have a version, in alphabetical order."""
+        """Lists the names of a kind that have a version, alphabetically."""
         return [
             name
             for name in self._files.names(f"{_ROOT}/{_checked_kind(kind)}")
@@ -104,7 +104,7 @@ class Registry:
         ]
 
     def versions(self, kind: str, name: str) -> list[int]:
-        """Lists the versions of a name, newest first; none: there is no such name."""
+        """Lists the versions of a name, newest first; empty if the name does not exist."""
         place = _place(kind, name)
         return [
             int(one)
@@ -115,14 +115,14 @@ class Registry:
     def show(self, kind: str, name: str, version: int) -> model_pb2.ModelCard:
         """Reads the card of a version.
 
-        Raises: NotFound: says which there are. SnapshotCorrupt: it is no card.
+        Raises: NotFound: names the existing versions. SnapshotCorrupt: the card is unreadable.
         """
         path = f"{_version(_place(kind, name), version)}/{_CARD}"
         if not self._files.holds(path):
             there = ", ".join(map(str, self.versions(kind, name)))
             raise NotFound(
                 f"{kind} {name} has no version {version}; "
-                + (f"there are {there}" if there else f"there is no {kind} of that name")
+                + (f"existing versions: {there}" if there else f"there is no {kind} of that name")
                 + f": `nearline models list --store {self._files.url}` shows all"
             )
         card = model_pb2.ModelCard()
@@ -130,16 +130,16 @@ class Registry:
         return card
 
     def cards(self, kind: str) -> Iterator[model_pb2.ModelCard]:
-        """Reads all cards of a kind: by name, the versions of a name newest first."""
+        """Yields all cards of a kind, sorted by name, newest version first."""
         for name in self.names(kind):
             for version in self.versions(kind, name):
                 yield self.show(kind, name, version)
 
     def find(self, kind: str, fingerprint: str, name: str = "") -> snapshot_pb2.ModelRef | None:
-        """Returns a version with a fingerprint, of a name the newest; None: there is none.
+        """Returns the newest version with a fingerprint, or None.
 
         Args:
-            name: Only of this name; empty: of any.
+            name: Search only this name; empty searches all names.
         """
         for one in [name] if name else self.names(kind):
             for version in self.versions(kind, one):
@@ -151,18 +151,18 @@ class Registry:
     def stage(
         self, kind: str, name: str, version: int, stage: str, *, who: str = "", why: str = ""
     ) -> model_pb2.StageRecord:
-        """Says what a version is used for from now on; the one in production before retires.
+        """Sets the stage of a version; a previous production version is retired.
 
         Args:
             stage: One of `STAGES`.
-            who, why: For the record.
+            who, why: Stored in the stage record.
         Raises: NotFound: no such version. InvalidRequest: no such stage.
         """
         if stage not in STAGES:
             raise InvalidRequest(
                 f"stage is {stage!r}; {', '.join(STAGES)} are known", field="stage"
             )
-        self.show(kind, name, version)  # Raises where there is none.
+        self.show(kind, name, version)  # Raises if it does not exist.
         record = model_pb2.StageRecord(
             version=version, stage=STAGES[stage], who=who[:_MAX_WORDS], why=why[:_MAX_WORDS]
         )
@@ -174,7 +174,7 @@ class Registry:
                 data = message_to_json(record).encode()
                 self._files.create(f"{folder}/{record.number:010d}.json", data)
             except AlreadyExists:
-                continue  # Somebody else made that number first: take the next one.
+                continue  # Another process took that number: try the next one.
             return record
 
     def history(self, kind: str, name: str) -> list[model_pb2.StageRecord]:
@@ -188,7 +188,7 @@ class Registry:
         return records
 
     def stages_of(self, kind: str, name: str) -> dict[int, str]:
-        """Returns the stage of each version of a name; what was never staged is a candidate."""
+        """Returns the stage of each version of a name; a version without a stage is a candidate."""
         known = dict.fromkeys(self.versions(kind, name), "candidate")
         words = {number: word for word, number in STAGES.items()}
         for record in reversed(self.history(kind, name)):
@@ -203,23 +203,23 @@ class Registry:
         return known
 
     def in_production(self, kind: str, name: str) -> int | None:
-        """Returns the version in production; None: none is."""
+        """Returns the version in production, or None."""
         stages = self.stages_of(kind, name)
         return next((one for one, stage in stages.items() if stage == "production"), None)
 
     def resolve(self, text: str, kind: str = "") -> snapshot_pb2.ModelRef:
-        """Finds what "name" (its newest version), "name@3" or "name@production" means.
+        """Resolves "name" (its newest version), "name@3" or "name@production" to a version.
 
         Args:
-            text: One of these; a "kind/" or "registry:" may stand before it.
-            kind: Kind that is wanted; empty: any.
-        Raises: NotFound: no such name or version, or none in production. InvalidRequest: not such
-            a text, or a name that several kinds have.
+            text: One of these, optionally prefixed with "kind/" or "registry:".
+            kind: Required kind; empty accepts any.
+        Raises: NotFound: the name or version does not exist, or none is in production.
+            InvalidRequest: the text is malformed, or several kinds have the name.
         """
         before, _, rest = text.removeprefix(PREFIX).rpartition("/")
         name, at, wanted = rest.partition("@")
         if before and kind and before != kind:
-            raise InvalidRequest(f"{text!r} is no {kind}; name one", field="name")
+            raise InvalidRequest(f"{text!r} is not of kind {kind}; write {kind}/NAME", field="name")
         if not _NAME.fullmatch(name) or (at and not (wanted == "production" or wanted.isdecimal())):
             raise InvalidRequest(
                 f"{text!r} names no version; write NAME, NAME@3 or NAME@production", field="name"
@@ -229,11 +229,12 @@ class Registry:
         if not kinds:
             raise NotFound(
                 f"there is no {before or kind or 'model'} {name}; "
-                f"`nearline models list --store {self._files.url}` shows what there is"
+                f"`nearline models list --store {self._files.url}` lists all models"
             )
         if len(kinds) > 1:
             raise InvalidRequest(
-                f"{name} is the name of a {' and of a '.join(kinds)}; write {kinds[0]}/{name}",
+                f"{name} is the name of several kinds ({', '.join(kinds)}); "
+                f"write {kinds[0]}/{name}",
                 field="name",
             )
         if wanted == "production":
@@ -248,11 +249,11 @@ class Registry:
         return self.show(kinds[0], name, version).ref
 
     def fetch(self, ref: snapshot_pb2.ModelRef) -> Path:
-        """Makes the files of a version lie in a local folder, compared with its card.
+        """Provides the files of a version in a local folder, verified against its card.
 
         Returns: The folder.
-        Raises: NotFound: no such version, or one without files. SnapshotCorrupt: a file is missing,
-            or its size or SHA-256 differs.
+        Raises: NotFound: the version does not exist or has no files. SnapshotCorrupt: a file is
+            missing, or its size or SHA-256 differs.
         """
         card = self.show(ref.kind, ref.name, ref.version)
         if not card.files:
@@ -262,17 +263,17 @@ class Registry:
             )
         folder = f"{_version(_place(ref.kind, ref.name), ref.version)}/files"
         for entry in card.files:
-            # A card is input: no path of it may lead out of the version's folder.
+            # Cards are untrusted input: no path may leave the version's folder.
             if not set(entry.path.split("/")).isdisjoint({"", ".", ".."}):
                 raise SnapshotCorrupt(
                     f"the card of {ref.kind} {ref.name}@{ref.version} names a file {entry.path!r}, "
-                    "which is no path within it; add the version again"
+                    "which is outside its folder; add the version again"
                 )
             self._files.fetch(f"{folder}/{entry.path}", Digest(entry.bytes, entry.sha256))
         return self._files.folder / folder
 
     def _claim(self, place: str, who: str) -> int:
-        """Takes the next number; one that was taken and never became a version stays unused."""
+        """Reserves the next number; numbers whose upload failed stay unused."""
         while True:
             taken = [n for n in self._files.names(f"{place}/versions") if _NUMBER.fullmatch(n)]
             number = 1 + max(map(int, taken), default=0)
@@ -281,7 +282,7 @@ class Registry:
                 return number
 
     def _copied(self, source: Path) -> Path:
-        """Copies files to where they can be moved to their place from."""
+        """Copies files into the file system of the store, so that they can be moved into place."""
         copy = self._files.folder / _ROOT / f".tmp-{secrets.token_hex(8)}"
         with store_errors(source):
             found = (
@@ -290,7 +291,7 @@ class Registry:
                 else sorted(one for one in source.rglob("*") if one.is_file())
             )
             if not found:
-                raise InvalidRequest(f"{source} holds no files; name a file or a folder of some")
+                raise InvalidRequest(f"{source} holds no files; name a file or a folder of files")
         with store_errors(copy):
             for file in found:
                 part = Path(file.name) if file == source else file.relative_to(source)
@@ -312,7 +313,7 @@ class Registry:
 
 
 def digest_of(files: list[snapshot_pb2.FileEntry]) -> str:
-    """Returns the SHA-256 of a file; of several, that of what `sha256sum` prints; of none, ""."""
+    """Returns the SHA-256 of a file, or of the `sha256sum` output of several; "" of none."""
     if len(files) < 2:
         return files[0].sha256 if files else ""
     lines = "".join(f"{one.sha256}  {one.path}\n" for one in files)
@@ -320,9 +321,9 @@ def digest_of(files: list[snapshot_pb2.FileEntry]) -> str:
 
 
 def name_of(model: str) -> str:
-    """Returns the name that a model has in the registry: the last part of its own.
+    """Returns the registry name of a model: the last part of its own name, without a version.
 
-    "sentence-transformers/all-MiniLM-L6-v2" is all-MiniLM-L6-v2, and so is "all-MiniLM-L6-v2@3".
+    "sentence-transformers/all-MiniLM-L6-v2" and "all-MiniLM-L6-v2@3" give all-MiniLM-L6-v2.
     """
     last = model.rstrip("/").rpartition("/")[2].partition("@")[0]
     kept = re.sub(r"[^A-Za-z0-9._-]+", "-", last).lstrip("._-")[:128]
@@ -330,7 +331,7 @@ def name_of(model: str) -> str:
 
 
 def describe_ref(ref: snapshot_pb2.ModelRef) -> str:
-    """Returns a version as people write it: "embedder all-MiniLM-L6-v2@1"."""
+    """Returns the readable form of a version: "embedder all-MiniLM-L6-v2@1"."""
     return f"{ref.kind} {ref.name}@{ref.version}"
 
 

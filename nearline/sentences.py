@@ -1,9 +1,9 @@
-"""Sentences and tokens of a text, as code point offsets of the text itself.
+"""Sentence boundaries and token estimates of a text, as code point offsets.
 
 Sentences are found by a regular expression and a list of abbreviations (about 30 MB/s). Libraries
-were tried first: sentencex 1.0.32 is faster and knows more languages, but panics past `except
-Exception` on a text with U+2028; pysbd reaches 0.1 MB/s. A boundary that is missed or added moves
-the edge of a chunk, or of what a citation shows, and loses nothing.
+were measured first: sentencex 1.0.32 is faster and knows more languages, but its panic on a text
+with U+2028 escapes `except Exception`; pysbd reaches 0.1 MB/s. A missed or added boundary moves the
+edge of a chunk or of a cited span, and loses nothing.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Iterator
 
 Span = tuple[int, int]
 
-# One token: up to 6 letters, up to 3 digits, or any other single sign that is not space. Held
-# against the WordPiece tokenizer of all-MiniLM-L6-v2 this is 5 % (Python documentation) to 9 %
-# (SciFact) too many in the mean, and at most 3 % too few in 95 of 100 texts.
+# One token: up to 6 letters, up to 3 digits, or any other single character that is not space.
+# Against the WordPiece tokenizer of all-MiniLM-L6-v2, the mean is 5 % (Python documentation) to 9 %
+# (SciFact) too high, and 95 of 100 texts are at most 3 % too low.
 _TOKEN = re.compile(r"[A-Za-z]{1,6}|[0-9]{1,3}|[^\sA-Za-z0-9]")
 _CLOSERS = "\"'”’»)\\]"
 _BOUNDARY = re.compile(
-    # Possessive, and never from within a run of stops: else the time is the square of its length.
+    # Possessive, and never starting within a run of stops: otherwise the time is quadratic.
     rf"""(?<![.!?…])[.!?…]++[{_CLOSERS}]*+(?=\s)     # a stop, its closing quotes, then space
     | [。！？][{_CLOSERS}」』]*          # CJK stops need no space
     | \n[^\S\n]*\n                      # an empty line ends a paragraph
@@ -37,19 +37,19 @@ _MAX_WORD_LOOKBACK = 16
 
 
 def estimate_tokens(text: str) -> int:
-    """Estimates how many tokens a model reads in a text, without its tokenizer."""
+    """Estimates the number of tokens of a text without a tokenizer."""
     return len(_TOKEN.findall(text))
 
 
 def token_starts(text: str, start: int, end: int) -> Iterator[int]:
-    """Yields where each token of a part of a text begins, as `estimate_tokens` counts them."""
+    """Yields the start of each token in text[start:end], as counted by `estimate_tokens`."""
     return (match.start() for match in _TOKEN.finditer(text, start, end))
 
 
 def sentences(text: str) -> list[Span]:
-    """Finds sentences, without the space around them.
+    """Finds sentences, without surrounding white space.
 
-    Returns: (start, end) per sentence, in order, not empty, covering every sign that is not space.
+    Returns: (start, end) per sentence, in order; not empty, and covering all text but white space.
     """
     spans: list[Span] = []
     start = 0

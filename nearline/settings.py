@@ -1,4 +1,4 @@
-"""Settings of a service: argument > environment > file > default, frozen once read."""
+"""Settings of a service: argument > environment > file > default, immutable once loaded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECTIONS = (
     "ingest",
     "worker",
 )
-# Variables that belong to no section.
+# Variables outside any section.
 SHARED_VARIABLES = ("CACHE_DIR", "CONFIG", "DATA", "LIFELINE_FD", "STORE", "TEST_MILVUS")
 
 
@@ -50,9 +50,9 @@ class Settings(BaseModel):
 
         Args:
             arguments: Values by field name; they win.
-            environ: The environment; None takes no variable into account.
-            file: TOML file with a table per section; None reads none.
-        Raises: SettingsError: an unknown key (names the nearest known one), or a bad value.
+            environ: The environment. If None, no variables are read.
+            file: TOML file with a table per section. If None, no file is read.
+        Raises: SettingsError: an unknown key (names the nearest known one), or an invalid value.
         """
         merged: dict[str, object] = {}
         for origin, values in (
@@ -85,20 +85,23 @@ class ServerSettings(Settings):
     section: ClassVar[str] = "server"
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 picks a free port.")
     metrics_port: int = Field(
-        0, ge=0, le=65535, description="Port of the Prometheus endpoint on the same host; 0: none."
+        0,
+        ge=0,
+        le=65535,
+        description="Port of the Prometheus endpoint on this host; 0 disables it.",
     )
     drain_s: float = Field(
-        0.5, ge=0, le=600, description="Seconds between turning unhealthy and refusing new calls."
+        0.5, ge=0, le=600, description="Seconds between reporting NOT_SERVING and refusing calls."
     )
     grace_s: float = Field(
-        10.0, ge=0, le=600, description="Seconds that calls in flight get to end after that."
+        10.0, ge=0, le=600, description="Seconds after that for calls in flight to finish."
     )
     max_message_bytes: int = Field(
-        64 << 20, ge=1 << 16, le=1 << 30, description="Largest message taken or sent, in bytes."
+        64 << 20, ge=1 << 16, le=1 << 30, description="Largest message received or sent, in bytes."
     )
-    reuse_port: bool = Field(False, description="Let several processes listen on the port.")
+    reuse_port: bool = Field(False, description="Let several processes listen on the same port.")
     log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
     )
@@ -107,7 +110,7 @@ class ServerSettings(Settings):
 def parse_arguments(argv: Sequence[str], settings: type[Settings]) -> dict[str, object]:
     """Reads `--field-name value` pairs (`--flag` alone is true for a boolean field).
 
-    Raises: SettingsError: not such a pair, or an unknown field (names the nearest known one).
+    Raises: SettingsError: a malformed pair, or an unknown field (names the nearest known one).
     """
     values: dict[str, object] = {}
     rest = list(argv)
@@ -132,11 +135,11 @@ def parse_arguments(argv: Sequence[str], settings: type[Settings]) -> dict[str, 
 
 
 def load_from_process(settings: type[SettingsT], argv: Sequence[str]) -> SettingsT:
-    """Resolves settings of this process: argv, os.environ, and the file that NEARLINE_CONFIG names.
+    """Loads the settings of this process from argv, os.environ and the file in NEARLINE_CONFIG.
 
-    Only a `__main__` calls this.
+    Only `__main__` modules call this.
 
-    Raises: SettingsError: as `Settings.load`, and for a NEARLINE_ variable of no known section.
+    Raises: SettingsError: see `Settings.load`; also for a NEARLINE_ variable outside any section.
     """
     for name in os.environ:
         _check_variable(name)

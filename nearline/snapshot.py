@@ -1,11 +1,11 @@
-"""Snapshots and alias records in a store: where they lie, how they are read and checked.
+"""Snapshots, alias records and change logs in a store: layout, reading and verification.
 
 Layout:
     <store>/<collection>/snapshots/<id>/manifest.json, shards/<nnn>/, golden/
     <store>/<collection>/aliases/<epoch:010d>.json
     <store>/<collection>/log/<number:010d>.json, <number:010d>.ready
     <store>/<collection>/log/<log id>/<number:010d>.parquet
-Alias and log records are only ever created, never changed; the highest number is in force.
+Alias and log records are created and never changed; the highest number is in force.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from nearline.store.open import open_files
 from nearline.v1 import change_pb2, snapshot_pb2
 
 SCHEMA_VERSION = 1
-# What attributes are, by how a manifest says it.
+# Kinds of attributes, by their name in a manifest.
 KIND_NAMES = {
     snapshot_pb2.AttributeField.Kind.Value(f"KIND_{name.upper()}"): name for name in KINDS
 }
@@ -55,7 +55,7 @@ def partition_of(document_id: str) -> int:
 
 
 def shard_of(document_id: str, shards: int) -> int:
-    """Returns the shard of a document: partitions are dealt to shards in contiguous runs."""
+    """Returns the shard of a document: shards hold contiguous runs of partitions."""
     return partition_of(document_id) * shards // PARTITIONS
 
 
@@ -65,7 +65,7 @@ def partitions_of(shard: int, shards: int) -> list[int]:
 
 
 def check_collection(name: str) -> str:
-    """Returns the name back, or raises InvalidRequest where it is not [a-z0-9][a-z0-9_-]{0,62}."""
+    """Returns the name, or raises InvalidRequest unless it matches [a-z0-9][a-z0-9_-]{0,62}."""
     if not _COLLECTION.fullmatch(name):
         raise InvalidRequest(
             f"collection name {name!r} is not allowed; use 1..63 of a-z 0-9 _ -, starting with a "
@@ -76,7 +76,7 @@ def check_collection(name: str) -> str:
 
 
 def new_snapshot_id() -> str:
-    """Makes an id that sorts by time: 20261125T004218Z-1f3a9c."""
+    """Returns a new id that sorts by time: 20261125T004218Z-1f3a9c."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
@@ -86,22 +86,21 @@ def shard_folder(snapshot: Path, shard: int) -> Path:
 
 
 def message_to_json(message: Message) -> str:
-    """Writes a message in protobuf's JSON form, with the field names of the .proto."""
+    """Returns a message in protobuf's JSON form, with the field names of the .proto."""
     return json_format.MessageToJson(message, preserving_proto_field_name=True) + "\n"
 
 
 class Store:
-    """A snapshot store: which snapshots there are, which alias names which, and their files.
+    """A snapshot store: snapshots, alias records, change logs and their files.
 
     Args:
-        files: What holds the files; a path is a local folder, which need not exist before the
-            first write.
+        files: The storage backend, or the path of a local folder, which the first write creates.
     """
 
     def __init__(self, files: Path | StoreFiles) -> None:
         self.files: StoreFiles = LocalFiles(files) if isinstance(files, Path) else files
-        # Alias records never change, so that the newest one is read once and only newer names are
-        # listed: one small request a second to an object store, however long the history is.
+        # Alias records never change: the newest is read once, then only newer names are listed.
+        # An object store receives one small request per second, however long the history.
         self._newest: dict[str, tuple[str, snapshot_pb2.AliasRecord]] = {}
 
     def __eq__(self, other: object) -> bool:
@@ -116,21 +115,20 @@ class Store:
 
         Args:
             url: A folder, file://, s3://bucket/prefix, gs://bucket/prefix, or az://container/prefix
-                (its account is AZURE_STORAGE_ACCOUNT_NAME).
-            cache_dir: Where files of an object store are kept; empty: NEARLINE_CACHE_DIR, or the
-                user's cache folder.
-        Raises: StoreError: a scheme that is not served, a library that is not installed, or an
-            endpoint that is not safe.
+                (with AZURE_STORAGE_ACCOUNT_NAME).
+            cache_dir: Cache of an object store's files; if empty, NEARLINE_CACHE_DIR or the user's
+                cache folder.
+        Raises: StoreError: an unsupported scheme, a missing library, or an unencrypted endpoint.
         """
         return cls(open_files(url, cache_dir))
 
     @property
     def url(self) -> str:
-        """What --store has to say: a folder or a URL."""
+        """The value of --store: a folder or a URL."""
         return self.files.url
 
     def collections(self) -> list[str]:
-        """Lists collections that have an alias record, in alphabetical order."""
+        """Lists collections that have an alias record, alphabetically."""
         return [
             name
             for name in self.files.names("")
@@ -138,14 +136,14 @@ class Store:
         ]
 
     def snapshots_folder(self, collection: str) -> Path:
-        """Returns the local folder that holds the snapshots of a collection, or those in the cache.
+        """Returns the local folder of a collection's snapshots, or of their cache.
 
-        A snapshot is written beside its place, in a name that starts with a dot.
+        Snapshots are written next to their final place, under a name that starts with a dot.
         """
         return self.files.folder / check_collection(collection) / "snapshots"
 
     def snapshot_folder(self, collection: str, snapshot_id: str) -> Path:
-        """Returns the local folder of a snapshot; of an object store it holds what was fetched.
+        """Returns the local folder of a snapshot; with an object store it holds the fetched files.
 
         Raises: InvalidRequest: not a snapshot id. NotFound: no such snapshot.
         """
@@ -153,7 +151,7 @@ class Store:
         if not self.files.holds(f"{path}/{MANIFEST}"):
             raise NotFound(
                 f"collection {collection!r} has no snapshot {snapshot_id}; "
-                f"`nearline snapshots list --store {self.url}` shows what there is"
+                f"`nearline snapshots list --store {self.url}` lists all snapshots"
             )
         return self.files.folder / path
 
@@ -162,8 +160,8 @@ class Store:
         return [name for name, published in self._snapshots(collection) if published]
 
     def unfinished_ids(self, collection: str) -> list[str]:
-        """Lists what has no manifest, newest first: an upload that runs or was killed, or what a
-        killed removal left.
+        """Lists snapshots without a manifest, newest first: uploads in progress, and remains of
+        interrupted uploads and removals.
         """
         return [name for name, published in self._snapshots(collection) if not published]
 
@@ -172,7 +170,7 @@ class Store:
 
         Raises: NotFound. SnapshotCorrupt: not a manifest. SnapshotMismatch: unknown schema version.
         """
-        self.snapshot_folder(collection, snapshot_id)  # Raises where there is none.
+        self.snapshot_folder(collection, snapshot_id)  # Raises if it does not exist.
         manifest = snapshot_pb2.Manifest()
         self._parse(f"{_snapshot_path(collection, snapshot_id)}/{MANIFEST}", manifest)
         if manifest.schema_version != SCHEMA_VERSION:
@@ -183,14 +181,14 @@ class Store:
         return manifest
 
     def alias_records(self, collection: str) -> Iterator[snapshot_pb2.AliasRecord]:
-        """Reads the alias history, newest first; the first is in force."""
+        """Yields the alias history, newest first; the first record is in force."""
         for name in reversed(self._alias_names(collection)):
             yield self._alias_record(collection, name)
 
     def alias_in_force(self, collection: str) -> snapshot_pb2.AliasRecord:
-        """Reads the alias record in force; made to be called every second.
+        """Reads the alias record in force; cheap enough to call every second.
 
-        Raises: NotFound: nothing was ever published.
+        Raises: NotFound: no snapshot was ever published.
         """
         known = self._newest.get(collection)
         names = self._alias_names(collection, after=known[0] if known else "")
@@ -199,8 +197,8 @@ class Store:
             self._newest[collection] = known
         if known is None:
             raise NotFound(
-                f"collection {collection!r} has no published snapshot in {self.url}; build one: "
-                f"nearline build --corpus FILE --store {self.url} --collection {collection}"
+                f"collection {collection!r} has no published snapshot in {self.url}; run "
+                f"`nearline build --corpus FILE --store {self.url} --collection {collection}"
             )
         record = snapshot_pb2.AliasRecord()
         record.CopyFrom(known[1])
@@ -209,7 +207,7 @@ class Store:
     def create_alias_record(self, collection: str, record: snapshot_pb2.AliasRecord) -> None:
         """Creates the record of `record.epoch`, whole or not at all.
 
-        Raises: AlreadyExists: somebody else made that epoch first.
+        Raises: AlreadyExists: a concurrent writer created that epoch.
         """
         path = f"{_aliases(collection)}/{record.epoch:010d}.json"
         try:
@@ -220,7 +218,7 @@ class Store:
             ) from error
 
     def log_records(self, collection: str) -> Iterator[change_pb2.LogRecord]:
-        """Reads which change logs a collection has had, newest first; the first is in force."""
+        """Yields the change log records of a collection, newest first; the first is in force."""
         folder = _logs(collection)
         for name in reversed(self.files.names(folder)):
             if _RECORD.fullmatch(name):
@@ -229,23 +227,23 @@ class Store:
                 yield record
 
     def log_in_force(self, collection: str) -> change_pb2.LogRecord | None:
-        """Reads which change log a collection has; None: it never had one."""
+        """Returns the change log record in force, or None if the collection never had a log."""
         return next(self.log_records(collection), None)
 
     def create_log_record(self, collection: str, record: change_pb2.LogRecord) -> None:
         """Creates the record of `record.number`, whole or not at all.
 
-        Raises: AlreadyExists: somebody else made that number first.
+        Raises: AlreadyExists: a concurrent writer created that number.
         """
         path = f"{_logs(collection)}/{record.number:010d}.json"
         self.files.create(path, message_to_json(record).encode())
 
     def log_ready(self, collection: str, number: int) -> bool:
-        """Returns whether the log of a record was made; where it is no longer, it is lost."""
+        """Returns whether the log of a record was created; if it is missing now, it was lost."""
         return self.files.holds(f"{_logs(collection)}/{number:010d}.ready")
 
     def mark_log_ready(self, collection: str, number: int) -> None:
-        """Says for good that the log of a record was made."""
+        """Records permanently that the log of a record was created."""
         with contextlib.suppress(AlreadyExists):
             self.files.create(f"{_logs(collection)}/{number:010d}.ready", b"")
 
@@ -257,7 +255,7 @@ class Store:
     def create_log_segment(self, collection: str, log_id: str, number: int, data: bytes) -> None:
         """Creates a segment, whole and durable or not at all.
 
-        Raises: AlreadyExists: there is one of that number.
+        Raises: AlreadyExists: the segment exists.
         """
         self.files.create(_segment(collection, log_id, number), data)
 
@@ -266,41 +264,41 @@ class Store:
         return self.files.read(_segment(collection, log_id, number))
 
     def remove_log_segment(self, collection: str, log_id: str, number: int) -> None:
-        """Removes a segment; one that is not there is gone already."""
+        """Removes a segment if it exists."""
         self.files.remove_file(_segment(collection, log_id, number))
 
     def publish(self, written: Path, collection: str, snapshot_id: str) -> Path:
-        """Makes a finished folder, manifest included, a snapshot: whole or not at all.
+        """Publishes a finished folder, manifest included, as a snapshot, whole or not at all.
 
         Args:
-            written: The folder, beside its place (`snapshots_folder`); it is moved.
-        Returns: Its local folder.
+            written: The folder, inside `snapshots_folder`; it is moved.
+        Returns: The local folder of the snapshot.
         """
         path = _snapshot_path(collection, snapshot_id)
         self.files.publish(written, path, MANIFEST)
         return self.files.folder / path
 
     def remove_snapshot(self, collection: str, snapshot_id: str) -> None:
-        """Removes a snapshot, or what is left of one; its manifest goes first."""
+        """Removes a snapshot or its remains; the manifest is removed first."""
         self.files.remove(_snapshot_path(collection, snapshot_id), MANIFEST)
 
     def fetch(self, collection: str, snapshot_id: str, prefixes: Sequence[str] = ("",)) -> int:
-        """Makes files lie in the snapshot's local folder, compared with the manifest.
+        """Provides files in the snapshot's local folder, verified against the manifest.
 
-        An object store downloads what is not there yet, and goes on where it was cut off.
+        With an object store, missing files are downloaded and interrupted downloads resumed.
 
         Args:
-            prefixes: Beginnings of the paths wanted.
-        Returns: Bytes that lie there.
+            prefixes: Prefixes of the requested paths.
+        Returns: Total size of the files in bytes.
         Raises: SnapshotCorrupt: a file is missing, or its size or SHA-256 differs.
         """
         return self._each_file(collection, snapshot_id, prefixes, self.files.fetch)
 
     def verify(self, collection: str, snapshot_id: str, prefixes: Sequence[str] = ("",)) -> int:
-        """Reads files again where the store keeps them, and compares them with the manifest.
+        """Rereads files from the store, not the cache, and verifies them against the manifest.
 
         Args:
-            prefixes: Beginnings of the paths wanted.
+            prefixes: Prefixes of the requested paths.
         Returns: Bytes checked.
         Raises: SnapshotCorrupt: a file is missing, or its size or SHA-256 differs.
         """
@@ -325,11 +323,11 @@ class Store:
         for entry in self.manifest(collection, snapshot_id).files:
             if not entry.path.startswith(tuple(prefixes)):
                 continue
-            # A manifest is input: no path of it may lead out of the snapshot's folder.
+            # Manifests are untrusted input: no path may leave the snapshot's folder.
             if not set(entry.path.split("/")).isdisjoint({"", ".", ".."}):
                 raise SnapshotCorrupt(
-                    f"the manifest of {snapshot_id} names a file {entry.path!r}, which is no path "
-                    "within the snapshot; rebuild it"
+                    f"the manifest of {snapshot_id} names a file {entry.path!r}, which is outside "
+                    "the snapshot; rebuild it"
                 )
             check(f"{path}/{entry.path}", Digest(entry.bytes, entry.sha256))
             total += entry.bytes

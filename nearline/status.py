@@ -35,7 +35,7 @@ _BY_REASON: dict[str, type[NearlineError]] = {
         errors.InternalError,
     )
 }
-# A status without our details comes from gRPC itself or from another server.
+# A status without Nearline's details comes from gRPC itself or from another server.
 _BY_STATUS: dict[grpc.StatusCode, type[NearlineError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequest,
     grpc.StatusCode.UNAUTHENTICATED: errors.Unauthenticated,
@@ -48,21 +48,21 @@ _BY_STATUS: dict[grpc.StatusCode, type[NearlineError]] = {
     grpc.StatusCode.DATA_LOSS: errors.SnapshotCorrupt,
     grpc.StatusCode.UNIMPLEMENTED: errors.Unsupported,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
-    # From the server: where the caller cancels, grpc.aio raises asyncio's CancelledError. It is how
-    # grpc ends the calls that a stopping server had received and not begun (grpc/grpc#41785).
+    # Sent by a server: a caller's own cancellation raises asyncio's CancelledError. gRPC ends calls
+    # this way that a stopping server had received but not begun (grpc/grpc#41785).
     grpc.StatusCode.CANCELLED: errors.NotReady,
 }
 
 
 def status_code(error: NearlineError) -> grpc.StatusCode:
-    """Returns the gRPC status of an error; local ones (settings, store) are INTERNAL."""
+    """Returns the gRPC status of an error; local errors (settings, store) are INTERNAL."""
     return grpc.StatusCode[error.status]
 
 
 def to_trailers(error: NearlineError) -> tuple[tuple[str, str | bytes], ...]:
     """Packs an error into trailers: google.rpc.Status with ErrorInfo, BadRequest and RetryInfo.
 
-    An Overloaded error also carries the pushback that gRPC's own retry obeys.
+    With `retry_after_s`, they also carry the pushback that gRPC's own retries obey.
     """
     details: list[any_pb2.Any] = []
 
@@ -93,8 +93,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> NearlineError:
     """Returns the error that the server raised, of the same class, with its field and retry delay.
 
     Args:
-        error: What grpc raised.
-        peer: Address called, for errors that gRPC itself made.
+        error: The error that gRPC raised.
+        peer: The address called; named in errors that gRPC itself raised.
     """
     for key, value in error.trailing_metadata() or ():
         if key == DETAILS_KEY and isinstance(value, bytes):
@@ -102,17 +102,17 @@ def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> NearlineError:
     text = error.details() or "no details"
     kind = _BY_STATUS.get(error.code(), errors.InternalError)
     if error.code() is grpc.StatusCode.CANCELLED:
-        # What gRPC's core sends to calls beyond a thousand that wait to begin, too.
+        # gRPC's core also sends it when more than a thousand calls wait to begin.
         text = (
-            f"{peer} ended the call before it began ({text}): it is stopping, or a thousand others "
-            "wait; try again, with fewer at once"
+            f"{peer} ended the call before it began ({text}): it is stopping, or a thousand "
+            "other calls are waiting; try again with fewer calls at once"
         )
     elif kind is errors.NotReady:
-        text = f"{peer} does not answer ({text}); is the service up? `nearline status` shows it"
+        text = f"{peer} does not answer ({text}); check the service with `nearline status`"
     elif kind is errors.DeadlineExceeded:
         text = f"{peer} did not answer in time ({text}); raise the timeout or lower the load"
     elif kind is errors.Unsupported:
-        text = f"{peer} has no such call ({text}); is it the port of another service?"
+        text = f"{peer} has no such method ({text}); check that the port is the right service's"
     else:
         text = f"{peer}: {error.code().name}: {text}"
     return kind(text)

@@ -42,5 +42,5 @@ def configure_logging(level: str, service: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # A supervisor reads the life cycle ("serving" and where) from the log, whatever the level.
+    # A supervisor reads "serving" and the address from the log, at any level.
     logging.getLogger("nearline.serving").setLevel(min(logging.INFO, logging.root.level))

@@ -1,4 +1,4 @@
-"""Times as files and the change log have them: whole microseconds since 1970, UTC."""
+"""Times as stored in files and in the change log: whole microseconds since 1970, UTC."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Requests that a router recorded, in files of the store, to judge other snapshots by.
+"""Recorded requests in files of the store, for the evaluation of other snapshots.
 
 Layout: <store>/<collection>/traffic/<UTC time>-<6 hex>.pb.gz: a gzip of RecordedRequest messages,
-each behind its length in four bytes, little-endian. Files are only ever created and removed.
+each preceded by its length in four bytes, little-endian. Files are created and removed, never
+changed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from nearline.v1.traffic_pb2 import RecordedRequest
 
 _NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}\.pb\.gz")
 _LENGTH = struct.Struct("<I")
-# A file is input: what a few bytes of it may unfold to, and one message of it.
+# Files are untrusted input: bounds of the unpacked size, and of one message.
 _MOST_BYTES = 1 << 28
 _MOST_MESSAGE_BYTES = 1 << 24
 
@@ -43,9 +44,9 @@ def decode_traffic(data: bytes, path: str = "the file") -> list[RecordedRequest]
 
     Args:
         data: At most 256 MiB when unpacked, a message at most 16 MiB.
-        path: What errors call it.
-    Returns: Its requests in the order written.
-    Raises: SnapshotCorrupt: it is no such file, or cut off.
+        path: Name of the file in errors.
+    Returns: The requests in the order written.
+    Raises: SnapshotCorrupt: the file has another format, or is truncated.
     """
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as unpacking:
@@ -80,7 +81,7 @@ def read_traffic(store: Store, collection: str, limit: int) -> list[RecordedRequ
 
     Args:
         store: The store.
-        collection: The collection; one that nothing was recorded of has no requests.
+        collection: The collection; without recorded traffic it has no requests.
         limit: Most requests to read, >= 0.
     Returns: Newest first.
     Raises: SnapshotCorrupt: a file cannot be read. StoreError.
@@ -92,7 +93,7 @@ def read_traffic(store: Store, collection: str, limit: int) -> list[RecordedRequ
         path = f"{_folder(collection)}/{name}"
         try:
             data = store.files.read(path)
-        except NotFound:  # It was removed since it was listed.
+        except NotFound:  # Removed since the listing.
             continue
         newest_first = decode_traffic(data, f"{store.url}/{path}")[::-1]
         requests += newest_first[: limit - len(requests)]
@@ -135,4 +136,4 @@ def _folder(collection: str) -> str:
 
 
 def _corrupt(path: str, why: str) -> SnapshotCorrupt:
-    return SnapshotCorrupt(f"{path} holds no recorded requests: {why}; remove it")
+    return SnapshotCorrupt(f"{path} is not a file of recorded requests: {why}; remove it")

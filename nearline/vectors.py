@@ -1,4 +1,4 @@
-"""Vectors between numpy arrays and the little-endian bytes that travel in `nearline.v1.Vectors`."""
+"""Conversion of numpy arrays to the little-endian bytes of `nearline.v1.Vectors`, and back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pack(
     """Packs a matrix for the wire.
 
     Args:
-        matrix: (n, d) or (d,) float32; for DATA_TYPE_I8 every number lies in -1..1.
+        matrix: (n, d) or (d,) float32; for DATA_TYPE_I8, numbers are in -1..1.
         dtype: Number format of the bytes.
     Raises: InvalidRequest: unknown dtype.
     """
@@ -42,16 +42,16 @@ def unpack(vectors: types_pb2.Vectors, field: str = "vectors") -> NDArray[np.flo
     """Unpacks vectors from the wire.
 
     Returns: (n, d) float32, C order. For F32 it is a read-only view of the message's bytes.
-    Raises: InvalidRequest: length, dim and dtype do not fit together, or a number is not finite.
+    Raises: InvalidRequest: length, dim and dtype are inconsistent, or a number is not finite.
     """
     return as_matrix(decode(vectors, field), field)
 
 
 def decode(vectors: types_pb2.Vectors, field: str = "vectors") -> NDArray[np.float32]:
-    """Unpacks vectors from the wire, for a caller that looks at the numbers itself.
+    """Unpacks vectors from the wire without checking the numbers.
 
     Returns: (n, d) float32, C order; numbers may be NaN or infinite.
-    Raises: InvalidRequest: length, dim and dtype do not fit together.
+    Raises: InvalidRequest: length, dim and dtype are inconsistent.
     """
     dtype = _DTYPES.get(vectors.dtype)
     if dtype is None:
@@ -73,11 +73,11 @@ def decode(vectors: types_pb2.Vectors, field: str = "vectors") -> NDArray[np.flo
 
 
 def as_matrix(values: NDArray[Any], field: str = "vectors") -> NDArray[np.float32]:
-    """Checks rank and numbers once, at the edge.
+    """Converts to a float32 matrix after checking rank and numbers.
 
     Args:
         values: (n, d) or (d,) of any float dtype.
-    Returns: (n, d) float32, C order; a copy only where the input is not that already.
+    Returns: (n, d) float32, C order; a copy only if the input is not that already.
     Raises: InvalidRequest: wrong rank, no numbers, NaN or infinity.
     """
     matrix = np.ascontiguousarray(np.atleast_2d(values), dtype=np.float32)
@@ -102,5 +102,5 @@ def normalise(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
     norms = np.linalg.norm(matrix, axis=1, keepdims=True)
     if not (norms > 0).all():
         row = int(np.flatnonzero(norms[:, 0] <= 0)[0])
-        raise InvalidRequest(f"vector {row} is all zeros and has no direction; leave it out")
+        raise InvalidRequest(f"vector {row} is all zeros and has no direction; omit it")
     return np.asarray(matrix / norms, dtype=np.float32)

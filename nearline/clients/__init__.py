@@ -1,4 +1,4 @@
-"""Async clients of the services; each satisfies the protocol of the object it stands for."""
+"""Async clients of the services; each satisfies the protocol of its service."""
 
 from nearline.clients.admin import AdminClient
 from nearline.clients.embedding import EmbeddingClient

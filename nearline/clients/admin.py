@@ -9,7 +9,7 @@ from nearline.channel import ServiceChannel
 from nearline.clients.timeouts import DEFAULT_TIMEOUT_S
 from nearline.v1 import admin_pb2, admin_pb2_grpc, release_pb2, snapshot_pb2
 
-# Every file of a snapshot is read before it becomes current: gigabytes take minutes.
+# Promotion verifies every file of a snapshot: gigabytes take minutes.
 _CHECK_TIMEOUT_S = 1800.0
 
 
@@ -25,7 +25,7 @@ class AdminClient(ServiceChannel):
         self._stub = admin_pb2_grpc.AdminServiceStub(self.grpc_channel)
 
     async def serving_status(self) -> admin_pb2.GetServingStatusResponse:
-        """Returns what the router serves."""
+        """Returns the collections and snapshots that the router serves."""
         request = admin_pb2.GetServingStatusRequest()
         return await self.call(
             lambda: self._stub.GetServingStatus(request, timeout=DEFAULT_TIMEOUT_S)
@@ -49,7 +49,7 @@ class AdminClient(ServiceChannel):
     async def snapshot(
         self, collection: str = c.DEFAULT_COLLECTION, snapshot_id: str = ""
     ) -> snapshot_pb2.Manifest:
-        """Reads one manifest; an empty id is the current snapshot."""
+        """Returns one manifest; an empty id selects the current snapshot."""
         request = admin_pb2.GetSnapshotRequest(collection=collection, snapshot_id=snapshot_id)
         reply = await self.call(lambda: self._stub.GetSnapshot(request, timeout=DEFAULT_TIMEOUT_S))
         return reply.snapshot
@@ -57,7 +57,7 @@ class AdminClient(ServiceChannel):
     async def aliases(
         self, collection: str = c.DEFAULT_COLLECTION, history: int = 0
     ) -> admin_pb2.GetAliasesResponse:
-        """Reads the alias record in force and up to `history` older ones."""
+        """Returns the alias record in force and up to `history` older ones."""
         request = admin_pb2.GetAliasesRequest(collection=collection, history=history)
         return await self.call(lambda: self._stub.GetAliases(request, timeout=DEFAULT_TIMEOUT_S))
 
@@ -71,9 +71,9 @@ class AdminClient(ServiceChannel):
         why: str = "",
         gate: release_pb2.GateVerdict | None = None,
     ) -> snapshot_pb2.AliasRecord:
-        """Makes a snapshot current, once its files are checked; gives the new record.
+        """Makes a snapshot current after verifying its files; returns the new alias record.
 
-        Raises: Conflict: expected_epoch is given, and another one is in force.
+        Raises: Conflict: expected_epoch is set, and another epoch is in force.
         """
         request = admin_pb2.PromoteSnapshotRequest(
             collection=collection,
@@ -100,9 +100,10 @@ class AdminClient(ServiceChannel):
         who: str = "",
         why: str = "",
     ) -> snapshot_pb2.AliasRecord:
-        """Has a snapshot tried beside the current one; an empty id ends that.
+        """Starts a canary trial of a snapshot; an empty id ends the trial.
 
-        Raises: Conflict: as `promote`. NotFound: there is no such snapshot, or no trial to end.
+        Raises: Conflict: see `promote`. NotFound: the snapshot does not exist, or there is no
+            trial to end.
         """
         request = admin_pb2.SetTrafficSplitRequest(
             collection=collection,
@@ -122,7 +123,7 @@ class AdminClient(ServiceChannel):
     async def rollout_status(
         self, collection: str = c.DEFAULT_COLLECTION
     ) -> admin_pb2.GetRolloutStatusResponse:
-        """Returns how a canary does, as this router sees it."""
+        """Returns the state of the canary trial on this router."""
         request = admin_pb2.GetRolloutStatusRequest(collection=collection)
         return await self.call(
             lambda: self._stub.GetRolloutStatus(request, timeout=DEFAULT_TIMEOUT_S)
@@ -136,7 +137,7 @@ class AdminClient(ServiceChannel):
         who: str = "",
         why: str = "",
     ) -> snapshot_pb2.AliasRecord:
-        """Makes the snapshot before the current one current again; as `promote`."""
+        """Makes the previous snapshot current again; see `promote`."""
         request = admin_pb2.RollbackSnapshotRequest(
             collection=collection, expected_epoch=expected_epoch, who=who, why=why
         )

@@ -36,7 +36,7 @@ class EmbeddingClient(ServiceChannel):
         lane: c.Lane = c.Lane.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> c.Embeddings:
-        """Embeds a batch of texts; see `Embedder.embed`. timeout_s: None is 10 s."""
+        """Embeds a batch of texts; see `Embedder.embed`. Default timeout: 10 s."""
         request = _embed_request(texts, role, dimensions, expected_fingerprint, lane)
         reply = await self.call(
             lambda: self._stub.Embed(request, timeout=effective_timeout_s(timeout_s))
@@ -71,7 +71,7 @@ class EmbeddingClient(ServiceChannel):
         lane: c.Lane = c.Lane.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> Sequence[float]:
-        """Scores texts against a query; see `Reranker.rerank`. timeout_s: None is 10 s."""
+        """Scores texts against a query; see `Reranker.rerank`. Default timeout: 10 s."""
         with _valid_unicode():
             request = embedding_pb2.RerankRequest(query=query, texts=texts, lane=wire.LANES[lane])
         reply = await self.call(
@@ -87,7 +87,7 @@ class EmbeddingClient(ServiceChannel):
         lane: c.Lane = c.Lane.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> c.EntailmentScores:
-        """Judges pairs of texts; see `Entailment.entail`. timeout_s: None is 10 s."""
+        """Judges pairs of texts; see `Entailment.entail`. Default timeout: 10 s."""
         with _valid_unicode():
             request = embedding_pb2.EntailRequest(
                 premises=premises, hypotheses=hypotheses, lane=wire.LANES[lane]
@@ -99,7 +99,7 @@ class EmbeddingClient(ServiceChannel):
         )
 
     async def info(self) -> c.EmbedderInfo:
-        """Returns the service's card."""
+        """Returns the embedder's card."""
         request = embedding_pb2.GetInfoRequest()
         return wire.embedder_info(
             await self.call(lambda: self._stub.GetInfo(request, timeout=DEFAULT_TIMEOUT_S))
@@ -125,7 +125,7 @@ def _embed_request(
 
 @contextlib.contextmanager
 def _valid_unicode() -> Iterator[None]:
-    """Turns protobuf's refusal of a text into what the service would say."""
+    """Converts protobuf's error for an invalid text to the service's error."""
     try:
         yield
     except UnicodeEncodeError as error:

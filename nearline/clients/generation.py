@@ -21,8 +21,8 @@ class GenerationClient(ServiceChannel):
 
     Args:
         address: "host:port" of the service.
-        token: Says who asks, where the service wants to know; empty: nobody in particular.
-    Raises: InvalidRequest: the token has characters that no header can carry.
+        token: Bearer token, for a service that requires one; empty sends none.
+    Raises: InvalidRequest: the token has characters that a header cannot carry.
     """
 
     def __init__(self, address: str, *, token: str = "") -> None:
@@ -44,8 +44,8 @@ class GenerationClient(ServiceChannel):
     ) -> AsyncGenerator[c.AnswerEvent, None]:
         """Answers a question; see `Generator.generate`.
 
-        Leaving the loop early cancels the call, and the work for it. timeout_s: of the whole
-        answer; None is 60 s.
+        Leaving the loop early cancels the call. The timeout covers the whole answer; its default
+        is 60 s.
         """
         request = wire.question_to_proto(question, collection)
         call = self._stub.Generate(
@@ -68,7 +68,7 @@ class GenerationClient(ServiceChannel):
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> c.VerifyReply:
-        """Checks 1..1024 citations against what is served now; see `Generator.verify`."""
+        """Checks 1..1024 citations; see `Generator.verify`."""
         request = generation_pb2.VerifyCitationRequest(
             collection=collection, citations=map(wire.citation_to_proto, citations)
         )
@@ -87,7 +87,7 @@ class GenerationClient(ServiceChannel):
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> c.Session:
-        """Returns all that is remembered of a conversation; see `Generator.session`."""
+        """Returns a stored conversation; see `Generator.session`."""
         request = generation_pb2.GetSessionRequest(collection=collection, session_id=session_id)
         return wire.session_from_proto(
             await self.call(
@@ -104,7 +104,7 @@ class GenerationClient(ServiceChannel):
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> bool:
-        """Forgets a conversation; see `Generator.delete_session`."""
+        """Deletes a conversation; see `Generator.delete_session`."""
         request = generation_pb2.DeleteSessionRequest(collection=collection, session_id=session_id)
         reply = await self.call(
             lambda: self._stub.DeleteSession(

@@ -38,10 +38,9 @@ class IngestClient(ServiceChannel):
         result_ttl_s: float | None = None,
         timeout_s: float | None = None,
     ) -> c.Job:
-        """Puts 1..1024 sources into the queue; see `Ingestor.submit`.
+        """Submits 1..1024 sources; see `Ingestor.submit`.
 
-        job_id: Empty: a random one, so that the sources are taken once although they may be sent
-        again.
+        job_id: If empty, a random id, so that retries submit the sources once.
         """
         request = wire.submit_request(
             sources,
@@ -70,9 +69,9 @@ class IngestClient(ServiceChannel):
     async def watch(
         self, job_id: str, *, timeout_s: float | None = None
     ) -> AsyncGenerator[c.Job, None]:
-        """Yields a job at once and whenever it has changed; see `Ingestor.watch`.
+        """Yields a job immediately and after each change; see `Ingestor.watch`.
 
-        timeout_s: Of the whole; None waits until the job has ended.
+        timeout_s: Time limit of the whole stream; None waits until the job has ended.
         """
         request = ingest_pb2.WatchJobRequest(job_id=job_id)
         call = self._stub.WatchJob(request, timeout=timeout_s)
@@ -123,7 +122,7 @@ class IngestClient(ServiceChannel):
         return c.JobPage(jobs=jobs, token=reply.next_page_token)
 
     async def cancel(self, job_id: str, *, timeout_s: float | None = None) -> c.Job:
-        """Cancels what of a job is not processed yet."""
+        """Cancels the documents of a job that are not processed yet."""
         request = ingest_pb2.CancelJobRequest(job_id=job_id)
         reply = await self.call(
             lambda: self._stub.CancelJob(request, timeout=effective_timeout_s(timeout_s))
@@ -133,7 +132,7 @@ class IngestClient(ServiceChannel):
     async def results(
         self, job_id: str, *, page_size: int = 0, token: str = "", timeout_s: float | None = None
     ) -> c.ResultPage:
-        """Lists what became of the documents of a job; see `Ingestor.results`."""
+        """Lists the results of the documents of a job; see `Ingestor.results`."""
         request = ingest_pb2.ListResultsRequest(
             job_id=job_id, page_size=page_size, page_token=token
         )
@@ -172,7 +171,7 @@ class IngestClient(ServiceChannel):
     ) -> c.Job:
         """Puts dead letters back into the queue; see `Ingestor.requeue`.
 
-        job_id: Empty: a random one, so that they go back once although the call may be sent again.
+        job_id: If empty, a random id, so that retries requeue them once.
         """
         request = ingest_pb2.RequeueDeadLettersRequest(
             letter_ids=letter_ids, job_id=job_id or c.new_job_id()
@@ -185,7 +184,7 @@ class IngestClient(ServiceChannel):
     async def delete_dead_letters(
         self, letter_ids: Sequence[str], *, timeout_s: float | None = None
     ) -> int:
-        """Deletes dead letters; gives how many there were."""
+        """Deletes dead letters; returns how many existed."""
         request = ingest_pb2.DeleteDeadLettersRequest(letter_ids=letter_ids)
         reply = await self.call(
             lambda: self._stub.DeleteDeadLetters(request, timeout=effective_timeout_s(timeout_s))

@@ -25,7 +25,7 @@ from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
 
 DEFAULT_OPTIONS = c.SearchOptions()
 DEFAULT_LIST = c.RecommendOptions()
-# Many texts may have to be embedded first.
+# Many texts may need embedding first.
 _WRITE_TIMEOUT_S = 60.0
 ALL_BUT_VECTOR = frozenset(c.PayloadField) - {c.PayloadField.VECTOR}
 
@@ -49,7 +49,7 @@ class RetrievalClient(ServiceChannel):
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> c.SearchReply:
-        """Finds the best items for one query; see `Retriever.search`. timeout_s: None is 10 s."""
+        """Finds the best items for one query; see `Retriever.search`. Default timeout: 10 s."""
         request = retrieval_pb2.SearchRequest(
             collection=collection,
             query=wire.query_to_proto(query),
@@ -90,7 +90,7 @@ class RetrievalClient(ServiceChannel):
         min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> c.ItemsReply:
-        """Reads items by id; ids that do not exist are in `ignored_ids`."""
+        """Returns items by id; ids that do not exist are in `ignored_ids`."""
         request = retrieval_pb2.GetItemsRequest(
             collection=collection,
             ids=ids,
@@ -114,7 +114,7 @@ class RetrievalClient(ServiceChannel):
         min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> c.ItemsPage:
-        """Reads a page of items in id order; see `Retriever.list_items`."""
+        """Returns a page of items in id order; see `Retriever.list_items`."""
         request = retrieval_pb2.ListItemsRequest(
             collection=collection,
             page_size=page_size,
@@ -162,7 +162,7 @@ class RetrievalClient(ServiceChannel):
         min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> c.CountReply:
-        """Counts items and values of attributes; see `Retriever.count_items`."""
+        """Counts items and attribute values; see `Retriever.count_items`."""
         request = retrieval_pb2.CountItemsRequest(
             collection=collection,
             filter=None if filter is None else wire.filter_to_proto(filter),
@@ -189,8 +189,8 @@ class RetrievalClient(ServiceChannel):
     ) -> c.WriteReply:
         """Adds or replaces 1..1024 items; see `ItemWriter.upsert_items`.
 
-        idempotency_key: Empty: a random one, so that this call has its effect once although it may
-        be sent again. timeout_s: None is 60 s.
+        idempotency_key: If empty, a random key, so that retries take effect once. The default
+        timeout is 60 s.
         """
         request = wire.upsert_request(
             items,
@@ -215,7 +215,7 @@ class RetrievalClient(ServiceChannel):
         idempotency_key: str = "",
         timeout_s: float | None = None,
     ) -> c.WriteReply:
-        """Deletes 1..1024 items; see `upsert_items` for key and time."""
+        """Deletes 1..1024 items; see `upsert_items` for the key and the timeout."""
         request = wire.delete_request(
             ids,
             collection,
@@ -232,8 +232,8 @@ class RetrievalClient(ServiceChannel):
     ) -> c.BulkWriteReply:
         """Adds or replaces the items of many batches; see `ItemWriter.upsert_batches`.
 
-        It takes as long as it takes. Where it fails, the batches from the one named on may be sent
-        again: replacing an item twice by the same one does no harm.
+        There is no timeout. After a failure, resend the batches from the one that the error names:
+        replacing an item by the same item is harmless.
         """
 
         async def requests() -> AsyncIterator[retrieval_pb2.UpsertItemsStreamRequest]:
@@ -267,7 +267,7 @@ class RetrievalClient(ServiceChannel):
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> c.RecommendReply:
-        """Makes a list; see `Recommender.recommend`. timeout_s: None is 10 s."""
+        """Recommends a list; see `Recommender.recommend`. Default timeout: 10 s."""
         request = wire.recommend_request(audience, options, collection)
         return wire.recommend_reply(
             await self.call(
@@ -285,8 +285,7 @@ class RetrievalClient(ServiceChannel):
     ) -> c.RecordReply:
         """Stores 1..1024 interactions; see `Recommender.record_interactions`.
 
-        idempotency_key: Empty: a random one, so that this call has its effect once although it may
-        be sent again.
+        idempotency_key: If empty, a random key, so that retries take effect once.
         """
         request = retrieval_pb2.RecordInteractionsRequest(
             collection=collection,
@@ -305,7 +304,7 @@ class RetrievalClient(ServiceChannel):
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> c.UserRecord:
-        """Reads all that is kept of a user; see `Recommender.get_user`."""
+        """Returns all stored data of a user; see `Recommender.get_user`."""
         request = retrieval_pb2.GetUserRequest(collection=collection, user_id=user_id)
         return wire.user_record(
             await self.call(
@@ -320,7 +319,10 @@ class RetrievalClient(ServiceChannel):
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> c.DeletionReceipt:
-        """Erases what is kept of a user; see `Recommender.delete_user`. timeout_s: None is 60 s."""
+        """Deletes all stored data of a user; see `Recommender.delete_user`.
+
+        The default timeout is 60 s.
+        """
         request = retrieval_pb2.DeleteUserRequest(collection=collection, user_id=user_id)
         limit = _WRITE_TIMEOUT_S if timeout_s is None else timeout_s
         return wire.deletion_receipt(
@@ -328,16 +330,17 @@ class RetrievalClient(ServiceChannel):
         )
 
     async def _stream(self, call: Any, requests: AsyncIterator[Any]) -> Any:
-        """Sends requests one by one, and gives the reply; what their source raises is raised.
+        """Sends requests one by one and returns the reply; raises errors of their source.
 
-        Not as an iterator of the call: grpc would take an error of the source for a cancellation.
+        Passed as an iterator to the call, gRPC would turn an error of the source into a
+        cancellation.
         """
         try:
             async for request in requests:
                 await call.write(request)
             await call.done_writing()
         except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
-            # The service has ended the call; what it says itself is better than what this says.
+            # The service has ended the call; its own error, raised below, says more.
             pass
         except BaseException:
             call.cancel()

@@ -1,7 +1,7 @@
-"""The records and protocols that services and clients share, free of gRPC and protobuf.
+"""Records and protocols that services and clients share, independent of gRPC and protobuf.
 
-A domain object and the client that stands for it over the wire satisfy the same protocol, so
-embedded and distributed use differ only in which of the two is held.
+A service object and its client satisfy the same protocol, so embedded and distributed use differ
+only in which of the two is used.
 """
 
 from nearline.contract.embedding import (

@@ -1,4 +1,4 @@
-"""What the embedding service and its client have in common."""
+"""Records and protocols of the embedding service and its client."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedderInfo:
-    """Card of an embedder; see GetInfoResponse for the meaning of each field."""
+    """The card of an embedder; see GetInfoResponse in embedding.proto for each field."""
 
     model: str
     fingerprint: str
@@ -54,10 +54,10 @@ class EmbedderInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntailmentScores:
-    """What an entailment model thinks of n pairs of texts.
+    """Scores of n pairs of texts by an entailment model.
 
-    entailment, contradiction: (n,) probabilities, each 0..1; the rest to 1 is neither of the two.
-    fingerprint: Of the model.
+    entailment, contradiction: (n,) probabilities in 0..1; the remainder to 1 is neutral.
+    fingerprint: Fingerprint of the model.
     """
 
     entailment: Sequence[float]
@@ -91,7 +91,7 @@ class Embedder(Protocol):
 
 
 class Reranker(Protocol):
-    """Scores texts against a query, both read together by a cross-encoder."""
+    """Scores texts against a query with a cross-encoder."""
 
     async def rerank(
         self,
@@ -105,19 +105,19 @@ class Reranker(Protocol):
 
         Args:
             query: Not empty.
-            texts: n texts, none empty, 1 <= n <= max_texts of the embedder's card. What is longer
-                than the model reads counts by its beginning.
+            texts: n texts, none empty, 1 <= n <= max_texts of the embedder's card; truncated to
+                the model's input length.
             lane: Queue to wait in.
-            timeout_s: Seconds the scores may take.
-        Returns: (n,) finite scores, in order of the texts; larger is better. The scale is the
-            model's own: often 0..1, not always.
+            timeout_s: Time limit in seconds.
+        Returns: (n,) finite scores, in the order of the texts; larger is better. The scale depends
+            on the model; often 0..1.
         Raises: InvalidRequest, Overloaded, NotReady, DeadlineExceeded; Unsupported: no reranker.
         """
         ...
 
 
 class Entailment(Protocol):
-    """Tells whether a text says what another one claims (natural language inference)."""
+    """Judges whether a text supports a claim (natural language inference)."""
 
     async def entail(
         self,
@@ -127,14 +127,14 @@ class Entailment(Protocol):
         lane: Lane = Lane.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> EntailmentScores:
-        """Judges pairs: does premises[i] say hypotheses[i]? All or nothing.
+        """Judges whether premises[i] entails hypotheses[i] for each pair, all or nothing.
 
         Args:
             premises: n texts, none empty, 1 <= n <= max_texts of the embedder's card.
             hypotheses: n texts, none empty.
             lane: Queue to wait in.
-            timeout_s: Seconds the answer may take.
-        Returns: (n,) probabilities of either.
+            timeout_s: Time limit in seconds.
+        Returns: (n,) probabilities of entailment and of contradiction.
         Raises: InvalidRequest, Overloaded, NotReady, DeadlineExceeded; Unsupported: no model.
         """
         ...

@@ -1,4 +1,4 @@
-"""Questions to the generation service, and the events of its answers."""
+"""Questions to the generation service, the events of its answers, and its protocol."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RefusalReason(Enum):
 
 
 class Verdict(Enum):
-    """What became of a citation; see CitationCheck in generation.proto."""
+    """Result of checking a citation; see CitationCheck in generation.proto."""
 
     VALID = "valid"
     MOVED = "moved"
@@ -54,10 +54,10 @@ class Finish(Enum):
 class Question:
     """A question; see GenerateRequest in generation.proto for ranges.
 
-    refuse: End with a refusal where the evidence looks too weak; else answer all the same.
-    session_id: Conversation to go on with; empty: none. session_version: That the caller has seen;
-    0: any. history: Turns before, where the caller keeps them. backend: Who writes; empty: the
-    service chooses. fresh: Do not answer from the cache.
+    refuse: Refuse if the evidence looks too weak; if False, always answer.
+    session_id: Conversation to continue; empty for none. session_version: Version that the caller
+    has seen; 0 accepts any. history: Earlier turns, if the caller stores them. backend: The backend
+    that writes; if empty, the service chooses. fresh: Bypass the cache.
     """
 
     text: str
@@ -77,9 +77,9 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What was found: the first event.
+    """The retrieved evidence: the first event.
 
-    documents: Each with its best chunk, best first. condensed: What was looked for, where the
+    documents: Each with its best chunk, best first. condensed: The search query, if the
     conversation made it differ from the question.
     """
 
@@ -90,7 +90,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of the answer, markers such as "[1]" included; problems: why it is unsupported."""
+    """A piece of the answer, including markers such as "[1]". problems: Why it is unsupported."""
 
     text: str
     unsupported: bool = False
@@ -101,7 +101,7 @@ class Delta:
 class Citation:
     """A span of a stored text: code points start..end-1, and the SHA-256 of their UTF-8 in hex.
 
-    support: How far it supports what was said, 0..1; 1: word for word.
+    support: How well it supports the sentence, 0..1; 1 for a literal quotation.
     """
 
     number: int
@@ -117,7 +117,7 @@ class Citation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """A try of a backend; failure is empty where it wrote to its end."""
+    """One attempt of a backend; failure is empty if it succeeded."""
 
     backend: str
     failure: str
@@ -126,7 +126,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What an answer took; times in seconds, cost in the currency of the service's price list."""
+    """Resources of an answer; times in seconds, cost in the currency of the price list."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -155,7 +155,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """The end where there is no answer."""
+    """The end of a refused question."""
 
     reason: RefusalReason
     topic_probability: float
@@ -170,7 +170,7 @@ AnswerEvent: TypeAlias = Evidence | Delta | Citation | Usage | Done | Refusal
 
 @dataclass(frozen=True, slots=True)
 class CitationCheck:
-    """What became of a citation, and where its text stands now (VALID and MOVED, else 0)."""
+    """The verdict on a citation, and the current span of its text (0 unless VALID or MOVED)."""
 
     verdict: Verdict
     start: int = 0
@@ -195,11 +195,11 @@ class Generator(Protocol):
         collection: str = DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> AsyncIterator[AnswerEvent]:
-        """Answers: `Evidence`, then `Delta` and `Citation`, then `Usage`, and `Done` or `Refusal`.
+        """Yields `Evidence`, then `Delta` and `Citation`, then `Usage`, then `Done` or `Refusal`.
 
-        Raises: before the first event only: whatever retrieval raises; InvalidRequest: the question
-            is malformed; Conflict: the session has another version; NotReady: sessions are away;
-            Unsupported: there are none.
+        Raises: Before the first event only: any error of retrieval; InvalidRequest: the question
+            is malformed; Conflict: the session has another version; NotReady: the session store is
+            down; Unsupported: the service stores no sessions.
         """
         ...
 
@@ -210,7 +210,7 @@ class Generator(Protocol):
         collection: str = DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> VerifyReply:
-        """Checks 1..1024 citations against what is served now."""
+        """Checks 1..1024 citations against the current snapshot and live changes."""
         ...
 
     async def session(
@@ -220,9 +220,10 @@ class Generator(Protocol):
         collection: str = DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> Session:
-        """Returns all that is remembered of a conversation.
+        """Returns a stored conversation.
 
-        Raises: NotFound: nothing is. NotReady: sessions are away. Unsupported: there are none.
+        Raises: NotFound: it does not exist. NotReady: the session store is down. Unsupported: the
+            service stores no sessions.
         """
         ...
 
@@ -233,5 +234,5 @@ class Generator(Protocol):
         collection: str = DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> bool:
-        """Forgets a conversation; tells whether there was one. Raises: as `session`."""
+        """Deletes a conversation; returns whether it existed. Raises: See `session`."""
         ...

@@ -1,4 +1,4 @@
-"""The queue of documents: what is submitted, where it stands, and what became of it."""
+"""The ingest queue: sources, jobs, results, dead letters, and the protocol of the service."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_RESULT_TTL_S = 30 * 86_400.0
 
 
 class JobPriority(Enum):
-    """Which of a tenant's jobs come first; see JobPriority in ingest.proto."""
+    """Priority among the jobs of a tenant; see JobPriority in ingest.proto."""
 
     HIGH = "high"
     NORMAL = "normal"
@@ -29,7 +29,7 @@ class JobPriority(Enum):
 
 
 class JobState(Enum):
-    """Where a job stands; see JobState in ingest.proto."""
+    """State of a job; see JobState in ingest.proto."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -41,7 +41,7 @@ class JobState(Enum):
 
 
 class IngestOutcome(Enum):
-    """What became of a document; see IngestOutcome in ingest.proto."""
+    """Outcome of a document; see IngestOutcome in ingest.proto."""
 
     INDEXED = "indexed"
     SUPERSEDED = "superseded"
@@ -52,7 +52,7 @@ class IngestOutcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file, sent whole; the ending of its name says how it is read."""
+    """A file, sent whole; its name's extension determines the reader."""
 
     name: str
     content: bytes
@@ -60,7 +60,7 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class SourceUrl:
-    """A file that workers read where it lies."""
+    """A file that workers fetch."""
 
     url: str
 
@@ -70,7 +70,7 @@ IngestSource: TypeAlias = Item | SourceFile | SourceUrl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Documents that somebody submitted together; see Job in ingest.proto. Times are UTC."""
+    """Documents submitted together; see Job in ingest.proto. Times are UTC."""
 
     job_id: str
     state: JobState
@@ -94,13 +94,13 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will become of it."""
+        """Whether the job is finished."""
         return self.finish_time is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobPage:
-    """A page of jobs, newest first; token: for the next, empty where there is none."""
+    """A page of jobs, newest first. token: Token of the next page; empty at the end."""
 
     jobs: Sequence[Job]
     token: str = ""
@@ -108,7 +108,7 @@ class JobPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestResult:
-    """What became of a document; see IngestResult in ingest.proto."""
+    """The result of a document; see IngestResult in ingest.proto."""
 
     place: int
     document_id: str
@@ -122,7 +122,7 @@ class IngestResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultPage:
-    """A page of results, in order of place; token: for the next, empty where there is none."""
+    """A page of results, ordered by place. token: Token of the next page; empty at the end."""
 
     results: Sequence[IngestResult]
     token: str = ""
@@ -130,7 +130,7 @@ class ResultPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """A document that cannot be processed. source: None where it was not asked for."""
+    """A document that cannot be processed. source: None unless requested."""
 
     letter_id: str
     job_id: str
@@ -142,7 +142,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterPage:
-    """A page of dead letters, oldest first; token: for the next, empty where there is none."""
+    """A page of dead letters, oldest first. token: Token of the next page; empty at the end."""
 
     letters: Sequence[DeadLetter]
     token: str = ""
@@ -160,7 +160,7 @@ class IngestWorker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueState:
-    """The state of the queue: what workers are scaled by; see GetQueueResponse in ingest.proto."""
+    """The state of the queue, for scaling workers; see GetQueueResponse in ingest.proto."""
 
     waiting: int = 0
     in_hand: int = 0
@@ -173,20 +173,20 @@ class QueueState:
 
     @property
     def lag(self) -> int:
-        """Sources and documents that are still to be processed, or tried again."""
+        """Sources and documents that are still to be processed or retried."""
         return self.waiting + self.in_hand + self.delayed
 
 
 def new_job_id() -> str:
-    """Returns the name of a new job: when it was made, to the second, and 8 random digits."""
+    """Returns a new job id: the UTC time to the second and 8 random hex digits."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
 class Ingestor(Protocol):
-    """Takes documents for the queue; satisfied by the service object and by the client alike.
+    """Accepts documents for ingestion; satisfied by the service object and by the client.
 
-    Every method raises NotReady where Redis is away (with retry_after_s), NotFound for a job that
-    is not there or was forgotten, and InvalidRequest.
+    Every method raises NotReady if Redis is down (with retry_after_s), NotFound if a job does not
+    exist or has expired, and InvalidRequest.
     """
 
     async def submit(
@@ -203,12 +203,12 @@ class Ingestor(Protocol):
         result_ttl_s: float | None = None,
         timeout_s: float | None = None,
     ) -> Job:
-        """Puts 1..1024 sources into the queue; returns when they are durable.
+        """Submits 1..1024 sources; returns when they are durable.
 
         See SubmitRequest in ingest.proto.
 
-        Raises: Overloaded: the queue, or the tenant's share of it, is full (with retry_after_s).
-            Conflict: the job has another number of sources than `offset`, or has ended.
+        Raises: Overloaded: the queue or the tenant's share of it is full (with retry_after_s).
+            Conflict: `offset` differs from the job's number of sources, or the job has ended.
         """
         ...
 
@@ -217,7 +217,7 @@ class Ingestor(Protocol):
         ...
 
     def watch(self, job_id: str, *, timeout_s: float | None = None) -> AsyncIterator[Job]:
-        """Yields a job at once and whenever it has changed, until it has ended."""
+        """Yields a job immediately and after each change, until it has ended."""
         ...
 
     async def jobs(
@@ -235,13 +235,13 @@ class Ingestor(Protocol):
         ...
 
     async def cancel(self, job_id: str, *, timeout_s: float | None = None) -> Job:
-        """Cancels what of a job is not processed yet."""
+        """Cancels the documents of a job that are not processed yet."""
         ...
 
     async def results(
         self, job_id: str, *, page_size: int = 0, token: str = "", timeout_s: float | None = None
     ) -> ResultPage:
-        """Lists what became of the documents of a job."""
+        """Lists the results of the documents of a job."""
         ...
 
     async def dead_letters(
@@ -262,16 +262,16 @@ class Ingestor(Protocol):
     ) -> Job:
         """Puts 1..1024 dead letters of one collection and tenant back into the queue.
 
-        job_id: Name of the job that they become; given again, it is answered with that job.
+        job_id: Id of the new job; a repeated call returns the same job.
 
-        Raises: NotFound: one is not there; none was put back.
+        Raises: NotFound: a dead letter does not exist; none was put back.
         """
         ...
 
     async def delete_dead_letters(
         self, letter_ids: Sequence[str], *, timeout_s: float | None = None
     ) -> int:
-        """Deletes 1..1024 dead letters; gives how many there were."""
+        """Deletes 1..1024 dead letters; returns how many existed."""
         ...
 
     async def queue(self, *, timeout_s: float | None = None) -> QueueState:

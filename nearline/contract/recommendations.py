@@ -1,4 +1,4 @@
-"""Recommended lists, what users did, and what is kept of a user."""
+"""Recommendations, interactions, stored user data, and the protocol of the service."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_KIND_BYTES = 64
 
 
 class Cause(Enum):
-    """Why an item is not in a list; see WhyNot in retrieval.proto."""
+    """Why an item is missing from a list; see WhyNot in retrieval.proto."""
 
     LISTED = "listed"
     NO_SUCH_ITEM = "no_such_item"
@@ -37,7 +37,7 @@ class Cause(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audience:
-    """Whom and for what a list is made: a user, a session, example items, any of them or none."""
+    """The context of a list: a user, a session, example items, any of them or none."""
 
     user_id: str = ""
     session_id: str = ""
@@ -47,7 +47,10 @@ class Audience:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecommendOptions:
-    """Options of a list; see RecommendRequest in retrieval.proto. diversity: None: the policy's."""
+    """Options of a list; see RecommendRequest in retrieval.proto.
+
+    diversity: Optional; None uses the policy's value.
+    """
 
     n: int = DEFAULT_N
     exclude_ids: tuple[str, ...] = ()
@@ -61,7 +64,7 @@ class RecommendOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommendation:
-    """One recommended item; reasons and propensity as in retrieval.proto, None: not known."""
+    """One recommended item; see Recommendation in retrieval.proto. propensity: None if unknown."""
 
     hit: Hit
     reasons: Sequence[str] = ()
@@ -70,7 +73,7 @@ class Recommendation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhyNot:
-    """Why an item is not in a list. rank: Place before any rule, from 1; 0: no candidate."""
+    """Why an item is missing from a list. rank: Rank before any rule, from 1; 0 if no candidate."""
 
     id: str
     cause: Cause
@@ -80,7 +83,7 @@ class WhyNot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecommendReply:
-    """A recommended list, best first. policy: Name, version and digest of the surface's."""
+    """A recommended list, best first. policy: Name, version and digest of the surface's policy."""
 
     recommendations: Sequence[Recommendation]
     ignored_ids: Sequence[IgnoredId]
@@ -91,11 +94,12 @@ class RecommendReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interaction:
-    """Something that a user, or somebody in a session, did with an item.
+    """An action of a user or a session on an item.
 
-    time: Aware; None: when it was received. weight: > 0; None: that of its kind.
-    list_id, position: The list that the item was shown in, and its place there from 0.
-    event_id: The same one of a user counts once within 24 hours; empty: each counts.
+    time: Aware; None means the time of receipt. weight: > 0; None means the weight of its kind.
+    list_id, position: The list that showed the item, and its position there, from 0.
+    event_id: Interactions of a user with the same id count once within 24 hours; if empty, each
+    counts.
     """
 
     item_id: str
@@ -111,7 +115,7 @@ class Interaction:
 
 @dataclass(frozen=True, slots=True)
 class RecordReply:
-    """Interactions that are durable now and were not before, and those that were already."""
+    """Numbers of newly stored interactions, and of duplicates that were stored before."""
 
     recorded: int
     duplicates: int = 0
@@ -119,10 +123,10 @@ class RecordReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserRecord:
-    """What is kept of a user, newest first.
+    """Stored data of a user, newest first.
 
-    interactions: Recorded ones. learned: What the snapshot in force reads for the user.
-    deleted: When the user was deleted last; None: never.
+    interactions: Recorded interactions. learned: Interactions that the current snapshot learned.
+    deleted: Time of the last deletion of the user; None if never deleted.
     """
 
     interactions: Sequence[Interaction]
@@ -132,7 +136,7 @@ class UserRecord:
 
 @dataclass(frozen=True, slots=True)
 class Influence:
-    """A snapshot whose models learned from a user, and whether it is served now."""
+    """A snapshot whose models learned from a user, and whether it is current."""
 
     snapshot_id: str
     in_force: bool
@@ -140,7 +144,7 @@ class Influence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeletionReceipt:
-    """What was erased of a user, and the snapshots that still carry a trace, newest first."""
+    """Data deleted of a user, and the snapshots that still carry a trace, newest first."""
 
     deleted: datetime
     interactions: int
@@ -150,7 +154,7 @@ class DeletionReceipt:
 
 
 class Recommender(Protocol):
-    """Recommends items and remembers what users do; the service object and the client alike."""
+    """Recommends items and stores interactions; satisfied by the service object and the client."""
 
     async def recommend(
         self,
@@ -160,10 +164,10 @@ class Recommender(Protocol):
         collection: str = DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> RecommendReply:
-        """Makes a list; always answers, `info.served_by` says from what.
+        """Recommends a list; always answers, and `info.served_by` names the source.
 
-        Raises: InvalidRequest: a value out of range, or no such surface. NotFound: no such
-            collection. NotReady, NotApplied, DeadlineExceeded.
+        Raises: InvalidRequest: a value is out of range, or the surface is unknown. NotFound: the
+            collection is unknown. NotReady, NotApplied, DeadlineExceeded.
         """
         ...
 
@@ -177,8 +181,8 @@ class Recommender(Protocol):
     ) -> RecordReply:
         """Stores 1..1024 interactions; returns when they are durable.
 
-        Raises: NotReady: Redis is away, or does not promise to keep them. Unsupported: there is
-            none. InvalidRequest, NotFound, DeadlineExceeded.
+        Raises: NotReady: Redis is down or not durable. Unsupported: no Redis is configured.
+            InvalidRequest, NotFound, DeadlineExceeded.
         """
         ...
 
@@ -189,9 +193,9 @@ class Recommender(Protocol):
         collection: str = DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> UserRecord:
-        """Reads all that is kept of a user; nothing is kept of one who is not known.
+        """Returns all stored data of a user; empty for an unknown user.
 
-        Raises: as `record_interactions`.
+        Raises: See `record_interactions`.
         """
         ...
 
@@ -202,8 +206,8 @@ class Recommender(Protocol):
         collection: str = DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> DeletionReceipt:
-        """Erases what is kept of a user; who is not known is erased, too.
+        """Deletes all stored data of a user, known or not.
 
-        Raises: as `record_interactions`.
+        Raises: See `record_interactions`.
         """
         ...

@@ -1,4 +1,4 @@
-"""Questions to the retrieval service, and its answers."""
+"""Queries, options and replies of the retrieval service."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """Puts hits with equal values of an attribute together: k groups of 1..size hits each."""
+    """Groups hits with equal values of an attribute: k groups of 1..size hits each."""
 
     field: str
     size: int = 1
@@ -42,7 +42,7 @@ class Grouping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchOptions:
-    """Options of a search; see SearchOptions in retrieval.proto for ranges. None: the default."""
+    """Options of a search; see SearchOptions in retrieval.proto for ranges. None is the default."""
 
     k: int = 10
     mode: SearchMode | None = None
@@ -65,7 +65,7 @@ class SearchOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """How a score came about; None where a leg did not see the item. Ranks count from 1."""
+    """Components of a score; None if a leg did not find the item. Ranks count from 1."""
 
     dense_score: float | None
     lexical_score: float | None
@@ -76,10 +76,10 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterPlan:
-    """How a filter was carried out in one shard, and why.
+    """How a shard executed a filter, and why.
 
-    matches, chunks: Chunks that match, and all there are; with strategy BACKEND matches is 0, since
-    it is not known. ef_search: 0 where no graph was searched.
+    matches, chunks: Numbers of matching chunks and of all chunks; with strategy BACKEND, matches is
+    unknown and 0. ef_search: 0 if no graph was searched.
     """
 
     shard: int
@@ -94,7 +94,7 @@ class FilterPlan:
 class Hit:
     """One item found; start and end are code points of the stored text.
 
-    Parts not asked for are None.
+    Parts that were not requested are None.
     """
 
     id: str
@@ -112,7 +112,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class IgnoredId:
-    """An id of the request that was left out, and why."""
+    """An id of the request that was ignored, and why."""
 
     id: str
     reason: IgnoredReason
@@ -120,7 +120,7 @@ class IgnoredId:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A word of a query as the lexical leg sees it: a stem, how many chunks have it, its idf."""
+    """A query term of the lexical leg: a stem, the number of chunks with it, and its idf."""
 
     word: str
     chunks: int
@@ -131,8 +131,8 @@ class Term:
 class HitList:
     """Hits of one query: score descending, then id ascending; see HitList in retrieval.proto.
 
-    plans: One per shard, where a filter was to be explained. terms: Words of the query, where a
-    search by words was to be explained; language: of the stemmer that made them.
+    plans: One per shard, if a filter was explained. terms: Query terms, if a lexical search was
+    explained. language: Language of their stemmer.
     """
 
     hits: Sequence[Hit]
@@ -144,7 +144,7 @@ class HitList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """How much of the collection an answer saw."""
+    """The shards that contributed to an answer."""
 
     shards_answered: int
     shards_total: int
@@ -153,7 +153,7 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedBy:
-    """Where an answer came from; rung and reason are empty for a full live answer."""
+    """The source of an answer; rung and reason are empty for a full live answer."""
 
     source: Source = Source.LIVE
     rung: str = ""
@@ -162,9 +162,9 @@ class ServedBy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyInfo:
-    """What a reply reports about itself; times in seconds, None where a stage did not run.
+    """Metadata of a reply; times in seconds, None if a stage did not run.
 
-    arm: Which snapshot answered while one is tried beside the current one; None: none is.
+    arm: The snapshot that answered during a canary trial; None without a trial.
     """
 
     epoch: int
@@ -182,23 +182,23 @@ class ReplyInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchReply:
-    """Answer to one or many searches: one list per query, in order."""
+    """Reply to one or more queries: one list per query, in order."""
 
     results: Sequence[HitList]
     info: ReplyInfo
 
     @property
     def hits(self) -> Sequence[Hit]:
-        """Hits of the first query; the only ones after a single search."""
+        """Hits of the first query."""
         return self.results[0].hits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One item as stored. Parts not asked for are empty, or None for the vector.
+    """One item as stored. Parts that were not requested are empty; the vector is None.
 
-    expires: Aware time after which it is served no more; None: it stays.
-    version: Number of the last live change to it; 0: none since it was imported.
+    expires: Aware time after which the item is no longer served; None means never.
+    version: Number of its last live change; 0 if unchanged since its import.
     """
 
     id: str
@@ -212,7 +212,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemsReply:
-    """Items found, in the order asked, and the ids left out."""
+    """Items in the order of the request, and the ignored ids."""
 
     items: Sequence[Item]
     ignored_ids: Sequence[IgnoredId]
@@ -230,7 +230,7 @@ class ItemsPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facet:
-    """An attribute whose most frequent values are to be counted; limit 1..1000."""
+    """An attribute whose most frequent values are counted. limit: 1..1000."""
 
     field: str
     limit: int = 10
@@ -240,7 +240,7 @@ class Facet:
 class FacetCounts:
     """Values of one attribute with their counts, most frequent first, then by value.
 
-    distinct: Values there are. missing: Items that have none.
+    distinct: Number of distinct values. missing: Number of items without the attribute.
     """
 
     field: str
@@ -251,7 +251,7 @@ class FacetCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountReply:
-    """Items that match a filter, and the values of the attributes asked for, in order."""
+    """The number of items that match a filter, and the requested facets, in order."""
 
     count: int
     facets: Sequence[FacetCounts]

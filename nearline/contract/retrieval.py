@@ -1,4 +1,4 @@
-"""What the retrieval service and its client have in common."""
+"""The protocol of the retrieval service and its client."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from nearline.filters import Filter
 
 
 class Retriever(Protocol):
-    """Finds items; satisfied by the service object and by the client alike.
+    """Finds items; satisfied by the service object and by the client.
 
-    min_watermark: The watermark of a reply; the answer is then from a state at least that new.
-    Empty: from any. Raises NotApplied where no shard gets there in time, SnapshotMismatch where it
-    is of another change log, Unsupported where none is followed.
+    min_watermark: The watermark of an earlier reply; the answer reflects a state at least as new.
+    If empty, any state is accepted. Raises NotApplied if no shard reaches it in time,
+    SnapshotMismatch if it belongs to another change log, Unsupported if no log is followed.
     """
 
     async def search(
@@ -61,7 +61,7 @@ class Retriever(Protocol):
         min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> ItemsReply:
-        """Reads items by id; ids that do not exist are in ignored_ids."""
+        """Returns items by id; ids that do not exist are in `ignored_ids`."""
         ...
 
     async def list_items(
@@ -75,9 +75,9 @@ class Retriever(Protocol):
         min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> ItemsPage:
-        """Reads a page of all items, or of those that match, in id order.
+        """Returns a page of all items, or of those that match a filter, in id order.
 
-        Raises: SnapshotGone: the snapshot of the token is no longer loaded; start again.
+        Raises: SnapshotGone: the token's snapshot is no longer loaded; start again.
         """
         ...
 
@@ -90,5 +90,5 @@ class Retriever(Protocol):
         min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> CountReply:
-        """Counts the items that match a filter, and values of attributes among them."""
+        """Counts the items that match a filter, and their most frequent attribute values."""
         ...

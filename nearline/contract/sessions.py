@@ -1,4 +1,4 @@
-"""Conversations: what was asked and answered before."""
+"""Conversations: sessions and their turns."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ MAX_SESSION_ID = 128
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question and its answer, which is empty where there was none.
+    """A question and its answer; the answer is empty if it was refused.
 
-    condensed: The question as it was looked for, where that differs. time: UTC.
+    condensed: The search query, if it differs from the question. time: UTC.
     """
 
     question: str
@@ -25,9 +25,9 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A conversation. version: Counts its changes, 0 where nothing is remembered.
+    """A conversation. version: Number of its changes; 0 if nothing is stored.
 
-    turns: Oldest first. expire_time: When it is forgotten unless it goes on, UTC.
+    turns: Oldest first. expire_time: Time of expiry unless it continues, UTC.
     """
 
     id: str
@@ -38,7 +38,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionState:
-    """A session after a turn. saved: Whether the turn was remembered. reason: Why it was not."""
+    """A session after a turn. saved: Whether the turn was stored. reason: Why it was not."""
 
     id: str
     version: int

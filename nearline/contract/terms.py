@@ -1,4 +1,4 @@
-"""Limits, kinds of value, and the words that have a fixed set of meanings."""
+"""Limits, types of values, and enums."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Attributes: TypeAlias = Mapping[str, AttributeValue]
 
 
 class TextRole(Enum):
-    """What a text is for."""
+    """The role of a text for the embedding model."""
 
     QUERY = "query"
     DOCUMENT = "document"
 
 
 class Lane(Enum):
-    """Which queue of the embedding service a request waits in."""
+    """The queue of the embedding service in which a request waits."""
 
     INTERACTIVE = "interactive"
     BULK = "bulk"
@@ -44,7 +44,7 @@ class SearchMode(Enum):
 
 
 class HitLevel(Enum):
-    """What one hit is: a document with its best chunk, or a chunk."""
+    """The unit of a hit: a document with its best chunk, or a chunk."""
 
     DOCUMENT = "document"
     CHUNK = "chunk"
@@ -58,13 +58,13 @@ class PayloadField(Enum):
     ATTRIBUTES = "attributes"
     VECTOR = "vector"
 
-    # There is one object of each; the hash that Enum brings runs in Python, for each member of each
-    # set of each request.
+    # Members are singletons. Enum's own hash runs in Python, for each member of each set of each
+    # request.
     __hash__ = object.__hash__
 
 
 class PlanStrategy(Enum):
-    """Ways to carry out a filter in a shard; see FilterPlan in retrieval.proto."""
+    """Strategies for executing a filter in a shard; see FilterPlan in retrieval.proto."""
 
     EXACT = "exact"
     BITMAP = "bitmap"
@@ -74,14 +74,14 @@ class PlanStrategy(Enum):
 
 
 class IgnoredReason(Enum):
-    """Why an id of the request was left out."""
+    """Why an id of the request was ignored."""
 
     NOT_FOUND = "not_found"
     SHARD_UNAVAILABLE = "shard_unavailable"
 
 
 class WriteOutcome(Enum):
-    """What became of an item that was to be changed; see WriteResult in retrieval.proto."""
+    """Outcome of a change to an item; see WriteResult in retrieval.proto."""
 
     APPLIED = "applied"
     REPLACED = "replaced"
@@ -93,14 +93,14 @@ class WriteOutcome(Enum):
 
 
 class Arm(Enum):
-    """Which of two snapshots answered, while one is tried beside the current one."""
+    """The snapshot that answered during a canary trial."""
 
     CURRENT = "current"
     CANARY = "canary"
 
 
 class Source(Enum):
-    """Where an answer came from."""
+    """The source of an answer."""
 
     LIVE = "live"
     CACHE = "cache"

@@ -1,4 +1,4 @@
-"""Changes of items: what a user asks for, and what became of it."""
+"""Results of changes to items, and the protocol for writing them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MAX_ID_BYTES = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteResult:
-    """What became of one item; see WriteResult in retrieval.proto.
+    """The outcome of one change; see WriteResult in retrieval.proto.
 
-    version: Number of the change; of a rejected one the version that the item has, else 0.
+    version: Number of the change; if rejected, the current version of the item; else 0.
     """
 
     id: str
@@ -30,7 +30,7 @@ class WriteResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteReply:
-    """What became of a request, item by item; watermark: pass it on to read one's own writes."""
+    """Outcomes of a request, item by item. watermark: For reads that must see the changes."""
 
     results: Sequence[WriteResult]
     watermark: bytes
@@ -38,7 +38,7 @@ class WriteReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BulkWriteReply:
-    """What became of many batches; counts of items by outcome, and the first 1,000 rejections."""
+    """Outcomes of many batches: counts of items by outcome, and the first 1,000 rejections."""
 
     watermark: bytes
     counts: Mapping[WriteOutcome, int] = field(default_factory=dict)
@@ -46,11 +46,11 @@ class BulkWriteReply:
 
 
 class ItemWriter(Protocol):
-    """Changes items; satisfied by the service object and by the client alike.
+    """Changes items; satisfied by the service object and by the client.
 
-    Every method raises NotReady where the change log is away or cannot promise durability (with
-    retry_after_s), Unsupported where there is none, and NotFound, InvalidRequest, Conflict,
-    SnapshotMismatch, Overloaded, DeadlineExceeded.
+    Every method raises NotReady if the change log is down or not durable (with retry_after_s),
+    Unsupported if there is no change log, and NotFound, InvalidRequest, Conflict, SnapshotMismatch,
+    Overloaded, DeadlineExceeded.
     """
 
     async def upsert_items(
@@ -67,8 +67,8 @@ class ItemWriter(Protocol):
     ) -> WriteReply:
         """Adds or replaces 1..1024 items; returns when they are durable.
 
-        as_of: By id, the place of the change in time, where that is not now. lane: Of the embedder;
-        None: by the size of the request. See UpsertItemsRequest in retrieval.proto.
+        as_of: Times of the changes by id, unless now. lane: Lane of the embedder; if None, it
+        depends on the size of the request. See UpsertItemsRequest in retrieval.proto.
         """
         ...
 
@@ -81,7 +81,7 @@ class ItemWriter(Protocol):
         idempotency_key: str = "",
         timeout_s: float | None = None,
     ) -> WriteReply:
-        """Deletes 1..1024 items; ids that do not exist are no error."""
+        """Deletes 1..1024 items; ids that do not exist are not an error."""
         ...
 
     async def upsert_batches(

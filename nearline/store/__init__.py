@@ -1,1 +1,1 @@
-"""Where the files of a snapshot store lie: in a local folder, or in an object store."""
+"""Storage backends of a snapshot store: a local folder or an object store."""

@@ -1,4 +1,4 @@
-"""Writes that outlive a power cut, and errors of the disk that name the remedy."""
+"""Writes that survive a power failure, and disk errors that name the remedy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HASH_BLOCK_BYTES = 1 << 20
 
 
 def sha256_of(path: Path) -> str:
-    """Hashes a file in blocks; lower-case hex."""
+    """Returns the SHA-256 of a file in lower-case hex; reads it in blocks."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(_HASH_BLOCK_BYTES):
@@ -23,11 +23,12 @@ def sha256_of(path: Path) -> str:
 
 
 def check_digest(place: object, found: Digest | None, wanted: Digest) -> None:
-    """Compares a file with its manifest.
+    """Compares a file with its manifest entry.
 
     Args:
-        place: Where it was found, for the error.
-        found: None: it is not there.
+        place: Path or URL of the file, for the error.
+        found: Its digest; None if it is missing.
+        wanted: The digest in the manifest.
     Raises: SnapshotCorrupt: names both sizes or both hashes.
     """
     size = None if found is None else found.bytes
@@ -52,7 +53,7 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Forces the names in a folder to disk."""
+    """Forces the directory entries of a folder to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -61,7 +62,7 @@ def sync_folder(folder: Path) -> None:
 
 
 class store_errors:
-    """Turns an OSError inside the block into a StoreError that names the path and the remedy."""
+    """Converts an OSError inside the block to a StoreError that names the path and the remedy."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -76,7 +77,7 @@ class store_errors:
             errno.ENOSPC: "free some space or choose another --store",
             errno.EDQUOT: "raise the quota or choose another --store",
             errno.EACCES: "make it writable for this user or choose another --store",
-            errno.EROFS: "it is read-only; choose another --store",
+            errno.EROFS: "the file system is read-only; choose another --store",
             errno.EPERM: "make it writable for this user or choose another --store",
         }.get(error.errno or 0, "check the path and the disk")
         raise StoreError(f"store {self._path}: {error.strerror or error}; {remedy}") from error

@@ -1,4 +1,4 @@
-"""The seam between a snapshot store and what holds its files."""
+"""The interface between a snapshot store and its storage backend."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ class Digest(NamedTuple):
 
 
 class StoreFiles(Protocol):
-    """Files by path below a root: relative, with "/" between the parts.
+    """Files under a root, by relative path with "/" as the separator.
 
-    Every method may raise StoreError: no permission, no space, no answer; it names the remedy.
+    Every method may raise StoreError (no permission, no space, no answer); it names the remedy.
     """
 
     @property
     def url(self) -> str:
-        """What --store has to say to open it again: a folder, or a URL."""
+        """The value of --store that opens it: a folder or a URL."""
 
     @property
     def folder(self) -> Path:
-        """The local folder that mirrors the root: itself, or the cache of an object store."""
+        """The root if it is local, else the local cache of the object store."""
 
     def names(self, path: str, after: str = "") -> list[str]:
-        """Lists what lies directly in a folder, files and folders, in alphabetical order.
+        """Lists the files and folders directly in a folder, alphabetically.
 
         Args:
-            path: The folder; "" is the root. One that is not there is empty.
-            after: Only names that sort after this one; an object store lists no others.
+            path: The folder; "" is the root. A missing folder is empty.
+            after: Return only names that sort after this one; saves requests to an object store.
         """
 
     def holds(self, path: str) -> bool:
-        """Returns whether there is such a file."""
+        """Returns whether the file exists."""
 
     def read(self, path: str) -> bytes:
         """Reads a small file whole. Raises: NotFound."""
@@ -45,30 +45,30 @@ class StoreFiles(Protocol):
         """Reads a file from the store, not from a cache, and hashes it. Raises: NotFound."""
 
     def create(self, path: str, data: bytes) -> None:
-        """Makes a file, whole and durable or not at all. Raises: AlreadyExists."""
+        """Creates a file, whole and durable or not at all. Raises: AlreadyExists."""
 
     def publish(self, written: Path, path: str, last: str) -> None:
-        """Gives a finished local folder its place in the store, and in the mirror.
+        """Publishes a finished local folder in the store and in `folder`.
 
         Args:
-            written: The folder, in the file system of `folder`; it is moved.
-            path: Where it goes; nothing may be there.
-            last: The file below it that makes the others visible.
+            written: The folder, in the same file system as `folder`; it is moved.
+            path: Its path in the store; must be free.
+            last: The file in it that makes the others visible; uploaded last.
         """
 
     def fetch(self, path: str, wanted: Digest) -> None:
-        """Makes a file lie below `folder`, as wanted; an object store downloads what is not there.
+        """Provides a verified file under `folder`; an object store downloads it if it is missing.
 
-        Raises: SnapshotCorrupt: it is missing, or size or SHA-256 differs; names both.
+        Raises: SnapshotCorrupt: the file is missing, or size or SHA-256 differs; names both.
         """
 
     def remove(self, path: str, first: str) -> None:
-        """Removes a folder from the store and from the mirror; what is not there is gone already.
+        """Removes a folder, if it exists, from the store and from `folder`.
 
         Args:
             path: The folder.
-            first: The file below it whose absence makes the others invisible.
+            first: The file in it that makes the others visible; removed first.
         """
 
     def remove_file(self, path: str) -> None:
-        """Removes a file from the store; one that is not there is gone already."""
+        """Removes a file from the store if it exists."""

@@ -43,7 +43,7 @@ class LocalFiles:
             return sorted(name for name in os.listdir(place) if not after or name > after)
 
     def holds(self, path: str) -> bool:
-        """Returns whether there is such a file."""
+        """Returns whether the file exists."""
         return (self.folder / path).is_file()
 
     def read(self, path: str) -> bytes:
@@ -53,7 +53,7 @@ class LocalFiles:
             try:
                 return place.read_bytes()
             except FileNotFoundError as error:
-                raise NotFound(f"there is no {place}; check --store") from error
+                raise NotFound(f"{place} does not exist; check --store") from error
 
     def digest(self, path: str) -> Digest:
         """Hashes a file."""
@@ -62,17 +62,17 @@ class LocalFiles:
             try:
                 return Digest(place.stat().st_size, sha256_of(place))
             except FileNotFoundError as error:
-                raise NotFound(f"there is no {place}; check --store") from error
+                raise NotFound(f"{place} does not exist; check --store") from error
 
     def create(self, path: str, data: bytes) -> None:
-        """Makes a file of a name that is free."""
+        """Creates a file."""
         target = self.folder / path
         with store_errors(target.parent):
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}"
             write_durably(temporary, data)
             try:
-                # A hard link fails where the name exists; a rename would replace it.
+                # A hard link fails if the name exists; a rename would replace the file.
                 os.link(temporary, target)
             except FileExistsError as error:
                 raise AlreadyExists(f"{target} exists; read the store again") from error
@@ -81,7 +81,7 @@ class LocalFiles:
             sync_folder(target.parent)
 
     def publish(self, written: Path, path: str, last: str) -> None:
-        """Forces a folder to disk and gives it its name: all its files appear at once."""
+        """Forces a folder to disk and renames it: all its files appear at once."""
         target = self.folder / path
         with store_errors(target):
             for inner in sorted(written.rglob("*"), reverse=True):
@@ -92,7 +92,7 @@ class LocalFiles:
             sync_folder(target.parent)
 
     def fetch(self, path: str, wanted: Digest) -> None:
-        """Compares a file with what is wanted; size first, since that costs nothing."""
+        """Verifies a file: first the size, which costs nothing, then the hash."""
         place = self.folder / path
         with store_errors(place):
             size = place.stat().st_size if place.is_file() else None

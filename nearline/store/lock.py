@@ -1,4 +1,4 @@
-"""One process at a time in a folder."""
+"""An exclusive lock on a folder, held by one process at a time."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from nearline.store.durable import store_errors
 
 @contextlib.contextmanager
 def lock_folder(folder: Path, busy: str) -> Iterator[None]:
-    """Makes a folder and holds its lock for the length of the block; a killed process lets go.
+    """Creates a folder and holds its lock during the block; a killed process releases it.
 
     Args:
-        busy: Says who else works in it, and the remedy.
-    Raises: Conflict: another process does. StoreError: it cannot be made.
+        folder: The folder.
+        busy: Error message if another process holds the lock, with the remedy.
+    Raises: Conflict: another process holds the lock. StoreError: the folder cannot be created.
     """
     with store_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """A store in S3, Google Cloud Storage or Azure, with a cache in a local folder.
 
-Objects are only ever created whole. A snapshot's manifest is uploaded last, so that what a killed
-build left is in no list; readers download what they host, once, and map it from the cache.
+Objects are created whole and never changed. The manifest of a snapshot is uploaded last, so that
+interrupted uploads are never listed. Readers download the files they host once and map them from
+the cache.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from nearline.errors import AlreadyExists, NotFound, StoreError
 from nearline.store.durable import check_digest, sha256_of, store_errors
 from nearline.store.files import Digest
 
-KEPT = 3  # Snapshots of a collection in the cache: current, the one before, a canary.
-_BLOCK_BYTES = 16 << 20  # Of one request; S3 takes 10,000 such parts of one file: 156 GiB.
+KEPT = 3  # Cached snapshots per collection: current, previous, canary.
+_BLOCK_BYTES = 16 << 20  # Per request; S3 allows 10,000 parts per file: 156 GiB.
 _AT_ONCE = 4
-_SNAPSHOT_PARTS = 3  # <collection>/snapshots/<id>: what is kept or removed as one.
+_SNAPSHOT_PARTS = 3  # <collection>/snapshots/<id>: cached and removed as a unit.
 _ERROR_CHARACTERS = 300
-# Where the library asks for credentials once the environment has none: the instance's metadata.
+# Address that the library queries when the environment has no credentials: instance metadata.
 _INSTANCE_ROLE = "/latest/api/token"
 
 
@@ -38,8 +39,8 @@ class ObjectFiles:
 
     Args:
         store: The bucket, opened at the prefix.
-        url: What --store said.
-        folder: The cache; may be shared by processes of one machine.
+        url: The value of --store.
+        folder: The cache; processes on one machine may share it.
     """
 
     def __init__(self, store: ObjectStore, url: str, folder: Path) -> None:
@@ -58,7 +59,7 @@ class ObjectFiles:
         return self._folder
 
     def names(self, path: str, after: str = "") -> list[str]:
-        """Lists what lies below a prefix; with `after`, only what comes later is asked for."""
+        """Lists names under a prefix; with `after`, only later names are requested."""
         prefix = f"{path}/" if path else ""
         with self._errors(f"list {path or 'the bucket'}"):
             if after:
@@ -71,7 +72,7 @@ class ObjectFiles:
         return sorted(name for name in names if name > after)
 
     def holds(self, path: str) -> bool:
-        """Returns whether there is such an object."""
+        """Returns whether the object exists."""
         try:
             self._size(path)
         except NotFound:
@@ -84,7 +85,7 @@ class ObjectFiles:
             return obstore.get(self._store, path).bytes().to_bytes()
 
     def digest(self, path: str) -> Digest:
-        """Reads an object in blocks and hashes it; nothing is kept."""
+        """Hashes an object block by block without storing it."""
         size = self._size(path)
         digest = hashlib.sha256()
         for block in self._blocks(path, 0, size):
@@ -92,12 +93,12 @@ class ObjectFiles:
         return Digest(size, digest.hexdigest())
 
     def create(self, path: str, data: bytes) -> None:
-        """Makes an object of a name that is free."""
+        """Creates an object."""
         with self._errors(f"create {path}"):
             obstore.put(self._store, path, data, mode="create")
 
     def publish(self, written: Path, path: str, last: str) -> None:
-        """Uploads a folder, `last` after all others, and moves it into the cache."""
+        """Uploads a folder, file `last` after all others, and moves it into the cache."""
         with store_errors(written):
             files = sorted(p for p in written.rglob("*") if p.is_file() and p != written / last)
         for file in (*files, written / last):
@@ -113,24 +114,24 @@ class ObjectFiles:
         _trim(target.parent)
 
     def fetch(self, path: str, wanted: Digest) -> None:
-        """Downloads an object into the cache; one that lies there is hashed, and mended."""
+        """Downloads an object into the cache; a damaged cached file is replaced."""
         target = self._folder / path
         place = self._folder.joinpath(*Path(path).parts[:_SNAPSHOT_PARTS])
         with store_errors(target):
             new = not place.exists()
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.utime(place)  # Kept as the time of its last use.
+            os.utime(place)  # Marks the last use.
             if _digest(target, wanted.bytes) == wanted:
                 return
             with _locked(place.parent):
-                # Another process may have been faster.
+                # Another process may have downloaded it meanwhile.
                 if _digest(target, wanted.bytes) != wanted:
                     self._download(path, target, wanted)
         if new:
             _trim(place.parent)
 
     def remove(self, path: str, first: str) -> None:
-        """Removes what lies below a prefix."""
+        """Removes all objects under a prefix."""
         shutil.rmtree(self._folder / path, ignore_errors=True)
         with self._errors(f"remove {path}"):
             batches = obstore.list(self._store, path)
@@ -143,7 +144,7 @@ class ObjectFiles:
 
     def remove_file(self, path: str) -> None:
         """Removes an object."""
-        # Some stores call it an error where there is none.
+        # Some stores report a missing object as an error.
         with contextlib.suppress(NotFound), self._errors(f"remove {path}"):
             obstore.delete(self._store, path)
 
@@ -152,7 +153,7 @@ class ObjectFiles:
             return obstore.head(self._store, path)["size"]
 
     def _blocks(self, path: str, start: int, end: int) -> Iterator[bytes]:
-        """Reads bytes start to end in order, a few blocks ahead; short only if the object is."""
+        """Yields bytes start to end, prefetching a few blocks; fewer only if the object ends."""
 
         def read(at: int) -> bytes:
             length = min(_BLOCK_BYTES, end - at)
@@ -183,7 +184,7 @@ class ObjectFiles:
         found = _digest(part, size)
         if found != wanted:
             part.unlink()
-            if resumed:  # A power cut may have spoilt the first half: once more, from the start.
+            if resumed:  # A power failure may have damaged the first part: start again.
                 self._download(path, target, wanted)
                 return
             check_digest(f"{self._url}/{path}", found, wanted)
@@ -194,7 +195,7 @@ class ObjectFiles:
 
 
 class _ObjectErrors:
-    """Turns an error of the library inside the block into one of ours that names the remedy."""
+    """Converts a library error inside the block to a Nearline error that names the remedy."""
 
     def __init__(self, url: str, doing: str) -> None:
         self._url = url
@@ -213,19 +214,19 @@ class _ObjectErrors:
             return
         what = f"store {self._url}: cannot {self._doing}"
         if isinstance(error, FileNotFoundError):
-            raise NotFound(f"{what}: there is no such object; check --store") from error
+            raise NotFound(f"{what}: the object does not exist; check --store") from error
         if isinstance(error, AlreadyExistsError):
-            raise AlreadyExists(f"{what}: it exists; read the store again") from error
+            raise AlreadyExists(f"{what}: the object exists; read the store again") from error
         if isinstance(error, PermissionDeniedError | UnauthenticatedError):
             raise StoreError(
                 f"{what}: access is denied; check the credentials in the environment (AWS_…, "
-                "GOOGLE_…, AZURE_…) and what they may do with the bucket"
+                "GOOGLE_…, AZURE_…) and their permissions on the bucket"
             ) from error
         said = " ".join(str(error).split())[:_ERROR_CHARACTERS]
         if _INSTANCE_ROLE in said:
             raise StoreError(
-                f"{what}: there are no credentials; set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or run where an instance has a role"
+                f"{what}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                "or run on an instance with a role"
             ) from error
         raise StoreError(
             f"{what}: {said}; check that the bucket exists, the endpoint, the region and "
@@ -235,7 +236,7 @@ class _ObjectErrors:
 
 @contextlib.contextmanager
 def _locked(snapshots: Path) -> Iterator[None]:
-    """Lets one process at a time fill the cache of a collection."""
+    """Locks the cache of a collection for one process at a time."""
     descriptor = os.open(snapshots / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -251,7 +252,7 @@ def _digest(place: Path, size: int) -> Digest | None:
 
 
 def _trim(snapshots: Path) -> None:
-    """Keeps the snapshots used last; a process that mapped files of another keeps those open."""
+    """Removes all but the most recently used snapshots; mapped files stay readable."""
     with store_errors(snapshots), _locked(snapshots):
         used = [p for p in snapshots.iterdir() if p.is_dir() and not p.name.startswith(".")]
         used.sort(key=lambda place: place.stat().st_mtime_ns, reverse=True)

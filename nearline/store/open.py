@@ -1,4 +1,4 @@
-"""Opens what a --store names."""
+"""Opens the storage backend that --store names."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from nearline.store.files import StoreFiles
 from nearline.store.local import LocalFiles
 
 OBJECT_SCHEMES = ("s3", "gs", "az")
-# Variables that move an object store to another server than the vendor's. Their order is the
-# library's: the first that is set counts.
+# Variables that set the endpoint of an object store. As in the library, the first one set wins.
 _ENDPOINTS = {
     "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
     "gs": (),
     "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
 }
 _INSTALL = 'pip install "nearline[objectstore]"'
-# The library's own: ten retries within three minutes. Who serves keeps what it has meanwhile, and
-# who starts wants to know sooner.
+# The library's defaults are ten retries within three minutes. A serving process keeps its data
+# meanwhile; a starting process should fail sooner.
 _RETRY_S = 20
 _RETRIES = 4
 
@@ -39,7 +38,7 @@ def open_files(url: str, cache_dir: str = "") -> StoreFiles:
         return LocalFiles(place)
     if scheme not in OBJECT_SCHEMES:
         raise StoreError(
-            f"store {url!r} has scheme {scheme!r}; use a folder, file://, "
+            f"store {url!r} has the unsupported scheme {scheme!r}; use a folder, file://, "
             + ", ".join(f"{one}://" for one in OBJECT_SCHEMES)
         )
     url = url.rstrip("/")
@@ -71,7 +70,7 @@ def _open_objects(url: str, scheme: str, cache_dir: str, environ: Mapping[str, s
                 "retry_timeout": timedelta(seconds=_RETRY_S),
             },
         )
-    except Exception as error:  # It raises classes of its own, ValueError and TypeError.
+    except Exception as error:  # The library raises its own classes, ValueError and TypeError.
         said = " ".join(str(error).split())
         raise StoreError(f"store {url!r} cannot be opened: {said}; check the URL") from error
     digest = hashlib.sha256(url.encode()).hexdigest()[:16]
@@ -79,8 +78,7 @@ def _open_objects(url: str, scheme: str, cache_dir: str, environ: Mapping[str, s
 
 
 def _plain_http(scheme: str, environ: Mapping[str, str]) -> bool:
-    """Returns whether requests go unencrypted, which only a server on this machine is asked to
-    do."""
+    """Returns whether requests are unencrypted, which only loopback endpoints allow."""
     for name in _ENDPOINTS[scheme]:
         endpoint = urlsplit(environ.get(name, ""))
         if endpoint.scheme != "http":

@@ -1,4 +1,4 @@
-"""Which protobuf number stands for which member of a contract enum."""
+"""Tables between contract enums and protobuf numbers."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ STRATEGIES = {
 
 
 def inverse(table: Mapping[_E, int]) -> dict[int, _E]:
-    """Returns the member that each number stands for."""
+    """Returns the inverse table: numbers to members."""
     return {number: member for member, number in table.items()}
 
 
@@ -115,7 +115,7 @@ VERDICT_OF = inverse(VERDICTS)
 
 
 def lookup(table: Mapping[int, _E], number: int, field: str) -> _E:
-    """Returns the member of a number, or raises InvalidRequest naming the known ones."""
+    """Returns the member for a number. Raises InvalidRequest with the known numbers."""
     member = table.get(number)
     if member is None:
         known = ", ".join(f"{n} ({m.value})" for n, m in sorted(table.items()) if n)

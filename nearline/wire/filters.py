@@ -13,7 +13,7 @@ from nearline.wire.values import scalar_from_proto, value_to_proto
 def filter_to_proto(condition: f.Filter) -> types_pb2.Filter:
     """Returns the message of a filter.
 
-    Raises: InvalidRequest: it can never be carried out; names the path.
+    Raises: InvalidRequest: see `check_filter`; names the path.
     """
     f.check_filter(condition)
     return _message(condition)
@@ -23,9 +23,9 @@ def filter_from_proto(message: types_pb2.Filter, path: str = "options.filter") -
     """Returns the filter of a message.
 
     Args:
-        message: The message; protobuf itself bounds how deep it is nested.
-        path: Where it stands in the request.
-    Raises: InvalidRequest: a condition is empty or out of its limits; names its path, for example
+        message: The message; protobuf bounds its depth.
+        path: Path of the filter in the request.
+    Raises: InvalidRequest: a condition is empty or exceeds a limit; names its path, for example
         options.filter.all[1].range.
     """
     condition = _read(message, path)
@@ -75,7 +75,7 @@ def _value(message: types_pb2.Value, path: str) -> f.FilterValue:
     try:
         value = scalar_from_proto(message)
     except InvalidRequest as error:
-        raise InvalidRequest(f"{path} is a list; give one value, or use in", field=path) from error
+        raise InvalidRequest(f"{path} is a list; set one value, or use in", field=path) from error
     if value is None:
         raise InvalidRequest(f"{path} has no value; set one, or use exists", field=path)
     return value

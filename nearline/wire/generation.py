@@ -73,7 +73,7 @@ def event_to_proto(event: c.AnswerEvent) -> generation_pb2.GenerateResponse:
 def event_from_proto(message: generation_pb2.GenerateResponse) -> c.AnswerEvent:
     """Returns the event of a message.
 
-    Raises: InternalError: a kind of event that this version does not know.
+    Raises: InternalError: this version does not know the kind of event.
     """
     kind = message.WhichOneof("event")
     if kind == "evidence":

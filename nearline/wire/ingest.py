@@ -41,7 +41,7 @@ _OUTCOME_OF = inverse(OUTCOMES)
 def source_to_proto(source: c.IngestSource) -> ingest_pb2.IngestSource:
     """Returns the message of a source.
 
-    Raises: InvalidRequest: what no message can hold.
+    Raises: InvalidRequest: a value that no message can hold.
     """
     if isinstance(source, c.Item):
         return ingest_pb2.IngestSource(item=item_to_proto(source))
@@ -60,7 +60,7 @@ def source_to_proto(source: c.IngestSource) -> ingest_pb2.IngestSource:
 def source_from_proto(message: ingest_pb2.IngestSource, field: str) -> c.IngestSource:
     """Returns the source of a message.
 
-    Raises: InvalidRequest: it has none, or is malformed; names the field.
+    Raises: InvalidRequest: the source is empty or malformed; names the field.
     """
     which = message.WhichOneof("source")
     if which == "item":
@@ -84,9 +84,9 @@ def submit_request(
     more: bool,
     result_ttl_s: float | None,
 ) -> ingest_pb2.SubmitRequest:
-    """Returns the message of sources to submit.
+    """Returns the request to submit sources.
 
-    Raises: InvalidRequest: what no message can hold.
+    Raises: InvalidRequest: a value that no message can hold.
     """
     messages = [source_to_proto(one) for one in sources]
     if offset < 0:
@@ -114,7 +114,7 @@ def submit_request(
 def sources_of(request: ingest_pb2.SubmitRequest) -> list[c.IngestSource]:
     """Returns the sources of a request.
 
-    Raises: InvalidRequest: names the one that is malformed.
+    Raises: InvalidRequest: a source is malformed; names it.
     """
     return [source_from_proto(one, f"sources[{at}]") for at, one in enumerate(request.sources)]
 
@@ -125,12 +125,12 @@ def priority_from_proto(number: int) -> c.JobPriority:
 
 
 def states_from_proto(numbers: Iterable[int]) -> frozenset[c.JobState]:
-    """Returns the states. Raises: InvalidRequest: a number that is none."""
+    """Returns the states. Raises: InvalidRequest: an unknown number."""
     return frozenset(lookup(_STATE_OF, one, "states") for one in numbers)
 
 
 def result_ttl_of(request: ingest_pb2.SubmitRequest) -> float | None:
-    """Returns how long results are to be kept, in seconds; None: as the service has it."""
+    """Returns the retention of results in seconds; None for the service's default."""
     if not request.HasField("result_ttl"):
         return None
     return seconds(request.result_ttl)
@@ -191,7 +191,7 @@ def job_from_proto(message: ingest_pb2.Job) -> c.Job:
 
 
 def result_to_proto(result: c.IngestResult) -> ingest_pb2.IngestResult:
-    """Returns the message of what became of a document."""
+    """Returns the message of a result."""
     return ingest_pb2.IngestResult(
         place=result.place,
         document_id=result.document_id,
@@ -205,7 +205,7 @@ def result_to_proto(result: c.IngestResult) -> ingest_pb2.IngestResult:
 
 
 def result_from_proto(message: ingest_pb2.IngestResult) -> c.IngestResult:
-    """Returns what became of a document."""
+    """Returns the result of a message."""
     return c.IngestResult(
         place=message.place,
         document_id=message.document_id,
@@ -266,7 +266,7 @@ def queue_response(state: c.QueueState) -> ingest_pb2.GetQueueResponse:
 
 
 def queue_state(message: ingest_pb2.GetQueueResponse) -> c.QueueState:
-    """Returns the state of the queue."""
+    """Returns the queue state of a message."""
     return c.QueueState(
         waiting=message.waiting,
         in_hand=message.in_hand,

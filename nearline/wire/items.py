@@ -1,4 +1,4 @@
-"""Items: contract records to protobuf and back, as they are read and as they are written."""
+"""Items: contract records to protobuf and back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nearline.wire.values import attributes_from_proto, set_attributes
 def item_to_proto(item: c.Item) -> retrieval_pb2.Item:
     """Returns the message of an item.
 
-    Raises: InvalidRequest: an attribute that no message can hold, or half a surrogate pair.
+    Raises: InvalidRequest: an attribute that no message can hold, or invalid Unicode.
     """
     try:
         message = retrieval_pb2.Item(
@@ -35,7 +35,7 @@ def item_to_proto(item: c.Item) -> retrieval_pb2.Item:
 def item_from_proto(message: retrieval_pb2.Item, field: str = "item") -> c.Item:
     """Returns the item of a message; numbers of its vector may be NaN or infinite.
 
-    Raises: InvalidRequest: a vector that is not one row, or a time that no calendar has.
+    Raises: InvalidRequest: a vector of several rows, or a time outside the years 1 to 9999.
     """
     vector = None
     if message.HasField("vector"):

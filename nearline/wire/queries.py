@@ -26,7 +26,7 @@ def query_to_proto(query: c.Query) -> retrieval_pb2.Query:
     given = (query.text is not None) + (query.vector is not None) + bool(query.item_ids)
     if given != 1:
         raise InvalidRequest(
-            f"a query has {given} of text, vector and item_ids; give exactly one", field="query"
+            f"a query has {given} of text, vector and item_ids; set exactly one", field="query"
         )
     if query.text is not None:
         return retrieval_pb2.Query(text=query.text)
@@ -44,7 +44,7 @@ def query_from_proto(query: retrieval_pb2.Query) -> c.Query:
     if kind == "text":
         return c.Query(text=query.text)
     if kind == "vector":
-        # The service looks at the numbers, whichever way they came.
+        # The service checks the numbers, whatever their format.
         rows = decode(query.vector, "query.vector")
         if len(rows) != 1:
             raise InvalidRequest(
@@ -65,7 +65,7 @@ def filter_of(
     | shard_pb2.ScanItemsRequest
     | shard_pb2.CountShardRequest,
 ) -> c.Filter | None:
-    """Returns the filter of a request; None where it has none.
+    """Returns the filter of a request, or None.
 
     Raises: InvalidRequest: a malformed filter.
     """
@@ -107,9 +107,9 @@ def options_to_proto(options: c.SearchOptions) -> retrieval_pb2.SearchOptions:
 
 
 def _check_uint32(value: int | None, field: str) -> None:
-    # The service names the range that it allows; these would not even travel.
+    # The service checks ranges; these values do not fit the message.
     if value is not None and not 0 <= value < 1 << 32:
-        raise InvalidRequest(f"{field} is {value}; it is no number of things", field=field)
+        raise InvalidRequest(f"{field} is {value}; 0..4294967295 is needed", field=field)
 
 
 def options_from_proto(options: retrieval_pb2.SearchOptions) -> c.SearchOptions:

@@ -1,4 +1,4 @@
-"""What goes over the wire as it was kept: bytes of many replies, read only where somebody looks."""
+"""Sequences of hits that stay encoded and are decoded only on access."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _T = TypeVar("_T")
 
 
 class RawHits(Sequence[_T]):
-    """Records whose messages are kept.
+    """Records in encoded form; an element is decoded on each access.
 
     Args:
-        messages: Of each record, a whole response with it and nothing else. Such bytes in a row
-            are one response: what repeats is added up when messages are merged.
-        read: Gives the record of a message.
+        messages: One encoded response per record, containing nothing else. Their concatenation is
+            one response with all records, since protobuf appends repeated fields when merging.
+        read: Decodes a message.
     """
 
     __slots__ = ("_read", "messages")

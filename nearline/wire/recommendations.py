@@ -1,4 +1,4 @@
-"""Recommended lists, interactions and what is kept of users: contract to protobuf and back."""
+"""Recommendations, interactions and user data: contract records to protobuf and back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from nearline.wire.times import time_from_proto, timestamp
 def recommend_request(
     audience: c.Audience, options: c.RecommendOptions, collection: str
 ) -> retrieval_pb2.RecommendRequest:
-    """Returns the message of a request for a list."""
+    """Returns the request for a list."""
     return retrieval_pb2.RecommendRequest(
         collection=collection,
         user_id=audience.user_id,
@@ -50,7 +50,7 @@ def recommend_request(
 
 
 def audience_from_proto(message: retrieval_pb2.RecommendRequest) -> c.Audience:
-    """Returns whom a list is for."""
+    """Returns the audience of a request."""
     return c.Audience(
         user_id=message.user_id,
         session_id=message.session_id,
@@ -62,7 +62,7 @@ def audience_from_proto(message: retrieval_pb2.RecommendRequest) -> c.Audience:
 def recommend_options(message: retrieval_pb2.RecommendRequest) -> c.RecommendOptions:
     """Returns the options of a list.
 
-    Raises: InvalidRequest: a malformed filter, or an unknown part of the payload.
+    Raises: InvalidRequest: a malformed filter, or an unknown payload field.
     """
     return c.RecommendOptions(
         n=message.n if message.HasField("n") else c.DEFAULT_N,
@@ -139,7 +139,7 @@ def interactions_from_proto(
 ) -> Sequence[c.Interaction]:
     """Returns the interactions of messages.
 
-    Raises: InvalidRequest: a time that no calendar has.
+    Raises: InvalidRequest: a time outside the years 1 to 9999.
     """
     return [
         _interaction(one, f"interactions[{at}]", one.kind or c.DEFAULT_KIND)
@@ -148,7 +148,7 @@ def interactions_from_proto(
 
 
 def user_response(record: c.UserRecord) -> retrieval_pb2.GetUserResponse:
-    """Returns the message of what is kept of a user."""
+    """Returns the message of a user's data."""
     return retrieval_pb2.GetUserResponse(
         interactions=map(interaction_to_proto, record.interactions),
         learned=map(interaction_to_proto, record.learned),
@@ -157,7 +157,7 @@ def user_response(record: c.UserRecord) -> retrieval_pb2.GetUserResponse:
 
 
 def user_record(message: retrieval_pb2.GetUserResponse) -> c.UserRecord:
-    """Returns what is kept of a user."""
+    """Returns the user's data of a message."""
     deleted = message.delete_time.ToDatetime(UTC) if message.HasField("delete_time") else None
     return c.UserRecord(
         interactions=[_interaction(one, "interactions", one.kind) for one in message.interactions],
@@ -167,7 +167,7 @@ def user_record(message: retrieval_pb2.GetUserResponse) -> c.UserRecord:
 
 
 def deletion_response(receipt: c.DeletionReceipt) -> retrieval_pb2.DeleteUserResponse:
-    """Returns the message of what was erased."""
+    """Returns the message of a deletion receipt."""
     return retrieval_pb2.DeleteUserResponse(
         delete_time=timestamp(receipt.deleted),
         interactions=receipt.interactions,
@@ -181,7 +181,7 @@ def deletion_response(receipt: c.DeletionReceipt) -> retrieval_pb2.DeleteUserRes
 
 
 def deletion_receipt(message: retrieval_pb2.DeleteUserResponse) -> c.DeletionReceipt:
-    """Returns what was erased."""
+    """Returns the deletion receipt of a message."""
     return c.DeletionReceipt(
         deleted=message.delete_time.ToDatetime(UTC),
         interactions=message.interactions,
@@ -206,21 +206,21 @@ def _interaction(message: retrieval_pb2.Interaction, field: str, kind: str) -> c
 
 
 def recommendation_to_bytes(hit: c.Hit) -> bytes:
-    """Returns a recommendation without reasons: a RecommendResponse with it and nothing else."""
+    """Encodes a recommendation without reasons as a RecommendResponse with nothing else."""
     message = retrieval_pb2.RecommendResponse()
     fill_hit(message.recommendations.add().hit, hit)
     return message.SerializeToString()
 
 
 def recommended_hit_from_bytes(message: bytes) -> c.Hit:
-    """Returns what `recommendation_to_bytes` was made from."""
+    """Decodes the output of `recommendation_to_bytes`."""
     return hit_from_proto(
         retrieval_pb2.RecommendResponse.FromString(message).recommendations[0].hit
     )
 
 
 def lazy_recommendations(messages: Sequence[bytes]) -> RawHits[c.Recommendation]:
-    """Returns recommendations of what `recommendation_to_bytes` gave of each."""
+    """Returns recommendations that are decoded on access."""
     return RawHits(
         messages, lambda message: c.Recommendation(hit=recommended_hit_from_bytes(message))
     )

@@ -135,18 +135,18 @@ def hit_from_proto(hit: retrieval_pb2.Hit) -> c.Hit:
 
 
 def ignored_from_proto(ignored: Iterable[retrieval_pb2.IgnoredId]) -> list[c.IgnoredId]:
-    """Returns the ids that were left out."""
+    """Returns the ignored ids."""
     return [c.IgnoredId(i.id, lookup(IGNORED_OF, i.reason, "ignored_ids.reason")) for i in ignored]
 
 
 def fill_served_by(target: types_pb2.ServedBy, served_by: c.ServedBy) -> None:
-    """Fills the message of where an answer came from."""
+    """Fills the message of the source of an answer."""
     target.source = SOURCES[served_by.source]
     target.rung, target.reason = served_by.rung, served_by.reason
 
 
 def served_by_from_proto(message: types_pb2.ServedBy) -> c.ServedBy:
-    """Returns where an answer came from."""
+    """Returns the source of an answer."""
     return c.ServedBy(
         source=lookup(SOURCE_OF, message.source, "served_by.source"),
         rung=message.rung,
@@ -155,7 +155,7 @@ def served_by_from_proto(message: types_pb2.ServedBy) -> c.ServedBy:
 
 
 def fill_info(target: types_pb2.ReplyInfo, info: c.ReplyInfo) -> None:
-    """Fills the message of what a reply reports about itself."""
+    """Fills the message of reply info."""
     target.epoch = info.epoch
     target.snapshot_id = info.snapshot_id
     target.fingerprint = info.fingerprint
@@ -180,7 +180,7 @@ def fill_info(target: types_pb2.ReplyInfo, info: c.ReplyInfo) -> None:
 
 
 def info_from_proto(info: types_pb2.ReplyInfo) -> c.ReplyInfo:
-    """Returns what a reply reports about itself."""
+    """Returns the reply info of a message."""
     times = info.timings
     return c.ReplyInfo(
         epoch=info.epoch,
@@ -214,14 +214,14 @@ def search_response(reply: c.SearchReply) -> retrieval_pb2.SearchResponse:
 
 
 def hit_to_bytes(hit: c.Hit) -> bytes:
-    """Returns a hit of a search: a SearchResponse with it and nothing else."""
+    """Encodes a hit as a SearchResponse with nothing else."""
     message = retrieval_pb2.SearchResponse()
     fill_hit(message.result.hits.add(), hit)
     return message.SerializeToString()
 
 
 def lazy_hits(messages: Sequence[bytes]) -> RawHits[c.Hit]:
-    """Returns hits of what `hit_to_bytes` gave of each."""
+    """Returns hits that are decoded on access."""
     return RawHits(
         messages,
         lambda one: hit_from_proto(retrieval_pb2.SearchResponse.FromString(one).result.hits[0]),

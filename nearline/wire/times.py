@@ -15,7 +15,7 @@ def in_utc(time: datetime) -> datetime:
 
 
 def timestamp(time: datetime | None) -> Timestamp | None:
-    """Returns the message of a time; None of None."""
+    """Returns the message of a time, or None for None."""
     if time is None:
         return None
     message = Timestamp()
@@ -26,7 +26,7 @@ def timestamp(time: datetime | None) -> Timestamp | None:
 def time_from_proto(message: Timestamp, field: str) -> datetime:
     """Returns the time of a message.
 
-    Raises: InvalidRequest: a time that no calendar has.
+    Raises: InvalidRequest: a time outside the years 1 to 9999.
     """
     try:
         return message.ToDatetime(UTC)

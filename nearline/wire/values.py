@@ -1,4 +1,4 @@
-"""Attribute values, durations: Python to protobuf and back."""
+"""Attribute values and durations: Python to protobuf and back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _INT64 = range(-(1 << 63), 1 << 63)
 
 
 def value_to_proto(value: c.AttributeValue) -> types_pb2.Value:
-    """Returns the typed value of a str, bool, int, float, aware datetime, None or a list of those.
+    """Returns the message of a str, bool, int, float, aware datetime, None or a list of them.
 
     Raises: InvalidRequest: another type, or a nested list.
     """
@@ -41,8 +41,8 @@ def value_to_proto(value: c.AttributeValue) -> types_pb2.Value:
             list_value=types_pb2.ValueList(values=[value_to_proto(v) for v in value])
         )
     raise InvalidRequest(
-        f"attribute value of type {type(value).__name__} is not served; use str, bool, int, float, "
-        "datetime, None or a flat list of them"
+        f"attribute value of type {type(value).__name__} is not supported; use str, bool, int, "
+        "float, datetime, None or a flat list of them"
     )
 
 
@@ -69,9 +69,9 @@ def value_from_proto(value: types_pb2.Value) -> c.AttributeValue:
 
 
 def scalar_from_proto(message: types_pb2.Value) -> c.Scalar:
-    """Returns the Python value of a message that holds no list.
+    """Returns the Python value of a message that must not be a list.
 
-    Raises: InvalidRequest: it holds one.
+    Raises: InvalidRequest: it is a list.
     """
     value = value_from_proto(message)
     if value is None or isinstance(value, str | bool | int | float | datetime):
@@ -100,7 +100,7 @@ def duration(seconds: float) -> Duration:
 
 
 def set_duration(target: Duration, seconds: float) -> None:
-    """Sets a duration, to the microsecond; zero is set too, not left out."""
+    """Sets a duration, to the microsecond; also sets zero explicitly."""
     whole = int(seconds)
     target.seconds, target.nanos = whole, int((seconds - whole) * 1e6) * 1000
     target.SetInParent()

@@ -26,9 +26,9 @@ def upsert_request(
     as_of: Mapping[str, datetime] | None = None,
     lane: c.Lane | None = None,
 ) -> retrieval_pb2.UpsertItemsRequest:
-    """Returns the message of a request to add or replace items.
+    """Returns the request to add or replace items.
 
-    Raises: InvalidRequest: what no message can hold.
+    Raises: InvalidRequest: a value that no message can hold.
     """
     messages = [item_to_proto(item) for item in items]
     with _valid_unicode():
@@ -48,23 +48,23 @@ def upsert_request(
 def items_of(request: retrieval_pb2.UpsertItemsRequest) -> list[c.Item]:
     """Returns the items of a request.
 
-    Raises: InvalidRequest: names the item that is malformed.
+    Raises: InvalidRequest: an item is malformed; names it.
     """
     return [item_from_proto(one, f"items[{at}]") for at, one in enumerate(request.items)]
 
 
 def as_of_of(request: retrieval_pb2.UpsertItemsRequest) -> dict[str, datetime]:
-    """Returns the places in time of a request's changes, by id.
+    """Returns the times of a request's changes by id.
 
-    Raises: InvalidRequest: a time that no calendar has.
+    Raises: InvalidRequest: a time outside the years 1 to 9999.
     """
     return {key: time_from_proto(time, f"as_of[{key}]") for key, time in request.as_of.items()}
 
 
 def lane_of(request: retrieval_pb2.UpsertItemsRequest) -> c.Lane | None:
-    """Returns the lane that a request names; None: it names none.
+    """Returns the lane of a request, or None if it is unspecified.
 
-    Raises: InvalidRequest: a number that is none.
+    Raises: InvalidRequest: an unknown number.
     """
     return lookup(LANE_OF, request.lane, "lane") if request.lane else None
 
@@ -76,9 +76,9 @@ def delete_request(
     if_versions: Mapping[str, int] | None = None,
     idempotency_key: str = "",
 ) -> retrieval_pb2.DeleteItemsRequest:
-    """Returns the message of a request to delete items.
+    """Returns the request to delete items.
 
-    Raises: InvalidRequest: what no message can hold.
+    Raises: InvalidRequest: a value that no message can hold.
     """
     with _valid_unicode():
         return retrieval_pb2.DeleteItemsRequest(
@@ -90,14 +90,14 @@ def delete_request(
 
 
 def upsert_response(reply: c.WriteReply) -> retrieval_pb2.UpsertItemsResponse:
-    """Returns the message of what became of items."""
+    """Returns the message of a write reply."""
     return retrieval_pb2.UpsertItemsResponse(
         watermark=reply.watermark, results=map(_result_to_proto, reply.results)
     )
 
 
 def delete_response(reply: c.WriteReply) -> retrieval_pb2.DeleteItemsResponse:
-    """Returns the message of what became of items."""
+    """Returns the message of a write reply."""
     return retrieval_pb2.DeleteItemsResponse(
         watermark=reply.watermark, results=map(_result_to_proto, reply.results)
     )
@@ -106,12 +106,12 @@ def delete_response(reply: c.WriteReply) -> retrieval_pb2.DeleteItemsResponse:
 def write_reply(
     message: retrieval_pb2.UpsertItemsResponse | retrieval_pb2.DeleteItemsResponse,
 ) -> c.WriteReply:
-    """Returns what became of items."""
+    """Returns the write reply of a message."""
     return c.WriteReply(results=_results(message.results), watermark=message.watermark)
 
 
 def upsert_stream_response(reply: c.BulkWriteReply) -> retrieval_pb2.UpsertItemsStreamResponse:
-    """Returns the message of what became of many batches."""
+    """Returns the message of a bulk reply."""
     return retrieval_pb2.UpsertItemsStreamResponse(
         watermark=reply.watermark,
         applied=reply.counts.get(c.WriteOutcome.APPLIED, 0),
@@ -125,7 +125,7 @@ def upsert_stream_response(reply: c.BulkWriteReply) -> retrieval_pb2.UpsertItems
 
 
 def upsert_stream_reply(message: retrieval_pb2.UpsertItemsStreamResponse) -> c.BulkWriteReply:
-    """Returns what became of many batches."""
+    """Returns the bulk reply of a message."""
     counts = {
         c.WriteOutcome.APPLIED: message.applied,
         c.WriteOutcome.REPLACED: message.replaced,
@@ -140,7 +140,7 @@ def upsert_stream_reply(message: retrieval_pb2.UpsertItemsStreamResponse) -> c.B
 
 
 def delete_stream_response(reply: c.BulkWriteReply) -> retrieval_pb2.DeleteItemsStreamResponse:
-    """Returns the message of what became of many batches."""
+    """Returns the message of a bulk reply."""
     return retrieval_pb2.DeleteItemsStreamResponse(
         watermark=reply.watermark,
         deleted=reply.counts.get(c.WriteOutcome.DELETED, 0),
@@ -151,7 +151,7 @@ def delete_stream_response(reply: c.BulkWriteReply) -> retrieval_pb2.DeleteItems
 
 
 def delete_stream_reply(message: retrieval_pb2.DeleteItemsStreamResponse) -> c.BulkWriteReply:
-    """Returns what became of many batches."""
+    """Returns the bulk reply of a message."""
     counts = {
         c.WriteOutcome.DELETED: message.deleted,
         c.WriteOutcome.ABSENT: message.absent,
@@ -190,8 +190,8 @@ def _checked_versions(if_versions: Mapping[str, int] | None) -> Mapping[str, int
     for document_id, version in versions.items():
         if version not in _UINT64:
             raise InvalidRequest(
-                f"if_versions has {version} for {document_id!r}; versions are 0 or more, as "
-                "Item.version gives them",
+                f"if_versions has {version} for {document_id!r}; versions are 0 or more; "
+                "use the value of Item.version",
                 field="if_versions",
             )
     return versions
@@ -199,7 +199,7 @@ def _checked_versions(if_versions: Mapping[str, int] | None) -> Mapping[str, int
 
 @contextlib.contextmanager
 def _valid_unicode() -> Iterator[None]:
-    """Turns protobuf's refusal of an id or a key into what the service would say."""
+    """Converts protobuf's error for an invalid id or key to the service's error."""
     try:
         yield
     except UnicodeEncodeError as error:

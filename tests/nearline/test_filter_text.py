@@ -66,7 +66,7 @@ def test_a_filter_is_read_as_it_is_meant(text: str, wanted: f.Filter) -> None:
         ("a IN [1, 2", 11, "a comma or ] is expected"),
         ("a IS 1", 6, "NULL or NOT NULL is expected"),
         ('a = "x', 5, 'the quote " is not closed'),
-        ("a ! 1", 3, "! is not understood; did you mean !=?"),
+        ("a ! 1", 3, "! is not an operator; did you mean !=?"),
         ("made > 2024-13-01", 8, "2024-13-01 is no time"),
         ("(" * 65 + "a = 1", 65, "no more than 64"),
         ("NOT " * 65 + "a = 1", 257, "no more than 64"),

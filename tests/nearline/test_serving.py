@@ -192,7 +192,7 @@ async def test_a_method_without_code_is_unimplemented_and_the_request_id_comes_b
 
 async def test_the_port_of_another_service_is_told() -> None:
     async with running([Gate().registration()]) as address, GenerationClient(address) as client:
-        with pytest.raises(Unsupported, match="is it the port of another service"):
+        with pytest.raises(Unsupported, match="check that the port is the right service's"):
             await client.session("s")
 
 

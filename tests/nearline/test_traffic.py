@@ -63,7 +63,7 @@ def test_what_is_no_such_file_is_refused(data: bytes) -> None:
     if not data:
         assert decode_traffic(data) == []
         return
-    with pytest.raises(SnapshotCorrupt, match="traffic/x holds no recorded requests"):
+    with pytest.raises(SnapshotCorrupt, match="traffic/x is not a file of recorded requests"):
         decode_traffic(data, "traffic/x")
 
 

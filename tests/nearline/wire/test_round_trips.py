@@ -34,7 +34,7 @@ def test_attribute_values_survive_with_their_type(value: c.AttributeValue) -> No
 
 def test_nested_lists_and_foreign_types_are_refused() -> None:
     for bad in ([[1]], {"a": 1}, b"x"):
-        with pytest.raises(InvalidRequest, match=r"is not served|nest"):
+        with pytest.raises(InvalidRequest, match=r"is not supported|nest"):
             wire.value_to_proto(bad)  # type: ignore[arg-type]
 
 
