@@ -36,7 +36,7 @@ def async_client(kind: type[object]) -> type[ServiceChannel]:
 
 
 class Servicer(generation_pb2_grpc.GenerationServiceServicer):
-    """Answers any question with pieces of text without end; knows only the session "known"."""
+    """Streams endless text for any question; the only session is "known"."""
 
     def __init__(self) -> None:
         self.cancelled = threading.Event()
@@ -95,7 +95,7 @@ def types_are_known_to_the_checker(
     embedding: blocking.BlockingEmbeddingClient,
     generation: blocking.BlockingGenerationClient,
 ) -> None:
-    """Is checked by mypy and never runs."""
+    """Checked by mypy; never runs."""
     assert_type(retrieval.search(c.Query(text="kettle"), timeout_s=1.0), c.SearchReply)
     assert_type(retrieval.items(), Iterator[c.Item])
     assert_type(retrieval.upsert_batches([[c.Item(id="a")]], collection="x"), c.BulkWriteReply)

@@ -1,4 +1,4 @@
-"""Chunks are cut where they should be, and nothing of a text is lost."""
+"""Boundaries of sentences and chunks; no text is lost."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def test_a_sentence_over_the_limit_is_cut_between_words() -> None:
     assert _chunks("aa bb cc dd ee.", 2) == ["aa bb", "cc dd", "ee."]
 
 
-def test_a_word_over_the_limit_is_cut_between_signs() -> None:
+def test_a_word_over_the_limit_is_cut_between_characters() -> None:
     assert _chunks("x" * 14, 1) == ["x" * 6, "x" * 6, "xx"]
     assert _chunks("日本語", 2) == ["日本", "語"]
 
 
-def test_zero_does_not_cut_and_space_alone_is_one_chunk() -> None:
+def test_a_limit_of_zero_keeps_the_text_whole_and_white_space_is_one_chunk() -> None:
     assert chunk_spans("A b. C d.", 0) == [(0, 9)]
     assert chunk_spans("  \n ", 5) == [(0, 4)]
     assert chunk_spans("", 5) == [(0, 0)]

@@ -1,4 +1,4 @@
-"""Errors keep class, text, field and delay across a real server; foreign ones never leak."""
+"""Errors keep class, text, field and delay across a real server; other exceptions never leak."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WIRE_ERRORS = [
 
 
 class Raiser(embedding_pb2_grpc.EmbeddingServiceServicer):
-    """Raises what it was given."""
+    """Raises a given error."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error

@@ -1,4 +1,4 @@
-"""Filters as people write them."""
+"""The parser of text and JSON filters."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ A, B, C = (f.Equals(name, 1) for name in "abc")
         ('{"field": "a", "equals": 1}', A),
     ],
 )
-def test_a_filter_is_read_as_it_is_meant(text: str, wanted: f.Filter) -> None:
+def test_a_text_filter_is_parsed(text: str, wanted: f.Filter) -> None:
     # By representation: 1, 1.0 and True are equal in Python.
     assert repr(parse_filter(text)) == repr(wanted)
 
@@ -80,7 +80,7 @@ def test_an_error_points_at_its_column(text: str, column: int, problem: str) -> 
     assert shown == f"  {text}" and mark == "  " + " " * (column - 1) + "^"
 
 
-def test_what_is_read_is_checked_as_any_filter() -> None:
+def test_a_parsed_filter_is_validated() -> None:
     with pytest.raises(InvalidRequest, match=r"filter.range.gte is a string"):
         parse_filter("a >= x")
 
@@ -117,7 +117,7 @@ def shown(value: f.FilterValue) -> str:
 
 
 def plain(filter: f.Filter) -> f.Filter | None:
-    """Writes a filter as the parser does: bounds apart, no lists of one; None: it has no form."""
+    """Formats a filter like the parser: bounds separated, no lists of one; None if impossible."""
     match filter:
         case f.All(parts) | f.Any(parts):
             plains = [plain(part) for part in parts]
@@ -136,7 +136,7 @@ def plain(filter: f.Filter) -> f.Filter | None:
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(filters)
-def test_what_is_written_out_is_read_back(filter: f.Filter) -> None:
+def test_parsing_reverses_formatting(filter: f.Filter) -> None:
     if (wanted := plain(filter)) is not None:
         assert repr(parse_filter(written(wanted))) == repr(wanted)
 
@@ -174,12 +174,12 @@ def test_a_filter_is_read_from_json(value: object, wanted: f.Filter) -> None:
         ({"field": "a", "lt": {"$time": "soon"}}, "filter.lt"),
     ],
 )
-def test_json_that_is_no_filter_is_refused_by_path(value: object, path: str) -> None:
+def test_invalid_json_filters_are_refused_with_their_path(value: object, path: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         filter_from_json(value)
     assert caught.value.field == path
 
 
-def test_text_that_is_no_json_shows_the_other_form() -> None:
+def test_invalid_json_suggests_the_text_form() -> None:
     with pytest.raises(InvalidRequest, match=r"is not JSON: .*kind = class"):
         parse_filter("{kind")

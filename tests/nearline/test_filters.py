@@ -1,4 +1,4 @@
-"""Filters: what is refused, and the trip to protobuf and back."""
+"""Filters: validation, and conversion to protobuf and back."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_filter_survives_the_wire(condition: f.Filter) -> None:
         ({"a": 1}, "options.filter", "type dict"),
     ],
 )
-def test_a_filter_that_cannot_be_carried_out_is_refused_by_path(
+def test_an_invalid_filter_is_refused_with_its_path(
     condition: f.Filter, path: str, text: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=text) as caught:
@@ -113,14 +113,12 @@ def test_nesting_has_a_limit() -> None:
         ),
     ],
 )
-def test_a_message_that_says_nothing_is_refused_by_path(
-    message: types_pb2.Filter, path: str
-) -> None:
+def test_an_empty_message_is_refused_with_its_path(message: types_pb2.Filter, path: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         filter_from_proto(message)
     assert caught.value.field == path
 
 
-def test_a_string_for_values_is_not_read_as_its_letters() -> None:
+def test_a_string_instead_of_values_is_refused() -> None:
     with pytest.raises(InvalidRequest, match=r"has a string for values; write \('acme',\)"):
         f.check_filter(f.In("brand", "acme"))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Quantiles against a plain count, and over a stream."""
+"""Quantiles against a simple count, and over a stream."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def test_versions_are_counted_per_kind_and_name(registry: Registry) -> None:
     assert describe_ref(added[2]) == "embedder a@3"
 
 
-def test_a_card_says_what_was_given_and_what_the_files_are(
+def test_a_card_has_its_given_fields_and_the_digests_of_its_files(
     registry: Registry, folder: Path
 ) -> None:
     ref = registry.add("embedder", "mine", CARD, folder)
@@ -62,14 +62,14 @@ def test_a_card_says_what_was_given_and_what_the_files_are(
     assert (folder / "weights").read_bytes() == b"weights"  # Copied, not moved.
 
 
-def test_one_file_has_its_own_sha256_for_a_fingerprint(registry: Registry, tmp_path: Path) -> None:
+def test_the_fingerprint_of_a_single_file_is_its_sha256(registry: Registry, tmp_path: Path) -> None:
     (tmp_path / "ranker.txt").write_bytes(b"trees")
     ref = registry.add("ranker", "shop", CARD, tmp_path / "ranker.txt")
     assert ref.fingerprint == hashlib.sha256(b"trees").hexdigest()
     assert (registry.fetch(ref) / "ranker.txt").read_bytes() == b"trees"
 
 
-def test_a_changed_file_is_not_given_out(registry: Registry, folder: Path) -> None:
+def test_a_changed_file_is_refused(registry: Registry, folder: Path) -> None:
     ref = registry.add("embedder", "mine", CARD, folder)
     place = registry.fetch(ref)
     assert (place / "1_Pooling" / "config.json").read_text() == "{}"
@@ -78,13 +78,13 @@ def test_a_changed_file_is_not_given_out(registry: Registry, folder: Path) -> No
         registry.fetch(ref)
 
 
-def test_what_is_known_by_its_fingerprint_alone_has_no_files(registry: Registry) -> None:
+def test_a_model_with_only_a_fingerprint_has_no_files(registry: Registry) -> None:
     ref = registry.add("embedder", "mine", known_by("f"))
     with pytest.raises(NotFound, match=r"mine@1 has no files .* nearline models add --folder"):
         registry.fetch(ref)
 
 
-def test_a_card_cannot_lead_out_of_its_folder(registry: Registry, tmp_path: Path) -> None:
+def test_a_card_cannot_name_a_path_outside_its_folder(registry: Registry, tmp_path: Path) -> None:
     ref = registry.add("embedder", "mine", known_by("f"))
     file = tmp_path / "store/_models/embedder/mine/versions/0000000001/card.json"
     file.write_text(
@@ -94,7 +94,9 @@ def test_a_card_cannot_lead_out_of_its_folder(registry: Registry, tmp_path: Path
         registry.fetch(ref)
 
 
-def test_a_number_whose_card_never_came_is_no_version(registry: Registry, tmp_path: Path) -> None:
+def test_a_reserved_number_without_a_card_is_not_a_version(
+    registry: Registry, tmp_path: Path
+) -> None:
     registry.add("embedder", "a", known_by("f"))
     claimed = tmp_path / "store/_models/embedder/a/versions/0000000002/claimed"
     claimed.parent.mkdir()
@@ -105,7 +107,7 @@ def test_a_number_whose_card_never_came_is_no_version(registry: Registry, tmp_pa
         registry.show("embedder", "a", 2)
 
 
-def test_of_eight_that_add_at_once_each_has_a_number(registry: Registry, folder: Path) -> None:
+def test_eight_concurrent_additions_get_distinct_numbers(registry: Registry, folder: Path) -> None:
     got: list[int] = []
 
     def add() -> None:
@@ -119,7 +121,7 @@ def test_of_eight_that_add_at_once_each_has_a_number(registry: Registry, folder:
     assert sorted(got) == list(range(1, 9)) == registry.versions("embedder", "a")[::-1]
 
 
-def test_in_production_is_one_version_and_the_one_before_retires(registry: Registry) -> None:
+def test_one_version_is_in_production_and_its_predecessor_retires(registry: Registry) -> None:
     for number in range(3):
         registry.add("embedder", "a", known_by(str(number)))
     assert registry.in_production("embedder", "a") is None
@@ -134,7 +136,7 @@ def test_in_production_is_one_version_and_the_one_before_retires(registry: Regis
     assert (history[-1].who, history[-1].why) == ("me", "first")
 
 
-def test_a_name_means_the_newest_version_unless_it_says_more(registry: Registry) -> None:
+def test_a_bare_name_resolves_to_the_newest_version(registry: Registry) -> None:
     for number in range(3):
         registry.add("embedder", "a", known_by(str(number)))
     registry.stage("embedder", "a", 2, "production")
@@ -157,7 +159,7 @@ def test_a_name_means_the_newest_version_unless_it_says_more(registry: Registry)
         ("a b", InvalidRequest, "names no version"),
     ],
 )
-def test_what_cannot_be_resolved_is_told_with_the_remedy(
+def test_an_unresolvable_name_raises_an_error_with_the_remedy(
     registry: Registry, text: str, error: type[Exception], words: str
 ) -> None:
     registry.add("embedder", "a", known_by("f"))
@@ -166,9 +168,7 @@ def test_what_cannot_be_resolved_is_told_with_the_remedy(
     assert words in str(caught.value)
 
 
-def test_what_cannot_be_added_is_told_and_leaves_nothing(
-    registry: Registry, tmp_path: Path
-) -> None:
+def test_a_refused_addition_leaves_nothing_behind(registry: Registry, tmp_path: Path) -> None:
     refused = [
         ("writer", "a", CARD, None, "kind is 'writer'"),
         ("ranker", "a/b", CARD, None, "name 'a/b' is not allowed"),
@@ -185,7 +185,9 @@ def test_what_cannot_be_added_is_told_and_leaves_nothing(
     assert not (tmp_path / "store").exists()
 
 
-def test_a_registry_is_no_collection(registry: Registry, tmp_path: Path) -> None:
+def test_the_registry_folder_is_not_listed_as_a_collection(
+    registry: Registry, tmp_path: Path
+) -> None:
     registry.add("embedder", "a", known_by("f"))
     assert Store(tmp_path / "store").collections() == []
 
@@ -199,5 +201,5 @@ def test_a_registry_is_no_collection(registry: Registry, tmp_path: Path) -> None
         ("???", "model"),
     ],
 )
-def test_the_name_in_the_registry_is_the_last_part_of_the_models(model: str, name: str) -> None:
+def test_the_registry_name_is_the_last_part_of_the_model_name(model: str, name: str) -> None:
     assert name_of(model) == name

@@ -20,7 +20,7 @@ from nearline.retry import Backoff, retry, retry_while_overloaded, retry_while_u
 
 
 class Clock:
-    """Time that passes only while somebody sleeps."""
+    """Time that passes only during sleeps."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -1,4 +1,4 @@
-"""The life of a server: readiness, drain, lifeline, ports."""
+"""The life cycle of a server: readiness, drain, lifeline, ports."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Gate(embedding_pb2_grpc.EmbeddingServiceServicer):
 
 
 async def health_is(address: str, wanted: int) -> None:
-    """Returns when the health of the embedding service is as wanted, by its own watch."""
+    """Waits for a health state of the embedding service, with a health watch."""
     async with grpc.aio.insecure_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         request = health_pb2.HealthCheckRequest(service="nearline.v1.EmbeddingService")
@@ -61,7 +61,7 @@ async def health_is(address: str, wanted: int) -> None:
                 return
 
 
-async def test_calls_are_refused_until_ready_and_those_in_flight_end_after_sigterm() -> None:
+async def test_calls_are_refused_until_ready_and_calls_in_flight_finish_after_sigterm() -> None:
     gate, loaded = Gate(), asyncio.Event()
     settings = ServerSettings.load({"port": free_port(), "drain_s": 0.3})
     address = f"127.0.0.1:{settings.port}"
@@ -89,15 +89,15 @@ async def test_calls_are_refused_until_ready_and_those_in_flight_end_after_sigte
     assert closed == [True]
 
 
-async def test_a_server_that_stops_is_not_ready_for_the_calls_that_it_had_not_begun() -> None:
+async def test_a_stopping_server_refuses_calls_it_had_not_begun_as_not_ready() -> None:
     gate, request = Gate(), embedding_pb2.GetInfoRequest()
     async with contextlib.AsyncExitStack() as server:
         address = await server.enter_async_context(running([gate.registration()]))
-        # No channel of ours, which would ask again.
+        # A plain channel: a ServiceChannel would retry.
         async with grpc.aio.insecure_channel(address) as channel:
             stub = embedding_pb2_grpc.EmbeddingServiceStub(channel)
             calls = [stub.GetInfo(request, timeout=10) for _ in range(300)]
-            # They arrive together and are begun one by one.
+            # They arrive together and begin one by one.
             await gate.entered.wait()
             gate.gate.set()
             await server.aclose()
@@ -110,7 +110,7 @@ async def test_a_server_that_stops_is_not_ready_for_the_calls_that_it_had_not_be
         assert type(status.from_rpc_error(error, address)) is NotReady
 
 
-async def test_a_call_that_a_stopping_server_did_not_begin_goes_to_another() -> None:
+async def test_a_call_that_a_stopping_server_had_not_begun_is_retried_elsewhere() -> None:
     class Stopping(Gate):
         async def GetInfo(
             self, request: embedding_pb2.GetInfoRequest, context: Context
@@ -142,7 +142,7 @@ async def test_a_server_ends_when_its_supervisor_dies(monkeypatch: pytest.Monkey
     os.close(read_end)
 
 
-async def test_a_server_whose_load_fails_raises_that_and_frees_its_port() -> None:
+async def test_a_server_whose_loading_fails_raises_the_error_and_frees_its_port() -> None:
     settings = ServerSettings.load({"port": free_port()})
 
     async def ready() -> None:
@@ -178,7 +178,7 @@ async def test_a_call_past_its_deadline_is_deadline_exceeded_at_the_client() -> 
         await channel.close()
 
 
-async def test_a_method_without_code_is_unimplemented_and_the_request_id_comes_back() -> None:
+async def test_a_missing_method_is_unimplemented_and_the_request_id_is_returned() -> None:
     async with running([Gate().registration()]) as address:
         async with grpc.aio.insecure_channel(address) as channel:
             stub = embedding_pb2_grpc.EmbeddingServiceStub(channel)
@@ -190,14 +190,14 @@ async def test_a_method_without_code_is_unimplemented_and_the_request_id_comes_b
     assert ("x-request-id", "abc") in list(caught.value.trailing_metadata() or ())
 
 
-async def test_the_port_of_another_service_is_told() -> None:
+async def test_calling_the_port_of_another_service_names_the_problem() -> None:
     async with running([Gate().registration()]) as address, GenerationClient(address) as client:
         with pytest.raises(Unsupported, match="check that the port is the right service's"):
             await client.session("s")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux schedules batch work")
-def test_threads_started_from_then_on_are_scheduled_as_batch_work() -> None:
+def test_threads_started_afterwards_are_scheduled_as_batch_work() -> None:
     def policies() -> tuple[int, int]:
         use_batch_scheduling()
         with ThreadPoolExecutor(1) as later:

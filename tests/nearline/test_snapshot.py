@@ -74,7 +74,7 @@ def test_the_highest_alias_record_is_in_force(tmp_path: Path) -> None:
     assert store.collections() == ["default"]
 
 
-def test_of_eight_writers_of_one_epoch_exactly_one_wins(tmp_path: Path) -> None:
+def test_exactly_one_of_eight_concurrent_writers_of_an_epoch_wins(tmp_path: Path) -> None:
     store = Store(tmp_path)
     outcomes: list[str] = []
 
@@ -122,7 +122,7 @@ def test_a_manifest_of_another_schema_is_refused_with_both_versions(tmp_path: Pa
         store.manifest("default", ID)
 
 
-def test_names_that_are_no_names_are_refused(tmp_path: Path) -> None:
+def test_invalid_names_are_refused(tmp_path: Path) -> None:
     assert check_collection("docs-2_b") == "docs-2_b"
     for name in ("", "Docs", "../etc", "a/b", "-a", "a" * 64):
         with pytest.raises(InvalidRequest):
@@ -144,7 +144,7 @@ def test_an_unwritable_store_names_path_and_remedy(tmp_path: Path) -> None:
         Store(blocked).create_alias_record("default", record)
 
 
-def test_a_scheme_that_is_not_served_is_named() -> None:
+def test_an_unsupported_scheme_is_named() -> None:
     with pytest.raises(StoreError, match=r"'ftp'; use a folder, file://, s3://"):
         Store.open("ftp://host/folder")
     with pytest.raises(StoreError, match="names no bucket"):

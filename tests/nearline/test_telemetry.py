@@ -1,4 +1,4 @@
-"""Logs are JSON lines, and the life cycle is in them at every level."""
+"""Logs are JSON lines and contain the life cycle at every level."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of recorded requests: what is written is read, newest first, and nothing else is."""
+"""Files of recorded requests: format, order and limits."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def _write(store: Store, name: str, data: bytes) -> None:
 
 
 @given(ids=st.lists(st.lists(st.text(max_size=20), max_size=5), max_size=8))
-def test_what_is_encoded_is_decoded(ids: list[list[str]]) -> None:
+def test_decoding_reverses_encoding(ids: list[list[str]]) -> None:
     requests = [RecordedRequest(ids=one) for one in ids]
     assert decode_traffic(encode_traffic(requests)) == requests
 
 
-def test_the_bytes_are_those_of_the_format() -> None:
+def test_the_encoded_bytes_follow_the_documented_format() -> None:
     one, two = _request(1), RecordedRequest()
     plain = gzip.decompress(encode_traffic([one, two]))
     message = one.SerializeToString()
@@ -59,7 +59,7 @@ def test_the_bytes_are_those_of_the_format() -> None:
     ],
     ids=["empty", "no-gzip", "cut-gzip", "cut-length", "cut-message", "no-message", "bomb"],
 )
-def test_what_is_no_such_file_is_refused(data: bytes) -> None:
+def test_bytes_of_another_format_are_refused(data: bytes) -> None:
     if not data:
         assert decode_traffic(data) == []
         return
@@ -108,6 +108,6 @@ def test_files_beyond_a_number_are_removed_oldest_first(tmp_path: Path) -> None:
     assert [one.snapshot_id for one in read_traffic(store, "shop", 9)] == ["s9"]
 
 
-def test_a_collection_name_leads_nowhere_else(tmp_path: Path) -> None:
+def test_a_collection_name_cannot_escape_the_store(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest):
         write_traffic(Store(tmp_path), "../shop", [_request(1)])

@@ -59,7 +59,11 @@ def helps(command: Any) -> Iterator[str]:
         (("search", "--vector", "no.npy"), 2, "--vector 'no.npy' cannot be read"),
         (("search", "--vector", "[1, null]"), 2, "has a NaN or infinite number"),
         (("search", "--vector", "[[1], [2]]"), 2, "one vector (d,) is needed"),
-        (("search", "a", "--address", "127.0.0.1:1"), 1, "check the service with `nearline status`"),
+        (
+            ("search", "a", "--address", "127.0.0.1:1"),
+            1,
+            "check the service with `nearline status`",
+        ),
         (("ask", "a", "--token", "é"), 2, "characters other than printable ASCII"),
         (("ask", "a\udcff"), 2, "an argument has bytes that are not UTF-8"),
         (("status", "--address", "127.0.0.1:1", "--embedding", ""), 1, "start it: nearline up"),

@@ -1,4 +1,4 @@
-"""Stores to test against: a folder, memory, and a server that speaks S3 on a loopback address."""
+"""Stores under test: a folder, memory, and an S3 server on a loopback address."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from nearline.store.open import open_files
 def s3_endpoint() -> Iterator[str]:
     """Returns the address of an S3 server of this process.
 
-    It answers one request after another. moto looks whether an object is there and makes it in two
-    steps, so that of two threads of its own server both may be told that they made the object.
+    It handles one request at a time. moto checks for an object and creates it in two steps, so two
+    threads of its own server could both succeed in creating an object.
     """
     app = DomainDispatcherApplication(create_backend_app)
     server = make_server("127.0.0.1", 0, app, threaded=False)
@@ -38,7 +38,7 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """Returns the URL of an empty bucket; the environment leads there, the cache is in tmp_path."""
+    """Returns the URL of an empty bucket; sets the environment for it and caches in tmp_path."""
     for name, value in {
         "AWS_ENDPOINT_URL": s3_endpoint,
         "AWS_ACCESS_KEY_ID": "test",
@@ -55,7 +55,7 @@ def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str
 
 @pytest.fixture(params=["folder", "memory", "s3"])
 def files(request: pytest.FixtureRequest, tmp_path: Path) -> StoreFiles:
-    """Returns empty files of each kind."""
+    """Returns an empty storage backend of each kind."""
     if request.param == "folder":
         return LocalFiles(tmp_path / "store")
     if request.param == "memory":

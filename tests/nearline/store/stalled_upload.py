@@ -1,4 +1,4 @@
-"""A build in a process of its own that stalls in the middle of its upload, to be killed: URL FILE.
+"""A build in its own process that stalls during its upload, to be killed: URL FILE.
 
 AWS_… and NEARLINE_CACHE_DIR come from the environment.
 """

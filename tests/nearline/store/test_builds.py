@@ -1,4 +1,4 @@
-"""Builds that publish to an object store: whole or not at all, and each its own epoch."""
+"""Builds that publish to an object store: whole or not at all, with distinct epochs."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ async def _build(url: str) -> str:
 
 
 def _elsewhere(s3: str, folder: Path) -> Store:
-    """Opens the store as another machine does: with an empty cache."""
+    """Opens the store like another machine, with an empty cache."""
     return Store.open(s3, str(folder))
 
 
-async def test_a_build_is_read_from_another_machine_by_shards(s3: str, tmp_path: Path) -> None:
+async def test_a_build_is_read_shard_by_shard_from_another_machine(s3: str, tmp_path: Path) -> None:
     snapshot_id = await _build(s3)
     store = _elsewhere(s3, tmp_path / "other")
     assert store.collections() == ["default"]
@@ -46,7 +46,7 @@ async def test_a_build_is_read_from_another_machine_by_shards(s3: str, tmp_path:
     manifest = store.manifest("default", snapshot_id)
     assert store.verify("default", snapshot_id) == sum(file.bytes for file in manifest.files)
     folder = store.snapshot_folder("default", snapshot_id)
-    assert not folder.exists()  # To verify keeps nothing.
+    assert not folder.exists()  # Verification caches nothing.
     fetched = store.fetch("default", snapshot_id, ["shards/001/"])
     mine = {file.path: file.bytes for file in manifest.files if "shards/001/" in file.path}
     assert fetched == sum(mine.values())
@@ -54,7 +54,7 @@ async def test_a_build_is_read_from_another_machine_by_shards(s3: str, tmp_path:
     assert found == mine.keys() != set()
 
 
-async def test_builders_that_race_get_an_epoch_each(s3: str) -> None:
+async def test_concurrent_builders_get_distinct_epochs(s3: str) -> None:
     made: list[str] = []
     threads = [
         threading.Thread(target=lambda: made.append(asyncio.run(_build(s3)))) for _ in range(3)
@@ -70,7 +70,7 @@ async def test_builders_that_race_get_an_epoch_each(s3: str) -> None:
     assert store.snapshot_ids("default") == sorted(made, reverse=True)
 
 
-async def test_what_an_upload_left_a_day_ago_is_pruned(s3: str) -> None:
+async def test_remains_of_an_upload_are_pruned_after_a_day(s3: str) -> None:
     new = await _build(s3)
     store = Store.open(s3)
     store.files.create("default/snapshots/20260101T000000Z-0a1b2c/shards/000/dense.faiss", b"x")
@@ -93,7 +93,7 @@ async def test_a_snapshot_is_removed_and_others_stay(s3: str) -> None:
 
 
 @pytest.mark.service
-async def test_an_upload_that_is_killed_is_in_no_list_and_the_next_run_clears_it_away(
+async def test_a_killed_upload_is_not_listed_and_the_next_run_removes_it(
     s3: str, tmp_path: Path
 ) -> None:
     old = await _build(s3)
@@ -122,6 +122,6 @@ async def test_an_upload_that_is_killed_is_in_no_list_and_the_next_run_clears_it
     options = BuildOptions(store=s3, golden_queries=0)
     result = await build_corpus(Corpus([corpus], DocumentColumns()), options, again)
     assert (again.texts, result.resumed) == ([], 9)
-    # Two ids of one second are in no order.
+    # Two ids of the same second have no order.
     assert set(store.files.names("default/snapshots")) == {old, result.snapshot_id}
     assert store.alias_in_force("default").current == result.snapshot_id

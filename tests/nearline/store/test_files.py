@@ -1,4 +1,4 @@
-"""What every kind of store does alike."""
+"""Behaviour that all storage backends share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def publish(files: StoreFiles, path: str = SNAPSHOT, **contents: bytes) -> None:
     files.publish(written, path, "manifest.json")
 
 
-def test_names_are_sorted_and_those_after_one_can_be_asked_for(files: StoreFiles) -> None:
+def test_names_are_sorted_and_can_start_after_a_name(files: StoreFiles) -> None:
     assert files.names("docs/aliases") == []
     for epoch in (10, 2, 1):
         files.create(f"docs/aliases/{epoch:010d}.json", b"{}")
@@ -40,7 +40,7 @@ def test_names_are_sorted_and_those_after_one_can_be_asked_for(files: StoreFiles
     assert files.names("docs/aliases", after="0000000010.json") == []
 
 
-def test_what_was_created_is_read_and_is_not_replaced(files: StoreFiles) -> None:
+def test_a_created_file_is_readable_and_is_not_replaced(files: StoreFiles) -> None:
     files.create("a/b.json", b"one")
     with pytest.raises(AlreadyExists, match=r"b\.json"):
         files.create("a/b.json", b"two")
@@ -48,14 +48,14 @@ def test_what_was_created_is_read_and_is_not_replaced(files: StoreFiles) -> None
     assert files.digest("a/b.json") == digest_of(b"one")
 
 
-def test_what_is_not_there_is_named(files: StoreFiles) -> None:
+def test_a_missing_file_is_named(files: StoreFiles) -> None:
     assert not files.holds("a/none")
     for ask in (files.read, files.digest):
         with pytest.raises(NotFound, match="a/none"):
             ask("a/none")
 
 
-def test_of_eight_writers_of_one_name_exactly_one_wins(files: StoreFiles) -> None:
+def test_exactly_one_of_eight_concurrent_writers_of_a_name_wins(files: StoreFiles) -> None:
     outcomes: list[str] = []
 
     def write(number: int) -> None:
@@ -85,7 +85,9 @@ def test_a_published_folder_has_its_place_and_its_files(files: StoreFiles) -> No
     assert [p.name for p in (files.folder / "docs/snapshots").glob(".tmp-*")] == []
 
 
-def test_a_file_that_is_not_as_wanted_is_corrupt_and_names_both(files: StoreFiles) -> None:
+def test_a_file_with_another_digest_is_corrupt_and_both_digests_are_named(
+    files: StoreFiles,
+) -> None:
     files.create("docs/snapshots/x/f", b"vectorz")
     with pytest.raises(SnapshotCorrupt, match="has 7 bytes, the manifest says 3"):
         files.fetch("docs/snapshots/x/f", digest_of(b"vec"))
@@ -103,7 +105,7 @@ def test_a_removed_folder_is_gone_and_its_neighbour_is_not(files: StoreFiles) ->
     publish(files, dense=b"vectors")
     other = SNAPSHOT[:-1] + "d"
     publish(files, other, dense=b"others")
-    for _ in range(2):  # What is gone is gone already.
+    for _ in range(2):  # Removing a missing file does nothing.
         files.remove(SNAPSHOT, "manifest.json")
     assert files.names("docs/snapshots") == [Path(other).name]
     assert not (files.folder / SNAPSHOT).exists()

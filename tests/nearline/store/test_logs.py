@@ -1,4 +1,4 @@
-"""Change logs in every kind of store: which there are, and their archived segments."""
+"""Change logs in every storage backend: records and archived segments."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def test_the_highest_record_is_in_force(files: StoreFiles) -> None:
     assert store.log_in_force("docs") is None
     for number in (1, 2, 10):
         store.create_log_record("docs", LogRecord(number=number, log_id=f"{number:032x}"))
-        # What lies beside the records is none.
+        # Other files next to the records are ignored.
         store.create_log_segment("docs", f"{number:032x}", 1, b"")
     store.mark_log_ready("docs", 2)
     record = store.log_in_force("docs")
     assert record is not None and record.log_id == f"{10:032x}"
     assert [one.number for one in store.log_records("docs")] == [10, 2, 1]
     assert store.log_in_force("other") is None
-    # A log alone makes no collection.
+    # A collection needs more than a log.
     assert store.collections() == []
 
 
-def test_of_eight_records_of_one_number_exactly_one_is_made(files: StoreFiles) -> None:
+def test_exactly_one_of_eight_concurrent_records_of_a_number_is_created(files: StoreFiles) -> None:
     store = Store(files)
     outcomes: list[str] = []
 
@@ -50,7 +50,7 @@ def test_of_eight_records_of_one_number_exactly_one_is_made(files: StoreFiles) -
     assert record is not None and outcomes == [record.who]
 
 
-def test_a_log_is_made_once_and_for_all(files: StoreFiles) -> None:
+def test_a_log_is_marked_ready_permanently(files: StoreFiles) -> None:
     store = Store(files)
     assert not store.log_ready("docs", 1)
     store.mark_log_ready("docs", 1)

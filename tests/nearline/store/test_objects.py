@@ -1,4 +1,4 @@
-"""What only an object store does: a cache that is filled, mended and bounded; clear errors."""
+"""Object stores: a cache that is filled, repaired and bounded, and clear errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DATA = bytes(range(100))
 
 
 class Ranges:
-    """Passes on requests for a part of an object, and keeps their places."""
+    """Forwards range requests and records their offsets."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.starts: list[int] = []
@@ -54,7 +54,7 @@ def test_a_file_is_downloaded_once_in_blocks(files: ObjectFiles, ranges: Ranges)
     assert (files.folder / PATH).read_bytes() == DATA
 
 
-def test_a_download_goes_on_where_it_was_cut_off(files: ObjectFiles, ranges: Ranges) -> None:
+def test_an_interrupted_download_is_resumed(files: ObjectFiles, ranges: Ranges) -> None:
     part = files.folder / SNAPSHOT / ".dense.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(DATA[:73])
@@ -65,7 +65,7 @@ def test_a_download_goes_on_where_it_was_cut_off(files: ObjectFiles, ranges: Ran
 
 
 @pytest.mark.parametrize("left", [b"\xff" * 73, b"\xff" * 100, b"\xff" * 200])
-def test_what_a_power_cut_spoilt_is_downloaded_again(files: ObjectFiles, left: bytes) -> None:
+def test_a_damaged_partial_download_is_restarted(files: ObjectFiles, left: bytes) -> None:
     part = files.folder / SNAPSHOT / ".dense.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(left)
@@ -73,14 +73,14 @@ def test_what_a_power_cut_spoilt_is_downloaded_again(files: ObjectFiles, left: b
     assert (files.folder / PATH).read_bytes() == DATA
 
 
-def test_one_flipped_byte_in_the_cache_is_mended(files: ObjectFiles) -> None:
+def test_a_flipped_byte_in_the_cache_is_repaired(files: ObjectFiles) -> None:
     files.fetch(PATH, digest_of(DATA))
     (files.folder / PATH).write_bytes(b"\x01" + DATA[1:])
     files.fetch(PATH, digest_of(DATA))
     assert (files.folder / PATH).read_bytes() == DATA
 
 
-def test_one_flipped_byte_in_the_bucket_is_corrupt_and_nothing_is_kept(s3: str) -> None:
+def test_a_flipped_byte_in_the_bucket_is_corrupt_and_is_not_cached(s3: str) -> None:
     files = open_files(s3)
     files.create(PATH, b"\x01" + DATA[1:])
     with pytest.raises(SnapshotCorrupt, match=r"s3://.*dense has SHA-256 .*restore the file"):
@@ -88,10 +88,10 @@ def test_one_flipped_byte_in_the_bucket_is_corrupt_and_nothing_is_kept(s3: str) 
     assert list((files.folder / SNAPSHOT).iterdir()) == []
 
 
-def test_a_file_of_several_blocks_goes_up_in_parts_and_comes_down_whole(
+def test_a_file_of_several_blocks_is_uploaded_in_parts_and_downloaded_whole(
     s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
-    monkeypatch.setattr(objects, "_BLOCK_BYTES", 5 << 20)  # The smallest part that S3 takes.
+    monkeypatch.setattr(objects, "_BLOCK_BYTES", 5 << 20)  # The smallest part that S3 accepts.
     data = rng.bytes((12 << 20) + 7)
     publish(open_files(s3), dense=data)
     elsewhere = open_files(s3, str(tmp_path / "other"))
@@ -104,7 +104,7 @@ def test_the_cache_keeps_the_snapshots_used_last(files: ObjectFiles) -> None:
     names = [f"{SNAPSHOT[:-1]}{n}" for n in range(KEPT + 2)]
     for number, name in enumerate(names):
         publish(files, name, dense=DATA)
-        # The clock of some file systems is coarser than this test is slow.
+        # Some file systems have a coarse clock.
         os.utime(files.folder / name, (number, number))
     snapshots = files.folder / "docs/snapshots"
     assert sorted(p.name for p in snapshots.iterdir() if p.is_dir()) == [
@@ -115,7 +115,9 @@ def test_the_cache_keeps_the_snapshots_used_last(files: ObjectFiles) -> None:
     assert not (files.folder / names[-KEPT]).exists()
 
 
-def test_a_snapshot_in_use_stays_readable_when_the_cache_lets_go_of_it(files: ObjectFiles) -> None:
+def test_a_snapshot_in_use_stays_readable_after_its_removal_from_the_cache(
+    files: ObjectFiles,
+) -> None:
     files.fetch(PATH, digest_of(DATA))
     with (files.folder / PATH).open("rb") as held:
         for number in range(KEPT):
@@ -125,7 +127,7 @@ def test_a_snapshot_in_use_stays_readable_when_the_cache_lets_go_of_it(files: Ob
         assert held.read() == DATA
 
 
-def test_a_newer_alias_is_found_by_listing_only_what_comes_later(
+def test_a_newer_alias_is_found_by_listing_only_later_names(
     s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from nearline.v1.snapshot_pb2 import AliasRecord
@@ -159,7 +161,7 @@ def test_a_newer_alias_is_found_by_listing_only_what_comes_later(
         ("http://s3.example.org", False),
     ],
 )
-def test_plain_http_stays_on_this_machine(
+def test_unencrypted_http_is_allowed_only_on_this_machine(
     endpoint: str, allowed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
@@ -171,7 +173,7 @@ def test_plain_http_stays_on_this_machine(
 
 
 @pytest.mark.parametrize("url", ["gs://bucket/prefix", "az://container/prefix"])
-def test_the_other_vendors_are_opened(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stores_of_other_vendors_are_opened(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "a2V5")
     assert open_files(url).url == url
@@ -195,7 +197,7 @@ def test_missing_credentials_are_named(s3: str, monkeypatch: pytest.MonkeyPatch)
         Store.open(s3).collections()
 
 
-def test_a_bucket_that_is_not_there_is_named(s3: str) -> None:
+def test_a_missing_bucket_is_named(s3: str) -> None:
     with pytest.raises(StoreError, match=r"no-such.*check that the bucket exists"):
         Store.open("s3://no-such-bucket/prefix").collections()
 

@@ -1,4 +1,4 @@
-"""Real shard servers and a router over an object store: load, swap, and a store that goes away."""
+"""Real shard servers and a router over an object store: load, swap, and an outage of the store."""
 
 from __future__ import annotations
 
@@ -81,12 +81,12 @@ async def test_shards_are_served_from_an_object_store_and_a_new_snapshot_goes_li
         new = await _build(s3, "new")
         assert {hit.title for hit in (await _until_served(client, new)).hits} == {"new"}
     for number in range(2):
-        # A machine has what it serves, and nothing of the other's.
+        # Each machine caches the shards it serves and no others.
         held = {p.parent.name for p in (tmp_path / f"machine-{number}").rglob("dense.faiss")}
         assert held == {f"{number:03d}"}
 
 
-async def test_a_store_that_goes_away_stops_no_search(
+async def test_searches_continue_while_the_store_is_down(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, s3: str
 ) -> None:
     snapshot_id = await _build(s3, "only")

@@ -1,4 +1,4 @@
-"""The model registry in every kind of store."""
+"""The model registry in every storage backend."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_files_come_back_from_the_store_as_they_were_added(
     assert store.collections() == []
 
 
-def test_another_machine_downloads_them_and_refuses_what_was_changed(
+def test_another_machine_downloads_the_files_and_refuses_changed_ones(
     s3: str, tmp_path: Path
 ) -> None:
     (tmp_path / "ranker.txt").write_text("trees")

@@ -1,4 +1,4 @@
-"""Jobs, results, dead letters and the state of the queue survive the trip to protobuf and back."""
+"""Jobs, results, dead letters and the queue state survive conversion to protobuf and back."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_a_vector_of_a_source_survives() -> None:
     np.testing.assert_array_equal(source.vector, vector)
 
 
-def test_what_is_unspecified_is_normal_and_what_is_unknown_is_refused() -> None:
+def test_an_unspecified_priority_is_normal_and_an_unknown_one_is_refused() -> None:
     assert wire.priority_from_proto(0) is c.JobPriority.NORMAL
     with pytest.raises(InvalidRequest, match="99") as caught:
         wire.priority_from_proto(99)
@@ -171,7 +171,7 @@ def test_a_malformed_source_is_named() -> None:
     assert caught.value.field == "sources[0]"
 
 
-def test_what_no_message_holds_is_refused() -> None:
+def test_values_that_no_message_can_hold_are_refused() -> None:
     for source in (c.SourceFile("\ud800.md", b""), c.SourceUrl("\ud800"), c.Item(id="\ud800")):
         with pytest.raises(InvalidRequest, match="half a surrogate"):
             submission(source)

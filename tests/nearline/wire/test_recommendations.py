@@ -1,4 +1,4 @@
-"""Recommendations as they go over the wire are the recommendations."""
+"""Encoded recommendations decode to the originals."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ INFO = c.ReplyInfo(
 
 
 @given(st.lists(HITS, max_size=4))
-def test_shown_recommendations_are_what_they_were_made_from(hits: list[c.Hit]) -> None:
+def test_encoded_recommendations_decode_to_the_originals(hits: list[c.Hit]) -> None:
     plain = [c.Recommendation(hit=hit) for hit in hits]
     shown = wire.lazy_recommendations([wire.recommendation_to_bytes(hit) for hit in hits])
     assert len(shown) == len(plain)

@@ -1,4 +1,4 @@
-"""Every record survives the trip to protobuf and back."""
+"""Every record survives conversion to protobuf and back."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ def test_unset_options_are_the_documented_defaults() -> None:
     assert wire.options_from_proto(retrieval_pb2.SearchOptions()) == c.SearchOptions(k=10)
 
 
-def test_k_zero_is_kept_for_the_service_to_refuse() -> None:
+def test_k_zero_is_passed_on_for_the_service_to_refuse() -> None:
     assert wire.options_from_proto(retrieval_pb2.SearchOptions(k=0)).k == 0
 
 
-def test_what_this_version_cannot_do_is_refused_not_ignored() -> None:
+def test_unsupported_options_are_refused_not_ignored() -> None:
     empty = retrieval_pb2.SearchOptions(filter=types_pb2.Filter())
     with pytest.raises(InvalidRequest, match="filter is empty"):
         wire.options_from_proto(empty)
@@ -82,7 +82,7 @@ def test_unknown_enum_numbers_name_the_known_ones() -> None:
         wire.options_from_proto(retrieval_pb2.SearchOptions(mode=9))  # type: ignore[arg-type]
 
 
-def test_queries_survive_and_only_one_kind_is_taken() -> None:
+def test_queries_survive_and_only_one_kind_is_accepted() -> None:
     for query in (c.Query(text="a"), c.Query(item_ids=("1", "2"))):
         assert wire.query_from_proto(wire.query_to_proto(query)) == query
     vector = wire.query_from_proto(wire.query_to_proto(c.Query(vector=np.ones(3, np.float32))))
@@ -188,7 +188,7 @@ def test_embeddings_survive() -> None:
         (c.SearchOptions(grouping=c.Grouping("a", -1)), "options.grouping.size"),
     ],
 )
-def test_a_number_that_no_message_holds_is_refused(options: c.SearchOptions, field: str) -> None:
+def test_a_number_that_no_message_can_hold_is_refused(options: c.SearchOptions, field: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         wire.options_to_proto(options)
     assert caught.value.field == field

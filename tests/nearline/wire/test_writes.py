@@ -1,4 +1,4 @@
-"""Changes of items, and what became of them, survive the trip to protobuf and back."""
+"""Write requests and replies survive conversion to protobuf and back."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_an_item_survives_with_expiry_and_version() -> None:
     assert wire.item_from_proto(wire.item_to_proto(item)) == item
 
 
-def test_an_expiry_is_in_utc_whatever_zone_it_came_in() -> None:
+def test_an_expiry_is_converted_to_utc() -> None:
     utc = datetime(2030, 1, 2, tzinfo=UTC)
     for given in (utc.replace(tzinfo=None), utc.astimezone(timezone(timedelta(hours=5)))):
         assert (
@@ -74,7 +74,7 @@ def test_a_malformed_vector_is_named(message: retrieval_pb2.Item, field: str) ->
     assert caught.value.field == field
 
 
-def test_a_time_that_no_calendar_has_is_refused() -> None:
+def test_a_time_outside_the_years_1_to_9999_is_refused() -> None:
     item = retrieval_pb2.Item(id="a")
     item.expire_time.seconds = 1 << 60
     with pytest.raises(InvalidRequest, match="years 1 to 9999") as caught:
@@ -86,7 +86,7 @@ def test_a_time_that_no_calendar_has_is_refused() -> None:
         wire.value_from_proto(value)
 
 
-def test_what_no_message_holds_is_refused() -> None:
+def test_values_that_no_message_can_hold_are_refused() -> None:
     for versions in ({"a": -1}, {"a": 1 << 64}):
         with pytest.raises(InvalidRequest, match=r"as Item\.version gives them"):
             wire.delete_request(["a"], "shop", if_versions=versions)
