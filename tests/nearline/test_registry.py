@@ -152,7 +152,7 @@ def test_a_bare_name_resolves_to_the_newest_version(registry: Registry) -> None:
     ("text", "error", "words"),
     [
         ("b", NotFound, "no model b; `nearline models list"),
-        ("a@9", NotFound, "no version 9; there are 1"),
+        ("a@9", NotFound, "no version 9; existing versions: 1"),
         ("a@production", NotFound, "`nearline models promote a --stage production"),
         ("a@new", InvalidRequest, "write NAME, NAME@3 or NAME@production"),
         ("../a", InvalidRequest, "kind is '..'"),

@@ -88,7 +88,7 @@ def test_a_time_outside_the_years_1_to_9999_is_refused() -> None:
 
 def test_values_that_no_message_can_hold_are_refused() -> None:
     for versions in ({"a": -1}, {"a": 1 << 64}):
-        with pytest.raises(InvalidRequest, match=r"as Item\.version gives them"):
+        with pytest.raises(InvalidRequest, match=r"use the value of Item\.version"):
             wire.delete_request(["a"], "shop", if_versions=versions)
     with pytest.raises(InvalidRequest, match="item 'a' has a text with half a surrogate"):
         wire.upsert_request([c.Item(id="a", text="\ud800")], "shop")
