@@ -37,11 +37,11 @@ def clean(raw: Mapping[str, object], declared: Mapping[str, str] = _NONE) -> Att
         for flat_name, flat in flatten(name, value):
             if flat_name == _TIME_KEY:
                 raise InvalidRequest(f"attribute {_TIME_KEY!r} has a reserved name; rename it")
-            kept = _clean_value(flat_name, flat)
+            cleaned_value = _clean_value(flat_name, flat)
             if flat_name in declared:
-                kept = _as_declared(flat_name, kept, declared[flat_name])
-            if kept is not None:
-                cleaned[flat_name] = kept
+                cleaned_value = _as_declared(flat_name, cleaned_value, declared[flat_name])
+            if cleaned_value is not None:
+                cleaned[flat_name] = cleaned_value
     return cleaned
 
 

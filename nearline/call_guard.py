@@ -32,8 +32,8 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 def time_left_s(context: Context) -> float | None:
     """Returns the seconds until the caller's deadline; None if the caller set none."""
-    left: float | None = context.time_remaining()
-    return left
+    left_s: float | None = context.time_remaining()
+    return left_s
 
 
 class CallGuard:
@@ -106,8 +106,8 @@ class CallGuard:
     def _admit(self, context: Context) -> None:
         if not self.open:
             raise NotReady("the service is still loading; wait for its health to be SERVING")
-        left = context.time_remaining()
-        if left is not None and left <= 0:
+        left_s = context.time_remaining()
+        if left_s is not None and left_s <= 0:
             raise DeadlineExceeded("the deadline passed before the call began; raise the timeout")
 
 

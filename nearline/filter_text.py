@@ -206,10 +206,10 @@ class _Parser:
     def _peek(self) -> _Token:
         return self._tokens[self._next]
 
-    def _take(self, wanted: str) -> bool:
+    def _take(self, expected: str) -> bool:
         """Consumes the next token if it is this sign or keyword; returns whether it was."""
         token = self._peek()
-        found = token.keyword() == wanted or (token.kind == "sign" and token.text == wanted)
+        found = token.keyword() == expected or (token.kind == "sign" and token.text == expected)
         self._next += found
         return found
 
@@ -234,10 +234,10 @@ class _Parser:
         tokens.append(_Token("end", "", end))
         return tokens
 
-    def _expected(self, what: str) -> NoReturn:
+    def _expected(self, expectation: str) -> NoReturn:
         token = self._peek()
         found = "the end" if token.kind == "end" else f"{token.text!r}"
-        self._fail(f"{what} is expected, found {found}", token.at)
+        self._fail(f"{expectation} is expected, found {found}", token.at)
 
     def _fail(self, problem: str, at: int) -> NoReturn:
         line = self._text.replace("\n", " ")

@@ -170,11 +170,11 @@ def _check(condition: Filter, path: str, depth: int) -> None:
         raise _refused(path, f"is nested more than {MAX_DEPTH} deep; write it flatter")
     match condition:
         case All(parts) | Any(parts):
-            here = f"{path}.{type(condition).__name__.lower()}"
+            inner = f"{path}.{type(condition).__name__.lower()}"
             if len(parts) > MAX_PARTS:
-                raise _refused(here, f"has {len(parts)} parts, {MAX_PARTS} are allowed; use in")
+                raise _refused(inner, f"has {len(parts)} parts, {MAX_PARTS} are allowed; use in")
             for number, part in enumerate(parts):
-                _check(part, f"{here}[{number}]", depth - 1)
+                _check(part, f"{inner}[{number}]", depth - 1)
         case Not(part):
             _check(part, f"{path}.not", depth - 1)
         case Equals(field, value):
@@ -189,7 +189,7 @@ def _check(condition: Filter, path: str, depth: int) -> None:
                 raise _refused(
                     f"{path}.in", f"has {len(values)} values; 1..{MAX_VALUES} are allowed"
                 )
-            if not _plainly_good(values):
+            if not _pass_quick_check(values):
                 for number, value in enumerate(values):
                     _check_value(value, f"{path}.in.values[{number}]")
                 _check_one_kind(values, f"{path}.in")
@@ -204,7 +204,7 @@ def _check(condition: Filter, path: str, depth: int) -> None:
             )
 
 
-def _plainly_good(values: tuple[FilterValue, ...]) -> bool:
+def _pass_quick_check(values: tuple[FilterValue, ...]) -> bool:
     """Returns whether a quick check accepts all values, as it does for almost every long list."""
     types = set(map(type, values))
     if types == {int}:
@@ -215,8 +215,8 @@ def _plainly_good(values: tuple[FilterValue, ...]) -> bool:
 
 
 def _check_bounds(condition: Range, path: str) -> None:
-    given = {name: getattr(condition, name) for name in BOUNDS}
-    bounds = {name: value for name, value in given.items() if value is not None}
+    all_bounds = {name: getattr(condition, name) for name in BOUNDS}
+    bounds = {name: value for name, value in all_bounds.items() if value is not None}
     if not bounds:
         raise _refused(path, "has no bound; set gte, gt, lte or lt")
     for name, value in bounds.items():

@@ -67,33 +67,33 @@ class Registry:
             SHA-256 of a single file, or of the output of `sha256sum` for several, sorted by path.
         Raises: InvalidRequest: an invalid kind, name or card, or no files. StoreError.
         """
-        place = _place(kind, name)
-        copy = None if source is None else self._copied(source)
+        folder = _folder(kind, name)
+        copy = None if source is None else self._copy(source)
         try:
             files = [] if copy is None else list(_entries(copy))
-            made = model_pb2.ModelCard()
-            made.CopyFrom(card)
-            del made.files[:]
-            made.files.extend(files)
-            made.who, made.description = card.who[:_MAX_WORDS], card.description[:_MAX_WORDS]
-            made.create_time.GetCurrentTime()
-            made.ref.kind, made.ref.name = kind, name
-            made.ref.fingerprint = card.ref.fingerprint or digest_of(files)
-            if not made.ref.fingerprint:
+            stored = model_pb2.ModelCard()
+            stored.CopyFrom(card)
+            del stored.files[:]
+            stored.files.extend(files)
+            stored.who, stored.description = card.who[:_MAX_WORDS], card.description[:_MAX_WORDS]
+            stored.create_time.GetCurrentTime()
+            stored.ref.kind, stored.ref.name = kind, name
+            stored.ref.fingerprint = card.ref.fingerprint or digest_of(files)
+            if not stored.ref.fingerprint:
                 raise InvalidRequest(
                     f"{kind} {name} has neither files nor a fingerprint to identify it; "
                     "provide one of them",
                     field="fingerprint",
                 )
-            made.ref.version = self._claim(place, made.who)
-            version = _version(place, made.ref.version)
+            stored.ref.version = self._claim(folder, stored.who)
+            version = _version(folder, stored.ref.version)
             if copy is not None:
                 self._files.publish(copy, f"{version}/files", files[0].path)
-            self._files.create(f"{version}/{_CARD}", message_to_json(made).encode())
+            self._files.create(f"{version}/{_CARD}", message_to_json(stored).encode())
         finally:
             if copy is not None:
                 shutil.rmtree(copy, ignore_errors=True)
-        return made.ref
+        return stored.ref
 
     def names(self, kind: str) -> list[str]:
         """Lists the names of a kind that have a version, alphabetically."""
@@ -105,11 +105,11 @@ class Registry:
 
     def versions(self, kind: str, name: str) -> list[int]:
         """Lists the versions of a name, newest first; empty if the name does not exist."""
-        place = _place(kind, name)
+        folder = _folder(kind, name)
         return [
             int(one)
-            for one in reversed(self._files.names(f"{place}/versions"))
-            if _NUMBER.fullmatch(one) and self._files.holds(f"{place}/versions/{one}/{_CARD}")
+            for one in reversed(self._files.names(f"{folder}/versions"))
+            if _NUMBER.fullmatch(one) and self._files.holds(f"{folder}/versions/{one}/{_CARD}")
         ]
 
     def show(self, kind: str, name: str, version: int) -> model_pb2.ModelCard:
@@ -117,12 +117,12 @@ class Registry:
 
         Raises: NotFound: names the existing versions. SnapshotCorrupt: the card is unreadable.
         """
-        path = f"{_version(_place(kind, name), version)}/{_CARD}"
+        path = f"{_version(_folder(kind, name), version)}/{_CARD}"
         if not self._files.holds(path):
-            there = ", ".join(map(str, self.versions(kind, name)))
+            existing = ", ".join(map(str, self.versions(kind, name)))
             raise NotFound(
                 f"{kind} {name} has no version {version}; "
-                + (f"existing versions: {there}" if there else f"there is no {kind} of that name")
+                + (f"existing versions: {existing}" if existing else f"no such {kind}")
                 + f": `nearline models list --store {self._files.url}` shows all"
             )
         card = model_pb2.ModelCard()
@@ -167,7 +167,7 @@ class Registry:
             version=version, stage=STAGES[stage], who=who[:_MAX_WORDS], why=why[:_MAX_WORDS]
         )
         record.create_time.GetCurrentTime()
-        folder = f"{_place(kind, name)}/stages"
+        folder = f"{_folder(kind, name)}/stages"
         while True:
             record.number = 1 + max((int(one[:10]) for one in self._stages(folder)), default=0)
             try:
@@ -179,7 +179,7 @@ class Registry:
 
     def history(self, kind: str, name: str) -> list[model_pb2.StageRecord]:
         """Reads the stage records of a name, newest first."""
-        folder = f"{_place(kind, name)}/stages"
+        folder = f"{_folder(kind, name)}/stages"
         records = []
         for one in reversed(self._stages(folder)):
             record = model_pb2.StageRecord()
@@ -189,18 +189,18 @@ class Registry:
 
     def stages_of(self, kind: str, name: str) -> dict[int, str]:
         """Returns the stage of each version of a name; a version without a stage is a candidate."""
-        known = dict.fromkeys(self.versions(kind, name), "candidate")
+        stages = dict.fromkeys(self.versions(kind, name), "candidate")
         words = {number: word for word, number in STAGES.items()}
         for record in reversed(self.history(kind, name)):
             word = words.get(record.stage, "candidate")
             if word == "production":
-                known = {
+                stages = {
                     one: "retired" if stage == word and one != record.version else stage
-                    for one, stage in known.items()
+                    for one, stage in stages.items()
                 }
-            if record.version in known:
-                known[record.version] = word
-        return known
+            if record.version in stages:
+                stages[record.version] = word
+        return stages
 
     def in_production(self, kind: str, name: str) -> int | None:
         """Returns the version in production, or None."""
@@ -216,19 +216,20 @@ class Registry:
         Raises: NotFound: the name or version does not exist, or none is in production.
             InvalidRequest: the text is malformed, or several kinds have the name.
         """
-        before, _, rest = text.removeprefix(PREFIX).rpartition("/")
-        name, at, wanted = rest.partition("@")
-        if before and kind and before != kind:
+        prefix, _, rest = text.removeprefix(PREFIX).rpartition("/")
+        name, at, selector = rest.partition("@")
+        if prefix and kind and prefix != kind:
             raise InvalidRequest(f"{text!r} is not of kind {kind}; write {kind}/NAME", field="name")
-        if not _NAME.fullmatch(name) or (at and not (wanted == "production" or wanted.isdecimal())):
+        valid_selector = not at or selector == "production" or selector.isdecimal()
+        if not _NAME.fullmatch(name) or not valid_selector:
             raise InvalidRequest(
                 f"{text!r} names no version; write NAME, NAME@3 or NAME@production", field="name"
             )
-        asked = [before or kind] if before or kind else KINDS
-        kinds = [one for one in asked if self.versions(one, name)]
+        candidates = [prefix or kind] if prefix or kind else KINDS
+        kinds = [one for one in candidates if self.versions(one, name)]
         if not kinds:
             raise NotFound(
-                f"there is no {before or kind or 'model'} {name}; "
+                f"there is no {prefix or kind or 'model'} {name}; "
                 f"`nearline models list --store {self._files.url}` lists all models"
             )
         if len(kinds) > 1:
@@ -237,7 +238,7 @@ class Registry:
                 f"write {kinds[0]}/{name}",
                 field="name",
             )
-        if wanted == "production":
+        if selector == "production":
             version = self.in_production(kinds[0], name)
             if version is None:
                 raise NotFound(
@@ -245,7 +246,7 @@ class Registry:
                     f"{name} --stage production --store {self._files.url}` puts the newest there"
                 )
         else:
-            version = int(wanted) if wanted else self.versions(kinds[0], name)[0]
+            version = int(selector) if selector else self.versions(kinds[0], name)[0]
         return self.show(kinds[0], name, version).ref
 
     def fetch(self, ref: snapshot_pb2.ModelRef) -> Path:
@@ -261,7 +262,7 @@ class Registry:
                 f"{ref.kind} {ref.name}@{ref.version} has no files in the registry, only a "
                 "fingerprint; add a version with nearline models add --folder DIR"
             )
-        folder = f"{_version(_place(ref.kind, ref.name), ref.version)}/files"
+        folder = f"{_version(_folder(ref.kind, ref.name), ref.version)}/files"
         for entry in card.files:
             # Cards are untrusted input: no path may leave the version's folder.
             if not set(entry.path.split("/")).isdisjoint({"", ".", ".."}):
@@ -272,16 +273,16 @@ class Registry:
             self._files.fetch(f"{folder}/{entry.path}", Digest(entry.bytes, entry.sha256))
         return self._files.folder / folder
 
-    def _claim(self, place: str, who: str) -> int:
+    def _claim(self, folder: str, who: str) -> int:
         """Reserves the next number; numbers whose upload failed stay unused."""
         while True:
-            taken = [n for n in self._files.names(f"{place}/versions") if _NUMBER.fullmatch(n)]
-            number = 1 + max(map(int, taken), default=0)
+            numbers = [n for n in self._files.names(f"{folder}/versions") if _NUMBER.fullmatch(n)]
+            number = 1 + max(map(int, numbers), default=0)
             with contextlib.suppress(AlreadyExists):
-                self._files.create(f"{_version(place, number)}/claimed", who.encode())
+                self._files.create(f"{_version(folder, number)}/claimed", who.encode())
                 return number
 
-    def _copied(self, source: Path) -> Path:
+    def _copy(self, source: Path) -> Path:
         """Copies files into the file system of the store, so that they can be moved into place."""
         copy = self._files.folder / _ROOT / f".tmp-{secrets.token_hex(8)}"
         with store_errors(source):
@@ -326,8 +327,8 @@ def name_of(model: str) -> str:
     "sentence-transformers/all-MiniLM-L6-v2" and "all-MiniLM-L6-v2@3" give all-MiniLM-L6-v2.
     """
     last = model.rstrip("/").rpartition("/")[2].partition("@")[0]
-    kept = re.sub(r"[^A-Za-z0-9._-]+", "-", last).lstrip("._-")[:128]
-    return kept or "model"
+    allowed = re.sub(r"[^A-Za-z0-9._-]+", "-", last).lstrip("._-")[:128]
+    return allowed or "model"
 
 
 def describe_ref(ref: snapshot_pb2.ModelRef) -> str:
@@ -351,7 +352,7 @@ def _checked_kind(kind: str) -> str:
     return kind
 
 
-def _place(kind: str, name: str) -> str:
+def _folder(kind: str, name: str) -> str:
     if not _NAME.fullmatch(name):
         raise InvalidRequest(
             f"name {name!r} is not allowed; use 1..128 of A-Z a-z 0-9 . _ -, starting with a "
@@ -361,5 +362,5 @@ def _place(kind: str, name: str) -> str:
     return f"{_ROOT}/{_checked_kind(kind)}/{name}"
 
 
-def _version(place: str, number: int) -> str:
-    return f"{place}/versions/{number:010d}"
+def _version(folder: str, number: int) -> str:
+    return f"{folder}/versions/{number:010d}"

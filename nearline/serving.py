@@ -155,12 +155,12 @@ class _Host:
             ),
         )
         guard = CallGuard(server)
-        wanted = f"{settings.host}:{settings.port}"
+        address = f"{settings.host}:{settings.port}"
         try:
-            port = server.add_insecure_port(wanted)
+            port = server.add_insecure_port(address)
         except RuntimeError as error:
             raise SettingsError(
-                f"cannot listen on {wanted}: the port is in use, or the address does not "
+                f"cannot listen on {address}: the port is in use, or the address does not "
                 "belong to this machine; stop the other process or choose another --port"
             ) from error
         names = [registration.name for registration in registrations]

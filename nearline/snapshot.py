@@ -190,18 +190,18 @@ class Store:
 
         Raises: NotFound: no snapshot was ever published.
         """
-        known = self._newest.get(collection)
-        names = self._alias_names(collection, after=known[0] if known else "")
+        newest = self._newest.get(collection)
+        names = self._alias_names(collection, after=newest[0] if newest else "")
         if names:
-            known = names[-1], self._alias_record(collection, names[-1])
-            self._newest[collection] = known
-        if known is None:
+            newest = names[-1], self._alias_record(collection, names[-1])
+            self._newest[collection] = newest
+        if newest is None:
             raise NotFound(
                 f"collection {collection!r} has no published snapshot in {self.url}; run "
                 f"`nearline build --corpus FILE --store {self.url} --collection {collection}"
             )
         record = snapshot_pb2.AliasRecord()
-        record.CopyFrom(known[1])
+        record.CopyFrom(newest[1])
         return record
 
     def create_alias_record(self, collection: str, record: snapshot_pb2.AliasRecord) -> None:
@@ -267,15 +267,15 @@ class Store:
         """Removes a segment if it exists."""
         self.files.remove_file(_segment(collection, log_id, number))
 
-    def publish(self, written: Path, collection: str, snapshot_id: str) -> Path:
+    def publish(self, folder: Path, collection: str, snapshot_id: str) -> Path:
         """Publishes a finished folder, manifest included, as a snapshot, whole or not at all.
 
         Args:
-            written: The folder, inside `snapshots_folder`; it is moved.
+            folder: The folder, inside `snapshots_folder`; it is moved.
         Returns: The local folder of the snapshot.
         """
         path = _snapshot_path(collection, snapshot_id)
-        self.files.publish(written, path, MANIFEST)
+        self.files.publish(folder, path, MANIFEST)
         return self.files.folder / path
 
     def remove_snapshot(self, collection: str, snapshot_id: str) -> None:
@@ -304,12 +304,12 @@ class Store:
         """
         return self._each_file(collection, snapshot_id, prefixes, self._verify)
 
-    def _verify(self, path: str, wanted: Digest) -> None:
+    def _verify(self, path: str, expected: Digest) -> None:
         try:
             found = self.files.digest(path)
         except NotFound:
             found = None
-        check_digest(f"{self.url}/{path}", found, wanted)
+        check_digest(f"{self.url}/{path}", found, expected)
 
     def _each_file(
         self,

@@ -137,14 +137,14 @@ class RetrievalClient(ServiceChannel):
         collection: str = c.DEFAULT_COLLECTION,
     ) -> AsyncGenerator[c.Item, None]:
         """Yields all items that match, in id order, page by page, from one snapshot."""
-        wanted = frozenset(payload)
+        fields = frozenset(payload)
         token = ""
         while True:
             page = await self.list_items(
                 page_size=c.MAX_PAGE,
                 page_token=token,
                 filter=filter,
-                payload=wanted,
+                payload=fields,
                 collection=collection,
             )
             for item in page.items:

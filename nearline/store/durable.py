@@ -22,24 +22,24 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def check_digest(place: object, found: Digest | None, wanted: Digest) -> None:
+def check_digest(location: object, found: Digest | None, expected: Digest) -> None:
     """Compares a file with its manifest entry.
 
     Args:
-        place: Path or URL of the file, for the error.
+        location: Path or URL of the file, for the error.
         found: Its digest; None if it is missing.
-        wanted: The digest in the manifest.
+        expected: The digest in the manifest.
     Raises: SnapshotCorrupt: names both sizes or both hashes.
     """
     size = None if found is None else found.bytes
-    if size != wanted.bytes:
+    if size != expected.bytes:
         raise SnapshotCorrupt(
-            f"{place} has {'no' if size is None else size} bytes, the manifest says "
-            f"{wanted.bytes}; restore the file or rebuild the snapshot"
+            f"{location} has {'no' if size is None else size} bytes, the manifest says "
+            f"{expected.bytes}; restore the file or rebuild the snapshot"
         )
-    if found is not None and found.sha256 != wanted.sha256:
+    if found is not None and found.sha256 != expected.sha256:
         raise SnapshotCorrupt(
-            f"{place} has SHA-256 {found.sha256}, the manifest says {wanted.sha256}; "
+            f"{location} has SHA-256 {found.sha256}, the manifest says {expected.sha256}; "
             "restore the file or rebuild the snapshot"
         )
 

@@ -47,16 +47,16 @@ class StoreFiles(Protocol):
     def create(self, path: str, data: bytes) -> None:
         """Creates a file, whole and durable or not at all. Raises: AlreadyExists."""
 
-    def publish(self, written: Path, path: str, last: str) -> None:
+    def publish(self, source: Path, path: str, last: str) -> None:
         """Publishes a finished local folder in the store and in `folder`.
 
         Args:
-            written: The folder, in the same file system as `folder`; it is moved.
+            source: The folder, in the same file system as `folder`; it is moved.
             path: Its path in the store; must be free.
             last: The file in it that makes the others visible; uploaded last.
         """
 
-    def fetch(self, path: str, wanted: Digest) -> None:
+    def fetch(self, path: str, expected: Digest) -> None:
         """Provides a verified file under `folder`; an object store downloads it if it is missing.
 
         Raises: SnapshotCorrupt: the file is missing, or size or SHA-256 differs; names both.

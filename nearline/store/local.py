@@ -36,11 +36,11 @@ class LocalFiles:
 
     def names(self, path: str, after: str = "") -> list[str]:
         """Lists a folder."""
-        place = self.folder / path
-        with store_errors(place):
-            if not place.is_dir():
+        target = self.folder / path
+        with store_errors(target):
+            if not target.is_dir():
                 return []
-            return sorted(name for name in os.listdir(place) if not after or name > after)
+            return sorted(name for name in os.listdir(target) if not after or name > after)
 
     def holds(self, path: str) -> bool:
         """Returns whether the file exists."""
@@ -48,21 +48,21 @@ class LocalFiles:
 
     def read(self, path: str) -> bytes:
         """Reads a file."""
-        place = self.folder / path
-        with store_errors(place):
+        target = self.folder / path
+        with store_errors(target):
             try:
-                return place.read_bytes()
+                return target.read_bytes()
             except FileNotFoundError as error:
-                raise NotFound(f"{place} does not exist; check --store") from error
+                raise NotFound(f"{target} does not exist; check --store") from error
 
     def digest(self, path: str) -> Digest:
         """Hashes a file."""
-        place = self.folder / path
-        with store_errors(place):
+        target = self.folder / path
+        with store_errors(target):
             try:
-                return Digest(place.stat().st_size, sha256_of(place))
+                return Digest(target.stat().st_size, sha256_of(target))
             except FileNotFoundError as error:
-                raise NotFound(f"{place} does not exist; check --store") from error
+                raise NotFound(f"{target} does not exist; check --store") from error
 
     def create(self, path: str, data: bytes) -> None:
         """Creates a file."""
@@ -80,43 +80,43 @@ class LocalFiles:
                 temporary.unlink()
             sync_folder(target.parent)
 
-    def publish(self, written: Path, path: str, last: str) -> None:
+    def publish(self, source: Path, path: str, last: str) -> None:
         """Forces a folder to disk and renames it: all its files appear at once."""
         target = self.folder / path
         with store_errors(target):
-            for inner in sorted(written.rglob("*"), reverse=True):
+            for inner in sorted(source.rglob("*"), reverse=True):
                 _sync(inner)
-            sync_folder(written)
+            sync_folder(source)
             target.parent.mkdir(parents=True, exist_ok=True)
-            written.rename(target)
+            source.rename(target)
             sync_folder(target.parent)
 
-    def fetch(self, path: str, wanted: Digest) -> None:
+    def fetch(self, path: str, expected: Digest) -> None:
         """Verifies a file: first the size, which costs nothing, then the hash."""
-        place = self.folder / path
-        with store_errors(place):
-            size = place.stat().st_size if place.is_file() else None
+        target = self.folder / path
+        with store_errors(target):
+            size = target.stat().st_size if target.is_file() else None
             found = None if size is None else Digest(size, "")
-            if size == wanted.bytes:
-                found = Digest(size, sha256_of(place))
-        check_digest(place, found, wanted)
+            if size == expected.bytes:
+                found = Digest(size, sha256_of(target))
+        check_digest(target, found, expected)
 
     def remove(self, path: str, first: str) -> None:
         """Removes a folder."""
-        place = self.folder / path
-        with store_errors(place):
-            (place / first).unlink(missing_ok=True)
-            if place.is_dir():
-                sync_folder(place)
-                shutil.rmtree(place)
+        target = self.folder / path
+        with store_errors(target):
+            (target / first).unlink(missing_ok=True)
+            if target.is_dir():
+                sync_folder(target)
+                shutil.rmtree(target)
 
     def remove_file(self, path: str) -> None:
         """Removes a file."""
-        place = self.folder / path
-        with store_errors(place):
-            if place.is_file():
-                place.unlink(missing_ok=True)
-                sync_folder(place.parent)
+        target = self.folder / path
+        with store_errors(target):
+            if target.is_file():
+                target.unlink(missing_ok=True)
+                sync_folder(target.parent)
 
 
 def _sync(path: Path) -> None:

@@ -97,12 +97,12 @@ class ObjectFiles:
         with self._errors(f"create {path}"):
             obstore.put(self._store, path, data, mode="create")
 
-    def publish(self, written: Path, path: str, last: str) -> None:
+    def publish(self, source: Path, path: str, last: str) -> None:
         """Uploads a folder, file `last` after all others, and moves it into the cache."""
-        with store_errors(written):
-            files = sorted(p for p in written.rglob("*") if p.is_file() and p != written / last)
-        for file in (*files, written / last):
-            name = f"{path}/{file.relative_to(written).as_posix()}"
+        with store_errors(source):
+            files = sorted(p for p in source.rglob("*") if p.is_file() and p != source / last)
+        for file in (*files, source / last):
+            name = f"{path}/{file.relative_to(source).as_posix()}"
             with self._errors(f"upload {name}"):
                 obstore.put(
                     self._store, name, file, chunk_size=_BLOCK_BYTES, max_concurrency=_AT_ONCE
@@ -110,25 +110,25 @@ class ObjectFiles:
         target = self._folder / path
         with store_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            written.rename(target)
+            source.rename(target)
         _trim(target.parent)
 
-    def fetch(self, path: str, wanted: Digest) -> None:
+    def fetch(self, path: str, expected: Digest) -> None:
         """Downloads an object into the cache; a damaged cached file is replaced."""
         target = self._folder / path
-        place = self._folder.joinpath(*Path(path).parts[:_SNAPSHOT_PARTS])
+        folder = self._folder.joinpath(*Path(path).parts[:_SNAPSHOT_PARTS])
         with store_errors(target):
-            new = not place.exists()
+            new = not folder.exists()
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.utime(place)  # Marks the last use.
-            if _digest(target, wanted.bytes) == wanted:
+            os.utime(folder)  # Marks the last use.
+            if _digest(target, expected.bytes) == expected:
                 return
-            with _locked(place.parent):
+            with _locked(folder.parent):
                 # Another process may have downloaded it meanwhile.
-                if _digest(target, wanted.bytes) != wanted:
-                    self._download(path, target, wanted)
+                if _digest(target, expected.bytes) != expected:
+                    self._download(path, target, expected)
         if new:
-            _trim(place.parent)
+            _trim(folder.parent)
 
     def remove(self, path: str, first: str) -> None:
         """Removes all objects under a prefix."""
@@ -165,13 +165,13 @@ class ObjectFiles:
             for group in range(start, end, step):
                 yield from pool.map(read, range(group, min(end, group + step), _BLOCK_BYTES))
 
-    def _download(self, path: str, target: Path, wanted: Digest) -> None:
+    def _download(self, path: str, target: Path, expected: Digest) -> None:
         try:
             size = self._size(path)
         except NotFound:
-            check_digest(f"{self._url}/{path}", None, wanted)
+            check_digest(f"{self._url}/{path}", None, expected)
             raise
-        check_digest(f"{self._url}/{path}", Digest(size, wanted.sha256), wanted)
+        check_digest(f"{self._url}/{path}", Digest(size, expected.sha256), expected)
         part = target.parent / f".{target.name}.part"
         resumed = part.exists() and 0 < part.stat().st_size <= size
         if part.exists() and not resumed:
@@ -182,24 +182,24 @@ class ObjectFiles:
             stream.flush()
             os.fsync(stream.fileno())
         found = _digest(part, size)
-        if found != wanted:
+        if found != expected:
             part.unlink()
             if resumed:  # A power failure may have damaged the first part: start again.
-                self._download(path, target, wanted)
+                self._download(path, target, expected)
                 return
-            check_digest(f"{self._url}/{path}", found, wanted)
+            check_digest(f"{self._url}/{path}", found, expected)
         part.replace(target)
 
-    def _errors(self, doing: str) -> _ObjectErrors:
-        return _ObjectErrors(self._url, doing)
+    def _errors(self, action: str) -> _ObjectErrors:
+        return _ObjectErrors(self._url, action)
 
 
 class _ObjectErrors:
     """Converts a library error inside the block to a Nearline error that names the remedy."""
 
-    def __init__(self, url: str, doing: str) -> None:
+    def __init__(self, url: str, action: str) -> None:
         self._url = url
-        self._doing = doing
+        self._action = action
 
     def __enter__(self) -> None:
         return None
@@ -212,24 +212,24 @@ class _ObjectErrors:
     ) -> None:
         if not isinstance(error, Exception):
             return
-        what = f"store {self._url}: cannot {self._doing}"
+        problem = f"store {self._url}: cannot {self._action}"
         if isinstance(error, FileNotFoundError):
-            raise NotFound(f"{what}: the object does not exist; check --store") from error
+            raise NotFound(f"{problem}: the object does not exist; check --store") from error
         if isinstance(error, AlreadyExistsError):
-            raise AlreadyExists(f"{what}: the object exists; read the store again") from error
+            raise AlreadyExists(f"{problem}: the object exists; read the store again") from error
         if isinstance(error, PermissionDeniedError | UnauthenticatedError):
             raise StoreError(
-                f"{what}: access is denied; check the credentials in the environment (AWS_…, "
+                f"{problem}: access is denied; check the credentials in the environment (AWS_…, "
                 "GOOGLE_…, AZURE_…) and their permissions on the bucket"
             ) from error
-        said = " ".join(str(error).split())[:_ERROR_CHARACTERS]
-        if _INSTANCE_ROLE in said:
+        details = " ".join(str(error).split())[:_ERROR_CHARACTERS]
+        if _INSTANCE_ROLE in details:
             raise StoreError(
-                f"{what}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                f"{problem}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
                 "or run on an instance with a role"
             ) from error
         raise StoreError(
-            f"{what}: {said}; check that the bucket exists, the endpoint, the region and "
+            f"{problem}: {details}; check that the bucket exists, the endpoint, the region and "
             "the network"
         ) from error
 
@@ -245,16 +245,16 @@ def _locked(snapshots: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _digest(place: Path, size: int) -> Digest | None:
-    if not place.is_file() or place.stat().st_size != size:
+def _digest(file: Path, size: int) -> Digest | None:
+    if not file.is_file() or file.stat().st_size != size:
         return None
-    return Digest(size, sha256_of(place))
+    return Digest(size, sha256_of(file))
 
 
 def _trim(snapshots: Path) -> None:
     """Removes all but the most recently used snapshots; mapped files stay readable."""
     with store_errors(snapshots), _locked(snapshots):
         used = [p for p in snapshots.iterdir() if p.is_dir() and not p.name.startswith(".")]
-        used.sort(key=lambda place: place.stat().st_mtime_ns, reverse=True)
-        for place in used[KEPT:]:
-            shutil.rmtree(place, ignore_errors=True)
+        used.sort(key=lambda folder: folder.stat().st_mtime_ns, reverse=True)
+        for folder in used[KEPT:]:
+            shutil.rmtree(folder, ignore_errors=True)

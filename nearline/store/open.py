@@ -32,10 +32,10 @@ def open_files(url: str, cache_dir: str = "") -> StoreFiles:
     """Opens the files of a store; see `Store.open`."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme == "file":
-        place = Path(rest if separator else url).expanduser().absolute()
-        if place.is_file():
-            raise StoreError(f"store {place} is a file; name the folder of the snapshots")
-        return LocalFiles(place)
+        folder = Path(rest if separator else url).expanduser().absolute()
+        if folder.is_file():
+            raise StoreError(f"store {folder} is a file; name the folder of the snapshots")
+        return LocalFiles(folder)
     if scheme not in OBJECT_SCHEMES:
         raise StoreError(
             f"store {url!r} has the unsupported scheme {scheme!r}; use a folder, file://, "
@@ -58,8 +58,8 @@ def _open_objects(url: str, scheme: str, cache_dir: str, environ: Mapping[str, s
         raise StoreError(
             f"store {url!r} needs a library that is not installed ({error.name}): {_INSTALL}"
         ) from error
-    given = cache_dir or environ.get("NEARLINE_CACHE_DIR", "")
-    cache = Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("nearline"))
+    chosen = cache_dir or environ.get("NEARLINE_CACHE_DIR", "")
+    cache = Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("nearline"))
     try:
         # The library reads credentials, region and endpoint from the environment itself.
         store = from_url(
@@ -71,8 +71,8 @@ def _open_objects(url: str, scheme: str, cache_dir: str, environ: Mapping[str, s
             },
         )
     except Exception as error:  # The library raises its own classes, ValueError and TypeError.
-        said = " ".join(str(error).split())
-        raise StoreError(f"store {url!r} cannot be opened: {said}; check the URL") from error
+        details = " ".join(str(error).split())
+        raise StoreError(f"store {url!r} cannot be opened: {details}; check the URL") from error
     digest = hashlib.sha256(url.encode()).hexdigest()[:16]
     return ObjectFiles(store, url, cache.absolute() / "store" / digest)
 

@@ -23,10 +23,10 @@ def query_to_proto(query: c.Query) -> retrieval_pb2.Query:
 
     Raises: InvalidRequest: not exactly one of text, vector and item_ids is set.
     """
-    given = (query.text is not None) + (query.vector is not None) + bool(query.item_ids)
-    if given != 1:
+    count = (query.text is not None) + (query.vector is not None) + bool(query.item_ids)
+    if count != 1:
         raise InvalidRequest(
-            f"a query has {given} of text, vector and item_ids; set exactly one", field="query"
+            f"a query has {count} of text, vector and item_ids; set exactly one", field="query"
         )
     if query.text is not None:
         return retrieval_pb2.Query(text=query.text)

@@ -180,7 +180,7 @@ def test_a_refused_addition_leaves_nothing_behind(registry: Registry, tmp_path: 
             registry.add(kind, name, card, source)
     with pytest.raises(InvalidRequest, match="stage is 'live'"):
         registry.stage("ranker", "a", 1, "live")
-    with pytest.raises(NotFound, match="there is no ranker of that name"):
+    with pytest.raises(NotFound, match="no such ranker"):
         registry.stage("ranker", "a", 1, "production")
     assert not (tmp_path / "store").exists()
 
