@@ -197,8 +197,8 @@ class Store:
             self._newest[collection] = newest
         if newest is None:
             raise NotFound(
-                f"collection {collection!r} has no published snapshot in {self.url}; run "
-                f"`nearline build --corpus FILE --store {self.url} --collection {collection}"
+                f"collection {collection!r} has no published snapshot in {self.url}; build one: "
+                f"nearline build --corpus FILE --store {self.url} --collection {collection}"
             )
         record = snapshot_pb2.AliasRecord()
         record.CopyFrom(newest[1])

@@ -67,9 +67,9 @@ def test_a_text_filter_is_parsed(text: str, wanted: f.Filter) -> None:
         ("a IS 1", 6, "NULL or NOT NULL is expected"),
         ('a = "x', 5, 'the quote " is not closed'),
         ("a ! 1", 3, "! is not an operator; did you mean !=?"),
-        ("made > 2024-13-01", 8, "2024-13-01 is no time"),
-        ("(" * 65 + "a = 1", 65, "no more than 64"),
-        ("NOT " * 65 + "a = 1", 257, "no more than 64"),
+        ("made > 2024-13-01", 8, "2024-13-01 is not a time"),
+        ("(" * 65 + "a = 1", 65, "at most 64 nested"),
+        ("NOT " * 65 + "a = 1", 257, "at most 64 nested"),
     ],
 )
 def test_an_error_points_at_its_column(text: str, column: int, problem: str) -> None:
@@ -181,5 +181,5 @@ def test_invalid_json_filters_are_refused_with_their_path(value: object, path: s
 
 
 def test_invalid_json_suggests_the_text_form() -> None:
-    with pytest.raises(InvalidRequest, match=r"is not JSON: .*kind = class"):
+    with pytest.raises(InvalidRequest, match=r"is not valid JSON: .*kind = class"):
         parse_filter("{kind")
