@@ -4,6 +4,15 @@ Filters are immutable and hashable, so they can be cache keys. A condition on a
 list is true when any element makes it true; a range is true when one element lies within all its
 bounds. An item without the attribute (or with null) fails every condition except `Not`, which is
 true whenever its part is false. Numbers compare by value: 2 equals 2.0.
+
+To add an operator, follow it from here to the shards; mypy points to most of these places:
+
+- the record in this module, in `Filter`, `admits` and `conditions`;
+- `nearline/filter_text.py` (the language) and `proto/nearline/v1/types.proto` with
+  `nearline/wire/filters.py` (the wire);
+- `retrieval/index/filtering/validation.py` (types of values) and `attribute_table.py` (the test of
+  a column), and `retrieval/milvus/filters.py` (the same for Milvus);
+- `retrieval/monitoring/filter_shape.py` (a label of metrics) and `docs/guides/filters.md`.
 """
 
 from __future__ import annotations
@@ -136,11 +145,14 @@ def _meets(value: typing.Any, condition: Equals | In | Range) -> bool:
             return bool(value == wanted)
         case In(_, several):
             return value in several
-    bounds = ((name, getattr(condition, name)) for name in BOUNDS)
-    try:
-        return all(_COMPARE[name](value, bound) for name, bound in bounds if bound is not None)
-    except TypeError:
-        return False
+        case Range():
+            bounds = ((name, getattr(condition, name)) for name in BOUNDS)
+            try:
+                return all(
+                    _COMPARE[name](value, bound) for name, bound in bounds if bound is not None
+                )
+            except TypeError:
+                return False
 
 
 def kind_of(value: object) -> str:

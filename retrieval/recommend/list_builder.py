@@ -14,10 +14,10 @@ from nearline import contract as c
 from nearline import wire
 from nearline.filters import All, Filter
 from retrieval.recommend.cached_candidates import CachedCandidates, CandidateCache
-from retrieval.recommend.candidate_sources import CONTENT, fill_pool
 from retrieval.recommend.candidates import CandidatePool, CandidateQuery
 from retrieval.recommend.explanations import complete_absence
 from retrieval.recommend.policies import NO_PAYLOAD, Policy
+from retrieval.recommend.pool_filler import CONTENT, fill_pool
 from retrieval.recommend.ranking import position_of
 from retrieval.recommend.rules import Placement, apply_rules
 from retrieval.recommend.strategies import RankingContext, Strategy, strategy_of

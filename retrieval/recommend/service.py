@@ -20,9 +20,9 @@ from retrieval.cache.cached_list import CacheLevel
 from retrieval.protocols.request_validation import check_id, check_list_request
 from retrieval.protocols.snapshot import read_snapshot_ref
 from retrieval.recommend.cached_candidates import CandidateCache
-from retrieval.recommend.candidate_sources import CONTENT, UNORDERED
 from retrieval.recommend.list_builder import BuiltList, ListBuilder, ListRequest
 from retrieval.recommend.policies import Policies, Policy
+from retrieval.recommend.pool_filler import CONTENT, UNORDERED
 from retrieval.recommend.ranking import POPULAR
 from retrieval.recommend.user_profile import build_profile, history_to_events, snapshot_history
 from retrieval.redis_client.cooldown import Cooldown

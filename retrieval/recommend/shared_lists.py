@@ -9,9 +9,9 @@ from nearline import wire
 from nearline.errors import ShardsUnavailable
 from nearline.times import to_us
 from retrieval.cache.cached_list import CachedList, ComputeList
-from retrieval.recommend.candidate_sources import fill_ranked
 from retrieval.recommend.candidates import CandidatePool, CandidateQuery
 from retrieval.recommend.policies import Policy
+from retrieval.recommend.pool_filler import fill_ranked
 from retrieval.recommend.similar_items import find_similar_items
 from retrieval.recommend.strategies import RankingContext, strategy_of
 from retrieval.recommend.user_profile import UserProfile

@@ -44,10 +44,12 @@ class RankingContext(NamedTuple):
 
 
 class Strategy(Protocol):
-    """A source of candidates.
+    """A source of candidates that ranks the items of a behaviour model.
 
     To add one, write a class with these members, add its name to `policies.Origin`, and register it
-    in `_STRATEGIES` below.
+    in `_STRATEGIES` below. Describe it in docs/guides/surfaces.md. A source that needs no behaviour
+    model belongs into `pool_filler.fill_pool`; a model that is blended with others is a generator,
+    see `retrieval/behaviour`.
 
     uses_items: Whether the items of a request influence the list.
     """

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 import pyarrow as pa
@@ -196,6 +196,8 @@ def _test(column: _Column, chunk: pa.Array, condition: f.Equals | f.In | f.Range
             hits = _among(elements, equal_values((value,), column.kind), column.type)
         case f.In(_, values):
             hits = _among(elements, equal_values(values, column.kind), column.type)
+        case _:
+            assert_never(condition)
     if not column.is_list:
         return hits
     found = np.zeros(len(chunk), np.bool_)

@@ -71,7 +71,8 @@ def _values_of(condition: f.Equals | f.In | f.Range | f.Exists) -> Sequence[Filt
         case f.Range():
             bounds = (getattr(condition, name) for name in f.BOUNDS)
             return [bound for bound in bounds if bound is not None]
-    return ()
+        case f.Exists():
+            return ()
 
 
 def _check_kind(field: str, kind: str, value: FilterValue) -> None:

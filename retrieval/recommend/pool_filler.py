@@ -1,4 +1,7 @@
-"""Fills a pool of candidates: ranked by behaviour, else by similarity, else in order of id."""
+"""Fills a pool of candidates by the strategy of a surface, and by fallbacks if it has none.
+
+The strategies themselves are in `strategies`.
+"""
 
 from __future__ import annotations
 
