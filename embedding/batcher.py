@@ -358,5 +358,5 @@ class Batcher(Generic[Item]):
         try:
             self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:
-            # The loop is closed, so there is nobody to notify.
+            # The loop is closed, so no caller is left to notify.
             _log.debug("loop closed before a batch ended")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 # Importing openvino sends a usage event to Google Analytics from a forked child: a server that runs
-# gRPC must not be forked, and calls nobody unasked. Without this module openvino uses its own stub.
+# gRPC must not fork, and must not send telemetry. Without this module openvino uses its own stub.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 import openvino as ov  # noqa: E402

@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 class PairScorer:
     """One cross-encoder with its queue. Use it from one event loop.
 
-    name, fingerprint: Of the model.
+    name, fingerprint: Name and fingerprint of the model.
 
     Args:
         model: The model.
@@ -183,14 +183,15 @@ class PairScorer:
 
 
 def label_columns(setting: str, labels: Sequence[str], name: str) -> tuple[int, ...]:
-    """Returns which of a model's labels are served: the one of a reranker; entailment,
-    contradiction.
+    """Returns the columns of the labels whose scores are returned.
+
+    These are the only label of a reranker, or entailment and contradiction, in this order.
 
     Args:
         setting: "reranker" or "entailment".
-        labels: Of the model, in lower case.
-        name: Of the model, for the error.
-    Raises: SettingsError: they are not those needed.
+        labels: Labels of the model, in lower case.
+        name: Name of the model, for errors.
+    Raises: SettingsError: the model lacks the required labels.
     """
     if setting == RERANKER:
         if len(labels) != 1:

@@ -46,8 +46,8 @@ class Maintenance:
         config: Settings.
         store: The store.
         logs: The change logs of the store.
-        embedders: Optional; embed changes without vectors.
-        rebuilds: Optional; rebuilds that routers request after a drift.
+        embedders: Embed those changes that have no vector. Optional.
+        rebuilds: Rebuilds that routers request after a drift. Optional.
     """
 
     def __init__(

@@ -66,7 +66,7 @@ def bench_rollout(
     users: Annotated[
         int,
         typer.Option(
-            min=0, help="Number of users by whom requests are split; 0: split by request."
+            min=0, help="Split requests by user, among this many users; 0: split by request."
         ),
     ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of random draws.")] = 0,

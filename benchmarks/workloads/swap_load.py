@@ -31,7 +31,7 @@ _LIST = c.RecommendOptions(n=_K, payload=_TEXTS)
 
 
 class RequestKind(Enum):
-    """Kind of request; values name figures."""
+    """Kind of request; the values are used in the names of the reported figures."""
 
     SEARCH = "search"
     TEXT_SEARCH = "text_search"

@@ -55,7 +55,7 @@ class RankerDataset(NamedTuple):
     relevant: NDArray[np.int64]
 
     def with_positives(self) -> RankerDataset:
-        """Returns the lists with at least one relevant item; the others teach no order."""
+        """Returns the lists with a relevant item; no order can be learned from the others."""
         of = np.repeat(np.arange(len(self.sizes)), self.sizes)
         some = np.bincount(of, self.labels, len(self.sizes)) > 0
         kept = some[of]

@@ -88,8 +88,8 @@ def fit_rankers(
     Args:
         windows: The validation split, and earlier ones of the same kind.
         trial: Candidates trained on the interactions before the first window.
-        weights: Of the blend, by whether items of the history may be recommended again; without an
-            entry, no ranker is trained.
+        weights: Weights of the blend, by whether items of the history may be recommended again;
+            without an entry, no ranker is trained.
         split_name: Name of the split.
         k: Length of each list.
         advance: Called with the number of steps done.
@@ -205,9 +205,9 @@ def _combined_scores(
 def ndcg_of(
     lists: RankerDataset, scores: NDArray[np.float32] | NDArray[np.float64], k: int
 ) -> NDArray[np.float64]:
-    """Returns the NDCG@k of each list, as `recommendation_metrics.measure` defines it: (u,).
+    """Returns the NDCG@k of each list, (u,), as defined by `recommendation_metrics.measure`.
 
-    Relevant items that are no candidates count as missed. Ties are broken by item number.
+    Relevant items that are not candidates count as missed. Ties are broken by item number.
     """
     of = np.repeat(np.arange(len(lists.sizes)), lists.sizes)
     order = np.lexsort((-scores, of))

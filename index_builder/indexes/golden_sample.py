@@ -28,7 +28,7 @@ _SHARE = np.float32(0.5)
 
 
 def sample_rows(rows: int, queries: int, seed: int) -> NDArray[np.int64]:
-    """Returns a sample of rows without repetition: (min(rows, queries),) int64, ascending."""
+    """Returns a random sample of distinct rows: (min(rows, queries),) int64, ascending."""
     chosen = np.random.default_rng(seed).choice(rows, min(rows, queries), replace=False)
     return np.sort(chosen).astype(np.int64)
 

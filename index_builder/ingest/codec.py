@@ -29,7 +29,7 @@ def pack_source(source: IngestSource) -> bytes:
 
 
 def unpack_source(data: bytes) -> IngestSource:
-    """Decodes a source. Raises: SnapshotCorrupt, InvalidRequest: these bytes are no source."""
+    """Decodes a source. Raises: SnapshotCorrupt, InvalidRequest: the bytes are not a source."""
     try:
         return wire.source_from_proto(ingest_pb2.IngestSource.FromString(data), "source")
     except DecodeError as error:
@@ -42,7 +42,7 @@ def pack_result(result: IngestResult) -> bytes:
 
 
 def unpack_result(data: bytes) -> IngestResult:
-    """Decodes a result. Raises: SnapshotCorrupt: these bytes are no result."""
+    """Decodes a result. Raises: SnapshotCorrupt: the bytes are not a result."""
     try:
         return wire.ingest_result_from_proto(ingest_pb2.IngestResult.FromString(data))
     except DecodeError as error:

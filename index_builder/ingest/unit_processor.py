@@ -207,7 +207,7 @@ def _skip(documents: Iterator[FileDocument], count: int) -> None:
 
 
 def _known_end(unit: Unit, cancelled: bool) -> Settlement | None:
-    """Returns the settlement of a unit that needs no processing; None if it needs some."""
+    """Returns the settlement of a unit that needs no processing; None if it must be processed."""
     name = source_name(unit.source)
     if cancelled:
         return Settlement(unit=unit, outcome=c.IngestOutcome.CANCELLED, document_id=name)

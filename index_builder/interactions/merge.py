@@ -62,7 +62,7 @@ def interactions_from_histories(histories: UserHistories, ids: Sequence[str]) ->
     The inverse of `tables.build_histories`.
 
     Args:
-        ids: Of the items, by number.
+        ids: Ids of the items, by number.
     """
     starts = histories.starts
     user = np.repeat(np.arange(len(histories.users)), np.diff(starts))

@@ -25,7 +25,7 @@ async def add_recorded(
     """Adds logged interactions of users; those that the file has in the same second are the same.
 
     Args:
-        rows: Of the file, cleaned.
+        rows: Rows of the file, cleaned.
         logged: In any order; interactions of sessions without a user are skipped.
         weights: By kind. If empty, every kind weighs 1; if not, other kinds and kinds of weight 0
             are skipped.

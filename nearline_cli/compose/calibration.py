@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class CalibrationOptions(NamedTuple):
-    """Options that calibrate answers on labelled questions."""
+    """Options for the calibration of answers on labelled questions."""
 
     calibrate_on: Annotated[
         Path | None,

@@ -208,7 +208,7 @@ def _take(ports: dict[int, str], host: str, port: int, flag: str) -> int:
 
 
 def _redis(layout: Layout, ports: dict[int, str]) -> tuple[list[ProcessSpec], str]:
-    """Plans the bundled Redis, or returns a note why there is none."""
+    """Plans the bundled Redis; if it cannot run, returns a note that explains why."""
     if layout.redis_port is None:
         return [], ""
     try:

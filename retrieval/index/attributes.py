@@ -15,12 +15,12 @@ from retrieval.protocols.shard import FieldCounts, ShardFilterPlan
 
 
 class SnapshotAttributes:
-    """Evaluates filters on a snapshot segment, and searches its vectors under them.
+    """Evaluates filters on a snapshot segment, and runs filtered searches of its vectors.
 
     Args:
         table: Attributes, one record per document.
         items: The documents, in the same order.
-        index: The vectors; a short calibration measures when a full comparison is faster.
+        index: The vectors; a short calibration measures when an exact scan is faster.
     """
 
     def __init__(self, table: AttributeTable, items: ItemTable, index: VectorIndex) -> None:

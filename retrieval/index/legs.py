@@ -134,10 +134,10 @@ class Legs:
         """Returns the k best candidates of each leg, each with its scores in both legs.
 
         Args:
-            queries: As many texts as vectors.
+            queries: Queries, each with a text and a vector.
             options: Options of each leg.
-            documents: Candidates are documents, scored by the best of all their chunks; otherwise
-                chunks.
+            documents: Whether candidates are documents, each scored by the best of all its
+                chunks, instead of chunks.
         """
         dense, plan = self.dense(queries.vectors, options)
         lexical = self.lexical(queries.texts, options)

@@ -139,7 +139,7 @@ class ListBuilder:
         self._prefetched: Awaitable[CachedCandidates | None] | None = None
 
     def prefetch(self) -> None:
-        """Starts to read a list that is shared whoever the user is, while the caller reads them."""
+        """Starts to read a list shared by all known users, while the caller reads the profile."""
         item_ids = self._plan.context_ids
         if self._plan.strategy.is_shared(item_ids, is_known=True):
             self._prefetched = self._read_cache(item_ids)
@@ -212,7 +212,7 @@ class ListBuilder:
         )
 
     async def _start(self, is_known: bool, hidden: frozenset[str]) -> _Start:
-        """Looks for a cached list, and looks up the items of the request as far as necessary."""
+        """Reads a cached list if there is one; looks up the request's items only if needed."""
         plan, context_ids = self._plan, self._plan.context_ids
         ignored: Sequence[c.IgnoredId] = ()
         cached, messages = None, None

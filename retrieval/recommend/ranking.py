@@ -94,7 +94,7 @@ def rank_positive(
 
 
 def position_of(ranking: ItemRanking, number: int) -> int:
-    """Returns the rank of an item from 1, or 0 if it is not ranked. Consumes the ranking."""
+    """Returns the 1-based rank of an item, or 0 if it is not ranked. Consumes the ranking."""
     before = 0
     for numbers, _ in ranking.blocks:
         found = np.flatnonzero(numbers == number)

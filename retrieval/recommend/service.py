@@ -234,7 +234,9 @@ class RecommendationService:
 
 
 def _influenced_snapshots(store: Store, collection: str, user_id: str) -> list[c.Influence]:
-    """Returns the snapshots that were trained on a user's interactions, newest first; blocks.
+    """Returns the snapshots that were trained on a user's interactions, newest first.
+
+    This call blocks.
 
     Raises: SnapshotCorrupt, SnapshotMismatch, StoreError: a snapshot cannot be read.
     """

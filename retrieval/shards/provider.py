@@ -20,8 +20,8 @@ class ShardProvider(Protocol):
     async def prepare(self, snapshot: SnapshotRef) -> Sequence[Shard]:
         """Returns the shards of a snapshot, by number, once each can answer from it.
 
-        In this process, the shards are loaded, warmed and tested. Shard servers are told to load
-        them, one replica group after another; the call returns when every shard has a ready
+        In this process, the shards are loaded, warmed and tested. Shard servers are instructed to
+        load them, one replica group after another; the call returns when every shard has a ready
         replica, while the others go on loading. If the snapshot is prepared already, the same
         shards are returned; the router calls this once a second while the alias names another
         snapshot that cannot be prepared.

@@ -144,7 +144,10 @@ class FilteredSearch:
         return max(width * math.pow(share, -WIDENING), requested or 0) / self._base
 
     def _exact_work(self, count: int) -> float:
-        """Returns the work of comparing every match in the same unit; equal at the exact limit."""
+        """Returns the work of comparing every match, in the unit of `_work`.
+
+        The two are equal at the exact limit.
+        """
         limit = max(self._limit, 1)
         return count / limit * math.pow(self._chunks / limit, WIDENING)
 

@@ -46,11 +46,12 @@ class RemoteShardProvider:
     async def prepare(self, snapshot: SnapshotRef) -> Sequence[Shard]:
         """Returns the shards of a snapshot once each has a ready replica.
 
-        The servers are told to load the snapshot, one replica group after another, and again until
-        another snapshot is prepared or this one is released; so a server that was away or replaced
-        catches up. The first snapshot of a collection is returned with shards missing once `wait_s`
-        has passed, unless all are missing: after a restart of the router, part of the answer is
-        better than none. Later snapshots are not: the one before still answers in full.
+        The servers are instructed to load the snapshot, one replica group after another, repeatedly
+        until another snapshot is prepared or this one is released; so a server that was away or
+        replaced catches up. The first snapshot of a collection is returned with shards missing once
+        `wait_s` has passed, unless all are missing: after a restart of the router, a partial
+        answer is better than none. Later snapshots must be complete, because the previous one still
+        answers in full.
 
         Raises: SettingsError: more shards than the topology has addresses for. NotReady: not in
             time. SnapshotCorrupt, SnapshotMismatch, Overloaded: the servers refuse the snapshot,
