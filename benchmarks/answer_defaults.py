@@ -22,7 +22,7 @@ from generation.training.calibrator import fit_calibration
 from generation.training.dataset import DatasetBuilder
 from nearline.clients import EmbeddingClient, RetrievalClient
 from nearline.contract import DEFAULT_COLLECTION
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline_cli.local.processes import embedding_process, retrieval_process
 
 _DIGITS = 4

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nearline.errors import SettingsError
-from nearline.registry import PREFIX, Registry
-from nearline.snapshot import Store
+from nearline.store.registry import PREFIX, Registry
+from nearline.store.snapshot import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from index_builder.readers.corpus import Corpus
 from index_builder.releases.build_gate import check_promoted, gate_of_build
 from nearline import serving, settings, telemetry
 from nearline.clients import EmbeddingClient
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.changelog.registry import ChangeLogs
 from retrieval.snapshots import aliases
 

@@ -26,7 +26,7 @@ from nearline import serving, settings, telemetry
 from nearline.clients import EmbeddingClient
 from nearline.contract import Embedder
 from nearline.errors import Conflict, NearlineError, NotFound, SettingsError
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.changelog.redis_log import RedisLog
 from retrieval.changelog.registry import REDIS_TIMEOUT_S, ChangeLogs
 from retrieval.changelog.retention import trim_log

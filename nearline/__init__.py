@@ -1,18 +1,18 @@
 """Nearline: recommendation and RAG retrieval over your own catalogue and documents."""
 
-from nearline.blocking import (
-    BlockingAdminClient,
-    BlockingEmbeddingClient,
-    BlockingGenerationClient,
-    BlockingIngestClient,
-    BlockingRetrievalClient,
-)
 from nearline.clients import (
     AdminClient,
     EmbeddingClient,
     GenerationClient,
     IngestClient,
     RetrievalClient,
+)
+from nearline.clients.blocking import (
+    BlockingAdminClient,
+    BlockingEmbeddingClient,
+    BlockingGenerationClient,
+    BlockingIngestClient,
+    BlockingRetrievalClient,
 )
 from nearline.contract import (
     Audience,

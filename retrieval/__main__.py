@@ -12,7 +12,7 @@ from typing import NamedTuple
 from nearline import serving, settings, telemetry
 from nearline.clients import EmbeddingClient
 from nearline.errors import NearlineError
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import admin_pb2_grpc, retrieval_pb2_grpc
 from retrieval.behaviour.model import load_behaviour_model
 from retrieval.blas_threads import use_one_core

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from nearline import contract as c
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.monitoring.drift import DriftMonitor
 from retrieval.monitoring.rebuild_requests import RebuildRequests
 from retrieval.monitoring.recall import OnRecall, RecallMonitor, SampleShare

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from nearline.errors import SettingsError
 from nearline.settings import ServerSettings
-from nearline.snapshot import PARTITIONS
+from nearline.store.snapshot import PARTITIONS
 
 
 class SnapshotSettings(ServerSettings):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from nearline import serving, settings, telemetry
 from nearline.clients import EmbeddingClient
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import shard_pb2_grpc
 from retrieval.blas_threads import use_one_core
 from retrieval.changelog.registry import ChangeLogs

@@ -21,7 +21,7 @@ from benchmarks.workloads.burst_load import (
 from nearline.clients import IngestClient, RetrievalClient
 from nearline.contract import Embedder
 from nearline.errors import NotReady
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline_cli.local.autoscaler import ScalingEvent, WorkerPool, run_autoscaler
 from nearline_cli.local.process_plan import Layout, ProcessPlan, plan_processes
 from nearline_cli.local.scaling_policy import IDLE_S, TARGET_S, ScalingOptions

@@ -88,7 +88,7 @@ def prepare_dataset(
 
 def index_file(task: SearchTask) -> Path:
     """Returns the path of the served index."""
-    from nearline.snapshot import Store, shard_folder
+    from nearline.store.snapshot import Store, shard_folder
 
     store = Store(task.store)
     snapshot_id = store.alias_in_force(task.collection).current

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from nearline.contract import MAX_SESSION_ID, Session, Turn
 from nearline.errors import Conflict, InvalidRequest, Unsupported
 from nearline.sentences import estimate_tokens, token_starts
-from nearline.snapshot import check_collection
+from nearline.store.snapshot import check_collection
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 
 TTL_S = 86_400

@@ -9,8 +9,8 @@ from string import Formatter
 
 from generation.checks.markers import NOT_ANSWERED
 from nearline.errors import SettingsError
-from nearline.registry import PREFIX, Registry
-from nearline.snapshot import Store
+from nearline.store.registry import PREFIX, Registry
+from nearline.store.snapshot import Store
 
 _MOST_CHARACTERS = 20_000
 _FIELDS = {"key", "not_answered"}

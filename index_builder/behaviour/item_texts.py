@@ -11,8 +11,8 @@ from index_builder.documents.bad_rows import BadRows
 from index_builder.execution.embedding import BATCH_TEXTS
 from index_builder.readers.corpus import Corpus
 from nearline.contract import Embedder, EmbedderInfo, Lane, TextRole
-from nearline.documents import text_to_embed
 from nearline.errors import InvalidRequest
+from nearline.items.documents import text_to_embed
 from nearline.retry import retry_while_unavailable
 
 _ANY_NUMBER = 1 << 62

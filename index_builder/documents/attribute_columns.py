@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from index_builder.documents.records import SourceLocation
-from nearline.attributes import decode
 from nearline.contract import Attributes, AttributeValue
 from nearline.errors import InvalidRequest
 from nearline.filters import kind_of
+from nearline.items.attributes import decode
 from nearline.v1 import snapshot_pb2
 
 MAX_FIELDS = 1_024

@@ -2,7 +2,7 @@
 
 Columns: id string; title, text large_string; chunk_starts, chunk_ends list<int64>, code points of
 text, one entry per chunk, so that chunk c of a document is row (chunks before it) + c of the index;
-attributes string, JSON (see `nearline.attributes.encode`). Fields of `records.DocumentVersion` that
+attributes string, JSON (see `attributes.encode`). Fields of `records.DocumentVersion` that
 any document of the snapshot uses follow: version, changed and placed int64, expires int64 or null,
 patches string; times are microseconds since 1970. A batch holds at most 4,096 documents or about
 64 MiB of text.

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.documents.records import DocumentVersion, PreparedDocument, SourceLocation
-from nearline.attributes import encode
 from nearline.errors import InvalidRequest, StoreError
-from nearline.snapshot import shard_of
+from nearline.items.attributes import encode
+from nearline.store.snapshot import shard_of
 
 _SCHEMA = """
 PRAGMA journal_mode = OFF;

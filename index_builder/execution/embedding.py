@@ -13,8 +13,8 @@ from index_builder.documents.spool import Chunk, Spool
 from index_builder.documents.vector_file import VectorFile
 from index_builder.execution.executor import Executor, Job, OpenEmbedder
 from nearline.contract import Embedder, EmbedderInfo, Embeddings, Lane, TextRole
-from nearline.documents import text_to_embed
 from nearline.errors import InvalidRequest
+from nearline.items.documents import text_to_embed
 from nearline.retry import retry_while_unavailable
 
 _Embedding = Callable[[Sequence[Chunk]], Awaitable[tuple[NDArray[np.int64], Embeddings]]]

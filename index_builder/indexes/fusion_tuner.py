@@ -14,7 +14,7 @@ from index_builder.documents.spool import Spool
 from index_builder.evaluation import retrieval_metrics
 from index_builder.evaluation.retrieval_metrics import JudgedDataset
 from nearline.errors import InvalidRequest
-from nearline.snapshot import shard_folder
+from nearline.store.snapshot import shard_folder
 from retrieval.index.lexical.bm25_index import LexicalIndex
 from retrieval.index.lexical.vocabulary import Vocabulary
 from retrieval.search.fusion import CANDIDATES, fuse

@@ -24,8 +24,8 @@ from bm25s import stopwords
 from numpy.typing import NDArray
 
 from index_builder.documents.spool import Spool
-from nearline.snapshot import shard_folder
 from nearline.store.durable import store_errors
+from nearline.store.snapshot import shard_folder
 from nearline.v1 import snapshot_pb2
 from retrieval.index.lexical.bm25_index import ROWS, SCORES, STARTS
 from retrieval.index.lexical.text_analysis import Analyser, split_words

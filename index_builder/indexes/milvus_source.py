@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from index_builder.lineage.snapshot_shards import SnapshotShard, open_shards
-from nearline.snapshot import KIND_NAMES, Store
+from nearline.store.snapshot import KIND_NAMES, Store
 from nearline.v1 import snapshot_pb2
 from retrieval.index.lexical import vocabulary
 from retrieval.index.lexical.vocabulary import Vocabulary

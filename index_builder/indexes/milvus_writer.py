@@ -34,7 +34,7 @@ from nearline.errors import (
     SnapshotMismatch,
 )
 from nearline.retry import retry
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.milvus.client import MilvusClient
 from retrieval.milvus.collection_state import CollectionState, CollectionStates, store_identity
 from retrieval.milvus.connection import MANAGE_S

@@ -17,7 +17,7 @@ from nearline.contract import (
     SourceUrl,
 )
 from nearline.errors import SnapshotCorrupt
-from nearline.snapshot import PARTITIONS
+from nearline.store.snapshot import PARTITIONS
 from nearline.times import from_us
 from nearline.v1 import ingest_pb2
 from retrieval.protocols.watermark import Watermark

@@ -18,7 +18,7 @@ from nearline.errors import (
     Overloaded,
 )
 from nearline.retry import retry
-from nearline.snapshot import partition_of
+from nearline.store.snapshot import partition_of
 from retrieval.protocols.watermark import decode_watermark
 
 # A message may have 64 MiB; the texts of one call stay well below that.

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from index_builder.readers.corpus import MATRIX, SUFFIXES
 from nearline import contract as c
-from nearline.documents import check_text_bytes
 from nearline.errors import InvalidRequest
-from nearline.snapshot import check_collection
+from nearline.items.documents import check_text_bytes
+from nearline.store.snapshot import check_collection
 
 _JOB_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{c.MAX_JOB_ID}}}")
 # A bare matrix has no meaningful ids.

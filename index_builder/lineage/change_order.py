@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.attributes import decode, encode
 from nearline.contract import Attributes, AttributeValue
+from nearline.items.attributes import decode, encode
 from retrieval.changelog.records import ChangeEntry, ChangeKind
 
 _Vectors = NDArray[np.float32] | None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from index_builder.documents.spool import work_folder_errors
 from index_builder.lineage.change_order import DocumentChanges, decode_patches, encode_patches
-from nearline.snapshot import partition_of
+from nearline.store.snapshot import partition_of
 from retrieval.changelog import codec
 from retrieval.changelog.records import ChangeEntry
 

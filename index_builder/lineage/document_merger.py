@@ -34,10 +34,10 @@ from index_builder.lineage.parent_snapshot import (
 )
 from index_builder.lineage.snapshot_shards import has_exact_vectors
 from index_builder.options.build_options import COSINE, BuildOptions, Mode
-from nearline.attributes import clean
 from nearline.contract import Item
-from nearline.documents import document_spans
 from nearline.errors import InvalidRequest
+from nearline.items.attributes import clean
+from nearline.items.documents import document_spans
 from nearline.sentences import Span
 from nearline.times import to_us
 from nearline.vectors import normalise

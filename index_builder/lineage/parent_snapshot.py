@@ -18,7 +18,7 @@ from index_builder.lineage.snapshot_shards import (
 )
 from index_builder.options.build_options import BuildOptions
 from nearline.errors import SnapshotCorrupt
-from nearline.snapshot import Store, shard_of
+from nearline.store.snapshot import Store, shard_of
 from nearline.times import from_us
 from nearline.v1 import snapshot_pb2
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nearline.errors import SnapshotCorrupt
-from nearline.snapshot import Store, shard_folder
+from nearline.store.snapshot import Store, shard_folder
 from nearline.v1 import snapshot_pb2
 from retrieval.index.item_table import ItemTable
 from retrieval.index.vectors import faiss_index

@@ -12,10 +12,10 @@ from typing import TypeAlias
 from index_builder.evaluation.retrieval_metrics import JudgedDataset
 from index_builder.interactions.recorded_interactions import DeletedUsers
 from index_builder.options.training_options import TrainingOptions
-from nearline.attributes import KINDS
 from nearline.contract import DEFAULT_COLLECTION, Embedder
 from nearline.errors import InvalidRequest
-from nearline.snapshot import PARTITIONS, Store, check_collection
+from nearline.items.attributes import KINDS
+from nearline.store.snapshot import PARTITIONS, Store, check_collection
 from nearline.v1 import release_pb2, snapshot_pb2
 from retrieval.index.lexical.text_analysis import check_language
 

@@ -18,7 +18,7 @@ from index_builder.interactions.recorded_interactions import drop_deleted_histor
 from index_builder.options.training_options import STEPS, TrainingOptions
 from index_builder.pipeline.snapshot_writer import SnapshotInputs
 from index_builder.pipeline.training_data import InteractionCounts, collect_training_data
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.tables import SESSIONS, TAIL_LISTS, BehaviourTables, read_tables
 

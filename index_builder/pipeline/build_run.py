@@ -32,9 +32,9 @@ from index_builder.pipeline.publisher import go_live, publish, remove_temporary,
 from index_builder.pipeline.snapshot_writer import SnapshotInputs, write_snapshot
 from nearline.contract import Embedder, EmbedderInfo
 from nearline.errors import InvalidRequest
-from nearline.registry import describe_ref
-from nearline.snapshot import Store, new_snapshot_id
 from nearline.store.durable import store_errors, write_durably
+from nearline.store.registry import describe_ref
+from nearline.store.snapshot import Store, new_snapshot_id
 from nearline.v1 import release_pb2, snapshot_pb2
 
 _READ = "read"

@@ -20,7 +20,7 @@ from index_builder.pipeline.build_result import BuildResult
 from index_builder.pipeline.builder import build
 from nearline.contract import Embedder
 from nearline.errors import Conflict, InvalidRequest, SnapshotMismatch, Unsupported
-from nearline.snapshot import KIND_NAMES, Store
+from nearline.store.snapshot import KIND_NAMES, Store
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.archive import Archive, PendingChanges, archive_changes
 from retrieval.changelog.change_log import ChangeLog

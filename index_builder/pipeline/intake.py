@@ -16,8 +16,8 @@ from index_builder.documents.vector_file import VectorFile
 from index_builder.lineage.document_merger import DocumentMerger
 from index_builder.options.build_options import COSINE, BuildOptions
 from nearline.contract import Item
-from nearline.documents import clean_document, clean_vector, document_spans
 from nearline.errors import InvalidRequest
+from nearline.items.documents import clean_document, clean_vector, document_spans
 
 _VECTORS_PER_WRITE = 4096
 _REPORT_EVERY = 256

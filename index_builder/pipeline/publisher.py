@@ -11,8 +11,8 @@ from typing import NamedTuple
 from index_builder.options.build_options import Gate
 from nearline.contract import Embedder
 from nearline.errors import Conflict, NotFound
-from nearline.snapshot import MANIFEST, Store, message_to_json
 from nearline.store.durable import sha256_of, store_errors, write_durably
+from nearline.store.snapshot import MANIFEST, Store, message_to_json
 from nearline.v1 import release_pb2, snapshot_pb2
 from retrieval.snapshots import aliases
 

@@ -33,8 +33,8 @@ from index_builder.pipeline.publisher import list_files
 from index_builder.reports.build_report import make_report
 from index_builder.reports.build_report_page import render
 from nearline.contract import Embedder, EmbedderInfo
-from nearline.snapshot import SCHEMA_VERSION, partitions_of, shard_folder
 from nearline.store.durable import store_errors, write_durably
+from nearline.store.snapshot import SCHEMA_VERSION, partitions_of, shard_folder
 from nearline.v1 import snapshot_pb2
 from retrieval.search.fusion import CANDIDATES, DEFAULT_DENSE_WEIGHT, NORMALISATION
 

@@ -17,7 +17,7 @@ from index_builder.interactions.records import Interactions
 from index_builder.options.training_options import VALIDATE_ON, TrainingOptions
 from index_builder.pipeline.snapshot_writer import SnapshotInputs
 from nearline.errors import InvalidRequest
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.tables import read_tables
 

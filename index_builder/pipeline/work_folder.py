@@ -13,8 +13,8 @@ from pathlib import Path
 from index_builder.documents.records import SourceCount
 from index_builder.options.build_options import BuildOptions
 from nearline.errors import Conflict
-from nearline.snapshot import Store
 from nearline.store.lock import lock_folder
+from nearline.store.snapshot import Store
 
 FOLDER = ".build"
 

@@ -10,7 +10,7 @@ from index_builder.releases.gate import GateOptions, judge
 from index_builder.releases.report_store import keep_report, read_report
 from nearline.contract import Embedder
 from nearline.errors import GateFailed, NotFound
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import release_pb2, snapshot_pb2
 
 

@@ -12,8 +12,8 @@ from index_builder.releases.comparison import Comparison
 from index_builder.releases.gate_report import Check, SkippedCheck, make_check
 from index_builder.releases.snapshot_loader import LoadedSnapshot
 from nearline import contract as c
-from nearline.documents import text_to_embed
 from nearline.errors import NearlineError, SnapshotCorrupt, SnapshotMismatch
+from nearline.items.documents import text_to_embed
 from retrieval.changelog.archive import Archive
 from retrieval.changelog.records import ChangeKind
 from retrieval.changelog.retention import log_lineage

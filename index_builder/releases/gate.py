@@ -39,7 +39,7 @@ from index_builder.releases.snapshot_loader import LoadedSnapshot, load_snapshot
 from index_builder.releases.thresholds import current_thresholds, parse_limits
 from nearline.contract import Embedder
 from nearline.errors import NearlineError, SnapshotCorrupt
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.recommend.policies import Policies
 
 REQUESTS = 300

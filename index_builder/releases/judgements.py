@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from index_builder.evaluation.retrieval_metrics import JudgedDataset, Judgements
 from nearline.errors import AlreadyExists, SnapshotCorrupt
-from nearline.snapshot import Store, check_collection
+from nearline.store.snapshot import Store, check_collection
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -11,7 +11,7 @@ import re
 from index_builder.releases.gate_report import GateReport
 from index_builder.releases.gate_report_page import render
 from nearline.errors import AlreadyExists
-from nearline.snapshot import Store, check_collection
+from nearline.store.snapshot import Store, check_collection
 
 
 def keep_report(store: Store, report: GateReport) -> str:

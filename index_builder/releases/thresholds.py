@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from google.protobuf import json_format
 
 from nearline.errors import AlreadyExists, InvalidRequest, SnapshotCorrupt
-from nearline.snapshot import Store, check_collection, message_to_json
+from nearline.store.snapshot import Store, check_collection, message_to_json
 from nearline.v1 import release_pb2
 
 _NAME = re.compile(r"[0-9]{10}\.json")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nearline.errors import InvalidRequest, NearlineError, NotFound, NotReady, SnapshotMismatch
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline_cli.compose.build_context import (
     ExecutorOptions,
     command_executor,

@@ -15,7 +15,7 @@ import typer
 from nearline.clients import EmbeddingClient, RetrievalClient
 from nearline.contract import DEFAULT_COLLECTION, PayloadField, Query, SearchOptions
 from nearline.errors import NotFound
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline_cli.compose.change_log import open_change_log_if_any
 from nearline_cli.local.process_plan import Layout, ProcessPlan, plan_processes
 from nearline_cli.local.redis_settings import bundled_redis_port, redis_environ

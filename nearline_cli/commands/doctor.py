@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nearline.errors import NearlineError, StoreError
-from nearline.snapshot import Store
 from nearline.store.durable import sha256_of, store_errors
+from nearline.store.snapshot import Store
 from nearline_cli.local import bundled_redis
 from nearline_cli.local.ports import check_port
 from nearline_cli.local.redis_settings import configured_redis

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nearline.errors import InvalidRequest
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline_cli.compose import milvus_target
 from nearline_cli.terminal import options, output
 from nearline_cli.terminal.progress import open_progress

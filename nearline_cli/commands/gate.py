@@ -9,7 +9,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import release_pb2
 from nearline_cli.compose import release_gate
 from nearline_cli.terminal import alias_options, options, output

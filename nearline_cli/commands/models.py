@@ -10,8 +10,8 @@ import typer
 from google.protobuf import json_format
 
 from nearline.errors import InvalidRequest
-from nearline.registry import KINDS, STAGES, Registry, describe_ref
-from nearline.snapshot import Store
+from nearline.store.registry import KINDS, STAGES, Registry, describe_ref
+from nearline.store.snapshot import Store
 from nearline.v1 import model_pb2
 from nearline_cli.terminal import options, output
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from nearline_cli.compose import milvus_target, release_gate
 from nearline_cli.compose.alias_admin import AliasChange, open_admin

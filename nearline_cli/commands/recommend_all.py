@@ -153,7 +153,7 @@ def _read(path: Path) -> list[str]:
 
 
 def _learned(store: str, collection: str) -> list[str]:
-    from nearline.snapshot import Store
+    from nearline.store.snapshot import Store
     from retrieval.behaviour.model import load_behaviour_model
     from retrieval.protocols.snapshot import read_current_snapshots
 

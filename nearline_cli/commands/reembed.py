@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline_cli.compose import change_log, release_gate
 from nearline_cli.compose.build_context import (
     ExecutorOptions,

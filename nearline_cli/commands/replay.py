@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nearline.errors import InvalidRequest
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline_cli.compose import release_gate
 from nearline_cli.terminal import options, output
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nearline.errors import NotFound
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import release_pb2, snapshot_pb2
 from nearline_cli.compose import release_gate
 from nearline_cli.compose.alias_admin import AliasChange, RouterAdmin, open_admin

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from nearline.errors import NotFound
-from nearline.registry import describe_ref
-from nearline.snapshot import Store
+from nearline.store.registry import describe_ref
+from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from nearline_cli.commands import export, gate, promote
 from nearline_cli.terminal import options, output

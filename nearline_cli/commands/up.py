@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from nearline.errors import SettingsError
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline_cli.compose import milvus_target
 from nearline_cli.local.autoscaler import run_workers
 from nearline_cli.local.model_spec import parse_model

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from nearline.clients import AdminClient
 from nearline.errors import NotReady
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import admin_pb2, release_pb2, snapshot_pb2
 
 _POLL_S = 0.2

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from nearline.clients import EmbeddingClient, RetrievalClient
-from nearline.snapshot import MANIFEST, Store, message_to_json
 from nearline.store.durable import store_errors
+from nearline.store.snapshot import MANIFEST, Store, message_to_json
 from nearline.v1 import snapshot_pb2
 from nearline_cli.local.processes import retrieval_process
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nearline.errors import NotFound
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline_cli.terminal import options
 
 if TYPE_CHECKING:

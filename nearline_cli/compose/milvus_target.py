@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 
 if TYPE_CHECKING:
     from retrieval.milvus.client import MilvusClient

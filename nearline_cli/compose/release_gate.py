@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from nearline.errors import GateFailed, InvalidRequest
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import release_pb2
 from nearline_cli.terminal import alias_options, output
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from nearline.errors import InvalidRequest, NotFound
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline_cli.compose.build_context import ExecutorOptions, open_embedder
 from nearline_cli.inputs.interactions import InteractionOptions
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nearline.clients import EmbeddingClient, RetrievalClient
 from nearline.errors import InvalidRequest
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from nearline_cli.compose.calibration import draft_store
 from nearline_cli.evaluate import rag_end_to_end

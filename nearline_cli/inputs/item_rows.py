@@ -13,10 +13,10 @@ from index_builder.documents.records import SourceLocation, SourceRow
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.delimited import read_delimited
 from index_builder.readers.json_lines import read_json_lines
-from nearline.attributes import clean
 from nearline.contract import Item
-from nearline.documents import check_id, clean_document
 from nearline.errors import InvalidRequest
+from nearline.items.attributes import clean
+from nearline.items.documents import check_id, clean_document
 from nearline_cli.inputs.item_columns import ItemColumns
 
 STDIN = "-"

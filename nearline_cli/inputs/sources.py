@@ -10,8 +10,8 @@ from index_builder.ingest.validation import KINDS
 from index_builder.readers.corpus import files_below, is_one_document
 from nearline import contract as c
 from nearline import wire
-from nearline.documents import check_id
 from nearline.errors import InvalidRequest
+from nearline.items.documents import check_id
 from nearline_cli.inputs.item_columns import ItemColumns
 from nearline_cli.inputs.item_rows import STDIN, ItemRow, read_items
 from nearline_cli.inputs.rejects import Rejects

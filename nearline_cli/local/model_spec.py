@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nearline.errors import SettingsError
-from nearline.registry import PREFIX
+from nearline.store.registry import PREFIX
 
 _MAX_DIMENSIONS = 65_536
 # Settings that apply only to the configured model, and to a single service.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nearline.errors import NotFound, SettingsError, Unsupported
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline_cli.local import bundled_redis
 from nearline_cli.local.model_spec import ModelSpec
 from nearline_cli.local.ports import check_port, reserve_port

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.errors import SnapshotCorrupt
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.blend import Blend, Generator
 from retrieval.behaviour.factors import ItemFactors

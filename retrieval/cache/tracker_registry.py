@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.cache.change_tracker import ChangeTracker
 from retrieval.changelog.registry import ChangeLogs
 from retrieval.protocols.snapshot import SnapshotRef

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from nearline.contract import WriteOutcome
-from nearline.snapshot import partition_of
+from nearline.store.snapshot import partition_of
 from retrieval.changelog.codec import content_digest, encode_change
 from retrieval.changelog.keys import partition_keys
 from retrieval.changelog.records import ChangeKind, ChangeResult, ChangeWrite

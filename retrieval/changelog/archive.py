@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nearline.errors import AlreadyExists, NotFound, SnapshotCorrupt, SnapshotMismatch
-from nearline.snapshot import PARTITIONS, Store
+from nearline.store.snapshot import PARTITIONS, Store
 from retrieval.changelog.archive_segments import (
     ArchivedChange,
     LogSegment,

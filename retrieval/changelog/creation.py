@@ -11,7 +11,7 @@ import contextlib
 import secrets
 
 from nearline.errors import AlreadyExists, NotReady, SnapshotMismatch, StoreError
-from nearline.snapshot import PARTITIONS, Store
+from nearline.store.snapshot import PARTITIONS, Store
 from nearline.v1.change_pb2 import LogRecord
 from retrieval.changelog.keys import partition_keys
 from retrieval.changelog.lua_scripts import CREATE

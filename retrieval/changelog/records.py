@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.contract import Attributes, WriteOutcome
-from nearline.documents import text_to_embed
+from nearline.items.documents import text_to_embed
 
 # Replaces the fingerprint of vectors that the user provided.
 OWN_VECTORS = ""

@@ -14,7 +14,7 @@ from typing import Any
 from redis.typing import KeyT, StreamIdT
 
 from nearline.errors import InvalidRequest, NearlineError, NotReady, SnapshotMismatch
-from nearline.snapshot import PARTITIONS, Store, check_collection, partition_of
+from nearline.store.snapshot import PARTITIONS, Store, check_collection, partition_of
 from retrieval.changelog import lua_scripts
 from retrieval.changelog.append_calls import (
     IDEMPOTENT_S,

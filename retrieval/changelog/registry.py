@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nearline.errors import Unsupported
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.changelog.redis_log import RedisLog
 from retrieval.redis_client.connection import connect
 from retrieval.redis_client.durability import Durability

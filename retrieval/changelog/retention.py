@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from nearline.errors import NearlineError
-from nearline.snapshot import PARTITIONS, Store
+from nearline.store.snapshot import PARTITIONS, Store
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.archive import Archive
 from retrieval.changelog.change_log import ChangeLog

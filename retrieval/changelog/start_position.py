@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from nearline.errors import SnapshotMismatch
-from nearline.snapshot import PARTITIONS
+from nearline.store.snapshot import PARTITIONS
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.change_log import LogState
 from retrieval.protocols.watermark import Watermark, decode_watermark

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from nearline.errors import NearlineError, SnapshotMismatch
 from nearline.retry import Backoff, retry
-from nearline.snapshot import PARTITIONS
+from nearline.store.snapshot import PARTITIONS
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.change_log import ChangeLog
 from retrieval.changelog.records import ChangeEntry

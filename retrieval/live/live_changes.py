@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.changelog.change_log import ChangeLog
 from retrieval.changelog.retention import followable_logs
 from retrieval.changelog.unavailable_log import AbsentLog

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nearline.errors import SnapshotMismatch
-from nearline.snapshot import PARTITIONS, Store
+from nearline.store.snapshot import PARTITIONS, Store
 from retrieval.milvus.client import MilvusClient
 from retrieval.milvus.filters import any_of
 from retrieval.milvus.layout import STATES

@@ -19,7 +19,7 @@ from functools import partial
 
 from nearline.errors import NearlineError, NotReady, SnapshotMismatch
 from nearline.retry import Backoff
-from nearline.snapshot import PARTITIONS
+from nearline.store.snapshot import PARTITIONS
 from retrieval.changelog.change_log import ChangeLog
 from retrieval.changelog.records import ChangeEntry
 from retrieval.live.delta_protocol import DeltaStats, FollowedDelta, FollowedShard

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from nearline.errors import SnapshotMismatch
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.changelog.retention import followable_logs
 from retrieval.live.live_changes import LiveChanges
 from retrieval.live.log_follower import LogFollower

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.times import from_us
 from retrieval.milvus.client import MilvusClient
 from retrieval.milvus.collection_state import CollectionState, CollectionStates, store_identity

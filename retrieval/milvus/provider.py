@@ -14,7 +14,7 @@ import numpy as np
 
 from nearline.contract import HitLevel, SearchMode
 from nearline.errors import NearlineError, NotFound, NotReady, SnapshotGone, SnapshotMismatch
-from nearline.snapshot import KIND_NAMES, Store
+from nearline.store.snapshot import KIND_NAMES, Store
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.records import Change
 from retrieval.index.lexical.vocabulary import FOLDER, Vocabulary

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.attributes import decode, encode
 from nearline.contract import Attributes, AttributeValue, Scalar
 from nearline.errors import InvalidRequest
+from nearline.items.attributes import decode, encode
 from nearline.times import from_us, to_us
 from retrieval.index.lexical.text_analysis import Analyser
 from retrieval.milvus.layout import (

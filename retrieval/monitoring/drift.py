@@ -19,7 +19,7 @@ import numpy as np
 
 from nearline import contract as c
 from nearline.errors import NearlineError
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.monitoring import metrics
 from retrieval.monitoring.divergence import (
     direction_distance,

@@ -18,8 +18,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from nearline import contract as c
 from nearline import wire
 from nearline.errors import NearlineError
-from nearline.snapshot import Store
-from nearline.traffic import remove_old_traffic, write_traffic
+from nearline.store.snapshot import Store
+from nearline.store.traffic import remove_old_traffic, write_traffic
 from nearline.v1.traffic_pb2 import RecordedRequest
 from retrieval.monitoring import metrics
 from retrieval.router.events import RecommendEvent, RequestEvent, SearchEvent

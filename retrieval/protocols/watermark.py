@@ -10,7 +10,7 @@ from functools import lru_cache
 from google.protobuf.message import DecodeError
 
 from nearline.errors import InvalidRequest, SnapshotMismatch
-from nearline.snapshot import PARTITIONS
+from nearline.store.snapshot import PARTITIONS
 from nearline.v1 import change_pb2
 
 _NOWHERE = (0,) * PARTITIONS

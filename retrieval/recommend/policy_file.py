@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from nearline.contract import MAX_EXCLUDED, MAX_K, MAX_KIND_BYTES, MAX_RECOMMENDED
-from nearline.documents import check_id
 from nearline.errors import InvalidRequest, SettingsError
 from nearline.filter_text import parse_filter
 from nearline.filters import Filter
+from nearline.items.documents import check_id
 from retrieval.protocols.suggestions import suggest_names
 from retrieval.recommend.policies import (
     HIDE_SEEN,

@@ -13,7 +13,7 @@ import numpy as np
 
 from nearline import contract as c
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady, Unsupported
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.times import from_us, to_us
 from retrieval.behaviour.model import load_behaviour_model
 from retrieval.cache.cached_list import CacheLevel

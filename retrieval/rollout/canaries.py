@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from nearline.errors import Conflict, NearlineError
 from nearline.retry import Backoff
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.protocols import metrics
 from retrieval.protocols.snapshot import SnapshotRef, read_snapshot_ref

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TypeVar
 
 from nearline.errors import NotFound, NotReady, SnapshotGone
-from nearline.snapshot import check_collection
+from nearline.store.snapshot import check_collection
 from retrieval.protocols import metrics
 from retrieval.protocols.suggestions import suggest_names
 from retrieval.rollout.split import Requester

@@ -10,7 +10,7 @@ import nearline
 from nearline.call_guard import Context
 from nearline.contract import DEFAULT_COLLECTION
 from nearline.errors import InvalidRequest
-from nearline.snapshot import Store, check_collection
+from nearline.store.snapshot import Store, check_collection
 from nearline.v1 import admin_pb2, admin_pb2_grpc, snapshot_pb2, types_pb2
 from retrieval.rollout.canaries import CanaryController
 from retrieval.rollout.collections import ServedCollections

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from nearline.errors import NearlineError
-from nearline.snapshot import PARTITIONS, Store, partitions_of
+from nearline.store.snapshot import PARTITIONS, Store, partitions_of
 from nearline.times import from_us
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.registry import ChangeLogs

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from nearline.contract import Coverage, Term
-from nearline.snapshot import KIND_NAMES
+from nearline.store.snapshot import KIND_NAMES
 from retrieval.behaviour.model import BehaviourModel
 from retrieval.changelog.start_position import watermark_of
 from retrieval.protocols import metrics
@@ -23,7 +23,7 @@ class ServedCollection:
         shards: By number, 0..n-1.
         learned: The model that the snapshot learned from interactions; None if it has none.
 
-    attribute_kinds: By name, a kind of `nearline.attributes.KINDS`. single_valued: Names of
+    attribute_kinds: By name, a kind of `nearline.items.attributes.KINDS`. single_valued: Names of
     attributes that hold no lists. approximate: Whether the index may miss some of the best hits.
     watermark: Position in the change log up to which the snapshot contains all changes.
     """

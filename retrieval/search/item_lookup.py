@@ -8,7 +8,7 @@ from typing import NamedTuple
 from nearline.contract import IgnoredId, IgnoredReason, Item, PayloadField
 from nearline.errors import InvalidRequest, NearlineError
 from nearline.filters import Filter
-from nearline.snapshot import shard_of
+from nearline.store.snapshot import shard_of
 from retrieval.search import fanout
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nearline.contract import HitLevel
 from nearline.errors import SnapshotCorrupt
-from nearline.snapshot import Store, shard_folder, shard_of
+from nearline.store.snapshot import Store, shard_folder, shard_of
 from nearline.v1 import snapshot_pb2
 from retrieval.index.attributes import SnapshotAttributes
 from retrieval.index.filtering.attribute_table import AttributeTable

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from nearline.errors import NearlineError, SnapshotGone
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.index.thread_pool import ThreadPool
 from retrieval.index.vectors import faiss_index
 from retrieval.live.live_changes import LiveChanges

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from nearline.errors import NotFound, SettingsError, SnapshotGone
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.live.progress import ShardProgress
 from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.shards.loader import LoadedShard

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from nearline.errors import SettingsError
-from nearline.snapshot import PARTITIONS
+from nearline.store.snapshot import PARTITIONS
 
 _EXAMPLE = '"0=host:port,host:port;1=host:port"'
 _ADDRESS = re.compile(r"(?:dns:(?://[^/]*/)?)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")

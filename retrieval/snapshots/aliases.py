@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from nearline.errors import AlreadyExists, Conflict, InvalidRequest, NotFound
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import release_pb2, snapshot_pb2
 
 _MAX_TEXT = 1_000

@@ -17,7 +17,7 @@ from nearline.errors import (
     SnapshotCorrupt,
     SnapshotMismatch,
 )
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.protocols import metrics
 from retrieval.protocols.snapshot import SnapshotRef, collection_names, read_snapshot_ref

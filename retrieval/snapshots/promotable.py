@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from nearline.errors import NotReady
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.change_log import LogState
 from retrieval.changelog.registry import ChangeLogs

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from nearline.errors import InvalidRequest, NearlineError
-from nearline.snapshot import Store
 from nearline.store.durable import store_errors
+from nearline.store.snapshot import Store
 from retrieval.changelog import retention
 from retrieval.snapshots.aliases import rollback_target
 

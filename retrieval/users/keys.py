@@ -10,7 +10,7 @@ import hashlib
 from base64 import urlsafe_b64encode
 from typing import NamedTuple
 
-from nearline.snapshot import partition_of
+from nearline.store.snapshot import partition_of
 
 _DIGEST_BYTES = 12
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nearline.snapshot import PARTITIONS
+from nearline.store.snapshot import PARTITIONS
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.users import lua_scripts
 from retrieval.users.keys import log_key

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import cast
 
 from nearline.contract.recommendations import Interaction, RecordReply, UserRecord
-from nearline.snapshot import check_collection
+from nearline.store.snapshot import check_collection
 from nearline.times import from_us
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.redis_client.durability import Durability

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from nearline.contract import MAX_BATCH, MAX_KEY_BYTES
 from nearline.contract.recommendations import MAX_EVENT_ID_BYTES, MAX_KIND_BYTES, Interaction
 from nearline.contract.writes import MAX_ID_BYTES
-from nearline.documents import check_text_bytes
 from nearline.errors import InvalidRequest
+from nearline.items.documents import check_text_bytes
 from nearline.times import from_us, to_us
 
 MAX_AHEAD_US = 3_600_000_000

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from nearline.attributes import clean, encode, flatten
 from nearline.contract import (
     MAX_BATCH,
     MAX_KEY_BYTES,
@@ -15,14 +14,15 @@ from nearline.contract import (
     AttributeValue,
     Item,
 )
-from nearline.documents import (
+from nearline.errors import InvalidRequest
+from nearline.items.attributes import clean, encode, flatten
+from nearline.items.documents import (
     check_id,
     check_unicode,
     clean_document,
     clean_vector,
     document_spans,
 )
-from nearline.errors import InvalidRequest
 from nearline.wire import in_utc
 from retrieval.changelog.records import OWN_VECTORS, Change, ChangeKind
 from retrieval.search.collection import ServedCollection
@@ -110,7 +110,7 @@ def check_times(ids: Sequence[str], as_of: Mapping[str, datetime], *, whole: boo
 def upsert_change(item: Item, served: ServedCollection) -> Change:
     """Returns the change that adds or replaces an item, without vectors from a model.
 
-    Raises: InvalidRequest: See `nearline.documents.clean_document`. An attribute has the wrong
+    Raises: InvalidRequest: See `clean_document`. An attribute has the wrong
         kind, the item has a vector although a model embeds it, or it lacks a vector without a
         model.
     """

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nearline import contract as c
 from nearline.errors import DeadlineExceeded, InvalidRequest, NearlineError, NotReady
-from nearline.snapshot import partition_of, shard_of
+from nearline.store.snapshot import partition_of, shard_of
 from nearline.times import to_us
 from nearline.wire import in_utc
 from retrieval.changelog.change_log import ChangeLog

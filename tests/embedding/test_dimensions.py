@@ -20,7 +20,7 @@ from index_builder.pipeline.builder import build_snapshot
 from nearline import EmbeddingClient, Item, TextRole
 from nearline.errors import InvalidRequest, SettingsError, SnapshotMismatch
 from nearline.serving import running
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from tests.embedding.fakes import DIM, FakeBackend, word_model
 
 

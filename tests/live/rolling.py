@@ -17,7 +17,7 @@ from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
 from nearline.clients import AdminClient, RetrievalClient
 from nearline.errors import NearlineError
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import admin_pb2
 from nearline_cli.local.processes import retrieval_process
 

@@ -20,7 +20,7 @@ from nearline import Item, RetrievalClient
 from nearline import contract as c
 from nearline.clients import IngestClient
 from nearline.errors import NotFound, NotReady
-from nearline.snapshot import PARTITIONS
+from nearline.store.snapshot import PARTITIONS
 from nearline_cli.local.processes import (
     WORKER_MODULE,
     ServiceProcess,

@@ -23,7 +23,7 @@ from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
 from nearline.contract import Audience, RecommendOptions
 from nearline.errors import NotReady
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline_cli.main import app
 from retrieval.behaviour.model import load_behaviour_model
 from retrieval.changelog.registry import ChangeLogs

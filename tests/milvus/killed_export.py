@@ -8,7 +8,7 @@ from pathlib import Path
 
 from index_builder.execution.progress import NoProgress
 from index_builder.indexes import milvus_writer
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.milvus.open_client import open_client
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from nearline.errors import NotReady, SnapshotMismatch
 from nearline.retry import Backoff
-from nearline.snapshot import partition_of
+from nearline.store.snapshot import partition_of
 from retrieval.changelog.records import ChangeEntry
 from retrieval.protocols import metrics
 from retrieval.protocols.watermark import Watermark

@@ -18,7 +18,7 @@ from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.errors import NearlineError, NotReady
 from nearline.filters import Equals
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline_cli.local.processes import RETRIEVAL_SERVICES, free_port
 from retrieval.protocols.watermark import Watermark, decode_watermark, merge_watermarks
 from tests.live.world import PASSING, PATIENCE_S, Part

@@ -12,7 +12,7 @@ import pytest
 from nearline import filters as f
 from nearline.contract import Filter, Item, PayloadField
 from nearline.errors import AlreadyExists, InvalidRequest, Unsupported
-from nearline.snapshot import Store, partition_of
+from nearline.store.snapshot import Store, partition_of
 from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
 from retrieval.protocols.shard import ShardOptions, ShardQueries
 from tests.milvus.test_provider import VECTORS, Held, holding

@@ -23,7 +23,7 @@ from nearline.errors import (
     SnapshotMismatch,
     Unsupported,
 )
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.times import to_us
 from nearline.v1 import snapshot_pb2
 from retrieval.protocols.shard import ShardOptions, ShardQueries

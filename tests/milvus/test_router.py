@@ -19,7 +19,7 @@ from nearline import filters as f
 from nearline.clients import AdminClient, RetrievalClient
 from nearline.errors import Unsupported
 from nearline.serving import running
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from nearline_cli.local.processes import RETRIEVAL_SERVICES, service_process
 from tests.retrieval.fakes import WordEmbedder, word_vector

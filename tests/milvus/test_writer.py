@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from nearline.errors import AlreadyExists, InvalidRequest, SnapshotMismatch, Unsupported
-from nearline.snapshot import KIND_NAMES, Store
+from nearline.store.snapshot import KIND_NAMES, Store
 from nearline.times import to_us
 from retrieval.milvus.layout import NEVER_EXPIRES, collection_name, parse_key
 from retrieval.milvus.rows import parse_attributes

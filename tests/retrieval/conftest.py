@@ -11,7 +11,7 @@ from typing import TypeAlias
 import pytest
 
 from nearline.contract import Embedder
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.router.service import RetrievalService

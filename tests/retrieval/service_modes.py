@@ -9,7 +9,7 @@ from pathlib import Path
 from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.serving import Registration, running
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import retrieval_pb2_grpc, shard_pb2_grpc
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.snapshot import read_current_snapshots

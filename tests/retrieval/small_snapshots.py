@@ -18,7 +18,8 @@ from index_builder.documents.records import PreparedDocument, SourceLocation
 from index_builder.documents.spool import Spool
 from index_builder.indexes.lexical_writer import write_lexical
 from nearline.contract import Item
-from nearline.snapshot import (
+from nearline.store.durable import sha256_of
+from nearline.store.snapshot import (
     MANIFEST,
     PARTITIONS,
     Store,
@@ -27,7 +28,6 @@ from nearline.snapshot import (
     shard_folder,
     shard_of,
 )
-from nearline.store.durable import sha256_of
 from nearline.v1 import snapshot_pb2
 
 FINGERPRINT = "f32~0.999:0123456789abcdef"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from nearline import contract as c
-from nearline.snapshot import Store
-from nearline.traffic import read_traffic
+from nearline.store.snapshot import Store
+from nearline.store.traffic import read_traffic
 from retrieval.embedders.endpoints import Embedders
 from retrieval.monitors import Monitors
 from retrieval.protocols.snapshot import read_current_snapshots

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest, NearlineError, NotApplied
-from nearline.snapshot import PARTITIONS, partition_of, shard_of
+from nearline.store.snapshot import PARTITIONS, partition_of, shard_of
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.records import Change, ChangeKind
 from retrieval.embedders.endpoints import Embedders

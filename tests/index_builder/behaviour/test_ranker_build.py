@@ -17,8 +17,8 @@ from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline.build_result import BuildResult
 from index_builder.pipeline.builder import build_snapshot
 from nearline.contract import Item
-from nearline.registry import Registry
-from nearline.snapshot import Store
+from nearline.store.registry import Registry
+from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.history import History
 from retrieval.behaviour.model import BehaviourModel, load_behaviour_model

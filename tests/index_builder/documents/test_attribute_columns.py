@@ -17,10 +17,10 @@ from index_builder.pipeline.build_result import BuildResult
 from index_builder.pipeline.builder import build_corpus, build_snapshot
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
-from nearline.attributes import clean, encode
 from nearline.contract import Attributes, AttributeValue, Item
 from nearline.errors import InvalidRequest
-from nearline.snapshot import Store, shard_of
+from nearline.items.attributes import clean, encode
+from nearline.store.snapshot import Store, shard_of
 from nearline.v1 import snapshot_pb2
 from tests.index_builder.embedders import HashEmbedder
 

@@ -20,7 +20,7 @@ from index_builder.options.build_options import BuildOptions, ChunkOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline.contract import Item
 from nearline.errors import InvalidRequest
-from nearline.snapshot import Store, shard_folder
+from nearline.store.snapshot import Store, shard_folder
 from nearline.vectors import normalise
 from retrieval.index.lexical.bm25_index import LexicalIndex
 from retrieval.index.lexical.vocabulary import Vocabulary

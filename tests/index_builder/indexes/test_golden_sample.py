@@ -13,7 +13,7 @@ from index_builder.indexes.exact_search import scan
 from index_builder.options.build_options import BuildOptions, IndexOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline.contract import Item
-from nearline.snapshot import shard_of
+from nearline.store.snapshot import shard_of
 from tests.index_builder.embedders import HashEmbedder, vector_of
 
 

@@ -21,7 +21,7 @@ from index_builder.indexes import lexical_writer
 from index_builder.indexes.lexical_writer import K1, B, analyser_of, write_lexical
 from nearline.contract import Item
 from nearline.errors import InvalidRequest, SnapshotCorrupt, SnapshotMismatch
-from nearline.snapshot import shard_folder
+from nearline.store.snapshot import shard_folder
 from nearline.v1 import snapshot_pb2
 from retrieval.index.lexical import text_analysis
 from retrieval.index.lexical.bm25_index import LexicalIndex

@@ -21,7 +21,7 @@ from nearline.errors import (
     NotReady,
     Overloaded,
 )
-from nearline.snapshot import partition_of
+from nearline.store.snapshot import partition_of
 from retrieval.protocols.watermark import Watermark
 
 LOG = "ab" * 16

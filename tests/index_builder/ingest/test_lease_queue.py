@@ -15,7 +15,7 @@ from index_builder.ingest.load_stats import LoadStatsReader
 from index_builder.ingest.records import ExpansionProgress, QueueLimits
 from nearline import contract as c
 from nearline.errors import Conflict, InvalidRequest, NotFound, NotReady, Overloaded
-from nearline.snapshot import PARTITIONS
+from nearline.store.snapshot import PARTITIONS
 from retrieval.protocols.watermark import decode_watermark
 from retrieval.redis_client.connection import Redis, connect
 from tests.index_builder.ingest.submissions import (

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from nearline import contract as c
-from nearline.blocking import BlockingIngestClient
 from nearline.clients import IngestClient, RetrievalClient
+from nearline.clients.blocking import BlockingIngestClient
 from nearline.errors import NotFound
 from tests.index_builder.ingest.queue_processes import DIM, QueueProcesses
 from tests.redis_server import needs_redis

@@ -19,7 +19,7 @@ from index_builder.pipeline.builder import build_snapshot
 from index_builder.pipeline.compaction import compact, compaction_options
 from nearline.contract import Item
 from nearline.errors import InvalidRequest, NotReady
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.behaviour.model import BehaviourModel, load_behaviour_model
 from retrieval.protocols.snapshot import read_current_snapshots
 from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks

@@ -23,7 +23,7 @@ from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from nearline.contract import Item, Lane
 from nearline.errors import Conflict, InvalidRequest, NotReady, Overloaded
-from nearline.snapshot import Store, shard_of
+from nearline.store.snapshot import Store, shard_of
 from tests.index_builder.embedders import HashEmbedder, vector_of
 
 _IDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)

@@ -13,7 +13,7 @@ from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline.contract import Item
 from nearline.errors import InvalidRequest, NotReady
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from nearline_cli.compose.calibration import draft_store
 from tests.index_builder.embedders import HashEmbedder

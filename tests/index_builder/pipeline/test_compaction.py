@@ -20,7 +20,7 @@ from index_builder.pipeline.compaction import (
 )
 from index_builder.pipeline.maintenance_settings import UpkeepSettings, parse_age
 from nearline.errors import Conflict, InvalidRequest, SnapshotMismatch, Unsupported
-from nearline.snapshot import message_to_json
+from nearline.store.snapshot import message_to_json
 from retrieval.changelog.archive import Archive, PendingChanges, archive_changes
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.watermark import Watermark

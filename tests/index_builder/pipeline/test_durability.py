@@ -19,7 +19,7 @@ from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from nearline.contract import Item
 from nearline.errors import Conflict, InvalidRequest
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from tests.index_builder.embedders import HashEmbedder
 
 ROOT = Path(__file__).parents[3]

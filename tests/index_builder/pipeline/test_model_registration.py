@@ -10,8 +10,8 @@ from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.builder import build_snapshot
 from index_builder.pipeline.compaction import compact, compaction_options, reembed
 from nearline.contract import Item
-from nearline.registry import Registry
-from nearline.snapshot import Store
+from nearline.store.registry import Registry
+from nearline.store.snapshot import Store
 from tests.index_builder.embedders import DIM, HashEmbedder
 from tests.index_builder.live_collection import Living
 

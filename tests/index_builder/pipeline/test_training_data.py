@@ -17,7 +17,7 @@ from index_builder.pipeline.build_result import BuildResult
 from index_builder.pipeline.compaction import compact, compaction_options
 from index_builder.pipeline.training_data import inherit_options
 from nearline.errors import InvalidRequest
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.times import DAY_US
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.tables import BehaviourTables, read_tables

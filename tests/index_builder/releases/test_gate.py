@@ -15,7 +15,7 @@ from index_builder.releases.judgements import keep_judgements
 from index_builder.releases.report_store import keep_report, report_names
 from index_builder.releases.thresholds import set_thresholds
 from nearline.errors import NotFound
-from nearline.snapshot import MANIFEST, Store, message_to_json, new_snapshot_id
+from nearline.store.snapshot import MANIFEST, Store, message_to_json, new_snapshot_id
 from nearline.v1 import release_pb2
 from nearline.vectors import normalise
 from tests.index_builder.embedders import HashEmbedder, vector_of

@@ -18,7 +18,7 @@ from index_builder.behaviour.ranker_dataset import RankerDataset, build_dataset
 from index_builder.interactions.records import Interactions
 from index_builder.releases.gate import GateOptions, judge
 from index_builder.releases.gate_report import CheckOutcome, GateReport
-from nearline.snapshot import MANIFEST, Store, message_to_json
+from nearline.store.snapshot import MANIFEST, Store, message_to_json
 from retrieval.behaviour.features import FeatureExtractor
 from tests.index_builder.releases.gate_snapshots import failed, message
 from tests.index_builder.releases.shop import DAYS, bought, build

@@ -16,7 +16,7 @@ from index_builder.releases.thresholds import (
     set_thresholds,
 )
 from nearline.errors import InvalidRequest, SnapshotCorrupt
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import release_pb2
 from tests.nearline.store.conftest import s3, s3_endpoint  # noqa: F401  fixtures
 

@@ -18,7 +18,7 @@ from index_builder.pipeline.builder import build_corpus, build_snapshot
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from nearline.contract import Item
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.snapshots.retention import plan_prune, prune
 from tests.index_builder.embedders import HashEmbedder
 from tests.nearline.store.stalled_upload import UPLOADED

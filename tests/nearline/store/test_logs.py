@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from nearline.errors import AlreadyExists, InvalidRequest, NotFound, SnapshotCorrupt
-from nearline.snapshot import Store
 from nearline.store.files import StoreFiles
+from nearline.store.snapshot import Store
 from nearline.v1.change_pb2 import LogRecord
 
 LOG = "0123456789abcdef" * 2

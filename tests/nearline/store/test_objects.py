@@ -11,10 +11,10 @@ import pytest
 from obstore.store import MemoryStore
 
 from nearline.errors import SnapshotCorrupt, StoreError
-from nearline.snapshot import Store
 from nearline.store import objects
 from nearline.store.objects import KEPT, ObjectFiles
 from nearline.store.open import open_files
+from nearline.store.snapshot import Store
 from tests.nearline.store.test_files import SNAPSHOT, digest_of, publish
 
 PATH = f"{SNAPSHOT}/dense"

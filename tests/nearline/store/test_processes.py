@@ -15,7 +15,7 @@ from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
 from nearline.clients import RetrievalClient
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline_cli.local.processes import (
     RETRIEVAL_SERVICES,
     SHARD_SERVICES,

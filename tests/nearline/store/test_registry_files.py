@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from nearline.errors import SnapshotCorrupt
-from nearline.registry import Registry
-from nearline.snapshot import Store
 from nearline.store.files import StoreFiles
+from nearline.store.registry import Registry
+from nearline.store.snapshot import Store
 from nearline.v1 import model_pb2, snapshot_pb2
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline_cli.main import main
 
 ROOT = Path(__file__).parents[3]

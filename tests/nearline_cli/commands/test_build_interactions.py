@@ -11,7 +11,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.times import DAY_US
 from nearline_cli.main import main
 from retrieval.behaviour.model import BehaviourModel, load_behaviour_model

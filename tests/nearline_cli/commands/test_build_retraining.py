@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nearline.contract.recommendations import Interaction
-from nearline.snapshot import PARTITIONS, Store
+from nearline.store.snapshot import PARTITIONS, Store
 from nearline_cli.main import main
 from retrieval.behaviour.model import BehaviourModel, load_behaviour_model
 from retrieval.changelog.registry import ChangeLogs

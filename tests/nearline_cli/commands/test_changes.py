@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline_cli.local.processes import service_process
 from nearline_cli.main import main
 from retrieval.changelog.records import Change, ChangeKind, ChangeWrite

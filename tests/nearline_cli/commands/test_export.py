@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.milvus.layout import collection_name
 from tests.nearline_cli.conftest import Run
 from tests.retrieval.small_snapshots import documents_of, write_snapshot

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nearline.contract.recommendations import Interaction
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline_cli.main import main
 from retrieval.changelog.registry import ChangeLogs
 from tests.redis_server import give_redis_url, needs_redis

@@ -18,7 +18,7 @@ from nearline import GenerationClient, Query, Question, RetrievalClient, SearchO
 from nearline.contract import Done
 from nearline.errors import SettingsError
 from nearline.serving import running
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline_cli.local.model_spec import parse_model
 from nearline_cli.local.process_plan import Layout, plan_processes
 from nearline_cli.main import main

@@ -16,7 +16,7 @@ from index_builder.pipeline.builder import build_snapshot
 from nearline import Item
 from nearline import contract as c
 from nearline.clients import AdminClient, RetrievalClient
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline_cli.local.processes import retrieval_process
 from tests.nearline_cli.conftest import Run, Up
 

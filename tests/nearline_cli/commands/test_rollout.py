@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nearline.clients import AdminClient
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline_cli.local.processes import retrieval_process
 from tests.live.rolling import QUICK
 from tests.nearline_cli.commands.test_gate import Run, build, corpus, run

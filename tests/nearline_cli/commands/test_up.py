@@ -14,7 +14,7 @@ import pytest
 
 from nearline import Query, RetrievalClient, SearchOptions
 from nearline.errors import NotReady
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline_cli.local.process_plan import Layout, plan_processes
 from tests.nearline_cli.conftest import Run, Up
 

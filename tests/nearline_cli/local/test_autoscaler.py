@@ -16,7 +16,7 @@ from nearline import Item
 from nearline.clients import IngestClient
 from nearline.contract import Job, JobState, QueueState
 from nearline.errors import NotReady
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline_cli.local.autoscaler import Autoscaler, ScalingEvent, WorkerPool
 from nearline_cli.local.process_plan import Layout, plan_processes
 from nearline_cli.local.scaling_policy import ScalingOptions, ScalingPolicy

@@ -18,9 +18,9 @@ import pytest
 from generation.memory.sessions import SessionStore
 from nearline.contract import Turn
 from nearline.errors import SettingsError, Unsupported
-from nearline.snapshot import Store
 from nearline.store.files import StoreFiles
 from nearline.store.local import LocalFiles
+from nearline.store.snapshot import Store
 from nearline_cli.local import bundled_redis
 from nearline_cli.local.bundled_redis import data_folder, find_program
 from nearline_cli.local.process_plan import Layout, ProcessPlan, plan_processes

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nearline.snapshot import Store, partition_of
+from nearline.store.snapshot import Store, partition_of
 from nearline.v1 import snapshot_pb2
 from nearline_cli.local.processes import free_port
 from retrieval.cache.cached_list import CachedList

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearline.snapshot import partition_of
+from nearline.store.snapshot import partition_of
 from retrieval.cache.cached_list import CachedList
 from retrieval.cache.recent_changes import RecentChanges
 from retrieval.changelog.records import Change, ChangeEntry, ChangeKind

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from nearline.contract import AttributeValue
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.changelog.records import Change, ChangeKind, ChangeWrite
 from retrieval.changelog.registry import ChangeLogs
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from nearline.contract import WriteOutcome
 from nearline.errors import InvalidRequest, NotReady, SnapshotMismatch
-from nearline.snapshot import PARTITIONS, partition_of
+from nearline.store.snapshot import PARTITIONS, partition_of
 from retrieval.changelog.change_log import AppendResult, LogDiverged, LogState
 from retrieval.changelog.codec import content_digest
 from retrieval.changelog.records import ChangeEntry, ChangeKind, ChangeResult, ChangeWrite

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from nearline.errors import AlreadyExists, SnapshotCorrupt, SnapshotMismatch
-from nearline.snapshot import PARTITIONS, Store
 from nearline.store.files import StoreFiles
+from nearline.store.snapshot import PARTITIONS, Store
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog import archive as archiving
 from retrieval.changelog.archive import Archive, archive_changes
@@ -178,7 +178,7 @@ def _publish(store: Store, number: int, watermark: Watermark | None) -> str:
     if watermark is not None:
         manifest.change_log_id = watermark.log_id
         manifest.watermark = watermark.encode()
-    from nearline.snapshot import message_to_json
+    from nearline.store.snapshot import message_to_json
 
     path = f"default/snapshots/{name}/manifest.json"
     store.files.create(path, message_to_json(manifest).encode())

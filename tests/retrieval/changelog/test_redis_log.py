@@ -12,7 +12,7 @@ from redis.crc import key_slot
 
 from nearline.contract import WriteOutcome
 from nearline.errors import InvalidRequest, NotReady, SnapshotMismatch, Unsupported
-from nearline.snapshot import Store, partition_of
+from nearline.store.snapshot import Store, partition_of
 from retrieval.changelog.keys import partition_keys
 from retrieval.changelog.redis_log import RedisLog
 from retrieval.changelog.registry import ChangeLogs

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nearline.errors import InvalidRequest, SnapshotMismatch
-from nearline.snapshot import Store, partition_of
+from nearline.store.snapshot import Store, partition_of
 from retrieval.changelog.change_log import ChangeLog
 from retrieval.changelog.codec import encode_change
 from retrieval.changelog.records import Change, ChangeKind, ChangeWrite

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nearline.serving import running
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.protocols.shard import Shard
 from retrieval.protocols.snapshot import SnapshotRef, read_current_snapshots
 from retrieval.shards.local_provider import LocalShardProvider

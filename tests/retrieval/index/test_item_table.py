@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nearline.errors import SnapshotCorrupt
-from nearline.snapshot import Store, shard_folder
+from nearline.store.snapshot import Store, shard_folder
 from retrieval.index.item_table import ItemTable
 from tests.retrieval.small_snapshots import Document, write_snapshot
 

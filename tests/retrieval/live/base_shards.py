@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.documents.attribute_columns import write_attributes
-from nearline.attributes import encode
 from nearline.contract import Attributes
-from nearline.snapshot import PARTITIONS, partition_of, shard_folder
+from nearline.items.attributes import encode
+from nearline.store.snapshot import PARTITIONS, partition_of, shard_folder
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
 from retrieval.index.attributes import SnapshotAttributes as AttributesOfShard

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.contract import PayloadField, WriteOutcome
-from nearline.snapshot import Store, partition_of
+from nearline.store.snapshot import Store, partition_of
 from nearline.v1 import change_pb2, snapshot_pb2
 from retrieval.changelog.records import Change, ChangeKind, ChangeWrite
 from retrieval.embedders.endpoints import Embedders

@@ -16,7 +16,7 @@ from nearline.errors import (
     SnapshotMismatch,
     Unsupported,
 )
-from nearline.snapshot import partition_of
+from nearline.store.snapshot import partition_of
 from retrieval.live import live_changes, published_state
 from retrieval.protocols.watermark import Watermark
 from tests.retrieval.changelog.memory_log import MemoryLog

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from nearline.errors import NearlineError, NotReady, SnapshotMismatch
-from nearline.snapshot import PARTITIONS
+from nearline.store.snapshot import PARTITIONS
 from retrieval.changelog.change_log import ChangeLog
 from retrieval.changelog.records import ChangeEntry
 from retrieval.live import published_state

@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 
 from nearline.errors import NotApplied, NotReady, SnapshotMismatch
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import shard_pb2
 from retrieval.live.progress import ShardLiveState, ShardProgress
 from retrieval.live.view import LiveView

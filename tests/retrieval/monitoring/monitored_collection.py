@@ -9,7 +9,7 @@ from pathlib import Path
 from prometheus_client import REGISTRY
 
 from nearline import contract as c
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.rollout.collections import ServedCollections

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nearline import contract as c
 from nearline.errors import NotReady
 from nearline.filters import Equals
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.monitoring.divergence import stability_index
 from retrieval.monitoring.drift import BASELINE_SEARCHES, DriftMonitor

@@ -12,8 +12,13 @@ import pytest
 from nearline import contract as c
 from nearline.errors import StoreError
 from nearline.filters import Equals
-from nearline.snapshot import Store
-from nearline.traffic import read_traffic, remove_old_traffic, traffic_names, write_traffic
+from nearline.store.snapshot import Store
+from nearline.store.traffic import (
+    read_traffic,
+    remove_old_traffic,
+    traffic_names,
+    write_traffic,
+)
 from nearline.v1.traffic_pb2 import RecordedRequest
 from retrieval.monitoring import traffic_recorder
 from retrieval.monitoring.traffic_recorder import Privacy, TrafficRecorder

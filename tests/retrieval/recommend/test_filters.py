@@ -17,7 +17,7 @@ from nearline import contract as c
 from nearline.contract import Audience, Cause, RecommendOptions
 from nearline.errors import InvalidRequest
 from nearline.filters import Equals, In
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.behaviour.model import load_behaviour_model
 from retrieval.cache.tiered_cache import TieredCache
 from retrieval.protocols.snapshot import read_current_snapshots

@@ -13,7 +13,7 @@ from nearline import contract as c
 from nearline.contract import Audience, Cause, RecommendOptions
 from nearline.errors import InvalidRequest, NotFound, Unsupported
 from nearline.filters import Equals
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.behaviour.model import BehaviourModel
 from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.recommend.policies import Policies, Policy, SeenRule, default_policies

@@ -12,7 +12,7 @@ import pytest
 
 from nearline.errors import NotReady, StoreError
 from nearline.retry import Backoff
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import release_pb2
 from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.rollout import canaries as under_test

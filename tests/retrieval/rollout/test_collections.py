@@ -11,7 +11,7 @@ import pytest
 
 from nearline import contract as c
 from nearline.errors import NotFound, NotReady, SnapshotGone
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.shard import Shard, ShardHits, ShardOptions, ShardQueries
 from retrieval.protocols.snapshot import SnapshotRef, read_current_snapshots, read_snapshot_ref

@@ -11,7 +11,7 @@ import pytest
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest, NotApplied, SnapshotMismatch
-from nearline.snapshot import partition_of
+from nearline.store.snapshot import partition_of
 from retrieval.protocols.shard import (
     AppliedState,
     ShardHits,

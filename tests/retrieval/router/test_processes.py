@@ -17,7 +17,7 @@ from nearline import BlockingAdminClient
 from nearline import contract as c
 from nearline.clients import AdminClient, RetrievalClient
 from nearline.errors import Conflict, NotFound, NotReady, SettingsError, ShardsUnavailable
-from nearline.snapshot import Store, shard_of
+from nearline.store.snapshot import Store, shard_of
 from nearline_cli.local.processes import (
     RETRIEVAL_SERVICES,
     SHARD_SERVICES,

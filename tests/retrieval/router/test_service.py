@@ -21,7 +21,7 @@ from nearline.errors import (
     SnapshotMismatch,
     Unsupported,
 )
-from nearline.snapshot import shard_of
+from nearline.store.snapshot import shard_of
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.shard import Shard
 from retrieval.router.service import RetrievalService

@@ -16,7 +16,7 @@ import pytest
 from nearline import contract as c
 from nearline.errors import InvalidRequest, NotReady, ShardsUnavailable
 from nearline.filters import Equals
-from nearline.snapshot import Store, partition_of
+from nearline.store.snapshot import Store, partition_of
 from nearline.v1 import snapshot_pb2
 from retrieval.cache.cached_list import CachedList
 from retrieval.cache.recent_changes import RecentChanges, ValidatedList

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nearline.filters import Equals
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.index.thread_pool import ThreadPool
 from retrieval.index.vectors import faiss_index

@@ -18,7 +18,7 @@ from nearline.errors import (
     SnapshotGone,
     SnapshotMismatch,
 )
-from nearline.snapshot import Store, shard_folder
+from nearline.store.snapshot import Store, shard_folder
 from retrieval.index.thread_pool import ThreadPool
 from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.shards.loader import LoadedShard, load_shards

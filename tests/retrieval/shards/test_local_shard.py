@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nearline.contract import HitLevel, PayloadField
 from nearline.errors import SnapshotGone
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.index.segment import Segment
 from retrieval.index.thread_pool import ThreadPool
 from retrieval.index.vectors.vector_index import IndexInfo, Neighbours, SearchParams

@@ -14,7 +14,7 @@ import pytest
 
 from nearline.errors import NotFound, SnapshotCorrupt
 from nearline.filters import All
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.index.thread_pool import ThreadPool
 from retrieval.protocols.shard import ShardOptions, ShardQueries
 from retrieval.protocols.snapshot import read_current_snapshots

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nearline.errors import Conflict, InvalidRequest, NotFound, SnapshotCorrupt
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import release_pb2
 from retrieval.snapshots import aliases, retention
 from tests.retrieval.small_snapshots import documents_of, write_snapshot

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nearline.errors import NearlineError, NotFound, NotReady, SnapshotCorrupt
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.snapshots import aliases
 from retrieval.snapshots.follower import AliasFollower, LifecycleHooks

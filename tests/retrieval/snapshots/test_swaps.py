@@ -17,7 +17,7 @@ import pytest
 from nearline import contract as c
 from nearline.clients import AdminClient, RetrievalClient
 from nearline.errors import NearlineError, NotFound, SnapshotGone
-from nearline.snapshot import Store
+from nearline.store.snapshot import Store
 from nearline.v1 import admin_pb2, snapshot_pb2
 from nearline_cli.local.processes import (
     RETRIEVAL_SERVICES,

@@ -19,7 +19,7 @@ from nearline.errors import (
     Overloaded,
     SnapshotMismatch,
 )
-from nearline.snapshot import partition_of, shard_of
+from nearline.store.snapshot import partition_of, shard_of
 from retrieval.changelog.records import ChangeKind
 from retrieval.protocols.watermark import Watermark, decode_watermark
 from tests.retrieval.fakes import SilentShard, word_vector

@@ -15,9 +15,9 @@ import pytest
 
 from nearline import contract as c
 from nearline import status
-from nearline.blocking import BlockingRetrievalClient
 from nearline.call_guard import Context
 from nearline.clients import RetrievalClient
+from nearline.clients.blocking import BlockingRetrievalClient
 from nearline.errors import InvalidRequest, NotApplied, NotReady, SnapshotMismatch, Unsupported
 from nearline.serving import Registration, running
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc, shard_pb2_grpc

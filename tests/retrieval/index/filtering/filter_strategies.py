@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from index_builder.documents.attribute_columns import infer_fields, write_attributes
 from index_builder.documents.records import SourceLocation
 from nearline import filters as f
-from nearline.attributes import encode
 from nearline.contract import Attributes
+from nearline.items.attributes import encode
 from retrieval.index.filtering.attribute_table import AttributeTable
 
 PLACE = SourceLocation("test", 1)

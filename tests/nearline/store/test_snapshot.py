@@ -17,7 +17,8 @@ from nearline.errors import (
     SnapshotMismatch,
     StoreError,
 )
-from nearline.snapshot import (
+from nearline.store.durable import sha256_of
+from nearline.store.snapshot import (
     MANIFEST,
     Store,
     check_collection,
@@ -26,7 +27,6 @@ from nearline.snapshot import (
     partition_of,
     shard_of,
 )
-from nearline.store.durable import sha256_of
 from nearline.v1 import snapshot_pb2
 
 ID = "20261125T004218Z-1f3a9c"

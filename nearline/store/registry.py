@@ -21,9 +21,9 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from nearline.errors import AlreadyExists, InvalidRequest, NotFound, SnapshotCorrupt
-from nearline.snapshot import Store, message_to_json
 from nearline.store.durable import sha256_of, store_errors
 from nearline.store.files import Digest
+from nearline.store.snapshot import Store, message_to_json
 from nearline.v1 import model_pb2, snapshot_pb2
 
 KINDS = ("embedder", "reranker", "ranker", "prompt")

@@ -13,9 +13,9 @@ from typing import assert_type
 
 import pytest
 
-from nearline import blocking
 from nearline import contract as c
 from nearline.channel import ServiceChannel
+from nearline.clients import blocking
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound
 from nearline.serving import Registration, running
 from nearline.v1 import generation_pb2, generation_pb2_grpc

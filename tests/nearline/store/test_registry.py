@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from nearline.errors import InvalidRequest, NotFound, SnapshotCorrupt
-from nearline.registry import Registry, describe_ref, name_of
-from nearline.snapshot import Store
+from nearline.store.registry import Registry, describe_ref, name_of
+from nearline.store.snapshot import Store
 from nearline.v1 import model_pb2, snapshot_pb2
 
 CARD = model_pb2.ModelCard(who="me@here", metrics={"ndcg@10": 0.5})

@@ -21,7 +21,6 @@ from pathlib import Path
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from nearline.attributes import KINDS
 from nearline.errors import (
     AlreadyExists,
     InvalidRequest,
@@ -29,6 +28,7 @@ from nearline.errors import (
     SnapshotCorrupt,
     SnapshotMismatch,
 )
+from nearline.items.attributes import KINDS
 from nearline.store.durable import check_digest
 from nearline.store.files import Digest, StoreFiles
 from nearline.store.local import LocalFiles

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearline.errors import InvalidRequest, SnapshotCorrupt
-from nearline.snapshot import Store
-from nearline.traffic import (
+from nearline.store.snapshot import Store
+from nearline.store.traffic import (
     decode_traffic,
     encode_traffic,
     read_traffic,

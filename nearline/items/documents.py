@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.attributes import clean, encode
 from nearline.chunking import chunk_spans
 from nearline.contract import MAX_ID_BYTES, Item
 from nearline.errors import InvalidRequest
+from nearline.items.attributes import clean, encode
 from nearline.sentences import Span, estimate_tokens
 
 MAX_DIM = 65_536
@@ -25,7 +25,7 @@ def clean_document(
 
     Args:
         item: The document as received.
-        declared: Kinds of attributes; see `nearline.attributes.clean`.
+        declared: Kinds of attributes; see `nearline.items.attributes.clean`.
         title_only: Accept a document with a title and no text.
     Raises: InvalidRequest: the id is missing or too long, a text is not valid Unicode, an attribute
         cannot be stored, or there is neither text nor vector.

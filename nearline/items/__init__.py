@@ -1,0 +1,1 @@
+"""Documents and attributes of items, validated before they are indexed."""
