@@ -64,7 +64,7 @@ class LearningOptions(NamedTuple):
     ] = ""
 
 
-class Training(NamedTuple):
+class TrainingPlan(NamedTuple):
     """Training of a build. before: Card of the served snapshot, if training continues from it."""
 
     options: TrainingOptions | None = None
@@ -116,7 +116,7 @@ def requested_training(
     learning: LearningOptions,
     reading: InteractionOptions,
     build: BuildOptions,
-) -> Training:
+) -> TrainingPlan:
     """Returns the training that the options of a build request; empty if they request none.
 
     Raises:
@@ -129,7 +129,7 @@ def requested_training(
 
     if learning.interactions is None and learning.learn is None:
         _check_nothing_to_learn(context, learning)
-        return Training()
+        return TrainingPlan()
     adds = build.mode is Mode.MERGE if learning.learn is None else learning.learn
     before = served_behaviour(build.store, build.collection) if adds else None
     options = TrainingOptions(
@@ -151,7 +151,7 @@ def requested_training(
     if before is not None:
         options = inherit_options(options, before)
     options.check(build.seed)
-    return Training(options, before)
+    return TrainingPlan(options, before)
 
 
 def _check_nothing_to_learn(context: typer.Context, learning: LearningOptions) -> None:
