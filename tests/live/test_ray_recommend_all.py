@@ -13,11 +13,13 @@ from nearline import contract as c
 from tests.live.test_recommend_all import command
 from tests.live.test_recommending import served
 from tests.redis_server import needs_redis
+from tests.scale import nightly
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'nearline[ray]'")
 pytestmark = [pytest.mark.service, needs_redis]
 
 
+@nightly
 async def test_workers_make_the_lists_that_are_left(tmp_path: Path) -> None:
     async with served(tmp_path) as running:
         out = tmp_path / "recs.parquet"

@@ -13,6 +13,7 @@ from benchmarks.commands.burst_report import render_burst_report
 from benchmarks.workloads.burst_load import BurstLoad
 from tests.nearline_cli.conftest import ROOT, command
 from tests.redis_server import needs_redis
+from tests.scale import nightly
 
 
 def test_documents_are_due_at_the_rate_of_their_time() -> None:
@@ -22,6 +23,7 @@ def test_documents_are_due_at_the_rate_of_their_time() -> None:
     assert {at: load.due(at) for at in due} == due
 
 
+@nightly
 @pytest.mark.service
 @needs_redis
 def test_a_burst_starts_workers_loses_nothing_and_scales_to_zero(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from benchmarks.commands.filter import bench_filter, filter_cases
 from nearline.errors import InvalidRequest
 from nearline.filter_text import parse_filter
+from tests.scale import nightly
 
 
 def run(*arguments: str) -> list[dict[str, object]]:
@@ -23,6 +24,7 @@ def run(*arguments: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+@nightly
 @pytest.mark.service
 def test_every_filter_has_a_row_with_speed_and_recall(
     tmp_path: Path, rng: np.random.Generator

@@ -11,8 +11,10 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from benchmarks.commands.monitor import bench_monitor
+from tests.scale import nightly
 
 
+@nightly
 @pytest.mark.service
 def test_the_reported_recall_matches_the_recall_of_the_replies(
     tmp_path: Path, rng: np.random.Generator

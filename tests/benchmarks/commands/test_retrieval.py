@@ -16,6 +16,7 @@ from nearline.errors import InvalidRequest
 from nearline_cli.commands.load import load
 from nearline_cli.local.processes import retrieval_process
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
+from tests.scale import nightly
 
 
 def app(command: object) -> Typer:
@@ -55,6 +56,7 @@ def test_bench_prints_speed_recall_and_the_floor(
         assert 0.9 <= value <= 1.0
 
 
+@nightly
 @pytest.mark.service
 def test_bench_compares_two_indexes_in_one_server(tmp_path: Path, rng: np.random.Generator) -> None:
     path = tmp_path / "vectors.npy"

@@ -21,6 +21,7 @@ from benchmarks.workloads.rollout_simulation import (
 )
 from nearline.errors import InvalidRequest
 from retrieval.rollout.analysis import CanaryLimits
+from tests.scale import nightly
 
 
 def run(*arguments: str) -> dict[str, object]:
@@ -97,6 +98,7 @@ def test_an_empty_trace_is_refused(tmp_path: Path) -> None:
             run("--trace", str(path), "--runs", "1")
 
 
+@nightly
 @pytest.mark.service
 def test_a_trace_is_recorded_from_a_real_router(tmp_path: Path) -> None:
     path = tmp_path / "trace.txt"

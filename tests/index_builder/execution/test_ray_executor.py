@@ -30,6 +30,7 @@ from nearline_cli.local.processes import free_port
 from tests.index_builder.embedders import HashEmbedder
 from tests.index_builder.execution.ray_models import HashModel
 from tests.index_builder.live_collection import Living
+from tests.scale import nightly
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'nearline[ray]'")
 ROOT = Path(__file__).parents[3]
@@ -120,6 +121,7 @@ async def test_a_build_equals_that_of_one_process_after_the_death_of_a_worker(
         assert getattr(here, name) == getattr(on_ray, name), name
 
 
+@nightly
 @pytest.mark.service
 async def test_a_build_whose_driver_was_killed_is_resumed_and_leaves_no_worker(
     living: Living,

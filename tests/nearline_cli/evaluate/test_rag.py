@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nearline_cli.main import main
+from tests.scale import nightly
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(600)]
 
@@ -72,6 +73,7 @@ def _claims(names: Sequence[str]) -> list[dict[str, object]]:
     return [row for pair in zip(held, lacking, strict=True) for row in pair]
 
 
+@nightly
 def test_sentence_labels_calibrate_and_are_measured_by_real_services(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
