@@ -131,7 +131,7 @@ async def test_dead_letters_are_listed_requeued_and_deleted(ingest_client: Inges
     assert [(one.job_id, one.tenant, one.collection) for one in letters] == (
         [(job.job_id, tenant, "default")] * 3
     )
-    assert all("vectors that its user brings" in one.result.message for one in letters)
+    assert all("has no model; send a vector" in one.result.message for one in letters)
     assert not (
         await ingest_client.dead_letters(tenant=tenant, token=letters[-1].letter_id)
     ).letters

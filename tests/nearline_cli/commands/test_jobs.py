@@ -92,7 +92,7 @@ def test_jobs_and_results_are_listed(submitted: c.Job, jobs: Run, asked: Asked) 
     table = jobs("list", "--tenant", tenant).stdout
     assert job_id in table and "partly_failed" in table
     assert "callback_id" in jobs("show", job_id).stdout
-    assert "vectors that its user brings" in jobs("results", job_id).stdout
+    assert "has no model; send a vector" in jobs("results", job_id).stdout
     waited = jobs("wait", job_id)
     assert "partly_failed: 3 indexed, 2 dead" in waited.stdout
     assert f"{tenant}-bad-0: collection" in waited.stderr
