@@ -26,10 +26,10 @@ setup: $(VENV)/.stamp-dev ## Make .venv with everything that tests and checks ne
 demo: $(VENV)/.stamp-all ## Build, serve and ask a demo index; ONESHOT=1 ends after the answers
 	@$(BIN)/nearline demo $(if $(ONESHOT),--oneshot)
 
-# Tests of a file share what they start. Many wait for processes of theirs, so that on two cores three files at a
-# time leave no core idle.
+# Tests of a file share what they start. Two files at a time fill two cores; three take as long, and the latencies
+# that some of them judge become those of the neighbours.
 test: $(VENV)/.stamp-dev ## Run every test; the summary lists what was skipped, and why
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 nightly: $(VENV)/.stamp-dev ## Run every test at its full length (half an hour)
 	@NEARLINE_TEST_NIGHTLY=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
