@@ -1,4 +1,4 @@
-"""What is made once per model and kept: converted graph, golden vectors, chosen backend."""
+"""The cache of a model: converted graph, reference vectors, selected backend."""
 
 from __future__ import annotations
 

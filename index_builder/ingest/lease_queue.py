@@ -76,7 +76,7 @@ class LeaseQueue:
         return [one for one, mine in zip(units, held, strict=True) if not mine]
 
     async def give_back(self, units: Mapping[Unit, float] | Sequence[Unit], *, failed: bool) -> int:
-        """Gives units back for a retry; returns how many this worker still held.
+        """Returns units to the queue for a retry; returns how many this worker still held.
 
         Args:
             units: Seconds until each may be retried; a plain sequence means immediately.

@@ -1,4 +1,4 @@
-"""What a build continues: the current snapshot, and the archived changes that it lacks."""
+"""The lineage of a build: the current snapshot, and the archived changes that it lacks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lineage:
-    """What a build continues.
+    """The snapshot and the changes that a build continues.
 
     parent: The current snapshot; None if there is none.
     watermark: End of the archived log when the build began; None if there is no log.

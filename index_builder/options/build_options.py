@@ -37,7 +37,7 @@ Calibrate: TypeAlias = Callable[
 
 
 class Mode(Enum):
-    """What happens to documents of the previous snapshot that an import lacks."""
+    """How an import treats documents of the previous snapshot that it lacks."""
 
     REPLACE = "replace"
     MERGE = "merge"

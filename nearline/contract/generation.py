@@ -35,7 +35,7 @@ class Verdict(Enum):
 
 
 class Unsupported(Enum):
-    """What to do with a sentence that the evidence does not support."""
+    """How to treat a sentence that the evidence does not support."""
 
     DROP = "drop"
     MARK = "mark"

@@ -1,4 +1,4 @@
-"""What build commands share: the embedding service and the executor."""
+"""The embedding service and the executor that build commands share."""
 
 from __future__ import annotations
 

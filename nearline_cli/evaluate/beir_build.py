@@ -19,7 +19,7 @@ _UNLIMITED = 1 << 62
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildPlan:
-    """What to build, and with which embedding service; if empty, one is started.
+    """The build of a data set and its embedding service; if empty, one is started.
 
     judged: Judgements that tune the weight of hybrid search. If None, the shipped weight is used.
     """

@@ -30,7 +30,7 @@ _EMBEDDING_TIMEOUT_S = 300.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """What runs on this machine, and on which ports.
+    """The services of this machine and their ports.
 
     port, embedding_port, generation_port: Ports of the router, the embedding service and the
         generation service; 0 takes a free one.

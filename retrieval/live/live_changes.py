@@ -23,7 +23,7 @@ from retrieval.live.progress import ShardProgress
 from retrieval.live.reembedder import Reembedder, make_bulk_embed
 from retrieval.protocols import metrics
 from retrieval.protocols.snapshot import SnapshotRef
-from retrieval.snapshots.loaded import SnapshotKey
+from retrieval.snapshots.loaded_snapshots import SnapshotKey
 
 _TICK_S = 1.0
 # Changes are applied in Python, and a concurrent search needs the interpreter lock after every call

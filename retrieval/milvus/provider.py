@@ -33,7 +33,7 @@ from retrieval.protocols import metrics
 from retrieval.protocols.shard import ShardOptions, ShardQueries
 from retrieval.protocols.snapshot import COSINE, SnapshotRef
 from retrieval.search.collection import ServedCollection
-from retrieval.snapshots.loaded import SnapshotKey
+from retrieval.snapshots.loaded_snapshots import SnapshotKey
 
 FLAT = "FLAT"
 _DEFAULT_EF_SEARCH = 64

@@ -41,7 +41,7 @@ from retrieval.search import executor
 from retrieval.search.collection import ServedCollection
 from retrieval.search.queries import QueryBatch, align_to_metric
 from retrieval.search.request_context import RequestContext
-from retrieval.snapshots.loaded import LoadedSnapshot
+from retrieval.snapshots.loaded_snapshots import LoadedSnapshot
 
 if TYPE_CHECKING:
     from retrieval.snapshots.golden_queries import GoldenQueries

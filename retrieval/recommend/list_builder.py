@@ -52,7 +52,7 @@ class BuiltList:
 
 
 class ListPlan(NamedTuple):
-    """What the stages derive from a request alone.
+    """The parts of a request that the stages share, derived from it alone.
 
     query: How candidates are read, and which items match. item_ids: Those of the request, each
     once. context_ids: Those of them that the strategy uses: all or none. excluded: Ids that are
@@ -99,7 +99,7 @@ def merge_filters(requested: Filter | None, only: Filter | None) -> Filter | Non
 
 
 class _Start(NamedTuple):
-    """What is known before any candidate is read from the shards.
+    """The state of a list before any candidate is read from the shards.
 
     context_ids: Items that the list goes with and that exist. ignored: Ids that were left out.
     cached, messages: A cached list and what is left of it for the user; messages is None if the

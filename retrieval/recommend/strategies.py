@@ -31,7 +31,7 @@ Reasons: TypeAlias = tuple[str, ...]
 
 
 class RankingContext(NamedTuple):
-    """What a list is ranked for.
+    """The user, items and time that a list is ranked for.
 
     item_ids: Items that the list goes with; empty if there are none or the strategy ignores them.
     repeats: Whether items that the user had may be listed again. now_us: Microseconds since 1970.

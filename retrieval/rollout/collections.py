@@ -15,7 +15,7 @@ from retrieval.rollout.split import Requester
 from retrieval.rollout.trial import Trial
 from retrieval.search import fanout
 from retrieval.search.collection import ServedCollection
-from retrieval.snapshots.loaded import LoadedSnapshot, LoadedSnapshots
+from retrieval.snapshots.loaded_snapshots import LoadedSnapshot, LoadedSnapshots
 
 _R = TypeVar("_R")
 DRAIN_S = 10.0

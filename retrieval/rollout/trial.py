@@ -20,7 +20,7 @@ from nearline.errors import (
 from retrieval.rollout.analysis import CanaryAnalysis
 from retrieval.rollout.split import Requester, TrafficSplit, is_from_canary
 from retrieval.search.collection import ServedCollection
-from retrieval.snapshots.loaded import LoadedSnapshot
+from retrieval.snapshots.loaded_snapshots import LoadedSnapshot
 
 _R = TypeVar("_R")
 # Concurrent shadow answers of the canary; requests beyond are excluded from both arms.

@@ -18,7 +18,7 @@ from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.shards.live_shards import make_followed_shard
 from retrieval.shards.loader import LoadedShard, load_shards
 from retrieval.shards.local_shard import LocalShard
-from retrieval.snapshots.loaded import SnapshotKey
+from retrieval.snapshots.loaded_snapshots import SnapshotKey
 from retrieval.snapshots.memory import HEADROOM, check_memory, snapshot_bytes
 
 # Search threads per scanner thread; there is at least one scanner.

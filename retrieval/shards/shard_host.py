@@ -12,7 +12,7 @@ from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.shards.loader import LoadedShard
 from retrieval.shards.local_provider import LocalShardProvider
 from retrieval.snapshots.follower import AliasFollower, LifecycleHooks
-from retrieval.snapshots.loaded import LoadedSnapshot, LoadedSnapshots
+from retrieval.snapshots.loaded_snapshots import LoadedSnapshot, LoadedSnapshots
 
 ShardsByNumber = Mapping[int, LoadedShard]
 

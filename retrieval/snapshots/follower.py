@@ -22,7 +22,7 @@ from nearline.v1 import snapshot_pb2
 from retrieval.protocols import metrics
 from retrieval.protocols.snapshot import SnapshotRef, collection_names, read_snapshot_ref
 from retrieval.snapshots.desired_state import DesiredState
-from retrieval.snapshots.loaded import LoadedSnapshot, LoadedSnapshots
+from retrieval.snapshots.loaded_snapshots import LoadedSnapshot, LoadedSnapshots
 
 _T = TypeVar("_T")
 # Permanent faults of the snapshot itself; at start, an older snapshot is better than none.

@@ -18,7 +18,7 @@ from retrieval.rollout.analysis import CanaryAnalysis
 from retrieval.rollout.split import Requester, TrafficSplit, mark_list_id, parse_split
 from retrieval.rollout.trial import Trial
 from retrieval.search.collection import ServedCollection
-from retrieval.snapshots.loaded import LoadedSnapshot, SnapshotKey
+from retrieval.snapshots.loaded_snapshots import LoadedSnapshot, SnapshotKey
 from tests.retrieval.rollout.test_split import RECORD
 
 CANARY = cast(ServedCollection, "canary")

@@ -14,7 +14,7 @@ from nearline.store.snapshot import Store
 from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.snapshots import aliases
 from retrieval.snapshots.follower import AliasFollower, LifecycleHooks
-from retrieval.snapshots.loaded import LoadedSnapshots
+from retrieval.snapshots.loaded_snapshots import LoadedSnapshots
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
 
 DOCUMENTS = documents_of(np.ones((2, 2), np.float32))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from retrieval.snapshots.desired_state import DesiredState
-from retrieval.snapshots.loaded import LoadedSnapshots, SnapshotKey
+from retrieval.snapshots.loaded_snapshots import LoadedSnapshots, SnapshotKey
 
 DRAIN_S = 10.0
 RETRY_S = 1.0
