@@ -40,7 +40,7 @@ _R = TypeVar("_R")
 
 @dataclass(slots=True, kw_only=True)
 class ReadContext:
-    """The state that every read of a collection depends on; updated on the event loop as changes arrive.
+    """The state that every read of a collection uses; updated on the event loop as changes arrive.
 
     seen: Reads see at least the writes up to this server timestamp; 0 means all writes, None that
         nothing was written.

@@ -30,3 +30,13 @@ def test_links_lead_to_pages_and_headings_that_exist(page: Path) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.M)
             assert anchor in {_anchor(heading) for heading in headings}, f"{target} has no heading"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_prose_wraps_at_100_characters(page: Path) -> None:
+    # Code, tables and a long address cannot be wrapped; generated pages are not written by hand.
+    if page.parent.name == "reference" and page.name != "errors.md":
+        pytest.skip("generated")
+    prose = re.sub(r"^( *)```.*?^ *```$", "", page.read_text("utf-8"), flags=re.M | re.S)
+    long = [line for line in prose.splitlines() if len(line) > 100 and not line.startswith("|")]
+    assert [line for line in long if " " in line.strip()[:100]] == []
