@@ -7,7 +7,7 @@ true whenever its part is false. Numbers compare by value: 2 equals 2.0.
 
 To add an operator, follow it from here to the shards; mypy points to most of these places:
 
-- the record in this module, in `Filter`, `admits` and `conditions`;
+- the record in this module, in `Filter`, `admits`, `conditions` and `_check`;
 - `nearline/filter_text.py` (the language) and `proto/nearline/v1/types.proto` with
   `nearline/wire/filters.py` (the wire);
 - `retrieval/index/filtering/validation.py` (types of values) and `attribute_table.py` (the test of

@@ -1,4 +1,7 @@
-"""Retries with back-off: which errors are worth another call, how long to wait, when to give up."""
+"""Retries with back-off: which errors are worth another call, how long to wait, when to give up.
+
+The clients' own retries of a call are a gRPC policy in `nearline/channel.py`.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from retrieval.cache.cached_list import CachedList, CacheLevel, ComputeList, Lis
 from retrieval.cache.change_tracker import ChangeTracker
 from retrieval.cache.tiered_cache import TieredCache
 from retrieval.protocols.watermark import Watermark
-from retrieval.recommend.candidates import CandidateQuery
+from retrieval.recommend.candidate_pool import CandidateQuery
 from retrieval.recommend.policies import Policy, filter_digest
 from retrieval.recommend.shared_lists import list_computation
 from retrieval.recommend.strategies import item_of_list, strategy_of

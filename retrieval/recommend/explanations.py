@@ -14,7 +14,7 @@ from retrieval.behaviour.factors import FactorGenerator
 from retrieval.behaviour.history import History
 from retrieval.behaviour.item_lists import ListGenerator
 from retrieval.behaviour.model import BehaviourModel
-from retrieval.recommend.candidates import CandidateQuery
+from retrieval.recommend.candidate_pool import CandidateQuery
 from retrieval.recommend.policies import NO_PAYLOAD, Policy
 from retrieval.recommend.selection import Selection
 from retrieval.search import item_lookup

@@ -14,7 +14,7 @@ from nearline import contract as c
 from nearline import wire
 from nearline.filters import All, Filter
 from retrieval.recommend.cached_candidates import CachedCandidates, CandidateCache
-from retrieval.recommend.candidates import CandidatePool, CandidateQuery
+from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
 from retrieval.recommend.explanations import complete_absence
 from retrieval.recommend.policies import NO_PAYLOAD, Policy
 from retrieval.recommend.pool_filler import CONTENT, fill_pool

@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import islice
 
 from retrieval.behaviour.model import BehaviourModel
-from retrieval.recommend.candidates import CandidatePool, CandidateQuery, allowed_mask
+from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery, allowed_mask
 from retrieval.recommend.ranking import POPULAR
 from retrieval.recommend.similar_items import find_similar_items, list_items
 from retrieval.recommend.strategies import RankingContext, Strategy

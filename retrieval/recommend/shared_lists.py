@@ -9,7 +9,7 @@ from nearline import wire
 from nearline.errors import ShardsUnavailable
 from nearline.times import to_us
 from retrieval.cache.cached_list import CachedList, ComputeList
-from retrieval.recommend.candidates import CandidatePool, CandidateQuery
+from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
 from retrieval.recommend.policies import Policy
 from retrieval.recommend.pool_filler import fill_ranked
 from retrieval.recommend.similar_items import find_similar_items

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from nearline import contract as c
 from nearline.errors import NotFound
 from retrieval.protocols.shard import ShardQueries
-from retrieval.recommend.candidates import CandidateQuery
+from retrieval.recommend.candidate_pool import CandidateQuery
 from retrieval.search import executor, listing
 from retrieval.search.example_queries import build_queries
 from retrieval.search.queries import QueryBatch, align_to_metric

@@ -20,6 +20,8 @@ def diverse_order(
 ) -> list[int]:
     """Selects hits one by one, by score minus similarity to the hits selected before.
 
+    `Selection.take_diverse` in `retrieval.recommend` does the same for lists with quotas.
+
     Args:
         scores: (n,) best first.
         vectors: (n, d) of the hits.

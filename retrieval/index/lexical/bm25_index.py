@@ -1,5 +1,7 @@
 """BM25 over the chunks of one shard: a memory-mapped index of precomputed scores.
 
+`index_builder.indexes.lexical_writer` writes it; the formula of the scores is there.
+
 Folder <snapshot>/shards/<nnn>/lexical/ contains a sparse matrix by columns. A column is a word; a
 row is a chunk, numbered as in the vector index.
     starts.npy (words + 1,) int64: column w is entries starts[w]..starts[w + 1] - 1 of the others.

@@ -21,7 +21,7 @@ from nearline.store.snapshot import Store
 from retrieval.behaviour.model import load_behaviour_model
 from retrieval.cache.tiered_cache import TieredCache
 from retrieval.protocols.snapshot import read_current_snapshots
-from retrieval.recommend import candidates
+from retrieval.recommend import candidate_pool
 from retrieval.recommend.cached_candidates import CandidateCache
 from retrieval.recommend.policies import Policies, default_policies
 from retrieval.recommend.service import RecommendationService
@@ -68,7 +68,7 @@ async def test_only_matching_items_are_listed_in_the_same_order(
     tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Whether matches are looked up before, or met on the way.
-    monkeypatch.setattr(candidates, "_SELECTIVE", few)
+    monkeypatch.setattr(candidate_pool, "_SELECTIVE", few)
     async with recommender(tmp_path) as service:
         for audience in (Audience(), PAGE, Audience(user_id="u001")):
             everything = await service.recommend(audience, RecommendOptions(n=ITEMS))
