@@ -8,7 +8,6 @@ from pydantic import SecretStr
 
 from generation.backends.circuit_breaker import GuardedModel
 from generation.backends.model_settings import ModelSettings, split_model
-from generation.backends.openai_chat import OpenAIChat, Timeouts
 from generation.backends.prices import TokenPrice
 from generation.backends.retries import RetryingModel
 from generation.protocols.chat_model import ChatModel
@@ -31,11 +30,16 @@ def create_models(settings: ModelSettings) -> dict[str, ChatModel]:
 
     Raises: SettingsError: a key cannot be sent as a header.
     """
+    if not (configs := model_configs(settings)):
+        return {}
+    # Imported late: the library takes a second to load, and most services have no model.
+    from generation.backends.openai_chat import OpenAIChat, Timeouts
+
     timeouts = Timeouts(
         settings.model_connect_s, settings.model_first_text_s, settings.model_between_texts_s
     )
     models: dict[str, ChatModel] = {}
-    for row in model_configs(settings):
+    for row in configs:
         model, base_url = split_model(row.model)
         client = OpenAIChat(
             row.name,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,6 +15,8 @@ from generation.backends.prices import TokenPrice
 from nearline.errors import SettingsError
 from tests.generation.backends.chat_server import finish, refuses, serving, streams
 from tests.generation.backends.model_calls import ask
+
+ROOT = Path(__file__).parents[3]
 
 
 class Settings(ModelSettings):
@@ -108,3 +112,8 @@ def test_prices() -> None:
 def test_other_prices_are_refused(value: str) -> None:
     with pytest.raises(SettingsError, match="small_price"):
         Settings.load({"small_price": value})
+
+
+def test_a_service_without_a_model_does_not_load_the_model_library() -> None:
+    code = "import sys, generation.__main__; sys.exit('openai' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
