@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import Self, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Self, TypeVar
 
 import grpc
 
 from nearline import status
 
+# Used if the caller sets none: a call without a deadline can hang forever.
+DEFAULT_TIMEOUT_S = 10.0
 _Reply = TypeVar("_Reply")
 _MAX_MESSAGE_BYTES = 64 << 20
 
@@ -102,6 +103,22 @@ class ServiceChannel:
         except grpc.aio.AioRpcError as error:
             raise status.from_rpc_error(error, self.address) from error
 
+    async def send(
+        self,
+        method: Callable[..., Awaitable[_Reply]],
+        request: Any,
+        timeout_s: float | None = None,
+        *,
+        default_s: float = DEFAULT_TIMEOUT_S,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> _Reply:
+        """Sends one request by a method of a stub, and returns the reply; see `call`.
+
+        timeout_s: Time limit in seconds. Optional; None selects `default_s`.
+        """
+        limit_s = default_s if timeout_s is None else timeout_s
+        return await self.call(lambda: method(request, timeout=limit_s, metadata=metadata))
+
     async def close(self) -> None:
         """Closes the channel; calls in flight are cancelled."""
         await self._channel.close()
@@ -109,10 +126,5 @@ class ServiceChannel:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.close()

@@ -1,5 +1,6 @@
 """Async clients of the services; each satisfies the protocol of its service."""
 
+from nearline.channel import DEFAULT_TIMEOUT_S
 from nearline.clients.admin import AdminClient
 from nearline.clients.embedding import EmbeddingClient
 from nearline.clients.generation import GenerationClient
@@ -10,7 +11,6 @@ from nearline.clients.retrieval import (
     DEFAULT_OPTIONS,
     RetrievalClient,
 )
-from nearline.clients.timeouts import DEFAULT_TIMEOUT_S
 
 __all__ = [
     "ALL_BUT_VECTOR",

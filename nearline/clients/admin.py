@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator
 
 from nearline import contract as c
 from nearline.channel import ServiceChannel
-from nearline.clients.timeouts import DEFAULT_TIMEOUT_S
 from nearline.v1 import admin_pb2, admin_pb2_grpc, release_pb2, snapshot_pb2
 
 # Promotion verifies every file of a snapshot: gigabytes take minutes.
@@ -27,9 +26,7 @@ class AdminClient(ServiceChannel):
     async def serving_status(self) -> admin_pb2.GetServingStatusResponse:
         """Returns the collections and snapshots that the router serves."""
         request = admin_pb2.GetServingStatusRequest()
-        return await self.call(
-            lambda: self._stub.GetServingStatus(request, timeout=DEFAULT_TIMEOUT_S)
-        )
+        return await self.send(self._stub.GetServingStatus, request)
 
     async def snapshots(
         self, collection: str = c.DEFAULT_COLLECTION
@@ -37,9 +34,7 @@ class AdminClient(ServiceChannel):
         """Yields the manifests of a collection, newest first, without their file lists."""
         request = admin_pb2.ListSnapshotsRequest(collection=collection)
         while True:
-            page = await self.call(
-                lambda: self._stub.ListSnapshots(request, timeout=DEFAULT_TIMEOUT_S)
-            )
+            page = await self.send(self._stub.ListSnapshots, request)
             for manifest in page.snapshots:
                 yield manifest
             if not page.next_page_token:
@@ -51,7 +46,7 @@ class AdminClient(ServiceChannel):
     ) -> snapshot_pb2.Manifest:
         """Returns one manifest; an empty id selects the current snapshot."""
         request = admin_pb2.GetSnapshotRequest(collection=collection, snapshot_id=snapshot_id)
-        reply = await self.call(lambda: self._stub.GetSnapshot(request, timeout=DEFAULT_TIMEOUT_S))
+        reply = await self.send(self._stub.GetSnapshot, request)
         return reply.snapshot
 
     async def aliases(
@@ -59,7 +54,7 @@ class AdminClient(ServiceChannel):
     ) -> admin_pb2.GetAliasesResponse:
         """Returns the alias record in force and up to `history` older ones."""
         request = admin_pb2.GetAliasesRequest(collection=collection, history=history)
-        return await self.call(lambda: self._stub.GetAliases(request, timeout=DEFAULT_TIMEOUT_S))
+        return await self.send(self._stub.GetAliases, request)
 
     async def promote(
         self,
@@ -83,9 +78,7 @@ class AdminClient(ServiceChannel):
             why=why,
             gate=gate,
         )
-        reply = await self.call(
-            lambda: self._stub.PromoteSnapshot(request, timeout=_CHECK_TIMEOUT_S)
-        )
+        reply = await self.send(self._stub.PromoteSnapshot, request, _CHECK_TIMEOUT_S)
         return reply.record
 
     async def split(
@@ -115,9 +108,7 @@ class AdminClient(ServiceChannel):
             who=who,
             why=why,
         )
-        reply = await self.call(
-            lambda: self._stub.SetTrafficSplit(request, timeout=_CHECK_TIMEOUT_S)
-        )
+        reply = await self.send(self._stub.SetTrafficSplit, request, _CHECK_TIMEOUT_S)
         return reply.record
 
     async def rollout_status(
@@ -125,9 +116,7 @@ class AdminClient(ServiceChannel):
     ) -> admin_pb2.GetRolloutStatusResponse:
         """Returns the state of the canary trial on this router."""
         request = admin_pb2.GetRolloutStatusRequest(collection=collection)
-        return await self.call(
-            lambda: self._stub.GetRolloutStatus(request, timeout=DEFAULT_TIMEOUT_S)
-        )
+        return await self.send(self._stub.GetRolloutStatus, request)
 
     async def roll_back(
         self,
@@ -141,7 +130,5 @@ class AdminClient(ServiceChannel):
         request = admin_pb2.RollbackSnapshotRequest(
             collection=collection, expected_epoch=expected_epoch, who=who, why=why
         )
-        reply = await self.call(
-            lambda: self._stub.RollbackSnapshot(request, timeout=_CHECK_TIMEOUT_S)
-        )
+        reply = await self.send(self._stub.RollbackSnapshot, request, _CHECK_TIMEOUT_S)
         return reply.record

@@ -10,7 +10,6 @@ import grpc
 from nearline import contract as c
 from nearline import status, wire
 from nearline.channel import ServiceChannel
-from nearline.clients.timeouts import DEFAULT_TIMEOUT_S, effective_timeout_s
 from nearline.errors import InvalidRequest
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc
 
@@ -38,9 +37,7 @@ class EmbeddingClient(ServiceChannel):
     ) -> c.Embeddings:
         """Embeds a batch of texts; see `Embedder.embed`. Default timeout: 10 s."""
         request = _embed_request(texts, role, dimensions, expected_fingerprint, lane)
-        reply = await self.call(
-            lambda: self._stub.Embed(request, timeout=effective_timeout_s(timeout_s))
-        )
+        reply = await self.send(self._stub.Embed, request, timeout_s)
         return wire.embeddings(reply)
 
     async def embed_stream(
@@ -74,9 +71,7 @@ class EmbeddingClient(ServiceChannel):
         """Scores texts against a query; see `Reranker.rerank`. Default timeout: 10 s."""
         with _valid_unicode():
             request = embedding_pb2.RerankRequest(query=query, texts=texts, lane=wire.LANES[lane])
-        reply = await self.call(
-            lambda: self._stub.Rerank(request, timeout=effective_timeout_s(timeout_s))
-        )
+        reply = await self.send(self._stub.Rerank, request, timeout_s)
         return list(reply.scores)
 
     async def entail(
@@ -92,18 +87,12 @@ class EmbeddingClient(ServiceChannel):
             request = embedding_pb2.EntailRequest(
                 premises=premises, hypotheses=hypotheses, lane=wire.LANES[lane]
             )
-        return wire.entailment_scores(
-            await self.call(
-                lambda: self._stub.Entail(request, timeout=effective_timeout_s(timeout_s))
-            )
-        )
+        return wire.entailment_scores(await self.send(self._stub.Entail, request, timeout_s))
 
     async def info(self) -> c.EmbedderInfo:
         """Returns the embedder's card."""
         request = embedding_pb2.GetInfoRequest()
-        return wire.embedder_info(
-            await self.call(lambda: self._stub.GetInfo(request, timeout=DEFAULT_TIMEOUT_S))
-        )
+        return wire.embedder_info(await self.send(self._stub.GetInfo, request))
 
 
 def _embed_request(

@@ -9,7 +9,6 @@ import grpc
 from nearline import contract as c
 from nearline import status, wire
 from nearline.channel import ServiceChannel
-from nearline.clients.timeouts import effective_timeout_s
 from nearline.errors import InvalidRequest
 from nearline.v1 import generation_pb2, generation_pb2_grpc
 
@@ -73,11 +72,7 @@ class GenerationClient(ServiceChannel):
             collection=collection, citations=map(wire.citation_to_proto, citations)
         )
         return wire.verify_reply(
-            await self.call(
-                lambda: self._stub.VerifyCitation(
-                    request, timeout=effective_timeout_s(timeout_s), metadata=self._metadata
-                )
-            )
+            await self.send(self._stub.VerifyCitation, request, timeout_s, metadata=self._metadata)
         )
 
     async def session(
@@ -90,11 +85,7 @@ class GenerationClient(ServiceChannel):
         """Returns a stored conversation; see `Generator.session`."""
         request = generation_pb2.GetSessionRequest(collection=collection, session_id=session_id)
         return wire.session_from_proto(
-            await self.call(
-                lambda: self._stub.GetSession(
-                    request, timeout=effective_timeout_s(timeout_s), metadata=self._metadata
-                )
-            )
+            await self.send(self._stub.GetSession, request, timeout_s, metadata=self._metadata)
         )
 
     async def delete_session(
@@ -106,9 +97,7 @@ class GenerationClient(ServiceChannel):
     ) -> bool:
         """Deletes a conversation; see `Generator.delete_session`."""
         request = generation_pb2.DeleteSessionRequest(collection=collection, session_id=session_id)
-        reply = await self.call(
-            lambda: self._stub.DeleteSession(
-                request, timeout=effective_timeout_s(timeout_s), metadata=self._metadata
-            )
+        reply = await self.send(
+            self._stub.DeleteSession, request, timeout_s, metadata=self._metadata
         )
         return reply.deleted

@@ -9,7 +9,6 @@ import grpc
 from nearline import contract as c
 from nearline import status, wire
 from nearline.channel import ServiceChannel
-from nearline.clients.timeouts import effective_timeout_s
 from nearline.v1 import ingest_pb2, ingest_pb2_grpc
 
 
@@ -53,17 +52,13 @@ class IngestClient(ServiceChannel):
             more=more,
             result_ttl_s=result_ttl_s,
         )
-        reply = await self.call(
-            lambda: self._stub.Submit(request, timeout=effective_timeout_s(timeout_s))
-        )
+        reply = await self.send(self._stub.Submit, request, timeout_s)
         return wire.job_from_proto(reply.job)
 
     async def job(self, job_id: str, *, timeout_s: float | None = None) -> c.Job:
         """Returns a job; see `Ingestor.job`."""
         request = ingest_pb2.GetJobRequest(job_id=job_id)
-        reply = await self.call(
-            lambda: self._stub.GetJob(request, timeout=effective_timeout_s(timeout_s))
-        )
+        reply = await self.send(self._stub.GetJob, request, timeout_s)
         return wire.job_from_proto(reply.job)
 
     async def watch(
@@ -115,18 +110,14 @@ class IngestClient(ServiceChannel):
             page_size=page_size,
             page_token=token,
         )
-        reply = await self.call(
-            lambda: self._stub.ListJobs(request, timeout=effective_timeout_s(timeout_s))
-        )
+        reply = await self.send(self._stub.ListJobs, request, timeout_s)
         jobs = [wire.job_from_proto(one) for one in reply.jobs]
         return c.JobPage(jobs=jobs, token=reply.next_page_token)
 
     async def cancel(self, job_id: str, *, timeout_s: float | None = None) -> c.Job:
         """Cancels the documents of a job that are not processed yet."""
         request = ingest_pb2.CancelJobRequest(job_id=job_id)
-        reply = await self.call(
-            lambda: self._stub.CancelJob(request, timeout=effective_timeout_s(timeout_s))
-        )
+        reply = await self.send(self._stub.CancelJob, request, timeout_s)
         return wire.job_from_proto(reply.job)
 
     async def results(
@@ -136,9 +127,7 @@ class IngestClient(ServiceChannel):
         request = ingest_pb2.ListResultsRequest(
             job_id=job_id, page_size=page_size, page_token=token
         )
-        reply = await self.call(
-            lambda: self._stub.ListResults(request, timeout=effective_timeout_s(timeout_s))
-        )
+        reply = await self.send(self._stub.ListResults, request, timeout_s)
         results = [wire.ingest_result_from_proto(one) for one in reply.results]
         return c.ResultPage(results=results, token=reply.next_page_token)
 
@@ -160,9 +149,7 @@ class IngestClient(ServiceChannel):
             page_size=page_size,
             page_token=token,
         )
-        reply = await self.call(
-            lambda: self._stub.ListDeadLetters(request, timeout=effective_timeout_s(timeout_s))
-        )
+        reply = await self.send(self._stub.ListDeadLetters, request, timeout_s)
         letters = [wire.letter_from_proto(one) for one in reply.letters]
         return c.DeadLetterPage(letters=letters, token=reply.next_page_token)
 
@@ -176,9 +163,7 @@ class IngestClient(ServiceChannel):
         request = ingest_pb2.RequeueDeadLettersRequest(
             letter_ids=letter_ids, job_id=job_id or c.new_job_id()
         )
-        reply = await self.call(
-            lambda: self._stub.RequeueDeadLetters(request, timeout=effective_timeout_s(timeout_s))
-        )
+        reply = await self.send(self._stub.RequeueDeadLetters, request, timeout_s)
         return wire.job_from_proto(reply.job)
 
     async def delete_dead_letters(
@@ -186,15 +171,11 @@ class IngestClient(ServiceChannel):
     ) -> int:
         """Deletes dead letters; returns how many existed."""
         request = ingest_pb2.DeleteDeadLettersRequest(letter_ids=letter_ids)
-        reply = await self.call(
-            lambda: self._stub.DeleteDeadLetters(request, timeout=effective_timeout_s(timeout_s))
-        )
+        reply = await self.send(self._stub.DeleteDeadLetters, request, timeout_s)
         return reply.deleted
 
     async def queue(self, *, timeout_s: float | None = None) -> c.QueueState:
         """Returns the state of the queue."""
         request = ingest_pb2.GetQueueRequest()
-        reply = await self.call(
-            lambda: self._stub.GetQueue(request, timeout=effective_timeout_s(timeout_s))
-        )
+        reply = await self.send(self._stub.GetQueue, request, timeout_s)
         return wire.queue_state(reply)

@@ -20,7 +20,6 @@ import grpc
 from nearline import contract as c
 from nearline import wire
 from nearline.channel import ServiceChannel
-from nearline.clients.timeouts import effective_timeout_s
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
 
 DEFAULT_OPTIONS = c.SearchOptions()
@@ -55,11 +54,7 @@ class RetrievalClient(ServiceChannel):
             query=wire.query_to_proto(query),
             options=wire.options_to_proto(options),
         )
-        return wire.search_reply(
-            await self.call(
-                lambda: self._stub.Search(request, timeout=effective_timeout_s(timeout_s))
-            )
-        )
+        return wire.search_reply(await self.send(self._stub.Search, request, timeout_s))
 
     async def search_batch(
         self,
@@ -75,11 +70,7 @@ class RetrievalClient(ServiceChannel):
             queries=[wire.query_to_proto(query) for query in queries],
             options=wire.options_to_proto(options),
         )
-        return wire.batch_reply(
-            await self.call(
-                lambda: self._stub.SearchBatch(request, timeout=effective_timeout_s(timeout_s))
-            )
-        )
+        return wire.batch_reply(await self.send(self._stub.SearchBatch, request, timeout_s))
 
     async def get_items(
         self,
@@ -97,11 +88,7 @@ class RetrievalClient(ServiceChannel):
             payload=wire.payload_to_proto(payload),
             min_watermark=min_watermark,
         )
-        return wire.items_reply(
-            await self.call(
-                lambda: self._stub.GetItems(request, timeout=effective_timeout_s(timeout_s))
-            )
-        )
+        return wire.items_reply(await self.send(self._stub.GetItems, request, timeout_s))
 
     async def list_items(
         self,
@@ -123,11 +110,7 @@ class RetrievalClient(ServiceChannel):
             payload=wire.payload_to_proto(payload),
             min_watermark=min_watermark,
         )
-        return wire.items_page(
-            await self.call(
-                lambda: self._stub.ListItems(request, timeout=effective_timeout_s(timeout_s))
-            )
-        )
+        return wire.items_page(await self.send(self._stub.ListItems, request, timeout_s))
 
     async def items(
         self,
@@ -169,11 +152,7 @@ class RetrievalClient(ServiceChannel):
             facets=[retrieval_pb2.Facet(field=one.field, limit=one.limit) for one in facets],
             min_watermark=min_watermark,
         )
-        return wire.count_reply(
-            await self.call(
-                lambda: self._stub.CountItems(request, timeout=effective_timeout_s(timeout_s))
-            )
-        )
+        return wire.count_reply(await self.send(self._stub.CountItems, request, timeout_s))
 
     async def upsert_items(
         self,
@@ -201,9 +180,8 @@ class RetrievalClient(ServiceChannel):
             as_of=as_of,
             lane=lane,
         )
-        limit = _WRITE_TIMEOUT_S if timeout_s is None else timeout_s
         return wire.write_reply(
-            await self.call(lambda: self._stub.UpsertItems(request, timeout=limit))
+            await self.send(self._stub.UpsertItems, request, timeout_s, default_s=_WRITE_TIMEOUT_S)
         )
 
     async def delete_items(
@@ -222,9 +200,8 @@ class RetrievalClient(ServiceChannel):
             if_versions=if_versions,
             idempotency_key=idempotency_key or _new_key(),
         )
-        limit = _WRITE_TIMEOUT_S if timeout_s is None else timeout_s
         return wire.write_reply(
-            await self.call(lambda: self._stub.DeleteItems(request, timeout=limit))
+            await self.send(self._stub.DeleteItems, request, timeout_s, default_s=_WRITE_TIMEOUT_S)
         )
 
     async def upsert_batches(
@@ -269,11 +246,7 @@ class RetrievalClient(ServiceChannel):
     ) -> c.RecommendReply:
         """Recommends a list; see `Recommender.recommend`. Default timeout: 10 s."""
         request = wire.recommend_request(audience, options, collection)
-        return wire.recommend_reply(
-            await self.call(
-                lambda: self._stub.Recommend(request, timeout=effective_timeout_s(timeout_s))
-            )
-        )
+        return wire.recommend_reply(await self.send(self._stub.Recommend, request, timeout_s))
 
     async def record_interactions(
         self,
@@ -292,9 +265,7 @@ class RetrievalClient(ServiceChannel):
             interactions=map(wire.interaction_to_proto, interactions),
             idempotency_key=idempotency_key or _new_key(),
         )
-        reply = await self.call(
-            lambda: self._stub.RecordInteractions(request, timeout=effective_timeout_s(timeout_s))
-        )
+        reply = await self.send(self._stub.RecordInteractions, request, timeout_s)
         return c.RecordReply(reply.recorded, reply.duplicates)
 
     async def get_user(
@@ -306,11 +277,7 @@ class RetrievalClient(ServiceChannel):
     ) -> c.UserRecord:
         """Returns all stored data of a user; see `Recommender.get_user`."""
         request = retrieval_pb2.GetUserRequest(collection=collection, user_id=user_id)
-        return wire.user_record(
-            await self.call(
-                lambda: self._stub.GetUser(request, timeout=effective_timeout_s(timeout_s))
-            )
-        )
+        return wire.user_record(await self.send(self._stub.GetUser, request, timeout_s))
 
     async def delete_user(
         self,
@@ -324,9 +291,8 @@ class RetrievalClient(ServiceChannel):
         The default timeout is 60 s.
         """
         request = retrieval_pb2.DeleteUserRequest(collection=collection, user_id=user_id)
-        limit = _WRITE_TIMEOUT_S if timeout_s is None else timeout_s
         return wire.deletion_receipt(
-            await self.call(lambda: self._stub.DeleteUser(request, timeout=limit))
+            await self.send(self._stub.DeleteUser, request, timeout_s, default_s=_WRITE_TIMEOUT_S)
         )
 
     async def _stream(self, call: Any, requests: AsyncIterator[Any]) -> Any:
