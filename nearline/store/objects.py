@@ -15,7 +15,6 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, PermissionDeniedError, UnauthenticatedError
@@ -190,48 +189,32 @@ class ObjectFiles:
             check_digest(f"{self._url}/{path}", found, expected)
         part.replace(target)
 
-    def _errors(self, action: str) -> _ObjectErrors:
-        return _ObjectErrors(self._url, action)
-
-
-class _ObjectErrors:
-    """Converts a library error inside the block to a Nearline error that names the remedy."""
-
-    def __init__(self, url: str, action: str) -> None:
-        self._url = url
-        self._action = action
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if not isinstance(error, Exception):
-            return
-        problem = f"store {self._url}: cannot {self._action}"
-        if isinstance(error, FileNotFoundError):
+    @contextlib.contextmanager
+    def _errors(self, action: str) -> Iterator[None]:
+        """Converts a library error inside the block to a Nearline error that names the remedy."""
+        problem = f"store {self._url}: cannot {action}"
+        try:
+            yield
+        except FileNotFoundError as error:
             raise NotFound(f"{problem}: the object does not exist; check --store") from error
-        if isinstance(error, AlreadyExistsError):
+        except AlreadyExistsError as error:
             raise AlreadyExists(f"{problem}: the object exists; read the store again") from error
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        except (PermissionDeniedError, UnauthenticatedError) as error:
             raise StoreError(
                 f"{problem}: access is denied; check the credentials in the environment (AWS_…, "
                 "GOOGLE_…, AZURE_…) and their permissions on the bucket"
             ) from error
-        details = " ".join(str(error).split())[:_ERROR_CHARACTERS]
-        if _INSTANCE_ROLE in details:
+        except Exception as error:
+            details = " ".join(str(error).split())[:_ERROR_CHARACTERS]
+            if _INSTANCE_ROLE in details:
+                raise StoreError(
+                    f"{problem}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                    "or run on an instance with a role"
+                ) from error
             raise StoreError(
-                f"{problem}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-                "or run on an instance with a role"
+                f"{problem}: {details}; check that the bucket exists, the endpoint, the region and "
+                "the network"
             ) from error
-        raise StoreError(
-            f"{problem}: {details}; check that the bucket exists, the endpoint, the region and "
-            "the network"
-        ) from error
 
 
 @contextlib.contextmanager
