@@ -13,10 +13,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from embedding.model_files import list_weights, locate_model, read_json
-from embedding.model_files import sha256 as digest_of
-from embedding.registry_models import fetch_model as find_registered
-from embedding.registry_models import is_registry_name
+from embedding.model_files import list_weights, locate_model, read_json, sha256 as digest_of
+from embedding.registry_models import fetch_model as find_registered, is_registry_name
 from nearline.errors import SettingsError
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"

@@ -7,8 +7,7 @@ from contextlib import aclosing
 
 from generation.protocols.access import AccessControl
 from generation.service import GenerationService
-from nearline import contract as c
-from nearline import wire
+from nearline import contract as c, wire
 from nearline.call_guard import Context, time_left_s
 from nearline.v1 import generation_pb2, generation_pb2_grpc
 

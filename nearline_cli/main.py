@@ -23,6 +23,7 @@ from nearline_cli.commands import (
     count,
     demo,
     doctor,
+    eval as evaluation,
     gate,
     ingest,
     items,
@@ -42,7 +43,6 @@ from nearline_cli.commands import (
     users,
     worker,
 )
-from nearline_cli.commands import eval as evaluation
 from nearline_cli.terminal import output
 from nearline_cli.terminal.option_groups import add_command
 

@@ -14,8 +14,7 @@ import grpc
 import uvloop
 
 from nearline.serving import use_batch_scheduling
-from nearline.v1 import retrieval_pb2 as pb
-from nearline.v1 import retrieval_pb2_grpc
+from nearline.v1 import retrieval_pb2 as pb, retrieval_pb2_grpc
 
 
 class EchoServicer(retrieval_pb2_grpc.RetrievalServiceServicer):

@@ -21,8 +21,7 @@ import uvloop
 
 from benchmarks.baselines.baseline_faiss import search_params
 from nearline.serving import use_batch_scheduling
-from nearline.v1 import retrieval_pb2 as pb
-from nearline.v1 import retrieval_pb2_grpc
+from nearline.v1 import retrieval_pb2 as pb, retrieval_pb2_grpc
 from retrieval.index.vectors.int8_codec import scale_queries
 
 _faiss: Any = faiss  # The stubs of faiss do not know SearchParametersHNSW.

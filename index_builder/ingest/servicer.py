@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 from index_builder.ingest.service import IngestService
-from nearline import contract as c
-from nearline import wire
+from nearline import contract as c, wire
 from nearline.call_guard import Context, time_left_s
 from nearline.v1 import ingest_pb2, ingest_pb2_grpc
 

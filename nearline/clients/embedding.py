@@ -7,8 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterat
 
 import grpc
 
-from nearline import contract as c
-from nearline import status, wire
+from nearline import contract as c, status, wire
 from nearline.channel import ServiceChannel
 from nearline.errors import InvalidRequest
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc

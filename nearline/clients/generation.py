@@ -6,8 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 import grpc
 
-from nearline import contract as c
-from nearline import status, wire
+from nearline import contract as c, status, wire
 from nearline.channel import ServiceChannel
 from nearline.errors import InvalidRequest
 from nearline.v1 import generation_pb2, generation_pb2_grpc

@@ -6,8 +6,7 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 
 import grpc
 
-from nearline import contract as c
-from nearline import status, wire
+from nearline import contract as c, status, wire
 from nearline.channel import ServiceChannel
 from nearline.v1 import ingest_pb2, ingest_pb2_grpc
 

@@ -17,8 +17,7 @@ from typing import Any
 
 import grpc
 
-from nearline import contract as c
-from nearline import wire
+from nearline import contract as c, wire
 from nearline.channel import ServiceChannel
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
 

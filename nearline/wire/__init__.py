@@ -27,11 +27,7 @@ from nearline.wire.generation import (
 )
 from nearline.wire.ingest import (
     PRIORITIES as JOB_PRIORITIES,
-)
-from nearline.wire.ingest import (
     STATES as JOB_STATES,
-)
-from nearline.wire.ingest import (
     job_from_proto,
     job_to_proto,
     letter_from_proto,
@@ -39,18 +35,14 @@ from nearline.wire.ingest import (
     priority_from_proto,
     queue_response,
     queue_state,
+    result_from_proto as ingest_result_from_proto,
+    result_to_proto as ingest_result_to_proto,
     result_ttl_of,
     source_from_proto,
     source_to_proto,
     sources_of,
     states_from_proto,
     submit_request,
-)
-from nearline.wire.ingest import (
-    result_from_proto as ingest_result_from_proto,
-)
-from nearline.wire.ingest import (
-    result_to_proto as ingest_result_to_proto,
 )
 from nearline.wire.items import item_from_proto, item_to_proto
 from nearline.wire.queries import (

@@ -96,8 +96,7 @@ def trim(
     as_json: output.JsonFlag = False,
 ) -> None:
     """Remove changes from the log that are archived and part of every snapshot."""
-    from retrieval.changelog import archive as archives
-    from retrieval.changelog import retention
+    from retrieval.changelog import archive as archives, retention
 
     opened = Store.open(store)
 
@@ -233,8 +232,7 @@ async def _status(store: Store, log: ChangeLog) -> dict[str, object]:
 
 async def _describe_loss(store: Store, collection: str, redis: str) -> str:
     """Describes what a new log would lose; archives the current log if possible."""
-    from retrieval.changelog.archive import Archive
-    from retrieval.changelog.archive import archive_changes as archive_log
+    from retrieval.changelog.archive import Archive, archive_changes as archive_log
 
     record = store.log_in_force(collection)
     if record is None:

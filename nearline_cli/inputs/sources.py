@@ -8,8 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 from index_builder.ingest.validation import KINDS
 from index_builder.readers.corpus import files_below, is_one_document
-from nearline import contract as c
-from nearline import wire
+from nearline import contract as c, wire
 from nearline.errors import InvalidRequest
 from nearline.items.documents import check_id
 from nearline_cli.inputs.item_columns import ItemColumns

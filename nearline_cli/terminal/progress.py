@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from nearline_cli.terminal import output
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as RichBars
-    from rich.progress import TaskID
+    from rich.progress import Progress as RichBars, TaskID
 
     from index_builder.execution.progress import Progress
 

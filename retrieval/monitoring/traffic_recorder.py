@@ -15,8 +15,7 @@ from typing import Literal
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from nearline import contract as c
-from nearline import wire
+from nearline import contract as c, wire
 from nearline.errors import NearlineError
 from nearline.store.snapshot import Store
 from nearline.store.traffic import remove_old_traffic, write_traffic

@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nearline import contract as c
-from nearline import wire
+from nearline import contract as c, wire
 from nearline.filters import All, Filter
 from retrieval.recommend.cached_candidates import CachedCandidates, CandidateCache
 from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery

@@ -10,8 +10,7 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import NamedTuple
 
-from nearline import contract as c
-from nearline import wire
+from nearline import contract as c, wire
 from nearline.errors import NearlineError, ShardsUnavailable
 from retrieval.cache.cached_list import CachedList, CacheLevel, ListKey, message_digest
 from retrieval.cache.change_tracker import ChangeTracker

@@ -7,8 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from nearline import contract as c
-from nearline import wire
+from nearline import contract as c, wire
 from nearline.errors import InvalidRequest
 from nearline.v1 import retrieval_pb2, shard_pb2
 from nearline.vectors import pack, unpack

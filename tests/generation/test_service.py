@@ -15,8 +15,7 @@ from generation.evidence.evidence_reader import EvidenceReader
 from generation.service import GenerationService
 from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.builder import build_snapshot
-from nearline import BlockingGenerationClient
-from nearline import contract as c
+from nearline import BlockingGenerationClient, contract as c
 from nearline.clients import GenerationClient
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady, Unsupported
 from nearline.filters import Equals

@@ -16,8 +16,7 @@ import pytest
 
 from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.builder import build_snapshot
-from nearline import Item, RetrievalClient
-from nearline import contract as c
+from nearline import Item, RetrievalClient, contract as c
 from nearline.clients import IngestClient
 from nearline.errors import NotFound, NotReady
 from nearline.store.snapshot import PARTITIONS

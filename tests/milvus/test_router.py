@@ -14,8 +14,7 @@ import pytest_asyncio
 
 from embedding.service import EmbeddingService
 from embedding.servicer import registration
-from nearline import contract as c
-from nearline import filters as f
+from nearline import contract as c, filters as f
 from nearline.clients import AdminClient, RetrievalClient
 from nearline.errors import Unsupported
 from nearline.serving import running

@@ -16,8 +16,7 @@ from index_builder.ingest.settings import IngestSettings, WorkerSettings
 from index_builder.pipeline.settings import IndexBuilderSettings
 from nearline import health
 from nearline.settings import Settings, parse_arguments
-from nearline_cli.local.bundled_redis import SETTINGS as REDIS_SETTINGS
-from nearline_cli.local.bundled_redis import find_program
+from nearline_cli.local.bundled_redis import SETTINGS as REDIS_SETTINGS, find_program
 from nearline_cli.local.processes import SHARD_SERVICES, service_process
 from retrieval.settings import RouterSettings, ShardSettings
 from retrieval.shards.topology import check_address, parse_topology

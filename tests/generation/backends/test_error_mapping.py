@@ -6,8 +6,7 @@ import email.utils
 import time
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from generation.backends.error_mapping import map_error, parse_retry_after
 from generation.protocols.chat_model import ChatFailure

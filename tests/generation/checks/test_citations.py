@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from generation.checks.citations import check_citation, clean_text, span_matches, text_hash
 from nearline.contract import Citation, CitationCheck, Verdict

@@ -6,8 +6,7 @@ import itertools
 import re
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from generation.checks.draft_parser import DraftParser, DraftSentence
 from generation.checks.markers import MARKER_PATTERN, escape_markers, parse_marker

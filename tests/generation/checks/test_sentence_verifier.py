@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from generation.checks.draft_parser import DraftParser, DraftSentence
 from generation.checks.markers import NOT_ANSWERED

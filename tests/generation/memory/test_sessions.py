@@ -12,8 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 import pytest_asyncio
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from generation.memory.sessions import SessionStore, recent_turns, session_key
 from nearline.contract import MAX_SESSION_ID, Session, Turn

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from index_builder.behaviour.id_remap import map_ids, remap_tables
 from index_builder.behaviour.training import train_behaviour

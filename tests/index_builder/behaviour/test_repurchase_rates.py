@@ -8,8 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from index_builder.behaviour.popularity import popularity, trending
 from index_builder.behaviour.repurchase_rates import MIN_GAPS, PRIOR_USERS, measure_repurchases

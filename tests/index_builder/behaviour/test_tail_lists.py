@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from index_builder.behaviour import tail_lists
 from index_builder.behaviour.tail_lists import build_tail_lists, single_item_users

@@ -12,8 +12,7 @@ from tempfile import TemporaryDirectory
 import bm25s
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from index_builder.documents.records import PreparedDocument, SourceLocation
 from index_builder.documents.spool import Spool

@@ -11,12 +11,10 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from nearline import contract as c
-from nearline import status
+from nearline import contract as c, status
 from nearline.clients import IngestClient
 from nearline.errors import Conflict, InvalidRequest, NotReady, Overloaded
-from nearline.v1 import ingest_pb2 as pb
-from nearline.v1 import ingest_pb2_grpc, retrieval_pb2
+from nearline.v1 import ingest_pb2 as pb, ingest_pb2_grpc, retrieval_pb2
 from nearline_cli.local.processes import ingest_process, redis_process
 from tests.index_builder.ingest.conftest import IdleService
 from tests.redis_server import needs_redis

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from index_builder.interactions.reader import InteractionColumns, read_interactions
 from index_builder.interactions.records import Interactions

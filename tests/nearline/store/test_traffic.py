@@ -7,8 +7,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from nearline.errors import InvalidRequest, SnapshotCorrupt
 from nearline.store.snapshot import Store

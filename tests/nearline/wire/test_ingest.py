@@ -6,11 +6,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from nearline import contract as c
-from nearline import wire
+from nearline import contract as c, wire
 from nearline.errors import InvalidRequest
 from nearline.v1 import ingest_pb2, retrieval_pb2, types_pb2
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from nearline import contract as c
-from nearline import wire
+from nearline import contract as c, wire
 
 ZONES = st.sampled_from([UTC, timezone(timedelta(hours=2))])
 SCALARS = (

@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import numpy as np
 import pytest
 
-from nearline import contract as c
-from nearline import wire
+from nearline import contract as c, wire
 from nearline.errors import InvalidRequest
 from nearline.v1 import retrieval_pb2, types_pb2
 

@@ -13,8 +13,7 @@ import pytest
 
 from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.builder import build_snapshot
-from nearline import Item
-from nearline import contract as c
+from nearline import Item, contract as c
 from nearline.clients import AdminClient, RetrievalClient
 from nearline.store.snapshot import Store
 from nearline_cli.local.processes import retrieval_process

@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from nearline.contract import IngestWorker, QueueState
 from nearline.errors import SettingsError

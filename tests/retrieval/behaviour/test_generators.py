@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from nearline.times import DAY_US
 from retrieval.behaviour.blend import DEPTH, Blend, WeightedGenerator, on_common_scale

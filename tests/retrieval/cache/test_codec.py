@@ -5,8 +5,7 @@ from __future__ import annotations
 import zlib
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from retrieval.cache.cached_list import CachedList
 from retrieval.cache.codec import StoredList, pack, redis_key, unpack

@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from nearline.errors import SnapshotCorrupt
 from nearline.v1 import change_pb2

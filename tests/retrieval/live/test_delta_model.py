@@ -10,16 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from nearline.contract import AttributeValue, HitLevel, SearchMode
 from nearline.filter_text import parse_filter
 from nearline.filters import Filter, admits
 from retrieval.changelog.records import ChangeEntry
-from retrieval.live import delta as delta_module
-from retrieval.live import live_segment as store_module
+from retrieval.live import delta as delta_module, live_segment as store_module
 from retrieval.live.delta import LiveDelta
 from retrieval.live.vectors import LiveVectors
 from retrieval.protocols.shard import ShardOptions, ShardQueries

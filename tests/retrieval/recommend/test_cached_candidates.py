@@ -11,8 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from nearline import contract as c
-from nearline import wire
+from nearline import contract as c, wire
 from nearline.contract import Audience, RecommendOptions
 from nearline.errors import NotReady
 from retrieval.behaviour.model import BehaviourModel

@@ -7,8 +7,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from nearline.contract import PayloadField
 from nearline.errors import InvalidRequest, SettingsError

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from index_builder.behaviour.tail_lists import build_tail_lists
 from retrieval.behaviour.history import EMPTY_HISTORY, History

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from nearline.times import DAY_US, from_us
 from retrieval.recommend.policies import ExploreRule, FreshRule, Policy, Quota

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nearline import BlockingAdminClient
-from nearline import contract as c
+from nearline import BlockingAdminClient, contract as c
 from nearline.clients import AdminClient, RetrievalClient
 from nearline.errors import Conflict, NotFound, NotReady, SettingsError, ShardsUnavailable
 from nearline.store.snapshot import Store, shard_of

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from retrieval.protocols.shard import HitPayload, ShardHits
 from retrieval.search.merge import merge_hits

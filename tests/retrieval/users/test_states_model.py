@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from nearline.contract.recommendations import Interaction
 from nearline.times import from_us

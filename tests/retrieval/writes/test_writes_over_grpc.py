@@ -13,8 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
-from nearline import contract as c
-from nearline import status
+from nearline import contract as c, status
 from nearline.call_guard import Context
 from nearline.clients import RetrievalClient
 from nearline.clients.blocking import BlockingRetrievalClient

@@ -5,8 +5,7 @@ from __future__ import annotations
 import faiss
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from retrieval.index.vectors import faiss_index, matrix_scan
 from retrieval.index.vectors.faiss_index import FaissIndex

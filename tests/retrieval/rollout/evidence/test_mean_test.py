@@ -6,8 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from retrieval.rollout.evidence.e_process import evidence_factor
 from retrieval.rollout.evidence.mean_test import MeanTest

@@ -7,8 +7,7 @@ from bisect import bisect_left
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from retrieval.rollout.evidence.e_process import evidence_factor
 from retrieval.rollout.evidence.rank_test import BIN_ENDS, RankTest

@@ -7,8 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from retrieval.rollout.evidence.e_process import EProcess, evidence_factor
 from retrieval.rollout.evidence.share_test import ShareTest, Side
