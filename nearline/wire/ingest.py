@@ -12,12 +12,12 @@ from nearline.wire.items import item_from_proto, item_to_proto
 from nearline.wire.times import time_from_proto, timestamp
 from nearline.wire.values import duration, seconds, set_duration
 
-PRIORITIES = {
+JOB_PRIORITIES = {
     c.JobPriority.HIGH: ingest_pb2.JOB_PRIORITY_HIGH,
     c.JobPriority.NORMAL: ingest_pb2.JOB_PRIORITY_NORMAL,
     c.JobPriority.LOW: ingest_pb2.JOB_PRIORITY_LOW,
 }
-STATES = {
+JOB_STATES = {
     c.JobState.QUEUED: ingest_pb2.JOB_STATE_QUEUED,
     c.JobState.RUNNING: ingest_pb2.JOB_STATE_RUNNING,
     c.JobState.CANCELLING: ingest_pb2.JOB_STATE_CANCELLING,
@@ -33,8 +33,8 @@ OUTCOMES = {
     c.IngestOutcome.CANCELLED: ingest_pb2.INGEST_OUTCOME_CANCELLED,
     c.IngestOutcome.EXPANDED: ingest_pb2.INGEST_OUTCOME_EXPANDED,
 }
-_PRIORITY_OF = inverse(PRIORITIES) | {0: c.JobPriority.NORMAL}
-_STATE_OF = inverse(STATES)
+_PRIORITY_OF = inverse(JOB_PRIORITIES) | {0: c.JobPriority.NORMAL}
+_STATE_OF = inverse(JOB_STATES)
 _OUTCOME_OF = inverse(OUTCOMES)
 
 
@@ -95,7 +95,7 @@ def submit_request(
         request = ingest_pb2.SubmitRequest(
             collection=collection,
             tenant=tenant,
-            priority=PRIORITIES[priority],
+            priority=JOB_PRIORITIES[priority],
             callback_id=callback_id,
             job_id=job_id,
             offset=offset,
@@ -142,9 +142,9 @@ def job_to_proto(job: c.Job) -> ingest_pb2.Job:
         job_id=job.job_id,
         collection=job.collection,
         tenant=job.tenant,
-        priority=PRIORITIES[job.priority],
+        priority=JOB_PRIORITIES[job.priority],
         callback_id=job.callback_id,
-        state=STATES[job.state],
+        state=JOB_STATES[job.state],
         sources=job.sources,
         documents=job.documents,
         indexed=job.indexed,
@@ -190,7 +190,7 @@ def job_from_proto(message: ingest_pb2.Job) -> c.Job:
     )
 
 
-def result_to_proto(result: c.IngestResult) -> ingest_pb2.IngestResult:
+def ingest_result_to_proto(result: c.IngestResult) -> ingest_pb2.IngestResult:
     """Returns the message of a result."""
     return ingest_pb2.IngestResult(
         place=result.place,
@@ -204,7 +204,7 @@ def result_to_proto(result: c.IngestResult) -> ingest_pb2.IngestResult:
     )
 
 
-def result_from_proto(message: ingest_pb2.IngestResult) -> c.IngestResult:
+def ingest_result_from_proto(message: ingest_pb2.IngestResult) -> c.IngestResult:
     """Returns the result of a message."""
     return c.IngestResult(
         place=message.place,
@@ -225,7 +225,7 @@ def letter_to_proto(letter: c.DeadLetter) -> ingest_pb2.DeadLetter:
         job_id=letter.job_id,
         collection=letter.collection,
         tenant=letter.tenant,
-        result=result_to_proto(letter.result),
+        result=ingest_result_to_proto(letter.result),
         source=None if letter.source is None else source_to_proto(letter.source),
     )
 
@@ -238,7 +238,7 @@ def letter_from_proto(message: ingest_pb2.DeadLetter) -> c.DeadLetter:
         job_id=message.job_id,
         collection=message.collection,
         tenant=message.tenant,
-        result=result_from_proto(message.result),
+        result=ingest_result_from_proto(message.result),
         source=None if source is None else source_from_proto(source, "source"),
     )
 

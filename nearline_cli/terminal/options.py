@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nearline.contract import DEFAULT_COLLECTION
+from nearline.contract import DEFAULT_COLLECTION as DEFAULT_COLLECTION
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 7700
@@ -76,26 +76,4 @@ FilterOption = Annotated[
         help="Only items that match, for example: kind = class AND (year >= 2000 OR NOT tags IN "
         "\\[a, b]) AND author EXISTS.",
     ),
-]
-
-__all__ = [
-    "DEFAULT_ADDRESS",
-    "DEFAULT_COLLECTION",
-    "DEFAULT_GENERATION_ADDRESS",
-    "DEFAULT_HOST",
-    "DEFAULT_INGEST_ADDRESS",
-    "DEFAULT_PORT",
-    "DEFAULT_STORE",
-    "AddressOption",
-    "Backend",
-    "CollectionOption",
-    "FilterOption",
-    "GenerationAddressOption",
-    "IdColumnOption",
-    "IngestAddressOption",
-    "StoreOption",
-    "TextColumnOption",
-    "TitleColumnOption",
-    "TokenOption",
-    "VectorColumnOption",
 ]
