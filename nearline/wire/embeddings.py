@@ -7,7 +7,7 @@ import numpy as np
 from nearline import contract as c
 from nearline.v1 import embedding_pb2, types_pb2
 from nearline.vectors import pack, unpack
-from nearline.wire.values import duration, seconds
+from nearline.wire.values import duration, same_fields, seconds
 
 
 def embed_response(
@@ -66,43 +66,9 @@ def entailment_scores(message: embedding_pb2.EntailResponse) -> c.EntailmentScor
 
 def info_response(info: c.EmbedderInfo) -> embedding_pb2.GetInfoResponse:
     """Returns the message of an embedder's card."""
-    return embedding_pb2.GetInfoResponse(
-        model=info.model,
-        fingerprint=info.fingerprint,
-        dim=info.dim,
-        max_tokens=info.max_tokens,
-        max_texts=info.max_texts,
-        max_characters=info.max_characters,
-        max_queued_tokens=info.max_queued_tokens,
-        backend=info.backend,
-        min_cosine=info.min_cosine,
-        tokens_per_second=info.tokens_per_second,
-        query_prompt=info.query_prompt,
-        document_prompt=info.document_prompt,
-        reranker=info.reranker,
-        reranker_fingerprint=info.reranker_fingerprint,
-        entailment=info.entailment,
-        entailment_fingerprint=info.entailment_fingerprint,
-    )
+    return embedding_pb2.GetInfoResponse(**same_fields(info, c.EmbedderInfo))
 
 
 def embedder_info(message: embedding_pb2.GetInfoResponse) -> c.EmbedderInfo:
     """Returns the embedder's card of a message."""
-    return c.EmbedderInfo(
-        model=message.model,
-        fingerprint=message.fingerprint,
-        dim=message.dim,
-        max_tokens=message.max_tokens,
-        max_texts=message.max_texts,
-        max_characters=message.max_characters,
-        max_queued_tokens=message.max_queued_tokens,
-        backend=message.backend,
-        min_cosine=message.min_cosine,
-        tokens_per_second=message.tokens_per_second,
-        query_prompt=message.query_prompt,
-        document_prompt=message.document_prompt,
-        reranker=message.reranker,
-        reranker_fingerprint=message.reranker_fingerprint,
-        entailment=message.entailment,
-        entailment_fingerprint=message.entailment_fingerprint,
-    )
+    return c.EmbedderInfo(**same_fields(message, c.EmbedderInfo))

@@ -23,6 +23,7 @@ from nearline.wire.replies import (
     served_by_from_proto,
 )
 from nearline.wire.sessions import state_from_proto, state_to_proto
+from nearline.wire.values import same_fields
 
 
 def event_to_proto(event: c.AnswerEvent) -> generation_pb2.GenerateResponse:
@@ -57,16 +58,9 @@ def event_to_proto(event: c.AnswerEvent) -> generation_pb2.GenerateResponse:
                 done.session.CopyFrom(state_to_proto(event.session))
             fill_served_by(done.served_by, event.served_by)
         case c.Refusal():
-            message.refusal.CopyFrom(
-                generation_pb2.RefusalEvent(
-                    reason=REFUSALS[event.reason],
-                    topic_probability=event.topic_probability,
-                    evidence_probability=event.evidence_probability,
-                    calibrated=event.calibrated,
-                    message=event.message,
-                    session=None if event.session is None else state_to_proto(event.session),
-                )
-            )
+            session = None if event.session is None else state_to_proto(event.session)
+            refusal = same_fields(event, c.Refusal, reason=REFUSALS[event.reason], session=session)
+            message.refusal.CopyFrom(generation_pb2.RefusalEvent(**refusal))
     return message
 
 
@@ -92,27 +86,19 @@ def event_from_proto(message: generation_pb2.GenerateResponse) -> c.AnswerEvent:
     if kind == "done":
         done = message.done
         return c.Done(
-            tokens=done.tokens,
-            citations=done.citations,
-            evidence_probability=done.evidence_probability,
-            calibrated=done.calibrated,
-            truncated=done.truncated,
-            finish=lookup(FINISH_OF, done.finish, "done.finish"),
-            dropped_sentences=done.dropped_sentences,
-            dropped_markers=done.dropped_markers,
-            session=state_from_proto(done.session) if done.HasField("session") else None,
-            served_by=served_by_from_proto(done.served_by),
+            **same_fields(
+                done,
+                c.Done,
+                finish=lookup(FINISH_OF, done.finish, "done.finish"),
+                session=state_from_proto(done.session) if done.HasField("session") else None,
+                served_by=served_by_from_proto(done.served_by),
+            )
         )
     if kind == "refusal":
         refusal = message.refusal
-        return c.Refusal(
-            reason=lookup(REFUSAL_OF, refusal.reason, "refusal.reason"),
-            topic_probability=refusal.topic_probability,
-            evidence_probability=refusal.evidence_probability,
-            calibrated=refusal.calibrated,
-            message=refusal.message,
-            session=state_from_proto(refusal.session) if refusal.HasField("session") else None,
-        )
+        reason = lookup(REFUSAL_OF, refusal.reason, "refusal.reason")
+        session = state_from_proto(refusal.session) if refusal.HasField("session") else None
+        return c.Refusal(**same_fields(refusal, c.Refusal, reason=reason, session=session))
     raise InternalError("the service sent an event of an unknown kind; upgrade the client")
 
 
@@ -171,30 +157,10 @@ def verify_reply(message: generation_pb2.VerifyCitationResponse) -> c.VerifyRepl
 
 
 def _usage_to_proto(usage: c.Usage) -> generation_pb2.UsageEvent:
-    return generation_pb2.UsageEvent(
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-        cost=usage.cost,
-        retrieval_s=usage.retrieval_s,
-        first_delta_s=usage.first_delta_s,
-        total_s=usage.total_s,
-        attempts=[
-            generation_pb2.Attempt(backend=one.backend, failure=one.failure, seconds=one.seconds)
-            for one in usage.attempts
-        ],
-    )
+    attempts = [generation_pb2.Attempt(**same_fields(one, c.Attempt)) for one in usage.attempts]
+    return generation_pb2.UsageEvent(**same_fields(usage, c.Usage, attempts=attempts))
 
 
 def _usage_from_proto(message: generation_pb2.UsageEvent) -> c.Usage:
-    return c.Usage(
-        prompt_tokens=message.prompt_tokens,
-        completion_tokens=message.completion_tokens,
-        cost=message.cost,
-        retrieval_s=message.retrieval_s,
-        first_delta_s=message.first_delta_s,
-        total_s=message.total_s,
-        attempts=[
-            c.Attempt(backend=one.backend, failure=one.failure, seconds=one.seconds)
-            for one in message.attempts
-        ],
-    )
+    attempts = [c.Attempt(**same_fields(one, c.Attempt)) for one in message.attempts]
+    return c.Usage(**same_fields(message, c.Usage, attempts=attempts))

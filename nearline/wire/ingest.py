@@ -10,7 +10,7 @@ from nearline.v1 import ingest_pb2
 from nearline.wire.enums import inverse, lookup
 from nearline.wire.items import item_from_proto, item_to_proto
 from nearline.wire.times import time_from_proto, timestamp
-from nearline.wire.values import duration, seconds, set_duration
+from nearline.wire.values import duration, same_fields, seconds, set_duration
 
 JOB_PRIORITIES = {
     c.JobPriority.HIGH: ingest_pb2.JOB_PRIORITY_HIGH,
@@ -139,112 +139,76 @@ def result_ttl_of(request: ingest_pb2.SubmitRequest) -> float | None:
 def job_to_proto(job: c.Job) -> ingest_pb2.Job:
     """Returns the message of a job."""
     return ingest_pb2.Job(
-        job_id=job.job_id,
-        collection=job.collection,
-        tenant=job.tenant,
-        priority=JOB_PRIORITIES[job.priority],
-        callback_id=job.callback_id,
-        state=JOB_STATES[job.state],
-        sources=job.sources,
-        documents=job.documents,
-        indexed=job.indexed,
-        superseded=job.superseded,
-        dead=job.dead,
-        cancelled=job.cancelled,
-        left=job.left,
-        open=job.open,
-        create_time=timestamp(job.create_time),
-        update_time=timestamp(job.update_time),
-        finish_time=timestamp(job.finish_time),
-        expire_time=timestamp(job.expire_time),
-        watermark=job.watermark,
+        **same_fields(
+            job,
+            c.Job,
+            priority=JOB_PRIORITIES[job.priority],
+            state=JOB_STATES[job.state],
+            create_time=timestamp(job.create_time),
+            update_time=timestamp(job.update_time),
+            finish_time=timestamp(job.finish_time),
+            expire_time=timestamp(job.expire_time),
+        )
     )
 
 
 def job_from_proto(message: ingest_pb2.Job) -> c.Job:
     """Returns the job of a message."""
     return c.Job(
-        job_id=message.job_id,
-        collection=message.collection,
-        tenant=message.tenant,
-        priority=priority_from_proto(message.priority),
-        callback_id=message.callback_id,
-        state=lookup(_STATE_OF, message.state, "job.state"),
-        sources=message.sources,
-        documents=message.documents,
-        indexed=message.indexed,
-        superseded=message.superseded,
-        dead=message.dead,
-        cancelled=message.cancelled,
-        left=message.left,
-        open=message.open,
-        create_time=time_from_proto(message.create_time, "create_time"),
-        update_time=time_from_proto(message.update_time, "update_time"),
-        finish_time=time_from_proto(message.finish_time, "finish_time")
-        if message.HasField("finish_time")
-        else None,
-        expire_time=time_from_proto(message.expire_time, "expire_time")
-        if message.HasField("expire_time")
-        else None,
-        watermark=message.watermark,
+        **same_fields(
+            message,
+            c.Job,
+            priority=priority_from_proto(message.priority),
+            state=lookup(_STATE_OF, message.state, "job.state"),
+            create_time=time_from_proto(message.create_time, "create_time"),
+            update_time=time_from_proto(message.update_time, "update_time"),
+            finish_time=time_from_proto(message.finish_time, "finish_time")
+            if message.HasField("finish_time")
+            else None,
+            expire_time=time_from_proto(message.expire_time, "expire_time")
+            if message.HasField("expire_time")
+            else None,
+        )
     )
 
 
 def ingest_result_to_proto(result: c.IngestResult) -> ingest_pb2.IngestResult:
     """Returns the message of a result."""
+    outcome, time = OUTCOMES[result.outcome], timestamp(result.time)
     return ingest_pb2.IngestResult(
-        place=result.place,
-        document_id=result.document_id,
-        outcome=OUTCOMES[result.outcome],
-        version=result.version,
-        attempts=result.attempts,
-        reason=result.reason,
-        message=result.message,
-        time=timestamp(result.time),
+        **same_fields(result, c.IngestResult, outcome=outcome, time=time)
     )
 
 
 def ingest_result_from_proto(message: ingest_pb2.IngestResult) -> c.IngestResult:
     """Returns the result of a message."""
-    return c.IngestResult(
-        place=message.place,
-        document_id=message.document_id,
-        outcome=lookup(_OUTCOME_OF, message.outcome, "result.outcome"),
-        version=message.version,
-        attempts=message.attempts,
-        reason=message.reason,
-        message=message.message,
-        time=time_from_proto(message.time, "time"),
-    )
+    outcome = lookup(_OUTCOME_OF, message.outcome, "result.outcome")
+    time = time_from_proto(message.time, "time")
+    return c.IngestResult(**same_fields(message, c.IngestResult, outcome=outcome, time=time))
 
 
 def letter_to_proto(letter: c.DeadLetter) -> ingest_pb2.DeadLetter:
     """Returns the message of a dead letter."""
-    return ingest_pb2.DeadLetter(
-        letter_id=letter.letter_id,
-        job_id=letter.job_id,
-        collection=letter.collection,
-        tenant=letter.tenant,
-        result=ingest_result_to_proto(letter.result),
-        source=None if letter.source is None else source_to_proto(letter.source),
-    )
+    source = None if letter.source is None else source_to_proto(letter.source)
+    result = ingest_result_to_proto(letter.result)
+    return ingest_pb2.DeadLetter(**same_fields(letter, c.DeadLetter, result=result, source=source))
 
 
 def letter_from_proto(message: ingest_pb2.DeadLetter) -> c.DeadLetter:
     """Returns the dead letter of a message."""
-    source = message.source if message.HasField("source") else None
-    return c.DeadLetter(
-        letter_id=message.letter_id,
-        job_id=message.job_id,
-        collection=message.collection,
-        tenant=message.tenant,
-        result=ingest_result_from_proto(message.result),
-        source=None if source is None else source_from_proto(source, "source"),
-    )
+    source = source_from_proto(message.source, "source") if message.HasField("source") else None
+    result = ingest_result_from_proto(message.result)
+    return c.DeadLetter(**same_fields(message, c.DeadLetter, result=result, source=source))
 
 
 def queue_response(state: c.QueueState) -> ingest_pb2.GetQueueResponse:
     """Returns the message of the state of the queue."""
+    workers = [
+        ingest_pb2.IngestWorker(
+            **same_fields(one, c.IngestWorker, start_time=timestamp(one.start_time))
+        )
+        for one in state.workers
+    ]
     return ingest_pb2.GetQueueResponse(
         waiting=state.waiting,
         in_hand=state.in_hand,
@@ -252,15 +216,7 @@ def queue_response(state: c.QueueState) -> ingest_pb2.GetQueueResponse:
         dead=state.dead,
         oldest_age=duration(state.oldest_age_s),
         documents_per_s=state.documents_per_s,
-        workers=[
-            ingest_pb2.IngestWorker(
-                worker_id=one.worker_id,
-                in_hand=one.in_hand,
-                documents_per_s=one.documents_per_s,
-                start_time=timestamp(one.start_time),
-            )
-            for one in state.workers
-        ],
+        workers=workers,
         bytes=state.bytes,
     )
 
@@ -268,20 +224,19 @@ def queue_response(state: c.QueueState) -> ingest_pb2.GetQueueResponse:
 def queue_state(message: ingest_pb2.GetQueueResponse) -> c.QueueState:
     """Returns the queue state of a message."""
     return c.QueueState(
-        waiting=message.waiting,
-        in_hand=message.in_hand,
-        delayed=message.delayed,
-        dead=message.dead,
-        oldest_age_s=seconds(message.oldest_age),
-        documents_per_s=message.documents_per_s,
-        workers=[
-            c.IngestWorker(
-                worker_id=one.worker_id,
-                in_hand=one.in_hand,
-                documents_per_s=one.documents_per_s,
-                start_time=time_from_proto(one.start_time, "start_time"),
-            )
-            for one in message.workers
-        ],
-        bytes=message.bytes,
+        **same_fields(
+            message,
+            c.QueueState,
+            oldest_age_s=seconds(message.oldest_age),
+            workers=[
+                c.IngestWorker(
+                    **same_fields(
+                        one,
+                        c.IngestWorker,
+                        start_time=time_from_proto(one.start_time, "start_time"),
+                    )
+                )
+                for one in message.workers
+            ],
+        )
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
+from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -13,6 +15,18 @@ from nearline.errors import InvalidRequest
 from nearline.v1 import retrieval_pb2, types_pb2
 
 _INT64 = range(-(1 << 63), 1 << 63)
+
+
+def same_fields(source: object, record: type[Any], /, **others: object) -> dict[str, Any]:
+    """Returns the fields of a record class by name, as its message has them under the same names.
+
+    Args:
+        source: The record, or the message.
+        record: The class of the record.
+        others: Values of fields that need a conversion.
+    """
+    names = (one.name for one in fields(record) if one.name not in others)
+    return {name: getattr(source, name) for name in names} | others
 
 
 def value_to_proto(value: c.AttributeValue) -> types_pb2.Value:
