@@ -38,7 +38,8 @@ class EmbeddingModel:
     """A sentence-transformers model on disk.
 
     name: Display name. folder: Its folder. weights_sha256, tokenizer_sha256: Hashes of its files.
-    dim: Numbers in a vector. max_tokens: Tokens it reads, special tokens included.
+    dim: Number of components of a vector. max_tokens: Most tokens that the model reads from a text,
+    special tokens included.
     pad_id: Token id of padding. query_prompt, document_prompt: Prefix of a text; often empty.
     """
 

@@ -66,7 +66,7 @@ def filter_from_json(value: object, path: str = "filter") -> f.Filter:
     {"all": [filter, …]}, {"any": [filter, …]}, {"not": filter}, or a condition on a field:
     {"field": "year", "gte": 2000, "lt": 2010}, with one of "equals", "in", "exists": true, or the
     bounds gte, gt, lte, lt. A time is {"$time": "2024-05-01T12:00:00Z"}.
-    Raises: InvalidRequest: the filter has another form; names the path.
+    Raises: InvalidRequest: the filter has a different form; names the path.
     """
     condition = _from_json(value, path, _MAX_DEPTH)
     f.check_filter(condition, path)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 class RecentQuantiles:
     """Quantiles of the latest values of a stream, recomputed every so many values.
 
-    They depend only on values observed before; no later value changes them.
+    The quantiles depend only on values that were observed before they were computed.
 
     Args:
         ratios: Quantiles to compute, 0..1 each, smallest first.

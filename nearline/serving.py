@@ -87,7 +87,7 @@ async def serve(
 async def running(
     registrations: Sequence[Registration], *, ready: Callable[[], Awaitable[None]] | None = None
 ) -> AsyncIterator[str]:
-    """Runs the same server inside this process on a free loopback port; yields its address."""
+    """Runs the server of `serve` in this process on a free loopback port; yields its address."""
     host = await _Host.start(ServerSettings.load(), registrations)
     try:
         if ready is not None:
@@ -103,7 +103,8 @@ def run(main: Coroutine[None, None, None], service: str) -> None:
 
     Args:
         main: The coroutine; it sets the log level once it has read the settings.
-        service: Name in the log until then, so that settings errors are logged, too.
+        service: Name in log lines until the settings are read, so that their errors are logged,
+            too.
     """
     configure_logging("info", service)
     try:

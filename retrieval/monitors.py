@@ -27,8 +27,8 @@ class Monitors:
         collections: The collections served.
         provider: Reports the progress of live changes.
         redis: Takes requests for rebuilds. Optional; None disables them.
-        shares: Returns the share of searches of a snapshot, as an arm, that are repeated exactly.
-            If None, the share of the settings applies.
+        shares: Returns, for a snapshot that serves as a given arm, the share of its searches to
+            repeat with an exact search. If None, the share in the settings applies.
         on_recall: Optional; called with the recall of each repeated search.
     """
 

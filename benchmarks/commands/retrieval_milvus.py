@@ -29,8 +29,8 @@ async def measure_milvus(
 ) -> dict[str, object]:
     """Writes the vectors into Milvus, and searches them in three ways, in turn.
 
-    These are pymilvus alone; the router; and the router with a search cache, with queries by a law
-    of Zipf. The collection is dropped afterwards.
+    These are pymilvus alone; the router; and the router with a search cache, for queries whose
+    popularity follows Zipf's law. The collection is dropped afterwards.
     """
     from benchmarks.baselines.baseline_milvus import MilvusCollection, milvus_round
 

@@ -11,8 +11,9 @@ from retrieval.embedders.endpoints import Embedders
 class EmbedderRouter:
     """An `Embedder` that sends each request to the service of the expected model.
 
-    A request without an expected model goes to the service of the model that was last expected,
-    initially to the first service, because questions are embedded before their snapshot is known.
+    Questions are embedded before their snapshot is known, so a request may name no expected model.
+    It then goes to the service of the model that was last expected, or to the first service if no
+    request has named one yet.
 
     Args:
         services: Embedders by address; at least one.

@@ -28,8 +28,8 @@ class SnapshotSource:
         manifest: Manifest of the snapshot.
         words: Whether rows contain the words of their chunks.
         partition_by: Attribute that partitions the collection; empty for none.
-    Raises: SnapshotCorrupt: a file differs from the manifest. SnapshotMismatch: it was written by
-        another version of FAISS or of the text analysis.
+    Raises: SnapshotCorrupt: a file differs from the manifest. SnapshotMismatch: the snapshot was
+        written by another version of FAISS or of the text analysis.
     """
 
     def __init__(

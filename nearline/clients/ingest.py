@@ -38,7 +38,7 @@ class IngestClient(ServiceChannel):
     ) -> c.Job:
         """Submits 1..1024 sources; see `Ingestor.submit`.
 
-        job_id: If empty, a random id, so that retries submit the sources once.
+        job_id: If empty, a random id is used, so that retries submit the sources only once.
         """
         request = wire.submit_request(
             sources,
@@ -157,7 +157,7 @@ class IngestClient(ServiceChannel):
     ) -> c.Job:
         """Puts dead letters back into the queue; see `Ingestor.requeue`.
 
-        job_id: If empty, a random id, so that retries requeue them once.
+        job_id: If empty, a random id is used, so that retries requeue them only once.
         """
         request = ingest_pb2.RequeueDeadLettersRequest(
             letter_ids=letter_ids, job_id=job_id or c.new_job_id()

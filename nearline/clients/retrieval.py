@@ -167,8 +167,8 @@ class RetrievalClient(ServiceChannel):
     ) -> c.WriteReply:
         """Adds or replaces 1..1024 items; see `ItemWriter.upsert_items`.
 
-        idempotency_key: If empty, a random key, so that retries take effect once. The default
-        timeout is 60 s.
+        idempotency_key: If empty, a random key is used, so that retries take effect only once. The
+        default timeout is 60 s.
         """
         request = wire.upsert_request(
             items,
@@ -257,7 +257,7 @@ class RetrievalClient(ServiceChannel):
     ) -> c.RecordReply:
         """Stores 1..1024 interactions; see `Recommender.record_interactions`.
 
-        idempotency_key: If empty, a random key, so that retries take effect once.
+        idempotency_key: If empty, a random key is used, so that retries take effect only once.
         """
         request = retrieval_pb2.RecordInteractionsRequest(
             collection=collection,
@@ -295,10 +295,9 @@ class RetrievalClient(ServiceChannel):
         )
 
     async def _stream(self, call: Any, requests: AsyncIterator[Any]) -> Any:
-        """Sends requests one by one and returns the reply; raises errors of their source.
+        """Sends requests one by one and returns the reply; raises errors of the iterator.
 
-        Passed as an iterator to the call, gRPC would turn an error of the source into a
-        cancellation.
+        If the iterator were passed to gRPC, gRPC would turn its errors into a cancellation.
         """
         try:
             async for request in requests:

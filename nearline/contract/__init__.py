@@ -1,7 +1,7 @@
 """Records and protocols that services and clients share, independent of gRPC and protobuf.
 
-A service object and its client satisfy the same protocol, so embedded and distributed use differ
-only in which of the two is used.
+A service object and its client satisfy the same protocol, so a program can use either of them in
+the same way.
 """
 
 from nearline.contract.embedding import (

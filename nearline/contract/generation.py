@@ -55,9 +55,10 @@ class Question:
     """A question; see GenerateRequest in generation.proto for ranges.
 
     refuse: Refuse if the evidence looks too weak; if False, always answer.
-    session_id: Conversation to continue; empty for none. session_version: Version that the caller
-    has seen; 0 accepts any. history: Earlier turns, if the caller stores them. backend: The backend
-    that writes; if empty, the service chooses. fresh: Bypass the cache.
+    session_id: Conversation to continue; empty for none. session_version: Version of the
+    conversation that the caller has seen; 0 accepts any version. history: Earlier turns, if the
+    caller stores them. backend: The backend that writes; if empty, the service chooses. fresh:
+    Bypass the cache.
     """
 
     text: str
@@ -79,8 +80,8 @@ class Question:
 class Evidence:
     """The retrieved evidence: the first event.
 
-    documents: Each with its best chunk, best first. condensed: The search query, if the
-    conversation made it differ from the question.
+    documents: The documents found, each with its best chunk, best first. condensed: The search
+    query, if it differs from the question because of the conversation.
     """
 
     documents: Sequence[Hit]
@@ -139,7 +140,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """The end of an answer."""
+    """The last event of an answer."""
 
     tokens: int
     citations: int
@@ -155,7 +156,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """The end of a refused question."""
+    """The last event of a question that is not answered."""
 
     reason: RefusalReason
     topic_probability: float
@@ -197,8 +198,8 @@ class Generator(Protocol):
     ) -> AsyncIterator[AnswerEvent]:
         """Yields `Evidence`, then `Delta` and `Citation`, then `Usage`, then `Done` or `Refusal`.
 
-        Raises: Before the first event only: any error of retrieval; InvalidRequest: the question
-            is malformed; Conflict: the session has another version; NotReady: the session store is
+        Raises: Before the first event only: any error of retrieval; InvalidRequest: the question is
+            malformed; Conflict: the session has a different version; NotReady: the session store is
             down; Unsupported: the service stores no sessions.
         """
         ...

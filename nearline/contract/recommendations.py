@@ -37,7 +37,10 @@ class Cause(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audience:
-    """The context of a list: a user, a session, example items, any of them or none."""
+    """The context of a list: the surface, and any of a user, a session and example items.
+
+    All of the latter may be empty.
+    """
 
     user_id: str = ""
     session_id: str = ""
@@ -73,7 +76,7 @@ class Recommendation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhyNot:
-    """Why an item is missing from a list. rank: Rank before any rule, from 1; 0 if no candidate."""
+    """Why an item is not in a list. rank: Rank before any rule, from 1; 0 if it is no candidate."""
 
     id: str
     cause: Cause
@@ -98,8 +101,8 @@ class Interaction:
 
     time: Aware; None means the time of receipt. weight: > 0; None means the weight of its kind.
     list_id, position: The list that showed the item, and its position there, from 0.
-    event_id: Interactions of a user with the same id count once within 24 hours; if empty, each
-    counts.
+    event_id: Interactions of a user with the same event id count once within 24 hours; interactions
+    without one always count.
     """
 
     item_id: str
@@ -144,7 +147,7 @@ class Influence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeletionReceipt:
-    """Data deleted of a user, and the snapshots that still carry a trace, newest first."""
+    """What was deleted of a user, and the snapshots that learned from the user, newest first."""
 
     deleted: datetime
     interactions: int

@@ -132,7 +132,7 @@ class HitList:
     """Hits of one query: score descending, then id ascending; see HitList in retrieval.proto.
 
     plans: One per shard, if a filter was explained. terms: Query terms, if a lexical search was
-    explained. language: Language of their stemmer.
+    explained. language: Language of the stemmer.
     """
 
     hits: Sequence[Hit]

@@ -23,7 +23,7 @@ class Retriever(Protocol):
 
     min_watermark: The watermark of an earlier reply; the answer reflects a state at least as new.
     If empty, any state is accepted. Raises NotApplied if no shard reaches it in time,
-    SnapshotMismatch if it belongs to another change log, Unsupported if no log is followed.
+    SnapshotMismatch if it belongs to a different change log, Unsupported if no log is followed.
     """
 
     async def search(

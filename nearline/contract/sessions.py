@@ -27,7 +27,7 @@ class Turn:
 class Session:
     """A conversation. version: Number of its changes; 0 if nothing is stored.
 
-    turns: Oldest first. expire_time: Time of expiry unless it continues, UTC.
+    turns: Oldest first. expire_time: When the session expires unless another turn follows, UTC.
     """
 
     id: str

@@ -18,7 +18,8 @@ MAX_ID_BYTES = 512
 class WriteResult:
     """The outcome of one change; see WriteResult in retrieval.proto.
 
-    version: Number of the change; if rejected, the current version of the item; else 0.
+    version: Number of the change if one was made; the item's current version if the change was
+    rejected because of its `if_versions`; otherwise 0.
     """
 
     id: str
@@ -67,8 +68,9 @@ class ItemWriter(Protocol):
     ) -> WriteReply:
         """Adds or replaces 1..1024 items; returns when they are durable.
 
-        as_of: Times of the changes by id, unless now. lane: Lane of the embedder; if None, it
-        depends on the size of the request. See UpsertItemsRequest in retrieval.proto.
+        as_of: Time of each change, by id; a change without one takes effect now. lane: Lane of the
+        embedder; if None, it depends on the size of the request. See UpsertItemsRequest in
+        retrieval.proto.
         """
         ...
 

@@ -26,10 +26,10 @@ def clean(raw: Mapping[str, object], declared: Mapping[str, str] = _NONE) -> Att
             empty text is omitted unless the kind is string.
 
     Texts, numbers, booleans, times and lists of them are kept; empty values (null, NaN, an empty
-    object) are omitted. An object is flattened: {"a": {"b": 1}} -> {"a.b": 1}. Dates
-    and times without a zone are read as UTC; decimals become doubles; a list of lists or objects
-    becomes its JSON text.
-    Raises: InvalidRequest: a value of an unknown kind or of another kind than declared, an
+    object) are omitted. An object is flattened: {"a": {"b": 1}} -> {"a.b": 1}. Dates and times
+    without a time zone are read as UTC; decimals become doubles; a list of lists or objects becomes
+    its JSON text.
+    Raises: InvalidRequest: a value of an unknown kind or of a kind other than the declared one, an
         infinite number, or an integer beyond 64 bits; names the attribute.
     """
     cleaned: dict[str, AttributeValue] = {}

@@ -52,8 +52,8 @@ class StoreFiles(Protocol):
 
         Args:
             source: The folder, in the same file system as `folder`; it is moved.
-            path: Its path in the store; must be free.
-            last: The file in it that makes the others visible; uploaded last.
+            path: Path of the folder in the store; must not exist yet.
+            last: The file in the folder that makes the others visible; uploaded last.
         """
 
     def fetch(self, path: str, expected: Digest) -> None:
@@ -67,7 +67,7 @@ class StoreFiles(Protocol):
 
         Args:
             path: The folder.
-            first: The file in it that makes the others visible; removed first.
+            first: The file in the folder that makes the others visible; removed first.
         """
 
     def remove_file(self, path: str) -> None:

@@ -1,8 +1,8 @@
 """A store in S3, Google Cloud Storage or Azure, with a cache in a local folder.
 
 Objects are created whole and never changed. The manifest of a snapshot is uploaded last, so that
-interrupted uploads are never listed. Readers download the files they host once and map them from
-the cache.
+interrupted uploads are never listed. Each reader downloads each file that it serves only once, and
+maps it from the cache.
 """
 
 from __future__ import annotations

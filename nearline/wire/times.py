@@ -10,7 +10,7 @@ from nearline.errors import InvalidRequest
 
 
 def in_utc(time: datetime) -> datetime:
-    """Returns a time in UTC; one without a zone is taken as UTC."""
+    """Returns a time in UTC; a time without a zone is taken as UTC."""
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 

@@ -32,7 +32,7 @@ def same_fields(source: object, record: type[Any], /, **others: object) -> dict[
 def value_to_proto(value: c.AttributeValue) -> types_pb2.Value:
     """Returns the message of a str, bool, int, float, aware datetime, None or a list of them.
 
-    Raises: InvalidRequest: another type, or a nested list.
+    Raises: InvalidRequest: a value of any other type, or a nested list.
     """
     if value is None:
         return types_pb2.Value()

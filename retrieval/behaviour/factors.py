@@ -31,7 +31,8 @@ class ItemFactors(NamedTuple):
         This is the row that ALS itself would compute (Hu, Koren and Volinsky, 2008, equation 4).
 
         Args:
-            items: (n,) items that the user had, each once. confidence: (n,) > 0; 1: had it once.
+            items: (n,) items that the user had, each once. confidence: (n,) > 0; 1 if the user had
+                the item once.
         """
         rows = self.vectors[items].astype(np.float64)
         weights = self.alpha * confidence.astype(np.float64)

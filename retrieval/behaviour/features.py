@@ -73,8 +73,9 @@ class FeatureExtractor:
         sources: At least one of them is part of the blend.
         tables: (items,) float32 each, the available ones of ITEM_TABLES; others count as 0.
         repeats: Whether items that the user had may be shown again.
-        newest_us: Time that ages are counted from unless the user's newest interaction is later;
-            0 always uses the latter, as when the last interactions of each user were held out.
+        newest_us: Time that ages are counted from, unless the user's newest interaction is later.
+            If 0, ages are always counted from the user's newest interaction, for data in which the
+            last interactions of each user were held out.
     """
 
     def __init__(

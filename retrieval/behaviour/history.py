@@ -29,8 +29,8 @@ class Recency(NamedTuple):
     """The decay of older interactions of a user.
 
         (floor + (1 - floor) exp(-rank / tau)) exp(-age / days)
-    rank: 0 for the newest. age: days before the newest. Counting from a later moment would multiply
-    all scores of a user by the same factor.
+    rank: 0 for the newest interaction. age: Days before the newest interaction. If ages were
+    counted from a later time, all scores of a user would only be multiplied by the same factor.
     """
 
     tau: float = np.inf

@@ -45,8 +45,8 @@ class BehaviourModel:
     repeat_rate: (items,) float32, 0..1: share of an item's users who had it again.
     repeat_days: (items,) float32, median days until they did; 0 if unknown.
     similar: Scores the items that go with those of a history; no item goes with itself.
-    tail_lists: Continues short lists of `similar` with the items that suit the vector of a user who
-        had only that item; None if the build is too old to have them.
+    tail_lists: Lists that extend the short lists of `similar`: items that suit a user who had only
+        that item, by their factors. None if the build is too old to have them.
     """
 
     factors_id: str
@@ -80,7 +80,7 @@ class BehaviourModel:
         return number is not None and bool(self.trained[number])
 
     def history_of_items(self, item_ids: Iterable[str]) -> History:
-        """Returns the trained ones among some items as a history of a single moment."""
+        """Returns a history of the trained ones among some items, all at one time."""
         numbers = [self._numbers[one] for one in item_ids if self.is_trained(one)]
         count = len(numbers)
         return History(
@@ -88,7 +88,7 @@ class BehaviourModel:
         )
 
     def blend(self, *, repeats: bool) -> Blend:
-        """Returns the blend for lists that may repeat items that the user had, or that may not."""
+        """Returns the blend for lists that may, or may not, repeat items that the user had."""
         return self._blends[repeats]
 
     def ranker(self, *, repeats: bool) -> Ranker | None:

@@ -26,8 +26,8 @@ class PopularityGenerator(NamedTuple):
 class BuyAgainGenerator(NamedTuple):
     """Scores the items that a user had by frequency and recency, the others by popularity.
 
-    An interaction r visits ago weighs as `recency` has it for rank r. Interactions at the same
-    moment are one visit.
+    An interaction r visits ago is weighted by `recency` at rank r. Interactions at the same time
+    are one visit.
 
     item_scores: (items,) float32, popularity. popularity: Score of the most popular item. Below 1,
         popularity orders items that were bought equally often, and ranks other items below those

@@ -22,7 +22,7 @@ _STEP = 1e-3
 
 
 class RankerGenerator(NamedTuple):
-    """A ranker as a generator whose candidates are allowed: (items,) bool."""
+    """A ranker as a generator. allowed: (items,) bool, which items may be candidates."""
 
     ranker: Ranker
     allowed: NDArray[np.bool_]
@@ -35,8 +35,8 @@ class RankerGenerator(NamedTuple):
 class Ranker(NamedTuple):
     """Ranks the candidates of a user; other items keep the score of the blend.
 
-    blend_weight, weight: Weights of the blend and the trees. Their scores of a user's candidates,
-        standardized, are added up.
+    blend_weight, weight: Weights of the blend's and the trees' scores. Both are standardized over a
+        user's candidates and added up.
     """
 
     features: FeatureExtractor
@@ -86,8 +86,8 @@ def build_rankers(
 ) -> Mapping[bool, Ranker]:
     """Returns the rankers of a card, by whether items that the user had may be shown again.
 
-    Raises: SnapshotCorrupt: a model cannot be read, or was trained on other features than this
-        version computes.
+    Raises: SnapshotCorrupt: a model cannot be read, or was trained on features other than those
+        that this version computes.
     """
     newest_us = card.newest_time.ToMicroseconds()
     return {

@@ -25,7 +25,7 @@ class RepurchaseGenerator(NamedTuple):
     """Scores the items that a user had by frequency and recency, times how due they are.
 
         count min(1, days since the user had it last / half of its repeat days)
-    count: As in `BuyAgainGenerator`. An item with unknown repeat days gets half of it.
+    count: As in `BuyAgainGenerator`. An item with unknown repeat days scores half of its count.
 
     Repeat days are a median, so half of the users who have an item again do so earlier. On Online
     Retail, for the first visit of 1,380 users after a split in time, 20 places found 0.601 of the

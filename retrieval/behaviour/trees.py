@@ -31,9 +31,9 @@ for _bit in reversed(range(16)):
 class Trees(NamedTuple):
     """The t trees of a model as arrays, each with up to 14 nodes and 15 leaves.
 
-    A node excludes the leaves that a row cannot reach once the feature is above the threshold. The
-    first leaf that no node excludes is the row's (Lucchese et al., 2015, "QuickScorer"). Nodes with
-    equal comparisons share a test, since there are few bins and many trees.
+    A node excludes the leaves that a row cannot reach once the feature is above the threshold. A
+    row ends in the first leaf that no node excludes (Lucchese et al., 2015, "QuickScorer"). Nodes
+    with equal comparisons share a test, since there are few bins and many trees.
 
     names: Names of the features, in order. feature, threshold: (tests,) intp and float32; a test is
         whether the feature is above the threshold. test: (14, t) intp, the test of each node. left:
@@ -65,7 +65,7 @@ class Trees(NamedTuple):
 
 
 class _Nodes(NamedTuple):
-    """Trees while they are read, with the feature and the threshold of each node: (14, t)."""
+    """The trees read so far, with the feature and the threshold of each node: (14, t)."""
 
     feature: NDArray[np.intp]
     threshold: NDArray[np.float32]

@@ -18,8 +18,8 @@ class CachedList:
     ids, messages: Ids and messages of its items, best first. Messages are encoded as
     `wire.recommendation_to_bytes` does, since most are sent unchanged. computed_us: When its
     computation started, microseconds since 1970. cost_s: Duration of the computation. watermark:
-    The changes of items that it has, see `protocols.watermark`; empty if unknown. expires_us: When
-    the first of its items expires; 0 if none does.
+    The changes of items that the list reflects, see `protocols.watermark`; empty if unknown.
+    expires_us: When the first of its items expires; 0 if none does.
     """
 
     # Two tuples instead of one of pairs: with the pairs of a few thousand lists, the garbage

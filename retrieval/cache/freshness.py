@@ -28,7 +28,7 @@ class CacheEntry(NamedTuple):
     gone_us: int
 
     def serves(self, now_us: int, least: Watermark | None) -> bool:
-        """Returns whether a request that needs the changes up to `least` may get the entry."""
+        """Returns whether the entry may answer a request that needs the changes up to `least`."""
         if now_us >= self.gone_us:
             return False
         if least is None:
@@ -81,7 +81,8 @@ class CacheLifetimes:
         """Returns the entry of a computed list.
 
         Args:
-            now_us: When an item was found to be missing; a list has its own time.
+            now_us: When an item was found to be missing; for a list, its `computed_us` counts
+                instead.
         Raises: InvalidRequest: the watermark is malformed.
         """
         if cached is None:

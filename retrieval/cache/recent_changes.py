@@ -22,7 +22,7 @@ class ValidatedList(NamedTuple):
     """A cached list after recent changes.
 
     cached: The list without deleted items; None if the item does not exist. least: The changes that
-    a new list must have, because other items of this one changed; None if the list is current.
+    a new list must reflect, because items of this list have changed; None if the list is current.
     """
 
     cached: CachedList | None
@@ -32,8 +32,8 @@ class ValidatedList(NamedTuple):
 class RecentChanges:
     """The last change of each item of a collection after a position of its log.
 
-    A list that lacks changes before the floor, up to which changes may have been dropped, counts as
-    changed.
+    Changes up to the position `floor` may have been dropped, so a list that does not reflect all
+    changes up to the floor counts as changed.
 
     Args:
         start: The position.

@@ -62,7 +62,7 @@ class SingleFlight(Generic[_K, _V]):
         return True
 
     def pause(self, key: _K, error: Exception | None = None) -> None:
-        """Starts no task of a key for a second; requests meanwhile raise the error, if any."""
+        """Starts no task of a key for a second; meanwhile requests raise the error, if any."""
         self._paused.pop(key, None)
         self._paused[key] = self._clock() + _PAUSE_US, error
         if len(self._paused) > _MAX_PAUSED:
@@ -89,7 +89,7 @@ class SingleFlight(Generic[_K, _V]):
                 self.pause(key, error)
 
     def _pause_error(self, key: _K) -> Exception | None:
-        """Returns the error that a key is paused for, after dropping pauses that are over."""
+        """Returns the error because of which a key is paused; drops pauses that are over."""
         now = self._clock()
         while self._paused:
             first = next(iter(self._paused))

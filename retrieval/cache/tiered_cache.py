@@ -40,7 +40,8 @@ class TieredCache:
         fresh -> stale (served while it is refreshed in the background) -> gone (computed again)
 
     Concurrent requests share one computation. While another router refreshes a list, this one
-    serves the stale list. Without Redis, or while it is away, each router computes its own lists.
+    serves the stale list. Without Redis, or while Redis is unavailable, each router computes its
+    own lists.
 
     Args:
         client: Optional Redis client, which is not closed here.
@@ -90,8 +91,8 @@ class TieredCache:
 
         Args:
             compute: Computes the list if it is not cached, and to refresh it; see `ComputeList`.
-            least: The changes that the list must have; None accepts any. A computed list is assumed
-                to have them, so `compute` must request them.
+            least: The changes that the list must reflect; None accepts any list. A computed list is
+                assumed to reflect them, so `compute` must ask for them.
         Returns: None instead of a list if the item does not exist.
         Raises: Any error of `compute` if there is no cached list; NotReady: the cache is closed.
         """
@@ -110,8 +111,8 @@ class TieredCache:
         Args:
             compute: Returns the computation of a list with the changes up to a state.
             least: As in `get`.
-            validate: Applies later changes to a list; returns the result, and the state that a new
-                list must have, or None if the list is current.
+            validate: Applies later changes to a list; returns the result, and the changes that a
+                new list must reflect, or None if the list is current.
         Raises: as `get`.
         """
         while True:
@@ -198,7 +199,7 @@ class TieredCache:
         return await self._computed(key, compute, locked=False), CacheLevel.LIVE
 
     def _refresh(self, key: ListKey, compute: ComputeList, entry: CacheEntry) -> bool:
-        """Starts to refresh a list; returns False if that is running or has just failed."""
+        """Starts to refresh a list; returns False if a refresh is running or has just failed."""
         return self._flights.start((key, None), lambda: self._refreshed(key, compute, entry))
 
     async def _refreshed(self, key: ListKey, compute: ComputeList, known: CacheEntry) -> _Found:

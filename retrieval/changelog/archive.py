@@ -56,7 +56,7 @@ class Archive:
         return self._store.log_segments(self._collection, self.log_id)
 
     def bounds(self, number: int) -> tuple[Watermark, Watermark]:
-        """Returns what is archived without and with a segment."""
+        """Returns the positions up to which the log is archived without and with a segment."""
         if number not in self._bounds:
             self._read(number)
         return self._bounds[number]
@@ -120,7 +120,8 @@ class Archive:
     def drop(self, upto: Watermark) -> int:
         """Removes segments without changes after a position, oldest first.
 
-        If that removes all segments, an empty one replaces them and records the end of the archive.
+        If all segments would be removed, an empty segment replaces them and records the end of the
+        archive.
 
         Returns: The number of segments removed.
         """
@@ -179,7 +180,8 @@ class Archive:
 async def archive_changes(store: Store, log: ChangeLog) -> Archive:
     """Copies changes of a log that are not archived yet into new segments.
 
-    Several processes may do so at once: the slower one continues after the segments of the faster.
+    Several processes may do so at once: a slower process continues after the segments of a faster
+    one.
 
     Returns: The archive; it contains at least everything that was in the log at the time of the
         call.

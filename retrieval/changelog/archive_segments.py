@@ -72,7 +72,7 @@ def encode_segment(rows: Sequence[ArchivedChange], before: Watermark, after: Wat
 
     Args:
         rows: In order within each partition; may be empty.
-        before, after: What is archived without and with this segment.
+        before, after: Positions up to which the log is archived without and with this segment.
     """
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(_SCHEMA)
     arrays = [

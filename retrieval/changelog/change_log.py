@@ -59,9 +59,9 @@ class ChangeLog(Protocol):
             writes: 1..1024 complete changes, each id at most once.
             idempotency_key: Optional; makes the request safe to repeat.
             timeout_s: Optional; None uses a default.
-        Raises: as the class; NotReady: durability cannot be guaranteed (says why); the changes may
-            have been appended: retry with the same key. InvalidRequest: the key was used for
-            another request.
+        Raises: as the class; NotReady: durability cannot be guaranteed, and the message says why;
+            the changes may have been appended: retry with the same key. InvalidRequest: the key was
+            used for a different request.
         """
         ...
 

@@ -22,8 +22,8 @@ from retrieval.redis_client.durability import NEEDED_BY, RETRY_AFTER_S, Durabili
 def start_new_log(store: Store, collection: str, who: str, why: str) -> LogRecord:
     """Names a new log that replaces a lost one.
 
-    Opening the new log discards the rest of the old one: all snapshots count as containing it.
-    Services must be restarted; otherwise they fail with SnapshotMismatch.
+    Opening the new log discards what is left of the old log: all snapshots count as containing its
+    changes. Services must be restarted; otherwise they fail with SnapshotMismatch.
 
     Returns: The current record; if another process was faster, its record.
     Raises: StoreError.

@@ -74,10 +74,12 @@ class ChangeWrite(NamedTuple):
     if_version: Append only if the item has this version; None appends unconditionally.
     base_version: Version of the item in the served snapshots, in case the log has been trimmed;
         None if they do not contain the item.
-    base_position: Position of the item's partition up to which these snapshots contain the log.
-        For the item, the snapshots override changes up to there: an import may have followed them.
-    as_of_us: Effective time of the change in microseconds since 1970 by the log's clock: append
-        only if the item has no later change, nor this very change; None means now.
+    base_position: Position in the item's partition up to which these snapshots contain the log. For
+        this item, the snapshots override changes up to that position, because an import may have
+        followed those changes.
+    as_of_us: Effective time of the change in microseconds since 1970 by the log's clock. The change
+        is appended only if the log has neither a later change of the item nor this very change;
+        None means now.
     """
 
     change: Change

@@ -182,7 +182,7 @@ class RedisLog:
         return total
 
     async def _open(self, *, refresh: bool = False) -> str:
-        """Returns the id of the current log; asks the store if it is unknown, or to refresh it."""
+        """Returns the id of the current log; reads it from the store if needed."""
         async with self._opening:
             if refresh or not self._log_id:
                 record = await open_log(

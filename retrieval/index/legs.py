@@ -20,7 +20,8 @@ from retrieval.protocols.shard import ShardFilterPlan, ShardQueries
 class LegOptions(NamedTuple):
     """Options of a search in one leg.
 
-    k: Number of units. unit_of: Maps rows to units; None if rows are the units.
+    k: Number of units (documents, chunks or groups) to return. unit_of: Maps rows to units; None if
+    each row is a unit.
     first_limit: Rows to search for at first. matches: Rows that match the filter and are alive;
     None without a filter. alive: Rows that are not hidden; None if no row is hidden.
     """
@@ -34,7 +35,7 @@ class LegOptions(NamedTuple):
 
     @property
     def among(self) -> Matches | None:
-        """The rows to search; None searches all."""
+        """The rows to search; None means all rows."""
         return self.alive if self.matches is None else self.matches
 
 
@@ -166,7 +167,7 @@ class Legs:
         return CandidateRows(rows[at], dense_best, rows[lexical_at], lexical_best)
 
     def _best_rows(self, vectors: NDArray[np.float32], k: int, params: SearchParams) -> Neighbours:
-        """Finds k rows per query; scans for the queries for which the index returns fewer."""
+        """Finds k rows per query; if the index returns fewer for a query, all rows are compared."""
         found = self._index.search(vectors, k, params)
         if found.full or params.exact or params.nprobe is not None or not self._can_scan:
             return found

@@ -15,8 +15,8 @@ class ThreadPool:
     """A fixed number of threads, all started immediately.
 
     Work delivers its results to the loop through `call_soon_threadsafe`. `concurrent.futures` would
-    add two futures and their locks: at a few thousand searches a second, a tenth of the cost of a
-    request.
+    add two futures and their locks, which cost a tenth of a request at a few thousand searches a
+    second.
 
     Args:
         count: Number of threads.

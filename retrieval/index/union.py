@@ -110,7 +110,7 @@ def _take(column: Sequence[_T], places: Sequence[int]) -> list[_T]:
 def _join_plans(
     base: ShardFilterPlan | None, live: ShardFilterPlan | None
 ) -> ShardFilterPlan | None:
-    """Describes both plans; the strategy that matters is that of the snapshot segment."""
+    """Combines both plans into one, which names the strategy of the snapshot segment."""
     if base is None or live is None:
         return base or live
     return ShardFilterPlan(

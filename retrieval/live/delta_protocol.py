@@ -38,7 +38,7 @@ class FollowedDelta(Protocol):
         ...
 
     async def apply(self, entries: Sequence[ChangeEntry]) -> None:
-        """Applies changes; the view contains them afterwards, or once related changes have arrived.
+        """Applies changes; the view contains them afterwards, or once their batch is complete.
 
         Skips changes already applied. May be cancelled and repeated.
 

@@ -35,8 +35,8 @@ class LogFollower:
 
         locate (from the snapshot's watermark) -> catch up -> follow -> log was set back -> locate
 
-    Whatever happens to the log, the published state stays in service; it only grows older, and
-    says so. Belongs to the event loop.
+    Whatever happens to the log, the published state stays in service; if it falls behind, it is
+    marked as stale. Belongs to the event loop.
 
     Args:
         log: The log of the collection, not shared with another reader.

@@ -24,7 +24,8 @@ _log = logging.getLogger(__name__)
 class FollowProblem(NamedTuple):
     """Why changes are not being followed.
 
-    since: When that began, as `time.time()`. log_unavailable: The log itself does not answer.
+    since: When the problem began, as `time.time()`. log_unavailable: Whether the log itself does
+    not answer.
     """
 
     reason: str

@@ -2,8 +2,8 @@
 
 Searches, reads and writes use the asyncio client of pymilvus. Creating and dropping collections
 uses its synchronous client in a thread, because in pymilvus 3.0 only that one can create an index
-in Milvus Lite. Reads see at least all writes up to a server timestamp, `seen`. Without it they see
-the data that the server has available, without waiting.
+in Milvus Lite. Reads see at least all writes up to a server timestamp, `seen`. Reads without a
+timestamp see the data that the server has available, without waiting.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Live changes of a snapshot in Milvus: one router writes them, the others wait for it.
+"""Live changes of a snapshot in Milvus: one router writes them, the others wait for its writes.
 
     read the state -> (announce the batch) -> rows -> state -> publish it to reads
 
-If a router dies at any step, another one writes the rows again: the log has the changes, and the
+If a router dies at any step, another router writes the rows again: the log has the changes, and the
 state says where to start. If a batch changes a document twice, repeating the first change after
-readers saw the second would take the document back in time. In that case `CollectionState.begun`
-makes the next writer apply the whole batch at once.
+readers saw the second would restore an older version of the document. In that case
+`CollectionState.begun` makes the next writer apply the whole batch at once.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class MilvusDelta:
         """Does nothing: the lease belongs to the process."""
 
     async def _write_pending(self, lease: Lease) -> None:
-        """Writes the pending changes, unless they wait for more of an announced batch."""
+        """Writes the pending changes, unless the rest of an announced batch is still missing."""
         if lease.term != self._term:
             state = await self._collection.read_state()
             self._check_same(state)

@@ -73,7 +73,7 @@ def quote(text: str) -> str:
 
 
 def any_of(field: str, values: Sequence[str] | Sequence[int]) -> str:
-    """Returns an expression that a column has one of these values; it matches nothing without any.
+    """Returns an expression for a column with one of these values; without values, nothing matches.
 
     >>> any_of("document", ["a", "b"])
     'document in ["a", "b"]'
@@ -85,7 +85,7 @@ def any_of(field: str, values: Sequence[str] | Sequence[int]) -> str:
 
 
 def partition_expression(filter: Filter, attribute: str) -> Sequence[str]:
-    """Returns the expression of the partitions that hold all matches; empty if any may hold some.
+    """Returns an expression for the partitions with matches; empty if any partition may have some.
 
     Args:
         filter: The filter.
@@ -96,7 +96,7 @@ def partition_expression(filter: Filter, attribute: str) -> Sequence[str]:
 
 
 def _possible_values(filter: Filter, attribute: str) -> frozenset[str] | None:
-    """Returns the values of an attribute that a filter admits; None if it may be any or missing."""
+    """Returns the values to which a filter limits an attribute; None if it sets no limit."""
     match filter:
         case f.Equals(field, str() as value) if field == attribute:
             return frozenset({value})
@@ -188,7 +188,7 @@ class _FilterWriter:
 
 
 def _join(parts: Sequence[str], operator: str, none: str) -> str:
-    """Combines parts in a wide, shallow tree; returns `none` without any part."""
+    """Combines parts in a wide, shallow tree; returns `none` if there are no parts."""
     if not parts:
         return none
     while len(parts) > 1:

@@ -29,7 +29,7 @@ def rows_to_hits(
     """Returns the hits of one query.
 
     Args:
-        rows: Rows in the order of hits, with start, stop and the fields that the options need.
+        rows: Rows, best first, with start, stop and the fields that the options need.
         options: Options of the search.
         kinds: Kinds of the attributes, by name.
         plan: How the filter was applied; None without a filter.

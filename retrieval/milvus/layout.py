@@ -1,6 +1,6 @@
 """Layout of a snapshot in Milvus: collection names, keys, and one row per chunk.
 
-Each snapshot has a Milvus collection of its own; one more table holds the state of each collection.
+Each snapshot has its own Milvus collection; one further table holds the state of every collection.
 The primary key of a chunk is the id of its document, U+0001, and its number in six digits. Servers
 read in key order, so rows are ordered by document id, then by chunk.
 

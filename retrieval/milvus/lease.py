@@ -70,8 +70,9 @@ def lease_name(collection: str, milvus_collection: str, started_us: int) -> str:
 class RedisLease:
     """A `Lease` in Redis that is renewed in the background while it is held.
 
-    Its time is measured with the monotonic clock of this process from before each request, so it
-    ends here before it ends in Redis. Start a write only if `remaining_s` exceeds its timeout.
+    This process measures the time of the lease with its monotonic clock, from before each request,
+    so the lease ends here before it ends in Redis. Start a write only if `remaining_s` exceeds its
+    timeout.
 
     Args:
         client: Redis client; the caller closes it.

@@ -69,7 +69,10 @@ class MilvusShard:
 
     @property
     def reader(self) -> MilvusReader:
-        """Reads the collection; live changes update its context."""
+        """The reader of the collection.
+
+        Applying live changes updates its read context (`reader.context`).
+        """
         return self._reader
 
     def attach(self, live: LiveState) -> None:

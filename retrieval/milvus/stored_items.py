@@ -43,7 +43,7 @@ class StoredRows:
         filter: Filter | None,
         deadline: float | None,
     ) -> list[Item]:
-        """Returns items by id, in this order; omits those that do not exist or do not match."""
+        """Returns items in the order of `ids`; omits those that do not exist or do not match."""
         if chunks:
             keys = [make_key(one, chunk) for one, chunk in zip(ids, chunks, strict=True)]
             fields = _fields(payload, ("passage",))

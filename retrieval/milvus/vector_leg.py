@@ -95,7 +95,7 @@ class VectorLeg:
         return results
 
     def _widened(self, ef: int, matches: int) -> int:
-        """Returns the width that visits as many matches as `ef` does if all rows match."""
+        """Returns the width that visits as many matches as `ef` would if all rows matched."""
         return min(max(ef, ef * self._info.chunks // max(1, matches)), _MAX_EF)
 
     async def _scan(

@@ -32,7 +32,7 @@ class RebuildRequests:
         return True
 
     async def take(self, collection: str) -> str:
-        """Removes the pending request and returns its reason; empty without one.
+        """Removes the pending request and returns its reason; empty if there is no request.
 
         Raises: NotReady: Redis is unreachable.
         """

@@ -79,7 +79,7 @@ class _RecentRecall(NamedTuple):
 
 
 def core_seconds(spent_s: float, searches: int, numbers: int) -> float:
-    """Returns the seconds of a core that a searches cost.
+    """Returns the seconds of a core that a batch of searches cost.
 
     On a busy machine a batch takes up to ten times its CPU time; then the estimated CPU time of its
     arithmetic is returned.

@@ -99,7 +99,7 @@ class ItemCounts:
             self._count += 1
 
     def popularity(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """Returns the popularity of items at build time and now; the last number is the rest.
+        """Returns the popularity of items at build time and now; the last number is for all others.
 
         The number of items is limited to a tenth of the number of interactions.
 

@@ -35,7 +35,7 @@ def collection_names(store: Store, collections: Sequence[str]) -> list[str]:
     Args:
         store: The store.
         collections: Names; empty means every collection of the store.
-    Raises: NotFound: no names, and the store is empty.
+    Raises: NotFound: no names are given, and the store is empty.
     """
     names = list(collections) or store.collections()
     if not names:

@@ -49,7 +49,7 @@ class Watermark:
         return all(self.positions[one] >= other.positions[one] for one in partitions)
 
     def changes_from(self, other: Watermark) -> int | None:
-        """Returns the number of changes between two positions; None if they are of two logs."""
+        """Returns the number of changes between two positions; None if their logs differ."""
         if other.log_id != self.log_id:
             return None
         return sum(

@@ -32,9 +32,9 @@ _CACHEABLE = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT, c.PayloadFiel
 class CachedCandidates(NamedTuple):
     """Candidates from a cache.
 
-    candidates: None if the item does not exist. is_complete: Whether there are no more candidates
-    than these. from_content: Whether they are similar to the item by its vector, and not ranked by
-    behaviour.
+    candidates: None if the item does not exist. is_complete: Whether there are no further
+    candidates. from_content: Whether the candidates were chosen by the similarity of their vectors,
+    not ranked by behaviour.
     """
 
     candidates: CachedList | None

@@ -1,4 +1,4 @@
-"""Explanations: why an item is in a list, and why another is not."""
+"""Explanations: why an item is in a list, and why an item is not."""
 
 from __future__ import annotations
 
@@ -114,9 +114,9 @@ async def complete_absence(
     policy: Policy,
     rank_of: Callable[[str], int],
 ) -> WhyNot:
-    """Completes what the rules found with what only shards and ranking know.
+    """Completes the finding of the rules with facts that only shards and ranking know.
 
-    That is whether the item exists, whether it matches the filter, and its rank.
+    These facts are whether the item exists, whether it matches the filter, and its rank.
 
     Args:
         why: The finding of the rules.

@@ -53,10 +53,10 @@ class BuiltList:
 class ListPlan(NamedTuple):
     """The parts of a request that the stages share, derived from it alone.
 
-    query: How candidates are read, and which items match. item_ids: Those of the request, each
-    once. context_ids: Those of them that the strategy uses: all or none. excluded: Ids that are
-    never listed. depth: Candidates needed. verbatim: Whether a cached list can be returned without
-    decoding its items, because no rule or explanation reads them.
+    query: How candidates are read, and which items match. item_ids: The item ids of the request,
+    each once. context_ids: The same ids if the strategy uses them, else none. excluded: Ids that
+    are never listed. depth: Candidates needed. verbatim: Whether a cached list can be returned
+    without decoding its items, because no rule or explanation reads them.
     """
 
     strategy: Strategy

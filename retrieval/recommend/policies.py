@@ -78,7 +78,8 @@ class Policy:
     """The rules for the lists of a surface; see docs/guides/surfaces.md.
 
     version: From 1; 0: built in. only: Optional filter that every listed item matches, besides the
-    filter of the request. quotas: Sorted by attribute. pinned: Ids in their order. diversity: 0..1.
+    filter of the request. quotas: Sorted by attribute. pinned: Ids in the order in which they are
+    listed. diversity: 0..1.
     candidates: Number of candidates that rules choose from. digest: 8 hex digits over all fields
     except the name.
     """

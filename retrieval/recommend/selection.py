@@ -161,7 +161,7 @@ class Selection:
     def _fitting(
         self, newcomers: Sequence[Candidate], others: dict[int, set[QuotaKey]]
     ) -> tuple[int, int] | None:
-        """Returns the best newcomer that fits any of the other places, and the last such place."""
+        """Returns the best new candidate that fits one of the other places, and that place."""
         for number, newcomer in enumerate(newcomers):
             if newcomer.id in self.ids:
                 continue

@@ -27,7 +27,8 @@ def list_computation(
     """Returns a function that computes a list from behaviour, or else from vectors.
 
     Args:
-        query: Which items match, which fields to read, and, in its context, the least state.
+        query: Which items match and which fields to read; its context holds the changes that the
+            list must reflect.
         policy: The policy of the surface.
         item_id: Item that the list goes with; empty: none, which needs a behaviour model.
         depth: Items needed.

@@ -66,7 +66,7 @@ class Strategy(Protocol):
         ...
 
     def list_name(self, item_id: str) -> str:
-        """Returns the cache name of the shared list of an item; "": of the list without an item."""
+        """Returns the cache name of an item's shared list; "" names the list without an item."""
         ...
 
     def shared_source(self, item_id: str) -> str:

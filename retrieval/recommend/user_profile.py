@@ -19,8 +19,8 @@ from retrieval.users.records import EMPTY_STATE, UserEvent, UserState, event_ite
 class UserProfile:
     """What is known about the user of a list.
 
-    A recorded event may also be in the training data of the snapshot: two events of the same item
-    in the same second are one.
+    A recorded event may also be in the training data of the snapshot, so two events with the same
+    item in the same second count as one.
 
     Args:
         model: The behaviour model of the snapshot; None if it has none.

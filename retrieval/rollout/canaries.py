@@ -238,7 +238,7 @@ class CanaryController:
 
 
 async def _attempts() -> AsyncIterator[None]:
-    """Yields at once, and then again and again, less and less often."""
+    """Yields immediately, and then again after ever longer delays, without end."""
     for delay_s in _BACKOFF.delays():
         yield
         await asyncio.sleep(delay_s)

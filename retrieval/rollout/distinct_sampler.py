@@ -11,9 +11,10 @@ _FIRST_BIT = 3
 class DistinctSampler:
     """Remembers which numbers were counted for which purposes.
 
-    When the memory is full, the sampler keeps the half of the numbers with a certain bit unset, and
-    from then on only such numbers count. So no forgotten number can count again, and since the bit
-    is independent of the outcomes, the remaining numbers are a fair sample.
+    When the memory is full, the sampler keeps only the numbers in which a certain bit is unset
+    (half of them), and from then on only such numbers count. So no forgotten number can count
+    again, and since the bit is independent of the outcomes, the remaining numbers are a fair
+    sample.
 
     Args:
         most: Numbers to remember, at least 8: that many may differ in the 3 unused bits alone.

@@ -25,12 +25,11 @@ class LatencyTest:
     """Compares latencies of the canary with concurrent latencies of the current snapshot.
 
     If the canary is as fast after its latencies are divided by `ratio`, each test is as valid as
-    the
-    test it is built from: thresholds depend only on the past, and each draw counts once.
+    the test that it is built from: thresholds depend only on the past, and each draw counts once.
 
     Args:
-        share: Probability of the canary, more than 0 and less than 1.
-        ratio: Allowed latency as a multiple, >= 1.
+        share: Probability that a request is assigned to the canary, more than 0 and less than 1.
+        ratio: Allowed latency as a multiple of the current snapshot's, >= 1.
         units: Counts each unit once. If None, each request is a unit of its own.
 
     tail: Test of requests slower than the recent 95th percentile of the current snapshot.

@@ -13,8 +13,8 @@ from retrieval.search.queries import QueryBatch
 class SearchEvent(NamedTuple):
     """A search by one query that every shard answered.
 
-    collection: The snapshot that answered. arm: The arm of a traffic split that it is; None
-    without a split. batch: The query as sent to the shards; None if the answer was cached.
+    collection: The snapshot that answered. arm: The arm of the traffic split in which it serves;
+    None without a split. batch: The query as sent to the shards; None if the answer was cached.
     watermark: Progress of live changes in the hits, as callers see it.
     """
 

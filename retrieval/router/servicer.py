@@ -13,12 +13,13 @@ from retrieval.writes.bulk import WriteBatch, write_batches
 
 
 class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
-    """Serves searches, recommendations and writes; methods of later versions are UNIMPLEMENTED.
+    """Serves searches, recommendations, reads and writes of items, and user data.
 
     Args:
         service: Finds items.
-        recommender: Recommends items; without it, lists and users are UNIMPLEMENTED.
-        writer: Changes items; without it, writes are UNIMPLEMENTED.
+        recommender: Recommends items; without it, the methods for recommendations and user data
+            return UNIMPLEMENTED.
+        writer: Changes items; without it, the methods that write items return UNIMPLEMENTED.
     """
 
     def __init__(
@@ -232,7 +233,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
 def _same_collection(previous: str | None, collection: str) -> str:
     """Returns the collection of a stream.
 
-    Raises: InvalidRequest: a batch names another collection than the batches before it.
+    Raises: InvalidRequest: a batch names a different collection than the batches before it.
     """
     if previous not in (None, collection):
         raise InvalidRequest(

@@ -51,9 +51,9 @@ class FanoutResult(NamedTuple, Generic[_R]):
 
 @contextlib.contextmanager
 def tolerate_missing_snapshot() -> Iterator[None]:
-    """Within the block, a shard without the snapshot lowers coverage like one that is away.
+    """Within the block, a shard without the snapshot lowers coverage, like an unavailable shard.
 
-    For requests that were already retried as a whole: another retry would not help.
+    Use it for requests that were already retried as a whole: another retry would not help.
     """
     token = _gone_tolerated.set(True)
     try:

@@ -234,7 +234,7 @@ def _query_vector(
 ) -> NDArray[np.float32]:
     """Returns the vector of a vector query, (1, d) float32.
 
-    Raises: InvalidRequest: another dim, more than one row, NaN or infinity.
+    Raises: InvalidRequest: a different dim, more than one row, NaN or infinity.
     """
     if vector.dtype == np.float32 and vector.shape == (collection.dim,):
         # The common case; `align_to_metric` finds numbers that are not finite.

@@ -86,7 +86,7 @@ def fill_queries(target: shard_pb2.SearchShardRequest, queries: ShardQueries) ->
 def queries_from_proto(message: shard_pb2.SearchShardRequest, dim: int) -> ShardQueries:
     """Returns the queries of a request to a shard with vectors of dim `dim`.
 
-    Raises: InvalidRequest: another dim, or unequal numbers of texts and vectors.
+    Raises: InvalidRequest: a different dim, or unequal numbers of texts and vectors.
     """
     texts = tuple(message.texts)
     if not message.HasField("vectors"):

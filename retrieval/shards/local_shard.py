@@ -214,7 +214,7 @@ class LocalShard:
     def close(self) -> None:
         """Releases the files; no search may be running.
 
-        Later requests are refused: without its live changes a shard would show deleted items.
+        Later requests are refused, because without live changes the shard would show deleted items.
         """
         self._admission.close()
         for file in self._files:

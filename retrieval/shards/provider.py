@@ -13,8 +13,8 @@ from retrieval.protocols.snapshot import SnapshotRef
 class ShardProvider(Protocol):
     """Prepares snapshots for serving, and releases them.
 
-    The router prepares the snapshot that a new alias record names while it serves the old one,
-    then flips, and releases the old one when its last request is answered.
+    The router prepares the snapshot that a new alias record names while it serves the old one, then
+    switches to the new one, and releases the old one when its last request is answered.
     """
 
     async def prepare(self, snapshot: SnapshotRef) -> Sequence[Shard]:
@@ -23,8 +23,8 @@ class ShardProvider(Protocol):
         In this process, the shards are loaded, warmed and tested. Shard servers are instructed to
         load them, one replica group after another; the call returns when every shard has a ready
         replica, while the others go on loading. If the snapshot is prepared already, the same
-        shards are returned; the router calls this once a second while the alias names another
-        snapshot that cannot be prepared.
+        shards are returned; the router calls this method once a second while the alias names a
+        different snapshot that cannot be prepared.
 
         The call is cancelled if the alias changes in the meantime; `release` follows even then.
 

@@ -45,7 +45,7 @@ def promote(
         gate: Verdict of the gate, for the record; None if the gate did not run.
     Returns: The new record.
     Raises: NotFound: The snapshot does not exist. SnapshotCorrupt, SnapshotMismatch: It must not go
-        live. Conflict: Another epoch is current, or another change was faster.
+        live. Conflict: The current epoch is a different one, or another change was faster.
     """
     check_epoch(store, collection, expected_epoch)
     check(store.manifest(collection, snapshot_id))

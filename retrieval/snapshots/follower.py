@@ -194,7 +194,7 @@ class AliasFollower(Generic[_T]):
             self._spawn(self._unload(name, snapshot_id))
 
     async def _begin(self, name: str, record: snapshot_pb2.AliasRecord) -> None:
-        """Serves the newest record whose snapshot is not faulty."""
+        """Serves the snapshot of the newest record whose snapshot is not faulty."""
         try:
             await self._advance(name)
         except _SNAPSHOT_FAULTS as first:
@@ -217,7 +217,7 @@ class AliasFollower(Generic[_T]):
         return list(by_snapshot.values())
 
     async def _reach_desired(self, name: str) -> None:
-        """Prepares snapshots until the collection serves its alias, or has to wait for a retry."""
+        """Prepares snapshots until the alias's snapshot is served or a retry has to wait."""
         desired = self.desired_states[name]
         try:
             while desired.is_due(self._clock()):

@@ -16,11 +16,11 @@ async def delete_user(
 ) -> DeletionResult:
     """Deletes the history, events, log entries and sessions of a user; returns once durable.
 
-    They can no longer be read. Redis overwrites the bytes of a log entry when it trims the log that
-    far, and those in its append-only file when it rewrites the file.
+    They can no longer be read. The bytes of a log entry stay in Redis until the log is trimmed that
+    far, and in the append-only file until Redis rewrites the file.
 
     Args:
-        client, durability: Of one Redis.
+        client: The Redis client. durability: Its durability.
         ttl_s: How long the deletion is remembered.
     Raises: NotReady: the deletion may be incomplete; repeat it.
     """

@@ -52,7 +52,7 @@ async def record_interactions(
 
     Args:
         client: Must not retry commands automatically.
-        durability, dictionary: Of the same client.
+        durability, dictionary: Durability and dictionary that use the same client.
         owners: As returned by `partition_by_owner`.
         now_s: Seconds since 1970.
         ring: Events that a history keeps.

@@ -27,7 +27,7 @@ class EventColumns(Sequence[UserEvent]):
     """Columns of events, newest first; most lists need only the items.
 
     Args:
-        item_ids, seconds, kinds, weights: One of each per event; seconds since 1970.
+        item_ids, seconds, kinds, weights: One value per event; seconds since 1970.
     """
 
     __slots__ = ("_kinds", "_seconds", "_weights", "item_ids")

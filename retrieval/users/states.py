@@ -46,10 +46,10 @@ class UserStates:
 
     Args:
         client: Must not retry commands automatically.
-        durability: Of the same client.
+        durability: Durability that uses the same client.
         ring: Newest events kept of each user and session, 1..1000.
-        user_ttl_s, session_ttl_s: How long one is kept after its last interaction. A deletion is
-            remembered for user_ttl_s, too.
+        user_ttl_s, session_ttl_s: How long a user and a session are kept after their last
+            interaction. A deletion is remembered for user_ttl_s, too.
         log_days: How long the log keeps interactions. Not shorter than session_ttl_s, because a
             deletion finds the sessions of a user in the log.
     Raises: ValueError: a value is out of range.

@@ -84,8 +84,8 @@ def check_times(ids: Sequence[str], as_of: Mapping[str, datetime], *, whole: boo
         ids: Ids of its items.
         as_of: As in the request.
         whole: Whether the request has whole items; changes of attributes have no submission time.
-    Raises: InvalidRequest: A time of an item that is not in the request, a time outside of 1970 to
-        now, or any time without whole items.
+    Raises: InvalidRequest: A time of an item that is not in the request, a time before 1970 or in
+        the future, or any time although the request has no whole items.
     """
     if as_of and not whole:
         raise InvalidRequest(
@@ -110,9 +110,8 @@ def check_times(ids: Sequence[str], as_of: Mapping[str, datetime], *, whole: boo
 def upsert_change(item: Item, served: ServedCollection) -> Change:
     """Returns the change that adds or replaces an item, without vectors from a model.
 
-    Raises: InvalidRequest: See `clean_document`. An attribute has the wrong
-        kind, the item has a vector although a model embeds it, or it lacks a vector without a
-        model.
+    Raises: InvalidRequest: See `clean_document`; also if an attribute has the wrong kind, the item
+        has a vector although a model embeds it, or it has no vector although no model does.
     """
     clean_item = clean_document(item, served.attribute_kinds, title_only=True)
     _check_lists(clean_item.attributes, served)

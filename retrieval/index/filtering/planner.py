@@ -1,16 +1,17 @@
 """Planning of vector searches under a filter, without a cliff in recall.
 
 If few rows match, every match is compared. If many match, the index is searched with a bitmap of
-the matches, the wider the fewer there are; if it returns too few rows, every match is compared
-after all. A search thus returns fewer hits than requested only if there are no more matches.
+the matches; the fewer matches there are, the wider the search. If the index returns too few rows,
+every match is compared after all. A search thus returns fewer hits than requested only if there are
+no more matches.
 
 The difficulty of a graph search depends not on the number of matches but on their share *near the
 query*: a filter that correlates with the topic may keep half of all rows but none of a query's
-neighbours. So the nearest rows of each query are probed first, without the filter. Their share of
-matches determines the width of the search; if comparing every match is less work, that is done
-instead. Measured on 49,800 x 384, HNSW32, base width 64, filters that exclude the rows nearest to
-some row: recall@10 is 0.834 at 20 % and 0.970 at 50 % if the width follows the share of all rows,
-and 1.000 and 0.998 with the probe, which takes 0.1 ms.
+neighbours. So the nearest rows of each query are probed first, without the filter. The share of
+matches among them determines the width of the search; if comparing every match is less work, every
+match is compared instead. Measured on 49,800 x 384, HNSW32, base width 64, filters that exclude the
+rows nearest to some row: recall@10 is 0.834 at 20 % and 0.970 at 50 % if the width follows the
+share of all rows, and 1.000 and 0.998 with the probe, which takes 0.1 ms.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ class IndexInfo:
 
     knobs: The fields of SearchParams that it supports.
     ef_search, nprobe: Default widths; without effect if the index does not support them.
-    exact_together: Without a bitmap, an exact search of many queries takes little more time than
-    one of a few.
+    exact_together: Whether an exact search of many queries, without a bitmap, takes little more
+    time than that of a few.
     """
 
     kind: str

@@ -20,8 +20,8 @@ class EProcess:
     ever reaches 1/a is at most a, however often it is checked (Ville's inequality).
 
     Source: Ramdas, Grünwald, Vovk, Shafer, "Game-theoretic statistics and safe anytime-valid
-    inference", Statistical Science 2023; bets that start later: Shin, Ramdas, Rinaldo,
-    "E-detectors", 2022, here with the weights 1/(n(n+1)) of the starts, which sum to 1.
+    inference", Statistical Science 2023. For bets that start later: Shin, Ramdas, Rinaldo,
+    "E-detectors", 2022. Here the n-th start has weight 1/(n(n+1)); the weights sum to 1.
 
     Args:
         bets: Number of bets, >= 1.

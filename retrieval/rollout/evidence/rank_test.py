@@ -17,18 +17,19 @@ _SHIFTS = (0.15, 0.3, 0.6, 1.2, 2.4)
 class RankTest:
     """Tests whether values of the canary are as small as those of the current snapshot.
 
-    A value is represented by its bin; the bins may depend on anything in the past. For a shift d
-    the test bets with the probability q(b) that a value in bin b belongs to the canary if the
-    normal scores of its values are higher by d; q grows with b. Given the past, the mean of the
-    factor is 1 + E[q | canary] - E[q | current], which is at most 1 if the canary's values are
-    stochastically no greater, whatever their distribution. The test is exact like `ShareTest`, and
-    it also uses the information in the bins below the top one.
+    A value is represented by its bin; the bins may depend on anything in the past. For each shift
+    d, let q(b) be the probability that a value in bin b comes from the canary, assuming that the
+    canary's normal scores are higher by d; q grows with b. The bet on d uses q. Given the past, the
+    mean of the factor by which a bet multiplies its capital is 1 + E[q | canary] - E[q | current].
+    That is at most 1 if the canary's values are stochastically no greater, whatever their
+    distribution. So the test is exact like `ShareTest`, and it also uses the information in the
+    bins below the top one.
 
     Source: a sequential rank test by likelihood ratio with normal scores, after Savage and
     Sethuraman, "Stopping time of a rank-order sequential probability ratio test", 1966.
 
     Args:
-        share: Probability of the canary, more than 0 and less than 1.
+        share: Probability that a request is assigned to the canary, more than 0 and less than 1.
     """
 
     def __init__(self, share: float) -> None:
@@ -49,7 +50,8 @@ class RankTest:
 
         Args:
             canary: Whether the value belongs to the canary.
-            bin_number: Number of its bin: how many of the quantiles at `BIN_ENDS` are less.
+            bin_number: Number of the value's bin: how many of the quantiles at `BIN_ENDS` are less
+                than the value.
         """
         self._capital.bet(self._gains[canary][bin_number])
 

@@ -19,19 +19,19 @@ _PRIOR_EVENTS = 100.0
 class ShareTest:
     """Tests whether events come from the canary with the probability of the traffic split.
 
-    Requests are assigned at random. So if the canary is as good, an event (a failed request, a
-    clicked list) belongs to it with probability `share`, however load, bursts and users change the
-    number of events. That makes the evidence exact: the probability that it ever reaches 1/a is at
-    most a. For "greater" this also holds if the probability is smaller, for "less" if it is
-    greater.
-    It does not hold if one draw decides several events: count one event per draw.
+    Requests are assigned at random. So if the canary is as good as the current snapshot, an event
+    (a failed request, a clicked list) belongs to it with probability `share`, however load, bursts
+    and users change the number of events. That makes the evidence exact: the probability that it
+    ever reaches 1/a is at most a. For "greater" this also holds if the probability is smaller, for
+    "less" if it is greater. It does not hold if one draw decides several events: count one event
+    per draw.
 
     Source: "either": the beta-binomial mixture of Lindon and Malek, "Anytime-Valid Inference for
     Multinomial Count Data", NeurIPS 2022; else a likelihood ratio mixed over a few alternatives,
     Robbins, "Statistical methods related to the law of the iterated logarithm", 1970.
 
     Args:
-        share: Probability of the canary, more than 0 and less than 1.
+        share: Probability that a request is assigned to the canary, more than 0 and less than 1.
         side: Which deviation counts against the canary: a greater or smaller share, or either.
     """
 

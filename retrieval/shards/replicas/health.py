@@ -24,10 +24,9 @@ class ReplicaHealth:
     """Health of a replica, derived from its calls and its status.
 
     AWAY: the connection is lost, or two status requests timed out. Only status requests are sent;
-    an answer ends this state. EJECTED: too many failures in a row. No calls are sent for a period
-    that doubles with each ejection, unless no other replica is left. PROBED: back from either
-    state. One call at a time is sent, until one succeeds (READY) or fails (EJECTED for twice as
-    long).
+    an answer ends this state. EJECTED: too many failures in a row. For a period that doubles with
+    each ejection, calls are sent only if no other replica is left. PROBED: back from either state.
+    One call at a time is sent, until one succeeds (READY) or fails (EJECTED for twice as long).
 
     Every `now` is in seconds of one monotonic clock.
     """

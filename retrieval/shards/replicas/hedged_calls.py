@@ -42,10 +42,10 @@ class HedgedCalls(Generic[_P]):
 
     A call goes to one replica. If that replica fails through a fault of its own, the call is
     retried on another, within the retry budget (a tenth of the calls). If the replica is gone, the
-    retry needs no budget: the replica does no more work, so its calls move and do not multiply. If
-    a call takes longer than 95 of 100 recent calls, it is hedged: another replica is called too,
-    within the hedge budget (a twentieth), the first answer wins, and the other call is cancelled.
-    Half of the hedge budget is reserved for calls that keep waiting.
+    retry needs no budget: the replica does no more work, so the number of running calls does not
+    grow. If a call takes longer than 95 of 100 recent calls, it is hedged: another replica is
+    called too, within the hedge budget (a twentieth), the first answer wins, and the other call is
+    cancelled. Half of the hedge budget is reserved for calls that keep waiting.
 
     Args:
         replicas: All replicas of the shard.

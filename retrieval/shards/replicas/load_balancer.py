@@ -22,8 +22,8 @@ def choose_replica(
     """Returns the less loaded of two random replicas; None if no replica can be called.
 
     Ejected replicas, and replicas that cannot read the change log and so may be stale, are used
-    only if no better one is left, so neither state alone takes a shard down. Replicas that are
-    away are never used.
+    only if no better replica is left, so neither state alone makes a shard unavailable. Replicas
+    that are away are never used.
 
     Args:
         replicas: All replicas of the shard.
