@@ -13,8 +13,14 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from embedding.model_files import list_weights, locate_model, read_json, sha256 as digest_of
-from embedding.registry_models import fetch_model as find_registered, is_registry_name
+from embedding.model_files import (
+    fetch_model as find_registered,
+    is_registry_name,
+    list_weights,
+    locate_model,
+    read_json,
+    sha256 as digest_of,
+)
 from nearline.errors import SettingsError
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"

@@ -7,8 +7,14 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedding.model_files import MODEL_FILE_PATTERNS, locate_model, read_json, sha256
-from embedding.registry_models import fetch_model, is_registry_name
+from embedding.model_files import (
+    MODEL_FILE_PATTERNS,
+    fetch_model,
+    is_registry_name,
+    locate_model,
+    read_json,
+    sha256,
+)
 from nearline.errors import SettingsError
 
 # Loaded as a cross-encoder, another kind of model gets a last layer of random numbers.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import replace
 
 from generation.checks.citation_verifier import CitationVerifier
@@ -15,11 +15,72 @@ from generation.memory.conversation import ConversationMemory
 from generation.memory.query_rewriter import rewrite_query
 from generation.memory.token_budgets import TokenBudgets
 from generation.model_set import NO_MODELS, ModelSet
-from generation.protocols import request_validation
 from generation.protocols.access import ANONYMOUS, AccessControl, Caller
 from generation.request_context import RequestContext
 from nearline import contract as c
-from nearline.errors import NotFound
+from nearline.errors import InvalidRequest, NotFound
+
+
+def check_question(question: c.Question, writers: Collection[str]) -> None:
+    """Raises InvalidRequest if a question can never be answered; names the field.
+
+    Args:
+        question: The question.
+        writers: Allowed values of `backend`.
+    """
+    _check_text("question", question.text)
+    for name, value, most in (
+        ("max_tokens", question.max_tokens, c.MAX_ANSWER_TOKENS),
+        ("documents", question.documents, c.MAX_EVIDENCE_DOCUMENTS),
+    ):
+        if not 1 <= value <= most:
+            raise InvalidRequest(f"{name} is {value}; 1..{most} is allowed", field=name)
+    if not 0 <= question.temperature <= c.MAX_TEMPERATURE:
+        raise InvalidRequest(
+            f"temperature is {question.temperature:g}; 0..{c.MAX_TEMPERATURE:g} is allowed",
+            field="temperature",
+        )
+    if question.backend and question.backend not in writers:
+        raise InvalidRequest(
+            f"there is no backend {question.backend!r}; there are {', '.join(sorted(writers))}. "
+            "Configure models with NEARLINE_GENERATION_SMALL and _LARGE of the service",
+            field="backend",
+        )
+    if question.session_id and question.history:
+        raise InvalidRequest(
+            "session_id and history are both set; send only one, a session stores its own turns",
+            field="history",
+        )
+    if question.session_version and not question.session_id:
+        raise InvalidRequest(
+            "session_version is set without session_id; send both or neither",
+            field="session_version",
+        )
+    if len(question.history) > c.MAX_HISTORY_TURNS:
+        raise InvalidRequest(
+            f"history has {len(question.history)} turns; at most {c.MAX_HISTORY_TURNS} are allowed",
+            field="history",
+        )
+    for at, turn in enumerate(question.history):
+        _check_text(f"history[{at}].question", turn.question)
+        if len(turn.answer) > c.MAX_QUERY_CHARACTERS:
+            raise InvalidRequest(
+                f"history[{at}].answer has {len(turn.answer):,} characters; at most "
+                f"{c.MAX_QUERY_CHARACTERS:,} are allowed",
+                field=f"history[{at}].answer",
+            )
+        if turn.condensed:
+            _check_text(f"history[{at}].condensed", turn.condensed)
+
+
+def _check_text(field: str, text: str) -> None:
+    if not text.strip():
+        raise InvalidRequest(f"{field} is empty; send a question", field=field)
+    if len(text) > c.MAX_QUERY_CHARACTERS:
+        raise InvalidRequest(
+            f"{field} has {len(text):,} characters; at most {c.MAX_QUERY_CHARACTERS:,} are allowed",
+            field=field,
+        )
 
 
 class GenerationService:
@@ -72,7 +133,7 @@ class GenerationService:
         caller: Caller = ANONYMOUS,
     ) -> AsyncGenerator[c.AnswerEvent, None]:
         """Answers a question; see `Generator.generate`."""
-        request_validation.check_question(question, self._composer.writers)
+        check_question(question, self._composer.writers)
         call = RequestContext(question, collection, caller, timeout_s)
         call.recalled = await self._memory.recall(question, collection, caller)
         call.condensed = rewrite_query(question.text, call.recalled.turns)

@@ -16,8 +16,8 @@ from nearline.store.snapshot import Store
 from nearline.v1 import admin_pb2_grpc, retrieval_pb2_grpc
 from retrieval.behaviour.model import load_behaviour_model
 from retrieval.blas_threads import use_one_core
+from retrieval.cache.change_tracker import ChangeTrackerRegistry
 from retrieval.cache.tiered_cache import TieredCache
-from retrieval.cache.tracker_registry import ChangeTrackerRegistry
 from retrieval.changelog.registry import REDIS_TIMEOUT_S, ChangeLogs
 from retrieval.embedders.endpoints import Embedders
 from retrieval.monitors import Monitors

@@ -12,9 +12,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.behaviour.history import UserHistories
 from retrieval.behaviour.item_lists import ItemLists
 from retrieval.behaviour.tables import BehaviourTables
-from retrieval.behaviour.user_histories import UserHistories
 
 _Numbers = NDArray[np.int64]
 _T = TypeVar("_T", bound=np.generic)

@@ -11,6 +11,7 @@ from index_builder.behaviour.ranker_dataset import item_tables
 from index_builder.behaviour.user_item_matrix import item_counts
 from index_builder.interactions.records import Interactions
 from retrieval.behaviour.factors import FactorGenerator, ItemFactors
+from retrieval.behaviour.history import UserHistories
 from retrieval.behaviour.item_lists import ItemLists, ListGenerator
 from retrieval.behaviour.tables import (
     FACTORS,
@@ -19,7 +20,6 @@ from retrieval.behaviour.tables import (
     SESSIONS,
     BehaviourTables,
 )
-from retrieval.behaviour.user_histories import UserHistories
 
 _ALWAYS = {POPULARITY, SESSIONS, FACTORS}
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from index_builder.interactions.records import Interactions
 from nearline.times import DAY_US, SECOND_US
-from retrieval.behaviour.user_histories import UserHistories
+from retrieval.behaviour.history import UserHistories
 
 _INT64_MAX = int(np.iinfo(np.int64).max)
 _Numbers = NDArray[np.int32]

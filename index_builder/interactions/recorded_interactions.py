@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from index_builder.interactions.merge import MergedInteractions, merge_interactions
 from index_builder.interactions.records import Interactions
-from retrieval.behaviour.user_histories import UserHistories
+from retrieval.behaviour.history import UserHistories
 from retrieval.users.records import LoggedInteraction
 
 # Returns when users were last deleted, in microseconds since 1970; users never deleted are omitted.

@@ -1,13 +1,19 @@
-"""The history of one user, as generators read it, and its decay."""
+"""The histories of users: of one, as generators read it, and of all, as a snapshot stores them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearline.times import DAY_US
+from retrieval.index.sorted_ids import index_of
+
+# Interactions that most generators read: a vector folded in from this many equals the trained one
+# (ADR 0018), and the lists of older ones add little.
+MAX_HISTORY_EVENTS = 128
 
 
 class History(NamedTuple):
@@ -48,3 +54,42 @@ class Recency(NamedTuple):
         if np.isfinite(self.days) and len(time_us):
             decay *= np.exp(-(time_us[0] - time_us) / (self.days * DAY_US))
         return decay.astype(np.float32)
+
+
+class UserHistories(NamedTuple):
+    """The n interactions of u users.
+
+    users: Ids, ascending. starts: (u + 1,) int64; the interactions of user i are
+    starts[i]:starts[i + 1]. items: (n,) int32 item numbers, newest first. time_us: (n,) int64,
+    microseconds since 1970. weight: (n,) float32 > 0.
+    """
+
+    users: Sequence[str]
+    starts: NDArray[np.int64]
+    items: NDArray[np.int32]
+    time_us: NDArray[np.int64]
+    weight: NDArray[np.float32]
+
+    def of(self, user_id: str) -> History | None:
+        """Returns the history of a user, or None if the user has none."""
+        at = index_of(self.users, user_id)
+        if at is None:
+            return None
+        part = slice(self.starts[at], self.starts[at + 1])
+        return History(self.items[part], self.time_us[part], self.weight[part])
+
+    def filtered(self, kept: NDArray[np.bool_]) -> UserHistories:
+        """Returns some of the interactions, and only the users who have any of them.
+
+        Args:
+            kept: (n,) bool, which interactions to keep.
+        """
+        user_of = np.repeat(np.arange(len(self.users)), np.diff(self.starts))
+        counts = np.bincount(user_of[kept], minlength=len(self.users))
+        return UserHistories(
+            [self.users[at] for at in np.flatnonzero(counts).tolist()],
+            np.concatenate(([0], np.cumsum(counts[counts > 0]))).astype(np.int64),
+            self.items[kept],
+            self.time_us[kept],
+            self.weight[kept],
+        )

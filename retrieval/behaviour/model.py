@@ -14,7 +14,7 @@ from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.blend import Blend, Generator
 from retrieval.behaviour.factors import ItemFactors
 from retrieval.behaviour.generator_spec import build_blend
-from retrieval.behaviour.history import History
+from retrieval.behaviour.history import History, UserHistories
 from retrieval.behaviour.item_lists import ItemLists, ListGenerator
 from retrieval.behaviour.ranker import Ranker, build_rankers
 from retrieval.behaviour.tables import (
@@ -27,7 +27,6 @@ from retrieval.behaviour.tables import (
     BehaviourTables,
     read_tables,
 )
-from retrieval.behaviour.user_histories import UserHistories
 from retrieval.protocols.snapshot import SnapshotRef
 
 

@@ -31,8 +31,8 @@ from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.factors import ItemFactors
 from retrieval.behaviour.features import ITEM_TABLES
+from retrieval.behaviour.history import UserHistories
 from retrieval.behaviour.item_lists import ItemLists
-from retrieval.behaviour.user_histories import UserHistories
 from retrieval.index.sorted_ids import SortedIds
 
 FOLDER = "behaviour"

@@ -1,19 +1,23 @@
-"""Tracks recent changes of a collection's items, so that cached lists reflect them."""
+"""Tracks recent changes of items by collection, so that cached lists reflect them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from nearline.errors import NearlineError
 from nearline.retry import Backoff
+from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.cache.cached_list import CachedList
 from retrieval.cache.recent_changes import ItemChange, RecentChanges, ValidatedList
 from retrieval.changelog.change_log import ChangeLog
+from retrieval.changelog.registry import ChangeLogs
 from retrieval.changelog.start_position import watermark_of
 from retrieval.changelog.tail import LogTail
+from retrieval.protocols.snapshot import SnapshotRef
 
 _ENTRIES_PER_READ = 256
 _BACKOFF = Backoff(0.1, 2.0, jitter=(0.5, 1.0))
@@ -113,3 +117,49 @@ class ChangeTracker:
             self.stale_reason = reason
             about = {"collection": self.collection, "reason": reason}
             _log.warning("recent item changes are unknown", extra=about)
+
+
+class ChangeTrackerRegistry(Mapping[str, ChangeTracker]):
+    """Change trackers by collection; empty if no logs are followed.
+
+    Args:
+        store: Stores the names of the logs.
+        logs: Reads the logs; None disables tracking.
+    """
+
+    def __init__(self, store: Store, logs: ChangeLogs | None) -> None:
+        self._store = store
+        self._logs = logs
+        self._trackers: dict[str, ChangeTracker] = {}
+
+    def __getitem__(self, collection: str) -> ChangeTracker:
+        return self._trackers[collection]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._trackers)
+
+    def __len__(self) -> int:
+        return len(self._trackers)
+
+    async def follow(self, snapshot: SnapshotRef) -> None:
+        """Starts to track the changes of a collection since a snapshot."""
+        if self._logs is None:
+            return
+        name, manifest = snapshot.collection, snapshot.manifest
+        tracker = self._trackers.get(name)
+        if tracker is not None:
+            tracker.rebase(manifest)
+            return
+        # Imported late: a router needs no pyarrow until a collection does.
+        from retrieval.changelog.retention import followable_logs
+
+        tracker = ChangeTracker(
+            self._logs.reader(name), manifest, logs=partial(followable_logs, self._store, name)
+        )
+        self._trackers[name] = tracker
+        await tracker.start()
+
+    async def close(self) -> None:
+        """Stops all trackers."""
+        for tracker in self._trackers.values():
+            await tracker.close()

@@ -12,8 +12,7 @@ from retrieval.cache.cached_list import ListKey
 from retrieval.cache.codec import StoredList, redis_key, unpack
 from retrieval.protocols import metrics
 from retrieval.redis_client.connection import DELETE_IF_EQUAL, Redis, translate_redis_errors
-from retrieval.redis_client.cooldown import Cooldown
-from retrieval.redis_client.reads import RedisReader
+from retrieval.redis_client.reads import Cooldown, RedisReader
 
 _NEEDED_BY = "cached lists"
 # A router that dies while it computes blocks others this long; they serve stale lists meanwhile.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import random as chances
 import time
@@ -17,7 +18,6 @@ from retrieval.cache.codec import StoredList, pack
 from retrieval.cache.freshness import CacheEntry, CacheLifetimes
 from retrieval.cache.local_cache import LocalCache
 from retrieval.cache.redis_cache import RedisCache
-from retrieval.cache.request_counts import RequestCounts
 from retrieval.cache.single_flight import SingleFlight
 from retrieval.protocols import metrics
 from retrieval.protocols.watermark import Watermark
@@ -28,6 +28,47 @@ _Found: TypeAlias = tuple[CacheEntry, CacheLevel]
 _Read: TypeAlias = tuple[CachedList | None, CacheLevel]
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
+_MINUTE_US = 60_000_000
+
+
+class RequestCounts:
+    """Counts requests by collection and list; counts are halved every minute.
+
+    Args:
+        limit: Largest number of lists in a collection, >= 2. Beyond it, the half with the fewest
+            requests is dropped.
+    """
+
+    def __init__(self, limit: int = 4_096) -> None:
+        self._limit = limit
+        self._counts: dict[str, dict[str, int]] = {}
+        self._halved_us = 0
+
+    def add(self, collection: str, of: str, now_us: int) -> None:
+        """Counts a request."""
+        if now_us >= self._halved_us + _MINUTE_US:
+            self._halve(now_us)
+        counts = self._counts.get(collection)
+        if counts is None:
+            counts = self._counts[collection] = {}
+        counts[of] = counts.get(of, 0) + 1
+        if len(counts) > self._limit:
+            most = self.most(collection, self._limit // 2)
+            self._counts[collection] = {name: counts[name] for name in most}
+
+    def most(self, collection: str, n: int) -> list[str]:
+        """Returns the n most requested lists; those with equal counts in alphabetical order."""
+        counts = self._counts.get(collection, {})
+        return heapq.nsmallest(n, counts, key=lambda name: (-counts[name], name))
+
+    def _halve(self, now_us: int) -> None:
+        minutes = (now_us - self._halved_us) // _MINUTE_US
+        if self._halved_us:
+            self._counts = {
+                collection: {name: left for name, n in counts.items() if (left := n >> minutes)}
+                for collection, counts in self._counts.items()
+            }
+        self._halved_us = now_us
 
 
 def _now_us() -> int:

@@ -12,9 +12,8 @@ from functools import partial
 from typing import Protocol
 
 from nearline.store.snapshot import Store
-from retrieval.changelog.change_log import ChangeLog
+from retrieval.changelog.change_log import AbsentLog, ChangeLog
 from retrieval.changelog.retention import followable_logs
-from retrieval.changelog.unavailable_log import AbsentLog
 from retrieval.embedders.endpoints import Embedders
 from retrieval.index.thread_pool import ThreadPool
 from retrieval.live.delta_protocol import FollowedShard

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.contract import HitLevel, PlanStrategy, SearchMode
+from nearline.contract import HitLevel, PayloadField, PlanStrategy, SearchMode
 from nearline.errors import Unsupported
 from nearline.filters import All, Exists
 from retrieval.index.filtering.validation import unknown_attribute_error
 from retrieval.index.lexical.vocabulary import Vocabulary
-from retrieval.milvus.hits import PAYLOAD_FIELDS, rows_to_hits
 from retrieval.milvus.hybrid import FindMatching, ScoreCompletion
 from retrieval.milvus.layout import MilvusHit
 from retrieval.milvus.reader import MilvusReader
-from retrieval.milvus.rows import first_attribute_value
+from retrieval.milvus.rows import first_attribute_value, parse_attributes
 from retrieval.milvus.top_units import (
     FindRows,
     RankedRow,
@@ -29,6 +28,7 @@ from retrieval.milvus.top_units import (
 )
 from retrieval.milvus.vector_leg import VectorIndexInfo, VectorLeg
 from retrieval.protocols.shard import (
+    HitPayload,
     LexicalColumns,
     ShardFilterPlan,
     ShardHits,
@@ -38,6 +38,13 @@ from retrieval.protocols.shard import (
 
 # Rows requested per group at first.
 _PER_GROUP = 4
+# Field of a row that holds each part of a payload.
+PAYLOAD_FIELDS = {
+    PayloadField.TITLE: "title",
+    PayloadField.TEXT: "passage",
+    PayloadField.ATTRIBUTES: "attributes",
+    PayloadField.VECTOR: "vector",
+}
 
 
 class _LegQuery(NamedTuple):
@@ -270,3 +277,50 @@ class MilvusSearcher:
     def _analysed(self, text: str) -> str:
         assert self._vocabulary is not None
         return " ".join(self._vocabulary.words(text))
+
+
+def rows_to_hits(
+    rows: Sequence[RankedRow],
+    options: ShardOptions,
+    kinds: Mapping[str, str],
+    plan: ShardFilterPlan | None,
+) -> ShardHits:
+    """Returns the hits of one query.
+
+    Args:
+        rows: Rows, best first, with start, stop and the fields that the options need.
+        options: Options of the search.
+        kinds: Kinds of the attributes, by name.
+        plan: How the filter was applied; None without a filter.
+    """
+    fields = [row.fields for row in rows]
+    hits = ShardHits(
+        [row.id for row in rows],
+        [-row.negated for row in rows],
+        [row.chunk for row in rows],
+        [one["start"] for one in fields],
+        [one["stop"] for one in fields],
+    )
+    hits.plan = plan
+    if options.payload:
+        hits.payloads = [_payload(row, options.payload, kinds) for row in rows]
+    if options.grouping is not None:
+        name = options.grouping.field
+        hits.groups = [
+            first_attribute_value(one["attributes"], name, kinds[name]) for one in fields
+        ]
+    return hits
+
+
+def _payload(
+    row: RankedRow, payload: frozenset[PayloadField], kinds: Mapping[str, str]
+) -> HitPayload:
+    fields = row.fields
+    return HitPayload(
+        fields["title"] if PayloadField.TITLE in payload else None,
+        fields["passage"] if PayloadField.TEXT in payload else None,
+        parse_attributes(fields["attributes"], kinds)
+        if PayloadField.ATTRIBUTES in payload
+        else None,
+        np.array(fields["vector"], np.float32) if PayloadField.VECTOR in payload else None,
+    )

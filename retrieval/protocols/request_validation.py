@@ -1,6 +1,9 @@
-"""Validates requests for recommendations, independent of the collection."""
+"""Validates requests for recommendations, and suggests names in place of misspelt ones."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
 
 from nearline import contract as c
 from nearline.contract import MAX_ID_BYTES
@@ -40,3 +43,9 @@ def check_id(value: str, field: str) -> None:
         raise InvalidRequest(
             f"{field} has {size} bytes; at most {MAX_ID_BYTES} bytes are allowed", field=field
         )
+
+
+def suggest_names(name: str, known: Collection[str]) -> str:
+    """Returns the known names, quoted, with the one closest to `name` first; "none" if empty."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return ", ".join(repr(other) for other in [*close, *sorted(set(known) - set(close))]) or "none"

@@ -15,7 +15,7 @@ from nearline.errors import InvalidRequest
 from nearline.filters import Filter
 from nearline.times import DAY_US
 from retrieval.cache.cached_list import message_digest
-from retrieval.protocols.suggestions import suggest_names
+from retrieval.protocols.request_validation import suggest_names
 
 # Version of policies that no file defines; files start at 1.
 BUILT_IN_VERSION = 0

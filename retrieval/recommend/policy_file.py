@@ -13,7 +13,7 @@ from nearline.errors import InvalidRequest, SettingsError
 from nearline.filter_text import parse_filter
 from nearline.filters import Filter
 from nearline.items.documents import check_id
-from retrieval.protocols.suggestions import suggest_names
+from retrieval.protocols.request_validation import suggest_names
 from retrieval.recommend.policies import (
     HIDE_SEEN,
     ExploreRule,

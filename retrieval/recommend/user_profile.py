@@ -9,9 +9,8 @@ from itertools import chain
 import numpy as np
 
 from nearline.times import SECOND_US
-from retrieval.behaviour.history import EMPTY_HISTORY, History
+from retrieval.behaviour.history import EMPTY_HISTORY, MAX_HISTORY_EVENTS, History
 from retrieval.behaviour.model import BehaviourModel
-from retrieval.behaviour.user_histories import MAX_HISTORY_EVENTS
 from retrieval.recommend.policies import Policy, seen_items
 from retrieval.users.records import EMPTY_STATE, UserEvent, UserState, event_items
 

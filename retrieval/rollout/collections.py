@@ -10,7 +10,7 @@ from typing import TypeVar
 from nearline.errors import NotFound, NotReady, SnapshotGone
 from nearline.store.snapshot import check_collection
 from retrieval.protocols import metrics
-from retrieval.protocols.suggestions import suggest_names
+from retrieval.protocols.request_validation import suggest_names
 from retrieval.rollout.split import Requester
 from retrieval.rollout.trial import Trial
 from retrieval.search import fanout

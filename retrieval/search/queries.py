@@ -16,8 +16,8 @@ from nearline.errors import InvalidRequest, SnapshotGone, Unsupported
 from nearline.vectors import as_matrix
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols import metrics
+from retrieval.protocols.request_validation import suggest_names
 from retrieval.protocols.shard import ShardQueries
-from retrieval.protocols.suggestions import suggest_names
 from retrieval.search.collection import ServedCollection
 from retrieval.search.example_queries import build_queries
 from retrieval.search.request_context import RequestContext

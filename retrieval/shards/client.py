@@ -20,7 +20,7 @@ from retrieval.protocols.shard import (
 )
 from retrieval.protocols.watermark import Watermark
 from retrieval.shards import codec
-from retrieval.shards.progress_codec import progress_from_proto
+from retrieval.shards.codec import progress_from_proto
 
 # Default timeout of a call without a deadline: a server that hangs must not block a slot forever.
 _DEFAULT_TIMEOUT_S = 10.0

@@ -9,7 +9,7 @@ from nearline import wire
 from nearline.call_guard import Context, time_left_s
 from nearline.v1 import shard_pb2, shard_pb2_grpc
 from retrieval.protocols.watermark import decode_watermark
-from retrieval.shards import codec, progress_codec
+from retrieval.shards import codec
 from retrieval.shards.shard_host import ShardHost
 
 
@@ -105,7 +105,7 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
             )
             progress = self._host.progress(loaded)
             if progress is not None:
-                progress_codec.fill_progress(message, progress)
+                codec.fill_progress(message, progress)
         return response
 
     async def LoadSnapshot(

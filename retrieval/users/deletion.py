@@ -7,7 +7,7 @@ from retrieval.redis_client.durability import Durability
 from retrieval.users import lua_scripts
 from retrieval.users.codec import event_count
 from retrieval.users.keys import session_keys, user_keys
-from retrieval.users.log_reader import entries_of_user
+from retrieval.users.log_entries import entries_of_user
 from retrieval.users.records import NEEDED_BY, DeletionResult
 
 

@@ -17,10 +17,8 @@ from retrieval.users.deletion import delete_user
 from retrieval.users.dictionary import Dictionary
 from retrieval.users.export import export_interactions
 from retrieval.users.keys import session_keys, user_keys
-from retrieval.users.log_entries import decode_interaction
-from retrieval.users.log_reader import all_entries, entries_of_user
-from retrieval.users.partition_by_owner import partition_by_owner
-from retrieval.users.recorder import record_interactions
+from retrieval.users.log_entries import all_entries, decode_interaction, entries_of_user
+from retrieval.users.recorder import partition_by_owner, record_interactions
 from retrieval.users.records import (
     EMPTY_STATE,
     NEEDED_BY,

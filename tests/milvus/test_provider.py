@@ -289,7 +289,7 @@ async def test_facets_of_too_many_items_are_rejected(
     there: tuple[MilvusShard, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shard, snapshot_id = there
-    monkeypatch.setattr("retrieval.milvus.counts.MAX_MATCHES", 20)
+    monkeypatch.setattr("retrieval.milvus.shard.MAX_MATCHES", 20)
     with pytest.raises(Unsupported, match="59 items match"):
         await shard.count(snapshot_id, None, ["kind"])
     assert (await shard.count(snapshot_id, None, [])).count == DOCUMENTS - 1

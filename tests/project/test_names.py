@@ -14,7 +14,6 @@ FIELD_WORDS = {
     "blocking": "clients that block the calling thread",
     "chunking": "cutting texts into chunks",
     "embedding": "texts to vectors",
-    "error_mapping": "errors of a vendor to errors of ours",
     "filtering": "filters and their plan",
     "listing": "every item in id order",
     "monitoring": "recall and drift, measured all the time",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -24,12 +25,38 @@ from retrieval.live.progress import ShardProgress
 from retrieval.protocols import metrics
 from retrieval.shards.client import ShardKey
 from retrieval.shards.replicas.health import ReplicaHealth, ReplicaState
-from retrieval.shards.replicas.latency import FadingAverage
 
 _POLL_S = 0.5
 _POLL_TIMEOUT_S = 1.0
 _log = logging.getLogger(__name__)
 _R = TypeVar("_R")
+# A sample counts for a tenth; after a second without one, the average has lost two thirds. So a
+# replica that was slow once is tried again soon, and one that is slow stays the second choice.
+_SAMPLE_WEIGHT = 0.1
+_FADE_S = 1.0
+
+
+class FadingAverage:
+    """An exponentially weighted average of latencies that falls while nothing is observed."""
+
+    def __init__(self) -> None:
+        self._average_s = 0.0
+        self._at = 0.0
+
+    def observe(self, seconds: float, now: float) -> None:
+        """Records a latency.
+
+        Args:
+            seconds: The latency.
+            now: Seconds of a monotonic clock; always the same clock.
+        """
+        before = self.value(now)
+        self._average_s = before + _SAMPLE_WEIGHT * (seconds - before) if before else seconds
+        self._at = now
+
+    def value(self, now: float) -> float:
+        """Returns the average in seconds; 0 before the first sample."""
+        return self._average_s * math.exp(min(0.0, self._at - now) / _FADE_S)
 
 
 class Peer(Protocol):

@@ -8,7 +8,7 @@ import time
 import pytest
 from hypothesis import given, strategies as st
 
-from generation.backends.error_mapping import map_error, parse_retry_after
+from generation.backends.openai_chat import map_error, parse_retry_after
 from generation.protocols.chat_model import ChatFailure
 
 

@@ -12,9 +12,8 @@ from index_builder.interactions.records import Interactions
 from index_builder.options.training_options import TrainingOptions
 from nearline.errors import InvalidRequest
 from nearline.times import DAY_US
-from retrieval.behaviour.history import History
+from retrieval.behaviour.history import MAX_HISTORY_EVENTS, History
 from retrieval.behaviour.model import build_behaviour_model
-from retrieval.behaviour.user_histories import MAX_HISTORY_EVENTS
 from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks
 
 

@@ -12,7 +12,7 @@ from index_builder.interactions.recorded_interactions import (
     drop_deleted_users,
 )
 from index_builder.interactions.records import Interactions
-from retrieval.behaviour.user_histories import UserHistories
+from retrieval.behaviour.history import UserHistories
 from retrieval.users.records import LoggedInteraction
 
 SECOND = 1_000_000

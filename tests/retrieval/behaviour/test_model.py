@@ -17,12 +17,11 @@ from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.blend import Blend, WeightedGenerator
 from retrieval.behaviour.factors import FactorGenerator, ItemFactors
 from retrieval.behaviour.generator_spec import ALL_EVENTS, encode_generator
-from retrieval.behaviour.history import History, Recency
+from retrieval.behaviour.history import History, Recency, UserHistories
 from retrieval.behaviour.item_lists import ItemLists, ListGenerator
 from retrieval.behaviour.model import BehaviourModel, load_behaviour_model
 from retrieval.behaviour.popularity import BuyAgainGenerator, PopularityGenerator
 from retrieval.behaviour.tables import BehaviourTables
-from retrieval.behaviour.user_histories import UserHistories
 from retrieval.protocols.snapshot import SnapshotRef
 
 _RNG = np.random.default_rng(5)

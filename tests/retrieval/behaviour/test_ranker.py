@@ -17,11 +17,10 @@ from nearline.times import DAY_US
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.factors import ItemFactors
 from retrieval.behaviour.features import FIRST_DAY, ITEM_TABLES, feature_names
-from retrieval.behaviour.history import EMPTY_HISTORY
+from retrieval.behaviour.history import EMPTY_HISTORY, UserHistories
 from retrieval.behaviour.item_lists import ItemLists
 from retrieval.behaviour.model import BehaviourModel, build_behaviour_model, load_behaviour_model
 from retrieval.behaviour.tables import BehaviourTables
-from retrieval.behaviour.user_histories import UserHistories
 from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.recommend.explanations import history_reasons
 from retrieval.recommend.ranking import HISTORY, rank_items

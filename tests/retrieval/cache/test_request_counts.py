@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from retrieval.cache.request_counts import RequestCounts
+from retrieval.cache.tiered_cache import RequestCounts
 
 MINUTE_US = 60_000_000
 START_US = 1_700_000_000_000_000

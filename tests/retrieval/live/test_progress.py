@@ -20,7 +20,7 @@ from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark
 from retrieval.router.live_reports import LiveReport, LiveReporter
 from retrieval.search.collection import ServedCollection
-from retrieval.shards import progress_codec
+from retrieval.shards import codec
 from retrieval.shards.client import ShardKey
 from retrieval.shards.provider import ShardProvider
 from retrieval.shards.replicas.load_balancer import choose_replica
@@ -51,10 +51,10 @@ def told(at: int, *, partition: int = 0, stale: str = "", rows: int = 0) -> Shar
 )
 def test_progress_survives_the_wire_format(progress: ShardProgress) -> None:
     message = shard_pb2.LoadedShard()
-    assert progress_codec.progress_from_proto(message) is None
-    progress_codec.fill_progress(message, progress)
+    assert codec.progress_from_proto(message) is None
+    codec.fill_progress(message, progress)
     parsed = shard_pb2.LoadedShard.FromString(message.SerializeToString())
-    assert progress_codec.progress_from_proto(parsed) == progress
+    assert codec.progress_from_proto(parsed) == progress
 
 
 class Replicas:

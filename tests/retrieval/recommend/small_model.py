@@ -8,10 +8,10 @@ import numpy as np
 
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.factors import ItemFactors
+from retrieval.behaviour.history import UserHistories
 from retrieval.behaviour.item_lists import ItemLists
 from retrieval.behaviour.model import BehaviourModel, build_behaviour_model
 from retrieval.behaviour.tables import POPULARITY, SESSIONS, BehaviourTables
-from retrieval.behaviour.user_histories import UserHistories
 
 # What goes with an item, and how much.
 Goes = Mapping[str, Mapping[str, float]]

@@ -9,8 +9,7 @@ from dataclasses import replace
 import pytest
 
 from nearline.errors import InvalidRequest
-from retrieval.rollout.analysis import CanaryAnalysis, CanaryLimits, TestState
-from retrieval.rollout.arm import ArmState
+from retrieval.rollout.analysis import ArmState, CanaryAnalysis, CanaryLimits, TestState
 
 LIMITS = CanaryLimits(min_recall=0.94)
 NAMES = ["latency", "tail_latency", "errors", "clicks", "conversions", "sample_ratio", "recall"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from retrieval.shards.replicas.health import ReplicaHealth, ReplicaState
-from retrieval.shards.replicas.latency import FadingAverage
+from retrieval.shards.replicas.replica import FadingAverage
 from retrieval.shards.replicas.retry_budget import RetryBudget
 
 
