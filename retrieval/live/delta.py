@@ -23,9 +23,9 @@ from retrieval.live.documents import LiveItem
 from retrieval.live.graph_builder import GraphBuilder
 from retrieval.live.graphs import BuildGraph, build_in_thread
 from retrieval.live.live_segment import LiveSegment
+from retrieval.live.progress import LiveView
 from retrieval.live.survivors import Survivors
 from retrieval.live.vectors import LiveVectors
-from retrieval.live.view import LiveView
 from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark
 

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from retrieval.changelog.change_log import ChangeLog
 from retrieval.changelog.records import ChangeEntry
-from retrieval.live.view import LiveState, LiveView
+from retrieval.live.progress import LiveState, LiveView
 from retrieval.protocols.watermark import Watermark
 
 

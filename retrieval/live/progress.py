@@ -1,4 +1,4 @@
-"""Progress of the live changes of a shard, and waiting for changes to be applied."""
+"""The live state of a shard: its view, its progress, and waiting for changes to be applied."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nearline.errors import NearlineError, NotApplied
-from retrieval.live.view import LiveView
+from retrieval.index.filtering.planner import Matches
+from retrieval.index.segment import Segment
 from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark
 
@@ -17,6 +18,22 @@ DEFAULT_WAIT_S = 5.0
 _RETRY_AFTER_S = 1.0
 # End a wait early enough to return an explanation within the deadline.
 _MARGIN_S = 0.02
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LiveView:
+    """An immutable view of the live changes of a shard.
+
+    applied: How far the log has been applied.
+    alive: The remaining documents of the snapshot segment; None if all remain.
+    part: The live segment; None if it has no served documents. part_alive: Its alive documents;
+    None if all are alive.
+    """
+
+    applied: AppliedState
+    alive: Matches | None = None
+    part: Segment | None = None
+    part_alive: Matches | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +54,10 @@ class ShardProgress:
     oldest_change: datetime | None = None
 
 
-class ShardLiveState:
-    """The `LiveState` of one shard. Everything except `view` belongs to the event loop.
+class LiveState:
+    """The live changes of one shard of one snapshot, as requests see them.
+
+    view: The newest state; may be read from any thread. Everything else belongs to the event loop.
 
     Args:
         number: Shard number, for error messages.
@@ -66,11 +85,21 @@ class ShardLiveState:
                 future.set_exception(error)
 
     def reached(self, least: Watermark) -> bool:
-        """Returns whether the view contains these changes; see `LiveState.reached`."""
+        """Returns whether the view contains the shard's changes up to a position.
+
+        Raises: SnapshotMismatch: the position belongs to another log.
+        """
         return self.view.applied.watermark.covers(least, self._partitions)
 
     async def wait(self, least: Watermark, deadline: float | None) -> None:
-        """Returns once the view contains these changes; see `LiveState.wait`."""
+        """Returns once the view contains all changes up to a position.
+
+        Args:
+            least: The position.
+            deadline: Time of the running loop; None waits for a few seconds.
+        Raises: NotReady: not in time; says how many changes are missing. SnapshotMismatch: the
+            position belongs to another log.
+        """
         if self.reached(least):
             return
         loop = asyncio.get_running_loop()

@@ -12,8 +12,7 @@ from typing import NamedTuple
 from nearline.errors import NearlineError
 from nearline.times import from_us
 from retrieval.live.delta_protocol import DeltaStats, FollowedDelta, FollowedShard
-from retrieval.live.progress import ShardLiveState, ShardProgress
-from retrieval.live.view import LiveView
+from retrieval.live.progress import LiveState, LiveView, ShardProgress
 from retrieval.protocols.shard import AppliedState
 
 # Shorter outages are not reported as stale: Redis restarts, or fails over.
@@ -50,7 +49,7 @@ class PublishedState:
         self.caught_up = False
         self.problem: FollowProblem | None = None
         self._shards = tuple(shards)
-        self._states: list[ShardLiveState] = []
+        self._states: list[LiveState] = []
         self._last_published: list[tuple[LiveView, str]] = []
 
     def replace(
@@ -61,7 +60,7 @@ class PublishedState:
         self.caught_up = caught_up
         if not self._states:
             for shard, delta in zip(self._shards, deltas, strict=True):
-                state = ShardLiveState(shard.number, shard.partitions, delta.view)
+                state = LiveState(shard.number, shard.partitions, delta.view)
                 self._states.append(state)
                 self._last_published.append((delta.view, ""))
                 shard.attach(state)

@@ -23,7 +23,7 @@ from nearline.store.snapshot import PARTITIONS
 from retrieval.changelog.change_log import ChangeLog
 from retrieval.changelog.records import ChangeEntry
 from retrieval.live.delta_protocol import DeltaStats, FollowedDelta, FollowedShard
-from retrieval.live.view import LiveState, LiveView
+from retrieval.live.progress import LiveState, LiveView
 from retrieval.milvus.collection_state import CollectionState
 from retrieval.milvus.document_writer import WRITE_S
 from retrieval.milvus.lease import Lease

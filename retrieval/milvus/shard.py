@@ -11,7 +11,7 @@ from dataclasses import replace
 from nearline.contract import Filter, PayloadField, Scalar
 from nearline.errors import Unsupported
 from retrieval.index.filtering.validation import unknown_attribute_error
-from retrieval.live.view import LiveState
+from retrieval.live.progress import LiveState
 from retrieval.milvus.reader import MilvusReader
 from retrieval.milvus.rows import attribute_values
 from retrieval.milvus.searcher import MilvusSearcher

@@ -7,7 +7,7 @@ from asyncio import Future
 from collections.abc import Sequence
 
 from nearline.errors import NearlineError, SnapshotGone, Unsupported
-from retrieval.live.view import LiveState
+from retrieval.live.progress import LiveState
 from retrieval.protocols.shard import ShardHits, ShardOptions, ShardQueries
 from retrieval.protocols.watermark import Watermark
 from retrieval.shards.batcher import Batcher

@@ -19,8 +19,7 @@ from retrieval.live.delta_protocol import DeltaStats, FollowedDelta, FollowedSha
 from retrieval.live.graphs import build_in_process
 from retrieval.live.live_changes import LiveChanges
 from retrieval.live.log_follower import LogFollower
-from retrieval.live.progress import ShardProgress
-from retrieval.live.view import LiveView
+from retrieval.live.progress import LiveView, ShardProgress
 from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.protocols.watermark import Watermark
 from retrieval.shards.loader import LoadedShard, load_shards

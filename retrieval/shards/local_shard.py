@@ -17,7 +17,7 @@ from retrieval.index.filtering.planner import Matches
 from retrieval.index.segment import Segment
 from retrieval.index.thread_pool import ThreadPool
 from retrieval.index.union import join_counts, join_hits
-from retrieval.live.view import LiveState
+from retrieval.live.progress import LiveState
 from retrieval.protocols.shard import (
     AppliedState,
     ShardCounts,

@@ -21,7 +21,7 @@ from retrieval.index.lexical.text_analysis import Analyser
 from retrieval.index.lexical.vocabulary import Vocabulary
 from retrieval.index.segment import Segment
 from retrieval.index.vectors.faiss_index import FaissIndex
-from retrieval.live.view import LiveView
+from retrieval.live.progress import LiveView
 from retrieval.protocols.watermark import Watermark
 from tests.retrieval.small_snapshots import Document, index_of, write_items
 

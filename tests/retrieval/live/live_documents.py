@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from nearline.contract import PayloadField
-from retrieval.live.view import LiveView
+from retrieval.live.progress import LiveView
 from tests.retrieval.live.base_shards import DIM, EPOCH, Base
 from tests.retrieval.small_snapshots import Document
 

@@ -14,8 +14,7 @@ import pytest
 from nearline.errors import NotApplied, NotReady, SnapshotMismatch
 from nearline.store.snapshot import Store
 from nearline.v1 import shard_pb2
-from retrieval.live.progress import ShardLiveState, ShardProgress
-from retrieval.live.view import LiveView
+from retrieval.live.progress import LiveState, LiveView, ShardProgress
 from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark
 from retrieval.router.live_reports import LiveReport, LiveReporter
@@ -123,7 +122,7 @@ async def test_a_stale_replica_is_used_only_if_no_other_is_available() -> None:
 async def test_waiting_requests_fail_on_another_log_and_on_close() -> None:
     at = Watermark(LOG).advanced({5: 1})
     further = at.advanced({5: 2})
-    live = ShardLiveState(0, (5,), LiveView(AppliedState(at)))
+    live = LiveState(0, (5,), LiveView(AppliedState(at)))
     await live.wait(at.advanced({6: 9}), None)
     waiting = asyncio.ensure_future(live.wait(further, None))
     await asyncio.sleep(0)

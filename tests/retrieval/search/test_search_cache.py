@@ -23,7 +23,7 @@ from retrieval.cache.recent_changes import RecentChanges, ValidatedList
 from retrieval.cache.tiered_cache import TieredCache
 from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
 from retrieval.embedders.endpoints import Embedders
-from retrieval.live.view import LiveView
+from retrieval.live.progress import LiveView
 from retrieval.protocols.shard import AppliedState, ShardHits
 from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.protocols.watermark import Watermark

@@ -25,7 +25,7 @@ from nearline.errors import InvalidRequest, SnapshotMismatch, Unsupported
 from nearline.filter_text import parse_filter
 from retrieval.index.segment import Segment
 from retrieval.index.thread_pool import ThreadPool
-from retrieval.live.view import LiveView
+from retrieval.live.progress import LiveView
 from retrieval.protocols.shard import AppliedState, ShardHits, ShardOptions, ShardQueries
 from retrieval.protocols.watermark import Watermark
 from retrieval.search.hybrid import fuse_hits
