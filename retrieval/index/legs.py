@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearline.errors import Unsupported
 from retrieval.index.filtering.planner import Matches
-from retrieval.index.protocols import AttributeValues, Documents, WordIndex
+from retrieval.index.protocols import Documents, WordIndex
 from retrieval.index.tombstones import search_alive
 from retrieval.index.top_units import TopRows, UnitOf, best_per_run, find_top_units
 from retrieval.index.vectors.vector_index import Neighbours, SearchParams, VectorIndex
 from retrieval.protocols.shard import ShardFilterPlan, ShardQueries
+
+if TYPE_CHECKING:
+    # Imported late: a router without local shards runs without Arrow.
+    from retrieval.index.attributes import SegmentAttributes
 
 
 class LegOptions(NamedTuple):
@@ -66,7 +70,7 @@ class Legs:
         self,
         index: VectorIndex,
         items: Documents,
-        attributes: AttributeValues,
+        attributes: SegmentAttributes,
         words: WordIndex | None,
     ) -> None:
         self._index = index

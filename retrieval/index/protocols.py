@@ -14,10 +14,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.contract import Attributes, Filter, Scalar
+from nearline.contract import Attributes
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.vectors.vector_index import Neighbours, SearchParams
-from retrieval.protocols.shard import FieldCounts, ShardFilterPlan
+from retrieval.protocols.shard import ShardFilterPlan
 
 
 class Documents(Protocol):
@@ -127,32 +127,4 @@ class FilteredVectors(Protocol):
         self, vectors: NDArray[np.float32], k: int, params: SearchParams, matches: Matches
     ) -> tuple[Neighbours, ShardFilterPlan]:
         """Returns the k best matches per query, and the plan; see `FilteredSearch.search`."""
-        ...
-
-
-class AttributeValues(Protocol):
-    """The attributes of the documents; see `retrieval.index.attributes.SnapshotAttributes`."""
-
-    @property
-    def filtered(self) -> FilteredVectors:
-        """The filtered vector search."""
-        ...
-
-    def matches(self, filter: Filter) -> Matches:
-        """Returns the documents and rows that match a filter, whether alive or not.
-
-        Raises: InvalidRequest: the filter names an unknown attribute or a value of another kind.
-        """
-        ...
-
-    def first_values(self, field: str, documents: NDArray[np.int64]) -> list[Scalar]:
-        """Returns the (first) value of an attribute in each document; None if it has none."""
-        ...
-
-    def counts(self, field: str, matching: NDArray[np.bool_]) -> FieldCounts:
-        """Counts the values of an attribute; `matching` (documents,) selects the documents."""
-        ...
-
-    def word_plan(self, matches: Matches) -> ShardFilterPlan:
-        """Describes how words are searched under a filter."""
         ...

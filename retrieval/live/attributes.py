@@ -14,15 +14,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nearline.contract import Attributes, Filter, PlanStrategy, Scalar
+from nearline.contract import Attributes, PlanStrategy
 from nearline.v1 import snapshot_pb2
+from retrieval.index.attributes import SegmentAttributes
 from retrieval.index.filtering.attribute_table import AttributeTable
 from retrieval.index.filtering.filter_cache import FilterCache
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.vectors.vector_index import Neighbours, SearchParams
 from retrieval.live.documents import DocumentsView, LiveItem
 from retrieval.live.vectors import LiveIndex
-from retrieval.protocols.shard import FieldCounts, ShardFilterPlan
+from retrieval.protocols.shard import ShardFilterPlan
 
 # Small, since every view converts the documents after the last block. Many blocks are merged into
 # one, since each costs every filter some calls.
@@ -63,73 +64,26 @@ class LiveColumns:
 
     def view(
         self, items: Sequence[LiveItem], of: DocumentsView, index: LiveIndex
-    ) -> LiveAttributes:
-        """Returns the attributes of the documents of a view.
+    ) -> SegmentAttributes:
+        """Returns the attributes of the documents of a view; the first filter assembles them.
 
         Args:
             items: The documents of the view, and possibly more.
             of: The view.
             index: The vectors of the view.
         """
-        rest = items[self._documents : of.documents]
-        return LiveAttributes(self._fields, self._blocks, rest, of, index)
+        fields, blocks, rest = self._fields, self._blocks, items[self._documents : of.documents]
 
+        def assemble() -> FilterCache:
+            columns = pa.concat_tables([*blocks, _block(fields, rest)])
+            return FilterCache(AttributeTable(columns, fields, of.documents), of.first_rows)
 
-class LiveAttributes:
-    """A snapshot of `AttributeValues`; columns are assembled by the first filter.
-
-    Args:
-        fields: The attributes, all as lists.
-        blocks: Columns of the first documents.
-        rest: The documents after them.
-        of: All documents.
-        index: The vectors of the documents.
-    """
-
-    def __init__(
-        self,
-        fields: Sequence[snapshot_pb2.AttributeField],
-        blocks: Sequence[pa.Table],
-        rest: Sequence[LiveItem],
-        of: DocumentsView,
-        index: LiveIndex,
-    ) -> None:
-        self._fields = fields
-        self._blocks = blocks
-        self._rest = rest
-        self._of = of
-        self._assembled: tuple[AttributeTable, FilterCache] | None = None
-        self.filtered = LiveFilteredVectors(index)
-
-    def matches(self, filter: Filter) -> Matches:
-        """Returns the documents and rows that match a filter, whether alive or not.
-
-        Raises: InvalidRequest: the filter names an unknown attribute or a value of another kind.
-        """
-        return self._columns()[1].matches(filter)
-
-    def first_values(self, field: str, documents: NDArray[np.int64]) -> list[Scalar]:
-        """Returns the (first) value of an attribute in each document; None if it has none."""
-        return self._columns()[0].first_values(field, documents)
-
-    def counts(self, field: str, matching: NDArray[np.bool_]) -> FieldCounts:
-        """Counts the values of an attribute among documents; see `AttributeTable.counts`."""
-        return self._columns()[0].counts(field, matching)
-
-    def word_plan(self, matches: Matches) -> ShardFilterPlan:
-        """Describes a filtered word search: every match is scored, and nothing else."""
-        strategy = PlanStrategy.EXACT if matches.count else PlanStrategy.EMPTY
-        reason = f"of the live chunks with a word of the query, those among {matches.count:,}"
-        return ShardFilterPlan(strategy, matches.count, self._of.chunks, 0, reason)
-
-    def _columns(self) -> tuple[AttributeTable, FilterCache]:
-        # Two threads may do the same work, but neither waits for the other.
-        assembled = self._assembled
-        if assembled is None:
-            parts = [*self._blocks, _block(self._fields, self._rest)]
-            table = AttributeTable(pa.concat_tables(parts), self._fields, self._of.documents)
-            assembled = self._assembled = table, FilterCache(table, self._of.first_rows)
-        return assembled
+        return SegmentAttributes(
+            assemble,
+            LiveFilteredVectors(index),
+            chunks=of.chunks,
+            words_reason="of the live chunks with a word of the query, those among {:,}",
+        )
 
 
 class LiveFilteredVectors:

@@ -12,7 +12,7 @@ from nearline.contract import HitLevel
 from nearline.errors import SnapshotCorrupt
 from nearline.store.snapshot import Store, shard_folder, shard_of
 from nearline.v1 import snapshot_pb2
-from retrieval.index.attributes import SnapshotAttributes
+from retrieval.index.attributes import snapshot_attributes
 from retrieval.index.filtering.attribute_table import AttributeTable
 from retrieval.index.item_table import ItemTable
 from retrieval.index.lexical.bm25_index import LexicalIndex
@@ -134,7 +134,7 @@ def _load_shard(
         Segment(
             index,
             items,
-            SnapshotAttributes(table, items, index),
+            snapshot_attributes(table, items, index),
             lexical,
             unit_length=manifest.metric == COSINE,
         ),

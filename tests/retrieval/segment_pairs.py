@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline.v1 import snapshot_pb2
-from retrieval.index.attributes import SnapshotAttributes
+from retrieval.index.attributes import snapshot_attributes
 from retrieval.index.filtering.attribute_table import AttributeTable
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.item_table import ItemTable
@@ -75,7 +75,7 @@ def part_of(folder: Path, documents: Sequence[Document], factory: str = "Flat") 
     }
     table = AttributeTable(pa.table(columns), FIELDS, len(ordered))
     words = words_of([d.text[start:end] for d in ordered for start, end in d.spans()])
-    return Segment(index, items, SnapshotAttributes(table, items, index), words, unit_length=False)
+    return Segment(index, items, snapshot_attributes(table, items, index), words, unit_length=False)
 
 
 def words_of(texts: Sequence[str]) -> LexicalIndex:

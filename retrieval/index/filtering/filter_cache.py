@@ -20,6 +20,8 @@ _MAX_ROW_NUMBERS = 65_536
 class FilterCache:
     """Matches by filter, evicting the least recently used; safe to share among threads.
 
+    table: Attributes of the shard.
+
     Args:
         table: Attributes of the shard.
         first_rows: (documents + 1,) int64: the index row of each document's first chunk, and
@@ -34,7 +36,7 @@ class FilterCache:
         *,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        self._table = table
+        self.table = table
         self._chunks_of = np.diff(first_rows)
         self._one_each = bool((self._chunks_of == 1).all())
         self._max_bytes = max_bytes
@@ -48,7 +50,7 @@ class FilterCache:
         Raises: InvalidRequest: the filter names an unknown attribute or a value of another kind.
         """
         # Before the lookup: equal filters may differ in kind, since True == 1 in Python.
-        self._table.check(filter)
+        self.table.check(filter)
         with self._lock:
             cached = self._entries.get(filter)
             if cached is not None:
@@ -65,7 +67,7 @@ class FilterCache:
         return found
 
     def _evaluate(self, filter: Filter) -> Matches:
-        documents = self._table.matching(filter)
+        documents = self.table.matching(filter)
         chunks = documents if self._one_each else np.repeat(documents, self._chunks_of)
         count = int(np.count_nonzero(chunks))
         return Matches(

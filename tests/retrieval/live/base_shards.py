@@ -17,7 +17,7 @@ from nearline.items.attributes import encode
 from nearline.store.snapshot import PARTITIONS, partition_of, shard_folder
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
-from retrieval.index.attributes import SnapshotAttributes as AttributesOfShard
+from retrieval.index.attributes import snapshot_attributes
 from retrieval.index.filtering.attribute_table import AttributeTable
 from retrieval.index.item_table import ItemTable
 from retrieval.index.lexical.bm25_index import LexicalIndex
@@ -81,7 +81,7 @@ def base_of(
     words = None
     if vocabulary is not None:
         words = LexicalIndex.load(place, vocabulary, items.chunks)
-    part = Segment(index, items, AttributesOfShard(table, items, index), words, unit_length=False)
+    part = Segment(index, items, snapshot_attributes(table, items, index), words, unit_length=False)
     manifest = snapshot_pb2.Manifest(
         dim=dim,
         metric="inner_product",

@@ -15,9 +15,10 @@ from hypothesis import given, settings, strategies as st
 from nearline import filters as f
 from nearline.contract import Attributes, PlanStrategy
 from nearline.errors import InvalidRequest
+from retrieval.index.attributes import SegmentAttributes
 from retrieval.index.filtering.attribute_table import AttributeTable
 from retrieval.index.vectors.vector_index import SearchParams
-from retrieval.live.attributes import LiveAttributes, LiveColumns
+from retrieval.live.attributes import LiveColumns
 from retrieval.live.documents import DocumentsView, LiveDocuments, LiveItem
 from retrieval.live.vectors import LiveVectors
 from tests.retrieval.live.base_shards import FIELDS
@@ -62,7 +63,7 @@ filters = st.recursive(
 
 def view_of(
     several: Sequence[Attributes], chunks: Sequence[int] = ()
-) -> tuple[LiveAttributes, DocumentsView]:
+) -> tuple[SegmentAttributes, DocumentsView]:
     """Creates the attributes of documents with one row each by default."""
     store, columns, vectors = LiveDocuments(), LiveColumns(FIELDS), LiveVectors(2)
     for number, attributes in enumerate(several):
