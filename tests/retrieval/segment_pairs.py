@@ -21,7 +21,7 @@ from retrieval.index.lexical.text_analysis import Analyser
 from retrieval.index.lexical.vocabulary import Vocabulary
 from retrieval.index.segment import Segment
 from retrieval.index.vectors.faiss_index import FaissIndex
-from retrieval.live.progress import LiveView
+from retrieval.live.progress import LiveState, LiveView
 from retrieval.protocols.watermark import Watermark
 from tests.retrieval.small_snapshots import Document, index_of, write_items
 
@@ -119,8 +119,8 @@ def matches_of(part: Segment, documents: NDArray[np.bool_]) -> Matches:
     return Matches(documents, chunks, bitmap, int(chunks.sum()))
 
 
-class MadeUp:
-    """Live changes as a test says they are; a `Live`."""
+class MadeUp(LiveState):
+    """Live changes as a test says they are."""
 
     def __init__(self, view: LiveView) -> None:
         self.view = view

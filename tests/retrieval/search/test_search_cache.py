@@ -23,7 +23,7 @@ from retrieval.cache.recent_changes import RecentChanges, ValidatedList
 from retrieval.cache.tiered_cache import TieredCache
 from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
 from retrieval.embedders.endpoints import Embedders
-from retrieval.live.progress import LiveView
+from retrieval.live.progress import LiveState, LiveView
 from retrieval.protocols.shard import AppliedState, ShardHits
 from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.protocols.watermark import Watermark
@@ -59,7 +59,7 @@ class Counting:
         return getattr(self._shard, name)
 
 
-class Followed:
+class Followed(LiveState):
     """Live changes up to a position of the log, none of which changes an answer."""
 
     def __init__(self, position: int, stale: str = "") -> None:
