@@ -10,8 +10,7 @@ from functools import lru_cache, partial
 from itertools import islice
 from typing import NamedTuple
 
-from nearline import contract as c
-from nearline import wire
+from nearline import contract as c, wire
 from nearline.errors import NearlineError, ShardsUnavailable
 from nearline.times import to_us
 from retrieval.cache.cached_list import CachedList, CacheLevel, ComputeList, ListKey
