@@ -56,18 +56,20 @@ def admit(
     tokens_per_s: float,
     left_s: float,
 ) -> None:
-    """Refuses a request that would wait in vain.
+    """Refuses a request that could not be answered in time.
 
     Args:
         own_tokens: Tokens of the request.
         lane_tokens: Tokens that wait in its lane; the limit is per lane, so that bulk work cannot
-            shut out a query.
-        ahead_tokens: Tokens that run before it: of its lane, of higher lanes, and in the model now.
+            keep a query out.
+        ahead_tokens: Tokens that run before the request: those in its lane, in higher lanes, and in
+            the model now.
         max_queued_tokens: Tokens allowed to wait in a lane. A request larger than that is admitted
             when its lane is empty.
         tokens_per_s: Measured rate; 0 if unknown.
         left_s: Seconds to the caller's deadline; may be infinite.
-    Raises: Overloaded: with the seconds until it would be admitted at the measured rate.
+    Raises: Overloaded: names the seconds after which the request would be admitted at the measured
+        rate.
     """
     excess = lane_tokens + own_tokens - max_queued_tokens
     if lane_tokens > 0 and excess > 0:

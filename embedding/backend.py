@@ -13,9 +13,9 @@ Item_contra = TypeVar("Item_contra", bound=Sized, contravariant=True)
 
 
 class Engine(Protocol[Item_contra]):
-    """An engine of the batcher: items to rows of numbers. The len of an item is its tokens.
+    """An engine of the batcher: turns items into rows of numbers. An item's len is its token count.
 
-    width: Numbers in a row. slots, pad_multiple: See `Backend`.
+    width: Number of columns of a row. slots, pad_multiple: See `Backend`.
     """
 
     @property
@@ -48,9 +48,10 @@ class Backend(Protocol):
     """A loaded model, including pooling and normalisation.
 
     name: Engine and precision, for example "openvino-bf16".
-    dim: Numbers in a vector.
+    dim: Number of components of a vector.
     slots: Number of concurrent batches; each slot belongs to one thread.
-    pad_multiple: Lengths are padded to a multiple of this, because fewer shapes may run faster.
+    pad_multiple: Lengths are padded to a multiple of this number, because fewer shapes may run
+        faster.
     """
 
     @property

@@ -52,8 +52,8 @@ async def select_backend(
 
     The first start converts and measures; later ones under the same conditions reuse the choice.
 
-    Raises: SettingsError: no backend can be loaded with the installed packages. NotReady: none
-            agrees with the fp32 reference. StoreError: the cache cannot be written.
+    Raises: SettingsError: no backend can be loaded with the installed packages. NotReady: no
+        backend agrees with the fp32 reference. StoreError: the cache cannot be written.
     """
     cache = ModelCache(cache_folder, model)
     work = _BackendSelection(model, settings, cache, cache_folder)

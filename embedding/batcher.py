@@ -120,9 +120,9 @@ class Batcher(Generic[Item]):
         """Refuses a request that the queue cannot accept or finish in time.
 
         Args:
-            lane: Its lane.
+            lane: Lane of the request.
             left_s: Seconds to its deadline; may be infinite.
-            own_tokens: Its tokens, if known.
+            own_tokens: Its number of tokens, if known.
         Raises: Overloaded.
         """
         with self._work:

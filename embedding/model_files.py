@@ -1,4 +1,4 @@
-"""The files of a model: in a folder, on the hub, or in the registry of a store."""
+"""Locates and reads the files of a model: in a folder, on the hub, or in a store's registry."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ def locate_model(name: str, revision: str = "", *, instead: str) -> Path:
 
     Args:
         name: A folder, or a hub name (owner/model).
-        revision: Commit, tag or branch at the hub; empty: its default branch.
-        instead: What else can be done, for the error.
-    Raises: SettingsError: the name is neither. NotReady: the hub cannot be reached.
+        revision: Commit, tag or branch at the hub; empty means the default branch.
+        instead: Alternatives to suggest in the error.
+    Raises: SettingsError: the name is neither a folder nor a hub name. NotReady: the hub cannot be
+        reached.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -39,7 +40,7 @@ def locate_model(name: str, revision: str = "", *, instead: str) -> Path:
 
 
 def sha256(files: Sequence[Path]) -> str:
-    """Returns the SHA-256 of a file; of several, that of their SHA-256s."""
+    """Returns the SHA-256 of a file or, for several files, the SHA-256 of their SHA-256s."""
     digests: list[str] = []
     for file in files:
         with file.open("rb") as stream:
@@ -52,7 +53,7 @@ def sha256(files: Sequence[Path]) -> str:
 def list_weights(folder: Path) -> list[Path]:
     """Lists the files with a model's weights.
 
-    Raises: SettingsError: there are none, or only pickled ones.
+    Raises: SettingsError: there are no such files, or only pickled ones.
     """
     files = sorted(folder.glob("model*.safetensors"))
     if not files:
@@ -64,13 +65,13 @@ def list_weights(folder: Path) -> list[Path]:
 
 
 def read_json(file: Path, *, missing_ok: bool = False, maker: str) -> dict[str, object]:
-    """Reads a JSON object of a model's folder.
+    """Reads a JSON file in a model's folder; it must contain an object.
 
     Args:
         file: The file.
-        missing_ok: A file that is missing is an empty object.
-        maker: The class whose folder is needed, for the error.
-    Raises: SettingsError: missing, or no JSON object.
+        missing_ok: Whether to return an empty object if the file is missing.
+        maker: The class that writes such folders, for the error.
+    Raises: SettingsError: the file is missing, or is not a JSON object.
     """
     try:
         content = json.loads(file.read_text("utf-8"))

@@ -1,9 +1,9 @@
 """OpenVINO driven directly: one infer request per stream.
 
-Not through AsyncInferQueue: when a request fails there, its callback is never called and the error
-is raised by the next, innocent `start_async`, whose batch is lost. A thread and a request per
-stream gives each batch its own error, and was faster (two cores, bf16: 35,000 to 31,000 tokens/s
-at batches of 256 tokens, 39,000 to 37,500 at 1,024; OpenVINO 2026.4).
+AsyncInferQueue is not used: when a request fails there, its callback is never called, and the error
+is raised by the next, innocent `start_async`, whose batch is lost. With a thread and a request per
+stream, each batch has its own error, and throughput is higher (two cores, bf16: 35,000 against
+31,000 tokens/s with batches of 256 tokens, 39,000 against 37,500 with 1,024; OpenVINO 2026.4).
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ VERSION = str(ov.__version__)
 
 
 def has_bf16() -> bool:
-    """Returns whether this CPU computes in bf16 (AVX512_BF16 or AMX) rather than imitating it."""
+    """Returns whether this CPU computes in bf16 (AVX512_BF16 or AMX) instead of emulating it."""
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def save_graph(encoder: object, example: Mapping[str, object], xml: Path) -> None:
-    """Converts a torch module and writes its graph, weights beside it in full precision.
+    """Converts a torch module; writes its graph, and its weights in full precision next to it.
 
     Args:
         encoder: Module from ids and mask to unit vectors.
-        example: One input by name, for tracing; the names become those of the graph's inputs.
+        example: An example of each input, by name, for tracing; the graph's inputs get the same
+            names.
         xml: File to write.
     """
     graph = ov.convert_model(encoder, example_input=dict(example))
@@ -53,8 +54,8 @@ class OpenVINOBackend:
     Args:
         xml: The converted model.
         precision: "f32" or "bf16".
-        threads: Threads of inference; 0: all cores this process may use.
-        streams: Batches at once; 0: OpenVINO's choice for throughput.
+        threads: Threads for inference; 0 uses all cores that this process may use.
+        streams: Number of batches to run at once; 0 lets OpenVINO choose the number for throughput.
     Raises: SettingsError: unknown precision. NotReady: the file is damaged.
     """
 

@@ -1,4 +1,4 @@
-"""Finding a cross-encoder's folder and reading what it says of itself, without importing torch."""
+"""Finds a cross-encoder's folder and reads its description, without importing torch."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _ARCHITECTURES = ("ForSequenceClassification", "ForCausalLM")
 class PairModel:
     """A cross-encoder on disk.
 
-    name: For people. folder: Where it lies. fingerprint: Hash of every file that decides a score
-    (weights, tokenizer, configuration); name and folder are not in it.
+    name: Display name. folder: Folder of the model. fingerprint: Hash of every file that affects
+    scores (weights, tokenizer, configuration); it does not include name and folder.
     """
 
     name: str
@@ -40,11 +40,11 @@ def find_pair_model(
     """Finds a cross-encoder and reads it.
 
     Args:
-        name: A folder, a hub name, or what `registered.find` knows.
-        setting: Name of the setting that has it, for errors.
-        store, cache_folder: See `registered.find`.
-    Raises: SettingsError: no such model, or one of another kind. NotReady: the hub cannot be
-        reached. As `registered.find`.
+        name: A folder, a hub name, or `registry:NAME`, see `fetch_model`.
+        setting: Name of the setting that holds `name`, for errors.
+        store, cache_folder: See `fetch_model`.
+    Raises: SettingsError: the model does not exist, or is of a different kind. NotReady: the hub
+        cannot be reached. Also what `fetch_model` raises.
     """
     if is_registry_name(name):
         found = fetch_model(name, "reranker", store=store, cache_folder=cache_folder)
@@ -77,7 +77,7 @@ def find_pair_model(
 
 
 def _files(folder: Path) -> list[Path]:
-    """Lists what the loader may read: the folder's own files and those of its modules."""
+    """Lists the files that the loader may read: those of the folder and of its modules."""
     folders = {folder}
     try:
         modules = json.loads((folder / "modules.json").read_text("utf-8"))

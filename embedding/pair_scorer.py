@@ -1,4 +1,4 @@
-"""A cross-encoder as a domain object: loads it, queues pairs for it, scores them in batches."""
+"""A cross-encoder with its queue: loads the model, queues pairs of texts, scores batches."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class PairScorer:
 
     Args:
         model: The model.
-        engine: The same model, loaded.
-        columns: Which numbers of the engine's rows to give, in this order.
+        engine: The loaded engine of the model.
+        columns: Columns of the engine's output to return, in the order of the result.
         max_tokens: Tokens that the model reads of a pair.
         setting: "reranker" or "entailment".
         settings: Limits.
-        on_broken: Called once when the model fails on everything.
+        on_broken: Called once if the model fails on everything.
     """
 
     def __init__(
@@ -79,16 +79,16 @@ class PairScorer:
         cache_folder: Path | None = None,
         on_broken: Callable[[], None] | None = None,
     ) -> Self | None:
-        """Finds and loads the model that a setting names, and has it score a pair.
+        """Finds and loads the model that a setting names, and scores a pair as a test.
 
         Args:
             setting: "reranker" or "entailment".
-            settings: Settings; where the one is empty there is no model, and the answer is None.
-            cache_folder: See `registered.find`.
+            settings: Settings of the service.
+            cache_folder: See `fetch_model`.
             on_broken: See the class.
-        Raises: SettingsError: torch is not installed, no such model, one of another kind, labels
-            that are not those needed, or scores that are not finite. NotReady: the hub cannot be
-            reached.
+        Raises: SettingsError: torch is not installed, the model does not exist or is of a different
+            kind, it lacks a required label, or its scores are not finite. NotReady: the hub cannot
+            be reached.
         """
         name = settings.reranker if setting == RERANKER else settings.entailment
         if not name:
@@ -141,18 +141,18 @@ class PairScorer:
         self._batcher.start()
 
     async def close(self) -> None:
-        """Lets a running batch end, fails what waits, ends the thread."""
+        """Waits for a running batch, fails waiting requests, and ends the thread."""
         await self._batcher.close()
 
     async def score(
         self, firsts: Sequence[str], seconds: Sequence[str], lane: Lane, timeout_s: float | None
     ) -> NDArray[np.float32]:
-        """Scores n pairs, all or nothing; cancelling drops what has not run yet.
+        """Scores n pairs, all or nothing; cancelling drops pairs that have not run yet.
 
         Args:
             firsts, seconds: n texts each, n >= 1, not empty.
             lane: Queue to wait in.
-            timeout_s: Seconds to the caller's deadline; None: there is none.
+            timeout_s: Seconds to the caller's deadline; None if there is no deadline.
         Returns: (n, columns) float32.
         Raises: Overloaded, DeadlineExceeded, NotReady, InternalError: as `Batcher.infer`.
         """
@@ -185,7 +185,8 @@ class PairScorer:
 def label_columns(setting: str, labels: Sequence[str], name: str) -> tuple[int, ...]:
     """Returns the columns of the labels whose scores are returned.
 
-    These are the only label of a reranker, or entailment and contradiction, in this order.
+    For a reranker, this is its only column; for an entailment model, the columns of entailment and
+    contradiction, in this order.
 
     Args:
         setting: "reranker" or "entailment".

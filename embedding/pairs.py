@@ -27,11 +27,11 @@ class TextPair:
 
 
 def make_pairs(firsts: Sequence[str], seconds: Sequence[str], max_tokens: int) -> list[TextPair]:
-    """Makes pairs, cutting texts beyond what a model of this many tokens reads.
+    """Makes pairs of texts, each cut to the length that the model can read.
 
     Args:
         firsts, seconds: n texts each.
-        max_tokens: Tokens that the model reads of a pair.
+        max_tokens: Most tokens that the model reads of a pair.
     Returns: n pairs; the cut keeps `16 * max_tokens` characters, so that a text of megabytes costs
         no more to tokenise than one that fits.
     """

@@ -1,6 +1,6 @@
-"""The queue of the batcher: two lanes, and the rule by which the next batch is cut.
+"""The queue of the batcher: two lanes, and the rule that selects the next batch.
 
-Pure: no threads, no clock of its own. The batcher guards it with a lock.
+It starts no threads and reads no clock. The batcher guards it with a lock.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class _LaneQueue:
         return bool(self._window)
 
     def cut(self, budget: int, max_texts: int, pad_multiple: int) -> Batch:
-        """Cuts the run around the oldest entry with the most tokens per unit of cost."""
+        """Returns the run with the most tokens per unit of cost that contains the oldest entry."""
         while not _waits(self._arrivals[0]):
             self._arrivals.popleft()
         window = self._window

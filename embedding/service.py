@@ -1,4 +1,4 @@
-"""The embedding service as a domain object: checks texts, tokenises, batches; without gRPC."""
+"""The embedding service without gRPC: checks texts, tokenises and batches them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ class EmbeddingService:
 
     Args:
         model: The model; it may be a truncated one.
-        backend: The same model, loaded; its vectors may have more numbers.
+        backend: The loaded backend of the model; its vectors may be longer than those of a
+            truncated model.
         settings: Limits.
         min_cosine: Lowest cosine of the backend to the fp32 reference.
         tokens_per_s: Initial estimate of the rate; 0 if unknown.

@@ -9,7 +9,7 @@ from nearline import contract as c
 
 
 class StreamWindow:
-    """The batches in progress of one stream, in order: at most a number of texts, at least two."""
+    """The batches in progress of one stream, in order: limited by their texts, but at least two."""
 
     def __init__(self, max_texts: int) -> None:
         self._max_texts = max_texts

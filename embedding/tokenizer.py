@@ -26,7 +26,8 @@ _TOKENIZE_CHARACTERS = 32_768
 class TokenizedText:
     """Token ids of one text.
 
-    ids: (length,) int64, cut to what the model reads. count: Tokens before the cut.
+    ids: (length,) int64, cut to the length that the model reads. count: Number of tokens before the
+    cut.
     """
 
     ids: NDArray[np.int64]
@@ -38,7 +39,7 @@ class TextTokenizer:
 
     Args:
         folder: Model folder with tokenizer.json.
-        max_tokens: Tokens that the model reads, special tokens included.
+        max_tokens: Most tokens that the model reads, special tokens included.
     """
 
     def __init__(self, folder: Path, max_tokens: int) -> None:

@@ -1,6 +1,6 @@
 """Runs one build as a batch job: `python -m index_builder --corpus FILE --embedding HOST:PORT …`.
 
-Logs its progress and ends with one JSON object on standard output.
+The job logs its progress, and prints one JSON object on standard output at the end.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class Maintenance:
         If a router requested a rebuild after a drift, models are trained again, too. A failed
         rebuild is not retried until it is requested again.
 
-        Raises: NotReady: the log is away. Conflict: another process compacts. As `compact`.
+        Raises: NotReady: the log is unavailable. Conflict: another process compacts. As `compact`.
         """
         if await asyncio.to_thread(self._store.log_in_force, name) is None:
             return False

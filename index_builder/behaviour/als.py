@@ -26,7 +26,7 @@ def train_factors(
     seed: int = 0,
     threads: int = 0,
 ) -> ItemFactors:
-    """Trains item factors. With one thread, equal input gives bit-identical output.
+    """Trains item factors. With one thread, equal inputs give bit-identical outputs.
 
     Args:
         matrix: (users, items) float32 CSR of confidences.

@@ -32,8 +32,10 @@ class CandidateGenerator(NamedTuple):
     """A generator with its settings.
 
     model: popular, item_to_item, als, ease, session or buy_again.
-    settings: Distinguishes generators of one model; "plain" is the model as published.
-    table: Name of the table it reads, possibly shared; empty if no snapshot carries one.
+    settings: Distinguishes generators of one model; "plain" is the model without variations, as it
+        was published.
+    table: Name of the table that the generator reads, possibly with others; empty if no snapshot
+        has its table.
     only_repeats: Whether it serves only lists that may repeat items of the user's history.
     """
 
@@ -52,11 +54,11 @@ class CandidateGenerator(NamedTuple):
 def train_candidates(
     train: Interactions, *, repeats: bool, seed: int = 0
 ) -> list[CandidateGenerator]:
-    """Trains all generators; the first of each model is the plain one.
+    """Trains all generators; the first of each model has the settings "plain".
 
-    The grid is small, around the settings that were best on the two shared data sets (shared
-    research, recommendation calibration). Validation chooses the generators that serve, per data
-    set.
+    The grid of settings is small, around those that were best on the two shared data sets (shared
+    research, recommendation calibration). For each data set, validation chooses the generators that
+    are served.
 
     Args:
         repeats: Whether items of a user's history may be recommended again.

@@ -72,7 +72,7 @@ def evaluate_cold_items(
         content: (items, d), rows of unit length in the order of `interactions.items`; zeros where
             the content is unknown.
     Raises: InvalidRequest: there is no such split, too few items can be learned from, or no user
-        has both a held-out item and another one.
+        has both a held-out item and an item that is not held out.
     """
     parts = split(interactions, split_name, seed)
     task = make_task(parts)

@@ -48,9 +48,9 @@ def predict_factors(
     """Returns the factors with the rows of items without interactions filled in: (n, f) float32.
 
         (b, W) = argmin sum |y - b - x W|^2 + regularisation |W|^2,   filled with b + x W
-    The sum is over the items with interactions. The fewer there are, the closer the predictions are
-    to their mean, so a small number needs no special rule. Without any, the prediction is 0, and
-    such items are never recommended.
+    The sum is over the items with interactions. The fewer such items there are, the closer the
+    predictions are to their mean, so a small number needs no special rule. If there are none, the
+    predictions are 0, and items without interactions are never recommended.
 
     Args:
         content: (n, d), usually of unit length. A row of zeros means that the content is unknown:
@@ -86,10 +86,10 @@ def predict_factors(
 def choose_regularisation(
     content: NDArray[np.float32], factors: NDArray[np.float32], counts: NDArray[np.int64]
 ) -> float:
-    """Returns the one of REGULARISATIONS that explains most by `explained_shares`.
+    """Returns the value of REGULARISATIONS with the largest share in `explained_shares`.
 
-    On ml-latest-small it is 3 for each of three draws of held-out films, with a recall@20 of 0.297;
-    recall is 0.298 with 1 and 10, 0.295 with 30 and 0.283 with 100.
+    On ml-latest-small the result is 3 for each of three draws of held-out films, with a recall@20
+    of 0.297; recall is 0.298 with 1 and 10, 0.295 with 30 and 0.283 with 100.
 
     Args:
         content, factors, counts: As in `predict_factors`.
@@ -106,10 +106,10 @@ def explained_shares(
 ) -> dict[float, float]:
     """Returns, by regularisation, the share of squared scores that content explains, in five folds.
 
-    1 means all of it; 0 means no better than giving every item the mean factors. For user vectors U
-    and an item whose factors are off by e, the error of its scores over all users is e U'U e'. At
-    convergence of ALS, U'U equals Y'Y for any loss of U Y' with equal penalties on both, so the
-    item factors suffice.
+    A share of 1 means that content explains everything; 0 means that it is no better than giving
+    every item the mean factors. For user vectors U and an item whose factors are off by e, the
+    error of its scores over all users is e U'U e'. At convergence of ALS, U'U equals Y'Y for any
+    loss of U Y' with equal penalties on both, so the item factors suffice.
 
     Args:
         content, factors, counts: As in `predict_factors`, with at least ten items to learn from.

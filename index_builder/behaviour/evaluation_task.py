@@ -37,7 +37,8 @@ class EvaluationTask(NamedTuple):
 def make_task(split: Split, *, repeats: bool = False, only_known: bool = False) -> EvaluationTask:
     """Returns the task of a split; users without relevant items are not tested.
 
-    Candidates are the items of the training rows or, if the split holds out items, these.
+    Candidates are the items of the training rows or, if the split holds out items, the held-out
+    items.
 
     Args:
         repeats: Whether items of the history may be recommended again; if not, they are not
@@ -74,8 +75,8 @@ def make_task(split: Split, *, repeats: bool = False, only_known: bool = False) 
 def only_known_items(split_name: str) -> bool:
     """Returns whether only items of the training rows are relevant in a split.
 
-    After a moment in time new items appear, which no behavioural model can know. In the other
-    splits, unknown items count as missed.
+    With a split by time, new items appear in the test part, which no behavioural model can know. In
+    the other splits, unknown items count as missed.
     """
     return split_name.startswith("time:")
 

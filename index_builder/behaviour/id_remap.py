@@ -1,7 +1,7 @@
 """Converts tables to other item numbers: those of another snapshot, or of a larger set of items.
 
 Throughout, `numbers` is (old items,) int64: the new number of each item, -1 if the item is gone.
-The others ascend, so anything in order stays in order.
+The other numbers ascend, so sorted sequences stay sorted.
 """
 
 from __future__ import annotations

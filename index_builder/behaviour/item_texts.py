@@ -23,7 +23,7 @@ _TIMEOUT_S = 120.0
 
 
 def read_texts(corpus: Corpus, ids: Sequence[str]) -> dict[str, str]:
-    """Returns the title and text of items in a corpus, joined as a build embeds them, by id.
+    """Returns the title and text of items in a corpus, by id, joined as a build embeds them.
 
     Unreadable rows and items without text are skipped.
 

@@ -19,9 +19,9 @@ _TREE = re.compile(r"^Tree=\d+\n", re.MULTILINE)
 class LambdaMartOptions(NamedTuple):
     """How trees are trained; see LightGBM's parameters.
 
-    runs: Number of models, each with its own seed, whose scores are added: on validation of the
-        shared shop data one reached an NDCG@20 of 0.3297 (0.3306 with another seed), two 0.3316,
-        four 0.3321.
+    runs: Number of models, each with its own seed, whose scores are added. On validation of the
+        shared shop data, one model reached an NDCG@20 of 0.3297 (0.3306 with a different seed), two
+        models 0.3316, four models 0.3321.
     trees: Trees of each model.
     """
 

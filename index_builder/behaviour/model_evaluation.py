@@ -59,9 +59,9 @@ class Evaluation(NamedTuple):
     task: The task that the models solved.
     choice: The blend that validation chose; None if there was nothing to blend.
     results: One per model; the model that would serve is last.
-    content_fit: What content explains by regularisation (`content_factors.explained_shares`); empty
-        unless items were scored by content.
-    ranker: What became of the ranker, as text; empty if there was none to train.
+    content_fit: Share that content explains, by regularisation (see
+        `content_factors.explained_shares`); empty unless items were scored by content.
+    ranker: Result of the ranker, as text; empty if there was none to train.
     """
 
     train: Interactions

@@ -82,12 +82,12 @@ def choose_blend(
 def choose_popularity_table(
     choices: Iterable[BlendChoice | None], candidates: Sequence[CandidateGenerator]
 ) -> str:
-    """Returns the name of the popularity table whose items were the best lists for all users.
+    """Returns the name of the popularity table that was best as one list for all users.
 
     Args:
         choices: The first that is not None decides: the choice without repeats is closer to users
             without a history.
-        candidates: Those chosen from, or the same ones retrained.
+        candidates: The candidates that were chosen from, or the same ones retrained.
     Returns: The table of plain counts if nothing was chosen, or if no other table is better.
     """
     tables = {one.name: one.table for one in candidates if one.model == _POPULAR}

@@ -35,7 +35,7 @@ _MAX_LISTS = 2_000
 
 
 class RankerDataset(NamedTuple):
-    """Candidates for u users, n in total, user after user, each user's by item number.
+    """Candidates for u users, n in total, in order of user and then of item number.
 
     All candidates are included, not only those that are hard to tell from relevant ones: with every
     fourth of the low-ranked ones, the trees learned that low-ranked items are relevant four times

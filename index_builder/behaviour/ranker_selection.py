@@ -3,7 +3,8 @@
     window         2 earlier      1 earlier      validation     (serving)
     first trees    train          train          evaluated
     final trees                   train          train          serve, if the first were better
-Generators of a window know the interactions before it; the labels are the interactions in it.
+The generators of a window know the interactions before the window; its labels are the interactions
+in the window.
 """
 
 from __future__ import annotations
@@ -143,8 +144,8 @@ def _fit(lists: Sequence[RankerDataset], split_name: str, k: int, seed: int) -> 
     """Trains and evaluates a ranker.
 
     Args:
-        lists: Of the validation window, and of the two windows before it, these with relevant items
-            only.
+        lists: Lists of the validation window, and of the two windows before it; the latter include
+            only lists with relevant items.
     """
     options = LambdaMartOptions()
     validation, before, earliest = lists

@@ -21,7 +21,7 @@ class SessionOptions(NamedTuple):
     beta, shrink: The sum of a pair (a, b) is divided by a^(1 - beta) b^beta + shrink, where a and b
         are the numbers of interactions with either item; a larger beta penalises popular items
         more.
-    directed: Whether only later items are listed for earlier ones.
+    directed: Whether an item's list contains only items that occur after it.
     """
 
     window: int = 30

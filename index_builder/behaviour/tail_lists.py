@@ -34,8 +34,8 @@ def build_tail_lists(
     Items without interactions may be listed, but have no tail.
 
     Args:
-        lists: With (items + 1,) starts.
-        factors: Of all items.
+        lists: The lists to extend, with (items + 1,) starts.
+        factors: Factors of all items.
         trained: (items,), whether the item has interactions.
     """
     counts = np.diff(lists.starts)

@@ -53,7 +53,7 @@ def train_behaviour(
 
     Args:
         learning: Interactions and options.
-        ids: Of the items of a snapshot, ascending; item numbers are indexes in it.
+        ids: Ids of the items of a snapshot, ascending; the number of an item is its position.
         advance: Called with the number of steps done.
     Raises: InvalidRequest: no interaction is with any of the items, or the requested split leaves
         nothing to test on.
@@ -133,8 +133,8 @@ def _select_blends(
 ) -> tuple[list[_SelectedBlend], Mapping[bool, TrainedRanker]]:
     """Selects the blends without and with repeats, and trains their rankers.
 
-    Returns: The weights of each blend by candidate name, with its choice, which is None if nothing
-        could be chosen; and the rankers, by whether they repeat.
+    Returns: For each blend, its weights by candidate name, and how it was chosen (None if nothing
+        could be chosen); and the rankers, by whether their lists may repeat items.
     """
     parts = _windows(learning, rows, seed, notes)
     if not parts:

@@ -78,7 +78,8 @@ class SourceCount:
     def import_time_us(self, now_us: int) -> int:
         """Returns the modification time, at most the present.
 
-        A file from the future would override changes that are yet to be made.
+        A file with a modification time in the future would override changes that are yet to be
+        made.
         """
         return min(self.modified_us or now_us, now_us)
 

@@ -31,7 +31,8 @@ class VectorFile:
     """A file whose row r is the vector of chunk r, float32.
 
     A batch counts as written once its journal entry is on disk; the entry follows the vectors.
-    Opening the file drops a torn tail of the journal and every entry whose vectors do not match.
+    Opening the file drops an incomplete last entry of the journal, and every entry whose vectors do
+    not match.
 
     Args:
         folder: Work folder; holds the two files.

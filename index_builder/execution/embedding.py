@@ -44,8 +44,8 @@ async def embed_chunks(
         executor: Runs the work.
     Returns: Number of chunks embedded now.
     Raises: InvalidRequest: the embedder refuses a text; the message names the document.
-        SnapshotMismatch: the embedder changed, or a worker has another one.
-        NotReady: the embedder was away for a minute.
+        SnapshotMismatch: the model of the embedder changed, or a worker has a different model.
+        NotReady: the embedder was unavailable for a minute.
     """
     written = vectors.written(spool.chunks)
     advance(int(written.sum()))

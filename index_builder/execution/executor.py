@@ -36,7 +36,7 @@ class Executor(Protocol):
     """Runs the parts of a job."""
 
     def embedder(self, local: Embedder, info: EmbedderInfo) -> OpenEmbedder:
-        """Returns how a worker opens an embedder: `local`, or its own with that fingerprint."""
+        """Returns how a worker opens an embedder: `local`, or a model with that fingerprint."""
         ...
 
     async def run(

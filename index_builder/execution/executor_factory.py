@@ -25,7 +25,8 @@ def open_executor(
         name: "local" or "ray".
         ray_address: Address of a cluster, host:port or "auto"; empty starts one on this machine.
         embedding: Returns the settings of the model that workers load.
-    Raises: InvalidRequest. Unsupported: Ray is not installed. NotReady: the cluster is not there.
+    Raises: InvalidRequest. Unsupported: Ray is not installed. NotReady: the cluster cannot be
+        reached.
     """
     if name not in EXECUTORS:
         raise InvalidRequest(

@@ -50,8 +50,8 @@ class SearchDefaults(NamedTuple):
 def choose_factory(options: IndexOptions, vectors: int) -> str:
     """Returns the factory string for a collection of a number of vectors.
 
-    `HNSW32,SQ8` with a refine stage becomes `HNSW32,SQ8_direct_signed` with it. Both have 8 bits
-    per number; the latter compares integers, see `retrieval.index.vectors.int8_codec`.
+    `HNSW32,SQ8` with a refine stage becomes `HNSW32,SQ8_direct_signed` with the same stage. Both
+    have 8 bits per number; the latter compares integers, see `retrieval.index.vectors.int8_codec`.
     """
     if options.factory != AUTO:
         return _REFINED_SQ8.sub(rf"\1,{_INT8_CODEC},", options.factory)

@@ -2,7 +2,7 @@
 
 A stored vector used as a query finds itself, which proves little. A collection of texts is queried
 with one sentence of a sampled chunk, embedded as a query. A collection of vectors is queried with a
-sampled vector plus half of another one: near the data, but not in it.
+sampled vector plus half of a second one: near the data, but not part of it.
 
 Compared with 1,109 real queries (SciFact, 21,631 chunks, MiniLM, HNSW32), recall@10 at ef_search
 10 | 16 | 32 | 64: real queries 0.915 | 0.954 | 0.980 | 0.993; sentences 0.920 | 0.953 | 0.985 |

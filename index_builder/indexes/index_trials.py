@@ -105,7 +105,8 @@ def _split(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Returns vectors to index, and two kinds of queries: vectors held out, and mixtures.
 
-    The former resemble items near other items; the latter resemble questions, further away.
+    Held-out vectors resemble items, which lie near other items; mixtures resemble questions, which
+    lie farther away.
     """
     most = min(_MAX_ROWS, max(1_000, _MAX_NUMBERS // vectors.shape[1]))
     held_out = max(1, min(QUERIES, len(vectors) // 10))

@@ -1,8 +1,8 @@
 """Writes a published snapshot into Milvus as a collection, see `retrieval.milvus.layout`.
 
-Its state is marked as whole once every row is written, indexed, loaded, counted and checked. An
-interruption leaves a state that is not whole: no router serves it, the next export starts over, and
-`nearline snapshots prune` finds it.
+The state of the collection is marked as whole once every row is written, indexed, loaded, counted
+and checked. An interrupted export leaves a state that is not whole: no router serves the
+collection, the next export starts over, and `nearline snapshots prune` finds it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class MilvusExport:
     name: Name of the Milvus collection. documents, chunks: Its content. index: HNSW or FLAT.
     words: Whether it has BM25.
     recall: Recall of the golden queries, 0..1; None if there are none or nothing was done.
-    done: Whether it was written; False if it existed already.
+    done: Whether the collection was written; False if it existed already.
     """
 
     name: str
@@ -98,9 +98,10 @@ async def export(
         overwrite: Write it even if it exists already; discards its live changes.
         progress: Optional; receives the progress of stages.
     Raises: NotFound. Unsupported: its index has no exact vectors, or Milvus cannot hold them.
-        InvalidRequest: Milvus cannot hold a document. AlreadyExists: it exists with another index,
-        or from another store. Conflict: another export of it began meanwhile. SnapshotMismatch: the
-        recall is lower than at build time. Errors of `MilvusClient`.
+        InvalidRequest: Milvus cannot hold a document. AlreadyExists: the export exists with a
+        different index, or from a different store. Conflict: another export of the snapshot began
+        in the meantime. SnapshotMismatch: the recall is lower than at build time. Errors of
+        `MilvusClient`.
     """
     started = time.monotonic()
     manifest = store.manifest(collection, snapshot_id)

@@ -48,7 +48,7 @@ UnitEnd: TypeAlias = Settlement | Failure
 
 
 class DocumentWriter:
-    """Writes documents with an `ItemWriter`, and isolates the one at fault if a call fails.
+    """Writes documents with an `ItemWriter`; if a call fails, finds the document at fault.
 
     While the service is unavailable or overloaded the writer waits, since that is no fault of the
     documents.
@@ -110,7 +110,7 @@ def dead_letter(unit: Unit, document_id: str, error: NearlineError) -> Settlemen
 
 
 def _newest(documents: Sequence[Document]) -> tuple[list[Document], list[UnitEnd]]:
-    """Returns the document last submitted for each id; the others are superseded by it."""
+    """Returns, for each id, the document that was submitted last; it supersedes the others."""
     by_id: dict[str, Document] = {}
     older: list[Document] = []
     for one in documents:

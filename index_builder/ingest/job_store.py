@@ -60,7 +60,7 @@ class JobStore:
         """Adds sources to the queue, durably.
 
         Raises: NotReady: Redis is unavailable, or would not keep them. Overloaded: the queue has no
-            room for them. Conflict: the job belongs to other parameters, has another number of
+            room for them. Conflict: the job has different parameters or a different number of
             sources, or is closed. InvalidRequest: a source cannot be stored.
         """
         words: list[str | bytes | int] = []
@@ -71,7 +71,7 @@ class JobStore:
     async def requeue(self, letter_ids: Sequence[str], job_id: str, ttl_s: float) -> None:
         """Returns dead letters to the queue, as a job of their own.
 
-        They keep their original time: changes made after they were first submitted win over them.
+        They keep their original time: changes made after they were first submitted take precedence.
 
         Raises: NotFound: a letter does not exist. InvalidRequest: the letters belong to different
             collections or tenants. All errors of `submit`.
@@ -255,7 +255,7 @@ class JobStore:
 
 
 def _check_fits(count: int, size: int, limits: QueueLimits) -> None:
-    """Refuses submissions that exceed the capacity of the queue, however long they wait."""
+    """Refuses submissions larger than the whole queue, for which waiting would not help."""
     limit = min(limits.units, limits.tenant_units)
     if count <= limit and size <= limits.bytes:
         return

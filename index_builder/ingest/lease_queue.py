@@ -135,7 +135,7 @@ class LeaseQueue:
             read: Number of the file's documents already in the queue.
             documents: The next documents, each with the reason why it is invalid, empty if it is
                 valid.
-        Returns: The progress of the file, which is beyond these documents if another worker was
+        Returns: The progress of the file, which may be beyond these documents if another worker was
             faster. None if this worker no longer holds the file, or the job was cancelled.
         Raises: NotReady: Redis is unavailable; repeat the call with the same arguments.
         """

@@ -29,10 +29,10 @@ class Unit:
     """A source held by a worker.
 
     place: Index in its job.
-    as_of: When it was submitted; changes made later win over it.
+    as_of: When it was submitted; changes made later take precedence.
     error: Why it is invalid, found when its file was read; empty if nothing is known.
     failed: Number of failed attempts.
-    losses: Number of workers lost while they held it.
+    losses: Number of workers that were lost while they held it.
     """
 
     lane: Lane

@@ -35,7 +35,7 @@ class MergedInteractions(NamedTuple):
 
 
 def merge_interactions(rows: Interactions, new: Interactions) -> MergedInteractions:
-    """Adds interactions that the rows lack; those with equal user, item and second are the same.
+    """Adds interactions that the rows lack; equal user, item and second mean the same interaction.
 
     Duplicates within one source are kept, since rows of one order may be equal.
     """

@@ -22,7 +22,7 @@ async def add_recorded(
     logged: AsyncIterable[LoggedInteraction],
     weights: Mapping[str, float],
 ) -> MergedInteractions:
-    """Adds logged interactions of users; those that the file has in the same second are the same.
+    """Adds logged interactions of users, except those that the file has in the same second.
 
     Args:
         rows: Rows of the file, cleaned.

@@ -73,8 +73,9 @@ def validation_windows(
 ) -> list[Split]:
     """Returns splits of one kind, latest first, each within the training part of the one before.
 
-    A time split tests on as long a period each time; any other split is applied to the training
-    part before, so that last-n:5 next tests on the five interactions before the last five.
+    With a time split, every test covers a period of the same length. Any other split is applied to
+    the training part of the split before: with last-n:5, the second test consists of the five
+    interactions before the last five.
 
     Args:
         split_name: See `split`.
@@ -103,7 +104,7 @@ def check_split_name(split_name: str) -> None:
 
 
 def _before(first: Split, last: Split) -> Split:
-    """Splits by time: the test is as long as the first one and ends where the last one begins."""
+    """Splits by time: the test is as long as that of `first` and ends where `last` begins."""
     length = first.test.time_us.max() - first.train.time_us.max()
     rows = last.train
     early = rows.time_us <= rows.time_us.max(initial=0) - length

@@ -67,7 +67,7 @@ class DocumentMerger:
     """Merges the documents of a build that continues others; blocks.
 
     Args:
-        lineage: What the build continues.
+        lineage: The snapshot and the changes that the build continues.
         options: Options of the build.
         sources: Sources of the import; the lineage has their import times.
         folder: Work folder.
@@ -144,7 +144,7 @@ class DocumentMerger:
     def deleted(self) -> DeletedDocuments:
         """Returns the deleted documents that a known import could restore.
 
-        Their deletion is not older than all imports in the manifest.
+        These are the documents whose deletion is later than the earliest import in the manifest.
         """
         import_times_us = [
             source.import_time.ToMicroseconds()

@@ -49,7 +49,8 @@ class Lineage:
     def key(self) -> list[str]:
         """Returns the part of the work key that a resumed build must share.
 
-        The watermark is not in it: a resumed build continues from its original one, see `resumed`.
+        The key does not include the watermark: a resumed build continues from its original
+        watermark, see `resumed`.
         """
         parent = self.parent.snapshot_id if self.parent else ""
         return [parent, self.mode.value, self.watermark.log_id if self.watermark else ""]
@@ -143,7 +144,7 @@ class Lineage:
     async def check_replayable(self, manifest: snapshot_pb2.Manifest) -> None:
         """Raises Conflict if replicas could not replay the changes since; see `start_position`.
 
-        In that case the log was trimmed past the end of the build.
+        Replicas cannot replay the changes if the log was trimmed past the end of the build.
         """
         if self.log is None or self.watermark is None:
             return
@@ -172,7 +173,7 @@ async def trace_lineage(
     Returns: None if there is nothing to continue: no change log, and a build that replaces
         documents and training data.
     Raises: InvalidRequest: the collection has a change log, but `log` is None. NotReady: the log is
-        away and was never archived. As `archive_changes`.
+        unavailable and was never archived. As `archive_changes`.
     """
     # Taken before archiving, so that no archived change precedes an import "now".
     now_us = time.time_ns() // 1_000

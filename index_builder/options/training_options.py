@@ -47,7 +47,7 @@ class TrainingOptions:
     def check(self, seed: int) -> None:
         """Raises InvalidRequest if a value is out of range or the split leaves no users to test.
 
-        The latter is not checked yet if more interactions are to be added.
+        The split is not checked yet if more interactions are to be added.
         """
         if not 0 <= self.keep_days <= MAX_KEEP_DAYS:
             raise InvalidRequest(

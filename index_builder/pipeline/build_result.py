@@ -27,7 +27,7 @@ class BuildResult:
     merged: Effects of live changes and of the previous snapshot; None if there were none.
     behaviour: Training on interactions, as one JSON object; None if there is none.
     models: Versions in the model registry, as text.
-    gate: Verdict of the gate; None if it was not asked.
+    gate: Verdict of the gate; None if the gate did not run.
     """
 
     snapshot_id: str

@@ -235,7 +235,7 @@ class BuildRun:
         return parent if parent and parent.embedder.fingerprint == fingerprint else None
 
     async def _choose(self, spool: Spool, vectors: VectorFile) -> IndexChoice | None:
-        """Chooses the index by measuring, if this is wanted and there are enough vectors."""
+        """Chooses the index by measuring, if the options say so and there are enough vectors."""
         options = self.options
         if not options.index.measures or spool.chunks < MIN_VECTORS:
             return None
@@ -290,7 +290,7 @@ class BuildRun:
     async def _promote(
         self, store: Store, manifest: snapshot_pb2.Manifest, expected: int
     ) -> int | None:
-        """Returns the epoch of the promotion; None if it is not wanted or refused."""
+        """Returns the epoch of the promotion; None if it is not requested or is refused."""
         if not self.options.promote:
             return None
         with self.clock.stage("promote"):

@@ -34,10 +34,11 @@ async def build_snapshot(
     """Builds and publishes a snapshot of documents in memory; a killed build cannot be resumed.
 
     Args:
-        documents: Read once, in order. If the first has a vector, all need one of the same dim;
-            such a document is one chunk, and its text may be empty.
+        documents: Read once, in order. If the first document has a vector, all documents need one
+            with the same number of components; a document with a vector is one chunk, and its text
+            may be empty.
         options: Options of the build.
-        embedder: Embeds documents without vectors; not called if they have some.
+        embedder: Embeds documents without vectors; not called if the documents have vectors.
         progress: Optional; receives the progress of stages.
         log: The change log of the collection, if it has one.
     Raises: InvalidRequest: a bad option, document or factory string, a duplicate id; the collection

@@ -1,6 +1,6 @@
 """Compaction: a new snapshot from the current one and the live changes since.
 
-Re-embedding is a compaction with another model.
+Re-embedding is a compaction with a different model.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ DEFAULT_AGE_S = 24 * 3600.0
 class CompactionCheck:
     """Whether compaction is due.
 
-    changes: Live changes that the current snapshot lacks. documents: Its number of documents.
+    changes: Live changes that the current snapshot lacks. documents: Number of documents in that
+    snapshot.
     age_s: Age of the oldest of the changes. reason: Why compaction is due; empty if it is not.
     """
 
@@ -111,11 +112,11 @@ async def compact(
         options: From `compaction_options`; with `training`, models are trained again, otherwise
             they are inherited.
         log: The change log; None if the collection has none.
-        embedder: Has the model of the snapshot; None if the user brings the vectors.
+        embedder: Embedder with the model of the snapshot; None if the user brings the vectors.
         progress: Optional; receives the progress of stages.
         executor: Runs the embedding; None uses this process.
-    Raises: SnapshotMismatch: the embedder has another model. Conflict: another process compacts,
-        another snapshot became current, or a canary is on trial. As `build`.
+    Raises: SnapshotMismatch: the embedder has a different model. Conflict: another process
+        compacts, another snapshot became current, or a canary is on trial. As `build`.
     """
     store = Store.open(options.store)
     record = await asyncio.to_thread(store.alias_in_force, options.collection)
@@ -149,14 +150,14 @@ async def reembed(
     progress: Progress | None = None,
     executor: Executor | None = None,
 ) -> BuildResult:
-    """Compacts and embeds all documents again, with another model.
+    """Compacts and embeds all documents again, with a different model.
 
     Fusion weight and answer calibration depend on the model, so they return to their defaults.
 
     Args:
         options: From `compaction_options`.
         log: The change log; None if the collection has none.
-        embedder: Has the new model.
+        embedder: Embedder with the new model.
         progress: Optional; receives the progress of stages.
         executor: Runs the embedding; None uses this process.
     Raises: Unsupported: the user brings the vectors. InvalidRequest: the snapshot already has this

@@ -129,7 +129,8 @@ def promote(
         expected_epoch: Refuse unless this epoch is in force; 0 accepts any.
         gate: Verdict of the gate; None without a gate.
     Returns: The epoch of the record.
-    Raises: Conflict: another epoch is in force, or a canary is on trial, which this would end.
+    Raises: Conflict: a different epoch is in force, or a canary is on trial, which the promotion
+        would end.
     """
     _check_no_canary(store, manifest)
     # The build has just written and hashed the files, so verifying them again is redundant.

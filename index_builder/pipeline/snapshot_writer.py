@@ -48,7 +48,8 @@ class SnapshotInputs:
     fields: Attributes to filter on.
     embedder_info: Describes the embedder; None if the user brings the vectors.
     choice: How the index was chosen; None if nothing was measured.
-    lineage: What the build continues; None if it consists of its sources only.
+    lineage: The snapshot and changes that the build continues; None if it consists of its sources
+        only.
     deleted_file: File of deleted documents, for a build with a lineage.
     inherited: Snapshot to inherit fusion weight and answer calibration from.
     """

@@ -27,8 +27,9 @@ ERASED_USER = "a user who was deleted afterwards"
 class InteractionCounts(NamedTuple):
     """Number of distinct interactions by origin, before any were left out.
 
-    file: From the input of the build. recorded: From a running service, unless in the file.
-    kept: From the training data of the previous snapshot, unless in either.
+    file: From the input of the build. recorded: From a running service, unless they are in the
+    file. kept: From the training data of the previous snapshot, unless they are in either of the
+    others.
     """
 
     file: int = 0

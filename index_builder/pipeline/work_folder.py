@@ -29,7 +29,7 @@ def work_key(
 
     Args:
         options: Options of the build. Only those that affect chunks and vectors count, so a build
-            that failed on its index can be resumed with another one.
+            that failed on its index can be resumed with a different index.
         sources: Sources with their SHA-256.
         reading: Settings of the reader, such as column names.
         fingerprint: Fingerprint of the embedder; empty if the user brings the vectors.

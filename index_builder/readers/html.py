@@ -130,7 +130,7 @@ def _is_skipped(node: LexborNode) -> bool:
 
 
 class _Writer:
-    """Joins pieces of text with the widest gap that the tags between two pieces require."""
+    """Joins pieces of text, with the widest gap that the tags between two pieces require."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []

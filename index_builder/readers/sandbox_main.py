@@ -1,6 +1,6 @@
 """The parser process: `python -m index_builder.readers.sandbox_main MEMORY_BYTES`.
 
-It reads one path a line, as a JSON string, and replies with one JSON object a line. It does not
+It reads one path per line, as a JSON string, and replies with one JSON object per line. It does not
 import numpy, whose memory reservations would count against its limit.
 """
 

@@ -27,7 +27,7 @@ def gate_of_build(force_because: str, *, allow_model_change: bool = False) -> Ga
 
     Args:
         force_because: Reason to promote despite a failed gate; empty to respect it.
-        allow_model_change: Whether another embedder is intended.
+        allow_model_change: Whether a change of the embedder is intended.
     """
 
     async def check(

@@ -1,4 +1,4 @@
-"""Checks how much of the list cache would be warm before the flip to a snapshot."""
+"""Checks how much of the list cache would be warm before a router switches to a snapshot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MIN_LISTS = 20
 
 
 async def check_warm(comparison: Comparison) -> Check:
-    """Simulates a flip: requests all recorded lists, prewarms for the candidate, requests them
+    """Simulates a switch: requests all recorded lists, prewarms for the candidate, requests them
     again.
 
     Lists of users and sessions are excluded, because they are built individually.

@@ -67,7 +67,7 @@ def check_load_time(comparison: Comparison) -> Check:
 
 
 def check_latency(comparison: Comparison) -> Check:
-    """Compares the 99th percentile of the latency of requests that both answered alternately."""
+    """Compares the p99 latency of requests that both snapshots answered in alternation."""
     limit = comparison.limits.max_latency_ratio
     comparison.require_live(limit)
     replay = comparison.replay

@@ -100,7 +100,7 @@ def _is_past(moment: datetime | None) -> bool:
 
 
 async def check_moved(comparison: Comparison) -> Check:
-    """Looks for documents with another vector for the same text, or with the text of another
+    """Looks for documents with a different vector for the same text, or with the text of another
     document.
     """
     limit = comparison.limits.max_moved

@@ -19,10 +19,11 @@ OFF = "switched off by the thresholds"
 class Comparison:
     """A candidate and the live snapshot that it would replace.
 
-    live: None if there is none; `alone` gives the reason as text.
-    replay: With the live snapshot first; None if no request could be sent to both.
+    live: The live snapshot; None if there is none, and `alone` gives the reason as text.
+    replay: Replay of requests, with the live snapshot first; None if no request could be sent to
+        both.
     probes: Recorded requests, newest first; may be empty.
-    allow_model_change: Whether another embedder is intended.
+    allow_model_change: Whether a change of the embedder is intended.
     embedding: Whether an embedding service is available.
     later: Interactions, possibly after the training; None if there are none.
     policies: Policies of the surfaces; if None, the built-in ones.

@@ -76,7 +76,7 @@ class GateOptions:
     """Inputs of the gate besides the store.
 
     embedders: Embedding services by name.
-    allow_model_change: Whether another embedder is intended.
+    allow_model_change: Whether a change of the embedder is intended.
     later: Interactions, of which those after the training are used; None if there are none.
     policies: Policies of the surfaces; if None, the built-in ones.
     requests: Maximum number of requests sent to both snapshots.

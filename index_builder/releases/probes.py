@@ -28,10 +28,10 @@ RECORDED, GOLDEN = "recorded", "golden"
 class Probe:
     """One request.
 
-    fingerprint: Of the embedder of its vectors; empty if they were supplied.
-    query, options: Of a search; query is None for a list.
+    fingerprint: Fingerprint of the embedder of its vectors; empty if the caller supplied them.
+    query, options: Query and options of a search; query is None for a list.
     vector: (d,) float32, the embedding of its text; None if unknown.
-    audience, list_options: Of a list; audience is None for a search.
+    audience, list_options: Audience and options of a list; audience is None for a search.
     personal: Whether the list was for a known user or session; it is replayed without them.
     """
 

@@ -70,9 +70,9 @@ async def replay(
 ) -> Replay:
     """Sends the same requests to both snapshots.
 
-    Each request goes to both in succession, and which is first alternates: once to warm up, then
-    several times to average out chance. The median time counts. Times of searches exclude
-    embedding.
+    Each request goes to both snapshots in succession, and they take turns in being first: once to
+    warm up, then several times to average out chance. The median time counts. Times of searches
+    exclude embedding.
 
     Args:
         k: Number of ids to compare.
