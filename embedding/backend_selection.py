@@ -18,9 +18,8 @@ from embedding import reference_texts
 from embedding.backend import Backend
 from embedding.model import EmbeddingModel
 from embedding.model_cache import ModelCache
-from embedding.reference_texts import ReferenceSet
+from embedding.reference_texts import ReferenceSet, measure_throughput
 from embedding.settings import EmbeddingSettings
-from embedding.throughput import measure_throughput
 from embedding.tokenizer import TextTokenizer
 from nearline.errors import NearlineError, NotReady, SettingsError, StoreError
 

@@ -15,9 +15,8 @@ import numpy as np
 
 from embedding.model import EmbeddingModel, find_model
 from embedding.model_cache import ModelCache, installed_version
-from embedding.reference_texts import ReferenceSet, check_vectors
+from embedding.reference_texts import ReferenceSet, check_vectors, measure_throughput
 from embedding.settings import EmbeddingSettings, cache_folder
-from embedding.throughput import measure_throughput
 from embedding.tokenizer import TextTokenizer
 from nearline import serving, settings, telemetry
 from nearline.errors import SettingsError

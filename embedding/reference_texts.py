@@ -1,8 +1,10 @@
-"""The reference texts with which every backend is verified at each start."""
+"""The reference texts: verify every backend at each start, and measure its throughput."""
 
 from __future__ import annotations
 
 import hashlib
+import threading
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -151,3 +153,40 @@ def _cut(texts: Sequence[TokenizedText], budget: int, pad_multiple: int) -> list
             batches.append([])
         batches[-1].append(row)
     return batches
+
+
+def measure_throughput(backend: Backend, golden: ReferenceSet, seconds: float = 1.0) -> float:
+    """Returns tokens per second over the reference texts with all slots busy, after a warm-up.
+
+    Args:
+        backend: The backend.
+        golden: The texts.
+        seconds: Minimum duration; whole rounds are run.
+    """
+    _round(backend, golden)
+    start = time.perf_counter()
+    rounds = 0
+    while time.perf_counter() - start < seconds:
+        _round(backend, golden)
+        rounds += 1
+    return golden.tokens * rounds / (time.perf_counter() - start)
+
+
+def _round(backend: Backend, golden: ReferenceSet) -> None:
+    # The longest first, so that no slot idles long at the end.
+    batches = iter(sorted(golden.batches, key=lambda batch: -batch.ids.size))
+    lock = threading.Lock()
+
+    def run(slot: int) -> None:
+        while True:
+            with lock:
+                batch = next(batches, None)
+            if batch is None:
+                return
+            backend.embed(batch, slot)
+
+    threads = [threading.Thread(target=run, args=(slot,)) for slot in range(backend.slots)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

@@ -19,10 +19,9 @@ from generation.protocols import metrics
 from generation.protocols.access import AccessControl
 from generation.protocols.writer import AnswerTask, Writer
 from generation.request_context import RequestContext
-from generation.writers.citer import Citer
 from generation.writers.extractive import EXTRACTIVE, ExtractiveWriter
 from generation.writers.routing import ROUTING_POLICY, ModelRouter, classify
-from generation.writers.writer_chain import AnswerOutcome, WriterChain
+from generation.writers.writer_chain import AnswerOutcome, Citer, WriterChain
 from nearline import contract as c
 from nearline.errors import NearlineError
 from nearline.filters import admits

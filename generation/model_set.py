@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from generation.backends.factory import create_models, model_configs, model_prices
-from generation.backends.prices import TokenPrice
+from generation.backends.model_settings import TokenPrice
 from generation.protocols.writer import Writer
 from generation.settings import GenerationSettings
 from generation.writers.instructions import load_instructions

@@ -7,8 +7,7 @@ from typing import NamedTuple
 from pydantic import SecretStr
 
 from generation.backends.circuit_breaker import GuardedModel
-from generation.backends.model_settings import ModelSettings, split_model
-from generation.backends.prices import TokenPrice
+from generation.backends.model_settings import ModelSettings, TokenPrice, split_model
 from generation.backends.retries import RetryingModel
 from generation.protocols.chat_model import ChatModel
 from nearline.errors import SettingsError

@@ -1,11 +1,11 @@
-"""Settings of the language models that write answers."""
+"""Settings of the language models that write answers, and their prices."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
@@ -90,3 +90,14 @@ class ModelSettings(ServerSettings):
         if value:
             split_model(value)
         return value
+
+
+class TokenPrice(NamedTuple):
+    """Prices per million tokens of the prompt and of the answer, in one currency."""
+
+    prompt: float
+    completion: float
+
+    def of(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """Returns the cost of a number of tokens."""
+        return (self.prompt * prompt_tokens + self.completion * completion_tokens) / 1_000_000

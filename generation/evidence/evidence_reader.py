@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.evidence import confidence, sentence_features
-from generation.evidence.reranker import rerank
 from generation.evidence.sources import EvidenceSource, group_sources, list_passages
 from nearline import contract as c
+from nearline.contract import Hit, Reranker
 from nearline.errors import NearlineError
 from nearline.filters import admits
 from retrieval.index.lexical.text_analysis import NO_LANGUAGE, Analyser
@@ -26,6 +26,42 @@ MAX_EMBEDDED_SENTENCES = 8
 _EMBED_TIMEOUT_S = 2.0
 _RERANK_TIMEOUT_S = 2.0
 _PAYLOAD = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT})
+
+
+async def rerank(
+    reranker: Reranker, question: str, hits: Sequence[Hit], most: int, timeout_s: float | None
+) -> tuple[list[Hit], str]:
+    """Reorders the best hits by the scores of a reranker; never fails.
+
+    Args:
+        reranker: Scores texts.
+        question: Text of the question; not empty.
+        hits: Chunks with their texts, best first.
+        most: Maximum number of first hits to score, >= 0; hits without text are not scored.
+        timeout_s: Timeout for scoring; if None, the reranker's own limit applies.
+    Returns: All hits: the scored ones, best first and ties in the old order, then the others
+        unchanged; and the reason if the hits were not reranked, otherwise an empty text. Hits keep
+        their scores, because thresholds and signals are based on the scores of the search.
+    """
+    rows = [row for row, hit in enumerate(hits[:most]) if (hit.text or "").strip()]
+    if not rows:
+        return list(hits), ""
+    texts = [_text(hits[row]) for row in rows]
+    try:
+        scores = await reranker.rerank(question, texts, timeout_s=timeout_s)
+    except NearlineError as error:
+        return list(hits), f"chunks are in the order of the search: {error.message}"
+    # The sort is stable: equal scores keep the old order.
+    best = sorted(range(len(rows)), key=lambda place: -scores[place])
+    scored = set(rows)
+    rest = [hit for row, hit in enumerate(hits) if row not in scored]
+    return [*(hits[rows[place]] for place in best), *rest], ""
+
+
+def _text(hit: Hit) -> str:
+    """Returns the text for the reranker: title and text, in the form that the index embeds."""
+    title, text = hit.title or "", hit.text or ""
+    return text if text.startswith(title) else f"{title} {text}"
 
 
 @dataclass(frozen=True, slots=True)

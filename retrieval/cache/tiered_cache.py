@@ -14,10 +14,9 @@ from prometheus_client import Counter
 
 from nearline.errors import NearlineError
 from retrieval.cache.cached_list import CachedList, CacheLevel, ComputeList, ListKey
-from retrieval.cache.codec import StoredList, pack
 from retrieval.cache.freshness import CacheEntry, CacheLifetimes
 from retrieval.cache.local_cache import LocalCache
-from retrieval.cache.redis_cache import RedisCache
+from retrieval.cache.redis_cache import RedisCache, StoredList, pack
 from retrieval.cache.single_flight import SingleFlight
 from retrieval.protocols import metrics
 from retrieval.protocols.watermark import Watermark

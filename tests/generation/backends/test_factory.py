@@ -10,8 +10,7 @@ from typing import ClassVar
 import pytest
 
 from generation.backends.factory import create_models, model_prices
-from generation.backends.model_settings import ModelSettings, split_model
-from generation.backends.prices import TokenPrice
+from generation.backends.model_settings import ModelSettings, TokenPrice, split_model
 from nearline.errors import SettingsError
 from tests.generation.backends.chat_server import finish, refuses, serving, streams
 from tests.generation.backends.model_calls import ask

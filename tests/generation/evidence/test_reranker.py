@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, strategies as st
 
-from generation.evidence.reranker import rerank
+from generation.evidence.evidence_reader import rerank
 from nearline.clients import EmbeddingClient
 from nearline.contract import Hit, Lane
 from nearline.errors import (

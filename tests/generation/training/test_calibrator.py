@@ -11,7 +11,7 @@ from generation.evidence import confidence, sentence_features
 from generation.evidence.calibration import DEFAULT_CALIBRATION
 from generation.evidence.evidence_reader import EvidenceReader
 from generation.evidence.sources import list_passages
-from generation.training import eval_metrics, evaluation, regression
+from generation.training import calibrator, eval_metrics, evaluation
 from generation.training.calibrator import MIN_QUESTIONS, fit_calibration
 from generation.training.dataset import DatasetBuilder, QuestionExample, RankingExample
 from generation.training.labels import LabelledQuestion, LabelSpan
@@ -130,14 +130,14 @@ async def test_documents_after_a_long_document_are_found(
 
 def test_questions_joined_by_documents_are_one_group() -> None:
     keys = [frozenset(one) for one in ("ab", "c", "bd", "", "de", "")]
-    groups = regression.group_questions(keys).tolist()
+    groups = calibrator.group_questions(keys).tolist()
     assert groups[0] == groups[2] == groups[4]
     assert len(set(groups)) == 4
 
 
 def test_a_fitted_model_finds_the_sign_of_a_feature() -> None:
     rows = np.array([[-1.0, 5.0], [-0.5, 5.0], [0.5, 5.0], [1.0, np.nan]] * 10)
-    model = regression.fit(rows, rows[:, 0] > 0, ("a", "b"))
+    model = calibrator.fit(rows, rows[:, 0] > 0, ("a", "b"))
     assert model.weights[0] > 0.5 and model.weights[1] == model.bias == pytest.approx(0.0)
     logits = model.score(rows, ["a", "b"])
     assert (logits > 0).tolist() == (rows[:, 0] > 0).tolist()
@@ -149,9 +149,9 @@ def test_cross_validation_learns_nothing_of_the_group_that_it_scores() -> None:
     target = groups % 2 == 0
     rows = np.eye(20)[groups]
     names = [str(number) for number in range(20)]
-    seen = regression.fit(rows, target, names).score(rows, names)
+    seen = calibrator.fit(rows, target, names).score(rows, names)
     assert eval_metrics.auroc(seen[target], seen[~target]) == 1.0
-    blind = regression.cross_validated(rows, target, groups, names)
+    blind = calibrator.cross_validated(rows, target, groups, names)
     assert len(set(blind.round(9).tolist())) <= 5
 
 

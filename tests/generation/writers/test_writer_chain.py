@@ -7,13 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from generation.backends.prices import TokenPrice
+from generation.backends.model_settings import TokenPrice
 from generation.protocols.chat_model import ChatError, ChatFailure
 from generation.protocols.writer import AnswerPiece, WriterEnd
-from generation.writers.citer import Citer
 from generation.writers.extractive import EXTRACTIVE
 from generation.writers.routing import LARGE, SMALL, Route
-from generation.writers.writer_chain import WriterChain
+from generation.writers.writer_chain import Citer, WriterChain
 from nearline import contract as c
 from tests.generation.scripted_writers import END, TEXTS, Scripted, evidence, said, span, task
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from retrieval.cache.cached_list import CachedList
-from retrieval.cache.codec import StoredList, pack, redis_key, unpack
+from retrieval.cache.redis_cache import StoredList, pack, redis_key, unpack
 from tests.retrieval.cache.sample_lists import KEY, mark
 
 ITEMS = st.lists(st.tuples(st.text(max_size=5), st.binary(max_size=20)), max_size=3)

@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 
 from nearline.store.snapshot import partition_of
 from retrieval.cache.cached_list import CachedList
-from retrieval.cache.recent_changes import RecentChanges
+from retrieval.cache.change_tracker import RecentChanges
 from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
 from retrieval.protocols.watermark import Watermark
 from tests.retrieval.cache.sample_lists import mark

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from nearline_cli.local.processes import free_port
 from retrieval.cache.cached_list import CacheLevel, ListKey
-from retrieval.cache.codec import redis_key
+from retrieval.cache.redis_cache import redis_key
 from retrieval.cache.tiered_cache import TieredCache
 from retrieval.protocols import metrics
 from retrieval.redis_client.connection import connect

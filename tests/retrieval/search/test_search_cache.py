@@ -19,7 +19,7 @@ from nearline.filters import Equals
 from nearline.store.snapshot import Store, partition_of
 from nearline.v1 import snapshot_pb2
 from retrieval.cache.cached_list import CachedList
-from retrieval.cache.recent_changes import RecentChanges, ValidatedList
+from retrieval.cache.change_tracker import RecentChanges, ValidatedList
 from retrieval.cache.tiered_cache import TieredCache
 from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
 from retrieval.embedders.endpoints import Embedders
