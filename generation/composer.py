@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 
-from generation.checks.citation_verifier import CitationVerifier
+from generation.checks.citations import CitationVerifier
 from generation.evidence.calibration import DEFAULT_CALIBRATION, Calibration, CalibrationStore
 from generation.evidence.confidence import Confidence
 from generation.evidence.evidence_reader import Evidence, EvidenceFeatures, EvidenceReader

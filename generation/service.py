@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import replace
 
-from generation.checks.citation_verifier import CitationVerifier
+from generation.checks.citations import CitationVerifier
 from generation.composer import AnswerComposer
 from generation.evidence.calibration import CalibrationStore
 from generation.evidence.evidence_reader import EvidenceReader

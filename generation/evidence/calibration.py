@@ -15,6 +15,7 @@ from generation.evidence.logistic import Floats, LogisticModel
 from generation.evidence.sentence_features import FEATURES
 from nearline.errors import NearlineError
 from nearline.v1 import snapshot_pb2
+from nearline.wire.values import same_fields
 
 _LOG = logging.getLogger(__name__)
 _CACHED_SNAPSHOTS = 64
@@ -85,23 +86,16 @@ DEFAULT_CALIBRATION = Calibration(
 
 def to_proto(calibration: Calibration) -> snapshot_pb2.AnswerCard:
     """Returns the message that is stored in the manifest of a snapshot."""
-    card = snapshot_pb2.AnswerCard(
+    learned = calibration.learned
+    return snapshot_pb2.AnswerCard(
         sentences=_model_to_proto(calibration.sentences),
         topic=_model_to_proto(calibration.topic),
         evidence=_model_to_proto(calibration.evidence),
         topic_threshold=calibration.topic_threshold,
         evidence_threshold=calibration.evidence_threshold,
         target_risk=calibration.target_risk,
+        **({} if learned is None else same_fields(learned, CalibrationStats)),
     )
-    learned = calibration.learned
-    if learned is not None:
-        card.questions = learned.questions
-        card.answerable = learned.answerable
-        card.topic_auroc = learned.topic_auroc
-        card.evidence_auroc = learned.evidence_auroc
-        card.coverage = learned.coverage
-        card.risk = learned.risk
-    return card
 
 
 def from_proto(card: snapshot_pb2.AnswerCard) -> Calibration:
@@ -109,14 +103,7 @@ def from_proto(card: snapshot_pb2.AnswerCard) -> Calibration:
 
     Raises: SnapshotMismatch: a model uses a feature that this version does not compute.
     """
-    learned = CalibrationStats(
-        questions=card.questions,
-        answerable=card.answerable,
-        topic_auroc=card.topic_auroc,
-        evidence_auroc=card.evidence_auroc,
-        coverage=card.coverage,
-        risk=card.risk,
-    )
+    learned = CalibrationStats(**same_fields(card, CalibrationStats))
     return Calibration(
         sentences=_model_from_proto(card.sentences, FEATURES),
         topic=_model_from_proto(card.topic, SIGNALS),

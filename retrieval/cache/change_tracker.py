@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -220,7 +220,7 @@ class ChangeTracker:
             _log.warning("recent item changes are unknown", extra=about)
 
 
-class ChangeTrackerRegistry(Mapping[str, ChangeTracker]):
+class ChangeTrackerRegistry(dict[str, ChangeTracker]):
     """Change trackers by collection; empty if no logs are followed.
 
     Args:
@@ -229,25 +229,16 @@ class ChangeTrackerRegistry(Mapping[str, ChangeTracker]):
     """
 
     def __init__(self, store: Store, logs: ChangeLogs | None) -> None:
+        super().__init__()
         self._store = store
         self._logs = logs
-        self._trackers: dict[str, ChangeTracker] = {}
-
-    def __getitem__(self, collection: str) -> ChangeTracker:
-        return self._trackers[collection]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._trackers)
-
-    def __len__(self) -> int:
-        return len(self._trackers)
 
     async def follow(self, snapshot: SnapshotRef) -> None:
         """Starts to track the changes of a collection since a snapshot."""
         if self._logs is None:
             return
         name, manifest = snapshot.collection, snapshot.manifest
-        tracker = self._trackers.get(name)
+        tracker = self.get(name)
         if tracker is not None:
             tracker.rebase(manifest)
             return
@@ -257,10 +248,10 @@ class ChangeTrackerRegistry(Mapping[str, ChangeTracker]):
         tracker = ChangeTracker(
             self._logs.reader(name), manifest, logs=partial(followable_logs, self._store, name)
         )
-        self._trackers[name] = tracker
+        self[name] = tracker
         await tracker.start()
 
     async def close(self) -> None:
         """Stops all trackers."""
-        for tracker in self._trackers.values():
+        for tracker in self.values():
             await tracker.close()

@@ -14,8 +14,13 @@ from typing import Any, NamedTuple
 from nearline.errors import InvalidRequest, NotReady
 from retrieval.cache.cached_list import CachedList, ListKey
 from retrieval.protocols import metrics, watermark
-from retrieval.redis_client.connection import DELETE_IF_EQUAL, Redis, translate_redis_errors
-from retrieval.redis_client.reads import Cooldown, RedisReader
+from retrieval.redis_client.connection import (
+    DELETE_IF_EQUAL,
+    Cooldown,
+    Redis,
+    RedisReader,
+    translate_redis_errors,
+)
 
 _NEEDED_BY = "cached lists"
 # A router that dies while it computes blocks others this long; they serve stale lists meanwhile.

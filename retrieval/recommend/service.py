@@ -25,7 +25,7 @@ from retrieval.recommend.policies import Policies, Policy
 from retrieval.recommend.pool_filler import CONTENT, UNORDERED
 from retrieval.recommend.ranking import POPULAR
 from retrieval.recommend.user_profile import build_profile, history_to_events, snapshot_history
-from retrieval.redis_client.reads import Cooldown
+from retrieval.redis_client.connection import Cooldown
 from retrieval.rollout.collections import ServedCollections
 from retrieval.rollout.split import Requester
 from retrieval.router.events import InteractionsEvent, Observe, RecommendEvent

@@ -12,6 +12,7 @@ from nearline.contract import DEFAULT_COLLECTION
 from nearline.errors import InvalidRequest
 from nearline.store.snapshot import Store, check_collection
 from nearline.v1 import admin_pb2, admin_pb2_grpc, snapshot_pb2, types_pb2
+from nearline.wire.times import timestamp
 from retrieval.rollout.canaries import CanaryController
 from retrieval.rollout.collections import ServedCollections
 from retrieval.rollout.trial import Trial
@@ -258,19 +259,11 @@ def _fill_rollout_status(reply: admin_pb2.GetRolloutStatusResponse, trial: Trial
 
 
 def _live_status(report: LiveReport) -> admin_pb2.LiveStatus:
-    status = admin_pb2.LiveStatus(
-        log_id=report.log_id,
-        problem=report.problem,
-        rows=report.rows,
-        hidden_rows=report.hidden_rows,
-        behind=report.behind,
-        not_archived=report.not_archived,
-    )
-    if report.oldest_change is not None:
-        status.oldest_change_time.FromDatetime(report.oldest_change)
-    if report.archive_time is not None:
-        status.archive_time.FromDatetime(report.archive_time)
-    return status
+    times = {
+        "oldest_change_time": timestamp(report.oldest_change_time),
+        "archive_time": timestamp(report.archive_time),
+    }
+    return admin_pb2.LiveStatus(**(report._asdict() | times))
 
 
 def _without_files(manifest: snapshot_pb2.Manifest) -> snapshot_pb2.Manifest:

@@ -28,8 +28,8 @@ _TIMEOUT_S = 1.0
 class LiveReport(NamedTuple):
     """Live changes of a collection, as the router sees them; see LiveStatus in admin.proto.
 
-    oldest_change: Time of the oldest change that the snapshot lacks, timezone-aware; None if it
-    lacks none. archive_time: Time of the last archive, timezone-aware; None if there is none.
+    oldest_change_time: Time of the oldest change that the snapshot lacks, timezone-aware; None if
+    it lacks none. archive_time: Time of the last archive, timezone-aware; None if there is none.
     """
 
     log_id: str = ""
@@ -38,7 +38,7 @@ class LiveReport(NamedTuple):
     hidden_rows: int = 0
     behind: int = 0
     not_archived: int = 0
-    oldest_change: datetime | None = None
+    oldest_change_time: datetime | None = None
     archive_time: datetime | None = None
 
 
@@ -115,7 +115,7 @@ def _replica_report(progress: Mapping[int, Sequence[ShardProgress]]) -> LiveRepo
         rows=sum(one.rows for one in furthest),
         hidden_rows=sum(one.hidden_rows for one in furthest),
         behind=sum(max(one.behind for one in each) for each in progress.values() if each),
-        oldest_change=min(oldest, default=None),
+        oldest_change_time=min(oldest, default=None),
     )
 
 

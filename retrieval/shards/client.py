@@ -33,7 +33,7 @@ class ShardKey(NamedTuple):
 
     collection: str
     snapshot_id: str
-    number: int
+    shard: int
 
 
 class ShardClient(ServiceChannel):
@@ -72,9 +72,7 @@ class ShardClient(ServiceChannel):
     ) -> Sequence[ShardHits]:
         """Searches; see `Shard.search`."""
         request = shard_pb2.SearchShardRequest(
-            collection=key.collection,
-            snapshot_id=key.snapshot_id,
-            shard=key.number,
+            **key._asdict(),
             options=codec.options_to_proto(options),
         )
         codec.fill_queries(request, queries)
@@ -95,9 +93,7 @@ class ShardClient(ServiceChannel):
     ) -> ShardItems:
         """Reads items; see `Shard.fetch`."""
         request = shard_pb2.FetchItemsRequest(
-            collection=key.collection,
-            snapshot_id=key.snapshot_id,
-            shard=key.number,
+            **key._asdict(),
             ids=ids,
             payload=wire.payload_to_proto(payload),
             chunks=chunks,
@@ -120,9 +116,7 @@ class ShardClient(ServiceChannel):
     ) -> ShardItems:
         """Lists items; see `Shard.scan`."""
         request = shard_pb2.ScanItemsRequest(
-            collection=key.collection,
-            snapshot_id=key.snapshot_id,
-            shard=key.number,
+            **key._asdict(),
             after_id=after_id,
             limit=limit,
             filter=None if filter is None else wire.filter_to_proto(filter),
@@ -143,9 +137,7 @@ class ShardClient(ServiceChannel):
     ) -> ShardCounts:
         """Counts items; see `Shard.count`."""
         request = shard_pb2.CountShardRequest(
-            collection=key.collection,
-            snapshot_id=key.snapshot_id,
-            shard=key.number,
+            **key._asdict(),
             filter=None if filter is None else wire.filter_to_proto(filter),
             fields=fields,
             min_watermark=codec.watermark_to_bytes(min_watermark),

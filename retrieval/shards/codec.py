@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -34,43 +34,23 @@ _Response: TypeAlias = (
     | shard_pb2.ScanItemsResponse
     | shard_pb2.CountShardResponse
 )
+# Counts of `ShardProgress`, with the same names in its message.
+_COUNTS = ("rows", "dead_rows", "hidden_rows", "changes", "behind")
 
 
 def options_to_proto(options: ShardOptions) -> retrieval_pb2.SearchOptions:
     """Converts shard options to a message."""
-    return wire.options_to_proto(
-        c.SearchOptions(
-            k=options.k,
-            mode=options.mode,
-            level=options.level,
-            payload=options.payload,
-            ef_search=options.ef_search,
-            nprobe=options.nprobe,
-            exact=options.exact,
-            filter=options.filter,
-            grouping=options.grouping,
-            explain=options.explain,
-            min_watermark=watermark_to_bytes(options.min_watermark),
-        )
-    )
+    fields = options._asdict() | {"min_watermark": watermark_to_bytes(options.min_watermark)}
+    return wire.options_to_proto(c.SearchOptions(**fields))
 
 
 def options_from_proto(message: retrieval_pb2.SearchOptions) -> ShardOptions:
     """Converts a message to shard options."""
     options = wire.options_from_proto(message)
-    return ShardOptions(
-        options.k,
-        options.mode or c.SearchMode.DENSE,
-        options.level,
-        options.payload,
-        options.ef_search,
-        options.nprobe,
-        options.exact,
-        options.filter,
-        options.grouping,
-        options.explain,
-        decode_watermark(options.min_watermark, "options.min_watermark"),
-    )
+    fields: dict[str, Any] = {name: getattr(options, name) for name in ShardOptions._fields}
+    fields["mode"] = options.mode or c.SearchMode.DENSE
+    fields["min_watermark"] = decode_watermark(options.min_watermark, "options.min_watermark")
+    return ShardOptions(**fields)
 
 
 def watermark_to_bytes(watermark: Watermark | None) -> bytes:
@@ -255,11 +235,8 @@ def fill_progress(message: shard_pb2.LoadedShard, progress: ShardProgress) -> No
     message.watermark = progress.applied.watermark.encode()
     message.stale = progress.applied.stale
     delta = message.delta
-    delta.rows = progress.rows
-    delta.dead_rows = progress.dead_rows
-    delta.hidden_rows = progress.hidden_rows
-    delta.changes = progress.changes
-    delta.behind = progress.behind
+    for name in _COUNTS:
+        setattr(delta, name, getattr(progress, name))
     if progress.away_s is not None:
         wire.set_duration(delta.away, progress.away_s)
     if progress.oldest_change is not None:
@@ -277,11 +254,7 @@ def progress_from_proto(message: shard_pb2.LoadedShard) -> ShardProgress | None:
     delta = message.delta
     return ShardProgress(
         applied=AppliedState(watermark, message.stale),
-        rows=delta.rows,
-        dead_rows=delta.dead_rows,
-        hidden_rows=delta.hidden_rows,
-        changes=delta.changes,
-        behind=delta.behind,
+        **{name: getattr(delta, name) for name in _COUNTS},
         away_s=delta.away.ToTimedelta().total_seconds() if delta.HasField("away") else None,
         oldest_change=delta.oldest_change_time.ToDatetime(UTC)
         if delta.HasField("oldest_change_time")

@@ -9,9 +9,8 @@ from typing import cast
 from nearline.contract.recommendations import Interaction, RecordReply, UserRecord
 from nearline.store.snapshot import check_collection
 from nearline.times import from_us
-from retrieval.redis_client.connection import Redis, translate_redis_errors
+from retrieval.redis_client.connection import Command, Redis, RedisReader, translate_redis_errors
 from retrieval.redis_client.durability import Durability
-from retrieval.redis_client.reads import Command, RedisReader
 from retrieval.users.codec import MAX_EVENTS
 from retrieval.users.deletion import delete_user
 from retrieval.users.dictionary import Dictionary

@@ -90,7 +90,7 @@ async def test_operators_see_the_size_of_the_furthest_and_the_lag_of_the_last_re
         rows=57,
         hidden_rows=4,
         behind=7 + 3,
-        oldest_change=START + timedelta(seconds=5),
+        oldest_change_time=START + timedelta(seconds=5),
     )
     assert (
         await LiveReporter(Store(tmp_path), None, cast(ShardProvider, Nobody())).report(served)

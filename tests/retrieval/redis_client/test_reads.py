@@ -8,8 +8,7 @@ import pytest
 
 from nearline.errors import NotReady
 from nearline_cli.local.processes import free_port
-from retrieval.redis_client.connection import connect
-from retrieval.redis_client.reads import RedisReader
+from retrieval.redis_client.connection import RedisReader, connect
 from tests.redis_server import needs_redis, valkey
 
 pytestmark = [pytest.mark.service, needs_redis]
