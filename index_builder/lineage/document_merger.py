@@ -43,6 +43,10 @@ from nearline.times import to_us
 from nearline.vectors import normalise
 from retrieval.changelog.records import ChangeEntry
 
+# Deletions are remembered for at least 90 days before the latest import, so that an older file
+# cannot bring a deleted document back.
+_REMEMBER_DELETED_US = 90 * 86_400 * 1_000_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergeSummary:
@@ -142,16 +146,19 @@ class DocumentMerger:
                 yield found
 
     def deleted(self) -> DeletedDocuments:
-        """Returns the deleted documents that a known import could restore.
+        """Returns the deletions that later builds must know.
 
-        These are the documents whose deletion is later than the earliest import in the manifest.
+        These are the deletions after the earliest import in the manifest, which a build from the
+        same file could undo, and all of the last 90 days before the latest import.
         """
         import_times_us = [
             source.import_time.ToMicroseconds()
             for source in self._lineage.sources(self._source_counts())
         ]
-        oldest_us = min(import_times_us, default=1 << 62)
-        return {name: at for name, at in self._deleted.items() if at[0] >= oldest_us}
+        if not import_times_us:
+            return {}
+        since_us = min(*import_times_us, max(import_times_us) - _REMEMBER_DELETED_US)
+        return {name: at for name, at in self._deleted.items() if at[0] >= since_us}
 
     def summary(self) -> MergeSummary:
         """Returns the summary of the merge."""
