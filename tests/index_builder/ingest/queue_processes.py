@@ -67,7 +67,7 @@ async def _queue(folder: Path, web: str) -> AsyncIterator[QueueProcesses]:
         retrieval = await enter(
             retrieval_process(store, ["--redis", redis], embedding=embedding.address)
         )
-        words = ["--attempts", "2", "--backoff-s", "0.05", "--poll-s", "0.02"]
+        words = ["--attempts", "2", "--backoff-s", "0.05", "--poll-s", "0.1"]
         words += ["--sources", f"{files.as_uri()}/,{web}/in/"]
         ingest = await enter(ingest_process(redis))
         await enter(worker_process(redis, retrieval.address, words))

@@ -15,46 +15,81 @@ import pytest
 
 from index_builder.documents import python_docs
 from tests.nearline_cli.conftest import ROOT, Up, command
+from tests.scale import NIGHTLY
 
 pytestmark = pytest.mark.service
 
 
+MODULES = {
+    "collections",
+    "csv",
+    "datetime",
+    "glob",
+    "os",
+    "shutil",
+    "subprocess",
+    "tempfile",
+    "time",
+}
+Written = tuple[Path, int, str]
+
+
 @pytest.fixture(scope="module")
-def entries() -> dict[str, python_docs.Entry]:
-    return {entry.id: entry for entry in python_docs.entries()}
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """Returns the corpus of this Python, its number of entries and its digest."""
+    path = tmp_path_factory.mktemp("corpus") / "one.jsonl"
+    return path, *python_docs.write_corpus(path)
+
+
+@pytest.fixture(scope="module")
+def entries(written: Written) -> dict[str, dict[str, object]]:
+    rows = map(json.loads, written[0].read_text("utf-8").splitlines())
+    return {row["id"]: row for row in rows}
 
 
 def test_the_corpus_contains_names_from_python_and_c_sources(
-    entries: dict[str, python_docs.Entry],
+    entries: dict[str, dict[str, object]],
 ) -> None:
     assert len(entries) > 4_000
     assert list(entries) == sorted(entries)
     strptime = entries["datetime.datetime.strptime"]
-    assert strptime.title == "datetime.datetime.strptime(date_string, format)"
-    assert (strptime.module, strptime.kind) == ("datetime", "method")
+    assert strptime["title"] == "datetime.datetime.strptime(date_string, format)"
+    assert (strptime["module"], strptime["kind"]) == ("datetime", "method")
     for name in (
         *("datetime.date.fromisoformat", "tempfile.TemporaryDirectory", "csv", "os.path.join"),
         *("str.split", "math.sqrt", "os.getcwd", "itertools.chain", "collections.deque.append"),
     ):
-        assert entries[name].text
+        assert entries[name]["text"]
 
 
-def test_the_corpus_is_the_same_bytes_every_time(tmp_path: Path) -> None:
-    one = python_docs.write_corpus(tmp_path / "one.jsonl")
-    two = python_docs.write_corpus(tmp_path / "two.jsonl")
-    assert one == two
-    assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
-    assert len((tmp_path / "one.jsonl").read_text("utf-8").splitlines()) == one[0]
+def test_the_corpus_is_the_same_bytes_every_time(written: Written, tmp_path: Path) -> None:
+    path, count, digest = written
+    assert python_docs.write_corpus(tmp_path / "two.jsonl") == (count, digest)
+    assert (tmp_path / "two.jsonl").read_bytes() == path.read_bytes()
+    assert len(path.read_text("utf-8").splitlines()) == count
+
+
+@pytest.fixture
+def demo(entries: dict[str, dict[str, object]], tmp_path: Path) -> list[str]:
+    """Returns the command of the demo: whole in a nightly run, else of a few modules."""
+    words = ["demo", "--json", "--port", "0", "--folder", str(tmp_path / "demo")]
+    if NIGHTLY:
+        return command(*words)
+    rows = [row for row in entries.values() if str(row["module"]).split(".")[0] in MODULES]
+    corpus = tmp_path / "few.jsonl"
+    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return [sys.executable, "-m", "tests.nearline_cli.small_demo", str(corpus), *words]
 
 
 @pytest.mark.timeout(400)
-def test_the_demo_answers_and_its_second_run_does_not_build(tmp_path: Path) -> None:
-    line = command("demo", "--json", "--port", "0", "--folder", str(tmp_path / "demo"))
-    subprocess.run([*line, "--oneshot"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+def test_the_demo_answers_and_its_second_run_does_not_build(
+    demo: list[str], tmp_path: Path
+) -> None:
+    subprocess.run([*demo, "--oneshot"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     snapshots = tmp_path / "demo" / "store" / "default" / "snapshots"
     built = list(snapshots.iterdir())
     start = time.monotonic()
-    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(demo, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         running = Up(process)
         try:
             answers = [json.loads(process.stdout.readline()) for _ in range(5)]  # type: ignore[union-attr]
