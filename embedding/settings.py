@@ -30,11 +30,14 @@ class EmbeddingSettings(ServerSettings):
         description="Keep only the first numbers of each vector, scaled to unit length; this is a "
         "separate model with its own fingerprint. 0 keeps all.",
     )
-    store: str = Field("", description="Store with the model registry; needed for registry: names.")
+    store: str = Field(
+        "", description="Store with the model registry; required for registry: names."
+    )
     model_sha256: str = Field(
         "",
         pattern="^([0-9a-fA-F]{64})?$",
-        description="Required SHA-256 of the weights; empty: the default model's pin, else any.",
+        description="Required SHA-256 of the weights; empty: the pinned one for the default model, "
+        "any for other models.",
     )
     model_revision: str = Field("", description="Commit, tag or branch at the hub.")
     cache_dir: str = Field(
@@ -55,25 +58,32 @@ class EmbeddingSettings(ServerSettings):
         "reranker. Runs on torch; empty disables it.",
     )
     backend: Literal["auto", "openvino", "torch"] = Field(
-        "auto", description="Engine; auto measures at first start and keeps the fastest."
+        "auto",
+        description="Engine that runs the model; auto measures at the first start and keeps the "
+        "fastest.",
     )
     precision: Literal["auto", "f32", "bf16", "f16"] = Field(
         "auto",
-        description="Number format in the engine; auto measures. f16 is for torch on CUDA.",
+        description="Number format of the engine; auto measures at the first start. f16 is for "
+        "torch on CUDA.",
     )
     device: str = Field(
         "cpu", description="torch device, for example cuda or cuda:1; OpenVINO runs on the CPU."
     )
-    threads: int = Field(0, ge=0, le=1024, description="Threads of inference; 0: all cores.")
+    threads: int = Field(0, ge=0, le=1024, description="Threads for inference; 0: all cores.")
     streams: int = Field(
-        0, ge=0, le=256, description="Batches in OpenVINO at once; 0: its choice for throughput."
+        0,
+        ge=0,
+        le=256,
+        description="Batches that OpenVINO runs at once; 0: OpenVINO chooses for throughput.",
     )
     token_budget: int = Field(
         512,
         ge=64,
         le=1 << 20,
-        description="Padded tokens of a batch. A larger budget is a little faster, but a query "
-        "that arrives during a batch waits for its end: 512 take about 30 ms on one core.",
+        description="Maximum number of tokens in a batch, padding included. A larger budget is a "
+        "little faster, but a query that arrives during a batch waits for the end of the batch: "
+        "512 tokens take about 30 ms on one core.",
     )
     max_texts: int = Field(1024, ge=1, le=1024, description="Texts allowed in one request.")
     max_characters: int = Field(

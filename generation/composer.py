@@ -1,4 +1,4 @@
-"""Composes an answer from evidence: reuses a cached one, refuses, or has it written."""
+"""Composes an answer from evidence: returns a cached answer, refuses, or has a writer answer."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class AnswerComposer:
     Args:
         reader: Measures the evidence.
         models: Language models, in addition to the extractive writer.
-        access: What each caller may see.
-        memory: Where the turn is saved.
+        access: Decides which items each caller may see.
+        memory: Saves the turn.
         verification: Checks the sources of cached answers.
         calibrations: Calibrations by snapshot; if None, the default applies to all.
         cache: Optional; None disables caching of answers.

@@ -22,8 +22,8 @@ class ModelSet:
 
     writers: By name. prices: By name; a model without one costs nothing.
     prompt_tokens: Maximum tokens of a prompt; budgets reserve this many.
-    version: Version of the prompt, its checks and the models; answers cached under another
-        version are not reused.
+    version: Version of the prompt, its checks and the models; answers that were cached under a
+    different version are not reused.
     """
 
     writers: Mapping[str, Writer] = field(default_factory=dict)

@@ -19,9 +19,9 @@ class GenerationSettings(ModelSettings):
     )
     embedding: str = Field(
         "",
-        description="Embedding services that rank sentences, host:port separated by commas. The "
-        "one whose model made a collection is used; cross-encoders come from the first. Empty: "
-        "sentences are ranked by words alone.",
+        description="Embedding services that rank sentences, host:port separated by commas. For "
+        "each collection, the service with its model is used; cross-encoders come from the first "
+        "service. Empty: sentences are ranked by words alone.",
     )
     rerank_chunks: int = Field(
         0,
@@ -41,10 +41,16 @@ class GenerationSettings(ModelSettings):
         50, ge=1, le=1_000, description="Turns kept per session; older ones are dropped."
     )
     history_tokens: int = Field(
-        1_000, ge=0, le=100_000, description="Tokens of earlier turns that a question sees."
+        1_000,
+        ge=0,
+        le=100_000,
+        description="Maximum tokens of earlier turns that are taken into account.",
     )
     prompt_tokens: int = Field(
-        2_500, ge=256, le=1 << 20, description="Tokens of a model's prompt, including the evidence."
+        2_500,
+        ge=256,
+        le=1 << 20,
+        description="Maximum tokens of a model's prompt, including the evidence.",
     )
     prompt: str = Field(
         "",
@@ -53,7 +59,7 @@ class GenerationSettings(ModelSettings):
         "default instructions.",
     )
     store: str = Field(
-        "", description="Store with the registry of prompts; needed for registry: names."
+        "", description="Store with the registry of prompts; required for registry: names."
     )
     check_entailment: bool = Field(
         False,

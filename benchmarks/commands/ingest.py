@@ -97,7 +97,7 @@ def bench_ingest(
     seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure documents from submission to index, and plain embedding of their texts, in turn.
+    """Measure documents from submission to index, and the mere embedding of their texts, in turn.
 
     For example: nearline bench ingest --documents 4000
 

@@ -55,7 +55,7 @@ def bench_monitor(
     seed: Annotated[int, typer.Option(help="Seed of the held-out sample.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure Search with all monitoring switched on, and off, in turn.
+    """Measure search with all monitoring switched on, and off, in turn.
 
     For example: nearline bench monitor --vectors vectors.npy --sample 0.01
 

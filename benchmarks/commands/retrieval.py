@@ -84,7 +84,7 @@ def bench_retrieval(
     seed: Annotated[int, typer.Option(help="Seed of the held-out sample.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure Search by vector over gRPC, compared with raw FAISS and a minimal server.
+    """Measure search by vector over gRPC, compared with raw FAISS and a minimal server.
 
     For example: nearline bench retrieval --vectors vectors.npy
 

@@ -53,7 +53,8 @@ class BreakerPolicy:
     share: Minimum share of failures among the outcomes that opens the breaker, 0..1.
     open_s: Seconds for which the breaker first stays open; doubles with each failed probe, up to
         longest_s.
-    lasting_s: Seconds for which it stays open after a failure that only an operator can fix.
+    lasting_s: Seconds for which the breaker stays open after a failure that only an operator can
+    fix.
     """
 
     window_s: float = 60.0
@@ -67,11 +68,11 @@ class BreakerPolicy:
 class CircuitBreaker:
     """Counts outcomes and decides which requests are admitted. Not thread-safe.
 
-    A closed breaker admits every request. An open one admits none until its time is over. It is
-    then half-open and admits one request as a probe: success closes the breaker, failure opens it
-    for twice as long, and if the caller cancels the probe, the next request becomes the probe. The
-    outcome of a request that began in an earlier state is ignored, unless it carries a retry-after
-    time.
+    A closed breaker admits every request. An open breaker admits no request until its time is over.
+    It is then half-open and admits one request as a probe: success closes the breaker, failure
+    opens it for twice as long, and if the caller cancels the probe, the next request becomes the
+    probe. The outcome of a request that began in an earlier state is ignored, unless it carries a
+    retry-after time.
 
     Args:
         policy: When the breaker opens, and for how long.
@@ -180,7 +181,7 @@ class GuardedModel:
         model: The wrapped model; it makes one attempt per `write`.
         policy: Policy of the breaker; if None, the defaults apply.
         max_concurrent: Maximum concurrent requests.
-        place_s: Maximum seconds to wait for a free place among them.
+        place_s: Maximum seconds to wait until one of the concurrent requests has ended.
         clock: Returns monotonic seconds.
     """
 

@@ -15,13 +15,13 @@ from nearline.settings import ENV_PREFIX, ServerSettings
 
 _PRICE = r"^\d+(\.\d+)?/\d+(\.\d+)?$"
 _MODEL = "as MODEL@http://HOST:PORT/v1, any OpenAI-compatible server; empty disables it."
-_KEY = "only from the variable or the file, because every user of the machine can see arguments."
-_CONTEXT = "Size of its context in tokens: prompt and answer together."
+_KEY = "only from the variable or the file, because all users of the machine can see arguments."
+_CONTEXT = "Size of the model's context in tokens, for prompt and answer together."
 _COST = "Price per million prompt/answer tokens, in any currency, for example 0.15/0.60."
 
 
 def split_model(value: str) -> tuple[str, str]:
-    """Splits "model@http://host:port/v1" into model and URL; a model's own name may hold an "@".
+    """Splits "model@http://host:port/v1" into model and URL; a model's name may contain an "@".
 
     Raises: ValueError: the value does not have this form.
     """
@@ -42,11 +42,11 @@ class ModelSettings(ServerSettings):
     """Addresses, prices and timeouts of the models."""
 
     small: str = Field("", description=f"Small model, {_MODEL}")
-    small_api_key: SecretStr | None = Field(None, description=f"Its key; {_KEY}")
+    small_api_key: SecretStr | None = Field(None, description=f"API key of the small model; {_KEY}")
     small_context: int = Field(4096, ge=256, le=1 << 24, description=_CONTEXT)
     small_price: str = Field("0/0", pattern=_PRICE, description=_COST)
     large: str = Field("", description=f"Large model, {_MODEL}")
-    large_api_key: SecretStr | None = Field(None, description=f"Its key; {_KEY}")
+    large_api_key: SecretStr | None = Field(None, description=f"API key of the large model; {_KEY}")
     large_context: int = Field(4096, ge=256, le=1 << 24, description=_CONTEXT)
     large_price: str = Field("0/0", pattern=_PRICE, description=_COST)
     model_concurrent: int = Field(

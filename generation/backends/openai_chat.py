@@ -104,7 +104,7 @@ class OpenAIChat:
     async def write(self, prompt: Prompt, limits: ChatLimits) -> AsyncGenerator[ChatEvent, None]:
         """Streams an answer; see `ChatModel.write`.
 
-        Raises: ChatError: with any failure except OPEN.
+        Raises: ChatError: with any kind of failure except OPEN.
         """
         needed = prompt.tokens + _TEMPLATE_TOKENS * len(prompt.messages) + limits.max_tokens
         if needed > self._context_tokens:
@@ -167,9 +167,10 @@ class _Answer:
         self._next_by: float | None = start + timeouts.first_text_s
 
     async def wait_for(self, step: Awaitable[_T]) -> _T:
-        """Waits for a step within its deadline, and classifies each failure.
+        """Waits for a step until its deadline, and classifies each failure.
 
-        Raises: ChatError: always without a cause, because the client's errors may quote the prompt.
+        Raises: ChatError: its `__cause__` is always empty, because the client's errors may quote
+            the prompt.
         """
         if self._next_by is None:
             self._next_by = self._now() + self._between_s

@@ -47,10 +47,10 @@ def check_citation(citation: Citation, text: str | None) -> CitationCheck:
     Args:
         citation: Its span and hash.
         text: Current text of the document; None if it is no longer served.
-    Returns: The verdict. If the text occurs several times, the place nearest to the old one counts.
-        Only starts of words are tried, so a text that has since been joined to other characters
-        counts as changed. This takes one hash per word of the document; in a very long document
-        only the words nearest to the old place are tried.
+    Returns: The verdict. If the text occurs several times, the occurrence nearest to the old place
+        counts. Only starts of words are tried, so a text that has since been joined to other
+        characters counts as changed. This takes one hash per word of the document; in a very long
+        document only the words nearest to the old place are tried.
     """
     if text is None:
         return CitationCheck(Verdict.GONE)

@@ -135,7 +135,7 @@ class DraftParser:
         return self._take(start, end, marked)
 
     def _next_code(self, before: _Prose | None, whole: bool) -> DraftSentence | None:
-        """Does the same for a block of code; `before` is the text before a new block."""
+        """Does the same as `_next` for a block of code; `before` is the text before a new block."""
         text = self._text
         start = len(text) - len(text[before.known if before else 0 :].lstrip())
         if start == len(text):

@@ -94,7 +94,7 @@ class GroundednessRules(NamedTuple):
 
 
 class _Facts(NamedTuple):
-    """The features of a text that are compared; `plain` holds content stems outside negations."""
+    """The features of a text that are compared; `plain` has the content stems outside negations."""
 
     text: str
     stems: frozenset[str]

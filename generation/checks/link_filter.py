@@ -2,8 +2,8 @@
 
 Text in the evidence can make a model write harmful links, for example a link that sends the
 conversation to a third party, or one that imitates another site. An address is therefore kept only
-if the evidence contains exactly the same one. Images and HTML are never kept. A Markdown link is
-shown as its text followed by its address.
+if the evidence contains exactly the same address. Images and HTML are never kept. A Markdown link
+is shown as its text followed by its address.
 """
 
 from __future__ import annotations

@@ -101,7 +101,8 @@ class EvidenceReader:
         retriever: Finds chunks.
         embedder: Embeds sentences with the model of the collection. If None, sentences are ranked
             by words alone.
-        embed_timeout_s: Maximum wait for the embedder; after it, words alone rank.
+        embed_timeout_s: Maximum wait for the embedder; if it takes longer, sentences are ranked by
+            words alone.
         reranker: Optional; reorders the best chunks.
         rerank_chunks: Number of chunks to rerank, >= 0.
     """

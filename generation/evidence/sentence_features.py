@@ -172,7 +172,7 @@ def _held(terms: Sequence[QueryTerm], words: Sequence[list[str]]) -> Floats:
 
 
 def _share(held: Floats, idf: Floats) -> Floats:
-    """Returns the share of the idf mass in each row of (n, t), 0..1; 0 if there are no terms."""
+    """Returns the share of the total idf in each row of (n, t), 0..1; 0 if there are no terms."""
     return np.asarray(held @ idf / (idf.sum() or 1.0), np.float64)
 
 

@@ -16,7 +16,7 @@ _DUPLICATE_RATIO = 0.9
 
 
 class Passage(NamedTuple):
-    """A sentence of the evidence: code points start..end-1 of its document's stored text."""
+    """A sentence of the evidence: code points start..end-1 of the stored text of its document."""
 
     document: int
     chunk: int

@@ -48,8 +48,8 @@ class ConversationMemory:
         """Returns the turns before a question.
 
         Raises: Unsupported: sessions are disabled. NotReady: Redis is unavailable. Conflict: the
-            session has another version than the caller expects. InvalidRequest: the id is
-            malformed.
+            session has a version other than the one that the caller expects. InvalidRequest: the id
+            is malformed.
         """
         if not question.session_id:
             return ConversationHistory(recent_turns(question.history, self._history_tokens))
@@ -76,8 +76,8 @@ class ConversationMemory:
     ) -> c.SessionState | None:
         """Adds a turn to the session of a question; never raises.
 
-        If another caller has added a turn in the meantime, a caller that named a version fails;
-        otherwise the turn is added after the other one.
+        If another caller has added a turn in the meantime, the turn is added after that one, unless
+        the question names a version: then it is not saved.
         Returns: The state of the session; None if the question has no session.
         """
         if not question.session_id:

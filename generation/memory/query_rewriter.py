@@ -252,7 +252,7 @@ def _refers(body: str) -> bool:
 
 
 def _has_antecedent(before: str) -> bool:
-    """Returns whether a clause names the thing of the next pronoun: "open a file and read" it."""
+    """Returns whether a clause names what the next pronoun refers to: "open a file and read" it."""
     cuts = [match.start() for match in _BOUNDARY.finditer(before)]
     if cuts and _names(before[: cuts[-1]], DETERMINERS | PREPOSITIONS | AUXILIARIES):
         return True
@@ -288,7 +288,7 @@ def _is_generic(words: list[str], content: list[str]) -> bool:
 
 
 def _attached(fragment: str, standing: str) -> str:
-    """Appends a fragment to the standing question, or replaces the part that it contrasts with."""
+    """Appends a fragment to the self-contained question, or replaces what it contrasts with."""
     new = _content(fragment)
     old = _surfaces(standing)
     led = _words(fragment)[0]

@@ -122,7 +122,7 @@ class SessionStore:
         Args:
             expected_version: Version of the session that the turn continues; 0 for a new session.
         Returns: The new version.
-        Raises: Conflict: the session has another version. Unsupported: see `load`.
+        Raises: Conflict: the session has a different version. Unsupported: see `load`.
         """
         key = session_key(collection, tenant, session_id)
         change = secrets.token_hex(8)

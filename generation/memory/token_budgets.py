@@ -95,7 +95,7 @@ class TokenBudgets:
             tokens: Maximum tokens of the answer, including the prompt.
             scope: Owner of the tokens.
         Returns: The route, and the reservation. If a budget is too low, or cannot be checked
-            because Redis is unavailable, the route has no models, and a reason.
+            because Redis is unavailable, the returned route has no models, and says why.
         """
         if not self._limits or route.rungs[0] == EXTRACTIVE:
             return route, Reservation()

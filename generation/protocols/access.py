@@ -34,7 +34,7 @@ class Caller:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Names of readers; an item must list one of them to be visible to the caller."""
+        """The caller's names as a reader; an item is visible if it lists one of them."""
         return (PUBLIC, f"tenant:{self.tenant}", *(f"role:{role}" for role in self.roles))
 
 
@@ -63,7 +63,7 @@ class AccessControl:
         Args:
             file: Path; if empty, everybody may call.
             attribute: See the class.
-        Raises: SettingsError: the file cannot be read or has another structure.
+        Raises: SettingsError: the file cannot be read, or does not have this structure.
         """
         if not file:
             return cls(None, attribute)

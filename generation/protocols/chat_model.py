@@ -107,7 +107,7 @@ class ChatModel(Protocol):
         """Streams pieces of text (non-empty), then exactly one `ChatEnd`.
 
         Closing the generator, or cancelling the task while it waits, stops the work at the server
-        at once. Leaving a loop over it does not close it: use `contextlib.aclosing`.
+        at once. Leaving a loop over the generator does not close it: use `contextlib.aclosing`.
 
         Raises: ChatError: at any point, also after pieces.
         """

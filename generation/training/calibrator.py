@@ -54,7 +54,8 @@ def fit_calibration(
         target_risk: Permitted share of answers without evidence, 0..1.
         lost: Share of the questions that may be refused as off topic, 0..1.
         sentence_features: Features of the sentence model, from `sentence_features.FEATURES`.
-    Raises: InvalidRequest: fewer than MIN_QUESTIONS questions have an answer, or have none.
+    Raises: InvalidRequest: fewer than MIN_QUESTIONS questions have an
+        answer, or fewer have none.
     """
     check_question_counts([one.question for one in observed])
     answerable = np.array([one.question.has_answer for one in observed], np.bool_)

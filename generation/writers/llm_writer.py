@@ -42,14 +42,14 @@ _UNREAD = frozenset(
 
 
 class LLMWriter:
-    """Has a language model write; a `Writer`.
+    """A `Writer` that uses a language model.
 
     Args:
         model: The language model.
         context_tokens: Maximum tokens of prompt and answer together.
         prompt_tokens: Maximum tokens of the prompt.
-        instructions: Its system message.
-        entailment: Optional; checks its sentences in addition to the rules.
+        instructions: The system message of the model.
+        entailment: Optional; checks the model's sentences in addition to the rules.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
 """Packs a question, earlier turns and the evidence into a prompt of bounded length.
 
 Evidence is untrusted: anyone may have written it. It is put between fences with a key that is new
-in every request, so its author cannot know it; if a text contains the key, the key is removed. The
-model is instructed not to follow anything between the fences. Its links are checked by
-`link_filter`, and its sentences by `sentence_verifier`.
+in every request, so an author cannot know the key; if a text contains it nevertheless, it is
+removed. The model is instructed not to follow anything between the fences. The links of the answer
+are checked by `link_filter`, and its sentences by `sentence_verifier`.
 """
 
 from __future__ import annotations

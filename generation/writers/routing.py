@@ -51,7 +51,7 @@ class QueryClass(NamedTuple):
 
 
 class Route(NamedTuple):
-    """rungs: Writers to try, in order. reason: Why it is not the first choice, if it is not."""
+    """rungs: Writers to try, in order. reason: Why this is not the preferred route; else empty."""
 
     rungs: tuple[str, ...]
     reason: str = ""

@@ -110,7 +110,7 @@ class AnswerOutcome:
 
 
 class WriterChain:
-    """One answer.
+    """The writing of one answer.
 
     Args:
         writers: By name.

@@ -20,25 +20,27 @@ class UpkeepSettings(ServerSettings):
     section: ClassVar[str] = "upkeep"
 
     store: str = Field(
-        ".nearline/store", description="What holds the snapshots; see index_builder."
+        ".nearline/store", description="Store of the snapshots; see section index_builder."
     )
-    collections: str = Field("", description="Names, separated by commas; empty: all.")
+    collections: str = Field("", description="Collections, separated by commas; empty: all.")
     redis: str = Field(
-        "", description="Redis that holds the change logs, redis://host:port/0; needed."
+        "", description="Redis that holds the change logs, redis://host:port/0; required."
     )
     embedding: str = Field(
         "",
-        description="Embedding services, host:port separated by commas; needed for collections "
-        "with a model: the service with the same model is used.",
+        description="Embedding services, host:port separated by commas; required for collections "
+        "with a model. For each collection, the service with its model is used.",
     )
-    every_s: float = Field(60.0, gt=0, le=86_400, description="Seconds from round to round.")
+    every_s: float = Field(60.0, gt=0, le=86_400, description="Seconds between rounds.")
     share: float = Field(
         0.2, ge=0, description="Compact once changes exceed this share of the documents."
     )
     age: str = Field(
         "24h", description="Compact once the oldest change is older than this: 90s, 15m, 24h, 7d."
     )
-    compact: bool = Field(True, description="Compact at all; without it, only archive and trim.")
+    compact: bool = Field(
+        True, description="Compact change logs; if disabled, they are only archived and trimmed."
+    )
     keep: int = Field(
         2,
         ge=0,
@@ -46,11 +48,12 @@ class UpkeepSettings(ServerSettings):
         "service and the rollback target.",
     )
     golden_queries: int = Field(
-        200, description="Sampled queries whose exact answers measure recall."
+        200,
+        description="Number of sampled queries whose exact results are stored, to measure recall.",
     )
-    threads: int = Field(0, ge=0, le=1024, description="Threads while indexing; 0: all cores.")
+    threads: int = Field(0, ge=0, le=1024, description="Threads for indexing; 0: all cores.")
     work_dir: str = Field(
-        "", description="Folder where an interrupted run leaves its work; empty: in the store."
+        "", description="Folder for the state of an interrupted run; empty: in the store."
     )
 
     def collection_names(self) -> list[str]:

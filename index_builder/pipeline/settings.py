@@ -30,47 +30,51 @@ class IndexBuilderSettings(Settings):
     )
     store: str = Field(
         ".nearline/store",
-        description="What holds the snapshots: a folder, s3://bucket/prefix, gs://bucket/prefix or "
+        description="Store of the snapshots: a folder, s3://bucket/prefix, gs://bucket/prefix or "
         "az://container/prefix.",
     )
-    collection: str = Field(DEFAULT_COLLECTION, description="Collection name.")
-    shards: int = Field(1, description="Shards, 1..64.")
+    collection: str = Field(DEFAULT_COLLECTION, description="Name of the collection.")
+    shards: int = Field(1, description="Number of shards, 1..64.")
     index: str = Field(
         "auto",
         description="FAISS factory string; auto: Flat up to 20,000 vectors, else HNSW32,Flat.",
     )
     target_recall: float = Field(
         0.0,
-        description="With --index auto: measure indexes on a sample of your vectors, and take the "
-        "fastest that reaches this recall@10; 0: by size.",
+        description="With --index auto: measure indexes on a sample of your vectors, and choose "
+        "the fastest that reaches this recall@10; 0: the index is chosen by size.",
     )
     max_memory: str = Field(
         "",
-        description="With --index auto: measure, and take no index larger than this over all "
-        "shards, such as 2GiB; empty: no limit.",
+        description="With --index auto: measure indexes, and choose none that is larger than this "
+        "over all shards, such as 2GiB; empty: no limit.",
     )
     refine_factor: float = Field(
         0.0,
-        description="Candidates that a refine stage scores again per requested hit; 0: as its "
-        "codes need.",
+        description="Candidates that a refine stage scores again per requested hit; 0: chosen by "
+        "the bits per number of the first stage.",
     )
     metric: Literal["cosine", "inner_product"] = Field(
         "cosine", description="Similarity measure: cosine or inner_product."
     )
     ef_construction: int = Field(200, description="Width of the graph search while building HNSW.")
-    ef_search: int = Field(64, description="Width of the graph search if a request names none.")
+    ef_search: int = Field(64, description="Width of the graph search, unless a request names one.")
     nprobe: int = Field(
-        0, description="Lists probed if a request names none; 0: a sixteenth, at least 8."
+        0,
+        description="Lists to probe, unless a request names a number; 0: a sixteenth of the lists, "
+        "at least 8.",
     )
-    threads: int = Field(0, ge=0, le=1024, description="Threads while indexing; 0: all cores.")
+    threads: int = Field(0, ge=0, le=1024, description="Threads for indexing; 0: all cores.")
     id_column: str = Field("", description="Column of the ids; empty: _id or id.")
     title_column: str = Field("", description="Column of the titles; empty: title.")
     text_column: str = Field("", description="Column of the texts; empty: text.")
     vector_column: str = Field(
-        "", description="Column of vectors that you bring; nothing is embedded then."
+        "", description="Column of your own vectors; no text is embedded then."
     )
     attribute_columns: str = Field(
-        "*", description="Columns kept as attributes, separated by commas; *: all others."
+        "*",
+        description="Columns to keep as attributes, separated by commas; *: all columns without "
+        "another role.",
     )
     attributes: str = Field(
         "",
@@ -81,7 +85,7 @@ class IndexBuilderSettings(Settings):
         True, description="Index the words of the texts, for lexical and hybrid search."
     )
     language: str = Field(
-        "english", description="Language of the stemmer and the stop words; none: neither."
+        "english", description="Language of the stemmer and the stop words; none disables both."
     )
     tune_on: str = Field(
         "",
@@ -90,17 +94,20 @@ class IndexBuilderSettings(Settings):
     )
     tune_split: str = Field("train", description="Judgements to tune on: qrels/SPLIT.tsv.")
     chunk_tokens: int = Field(
-        240, description="Most tokens embedded at once, title included; 0: do not cut."
+        240,
+        description="Maximum number of tokens to embed at once, title included; longer documents "
+        "are cut into chunks. 0 disables cutting.",
     )
     overlap_sentences: int = Field(1, description="Sentences that the next chunk repeats.")
-    max_bad_rows: int = Field(0, description="Malformed rows to skip before the build fails.")
+    max_bad_rows: int = Field(0, description="Maximum number of malformed rows to skip.")
     allow_title_only: bool = Field(
         False, description="Accept documents without text if they have a title."
     )
     golden_queries: int = Field(
-        200, description="Sampled queries whose exact answers measure recall."
+        200,
+        description="Number of sampled queries whose exact results are stored, to measure recall.",
     )
-    seed: int = Field(0, ge=0, description="Seed of every sample.")
+    seed: int = Field(0, ge=0, description="Seed of all samples.")
     mode: Literal["replace", "merge"] = Field(
         "replace",
         description="Served documents that are missing from the corpus are removed (replace) or "
@@ -108,37 +115,37 @@ class IndexBuilderSettings(Settings):
     )
     as_of: str = Field(
         "",
-        description="Time of the corpus, ISO 8601, UTC by default: live changes after it win; "
-        "empty: when each file was last modified.",
+        description="Time of the corpus, ISO 8601, UTC by default: live changes after this time "
+        "take precedence over the corpus; empty: when each file was last modified.",
     )
     redis: str = Field(
         "",
-        description="Redis that holds the change log, redis://host:port/0; needed where the "
+        description="Redis that holds the change log, redis://host:port/0; required if the "
         "collection has one.",
     )
-    promote: bool = Field(
-        True, description="Serve the snapshot once it is built, and the release gate passes it."
-    )
+    promote: bool = Field(True, description="Serve the snapshot if it passes the release gate.")
     force_promote: str = Field(
-        "", description="Serve it although the release gate refuses it: why, for the record."
+        "",
+        description="Reason to serve the snapshot even if the release gate refuses it; the reason "
+        "is recorded.",
     )
     work_dir: str = Field(
-        "", description="Folder where an interrupted build leaves its work; empty: in the store."
+        "", description="Folder for the state of an interrupted build; empty: in the store."
     )
     embedding: str = Field(
         "",
-        description="Embedding service, host:port. With executor ray it embeds queries alone; "
-        "workers load the model that the section embedding names, and it must be the same.",
+        description="Embedding service, host:port. With executor ray, the service embeds only "
+        "queries; workers load the model of section `embedding`, which must be the same model.",
     )
     executor: Literal["local", "ray"] = Field(
         "local",
-        description="What embeds the documents: local: the embedding service; ray: workers all "
-        "over a Ray cluster.",
+        description="What embeds the documents: the embedding service (local), or the workers of a "
+        "Ray cluster (ray).",
     )
     ray_address: str = Field(
         "",
-        description="Ray cluster, host:port, or auto for the one that this machine belongs to; "
-        "empty: one is started on this machine.",
+        description="Ray cluster, host:port, or auto for the cluster that this machine belongs to; "
+        "empty: a cluster is started on this machine.",
     )
     log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."

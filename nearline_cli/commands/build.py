@@ -86,7 +86,8 @@ def build(
     embedding: Annotated[
         str,
         typer.Option(
-            metavar="HOST:PORT", help="Embedding service. \\[default: one is started for the build]"
+            metavar="HOST:PORT",
+            help="Embedding service. \\[default: a service is started for the build]",
         ),
     ] = "",
     dimensions: Annotated[
@@ -95,8 +96,8 @@ def build(
             min=0,
             max=65536,
             metavar="N",
-            help="Length to which the embedding service that is started cuts vectors. "
-            "\\[default: all numbers, unless its settings say otherwise]",
+            help="Number of components of each vector that the started embedding service keeps. "
+            "\\[default: all, unless its settings say otherwise]",
             show_default=False,
         ),
     ] = 0,
@@ -110,8 +111,8 @@ def build(
     The release gate compares the snapshot with the one in service, then promotes it. A snapshot
     that fails the gate stays in the store, but is not served.
 
-    If a build is interrupted, run the same command again: embedded documents are not embedded
-    twice.
+    If a build is interrupted, run the same command again: documents that were embedded before are
+    not embedded again.
     """
     from index_builder.pipeline.builder import build_corpus
     from index_builder.pipeline.compaction import compaction_options

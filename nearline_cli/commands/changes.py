@@ -116,7 +116,7 @@ def reset(
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     redis: RedisOption = "",
-    why: Annotated[str, typer.Option("--why", help="Why, for the record.")] = "",
+    why: Annotated[str, typer.Option("--why", help="Reason, for the record.")] = "",
     yes: _YesOption = False,
     as_json: output.JsonFlag = False,
 ) -> None:
@@ -154,7 +154,7 @@ def compact(
     embedding: Annotated[
         str,
         typer.Option(
-            metavar="HOST:PORT", help="Embedding service. \\[default: one is started for it]"
+            metavar="HOST:PORT", help="Embedding service. \\[default: a service is started]"
         ),
     ] = "",
     executor: ExecutorOptions,

@@ -73,8 +73,8 @@ def requeue(
 ) -> None:
     """Put dead letters back into the queue, as new jobs.
 
-    They keep their original time: an item that changed after they were first submitted stays as it
-    is.
+    They keep their original time: an item that changed after they were first submitted stays
+    unchanged.
     """
     _check_choice(letters, every, tenant, job)
 
@@ -125,7 +125,7 @@ def _check_choice(letters: Sequence[str] | None, every: bool, tenant: str, job: 
 async def _parts(
     client: IngestClient, named: Sequence[str] | None, tenant: str, job: str
 ) -> list[list[str]]:
-    """Returns dead letters in batches of one request each; those of a job stay together."""
+    """Returns dead letters in batches of one request each; the letters of a job stay together."""
     by_job: dict[str, list[str]] = {"": list(dict.fromkeys(named or ()))}
     if not named:
         # Read all before putting any back: one may soon be dead again, at the end of the list.

@@ -68,7 +68,9 @@ def retrieval(
     ] = "train",
     embedding: Annotated[
         str,
-        typer.Option(metavar="HOST:PORT", help="Embedding service. \\[default: one is started]"),
+        typer.Option(
+            metavar="HOST:PORT", help="Embedding service. \\[default: a service is started]"
+        ),
     ] = "",
     address: Annotated[
         str,

@@ -56,8 +56,8 @@ def export(
         bool,
         typer.Option(
             "--again",
-            help="Write the snapshot again if it is already there. Routers that serve it have "
-            "nothing to serve meanwhile, and read its live changes from the change log again.",
+            help="Write the snapshot again if it exists already. Meanwhile, routers that serve it "
+            "cannot answer; afterwards, they read its live changes from the change log again.",
         ),
     ] = False,
     store: options.StoreOption = options.DEFAULT_STORE,

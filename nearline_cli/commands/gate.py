@@ -54,7 +54,8 @@ class ThresholdOptions(NamedTuple):
         float | None, _limit("Maximum growth of the share of items without interactions.")
     ] = None
     min_warm_ratio: Annotated[
-        float | None, _limit("Minimum share of lists that are cached at the flip.")
+        float | None,
+        _limit("Minimum share of lists that are cached when a router switches to the snapshot."),
     ] = None
     max_recommend_loss: Annotated[
         float | None, _limit("Maximum loss of NDCG@10 of recommendations.")

@@ -56,8 +56,8 @@ def load(
 
     For example: nearline load --texts queries.txt --rate 100 --seconds 30
 
-    Requests are sent at fixed times. A latency counts from the time a request was due, so a server
-    that falls behind shows it; a closed loop would slow down with the server and hide it.
+    Requests are sent at fixed times. A latency is measured from the time a request was due, so it
+    shows when the server falls behind; a closed loop would slow down with the server and hide it.
     """
     queries = _queries(texts, vectors)
     result = asyncio.run(

@@ -52,8 +52,8 @@ def add(
         str,
         typer.Option(
             metavar="HOST:PORT",
-            help="Embedding service that is asked for the fingerprint and settings of its embedder "
-            "or reranker.",
+            help="Embedding service whose report gives the fingerprint and settings of its "
+            "embedder or reranker.",
         ),
     ] = "",
     training_data: Annotated[
@@ -183,8 +183,8 @@ def promote(
 
     For example: nearline models promote my-model@3 --stage production
 
-    This is only a record. Serving changes with the snapshot that names the version, and in services
-    whose setting is registry:NAME@production, after a restart.
+    This only adds a record. The version is served once a snapshot that names it goes live, or once
+    a service whose setting is registry:NAME@production restarts.
     """
     from retrieval.snapshots import aliases
 

@@ -26,7 +26,7 @@ def recommend(
     ] = "",
     item: Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="Recommend what goes with this item; may be repeated."),
+        typer.Option(metavar="ID", help="Recommend items that go with this one; may be repeated."),
     ] = None,
     surface: Annotated[
         str,

@@ -1,4 +1,4 @@
-"""`nearline reembed`: moves a collection of texts to another embedding model."""
+"""`nearline reembed`: moves a collection of texts to a different embedding model."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def reembed(
     executor: ExecutorOptions,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Embed every document of a collection again, by another model, with all live changes.
+    """Embed every document of a collection again, with a different model and all live changes.
 
     For example: nearline reembed --embedding 127.0.0.1:7711
 
-    No file is read: the texts are those of the served snapshot. Whatever was tuned or calibrated
-    with the previous model is reset to its default. If the command is interrupted, run it again:
-    embedded documents are not embedded twice.
+    No file is read: the texts are those of the served snapshot. The tuned weight and the
+    calibration, which belong to the previous model, are reset to their defaults. If the command is
+    interrupted, run it again: documents that were embedded before are not embedded again.
     """
     from index_builder.options.build_options import BuildOptions
     from index_builder.pipeline import compaction

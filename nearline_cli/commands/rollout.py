@@ -40,7 +40,8 @@ def start(
         float,
         typer.Option(
             metavar="RATIO",
-            help="Share of requests that the snapshot answers, 0..1; to change it, start again.",
+            help="Share of requests that the snapshot answers, 0..1; to change it, run this "
+            "command again.",
         ),
     ] = 0.1,
     split_by: Annotated[
@@ -102,10 +103,10 @@ def start(
 
     For example: nearline rollout start 20261125T004218Z-1f3a9c --share 0.05
 
-    Routers load it alongside the current snapshot. They abort it automatically if it is slower,
-    fails more often, finds less, or is clicked less than chance explains. Requests that fail on it
-    are answered by the current snapshot. It may have another embedder if routers have both
-    (--embedding A,B).
+    Routers load the snapshot alongside the current one. They abort the rollout automatically if the
+    snapshot is slower, fails more often, finds less, or is clicked less often than chance explains.
+    Requests that fail on it are answered by the current snapshot. The snapshot may have a different
+    embedder if routers have both (--embedding A,B).
     """
     from retrieval.snapshots import aliases
 

@@ -1,4 +1,4 @@
-"""`nearline users`: records, shows or erases what users did."""
+"""`nearline users`: records, shows or erases interactions of users."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nearline.clients import RetrievalClient
 from nearline.errors import InvalidRequest
 from nearline_cli.terminal import options, output
 
-app = typer.Typer(no_args_is_help=True, help="Record, show or erase what users did.")
+app = typer.Typer(no_args_is_help=True, help="Record, show or erase interactions of users.")
 _Id = Annotated[str, typer.Argument(metavar="USER", help="User id.")]
 
 

@@ -20,8 +20,8 @@ class AliasChange(NamedTuple):
     """Details of a change of the aliases.
 
     who, why: For the record. expected_epoch: Refuse unless this is the current epoch; 0 accepts
-        any. gate: Verdict of the release gate, if it was asked. verify: Whether to verify the files
-        of the promoted snapshot first; a router always does.
+        any. gate: Verdict of the release gate, if it ran. verify: Whether to verify the files of
+        the promoted snapshot first; a router always does.
     """
 
     who: str

@@ -32,8 +32,8 @@ class ExecutorOptions(NamedTuple):
         str,
         typer.Option(
             metavar="HOST:PORT|auto",
-            help="Address of the Ray cluster; auto: the one that this machine belongs to. "
-            "\\[default: one is started on this machine]",
+            help="Address of the Ray cluster; auto: the cluster of this machine. "
+            "\\[default: a cluster is started on this machine]",
         ),
     ] = ""
 
@@ -70,7 +70,7 @@ async def open_embedder(
     """Yields a client of the embedding service at an address, or of one started for the block.
 
     Args:
-        address: Address of the service. If empty, one is started.
+        address: Address of the service. If empty, a service is started.
         quiet: Whether to report nothing on standard error.
         dimensions: Length to which a started service cuts vectors; 0 leaves it to its settings.
         store: Store whose models the settings of a started service may name. Optional.

@@ -54,7 +54,7 @@ def complete_card(
         metrics: Figures, each NAME=VALUE.
         training_data: File whose hash is recorded. Optional.
     Raises:
-        InvalidRequest: A metric is malformed, or the service has another fingerprint.
+        InvalidRequest: A metric is malformed, or the service has a different fingerprint.
     """
     from retrieval.snapshots.aliases import operator_name
 
@@ -90,7 +90,7 @@ def check_folder(card: model_pb2.ModelCard, kind: str, folder: Path) -> None:
         kind: Kind of the model; only embedders and rerankers have such a fingerprint.
         folder: Folder with the model.
     Raises:
-        InvalidRequest: The card has another fingerprint.
+        InvalidRequest: The card has a different fingerprint.
         SettingsError: The model cannot be served.
     """
     if kind == "embedder":

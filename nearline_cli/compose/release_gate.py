@@ -47,15 +47,16 @@ EmbeddingOption = Annotated[
 ]
 ModelChangeOption = Annotated[
     bool,
-    typer.Option("--allow-model-change", help="Allow another embedder; routers must have it."),
+    typer.Option("--allow-model-change", help="Allow a different embedder; routers must have it."),
 ]
 InteractionsOption = Annotated[
     Path | None,
     typer.Option(
         "--interactions",
         metavar="FILE",
-        help="Interactions after the snapshot learned, to judge its recommendations: columns user, "
-        "item and time in .csv, .csv.gz, .tsv or .parquet. \\[default: those recorded in --redis]",
+        help="Interactions after the training of the snapshot, to judge its recommendations: "
+        "columns user, item and time in .csv, .csv.gz, .tsv or .parquet. \\[default: those "
+        "recorded in --redis]",
     ),
 ]
 PoliciesOption = Annotated[

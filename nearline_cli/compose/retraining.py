@@ -30,19 +30,19 @@ class LearningOptions(NamedTuple):
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="What users did with the documents, to recommend by: .csv, .csv.gz, .tsv or "
-            ".parquet. \\[default: none; a build that merges, or has a change log, keeps what "
-            "was learned before]",
+            help="Interactions of users with the documents, to train recommendations on: .csv, "
+            ".csv.gz, .tsv or .parquet. \\[default: none; a build that merges, or has a change "
+            "log, keeps the trained models]",
         ),
     ] = None
     learn: Annotated[
         bool | None,
         typer.Option(
             "--learn/--learn-afresh",
-            help="Learn again from recorded interactions and --interactions, together with those "
-            "that the served snapshot learned from, or without them. \\[default: with "
-            "--interactions: together if documents are merged, afresh if they are replaced; "
-            "without: what was learned is kept unchanged]",
+            help="Train the models again on recorded interactions and --interactions: together "
+            "with the interactions of the served snapshot (--learn), or without them "
+            "(--learn-afresh). \\[default: with --interactions, --learn if documents are merged "
+            "and --learn-afresh if they are replaced; otherwise the trained models stay unchanged]",
             show_default=False,
         ),
     ] = None
@@ -190,11 +190,11 @@ async def rebuild_served(
     quiet: bool,
     dimensions: int = 0,
 ) -> BuildResult:
-    """Builds the served documents with their live changes, and learns again.
+    """Builds a snapshot of the served documents and their live changes, with retrained models.
 
     Args:
         options: As `compaction_options` returns them.
-        address: Address of the embedding service. If empty, one is started when the snapshot
+        address: Address of the embedding service. If empty, a service is started when the snapshot
             needs it.
         shown: Progress of the build.
         log: Change log of the collection, if it has one.

@@ -15,8 +15,8 @@ async def run_open_loop(
 ) -> float:
     """Calls `send` with the number of each request and its due time; waits for all of them.
 
-    Latencies should count from the due time: a server that falls behind then shows it, whereas a
-    closed loop slows down with the server and hides it.
+    Measure latencies from the due time, so that they show when the server falls behind; a closed
+    loop would slow down with the server and hide it.
 
     Args:
         rate: Requests per second.

@@ -55,7 +55,9 @@ def rag(
     shards: Annotated[int, typer.Option(metavar="N", help="Number of shards to build.")] = 4,
     embedding: Annotated[
         str,
-        typer.Option(metavar="HOST:PORT", help="Embedding service. \\[default: one is started]"),
+        typer.Option(
+            metavar="HOST:PORT", help="Embedding service. \\[default: a service is started]"
+        ),
     ] = "",
     store: Annotated[
         str,

@@ -113,7 +113,7 @@ async def _serve(
     questions: Sequence[LabelledQuestion],
     advance: Callable[[int], None],
 ) -> dict[str, object]:
-    """Measures real services over the same files, with another calibration in their manifest."""
+    """Measures real services over the same files, with a different calibration in the manifest."""
     from generation.evidence import calibration
 
     draft = snapshot_pb2.Manifest()

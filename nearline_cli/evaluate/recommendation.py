@@ -56,7 +56,9 @@ def recommend(
     text_column: options.TextColumnOption = "",
     embedding: Annotated[
         str,
-        typer.Option(metavar="HOST:PORT", help="Embedding service. \\[default: one is started]"),
+        typer.Option(
+            metavar="HOST:PORT", help="Embedding service. \\[default: a service is started]"
+        ),
     ] = "",
     served: Annotated[
         bool,

@@ -47,7 +47,7 @@ def find_sources(names: Sequence[str]) -> list[NamedSource]:
         names: Files, folders (searched for files of known kinds; hidden ones are skipped),
             addresses, and "-" for standard input.
     Raises:
-        InvalidRequest: Something is missing or of an unknown kind, or two files have one id.
+        InvalidRequest: A file is missing or of an unknown kind, or two files have the same id.
     """
     found = [source for name in names for source in _find(name)]
     by_id: dict[str, str] = {}

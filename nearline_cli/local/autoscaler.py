@@ -112,13 +112,13 @@ class Autoscaler:
         self._on_scaled = on_scaled
 
     async def run(self) -> None:
-        """Looks at the queue once a second, forever."""
+        """Reads the queue once a second, forever."""
         while True:
             await self.step()
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def step(self) -> None:
-        """Looks at the queue once, and resizes the pool."""
+        """Reads the queue once, and resizes the pool."""
         try:
             queue = await self._look()
         except NearlineError:

@@ -42,10 +42,10 @@ _random = random.SystemRandom()
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Returns a free port, each time another one; another program may take it a moment later.
+    """Returns a free port, a different one each time; another program may still take it.
 
-    The port is below the range from which Linux takes ports of outgoing connections: one of those
-    would soon be taken by this machine's own connections.
+    The port is below the range from which Linux takes ports for outgoing connections, because this
+    machine's own connections would soon take a port in that range.
 
     Raises:
         NotReady: A hundred ports were tried and all were taken.

@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> None:
 def _lock(folder: Path, address: str) -> int:
     """Locks the folder for this process and the server that it becomes; returns the open file.
 
-    Two servers on one append-only file would destroy it without noticing.
+    Two servers that write to one append-only file would silently destroy it.
     """
     descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -111,7 +111,7 @@ def watch(server: int, host: str, port: int, alive: int, lifeline: int) -> None:
 
 
 def _answers(server: int, host: str, port: int) -> bool:
-    """Returns whether this very server has loaded its data; another one may hold the port."""
+    """Returns whether this server has loaded its data; a different one may hold the port."""
     try:
         with socket.create_connection((host, port), timeout=_TIMEOUT_S) as connection:
             connection.sendall(b"PING\r\nINFO server\r\nQUIT\r\n")

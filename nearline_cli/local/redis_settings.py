@@ -17,7 +17,7 @@ def bundled_redis_port(
     Args:
         port: The router's.
         redis_port: Port chosen for Redis. If None, the fourth after the router's.
-        redis: URL of another Redis to use. Optional.
+        redis: URL of a Redis to use instead. Optional.
         no_redis: Whether to run without Redis.
     Raises:
         SettingsError: Two of these exclude each other, or `redis` is not a valid URL.

@@ -29,7 +29,7 @@ class ScalingOptions:
 
     min_workers, max_workers: The bounds; 0 <= min_workers <= max_workers.
     target_s: Seconds within which the documents now in the queue should be processed.
-    idle_s: Seconds for which fewer workers must have sufficed before any is stopped.
+    idle_s: Workers are stopped once fewer have been enough for this many seconds.
     assumed_per_s: Documents per second assumed of a worker until one has been measured.
     """
 
@@ -58,10 +58,10 @@ class ScalingPolicy:
     """Decides how many workers should run.
 
     Scales up at once: to lag / (documents/s of a worker x `target_s`); to as many workers as stop
-    the lag from growing, if it grows at every look; and to one if anything is in the queue. Scales
-    down only to the maximum that was needed during the last `idle_s`, and never below what the
-    incoming load needs; to zero once nothing has come in for that long. So a steady load keeps a
-    steady number of workers.
+    the lag from growing, if it grew in every recent reading; and to one worker if anything is in
+    the queue. Scales down only to the maximum that was needed during the last `idle_s`, and never
+    below what the incoming load needs; to zero once nothing has come in for that long. So a steady
+    load keeps a steady number of workers.
 
     Args:
         scaling: Bounds and times.
@@ -144,7 +144,7 @@ class ScalingPolicy:
             self._history.popleft()
 
     def _learn(self, queue: QueueState, now: float) -> None:
-        """Updates the speed of a worker: the best one measured; less only from busy workers."""
+        """Updates the speed of a worker: the best one measured; only busy workers can lower it."""
         known, self._measured = self._measured, {}
         passed_s = 0.0
         if self._last_look is not None:

@@ -14,7 +14,7 @@ RouterOption = Annotated[
         help="Router that makes the change. \\[default: none; the store is changed directly]",
     ),
 ]
-WhyOption = Annotated[str, typer.Option("--why", help="Why, for the record.")]
+WhyOption = Annotated[str, typer.Option("--why", help="Reason, for the record.")]
 EpochOption = Annotated[
     int,
     typer.Option(

@@ -111,7 +111,7 @@ def add_command(app: typer.Typer, function: _Function, name: str | None = None) 
 class _GroupedCommand(TyperCommand):
     """A command that generates its options when they are first needed.
 
-    Settings take a tenth of a second to load, which other commands should not pay for.
+    Loading settings takes a tenth of a second, which other commands should not spend.
     """
 
     @functools.cached_property

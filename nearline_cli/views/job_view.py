@@ -41,7 +41,7 @@ def ask_ingest(address: str, read: Callable[[IngestClient], Awaitable[_R]]) -> _
 
 
 class JobThroughput:
-    """Measures how fast the documents of a job end."""
+    """Measures how many documents of a job are finished per second."""
 
     def __init__(self) -> None:
         self._began: float | None = None
