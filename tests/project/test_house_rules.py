@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 from collections.abc import Iterator
@@ -76,6 +77,7 @@ MACHINE = re.compile(
 )
 
 
+@functools.cache
 def _tracked() -> list[str]:
     """Lists what is or will be in the repository: tracked files, and new ones not ignored."""
     try:
@@ -97,9 +99,15 @@ def _written() -> Iterator[Path]:
             yield ROOT / name
 
 
+@functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_bytes())
+
+
+@functools.cache
 def _imports(path: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -141,7 +149,7 @@ def test_every_module_says_what_it_is() -> None:
     silent = [
         str(path.relative_to(ROOT))
         for path in _written()
-        if path.stat().st_size and not ast.get_docstring(ast.parse(path.read_bytes()))
+        if path.stat().st_size and not ast.get_docstring(_tree(path))
     ]
     assert silent == []
 
@@ -151,7 +159,7 @@ def test_no_public_signature_takes_what_it_does_not_name() -> None:
     for path in _written():
         if path.relative_to(ROOT).parts[0] not in PACKAGES:
             continue
-        for node in ast.walk(ast.parse(path.read_bytes())):
+        for node in ast.walk(_tree(path)):
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or not node.args.kwarg:
                 continue
             # Those of a ParamSpec are named by the function that is wrapped.

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from index_builder.releases.thresholds import set_thresholds
 from nearline.contract.recommendations import Interaction
 from nearline.store.snapshot import Store
+from nearline.v1 import release_pb2
 from nearline_cli.main import main
 from retrieval.changelog.registry import ChangeLogs
 from tests.redis_server import give_redis_url, needs_redis
@@ -25,6 +27,9 @@ __all__ = ["give_redis_url"]
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Returns a function that runs a command on one store; it gives the last JSON line it
     printed."""
+    # Other tests run on the same cores.
+    calm = release_pb2.GateThresholds(max_latency_ratio=100)
+    set_thresholds(Store(tmp_path / "store"), "default", calm)
 
     def run(*words: str, code: int = 0) -> Any:
         with pytest.raises(SystemExit) as ended:
@@ -100,13 +105,13 @@ def test_thresholds_are_set_and_shown(run: Run, tmp_path: Path) -> None:
     build(run, corpus(tmp_path, range(50)))
     fewer = build(run, corpus(tmp_path, range(40)), "--no-promote")["snapshot_id"]
     assert run("snapshots", "gate", fewer, code=1)["error"] == "GATE_FAILED"
-    assert run("gate", "set", "--max-missing", "0.3", "--why", "we sell less")["number"] == 1
-    assert run("gate", "set", "--min-recall", "0.9")["number"] == 2
+    assert run("gate", "set", "--max-missing", "0.3", "--why", "we sell less")["number"] == 2
+    assert run("gate", "set", "--min-recall", "0.9")["number"] == 3
     shown = run("gate", "show")
     assert (shown["max_missing"], shown["min_recall"], shown["min_overlap"]) == (0.3, 0.9, 0.5)
     assert [one.rpartition("-")[2] for one in shown["reports"]] == ["1.json", "1.json"]
     report = run("snapshots", "gate", fewer)
-    assert (report["passed"], report["thresholds"]) == (True, 2)
+    assert (report["passed"], report["thresholds"]) == (True, 3)
     by_name = {one["check"]: one for one in report["checks"]}
     assert by_name["missing"]["limit"] == 0.3 and by_name["missing"]["outcome"] == "passed"
     assert by_name["vectors"]["outcome"] == "skipped"
@@ -164,9 +169,6 @@ async def test_later_interactions_are_read_from_redis(
     events.write_text("\n".join(["user,item,time", *rows]), "utf-8")
     learning = ("--interactions", str(events), "--validate-on", "last-n:1")
     await asyncio.to_thread(build, run, path, *learning)
-    # Other tests run on the same cores.
-    calm = ("gate", "set", "--max-latency-ratio", "100", "--why", "a shared machine")
-    await asyncio.to_thread(run, *calm)
     # It learned from the same: only what came later is looked at.
     again = ("--no-promote", *learning)
     newer = (await asyncio.to_thread(build, run, path, *again))["snapshot_id"]
