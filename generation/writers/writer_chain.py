@@ -190,7 +190,7 @@ class WriterChain:
                     async with asyncio.timeout(None if end is None else end - time.monotonic()):
                         part = await anext(parts)
                 except TimeoutError:
-                    raise ChatError(ChatFailure.DEADLINE, "the caller's deadline came") from None
+                    raise ChatError(ChatFailure.DEADLINE, "the caller's deadline passed") from None
                 if isinstance(part, WriterEnd):
                     break
                 for event in self._said(part):

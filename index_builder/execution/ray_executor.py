@@ -186,5 +186,5 @@ def _next(blocks: Iterator[pa.Table]) -> pa.Table | None:
         raise  # A bug in our code, with its traceback.
     except ray.exceptions.RayError as error:
         raise NotReady(
-            f"the Ray cluster failed: {error}; run the same command to resume"
+            f"the Ray cluster failed: {error}; run the same command again to resume"
         ) from error

@@ -184,8 +184,8 @@ async def _mark_complete(states: CollectionStates, name: str, whole: CollectionS
     newest = await states.read(name)
     if newest is None or newest.started_us != whole.started_us:
         raise Conflict(
-            f"another export of snapshot {whole.snapshot_id} began meanwhile; wait for it, or run "
-            "this one again"
+            f"another export of snapshot {whole.snapshot_id} began in the meantime; wait for it, "
+            "or run this one again"
         )
     await states.write(name, whole)
 

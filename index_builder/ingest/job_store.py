@@ -82,7 +82,7 @@ class JobStore:
         for letter_id, fields in letters.items():
             if any(fields[one] != first[one] for one in names):
                 raise InvalidRequest(
-                    f"dead letter {letter_id} belongs to another collection or tenant than "
+                    f"dead letter {letter_id} belongs to a different collection or tenant than "
                     f"{letter_ids[0]}; requeue the letters of each separately",
                     field="letter_ids",
                 )
@@ -277,7 +277,7 @@ def _check_taken(
         raise _no_letter(answer[1].decode())
     if word == "OTHER":
         raise Conflict(
-            f"job {job_id} has another tenant, collection or priority; choose another job_id"
+            f"job {job_id} has a different tenant, collection or priority; choose another job_id"
         )
     if word == "CLOSED":
         raise Conflict(f"job {job_id} is closed for more sources; submit them as a new job")

@@ -91,7 +91,7 @@ class Lineage:
             assert self.parent is not None
             raise SnapshotMismatch(
                 f"snapshot {self.parent.snapshot_id} belongs to change log {start.log_id}, "
-                f"but the current log {self.watermark.log_id} does not go on from it; promote a "
+                f"but the current log {self.watermark.log_id} does not continue it; promote a "
                 "snapshot of the current log or of one of its ancestors"
             )
         for log_id in logs[logs.index(start.log_id) if start.log_id else 0 :]:
@@ -157,7 +157,7 @@ class Lineage:
         except SnapshotMismatch as error:
             # A new build reads the missing changes from the archive.
             raise Conflict(
-                f"{error.message}; the log was trimmed meanwhile, run it again"
+                f"{error.message}; the log was trimmed in the meantime; run the build again"
             ) from error
 
 
@@ -216,7 +216,7 @@ async def _archive_up_to_now(
         archive = Archive(store, log.collection, record.log_id)
         if not archive.numbers():
             raise NotReady(
-                f"the change log of {log.collection!r} is away, and was never archived: "
+                f"the change log of {log.collection!r} is unavailable, and was never archived: "
                 f"{error.message}",
                 retry_after_s=error.retry_after_s,
             ) from error

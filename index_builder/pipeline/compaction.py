@@ -176,7 +176,7 @@ async def reembed(
         raise InvalidRequest(
             f"snapshot {manifest.snapshot_id} has fingerprint {before.fingerprint} (model "
             f"{before.model}), and so has the embedding service (model {card.model}): there is "
-            "nothing to embed again; name a service of another model with --embedding",
+            "nothing to embed again; name a service of a different model with --embedding",
             field="embedding",
         )
     return await _build(options, log, embedder, progress, executor)

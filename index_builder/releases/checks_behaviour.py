@@ -91,7 +91,7 @@ def check_recommend(comparison: Comparison) -> Check:
     live = comparison.require_live(limit)
     ours, theirs = comparison.candidate.served.learned, live.served.learned
     if ours is None or theirs is None:
-        raise SkippedCheck("not both were trained on interactions")
+        raise SkippedCheck("not both snapshots were trained on interactions")
     if comparison.later is None:
         raise SkippedCheck(_NO_LATER)
     after_us = max(

@@ -73,7 +73,9 @@ def check_latency(comparison: Comparison) -> Check:
     replay = comparison.replay
     pairs = [] if replay is None else [one for one in replay.pairs if not one.refused]
     if len(pairs) < _MIN_TIMED:
-        raise SkippedCheck(f"both answered {len(pairs)} requests; {_MIN_TIMED} are needed")
+        raise SkippedCheck(
+            f"both snapshots answered {len(pairs)} requests; {_MIN_TIMED} are needed"
+        )
     theirs, ours = (
         float(np.quantile([one.seconds for one in side], 0.99))
         for side in ([one.first for one in pairs], [one.second for one in pairs])

@@ -41,7 +41,8 @@ class UnsupportedRequest(Exception):
 async def prepare_request(snapshot: LoadedSnapshot, probe: Probe) -> PreparedRequest:
     """Prepares a request: embeds its text, or looks up the vectors of its items.
 
-    Raises: UnsupportedRequest: its vector is of another model, or its text cannot be embedded.
+    Raises: UnsupportedRequest: its vector is from a different model, or its text cannot be
+        embedded.
         NearlineError: the snapshot refuses it.
     """
     if probe.query is None:
@@ -87,7 +88,7 @@ async def _query_batch(
     assert query is not None
     same_model = probe.fingerprint == served.fingerprint
     if query.vector is not None and not same_model:
-        raise UnsupportedRequest("its vector is of another model")
+        raise UnsupportedRequest("its vector is from a different model")
     embeds = (
         query.text is not None and options.mode is not c.SearchMode.LEXICAL and served.has_model
     )

@@ -83,7 +83,7 @@ async def read_page(
         last = _PageToken.decode(token)
         if last.filter_digest != digest:
             raise InvalidRequest(
-                "page_token belongs to a list with another filter; send the same filter for "
+                "page_token belongs to a list with a different filter; send the same filter for "
                 "every page",
                 field="page_token",
             )

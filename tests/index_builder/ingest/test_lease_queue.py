@@ -110,7 +110,7 @@ async def test_an_open_job_continues_at_its_offset(redis: Redis) -> None:
         await desk.submit(submission("a", 1, offset=5))
     with pytest.raises(Conflict, match="has 0 sources, but offset is 5"):
         await desk.submit(submission("b", 1, offset=5))
-    with pytest.raises(Conflict, match="another tenant, collection or priority"):
+    with pytest.raises(Conflict, match="a different tenant, collection or priority"):
         await desk.submit(submission("a", 1, offset=3, tenant="other"))
     await desk.submit(submission("a", 2, offset=3))
     assert (await desk.job("a")).sources == 5
@@ -240,7 +240,7 @@ async def test_requeued_dead_letters_keep_their_submission_time(redis: Redis) ->
     more, none = await desk.dead_letters(rest, {}, 2, with_source=False)
     assert (len(letters), len(more), none) == (2, 1, "")
     by_job = {one.job_id: one for one in (*letters, *more)}
-    with pytest.raises(InvalidRequest, match="another collection or tenant"):
+    with pytest.raises(InvalidRequest, match="a different collection or tenant"):
         await desk.requeue([by_job["a"].letter_id, by_job["b"].letter_id], "again", 9.0)
     with pytest.raises(NotFound, match="none was requeued"):
         await desk.requeue([by_job["a"].letter_id, "1-1"], "again", 9.0)

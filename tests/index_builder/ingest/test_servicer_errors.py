@@ -133,7 +133,7 @@ async def test_a_job_accepts_only_its_next_sources_with_equal_parameters(
         {"tenant": "mine", "collection": "texts"},
         {"tenant": "mine", "priority": c.JobPriority.LOW},
     ):
-        with pytest.raises(Conflict, match="another tenant, collection or priority"):
+        with pytest.raises(Conflict, match="a different tenant, collection or priority"):
             await ingest_client.submit(items, job_id=name, offset=3, **terms)
     await ingest_client.submit(items, job_id=name, tenant="mine", offset=3)
     with pytest.raises(Conflict, match="is closed for more sources"):
@@ -156,7 +156,7 @@ async def test_letters_of_two_tenants_are_not_requeued_together(
         assert job.dead == 1
         letters += (await ingest_client.dead_letters(tenant=tenant)).letters
     ids = [one.letter_id for one in letters]
-    with pytest.raises(InvalidRequest, match="another collection or tenant") as caught:
+    with pytest.raises(InvalidRequest, match="a different collection or tenant") as caught:
         await ingest_client.requeue(ids)
     assert caught.value.field == "letter_ids"
     assert [

@@ -250,7 +250,7 @@ async def test_changes_of_ancestor_logs_are_included(living: Living) -> None:
     assert living.manifest.change_log_id == living.log.log_id
     living.log = MemoryLog(clock=living.clock)
     living.make_log(follows="0" * 32)
-    with pytest.raises(SnapshotMismatch, match="does not go on from"):
+    with pytest.raises(SnapshotMismatch, match="does not continue"):
         await living.build(living.folder / "corpus.jsonl")
 
 

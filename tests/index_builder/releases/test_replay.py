@@ -113,7 +113,7 @@ async def test_vectors_of_another_model_are_left_out_and_counted(
     recorded = [by_vector("query 1"), by_vector("query 2", fingerprint="other")]
     found = await replayed(folder, first, second, recorded)
     assert len(found.pairs) == 1
-    assert dict(found.left_out) == {"its vector is of another model": 1}
+    assert dict(found.left_out) == {"its vector is from a different model": 1}
 
 
 async def test_texts_need_an_embedder_or_the_vector_they_were_embedded_to(

@@ -334,7 +334,9 @@ async def test_an_unknown_outcome_is_reported_as_unknown(tmp_path: Path, nearlin
             nearline, "ingest", *words, "--job", "taken", "--address", client.address
         )
         # All that was named is there, under other terms: it is closed by whoever may.
-        assert done.returncode == 1 and "has another tenant, collection or priority" in done.stderr
+        assert (
+            done.returncode == 1 and "has a different tenant, collection or priority" in done.stderr
+        )
         assert "job taken has 1 sources" in done.stderr
         assert (await client.job("taken")).open
 

@@ -266,7 +266,7 @@ async def test_all_items_are_listed_page_by_page(service: c.Retriever) -> None:
 
 async def test_a_token_of_another_list_is_refused(service: c.Retriever, store: Path) -> None:
     page = await service.list_items(page_size=5, collection="four")
-    with pytest.raises(InvalidRequest, match="another filter"):
+    with pytest.raises(InvalidRequest, match="a different filter"):
         await service.list_items(
             page_token=page.next_page_token, filter=Exists("tags"), collection="four"
         )
