@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from nearline.contract import Filter, PayloadField, Scalar
+from nearline.contract import Filter, Scalar
 from nearline.errors import Unsupported
 from retrieval.index.filtering.validation import unknown_attribute_error
 from retrieval.live.progress import LiveState
@@ -18,14 +18,16 @@ from retrieval.milvus.searcher import MilvusSearcher
 from retrieval.milvus.stored_items import StoredRows
 from retrieval.protocols.shard import (
     AppliedState,
+    CountRequest,
     FieldCounts,
+    ItemsRequest,
+    ScanRequest,
     ShardCounts,
     ShardHits,
     ShardItems,
     ShardOptions,
     ShardQueries,
 )
-from retrieval.protocols.watermark import Watermark
 from retrieval.shards.admission import ShardAdmission
 from retrieval.shards.batcher import Batcher
 
@@ -131,49 +133,33 @@ class MilvusShard:
         return self._admission.submit(self._batcher, snapshot_id, queries, options, deadline)
 
     async def fetch(
-        self,
-        snapshot_id: str,
-        ids: Sequence[str],
-        payload: frozenset[PayloadField],
-        deadline: float | None = None,
-        chunks: Sequence[int] = (),
-        min_watermark: Watermark | None = None,
-        filter: Filter | None = None,
+        self, snapshot_id: str, request: ItemsRequest, deadline: float | None = None
     ) -> ShardItems:
         """Reads items; see `Shard.fetch`."""
-        await self._admission.admit(snapshot_id, min_watermark, deadline)
+        await self._admission.admit(snapshot_id, request.min_watermark, deadline)
         applied = self._applied()
-        items = await self._stored.fetch(ids, payload, chunks, filter, deadline)
+        items = await self._stored.fetch(request, deadline)
         return ShardItems(items, applied)
 
     async def scan(
-        self,
-        snapshot_id: str,
-        after_id: str,
-        limit: int,
-        filter: Filter | None,
-        payload: frozenset[PayloadField],
-        deadline: float | None = None,
-        min_watermark: Watermark | None = None,
+        self, snapshot_id: str, request: ScanRequest, deadline: float | None = None
     ) -> ShardItems:
         """Reads items in id order; see `Shard.scan`."""
-        await self._admission.admit(snapshot_id, min_watermark, deadline)
+        await self._admission.admit(snapshot_id, request.min_watermark, deadline)
         applied = self._applied()
-        items = await self._stored.scan(after_id, limit, filter, payload, deadline)
+        items = await self._stored.scan(request, deadline)
         return ShardItems(items, applied)
 
     async def count(
-        self,
-        snapshot_id: str,
-        filter: Filter | None,
-        fields: Sequence[str],
-        deadline: float | None = None,
-        min_watermark: Watermark | None = None,
+        self, snapshot_id: str, request: CountRequest, deadline: float | None = None
     ) -> ShardCounts:
         """Counts items; see `Shard.count`."""
-        await self._admission.admit(snapshot_id, min_watermark, deadline)
+        await self._admission.admit(snapshot_id, request.min_watermark, deadline)
         applied = self._applied()
-        return replace(await count_matches(self._reader, filter, fields, deadline), applied=applied)
+        return replace(
+            await count_matches(self._reader, request.filter, request.fields, deadline),
+            applied=applied,
+        )
 
     async def ready(self, snapshot_id: str) -> bool:
         """Returns whether this is the shard of a snapshot and no outage of Milvus is known."""

@@ -15,6 +15,7 @@ from retrieval.milvus.filters import any_of, quote
 from retrieval.milvus.layout import MAX_ROWS, NEVER_EXPIRES, SEPARATOR, make_key, parse_key
 from retrieval.milvus.reader import MilvusReader, in_batches
 from retrieval.milvus.rows import parse_attributes
+from retrieval.protocols.shard import ItemsRequest, ScanRequest
 
 _Row = Mapping[str, Any]
 _TEXT = ("start", "stop", "gap", "passage", "rest")
@@ -35,15 +36,9 @@ class StoredRows:
         self._reader = reader
         self._unit_length = unit_length
 
-    async def fetch(
-        self,
-        ids: Sequence[str],
-        payload: frozenset[PayloadField],
-        chunks: Sequence[int],
-        filter: Filter | None,
-        deadline: float | None,
-    ) -> list[Item]:
+    async def fetch(self, request: ItemsRequest, deadline: float | None) -> list[Item]:
         """Returns items in the order of `ids`; omits those that do not exist or do not match."""
+        ids, payload, chunks, filter, _ = request
         if chunks:
             keys = [make_key(one, chunk) for one, chunk in zip(ids, chunks, strict=True)]
             fields = _fields(payload, ("passage",))
@@ -55,15 +50,9 @@ class StoredRows:
         found = await self._documents(_storable(ids, 0), payload, filter, deadline)
         return [found[one] for one in ids if one in found]
 
-    async def scan(
-        self,
-        after_id: str,
-        limit: int,
-        filter: Filter | None,
-        payload: frozenset[PayloadField],
-        deadline: float | None,
-    ) -> list[Item]:
+    async def scan(self, request: ScanRequest, deadline: float | None) -> list[Item]:
         """Returns the first `limit` matching items after an id, in id order."""
+        after_id, limit, filter, payload, _ = request
         items: list[Item] = []
         whole = _is_whole(payload)
         fields = [] if whole else _fields(payload, ())

@@ -139,6 +139,39 @@ class ShardHits:
     applied: AppliedState | None = None
 
 
+class ItemsRequest(NamedTuple):
+    """Items to read by id.
+
+    payload: Fields to read. The vector is that of the document: the mean of its chunks' vectors, at
+    unit length if the metric is cosine. chunks: One number per id; text and vector are then those
+    of the chunk. filter: Items that do not match are left out. min_watermark: See `Shard`.
+    """
+
+    ids: Sequence[str]
+    payload: frozenset[PayloadField]
+    chunks: Sequence[int] = ()
+    filter: Filter | None = None
+    min_watermark: Watermark | None = None
+
+
+class ScanRequest(NamedTuple):
+    """The first `limit` items that match and follow `after_id`, in id order."""
+
+    after_id: str
+    limit: int
+    filter: Filter | None
+    payload: frozenset[PayloadField]
+    min_watermark: Watermark | None = None
+
+
+class CountRequest(NamedTuple):
+    """Items to count, and the attributes whose values are counted among them."""
+
+    filter: Filter | None
+    fields: Sequence[str]
+    min_watermark: Watermark | None = None
+
+
 class ShardItems(NamedTuple):
     """Items that a shard read; applied is None if no change log is followed."""
 
@@ -199,43 +232,19 @@ class Shard(Protocol):
         ...
 
     def fetch(
-        self,
-        snapshot_id: str,
-        ids: Sequence[str],
-        payload: frozenset[PayloadField],
-        deadline: float | None = None,
-        chunks: Sequence[int] = (),
-        min_watermark: Watermark | None = None,
-        filter: Filter | None = None,
+        self, snapshot_id: str, request: ItemsRequest, deadline: float | None = None
     ) -> Awaitable[ShardItems]:
-        """Reads items by id, in the order of the ids.
-
-        Items that do not exist or do not match the filter are left out. The vector is that of the
-        document: the mean of its chunks' vectors, at unit length if the metric is cosine. With
-        `chunks` (one number per id), text and vector are those of the chunk.
-        """
+        """Reads items by id, in the order of the ids; those that do not exist are left out."""
         ...
 
     def scan(
-        self,
-        snapshot_id: str,
-        after_id: str,
-        limit: int,
-        filter: Filter | None,
-        payload: frozenset[PayloadField],
-        deadline: float | None = None,
-        min_watermark: Watermark | None = None,
+        self, snapshot_id: str, request: ScanRequest, deadline: float | None = None
     ) -> Awaitable[ShardItems]:
-        """Reads the first `limit` items that match and follow `after_id`, in id order."""
+        """Reads items in id order."""
         ...
 
     def count(
-        self,
-        snapshot_id: str,
-        filter: Filter | None,
-        fields: Sequence[str],
-        deadline: float | None = None,
-        min_watermark: Watermark | None = None,
+        self, snapshot_id: str, request: CountRequest, deadline: float | None = None
     ) -> Awaitable[ShardCounts]:
         """Counts the items that match, and the values of attributes among them."""
         ...

@@ -9,6 +9,7 @@ from nearline.contract import IgnoredId, IgnoredReason, Item, PayloadField
 from nearline.errors import InvalidRequest, NearlineError
 from nearline.filters import Filter
 from nearline.store.snapshot import shard_of
+from retrieval.protocols.shard import ItemsRequest
 from retrieval.search import fanout
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext
@@ -38,12 +39,8 @@ async def fetch_items(
     calls = {
         number: collection.shards[number].fetch(
             collection.snapshot_id,
-            shard_ids,
-            payload,
+            ItemsRequest(shard_ids, payload, (), filter, context.min_watermark),
             context.deadline,
-            (),
-            context.min_watermark,
-            filter,
         )
         for number, shard_ids in by_shard.items()
     }

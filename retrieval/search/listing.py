@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest, SnapshotGone
-from retrieval.protocols.shard import FieldCounts
+from retrieval.protocols.shard import CountRequest, FieldCounts, ScanRequest
 from retrieval.search import fanout
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext
@@ -94,16 +94,9 @@ async def read_page(
                 field="page_token",
             )
         after_id = last.after_id
+    request = ScanRequest(after_id, size, filter, payload, context.min_watermark)
     calls = {
-        number: shard.scan(
-            collection.snapshot_id,
-            after_id,
-            size,
-            filter,
-            payload,
-            context.deadline,
-            context.min_watermark,
-        )
+        number: shard.scan(collection.snapshot_id, request, context.deadline)
         for number, shard in enumerate(collection.shards)
     }
     results, _ = await fanout.gather_reads(calls, context, collection=collection.name, full=True)
@@ -136,10 +129,9 @@ async def count_items(
                 field=f"facets[{number}].limit",
             )
     fields = [facet.field for facet in facets]
+    request = CountRequest(filter, fields, context.min_watermark)
     calls = {
-        number: shard.count(
-            collection.snapshot_id, filter, fields, context.deadline, context.min_watermark
-        )
+        number: shard.count(collection.snapshot_id, request, context.deadline)
         for number, shard in enumerate(collection.shards)
     }
     results, _ = await fanout.gather_reads(calls, context, collection=collection.name)

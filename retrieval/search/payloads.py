@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from nearline import contract as c
+from retrieval.protocols.shard import ItemsRequest
 from retrieval.search import fanout
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext
@@ -35,11 +36,13 @@ async def fill_payloads(
     calls = {
         shard: collection.shards[shard].fetch(
             collection.snapshot_id,
-            [document_id for document_id, _ in hits],
-            options.payload,
+            ItemsRequest(
+                [document_id for document_id, _ in hits],
+                options.payload,
+                [chunk for _, chunk in hits],
+                min_watermark=context.min_watermark,
+            ),
             context.deadline,
-            [chunk for _, chunk in hits],
-            context.min_watermark,
         )
         for shard, hits in pending.items()
     }

@@ -8,17 +8,18 @@ from typing import NamedTuple
 
 from nearline import wire
 from nearline.channel import ServiceChannel
-from nearline.contract import Filter, PayloadField
 from nearline.v1 import shard_pb2, shard_pb2_grpc
 from retrieval.live.progress import ShardProgress
 from retrieval.protocols.shard import (
+    CountRequest,
+    ItemsRequest,
+    ScanRequest,
     ShardCounts,
     ShardHits,
     ShardItems,
     ShardOptions,
     ShardQueries,
 )
-from retrieval.protocols.watermark import Watermark
 from retrieval.shards import codec
 from retrieval.shards.codec import progress_from_proto
 
@@ -82,68 +83,47 @@ class ShardClient(ServiceChannel):
         return codec.hits_from_proto(reply)
 
     async def fetch(
-        self,
-        key: ShardKey,
-        ids: Sequence[str],
-        payload: frozenset[PayloadField],
-        deadline: float | None,
-        chunks: Sequence[int],
-        min_watermark: Watermark | None,
-        filter: Filter | None,
+        self, key: ShardKey, request: ItemsRequest, deadline: float | None
     ) -> ShardItems:
         """Reads items; see `Shard.fetch`."""
-        request = shard_pb2.FetchItemsRequest(
+        message = shard_pb2.FetchItemsRequest(
             **key._asdict(),
-            ids=ids,
-            payload=wire.payload_to_proto(payload),
-            chunks=chunks,
-            filter=None if filter is None else wire.filter_to_proto(filter),
-            min_watermark=codec.watermark_to_bytes(min_watermark),
+            ids=request.ids,
+            payload=wire.payload_to_proto(request.payload),
+            chunks=request.chunks,
+            filter=None if request.filter is None else wire.filter_to_proto(request.filter),
+            min_watermark=codec.watermark_to_bytes(request.min_watermark),
         )
         return codec.items_from_proto(
-            await self.call(lambda: self._stub.FetchItems(request, timeout=time_left_s(deadline)))
+            await self.call(lambda: self._stub.FetchItems(message, timeout=time_left_s(deadline)))
         )
 
-    async def scan(
-        self,
-        key: ShardKey,
-        after_id: str,
-        limit: int,
-        filter: Filter | None,
-        payload: frozenset[PayloadField],
-        deadline: float | None,
-        min_watermark: Watermark | None,
-    ) -> ShardItems:
+    async def scan(self, key: ShardKey, request: ScanRequest, deadline: float | None) -> ShardItems:
         """Lists items; see `Shard.scan`."""
-        request = shard_pb2.ScanItemsRequest(
+        message = shard_pb2.ScanItemsRequest(
             **key._asdict(),
-            after_id=after_id,
-            limit=limit,
-            filter=None if filter is None else wire.filter_to_proto(filter),
-            payload=wire.payload_to_proto(payload),
-            min_watermark=codec.watermark_to_bytes(min_watermark),
+            after_id=request.after_id,
+            limit=request.limit,
+            filter=None if request.filter is None else wire.filter_to_proto(request.filter),
+            payload=wire.payload_to_proto(request.payload),
+            min_watermark=codec.watermark_to_bytes(request.min_watermark),
         )
         return codec.items_from_proto(
-            await self.call(lambda: self._stub.ScanItems(request, timeout=time_left_s(deadline)))
+            await self.call(lambda: self._stub.ScanItems(message, timeout=time_left_s(deadline)))
         )
 
     async def count(
-        self,
-        key: ShardKey,
-        filter: Filter | None,
-        fields: Sequence[str],
-        deadline: float | None,
-        min_watermark: Watermark | None,
+        self, key: ShardKey, request: CountRequest, deadline: float | None
     ) -> ShardCounts:
         """Counts items; see `Shard.count`."""
-        request = shard_pb2.CountShardRequest(
+        message = shard_pb2.CountShardRequest(
             **key._asdict(),
-            filter=None if filter is None else wire.filter_to_proto(filter),
-            fields=fields,
-            min_watermark=codec.watermark_to_bytes(min_watermark),
+            filter=None if request.filter is None else wire.filter_to_proto(request.filter),
+            fields=request.fields,
+            min_watermark=codec.watermark_to_bytes(request.min_watermark),
         )
         return codec.counts_from_proto(
-            await self.call(lambda: self._stub.CountShard(request, timeout=time_left_s(deadline)))
+            await self.call(lambda: self._stub.CountShard(message, timeout=time_left_s(deadline)))
         )
 
 

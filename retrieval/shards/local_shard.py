@@ -12,7 +12,6 @@ from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
-from nearline.contract import Filter, PayloadField
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.segment import Segment
 from retrieval.index.thread_pool import ThreadPool
@@ -20,13 +19,15 @@ from retrieval.index.union import join_counts, join_hits
 from retrieval.live.progress import LiveState
 from retrieval.protocols.shard import (
     AppliedState,
+    CountRequest,
+    ItemsRequest,
+    ScanRequest,
     ShardCounts,
     ShardHits,
     ShardItems,
     ShardOptions,
     ShardQueries,
 )
-from retrieval.protocols.watermark import Watermark
 from retrieval.shards.admission import ShardAdmission
 from retrieval.shards.batcher import Batcher
 
@@ -124,22 +125,15 @@ class LocalShard:
         return self._admission.submit(batcher, snapshot_id, queries, options, deadline)
 
     async def fetch(
-        self,
-        snapshot_id: str,
-        ids: Sequence[str],
-        payload: frozenset[PayloadField],
-        deadline: float | None = None,
-        chunks: Sequence[int] = (),
-        min_watermark: Watermark | None = None,
-        filter: Filter | None = None,
+        self, snapshot_id: str, request: ItemsRequest, deadline: float | None = None
     ) -> ShardItems:
         """Reads items; see `Shard.fetch`."""
-        await self._admission.admit(snapshot_id, min_watermark, deadline)
+        await self._admission.admit(snapshot_id, request.min_watermark, deadline)
 
         def read() -> ShardItems:
             state = self._state()
             found = [
-                segment.fetch(ids, payload, chunks, filter, alive)
+                segment.fetch(request.ids, request.payload, request.chunks, request.filter, alive)
                 for segment, alive in state.segments
             ]
             # An item is alive in at most one segment.
@@ -150,43 +144,35 @@ class LocalShard:
         return fetched
 
     async def scan(
-        self,
-        snapshot_id: str,
-        after_id: str,
-        limit: int,
-        filter: Filter | None,
-        payload: frozenset[PayloadField],
-        deadline: float | None = None,
-        min_watermark: Watermark | None = None,
+        self, snapshot_id: str, request: ScanRequest, deadline: float | None = None
     ) -> ShardItems:
         """Reads items in id order; see `Shard.scan`."""
-        await self._admission.admit(snapshot_id, min_watermark, deadline)
+        await self._admission.admit(snapshot_id, request.min_watermark, deadline)
 
         def read() -> ShardItems:
             state = self._state()
             found = [
-                segment.scan(after_id, filter, payload, alive) for segment, alive in state.segments
+                segment.scan(request.after_id, request.filter, request.payload, alive)
+                for segment, alive in state.segments
             ]
             merged = heapq.merge(*found, key=attrgetter("id"))
-            return ShardItems(list(islice(merged, limit)), state.applied)
+            return ShardItems(list(islice(merged, request.limit)), state.applied)
 
         fetched: ShardItems = await self._threads.call(read)
         return fetched
 
     async def count(
-        self,
-        snapshot_id: str,
-        filter: Filter | None,
-        fields: Sequence[str],
-        deadline: float | None = None,
-        min_watermark: Watermark | None = None,
+        self, snapshot_id: str, request: CountRequest, deadline: float | None = None
     ) -> ShardCounts:
         """Counts items; see `Shard.count`."""
-        await self._admission.admit(snapshot_id, min_watermark, deadline)
+        await self._admission.admit(snapshot_id, request.min_watermark, deadline)
 
         def read() -> ShardCounts:
             state = self._state()
-            counts = [segment.count(filter, fields, alive) for segment, alive in state.segments]
+            counts = [
+                segment.count(request.filter, request.fields, alive)
+                for segment, alive in state.segments
+            ]
             return replace(reduce(join_counts, counts), applied=state.applied)
 
         counted: ShardCounts = await self._threads.call(read)

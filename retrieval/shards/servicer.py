@@ -8,6 +8,7 @@ import time
 from nearline import wire
 from nearline.call_guard import Context, time_left_s
 from nearline.v1 import shard_pb2, shard_pb2_grpc
+from retrieval.protocols.shard import CountRequest, ItemsRequest, ScanRequest
 from retrieval.protocols.watermark import decode_watermark
 from retrieval.shards import codec
 from retrieval.shards.shard_host import ShardHost
@@ -49,12 +50,14 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
             loaded = shards[request.shard]
             fetched = await loaded.shard.fetch(
                 request.snapshot_id,
-                request.ids,
-                wire.payload_from_proto(request.payload),
+                ItemsRequest(
+                    request.ids,
+                    wire.payload_from_proto(request.payload),
+                    request.chunks,
+                    wire.filter_of(request),
+                    decode_watermark(request.min_watermark),
+                ),
                 _deadline(context),
-                request.chunks,
-                decode_watermark(request.min_watermark),
-                wire.filter_of(request),
             )
             return codec.fetched_items_to_proto(fetched)
 
@@ -66,12 +69,14 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
             loaded = shards[request.shard]
             fetched = await loaded.shard.scan(
                 request.snapshot_id,
-                request.after_id,
-                request.limit,
-                wire.filter_of(request),
-                wire.payload_from_proto(request.payload),
+                ScanRequest(
+                    request.after_id,
+                    request.limit,
+                    wire.filter_of(request),
+                    wire.payload_from_proto(request.payload),
+                    decode_watermark(request.min_watermark),
+                ),
                 _deadline(context),
-                decode_watermark(request.min_watermark),
             )
             return codec.scanned_items_to_proto(fetched)
 
@@ -83,10 +88,10 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
             loaded = shards[request.shard]
             counts = await loaded.shard.count(
                 request.snapshot_id,
-                wire.filter_of(request),
-                request.fields,
+                CountRequest(
+                    wire.filter_of(request), request.fields, decode_watermark(request.min_watermark)
+                ),
                 _deadline(context),
-                decode_watermark(request.min_watermark),
             )
             return codec.counts_to_proto(counts, request.fields)
 

@@ -14,7 +14,7 @@ from nearline.contract import Filter, Item, PayloadField
 from nearline.errors import AlreadyExists, InvalidRequest, Unsupported
 from nearline.store.snapshot import Store, partition_of
 from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
-from retrieval.protocols.shard import ShardOptions, ShardQueries
+from retrieval.protocols.shard import CountRequest, ScanRequest, ShardOptions, ShardQueries
 from tests.milvus.test_provider import VECTORS, Held, holding
 
 pytestmark = pytest.mark.milvus
@@ -46,9 +46,9 @@ async def _answers(held: Held, filter: Filter) -> tuple[list[list[str]], int, li
     async with held.hosting() as shards:
         (shard,) = await shards.prepare(held.snapshot)
         found = await shard.search(held.id, ShardQueries(VECTORS), ShardOptions(20, filter=filter))
-        count = await shard.count(held.id, filter, ())
+        count = await shard.count(held.id, CountRequest(filter, ()))
         payload = frozenset({PayloadField.ATTRIBUTES, PayloadField.TEXT})
-        page = await shard.scan(held.id, "", 100, filter, payload)
+        page = await shard.scan(held.id, ScanRequest("", 100, filter, payload))
         return [list(hits.ids) for hits in found], count.count, list(page.items)
 
 
@@ -92,7 +92,7 @@ async def test_a_changed_attribute_moves_a_document_to_another_partition(
             (held_now,) = shards._snapshots.values()
             merger = held_now.result().merger
             before = f.Equals("kind", "a")
-            page = await shard.scan(held.id, "", 100, before, frozenset())
+            page = await shard.scan(held.id, ScanRequest("", 100, before, frozenset()))
             moved = page.items[0].id
             change = Change(
                 document_id=moved, kind=ChangeKind.ATTRIBUTES, attributes={"kind": "moved"}
@@ -104,9 +104,11 @@ async def test_a_changed_attribute_moves_a_document_to_another_partition(
             )
             await writes.write(merger.merge([entry], now), 0, now)
             shard.reader.context.seen = 0
-            after = await shard.scan(held.id, "", 100, f.Equals("kind", "moved"), frozenset())
+            after = await shard.scan(
+                held.id, ScanRequest("", 100, f.Equals("kind", "moved"), frozenset())
+            )
             assert [item.id for item in after.items] == [moved]
-            left = await shard.scan(held.id, "", 100, before, frozenset())
+            left = await shard.scan(held.id, ScanRequest("", 100, before, frozenset()))
             assert [item.id for item in left.items] == [item.id for item in page.items[1:]]
             found = await shard.search(
                 held.id,

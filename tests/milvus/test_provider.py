@@ -26,7 +26,13 @@ from nearline.errors import (
 from nearline.store.snapshot import Store
 from nearline.times import to_us
 from nearline.v1 import snapshot_pb2
-from retrieval.protocols.shard import ShardOptions, ShardQueries
+from retrieval.protocols.shard import (
+    CountRequest,
+    ItemsRequest,
+    ScanRequest,
+    ShardOptions,
+    ShardQueries,
+)
 from retrieval.protocols.snapshot import SnapshotRef, read_current_snapshots
 from retrieval.protocols.watermark import Watermark
 from tests.retrieval.segment_pairs import FIELDS, random_document
@@ -169,7 +175,7 @@ async def test_a_released_snapshot_is_gone_here_only(held: Held) -> None:
         assert not await shard.ready(held.id)
         for call in (
             shard.search(held.id, ShardQueries(VECTORS), ShardOptions(3)),
-            shard.fetch(held.id, ["d001"], NONE),
+            shard.fetch(held.id, ItemsRequest(["d001"], NONE)),
         ):
             with pytest.raises(SnapshotGone, match="has released"):
                 await call
@@ -226,12 +232,12 @@ async def test_expired_items_are_not_returned(there: tuple[MilvusShard, str]) ->
     shard, snapshot_id = there
     (hits,) = await shard.search(snapshot_id, ShardQueries(VECTORS[:1]), ShardOptions(500))
     assert len(hits.ids) == DOCUMENTS - 1 and "d005" not in hits.ids and "d006" in hits.ids
-    fetched = await shard.fetch(snapshot_id, ["d005", "d006"], ALL)
+    fetched = await shard.fetch(snapshot_id, ItemsRequest(["d005", "d006"], ALL))
     assert [item.id for item in fetched.items] == ["d006"]
     assert fetched.items[0].expires is not None
-    page = await shard.scan(snapshot_id, "d003", 3, None, NONE)
+    page = await shard.scan(snapshot_id, ScanRequest("d003", 3, None, NONE))
     assert [item.id for item in page.items] == ["d004", "d006", "d007"]
-    assert (await shard.count(snapshot_id, None, [])).count == DOCUMENTS - 1
+    assert (await shard.count(snapshot_id, CountRequest(None, []))).count == DOCUMENTS - 1
 
 
 async def test_a_passed_deadline_raises(there: tuple[MilvusShard, str]) -> None:
@@ -239,9 +245,9 @@ async def test_a_passed_deadline_raises(there: tuple[MilvusShard, str]) -> None:
     past = asyncio.get_running_loop().time() - 1
     for call in (
         shard.search(snapshot_id, ShardQueries(VECTORS), ShardOptions(3), past),
-        shard.fetch(snapshot_id, ["d001"], NONE, past),
-        shard.count(snapshot_id, None, [], past),
-        shard.scan(snapshot_id, "", 3, None, NONE, past),
+        shard.fetch(snapshot_id, ItemsRequest(["d001"], NONE), past),
+        shard.count(snapshot_id, CountRequest(None, []), past),
+        shard.scan(snapshot_id, ScanRequest("", 3, None, NONE), past),
     ):
         with pytest.raises(DeadlineExceeded):
             await call
@@ -254,7 +260,7 @@ async def test_without_a_change_log_watermarks_are_unsupported(
     least = Watermark("0" * 32)
     for call in (
         shard.search(snapshot_id, ShardQueries(VECTORS), ShardOptions(3, min_watermark=least)),
-        shard.fetch(snapshot_id, ["d001"], NONE, min_watermark=least),
+        shard.fetch(snapshot_id, ItemsRequest(["d001"], NONE, min_watermark=least)),
     ):
         with pytest.raises(Unsupported) as refused:
             await call
@@ -266,13 +272,13 @@ async def test_more_rows_than_a_reply_holds_are_read_in_pages(
 ) -> None:
     shard, snapshot_id = there
     ids = [f"d{number:03d}" for number in range(DOCUMENTS)]
-    whole = await shard.fetch(snapshot_id, ids, ALL)
-    counted = await shard.count(snapshot_id, None, ["kind", "tags"])
+    whole = await shard.fetch(snapshot_id, ItemsRequest(ids, ALL))
+    counted = await shard.count(snapshot_id, CountRequest(None, ["kind", "tags"]))
     for module in ("reader", "stored_items"):
         monkeypatch.setattr(f"retrieval.milvus.{module}.MAX_ROWS", 7)
-    same(whole.items, (await shard.fetch(snapshot_id, ids, ALL)).items)
-    same(whole.items, (await shard.scan(snapshot_id, "", 1_000, None, ALL)).items)
-    again = await shard.count(snapshot_id, None, ["kind", "tags"])
+    same(whole.items, (await shard.fetch(snapshot_id, ItemsRequest(ids, ALL))).items)
+    same(whole.items, (await shard.scan(snapshot_id, ScanRequest("", 1_000, None, ALL))).items)
+    again = await shard.count(snapshot_id, CountRequest(None, ["kind", "tags"]))
     assert (again.count, again.fields) == (counted.count, counted.fields)
 
 
@@ -291,5 +297,5 @@ async def test_facets_of_too_many_items_are_rejected(
     shard, snapshot_id = there
     monkeypatch.setattr("retrieval.milvus.shard.MAX_MATCHES", 20)
     with pytest.raises(Unsupported, match="59 items match"):
-        await shard.count(snapshot_id, None, ["kind"])
-    assert (await shard.count(snapshot_id, None, [])).count == DOCUMENTS - 1
+        await shard.count(snapshot_id, CountRequest(None, ["kind"]))
+    assert (await shard.count(snapshot_id, CountRequest(None, []))).count == DOCUMENTS - 1

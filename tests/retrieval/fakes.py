@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 from nearline.contract import (
     EmbedderInfo,
     Embeddings,
-    Filter,
     Lane,
-    PayloadField,
     TextRole,
 )
 from nearline.errors import NearlineError, SnapshotMismatch
 from retrieval.protocols.shard import (
+    CountRequest,
+    ItemsRequest,
+    ScanRequest,
     ShardCounts,
     ShardHits,
     ShardItems,
     ShardOptions,
     ShardQueries,
 )
-from retrieval.protocols.watermark import Watermark
 from tests.retrieval.small_snapshots import FINGERPRINT
 
 
@@ -124,38 +124,19 @@ class SilentShard:
         return asyncio.get_running_loop().create_future()
 
     async def fetch(
-        self,
-        snapshot_id: str,
-        ids: Sequence[str],
-        payload: frozenset[PayloadField],
-        deadline: float | None = None,
-        chunks: Sequence[int] = (),
-        min_watermark: Watermark | None = None,
-        filter: Filter | None = None,
+        self, snapshot_id: str, request: ItemsRequest, deadline: float | None = None
     ) -> ShardItems:
         await asyncio.Event().wait()
         return ShardItems([])
 
     async def scan(
-        self,
-        snapshot_id: str,
-        after_id: str,
-        limit: int,
-        filter: Filter | None,
-        payload: frozenset[PayloadField],
-        deadline: float | None = None,
-        min_watermark: Watermark | None = None,
+        self, snapshot_id: str, request: ScanRequest, deadline: float | None = None
     ) -> ShardItems:
         await asyncio.Event().wait()
         return ShardItems([])
 
     async def count(
-        self,
-        snapshot_id: str,
-        filter: Filter | None,
-        fields: Sequence[str],
-        deadline: float | None = None,
-        min_watermark: Watermark | None = None,
+        self, snapshot_id: str, request: CountRequest, deadline: float | None = None
     ) -> ShardCounts:
         await asyncio.Event().wait()
         return ShardCounts(0, [])
@@ -182,35 +163,16 @@ class FailingShard(SilentShard):
         return future
 
     async def fetch(
-        self,
-        snapshot_id: str,
-        ids: Sequence[str],
-        payload: frozenset[PayloadField],
-        deadline: float | None = None,
-        chunks: Sequence[int] = (),
-        min_watermark: Watermark | None = None,
-        filter: Filter | None = None,
+        self, snapshot_id: str, request: ItemsRequest, deadline: float | None = None
     ) -> ShardItems:
         raise self.error
 
     async def scan(
-        self,
-        snapshot_id: str,
-        after_id: str,
-        limit: int,
-        filter: Filter | None,
-        payload: frozenset[PayloadField],
-        deadline: float | None = None,
-        min_watermark: Watermark | None = None,
+        self, snapshot_id: str, request: ScanRequest, deadline: float | None = None
     ) -> ShardItems:
         raise self.error
 
     async def count(
-        self,
-        snapshot_id: str,
-        filter: Filter | None,
-        fields: Sequence[str],
-        deadline: float | None = None,
-        min_watermark: Watermark | None = None,
+        self, snapshot_id: str, request: CountRequest, deadline: float | None = None
     ) -> ShardCounts:
         raise self.error

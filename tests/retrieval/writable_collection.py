@@ -15,6 +15,9 @@ from retrieval.changelog.records import Change, ChangeKind
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.shard import (
     AppliedState,
+    CountRequest,
+    ItemsRequest,
+    ScanRequest,
     ShardCounts,
     ShardHits,
     ShardItems,
@@ -85,40 +88,24 @@ class DictShard(SilentShard):
         return asyncio.ensure_future(run())
 
     async def fetch(
-        self,
-        snapshot_id: str,
-        ids: Sequence[str],
-        payload: frozenset[c.PayloadField],
-        deadline: float | None = None,
-        chunks: Sequence[int] = (),
-        min_watermark: Watermark | None = None,
-        filter: c.Filter | None = None,
+        self, snapshot_id: str, request: ItemsRequest, deadline: float | None = None
     ) -> ShardItems:
-        items, applied = await self.now(min_watermark)
-        return ShardItems([items[one] for one in ids if one in items], applied)
+        items, applied = await self.now(request.min_watermark)
+        return ShardItems([items[one] for one in request.ids if one in items], applied)
 
     async def scan(
-        self,
-        snapshot_id: str,
-        after_id: str,
-        limit: int,
-        filter: c.Filter | None,
-        payload: frozenset[c.PayloadField],
-        deadline: float | None = None,
-        min_watermark: Watermark | None = None,
+        self, snapshot_id: str, request: ScanRequest, deadline: float | None = None
     ) -> ShardItems:
-        items, applied = await self.now(min_watermark)
-        return ShardItems([items[one] for one in sorted(items) if one > after_id][:limit], applied)
+        items, applied = await self.now(request.min_watermark)
+        return ShardItems(
+            [items[one] for one in sorted(items) if one > request.after_id][: request.limit],
+            applied,
+        )
 
     async def count(
-        self,
-        snapshot_id: str,
-        filter: c.Filter | None,
-        fields: Sequence[str],
-        deadline: float | None = None,
-        min_watermark: Watermark | None = None,
+        self, snapshot_id: str, request: CountRequest, deadline: float | None = None
     ) -> ShardCounts:
-        items, applied = await self.now(min_watermark)
+        items, applied = await self.now(request.min_watermark)
         return ShardCounts(len(items), [], applied)
 
 

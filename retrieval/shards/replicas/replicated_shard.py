@@ -6,16 +6,17 @@ import asyncio
 from asyncio import Future
 from collections.abc import Callable, Sequence
 
-from nearline.contract import Filter, PayloadField
 from nearline.quantiles import RecentQuantiles
 from retrieval.protocols.shard import (
+    CountRequest,
+    ItemsRequest,
+    ScanRequest,
     ShardCounts,
     ShardHits,
     ShardItems,
     ShardOptions,
     ShardQueries,
 )
-from retrieval.protocols.watermark import Watermark
 from retrieval.shards.batcher import Batcher
 from retrieval.shards.client import ShardClient, ShardKey
 from retrieval.shards.replicas.hedged_calls import HedgedCalls
@@ -80,56 +81,33 @@ class ReplicatedShard:
         return self._batcher.submit(queries, (snapshot_id, options), deadline)
 
     async def fetch(
-        self,
-        snapshot_id: str,
-        ids: Sequence[str],
-        payload: frozenset[PayloadField],
-        deadline: float | None = None,
-        chunks: Sequence[int] = (),
-        min_watermark: Watermark | None = None,
-        filter: Filter | None = None,
+        self, snapshot_id: str, request: ItemsRequest, deadline: float | None = None
     ) -> ShardItems:
         """Reads items; see `Shard.fetch`."""
         key = self._key(snapshot_id)
         return await self._calls.call(
             key,
-            lambda client: client.fetch(key, ids, payload, deadline, chunks, min_watermark, filter),
+            lambda client: client.fetch(key, request, deadline),
             self._fetch_latencies,
-            waits=min_watermark is not None,
+            waits=request.min_watermark is not None,
         )
 
     async def scan(
-        self,
-        snapshot_id: str,
-        after_id: str,
-        limit: int,
-        filter: Filter | None,
-        payload: frozenset[PayloadField],
-        deadline: float | None = None,
-        min_watermark: Watermark | None = None,
+        self, snapshot_id: str, request: ScanRequest, deadline: float | None = None
     ) -> ShardItems:
         """Lists items; see `Shard.scan`. Never hedged, since a scan is a lot of work."""
         key = self._key(snapshot_id)
         return await self._calls.call(
             key,
-            lambda client: client.scan(
-                key, after_id, limit, filter, payload, deadline, min_watermark
-            ),
+            lambda client: client.scan(key, request, deadline),
         )
 
     async def count(
-        self,
-        snapshot_id: str,
-        filter: Filter | None,
-        fields: Sequence[str],
-        deadline: float | None = None,
-        min_watermark: Watermark | None = None,
+        self, snapshot_id: str, request: CountRequest, deadline: float | None = None
     ) -> ShardCounts:
         """Counts items; see `Shard.count`. Never hedged."""
         key = self._key(snapshot_id)
-        return await self._calls.call(
-            key, lambda client: client.count(key, filter, fields, deadline, min_watermark)
-        )
+        return await self._calls.call(key, lambda client: client.count(key, request, deadline))
 
     async def ready(self, snapshot_id: str) -> int:
         """Counts the ready replicas; see `ready_replicas`."""

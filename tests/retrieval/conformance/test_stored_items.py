@@ -10,6 +10,7 @@ import pytest
 from nearline import filters as f
 from nearline.contract import Item, PayloadField
 from nearline.errors import InvalidRequest, SnapshotGone
+from retrieval.protocols.shard import CountRequest, ItemsRequest, ScanRequest
 from tests.retrieval.conformance.conftest import Material
 from tests.retrieval.conformance.implementations import Held
 from tests.retrieval.conformance.test_search import FILTERS, GONE
@@ -54,7 +55,7 @@ async def test_items_come_in_the_order_asked(
 ) -> None:
     documents = material.small.documents
     ids = ["d050", "absent", "d003", "d049", 'd0" or 1==1', "d003"]
-    fetched = await small.shard.fetch(small.snapshot_id, ids, payload)
+    fetched = await small.shard.fetch(small.snapshot_id, ItemsRequest(ids, payload))
     holds(fetched.items, [documents[one] for one in ids if one in documents], payload)
     assert fetched.applied is None
 
@@ -63,9 +64,9 @@ async def test_chunks_are_read_by_their_number(small: Held, material: Material) 
     every = list(material.small.documents.values())
     chunks = [len(one.vectors) - 1 for one in every]
     ids = [one.id for one in every]
-    fetched = await small.shard.fetch(small.snapshot_id, ids, ALL, chunks=chunks)
+    fetched = await small.shard.fetch(small.snapshot_id, ItemsRequest(ids, ALL, chunks))
     holds(fetched.items, every, ALL, chunks)
-    fetched = await small.shard.fetch(small.snapshot_id, ids[:2], ALL, chunks=[0, 0])
+    fetched = await small.shard.fetch(small.snapshot_id, ItemsRequest(ids[:2], ALL, [0, 0]))
     holds(fetched.items, every[:2], ALL, [0, 0])
 
 
@@ -75,7 +76,9 @@ async def test_items_that_do_not_match_are_left_out(
 ) -> None:
     ids = sorted(material.small.documents, reverse=True)
     wanted = sorted(material.small.matching(FILTERS[name]), key=lambda one: one.id, reverse=True)
-    fetched = await small.shard.fetch(small.snapshot_id, ids, ALL, filter=FILTERS[name])
+    fetched = await small.shard.fetch(
+        small.snapshot_id, ItemsRequest(ids, ALL, filter=FILTERS[name])
+    )
     holds(fetched.items, wanted, ALL)
 
 
@@ -89,7 +92,7 @@ async def test_pages_put_together_are_everything_in_order(
         items: list[Item] = []
         while True:
             after = items[-1].id if items else ""
-            page = await small.shard.scan(small.snapshot_id, after, limit, filter, ALL)
+            page = await small.shard.scan(small.snapshot_id, ScanRequest(after, limit, filter, ALL))
             assert len(page.items) <= limit
             items += page.items
             if len(page.items) < limit:
@@ -102,7 +105,7 @@ async def test_a_page_may_begin_after_an_id_that_does_not_exist(
 ) -> None:
     every = list(material.small.documents.values())
     for after, first in (("d010!", 11), ("d010", 11), ("c", 0), ("z", len(every)), ('"', 0)):
-        page = await small.shard.scan(small.snapshot_id, after, 4, None, NONE)
+        page = await small.shard.scan(small.snapshot_id, ScanRequest(after, 4, None, NONE))
         holds(page.items, every[first : first + 4], NONE)
 
 
@@ -112,13 +115,13 @@ async def test_matches_and_the_values_among_them_are_counted(
 ) -> None:
     filter = None if name is None else FILTERS[name]
     fields = ["kind", "tags", "year"]
-    counted = await small.shard.count(small.snapshot_id, filter, fields)
+    counted = await small.shard.count(small.snapshot_id, CountRequest(filter, fields))
     assert counted.count == len(material.small.matching(filter))
     for field, counts in zip(fields, counted.fields, strict=True):
         wanted = material.small.counts(field, filter)
         assert dict(counts.counts) == dict(wanted.counts)
         assert counts.missing == wanted.missing
-    alone = await small.shard.count(small.snapshot_id, filter, [])
+    alone = await small.shard.count(small.snapshot_id, CountRequest(filter, []))
     assert (alone.count, list(alone.fields)) == (counted.count, [])
 
 
@@ -127,18 +130,18 @@ async def test_another_snapshot_is_gone_here(small: Held) -> None:
     assert await shard.ready(small.snapshot_id)
     assert not await shard.ready(GONE)
     with pytest.raises(SnapshotGone):
-        await shard.fetch(GONE, ["d001"], NONE)
+        await shard.fetch(GONE, ItemsRequest(["d001"], NONE))
     with pytest.raises(SnapshotGone):
-        await shard.scan(GONE, "", 1, None, NONE)
+        await shard.scan(GONE, ScanRequest("", 1, None, NONE))
     with pytest.raises(SnapshotGone):
-        await shard.count(GONE, None, [])
+        await shard.count(GONE, CountRequest(None, []))
 
 
 async def test_an_attribute_that_does_not_exist_is_refused(small: Held) -> None:
     shard, snapshot = small.shard, small.snapshot_id
     with pytest.raises(InvalidRequest, match="nowhere"):
-        await shard.fetch(snapshot, ["d001"], NONE, filter=f.Exists("nowhere"))
+        await shard.fetch(snapshot, ItemsRequest(["d001"], NONE, filter=f.Exists("nowhere")))
     with pytest.raises(InvalidRequest, match="nowhere"):
-        await shard.scan(snapshot, "", 1, f.Exists("nowhere"), NONE)
+        await shard.scan(snapshot, ScanRequest("", 1, f.Exists("nowhere"), NONE))
     with pytest.raises(InvalidRequest, match="nowhere"):
-        await shard.count(snapshot, None, ["nowhere"])
+        await shard.count(snapshot, CountRequest(None, ["nowhere"]))

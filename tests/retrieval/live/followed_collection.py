@@ -17,7 +17,7 @@ from retrieval.changelog.records import Change, ChangeKind, ChangeWrite
 from retrieval.embedders.endpoints import Embedders
 from retrieval.live.live_changes import LiveChanges, LogReaderProvider
 from retrieval.live.progress import ShardProgress
-from retrieval.protocols.shard import AppliedState
+from retrieval.protocols.shard import AppliedState, ItemsRequest, ScanRequest
 from retrieval.protocols.snapshot import SnapshotRef, read_snapshot_ref
 from retrieval.protocols.watermark import Watermark
 from retrieval.shards.local_provider import LocalShardProvider
@@ -110,12 +110,8 @@ class Followed:
         found = [
             await shard.scan(
                 self.snapshot.snapshot_id,
-                "",
-                1_000,
-                None,
-                frozenset({PayloadField.TEXT}),
+                ScanRequest("", 1_000, None, frozenset({PayloadField.TEXT}), least),
                 deadline,
-                least,
             )
             for shard in self.shards
         ]
@@ -125,7 +121,7 @@ class Followed:
         """Returns the applied state of each shard."""
         payload: frozenset[PayloadField] = frozenset()
         return [
-            (await shard.fetch(self.snapshot.snapshot_id, ["d0"], payload)).applied
+            (await shard.fetch(self.snapshot.snapshot_id, ItemsRequest(["d0"], payload))).applied
             for shard in self.shards
         ]
 
@@ -134,7 +130,7 @@ class Followed:
         found = {}
         for shard in self.shards:
             fetched = await shard.fetch(
-                self.snapshot.snapshot_id, ids, frozenset({PayloadField.VECTOR})
+                self.snapshot.snapshot_id, ItemsRequest(ids, frozenset({PayloadField.VECTOR}))
             )
             found.update({item.id: item.vector for item in fetched.items})
         return [vector for one in ids if (vector := found[one]) is not None]

@@ -14,6 +14,7 @@ from retrieval.milvus.layout import SEPARATOR, make_key
 from retrieval.milvus.reader import MilvusReader, ReadContext, in_batches
 from retrieval.milvus.rows import attribute_values, first_attribute_value, make_rows
 from retrieval.milvus.stored_items import StoredRows, _before_separator, join_text
+from retrieval.protocols.shard import ItemsRequest
 
 TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40)
 IDS = st.text(st.characters(exclude_characters="\0\1", codec="utf-8"), min_size=1, max_size=4)
@@ -112,7 +113,9 @@ async def test_leftover_chunks_of_a_replaced_document_are_ignored() -> None:
     async def read(found: Sequence[Mapping[str, Any]]) -> list[str]:
         reading = MilvusReader(Rows(found), "c", ReadContext(), {})  # type: ignore[arg-type]
         payload = frozenset({PayloadField.TEXT})
-        items = await StoredRows(reading, unit_length=False).fetch(["a"], payload, (), None, None)
+        items = await StoredRows(reading, unit_length=False).fetch(
+            ItemsRequest(["a"], payload), None
+        )
         return [item.text for item in items]
 
     old, new = rows("of the one before", 9, 3), rows("new", 2, 1)

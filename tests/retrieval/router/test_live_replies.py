@@ -14,6 +14,7 @@ from nearline.errors import InvalidRequest, NotApplied, SnapshotMismatch
 from nearline.store.snapshot import partition_of
 from retrieval.protocols.shard import (
     AppliedState,
+    ItemsRequest,
     ShardHits,
     ShardItems,
     ShardOptions,
@@ -133,16 +134,9 @@ async def test_example_queries_and_second_rounds_pass_the_watermark_on() -> None
             return self.other.search(snapshot_id, queries, options, deadline)
 
         async def fetch(
-            self,
-            snapshot_id: str,
-            ids: Sequence[str],
-            payload: frozenset[c.PayloadField],
-            deadline: float | None = None,
-            chunks: Sequence[int] = (),
-            min_watermark: Watermark | None = None,
-            filter: c.Filter | None = None,
+            self, snapshot_id: str, request: ItemsRequest, deadline: float | None = None
         ) -> ShardItems:
-            found = await self.other.fetch(snapshot_id, ids, payload, min_watermark=min_watermark)
+            found = await self.other.fetch(snapshot_id, request)
             ones = np.ones(DIM, np.float32)
             return ShardItems([replace(item, vector=ones) for item in found.items], found.applied)
 
@@ -181,16 +175,9 @@ class Replaced(SilentShard):
         self.chunks = chunks
 
     async def fetch(
-        self,
-        snapshot_id: str,
-        ids: Sequence[str],
-        payload: frozenset[c.PayloadField],
-        deadline: float | None = None,
-        chunks: Sequence[int] = (),
-        min_watermark: Watermark | None = None,
-        filter: c.Filter | None = None,
+        self, snapshot_id: str, request: ItemsRequest, deadline: float | None = None
     ) -> ShardItems:
-        pairs = zip(ids, chunks, strict=True)
+        pairs = zip(request.ids, request.chunks, strict=True)
         there = [(one, chunk) for one, chunk in pairs if chunk < self.chunks.get(one, 0)]
         return ShardItems([c.Item(id=one, title=f"{one}#{chunk}") for one, chunk in there])
 

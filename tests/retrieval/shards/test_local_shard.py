@@ -17,7 +17,7 @@ from nearline.store.snapshot import Store
 from retrieval.index.segment import Segment
 from retrieval.index.thread_pool import ThreadPool
 from retrieval.index.vectors.vector_index import IndexInfo, Neighbours, SearchParams
-from retrieval.protocols.shard import ShardOptions, ShardQueries
+from retrieval.protocols.shard import ItemsRequest, ShardOptions, ShardQueries
 from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.shards.loader import LoadedShard, load_shards
 from retrieval.shards.local_shard import LocalShard
@@ -167,7 +167,9 @@ async def test_payload_is_that_of_the_best_chunk(tmp_path: Path) -> None:
     assert (hits.ids[0], hits.chunks[0], hits.starts[0], hits.ends[0]) == ("a", 1, 7, 11)
     assert (title, text, attributes) == ("Title", "Two.", {"kind": "test"})
     np.testing.assert_array_equal(vector, [0, 1])
-    fetched = await shard.fetch(snapshot.snapshot_id, ["b", "a"], frozenset(PayloadField))
+    fetched = await shard.fetch(
+        snapshot.snapshot_id, ItemsRequest(["b", "a"], frozenset(PayloadField))
+    )
     (item,) = fetched.items
     assert fetched.applied is hits.applied is None
     np.testing.assert_array_equal(item.vector, [0.5, 0.5])
@@ -175,14 +177,14 @@ async def test_payload_is_that_of_the_best_chunk(tmp_path: Path) -> None:
     with pytest.raises(SnapshotGone, match="holds snapshot"):
         await shard.search("20260101T000000Z-000000", ShardQueries(query), options)
     with pytest.raises(SnapshotGone, match="holds snapshot"):
-        await shard.fetch("20260101T000000Z-000000", ["a"], frozenset())
+        await shard.fetch("20260101T000000Z-000000", ItemsRequest(["a"], frozenset()))
     # Without its live changes a closed shard would show what was deleted.
     shard.close()
     assert not await shard.ready(snapshot.snapshot_id)
     with pytest.raises(SnapshotGone, match="has released snapshot"):
         await shard.search(snapshot.snapshot_id, ShardQueries(query), options)
     with pytest.raises(SnapshotGone, match="has released snapshot"):
-        await shard.fetch(snapshot.snapshot_id, ["a"], frozenset())
+        await shard.fetch(snapshot.snapshot_id, ItemsRequest(["a"], frozenset()))
     await asyncio.to_thread(threads.close)
 
 

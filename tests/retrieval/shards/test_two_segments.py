@@ -26,7 +26,15 @@ from nearline.filter_text import parse_filter
 from retrieval.index.segment import Segment
 from retrieval.index.thread_pool import ThreadPool
 from retrieval.live.progress import LiveView
-from retrieval.protocols.shard import AppliedState, ShardHits, ShardOptions, ShardQueries
+from retrieval.protocols.shard import (
+    AppliedState,
+    CountRequest,
+    ItemsRequest,
+    ScanRequest,
+    ShardHits,
+    ShardOptions,
+    ShardQueries,
+)
 from retrieval.protocols.watermark import Watermark
 from retrieval.search.hybrid import fuse_hits
 from retrieval.shards.local_shard import LocalShard
@@ -212,20 +220,24 @@ def test_items_lists_and_counts_match_those_of_one_segment(
 
     async def answers(shard: LocalShard) -> list[object]:
         told: list[object] = []
-        fetched = await shard.fetch("s", [*shards.ids, "none"], ALL - {PayloadField.VECTOR})
+        fetched = await shard.fetch(
+            "s", ItemsRequest([*shards.ids, "none"], ALL - {PayloadField.VECTOR})
+        )
         told.append(fetched.items)
         chunks = await shard.fetch(
-            "s", shards.ids, frozenset({PayloadField.TEXT}), None, [1] * len(shards.ids)
+            "s", ItemsRequest(shards.ids, frozenset({PayloadField.TEXT}), [1] * len(shards.ids))
         )
         told.append(chunks.items)
         after = ""
         while True:
-            page = await shard.scan("s", after, limit, filter, frozenset({PayloadField.TITLE}))
+            page = await shard.scan(
+                "s", ScanRequest(after, limit, filter, frozenset({PayloadField.TITLE}))
+            )
             told.append(page.items)
             if len(page.items) < limit:
                 break
             after = page.items[-1].id
-        counts = await shard.count("s", filter, ["kind", "tags", "year"])
+        counts = await shard.count("s", CountRequest(filter, ["kind", "tags", "year"]))
         told += [counts.count, [(dict(one.counts), one.missing) for one in counts.fields]]
         applied = {fetched.applied, chunks.applied, page.applied, counts.applied}
         assert applied == ({APPLIED} if shard is shards.two else {None})
@@ -334,9 +346,11 @@ async def test_requests_with_a_watermark_wait_for_it(tmp_path: Path) -> None:
         early = await shard.search("s", asked(1), ShardOptions(3))
         assert [list(hits.ids) for hits in early] == [["a"], ["a"]]
         search = shard.search("s", asked(1), ShardOptions(3, min_watermark=least))
-        fetch = asyncio.ensure_future(shard.fetch("s", ["a"], NONE, min_watermark=least))
-        scan = asyncio.ensure_future(shard.scan("s", "", 3, None, NONE, min_watermark=least))
-        count = asyncio.ensure_future(shard.count("s", None, [], min_watermark=least))
+        fetch = asyncio.ensure_future(
+            shard.fetch("s", ItemsRequest(["a"], NONE, min_watermark=least))
+        )
+        scan = asyncio.ensure_future(shard.scan("s", ScanRequest("", 3, None, NONE, least)))
+        count = asyncio.ensure_future(shard.count("s", CountRequest(None, [], least)))
         await live.move(LiveView(APPLIED, without(shard.base, {"a"})), waiting=4)
         assert [list(hits.ids) for hits in await search] == [[], []]
         assert [list((await one).items) for one in (fetch, scan)] == [[], []]
@@ -360,7 +374,7 @@ async def test_a_watermark_of_another_log_is_refused(tmp_path: Path) -> None:
         with pytest.raises(SnapshotMismatch, match="other, but log is followed"):
             await shard.search("s", asked(1), ShardOptions(3, min_watermark=other))
         with pytest.raises(SnapshotMismatch, match="other, but log is followed"):
-            await shard.fetch("s", ["a"], NONE, min_watermark=other)
+            await shard.fetch("s", ItemsRequest(["a"], NONE, min_watermark=other))
 
 
 async def test_a_watermark_is_refused_without_live_changes(tmp_path: Path) -> None:
@@ -369,9 +383,9 @@ async def test_a_watermark_is_refused_without_live_changes(tmp_path: Path) -> No
         least = APPLIED.watermark
         calls = [
             shard.search("s", asked(1), ShardOptions(3, min_watermark=least)),
-            shard.fetch("s", ["a"], NONE, min_watermark=least),
-            shard.scan("s", "", 3, None, NONE, min_watermark=least),
-            shard.count("s", None, [], min_watermark=least),
+            shard.fetch("s", ItemsRequest(["a"], NONE, min_watermark=least)),
+            shard.scan("s", ScanRequest("", 3, None, NONE, least)),
+            shard.count("s", CountRequest(None, [], least)),
         ]
         for call in calls:
             with pytest.raises(Unsupported, match="start the service with --redis URL"):

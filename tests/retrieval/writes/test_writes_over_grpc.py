@@ -21,6 +21,7 @@ from nearline.errors import InvalidRequest, NotApplied, NotReady, SnapshotMismat
 from nearline.serving import Registration, running
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc, shard_pb2_grpc
 from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols.shard import ItemsRequest
 from retrieval.protocols.watermark import Watermark, decode_watermark
 from retrieval.router.service import RetrievalService
 from retrieval.router.servicer import RetrievalServicer
@@ -328,4 +329,6 @@ async def test_a_replica_that_is_behind_stays_in_use() -> None:
         assert (await here.service.get_items(["a"])).items == []
         least = Watermark(here.log.log_id).advanced(dict.fromkeys(range(64), 1))
         with pytest.raises(NotApplied):
-            await here.served.shards[0].fetch(SNAPSHOT, ["a"], frozenset(), None, (), least)
+            await here.served.shards[0].fetch(
+                SNAPSHOT, ItemsRequest(["a"], frozenset(), min_watermark=least)
+            )
