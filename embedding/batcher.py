@@ -141,7 +141,7 @@ class Batcher(Generic[Item]):
                 left_s=left_s,
             )
         except Overloaded:
-            self._metrics.lanes[lane].refused()
+            self._metrics.lanes[lane].refused.inc()
             raise
 
     async def infer(
@@ -286,8 +286,8 @@ class Batcher(Generic[Item]):
         for (lane, reason), count in drops.items():
             self._metrics.lanes[lane].dropped({reason: count})
         for lane, tokens in waiting.items():
-            self._metrics.lanes[lane].queued(tokens)
-        self._metrics.rate(rate)
+            self._metrics.lanes[lane].queued.set(tokens)
+        self._metrics.rate.set(rate)
         self._wake_room()
 
     # --- in the model threads ---
@@ -339,7 +339,7 @@ class Batcher(Generic[Item]):
                 self._failures_in_a_row = 0
 
     def _batch_failed(self, batch: Batch, error: Exception) -> None:
-        self._metrics.failed_batch()
+        self._metrics.failed.inc()
         self._batch_ended(batch, 0)
         if len(batch.entries) > 1:
             with self._work:

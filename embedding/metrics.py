@@ -45,16 +45,19 @@ _rate = Gauge(
 
 
 class LaneMetrics:
-    """The metrics of one lane, looked up once."""
+    """The metrics of one lane, looked up once.
+
+    refused: Requests refused as overload. queued: Waiting tokens.
+    """
 
     def __init__(self, model: str, lane: Lane) -> None:
         labels = (model, lane.value)
         self._texts, self._truncated = _texts.labels(*labels), _truncated.labels(*labels)
         self._tokens, self._padded = _tokens.labels(*labels), _padded.labels(*labels)
-        self._batch, self._refused = _batch.labels(*labels), _refused.labels(*labels)
+        self._batch, self.refused = _batch.labels(*labels), _refused.labels(*labels)
         self._drops = {reason: _drops.labels(*labels, reason.value) for reason in DropReason}
         self._stages = [_stages.labels(*labels, s) for s in ("tokenize", "queue", "inference")]
-        self._queued = _queued.labels(*labels)
+        self.queued = _queued.labels(*labels)
 
     def batch(self, texts: int, tokens: int, padded_tokens: int) -> None:
         """Records a batch."""
@@ -74,17 +77,11 @@ class LaneMetrics:
         for reason, count in counts.items():
             self._drops[reason].inc(count)
 
-    def refused(self) -> None:
-        """Records a request refused as overload."""
-        self._refused.inc()
-
-    def queued(self, tokens: int) -> None:
-        """Sets the number of waiting tokens."""
-        self._queued.set(tokens)
-
 
 class Metrics:
     """All metrics of one model of this process's embedding service.
+
+    failed: Batches that the model failed on. rate: Measured tokens per second.
 
     Args:
         model: Label: the purpose of the model.
@@ -92,12 +89,4 @@ class Metrics:
 
     def __init__(self, model: str = "embedder") -> None:
         self.lanes = {lane: LaneMetrics(model, lane) for lane in Lane}
-        self._failed, self._rate = _failed.labels(model), _rate.labels(model)
-
-    def failed_batch(self) -> None:
-        """Records that the model failed on a batch."""
-        self._failed.inc()
-
-    def rate(self, tokens_per_s: float) -> None:
-        """Sets the measured rate."""
-        self._rate.set(tokens_per_s)
+        self.failed, self.rate = _failed.labels(model), _rate.labels(model)

@@ -33,7 +33,8 @@ _log = logging.getLogger(__name__)
 class PairScorer:
     """One cross-encoder with its queue. Use it from one event loop.
 
-    name, fingerprint: Name and fingerprint of the model.
+    name, fingerprint: Name and fingerprint of the model. batcher: Runs its pairs; the owner starts
+    and closes it.
 
     Args:
         model: The model.
@@ -61,7 +62,7 @@ class PairScorer:
         self._columns = list(columns)
         self._max_tokens = max_tokens
         self._metrics = Metrics(setting)
-        self._batcher = Batcher(
+        self.batcher = Batcher(
             engine,
             budget=settings.token_budget,
             max_queued_tokens=settings.max_queued_tokens,
@@ -136,14 +137,6 @@ class PairScorer:
         )
         return scorer
 
-    def start(self) -> None:
-        """Starts the model's thread; call it on the loop."""
-        self._batcher.start()
-
-    async def close(self) -> None:
-        """Waits for a running batch, fails waiting requests, and ends the thread."""
-        await self._batcher.close()
-
     async def score(
         self, firsts: Sequence[str], seconds: Sequence[str], lane: Lane, timeout_s: float | None
     ) -> NDArray[np.float32]:
@@ -159,7 +152,7 @@ class PairScorer:
         if timeout_s is None:
             return await self._score(firsts, seconds, lane, math.inf)
         # Refuse before any work, with what is known; tokens are counted below and checked again.
-        self._batcher.check(lane, timeout_s)
+        self.batcher.check(lane, timeout_s)
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._score(firsts, seconds, lane, time.monotonic() + timeout_s)
@@ -175,7 +168,7 @@ class PairScorer:
         start = time.monotonic()
         pairs = await asyncio.to_thread(make_pairs, firsts, seconds, self._max_tokens)
         now = time.monotonic()
-        scored = await self._batcher.infer(pairs, lane, left_s=deadline - now)
+        scored = await self.batcher.infer(pairs, lane, left_s=deadline - now)
         self._metrics.lanes[lane].request(
             len(pairs), 0, (now - start, scored.queue_s, scored.inference_s)
         )

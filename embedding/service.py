@@ -21,6 +21,7 @@ from embedding.batcher import Batcher
 from embedding.metrics import Metrics
 from embedding.model import EmbeddingModel, find_model
 from embedding.pair_scorer import ENTAILMENT, RERANKER, PairScorer
+from embedding.pairs import TextPair
 from embedding.settings import EmbeddingSettings
 from embedding.stream_window import StreamWindow
 from embedding.tokenizer import TokenizerThread
@@ -346,9 +347,9 @@ class EmbeddingService:
         for index, text in enumerate(texts):
             check_text(text, f"{field}[{index}]", self._settings.max_characters)
 
-    def _batchers(self) -> Iterator[Batcher[NDArray[np.int64]] | PairScorer]:
+    def _batchers(self) -> Iterator[Batcher[NDArray[np.int64]] | Batcher[TextPair]]:
         yield self._batcher
-        yield from (one for one in (self._reranker, self._entailment) if one is not None)
+        yield from (one.batcher for one in (self._reranker, self._entailment) if one is not None)
 
 
 def _loaded(scorer: PairScorer | None, setting: str, method: str) -> PairScorer:

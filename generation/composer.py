@@ -80,23 +80,23 @@ class AnswerComposer:
             snapshot = call.collection, call.snapshot_id
             calibration = await self._calibrations.of(*snapshot, call.left_s())
             certain = self._calibrations.knows(*snapshot)
+        call.calibrated = calibration.calibrated
         if not list_passages(found.sources):
-            ends = await self._refuse(call, c.RefusalReason.NO_EVIDENCE, _NOTHING, calibration)
-            for end in ends:
+            for end in await self._refuse(call, c.RefusalReason.NO_EVIDENCE, _NOTHING):
                 yield end
             return
         # Without the snapshot's calibration the answer must not be cached.
         key = self._key(call) if certain else None
         cached = await self._cached(call, key)
         if cached is not None:
-            for event in await self._repeat(call, cached, calibration):
+            for event in await self._repeat(call, cached):
                 yield event
             return
         reading = await self._reader.read(found, call.left_s())
         sure = calibration.assess(reading.signals)
         refused = _refusal_reason(call.question, sure, calibration)
         if refused is not None:
-            for end in await self._refuse(call, refused, sure, calibration):
+            for end in await self._refuse(call, refused, sure):
                 yield end
             return
         parts = self._write(call, found, reading, sure, calibration, key)
@@ -155,15 +155,11 @@ class AnswerComposer:
         metrics.left_out.labels("marker").inc(outcome.dropped_markers)
         if not outcome.text and outcome.finish is not c.Finish.DEADLINE:
             # Every sentence was unsupported, or may not be cited.
-            for end in await self._refuse(
-                call, c.RefusalReason.NO_EVIDENCE, sure, calibration, outcome
-            ):
+            for end in await self._refuse(call, c.RefusalReason.NO_EVIDENCE, sure, outcome):
                 yield end
             return
         reason = "; ".join(filter(None, (outcome.reason, found.degraded, reading.degraded)))
-        for end in await self._done(
-            call, outcome, sure.evidence, calibration, c.Source.LIVE, reason
-        ):
+        for end in await self._done(call, outcome, sure.evidence, c.Source.LIVE, reason):
             yield end
         # After the end, so that the caller does not wait for it.
         full = _is_full(found.reply.info) and not found.degraded and not reading.degraded
@@ -177,9 +173,7 @@ class AnswerComposer:
             )
             await self._cache.put(key, answer)
 
-    async def _repeat(
-        self, call: RequestContext, cached: CachedAnswer, calibration: Calibration
-    ) -> list[c.AnswerEvent]:
+    async def _repeat(self, call: RequestContext, cached: CachedAnswer) -> list[c.AnswerEvent]:
         for event in cached.events:
             call.sends(event, cached.backend)
         outcome = AnswerOutcome(
@@ -189,9 +183,7 @@ class AnswerComposer:
             dropped_sentences=cached.dropped_sentences,
             dropped_markers=cached.dropped_markers,
         )
-        ends = await self._done(
-            call, outcome, cached.evidence_probability, calibration, c.Source.CACHE, ""
-        )
+        ends = await self._done(call, outcome, cached.evidence_probability, c.Source.CACHE, "")
         return [*cached.events, *ends]
 
     async def _done(
@@ -199,7 +191,6 @@ class AnswerComposer:
         call: RequestContext,
         outcome: AnswerOutcome,
         evidence: float,
-        calibration: Calibration,
         source: c.Source,
         reason: str,
     ) -> list[c.AnswerEvent]:
@@ -210,7 +201,7 @@ class AnswerComposer:
             tokens=estimate_tokens(outcome.text),
             citations=outcome.citations,
             evidence_probability=evidence,
-            calibrated=calibration.calibrated,
+            calibrated=call.calibrated,
             truncated=outcome.finish is not c.Finish.COMPLETE,
             finish=outcome.finish,
             dropped_sentences=outcome.dropped_sentences,
@@ -227,7 +218,6 @@ class AnswerComposer:
         call: RequestContext,
         reason: c.RefusalReason,
         sure: Confidence,
-        calibration: Calibration,
         outcome: AnswerOutcome | None = None,
     ) -> list[c.AnswerEvent]:
         metrics.answers.labels(call.collection, reason.value).inc()
@@ -235,7 +225,7 @@ class AnswerComposer:
             reason=reason,
             topic_probability=sure.topic,
             evidence_probability=sure.evidence,
-            calibrated=calibration.calibrated,
+            calibrated=call.calibrated,
             message=_MESSAGES[reason],
             session=await self._remember(call, ""),
         )

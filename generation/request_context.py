@@ -21,7 +21,8 @@ class RequestContext:
 
     timeout_s: The caller's timeout; None if there is no limit.
 
-    condensed: The question, completed from the conversation.
+    condensed: The question, completed from the conversation. calibrated: Whether its calibration
+    was learned from labels of the collection itself.
     """
 
     question: c.Question
@@ -30,6 +31,7 @@ class RequestContext:
     timeout_s: float | None
     recalled: ConversationHistory = field(default_factory=lambda: ConversationHistory(()))
     condensed: str = ""
+    calibrated: bool = False
     info: c.ReplyInfo | None = None
     _start: float = field(default_factory=time.monotonic)
     _retrieval_s: float = 0.0

@@ -108,12 +108,8 @@ def parse_split(
         rollout_id=rollout.rollout_id,
         split_by=rollout.split_by,
         shadow=rollout.shadow,
-        limits=CanaryLimits(
-            false_alarm=values["false_alarm"],
-            latency_ratio=values["latency_ratio"],
-            min_recall=values["min_recall"],
-        ),
-        recall_sample=values["recall_sample"],
+        recall_sample=values.pop("recall_sample"),
+        limits=CanaryLimits(**values),
     )
 
 

@@ -27,6 +27,15 @@ ALL_BUT_VECTOR = frozenset(c.PayloadField) - {c.PayloadField.VECTOR}
 _NO_HITS = c.HitList(hits=())
 
 
+class _Search(NamedTuple):
+    """A search of one or many queries. names: Their fields, for errors. start: When it began."""
+
+    queries: Sequence[c.Query]
+    options: c.SearchOptions
+    names: Sequence[str]
+    start: float
+
+
 class _Results(NamedTuple):
     """Hits of a search, with the seconds for embedding (None without embedding) and searching."""
 
@@ -193,7 +202,7 @@ class RetrievalService:
         timeout_s: float | None,
         names: Sequence[str],
     ) -> c.SearchReply:
-        start = time.perf_counter()
+        search = _Search(queries, options, names, time.perf_counter())
         if not 1 <= options.k <= c.MAX_K:
             raise InvalidRequest(f"k is {options.k}; 1..{c.MAX_K} is allowed", field="options.k")
         if options.unit:
@@ -201,39 +210,34 @@ class RetrievalService:
         new_context = context_factory(timeout_s, options.min_watermark, "options.min_watermark")
         return await self._collections.answer(
             collection,
-            lambda served: self._answer(served, queries, options, names, start, new_context()),
+            lambda served: self._answer(served, search, new_context()),
             options.snapshot_id,
             Requester(options.unit, options.unit),
         )
 
     async def _answer(
-        self,
-        collection: ServedCollection,
-        queries: Sequence[c.Query],
-        options: c.SearchOptions,
-        names: Sequence[str],
-        start: float,
-        context: RequestContext,
+        self, collection: ServedCollection, search: _Search, context: RequestContext
     ) -> c.SearchReply:
         """Answers a search entirely from one snapshot."""
+        queries, options, _, start = search
         check_options(collection, options)
         found: tuple[_Results, RequestContext] | None = None
         if self._cache is not None and len(queries) == 1:
 
-            async def search(cache_context: RequestContext) -> c.HitList:
+            async def run(cache_context: RequestContext) -> c.HitList:
                 nonlocal found
-                results = await self._results(collection, queries, options, names, cache_context)
+                results = await self._results(collection, search, cache_context)
                 found = results, cache_context
                 return results.lists[0]
 
-            cached = await self._cache.get(collection, queries[0], options, context, search)
+            cached = await self._cache.get(collection, queries[0], options, context, run)
             if cached is not None:
                 reply = self._cached_reply(collection, context, cached, start)
-                self._notify(collection, queries, options, None, reply)
+                self._notify(collection, search, None, reply)
                 return reply
         # Results computed for the cache that cannot be cached are still the answer.
         if found is None:
-            found = await self._results(collection, queries, options, names, context), context
+            found = await self._results(collection, search, context), context
         results, context = found
         info = self._replies.info(
             collection,
@@ -243,18 +247,18 @@ class RetrievalService:
             total_s=time.perf_counter() - start,
         )
         reply = c.SearchReply(results=results.lists, info=info)
-        self._notify(collection, queries, options, results.batches, reply)
+        self._notify(collection, search, results.batches, reply)
         return reply
 
     def _notify(
         self,
         collection: ServedCollection,
-        queries: Sequence[c.Query],
-        options: c.SearchOptions,
+        search: _Search,
         batches: Sequence[QueryBatch] | None,
         reply: c.SearchReply,
     ) -> None:
         """Notifies the observer of a single-query search that every shard answered."""
+        queries, options, _, _ = search
         if self._observe is None or len(queries) != 1 or reply.info.coverage.missing_shards:
             return
         batch = batches[0] if batches else None
@@ -285,13 +289,9 @@ class RetrievalService:
         return c.SearchReply(results=[cached.hits], info=info)
 
     async def _results(
-        self,
-        collection: ServedCollection,
-        queries: Sequence[c.Query],
-        options: c.SearchOptions,
-        names: Sequence[str],
-        context: RequestContext,
+        self, collection: ServedCollection, search: _Search, context: RequestContext
     ) -> _Results:
+        queries, options, names, _ = search
         prepared = await prepare_queries(
             collection, self._embedders, queries, names, options.mode, context
         )

@@ -41,12 +41,12 @@ async def scoring(engine: FakeEngine, **limits: int) -> AsyncIterator[PairScorer
         setting="reranker",
         settings=EmbeddingSettings(**limits),
     )
-    scorer.start()
+    scorer.batcher.start()
     try:
         yield scorer
     finally:
         engine.release()
-        await scorer.close()
+        await scorer.batcher.close()
 
 
 async def busy(engine: FakeEngine, scorer: PairScorer) -> asyncio.Task[object]:
@@ -140,7 +140,7 @@ async def test_closing_fails_what_waits() -> None:
     async with scoring(engine, max_queued_tokens=2 * PAIR_TOKENS) as scorer:
         first = await busy(engine, scorer)
         waiting, _ = await queued(scorer)
-        closing = asyncio.create_task(scorer.close())
+        closing = asyncio.create_task(scorer.batcher.close())
         await asyncio.sleep(0)
         engine.release()
         await asyncio.gather(first, closing)
