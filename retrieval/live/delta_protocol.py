@@ -66,29 +66,17 @@ class FollowedDelta(Protocol):
         ...
 
 
-class DeltaFactory(Protocol):
-    """Creates deltas of a shard."""
-
-    def __call__(self, start: Watermark, log: ChangeLog | None) -> Awaitable[FollowedDelta]:
-        """Creates a delta; changes in its view are not read from the log again.
-
-        Args:
-            start: Position up to which the snapshot contains the log.
-            log: The log to follow; None if no log can be followed, and the existing state must be
-                served unchanged.
-        Raises: SnapshotMismatch: the existing state does not match the log.
-        """
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowedShard:
     """A shard that receives live changes.
 
-    attach: Makes searches include the live state.
+    new_delta: Creates a delta; changes in its view are not read from the log again. Takes the
+    position up to which the snapshot contains the log, and the log to follow, or None if no log can
+    be followed and the existing state must be served unchanged. Raises SnapshotMismatch if the
+    existing state does not match the log. attach: Makes searches include the live state.
     """
 
     number: int
     partitions: tuple[int, ...]
-    new_delta: DeltaFactory
+    new_delta: Callable[[Watermark, ChangeLog | None], Awaitable[FollowedDelta]]
     attach: Callable[[LiveState], None]

@@ -7,7 +7,7 @@ import contextlib
 from asyncio import Future
 from collections.abc import Awaitable, Collection, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from nearline.errors import (
     DeadlineExceeded,
@@ -20,21 +20,11 @@ from nearline.errors import (
     ShardsUnavailable,
     SnapshotGone,
 )
-from retrieval.protocols.shard import AppliedState
+from retrieval.protocols.shard import ShardCounts, ShardItems
 from retrieval.search.request_context import RequestContext
 
-
-class ReadResult(Protocol):
-    """The answer of a shard to a read."""
-
-    @property
-    def applied(self) -> AppliedState | None:
-        """Progress of live changes; None if no change log is followed."""
-        ...
-
-
 _R = TypeVar("_R")
-_ReadResult = TypeVar("_ReadResult", bound=ReadResult)
+_ReadResult = TypeVar("_ReadResult", ShardItems, ShardCounts)
 # Read only after a shard has released the snapshot, so it costs other requests nothing.
 _gone_tolerated: ContextVar[bool] = ContextVar("gone_tolerated", default=False)
 # The shard is away, slow or behind: the others can still answer. Any other error would occur on
