@@ -26,65 +26,51 @@ class HybridCandidate(NamedTuple):
     lexical: RankedRow
 
 
-class ScoreCompletion:
-    """Adds the scores of candidates that only the other leg has found.
+async def complete_scores(
+    dense: Sequence[RankedRow],
+    lexical: Sequence[RankedRow],
+    *,
+    chunks: int,
+    unit_of: UnitOf,
+    find_dense: FindMatching,
+    find_words: FindMatching,
+) -> list[HybridCandidate]:
+    """Returns the candidates of one query, with the scores that only the other leg has found.
 
     Args:
+        dense, lexical: Best units of each leg.
         chunks: Rows to request per document at first.
+        unit_of: `document_of` or `chunk_of`.
+        find_dense, find_words: Search each leg for the query.
     """
 
-    def __init__(self, chunks: int) -> None:
-        self._chunks = chunks
-
-    async def complete(
-        self,
-        dense: Sequence[RankedRow],
-        lexical: Sequence[RankedRow],
-        *,
-        unit_of: UnitOf,
-        find_dense: FindMatching,
-        find_words: FindMatching,
-    ) -> list[HybridCandidate]:
-        """Returns the candidates of one query with both scores.
-
-        Args:
-            dense, lexical: Best units of each leg.
-            unit_of: `document_of` or `chunk_of`.
-            find_dense, find_words: Search each leg for the query.
-        """
-        by_vector = {unit_of(row): row for row in dense}
-        by_words = {unit_of(row): row for row in lexical}
-        more_dense, more_words = await asyncio.gather(
-            self._missing_scores(
-                [row for row in lexical if unit_of(row) not in by_vector], unit_of, find_dense
-            ),
-            self._missing_scores(
-                [row for row in dense if unit_of(row) not in by_words], unit_of, find_words
-            ),
-        )
-        by_vector |= more_dense
-        by_words |= more_words
-        return [
-            HybridCandidate(row, by_words.get(unit) or row._replace(negated=0.0))
-            for unit, row in by_vector.items()
-        ]
-
-    async def _missing_scores(
-        self, rows: Sequence[RankedRow], unit_of: UnitOf, find: FindMatching
-    ) -> dict[Hashable, RankedRow]:
+    async def missing(rows: Sequence[RankedRow], find: FindMatching) -> dict[Hashable, RankedRow]:
         async def read(expression: str, units: int) -> list[RankedRow]:
             async def find_rows(_: Sequence[int], ask: int) -> list[Sequence[MilvusHit]]:
                 return [await find(ask, expression)]
 
-            chunks = self._chunks if unit_of is document_of else 1
+            first_ask = units * (chunks if unit_of is document_of else 1)
             (best,) = await find_top_units(
-                find_rows, 1, units, first_ask=units * chunks, unit_of=unit_of, exact=True
+                find_rows, 1, units, first_ask=first_ask, unit_of=unit_of, exact=True
             )
             return best
 
         expressions = _unit_expressions(rows, unit_of)
         found = await asyncio.gather(*(read(text, units) for text, units in expressions.items()))
         return {unit_of(row): row for best in found for row in best}
+
+    by_vector = {unit_of(row): row for row in dense}
+    by_words = {unit_of(row): row for row in lexical}
+    more_dense, more_words = await asyncio.gather(
+        missing([row for row in lexical if unit_of(row) not in by_vector], find_dense),
+        missing([row for row in dense if unit_of(row) not in by_words], find_words),
+    )
+    by_vector |= more_dense
+    by_words |= more_words
+    return [
+        HybridCandidate(row, by_words.get(unit) or row._replace(negated=0.0))
+        for unit, row in by_vector.items()
+    ]
 
 
 def _unit_expressions(rows: Sequence[RankedRow], unit_of: UnitOf) -> Mapping[str, int]:

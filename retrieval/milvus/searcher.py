@@ -14,7 +14,7 @@ from nearline.errors import Unsupported
 from nearline.filters import All, Exists
 from retrieval.index.filtering.validation import unknown_attribute_error
 from retrieval.index.lexical.vocabulary import Vocabulary
-from retrieval.milvus.hybrid import FindMatching, ScoreCompletion
+from retrieval.milvus.hybrid import FindMatching, complete_scores
 from retrieval.milvus.layout import MilvusHit
 from retrieval.milvus.reader import MilvusReader
 from retrieval.milvus.rows import first_attribute_value, parse_attributes
@@ -223,12 +223,12 @@ class MilvusSearcher:
         dense, lexical = await asyncio.gather(
             self._dense(queries, query), self._lexical(queries.texts, query)
         )
-        completion = ScoreCompletion(self._info.chunks_per_document)
         completed = await asyncio.gather(
             *(
-                completion.complete(
+                complete_scores(
                     dense[place],
                     lexical[place],
+                    chunks=self._info.chunks_per_document,
                     unit_of=query.unit_of,
                     find_dense=self._dense_matcher(queries, place, query),
                     find_words=self._lexical_matcher(queries.texts[place], query),

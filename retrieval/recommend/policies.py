@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from nearline import wire
 from nearline.contract import PayloadField
@@ -16,6 +16,7 @@ from nearline.filters import Filter
 from nearline.times import DAY_US
 from retrieval.cache.cached_list import message_digest
 from retrieval.protocols.request_validation import suggest_names
+from retrieval.users.records import UserEvent
 
 # Version of policies that no file defines; files start at 1.
 BUILT_IN_VERSION = 0
@@ -170,18 +171,7 @@ def default_policies() -> Policies:
     )
 
 
-class ItemEvent(Protocol):
-    """An interaction of a user with an item. time_us: Microseconds since 1970."""
-
-    @property
-    def item_id(self) -> str: ...
-    @property
-    def time_us(self) -> int: ...
-    @property
-    def kind(self) -> str: ...
-
-
-def seen_items(policy: Policy, events: Iterable[ItemEvent], *, now_us: int) -> frozenset[str]:
+def seen_items(policy: Policy, events: Iterable[UserEvent], *, now_us: int) -> frozenset[str]:
     """Returns the ids of items that a list hides because the user had them.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import namedtuple
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from retrieval.recommend.policies import (
     seen_items,
 )
 from retrieval.recommend.policy_file import read_policies
+from retrieval.users.records import UserEvent
 
 GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "surfaces.md"
 WHOLE = """
@@ -39,7 +39,6 @@ fresh = { attribute = "released", days = 30, places = 2 }
 explore = { places = 1, pool = 50 }
 candidates = 100
 """
-Event = namedtuple("Event", ["item_id", "time_us", "kind"])
 
 
 def written(folder: Path, text: str) -> Path:
@@ -206,7 +205,9 @@ def test_seen_items_follow_the_rule(
     policy = Policy(name="home", version=1, seen=SeenRule(repeat, frozenset(kinds), days))
     now_us = 100 * DAY_US
     # Half days, so that some lie exactly on the edge.
-    events = [Event(item, now_us - halves * DAY_US // 2, kind) for item, halves, kind in raw]
+    events = [
+        UserEvent(item, now_us - halves * DAY_US // 2, kind, None) for item, halves, kind in raw
+    ]
     expected = set()
     for item, halves, kind in raw:
         if not repeat and kind in (kinds or {"view", "buy"}) and halves <= (2 * days or 9):
@@ -223,7 +224,9 @@ def test_the_example_of_the_guide_is_valid(tmp_path: Path) -> None:
 
 def test_an_event_whose_kind_is_not_known_counts_as_of_each_kind() -> None:
     policy = Policy(name="home", version=1, seen=SeenRule(kinds=frozenset({"purchase"})))
-    events = [Event("a", 1, "purchase"), Event("b", 1, "view"), Event("c", 1, "")]
+    events = [
+        UserEvent(*one, None) for one in [("a", 1, "purchase"), ("b", 1, "view"), ("c", 1, "")]
+    ]
     assert seen_items(policy, events, now_us=2) == {"a", "c"}
     repeats = Policy(name="cart", version=1, seen=SeenRule(repeat=True))
     assert not seen_items(repeats, events, now_us=2)
