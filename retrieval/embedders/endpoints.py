@@ -145,20 +145,19 @@ async def _info_of(embedder: Embedder) -> EmbedderInfo | NearlineError:
 def _not_found_error(
     fingerprint: str, found: Mapping[str, EmbedderInfo | NearlineError]
 ) -> NearlineError:
-    away = [answer for answer in found.values() if isinstance(answer, NearlineError)]
-    if away:
+    answers = [
+        f"{address} says: {one}"
+        if isinstance(one, NearlineError)
+        else f"{address} has {one.fingerprint}"
+        for address, one in found.items()
+    ]
+    if any(isinstance(one, NearlineError) for one in found.values()):
         return NotReady(
             f"no embedding service with model fingerprint {fingerprint} answers: "
-            + "; ".join(
-                f"{address} {_describe_answer(answer)}" for address, answer in found.items()
-            )
+            + "; ".join(answers)
         )
-    served = ", ".join(f"{address} {_describe_answer(answer)}" for address, answer in found.items())
     return SnapshotMismatch(
-        f"the collection was embedded with model fingerprint {fingerprint}, but {served}; start an "
-        "embedding service with the collection's model, or rebuild the collection with this one"
+        f"the collection was embedded with model fingerprint {fingerprint}, but "
+        f"{', '.join(answers)}; start an embedding service with the collection's model, or rebuild "
+        "the collection with this one"
     )
-
-
-def _describe_answer(answer: EmbedderInfo | NearlineError) -> str:
-    return f"says: {answer}" if isinstance(answer, NearlineError) else f"has {answer.fingerprint}"
