@@ -65,8 +65,12 @@ def _merge_hits(base: ShardHits, live: ShardHits, options: ShardOptions) -> Shar
 def _concatenate(base: ShardHits, live: ShardHits) -> ShardHits:
     lexical: LexicalColumns | None = None
     if base.lexical is not None and live.lexical is not None:
-        pairs = zip(base.lexical, live.lexical, strict=True)
-        lexical = LexicalColumns(*([*one, *other] for one, other in pairs))
+        lexical = LexicalColumns(
+            [*base.lexical.scores, *live.lexical.scores],
+            [*base.lexical.chunks, *live.lexical.chunks],
+            [*base.lexical.starts, *live.lexical.starts],
+            [*base.lexical.ends, *live.lexical.ends],
+        )
     return ShardHits(
         [*base.ids, *live.ids],
         [*base.scores, *live.scores],

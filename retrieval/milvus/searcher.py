@@ -14,15 +14,16 @@ from nearline.errors import Unsupported
 from nearline.filters import All, Exists
 from retrieval.index.filtering.validation import unknown_attribute_error
 from retrieval.index.lexical.vocabulary import Vocabulary
-from retrieval.milvus.hybrid import FindMatching, complete_scores
 from retrieval.milvus.layout import MilvusHit
 from retrieval.milvus.reader import MilvusReader
 from retrieval.milvus.rows import first_attribute_value, parse_attributes
 from retrieval.milvus.top_units import (
+    FindMatching,
     FindRows,
     RankedRow,
     UnitOf,
     chunk_of,
+    complete_scores,
     document_of,
     find_top_units,
 )

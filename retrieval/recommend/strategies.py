@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.behaviour.model import BehaviourModel
-from retrieval.behaviour.repurchase import RepurchaseGenerator
+from retrieval.behaviour.popularity import RepurchaseGenerator
 from retrieval.recommend.explanations import history_reasons
 from retrieval.recommend.policies import Origin, Policy
 from retrieval.recommend.ranking import (

@@ -11,9 +11,7 @@ from typing import Protocol
 from nearline.errors import InvalidRequest
 from nearline.quantiles import quantiles
 from retrieval.rollout.distinct_sampler import CLICK, CONVERSION, ERROR, UNIT, DistinctSampler
-from retrieval.rollout.evidence.e_process import evidence_factor
-from retrieval.rollout.evidence.mean_test import MeanTest
-from retrieval.rollout.evidence.share_test import ShareTest
+from retrieval.rollout.evidence import MeanTest, ShareTest, evidence_factor
 from retrieval.rollout.latency_test import LatencyTest
 
 # Mean number of requests per arm before latencies count; the first ones hit cold caches.

@@ -8,8 +8,7 @@ from collections import OrderedDict
 
 from nearline.quantiles import RecentQuantiles
 from retrieval.rollout.distinct_sampler import LATENCY, TAIL, DistinctSampler
-from retrieval.rollout.evidence.rank_test import BIN_ENDS, RankTest
-from retrieval.rollout.evidence.share_test import ShareTest
+from retrieval.rollout.evidence import BIN_ENDS, RankTest, ShareTest
 
 # If requests are split by unit, one unit in this many sets the thresholds and is not compared with
 # them: otherwise a unit would shift its own thresholds, in one arm and not in the other.

@@ -18,7 +18,7 @@ from retrieval.protocols.shard import ShardHits, ShardOptions, ShardQueries
 from retrieval.search import fanout, payloads
 from retrieval.search.collection import ServedCollection
 from retrieval.search.diversity import diverse_order, pool_size
-from retrieval.search.hybrid import fuse_hits
+from retrieval.search.fusion import fuse_hits
 from retrieval.search.merge import merge_hits
 from retrieval.search.queries import QueryBatch
 from retrieval.search.request_context import RequestContext

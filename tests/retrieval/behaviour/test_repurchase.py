@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 
 from nearline.times import DAY_US
 from retrieval.behaviour.history import History, Recency
-from retrieval.behaviour.repurchase import RepurchaseGenerator
+from retrieval.behaviour.popularity import RepurchaseGenerator
 
 NOW_US = 1_000 * DAY_US
 

@@ -12,8 +12,7 @@ from hypothesis import given, strategies as st
 from nearline.errors import SnapshotMismatch
 from nearline.v1 import snapshot_pb2
 from retrieval.protocols.shard import LexicalColumns, ShardHits
-from retrieval.search.fusion import NORMALISATION, FusionParams, fuse
-from retrieval.search.hybrid import fuse_hits
+from retrieval.search.fusion import NORMALISATION, FusionParams, fuse, fuse_hits
 
 
 class Doc(NamedTuple):

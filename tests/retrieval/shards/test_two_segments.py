@@ -36,7 +36,7 @@ from retrieval.protocols.shard import (
     ShardQueries,
 )
 from retrieval.protocols.watermark import Watermark
-from retrieval.search.hybrid import fuse_hits
+from retrieval.search.fusion import fuse_hits
 from retrieval.shards.local_shard import LocalShard
 from tests.retrieval.segment_pairs import (
     DIM,

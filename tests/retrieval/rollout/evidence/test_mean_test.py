@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from retrieval.rollout.evidence.e_process import evidence_factor
-from retrieval.rollout.evidence.mean_test import MeanTest
+from retrieval.rollout.evidence import MeanTest, evidence_factor
 
 
 @given(

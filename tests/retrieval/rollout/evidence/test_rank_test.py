@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from retrieval.rollout.evidence.e_process import evidence_factor
-from retrieval.rollout.evidence.rank_test import BIN_ENDS, RankTest
+from retrieval.rollout.evidence import BIN_ENDS, RankTest, evidence_factor
 
 BINS = len(BIN_ENDS) + 1
 masses = st.lists(st.floats(0.01, 1.0), min_size=BINS, max_size=BINS)

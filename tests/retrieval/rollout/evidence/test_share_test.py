@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from retrieval.rollout.evidence.e_process import EProcess, evidence_factor
-from retrieval.rollout.evidence.share_test import ShareTest, Side
+from retrieval.rollout.evidence import EProcess, ShareTest, Side, evidence_factor
 
 _ODDS_RATIOS = [math.exp(one) for one in (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)]
 SIDES: list[Side] = ["greater", "less", "either"]

@@ -1,1 +1,0 @@
-"""Anytime-valid sequential tests, based on betting."""
