@@ -68,7 +68,7 @@ async def main(argv: Sequence[str]) -> None:
     )
     use_one_core()
     collections = ServedCollections(config.snapshot_drain_s)
-    writer = None if logs is None else Writer(collections, embedders, logs, check)
+    writer = None if logs is None else Writer(collections, embedders, logs.log, check)
     replies = ReplyInfoBuilder(collections)
     trackers = ChangeTrackerRegistry(store, logs)
     search_cache = None
@@ -186,7 +186,8 @@ def _make_backend(
     # Imported late: a router without local shards does not need faiss.
     from retrieval.live.live_changes import LiveChanges
 
-    live = LiveChanges(store, logs, embedders=embedders, allow_stale=config.allow_stale)
+    reader = None if logs is None else logs.reader
+    live = LiveChanges(store, reader, embedders=embedders, allow_stale=config.allow_stale)
     if config.backend == "milvus":
         # Imported late: the Milvus client is an optional dependency.
         from retrieval.milvus.open_client import open_client

@@ -36,7 +36,7 @@ async def main(argv: Sequence[str]) -> None:
         headroom=config.load_headroom,
         live=LiveChanges(
             store,
-            logs,
+            None if logs is None else logs.reader,
             embedders=Embedders(embedding) if embedding else None,
             allow_stale=config.allow_stale,
         ),

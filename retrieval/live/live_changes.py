@@ -6,10 +6,9 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Protocol
 
 from nearline.store.snapshot import Store
 from retrieval.changelog.change_log import AbsentLog, ChangeLog
@@ -33,14 +32,6 @@ _SWITCH_S = 0.00005
 _log = logging.getLogger(__name__)
 
 
-class LogReaderProvider(Protocol):
-    """The change logs of one Redis."""
-
-    def reader(self, collection: str) -> ChangeLog:
-        """Returns a log object for one reader of a collection."""
-        ...
-
-
 class LiveChanges:
     """Applies live changes to the shards of this process.
 
@@ -48,8 +39,9 @@ class LiveChanges:
 
     Args:
         store: Names the logs.
-        logs: Provides the logs; None if no Redis is configured. Collections with a log are then
-            served from their snapshot alone, and marked stale.
+        new_reader: Returns a log object for one reader of a collection; None if no Redis is
+            configured. Collections with a log are then served from their snapshot alone, and marked
+            stale.
         embedders: Optional; embed changes without vectors of a snapshot's model.
         allow_stale: Serve snapshots even if their log is unavailable or does not match.
     """
@@ -57,13 +49,13 @@ class LiveChanges:
     def __init__(
         self,
         store: Store,
-        logs: LogReaderProvider | None,
+        new_reader: Callable[[str], ChangeLog] | None,
         *,
         embedders: Embedders | None = None,
         allow_stale: bool = False,
     ) -> None:
         self._store = store
-        self._logs = logs
+        self._new_reader = new_reader
         self._embed = None if embedders is None else make_bulk_embed(embedders)
         self._allow_stale = allow_stale
         self.worker = ThreadPool(1)
@@ -80,8 +72,8 @@ class LiveChanges:
         name = snapshot.collection
         logs = partial(followable_logs, self._store, name)
         log: ChangeLog | None = None
-        if self._logs is not None:
-            log = self._logs.reader(name)
+        if self._new_reader is not None:
+            log = self._new_reader(name)
         elif await asyncio.to_thread(logs):
             log = AbsentLog(name)
         if log is None or not shards:
@@ -98,7 +90,7 @@ class LiveChanges:
                 dim=manifest.dim,
                 embed=self._embed,
             ),
-            allow_stale=self._allow_stale or self._logs is None,
+            allow_stale=self._allow_stale or self._new_reader is None,
         )
         self._followers[SnapshotKey(name, snapshot.snapshot_id)] = follower
         if self._tick_task is None:

@@ -18,12 +18,12 @@ _MOST_LOG = 700.0
 _BETS = 6
 _GREATEST = 0.9
 _LEAST_ROOM = 0.02
-# Alternative log odds ratios of `ShareTest`, from a tenth more to hundreds of times as many events. Ratios between
-# two of them get nine tenths of the evidence that a test made for them would have.
+# Alternative log odds ratios of `ShareTest`, from a tenth more to hundreds of times as many events.
+# Ratios between two of them get nine tenths of the evidence that a test made for them would have.
 _STRENGTHS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 # Weight of the prior share in its two-sided test, in events.
 _PRIOR_EVENTS = 100.0
-# Bins of `RankTest` end at these quantiles of the current snapshot's recent latencies.
+# Bins of `RankTest` end at these quantiles of the recent latencies of the current snapshot.
 BIN_ENDS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 # Its alternative shifts of the canary's ranks, in standard deviations of normal scores.
 _SHIFTS = (0.15, 0.3, 0.6, 1.2, 2.4)

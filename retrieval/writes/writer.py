@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Seq
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,17 +47,6 @@ _MakeChanges: TypeAlias = Callable[[ServedCollection], Sequence[Change | Invalid
 CheckChange: TypeAlias = Callable[[ServedCollection, Change], None]
 
 
-class ChangeLogProvider(Protocol):
-    """Provides the change log of a collection."""
-
-    def log(self, collection: str) -> ChangeLog:
-        """Returns the change log.
-
-        Raises: Unsupported: This router has no change logs.
-        """
-        ...
-
-
 class _KnownItems(NamedTuple):
     """Versions of items in the served snapshot.
 
@@ -87,7 +76,7 @@ class Writer:
     Args:
         collections: Served collections; they determine chunking, embedding and existing items.
         embedders: Embeds texts.
-        logs: Provides the change logs.
+        log_of: Returns the change log of a collection; raises Unsupported if there is none.
         check: Optional; checks the limits of the backend. None disables the check.
     """
 
@@ -95,12 +84,12 @@ class Writer:
         self,
         collections: ServedCollections,
         embedders: Embedders,
-        logs: ChangeLogProvider,
+        log_of: Callable[[str], ChangeLog],
         check: CheckChange | None = None,
     ) -> None:
         self._collections = collections
         self._embedders = embedders
-        self._logs = logs
+        self._log_of = log_of
         self._check = check
 
     async def upsert_items(
@@ -181,7 +170,7 @@ class Writer:
         conditions: _WriteConditions,
         timeout_s: float | None,
     ) -> c.WriteReply:
-        log = self._logs.log(collection)
+        log = self._log_of(collection)
         start = asyncio.get_running_loop().time()
         deadline = None if timeout_s is None else start + timeout_s
 

@@ -154,16 +154,6 @@ class PickyEmbedder(WordEmbedder):
         return await super().embed(texts)
 
 
-class Logs:
-    """One log, whatever the collection."""
-
-    def __init__(self, log: MemoryLog) -> None:
-        self.only = log
-
-    def log(self, collection: str) -> MemoryLog:
-        return self.only
-
-
 @dataclass(slots=True)
 class Written:
     """The service, and what stands behind it."""
@@ -220,7 +210,7 @@ def written(
     embedder = PickyEmbedder()
     embedders = Embedders({"here": embedder})
     service = RetrievalService(embedders, collections)
-    writer = Writer(collections, embedders, Logs(log))
+    writer = Writer(collections, embedders, lambda collection: log)
     return Written(service, writer, log, parts, embedder, served)
 
 

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from nearline.contract import PayloadField, WriteOutcome
 from nearline.store.snapshot import Store, partition_of
 from nearline.v1 import change_pb2, snapshot_pb2
+from retrieval.changelog.change_log import ChangeLog
 from retrieval.changelog.records import Change, ChangeKind, ChangeWrite
 from retrieval.embedders.endpoints import Embedders
-from retrieval.live.live_changes import LiveChanges, LogReaderProvider
+from retrieval.live.live_changes import LiveChanges
 from retrieval.live.progress import ShardProgress
 from retrieval.protocols.shard import AppliedState, ItemsRequest, ScanRequest
 from retrieval.protocols.snapshot import SnapshotRef, read_snapshot_ref
@@ -45,7 +46,7 @@ class Followed:
         root: Path,
         *,
         named: bool = True,
-        logs: LogReaderProvider | bool = True,
+        logs: Callable[[str], ChangeLog] | bool = True,
         allow_stale: bool = False,
         embedders: Embedders | None = None,
     ) -> None:
@@ -53,7 +54,7 @@ class Followed:
         self.log = MemoryLog()
         if named:
             self.name_log()
-        given = self if logs is True else logs or None
+        given = self.reader if logs is True else logs or None
         self.live = LiveChanges(
             self.store,
             given,

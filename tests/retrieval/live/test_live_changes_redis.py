@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.service, needs_redis]
 
 @contextlib.asynccontextmanager
 async def followed(root: Path, logs: ChangeLogs) -> AsyncIterator[Followed]:
-    one = Followed(root, named=False, logs=logs)
+    one = Followed(root, named=False, logs=logs.reader)
     try:
         yield one
     finally:
@@ -62,7 +62,7 @@ async def test_an_emptied_redis_stops_followers_with_a_remedy(
         await until_stale(one, "has none: it was emptied")
         assert await one.texts() == {**OLD, "d0": "kept"}
         async with change_logs(tmp_path, empty_redis) as others:
-            other = Followed(tmp_path / "another", named=False, logs=others)
+            other = Followed(tmp_path / "another", named=False, logs=others.reader)
             other.store, other.live._store = one.store, one.store
             other.snapshot = one.snapshot
             other.hosting._store = one.store

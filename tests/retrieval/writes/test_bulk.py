@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import pytest
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest, Overloaded
+from retrieval.changelog.change_log import ChangeLog
 from retrieval.protocols.watermark import decode_watermark
 from tests.retrieval.writable_collection import written
 
@@ -84,7 +85,7 @@ async def test_one_batch_is_read_ahead() -> None:
             read += 1
             yield [f"i{number}"]
 
-    here.writer._logs = _Always(Slow())  # type: ignore[assignment]
+    here.writer._log_of = lambda collection: cast(ChangeLog, Slow())
     running = asyncio.create_task(here.writer.delete_batches(batches()))
     async with asyncio.timeout(10):
         while read < 2:
@@ -106,11 +107,3 @@ async def test_batches_wait_for_an_overloaded_embedder() -> None:
             await asyncio.sleep(0)
         here.embedder.error = None
         assert (await running).counts == {REPLACED: 1}
-
-
-class _Always:
-    def __init__(self, log: object) -> None:
-        self.only = log
-
-    def log(self, collection: str) -> object:
-        return self.only
