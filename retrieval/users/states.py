@@ -133,7 +133,8 @@ class UserStates:
         check_owner_id(user_id, "user_id")
         keys = user_keys(collection, user_id)
         async with translate_redis_errors(NEEDED_BY):
-            blob, deleted = await self._user(collection, user_id)
+            found = self._client.hmget(keys.state, "h", "x")
+            blob, deleted = await cast(Awaitable[list[bytes | None]], found)
         events = (await self._dictionary(collection).events([blob]))[0] if blob else []
         logged = [
             decode_interaction(entry.fields)
@@ -181,10 +182,6 @@ class UserStates:
                 replies = await pipe.execute()
             found |= {one: int(at) for one, at in zip(page, replies, strict=True) if at}
         return found
-
-    async def _user(self, collection: str, user_id: str) -> list[bytes | None]:
-        keys = user_keys(collection, user_id)
-        return await cast(Awaitable[list[bytes | None]], self._client.hmget(keys.state, "h", "x"))
 
     def _dictionary(self, collection: str) -> Dictionary:
         if collection not in self._dictionaries:
