@@ -104,12 +104,12 @@ async def retry_while_overloaded(
 
 
 async def retry_while_unavailable(call: Callable[[], Awaitable[_R]]) -> _R:
-    """Makes a call while the service is overloaded, however long, or away for up to a minute.
+    """Makes a call; waits while the service is overloaded, or unavailable for up to a minute.
 
     The minute is counted again each time that the service answers that it is overloaded.
 
-    Raises: NotReady, DeadlineExceeded: the service was away for longer. Any other error of the
-        call.
+    Raises: NotReady, DeadlineExceeded: the service was unavailable for longer. Any other error of
+        the call.
     """
     return await retry(
         lambda: retry(

@@ -55,7 +55,7 @@ def choose_blend(
 
     Args:
         candidates: Trained without the task's relevant items.
-        task: Of the validation split; users are sampled if there are many.
+        task: Task of the validation split; users are sampled if there are many.
         k: Length of each list.
     """
     task = _sample_users(task, seed)

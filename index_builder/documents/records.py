@@ -52,7 +52,8 @@ class DocumentVersion(NamedTuple):
 class PreparedDocument(NamedTuple):
     """A checked document, ready for a snapshot.
 
-    spans: Its chunks. vectors: (chunks, d) float32; None if they are to be embedded.
+    spans: The chunks of the document. vectors: (chunks, d) float32; None if they are to be
+    embedded.
     """
 
     location: SourceLocation

@@ -243,7 +243,7 @@ def _size(text: str) -> int:
 
 
 async def _insert_rows(client: MilvusClient, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Inserts rows; retries while the server is away."""
+    """Inserts rows; retries while the server is unavailable."""
     try:
         await client.insert(name, rows)
     except _PASSING:
@@ -253,7 +253,7 @@ async def _insert_rows(client: MilvusClient, name: str, rows: Sequence[Mapping[s
 
 
 async def _retry(step: Callable[[], Awaitable[_R]]) -> _R:
-    """Runs a repeatable step; retries while the server is away."""
+    """Runs a repeatable step; retries while the server is unavailable."""
     return await retry(step, on=_PASSING, delays=_DELAYS_S, heed_retry_after=False)
 
 

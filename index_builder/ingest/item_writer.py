@@ -54,7 +54,7 @@ class DocumentWriter:
     documents.
 
     Args:
-        writer: Writes items; embeds them on its bulk lane.
+        writer: Writes items, with the embedder's bulk lane.
     """
 
     def __init__(self, writer: c.ItemWriter) -> None:

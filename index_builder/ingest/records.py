@@ -53,7 +53,7 @@ class Unit:
 
 
 class LogPosition(NamedTuple):
-    """Position of a document in the change log. partition, version: Of its change."""
+    """Position of a change in the change log: log, partition, and version of the change."""
 
     log_id: str
     partition: int

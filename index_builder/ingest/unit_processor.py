@@ -83,7 +83,7 @@ class UnitProcessor:
         """Processes units until each is settled or given back; returns how many documents finished.
 
         Args:
-            units: Held by this worker.
+            units: Units that this worker holds.
         Raises: NotReady: Redis is unavailable; unsettled units return to the queue.
         """
         cancelled = await self._queue.begin(one.job_id for one in units)

@@ -47,7 +47,7 @@ class Worker:
         queue: The queue.
         processor: Processes units.
         load_stats: Receives the worker's reports.
-        worker_id: Its unique name.
+        worker_id: Unique name of the worker.
         chosen: Settings.
     """
 

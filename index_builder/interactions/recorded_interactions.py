@@ -26,7 +26,8 @@ async def add_recorded(
 
     Args:
         rows: Rows of the file, cleaned.
-        logged: In any order; interactions of sessions without a user are skipped.
+        logged: Logged interactions, in any order; interactions of sessions without a user are
+            skipped.
         weights: By kind. If empty, every kind weighs 1; if not, other kinds and kinds of weight 0
             are skipped.
     """

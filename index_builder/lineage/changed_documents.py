@@ -43,7 +43,7 @@ class ChangedDocuments:
             self._connection.executescript(_SCHEMA)
 
     def add(self, entries: Iterable[ChangeEntry]) -> None:
-        """Adds changes; those of a document must be in order."""
+        """Adds changes; the changes of a document must be in order."""
         with work_folder_errors(self._path.parent):
             for entry in entries:
                 self.count += 1

@@ -127,7 +127,7 @@ class Lineage:
     def check_current(self) -> int:
         """Raises Conflict if the parent is no longer current: a merge would lose changes.
 
-        Returns: Epoch that must be in force at the promotion; 0 if any may be.
+        Returns: Epoch that must be current at the promotion; 0 if any epoch may be.
         """
         if self.mode is Mode.REPLACE:
             return 0

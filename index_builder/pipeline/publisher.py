@@ -126,11 +126,11 @@ def promote(
     """Adds the alias record that makes the snapshot current.
 
     Args:
-        expected_epoch: Refuse unless this epoch is in force; 0 accepts any.
+        expected_epoch: Refuse unless this is the current epoch; 0 accepts any.
         gate: Verdict of the gate; None without a gate.
     Returns: The epoch of the record.
-    Raises: Conflict: a different epoch is in force, or a canary is on trial, which the promotion
-        would end.
+    Raises: Conflict: the current epoch is a different one, or a canary is on trial, which the
+        promotion would end.
     """
     _check_no_canary(store, manifest)
     # The build has just written and hashed the files, so verifying them again is redundant.

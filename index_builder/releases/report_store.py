@@ -15,7 +15,7 @@ from nearline.store.snapshot import Store, check_collection
 
 
 def keep_report(store: Store, report: GateReport) -> str:
-    """Stores a report under the next number of its snapshot.
+    """Stores a report under the next number for its snapshot.
 
     Returns: The path of the JSON form in the store; that of the page ends in .html instead.
     """

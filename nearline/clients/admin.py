@@ -52,7 +52,7 @@ class AdminClient(ServiceChannel):
     async def aliases(
         self, collection: str = c.DEFAULT_COLLECTION, history: int = 0
     ) -> admin_pb2.GetAliasesResponse:
-        """Returns the alias record in force and up to `history` older ones."""
+        """Returns the current alias record and up to `history` older ones."""
         request = admin_pb2.GetAliasesRequest(collection=collection, history=history)
         return await self.send(self._stub.GetAliases, request)
 
@@ -68,7 +68,7 @@ class AdminClient(ServiceChannel):
     ) -> snapshot_pb2.AliasRecord:
         """Makes a snapshot current after verifying its files; returns the new alias record.
 
-        Raises: Conflict: expected_epoch is set, and another epoch is in force.
+        Raises: Conflict: expected_epoch is set, and the current epoch is a different one.
         """
         request = admin_pb2.PromoteSnapshotRequest(
             collection=collection,

@@ -5,7 +5,7 @@ Layout:
     <store>/<collection>/aliases/<epoch:010d>.json
     <store>/<collection>/log/<number:010d>.json, <number:010d>.ready
     <store>/<collection>/log/<log id>/<number:010d>.parquet
-Alias and log records are created and never changed; the highest number is in force.
+Alias and log records are created and never changed; the record with the highest number is current.
 """
 
 from __future__ import annotations
@@ -181,12 +181,12 @@ class Store:
         return manifest
 
     def alias_records(self, collection: str) -> Iterator[snapshot_pb2.AliasRecord]:
-        """Yields the alias history, newest first; the first record is in force."""
+        """Yields the alias history, newest first; the first record is the current one."""
         for name in reversed(self._alias_names(collection)):
             yield self._alias_record(collection, name)
 
     def alias_in_force(self, collection: str) -> snapshot_pb2.AliasRecord:
-        """Reads the alias record in force; cheap enough to call every second.
+        """Reads the current alias record; cheap enough to call every second.
 
         Raises: NotFound: no snapshot was ever published.
         """
@@ -218,7 +218,7 @@ class Store:
             ) from error
 
     def log_records(self, collection: str) -> Iterator[change_pb2.LogRecord]:
-        """Yields the change log records of a collection, newest first; the first is in force."""
+        """Yields the change log records of a collection, newest first; the first is current."""
         folder = _logs(collection)
         for name in reversed(self.files.names(folder)):
             if _RECORD.fullmatch(name):
@@ -227,7 +227,7 @@ class Store:
                 yield record
 
     def log_in_force(self, collection: str) -> change_pb2.LogRecord | None:
-        """Returns the change log record in force, or None if the collection never had a log."""
+        """Returns the current change log record, or None if the collection never had a log."""
         return next(self.log_records(collection), None)
 
     def create_log_record(self, collection: str, record: change_pb2.LogRecord) -> None:

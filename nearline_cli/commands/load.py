@@ -26,7 +26,7 @@ from nearline_cli.terminal.output import JsonFlag, print_json, print_table
 class LoadResult:
     """Outcome of the requests.
 
-    latencies_s: Of successful requests, from the time each was due.
+    latencies_s: Latencies of successful requests, from the time each was due.
     """
 
     sent: int = 0

@@ -44,7 +44,8 @@ def command_executor(options: ExecutorOptions, *, dimensions: int = 0) -> Iterat
 
     Args:
         options: Which executor.
-        dimensions: Numbers that workers keep of each vector; 0 leaves it to their settings.
+        dimensions: Number of components of each vector that workers keep; 0 leaves it to their
+            settings.
     """
     from index_builder.execution.executor_factory import open_executor
 
@@ -72,7 +73,8 @@ async def open_embedder(
     Args:
         address: Address of the service. If empty, a service is started.
         quiet: Whether to report nothing on standard error.
-        dimensions: Length to which a started service cuts vectors; 0 leaves it to its settings.
+        dimensions: Number of components of each vector that a started service keeps; 0 leaves it to
+            its settings.
         store: Store whose models the settings of a started service may name. Optional.
     Raises:
         InvalidRequest: Both an address and dimensions are given.

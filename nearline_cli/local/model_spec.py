@@ -18,8 +18,8 @@ _OF_ONE_SERVICE = ("RERANKER", "ENTAILMENT")
 class ModelSpec:
     """A model to serve.
 
-    name: As in the setting `model`. dimensions: Numbers kept of each vector; 0 keeps all. environ:
-        Environment variables of its service.
+    name: As in the setting `model`. dimensions: Number of components kept of each vector; 0 keeps
+        all. environ: Environment variables of its service.
     """
 
     name: str

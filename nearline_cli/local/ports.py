@@ -39,7 +39,7 @@ def check_port(host: str, port: int, flag: str) -> None:
 
 
 def reserve_port(host: str, port: int) -> socket.socket:
-    """Binds a port that several processes will share, so that no other program takes it meanwhile.
+    """Binds a port that several processes will share, so that no other program can take it.
 
     Call `check_port` first: a bound socket that does not listen gets no connection, and keeps out
     everything that does not share the port.

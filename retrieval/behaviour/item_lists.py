@@ -11,7 +11,7 @@ from retrieval.behaviour.history import History, Recency
 
 
 class ItemLists(NamedTuple):
-    """The items that go with each item, best first; those with equal scores in order of number.
+    """The items that go with each item, best first; items with equal scores in order of number.
 
     starts: (items + 1,) int64; the list of item i is starts[i]:starts[i + 1].
     others: (m,) int32 item numbers. scores: (m,) float32 > 0.

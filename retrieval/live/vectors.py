@@ -146,7 +146,7 @@ class LiveIndex:
 
     Args:
         blocks: All rows.
-        dim, rows: Dimension and number of the vectors.
+        dim, rows: Dimension of the vectors, and their number.
         ef_search: Default width.
         names_of: Returns the document ids of rows.
     """

@@ -84,7 +84,7 @@ class ChangeMerger:
         """Returns the outcome of each document; those whose changes were all skipped are omitted.
 
         Args:
-            entries: Changes; those of one document are in log order.
+            entries: Changes; the changes of one document are in log order.
             now: Timezone-aware; documents that expire at or before this time count as removed.
         """
         outcomes: dict[str, DocumentOutcome] = {}

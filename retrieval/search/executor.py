@@ -211,7 +211,7 @@ async def _complete_groups(
     lists: list[_RankedHits],
     context: RequestContext,
 ) -> list[_RankedHits]:
-    """Fills each group with a search of its own, since its next hits may lie in any shard."""
+    """Fills each group with a separate search, since its next hits may lie in any shard."""
     grouping = options.grouping
     assert grouping is not None
     if batch.mode is c.SearchMode.HYBRID:

@@ -107,7 +107,7 @@ class UserStates:
         An interaction with a user and a session is recorded for both. One without a time gets the
         current time.
 
-        Raises: InvalidRequest: see `check_interactions`. NotReady: Redis is away, or is not
+        Raises: InvalidRequest: see `check_interactions`. NotReady: Redis is unavailable, or is not
             configured durably.
         """
         now_us = time.time_ns() // 1_000

@@ -38,7 +38,7 @@ _KINDS: dict[_Kind, tuple[str, Any]] = {
 
 
 class _Column(NamedTuple):
-    """An attribute. kind: As named by `kind_of`. type: Of its values, or of list elements."""
+    """An attribute. kind: As named by `kind_of`. type: Type of its values, or of list elements."""
 
     kind: str
     type: Any

@@ -18,7 +18,7 @@ _COMPARISONS = {
 
 
 class Bound(NamedTuple):
-    """One side of a range. comparison: Name in pyarrow.compute. value: Of the column's kind."""
+    """One side of a range. comparison: Name in pyarrow.compute. value: In the column's kind."""
 
     comparison: str
     value: FilterValue

@@ -47,7 +47,7 @@ class HnswGraph:
     """An HNSW graph over vectors by inner product; it stores the vectors, too.
 
     Args:
-        dim: Numbers in a vector.
+        dim: Number of components of a vector.
     """
 
     def __init__(self, dim: int) -> None:
