@@ -26,7 +26,7 @@ from nearline_cli.local.autoscaler import ScalingEvent, WorkerPool, run_autoscal
 from nearline_cli.local.process_plan import Layout, ProcessPlan, plan_processes
 from nearline_cli.local.scaling_policy import IDLE_S, TARGET_S, ScalingOptions
 from nearline_cli.local.supervisor import ProcessSpec, run_supervised
-from nearline_cli.terminal.output import JsonFlag, print_json, print_table
+from nearline_cli.terminal.output import JsonFlag, print_figures
 from nearline_cli.views.process_report import ProcessReport
 
 _DOCUMENTS = 500
@@ -90,11 +90,8 @@ def bench_burst(
         from benchmarks.commands.burst_report import render_burst_report
 
         html.write_text(render_burst_report(row), "utf-8")
-    if as_json:
-        print_json(row)
-    else:
-        shown = {k: v for k, v in row.items() if k not in ("timeline", "scalings")}
-        print_table(("figure", "value"), shown.items())
+    shown = row if as_json else {k: v for k, v in row.items() if k not in ("timeline", "scalings")}
+    print_figures(shown, as_json=as_json)
 
 
 async def _measure(

@@ -31,7 +31,7 @@ from nearline.clients import EmbeddingClient
 from nearline.contract import TextRole
 from nearline_cli.evaluate.open_loop import run_open_loop
 from nearline_cli.local.processes import EMBEDDING_SERVICES, free_port, service_process
-from nearline_cli.terminal.output import JsonFlag, print_json, print_table
+from nearline_cli.terminal.output import JsonFlag, print_figures
 
 _BASELINE_BATCH = 32
 _WARM_UP_S = 1.0
@@ -118,10 +118,7 @@ def bench_embed(
             **{name: version(name) for name in ("sentence-transformers", "openvino")},
         },
     }
-    if as_json:
-        print_json(record)
-    else:
-        print_table(("figure", "value"), list(record.items()))
+    print_figures(record, as_json=as_json)
 
 
 async def _measure(

@@ -33,7 +33,7 @@ from nearline_cli.local.processes import (
     retrieval_process,
     worker_process,
 )
-from nearline_cli.terminal.output import JsonFlag, print_json, print_table
+from nearline_cli.terminal.output import JsonFlag, print_figures
 
 _SUBMIT_BATCH = 256
 # As many concurrent requests as in `bench embed`, of the same size.
@@ -127,10 +127,7 @@ def bench_ingest(
             **{name: version(name) for name in ("nearline", "grpcio", "redis", "openvino")},
         },
     }
-    if as_json:
-        print_json(record)
-    else:
-        print_table(("figure", "value"), list(record.items()))
+    print_figures(record, as_json=as_json)
 
 
 async def _measure(

@@ -27,7 +27,7 @@ from nearline_cli.local.processes import (
     redis_process,
     service_process,
 )
-from nearline_cli.terminal.output import JsonFlag, print_json, print_table
+from nearline_cli.terminal.output import JsonFlag, print_figures
 
 _REST, _LIVE = "rest", "live"
 _K = 10
@@ -73,10 +73,7 @@ def bench_live(
             _measure(Path(folder), documents, dim, shards, separate, pending, upserts, batch, rate,
                      seconds, rounds, seed)
         )  # fmt: skip
-    if as_json:
-        print_json(record)
-    else:
-        print_table(("figure", "value"), record.items())
+    print_figures(record, as_json=as_json)
 
 
 async def _measure(

@@ -20,7 +20,7 @@ from benchmarks.workloads.closed_loop import SearchRound, SearchTask, percentile
 from benchmarks.workloads.retrieval_dataset import IndexVariant, RetrievalDataset, prepare_dataset
 from nearline.errors import NotReady
 from nearline_cli.local.processes import free_port, retrieval_process
-from nearline_cli.terminal.output import JsonFlag, print_json, print_table
+from nearline_cli.terminal.output import JsonFlag, print_figures
 
 # Lead-in of each turn, longer than the delay of a repeated search: so throughout a turn, as many
 # searches are repeated as are sent, and the backlog of the previous turn is done.
@@ -90,10 +90,7 @@ def bench_monitor(
             **{name: version(name) for name in ("nearline", "grpcio", "numpy")},
         },
     }
-    if as_json:
-        print_json(record)
-    else:
-        print_table(("figure", "value"), [(name, value) for name, value in record.items()])
+    print_figures(record, as_json=as_json)
 
 
 async def _measure(

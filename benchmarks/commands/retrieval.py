@@ -33,7 +33,7 @@ from benchmarks.workloads.retrieval_dataset import (
 from nearline.errors import InvalidRequest
 from nearline_cli.compose import milvus_target
 from nearline_cli.terminal.options import Backend
-from nearline_cli.terminal.output import JsonFlag, print_json, print_table
+from nearline_cli.terminal.output import JsonFlag, print_figures
 
 _WARM_UP_S = 1.0
 
@@ -145,10 +145,7 @@ def bench_retrieval(
             "faiss": _faiss_version(),
         },
     }
-    if as_json:
-        print_json(record)
-    else:
-        print_table(("figure", "value"), [(name, value) for name, value in record.items()])
+    print_figures(record, as_json=as_json)
 
 
 async def _measure(

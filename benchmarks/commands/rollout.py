@@ -18,7 +18,7 @@ from nearline.clients import RetrievalClient
 from nearline.errors import InvalidRequest
 from nearline_cli.evaluate.open_loop import run_open_loop
 from nearline_cli.local.processes import RETRIEVAL_SERVICES, service_process
-from nearline_cli.terminal.output import JsonFlag, print_json, print_table
+from nearline_cli.terminal.output import JsonFlag, print_figures
 
 _COLLECTION = "rollout"
 _DIM = 64
@@ -138,10 +138,7 @@ def bench_rollout(
         "users": users,
         "seed": seed,
     }
-    if as_json:
-        print_json(record)
-    else:
-        print_table(("figure", "value"), record.items())
+    print_figures(record, as_json=as_json)
 
 
 def _seconds(rate: float, requests: float | None) -> float | None:

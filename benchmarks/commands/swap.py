@@ -37,7 +37,7 @@ from nearline_cli.local.processes import (
     embedding_process,
     service_process,
 )
-from nearline_cli.terminal.output import JsonFlag, print_json, print_table
+from nearline_cli.terminal.output import JsonFlag, print_figures
 
 _QUESTIONS = 200
 _SETTLE_S = 30.0
@@ -111,10 +111,7 @@ def bench_swap(
             _measure(Path(folder), phases, rate, flips, every_s, routers, replicas, shards,
                      documents, drain_s, seed)
         )  # fmt: skip
-    if as_json:
-        print_json(row)
-    else:
-        print_table(("figure", "value"), row.items())
+    print_figures(row, as_json=as_json)
 
 
 async def _measure(

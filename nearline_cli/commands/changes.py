@@ -53,10 +53,7 @@ def status(
             return await _status(opened, log)
 
     record = asyncio.run(ask())
-    if as_json:
-        output.print_json(record)
-    else:
-        output.print_table(("field", "value"), list(record.items()))
+    output.print_figures(record, as_json=as_json, names=("field", "value"))
 
 
 @app.command()
@@ -252,7 +249,4 @@ async def _describe_loss(store: Store, collection: str, redis: str) -> str:
 
 
 def _print(record: dict[str, object], words: str, as_json: bool) -> None:
-    if as_json:
-        output.print_json(record)
-    else:
-        output.console().print(words.format(**record), markup=False)
+    output.print_result(record, words.format(**record), as_json=as_json)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
 
-from nearline.clients import RetrievalClient
+from nearline.clients.blocking import BlockingRetrievalClient
 from nearline.contract import CountReply, Facet
 from nearline.filter_text import parse_filter
 from nearline_cli.terminal import options, output
@@ -33,14 +32,8 @@ def count(
     """
     condition = parse_filter(filter) if filter else None
     facets = [Facet(field=name, limit=limit) for name in facet or ()]
-
-    async def run() -> CountReply:
-        async with RetrievalClient(address) as client:
-            return await client.count_items(
-                condition, facets, collection=collection, timeout_s=timeout
-            )
-
-    reply = asyncio.run(run())
+    with BlockingRetrievalClient(address) as client:
+        reply = client.count_items(condition, facets, collection=collection, timeout_s=timeout)
     if as_json:
         output.print_json(_record(reply))
         return

@@ -109,10 +109,7 @@ def delete(
         return sum([await client.delete_dead_letters(part) for part in parts])
 
     deleted = job_view.ask_ingest(address, remove)
-    if as_json:
-        output.print_json({"deleted": deleted})
-    else:
-        output.console().print(f"{deleted:,} deleted")
+    output.print_result({"deleted": deleted}, f"{deleted:,} deleted", as_json=as_json)
 
 
 def _check_choice(letters: Sequence[str] | None, every: bool, tenant: str, job: str) -> None:

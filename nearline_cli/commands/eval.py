@@ -141,10 +141,7 @@ def retrieval(
     measured = asyncio.run(run())
     record = {"mode": mode.value, "split": split, **measured}
     record["seconds"] = round(time.monotonic() - began, 1)
-    if as_json:
-        output.print_json(record)
-    else:
-        output.print_table(("figure", "value"), list(record.items()))
+    output.print_figures(record, as_json=as_json)
 
 
 async def _build_and_ask(

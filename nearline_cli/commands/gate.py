@@ -163,11 +163,10 @@ def set_limits(
         record.judgements_sha256 = keep_judgements(opened, collection, found)
     record.who, record.why = operator_name(), why
     stored = thresholds.set_thresholds(opened, collection, record)
-    if as_json:
-        output.print_json({"collection": collection, "number": stored.number, "why": stored.why})
-        return
-    output.console().print(
-        f"set thresholds of {collection!r} (record {stored.number})", markup=False
+    output.print_result(
+        {"collection": collection, "number": stored.number, "why": stored.why},
+        f"set thresholds of {collection!r} (record {stored.number})",
+        as_json=as_json,
     )
 
 

@@ -12,6 +12,7 @@ import typer
 
 from nearline import contract as c
 from nearline.clients import RetrievalClient
+from nearline.clients.blocking import BlockingRetrievalClient
 from nearline.errors import InvalidRequest
 from nearline_cli.inputs.item_columns import ItemColumns
 from nearline_cli.terminal import options, output
@@ -144,14 +145,10 @@ def show(
             "printed by a write with --json",
             field="min_watermark",
         ) from error
-
-    async def read() -> c.ItemsReply:
-        async with RetrievalClient(address) as client:
-            return await client.get_items(
-                ids, _SHOWN, collection=collection, min_watermark=least, timeout_s=timeout
-            )
-
-    reply = asyncio.run(read())
+    with BlockingRetrievalClient(address) as client:
+        reply = client.get_items(
+            ids, _SHOWN, collection=collection, min_watermark=least, timeout_s=timeout
+        )
     if as_json:
         output.print_json(_record(reply))
     else:

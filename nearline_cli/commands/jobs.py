@@ -78,10 +78,7 @@ def show(
 ) -> None:
     """Show a job."""
     record = job_view.job_record(job_view.ask_ingest(address, lambda client: client.job(job_id)))
-    if as_json:
-        output.print_json(record)
-    else:
-        output.print_table(("field", "value"), record.items())
+    output.print_figures(record, as_json=as_json, names=("field", "value"))
 
 
 @app.command()
@@ -152,12 +149,9 @@ def wait(
         return job, await job_view.first_dead_letters(client, job_id) if job.dead else []
 
     job, dead = job_view.ask_ingest(address, read)
-    if as_json:
-        output.print_json(job_view.job_record(job))
-    else:
-        output.console().print(job_view.job_summary(job), markup=False)
-        if job.dead:
-            job_view.print_dead_letters(job, dead)
+    output.print_result(job_view.job_record(job), job_view.job_summary(job), as_json=as_json)
+    if job.dead and not as_json:
+        job_view.print_dead_letters(job, dead)
     if job.state is not c.JobState.SUCCEEDED:
         raise typer.Exit(1)
 
@@ -170,10 +164,7 @@ def cancel(
 ) -> None:
     """Cancel the documents of a job that are not processed yet; indexed ones stay."""
     job = job_view.ask_ingest(address, lambda client: client.cancel(job_id))
-    if as_json:
-        output.print_json(job_view.job_record(job))
-    else:
-        output.console().print(job_view.job_summary(job), markup=False)
+    output.print_result(job_view.job_record(job), job_view.job_summary(job), as_json=as_json)
 
 
 @app.command()

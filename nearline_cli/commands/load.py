@@ -19,7 +19,7 @@ from nearline.clients import RetrievalClient
 from nearline.errors import InvalidRequest, NearlineError
 from nearline_cli.evaluate.open_loop import run_open_loop
 from nearline_cli.terminal import options
-from nearline_cli.terminal.output import JsonFlag, print_json, print_table
+from nearline_cli.terminal.output import JsonFlag, print_figures
 
 
 @dataclass(slots=True)
@@ -79,10 +79,7 @@ def load(
     ):
         record[name] = round(float(value), 3) if result.latencies_s else None
     record |= {"k": k, "queries": len(queries), "kind": "text" if texts else "vector"}
-    if as_json:
-        print_json(record)
-    else:
-        print_table(("figure", "value"), record.items())
+    print_figures(record, as_json=as_json)
 
 
 async def search_open_loop(

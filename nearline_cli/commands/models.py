@@ -108,10 +108,8 @@ def add(
     else:
         ref = registry.add(kind, name, card, source)
     added = registry.show(ref.kind, ref.name, ref.version)
-    if as_json:
-        output.print_json(_record(added, "candidate"))
-        return
-    output.console().print(f"{describe_ref(ref)}, fingerprint {ref.fingerprint}", markup=False)
+    text = f"{describe_ref(ref)}, fingerprint {ref.fingerprint}"
+    output.print_result(_record(added, "candidate"), text, as_json=as_json)
 
 
 @app.command("list")
@@ -193,10 +191,11 @@ def promote(
     record = registry.stage(
         ref.kind, ref.name, ref.version, stage, who=aliases.operator_name(), why=why
     )
-    if as_json:
-        output.print_json({"kind": ref.kind, "name": ref.name} | _plain(record))
-        return
-    output.console().print(f"{describe_ref(ref)} is {stage} (record {record.number})", markup=False)
+    output.print_result(
+        {"kind": ref.kind, "name": ref.name} | _plain(record),
+        f"{describe_ref(ref)} is {stage} (record {record.number})",
+        as_json=as_json,
+    )
 
 
 def _record(card: model_pb2.ModelCard, stage: str) -> dict[str, object]:

@@ -163,21 +163,18 @@ def prune(
 
 
 def _show(collection: str, record: snapshot_pb2.AliasRecord, as_json: bool) -> None:
-    if as_json:
-        output.print_json(
-            {
-                "collection": collection,
-                "epoch": record.epoch,
-                "current": record.current,
-                "rollback_to_epoch": record.rollback_to_epoch or None,
-                "who": record.who,
-                "why": record.why,
-                "gate": _gate(record) if record.HasField("gate") else None,
-            }
-        )
-        return
-    output.console().print(
-        f"{record.current} is current in {collection!r} since epoch {record.epoch}"
+    output.print_result(
+        {
+            "collection": collection,
+            "epoch": record.epoch,
+            "current": record.current,
+            "rollback_to_epoch": record.rollback_to_epoch or None,
+            "who": record.who,
+            "why": record.why,
+            "gate": _gate(record) if record.HasField("gate") else None,
+        },
+        f"{record.current} is current in {collection!r} since epoch {record.epoch}",
+        as_json=as_json,
     )
 
 

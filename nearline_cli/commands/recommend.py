@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Annotated
 
 import typer
 
 from nearline import contract as c
-from nearline.clients import RetrievalClient
+from nearline.clients.blocking import BlockingRetrievalClient
 from nearline.filter_text import parse_filter
 from nearline_cli.terminal import options, output
 from nearline_cli.views.hits import hit_record, reply_summary, served_by_record
@@ -79,16 +78,10 @@ def recommend(
         explain=explain,
         why_not_id=why_not,
     )
-
-    async def run() -> tuple[c.RecommendReply, float]:
-        async with RetrievalClient(address) as client:
-            start = time.perf_counter()
-            reply = await client.recommend(
-                audience, wanted, collection=collection, timeout_s=timeout
-            )
-            return reply, time.perf_counter() - start
-
-    reply, seconds = asyncio.run(run())
+    with BlockingRetrievalClient(address) as client:
+        start = time.perf_counter()
+        reply = client.recommend(audience, wanted, collection=collection, timeout_s=timeout)
+        seconds = time.perf_counter() - start
     if as_json:
         output.print_json(_record(reply, seconds))
         return

@@ -118,10 +118,7 @@ def recommend_all(
             raise
         rows = _join(folder, out)
     record = {"out": str(out), "users": len(ids), "rows": rows, "surface": surface}
-    if as_json:
-        output.print_json(record)
-    else:
-        output.print_table(("figure", "value"), record.items())
+    output.print_figures(record, as_json=as_json)
 
 
 @contextlib.contextmanager

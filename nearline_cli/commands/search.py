@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from pathlib import Path
@@ -11,14 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nearline import vectors
-from nearline.clients import RetrievalClient
+from nearline.clients.blocking import BlockingRetrievalClient
 from nearline.contract import (
     Grouping,
     PayloadField,
     Query,
     SearchMode,
     SearchOptions,
-    SearchReply,
 )
 from nearline.errors import InvalidRequest
 from nearline.filter_text import parse_filter
@@ -107,14 +105,10 @@ def search(
         diversity=diversity,
         min_score=min_score,
     )
-
-    async def run() -> tuple[SearchReply, float]:
-        async with RetrievalClient(address) as client:
-            start = time.perf_counter()
-            reply = await client.search(query, wanted, collection=collection, timeout_s=timeout)
-            return reply, time.perf_counter() - start
-
-    reply, seconds = asyncio.run(run())
+    with BlockingRetrievalClient(address) as client:
+        start = time.perf_counter()
+        reply = client.search(query, wanted, collection=collection, timeout_s=timeout)
+        seconds = time.perf_counter() - start
     if as_json:
         output.print_json(hits.reply_record(reply, seconds))
     else:

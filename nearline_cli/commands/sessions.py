@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from nearline import contract as c
-from nearline.clients import GenerationClient
+from nearline.clients.blocking import BlockingGenerationClient
 from nearline_cli.terminal import options, output
 
 app = typer.Typer(no_args_is_help=True, help="Show or delete a conversation.")
@@ -27,12 +25,8 @@ def show(
     as_json: output.JsonFlag = False,
 ) -> None:
     """Show everything remembered of a conversation; --json exports it."""
-
-    async def read() -> c.Session:
-        async with GenerationClient(address, token=token) as client:
-            return await client.session(session_id, collection=collection)
-
-    session = asyncio.run(read())
+    with BlockingGenerationClient(address, token=token) as client:
+        session = client.session(session_id, collection=collection)
     if as_json:
         output.print_json(output.json_record(asdict(session)))
         return
@@ -52,13 +46,7 @@ def delete(
     as_json: output.JsonFlag = False,
 ) -> None:
     """Delete a conversation."""
-
-    async def delete_session() -> bool:
-        async with GenerationClient(address, token=token) as client:
-            return await client.delete_session(session_id, collection=collection)
-
-    deleted = asyncio.run(delete_session())
-    if as_json:
-        output.print_json({"session_id": session_id, "deleted": deleted})
-    else:
-        print("deleted" if deleted else "not found; nothing to delete")
+    with BlockingGenerationClient(address, token=token) as client:
+        deleted = client.delete_session(session_id, collection=collection)
+    text = "deleted" if deleted else "not found; nothing to delete"
+    output.print_result({"session_id": session_id, "deleted": deleted}, text, as_json=as_json)

@@ -93,21 +93,18 @@ def verify(
     checked = opened.verify(collection, chosen)
     seconds = time.perf_counter() - start
     files = len(opened.manifest(collection, chosen).files)
-    if as_json:
-        output.print_json(
-            {
-                "collection": collection,
-                "snapshot": chosen,
-                "ok": True,
-                "files": files,
-                "bytes": checked,
-                "seconds": round(seconds, 3),
-            }
-        )
-        return
-    output.console().print(
+    output.print_result(
+        {
+            "collection": collection,
+            "snapshot": chosen,
+            "ok": True,
+            "files": files,
+            "bytes": checked,
+            "seconds": round(seconds, 3),
+        },
         f"{chosen}: {files} files, {output.format_bytes(checked)} match the manifest "
-        f"({seconds:.1f} s)"
+        f"({seconds:.1f} s)",
+        as_json=as_json,
     )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from nearline import contract as c
-from nearline.clients import RetrievalClient
+from nearline.clients.blocking import BlockingRetrievalClient
 from nearline.errors import InvalidRequest
 from nearline_cli.terminal import options, output
 
@@ -53,17 +52,10 @@ def record(
         )
         for item_id in item
     ]
-
-    async def write() -> c.RecordReply:
-        async with RetrievalClient(address) as client:
-            return await client.record_interactions(done, collection=collection)
-
-    reply = asyncio.run(write())
-    if as_json:
-        output.print_json({"recorded": reply.recorded, "duplicates": reply.duplicates})
-    else:
-        before = f", {reply.duplicates} already recorded" if reply.duplicates else ""
-        print(f"recorded {reply.recorded}{before}")
+    with BlockingRetrievalClient(address) as client:
+        reply = client.record_interactions(done, collection=collection)
+    before = f", {reply.duplicates} already recorded" if reply.duplicates else ""
+    output.print_result(asdict(reply), f"recorded {reply.recorded}{before}", as_json=as_json)
 
 
 @app.command()
@@ -74,12 +66,8 @@ def show(
     as_json: output.JsonFlag = False,
 ) -> None:
     """Show everything stored about a user; --json exports it."""
-
-    async def read() -> c.UserRecord:
-        async with RetrievalClient(address) as client:
-            return await client.get_user(user_id, collection=collection)
-
-    stored = asyncio.run(read())
+    with BlockingRetrievalClient(address) as client:
+        stored = client.get_user(user_id, collection=collection)
     if as_json:
         output.print_json(output.json_record(asdict(stored)))
         return
@@ -111,12 +99,8 @@ def delete(
     as_json: output.JsonFlag = False,
 ) -> None:
     """Erase everything stored about a user, and report which snapshots still learned from it."""
-
-    async def erase() -> c.DeletionReceipt:
-        async with RetrievalClient(address) as client:
-            return await client.delete_user(user_id, collection=collection)
-
-    receipt = asyncio.run(erase())
+    with BlockingRetrievalClient(address) as client:
+        receipt = client.delete_user(user_id, collection=collection)
     if as_json:
         output.print_json(output.json_record(asdict(receipt)))
         return

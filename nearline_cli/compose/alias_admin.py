@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
-from nearline.clients import AdminClient
+from nearline.clients.blocking import BlockingAdminClient
 from nearline.errors import NotReady
 from nearline.store.snapshot import Store
 from nearline.v1 import admin_pb2, release_pb2, snapshot_pb2
@@ -109,15 +110,35 @@ class RouterAdmin:
         Raises:
             NotReady: The router cannot load the snapshot, or not in time.
         """
-        if wait_s:
-            self._ask(lambda admin: _served(admin, self._collection, record, wait_s))
+        if not wait_s:
+            return
+        deadline = time.monotonic() + wait_s
+        since = f"{record.current} is current since epoch {record.epoch}, but {self._address}"
+        with BlockingAdminClient(self._address) as admin:
+            while not self._serves(admin, record, since):
+                if time.monotonic() >= deadline:
+                    raise NotReady(
+                        f"{since} does not serve it after {wait_s:g} s; `nearline status` shows "
+                        "the progress"
+                    )
+                time.sleep(_POLL_S)
 
-    def _ask(self, call: Callable[[AdminClient], Awaitable[_R]]) -> _R:
-        async def ask() -> _R:
-            async with AdminClient(self._address) as admin:
-                return await call(admin)
+    def _serves(
+        self, admin: BlockingAdminClient, record: snapshot_pb2.AliasRecord, since: str
+    ) -> bool:
+        for found in admin.serving_status().collections:
+            if found.collection == self._collection:
+                if found.newest_epoch == record.epoch > found.epoch and found.problem:
+                    raise NotReady(
+                        f"{since} still serves {found.snapshot_id}: {found.problem}; fix it, or "
+                        "roll back"
+                    )
+                return found.epoch >= record.epoch
+        return False
 
-        return asyncio.run(ask())
+    def _ask(self, call: Callable[[BlockingAdminClient], _R]) -> _R:
+        with BlockingAdminClient(self._address) as admin:
+            return call(admin)
 
 
 class StoreAdmin:
@@ -232,28 +253,3 @@ def open_admin(
     if router:
         return RouterAdmin(router, collection)
     return StoreAdmin(Store.open(store), collection, redis)
-
-
-async def _served(
-    admin: AdminClient, collection: str, record: snapshot_pb2.AliasRecord, wait_s: float
-) -> None:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + wait_s
-    since = f"{record.current} is current since epoch {record.epoch}, but {admin.address}"
-    while True:
-        for found in (await admin.serving_status()).collections:
-            if found.collection != collection:
-                continue
-            if found.epoch >= record.epoch:
-                return
-            if found.newest_epoch == record.epoch and found.problem:
-                raise NotReady(
-                    f"{since} still serves {found.snapshot_id}: {found.problem}; fix it, or roll "
-                    "back"
-                )
-        if loop.time() >= deadline:
-            raise NotReady(
-                f"{since} does not serve it after {wait_s:g} s; `nearline status` shows the "
-                "progress"
-            )
-        await asyncio.sleep(_POLL_S)

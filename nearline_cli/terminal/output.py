@@ -55,6 +55,24 @@ def print_table(
     Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH).print(table)
 
 
+def print_figures(
+    record: Mapping[str, object], *, as_json: bool, names: tuple[str, str] = ("figure", "value")
+) -> None:
+    """Prints a record as a JSON object, or as a table with these column names."""
+    if as_json:
+        print_json(record)
+    else:
+        print_table(names, record.items())
+
+
+def print_result(record: Mapping[str, object], text: str, *, as_json: bool) -> None:
+    """Prints a record as a JSON object, or as a text that sums it up."""
+    if as_json:
+        print_json(record)
+    else:
+        console().print(text, markup=False)
+
+
 def print_error(error: NearlineError, *, as_json: bool = False) -> None:
     """Prints an error to standard error: one line, or one JSON object."""
     if as_json:
