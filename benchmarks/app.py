@@ -17,16 +17,17 @@ from benchmarks.commands import (
     rollout,
     swap,
 )
+from nearline_cli.terminal.option_groups import add_command
 
 app = typer.Typer(help="Measure speed and recall.", no_args_is_help=True)
 app.command("retrieval")(retrieval.bench_retrieval)
-app.command("recommend")(recommend.bench_recommend)
-app.command("swap")(swap.bench_swap)
+add_command(app, recommend.bench_recommend, "recommend")
+add_command(app, swap.bench_swap, "swap")
 app.command("rollout")(rollout.bench_rollout)
-app.command("live")(live.bench_live)
+add_command(app, live.bench_live, "live")
 app.command("monitor")(monitor.bench_monitor)
 app.command("embed")(embed.bench_embed)
-app.command("ingest")(ingest.bench_ingest)
+add_command(app, ingest.bench_ingest, "ingest")
 app.command("filter")(filter.bench_filter)
 app.command("faults")(faults.bench_faults)
 app.command("burst")(burst.bench_burst)

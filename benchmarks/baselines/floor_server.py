@@ -10,17 +10,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import faiss
-import grpc
 import numpy as np
-import uvloop
 
 from benchmarks.baselines.baseline_faiss import search_params
-from nearline.serving import use_batch_scheduling
+from benchmarks.baselines.minimal_server import run_server
 from nearline.v1 import retrieval_pb2 as pb, retrieval_pb2_grpc
 from retrieval.index.vectors.int8_codec import scale_queries
 
@@ -62,7 +59,7 @@ class FloorServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         return self._params[ef]
 
 
-async def main() -> None:
+def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--index", required=True, help="FAISS index file")
     parser.add_argument("--ids", required=True, help="text file; line r is the id of row r")
@@ -70,18 +67,8 @@ async def main() -> None:
     options = parser.parse_args()
     with open(options.ids, encoding="utf-8") as lines:
         ids = lines.read().splitlines()
-    server = grpc.aio.server()
-    floor = FloorServicer(faiss.read_index(options.index), ids, options.threads)
-    retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(floor, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    print(f"127.0.0.1:{port}", flush=True)
-    await asyncio.to_thread(sys.stdin.read)
-    await server.stop(None)
+    run_server(FloorServicer(faiss.read_index(options.index), ids, options.threads))
 
 
 if __name__ == "__main__":
-    # The same event loop and scheduling as nearline's servers.
-    use_batch_scheduling()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
+    main()

@@ -5,16 +5,13 @@ encode().
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import math
-import multiprocessing
 import os
 import platform
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +22,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from benchmarks.baselines.processes import single_process_pool
 from benchmarks.workloads import text_samples
 from benchmarks.workloads.bulk_callers import BulkCallers, EmbeddingRate, OtherCpuUse
 from nearline.clients import EmbeddingClient
@@ -127,7 +125,7 @@ async def _measure(
     loop = asyncio.get_running_loop()
     measured = EmbeddingMeasurements()
     metrics_port = free_port()
-    with _process() as baseline:
+    with single_process_pool() as baseline:
         async with (
             service_process(
                 "embedding",
@@ -227,12 +225,6 @@ def _percentile_ms(seconds: Sequence[float], percent: float) -> float:
 
 
 # --- in a process of its own: the baseline ---------------------------------------------------
-
-
-@contextlib.contextmanager
-def _process() -> Iterator[ProcessPoolExecutor]:
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        yield pool
 
 
 _encoder: list[object] = []

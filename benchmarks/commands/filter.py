@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -17,6 +15,8 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from benchmarks.baselines.processes import single_process_pool
+from benchmarks.workloads.retrieval_dataset import read_matrix
 from nearline import wire
 from nearline.errors import InvalidRequest
 from nearline.filter_text import parse_filter
@@ -84,7 +84,7 @@ def bench_filter(
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         store = Path(folder) / "store"
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as one:
+        with single_process_pool() as one:
             prepared = one.submit(_prepare, store, vectors, queries, k, ef, index, seed).result()
         records = asyncio.run(_measure(store, prepared, k))
     if as_json:
@@ -124,7 +124,8 @@ def _prepare(
     from index_builder.pipeline.builder import build_snapshot
     from nearline.contract import Item
 
-    matrix = _read(vectors)
+    matrix = np.array(read_matrix(vectors), np.float32)
+    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
     if len(matrix) < queries + k:
         raise InvalidRequest(
             f"{vectors} has {len(matrix)} vectors; {queries} queries with k {k} need at least "
@@ -159,23 +160,6 @@ def _prepare(
         _exact(base, asked, k, _matching_rows(case, values, len(base))) for case in filter_cases()
     ]
     return FilterDataset(asked, base, exact)
-
-
-def _read(path: Path) -> NDArray[np.float32]:
-    try:
-        matrix = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InvalidRequest(
-            f"{path} cannot be read as a .npy file: {error}", field="vectors"
-        ) from error
-    if matrix.ndim != 2 or not np.issubdtype(matrix.dtype, np.floating):
-        raise InvalidRequest(
-            f"{path} holds {matrix.dtype} of shape {matrix.shape}; (n, d) floats are needed",
-            field="vectors",
-        )
-    unit: NDArray[np.float32] = matrix.astype(np.float32)
-    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
-    return unit
 
 
 def _matching_rows(

@@ -42,6 +42,8 @@ _IN_FLIGHT = 4
 _WARM_UP_S = 2.0
 # Longer texts would be split into chunks, while plain embedding reads only their beginning.
 _CHUNK_TOKENS = 240
+# Options that are repeated in the figures.
+_REPORTED = ("rounds", "workers", "batch", "in_flight", "read_rate", "seed")
 
 
 class ServiceAddresses(NamedTuple):
@@ -70,7 +72,9 @@ class _ResultReader:
         self.latencies_s.append(asyncio.get_running_loop().time() - due)
 
 
-def bench_ingest(
+class IngestBench(NamedTuple):
+    """Options of the benchmark."""
+
     texts: Annotated[
         Path | None,
         typer.Option(
@@ -78,25 +82,26 @@ def bench_ingest(
             help='Texts: one per line, or .jsonl with "text". \\[default: the docstrings of this '
             "Python's standard library]",
         ),
-    ] = None,
+    ] = None
     documents: Annotated[
         int, typer.Option(min=64, help="Documents per round, with randomly chosen texts.")
-    ] = 4_000,
+    ] = 4_000
     rounds: Annotated[
         int, typer.Option(min=1, help="Rounds of each kind; medians are printed.")
-    ] = 3,
-    workers: Annotated[int, typer.Option(min=1, max=32, help="Number of workers.")] = 1,
-    batch: Annotated[int, typer.Option(min=1, max=1024, help="Documents per batch.")] = 64,
+    ] = 3
+    workers: Annotated[int, typer.Option(min=1, max=32, help="Number of workers.")] = 1
+    batch: Annotated[int, typer.Option(min=1, max=1024, help="Documents per batch.")] = 64
     in_flight: Annotated[
         int, typer.Option(min=1, max=64, help="Concurrent batches of a worker.")
-    ] = 4,
+    ] = 4
     read_rate: Annotated[
         float, typer.Option(min=0.1, help="Reads of finished results per second in an open loop.")
-    ] = 10.0,
-    backend: Annotated[str, typer.Option(help="Backend of the embedding service.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
-    as_json: JsonFlag = False,
-) -> None:
+    ] = 10.0
+    backend: Annotated[str, typer.Option(help="Backend of the embedding service.")] = "auto"
+    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0
+
+
+def bench_ingest(*, bench: IngestBench, as_json: JsonFlag = False) -> None:
     """Measure documents from submission to index, and the mere embedding of their texts, in turn.
 
     For example: nearline bench ingest --documents 4000
@@ -108,19 +113,12 @@ def bench_ingest(
     """
     chosen = [
         one
-        for one in text_samples.sample_texts(texts, 10 * documents, seed)
+        for one in text_samples.sample_texts(bench.texts, 10 * bench.documents, bench.seed)
         if estimate_tokens(one) <= _CHUNK_TOKENS
-    ][:documents]
-    record = asyncio.run(
-        _measure(chosen, rounds, workers, batch, in_flight, read_rate, backend)
-    ) | {
+    ][: bench.documents]
+    record = asyncio.run(_measure(chosen, bench)) | {
         "documents": len(chosen),
-        "rounds": rounds,
-        "workers": workers,
-        "batch": batch,
-        "in_flight": in_flight,
-        "read_rate": read_rate,
-        "seed": seed,
+        **{name: getattr(bench, name) for name in _REPORTED},
         "cpus": len(os.sched_getaffinity(0)),
         "versions": {
             "python": platform.python_version(),
@@ -130,21 +128,13 @@ def bench_ingest(
     print_figures(record, as_json=as_json)
 
 
-async def _measure(
-    texts: Sequence[str],
-    rounds: int,
-    workers: int,
-    batch: int,
-    in_flight: int,
-    read_rate: float,
-    backend: str,
-) -> dict[str, object]:
+async def _measure(texts: Sequence[str], bench: IngestBench) -> dict[str, object]:
     alone: list[float] = []
     queued: list[float] = []
     latencies_s: list[float] = []
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         async with (
-            _running(Path(folder), workers, batch, in_flight, backend) as addresses,
+            _running(Path(folder), bench) as addresses,
             EmbeddingClient(addresses.embedding) as embedder,
             IngestClient(addresses.ingest) as ingest,
         ):
@@ -153,10 +143,10 @@ async def _measure(
             await bulk.rate(_WARM_UP_S)
             warm, _ = await _ingest(ingest, texts[: len(texts) // 4], "warm")
             others = OtherCpuUse()
-            for number in range(rounds):
+            for number in range(bench.rounds):
                 # About as long as a round of the queue.
                 alone.append((await bulk.rate(len(texts) / warm)).texts)
-                rate, read = await _ingest(ingest, texts, f"round-{number}", read_rate)
+                rate, read = await _ingest(ingest, texts, f"round-{number}", bench.read_rate)
                 queued.append(rate)
                 latencies_s += read
             others_cpu_ratio = others.cpu_ratio()
@@ -211,15 +201,13 @@ async def _ingest(
 
 
 @contextlib.asynccontextmanager
-async def _running(
-    folder: Path, workers: int, batch: int, in_flight: int, backend: str
-) -> AsyncIterator[ServiceAddresses]:
+async def _running(folder: Path, bench: IngestBench) -> AsyncIterator[ServiceAddresses]:
     """Runs all services, with a collection of one document."""
     from index_builder.options.build_options import BuildOptions
     from index_builder.pipeline.builder import build_snapshot
 
     async with (
-        embedding_process(("--backend", backend)) as embedding,
+        embedding_process(("--backend", bench.backend)) as embedding,
         redis_process(folder / "redis") as redis,
         contextlib.AsyncExitStack() as stack,
     ):
@@ -230,7 +218,7 @@ async def _running(
             retrieval_process(folder / "store", ("--redis", redis), embedding=embedding.address)
         )
         ingest = await stack.enter_async_context(ingest_process(redis))
-        for _ in range(workers):
-            sizes = ("--batch", str(batch), "--in-flight", str(in_flight))
+        for _ in range(bench.workers):
+            sizes = ("--batch", str(bench.batch), "--in-flight", str(bench.in_flight))
             await stack.enter_async_context(worker_process(redis, router.address, sizes))
         yield ServiceAddresses(embedding.address, ingest.address)

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator, Sequence
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
@@ -33,32 +33,37 @@ _REST, _LIVE = "rest", "live"
 _K = 10
 _TOLERANCE = 1e-4
 _PRELOAD = 500
+# Options that are repeated in the figures.
+_REPORTED = ("rate", "documents", "dim", "shards", "separate", "batch")
 _Matrix = NDArray[np.float32]
 
 
-def bench_live(
+class LiveBench(NamedTuple):
+    """Options of the benchmark."""
+
     documents: Annotated[
         int, typer.Option(min=1_000, help="Number of documents in the snapshot.")
-    ] = 30_000,
-    dim: Annotated[int, typer.Option(min=2, help="Dimensions of a vector.")] = 384,
-    shards: Annotated[int, typer.Option(min=1, max=16, help="Number of shards.")] = 1,
+    ] = 30_000
+    dim: Annotated[int, typer.Option(min=2, help="Dimensions of a vector.")] = 384
+    shards: Annotated[int, typer.Option(min=1, max=16, help="Number of shards.")] = 1
     separate: Annotated[
         bool,
         typer.Option(
             "--separate/--embedded", help="Run the shards in a separate process, or in the router."
         ),
-    ] = True,
+    ] = True
     pending: Annotated[
         int, typer.Option(min=1, help="Changed documents that are not in the snapshot.")
-    ] = 20_000,
-    upserts: Annotated[float, typer.Option(min=1, help="Upserts per second.")] = 500.0,
-    batch: Annotated[int, typer.Option(min=1, max=1_024, help="Upserts per request.")] = 10,
-    rate: Annotated[float, typer.Option(min=1, help="Searches per second.")] = 100.0,
-    seconds: Annotated[float, typer.Option(min=1, help="Seconds per round.")] = 10.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each kind, alternating.")] = 4,
-    seed: Annotated[int, typer.Option(help="Seed of vectors and queries.")] = 0,
-    as_json: JsonFlag = False,
-) -> None:
+    ] = 20_000
+    upserts: Annotated[float, typer.Option(min=1, help="Upserts per second.")] = 500.0
+    batch: Annotated[int, typer.Option(min=1, max=1_024, help="Upserts per request.")] = 10
+    rate: Annotated[float, typer.Option(min=1, help="Searches per second.")] = 100.0
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds per round.")] = 10.0
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each kind, alternating.")] = 4
+    seed: Annotated[int, typer.Option(help="Seed of vectors and queries.")] = 0
+
+
+def bench_live(*, bench: LiveBench, as_json: JsonFlag = False) -> None:
     """Search at a fixed rate with and without live changes, in turn, and compare.
 
     For example: nearline bench live --upserts 500 --rate 100
@@ -69,29 +74,14 @@ def bench_live(
     the documents as they are then.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
-        record = asyncio.run(
-            _measure(Path(folder), documents, dim, shards, separate, pending, upserts, batch, rate,
-                     seconds, rounds, seed)
-        )  # fmt: skip
+        record = asyncio.run(_measure(Path(folder), bench))
     print_figures(record, as_json=as_json)
 
 
-async def _measure(
-    folder: Path,
-    documents: int,
-    dim: int,
-    shards: int,
-    separate: bool,
-    pending: int,
-    upserts: float,
-    batch: int,
-    rate: float,
-    seconds: float,
-    rounds: int,
-    seed: int,
-) -> dict[str, object]:
-    rng = np.random.default_rng(seed)
-    drawn = _clustered(rng, documents + pending + 500, dim)
+async def _measure(folder: Path, bench: LiveBench) -> dict[str, object]:
+    documents, pending = bench.documents, bench.pending
+    rng = np.random.default_rng(bench.seed)
+    drawn = _clustered(rng, documents + pending + 500, bench.dim)
     base, changed, queries = np.split(drawn, [documents, documents + pending])
     names = [f"d{row:07d}" for row in range(documents)]
     # Half of the changes replace documents of the snapshot, from all over it.
@@ -99,23 +89,23 @@ async def _measure(
     changed_ids = [names[row] for row in replaced]
     changed_ids += [f"n{row:07d}" for row in range(pending - len(changed_ids))]
     for name in (_REST, _LIVE):
-        await _build(folder / "store", name, names, base, shards)
+        await _build(folder / "store", name, names, base, bench.shards)
     async with redis_process(folder / "redis") as url:
         arguments = ("--store", str(folder / "store"), "--redis", url)
         async with (
-            _router(arguments, shards if separate else 0) as address,
+            _router(arguments, bench.shards if bench.separate else 0) as address,
             RetrievalClient(address) as client,
         ):
             watermark = await _preload(client, changed_ids, changed)
             latencies: dict[str, list[float]] = {_REST: [], _LIVE: []}
             written = 0
-            for number in range(rounds):
+            for number in range(bench.rounds):
                 for name in (_REST, _LIVE) if number % 2 == 0 else (_LIVE, _REST):
                     if name == _REST:
-                        latencies[name] += await _searches(address, name, queries, rate, seconds)
+                        latencies[name] += await _searches(address, name, queries, bench)
                         continue
-                    with _Writer(address, changed_ids, changed, upserts, batch) as writer:
-                        latencies[name] += await _searches(address, name, queries, rate, seconds)
+                    with _Writer(address, changed_ids, changed, bench) as writer:
+                        latencies[name] += await _searches(address, name, queries, bench)
                     written += writer.written
             rest = await _recall(client, _REST, queries, base, b"")
             now = np.concatenate([np.delete(base, replaced, axis=0), changed])
@@ -130,15 +120,10 @@ async def _measure(
         "p50_at_rest_ms": round(float(at[_REST][0]), 3),
         "recall@10": round(live, 4),
         "recall_at_rest@10": round(rest, 4),
-        "upserts_per_s": round(written / (rounds * seconds), 1),
+        "upserts_per_s": round(written / (bench.rounds * bench.seconds), 1),
         "pending": pending,
         "searches": len(latencies[_LIVE]),
-        "rate": rate,
-        "documents": documents,
-        "dim": dim,
-        "shards": shards,
-        "separate": separate,
-        "batch": batch,
+        **{name: getattr(bench, name) for name in _REPORTED},
     }
 
 
@@ -209,16 +194,16 @@ async def _preload(client: RetrievalClient, ids: Sequence[str], vectors: _Matrix
     return watermark
 
 
-async def _searches(
-    address: str, name: str, queries: _Matrix, rate: float, s: float
-) -> list[float]:
+async def _searches(address: str, name: str, queries: _Matrix, bench: LiveBench) -> list[float]:
     """Searches in an open loop; returns seconds from the time each search was due.
 
     Raises:
         NotReady: A search failed.
     """
     batch = [c.Query(vector=row) for row in queries]
-    result = await search_open_loop(address, batch, rate, s, c.SearchOptions(k=_K), name, 10.0)
+    result = await search_open_loop(
+        address, batch, bench.rate, bench.seconds, c.SearchOptions(k=_K), name, 10.0
+    )
     if result.errors:
         raise NotReady(f"searches of {name!r} failed: {dict(result.errors)}")
     return result.latencies_s
@@ -241,13 +226,13 @@ class _Writer:
     """Changes documents at a fixed rate from a separate process, for the duration of the block."""
 
     def __init__(
-        self, address: str, ids: Sequence[str], vectors: _Matrix, upserts: float, batch: int
+        self, address: str, ids: Sequence[str], vectors: _Matrix, bench: LiveBench
     ) -> None:
         context = multiprocessing.get_context("spawn")
         self._stop = context.Event()
         self._receiver, sender = context.Pipe(duplex=False)
         self._process = context.Process(
-            target=_write, args=(address, ids, vectors, upserts, batch, self._stop, sender)
+            target=_write, args=(address, ids, vectors, bench, self._stop, sender)
         )
         self.written = 0
 
@@ -266,8 +251,7 @@ def _write(
     address: str,
     ids: Sequence[str],
     vectors: _Matrix,
-    upserts: float,
-    batch: int,
+    bench: LiveBench,
     stop: Event,
     sender: Any,
 ) -> None:
@@ -276,11 +260,11 @@ def _write(
     # Real writers run on other machines: here they should not interrupt the services.
     use_batch_scheduling()
     sender.send(0)
-    sender.send(asyncio.run(_write_at_rate(address, ids, vectors, upserts, batch, stop)))
+    sender.send(asyncio.run(_write_at_rate(address, ids, vectors, bench, stop)))
 
 
 async def _write_at_rate(
-    address: str, ids: Sequence[str], vectors: _Matrix, upserts: float, batch: int, stop: Event
+    address: str, ids: Sequence[str], vectors: _Matrix, bench: LiveBench, stop: Event
 ) -> int:
     """Rewrites documents unchanged, so that exact results stay valid; returns their number."""
     written = 0
@@ -288,12 +272,12 @@ async def _write_at_rate(
 
     async def send(number: int, due: float) -> None:
         nonlocal written
-        rows = rng.choice(len(ids), batch, replace=False)
+        rows = rng.choice(len(ids), bench.batch, replace=False)
         items = [c.Item(id=ids[row], vector=vectors[row]) for row in rows]
         reply = await client.upsert_items(items, collection=_LIVE, timeout_s=10.0)
         written += len(reply.results)
 
     numbers = itertools.takewhile(lambda _: not stop.is_set(), itertools.count())
     async with RetrievalClient(address) as client:
-        await run_open_loop(upserts / batch, numbers, send)
+        await run_open_loop(bench.upserts / bench.batch, numbers, send)
     return written

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import numpy as np
 import typer
@@ -48,25 +48,28 @@ _REQUESTED = 20_000
 _R = TypeVar("_R")
 
 
-def bench_recommend(
-    items: Annotated[
-        int, typer.Option(min=1_000, help="Number of items in the catalogue.")
-    ] = 50_000,
+class RecommendBench(NamedTuple):
+    """Options of the benchmark."""
+
+    items: Annotated[int, typer.Option(min=1_000, help="Number of items in the catalogue.")] = (
+        50_000
+    )
     users: Annotated[
         int, typer.Option(min=100, help="Number of users with a history in Redis.")
-    ] = 100_000,
-    events: Annotated[int, typer.Option(min=1, help="Interactions per user.")] = 10,
+    ] = 100_000
+    events: Annotated[int, typer.Option(min=1, help="Interactions per user.")] = 10
     near_share: Annotated[
         float, typer.Option(min=0.001, max=1.0, help="Share of lists cached in the process.")
-    ] = 0.05,
-    n: Annotated[int, typer.Option("-n", min=1, max=100, help="Items per list.")] = 20,
-    concurrency: Annotated[int, typer.Option(min=1, help="Callers in a closed loop.")] = 8,
-    rate: Annotated[float, typer.Option(min=1, help="Requests per second without caches.")] = 200.0,
-    seconds: Annotated[float, typer.Option(min=1, help="Seconds per round.")] = 10.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each kind, alternating.")] = 3,
-    seed: Annotated[int, typer.Option(help="Seed of the synthetic data.")] = 0,
-    as_json: JsonFlag = False,
-) -> None:
+    ] = 0.05
+    n: Annotated[int, typer.Option("-n", min=1, max=100, help="Items per list.")] = 20
+    concurrency: Annotated[int, typer.Option(min=1, help="Callers in a closed loop.")] = 8
+    rate: Annotated[float, typer.Option(min=1, help="Requests per second without caches.")] = 200.0
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds per round.")] = 10.0
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each kind, alternating.")] = 3
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic data.")] = 0
+
+
+def bench_recommend(*, bench: RecommendBench, as_json: JsonFlag = False) -> None:
     """Request lists for an item page, for known users, excluding items they already had.
 
     For example: nearline bench recommend --items 50000 --users 100000
@@ -77,10 +80,7 @@ def bench_recommend(
     turn.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
-        rows = asyncio.run(
-            _measure(Path(folder), items, users, events, near_share, n, concurrency, rate, seconds,
-                     rounds, seed)
-        )  # fmt: skip
+        rows = asyncio.run(_measure(Path(folder), bench))
     if as_json:
         for row in rows:
             print_json(row)
@@ -89,26 +89,16 @@ def bench_recommend(
         print_table(names, [[row[name] for name in names] for row in rows])
 
 
-async def _measure(
-    folder: Path,
-    items: int,
-    users: int,
-    events: int,
-    near_share: float,
-    n: int,
-    concurrency: int,
-    rate: float,
-    seconds: float,
-    rounds: int,
-    seed: int,
-) -> list[dict[str, object]]:
-    rng = np.random.default_rng(seed)
-    had = _drawn(rng, items, users * events).reshape(users, events)
-    await _build(folder / "store", items, had, seed)
+async def _measure(folder: Path, bench: RecommendBench) -> list[dict[str, object]]:
+    items, users, n = bench.items, bench.users, bench.n
+    concurrency, seconds = bench.concurrency, bench.seconds
+    rng = np.random.default_rng(bench.seed)
+    had = _drawn(rng, items, users * bench.events).reshape(users, bench.events)
+    await _build(folder / "store", items, had, bench.seed)
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         url = await enter(redis_process(folder / "redis"))
-        near = str(max(1, int(items * near_share)))
+        near = str(max(1, int(items * bench.near_share)))
         router = await enter(
             service_process(
                 "retrieval",
@@ -125,20 +115,17 @@ async def _measure(
         # Requests for other attributes are other lists, so these are not cached.
         uncached = rng.permutation(items)
         found: dict[str, list[CallResults]] = {"hot": [], "cold": [], "echo": [], "redis_get": []}
-        size = int(rate * seconds)
-        for number in range(rounds):
+        size = int(bench.rate * seconds)
+        for number in range(bench.rounds):
             fresh = uncached[number * size : (number + 1) * size]
             cold = _requests(rng.integers(0, users, len(fresh)), fresh, n, attributes=True)
-            for path, address, requests in (
-                ("echo", echo, hot),
-                ("hot", router.address, hot),
-            ):
+            for path, address in (("echo", echo), ("hot", router.address)):
                 calls = await _in(
-                    caller, call_closed_loop, address, _METHOD, requests, concurrency, seconds
+                    caller, call_closed_loop, address, _METHOD, hot, concurrency, seconds
                 )
                 found[path].append(calls)
             found["cold"].append(
-                await _in(caller, call_open_loop, router.address, _METHOD, cold, rate)
+                await _in(caller, call_open_loop, router.address, _METHOD, cold, bench.rate)
             )
             found["redis_get"].append(
                 await _in(caller, read_states, url, users, concurrency, seconds)

@@ -41,6 +41,8 @@ from nearline_cli.terminal.output import JsonFlag, print_figures
 
 _QUESTIONS = 200
 _SETTLE_S = 30.0
+# Options that are repeated in the figures.
+_REPORTED = ("every_s", "routers", "replicas", "shards", "documents")
 
 
 class _Deployment(NamedTuple):
@@ -50,37 +52,38 @@ class _Deployment(NamedTuple):
     generation: str
 
 
-def bench_swap(
-    rate: Annotated[
-        float, typer.Option(min=1, help="Requests per second, over all kinds.")
-    ] = 200.0,
+class SwapBench(NamedTuple):
+    """Options of the benchmark."""
+
+    rate: Annotated[float, typer.Option(min=1, help="Requests per second, over all kinds.")] = 200.0
     warm_up_s: Annotated[
         float, typer.Option("--warm-up", min=0, help="Seconds of load that do not count.")
-    ] = 5.0,
+    ] = 5.0
     rest_s: Annotated[
         float, typer.Option("--rest", min=1, help="Seconds of load without a promotion.")
-    ] = 15.0,
-    flips: Annotated[int, typer.Option(min=1, help="Number of promotions.")] = 10,
+    ] = 15.0
+    flips: Annotated[int, typer.Option(min=1, help="Number of promotions.")] = 10
     every_s: Annotated[
         float, typer.Option("--every", min=0.2, help="Seconds between two promotions.")
-    ] = 2.0,
-    routers: Annotated[int, typer.Option(min=1, max=8, help="Number of routers.")] = 2,
+    ] = 2.0
+    routers: Annotated[int, typer.Option(min=1, max=8, help="Number of routers.")] = 2
     replicas: Annotated[
         int,
         typer.Option(
             min=0, max=8, help="Number of shard servers; 0: the shards run in the routers."
         ),
-    ] = 2,
-    shards: Annotated[int, typer.Option(min=1, max=16, help="Shards per server.")] = 2,
+    ] = 2
+    shards: Annotated[int, typer.Option(min=1, max=16, help="Shards per server.")] = 2
     documents: Annotated[
         int, typer.Option(min=100, max=MAX_DOCUMENTS, help="Documents per snapshot.")
-    ] = 1_000,
+    ] = 1_000
     drain_s: Annotated[
         float, typer.Option("--drain", min=0.1, help="Seconds until an old snapshot is unloaded.")
-    ] = 3.0,
-    seed: Annotated[int, typer.Option(help="Seed of texts, interactions and requests.")] = 0,
-    as_json: JsonFlag = False,
-) -> None:
+    ] = 3.0
+    seed: Annotated[int, typer.Option(help="Seed of texts, interactions and requests.")] = 0
+
+
+def bench_swap(*, bench: SwapBench, as_json: JsonFlag = False) -> None:
     """Swap snapshots under an open loop of requests; count failures and mixed replies.
 
     For example: nearline bench swap --rate 200 --flips 10
@@ -102,42 +105,28 @@ def bench_swap(
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         phases = {
-            LoadPhase.WARM_UP: warm_up_s,
-            LoadPhase.REST: rest_s,
-            LoadPhase.FLIPS: flips * every_s,
-            LoadPhase.SETTLE: drain_s + 1.0,
+            LoadPhase.WARM_UP: bench.warm_up_s,
+            LoadPhase.REST: bench.rest_s,
+            LoadPhase.FLIPS: bench.flips * bench.every_s,
+            LoadPhase.SETTLE: bench.drain_s + 1.0,
         }
-        row = asyncio.run(
-            _measure(Path(folder), phases, rate, flips, every_s, routers, replicas, shards,
-                     documents, drain_s, seed)
-        )  # fmt: skip
+        row = asyncio.run(_measure(Path(folder), phases, bench))
     print_figures(row, as_json=as_json)
 
 
 async def _measure(
-    folder: Path,
-    phases: dict[LoadPhase, float],
-    rate: float,
-    flips: int,
-    every_s: float,
-    routers: int,
-    replicas: int,
-    shards: int,
-    documents: int,
-    drain_s: float,
-    seed: int,
+    folder: Path, phases: dict[LoadPhase, float], bench: SwapBench
 ) -> dict[str, object]:
     seen = LoadResults()
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         embedding = (await enter(embedding_process())).address
         embedder = await enter(EmbeddingClient(embedding))
-        built = await build_snapshots(folder / "store", embedder, documents, shards, seed)
+        documents, seed = bench.documents, bench.seed
+        built = await build_snapshots(folder / "store", embedder, documents, bench.shards, seed)
         questions = common_questions(documents, _QUESTIONS, np.random.default_rng(seed))
         vectors = (await embedder.embed(questions, c.TextRole.QUERY, timeout_s=60.0)).vectors
-        services = await enter(
-            _deployed(folder / "store", embedding, routers, replicas, shards, drain_s)
-        )
+        services = await enter(_deployed(folder / "store", embedding, bench))
         load = SwapLoad(
             routers=[await enter(RetrievalClient(address)) for address in services.routers],
             generator=await enter(GenerationClient(services.generation)),
@@ -145,7 +134,7 @@ async def _measure(
             questions=questions,
             vectors=vectors,
             documents=documents,
-            rate=rate,
+            rate=bench.rate,
             phases=list(phases.items()),
             seed=seed,
         )
@@ -157,17 +146,13 @@ async def _measure(
         first = start + phases[LoadPhase.WARM_UP] + phases[LoadPhase.REST]
         async with asyncio.TaskGroup() as running:
             running.create_task(run_swap_load(load, start, seen))
-            swaps = running.create_task(_swap(admins, built, first, flips, every_s))
+            swaps = running.create_task(_swap(admins, built, first, bench))
         await _reached(admins, swaps.result())
     return {
-        **swap_figures(seen, flips),
-        "rate": rate,
+        **swap_figures(seen, bench.flips),
+        "rate": bench.rate,
         **{f"{phase.value}_s": seconds for phase, seconds in phases.items()},
-        "every_s": every_s,
-        "routers": routers,
-        "replicas": replicas,
-        "shards": shards,
-        "documents": documents,
+        **{name: getattr(bench, name) for name in _REPORTED},
     }
 
 
@@ -206,7 +191,7 @@ def _percentile(values: Sequence[float], percentile: float) -> float | None:
 
 
 async def _swap(
-    admins: Sequence[AdminClient], built: SwapDataset, first: float, flips: int, every_s: float
+    admins: Sequence[AdminClient], built: SwapDataset, first: float, bench: SwapBench
 ) -> int:
     """Promotes the next snapshot repeatedly, each time through another router; returns the
     epoch.
@@ -214,8 +199,8 @@ async def _swap(
     loop = asyncio.get_running_loop()
     snapshot_ids = list(built.stamps)
     epoch = 0
-    for number in range(flips):
-        await asyncio.sleep(first + number * every_s - loop.time())
+    for number in range(bench.flips):
+        await asyncio.sleep(first + number * bench.every_s - loop.time())
         snapshot_id = snapshot_ids[(number + 1) % len(snapshot_ids)]
         admin = admins[number % len(admins)]
         epoch = (await admin.promote(snapshot_id, COLLECTION, why="bench swap")).epoch
@@ -239,25 +224,23 @@ async def _reached(admins: Sequence[AdminClient], epoch: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _deployed(
-    store: Path, embedding: str, routers: int, replicas: int, shards: int, drain_s: float
-) -> AsyncIterator[_Deployment]:
-    arguments = ["--store", str(store), "--snapshot-drain-s", str(drain_s), "--drain-s", "0"]
+async def _deployed(store: Path, embedding: str, bench: SwapBench) -> AsyncIterator[_Deployment]:
+    arguments = ["--store", str(store), "--snapshot-drain-s", str(bench.drain_s), "--drain-s", "0"]
     async with contextlib.AsyncExitStack() as stack:
         servers = [
             await stack.enter_async_context(
                 service_process("retrieval.shard_server", arguments, ready_services=SHARD_SERVICES)
             )
-            for _ in range(replicas)
+            for _ in range(bench.replicas)
         ]
         replica_addresses = ",".join(server.address for server in servers)
-        topology = ";".join(f"{number}={replica_addresses}" for number in range(shards))
+        topology = ";".join(f"{number}={replica_addresses}" for number in range(bench.shards))
         words = [*arguments, "--embedding", embedding, *(("--shards", topology) if servers else ())]
         found = [
             await stack.enter_async_context(
                 service_process("retrieval", words, ready_services=RETRIEVAL_SERVICES)
             )
-            for _ in range(routers)
+            for _ in range(bench.routers)
         ]
         generation = await stack.enter_async_context(
             service_process(

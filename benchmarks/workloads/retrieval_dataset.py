@@ -58,7 +58,7 @@ def prepare_dataset(
         InvalidRequest: The file cannot be used, or no width reaches the recall.
     """
     task = sides[0].task
-    matrix = np.array(_read(vectors), np.float32)
+    matrix = np.array(read_matrix(vectors), np.float32)
     if len(matrix) < queries + task.k:
         raise InvalidRequest(
             f"{vectors} has {len(matrix)} vectors; {queries} queries with k {task.k} need at "
@@ -129,7 +129,12 @@ def _least_width(side: IndexVariant, base: NDArray[np.float32], target_recall: f
     )
 
 
-def _read(path: Path) -> NDArray[Any]:
+def read_matrix(path: Path) -> NDArray[Any]:
+    """Returns the matrix of a .npy file, mapped: (n, d) floats.
+
+    Raises:
+        InvalidRequest: The file cannot be read, or holds something else.
+    """
     try:
         matrix: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
