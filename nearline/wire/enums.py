@@ -4,93 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest
 from nearline.v1 import embedding_pb2, generation_pb2, retrieval_pb2, types_pb2
 
 _E = TypeVar("_E", bound=Enum)
+_N = TypeVar("_N", bound=int)
 
-ROLES = {
-    c.TextRole.QUERY: embedding_pb2.TEXT_ROLE_QUERY,
-    c.TextRole.DOCUMENT: embedding_pb2.TEXT_ROLE_DOCUMENT,
-}
-LANES = {
-    c.Lane.INTERACTIVE: embedding_pb2.LANE_INTERACTIVE,
-    c.Lane.BULK: embedding_pb2.LANE_BULK,
-}
-MODES = {
-    c.SearchMode.DENSE: retrieval_pb2.SEARCH_MODE_DENSE,
-    c.SearchMode.LEXICAL: retrieval_pb2.SEARCH_MODE_LEXICAL,
-    c.SearchMode.HYBRID: retrieval_pb2.SEARCH_MODE_HYBRID,
-}
-LEVELS = {
-    c.HitLevel.DOCUMENT: retrieval_pb2.HIT_LEVEL_DOCUMENT,
-    c.HitLevel.CHUNK: retrieval_pb2.HIT_LEVEL_CHUNK,
-}
-PAYLOAD = {
-    c.PayloadField.TITLE: retrieval_pb2.PAYLOAD_FIELD_TITLE,
-    c.PayloadField.TEXT: retrieval_pb2.PAYLOAD_FIELD_TEXT,
-    c.PayloadField.ATTRIBUTES: retrieval_pb2.PAYLOAD_FIELD_ATTRIBUTES,
-    c.PayloadField.VECTOR: retrieval_pb2.PAYLOAD_FIELD_VECTOR,
-}
-IGNORED = {
-    c.IgnoredReason.NOT_FOUND: retrieval_pb2.IgnoredId.REASON_NOT_FOUND,
-    c.IgnoredReason.SHARD_UNAVAILABLE: retrieval_pb2.IgnoredId.REASON_SHARD_UNAVAILABLE,
-}
-SOURCES = {
-    c.Source.LIVE: types_pb2.ServedBy.SOURCE_LIVE,
-    c.Source.CACHE: types_pb2.ServedBy.SOURCE_CACHE,
-    c.Source.FALLBACK: types_pb2.ServedBy.SOURCE_FALLBACK,
-}
-ARMS = {
-    c.Arm.CURRENT: types_pb2.ARM_CURRENT,
-    c.Arm.CANARY: types_pb2.ARM_CANARY,
-}
-OUTCOMES = {
-    c.WriteOutcome.APPLIED: retrieval_pb2.WriteResult.OUTCOME_APPLIED,
-    c.WriteOutcome.REPLACED: retrieval_pb2.WriteResult.OUTCOME_REPLACED,
-    c.WriteOutcome.DELETED: retrieval_pb2.WriteResult.OUTCOME_DELETED,
-    c.WriteOutcome.ABSENT: retrieval_pb2.WriteResult.OUTCOME_ABSENT,
-    c.WriteOutcome.REJECTED: retrieval_pb2.WriteResult.OUTCOME_REJECTED,
-    c.WriteOutcome.UNCHANGED: retrieval_pb2.WriteResult.OUTCOME_UNCHANGED,
-    c.WriteOutcome.SUPERSEDED: retrieval_pb2.WriteResult.OUTCOME_SUPERSEDED,
-}
-REFUSALS = {
-    c.RefusalReason.OFF_TOPIC: generation_pb2.RefusalEvent.REASON_OFF_TOPIC,
-    c.RefusalReason.NO_EVIDENCE: generation_pb2.RefusalEvent.REASON_NO_EVIDENCE,
-}
-FINISHES = {
-    c.Finish.COMPLETE: generation_pb2.DoneEvent.FINISH_COMPLETE,
-    c.Finish.LENGTH: generation_pb2.DoneEvent.FINISH_LENGTH,
-    c.Finish.INTERRUPTED: generation_pb2.DoneEvent.FINISH_INTERRUPTED,
-    c.Finish.DEADLINE: generation_pb2.DoneEvent.FINISH_DEADLINE,
-}
-VERDICTS = {
-    c.Verdict.VALID: generation_pb2.CitationCheck.VERDICT_VALID,
-    c.Verdict.MOVED: generation_pb2.CitationCheck.VERDICT_MOVED,
-    c.Verdict.CHANGED: generation_pb2.CitationCheck.VERDICT_CHANGED,
-    c.Verdict.GONE: generation_pb2.CitationCheck.VERDICT_GONE,
-}
-CAUSES = {
-    c.Cause.LISTED: retrieval_pb2.WhyNot.CAUSE_LISTED,
-    c.Cause.NO_SUCH_ITEM: retrieval_pb2.WhyNot.CAUSE_NO_SUCH_ITEM,
-    c.Cause.OUTRANKED: retrieval_pb2.WhyNot.CAUSE_OUTRANKED,
-    c.Cause.SEEN: retrieval_pb2.WhyNot.CAUSE_SEEN,
-    c.Cause.EXCLUDED: retrieval_pb2.WhyNot.CAUSE_EXCLUDED,
-    c.Cause.BLOCKED: retrieval_pb2.WhyNot.CAUSE_BLOCKED,
-    c.Cause.FILTERED: retrieval_pb2.WhyNot.CAUSE_FILTERED,
-    c.Cause.QUOTA: retrieval_pb2.WhyNot.CAUSE_QUOTA,
-    c.Cause.DIVERSITY: retrieval_pb2.WhyNot.CAUSE_DIVERSITY,
-}
-STRATEGIES = {
-    c.PlanStrategy.EXACT: retrieval_pb2.FilterPlan.STRATEGY_EXACT,
-    c.PlanStrategy.BITMAP: retrieval_pb2.FilterPlan.STRATEGY_BITMAP,
-    c.PlanStrategy.EXACT_AFTER_SHORT: retrieval_pb2.FilterPlan.STRATEGY_EXACT_AFTER_SHORT,
-    c.PlanStrategy.EMPTY: retrieval_pb2.FilterPlan.STRATEGY_EMPTY,
-    c.PlanStrategy.BACKEND: retrieval_pb2.FilterPlan.STRATEGY_BACKEND,
-}
+
+def numbers_of(members: type[_E], numbers: type[_N]) -> dict[_E, _N]:
+    """Returns the numbers of the members of an enum, by the names that the protobuf enum has.
+
+    Each name has the prefix of UNSPECIFIED, which is 0: SEARCH_MODE_DENSE for SearchMode.DENSE.
+    """
+    proto: Any = numbers
+    prefix = proto.Name(0).removesuffix("UNSPECIFIED")
+    return {one: proto.Value(prefix + one.name) for one in members}
+
+
+ROLES = numbers_of(c.TextRole, embedding_pb2.TextRole)
+LANES = numbers_of(c.Lane, embedding_pb2.Lane)
+MODES = numbers_of(c.SearchMode, retrieval_pb2.SearchMode)
+LEVELS = numbers_of(c.HitLevel, retrieval_pb2.HitLevel)
+PAYLOAD = numbers_of(c.PayloadField, retrieval_pb2.PayloadField)
+IGNORED = numbers_of(c.IgnoredReason, retrieval_pb2.IgnoredId.Reason)
+SOURCES = numbers_of(c.Source, types_pb2.ServedBy.Source)
+ARMS = numbers_of(c.Arm, types_pb2.Arm)
+OUTCOMES = numbers_of(c.WriteOutcome, retrieval_pb2.WriteResult.Outcome)
+REFUSALS = numbers_of(c.RefusalReason, generation_pb2.RefusalEvent.Reason)
+FINISHES = numbers_of(c.Finish, generation_pb2.DoneEvent.Finish)
+VERDICTS = numbers_of(c.Verdict, generation_pb2.CitationCheck.Verdict)
+CAUSES = numbers_of(c.Cause, retrieval_pb2.WhyNot.Cause)
+STRATEGIES = numbers_of(c.PlanStrategy, retrieval_pb2.FilterPlan.Strategy)
 
 
 def inverse(table: Mapping[_E, int]) -> dict[int, _E]:

@@ -7,32 +7,14 @@ from collections.abc import Iterable
 from nearline import contract as c
 from nearline.errors import InvalidRequest
 from nearline.v1 import ingest_pb2
-from nearline.wire.enums import inverse, lookup
+from nearline.wire.enums import inverse, lookup, numbers_of
 from nearline.wire.items import item_from_proto, item_to_proto
 from nearline.wire.times import time_from_proto, timestamp
 from nearline.wire.values import duration, same_fields, seconds, set_duration
 
-JOB_PRIORITIES = {
-    c.JobPriority.HIGH: ingest_pb2.JOB_PRIORITY_HIGH,
-    c.JobPriority.NORMAL: ingest_pb2.JOB_PRIORITY_NORMAL,
-    c.JobPriority.LOW: ingest_pb2.JOB_PRIORITY_LOW,
-}
-JOB_STATES = {
-    c.JobState.QUEUED: ingest_pb2.JOB_STATE_QUEUED,
-    c.JobState.RUNNING: ingest_pb2.JOB_STATE_RUNNING,
-    c.JobState.CANCELLING: ingest_pb2.JOB_STATE_CANCELLING,
-    c.JobState.SUCCEEDED: ingest_pb2.JOB_STATE_SUCCEEDED,
-    c.JobState.PARTLY_FAILED: ingest_pb2.JOB_STATE_PARTLY_FAILED,
-    c.JobState.FAILED: ingest_pb2.JOB_STATE_FAILED,
-    c.JobState.CANCELLED: ingest_pb2.JOB_STATE_CANCELLED,
-}
-OUTCOMES = {
-    c.IngestOutcome.INDEXED: ingest_pb2.INGEST_OUTCOME_INDEXED,
-    c.IngestOutcome.SUPERSEDED: ingest_pb2.INGEST_OUTCOME_SUPERSEDED,
-    c.IngestOutcome.DEAD: ingest_pb2.INGEST_OUTCOME_DEAD,
-    c.IngestOutcome.CANCELLED: ingest_pb2.INGEST_OUTCOME_CANCELLED,
-    c.IngestOutcome.EXPANDED: ingest_pb2.INGEST_OUTCOME_EXPANDED,
-}
+JOB_PRIORITIES = numbers_of(c.JobPriority, ingest_pb2.JobPriority)
+JOB_STATES = numbers_of(c.JobState, ingest_pb2.JobState)
+OUTCOMES = numbers_of(c.IngestOutcome, ingest_pb2.IngestOutcome)
 _PRIORITY_OF = inverse(JOB_PRIORITIES) | {0: c.JobPriority.NORMAL}
 _STATE_OF = inverse(JOB_STATES)
 _OUTCOME_OF = inverse(OUTCOMES)
