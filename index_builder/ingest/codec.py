@@ -22,6 +22,8 @@ from nearline.times import from_us
 from nearline.v1 import ingest_pb2
 from retrieval.protocols.watermark import Watermark
 
+_COUNTS = ("sources", "documents", "indexed", "superseded", "dead", "cancelled", "left")
+
 
 def pack_source(source: IngestSource) -> bytes:
     """Returns a source as bytes. Raises: InvalidRequest: it cannot be encoded."""
@@ -83,19 +85,13 @@ def decode_job(job_id: str, fields: Mapping[bytes, bytes], expires_ms: int) -> J
         priority=JobPriority(fields[b"priority"].decode()),
         callback_id=fields[b"callback"].decode(),
         state=_state(fields, finished=finish is not None),
-        sources=number("sources"),
-        documents=number("documents"),
-        indexed=number("indexed"),
-        superseded=number("superseded"),
-        dead=number("dead"),
-        cancelled=number("cancelled"),
-        left=number("left"),
         open=number("open") == 1,
         create_time=from_us(number("create")),
         update_time=from_us(number("update")),
         finish_time=None if finish is None else from_us(int(finish)),
         expire_time=from_us(expires_ms * 1_000) if expires_ms > 0 else None,
         watermark=b"" if watermark is None else watermark.encode(),
+        **{name: number(name) for name in _COUNTS},
     )
 
 

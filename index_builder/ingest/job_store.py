@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from index_builder.ingest import keys, scripts
@@ -15,7 +15,7 @@ from index_builder.ingest.codec import (
     unpack_source,
 )
 from index_builder.ingest.keys import Lane
-from index_builder.ingest.records import QueueLimits
+from index_builder.ingest.records import QueueLimits, Submission
 from index_builder.ingest.script_runner import NEEDED_BY, open_pipeline, run_script
 from nearline import contract as c
 from nearline.errors import Conflict, InvalidRequest, NotFound, Overloaded
@@ -25,21 +25,6 @@ from retrieval.redis_client.durability import Durability
 # Jobs or letters scanned for one page; a page may be empty and yet not be the last.
 _MAX_SCANNED = 2_000
 _RETRY_AFTER_S = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
-    """Sources submitted together; see SubmitRequest. ttl_s: How long results are kept."""
-
-    job_id: str
-    sources: Sequence[c.IngestSource]
-    collection: str
-    tenant: str
-    priority: c.JobPriority
-    callback_id: str
-    offset: int
-    more: bool
-    ttl_s: float
 
 
 class JobStore:
@@ -96,8 +81,6 @@ class JobStore:
             tenant=first[b"tenant"].decode(),
             priority=c.JobPriority(first[b"priority"].decode() or "normal"),
             callback_id=first[b"callback"].decode(),
-            offset=0,
-            more=False,
             ttl_s=ttl_s,
         )
         await self._submit(submission, words)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 from index_builder.ingest.keys import Lane, unit_name
-from nearline.contract import IngestOutcome, IngestSource
+from nearline.contract import IngestOutcome, IngestSource, JobPriority
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,21 @@ class QueueLimits:
     units: int = 200_000
     tenant_units: int = 100_000
     bytes: int = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """Sources submitted together; see SubmitRequest. ttl_s: How long results are kept."""
+
+    job_id: str
+    sources: Sequence[IngestSource]
+    collection: str
+    tenant: str
+    priority: JobPriority
+    callback_id: str
+    ttl_s: float
+    offset: int = 0
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -7,8 +7,9 @@ import contextlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 
-from index_builder.ingest.job_store import JobStore, Submission
+from index_builder.ingest.job_store import JobStore
 from index_builder.ingest.load_stats import LoadStatsReader
+from index_builder.ingest.records import Submission
 from index_builder.ingest.validation import check_job_id, check_submission, resolve_page_size
 from nearline import contract as c
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady
@@ -56,15 +57,6 @@ class IngestService:
     ) -> c.Job:
         """Adds sources to the queue; see `Ingestor.submit`."""
         job_id = job_id or c.new_job_id()
-        check_submission(
-            sources,
-            collection=collection,
-            tenant=tenant,
-            callback_id=callback_id,
-            job_id=job_id,
-            offset=offset,
-            result_ttl_s=result_ttl_s,
-        )
         submission = Submission(
             job_id=job_id,
             sources=sources,
@@ -76,6 +68,7 @@ class IngestService:
             more=more,
             ttl_s=self._ttl_s if result_ttl_s is None else result_ttl_s,
         )
+        check_submission(submission)
         async with _deadline(timeout_s):
             await self._job_store.submit(submission)
             return await self._job_store.job(job_id)

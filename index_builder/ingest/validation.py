@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import urlsplit
 
+from index_builder.ingest.records import Submission
 from index_builder.readers.corpus import MATRIX, SUFFIXES
 from nearline import contract as c
 from nearline.errors import InvalidRequest
@@ -22,37 +22,29 @@ _MIN_TTL_S = 1.0
 _MAX_URL_BYTES = 4_096
 
 
-def check_submission(
-    sources: Sequence[c.IngestSource],
-    *,
-    collection: str,
-    tenant: str,
-    callback_id: str,
-    job_id: str,
-    offset: int,
-    result_ttl_s: float | None,
-) -> None:
+def check_submission(submission: Submission) -> None:
     """Checks a submission; errors in single documents are found by workers.
 
     Raises: InvalidRequest: a name, number or file format is not allowed; names the field.
     """
+    sources, tenant, offset = submission.sources, submission.tenant, submission.offset
     if not 1 <= len(sources) <= c.MAX_BATCH:
         raise InvalidRequest(
             f"{len(sources)} sources were sent; 1..{c.MAX_BATCH} are allowed: send several "
             "requests, with more set",
             field="sources",
         )
-    check_collection(collection)
+    check_collection(submission.collection)
     check_text_bytes(tenant, "tenant", c.MAX_TENANT_BYTES)
-    check_text_bytes(callback_id, "callback_id", c.MAX_CALLBACK_BYTES)
+    check_text_bytes(submission.callback_id, "callback_id", c.MAX_CALLBACK_BYTES)
     if not tenant.strip():
         raise InvalidRequest("tenant is empty", field="tenant")
-    check_job_id(job_id)
+    check_job_id(submission.job_id)
     if offset < 0:
         raise InvalidRequest(f"offset is {offset}; it counts sources from 0", field="offset")
-    if result_ttl_s is not None and not _MIN_TTL_S <= result_ttl_s <= c.MAX_RESULT_TTL_S:
+    if not _MIN_TTL_S <= submission.ttl_s <= c.MAX_RESULT_TTL_S:
         raise InvalidRequest(
-            f"result_ttl is {result_ttl_s:g} s; {_MIN_TTL_S:g}..{c.MAX_RESULT_TTL_S:g} s are "
+            f"result_ttl is {submission.ttl_s:g} s; {_MIN_TTL_S:g}..{c.MAX_RESULT_TTL_S:g} s are "
             "allowed",
             field="result_ttl",
         )

@@ -14,6 +14,9 @@ from nearline.wire.items import item_from_proto, item_to_proto
 from nearline.wire.times import in_utc, time_from_proto
 
 _UINT64 = range(1 << 64)
+# Fields of the replies to streams have the names of the outcomes that they count.
+_DELETE_OUTCOMES = (c.WriteOutcome.DELETED, c.WriteOutcome.ABSENT, c.WriteOutcome.REJECTED)
+_UPSERT_OUTCOMES = tuple(one for one in c.WriteOutcome if one is not c.WriteOutcome.DELETED)
 
 
 def upsert_request(
@@ -114,51 +117,38 @@ def upsert_stream_response(reply: c.BulkWriteReply) -> retrieval_pb2.UpsertItems
     """Returns the message of a bulk reply."""
     return retrieval_pb2.UpsertItemsStreamResponse(
         watermark=reply.watermark,
-        applied=reply.counts.get(c.WriteOutcome.APPLIED, 0),
-        replaced=reply.counts.get(c.WriteOutcome.REPLACED, 0),
-        absent=reply.counts.get(c.WriteOutcome.ABSENT, 0),
-        unchanged=reply.counts.get(c.WriteOutcome.UNCHANGED, 0),
-        superseded=reply.counts.get(c.WriteOutcome.SUPERSEDED, 0),
-        rejected=reply.counts.get(c.WriteOutcome.REJECTED, 0),
         rejections=map(_result_to_proto, reply.rejections),
+        **{one.value: reply.counts.get(one, 0) for one in _UPSERT_OUTCOMES},
     )
 
 
 def upsert_stream_reply(message: retrieval_pb2.UpsertItemsStreamResponse) -> c.BulkWriteReply:
     """Returns the bulk reply of a message."""
-    counts = {
-        c.WriteOutcome.APPLIED: message.applied,
-        c.WriteOutcome.REPLACED: message.replaced,
-        c.WriteOutcome.ABSENT: message.absent,
-        c.WriteOutcome.UNCHANGED: message.unchanged,
-        c.WriteOutcome.SUPERSEDED: message.superseded,
-        c.WriteOutcome.REJECTED: message.rejected,
-    }
-    return c.BulkWriteReply(
-        watermark=message.watermark, counts=counts, rejections=_results(message.rejections)
-    )
+    return _bulk_reply(message, _UPSERT_OUTCOMES)
 
 
 def delete_stream_response(reply: c.BulkWriteReply) -> retrieval_pb2.DeleteItemsStreamResponse:
     """Returns the message of a bulk reply."""
     return retrieval_pb2.DeleteItemsStreamResponse(
         watermark=reply.watermark,
-        deleted=reply.counts.get(c.WriteOutcome.DELETED, 0),
-        absent=reply.counts.get(c.WriteOutcome.ABSENT, 0),
-        rejected=reply.counts.get(c.WriteOutcome.REJECTED, 0),
         rejections=map(_result_to_proto, reply.rejections),
+        **{one.value: reply.counts.get(one, 0) for one in _DELETE_OUTCOMES},
     )
 
 
 def delete_stream_reply(message: retrieval_pb2.DeleteItemsStreamResponse) -> c.BulkWriteReply:
     """Returns the bulk reply of a message."""
-    counts = {
-        c.WriteOutcome.DELETED: message.deleted,
-        c.WriteOutcome.ABSENT: message.absent,
-        c.WriteOutcome.REJECTED: message.rejected,
-    }
+    return _bulk_reply(message, _DELETE_OUTCOMES)
+
+
+def _bulk_reply(
+    message: retrieval_pb2.UpsertItemsStreamResponse | retrieval_pb2.DeleteItemsStreamResponse,
+    outcomes: Iterable[c.WriteOutcome],
+) -> c.BulkWriteReply:
     return c.BulkWriteReply(
-        watermark=message.watermark, counts=counts, rejections=_results(message.rejections)
+        watermark=message.watermark,
+        counts={one: getattr(message, one.value) for one in outcomes},
+        rejections=_results(message.rejections),
     )
 
 

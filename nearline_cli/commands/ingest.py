@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -187,19 +188,16 @@ class _Run:
 
 def _check(found: Sequence[NamedSource], job_options: JobOptions) -> None:
     """Raises InvalidRequest if the service would refuse this, before anything is sent."""
+    from index_builder.ingest.records import Submission
     from index_builder.ingest.validation import check_submission
 
-    urls = [one for one in found if isinstance(one, c.SourceUrl)]
+    urls: list[c.IngestSource] = [one for one in found if isinstance(one, c.SourceUrl)]
+    options = asdict(job_options)
+    ttl_s = options.pop("result_ttl_s")
+    ttl_s = c.MAX_RESULT_TTL_S if ttl_s is None else ttl_s
     for at in range(0, len(urls) or 1, c.MAX_BATCH):
-        check_submission(
-            urls[at : at + c.MAX_BATCH] or [c.Item(id="any")],
-            collection=job_options.collection,
-            tenant=job_options.tenant,
-            callback_id=job_options.callback_id,
-            job_id=job_options.job_id,
-            offset=0,
-            result_ttl_s=job_options.result_ttl_s,
-        )
+        sources = urls[at : at + c.MAX_BATCH] or [c.Item(id="any")]
+        check_submission(Submission(**options, sources=sources, ttl_s=ttl_s))
 
 
 def _how_to_continue(submitter: Submitter | None, job_id: str) -> str:

@@ -10,6 +10,7 @@ import typer
 from nearline.errors import NotFound
 from nearline.store.snapshot import Store
 from nearline.v1 import release_pb2, snapshot_pb2
+from nearline.wire.enums import numbers_of
 from nearline_cli.compose import release_gate
 from nearline_cli.compose.alias_admin import AliasChange, RouterAdmin, open_admin
 from nearline_cli.terminal import alias_options, options, output
@@ -26,11 +27,7 @@ class SplitBy(Enum):
     REQUEST = "request"
 
 
-_SPLITS = {
-    SplitBy.USER: release_pb2.SPLIT_BY_USER,
-    SplitBy.SESSION: release_pb2.SPLIT_BY_SESSION,
-    SplitBy.REQUEST: release_pb2.SPLIT_BY_REQUEST,
-}
+_SPLITS = numbers_of(SplitBy, release_pb2.SplitBy)
 
 
 @app.command()

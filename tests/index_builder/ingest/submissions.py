@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from index_builder.ingest.job_store import JobStore, Submission
+from index_builder.ingest.job_store import JobStore
 from index_builder.ingest.lease_queue import LeaseQueue
-from index_builder.ingest.records import LogPosition, QueueLimits, Settlement, Unit
+from index_builder.ingest.records import LogPosition, QueueLimits, Settlement, Submission, Unit
 from nearline import contract as c
 from retrieval.redis_client.connection import Redis
 from retrieval.redis_client.durability import Durability
