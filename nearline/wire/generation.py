@@ -59,8 +59,9 @@ def event_to_proto(event: c.AnswerEvent) -> generation_pb2.GenerateResponse:
             fill_served_by(done.served_by, event.served_by)
         case c.Refusal():
             session = None if event.session is None else state_to_proto(event.session)
-            refusal = same_fields(event, c.Refusal, reason=REFUSALS[event.reason], session=session)
-            message.refusal.CopyFrom(generation_pb2.RefusalEvent(**refusal))
+            converted = {"reason": REFUSALS[event.reason], "session": session}
+            refusal = generation_pb2.RefusalEvent(**same_fields(event, c.Refusal) | converted)
+            message.refusal.CopyFrom(refusal)
     return message
 
 
@@ -85,20 +86,17 @@ def event_from_proto(message: generation_pb2.GenerateResponse) -> c.AnswerEvent:
         return _usage_from_proto(message.usage)
     if kind == "done":
         done = message.done
-        return c.Done(
-            **same_fields(
-                done,
-                c.Done,
-                finish=lookup(FINISH_OF, done.finish, "done.finish"),
-                session=state_from_proto(done.session) if done.HasField("session") else None,
-                served_by=served_by_from_proto(done.served_by),
-            )
-        )
+        converted = {
+            "finish": lookup(FINISH_OF, done.finish, "done.finish"),
+            "session": state_from_proto(done.session) if done.HasField("session") else None,
+            "served_by": served_by_from_proto(done.served_by),
+        }
+        return c.Done(**same_fields(done, c.Done) | converted)
     if kind == "refusal":
         refusal = message.refusal
         reason = lookup(REFUSAL_OF, refusal.reason, "refusal.reason")
         session = state_from_proto(refusal.session) if refusal.HasField("session") else None
-        return c.Refusal(**same_fields(refusal, c.Refusal, reason=reason, session=session))
+        return c.Refusal(**same_fields(refusal, c.Refusal) | {"reason": reason, "session": session})
     raise InternalError("the service sent an event of an unknown kind; upgrade the client")
 
 
@@ -158,9 +156,9 @@ def verify_reply(message: generation_pb2.VerifyCitationResponse) -> c.VerifyRepl
 
 def _usage_to_proto(usage: c.Usage) -> generation_pb2.UsageEvent:
     attempts = [generation_pb2.Attempt(**same_fields(one, c.Attempt)) for one in usage.attempts]
-    return generation_pb2.UsageEvent(**same_fields(usage, c.Usage, attempts=attempts))
+    return generation_pb2.UsageEvent(**same_fields(usage, c.Usage) | {"attempts": attempts})
 
 
 def _usage_from_proto(message: generation_pb2.UsageEvent) -> c.Usage:
     attempts = [c.Attempt(**same_fields(one, c.Attempt)) for one in message.attempts]
-    return c.Usage(**same_fields(message, c.Usage, attempts=attempts))
+    return c.Usage(**same_fields(message, c.Usage) | {"attempts": attempts})

@@ -120,77 +120,67 @@ def result_ttl_of(request: ingest_pb2.SubmitRequest) -> float | None:
 
 def job_to_proto(job: c.Job) -> ingest_pb2.Job:
     """Returns the message of a job."""
-    return ingest_pb2.Job(
-        **same_fields(
-            job,
-            c.Job,
-            priority=JOB_PRIORITIES[job.priority],
-            state=JOB_STATES[job.state],
-            create_time=timestamp(job.create_time),
-            update_time=timestamp(job.update_time),
-            finish_time=timestamp(job.finish_time),
-            expire_time=timestamp(job.expire_time),
-        )
-    )
+    converted = {
+        "priority": JOB_PRIORITIES[job.priority],
+        "state": JOB_STATES[job.state],
+        "create_time": timestamp(job.create_time),
+        "update_time": timestamp(job.update_time),
+        "finish_time": timestamp(job.finish_time),
+        "expire_time": timestamp(job.expire_time),
+    }
+    return ingest_pb2.Job(**same_fields(job, c.Job) | converted)
 
 
 def job_from_proto(message: ingest_pb2.Job) -> c.Job:
     """Returns the job of a message."""
-    return c.Job(
-        **same_fields(
-            message,
-            c.Job,
-            priority=priority_from_proto(message.priority),
-            state=lookup(_STATE_OF, message.state, "job.state"),
-            create_time=time_from_proto(message.create_time, "create_time"),
-            update_time=time_from_proto(message.update_time, "update_time"),
-            finish_time=time_from_proto(message.finish_time, "finish_time")
-            if message.HasField("finish_time")
-            else None,
-            expire_time=time_from_proto(message.expire_time, "expire_time")
-            if message.HasField("expire_time")
-            else None,
-        )
-    )
+    converted = {
+        "priority": priority_from_proto(message.priority),
+        "state": lookup(_STATE_OF, message.state, "job.state"),
+        "create_time": time_from_proto(message.create_time, "create_time"),
+        "update_time": time_from_proto(message.update_time, "update_time"),
+        "finish_time": time_from_proto(message.finish_time, "finish_time")
+        if message.HasField("finish_time")
+        else None,
+        "expire_time": time_from_proto(message.expire_time, "expire_time")
+        if message.HasField("expire_time")
+        else None,
+    }
+    return c.Job(**same_fields(message, c.Job) | converted)
 
 
 def ingest_result_to_proto(result: c.IngestResult) -> ingest_pb2.IngestResult:
     """Returns the message of a result."""
-    outcome, time = OUTCOMES[result.outcome], timestamp(result.time)
-    return ingest_pb2.IngestResult(
-        **same_fields(result, c.IngestResult, outcome=outcome, time=time)
-    )
+    converted = {"outcome": OUTCOMES[result.outcome], "time": timestamp(result.time)}
+    return ingest_pb2.IngestResult(**same_fields(result, c.IngestResult) | converted)
 
 
 def ingest_result_from_proto(message: ingest_pb2.IngestResult) -> c.IngestResult:
     """Returns the result of a message."""
-    outcome = lookup(_OUTCOME_OF, message.outcome, "result.outcome")
-    time = time_from_proto(message.time, "time")
-    return c.IngestResult(**same_fields(message, c.IngestResult, outcome=outcome, time=time))
+    converted = {
+        "outcome": lookup(_OUTCOME_OF, message.outcome, "result.outcome"),
+        "time": time_from_proto(message.time, "time"),
+    }
+    return c.IngestResult(**same_fields(message, c.IngestResult) | converted)
 
 
 def letter_to_proto(letter: c.DeadLetter) -> ingest_pb2.DeadLetter:
     """Returns the message of a dead letter."""
-    source = None if letter.source is None else source_to_proto(letter.source)
-    result = ingest_result_to_proto(letter.result)
-    return ingest_pb2.DeadLetter(**same_fields(letter, c.DeadLetter, result=result, source=source))
+    converted = {
+        "result": ingest_result_to_proto(letter.result),
+        "source": None if letter.source is None else source_to_proto(letter.source),
+    }
+    return ingest_pb2.DeadLetter(**same_fields(letter, c.DeadLetter) | converted)
 
 
 def letter_from_proto(message: ingest_pb2.DeadLetter) -> c.DeadLetter:
     """Returns the dead letter of a message."""
     source = source_from_proto(message.source, "source") if message.HasField("source") else None
-    result = ingest_result_from_proto(message.result)
-    return c.DeadLetter(**same_fields(message, c.DeadLetter, result=result, source=source))
+    converted = {"result": ingest_result_from_proto(message.result), "source": source}
+    return c.DeadLetter(**same_fields(message, c.DeadLetter) | converted)
 
 
 def queue_response(state: c.QueueState) -> ingest_pb2.GetQueueResponse:
     """Returns the message of the state of the queue."""
-    workers = [
-        ingest_pb2.IngestWorker(
-            **same_fields(one, c.IngestWorker, start_time=timestamp(one.start_time))
-        )
-        for one in state.workers
-    ]
     return ingest_pb2.GetQueueResponse(
         waiting=state.waiting,
         in_hand=state.in_hand,
@@ -198,7 +188,12 @@ def queue_response(state: c.QueueState) -> ingest_pb2.GetQueueResponse:
         dead=state.dead,
         oldest_age=duration(state.oldest_age_s),
         documents_per_s=state.documents_per_s,
-        workers=workers,
+        workers=[
+            ingest_pb2.IngestWorker(
+                **same_fields(one, c.IngestWorker) | {"start_time": timestamp(one.start_time)}
+            )
+            for one in state.workers
+        ],
         bytes=state.bytes,
     )
 
@@ -206,19 +201,20 @@ def queue_response(state: c.QueueState) -> ingest_pb2.GetQueueResponse:
 def queue_state(message: ingest_pb2.GetQueueResponse) -> c.QueueState:
     """Returns the queue state of a message."""
     return c.QueueState(
-        **same_fields(
-            message,
-            c.QueueState,
-            oldest_age_s=seconds(message.oldest_age),
-            workers=[
-                c.IngestWorker(
-                    **same_fields(
-                        one,
-                        c.IngestWorker,
-                        start_time=time_from_proto(one.start_time, "start_time"),
-                    )
-                )
-                for one in message.workers
-            ],
-        )
+        waiting=message.waiting,
+        in_hand=message.in_hand,
+        delayed=message.delayed,
+        dead=message.dead,
+        oldest_age_s=seconds(message.oldest_age),
+        documents_per_s=message.documents_per_s,
+        workers=[
+            c.IngestWorker(
+                worker_id=one.worker_id,
+                in_hand=one.in_hand,
+                documents_per_s=one.documents_per_s,
+                start_time=time_from_proto(one.start_time, "start_time"),
+            )
+            for one in message.workers
+        ],
+        bytes=message.bytes,
     )

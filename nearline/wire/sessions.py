@@ -12,13 +12,13 @@ from nearline.wire.values import same_fields
 
 def turn_to_proto(turn: c.Turn) -> generation_pb2.Turn:
     """Returns the message of a turn."""
-    return generation_pb2.Turn(**same_fields(turn, c.Turn, time=timestamp(turn.time)))
+    return generation_pb2.Turn(**same_fields(turn, c.Turn) | {"time": timestamp(turn.time)})
 
 
 def turn_from_proto(message: generation_pb2.Turn) -> c.Turn:
     """Returns the turn of a message."""
     time = message.time.ToDatetime(UTC) if message.HasField("time") else None
-    return c.Turn(**same_fields(message, c.Turn, time=time))
+    return c.Turn(**same_fields(message, c.Turn) | {"time": time})
 
 
 def session_to_proto(session: c.Session) -> generation_pb2.GetSessionResponse:

@@ -17,16 +17,14 @@ from nearline.v1 import retrieval_pb2, types_pb2
 _INT64 = range(-(1 << 63), 1 << 63)
 
 
-def same_fields(source: object, record: type[Any], /, **others: object) -> dict[str, Any]:
+def same_fields(source: object, record: type[Any]) -> dict[str, Any]:
     """Returns the fields of a record class by name, as its message has them under the same names.
 
     Args:
         source: The record, or the message.
         record: The class of the record.
-        others: Values of fields that need a conversion.
     """
-    names = (one.name for one in fields(record) if one.name not in others)
-    return {name: getattr(source, name) for name in names} | others
+    return {field.name: getattr(source, field.name) for field in fields(record)}
 
 
 def value_to_proto(value: c.AttributeValue) -> types_pb2.Value:
