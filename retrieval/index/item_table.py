@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from nearline.contract import Attributes
 from nearline.errors import SnapshotCorrupt
 from nearline.times import from_us
+from retrieval.index.protocols import Documents
 from retrieval.index.sorted_ids import SortedIds
 
 _TIME_KEY = "$time"
@@ -69,57 +70,7 @@ class _TextColumn:
         return self._batches[batch][row - self._firsts[batch]]
 
 
-class DocumentRows:
-    """The rows of documents whose chunks are stored contiguously, one document after another.
-
-    Args:
-        first_rows: (documents + 1,) int64: the row of each document's first chunk, and finally the
-            number of rows.
-        starts, ends: (rows,) integers: first and past-the-end code point of each chunk.
-    """
-
-    def __init__(
-        self,
-        first_rows: NDArray[np.int64],
-        starts: NDArray[np.integer[Any]],
-        ends: NDArray[np.integer[Any]],
-    ) -> None:
-        self._first_rows = first_rows
-        self._starts = starts
-        self._ends = ends
-
-    @property
-    def first_rows(self) -> NDArray[np.int64]:
-        """(documents + 1,) the row of each document's first chunk, and the number of rows."""
-        return self._first_rows
-
-    def chunks_of(
-        self, rows: NDArray[np.int64], documents: NDArray[np.int64]
-    ) -> tuple[list[int], list[int], list[int]]:
-        """Returns chunk numbers within their documents, first and past-the-end code points.
-
-        Args:
-            rows, documents: (n,) rows and their documents, see `documents_of`.
-        """
-        numbers = rows - self._first_rows[documents]
-        return numbers.tolist(), self._starts[rows].tolist(), self._ends[rows].tolist()
-
-    def rows_of(self, document: int) -> NDArray[np.int64]:
-        """Returns the rows of a document."""
-        return np.arange(self._first_rows[document], self._first_rows[document + 1])
-
-    def rows_of_many(
-        self, documents: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Returns the rows of documents, one document after another, and the row count of each."""
-        firsts = self._first_rows[documents]
-        counts = self._first_rows[documents + 1] - firsts
-        ends = np.cumsum(counts)
-        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - counts, counts)
-        return np.repeat(firsts, counts) + within, counts
-
-
-class ItemTable(DocumentRows):
+class ItemTable(Documents):
     """Documents and chunks of one shard.
 
     Args:

@@ -1,15 +1,16 @@
-"""The components of a segment, as protocols.
+"""The components of a segment, as protocols and a base class.
 
 A shard consists of two segments: the immutable, memory-mapped segment of the snapshot, and the
-in-memory segment of live changes. Both are read through these protocols. Rows (chunks) and
-documents are numbered from 0 within their segment; the rows of a document are contiguous.
+in-memory segment of live changes. Both are read through these. Rows (chunks) and documents
+are numbered from 0 within their segment; the rows of a document are contiguous.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,86 +21,105 @@ from retrieval.index.vectors.vector_index import Neighbours, SearchParams
 from retrieval.protocols.shard import ShardFilterPlan
 
 
-class Documents(Protocol):
-    """Documents and their chunks; reads may come from many threads."""
+class Documents(ABC):
+    """Documents and their chunks; reads may come from many threads.
 
-    @property
-    def documents(self) -> int:
-        """Number of documents."""
-        ...
+    The chunks of a document are stored contiguously, one document after another.
 
-    @property
-    def chunks(self) -> int:
-        """Number of rows."""
-        ...
+    documents: Number of documents. chunks: Number of rows. max_chunks: Largest number of rows of a
+    document. first_rows: As passed.
 
-    @property
-    def max_chunks(self) -> int:
-        """Largest number of rows of a document."""
-        ...
+    Args:
+        first_rows: (documents + 1,) int64: the row of each document's first chunk, and finally the
+            number of rows.
+        starts, ends: (rows,) integers: first and past-the-end code point of each chunk.
+    """
 
-    def documents_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Returns the document of each row; same shape as rows."""
-        ...
+    documents: int
+    chunks: int
+    max_chunks: int
+
+    def __init__(
+        self,
+        first_rows: NDArray[np.int64],
+        starts: NDArray[np.integer[Any]],
+        ends: NDArray[np.integer[Any]],
+    ) -> None:
+        self.first_rows = first_rows
+        self._starts = starts
+        self._ends = ends
 
     def chunks_of(
         self, rows: NDArray[np.int64], documents: NDArray[np.int64]
     ) -> tuple[list[int], list[int], list[int]]:
-        """Returns chunk numbers within their documents, first and past-the-end code points."""
-        ...
+        """Returns chunk numbers within their documents, first and past-the-end code points.
+
+        Args:
+            rows, documents: (n,) rows and their documents, see `documents_of`.
+        """
+        numbers = rows - self.first_rows[documents]
+        return numbers.tolist(), self._starts[rows].tolist(), self._ends[rows].tolist()
 
     def rows_of(self, document: int) -> NDArray[np.int64]:
         """Returns the rows of a document."""
-        ...
+        return np.arange(self.first_rows[document], self.first_rows[document + 1])
 
     def rows_of_many(
         self, documents: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Returns the rows of documents, one document after another, and the row count of each."""
-        ...
+        firsts = self.first_rows[documents]
+        counts = self.first_rows[documents + 1] - firsts
+        ends = np.cumsum(counts)
+        within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - counts, counts)
+        return np.repeat(firsts, counts) + within, counts
 
+    @abstractmethod
+    def documents_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the document of each row; same shape as rows."""
+
+    @abstractmethod
     def id(self, document: int) -> str:
         """Returns the id of a document."""
-        ...
 
+    @abstractmethod
     def ids(self, documents: NDArray[np.int64]) -> list[str]:
         """Returns the ids of documents."""
-        ...
 
+    @abstractmethod
     def find(self, document_id: str) -> int | None:
         """Returns the document with an id; None if it is absent or no longer alive."""
-        ...
 
+    @abstractmethod
     def following(self, after_id: str) -> Iterable[int]:
         """Yields the documents with a greater id, in id order; "" precedes all ids."""
-        ...
 
+    @abstractmethod
     def title(self, document: int) -> str:
         """Returns the title of a document; it may be empty."""
-        ...
 
+    @abstractmethod
     def text(self, document: int) -> str:
         """Returns the whole text of a document."""
-        ...
 
+    @abstractmethod
     def attributes(self, document: int) -> Attributes:
         """Returns the attributes of a document, times as aware datetimes."""
-        ...
 
+    @abstractmethod
     def version(self, document: int) -> int:
         """Returns the number of the last live change of a document; 0 if there was none."""
-        ...
 
+    @abstractmethod
     def expires(self, document: int) -> datetime | None:
         """Returns the expiry time of a document; None if it does not expire."""
-        ...
 
+    @abstractmethod
     def expiries(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Returns the documents that expire and their expiry times, soonest first.
 
         Returns: (n,) document numbers and (n,) microseconds since 1970, int64.
         """
-        ...
 
 
 class WordIndex(Protocol):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nearline.contract import Attributes
 from nearline.times import to_us
-from retrieval.index.item_table import DocumentRows
+from retrieval.index.protocols import Documents
 from retrieval.live.growable_array import GrowableArray
 
 
@@ -92,7 +92,7 @@ class LiveDocuments:
         )
 
 
-class DocumentsView(DocumentRows):
+class DocumentsView(Documents):
     """A view of `Documents`: ids find alive documents only; numbers and rows find all.
 
     Args:
