@@ -8,7 +8,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,12 +78,7 @@ async def select_backend(
         _log.info("backend_measured", extra=record)
     backend = await asyncio.to_thread(work.load, kept.backend)
     min_cosine = await asyncio.to_thread(work.check, backend)
-    return SelectedBackend(
-        backend,
-        BackendMeasurement(
-            backend=kept.backend, min_cosine=min_cosine, tokens_per_s=kept.tokens_per_s
-        ),
-    )
+    return SelectedBackend(backend, replace(kept, min_cosine=min_cosine))
 
 
 class _BackendSelection:
@@ -116,13 +111,7 @@ class _BackendSelection:
         if in_subprocess or not all(self.is_prepared(name) for name in self.candidates):
             figures = await self._prepare(bool(in_subprocess))
             if "tokens_per_s" in figures:
-                measured.append(
-                    BackendMeasurement(
-                        backend="torch-f32",
-                        min_cosine=figures["min_cosine"],
-                        tokens_per_s=figures["tokens_per_s"],
-                    )
-                )
+                measured.append(BackendMeasurement(backend="torch-f32", **figures))
         refusals: list[NearlineError] = []
         for name in others:
             try:

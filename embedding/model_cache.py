@@ -112,15 +112,9 @@ class ModelCache:
 
         Raises: StoreError: the cache folder cannot be written.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+        with self._writable():
             with tempfile.TemporaryDirectory(dir=self.folder, prefix=prefix) as folder:
                 yield Path(folder)
-        except OSError as error:
-            raise StoreError(
-                f"cannot write the model cache {self.folder}: {error.strerror or error}; set "
-                "--cache-dir or NEARLINE_CACHE_DIR to a folder that can be written"
-            ) from error
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -128,17 +122,23 @@ class ModelCache:
 
         Raises: StoreError: the cache folder cannot be written.
         """
+        with self._writable():
+            stream = (self.folder / "lock").open("w")
+        with stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    @contextlib.contextmanager
+    def _writable(self) -> Iterator[None]:
+        """Creates the folder; an error of the block is one of the folder."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            stream = (self.folder / "lock").open("w")
+            yield
         except OSError as error:
             raise StoreError(
                 f"cannot write the model cache {self.folder}: {error.strerror or error}; set "
                 "--cache-dir or NEARLINE_CACHE_DIR to a folder that can be written"
             ) from error
-        with stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
 
 
 def cpu_name() -> str:

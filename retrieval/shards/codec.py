@@ -34,7 +34,8 @@ _Response: TypeAlias = (
     | shard_pb2.ScanItemsResponse
     | shard_pb2.CountShardResponse
 )
-# Counts of `ShardProgress`, with the same names in its message.
+# Columns of `ShardHits` and counts of `ShardProgress`, with the same names in their messages.
+_COLUMNS = ("ids", "scores", "chunks", "starts", "ends")
 _COUNTS = ("rows", "dead_rows", "hidden_rows", "changes", "behind")
 
 
@@ -90,20 +91,12 @@ def hits_to_proto(results: Sequence[ShardHits]) -> shard_pb2.SearchShardResponse
     """Converts the hits of many queries to a message."""
     message = shard_pb2.SearchShardResponse()
     for hits in results:
-        target = message.results.add(
-            ids=hits.ids,
-            scores=hits.scores,
-            chunks=hits.chunks,
-            starts=hits.starts,
-            ends=hits.ends,
-        )
+        target = message.results.add(**{name: getattr(hits, name) for name in _COLUMNS})
         for payload in hits.payloads:
             _fill_payload(target.payloads.add(), payload)
         if hits.lexical is not None:
-            target.lexical_scores.extend(hits.lexical.scores)
-            target.lexical_chunks.extend(hits.lexical.chunks)
-            target.lexical_starts.extend(hits.lexical.starts)
-            target.lexical_ends.extend(hits.lexical.ends)
+            for name, column in hits.lexical._asdict().items():
+                getattr(target, f"lexical_{name}").extend(column)
         target.groups.extend(wire.value_to_proto(value) for value in hits.groups)
         if hits.plan is not None:
             target.plan.CopyFrom(wire.plan_to_proto(c.FilterPlan(shard=0, **hits.plan._asdict())))
@@ -146,20 +139,12 @@ def items_from_proto(
 
 
 def _hits_from_proto(hits: shard_pb2.ShardHits) -> ShardHits:
-    found = ShardHits(
-        list(hits.ids),
-        list(hits.scores),
-        list(hits.chunks),
-        list(hits.starts),
-        list(hits.ends),
-        [_payload_from_proto(payload) for payload in hits.payloads],
-    )
+    columns: dict[str, Any] = {name: list(getattr(hits, name)) for name in _COLUMNS}
+    payloads = [_payload_from_proto(payload) for payload in hits.payloads]
+    found = ShardHits(**columns, payloads=payloads)
     if hits.lexical_scores:
         found.lexical = LexicalColumns(
-            list(hits.lexical_scores),
-            list(hits.lexical_chunks),
-            list(hits.lexical_starts),
-            list(hits.lexical_ends),
+            *(list(getattr(hits, f"lexical_{name}")) for name in LexicalColumns._fields)
         )
     if hits.groups:
         found.groups = [wire.scalar_from_proto(value) for value in hits.groups]
