@@ -7,7 +7,6 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from nearline import serving, settings, telemetry
 from nearline.clients import EmbeddingClient
@@ -43,7 +42,7 @@ from retrieval.shards.provider import ShardProvider
 from retrieval.shards.replicas.remote_provider import RemoteShardProvider
 from retrieval.shards.topology import parse_addresses, parse_topology
 from retrieval.snapshots.aliases import operator_name
-from retrieval.snapshots.follower import AliasFollower, LifecycleHooks
+from retrieval.snapshots.follower import AliasFollower
 from retrieval.users.states import UserStates
 from retrieval.writes.writer import CheckChange, Writer
 
@@ -114,7 +113,8 @@ async def main(argv: Sequence[str]) -> None:
         store,
         config.collection_names(),
         collections.loaded,
-        LifecycleHooks(load=load, unload=provider.release),
+        load=load,
+        unload=provider.release,
         poll_s=config.alias_poll_s,
         on_record=canaries.update,
     )
@@ -167,22 +167,16 @@ async def main(argv: Sequence[str]) -> None:
     )
 
 
-class _Backend(NamedTuple):
-    """The provider of shards. check: Refuses changes that it cannot store; see `Writer`."""
-
-    provider: ShardProvider
-    check: CheckChange | None = None
-
-
 def _make_backend(
     config: RouterSettings,
     store: Store,
     logs: ChangeLogs | None,
     embedders: Embedders | None,
     redis: Redis | None,
-) -> _Backend:
+) -> tuple[ShardProvider, CheckChange | None]:
+    """Returns the provider of shards, and what refuses changes that it cannot store."""
     if config.shards:
-        return _Backend(RemoteShardProvider(parse_topology(config.shards), config.shard_wait_s))
+        return RemoteShardProvider(parse_topology(config.shards), config.shard_wait_s), None
     # Imported late: a router without local shards does not need faiss.
     from retrieval.live.live_changes import LiveChanges
 
@@ -197,11 +191,11 @@ def _make_backend(
         from retrieval.milvus.provider import MilvusShardProvider
 
         milvus = MilvusShardProvider(store, client, live=LiveSnapshots(store, client, live, redis))
-        return _Backend(milvus, milvus.check)
+        return milvus, milvus.check
     from retrieval.shards.local_provider import LocalShardProvider
 
     headroom = config.load_headroom
-    return _Backend(LocalShardProvider(store, config.thread_count(), headroom=headroom, live=live))
+    return LocalShardProvider(store, config.thread_count(), headroom=headroom, live=live), None
 
 
 async def _make_log(logs: ChangeLogs | None, collection: str) -> None:

@@ -49,7 +49,7 @@ class CanaryController:
     Args:
         store: The store.
         collections: Collections served here; trials are added and removed.
-        load: Prepares a snapshot, see `LifecycleHooks.load`.
+        load: Prepares a snapshot, see `AliasFollower`.
         forget: Releases a snapshot (collection, id) whose preparation is no longer needed.
         clock: Returns monotonic seconds.
     """

@@ -35,12 +35,9 @@ _log = logging.getLogger(__name__)
 class LoadedShard:
     """One shard of one snapshot in this process; vocabulary is None without a lexical index."""
 
-    collection: str
-    snapshot_id: str
+    snapshot: SnapshotRef
     number: int
-    dim: int
     shard: LocalShard
-    manifest: snapshot_pb2.Manifest
     vocabulary: Vocabulary | None
 
 
@@ -143,15 +140,7 @@ def _load_shard(
         files=[index, items] if lexical is None else [index, items, lexical],
         observe=metrics.batch_vectors.labels(*labels).observe,
     )
-    return LoadedShard(
-        collection=snapshot.collection,
-        snapshot_id=snapshot.snapshot_id,
-        number=entry.shard,
-        dim=manifest.dim,
-        shard=shard,
-        manifest=manifest,
-        vocabulary=vocabulary,
-    )
+    return LoadedShard(snapshot=snapshot, number=entry.shard, shard=shard, vocabulary=vocabulary)
 
 
 def _check_golden(

@@ -74,7 +74,7 @@ def make_followed_shard(loaded: LoadedShard, worker: ThreadPool) -> FollowedShar
     Args:
         worker: The pool of one thread of `LiveChanges`.
     """
-    (entry,) = (one for one in loaded.manifest.shards if one.shard == loaded.number)
+    (entry,) = (one for one in loaded.snapshot.manifest.shards if one.shard == loaded.number)
     partitions = frozenset(entry.partitions)
 
     async def new_delta(start: Watermark, log: ChangeLog | None) -> FollowedDelta:
@@ -83,7 +83,7 @@ def make_followed_shard(loaded: LoadedShard, worker: ThreadPool) -> FollowedShar
         def make() -> LiveDelta:
             return LiveDelta(
                 loaded.shard.base,
-                loaded.manifest,
+                loaded.snapshot.manifest,
                 loaded.vocabulary,
                 loaded.number,
                 Watermark(start.log_id, tuple(positions)),

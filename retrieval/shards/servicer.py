@@ -31,7 +31,7 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         start = time.perf_counter()
         with self._host.shards(request.collection, request.snapshot_id, request.shard) as shards:
             loaded = shards[request.shard]
-            queries = codec.queries_from_proto(request, loaded.dim)
+            queries = codec.queries_from_proto(request, loaded.snapshot.manifest.dim)
             results = await loaded.shard.search(
                 request.snapshot_id,
                 queries,
@@ -102,8 +102,8 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         response = shard_pb2.GetStatusResponse()
         for loaded in self._host:
             message = response.shards.add(
-                collection=loaded.collection,
-                snapshot_id=loaded.snapshot_id,
+                collection=loaded.snapshot.collection,
+                snapshot_id=loaded.snapshot.snapshot_id,
                 shard=loaded.number,
                 ready=True,
                 vectors=loaded.shard.chunks,

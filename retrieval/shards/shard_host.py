@@ -11,7 +11,7 @@ from retrieval.live.progress import ShardProgress
 from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.shards.loader import LoadedShard
 from retrieval.shards.local_provider import LocalShardProvider
-from retrieval.snapshots.follower import AliasFollower, LifecycleHooks
+from retrieval.snapshots.follower import AliasFollower
 from retrieval.snapshots.loaded_snapshots import LoadedSnapshot, LoadedSnapshots
 
 ShardsByNumber = Mapping[int, LoadedShard]
@@ -48,7 +48,8 @@ class ShardHost:
             store,
             collections,
             self._loaded,
-            LifecycleHooks(load=self._load, unload=shards.release),
+            load=self._load,
+            unload=shards.release,
             poll_s=poll_s,
         )
 
@@ -89,12 +90,13 @@ class ShardHost:
             )
         raise NotFound(
             f"this process does not hold shard {number} of collection {collection!r}; it holds "
-            + (", ".join(f"{one.number} of {one.collection!r}" for one in self) or "none")
+            + (", ".join(f"{one.number} of {one.snapshot.collection!r}" for one in self) or "none")
         )
 
     def progress(self, loaded: LoadedShard) -> ShardProgress | None:
         """Returns the progress of live changes in a shard; None if no change log is followed."""
-        progress = self._shards.progress(loaded.collection, loaded.snapshot_id).get(loaded.number)
+        key = loaded.snapshot.collection, loaded.snapshot.snapshot_id
+        progress = self._shards.progress(*key).get(loaded.number)
         return progress[0] if progress else None
 
     async def load(self, collection: str, snapshot_id: str) -> None:

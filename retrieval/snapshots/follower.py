@@ -7,7 +7,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from nearline.errors import (
@@ -30,18 +29,6 @@ _SNAPSHOT_FAULTS = (SnapshotCorrupt, SnapshotMismatch, NotFound)
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LifecycleHooks(Generic[_T]):
-    """Callbacks of the follower.
-
-    load: Prepares a snapshot; loading it again returns the same value.
-    unload: Releases an unused snapshot (collection, snapshot id).
-    """
-
-    load: Callable[[SnapshotRef], Awaitable[_T]]
-    unload: Callable[[str, str], Awaitable[None]]
-
-
 class AliasFollower(Generic[_T]):
     """Keeps the served snapshots in step with the aliases.
 
@@ -53,7 +40,8 @@ class AliasFollower(Generic[_T]):
         collections: Names of collections; empty for every collection of the store, including later
             ones.
         loaded: The loaded snapshots.
-        hooks: Loads and unloads snapshots.
+        load: Prepares a snapshot; loading it again returns the same value.
+        unload: Releases an unused snapshot (collection, snapshot id).
         poll_s: Seconds between polls of the aliases.
         clock: Returns monotonic seconds.
         on_record: Called with the current record of each collection at every poll.
@@ -64,8 +52,9 @@ class AliasFollower(Generic[_T]):
         store: Store,
         collections: Sequence[str],
         loaded: LoadedSnapshots[_T],
-        hooks: LifecycleHooks[_T],
         *,
+        load: Callable[[SnapshotRef], Awaitable[_T]],
+        unload: Callable[[str, str], Awaitable[None]],
         poll_s: float,
         clock: Callable[[], float] = time.monotonic,
         on_record: Callable[[str, snapshot_pb2.AliasRecord], None] = lambda name, record: None,
@@ -73,7 +62,8 @@ class AliasFollower(Generic[_T]):
         self._store = store
         self._collections = tuple(collections)
         self._loaded = loaded
-        self._hooks = hooks
+        self._load_value = load
+        self._unload_value = unload
         self._poll_s = poll_s
         self._clock = clock
         self._on_record = on_record
@@ -111,7 +101,7 @@ class AliasFollower(Generic[_T]):
     async def load(self, collection: str, snapshot_id: str) -> LoadedSnapshot[_T]:
         """Loads a snapshot in addition to the served ones; it stays while it is requested.
 
-        Raises: NotFound: The snapshot does not exist. Any error of `LifecycleHooks.load`.
+        Raises: NotFound: The snapshot does not exist. Any error of `load`.
         """
         held = self._loaded.get(collection, snapshot_id)
         if held is not None:
@@ -120,7 +110,7 @@ class AliasFollower(Generic[_T]):
         snapshot = await asyncio.to_thread(
             read_snapshot_ref, self._store, collection, snapshot_id, 0
         )
-        return self._hold(snapshot, await self._hooks.load(snapshot))
+        return self._hold(snapshot, await self._load_value(snapshot))
 
     async def poll(self) -> None:
         """Reads the aliases once, starts loading due snapshots, and unloads drained ones."""
@@ -225,7 +215,7 @@ class AliasFollower(Generic[_T]):
                     await self._advance(name)
             if desired.has_failed and name in self._served:
                 # Shard servers release snapshots that no alias names and no router requests.
-                await self._hooks.load(self._served[name])
+                await self._load_value(self._served[name])
         except NearlineError as error:
             _log.warning(
                 "served snapshot cannot be kept loaded",
@@ -273,7 +263,7 @@ class AliasFollower(Generic[_T]):
     async def _load(self, name: str, snapshot_id: str, epoch: int) -> SnapshotRef:
         start = self._clock()
         snapshot = await asyncio.to_thread(read_snapshot_ref, self._store, name, snapshot_id, epoch)
-        self._hold(snapshot, await self._hooks.load(snapshot))
+        self._hold(snapshot, await self._load_value(snapshot))
         metrics.snapshot_prepare_seconds.labels(name).observe(self._clock() - start)
         return snapshot
 
@@ -303,7 +293,7 @@ class AliasFollower(Generic[_T]):
         if self._loaded.get(collection, snapshot_id) is not None:
             return
         try:
-            await self._hooks.unload(collection, snapshot_id)
+            await self._unload_value(collection, snapshot_id)
         except NearlineError as error:
             _log.warning(
                 "snapshot cannot be unloaded",

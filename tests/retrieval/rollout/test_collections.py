@@ -19,7 +19,7 @@ from retrieval.rollout.collections import ServedCollections
 from retrieval.router.service import RetrievalService
 from retrieval.search.collection import ServedCollection
 from retrieval.shards.local_provider import LocalShardProvider
-from retrieval.snapshots.follower import AliasFollower, LifecycleHooks
+from retrieval.snapshots.follower import AliasFollower
 from tests.retrieval.fakes import FailingShard
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
 
@@ -138,7 +138,8 @@ async def test_a_snapshot_in_use_is_unloaded_after_the_request(tmp_path: Path) -
         Store(tmp_path),
         (),
         collections.loaded,
-        LifecycleHooks(load=load, unload=unload),
+        load=load,
+        unload=unload,
         poll_s=3600,
     )
     go_on = asyncio.Event()

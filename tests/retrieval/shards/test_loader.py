@@ -107,9 +107,9 @@ def test_ties_among_golden_answers_do_not_lower_recall(tmp_path: Path, threads: 
 def test_loaded_shards_accept_live_changes(tmp_path: Path, threads: ThreadPool) -> None:
     snapshot = write_snapshot(tmp_path, documents_of(VECTORS), shards=2)
     for loaded in load(tmp_path, threads):
-        assert loaded.manifest.snapshot_id == snapshot
+        assert loaded.snapshot.manifest.snapshot_id == snapshot
         assert loaded.vocabulary is None
-        entry = loaded.manifest.shards[loaded.number]
+        entry = loaded.snapshot.manifest.shards[loaded.number]
         base = loaded.shard.base
         assert (base.items.chunks, base.index.describe().rows) == (entry.chunks, entry.chunks)
 

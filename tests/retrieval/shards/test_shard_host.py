@@ -37,7 +37,7 @@ async def test_concurrent_requests_share_one_load(
         await asyncio.gather(*(host.load("default", other) for _ in range(5)))
         await host.load("default", other)
     assert [record.message for record in caplog.records].count("snapshot loaded") == 1
-    assert [(one.snapshot_id == other, one.number) for one in host].count((True, 1)) == 1
+    assert [(one.snapshot.snapshot_id == other, one.number) for one in host].count((True, 1)) == 1
     with pytest.raises(NotFound, match="has no snapshot"):
         await host.load("default", "20260101T000000Z-000000")
     await host.close()

@@ -13,7 +13,7 @@ from nearline.errors import NearlineError, NotFound, NotReady, SnapshotCorrupt
 from nearline.store.snapshot import Store
 from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.snapshots import aliases
-from retrieval.snapshots.follower import AliasFollower, LifecycleHooks
+from retrieval.snapshots.follower import AliasFollower
 from retrieval.snapshots.loaded_snapshots import LoadedSnapshots
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
 
@@ -53,7 +53,8 @@ class Followed:
             self.store,
             collections,
             self.loaded,
-            LifecycleHooks(load=self.loads.load, unload=self.loads.unload),
+            load=self.loads.load,
+            unload=self.loads.unload,
             poll_s=3600.0,
             clock=lambda: self.now,
         )
