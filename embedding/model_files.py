@@ -122,11 +122,12 @@ def _download(name: str, revision: str, instead: str) -> Path:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RegistryModel:
-    """A version of the registry with its files.
+class StoredModel:
+    """A model on disk.
 
-    name: "NAME@VERSION". folder: Folder of the verified files.
-    fingerprint: Fingerprint on the card.
+    name: Display name, "NAME@VERSION" if it is from a registry. folder: Folder of its files.
+    fingerprint: Hash of everything that affects its results, as on the card if it is from a
+    registry; it does not include name and folder.
     """
 
     name: str
@@ -141,7 +142,7 @@ def is_registry_name(name: str) -> bool:
 
 def fetch_model(
     name: str, kind: str, *, store: str, cache_folder: Path | None = None
-) -> RegistryModel:
+) -> StoredModel:
     """Fetches the files of a version, each compared with the SHA-256 on its card.
 
     Args:
@@ -159,6 +160,6 @@ def fetch_model(
         )
     registry = Registry(Store.open(store, str(cache_folder) if cache_folder else ""))
     ref = registry.resolve(name, kind)
-    return RegistryModel(
+    return StoredModel(
         name=f"{ref.name}@{ref.version}", folder=registry.fetch(ref), fingerprint=ref.fingerprint
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 from embedding.model_files import (
     MODEL_FILE_PATTERNS,
+    StoredModel,
     fetch_model,
     is_registry_name,
     locate_model,
@@ -21,22 +21,9 @@ from nearline.errors import SettingsError
 _ARCHITECTURES = ("ForSequenceClassification", "ForCausalLM")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairModel:
-    """A cross-encoder on disk.
-
-    name: Display name. folder: Folder of the model. fingerprint: Hash of every file that affects
-    scores (weights, tokenizer, configuration); it does not include name and folder.
-    """
-
-    name: str
-    folder: Path
-    fingerprint: str
-
-
 def find_pair_model(
     name: str, setting: str, *, store: str = "", cache_folder: Path | None = None
-) -> PairModel:
+) -> StoredModel:
     """Finds a cross-encoder and reads it.
 
     Args:
@@ -73,7 +60,7 @@ def find_pair_model(
         )
     facts = {str(file.relative_to(folder)): sha256([file]) for file in files}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    return PairModel(name=name, folder=folder, fingerprint=digest.hexdigest()[:32])
+    return StoredModel(name=name, folder=folder, fingerprint=digest.hexdigest()[:32])
 
 
 def _files(folder: Path) -> list[Path]:

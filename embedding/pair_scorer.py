@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from embedding.backend import Engine
 from embedding.batcher import Batcher
 from embedding.metrics import Metrics
-from embedding.pair_model import PairModel, find_pair_model
+from embedding.model_files import StoredModel
+from embedding.pair_model import find_pair_model
 from embedding.pairs import TextPair, make_pairs
 from embedding.settings import EmbeddingSettings
 from nearline.contract import Lane
@@ -48,7 +49,7 @@ class PairScorer:
 
     def __init__(
         self,
-        model: PairModel,
+        model: StoredModel,
         engine: Engine[TextPair],
         *,
         columns: Sequence[int] = (0,),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedding.pair_model import PairModel
+from embedding.model_files import StoredModel
 from embedding.pairs import TextPair
 
 MAX_TOKENS = 32
@@ -59,9 +59,9 @@ def write_cross_encoder(folder: Path, labels: Sequence[str] = ("score",), seed: 
     return folder
 
 
-def pair_model(name: str = "words") -> PairModel:
+def pair_model(name: str = "words") -> StoredModel:
     """Returns a model that lies nowhere, for an engine that needs none."""
-    return PairModel(name=name, folder=Path("nowhere"), fingerprint="f" * 32)
+    return StoredModel(name=name, folder=Path("nowhere"), fingerprint="f" * 32)
 
 
 class FakeEngine:
