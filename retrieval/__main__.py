@@ -187,10 +187,9 @@ def _make_backend(
         from retrieval.milvus.open_client import open_client
 
         client = open_client(config.milvus_uri, config.milvus_token)
-        from retrieval.milvus.live_snapshots import LiveSnapshots
         from retrieval.milvus.provider import MilvusShardProvider
 
-        milvus = MilvusShardProvider(store, client, live=LiveSnapshots(store, client, live, redis))
+        milvus = MilvusShardProvider(store, client, live=live, redis=redis)
         return milvus, milvus.check
     from retrieval.shards.local_provider import LocalShardProvider
 

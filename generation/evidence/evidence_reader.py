@@ -46,7 +46,7 @@ async def rerank(
     rows = [row for row, hit in enumerate(hits[:most]) if (hit.text or "").strip()]
     if not rows:
         return list(hits), ""
-    texts = [_text(hits[row]) for row in rows]
+    texts = [_rerank_text(hits[row]) for row in rows]
     try:
         scores = await reranker.rerank(question, texts, timeout_s=timeout_s)
     except NearlineError as error:
@@ -58,7 +58,7 @@ async def rerank(
     return [*(hits[rows[place]] for place in best), *rest], ""
 
 
-def _text(hit: Hit) -> str:
+def _rerank_text(hit: Hit) -> str:
     """Returns the text for the reranker: title and text, in the form that the index embeds."""
     title, text = hit.title or "", hit.text or ""
     return text if text.startswith(title) else f"{title} {text}"

@@ -17,13 +17,18 @@ from nearline.errors import NearlineError, NotFound, NotReady, SnapshotGone, Sna
 from nearline.store.snapshot import KIND_NAMES, Store
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.records import Change
+from retrieval.changelog.retention import followable_logs
 from retrieval.index.lexical.vocabulary import FOLDER, Vocabulary
+from retrieval.live.live_changes import LiveChanges
+from retrieval.live.log_follower import LogFollower
 from retrieval.live.progress import ShardProgress
 from retrieval.milvus.change_merge import ChangeMerger
 from retrieval.milvus.client import MilvusClient
 from retrieval.milvus.collection_state import CollectionState, CollectionStates
+from retrieval.milvus.delta import follow_snapshot
 from retrieval.milvus.layout import collection_name
-from retrieval.milvus.live_snapshots import FollowedSnapshot, LiveSnapshots
+from retrieval.milvus.lease import Lease, RedisLease, lease_name
+from retrieval.milvus.live_collection import LiveCollection
 from retrieval.milvus.reader import MilvusReader, ReadContext
 from retrieval.milvus.searcher import MilvusSearcher
 from retrieval.milvus.shard import MilvusShard
@@ -32,6 +37,7 @@ from retrieval.milvus.vector_leg import VectorIndexInfo
 from retrieval.protocols import metrics
 from retrieval.protocols.shard import ShardOptions, ShardQueries
 from retrieval.protocols.snapshot import COSINE, SnapshotRef
+from retrieval.redis_client.connection import Redis
 from retrieval.search.collection import ServedCollection
 from retrieval.snapshots.loaded_snapshots import SnapshotKey
 
@@ -42,11 +48,16 @@ _log = logging.getLogger(__name__)
 
 
 class _OpenSnapshot(NamedTuple):
-    """A snapshot that is ready. merger: Checks and merges its changes. live: Its live changes."""
+    """A snapshot that is ready.
+
+    merger: Checks and merges its changes. collection: Receives its live changes; None if none are
+    applied. follower: Follows its log; None if it has none.
+    """
 
     shard: MilvusShard
     merger: ChangeMerger
-    live: FollowedSnapshot | None
+    collection: LiveCollection | None
+    follower: LogFollower | None
 
 
 class MilvusShardProvider:
@@ -55,16 +66,23 @@ class MilvusShardProvider:
     Args:
         store: Store of the snapshots; their vocabularies are read from it.
         client: Client of the Milvus server; closed by `close`.
-        live: Optional; applies live changes and is closed by `close`. None disables live changes.
+        live: Optional; follows the logs and is closed by `close`. None disables live changes.
+        redis: Redis that holds the leases; the caller closes it. If None, no log is followed.
     """
 
     def __init__(
-        self, store: Store, client: MilvusClient, *, live: LiveSnapshots | None = None
+        self,
+        store: Store,
+        client: MilvusClient,
+        *,
+        live: LiveChanges | None = None,
+        redis: Redis | None = None,
     ) -> None:
         self._store = store
         self._client = client
         self._states = CollectionStates(client)
         self._live = live
+        self._redis = redis
         self._states_ready = False
         self._snapshots: dict[SnapshotKey, asyncio.Task[_OpenSnapshot]] = {}
 
@@ -151,10 +169,10 @@ class MilvusShardProvider:
             )
         shard, merger = await self._make_shard(snapshot, name, state)
         await _probe(shard, snapshot.manifest, words=state.words)
-        live = None
+        collection = follower = None
         if self._live is not None:
-            remedy = self._remedy(snapshot)
-            live = await self._live.begin(snapshot, name, state, shard, merger, remedy)
+            collection = self._live_collection(snapshot, name, shard, merger)
+            follower = await self._follow(self._live, snapshot, collection, state, shard)
         labels = (snapshot.collection, "0")
         metrics.shard_vectors.labels(*labels).set(rows)
         _log.info(
@@ -169,16 +187,63 @@ class MilvusShardProvider:
                 "elapsed_s": round(time.perf_counter() - begun, 3),
             },
         )
-        return _OpenSnapshot(shard, merger, live)
+        return _OpenSnapshot(shard, merger, collection, follower)
 
     async def _end(self, opening: asyncio.Task[_OpenSnapshot]) -> None:
         opening.cancel()
         await asyncio.wait((opening,))
         if not opening.cancelled() and opening.exception() is None:
             opened = opening.result()
-            if self._live is not None and opened.live is not None:
-                await self._live.end(opened.live)
+            if self._live is not None and opened.follower is not None:
+                await self._live.end(opened.follower)
+            if opened.collection is not None:
+                await opened.collection.close()
             await opened.shard.close()
+
+    def _live_collection(
+        self, snapshot: SnapshotRef, name: str, shard: MilvusShard, merger: ChangeMerger
+    ) -> LiveCollection:
+        def new_lease(started_us: int) -> Lease:
+            assert self._redis is not None
+            return RedisLease(self._redis, lease_name(snapshot.collection, name, started_us))
+
+        return LiveCollection(
+            self._client,
+            name,
+            shard.reader.context,
+            merger,
+            None if self._redis is None else new_lease,
+            logs=partial(followable_logs, self._store, snapshot.collection),
+            remedy=self._remedy(snapshot),
+        )
+
+    async def _follow(
+        self,
+        live: LiveChanges,
+        snapshot: SnapshotRef,
+        collection: LiveCollection,
+        state: CollectionState,
+        shard: MilvusShard,
+    ) -> LogFollower | None:
+        """Follows the log for a snapshot; returns once all of its present changes are applied.
+
+        Raises: SnapshotMismatch: The collection has changes of a log that cannot be followed.
+        """
+        follower = await live.begin(snapshot, [follow_snapshot(collection, shard.attach)])
+        if follower is None and state.log_id:
+            raise SnapshotMismatch(
+                f"Milvus collection {collection.name} has live changes of change log "
+                f"{state.log_id}, but the store names no log for {snapshot.collection!r}; "
+                f"{self._remedy(snapshot)} --again"
+            )
+        if follower is not None:
+            try:
+                await follower.ready()
+            except BaseException:
+                await live.end(follower)
+                await collection.close()
+                raise
+        return follower
 
     def _check_state(self, snapshot: SnapshotRef, state: CollectionState | None) -> CollectionState:
         where = f"snapshot {snapshot.snapshot_id} of {snapshot.collection!r}"
