@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import multiprocessing
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import nearline
 from nearline.errors import NotReady
+from nearline_cli.local.processes import RETRIEVAL_SERVICES, SHARD_SERVICES, service_process
 
 
 @contextlib.asynccontextmanager
@@ -47,3 +49,36 @@ async def minimal_server(module: str, *arguments: str) -> AsyncIterator[str]:
 def single_process_pool() -> ProcessPoolExecutor:
     """Returns a pool of one process, spawned so that it inherits no threads and no memory."""
     return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+
+class RunningRouter(NamedTuple):
+    """A router: its address, and the ids of its processes."""
+
+    address: str
+    pids: list[int]
+
+
+@contextlib.asynccontextmanager
+async def router_process(
+    arguments: Sequence[str], separate_shards: int
+) -> AsyncIterator[RunningRouter]:
+    """Runs a router, and the process of its shards, for the duration of the block.
+
+    Args:
+        arguments: Arguments of every service.
+        separate_shards: Shards that a separate process holds; 0 keeps them in the router.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        pids: list[int] = []
+        topology: tuple[str, ...] = ()
+        if separate_shards:
+            shard = await stack.enter_async_context(
+                service_process("retrieval.shard_server", arguments, ready_services=SHARD_SERVICES)
+            )
+            pids.append(shard.pid)
+            held = ";".join(f"{number}={shard.address}" for number in range(separate_shards))
+            topology = ("--shards", held)
+        router = await stack.enter_async_context(
+            service_process("retrieval", (*arguments, *topology), ready_services=RETRIEVAL_SERVICES)
+        )
+        yield RunningRouter(router.address, [*pids, router.pid])

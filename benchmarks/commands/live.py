@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import multiprocessing
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -16,17 +15,13 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from benchmarks.baselines.processes import router_process
 from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.errors import NotReady
 from nearline_cli.commands.load import search_open_loop
 from nearline_cli.evaluate.open_loop import run_open_loop
-from nearline_cli.local.processes import (
-    RETRIEVAL_SERVICES,
-    SHARD_SERVICES,
-    redis_process,
-    service_process,
-)
+from nearline_cli.local.processes import redis_process
 from nearline_cli.terminal.output import JsonFlag, print_figures
 
 _REST, _LIVE = "rest", "live"
@@ -93,9 +88,10 @@ async def _measure(folder: Path, bench: LiveBench) -> dict[str, object]:
     async with redis_process(folder / "redis") as url:
         arguments = ("--store", str(folder / "store"), "--redis", url)
         async with (
-            _router(arguments, bench.shards if bench.separate else 0) as address,
-            RetrievalClient(address) as client,
+            router_process(arguments, bench.shards if bench.separate else 0) as router,
+            RetrievalClient(router.address) as client,
         ):
+            address = router.address
             watermark = await _preload(client, changed_ids, changed)
             latencies: dict[str, list[float]] = {_REST: [], _LIVE: []}
             written = 0
@@ -125,28 +121,6 @@ async def _measure(folder: Path, bench: LiveBench) -> dict[str, object]:
         "searches": len(latencies[_LIVE]),
         **{name: getattr(bench, name) for name in _REPORTED},
     }
-
-
-@contextlib.asynccontextmanager
-async def _router(arguments: Sequence[str], separate_shards: int) -> AsyncIterator[str]:
-    """Runs a router; yields its address.
-
-    Args:
-        arguments: Arguments of every service.
-        separate_shards: Shards that a separate process holds; 0 keeps them in the router.
-    """
-    async with contextlib.AsyncExitStack() as stack:
-        topology: tuple[str, ...] = ()
-        if separate_shards:
-            shard = await stack.enter_async_context(
-                service_process("retrieval.shard_server", arguments, ready_services=SHARD_SERVICES)
-            )
-            held = ";".join(f"{number}={shard.address}" for number in range(separate_shards))
-            topology = ("--shards", held)
-        router = await stack.enter_async_context(
-            service_process("retrieval", (*arguments, *topology), ready_services=RETRIEVAL_SERVICES)
-        )
-        yield router.address
 
 
 def _clustered(rng: np.random.Generator, count: int, dim: int) -> _Matrix:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import platform
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,12 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.baselines.processes import minimal_server, single_process_pool
+from benchmarks.baselines.processes import (
+    RunningRouter,
+    minimal_server,
+    router_process,
+    single_process_pool,
+)
 from benchmarks.workloads.closed_loop import (
     SearchRound,
     SearchTask,
@@ -236,25 +241,8 @@ def _floor(task: SearchTask) -> AbstractAsyncContextManager[str]:
     )
 
 
-@contextlib.asynccontextmanager
-async def _nearline(task: SearchTask, *, separate: bool) -> AsyncIterator[tuple[str, list[int]]]:
-    from nearline_cli.local.processes import SHARD_SERVICES, retrieval_process, service_process
-
-    async with contextlib.AsyncExitStack() as stack:
-        pids = []
-        router: list[str] = []
-        if separate:
-            shard = await stack.enter_async_context(
-                service_process(
-                    "retrieval.shard_server",
-                    ["--store", str(task.store)],
-                    ready_services=SHARD_SERVICES,
-                )
-            )
-            pids.append(shard.pid)
-            router += ["--shards", f"0={shard.address}"]
-        service = await stack.enter_async_context(retrieval_process(task.store, router))
-        yield service.address, [*pids, service.pid]
+def _nearline(task: SearchTask, *, separate: bool) -> AbstractAsyncContextManager[RunningRouter]:
+    return router_process(("--store", str(task.store)), int(separate))
 
 
 def _cpu_s(pids: Sequence[int]) -> float:

@@ -243,118 +243,92 @@ def _embedding(layout: Layout, port: int, *words: str) -> ProcessSpec:
     )
 
 
+def _spec(
+    layout: Layout,
+    name: str,
+    module: str,
+    port: int,
+    words: Sequence[str],
+    ready_services: tuple[str, ...],
+) -> ProcessSpec:
+    """Plans a service that may use Redis; `words` are its arguments besides host and port."""
+    return ProcessSpec(
+        name=name,
+        module=module,
+        arguments=("--host", layout.host, "--port", str(port), *words),
+        environ=layout.redis_environ,
+        address=f"{layout.host}:{port}",
+        ready_services=ready_services,
+    )
+
+
 def _shard(
     layout: Layout, number: int, copy: int, port: int, embedding: str, redis: str | None
 ) -> ProcessSpec:
+    name = f"shard-{number}" if layout.replicas == 1 else f"shard-{number}-replica-{copy}"
     shards = range(number, layout.shards, layout.shard_processes)
-    return ProcessSpec(
-        name=f"shard-{number}" if layout.replicas == 1 else f"shard-{number}-replica-{copy}",
-        module="retrieval.shard_server",
-        arguments=(
-            *("--host", layout.host, "--port", str(port)),
-            *("--store", layout.store.url, "--shard", ",".join(map(str, shards))),
-            *(("--embedding", embedding) if embedding else ()),
-            *_redis_words(redis),
-        ),
-        environ=layout.redis_environ,
-        address=f"{layout.host}:{port}",
-        ready_services=SHARD_SERVICES,
+    words = (
+        *("--store", layout.store.url, "--shard", ",".join(map(str, shards))),
+        *_embedding_words(embedding),
+        *_redis_words(redis),
     )
+    return _spec(layout, name, "retrieval.shard_server", port, words, SHARD_SERVICES)
 
 
 def _router(
     layout: Layout, port: int, embedding: str, topology: str, worker: int, redis: str | None
 ) -> ProcessSpec:
-    arguments: tuple[str, ...] = (
-        *("--host", layout.host, "--port", str(port)),
-        *("--store", layout.store.url),
-        *_redis_words(redis),
-    )
-    if embedding:
-        arguments += ("--embedding", embedding)
+    words = ["--store", layout.store.url, *_redis_words(redis), *_embedding_words(embedding)]
     if topology:
-        arguments += ("--shards", topology)
+        words += ("--shards", topology)
     environ = layout.redis_environ
     if layout.milvus_uri:
-        arguments += ("--backend", "milvus", "--milvus-uri", layout.milvus_uri)
+        words += ("--backend", "milvus", "--milvus-uri", layout.milvus_uri)
         if layout.milvus_token:
             # Arguments are visible to every user of the machine.
             environ = {**environ, "NEARLINE_RETRIEVAL_MILVUS_TOKEN": layout.milvus_token}
     if layout.policies:
-        arguments += ("--policies", layout.policies)
+        words += ("--policies", layout.policies)
     if layout.workers > 1:
-        arguments += ("--reuse-port", "true")
-    return ProcessSpec(
-        name="retrieval" if layout.workers == 1 else f"retrieval-{worker}",
-        module="retrieval",
-        arguments=arguments,
-        environ=environ,
-        address=f"{layout.host}:{port}",
-        ready_services=RETRIEVAL_SERVICES,
-    )
+        words += ("--reuse-port", "true")
+    name = "retrieval" if layout.workers == 1 else f"retrieval-{worker}"
+    plan = _spec(layout, name, "retrieval", port, words, RETRIEVAL_SERVICES)
+    return replace(plan, environ=environ)
 
 
 def _generation(
     layout: Layout, port: int, retrieval: str, embedding: str, redis: str | None
 ) -> ProcessSpec:
-    return ProcessSpec(
-        name="generation",
-        module="generation",
-        arguments=(
-            *("--host", layout.host, "--port", str(port)),
-            *("--retrieval", retrieval, "--embedding", embedding, "--store", layout.store.url),
-            *_redis_words(redis),
-        ),
-        environ=layout.redis_environ,
-        address=f"{layout.host}:{port}",
-        ready_services=GENERATION_SERVICES,
+    words = (
+        *("--retrieval", retrieval, "--embedding", embedding, "--store", layout.store.url),
+        *_redis_words(redis),
     )
+    return _spec(layout, "generation", "generation", port, words, GENERATION_SERVICES)
 
 
 def _upkeep(layout: Layout, embedding: str, redis: str | None) -> ProcessSpec:
+    words = ("--store", layout.store.url, *_embedding_words(embedding), *_redis_words(redis))
     port = free_port(layout.host)
-    return ProcessSpec(
-        name="upkeep",
-        module="index_builder.maintenance",
-        arguments=(
-            *("--host", layout.host, "--port", str(port), "--store", layout.store.url),
-            *(("--embedding", embedding) if embedding else ()),
-            *_redis_words(redis),
-        ),
-        environ=layout.redis_environ,
-        address=f"{layout.host}:{port}",
-        # It offers no service of its own: check the health of the server.
-        ready_services=("",),
-    )
+    # It offers no service of its own: check the health of the server.
+    return _spec(layout, "upkeep", "index_builder.maintenance", port, words, ("",))
 
 
 def _ingest(layout: Layout, port: int, redis: str | None) -> ProcessSpec:
-    return ProcessSpec(
-        name="ingest",
-        module=INGEST_MODULE,
-        arguments=("--host", layout.host, "--port", str(port), *_redis_words(redis)),
-        environ=layout.redis_environ,
-        address=f"{layout.host}:{port}",
-        ready_services=INGEST_SERVICES,
-    )
+    return _spec(layout, "ingest", INGEST_MODULE, port, _redis_words(redis), INGEST_SERVICES)
 
 
 def _workers(layout: Layout, retrieval: str, redis: str | None) -> Callable[[int], ProcessSpec]:
     def worker(number: int) -> ProcessSpec:
-        return ProcessSpec(
-            name=f"worker-{number}",
-            module=WORKER_MODULE,
-            # It has no peers: any port will do.
-            arguments=(
-                *("--host", layout.host, "--port", "0", "--retrieval", retrieval),
-                *_redis_words(redis),
-            ),
-            environ=layout.redis_environ,
-            address="",
-            ready_services=("",),
-        )
+        words = ("--retrieval", retrieval, *_redis_words(redis))
+        # It has no peers: any port will do.
+        plan = _spec(layout, f"worker-{number}", WORKER_MODULE, 0, words, ("",))
+        return replace(plan, address="")
 
     return worker
+
+
+def _embedding_words(embedding: str) -> tuple[str, ...]:
+    return ("--embedding", embedding) if embedding else ()
 
 
 def _redis_words(redis: str | None) -> tuple[str, ...]:
