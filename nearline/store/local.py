@@ -85,7 +85,7 @@ class LocalFiles:
         target = self.folder / path
         with store_errors(target):
             for inner in sorted(source.rglob("*"), reverse=True):
-                _sync(inner)
+                sync_folder(inner)
             sync_folder(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             source.rename(target)
@@ -117,11 +117,3 @@ class LocalFiles:
             if target.is_file():
                 target.unlink(missing_ok=True)
                 sync_folder(target.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -25,6 +25,10 @@ from nearline.wire.generation import (
     citation_to_proto as citation_to_proto,
     event_from_proto as event_from_proto,
     event_to_proto as event_to_proto,
+    question_from_proto as question_from_proto,
+    question_to_proto as question_to_proto,
+    session_from_proto as session_from_proto,
+    session_to_proto as session_to_proto,
     verify_reply as verify_reply,
     verify_response as verify_response,
 )
@@ -54,10 +58,6 @@ from nearline.wire.queries import (
     options_to_proto as options_to_proto,
     query_from_proto as query_from_proto,
     query_to_proto as query_to_proto,
-)
-from nearline.wire.questions import (
-    question_from_proto as question_from_proto,
-    question_to_proto as question_to_proto,
 )
 from nearline.wire.raw_hits import RawHits as RawHits
 from nearline.wire.recommendations import (
@@ -92,14 +92,10 @@ from nearline.wire.replies import (
     search_reply as search_reply,
     search_response as search_response,
 )
-from nearline.wire.sessions import (
-    session_from_proto as session_from_proto,
-    session_to_proto as session_to_proto,
-)
-from nearline.wire.times import in_utc as in_utc
 from nearline.wire.values import (
     attributes_from_proto as attributes_from_proto,
     duration as duration,
+    in_utc as in_utc,
     scalar_from_proto as scalar_from_proto,
     seconds as seconds,
     set_duration as set_duration,

@@ -1,6 +1,8 @@
-"""Events of answers and their citations: contract records to protobuf and back."""
+"""Questions, conversations, answers and citations: contract records to protobuf and back."""
 
 from __future__ import annotations
+
+from datetime import UTC
 
 from nearline import contract as c
 from nearline.errors import InternalError
@@ -8,12 +10,15 @@ from nearline.v1 import generation_pb2
 from nearline.wire.enums import (
     FINISH_OF,
     FINISHES,
+    MODE_OF,
+    MODES,
     REFUSAL_OF,
     REFUSALS,
     VERDICT_OF,
     VERDICTS,
     lookup,
 )
+from nearline.wire.filters import filter_from_proto, filter_to_proto
 from nearline.wire.replies import (
     fill_hit,
     fill_info,
@@ -22,8 +27,7 @@ from nearline.wire.replies import (
     info_from_proto,
     served_by_from_proto,
 )
-from nearline.wire.sessions import state_from_proto, state_to_proto
-from nearline.wire.values import same_fields
+from nearline.wire.values import same_fields, timestamp
 
 
 def event_to_proto(event: c.AnswerEvent) -> generation_pb2.GenerateResponse:
@@ -162,3 +166,100 @@ def _usage_to_proto(usage: c.Usage) -> generation_pb2.UsageEvent:
 def _usage_from_proto(message: generation_pb2.UsageEvent) -> c.Usage:
     attempts = [c.Attempt(**same_fields(one, c.Attempt)) for one in message.attempts]
     return c.Usage(**same_fields(message, c.Usage) | {"attempts": attempts})
+
+
+_REFUSE = generation_pb2.REFUSAL_POLICY_REFUSE
+_ANSWER = generation_pb2.REFUSAL_POLICY_ANSWER
+_DROP = generation_pb2.UNSUPPORTED_POLICY_DROP
+_MARK = generation_pb2.UNSUPPORTED_POLICY_MARK
+
+
+def question_to_proto(question: c.Question, collection: str) -> generation_pb2.GenerateRequest:
+    """Returns the message of a question."""
+    return generation_pb2.GenerateRequest(
+        collection=collection,
+        question=question.text,
+        filter=None if question.filter is None else filter_to_proto(question.filter),
+        mode=MODES[question.mode] if question.mode else 0,  # type: ignore[arg-type]
+        max_tokens=question.max_tokens,
+        documents=question.documents,
+        refusal_policy=_REFUSE if question.refuse else _ANSWER,
+        session_id=question.session_id,
+        session_version=question.session_version,
+        history=map(turn_to_proto, question.history),
+        backend=question.backend,
+        temperature=question.temperature,
+        unsupported_policy=_MARK if question.unsupported is c.Unsupported.MARK else _DROP,
+        fresh=question.fresh,
+    )
+
+
+def question_from_proto(message: generation_pb2.GenerateRequest) -> c.Question:
+    """Returns the question of a message; ranges are checked by the service.
+
+    Raises: InvalidRequest: unknown enum number, a malformed filter.
+    """
+    plain = c.Question(text=message.question)
+    marked = message.unsupported_policy == _MARK
+    return c.Question(
+        text=message.question,
+        filter=filter_from_proto(message.filter, "filter") if message.HasField("filter") else None,
+        mode=lookup(MODE_OF, message.mode, "mode") if message.mode else None,
+        max_tokens=message.max_tokens or plain.max_tokens,
+        documents=message.documents or plain.documents,
+        refuse=message.refusal_policy != _ANSWER,
+        session_id=message.session_id,
+        session_version=message.session_version,
+        history=[turn_from_proto(turn) for turn in message.history],
+        backend=message.backend,
+        temperature=message.temperature,
+        unsupported=c.Unsupported.MARK if marked else c.Unsupported.DROP,
+        fresh=message.fresh,
+    )
+
+
+def turn_to_proto(turn: c.Turn) -> generation_pb2.Turn:
+    """Returns the message of a turn."""
+    return generation_pb2.Turn(**same_fields(turn, c.Turn) | {"time": timestamp(turn.time)})
+
+
+def turn_from_proto(message: generation_pb2.Turn) -> c.Turn:
+    """Returns the turn of a message."""
+    time = message.time.ToDatetime(UTC) if message.HasField("time") else None
+    return c.Turn(**same_fields(message, c.Turn) | {"time": time})
+
+
+def session_to_proto(session: c.Session) -> generation_pb2.GetSessionResponse:
+    """Returns the message of a session."""
+    return generation_pb2.GetSessionResponse(
+        session_id=session.id,
+        version=session.version,
+        turns=map(turn_to_proto, session.turns),
+        expire_time=timestamp(session.expire_time),
+    )
+
+
+def session_from_proto(message: generation_pb2.GetSessionResponse) -> c.Session:
+    """Returns the session of a message."""
+    return c.Session(
+        id=message.session_id,
+        version=message.version,
+        turns=[turn_from_proto(turn) for turn in message.turns],
+        expire_time=message.expire_time.ToDatetime(UTC)
+        if message.HasField("expire_time")
+        else None,
+    )
+
+
+def state_to_proto(state: c.SessionState) -> generation_pb2.SessionState:
+    """Returns the message of a session's state."""
+    return generation_pb2.SessionState(
+        session_id=state.id, version=state.version, saved=state.saved, reason=state.reason
+    )
+
+
+def state_from_proto(message: generation_pb2.SessionState) -> c.SessionState:
+    """Returns the state of a session of a message."""
+    return c.SessionState(
+        id=message.session_id, version=message.version, saved=message.saved, reason=message.reason
+    )

@@ -9,8 +9,14 @@ from nearline.errors import InvalidRequest
 from nearline.v1 import ingest_pb2
 from nearline.wire.enums import inverse, lookup, numbers_of
 from nearline.wire.items import item_from_proto, item_to_proto
-from nearline.wire.times import time_from_proto, timestamp
-from nearline.wire.values import duration, same_fields, seconds, set_duration
+from nearline.wire.values import (
+    duration,
+    same_fields,
+    seconds,
+    set_duration,
+    time_from_proto,
+    timestamp,
+)
 
 JOB_PRIORITIES = numbers_of(c.JobPriority, ingest_pb2.JobPriority)
 JOB_STATES = numbers_of(c.JobState, ingest_pb2.JobState)

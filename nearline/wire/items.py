@@ -6,8 +6,7 @@ from nearline import contract as c
 from nearline.errors import InvalidRequest
 from nearline.v1 import retrieval_pb2
 from nearline.vectors import decode, pack
-from nearline.wire.times import in_utc, time_from_proto
-from nearline.wire.values import attributes_from_proto, set_attributes
+from nearline.wire.values import attributes_from_proto, in_utc, set_attributes, time_from_proto
 
 
 def item_to_proto(item: c.Item) -> retrieval_pb2.Item:

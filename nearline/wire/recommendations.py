@@ -25,7 +25,7 @@ from nearline.wire.replies import (
     ignored_from_proto,
     info_from_proto,
 )
-from nearline.wire.times import time_from_proto, timestamp
+from nearline.wire.values import time_from_proto, timestamp
 
 
 def recommend_request(
