@@ -7,9 +7,8 @@ import secrets
 from collections.abc import AsyncGenerator
 
 from generation.checks.draft_parser import DraftParser
-from generation.checks.entailment import apply_entailment
 from generation.checks.groundedness import GroundednessRules
-from generation.checks.sentence_verifier import SentenceVerifier
+from generation.checks.sentence_verifier import SentenceVerifier, apply_entailment
 from generation.protocols.chat_model import ChatEnd, ChatError, ChatFailure, ChatLimits, ChatModel
 from generation.protocols.writer import AnswerPiece, AnswerTask, WriterEnd, WriterEvent
 from generation.writers.instructions import DEFAULT_INSTRUCTIONS, Instructions

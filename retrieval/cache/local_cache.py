@@ -6,8 +6,7 @@ from datetime import timedelta
 
 from theine import Cache
 
-from retrieval.cache.cached_list import ListKey
-from retrieval.cache.freshness import CacheEntry
+from retrieval.cache.cached_list import CacheEntry, ListKey
 
 
 class LocalCache:

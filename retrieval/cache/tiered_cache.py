@@ -13,8 +13,14 @@ from typing import Any, TypeAlias, TypeVar
 from prometheus_client import Counter
 
 from nearline.errors import NearlineError
-from retrieval.cache.cached_list import CachedList, CacheLevel, ComputeList, ListKey
-from retrieval.cache.freshness import CacheEntry, CacheLifetimes
+from retrieval.cache.cached_list import (
+    CachedList,
+    CacheEntry,
+    CacheLevel,
+    CacheLifetimes,
+    ComputeList,
+    ListKey,
+)
 from retrieval.cache.local_cache import LocalCache
 from retrieval.cache.redis_cache import RedisCache, StoredList, pack
 from retrieval.cache.single_flight import SingleFlight

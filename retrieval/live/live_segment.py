@@ -10,8 +10,7 @@ from retrieval.index.filtering.planner import Matches
 from retrieval.index.lexical.vocabulary import Vocabulary
 from retrieval.index.segment import Segment
 from retrieval.live.attributes import LiveColumns
-from retrieval.live.documents import LiveDocuments, LiveItem
-from retrieval.live.growable_array import GrowableArray
+from retrieval.live.documents import GrowableArray, LiveDocuments, LiveItem
 from retrieval.live.vectors import LiveVectors
 from retrieval.live.words import LiveWords
 from retrieval.protocols.snapshot import COSINE

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from generation.checks.entailment import apply_entailment
 from generation.checks.groundedness import WEAK_SUPPORT
-from generation.checks.sentence_verifier import VerifiedSentence
+from generation.checks.sentence_verifier import VerifiedSentence, apply_entailment
 from nearline import contract as c
 from nearline.errors import NotReady
 from tests.generation.scripted_writers import evidence, span

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from nearline.errors import InvalidRequest, SettingsError
-from retrieval.cache.cached_list import CachedList
-from retrieval.cache.freshness import CacheLifetimes, should_refresh_early
+from retrieval.cache.cached_list import CachedList, CacheLifetimes, should_refresh_early
 from tests.retrieval.cache.sample_lists import mark
 
 

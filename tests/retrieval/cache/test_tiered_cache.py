@@ -12,8 +12,7 @@ import pytest_asyncio
 from prometheus_client import Counter
 
 from nearline.errors import NotReady
-from retrieval.cache.cached_list import CachedList, CacheLevel
-from retrieval.cache.freshness import CacheLifetimes
+from retrieval.cache.cached_list import CachedList, CacheLevel, CacheLifetimes
 from retrieval.cache.local_cache import LocalCache
 from retrieval.cache.tiered_cache import TieredCache
 from retrieval.protocols import metrics
