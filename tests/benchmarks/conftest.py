@@ -1,5 +1,13 @@
-"""The `nearline` command, as the tests of the command line run it."""
+"""The `nearline` command, as the tests of benchmarks run it: as a process."""
 
-from tests.nearline_cli.conftest import nearline
+import pytest
 
-__all__ = ["nearline"]
+from tests.nearline_cli.conftest import Run, nearline_process
+
+__all__ = ["nearline_process"]
+
+
+@pytest.fixture
+def nearline(nearline_process: Run) -> Run:
+    """Returns a function that runs `nearline` as a process, which handles signals."""
+    return nearline_process

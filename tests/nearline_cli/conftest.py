@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +19,7 @@ import pytest
 from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline import Item
+from nearline_cli.main import main
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -26,17 +30,53 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "nearline_cli.main", *words]
 
 
+# Wide enough that no message is folded; never in colour.
+_ENVIRON = {"COLUMNS": "300", "NO_COLOR": "1"}
+
+
 @pytest.fixture
-def nearline(tmp_path: Path) -> Run:
-    """Returns a function that runs `nearline` in an empty folder and returns what came out."""
+def nearline_process(tmp_path: Path) -> Run:
+    """Returns a function that runs `nearline` as a process in an empty folder."""
 
     def run(*words: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-        # Wide enough that no message is folded; never in colour.
-        environ = {**os.environ, "COLUMNS": "300", "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
+        environ = {**os.environ, **_ENVIRON, "PYTHONPATH": str(ROOT)}
         return subprocess.run(
             command(*words), cwd=tmp_path, env=environ, capture_output=True, text=True,
             timeout=timeout_s,
         )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture
+def nearline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Returns a function that runs `nearline` in this process, in an empty folder.
+
+    A process takes most of a second to start, so only tests of its end and its signals use one. The
+    command gets a thread, since it runs an event loop as the tests do.
+    """
+
+    def run(*words: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        codes: list[int] = []
+
+        def run_command() -> None:
+            try:
+                main(words)
+            except SystemExit as ended:
+                codes.append(int(ended.code or 0))
+
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+        thread = threading.Thread(target=run_command, daemon=True)
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            for name, value in _ENVIRON.items():
+                patch.setenv(name, value)
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                thread.start()
+                thread.join(timeout_s)
+        shown = [stream.buffer.getvalue().decode() for stream in (out, err)]  # type: ignore[attr-defined]
+        assert codes, f"{words} did not end in {timeout_s:g} s: {shown}"
+        return subprocess.CompletedProcess(words, codes[0], *shown)
 
     return run
 

@@ -218,10 +218,10 @@ def test_misuse_is_refused_with_a_remedy(
     assert (ended.value.code, text in capsys.readouterr().err) == (code, True)
 
 
-def test_a_worker_lists_its_settings_and_requirements(nearline: Run) -> None:
+def test_a_worker_lists_its_settings_and_requirements(nearline_process: Run) -> None:
     from index_builder.ingest.settings import WorkerSettings
 
-    shown = nearline("worker", "--help")
+    shown = nearline_process("worker", "--help")
     assert shown.returncode == 0
     for name in WorkerSettings.model_fields:
         assert f"--{name.replace('_', '-')}" in shown.stdout
@@ -230,7 +230,7 @@ def test_a_worker_lists_its_settings_and_requirements(nearline: Run) -> None:
         (("--redis", "redis://127.0.0.1:1/0"), "pass --retrieval HOST:PORT"),
         (("--batches", "3"), "the nearest known one is batch"),
     ):
-        done = nearline("worker", *words)
+        done = nearline_process("worker", *words)
         assert (done.returncode, text in done.stdout + done.stderr) == (2, True)
 
 
