@@ -19,20 +19,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
-from nearline.call_guard import CallGuard, Context, time_left_s
+from nearline.call_guard import CallGuard, Context as Context, time_left_s as time_left_s
 from nearline.errors import NearlineError, SettingsError
 from nearline.settings import ServerSettings
 from nearline.telemetry import configure_logging
-
-__all__ = [
-    "Context",
-    "Registration",
-    "run",
-    "running",
-    "serve",
-    "time_left_s",
-    "use_batch_scheduling",
-]
 
 LIFELINE_VARIABLE = "NEARLINE_LIFELINE_FD"
 _log = logging.getLogger(__name__)

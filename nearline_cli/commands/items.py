@@ -17,7 +17,7 @@ from nearline.errors import InvalidRequest
 from nearline_cli.inputs.item_columns import ItemColumns
 from nearline_cli.terminal import options, output
 from nearline_cli.terminal.option_groups import add_command
-from nearline_cli.views.hits import served_by_record
+from nearline_cli.views.hits import ignored_records, served_by_record
 from nearline_cli.views.write_tally import WriteTally
 
 _SHOWN = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT, c.PayloadField.ATTRIBUTES})
@@ -240,9 +240,7 @@ def _record(reply: c.ItemsReply) -> dict[str, object]:
             }
             for item in reply.items
         ],
-        "ignored_ids": [
-            {"id": ignored.id, "reason": ignored.reason.value} for ignored in reply.ignored_ids
-        ],
+        "ignored_ids": ignored_records(reply.ignored_ids),
         "epoch": info.epoch,
         "snapshot": info.snapshot_id,
         "watermark": info.watermark.hex(),

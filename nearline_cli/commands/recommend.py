@@ -11,7 +11,7 @@ from nearline import contract as c
 from nearline.clients.blocking import BlockingRetrievalClient
 from nearline.filter_text import parse_filter
 from nearline_cli.terminal import options, output
-from nearline_cli.views.hits import hit_record, reply_summary, served_by_record
+from nearline_cli.views.hits import hit_record, ignored_records, reply_summary, served_by_record
 
 _SHOWN = frozenset({c.PayloadField.TITLE, c.PayloadField.ATTRIBUTES})
 
@@ -114,9 +114,7 @@ def _record(reply: c.RecommendReply, seconds: float) -> dict[str, object]:
             }
             for recommendation in reply.recommendations
         ],
-        "ignored_ids": [
-            {"id": ignored.id, "reason": ignored.reason.value} for ignored in reply.ignored_ids
-        ],
+        "ignored_ids": ignored_records(reply.ignored_ids),
         "why_not": None
         if why is None
         else {"id": why.id, "cause": why.cause.value, "rank": why.rank, "message": why.message},

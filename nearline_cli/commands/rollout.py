@@ -14,7 +14,7 @@ from nearline.wire.enums import numbers_of
 from nearline_cli.compose import release_gate
 from nearline_cli.compose.alias_admin import AliasChange, RouterAdmin, open_admin
 from nearline_cli.terminal import alias_options, options, output
-from nearline_cli.views.rollout_view import show_status
+from nearline_cli.views.rollout_view import canary_record, show_status
 
 app = typer.Typer(no_args_is_help=True, help="Try a snapshot alongside the current one.")
 
@@ -221,26 +221,12 @@ def _earlier_verdict(
 
 
 def _print_record(collection: str, record: snapshot_pb2.AliasRecord, as_json: bool) -> None:
-    if as_json:
-        output.print_json(
-            {
-                "collection": collection,
-                "epoch": record.epoch,
-                "current": record.current,
-                "canary": record.canary or None,
-                "canary_share": record.canary_share,
-                "shadow": record.rollout.shadow,
-                "who": record.who,
-                "why": record.why,
-            }
-        )
-        return
     since = f"since epoch {record.epoch}"
+    text = f"{record.current} answers all of {collection!r} {since}"
     if record.canary:
         shadow = ", in shadow" if record.rollout.shadow else ""
         text = (
             f"{record.canary} answers {record.canary_share:.1%} of {collection!r} {since}{shadow}"
         )
-    else:
-        text = f"{record.current} answers all of {collection!r} {since}"
-    output.console().print(text)
+    details = {"shadow": record.rollout.shadow, "who": record.who, "why": record.why}
+    output.print_result(canary_record(collection, record) | details, text, as_json=as_json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from nearline.contract import Hit, PlanStrategy, ReplyInfo, SearchReply
+from nearline.contract import Hit, IgnoredId, PlanStrategy, ReplyInfo, SearchReply
 from nearline_cli.terminal import output
 
 _SNIPPET_CHARACTERS = 96
@@ -68,10 +68,7 @@ def reply_record(reply: SearchReply, seconds: float) -> dict[str, object]:
     info = reply.info
     return {
         "hits": [hit_record(hit) for hit in reply.hits],
-        "ignored_ids": [
-            {"id": ignored.id, "reason": ignored.reason.value}
-            for ignored in reply.results[0].ignored_ids
-        ],
+        "ignored_ids": ignored_records(reply.results[0].ignored_ids),
         "plans": [
             {
                 "shard": plan.shard,
@@ -99,14 +96,14 @@ def reply_record(reply: SearchReply, seconds: float) -> dict[str, object]:
     }
 
 
+def ignored_records(ignored_ids: Sequence[IgnoredId]) -> list[dict[str, object]]:
+    """Returns ignored ids as JSON objects."""
+    return [{"id": one.id, "reason": one.reason.value} for one in ignored_ids]
+
+
 def served_by_record(info: ReplyInfo) -> dict[str, object]:
     """Returns the origin of a reply as a JSON object."""
-    served_by = info.served_by
-    return {
-        "source": served_by.source.value,
-        "rung": served_by.rung,
-        "reason": served_by.reason,
-    }
+    return output.json_record(asdict(info.served_by))
 
 
 def hit_record(hit: Hit) -> dict[str, object]:

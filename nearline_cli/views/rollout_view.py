@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nearline.v1 import admin_pb2, types_pb2
+from nearline.v1 import admin_pb2, snapshot_pb2, types_pb2
 from nearline_cli.terminal import output
 
 _ARMS = {types_pb2.ARM_CURRENT: "current", types_pb2.ARM_CANARY: "canary"}
@@ -10,6 +10,17 @@ _FIELDS = (
     *("requests", "errors", "units", "p50_ms", "p99_ms", "recall_samples", "recall", "lists"),
     *("clicks", "conversions"),
 )
+
+
+def canary_record(collection: str, record: snapshot_pb2.AliasRecord) -> dict[str, object]:
+    """Returns what an alias record says of a canary, as a JSON object."""
+    return {
+        "collection": collection,
+        "epoch": record.epoch,
+        "current": record.current,
+        "canary": record.canary or None,
+        "canary_share": record.canary_share,
+    }
 
 
 def show_status(
@@ -20,11 +31,7 @@ def show_status(
     if as_json:
         output.print_json(
             {
-                "collection": collection,
-                "epoch": record.epoch,
-                "current": record.current,
-                "canary": record.canary or None,
-                "canary_share": record.canary_share,
+                **canary_record(collection, record),
                 "running": status.running,
                 "problem": status.problem,
                 "why": record.why,
@@ -36,11 +43,7 @@ def show_status(
                     for arm in status.arms
                 },
                 "tests": {
-                    test.name: {
-                        "evidence": test.evidence,
-                        "limit": test.limit,
-                        "seen": test.seen,
-                    }
+                    test.name: {"evidence": test.evidence, "limit": test.limit, "seen": test.seen}
                     for test in status.tests
                 },
                 "compared": status.compared,
