@@ -17,6 +17,7 @@ from tests.scale import scaled
 pytestmark = [pytest.mark.service, needs_redis]
 _DIM = 16
 _TIMES = scaled(250, nightly=1_000)
+_SHARDS = scaled(2, nightly=4)
 
 
 @pytest.mark.timeout(180)
@@ -26,12 +27,12 @@ async def test_each_write_is_read_at_once(tmp_path: Path, rng: np.random.Generat
         c.Item(id=f"b{row:04d}", text=f"base {row}", vector=vector)
         for row, vector in enumerate(base)
     ]
-    await build_snapshot(items, BuildOptions(store=str(tmp_path / "store"), shards=4))
+    await build_snapshot(items, BuildOptions(store=str(tmp_path / "store"), shards=_SHARDS))
     options = c.SearchOptions(
         k=1, mode=c.SearchMode.DENSE, payload=frozenset({c.PayloadField.TEXT})
     )
     hits = 0
-    async with world(tmp_path, shards=4, replicas=2) as running:
+    async with world(tmp_path, shards=_SHARDS, replicas=2) as running:
         client = running.client
         for number in range(_TIMES):
             vector = rng.normal(size=_DIM).astype(np.float32)
