@@ -1,4 +1,4 @@
-"""Composes an answer from evidence: returns a cached answer, refuses, or has a writer answer."""
+"""Composes an answer from evidence: returns a cached answer, refuses, or asks a writer."""
 
 from __future__ import annotations
 

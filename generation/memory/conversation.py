@@ -15,7 +15,11 @@ _TRIES = 3
 
 
 class ConversationHistory(NamedTuple):
-    """The turns before a question, oldest first, within the budget; the session's version."""
+    """The conversation before a question.
+
+    turns: The latest turns, oldest first, as many as `history_tokens` allows.
+    version: Version of the session; 0 without a session.
+    """
 
     turns: Sequence[c.Turn]
     version: int = 0

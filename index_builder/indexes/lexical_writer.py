@@ -7,6 +7,7 @@ N chunks, n of them with the word; the word occurs f times in a chunk of l words
 Source: Kamphuis et al. 2020, "Which BM25 Do You Mean?", row "Lucene (accurate)"; precomputed scores
 as in Lù 2024, "BM25S". While the library bm25s keeps all texts as lists of numbers, this writer
 spills to disk; memory holds the vocabulary, 4 bytes per chunk of a shard, and a block of postings.
+`retrieval.live.words` scores live items by the same formula.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from bm25s import stopwords
 from numpy.typing import NDArray
 
 from index_builder.documents.spool import Spool
+from nearline.items.documents import text_to_index
 from nearline.store.durable import store_errors
 from nearline.store.snapshot import shard_folder
 from nearline.v1 import snapshot_pb2
@@ -150,7 +152,9 @@ class _PostingCounter:
         with path.open("wb") as stream:
             for document in spool.shard_documents(shard):
                 for start, end in document.bounds.tolist():
-                    found = Counter(self._words(f"{document.title} {document.text[start:end]}"))
+                    found = Counter(
+                        self._words(text_to_index(document.title, document.text[start:end]))
+                    )
                     row = len(lengths)
                     lengths.append(found.total())
                     for word, count in found.items():

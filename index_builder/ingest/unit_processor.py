@@ -18,7 +18,7 @@ from index_builder.ingest.fetcher import fetch
 from index_builder.ingest.file_reader import FileDocument, read_document, read_documents
 from index_builder.ingest.item_writer import (
     Document,
-    DocumentWriter,
+    ItemWriter,
     UnitEnd,
     dead_letter,
     end_of_error,
@@ -62,7 +62,7 @@ class UnitProcessor:
     def __init__(
         self,
         queue: LeaseQueue,
-        writer: DocumentWriter,
+        writer: ItemWriter,
         retries: RetryPolicy,
         allowed: Sequence[str],
         parse_s: float,

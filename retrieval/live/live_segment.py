@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from nearline.items.documents import text_to_index
 from nearline.v1 import snapshot_pb2
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.lexical.vocabulary import Vocabulary
@@ -57,7 +58,7 @@ class LiveSegment:
         self.vectors.add(vectors)
         if self._words is not None:
             for at, (start, end) in enumerate(bounds.tolist()):
-                self._words.add(row + at, f"{item.title} {item.text[start:end]}")
+                self._words.add(row + at, text_to_index(item.title, item.text[start:end]))
         document = self.items.add(item, bounds)
         self._columns.catch_up(self.items.items)
         self._alive.add(True)

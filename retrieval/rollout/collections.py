@@ -22,11 +22,11 @@ DRAIN_S = 10.0
 
 
 class ServedCollections:
-    """Snapshots that a router has loaded; assigns each request to one of them.
+    """The collections that a router serves; assigns each request to a loaded snapshot.
 
     Args:
-        drain_s: Seconds that a snapshot stays loaded after its last request, once no alias names
-            it.
+        drain_s: A snapshot that no alias names any more is unloaded this many seconds after its
+            last request.
         clock: Returns monotonic seconds.
 
     loaded: The loaded snapshots.
@@ -41,7 +41,7 @@ class ServedCollections:
 
     @property
     def in_force(self) -> Sequence[ServedCollection]:
-        """The current snapshot of each collection, by name of the collection."""
+        """The current snapshots, in order of the names of their collections."""
         return [held.value for held in self.loaded.in_force]
 
     def canary(self, collection: str) -> ServedCollection | None:

@@ -74,7 +74,7 @@ def nearline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 thread.start()
                 thread.join(timeout_s)
-        shown = [stream.buffer.getvalue().decode() for stream in (out, err)]  # type: ignore[attr-defined]
+        shown = [stream.buffer.getvalue().decode() for stream in (out, err)]
         assert codes, f"{words} did not end in {timeout_s:g} s: {shown}"
         return subprocess.CompletedProcess(words, codes[0], *shown)
 

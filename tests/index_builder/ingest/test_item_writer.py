@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from index_builder.ingest.item_writer import Document, DocumentWriter, Failure
+from index_builder.ingest.item_writer import Document, Failure, ItemWriter
 from index_builder.ingest.keys import Lane
 from index_builder.ingest.records import LogPosition, Settlement, Unit
 from nearline import contract as c
@@ -110,7 +110,7 @@ def document(document_id: str, text: str = "text", second: int = 0) -> Document:
 
 async def outcomes_of(writer: FaultyWriter, documents: Sequence[Document]) -> dict[str, str]:
     """Returns the outcome of each document, by entry."""
-    ends = await DocumentWriter(writer).write("books", documents)
+    ends = await ItemWriter(writer).write("books", documents)
     assert len({id(one.unit) for one in ends}) == len(ends) == len(documents)
     return {
         one.unit.entry: f"failed {one.reason}" if isinstance(one, Failure) else one.outcome.value
@@ -121,7 +121,7 @@ async def outcomes_of(writer: FaultyWriter, documents: Sequence[Document]) -> di
 async def test_each_document_has_its_own_outcome() -> None:
     writer = FaultyWriter()
     documents = [document("a"), document("b", "empty"), document("c", "away")]
-    settled = await DocumentWriter(writer).write("books", documents)
+    settled = await ItemWriter(writer).write("books", documents)
     ends = {one.unit.source.id: one for one in settled}  # type: ignore[union-attr]
     assert ends["a"] == Settlement(
         unit=documents[0].unit,

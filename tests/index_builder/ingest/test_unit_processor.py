@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from index_builder.ingest import unit_processor
-from index_builder.ingest.item_writer import DocumentWriter
+from index_builder.ingest.item_writer import ItemWriter
 from index_builder.ingest.load_stats import LoadStatsReader
 from index_builder.ingest.unit_processor import (
     ALONE_AFTER,
@@ -40,7 +40,7 @@ async def give_redis() -> AsyncIterator[Redis]:
 
 
 def processor_of(redis: Redis, writer: FaultyWriter) -> UnitProcessor:
-    return UnitProcessor(worker_of(redis), DocumentWriter(writer), RETRIES, (), 10.0)
+    return UnitProcessor(worker_of(redis), ItemWriter(writer), RETRIES, (), 10.0)
 
 
 async def submit(redis: Redis, *names: str) -> None:
