@@ -1,1 +1,1 @@
-"""Benchmarks of Nearline, the baselines they compare with, and scripts that make defaults."""
+"""Benchmarks of Nearline, their baselines, and scripts that compute default models."""

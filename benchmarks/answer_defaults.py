@@ -38,8 +38,9 @@ from generation.evidence.logistic import Terms
 
 '''
 _FOOT = """\
-# Questions below these are refused. The first refuses {lost} of the training questions; with the
-# second {coverage} are answered, {risk} of these without evidence (cross-validated).
+# Questions with lower probabilities are refused. The first threshold refuses {lost} of the training
+# questions. With the second, {coverage} are answered, {risk} of these without evidence
+# (cross-validated).
 TOPIC_THRESHOLD = {topic}
 EVIDENCE_THRESHOLD = {evidence}
 """

@@ -4,8 +4,8 @@ A claim of SciFact is checked against its labelled sentences (SUPPORT, CONTRADIC
 abstract says nothing about it, against the two sentences of the abstract with the most similar
 wording. Claims are paraphrases by people, so rules that are right for a model's text refuse many
 true ones. Verbatim sentences of abstracts stand in for a model that keeps to the text: each is
-checked against its own abstract, against the abstract without that sentence, and against another
-abstract.
+checked against its own abstract, against the abstract without that sentence, and against a
+different abstract.
 Prints one JSON object for each split, and one for these sentences.
 Run: python -m benchmarks.groundedness --data SCIFACT
 """
@@ -120,7 +120,7 @@ def measure(data: Path, split: str) -> dict[str, Any]:
     alone: dict[str, list[Groundedness]] = {label: [] for label in LABELS}
     for label, claim, title, span in _pairs(data, split):
         found[label].append(check_groundedness(claim, span, title=title, rules=_LENIENT))
-        # Against nothing: shows whether the claim has a number or a name at all.
+        # Checked against an empty text, this shows whether the claim has a number or a name.
         alone[label].append(check_groundedness(claim, "", rules=_LENIENT))
     scores = {label: np.array([one.score for one in each]) for label, each in found.items()}
     passed = {

@@ -46,7 +46,7 @@ def _all_sentences(files: Sequence[Path]) -> Iterator[str]:
 
 
 async def embed(texts: Sequence[str], out: Path) -> None:
-    """Embeds the texts with its own service, and writes (n, d) float32."""
+    """Embeds the texts with an embedding service of its own; writes (n, d) float32."""
     async with embedding_process() as service, EmbeddingClient(service.address) as client:
         dim = (await client.info()).dim
         matrix = np.lib.format.open_memmap(

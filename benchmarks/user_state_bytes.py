@@ -5,7 +5,7 @@
 Users are synthetic: 1 to 113 events each (57 on average), items by Zipf's law, minutes apart within
 a visit and days between visits, three kinds. They are encoded as in `retrieval.users` and written
 to a Redis of their own, without the log of interactions and the events of the last 24 hours. Prints
-one line of JSON; bytes are the growth of Redis' used_memory per user.
+one line of JSON; bytes per user are the growth of Redis' used_memory.
 """
 
 from __future__ import annotations

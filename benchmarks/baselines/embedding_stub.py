@@ -1,4 +1,4 @@
-"""A stand-in for the embedding service that waits, and computes nothing."""
+"""A stand-in for the embedding service that waits and returns random vectors."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class _Servicer(embedding_pb2_grpc.EmbeddingServiceServicer):
 
 @contextlib.asynccontextmanager
 async def serve_slow_embedder(embedder: SlowEmbedder) -> AsyncIterator[str]:
-    """Serves it inside this process for the duration of the block; yields the address."""
+    """Serves the stand-in inside this process for the duration of the block; yields the address."""
 
     def add(server: grpc.aio.Server) -> None:
         embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(_Servicer(embedder), server)

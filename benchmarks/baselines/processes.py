@@ -41,7 +41,7 @@ async def minimal_server(module: str, *arguments: str) -> AsyncIterator[str]:
             raise NotReady("the minimal server ended at start; its output is above")
         yield address
     finally:
-        # Closing its input stops it, even if this process is killed.
+        # The server stops when its input closes, even if this process is killed.
         process.stdin.close()
         await process.wait()
 

@@ -1,4 +1,4 @@
-"""`nearline bench burst`: a burst of documents, and how the workers scale with it."""
+"""`nearline bench burst`: how the workers scale with a burst of documents."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def bench_burst(
         float, typer.Option(min=0, help="Documents per second; 0: 0.6 of a worker's capacity.")
     ] = 0.0,
     factor: Annotated[
-        float, typer.Option(min=1, help="Rate of the burst, relative to the steady rate.")
+        float, typer.Option(min=1, help="Rate of the burst, as a multiple of the steady rate.")
     ] = 5,
     steady_s: Annotated[
         float, typer.Option("--steady", min=1, help="Seconds before the burst.")

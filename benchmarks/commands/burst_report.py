@@ -13,7 +13,7 @@ _WIDTH, _HEIGHT = 720, 130
 _LEFT, _TOP, _BOTTOM = 52, 8, 20
 _LINE = "stroke-width: 2; opacity: 1; fill: none"
 _SOFT_LINE = "stroke: var(--soft); stroke-width: 2; opacity: 1; fill: none"
-# A rate is taken over this many samples: over a single one it jumps.
+# Rates are averaged over this many samples; over a single sample they fluctuate too much.
 _SMOOTH = 4
 
 Points = Sequence[tuple[float, float]]
@@ -40,7 +40,7 @@ def render_burst_report(row: Mapping[str, object]) -> str:
                 (f"{row['submitted']:,}", "documents submitted"),
                 (f"{row['lost']:,}", "lost"),
                 (f"{row['workers_before']} to {row['max_workers_seen']}", "workers in the burst"),
-                (f"{row['lag_max']:,}", "documents in the queue at most"),
+                (f"{row['lag_max']:,}", "documents in the queue, maximum"),
                 ("never" if zero_s is None else f"{zero_s} s", "until the queue was empty again"),
             ]
         ),
@@ -61,7 +61,7 @@ def render_burst_report(row: Mapping[str, object]) -> str:
         ),
         "<h2>Workers</h2>",
         _panel(row, [_Curve(workers, _LINE)], "Workers"),
-        "<h2>Changes of the number of workers</h2>",
+        "<h2>Changes in the number of workers</h2>",
         table(_scalings(row)),
     ]
     return page("A burst of documents", parts)

@@ -54,7 +54,7 @@ class EmbeddingLoad(NamedTuple):
 
 @dataclass(slots=True)
 class EmbeddingMeasurements:
-    """Measurements behind the medians: one number per round, latencies of all rounds together."""
+    """Measurements: one number per round, and the latencies of all rounds together."""
 
     texts_per_s: list[float] = field(default_factory=list)
     tokens_per_s: list[float] = field(default_factory=list)
@@ -170,8 +170,8 @@ async def _measure(
         "interactive_p99_ms": _percentile_ms(measured.latencies_s, 99),
         "interactive_calls": len(measured.latencies_s),
         "bulk_kept_ratio": round(median(measured.kept_ratio), 3),
-        # Load of other processes. It slows plain encode far more than the service, because its
-        # threads wait for each other: above 0.05 the ratio is not meaningful.
+        # Load of other processes. It slows plain encode far more than the service, because the
+        # threads of encode wait for each other; above 0.05 the ratio is not meaningful.
         "others_cpu_ratio": round(others_cpu_ratio, 3),
         "backend": info.backend,
         "model": info.model,
@@ -190,7 +190,7 @@ async def _bulk_with_queries(
 
     async def send(number: int, due: float) -> None:
         await client.embed([next(queries)], TextRole.QUERY, timeout_s=_TIMEOUT_S)
-        # From the due time: a late start counts as waiting.
+        # Latencies count from the due time, so that a late start counts as waiting.
         latencies.append(loop.time() - due)
 
     # The bulk stream first fills the queue: that is the measured state.
@@ -224,7 +224,7 @@ def _percentile_ms(seconds: Sequence[float], percent: float) -> float:
     return round(float(np.percentile(seconds, percent)) * 1e3, 2)
 
 
-# --- in a process of its own: the baseline ---------------------------------------------------
+# --- the baseline, in a separate process -----------------------------------------------------
 
 
 _encoder: list[object] = []

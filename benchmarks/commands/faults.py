@@ -74,7 +74,7 @@ def bench_faults(
 
     Prints one row per phase. With one replica of each shard left, no search should fail or miss a
     shard, and p99 should stay below the timeout. With both replicas of a shard gone, replies should
-    say so, and a caller that requires full coverage should get an error.
+    have lower coverage, and a caller that requires full coverage should get an error.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-faults-") as folder:
         matrix = np.random.default_rng(seed).standard_normal((_DOCUMENTS, _DIM), np.float32)

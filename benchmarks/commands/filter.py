@@ -52,7 +52,7 @@ class ExactResults(NamedTuple):
 
 
 class FilterDataset(NamedTuple):
-    """Queries (n, d) float32, served rows, and exact results of each case."""
+    """Queries (n, d) float32, served rows, and the exact results of each case."""
 
     queries: NDArray[np.float32]
     rows: NDArray[np.float32]
@@ -78,9 +78,10 @@ def bench_filter(
 
     For example: nearline bench filter --vectors vectors.npy
 
-    Attributes are random, except in the last rows: `topic` keeps the rows nearest to a random one,
-    `off topic` excludes them. One caller sends every query with every filter in turn, so that other
-    load on the machine affects all alike. Recall is measured against an exact filtered scan.
+    Most filters use random attributes. In the last cases, `topic` keeps the rows nearest to a
+    random row, and `off topic` excludes them. One caller sends every query with every filter in
+    turn, so that other load on the machine affects all alike. Recall is measured against an exact
+    filtered scan.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         store = Path(folder) / "store"

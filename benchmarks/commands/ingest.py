@@ -63,12 +63,12 @@ class _ResultReader:
         self.latencies_s: list[float] = []
 
     async def run(self) -> None:
-        """Reads until it is cancelled."""
+        """Reads results until the task is cancelled."""
         await run_open_loop(self._rate, itertools.count(), self._read)
 
     async def _read(self, number: int, due: float) -> None:
         await self._ingest.results(self._job_id, page_size=100, timeout_s=60.0)
-        # From the due time: a late start counts as waiting.
+        # Latencies count from the due time, so that a late start counts as waiting.
         self.latencies_s.append(asyncio.get_running_loop().time() - due)
 
 
@@ -102,7 +102,7 @@ class IngestBench(NamedTuple):
 
 
 def bench_ingest(*, bench: IngestBench, as_json: JsonFlag = False) -> None:
-    """Measure documents from submission to index, and the mere embedding of their texts, in turn.
+    """Measure indexing from submission to index, alternating with embedding the same texts alone.
 
     For example: nearline bench ingest --documents 4000
 
@@ -152,7 +152,9 @@ async def _measure(texts: Sequence[str], bench: IngestBench) -> dict[str, object
             others_cpu_ratio = others.cpu_ratio()
             state = await ingest.queue()
     if state.dead or state.lag:
-        raise InternalError(f"{state.dead} documents are dead and {state.lag} were not processed")
+        raise InternalError(
+            f"{state.dead} documents became dead letters and {state.lag} were not processed"
+        )
     rate, base = median(queued), median(alone)
     return {
         "ratio": round(rate / base, 3),
@@ -174,7 +176,7 @@ async def _ingest(
 ) -> tuple[float, list[float]]:
     """Submits texts as a job, and waits for its end.
 
-    Returns: Documents per second, and the latencies of reading another job's results meanwhile.
+    Returns: Documents per second, and the latencies of reading a different job's results.
     """
     items = [c.Item(id=f"{name}-{number}", text=text) for number, text in enumerate(texts)]
     read = [one for one in (await ingest.jobs(states=[c.JobState.SUCCEEDED])).jobs if one.ended]
@@ -195,7 +197,7 @@ async def _ingest(
     if last.indexed != len(items):
         raise InternalError(f"{last.indexed} of {len(items)} documents were indexed: {last}")
     assert last.finish_time is not None
-    # By the clock of the queue: watchers learn of the end a moment later.
+    # Timed by the clock of the queue, because watchers see the end a moment later.
     spent_s = (last.finish_time - last.create_time).total_seconds()
     return len(items) / spent_s, reads.latencies_s if reads else []
 

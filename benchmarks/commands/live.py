@@ -66,7 +66,7 @@ def bench_live(*, bench: LiveBench, as_json: JsonFlag = False) -> None:
     Two collections of the same documents are served by one router. One stays unchanged. In the
     other, `pending` documents have changed since its snapshot (half of them new); while it is
     searched, a separate process keeps changing these, with given vectors. Recall is measured over
-    the documents as they are then.
+    the documents at that time.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         record = asyncio.run(_measure(Path(folder), bench))
@@ -158,7 +158,7 @@ async def _preload(client: RetrievalClient, ids: Sequence[str], vectors: _Matrix
             timeout_s=60.0,
         )
         watermark = reply.watermark
-        # Wait for it here, so that a steady state is measured.
+        # Wait for the changes here, so that a steady state is measured.
         await client.search(
             c.Query(vector=vectors[0]),
             c.SearchOptions(k=1, min_watermark=watermark),
@@ -231,7 +231,7 @@ def _write(
 ) -> None:
     from nearline.serving import use_batch_scheduling
 
-    # Real writers run on other machines: here they should not interrupt the services.
+    # In production, writers run on other machines; here they must not interrupt the services.
     use_batch_scheduling()
     sender.send(0)
     sender.send(asyncio.run(_write_at_rate(address, ids, vectors, bench, stop)))

@@ -22,8 +22,8 @@ from nearline.errors import NotReady
 from nearline_cli.local.processes import free_port, retrieval_process
 from nearline_cli.terminal.output import JsonFlag, print_figures
 
-# Lead-in of each turn, longer than the delay of a repeated search: so throughout a turn, as many
-# searches are repeated as are sent, and the backlog of the previous turn is done.
+# Lead-in of each turn, longer than the delay of a repeated search. Repetitions of the previous turn
+# are then finished, and those of this turn keep up with its searches.
 _LEAD_S = 4.5
 _POLL_S = 4.0
 _PATIENCE_S = 30.0
@@ -38,7 +38,8 @@ def bench_monitor(
         Path, typer.Option(metavar="FILE.npy", help="Matrix of float32 vectors, one per row.")
     ],
     sample: Annotated[
-        float, typer.Option(min=0.0001, max=1, help="Share of searches that are repeated exactly.")
+        float,
+        typer.Option(min=0.0001, max=1, help="Share of searches that are repeated as exact scans."),
     ] = 0.01,
     queries: Annotated[
         int, typer.Option(min=10, help="Number of random rows held out as queries.")
@@ -59,10 +60,10 @@ def bench_monitor(
 
     For example: nearline bench monitor --vectors vectors.npy --sample 0.01
 
-    Two routers serve the same snapshot: one with the default monitoring, repeating --sample of its
-    searches exactly; the other without monitoring. The recall that the first one reports is
-    compared with that of all its replies, each checked against an exact scan made before. Each
-    round starts with some seconds that do not count.
+    Two routers serve the same snapshot: one with the default monitoring, which repeats
+    the share --sample of its searches exactly; the other without monitoring. The recall that the
+    first one reports is compared with that of all its replies, each checked against an exact scan
+    made before. Each round starts with some seconds that do not count.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         threads = len(os.sched_getaffinity(0))
@@ -138,7 +139,7 @@ async def _settled(port: int) -> dict[str, float]:
     """Waits until the router has compared its sample; returns its metrics, summed over labels.
 
     Raises:
-        NotReady: It has compared nothing.
+        NotReady: It has not compared any search.
     """
     before: dict[str, float] = {}
     for _ in range(int(_PATIENCE_S / _POLL_S)):

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _METHOD = "/nearline.v1.RetrievalService/Recommend"
 _DAY_S = 86_400
 _NOW_S = int(time.time())
-# Users that the snapshot learns from; the state of the others is only in Redis.
+# Users in the training data of the snapshot; the state of other users is only in Redis.
 _LEARNED_USERS = 20_000
 _DIM = 8
 # Requests that are sent repeatedly.
@@ -70,7 +70,7 @@ class RecommendBench(NamedTuple):
 
 
 def bench_recommend(*, bench: RecommendBench, as_json: JsonFlag = False) -> None:
-    """Request lists for an item page, for known users, excluding items they already had.
+    """Request lists for an item page, for known users, without items that they already had.
 
     For example: nearline bench recommend --items 50000 --users 100000
 
@@ -112,7 +112,7 @@ async def _measure(folder: Path, bench: RecommendBench) -> list[dict[str, object
         requested = _drawn(rng, items, _REQUESTED)
         hot = _requests(rng.integers(0, users, len(requested)), requested, n)
         await _in(caller, call_each, router.address, _METHOD, hot, concurrency)
-        # Requests for other attributes are other lists, so these are not cached.
+        # Requests for different attributes are different lists, which are not cached yet.
         uncached = rng.permutation(items)
         found: dict[str, list[CallResults]] = {"hot": [], "cold": [], "echo": [], "redis_get": []}
         size = int(bench.rate * seconds)
@@ -207,7 +207,7 @@ async def _build(store: Path, items: int, had: NDArray[np.int64], seed: int) -> 
 
 
 def _interactions(items: int, had: NDArray[np.int64], rng: np.random.Generator) -> Interactions:
-    """Returns the training interactions; they include every item, or it would be new."""
+    """Returns the training interactions; they include every item, because others would be new."""
     from index_builder.interactions.records import Interactions
 
     users = len(had)
@@ -282,5 +282,5 @@ async def _read_states(url: str, users: int, concurrency: int, seconds: float) -
 
 
 async def _in(caller: ProcessPoolExecutor, what: Any, *arguments: Any) -> Any:
-    """Runs a function in the process of the callers, which has its own interpreter."""
+    """Runs a function in the separate process of the callers."""
     return await asyncio.get_running_loop().run_in_executor(caller, partial(what, *arguments))

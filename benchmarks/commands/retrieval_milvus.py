@@ -50,7 +50,7 @@ async def measure_milvus(
                     mine = await _searched(caller, task, plain.address, length)
                 cache = ["--search-cache", str(_ENTRIES)]
                 async with retrieval_process(task.store, target.router + cache) as caching:
-                    # The cache learns what is popular first.
+                    # The lead-in fills the cache with popular queries.
                     await _searched(caller, task, caching.address, length, _ZIPF)
                     popular = await _searched(caller, task, caching.address, length, _ZIPF)
                 if number:

@@ -55,13 +55,16 @@ def bench_rollout(
     ] = 0.01,
     latency_ratio: Annotated[
         float,
-        typer.Option(min=1, help="Accepted latency of the canary, relative to the current one."),
+        typer.Option(
+            min=1, help="Accepted latency of the canary, relative to the current snapshot."
+        ),
     ] = 1.1,
     min_recall: Annotated[
         float, typer.Option(min=0.01, max=0.99, help="Required recall@10 of the canary.")
     ] = 0.94,
     recall_sample: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of its requests whose recall is measured.")
+        float,
+        typer.Option(min=0, max=1, help="Share of the canary's requests whose recall is measured."),
     ] = 0.05,
     users: Annotated[
         int,

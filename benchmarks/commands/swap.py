@@ -88,8 +88,8 @@ def bench_swap(*, bench: SwapBench, as_json: JsonFlag = False) -> None:
 
     For example: nearline bench swap --rate 200 --flips 10
 
-    Three snapshots take turns, each promoted through another router. Every id and sentence of a
-    snapshot carries its stamp, and its users interacted with another third of the documents. A
+    Three snapshots take turns, each promoted through a different router. Every id and sentence of a
+    snapshot carries its stamp, and its users interacted with a different third of the documents. A
     reply is mixed if anything in it (ids, texts, the training data of a list, an answer, the spans
     it cites) is not from the snapshot that it names. Of 20 requests, 11 search by vector, 2 by text
     (hybrid), 6 request lists (3 for a user, 2 for an item, 1 for a new visitor) and 1 requests an
@@ -157,7 +157,7 @@ async def _measure(
 
 
 def swap_figures(seen: LoadResults, flips: int) -> dict[str, object]:
-    """Returns the figures of a row; times are in milliseconds, None if nothing was answered."""
+    """Returns the figures of a row; times are in milliseconds, None if no request was answered."""
     figures: dict[str, object] = {
         "requests": seen.requests,
         "failed": sum(seen.errors.values()),
@@ -193,9 +193,7 @@ def _percentile(values: Sequence[float], percentile: float) -> float | None:
 async def _swap(
     admins: Sequence[AdminClient], built: SwapDataset, first: float, bench: SwapBench
 ) -> int:
-    """Promotes the next snapshot repeatedly, each time through another router; returns the
-    epoch.
-    """
+    """Promotes the next snapshot repeatedly, through the routers in turn; returns the epoch."""
     loop = asyncio.get_running_loop()
     snapshot_ids = list(built.stamps)
     epoch = 0
@@ -208,7 +206,7 @@ async def _swap(
 
 
 async def _reached(admins: Sequence[AdminClient], epoch: int) -> None:
-    """Waits until every router serves the last record."""
+    """Waits until every router serves the current alias record."""
     found = ""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_SETTLE_S):

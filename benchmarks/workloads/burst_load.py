@@ -1,6 +1,4 @@
-"""Load of `nearline bench burst`: documents at a steady rate with a burst, and the queue
-meanwhile.
-"""
+"""Load of `nearline bench burst`: documents at a steady rate with a burst; watches the queue."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ _STOP_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BurstLoad:
-    """Arrival of documents in an open loop: a steady rate, `factor` times it, the same again,
-    none.
-    """
+    """Arrival of documents in an open loop: steady, `factor` times faster, steady, none."""
 
     rate: float
     factor: float
@@ -134,7 +130,7 @@ async def _sample(ingest: IngestClient, run: BurstRun) -> None:
     while True:
         submitted = run.submitted
         queue = await ingest.queue()
-        # Documents submitted meanwhile may already be part of the lag.
+        # Documents submitted during this request may already be part of the lag.
         done = max(done, submitted - queue.lag)
         run.samples.append(
             QueueSample(

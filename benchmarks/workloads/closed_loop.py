@@ -68,7 +68,7 @@ class SearchRound:
 def run_round(
     task: SearchTask, address: str, seconds: float, zipf: float = 0.0, lead_s: float = 0.0
 ) -> SearchRound:
-    """Calls Search in a closed loop; requests are serialised before, replies parsed after.
+    """Calls Search in a closed loop; requests are serialised before, replies parsed afterwards.
 
     Args:
         task: What to search.

@@ -1,6 +1,6 @@
 """Data set of `nearline bench retrieval`: built, and searched exactly, before the measurement.
 
-Runs in a separate process, so that the measured processes hold none of it.
+Runs in a separate process, so that the measured processes do not hold its memory.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class IndexVariant(NamedTuple):
 class RetrievalDataset(NamedTuple):
     """The built data set.
 
-    sides: The variants, with chosen widths. build_s, index_bytes: Of each side.
+    sides: The variants, with the chosen widths. build_s, index_bytes: One per variant.
     """
 
     sides: Sequence[IndexVariant]
@@ -53,7 +53,7 @@ def prepare_dataset(
         queries: Number of rows held out as queries.
         seed: Seed of the sample.
         target_recall: Use the smallest width of each graph that reaches this recall; 0 uses the
-            task's.
+            width of the task.
     Raises:
         InvalidRequest: The file cannot be used, or no width reaches the recall.
     """
@@ -133,7 +133,7 @@ def read_matrix(path: Path) -> NDArray[Any]:
     """Returns the matrix of a .npy file, mapped: (n, d) floats.
 
     Raises:
-        InvalidRequest: The file cannot be read, or holds something else.
+        InvalidRequest: The file cannot be read, or has no (n, d) floats.
     """
     try:
         matrix: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)

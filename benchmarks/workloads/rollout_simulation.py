@@ -36,8 +36,8 @@ class CanaryScenario:
 class SimulationResult:
     """Results of simulated rollouts.
 
-    backed_out: Requests until each aborted run was aborted. tests: Number of times each test
-        aborted one.
+    backed_out: Number of requests of each aborted run until the abort. tests: Number of runs that
+        each test aborted.
     """
 
     runs: int
@@ -81,7 +81,7 @@ def simulate(
         share: Share of the canary, 0..1.
         recall_sample: Share of the canary's requests whose recall is measured, 0..1.
         users: Number of equally active users, each assigned to one arm; 0 splits by request.
-        seed: Every run has its own generator, derived from this and its number.
+        seed: Every run has its own generator, derived from this seed and the number of the run.
     """
     from retrieval.rollout.analysis import CanaryAnalysis
 

@@ -31,7 +31,7 @@ class ReplyChecker:
         return self._hits(reply.info.snapshot_id, reply.hits)
 
     def recommendations(self, reply: c.RecommendReply, audience: c.Audience) -> str:
-        """Checks a list: like a search, and by its training data.
+        """Checks a list: like a search, and that it was trained on the data of its snapshot.
 
         A snapshot always returns the same list for a user. Lists for an item, and popular items,
         contain only documents with interactions in that snapshot.
@@ -44,16 +44,20 @@ class ReplyChecker:
         foreign = [one for one in audience.item_ids if _stamp_of(one) != stamp]
         ignored = [one.id for one in reply.ignored_ids]
         if ignored != foreign:
-            return f"a list of {stamp} ignored {ignored}, but {foreign} are not its items"
+            return f"a list from {stamp} ignored {ignored}, but {foreign} are not its items"
         if not audience.user_id:
             liked = sum(is_liked(stamp, _row_of(hit.id)) for hit in hits)
-            return "" if liked == len(hits) else f"{stamp} learned {liked} of {len(hits)} in a list"
+            return (
+                ""
+                if liked == len(hits)
+                else f"{stamp} was trained on only {liked} of {len(hits)} items of a list"
+            )
         if reply.info.coverage.missing_shards:
             return ""
         ids = [hit.id for hit in hits]
         before = self.lists.setdefault((snapshot_id, audience.user_id), ids)
         if ids != before:
-            return f"{stamp} gave {audience.user_id} {ids}, but {before} before"
+            return f"{stamp} returned {ids} for {audience.user_id}, but {before} before"
         return ""
 
     def answer(self, events: Sequence[c.AnswerEvent]) -> str:
@@ -90,9 +94,9 @@ class ReplyChecker:
         for hit in hits:
             parts = [part for part in (hit.title, hit.text) if part is not None]
             if any(find_stamps([part]) != {stamp} for part in parts):
-                return f"a reply from {stamp} shows of {hit.id}: {' / '.join(parts)!r}"
+                return f"a reply from {stamp} has {' / '.join(parts)!r} for {hit.id}"
             if hit.text is not None and hit.text not in self.texts.get(hit.id, ""):
-                return f"a reply from {stamp} has a text of {hit.id} that it does not have"
+                return f"a reply from {stamp} has a text that {hit.id} does not have"
         return ""
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COLLECTION = "swap"
 STAMPS = ("alpha", "bravo", "charlie")
-# Number of place names that the syllables make.
+# Number of place names that the syllables can form.
 MAX_DOCUMENTS = 4_096
 USERS = 200
 
@@ -61,9 +61,9 @@ def user_id(number: int) -> str:
 
 
 def is_liked(stamp: str, row: int) -> bool:
-    """Returns whether a document has interactions: another third of the documents in each snapshot.
+    """Returns whether a document has interactions: a different third of them in each snapshot.
 
-    So a list shows which snapshot it was learned from, whatever stamp its ids carry.
+    A list therefore shows which snapshot it was learned from, whatever stamp its ids carry.
     """
     return row % len(STAMPS) == STAMPS.index(stamp)
 
@@ -125,7 +125,7 @@ async def build_snapshots(
 
 
 def _places(documents: int) -> list[str]:
-    # The syllable that differs between neighbours comes first, so their words differ.
+    # Consecutive names begin with different syllables.
     names = product(_SYLLABLES, repeat=3)
     return [f"{last}{middle}{first}".title() for first, middle, last in islice(names, documents)]
 

@@ -123,7 +123,7 @@ async def run_swap_load(load: SwapLoad, start: float, seen: LoadResults) -> None
     def send(number: int, due: float) -> Coroutine[None, None, None]:
         nonlocal kinds
         if not kinds:
-            # Shuffled, or a kind would meet the same router each time.
+            # Shuffled; otherwise each kind would always be sent to the same router.
             kinds = [block[at] for at in rng.permutation(len(block)).tolist()]
         phase, _ = load.phases[min(bisect.bisect(ends, number / load.rate), len(ends) - 1)]
         return callers.ask(kinds.pop(), number, phase, due)
@@ -133,7 +133,7 @@ async def run_swap_load(load: SwapLoad, start: float, seen: LoadResults) -> None
 
 
 class _Callers:
-    """Send requests and check the replies; they know only items that their router showed last."""
+    """Send requests and check replies; items come from the snapshot their router served last."""
 
     def __init__(self, load: SwapLoad, seen: LoadResults) -> None:
         self._load = load

@@ -44,7 +44,7 @@ def _read(file: Path) -> list[str]:
         return [json.loads(x)["text"] if file.suffix == ".jsonl" else x for x in lines if x]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidRequest(
-            f"{file} cannot be read ({type(error).__name__}: {error}); give UTF-8 text, one text a "
-            'line, or .jsonl with a field "text"',
+            f"{file} cannot be read ({type(error).__name__}: {error}); give UTF-8 text, one text "
+            'per line, or .jsonl with a field "text"',
             field="texts",
         ) from error

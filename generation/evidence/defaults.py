@@ -46,7 +46,8 @@ EVIDENCE: Terms = {
     "words": (-0.1692, 2.2587, 0.3077),
     "score_gap": (0.1262, 0.1478, 0.1212),
 }
-# Questions below these are refused. The first refuses 1% of the training questions; with the
-# second 85% are answered, 30% of these without evidence (cross-validated).
+# Questions with lower probabilities are refused. The first threshold refuses 1% of the training
+# questions. With the second, 85% are answered, 30% of these without evidence
+# (cross-validated).
 TOPIC_THRESHOLD = 0.24
 EVIDENCE_THRESHOLD = 0.26

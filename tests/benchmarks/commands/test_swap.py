@@ -113,11 +113,11 @@ def test_hits_of_an_unnamed_snapshot_are_mixed(checker: ReplyChecker) -> None:
 
 def test_texts_of_another_snapshot_or_document_are_mixed(checker: ReplyChecker) -> None:
     stolen = replace(hit("alpha", 1), text=TEXTS[item_id("bravo", 1)])
-    assert "shows of alpha-d000001" in checker.search(search_reply("alpha", stolen))
+    assert "for alpha-d000001" in checker.search(search_reply("alpha", stolen))
     titled = replace(hit("alpha", 1), title="Some place (bravo)")
-    assert "shows of alpha-d000001" in checker.search(search_reply("alpha", titled))
+    assert "for alpha-d000001" in checker.search(search_reply("alpha", titled))
     swapped = replace(hit("alpha", 1), text=TEXTS[item_id("alpha", 2)])
-    assert "has a text of alpha-d000001 that it does not" in checker.search(
+    assert "has a text that alpha-d000001 does not" in checker.search(
         search_reply("alpha", swapped)
     )
 
@@ -127,13 +127,13 @@ def test_a_list_learned_in_another_snapshot_is_mixed_whatever_its_ids(
 ) -> None:
     # Rows that users of bravo had, as documents of alpha.
     assert checker.recommendations(list_reply("alpha", [0, 1, 4]), NOBODY) == (
-        "alpha learned 1 of 3 in a list"
+        "alpha was trained on only 1 of 3 items of a list"
     )
     assert checker.recommendations(list_reply("alpha", [5, 8]), USER) == ""
     assert checker.recommendations(list_reply("bravo", [1, 4]), USER) == ""
     assert checker.recommendations(list_reply("alpha", [5, 8]), USER) == ""
     assert checker.recommendations(list_reply("alpha", [5], missing=(1,)), USER) == ""
-    assert "alpha gave u0001" in checker.recommendations(list_reply("alpha", [8, 5]), USER)
+    assert "for u0001, but" in checker.recommendations(list_reply("alpha", [8, 5]), USER)
 
 
 def test_only_the_snapshot_with_an_item_may_accept_it(checker: ReplyChecker) -> None:
