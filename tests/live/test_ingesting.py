@@ -36,7 +36,7 @@ from tests.scale import scaled
 
 pytestmark = [pytest.mark.service, needs_redis]
 DIM = 16
-DOCUMENTS = scaled(1_200, nightly=5_000)
+DOCUMENTS = scaled(1_250, nightly=5_000)
 POISON = DOCUMENTS // 50
 JOB = 250
 # Documents while Redis is killed twice.
