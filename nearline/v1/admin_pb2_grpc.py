@@ -96,14 +96,14 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetAliases(self, request, context):
-        """Reads the alias record in force and, on request, its history.
+        """Reads the current alias record and, on request, its history.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetServingStatus(self, request, context):
-        """Tells what the router serves and from where.
+        """Reads which snapshots and shards the router serves.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,21 +117,21 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RollbackSnapshot(self, request, context):
-        """Makes the snapshot before the current one current again.
+        """Makes the previous snapshot current again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetTrafficSplit(self, request, context):
-        """Names a canary and its share of traffic, or ends its trial.
+        """Starts the trial of a canary with a share of the traffic, changes the share, or ends the trial.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRolloutStatus(self, request, context):
-        """Tells how a canary does, as this router sees it.
+        """Reads the status of a canary, as measured by this router.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

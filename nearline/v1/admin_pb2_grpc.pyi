@@ -20,17 +20,17 @@ class AdminServiceStub:
     GetSnapshot: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetSnapshotRequest, _admin_pb2.GetSnapshotResponse]
     """Reads one manifest."""
     GetAliases: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetAliasesRequest, _admin_pb2.GetAliasesResponse]
-    """Reads the alias record in force and, on request, its history."""
+    """Reads the current alias record and, on request, its history."""
     GetServingStatus: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetServingStatusRequest, _admin_pb2.GetServingStatusResponse]
-    """Tells what the router serves and from where."""
+    """Reads which snapshots and shards the router serves."""
     PromoteSnapshot: _aio.UnaryUnaryMultiCallable[_admin_pb2.PromoteSnapshotRequest, _admin_pb2.PromoteSnapshotResponse]
     """Makes a snapshot current."""
     RollbackSnapshot: _aio.UnaryUnaryMultiCallable[_admin_pb2.RollbackSnapshotRequest, _admin_pb2.RollbackSnapshotResponse]
-    """Makes the snapshot before the current one current again."""
+    """Makes the previous snapshot current again."""
     SetTrafficSplit: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetTrafficSplitRequest, _admin_pb2.SetTrafficSplitResponse]
-    """Names a canary and its share of traffic, or ends its trial."""
+    """Starts the trial of a canary with a share of the traffic, changes the share, or ends the trial."""
     GetRolloutStatus: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetRolloutStatusRequest, _admin_pb2.GetRolloutStatusResponse]
-    """Tells how a canary does, as this router sees it."""
+    """Reads the status of a canary, as measured by this router."""
 
 class AdminServiceServicer:
     """Manages snapshots of the collections that a router serves."""
@@ -54,14 +54,14 @@ class AdminServiceServicer:
         request: _admin_pb2.GetAliasesRequest,
         context: _aio.ServicerContext[_admin_pb2.GetAliasesRequest, _abc.Awaitable[_admin_pb2.GetAliasesResponse]],
     ) -> _abc.Awaitable[_admin_pb2.GetAliasesResponse]:
-        """Reads the alias record in force and, on request, its history."""
+        """Reads the current alias record and, on request, its history."""
 
     def GetServingStatus(
         self,
         request: _admin_pb2.GetServingStatusRequest,
         context: _aio.ServicerContext[_admin_pb2.GetServingStatusRequest, _abc.Awaitable[_admin_pb2.GetServingStatusResponse]],
     ) -> _abc.Awaitable[_admin_pb2.GetServingStatusResponse]:
-        """Tells what the router serves and from where."""
+        """Reads which snapshots and shards the router serves."""
 
     def PromoteSnapshot(
         self,
@@ -75,20 +75,20 @@ class AdminServiceServicer:
         request: _admin_pb2.RollbackSnapshotRequest,
         context: _aio.ServicerContext[_admin_pb2.RollbackSnapshotRequest, _abc.Awaitable[_admin_pb2.RollbackSnapshotResponse]],
     ) -> _abc.Awaitable[_admin_pb2.RollbackSnapshotResponse]:
-        """Makes the snapshot before the current one current again."""
+        """Makes the previous snapshot current again."""
 
     def SetTrafficSplit(
         self,
         request: _admin_pb2.SetTrafficSplitRequest,
         context: _aio.ServicerContext[_admin_pb2.SetTrafficSplitRequest, _abc.Awaitable[_admin_pb2.SetTrafficSplitResponse]],
     ) -> _abc.Awaitable[_admin_pb2.SetTrafficSplitResponse]:
-        """Names a canary and its share of traffic, or ends its trial."""
+        """Starts the trial of a canary with a share of the traffic, changes the share, or ends the trial."""
 
     def GetRolloutStatus(
         self,
         request: _admin_pb2.GetRolloutStatusRequest,
         context: _aio.ServicerContext[_admin_pb2.GetRolloutStatusRequest, _abc.Awaitable[_admin_pb2.GetRolloutStatusResponse]],
     ) -> _abc.Awaitable[_admin_pb2.GetRolloutStatusResponse]:
-        """Tells how a canary does, as this router sees it."""
+        """Reads the status of a canary, as measured by this router."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _aio.Server) -> None: ...

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class EmbeddingServiceStub:
-    """Turns text into vectors and scores text pairs. At most one model per service for each of the three.
+    """Turns texts into vectors and scores pairs of texts. A service has at most one embedder, one reranker and one
+    entailment model.
     """
 
     def __init__(self, channel):
@@ -63,7 +64,8 @@ class EmbeddingServiceStub:
 
 
 class EmbeddingServiceServicer:
-    """Turns text into vectors and scores text pairs. At most one model per service for each of the three.
+    """Turns texts into vectors and scores pairs of texts. A service has at most one embedder, one reranker and one
+    entailment model.
     """
 
     def Embed(self, request, context):
@@ -74,22 +76,22 @@ class EmbeddingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EmbedStream(self, request_iterator, context):
-        """Embeds a stream of batches on the bulk lane; one response per request, in order. The server reads ahead no
-        further than it can work, so a slow reader slows the stream and nothing else.
+        """Embeds a stream of batches on the bulk lane; one response per request, in order. The server reads ahead only as far
+        as it can process, so a slow reader slows down only its own stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Rerank(self, request, context):
-        """Scores texts against a query with a cross-encoder. UNIMPLEMENTED where the service has no reranker.
+        """Scores texts against a query with a cross-encoder. UNIMPLEMENTED if the service has no reranker.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Entail(self, request, context):
-        """Tells of each pair of texts how far the first entails the second. UNIMPLEMENTED where the service has no
+        """Scores, for each pair of texts, whether the first entails the second. UNIMPLEMENTED if the service has no
         entailment model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -97,7 +99,7 @@ class EmbeddingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetInfo(self, request, context):
-        """Tells the models, their fingerprints and the live limits.
+        """Returns the models, their fingerprints and the current limits.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,7 +142,8 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EmbeddingService:
-    """Turns text into vectors and scores text pairs. At most one model per service for each of the three.
+    """Turns texts into vectors and scores pairs of texts. A service has at most one embedder, one reranker and one
+    entailment model.
     """
 
     @staticmethod

@@ -12,26 +12,30 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EmbeddingServiceStub:
-    """Turns text into vectors and scores text pairs. At most one model per service for each of the three."""
+    """Turns texts into vectors and scores pairs of texts. A service has at most one embedder, one reranker and one
+    entailment model.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Embed: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EmbedRequest, _embedding_pb2.EmbedResponse]
     """Embeds a batch of texts; all or nothing."""
     EmbedStream: _aio.StreamStreamMultiCallable[_embedding_pb2.EmbedStreamRequest, _embedding_pb2.EmbedStreamResponse]
-    """Embeds a stream of batches on the bulk lane; one response per request, in order. The server reads ahead no
-    further than it can work, so a slow reader slows the stream and nothing else.
+    """Embeds a stream of batches on the bulk lane; one response per request, in order. The server reads ahead only as far
+    as it can process, so a slow reader slows down only its own stream.
     """
     Rerank: _aio.UnaryUnaryMultiCallable[_embedding_pb2.RerankRequest, _embedding_pb2.RerankResponse]
-    """Scores texts against a query with a cross-encoder. UNIMPLEMENTED where the service has no reranker."""
+    """Scores texts against a query with a cross-encoder. UNIMPLEMENTED if the service has no reranker."""
     Entail: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EntailRequest, _embedding_pb2.EntailResponse]
-    """Tells of each pair of texts how far the first entails the second. UNIMPLEMENTED where the service has no
+    """Scores, for each pair of texts, whether the first entails the second. UNIMPLEMENTED if the service has no
     entailment model.
     """
     GetInfo: _aio.UnaryUnaryMultiCallable[_embedding_pb2.GetInfoRequest, _embedding_pb2.GetInfoResponse]
-    """Tells the models, their fingerprints and the live limits."""
+    """Returns the models, their fingerprints and the current limits."""
 
 class EmbeddingServiceServicer:
-    """Turns text into vectors and scores text pairs. At most one model per service for each of the three."""
+    """Turns texts into vectors and scores pairs of texts. A service has at most one embedder, one reranker and one
+    entailment model.
+    """
 
     def Embed(
         self,
@@ -45,8 +49,8 @@ class EmbeddingServiceServicer:
         request_iterator: _abc.AsyncIterator[_embedding_pb2.EmbedStreamRequest],
         context: _aio.ServicerContext[_abc.AsyncIterator[_embedding_pb2.EmbedStreamRequest], _abc.AsyncIterator[_embedding_pb2.EmbedStreamResponse]],
     ) -> _abc.AsyncIterator[_embedding_pb2.EmbedStreamResponse]:
-        """Embeds a stream of batches on the bulk lane; one response per request, in order. The server reads ahead no
-        further than it can work, so a slow reader slows the stream and nothing else.
+        """Embeds a stream of batches on the bulk lane; one response per request, in order. The server reads ahead only as far
+        as it can process, so a slow reader slows down only its own stream.
         """
 
     def Rerank(
@@ -54,14 +58,14 @@ class EmbeddingServiceServicer:
         request: _embedding_pb2.RerankRequest,
         context: _aio.ServicerContext[_embedding_pb2.RerankRequest, _abc.Awaitable[_embedding_pb2.RerankResponse]],
     ) -> _abc.Awaitable[_embedding_pb2.RerankResponse]:
-        """Scores texts against a query with a cross-encoder. UNIMPLEMENTED where the service has no reranker."""
+        """Scores texts against a query with a cross-encoder. UNIMPLEMENTED if the service has no reranker."""
 
     def Entail(
         self,
         request: _embedding_pb2.EntailRequest,
         context: _aio.ServicerContext[_embedding_pb2.EntailRequest, _abc.Awaitable[_embedding_pb2.EntailResponse]],
     ) -> _abc.Awaitable[_embedding_pb2.EntailResponse]:
-        """Tells of each pair of texts how far the first entails the second. UNIMPLEMENTED where the service has no
+        """Scores, for each pair of texts, whether the first entails the second. UNIMPLEMENTED if the service has no
         entailment model.
         """
 
@@ -70,6 +74,6 @@ class EmbeddingServiceServicer:
         request: _embedding_pb2.GetInfoRequest,
         context: _aio.ServicerContext[_embedding_pb2.GetInfoRequest, _abc.Awaitable[_embedding_pb2.GetInfoResponse]],
     ) -> _abc.Awaitable[_embedding_pb2.GetInfoResponse]:
-        """Tells the models, their fingerprints and the live limits."""
+        """Returns the models, their fingerprints and the current limits."""
 
 def add_EmbeddingServiceServicer_to_server(servicer: EmbeddingServiceServicer, server: _aio.Server) -> None: ...

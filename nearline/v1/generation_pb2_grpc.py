@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class GenerationServiceStub:
-    """Answers questions from what a collection holds.
+    """Answers questions from the documents of a collection.
     """
 
     def __init__(self, channel):
@@ -58,7 +58,7 @@ class GenerationServiceStub:
 
 
 class GenerationServiceServicer:
-    """Answers questions from what a collection holds.
+    """Answers questions from the documents of a collection.
     """
 
     def Generate(self, request, context):
@@ -70,21 +70,21 @@ class GenerationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def VerifyCitation(self, request, context):
-        """Checks citations against what is served now; the snapshot that they came from is not needed.
+        """Checks citations against the current snapshot; the snapshot that they came from is not needed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSession(self, request, context):
-        """Gives all that is remembered of a conversation. NOT_FOUND: nothing is.
+        """Reads a stored conversation. NOT_FOUND if there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSession(self, request, context):
-        """Forgets a conversation.
+        """Deletes a conversation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,7 +122,7 @@ def add_GenerationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GenerationService:
-    """Answers questions from what a collection holds.
+    """Answers questions from the documents of a collection.
     """
 
     @staticmethod

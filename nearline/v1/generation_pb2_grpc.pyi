@@ -12,7 +12,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class GenerationServiceStub:
-    """Answers questions from what a collection holds."""
+    """Answers questions from the documents of a collection."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_generation_pb2.GenerateRequest, _generation_pb2.GenerateResponse]
@@ -20,14 +20,14 @@ class GenerationServiceStub:
     retrieval has succeeded, so until then a client may retry; a cancelled call stops all work for it.
     """
     VerifyCitation: _aio.UnaryUnaryMultiCallable[_generation_pb2.VerifyCitationRequest, _generation_pb2.VerifyCitationResponse]
-    """Checks citations against what is served now; the snapshot that they came from is not needed."""
+    """Checks citations against the current snapshot; the snapshot that they came from is not needed."""
     GetSession: _aio.UnaryUnaryMultiCallable[_generation_pb2.GetSessionRequest, _generation_pb2.GetSessionResponse]
-    """Gives all that is remembered of a conversation. NOT_FOUND: nothing is."""
+    """Reads a stored conversation. NOT_FOUND if there is none."""
     DeleteSession: _aio.UnaryUnaryMultiCallable[_generation_pb2.DeleteSessionRequest, _generation_pb2.DeleteSessionResponse]
-    """Forgets a conversation."""
+    """Deletes a conversation."""
 
 class GenerationServiceServicer:
-    """Answers questions from what a collection holds."""
+    """Answers questions from the documents of a collection."""
 
     def Generate(
         self,
@@ -43,20 +43,20 @@ class GenerationServiceServicer:
         request: _generation_pb2.VerifyCitationRequest,
         context: _aio.ServicerContext[_generation_pb2.VerifyCitationRequest, _abc.Awaitable[_generation_pb2.VerifyCitationResponse]],
     ) -> _abc.Awaitable[_generation_pb2.VerifyCitationResponse]:
-        """Checks citations against what is served now; the snapshot that they came from is not needed."""
+        """Checks citations against the current snapshot; the snapshot that they came from is not needed."""
 
     def GetSession(
         self,
         request: _generation_pb2.GetSessionRequest,
         context: _aio.ServicerContext[_generation_pb2.GetSessionRequest, _abc.Awaitable[_generation_pb2.GetSessionResponse]],
     ) -> _abc.Awaitable[_generation_pb2.GetSessionResponse]:
-        """Gives all that is remembered of a conversation. NOT_FOUND: nothing is."""
+        """Reads a stored conversation. NOT_FOUND if there is none."""
 
     def DeleteSession(
         self,
         request: _generation_pb2.DeleteSessionRequest,
         context: _aio.ServicerContext[_generation_pb2.DeleteSessionRequest, _abc.Awaitable[_generation_pb2.DeleteSessionResponse]],
     ) -> _abc.Awaitable[_generation_pb2.DeleteSessionResponse]:
-        """Forgets a conversation."""
+        """Deletes a conversation."""
 
 def add_GenerationServiceServicer_to_server(servicer: GenerationServiceServicer, server: _aio.Server) -> None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class IngestServiceStub:
-    """Takes documents, and tells what became of them.
+    """Accepts documents for indexing and reports the results.
     """
 
     def __init__(self, channel):
@@ -88,11 +88,11 @@ class IngestServiceStub:
 
 
 class IngestServiceServicer:
-    """Takes documents, and tells what became of them.
+    """Accepts documents for indexing and reports the results.
     """
 
     def Submit(self, request, context):
-        """Puts sources into the queue. Returns when they are durable, which is before they are processed.
+        """Adds sources to the queue. Returns as soon as they are durable, before they are processed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,7 +106,7 @@ class IngestServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchJob(self, request, context):
-        """Tells of a job at once and whenever it has changed, until it has ended.
+        """Sends a job immediately and after every change, until it has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,14 +120,14 @@ class IngestServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelJob(self, request, context):
-        """Cancels what of a job is not processed yet.
+        """Cancels the documents of a job that are not processed yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListResults(self, request, context):
-        """Lists what became of the documents of a job, in order of their place in it.
+        """Lists the results of the documents of a job, in order of place.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,7 +141,8 @@ class IngestServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RequeueDeadLetters(self, request, context):
-        """Puts dead letters back into the queue, as a job of their own; what was changed after they were first submitted wins.
+        """Puts dead letters back into the queue, as a new job. Items that were changed after the original submission keep the
+        newer change.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,7 +156,7 @@ class IngestServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetQueue(self, request, context):
-        """Reads the state of the queue: what workers are scaled by.
+        """Reads the state of the queue, by which workers are scaled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -223,7 +224,7 @@ def add_IngestServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class IngestService:
-    """Takes documents, and tells what became of them.
+    """Accepts documents for indexing and reports the results.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class RetrievalServiceStub:
-    """Finds items: by text, by vector, by example, for a user.
+    """Finds items by text, by vector, by example, or for a user.
     """
 
     def __init__(self, channel):
@@ -103,7 +103,7 @@ class RetrievalServiceStub:
 
 
 class RetrievalServiceServicer:
-    """Finds items: by text, by vector, by example, for a user.
+    """Finds items by text, by vector, by example, or for a user.
     """
 
     def Search(self, request, context):
@@ -114,7 +114,7 @@ class RetrievalServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchBatch(self, request, context):
-        """Finds the best items for many queries with the same options; all answers come from one snapshot.
+        """Finds the best items for many queries with the same options; all replies come from one snapshot.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,7 +128,7 @@ class RetrievalServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RecordInteractions(self, request, context):
-        """Stores views, purchases and the like.
+        """Records interactions of users with items, such as views and purchases.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,8 +142,8 @@ class RetrievalServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListItems(self, request, context):
-        """Lists all items, or those that match a filter, in id order, page by page, all pages from one snapshot; live changes
-        between two pages show where they lie ahead.
+        """Lists all items, or the items that match a filter, page by page in id order. All pages come from one snapshot; a
+        live change between two pages is visible if its item is on a later page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,8 +157,8 @@ class RetrievalServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpsertItems(self, request, context):
-        """Adds or replaces items; acknowledged when durable. UNAVAILABLE while the change log is away, or cannot promise that;
-        UNIMPLEMENTED where the service has none.
+        """Adds or replaces items; acknowledged when durable. UNAVAILABLE if the change log does not answer or cannot
+        guarantee durability; UNIMPLEMENTED if the service has no change log.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,22 +172,22 @@ class RetrievalServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpsertItemsStream(self, request_iterator, context):
-        """Adds or replaces the items of many batches, one after another; the answer comes after the last. Where it fails,
-        every batch before the one at fault is durable.
+        """Adds or replaces the items of many batches, in order; replies after the last batch. If a batch fails, every batch
+        before it is durable.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteItemsStream(self, request_iterator, context):
-        """Deletes the items of many batches; as UpsertItemsStream.
+        """Deletes the items of many batches; see UpsertItemsStream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetUser(self, request, context):
-        """Reads what is stored about a user.
+        """Reads all data stored about a user.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -277,7 +277,7 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RetrievalService:
-    """Finds items: by text, by vector, by example, for a user.
+    """Finds items by text, by vector, by example, or for a user.
     """
 
     @staticmethod

@@ -12,44 +12,44 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RetrievalServiceStub:
-    """Finds items: by text, by vector, by example, for a user."""
+    """Finds items by text, by vector, by example, or for a user."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Search: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.SearchRequest, _retrieval_pb2.SearchResponse]
     """Finds the best items for one query."""
     SearchBatch: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.SearchBatchRequest, _retrieval_pb2.SearchBatchResponse]
-    """Finds the best items for many queries with the same options; all answers come from one snapshot."""
+    """Finds the best items for many queries with the same options; all replies come from one snapshot."""
     Recommend: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.RecommendRequest, _retrieval_pb2.RecommendResponse]
     """Lists items for a user, a session or example items."""
     RecordInteractions: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.RecordInteractionsRequest, _retrieval_pb2.RecordInteractionsResponse]
-    """Stores views, purchases and the like."""
+    """Records interactions of users with items, such as views and purchases."""
     GetItems: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.GetItemsRequest, _retrieval_pb2.GetItemsResponse]
     """Reads items by id."""
     ListItems: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.ListItemsRequest, _retrieval_pb2.ListItemsResponse]
-    """Lists all items, or those that match a filter, in id order, page by page, all pages from one snapshot; live changes
-    between two pages show where they lie ahead.
+    """Lists all items, or the items that match a filter, page by page in id order. All pages come from one snapshot; a
+    live change between two pages is visible if its item is on a later page.
     """
     CountItems: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.CountItemsRequest, _retrieval_pb2.CountItemsResponse]
     """Counts the items that match a filter, and how often each value of an attribute occurs among them."""
     UpsertItems: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.UpsertItemsRequest, _retrieval_pb2.UpsertItemsResponse]
-    """Adds or replaces items; acknowledged when durable. UNAVAILABLE while the change log is away, or cannot promise that;
-    UNIMPLEMENTED where the service has none.
+    """Adds or replaces items; acknowledged when durable. UNAVAILABLE if the change log does not answer or cannot
+    guarantee durability; UNIMPLEMENTED if the service has no change log.
     """
     DeleteItems: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.DeleteItemsRequest, _retrieval_pb2.DeleteItemsResponse]
     """Deletes items by id; acknowledged when durable."""
     UpsertItemsStream: _aio.StreamUnaryMultiCallable[_retrieval_pb2.UpsertItemsStreamRequest, _retrieval_pb2.UpsertItemsStreamResponse]
-    """Adds or replaces the items of many batches, one after another; the answer comes after the last. Where it fails,
-    every batch before the one at fault is durable.
+    """Adds or replaces the items of many batches, in order; replies after the last batch. If a batch fails, every batch
+    before it is durable.
     """
     DeleteItemsStream: _aio.StreamUnaryMultiCallable[_retrieval_pb2.DeleteItemsStreamRequest, _retrieval_pb2.DeleteItemsStreamResponse]
-    """Deletes the items of many batches; as UpsertItemsStream."""
+    """Deletes the items of many batches; see UpsertItemsStream."""
     GetUser: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.GetUserRequest, _retrieval_pb2.GetUserResponse]
-    """Reads what is stored about a user."""
+    """Reads all data stored about a user."""
     DeleteUser: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.DeleteUserRequest, _retrieval_pb2.DeleteUserResponse]
     """Deletes everything stored about a user."""
 
 class RetrievalServiceServicer:
-    """Finds items: by text, by vector, by example, for a user."""
+    """Finds items by text, by vector, by example, or for a user."""
 
     def Search(
         self,
@@ -63,7 +63,7 @@ class RetrievalServiceServicer:
         request: _retrieval_pb2.SearchBatchRequest,
         context: _aio.ServicerContext[_retrieval_pb2.SearchBatchRequest, _abc.Awaitable[_retrieval_pb2.SearchBatchResponse]],
     ) -> _abc.Awaitable[_retrieval_pb2.SearchBatchResponse]:
-        """Finds the best items for many queries with the same options; all answers come from one snapshot."""
+        """Finds the best items for many queries with the same options; all replies come from one snapshot."""
 
     def Recommend(
         self,
@@ -77,7 +77,7 @@ class RetrievalServiceServicer:
         request: _retrieval_pb2.RecordInteractionsRequest,
         context: _aio.ServicerContext[_retrieval_pb2.RecordInteractionsRequest, _abc.Awaitable[_retrieval_pb2.RecordInteractionsResponse]],
     ) -> _abc.Awaitable[_retrieval_pb2.RecordInteractionsResponse]:
-        """Stores views, purchases and the like."""
+        """Records interactions of users with items, such as views and purchases."""
 
     def GetItems(
         self,
@@ -91,8 +91,8 @@ class RetrievalServiceServicer:
         request: _retrieval_pb2.ListItemsRequest,
         context: _aio.ServicerContext[_retrieval_pb2.ListItemsRequest, _abc.Awaitable[_retrieval_pb2.ListItemsResponse]],
     ) -> _abc.Awaitable[_retrieval_pb2.ListItemsResponse]:
-        """Lists all items, or those that match a filter, in id order, page by page, all pages from one snapshot; live changes
-        between two pages show where they lie ahead.
+        """Lists all items, or the items that match a filter, page by page in id order. All pages come from one snapshot; a
+        live change between two pages is visible if its item is on a later page.
         """
 
     def CountItems(
@@ -107,8 +107,8 @@ class RetrievalServiceServicer:
         request: _retrieval_pb2.UpsertItemsRequest,
         context: _aio.ServicerContext[_retrieval_pb2.UpsertItemsRequest, _abc.Awaitable[_retrieval_pb2.UpsertItemsResponse]],
     ) -> _abc.Awaitable[_retrieval_pb2.UpsertItemsResponse]:
-        """Adds or replaces items; acknowledged when durable. UNAVAILABLE while the change log is away, or cannot promise that;
-        UNIMPLEMENTED where the service has none.
+        """Adds or replaces items; acknowledged when durable. UNAVAILABLE if the change log does not answer or cannot
+        guarantee durability; UNIMPLEMENTED if the service has no change log.
         """
 
     def DeleteItems(
@@ -123,8 +123,8 @@ class RetrievalServiceServicer:
         request_iterator: _abc.AsyncIterator[_retrieval_pb2.UpsertItemsStreamRequest],
         context: _aio.ServicerContext[_abc.AsyncIterator[_retrieval_pb2.UpsertItemsStreamRequest], _abc.Awaitable[_retrieval_pb2.UpsertItemsStreamResponse]],
     ) -> _abc.Awaitable[_retrieval_pb2.UpsertItemsStreamResponse]:
-        """Adds or replaces the items of many batches, one after another; the answer comes after the last. Where it fails,
-        every batch before the one at fault is durable.
+        """Adds or replaces the items of many batches, in order; replies after the last batch. If a batch fails, every batch
+        before it is durable.
         """
 
     def DeleteItemsStream(
@@ -132,14 +132,14 @@ class RetrievalServiceServicer:
         request_iterator: _abc.AsyncIterator[_retrieval_pb2.DeleteItemsStreamRequest],
         context: _aio.ServicerContext[_abc.AsyncIterator[_retrieval_pb2.DeleteItemsStreamRequest], _abc.Awaitable[_retrieval_pb2.DeleteItemsStreamResponse]],
     ) -> _abc.Awaitable[_retrieval_pb2.DeleteItemsStreamResponse]:
-        """Deletes the items of many batches; as UpsertItemsStream."""
+        """Deletes the items of many batches; see UpsertItemsStream."""
 
     def GetUser(
         self,
         request: _retrieval_pb2.GetUserRequest,
         context: _aio.ServicerContext[_retrieval_pb2.GetUserRequest, _abc.Awaitable[_retrieval_pb2.GetUserResponse]],
     ) -> _abc.Awaitable[_retrieval_pb2.GetUserResponse]:
-        """Reads what is stored about a user."""
+        """Reads all data stored about a user."""
 
     def DeleteUser(
         self,

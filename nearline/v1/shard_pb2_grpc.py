@@ -91,28 +91,28 @@ class ShardServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ScanItems(self, request, context):
-        """Lists items of one shard that match a filter, in id order.
+        """Lists the items of one shard that match a filter, in id order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CountShard(self, request, context):
-        """Counts items of one shard, and the values of their attributes.
+        """Counts the items of one shard, and the values of their attributes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetStatus(self, request, context):
-        """Tells which shards and snapshots are loaded.
+        """Returns the loaded shards and snapshots.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LoadSnapshot(self, request, context):
-        """Loads and warms a snapshot beside the ones in service.
+        """Loads and warms up a snapshot alongside those being served.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
