@@ -39,7 +39,8 @@ async def main(argv: list[str]) -> None:
     progress = TextProgress(lambda line: _log.info("progress", extra={"line": line}))
     store = Store.open(config.store)
     async with contextlib.AsyncExitStack() as stack:
-        # First, as it starts processes: gRPC does not support forking.
+        # Open the executor before any gRPC channel: it starts processes, and gRPC does not support
+        # forking.
         executor = stack.enter_context(
             open_executor(config.executor, config.ray_address, _workers_model)
         )

@@ -103,7 +103,7 @@ class Maintenance:
                 self._store, log, self._settings.share, self._age_s
             )
         except NotFound:
-            return False  # Nothing is published yet: archiving was all.
+            return False  # No snapshot is published yet, so there is nothing to compact.
         requested = await self._rebuild_reason(name)
         if not (check.reason or requested) or not self._settings.compact:
             await trim_log(self._store, log)

@@ -203,7 +203,7 @@ async def _make_log(logs: ChangeLogs | None, collection: str) -> None:
     Shard servers may not write to the store, which records the name of the log.
     """
     if logs is not None:
-        # If the log is unavailable now, the requests that need it report the error.
+        # If the log is unavailable now, later requests that need the log report the error.
         with contextlib.suppress(NearlineError):
             await logs.log(collection).state()
 

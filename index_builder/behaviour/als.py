@@ -32,7 +32,8 @@ def train_factors(
         matrix: (users, items) float32 CSR of confidences.
         threads: Number of threads; 0 means one per core.
     """
-    # Threads of the linear algebra library inside those of `implicit` slow it down, as it warns.
+    # `implicit` warns that threads of the linear algebra library inside its own threads slow it
+    # down.
     with threadpool_limits(1, "blas"):
         model = AlternatingLeastSquares(
             factors=options.factors,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 REGULARISATIONS = (1.0, 3.0, 10.0, 30.0, 100.0)
 _FOLDS = 5
-# With fewer items, a fold has one or two of them and the choice is noise.
+# With fewer items, a fold has only one or two items, and the choice is noise.
 _MIN_TO_CHOOSE = 10
 # Rows converted to float64 at a time: about 50 MB at 384 dimensions.
 _BLOCK_ROWS = 1 << 14

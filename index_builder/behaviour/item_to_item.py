@@ -21,7 +21,7 @@ def item_to_item_lists(matrix: Any, length: int = LIST_LENGTH, threads: int = 0)
         matrix: (users, items) float32 CSR.
         threads: Number of threads; 0 means one per core.
     """
-    # One more than needed: the most similar item is the item itself.
+    # One extra neighbour: the most similar item is the item itself.
     model = ItemItemRecommender(K=length + 1, num_threads=threads)
     # Items are documents whose words are users: rare users weigh more, popular items less.
     weighted = bm25_weight(matrix.T, K1=_K1, B=_B).T.tocsr()

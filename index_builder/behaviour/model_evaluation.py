@@ -151,7 +151,8 @@ def result_rows(evaluation: Evaluation, k: int) -> list[Mapping[str, object]]:
     for one in evaluation.results:
         ndcg = interval(one.per_user.ndcg)
         recall = interval(one.per_user.recall)
-        # Held-out items have no interactions: their novelty would be one number for all lists.
+        # Items held out from training have no interactions, so their novelty would be the same in
+        # all lists.
         new = novelty(one.lists, counts, users, k)
         ahead = paired_interval(ours.per_user.ndcg, one.per_user.ndcg)
         rows.append(

@@ -41,7 +41,7 @@ def build_tail_lists(
     counts = np.diff(lists.starts)
     short = np.flatnonzero(trained & (counts < length))
     vectors = np.ascontiguousarray(factors.vectors)
-    # One more than needed: an item is among its own best.
+    # One extra result, because an item is among its own best results.
     depth = min(length + 1, len(vectors))
     index = _index(vectors)
     listed = np.repeat(np.arange(lists.items), counts) * lists.items + lists.others

@@ -29,7 +29,7 @@ from retrieval.behaviour.tables import BehaviourTables
 
 # With fewer users, NDCG is uncertain by 0.1, and the best of twenty candidates is chance.
 MIN_TESTED = 20
-# Serves if nothing can be chosen: two models that need no settings.
+# Served if there is too little data to choose a blend: two models without settings.
 _DEFAULT_BLEND = {"item_to_item plain": 1.0, "popular plain": 1.0}
 
 

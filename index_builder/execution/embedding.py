@@ -54,7 +54,8 @@ async def embed_chunks(
     job = Job(open=opened, concurrency=IN_FLIGHT, runs_model=True)
 
     def on_result(batch: tuple[NDArray[np.int64], Embeddings]) -> None:
-        # On the event loop: it takes milliseconds, and no thread writes on after a cancellation.
+        # Runs on the event loop: it takes milliseconds, and after a cancellation no thread
+        # continues to write.
         nonlocal embedded
         rows, reply = batch
         vectors.write(rows, reply.vectors, reply.tokens, reply.truncated)
@@ -113,7 +114,8 @@ def _batches(
     for chunk in spool.iter_chunks():
         if written[chunk.row]:
             continue
-        # The model reads a few hundred tokens; nothing is lost beyond the service's limit.
+        # The model reads only a few hundred tokens, so cutting a text at the service's limit loses
+        # nothing.
         text = text_to_embed(chunk.title, chunk.text)[: info.max_characters]
         full = len(batch) == max_texts or characters + len(text) > max_characters
         if batch and full:

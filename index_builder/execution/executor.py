@@ -67,7 +67,7 @@ class LocalExecutor:
         remaining = iter(parts)
 
         async def work_on(work: Callable[[Part], Awaitable[Result]]) -> None:
-            # All tasks share the iterator: each takes the next part when it is free.
+            # All tasks share the iterator: a free task takes the next part.
             for part in remaining:
                 on_result(await work(part))
 

@@ -23,7 +23,7 @@ class InProcessModel:
     settings: EmbeddingSettings
 
     def __post_init__(self) -> None:
-        # A worker runs in another working directory.
+        # A worker runs in a different working directory.
         if Path(self.settings.model).is_dir():
             found = self.settings.model_copy(update={"model": os.path.abspath(self.settings.model)})
             object.__setattr__(self, "settings", found)

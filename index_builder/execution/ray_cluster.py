@@ -103,7 +103,7 @@ def _short_folder() -> tempfile.TemporaryDirectory[str]:
 
 def _prepare_own() -> None:
     """Sets the environment variables of a cluster on one machine."""
-    # Meant for other systems; without it, Ray uses the address of a network card.
+    # Intended for Windows and macOS; without this variable, Ray uses the address of a network card.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     # Clients may run any code, so other users of this machine must not connect either.
     os.environ.setdefault("RAY_AUTH_MODE", "token")

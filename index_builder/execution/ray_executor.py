@@ -122,7 +122,8 @@ class _Worker:
         try:
             self._work = self._loop.run_until_complete(self._opened.__aenter__())
         except NearlineError as error:
-            # Returned as an outcome: raised here, it would look like a failing cluster.
+            # The error is returned as an outcome; raised here, it would look like a failure of the
+            # cluster.
             self._refusal = error
 
     def __call__(self, block: pa.Table) -> pa.Table:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 K = 10
 _BLOCK_NUMBERS = 1 << 22
-# float32 sums in another order differ in their last digits, so ties count as found.
+# float32 sums in a different order differ in their last digits, so ties count as found.
 _TOLERANCE = 1e-5
 
 

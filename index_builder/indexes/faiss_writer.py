@@ -23,14 +23,14 @@ FLAT_LIMIT = 20_000
 _FLAT = "Flat"
 _GRAPH = "HNSW32,Flat"
 _BLOCK_ROWS = 16_384
-# FAISS samples, too: it never uses more than 256 training points per centroid.
+# FAISS also samples: it never uses more than 256 training points per centroid.
 _POINTS_PER_LIST = 256
 _TRAIN_ROWS = 65_536
 # A refine stage rescores the results of the graph, so the graph may rank by integers.
 _REFINED_SQ8 = re.compile(r"^(HNSW\d+),SQ8,(?=RFlat$|Refine\()")
 _INT8_CODEC = "SQ8_direct_signed"
-# Candidates per result for the refine stage, by bits per number of the base index: the fewer bits,
-# the further down it ranks the best vectors.
+# Candidates per result for the refine stage, by bits per number of the base index. With fewer bits,
+# the base index ranks the best vectors lower.
 _REFINE_FACTORS = ((8.0, 1.5), (3.5, 3.0), (0.0, 10.0))
 _FAISS_PREFIX = re.compile(r"^Error in .*? at \S+:\d+: (Error: )?", re.DOTALL)
 

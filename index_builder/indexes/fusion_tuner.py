@@ -180,7 +180,8 @@ def _blocks(first_rows: NDArray[np.int64], rows: int, width: int) -> Iterator[tu
     block_rows = max(1, _BLOCK_NUMBERS // width)
     low = 0
     while low < len(first_rows):
-        # Unless it is the first, a document that ends beyond the block is left to the next one.
+        # A document that ends beyond the block goes into the next block, unless it is the first
+        # document.
         high = int(np.searchsorted(first_rows, first_rows[low] + block_rows, side="right")) - 1
         high = len(first_rows) if rows - first_rows[low] <= block_rows else max(low + 1, high)
         yield low, high

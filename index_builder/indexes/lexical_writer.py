@@ -33,7 +33,7 @@ from retrieval.index.lexical.bm25_index import ROWS, SCORES, STARTS
 from retrieval.index.lexical.text_analysis import Analyser, split_words
 from retrieval.index.lexical.vocabulary import FILE, FOLDER, vocabulary_schema
 
-# Defaults of Lucene; docs/adr/0008-lexical-unit.md compares others.
+# Lucene's defaults; docs/adr/0008-lexical-unit.md compares different values.
 K1, B = 1.2, 0.75
 _STOP_WORDS: dict[str, Sequence[str]] = {
     "danish": stopwords.STOPWORDS_DANISH,

@@ -194,7 +194,8 @@ async def _already_exported(states: CollectionStates, name: str, wanted: Collect
     try:
         found = await states.read(name)
     except SnapshotMismatch:
-        # Written by another version of Nearline, which routers of this version do not serve.
+        # The export was written by a different version of Nearline; routers of this version do not
+        # serve it.
         return False
     if found is None or not found.whole:
         return False

@@ -114,7 +114,7 @@ def _state(fields: Mapping[bytes, bytes], *, finished: bool) -> JobState:
     if done[b"cancelled"]:
         return JobState.CANCELLED
     if not done[b"dead"]:
-        # A job cancelled after all of it was done has succeeded.
+        # A job that was cancelled after all its documents were processed has succeeded.
         return JobState.SUCCEEDED
     good = done[b"indexed"] + done[b"superseded"]
     return JobState.PARTLY_FAILED if good else JobState.FAILED

@@ -25,7 +25,7 @@ from retrieval.protocols.watermark import decode_watermark
 _CALL_CHARACTERS = 4 << 20
 _TIMEOUT_S = 120.0
 _RETRY_S = 1.0
-# Errors that one document among many may cause, or the size of the call.
+# Errors that a single document, or the size of the call, may cause.
 _SPLIT_ON = (InvalidRequest, InternalError, DeadlineExceeded, Conflict)
 
 
@@ -73,7 +73,7 @@ class ItemWriter:
         except NearlineError as error:
             if len(documents) == 1 or not isinstance(error, _SPLIT_ON):
                 return [end_of_error(one.unit, one.item.id, error) for one in documents]
-            # One document is at fault, or the call is too large.
+            # A single document is faulty, or the call is too large: retry with smaller calls.
             middle = len(documents) // 2
             first = await self._write_call(collection, documents[:middle])
             return first + await self._write_call(collection, documents[middle:])

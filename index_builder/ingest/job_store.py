@@ -22,7 +22,7 @@ from nearline.errors import Conflict, InvalidRequest, NotFound, Overloaded
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.redis_client.durability import Durability
 
-# Jobs or letters scanned for one page; a page may be empty and yet not be the last.
+# Jobs or letters scanned for one page; a page may be empty without being the last one.
 _MAX_SCANNED = 2_000
 _RETRY_AFTER_S = 2.0
 

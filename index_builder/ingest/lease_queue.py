@@ -22,7 +22,7 @@ from nearline.errors import NearlineError
 from nearline.times import from_us
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 
-# Tenants considered in one call, those whose turn is next; the others come later.
+# Maximum number of tenants considered in one call; the tenants whose turn is next come first.
 _MAX_TENANTS = 16
 _PRIORITIES = [one.value for one in keys.PRIORITIES]
 
@@ -222,7 +222,7 @@ def _unit(name: bytes, fields: Sequence[bytes], failed: int = 0, losses: int = 0
     try:
         source = unpack_source(replies[b"source"])
     except NearlineError as unreadable:
-        # It must not block the units taken with it.
+        # A malformed unit must not block the units leased with it.
         source, error = SourceFile("", b""), unreadable.message
     return Unit(
         lane=lane,

@@ -15,7 +15,8 @@ from nearline.errors import InvalidRequest
 
 # Maximum number of test rows of a cold user.
 COLD_USER_TESTED = 10
-# A window whose training part is below this share of the first one's teaches what no longer holds.
+# Earlier windows with a training part below this share of the first window's are not used: they
+# teach patterns that no longer hold.
 _LEAST_SHARE = 0.3
 
 _Bools = NDArray[np.bool_]

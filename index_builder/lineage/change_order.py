@@ -131,7 +131,7 @@ class DocumentChanges:
             written = None if deleted else content(self.whole)
             return DocumentState(written, self.whole.time_us, False, self.patches, self.version)
         if state is None:
-            # Attributes of an unknown document count only if an import from before adds it.
+            # Attributes of an unknown document count only if an earlier import adds the document.
             return DocumentState(None, 0, True, self.patches, self.version)
         return replace(state, patches={**state.patches, **self.patches}, version=self.version)
 
@@ -183,7 +183,7 @@ def encode_patches(patches: Patches) -> str:
     """Returns patches as JSON: {name: [time in us, value]}; empty without patches."""
     if not patches:
         return ""
-    # Values may be lists, so this is not `Attributes`, but it has the same JSON.
+    # Values may be lists, so the type is not `Attributes`, but the JSON is the same.
     pairs: Mapping[str, object] = {name: [*patch] for name, patch in patches.items()}
     return encode(pairs)  # type: ignore[arg-type]
 

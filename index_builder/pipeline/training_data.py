@@ -82,7 +82,7 @@ def check_not_empty(training: TrainingOptions, card: snapshot_pb2.BehaviourCard 
 
 def inherit_options(training: TrainingOptions, card: snapshot_pb2.BehaviourCard) -> TrainingOptions:
     """Completes options with those of the previous training."""
-    # The default split stays implicit, since it may leave no users to test.
+    # The default split is not requested explicitly, because it may leave no users to test.
     splits = [one.split for one in card.blends if one.split not in ("", VALIDATE_ON)]
     return replace(
         training,

@@ -30,7 +30,7 @@ SUFFIXES = sorted(_JSON_LINES | _DELIMITED | _PARQUET | _PROSE | _SANDBOXED | {M
 @dataclass(frozen=True, slots=True)
 class _File:
     path: Path
-    name: str  # As users know it.
+    name: str  # Shown to users.
     relative: str  # Path below the named folder; the id of a text file.
     size: int
     modified_ns: int

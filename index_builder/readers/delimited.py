@@ -46,7 +46,7 @@ def _matching(pattern: re.Pattern[str], parse: _Parse) -> _Parse:
     return parse_matching
 
 
-# From narrowest to widest; a column with a cell that none of them parses stays text.
+# Types from narrowest to widest; a column with a cell that no type can parse stays text.
 _KINDS: tuple[_Parse, ...] = (
     _matching(_INTEGER, int),
     _matching(_NUMBER, float),

@@ -16,7 +16,7 @@ MAX_PAGES = 20_000
 MAX_CHARACTERS = 64 << 20
 _MAX_REASON = 120  # Characters of the library's error.
 
-# It warns about every oddity that it tolerates; anything else is an error.
+# The library warns about every irregularity that it tolerates, and raises errors for all others.
 logging.getLogger("pypdf").setLevel(logging.ERROR)
 
 

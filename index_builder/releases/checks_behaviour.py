@@ -16,10 +16,11 @@ from retrieval.behaviour.model import BehaviourModel
 _K = 10
 # With fewer users, a mean NDCG is not meaningful.
 MIN_USERS = 20
-# A heuristic: a ranker this much better than its blend, and this good, has seen its own test data.
-# Honest rankers gain little (0.3317 against 0.3201 on the shop data, docs/quality.md).
+# A heuristic: a ranker that is this good, and this much better than its blend, was trained on its
+# own test data. Valid rankers gain little (0.3317 against 0.3201 on the shop data,
+# docs/quality.md).
 _TOO_GOOD_RATIO, _TOO_GOOD_NDCG = 3.0, 0.3
-# The newest interactions may be those of a user deleted since.
+# The newest interactions may belong to a user who has been deleted since.
 _STALE_S = 3_600.0
 _NOT_TRAINED = "it was trained on no interactions"
 _LEAKED = (

@@ -7,7 +7,7 @@ import numpy as np
 from index_builder.releases.comparison import Comparison
 from index_builder.releases.gate_report import Check, SkippedCheck, make_check
 
-# Differences this small are harmless at any ratio, which would be chance.
+# Differences this small are harmless; their ratio would be due to chance.
 _SMALL_BYTES = 64 << 20
 _SMALL_LOAD_S = 1.0
 _SMALL_LATENCY_S = 0.002

@@ -68,7 +68,7 @@ def _changed_between(live: LoadedSnapshot, candidate: LoadedSnapshot) -> Iterato
     """
     name = live.served.name
     old, new = watermark_of(live.manifest), watermark_of(candidate.manifest)
-    # Each log continues its predecessor; a snapshot without a log contains nothing of them.
+    # Each log continues its predecessor; a snapshot without a log contains no changes of any log.
     logs = log_lineage(live.store, name)
     if not logs or (new.log_id and new.log_id not in logs):
         return
@@ -114,7 +114,7 @@ async def check_moved(comparison: Comparison) -> Check:
     rng = np.random.default_rng(0)
     if len(common) > _SAMPLE:
         common = [common[one] for one in np.sort(rng.choice(len(common), _SAMPLE, replace=False))]
-    # Other chunk boundaries give other vectors for the same text.
+    # Different chunk boundaries give different vectors for the same text.
     cut_alike = live.manifest.chunking == comparison.candidate.manifest.chunking
     least = min(_min_cosine(live), _min_cosine(comparison.candidate))
     with_text, moved, others = 0, 0, dict[tuple[str, str], str]()

@@ -199,7 +199,7 @@ async def replay(
             left_out[str(reason)] += 1
             continue
         except NearlineError as error:
-            # A router would refuse it after the flip.
+            # A router would refuse this request after the flip.
             nothing = Answer([], None, 0.0)
             pairs.append(
                 ReplayPair(

@@ -29,7 +29,7 @@ def keep_report(store: Store, report: GateReport) -> str:
         try:
             store.files.create(f"{path}.json", data.encode())
         except AlreadyExists:
-            continue  # Another process judges it as well.
+            continue  # A concurrent process wrote this report.
         store.files.create(f"{path}.html", render(report).encode())
         return f"{path}.json"
 

@@ -16,7 +16,7 @@ from nearline.store.snapshot import Store, check_collection, message_to_json
 from nearline.v1 import release_pb2
 
 _NAME = re.compile(r"[0-9]{10}\.json")
-# These are multiples; the others are shares.
+# Thresholds that are multiples; all other thresholds are shares.
 _RATIOS = frozenset({"max_size_ratio", "max_load_ratio", "max_latency_ratio", "max_score_drift"})
 _MAX_RATIO = 1e6
 
@@ -99,7 +99,7 @@ def set_thresholds(
             path = f"{_folder(collection)}/{record.number:010d}.json"
             store.files.create(path, message_to_json(record).encode())
         except AlreadyExists:
-            continue  # Another process was faster.
+            continue  # A concurrent process took this number.
         return record
 
 

@@ -176,7 +176,7 @@ def _candidates(
 
 def _best(scores: NDArray[np.float32], allowed: NDArray[np.bool_], most: int) -> NDArray[np.int64]:
     """Returns the best allowed items that have a score, in no order."""
-    # Few items have one: a source scores its 300 best.
+    # Few items have a score: a source scores only its 300 best items.
     places = np.flatnonzero(scores)
     places = places[allowed[places]]
     if len(places) > most:

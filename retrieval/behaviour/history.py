@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from nearline.times import DAY_US
 from retrieval.index.sorted_ids import index_of
 
-# Interactions that most generators read: a vector folded in from this many equals the trained one
-# (ADR 0018), and the lists of older ones add little.
+# Number of interactions that most generators read: a vector folded in from this many equals the
+# trained one (ADR 0018), and the lists of older interactions add little.
 MAX_HISTORY_EVENTS = 128
 
 

@@ -12,11 +12,11 @@ from retrieval.behaviour.history import History, Recency
 
 # A purchase eight visits ago counts 1 / e.
 _RECENCY = Recency(8.0)
-# Share of an item's repeat days after which it counts in full.
+# Share of an item's repeat days after which the item counts in full.
 _FULL_AFTER = 0.5
 # Factor of an item whose repeat days are unknown.
 _UNKNOWN = 0.5
-# Items that the user had this very moment score above 0, too.
+# Items that the user had at this moment also score above 0.
 _MOMENT_DAYS = 1e-3
 
 

@@ -38,13 +38,13 @@ from retrieval.index.sorted_ids import SortedIds
 FOLDER = "behaviour"
 ITEMS_FILE = "items.arrow"
 USERS_FILE = "users.arrow"
-# Tables that every snapshot has, whatever its blends read.
+# Tables that every snapshot has, even if its blends do not read them.
 POPULARITY, FACTORS, SESSIONS = "popularity", "factors", "session"
 HISTORIES = "histories"
 # Continues the lists of sessions that are short; scores have any sign.
 TAIL_LISTS = "beyond"
-# For each item: popularity decayed within days; share of its users who had it again, 0..1; median
-# days until they did, 0 if unknown.
+# For each item: popularity decayed within days; share of its users who had the item again, 0..1;
+# median days until they did, 0 if unknown.
 TRENDING, REPEAT_RATE, REPEAT_DAYS = "trending", "repeat_rate", "repeat_days"
 ITEM_STATISTICS = (TRENDING, REPEAT_RATE, REPEAT_DAYS)
 _POPULARITY_MODELS = ("popular", "buy_again")

@@ -28,7 +28,7 @@ class CachedList:
     expires_us: When the first of its items expires; 0 if none does.
     """
 
-    # Two tuples instead of one of pairs: with the pairs of a few thousand lists, the garbage
+    # Two tuples instead of a tuple of pairs: with the pairs of a few thousand lists, the garbage
     # collector paused the event loop for 50 ms at a time.
     ids: tuple[str, ...]
     messages: tuple[bytes, ...]
@@ -79,8 +79,8 @@ def message_digest(message: Message) -> str:
     return hashlib.blake2b(data, digest_size=12).hexdigest()
 
 
-# Returns None if the item does not exist. Several requests may wait for it, so it must not depend
-# on any one of them or on its deadline.
+# Computes a list; returns None if the item does not exist. Several requests may wait for the
+# result, so the computation must not depend on a single request or its deadline.
 ComputeList: TypeAlias = Callable[[], Awaitable[CachedList | None]]
 
 
@@ -160,7 +160,7 @@ class CacheLifetimes:
             return CacheEntry(None, None, now_us, gone_us, gone_us)
         fresh_s = self.ttl_s * (1 + _JITTER * (2 * self.random() - 1))
         gone_us = cached.computed_us + int(self.stale_s * 1e6)
-        # It is then replaced by a list without the expired item.
+        # After that time, the entry is replaced by a list without the expired item.
         if cached.expires_us:
             gone_us = min(gone_us, cached.expires_us)
         fresh_until_us = min(cached.computed_us + int(fresh_s * 1e6), gone_us)

@@ -197,7 +197,7 @@ class ChangeTracker:
                 _log.exception("item changes cannot be followed")
                 self._set_stale(f"{type(error).__name__}: {error}")
             if self._changes is not before:
-                # It had caught up.
+                # The tracker had caught up, so the next failure starts with a short delay.
                 delays = _BACKOFF.delays()
             await asyncio.sleep(next(delays))
 

@@ -20,7 +20,8 @@ class LocalCache:
     def __init__(self, capacity: int, keep_s: float) -> None:
         self._entries: Cache[ListKey, CacheEntry] = Cache(capacity)
         self._keep = timedelta(seconds=keep_s)
-        # A full cache does not admit entries without requests, so they wait here, oldest first.
+        # A full cache does not admit entries that were not requested yet, so they wait here, oldest
+        # first.
         self._warm: dict[ListKey, CacheEntry] = {}
         self._max_warm = max(capacity // 10, 1)
 
@@ -32,7 +33,7 @@ class LocalCache:
         """Returns an entry, or None."""
         entry = self._entries.get(key)[0]
         if entry is None and (entry := self._warm.get(key)) is not None:
-            # With enough requests, the cache admits it.
+            # After enough requests, the cache admits the entry.
             self._entries.set(key, entry, self._keep)
         return entry
 

@@ -23,7 +23,8 @@ from retrieval.redis_client.connection import (
 )
 
 _NEEDED_BY = "cached lists"
-# A router that dies while it computes blocks others this long; they serve stale lists meanwhile.
+# A router that dies while it computes a list blocks the other routers for this long; they serve
+# stale lists until then.
 _LOCK_MS = 5_000
 # The number is the version of the format.
 _PREFIX = "nearline:hot:2"

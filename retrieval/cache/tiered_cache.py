@@ -121,7 +121,7 @@ class TieredCache:
         self._local = LocalCache(capacity, max(stale_s, negative_s, 1.0))
         self._shared = RedisCache(client, redis_timeout_s)
         self._requests = RequestCounts()
-        # Requests that need newer changes do not wait for those that do not.
+        # Requests that need newer changes do not wait for a computation without these changes.
         self._flights: SingleFlight[_FlightKey, _Found] = SingleFlight(clock)
         self._writes: set[asyncio.Task[None]] = set()
         self._reads: dict[tuple[str, CacheLevel], Counter] = {}
@@ -241,7 +241,7 @@ class TieredCache:
         if entry is not None and entry.serves(self._clock(), least):
             self._local.put(key, entry)
             return entry, CacheLevel.REDIS
-        # Without any list, do not wait for another router that may be computing it.
+        # Without a usable list, do not wait for a different router that may be computing the list.
         return await self._computed(key, compute, locked=False), CacheLevel.LIVE
 
     def _refresh(self, key: ListKey, compute: ComputeList, entry: CacheEntry) -> bool:

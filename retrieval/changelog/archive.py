@@ -133,7 +133,7 @@ class Archive:
             if number == self.numbers()[-1]:
                 if before == after:
                     break
-                # If the archive has grown meanwhile, its new segment records the end.
+                # If the archive has grown since then, its new segment records the end.
                 with contextlib.suppress(AlreadyExists):
                     self.add([], after, after)
             self._store.remove_log_segment(self._collection, self.log_id, number)
@@ -194,7 +194,7 @@ async def archive_changes(store: Store, log: ChangeLog) -> Archive:
         numbers = await asyncio.to_thread(archive.numbers)
         end = await asyncio.to_thread(archive.end)
         _check_not_behind(head, end)
-        # An empty first segment records that nothing before it is missing.
+        # An empty first segment records that no earlier entries are missing.
         if numbers and end.covers(head):
             return archive
         rows, after = await _next_rows(log, end, head)

@@ -53,7 +53,7 @@ class EntryChain:
         self._log_id = log_id
         # By partition: the last entry read, and its nonce.
         self._last: dict[int, tuple[int, bytes]] = {}
-        # By partition: a position that its head has had.
+        # By partition: a position that the head of the log has reached.
         self._promised: dict[int, int] = {}
 
     def knows(self, partition: int, after: int) -> bool:

@@ -256,7 +256,7 @@ class RedisLog:
     def _reply_error(self, log_id: str, partition: int, reply: Exception) -> NearlineError:
         found = foreign_log_id(reply)
         if found is not None:
-            # The next writer asks the store for the current log.
+            # The next write reads the current log from the store.
             self._log_id = ""
             return log_mismatch_error(self._collection, log_id, partition, found)
         if str(reply) == "KEYUSED":

@@ -16,9 +16,9 @@ from retrieval.changelog.records import ChangeEntry
 from retrieval.changelog.start_position import start_position
 from retrieval.protocols.watermark import Watermark
 
-# Every read names all partitions, and the reader then publishes a new state, however few entries
-# arrived: under continuous writes the entries of this interval are read together. A single change
-# after a quiet period is read at once.
+# Every read covers all partitions and publishes a new state, however few entries arrived. Under
+# continuous writes, the entries of this interval are therefore read together; a single change after
+# a quiet period is read at once.
 _MIN_INTERVAL_S = 0.05
 _WAIT_S = 1.0
 _HEAD_INTERVAL_S = 1.0
@@ -112,7 +112,7 @@ class LogTail:
         self._last_read = time.monotonic()
         entries = await self._log.read(self._positions, limit=self._limit, wait_s=_WAIT_S)
         largest = Counter(entry.partition for entry in entries).most_common(1)
-        # With so many entries there may be more: find out how far the log goes.
+        # After a large read there may be more entries: find the end of the log.
         if largest and largest[0][1] >= self._limit // 2:
             await self._read_head()
         return entries

@@ -15,7 +15,7 @@ from nearline.retry import retry_while_overloaded
 
 _BATCH_TEXTS = 256
 _IN_FLIGHT = 4
-# Limit of one batch if the whole call has none.
+# Time limit of one batch if the whole call has no limit.
 _BATCH_TIMEOUT_S = 120.0
 # Assumed length of a token in the queue of the embedding service.
 _CHARACTERS_PER_TOKEN = 4
@@ -94,7 +94,7 @@ async def embed_documents(
     batches = _batches([text[: info.max_characters] for text in texts], info)
 
     async def work() -> None:
-        # One iterator for all workers: each takes the next batch when it is idle.
+        # All workers share the iterator: an idle worker takes the next batch.
         for first, batch in batches:
             await embed(first, batch)
 

@@ -83,7 +83,7 @@ class Embedders:
             try:
                 return await make(known)
             except SnapshotMismatch:
-                # It was restarted with another model: look it up again.
+                # The service was restarted with a different model: look up its fingerprint again.
                 self._by_fingerprint.pop(fingerprint, None)
         return await make(await self._find(fingerprint))
 

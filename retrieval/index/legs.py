@@ -85,7 +85,7 @@ class Legs:
         """Returns the best units by vector, one record per query, and the plan of the filter."""
         plan: ShardFilterPlan | None = None
         among, filtered = options.among, self._attributes.filtered
-        # Engines require at least one.
+        # Engines require at least one result.
         rows = self._items.chunks if among is None else max(1, among.count)
 
         def find(queries: NDArray[np.int64], limit: int) -> list[TopRows]:

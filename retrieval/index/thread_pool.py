@@ -82,5 +82,5 @@ class ThreadPool:
             self._turns[number] += 1
             work()
             self._turns[number] += 1
-            # Keep nothing alive while waiting for more.
+            # Keep no objects alive while waiting for more work.
             del work

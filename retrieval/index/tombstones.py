@@ -19,7 +19,7 @@ from retrieval.index.filtering.planner import MAX_WIDTH, WIDENING, Matches
 from retrieval.index.protocols import FilteredVectors
 from retrieval.index.vectors.vector_index import IndexInfo, Neighbours, SearchParams, VectorIndex
 
-# The chunks of a document are hidden together and are near each other: leave room for some.
+# The chunks of a document are hidden together and are near each other: allow for several of them.
 _SPARE = 16
 # With fewer alive rows than this share, most results would be dropped: the planner does better.
 _LEAST_SHARE = 0.5

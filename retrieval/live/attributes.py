@@ -25,8 +25,8 @@ from retrieval.live.documents import DocumentsView, LiveItem
 from retrieval.live.vectors import LiveIndex
 from retrieval.protocols.shard import ShardFilterPlan
 
-# Small, since every view converts the documents after the last block. Many blocks are merged into
-# one, since each costs every filter some calls.
+# Small, because every view converts the documents after the last block. If there are many blocks,
+# they are merged, because each block costs every filter some calls.
 _BLOCK_DOCUMENTS = 256
 _MAX_BLOCKS = 8
 _Field = snapshot_pb2.AttributeField

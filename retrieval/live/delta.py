@@ -28,8 +28,8 @@ from retrieval.live.vectors import LiveVectors
 from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark
 
-# Compaction starts once there are more dead rows than this and than alive ones. Each change then
-# advances it by some documents.
+# Compaction starts once there are more dead rows than this number and more than alive rows. Each
+# change then advances the compaction by some documents.
 _MAX_DEAD_ROWS = 4_096
 _DOCUMENTS_PER_CHANGE = 4
 
@@ -180,7 +180,8 @@ class LiveDelta:
     def close(self) -> None:
         """Stops background work; views remain usable."""
         with self._lock:
-            # It refers to this delta. Breaking the cycle frees all memory with the last reference.
+            # The builder refers to this delta. Without the cycle, the last reference frees all
+            # memory.
             builder, self._graph_builder = self._graph_builder, None
         if builder is not None:
             builder.close()

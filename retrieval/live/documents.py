@@ -80,8 +80,8 @@ class LiveDocuments:
     def __init__(self) -> None:
         self.items: list[LiveItem] = []
         self.max_chunks = 0
-        # The newest document of each id, and for each document the one that it replaced, or -1:
-        # older views follow this chain to the document that they contain.
+        # The newest document of each id; and for each document, the document that it replaced, or
+        # -1. Older views follow this chain to the document that they contain.
         self.newest: dict[str, int] = {}
         self.replaced: list[int] = []
         self._first_rows = GrowableArray(np.int64)

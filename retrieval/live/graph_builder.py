@@ -80,7 +80,8 @@ class GraphBuilder:
     def _seal(self, vectors: LiveVectors, blocks: Sequence[VectorBlock]) -> None:
         def should_continue() -> bool:
             if len(blocks) > 1:
-                # Every search scans a block without a graph: do not make it wait for a merge.
+                # Every search scans a block without a graph, so such a block does not wait for a
+                # merge.
                 with self._lock:
                     task = self._next_task()
                 if task is not None and len(task[1]) == 1:

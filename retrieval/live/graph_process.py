@@ -11,7 +11,7 @@ from pathlib import Path
 def _main(folder: Path, dim: int) -> int:
     parent = os.getppid()
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # Sandboxes may forbid it.
+        with contextlib.suppress(OSError):  # Sandboxes may forbid this call.
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     # Imported after lowering the priority, since imports take time, too.
     import numpy as np

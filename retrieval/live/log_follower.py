@@ -157,7 +157,7 @@ class LogFollower:
             except NearlineError as error:
                 self._report_outage(error)
                 if self._tail.log_ids is not None and not self._tail.log_ids:
-                    # Nothing can have been changed without a log.
+                    # Without a log, there are no changes.
                     self._set_ready()
             logs = self._tail.log_ids
             if self._allow_stale and logs and not self._published.deltas:

@@ -81,7 +81,7 @@ class LiveState:
                 if self.reached(least):
                     future.set_result(None)
             except NearlineError as error:
-                # Another log has replaced the requested one.
+                # The requested log was replaced by a different one.
                 future.set_exception(error)
 
     def reached(self, least: Watermark) -> bool:

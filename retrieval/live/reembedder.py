@@ -18,7 +18,7 @@ from retrieval.protocols import metrics
 
 # Texts and a fingerprint to vectors, on the bulk lane.
 EmbedTexts: TypeAlias = Callable[[Sequence[str], str], Awaitable[DocumentEmbeddings]]
-# Changes embedded together: a failed call loses the vectors of at most so many.
+# Changes embedded in one call: a failed call loses the vectors of at most this many.
 _BATCH_CHANGES = 32
 _log = logging.getLogger(__name__)
 
@@ -76,7 +76,8 @@ class Reembedder:
         if change.kind is not ChangeKind.UPSERT:
             return False
         vectors = change.vectors.get(self.fingerprint)
-        # A rebuilt snapshot may have another dimension than the one the change was embedded for.
+        # A rebuilt snapshot may have a different dimension from the one that the change was
+        # embedded for.
         return vectors is None or vectors.shape != (len(change.bounds), self.dim)
 
     async def _embedded(self, texts: Sequence[str]) -> DocumentEmbeddings:

@@ -21,7 +21,7 @@ from retrieval.index.lexical.vocabulary import Vocabulary
 
 # Beyond every row: marks the unused end of a column.
 _NO_ROW = np.iinfo(np.int32).max
-# A hybrid search analyses the same text twice, and several queries of a batch may share one.
+# A hybrid search analyses the same text twice, and queries of a batch may have the same text.
 _CACHED_TEXTS = 256
 
 

@@ -349,7 +349,7 @@ def _consistency(seen: int | None) -> dict[str, Any]:
 
 
 def _parse_hits(hits: Any) -> list[MilvusHit]:
-    # A 2.3 server calls the primary key "id", whatever its name.
+    # A 2.3 server calls the primary key "id", whatever the name of the field.
     key = "key" if hits and "key" in hits[0] else "id"
     return [MilvusHit(hit[key], hit["distance"], hit["entity"]) for hit in hits]
 

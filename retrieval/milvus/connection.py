@@ -110,7 +110,7 @@ class MilvusConnection:
             raise self._not_ready(self._outage)
         limit = self._timeout_s if timeout_s is None else timeout_s
         try:
-            # With a timeout of its own pymilvus retries until then; without one, 75 times.
+            # With a timeout, pymilvus retries until it expires; without one, 75 times.
             async with asyncio.timeout(limit):
                 return await request(self._client or await self._connected_client())
         except TimeoutError as error:

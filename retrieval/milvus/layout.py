@@ -37,7 +37,7 @@ MAX_KEY_BYTES = 600
 # Longest VARCHAR of Milvus.
 MAX_TEXT_BYTES = 65_535
 MAX_PARTITION_BYTES = 512
-# Most rows of one answer, and most rows that one search may return.
+# Maximum number of rows of one reply, and of rows that one search may return.
 MAX_ROWS = 16_384
 _PARTITION_CHARACTERS = MAX_PARTITION_BYTES // 4
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9]")

@@ -85,7 +85,7 @@ class LiveCollection:
         Raises: NotReady: The collection does not exist or is incomplete. Any error of the client.
         """
         if self._unsure:
-            # After a restart of the server nothing is loaded.
+            # After a restart of the server, no collection is loaded.
             await self._states.create()
             await self._client.load(self.name)
             self._unsure = False

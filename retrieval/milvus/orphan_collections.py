@@ -83,7 +83,7 @@ async def drop_collections(
         state = await states.read(stray.name)
         if state is None or state.started_us != stray.started_us:
             continue
-        # It may have been promoted, or its export completed, since the plan was made.
+        # Since the plan was made, the snapshot may have been promoted, or its export completed.
         if state.whole and state.snapshot_id in served:
             continue
         # The state goes last, so that an interrupted removal is found again.

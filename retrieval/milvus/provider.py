@@ -133,7 +133,7 @@ class MilvusShardProvider:
             # The snapshot was never exported.
             return
         except NearlineError as error:
-            # This only costs memory of Milvus.
+            # The failure only costs memory in Milvus.
             _log.warning(
                 "milvus keeps a snapshot in memory",
                 extra={

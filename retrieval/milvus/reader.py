@@ -195,7 +195,7 @@ class MilvusReader:
         except NotReady:
             if self.client.outage:
                 raise
-        # The server has restarted, or another router has released the collection.
+        # The server has restarted, or a different router has released the collection.
         if self._loading is None or self._loading.done():
             self._loading = asyncio.ensure_future(self._load())
         remaining_s = _remaining_s(deadline)

@@ -19,7 +19,7 @@ from retrieval.protocols.shard import ItemsRequest, ScanRequest
 
 _Row = Mapping[str, Any]
 _TEXT = ("start", "stop", "gap", "passage", "rest")
-# Appended to an id, it sorts after all chunks of the id and before any greater id.
+# A suffix; an id with it sorts after all chunks of the id and before any greater id.
 _AFTER = chr(ord(SEPARATOR) + 1)
 _FIRST_CHUNK = "chunk == 0"
 

@@ -11,7 +11,7 @@ from retrieval.milvus.filters import any_of
 from retrieval.milvus.layout import MAX_ROWS, MilvusHit, make_key, parse_key
 from retrieval.milvus.reader import in_batches
 
-# Rows requested beyond the wanted number, to include ties of the last one.
+# Rows requested in addition to the wanted number, to include rows tied with the last one.
 _TIE_SLACK = 4
 # Finds the best rows of a leg for one query: (maximum number of rows, expression) -> rows.
 FindMatching = Callable[[int, str], Awaitable[Sequence[MilvusHit]]]

@@ -28,7 +28,7 @@ def stability_index(baseline: ArrayLike, sample: ArrayLike, bins: int = BINS) ->
     before, now = np.asarray(baseline, np.float64), np.asarray(sample, np.float64)
     cuts = np.quantile(before, np.linspace(0, 1, bins + 1)[1:-1])
     edges, times = np.unique(cuts, return_counts=True)
-    # A number on which several cuts fall gets a bin of its own.
+    # A value on which several cuts fall gets its own bin.
     edges = np.union1d(edges, np.nextafter(edges[times > 1], np.inf))
     shares = []
     for numbers in (before, now):

@@ -59,7 +59,8 @@ _log = logging.getLogger(__name__)
 
 # Returns the rows that live changes added and hid; None without live changes.
 LiveRows = Callable[[ServedCollection], tuple[int, int] | None]
-# Requests a rebuild of a collection for a reason; returns False if it is too early for another one.
+# Requests a rebuild of a collection for a reason; returns False if it is too early for a further
+# request.
 RequestRebuild = Callable[[str, str], Awaitable[bool]]
 
 

@@ -165,7 +165,7 @@ class RecallMonitor:
         if query_batch.mode is c.SearchMode.HYBRID:
             k = max(k, served.fusion.candidates)
         rerun_options = c.SearchOptions(
-            # The original k, since it affects the width of a graph search.
+            # Use the original k, because k affects the width of a graph search.
             k=min(max(k, RECALL_K), _MAX_K),
             level=options.level,
             ef_search=options.ef_search,
@@ -198,7 +198,7 @@ class RecallMonitor:
         batch = self._pending.pop(key)
         searches, left = batch.sampled[: self._batch_size], batch.sampled[self._batch_size :]
         if left:
-            # The rest goes behind other batches, so that frequent options do not starve them.
+            # The rest goes behind other batches, so that frequent options do not starve rare ones.
             self._pending[key] = _PendingBatch(max(self._clock(), batch.ready), left)
         self._count -= len(searches)
         if not self._pending:

@@ -27,7 +27,8 @@ Privacy = Literal["off", "vectors", "texts"]
 MAX_FILES = 20
 _INTERVAL_S = 60.0
 _FULL_FILE = 500
-# Pending requests per collection while the store is slow; further ones are dropped.
+# Maximum number of pending requests per collection while the store is slow; further requests are
+# dropped.
 _MAX_PENDING = 2_000
 _MAX_IDS = 100
 _log = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ class TrafficRecorder:
         """Writes pending requests, one file per collection; counts failures and logs the first."""
         self._full.clear()
         for name in list(self._pending):
-            # One at a time, so that a cancellation loses at most one collection.
+            # Write one collection at a time, so that a cancellation loses at most one.
             requests = self._pending.pop(name)
             outcome = await asyncio.to_thread(self._write_now, name, requests)
             metrics.recorded.labels(name, outcome).inc(len(requests))

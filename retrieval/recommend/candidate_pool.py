@@ -80,7 +80,7 @@ class CandidatePool:
         self.candidates: list[Candidate] = []
         self.hits: dict[str, c.Hit] = {}
         self.expires: datetime | None = None
-        # Looked up once: hashing an enum member costs more than everything else here.
+        # Checked once, because hashing an enum member costs more than all other work here.
         self._title = c.PayloadField.TITLE in payload
         self._text = c.PayloadField.TEXT in payload
         self._attributes = c.PayloadField.ATTRIBUTES in payload

@@ -215,7 +215,8 @@ class ListBuilder:
         plan, context_ids = self._plan, self._plan.context_ids
         ignored: Sequence[c.IgnoredId] = ()
         cached, messages = None, None
-        # Most requests name one item, and an item with a cached list exists: look there first.
+        # Most requests name one item. If the item has a cached list, it exists: read the cache
+        # first.
         if len(context_ids) == 1 and (reading := self._shared_list(context_ids, is_known)):
             cached = await reading
             messages = cached.messages(hidden, plan.depth) if cached else None

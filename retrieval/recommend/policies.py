@@ -208,7 +208,7 @@ def _digest(policy: Policy) -> str:
         "explore": policy.explore,
         "candidates": policy.candidates,
     }
-    # Only if set, so that other policies keep the digest that they had before these keys existed.
+    # Added only if set, so that policies without these keys keep their former digest.
     if policy.origin is not Origin.AUTO:
         content["from"] = policy.origin.value
     if policy.only is not None:

@@ -23,7 +23,7 @@ from retrieval.recommend.ranking import (
 )
 from retrieval.recommend.user_profile import UserProfile
 
-# Source of a list whose surface is non-personalized by design, so that it replaces nothing better.
+# Source of a list whose surface is non-personalized by design: not a fallback for a better list.
 SURFACE: Final = "surface"
 _ITEM = "item:"
 Mask: TypeAlias = NDArray[np.bool_]

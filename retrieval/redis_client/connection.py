@@ -28,7 +28,7 @@ _RETRY_AFTER_S = 2.0
 UNKNOWN = "unknown"
 _PASSWORD = re.compile(r"//[^/@]*@")
 
-# Raised by Redis if it does not know the script of a digest.
+# Error of Redis if it does not know the script of a digest.
 UnknownScript: TypeAlias = redis.exceptions.NoScriptError
 # Raised by the client if Redis is unavailable, slow, or refuses a command.
 REDIS_FAILURES = (RedisError, OSError, TimeoutError)
@@ -128,7 +128,7 @@ class PinnedConnection:
         """
         connection, self._connection = self._connection, None
         if connection is not None:
-            # The server may have closed it since; then use a new one.
+            # The server may have closed the connection since then; if so, use a new one.
             with contextlib.suppress(redis.exceptions.ConnectionError, OSError):
                 return await self._on(connection, commands)
         fresh = await self._pool.get_connection()

@@ -77,7 +77,8 @@ class CanaryController:
             self._check(name, known)
             return
         if known is not None and self._awaits_promotion(name, known, record):
-            # The canary was promoted: it keeps its requests until it answers all of them.
+            # The canary was promoted: it keeps its share of the requests until it answers all
+            # requests.
             return
         if known is not None:
             # A canary whose share changes keeps the old share until the new trial starts.
@@ -188,7 +189,7 @@ class CanaryController:
                     why=f"backed out automatically: {breach}",
                 )
             except Conflict:
-                return  # Another router was faster, or an operator changed the aliases.
+                return  # A different router was faster, or an operator changed the aliases.
             except NearlineError as error:
                 _log.error(
                     "canary cannot be backed out in the store",
@@ -232,7 +233,8 @@ class CanaryController:
         if trial is not None:
             trial.end()
         metrics.rollout_share.labels(name).set(0.0)
-        # A loaded canary is released once it is drained; one that was still loading, right here.
+        # A loaded canary is released once it is drained; a canary that was still loading is
+        # released here.
         if canary != keep and self._collections.loaded.get(name, canary) is None:
             self._forget(name, canary)
 

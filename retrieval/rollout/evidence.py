@@ -8,8 +8,8 @@ from itertools import pairwise
 from statistics import NormalDist
 from typing import Literal
 
-# Half of the capital is bet from the start, the other half later in ever smaller parts. So a canary
-# that turns bad after a good day is detected within minutes, not after another day.
+# Half of the capital is bet from the start, the other half later in ever smaller parts. A canary
+# that turns bad after a good day is therefore detected within minutes instead of a day later.
 _BET_AT_ONCE = 0.5
 _ROUNDS_BETWEEN = 500
 _MOST_LOG = 700.0
@@ -21,11 +21,11 @@ _LEAST_ROOM = 0.02
 # Alternative log odds ratios of `ShareTest`, from a tenth more to hundreds of times as many events.
 # Ratios between two of them get nine tenths of the evidence that a test made for them would have.
 _STRENGTHS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
-# Weight of the prior share in its two-sided test, in events.
+# Weight of the prior share in the two-sided `ShareTest`, in events.
 _PRIOR_EVENTS = 100.0
 # Bins of `RankTest` end at these quantiles of the recent latencies of the current snapshot.
 BIN_ENDS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
-# Its alternative shifts of the canary's ranks, in standard deviations of normal scores.
+# Alternative shifts of the canary's ranks in `RankTest`, in standard deviations of normal scores.
 _SHIFTS = (0.15, 0.3, 0.6, 1.2, 2.4)
 Side = Literal["greater", "less", "either"]
 

@@ -10,8 +10,8 @@ from nearline.quantiles import RecentQuantiles
 from retrieval.rollout.distinct_sampler import LATENCY, TAIL, DistinctSampler
 from retrieval.rollout.evidence import BIN_ENDS, RankTest, ShareTest
 
-# If requests are split by unit, one unit in this many sets the thresholds and is not compared with
-# them: otherwise a unit would shift its own thresholds, in one arm and not in the other.
+# If requests are split by unit, one in this many units sets the thresholds, and is not compared
+# with them; otherwise a unit would shift its own thresholds, in one arm but not in the other.
 _UNITS_PER_THRESHOLD_UNIT = 8
 # A unit counts once per block size, with its mean over a block of that many requests. So frequent
 # users contribute more than one request, and rare users still count.
@@ -84,7 +84,7 @@ class _BlockTest:
         self.thresholds = RecentQuantiles(BIN_ENDS)
         self.test = RankTest(share)
         self._size = size
-        # A dict would scan all removed entries to find its oldest one.
+        # Not a dict, which would scan all removed entries to find its oldest entry.
         self._open: OrderedDict[int, tuple[int, float]] = OrderedDict()
 
     def mean(self, unit: int, value: float) -> float | None:

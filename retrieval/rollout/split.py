@@ -13,9 +13,9 @@ from retrieval.rollout.analysis import CanaryLimits
 
 _UNITS = 1 << 64
 _DEFAULT_SAMPLE = 0.05
-# Allowed difference between the measured recall and the one that the manifest promises.
+# Allowed difference between the measured recall and the recall in the manifest.
 _RECALL_SLACK = 0.05
-# How a list id names the arm that its list came from.
+# Marks in list ids for the arm that the list came from.
 _ARM_MARKS = {Arm.CURRENT: "b", Arm.CANARY: "c"}
 
 

@@ -144,7 +144,8 @@ class Trial:
         try:
             reply = await current()
         except Exception:
-            # A failure of both counts against the canary only if it is a fault of the service.
+            # If both snapshots fail, this counts against the canary only if it is a fault of the
+            # service.
             if _is_service_fault(error):
                 self._record(unit, start, canary=True, failed=True)
             raise

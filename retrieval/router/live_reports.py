@@ -21,7 +21,7 @@ from retrieval.snapshots.promotable import make_promotion_check
 if TYPE_CHECKING:
     from retrieval.changelog.archive import Archive
 
-# A report contains only what is known after this time.
+# Time limit of a report; it contains only the data that arrived by then.
 _TIMEOUT_S = 1.0
 
 

@@ -23,7 +23,7 @@ class ReplyInfoBuilder:
 
     def __init__(self, collections: ServedCollections) -> None:
         self._trials = collections.trials
-        # A process-wide prefix and a counter: unique like a UUID, at a fraction of its cost.
+        # A process-wide prefix and a counter: unique like a UUID, at a fraction of the cost.
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count()
 

@@ -160,7 +160,7 @@ class RetrievalService:
             info = self._read_info(served, context, start)
             return c.ItemsPage(items=page.items, next_page_token=page.next_page_token, info=info)
 
-        # A list continues on the snapshot that it began on, as long as that is loaded.
+        # A list continues on the snapshot on which it began, as long as that snapshot is loaded.
         snapshot_id = listing.snapshot_of_token(page_token) if page_token else ""
         return await self._collections.answer(collection, answer, snapshot_id)
 
@@ -298,7 +298,7 @@ class RetrievalService:
         start = time.perf_counter()
         batches = prepared.batches
         searches = [executor.search(collection, batch, options, context) for batch in batches]
-        # Almost always one; a task of its own would cost a tenth of the request.
+        # There is almost always one search; a separate task would cost a tenth of the request.
         outcomes = [await searches[0]] if len(searches) == 1 else await asyncio.gather(*searches)
         lists = [_NO_HITS] * len(queries)
         for batch, outcome in zip(batches, outcomes, strict=True):

@@ -50,7 +50,7 @@ class ServedCollection:
         self.language = manifest.lexical.language
         self._lexical_chunks = manifest.lexical.chunks
         self.has_model = bool(self.fingerprint)
-        # Every other index compares all vectors and so misses nothing.
+        # All other indexes compare all vectors, so they miss no result.
         self.approximate = any(name in manifest.index_factory for name in ("HNSW", "IVF", "NSG"))
         self.fusion = FusionParams.of(manifest)
         self.chunking = manifest.chunking

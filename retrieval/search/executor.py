@@ -79,7 +79,7 @@ async def search(
             kept = [one for one in ranked if one[1].id not in excluded] if excluded else ranked
             # The groups of a hybrid search are complete and limited already.
             lists.append(kept if hybrid and options.grouping else kept[:wanted])
-            # Happens with chunks only: several of them may belong to one example.
+            # This happens only with chunks, several of which may belong to one example.
             short |= bool(excluded) and len(kept) < wanted and len(ranked) >= shard_k
         if not short:
             break

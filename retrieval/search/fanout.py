@@ -25,7 +25,7 @@ from retrieval.search.request_context import RequestContext
 
 _R = TypeVar("_R")
 _ReadResult = TypeVar("_ReadResult", ShardItems, ShardCounts)
-# Read only after a shard has released the snapshot, so it costs other requests nothing.
+# Read only after a shard has released the snapshot, so other requests do not pay for it.
 _gone_tolerated: ContextVar[bool] = ContextVar("gone_tolerated", default=False)
 # The shard is away, slow or behind: the others can still answer. Any other error would occur on
 # every shard, or is a bug, and is raised.
@@ -81,7 +81,8 @@ async def gather(
         elif isinstance(error, _TOLERATED):
             failures[number] = error
         else:
-            # Go on to the other futures: asyncio logs exceptions that are never retrieved.
+            # Continue with the other futures, because asyncio logs exceptions that are never
+            # retrieved.
             fatal = fatal or error
     if fatal is not None:
         raise fatal
@@ -116,7 +117,7 @@ async def _settle(futures: Collection[Future[_R]], deadline: float | None) -> No
     if deadline is not None:
         timer = asyncio.get_running_loop().call_at(deadline, _cancel, futures)
     try:
-        # They run concurrently, so waiting for one after the other takes no longer.
+        # The futures run concurrently, so waiting for them one by one takes no longer.
         for future in futures:
             if not future.done():
                 with contextlib.suppress(Exception):

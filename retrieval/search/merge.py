@@ -25,7 +25,7 @@ def merge_hits(parts: Sequence[tuple[int, ShardHits]], k: int) -> list[tuple[int
     if len(parts) == 1:
         shard, hits = parts[0]
         return [(shard, make_hit(hits, place)) for place in range(min(k, len(hits.ids)))]
-    # A document lies in one shard, so no two keys are equal before the number of the part.
+    # Each document is in one shard, so two keys never tie before the number of the part.
     keys = heapq.merge(*(_keys(number, hits) for number, (_, hits) in enumerate(parts)))
     return [
         (parts[number][0], make_hit(parts[number][1], place))

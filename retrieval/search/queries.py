@@ -208,8 +208,9 @@ def align_to_metric(
         matrix: (n, d) float32.
     Raises: InvalidRequest: NaN or infinity, or a row that is all zeros and has no direction.
     """
-    # In float64 no finite float32 is too large or too small to square. Not a dot product: BLAS
-    # releases the interpreter, and getting it back takes longer than these few numbers.
+    # In float64, no finite float32 is too large or too small to square. No dot product: BLAS
+    # releases the interpreter lock, and reacquiring it takes longer than squaring these few
+    # numbers.
     squares = np.multiply(matrix, matrix, dtype=np.float64).sum(axis=1)
     smallest = float(squares[0]) if len(squares) == 1 else float(squares.min())
     largest = smallest if len(squares) == 1 else float(squares.max())

@@ -19,7 +19,7 @@ from retrieval.protocols.watermark import Watermark
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext
 
-# Several callers may wait for one search, so it has its own timeout, not that of the first caller.
+# Several callers may wait for one search, so the search does not use the timeout of the first one.
 _SEARCH_S = 2.0
 _CacheRead = tuple[CachedList | None, CacheLevel]
 RunSearch = Callable[[RequestContext], Awaitable[c.HitList]]

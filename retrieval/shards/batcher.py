@@ -66,7 +66,7 @@ class Batcher(Generic[_O, _R]):
         self._free = slots
         # By options, in order of arrival.
         self._waiting: dict[_O, deque[_Entry[_R]]] = {}
-        # Entries of failed batches; each is retried in a batch of its own.
+        # Entries of failed batches; each is retried in its own batch.
         self._retries: deque[tuple[_O, _Entry[_R]]] = deque()
 
     def submit(
@@ -162,7 +162,7 @@ class Batcher(Generic[_O, _R]):
             room = self._max_batch
             while group and group[0].queries.count <= room:
                 entry = group.popleft()
-                # An entry that is done was cancelled by its caller.
+                # An entry that is already done was cancelled by its caller.
                 if not entry.answer.done():
                     taken.append(entry)
                     room -= entry.queries.count

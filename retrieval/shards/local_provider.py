@@ -139,7 +139,8 @@ class LocalShardProvider:
         self._headroom = headroom
         self._live = live
         self._threads = ThreadPool(threads, faiss_index.use_one_thread)
-        # Exact searches read everything; other searches do not wait for them.
+        # Exact searches read all vectors; with separate threads, other searches do not wait for
+        # them.
         scanners = max(1, threads // _THREADS_PER_SCANNER)
         self._scanners = ThreadPool(scanners, faiss_index.use_one_thread)
         # One snapshot at a time: two loads at once would both count the same memory as free.
@@ -161,7 +162,7 @@ class LocalShardProvider:
             load.ready = asyncio.ensure_future(self._ready(snapshot, load))
             load.ready.add_done_callback(partial(self._loaded, key, load))
         try:
-            # A cancelled caller leaves the load running for others and for its own return.
+            # If the caller is cancelled, the load continues, for other callers and for later calls.
             return await asyncio.shield(load.ready)
         except asyncio.CancelledError:
             task = asyncio.current_task()

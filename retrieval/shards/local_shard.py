@@ -31,11 +31,12 @@ from retrieval.protocols.shard import (
 from retrieval.shards.admission import ShardAdmission
 from retrieval.shards.batcher import Batcher
 
-# One thread runs the searches of a batch one after another: short batches keep waiting times even,
-# and the event loop busy while the next batch runs (16 cost an eighth of the rate at 8 callers).
+# One thread runs the searches of a batch one after another. Short batches keep waiting times even,
+# and keep the event loop busy while the next batch runs (batches of 16 reduced the rate of 8
+# callers by an eighth).
 _MAX_BATCH = 4
-# Where one matrix product scans all rows: 50,000 x 384 take 8 ms for 4 queries, 12 for 16 and 36
-# for 64.
+# Applies where one matrix product scans all rows: 50,000 x 384 numbers take 8 ms for 4 queries, 12
+# ms for 16 and 36 ms for 64.
 _MAX_EXACT_BATCH = 64
 
 
@@ -120,7 +121,7 @@ class LocalShard:
         """Searches; see `Shard.search`. A search that has begun runs to its end."""
         batcher = self._exact if options.exact else self._approximate
         if snapshot_id == self._admission.admitted and options.min_watermark is None:
-            # Nearly every request: nothing to refuse and nothing to wait for.
+            # Nearly every request takes this path: the snapshot is admitted, and there is no wait.
             return batcher.submit(queries, options, deadline)
         return self._admission.submit(batcher, snapshot_id, queries, options, deadline)
 

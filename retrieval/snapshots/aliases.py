@@ -236,7 +236,7 @@ def _add(
         try:
             store.create_alias_record(collection, record)
         except AlreadyExists:
-            continue  # Another change took that epoch: take the next one, or raise.
+            continue  # A concurrent change took this epoch: try the next one, or raise.
         return record
 
 

@@ -236,7 +236,7 @@ class AliasFollower(Generic[_T]):
             del self._attempts[name]
             attempt.cancel()
         if attempt.cancelled():
-            # Cancelled because the alias names another snapshot.
+            # The load was cancelled because the alias names a different snapshot.
             await self._unload(name, snapshot_id)
             return
         try:

@@ -14,7 +14,8 @@ from nearline.errors import SnapshotCorrupt, SnapshotMismatch
 from nearline.v1 import snapshot_pb2
 
 FOLDER = "golden"
-# Another CPU rounds differently, so a graph search may find slightly less than at build time.
+# A different CPU rounds differently, so a graph search may find slightly fewer results than at
+# build time.
 RECALL_SLACK = 0.05
 _TIE_TOLERANCE = 1e-5
 

@@ -83,7 +83,7 @@ def prune(store: Store, collection: str, planned: Sequence[PruneCandidate]) -> N
         if one.kept:
             continue
         if one.folder is None:
-            # It may have been promoted since the plan was made.
+            # The snapshot may have been promoted since the plan was made.
             in_force = store.alias_in_force(collection)
             if one.name not in (in_force.current, in_force.canary):
                 store.remove_snapshot(collection, one.name)

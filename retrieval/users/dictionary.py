@@ -95,7 +95,8 @@ class Dictionary:
                 secrets.token_hex(ID_BYTES),
                 *tagged,
             )
-            # Cache only durable numbers: Redis could lose others and assign them once more.
+            # Cache only durable numbers: Redis could lose numbers that are not durable, and assign
+            # them again.
             pipe.execute_command(*self._durability.command)
             reply, kept = await pipe.execute(raise_on_error=False)
             if isinstance(reply, Exception):

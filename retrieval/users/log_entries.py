@@ -13,9 +13,9 @@ from retrieval.users import lua_scripts
 from retrieval.users.keys import log_key
 from retrieval.users.records import NEEDED_BY, LoggedInteraction
 
-# Entries that Redis scans in one call, about a millisecond.
+# Entries that Redis scans in one call; the call takes about a millisecond.
 _SCANNED = 1_000
-# Entries in one reply; parsing one blocks the event loop for about 40 microseconds.
+# Entries in one reply; parsing an entry blocks the event loop for about 40 microseconds.
 _MAX_ENTRIES = 512
 
 

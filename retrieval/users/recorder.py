@@ -242,7 +242,7 @@ async def _send(
     try:
         async with translate_redis_errors(NEEDED_BY), client.pipeline(transaction=False) as pipe:
             for number, (owner, _, arguments) in enumerate(writes):
-                # The first command sends the script, the others its digest.
+                # The first command sends the script, the other commands only its digest.
                 run = pipe.evalsha if number else pipe.eval
                 run(
                     digest if number else lua_scripts.RECORD,

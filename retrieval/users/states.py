@@ -34,7 +34,7 @@ _USER_TTL_S = 180 * DAY_S
 _SESSION_TTL_S = 1_800
 _LOG_DAYS = 30
 _USERS_PER_CALL = 1_000
-# The longest that a list waits for the state of its user.
+# Maximum time that a list waits for the state of its user.
 _READ_TIMEOUT_S = 0.1
 
 

@@ -71,7 +71,7 @@ class _Tally:
         self._rejections += rejected[: _MAX_REJECTIONS - len(self._rejections)]
         mark = decode_watermark(reply.watermark)
         if mark is not None:
-            # The newest first: it wins if a new log has replaced the previous one.
+            # The newest watermark comes first: it wins if a new log has replaced the previous one.
             self._watermark = (
                 mark if self._watermark is None else merge_watermarks((mark, self._watermark))
             )

@@ -41,7 +41,7 @@ _INTERACTIVE_CHUNKS = 64
 _VERSIONS_S = 2.0
 _VERSIONS_RATIO = 0.5
 _NO_PAYLOAD: frozenset[c.PayloadField] = frozenset()
-# Returns the changes of a request in order; an error in place of each rejected one.
+# Returns the changes of a request in order, with an error in place of each rejected change.
 _MakeChanges: TypeAlias = Callable[[ServedCollection], Sequence[Change | InvalidRequest]]
 # Raises InvalidRequest if the backend cannot store a change; runs in any thread.
 CheckChange: TypeAlias = Callable[[ServedCollection, Change], None]

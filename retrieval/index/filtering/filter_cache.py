@@ -56,7 +56,8 @@ class FilterCache:
             if cached is not None:
                 self._entries.move_to_end(filter)
                 return cached
-        # Outside the lock: two threads may do the same work, but no filter waits for another.
+        # Outside the lock: two threads may do the same work, but no filter waits for a different
+        # filter.
         found = self._evaluate(filter)
         with self._lock:
             if filter not in self._entries and found.bytes <= self._max_bytes:

@@ -52,7 +52,8 @@ def bounds_of(condition: Range, kind: str) -> list[Bound] | None:
         if kind == "int" and isinstance(value, float):
             whole = math.ceil(value) if name in ("gte", "lt") else math.floor(value)
             if whole not in _INT64:
-                # Outside the range of int64: either every value meets the bound, or none does.
+                # The bound is outside the range of int64: either every value meets the bound, or no
+                # value does.
                 if (whole > 0) == (name in ("lte", "lt")):
                     continue
                 return None

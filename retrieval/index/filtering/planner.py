@@ -190,7 +190,8 @@ class FilteredSearch:
             if len(unknown) == 0 or rows > self._chunks:
                 break
             hits = self._nearby_matches(vectors[unknown], rows, matches)
-            # Plus half a match: no match among so few rows does not mean that there is none.
+            # Add half a match: without a match among these few rows, there may still be matches
+            # nearby.
             shares[unknown] = np.minimum(shares[unknown], (hits + 0.5) / (rows + 1))
             unknown = unknown[hits == 0]
         return shares
@@ -208,7 +209,7 @@ class FilteredSearch:
     def _exact(
         self, vectors: NDArray[np.float32], k: int, params: SearchParams, matches: Matches
     ) -> Neighbours:
-        # The caller's widths are passed on, so that the index rejects unsupported ones either way.
+        # Pass the caller's widths on, so that the index rejects unsupported widths with every plan.
         exact = params if self._only_scans else params._replace(exact=True)
         return self._index.search(vectors, k, exact, matches.bitmap, matches.rows)
 

@@ -11,13 +11,13 @@ import Stemmer
 
 from nearline.errors import InvalidRequest
 
-# Incremented whenever the same text would yield other words; snapshots record it.
+# Incremented whenever the same text would yield different words; snapshots record the version.
 VERSION = 1
 NO_LANGUAGE = "none"
 STEMMER_VERSION: str = Stemmer.version()
 LANGUAGES: tuple[str, ...] = (NO_LANGUAGE, *Stemmer.algorithms())
-# Han and kana are written without spaces, so each character is a word: a run of them would match
-# only an identical run.
+# Han and kana are written without spaces, so each character is a word: a run of characters would
+# match only an identical run.
 _CJK = "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
 
@@ -34,7 +34,7 @@ class Analyser:
     def __init__(self, language: str, stop_words: Collection[str] = ()) -> None:
         self.language = check_language(language)
         self.stop_words = frozenset(stop_words)
-        # Stemmers have state: one per thread.
+        # Stemmers have state, so each thread has its own.
         self._stemmers = threading.local()
 
     def words(self, text: str) -> list[str]:

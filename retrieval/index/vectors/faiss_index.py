@@ -91,7 +91,7 @@ class FaissIndex:
     """
 
     def __init__(self, index: Any, *, ef_search: int = 0, nprobe: int = 0) -> None:
-        # A downcast wrapper owns nothing: keep a reference to the original object.
+        # A downcast wrapper does not own the object: keep a reference to the original.
         self._owner = index
         self._index = _downcast(index)
         self._default_ef = ef_search or 64
@@ -140,8 +140,8 @@ class FaissIndex:
         Raises: SnapshotCorrupt: not an index, or unexpected `rows`. SnapshotMismatch: unexpected
             `dim`, or an unsupported metric.
         """
-        # Lists need one flag, codes and graphs the other. In an IVF index with a refine stage, the
-        # refine stage is the large part.
+        # Lists need IO_FLAG_MMAP; codes and graphs need IO_FLAG_MMAP_IFC. In an IVF index with a
+        # refine stage, the refine stage is the large part.
         lists = "IVF" in factory and not _REFINED.search(factory)
         flags = faiss.IO_FLAG_MMAP if lists else faiss.IO_FLAG_MMAP_IFC
         try:

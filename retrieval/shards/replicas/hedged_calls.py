@@ -26,14 +26,15 @@ from retrieval.shards.replicas.retry_budget import RetryBudget
 
 _P = TypeVar("_P", bound=Peer)
 _R = TypeVar("_R")
-# Another replica may answer: this one is away, behind, overloaded, or has a fault of its own. Even
-# if it has begun the call, a repetition does no harm: every call to a shard only reads.
+# After these errors a different replica may answer: this one is unavailable, behind, overloaded, or
+# faulty. Even if it has begun the call, repeating the call is harmless, because calls to a shard
+# only read.
 _RETRYABLE = (NotReady, SnapshotGone, NotFound, Overloaded, InternalError)
 # Delay of a hedge while no percentile is known, and the shortest delay: timers are no more precise.
 _DEFAULT_HEDGE_S = 0.05
 _MIN_HEDGE_S = 0.001
-# By definition one call in twenty exceeds the 95th percentile, which uses up the budget: this many
-# hedges are reserved for calls to a replica that hangs.
+# By definition, one call in twenty exceeds the 95th percentile, which uses up the budget. Therefore
+# this many hedges are reserved for calls to a replica that hangs.
 _RESERVED_HEDGES = 10.0
 
 
@@ -208,8 +209,8 @@ class _Race(Generic[_P, _R]):
         """Removes a finished call from the race and returns its error."""
         replica = self._running.pop(task)
         if task.cancelled():
-            # By `Replica.run_task`, since the replica is silent; it may be tried again as a last
-            # resort.
+            # `Replica.run_task` cancelled the call, because the replica is silent; the replica may
+            # be tried again as a last resort.
             self._tried.remove(replica)
             return NotReady(f"{replica.address} is silent: {replica.health.reason}")
         return task.exception()

@@ -79,7 +79,7 @@ class RemoteShardProvider:
         shards = [self._shard(name, number) for number in range(count)]
         await self._wait(loader, shards, partly=name not in self._prepared)
         self._prepared.add(name)
-        # Servers unload older snapshots in their own time: do not tell them to load those again.
+        # Servers unload older snapshots on their own schedule: do not make them load those again.
         for key in [key for key in self._loaders if key[0] == name]:
             if self._loaders[key] is not loader:
                 await self.release(*key)

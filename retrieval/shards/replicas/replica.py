@@ -30,8 +30,9 @@ _POLL_S = 0.5
 _POLL_TIMEOUT_S = 1.0
 _log = logging.getLogger(__name__)
 _R = TypeVar("_R")
-# A sample counts for a tenth; after a second without one, the average has lost two thirds. So a
-# replica that was slow once is tried again soon, and one that is slow stays the second choice.
+# A sample has a weight of one tenth; after a second without samples, the average has lost two
+# thirds. A replica that was slow once is therefore tried again soon, and a slow replica stays the
+# second choice.
 _SAMPLE_WEIGHT = 0.1
 _FADE_S = 1.0
 
@@ -184,8 +185,9 @@ class Replica(Generic[_P]):
             self._poll_now.set()
             self._report_state()
         elif isinstance(error, Overloaded | DeadlineExceeded | NotApplied):
-            # Not only its fault: callers may be too many, too impatient, or need a state that no
-            # replica has. The recorded latency makes other replicas the first choice.
+            # Not necessarily a fault of the replica: there may be too many callers, their deadlines
+            # may be too short, or they may need a state that no replica has. The recorded latency
+            # makes other replicas the first choice.
             self._observe(start)
         elif isinstance(error, InternalError) and self.health.record_failure(
             time.monotonic(), error.message

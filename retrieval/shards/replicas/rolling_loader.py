@@ -127,7 +127,7 @@ class SnapshotLoader(Generic[_P]):
             self._loading.discard(replica)
             call.cancel()
         if call.cancelled():
-            # The server is silent: the others should not wait for it.
+            # The server is silent; other servers should not wait for it.
             self._record_error(replica, NotReady(replica.health.reason))
         elif (error := call.exception()) is not None:
             self._record_error(replica, error)
