@@ -24,7 +24,7 @@ from retrieval.behaviour.tables import FACTORS, POPULARITY, SESSIONS
 
 _RIDGE = 100.0
 _DECAY_DAYS = 60.0
-# A small share: popularity only breaks ties between items bought equally often.
+# A small share, so that popularity only breaks ties between items bought equally often.
 _TIE = 1e-3
 
 

@@ -102,7 +102,7 @@ def _options(options: LambdaMartOptions, seed: int) -> dict[str, Any]:
 def merge_models(texts: Sequence[str]) -> str:
     """Returns one model, in LightGBM's text format, with the trees of several on equal features."""
     parts = [_TREES.split(text) for text in texts]
-    # These sizes in bytes would be wrong now; readers do without them.
+    # The sizes in bytes would now be wrong; readers do not need them.
     head = re.sub(r"^tree_sizes=.*\n", "", parts[0][0], flags=re.MULTILINE)
     trees = [tree for _, trees, _ in parts for tree in _TREE.split(trees)[1:]]
     numbered = [f"Tree={number}\n{tree}" for number, tree in enumerate(trees)]

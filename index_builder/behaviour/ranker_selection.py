@@ -158,7 +158,8 @@ def _fit(lists: Sequence[RankerDataset], split_name: str, k: int, seed: int) -> 
         for pair in _WEIGHTS
     }
     gains = {pair: paired_interval(ndcg, blend_ndcg, seed=seed) for pair, ndcg in found.items()}
-    # The surest gain, not the largest mean: differences between the means are chance.
+    # The surest gain, not the largest mean, because differences between the means are due to
+    # chance.
     best = max(gains, key=lambda pair: gains[pair].low)
     gain = gains[best]
     card = snapshot_pb2.RankerCard(

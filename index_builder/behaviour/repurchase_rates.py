@@ -12,9 +12,9 @@ from nearline.times import DAY_US
 
 # A pause this long begins a new visit, as it ends a session in the service.
 _PAUSE_US = 30 * 60 * 1_000_000
-# This many users with the mean of all items are added to those of each item.
+# Prior: this many users with the mean rate of all items are added to the users of each item.
 PRIOR_USERS = 10
-# With fewer gaps, the median is chance.
+# With fewer gaps, the median is due to chance.
 MIN_GAPS = 3
 
 

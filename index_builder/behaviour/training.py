@@ -27,7 +27,8 @@ from nearline.errors import InvalidRequest
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.tables import BehaviourTables
 
-# With fewer users, NDCG is uncertain by 0.1, and the best of twenty candidates is chance.
+# With fewer users, NDCG is uncertain by 0.1, and the best of twenty candidates is a matter of
+# chance.
 MIN_TESTED = 20
 # Served if there is too little data to choose a blend: two models without settings.
 _DEFAULT_BLEND = {"item_to_item plain": 1.0, "popular plain": 1.0}

@@ -71,8 +71,8 @@ class RayExecutor:
                             raise outcome
                         on_result(outcome)
             finally:
-                # Workers hold the cores until then. If the garbage collector closes the generator
-                # in a thread of Ray, they hold them for good.
+                # Workers hold their cores until the generator is closed. If the garbage collector
+                # closes it in a thread of Ray, the cores are never released.
                 await asyncio.to_thread(_close, blocks)
 
 

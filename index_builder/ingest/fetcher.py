@@ -19,7 +19,7 @@ from nearline.store.open import OBJECT_SCHEMES, open_files
 MAX_BYTES = 1 << 30
 _TIMEOUT_S = 30.0
 _RETRY_AFTER_S = 5.0
-# Statuses that may change soon, as may all from 500 on.
+# Statuses that may soon change, like all statuses from 500 on.
 _TRANSIENT_STATUSES = (408, 425, 429)
 # A shortage of this machine's resources, not a fault of the file.
 _RESOURCE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)

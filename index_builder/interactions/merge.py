@@ -114,7 +114,7 @@ def _pair_keys(high: _Long, low: _Long) -> _Long:
     """Returns a number for each pair of non-negative numbers, equal for equal pairs only."""
     width = int(low.max(initial=0)) + 1
     if (int(high.max(initial=0)) + 1) * width > _INT64_MAX:
-        # As ranks among the values that occur, they fit.
+        # Ranks among the occurring values fit into int64.
         high, low = (np.unique(one, return_inverse=True)[1] for one in (high, low))
         width = int(low.max(initial=0)) + 1
     return high * width + low

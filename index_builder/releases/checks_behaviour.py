@@ -117,7 +117,7 @@ def check_recommend(comparison: Comparison) -> Check:
         "its lists are worse than the current ones: train on all interactions (--learn, without "
         "--keep-days), or keep the current models (build without --interactions)"
     )
-    # A loss within chance does not count.
+    # A loss that may be due to chance does not count.
     ok = loss.mean <= limit or loss.low <= 0
     return make_check("recommend", ok, found, remedy, loss.mean, limit)
 
@@ -145,7 +145,8 @@ def check_promise(comparison: Comparison) -> Check:
         if len(wanted.users) >= MIN_USERS:
             k = blend.k or _K
             measured = interval(ndcg_of_lists(learned, wanted, k, repeats=blend.repeats))
-            # The upper end of the interval: a shortfall within chance does not count.
+            # Use the upper end of the interval: a shortfall that may be due to chance does not
+            # count.
             shortfalls.append(((promise - measured.high) / promise, promise, measured.mean, k))
     if not shortfalls:
         return _check_plausible(card, _too_few(users))

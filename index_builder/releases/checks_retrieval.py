@@ -155,7 +155,8 @@ def check_score_drift(comparison: Comparison) -> Check:
     if not pairs:
         raise SkippedCheck(_no_requests(comparison))
     scores = np.array([[one.first.best, one.second.best] for one in pairs], np.float64)
-    # The last digits depend on the order of summation. In bins of few values, the index is chance.
+    # The last digits depend on the order of summation. With few values per bin, the index reflects
+    # chance.
     first, second = scores.round(_DIGITS).T
     bins = int(np.clip(len(pairs) // _MIN_IN_BIN, 2, _MAX_BINS))
     drift = stability_index(first, second, bins)

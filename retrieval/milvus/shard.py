@@ -31,7 +31,7 @@ from retrieval.protocols.shard import (
 from retrieval.shards.admission import ShardAdmission
 from retrieval.shards.batcher import Batcher
 
-# Concurrent search calls; searches that arrive meanwhile share the next call.
+# Concurrent search calls; searches that arrive in the meantime share the next call.
 _SLOTS = 3
 # While another call is in progress, the next one waits this long to collect more queries: a call
 # costs 2 ms of CPU time in Milvus, its client and here, however few queries it has. A single query
@@ -65,7 +65,7 @@ async def count_matches(
         )
     counted: list[Counter[Scalar]] = [Counter() for _ in fields]
     missing = [0] * len(fields)
-    # Items may have changed since, so the count is that of the items read here.
+    # Items may have changed since then, so the count is that of the items read here.
     count = 0
     async for page in reader.pages(wanted, ["attributes"], deadline):
         count += len(page)

@@ -65,7 +65,7 @@ class StoredRows:
             ids = [parse_key(row["key"])[0] for row in rows]
             if whole:
                 found = await self._documents(ids, payload, filter, deadline)
-                # Some may have been deleted since.
+                # Some documents may have been deleted since then.
                 items += [found[one] for one in ids if one in found]
             else:
                 items += [self._item([row], payload, "") for row in rows]

@@ -142,7 +142,8 @@ class CandidatePool:
         Raises: as `read`.
         """
         for numbers, scores in blocks:
-            # Reading items in vain costs most: start with few, and read more if little matches.
+            # Most time is lost by reading items that do not match: start with few, and read more if
+            # few match.
             start, size = 0, depth - len(self.candidates)
             while start < len(numbers) and len(self.candidates) < depth:
                 part = numbers[start : start + size].tolist()

@@ -129,7 +129,7 @@ class Selection:
             self._replace(place, newcomers[number])
             del others[place]
             exchanged.append(pair)
-        # Of the newcomers, the better take the earlier places.
+        # Among the new items, better ones take earlier places.
         places = sorted(place for _, place in exchanged)
         for place, (number, _) in zip(places, sorted(exchanged), strict=True):
             self.candidates[place] = newcomers[number]

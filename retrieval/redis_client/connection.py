@@ -20,7 +20,7 @@ from redis.exceptions import RedisError, ResponseError
 from nearline.errors import NotReady, SettingsError
 
 _CONNECT_TIMEOUT_S = 0.5
-# Conversation memory is worth a short wait, but not a share of the time of the answer.
+# Conversation memory is worth a short wait, but must not take a share of the time for the answer.
 _TIMEOUT_S = 0.5
 _RETRIES = 1
 _MAX_CONNECTIONS = 1_024
@@ -57,7 +57,8 @@ def connect(url: str, *, timeout_s: float = _TIMEOUT_S, retries: int = _RETRIES)
             url,
             socket_timeout=timeout_s,
             socket_connect_timeout=_CONNECT_TIMEOUT_S,
-            # A command may thus run twice; callers for which that is wrong pass retries=0.
+            # A command may therefore run twice; callers that must not repeat commands pass
+            # retries=0.
             retry=Retry(ExponentialBackoff(cap=0.1, base=0.02), retries),
             health_check_interval=15,
             max_connections=_MAX_CONNECTIONS,

@@ -225,7 +225,8 @@ class RankTest:
 
 def _mass(low: float, high: float) -> float:
     """Returns the probability that a standard normal variable lies between two values."""
-    # Computed from the nearer tail: far out, the difference of two numbers near 1 would be 0.
+    # Computed from the nearer tail; far from the centre, the difference of two numbers near 1 would
+    # be 0.
     if low > 0:
         low, high = -high, -low
     return (math.erfc(-high / math.sqrt(2)) - math.erfc(-low / math.sqrt(2))) / 2

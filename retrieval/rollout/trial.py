@@ -23,7 +23,8 @@ from retrieval.search.collection import ServedCollection
 from retrieval.snapshots.loaded_snapshots import LoadedSnapshot
 
 _R = TypeVar("_R")
-# Concurrent shadow answers of the canary; requests beyond are excluded from both arms.
+# Maximum number of concurrent shadow answers of the canary; further requests are excluded from both
+# arms.
 _MAX_SHADOWS = 16
 # Kinds of interactions that count as conversions.
 CONVERSIONS = frozenset({"purchase", "buy", "order", "conversion"})

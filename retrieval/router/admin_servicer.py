@@ -137,7 +137,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         served_names = {one.collection for one in collections}
         for name, desired in sorted(self._desired.items()):
             if name not in served_names:
-                # Published, but never ready here.
+                # The snapshot is published, but was never ready on this router.
                 collections.append(
                     admin_pb2.CollectionStatus(
                         collection=name,

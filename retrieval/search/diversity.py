@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-# Size of the pool that a diverse list is selected from: per hit wanted, and at least.
+# Size of the pool from which a diverse list is selected: per requested hit, and the minimum.
 _POOL_PER_HIT = 4
 _MIN_POOL = 50
 
@@ -46,7 +46,7 @@ def diverse_order(
             similarity = np.maximum(similarity, unit @ unit[selected[-1]])
         penalty = similarity if selected else np.zeros(len(scores))
         gain = np.where(available, (1 - diversity) * relevance - diversity * penalty, -np.inf)
-        # The first of equal gains: the better hit.
+        # Among equal gains, the first is the better hit.
         best = int(np.argmax(gain))
         available[best] = False
         selected.append(best)

@@ -13,7 +13,7 @@ from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark, decode_watermark, merge_watermarks
 
 _LIVE = ServedBy()
-# Reserved of the caller's time for merging and sending the answers that have arrived.
+# Part of the caller's time that is reserved for merging and sending the replies that have arrived.
 _RESERVE_RATIO = 0.1
 _RESERVE_S = 0.02
 STALE = "stale"

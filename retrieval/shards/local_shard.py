@@ -207,8 +207,8 @@ class LocalShard:
         for file in self._files:
             file.close()
         self._admission.live = None
-        # The batchers refer to the shard. Without this circle, all memory is freed with the last
-        # reference and not whenever the garbage collector runs.
+        # The batchers refer to the shard. Without this cycle, all memory is freed with the last
+        # reference, instead of at the next run of the garbage collector.
         self._approximate = self._exact = Batcher(_start_nothing, slots=0, max_batch=1)
 
     def _state(self) -> _ShardState:

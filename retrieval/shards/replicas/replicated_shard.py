@@ -22,8 +22,9 @@ from retrieval.shards.client import ShardClient, ShardKey
 from retrieval.shards.replicas.hedged_calls import HedgedCalls
 from retrieval.shards.replicas.replica import Replica
 
-# While this many calls per replica are running, queries wait and share the next call. Two keep a
-# server busy while an answer travels; more make the calls smaller (four: a tenth slower).
+# While this many calls per replica are running, queries wait and share the next call. Two calls
+# keep a server busy while a reply is in transit; with more, each call gets fewer queries (four are
+# a tenth slower).
 _CALLS_IN_FLIGHT = 2
 _MAX_BATCH = 64
 
