@@ -89,43 +89,45 @@ def test_no_process_is_left_however_it_ends(up: Start, number: signal.Signals) -
 
 
 def test_a_port_in_use_names_the_port_the_process_and_the_remedy(
-    nearline: Run, store: Path
+    nearline_process: Run, store: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = nearline("up", "--store", str(store), "--port", str(port))
+        done = nearline_process("up", "--store", str(store), "--port", str(port))
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert f"port {port} on 127.0.0.1 is in use by process " in done.stderr
     assert "choose another port with --port" in done.stderr
 
 
-def test_a_shared_port_in_use_is_refused(nearline: Run, store: Path) -> None:
+def test_a_shared_port_in_use_is_refused(nearline_process: Run, store: Path) -> None:
     with socket.socket() as taken:
         # Somebody who shares, as another `nearline up --workers` does.
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        done = nearline("up", "--store", str(store), "--port", port, "--workers", "2")
+        done = nearline_process("up", "--store", str(store), "--port", port, "--workers", "2")
     assert done.returncode == 2
     assert f"port {port} on 127.0.0.1 is in use" in done.stderr
 
 
-def test_an_empty_store_says_how_to_build(nearline: Run, tmp_path: Path) -> None:
-    done = nearline("up", "--store", str(tmp_path), "--json")
+def test_an_empty_store_says_how_to_build(nearline_process: Run, tmp_path: Path) -> None:
+    done = nearline_process("up", "--store", str(tmp_path), "--json")
     assert done.returncode == 1
     error = json.loads(done.stderr)
     assert error["error"] == "NOT_FOUND"
     assert "build one: nearline build --corpus FILE --store" in error["message"]
 
 
-def test_a_damaged_snapshot_is_reported_before_anything_serves(nearline: Run, store: Path) -> None:
+def test_a_damaged_snapshot_is_reported_before_anything_serves(
+    nearline_process: Run, store: Path
+) -> None:
     index = next(store.glob("default/snapshots/*/shards/001/dense.faiss"))
     data = bytearray(index.read_bytes())
     data[len(data) // 2] ^= 1
     index.write_bytes(data)
-    done = nearline("up", "--store", str(store), "--port", "0")
+    done = nearline_process("up", "--store", str(store), "--port", "0")
     assert done.returncode == 1
     assert "retrieval did not start: " in done.stderr
     assert "the manifest says" in done.stderr
@@ -142,9 +144,9 @@ def test_a_damaged_snapshot_is_reported_before_anything_serves(nearline: Run, st
     ],
 )
 def test_milvus_needs_an_address_and_no_shards(
-    nearline: Run, store: Path, words: tuple[str, ...], wanted: str
+    nearline_process: Run, store: Path, words: tuple[str, ...], wanted: str
 ) -> None:
-    done = nearline("up", "--store", str(store), "--port", "0", *words)
+    done = nearline_process("up", "--store", str(store), "--port", "0", *words)
     assert done.returncode == 2
     assert wanted in done.stderr
 

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from types import SimpleNamespace
+from typing import cast
 
 import grpc
 import numpy as np
@@ -19,13 +19,16 @@ from nearline.clients import RetrievalClient
 from nearline.clients.blocking import BlockingRetrievalClient
 from nearline.errors import InvalidRequest, NotApplied, NotReady, SnapshotMismatch, Unsupported
 from nearline.serving import Registration, running
-from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc, shard_pb2_grpc
+from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc, shard_pb2_grpc, snapshot_pb2
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.shard import ItemsRequest
+from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.protocols.watermark import Watermark, decode_watermark
 from retrieval.router.service import RetrievalService
 from retrieval.router.servicer import RetrievalServicer
 from retrieval.shards.client import ShardClient, ShardKey
+from retrieval.shards.loader import LoadedShard
+from retrieval.shards.local_shard import LocalShard
 from retrieval.shards.replicas.replica import Replica
 from retrieval.shards.replicas.replicated_shard import ReplicatedShard
 from retrieval.shards.servicer import ShardServicer
@@ -256,14 +259,20 @@ class Host:
     """A shard host for `ShardServicer` over a dict of shards."""
 
     def __init__(self, shards: Sequence[DictShard]) -> None:
+        snapshot = SnapshotRef(
+            collection="default", epoch=1, manifest=snapshot_pb2.Manifest(dim=DIM)
+        )
         self.loaded = {
-            number: SimpleNamespace(shard=shard, dim=DIM) for number, shard in enumerate(shards)
+            number: LoadedShard(
+                snapshot=snapshot, number=number, shard=cast(LocalShard, shard), vocabulary=None
+            )
+            for number, shard in enumerate(shards)
         }
 
     @contextlib.contextmanager
     def shards(
         self, collection: str, snapshot_id: str, number: int
-    ) -> Iterator[Mapping[int, SimpleNamespace]]:
+    ) -> Iterator[Mapping[int, LoadedShard]]:
         yield self.loaded
 
 
