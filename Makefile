@@ -29,10 +29,10 @@ demo: $(VENV)/.stamp-all ## Build, serve and ask a demo index; ONESHOT=1 ends af
 # Tests of a file share what they start. Two files at a time fill two cores; three take as long, and the latencies
 # that some of them judge become those of the neighbours.
 test: $(VENV)/.stamp-dev ## Run every test; the summary lists what was skipped, and why
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 nightly: $(VENV)/.stamp-dev ## Run every test at its full length (half an hour)
-	@NEARLINE_TEST_NIGHTLY=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@NEARLINE_TEST_NIGHTLY=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-llm: $(VENV)/.stamp-dev $(LLM)/model.gguf ## Ask a real small model; builds its server first (minutes)
 	@NEARLINE_TEST_LLM="$(CURDIR)/$(LLM)" $(BIN)/python -m pytest tests/generation/llm

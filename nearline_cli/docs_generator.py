@@ -52,7 +52,7 @@ def settings_page() -> str:
 
 def cli_page() -> str:
     """Returns the page that lists every command and its options."""
-    from nearline_cli.main import app
+    from nearline_cli.app import app
 
     lines = ["# The `nearline` command", "", _NOTE, ""]
     lines += ["Every command takes `--help`; `--debug`, anywhere, shows the traceback of an error."]

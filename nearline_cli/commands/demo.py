@@ -56,11 +56,11 @@ def demo(
 ) -> None:
     """Index the documentation of your Python, serve it and ask five questions."""
     home = Path(folder) if folder else _home()
-    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-        asyncio.run(_run(home, port, oneshot, as_json))
+    report = ProcessReport(as_json=as_json, verbose=False)
+    report.run_until_interrupted(_run(home, port, report, oneshot, as_json))
 
 
-async def _run(home: Path, port: int, oneshot: bool, as_json: bool) -> None:
+async def _run(home: Path, port: int, report: ProcessReport, oneshot: bool, as_json: bool) -> None:
     from index_builder.documents import python_docs
 
     end_on_sigterm()
@@ -79,7 +79,6 @@ async def _run(home: Path, port: int, oneshot: bool, as_json: bool) -> None:
         redis_environ=redis_environ(),
         redis_port=bundled_redis_port(port, None),
     )
-    report = ProcessReport(as_json=as_json, verbose=False)
     observers = report.change, report.line
     with plan_processes(layout) as processes:
         if processes.note:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Annotated
 
 import typer
@@ -214,6 +213,4 @@ def up(
                 ):
                     await asyncio.get_running_loop().create_future()
 
-    # An interrupt is the normal end of this command.
-    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-        asyncio.run(run())
+    report.run_until_interrupted(run())

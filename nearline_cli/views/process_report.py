@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from collections.abc import Coroutine
 
 from nearline_cli.local.autoscaler import ScalingEvent
 from nearline_cli.local.processes import parse_event
@@ -13,13 +15,29 @@ _LOUD = ("warning", "error", "critical")
 
 
 class ProcessReport:
-    """Prints what the supervisor does, as text or JSON."""
+    """Prints what the supervisor does, as text or JSON.
+
+    is_ready: Whether everything has served at least once.
+    """
 
     def __init__(self, *, as_json: bool, verbose: bool) -> None:
+        self.is_ready = False
         self._json = as_json
         self._verbose = verbose
         self._latest: dict[str, StateChange] = {}
         self._died: set[str] = set()
+
+    def run_until_interrupted(self, work: Coroutine[None, None, None]) -> None:
+        """Runs the work that reports here; an interrupt is its normal end once everything serves.
+
+        Raises: KeyboardInterrupt: it was interrupted before that.
+        """
+        try:
+            asyncio.run(work)
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            if not self.is_ready:
+                output.print_note("interrupted before everything served; all processes ended")
+                raise KeyboardInterrupt from None
 
     def change(self, change: StateChange) -> None:
         """Reports a state change."""
@@ -54,6 +72,7 @@ class ProcessReport:
 
     def ready(self, address: str) -> None:
         """Reports that everything serves, and prints the table of addresses."""
+        self.is_ready = True
         changes = list(self._latest.values())
         if self._json:
             for change in changes:

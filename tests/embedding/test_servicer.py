@@ -27,6 +27,7 @@ from nearline.serving import running
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc, types_pb2
 from nearline.vectors import unpack
 from tests.embedding.fakes import FakeBackend, word_model
+from tests.scale import nightly
 
 pytestmark = pytest.mark.service
 ROOT = Path(__file__).parents[2]
@@ -267,6 +268,7 @@ def test_importing_openvino_forks_nothing_and_calls_nobody() -> None:
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 0
 
 
+@nightly
 @FIRST_START
 def test_two_processes_that_convert_at_once_leave_one_whole_model(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "embedding.convert", "--cache-dir", str(tmp_path)]

@@ -19,7 +19,7 @@ from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.contract import Audience, RecommendOptions
-from nearline_cli.main import app
+from nearline_cli.app import app
 from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks
 from tests.live.world import World, world
 from tests.redis_server import needs_redis

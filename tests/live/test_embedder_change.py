@@ -24,6 +24,7 @@ from nearline_cli.local.processes import (
 )
 from tests.live.rolling import QUICK
 from tests.redis_server import needs_redis
+from tests.scale import nightly
 
 pytestmark = [pytest.mark.service, needs_redis]
 _ANIMALS = ("badger", "heron", "lynx", "newt", "otter", "raven", "stoat", "vole", "wren", "adder")
@@ -99,6 +100,7 @@ class Load:
                 number += 1
 
 
+@nightly
 @pytest.mark.timeout(300)
 async def test_a_model_of_fewer_dimensions_goes_out_and_back_under_load(tmp_path: Path) -> None:
     store = tmp_path / "store"

@@ -37,14 +37,14 @@ from hypothesis.stateful import (
 from nearline import contract as c
 from nearline.errors import NotFound, NotReady
 from nearline.filters import Equals
-from nearline_cli.main import app
+from nearline_cli.app import app
 from retrieval.protocols.watermark import Watermark, decode_watermark, merge_watermarks
 from tests.live.world import World, world
 from tests.redis_server import needs_redis
 from tests.scale import scaled
 
 pytestmark = [pytest.mark.service, needs_redis]
-HISTORIES = int(os.environ.get("HISTORIES", str(scaled(3, nightly=40))))
+HISTORIES = int(os.environ.get("HISTORIES", str(scaled(2, nightly=40))))
 STEPS = 14
 _SEED = 20261125
 # Of one seed; the first of them is the shortest there is, and does not count.

@@ -41,6 +41,7 @@ POISON = DOCUMENTS // 50
 JOB = 250
 # Documents while Redis is killed twice.
 IN_ALL = scaled(800, nightly=2_000)
+EXPIRING = scaled(400, nightly=1_000)
 WORKERS = 2
 KILL_EVERY_S = scaled(1, nightly=2)
 
@@ -259,7 +260,7 @@ async def test_results_expire_on_time_and_a_worker_that_is_told_to_stop_leaves_n
     async with running(tmp_path) as (redis, router, address), IngestClient(address) as door:
         workers = Workers(redis, router)
         await workers.start()
-        items = [Item(id=f"d{n}", text="text", vector=vector(n)) for n in range(1_000)]
+        items = [Item(id=f"d{n}", text="text", vector=vector(n)) for n in range(EXPIRING)]
         job = await door.submit(items, result_ttl_s=3.0)
         # In the middle of the work: what it holds is ended, or given back at once.
         await workers.stop()
@@ -269,7 +270,7 @@ async def test_results_expire_on_time_and_a_worker_that_is_told_to_stop_leaves_n
         await workers.start()
         last = await ended(door, job.job_id)
         await workers.stop()
-        assert (last.state, last.indexed) == (c.JobState.SUCCEEDED, 1_000)
+        assert (last.state, last.indexed) == (c.JobState.SUCCEEDED, EXPIRING)
         assert all(one.attempts == 1 for one in await results_of(door, job.job_id))
         async with asyncio.timeout(10):
             while True:
@@ -277,4 +278,5 @@ async def test_results_expire_on_time_and_a_worker_that_is_told_to_stop_leaves_n
                     await door.job(job.job_id)
                 except NotFound:
                     break
+                await asyncio.sleep(0.05)
         assert (await door.jobs()).jobs == []

@@ -16,7 +16,7 @@ from tests.scale import scaled
 
 pytestmark = [pytest.mark.service, needs_redis]
 _DIM = 16
-_TIMES = scaled(250, nightly=1_000)
+_TIMES = scaled(120, nightly=1_000)
 _SHARDS = scaled(2, nightly=4)
 
 

@@ -24,7 +24,7 @@ from nearline import contract as c
 from nearline.contract import Audience, RecommendOptions
 from nearline.errors import NotReady
 from nearline.store.snapshot import Store
-from nearline_cli.main import app
+from nearline_cli.app import app
 from retrieval.behaviour.model import load_behaviour_model
 from retrieval.changelog.registry import ChangeLogs
 from retrieval.protocols.snapshot import read_current_snapshots

@@ -17,7 +17,8 @@ from rich.text import Text
 from typer.main import get_command
 
 import nearline as package
-from nearline_cli.main import app
+from nearline_cli.app import app
+from nearline_cli.main import main
 from tests.nearline_cli.conftest import ROOT, Run, Up, command
 
 pytestmark = pytest.mark.service
@@ -199,6 +200,19 @@ def test_ctrl_c_ends_a_command_quietly(up: Callable[..., Up], tmp_path: Path) ->
         _, said = process.communicate(timeout=30)
     assert process.returncode == 130
     assert said.strip() == ""
+
+
+def test_ctrl_c_while_the_command_loads_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "nearline_cli.app":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "nearline_cli.app")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        main(["search", "text"])
+    assert ended.value.code == 130
 
 
 def test_a_wrong_setting_is_found_before_anything_starts(

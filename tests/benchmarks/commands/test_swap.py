@@ -188,18 +188,18 @@ def test_ratios_are_of_the_99th_percentiles_over_all_requests_and_by_kind() -> N
 @pytest.mark.timeout(300)
 def test_swaps_under_load_cause_no_failure_and_no_mixed_reply(nearline: Run) -> None:
     done = nearline(
-        *("bench", "swap", "--json", "--rate", "40", "--flips", "3", "--every", "1"),
-        *("--warm-up", "1", "--rest", "2", "--documents", "100", "--drain", "0.5"),
-        # Three snapshots learn first.
+        *("bench", "swap", "--json", "--rate", "40", "--flips", "2", "--every", "1"),
+        *("--warm-up", "1", "--rest", "1", "--documents", "100", "--drain", "0.5"),
+        # Snapshots learn first.
         timeout_s=280,
     )
     assert done.returncode == 0, done.stderr
     row = json.loads(done.stdout)
-    # 2 s at rest, 3 of flips, and 1.5 until the last one is unloaded.
-    assert row["requests"] == 260
+    # 1 s at rest, 2 of flips, and 1.5 until the last one is unloaded.
+    assert row["requests"] == 180
     assert (row["failed"], row["mixed_epochs"], row["partial"]) == (0, 0, 0), row
-    assert row["answered"] + row["refused"] == 13
-    assert row["answered"] >= 10
-    assert (row["flips"], 1 <= row["flips_seen"] <= 3) == (3, True)
+    assert row["answered"] + row["refused"] == 9
+    assert row["answered"] >= 6
+    assert (row["flips"], 1 <= row["flips_seen"] <= 2) == (2, True)
     for kind in ("", "search_", "text_search_", "recommend_", "generate_"):
         assert 0 < row[f"{kind}p50_ms"] <= row[f"{kind}p99_ms"]

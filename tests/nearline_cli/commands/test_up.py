@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from nearline import Query, RetrievalClient, SearchOptions
 from nearline.errors import NotReady
 from nearline.store.snapshot import Store
 from nearline_cli.local.process_plan import Layout, plan_processes
-from tests.nearline_cli.conftest import Run, Up
+from tests.nearline_cli.conftest import ROOT, Run, Up, command
 
 pytestmark = pytest.mark.service
 
@@ -86,6 +87,19 @@ def test_no_process_is_left_however_it_ends(up: Start, number: signal.Signals) -
     assert code == (-9 if number is signal.SIGKILL else 0)
     _, alive = psutil.wait_procs(running.children, timeout=30)
     assert alive == []
+
+
+def test_an_interrupt_before_everything_serves_is_a_failure(store: Path) -> None:
+    line = command("up", "--store", str(store), "--port", "0", "--json", "--no-redis")
+    with subprocess.Popen(
+        line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["state"] == "starting"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"interrupted before everything served" in errors
 
 
 def test_a_port_in_use_names_the_port_the_process_and_the_remedy(

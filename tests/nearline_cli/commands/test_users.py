@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nearline.errors import InvalidRequest
-from nearline_cli.main import app
+from nearline_cli.app import app
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from nearline_cli.main import app
+from nearline_cli.app import app
 from tests.redis_server import needs_redis
 
 
