@@ -10,23 +10,34 @@ import asyncio
 import contextlib
 import logging
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from index_builder.execution.progress import TextProgress
 from index_builder.interactions.merge import NO_INTERACTIONS
 from index_builder.interactions.recorded_interactions import add_recorded
-from index_builder.options.build_options import BuildOptions, IndexOptions
+from index_builder.options.build_options import BuildOptions, Gate, IndexOptions
 from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline import compaction
 from index_builder.pipeline.maintenance_settings import UpkeepSettings, parse_age
 from index_builder.pipeline.training_data import inherit_options
+from index_builder.releases.build_gate import check_promoted, gate_of_build
 from nearline import serving, settings, telemetry
 from nearline.clients import EmbeddingClient
 from nearline.contract import Embedder
-from nearline.errors import Conflict, NearlineError, NotFound, SettingsError
+from nearline.errors import (
+    Conflict,
+    GateFailed,
+    NearlineError,
+    NotFound,
+    Overloaded,
+    SettingsError,
+)
 from nearline.store.snapshot import Store
+from nearline.v1 import release_pb2, snapshot_pb2
 from retrieval.changelog.redis_log import RedisLog
 from retrieval.changelog.registry import REDIS_TIMEOUT_S, ChangeLogs
 from retrieval.changelog.retention import trim_log
@@ -34,9 +45,20 @@ from retrieval.embedders.endpoints import Embedders
 from retrieval.monitoring.rebuild_requests import RebuildRequests
 from retrieval.redis_client.connection import connect
 from retrieval.shards.topology import parse_addresses
-from retrieval.snapshots import aliases
+from retrieval.snapshots import aliases, retention
 
 _log = logging.getLogger("index_builder.upkeep")
+# After a refusal by the release gate, the same snapshot is compacted again this much later: the
+# changes since may make a difference, and each attempt costs as much as a build.
+_REFUSED_RETRY_S = 6 * 3600.0
+
+
+class _Refusal(NamedTuple):
+    """A compacted snapshot that the gate refused (empty: unknown), the epoch then, and when."""
+
+    snapshot_id: str
+    epoch: int
+    time_s: float
 
 
 class Maintenance:
@@ -64,6 +86,7 @@ class Maintenance:
         self._embedders = embedders
         self._rebuilds = rebuilds
         self._age_s = parse_age(config.age)
+        self._refused: dict[str, _Refusal] = {}
 
     async def run(self) -> None:
         """Runs forever; work that fails is retried in the next round."""
@@ -93,7 +116,9 @@ class Maintenance:
         If a router requested a rebuild after a drift, models are trained again, too. A failed
         rebuild is not retried until it is requested again.
 
-        Raises: NotReady: the log is unavailable. Conflict: another process compacts. As `compact`.
+        Raises: NotReady: the log is unavailable. Conflict: another process compacts. GateFailed:
+            the release gate refuses the new snapshot; the next attempt follows hours later, or
+            once another snapshot is current. As `compact`.
         """
         if await asyncio.to_thread(self._store.log_in_force, name) is None:
             return False
@@ -104,15 +129,17 @@ class Maintenance:
             )
         except NotFound:
             return False  # No snapshot is published yet, so there is nothing to compact.
+        reason = "" if await self._was_refused(name) else check.reason
         requested = await self._rebuild_reason(name)
-        if not (check.reason or requested) or not self._settings.compact:
+        if not (reason or requested) or not self._settings.compact:
             await trim_log(self._store, log)
             return False
-        _log.info("compacting", extra={"collection": name, "reason": requested or check.reason})
+        _log.info("compacting", extra={"collection": name, "reason": requested or reason})
         options = BuildOptions(
             store=self._settings.store,
             collection=name,
             golden_queries=self._settings.golden_queries,
+            gate=_gate(self._settings.force_promote),
             index=IndexOptions(threads=self._settings.threads),
             work_dir=Path(self._settings.work_dir) if self._settings.work_dir else None,
         )
@@ -122,10 +149,39 @@ class Maintenance:
             options = replace(options, training=await self._training(name, log))
         progress = TextProgress(lambda line: _log.info("progress", extra={"line": line}))
         embedder = await self._embedder_of(name)
-        result = await compaction.compact(options, log, embedder, progress)
+        refused = ""
+        try:
+            result = await compaction.compact(options, log, embedder, progress)
+            refused = result.snapshot_id
+            await asyncio.to_thread(check_promoted, result, self._store)
+        except GateFailed:
+            await self._note_refusal(name, refused)
+            raise
+        self._refused.pop(name, None)
         _log.info("compacted", extra={"collection": name, "snapshot_id": result.snapshot_id})
         await asyncio.to_thread(compaction.prune_compacted, self._store, name, self._settings.keep)
         return True
+
+    async def _was_refused(self, name: str) -> bool:
+        """Returns whether the gate refused a compaction of the current snapshot recently."""
+        refusal = self._refused.get(name)
+        if refusal is None or time.monotonic() - refusal.time_s >= _REFUSED_RETRY_S:
+            return False
+        record = await asyncio.to_thread(self._store.alias_in_force, name)
+        return record.epoch == refusal.epoch
+
+    async def _note_refusal(self, name: str, snapshot_id: str) -> None:
+        """Postpones the next compaction, and removes the snapshot that was refused before.
+
+        The refused snapshot stays, so that it can be examined, or promoted with a reason.
+        """
+        earlier = self._refused.get(name)
+        record = await asyncio.to_thread(self._store.alias_in_force, name)
+        self._refused[name] = _Refusal(snapshot_id, record.epoch, time.monotonic())
+        if earlier is not None:
+            planned = await asyncio.to_thread(retention.plan_prune, self._store, name, 0)
+            mine = [one for one in planned if one.name == earlier.snapshot_id]
+            await asyncio.to_thread(retention.prune, self._store, name, mine)
 
     async def _rebuild_reason(self, name: str) -> str:
         """Takes the reason of a requested rebuild; empty if there is none or it has to wait."""
@@ -154,6 +210,25 @@ class Maintenance:
         if self._embedders is None or not fingerprint:
             return None
         return await self._embedders.endpoint(fingerprint)
+
+
+def _gate(force_because: str) -> Gate:
+    """Returns the gate of a compaction; a snapshot that it cannot load has not passed."""
+    judge = gate_of_build(force_because)
+
+    async def check(
+        store: Store, manifest: snapshot_pb2.Manifest, embedder: Embedder | None
+    ) -> release_pb2.GateVerdict:
+        try:
+            return await judge(store, manifest, embedder)
+        except Overloaded as error:
+            raise GateFailed(
+                f"snapshot {manifest.snapshot_id} is built, but the release gate cannot judge it "
+                f"here: {error.message}; judge and promote it on a larger machine: nearline "
+                f"snapshots promote {manifest.snapshot_id}"
+            ) from error
+
+    return check
 
 
 async def main(argv: list[str]) -> None:

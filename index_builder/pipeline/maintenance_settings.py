@@ -41,6 +41,11 @@ class UpkeepSettings(ServerSettings):
     compact: bool = Field(
         True, description="Compact change logs; if disabled, they are only archived and trimmed."
     )
+    force_promote: str = Field(
+        "",
+        description="Reason to serve compacted snapshots even if the release gate refuses them; "
+        "the reason is recorded.",
+    )
     keep: int = Field(
         2,
         ge=0,

@@ -1,17 +1,17 @@
 """Reports of the gate in the store, as JSON and as a page.
 
-Layout: <store>/<collection>/gate/reports/<snapshot id>-<n>.json, .html; only ever created.
+`retrieval.snapshots.gate_reports` describes the layout; the admin service reads it.
 """
 
 from __future__ import annotations
 
 import json
-import re
 
 from index_builder.releases.gate_report import GateReport
 from index_builder.releases.gate_report_page import render
 from nearline.errors import AlreadyExists
-from nearline.store.snapshot import Store, check_collection
+from nearline.store.snapshot import Store
+from retrieval.snapshots.gate_reports import newest_number, reports_folder
 
 
 def keep_report(store: Store, report: GateReport) -> str:
@@ -19,11 +19,9 @@ def keep_report(store: Store, report: GateReport) -> str:
 
     Returns: The path of the JSON form in the store; that of the page ends in .html instead.
     """
-    folder = _folder(report.collection)
-    ours = re.compile(rf"{re.escape(report.snapshot_id)}-([0-9]+)\.json")
+    folder = reports_folder(report.collection)
     while True:
-        matches = [ours.fullmatch(name) for name in store.files.names(folder)]
-        number = 1 + max((int(match[1]) for match in matches if match), default=0)
+        number = 1 + newest_number(store, report.collection, report.snapshot_id)
         path = f"{folder}/{report.snapshot_id}-{number}"
         data = json.dumps(report.record(), indent=2, ensure_ascii=False) + "\n"
         try:
@@ -36,7 +34,7 @@ def keep_report(store: Store, report: GateReport) -> str:
 
 def report_names(store: Store, collection: str) -> list[str]:
     """Returns the paths of the JSON forms in the store, newest snapshot first."""
-    folder = _folder(collection)
+    folder = reports_folder(collection)
     names = [name for name in store.files.names(folder) if name.endswith(".json")]
     return [f"{folder}/{name}" for name in reversed(names)]
 
@@ -45,7 +43,3 @@ def read_report(store: Store, path: str) -> dict[str, str]:
     """Returns the messages of a report's checks, by name. Raises: NotFound."""
     content = json.loads(store.files.read(path))
     return {one["check"]: one["message"] for one in content["checks"]}
-
-
-def _folder(collection: str) -> str:
-    return f"{check_collection(collection)}/gate/reports"

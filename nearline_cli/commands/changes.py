@@ -11,6 +11,7 @@ import typer
 
 from nearline.errors import InvalidRequest, NearlineError, NotFound, NotReady, SnapshotMismatch
 from nearline.store.snapshot import Store
+from nearline_cli.compose import release_gate
 from nearline_cli.compose.build_context import (
     ExecutorOptions,
     command_executor,
@@ -155,9 +156,10 @@ def compact(
         ),
     ] = "",
     executor: ExecutorOptions,
+    force_promote: release_gate.ForcePromoteOption = "",
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Merge all live changes into a new snapshot, and serve it.
+    """Merge all live changes into a new snapshot, and serve it if it passes the release gate.
 
     For example: nearline compact --if-due
 
@@ -167,6 +169,7 @@ def compact(
     from index_builder.options.build_options import BuildOptions
     from index_builder.pipeline import compaction
     from index_builder.pipeline.maintenance_settings import parse_age
+    from index_builder.releases.build_gate import check_promoted, gate_of_build
     from nearline_cli.views.build_summary import show_build_summary
 
     work_dir = settings["work_dir"]
@@ -176,6 +179,7 @@ def compact(
         store=store,
         collection=collection,
         golden_queries=settings["golden_queries"],
+        gate=gate_of_build(force_promote),
         work_dir=Path(work_dir) if work_dir else None,
     )
 
@@ -200,6 +204,7 @@ def compact(
             output.print_json(result.record())
         else:
             show_build_summary(result, store)
+        check_promoted(result, opened)
         return
     details = {"collection": collection, "changes": due.changes, "due": False}
     _print(details, "not due: {changes:,} changes since the served snapshot", as_json)

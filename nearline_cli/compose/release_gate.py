@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from nearline.contract import Embedder
     from nearline.v1 import snapshot_pb2
 
-NOT_JUDGED = "not judged"
 ForceOption = Annotated[
     bool,
     typer.Option(
@@ -159,6 +158,8 @@ def require_gate_pass(
         GateFailed: The gate refuses the snapshot, and no reason overrides it.
         InvalidRequest: The store is not that of the router.
     """
+    from retrieval.snapshots.gate_reports import NOT_JUDGED
+
     if router and snapshot_id not in store.snapshot_ids(collection):
         if forced_because:
             return release_pb2.GateVerdict(failed=[NOT_JUDGED], forced_because=forced_because)

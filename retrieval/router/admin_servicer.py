@@ -19,6 +19,7 @@ from retrieval.rollout.trial import Trial
 from retrieval.router.live_reports import LiveReport, LiveReporter
 from retrieval.snapshots import aliases
 from retrieval.snapshots.desired_state import DesiredState
+from retrieval.snapshots.gate_reports import require_gate_pass
 
 _PAGE_SIZE = 100
 _MAX_PAGE_SIZE = 1_000
@@ -153,20 +154,32 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def PromoteSnapshot(
         self, request: admin_pb2.PromoteSnapshotRequest, context: Context
     ) -> admin_pb2.PromoteSnapshotResponse:
-        """Checks a snapshot and makes it current; routers switch to it once it is loaded."""
+        """Checks a snapshot and makes it current; routers switch to it once it is loaded.
+
+        The verdict of the gate comes from its report in the store. A request can only override it
+        with a reason.
+        """
         collection = check_collection(request.collection or DEFAULT_COLLECTION)
-        record = await asyncio.to_thread(
-            aliases.promote,
-            self._store,
-            collection,
-            request.snapshot_id,
-            check=await self._live.promotion_check(collection),
-            expected_epoch=request.expected_epoch,
-            who=request.who,
-            why=request.why,
-            gate=request.gate if request.HasField("gate") else None,
-        )
-        return admin_pb2.PromoteSnapshotResponse(record=record)
+        check = await self._live.promotion_check(collection)
+
+        def promote() -> snapshot_pb2.AliasRecord:
+            aliases.check_epoch(self._store, collection, request.expected_epoch)
+            verdict, epoch = require_gate_pass(
+                self._store, collection, request.snapshot_id, request.gate.forced_because
+            )
+            return aliases.promote(
+                self._store,
+                collection,
+                request.snapshot_id,
+                check=check,
+                # The verdict is valid for this epoch only.
+                expected_epoch=request.expected_epoch or epoch,
+                who=request.who,
+                why=request.why,
+                gate=verdict,
+            )
+
+        return admin_pb2.PromoteSnapshotResponse(record=await asyncio.to_thread(promote))
 
     async def RollbackSnapshot(
         self, request: admin_pb2.RollbackSnapshotRequest, context: Context
@@ -187,7 +200,10 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def SetTrafficSplit(
         self, request: admin_pb2.SetTrafficSplitRequest, context: Context
     ) -> admin_pb2.SetTrafficSplitResponse:
-        """Starts a trial of a snapshot alongside the current one, or ends it."""
+        """Starts a trial of a snapshot alongside the current one, or ends it.
+
+        The gate must have passed the snapshot, as in `PromoteSnapshot`.
+        """
         collection = check_collection(request.collection or DEFAULT_COLLECTION)
         if not request.canary_snapshot_id:
             record = await asyncio.to_thread(
@@ -199,20 +215,28 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                 why=request.why,
             )
             return admin_pb2.SetTrafficSplitResponse(record=record)
-        record = await asyncio.to_thread(
-            aliases.split,
-            self._store,
-            collection,
-            request.canary_snapshot_id,
-            request.canary_share,
-            rollout=request.rollout if request.HasField("rollout") else None,
-            check=await self._live.promotion_check(collection),
-            expected_epoch=request.expected_epoch,
-            who=request.who,
-            why=request.why,
-            gate=request.gate if request.HasField("gate") else None,
-        )
-        return admin_pb2.SetTrafficSplitResponse(record=record)
+        check = await self._live.promotion_check(collection)
+
+        def split() -> snapshot_pb2.AliasRecord:
+            aliases.check_share(request.canary_share)
+            aliases.check_epoch(self._store, collection, request.expected_epoch)
+            verdict, epoch = require_gate_pass(
+                self._store, collection, request.canary_snapshot_id, request.gate.forced_because
+            )
+            return aliases.split(
+                self._store,
+                collection,
+                request.canary_snapshot_id,
+                request.canary_share,
+                rollout=request.rollout if request.HasField("rollout") else None,
+                check=check,
+                expected_epoch=request.expected_epoch or epoch,
+                who=request.who,
+                why=request.why,
+                gate=verdict,
+            )
+
+        return admin_pb2.SetTrafficSplitResponse(record=await asyncio.to_thread(split))
 
     async def GetRolloutStatus(
         self, request: admin_pb2.GetRolloutStatusRequest, context: Context

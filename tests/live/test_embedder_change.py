@@ -24,6 +24,7 @@ from nearline_cli.local.processes import (
 )
 from tests.live.rolling import QUICK
 from tests.redis_server import needs_redis
+from tests.retrieval.small_snapshots import FORCED
 from tests.scale import nightly
 
 pytestmark = [pytest.mark.service, needs_redis]
@@ -133,7 +134,7 @@ async def test_a_model_of_fewer_dimensions_goes_out_and_back_under_load(tmp_path
             rollout = release_pb2.Rollout(split_by=release_pb2.SPLIT_BY_REQUEST)
             # Of two models on two cores one may well be slower.
             rollout.limits.latency_ratio = 20
-            await admin.split(new, 0.5, rollout=rollout, why="smaller vectors")
+            await admin.split(new, 0.5, rollout=rollout, gate=FORCED, why="smaller vectors")
             await load.until(lambda: load.arms[c.Arm.CANARY] >= 50, at_least=200)
             embedded = _embedded_again(metrics_port)
             await load.until(lambda: True, at_least=100)

@@ -12,6 +12,7 @@ from index_builder.options.build_options import BuildOptions, IndexOptions
 from nearline import contract as c
 from nearline.v1 import release_pb2
 from tests.live.rolling import DIM, Rolling, built, rolling
+from tests.retrieval.small_snapshots import FORCED
 
 pytestmark = pytest.mark.service
 
@@ -35,7 +36,7 @@ async def test_users_keep_their_arm_while_the_share_grows_until_it_is_promoted_a
     async with rolling(tmp_path, queries, stamps) as world:
         callers, admin = world.callers, world.admin
         assert (await callers.ask("u")).info.arm is None  # type: ignore[union-attr]
-        await admin.split(new, 0.3, why="smaller")
+        await admin.split(new, 0.3, why="smaller", gate=FORCED)
         await callers.until(world.tried)
         few = await _arms(world)
         # Five deviations of a binomial of 300 by 0.3 are 40.
@@ -75,7 +76,7 @@ async def test_in_shadow_all_is_answered_by_the_current_one_and_compared(
     queries = rng.normal(size=(100, DIM)).astype(np.float32)
     async with rolling(tmp_path, queries, stamps) as world:
         rollout = release_pb2.Rollout(split_by=release_pb2.SPLIT_BY_REQUEST, shadow=True)
-        await world.admin.split(new, 0.5, rollout=rollout)
+        await world.admin.split(new, 0.5, rollout=rollout, gate=FORCED)
         await world.callers.until(lambda: world.watch.status.compared >= 50)
         assert world.callers.snapshots == {old: world.callers.asked}
         # The same vectors under the same ids.
@@ -146,7 +147,7 @@ async def _backs_out(
     """Tries the second snapshot at a tenth of the requests until it is gone, for a reason."""
     new = list(world.callers.stamps)[1]
     rollout = release_pb2.Rollout(split_by=release_pb2.SPLIT_BY_REQUEST, limits=limits)
-    epoch = (await world.admin.split(new, 0.1, rollout=rollout)).epoch
+    epoch = (await world.admin.split(new, 0.1, rollout=rollout, gate=FORCED)).epoch
     await world.callers.until(lambda: world.watch.status.in_force.epoch >= epoch)
     seconds = await world.callers.until(world.ended, most_s=60)
     record = world.store.alias_in_force("default")

@@ -28,9 +28,11 @@ from nearline.store.snapshot import (
     shard_folder,
     shard_of,
 )
-from nearline.v1 import snapshot_pb2
+from nearline.v1 import release_pb2, snapshot_pb2
 
 FINGERPRINT = "f32~0.999:0123456789abcdef"
+# Lets a snapshot go live that no gate has judged.
+FORCED = release_pb2.GateVerdict(forced_because="a test")
 
 
 @dataclass(slots=True, kw_only=True)

@@ -10,6 +10,9 @@ import pytest
 from index_builder.maintenance import Maintenance
 from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
+from index_builder.releases import gate
+from index_builder.releases.gate_report import make_check
+from nearline.errors import GateFailed
 from retrieval.embedders.endpoints import Embedders
 from retrieval.snapshots import aliases
 from retrieval.users.records import LoggedInteraction
@@ -94,3 +97,25 @@ async def test_a_rebuild_trains_on_interactions_recorded_since(
     monkeypatch.setattr(living.log, "user_states", _Users, raising=False)
     assert await _maintenance(living, "drift of popularity: 0.4 is above 0.25").run_once("default")
     assert living.manifest.behaviour.interactions == before + 1
+
+
+async def test_upkeep_asks_the_gate_and_does_not_repeat_a_refused_compaction(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (await living.build(living.corpus(TEXTS, 10))).snapshot_id
+    failed = make_check("recall", False, "recall@10 is 0.5", "build again")
+    monkeypatch.setitem(gate._CHECKS, "recall", lambda comparison: failed)  # type: ignore[arg-type]
+    await living.upsert("new", "New.")
+    maintenance = _maintenance(living, share=0.0)
+    with pytest.raises(GateFailed, match="refuses to serve it"):
+        await maintenance.run_once("default")
+    assert living.store.alias_in_force("default").current == before
+    (refused,) = set(living.store.snapshot_ids("default")) - {before}
+    assert not await maintenance.run_once("default")
+    assert set(living.store.snapshot_ids("default")) == {before, refused}
+    # With a reason it goes live, and the reason is recorded.
+    forced = _maintenance(living, share=0.0, force_promote="we know it")
+    assert await forced.run_once("default")
+    record = living.store.alias_in_force("default")
+    assert record.current not in (before, refused)
+    assert (record.gate.passed, record.gate.forced_because) == (False, "we know it")

@@ -15,15 +15,23 @@ import pytest
 
 from nearline import BlockingAdminClient, contract as c
 from nearline.clients import AdminClient, RetrievalClient
-from nearline.errors import Conflict, NotFound, NotReady, SettingsError, ShardsUnavailable
+from nearline.errors import (
+    Conflict,
+    GateFailed,
+    NotFound,
+    NotReady,
+    SettingsError,
+    ShardsUnavailable,
+)
 from nearline.store.snapshot import Store, shard_of
+from nearline.v1 import release_pb2
 from nearline_cli.local.processes import (
     RETRIEVAL_SERVICES,
     SHARD_SERVICES,
     ServiceProcess,
     service_process,
 )
-from tests.retrieval.small_snapshots import documents_of, write_snapshot
+from tests.retrieval.small_snapshots import FORCED, documents_of, write_snapshot
 
 pytestmark = pytest.mark.service
 QUERY = c.Query(vector=np.ones(4, np.float32))
@@ -142,7 +150,17 @@ async def test_the_blocking_admin_client_promotes_and_rolls_back(store: Path) ->
             assert admin.serving_status().collections[0].snapshot_id == newest
             before = next(one for one in ids if one != newest)
             assert admin.roll_back(why="a test").current == before
-            assert admin.promote(newest, expected_epoch=3, who="a test").epoch == 4
+            with pytest.raises(GateFailed, match="has not judged"):
+                admin.promote(newest, expected_epoch=3)
+            with pytest.raises(GateFailed, match="has not judged"):
+                admin.split(newest, 0.1)
+            # The claim of a caller is not a report.
+            with pytest.raises(GateFailed):
+                admin.promote(newest, gate=release_pb2.GateVerdict(passed=True))
+            record = admin.promote(newest, expected_epoch=3, who="a test", gate=FORCED)
+            assert (record.epoch, record.gate.passed) == (4, False)
+            assert list(record.gate.failed) == ["not judged"]
+            assert record.gate.forced_because == FORCED.forced_because
             with pytest.raises(Conflict):
                 admin.promote(before, expected_epoch=3)
             with pytest.raises(NotFound):

@@ -28,7 +28,7 @@ from nearline_cli.local.processes import (
 )
 from retrieval.shards.client import ShardClient
 from retrieval.snapshots import aliases
-from tests.retrieval.small_snapshots import Document, write_snapshot
+from tests.retrieval.small_snapshots import FORCED, Document, write_snapshot
 
 pytestmark = pytest.mark.service
 DIM = 4
@@ -125,7 +125,7 @@ async def test_swaps_under_load_cause_no_errors(tmp_path: Path) -> None:
     ):
         async with Callers(client, stamps) as callers:
             for number in range(1, 7):
-                record = await admin.promote(ids[number % 3], expected_epoch=number)
+                record = await admin.promote(ids[number % 3], expected_epoch=number, gate=FORCED)
                 await until(admin, lambda s, e=record.epoch: s.epoch == e)  # type: ignore[misc]
         assert (callers.failed, callers.mixed) == ([], [])
         assert callers.epochs >= set(range(2, 7))
@@ -153,7 +153,7 @@ async def test_a_server_that_dies_between_swaps_returns_to_the_current_snapshot(
     ):
         os.kill(servers[0].pid, signal.SIGKILL)
         await servers[0].wait()
-        await admin.promote(ids[1])
+        await admin.promote(ids[1], gate=FORCED)
         await until(admin, lambda s: s.epoch == 2)
         async with shard_server(tmp_path, "--port", servers[0].address.rpartition(":")[2]) as back:
             async with ShardClient(back.address) as shards:
@@ -188,7 +188,7 @@ async def test_a_corrupt_snapshot_never_goes_live(tmp_path: Path, remote: bool) 
         async with router(tmp_path, *more) as again, AdminClient(again.address) as other:
             status = (await other.serving_status()).collections[0]
             assert (status.snapshot_id, bool(status.problem)) == (good, True)
-        await admin.promote(better)
+        await admin.promote(better, gate=FORCED)
         status = await until(admin, lambda s: s.epoch == 3)
         assert (status.snapshot_id, status.problem) == (better, "")
 
@@ -242,6 +242,6 @@ async def test_the_alias_can_move_on_from_a_bad_snapshot(tmp_path: Path) -> None
         await until(admin, lambda s: s.snapshot_id == second)
         with pytest.raises(NotFound, match="has no snapshot 20260101"):
             await admin.roll_back()
-        record = await admin.promote(first, who="me", why="to see")
+        record = await admin.promote(first, who="me", why="to see", gate=FORCED)
         assert (record.epoch, record.who, record.why) == (4, "me", "to see")
         assert (await admin.roll_back()).current == second
