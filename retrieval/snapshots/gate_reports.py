@@ -38,9 +38,9 @@ def require_gate_pass(
     Args:
         forced_because: Reason to accept the snapshot although it did not pass. Optional.
     Returns: The verdict, and the epoch for which it holds; 0 if nothing is published.
-    Raises: NotFound: There is no such snapshot. GateFailed: The snapshot has not been judged against
-        the current one or did not pass, and no reason was given. SnapshotCorrupt: The report cannot
-        be read.
+    Raises: NotFound: There is no such snapshot. GateFailed: The snapshot has not been judged
+        against the current one or did not pass, and no reason was given. SnapshotCorrupt: The
+        report cannot be read.
     """
     store.snapshot_folder(collection, snapshot_id)  # Raises NotFound.
     try:
@@ -90,9 +90,7 @@ def _stored_verdict(
     if current not in ("", snapshot_id, live_id):
         verdict.passed = False
         verdict.failed[:] = [NOT_JUDGED]
-        compared = (
-            f"compared it with {live_id}" if live_id else "had no current one to compare with"
-        )
+        compared = f"compared it with {live_id}" if live_id else "compared it with none"
         return verdict, (
             f"the release gate has not judged snapshot {snapshot_id} against the current one, "
             f"{current}: {path} {compared}"

@@ -326,3 +326,14 @@ def test_a_malformed_address_is_reported_without_its_password() -> None:
     with pytest.raises(SettingsError, match="use redis://HOST:PORT/0") as caught:
         connect("http://:hunter2@there/0")
     assert "hunter2" not in caught.value.message
+
+
+@pytest.mark.parametrize("max_turns", [1, 2, 5])
+async def test_exactly_the_newest_turns_are_kept(redis: Redis, max_turns: int) -> None:
+    sessions = SessionStore(redis, max_turns=max_turns)
+    for number in range(max_turns + 2):
+        await sessions.append(*WHERE, f"last {max_turns}", turn(number), number)
+        session = await sessions.load(*WHERE, f"last {max_turns}")
+        kept = range(max(0, number + 1 - max_turns), number + 1)
+        assert [one.question for one in session.turns] == [f"question {n}" for n in kept]
+        assert session.version == number + 1
