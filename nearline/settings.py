@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Self, TypeVar
 
@@ -25,7 +28,24 @@ SECTIONS = (
     "worker",
 )
 # Variables outside any section.
-SHARED_VARIABLES = ("CACHE_DIR", "CONFIG", "DATA", "LIFELINE_FD", "STORE", "TEST_MILVUS")
+SHARED_VARIABLES = (
+    "CACHE_DIR",
+    "CONFIG",
+    "DATA",
+    "LIFELINE_FD",
+    "STORE",
+    "TEST_MILVUS",
+    "TOKEN",
+)
+# What Kubernetes and Docker links add for every Service whose name begins with "nearline":
+# NEARLINE_SERVICE_HOST, NEARLINE_EMBEDDING_PORT=tcp://10.0.0.1:7701,
+# NEARLINE_EMBEDDING_PORT_7701_TCP_ADDR and others.
+_LINK_NAME = re.compile(
+    r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_\w+)?)"
+)
+_LINK_VALUE = re.compile(r"(?:tcp|udp|sctp)://\S+")
+
+_log = logging.getLogger(__name__)
 
 
 class Settings(BaseModel):
@@ -137,14 +157,19 @@ def parse_arguments(argv: Sequence[str], settings: type[Settings]) -> dict[str, 
 def load_from_process(settings: type[SettingsT], argv: Sequence[str]) -> SettingsT:
     """Loads the settings of this process from argv, os.environ and the file in NEARLINE_CONFIG.
 
-    Only `__main__` modules call this.
+    Only `__main__` modules call this. Variables that Kubernetes sets for a Service of this name are
+    ignored.
 
     Raises: SettingsError: see `Settings.load`; also for a NEARLINE_ variable outside any section.
     """
-    for name in os.environ:
+    environ = {name: value for name, value in os.environ.items() if not _is_link(name, value)}
+    if len(environ) < len(os.environ):
+        ignored = sorted(set(os.environ) - set(environ))
+        _note_links(tuple(ignored))
+    for name in environ:
         _check_variable(name)
-    file = os.environ.get(f"{ENV_PREFIX}CONFIG")
-    return settings.load(parse_arguments(argv, settings), os.environ, Path(file) if file else None)
+    file = environ.get(f"{ENV_PREFIX}CONFIG")
+    return settings.load(parse_arguments(argv, settings), environ, Path(file) if file else None)
 
 
 def _from_file(file: Path | None, section: str) -> dict[str, object]:
@@ -167,6 +192,26 @@ def _from_environ(environ: Mapping[str, str], section: str) -> dict[str, object]
         for name, value in environ.items()
         if name.startswith(prefix)
     }
+
+
+def _is_link(name: str, value: str) -> bool:
+    """Returns whether Kubernetes set a variable for a Service, rather than a user for Nearline."""
+    rest = name.removeprefix(ENV_PREFIX)
+    if rest == name:
+        return False
+    # The name of a Service called "nearline" alone leaves nothing before "PORT".
+    port = rest == "PORT" or rest.endswith("_PORT")
+    return bool(_LINK_NAME.fullmatch(rest) or (port and _LINK_VALUE.fullmatch(value)))
+
+
+@lru_cache
+def _note_links(names: tuple[str, ...]) -> None:
+    """Notes once per process that variables are ignored; often before logging is configured."""
+    _log.warning(
+        "%d variables of a Kubernetes Service or a Docker link are ignored, for example %s",
+        len(names),
+        names[0],
+    )
 
 
 def _check_variable(name: str) -> None:

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from index_builder.ingest import keys, metrics
+from index_builder.ingest.availability import AvailabilityLog
 from index_builder.ingest.job_store import JobStore
 from index_builder.ingest.load_stats import LoadStatsReader
 from index_builder.ingest.script_runner import NEEDED_BY, clock_us, open_pipeline
@@ -49,6 +50,7 @@ class Janitor:
 
     async def run(self) -> None:
         """Runs forever; a failed round is repeated in the next."""
+        availability = AvailabilityLog(_log)
         last_clear = -_CLEAR_INTERVAL_S
         interval_s = min(_CLEAR_INTERVAL_S, self._abandoned_s / 2)
         while True:
@@ -57,8 +59,9 @@ class Janitor:
                 if time.monotonic() >= last_clear + interval_s:
                     await self.clear()
                     last_clear = time.monotonic()
+                availability.succeeded()
             except NearlineError as error:
-                _log.warning("queue unavailable", extra={"reason": error.message})
+                availability.failed(error.message)
             await asyncio.sleep(_EXPORT_INTERVAL_S)
 
     async def clear(self) -> None:

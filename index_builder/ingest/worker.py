@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from index_builder.ingest import metrics
+from index_builder.ingest.availability import AvailabilityLog
 from index_builder.ingest.item_writer import ItemWriter
 from index_builder.ingest.lease_queue import LeaseQueue
 from index_builder.ingest.load_stats import REPORT_INTERVAL_S, LoadStatsReader
@@ -65,6 +66,7 @@ class Worker:
         self._worker_id = worker_id
         self._chosen = chosen
         self._started = datetime.now(UTC)
+        self._availability = AvailabilityLog(_log)
         self._stopping = asyncio.Event()
         self._end_by = 0.0
         self._held: set[Unit] = set()
@@ -113,9 +115,10 @@ class Worker:
             try:
                 units = await self._queue.take(self._chosen.batch)
             except NotReady as error:
-                _log.warning("queue unavailable", extra={"reason": error.message})
+                self._availability.failed(error.message)
                 await self._pause(_AWAY_S)
                 continue
+            self._availability.succeeded()
             if not units:
                 await self._pause(self._chosen.poll_s)
                 continue
@@ -125,7 +128,7 @@ class Worker:
                 finished = await self._processor.process(units)
                 self._finished.append((time.monotonic(), finished))
             except NotReady as error:
-                _log.warning("queue unavailable", extra={"reason": error.message})
+                self._availability.failed(error.message)
                 await self._pause(_AWAY_S)
                 # If Redis is still unavailable, unsettled units return when their leases expire.
                 with contextlib.suppress(NotReady):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -20,6 +21,7 @@ from nearline.errors import NearlineError, StoreError
 from nearline.store.durable import sha256_of, store_errors
 from nearline.store.snapshot import Store
 from nearline_cli.local import bundled_redis
+from nearline_cli.local.machine_checks import FAILING, FULL, OK, disk_states, redis_state
 from nearline_cli.local.ports import check_port
 from nearline_cli.local.redis_settings import configured_redis
 from nearline_cli.terminal import options, output
@@ -86,8 +88,8 @@ def doctor(
 ) -> None:
     """Check whether this machine can run Nearline.
 
-    Checks Python, packages, model, memory, settings, ports, Redis and store. Exits with 1 if a
-    check fails.
+    Checks Python, packages, model, memory, settings, ports, Redis, store and disks. Exits with 1 if
+    a check fails.
     """
     checks: list[Callable[[], CheckResult]] = [
         _python,
@@ -109,6 +111,7 @@ def doctor(
         lambda: _redis(redis),
         lambda: _change_log(redis),
         lambda: _store(store),
+        lambda: _disk(store, redis),
     ]
     findings = [check() for check in checks]
     if as_json:
@@ -233,6 +236,10 @@ def _redis(url: str) -> CheckResult:
         f"version {persistence.version}, appendonly {persistence.appendonly}, "
         f"appendfsync {persistence.appendfsync}, maxmemory-policy {persistence.maxmemory_policy}"
     )
+    state = asyncio.run(redis_state(url))
+    if state.state in (FULL, FAILING):
+        problem, _, remedy = state.about.partition("; ")
+        return _fail("redis", f"{found}: {problem}", remedy)
     verdict = CheckStatus.WARN if persistence.weakness else CheckStatus.OK
     return CheckResult("redis", verdict, found, persistence.weakness)
 
@@ -299,6 +306,24 @@ def _store(url: str) -> CheckResult:
             f"nearline build --corpus FILE --store {opened.url}",
         )
     return _ok("store", f"{opened.url}: {', '.join(collections)}")
+
+
+def _disk(store: str, redis: str) -> CheckResult:
+    """Checks the space on the disks of the store, of the bundled Redis, and of the named one."""
+    folders: list[Path] = []
+    with contextlib.suppress(NearlineError, ImportError):
+        files = Store.open(store).files
+        folders += [files.folder, bundled_redis.data_folder(files)]
+    with contextlib.suppress(NearlineError, ImportError):
+        if url := redis or configured_redis():
+            found = asyncio.run(redis_state(url))
+            folders += [] if found.folder is None else [found.folder]
+    disks = disk_states(folders) or disk_states([Path.cwd()])
+    for disk in disks:
+        if disk.state != OK:
+            found_text, _, remedy = disk.about.partition(". ")
+            return _fail("disk", found_text, remedy)
+    return _ok("disk", "; ".join(f"{disk.address}: {disk.about}" for disk in disks))
 
 
 def _version(distribution: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
@@ -10,10 +11,22 @@ from typing import Annotated
 import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from nearline import health
 from nearline.clients import AdminClient, EmbeddingClient, IngestClient
 from nearline.contract import QueueState
 from nearline.errors import NearlineError, NotReady
+from nearline.store.snapshot import Store
 from nearline.v1 import admin_pb2
+from nearline_cli.local.bundled_redis import data_folder
+from nearline_cli.local.machine_checks import (
+    AWAY,
+    FAILING,
+    FULL,
+    SERVING,
+    disk_states,
+    redis_state,
+)
+from nearline_cli.local.redis_settings import configured_redis
 from nearline_cli.terminal import options, output
 
 
@@ -35,15 +48,39 @@ def status(
             "router's, if a service is there]",
         ),
     ] = None,
+    generation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Address of the generation service; empty: skip it. \\[default: three ports after "
+            "the router's, if a service is there]",
+        ),
+    ] = None,
+    redis: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            help="Redis of the services. \\[default: the one in the settings of a service, else "
+            "the bundled one four ports after the router's, if it is there]",
+        ),
+    ] = "",
+    store: options.StoreOption = options.DEFAULT_STORE,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Show the router, the embedding service, the ingest queue and every collection."""
+    """Show every service, Redis, the disks of this machine, and every collection."""
     host, _, port = address.rpartition(":")
     if embedding is None:
         embedding = f"{host}:{int(port) + 1}" if port.isdigit() else ""
     default = f"{host}:{int(port) + 5}" if port.isdigit() else ""
     services, collections = asyncio.run(_ask(address, embedding))
     services += asyncio.run(_ask_queue(default if ingest is None else ingest, ingest is not None))
+    services += _generation(
+        (f"{host}:{int(port) + 3}" if port.isdigit() else "") if generation is None else generation,
+        generation is not None,
+    )
+    services += _dependencies(
+        redis, f"redis://{host}:{int(port) + 4}/0" if port.isdigit() else "", store, collections
+    )
     if as_json:
         for record in (*services, *collections):
             output.print_json(record)
@@ -66,8 +103,57 @@ def status(
                 columns, [[record[name] for name in columns] for record in collections]
             )
         _print_live(collections)
-    if away := [f"{r['service']} ({r['address']})" for r in services if r["state"] != "serving"]:
-        raise NotReady(f"not serving: {', '.join(away)}; start it: nearline up")
+    _raise_problems(services)
+
+
+def _raise_problems(services: Sequence[Mapping[str, object]]) -> None:
+    """Raises NotReady with whatever does not serve, and the remedies."""
+    away = [f"{r['service']} ({r['address']})" for r in services if r["state"] == AWAY]
+    problems = [f"not serving: {', '.join(away)}; start it: nearline up"] if away else []
+    problems += [
+        f"{r['service']} ({r['address']}) is {r['state']}: {r['about']}"
+        for r in services
+        if r["state"] in (FULL, FAILING)
+    ]
+    if problems:
+        raise NotReady(". ".join(problems))
+
+
+def _generation(address: str, required: bool) -> list[dict[str, object]]:
+    """Asks the generation service for its health; unless it is required, it may be absent."""
+    if not address:
+        return []
+    why = health.check(address)
+    if why:
+        return [_service("generation", address, AWAY, why)] if required else []
+    return [_service("generation", address, SERVING, "")]
+
+
+def _dependencies(
+    redis: str, default_redis: str, store: str, collections: Sequence[Mapping[str, object]]
+) -> list[dict[str, object]]:
+    """Asks Redis and the disks of this machine.
+
+    The bundled Redis may be absent, unless a collection has a problem with its change log.
+    """
+    folders = []
+    with contextlib.suppress(NearlineError):
+        files = Store.open(store).files
+        folders = [files.folder, data_folder(files)]
+    records = []
+    with contextlib.suppress(NearlineError, ImportError):
+        named = redis or configured_redis()
+        if url := named or default_redis:
+            found = asyncio.run(redis_state(url))
+            troubled = any(
+                isinstance(live := one["live"], dict) and live["problem"] for one in collections
+            )
+            if named or troubled or found.state != AWAY:
+                records.append(_service("redis", found.address, found.state, found.about))
+            if found.folder is not None:
+                folders.append(found.folder)
+    disks = [_service("disk", one.address, one.state, one.about) for one in disk_states(folders)]
+    return records + disks
 
 
 async def _ask(
@@ -78,20 +164,20 @@ async def _ask(
         try:
             reply = await admin.serving_status()
         except NearlineError as error:
-            services.append(_service("retrieval", address, "away", error.message))
+            services.append(_service("retrieval", address, AWAY, error.message))
         else:
             version = f"nearline {reply.nearline_version}"
-            services.append(_service("retrieval", address, "serving", version))
+            services.append(_service("retrieval", address, SERVING, version))
             collections = [_collection(found) for found in reply.collections]
     if embedding:
         async with EmbeddingClient(embedding) as client:
             try:
                 info = await client.info()
             except NearlineError as error:
-                services.append(_service("embedding", embedding, "away", error.message))
+                services.append(_service("embedding", embedding, AWAY, error.message))
             else:
                 about = f"{info.model}, {info.dim} dims, {info.backend}"
-                services.append(_service("embedding", embedding, "serving", about))
+                services.append(_service("embedding", embedding, SERVING, about))
     return services, collections
 
 
@@ -103,8 +189,8 @@ async def _ask_queue(address: str, required: bool) -> list[dict[str, object]]:
         try:
             queue = await client.queue()
         except NearlineError as error:
-            return [_service("ingest", address, "away", error.message)] if required else []
-    return [_service("ingest", address, "serving", _about(queue)) | {"queue": _queue(queue)}]
+            return [_service("ingest", address, AWAY, error.message)] if required else []
+    return [_service("ingest", address, SERVING, _about(queue)) | {"queue": _queue(queue)}]
 
 
 def _about(queue: QueueState) -> str:

@@ -81,4 +81,5 @@ def redis_spec(files: StoreFiles, port: int) -> ProcessSpec:
         address=f"{HOST}:{port}",
         # It has no gRPC health: its log reports when it answers PING.
         ready_services=(),
+        folder=data_folder(files),
     )

@@ -259,6 +259,7 @@ def _spec(
         environ=layout.redis_environ,
         address=f"{layout.host}:{port}",
         ready_services=ready_services,
+        folder=layout.store.files.folder,
     )
 
 
@@ -293,7 +294,7 @@ def _router(
         words += ("--reuse-port", "true")
     name = "retrieval" if layout.workers == 1 else f"retrieval-{worker}"
     plan = _spec(layout, name, "retrieval", port, words, RETRIEVAL_SERVICES)
-    return replace(plan, environ=environ)
+    return replace(plan, environ=environ, shared_port=layout.workers > 1)
 
 
 def _generation(

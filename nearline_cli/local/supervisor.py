@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 
 from nearline.errors import NearlineError, first_of
 from nearline.retry import Backoff
+from nearline_cli.local import liveness
+from nearline_cli.local.disk import disk_problem
 from nearline_cli.local.processes import ServiceProcess, parse_event, start_service
 
 _BACKOFF = Backoff(0.5, 30.0)
 # A process that ran this long had recovered: its next back-off starts from the first one again.
 _STEADY_S = 60.0
+# Warnings of Redis in its log: "81:M 27 Nov 2026 11:55:37.123 # Error writing to the AOF file".
+_REDIS_WARNING = re.compile(r"[0-9]+:[A-Z] [^#]* # (?!WARNING)(.+)")
+_WARNINGS = 3
+_FIRST = asyncio.FIRST_COMPLETED
+_LAST_WORDS = 300
 
 
 class ProcessState(Enum):
@@ -34,7 +43,9 @@ class ProcessSpec:
 
     arguments must fix the port, so that peers find a restarted process at the same address.
     address: host:port; empty if it has no peers, and listens on any port. environ: Environment
-    variables in addition to this process's own; lists of processes do not show them.
+    variables in addition to this process's own; lists of processes do not show them. folder: The
+    folder that it writes to; its disk is named if the process dies while that is full. Optional.
+    shared_port: Whether other processes listen on its port.
     """
 
     name: str
@@ -44,13 +55,16 @@ class ProcessSpec:
     ready_services: tuple[str, ...]
     ready_timeout_s: float = 120.0
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    folder: Path | None = None
+    shared_port: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateChange:
     """A state change of a process.
 
-    pid: 0 if it does not run. reason: Why it died.
+    pid: 0 if it does not run. reason: Why it died. deaths: How often it died since it last ran for
+    a minute.
     """
 
     name: str
@@ -59,6 +73,7 @@ class StateChange:
     state: ProcessState
     reason: str = ""
     retry_in_s: float = 0.0
+    deaths: int = 0
 
 
 class SupervisedProcess:
@@ -68,6 +83,8 @@ class SupervisedProcess:
         plan: The process.
         on_change: Called at every state change.
         on_line: Called with the name of the process and each line that it logs. Optional.
+        frozen_s: A process that does not answer for this many seconds is killed, and restarted.
+        steady_s: A process that ran this long has recovered.
     """
 
     def __init__(
@@ -75,7 +92,12 @@ class SupervisedProcess:
         plan: ProcessSpec,
         on_change: Callable[[StateChange], None],
         on_line: Callable[[str, str], None] | None = None,
+        frozen_s: float = liveness.FROZEN_S,
+        steady_s: float = _STEADY_S,
     ) -> None:
+        self._frozen_s = frozen_s
+        self._steady_s = steady_s
+        self._deaths = 0
         self._plan = plan
         self._on_change = on_change
         self._on_line = on_line
@@ -106,20 +128,52 @@ class SupervisedProcess:
             try:
                 service = self._service or await self.start()
                 since = time.monotonic()
-                code = await service.wait()
+                reason = await self._end(service)
                 self._service = None
                 await service.stop()
-                if time.monotonic() - since >= _STEADY_S:
-                    delays = _BACKOFF.delays()
-                reason = _why(code, service)
+                if time.monotonic() - since >= self._steady_s:
+                    delays, self._deaths = _BACKOFF.delays(), 0
             except NearlineError as error:
                 reason = error.message
             except OSError as error:
                 # The machine cannot start another process now.
                 reason = str(error)
             delay_s = next(delays)
+            self._deaths += 1
+            if self._plan.folder is not None and (full := disk_problem(self._plan.folder)):
+                reason = f"{reason}; {full}"
             self._report(ProcessState.DIED, reason=reason, retry_in_s=delay_s)
             await asyncio.sleep(delay_s)
+
+    async def _end(self, service: ServiceProcess) -> str:
+        """Waits until the process has ended, and returns why; kills it if it is frozen."""
+        ended = asyncio.ensure_future(service.wait())
+        frozen = asyncio.ensure_future(self._until_frozen(service))
+        try:
+            if self._deaths:
+                await asyncio.wait((ended, frozen), timeout=self._steady_s, return_when=_FIRST)
+                if not (ended.done() or frozen.done()):
+                    self._deaths = 0
+                    self._report(ProcessState.SERVING)
+            await asyncio.wait((ended, frozen), return_when=_FIRST)
+            if ended.done():
+                return _why(ended.result(), service)
+            frozen.result()
+            service.process.kill()
+            await ended
+            return f"did not answer for {self._frozen_s:g} s, and was killed"
+        finally:
+            ended.cancel()
+            frozen.cancel()
+
+    async def _until_frozen(self, service: ServiceProcess) -> None:
+        async def probe() -> bool:
+            if self._plan.shared_port:
+                return await liveness.runs(service.pid)
+            ask = liveness.answers_health if self._plan.ready_services else liveness.answers_redis
+            return await ask(service.address)
+
+        await liveness.wait_until_frozen(probe, self._frozen_s)
 
     async def stop(self) -> None:
         """Stops the process if it runs; `keep` must have been cancelled before."""
@@ -137,6 +191,7 @@ class SupervisedProcess:
                 state=state,
                 reason=reason,
                 retry_in_s=retry_in_s,
+                deaths=self._deaths,
             )
         )
 
@@ -149,6 +204,7 @@ class Supervisor:
             the next stage starts. Stages stop in reverse order: a router before its backends.
         on_change: Called at every state change.
         on_line: Called with the name of a process and each line that it logs. Optional.
+        frozen_s: See `SupervisedProcess`.
     """
 
     def __init__(
@@ -156,9 +212,11 @@ class Supervisor:
         stages: Sequence[Sequence[ProcessSpec]],
         on_change: Callable[[StateChange], None],
         on_line: Callable[[str, str], None] | None = None,
+        frozen_s: float = liveness.FROZEN_S,
     ) -> None:
         self._stages = [
-            [SupervisedProcess(plan, on_change, on_line) for plan in stage] for stage in stages
+            [SupervisedProcess(plan, on_change, on_line, frozen_s) for plan in stage]
+            for stage in stages
         ]
 
     async def run(self, stop: asyncio.Event, started: Callable[[], None]) -> None:
@@ -248,4 +306,14 @@ def _why(code: int, service: ServiceProcess) -> str:
         event = parse_event(line)
         if event.get("event") == "failed" and event.get("reason"):
             return str(event["reason"])
-    return f"killed by signal {-code}" if code < 0 else f"ended with code {code}"
+    if code < 0:
+        return f"killed by signal {-code}"
+    words = _last_words(service.log)
+    return f"ended with code {code}: {words}" if words else f"ended with code {code}"
+
+
+def _last_words(log: Sequence[str]) -> str:
+    """Returns the last warnings of a Redis, or the last line that is not a log event."""
+    lines = [line.strip() for line in log if line.strip() and not parse_event(line)]
+    said = [match[1] for line in lines if (match := _REDIS_WARNING.fullmatch(line))]
+    return "; ".join(said[-_WARNINGS:] or lines[-1:])[:_LAST_WORDS]

@@ -47,12 +47,18 @@ class ProcessReport:
             output.print_json({"event": "state", **_record(change)})
         elif change.state is ProcessState.DIED:
             self._died.add(change.name)
+            often = f" (death {change.deaths} in a row)" if change.deaths > 1 else ""
             output.print_note(
-                f"{change.name} {change.reason}; restarting in {change.retry_in_s:g} s"
+                f"{change.name} {change.reason}; restarting in {change.retry_in_s:g} s{often}"
             )
         elif change.state is ProcessState.STARTING and known is None:
             output.print_note(f"{change.name} is starting")
-        elif change.state is ProcessState.SERVING and change.name in self._died:
+        elif (
+            change.state is ProcessState.SERVING
+            and change.name in self._died
+            # One that died again and again has recovered only after it ran for a while.
+            and change.deaths <= 1
+        ):
             self._died.discard(change.name)
             output.print_note(f"{change.name} is serving again, pid {change.pid}")
 
@@ -93,5 +99,9 @@ def _record(change: StateChange) -> dict[str, object]:
         "state": change.state.value,
     }
     if change.reason:
-        record |= {"reason": change.reason, "retry_in_s": change.retry_in_s}
+        record |= {
+            "reason": change.reason,
+            "retry_in_s": change.retry_in_s,
+            "deaths": change.deaths,
+        }
     return record

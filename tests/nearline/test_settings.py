@@ -81,3 +81,49 @@ def test_a_misspelt_section_in_the_environment_is_an_error(
 def test_a_missing_settings_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"absent\.toml"):
         Sample.load(file=tmp_path / "absent.toml")
+
+
+KUBERNETES = {
+    "NEARLINE_SERVICE_HOST": "10.0.0.1",
+    "NEARLINE_SERVICE_PORT": "7700",
+    "NEARLINE_SERVICE_PORT_GRPC": "7700",
+    "NEARLINE_PORT": "tcp://10.0.0.1:7700",
+    "NEARLINE_PORT_7700_TCP": "tcp://10.0.0.1:7700",
+    "NEARLINE_PORT_7700_TCP_PROTO": "tcp",
+    "NEARLINE_PORT_7700_TCP_PORT": "7700",
+    "NEARLINE_PORT_7700_TCP_ADDR": "10.0.0.1",
+    "NEARLINE_EMBEDDING_SERVICE_HOST": "10.0.0.2",
+    "NEARLINE_EMBEDDING_SERVICE_PORT": "7701",
+    "NEARLINE_EMBEDDING_PORT": "tcp://10.0.0.2:7701",
+    "NEARLINE_EMBEDDING_PORT_7701_TCP": "tcp://10.0.0.2:7701",
+    "NEARLINE_SHARD_0_PORT_7702_TCP_ADDR": "10.0.0.3",
+}
+
+
+class Listening(Sample):
+    """A section with a port, whose name a Service of Kubernetes may take."""
+
+    port: int = Field(0, ge=0, description="Port.")
+
+
+def test_variables_of_a_kubernetes_service_are_ignored_with_one_note(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in KUBERNETES.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("NEARLINE_EMBEDDING_MAX_TEXTS", "3")
+    for _ in range(2):
+        assert load_from_process(Listening, []) == Listening(max_texts=3, port=0)
+    (note,) = caplog.messages
+    assert "13 variables" in note and "NEARLINE_EMBEDDING_PORT" in note
+
+
+@pytest.mark.parametrize("value", ["x", "tcp:", "70000x"])
+def test_a_port_that_is_no_address_of_kubernetes_is_still_a_setting(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("NEARLINE_EMBEDDING_PORT", value)
+    with pytest.raises(SettingsError, match="port = "):
+        load_from_process(Listening, [])
+    monkeypatch.setenv("NEARLINE_EMBEDDING_PORT", "7")
+    assert load_from_process(Listening, []).port == 7

@@ -1,0 +1,21 @@
+"""The log says when the queue goes away and comes back, not how often it was tried meanwhile."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from index_builder.ingest.availability import AvailabilityLog
+
+
+def test_each_change_of_state_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    log = AvailabilityLog(logging.getLogger("test"))
+    log.succeeded()
+    for _ in range(2):
+        for _ in range(5):
+            log.failed("Redis does not answer")
+        for _ in range(5):
+            log.succeeded()
+    assert caplog.messages == ["queue unavailable", "queue available again"] * 2
