@@ -45,7 +45,11 @@ class StoreFiles(Protocol):
         """Reads a file from the store, not from a cache, and hashes it. Raises: NotFound."""
 
     def create(self, path: str, data: bytes) -> None:
-        """Creates a file, whole and durable or not at all. Raises: AlreadyExists."""
+        """Creates a file, whole and durable or not at all.
+
+        An object store may also accept a file that exists with the same content.
+        Raises: AlreadyExists.
+        """
 
     def publish(self, source: Path, path: str, last: str) -> None:
         """Publishes a finished local folder in the store and in `folder`.

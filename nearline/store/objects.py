@@ -92,9 +92,18 @@ class ObjectFiles:
         return Digest(size, digest.hexdigest())
 
     def create(self, path: str, data: bytes) -> None:
-        """Creates an object."""
-        with self._errors(f"create {path}"):
-            obstore.put(self._store, path, data, mode="create")
+        """Creates an object.
+
+        The library sends a request again if its answer was lost or was an error; the first may
+        have been carried out all the same. An object with exactly this content is therefore ours:
+        contents that must have one owner contain a time or a random number.
+        """
+        try:
+            with self._errors(f"create {path}"):
+                obstore.put(self._store, path, data, mode="create")
+        except AlreadyExists:
+            if self.read(path) != data:
+                raise
 
     def publish(self, source: Path, path: str, last: str) -> None:
         """Uploads a folder, file `last` after all others, and moves it into the cache."""

@@ -279,7 +279,9 @@ class Registry:
             numbers = [n for n in self._files.names(f"{folder}/versions") if _NUMBER.fullmatch(n)]
             number = 1 + max(map(int, numbers), default=0)
             with contextlib.suppress(AlreadyExists):
-                self._files.create(f"{_version(folder, number)}/claimed", who.encode())
+                # Unique, so that two processes of one user never both own a number.
+                claim = f"{who}\n{secrets.token_hex(8)}\n".encode()
+                self._files.create(f"{_version(folder, number)}/claimed", claim)
                 return number
 
     def _copy(self, source: Path) -> Path:
