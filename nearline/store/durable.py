@@ -44,9 +44,13 @@ def check_digest(location: object, found: Digest | None, expected: Digest) -> No
         )
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Writes a file and forces it to disk."""
-    with path.open("wb") as stream:
+def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Writes a file and forces it to disk.
+
+    Args:
+        mode: Permissions of a new file; those that the umask forbids are left out.
+    """
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as stream:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())

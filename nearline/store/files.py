@@ -44,10 +44,14 @@ class StoreFiles(Protocol):
     def digest(self, path: str) -> Digest:
         """Reads a file from the store, not from a cache, and hashes it. Raises: NotFound."""
 
-    def create(self, path: str, data: bytes) -> None:
+    def create(self, path: str, data: bytes, *, private: bool = False) -> None:
         """Creates a file, whole and durable or not at all.
 
         An object store may also accept a file that exists with the same content.
+
+        Args:
+            private: Whether only this user may read the file, and list its folder. In an object
+                store, the permissions of the bucket decide that.
         Raises: AlreadyExists.
         """
 

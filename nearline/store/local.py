@@ -64,13 +64,16 @@ class LocalFiles:
             except FileNotFoundError as error:
                 raise NotFound(f"{target} does not exist; check --store") from error
 
-    def create(self, path: str, data: bytes) -> None:
+    def create(self, path: str, data: bytes, *, private: bool = False) -> None:
         """Creates a file."""
         target = self.folder / path
         with store_errors(target.parent):
             target.parent.mkdir(parents=True, exist_ok=True)
+            if private:
+                # Also a folder that an earlier version has made.
+                target.parent.chmod(0o700)
             temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}"
-            write_durably(temporary, data)
+            write_durably(temporary, data, mode=0o600 if private else 0o666)
             try:
                 # A hard link fails if the name exists; a rename would replace the file.
                 os.link(temporary, target)

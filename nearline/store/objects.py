@@ -91,7 +91,7 @@ class ObjectFiles:
             digest.update(block)
         return Digest(size, digest.hexdigest())
 
-    def create(self, path: str, data: bytes) -> None:
+    def create(self, path: str, data: bytes, *, private: bool = False) -> None:
         """Creates an object.
 
         The library sends a request again if its answer was lost or was an error; the first may

@@ -111,7 +111,8 @@ def write_traffic(store: Store, collection: str, requests: Sequence[RecordedRequ
     Raises: StoreError.
     """
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}.pb.gz"
-    store.files.create(f"{_folder(collection)}/{name}", encode_traffic(requests))
+    # What people asked concerns no other user of the machine.
+    store.files.create(f"{_folder(collection)}/{name}", encode_traffic(requests), private=True)
     return name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import stat
 import struct
 from pathlib import Path
 
@@ -110,3 +111,13 @@ def test_files_beyond_a_number_are_removed_oldest_first(tmp_path: Path) -> None:
 def test_a_collection_name_cannot_escape_the_store(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest):
         write_traffic(Store(tmp_path), "../shop", [_request(1)])
+
+
+def test_only_this_user_may_read_what_people_asked(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    folder = tmp_path / "shop" / "traffic"
+    folder.mkdir(parents=True, mode=0o755)
+    name = write_traffic(store, "shop", [_request(1)])
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
+    assert read_traffic(store, "shop", 5) == [_request(1)]
