@@ -5,11 +5,13 @@ It starts no threads and reads no clock. The batcher guards it with a lock.
 
 from __future__ import annotations
 
+import math
 from bisect import insort
 from collections import Counter, deque
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from heapq import heappop, heappush
 from itertools import accumulate
 
 import numpy as np
@@ -25,6 +27,9 @@ _WINDOW_BUDGETS = 8
 _BATCH_COST_TOKENS = 50
 # Under continuous interactive load, bulk still gets this share of the tokens.
 _BULK_SHARE = 0.1
+# A job without a deadline, or with a distant one, counts as due this long after its arrival, so
+# that a stream of urgent jobs cannot starve it.
+PATIENCE_S = 30.0
 INTERACTIVE_MEMORY_S = 1.0
 BULK_CUT_TOKENS = 256
 
@@ -57,12 +62,18 @@ class QueueEntry:
     number: int = 0
     state: EntryState = EntryState.WAITING
 
+    @property
+    def urgency(self) -> tuple[float, int]:
+        """Sorts entries by when they are due, then by arrival."""
+        return self.job.due, self.number
+
 
 @dataclass(slots=True, eq=False)
 class InferenceJob:
     """The items of one request, which wait together and finish together.
 
-    deadline: Time of the queue's clock; infinite if the caller set none.
+    deadline: Time of the queue's clock; infinite if the caller set none. due: Time by which it is
+    ordered: its deadline, or earlier; see PATIENCE_S.
     rows: (n, width) float32, the model's output for each item, filled batch by batch.
     """
 
@@ -73,6 +84,7 @@ class InferenceJob:
     tokens: int = 0
     pending: int = 0
     pushed_at: float = 0.0
+    due: float = math.inf
     started_at: float | None = None
 
     @classmethod
@@ -107,33 +119,41 @@ class QueuePoll:
 
 
 class _LaneQueue:
-    """One lane: arrivals wait in order; their head is kept sorted by length."""
+    """One lane: entries wait in order of urgency; the first of them are kept sorted by length."""
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
         self.tokens = 0
-        self._backlog: deque[QueueEntry] = deque()
+        # A heap.
+        self._backlog: list[tuple[float, int, QueueEntry]] = []
         self._window: list[QueueEntry] = []
-        self._arrivals: deque[QueueEntry] = deque()
         self._window_tokens = 0
 
     def push(self, entries: Sequence[QueueEntry]) -> None:
-        self._backlog.extend(entries)
+        for entry in entries:
+            heappush(self._backlog, (*entry.urgency, entry))
 
     def refill(self, window_tokens: int, now: float) -> list[InferenceJob]:
         """Removes dead entries, fills the window, and returns the expired jobs."""
         expired = {e.job: None for e in self._window if _waits(e) and e.job.deadline <= now}
         self._window = [e for e in self._window if _waits(e) and e.job not in expired]
         self._window_tokens = sum(e.length for e in self._window)
-        while self._backlog and self._window_tokens < window_tokens:
-            entry = self._backlog.popleft()
+        due = min((e.job.due for e in self._window), default=math.inf)
+        while self._backlog:
+            head, full = self._backlog[0][0], self._window_tokens >= window_tokens
+            # An entry that is due before all others goes into a full window, too, and others of its
+            # job go with it, up to twice the size.
+            more = head < due or (head == due and self._window_tokens < 2 * window_tokens)
+            if full and not more:
+                break
+            entry = heappop(self._backlog)[-1]
             if not _waits(entry) or entry.job in expired:
                 continue
             if entry.job.deadline <= now:
                 expired[entry.job] = None
                 continue
             insort(self._window, entry, key=_by_length)
-            self._arrivals.append(entry)
+            due = min(due, entry.job.due)
             self._window_tokens += entry.length
         return list(expired)
 
@@ -141,18 +161,16 @@ class _LaneQueue:
         return bool(self._window)
 
     def cut(self, budget: int, max_texts: int, pad_multiple: int) -> Batch:
-        """Returns the run with the most tokens per unit of cost that contains the oldest entry."""
-        while not _waits(self._arrivals[0]):
-            self._arrivals.popleft()
+        """Returns the run with the most tokens per unit of cost that has the most urgent entry."""
         window = self._window
         lengths = [round_up(entry.length, pad_multiple) for entry in window]
         sums = [0, *accumulate(entry.length for entry in window)]
-        oldest = self._position(self._arrivals[0])
-        start, end, best = oldest, oldest + 1, 0.0
-        for last in range(oldest, len(window)):
+        first_due = min(range(len(window)), key=lambda at: window[at].urgency)
+        start, end, best = first_due, first_due + 1, 0.0
+        for last in range(first_due, len(window)):
             width = max(1, min(budget // lengths[last], max_texts))
             first = max(0, last + 1 - width)
-            if first > oldest:
+            if first > first_due:
                 break
             cost = lengths[last] * (last + 1 - first) + _BATCH_COST_TOKENS
             done = (sums[last + 1] - sums[first]) / cost
@@ -162,9 +180,6 @@ class _LaneQueue:
         del window[start:end]
         self._window_tokens -= sums[end] - sums[start]
         return Batch(self.lane, taken)
-
-    def _position(self, entry: QueueEntry) -> int:
-        return next(i for i, other in enumerate(self._window) if other is entry)
 
 
 class BatchQueue:
@@ -192,8 +207,9 @@ class BatchQueue:
         return self._queues[lane].tokens
 
     def push(self, job: InferenceJob, now: float) -> None:
-        """Puts the texts of a job at the end of its lane."""
+        """Puts the texts of a job into its lane, behind those that are due earlier."""
         job.pushed_at = now
+        job.due = min(job.deadline, now + PATIENCE_S)
         for entry in job.entries:
             entry.number = self._numbers
             self._numbers += 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from embedding.queue import Batch, BatchQueue, DropReason, InferenceJob
+from embedding.queue import PATIENCE_S, Batch, BatchQueue, DropReason, InferenceJob
 from nearline.contract import Lane
 
 INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
@@ -128,3 +128,51 @@ def test_a_text_longer_than_the_budget_runs_alone() -> None:
     lanes = BatchQueue(16)
     lanes.push(make_job([100, 4]), 0.0)
     assert lengths(take(lanes)) == [100]
+
+
+@pytest.mark.parametrize("lane", [INTERACTIVE, BULK])
+@given(
+    jobs=st.lists(
+        st.tuples(st.integers(1, 60), st.floats(1.0, PATIENCE_S) | st.just(math.inf)),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_the_next_batch_holds_the_text_that_is_due_first(
+    lane: Lane, jobs: list[tuple[int, float]]
+) -> None:
+    # Far more texts than the window holds.
+    lanes = BatchQueue(8)
+    waiting = []
+    for length, deadline in jobs:
+        job = make_job([length], lane, deadline)
+        lanes.push(job, 0.0)
+        waiting.append(job)
+    while waiting:
+        batch = take(lanes)
+        first = min(waiting, key=lambda job: min(job.deadline, PATIENCE_S))
+        assert first.entries[0] in batch.entries
+        for entry in batch.entries:
+            waiting.remove(entry.job)
+
+
+def test_urgent_texts_go_first_however_many_wait() -> None:
+    lanes = BatchQueue(64)
+    for _ in range(100):
+        lanes.push(make_job([8] * 8, BULK, deadline=20.0), 0.0)
+    lanes.take(0.0)
+    urgent = make_job([8], BULK, deadline=1.0)
+    lanes.push(urgent, 0.5)
+    assert urgent.entries[0] in take(lanes, 0.5).entries
+
+
+def test_urgent_texts_do_not_starve_one_without_a_deadline() -> None:
+    lanes = BatchQueue(8)
+    patient = make_job([8])
+    lanes.push(patient, 0.0)
+    for second in range(100):
+        lanes.push(make_job([8], deadline=second + 2.0), float(second))
+        if patient.entries[0] in take(lanes, float(second)).entries:
+            break
+    # Until then every other text was due earlier.
+    assert PATIENCE_S - 3 <= second <= PATIENCE_S + 1
