@@ -117,9 +117,7 @@ class AnswerComposer:
         query = classify(
             call.condensed, sure.evidence, [source.best.score for source in found.sources]
         )
-        route = self._router.route(
-            query, call.snapshot_id, asked=asked.backend, left_s=call.left_s()
-        )
+        route = self._router.route(query, asked=asked.backend, left_s=call.left_s())
         route, reservation = await self._budgets.admit(
             route,
             self._models.prompt_tokens + asked.max_tokens,

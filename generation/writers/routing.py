@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
@@ -13,11 +12,10 @@ from generation.protocols.chat_model import ChatFailure
 from generation.writers.extractive import EXTRACTIVE
 
 SMALL, LARGE = "small", "large"
-# Part of the keys of cached decisions and answers; change it with anything below.
+# Part of the keys of cached answers; change it with anything below.
 ROUTING_POLICY = "route-1"
 # A model that cannot send its first words in this time is not used.
 MIN_MODEL_S = 1.0
-_REMEMBERED = 1_024
 # Above this probability of evidence, a factual question is answered by the sentence itself.
 _STRONG = 0.7
 # The best document stands alone if the next one's score is this much smaller.
@@ -78,7 +76,7 @@ def classify(question: str, evidence: float, scores: Sequence[float]) -> QueryCl
 
 
 class ModelRouter:
-    """Chooses writers. Its only state is a cache of decisions.
+    """Chooses writers; has no state.
 
     Args:
         available: Names of this service's writers.
@@ -86,20 +84,16 @@ class ModelRouter:
 
     def __init__(self, available: Sequence[str]) -> None:
         self._available = tuple(available)
-        self._decided: OrderedDict[tuple[QueryClass, str, str], tuple[str, ...]] = OrderedDict()
 
-    def route(
-        self, query: QueryClass, snapshot_id: str, *, asked: str = "", left_s: float | None = None
-    ) -> Route:
+    def route(self, query: QueryClass, *, asked: str = "", left_s: float | None = None) -> Route:
         """Returns the writers for a question; the extractive one is always last.
 
         Args:
             query: Class of the question.
-            snapshot_id: Snapshot of the evidence.
             asked: Writer that the caller requests; if empty, the service chooses.
             left_s: Seconds until the caller's deadline; None if there is no limit.
         """
-        rungs = self._asked(asked) if asked else self._decide(query, snapshot_id)
+        rungs = self._asked(asked) if asked else self._decide(query)
         if rungs[0] != EXTRACTIVE and left_s is not None and left_s < MIN_MODEL_S:
             return Route((EXTRACTIVE,), f"{left_s:.2f} s are too little time for a model")
         return Route(rungs)
@@ -110,15 +104,8 @@ class ModelRouter:
         rest = (one for one in self._available if one not in (name, EXTRACTIVE))
         return (name, *rest, EXTRACTIVE)
 
-    def _decide(self, query: QueryClass, snapshot_id: str) -> tuple[str, ...]:
-        key = (query, snapshot_id, ROUTING_POLICY)
-        rungs = self._decided.get(key)
-        if rungs is None:
-            rungs = self._decided[key] = tuple(
-                name for name in _preferred_rungs(query) if name in self._available
-            )
-            if len(self._decided) > _REMEMBERED:
-                self._decided.popitem(last=False)
+    def _decide(self, query: QueryClass) -> tuple[str, ...]:
+        rungs = tuple(name for name in _preferred_rungs(query) if name in self._available)
         metrics.routes.labels(query.kind.value, rungs[0]).inc()
         return rungs
 

@@ -63,22 +63,20 @@ def test_evidence_strength_follows_the_numbers() -> None:
 def test_a_class_uses_its_available_writers(
     query: QueryClass, available: tuple[str, ...], rungs: tuple[str, ...]
 ) -> None:
-    router = ModelRouter(available)
-    assert router.route(query, "s1").rungs == rungs
-    assert router.route(query, "s1").rungs == rungs
+    assert ModelRouter(available).route(query).rungs == rungs
 
 
 def test_the_caller_may_choose_and_extraction_is_the_last_rung() -> None:
     router = ModelRouter(ALL)
-    assert router.route(FACT, "s1", asked=SMALL).rungs == (SMALL, LARGE, EXTRACTIVE)
-    assert router.route(FACT, "s1", asked=EXTRACTIVE).rungs == (EXTRACTIVE,)
+    assert router.route(FACT, asked=SMALL).rungs == (SMALL, LARGE, EXTRACTIVE)
+    assert router.route(FACT, asked=EXTRACTIVE).rungs == (EXTRACTIVE,)
 
 
 def test_no_model_is_called_without_enough_time() -> None:
-    route = ModelRouter(ALL).route(FACT._replace(strong=False), "s1", left_s=0.4)
+    route = ModelRouter(ALL).route(FACT._replace(strong=False), left_s=0.4)
     assert route.rungs == (EXTRACTIVE,)
     assert route.reason == "0.40 s are too little time for a model"
-    assert not ModelRouter(ALL).route(FACT, "s1", left_s=0.4).reason
+    assert not ModelRouter(ALL).route(FACT, left_s=0.4).reason
 
 
 def test_every_failure_has_its_next_rung() -> None:
