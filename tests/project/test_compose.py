@@ -13,6 +13,7 @@ import nearline
 from embedding.settings import EmbeddingSettings
 from generation.settings import GenerationSettings
 from index_builder.ingest.settings import IngestSettings, WorkerSettings
+from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from index_builder.pipeline.settings import IndexBuilderSettings
 from nearline import health
 from nearline.settings import Settings, parse_arguments
@@ -30,6 +31,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "index_builder": IndexBuilderSettings,
     "index_builder.ingest": IngestSettings,
     "index_builder.ingest.worker": WorkerSettings,
+    "index_builder.maintenance": UpkeepSettings,
     "retrieval": RouterSettings,
     "retrieval.shard_server": ShardSettings,
 }
@@ -166,12 +168,29 @@ def test_redis_keeps_things_as_the_bundled_one_does() -> None:
 
 def test_shards_do_not_write_to_the_store_and_who_names_logs_and_snapshots_does() -> None:
     mounted = {name: service["volumes"] for name, service in SERVICES.items()}
-    assert mounted["build"] == mounted["router"] == ["store:/store"]
+    assert mounted["build"] == mounted["router"] == mounted["upkeep"] == ["store:/store"]
     for name in ("shard-0", "shard-1"):
         assert mounted[name] == ["store:/store:ro"]
     for name in ("router", "shard-0", "shard-1"):
         assert getattr(_settings(SERVICES[name]), "store", "") == "/store"
-    assert getattr(_settings(SERVICES["build"]), "store", "") == "/store"
+    for name in ("build", "upkeep"):
+        assert getattr(_settings(SERVICES[name]), "store", "") == "/store"
+
+
+def test_upkeep_and_a_second_build_know_the_change_log() -> None:
+    upkeep, build = (_settings(SERVICES[name]) for name in ("upkeep", "build"))
+    assert isinstance(upkeep, UpkeepSettings) and isinstance(build, IndexBuilderSettings)
+    assert upkeep.redis == build.redis == REDIS_URL
+    assert upkeep.embedding == f"embedding:{_port('embedding')}"
+    for name in ("upkeep", "build"):
+        assert set(SERVICES[name]["depends_on"]) == {"embedding", "redis"}
+
+
+def test_no_volume_hides_what_an_image_brings() -> None:
+    brought = re.findall(r"^COPY --from=\S+ .* (/\S+)$", DOCKERFILE, re.M)
+    assert brought == ["/cache"]
+    for service in SERVICES.values():
+        assert {volume.split(":")[1] for volume in service["volumes"]}.isdisjoint(brought)
 
 
 def test_the_command_that_the_file_shows_is_one() -> None:
