@@ -116,6 +116,16 @@ def up(
     min_workers: Annotated[
         int, typer.Option(min=0, max=64, help="Minimum number of ingest workers.", metavar="N")
     ] = 0,
+    metrics_port: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="First port of the Prometheus endpoints; each process gets one of its own. "
+            "\\[default: those in the settings of the services]",
+            show_default=False,
+        ),
+    ] = 0,
     policies: Annotated[
         str,
         typer.Option(
@@ -193,6 +203,7 @@ def up(
         milvus_token=milvus_token if milvus else "",
         upkeep=upkeep and not no_redis,
         ingest_port=None if no_redis else port_after(port, 5, ingest_port),
+        metrics_port=metrics_port,
     )
     report = ProcessReport(as_json=as_json, verbose=verbose)
 
@@ -202,7 +213,7 @@ def up(
             if processes.note:
                 output.print_note(processes.note)
             async with run_supervised(processes.stages, report.change, report.line):
-                report.ready(processes.address)
+                report.ready(processes.address, processes.metrics)
                 if not as_json:
                     output.console().print(
                         f'Ask: nearline search "your question" --address {processes.address}   '

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from nearline.errors import NotFound, SettingsError, Unsupported
 from nearline.store.snapshot import Store
 from nearline_cli.local import bundled_redis
+from nearline_cli.local.metrics_ports import MetricsPorts
 from nearline_cli.local.model_spec import ModelSpec
 from nearline_cli.local.ports import check_port, reserve_port
 from nearline_cli.local.processes import (
@@ -48,6 +49,7 @@ class Layout:
         milvus_token: Its credentials.
     upkeep: Whether to run the service that archives, compacts and trims change logs.
     ingest_port: Port of the ingest service; None runs no queue.
+    metrics_port: First port of the Prometheus endpoints; 0: those in the settings of the services.
     """
 
     store: Store
@@ -69,6 +71,7 @@ class Layout:
     milvus_token: str = field(default="", repr=False)
     upkeep: bool = False
     ingest_port: int | None = None
+    metrics_port: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +80,8 @@ class ProcessPlan:
 
     redis, generation, upkeep, ingest: At most one each. embedding: The configured model's service
         first. worker: Returns the ingest worker with a number, or None if there is no queue.
-        address: Address of the router. note: Message for the user. Optional.
+        address: Address of the router. note: Message for the user. Optional. metrics: Ports of the
+        Prometheus endpoints by name of the process.
     """
 
     redis: tuple[ProcessSpec, ...]
@@ -90,6 +94,7 @@ class ProcessPlan:
     worker: Callable[[int], ProcessSpec] | None
     address: str
     note: str = ""
+    metrics: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def stages(self) -> tuple[tuple[ProcessSpec, ...], ...]:
@@ -182,15 +187,24 @@ def plan_processes(layout: Layout) -> Iterator[ProcessPlan]:
         if layout.ingest_port is not None and has_log:
             port_of_ingest = _take(ports, layout.host, layout.ingest_port, "--ingest-port")
             ingest.append(_ingest(layout, port_of_ingest, redis_url))
+        flat_shards = [plan for copies in shards for plan in copies]
+        servers = (redis, embedders, flat_shards, routers, generation, upkeep, ingest)
+        addresses = [plan.address for stage in servers for plan in stage]
+        metrics = MetricsPorts(
+            layout.host, layout.metrics_port, [int(one.rpartition(":")[2]) for one in addresses]
+        )
+        numbered = [tuple(map(metrics.assign, stage)) for stage in servers]
+        worker = _workers(layout, f"{layout.host}:{port}", redis_url, metrics) if ingest else None
         yield ProcessPlan(
-            redis=tuple(redis),
-            embedding=tuple(embedders),
-            shards=tuple(plan for copies in shards for plan in copies),
-            routers=tuple(routers),
-            generation=tuple(generation),
-            upkeep=tuple(upkeep),
-            ingest=tuple(ingest),
-            worker=_workers(layout, f"{layout.host}:{port}", redis_url) if ingest else None,
+            redis=numbered[0],
+            embedding=numbered[1],
+            shards=numbered[2],
+            routers=numbered[3],
+            generation=numbered[4],
+            upkeep=numbered[5],
+            ingest=numbered[6],
+            worker=worker,
+            metrics=metrics.assigned,
             address=f"{layout.host}:{port}",
             note=note,
         )
@@ -318,12 +332,14 @@ def _ingest(layout: Layout, port: int, redis: str | None) -> ProcessSpec:
     return _spec(layout, "ingest", INGEST_MODULE, port, _redis_words(redis), INGEST_SERVICES)
 
 
-def _workers(layout: Layout, retrieval: str, redis: str | None) -> Callable[[int], ProcessSpec]:
+def _workers(
+    layout: Layout, retrieval: str, redis: str | None, metrics: MetricsPorts
+) -> Callable[[int], ProcessSpec]:
     def worker(number: int) -> ProcessSpec:
         words = ("--retrieval", retrieval, *_redis_words(redis))
         # It has no peers: any port will do.
         plan = _spec(layout, f"worker-{number}", WORKER_MODULE, 0, words, ("",))
-        return replace(plan, address="")
+        return metrics.assign(replace(plan, address=""))
 
     return worker
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 
 from nearline_cli.local.autoscaler import ScalingEvent
 from nearline_cli.local.processes import parse_event
@@ -76,19 +76,28 @@ class ProcessReport:
         if self._verbose or str(event.get("level")) in _LOUD:
             sys.stderr.write(f"[{name}] {line}\n")
 
-    def ready(self, address: str) -> None:
-        """Reports that everything serves, and prints the table of addresses."""
+    def ready(self, address: str, metrics: Mapping[str, int] | None = None) -> None:
+        """Reports that everything serves, and prints the table of addresses.
+
+        Args:
+            metrics: Ports of Prometheus endpoints by process. Optional.
+        """
+        metrics = metrics or {}
         self.is_ready = True
         changes = list(self._latest.values())
         if self._json:
             for change in changes:
-                output.print_json({"event": "process", **_record(change)})
+                port = metrics.get(change.name)
+                more = {} if port is None else {"metrics_port": port}
+                output.print_json({"event": "process", **_record(change), **more})
             output.print_json({"event": "ready", "address": address})
             return
-        output.print_table(
-            ("name", "address", "pid", "state"),
-            [(c.name, c.address, str(c.pid), c.state.value) for c in changes],
-        )
+        columns = ["name", "address", "pid", "state"]
+        rows = [[c.name, c.address, str(c.pid), c.state.value] for c in changes]
+        if metrics:
+            columns.append("metrics")
+            rows = [[*row, str(metrics.get(row[0], ""))] for row in rows]
+        output.print_table(columns, rows)
 
 
 def _record(change: StateChange) -> dict[str, object]:

@@ -1,0 +1,84 @@
+"""`nearline status` and `doctor` show Redis and the disks, with the remedy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nearline_cli.local import disk, machine_checks
+from nearline_cli.local.machine_checks import (
+    AWAY,
+    FAILING,
+    FULL,
+    OK,
+    SERVING,
+    disk_states,
+    redis_state,
+)
+from retrieval.redis_client.connection import connect
+from tests.nearline_cli.conftest import Run
+from tests.redis_server import needs_redis, valkey
+
+pytestmark = pytest.mark.service
+AWAY_SERVICES = ("--address", "127.0.0.1:1", "--embedding", "", "--ingest", "", "--generation", "")
+
+
+def records(nearline: Run, *words: str) -> tuple[dict[str, dict[str, str]], str]:
+    done = nearline(*words, "--json")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    return {row.get("service") or row.get("check"): row for row in rows}, done.stderr
+
+
+@needs_redis
+async def test_a_redis_that_serves_is_full_or_away_is_shown(nearline: Run, tmp_path: Path) -> None:
+    where = ("status", *AWAY_SERVICES, "--store", str(tmp_path / "nowhere"))
+    async with valkey() as url:
+        shown, _ = records(nearline, *where, "--redis", url)
+        assert shown["redis"]["state"] == SERVING
+        assert shown["redis"]["about"].startswith("Redis ")
+        # Its folder is on this machine.
+        assert shown["disk"]["state"] == OK
+        async with connect(url) as client:
+            await client.config_set("maxmemory", "1mb")
+        shown, error = records(nearline, *where, "--redis", url)
+        assert shown["redis"]["state"] == FULL
+        assert "nearline jobs dead" in shown["redis"]["about"]
+        assert "is full: " in error and "retrieval (127.0.0.1:1)" in error
+        found, _ = records(nearline, "doctor", "--port", "0", "--redis", url)
+        assert found["redis"]["verdict"] == "fail"
+        assert "remove dead letters" in found["redis"]["remedy"]
+    shown, error = records(nearline, *where, "--redis", url)
+    assert shown["redis"]["state"] == AWAY
+    assert "redis (127.0.0.1:" in error
+
+
+@needs_redis
+async def test_a_password_is_not_shown() -> None:
+    state = await redis_state("redis://:secret@127.0.0.1:1/0")
+    assert (state.address, state.state) == ("127.0.0.1:1", AWAY)
+    assert "secret" not in state.about
+
+
+def test_a_failed_write_is_named() -> None:
+    state, about = machine_checks._judge({"aof_last_write_status": "err"})
+    assert state == FAILING and "make room on its disk" in about
+
+
+def test_a_full_disk_is_shown_once_with_the_remedy(
+    nearline: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".redis").mkdir()
+    folders = [tmp_path, tmp_path / ".redis", tmp_path / "missing"]
+    (state,) = disk_states(folders)
+    assert (state.state, "GiB are free" in state.about) == (OK, True)
+    monkeypatch.setattr(disk, "LOW_BYTES", 1 << 62)
+    (state,) = disk_states(folders)
+    assert state.state == FULL and "nearline snapshots prune" in state.about
+    shown, error = records(nearline, "status", *AWAY_SERVICES, "--store", str(tmp_path))
+    assert shown["disk"]["state"] == FULL
+    assert f"disk ({tmp_path}) is full: the disk of {tmp_path} is full" in error
+    found, _ = records(nearline, "doctor", "--port", "0", "--store", str(tmp_path))
+    assert found["disk"]["verdict"] == "fail"
+    assert found["disk"]["remedy"].startswith("Remove files")
