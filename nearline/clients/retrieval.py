@@ -265,7 +265,7 @@ class RetrievalClient(ServiceChannel):
             idempotency_key=idempotency_key or _new_key(),
         )
         reply = await self.send(self._stub.RecordInteractions, request, timeout_s)
-        return c.RecordReply(reply.recorded, reply.duplicates)
+        return c.RecordReply(reply.recorded, reply.duplicates, reply.unknown_items)
 
     async def get_user(
         self,

@@ -118,10 +118,14 @@ class Interaction:
 
 @dataclass(frozen=True, slots=True)
 class RecordReply:
-    """Numbers of newly stored interactions, and of duplicates that were stored before."""
+    """Numbers of newly stored interactions, and of duplicates that were stored before.
+
+    unknown_items: Interactions, stored all the same, whose item the collection does not have.
+    """
 
     recorded: int
     duplicates: int = 0
+    unknown_items: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -504,12 +504,14 @@ class RecordInteractionsRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., interactions: _Optional[_Iterable[_Union[Interaction, _Mapping]]] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
 
 class RecordInteractionsResponse(_message.Message):
-    __slots__ = ("recorded", "duplicates")
+    __slots__ = ("recorded", "duplicates", "unknown_items")
     RECORDED_FIELD_NUMBER: _ClassVar[int]
     DUPLICATES_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_ITEMS_FIELD_NUMBER: _ClassVar[int]
     recorded: int
     duplicates: int
-    def __init__(self, recorded: _Optional[int] = ..., duplicates: _Optional[int] = ...) -> None: ...
+    unknown_items: int
+    def __init__(self, recorded: _Optional[int] = ..., duplicates: _Optional[int] = ..., unknown_items: _Optional[int] = ...) -> None: ...
 
 class WriteResult(_message.Message):
     __slots__ = ("id", "outcome", "version", "reason", "message")

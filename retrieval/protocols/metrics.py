@@ -26,6 +26,11 @@ partial_answers = Counter(
     "Answers that lack at least one shard.",
     ("collection",),
 )
+unknown_items = Counter(
+    "nearline_retrieval_unknown_item_interactions_total",
+    "Recorded interactions with an item that the collection does not have.",
+    ("collection",),
+)
 shard_failures = Counter(
     "nearline_retrieval_shard_failures_total",
     "Failed or late answers of a shard, by error class.",

@@ -12,11 +12,19 @@ from dataclasses import replace
 import numpy as np
 
 from nearline import contract as c
-from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady, Unsupported
+from nearline.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    NearlineError,
+    NotFound,
+    NotReady,
+    Unsupported,
+)
 from nearline.store.snapshot import Store
 from nearline.times import from_us, to_us
 from retrieval.behaviour.model import load_behaviour_model
 from retrieval.cache.cached_list import CacheLevel
+from retrieval.protocols import metrics
 from retrieval.protocols.request_validation import check_id, check_list_request
 from retrieval.protocols.snapshot import read_snapshot_ref
 from retrieval.recommend.cached_candidates import CandidateCache
@@ -31,7 +39,8 @@ from retrieval.rollout.split import Requester
 from retrieval.router.events import InteractionsEvent, Observe, RecommendEvent
 from retrieval.router.reply_info import ReplyInfoBuilder
 from retrieval.search.collection import ServedCollection
-from retrieval.search.request_context import context_factory
+from retrieval.search.item_lookup import fetch_items, ignored_ids
+from retrieval.search.request_context import RequestContext, context_factory
 from retrieval.users.export import event_to_interaction
 from retrieval.users.records import EMPTY_STATE, UserState
 from retrieval.users.states import UserStates
@@ -39,6 +48,8 @@ from retrieval.users.states import UserStates
 NO_USER_STATE = "no_user_state"
 _DEFAULTS = c.RecommendOptions()
 _FILTER = "options.filter"
+# Longest wait for the shards to say which items of recorded interactions exist.
+_LOOKUP_S = 0.5
 _log = logging.getLogger(__name__)
 _FALLBACK_REASONS = {
     POPULAR: "nothing is known about the user, the session or the items",
@@ -147,14 +158,43 @@ class RecommendationService:
     ) -> c.RecordReply:
         """Records interactions; see `Recommender.record_interactions`."""
         self._collections.check_served(collection)
+        start = time.monotonic()
         async with _deadline(timeout_s):
             reply = await self._require_states().record(collection, interactions, idempotency_key)
+        limit_s = _LOOKUP_S
+        if timeout_s is not None:
+            # They are recorded: the caller must learn that in time.
+            limit_s = min(limit_s, (timeout_s - (time.monotonic() - start)) / 2)
+        unknown = await self._count_unknown_items(collection, interactions, limit_s)
+        reply = replace(reply, unknown_items=unknown)
         trial = self._collections.trials.get(collection)
         if trial is not None:
             trial.record_interactions(interactions)
         if self._observe is not None:
             self._observe(InteractionsEvent(collection, interactions))
         return reply
+
+    async def _count_unknown_items(
+        self, collection: str, interactions: Sequence[c.Interaction], limit_s: float
+    ) -> int:
+        """Counts interactions whose item no shard has; 0 if no shard tells in time."""
+        ids = [one.item_id for one in interactions]
+
+        async def answer(served: ServedCollection) -> int:
+            context = RequestContext(asyncio.get_running_loop().time() + limit_s)
+            found = await fetch_items(served, ids, frozenset(), context)
+            ignored = ignored_ids(served, ids, found)
+            missing = {one.id for one in ignored if one.reason is c.IgnoredReason.NOT_FOUND}
+            return sum(one in missing for one in ids)
+
+        try:
+            # Without a requester, it belongs to no arm of a trial.
+            count = await self._collections.answer(collection, answer)
+        except NearlineError:
+            # They are recorded, which is what counts.
+            return 0
+        metrics.unknown_items.labels(collection).inc(count)
+        return count
 
     async def get_user(
         self,

@@ -79,7 +79,9 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
             timeout_s=time_left_s(context),
         )
         return retrieval_pb2.RecordInteractionsResponse(
-            recorded=reply.recorded, duplicates=reply.duplicates
+            recorded=reply.recorded,
+            duplicates=reply.duplicates,
+            unknown_items=reply.unknown_items,
         )
 
     async def GetUser(

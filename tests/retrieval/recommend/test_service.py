@@ -46,7 +46,10 @@ VECTORS = directions({one: number * 0.15 for number, one in enumerate(IDS)})
 
 @contextlib.asynccontextmanager
 async def recommender(
-    folder: Path, known: BehaviourModel | None, policies: Policies | None = None
+    folder: Path,
+    known: BehaviourModel | None,
+    policies: Policies | None = None,
+    states: object = None,
 ) -> AsyncIterator[RecommendationService]:
     documents = [
         Document(id=one, vectors=VECTORS[one][None], title=one.upper(), text="x" * 10)
@@ -58,7 +61,11 @@ async def recommender(
     try:
         (snapshot,) = read_current_snapshots(Store(folder), ())
         collections.serve(ServedCollection(snapshot, await shards.prepare(snapshot), known))
-        yield RecommendationService(collections, policies or default_policies())
+        yield RecommendationService(
+            collections,
+            policies or default_policies(),
+            states,  # type: ignore[arg-type]
+        )
     finally:
         await shards.close()
 
@@ -248,6 +255,27 @@ async def test_a_filter_on_an_attribute_that_does_not_exist_is_refused(
     async with recommender(tmp_path, known) as service:
         with pytest.raises(InvalidRequest, match="colour"):
             await service.recommend(HOME, RecommendOptions(filter=Equals("colour", "red")))
+
+
+class _States:
+    """Records everything."""
+
+    async def record(
+        self, collection: str, interactions: Sequence[c.Interaction], key: str = ""
+    ) -> c.RecordReply:
+        return c.RecordReply(len(interactions))
+
+
+async def test_interactions_with_items_that_do_not_exist_are_counted_apart(
+    tmp_path: Path, known: BehaviourModel
+) -> None:
+    async with recommender(tmp_path, known, states=_States()) as service:
+        seen = [c.Interaction(item_id=one, user_id="ann") for one in ("a", "gone", "b", "gone")]
+        assert await service.record_interactions(seen) == c.RecordReply(4, 0, 2)
+        assert await service.record_interactions(seen[:1]) == c.RecordReply(1)
+        # Without time left they are recorded all the same.
+        late = await service.record_interactions(seen, timeout_s=1e-6)
+        assert late.recorded == 4
 
 
 async def test_unknown_collections_are_rejected_and_recording_needs_redis(
