@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable
 
 import grpc
-import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 _PROBE_S = 5.0
@@ -71,6 +70,9 @@ async def answers_redis(address: str, timeout_s: float = _PROBE_S) -> bool:
 
 async def runs(pid: int) -> bool:
     """Returns whether a process is not stopped, as by SIGSTOP; for processes that share a port."""
+    # Imported late: psutil is slow to import.
+    import psutil
+
     with contextlib.suppress(psutil.Error):
         return bool(psutil.Process(pid).status() != psutil.STATUS_STOPPED)
     return True

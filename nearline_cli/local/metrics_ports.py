@@ -6,8 +6,6 @@ import socket
 from collections.abc import Iterable
 from dataclasses import replace
 
-from nearline.settings import ServerSettings, load_from_process
-from nearline_cli.local.service_settings import SETTINGS, settings_class
 from nearline_cli.local.supervisor import ProcessSpec
 
 _HIGHEST = 65_535
@@ -58,6 +56,10 @@ class MetricsPorts:
 
 def _configured_port(module: str) -> int | None:
     """Returns the metrics port in the settings of a service; None for another program."""
+    # Imported late: the settings of the services are slow to import.
+    from nearline.settings import ServerSettings, load_from_process
+    from nearline_cli.local.service_settings import SETTINGS, settings_class
+
     for name, place, kind in SETTINGS:
         if name == module:
             found = settings_class(place, kind)

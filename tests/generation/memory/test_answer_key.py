@@ -131,7 +131,7 @@ async def test_a_document_of_other_readers_is_not_cited_even_if_every_search_let
 
     def shared(reply: c.SearchReply) -> c.SearchReply:
         hits = [replace(hit, attributes={"kind": readers[hit.id]}) for hit in reply.hits]
-        return replace(reply, hits=hits)
+        return replace(reply, results=[replace(reply.results[0], hits=hits)])
 
     # The filter of the evidence is a check of its own; this test is about the one that follows.
     monkeypatch.setattr("generation.evidence.evidence_reader.admits", lambda *_: True)
