@@ -104,7 +104,7 @@ async def test_upkeep_asks_the_gate_and_does_not_repeat_a_refused_compaction(
 ) -> None:
     before = (await living.build(living.corpus(TEXTS, 10))).snapshot_id
     failed = make_check("recall", False, "recall@10 is 0.5", "build again")
-    monkeypatch.setitem(gate._CHECKS, "recall", lambda comparison: failed)  # type: ignore[arg-type]
+    monkeypatch.setitem(gate._CHECKS, "recall", lambda comparison: failed)
     await living.upsert("new", "New.")
     maintenance = _maintenance(living, share=0.0)
     with pytest.raises(GateFailed, match="refuses to serve it"):
