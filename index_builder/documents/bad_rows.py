@@ -12,6 +12,19 @@ from nearline.errors import InvalidRequest
 SAMPLE = 5
 
 
+class DamagedFile(InvalidRequest):
+    """The rest of a file cannot be read. A build counts it as a malformed row.
+
+    Args:
+        message: The problem.
+        line: The line or row at which reading ended, from 1.
+    """
+
+    def __init__(self, message: str, line: int = 1) -> None:
+        super().__init__(message, field="corpus")
+        self.line = line
+
+
 class BadRow(NamedTuple):
     """A malformed row and its problem."""
 

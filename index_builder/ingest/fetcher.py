@@ -4,54 +4,41 @@ from __future__ import annotations
 
 import errno
 import http.client
-import shutil
+import stat
 import urllib.error
-import urllib.request
 from collections.abc import Sequence
-from email.message import Message
+from functools import partial
 from pathlib import Path
-from typing import IO
 from urllib.parse import unquote, urlsplit
 
+from index_builder.ingest.http_download import (
+    RETRY_AFTER_S,
+    Deadline,
+    check_size,
+    fetch_http,
+    save,
+)
 from nearline.errors import InvalidRequest, NearlineError, NotFound, NotReady, StoreError
 from nearline.store.open import OBJECT_SCHEMES, open_files
 
-MAX_BYTES = 1 << 30
-_TIMEOUT_S = 30.0
-_RETRY_AFTER_S = 5.0
+LIMIT_S = 120.0
+_BLOCK_BYTES = 1 << 20
 # Statuses that may soon change, like all statuses from 500 on.
 _TRANSIENT_STATUSES = (408, 425, 429)
 # A shortage of this machine's resources, not a fault of the file.
 _RESOURCE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects: an allowed URL may redirect to one that is not allowed."""
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: Message,
-        newurl: str,
-    ) -> None:
-        """Raises InvalidRequest."""
-        raise InvalidRequest(
-            f"{req.full_url} redirects to {newurl}; submit that URL instead, if it is allowed"
-        )
-
-
-def fetch(url: str, allowed: Sequence[str], target: Path) -> None:
-    """Copies the file at a URL; blocks, possibly for minutes.
+def fetch(url: str, allowed: Sequence[str], target: Path, limit_s: float = LIMIT_S) -> None:
+    """Copies the file at a URL; blocks until it is there or the time is up.
 
     Args:
         url: Where the file is.
         allowed: Prefixes of allowed URLs.
         target: Path of the copy.
+        limit_s: Seconds that it may take in all, however the server spreads its answer.
     Raises: InvalidRequest: the file is not allowed, missing or too large. NotReady: its server is
-        unavailable, or this machine is out of disk space, memory or file handles.
+        unavailable or too slow, or this machine is out of disk space, memory or file handles.
     """
     if not any(url.startswith(one) for one in allowed):
         raise InvalidRequest(
@@ -62,48 +49,44 @@ def fetch(url: str, allowed: Sequence[str], target: Path) -> None:
     # Servers decode %2e to a dot.
     if ".." in unquote(parts.path).split("/"):
         raise InvalidRequest(f"{url} contains a .. segment; write the URL without it")
+    deadline = Deadline(url, limit_s)
     try:
         if parts.scheme == "file":
-            _copy_local(url, allowed, target)
+            _copy_local(url, allowed, target, deadline)
         elif parts.scheme in OBJECT_SCHEMES:
-            _copy_object(url, target)
+            _copy_object(url, target, deadline)
         else:
-            _copy_http(url, target)
+            fetch_http(url, target, deadline)
     except (OSError, ValueError, http.client.HTTPException) as error:
+        deadline.check()
         raise _error(url, error) from error
 
 
-def _copy_local(url: str, allowed: Sequence[str], target: Path) -> None:
+def _copy_local(url: str, allowed: Sequence[str], target: Path, deadline: Deadline) -> None:
     path = Path(unquote(urlsplit(url).path)).resolve()
     folders = [Path(unquote(urlsplit(one).path)).resolve() for one in allowed]
     # A link below an allowed folder may lead out of it.
     if not any(path.is_relative_to(one) for one in folders):
         raise InvalidRequest(f"{url} leads to {path}, outside the folders that workers may read")
-    _check_size(url, path.stat().st_size)
-    shutil.copyfile(path, target)
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise InvalidRequest(f"{url} leads to {path}, which is not a file; submit a file")
+    check_size(url, status.st_size)
+    with path.open("rb") as source:
+        save(url, iter(partial(source.read, _BLOCK_BYTES), b""), target, deadline)
 
 
-def _copy_object(url: str, target: Path) -> None:
+def _copy_object(url: str, target: Path, deadline: Deadline) -> None:
     folder, _, name = url.rpartition("/")
     try:
-        data = open_files(folder).read(name)
+        files = open_files(folder)
+        size = files.size(name)
+        check_size(url, size)
+        save(url, files.blocks(name, size), target, deadline)
     except NotFound as error:
         raise InvalidRequest(f"{url} cannot be read: the object does not exist") from error
     except StoreError as error:
-        raise NotReady(error.message, retry_after_s=_RETRY_AFTER_S) from error
-    _check_size(url, len(data))
-    target.write_bytes(data)
-
-
-def _copy_http(url: str, target: Path) -> None:
-    opener = urllib.request.build_opener(_NoRedirects)
-    with opener.open(url, timeout=_TIMEOUT_S) as reply, target.open("wb") as file:
-        while data := reply.read(1 << 20):
-            file.write(data)
-            _check_size(url, file.tell())
-        # Reading by blocks ends silently if the connection does.
-        if reply.length:
-            raise http.client.IncompleteRead(b"", reply.length)
+        raise NotReady(error.message, retry_after_s=RETRY_AFTER_S) from error
 
 
 def _error(url: str, error: Exception) -> NearlineError:
@@ -124,10 +107,5 @@ def _error(url: str, error: Exception) -> NearlineError:
             or getattr(error, "errno", None) in _RESOURCE_ERRORS
         )
     if transient:
-        return NotReady(text, retry_after_s=_RETRY_AFTER_S)
+        return NotReady(text, retry_after_s=RETRY_AFTER_S)
     return InvalidRequest(f"{text}; submit a file that exists and that workers may read")
-
-
-def _check_size(url: str, size: int) -> None:
-    if size > MAX_BYTES:
-        raise InvalidRequest(f"{url} has more than the {MAX_BYTES} bytes allowed; split it")

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from index_builder.documents.bad_rows import BadRow, BadRows
-from index_builder.readers.columns import DocumentColumns
-from index_builder.readers.corpus import read_file
 from index_builder.readers.sandbox import SandboxReader
 from nearline.contract import IngestSource, Item, SourceUrl
 from nearline.errors import InvalidRequest
@@ -34,19 +32,12 @@ def read_documents(path: Path, name: str, sandbox: SandboxReader) -> Generator[F
     Args:
         path: The file; its suffix determines its format.
         name: Its name as submitted, which is the document id if the file is one document.
-        sandbox: Reads HTML and PDF.
+        sandbox: Reads the file.
     Raises: InvalidRequest: the file as a whole cannot be read.
     """
     bad_rows: list[BadRow] = []
     seen: set[str] = set()
-    rows = read_file(
-        path,
-        name,
-        name,
-        DocumentColumns(),
-        BadRows(allowed=sys.maxsize, on_bad_row=bad_rows.append),
-        sandbox,
-    )
+    rows = sandbox.read(path, name, name, BadRows(allowed=sys.maxsize, on_bad_row=bad_rows.append))
     while True:
         row = next(rows, None)
         for one in bad_rows:

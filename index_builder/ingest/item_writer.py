@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -21,10 +22,12 @@ from nearline.retry import retry
 from nearline.store.snapshot import partition_of
 from retrieval.protocols.watermark import decode_watermark
 
+_log = logging.getLogger(__name__)
 # A message may have 64 MiB; the texts of one call stay well below that.
 _CALL_CHARACTERS = 4 << 20
 _TIMEOUT_S = 120.0
 _RETRY_S = 1.0
+_TIMES_FIELD = "as_of"
 # Errors that a single document, or the size of the call, may cause.
 _SPLIT_ON = (InvalidRequest, InternalError, DeadlineExceeded, Conflict)
 
@@ -51,7 +54,7 @@ class ItemWriter:
     """Writes documents with an `ItemWriter`; if a call fails, finds the document at fault.
 
     While the service is unavailable or overloaded the writer waits, since that is no fault of the
-    documents.
+    documents; likewise while it finds that their times, set by Redis, are in the future.
 
     Args:
         writer: Writes items, with the embedder's bulk lane.
@@ -85,17 +88,23 @@ class ItemWriter:
         ]
 
     async def _upsert(self, collection: str, documents: Sequence[Document]) -> c.WriteReply:
-        return await retry(
-            lambda: self._writer.upsert_items(
-                [one.item for one in documents],
-                collection=collection,
-                as_of={one.item.id: one.unit.as_of for one in documents},
-                lane=c.Lane.BULK,
-                timeout_s=_TIMEOUT_S,
-            ),
-            on=(NotReady, Overloaded),
-            delays=itertools.repeat(_RETRY_S),
-        )
+        async def upsert() -> c.WriteReply:
+            try:
+                return await self._writer.upsert_items(
+                    [one.item for one in documents],
+                    collection=collection,
+                    as_of={one.item.id: one.unit.as_of for one in documents},
+                    lane=c.Lane.BULK,
+                    timeout_s=_TIMEOUT_S,
+                )
+            except InvalidRequest as error:
+                if error.field != _TIMES_FIELD:
+                    raise
+                # The times come from Redis: documents are not to blame for its clock.
+                _log.warning("clocks differ; waiting", extra={"reason": error.message})
+                raise NotReady(error.message) from error
+
+        return await retry(upsert, on=(NotReady, Overloaded), delays=itertools.repeat(_RETRY_S))
 
 
 def dead_letter(unit: Unit, document_id: str, error: NearlineError) -> Settlement:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from index_builder.ingest import keys, scripts
+from index_builder.ingest.capacity import Capacity
 from index_builder.ingest.codec import (
     decode_job,
     is_job,
     pack_source,
     unpack_result,
-    unpack_source,
 )
+from index_builder.ingest.dead_letter_store import DeadLetterStore, no_letter
 from index_builder.ingest.keys import Lane
 from index_builder.ingest.records import QueueLimits, Submission
 from index_builder.ingest.script_runner import NEEDED_BY, open_pipeline, run_script
@@ -22,7 +22,7 @@ from nearline.errors import Conflict, InvalidRequest, NotFound, Overloaded
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.redis_client.durability import Durability
 
-# Jobs or letters scanned for one page; a page may be empty without being the last one.
+# Jobs scanned for one page; a page may be empty without being the last one.
 _MAX_SCANNED = 2_000
 _RETRY_AFTER_S = 2.0
 
@@ -39,7 +39,8 @@ class JobStore:
     def __init__(self, client: Redis, durability: Durability, limits: QueueLimits) -> None:
         self._client = client
         self._durability = durability
-        self._limits = limits
+        self._capacity = Capacity(client, limits)
+        self._dead_letters = DeadLetterStore(client)
 
     async def submit(self, submission: Submission) -> None:
         """Adds sources to the queue, durably.
@@ -59,9 +60,9 @@ class JobStore:
         They keep their original time: changes made after they were first submitted take precedence.
 
         Raises: NotFound: a letter does not exist. InvalidRequest: the letters belong to different
-            collections or tenants. All errors of `submit`.
+            collections or tenants, or the source of one was dropped. All errors of `submit`.
         """
-        letters = await self._letters(letter_ids)
+        letters = await self._dead_letters.fields(letter_ids)
         first = next(iter(letters.values()))
         names = (b"tenant", b"collection")
         for letter_id, fields in letters.items():
@@ -73,7 +74,8 @@ class JobStore:
                 )
         words: list[str | bytes | int] = []
         for letter_id, fields in letters.items():
-            words += [fields[b"source"], fields[b"as_of"], letter_id]
+            # Redis has the sources; letters of earlier versions have it among their fields.
+            words += [fields.get(b"source", b""), fields[b"as_of"], letter_id]
         submission = Submission(
             job_id=job_id,
             sources=(),
@@ -167,31 +169,18 @@ class JobStore:
             with_source: Whether to include the submitted source.
         Returns: The letters, and the last one scanned; empty if there is no next page.
         """
-        found: list[c.DeadLetter] = []
-        scanned = 0
-        while scanned < _MAX_SCANNED:
-            async with translate_redis_errors(NEEDED_BY):
-                part: Any = await self._client.xrange(
-                    keys.DEAD, f"({after}" if after else "-", count=min(limit, 200)
-                )
-            for entry, fields in part:
-                after = entry.decode()
-                if all(fields[key].decode() == one for key, one in matches.items()):
-                    found.append(_letter(after, fields, with_source=with_source))
-                    if len(found) == limit:
-                        return found, after
-            scanned += len(part)
-            if len(part) < min(limit, 200):
-                return found, ""
-        return found, after
+        return await self._dead_letters.page(after, matches, limit, with_source=with_source)
 
     async def delete_dead_letters(self, letter_ids: Sequence[str]) -> int:
         """Deletes dead letters; returns the number deleted."""
-        async with translate_redis_errors(NEEDED_BY):
-            return int(await self._client.xdel(keys.DEAD, *letter_ids))
+        return await self._dead_letters.delete(letter_ids)
+
+    async def expire_dead_letters(self, before_ms: int) -> None:
+        """Deletes the dead letters before a time, milliseconds since 1970."""
+        await self._dead_letters.expire(before_ms)
 
     async def _submit(self, submission: Submission, words: Sequence[str | bytes | int]) -> None:
-        limits, count = self._limits, len(words) // 3
+        limits, count = await self._capacity.limits(), len(words) // 3
         size = sum(len(one) for one in words[::3] if isinstance(one, bytes))
         _check_fits(count, size, limits)
         await self._durability.check()
@@ -201,7 +190,7 @@ class JobStore:
             scripts.SUBMIT,
             [
                 *(keys.META, keys.TENANTS, keys.LOADS, keys.JOBS, keys.OPEN, keys.DEAD),
-                *(lane.key, keys.job_key(job_id), keys.results_key(job_id)),
+                *(keys.DEAD_SOURCES, lane.key, keys.job_key(job_id), keys.results_key(job_id)),
             ],
             [
                 *(job_id, submission.tenant, submission.collection, submission.priority.value),
@@ -224,18 +213,6 @@ class JobStore:
             for job_id, fields, expires_ms in zip(job_ids, replies[::2], replies[1::2], strict=True)
         ]
 
-    async def _letters(self, letter_ids: Sequence[str]) -> dict[str, Mapping[bytes, bytes]]:
-        async with open_pipeline(self._client) as pipe:
-            for one in letter_ids:
-                pipe.xrange(keys.DEAD, one, one)
-            replies = await pipe.execute()
-        found: dict[str, Mapping[bytes, bytes]] = {}
-        for letter_id, entries in zip(letter_ids, replies, strict=True):
-            if not entries:
-                raise _no_letter(letter_id)
-            found[letter_id] = entries[0][1]
-        return found
-
 
 def _check_fits(count: int, size: int, limits: QueueLimits) -> None:
     """Refuses submissions larger than the whole queue, for which waiting would not help."""
@@ -257,7 +234,14 @@ def _check_taken(
     if word == "OK":
         return
     if word == "LETTER":
-        raise _no_letter(answer[1].decode())
+        raise no_letter(answer[1].decode())
+    if word == "DROPPED":
+        raise InvalidRequest(
+            f"the source of dead letter {answer[1].decode()} was dropped, since dead letters keep "
+            f"{limits.dead_bytes} bytes of sources at most (--max-dead-letter-bytes); submit the "
+            "document again, and delete the letter",
+            field="letter_ids",
+        )
     if word == "OTHER":
         raise Conflict(
             f"job {job_id} has a different tenant, collection or priority; choose another job_id"
@@ -281,25 +265,7 @@ def _check_taken(
     )
 
 
-def _letter(letter_id: str, fields: Mapping[bytes, bytes], *, with_source: bool) -> c.DeadLetter:
-    letter = c.DeadLetter(
-        letter_id=letter_id,
-        job_id=fields[b"job"].decode(),
-        collection=fields[b"collection"].decode(),
-        tenant=fields[b"tenant"].decode(),
-        result=unpack_result(fields[b"result"]),
-    )
-    return replace(letter, source=unpack_source(fields[b"source"])) if with_source else letter
-
-
 def _no_job(job_id: str) -> NotFound:
     return NotFound(
         f"there is no job {job_id!r}; its results may have expired. List jobs: nearline jobs list"
-    )
-
-
-def _no_letter(letter_id: str) -> NotFound:
-    return NotFound(
-        f"there is no dead letter {letter_id!r}, so none was requeued. List them: nearline jobs "
-        "dead"
     )

@@ -17,7 +17,8 @@ GROUP: Final = "workers"
 PRIORITIES: Final = (JobPriority.HIGH, JobPriority.NORMAL, JobPriority.LOW)
 
 # Hash: units and bytes in the queue, clock (the last submission time assigned, microseconds), turn
-# (that of the tenant served last).
+# (that of the tenant served last), dead_bytes (of the kept sources of dead letters), dead_from (the
+# last dead letter whose source was dropped).
 META: Final = f"{_PREFIX}:meta"
 # Sorted set: tenants with units waiting, by turn: the number of units served to each, starting at
 # the turn at which it joined.
@@ -28,14 +29,19 @@ LOADS: Final = f"{_PREFIX}:loads"
 LEASES: Final = f"{_PREFIX}:leases"
 # Sorted set: units waiting for a retry, by the time of the retry, milliseconds.
 DELAYED: Final = f"{_PREFIX}:delayed"
+# Sorted set: units with which `ALONE_AFTER` workers were lost, by the time they were found so,
+# milliseconds; a worker takes one only if it holds nothing else.
+SUSPECTS: Final = f"{_PREFIX}:suspects"
 # Hash by unit: number of failures and of lost workers, as in "2 1"; 0 0 if absent.
 TRIES: Final = f"{_PREFIX}:tries"
 # Sorted set: jobs by creation time, microseconds.
 JOBS: Final = f"{_PREFIX}:jobs"
 # Sorted set: jobs open for more sources, by the time of the last request, microseconds.
 OPEN: Final = f"{_PREFIX}:open"
-# Stream: dead letters.
+# Stream: dead letters, without their sources.
 DEAD: Final = f"{_PREFIX}:dead"
+# Hash by dead letter: its source, unless it was dropped.
+DEAD_SOURCES: Final = f"{_PREFIX}:dead:sources"
 # Hash by worker: its last report, JSON.
 WORKERS: Final = f"{_PREFIX}:workers"
 

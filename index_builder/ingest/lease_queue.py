@@ -6,10 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from index_builder.ingest import keys, scripts
+from index_builder.ingest import keys, lease_scripts, scripts
+from index_builder.ingest.capacity import Capacity
 from index_builder.ingest.codec import pack_result, pack_source, unpack_source
 from index_builder.ingest.keys import lanes_of, unit_of
-from index_builder.ingest.records import ExpansionProgress, QueueLimits, Settlement, Unit
+from index_builder.ingest.records import (
+    ALONE_AFTER,
+    ExpansionProgress,
+    QueueLimits,
+    Settlement,
+    Unit,
+)
 from index_builder.ingest.script_runner import (
     NEEDED_BY,
     clock_us,
@@ -44,12 +51,13 @@ class LeaseQueue:
         self._client = client
         self._worker_id = worker_id
         self._lease_ms = int(lease_s * 1_000)
-        self._limits = limits
+        self._capacity = Capacity(client, limits)
 
     async def take(self, limit: int) -> list[Unit]:
         """Leases up to `limit` units: first expired leases and due retries, then new units.
 
-        New units are shared equally among tenants; within a tenant, higher priorities come first.
+        Units with which `ALONE_AFTER` workers were lost are left to `take_suspect`. New units are
+        shared equally among tenants; within a tenant, higher priorities come first.
 
         Raises: NotReady: Redis is unavailable.
         """
@@ -58,6 +66,32 @@ class LeaseQueue:
         if tenants and len(taken) < limit:
             taken += await self._take(tenants, limit - len(taken))
         return taken
+
+    async def has_suspects(self) -> bool:
+        """Returns whether suspects wait for `take_suspect`. Raises: NotReady."""
+        async with translate_redis_errors(NEEDED_BY):
+            return bool(await self._client.zcard(keys.SUSPECTS))
+
+    async def take_suspect(self) -> Unit | None:
+        """Leases one suspect; None if none waits. The worker must hold nothing else.
+
+        Raises: NotReady: Redis is unavailable.
+        """
+        while True:
+            async with translate_redis_errors(NEEDED_BY):
+                names: Any = await self._client.zrange(keys.SUSPECTS, 0, 0)
+            if not names:
+                return None
+            name = names[0].decode()
+            lane, entry = unit_of(name)
+            taken = await run_script(
+                self._client,
+                lease_scripts.SUSPECT,
+                [keys.LEASES, keys.SUSPECTS, keys.TRIES, lane.key],
+                [self._worker_id, self._lease_ms, name, entry],
+            )
+            if taken:
+                return _unit(*taken)
 
     async def extend(self, units: Sequence[Unit]) -> list[Unit]:
         """Extends leases; returns the units that this worker no longer holds.
@@ -69,7 +103,7 @@ class LeaseQueue:
         words = chain.from_iterable((one.name, one.entry) for one in units)
         held = await run_script(
             self._client,
-            scripts.EXTEND,
+            lease_scripts.EXTEND,
             [keys.LEASES, *(one.lane.key for one in units)],
             [self._worker_id, self._lease_ms, *words],
         )
@@ -91,7 +125,7 @@ class LeaseQueue:
             words += [one.name, one.entry, int(wait_s * 1_000), int(failed)]
         gave = await run_script(
             self._client,
-            scripts.GIVE_BACK,
+            lease_scripts.GIVE_BACK,
             [keys.LEASES, keys.DELAYED, keys.TRIES, *(one.lane.key for one in waits)],
             [self._worker_id, *words],
         )
@@ -105,8 +139,9 @@ class LeaseQueue:
         if not settlements:
             return []
         now = from_us(await clock_us(self._client))
-        names = [keys.META, keys.LOADS, keys.LEASES, keys.DELAYED, keys.TRIES, keys.DEAD]
-        words: list[str | bytes | int] = []
+        names = [keys.META, keys.LOADS, keys.LEASES, keys.DELAYED, keys.SUSPECTS]
+        names += [keys.TRIES, keys.DEAD, keys.DEAD_SOURCES]
+        words: list[str | bytes | int] = [(await self._capacity.limits()).dead_bytes]
         for one in settlements:
             unit = one.unit
             names += [unit.lane.key, keys.job_key(unit.job_id), keys.results_key(unit.job_id)]
@@ -139,7 +174,7 @@ class LeaseQueue:
             faster. None if this worker no longer holds the file, or the job was cancelled.
         Raises: NotReady: Redis is unavailable; repeat the call with the same arguments.
         """
-        limits = self._limits
+        limits = await self._capacity.limits()
         words: list[str | bytes | int] = []
         for source, error in documents:
             words += [pack_source(source), error]
@@ -197,9 +232,15 @@ class LeaseQueue:
         )
         taken = await run_script(
             self._client,
-            scripts.RETAKE,
-            [keys.LEASES, keys.DELAYED, keys.TRIES, *(lane.key for lane, _ in units)],
-            [self._worker_id, self._lease_ms, *words],
+            lease_scripts.RETAKE,
+            [
+                keys.LEASES,
+                keys.DELAYED,
+                keys.SUSPECTS,
+                keys.TRIES,
+                *(lane.key for lane, _ in units),
+            ],
+            [self._worker_id, self._lease_ms, ALONE_AFTER, *words],
         )
         return [_unit(*one) for one in taken]
 
@@ -208,7 +249,7 @@ class LeaseQueue:
         words = chain.from_iterable((one, *_PRIORITIES) for one in tenants)
         taken = await run_script(
             self._client,
-            scripts.TAKE,
+            lease_scripts.TAKE,
             [keys.META, keys.TENANTS, keys.LEASES, *(one.key for one in lanes)],
             [self._worker_id, limit, self._lease_ms, *words],
         )

@@ -36,11 +36,13 @@ class LoadStatsReader:
             pipe.hmget(keys.META, "units", "bytes")
             pipe.zcard(keys.LEASES)
             pipe.zcard(keys.DELAYED)
+            pipe.zcard(keys.SUSPECTS)
             pipe.xlen(keys.DEAD)
             pipe.hgetall(keys.WORKERS)
             pipe.zrange(keys.TENANTS, 0, _MAX_TENANTS - 1)
             replies = await pipe.execute()
-        clock, (units, size), leased, delayed, dead, workers, waiting = replies
+        clock, (units, size), leased, delayed, suspects, dead, workers, waiting = replies
+        delayed += suspects
         now_us = to_microseconds(clock)
         oldest_us = await self._oldest_us([one.decode() for one in waiting])
         alive = _alive(workers, now_us)

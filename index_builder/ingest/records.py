@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from index_builder.ingest.keys import Lane, unit_name
 from nearline.contract import IngestOutcome, IngestSource, JobPriority
+
+# A unit is a suspect after this many workers were lost with it: a worker that holds it holds
+# nothing else, so that it takes no others with it if it kills workers.
+ALONE_AFTER: Final = 3
+# After as many losses again while held alone, it becomes a dead letter.
+MAX_LOSSES: Final = ALONE_AFTER + 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,11 +24,13 @@ class QueueLimits:
     units: Sources and documents.
     tenant_units: Sources and documents of one tenant.
     bytes: Size of all sources.
+    dead_bytes: Size of the kept sources of dead letters.
     """
 
     units: int = 200_000
     tenant_units: int = 100_000
     bytes: int = 1 << 30
+    dead_bytes: int = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,3 +72,31 @@ local function put(lane, tenant, tenants, meta)
   end
 end
 """
+# Deletes a dead letter; returns 1 if it existed.
+FORGET: Final = """
+local function drop_source(meta, sources, letter)
+  local size = redis.call('HSTRLEN', sources, letter)
+  if redis.call('HDEL', sources, letter) == 1 then
+    redis.call('HINCRBY', meta, 'dead_bytes', -size)
+  end
+end
+local function forget(meta, dead, sources, letter)
+  drop_source(meta, sources, letter)
+  return redis.call('XDEL', dead, letter)
+end
+"""
+# Keeps the source of a dead letter; the oldest sources make room for it.
+KEEP: Final = """
+local function keep(meta, dead, sources, letter, source, most)
+  if #source > most then return end
+  redis.call('HSET', sources, letter, source)
+  redis.call('HINCRBY', meta, 'dead_bytes', #source)
+  while tonumber(redis.call('HGET', meta, 'dead_bytes')) > most do
+    local after = redis.call('HGET', meta, 'dead_from')
+    local oldest = redis.call('XRANGE', dead, after and '(' .. after or '-', '+', 'COUNT', 1)[1]
+    if not oldest then return end
+    drop_source(meta, sources, oldest[1])
+    redis.call('HSET', meta, 'dead_from', oldest[1])
+  end
+end
+"""

@@ -1,4 +1,4 @@
-"""Lua scripts for the atomic operations of the queue.
+"""Lua scripts for the atomic operations of the queue; those of leases are in `lease_scripts`.
 
 Times are those of Redis: milliseconds for leases and delays, microseconds elsewhere. Numbers are
 written with %.0f, since Lua would write large ones with an exponent.
@@ -8,25 +8,36 @@ from __future__ import annotations
 
 from typing import Final
 
-from index_builder.ingest.script_functions import CLOCK, COUNT, FINISH, HOLDS, PUT, ROOM, TRIED
+from index_builder.ingest.script_functions import (
+    CLOCK,
+    COUNT,
+    FINISH,
+    FORGET,
+    HOLDS,
+    KEEP,
+    PUT,
+    ROOM,
+)
 
 # Adds sources to a job.
-# KEYS: meta, tenants, loads, jobs, open, dead, lane, job, results. ARGV: job id, tenant,
-# collection, priority, callback id, offset, 1 if more will follow, milliseconds to keep results,
-# limits of units, of the tenant's units and of bytes; then for each source its bytes, its
-# submission time (empty: now) and the dead letter that it was (empty: none).
+# KEYS: meta, tenants, loads, jobs, open, dead, sources of dead letters, lane, job, results. ARGV:
+# job id, tenant, collection, priority, callback id, offset, 1 if more will follow, milliseconds to
+# keep results, limits of units, of the tenant's units and of bytes; then for each source its bytes
+# (empty: those of the dead letter), its submission time (empty: now) and the dead letter that it
+# was (empty: none).
 # Replies OK; GAP and the number of the job's sources; CLOSED; OTHER if the job has another tenant,
 # collection or priority; FULL, MINE or BYTES with the current value; LETTER and one that does not
-# exist.
+# exist; DROPPED and one whose source was dropped.
 SUBMIT: Final = (
     CLOCK
     + ROOM
     + COUNT
     + FINISH
     + PUT
+    + FORGET
     + """
 local meta, tenants, loads, jobs, open = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local dead, lane, job, results = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local dead, sources, lane, job, results = unpack(KEYS, 6, 10)
 local tenant, offset, more = ARGV[2], tonumber(ARGV[6]), ARGV[7] == '1'
 local count = (#ARGV - 11) / 3
 local said = redis.call('HMGET', job, 'sources', 'open', 'tenant', 'collection', 'priority',
@@ -48,10 +59,15 @@ end
 if offset ~= known then return {'GAP', known} end
 local more_bytes = 0
 for i = 12, #ARGV, 3 do
-  more_bytes = more_bytes + #ARGV[i]
-  if ARGV[i + 2] ~= '' and #redis.call('XRANGE', dead, ARGV[i + 2], ARGV[i + 2]) == 0 then
-    return {'LETTER', ARGV[i + 2]}
+  local letter, size = ARGV[i + 2], #ARGV[i]
+  if letter ~= '' then
+    if #redis.call('XRANGE', dead, letter, letter) == 0 then return {'LETTER', letter} end
+    if size == 0 then
+      if redis.call('HEXISTS', sources, letter) == 0 then return {'DROPPED', letter} end
+      size = redis.call('HSTRLEN', sources, letter)
+    end
   end
+  more_bytes = more_bytes + size
 end
 local refusal = full(meta, loads, tenant, count, more_bytes, ARGV[9], ARGV[10], ARGV[11])
 if refusal then return refusal end
@@ -70,9 +86,13 @@ for i = 12, #ARGV, 3 do
     last = math.max(now_us, last + 1)
     as_of = whole(last)
   end
+  local source, letter = ARGV[i], ARGV[i + 2]
+  if letter ~= '' then
+    if source == '' then source = redis.call('HGET', sources, letter) end
+    forget(meta, dead, sources, letter)
+  end
   redis.call('XADD', lane, '*', 'job', ARGV[1], 'place', whole(place), 'as_of', as_of,
-    'collection', ARGV[3], 'source', ARGV[i])
-  if ARGV[i + 2] ~= '' then redis.call('XDEL', dead, ARGV[i + 2]) end
+    'collection', ARGV[3], 'source', source)
   place = place + 1
 end
 redis.call('HSET', meta, 'clock', whole(last))
@@ -88,155 +108,24 @@ return {'OK'}
 """
 )
 
-# Leases new units.
-# KEYS: meta, tenants, leases, then the three lanes of each tenant. ARGV: worker, maximum number of
-# units, milliseconds of the lease; then each tenant, by turn, and the names of its priorities.
-# Replies with the name and entry of each unit.
-TAKE: Final = (
-    CLOCK
-    + """
-local meta, tenants, leases = KEYS[1], KEYS[2], KEYS[3]
-local worker, room, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local taken = {}
-local known = (#ARGV - 3) / 4
-local share = math.max(1, math.ceil(room / math.max(1, known)))
-local function from(number, most)
-  local tenant, got = ARGV[4 + (number - 1) * 4], 0
-  for p = 1, 3 do
-    local lane = KEYS[3 + (number - 1) * 3 + p]
-    if got < most and redis.call('EXISTS', lane) == 1 then
-      local found = redis.call('XREADGROUP', 'GROUP', 'workers', worker, 'COUNT', most - got,
-        'STREAMS', lane, '>')
-      for _, entry in ipairs(found and found[1][2] or {}) do
-        local name = ARGV[4 + (number - 1) * 4 + p] .. ' ' .. entry[1] .. ' ' .. tenant
-        redis.call('ZADD', leases, whole(now_ms + lease_ms), name)
-        taken[#taken + 1] = {name, entry[2]}
-        got = got + 1
-      end
-    end
-  end
-  room = room - got
-  if got > 0 then
-    -- Each tenant served is charged for its units.
-    redis.call('HSET', meta, 'turn', redis.call('ZSCORE', tenants, tenant) or '0')
-    redis.call('ZINCRBY', tenants, got, tenant)
-  end
-  if got < most then redis.call('ZREM', tenants, tenant) end
-  return got == most
-end
-local left = {}
-for number = 1, known do left[#left + 1] = number end
--- Each tenant gets its share, then what the others leave over.
-while room > 0 and #left > 0 do
-  local again = {}
-  for _, number in ipairs(left) do
-    if room > 0 and from(number, math.min(share, room)) then again[#again + 1] = number end
-  end
-  left = again
-end
-return taken
-"""
-)
-
-# Leases units whose lease has expired or whose retry is due.
-# KEYS: leases, delayed, tries, then the lane of each unit. ARGV: worker, milliseconds of the lease;
-# then the name and entry of each unit.
-# Replies for each with its name, entry, number of failures and of lost workers.
-RETAKE: Final = (
-    CLOCK
-    + TRIED
-    + """
-local leases, delayed, tries = KEYS[1], KEYS[2], KEYS[3]
-local taken = {}
-for number = 1, #KEYS - 3 do
-  local name, id = ARGV[1 + number * 2], ARGV[2 + number * 2]
-  local lane = KEYS[3 + number]
-  local lease, delay = redis.call('ZSCORE', leases, name), redis.call('ZSCORE', delayed, name)
-  local lost = lease and tonumber(lease) <= now_ms
-  if lost or delay and tonumber(delay) <= now_ms then
-    local claimed = redis.call('EXISTS', lane) == 1
-      and redis.call('XCLAIM', lane, 'workers', ARGV[1], 0, id) or {}
-    redis.call('ZREM', delayed, name)
-    if claimed[1] then
-      local failed, losses = tried(tries, name)
-      if lost then
-        losses = losses + 1
-        redis.call('HSET', tries, name, failed .. ' ' .. losses)
-      end
-      redis.call('ZADD', leases, whole(now_ms + ARGV[2]), name)
-      taken[#taken + 1] = {name, claimed[1][2], failed, losses}
-    else
-      redis.call('ZREM', leases, name)
-      redis.call('HDEL', tries, name)
-    end
-  end
-end
-return taken
-"""
-)
-
-# Extends leases.
-# KEYS: leases, then the lane of each unit. ARGV: worker, milliseconds; then the name and entry of
-# each unit.
-# Replies 1 for each unit that the worker still holds, otherwise 0.
-EXTEND: Final = (
-    CLOCK
-    + HOLDS
-    + """
-local held = {}
-for number = 1, #KEYS - 1 do
-  local name, id, lane = ARGV[1 + number * 2], ARGV[2 + number * 2], KEYS[1 + number]
-  local mine = holds(KEYS[1], lane, name, id, ARGV[1])
-  if mine then redis.call('ZADD', KEYS[1], 'XX', whole(now_ms + ARGV[2]), name) end
-  held[number] = mine and 1 or 0
-end
-return held
-"""
-)
-
-# Gives units back for a retry.
-# KEYS: leases, delayed, tries, then the lane of each unit. ARGV: worker; then for each unit its
-# name, entry, milliseconds until the retry, and 1 if it failed.
-# Replies 1 for each unit that the worker still held, otherwise 0.
-GIVE_BACK: Final = (
-    CLOCK
-    + HOLDS
-    + TRIED
-    + """
-local gave = {}
-for number = 1, #KEYS - 3 do
-  local at = number * 4
-  local name, id, lane = ARGV[at - 2], ARGV[at - 1], KEYS[3 + number]
-  local mine = holds(KEYS[1], lane, name, id, ARGV[1])
-  if mine then
-    redis.call('ZREM', KEYS[1], name)
-    redis.call('ZADD', KEYS[2], whole(now_ms + ARGV[at]), name)
-    if ARGV[at + 1] == '1' then
-      local failed, losses = tried(KEYS[3], name)
-      redis.call('HSET', KEYS[3], name, (failed + 1) .. ' ' .. losses)
-    end
-  end
-  gave[number] = mine and 1 or 0
-end
-return gave
-"""
-)
-
 # Settles units; only the first settlement of a unit counts.
-# KEYS: meta, loads, leases, delayed, tries, dead, then lane, job and results of each unit. ARGV:
-# for each unit its name, entry, tenant, place, outcome, result; if it was indexed also log,
-# partition and version, otherwise empty.
+# KEYS: meta, loads, leases, delayed, suspects, tries, dead, sources of dead letters, then lane, job
+# and results of each unit. ARGV: limit of bytes of sources of dead letters; then for each unit its
+# name, entry, tenant, place, outcome, result; if it was indexed also log, partition and version,
+# otherwise empty.
 # Replies 1 for each unit settled by this call, otherwise 0.
 SETTLE: Final = (
     CLOCK
     + FINISH
+    + FORGET
+    + KEEP
     + """
-local meta, loads, leases, delayed, tries, dead = unpack(KEYS, 1, 6)
+local meta, loads, leases, delayed, suspects, tries, dead, sources = unpack(KEYS, 1, 8)
 local settled = {}
-for number = 1, (#KEYS - 6) / 3 do
-  local lane, job, results = unpack(KEYS, 4 + number * 3, 6 + number * 3)
+for number = 1, (#KEYS - 8) / 3 do
+  local lane, job, results = unpack(KEYS, 6 + number * 3, 8 + number * 3)
   local name, id, tenant, place, outcome, result, log, partition, version =
-    unpack(ARGV, number * 9 - 8, number * 9)
+    unpack(ARGV, number * 9 - 7, number * 9 + 1)
   local entry = redis.call('EXISTS', lane) == 1 and redis.call('XRANGE', lane, id, id)[1]
   if entry then
     local fields = {}
@@ -246,15 +135,17 @@ for number = 1, (#KEYS - 6) / 3 do
     if redis.call('XLEN', lane) == 0 then redis.call('DEL', lane) end
     redis.call('ZREM', leases, name)
     redis.call('ZREM', delayed, name)
+    redis.call('ZREM', suspects, name)
     redis.call('HDEL', tries, name)
     redis.call('HINCRBY', meta, 'units', -1)
     redis.call('HINCRBY', meta, 'bytes', -#fields.source)
     if redis.call('HINCRBY', loads, tenant, -1) <= 0 then redis.call('HDEL', loads, tenant) end
     if outcome == 'dead' then
       local about = redis.call('HMGET', job, 'priority', 'callback')
-      redis.call('XADD', dead, '*', 'job', fields.job, 'tenant', tenant, 'collection',
-        fields.collection, 'priority', about[1] or '', 'callback', about[2] or '', 'as_of',
-        fields.as_of, 'source', fields.source, 'result', result)
+      local letter = redis.call('XADD', dead, '*', 'job', fields.job, 'tenant', tenant,
+        'collection', fields.collection, 'priority', about[1] or '', 'callback', about[2] or '',
+        'as_of', fields.as_of, 'bytes', #fields.source, 'result', result)
+      keep(meta, dead, sources, letter, fields.source, tonumber(ARGV[1]))
     end
     if redis.call('EXISTS', job) == 1 then
       redis.call('HSET', results, place, result)
@@ -335,7 +226,9 @@ local cancelled = {}
 for number, job in ipairs(KEYS) do
   cancelled[number] = 0
   if redis.call('EXISTS', job) == 1 then
-    redis.call('HSETNX', job, 'begun', 1)
+    -- The first write needs no memory, as in `lease_scripts`.
+    redis.call('HDEL', job, 'begun')
+    redis.call('HSET', job, 'begun', 1)
     if redis.call('HGET', job, 'cancel') then cancelled[number] = 1 end
   end
 end

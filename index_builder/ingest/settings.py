@@ -26,7 +26,16 @@ class QueueSettings(ServerSettings):
         description="Sources and documents of one tenant that the queue holds at most.",
     )
     max_queued_bytes: int = Field(
-        1 << 30, ge=1 << 20, description="Bytes of sources that the queue holds at most."
+        1 << 30,
+        ge=1 << 20,
+        description="Bytes of sources that the queue holds at most; never more than half of the "
+        "maxmemory of Redis.",
+    )
+    max_dead_letter_bytes: int = Field(
+        64 << 20,
+        ge=0,
+        description="Bytes of sources that dead letters keep at most; the oldest are dropped "
+        "first, and their letters stay. Never more than an eighth of the maxmemory of Redis.",
     )
 
     def limits(self) -> QueueLimits:
@@ -35,6 +44,7 @@ class QueueSettings(ServerSettings):
             units=self.max_queued,
             tenant_units=self.max_queued_per_tenant,
             bytes=self.max_queued_bytes,
+            dead_bytes=self.max_dead_letter_bytes,
         )
 
 
@@ -106,8 +116,15 @@ class WorkerSettings(QueueSettings):
         description="Prefixes of URLs that workers may read, separated by commas: "
         "file:///data/in/, s3://bucket/in/, https://host/path/. Empty: none.",
     )
+    fetch_s: float = Field(
+        120.0, gt=0, le=3_600, description="Seconds that fetching a file by URL may take in all."
+    )
     parse_s: float = Field(
-        60.0, gt=0, le=3_600, description="Seconds that parsing an HTML or PDF file may take."
+        60.0,
+        gt=0,
+        le=3_600,
+        description="Seconds that reading a file may take until its document or its next rows "
+        "are there.",
     )
 
     def prefixes(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from index_builder.ingest import metrics
 from index_builder.ingest.codec import source_name
-from index_builder.ingest.fetcher import fetch
+from index_builder.ingest.fetcher import LIMIT_S, fetch
 from index_builder.ingest.file_reader import FileDocument, read_document, read_documents
 from index_builder.ingest.item_writer import (
     Document,
@@ -24,19 +24,14 @@ from index_builder.ingest.item_writer import (
     end_of_error,
 )
 from index_builder.ingest.lease_queue import LeaseQueue
-from index_builder.ingest.records import Settlement, Unit
-from index_builder.readers.corpus import is_one_document
+from index_builder.ingest.records import ALONE_AFTER, MAX_LOSSES, Settlement, Unit
+from index_builder.readers.formats import is_one_document
 from index_builder.readers.sandbox import SandboxReader
 from nearline import contract as c
 from nearline.errors import InternalError, InvalidRequest, NearlineError
 from nearline.retry import Backoff
 
 _log = logging.getLogger(__name__)
-# A unit is processed alone after this many workers were lost with it: if it kills workers, it takes
-# no others with it.
-ALONE_AFTER = 3
-# After as many losses again while processed alone, it becomes a dead letter.
-MAX_LOSSES = ALONE_AFTER + 3
 _PAGE = 200
 _QUEUE_FULL_RETRY_S = 2.0
 
@@ -56,7 +51,8 @@ class UnitProcessor:
         writer: Writes documents.
         retries: How often documents may fail.
         allowed: Prefixes of URLs that may be read.
-        parse_s: Seconds that parsing an HTML or PDF file may take.
+        parse_s: Seconds that reading a file may take until a document or the next rows are there.
+        fetch_s: Seconds that fetching a file by URL may take.
     """
 
     def __init__(
@@ -66,18 +62,33 @@ class UnitProcessor:
         retries: RetryPolicy,
         allowed: Sequence[str],
         parse_s: float,
+        fetch_s: float = LIMIT_S,
     ) -> None:
         self._queue = queue
         self._writer = writer
         self._retries = retries
         self._allowed = allowed
-        self._sandbox = SandboxReader(parse_s)
-        # The sandbox process parses one file at a time.
-        self._parsing = asyncio.Lock()
+        self._fetch_s = fetch_s
+        self._parse_s = parse_s
+        # A sandbox process reads one file at a time; there is one for each batch in progress.
+        self._idle: list[SandboxReader] = []
+        self._sandboxes: list[SandboxReader] = []
 
     def close(self) -> None:
-        """Ends the sandbox process."""
-        self._sandbox.close()
+        """Ends the sandbox processes."""
+        for one in self._sandboxes:
+            one.close()
+
+    @contextlib.contextmanager
+    def _sandbox(self) -> Iterator[SandboxReader]:
+        if not self._idle:
+            self._idle.append(SandboxReader(self._parse_s))
+            self._sandboxes += self._idle
+        sandbox = self._idle.pop()
+        try:
+            yield sandbox
+        finally:
+            self._idle.append(sandbox)
 
     async def process(self, units: Sequence[Unit]) -> int:
         """Processes units until each is settled or given back; returns how many documents finished.
@@ -93,21 +104,18 @@ class UnitProcessor:
             settled = _known_end(unit, unit.job_id in cancelled)
             if settled is not None:
                 ends.append(settled)
-            elif unit.losses < ALONE_AFTER:
+            else:
                 batch.append(unit)
-        done = await self._end(ends)
-        done += await self._process(batch)
-        for unit in units:
-            if ALONE_AFTER <= unit.losses < MAX_LOSSES and unit.job_id not in cancelled:
-                done += await self._process([unit])
-        return done
+        return await self._end(ends) + await self._process(batch)
 
     async def _process(self, units: Sequence[Unit]) -> int:
+        # Whole items first: they must not wait until the servers of files have answered.
+        done = await self._write(
+            [Document(one, one.source) for one in units if isinstance(one.source, c.Item)]
+        )
         documents: list[Document] = []
-        done = 0
         for unit in units:
             if isinstance(unit.source, c.Item):
-                documents.append(Document(unit, unit.source))
                 continue
             try:
                 found = await self._read(unit)
@@ -125,6 +133,10 @@ class UnitProcessor:
                 continue
             if found is not None:
                 documents.append(Document(unit, found))
+        return done + await self._write(documents)
+
+    async def _write(self, documents: list[Document]) -> int:
+        done = 0
         documents.sort(key=lambda one: one.unit.collection)
         for collection, part in groupby(documents, lambda one: one.unit.collection):
             done += await self._end(await self._writer.write(collection, list(part)))
@@ -164,21 +176,21 @@ class UnitProcessor:
         with tempfile.TemporaryDirectory(prefix="nearline-ingest-") as folder:
             path = Path(folder) / f"file{suffix}"
             await asyncio.to_thread(self._copy, unit.source, path)
-            if is_one_document(path.name):
-                async with self._parsing:
-                    return await asyncio.to_thread(read_document, path, name, self._sandbox)
-            await self._expand(unit, path, name)
+            with self._sandbox() as sandbox:
+                if is_one_document(path.name):
+                    return await asyncio.to_thread(read_document, path, name, sandbox)
+                await self._expand(unit, path, name, sandbox)
         return None
 
     def _copy(self, source: c.IngestSource, path: Path) -> None:
         if isinstance(source, c.SourceUrl):
-            fetch(source.url, self._allowed, path)
+            fetch(source.url, self._allowed, path, self._fetch_s)
         elif isinstance(source, c.SourceFile):
             path.write_bytes(source.content)
 
-    async def _expand(self, unit: Unit, path: Path, name: str) -> None:
+    async def _expand(self, unit: Unit, path: Path, name: str, sandbox: SandboxReader) -> None:
         read = await self._queue.read_so_far(unit)
-        with contextlib.closing(read_documents(path, name, self._sandbox)) as documents:
+        with contextlib.closing(read_documents(path, name, sandbox)) as documents:
             # Documents added by an earlier attempt are skipped.
             await asyncio.to_thread(_skip, documents, read)
             page: list[FileDocument] = []

@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from index_builder.ingest.records import Submission
-from index_builder.readers.corpus import MATRIX, SUFFIXES
+from index_builder.readers.formats import MATRIX, SUFFIXES
 from nearline import contract as c
 from nearline.errors import InvalidRequest
 from nearline.items.documents import check_text_bytes

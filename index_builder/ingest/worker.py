@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 
 from index_builder.ingest import metrics
@@ -39,6 +39,36 @@ _RATE_WINDOW_S = 10.0
 _AWAY_S = 1.0
 # Scripts process whole batches, and the disk under Redis may be slow.
 _REDIS_TIMEOUT_S = 10.0
+
+
+class _Turns:
+    """Lets tasks work together, or one alone once the others have finished what they hold."""
+
+    def __init__(self) -> None:
+        self._entry = asyncio.Lock()
+        self._busy = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextlib.asynccontextmanager
+    async def together(self) -> AsyncIterator[None]:
+        """Works beside others."""
+        async with self._entry:
+            self._busy += 1
+            self._idle.clear()
+        try:
+            yield
+        finally:
+            self._busy -= 1
+            if not self._busy:
+                self._idle.set()
+
+    @contextlib.asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Works while no other task does."""
+        async with self._entry:
+            await self._idle.wait()
+            yield
 
 
 class Worker:
@@ -70,6 +100,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self._end_by = 0.0
         self._held: set[Unit] = set()
+        self._turns = _Turns()
         # Times at which documents finished, with their numbers.
         self._finished: deque[tuple[float, int]] = deque()
         self._tasks: list[asyncio.Task[None]] = []
@@ -77,7 +108,11 @@ class Worker:
 
     def start(self) -> None:
         """Starts processing."""
-        self._tasks = [asyncio.create_task(self._run()) for _ in range(self._chosen.in_flight)]
+        # The first task also processes suspects, for which the others pause.
+        self._tasks = [
+            asyncio.create_task(self._run(suspects=number == 0))
+            for number in range(self._chosen.in_flight)
+        ]
         self._background = [
             asyncio.create_task(self._keep_leases()),
             asyncio.create_task(self._report_status()),
@@ -110,37 +145,52 @@ class Worker:
             await self._load_stats.forget([self._worker_id])
             _log.info("stopped working", extra={"given_back": returned})
 
-    async def _run(self) -> None:
+    async def _run(self, *, suspects: bool) -> None:
         while not self._stopping.is_set():
             try:
-                units = await self._queue.take(self._chosen.batch)
+                if suspects and await self._queue.has_suspects():
+                    await self._process_suspects()
+                async with self._turns.together():
+                    units = await self._queue.take(self._chosen.batch)
+                    self._availability.succeeded()
+                    if units:
+                        await self._process(units)
             except NotReady as error:
                 self._availability.failed(error.message)
                 await self._pause(_AWAY_S)
                 continue
-            self._availability.succeeded()
             if not units:
                 await self._pause(self._chosen.poll_s)
-                continue
-            start = time.monotonic()
-            self._held.update(units)
-            try:
-                finished = await self._processor.process(units)
-                self._finished.append((time.monotonic(), finished))
-            except NotReady as error:
-                self._availability.failed(error.message)
-                await self._pause(_AWAY_S)
-                # If Redis is still unavailable, unsettled units return when their leases expire.
-                with contextlib.suppress(NotReady):
-                    await self._queue.give_back(units, failed=False)
-            except asyncio.CancelledError:
-                # The worker is stopping: `stop` gives these units back.
-                raise
-            except Exception:
-                _log.exception("batch failed; it will be retried", extra={"units": len(units)})
-                await self._pause(_AWAY_S)
-            self._held.difference_update(units)
-            metrics.batch_seconds.observe(time.monotonic() - start)
+
+    async def _process_suspects(self) -> None:
+        """Processes suspects one at a time while this worker holds nothing else."""
+        async with self._turns.alone():
+            while not self._stopping.is_set():
+                unit = await self._queue.take_suspect()
+                if unit is None:
+                    return
+                await self._process([unit])
+
+    async def _process(self, units: Sequence[Unit]) -> None:
+        start = time.monotonic()
+        self._held.update(units)
+        try:
+            finished = await self._processor.process(units)
+            self._finished.append((time.monotonic(), finished))
+        except NotReady as error:
+            self._availability.failed(error.message)
+            await self._pause(_AWAY_S)
+            # If Redis is still unavailable, unsettled units return when their leases expire.
+            with contextlib.suppress(NotReady):
+                await self._queue.give_back(units, failed=False)
+        except asyncio.CancelledError:
+            # The worker is stopping: `stop` gives these units back.
+            raise
+        except Exception:
+            _log.exception("batch failed; it will be retried", extra={"units": len(units)})
+            await self._pause(_AWAY_S)
+        self._held.difference_update(units)
+        metrics.batch_seconds.observe(time.monotonic() - start)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -193,7 +243,9 @@ async def main(argv: Sequence[str]) -> None:
     queue = LeaseQueue(redis, worker_id, chosen.lease_s, chosen.limits())
     backoff = Backoff(chosen.backoff_s, chosen.max_backoff_s, jitter=(0.5, 1.0))
     retries = RetryPolicy(chosen.attempts, backoff)
-    processor = UnitProcessor(queue, ItemWriter(client), retries, allowed, chosen.parse_s)
+    processor = UnitProcessor(
+        queue, ItemWriter(client), retries, allowed, chosen.parse_s, chosen.fetch_s
+    )
     worker = Worker(queue, processor, LoadStatsReader(redis), worker_id, chosen)
 
     async def ready() -> None:

@@ -121,7 +121,7 @@ def _as_vector(value: object, name: str) -> NDArray[np.float32] | None:
         return None
     try:
         vector = np.asarray(value, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidRequest(f"the vector in {name} is not a list of numbers") from error
     if vector.ndim != 1:
         raise InvalidRequest(f"the vector in {name} is not a flat list of numbers")

@@ -7,24 +7,14 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from index_builder.documents.bad_rows import BadRows
-from index_builder.documents.records import SourceCount, SourceRow
+from index_builder.documents.bad_rows import BadRows, DamagedFile
+from index_builder.documents.records import SourceCount, SourceLocation, SourceRow
 from index_builder.readers.columns import DocumentColumns
-from index_builder.readers.delimited import read_delimited
-from index_builder.readers.json_lines import read_json_lines
+from index_builder.readers.formats import MATRIX, SUFFIXES
 from index_builder.readers.npy import read_matrix
 from index_builder.readers.sandbox import SandboxReader
-from index_builder.readers.text import read_prose
 from nearline.errors import InvalidRequest
 from nearline.store.durable import sha256_of
-
-MATRIX = ".npy"
-_JSON_LINES = {".jsonl", ".ndjson"}
-_DELIMITED = {".csv", ".tsv"}
-_PARQUET = {".parquet"}
-_PROSE = {".txt", ".md", ".markdown"}
-_SANDBOXED = {".html", ".htm", ".pdf"}
-SUFFIXES = sorted(_JSON_LINES | _DELIMITED | _PARQUET | _PROSE | _SANDBOXED | {MATRIX})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,58 +66,25 @@ class Corpus:
     def rows(self, bad_rows: BadRows) -> Iterator[SourceRow]:
         """Yields every row of every file; malformed rows are counted.
 
-        Raises: InvalidRequest: a whole file cannot be read, or changed since it was found.
+        Raises: InvalidRequest: a table lacks a named column, or a file changed since it was found.
         """
         with contextlib.closing(SandboxReader()) as sandbox:
             for file in self._files:
-                yield from read_file(
-                    file.path, file.name, file.relative, self._columns, bad_rows, sandbox
-                )
+                try:
+                    yield from self._rows(file, bad_rows, sandbox)
+                except DamagedFile as error:
+                    bad_rows.add(SourceLocation(file.name, error.line), error.message)
                 if (file.size, file.modified_ns) != _state(file.path):
                     raise InvalidRequest(
                         f"{file.name} changed during the build; restart the build",
                         field="corpus",
                     )
 
-
-def read_file(
-    path: Path,
-    name: str,
-    document_id: str,
-    columns: DocumentColumns,
-    bad_rows: BadRows,
-    sandbox: SandboxReader,
-) -> Iterator[SourceRow]:
-    """Yields the rows of a file according to its format; malformed rows are counted.
-
-    Args:
-        path: The file; its suffix, one of SUFFIXES, determines the format.
-        name: Its name as users know it.
-        document_id: Id of the document if the file is one document.
-        columns: Names of the columns.
-        bad_rows: Receives malformed rows.
-        sandbox: Reads HTML and PDF.
-    Raises: InvalidRequest: the whole file cannot be read.
-    """
-    suffix = path.suffix.lower()
-    if suffix in _JSON_LINES:
-        return read_json_lines(path, name, columns, bad_rows)
-    if suffix in _DELIMITED:
-        return read_delimited(path, name, columns, bad_rows)
-    if suffix in _PARQUET:
-        from index_builder.readers.parquet import read_parquet
-
-        return read_parquet(path, name, columns, bad_rows)
-    if suffix == MATRIX:
-        return read_matrix(path, name)
-    if suffix in _SANDBOXED:
-        return sandbox.read(path, name, document_id, bad_rows)
-    return read_prose(path, name, document_id, bad_rows)
-
-
-def is_one_document(name: str) -> bool:
-    """Returns whether a file of this name is one document, rather than one per row."""
-    return Path(name).suffix.lower() in _PROSE | _SANDBOXED
+    def _rows(self, file: _File, bad_rows: BadRows, sandbox: SandboxReader) -> Iterator[SourceRow]:
+        if file.path.suffix.lower() == MATRIX:
+            # Nothing in it is parsed: it is mapped into memory.
+            return read_matrix(file.path, file.name)
+        return sandbox.read(file.path, file.name, file.relative, bad_rows, self._columns)
 
 
 def files_below(folder: Path, suffixes: Collection[str]) -> Iterator[tuple[Path, str]]:

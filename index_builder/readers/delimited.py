@@ -8,14 +8,16 @@ attributes stay text here; `attributes.clean` parses them.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import TextIO
 
-from index_builder.documents.bad_rows import BadRows
+from index_builder.documents.bad_rows import BadRows, DamagedFile
 from index_builder.documents.records import SourceLocation, SourceRow
 from index_builder.readers.columns import DEFAULT_ID, DEFAULT_TEXT, DEFAULT_TITLE, DocumentColumns
 from nearline.errors import InvalidRequest
@@ -24,11 +26,12 @@ _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}.*)?")
 _BOOLEANS = {"true": True, "false": False, "True": True, "False": False}
-_MAX_CELL_CHARACTERS = 1 << 30
+MAX_LINE_CHARACTERS = 16 << 20
 # Bytes that are not UTF-8 become these, so that only their row is refused.
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
 _Parse = Callable[[str], object]
+_Record = tuple[int, dict[str, str], str]
 
 
 def _time(cell: str) -> datetime:
@@ -60,7 +63,8 @@ def read_delimited(
 ) -> Iterator[SourceRow]:
     """Yields the rows of a .csv or .tsv file.
 
-    Raises: InvalidRequest: the file has no header, or the header lacks a named column.
+    Raises: InvalidRequest: the file has no header, or the header lacks a named column. DamagedFile:
+        the rest of the file cannot be read.
     """
     parsers = _column_parsers(path, source, columns)
     for line, record, problem in _records(path, source, columns):
@@ -81,7 +85,7 @@ def read_delimited(
 def _column_parsers(path: Path, source: str, columns: DocumentColumns) -> dict[str, _Parse]:
     """Returns for each attribute column the narrowest parser that accepts every cell."""
     candidates: dict[str, list[_Parse]] | None = None
-    for _, record, problem in _records(path, source, columns):
+    for _, record, problem in _readable(_records(path, source, columns)):
         if problem:
             continue
         if candidates is None:
@@ -121,28 +125,55 @@ def _parses(parse: _Parse, cell: str) -> bool:
 def _vector(cell: str) -> object:
     try:
         return json.loads(cell) if cell else None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest("the vector is not a JSON list of numbers") from error
 
 
-def _records(
-    path: Path, source: str, columns: DocumentColumns
-) -> Iterator[tuple[int, dict[str, str], str]]:
+def _readable(records: Iterator[_Record]) -> Iterator[_Record]:
+    """Yields records up to the damage of a file, which is reported when its rows are read."""
+    with contextlib.suppress(DamagedFile):
+        yield from records
+
+
+def _records(path: Path, source: str, columns: DocumentColumns) -> Iterator[_Record]:
     """Yields (line, cells by column, error of the row or "")."""
-    csv.field_size_limit(_MAX_CELL_CHARACTERS)
+    csv.field_size_limit(MAX_LINE_CHARACTERS)
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        rows = csv.reader(stream, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        header = next(rows, None)
-        if not header:
-            raise InvalidRequest(f"{source} is empty; its first line must name the columns")
-        columns.check_names(header, source)
-        line = rows.line_num + 1
-        for cells in rows:
-            if cells:
-                problem = ""
-                if len(cells) != len(header):
-                    problem = f"{len(cells)} cells, the header has {len(header)}"
-                elif any(_ESCAPED_BYTE.search(cell) for cell in cells):
-                    problem = "not UTF-8"
-                yield line, dict(zip(header, cells, strict=False)), problem
+        delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+        rows = csv.reader(_lines(stream, source), delimiter=delimiter)
+        line = 1
+        try:
+            header = next(rows, None)
+            if not header:
+                raise InvalidRequest(f"{source} is empty; its first line must name the columns")
+            columns.check_names(header, source)
             line = rows.line_num + 1
+            for cells in rows:
+                if cells:
+                    problem = ""
+                    if len(cells) != len(header):
+                        problem = f"{len(cells)} cells, the header has {len(header)}"
+                    elif any(_ESCAPED_BYTE.search(cell) for cell in cells):
+                        problem = "not UTF-8"
+                    yield line, dict(zip(header, cells, strict=False)), problem
+                line = rows.line_num + 1
+        except csv.Error as error:
+            raise DamagedFile(
+                f"the rest of {source} cannot be read ({error}); close the quotes of its cells, "
+                f"which may have {MAX_LINE_CHARACTERS} characters",
+                line,
+            ) from error
+
+
+def _lines(stream: TextIO, source: str) -> Iterator[str]:
+    """Yields the lines of a file. Raises: DamagedFile: one is too long."""
+    number = 0
+    while line := stream.readline(MAX_LINE_CHARACTERS + 1):
+        number += 1
+        if len(line) > MAX_LINE_CHARACTERS:
+            raise DamagedFile(
+                f"{source} has a line of more than the {MAX_LINE_CHARACTERS} characters allowed; "
+                "split it",
+                number,
+            )
+        yield line

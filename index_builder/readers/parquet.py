@@ -8,12 +8,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from index_builder.documents.bad_rows import BadRows
+from index_builder.documents.bad_rows import BadRows, DamagedFile
 from index_builder.documents.records import SourceLocation, SourceRow
 from index_builder.readers.columns import DEFAULT_ID, DEFAULT_TEXT, DEFAULT_TITLE, DocumentColumns
 from nearline.errors import InvalidRequest
 
 _BATCH_ROWS = 1024
+_MAX_REASON = 200  # Characters of the library's error.
 
 
 def read_parquet(
@@ -21,26 +22,30 @@ def read_parquet(
 ) -> Iterator[SourceRow]:
     """Yields the rows of a file; the line of a row is its number, from 1.
 
-    Raises: InvalidRequest: the file is not Parquet, or lacks a named column.
+    Raises: DamagedFile: the rest of the file cannot be read. InvalidRequest: it lacks a named
+        column.
     """
+    number = 0
     try:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
             columns.check_names(names, source)
-            number = 0
             for batch in file.iter_batches(_BATCH_ROWS, columns=_wanted(names, columns)):
                 for record in _records(batch):
                     number += 1
                     location = SourceLocation(source, number)
                     try:
-                        if record is None:
-                            raise InvalidRequest("not UTF-8")
+                        if isinstance(record, Exception):
+                            raise InvalidRequest(_problem(record))
                         yield SourceRow(location, columns.item(record))
                     except InvalidRequest as error:
                         bad_rows.add(location, error.message)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise InvalidRequest(
-            f"{source} is not a readable Parquet file: {error}", field="corpus"
+    except (pa.ArrowException, OSError) as error:
+        # Damaged pages and sizes that cannot be are found only when they are reached.
+        if getattr(error, "errno", None) is not None:
+            raise
+        raise DamagedFile(
+            f"{source} is not a readable Parquet file: {_reason(error)}", number + 1
         ) from error
 
 
@@ -53,13 +58,26 @@ def _wanted(names: list[str], columns: DocumentColumns) -> list[str] | None:
     return [name for name in names if name in defaults | chosen]
 
 
-def _records(batch: pa.RecordBatch) -> Iterator[dict[str, object] | None]:
-    """Yields rows as dictionaries; None for a row with text that is not UTF-8."""
+def _records(batch: pa.RecordBatch) -> Iterator[dict[str, object] | Exception]:
+    """Yields rows as dictionaries; for a row that has no values in Python, the error.
+
+    Such rows have text that is not UTF-8, or a time beyond the years of Python.
+    """
     try:
         yield from batch.to_pylist()
-    except UnicodeDecodeError:
+    except (ValueError, OverflowError) as error:
         if batch.num_rows == 1:
-            yield None
+            yield error
             return
         for row in range(batch.num_rows):
             yield from _records(batch.slice(row, 1))
+
+
+def _problem(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8"
+    return f"a value cannot be read: {_reason(error)}"
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:_MAX_REASON]

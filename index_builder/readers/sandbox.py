@@ -1,84 +1,133 @@
-"""Parses HTML and PDF in a separate process, so that no file can take a build down.
+"""Reads files in a separate process with limits, so that no file can take a build or worker down.
 
-Malicious files can make a parser run for days, exhaust the memory or crash. The process has limits
-for each, and only the offending file is lost.
+Malicious files can make a parser run for days, exhaust the memory or crash; a few bytes may
+decompress to gigabytes. Every format is read there, and only the offending file is lost. The
+process may use so much CPU time and address space, few open files, and no disk; it ends with the
+process that started it.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from index_builder.documents.bad_rows import BadRows
-from index_builder.documents.records import SourceLocation, SourceRow
-from nearline.contract import Item
+from index_builder.documents.bad_rows import BadRow, BadRows, DamagedFile
+from index_builder.documents.records import SourceRow
+from index_builder.readers.columns import DocumentColumns
+from index_builder.readers.formats import is_one_document
+from index_builder.readers.frames import MAX_FRAME_BYTES, row_of, unpack
+from nearline.errors import InvalidRequest
 
 TIMEOUT_S = 120.0
 MEMORY_BYTES = 4 << 30
+OPEN_FILES = 64
+# Tables are read twice to find the types of their columns, which takes long for large ones.
+_TABLE_BYTES_PER_S = 2 << 20
+# Libraries reserve address space for each thread, which counts against the limit.
+_ENVIRONMENT = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "MALLOC_ARENA_MAX": "2",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+_DEFAULT_COLUMNS = DocumentColumns()
 
 
 class SandboxReader:
     """Reads files one after another; the process starts with the first, and again after a crash.
 
     Args:
-        timeout_s: Seconds allowed per file.
+        timeout_s: Seconds allowed until a document or the next rows are read; tables are allowed
+            more by their size.
         memory_bytes: Address space of the process.
     """
 
     def __init__(self, timeout_s: float = TIMEOUT_S, memory_bytes: int = MEMORY_BYTES) -> None:
         self._timeout_s = timeout_s
         self._memory_bytes = memory_bytes
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def read(
-        self, path: Path, source: str, document_id: str, bad_rows: BadRows
+        self,
+        path: Path,
+        source: str,
+        document_id: str,
+        bad_rows: BadRows,
+        columns: DocumentColumns = _DEFAULT_COLUMNS,
     ) -> Iterator[SourceRow]:
-        """Yields the one document of a file; a malformed one is counted.
+        """Yields the rows of a file; malformed ones are counted. See `formats.read_file`.
 
-        Its attribute `path` is its id, and `pages` the number of pages of a PDF. Without a title,
-        its title is the file's name without the suffix.
+        A caller that does not read to the end ends the process.
+
+        Raises: DamagedFile: the rest of the file cannot be read. InvalidRequest: a table lacks a
+            named column.
         """
-        location = SourceLocation(source, 1)
-        reply = self._parse(path)
-        if "reason" in reply:
-            bad_rows.add(location, str(reply["reason"]))
-            return
-        pages = reply["pages"]
-        assert isinstance(pages, int)
-        page_count = {"pages": pages} if pages else {}
-        yield SourceRow(
-            location,
-            Item(
-                id=document_id,
-                title=str(reply["title"]) or path.stem,
-                text=str(reply["text"]),
-                attributes={"path": document_id, **page_count},
-            ),
-        )
+        limit_s = self._timeout_s
+        if not is_one_document(path.name):
+            limit_s += path.stat().st_size / _TABLE_BYTES_PER_S
+        request = {
+            "path": str(path.absolute()),
+            "source": source,
+            "document_id": document_id,
+            "columns": asdict(columns),
+            # The clock on the wall comes first, unless the machine is busy.
+            "cpu_s": int(limit_s) + 1,
+        }
+        line, ended = 1, False
+        try:
+            frame = self._exchange(request, limit_s, line)
+            while True:
+                ended = "end" in frame
+                for entry in frame["rows"]:
+                    row = row_of(entry, source)
+                    line = row.location.line + 1
+                    if isinstance(row, BadRow):
+                        bad_rows.add(*row)
+                    else:
+                        yield row
+                if ended:
+                    break
+                frame = self._exchange(None, limit_s, line)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DamagedFile("the reader sent no rows; omit the file", line) from error
+        finally:
+            if not ended:
+                self.close()
+        if frame["end"]:
+            _raise_end(frame)
 
     def close(self) -> None:
         """Ends the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
 
-    def _parse(self, path: Path) -> dict[str, object]:
-        if self._process is None:
-            # -P: no module next to the corpus may shadow ours.
-            command = [sys.executable, "-P", "-m", "index_builder.readers.sandbox_main"]
-            self._process = subprocess.Popen(
-                [*command, str(self._memory_bytes)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-            )
-        process = self._process
+    def _start(self) -> subprocess.Popen[bytes]:
+        # -P: no module next to the corpus may shadow ours.
+        command = [sys.executable, "-P", "-m", "index_builder.readers.sandbox_main"]
+        limits = {"memory_bytes": self._memory_bytes, "open_files": OPEN_FILES}
+        return subprocess.Popen(
+            [*command, json.dumps(limits), str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **_ENVIRONMENT},
+        )
+
+    def _exchange(
+        self, request: Mapping[str, object] | None, limit_s: float, line: int
+    ) -> Mapping[str, Any]:
+        """Sends a request, if there is one, and returns the next frame."""
+        fresh = self._process is None
+        process = self._process = self._process or self._start()
         assert process.stdin is not None and process.stdout is not None
         timed_out = threading.Event()
 
@@ -86,23 +135,35 @@ class SandboxReader:
             timed_out.set()
             process.kill()
 
-        timer = threading.Timer(self._timeout_s, kill)
+        timer = threading.Timer(limit_s, kill)
         timer.start()
         try:
-            process.stdin.write(json.dumps(str(path.absolute())) + "\n")
-            process.stdin.flush()
-            line = process.stdout.readline()
+            if request is not None:
+                process.stdin.write(json.dumps(request).encode() + b"\n")
+                process.stdin.flush()
+            reply = process.stdout.readline(MAX_FRAME_BYTES)
         except BrokenPipeError:
-            line = ""
+            reply = b""
         finally:
             timer.cancel()
-        if line.endswith("\n"):
-            found: dict[str, object] = json.loads(line)
-            return found
+        if reply.endswith(b"\n"):
+            frame: Mapping[str, Any] = unpack(reply)
+            return frame
         self.close()
-        if timed_out.is_set():
-            return {"reason": f"parsing took longer than {self._timeout_s:g} s; omit the file"}
-        return {
-            "reason": f"the parser crashed or ran out of memory (exit code {process.returncode}); "
-            "omit the file"
-        }
+        if process.returncode == -signal.SIGKILL and request is not None and not fresh:
+            # It was ended while idle, for example with the thread that started it.
+            if not timed_out.is_set():
+                return self._exchange(request, limit_s, line)
+        if timed_out.is_set() or process.returncode == -signal.SIGXCPU:
+            raise DamagedFile(f"parsing took longer than {limit_s:g} s; omit the file", line)
+        raise DamagedFile(
+            f"the parser crashed or ran out of memory (exit code {process.returncode}); omit the "
+            "file",
+            line,
+        )
+
+
+def _raise_end(frame: Mapping[str, Any]) -> None:
+    if frame["line"]:
+        raise DamagedFile(frame["end"], frame["line"])
+    raise InvalidRequest(frame["end"], field=frame.get("field", ""))

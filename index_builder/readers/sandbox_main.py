@@ -1,55 +1,128 @@
-"""The parser process: `python -m index_builder.readers.sandbox_main MEMORY_BYTES`.
+"""The reader process: `python -m index_builder.readers.sandbox_main LIMITS PARENT`.
 
-It reads one path per line, as a JSON string, and replies with one JSON object per line. It does not
-import numpy, whose memory reservations would count against its limit.
+It reads one request per line, JSON with the file and how to read it, and replies with frames; see
+`frames`. The last frame of a file says why it ended.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import resource
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from index_builder.readers.html import parse_page
-from index_builder.readers.pdf import parse_pdf
-from index_builder.readers.protocol import ParsedDocument, UnreadableFile
+from index_builder.documents.bad_rows import BadRow, BadRows, DamagedFile
+from index_builder.documents.records import SourceRow
+from index_builder.readers.columns import DocumentColumns
+from index_builder.readers.formats import read_file
+from index_builder.readers.frames import (
+    FRAME_CHARACTERS,
+    FRAME_ENTRIES,
+    Entry,
+    entry_of,
+    pack,
+)
+from nearline.errors import InvalidRequest
 
-_PDF = ".pdf"
-
-
-def parse(path: Path) -> dict[str, object]:
-    """Returns the document of a file as JSON, or the reason why there is none."""
-    try:
-        document = _parse(path)
-        return {
-            "title": _clean(document.title),
-            "text": _clean(document.text),
-            "pages": document.pages,
-        }
-    except UnreadableFile as error:
-        return {"reason": str(error)}
-    except MemoryError:
-        return {"reason": "parsing exceeds the memory limit; split the file"}
-    except OSError as error:
-        return {"reason": f"cannot be read: {error.strerror or error}"}
+_PR_SET_PDEATHSIG = 1
 
 
-def _parse(path: Path) -> ParsedDocument:
-    return parse_pdf(path) if path.suffix.lower() == _PDF else parse_page(path)
-
-
-def _clean(text: str) -> str:
-    # Broken fonts and character references produce lone surrogates, which no text may contain.
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
-
-
-def main(memory_bytes: int) -> None:
+def main(limits: dict[str, int], parent: int) -> None:
     """Replies until standard input ends."""
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    for line in sys.stdin:
-        print(json.dumps(parse(Path(json.loads(line)))), flush=True)
+    _restrict(limits, parent)
+    for line in sys.stdin.buffer:
+        request = json.loads(line)
+        for frame in _frames(request, limits["memory_bytes"]):
+            _allow_cpu(request["cpu_s"])
+            sys.stdout.buffer.write(pack(frame))
+            sys.stdout.buffer.flush()
+
+
+def _restrict(limits: dict[str, int], parent: int) -> None:
+    if sys.platform == "linux":
+        # A killed worker takes this process along, whatever it is busy with.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            sys.exit(1)
+    for kind, most in (
+        (resource.RLIMIT_AS, limits["memory_bytes"]),
+        (resource.RLIMIT_NOFILE, limits["open_files"]),
+        # It writes to a pipe only.
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, hard = resource.getrlimit(kind)
+        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (allowed, allowed))
+
+
+def _allow_cpu(seconds: int) -> None:
+    """Allows this many seconds of CPU from now; after these the system ends the process."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    spent = int(used.ru_utime + used.ru_stime) + 1
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    allowed = spent + seconds if hard == resource.RLIM_INFINITY else min(spent + seconds, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (allowed, hard))
+
+
+def _frames(request: dict[str, Any], memory_bytes: int) -> Iterator[dict[str, object]]:
+    _allow_cpu(request["cpu_s"])
+    entries: list[Entry] = []
+    line = characters = 0
+    end: dict[str, object] = {"end": ""}
+    try:
+        for row in _rows(request):
+            line = row.location.line
+            entry = entry_of(row)
+            entries.append(entry)
+            characters += len(entry[3]) if len(entry) > 3 else 0
+            if len(entries) == FRAME_ENTRIES or characters >= FRAME_CHARACTERS:
+                yield {"rows": entries}
+                entries, characters = [], 0
+    except DamagedFile as error:
+        end = {"end": error.message, "line": error.line}
+    except InvalidRequest as error:
+        end = {"end": error.message, "line": 0, "field": error.field}
+    except MemoryError:
+        end = {
+            "end": f"reading takes more than the {memory_bytes} bytes of memory allowed; split it",
+            "line": line + 1,
+        }
+    except OSError as error:
+        end = {"end": f"cannot be read: {error.strerror or error}", "line": line + 1}
+    yield {"rows": entries, **end}
+
+
+def _rows(request: dict[str, Any]) -> Iterator[SourceRow | BadRow]:
+    """Yields rows and malformed rows in the order of the file."""
+    bad: list[BadRow] = []
+    rows = read_file(
+        Path(request["path"]),
+        request["source"],
+        request["document_id"],
+        DocumentColumns(**request["columns"]),
+        BadRows(allowed=sys.maxsize, on_bad_row=bad.append),
+    )
+    while True:
+        row, failure = None, None
+        try:
+            row = next(rows, None)
+        except Exception as error:
+            # Malformed rows before the damage of a file count, too.
+            failure = error
+        yield from bad
+        bad.clear()
+        if failure is not None:
+            raise failure
+        if row is None:
+            return
+        yield row
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(json.loads(sys.argv[1]), int(sys.argv[2]))

@@ -10,8 +10,12 @@ from index_builder.documents.bad_rows import BadRows
 from index_builder.documents.records import SourceLocation, SourceRow
 from nearline.contract import Item
 
+MAX_BYTES = 64 << 20
 _MARKDOWN = {".md", ".markdown"}
-_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$|^(\S.*)\n=+[ \t]*$", re.MULTILINE)
+# Headings are found without a regular expression: one for them took cubic time on long lines.
+_HEADING_SIGNS = re.compile(r" {0,3}#{1,6}[ \t]")
+_SPACE = " \t\r"
+# Linear: a marker that nothing closes is sought to the end of the text once for each kind.
 _FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 
 
@@ -21,8 +25,12 @@ def read_prose(path: Path, source: str, document_id: str, bad_rows: BadRows) -> 
     The title is the first heading of a Markdown file, otherwise the file's name without its suffix.
     The text is the whole file.
     """
-    data = path.read_bytes()
     location = SourceLocation(source, 1)
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        bad_rows.add(location, f"the text has {size} bytes; {MAX_BYTES} are allowed: split it")
+        return
+    data = path.read_bytes()
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -37,7 +45,18 @@ def read_prose(path: Path, source: str, document_id: str, bad_rows: BadRows) -> 
 
 
 def _first_heading(text: str) -> str:
+    """Returns the first heading that is not empty; takes time in proportion to the text."""
+    previous = ""
     # A line of a code block may also begin with "#".
-    outside = _FENCE.sub("", text)
-    match = _HEADING.search(outside)
-    return (match.group(1) or match.group(2)).strip() if match else ""
+    for line in _FENCE.sub("", text).split("\n"):
+        signs = _HEADING_SIGNS.match(line)
+        if signs is not None:
+            heading = line[signs.end() :].rstrip(_SPACE).rstrip("#").strip()
+            if heading:
+                return heading
+        elif line.startswith("=") and not line.rstrip(_SPACE).strip("="):
+            # A line underlined with equals signs.
+            if previous and not previous[0].isspace():
+                return previous.strip()
+        previous = line
+    return ""

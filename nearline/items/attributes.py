@@ -15,6 +15,8 @@ _INT64 = range(-(1 << 63), 1 << 63)
 _TIME_KEY = "$time"
 KINDS = ("string", "int", "double", "bool", "time")
 _NONE: Mapping[str, str] = {}
+MAX_DEPTH = 64
+_SHOWN_CHARACTERS = 100
 
 
 def clean(raw: Mapping[str, object], declared: Mapping[str, str] = _NONE) -> Attributes:
@@ -57,18 +59,34 @@ def decode(text: str) -> Attributes:
 
 
 def flatten(name: str, value: object) -> Iterator[tuple[str, object]]:
-    """Yields an attribute, or the values of an object under names joined by dots."""
+    """Yields an attribute, or the values of an object under names joined by dots.
+
+    Raises: InvalidRequest: objects are nested more than 64 deep.
+    """
+    return _flatten(name, value, MAX_DEPTH)
+
+
+def _flatten(name: str, value: object, depth: int) -> Iterator[tuple[str, object]]:
     if not isinstance(value, Mapping):
         yield name, value
         return
+    if not depth:
+        raise InvalidRequest(
+            f"attribute {_shown(name)} has objects nested more than {MAX_DEPTH} deep; flatten them"
+        )
     for key, inner in value.items():
-        yield from flatten(f"{name}.{key}", inner)
+        yield from _flatten(f"{name}.{key}", inner, depth - 1)
 
 
 def _clean_value(name: str, value: object) -> AttributeValue:
     if isinstance(value, list | tuple):
         if any(isinstance(element, list | tuple | Mapping) for element in value):
-            return json.dumps(value, ensure_ascii=False, default=str)
+            try:
+                return json.dumps(value, ensure_ascii=False, default=str)
+            except RecursionError as error:
+                raise InvalidRequest(
+                    f"attribute {_shown(name)} has lists nested too deeply; flatten them"
+                ) from error
         scalars = [_clean_scalar(name, element) for element in value]
         return [scalar for scalar in scalars if scalar is not None]
     return _clean_scalar(name, value)
@@ -81,7 +99,10 @@ def _clean_scalar(name: str, value: object) -> Scalar:
         case int():
             if value in _INT64:
                 return value
-            raise InvalidRequest(f"attribute {name!r} is {value}, which needs more than 64 bits")
+            raise InvalidRequest(
+                f"attribute {_shown(name)} has {value.bit_length()} bits, and more than 64 bits "
+                "are not stored; send it as text"
+            )
         case float() | decimal.Decimal():
             number = float(value)
             if math.isinf(number):
@@ -123,9 +144,14 @@ def _scalar_as_declared(name: str, value: Scalar, kind: str) -> Scalar:
         return _clean_scalar(name, _READERS[kind](value))
     except (ValueError, TypeError, KeyError) as error:
         raise InvalidRequest(
-            f"attribute {name!r} is {value!r}, which is not of the declared kind {kind}; correct "
-            "it, or declare another kind"
+            f"attribute {name!r} is {_shown(value)}, which is not of the declared kind {kind}; "
+            "correct it, or declare another kind"
         ) from error
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 
 def _as_string(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -40,6 +41,12 @@ class StoreFiles(Protocol):
 
     def read(self, path: str) -> bytes:
         """Reads a small file whole. Raises: NotFound."""
+
+    def size(self, path: str) -> int:
+        """Returns the number of bytes of a file. Raises: NotFound."""
+
+    def blocks(self, path: str, size: int) -> Iterator[bytes]:
+        """Yields the first `size` bytes of a file in blocks; fewer if it ends. Raises: NotFound."""
 
     def digest(self, path: str) -> Digest:
         """Reads a file from the store, not from a cache, and hashes it. Raises: NotFound."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from nearline.store.durable import (
     write_durably,
 )
 from nearline.store.files import Digest
+
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,27 @@ class LocalFiles:
         with store_errors(target):
             try:
                 return target.read_bytes()
+            except FileNotFoundError as error:
+                raise NotFound(f"{target} does not exist; check --store") from error
+
+    def size(self, path: str) -> int:
+        """Returns the size of a file."""
+        target = self.folder / path
+        with store_errors(target):
+            try:
+                return target.stat().st_size
+            except FileNotFoundError as error:
+                raise NotFound(f"{target} does not exist; check --store") from error
+
+    def blocks(self, path: str, size: int) -> Iterator[bytes]:
+        """Yields a file in blocks."""
+        target = self.folder / path
+        with store_errors(target):
+            try:
+                with target.open("rb") as stream:
+                    while data := stream.read(min(_BLOCK_BYTES, size)):
+                        size -= len(data)
+                        yield data
             except FileNotFoundError as error:
                 raise NotFound(f"{target} does not exist; check --store") from error
 

@@ -73,7 +73,7 @@ class ObjectFiles:
     def holds(self, path: str) -> bool:
         """Returns whether the object exists."""
         try:
-            self._size(path)
+            self.size(path)
         except NotFound:
             return False
         return True
@@ -83,9 +83,18 @@ class ObjectFiles:
         with self._errors(f"read {path}"):
             return obstore.get(self._store, path).bytes().to_bytes()
 
+    def size(self, path: str) -> int:
+        """Returns the size of an object."""
+        with self._errors(f"read {path}"):
+            return obstore.head(self._store, path)["size"]
+
+    def blocks(self, path: str, size: int) -> Iterator[bytes]:
+        """Yields an object in blocks."""
+        yield from self._blocks(path, 0, size)
+
     def digest(self, path: str) -> Digest:
         """Hashes an object block by block without storing it."""
-        size = self._size(path)
+        size = self.size(path)
         digest = hashlib.sha256()
         for block in self._blocks(path, 0, size):
             digest.update(block)
@@ -156,10 +165,6 @@ class ObjectFiles:
         with contextlib.suppress(NotFound), self._errors(f"remove {path}"):
             obstore.delete(self._store, path)
 
-    def _size(self, path: str) -> int:
-        with self._errors(f"read {path}"):
-            return obstore.head(self._store, path)["size"]
-
     def _blocks(self, path: str, start: int, end: int) -> Iterator[bytes]:
         """Yields bytes start to end, prefetching a few blocks; fewer only if the object ends."""
 
@@ -175,7 +180,7 @@ class ObjectFiles:
 
     def _download(self, path: str, target: Path, expected: Digest) -> None:
         try:
-            size = self._size(path)
+            size = self.size(path)
         except NotFound:
             check_digest(f"{self._url}/{path}", None, expected)
             raise

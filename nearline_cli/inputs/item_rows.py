@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from index_builder.documents.bad_rows import BadRow, BadRows
+from index_builder.documents.bad_rows import BadRow, BadRows, DamagedFile
 from index_builder.documents.records import SourceLocation, SourceRow
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.delimited import read_delimited
@@ -78,14 +78,18 @@ def read_items(
     bad_rows = _PendingBadRows()
     path = Path(_STDIN_PATH if source == STDIN else source)
     name = "stdin" if source == STDIN else source
-    for row in _reader(kind)(path, name, _document_columns(columns, only_attributes), bad_rows):
-        yield from bad_rows.take()
-        try:
-            item = _item(row.item, columns, only_attributes)
-        except InvalidRequest as error:
-            yield BadRow(row.location, error.message)
-        else:
-            yield ItemRow(row.location, item)
+    rows = _reader(kind)(path, name, _document_columns(columns, only_attributes), bad_rows)
+    try:
+        for row in rows:
+            yield from bad_rows.take()
+            try:
+                item = _item(row.item, columns, only_attributes)
+            except InvalidRequest as error:
+                yield BadRow(row.location, error.message)
+            else:
+                yield ItemRow(row.location, item)
+    except DamagedFile as error:
+        bad_rows.add(SourceLocation(name, error.line), error.message)
     yield from bad_rows.take()
 
 

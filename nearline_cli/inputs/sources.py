@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from index_builder.ingest.validation import KINDS
-from index_builder.readers.corpus import files_below, is_one_document
+from index_builder.readers.corpus import files_below
+from index_builder.readers.formats import is_one_document
 from nearline import contract as c, wire
 from nearline.errors import InvalidRequest
 from nearline.items.documents import check_id

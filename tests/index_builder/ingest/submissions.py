@@ -65,8 +65,10 @@ def ended(unit: Unit, outcome: c.IngestOutcome = c.IngestOutcome.INDEXED) -> Set
 
 
 async def take_all(worker: LeaseQueue, most: int = 100_000) -> list[Unit]:
-    """Takes units until none is left."""
+    """Takes units until none is left, suspects last."""
     taken: list[Unit] = []
     while units := await worker.take(most - len(taken)):
         taken += units
+    while (suspect := await worker.take_suspect()) is not None:
+        taken.append(suspect)
     return taken

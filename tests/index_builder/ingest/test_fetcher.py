@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import time
 import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from index_builder.ingest import fetcher, http_download
 from index_builder.ingest.fetcher import fetch
 from nearline import contract as c
 from nearline.clients import IngestClient, RetrievalClient
 from nearline.errors import InvalidRequest, NotReady
+from nearline.store.local import LocalFiles
+from nearline.store.open import open_files
 from nearline_cli.local.processes import ingest_process, worker_process
 from tests.index_builder.ingest.queue_processes import QueueProcesses
 from tests.index_builder.ingest.web_server import TEXT, web_server
@@ -220,6 +225,57 @@ def test_errors_of_fetching_a_url(tmp_path: Path) -> None:
         fetch(f"{web}/in/a.md", allowed, target)
 
 
+@pytest.mark.parametrize("name", ["drip-body.md", "drip-head.md"])
+def test_a_server_that_sends_a_byte_at_a_time_is_left_after_the_time_in_all(
+    tmp_path: Path, name: str
+) -> None:
+    with web_server() as web:
+        start = time.monotonic()
+        with pytest.raises(NotReady, match=r"not read within 0.5 s.*--fetch-s"):
+            fetch(f"{web}/in/{name}", (f"{web}/in/",), tmp_path / "copy.md", 0.5)
+        assert time.monotonic() - start < 5.0
+
+
+async def test_dripping_servers_delay_other_documents_by_the_time_in_all_at_most(
+    queue_processes: QueueProcesses,
+) -> None:
+    key = secrets.token_hex(4)
+    async with valkey() as url:
+        words = ["--sources", f"{queue_processes.web}/in/", "--fetch-s", "0.5", "--attempts", "1"]
+        async with (
+            ingest_process(url) as process,
+            worker_process(url, queue_processes.retrieval, ["--poll-s", "0.02", *words]),
+            IngestClient(process.address) as client,
+        ):
+            drips = [c.SourceUrl(f"{queue_processes.web}/in/drip-body.md") for _ in range(4)]
+            items = [c.Item(id=f"{key}-{n}", text="text") for n in range(20)]
+            job, results = await results_of(client, [*drips, *items])
+    assert (job.indexed, job.dead) == (20, 4)
+    assert {one.reason for one in results if one.outcome is DEAD} == {"NOT_READY"}
+
+
+def test_a_file_or_object_that_is_too_large_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "large.md").open("wb") as file:
+        file.truncate(http_download.MAX_BYTES + 1)
+    allowed = (f"{tmp_path.as_uri()}/", "s3://bucket/in/")
+    monkeypatch.setattr(fetcher, "open_files", lambda folder: open_files(str(tmp_path)))
+
+    def unread(self: LocalFiles, *arguments: object) -> bytes:
+        raise AssertionError
+
+    monkeypatch.setattr(LocalFiles, "read", unread)
+    monkeypatch.setattr(LocalFiles, "blocks", unread)
+    for address in ((tmp_path / "large.md").as_uri(), "s3://bucket/in/large.md"):
+        with pytest.raises(InvalidRequest, match="are allowed: split it"):
+            fetch(address, allowed, tmp_path / "copy.md")
+    assert not (tmp_path / "copy.md").exists()
+    os.mkfifo(tmp_path / "pipe.md")
+    with pytest.raises(InvalidRequest, match="not a file"):
+        fetch((tmp_path / "pipe.md").as_uri(), allowed, tmp_path / "copy.md")
+
+
 def test_a_full_disk_is_retried(tmp_path: Path) -> None:
     source = tmp_path / "a.md"
     source.write_text("x" * 100_000)
@@ -231,9 +287,6 @@ def test_a_full_disk_is_retried(tmp_path: Path) -> None:
 
 
 def test_a_missing_object_is_not_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from index_builder.ingest import fetcher
-    from nearline.store.open import open_files
-
     monkeypatch.setattr(fetcher, "open_files", lambda folder: open_files(str(tmp_path)))
     with pytest.raises(InvalidRequest, match="the object does not exist"):
         fetch("s3://bucket/in/a.md", ("s3://bucket/in/",), tmp_path / "copy.md")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from index_builder.ingest import item_writer
 from index_builder.ingest.item_writer import Document, Failure, ItemWriter
 from index_builder.ingest.keys import Lane
 from index_builder.ingest.records import LogPosition, Settlement, Unit
@@ -202,3 +203,15 @@ async def test_long_texts_are_split_into_several_calls() -> None:
     documents = [document(f"d{number}", text) for number in range(7)]
     assert set((await outcomes_of(writer, documents)).values()) == {"indexed"}
     assert sizes == [3_000_000] * 3 + [1_500_000]
+
+
+async def test_a_clock_of_redis_that_is_ahead_delays_documents_and_kills_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(item_writer, "_RETRY_S", 0.0)
+    refusals = iter([InvalidRequest("as_of of 'a' is …", field="as_of")] * 2)
+    writer = FaultyWriter(lambda items: next(refusals, None))
+    assert set((await outcomes_of(writer, [document("a"), document("b", "text", 1)])).values()) == {
+        "indexed"
+    }
+    assert writer.calls == 3

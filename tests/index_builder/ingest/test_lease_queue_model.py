@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from index_builder.ingest.load_stats import LoadStatsReader
-from index_builder.ingest.records import Unit
+from index_builder.ingest.records import ALONE_AFTER, Unit
 from nearline import contract as c
 from nearline.errors import Conflict
 from retrieval.redis_client.connection import Redis, connect
@@ -102,8 +102,13 @@ class World:
                 self.closed.add(f"j{step.job}")
         elif isinstance(step, Take):
             lease_s = 0.0 if step.lost else 1_000.0
-            taken = await worker_of(self.redis, f"w{step.worker}", lease_s).take(step.most)
+            worker = worker_of(self.redis, f"w{step.worker}", lease_s)
+            taken = await worker.take(step.most)
             assert len(taken) <= step.most
+            assert all(one.losses < ALONE_AFTER for one in taken)
+            if not taken and (suspect := await worker.take_suspect()) is not None:
+                assert suspect.losses >= ALONE_AFTER
+                taken = [suspect]
             assert not self.ends.keys() & {(one.job_id, one.place) for one in taken}
             assert all(one.failed == self.failures[one.job_id, one.place] for one in taken)
             self.hands[step.worker] += taken
@@ -203,6 +208,7 @@ class World:
         found: Any = await self.redis.keys("*")
         left = {one.decode() for one in found}
         kept = {"nl:{ingest}:meta", "nl:{ingest}:jobs", "nl:{ingest}:open", "nl:{ingest}:dead"}
+        kept.add("nl:{ingest}:dead:sources")
         kept |= {f"nl:{{ingest}}:job:{one}" for one in self.submitted}
         kept |= {f"nl:{{ingest}}:results:{one}" for one in self.submitted}
         assert left <= kept

@@ -12,12 +12,8 @@ import pytest_asyncio
 from index_builder.ingest import unit_processor
 from index_builder.ingest.item_writer import ItemWriter
 from index_builder.ingest.load_stats import LoadStatsReader
-from index_builder.ingest.unit_processor import (
-    ALONE_AFTER,
-    MAX_LOSSES,
-    RetryPolicy,
-    UnitProcessor,
-)
+from index_builder.ingest.records import ALONE_AFTER, MAX_LOSSES
+from index_builder.ingest.unit_processor import RetryPolicy, UnitProcessor
 from index_builder.readers.sandbox import SandboxReader
 from nearline import contract as c
 from nearline.errors import InternalError, NearlineError
@@ -81,30 +77,20 @@ async def test_failures_are_retried_until_they_become_dead_letters(redis: Redis)
     assert (await job_store_of(redis).job("job")).state is c.JobState.PARTLY_FAILED
 
 
-async def test_a_unit_that_kills_workers_is_processed_alone_and_then_dead(redis: Redis) -> None:
-    await submit(redis, "killer", "a", "b")
-    together: list[set[str]] = []
-    writer = FaultyWriter(lambda items: together.append({one.id for one in items}))
-    for _ in range(ALONE_AFTER):
-        await worker_of(redis, "lost", lease_s=0.0).take(3)
-    units = await worker_of(redis, "lost", lease_s=0.0).take(3)
-    assert {one.losses for one in units} == {ALONE_AFTER}
-    # These are innocent but suspected, so each is processed alone.
-    others = [one for one in await worker_of(redis).take(3) if one.place > 0]
-    assert await processor_of(redis, writer).process(others) == 2
-    assert together == [{"a"}, {"b"}]
-    state = await LoadStatsReader(redis).read()
-    assert state.in_hand == 1
-    for _ in range(2):
-        # Its lease expires while no other unit is held.
-        await redis.zadd("nl:{ingest}:leases", {one.name: 0 for one in units if one.place == 0})
-        [killer] = await worker_of(redis).take(3)
-    assert killer.losses == MAX_LOSSES
+async def test_a_unit_with_which_too_many_workers_were_lost_is_dead(redis: Redis) -> None:
+    await submit(redis, "killer")
+    lost = worker_of(redis, "lost", lease_s=0.0)
+    assert [len(await lost.take(2)) for _ in range(ALONE_AFTER + 1)] == [1] * ALONE_AFTER + [0]
+    for _ in range(MAX_LOSSES - ALONE_AFTER):
+        assert await lost.take_suspect() is not None
+        assert await lost.take(2) == []
+    killer = await worker_of(redis).take_suspect()
+    assert killer is not None and killer.losses == MAX_LOSSES
+    writer = FaultyWriter()
     assert await processor_of(redis, writer).process([killer]) == 1
     dead = (await results(redis))["killer"]
-    assert dead.outcome is c.IngestOutcome.DEAD
+    assert dead.outcome is c.IngestOutcome.DEAD and writer.calls == 0
     assert f"{MAX_LOSSES} workers were lost" in dead.message
-    assert together == [{"a"}, {"b"}]
 
 
 async def test_a_bug_triggered_by_one_file_does_not_block_others(

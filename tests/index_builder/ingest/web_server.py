@@ -1,4 +1,6 @@
-"""A web server on the loopback address with intact, moved, busy, truncated and missing files."""
+"""A web server on the loopback address with intact, moved, busy, truncated and missing files, and
+files that never end.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,13 @@ TEXT = b"# Title\n\nwords of the web"
 
 
 class _Handler(BaseHTTPRequestHandler):
+    ended: threading.Event
+
     def do_GET(self) -> None:
         name = self.path.rpartition("/")[2]
+        if name.startswith("drip"):
+            self._drip(name)
+            return
         if name == "moved.md":
             self.send_response(302)
             self.send_header("Location", "/secret/a.md")
@@ -23,6 +30,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(TEXT, len(TEXT) + 100)
         else:
             self.send_error({"busy.md": 503, "limited.md": 429}.get(name, 404))
+
+    def _drip(self, name: str) -> None:
+        """Sends a byte at a time, each within any timeout of a read."""
+        if name == "drip-body.md":
+            self.send_response(200)
+            self.end_headers()
+        else:
+            self.wfile.write(b"HTTP/1.0 200 OK\r\nX: ")
+        try:
+            while not self.ended.wait(0.02):
+                self.wfile.write(b"x")
+        except OSError:
+            return  # The client has had enough.
 
     def _send(self, content: bytes, said: int) -> None:
         self.send_response(200)
@@ -37,12 +57,15 @@ class _Handler(BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def web_server() -> Iterator[str]:
     """Runs the server for the duration of the context; yields its URL without a final slash."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    ended = threading.Event()
+    handler = type("Handler", (_Handler,), {"ended": ended})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
+        ended.set()
         server.shutdown()
         thread.join()
         server.server_close()

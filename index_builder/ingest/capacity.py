@@ -1,0 +1,68 @@
+"""The capacity of the queue: what is set, but no more than a share of the memory of Redis.
+
+Redis also holds live changes, sessions and interactions. A queue that filled it would stop these.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from typing import Any, Final
+
+from index_builder.ingest.records import QueueLimits
+from index_builder.ingest.script_runner import NEEDED_BY
+from retrieval.redis_client.connection import Redis, translate_redis_errors
+
+_log = logging.getLogger(__name__)
+# Shares of maxmemory: sources in the queue, and sources of dead letters.
+QUEUED_SHARE: Final = 1 / 2
+DEAD_SHARE: Final = 1 / 8
+_READ_EVERY_S = 30.0
+
+
+class Capacity:
+    """Reads the memory limit of Redis, and keeps the limits of the queue below it.
+
+    Args:
+        client: Redis.
+        limits: The limits as set.
+    """
+
+    def __init__(self, client: Redis, limits: QueueLimits) -> None:
+        self._client = client
+        self._set = limits
+        self._found = limits
+        self._read_at_s = -_READ_EVERY_S
+
+    async def limits(self) -> QueueLimits:
+        """Returns the limits in force. Raises: NotReady: Redis is unavailable."""
+        if time.monotonic() >= self._read_at_s + _READ_EVERY_S:
+            async with translate_redis_errors(NEEDED_BY):
+                memory: Any = await self._client.info("memory")
+            self._read_at_s = time.monotonic()
+            # 0, or hidden by a managed service: no limit is known.
+            found = clamped(self._set, int(memory.get("maxmemory") or 0))
+            if found != self._found and found != self._set:
+                _log.warning(
+                    "limits of the queue lowered to a share of the maxmemory of Redis; set "
+                    "--max-queued-bytes and --max-dead-letter-bytes lower, or maxmemory higher",
+                    extra={
+                        "maxmemory": memory["maxmemory"],
+                        "max_queued_bytes": found.bytes,
+                        "max_dead_letter_bytes": found.dead_bytes,
+                    },
+                )
+            self._found = found
+        return self._found
+
+
+def clamped(limits: QueueLimits, maxmemory: int) -> QueueLimits:
+    """Returns limits that leave room in a Redis with this maxmemory; 0 means no limit."""
+    if not maxmemory:
+        return limits
+    return replace(
+        limits,
+        bytes=min(limits.bytes, int(maxmemory * QUEUED_SHARE)),
+        dead_bytes=min(limits.dead_bytes, int(maxmemory * DEAD_SHARE)),
+    )

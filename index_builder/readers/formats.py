@@ -1,0 +1,104 @@
+"""The reader of each format. Files of unknown origin are read in the sandbox, which calls these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from index_builder.documents.bad_rows import BadRows
+from index_builder.documents.records import SourceLocation, SourceRow
+from index_builder.readers.columns import DocumentColumns
+from index_builder.readers.protocol import ParsedDocument, UnreadableFile
+from nearline.contract import Item
+
+MATRIX = ".npy"
+_JSON_LINES = {".jsonl", ".ndjson"}
+_DELIMITED = {".csv", ".tsv"}
+_PARQUET = {".parquet"}
+_PROSE = {".txt", ".md", ".markdown"}
+_PDF = {".pdf"}
+_MARKUP = {".html", ".htm"} | _PDF
+# Formats that the sandbox reads; a matrix of vectors is mapped into memory instead.
+SANDBOXED = frozenset(_JSON_LINES | _DELIMITED | _PARQUET | _PROSE | _MARKUP)
+SUFFIXES = sorted(SANDBOXED | {MATRIX})
+
+
+def is_one_document(name: str) -> bool:
+    """Returns whether a file of this name is one document, rather than one per row."""
+    return Path(name).suffix.lower() in _PROSE | _MARKUP
+
+
+def read_file(
+    path: Path, source: str, document_id: str, columns: DocumentColumns, bad_rows: BadRows
+) -> Iterator[SourceRow]:
+    """Yields the rows of a file according to its format; malformed rows are counted.
+
+    Args:
+        path: The file; its suffix, one of SANDBOXED, determines the format.
+        source: Its name as users know it.
+        document_id: Id of the document if the file is one document.
+        columns: Names of the columns.
+        bad_rows: Receives malformed rows.
+    Raises: DamagedFile: the rest of the file cannot be read. InvalidRequest: a table lacks a named
+        column.
+    """
+    # Imported late: each format has libraries of its own.
+    suffix = path.suffix.lower()
+    if suffix in _JSON_LINES:
+        from index_builder.readers.json_lines import read_json_lines
+
+        return read_json_lines(path, source, columns, bad_rows)
+    if suffix in _DELIMITED:
+        from index_builder.readers.delimited import read_delimited
+
+        return read_delimited(path, source, columns, bad_rows)
+    if suffix in _PARQUET:
+        from index_builder.readers.parquet import read_parquet
+
+        return read_parquet(path, source, columns, bad_rows)
+    if suffix in _MARKUP:
+        return _read_markup(path, source, document_id, bad_rows)
+    from index_builder.readers.text import read_prose
+
+    return read_prose(path, source, document_id, bad_rows)
+
+
+def _read_markup(
+    path: Path, source: str, document_id: str, bad_rows: BadRows
+) -> Iterator[SourceRow]:
+    """Yields the one document of an HTML or PDF file; a malformed one is counted.
+
+    Its attribute `path` is its id, and `pages` the number of pages of a PDF. Without a title, its
+    title is the file's name without the suffix.
+    """
+    location = SourceLocation(source, 1)
+    try:
+        document = _parsed(path)
+    except UnreadableFile as error:
+        bad_rows.add(location, str(error))
+        return
+    page_count = {"pages": document.pages} if document.pages else {}
+    yield SourceRow(
+        location,
+        Item(
+            id=document_id,
+            title=_clean(document.title) or path.stem,
+            text=_clean(document.text),
+            attributes={"path": document_id, **page_count},
+        ),
+    )
+
+
+def _parsed(path: Path) -> ParsedDocument:
+    if path.suffix.lower() in _PDF:
+        from index_builder.readers.pdf import parse_pdf
+
+        return parse_pdf(path)
+    from index_builder.readers.html import parse_page
+
+    return parse_page(path)
+
+
+def _clean(text: str) -> str:
+    # Broken fonts and character references produce lone surrogates, which no text may contain.
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
