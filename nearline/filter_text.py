@@ -31,13 +31,14 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _INT = re.compile(r"[+-]?[0-9]+")
-_DOUBLE = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_DOUBLE = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[Tt].+)?")
 _KEYWORDS = {"AND", "OR", "NOT", "IN", "EXISTS", "IS", "NULL", "TO"}
 _EQUAL = {"=", "=="}
 _UNEQUAL = {"!=", "<>"}
 _BOUNDS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 _MAX_DEPTH = 64
+_MAX_DIGITS = 40
 _CLOSING = {"[": "]", "(": ")"}
 
 
@@ -49,7 +50,7 @@ def parse_filter(text: str) -> f.Filter:
     if text.lstrip().startswith("{"):
         try:
             value = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidRequest(
                 f"the filter is not valid JSON: {error}; or write: kind = class AND year >= 2000",
                 field="filter",
@@ -192,6 +193,12 @@ class _Parser:
         if token.text.lower() in ("true", "false"):
             return token.text.lower() == "true"
         if _INT.fullmatch(token.text):
+            if len(token.text) > _MAX_DIGITS:
+                self._next -= 1
+                self._fail(
+                    f"the number has {len(token.text)} digits, {_MAX_DIGITS} are allowed; quote it",
+                    token.at,
+                )
             return int(token.text)
         if _DOUBLE.fullmatch(token.text):
             return float(token.text)

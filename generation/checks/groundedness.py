@@ -55,7 +55,7 @@ _CLAUSE_END = re.compile(r"[.,;:!?()]")
 _NEGATED_WORDS = 2
 
 _TOKEN = re.compile(r"\w+(?:(?:::|[.:/'’-])\w+)*(?:\(\))?")
-_SENTENCE_START = re.compile(r"(?:^|[.!?…:;]|\n)[^\w\n]*\Z")
+_STOPS = ".!?…:;"
 _POSSESSIVE = re.compile(r"['’]s?\Z")
 _IDENTIFIER = re.compile(r"_|::|\(\)|[a-z]{2}\.[a-z]{2}|[a-z][A-Z]", re.ASCII)
 _PARTS = re.compile(r"[\W_]+")
@@ -283,7 +283,7 @@ def _name_problems(sentence: str, source: str, question: str) -> list[str]:
     problems = []
     for match in _TOKEN.finditer(sentence):
         name = _POSSESSIVE.sub("", match.group())
-        at_start = _SENTENCE_START.search(sentence[: match.start()]) is not None
+        at_start = _begins_sentence(sentence, match.start())
         if not _is_name(name, at_start) or name.lower().removesuffix("()") in plain:
             continue
         parts = [part for part in _PARTS.split(name.lower()) if part]
@@ -314,3 +314,15 @@ def _is_name(token: str, at_start: bool) -> bool:
     if token[0].isalpha() and any(sign.isdigit() for sign in token):
         return True
     return token[0].isupper() and len(token) > 1 and not at_start
+
+
+def _begins_sentence(text: str, at: int) -> bool:
+    """Returns whether only signs stand between a position and a stop, a new line, or the start."""
+    while at:
+        before = text[at - 1]
+        if before == "\n" or before in _STOPS:
+            return True
+        if before.isalnum() or before == "_":
+            return False
+        at -= 1
+    return True

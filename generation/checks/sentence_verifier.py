@@ -39,7 +39,8 @@ _HEADING = re.compile(r"#{1,6}\s+")
 _ITEM = re.compile(r"(?:[-*+•]|\d{1,3}[.)])\s+")
 _EMPHASIS = re.compile(r"\*\*|__|`")
 _CODE_OR_MARKER = re.compile(
-    rf"`[^`\n]*`|(?P<word>\w+)(?P<glued>(?:\[\d{{1,4}}\])+)|[ \t]?(?:{MARKER_PATTERN})",
+    # Possessive, and never starting within a word: otherwise the time is quadratic.
+    rf"`[^`\n]*`|(?<!\w)(?P<word>\w++)(?P<glued>(?:\[\d{{1,4}}\])+)|[ \t]?(?:{MARKER_PATTERN})",
     re.IGNORECASE,
 )
 _SURE = 0.5
