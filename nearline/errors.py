@@ -22,7 +22,7 @@ SettingsError and StoreError are local to the operator's machine and never cross
 
 from __future__ import annotations
 
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 __all__ = [
     "AlreadyExists",
@@ -68,6 +68,10 @@ class NearlineError(Exception):
         self.message = message
         self.field = field
         self.retry_after_s = retry_after_s
+
+    def with_message(self, message: str) -> Self:
+        """Returns an error of this class with another message."""
+        return type(self)(message, field=self.field, retry_after_s=self.retry_after_s)
 
 
 class InvalidRequest(NearlineError):

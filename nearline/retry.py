@@ -19,6 +19,8 @@ from nearline.errors import DeadlineExceeded, NearlineError, NotReady, Overloade
 _R = TypeVar("_R")
 ErrorTypes: TypeAlias = type[NearlineError] | tuple[type[NearlineError], ...]
 
+# What services ask of a caller who does not know whether a write took effect.
+SAME_KEY = "try again with the same idempotency key"
 # A service that restarts is back within a minute.
 AWAY_S = 60.0
 _POLL_S = 1.0

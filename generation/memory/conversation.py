@@ -42,7 +42,8 @@ class ConversationMemory:
         """The store of conversations. Raises: Unsupported: sessions are disabled."""
         if self._sessions is None:
             raise Unsupported(
-                "sessions are disabled on this service; start it with --redis URL, or send history"
+                "sessions are disabled on this service; start it with --redis URL (nearline up: "
+                "without --no-redis), or send history"
             )
         return self._sessions
 

@@ -100,11 +100,8 @@ def ingest(
     except NearlineError as error:
         if run.submitter is None or not (run.job or run.submitter.sent):
             raise
-        raise type(error)(
-            f"{error.message}; {_how_to_continue(run.submitter, job_options.job_id)}",
-            field=error.field,
-            retry_after_s=error.retry_after_s,
-        ) from error
+        rest = _how_to_continue(run.submitter, job_options.job_id)
+        raise error.with_message(f"{error.message}; {rest}") from error
     run.conclude()
 
 
@@ -132,7 +129,7 @@ class _Run:
         from nearline_cli.inputs.sources import read_sources
         from nearline_cli.inputs.submitter import Submitter
 
-        async with IngestClient(self._address) as client:
+        async with job_view.ingest_client(self._address) as client:
             with job_view.job_bar(as_json=self._rejects.as_json) as show:
                 submitter = self.submitter = Submitter(client, self._options, show)
                 await submitter.look()

@@ -28,6 +28,7 @@ from nearline_cli.local.machine_checks import (
 )
 from nearline_cli.local.redis_settings import configured_redis
 from nearline_cli.terminal import options, output
+from nearline_cli.views.job_view import NEEDS_REDIS
 
 
 def status(

@@ -9,7 +9,8 @@ import typer
 
 from nearline import contract as c
 from nearline.clients.blocking import BlockingRetrievalClient
-from nearline.errors import InvalidRequest
+from nearline.errors import InvalidRequest, NotReady
+from nearline.retry import SAME_KEY
 from nearline_cli.terminal import options, output
 
 app = typer.Typer(no_args_is_help=True, help="Record, show or erase interactions of users.")
@@ -53,7 +54,12 @@ def record(
         for item_id in item
     ]
     with BlockingRetrievalClient(address) as client:
-        reply = client.record_interactions(done, collection=collection)
+        try:
+            reply = client.record_interactions(done, collection=collection)
+        except NotReady as error:
+            advice = "run the same command again"
+            advice += "" if event_id else " unless nearline users show has them"
+            raise error.with_message(error.message.replace(SAME_KEY, advice)) from error
     before = f", {reply.duplicates} already recorded" if reply.duplicates else ""
     output.print_result(asdict(reply), f"recorded {reply.recorded}{before}", as_json=as_json)
 

@@ -27,6 +27,9 @@ from nearline_cli.terminal import options
 
 # The first start of a model may convert it and benchmark its backends.
 _EMBEDDING_TIMEOUT_S = 300.0
+_WITHOUT_REDIS = (
+    "running without live changes, ingest queue, users, sessions, budgets and cached answers"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,14 +227,11 @@ def _take(ports: dict[int, str], host: str, port: int, flag: str) -> int:
 def _redis(layout: Layout, ports: dict[int, str]) -> tuple[list[ProcessSpec], str]:
     """Plans the bundled Redis; if it cannot run, returns a note that explains why."""
     if layout.redis_port is None:
-        return [], ""
+        return [], f"{_WITHOUT_REDIS}: --no-redis" if layout.redis == "" else ""
     try:
         bundled_redis.find_program()
     except Unsupported as error:
-        return (
-            [],
-            f"running without live changes, sessions, budgets and cached answers: {error.message}",
-        )
+        return [], f"{_WITHOUT_REDIS}: {error.message}"
     port = _take(ports, bundled_redis.HOST, layout.redis_port, "--redis-port")
     return [bundled_redis.redis_spec(layout.store.files, port)], ""
 

@@ -14,6 +14,7 @@ import typer
 
 from nearline import contract as c
 from nearline.clients import IngestClient
+from nearline.errors import NotReady
 from nearline_cli.terminal import output
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ LimitOption = Annotated[
 ]
 _R = TypeVar("_R")
 _Page = TypeVar("_Page", c.JobPage, c.ResultPage, c.DeadLetterPage)
+NEEDS_REDIS = "nearline up runs the queue unless it has --no-redis"
 _LINE_EVERY_S = 5.0
 _REASONS = 3
 _REASON_CHARACTERS = 160
@@ -34,10 +36,22 @@ def ask_ingest(address: str, read: Callable[[IngestClient], Awaitable[_R]]) -> _
     """Calls the ingest service at an address, and returns the result."""
 
     async def run() -> _R:
-        async with IngestClient(address) as client:
+        async with ingest_client(address) as client:
             return await read(client)
 
     return asyncio.run(run())
+
+
+@contextlib.asynccontextmanager
+async def ingest_client(address: str) -> AsyncIterator[IngestClient]:
+    """Yields a client of the ingest service; if nothing is there, the error says what it needs."""
+    async with IngestClient(address) as client:
+        try:
+            yield client
+        except NotReady as error:
+            # Other errors come from the service itself.
+            hint = f"; {NEEDS_REDIS}" if error.message.startswith(address) else ""
+            raise error.with_message(error.message + hint) from error
 
 
 class JobThroughput:

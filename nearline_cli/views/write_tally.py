@@ -11,8 +11,9 @@ import typer
 
 from nearline import contract as c
 from nearline.clients import RetrievalClient
+from nearline.counts import counted
 from nearline.errors import NearlineError
-from nearline.retry import retry_while_overloaded
+from nearline.retry import SAME_KEY, retry_while_overloaded
 from nearline_cli.inputs.rejects import Rejects
 from nearline_cli.terminal import output
 
@@ -36,13 +37,11 @@ class WriteTally(Rejects):
         try:
             reply = await retry_while_overloaded(write)
         except NearlineError as error:
-            first = next(iter(self.places.values()), "")
-            raise type(error)(
-                f"{error.message}; the {self.batches} batches before {first} "
-                f"({sum(self.counts.values())} items) are durable",
-                field=error.field,
-                retry_after_s=error.retry_after_s,
-            ) from error
+            text = error.message.replace(SAME_KEY, "run the same command again, which is safe")
+            if self.batches:
+                first = next(iter(self.places.values()), "")
+                text += f"; durable before {first}: {counted(self.counts.total(), 'item')}"
+            raise error.with_message(text) from error
         self.batches += 1
         self.marks.append(reply.watermark)
         for result in reply.results:

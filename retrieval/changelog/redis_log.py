@@ -14,6 +14,7 @@ from typing import Any
 from redis.typing import KeyT, StreamIdT
 
 from nearline.errors import InvalidRequest, NearlineError, NotReady, SnapshotMismatch
+from nearline.retry import SAME_KEY
 from nearline.store.snapshot import PARTITIONS, Store, check_collection, partition_of
 from retrieval.changelog import lua_scripts
 from retrieval.changelog.append_calls import (
@@ -48,7 +49,7 @@ _CHECK_EVERY_S = 1.0
 _MAX_ENTRIES = 512
 _INLINE_LIMIT = 16  # Up to this many entries are processed inline, more in a thread.
 _TRIM_ENTRIES = 64
-_UNKNOWN = "the changes may have been appended: try again with the same idempotency key"
+_UNKNOWN = f"the changes may have been appended: {SAME_KEY}"
 _NOTHING = "nothing was appended: try again"
 
 

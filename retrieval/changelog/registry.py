@@ -52,7 +52,10 @@ class ChangeLogs:
         Raises: as `log`.
         """
         if self._client is None or self._durability is None:
-            raise Unsupported("live changes need a change log: start the service with --redis URL")
+            raise Unsupported(
+                "live changes need a change log: start the service with --redis URL (nearline up: "
+                "without --no-redis)"
+            )
         return RedisLog(self._store, collection, self._client, self._durability, self._who)
 
     async def close(self) -> None:

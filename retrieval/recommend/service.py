@@ -252,7 +252,8 @@ class RecommendationService:
     def _require_states(self) -> UserStates:
         if self._user_states is None:
             raise Unsupported(
-                "this service stores no state of users; start the router with --redis URL"
+                "this service stores no state of users; start the router with --redis URL "
+                "(nearline up: without --no-redis)"
             )
         return self._user_states
 

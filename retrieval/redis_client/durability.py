@@ -6,12 +6,13 @@ import asyncio
 import time
 
 from nearline.errors import NotReady
+from nearline.retry import SAME_KEY
 from retrieval.redis_client.connection import UNKNOWN, Redis, RedisPersistence, read_persistence
 
 NEEDED_BY = "live changes"
 RETRY_AFTER_S = 2.0
 _CHECK_EVERY_S = 1.0
-_AGAIN = "it may not be durable: try again with the same idempotency key"
+_AGAIN = f"it may not be durable: {SAME_KEY}"
 
 
 def durability_problem(persistence: RedisPersistence) -> str:

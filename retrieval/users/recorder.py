@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from nearline.contract.recommendations import Interaction, RecordReply
 from nearline.errors import NotReady
+from nearline.retry import SAME_KEY
 from nearline.times import from_us, to_us
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.redis_client.durability import RETRY_AFTER_S, Durability
@@ -29,7 +30,7 @@ from retrieval.users.records import NEEDED_BY
 
 _ATTEMPTS = 32
 _FEW = 16  # Up to this many owners are processed on the event loop, more in a thread.
-_UNKNOWN = "it is unknown whether all was recorded; retry with the same idempotency key"
+_UNKNOWN = f"it is unknown whether all was recorded: {SAME_KEY}"
 DEDUP_WINDOW_S = 86_400
 DIGEST_BYTES = 8
 _ENTRY = struct.Struct(f"<{DIGEST_BYTES}sI")

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import TypeAlias
 
 from nearline.contract import BulkWriteReply, WriteOutcome, WriteReply, WriteResult
+from nearline.counts import counted
 from nearline.errors import NearlineError
 from nearline.retry import retry_while_overloaded
 from retrieval.protocols.watermark import Watermark, decode_watermark, merge_watermarks
@@ -78,13 +79,11 @@ class _Tally:
 
     def with_batch_number(self, error: NearlineError) -> NearlineError:
         """Returns an error of the next batch, with its number."""
-        items = self._counts.total() - self._counts[WriteOutcome.REJECTED]
-        return type(error)(
-            f"batch {self._batches + 1}: {error.message}; the {self._batches} batches before it "
-            f"({items} items) are durable",
-            field=error.field,
-            retry_after_s=error.retry_after_s,
-        )
+        text = f"batch {self._batches + 1}: {error.message}"
+        if self._batches:
+            items = self._counts.total() - self._counts[WriteOutcome.REJECTED]
+            text += f"; durable before it: {counted(items, 'item')}"
+        return error.with_message(text)
 
     def reply(self) -> BulkWriteReply:
         """Returns the outcome of all batches."""

@@ -171,8 +171,13 @@ async def test_search_and_status_of_a_running_router(nearline: Run, up: Callable
     assert nearline("search", "--item", "d05", "-k", "0", *where).returncode == 2
     state = nearline("status", "--embedding", "", "--json", *where).stdout.splitlines()
     assert json.loads(state[0])["state"] == "serving"
-    assert json.loads(state[1])["shards"] == "2/2"
-    assert json.loads(state[1])["replicas"] == "1 1"
+    assert "unless it has --no-redis" in json.loads(state[1])["about"]
+    assert json.loads(state[2])["shards"] == "2/2"
+    assert json.loads(state[2])["replicas"] == "1 1"
+    # Nothing that needs Redis works here, and each error says why.
+    for words in ("items delete a", "users show u", "jobs list"):
+        at = f"127.0.0.1:{int(where[1].rpartition(':')[2]) + 5}" if words[0] == "j" else where[1]
+        assert "--no-redis" in nearline(*words.split(), "--address", at).stderr
 
 
 def test_a_closed_pipe_is_no_error(store: Path) -> None:

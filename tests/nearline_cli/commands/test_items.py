@@ -14,12 +14,14 @@ from typing import Any, NamedTuple, TypeAlias
 import pytest
 
 from index_builder.documents.bad_rows import BadRow
-from nearline.errors import InvalidRequest
+from nearline import contract as c
+from nearline.errors import InvalidRequest, NotReady
 from nearline.serving import Registration, running
 from nearline.v1 import retrieval_pb2_grpc
 from nearline_cli.inputs.item_columns import ItemColumns
 from nearline_cli.inputs.item_rows import ItemRow, read_items
 from nearline_cli.main import main
+from nearline_cli.views.write_tally import WriteTally
 from retrieval.changelog.records import ChangeKind
 from retrieval.router.servicer import RetrievalServicer
 from tests.nearline_cli.conftest import Run, command
@@ -145,7 +147,19 @@ async def test_an_error_says_how_many_batches_are_durable(tmp_path: Path, nearli
         (tmp_path / "x.jsonl").write_text('{"id": "a", "text": "red"}\n')
         done = await ask("upsert", "x.jsonl", "--collection", "other")
         assert done.code == 1
-        assert "the 0 batches before x.jsonl:1 (0 items) are durable" in done.error
+        assert "durable" not in done.error
+
+
+async def test_an_error_of_unknown_outcome_says_to_run_the_command_again() -> None:
+    async def write() -> c.WriteReply:
+        raise NotReady("it may be lost: try again with the same idempotency key")
+
+    tally = WriteTally(as_json=True)
+    with pytest.raises(NotReady, match=r"lost: run the same command again, which is safe$"):
+        await tally.take(write)
+    tally.batches, tally.counts[c.WriteOutcome.APPLIED], tally.places["a"] = 1, 2, "f:3"
+    with pytest.raises(NotReady, match=r"is safe; durable before f:3: 2 items$"):
+        await tally.take(write)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="standard input has no path there")

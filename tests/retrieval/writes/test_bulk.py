@@ -55,9 +55,9 @@ async def test_the_first_thousand_rejections_are_returned() -> None:
 async def test_a_failed_batch_is_named_and_earlier_ones_are_durable() -> None:
     here = written()
     batches = [[item("a"), item("b")], [item("c"), item("c")], [item("d")]]
-    with pytest.raises(InvalidRequest, match=r"batch 2: .*'c' twice.*the 1 batches before it") as e:
+    with pytest.raises(InvalidRequest, match=r"batch 2: .*'c' twice.*durable before it") as e:
         await here.writer.upsert_batches(each(batches))
-    assert "(2 items) are durable" in e.value.message
+    assert "durable before it: 2 items" in e.value.message
     assert sorted(await here.changes()) == ["a", "b"]
 
     async def breaks() -> AsyncIterator[Sequence[c.Item]]:

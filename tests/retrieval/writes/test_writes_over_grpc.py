@@ -207,7 +207,7 @@ async def test_a_failing_stream_names_the_batch_and_ends_at_once() -> None:
             yield [c.Item(id="a", text="red")] * (1 + (read == 3))
 
     async with serving(here) as client, asyncio.timeout(20):
-        with pytest.raises(InvalidRequest, match=r"batch 3: .*\(2 items\) are durable"):
+        with pytest.raises(InvalidRequest, match=r"batch 3: .*durable before it: 2 items"):
             await client.upsert_batches(endless())
 
         async def broken() -> AsyncIterator[Sequence[c.Item]]:
