@@ -40,7 +40,7 @@ async def embed_chunks(
         vectors: Receives the vectors; its rows are not embedded again.
         embedder: Used on its bulk lane, unless the executor's workers have their own.
         info: Describes the embedder: limits, and the fingerprint that every batch must have.
-        advance: Called with the number of chunks done, including those of an earlier run.
+        advance: Called with the number of chunks done.
         executor: Runs the work.
     Returns: Number of chunks embedded now.
     Raises: InvalidRequest: the embedder refuses a text; the message names the document.
@@ -48,7 +48,6 @@ async def embed_chunks(
         NotReady: the embedder was unavailable for a minute.
     """
     written = vectors.written(spool.chunks)
-    advance(int(written.sum()))
     embedded = 0
     opened = functools.partial(_worker, executor.embedder(embedder, info), info)
     job = Job(open=opened, concurrency=IN_FLIGHT, runs_model=True)

@@ -16,8 +16,11 @@ _REPORT_INTERVAL_S = 5.0
 class Progress(Protocol):
     """Receives the progress of stages; called from any thread, one at a time."""
 
-    def start(self, stage: str, total: int | None, unit: str) -> None:
-        """Begins a stage. total: number of units of work; None if unknown."""
+    def start(self, stage: str, total: int | None, unit: str, done: int = 0) -> None:
+        """Begins a stage.
+
+        total: Number of units of work; None if unknown. done: Those that an earlier run finished.
+        """
         ...
 
     def advance(self, units: int) -> None:
@@ -25,14 +28,14 @@ class Progress(Protocol):
         ...
 
     def end(self, seconds: float) -> None:
-        """Ends the stage."""
+        """Ends a stage that is finished; not called if it fails."""
         ...
 
 
 class NoProgress:
     """Ignores progress."""
 
-    def start(self, stage: str, total: int | None, unit: str) -> None:
+    def start(self, stage: str, total: int | None, unit: str, done: int = 0) -> None:
         """Does nothing."""
 
     def advance(self, units: int) -> None:
@@ -53,12 +56,13 @@ class TextProgress:
         self._write = write
         self._stage, self._unit = "", ""
         self._total: int | None = None
-        self._done = 0
+        self._done = self._before = 0
         self._started = self._reported = 0.0
 
-    def start(self, stage: str, total: int | None, unit: str) -> None:
+    def start(self, stage: str, total: int | None, unit: str, done: int = 0) -> None:
         """Begins a stage."""
-        self._stage, self._total, self._unit, self._done = stage, total, unit, 0
+        self._stage, self._total, self._unit = stage, total, unit
+        self._done, self._before = 0, done
         self._started = self._reported = time.monotonic()
 
     def advance(self, units: int) -> None:
@@ -74,10 +78,10 @@ class TextProgress:
         if self._total is None:
             self._write(f"{self._stage}: {self._done:,} {self._unit}{shown}")
             return
-        left_s = max(self._total - self._done, 0) / rate if rate else 0.0
+        done = self._before + self._done
+        left_s = max(self._total - done, 0) / rate if rate else 0.0
         self._write(
-            f"{self._stage}: {self._done:,} of {self._total:,} {self._unit}{shown}, "
-            f"{left_s:,.0f} s left"
+            f"{self._stage}: {done:,} of {self._total:,} {self._unit}{shown}, {left_s:,.0f} s left"
         )
 
     def end(self, seconds: float) -> None:
@@ -96,16 +100,14 @@ class StageClock:
 
     @contextlib.contextmanager
     def stage(
-        self, name: str, total: int | None = None, unit: str = ""
+        self, name: str, total: int | None = None, unit: str = "", done: int = 0
     ) -> Iterator[Callable[[int], None]]:
-        """Runs a stage; yields a function that adds finished units."""
+        """Runs a stage; yields a function that adds finished units. See `Progress.start`."""
         started = time.monotonic()
-        self._progress.start(name, total, unit)
-        try:
-            yield self._advance
-        finally:
-            self.seconds[name] = time.monotonic() - started
-            self._progress.end(self.seconds[name])
+        self._progress.start(name, total, unit, done)
+        yield self._advance
+        self.seconds[name] = time.monotonic() - started
+        self._progress.end(self.seconds[name])
 
     async def in_thread(self, work: Callable[[], _T]) -> _T:
         """Runs work in a thread; a cancellation ends it when it next reports progress."""

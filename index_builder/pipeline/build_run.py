@@ -218,7 +218,8 @@ class BuildRun:
 
     async def _embed(self, spool: Spool, vectors: VectorFile) -> int:
         assert self.embedder is not None
-        with self.clock.stage("embed", spool.chunks, "chunks") as advance:
+        done = int(vectors.written(spool.chunks).sum())
+        with self.clock.stage("embed", spool.chunks, "chunks", done) as advance:
             return await embed_chunks(
                 spool,
                 vectors,

@@ -131,7 +131,8 @@ class _Run:
 
         async with job_view.ingest_client(self._address) as client:
             with job_view.job_bar(as_json=self._rejects.as_json) as show:
-                submitter = self.submitter = Submitter(client, self._options, show)
+                quiet = self._rejects.as_json
+                submitter = self.submitter = Submitter(client, self._options, show, quiet=quiet)
                 await submitter.look()
                 sources = read_sources(found, columns, self._rejects)
                 try:
@@ -149,7 +150,9 @@ class _Run:
         from nearline_cli.inputs.submitter import wait_for_job
 
         await submitter.began.wait()
-        submitter.job = await wait_for_job(client, self._options.job_id, show)
+        submitter.job = await wait_for_job(
+            client, self._options.job_id, show, quiet=self._rejects.as_json
+        )
 
     def conclude(self) -> None:
         """Reports the outcome; exits with 1 unless every document is indexed.

@@ -145,7 +145,7 @@ def wait(
         # Fails at once if the job does not exist, or the service is away.
         await client.job(job_id)
         with job_view.job_bar(as_json=as_json) as bar:
-            job = await wait_for_job(client, job_id, bar, timeout or None)
+            job = await wait_for_job(client, job_id, bar, timeout or None, quiet=as_json)
         return job, await job_view.first_dead_letters(client, job_id) if job.dead else []
 
     job, dead = job_view.ask_ingest(address, read)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from nearline.clients import EmbeddingClient
-from nearline.errors import InvalidRequest
+from nearline.errors import DeadlineExceeded, InvalidRequest, NotReady
+from nearline.retry import retry
 from nearline_cli.local.processes import embedding_process
 from nearline_cli.terminal import output
+from nearline_cli.terminal.progress import waiting_note
 
 if TYPE_CHECKING:
     from embedding.settings import EmbeddingSettings
     from index_builder.execution.executor import Executor
+
+# A service that is being started may need this long.
+_FIRST_REPLY_S = 15.0
 
 
 class ExecutorOptions(NamedTuple):
@@ -78,6 +84,7 @@ async def open_embedder(
         store: Store whose models the settings of a started service may name. Optional.
     Raises:
         InvalidRequest: Both an address and dimensions are given.
+        NotReady, DeadlineExceeded: No service answers at the address.
     """
     if address and dimensions:
         raise InvalidRequest(
@@ -87,6 +94,13 @@ async def open_embedder(
         )
     if address:
         async with EmbeddingClient(address) as client:
+            with waiting_note(address, quiet=quiet):
+                await retry(
+                    client.info,
+                    on=(NotReady, DeadlineExceeded),
+                    delays=itertools.repeat(1.0),
+                    timeout_s=_FIRST_REPLY_S,
+                )
             yield client
         return
     if not quiet:

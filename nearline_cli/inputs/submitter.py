@@ -12,6 +12,8 @@ from nearline.clients import IngestClient
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady
 from nearline.retry import AWAY_S, retry_while_unavailable
 from nearline_cli.inputs.sources import SizedSource, request_batches
+from nearline_cli.terminal import output
+from nearline_cli.terminal.progress import waiting_note
 
 JobCallback = Callable[[c.Job], None]
 _PAUSE_S = 1.0
@@ -38,10 +40,19 @@ class Submitter:
         client: Client of the ingest service.
         job_options: Options of the job.
         on_job: Called with the job after each request.
+        quiet: Whether to report nothing on standard error.
     """
 
-    def __init__(self, client: IngestClient, job_options: JobOptions, on_job: JobCallback) -> None:
+    def __init__(
+        self,
+        client: IngestClient,
+        job_options: JobOptions,
+        on_job: JobCallback,
+        *,
+        quiet: bool = False,
+    ) -> None:
         self._client = client
+        self._quiet = quiet
         self._options = job_options
         self._on_job = on_job
         # Set once the job exists.
@@ -87,8 +98,8 @@ class Submitter:
     async def _send(self, part: list[c.IngestSource], offset: int, *, more: bool) -> None:
         options = self._options
         self.sent = True
-        self._take(
-            await retry_while_unavailable(
+        with waiting_note(self._client.address, quiet=self._quiet):
+            job = await retry_while_unavailable(
                 lambda: self._client.submit(
                     part,
                     collection=options.collection,
@@ -102,7 +113,7 @@ class Submitter:
                     timeout_s=_TIMEOUT_S,
                 )
             )
-        )
+        self._take(job)
 
     def _take(self, job: c.Job) -> None:
         self.job = job
@@ -111,7 +122,12 @@ class Submitter:
 
 
 async def wait_for_job(
-    client: IngestClient, job_id: str, on_job: JobCallback, timeout_s: float | None = None
+    client: IngestClient,
+    job_id: str,
+    on_job: JobCallback,
+    timeout_s: float | None = None,
+    *,
+    quiet: bool = False,
 ) -> c.Job:
     """Waits until a job has ended, even across restarts of the service; returns the job.
 
@@ -120,6 +136,7 @@ async def wait_for_job(
         job_id: Id of the job.
         on_job: Called with the job whenever it changes.
         timeout_s: Maximum wait. If None, unlimited.
+        quiet: Whether to report nothing on standard error.
     Raises:
         NotFound: The job does not exist.
         NotReady: The service is unavailable for a minute.
@@ -137,8 +154,11 @@ async def wait_for_job(
                             return job
                 except NotReady:
                     now = time.monotonic()
-                    away_since = now if away_since is None else away_since
-                    if now - away_since >= AWAY_S:
+                    if away_since is None:
+                        away_since = now
+                        if not quiet:
+                            output.print_note(f"waiting for {client.address} …")
+                    elif now - away_since >= AWAY_S:
                         raise
                 await asyncio.sleep(_PAUSE_S)
     except TimeoutError as error:

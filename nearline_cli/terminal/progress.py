@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from index_builder.execution.progress import Progress
 
+_NOTE_AFTER_S = 2.0
+
 
 class _ProgressBars:
     """Shows a progress bar per stage with rate and remaining time; a `Progress`."""
@@ -21,12 +24,12 @@ class _ProgressBars:
     def __init__(self, bars: RichBars) -> None:
         self._bars = bars
         self._task: TaskID | None = None
-        self._done = 0
+        self._done = self._before = 0
 
-    def start(self, stage: str, total: int | None, unit: str) -> None:
+    def start(self, stage: str, total: int | None, unit: str, done: int = 0) -> None:
         """Adds a bar."""
-        self._done = 0
-        self._task = self._bars.add_task(stage, total=total, unit=unit, rate="")
+        self._done, self._before = 0, done
+        self._task = self._bars.add_task(stage, total=total, completed=done, unit=unit, rate="")
 
     def advance(self, units: int) -> None:
         """Moves the bar."""
@@ -40,8 +43,28 @@ class _ProgressBars:
     def end(self, seconds: float) -> None:
         """Fills the bar and stops its clock."""
         assert self._task is not None
-        self._bars.update(self._task, total=self._done or 1, completed=self._done or 1)
+        done = self._before + self._done or 1
+        self._bars.update(self._task, total=done, completed=done)
         self._bars.stop_task(self._task)
+
+
+@contextlib.contextmanager
+def waiting_note(name: str, *, quiet: bool = False) -> Iterator[None]:
+    """Writes a line to standard error if the block takes longer than two seconds.
+
+    Args:
+        name: The service that the block waits for.
+        quiet: Whether to write nothing.
+    """
+    if quiet:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    timer = loop.call_later(_NOTE_AFTER_S, output.print_note, f"waiting for {name} …")
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from nearline.errors import NearlineError
 from nearline.retry import SAME_KEY, retry_while_overloaded
 from nearline_cli.inputs.rejects import Rejects
 from nearline_cli.terminal import output
+from nearline_cli.terminal.progress import waiting_note
 
 
 @dataclass(slots=True)
@@ -35,7 +36,8 @@ class WriteTally(Rejects):
     async def take(self, write: Callable[[], Awaitable[c.WriteReply]]) -> None:
         """Writes a batch, and retries while the service is overloaded."""
         try:
-            reply = await retry_while_overloaded(write)
+            with waiting_note("the router", quiet=self.as_json):
+                reply = await retry_while_overloaded(write)
         except NearlineError as error:
             text = error.message.replace(SAME_KEY, "run the same command again, which is safe")
             if self.batches:

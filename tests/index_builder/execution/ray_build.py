@@ -32,8 +32,8 @@ class _Told(NoProgress):
     def __init__(self) -> None:
         self._stage, self._done = "", 0
 
-    def start(self, stage: str, total: int | None, unit: str) -> None:
-        self._stage = stage
+    def start(self, stage: str, total: int | None, unit: str, done: int = 0) -> None:
+        self._stage, self._done = stage, done
 
     def advance(self, units: int) -> None:
         if self._stage == "embed":

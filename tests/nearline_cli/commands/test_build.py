@@ -85,6 +85,20 @@ def test_a_bad_argument_is_one_line(
     assert said in last
 
 
+def test_an_embedding_service_that_is_away_is_waited_for_in_plain_sight(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nearline_cli.compose.build_context._FIRST_REPLY_S", 0.0)
+    monkeypatch.setattr("nearline_cli.terminal.progress._NOTE_AFTER_S", 0.0)
+    corpus = tmp_path / "faq.jsonl"
+    corpus.write_text('{"id": "a", "text": "red"}')
+    words = ("--corpus", str(corpus), "--store", str(tmp_path / "store"))
+    assert _run("build", *words, "--embedding", "127.0.0.1:1") == 1
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "waiting for 127.0.0.1:1 …"
+    assert last.startswith("nearline: 127.0.0.1:1 does not answer")
+
+
 def test_eval_names_missing_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("eval", "retrieval", "--data", str(tmp_path)) == 2
     assert "has no corpus.jsonl" in capsys.readouterr().err
