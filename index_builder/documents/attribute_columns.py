@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from index_builder.documents.records import SourceLocation
 from nearline.contract import Attributes, AttributeValue
+from nearline.counts import counted
 from nearline.errors import InvalidRequest
 from nearline.filters import kind_of
 from nearline.items.attributes import decode
@@ -48,10 +48,10 @@ class _AttributeStats:
     """Statistics of one attribute: documents by kind, and the first location of each kind."""
 
     documents: dict[str, int] = field(default_factory=dict)
-    first: dict[str, SourceLocation] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
     is_list: bool = False
 
-    def add(self, value: AttributeValue, location: SourceLocation) -> None:
+    def add(self, value: AttributeValue, place: str) -> None:
         if isinstance(value, list):
             self.is_list = True
             kinds = {kind_of(element) for element in value}
@@ -59,7 +59,7 @@ class _AttributeStats:
             kinds = {kind_of(value)}
         for kind in kinds:
             self.documents[kind] = self.documents.get(kind, 0) + 1
-            self.first.setdefault(kind, location)
+            self.first.setdefault(kind, place)
 
     def kind(self) -> str | None:
         """Returns the kind that holds every value; None if no single kind does."""
@@ -70,51 +70,57 @@ class _AttributeStats:
 
 
 def infer_fields(
-    documents: Iterable[tuple[str, SourceLocation]],
+    documents: Iterable[tuple[str, str]],
     declared: Mapping[str, str],
-    *,
-    lenient: bool = False,
+    notes: list[str] | None = None,
 ) -> list[snapshot_pb2.AttributeField]:
     """Infers the name and kind of every attribute; integers mixed with decimals become doubles.
 
     Args:
-        documents: Attributes of all documents as JSON, each with its location.
+        documents: Attributes of all documents as JSON, each with its place for messages.
         declared: Kinds declared by the user, by name; their values already have that kind.
-        lenient: Leave out attributes that would be refused: they are kept but cannot be filtered
-            on. For unattended builds.
+        notes: Optional; receives a note about attributes that would be refused, which are then left
+            out: they are kept but cannot be filtered on. For unattended builds.
     Returns: Fields in order of their names.
     Raises: InvalidRequest: an attribute has several kinds, or there are more than 1,024.
     """
     seen: dict[str, _AttributeStats] = {}
-    for text, location in documents:
+    many = False
+    for text, place in documents:
         if text == "{}":
             continue
         for name, value in decode(text).items():
             if name not in seen:
                 if len(seen) == MAX_FIELDS:
-                    if lenient:
+                    if notes is not None:
+                        many = True
                         continue
                     raise InvalidRequest(
-                        f"there are more than {MAX_FIELDS:,} attributes ({location} adds "
+                        f"there are more than {MAX_FIELDS:,} attributes ({place} adds "
                         f"{name!r}); select the ones you need with --attribute-columns",
                         field="attributes",
                     )
                 seen[name] = _AttributeStats()
-            seen[name].add(value, location)
-    problems = []
+            seen[name].add(value, place)
+    problems = {}
     fields = []
     for name in sorted(seen.keys() | declared.keys()):
         found = seen.get(name, _AttributeStats())
         kind = declared.get(name) or found.kind()
         if kind is None:
-            problems.append(_problem(name, found))
+            problems[name] = found
         else:
             fields.append(_Field(name=name, kind=_KINDS[kind][0], is_list=found.is_list))
-    if problems and not lenient:
+    if notes is not None:
+        notes += [f"{_kinds(*one)}: it cannot be filtered on" for one in problems.items()]
+        if many:
+            notes.append(f"attributes beyond {MAX_FIELDS:,} cannot be filtered on")
+    elif problems:
+        shown = [_problem(*one) for one in problems.items()][:_PROBLEMS_SHOWN]
         more = len(problems) - _PROBLEMS_SHOWN
         raise InvalidRequest(
             "each attribute needs a single kind to be filtered on:\n"
-            + "\n".join(problems[:_PROBLEMS_SHOWN])
+            + "\n".join(shown)
             + (f"\n  and {more} more" if more > 0 else ""),
             field="attributes",
         )
@@ -159,14 +165,19 @@ def _column(field: snapshot_pb2.AttributeField, rows: Sequence[Attributes]) -> p
     return pa.ListArray.from_arrays(column.offsets, numbers, mask=column.is_null())
 
 
-def _problem(name: str, found: _AttributeStats) -> str:
-    kinds = sorted(found.documents, key=lambda kind: -found.documents[kind])
+def _kinds(name: str, found: _AttributeStats) -> str:
+    """Returns the kinds of an attribute, the most frequent first."""
     counts = " and ".join(
-        f"{_WORDS[kind]} in {found.documents[kind]:,} documents (first in {found.first[kind]})"
-        for kind in kinds
+        f"{_WORDS[kind]} in {counted(number, 'document')} (first in {found.first[kind]})"
+        for kind, number in sorted(found.documents.items(), key=lambda one: -one[1])
     )
+    return f"{name!r} is {counts}"
+
+
+def _problem(name: str, found: _AttributeStats) -> str:
+    main = max(found.documents, key=found.documents.__getitem__)
     return (
-        f"  {name!r} is {counts}; declare it: --attribute {name}:string keeps every value as text, "
-        f"--attribute {name}:{kinds[0]} counts values other than {_WORDS[kinds[0]]} as malformed "
+        f"  {_kinds(name, found)}; declare it: --attribute {name}:string keeps every value as "
+        f"text, --attribute {name}:{main} counts values other than {_WORDS[main]} as malformed "
         "rows; or exclude it with --attribute-columns"
     )

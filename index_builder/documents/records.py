@@ -15,13 +15,13 @@ from nearline.v1 import snapshot_pb2
 
 
 class SourceLocation(NamedTuple):
-    """The file and line, or row, of a document; counted from 1."""
+    """The source of a document, and its line or row in a file, counted from 1; 0 elsewhere."""
 
     source: str
     line: int
 
     def __str__(self) -> str:
-        return f"{self.source}:{self.line}"
+        return f"{self.source}:{self.line}" if self.line else self.source
 
 
 class SourceRow(NamedTuple):

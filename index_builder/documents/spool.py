@@ -212,13 +212,13 @@ class Spool:
         ).fetchone()
         return DocumentVersion(*found)
 
-    def iter_attributes(self) -> Iterator[tuple[str, SourceLocation]]:
-        """Yields the attributes of every document as JSON, with its location."""
+    def iter_attributes(self) -> Iterator[tuple[str, str]]:
+        """Yields the attributes of every document as JSON, with its id and location as text."""
         cursor = self._connection.execute(
-            "SELECT attributes, source, line FROM documents ORDER BY number"
+            "SELECT attributes, id, source, line FROM documents ORDER BY number"
         )
-        for attributes, source, line in cursor:
-            yield attributes, SourceLocation(source, line)
+        for attributes, document_id, source, line in cursor:
+            yield attributes, f"{document_id!r}, {SourceLocation(source, line)}"
 
     def shard_attributes(self, shard: int) -> Iterator[str]:
         """Yields the attributes of a shard's documents as JSON, in id order."""

@@ -132,17 +132,15 @@ class DocumentMerger:
         """Yields the remaining documents that the import lacks."""
         for document_id, changes in self._changed.unseen():
             state = self._state_of(document_id, changes)
-            if found := self._prepare_absent(document_id, state, "live changes", changes.version):
+            if found := self._prepare_absent(document_id, state, "live changes"):
                 yield found
         if self._parent is None:
             return
         assert self._lineage.parent is not None
         name = f"snapshot {self._lineage.parent.snapshot_id}"
         changed_after_us = None if self._keep_absent else self._absent_us
-        for number, (document_id, state) in enumerate(
-            self._parent.unseen(changed_after_us), start=1
-        ):
-            if found := self._prepare_absent(document_id, state, name, number):
+        for document_id, state in self._parent.unseen(changed_after_us):
+            if found := self._prepare_absent(document_id, state, name):
                 yield found
 
     def deleted(self) -> DeletedDocuments:
@@ -181,13 +179,13 @@ class DocumentMerger:
         return [SourceCount(uri=name) for name in self._import_times_us]
 
     def _prepare_absent(
-        self, document_id: str, state: DocumentState | None, source: str, line: int
+        self, document_id: str, state: DocumentState | None, source: str
     ) -> PreparedDocument | None:
         result = apply_import(state, None, keep_absent=self._keep_absent, absent_us=self._absent_us)
         if result is None:
             self._deleted.pop(document_id, None)
             return None
-        return self._prepare(document_id, result, SourceLocation(source, line))
+        return self._prepare(document_id, result, SourceLocation(source, 0))
 
     def _state_of(self, document_id: str, changes: DocumentChanges) -> DocumentState | None:
         state = self._parent.find(document_id) if self._parent else None

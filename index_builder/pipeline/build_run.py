@@ -70,11 +70,12 @@ class BuildRun:
         try:
             brought = await self._read(folder, spool, vectors, bad_rows)
             # Attributes of several kinds fail the build before hours of embedding.
+            notes: list[str] | None = [] if self.inherit else None
             fields = await self.clock.in_thread(
-                lambda: infer_fields(
-                    spool.iter_attributes(), self.options.attributes, lenient=self.inherit
-                )
+                lambda: infer_fields(spool.iter_attributes(), self.options.attributes, notes)
             )
+            if notes and self.merged is not None:
+                self.merged = replace(self.merged, notes=[*self.merged.notes, *notes])
             if self.options.judged is not None:
                 check_judged(self.options.judged, spool, embedded=not brought)
             if self.options.calibrate is not None and brought:

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 
 from index_builder.documents.attribute_columns import MAX_FIELDS, infer_fields
-from index_builder.documents.records import SourceLocation
 from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.build_result import BuildResult
 from index_builder.pipeline.builder import build_corpus, build_snapshot
@@ -26,9 +25,7 @@ from tests.index_builder.embedders import HashEmbedder
 
 
 def fields_of(rows: list[Attributes], **declared: str) -> dict[str, tuple[str, bool]]:
-    texts = [
-        (encode(row), SourceLocation("f.jsonl", line)) for line, row in enumerate(rows, start=1)
-    ]
+    texts = [(encode(row), f"f.jsonl:{line}") for line, row in enumerate(rows, start=1)]
     return {
         field.name: (
             snapshot_pb2.AttributeField.Kind.Name(field.kind).removeprefix("KIND_").lower(),
@@ -60,7 +57,7 @@ def test_an_attribute_of_several_kinds_is_refused_with_counts_locations_and_a_re
     with pytest.raises(InvalidRequest) as caught:
         fields_of(rows)
     assert (
-        "'y' is a whole number in 2 documents (first in f.jsonl:1) and text in 1 documents (first "
+        "'y' is a whole number in 2 documents (first in f.jsonl:1) and text in 1 document (first "
         "in f.jsonl:2); declare it: --attribute y:string keeps every value as text, --attribute "
         "y:int counts values other than a whole number as malformed"
     ) in caught.value.message

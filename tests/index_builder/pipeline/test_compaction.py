@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from index_builder.maintenance import Maintenance
+from index_builder.options.build_options import Mode
 from index_builder.pipeline.compaction import (
     assess_changes,
     check_compaction,
@@ -116,8 +117,19 @@ async def test_a_compaction_keeps_the_options_of_the_snapshot(living: Living) ->
 async def test_attributes_of_several_kinds_do_not_stop_a_compaction(living: Living) -> None:
     await living.upsert("d1", "One.", {"odd": "text", "even": 2})
     await living.upsert("d2", "Two.", {"odd": 7})
-    await _compact(living)
+    result = await compact(compaction_options(living.options), living.log, living.embedder)
     assert [field.name for field in living.manifest.attributes] == ["even", "from"]
+    assert (
+        result.merged is not None
+        and (
+            "'odd' is text in 1 document (first in 'd1', live changes) and a whole number in 1 "
+            "document (first in 'd2', live changes): it cannot be filtered on"
+        )
+        in result.merged.notes
+    )
+    # An import meets the same attribute, in the snapshot.
+    with pytest.raises(InvalidRequest, match=r"first in 'd1', snapshot [-0-9a-zTZ]+\)"):
+        await living.build(living.corpus({"new": "New."}, 30, "more"), mode=Mode.MERGE)
     rows = living.rows()
     assert (rows["d1"]["attributes"], rows["d2"]["attributes"]) == (
         {"odd": "text", "even": 2},

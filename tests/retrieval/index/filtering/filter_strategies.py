@@ -10,13 +10,12 @@ from typing import Any
 from hypothesis import strategies as st
 
 from index_builder.documents.attribute_columns import infer_fields, write_attributes
-from index_builder.documents.records import SourceLocation
 from nearline import filters as f
 from nearline.contract import Attributes
 from nearline.items.attributes import encode
 from retrieval.index.filtering.attribute_table import AttributeTable
 
-PLACE = SourceLocation("test", 1)
+PLACE = "test:1"
 TIME = datetime(2020, 1, 1, tzinfo=UTC)
 BIG = (1 << 53) + 1
 # Texts that end a literal, or say something else within one, where a filter is written as text.

@@ -10,7 +10,6 @@ import pytest
 from numpy.typing import NDArray
 
 from index_builder.documents.attribute_columns import infer_fields, write_attributes
-from index_builder.documents.records import SourceLocation
 from nearline import filters as f
 from nearline.contract import PlanStrategy
 from nearline.errors import InvalidRequest, Unsupported
@@ -198,7 +197,7 @@ def test_calibration_stays_within_its_bounds(indexes: dict[str, FaissIndex]) -> 
 @pytest.fixture
 def table(tmp_path: Path) -> AttributeTable:
     texts = [f'{{"n": {n}, "even": {"true" if n % 2 == 0 else "false"}}}' for n in range(100)]
-    fields = infer_fields(((text, SourceLocation("x", 1)) for text in texts), {})
+    fields = infer_fields(((text, "x:1") for text in texts), {})
     write_attributes(tmp_path / "attributes.arrow", fields, texts)
     return AttributeTable.load(tmp_path / "attributes.arrow", fields, 100)
 
