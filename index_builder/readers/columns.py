@@ -17,6 +17,7 @@ from nearline.errors import InvalidRequest
 DEFAULT_ID = ("_id", "id")
 DEFAULT_TITLE = ("title",)
 DEFAULT_TEXT = ("text",)
+_NAMES_SHOWN = 200  # Characters.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +76,10 @@ class DocumentColumns:
         if not texts and DEFAULT_TEXT[0] not in names:
             missing.append("text (or set --text-column)")
         if missing:
+            known = ", ".join(names)
+            known = known if len(known) <= _NAMES_SHOWN else known[:_NAMES_SHOWN] + "…"
             raise InvalidRequest(
-                f"{source} has no column {', '.join(missing)}; it has: {', '.join(names)}",
-                field="corpus",
+                f"{source} has no column {', '.join(missing)}; it has: {known}", field="corpus"
             )
 
     def _text_column(self, record: Mapping[str, object]) -> str:

@@ -146,6 +146,10 @@ def _records(path: Path, source: str, columns: DocumentColumns) -> Iterator[_Rec
             header = next(rows, None)
             if not header:
                 raise InvalidRequest(f"{source} is empty; its first line must name the columns")
+            if any(map(_ESCAPED_BYTE.search, header)):
+                # Nothing can be read from the file, which may be of another kind.
+                yield line, {}, "the header is not UTF-8; is the file text?"
+                return
             columns.check_names(header, source)
             line = rows.line_num + 1
             for cells in rows:

@@ -44,7 +44,9 @@ def read_json_lines(
             except UnicodeDecodeError as error:
                 bad_rows.add(location, f"not UTF-8: byte {error.start + 1} of the line")
             except json.JSONDecodeError as error:
-                bad_rows.add(location, f"not JSON: {error.msg} at column {error.colno}")
+                # Python names some problems as "… starting at".
+                problem = error.msg.removesuffix(" at")
+                bad_rows.add(location, f"not JSON: {problem} at column {error.colno}")
             except ValueError as error:
                 # For example a number of more digits than Python converts.
                 bad_rows.add(location, f"not JSON that can be read: {error}")

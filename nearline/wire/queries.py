@@ -17,6 +17,8 @@ from nearline.wire.enums import (
 )
 from nearline.wire.filters import filter_from_proto, filter_to_proto
 
+_MAX_UINT32 = (1 << 32) - 1
+
 
 def query_to_proto(query: c.Query) -> retrieval_pb2.Query:
     """Returns the message of a query.
@@ -77,10 +79,11 @@ def options_to_proto(options: c.SearchOptions) -> retrieval_pb2.SearchOptions:
 
     Raises: InvalidRequest: a number that no message can hold.
     """
-    for name in ("k", "ef_search", "nprobe"):
-        _check_uint32(getattr(options, name), f"options.{name}")
+    check_uint32(options.k, "options.k", c.MAX_K)
+    check_uint32(options.ef_search, "options.ef_search")
+    check_uint32(options.nprobe, "options.nprobe")
     if options.grouping is not None:
-        _check_uint32(options.grouping.size, "options.grouping.size")
+        check_uint32(options.grouping.size, "options.grouping.size", c.MAX_GROUP_SIZE)
     message = retrieval_pb2.SearchOptions(
         k=options.k,
         mode=MODES[options.mode] if options.mode else retrieval_pb2.SEARCH_MODE_UNSPECIFIED,
@@ -106,10 +109,17 @@ def options_to_proto(options: c.SearchOptions) -> retrieval_pb2.SearchOptions:
     return message
 
 
-def _check_uint32(value: int | None, field: str) -> None:
-    # The service checks ranges; these values do not fit the message.
-    if value is not None and not 0 <= value < 1 << 32:
-        raise InvalidRequest(f"{field} is {value}; 0..4294967295 is needed", field=field)
+def check_uint32(value: int | None, field: str, most: int = _MAX_UINT32) -> None:
+    """Refuses a number that does not fit a message; the service checks the range of others.
+
+    Args:
+        value: The number, or None.
+        field: Field of the request.
+        most: The service's limit, for the message.
+    Raises: InvalidRequest.
+    """
+    if value is not None and not 0 <= value <= _MAX_UINT32:
+        raise InvalidRequest(f"{field} is {value}; 1..{most} is allowed", field=field)
 
 
 def options_from_proto(options: retrieval_pb2.SearchOptions) -> c.SearchOptions:

@@ -16,7 +16,7 @@ from nearline.wire.enums import (
     payload_to_proto,
 )
 from nearline.wire.filters import filter_to_proto
-from nearline.wire.queries import filter_of
+from nearline.wire.queries import check_uint32, filter_of
 from nearline.wire.raw_hits import RawHits
 from nearline.wire.replies import (
     fill_hit,
@@ -31,7 +31,11 @@ from nearline.wire.values import time_from_proto, timestamp
 def recommend_request(
     audience: c.Audience, options: c.RecommendOptions, collection: str
 ) -> retrieval_pb2.RecommendRequest:
-    """Returns the request for a list."""
+    """Returns the request for a list.
+
+    Raises: InvalidRequest: a number that no message can hold.
+    """
+    check_uint32(options.n, "n", c.MAX_RECOMMENDED)
     return retrieval_pb2.RecommendRequest(
         collection=collection,
         user_id=audience.user_id,

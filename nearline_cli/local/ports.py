@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nearline.errors import SettingsError
+
+if TYPE_CHECKING:
+    import psutil
 
 
 def check_port(host: str, port: int, flag: str) -> None:
@@ -26,8 +32,8 @@ def check_port(host: str, port: int, flag: str) -> None:
             f"port {port} is reserved for the administrator; choose one above 1023 with {flag}"
         ) from error
     except OSError as error:
-        owner = _owner(port)
-        if owner is None and not _answers(host, port):
+        owner = _describe(_owner(port))
+        if not owner and not _answers(host, port):
             raise SettingsError(
                 f"cannot listen on {host}:{port}: {error.strerror or error}; "
                 f"choose another address with --host, or another port with {flag}"
@@ -81,18 +87,36 @@ def _answers(host: str, port: int) -> bool:
         return False
 
 
-def _owner(port: int) -> str | None:
+def run_by_up(port: int) -> bool:
+    """Returns whether a process that `nearline up` supervises listens on a port."""
+    import psutil
+
+    words: list[str] = []
+    with contextlib.suppress(psutil.Error):
+        owner = _owner(port)
+        supervisor = owner.parent() if owner else None
+        words = supervisor.cmdline() if supervisor else []
+    names = {Path(word).name for word in words}
+    return bool(names & {"nearline", "nearline_cli.main"}) and bool(names & {"up", "demo"})
+
+
+def _owner(port: int) -> psutil.Process | None:
     # Imported late: psutil is slow to import, and needed only here.
     import psutil
 
-    try:
+    with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
-                if connection.pid is None:
-                    return None
-                process = psutil.Process(connection.pid)
-                command = " ".join(process.cmdline()[:4]) or process.name()
-                return f"process {connection.pid} ({command})"
-    except psutil.Error:
-        return None
+                return psutil.Process(connection.pid) if connection.pid else None
     return None
+
+
+def _describe(owner: psutil.Process | None) -> str:
+    import psutil
+
+    if owner is None:
+        return ""
+    command = ""
+    with contextlib.suppress(psutil.Error):
+        command = " ".join(owner.cmdline()[:4]) or owner.name()
+    return f"process {owner.pid} ({command})"

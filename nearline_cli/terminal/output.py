@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -36,9 +36,20 @@ def console(*, error: bool = False) -> Console:
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = ""
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    title: str = "",
+    wrap: int | None = None,
 ) -> None:
-    """Prints a table; numbers are right-aligned, long texts are folded."""
+    """Prints a table; numbers are right-aligned, and texts too long for the terminal are folded.
+
+    Args:
+        columns: Their names.
+        rows: Cells by column.
+        title: Title of the table. Optional.
+        wrap: Characters of a column beyond which texts are folded anywhere. Optional.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -48,10 +59,11 @@ def print_table(
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
     for index, name in enumerate(columns):
         numeric = bool(filled) and all(isinstance(row[index], int | float) for row in filled)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if numeric else "left"
+        table.add_column(name, justify=justify, overflow="fold", max_width=wrap)
     for row in filled:
         table.add_row(*(Text(_cell(value)) for value in row))
-    # A table written to a file should not be folded.
+    # A table written to a file has no width.
     Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH).print(table)
 
 

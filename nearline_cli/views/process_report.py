@@ -73,7 +73,9 @@ class ProcessReport:
     def line(self, name: str, line: str) -> None:
         """Takes a log line of a process, and prints warnings and errors."""
         event = parse_event(line)
-        if self._verbose or str(event.get("level")) in _LOUD:
+        # The reason of a failure is part of the state change, or of the error that ends `up`.
+        loud = str(event.get("level")) in _LOUD and event.get("event") != "failed"
+        if self._verbose or loud:
             sys.stderr.write(f"[{name}] {line}\n")
 
     def ready(self, address: str, metrics: Mapping[str, int] | None = None) -> None:

@@ -20,6 +20,7 @@ import nearline as package
 from nearline_cli.app import app
 from nearline_cli.main import main
 from tests.nearline_cli.conftest import ROOT, Run, Up, command
+from tests.redis_server import needs_redis
 
 pytestmark = pytest.mark.service
 
@@ -151,7 +152,18 @@ def test_doctor_fails_if_a_check_fails(nearline: Run, store: Path) -> None:
     manifest.write_text("not JSON")
     done = nearline("doctor", "--store", str(store))
     assert done.returncode == 1
-    assert "manifest.json cannot be read" in done.stdout
+    assert "manifest.json" in done.stdout and max(map(len, done.stdout.splitlines())) < 140
+
+
+@needs_redis
+def test_doctor_warns_of_a_read_only_store(
+    nearline: Run, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: not str(path).startswith(str(store)))
+    done = nearline("doctor", "--store", str(store), "--json")
+    checks = {row["check"]: row for row in map(json.loads, done.stdout.splitlines())}
+    assert [checks[name]["verdict"] for name in ("store", "redis", "change log")] == ["warn"] * 3
+    assert "nearline up needs --redis URL or --no-redis" in checks["redis"]["found"]
 
 
 async def test_search_and_status_of_a_running_router(nearline: Run, up: Callable[..., Up]) -> None:
@@ -174,9 +186,13 @@ async def test_search_and_status_of_a_running_router(nearline: Run, up: Callable
     assert "unless it has --no-redis" in json.loads(state[1])["about"]
     assert json.loads(state[2])["shards"] == "2/2"
     assert json.loads(state[2])["replicas"] == "1 1"
+    port = where[1].rpartition(":")[2]
+    checked = map(json.loads, nearline("doctor", "--port", port, "--json").stdout.splitlines())
+    (own,) = (row for row in checked if row["check"] == f"port {port}")
+    assert (own["verdict"], own["found"]) == ("ok", "in use by a running nearline up")
     # Nothing that needs Redis works here, and each error says why.
     for words in ("items delete a", "users show u", "jobs list"):
-        at = f"127.0.0.1:{int(where[1].rpartition(':')[2]) + 5}" if words[0] == "j" else where[1]
+        at = f"127.0.0.1:{int(port) + 5}" if words.startswith("jobs") else where[1]
         assert "--no-redis" in nearline(*words.split(), "--address", at).stderr
 
 

@@ -62,6 +62,8 @@ def test_malformed_json_lines_are_named_with_line_and_reason(tmp_path: Path) -> 
         "5: the id is missing: id is null",
         "6: not UTF-8: byte 10 of the line",
     ]
+    path.write_text('{"id": "cut')
+    assert _reasons(path) == ["1: not JSON: Unterminated string starting at column 8"]
 
 
 def test_columns_are_chosen_and_the_rest_left_out(tmp_path: Path) -> None:
@@ -108,6 +110,12 @@ def test_malformed_csv_rows_are_named(tmp_path: Path) -> None:
         "4: 3 cells, the header has 2",
         "5: not UTF-8",
     ]
+    path.write_bytes(b"\x80\xff,a\n1,2\n3,4\n")
+    assert _reasons(path) == ["1: the header is not UTF-8; is the file text?"]
+    path.write_text(",".join(f"column{n}" for n in range(1_000)) + "\n")
+    with pytest.raises(InvalidRequest) as caught:
+        _read(path)
+    assert caught.value.message.endswith("…") and len(caught.value.message) < 400
 
 
 def test_parquet_keeps_types(tmp_path: Path) -> None:

@@ -179,14 +179,20 @@ def test_embeddings_survive() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "field"),
+    ("options", "field", "allowed"),
     [
-        (c.SearchOptions(k=-1), "options.k"),
-        (c.SearchOptions(ef_search=1 << 40), "options.ef_search"),
-        (c.SearchOptions(grouping=c.Grouping("a", -1)), "options.grouping.size"),
+        (c.SearchOptions(k=-1), "options.k", "1..10000 is allowed"),
+        (c.SearchOptions(ef_search=1 << 40), "options.ef_search", "1..4294967295 is"),
+        (c.SearchOptions(grouping=c.Grouping("a", -1)), "options.grouping.size", "1..100 is"),
+        (c.RecommendOptions(n=-1), "n", "1..1000 is allowed"),
     ],
 )
-def test_a_number_that_no_message_can_hold_is_refused(options: c.SearchOptions, field: str) -> None:
+def test_a_number_that_no_message_can_hold_is_refused(
+    options: c.SearchOptions | c.RecommendOptions, field: str, allowed: str
+) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        wire.options_to_proto(options)
-    assert caught.value.field == field
+        if isinstance(options, c.SearchOptions):
+            wire.options_to_proto(options)
+        else:
+            wire.recommend_request(c.Audience(), options, "default")
+    assert caught.value.field == field and f"; {allowed}" in caught.value.message

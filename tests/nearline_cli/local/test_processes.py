@@ -16,6 +16,7 @@ import pytest
 
 from nearline.errors import NotReady, SettingsError
 from nearline_cli.local.processes import free_port, service_process, start_service
+from nearline_cli.views.process_report import ProcessReport
 
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 pytestmark = pytest.mark.service
@@ -89,6 +90,13 @@ async def test_a_folder_of_the_same_name_in_the_working_directory_is_not_run(
 
 
 @pytest.mark.skipif(not _EPHEMERAL.exists(), reason="only Linux tells its ephemeral ports there")
+def test_the_reason_of_a_failure_is_no_raw_log_line(capsys: pytest.CaptureFixture[str]) -> None:
+    report = ProcessReport(as_json=False, verbose=False)
+    report.line("redis", '{"level": "critical", "event": "failed", "reason": "it is in use"}')
+    report.line("redis", '{"level": "warning", "event": "slow"}')
+    assert capsys.readouterr().err == '[redis] {"level": "warning", "event": "slow"}\n'
+
+
 def test_a_free_port_is_outside_the_range_of_outgoing_connections() -> None:
     lowest = int(_EPHEMERAL.read_text().split()[0])
     assert all(free_port() < lowest for _ in range(20))
