@@ -58,6 +58,23 @@ def choose_factory(options: IndexOptions, vectors: int) -> str:
     return _FLAT if vectors <= FLAT_LIMIT else _GRAPH
 
 
+def check_known(factory: str) -> None:
+    """Checks, before the dimension of the vectors is known, that an index has some dimension.
+
+    Raises: InvalidRequest: FAISS does not know the factory string.
+    """
+    problem: InvalidRequest | None = None
+    # Parts such as PQ16 need a dimension that their number divides.
+    for dim in ("64", *re.findall("[1-9][0-9]{0,3}", factory)) if factory != AUTO else ():
+        try:
+            _new_index(factory, int(dim))
+            return
+        except InvalidRequest as error:
+            problem = problem or error
+    if problem is not None:
+        raise problem
+
+
 def check_factory(factory: str, dim: int, shard_sizes: Sequence[int]) -> None:
     """Checks before hours of embedding that the index can be built.
 

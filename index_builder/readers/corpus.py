@@ -52,6 +52,11 @@ class Corpus:
         self.brings_vectors = bool(matrices) or bool(columns.vector)
 
     @property
+    def empty(self) -> bool:
+        """Whether every file is empty."""
+        return not any(file.size for file in self._files)
+
+    @property
     def reading(self) -> list[str]:
         """How the files are read: two corpora with equal values read equal files alike."""
         return [repr(sorted(asdict(self._columns).items())), *(f.relative for f in self._files)]

@@ -378,5 +378,8 @@ def _segment(collection: str, log_id: str, number: int) -> str:
 
 def _snapshot_path(collection: str, snapshot_id: str) -> str:
     if not _SNAPSHOT_ID.fullmatch(snapshot_id):
-        raise InvalidRequest(f"{snapshot_id!r} is not a snapshot id", field="snapshot_id")
+        raise InvalidRequest(
+            f"{snapshot_id!r} is not a snapshot id; list them: nearline snapshots list",
+            field="snapshot_id",
+        )
     return f"{check_collection(collection)}/snapshots/{snapshot_id}"

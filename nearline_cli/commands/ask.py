@@ -168,6 +168,4 @@ def _print_footnotes(cited: list[c.Citation], done: c.Done, usage: c.Usage, firs
 
 def _warn_of_session(session: c.SessionState | None) -> None:
     if session is not None and not session.saved:
-        output.console(error=True).print(
-            f"This turn was not saved in the session: {session.reason}", markup=False
-        )
+        output.print_note(f"This turn was not saved in the session: {session.reason}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nearline.errors import InvalidRequest
 from nearline.store.snapshot import Store
 from nearline_cli.compose import change_log, release_gate, retraining
 from nearline_cli.compose.build_context import ExecutorOptions, command_executor, open_embedder
@@ -114,6 +115,7 @@ def build(
     If a build is interrupted, run the same command again: documents that were embedded before are
     not embedded again.
     """
+    from index_builder.indexes.faiss_writer import check_known
     from index_builder.pipeline.builder import build_corpus
     from index_builder.pipeline.compaction import compaction_options
     from index_builder.pipeline.settings import IndexBuilderSettings
@@ -139,6 +141,15 @@ def build(
     training = retraining.requested_training(context, learning, reading, wanted)
     if training.options is not None:
         wanted = replace(wanted, training=training.options)
+    # Before a service is started.
+    wanted.check()
+    check_known(wanted.index.factory)
+    if (
+        documents is not None
+        and documents.empty
+        and collection not in Store.open(store).collections()
+    ):
+        raise InvalidRequest("the files of --corpus are empty; name others", field="corpus")
     # Before hours of embedding: labels that cannot be read, or are too few, end the build.
     questions = calibration.questions()
 

@@ -176,7 +176,7 @@ class _Run:
         else:
             refused = f"; {rejects.bad_count:,} refused" if rejects.bad_count else ""
             line = "nothing was submitted" if job is None else job_view.job_summary(job, spent_s)
-            output.console().print(f"{line}{refused}", markup=False)
+            output.console().print(f"{line}{refused}")
             if job is not None and job.dead:
                 job_view.print_dead_letters(job, self._dead)
             if job is not None and not job.ended:

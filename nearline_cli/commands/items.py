@@ -107,7 +107,8 @@ def delete(
     """
     _check_batch(batch)
     if bool(ids) == bool(ids_from):
-        raise InvalidRequest("give ids, or --ids-from FILE, but not both", field="ids")
+        found = "both ids and --ids-from" if ids else "no ids"
+        raise InvalidRequest(f"{found} were named; name ids, or --ids-from FILE", field="ids")
     tally = WriteTally(as_json=as_json)
 
     async def run() -> None:
@@ -154,8 +155,8 @@ def show(
     else:
         names = ("id", "version", "expires", "attributes", "text")
         output.print_table(names, [_row(item) for item in reply.items])
-        for ignored in reply.ignored_ids:
-            output.console(error=True).print(f"{ignored.id}: {ignored.reason.value}")
+        for one in reply.ignored_ids:
+            output.print_note(f"{output.escaped(one.id)}: {one.reason.value}")
         if reply.info.served_by.reason:
             output.console(error=True).print(reply.info.served_by.reason)
     if reply.ignored_ids:

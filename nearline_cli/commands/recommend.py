@@ -11,7 +11,13 @@ from nearline import contract as c
 from nearline.clients.blocking import BlockingRetrievalClient
 from nearline.filter_text import parse_filter
 from nearline_cli.terminal import options, output
-from nearline_cli.views.hits import hit_record, ignored_records, reply_summary, served_by_record
+from nearline_cli.views.hits import (
+    hit_record,
+    ignored_records,
+    print_ignored,
+    reply_summary,
+    served_by_record,
+)
 
 _SHOWN = frozenset({c.PayloadField.TITLE, c.PayloadField.ATTRIBUTES})
 
@@ -95,8 +101,7 @@ def recommend(
             for place, one in enumerate(reply.recommendations, 1)
         ],
     )
-    for ignored in reply.ignored_ids:
-        output.console(error=True).print(f"ignored: {ignored.id} ({ignored.reason.value})")
+    print_ignored(reply.ignored_ids)
     if reply.why_not is not None:
         why = reply.why_not
         output.console().print(f"{why.id}: {why.cause.value}: {why.message}")

@@ -89,9 +89,9 @@ def replay(
             output.print_json({**row, **about})
         return
     output.print_table(list(rows[0]), [list(row.values()) for row in rows])
-    output.console().print(describe_source(found), markup=False)
+    output.console().print(describe_source(found))
     for why, count in found.left_out.items():
-        output.console().print(f"{count:,} requests could not be replayed: {why}", markup=False)
+        output.console().print(f"{count:,} requests could not be replayed: {why}")
 
 
 async def _replay(

@@ -31,7 +31,9 @@ DEFAULT_PAYLOAD = frozenset({PayloadField.TITLE, PayloadField.TEXT, PayloadField
 
 
 def search(
-    text: Annotated[str, typer.Argument(metavar="[TEXT]", help="Text to search for.")] = "",
+    text: Annotated[
+        str | None, typer.Argument(metavar="[TEXT]", help="Text to search for.")
+    ] = None,
     vector: Annotated[
         str,
         typer.Option(
@@ -115,7 +117,9 @@ def search(
         hits.print_hits(reply, seconds)
 
 
-def _query(text: str, vector: str, items: list[str]) -> Query:
+def _query(text: str | None, vector: str, items: list[str]) -> Query:
+    if text == "":
+        raise InvalidRequest("TEXT is empty; name the words to search for", field="query.text")
     sources = [
         name for name, value in (("TEXT", text), ("--vector", vector), ("--item", items)) if value
     ]

@@ -209,7 +209,7 @@ def print_gate_report(report: GateReport, path: str, store: Store) -> None:
         ],
     )
     page = path.removesuffix(".json") + ".html"
-    output.console().print(f"report: {store.url}/{page}", markup=False)
+    output.console().print(f"report: {store.url}/{page}")
 
 
 def gate_failure(report: GateReport, path: str) -> GateFailed:

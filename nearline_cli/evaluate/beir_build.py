@@ -67,6 +67,5 @@ async def build_dataset(
     if built.bad_rows:
         output.console(error=True).print(
             f"{built.bad_rows} documents were left out, for example {built.bad_row_sample[0]}",
-            markup=False,
         )
     return built

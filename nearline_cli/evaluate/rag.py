@@ -138,9 +138,7 @@ def _load(data: Path, split: str, train_split: str, off_topic: Path | None) -> Q
     try:
         train = labels.load_labels(data, train_split)
     except InvalidRequest as error:
-        output.console(error=True).print(
-            f"no calibration is learned: {error.message}", markup=False
-        )
+        output.console(error=True).print(f"no calibration is learned: {error.message}")
         train = []
     names, off_topic_questions = _read_off_topic(data.resolve(), off_topic)
     return QuestionSets(

@@ -94,7 +94,7 @@ async def measure_calibrations(
             try:
                 used = fit_calibration(learned, target_risk=target_risk)
             except InvalidRequest as error:
-                output.console(error=True).print(f"{name}: {error.message}", markup=False)
+                output.console(error=True).print(f"{name}: {error.message}")
                 continue
         evaluation = evaluate_calibration(used, test, off_topic)
         folder = store.snapshot_folder(options.DEFAULT_COLLECTION, current)

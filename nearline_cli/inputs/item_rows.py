@@ -64,6 +64,10 @@ def read_items(
     Raises:
         InvalidRequest: The file does not exist, or is of another kind.
     """
+    if Path(source).is_dir():
+        raise InvalidRequest(
+            f"{source} is a folder; submit it with nearline ingest {source}", field="file"
+        )
     kind = "" if source == STDIN else Path(source).suffix.lower()
     if kind and kind not in KINDS:
         known = ", ".join(sorted(KINDS))

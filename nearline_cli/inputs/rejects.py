@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from nearline_cli.terminal import output
 
 _MAX_RECORDS = 1_000
+_MAX_SHOWN = 20
 
 
 @dataclass(slots=True)
 class Rejects:
     """Documents that were left out so far.
 
-    as_json: Report nothing before the end. bad: The first thousand, as JSON objects. bad_count:
-        Their total number.
+    as_json: Report nothing before the end; otherwise, the first twenty are reported. bad: The first
+        thousand, as JSON objects. bad_count: Their total number.
     """
 
     as_json: bool
@@ -32,5 +33,7 @@ class Rejects:
                 "message": message,
             }
             self.bad.append(record)
-            if not self.as_json:
-                output.console(error=True).print(f"{place}: {message}", markup=False)
+        if not self.as_json and self.bad_count <= _MAX_SHOWN:
+            output.console(error=True).print(f"{place}: {message}")
+        elif not self.as_json and self.bad_count == _MAX_SHOWN + 1:
+            output.print_note(f"… more; --json lists the first {_MAX_RECORDS:,}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _FILE_WIDTH = 10_000
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 
@@ -28,11 +30,11 @@ def print_json(record: Mapping[str, object]) -> None:
 
 
 def console(*, error: bool = False) -> Console:
-    """Returns a console on standard output, or on standard error."""
+    """Returns a console on standard output, or on standard error, that prints texts unchanged."""
     # Imported late: loading rich takes longer than most commands run.
     from rich.console import Console
 
-    return Console(stderr=error, highlight=False, soft_wrap=True)
+    return Console(stderr=error, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def print_table(
@@ -82,7 +84,7 @@ def print_result(record: Mapping[str, object], text: str, *, as_json: bool) -> N
     if as_json:
         print_json(record)
     else:
-        console().print(text, markup=False)
+        console().print(text)
 
 
 def print_error(error: NearlineError, *, as_json: bool = False) -> None:
@@ -121,12 +123,17 @@ def format_bytes(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
+def escaped(text: str) -> str:
+    """Returns a text with its control characters escaped: a line feed becomes "\\n"."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def _cell(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) >= 1 else f"{value:.3f}"
-    return str(value)
+    return escaped(str(value))
 
 
 def json_record(value: object) -> dict[str, object]:

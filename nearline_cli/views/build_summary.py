@@ -47,7 +47,7 @@ def show_learning_summary(result: BuildResult) -> None:
         lines.append(f"{kind:<10}  {blend} ({how})")
     lines += [f"left out    {count:,} of {reason}" for reason, count in card["left_out"].items()]
     lines += [f"note        {note}" for note in card["notes"]]
-    output.console().print("\n".join(lines), markup=False)
+    output.console().print("\n".join(lines))
 
 
 def _show_choice(result: BuildResult) -> None:
@@ -100,7 +100,7 @@ def _show_summary(result: BuildResult, store: str) -> None:
         lines.append(f"      nearline search 'your question'{where}")
         if result.behaviour is not None:
             lines.append(f"      nearline recommend --user ID{where}")
-    output.console().print("\n".join(lines), markup=False)
+    output.console().print("\n".join(lines))
 
 
 def _gate_outcome(gate: release_pb2.GateVerdict) -> str:

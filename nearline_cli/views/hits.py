@@ -23,9 +23,14 @@ def print_hits(reply: SearchReply, seconds: float) -> None:
     output.print_table(names, [_row(rank, hit, names) for rank, hit in enumerate(reply.hits, 1)])
     for plan in reply.results[0].plans:
         output.console().print(f"shard {plan.shard}: {plan.strategy.value}: {plan.reason}")
-    for ignored in reply.results[0].ignored_ids:
-        output.console(error=True).print(f"ignored: {ignored.id} ({ignored.reason.value})")
+    print_ignored(reply.results[0].ignored_ids)
     output.console().print(reply_summary(reply.info, seconds))
+
+
+def print_ignored(ignored_ids: Sequence[IgnoredId]) -> None:
+    """Prints ignored ids to standard error."""
+    for one in ignored_ids:
+        output.print_note(f"ignored: {output.escaped(one.id)} ({one.reason.value})")
 
 
 def _row(rank: int, hit: Hit, names: Sequence[str]) -> list[object]:

@@ -57,7 +57,7 @@ def show_status(
             f"no rollout: {record.current} answers all requests since epoch {record.epoch}"
         )
         if record.why:
-            console.print(f"reason: {record.why}", markup=False)
+            console.print(f"reason: {record.why}")
         return
     console.print(
         f"{record.canary} answers {record.canary_share:.1%} of requests since epoch {record.epoch}"

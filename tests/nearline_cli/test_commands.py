@@ -17,8 +17,11 @@ from rich.text import Text
 from typer.main import get_command
 
 import nearline as package
+from nearline.contract import IgnoredId, IgnoredReason
 from nearline_cli.app import app
 from nearline_cli.main import main
+from nearline_cli.terminal import output
+from nearline_cli.views.hits import print_ignored
 from tests.nearline_cli.conftest import ROOT, Run, Up, command
 from tests.redis_server import needs_redis
 
@@ -56,6 +59,8 @@ def helps(command: Any) -> Iterator[str]:
     ("words", "code", "text"),
     [
         (("search",), 2, "give one of TEXT, --vector and --item; found none"),
+        (("search", ""), 2, "TEXT is empty"),
+        (("search", "a", "-k", "-1"), 2, "1..10000 is allowed"),
         (("search", "a", "--item", "b"), 2, "found TEXT and --item"),
         (("search", "--vector", "[1, x]"), 2, "--vector '[1, x]' cannot be read"),
         (("search", "--vector", "no.npy"), 2, "--vector 'no.npy' cannot be read"),
@@ -129,6 +134,18 @@ def test_snapshots_are_listed_shown_and_verified(nearline: Run, store: Path) -> 
     verified = json.loads(nearline("snapshots", "verify", *words).stdout)
     assert (verified["ok"], verified["bytes"]) == (True, listed["bytes"])
     assert listed["snapshot"] in nearline("snapshots", "list", "--store", str(store)).stdout
+    unknown = nearline("snapshots", "show", "x", "--store", str(store))
+    assert "not a snapshot id; list them: nearline snapshots list" in unknown.stderr
+
+
+def test_tables_show_control_characters_and_brackets_as_text(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output.print_table(("id",), [("a\n\x00\x1b[31m[red]:smile:é",)])
+    print_ignored([IgnoredId("b\n[red]", IgnoredReason.NOT_FOUND)])
+    shown = capsys.readouterr()
+    assert "a\\n\\x00\\x1b[31m[red]:smile:é" in shown.out
+    assert shown.err == "ignored: b\\n[red] (not_found)\n"
 
 
 def test_verify_finds_one_flipped_bit(nearline: Run, store: Path) -> None:

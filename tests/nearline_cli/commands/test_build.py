@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from index_builder.indexes.faiss_writer import check_known
 from nearline.store.snapshot import Store
 from nearline_cli.main import main
 
@@ -97,6 +98,36 @@ def test_an_embedding_service_that_is_away_is_waited_for_in_plain_sight(
     first, last = capsys.readouterr().err.splitlines()
     assert first == "waiting for 127.0.0.1:1 …"
     assert last.startswith("nearline: 127.0.0.1:1 does not answer")
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "said"),
+    [
+        ("", (), "the files of --corpus are empty"),
+        ('{"id": "a", "text": "red"}', ("--index", "Nonsense"), "index factory 'Nonsense'"),
+        ('{"id": "a", "text": "red"}', ("--shards", "0"), "shards is 0"),
+    ],
+)
+def test_a_build_that_cannot_succeed_starts_no_service(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    rows: str,
+    words: tuple[str, ...],
+    said: str,
+) -> None:
+    corpus = tmp_path / "faq.jsonl"
+    corpus.write_text(rows)
+    given = ("--corpus", str(corpus), "--store", str(tmp_path / "store"))
+    assert _run("build", *given, *words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    "factory", ["auto", "Flat", "PQ25", "OPQ16_64,IVF1024,PQ16x4fs", "HNSW32,SQ8"]
+)
+def test_an_index_that_needs_some_dimension_is_known(factory: str) -> None:
+    check_known(factory)
 
 
 def test_eval_names_missing_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

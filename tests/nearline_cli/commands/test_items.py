@@ -127,8 +127,9 @@ async def test_errors_name_the_line_of_the_file(tmp_path: Path, nearline: Run) -
         (("upsert", "gone.jsonl"), "there is no file gone.jsonl"),
         (("upsert", "a.pdf"), "nearline build reads other kinds"),
         (("upsert", "x.jsonl", "--batch", "0"), "1..1024 is allowed"),
-        (("delete",), "--ids-from FILE"),
-        (("delete", "a", "--ids-from", "x"), "not both"),
+        (("upsert", "."), ". is a folder; submit it with nearline ingest ."),
+        (("delete",), "no ids were named; name ids, or --ids-from FILE"),
+        (("delete", "a", "--ids-from", "x"), "both ids and --ids-from were named"),
         (("delete", "--ids-from", "gone"), "cannot be read"),
         (("show", "a", "--watermark", "xyz"), "not hexadecimal"),
     ],
@@ -179,6 +180,15 @@ async def test_items_are_read_from_standard_input() -> None:
         out, _ = await process.communicate(b'{"id": "a", "text": "red"}\n{"id": 7, "text": "x"}\n')
     assert json.loads(out)["outcomes"] == {"applied": 2}
     assert sorted(await here.changes()) == ["7", "a"]
+
+
+def test_bad_rows_are_reported_up_to_a_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    tally = WriteTally(as_json=False)
+    for number in range(30):
+        tally.refuse(f"x.jsonl:{number}", "INVALID_REQUEST", "not JSON")
+    lines = capsys.readouterr().err.splitlines()
+    assert (len(lines), lines[-1]) == (21, "… more; --json lists the first 1,000")
+    assert (len(tally.bad), tally.bad_count) == (30, 30)
 
 
 def test_rows_keep_their_place_and_null_attributes(tmp_path: Path) -> None:
