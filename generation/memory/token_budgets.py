@@ -143,7 +143,10 @@ class TokenBudgets:
     async def _reserve(self, tokens: int, counters: list[tuple[str, str, int]]) -> int:
         """Returns the number of the first counter without room, from 1; 0 if all have room."""
         if self._redis is None:
-            raise NotReady("token budgets need Redis; start the service with --redis URL")
+            raise NotReady(
+                "token budgets need Redis; start the service with --redis URL (nearline up: "
+                "without --no-redis)"
+            )
         names = [key for _, key, _ in counters]
         arguments = [tokens, _KEPT_S, *(limit for _, _, limit in counters)]
         async with translate_redis_errors():

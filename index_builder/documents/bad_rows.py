@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from index_builder.documents.records import SourceLocation
+from nearline.counts import counted
 from nearline.errors import InvalidRequest
 
 SAMPLE = 5
@@ -86,7 +87,7 @@ class BadRows:
             return
         shown = "".join(f"\n  {row}" for row in self.sample)
         more = self.count - len(self.sample)
-        rows = "1 malformed row" if self.count == 1 else f"{self.count} malformed rows"
+        rows = counted(self.count, "malformed row")
         raise InvalidRequest(
             f"{rows}, {self._allowed} allowed; fix them, or leave them out with "
             f"--max-bad-rows {self.count}:{shown}" + (f"\n  … and {more} more" if more else ""),

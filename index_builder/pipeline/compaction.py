@@ -19,6 +19,7 @@ from index_builder.options.build_options import AUTO, BuildOptions, ChunkOptions
 from index_builder.pipeline.build_result import BuildResult
 from index_builder.pipeline.builder import build
 from nearline.contract import Embedder
+from nearline.counts import counted
 from nearline.errors import Conflict, InvalidRequest, SnapshotMismatch, Unsupported
 from nearline.store.snapshot import KIND_NAMES, Store
 from nearline.v1 import snapshot_pb2
@@ -63,7 +64,8 @@ def assess_changes(
     oldest_s = max(0.0, time.time() - pending.oldest_us / 1e6) if pending.changes else 0.0
     reason = ""
     if pending.changes > share * documents:
-        reason = f"{pending.changes:,} changes are more than {share:.0%} of {documents:,} documents"
+        changes = counted(pending.changes, "change")
+        reason = f"{changes}: more than {share:.0%} of {counted(documents, 'document')}"
     elif pending.changes and oldest_s > age_s:
         reason = f"the oldest change is {oldest_s / 3600:.1f} hours old"
     return CompactionCheck(

@@ -16,6 +16,7 @@ from index_builder.documents.vector_file import VectorFile
 from index_builder.lineage.document_merger import DocumentMerger
 from index_builder.options.build_options import COSINE, BuildOptions
 from nearline.contract import Item
+from nearline.counts import counted
 from nearline.errors import InvalidRequest
 from nearline.items.documents import clean_document, clean_vector, document_spans
 
@@ -83,8 +84,9 @@ class Intake:
         self._bad_rows.check()
         if self._spool.documents == 0:
             raise InvalidRequest(
-                f"there is no document to build from ({self._bad_rows.count} malformed rows left "
-                "out); check --corpus and the column names",
+                "there is no document to build from "
+                f"({counted(self._bad_rows.count, 'malformed row')} left out); check --corpus and "
+                "the column names",
                 field="corpus",
             )
         self._write_vectors()

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from index_builder.options.build_options import Gate
 from nearline.contract import Embedder
+from nearline.counts import counted
 from nearline.errors import Conflict, NotFound
 from nearline.store.durable import sha256_of, store_errors, write_durably
 from nearline.store.snapshot import MANIFEST, Store, message_to_json
@@ -97,7 +98,7 @@ async def go_live(
         verdict = await gate(store, manifest, embedder)
         if not (verdict.passed or verdict.forced_because):
             return Publication(None, verdict)
-    why = f"nearline build: {manifest.documents} documents"
+    why = f"nearline build: {counted(manifest.documents, 'document')}"
     return Publication(promote(store, manifest, why, expected_epoch, verdict), verdict)
 
 

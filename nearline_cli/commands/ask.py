@@ -12,6 +12,7 @@ import typer
 
 from nearline import contract as c
 from nearline.clients import GenerationClient
+from nearline.counts import counted
 from nearline.filter_text import parse_filter
 from nearline_cli.terminal import options, output
 
@@ -159,7 +160,7 @@ def _print_footnotes(cited: list[c.Citation], done: c.Done, usage: c.Usage, firs
     if done.finish is not c.Finish.COMPLETE:
         about.append(_FINISHES[done.finish])
     if done.dropped_sentences:
-        about.append(f"{done.dropped_sentences} unsupported sentences left out")
+        about.append(f"{counted(done.dropped_sentences, 'unsupported sentence')} left out")
     if done.served_by.reason:
         about.append(done.served_by.reason)
     print(", ".join(about))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nearline.counts import counted
 from nearline.errors import InvalidRequest, NearlineError, NotFound, NotReady, SnapshotMismatch
 from nearline.store.snapshot import Store
 from nearline_cli.compose import release_gate
@@ -207,7 +208,8 @@ def compact(
         check_promoted(result, opened)
         return
     details = {"collection": collection, "changes": due.changes, "due": False}
-    _print(details, "not due: {changes:,} changes since the served snapshot", as_json)
+    words = f"not due: {counted(due.changes, 'change')} since the served snapshot"
+    _print(details, words, as_json)
 
 
 async def _status(store: Store, log: ChangeLog) -> dict[str, object]:

@@ -8,6 +8,7 @@ import typer
 
 from nearline.clients.blocking import BlockingRetrievalClient
 from nearline.contract import CountReply, Facet
+from nearline.counts import counted
 from nearline.filter_text import parse_filter
 from nearline_cli.terminal import options, output
 
@@ -37,13 +38,14 @@ def count(
     if as_json:
         output.print_json(_record(reply))
         return
-    output.console().print(f"{reply.count:,} items")
+    output.console().print(counted(reply.count, "item"))
     for found in reply.facets:
         more = found.distinct - len(found.counts)
         rows: list[tuple[object, int]] = [(value, number) for value, number in found.counts]
         output.print_table((found.field, "items"), rows)
         output.console().print(
-            f"{f'{more:,} more values; ' if more else ''}{found.missing:,} items without any"
+            (f"{counted(more, 'more value')}; " if more else "")
+            + f"{counted(found.missing, 'item')} without any"
         )
 
 

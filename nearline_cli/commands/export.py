@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nearline.counts import counted
 from nearline.errors import InvalidRequest
 from nearline.store.snapshot import Store
 from nearline_cli.compose import milvus_target
@@ -113,7 +114,8 @@ def export(
     recall = "" if done.recall is None else f", recall@10 {done.recall:.4f}"
     words = "" if done.words else "; no words: they need Milvus 2.5 and a snapshot with words"
     output.console().print(
-        f"{chosen}: {done.documents:,} documents, {done.chunks:,} chunks in {done.name}, index "
+        f"{chosen}: {counted(done.documents, 'document')}, {counted(done.chunks, 'chunk')} in "
+        f"{done.name}, index "
         f"{done.index}{recall} ({done.seconds:.1f} s){words}"
     )
 

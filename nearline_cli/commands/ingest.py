@@ -11,6 +11,7 @@ import typer
 
 from nearline import contract as c
 from nearline.clients import IngestClient
+from nearline.counts import counted
 from nearline.errors import InvalidRequest, NearlineError, first_of
 from nearline_cli.inputs.item_columns import ItemColumns
 from nearline_cli.inputs.rejects import Rejects
@@ -213,9 +214,9 @@ def _how_to_continue(submitter: Submitter | None, job_id: str) -> str:
         return f"job {job_id} has ended: nearline jobs show {job_id}"
     if job.open:
         return (
-            f"job {job_id} has {job.sources:,} sources: run the same command with --job {job_id} "
-            f"to continue; nearline jobs wait {job_id} waits for these, nearline jobs cancel "
-            f"{job_id} cancels them"
+            f"job {job_id} has {counted(job.sources, 'source')}: run the same command with --job "
+            f"{job_id} to continue; nearline jobs wait {job_id} waits for the job so far, nearline "
+            f"jobs cancel {job_id} cancels it"
         )
     return (
         f"job {job_id} is fully submitted, and workers continue with it: nearline jobs wait "

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from nearline.counts import counted
 from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from nearline_cli.compose import milvus_target, release_gate
@@ -155,7 +156,10 @@ def prune(
                 (entry.name, output.format_bytes(entry.bytes), entry.kept or action)
                 for entry in planned
             ),
-            *((stray.name, f"{stray.chunks:,} chunks", stray.kept or action) for stray in strays),
+            *(
+                (stray.name, counted(stray.chunks, "chunk"), stray.kept or action)
+                for stray in strays
+            ),
         ],
     )
     if not yes and not all([entry.kept for entry in planned] + [stray.kept for stray in strays]):

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nearline.clients.blocking import BlockingGenerationClient
+from nearline.counts import counted
 from nearline_cli.terminal import options, output
 
 app = typer.Typer(no_args_is_help=True, help="Show or delete a conversation.")
@@ -34,7 +35,7 @@ def show(
         asked = f" ({output.one_line(turn.condensed, 100)})" if turn.condensed else ""
         print(f"Q: {turn.question}{asked}\nA: {turn.answer or '(no answer)'}\n")
     until = "" if session.expire_time is None else f", kept until {session.expire_time:%F %T} UTC"
-    print(f"version {session.version}, {len(session.turns)} turns{until}")
+    print(f"version {session.version}, {counted(len(session.turns), 'turn')}{until}")
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from nearline.counts import counted
 from nearline.errors import NotFound
 from nearline.store.registry import describe_ref
 from nearline.store.snapshot import Store
@@ -172,6 +173,7 @@ def _described(
             ("recall@10", f"{quality.recall_at_10:.4f} over {quality.queries} golden queries")
         )
     for source in manifest.sources:
-        bad = f", {source.bad_rows} malformed rows left out" if source.bad_rows else ""
-        rows.append(("source", f"{source.uri}: {source.documents} documents{bad}"))
+        bad = counted(source.bad_rows, "malformed row")
+        left_out = f", {bad} left out" if source.bad_rows else ""
+        rows.append(("source", f"{source.uri}: {counted(source.documents, 'document')}{left_out}"))
     return rows

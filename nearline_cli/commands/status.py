@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from nearline import health
 from nearline.clients import AdminClient, EmbeddingClient, IngestClient
 from nearline.contract import QueueState
+from nearline.counts import counted
 from nearline.errors import NearlineError, NotReady
 from nearline.store.snapshot import Store
 from nearline.v1 import admin_pb2
@@ -197,11 +198,8 @@ async def _ask_queue(address: str, required: bool) -> list[dict[str, object]]:
 
 
 def _about(queue: QueueState) -> str:
-    count = len(queue.workers)
-    workers = (
-        f"{count} worker{'' if count == 1 else 's'} at {queue.documents_per_s:.1f} documents/s"
-    )
-    letters = f", {queue.dead} dead letters: nearline jobs dead" if queue.dead else ""
+    workers = f"{counted(len(queue.workers), 'worker')} at {queue.documents_per_s:.1f} documents/s"
+    letters = f", {counted(queue.dead, 'dead letter')}: nearline jobs dead" if queue.dead else ""
     oldest = f", the oldest for {_age(queue.oldest_age_s)}" if queue.waiting else ""
     return f"{queue.lag} to do{oldest}; {workers}{letters}"
 

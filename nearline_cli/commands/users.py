@@ -9,6 +9,7 @@ import typer
 
 from nearline import contract as c
 from nearline.clients.blocking import BlockingRetrievalClient
+from nearline.counts import counted
 from nearline.errors import InvalidRequest, NotReady
 from nearline.retry import SAME_KEY
 from nearline_cli.terminal import options, output
@@ -114,8 +115,9 @@ def delete(
         print(f"nothing was stored about {user_id}; the id starts fresh if used again")
         return
     print(
-        f"erased {receipt.interactions} interactions, {receipt.log_entries} log entries and "
-        f"{receipt.sessions} sessions at {receipt.deleted:%F %T} UTC"
+        f"erased {counted(receipt.interactions, 'interaction')}, "
+        f"{counted(receipt.log_entries, 'log entry', 'log entries')} and "
+        f"{counted(receipt.sessions, 'session')} at {receipt.deleted:%F %T} UTC"
     )
     for snapshot in receipt.snapshots:
         how = (

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nearline.clients import EmbeddingClient
+from nearline.counts import counted
 from nearline_cli.terminal import output
 from nearline_cli.terminal.progress import open_progress
 
@@ -66,6 +67,6 @@ async def build_dataset(
         built = await build_corpus(Corpus([corpus], DocumentColumns()), wanted, client, progress)
     if built.bad_rows:
         output.console(error=True).print(
-            f"{built.bad_rows} documents were left out, for example {built.bad_row_sample[0]}",
+            f"left out {counted(built.bad_rows, 'document')}, for example {built.bad_row_sample[0]}"
         )
     return built

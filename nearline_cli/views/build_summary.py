@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from nearline.counts import counted
 from nearline_cli.terminal import options, output
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ def show_learning_summary(result: BuildResult) -> None:
     if card is None:
         return
     lines = [
-        f"behaviour   {card['interactions']:,} interactions of {card['users']:,} users with "
-        f"{card['items']:,} items"
+        f"behaviour   {counted(card['interactions'], 'interaction')} of "
+        f"{counted(card['users'], 'user')} with {counted(card['items'], 'item')}"
     ]
     if card["inherited"]:
         lines.append(
@@ -64,7 +65,7 @@ def _show_choice(result: BuildResult) -> None:
 def _show_summary(result: BuildResult, store: str) -> None:
     lines = [
         f"snapshot    {result.snapshot_id}",
-        f"documents   {result.documents:,} in {result.chunks:,} chunks",
+        f"documents   {result.documents:,} in {counted(result.chunks, 'chunk')}",
         f"index       {result.index_factory}, {result.dim} dimensions",
         f"recall@10   {result.recall_at_10:.4f} against an exact scan of the same vectors",
         *_hybrid_lines(result),
@@ -75,14 +76,14 @@ def _show_summary(result: BuildResult, store: str) -> None:
         f"time        {sum(result.seconds.values()):.1f} s",
     ]
     if result.resumed:
-        lines.append(f"resumed     {result.resumed:,} chunks were embedded by an earlier run")
+        lines.append(f"resumed     {counted(result.resumed, 'chunk')} embedded by an earlier run")
     if result.truncated:
         lines.append(
-            f"cut short   {result.truncated:,} chunks are longer than the model reads; a smaller "
-            "--chunk-tokens avoids that"
+            f"cut short   {counted(result.truncated, 'chunk')} longer than the model reads; a "
+            "smaller --chunk-tokens avoids that"
         )
     if result.bad_rows:
-        lines.append(f"left out    {result.bad_rows:,} malformed rows, for example:")
+        lines.append(f"left out    {counted(result.bad_rows, 'malformed row')}, for example:")
         lines += [f"              {row}" for row in result.bad_row_sample]
     lines.append(f"report      {os.path.relpath(result.folder / 'golden' / 'report.html')}")
     if result.gate is not None:

@@ -122,5 +122,6 @@ class AbsentLog:
     def _absent(self) -> NotReady:
         return NotReady(
             f"collection {self._collection!r} has a change log, but no --redis was given: live "
-            "changes since the snapshot are not served; start the service with --redis URL"
+            "changes since the snapshot are not served; start the service with --redis URL "
+            "(nearline up: without --no-redis)"
         )

@@ -60,8 +60,9 @@ def _query(
         raise ShardsUnavailable(
             f"{field}: the shards of items {sample} do not answer; try again later"
         )
+    missing = "no such item" if len(ignored) == 1 else f"none of the {len(ignored)} items"
     raise NotFound(
-        f"{field}: collection {collection.name!r} has none of the {len(ignored)} items ({sample}"
+        f"{field}: collection {collection.name!r} has {missing} ({sample}"
         f"{', …' if len(ignored) > 3 else ''}); check the ids",
         field=field,
     )

@@ -91,8 +91,8 @@ class ShardAdmission:
     def _required_live(self) -> LiveState:
         if self.live is None:
             raise Unsupported(
-                "no change log is followed here: start the service with --redis URL, or omit "
-                "min_watermark",
+                "no change log is followed here: start the service with --redis URL (nearline up: "
+                "without --no-redis), or omit min_watermark",
                 field="min_watermark",
             )
         return self.live

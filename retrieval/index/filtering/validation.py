@@ -80,10 +80,15 @@ def _check_kind(field: str, kind: str, value: FilterValue) -> None:
     if found == kind or (found in _NUMBERS and kind in _NUMBERS):
         return
     shown = value.isoformat() if isinstance(value, datetime) else repr(value)
-    remedy = f"use a {kind}"
+    remedy = f"use {_with_article(kind)}"
     if kind == "string":
         remedy += f", or build with --attribute {field}:{found}"
     raise InvalidRequest(
-        f"attribute {field!r} is of kind {kind}, but the filter has a {found} ({shown}); {remedy}",
+        f"attribute {field!r} is of kind {kind}, but the filter has "
+        f"{_with_article(found)} ({shown}); {remedy}",
         field="options.filter",
     )
+
+
+def _with_article(kind: str) -> str:
+    return f"{'an' if kind == 'int' else 'a'} {kind}"

@@ -54,7 +54,7 @@ def test_compaction_is_due_by_number_or_age_of_changes() -> None:
     assert assess_changes(PendingChanges(0, 0), 100, 0.2, hour).reason == ""
     assert assess_changes(PendingChanges(20, now_us), 100, 0.2, hour).reason == ""
     assert (
-        "21 changes are more than 20%"
+        "21 changes: more than 20% of 100 documents"
         in assess_changes(PendingChanges(21, now_us), 100, 0.2, hour).reason
     )
     old = assess_changes(PendingChanges(1, now_us - 7_200_000_000), 100, 0.2, hour)

@@ -115,5 +115,5 @@ async def test_an_unknown_attribute_is_an_invalid_request_and_not_a_missing_shar
     async with open_service(tmp_path) as service:
         with pytest.raises(InvalidRequest, match="did you mean 'kind'"):
             await service.search(Query(vector=np.ones(6, np.float32)), options)
-        with pytest.raises(InvalidRequest, match="kind string, but the filter has a int"):
+        with pytest.raises(InvalidRequest, match="kind string, but the filter has an int"):
             await service.count_items(parse_filter("kind = 1"))

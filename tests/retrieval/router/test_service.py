@@ -96,6 +96,7 @@ async def test_a_reply_names_its_snapshot_coverage_and_source(
         (c.Query(item_ids=("",)), {}, InvalidRequest, "query.items", "an empty id"),
         (c.Query(item_ids=("x",) * 257), {}, InvalidRequest, "query.items", "257 ids; 1..256"),
         (c.Query(item_ids=("x", "y")), {}, NotFound, "query.items", "none of the 2 items ('x', "),
+        (c.Query(item_ids=("x",)), {}, NotFound, "query.items", "has no such item ('x')"),
     ],
 )  # fmt: skip
 async def test_bad_input_gets_a_clear_error(

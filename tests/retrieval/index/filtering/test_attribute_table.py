@@ -86,10 +86,10 @@ def test_nan_meets_no_bound(tmp_path: Path) -> None:
         (f.Equals("yaer", 1), r"no attribute 'yaer'; did you mean 'year'\? Attributes: kind"),
         (f.All(f.Exists("zzzzzz")), r"no attribute 'zzzzzz'. Attributes: kind"),
         (f.Equals("year", "x"), "'year' is of kind int, but the filter has a string"),
-        (f.Equals("sold", 1), "'sold' is of kind bool, but the filter has a int"),
+        (f.Equals("sold", 1), "'sold' is of kind bool, but the filter has an int"),
         (f.Equals("year", True), "'year' is of kind int, but the filter has a bool"),
-        (f.Range("kind", gte=1), "'kind' is of kind string, but the filter has a int"),
-        (f.Range("made", gte=1), "'made' is of kind time, but the filter has a int"),
+        (f.Range("kind", gte=1), "'kind' is of kind string, but the filter has an int"),
+        (f.Range("made", gte=1), "'made' is of kind time, but the filter has an int"),
     ],
 )
 def test_a_filter_on_unknown_attributes_or_other_kinds_is_rejected(

@@ -250,5 +250,5 @@ def test_filters_equal_in_python_but_of_other_kinds_are_distinguished(
 ) -> None:
     cache = FilterCache(table, np.arange(101))
     cache.matches(f.Equals("even", True))
-    with pytest.raises(InvalidRequest, match="has a int"):
+    with pytest.raises(InvalidRequest, match="has an int"):
         cache.matches(f.Equals("even", 1))
