@@ -202,7 +202,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         if self._writer is None:
             raise Unsupported(
                 "this service has no change log, so items cannot be changed; start the router "
-                "with --redis URL, or build a new snapshot"
+                "with --redis URL (nearline up: without --no-redis), or build a new snapshot"
             )
         return self._writer
 
