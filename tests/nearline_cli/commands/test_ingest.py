@@ -337,7 +337,7 @@ async def test_an_unknown_outcome_is_reported_as_unknown(tmp_path: Path, nearlin
         assert (
             done.returncode == 1 and "has a different tenant, collection or priority" in done.stderr
         )
-        assert "job taken has 1 sources" in done.stderr
+        assert "job taken has 1 source:" in done.stderr
         assert (await client.job("taken")).open
 
 
