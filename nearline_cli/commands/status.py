@@ -193,7 +193,9 @@ async def _ask_queue(address: str, required: bool) -> list[dict[str, object]]:
         try:
             queue = await client.queue()
         except NearlineError as error:
-            return [_service("ingest", address, AWAY, error.message)] if required else []
+            if required:
+                return [_service("ingest", address, AWAY, error.message)]
+            return [_service("ingest", address, "not running", NEEDS_REDIS)]
     return [_service("ingest", address, SERVING, _about(queue)) | {"queue": _queue(queue)}]
 
 

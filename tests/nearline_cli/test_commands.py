@@ -201,8 +201,8 @@ async def test_search_and_status_of_a_running_router(nearline: Run, up: Callable
     state = nearline("status", "--embedding", "", "--json", *where).stdout.splitlines()
     assert json.loads(state[0])["state"] == "serving"
     assert "unless it has --no-redis" in json.loads(state[1])["about"]
-    assert json.loads(state[2])["shards"] == "2/2"
-    assert json.loads(state[2])["replicas"] == "1 1"
+    assert json.loads(state[-1])["shards"] == "2/2"
+    assert json.loads(state[-1])["replicas"] == "1 1"
     port = where[1].rpartition(":")[2]
     checked = map(json.loads, nearline("doctor", "--port", port, "--json").stdout.splitlines())
     (own,) = (row for row in checked if row["check"] == f"port {port}")
