@@ -39,11 +39,11 @@ def entry_of(row: SourceRow | BadRow) -> Entry:
     """Returns the entry of a row or of a malformed row."""
     if isinstance(row, BadRow):
         return [row.location.line, row.reason]
-    item = row.item
+    location, item = row
     vector = None
     if item.vector is not None:
         vector = base64.b64encode(np.ascontiguousarray(item.vector, "<f4").tobytes()).decode()
-    return [row.location.line, item.id, item.title, item.text, dict(item.attributes), vector]
+    return [location.line, item.id, item.title, item.text, item.attributes, vector]
 
 
 def row_of(entry: Entry, source: str) -> SourceRow | BadRow:

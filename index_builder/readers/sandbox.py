@@ -8,6 +8,8 @@ process that started it.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -38,6 +40,7 @@ _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+_PIPE_BYTES = 1 << 20
 _DEFAULT_COLUMNS = DocumentColumns()
 
 
@@ -115,12 +118,18 @@ class SandboxReader:
         # -P: no module next to the corpus may shadow ours.
         command = [sys.executable, "-P", "-m", "index_builder.readers.sandbox_main"]
         limits = {"memory_bytes": self._memory_bytes, "open_files": OPEN_FILES}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*command, json.dumps(limits), str(os.getpid())],
+            bufsize=_PIPE_BYTES,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **_ENVIRONMENT},
         )
+        if sys.platform == "linux" and process.stdout is not None:
+            # Room for several frames lets both processes work at once.
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        return process
 
     def _exchange(
         self, request: Mapping[str, object] | None, limit_s: float, line: int

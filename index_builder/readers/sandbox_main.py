@@ -7,6 +7,7 @@ It reads one request per line, JSON with the file and how to read it, and replie
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -30,11 +31,14 @@ from index_builder.readers.frames import (
 from nearline.errors import InvalidRequest
 
 _PR_SET_PDEATHSIG = 1
+_GARBAGE_OBJECTS = 1_000_000
 
 
 def main(limits: dict[str, int], parent: int) -> None:
     """Replies until standard input ends."""
     _restrict(limits, parent)
+    # Rows are many small objects without cycles.
+    gc.set_threshold(_GARBAGE_OBJECTS)
     for line in sys.stdin.buffer:
         request = json.loads(line)
         for frame in _frames(request, limits["memory_bytes"]):
@@ -108,20 +112,19 @@ def _rows(request: dict[str, Any]) -> Iterator[SourceRow | BadRow]:
         DocumentColumns(**request["columns"]),
         BadRows(allowed=sys.maxsize, on_bad_row=bad.append),
     )
-    while True:
-        row, failure = None, None
-        try:
-            row = next(rows, None)
-        except Exception as error:
-            # Malformed rows before the damage of a file count, too.
-            failure = error
-        yield from bad
-        bad.clear()
-        if failure is not None:
-            raise failure
-        if row is None:
-            return
-        yield row
+    failure = None
+    try:
+        for row in rows:
+            if bad:
+                yield from bad
+                bad.clear()
+            yield row
+    except Exception as error:
+        # Malformed rows before the damage of a file count, too.
+        failure = error
+    yield from bad
+    if failure is not None:
+        raise failure
 
 
 if __name__ == "__main__":
