@@ -109,9 +109,9 @@ class _Http(urllib.request.HTTPHandler):
         super().__init__()
         self._sockets = sockets
 
-    def do_open(self, http_class: Any, req: Any, **options: Any) -> Any:
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         """Opens a URL."""
-        return super().do_open(_recording(http_class, self._sockets), req, **options)
+        return self.do_open(_recording(http.client.HTTPConnection, self._sockets), req)
 
 
 class _Https(urllib.request.HTTPSHandler):
@@ -121,9 +121,9 @@ class _Https(urllib.request.HTTPSHandler):
         super().__init__()
         self._sockets = sockets
 
-    def do_open(self, http_class: Any, req: Any, **options: Any) -> Any:
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         """Opens a URL."""
-        return super().do_open(_recording(http_class, self._sockets), req, **options)
+        return self.do_open(_recording(http.client.HTTPSConnection, self._sockets), req)
 
 
 def _recording(kind: Any, sockets: list[socket.socket]) -> Any:
