@@ -65,8 +65,8 @@ class Workers:
     """Workers that are started again whenever one is killed."""
 
     def __init__(self, redis: str, router: str) -> None:
-        # Small batches: there is always something in hand that a kill meets.
-        self._words = ("--redis", redis, "--retrieval", router, "--batch", "1", "--lease-s", "2")
+        # Several documents are in hand whenever a kill comes, and none of them is to blame.
+        self._words = ("--redis", redis, "--retrieval", router, "--batch", "8", "--lease-s", "2")
         self._running: list[ServiceProcess] = []
         self.kills = 0
 
