@@ -22,6 +22,7 @@ SettingsError and StoreError are local to the operator's machine and never cross
 
 from __future__ import annotations
 
+import copy
 from typing import ClassVar, Self, TypeVar
 
 __all__ = [
@@ -70,8 +71,10 @@ class NearlineError(Exception):
         self.retry_after_s = retry_after_s
 
     def with_message(self, message: str) -> Self:
-        """Returns an error of this class with another message."""
-        return type(self)(message, field=self.field, retry_after_s=self.retry_after_s)
+        """Returns the same error with another message."""
+        other = copy.copy(self)
+        other.message, other.args = message, (message,)
+        return other
 
 
 class InvalidRequest(NearlineError):
