@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from index_builder.ingest.records import QueueLimits
-from index_builder.ingest.script_runner import NEEDED_BY
-from retrieval.redis_client.connection import Redis, translate_redis_errors
+from index_builder.ingest.script_runner import open_pipeline
+from retrieval.redis_client.connection import Redis
 
 _log = logging.getLogger(__name__)
 # Shares of maxmemory: sources in the queue, and sources of dead letters.
@@ -38,17 +38,20 @@ class Capacity:
     async def limits(self) -> QueueLimits:
         """Returns the limits in force. Raises: NotReady: Redis is unavailable."""
         if time.monotonic() >= self._read_at_s + _READ_EVERY_S:
-            async with translate_redis_errors(NEEDED_BY):
-                memory: Any = await self._client.info("memory")
+            async with open_pipeline(self._client) as pipe:
+                pipe.info("memory")
+                [memory] = await pipe.execute(raise_on_error=False)
             self._read_at_s = time.monotonic()
-            # 0, or hidden by a managed service: no limit is known.
-            found = clamped(self._set, int(memory.get("maxmemory") or 0))
+            # A managed service may hide it; then no limit is known, as with 0.
+            hidden = isinstance(memory, Exception)
+            maxmemory = 0 if hidden else int(memory.get("maxmemory") or 0)
+            found = clamped(self._set, maxmemory)
             if found != self._found and found != self._set:
                 _log.warning(
                     "limits of the queue lowered to a share of the maxmemory of Redis; set "
                     "--max-queued-bytes and --max-dead-letter-bytes lower, or maxmemory higher",
                     extra={
-                        "maxmemory": memory["maxmemory"],
+                        "maxmemory": maxmemory,
                         "max_queued_bytes": found.bytes,
                         "max_dead_letter_bytes": found.dead_bytes,
                     },

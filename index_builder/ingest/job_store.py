@@ -222,7 +222,7 @@ def _check_fits(count: int, size: int, limits: QueueLimits) -> None:
     raise InvalidRequest(
         f"{count} sources of {size} bytes exceed the capacity of the queue, {limit} sources per "
         f"tenant and {limits.bytes} bytes; send fewer at once, or raise --max-queued, "
-        "--max-queued-per-tenant or --max-queued-bytes",
+        "--max-queued-per-tenant, --max-queued-bytes or the maxmemory of Redis",
         field="sources",
     )
 

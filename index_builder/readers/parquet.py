@@ -14,6 +14,8 @@ from index_builder.readers.columns import DEFAULT_ID, DEFAULT_TEXT, DEFAULT_TITL
 from nearline.errors import InvalidRequest
 
 _BATCH_ROWS = 1024
+_BATCH_BYTES = 64 << 20
+_BUFFER_BYTES = 1 << 20
 _MAX_REASON = 200  # Characters of the library's error.
 
 
@@ -27,10 +29,14 @@ def read_parquet(
     """
     number = 0
     try:
-        with pq.ParquetFile(path) as file:
+        # With a buffer, columns are read in parts and not whole.
+        with pq.ParquetFile(path, buffer_size=_BUFFER_BYTES) as file:
             names = file.schema_arrow.names
             columns.check_names(names, source)
-            for batch in file.iter_batches(_BATCH_ROWS, columns=_wanted(names, columns)):
+            batches = file.iter_batches(
+                _batch_rows(file.metadata), columns=_wanted(names, columns), use_threads=False
+            )
+            for batch in batches:
                 for record in _records(batch):
                     number += 1
                     location = SourceLocation(source, number)
@@ -47,6 +53,14 @@ def read_parquet(
         raise DamagedFile(
             f"{source} is not a readable Parquet file: {_reason(error)}", number + 1
         ) from error
+
+
+def _batch_rows(metadata: pq.FileMetaData) -> int:
+    """Returns the rows to read at a time; fewer if they are long."""
+    groups = range(metadata.num_row_groups)
+    size = sum(metadata.row_group(number).total_byte_size for number in groups)
+    fitting: int = _BATCH_BYTES * metadata.num_rows // max(size, 1)
+    return max(1, min(_BATCH_ROWS, fitting))
 
 
 def _wanted(names: list[str], columns: DocumentColumns) -> list[str] | None:

@@ -57,6 +57,7 @@ class SandboxReader:
         self._timeout_s = timeout_s
         self._memory_bytes = memory_bytes
         self._process: subprocess.Popen[bytes] | None = None
+        self._closed = False
 
     def read(
         self,
@@ -103,12 +104,16 @@ class SandboxReader:
             raise DamagedFile("the reader sent no rows; omit the file", line) from error
         finally:
             if not ended:
-                self.close()
+                self._end()
         if frame["end"]:
             _raise_end(frame)
 
     def close(self) -> None:
-        """Ends the process."""
+        """Ends the process for good; another thread may still be reading."""
+        self._closed = True
+        self._end()
+
+    def _end(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -135,6 +140,8 @@ class SandboxReader:
         self, request: Mapping[str, object] | None, limit_s: float, line: int
     ) -> Mapping[str, Any]:
         """Sends a request, if there is one, and returns the next frame."""
+        if self._closed:
+            raise DamagedFile("the reader was closed before the file was read", line)
         fresh = self._process is None
         process = self._process = self._process or self._start()
         assert process.stdin is not None and process.stdout is not None
@@ -158,7 +165,7 @@ class SandboxReader:
         if reply.endswith(b"\n"):
             frame: Mapping[str, Any] = unpack(reply)
             return frame
-        self.close()
+        self._end()
         if process.returncode == -signal.SIGKILL and request is not None and not fresh:
             # It was ended while idle, for example with the thread that started it.
             if not timed_out.is_set():

@@ -152,3 +152,13 @@ def test_limits_leave_room_in_the_memory_of_redis() -> None:
     small = clamped(limits, 512 * MIB)
     assert (small.bytes, small.dead_bytes, small.units) == (256 * MIB, 64 * MIB, limits.units)
     assert clamped(limits, 1 << 40) == limits
+
+
+async def test_a_redis_that_hides_its_memory_takes_sources(redis: Redis) -> None:
+    client: Any = redis
+    await client.execute_command("ACL", "SETUSER", "default", "-info")
+    try:
+        await job_store_of(redis).submit(submission("job", 3))
+        assert len(await take_all(worker_of(redis))) == 3
+    finally:
+        await client.execute_command("ACL", "SETUSER", "default", "+info")

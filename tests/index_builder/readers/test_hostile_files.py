@@ -210,6 +210,31 @@ def test_a_caller_that_stops_reading_does_not_meet_old_rows_later(tmp_path: Path
         reader.close()
 
 
+def test_a_closed_reader_starts_no_other_process(tmp_path: Path) -> None:
+    path = tmp_path / "good.jsonl"
+    path.write_text(GOOD)
+    reader = SandboxReader()
+    assert len(list(reader.read(path, "g", "g", BadRows()))) == 1
+    reader.close()
+    with pytest.raises(DamagedFile, match="closed"):
+        list(reader.read(path, "g", "g", BadRows()))
+    assert reader._process is None
+
+
+def test_a_reader_that_ended_while_idle_is_started_again(tmp_path: Path) -> None:
+    path = tmp_path / "good.jsonl"
+    path.write_text(GOOD)
+    reader = SandboxReader()
+    try:
+        for _ in range(2):
+            assert len(list(reader.read(path, "g", "g", BadRows()))) == 1
+            assert reader._process is not None
+            os.kill(reader._process.pid, signal.SIGKILL)
+            reader._process.wait()
+    finally:
+        reader.close()
+
+
 _PARENT = """
 import sys
 from pathlib import Path
