@@ -93,6 +93,9 @@ def read_items(
             else:
                 yield ItemRow(row.location, item)
     except DamagedFile as error:
+        if error.line == 1:
+            # None of it can be read, so that nothing was done yet.
+            raise
         bad_rows.add(SourceLocation(name, error.line), error.message)
     yield from bad_rows.take()
 
