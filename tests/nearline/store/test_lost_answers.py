@@ -17,7 +17,7 @@ from nearline.errors import AlreadyExists
 from nearline.store.open import open_files
 from nearline.store.registry import Registry
 from nearline.store.snapshot import Store
-from nearline.v1 import model_pb2, snapshot_pb2
+from nearline.v1 import snapshot_pb2
 
 _App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -82,11 +82,17 @@ def test_a_write_whose_answer_was_lost_has_succeeded(server: tuple[LosesAnswers,
         store.create_alias_record("default", other)
 
 
-def test_two_versions_never_get_one_number(server: tuple[LosesAnswers, str]) -> None:
+def test_two_who_saw_the_same_versions_never_get_one_number(
+    server: tuple[LosesAnswers, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     app, url = server
-    registry = Registry(Store(open_files(url)))
+    store = Store(open_files(url))
+    registry = Registry(store)
     app.lose = 1
-    card = model_pb2.ModelCard(who="me", ref=snapshot_pb2.ModelRef(fingerprint="f"))
-    assert [registry.add("prompt", "p", card).version for _ in range(2)] == [1, 2]
-    claims = [registry._claim("_models/prompt/q", "me") for _ in range(2)]
-    assert claims == [1, 2]
+    assert registry._claim("_models/prompt/p", "me") == 1
+    # Another process of the same user listed the versions before.
+    seen, names = [list[str]()], store.files.names
+    monkeypatch.setattr(
+        type(store.files), "names", lambda self, path: seen.pop() if seen else names(path)
+    )
+    assert registry._claim("_models/prompt/p", "me") == 2
