@@ -114,11 +114,11 @@ def _raise_problems(services: Sequence[Mapping[str, object]]) -> None:
     """Raises NotReady with whatever does not serve, and the remedies."""
     away = [f"{r['service']} ({r['address']})" for r in services if r["state"] == AWAY]
     problems = [f"not serving: {', '.join(away)}; start it: nearline up"] if away else []
-    problems += [
-        f"{r['service']} ({r['address']}) is {r['state']}: {r['about']}"
-        for r in services
-        if r["state"] in (FULL, FAILING)
-    ]
+    for record in services:
+        if record["state"] in (FULL, FAILING):
+            # A disk names itself.
+            name = "" if record["service"] == "disk" else f"{record['service']}: "
+            problems.append(f"{name}{record['about']}")
     if problems:
         raise NotReady(". ".join(problems))
 

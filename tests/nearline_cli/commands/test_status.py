@@ -45,7 +45,8 @@ async def test_a_redis_that_serves_is_full_or_away_is_shown(nearline: Run, tmp_p
         shown, error = records(nearline, *where, "--redis", url)
         assert shown["redis"]["state"] == FULL
         assert "nearline jobs dead" in shown["redis"]["about"]
-        assert "is full: " in error and "retrieval (127.0.0.1:1)" in error
+        assert "redis: " in error and "so it refuses writes; remove dead letters" in error
+        assert "retrieval (127.0.0.1:1)" in error
         found, _ = records(nearline, "doctor", "--port", "0", "--redis", url)
         assert found["redis"]["verdict"] == "fail"
         assert "remove dead letters" in found["redis"]["remedy"]
@@ -78,7 +79,7 @@ def test_a_full_disk_is_shown_once_with_the_remedy(
     assert state.state == FULL and "nearline snapshots prune" in state.about
     shown, error = records(nearline, "status", *AWAY_SERVICES, "--store", str(tmp_path))
     assert shown["disk"]["state"] == FULL
-    assert f"disk ({tmp_path}) is full: the disk of {tmp_path} is full" in error
+    assert f"start it: nearline up. the disk of {tmp_path} is full" in error
     found, _ = records(nearline, "doctor", "--port", "0", "--store", str(tmp_path))
     assert found["disk"]["verdict"] == "fail"
     assert found["disk"]["remedy"].startswith("Remove files")
