@@ -15,6 +15,9 @@ MAX_QUERY_CHARACTERS = 32_768
 MAX_PAGE = 1_000
 MAX_FACETS = 32
 MAX_GROUP_SIZE = 100
+# Limits of one search over all its queries: hits, and groups that several hits are searched for.
+MAX_HITS = 131_072
+MAX_FILLED_GROUPS = 4_096
 
 Scalar: TypeAlias = str | int | float | bool | datetime | None
 AttributeValue: TypeAlias = Scalar | Sequence[Scalar]

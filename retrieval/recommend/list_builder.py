@@ -12,6 +12,7 @@ import numpy as np
 
 from nearline import contract as c, wire
 from nearline.filters import All, Filter
+from retrieval.protocols.compute_threads import run_stoppable
 from retrieval.recommend.cached_candidates import CachedCandidates, CandidateCache
 from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
 from retrieval.recommend.explanations import complete_absence
@@ -175,7 +176,8 @@ class ListBuilder:
             await pinned.read(plan.query, [(item_id, 0.0) for item_id in policy.pinned])
 
         # Rules.
-        result = apply_rules(
+        rules = partial(
+            apply_rules,
             pool.candidates,
             policy,
             options.n,
@@ -187,6 +189,12 @@ class ListBuilder:
             rng=self._rng,
             why_not=options.why_not_id,
         )
+        if policy.diversity if options.diversity is None else options.diversity:
+            result = await run_stoppable(
+                lambda stopped: rules(stopped=stopped), plan.query.context.deadline
+            )
+        else:
+            result = rules()
 
         # Explanations.
         hits = pinned.hits | pool.hits

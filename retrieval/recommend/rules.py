@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -51,6 +51,7 @@ def apply_rules(
     now_us: int,
     rng: np.random.Generator,
     why_not: str = "",
+    stopped: Callable[[], bool] = lambda: False,
 ) -> RulesResult:
     """Returns a list of at most n candidates by the rules of a surface.
 
@@ -74,11 +75,12 @@ def apply_rules(
         rng: Draws explored items; unused if the policy does not explore.
         why_not: Id of an item whose absence is explained; empty: none. Here, an item that does not
             exist or match the filter is not among the candidates; the caller knows more.
+        stopped: Returns whether the list is no longer needed; see `diverse_order`.
     """
     weight = policy.diversity if diversity is None else diversity
     left = _allowed(candidates, seen, excluded, policy.blocked)
     first = _allowed(pinned, seen, excluded, policy.blocked)
-    selection, fixed, to_draw = _select_fixed(left, first, policy, n, weight, now_us)
+    selection, fixed, to_draw = _select_fixed(left, first, policy, n, weight, now_us, stopped)
     propensity = None if policy.explore is None else 1.0
     places = [
         Placement(one, (_PINNED, *one.reasons) if place < fixed else one.reasons, propensity)
@@ -128,13 +130,14 @@ def _select_fixed(
     n: int,
     diversity: float,
     now_us: int,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> _FixedPart:
     selection = Selection(policy.quotas)
     selection.take_first(pinned, n)
     fixed = len(selection.candidates)
     to_draw = 0 if policy.explore is None else min(policy.explore.places, n - fixed)
     if diversity > 0:
-        selection.take_diverse(left, n - to_draw, diversity)
+        selection.take_diverse(left, n - to_draw, diversity, stopped)
     else:
         selection.take_first(left, n - to_draw)
     fresh = policy.fresh

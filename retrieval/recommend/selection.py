@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nearline.contract import Attributes, Scalar
 from retrieval.recommend.policies import Quota
+from retrieval.search.diversity import MAX_COMPARISONS, diverse_order
 
 QuotaKey: TypeAlias = tuple[str, Scalar]
 
@@ -70,37 +71,39 @@ class Selection:
                 return
             self.take(candidate)
 
-    def take_diverse(self, left: Sequence[Candidate], size: int, diversity: float) -> None:
+    def take_diverse(
+        self,
+        left: Sequence[Candidate],
+        size: int,
+        diversity: float,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Appends candidates until there are `size`, by score less similarity to those selected.
 
-        The formula is that of `diversity.diverse_order`, which supports neither quotas nor items
-        that are selected before it starts.
+        Only the best candidates compete, as many as `MAX_COMPARISONS` allows; if they do not
+        suffice, the others follow in their order.
 
         Args:
             left: Best first.
             size: Length of the whole list.
             diversity: 0..1, weight of the similarity.
+            stopped: See `diverse_order`.
         """
         left = [one for one in left if one.id not in self.ids]
-        vectors = _unit_vectors([*self.candidates, *left])
-        if vectors is None:
-            self.take_first(left, size)
-            return
-        before, vectors = np.split(vectors, [len(self.candidates)])
-        scores = np.array([candidate.score for candidate in left], np.float64)
-        top = np.abs(scores).max(initial=0.0)
-        relevance = (1 - diversity) * (scores / top if top > 0 else scores)
-        similarity = (vectors @ before.T).max(axis=1) if len(before) else None
-        for _ in left:
-            if len(self.candidates) >= size:
-                return
-            gain = relevance if similarity is None else relevance - diversity * similarity
-            # The first of equal candidates ranks higher.
-            best = int(np.argmax(gain))
-            relevance[best] = -np.inf
-            if self.take(left[best]):
-                to_best = vectors @ vectors[best]
-                similarity = to_best if similarity is None else np.maximum(similarity, to_best)
+        pool = left[: MAX_COMPARISONS // max(1, size)]
+        vectors = _stacked_vectors([*self.candidates, *pool])
+        if vectors is not None:
+            before, vectors = np.split(vectors, [len(self.candidates)])
+            diverse_order(
+                np.array([candidate.score for candidate in pool], np.float64),
+                vectors,
+                size - len(self.candidates),
+                diversity,
+                before=before,
+                accepts=lambda place: self.take(pool[place]),
+                stopped=stopped,
+            )
+        self.take_first(left, size)
 
     def exchange(
         self, left: Sequence[Candidate], wanted: Callable[[Candidate], bool], least: int, fixed: int
@@ -203,15 +206,12 @@ class Selection:
                 self._full.add(key)
 
 
-def _unit_vectors(candidates: Sequence[Candidate]) -> NDArray[np.float32] | None:
-    """Returns vectors at unit length, (n, d), zeros for unknown ones; None if all are unknown."""
+def _stacked_vectors(candidates: Sequence[Candidate]) -> NDArray[np.float32] | None:
+    """Returns the vectors, (n, d), zeros for unknown ones; None if all are unknown."""
     dim = next((one.vector.size for one in candidates if one.vector is not None), None)
     if dim is None:
         return None
     unknown = np.zeros(dim, np.float32)
-    stacked = np.array(
+    return np.array(
         [unknown if one.vector is None else one.vector for one in candidates], np.float32
     )
-    norms: NDArray[np.float32] = np.linalg.norm(stacked, axis=1, keepdims=True)
-    norms[norms == 0] = 1
-    return stacked / norms

@@ -18,7 +18,7 @@ from retrieval.router.events import Observe, SearchEvent
 from retrieval.router.reply_info import ReplyInfoBuilder
 from retrieval.search import executor, item_lookup, listing
 from retrieval.search.collection import ServedCollection
-from retrieval.search.queries import QueryBatch, check_options, prepare_queries
+from retrieval.search.queries import QueryBatch, check_cost, check_options, prepare_queries
 from retrieval.search.request_context import RequestContext, context_factory
 from retrieval.search.search_cache import CachedSearch, SearchCache
 
@@ -203,8 +203,7 @@ class RetrievalService:
         names: Sequence[str],
     ) -> c.SearchReply:
         search = _Search(queries, options, names, time.perf_counter())
-        if not 1 <= options.k <= c.MAX_K:
-            raise InvalidRequest(f"k is {options.k}; 1..{c.MAX_K} is allowed", field="options.k")
+        check_cost(len(queries), options)
         if options.unit:
             check_id(options.unit, "options.unit")
         new_context = context_factory(timeout_s, options.min_watermark, "options.min_watermark")
@@ -297,7 +296,10 @@ class RetrievalService:
         )
         start = time.perf_counter()
         batches = prepared.batches
-        searches = [executor.search(collection, batch, options, context) for batch in batches]
+        searches = [
+            executor.search(collection, batch, options, context, request_queries=len(queries))
+            for batch in batches
+        ]
         # There is almost always one search; a separate task would cost a tenth of the request.
         outcomes = [await searches[0]] if len(searches) == 1 else await asyncio.gather(*searches)
         lists = [_NO_HITS] * len(queries)

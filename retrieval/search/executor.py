@@ -7,17 +7,20 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from nearline import contract as c
+from nearline.errors import first_of
 from nearline.filters import All, Equals
 from retrieval.protocols import metrics
+from retrieval.protocols.compute_threads import Stopped, run_stoppable
 from retrieval.protocols.shard import ShardHits, ShardOptions, ShardQueries
 from retrieval.search import fanout, payloads
 from retrieval.search.collection import ServedCollection
-from retrieval.search.diversity import diverse_order, pool_size
+from retrieval.search.diversity import diverse_depth, diverse_order, pool_size
 from retrieval.search.fusion import fuse_hits
 from retrieval.search.merge import merge_hits
 from retrieval.search.queries import QueryBatch
@@ -26,6 +29,12 @@ from retrieval.search.request_context import RequestContext
 _NONE: frozenset[str] = frozenset()
 _NO_PAYLOAD: frozenset[c.PayloadField] = frozenset()
 _VECTOR = frozenset({c.PayloadField.VECTOR})
+# Vectors that a request reads and holds at once to compare them.
+_VECTORS_AT_ONCE = 8_192
+# Searches that a request runs at once to fill its groups.
+_GROUPS_AT_ONCE = 16
+# Hits that are merged in one turn of the event loop, about 10 ms.
+_HITS_PER_TURN = 4_096
 # Hits with the numbers of their shards, best first.
 _RankedHits = list[tuple[int, c.Hit]]
 
@@ -51,6 +60,8 @@ async def search(
     batch: QueryBatch,
     options: c.SearchOptions,
     context: RequestContext,
+    *,
+    request_queries: int = 0,
 ) -> BatchResult:
     """Answers queries of one mode.
 
@@ -59,11 +70,14 @@ async def search(
         batch: The queries.
         options: Validated options.
         context: Records failed shards and the progress of live changes in the others.
+        request_queries: Number of queries of the whole request, which share the limits of its cost;
+            0 if it has this batch alone.
     Raises: Errors of the shards; see `fanout.gather`.
     """
     wanted = options.k
+    depth = diverse_depth(options.k, request_queries or batch.queries.count)
     if options.diversity:
-        wanted = min(pool_size(options.k), c.MAX_K)
+        wanted = max(wanted, pool_size(depth))
     # The examples of a query are among its best hits: request that many more, then drop them.
     shard_k = wanted + max(map(len, batch.excluded.values()), default=0)
     hybrid = batch.mode is c.SearchMode.HYBRID
@@ -81,13 +95,14 @@ async def search(
             lists.append(kept if hybrid and options.grouping else kept[:wanted])
             # This happens only with chunks, several of which may belong to one example.
             short |= bool(excluded) and len(kept) < wanted and len(ranked) >= shard_k
-        if not short:
+        more = min(4 * shard_k, c.MAX_HITS // batch.queries.count)
+        if not short or more <= shard_k:
             break
-        shard_k *= 4
+        shard_k = more
     if options.min_score is not None:
         lists = [[one for one in hits if one[1].score >= options.min_score] for hits in lists]
     if options.diversity:
-        lists = await _diversify(collection, lists, options, context)
+        lists = await _diversify(collection, lists, options, depth, context)
     if fill_later and options.payload:
         await payloads.fill_payloads(collection, lists, options, context)
     if options.grouping is not None and options.grouping.size > 1:
@@ -122,7 +137,10 @@ async def _round(
     ranked: list[_RankedHits] = []
     plans: list[list[c.FilterPlan]] = []
     terms: list[Sequence[c.Term]] = []
+    turn = max(1, _HITS_PER_TURN // k)
     for number in range(batch.queries.count):
+        if number and number % turn == 0:
+            await asyncio.sleep(0)
         parts = [(shard, hits[number]) for shard, hits in results.items()]
         if hybrid:
             weight = options.dense_weight
@@ -211,7 +229,10 @@ async def _complete_groups(
     lists: list[_RankedHits],
     context: RequestContext,
 ) -> list[_RankedHits]:
-    """Fills each group with a separate search, since its next hits may lie in any shard."""
+    """Fills each group with a separate search, since its next hits may lie in any shard.
+
+    A few searches run at a time, so that other requests need not wait for all of them.
+    """
     grouping = options.grouping
     assert grouping is not None
     if batch.mode is c.SearchMode.HYBRID:
@@ -236,7 +257,19 @@ async def _complete_groups(
         return [entry for entry in kept[: grouping.size] if entry[1].score >= least]
 
     groups = [(number, hit.group) for number, ranked in enumerate(lists) for _, hit in ranked]
-    filled = await asyncio.gather(*(group_of(*group) for group in groups))
+    filled: list[_RankedHits] = [[] for _ in groups]
+    waiting = iter(enumerate(groups))
+
+    async def fill_waiting() -> None:
+        for place, group in waiting:
+            filled[place] = await group_of(*group)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(min(_GROUPS_AT_ONCE, len(groups))):
+                tasks.create_task(fill_waiting())
+    except ExceptionGroup as errors:
+        raise first_of(errors) from None
     complete: list[_RankedHits] = [[] for _ in lists]
     for (number, _), hits in zip(groups, filled, strict=True):
         complete[number] += hits
@@ -247,19 +280,39 @@ async def _diversify(
     collection: ServedCollection,
     lists: list[_RankedHits],
     options: c.SearchOptions,
+    depth: int,
     context: RequestContext,
 ) -> list[_RankedHits]:
-    """Selects k diverse hits of each list; hits whose vector can no longer be read are omitted."""
-    pools = [list(ranked) for ranked in lists]
-    await payloads.fill_payloads(collection, pools, replace(options, payload=_VECTOR), context)
-    selected = []
+    """Selects `depth` diverse hits of each list, then adds the best others until there are k.
+
+    Hits whose vector can no longer be read are omitted.
+    """
+    selected: list[_RankedHits] = []
+    pool = pool_size(depth)
+    step = max(1, _VECTORS_AT_ONCE // pool)
+    for start in range(0, len(lists), step):
+        part = lists[start : start + step]
+        pools = [ranked[:pool] for ranked in part]
+        await payloads.fill_payloads(collection, pools, replace(options, payload=_VECTOR), context)
+        orders = await run_stoppable(
+            partial(_diverse_orders, pools, depth, options.diversity), context.deadline
+        )
+        for ranked, read, order in zip(part, pools, orders, strict=True):
+            for _, hit in read:
+                hit.vector = None
+            others = set(range(len(read))).difference(order)
+            by_score = [read[place] for place in sorted(others)] + ranked[pool:]
+            selected.append(([read[place] for place in order] + by_score)[: options.k])
+    return selected
+
+
+def _diverse_orders(
+    pools: Sequence[_RankedHits], depth: int, diversity: float, stopped: Stopped
+) -> list[list[int]]:
+    """Returns the positions of the diverse hits of each pool, whose vectors were read."""
+    orders = []
     for pool in pools:
         vectors = np.array([hit.vector for _, hit in pool], np.float32)
         scores = np.array([hit.score for _, hit in pool], np.float64)
-        order = diverse_order(scores, vectors, options.k, options.diversity)
-        chosen = [pool[place] for place in order]
-        if c.PayloadField.VECTOR not in options.payload:
-            for _, hit in chosen:
-                hit.vector = None
-        selected.append(chosen)
-    return selected
+        orders.append(diverse_order(scores, vectors, depth, diversity, stopped=stopped))
+    return orders

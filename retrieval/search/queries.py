@@ -138,6 +138,29 @@ async def prepare_queries(
     return prepared
 
 
+def check_cost(queries: int, options: c.SearchOptions) -> None:
+    """Raises InvalidRequest if a search asks for too many hits, or for too many filled groups."""
+    if not 1 <= options.k <= c.MAX_K:
+        raise InvalidRequest(f"k is {options.k}; 1..{c.MAX_K} is allowed", field="options.k")
+    size = 1 if options.grouping is None else max(1, options.grouping.size)
+    groups = queries * options.k
+    factors = f"{queries:,} queries x k {options.k:,}"
+    if groups * size > c.MAX_HITS:
+        raise InvalidRequest(
+            f"the search asks for {groups * size:,} hits ({factors} x groups of {size:,}); at most "
+            f"{c.MAX_HITS:,} are allowed; lower k or the size of groups, or send fewer queries at "
+            "once",
+            field="options.k",
+        )
+    if size > 1 and groups > c.MAX_FILLED_GROUPS:
+        raise InvalidRequest(
+            f"the search asks for {groups:,} groups of several hits ({factors}); at most "
+            f"{c.MAX_FILLED_GROUPS:,} are allowed; lower k, set grouping.size 1, or send fewer "
+            "queries at once",
+            field="options.k",
+        )
+
+
 def check_options(collection: ServedCollection, options: c.SearchOptions) -> None:
     """Validates search options for a collection.
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, strategies as st
 
 from nearline.times import DAY_US, from_us
+from retrieval.recommend import selection
 from retrieval.recommend.policies import ExploreRule, FreshRule, Policy, Quota
 from retrieval.recommend.rules import Candidate
 from retrieval.search.diversity import diverse_order
@@ -108,6 +110,19 @@ def test_diversity_alone_is_that_of_searches(n: int, diversity: float, seed: int
     scores = np.array([one.score for one in made])
     expected = diverse_order(scores, vectors, n, diversity)
     assert Scenario(made, PLAIN, n, diversity=diversity).ids() == [IDS[one] for one in expected]
+
+
+def test_candidates_beyond_the_budget_of_comparisons_follow_in_their_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = [candidate(number, vector=[1, 0.1 * number]) for number in range(9)]
+    made.append(candidate(9, vector=[0, 1]))
+    assert Scenario(made, PLAIN, 2, diversity=1.0).ids() == [IDS[0], IDS[9]]
+    monkeypatch.setattr(selection, "MAX_COMPARISONS", 8)
+    # Of the first four, the last is most unlike the first.
+    assert Scenario(made, PLAIN, 2, diversity=1.0).ids() == [IDS[0], IDS[3]]
+    monkeypatch.setattr(selection, "MAX_COMPARISONS", 10)
+    assert Scenario(made, PLAIN, 5, diversity=1.0).ids() == [IDS[0], IDS[1], *IDS[2:5]]
 
 
 def test_no_known_vectors_keep_the_order() -> None:

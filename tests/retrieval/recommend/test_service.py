@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from nearline.store.snapshot import Store
 from retrieval.behaviour.model import BehaviourModel
 from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.recommend.policies import Policies, Policy, SeenRule, default_policies
+from retrieval.recommend.selection import Selection
 from retrieval.recommend.service import RecommendationService
 from retrieval.rollout.collections import ServedCollections
 from retrieval.search.collection import ServedCollection
@@ -286,3 +290,20 @@ async def test_unknown_collections_are_rejected_and_recording_needs_redis(
             await service.recommend(HOME, collection="other")
         with pytest.raises(Unsupported, match="--redis"):
             await service.record_interactions([c.Interaction(item_id="a", user_id="ann")])
+
+
+async def test_the_event_loop_turns_while_a_diverse_list_is_selected(
+    tmp_path: Path, known: BehaviourModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    select, turned = Selection.take_diverse, threading.Event()
+
+    def observed(selection: Selection, *args: Any) -> None:
+        loop.call_soon_threadsafe(turned.set)
+        assert turned.wait(10), "the event loop stands still"
+        select(selection, *args)
+
+    monkeypatch.setattr(Selection, "take_diverse", observed)
+    async with recommender(tmp_path, known) as service:
+        reply = await service.recommend(HOME, RecommendOptions(n=3, diversity=0.5))
+    assert len(ids(reply)) == 3

@@ -6,7 +6,12 @@ import numpy as np
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 
-from retrieval.search.diversity import diverse_order, pool_size
+from retrieval.search.diversity import (
+    MAX_COMPARISONS,
+    diverse_depth,
+    diverse_order,
+    pool_size,
+)
 
 vectors = hnp.arrays(np.float32, st.tuples(st.integers(1, 12), st.just(3)),
                      elements=st.integers(-2, 2).map(float))  # fmt: skip
@@ -43,3 +48,29 @@ def test_zero_diversity_keeps_the_order_and_duplicates_are_moved_back() -> None:
     assert diverse_order(scores, vectors, 3, 0.5) == [0, 2, 1]
     assert diverse_order(np.empty(0), np.empty((0, 2), np.float32), 3, 0.5) == []
     assert pool_size(1) == 50 and pool_size(100) == 400
+
+
+@given(st.integers(1, 10_000), st.integers(1, 1_024))
+def test_the_queries_of_a_request_share_one_budget_of_comparisons(k: int, queries: int) -> None:
+    depth = diverse_depth(k, queries)
+    assert 1 <= depth <= k
+    assert queries * depth * pool_size(depth) <= MAX_COMPARISONS
+    # Lists of usual lengths are diverse to their end.
+    assert depth == k or k > 1_024 // queries**0.5 - 1
+
+
+def test_entries_before_the_list_and_refused_ones_count_as_they_should() -> None:
+    scores = np.array([1.0, 0.9, 0.5])
+    vectors = np.array([[1, 0], [0, 1], [0, 1]], np.float32)
+    before = np.array([[3, 0]], np.float32)
+    # The first is like what precedes the list; the refused one makes nothing less likely.
+    assert diverse_order(scores, vectors, 3, 0.5, before=before) == [1, 0, 2]
+    assert diverse_order(scores, vectors, 3, 0.5, before=before, accepts=lambda p: p != 1) == [2, 0]
+
+
+def test_a_selection_that_is_no_longer_needed_ends_between_steps() -> None:
+    steps = iter([False, False, True])
+    order = diverse_order(
+        np.ones(9), np.ones((9, 2), np.float32), 9, 0.5, stopped=lambda: next(steps)
+    )
+    assert len(order) == 2
