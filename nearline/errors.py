@@ -23,6 +23,7 @@ SettingsError and StoreError are local to the operator's machine and never cross
 from __future__ import annotations
 
 import copy
+import re
 from typing import ClassVar, Self, TypeVar
 
 __all__ = [
@@ -47,33 +48,52 @@ __all__ = [
     "Unsupported",
 ]
 
+# Characters of a value that a message shows.
+MAX_SHOWN = 200
+
 _E = TypeVar("_E", bound=BaseException)
+# A quoted value (quotes within words are apostrophes), or a long run without spaces.
+_VALUES = re.compile(
+    rf"""(?<!\w)'(?:[^'\\]|\\.)*+' | (?<!\w)"(?:[^"\\]|\\.)*+" | [^\s'"]{{{MAX_SHOWN + 1},}}""",
+    re.VERBOSE | re.DOTALL,
+)
 
 
 class NearlineError(Exception):
     """Base class; the message states the problem, the value found, the value needed and the remedy.
 
     Args:
-        message: The message.
+        message: The message. Of values longer than 200 characters, which a caller may have sent,
+            only the beginning is kept.
         field: Path of the request field at fault, for example "options.k"; empty if no field is.
         retry_after_s: Seconds after which a retry may succeed; None if waiting does not help.
+        peer_died: Whether a server was lost while it worked on the call. The call may be the cause,
+            so clients do not repeat it.
     """
 
     status: ClassVar[str] = "INTERNAL"
     reason: ClassVar[str] = "INTERNAL"
 
     def __init__(
-        self, message: str, *, field: str = "", retry_after_s: float | None = None
+        self,
+        message: str,
+        *,
+        field: str = "",
+        retry_after_s: float | None = None,
+        peer_died: bool = False,
     ) -> None:
+        message = _with_short_values(message)
         super().__init__(message)
         self.message = message
-        self.field = field
+        self.field = field[:MAX_SHOWN]
         self.retry_after_s = retry_after_s
+        self.peer_died = peer_died
 
     def with_message(self, message: str) -> Self:
         """Returns the same error with another message."""
         other = copy.copy(self)
-        other.message, other.args = message, (message,)
+        other.message = _with_short_values(message)
+        other.args = (other.message,)
         return other
 
 
@@ -194,6 +214,18 @@ class StoreError(NearlineError):
     """The snapshot store cannot be read or written: no such folder, no space, no permission."""
 
     reason = "STORE"
+
+
+def _with_short_values(message: str) -> str:
+    return message if len(message) <= MAX_SHOWN else _VALUES.sub(_shorten, message)
+
+
+def _shorten(match: re.Match[str]) -> str:
+    value = match.group()
+    if len(value) <= MAX_SHOWN:
+        return value
+    quote = value[0] if value[0] in "'\"" else ""
+    return f"{value[: MAX_SHOWN - 2]}…{quote} ({len(value):,} characters)"
 
 
 def first_of(group: BaseExceptionGroup[_E]) -> _E:

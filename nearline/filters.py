@@ -29,6 +29,8 @@ from nearline.errors import InvalidRequest
 
 MAX_DEPTH = 16
 MAX_PARTS = 256
+# Limits of a whole filter: operators and conditions, and values of all `In` together.
+MAX_CONDITIONS = 1_024
 MAX_VALUES = 65_536
 BOUNDS = ("gte", "gt", "lte", "lt")
 _COMPARE = {"gte": operator.ge, "gt": operator.gt, "lte": operator.le, "lt": operator.lt}
@@ -111,11 +113,45 @@ def check_filter(condition: Filter, path: str = "options.filter") -> None:
     Args:
         condition: The filter.
         path: Path of the filter in the request.
-    Raises: InvalidRequest: more than 16 levels, more than 256 parts, no values or more than
-        65,536, values or bounds of several kinds, no bound, a bound that is neither a number nor
-        a time, or an unsupported type of value; names the path: options.filter.all[1].range.
+    Raises: InvalidRequest: more than 16 levels, more than 256 parts of one operator, more than
+        1,024 operators and conditions or 65,536 values in all, no values, values or bounds of
+        several kinds, no bound, a bound that is neither a number nor a time, or an unsupported type
+        of value; names the path: options.filter.all[1].range.
     """
-    _check(condition, path, MAX_DEPTH)
+    _check(condition, path, MAX_DEPTH, FilterSize(path))
+
+
+class FilterSize:
+    """Counts the conditions and values of a filter.
+
+    Args:
+        path: Path of the filter in the request.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._conditions = 0
+        self._values = 0
+
+    def add(self, conditions: int, values: int = 0) -> None:
+        """Counts operators and conditions, and values.
+
+        Raises: InvalidRequest: there are now too many.
+        """
+        self._conditions += conditions
+        self._values += values
+        if self._conditions > MAX_CONDITIONS:
+            raise _refused(
+                self._path,
+                f"has more than {MAX_CONDITIONS:,} operators and conditions; use in for several "
+                "values of one attribute, or split the request",
+            )
+        if self._values > MAX_VALUES:
+            raise _refused(
+                self._path,
+                f"has {self._values:,} values in all, {MAX_VALUES:,} are allowed; split the "
+                "request",
+            )
 
 
 def admits(condition: Filter, attributes: Mapping[str, object]) -> bool:
@@ -177,7 +213,8 @@ def conditions(condition: Filter) -> Iterator[Equals | In | Range | Exists]:
             yield condition
 
 
-def _check(condition: Filter, path: str, depth: int) -> None:
+def _check(condition: Filter, path: str, depth: int, size: FilterSize) -> None:
+    size.add(1)
     if depth == 0:
         raise _refused(path, f"is nested more than {MAX_DEPTH} deep; write it flatter")
     match condition:
@@ -186,9 +223,9 @@ def _check(condition: Filter, path: str, depth: int) -> None:
             if len(parts) > MAX_PARTS:
                 raise _refused(inner, f"has {len(parts)} parts, {MAX_PARTS} are allowed; use in")
             for number, part in enumerate(parts):
-                _check(part, f"{inner}[{number}]", depth - 1)
+                _check(part, f"{inner}[{number}]", depth - 1, size)
         case Not(part):
-            _check(part, f"{path}.not", depth - 1)
+            _check(part, f"{path}.not", depth - 1, size)
         case Equals(field, value):
             _check_field(field, f"{path}.equals")
             _check_value(value, f"{path}.equals.value")
@@ -201,6 +238,7 @@ def _check(condition: Filter, path: str, depth: int) -> None:
                 raise _refused(
                     f"{path}.in", f"has {len(values)} values; 1..{MAX_VALUES} are allowed"
                 )
+            size.add(0, len(values))
             if not _pass_quick_check(values):
                 for number, value in enumerate(values):
                     _check_value(value, f"{path}.in.values[{number}]")

@@ -145,7 +145,7 @@ class _Host:
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
             ),
         )
-        guard = CallGuard(server)
+        guard = CallGuard(server, settings.max_calls)
         address = f"{settings.host}:{settings.port}"
         try:
             port = server.add_insecure_port(address)

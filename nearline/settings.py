@@ -121,6 +121,13 @@ class ServerSettings(Settings):
     max_message_bytes: int = Field(
         64 << 20, ge=1 << 16, le=1 << 30, description="Largest message received or sent, in bytes."
     )
+    max_calls: int = Field(
+        1_024,
+        ge=1,
+        le=1_000_000,
+        description="Calls that may run at once. More are refused with RESOURCE_EXHAUSTED and the "
+        "time after which to retry; requests for status and of operators are always admitted.",
+    )
     reuse_port: bool = Field(False, description="Let several processes listen on the same port.")
     log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."

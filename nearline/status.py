@@ -13,6 +13,14 @@ from nearline.errors import NearlineError
 DOMAIN = "nearline"
 DETAILS_KEY = "grpc-status-details-bin"
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
+# gRPC discards a status with trailers of 8 KiB or more, and the caller then learns nothing. This
+# leaves room for a request id and for the trailers of proxies.
+MAX_STATUS_BYTES = 3_584
+_MAX_DESCRIPTION = 300
+# By gRPC's protocol, a negative delay forbids a retry.
+_NO_RETRY = "-1"
+# Part of gRPC's text for a call that was never sent, since no connection could be made.
+_NOT_CONNECTED = "failed to connect"
 
 _BY_REASON: dict[str, type[NearlineError]] = {
     kind.reason: kind
@@ -59,11 +67,25 @@ def status_code(error: NearlineError) -> grpc.StatusCode:
     return grpc.StatusCode[error.status]
 
 
+def wire_message(error: NearlineError) -> str:
+    """Returns the message of an error, cut in the middle if its status would be too large."""
+    # A lone surrogate cannot be sent.
+    whole = error.message.encode(errors="replace").decode()
+    message, kept = whole, len(whole)
+    while _status_bytes(message, error.field) > MAX_STATUS_BYTES:
+        kept = 3 * kept // 4
+        # The remedy is at the end.
+        message = f"{whole[: kept - kept // 3]} … {whole[len(whole) - kept // 3 :]}"
+    return message
+
+
 def to_trailers(error: NearlineError) -> tuple[tuple[str, str | bytes], ...]:
     """Packs an error into trailers: google.rpc.Status with ErrorInfo, BadRequest and RetryInfo.
 
-    With `retry_after_s`, they also carry the pushback that gRPC's own retries obey.
+    With `retry_after_s`, they also carry the pushback that gRPC's own retries obey; with
+    `peer_died`, the pushback that forbids them.
     """
+    message = wire_message(error)
     details: list[any_pb2.Any] = []
 
     def add(message: Message) -> None:
@@ -74,7 +96,7 @@ def to_trailers(error: NearlineError) -> tuple[tuple[str, str | bytes], ...]:
     add(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN))
     if error.field:
         violation = error_details_pb2.BadRequest.FieldViolation(
-            field=error.field, description=error.message
+            field=error.field, description=message[:_MAX_DESCRIPTION]
         )
         add(error_details_pb2.BadRequest(field_violations=[violation]))
     trailers: list[tuple[str, str | bytes]] = []
@@ -82,11 +104,27 @@ def to_trailers(error: NearlineError) -> tuple[tuple[str, str | bytes], ...]:
         delay = duration_pb2.Duration()
         delay.FromMicroseconds(int(error.retry_after_s * 1e6))
         add(error_details_pb2.RetryInfo(retry_delay=delay))
+    if error.peer_died:
+        trailers.append((PUSHBACK_KEY, _NO_RETRY))
+    elif error.retry_after_s is not None:
         trailers.append((PUSHBACK_KEY, str(max(1, int(error.retry_after_s * 1e3)))))
     code = code_pb2.Code.Value(error.status)
-    status = status_pb2.Status(code=code, message=error.message, details=details)
+    status = status_pb2.Status(code=code, message=message, details=details)
     trailers.append((DETAILS_KEY, status.SerializeToString()))
     return tuple(trailers)
+
+
+def _status_bytes(message: str, field: str) -> int:
+    """Returns an upper bound of the bytes that a status takes on the wire.
+
+    The message is sent twice: percent-encoded, and with all details in base64.
+    """
+    text = message.encode()
+    escaped = sum(byte < 0x20 or byte > 0x7E or byte == 0x25 for byte in text)
+    details = len(text) + len(field.encode(errors="replace"))
+    if field:
+        details += len(message[:_MAX_DESCRIPTION].encode())
+    return len(text) + 2 * escaped + (details + 300) * 4 // 3
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> NearlineError:
@@ -96,11 +134,13 @@ def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> NearlineError:
         error: The error that gRPC raised.
         peer: The address called; named in errors that gRPC itself raised.
     """
-    for key, value in error.trailing_metadata() or ():
-        if key == DETAILS_KEY and isinstance(value, bytes):
-            return _from_details(value, error)
+    trailers = dict(error.trailing_metadata() or ())
+    details = trailers.get(DETAILS_KEY)
+    if isinstance(details, bytes):
+        return _from_details(details, error, trailers.get(PUSHBACK_KEY) == _NO_RETRY)
     text = error.details() or "no details"
     kind = _BY_STATUS.get(error.code(), errors.InternalError)
+    peer_died = False
     if error.code() is grpc.StatusCode.CANCELLED:
         # gRPC's core also sends it when more than a thousand calls wait to begin.
         text = (
@@ -108,6 +148,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> NearlineError:
             "other calls are waiting; try again with fewer calls at once"
         )
     elif kind is errors.NotReady:
+        peer_died = _NOT_CONNECTED not in text.lower()
         text = f"{peer} does not answer ({text}); check the service with `nearline status`"
     elif kind is errors.DeadlineExceeded:
         text = f"{peer} did not answer in time ({text}); raise the timeout or lower the load"
@@ -115,10 +156,10 @@ def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> NearlineError:
         text = f"{peer} has no such method ({text}); check that the port is the right service's"
     else:
         text = f"{peer}: {error.code().name}: {text}"
-    return kind(text)
+    return kind(text, peer_died=peer_died)
 
 
-def _from_details(data: bytes, error: grpc.aio.AioRpcError) -> NearlineError:
+def _from_details(data: bytes, error: grpc.aio.AioRpcError, peer_died: bool) -> NearlineError:
     status = status_pb2.Status.FromString(data)
     kind = _BY_STATUS.get(error.code(), errors.InternalError)
     field, retry_after_s = "", None
@@ -134,4 +175,4 @@ def _from_details(data: bytes, error: grpc.aio.AioRpcError) -> NearlineError:
             field = bad.field_violations[0].field
         elif detail.Unpack(retry):
             retry_after_s = retry.retry_delay.ToMicroseconds() / 1e6
-    return kind(status.message, field=field, retry_after_s=retry_after_s)
+    return kind(status.message, field=field, retry_after_s=retry_after_s, peer_died=peer_died)

@@ -9,6 +9,9 @@ from nearline.errors import InvalidRequest
 from nearline.v1 import types_pb2
 from nearline.wire.values import scalar_from_proto, value_to_proto
 
+# Reading a filter occupies the event loop; this size takes a tenth of a second.
+MAX_FILTER_BYTES = 4 << 20
+
 
 def filter_to_proto(condition: f.Filter) -> types_pb2.Filter:
     """Returns the message of a filter.
@@ -26,11 +29,37 @@ def filter_from_proto(message: types_pb2.Filter, path: str = "options.filter") -
         message: The message; protobuf bounds its depth.
         path: Path of the filter in the request.
     Raises: InvalidRequest: a condition is empty or exceeds a limit; names its path, for example
-        options.filter.all[1].range.
+        options.filter.all[1].range. The filter has more than 4 MiB.
     """
+    _check_size(message, path)
     condition = _read(message, path)
     f.check_filter(condition, path)
     return condition
+
+
+def _check_size(message: types_pb2.Filter, path: str) -> None:
+    """Raises InvalidRequest if a filter is too large to read."""
+    bytes_ = message.ByteSize()
+    if bytes_ > MAX_FILTER_BYTES:
+        raise InvalidRequest(
+            f"{path} has {bytes_:,} bytes, {MAX_FILTER_BYTES:,} are allowed; split the request",
+            field=path,
+        )
+    size = f.FilterSize(path)
+    size.add(1)
+    pending = [message]
+    while pending:
+        one = pending.pop()
+        match one.WhichOneof("condition"):
+            case "all" | "any" as kind:
+                parts = getattr(one, kind).filters
+                size.add(len(parts))
+                pending.extend(parts)
+            case "not":
+                size.add(1)
+                pending.append(getattr(one, "not"))
+            case "in":
+                size.add(0, len(getattr(one, "in").values))
 
 
 def _message(condition: f.Filter) -> types_pb2.Filter:

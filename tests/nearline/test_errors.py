@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
+from urllib.parse import quote
 
 import grpc
 import pytest
+from hypothesis import given, strategies as st
 
 from nearline import errors, status
 from nearline.call_guard import Context
@@ -96,6 +100,129 @@ async def test_an_unexpected_error_reaches_the_client_as_an_id_only(
             await client.info()
     assert "hunter2" not in caught.value.message
     assert any(r.exc_info and r.exc_info[1] is secret for r in caplog.records)
+
+
+LONG = 20_000
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x" * LONG, "a b " * LONG, "'" * LONG, '"' * LONG, "\\" * LONG, "\n" * LONG, "日本" * LONG],
+    ids=["letters", "words", "quotes", "double quotes", "backslashes", "lines", "wide"],
+)
+def test_a_message_shows_only_the_beginning_of_a_long_value(value: str) -> None:
+    error = errors.InvalidRequest(f"item {value!r} isn't known; use one of 'a', 'b'", field=value)
+    assert len(error.message) < 300
+    assert error.message.startswith(f"item {value!r}"[:150])
+    assert error.message.endswith("isn't known; use one of 'a', 'b'")
+    assert len(error.field) <= 200
+    bare = errors.InvalidRequest(f"k is {10**4_000 - 1}; 1..3 is allowed")
+    assert len(bare.message) < 300 and bare.message.endswith("1..3 is allowed")
+    # The text of a received error does not change again.
+    assert errors.InvalidRequest(error.message).message == error.message
+
+
+def test_explanations_of_any_length_are_kept() -> None:
+    text = "the shard's text isn't 'red'; " * 20
+    assert errors.NotFound(text).message == text
+
+
+@given(
+    st.text(max_size=3_000) | st.text("日%\n ", max_size=9_000),
+    st.text(max_size=300),
+    st.none() | st.floats(0.001, 100),
+)
+def test_the_trailers_of_an_error_stay_small(
+    message: str, field: str, retry_after_s: float | None
+) -> None:
+    error = errors.Overloaded(message, field=field, retry_after_s=retry_after_s)
+    sent = quote(status.wire_message(error), safe=" !\"#$&'()*+,/:;<=>?@[\\]^`{|}").encode()
+    trailers = status.to_trailers(error)
+    size = len(sent) + sum(
+        len(key) + 32 + (len(value) * 4 // 3 + 4 if isinstance(value, bytes) else len(value))
+        for key, value in trailers
+    )
+    assert size < 4_096 - 200
+
+
+async def test_an_error_about_a_long_id_arrives_as_what_it_is() -> None:
+    error = errors.InvalidRequest(
+        "".join(f"item {'日' * 180!r} is unknown; " for _ in range(100)) + "send others",
+        field="ids",
+    )
+    async with running([registration(error)]) as address, EmbeddingClient(address) as client:
+        with pytest.raises(errors.InvalidRequest) as caught:
+            await client.info()
+    assert caught.value.message.startswith("item '日日")
+    assert caught.value.message.endswith("send others")
+    assert caught.value.field == "ids"
+
+
+async def test_a_long_request_id_is_cut() -> None:
+    error = errors.NotFound("no item")
+    async with running([registration(error)]) as address:
+        async with grpc.aio.insecure_channel(address) as channel:
+            stub = embedding_pb2_grpc.EmbeddingServiceStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.GetInfo(
+                    embedding_pb2.GetInfoRequest(), metadata=(("x-request-id", "i" * 7_000),)
+                )
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+    trailers = dict(caught.value.trailing_metadata() or ())
+    assert trailers["x-request-id"] == "i" * 128
+
+
+async def test_the_death_of_a_server_during_a_call_is_told_apart_from_no_connection() -> None:
+    async with EmbeddingClient("127.0.0.1:1") as client:
+        with pytest.raises(errors.NotReady) as caught:
+            await client.info()
+    assert not caught.value.peer_died
+
+    async def drop(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # An HTTP/2 server that takes the call and then goes away.
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            writer.write(b"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+            await writer.drain()
+            calls.append(await reader.readuntil(b"GetInfo"))
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        ended.release()
+
+    calls: list[bytes] = []
+    ended = asyncio.Semaphore(0)
+    async with await asyncio.start_server(drop, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with EmbeddingClient(f"127.0.0.1:{port}") as client:
+            with pytest.raises(errors.NotReady) as caught:
+                await client.info()
+        for _ in calls:
+            await ended.acquire()
+    assert caught.value.peer_died
+    # The call is repeated once, since another server may answer under the same name.
+    assert len(calls) <= 2
+
+
+async def test_clients_do_not_repeat_a_call_that_a_server_behind_the_service_died_of() -> None:
+    calls: list[str] = []
+
+    class Dying(Raiser):
+        async def GetInfo(
+            self, request: embedding_pb2.GetInfoRequest, context: Context
+        ) -> embedding_pb2.GetInfoResponse:
+            calls.append("GetInfo")
+            raise self.error
+
+    dying = Dying(errors.ShardsUnavailable("shard 0 is lost", peer_died=True))
+    service = Registration(
+        "nearline.v1.EmbeddingService",
+        lambda server: embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(dying, server),
+    )
+    async with running([service]) as address, EmbeddingClient(address) as client:
+        with pytest.raises(errors.ShardsUnavailable) as caught:
+            await client.info()
+    assert caught.value.peer_died
+    assert calls == ["GetInfo"]
 
 
 async def test_a_dead_address_is_not_ready_and_names_the_address() -> None:

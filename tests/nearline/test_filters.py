@@ -121,3 +121,50 @@ def test_an_empty_message_is_refused_with_its_path(message: types_pb2.Filter, pa
 def test_a_string_instead_of_values_is_refused() -> None:
     with pytest.raises(InvalidRequest, match=r"has a string for values; write \('acme',\)"):
         f.check_filter(f.In("brand", "acme"))  # type: ignore[arg-type]
+
+
+def test_conditions_and_values_are_counted_over_the_whole_filter() -> None:
+    wide = f.Any(*[f.All(*[f.Exists("a")] * 127)] * 7, *[f.Exists("a")] * 127)
+    f.check_filter(wide)
+    with pytest.raises(InvalidRequest, match="more than 1,024 operators and conditions"):
+        f.check_filter(f.Not(wide))
+    half = f.In("a", tuple(range(32_768)))
+    f.check_filter(f.Any(half, half))
+    with pytest.raises(InvalidRequest, match="65,537 values in all, 65,536 are allowed"):
+        f.check_filter(f.Any(half, half, f.In("a", (1,))))
+
+
+def one_of(value: types_pb2.Value, count: int) -> types_pb2.Filter:
+    message = types_pb2.Filter()
+    getattr(message, "in").field = "a"
+    getattr(message, "in").values.extend([value] * count)
+    return message
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (
+            types_pb2.Filter(
+                any=types_pb2.FilterList(
+                    filters=[types_pb2.Filter(exists=types_pb2.FieldExists(field="a"))] * 16_384
+                )
+            ),
+            "more than 1,024",
+        ),
+        (
+            one_of(types_pb2.Value(string_value="x" * 64), 65_536),
+            "bytes, 4,194,304 are allowed",
+        ),
+        (
+            one_of(types_pb2.Value(int_value=1), 65_537),
+            "65,537 values in all",
+        ),
+    ],
+)
+def test_a_message_that_is_too_large_is_refused_before_it_is_read(
+    message: types_pb2.Filter, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nearline.wire.filters._read", None)
+    with pytest.raises(InvalidRequest, match=text):
+        filter_from_proto(message)

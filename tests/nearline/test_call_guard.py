@@ -1,0 +1,162 @@
+"""The guard of every method: calls at once, and requests that cannot be decoded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+import pytest
+
+from nearline import status
+from nearline.call_guard import Context
+from nearline.clients import EmbeddingClient
+from nearline.errors import InvalidRequest, Overloaded
+from nearline.serving import Registration, running, serve
+from nearline.settings import ServerSettings
+from nearline.v1 import (
+    embedding_pb2,
+    embedding_pb2_grpc,
+    retrieval_pb2,
+    retrieval_pb2_grpc,
+    types_pb2,
+)
+from nearline_cli.local.processes import free_port
+
+
+class Gate(embedding_pb2_grpc.EmbeddingServiceServicer):
+    """Answers Embed once its gate is open, and GetInfo at once."""
+
+    def __init__(self) -> None:
+        self.entered = 0
+        self.gate = asyncio.Event()
+
+    async def Embed(
+        self, request: embedding_pb2.EmbedRequest, context: Context
+    ) -> embedding_pb2.EmbedResponse:
+        self.entered += 1
+        await self.gate.wait()
+        return embedding_pb2.EmbedResponse()
+
+    async def GetInfo(
+        self, request: embedding_pb2.GetInfoRequest, context: Context
+    ) -> embedding_pb2.GetInfoResponse:
+        return embedding_pb2.GetInfoResponse(model="gate")
+
+    async def EmbedStream(
+        self, request_iterator: AsyncIterator[embedding_pb2.EmbedStreamRequest], context: Context
+    ) -> AsyncIterator[embedding_pb2.EmbedStreamResponse]:
+        async for _ in request_iterator:
+            yield embedding_pb2.EmbedStreamResponse()
+
+    def registration(self) -> Registration:
+        return Registration(
+            "nearline.v1.EmbeddingService",
+            lambda server: embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(self, server),
+        )
+
+
+async def until(claim: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not claim():
+            await asyncio.sleep(0.001)
+
+
+async def test_calls_beyond_the_limit_are_refused_with_a_time_and_status_is_still_given() -> None:
+    gate, loaded = Gate(), asyncio.Event()
+    config = ServerSettings.load({"port": free_port(), "drain_s": 0, "max_calls": 2})
+
+    async def ready() -> None:
+        loaded.set()
+
+    server = asyncio.create_task(serve(config, [gate.registration()], ready=ready))
+    await loaded.wait()
+    address = f"127.0.0.1:{config.port}"
+    async with (
+        EmbeddingClient(address) as client,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        stub = embedding_pb2_grpc.EmbeddingServiceStub(channel)
+        request = embedding_pb2.EmbedRequest()
+        running_calls = [stub.Embed(request, timeout=20, wait_for_ready=True) for _ in range(2)]
+        await until(lambda: gate.entered == 2)
+        with pytest.raises(Overloaded, match="2 calls are running, and --max-calls is 2") as caught:
+            await client.call(lambda: stub.Embed(request, timeout=20))
+        assert caught.value.retry_after_s
+        assert (await client.info()).model == "gate"
+        # A call that is given up makes room.
+        running_calls.pop().cancel()
+        gate.entered = 0
+
+        async def admitted() -> None:
+            while True:
+                call = stub.Embed(request, timeout=20)
+                running_calls.append(call)
+                done, _ = await asyncio.wait((asyncio.ensure_future(call.code()),), timeout=0.2)
+                if not done:
+                    return
+                running_calls.pop()
+
+        await asyncio.wait_for(admitted(), 10)
+        assert gate.entered == 1
+        gate.gate.set()
+        await asyncio.gather(*running_calls)
+        await stub.Embed(request, timeout=20)
+    server.cancel()
+    await asyncio.gather(server, return_exceptions=True)
+
+
+def nested_filter(depth: int) -> bytes:
+    """Returns the bytes of a CountItemsRequest whose filter is `not` of `not` of …"""
+    inner = b""
+    number = types_pb2.Filter.DESCRIPTOR.fields_by_name["not"].number
+    for _ in range(depth):
+        inner = field_of(number, inner)
+    number = retrieval_pb2.CountItemsRequest.DESCRIPTOR.fields_by_name["filter"].number
+    return field_of(number, inner)
+
+
+def field_of(number: int, data: bytes) -> bytes:
+    size, left = bytearray(), len(data)
+    while left > 0x7F:
+        size.append(left & 0x7F | 0x80)
+        left >>= 7
+    size.append(left)
+    return bytes([number << 3 | 2]) + bytes(size) + data
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff\xff\xff", nested_filter(1_000), field_of(1, b"\xff\xfe")],
+    ids=["damaged", "nested", "not UTF-8"],
+)  # fmt: skip
+async def test_a_request_that_cannot_be_decoded_is_invalid(
+    data: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    servicer = retrieval_pb2_grpc.RetrievalServiceServicer()
+    service = Registration(
+        "nearline.v1.RetrievalService",
+        lambda server: retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(servicer, server),
+    )
+    async with running([service]) as address, grpc.aio.insecure_channel(address) as channel:
+        call: Any = channel.unary_unary("/nearline.v1.RetrievalService/CountItems")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(data, timeout=10)
+    error = status.from_rpc_error(caught.value, address)
+    assert type(error) is InvalidRequest
+    assert "not a request of CountItems" in error.message
+    assert "proto files" in error.message
+    assert not caplog.records
+
+
+async def test_a_message_of_a_stream_that_cannot_be_decoded_is_invalid() -> None:
+    async with running([Gate().registration()]) as address:
+        async with grpc.aio.insecure_channel(address) as channel:
+            method: Any = channel.stream_stream("/nearline.v1.EmbeddingService/EmbedStream")
+            call = method(timeout=10)
+            await call.write(b"")
+            assert await call.read() == b""
+            await call.write(b"\xff\xff")
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call.read()
+    assert type(status.from_rpc_error(caught.value, address)) is InvalidRequest
