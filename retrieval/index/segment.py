@@ -16,6 +16,7 @@ from retrieval.index.legs import LegOptions, Legs
 from retrieval.index.protocols import Documents, WordIndex
 from retrieval.index.top_units import TopRows, UnitOf
 from retrieval.index.vectors.vector_index import SearchParams, VectorIndex
+from retrieval.protocols.compute_threads import Stopped
 from retrieval.protocols.shard import (
     HitPayload,
     LexicalColumns,
@@ -92,8 +93,11 @@ class Segment:
         chunks: Sequence[int] = (),
         filter: Filter | None = None,
         alive: Matches | None = None,
+        stopped: Stopped = lambda: False,
     ) -> list[Item | None]:
         """Reads items by id, see `Shard.fetch`; None for items that are absent or do not match.
+
+        Ends early, with fewer items, once `stopped` returns True.
 
         Raises: InvalidRequest: the filter names an unknown attribute or a value of another kind.
         """
@@ -101,6 +105,8 @@ class Segment:
         readable = self._documents(filter, alive)
         found: list[Item | None] = []
         for place, document_id in enumerate(ids):
+            if stopped():
+                break
             document = items.find(document_id)
             chunk = chunks[place] if chunks else None
             if (
@@ -135,16 +141,22 @@ class Segment:
         return (self._item(items.id(document), document, payload, None) for document in documents)
 
     def count(
-        self, filter: Filter | None, fields: Sequence[str], alive: Matches | None = None
+        self,
+        filter: Filter | None,
+        fields: Sequence[str],
+        alive: Matches | None = None,
+        stopped: Stopped = lambda: False,
     ) -> ShardCounts:
         """Counts the matching items, and the values of attributes among them.
+
+        Counts nothing more once `stopped` returns True.
 
         Raises: InvalidRequest: the filter names an unknown attribute or a value of another kind.
         """
         matching = self._documents(filter, alive)
         if matching is None:
             matching = np.ones(self.items.documents, np.bool_)
-        counts = [self._attributes.counts(field, matching) for field in fields]
+        counts = [self._attributes.counts(field, matching) for field in fields if not stopped()]
         return ShardCounts(int(np.count_nonzero(matching)), counts)
 
     def _documents(self, filter: Filter | None, alive: Matches | None) -> NDArray[np.bool_] | None:

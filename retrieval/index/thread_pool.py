@@ -8,6 +8,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
+from retrieval.protocols.compute_threads import Stopped
+
 _SETTLE_POLL_S = 0.005
 
 
@@ -40,7 +42,19 @@ class ThreadPool:
         self._work.put(work)
 
     async def call(self, function: Callable[[], Any]) -> Any:
-        """Runs a function in the next free thread and returns its result."""
+        """Runs a function in the next free thread, even if the caller is cancelled meanwhile."""
+        return await self._call(lambda _: function(), drop=False)
+
+    async def call_stoppable(self, function: Callable[[Stopped], Any]) -> Any:
+        """Runs a function in the next free thread, unless the caller is cancelled before that.
+
+        Args:
+            function: Calls its argument between steps. Once that returns True, the caller was
+                cancelled, and the function may return anything.
+        """
+        return await self._call(function, drop=True)
+
+    async def _call(self, function: Callable[[Stopped], Any], *, drop: bool) -> Any:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
 
@@ -53,9 +67,11 @@ class ThreadPool:
                 future.set_exception(error)
 
         def work() -> None:
+            if drop and future.done():
+                return
             result, error = None, None
             try:
-                result = function()
+                result = function(future.done)
             except Exception as caught:
                 error = caught
             loop.call_soon_threadsafe(deliver, result, error)
@@ -70,7 +86,7 @@ class ThreadPool:
             await asyncio.sleep(_SETTLE_POLL_S)
 
     def close(self) -> None:
-        """Waits for pending work, and ends the threads."""
+        """Waits for pending work that callers still wait for, and ends the threads."""
         for _ in self._threads:
             self._work.put(None)
         for thread in self._threads:

@@ -9,9 +9,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from nearline.errors import NearlineError
+from nearline.errors import NearlineError, Overloaded
 from retrieval.protocols.shard import ShardQueries
 
+# Queries that may wait at a shard: several times those of the largest request.
+MAX_WAITING = 16_384
+_RETRY_AFTER_S = 0.25
 _O = TypeVar("_O")
 _R = TypeVar("_R")
 
@@ -33,6 +36,10 @@ class Batch(NamedTuple, Generic[_O, _R]):
     deadline: float | None
     entries: Sequence[_Entry[_R]]
 
+    def abandoned(self) -> bool:
+        """Returns whether no caller waits for an answer. Thread-safe."""
+        return all(entry.answer.done() for entry in self.entries)
+
 
 class Batcher(Generic[_O, _R]):
     """Distributes queries to a fixed number of runners (threads, or calls to a peer).
@@ -47,6 +54,7 @@ class Batcher(Generic[_O, _R]):
             batch with `finish` on the event loop.
         slots: Maximum number of concurrent runners.
         max_batch: Maximum number of queries in a batch; larger requests are split.
+        max_waiting: Queries that may wait; further ones are refused.
         observe: Called with the size of every batch.
     """
 
@@ -56,16 +64,20 @@ class Batcher(Generic[_O, _R]):
         *,
         slots: int,
         max_batch: int,
+        max_waiting: int = MAX_WAITING,
         observe: Callable[[float], None] = lambda size: None,
     ) -> None:
         self._start = start
         self._max_batch = max_batch
+        self._max_waiting = max_waiting
         self._observe = observe
         # Guards the fields below: the event loop adds queries, threads take them.
         self._lock = threading.Lock()
         self._free = slots
         # By options, in order of arrival.
         self._waiting: dict[_O, deque[_Entry[_R]]] = {}
+        # Number of queries in `_waiting`.
+        self._waiting_count = 0
         # Entries of failed batches; each is retried in its own batch.
         self._retries: deque[tuple[_O, _Entry[_R]]] = deque()
 
@@ -75,7 +87,8 @@ class Batcher(Generic[_O, _R]):
         """Submits queries; the future returns one result per query, in order.
 
         A `NearlineError` fails every query of its batch. Any other error is assumed to be caused by
-        one of the queries, and each is then retried in a batch of its own.
+        one of the queries, and each is then retried in a batch of its own. If too many queries are
+        waiting, the future fails with Overloaded.
 
         Args:
             queries: At least one.
@@ -83,6 +96,11 @@ class Batcher(Generic[_O, _R]):
             deadline: Loop time after which the answer is useless; None if there is no limit.
         """
         size, count = self._max_batch, queries.count
+        if self._waiting_count + count > self._max_waiting:
+            waiting = self._count_waiting()
+            # An empty queue admits any request.
+            if waiting and waiting + count > self._max_waiting:
+                return _refused(waiting, count, self._max_waiting)
         if count > size:
             starts = range(0, count, size)
             parts = [self._add(queries.part(at, at + size), options, deadline) for at in starts]
@@ -98,6 +116,7 @@ class Batcher(Generic[_O, _R]):
             if group is None:
                 group = self._waiting[options] = deque()
             group.append(_Entry(queries, answer, deadline))
+            self._waiting_count += queries.count
         self._start_runner()
         return answer
 
@@ -162,6 +181,7 @@ class Batcher(Generic[_O, _R]):
             room = self._max_batch
             while group and group[0].queries.count <= room:
                 entry = group.popleft()
+                self._waiting_count -= entry.queries.count
                 # An entry that is already done was cancelled by its caller.
                 if not entry.answer.done():
                     taken.append(entry)
@@ -172,6 +192,36 @@ class Batcher(Generic[_O, _R]):
                 return options, taken
         return None
 
+    def _count_waiting(self) -> int:
+        """Returns the number of waiting queries, without those whose callers were cancelled."""
+        with self._lock:
+            groups = {
+                options: deque(entry for entry in group if not entry.answer.done())
+                for options, group in self._waiting.items()
+            }
+            self._waiting = {options: group for options, group in groups.items() if group}
+            self._waiting_count = sum(
+                entry.queries.count for group in self._waiting.values() for entry in group
+            )
+            return self._waiting_count
+
+
+def _refused(waiting: int, count: int, limit: int) -> Future[Sequence[_R]]:
+    answer: Future[Sequence[_R]] = asyncio.get_running_loop().create_future()
+    answer.set_exception(
+        Overloaded(
+            f"{waiting:,} queries wait for this shard and {count:,} more were sent; {limit:,} may "
+            "wait; retry later, or add replicas",
+            retry_after_s=_RETRY_AFTER_S,
+        )
+    )
+    return answer
+
 
 async def _concatenate(parts: Sequence[Future[Sequence[_R]]]) -> list[_R]:
-    return [result for part in await asyncio.gather(*parts) for result in part]
+    try:
+        return [result for part in await asyncio.gather(*parts) for result in part]
+    finally:
+        # After an error, the other parts are not needed.
+        for part in parts:
+            part.cancel()

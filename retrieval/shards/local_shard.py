@@ -8,7 +8,7 @@ from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial, reduce
-from itertools import islice
+from itertools import islice, takewhile
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
@@ -17,6 +17,7 @@ from retrieval.index.segment import Segment
 from retrieval.index.thread_pool import ThreadPool
 from retrieval.index.union import join_counts, join_hits
 from retrieval.live.progress import LiveState
+from retrieval.protocols.compute_threads import Stopped
 from retrieval.protocols.shard import (
     AppliedState,
     CountRequest,
@@ -67,8 +68,8 @@ class LocalShard:
         number: Shard number, for errors.
         base: Segment of the snapshot.
         threads: Threads to search in; may be shared with other shards.
-        scanners: Threads for exact searches, so that other searches need not wait for them; None
-            uses `threads`.
+        scanners: Threads for exact searches, scans and counts, so that other searches need not
+            wait for them; None uses `threads`.
         files: Resources that `close` releases.
         observe: Called with the size of every batch.
     """
@@ -131,17 +132,19 @@ class LocalShard:
         """Reads items; see `Shard.fetch`."""
         await self._admission.admit(snapshot_id, request.min_watermark, deadline)
 
-        def read() -> ShardItems:
+        def read(stopped: Stopped) -> ShardItems:
             state = self._state()
             found = [
-                segment.fetch(request.ids, request.payload, request.chunks, request.filter, alive)
+                segment.fetch(
+                    request.ids, request.payload, request.chunks, request.filter, alive, stopped
+                )
                 for segment, alive in state.segments
             ]
             # An item is alive in at most one segment.
             items = (item for same in zip(*found, strict=True) for item in same)
             return ShardItems([item for item in items if item is not None], state.applied)
 
-        fetched: ShardItems = await self._threads.call(read)
+        fetched: ShardItems = await self._threads.call_stoppable(read)
         return fetched
 
     async def scan(
@@ -150,16 +153,17 @@ class LocalShard:
         """Reads items in id order; see `Shard.scan`."""
         await self._admission.admit(snapshot_id, request.min_watermark, deadline)
 
-        def read() -> ShardItems:
+        def read(stopped: Stopped) -> ShardItems:
             state = self._state()
             found = [
                 segment.scan(request.after_id, request.filter, request.payload, alive)
                 for segment, alive in state.segments
             ]
             merged = heapq.merge(*found, key=attrgetter("id"))
-            return ShardItems(list(islice(merged, request.limit)), state.applied)
+            wanted = takewhile(lambda _: not stopped(), islice(merged, request.limit))
+            return ShardItems(list(wanted), state.applied)
 
-        fetched: ShardItems = await self._threads.call(read)
+        fetched: ShardItems = await self._scanners.call_stoppable(read)
         return fetched
 
     async def count(
@@ -168,27 +172,34 @@ class LocalShard:
         """Counts items; see `Shard.count`."""
         await self._admission.admit(snapshot_id, request.min_watermark, deadline)
 
-        def read() -> ShardCounts:
+        def read(stopped: Stopped) -> ShardCounts:
             state = self._state()
             counts = [
-                segment.count(request.filter, request.fields, alive)
+                segment.count(request.filter, request.fields, alive, stopped)
                 for segment, alive in state.segments
             ]
             return replace(reduce(join_counts, counts), applied=state.applied)
 
-        counted: ShardCounts = await self._threads.call(read)
+        counted: ShardCounts = await self._scanners.call_stoppable(read)
         return counted
 
     async def ready(self, snapshot_id: str) -> bool:
         """Returns whether the shard holds this snapshot."""
         return snapshot_id == self._admission.admitted
 
-    def search_now(self, queries: ShardQueries, options: ShardOptions) -> list[ShardHits]:
-        """Searches the current state in the calling thread."""
+    def search_now(
+        self,
+        queries: ShardQueries,
+        options: ShardOptions,
+        stopped: Stopped = lambda: False,
+    ) -> list[ShardHits]:
+        """Searches the current state in the calling thread, until `stopped` returns True."""
         state = self._state()
         *live, (base, alive) = state.segments
         results = base.search(queries, options, alive)
         for segment, segment_alive in live:
+            if stopped():
+                break
             others = segment.search(queries, options, segment_alive)
             results = [
                 join_hits(one, other, options) for one, other in zip(results, others, strict=True)
@@ -232,7 +243,7 @@ class LocalShard:
         while (batch := batcher.take()) is not None:
             results, error = None, None
             try:
-                results = self.search_now(batch.queries, batch.options)
+                results = self.search_now(batch.queries, batch.options, batch.abandoned)
             except Exception as caught:
                 error = caught
             loop.call_soon_threadsafe(batcher.finish, batch, results, error)

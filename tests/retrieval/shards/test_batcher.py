@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from nearline.errors import NotReady
+from nearline.errors import NotReady, Overloaded
 from retrieval.protocols.shard import ShardQueries
 from retrieval.shards.batcher import Batch, Batcher
 
@@ -165,3 +165,37 @@ async def test_a_batch_has_the_latest_deadline_of_its_queries(
         workers.batcher.submit(rows(1), "a", deadline)
     workers.go_on()
     assert workers.running[0].deadline == wanted
+
+
+async def test_queries_beyond_the_limit_are_refused_and_cancelled_ones_do_not_count() -> None:
+    batcher: Batcher[str, str] = Batcher(lambda: None, slots=0, max_batch=4, max_waiting=10)
+    waiting = [batcher.submit(rows(number), "a") for number in range(10)]
+    with pytest.raises(Overloaded, match=r"10 queries wait .* 1 more .* 10 may wait") as caught:
+        await batcher.submit(rows(10), "b")
+    assert caught.value.retry_after_s
+    # A large request is refused as a whole: none of its parts waits.
+    waiting[0].cancel()
+    with pytest.raises(Overloaded, match=r"9 queries wait .* 6 more"):
+        await batcher.submit(rows(*range(6)), "b")
+    later = batcher.submit(rows(11), "b")
+    assert not later.done()
+    with pytest.raises(Overloaded):
+        await batcher.submit(rows(12), "b")
+    taken = batcher.take()
+    assert taken is not None and taken.queries.count == 4
+    assert not batcher.submit(rows(13), "b").done()
+
+
+async def test_a_request_larger_than_the_queue_is_admitted_to_an_empty_one() -> None:
+    batcher: Batcher[str, str] = Batcher(lambda: None, slots=0, max_batch=4, max_waiting=3)
+    assert not batcher.submit(rows(1, 2, 3, 4), "a").done()
+
+
+async def test_the_other_parts_of_a_failed_request_are_dropped() -> None:
+    workers = Workers(slots=1, max_batch=1)
+    answer = workers.batcher.submit(rows(-1, 2, 3), "a")
+    workers.go_on()
+    assert isinstance((await settled(answer))[0], NotReady)
+    while workers.running:
+        workers.go_on()
+    assert len(workers.sizes) <= 2

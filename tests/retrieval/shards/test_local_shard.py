@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from numpy.typing import NDArray
 
-from nearline.contract import HitLevel, PayloadField
-from nearline.errors import SnapshotGone
-from nearline.store.snapshot import Store
+from nearline.contract import HitLevel, Item, PayloadField
+from nearline.errors import NotApplied, SnapshotGone
+from nearline.store.snapshot import PARTITIONS, Store
 from retrieval.index.segment import Segment
 from retrieval.index.thread_pool import ThreadPool
 from retrieval.index.vectors.vector_index import IndexInfo, Neighbours, SearchParams
-from retrieval.protocols.shard import ItemsRequest, ShardOptions, ShardQueries
+from retrieval.live.progress import LiveState, LiveView
+from retrieval.protocols.shard import (
+    AppliedState,
+    CountRequest,
+    ItemsRequest,
+    ScanRequest,
+    ShardCounts,
+    ShardOptions,
+    ShardQueries,
+)
 from retrieval.protocols.snapshot import read_current_snapshots
+from retrieval.protocols.watermark import Watermark
 from retrieval.shards.loader import LoadedShard, load_shards
+from retrieval.shards.local_provider import LocalShardProvider
 from retrieval.shards.local_shard import LocalShard
+from tests.retrieval.cache.sample_lists import mark
 from tests.retrieval.small_snapshots import Document, write_snapshot
 
 
@@ -196,3 +210,103 @@ def test_an_empty_shard_returns_no_hits(tmp_path: Path, threads: ThreadPool) -> 
     two = ShardQueries(np.ones((2, 4), np.float32))
     results = [one.shard.search_now(two, ShardOptions(5)) for one in loaded]
     assert sorted(len(hits.ids) for both in results for hits in both) == [0, 0, 0, 0, 1, 1]
+
+
+async def test_cancelled_scans_and_counts_never_start(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = ThreadPool(1)
+    shard = load(tmp_path, random_documents(rng, 20, 2), threads)
+    begun, release = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    started: list[str] = []
+    scan, count = Segment.scan, Segment.count
+
+    def blocking_scan(segment: Segment, *args: Any) -> Iterator[Item]:
+        started.append("scan")
+        loop.call_soon_threadsafe(begun.set)
+        release.wait(10)
+        return scan(segment, *args)
+
+    def counted(segment: Segment, *args: Any) -> ShardCounts:
+        started.append("count")
+        return count(segment, *args)
+
+    monkeypatch.setattr(Segment, "scan", blocking_scan)
+    monkeypatch.setattr(Segment, "count", counted)
+    snapshot_id = shard._admission.admitted or ""
+    first = asyncio.create_task(shard.scan(snapshot_id, ScanRequest("", 10, None, frozenset())))
+    await begun.wait()
+    rest = [
+        asyncio.create_task(shard.scan(snapshot_id, ScanRequest("", 10, None, frozenset())))
+        for _ in range(250)
+    ] + [asyncio.create_task(shard.count(snapshot_id, CountRequest(None, ()))) for _ in range(250)]
+    await asyncio.sleep(0)
+    for call in rest:
+        call.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
+    release.set()
+    assert len((await first).items) == 10
+    await asyncio.to_thread(threads.close)
+    shard.close()
+    assert started == ["scan"]
+
+
+async def test_searches_do_not_wait_for_scans(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_snapshot(tmp_path, random_documents(rng, 20, 2))
+    provider = LocalShardProvider(Store(tmp_path), 1)
+    (snapshot,) = read_current_snapshots(Store(tmp_path), ())
+    (shard,) = await provider.prepare(snapshot)
+    release = threading.Event()
+    scan = Segment.scan
+
+    def blocking_scan(segment: Segment, *args: Any) -> Iterator[Item]:
+        release.wait(10)
+        return scan(segment, *args)
+
+    monkeypatch.setattr(Segment, "scan", blocking_scan)
+    request = ScanRequest("", 5, None, frozenset())
+    scans = [asyncio.create_task(shard.scan(snapshot.snapshot_id, request)) for _ in range(4)]
+    await asyncio.sleep(0)
+    queries = ShardQueries(np.ones((1, 4), np.float32))
+    found = await asyncio.wait_for(shard.search(snapshot.snapshot_id, queries, ShardOptions(3)), 5)
+    assert len(found[0].ids) == 3
+    release.set()
+    assert {len(one.items) for one in await asyncio.gather(*scans)} == {5}
+    await provider.close()
+
+
+@pytest.mark.parametrize("kind", ["search", "fetch", "scan", "count"])
+async def test_every_read_waits_until_live_changes_reach_its_watermark(
+    tmp_path: Path, threads: ThreadPool, rng: np.random.Generator, kind: str
+) -> None:
+    shard = load(tmp_path, random_documents(rng, 20, 2), threads)
+    live = LiveState(0, range(PARTITIONS), LiveView(AppliedState(mark(3))))
+    shard.attach(live)
+    snapshot_id = shard._admission.admitted or ""
+
+    async def read(least: Watermark, deadline: float | None = None) -> AppliedState | None:
+        if kind == "search":
+            queries = ShardQueries(np.ones((1, 4), np.float32))
+            options = ShardOptions(3, min_watermark=least)
+            return (await shard.search(snapshot_id, queries, options, deadline))[0].applied
+        if kind == "fetch":
+            items = ItemsRequest(["d001"], frozenset(), min_watermark=least)
+            return (await shard.fetch(snapshot_id, items, deadline)).applied
+        if kind == "scan":
+            part = ScanRequest("", 5, None, frozenset(), least)
+            return (await shard.scan(snapshot_id, part, deadline)).applied
+        return (await shard.count(snapshot_id, CountRequest(None, (), least), deadline)).applied
+
+    assert await read(mark(3)) == AppliedState(mark(3))
+    with pytest.raises(NotApplied, match="has not applied 64 of the changes"):
+        await read(mark(4), asyncio.get_running_loop().time() + 0.1)
+    waiting = asyncio.create_task(read(mark(4)))
+    while not live._waiting:
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    live.publish(LiveView(AppliedState(mark(4))))
+    assert await waiting == AppliedState(mark(4))
+    shard.close()
