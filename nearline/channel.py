@@ -17,7 +17,9 @@ _MAX_MESSAGE_BYTES = 64 << 20
 
 # Nearline's servers send UNAVAILABLE for calls that were not processed; gRPC sends CANCELLED for
 # calls that a stopping server had not begun. Calls that the caller cancels are not retried. All
-# attempts share the caller's deadline, and the token bucket stops retries while most calls fail.
+# attempts share the caller's deadline, and the token bucket stops retries while most calls fail. A
+# server that died may have died of the call, so there is one retry, which another server gets if
+# there are several.
 # RESOURCE_EXHAUSTED is left to the caller, since the error says when to retry. Writes are retried
 # because the client gives each an idempotency key. Streams of writes are not retried, nor are calls
 # to shards: the router tries another replica.
@@ -48,7 +50,7 @@ _SERVICE_CONFIG = json.dumps(
                     {"service": "nearline.v1.IngestService", "method": "GetQueue"},
                 ],
                 "retryPolicy": {
-                    "maxAttempts": 3,
+                    "maxAttempts": 2,
                     "initialBackoff": "0.02s",
                     "maxBackoff": "0.5s",
                     "backoffMultiplier": 3,

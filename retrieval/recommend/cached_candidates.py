@@ -187,7 +187,10 @@ class CandidateCache:
             return await self._lists.get_validated(
                 spec.key, compute, spec.query.context.min_watermark, validate
             )
-        except NearlineError:
+        except NearlineError as error:
+            if error.peer_died:
+                # The computation may be the cause, so it is not repeated.
+                raise
             return None
 
     def _validated(

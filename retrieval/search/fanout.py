@@ -156,6 +156,8 @@ def _unavailable(
             return SnapshotGone(f"{text}; retry the whole request")
     retry = [error.retry_after_s for error in failures.values() if error.retry_after_s is not None]
     retry_after_s = max(retry, default=None)
+    if len(failures) == shards and all(isinstance(e, Overloaded) for e in failures.values()):
+        return Overloaded(f"{text}; retry later", retry_after_s=retry_after_s)
     if all(isinstance(error, NotApplied) for error in failures.values()):
         return NotApplied(
             f"{text}; retry, omit min_watermark, or do without full coverage",
@@ -164,4 +166,5 @@ def _unavailable(
     return ShardsUnavailable(
         f"{text}; wait until `nearline status` shows them ready, or do without full coverage",
         retry_after_s=retry_after_s,
+        peer_died=any(error.peer_died for error in failures.values()),
     )

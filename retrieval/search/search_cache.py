@@ -80,7 +80,12 @@ class SearchCache:
                 hot, level = await self._lists.get_validated(
                     key, compute, context.min_watermark, read
                 )
-        except (NearlineError, TimeoutError):
+        except TimeoutError:
+            return None
+        except NearlineError as error:
+            if error.peer_died:
+                # The search may be the cause, so it is not repeated.
+                raise
             return None
         assert hot is not None, "a search returned no list. This is a bug."
         return CachedSearch(c.HitList(hits=wire.lazy_hits(hot.messages)), level, hot.watermark)

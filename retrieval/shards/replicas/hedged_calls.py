@@ -44,9 +44,11 @@ class HedgedCalls(Generic[_P]):
     A call goes to one replica. If that replica fails through a fault of its own, the call is
     retried on another, within the retry budget (a tenth of the calls). If the replica is gone, the
     retry needs no budget: the replica does no more work, so the number of running calls does not
-    grow. If a call takes longer than 95 of 100 recent calls, it is hedged: another replica is
-    called too, within the hedge budget (a twentieth), the first answer wins, and the other call is
-    cancelled. Half of the hedge budget is reserved for calls that keep waiting.
+    grow. If a replica was lost while it worked on the call, the call may be the cause; it is then
+    retried within the budget, and on one other replica at most. If a call takes longer than 95 of
+    100 recent calls, it is hedged: another replica is called too, within the hedge budget (a
+    twentieth), the first answer wins, and the other call is cancelled. Half of the hedge budget is
+    reserved for calls that keep waiting.
 
     Args:
         replicas: All replicas of the shard.
@@ -138,6 +140,8 @@ class _Race(Generic[_P, _R]):
         self._tried: list[Replica[_P]] = []
         self._running: dict[Task[_R], Replica[_P]] = {}
         self._hedge: Task[_R] | None = None
+        # Whether a replica was lost while it worked on the call.
+        self._peer_died = False
 
     async def run(self, first: Replica[_P], hedge_s: float | None) -> _R:
         self._start(first)
@@ -150,19 +154,24 @@ class _Race(Generic[_P, _R]):
                 if not done:
                     assert hedge_s is not None
                     # Without budget, try again later: the first replica may hang.
-                    hedge_s = None if self._start_hedge(keep=reserve) else 2 * hedge_s
+                    hedge_s = (
+                        None if self._exhausted or self._start_hedge(keep=reserve) else 2 * hedge_s
+                    )
                     reserve = 0.0
                     continue
                 won, error, gone = None, None, False
                 for task in done:
                     error = self._remove(task)
                     won = task if error is None else won
+                    died = isinstance(error, NearlineError) and error.peer_died
+                    self._peer_died |= died
                     # A silent replica is not gone: it may still be working on the call. Nor is one
                     # that is behind: it has waited as long as a call may.
                     gone = (
                         isinstance(error, NotReady)
                         and not isinstance(error, NotApplied)
                         and not task.cancelled()
+                        and not died
                     )
                 if won is not None:
                     self._count(won)
@@ -170,11 +179,17 @@ class _Race(Generic[_P, _R]):
                 assert error is not None
                 if not isinstance(error, _RETRYABLE):
                     raise error
-                if not self._start_retry(within_budget=not gone) and not self._running:
+                retried = not self._exhausted and self._start_retry(within_budget=not gone)
+                if not retried and not self._running:
                     raise error
         finally:
             for task in self._running:
                 task.cancel()
+
+    @property
+    def _exhausted(self) -> bool:
+        """Whether no other replica may be put at risk."""
+        return self._peer_died and len(self._tried) > 1
 
     def _start(self, replica: Replica[_P]) -> Task[_R]:
         self._tried.append(replica)
