@@ -202,6 +202,29 @@ async def test_only_changes_in_every_snapshot_and_the_archive_are_trimmed(store:
     assert (await log.state()).trimmed == head
 
 
+async def test_changes_that_are_not_archived_stay_though_every_snapshot_contains_them(
+    store: Store,
+) -> None:
+    log = MemoryLog()
+    await _append(log, [f"k{n}" for n in range(100)])
+    archived = (await archive_changes(store, log)).end()
+    await _append(log, [f"later{n}" for n in range(100)])
+    head = (await log.state()).head
+    _publish(store, 1, head)
+    assert await trim_log(store, log) == sum(archived.positions) < sum(head.positions)
+    assert (await log.state()).trimmed == archived
+
+
+async def test_a_snapshot_whose_manifest_cannot_be_read_prevents_trimming(store: Store) -> None:
+    log = MemoryLog()
+    await _append(log, [f"k{n}" for n in range(20)])
+    head = (await archive_changes(store, log)).end()
+    _publish(store, 1, head)
+    store.files.create(f"default/snapshots/{SNAPSHOT.format(2)}/manifest.json", b"{ damaged")
+    assert common_watermark(store, "default", log.log_id) == Watermark(log.log_id)
+    assert await trim_log(store, log) == 0
+
+
 async def test_a_snapshot_without_a_log_prevents_trimming(store: Store) -> None:
     log = MemoryLog()
     await _append(log, ["a"])

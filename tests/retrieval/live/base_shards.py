@@ -127,9 +127,16 @@ class Log:
     def delete(self, document_id: str) -> ChangeEntry:
         return self.entry(Change(document_id=document_id, kind=ChangeKind.DELETE))
 
-    def attributes(self, document_id: str, changes: Attributes) -> ChangeEntry:
+    def attributes(
+        self, document_id: str, changes: Attributes, expires: int | None = None
+    ) -> ChangeEntry:
         return self.entry(
-            Change(document_id=document_id, kind=ChangeKind.ATTRIBUTES, attributes=changes)
+            Change(
+                document_id=document_id,
+                kind=ChangeKind.ATTRIBUTES,
+                attributes=changes,
+                expires=None if expires is None else EPOCH + timedelta(0, 0, expires),
+            )
         )
 
 

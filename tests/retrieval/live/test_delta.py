@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,6 +13,7 @@ from nearline.contract import HitLevel, SearchMode
 from retrieval.changelog.records import Change, ChangeKind
 from retrieval.index.vectors.vector_index import SearchParams
 from retrieval.live import delta as delta_module
+from retrieval.live.delta import LiveDelta
 from retrieval.protocols.shard import ShardOptions, ShardQueries
 from tests.retrieval.live.base_shards import DIM, EPOCH, Base, Log, base_of, hits
 from tests.retrieval.live.live_documents import FAR, NAMES, document, snapshot_documents, stored
@@ -64,6 +65,83 @@ def test_ineffective_changes_publish_no_view(base: Base) -> None:
     assert delta.expire(EPOCH + timedelta(0, 0, FAR))
     assert delta.view is not view
     assert delta.view.part is None
+    delta.close()
+
+
+def at(microseconds: int) -> datetime:
+    return EPOCH + timedelta(0, 0, microseconds)
+
+
+def names(base: Base, delta: LiveDelta) -> set[str]:
+    return set(stored(base, delta.view))
+
+
+@pytest.mark.parametrize("renewed_by", ["upsert", "patch"])
+def test_a_renewed_document_expires_at_its_new_time_only(base: Base, renewed_by: str) -> None:
+    log, delta = Log(), base.delta()
+    for name in ("x", "n0"):
+        # n0 expires in the snapshot, too.
+        delta.apply([log.upsert(document(1, name, FAR + 50))])
+        if renewed_by == "upsert":
+            delta.apply([log.upsert(document(2, name, FAR + 100))])
+        else:
+            delta.apply([log.attributes(name, {"year": 1}, FAR + 100)])
+    assert not delta.expire(at(FAR + 50)) or {"x", "n0"} <= names(base, delta)
+    delta.expire(at(FAR + 99))
+    assert {"x", "n0"} <= names(base, delta)
+    assert delta.expire(at(FAR + 100))
+    assert not {"x", "n0"} & names(base, delta)
+    delta.close()
+
+
+def test_a_document_of_the_snapshot_that_is_renewed_does_not_expire_early(base: Base) -> None:
+    log, delta = Log(), base.delta()
+    delta.apply([log.attributes("n3", {"year": 1}, FAR + 100)])
+    delta.expire(at(FAR + 3))
+    assert "n3" in names(base, delta) and "n0" not in names(base, delta)
+    assert delta.expire(at(FAR + 100))
+    assert "n3" not in names(base, delta)
+    delta.close()
+
+
+def test_a_patch_keeps_the_expiry_of_a_document(base: Base) -> None:
+    log, delta = Log(), base.delta()
+    delta.apply([log.upsert(document(1, "x", FAR + 50))])
+    delta.apply([log.attributes(name, {"year": 1}) for name in ("x", "n3")])
+    delta.apply([log.attributes(name, {"year": 2}) for name in ("x", "n3")])
+    kept = stored(base, delta.view)
+    assert (kept["x"][0].expires, kept["n3"][0].expires) == (FAR + 50, FAR + 3)
+    delta.expire(at(FAR + 3))
+    assert "n3" not in names(base, delta) and "x" in names(base, delta)
+    assert delta.expire(at(FAR + 50))
+    assert "x" not in names(base, delta)
+    delta.close()
+
+
+def test_a_replacement_without_an_expiry_stays(base: Base) -> None:
+    log, delta = Log(), base.delta()
+    delta.apply([log.upsert(document(1, "x", FAR + 50)), log.upsert(document(2, "n3"))])
+    delta.apply([log.upsert(document(2, "x"))])
+    delta.expire(at(2 * FAR))
+    assert {"x", "n3"} <= names(base, delta)
+    delta.close()
+
+
+def test_expiries_survive_a_compaction(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delta_module, "_MAX_DEAD_ROWS", 20)
+    log, delta = Log(), base.delta()
+    delta.apply([log.upsert(document(1, "soon", FAR + 10)), log.upsert(document(2, "late", FAR))])
+    delta.apply([log.attributes("late", {"year": 1}, FAR + 99)])
+    before = delta.stats().rows
+    rows = []
+    for number in range(100):
+        delta.apply([log.upsert(document(number, f"x{number % 3}"))])
+        rows.append(delta.stats().rows)
+    assert min(rows[1:]) < max(rows) and before, "it was compacted"
+    assert delta.expire(at(FAR + 10))
+    assert "soon" not in names(base, delta) and "late" in names(base, delta)
+    assert delta.expire(at(FAR + 99))
+    assert "late" not in names(base, delta)
     delta.close()
 
 

@@ -14,9 +14,9 @@ from nearline import contract as c
 from nearline.contract import Arm
 from nearline.errors import InvalidRequest, NotReady
 from nearline.v1 import snapshot_pb2
-from retrieval.rollout.analysis import CanaryAnalysis
+from retrieval.rollout.analysis import CanaryAnalysis, CanaryLimits
 from retrieval.rollout.split import Requester, TrafficSplit, mark_list_id, parse_split
-from retrieval.rollout.trial import Trial
+from retrieval.rollout.trial import Trial, TrialRecall
 from retrieval.search.collection import ServedCollection
 from retrieval.snapshots.loaded_snapshots import LoadedSnapshot, SnapshotKey
 from tests.retrieval.rollout.test_split import RECORD
@@ -31,6 +31,7 @@ class RecordedAnalysis:
     def __init__(self) -> None:
         self.requests: list[tuple[bool, bool]] = []
         self.clicks: list[tuple[bool, str, bool]] = []
+        self.recalls: list[tuple[bool, float]] = []
 
     def record_request(self, canary: bool, unit: int, seconds: float, *, failed: bool) -> None:
         assert seconds >= 0
@@ -40,6 +41,9 @@ class RecordedAnalysis:
         self, canary: bool, list_id: str, *, converted: bool, unit: int | None = None
     ) -> None:
         self.clicks.append((canary, list_id, converted))
+
+    def record_recall(self, canary: bool, value: float) -> None:
+        self.recalls.append((canary, value))
 
 
 class World:
@@ -179,3 +183,24 @@ def test_clicks_count_for_the_arm_that_gave_the_list() -> None:
         [c.Interaction(item_id="i", user_id="u", kind=kind, list_id=name) for name, kind in kinds]
     )
     assert world.told.clicks == [(True, canary, False), (False, current, True)]
+
+
+def test_the_recall_of_an_arm_is_recorded_for_that_arm() -> None:
+    world = World()
+    recall = TrialRecall({"default": world.trial}, 0.1)
+    recall.record("default", Arm.CURRENT, 0.2)
+    recall.record("default", Arm.CANARY, 0.9)
+    recall.record("default", None, 0.3)
+    recall.record("other", Arm.CANARY, 0.4)
+    assert world.told.recalls == [(False, 0.2), (True, 0.9)]
+
+
+@pytest.mark.parametrize(("current", "canary", "breached"), [(0.0, 1.0, ""), (1.0, 0.0, "recall")])
+def test_a_canary_is_judged_by_its_own_recall(current: float, canary: float, breached: str) -> None:
+    world = World()
+    analysis = CanaryAnalysis(0.5, CanaryLimits(min_recall=0.94), dealt_by_unit=False)
+    recall = TrialRecall({"default": Trial(world.split, world.held, analysis)}, 0.1)
+    for _ in range(500):
+        recall.record("default", Arm.CURRENT, current)
+        recall.record("default", Arm.CANARY, canary)
+    assert analysis.breached_test == breached

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +18,8 @@ from nearline.errors import InvalidRequest, NotReady, ShardsUnavailable
 from nearline.filters import Equals
 from nearline.store.snapshot import Store, partition_of
 from nearline.v1 import snapshot_pb2
-from retrieval.cache.cached_list import CachedList, ListKey
+from retrieval.cache.cached_list import CachedList
 from retrieval.cache.change_tracker import RecentChanges, ValidatedList
-from retrieval.cache.redis_cache import redis_key
 from retrieval.cache.tiered_cache import TieredCache
 from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
 from retrieval.embedders.endpoints import Embedders
@@ -30,7 +29,7 @@ from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.protocols.watermark import Watermark
 from retrieval.router.service import RetrievalService
 from retrieval.search.collection import ServedCollection
-from retrieval.search.search_cache import SearchCache, _key
+from retrieval.search.search_cache import SearchCache
 from retrieval.shards.local_provider import LocalShardProvider
 from retrieval.shards.local_shard import LocalShard
 from tests.retrieval.cache.sample_lists import Clock, mark
@@ -285,66 +284,6 @@ async def test_after_a_flip_no_hit_of_the_old_snapshot_is_returned(running: Runn
         assert reply.info.snapshot_id == snapshot.snapshot_id != old.info.snapshot_id
         assert all(hit.id.startswith("new") for hit in hits(reply)) and len(hits(reply)) == 5
         assert reply.info.served_by.source is source
-
-
-# For every option that changes the content of an answer, another value.
-OTHER_VALUES: dict[str, Any] = {
-    "k": 6,
-    "mode": c.SearchMode.LEXICAL,
-    "level": c.HitLevel.CHUNK,
-    "payload": frozenset({c.PayloadField.TITLE}),
-    "ef_search": 9,
-    "nprobe": 9,
-    "exact": True,
-    "filter": Equals("even", True),
-    "explain": True,
-    "min_score": 0.5,
-    "grouping": c.Grouping("even", 2),
-    "diversity": 0.5,
-    "dense_weight": 0.5,
-}
-# Requirements on an answer, which are checked on each cached one.
-REQUIREMENTS: dict[str, Any] = {
-    "min_watermark": mark(1).encode(),
-    "require_full_coverage": True,
-    "snapshot_id": "s",
-    "unit": "u",
-}
-
-
-async def test_each_input_of_a_search_alone_changes_its_key(running: Running) -> None:
-    (served,) = running.service.collections
-    assert OTHER_VALUES.keys() | REQUIREMENTS.keys() == {one.name for one in fields(OPTIONS)}
-    other = ServedCollection(read_current_snapshots(Store(running.root), ())[0], served.shards)
-    renamed, flipped = (
-        ServedCollection(read_current_snapshots(Store(running.root), ())[0], ()) for _ in range(2)
-    )
-    renamed.name, flipped.snapshot_id = "other", "20990101T000000Z-000000"
-    text = c.Query(text="1 1 1 1")
-    plain = _key(served, ONE, OPTIONS)
-    assert _key(other, c.Query(vector=np.ones(4, np.float32)), replace(OPTIONS)) == plain
-    keys = [
-        plain,
-        _key(renamed, ONE, OPTIONS),
-        _key(flipped, ONE, OPTIONS),
-        _key(served, text, OPTIONS),
-        _key(served, c.Query(text="1 1 1 1 "), OPTIONS),
-        _key(served, c.Query(vector=np.array([1, 1, 1, 2], np.float32)), OPTIONS),
-        _key(served, c.Query(vector=np.ones(4, np.float64)), OPTIONS),
-        *(_key(served, ONE, replace(OPTIONS, **{n: v})) for n, v in OTHER_VALUES.items()),
-        _key(served, ONE, replace(OPTIONS, grouping=c.Grouping("even", 3))),
-        _key(served, ONE, replace(OPTIONS, grouping=c.Grouping("odd", 2))),
-        _key(served, ONE, replace(OPTIONS, filter=Equals("even", False))),
-    ]
-    assert len({redis_key(key) for key in keys}) == len(keys)
-    for name, value in REQUIREMENTS.items():
-        assert _key(served, ONE, replace(OPTIONS, **{name: value})) == plain
-
-
-def test_each_part_of_a_key_changes_its_name_in_redis() -> None:
-    plain = ListKey("c", "s", "p", "f", "t", "popular")
-    others = [plain._replace(**{name: "x"}) for name in ListKey._fields]
-    assert len({redis_key(one) for one in (plain, *others)}) == 1 + len(others)
 
 
 async def test_a_search_that_a_server_died_of_is_not_repeated_past_the_cache(

@@ -12,7 +12,7 @@ import pytest
 
 from nearline.errors import Conflict, InvalidRequest, NotFound, SnapshotCorrupt
 from nearline.store.snapshot import Store
-from nearline.v1 import release_pb2
+from nearline.v1 import release_pb2, snapshot_pb2
 from retrieval.snapshots import aliases, retention
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
 
@@ -65,6 +65,49 @@ def test_a_record_requires_the_expected_epoch(store: Store) -> None:
     with pytest.raises(Conflict, match="7 was expected"):
         aliases.roll_back(store, "default", expected_epoch=7)
     assert aliases.promote(store, "default", a, expected_epoch=2).epoch == 3
+
+
+@pytest.mark.parametrize("expected", [0, 2])
+@pytest.mark.parametrize("change", ["promote", "roll_back"])
+def test_a_change_between_check_and_record_is_a_conflict(
+    store: Store, monkeypatch: pytest.MonkeyPatch, change: str, expected: int
+) -> None:
+    a, b = make(store, 2)
+    create = store.create_alias_record
+
+    def overtaken(collection: str, record: snapshot_pb2.AliasRecord) -> None:
+        monkeypatch.setattr(store, "create_alias_record", create)
+        aliases.promote(store, collection, b, why="faster")
+        create(collection, record)
+
+    def decide() -> snapshot_pb2.AliasRecord:
+        if change == "promote":
+            return aliases.promote(store, "default", a, expected_epoch=expected)
+        return aliases.roll_back(store, "default", expected_epoch=expected)
+
+    monkeypatch.setattr(store, "create_alias_record", overtaken)
+    if change == "promote" and not expected:
+        # Any epoch is accepted: the later change counts.
+        assert (decide().epoch, current(store)) == (4, a)
+        return
+    with pytest.raises(Conflict, match="current epoch of 'default' is 3, but 2 was expected"):
+        decide()
+    assert (store.alias_in_force("default").why, current(store)) == ("faster", b)
+
+
+@pytest.mark.parametrize("change", ["promote", "roll_back"])
+def test_a_change_during_the_checks_is_a_conflict(store: Store, change: str) -> None:
+    a, b = make(store, 2)
+
+    def check(manifest: snapshot_pb2.Manifest) -> None:
+        aliases.promote(store, "default", b, why="faster")
+
+    with pytest.raises(Conflict, match="is 3, but 2 was expected"):
+        if change == "promote":
+            aliases.promote(store, "default", a, expected_epoch=2, check=check)
+        else:
+            aliases.roll_back(store, "default", check=check)
+    assert (store.alias_in_force("default").why, current(store)) == ("faster", b)
 
 
 def test_a_corrupt_snapshot_cannot_be_promoted(store: Store) -> None:

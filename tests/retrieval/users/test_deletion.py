@@ -11,6 +11,7 @@ from redis import Redis
 
 from nearline.contract.recommendations import UserRecord
 from nearline.times import from_us
+from retrieval.users.keys import session_keys, user_keys
 from retrieval.users.records import EMPTY_STATE, DeletionResult, UserState
 from retrieval.users.states import UserStates
 from tests.redis_server import needs_redis
@@ -46,6 +47,13 @@ async def test_nothing_names_a_deleted_user(states: UserStates, shared_redis: st
         "c", [seen(f"i{n}", n, USER, session_id=f"s{n % 2}", event_id=str(n)) for n in range(200)]
     )
     await states.record("c", [seen("x", 1, "", session_id="other"), seen("y", 1, USER)])
+    keys = {
+        key.encode()
+        for owner in (user_keys("c", USER), session_keys("c", "s0"), session_keys("c", "s1"))
+        for key in (owner.state, owner.recent)
+    }
+    with Redis.from_url(shared_redis) as client:
+        assert keys <= set(client.scan_iter())
     before = time.time_ns() // 1_000
     erased = await states.delete("c", USER)
     after = time.time_ns() // 1_000
@@ -55,6 +63,8 @@ async def test_nothing_names_a_deleted_user(states: UserStates, shared_redis: st
         found = list(everything(client))
         assert [one for one in found if USER.encode() in one or one in (b"s0", b"s1")] == []
         assert {b"i7", b"other 7", b"other"} <= set(found)
+        # The time of the deletion is all that is left of the user and of those sessions.
+        assert keys & set(found) == {user_keys("c", USER).state.encode()}
         [kept] = [key for key in client.scan_iter("*:u:*") if client.hexists(key, "x")]
         assert client.hgetall(kept) == {b"x": b"%d" % erased.deleted_us}
     assert await states.read("c", USER) == UserState((), erased.deleted_us)

@@ -97,6 +97,21 @@ def test_a_selector_does_not_reset_the_width(
     )
 
 
+def test_a_selector_does_not_reset_the_width_where_the_width_matters() -> None:
+    rng = np.random.default_rng(3)
+    vectors = rng.normal(size=(20_000, 64)).astype(np.float32)
+    queries = rng.normal(size=(40, 64)).astype(np.float32)
+    graph = built("HNSW8,Flat", vectors)
+    narrow, wide = FaissIndex(graph, ef_search=16), FaissIndex(graph, ef_search=256)
+    everything = packed(np.ones(len(vectors), np.bool_))
+    found = wide.search(queries, 10).ids
+    # On this data the width shows, so that the comparisons below can fail.
+    assert (narrow.search(queries, 10).ids == found).mean() < 0.7
+    np.testing.assert_array_equal(wide.search(queries, 10, allow=everything).ids, found)
+    asked = SearchParams(ef_search=256)
+    np.testing.assert_array_equal(narrow.search(queries, 10, asked, everything).ids, found)
+
+
 @pytest.mark.parametrize("factory", ["Flat", "HNSW32,Flat", "SQ8", "IVF16,Flat"])
 @pytest.mark.parametrize("exact", [True, False])
 def test_only_allowed_rows_are_found(
