@@ -22,7 +22,7 @@ from nearline.errors import (
 from nearline.quantiles import RecentQuantiles
 from retrieval.live.progress import ShardProgress
 from retrieval.shards.client import ShardKey
-from retrieval.shards.replicas.hedged_calls import _RESERVED_HEDGES, HedgedCalls
+from retrieval.shards.replicas.hedged_calls import HedgedCalls
 from retrieval.shards.replicas.load_balancer import choose_replica
 from retrieval.shards.replicas.replica import Replica
 from retrieval.shards.replicas.retry_budget import RetryBudget
@@ -190,51 +190,6 @@ async def test_calls_to_a_replica_that_is_gone_move_without_a_budget() -> None:
     assert await asyncio.gather(*answers) == ["b:1"] * 500
 
 
-async def test_a_call_that_its_replicas_die_of_reaches_two_of_them() -> None:
-    servers = [Server(f"{name}:1") for name in "abcde"]
-    for server in servers:
-        server.error = NotReady("connection reset", peer_died=True)
-    calls = HedgedCalls(await replicas_of(*servers), "default", 0)
-    with pytest.raises(NotReady) as caught:
-        await calls.call(KEY, send)
-    assert sum(server.asked for server in servers) == 2
-    # Clients do not repeat the call either.
-    assert caught.value.peer_died
-
-
-async def test_a_call_whose_replica_died_is_retried_within_the_budget() -> None:
-    died, good = Server("a:1"), Server("b:1")
-    died.error = NotReady("connection reset", peer_died=True)
-    replicas = await replicas_of(died, good)
-    replicas[1]._latency.observe(1.0, time.monotonic())
-    calls = HedgedCalls(replicas, "default", 0)
-    calls.retries = RetryBudget(0.0, floor_per_s=0.0, burst=1.0)
-    assert await calls.call(KEY, send) == "b:1"
-    await replicas[0].poll()
-    with pytest.raises(NotReady):
-        await calls.call(KEY, send)
-
-
-async def test_no_third_replica_is_called_once_one_has_died_beside_a_hedge() -> None:
-    dying, slow, third = Server("a:1"), Server("b:1"), Server("c:1")
-    replicas = await replicas_of(dying, slow)
-    replicas[1]._latency.observe(1.0, time.monotonic())
-    for server in (dying, slow):
-        server.open.clear()
-    dying.error = NotReady("connection reset", peer_died=True)
-    calls = HedgedCalls(replicas, "default", 0)
-    answer = asyncio.ensure_future(calls.call(KEY, send, await slow_percentile(0.001)))
-    await until(lambda: slow.asked == 1)
-    calls.replicas = (*replicas, *await replicas_of(third))
-    dying.open.set()
-    await until(lambda: replicas[0].in_flight == 0)
-    for _ in range(10):
-        await asyncio.sleep(0)
-    slow.open.set()
-    assert await answer == "b:1"
-    assert third.asked == 0
-
-
 async def test_calls_to_a_replica_that_is_silent_move_within_the_budget() -> None:
     hung, good = Server("a:1"), Server("b:1")
     replicas = await replicas_of(hung, good)
@@ -357,29 +312,6 @@ async def test_hedges_are_reserved_for_calls_that_keep_waiting() -> None:
     # Ten may be kept, so that was not the first attempt, and the nine left are for such calls too.
     assert not calls.hedges.spend(0.0, keep=9.0)
     assert calls.hedges.spend(0.0, keep=8.0)
-
-
-async def test_half_of_the_hedges_are_reserved() -> None:
-    calls = HedgedCalls(await replicas_of(Server("a:1"), Server("b:1")), "default", 0)
-    spent = [calls.hedges.spend(0.0, _RESERVED_HEDGES) for _ in range(12)]
-    assert spent == [True] * 10 + [False] * 2
-    spent = [calls.hedges.spend(0.0) for _ in range(12)]
-    assert spent == [True] * 10 + [False] * 2
-
-
-async def test_a_first_hedge_leaves_the_reserve_alone() -> None:
-    hung, good = Server("a:1"), Server("b:1")
-    replicas = await replicas_of(hung, good)
-    calls = HedgedCalls(replicas, "default", 0)
-    calls.hedges = RetryBudget(0.0, floor_per_s=0.0, burst=10.0)
-    refused: list[int] = []
-    calls.count_hedge["refused"] = lambda *amount: refused.append(good.asked)
-    replicas[1]._latency.observe(1.0, time.monotonic())
-    hung.open.clear()
-    async with asyncio.timeout(10):
-        assert await calls.call(KEY, send, await slow_percentile(0.001)) == "b:1"
-    # The first attempt to hedge was refused; the call kept waiting, and then used the reserve.
-    assert refused == [0]
 
 
 async def test_a_hedge_waits_until_the_budget_recovers() -> None:

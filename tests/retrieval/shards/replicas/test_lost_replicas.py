@@ -1,0 +1,65 @@
+"""Calls whose replica is lost while it works on them: the call may be the cause."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from nearline.errors import NotReady
+from retrieval.shards.replicas.hedged_calls import HedgedCalls
+from retrieval.shards.replicas.retry_budget import RetryBudget
+from tests.retrieval.shards.replicas.test_hedged_calls import (
+    KEY,
+    Server,
+    replicas_of,
+    send,
+    slow_percentile,
+    until,
+)
+
+
+async def test_a_call_that_its_replicas_die_of_reaches_two_of_them() -> None:
+    servers = [Server(f"{name}:1") for name in "abcde"]
+    for server in servers:
+        server.error = NotReady("connection reset", peer_died=True)
+    calls = HedgedCalls(await replicas_of(*servers), "default", 0)
+    with pytest.raises(NotReady) as caught:
+        await calls.call(KEY, send)
+    assert sum(server.asked for server in servers) == 2
+    # Clients do not repeat the call either.
+    assert caught.value.peer_died
+
+
+async def test_a_call_whose_replica_died_is_retried_within_the_budget() -> None:
+    died, good = Server("a:1"), Server("b:1")
+    died.error = NotReady("connection reset", peer_died=True)
+    replicas = await replicas_of(died, good)
+    replicas[1]._latency.observe(1.0, time.monotonic())
+    calls = HedgedCalls(replicas, "default", 0)
+    calls.retries = RetryBudget(0.0, floor_per_s=0.0, burst=1.0)
+    assert await calls.call(KEY, send) == "b:1"
+    await replicas[0].poll()
+    with pytest.raises(NotReady):
+        await calls.call(KEY, send)
+
+
+async def test_no_third_replica_is_called_once_one_has_died_beside_a_hedge() -> None:
+    dying, slow, third = Server("a:1"), Server("b:1"), Server("c:1")
+    replicas = await replicas_of(dying, slow)
+    replicas[1]._latency.observe(1.0, time.monotonic())
+    for server in (dying, slow):
+        server.open.clear()
+    dying.error = NotReady("connection reset", peer_died=True)
+    calls = HedgedCalls(replicas, "default", 0)
+    answer = asyncio.ensure_future(calls.call(KEY, send, await slow_percentile(0.001)))
+    await until(lambda: slow.asked == 1)
+    calls.replicas = (*replicas, *await replicas_of(third))
+    dying.open.set()
+    await until(lambda: replicas[0].in_flight == 0)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    slow.open.set()
+    assert await answer == "b:1"
+    assert third.asked == 0
