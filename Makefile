@@ -26,8 +26,8 @@ setup: $(VENV)/.stamp-dev ## Make .venv with everything that tests and checks ne
 demo: $(VENV)/.stamp-all ## Build, serve and ask a demo index; ONESHOT=1 ends after the answers
 	@$(BIN)/nearline demo $(if $(ONESHOT),--oneshot)
 
-# Tests of a file share what they start. Two files at a time fill two cores; three take as long, and the latencies
-# that some of them judge become those of the neighbours.
+# Tests of a file share what they start. Of three files at a time some wait while others work; tests that judge
+# latencies allow for neighbours.
 test: $(VENV)/.stamp-dev ## Run every test; the summary lists what was skipped, and why
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
