@@ -44,7 +44,7 @@ from tests.redis_server import needs_redis
 from tests.scale import scaled
 
 pytestmark = [pytest.mark.service, needs_redis]
-HISTORIES = int(os.environ.get("HISTORIES", str(scaled(2, nightly=40))))
+HISTORIES = int(os.environ.get("HISTORIES", str(scaled(4, nightly=40))))
 STEPS = 14
 _SEED = 20261125
 # Of one seed; the first of them is the shortest there is, and does not count.

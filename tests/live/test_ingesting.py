@@ -36,14 +36,14 @@ from tests.scale import scaled
 
 pytestmark = [pytest.mark.service, needs_redis]
 DIM = 16
-DOCUMENTS = scaled(1_250, nightly=5_000)
+DOCUMENTS = scaled(2_000, nightly=5_000)
 POISON = DOCUMENTS // 50
 JOB = 250
 # Documents while Redis is killed twice.
 IN_ALL = scaled(800, nightly=2_000)
 EXPIRING = scaled(400, nightly=1_000)
 WORKERS = 2
-KILL_EVERY_S = scaled(1, nightly=2)
+KILL_EVERY_S = scaled(1, nightly=4) / 2
 
 
 def vector(number: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
