@@ -50,7 +50,10 @@ async def test_an_unavailable_or_hanging_redis_fails_fast() -> None:
         await RedisReader(away, "lists", 0.5).ask(("GET", "text"))
     await away.aclose()
 
+    connections: list[asyncio.Task[None] | None] = []
+
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(asyncio.current_task())
         await reader.read(-1)
         writer.close()
         await writer.wait_closed()
@@ -68,3 +71,4 @@ async def test_an_unavailable_or_hanging_redis_fails_fast() -> None:
     await client.aclose()
     silent.close()
     await silent.wait_closed()
+    await asyncio.gather(*filter(None, connections))
