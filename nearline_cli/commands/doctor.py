@@ -21,6 +21,7 @@ from nearline.errors import NearlineError, StoreError
 from nearline.store.durable import sha256_of, store_errors
 from nearline.store.snapshot import Store
 from nearline_cli.local import bundled_redis
+from nearline_cli.local.disk import nearest_folder
 from nearline_cli.local.machine_checks import FAILING, FULL, OK, disk_states, redis_state
 from nearline_cli.local.ports import check_port, run_by_up
 from nearline_cli.local.redis_settings import configured_redis
@@ -255,16 +256,12 @@ def _check_bundled(store: str) -> None:
         StoreError: It cannot write its data.
     """
     bundled_redis.find_program()
-    folder = _existing(bundled_redis.data_folder(Store.open(store).files))
+    folder = nearest_folder(bundled_redis.data_folder(Store.open(store).files))
     if not os.access(folder, os.W_OK):
         raise StoreError(
             f"{folder} is not writable, so the bundled one cannot run there; nearline up needs "
             "--redis URL or --no-redis"
         )
-
-
-def _existing(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _change_log(url: str, store: str) -> CheckResult:
@@ -309,7 +306,7 @@ def _store(url: str) -> CheckResult:
         opened = Store.open(url)
         folder = opened.files.folder  # For an object store, its cache.
         with store_errors(folder):
-            existing = _existing(folder)
+            existing = nearest_folder(folder)
             if not os.access(existing, os.W_OK):
                 return _warn(
                     "store",

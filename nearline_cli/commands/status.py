@@ -72,19 +72,17 @@ def status(
     as_json: output.JsonFlag = False,
 ) -> None:
     """Show every service, Redis, the disks of this machine, and every collection."""
-    host, _, port = address.rpartition(":")
-    if embedding is None:
-        embedding = f"{host}:{int(port) + 1}" if port.isdigit() else ""
-    default = f"{host}:{int(port) + 5}" if port.isdigit() else ""
-    services, collections = asyncio.run(_ask(address, embedding))
-    services += asyncio.run(_ask_queue(default if ingest is None else ingest, ingest is not None))
+    services, collections = asyncio.run(
+        _ask(address, _neighbour(address, 1) if embedding is None else embedding)
+    )
+    services += asyncio.run(
+        _ask_queue(_neighbour(address, 5) if ingest is None else ingest, ingest is not None)
+    )
     services += _generation(
-        (f"{host}:{int(port) + 3}" if port.isdigit() else "") if generation is None else generation,
-        generation is not None,
+        _neighbour(address, 3) if generation is None else generation, generation is not None
     )
-    services += _dependencies(
-        redis, f"redis://{host}:{int(port) + 4}/0" if port.isdigit() else "", store, collections
-    )
+    bundled = _neighbour(address, 4)
+    services += _dependencies(redis, bundled and f"redis://{bundled}/0", store, collections)
     if as_json:
         for record in (*services, *collections):
             output.print_json(record)
@@ -108,6 +106,12 @@ def status(
             output.print_table(columns, rows, wrap=_WRAP)
         _print_live(collections)
     _raise_problems(services)
+
+
+def _neighbour(router: str, offset: int) -> str:
+    """Returns the default address of a service: `offset` ports after the router's, or empty."""
+    host, _, port = router.rpartition(":")
+    return f"{host}:{int(port) + offset}" if port.isdigit() else ""
 
 
 def _raise_problems(services: Sequence[Mapping[str, object]]) -> None:

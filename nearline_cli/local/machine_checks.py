@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from nearline.errors import NearlineError
-from nearline_cli.local.disk import disk_problem, free_bytes
+from nearline_cli.local.disk import describe_shortage, free_bytes
 
 SERVING, AWAY, FULL, FAILING, OK = "serving", "away", "full", "failing", "ok"
 _TIMEOUT_S = 2.0
@@ -90,7 +90,7 @@ def disk_states(folders: Iterable[Path]) -> list[DependencyState]:
             continue
         free = free_bytes(folder)
         if device not in found and free is not None:
-            problem = disk_problem(folder)
+            problem = describe_shortage(folder, free)
             about = problem or f"{free / (1 << 30):,.1f} GiB are free"
             state = FULL if problem else OK
             found[device] = DependencyState(str(folder), state, about, folder)

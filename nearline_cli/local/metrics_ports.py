@@ -1,4 +1,4 @@
-"""Gives each process of `nearline up` a Prometheus endpoint on a port of its own."""
+"""Metrics ports of the processes of `nearline up`: each gets a Prometheus endpoint of its own."""
 
 from __future__ import annotations
 
