@@ -72,7 +72,7 @@ def fetch_http(url: str, target: Path, deadline: Deadline) -> None:
         OSError, ValueError, HTTPException: the server cannot be reached, refuses, or breaks off.
     """
     sockets: list[socket.socket] = []
-    opener = urllib.request.build_opener(_NoRedirects, _Http(sockets), _Https(sockets))
+    opener = urllib.request.build_opener(_NoRedirects, _Connections(sockets))
     # Timeouts of a socket begin anew with each byte; after this one nothing more arrives.
     timer = threading.Timer(deadline.left_s, functools.partial(_cut, sockets))
     timer.daemon = True
@@ -102,7 +102,7 @@ def _cut(sockets: list[socket.socket]) -> None:
             one.shutdown(socket.SHUT_RDWR)
 
 
-class _Http(urllib.request.HTTPHandler):
+class _Connections(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
     """Opens URLs, and records the sockets."""
 
     def __init__(self, sockets: list[socket.socket]) -> None:
@@ -112,14 +112,6 @@ class _Http(urllib.request.HTTPHandler):
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         """Opens a URL."""
         return self.do_open(_recording(http.client.HTTPConnection, self._sockets), req)
-
-
-class _Https(urllib.request.HTTPSHandler):
-    """Opens URLs, and records the sockets."""
-
-    def __init__(self, sockets: list[socket.socket]) -> None:
-        super().__init__()
-        self._sockets = sockets
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         """Opens a URL."""

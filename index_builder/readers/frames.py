@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -60,7 +60,7 @@ def row_of(entry: Entry, source: str) -> SourceRow | BadRow:
     )
 
 
-def pack(message: Mapping[str, object] | Sequence[Entry]) -> bytes:
+def pack(message: Mapping[str, object]) -> bytes:
     """Returns a frame."""
     text = json.dumps(message, ensure_ascii=False, separators=(",", ":"), default=_tagged)
     # Texts of JSON lines may hold half a surrogate pair, which later stages refuse.
