@@ -50,7 +50,7 @@ class Failure(NamedTuple):
 UnitEnd: TypeAlias = Settlement | Failure
 
 
-class ItemWriter:
+class DocumentWriter:
     """Writes documents with an `ItemWriter`; if a call fails, finds the document at fault.
 
     While the service is unavailable or overloaded the writer waits, since that is no fault of the

@@ -14,15 +14,15 @@ from urllib.parse import urlsplit
 
 from index_builder.ingest import metrics
 from index_builder.ingest.codec import source_name
-from index_builder.ingest.fetcher import LIMIT_S, fetch
-from index_builder.ingest.file_reader import FileDocument, read_document, read_documents
-from index_builder.ingest.item_writer import (
+from index_builder.ingest.document_writer import (
     Document,
-    ItemWriter,
+    DocumentWriter,
     UnitEnd,
     dead_letter,
     end_of_error,
 )
+from index_builder.ingest.fetcher import LIMIT_S, fetch
+from index_builder.ingest.file_reader import FileDocument, read_document, read_documents
 from index_builder.ingest.lease_queue import LeaseQueue
 from index_builder.ingest.records import ALONE_AFTER, MAX_LOSSES, Settlement, Unit
 from index_builder.readers.formats import is_one_document
@@ -58,7 +58,7 @@ class UnitProcessor:
     def __init__(
         self,
         queue: LeaseQueue,
-        writer: ItemWriter,
+        writer: DocumentWriter,
         retries: RetryPolicy,
         allowed: Sequence[str],
         parse_s: float,

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 
 from index_builder.ingest import metrics
 from index_builder.ingest.availability import AvailabilityLog
-from index_builder.ingest.item_writer import ItemWriter
+from index_builder.ingest.document_writer import DocumentWriter
 from index_builder.ingest.lease_queue import LeaseQueue
 from index_builder.ingest.load_stats import REPORT_INTERVAL_S, LoadStatsReader
 from index_builder.ingest.records import Unit
@@ -244,7 +244,7 @@ async def main(argv: Sequence[str]) -> None:
     backoff = Backoff(chosen.backoff_s, chosen.max_backoff_s, jitter=(0.5, 1.0))
     retries = RetryPolicy(chosen.attempts, backoff)
     processor = UnitProcessor(
-        queue, ItemWriter(client), retries, allowed, chosen.parse_s, chosen.fetch_s
+        queue, DocumentWriter(client), retries, allowed, chosen.parse_s, chosen.fetch_s
     )
     worker = Worker(queue, processor, LoadStatsReader(redis), worker_id, chosen)
 

@@ -151,7 +151,7 @@ class Influence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeletionReceipt:
-    """What was deleted of a user, and the snapshots that learned from the user, newest first."""
+    """The deleted data of a user, and the snapshots that learned from the user, newest first."""
 
     deleted: datetime
     interactions: int

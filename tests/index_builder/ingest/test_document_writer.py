@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from index_builder.ingest import item_writer
-from index_builder.ingest.item_writer import Document, Failure, ItemWriter
+from index_builder.ingest import document_writer
+from index_builder.ingest.document_writer import Document, DocumentWriter, Failure
 from index_builder.ingest.keys import Lane
 from index_builder.ingest.records import LogPosition, Settlement, Unit
 from nearline import contract as c
@@ -111,7 +111,7 @@ def document(document_id: str, text: str = "text", second: int = 0) -> Document:
 
 async def outcomes_of(writer: FaultyWriter, documents: Sequence[Document]) -> dict[str, str]:
     """Returns the outcome of each document, by entry."""
-    ends = await ItemWriter(writer).write("books", documents)
+    ends = await DocumentWriter(writer).write("books", documents)
     assert len({id(one.unit) for one in ends}) == len(ends) == len(documents)
     return {
         one.unit.entry: f"failed {one.reason}" if isinstance(one, Failure) else one.outcome.value
@@ -122,7 +122,7 @@ async def outcomes_of(writer: FaultyWriter, documents: Sequence[Document]) -> di
 async def test_each_document_has_its_own_outcome() -> None:
     writer = FaultyWriter()
     documents = [document("a"), document("b", "empty"), document("c", "away")]
-    settled = await ItemWriter(writer).write("books", documents)
+    settled = await DocumentWriter(writer).write("books", documents)
     ends = {one.unit.source.id: one for one in settled}  # type: ignore[union-attr]
     assert ends["a"] == Settlement(
         unit=documents[0].unit,
@@ -208,7 +208,7 @@ async def test_long_texts_are_split_into_several_calls() -> None:
 async def test_a_clock_of_redis_that_is_ahead_delays_documents_and_kills_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(item_writer, "_RETRY_S", 0.0)
+    monkeypatch.setattr(document_writer, "_RETRY_S", 0.0)
     refusals = iter([InvalidRequest("as_of of 'a' is …", field="as_of")] * 2)
     writer = FaultyWriter(lambda items: next(refusals, None))
     assert set((await outcomes_of(writer, [document("a"), document("b", "text", 1)])).values()) == {

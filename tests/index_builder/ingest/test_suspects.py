@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from index_builder.ingest import keys
-from index_builder.ingest.item_writer import ItemWriter
+from index_builder.ingest.document_writer import DocumentWriter
 from index_builder.ingest.lease_queue import LeaseQueue
 from index_builder.ingest.load_stats import LoadStatsReader
 from index_builder.ingest.records import ALONE_AFTER, MAX_LOSSES, QueueLimits, Unit
@@ -23,7 +23,7 @@ from nearline.errors import NearlineError
 from nearline.retry import Backoff
 from retrieval.redis_client.connection import Redis, connect
 from tests.index_builder.ingest.submissions import job_store_of, submission, worker_of
-from tests.index_builder.ingest.test_item_writer import FaultyWriter
+from tests.index_builder.ingest.test_document_writer import FaultyWriter
 from tests.redis_server import give_shared_redis, needs_redis
 
 __all__ = ["give_shared_redis"]  # A fixture.
@@ -54,7 +54,7 @@ async def _live(redis: Redis, name: str, kills: list[int], *, batch: int, in_fli
     chosen = WorkerSettings(batch=batch, in_flight=in_flight, poll_s=0.01, lease_s=1_000.0)
     queue = LeaseQueue(redis, name, chosen.lease_s, QueueLimits())
     retries = RetryPolicy(attempts=3, backoff=Backoff(0.0))
-    processor = UnitProcessor(queue, ItemWriter(FaultyWriter(fault)), retries, (), 10.0)
+    processor = UnitProcessor(queue, DocumentWriter(FaultyWriter(fault)), retries, (), 10.0)
     worker = Worker(queue, processor, LoadStatsReader(redis), name, chosen)
     worker.start()
 

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from index_builder.ingest import unit_processor
-from index_builder.ingest.item_writer import ItemWriter
+from index_builder.ingest.document_writer import DocumentWriter
 from index_builder.ingest.load_stats import LoadStatsReader
 from index_builder.ingest.records import ALONE_AFTER, MAX_LOSSES
 from index_builder.ingest.unit_processor import RetryPolicy, UnitProcessor
@@ -20,7 +20,7 @@ from nearline.errors import InternalError, NearlineError
 from nearline.retry import Backoff
 from retrieval.redis_client.connection import Redis, connect
 from tests.index_builder.ingest.submissions import job_store_of, submission, worker_of
-from tests.index_builder.ingest.test_item_writer import FaultyWriter
+from tests.index_builder.ingest.test_document_writer import FaultyWriter
 from tests.redis_server import needs_redis, valkey
 
 pytestmark = [pytest.mark.service, needs_redis]
@@ -36,7 +36,7 @@ async def give_redis() -> AsyncIterator[Redis]:
 
 
 def processor_of(redis: Redis, writer: FaultyWriter) -> UnitProcessor:
-    return UnitProcessor(worker_of(redis), ItemWriter(writer), RETRIES, (), 10.0)
+    return UnitProcessor(worker_of(redis), DocumentWriter(writer), RETRIES, (), 10.0)
 
 
 async def submit(redis: Redis, *names: str) -> None:

@@ -1,4 +1,4 @@
-"""What the supervisor says of processes that die, and what it does with those that freeze."""
+"""Tests of the supervisor: its messages about processes that die, and restarts of frozen ones."""
 
 from __future__ import annotations
 

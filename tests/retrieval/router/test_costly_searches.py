@@ -1,4 +1,4 @@
-"""What one search may cost: hits, groups, and time of the event loop."""
+"""Tests of the limits on the cost of a search: hits, groups, and time of the event loop."""
 
 from __future__ import annotations
 
