@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from index_builder.documents.records import SourceLocation
+from index_builder.documents.records import SourceLocation, SourceRow
 from nearline.counts import counted
 from nearline.errors import InvalidRequest
 
@@ -93,3 +94,23 @@ class BadRows:
             f"--max-bad-rows {self.count}:{shown}" + (f"\n  … and {more} more" if more else ""),
             field="max_bad_rows",
         )
+
+
+def in_order(read: Callable[[BadRows], Iterator[SourceRow]]) -> Iterator[SourceRow | BadRow]:
+    """Yields rows and malformed rows in the order of their file.
+
+    Args:
+        read: Yields the rows, and adds malformed ones to its argument.
+    Raises: Errors of the reader, after the malformed rows before them.
+    """
+    bad: list[BadRow] = []
+    try:
+        for row in read(BadRows(allowed=sys.maxsize, on_bad_row=bad.append)):
+            if bad:
+                yield from bad
+                bad.clear()
+            yield row
+    except Exception:
+        yield from bad
+        raise
+    yield from bad

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 from index_builder.documents.bad_rows import BadRows
 from index_builder.documents.records import SourceLocation, SourceRow
@@ -18,9 +19,15 @@ _PARQUET = {".parquet"}
 _PROSE = {".txt", ".md", ".markdown"}
 _PDF = {".pdf"}
 _MARKUP = {".html", ".htm"} | _PDF
+# Formats with a document on each row.
+TABLES = frozenset(_JSON_LINES | _DELIMITED | _PARQUET)
 # Formats that the sandbox reads; a matrix of vectors is mapped into memory instead.
-SANDBOXED = frozenset(_JSON_LINES | _DELIMITED | _PARQUET | _PROSE | _MARKUP)
+SANDBOXED = TABLES | _PROSE | _MARKUP
 SUFFIXES = sorted(SANDBOXED | {MATRIX})
+
+
+# Yields the rows of a file: path, its name as users know it, columns, malformed rows.
+TableReader: TypeAlias = Callable[[Path, str, DocumentColumns, BadRows], Iterator[SourceRow]]
 
 
 def is_one_document(name: str) -> bool:
@@ -42,25 +49,30 @@ def read_file(
     Raises: DamagedFile: the rest of the file cannot be read. InvalidRequest: a table lacks a named
         column.
     """
-    # Imported late: each format has libraries of its own.
     suffix = path.suffix.lower()
-    if suffix in _JSON_LINES:
-        from index_builder.readers.json_lines import read_json_lines
-
-        return read_json_lines(path, source, columns, bad_rows)
-    if suffix in _DELIMITED:
-        from index_builder.readers.delimited import read_delimited
-
-        return read_delimited(path, source, columns, bad_rows)
-    if suffix in _PARQUET:
-        from index_builder.readers.parquet import read_parquet
-
-        return read_parquet(path, source, columns, bad_rows)
+    if suffix in TABLES:
+        return table_reader(suffix)(path, source, columns, bad_rows)
     if suffix in _MARKUP:
         return _read_markup(path, source, document_id, bad_rows)
     from index_builder.readers.text import read_prose
 
     return read_prose(path, source, document_id, bad_rows)
+
+
+def table_reader(suffix: str) -> TableReader:
+    """Returns the reader of a table: suffix is one of TABLES, or empty for JSON lines."""
+    # Imported late: each format has libraries of its own.
+    if suffix in _PARQUET:
+        from index_builder.readers.parquet import read_parquet
+
+        return read_parquet
+    if suffix in _DELIMITED:
+        from index_builder.readers.delimited import read_delimited
+
+        return read_delimited
+    from index_builder.readers.json_lines import read_json_lines
+
+    return read_json_lines
 
 
 def _read_markup(

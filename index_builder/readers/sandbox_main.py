@@ -14,11 +14,11 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from index_builder.documents.bad_rows import BadRow, BadRows, DamagedFile
-from index_builder.documents.records import SourceRow
+from index_builder.documents.bad_rows import DamagedFile, in_order
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.formats import read_file
 from index_builder.readers.frames import (
@@ -79,8 +79,15 @@ def _frames(request: dict[str, Any], memory_bytes: int) -> Iterator[dict[str, ob
     entries: list[Entry] = []
     line = characters = 0
     end: dict[str, object] = {"end": ""}
+    read = partial(
+        read_file,
+        Path(request["path"]),
+        request["source"],
+        request["document_id"],
+        DocumentColumns(**request["columns"]),
+    )
     try:
-        for row in _rows(request):
+        for row in in_order(read):
             line = row.location.line
             entry = entry_of(row)
             entries.append(entry)
@@ -100,31 +107,6 @@ def _frames(request: dict[str, Any], memory_bytes: int) -> Iterator[dict[str, ob
     except OSError as error:
         end = {"end": f"cannot be read: {error.strerror or error}", "line": line + 1}
     yield {"rows": entries, **end}
-
-
-def _rows(request: dict[str, Any]) -> Iterator[SourceRow | BadRow]:
-    """Yields rows and malformed rows in the order of the file."""
-    bad: list[BadRow] = []
-    rows = read_file(
-        Path(request["path"]),
-        request["source"],
-        request["document_id"],
-        DocumentColumns(**request["columns"]),
-        BadRows(allowed=sys.maxsize, on_bad_row=bad.append),
-    )
-    failure = None
-    try:
-        for row in rows:
-            if bad:
-                yield from bad
-                bad.clear()
-            yield row
-    except Exception as error:
-        # Malformed rows before the damage of a file count, too.
-        failure = error
-    yield from bad
-    if failure is not None:
-        raise failure
 
 
 if __name__ == "__main__":

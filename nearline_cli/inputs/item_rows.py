@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from index_builder.documents.bad_rows import BadRow, BadRows, DamagedFile
-from index_builder.documents.records import SourceLocation, SourceRow
+from index_builder.documents.bad_rows import BadRow, DamagedFile, in_order
+from index_builder.documents.records import SourceLocation
 from index_builder.readers.columns import DocumentColumns
-from index_builder.readers.delimited import read_delimited
-from index_builder.readers.json_lines import read_json_lines
+from index_builder.readers.formats import TABLES, table_reader
 from nearline.contract import Item
 from nearline.errors import InvalidRequest
 from nearline.items.attributes import clean
@@ -21,11 +21,6 @@ from nearline_cli.inputs.item_columns import ItemColumns
 
 STDIN = "-"
 _STDIN_PATH = "/dev/stdin"
-_JSON_LINES = {".jsonl", ".ndjson"}
-_DELIMITED = {".csv", ".tsv"}
-_PARQUET = {".parquet"}
-# Files with an item on each row.
-KINDS = frozenset(_JSON_LINES | _DELIMITED | _PARQUET)
 
 
 class ItemRow(NamedTuple):
@@ -33,21 +28,6 @@ class ItemRow(NamedTuple):
 
     location: SourceLocation
     item: Item
-
-
-class _PendingBadRows(BadRows):
-    """Malformed rows that are not reported yet."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.waiting: list[BadRow] = []
-
-    def add(self, location: SourceLocation, reason: str) -> None:
-        self.waiting.append(BadRow(location, reason))
-
-    def take(self) -> list[BadRow]:
-        rows, self.waiting = self.waiting, []
-        return rows
 
 
 def read_items(
@@ -69,8 +49,8 @@ def read_items(
             f"{source} is a folder; submit it with nearline ingest {source}", field="file"
         )
     kind = "" if source == STDIN else Path(source).suffix.lower()
-    if kind and kind not in KINDS:
-        known = ", ".join(sorted(KINDS))
+    if kind and kind not in TABLES:
+        known = ", ".join(sorted(TABLES))
         raise InvalidRequest(
             f"{source} is not one of {known}; nearline build reads other kinds of files",
             field="file",
@@ -79,13 +59,14 @@ def read_items(
         raise InvalidRequest(
             f"there is no file {source}; name a file, or - for standard input", field="file"
         )
-    bad_rows = _PendingBadRows()
     path = Path(_STDIN_PATH if source == STDIN else source)
     name = "stdin" if source == STDIN else source
-    rows = _reader(kind)(path, name, _document_columns(columns, only_attributes), bad_rows)
+    document_columns = _document_columns(columns, only_attributes)
     try:
-        for row in rows:
-            yield from bad_rows.take()
+        for row in in_order(partial(table_reader(kind), path, name, document_columns)):
+            if isinstance(row, BadRow):
+                yield row
+                continue
             try:
                 item = _item(row.item, columns, only_attributes)
             except InvalidRequest as error:
@@ -96,17 +77,7 @@ def read_items(
         if error.line == 1:
             # None of it can be read, so that nothing was done yet.
             raise
-        bad_rows.add(SourceLocation(name, error.line), error.message)
-    yield from bad_rows.take()
-
-
-def _reader(kind: str) -> Callable[[Path, str, DocumentColumns, BadRows], Iterator[SourceRow]]:
-    if kind in _PARQUET:
-        # Imported late: other kinds do without pyarrow.
-        from index_builder.readers.parquet import read_parquet
-
-        return read_parquet
-    return read_delimited if kind in _DELIMITED else read_json_lines
+        yield BadRow(SourceLocation(name, error.line), error.message)
 
 
 def _document_columns(columns: ItemColumns, only_attributes: bool) -> DocumentColumns:
