@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from index_builder.evaluation.retrieval_metrics import JudgedDataset
+from index_builder.releases.checks_cost import check_load_time
+from index_builder.releases.comparison import Comparison
 from index_builder.releases.gate import NAMES, GateOptions, judge
 from index_builder.releases.gate_report import CheckOutcome, GateReport
 from index_builder.releases.judgements import keep_judgements
 from index_builder.releases.report_store import keep_report, report_names
-from index_builder.releases.thresholds import set_thresholds
+from index_builder.releases.snapshot_loader import load_snapshot
+from index_builder.releases.thresholds import GateLimits, set_thresholds
 from nearline.errors import NotFound
 from nearline.store.snapshot import MANIFEST, Store, message_to_json, new_snapshot_id
 from nearline.v1 import release_pb2
@@ -260,3 +264,31 @@ async def test_reports_are_numbered_and_have_a_page(store: Path, live: str) -> N
     assert "<script" not in page and "src=" not in page
     for one in report.failed:
         assert one.name in page
+
+
+async def test_a_load_that_was_slow_by_chance_is_measured_again(store: Path, live: str) -> None:
+    files = Store(store)
+    async with (
+        load_snapshot(files, "default", live, {}) as usual,
+        load_snapshot(files, "default", live, {}) as candidate,
+    ):
+        # Other tests run on the same cores.
+        limits = GateLimits(max_load_ratio=1000)
+        delayed = replace(candidate, load_s=5000 * usual.load_s + 10)
+        comparison = Comparison(candidate=delayed, live=usual, alone="", limits=limits)
+        check = await check_load_time(comparison)
+        assert check.outcome is CheckOutcome.PASSED
+        assert check.value is not None and check.value < 1000
+
+
+async def test_a_snapshot_that_loads_slowly_twice_is_refused(store: Path, live: str) -> None:
+    files = Store(store)
+    async with (
+        load_snapshot(files, "default", live, {}) as usual,
+        load_snapshot(files, "default", live, {}) as candidate,
+    ):
+        # Both loads of the candidate take at least 1.1 s more than minus one hour.
+        instant = replace(usual, load_s=-3600.0)
+        comparison = Comparison(candidate=candidate, live=instant, alone="", limits=GateLimits())
+        check = await check_load_time(comparison)
+        assert (check.outcome, check.name) == (CheckOutcome.FAILED, "load_time")
