@@ -1,14 +1,20 @@
-"""Real processes that can be killed: a Valkey, shard servers, a router; they come back at once."""
+"""Real processes that can be killed: a Valkey, shard servers, a router; they come back at once.
+
+Their disk and their Redis can be full for a while, and their clocks ahead or behind.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
+
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from nearline.clients import AdminClient, RetrievalClient
 from nearline.errors import DeadlineExceeded, NearlineError, NotReady, Overloaded, SnapshotGone
@@ -19,6 +25,8 @@ from nearline_cli.local.processes import (
     free_port,
     start_service,
 )
+from retrieval.redis_client.connection import connect
+from tests.small_disk import SmallDisk
 
 _R = TypeVar("_R")
 PATIENCE_S = 60.0
@@ -68,7 +76,11 @@ class Part:
 
 @dataclass(slots=True)
 class World:
-    """The processes over one store. shards: By number, the replicas."""
+    """The processes over one store.
+
+    shards: By number, the replicas. disk: Holds the store and the data of Redis; None if they are
+    on a disk that others use.
+    """
 
     store: Path
     redis_url: str
@@ -78,6 +90,7 @@ class World:
     address: str
     client: RetrievalClient = field(repr=False)
     admin: AdminClient = field(repr=False)
+    disk: SmallDisk | None = None
 
     @property
     def parts(self) -> list[Part]:
@@ -98,6 +111,34 @@ class World:
                     ) from error
                 await asyncio.sleep(0.05)
 
+    @contextlib.asynccontextmanager
+    async def full_disk(self) -> AsyncIterator[None]:
+        """Leaves no space on the disk for the length of the block."""
+        assert self.disk is not None
+        with self.disk.full():
+            yield
+        client = connect(self.redis_url)
+        try:
+            await client.ping()
+        except RedisConnectionError:
+            # It ends when it cannot write, and `nearline up` starts it again.
+            await self.redis.kill()
+        finally:
+            await client.aclose()
+
+    @contextlib.asynccontextmanager
+    async def full_redis(self) -> AsyncIterator[None]:
+        """Lets Redis refuse writes, as at its limit of memory, for the length of the block."""
+        await self.redis.settled()
+        client = connect(self.redis_url)
+        try:
+            limit = str((await client.config_get("maxmemory"))["maxmemory"])
+            await client.config_set("maxmemory", "1mb")
+            yield
+            await client.config_set("maxmemory", limit)
+        finally:
+            await client.aclose()
+
     def logs(self) -> str:
         """Returns the last words of every process."""
         said = []
@@ -109,22 +150,38 @@ class World:
 
 @contextlib.asynccontextmanager
 async def world(
-    folder: Path, *, shards: int = 2, replicas: int = 2, router: Sequence[str] = ()
+    folder: Path,
+    *,
+    shards: int = 2,
+    replicas: int = 2,
+    router: Sequence[str] = (),
+    disk: SmallDisk | None = None,
+    shifts_s: Sequence[float] = (0.0,),
 ) -> AsyncIterator[World]:
     """Runs a world for the length of the block; the store needs a published collection by then.
 
     Args:
         folder: Holds store/ and redis/.
         router: More arguments of the router.
+        disk: The disk that holds the folder.
+        shifts_s: How far the clocks of the shard servers and the router are ahead of the clock of
+            Redis, in turn.
     """
     store, port = folder / "store", free_port()
     redis_url = f"redis://127.0.0.1:{port}/0"
     redis_words = ("--folder", str(folder / "redis"), "--port", str(port))
     redis = Part("nearline_cli.local.redis_process", redis_words, ())
     common = (*("--store", str(store), "--redis", redis_url), *("--alias-poll-s", "0.2"))
+    clocks = itertools.cycle(shifts_s)
+
+    def make_part(module: str, arguments: Sequence[str], services: Sequence[str]) -> Part:
+        if shift_s := next(clocks):
+            module, arguments = "tests.shifted_clock", (str(shift_s), module, *arguments)
+        return Part(module, arguments, services)
+
     copies = [
         [
-            Part(
+            make_part(
                 "retrieval.shard_server",
                 (*common, "--shard", str(number), "--port", str(free_port())),
                 SHARD_SERVICES,
@@ -139,10 +196,10 @@ async def world(
     )
     own = free_port()
     arguments = (*common, "--shards", topology, "--port", str(own), "--drain-s", "0", *router)
-    front = Part("retrieval", arguments, RETRIEVAL_SERVICES)
+    front = make_part("retrieval", arguments, RETRIEVAL_SERVICES)
     address = f"127.0.0.1:{own}"
     async with RetrievalClient(address) as client, AdminClient(address) as admin:
-        made = World(store, redis_url, redis, copies, front, address, client, admin)
+        made = World(store, redis_url, redis, copies, front, address, client, admin, disk)
         try:
             await redis.start()
             await asyncio.gather(*(part.start() for parts in copies for part in parts))

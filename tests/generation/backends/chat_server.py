@@ -121,12 +121,14 @@ class Server:
         self._replies = replies
         self._asked = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serves a connection."""
         task = asyncio.ensure_future(self._serve(self.connections, reader, writer))
         self.connections += 1
         self._tasks.add(task)
+        self._writers.append(writer)
 
     async def asked(self) -> None:
         """Waits for a request."""
@@ -137,10 +139,16 @@ class Server:
         await asyncio.gather(*self._tasks)
 
     async def stop(self) -> None:
-        """Stops running replies; raises the error of a reply."""
+        """Stops running replies, and closes all connections; raises the error of a reply."""
         for task in self._tasks:
             task.cancel()
-        for outcome in await asyncio.gather(*self._tasks, return_exceptions=True):
+        outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            # A task that was cancelled before it began has closed nothing.
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+        for outcome in outcomes:
             if isinstance(outcome, Exception):
                 raise outcome
 
