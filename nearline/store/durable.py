@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
 from pathlib import Path
 
 from nearline.errors import SnapshotCorrupt, StoreError
@@ -45,15 +46,22 @@ def check_digest(location: object, found: Digest | None, expected: Digest) -> No
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Writes a file and forces it to disk.
+    """Writes a file, or replaces it, and forces it to disk; a failure leaves what was there before.
 
     Args:
         mode: Permissions of a new file; those that the umask forbids are left out.
     """
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
+    # A reader, or the next run of a killed process, never finds a part of a file.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def sync_folder(folder: Path) -> None:

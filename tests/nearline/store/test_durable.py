@@ -1,0 +1,32 @@
+"""Files are written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from nearline.store.durable import write_durably
+
+
+def test_a_full_disk_leaves_the_earlier_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "note.json"
+    write_durably(file, b"whole")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    for path in (file, tmp_path / "new.json"):
+        with pytest.raises(OSError, match="No space left"):
+            write_durably(path, b"another")
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"note.json": b"whole"}
+
+
+def test_a_file_has_the_mode_that_was_asked_for(tmp_path: Path) -> None:
+    write_durably(tmp_path / "private", b"", mode=0o600)
+    assert (tmp_path / "private").stat().st_mode & 0o777 == 0o600
