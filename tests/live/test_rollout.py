@@ -13,6 +13,7 @@ from nearline import contract as c
 from nearline.v1 import release_pb2
 from tests.live.rolling import DIM, Rolling, built, rolling
 from tests.retrieval.small_snapshots import FORCED
+from tests.scale import nightly
 
 pytestmark = pytest.mark.service
 
@@ -86,6 +87,7 @@ async def test_in_shadow_all_is_answered_by_the_current_one_and_compared(
         assert not world.callers.failed
 
 
+@nightly
 @pytest.mark.timeout(120)
 async def test_a_slower_snapshot_goes_away_by_itself(
     tmp_path: Path, rng: np.random.Generator

@@ -7,10 +7,12 @@ import json
 import pytest
 
 from tests.nearline_cli.conftest import Run
+from tests.scale import nightly
 
 pytestmark = pytest.mark.service
 
 
+@nightly
 def test_searches_survive_killed_and_stopped_replicas(nearline: Run) -> None:
     done = nearline("bench", "faults", "--json", "--rate", "40", "--seconds", "2", "--timeout", "3")
     assert done.returncode == 0, done.stderr

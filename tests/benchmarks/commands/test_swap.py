@@ -22,6 +22,7 @@ from benchmarks.workloads.swap_dataset import (
 from benchmarks.workloads.swap_load import LoadPhase, LoadResults, RequestKind
 from nearline import contract as c
 from tests.nearline_cli.conftest import Run
+from tests.scale import nightly
 
 TEXTS = {
     item.id: item.text
@@ -184,6 +185,7 @@ def test_ratios_are_of_the_99th_percentiles_over_all_requests_and_by_kind() -> N
     assert row["p99_ratio"] == 1.255
 
 
+@nightly
 @pytest.mark.service
 @pytest.mark.timeout(300)
 def test_swaps_under_load_cause_no_failure_and_no_mixed_reply(nearline: Run) -> None:

@@ -13,6 +13,7 @@ from retrieval.changelog.retention import drop_archived_segments, trim_log
 from tests.index_builder.embedders import vector_of
 from tests.index_builder.lineage.history_model import Event, Model
 from tests.index_builder.live_collection import Living
+from tests.scale import scaled
 
 _KEYS = ["a", "b", "c", "d"]
 _STEPS = st.lists(
@@ -28,7 +29,7 @@ _STEPS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=scaled(6, nightly=60))
 # A deletion is remembered after an import that is newer, and hides the row of an older file.
 @example(steps=[("upsert", "a"), ("delete", "a"), ("replace", (set(), 3)), ("replace", ({"a"}, 0))])
 @given(steps=_STEPS)

@@ -18,6 +18,7 @@ from nearline.errors import NotReady
 from nearline.store.snapshot import Store
 from nearline_cli.local.process_plan import Layout, plan_processes
 from tests.nearline_cli.conftest import ROOT, Run, Up, command
+from tests.scale import nightly
 
 pytestmark = pytest.mark.service
 
@@ -44,8 +45,12 @@ async def _nearest_or_none(address: str) -> tuple[list[str], int] | None:
     ("words", "names"),
     [
         ((), ["retrieval"]),
-        (("--separate",), ["shard-0", "shard-1", "retrieval"]),
-        (("--shard-processes", "1"), ["shard-0", "retrieval"]),
+        pytest.param(
+            ("--separate",), ["shard-0", "shard-1", "retrieval"], marks=nightly, id="separate"
+        ),
+        pytest.param(
+            ("--shard-processes", "1"), ["shard-0", "retrieval"], marks=nightly, id="one process"
+        ),
         (
             ("--shard-processes", "1", "--replicas", "2"),
             ["shard-0-replica-0", "shard-0-replica-1", "retrieval"],
@@ -63,14 +68,14 @@ async def test_every_layout_gives_the_same_answer(
     assert await _nearest(running.address) == (["d00", "d01", "d02"], 2)
 
 
-@pytest.mark.parametrize("victim", ["shard-1", "retrieval"])
-async def test_a_killed_process_is_restarted_at_its_address(up: Start, victim: str) -> None:
+async def test_a_killed_process_is_restarted_at_its_address(up: Start) -> None:
     running = up("--separate")
-    before = running.named(victim)
-    before.kill()
-    assert running.until("state", state="died", name=victim)["reason"] == "killed by signal 9"
-    again = running.until("state", state="serving", name=victim)
-    assert again["pid"] != before.pid
+    for victim in ("shard-1", "retrieval"):
+        before = running.named(victim)
+        before.kill()
+        assert running.until("state", state="died", name=victim)["reason"] == "killed by signal 9"
+        again = running.until("state", state="serving", name=victim)
+        assert again["pid"] != before.pid
     # The router connects again when its back-off lets it, within two seconds.
     async with asyncio.timeout(30):
         while (found := await _nearest_or_none(running.address)) is None:
@@ -78,7 +83,9 @@ async def test_a_killed_process_is_restarted_at_its_address(up: Start, victim: s
     assert found == (["d00", "d01", "d02"], 2)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=nightly), signal.SIGKILL]
+)
 def test_no_process_is_left_however_it_ends(up: Start, number: signal.Signals) -> None:
     running = up("--separate")
     assert len(running.children) == 3

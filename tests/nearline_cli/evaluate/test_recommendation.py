@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from nearline_cli.app import app
 from tests.redis_server import needs_redis
+from tests.scale import nightly
 
 
 def events(path: Path, users: int) -> Path:
@@ -54,7 +55,11 @@ def test_each_model_has_a_row(file: Path) -> None:
 @needs_redis
 @pytest.mark.parametrize(
     ("split", "words"),
-    [("last-n:1", ()), ("time:0.8", ("--repeats",)), ("cold-users:0.3", ())],
+    [
+        ("last-n:1", ()),
+        pytest.param("time:0.8", ("--repeats",), marks=nightly),
+        pytest.param("cold-users:0.3", (), marks=nightly),
+    ],
 )
 def test_a_running_service_matches_the_blend(
     tmp_path: Path, split: str, words: tuple[str, ...]

@@ -30,6 +30,7 @@ from nearline_cli.local.supervisor import ProcessSpec
 from retrieval.redis_client.connection import connect
 from tests.nearline_cli.conftest import ROOT, Run, Up
 from tests.redis_server import needs_redis, valkey
+from tests.scale import nightly
 
 WHERE = ("default", "", "s")
 
@@ -223,7 +224,14 @@ async def test_a_killed_redis_restarts_with_its_data(supervisor: Up, tmp_path: P
 
 @pytest.mark.service
 @needs_redis
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGTERM, marks=nightly),
+        pytest.param(signal.SIGINT, marks=nightly),
+        signal.SIGKILL,
+    ],
+)
 def test_no_process_is_left_however_the_supervisor_ends(supervisor: Up, number: int) -> None:
     assert sorted(child.name() for child in supervisor.children)[1] == "valkey-server"
     supervisor.process.send_signal(number)

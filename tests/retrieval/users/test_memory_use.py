@@ -12,9 +12,10 @@ from nearline.contract.recommendations import Interaction
 from retrieval.users.states import UserStates
 from tests.redis_server import needs_redis
 from tests.retrieval.users.interactions import START
+from tests.scale import scaled
 
 pytestmark = [pytest.mark.service, needs_redis]
-USERS = 2_000
+USERS = scaled(500, nightly=2_000)
 EVENTS = 57
 ITEMS = 20_000
 MOST_BYTES = 650
