@@ -16,6 +16,9 @@ NEARLINE_DATA ?= ../shared/data
 CORPORA ?= $(wildcard $(NEARLINE_DATA)/*/corpus.jsonl)
 PROTOS := $(wildcard proto/nearline/v1/*.proto)
 
+# Tests start hundreds of processes, which would each compile every module again without its bytecode.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help setup demo test nightly test-llm test-milvus check bench proto docs clean
 
 help: ## Show this list

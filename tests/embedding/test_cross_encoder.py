@@ -34,9 +34,9 @@ from nearline.serving import running
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc
 from tests.embedding.cross_encoders import NLI_LABELS, FakeEngine, pair_model, write_cross_encoder
 from tests.embedding.fakes import FakeBackend, word_model
+from tests.optional_packages import needs
 
-pytest.importorskip("sentence_transformers")
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.service, needs("sentence_transformers", "torch")]
 ROOT = Path(__file__).parents[2]
 QUERY = "w1 w2 w3"
 TEXTS = [

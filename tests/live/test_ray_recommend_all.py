@@ -12,11 +12,11 @@ import pytest
 from nearline import contract as c
 from tests.live.test_recommend_all import command
 from tests.live.test_recommending import served
+from tests.optional_packages import needs
 from tests.redis_server import needs_redis
 from tests.scale import nightly
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install 'nearline[ray]'")
-pytestmark = [pytest.mark.service, needs_redis]
+pytestmark = [pytest.mark.service, needs_redis, needs("ray", "ray")]
 
 
 @nightly

@@ -30,9 +30,10 @@ from nearline_cli.local.processes import free_port
 from tests.index_builder.embedders import HashEmbedder
 from tests.index_builder.execution.ray_models import HashModel
 from tests.index_builder.live_collection import Living
+from tests.optional_packages import needs
 from tests.scale import nightly
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install 'nearline[ray]'")
+pytestmark = needs("ray", "ray")
 ROOT = Path(__file__).parents[3]
 TEXTS = {f"d{n}": f"Text {n}." for n in range(1000)}
 

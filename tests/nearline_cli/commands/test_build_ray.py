@@ -14,9 +14,10 @@ import pytest
 from nearline.clients import EmbeddingClient
 from nearline_cli.local.processes import embedding_process
 from tests.index_builder.live_collection import Living
+from tests.optional_packages import needs
 from tests.scale import nightly
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install 'nearline[ray]'")
+pytestmark = needs("ray", "ray")
 ROOT = Path(__file__).parents[3]
 TEXTS = {f"d{n}": f"Number {n} is {'even' if n % 2 == 0 else 'odd'}. " * (1 + n) for n in range(40)}
 
