@@ -1,22 +1,39 @@
 """The dictionary of a collection, which numbers item ids and kinds, the same for all routers.
 
-Redis assigns the numbers, and each process caches those that it meets. If Redis loses its content,
-it creates a dictionary with another id, and the cache is dropped.
+Redis assigns the numbers, and each process caches those that it meets. A dictionary that is older
+than any history, or full, is replaced by one with another id. Its names are kept as long as a
+history may use them; the next write of a history encodes it with the current dictionary. If Redis
+loses a dictionary, the histories that use it are empty.
 """
 
 from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from nearline.errors import NotReady
 from retrieval.redis_client.connection import Redis, translate_redis_errors
-from retrieval.redis_client.durability import Durability
+from retrieval.redis_client.durability import RETRY_AFTER_S, Durability
 from retrieval.users import lua_scripts
-from retrieval.users.codec import ID_BYTES, EncodedHistory, unpack
+from retrieval.users.codec import ID_BYTES, EncodedHistory, PackedHistory, unpack
 from retrieval.users.keys import dictionary_keys
 from retrieval.users.records import NEEDED_BY, EventColumns, UserEvent
+
+# Names that a dictionary holds before it is replaced: about 300 MB of Redis with ids of 20 bytes.
+MAX_NAMES = 2_000_000
+# A process asks at least this often which dictionary is current. Histories may be written with a
+# replaced one for so long, and names are kept for _GRACE_S longer than histories because of it.
+_CHECK_S = 3_600.0
+_GRACE_S = 86_400
+# Dictionaries whose names a process caches: the current one, and those of histories not written
+# since.
+_CACHED = 3
+# Names in one script, which Redis runs in a few milliseconds.
+_NAMES_PER_CALL = 4_096
+_ATTEMPTS = 8
 
 
 class DictionaryEntries:
@@ -60,20 +77,57 @@ class DictionaryEntries:
             history.weights,
         )
 
+    def translate(self, history: EncodedHistory, target: DictionaryEntries) -> EncodedHistory:
+        """Returns a history encoded with another dictionary.
+
+        Raises: KeyError: a name or a number is not cached.
+        """
+        return history._replace(
+            items=[target.item_numbers[self.items[number]] for number in history.items],
+            kinds=[target.kind_numbers[self.kinds[number]] for number in history.kinds],
+        )
+
+
+class Encoding(NamedTuple):
+    """The current dictionary, and the replaced ones of some histories, by id."""
+
+    names: DictionaryEntries
+    replaced: Mapping[bytes, DictionaryEntries]
+
 
 class Dictionary:
-    """The dictionary of one collection."""
+    """The dictionary of one collection.
 
-    def __init__(self, client: Redis, durability: Durability, collection: str) -> None:
+    Args:
+        client: Redis.
+        durability: Durability that uses the same client.
+        collection: The collection.
+        kept_s: How long histories are kept; a dictionary is replaced once it is older.
+        max_names: Names after which a dictionary is replaced earlier; the last call may add more.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        durability: Durability,
+        collection: str,
+        kept_s: int,
+        max_names: int = MAX_NAMES,
+    ) -> None:
         self._client = client
         self._durability = durability
         self._keys = dictionary_keys(collection)
+        self._kept_s = kept_s
+        self._max_names = max_names
         self._names = DictionaryEntries(b"")
+        self._checked_at = -_CHECK_S
+        # By id, least recently loaded first.
+        self._cached: dict[bytes, DictionaryEntries] = {}
 
     async def number(
         self, items: Collection[str], kinds: Collection[str], *, refresh: bool = False
     ) -> DictionaryEntries:
-        """Returns entries with durable numbers for some names.
+        """Returns entries of the current dictionary with durable numbers for some names.
 
         Args:
             items, kinds: The names.
@@ -81,34 +135,89 @@ class Dictionary:
         Raises: NotReady.
         """
         names = self._names
-        if names.id and not refresh and names.knows(items, kinds):
+        checked = time.monotonic() < self._checked_at + _CHECK_S
+        if names.id and checked and not refresh and names.knows(items, kinds):
             return names
         tagged = [*("i" + name for name in items), *("k" + name for name in kinds)]
+        for _ in range(_ATTEMPTS):
+            asked_at = time.monotonic()
+            ids, numbers = await self._number(tagged)
+            if len(ids) == 1:
+                names = self._entries(*ids)
+                names.add(
+                    zip(items, numbers[: len(items)], strict=True),
+                    zip(kinds, numbers[len(items) :], strict=True),
+                )
+                self._names, self._checked_at = names, asked_at
+                return names
+        raise NotReady(
+            f"the dictionary of item ids was replaced {_ATTEMPTS} times while {len(tagged)} names "
+            "were looked up; nothing was recorded: send fewer interactions at once",
+            retry_after_s=RETRY_AFTER_S,
+        )
+
+    async def _number(self, tagged: Sequence[str]) -> tuple[set[bytes], list[int]]:
+        """Returns the number of each name, and the ids of the dictionaries that they are from."""
+        known = self._names.id
+        keys = (*self._keys, *self._keys.retired(known))
         async with (
             translate_redis_errors(NEEDED_BY),
             self._client.pipeline(transaction=False) as pipe,
         ):
-            pipe.eval(
-                lua_scripts.NUMBER,
-                len(self._keys),
-                *self._keys,
-                secrets.token_hex(ID_BYTES),
-                *tagged,
-            )
+            for start in range(0, max(1, len(tagged)), _NAMES_PER_CALL):
+                pipe.eval(
+                    lua_scripts.NUMBER,
+                    len(keys),
+                    *keys,
+                    known.hex(),
+                    secrets.token_hex(ID_BYTES),
+                    self._kept_s,
+                    _GRACE_S,
+                    self._max_names,
+                    *tagged[start : start + _NAMES_PER_CALL],
+                )
             # Cache only durable numbers: Redis could lose numbers that are not durable, and assign
             # them again.
             pipe.execute_command(*self._durability.command)
-            reply, kept = await pipe.execute(raise_on_error=False)
-            if isinstance(reply, Exception):
-                raise reply
+            *replies, kept = await pipe.execute(raise_on_error=False)
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
         self._durability.check_reply(kept)
-        found, *numbers = reply
-        names = self._of(found)
-        names.add(
-            zip(items, numbers[: len(items)], strict=True),
-            zip(kinds, numbers[len(items) :], strict=True),
-        )
-        return names
+        ids = {bytes.fromhex(reply[0].decode()) for reply in replies}
+        return ids, [number for reply in replies for number in reply[1:]]
+
+    async def encoding(
+        self,
+        histories: Iterable[PackedHistory],
+        items: Collection[str],
+        kinds: Collection[str],
+        *,
+        refresh: bool = False,
+    ) -> Encoding:
+        """Returns what is needed to encode histories and new names with the current dictionary.
+
+        Args:
+            histories: Existing histories. Those that a lost dictionary encodes have no names.
+            items, kinds: New names.
+            refresh: Read Redis even if all names are cached.
+        Raises: NotReady.
+        """
+        replaced: dict[bytes, DictionaryEntries] = {}
+        while True:
+            names = await self.number(items, kinds, refresh=refresh)
+            # The dictionary may have been replaced just now, with that of any history.
+            others = [one for one in histories if one.dictionary_id not in {names.id, *replaced}]
+            if not others:
+                return Encoding(names, replaced)
+            replaced |= await self.load(others)
+            more_items, more_kinds = dict.fromkeys(items), dict.fromkeys(kinds)
+            for dictionary_id, history in others:
+                entries = replaced[dictionary_id]
+                if entries.reads(history):
+                    more_items |= dict.fromkeys(map(entries.items.__getitem__, history.items))
+                    more_kinds |= dict.fromkeys(map(entries.kinds.__getitem__, history.kinds))
+            items, kinds, refresh = more_items, more_kinds, False
 
     async def events(self, blobs: Sequence[bytes]) -> list[Sequence[UserEvent]]:
         """Decodes histories; one whose dictionary Redis has lost has no events.
@@ -116,36 +225,68 @@ class Dictionary:
         Raises: NotReady.
         """
         packed = [unpack(blob) for blob in blobs]
-        names = self._names
-        if all(dictionary_id == names.id for dictionary_id, _ in packed):
-            # A name that is not cached is read from Redis below.
-            with contextlib.suppress(KeyError):
-                return [names.events(history) for _, history in packed]
-        names = await self._name([history for _, history in packed])
+        # A dictionary or a name that is not cached is read from Redis below.
+        with contextlib.suppress(KeyError):
+            return [self._cached[one.dictionary_id].events(one.history) for one in packed]
+        entries = await self.load(packed)
         return [
-            names.events(history) if dictionary_id == names.id and names.reads(history) else ()
+            entries[dictionary_id].events(history) if entries[dictionary_id].reads(history) else ()
             for dictionary_id, history in packed
         ]
 
-    async def _name(self, histories: Sequence[EncodedHistory]) -> DictionaryEntries:
-        """Reads the id of the dictionary and all names of some histories from Redis."""
-        items = sorted({number for one in histories for number in one.items})
-        kinds = sorted({number for one in histories for number in one.kinds})
-        keys = (self._keys.dictionary, self._keys.items, self._keys.kinds)
-        async with translate_redis_errors(NEEDED_BY):
-            reply: Any = await self._client.eval(
-                lua_scripts.NAME, len(keys), *keys, len(items), *items, *kinds
-            )
-        found, *replies = reply
-        names = self._of(found)
-        named = list(zip(replies, [*items, *kinds], strict=True))
-        pairs = [(name.decode(), number) if name else None for name, number in named]
-        names.add(filter(None, pairs[: len(items)]), filter(None, pairs[len(items) :]))
-        return names
+    async def load(self, histories: Iterable[PackedHistory]) -> Mapping[bytes, DictionaryEntries]:
+        """Returns the dictionaries of histories by id, with all names that still exist.
 
-    def _of(self, found: bytes | None) -> DictionaryEntries:
+        Raises: NotReady.
+        """
+        wanted: dict[bytes, list[EncodedHistory]] = {}
+        for dictionary_id, history in histories:
+            wanted.setdefault(dictionary_id, []).append(history)
+        found = {one: self._entries(one) for one in wanted}
+        for dictionary_id, entries in found.items():
+            items = {number for one in wanted[dictionary_id] for number in one.items}
+            kinds = {number for one in wanted[dictionary_id] for number in one.kinds}
+            await self._name(
+                entries, sorted(items - entries.items.keys()), sorted(kinds - entries.kinds.keys())
+            )
+        return found
+
+    async def _name(
+        self, entries: DictionaryEntries, items: Sequence[int], kinds: Sequence[int]
+    ) -> None:
+        """Reads the names of numbers from Redis; those that do not exist stay unknown."""
+        current = self._keys
+        keys = (current.dictionary, current.items, current.kinds, *current.retired(entries.id))
+        numbers = [*items, *kinds]
+        if not numbers:
+            return
+        async with (
+            translate_redis_errors(NEEDED_BY),
+            self._client.pipeline(transaction=False) as pipe,
+        ):
+            for start in range(0, len(numbers), _NAMES_PER_CALL):
+                part = numbers[start : start + _NAMES_PER_CALL]
+                pipe.eval(
+                    lua_scripts.NAME,
+                    len(keys),
+                    *keys,
+                    entries.id.hex(),
+                    max(0, len(items) - start),
+                    *part,
+                )
+            replies: Any = await pipe.execute()
+        names = [name for reply in replies for name in reply]
+        named = list(zip(names, numbers, strict=True))
+        entries.add(_decode(named[: len(items)]), _decode(named[len(items) :]))
+
+    def _entries(self, dictionary_id: bytes) -> DictionaryEntries:
         """Returns the cached entries of a dictionary, which are empty if it is new."""
-        dictionary_id = bytes.fromhex((found or b"").decode())
-        if dictionary_id != self._names.id:
-            self._names = DictionaryEntries(dictionary_id)
-        return self._names
+        entries = self._cached.pop(dictionary_id, None) or DictionaryEntries(dictionary_id)
+        self._cached[dictionary_id] = entries
+        if len(self._cached) > _CACHED:
+            del self._cached[next(iter(self._cached))]
+        return entries
+
+
+def _decode(named: Sequence[tuple[bytes | None, int]]) -> list[tuple[str, int]]:
+    return [(name.decode(), number) for name, number in named if name is not None]

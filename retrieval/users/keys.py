@@ -31,16 +31,22 @@ class OwnerKeys(NamedTuple):
 
 
 class DictionaryKeys(NamedTuple):
-    """Keys of the dictionary of a collection.
+    """Keys of the dictionary of a collection; all expire.
 
-    dictionary: String: its id. numbers: Hash from "i" and item id, or "k" and kind, to a number.
+    dictionary: String: its id. generation: Hash: created, when it was started; kept, how long a
+    history is kept; in seconds. numbers: Hash from "i" and item id, or "k" and kind, to a number.
     items, kinds: Lists of names by number.
     """
 
     dictionary: str
+    generation: str
     numbers: str
     items: str
     kinds: str
+
+    def retired(self, dictionary_id: bytes) -> tuple[str, str]:
+        """Returns the keys of the lists, items first, of a dictionary that was replaced."""
+        return f"{self.items}:{dictionary_id.hex()}", f"{self.kinds}:{dictionary_id.hex()}"
 
 
 def user_keys(collection: str, user_id: str) -> OwnerKeys:
@@ -62,7 +68,11 @@ def dictionary_keys(collection: str) -> DictionaryKeys:
     """Returns the keys of the dictionary of a collection."""
     prefix = f"nl:{{{collection}/items}}"
     return DictionaryKeys(
-        f"{prefix}:dict", f"{prefix}:numbers", f"{prefix}:items", f"{prefix}:kinds"
+        f"{prefix}:dict",
+        f"{prefix}:generation",
+        f"{prefix}:numbers",
+        f"{prefix}:items",
+        f"{prefix}:kinds",
     )
 
 

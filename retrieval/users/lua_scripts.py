@@ -2,36 +2,59 @@
 
 from __future__ import annotations
 
-# KEYS: id, numbers, items, kinds of the dictionary. ARGV: id of a new dictionary, used if none
-# exists; then names, "i" before an item id and "k" before a kind.
-# Returns the id, and the number of each name.
+# KEYS: id, generation, numbers, items, kinds of the dictionary; items and kinds under which the
+# dictionary that the caller knows is retired. ARGV: id of the dictionary that the caller knows (may
+# be empty); id of a new one; seconds that the caller keeps a history; seconds that names are kept
+# in addition; names after which a dictionary is replaced; then names, "i" before an item id and "k"
+# before a kind.
+# A dictionary that is older than any history, or full, is retired by the first caller that knows
+# it: no other caller can name the keys. Returns the id, and the number of each name.
 NUMBER = """
+local now = redis.call('TIME')[1]
 local id = redis.call('GET', KEYS[1])
+local kept = math.max(tonumber(ARGV[3]), tonumber(redis.call('HGET', KEYS[2], 'kept') or '0'))
+local created = redis.call('HGET', KEYS[2], 'created') or now
+if id and id == ARGV[1]
+    and (now - created > kept or redis.call('HLEN', KEYS[3]) >= tonumber(ARGV[5])) then
+  for i = 4, 5 do
+    if redis.call('EXISTS', KEYS[i]) == 1 then
+      redis.call('RENAME', KEYS[i], KEYS[i + 2])
+      redis.call('EXPIRE', KEYS[i + 2], kept + ARGV[4])
+    end
+  end
+  id = false
+end
 if not id then
-  id = ARGV[1]
-  redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
+  id = ARGV[2]
+  kept = tonumber(ARGV[3])
+  redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5])
   redis.call('SET', KEYS[1], id)
 end
+redis.call('HSETNX', KEYS[2], 'created', now)
+redis.call('HSET', KEYS[2], 'kept', kept)
 local answer = {id}
-for i = 2, #ARGV do
-  local number = redis.call('HGET', KEYS[2], ARGV[i])
+for i = 6, #ARGV do
+  local number = redis.call('HGET', KEYS[3], ARGV[i])
   if not number then
-    local list = string.sub(ARGV[i], 1, 1) == 'k' and KEYS[4] or KEYS[3]
+    local list = string.sub(ARGV[i], 1, 1) == 'k' and KEYS[5] or KEYS[4]
     number = redis.call('RPUSH', list, string.sub(ARGV[i], 2)) - 1
-    redis.call('HSET', KEYS[2], ARGV[i], string.format('%.0f', number))
+    redis.call('HSET', KEYS[3], ARGV[i], string.format('%.0f', number))
   end
-  answer[i] = tonumber(number)
+  answer[i - 4] = tonumber(number)
 end
+for i = 1, 5 do redis.call('EXPIRE', KEYS[i], kept + ARGV[4]) end
 return answer
 """
 
-# KEYS: id, items, kinds of the dictionary. ARGV: count of item numbers; item numbers; kind numbers.
-# Returns the id, and the name of each number.
+# KEYS: id, items, kinds of the dictionary; items and kinds of the wanted one if it is retired.
+# ARGV: id of the wanted dictionary; count of item numbers; item numbers; kind numbers.
+# Returns the name of each number.
 NAME = """
-local answer = {redis.call('GET', KEYS[1])}
-for i = 2, #ARGV do
-  local list = i <= tonumber(ARGV[1]) + 1 and KEYS[2] or KEYS[3]
-  answer[i] = redis.call('LINDEX', list, ARGV[i])
+local items, kinds = KEYS[4], KEYS[5]
+if redis.call('GET', KEYS[1]) == ARGV[1] then items, kinds = KEYS[2], KEYS[3] end
+local answer = {}
+for i = 3, #ARGV do
+  answer[i - 2] = redis.call('LINDEX', i <= ARGV[2] + 2 and items or kinds, ARGV[i])
 end
 return answer
 """

@@ -23,7 +23,7 @@ from retrieval.users.codec import (
     pack,
     unpack,
 )
-from retrieval.users.dictionary import Dictionary, DictionaryEntries
+from retrieval.users.dictionary import Dictionary, DictionaryEntries, Encoding
 from retrieval.users.keys import OwnerKeys, session_keys, user_keys
 from retrieval.users.log_entries import encode_entry
 from retrieval.users.records import NEEDED_BY
@@ -146,9 +146,12 @@ async def record_interactions(
         entries = [entry for owner in left for entry in owner.interactions]
         items = list(dict.fromkeys(entry.item_id for entry in entries))
         kinds = list(dict.fromkeys(entry.kind for entry in entries))
-        names = await dictionary.number(items, kinds, refresh=bool(found))
-        plan = (left, states, names, found, now_s, ring, log_ms)
-        writes = _plan(*plan) if len(left) <= _FEW else await asyncio.to_thread(_plan, *plan)
+        few = len(left) <= _FEW
+        histories = _unpack(states) if few else await asyncio.to_thread(_unpack, states)
+        existing = [history for history in histories if history is not None]
+        encoding = await dictionary.encoding(existing, items, kinds, refresh=bool(found))
+        plan = (left, states, histories, encoding, found, now_s, ring, log_ms)
+        writes = _plan(*plan) if few else await asyncio.to_thread(_plan, *plan)
         left, found = [], {}
         for write, reply in zip(writes, await _send(client, durability, writes), strict=True):
             if isinstance(reply, Exception):
@@ -179,17 +182,23 @@ async def _read(client: Redis, owners: Sequence[OwnerBatch]) -> list[tuple[bytes
     return list(zip(replies[::2], replies[1::2], strict=True))
 
 
+def _unpack(states: Sequence[tuple[bytes, bytes]]) -> list[PackedHistory | None]:
+    return [unpack(blob) if blob else None for blob, _ in states]
+
+
 def _plan(
     owners: Sequence[OwnerBatch],
     states: Sequence[tuple[bytes, bytes]],
-    names: DictionaryEntries,
+    histories: Sequence[PackedHistory | None],
+    encoding: Encoding,
     found: dict[str, str],
     now_s: int,
     ring: int,
     log_ms: int,
 ) -> list[OwnerWrite]:
+    names = encoding.names
     writes = []
-    for owner, (blob, raw) in zip(owners, states, strict=True):
+    for owner, (blob, raw), existing in zip(owners, states, histories, strict=True):
         recent = read_recent(raw, now_s)
         fresh = []
         for entry in owner.interactions:
@@ -197,12 +206,13 @@ def _plan(
                 fresh.append(entry)
             if entry.digest:
                 recent.setdefault(entry.digest, now_s)
-        dictionary_id, history = unpack(blob) if blob else PackedHistory(names.id, NO_HISTORY)
-        if dictionary_id != names.id:
-            history = NO_HISTORY
-        packed = (
-            pack(insert_events(history, _encode(fresh, names), ring), names.id) if fresh else blob
-        )
+        history = _in_current(existing, encoding)
+        if fresh:
+            history = insert_events(history, _encode(fresh, names), ring)
+        unchanged = existing is None or existing.dictionary_id == names.id
+        # A history whose dictionary is lost has no events, but is not removed by a duplicate.
+        keep = not fresh and (unchanged or not history.items)
+        packed = blob if keep else pack(history, names.id)
         arguments: list[str | bytes | int] = [
             names.id.hex(),
             found.get(owner.keys.dictionary, ""),
@@ -219,6 +229,17 @@ def _plan(
                 arguments += [len(entry.words), *entry.words]
         writes.append(OwnerWrite(owner, fresh, arguments))
     return writes
+
+
+def _in_current(existing: PackedHistory | None, encoding: Encoding) -> EncodedHistory:
+    """Returns a history encoded with the current dictionary; empty if its own is lost."""
+    if existing is None:
+        return NO_HISTORY
+    dictionary_id, history = existing
+    if dictionary_id == encoding.names.id:
+        return history
+    replaced = encoding.replaced[dictionary_id]
+    return replaced.translate(history, encoding.names) if replaced.reads(history) else NO_HISTORY
 
 
 def _encode(entries: Sequence[OwnerInteraction], names: DictionaryEntries) -> EncodedHistory:

@@ -13,7 +13,7 @@ from retrieval.redis_client.connection import Command, Redis, RedisReader, trans
 from retrieval.redis_client.durability import Durability
 from retrieval.users.codec import MAX_EVENTS
 from retrieval.users.deletion import delete_user
-from retrieval.users.dictionary import Dictionary
+from retrieval.users.dictionary import MAX_NAMES, Dictionary
 from retrieval.users.export import export_interactions
 from retrieval.users.keys import session_keys, user_keys
 from retrieval.users.log_entries import all_entries, decode_interaction, entries_of_user
@@ -49,6 +49,7 @@ class UserStates:
             interaction. A deletion is remembered for user_ttl_s, too.
         log_days: How long the log keeps interactions. Not shorter than session_ttl_s, because a
             deletion finds the sessions of a user in the log.
+        max_names: Item ids and kinds that a dictionary of a collection holds before it is replaced.
     Raises: ValueError: a value is out of range.
     """
 
@@ -61,6 +62,7 @@ class UserStates:
         user_ttl_s: int = _USER_TTL_S,
         session_ttl_s: int = _SESSION_TTL_S,
         log_days: int = _LOG_DAYS,
+        max_names: int = MAX_NAMES,
     ) -> None:
         if not 1 <= ring <= MAX_EVENTS:
             raise ValueError(f"ring is {ring}; 1..{MAX_EVENTS} events are allowed")
@@ -73,6 +75,7 @@ class UserStates:
         self._durability = durability
         self._ring = ring
         self._ttl_s = (user_ttl_s, session_ttl_s)
+        self._max_names = max_names
         self._log_ms = log_days * DAY_S * 1_000
         self._reads = RedisReader(client, NEEDED_BY, _READ_TIMEOUT_S)
         self._dictionaries: dict[str, Dictionary] = {}
@@ -186,7 +189,9 @@ class UserStates:
     def _dictionary(self, collection: str) -> Dictionary:
         if collection not in self._dictionaries:
             check_collection(collection)
-            self._dictionaries[collection] = Dictionary(self._client, self._durability, collection)
+            self._dictionaries[collection] = Dictionary(
+                self._client, self._durability, collection, max(self._ttl_s), self._max_names
+            )
         return self._dictionaries[collection]
 
 

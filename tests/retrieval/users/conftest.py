@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias
 
+import pytest
 import pytest_asyncio
 from redis import Redis
 
 from retrieval.redis_client.connection import connect
 from retrieval.redis_client.durability import Durability
+from retrieval.users import states
 from retrieval.users.states import UserStates
 from tests.redis_server import give_shared_redis
 
 __all__ = ["give_shared_redis"]  # A fixture.
 Open: TypeAlias = Callable[..., UserStates]
+
+
+@pytest.fixture(autouse=True)
+def give_patient_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a read of a state wait for longer than a list would, on a busy machine."""
+    monkeypatch.setattr(states, "_READ_TIMEOUT_S", 10.0)
 
 
 @pytest_asyncio.fixture(name="opened")

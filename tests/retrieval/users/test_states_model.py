@@ -13,6 +13,7 @@ from nearline.contract.recommendations import Interaction
 from nearline.times import from_us
 from retrieval.redis_client.connection import connect
 from retrieval.redis_client.durability import Durability
+from retrieval.users.keys import dictionary_keys
 from retrieval.users.states import UserStates
 from tests.redis_server import needs_redis, valkey
 from tests.retrieval.users.interactions import at
@@ -40,7 +41,11 @@ class Flush(NamedTuple):
     pass
 
 
-Step: TypeAlias = Record | Delete | Flush
+class GrowOld(NamedTuple):
+    """The dictionary is replaced by the next router that asks for a number."""
+
+
+Step: TypeAlias = Record | Delete | Flush | GrowOld
 INTERACTIONS = st.builds(
     Interaction,
     item_id=st.sampled_from(["a", "b", "c\r\n\0"]),
@@ -58,7 +63,9 @@ RECORDS = st.builds(
     st.sampled_from(["", "", "k"]),
 )
 DELETES = st.builds(Delete, st.integers(0, 1), st.sampled_from(USERS))
-STEPS = st.one_of(RECORDS, RECORDS, RECORDS, DELETES, st.just(Flush()))
+STEPS = st.one_of(
+    RECORDS, RECORDS, RECORDS, DELETES, st.just(Flush()), st.just(GrowOld()), st.just(GrowOld())
+)
 
 
 async def check_same(states: UserStates, plain: PlainStates, collection: str) -> None:
@@ -89,7 +96,11 @@ def test_states_in_redis_behave_like_plain_lists() -> None:
         examples += 1
         collection, plain = f"c{examples}", PlainStates(RING)
         async with connect(url, timeout_s=10.0, retries=0) as client:
-            routers = [UserStates(client, Durability(client), ring=RING) for _ in range(2)]
+            # The dictionary of the second is full after three names.
+            routers = [
+                UserStates(client, Durability(client), ring=RING, **most)
+                for most in ({}, {"max_names": 3})
+            ]
             for step in steps:
                 if isinstance(step, Record):
                     found = await routers[step.router].record(
@@ -99,6 +110,8 @@ def test_states_in_redis_behave_like_plain_lists() -> None:
                 elif isinstance(step, Delete):
                     erased = await routers[step.router].delete(collection, step.user_id)
                     assert erased[1:] == plain.delete(step.user_id)
+                elif isinstance(step, GrowOld):
+                    await client.hset(dictionary_keys(collection).generation, "created", "1")
                 else:
                     await client.flushall()
                     plain.flush()
