@@ -62,12 +62,20 @@ async def redis_state(url: str) -> DependencyState:
 
 
 def _judge(info: dict[str, Any]) -> tuple[str, str]:
+    from retrieval.redis_client.connection import NO_EVICTION
+
     version = str(info.get("valkey_version") or info.get("redis_version") or "of unknown version")
     used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     if info.get("aof_last_write_status", "ok") != "ok":
         return FAILING, (
             "its last write to disk failed, so it refuses writes; make room on its disk, and see "
             "its log"
+        )
+    policy = info.get("maxmemory_policy", NO_EVICTION)
+    if policy != NO_EVICTION:
+        return FAILING, (
+            f"its maxmemory-policy is {policy}, so it would evict acknowledged data when it is "
+            f"full, and writes are refused; set maxmemory-policy {NO_EVICTION}"
         )
     memory = f"{used >> 20:,} MiB"
     if limit:

@@ -26,6 +26,8 @@ _RETRIES = 1
 _MAX_CONNECTIONS = 1_024
 _RETRY_AFTER_S = 2.0
 UNKNOWN = "unknown"
+# The only maxmemory-policy with which a full Redis drops nothing.
+NO_EVICTION: Final = "noeviction"
 _PASSWORD = re.compile(r"//[^/@]*@")
 
 # Error of Redis if it does not know the script of a digest.
@@ -174,8 +176,8 @@ class RedisPersistence:
             return "all data is lost when it restarts: set appendonly yes"
         if self.appendfsync not in ("always", UNKNOWN):
             return "a power failure loses the last second: set appendfsync always"
-        if self.maxmemory_policy not in ("noeviction", UNKNOWN):
-            return "it evicts data when it is full: set maxmemory-policy noeviction"
+        if self.maxmemory_policy not in (NO_EVICTION, UNKNOWN):
+            return f"it evicts data when it is full: set maxmemory-policy {NO_EVICTION}"
         return ""
 
 
@@ -202,7 +204,7 @@ async def read_persistence(
         version=str(info.get("valkey_version") or info.get("redis_version") or UNKNOWN),
         appendonly=config.get("appendonly") or appendonly,
         appendfsync=config.get("appendfsync") or UNKNOWN,
-        maxmemory_policy=config.get("maxmemory-policy") or UNKNOWN,
+        maxmemory_policy=config.get("maxmemory-policy") or info.get("maxmemory_policy") or UNKNOWN,
         waits=not isinstance(waits, Exception),
     )
 

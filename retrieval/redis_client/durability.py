@@ -7,7 +7,13 @@ import time
 
 from nearline.errors import NotReady
 from nearline.retry import SAME_KEY
-from retrieval.redis_client.connection import UNKNOWN, Redis, RedisPersistence, read_persistence
+from retrieval.redis_client.connection import (
+    NO_EVICTION,
+    UNKNOWN,
+    Redis,
+    RedisPersistence,
+    read_persistence,
+)
 
 NEEDED_BY = "live changes"
 RETRY_AFTER_S = 2.0
@@ -22,10 +28,11 @@ def durability_problem(persistence: RedisPersistence) -> str:
             "Redis would lose the changes when it restarts (appendonly no); set appendonly yes in "
             "its configuration"
         )
-    if persistence.maxmemory_policy.startswith("allkeys-"):
+    # volatile-* would evict what expires: users, sessions, leases, idempotency keys, dead letters.
+    if persistence.maxmemory_policy not in (NO_EVICTION, UNKNOWN):
         return (
-            "Redis would evict changes when it is full (maxmemory-policy "
-            f"{persistence.maxmemory_policy}); set maxmemory-policy noeviction"
+            "Redis would evict acknowledged data when it is full (maxmemory-policy "
+            f"{persistence.maxmemory_policy}); set maxmemory-policy {NO_EVICTION}"
         )
     if not persistence.waits and persistence.appendfsync != "always":
         return (

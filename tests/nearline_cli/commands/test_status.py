@@ -32,7 +32,9 @@ def records(nearline: Run, *words: str) -> tuple[dict[str, dict[str, str]], str]
 
 
 @needs_redis
-async def test_a_redis_that_serves_is_full_or_away_is_shown(nearline: Run, tmp_path: Path) -> None:
+async def test_a_redis_that_serves_evicts_is_full_or_away_is_shown(
+    nearline: Run, tmp_path: Path
+) -> None:
     where = ("status", *AWAY_SERVICES, "--store", str(tmp_path / "nowhere"))
     async with valkey() as url:
         shown, _ = records(nearline, *where, "--redis", url)
@@ -41,6 +43,15 @@ async def test_a_redis_that_serves_is_full_or_away_is_shown(nearline: Run, tmp_p
         # Its folder is on this machine.
         assert shown["disk"]["state"] == OK
         async with connect(url) as client:
+            await client.config_set("maxmemory-policy", "volatile-lru")
+            shown, error = records(nearline, *where, "--redis", url)
+            assert shown["redis"]["state"] == FAILING
+            assert "redis: its maxmemory-policy is volatile-lru" in error
+            assert "set maxmemory-policy noeviction" in error
+            found, _ = records(nearline, "doctor", "--port", "0", "--redis", url)
+            assert (found["redis"]["verdict"], found["change log"]["verdict"]) == ("fail", "fail")
+            assert found["redis"]["remedy"] == "set maxmemory-policy noeviction"
+            await client.config_set("maxmemory-policy", "noeviction")
             await client.config_set("maxmemory", "1mb")
         shown, error = records(nearline, *where, "--redis", url)
         assert shown["redis"]["state"] == FULL

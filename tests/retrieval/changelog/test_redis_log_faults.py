@@ -122,10 +122,14 @@ async def test_writes_that_would_not_be_durable_are_rejected(
             log = logs.log("default")
             [done] = (await log.append([upsert("b")], "key")).results
             assert (done.outcome, done.version) == (WriteOutcome.APPLIED, 1)
-            await client.config_set("maxmemory-policy", "allkeys-lru")
-        async with change_logs(tmp_path, empty_redis) as logs:
-            with pytest.raises(NotReady, match="set maxmemory-policy noeviction"):
-                await logs.log("default").append([upsert("b")])
+        try:
+            for policy in ("allkeys-lru", "volatile-lru", "volatile-ttl"):
+                await client.config_set("maxmemory-policy", policy)
+                async with change_logs(tmp_path, empty_redis) as logs:
+                    wanted = rf"\(maxmemory-policy {policy}\); set maxmemory-policy noeviction"
+                    with pytest.raises(NotReady, match=wanted):
+                        await logs.log("default").append([upsert("b")])
+        finally:
             await client.config_set("maxmemory-policy", "noeviction")
 
 

@@ -296,9 +296,12 @@ async def test_an_unavailable_redis_is_reported() -> None:
     await client.aclose()
 
 
-async def test_a_redis_that_evicts_keys_is_rejected(states: UserStates, shared_redis: str) -> None:
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-lru"])
+async def test_a_redis_that_evicts_keys_is_rejected(
+    states: UserStates, shared_redis: str, policy: str
+) -> None:
     with Redis.from_url(shared_redis) as client:
-        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("maxmemory-policy", policy)
         try:
             for asked in (states.record("c", [seen("a", 1)]), states.delete("c", "u")):
                 with pytest.raises(NotReady, match="set maxmemory-policy noeviction"):
