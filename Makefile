@@ -14,12 +14,14 @@ SITE = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"
 VECTORS ?= .nearline/vectors.npy
 NEARLINE_DATA ?= ../shared/data
 CORPORA ?= $(wildcard $(NEARLINE_DATA)/*/corpus.jsonl)
+MUTANTS ?= 300
+SEED ?= 1
 PROTOS := $(wildcard proto/nearline/v1/*.proto)
 
 # Tests start hundreds of processes, which would each compile every module again without its bytecode.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test nightly test-llm test-milvus check bench proto docs clean
+.PHONY: help setup demo test nightly test-llm test-milvus mutation check bench proto docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +44,11 @@ test-llm: $(VENV)/.stamp-dev $(LLM)/model.gguf ## Ask a real small model; builds
 
 test-milvus: $(VENV)/.stamp-dev $(VENV)/.stamp-milvus $(MILVUS)/.stamp ## Ask real Milvus servers: Lite and 2.3.5
 	@$(BIN)/python -m tests.milvus.network_namespace $(BIN)/python -m tests.milvus.parallel_run
+
+# Not for CI: an hour or two, and what survives has to be read. MUTANTS=N and SEED=N choose the sample.
+mutation: $(VENV)/.stamp-dev ## Change the code in 300 random places, see which changes no test notices
+	@nice $(BIN)/python -m tests.mutation.run --sample $(MUTANTS) --seed $(SEED) \
+		--session .cache/mutation/$(MUTANTS)-$(SEED).jsonl
 
 check: $(VENV)/.stamp-dev ## Format, lint, types, layers, protos, Dockerfile, generated files
 	$(BIN)/ruff format --check .
