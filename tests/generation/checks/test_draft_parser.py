@@ -204,6 +204,11 @@ def test_endless_text_is_cut_at_a_space(words: list[str]) -> None:
     assert " ".join(draft.text for draft in found).split() == " ".join(words).split()
 
 
+def test_endless_text_is_cut_at_the_last_space_before_the_limit() -> None:
+    found = drafts(" ".join(["word"] * 17), most_tokens=7)
+    assert [len(draft.text.split()) for draft in found] == [7, 7, 3]
+
+
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "text",

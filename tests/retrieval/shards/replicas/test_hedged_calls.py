@@ -265,6 +265,22 @@ async def test_hedges_stop_with_their_budget_and_slow_replicas_are_ejected() -> 
     assert slow.cancelled == slow.asked
 
 
+async def test_a_replica_that_loses_to_three_hedges_is_ejected() -> None:
+    slow, fast = Server("a:1"), Server("b:1")
+    replicas = await replicas_of(slow, fast)
+    slow.open.clear()
+    calls = HedgedCalls(replicas, "default", 0)
+    for _ in range(20):
+        calls.hedges.earn()
+    for lost in range(3):
+        assert replicas[0].health.admits(time.monotonic(), 0), lost
+        # So that the slow one is asked first.
+        replicas[1]._latency.observe(1000.0, time.monotonic())
+        assert await calls.call(KEY, send, await slow_percentile(0.001)) == "b:1"
+    assert slow.asked == 3
+    assert not replicas[0].health.admits(time.monotonic(), 0)
+
+
 async def test_a_call_that_waits_for_live_changes_is_hedged_without_marking_replicas_slow() -> None:
     slow, fast = Server("a:1"), Server("b:1")
     replicas = await replicas_of(slow, fast)
