@@ -32,6 +32,7 @@ _BATCH = 16
 _JUDGED_BATCH = 32
 _DIGITS = 5
 _MIN_IN_BIN, _MAX_BINS = 20, 10
+_MIN_DRIFT = 2 * _MIN_IN_BIN
 _CHUNKS = c.SearchOptions(k=K, level=c.HitLevel.CHUNK, explain=True)
 
 
@@ -154,11 +155,15 @@ def check_score_drift(comparison: Comparison) -> Check:
     pairs = [one for one in replay.pairs if one.drift is not None and one.probe.query is not None]
     if not pairs:
         raise SkippedCheck(_no_requests(comparison))
+    if len(pairs) < _MIN_DRIFT:
+        # The index of fewer searches reflects chance.
+        raise SkippedCheck(
+            f"both snapshots answered {len(pairs)} searches; {_MIN_DRIFT} are needed"
+        )
     scores = np.array([[one.first.best, one.second.best] for one in pairs], np.float64)
-    # The last digits depend on the order of summation. With few values per bin, the index reflects
-    # chance.
+    # The last digits depend on the order of summation.
     first, second = scores.round(_DIGITS).T
-    bins = int(np.clip(len(pairs) // _MIN_IN_BIN, 2, _MAX_BINS))
+    bins = min(len(pairs) // _MIN_IN_BIN, _MAX_BINS)
     drift = stability_index(first, second, bins)
     found = f"population stability index {drift:.3f} of the best scores of {len(pairs)} searches"
     remedy = (

@@ -325,14 +325,16 @@ class History(RuleBasedStateMachine):
     @property
     def building(self) -> Sequence[str]:
         columns = ("--vector-column", "vector", "--shards", str(len(self.running.shards)))
-        # Its corpora lack what they like.
-        forced = ("--force-promote", "any history")
-        redis = ("--redis", self.running.redis_url)
-        return ("build", "--corpus", str(self.corpus), *columns, *forced, *redis)
+        return ("build", "--corpus", str(self.corpus), *columns, *self.forced)
 
     @property
     def compaction(self) -> Sequence[str]:
-        return ("compact", "--redis", self.running.redis_url)
+        return ("compact", *self.forced)
+
+    @property
+    def forced(self) -> Sequence[str]:
+        # Half of a collection of twelve items changes from one snapshot to the next.
+        return ("--force-promote", "any history", "--redis", self.running.redis_url)
 
     async def build(self, kill_after_s: float | None = None) -> None:
         await self.command(*self.building, kill_after_s=kill_after_s)

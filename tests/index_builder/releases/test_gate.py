@@ -292,3 +292,10 @@ async def test_a_snapshot_that_loads_slowly_twice_is_refused(store: Path, live: 
         comparison = Comparison(candidate=candidate, live=instant, alone="", limits=GateLimits())
         check = await check_load_time(comparison)
         assert (check.outcome, check.name) == (CheckOutcome.FAILED, "load_time")
+
+
+async def test_scores_of_few_searches_are_not_compared(store: Path, live: str) -> None:
+    few = publish(store, documents(WORDS[:200]), golden=queries(39))
+    one, two = publish(store, documents(WORDS), golden=queries(39)), few
+    report = await gate(store, two, one)
+    assert "both snapshots answered 39 searches; 40 are needed" in message(report, "score_drift")

@@ -81,7 +81,7 @@ async def test_a_router_promotes_and_records_the_operator(store: Path, nearline:
         assert done.returncode == 1 and "the release gate refuses" in done.stderr
         assert nearline(*again, *FORCED).returncode == 0
         kept = Store(store).alias_in_force("default").gate
-        assert list(kept.failed) == ["missing", "overlap", "score_drift"]
+        assert list(kept.failed) == ["missing", "overlap"]
         assert (kept.forced_because, kept.passed) == ("the test wants it", False)
         back = nearline("snapshots", "rollback", "--router", router.address, "--wait", "20")
         assert back.returncode == 0, back.stderr
