@@ -133,7 +133,9 @@ class Checkout:
         data = Path(os.environ.get("NEARLINE_DATA", root.parent / "shared" / "data"))
         environment = {
             **os.environ,
-            "PYTHONPATH": str(folder),
+            "PYTHONPATH": str(self.folder),
+            # Without byte code every run would compile every module again.
+            "PYTHONDONTWRITEBYTECODE": "",
             "NEARLINE_DATA": str(data.absolute()),
         }
         self._server = ForkServer(folder, environment)

@@ -85,7 +85,10 @@ async def test_segments_continue_each_other(store: Store, monkeypatch: pytest.Mo
     kept = await archive_changes(store, log)
     numbers = kept.numbers()
     assert len(numbers) > 3 and numbers == list(range(1, len(numbers) + 1))
+    stored = [store.read_log_segment("default", log.log_id, number) for number in numbers]
+    made_us = [LogSegment(data, "segment").made_us for data in stored]
     fresh = Archive(store, "default", log.log_id)
+    assert fresh.made_us() == made_us[-1] > made_us[1]
     bounds = [fresh.bounds(number) for number in numbers]
     assert [after for _, after in bounds[:-1]] == [before for before, _ in bounds[1:]]
     middle = bounds[2][0].advanced({0: bounds[2][0].positions[0] + 1})
