@@ -204,6 +204,19 @@ def test_endless_text_is_cut_at_a_space(words: list[str]) -> None:
     assert " ".join(draft.text for draft in found).split() == " ".join(words).split()
 
 
+def test_text_after_a_block_of_code_is_apart_though_it_is_parsed_at_the_end() -> None:
+    one = DraftParser(5)
+    # After a long text without an end, the next pieces are looked at only once there are many.
+    found = one.feed("word " * 150)
+    found += one.feed(".\n```\ncode\n```\n")
+    found += one.feed("And after.")
+    found += one.end()
+    assert [(draft.text, draft.code) for draft in found][1:] == [
+        ("```\ncode\n```", True),
+        ("And after.", False),
+    ]
+
+
 def test_endless_text_is_cut_at_the_last_space_before_the_limit() -> None:
     found = drafts(" ".join(["word"] * 17), most_tokens=7)
     assert [len(draft.text.split()) for draft in found] == [7, 7, 3]

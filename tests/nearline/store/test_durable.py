@@ -27,6 +27,19 @@ def test_a_full_disk_leaves_the_earlier_file_and_nothing_else(
     assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"note.json": b"whole"}
 
 
+def test_a_file_is_on_disk_whole_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+
+    def record(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_size, (tmp_path / "note.json").exists()))
+
+    monkeypatch.setattr(os, "fsync", record)
+    write_durably(tmp_path / "note.json", b"whole")
+    assert synced == [(5, False)]
+
+
 def test_a_file_has_the_mode_that_was_asked_for(tmp_path: Path) -> None:
     write_durably(tmp_path / "private", b"", mode=0o600)
     assert (tmp_path / "private").stat().st_mode & 0o777 == 0o600

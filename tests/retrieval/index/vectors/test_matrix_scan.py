@@ -34,6 +34,18 @@ def test_all_rows_that_may_be_best_are_candidates(
     assert (np.diff(found) > 0).all()
 
 
+def test_candidates_do_not_depend_on_the_length_of_the_vectors(rng: np.random.Generator) -> None:
+    # Scores that differ by about the rounding error.
+    vectors = np.ones((500, 16), np.float32)
+    vectors += rng.normal(scale=1e-7, size=vectors.shape).astype(np.float32)
+    queries = rng.normal(size=(4, 16)).astype(np.float32)
+    found = MatrixScan(vectors).candidates(queries, 10)
+    assert len(found) > 40
+    for scale in (2.0**-12, 2.0**12):
+        scaled = MatrixScan(vectors * np.float32(scale)).candidates(queries, 10)
+        np.testing.assert_array_equal(scaled, found)
+
+
 def test_vectors_may_be_unaligned(rng: np.random.Generator) -> None:
     vectors = rng.normal(size=(1_000, 16)).astype(np.float32)
     # As in a file of FAISS, whose head has an odd length.

@@ -1,0 +1,86 @@
+"""Loads that callers share, and that end early."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nearline.errors import SnapshotGone
+from nearline.store.snapshot import Store
+from retrieval.protocols.snapshot import SnapshotRef, read_current_snapshots
+from retrieval.shards import loader, local_provider
+from retrieval.shards.loader import LoadedShard
+from retrieval.shards.local_provider import LocalShardProvider
+from tests.retrieval.small_snapshots import documents_of, write_snapshot
+
+VECTORS = np.eye(8, dtype=np.float32)
+
+
+class Gate:
+    """Holds up loads until it is opened, and counts them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.open = threading.Event()
+        self.begun = threading.Event()
+        self.loads = 0
+        load_shards = loader.load_shards
+
+        def load(*arguments: object, **options: object) -> list[LoadedShard]:
+            self.loads += 1
+            self.begun.set()
+            assert self.open.wait(20)
+            return load_shards(*arguments, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(local_provider, "load_shards", load)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    made = Gate(monkeypatch)
+    yield made
+    made.open.set()
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> SnapshotRef:
+    write_snapshot(tmp_path, documents_of(VECTORS))
+    (current,) = read_current_snapshots(Store(tmp_path), ())
+    return current
+
+
+async def test_callers_share_a_load_and_one_that_is_cancelled_ends_it_for_nobody(
+    tmp_path: Path, snapshot: SnapshotRef, gate: Gate
+) -> None:
+    shards = LocalShardProvider(Store(tmp_path), 1)
+    first, second = (asyncio.create_task(shards.load(snapshot)) for _ in range(2))
+    await asyncio.to_thread(gate.begun.wait, 20)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    gate.open.set()
+    loaded = await second
+    assert (await shards.load(snapshot))[0] is loaded[0]
+    assert gate.loads == 1
+    await shards.close()
+
+
+async def test_a_snapshot_that_is_released_while_it_loads_is_gone_for_its_callers(
+    tmp_path: Path, snapshot: SnapshotRef, gate: Gate
+) -> None:
+    shards = LocalShardProvider(Store(tmp_path), 1)
+    load = asyncio.create_task(shards.load(snapshot))
+    await asyncio.to_thread(gate.begun.wait, 20)
+    release = asyncio.create_task(shards.release(snapshot.collection, snapshot.snapshot_id))
+    with pytest.raises(SnapshotGone, match="was released before it was ready"):
+        await load
+    gate.open.set()
+    await release
+    # It may be loaded again.
+    assert len(await shards.load(snapshot)) == 1
+    assert gate.loads == 2
+    await shards.close()
