@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
+from itertools import islice
+from typing import TypeAlias
 
-from nearline.sentences import Span, estimate_tokens, sentences, token_starts
+from nearline.sentences import Span, count_tokens, iterate_sentences, token_starts
 
 _WORD = re.compile(r"\S+")
+
+
+# A sentence, or as many of its words as fit: start, end, number of tokens.
+_Piece: TypeAlias = tuple[int, int, int]
 
 
 def chunk_spans(text: str, max_tokens: int, overlap_sentences: int = 0) -> list[Span]:
@@ -24,33 +31,30 @@ def chunk_spans(text: str, max_tokens: int, overlap_sentences: int = 0) -> list[
     """
     if max_tokens == 0:
         return [(0, len(text))]
-    pieces = [
-        (start, end, tokens)
-        for sentence in sentences(text)
-        for start, end, tokens in _fitting(text, sentence, max_tokens)
-    ]
-    if not pieces:
-        return [(0, len(text))]
     chunks: list[Span] = []
-    first = 0
+    # The pieces of the current chunk. A text may have a piece for every other character, so that
+    # not all are held at once.
+    current: deque[_Piece] = deque()
     total = 0
-    for number, (_, _, tokens) in enumerate(pieces):
-        if total + tokens > max_tokens:
-            chunks.append((pieces[first][0], pieces[number - 1][1]))
-            first = max(number - overlap_sentences, first + 1)
-            total = sum(piece[2] for piece in pieces[first:number])
-            while total + tokens > max_tokens:
-                total -= pieces[first][2]
-                first += 1
-        total += tokens
-    chunks.append((pieces[first][0], pieces[-1][1]))
-    return chunks
+    for sentence in iterate_sentences(text):
+        for piece in _fitting(text, sentence, max_tokens):
+            tokens = piece[2]
+            if total + tokens > max_tokens:
+                chunks.append((current[0][0], current[-1][1]))
+                kept = min(overlap_sentences, len(current) - 1)
+                while len(current) > kept or total + tokens > max_tokens:
+                    total -= current.popleft()[2]
+            current.append(piece)
+            total += tokens
+    if current:
+        chunks.append((current[0][0], current[-1][1]))
+    return chunks or [(0, len(text))]
 
 
-def _fitting(text: str, sentence: Span, max_tokens: int) -> Iterator[tuple[int, int, int]]:
-    """Yields (start, end, tokens) of a whole sentence, or of runs of its words that fit."""
+def _fitting(text: str, sentence: Span, max_tokens: int) -> Iterator[_Piece]:
+    """Yields a whole sentence, or runs of its words that fit."""
     start, end = sentence
-    tokens = estimate_tokens(text[start:end])
+    tokens = count_tokens(text, start, end, max_tokens)
     if tokens <= max_tokens:
         yield start, end, tokens
         return
@@ -68,9 +72,11 @@ def _fitting(text: str, sentence: Span, max_tokens: int) -> Iterator[tuple[int, 
     yield run_start, run_end, total
 
 
-def _word_pieces(text: str, word: Span, max_tokens: int) -> Iterator[tuple[int, int, int]]:
-    starts = list(token_starts(text, *word))
-    for first in range(0, len(starts), max_tokens):
-        after = first + max_tokens
-        end = starts[after] if after < len(starts) else word[1]
-        yield starts[first], end, min(max_tokens, len(starts) - first)
+def _word_pieces(text: str, word: Span, max_tokens: int) -> Iterator[_Piece]:
+    starts = token_starts(text, *word)
+    first = next(starts, None)
+    while first is not None:
+        tokens = 1 + sum(1 for _ in islice(starts, max_tokens - 1))
+        after = next(starts, None)
+        yield first, word[1] if after is None else after, tokens
+        first = after

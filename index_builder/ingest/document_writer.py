@@ -18,6 +18,7 @@ from nearline.errors import (
     NotReady,
     Overloaded,
 )
+from nearline.items.sizes import check_sizes
 from nearline.retry import retry
 from nearline.store.snapshot import partition_of
 from retrieval.protocols.watermark import decode_watermark
@@ -66,6 +67,8 @@ class DocumentWriter:
     async def write(self, collection: str, documents: Sequence[Document]) -> list[UnitEnd]:
         """Writes documents of one collection; returns the outcome of each."""
         newest, ends = _newest(documents)
+        newest, refused = _small_enough(newest)
+        ends += refused
         for call in _calls(newest):
             ends += await self._write_call(collection, call)
         return ends
@@ -134,6 +137,23 @@ def _newest(documents: Sequence[Document]) -> tuple[list[Document], list[UnitEnd
         for one in older
     ]
     return list(by_id.values()), ends
+
+
+def _small_enough(documents: Sequence[Document]) -> tuple[list[Document], list[UnitEnd]]:
+    """Returns the documents that may be written, and the ends of those that are too large.
+
+    One that exceeds a message would otherwise look like an overloaded service.
+    """
+    small: list[Document] = []
+    ends: list[UnitEnd] = []
+    for one in documents:
+        try:
+            check_sizes(one.item)
+        except InvalidRequest as error:
+            ends.append(dead_letter(one.unit, one.item.id, error))
+        else:
+            small.append(one)
+    return small, ends
 
 
 def _calls(documents: Sequence[Document]) -> Iterator[list[Document]]:

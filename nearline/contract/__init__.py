@@ -130,8 +130,11 @@ from nearline.contract.terms import (
     WriteOutcome,
 )
 from nearline.contract.writes import (
+    MAX_ATTRIBUTES_BYTES,
     MAX_ID_BYTES,
     MAX_KEY_BYTES,
+    MAX_TEXT_BYTES,
+    MAX_TITLE_BYTES,
     BulkWriteReply,
     ItemWriter,
     WriteReply,
@@ -146,6 +149,7 @@ __all__ = [
     "DEFAULT_SURFACE",
     "DEFAULT_TENANT",
     "MAX_ANSWER_TOKENS",
+    "MAX_ATTRIBUTES_BYTES",
     "MAX_BATCH",
     "MAX_CALLBACK_BYTES",
     "MAX_EVENT_ID_BYTES",
@@ -170,6 +174,8 @@ __all__ = [
     "MAX_SESSION_ID",
     "MAX_TEMPERATURE",
     "MAX_TENANT_BYTES",
+    "MAX_TEXT_BYTES",
+    "MAX_TITLE_BYTES",
     "AnswerEvent",
     "Arm",
     "Attempt",

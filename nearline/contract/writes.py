@@ -12,6 +12,11 @@ from nearline.contract.terms import DEFAULT_COLLECTION, Lane, WriteOutcome
 
 MAX_KEY_BYTES = 128
 MAX_ID_BYTES = 512
+# Of an item that is changed live. A text of this size has a thousand chunks or more, which take a
+# processor ten seconds or more to embed; the title precedes each of them.
+MAX_TEXT_BYTES = 1 << 20
+MAX_TITLE_BYTES = 16 << 10
+MAX_ATTRIBUTES_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

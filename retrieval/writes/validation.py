@@ -23,6 +23,7 @@ from nearline.items.documents import (
     clean_vector,
     document_spans,
 )
+from nearline.items.sizes import check_sizes
 from nearline.wire import in_utc
 from retrieval.changelog.records import OWN_VECTORS, Change, ChangeKind
 from retrieval.search.collection import ServedCollection
@@ -112,9 +113,11 @@ def check_times(ids: Sequence[str], as_of: Mapping[str, datetime], *, whole: boo
 def upsert_change(item: Item, served: ServedCollection) -> Change:
     """Returns the change that adds or replaces an item, without vectors from a model.
 
-    Raises: InvalidRequest: See `clean_document`; also if an attribute has the wrong kind, the item
-        has a vector although a model embeds it, or it has no vector although no model does.
+    Raises: InvalidRequest: See `check_sizes` and `clean_document`; also if an attribute has the
+        wrong kind, the item has a vector although a model embeds it, or it has no vector although
+        no model does.
     """
+    check_sizes(item)
     clean_item = clean_document(item, served.attribute_kinds, title_only=True)
     _check_lists(clean_item.attributes, served)
     vectors = {}
@@ -164,6 +167,7 @@ def attributes_change(item: Item, served: ServedCollection) -> Change:
             f"only_attributes is set, but the item has {' and '.join(extra)}; remove that, or send "
             "the whole item without only_attributes"
         )
+    check_sizes(item)
     attributes: dict[str, AttributeValue] = {}
     for name, value in item.attributes.items():
         for flat_name, flat in flatten(name, value):

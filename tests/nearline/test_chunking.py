@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import time
 
 import pytest
 from hypothesis import given, strategies as st
 
 from nearline.chunking import chunk_spans
+from nearline.contract import MAX_TEXT_BYTES
 from nearline.sentences import estimate_tokens, sentences
 
 _TEXTS = st.text(
@@ -90,3 +93,30 @@ def test_sentences_cover_the_text_and_have_no_space_around_them(text: str) -> No
     for start, end in spans:
         left[start:end] = " " * (end - start)
     assert "".join(left).strip() == ""
+
+
+def _longest_hold_s(text: str) -> float:
+    """Returns the longest processor time for which no other thread could run during chunking."""
+    held = [0.0]
+    ended = threading.Event()
+
+    def tick() -> None:
+        last = time.process_time()
+        while not ended.wait(0.0005):
+            now = time.process_time()
+            held.append(now - last)
+            last = now
+
+    ticker = threading.Thread(target=tick)
+    ticker.start()
+    chunk_spans(text, 256, 1)
+    ended.set()
+    ticker.join()
+    return max(held)
+
+
+@pytest.mark.parametrize("unit", [".", "a.b ", " "])
+def test_a_hostile_text_at_the_limit_does_not_hold_the_interpreter(unit: str) -> None:
+    # Chunking runs in a thread, but a long call of a regular expression stops all others.
+    text = "a" + unit * ((MAX_TEXT_BYTES - 2) // len(unit)) + "b"
+    assert any(_longest_hold_s(text) < 0.05 for _ in range(3))

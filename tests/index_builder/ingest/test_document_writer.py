@@ -199,10 +199,22 @@ async def test_an_unavailable_service_is_waited_for(
 async def test_long_texts_are_split_into_several_calls() -> None:
     sizes: list[int] = []
     writer = FaultyWriter(lambda items: sizes.append(sum(len(one.text) for one in items)))
-    text = "x" * 1_500_000
+    text = "x" * 1_000_000
     documents = [document(f"d{number}", text) for number in range(7)]
     assert set((await outcomes_of(writer, documents)).values()) == {"indexed"}
-    assert sizes == [3_000_000] * 3 + [1_500_000]
+    assert sizes == [4_000_000, 3_000_000]
+
+
+async def test_a_document_too_large_is_a_dead_letter_and_not_sent() -> None:
+    # A message that is too large is refused like a request to an overloaded service.
+    writer = FaultyWriter(lambda items: Overloaded("") if len(items[0].text) > 9 else None)
+    documents = [document("a"), document("large", "x" * (c.MAX_TEXT_BYTES + 1))]
+    async with asyncio.timeout(5):
+        ends = await DocumentWriter(writer).write("books", documents)
+    by_id = {one.document_id: one for one in ends if isinstance(one, Settlement)}
+    assert by_id["a"].outcome is c.IngestOutcome.INDEXED
+    assert by_id["large"].outcome is c.IngestOutcome.DEAD
+    assert "text has 1048577 bytes" in by_id["large"].message
 
 
 async def test_a_clock_of_redis_that_is_ahead_delays_documents_and_kills_none(
