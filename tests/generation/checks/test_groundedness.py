@@ -85,6 +85,10 @@ CASES = [
     ("It cannot be opened.", "It can be opened.", ("negation is not",)),
     ("It isn't safe.", "It is unsafe and not safe.", ()),
     ("It is not only safe.", "It is safe.", ()),
+    # The source negates something else, and says nothing of what is denied.
+    ("It was never blue.", "It was never red.", ()),
+    # One of two denied words is denied there, too; the other is affirmed.
+    ("It is not blue and not red.", "It is not blue, and later it is red.", ()),
     ("It is captured.", "It is not captured. Pass x to capture it.", ("negation in the",)),
     ("Pass x to capture it.", "It is not captured. Pass x to capture it.", ()),
     ("The kettle of Bob boils.", "The ket\u00adtle of B\u200bob boils.", ()),
