@@ -189,7 +189,7 @@ class Dictionary:
 
     async def encoding(
         self,
-        histories: Iterable[PackedHistory],
+        histories: Sequence[PackedHistory],
         items: Collection[str],
         kinds: Collection[str],
         *,
@@ -204,6 +204,7 @@ class Dictionary:
         Raises: NotReady.
         """
         replaced: dict[bytes, DictionaryEntries] = {}
+        # Each turn but the last one adds a dictionary that one of the histories uses.
         while True:
             names = await self.number(items, kinds, refresh=refresh)
             # The dictionary may have been replaced just now, with that of any history.
