@@ -48,3 +48,12 @@ def test_a_scan_does_not_displace_popular_lists() -> None:
         asked.add("a", f"scanned {one}", START_US)
     assert len(asked.most("a", 1_000)) <= 100
     assert asked.most("a", 20) == [f"popular {one:02}" for one in range(20)]
+
+
+def test_as_many_lists_as_the_limit_are_counted() -> None:
+    asked = RequestCounts(limit=10)
+    for one in range(10):
+        asked.add("a", f"list {one}", START_US)
+    assert len(asked.most("a", 1_000)) == 10
+    asked.add("a", "one more", START_US)
+    assert len(asked.most("a", 1_000)) == 5
