@@ -1,9 +1,9 @@
 """Filters over attributes of items: `All(Equals("kind", "class"), Range("year", gte=2000))`.
 
-Filters are immutable and hashable, so they can be cache keys. A condition on a
-list is true when any element makes it true; a range is true when one element lies within all its
-bounds. An item without the attribute (or with null) fails every condition except `Not`, which is
-true whenever its part is false. Numbers compare by value: 2 equals 2.0.
+Filters are immutable and hashable, so they can be cache keys; the keys of True, 1 and 1.0 differ. A
+condition on a list is true when any element makes it true; a range is true when one element lies
+within all its bounds. An item without the attribute (or with null) fails every condition except
+`Not`, which is true whenever its part is false. Numbers compare by value: 2 equals 2.0.
 
 To add an operator, follow it from here to the shards; mypy points to most of these places:
 
@@ -39,6 +39,22 @@ _INT64 = range(-(1 << 63), 1 << 63)
 FilterValue: TypeAlias = str | int | float | bool | datetime
 
 
+class _Typed:
+    """Equality that tells True and 1 apart, which do not match the same attributes."""
+
+    __slots__ = ()
+
+    def _typed(self) -> tuple[object, ...]:
+        """Returns the fields of the record, and the types of its values."""
+        raise NotImplementedError
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, type(self)) and self._typed() == other._typed()
+
+    def __hash__(self) -> int:
+        return hash(self._typed())
+
+
 @dataclass(frozen=True, slots=True, init=False)
 class All:
     """True when every part is true; true without parts."""
@@ -66,35 +82,46 @@ class Not:
     part: Filter
 
 
-@dataclass(frozen=True, slots=True)
-class Equals:
+@dataclass(frozen=True, slots=True, eq=False)
+class Equals(_Typed):
     """True when the attribute equals the value; times are aware datetimes."""
 
     field: str
     value: FilterValue
 
+    def _typed(self) -> tuple[object, ...]:
+        return self.field, self.value, type(self.value)
 
-@dataclass(frozen=True, slots=True)
-class In:
+
+@dataclass(frozen=True, slots=True, eq=False)
+class In(_Typed):
     """True when the attribute equals one of 1..65,536 values of one kind."""
 
     field: str
     values: tuple[FilterValue, ...]
 
+    def _typed(self) -> tuple[object, ...]:
+        # All values are of one kind, so that their order does not matter.
+        return self.field, self.values, frozenset(map(type, self.values))
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Bounds:
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Bounds(_Typed):
     gte: FilterValue | None = None
     gt: FilterValue | None = None
     lte: FilterValue | None = None
     lt: FilterValue | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Range(_Bounds):
     """True when the attribute, a number or a time, lies between the bounds; at least one is set."""
 
     field: str
+
+    def _typed(self) -> tuple[object, ...]:
+        bounds = self.gte, self.gt, self.lte, self.lt
+        return self.field, *bounds, *map(type, bounds)
 
 
 @dataclass(frozen=True, slots=True)

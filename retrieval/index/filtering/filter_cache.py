@@ -49,7 +49,6 @@ class FilterCache:
 
         Raises: InvalidRequest: the filter names an unknown attribute or a value of another kind.
         """
-        # Before the lookup: equal filters may differ in kind, since True == 1 in Python.
         self.table.check(filter)
         with self._lock:
             cached = self._entries.get(filter)

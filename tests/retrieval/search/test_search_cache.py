@@ -254,6 +254,17 @@ async def test_an_invalid_request_fails_without_affecting_a_valid_one(running: R
             await running.service.search(wrong, OPTIONS)
 
 
+async def test_a_filter_of_another_kind_is_refused_though_its_value_is_equal_in_python(
+    running: Running,
+) -> None:
+    valid, wrong = (replace(OPTIONS, filter=Equals("even", value)) for value in (True, 1))
+    first = await running.service.search(ONE, valid)
+    assert first.hits
+    with pytest.raises(InvalidRequest, match="even"):
+        await running.service.search(ONE, wrong)
+    assert (await running.service.search(ONE, valid)).info.served_by.source is c.Source.CACHE
+
+
 async def test_while_shards_are_away_a_stale_result_is_returned_and_marked(
     running: Running,
 ) -> None:
