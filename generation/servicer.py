@@ -58,6 +58,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         session = await self._service.session(
             request.session_id,
             collection=request.collection or c.DEFAULT_COLLECTION,
+            timeout_s=time_left_s(context),
             caller=self._access.caller(context.invocation_metadata() or ()),
         )
         return wire.session_to_proto(session)
@@ -69,6 +70,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         deleted = await self._service.delete_session(
             request.session_id,
             collection=request.collection or c.DEFAULT_COLLECTION,
+            timeout_s=time_left_s(context),
             caller=self._access.caller(context.invocation_metadata() or ()),
         )
         return generation_pb2.DeleteSessionResponse(deleted=deleted)

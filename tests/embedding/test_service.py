@@ -49,6 +49,17 @@ async def test_vectors_tokens_and_truncation_are_reported_per_text(tmp_path: Pat
         np.testing.assert_array_equal(vector, expected(ids(*words)))
 
 
+async def test_only_a_text_longer_than_the_model_reads_is_reported_as_truncated(
+    tmp_path: Path,
+) -> None:
+    # Eight tokens are read: six words between [CLS] and [SEP].
+    texts = [" ".join(f"w{n}" for n in range(words)) for words in (5, 6, 7)]
+    async with serving(tmp_path) as service:
+        reply = await service.embed(texts)
+    assert reply.tokens.tolist() == [7, 8, 9]
+    assert reply.truncated.tolist() == [False, False, True]
+
+
 async def test_fewer_dimensions_are_the_first_ones_at_unit_length(tmp_path: Path) -> None:
     async with serving(tmp_path) as service:
         whole = (await service.embed(["w1 w2"])).vectors[0]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from generation.evidence.sources import EvidenceSource, group_sources
+from generation.evidence.sources import EvidenceSource, group_sources, list_passages
 from generation.writers.extractive import select_sentences
 from nearline.contract import Hit
+from nearline.sentences import estimate_tokens
 
 TEXT = "Alpha is first. Beta comes next. Gamma is third. Delta ends it."
 
@@ -72,6 +74,15 @@ def test_an_answer_ends_at_its_length_but_has_one_sentence() -> None:
     chosen = select_sentences(found(), scores, 1)
     assert [(span.start, span.end) for span in chosen.spans] == [(0, 15)]
     assert chosen.truncated
+
+
+@pytest.mark.parametrize(("room", "sentences"), [(0, 2), (-1, 1)])
+def test_an_answer_that_just_fits_is_not_truncated(room: int, sentences: int) -> None:
+    first, second = (estimate_tokens(one.text) for one in list_passages(found())[:2])
+    scores = np.array([1.0, 0.9, -9.0, -9.0, -9.0, -9.0])
+    chosen = select_sentences(found(), scores, first + second + room)
+    assert sum(len(span.passages) for span in chosen.spans) == sentences
+    assert chosen.truncated is (sentences < 2)
 
 
 def test_a_listing_is_used_only_if_no_prose_is_as_good() -> None:

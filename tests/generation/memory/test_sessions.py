@@ -14,16 +14,16 @@ import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from generation.memory.sessions import SessionStore, recent_turns, session_key
+from generation.memory.sessions import SessionStore, _encoded, recent_turns, session_key
 from nearline.contract import MAX_SESSION_ID, Session, Turn
 from nearline.errors import Conflict, InvalidRequest, NotReady, SettingsError, Unsupported
 from nearline.sentences import estimate_tokens
 from nearline_cli.local.bundled_redis import SETTINGS
 from nearline_cli.local.processes import free_port
 from retrieval.redis_client.connection import Redis, connect, read_persistence
-from tests.redis_server import give_redis_url, needs_redis, valkey
+from tests.redis_server import give_redis_url, give_shared_redis, needs_redis, valkey
 
-__all__ = ["give_redis_url"]  # A fixture.
+__all__ = ["give_redis_url", "give_shared_redis"]  # Fixtures.
 
 pytestmark = [pytest.mark.service, needs_redis]
 WHERE = ("default", "acme")
@@ -330,11 +330,26 @@ def test_a_malformed_address_is_reported_without_its_password() -> None:
 
 
 @pytest.mark.parametrize("max_turns", [1, 2, 5])
-async def test_exactly_the_newest_turns_are_kept(redis: Redis, max_turns: int) -> None:
-    sessions = SessionStore(redis, max_turns=max_turns)
-    for number in range(max_turns + 2):
-        await sessions.append(*WHERE, f"last {max_turns}", turn(number), number)
-        session = await sessions.load(*WHERE, f"last {max_turns}")
-        kept = range(max(0, number + 1 - max_turns), number + 1)
-        assert [one.question for one in session.turns] == [f"question {n}" for n in kept]
-        assert session.version == number + 1
+async def test_exactly_the_newest_turns_are_kept(shared_redis: str, max_turns: int) -> None:
+    async with connect(shared_redis) as redis:
+        sessions = SessionStore(redis, max_turns=max_turns)
+        for number in range(max_turns + 2):
+            await sessions.append(*WHERE, f"last {max_turns}", turn(number), number)
+            session = await sessions.load(*WHERE, f"last {max_turns}")
+            kept = range(max(0, number + 1 - max_turns), number + 1)
+            assert [one.question for one in session.turns] == [f"question {n}" for n in kept]
+            assert session.version == number + 1
+
+
+@pytest.mark.parametrize(("room", "kept"), [(0, [1, 2]), (-1, [2])])
+async def test_the_newest_turns_that_fit_into_the_bytes_are_kept(
+    shared_redis: str, room: int, kept: list[int]
+) -> None:
+    turns = [turn(number) for number in range(3)]
+    most = sum(len(_encoded(one)) for one in turns[1:]) + room
+    async with connect(shared_redis) as redis:
+        sessions = SessionStore(redis, max_bytes=most)
+        for number, one in enumerate(turns):
+            await sessions.append(*WHERE, f"room {room}", one, number)
+        session = await sessions.load(*WHERE, f"room {room}")
+    assert [one.question for one in session.turns] == [f"question {n}" for n in kept]

@@ -13,9 +13,9 @@ from generation.memory.token_budgets import BudgetScope, Reservation, TokenBudge
 from generation.writers.extractive import EXTRACTIVE
 from generation.writers.routing import LARGE, Route
 from retrieval.redis_client.connection import Redis, connect
-from tests.redis_server import give_redis_url, needs_redis
+from tests.redis_server import give_shared_redis, needs_redis
 
-__all__ = ["give_redis_url"]  # A fixture.
+__all__ = ["give_shared_redis"]  # A fixture.
 
 pytestmark = [pytest.mark.service, needs_redis]
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -33,9 +33,9 @@ def scope(tenant: str = "acme", session: str = "s", day: int = 0) -> BudgetScope
 
 @pytest.mark.parametrize(("tokens", "admitted"), [(100, True), (101, False)])
 async def test_the_request_itself_counts_against_the_limit(
-    redis_url: str, tokens: int, admitted: bool
+    shared_redis: str, tokens: int, admitted: bool
 ) -> None:
-    async with connect(redis_url) as redis:
+    async with connect(shared_redis) as redis:
         await redis.flushdb()
         budgets = TokenBudgets(redis, TokenLimits(day=100))
         route, held = await budgets.admit(ROUTE, tokens, scope())
@@ -43,8 +43,8 @@ async def test_the_request_itself_counts_against_the_limit(
         assert held.tokens == (tokens if admitted else 0)
 
 
-async def test_unspent_tokens_are_returned_and_overspent_ones_charged(redis_url: str) -> None:
-    async with connect(redis_url) as redis:
+async def test_unspent_tokens_are_returned_and_overspent_ones_charged(shared_redis: str) -> None:
+    async with connect(shared_redis) as redis:
         await redis.flushdb()
         budgets = TokenBudgets(redis, TokenLimits(tenant_day=100))
         _, held = await budgets.admit(ROUTE, 100, scope())
@@ -63,7 +63,7 @@ async def test_unspent_tokens_are_returned_and_overspent_ones_charged(redis_url:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())
-def test_budgets_behave_like_counters_in_memory(redis_url: str, data: st.DataObject) -> None:
+def test_budgets_behave_like_counters_in_memory(shared_redis: str, data: st.DataObject) -> None:
     limit = st.just(0) | st.integers(1, 60)
     limits = TokenLimits(
         session=data.draw(limit), tenant_day=data.draw(limit), day=data.draw(limit)
@@ -73,7 +73,7 @@ def test_budgets_behave_like_counters_in_memory(redis_url: str, data: st.DataObj
     )
 
     async def run() -> None:
-        async with connect(redis_url) as redis:
+        async with connect(shared_redis) as redis:
             await redis.flushdb()
             await follow(redis)
 
