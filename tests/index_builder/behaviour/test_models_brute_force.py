@@ -126,6 +126,51 @@ def test_folding_in_a_trained_user_reproduces_their_scores() -> None:
         assert made == pytest.approx(expected.ravel(), abs=1e-4)
 
 
+def test_factors_are_those_that_the_library_trains_with_the_same_options() -> None:
+    matrix = users_by_items(drawn(60, 40, 900), counts=True)
+    options = AlsOptions(factors=8, regularisation=2.0, alpha=3.0, iterations=4)
+    plain = {"factors": 8, "regularization": 2.0, "alpha": 3.0, "iterations": 4, "random_state": 5}
+    variants: list[dict[str, Any]] = [
+        {},
+        {"factors": 9},
+        {"regularization": 4.0},
+        {"alpha": 1.0},
+        {"iterations": 3},
+        {"random_state": 6},
+    ]
+    made = train_factors(matrix, options, seed=5, threads=1)
+    assert (made.regularisation, made.alpha) == (2.0, 3.0)
+    for changed in variants:
+        with threadpool_limits(1, "blas"):
+            model = AlternatingLeastSquares(num_threads=1, **{**plain, **changed})
+            model.fit(matrix, show_progress=False)
+        # Every option matters on this data, so each one that got lost would be noticed.
+        assert np.array_equal(made.vectors, model.item_factors) is (not changed)
+
+
+def test_training_converges_to_the_closed_form_of_the_same_alpha() -> None:
+    """Each half step is (X'X + X'(C - I)X + reg I)^-1 X'C 1, and C - I is 0 without interaction."""
+    matrix: Any = users_by_items(drawn(60, 40, 900), counts=True)
+    options = AlsOptions(factors=8, regularisation=2.0, alpha=3.0, iterations=60)
+    made = train_factors(matrix, options, threads=1).vectors.astype(np.float64)
+    cells = matrix.toarray().astype(np.float64)
+
+    def solved(fixed: NDArray[np.float64], rows: NDArray[np.float64], alpha: float) -> Any:
+        found = []
+        for row in rows:
+            weights = np.where(row > 0, alpha * row, 1.0)
+            left = (fixed * weights[:, None]).T @ fixed + 2.0 * np.eye(fixed.shape[1])
+            found.append(np.linalg.solve(left, fixed.T @ (alpha * row)))
+        return np.array(found)
+
+    def change(alpha: float) -> float:
+        """How much another iteration changes the scores of items for users."""
+        users = solved(made, cells, alpha)
+        return float(np.abs(users @ (solved(users, cells.T, alpha) - made).T).max())
+
+    assert 5 * change(3.0) < min(change(alpha) for alpha in (1.0, 2.0, 4.0))
+
+
 def test_items_of_the_same_users_go_together() -> None:
     # Users 0 to 4 have items 0 and 1, users 5 to 9 items 2 and 3; all have item 4.
     cells = [(user, item) for user in range(10) for item in ((0, 1) if user < 5 else (2, 3))]

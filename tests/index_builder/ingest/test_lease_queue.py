@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -135,6 +134,19 @@ async def test_only_the_holder_extends_a_lease(redis: Redis) -> None:
     assert await lost.settle([ended(one) for one in units]) == []
 
 
+async def test_after_an_extension_nobody_gets_a_unit_past_the_first_end(redis: Redis) -> None:
+    await job_store_of(redis).submit(submission("a", 3))
+    # The leases that `take` gives have ended by the time they are extended.
+    units = await worker_of(redis, "w", lease_s=0.0).take(3)
+    now_s, _ = await redis.time()
+    assert await worker_of(redis, "w", lease_s=60.0).extend(units[:2]) == []
+    [late] = await take_all(worker_of(redis, "other"))
+    assert late.place == 2
+    ends: Any = await redis.zrange(keys.LEASES, 0, 1, withscores=True)
+    assert {name.decode() for name, _ in ends} == {one.name for one in units[:2]}
+    assert all(now_s + 59 < end_ms / 1_000 < now_s + 90 for _, end_ms in ends)
+
+
 async def test_failed_units_wait_for_their_retry(redis: Redis) -> None:
     await job_store_of(redis).submit(submission("a", 2))
     worker = worker_of(redis)
@@ -156,22 +168,45 @@ async def test_the_watermark_of_a_job_covers_all_its_indexed_documents(redis: Re
     assert mark.positions == tuple(4 if one == 5 else 0 for one in range(PARTITIONS))
 
 
-async def test_results_expire(redis: Redis) -> None:
+async def test_results_expire_with_their_job_once_it_has_finished(redis: Redis) -> None:
     desk, worker = job_store_of(redis), worker_of(redis)
-    await desk.submit(submission("a", 2, ttl_s=1.0))
+    await desk.submit(submission("a", 2, ttl_s=1_000.0))
     await desk.submit(submission("b", 2, ttl_s=1_000.0))
-    await worker.settle([ended(one) for one in (await take_all(worker))[:-1]])
+    *most, last = await take_all(worker)
+    await worker.settle([ended(one, c.IngestOutcome.DEAD) for one in most])
     job = await desk.job("a")
     assert job.finish_time and job.expire_time
-    assert 0.9 < (job.expire_time - job.finish_time).total_seconds() < 1.1
+    assert (job.expire_time - job.finish_time).total_seconds() == pytest.approx(1_000, abs=1)
     # The other job has not finished, so its time to live has not begun.
     assert (await desk.job("b")).expire_time is None
-    async with asyncio.timeout(10):
-        while await redis.exists(keys.job_key("a")):
-            await asyncio.sleep(0.05)
+    first, other = ((keys.job_key(one), keys.results_key(one)) for one in "ab")
+    assert all([990_000 < await redis.pttl(one) <= 1_000_000 for one in first])
+    assert [await redis.pttl(one) for one in other] == [-1, -1]
+    await worker.settle([ended(last)])
+    assert all([990_000 < await redis.pttl(one) <= 1_000_000 for one in other])
+    await redis.delete(*first)
     with pytest.raises(NotFound):
         await desk.results("a", 0, 10)
-    assert len((await desk.results("b", 0, 10))[0]) == 1
+    assert len((await desk.results("b", 0, 10))[0]) == 2
+
+
+async def test_a_dead_letter_is_kept_though_its_job_has_expired(redis: Redis) -> None:
+    desk, worker = job_store_of(redis), worker_of(redis)
+    file = c.SourceFile("a.md", b"text")
+    await desk.submit(submission("a", [file, file]))
+    units = await take_all(worker)
+    await redis.delete(keys.job_key("a"), keys.results_key("a"))
+    outcomes = (c.IngestOutcome.DEAD, c.IngestOutcome.INDEXED)
+    settled = [ended(one, outcome) for one, outcome in zip(units, outcomes, strict=True)]
+    assert await worker.settle(settled) == settled
+    [letter], _ = await desk.dead_letters("", {}, 10, with_source=True)
+    assert (letter.job_id, letter.source) == ("a", file)
+    assert letter.result.message == "it is bad"
+    # Nothing of the job comes back, for it would never expire.
+    assert await redis.exists(keys.job_key("a"), keys.results_key("a")) == 0
+    await desk.requeue([letter.letter_id], "again", 9.0)
+    [again] = await take_all(worker)
+    assert (again.source, again.as_of) == (file, units[0].as_of)
 
 
 async def test_the_documents_of_a_file_are_queued_once(redis: Redis) -> None:

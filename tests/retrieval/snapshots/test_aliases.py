@@ -68,7 +68,7 @@ def test_a_record_requires_the_expected_epoch(store: Store) -> None:
 
 
 @pytest.mark.parametrize("expected", [0, 2])
-@pytest.mark.parametrize("change", ["promote", "roll_back"])
+@pytest.mark.parametrize("change", ["promote", "roll_back", "split"])
 def test_a_change_between_check_and_record_is_a_conflict(
     store: Store, monkeypatch: pytest.MonkeyPatch, change: str, expected: int
 ) -> None:
@@ -83,6 +83,8 @@ def test_a_change_between_check_and_record_is_a_conflict(
     def decide() -> snapshot_pb2.AliasRecord:
         if change == "promote":
             return aliases.promote(store, "default", a, expected_epoch=expected)
+        if change == "split":
+            return aliases.split(store, "default", a, 0.1, expected_epoch=expected)
         return aliases.roll_back(store, "default", expected_epoch=expected)
 
     monkeypatch.setattr(store, "create_alias_record", overtaken)
@@ -95,7 +97,7 @@ def test_a_change_between_check_and_record_is_a_conflict(
     assert (store.alias_in_force("default").why, current(store)) == ("faster", b)
 
 
-@pytest.mark.parametrize("change", ["promote", "roll_back"])
+@pytest.mark.parametrize("change", ["promote", "roll_back", "split"])
 def test_a_change_during_the_checks_is_a_conflict(store: Store, change: str) -> None:
     a, b = make(store, 2)
 
@@ -105,6 +107,8 @@ def test_a_change_during_the_checks_is_a_conflict(store: Store, change: str) -> 
     with pytest.raises(Conflict, match="is 3, but 2 was expected"):
         if change == "promote":
             aliases.promote(store, "default", a, expected_epoch=2, check=check)
+        elif change == "split":
+            aliases.split(store, "default", a, 0.1, check=check)
         else:
             aliases.roll_back(store, "default", check=check)
     assert (store.alias_in_force("default").why, current(store)) == ("faster", b)

@@ -97,11 +97,12 @@ def test_a_selector_does_not_reset_the_width(
     )
 
 
-def test_a_selector_does_not_reset_the_width_where_the_width_matters() -> None:
+@pytest.mark.parametrize("factory", ["HNSW8,Flat", "HNSW8,Flat,RFlat", "PCA48,HNSW8,Flat"])
+def test_a_selector_does_not_reset_the_width_where_the_width_matters(factory: str) -> None:
     rng = np.random.default_rng(3)
-    vectors = rng.normal(size=(20_000, 64)).astype(np.float32)
+    vectors = rng.normal(size=(2_000, 64)).astype(np.float32)
     queries = rng.normal(size=(40, 64)).astype(np.float32)
-    graph = built("HNSW8,Flat", vectors)
+    graph = built(factory, vectors)
     narrow, wide = FaissIndex(graph, ef_search=16), FaissIndex(graph, ef_search=256)
     everything = packed(np.ones(len(vectors), np.bool_))
     found = wide.search(queries, 10).ids

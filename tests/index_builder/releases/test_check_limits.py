@@ -1,0 +1,319 @@
+"""Every check of the gate passes what is just inside its limit, and refuses what is just outside.
+
+Each check sees a made-up comparison whose measured value is known, so nothing is loaded.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import pytest
+
+from index_builder.releases import checks_behaviour
+from index_builder.releases.comparison import Comparison
+from index_builder.releases.gate import _CHECKS
+from index_builder.releases.gate_report import Check, CheckOutcome, SkippedCheck
+from index_builder.releases.thresholds import GateLimits
+from tests.index_builder.releases.made_up_comparisons import (
+    OURS,
+    THEIRS,
+    Made,
+    Patch,
+    compare,
+    drift_of,
+    lists_of,
+    of_cold,
+    of_drift,
+    of_fresh,
+    of_latency,
+    of_load,
+    of_missing,
+    of_moved,
+    of_ndcg,
+    of_overlap,
+    of_promise,
+    of_promised_recall,
+    of_recall,
+    of_recommend,
+    of_size,
+    of_small_latency,
+    of_small_size,
+    of_swapped,
+    of_turned,
+    of_vectors,
+    of_warm,
+    pair,
+    replayed,
+    trained,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """A check with its limit: made(patch, value) gives a comparison with that measured value."""
+
+    check: str
+    made: Callable[[Patch, float], dict[str, Any]]
+    inside: float
+    outside: float
+    limits: Mapping[str, float] = field(default_factory=dict)
+    measured: bool = True
+
+    @property
+    def label(self) -> str:
+        changed = "-".join(f"{name}={value:g}" for name, value in self.limits.items())
+        return f"{self.check}-{self.inside:g}-{self.outside:g}-{changed or 'default'}"
+
+
+DRIFTS = [drift_of(moved) for moved in range(20)]
+WITHIN = max(one for one in DRIFTS if one <= 0.25)
+BEYOND = min(one for one in DRIFTS if one > 0.25)
+TABLE = [
+    Limit(check="recall", made=of_recall, inside=0.95, outside=0.9499),
+    Limit(check="recall", made=of_recall, inside=0.5, outside=0.4999, limits={"min_recall": 0.5}),
+    # A manifest that promises 1.0 demands it less a slack of 0.05, whatever the limit.
+    Limit(
+        check="recall",
+        made=of_promised_recall,
+        inside=0.95,
+        outside=0.9499,
+        limits={"min_recall": 0.5},
+    ),
+    Limit(
+        check="recall",
+        made=of_promised_recall,
+        inside=0.975,
+        outside=0.9749,
+        limits={"min_recall": 0.975},
+    ),
+    Limit(check="overlap", made=of_overlap, inside=0.5, outside=0.4999),
+    Limit(
+        check="overlap", made=of_overlap, inside=0.75, outside=0.7499, limits={"min_overlap": 0.75}
+    ),
+    Limit(check="score_drift", made=of_drift, inside=WITHIN, outside=BEYOND),
+    *(
+        Limit(
+            check="score_drift",
+            made=of_drift,
+            inside=one,
+            outside=other,
+            limits={"max_score_drift": one + 1e-9},
+        )
+        for one, other in ((DRIFTS[1], DRIFTS[2]), (DRIFTS[10], DRIFTS[11]))
+    ),
+    Limit(check="ndcg", made=of_ndcg(0.75), inside=0.73, outside=0.7299),
+    Limit(
+        check="ndcg", made=of_ndcg(0.75), inside=0.5, outside=0.4999, limits={"max_ndcg_loss": 0.25}
+    ),
+    Limit(check="ndcg", made=of_ndcg(0.75), inside=0.74, outside=0.7399, limits={"min_ndcg": 0.74}),
+    Limit(check="ndcg", made=of_ndcg(None), inside=0.25, outside=0.2499, limits={"min_ndcg": 0.25}),
+    Limit(check="missing", made=of_missing, inside=0.02, outside=0.021),
+    Limit(
+        check="missing", made=of_missing, inside=0.25, outside=0.251, limits={"max_missing": 0.25}
+    ),
+    Limit(check="moved", made=of_moved, inside=0.01, outside=0.011),
+    Limit(check="moved", made=of_moved, inside=0.25, outside=0.251, limits={"max_moved": 0.25}),
+    Limit(check="moved", made=of_swapped, inside=0.01, outside=0.011),
+    # All documents have another vector if their cosine is too low.
+    *(
+        Limit(check="moved", made=of_turned(factory), inside=one, outside=other, measured=False)
+        for factory, one, other in (("Flat", 0.9901, 0.9899), ("IVF64,PQ16", 0.6001, 0.5999))
+    ),
+    Limit(check="vectors", made=of_vectors("HNSW32,Flat"), inside=0.9901, outside=0.9899),
+    Limit(check="vectors", made=of_vectors("IVF64,PQ16"), inside=0.6001, outside=0.5999),
+    Limit(check="vectors", made=of_vectors("IVF64,PQ16,RFlat"), inside=0.9901, outside=0.9899),
+    Limit(check="size", made=of_size, inside=2.0, outside=2.0001),
+    Limit(check="size", made=of_size, inside=1.5, outside=1.5001, limits={"max_size_ratio": 1.5}),
+    Limit(
+        check="size",
+        made=of_small_size,
+        inside=64 << 20,
+        outside=(64 << 20) + 1,
+        measured=False,
+    ),
+    Limit(
+        check="load_time",
+        made=lambda patch, value: of_load(value * 8, value * 8, 8.0, patch),
+        inside=3.0,
+        outside=3.0001,
+    ),
+    Limit(
+        check="load_time",
+        made=lambda patch, value: of_load(value * 8, value * 8, 8.0, patch),
+        inside=1.5,
+        outside=1.5001,
+        limits={"max_load_ratio": 1.5},
+    ),
+    # The shorter of two loads counts.
+    Limit(
+        check="load_time",
+        made=lambda patch, value: of_load(100.0, value * 8, 8.0, patch),
+        inside=3.0,
+        outside=3.0001,
+    ),
+    Limit(
+        check="load_time",
+        made=lambda patch, value: of_load(value * 8, 100.0, 8.0, patch),
+        inside=3.0,
+        outside=3.0001,
+    ),
+    Limit(
+        check="load_time",
+        made=lambda patch, value: of_load(0.125 + value, 0.125 + value, 0.125, patch),
+        inside=1.0,
+        outside=1.001,
+        measured=False,
+    ),
+    Limit(check="latency", made=of_latency, inside=1.5, outside=1.5001),
+    Limit(
+        check="latency",
+        made=of_latency,
+        inside=1.25,
+        outside=1.2501,
+        limits={"max_latency_ratio": 1.25},
+    ),
+    Limit(check="latency", made=of_small_latency, inside=0.00199, outside=0.00201, measured=False),
+    Limit(check="warm", made=of_warm, inside=0.5, outside=0.45),
+    Limit(check="warm", made=of_warm, inside=0.75, outside=0.7, limits={"min_warm_ratio": 0.75}),
+    Limit(check="cold_items", made=of_cold, inside=0.199, outside=0.201),
+    Limit(
+        check="cold_items",
+        made=of_cold,
+        inside=0.125,
+        outside=0.126,
+        limits={"max_cold_growth": 0.125},
+    ),
+    Limit(check="fresh", made=of_fresh, inside=3_600.0, outside=3_600.001),
+    Limit(check="recommend", made=of_recommend, inside=0.0199, outside=0.0201),
+    Limit(
+        check="recommend",
+        made=of_recommend,
+        inside=0.125,
+        outside=0.1251,
+        limits={"max_recommend_loss": 0.125},
+    ),
+    Limit(check="promise", made=of_promise, inside=0.5, outside=0.5001),
+    Limit(
+        check="promise",
+        made=of_promise,
+        inside=0.25,
+        outside=0.2501,
+        limits={"max_broken_promise": 0.25},
+    ),
+]
+
+
+async def run(name: str, comparison: Mapping[str, Any], limits: Mapping[str, float]) -> Check:
+    check: Check | Awaitable[Check] = _CHECKS[name](
+        Comparison(limits=GateLimits(**limits), **comparison)
+    )
+    return await check if inspect.isawaitable(check) else check
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.label)
+async def test_a_check_passes_just_inside_its_limit_and_fails_just_outside(
+    row: Limit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value, outcome in ((row.inside, CheckOutcome.PASSED), (row.outside, CheckOutcome.FAILED)):
+        check = await run(row.check, row.made(monkeypatch, value), row.limits)
+        assert (check.name, check.outcome) == (row.check, outcome), check.message
+        if row.measured:
+            assert check.value == pytest.approx(value, abs=1e-6)
+
+
+def test_every_check_and_every_limit_is_in_the_table() -> None:
+    # These compare for equality, and have tests of their own.
+    assert {row.check for row in TABLE} == set(_CHECKS) - {"model", "factors"}
+    changed = {name for row in TABLE for name in row.limits}
+    assert changed == {one.name for one in fields(GateLimits)}
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in TABLE if len(row.limits) == 1], ids=lambda row: row.label
+)
+async def test_a_negative_limit_switches_a_check_off(
+    row: Limit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = {name: -1.0 for name in row.limits}
+    if row.check == "ndcg":
+        limits = {"min_ndcg": -1.0, "max_ndcg_loss": -1.0}
+    with pytest.raises(SkippedCheck, match="switched off"):
+        await run(row.check, row.made(monkeypatch, row.outside), limits)
+
+
+@pytest.mark.parametrize("users", [19, 20])
+@pytest.mark.parametrize("check", ["recommend", "promise"])
+async def test_too_few_users_give_no_verdict(
+    check: str, users: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists_of(monkeypatch, ours=0.0, theirs=0.5, users=users)
+    candidate, live = Made(manifest=trained(0.5), learned=OURS), Made(name="live", learned=THEIRS)
+    comparison = compare(candidate, live, later=object())
+    if users < 20:
+        with pytest.raises(SkippedCheck, match="19 known users"):
+            await run(check, comparison, {})
+    else:
+        assert (await run(check, comparison, {})).outcome is CheckOutcome.FAILED
+
+
+async def test_too_few_requests_give_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = compare(replay=replayed([pair(seconds=(1.0, 100.0))] * 19))
+    with pytest.raises(SkippedCheck, match="19 requests; 20 are needed"):
+        await run("latency", few, {})
+    lists = of_warm(monkeypatch, 0.0)
+    with pytest.raises(SkippedCheck, match="only 19 non-personal lists"):
+        await run("warm", {**lists, "probes": lists["probes"][1:]}, {})
+
+
+@pytest.mark.parametrize(("slow", "passes"), [(2, True), (6, False)])
+async def test_the_slowest_hundredth_of_the_requests_decides(slow: int, passes: bool) -> None:
+    pairs = [pair(seconds=(1.0, 100.0 if number < slow else 1.0)) for number in range(400)]
+    check = await run("latency", compare(replay=replayed(pairs)), {})
+    assert (check.outcome is CheckOutcome.PASSED) is passes
+
+
+async def test_a_loss_that_may_be_due_to_chance_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The lists of one user of twenty are much worse: the mean loss is 0.05, above the limit.
+    ours = np.full(20, 0.5)
+    ours[0] = -0.5
+    lists_of(monkeypatch, ours=0.0)
+    monkeypatch.setattr(
+        checks_behaviour,
+        "ndcg_of_lists",
+        lambda models, *_, **more: ours if models is OURS else np.full(20, 0.5),
+    )
+    candidate, live = Made(manifest=trained(0.9), learned=OURS), Made(name="live", learned=THEIRS)
+    comparison = compare(candidate, live, later=object())
+    check = await run("recommend", comparison, {})
+    assert check.value == pytest.approx(0.05) and check.outcome is CheckOutcome.PASSED
+    # The upper end of the interval is 0.5, the mean 0.45: only the mean breaks this limit.
+    check = await run("promise", comparison, {"max_broken_promise": 0.47})
+    assert check.value == pytest.approx(0.4 / 0.9) and check.outcome is CheckOutcome.PASSED
+
+
+@pytest.mark.parametrize(
+    ("promised", "blend", "refused"),
+    [
+        (0.9, 0.299, True),
+        (0.9, 0.301, False),
+        (0.301, 0.01, True),
+        (0.299, 0.01, False),
+    ],
+)
+async def test_a_ranker_is_too_good_beyond_three_times_its_blend_and_an_ndcg_of_0_3(
+    promised: float, blend: float, refused: bool
+) -> None:
+    manifest = trained(0.5, kept=True, validation_ndcg=promised, blend_ndcg=blend)
+    comparison = compare(Made(manifest=manifest, learned=OURS))
+    if refused:
+        check = await run("promise", comparison, {})
+        assert check.outcome is CheckOutcome.FAILED
+    else:
+        with pytest.raises(SkippedCheck, match="its promise is plausible"):
+            await run("promise", comparison, {})
