@@ -87,6 +87,15 @@ async def test_length_and_usage_are_taken_from_the_server() -> None:
     assert came.end == ChatEnd(length=True, prompt_tokens=77, completion_tokens=9)
 
 
+@pytest.mark.parametrize("number", [None, -1, "9"])
+async def test_a_usage_without_numbers_is_no_usage(number: object) -> None:
+    usage = {"choices": [], "usage": {"prompt_tokens": number, "completion_tokens": number}}
+    async with asking(streams("Three days", finish("stop"), usage)) as (model, _):
+        came = await ask(model)
+    assert came.end is not None
+    assert (came.end.prompt_tokens, came.end.completion_tokens) == (PROMPT.tokens, 2)
+
+
 async def test_several_tokens_in_one_text_are_counted() -> None:
     async with asking(streams("one two three four", finish("stop"))) as (model, _):
         came = await ask(model)
