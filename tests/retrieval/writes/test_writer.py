@@ -317,6 +317,23 @@ async def test_a_large_request_goes_to_the_bulk_lane_in_batches() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("asked", "count", "used"),
+    [
+        (None, 64, c.Lane.INTERACTIVE),
+        (None, 65, c.Lane.BULK),
+        (c.Lane.BULK, 1, c.Lane.BULK),
+        (c.Lane.INTERACTIVE, 65, c.Lane.INTERACTIVE),
+    ],
+)
+async def test_texts_wait_in_the_lane_of_the_request_or_in_that_of_its_size(
+    asked: c.Lane | None, count: int, used: c.Lane
+) -> None:
+    here = written()
+    await here.writer.upsert_items([item(f"i{n}") for n in range(count)], lane=asked)
+    assert {lane for _, _, lane, _ in here.embedder.asked} == {used}
+
+
 async def test_the_bulk_lane_waits_for_an_overloaded_embedder() -> None:
     here = written()
     await here.writer.upsert_items([item("a")])
