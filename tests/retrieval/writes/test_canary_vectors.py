@@ -11,7 +11,7 @@ from nearline import contract as c
 from nearline.errors import InvalidRequest, NearlineError, NotReady, Overloaded
 from retrieval.embedders.endpoints import Embedders
 from retrieval.rollout.trial import Trial
-from tests.retrieval.fakes import FINGERPRINT
+from tests.retrieval.small_snapshots import FINGERPRINT
 from tests.retrieval.writable_collection import PickyEmbedder, Written, written
 
 NEW = "another model"
