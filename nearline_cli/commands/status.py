@@ -14,7 +14,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from nearline import health
 from nearline.clients import AdminClient, EmbeddingClient, IngestClient
 from nearline.contract import QueueState
-from nearline.counts import counted
 from nearline.errors import NearlineError, NotReady
 from nearline.store.snapshot import Store
 from nearline.v1 import admin_pb2
@@ -22,7 +21,7 @@ from nearline_cli.local.bundled_redis import data_folder
 from nearline_cli.local.machine_checks import (
     AWAY,
     FAILING,
-    FULL,
+    PROBLEMS,
     SERVING,
     disk_states,
     redis_state,
@@ -30,6 +29,7 @@ from nearline_cli.local.machine_checks import (
 from nearline_cli.local.redis_settings import configured_redis
 from nearline_cli.terminal import options, output
 from nearline_cli.views.job_view import NEEDS_REDIS
+from nearline_cli.views.queue_view import describe_queue
 
 _WRAP = 100  # Characters of a column; problems are whole sentences.
 
@@ -119,7 +119,7 @@ def _raise_problems(services: Sequence[Mapping[str, object]]) -> None:
     away = [f"{r['service']} ({r['address']})" for r in services if r["state"] == AWAY]
     problems = [f"not serving: {', '.join(away)}; start it: nearline up"] if away else []
     for record in services:
-        if record["state"] in (FULL, FAILING):
+        if record["state"] in PROBLEMS:
             # A disk names itself.
             name = "" if record["service"] == "disk" else f"{record['service']}: "
             problems.append(f"{name}{record['about']}")
@@ -197,17 +197,13 @@ async def _ask_queue(address: str, required: bool) -> list[dict[str, object]]:
         try:
             queue = await client.queue()
         except NearlineError as error:
+            if not error.message.startswith(address):
+                # It answers, but cannot reach its Redis, for example.
+                return [_service("ingest", address, FAILING, error.message)]
             if required:
                 return [_service("ingest", address, AWAY, error.message)]
             return [_service("ingest", address, "not running", NEEDS_REDIS)]
-    return [_service("ingest", address, SERVING, _about(queue)) | {"queue": _queue(queue)}]
-
-
-def _about(queue: QueueState) -> str:
-    workers = f"{counted(len(queue.workers), 'worker')} at {queue.documents_per_s:.1f} documents/s"
-    letters = f", {counted(queue.dead, 'dead letter')}: nearline jobs dead" if queue.dead else ""
-    oldest = f", the oldest for {_age(queue.oldest_age_s)}" if queue.waiting else ""
-    return f"{queue.lag} to do{oldest}; {workers}{letters}"
+    return [_service("ingest", address, SERVING, describe_queue(queue)) | {"queue": _queue(queue)}]
 
 
 def _queue(queue: QueueState) -> dict[str, object]:
@@ -245,24 +241,14 @@ def _print_live(collections: Sequence[Mapping[str, object]]) -> None:
                     live["rows"],
                     live["hidden_rows"],
                     live["behind"],
-                    _age(live["oldest_change_s"]),
-                    _age(live["archive_s"]),
+                    output.format_age(live["oldest_change_s"]),
+                    output.format_age(live["archive_s"]),
                     live["not_archived"],
                     live["problem"],
                 )
             )
     if rows:
         output.print_table((*columns, "problem"), rows, wrap=_WRAP)
-
-
-def _age(seconds: float | None) -> str:
-    """Returns a readable age: 90.0 is "2 min"."""
-    if seconds is None:
-        return ""
-    for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _live(found: admin_pb2.CollectionStatus) -> dict[str, object] | None:

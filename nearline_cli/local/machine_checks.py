@@ -1,18 +1,28 @@
-"""States of what the services depend on: Redis, and the disks of this machine."""
+"""States of the services of this machine and of what they depend on: Redis, and the disks."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from nearline import health
 from nearline.errors import NearlineError
 from nearline_cli.local.disk import describe_shortage, free_bytes
+from nearline_cli.local.ports import answers
 
 SERVING, AWAY, FULL, FAILING, OK = "serving", "away", "full", "failing", "ok"
+CLOCKS_DIFFER, ABSENT = "clocks differ", "not running"
+# States of what runs, but has a problem.
+PROBLEMS = frozenset({FULL, FAILING, CLOCKS_DIFFER})
+# The services of `nearline up`, with the distance of their ports from the router's.
+_SERVICES = {"retrieval": 0, "embedding": 1, "generation": 3, "ingest": 5}
 _TIMEOUT_S = 2.0
+# Machines that ask a time server differ by milliseconds.
+_CLOCKS_DIFFER_S = 60.0
 # Above this share of maxmemory, the next writes may be refused.
 _FULL_SHARE = 0.95
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -43,12 +53,12 @@ async def redis_state(url: str) -> DependencyState:
             translate_redis_errors("live changes, sessions and the queue"),
             client.pipeline(transaction=False) as pipe,
         ):
-            pipe.ping()
+            pipe.time()
             pipe.info()
             pipe.config_get("dir")
-            pong, info, config = await pipe.execute(raise_on_error=False)
-            if isinstance(pong, Exception):
-                raise pong
+            clock, info, config = await pipe.execute(raise_on_error=False)
+            if isinstance(clock, Exception):
+                raise clock
     except NearlineError as error:
         return DependencyState(address, AWAY, error.message)
     # A managed service may hide these.
@@ -57,11 +67,16 @@ async def redis_state(url: str) -> DependencyState:
     if parts.hostname in _LOOPBACK and not isinstance(config, Exception) and config:
         text = next(iter(config.values()))
         folder = Path(text.decode() if isinstance(text, bytes) else str(text))
-    state, about = _judge(details)
+    state, about = _judge(details, clock[0] - now_s())
     return DependencyState(address, state, about, folder)
 
 
-def _judge(info: dict[str, Any]) -> tuple[str, str]:
+def now_s() -> float:
+    """Returns the time of this machine, in seconds since 1970."""
+    return time.time()
+
+
+def _judge(info: dict[str, Any], ahead_s: float = 0.0) -> tuple[str, str]:
     from retrieval.redis_client.connection import NO_EVICTION
 
     version = str(info.get("valkey_version") or info.get("redis_version") or "of unknown version")
@@ -85,6 +100,12 @@ def _judge(info: dict[str, Any]) -> tuple[str, str]:
                 f"{memory} are used, so it refuses writes; remove dead letters (nearline jobs "
                 "dead), compact (nearline compact), or raise maxmemory"
             )
+    if abs(ahead_s) > _CLOCKS_DIFFER_S:
+        side = "ahead of" if ahead_s > 0 else "behind"
+        return CLOCKS_DIFFER, (
+            f"its clock is {abs(ahead_s):,.0f} s {side} that of this machine; let both ask a time "
+            "server (NTP), since times of expiry and ages are wrong by as much"
+        )
     return SERVING, f"Redis {version}, {memory}"
 
 
@@ -103,3 +124,21 @@ def disk_states(folders: Iterable[Path]) -> list[DependencyState]:
             state = FULL if problem else OK
             found[device] = DependencyState(str(folder), state, about, folder)
     return list(found.values())
+
+
+def service_states(host: str, port: int) -> dict[str, DependencyState]:
+    """Returns the state of each service of `nearline up` by name, whether it runs or not.
+
+    Args:
+        host: Address that the services listen on.
+        port: Port of the router; 0: no service has a known port.
+    """
+    found: dict[str, DependencyState] = {}
+    for name, offset in _SERVICES.items() if port else ():
+        address = f"{host}:{port + offset}"
+        if not answers(host, port + offset):
+            found[name] = DependencyState(address, ABSENT, "")
+            continue
+        why = health.check(address)
+        found[name] = DependencyState(address, FAILING if why else SERVING, why)
+    return found

@@ -33,7 +33,7 @@ def check_port(host: str, port: int, flag: str) -> None:
         ) from error
     except OSError as error:
         owner = _describe(_owner(port))
-        if not owner and not _answers(host, port):
+        if not owner and not answers(host, port):
             raise SettingsError(
                 f"cannot listen on {host}:{port}: {error.strerror or error}; "
                 f"choose another address with --host, or another port with {flag}"
@@ -79,7 +79,8 @@ def _family(host: str) -> socket.AddressFamily:
         ) from error
 
 
-def _answers(host: str, port: int) -> bool:
+def answers(host: str, port: int) -> bool:
+    """Returns whether anything listens on a port."""
     try:
         with socket.create_connection((host, port), timeout=1.0):
             return True

@@ -123,6 +123,16 @@ def format_bytes(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
+def format_age(seconds: float | None) -> str:
+    """Returns a readable age: 90.0 is "2 min", None is empty."""
+    if seconds is None:
+        return ""
+    for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def escaped(text: str) -> str:
     """Returns a text with its control characters escaped: a line feed becomes "\\n"."""
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)

@@ -204,9 +204,12 @@ async def test_search_and_status_of_a_running_router(nearline: Run, up: Callable
     assert json.loads(state[-1])["shards"] == "2/2"
     assert json.loads(state[-1])["replicas"] == "1 1"
     port = where[1].rpartition(":")[2]
-    checked = map(json.loads, nearline("doctor", "--port", port, "--json").stdout.splitlines())
-    (own,) = (row for row in checked if row["check"] == f"port {port}")
+    lines = nearline("doctor", "--port", port, "--json").stdout.splitlines()
+    checked = {row["check"]: row for row in map(json.loads, lines)}
+    own, service = checked[f"port {port}"], checked["retrieval"]
     assert (own["verdict"], own["found"]) == ("ok", "in use by a running nearline up")
+    assert (service["verdict"], service["found"]) == ("ok", f"127.0.0.1:{port}: serving")
+    assert checked["ingest"]["found"] == f"127.0.0.1:{int(port) + 5}: not running"
     # Nothing that needs Redis works here, and each error says why.
     for words in ("items delete a", "users show u", "jobs list"):
         at = f"127.0.0.1:{int(port) + 5}" if words.startswith("jobs") else where[1]

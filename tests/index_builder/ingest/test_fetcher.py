@@ -236,24 +236,6 @@ def test_a_server_that_sends_a_byte_at_a_time_is_left_after_the_time_in_all(
         assert time.monotonic() - start < 5.0
 
 
-async def test_dripping_servers_delay_other_documents_by_the_time_in_all_at_most(
-    queue_processes: QueueProcesses,
-) -> None:
-    key = secrets.token_hex(4)
-    async with valkey() as url:
-        words = ["--sources", f"{queue_processes.web}/in/", "--fetch-s", "0.5", "--attempts", "1"]
-        async with (
-            ingest_process(url) as process,
-            worker_process(url, queue_processes.retrieval, ["--poll-s", "0.02", *words]),
-            IngestClient(process.address) as client,
-        ):
-            drips = [c.SourceUrl(f"{queue_processes.web}/in/drip-body.md") for _ in range(4)]
-            items = [c.Item(id=f"{key}-{n}", text="text") for n in range(20)]
-            job, results = await results_of(client, [*drips, *items])
-    assert (job.indexed, job.dead) == (20, 4)
-    assert {one.reason for one in results if one.outcome is DEAD} == {"NOT_READY"}
-
-
 def test_a_file_or_object_that_is_too_large_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nearline_cli.commands import doctor
 from nearline_cli.local import disk, machine_checks
 from nearline_cli.local.machine_checks import (
     AWAY,
@@ -33,7 +34,7 @@ def records(nearline: Run, *words: str) -> tuple[dict[str, dict[str, str]], str]
 
 @needs_redis
 async def test_a_redis_that_serves_evicts_is_full_or_away_is_shown(
-    nearline: Run, tmp_path: Path
+    nearline: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = ("status", *AWAY_SERVICES, "--store", str(tmp_path / "nowhere"))
     async with valkey() as url:
@@ -61,6 +62,11 @@ async def test_a_redis_that_serves_evicts_is_full_or_away_is_shown(
         found, _ = records(nearline, "doctor", "--port", "0", "--redis", url)
         assert found["redis"]["verdict"] == "fail"
         assert "remove dead letters" in found["redis"]["remedy"]
+        # The one of a running `nearline up` needs no name.
+        port = int(url.rpartition(":")[2].removesuffix("/0"))
+        monkeypatch.setattr(doctor, "run_by_up", lambda owned: owned == port)
+        found, _ = records(nearline, "doctor", "--port", str(port - 4))
+        assert found["redis"]["verdict"] == "fail"
     shown, error = records(nearline, *where, "--redis", url)
     assert shown["redis"]["state"] == AWAY
     assert "redis (127.0.0.1:" in error
