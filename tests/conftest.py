@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from tests.index_builder.ingest.queue_processes import queue_processes
 from tests.milvus.fixtures import (
@@ -25,6 +26,12 @@ __all__ = [
     "standalone_server",
     "standalone_uri",
 ]
+
+
+# Other tests, and what they start, run on the same cores.
+if settings.get_current_profile_name() == "default":
+    settings.register_profile("shared cores", deadline=None)
+    settings.load_profile("shared cores")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

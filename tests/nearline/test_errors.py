@@ -18,6 +18,7 @@ from nearline.clients import EmbeddingClient
 from nearline.errors import NearlineError
 from nearline.serving import Registration, running
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc
+from tests.loopback_server import loopback_server
 
 WIRE_ERRORS = [
     errors.InvalidRequest("k is 0; needed 1..10000", field="options.k"),
@@ -180,24 +181,16 @@ async def test_the_death_of_a_server_during_a_call_is_told_apart_from_no_connect
 
     async def drop(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # An HTTP/2 server that takes the call and then goes away.
-        connections.append(asyncio.current_task())
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             writer.write(b"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
             await writer.drain()
             calls.append(await reader.readuntil(b"GetInfo"))
         writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
 
     calls: list[bytes] = []
-    connections: list[asyncio.Task[None] | None] = []
-    async with await asyncio.start_server(drop, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        async with EmbeddingClient(f"127.0.0.1:{port}") as client:
-            with pytest.raises(errors.NotReady) as caught:
-                await client.info()
-        # The client connects again without a call, too.
-        await asyncio.gather(*filter(None, connections))
+    async with loopback_server(drop) as port, EmbeddingClient(f"127.0.0.1:{port}") as client:
+        with pytest.raises(errors.NotReady) as caught:
+            await client.info()
     assert caught.value.peer_died
     # The call is repeated once, since another server may answer under the same name.
     assert len(calls) <= 2

@@ -8,6 +8,8 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
+from tests.loopback_server import loopback_server
+
 
 class Exchange:
     """One request, and the connection of its reply.
@@ -120,15 +122,7 @@ class Server:
         self.url = ""
         self._replies = replies
         self._asked = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._writers: list[asyncio.StreamWriter] = []
-
-    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serves a connection."""
-        task = asyncio.ensure_future(self._serve(self.connections, reader, writer))
-        self.connections += 1
-        self._tasks.add(task)
-        self._writers.append(writer)
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def asked(self) -> None:
         """Waits for a request."""
@@ -138,23 +132,13 @@ class Server:
         """Waits until every connection has ended."""
         await asyncio.gather(*self._tasks)
 
-    async def stop(self) -> None:
-        """Stops running replies, and closes all connections; raises the error of a reply."""
-        for task in self._tasks:
-            task.cancel()
-        outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
-        for writer in self._writers:
-            # A task that was cancelled before it began has closed nothing.
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
-        for outcome in outcomes:
-            if isinstance(outcome, Exception):
-                raise outcome
-
-    async def _serve(
-        self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serves a connection."""
+        number = self.connections
+        self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -176,10 +160,6 @@ class Server:
 async def serving(*replies: Reply) -> AsyncIterator[Server]:
     """Runs a server on a free port."""
     server = Server(replies)
-    listening = await asyncio.start_server(server.accept, "127.0.0.1", 0)
-    server.url = "http://127.0.0.1:{1}/v1".format(*listening.sockets[0].getsockname())
-    try:
+    async with loopback_server(server.serve) as port:
+        server.url = f"http://127.0.0.1:{port}/v1"
         yield server
-    finally:
-        listening.close()
-        await server.stop()
