@@ -26,7 +26,8 @@ async def test_a_user_of_57_events_takes_650_bytes(
 ) -> None:
     popularity = np.cumsum(1 / np.arange(1, ITEMS + 1))
     popularity /= popularity[-1]
-    numbers = rng.integers(1, 2 * EVENTS - 1, USERS, endpoint=True)
+    # Of any length up to twice the mean, whatever the number of users.
+    numbers = np.linspace(1, 2 * EVENTS - 1, USERS).round().astype(int)
     asked = [
         Interaction(
             item_id=f"item-{item:05d}",
