@@ -119,10 +119,10 @@ def _try_all(
 
 def _verify(session: Session, checkout: Checkout, limits: Limits) -> None:
     """Takes back kills by tests that fail without any mutant, too."""
-    killers = {r["test"] for r in session.results.values() if "::" in r["test"]}
+    killers = {r["test"].partition("[")[0] for r in session.results.values() if "::" in r["test"]}
     failing = checkout.failing(sorted(killers), limits.test_s)
     for mutant, result in list(session.results.items()):
-        if result["test"] in failing:
+        if result["test"].partition("[")[0] in failing:
             note = f"{result['test']} fails without it"
             changed = {"outcome": str(Outcome.SURVIVED), "test": "", "note": note}
             session.add(mutant, {k: v for k, v in result.items() if k != "mutant"} | changed)

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from tests.mutation.nearest_tests import NearestTests
 
-_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.M)
+# Without the parameters, which may have spaces.
+_FAILED = re.compile(r"^(?:FAILED|ERROR) ([^\s\[]+)", re.M)
 _NO_TESTS = 5
 # In place of a failed test, where the whole process ended.
 NAMELESS = "the process"
@@ -181,11 +182,18 @@ class Checkout:
         return verdict or Verdict(Outcome.SURVIVED, "", time.monotonic() - start, "; ".join(notes))
 
     def failing(self, tests: Sequence[str], test_s: float) -> set[str]:
-        """Returns those of some tests that fail without any change."""
+        """Returns those of some tests that fail without any change.
+
+        Args:
+            tests: Their names, without parameters.
+            test_s: How long each may take when it judges a mutant; here, twice as long.
+        """
         if not tests:
             return set()
         options = ["-o", f"timeout={test_s * 2:g}", *tests]
-        _, output = self._pytest(options, limit_s=1800.0)
+        code, output = self._pytest(options, limit_s=1800.0)
+        if code not in (0, 1):
+            raise RuntimeError(f"the tests that failed cannot be run again: {output[-2000:]}")
         return set(_FAILED.findall(output))
 
     def _tier(
