@@ -44,7 +44,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     ) -> generation_pb2.VerifyCitationResponse:
         """Checks citations."""
         reply = await self._service.verify(
-            [wire.citation_from_proto(one) for one in request.citations],
+            wire.citations_from_proto(request.citations),
             collection=request.collection or c.DEFAULT_COLLECTION,
             timeout_s=time_left_s(context),
             caller=self._access.caller(context.invocation_metadata() or ()),

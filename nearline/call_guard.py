@@ -13,6 +13,7 @@ import grpc
 from prometheus_client import Histogram
 
 from nearline import status
+from nearline.allocator import MemoryReturn
 from nearline.errors import (
     DeadlineExceeded,
     InternalError,
@@ -29,6 +30,8 @@ _RETRY_AFTER_S = 0.25
 # Operators and other services need these most when a service is overloaded.
 _UNLIMITED_SERVICE = "nearline.v1.AdminService"
 _UNLIMITED_METHODS = frozenset({"GetInfo", "GetStatus", "LoadSnapshot", "UnloadSnapshot"})
+# Services of gRPC itself, which reply before the service is ready.
+_PUBLIC_SERVICES = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"})
 
 _log = logging.getLogger(__name__)
 _calls = Histogram(
@@ -53,8 +56,8 @@ class CallGuard:
     """Takes the place of the server while servicers are added, and wraps each of their methods.
 
     Not an interceptor: grpc.aio looks up and awaits interceptors on every call.
-    While `open` is False, calls are refused with UNAVAILABLE. Requests that cannot be decoded are
-    refused with INVALID_ARGUMENT.
+    While `open` is False, calls are refused with UNAVAILABLE, except those of gRPC's own services
+    for health and reflection. Requests that cannot be decoded are refused with INVALID_ARGUMENT.
 
     Args:
         server: The server that receives the wrapped methods.
@@ -66,6 +69,7 @@ class CallGuard:
         self._server = server
         self._max_calls = max_calls
         self._running = 0
+        self._memory = MemoryReturn()
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Does nothing: generated code registers each service twice, the second time by name."""
@@ -76,16 +80,31 @@ class CallGuard:
         """Adds the methods of a service, guarded."""
         guarded = {}
         for name, handler in method_handlers.items():
+            if service_name in _PUBLIC_SERVICES:
+                guarded[name] = _public(name, handler)
+                continue
             limited = service_name != _UNLIMITED_SERVICE and name not in _UNLIMITED_METHODS
             guarded[name] = self._wrap(name, handler, int(limited))
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(service_name, guarded),)
         )
 
+    def refuse_other_methods(self, services: Sequence[str]) -> None:
+        """Refuses calls of all methods that were not added, with UNIMPLEMENTED and a remedy.
+
+        Add no method afterwards.
+
+        Args:
+            services: Names of the services, for the message.
+        """
+        self._server.add_generic_rpc_handlers((_OtherMethods(services),))
+
     def _wrap(self, method: str, handler: Handler, weight: int) -> Handler:
         """Returns a guarded handler. weight: 1 if its calls count as running, else 0."""
         codec: dict[str, Any] = {
-            "request_deserializer": _tolerant(handler.request_deserializer, method),
+            "request_deserializer": _tolerant(
+                handler.request_deserializer, method, self._memory.note_message
+            ),
             "response_serializer": handler.response_serializer,
         }
         call = _Calls(method)
@@ -102,6 +121,7 @@ class CallGuard:
                     self._admit(context, weight)
                     reply = await inner(decoded(request), context)
                 except BaseException as error:
+                    request = None
                     await call.fail(error, context, start)
                     raise
                 finally:
@@ -122,6 +142,7 @@ class CallGuard:
                 async for reply in inner(decoded(request), context):
                     yield reply
             except BaseException as error:
+                request = None
                 await call.fail(error, context, start)
                 raise
             finally:
@@ -157,12 +178,20 @@ class _Undecodable:
         )
 
 
-def _tolerant(decode: Callable[[bytes], Any] | None, method: str) -> Callable[[bytes], Any] | None:
-    """Returns a decoder that never raises: gRPC would reply UNKNOWN and log a traceback."""
+def _tolerant(
+    decode: Callable[[bytes], Any] | None,
+    method: str,
+    note_size: Callable[[int], None] = lambda size: None,
+) -> Callable[[bytes], Any] | None:
+    """Returns a decoder that never raises: gRPC would reply UNKNOWN and log a traceback.
+
+    note_size: Called with the size of each request.
+    """
     if decode is None:
         return None
 
     def tolerant(data: bytes) -> Any:
+        note_size(len(data))
         try:
             return decode(data)
         except Exception:
@@ -184,6 +213,61 @@ async def _decoded_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         yield _decoded(request)
 
 
+def _public(method: str, handler: Handler) -> Handler:
+    """Returns a handler of a service of gRPC's own that refuses what cannot be decoded."""
+    codec: dict[str, Any] = {
+        "request_deserializer": _tolerant(handler.request_deserializer, method),
+        "response_serializer": handler.response_serializer,
+    }
+    inner: Any = handler.unary_unary or handler.unary_stream or handler.stream_stream
+
+    # Also the handler of a stream of replies, which it writes to the context.
+    async def one(request: Any, context: Context) -> Any:
+        if type(request) is _Undecodable:
+            await _abort(context, request.error)
+        return await inner(request, context)
+
+    async def stream(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+        try:
+            async for reply in inner(_decoded_stream(requests), context):
+                yield reply
+        except InvalidRequest as error:
+            await _abort(context, error)
+
+    if handler.unary_unary is not None:
+        return grpc.unary_unary_rpc_method_handler(one, **codec)
+    if handler.unary_stream is not None:
+        return grpc.unary_stream_rpc_method_handler(one, **codec)
+    return grpc.stream_stream_rpc_method_handler(stream, **codec)
+
+
+async def _abort(context: Context, error: NearlineError, *trailers: tuple[str, str]) -> None:
+    code, message = status.status_code(error), status.wire_message(error)
+    await context.abort(code, message, (*status.to_trailers(error), *trailers))
+
+
+class _OtherMethods(grpc.GenericRpcHandler):
+    """Refuses calls; gRPC asks it last. See `CallGuard.refuse_other_methods`."""
+
+    def __init__(self, services: Sequence[str]) -> None:
+        self._services = " and ".join(services) or "health checks only"
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
+        """Returns the handler of a call that no method takes."""
+        method = handler_call_details.method
+
+        # On the wire, a stream of one request is a request.
+        async def refuse(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+            error = Unsupported(
+                f"this server has {self._services}, and no method {method!r}; check that the port "
+                "is the right service's, and that client and server are of the same version"
+            )
+            await _abort(context, error)
+            yield b""  # Makes this a generator.
+
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+
 class _Calls:
     """Outcomes of the calls of one method."""
 
@@ -194,14 +278,20 @@ class _Calls:
     def succeed(self, start: float) -> None:
         self._succeeded.observe(time.perf_counter() - start)
 
+    def _observe(self, code: str, start: float) -> None:
+        _calls.labels(self._method, code).observe(time.perf_counter() - start)
+
     async def fail(self, error: BaseException, context: Context, start: float) -> None:
-        """Aborts the call with the status of the error; returns if gRPC handles it itself."""
-        spent_s = time.perf_counter() - start
+        """Aborts the call with the status of the error; returns if gRPC handles it itself.
+
+        gRPC keeps the error and all frames that it names, with the request in them, until the next
+        collection of garbage: release them first.
+        """
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
-            _calls.labels(self._method, "CANCELLED").observe(spent_s)
+            self._observe("CANCELLED", start)
             return
         if isinstance(error, grpc.aio.AbortError):
-            _calls.labels(self._method, "ABORTED_BY_HANDLER").observe(spent_s)
+            self._observe("ABORTED_BY_HANDLER", start)
             return
         request_id = _request_id(context)
         if isinstance(error, NotImplementedError):
@@ -209,10 +299,9 @@ class _Calls:
             error = Unsupported(f"{self._method} is not served by this version of the service")
         elif not isinstance(error, NearlineError):
             error = self._internal(error, request_id)
-        code = status.status_code(error)
-        _calls.labels(self._method, code.name).observe(spent_s)
-        trailers = (*status.to_trailers(error), (REQUEST_ID_KEY, request_id))
-        await context.abort(code, status.wire_message(error), trailers)
+        _release_frames(error)
+        self._observe(status.status_code(error).name, start)
+        await _abort(context, error, (REQUEST_ID_KEY, request_id))
 
     def _internal(self, error: BaseException, request_id: str) -> InternalError:
         error_id = secrets.token_hex(8)
@@ -224,6 +313,18 @@ class _Calls:
         return InternalError(
             f"internal error {error_id}; the server's log has the cause under this id"
         )
+
+
+def _release_frames(error: BaseException) -> None:
+    """Drops the tracebacks of an error and of its causes."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            one.__traceback__ = None
+            waiting += (one.__cause__, one.__context__)
 
 
 def _request_id(context: Context) -> str:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import copy
 import re
+from functools import partial
 from typing import ClassVar, Self, TypeVar
 
 __all__ = [
@@ -50,6 +51,9 @@ __all__ = [
 
 # Characters of a value that a message shows.
 MAX_SHOWN = 200
+# Of a longer message, which can only come from a large value, the middle is dropped unread.
+_MAX_READ = 65_536
+_DROPPED = "\0…\0"
 
 _E = TypeVar("_E", bound=BaseException)
 # A quoted value (quotes within words are apostrophes), or a long run without spaces.
@@ -217,15 +221,24 @@ class StoreError(NearlineError):
 
 
 def _with_short_values(message: str) -> str:
-    return message if len(message) <= MAX_SHOWN else _VALUES.sub(_shorten, message)
+    if len(message) <= MAX_SHOWN:
+        return message
+    if len(message) <= _MAX_READ:
+        return _VALUES.sub(_shorten, message)
+    kept = _MAX_READ // 2
+    dropped = len(message) - 2 * kept - len(_DROPPED)
+    shown = f"{message[:kept]}{_DROPPED}{message[-kept:]}"
+    return _VALUES.sub(partial(_shorten, dropped=dropped), shown).replace(_DROPPED, " … ")
 
 
-def _shorten(match: re.Match[str]) -> str:
+def _shorten(match: re.Match[str], dropped: int = 0) -> str:
+    """Returns a value, shortened. dropped: Characters that are missing if its middle is."""
     value = match.group()
     if len(value) <= MAX_SHOWN:
         return value
     quote = value[0] if value[0] in "'\"" else ""
-    return f"{value[: MAX_SHOWN - 2]}…{quote} ({len(value):,} characters)"
+    characters = len(value) + (dropped if _DROPPED in value else 0)
+    return f"{value[: MAX_SHOWN - 2]}…{quote} ({characters:,} characters)"
 
 
 def first_of(group: BaseExceptionGroup[_E]) -> _E:

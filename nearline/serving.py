@@ -16,9 +16,10 @@ from typing import cast
 import grpc
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from prometheus_client import start_http_server
 
+from nearline.allocator import return_large_blocks
 from nearline.call_guard import CallGuard, Context as Context, time_left_s as time_left_s
 from nearline.errors import NearlineError, SettingsError
 from nearline.settings import ServerSettings
@@ -97,6 +98,7 @@ def run(main: Coroutine[None, None, None], service: str) -> None:
             too.
     """
     configure_logging("info", service)
+    return_large_blocks()
     try:
         # grpc.aio passes every network event to the loop; uvloop takes a fifth less time.
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -156,12 +158,15 @@ class _Host:
             ) from error
         names = [registration.name for registration in registrations]
         host = cls(server, guard, names, f"{settings.host}:{port}")
+        guarded = cast(grpc.aio.Server, guard)
         for registration in registrations:
-            registration.add(cast(grpc.aio.Server, guard))
-        health_pb2_grpc.add_HealthServicer_to_server(host._health, server)
-        reflection.enable_server_reflection(
-            (*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+            registration.add(guarded)
+        health_pb2_grpc.add_HealthServicer_to_server(host._health, guarded)
+        reflected = (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            reflection.aio.ReflectionServicer(reflected), guarded
         )
+        guard.refuse_other_methods(names)
         await host._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         if settings.metrics_port:
             _start_metrics(settings)

@@ -34,7 +34,9 @@ SHARED_VARIABLES = (
     "DATA",
     "LIFELINE_FD",
     "STORE",
+    "TEST_LLM",
     "TEST_MILVUS",
+    "TEST_NIGHTLY",
     "TOKEN",
 )
 # What Kubernetes and Docker links add for every Service whose name begins with "nearline":

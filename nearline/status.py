@@ -21,6 +21,10 @@ _MAX_DESCRIPTION = 300
 _NO_RETRY = "-1"
 # Part of gRPC's text for a call that was never sent, since no connection could be made.
 _NOT_CONNECTED = "failed to connect"
+# Part of gRPC's text for a message over the limit of its receiver or sender.
+_TOO_LARGE = "larger than max"
+# gRPC's text for a failed write to a stream that the server has ended.
+_LOST = "Internal error from Core"
 
 _BY_REASON: dict[str, type[NearlineError]] = {
     kind.reason: kind
@@ -71,7 +75,8 @@ def wire_message(error: NearlineError) -> str:
     """Returns the message of an error, cut in the middle if its status would be too large."""
     # A lone surrogate cannot be sent.
     whole = error.message.encode(errors="replace").decode()
-    message, kept = whole, len(whole)
+    # Each character takes a byte at least.
+    message, kept = whole[: MAX_STATUS_BYTES + 1], min(len(whole), 2 * MAX_STATUS_BYTES)
     while _status_bytes(message, error.field) > MAX_STATUS_BYTES:
         kept = 3 * kept // 4
         # The remedy is at the end.
@@ -141,7 +146,20 @@ def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> NearlineError:
     text = error.details() or "no details"
     kind = _BY_STATUS.get(error.code(), errors.InternalError)
     peer_died = False
-    if error.code() is grpc.StatusCode.CANCELLED:
+    if kind is errors.Overloaded and _TOO_LARGE in text:
+        # Sent by gRPC itself, before any of our code sees the message.
+        kind = errors.InvalidRequest
+        text = (
+            f"a message to or from {peer} is too large ({text}, in bytes); send less, or ask for "
+            "less, in one request"
+        )
+    elif error.code() is grpc.StatusCode.INTERNAL and _LOST in text:
+        kind = errors.NotReady
+        text = (
+            f"{peer} ended the stream while a request was being sent, and gRPC lost its reason; "
+            "send the same requests again"
+        )
+    elif error.code() is grpc.StatusCode.CANCELLED:
         # gRPC's core also sends it when more than a thousand calls wait to begin.
         text = (
             f"{peer} ended the call before it began ({text}): it is stopping, or a thousand "

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nearline.errors import InvalidRequest
 from nearline.v1 import types_pb2
 
-__all__ = ["as_matrix", "decode", "normalise", "pack", "unpack"]
+__all__ = ["as_matrix", "count_rows", "decode", "normalise", "pack", "unpack"]
 
 _DTYPES: dict[types_pb2.DataType, np.dtype[Any]] = {
     types_pb2.DATA_TYPE_UNSPECIFIED: np.dtype("<f4"),
@@ -19,6 +19,7 @@ _DTYPES: dict[types_pb2.DataType, np.dtype[Any]] = {
     types_pb2.DATA_TYPE_I8: np.dtype("i1"),
 }
 _I8_SCALE = 127.0
+MAX_DIM = 65_536
 
 
 def pack(
@@ -53,23 +54,33 @@ def decode(vectors: types_pb2.Vectors, field: str = "vectors") -> NDArray[np.flo
     Returns: (n, d) float32, C order; numbers may be NaN or infinite.
     Raises: InvalidRequest: length, dim and dtype are inconsistent.
     """
+    rows, dim = count_rows(vectors, field), vectors.dim
+    matrix: NDArray[Any] = np.frombuffer(vectors.data, _DTYPES[vectors.dtype]).reshape(rows, dim)
+    if vectors.dtype == types_pb2.DATA_TYPE_I8:
+        matrix = matrix.astype(np.float32) / np.float32(_I8_SCALE)
+    return np.ascontiguousarray(matrix, np.float32)
+
+
+def count_rows(vectors: types_pb2.Vectors, field: str = "vectors") -> int:
+    """Returns the number of rows, without unpacking any.
+
+    Raises: InvalidRequest: length, dim and dtype are inconsistent.
+    """
     dtype = _DTYPES.get(vectors.dtype)
     if dtype is None:
         raise InvalidRequest(
             f"unknown vector dtype {vectors.dtype}; use F32, F16 or I8", field=field
         )
-    dim = vectors.dim
-    row_bytes = dim * dtype.itemsize
-    if dim == 0 or len(vectors.data) == 0 or len(vectors.data) % row_bytes:
+    dim, size = vectors.dim, len(vectors.data)
+    if dim > MAX_DIM:
+        raise InvalidRequest(f"{field} has dim {dim}; 1..{MAX_DIM} is allowed", field=field)
+    if dim == 0 or size == 0 or size % (dim * dtype.itemsize):
         raise InvalidRequest(
-            f"{len(vectors.data)} bytes are not whole rows of dim {dim} x {dtype.itemsize} bytes; "
-            "send n * dim little-endian numbers and set dim",
+            f"{size} bytes are not whole rows of dim {dim} x {dtype.itemsize} bytes; send n * dim "
+            "little-endian numbers and set dim",
             field=field,
         )
-    matrix: NDArray[Any] = np.frombuffer(vectors.data, dtype=dtype).reshape(-1, dim)
-    if vectors.dtype == types_pb2.DATA_TYPE_I8:
-        matrix = matrix.astype(np.float32) / np.float32(_I8_SCALE)
-    return np.ascontiguousarray(matrix, np.float32)
+    return size // (dim * dtype.itemsize)
 
 
 def as_matrix(values: NDArray[Any], field: str = "vectors") -> NDArray[np.float32]:

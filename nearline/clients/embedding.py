@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Sequence
+from typing import Any
 
 import grpc
 
@@ -11,6 +13,10 @@ from nearline import contract as c, status, wire
 from nearline.channel import ServiceChannel
 from nearline.errors import InvalidRequest
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc
+
+# Batches of a stream that have no reply yet, at first and at most. If the service ends the stream
+# while one is being sent, gRPC loses its error; most errors come with the first batch.
+_FIRST_AHEAD, _MOST_AHEAD = 2, 16
 
 
 class EmbeddingClient(ServiceChannel):
@@ -53,11 +59,32 @@ class EmbeddingClient(ServiceChannel):
                 request = _embed_request(texts, role, None, expected_fingerprint, c.Lane.BULK)
                 yield embedding_pb2.EmbedStreamRequest(request=request)
 
+        call = self._stub.EmbedStream()
+        ahead = _FIRST_AHEAD
+        room = asyncio.Semaphore(ahead)
+        sender = asyncio.create_task(_send(call, requests(), room))
         try:
-            async for reply in self._stub.EmbedStream(requests()):
+            while True:
+                reply: Any = await call.read()
+                if reply is grpc.aio.EOF:
+                    break
+                room.release()
+                if ahead < _MOST_AHEAD:
+                    ahead += 1
+                    room.release()
                 yield wire.embeddings(reply.response)
+            await sender
+        except asyncio.CancelledError:
+            if sender.done() and not sender.cancelled() and (failed := sender.exception()):
+                # The batches could not be read, and the sender has cancelled the call.
+                raise failed from None
+            raise
         except grpc.aio.AioRpcError as error:
             raise status.from_rpc_error(error, self.address) from error
+        finally:
+            sender.cancel()
+            call.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
 
     async def rerank(
         self,
@@ -121,3 +148,23 @@ def _valid_unicode() -> Iterator[None]:
             f"a text has a lone surrogate at position {error.start}; it is not valid Unicode: "
             "decode the source with errors='replace'"
         ) from error
+
+
+async def _send(call: Any, requests: AsyncIterator[Any], room: asyncio.Semaphore) -> None:
+    """Sends requests one by one; cancels the call and raises if they cannot be read.
+
+    If the iterator were passed to gRPC, gRPC would turn its errors into a cancellation.
+
+    room: Released with each reply.
+    """
+    try:
+        async for request in requests:
+            await room.acquire()
+            await call.write(request)
+        await call.done_writing()
+    except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
+        # The service has ended the call; the reader raises its error.
+        pass
+    except BaseException:
+        call.cancel()
+        raise

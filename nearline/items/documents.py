@@ -13,8 +13,8 @@ from nearline.contract import MAX_ID_BYTES, Item
 from nearline.errors import InvalidRequest
 from nearline.items.attributes import clean, encode
 from nearline.sentences import Span, estimate_tokens
+from nearline.vectors import MAX_DIM
 
-MAX_DIM = 65_536
 _NONE: Mapping[str, str] = {}
 
 

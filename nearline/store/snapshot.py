@@ -75,6 +75,14 @@ def check_collection(name: str) -> str:
     return name
 
 
+def check_snapshot_id(name: str, field: str = "snapshot_id") -> None:
+    """Raises InvalidRequest, naming the field, unless this can be the id of a snapshot."""
+    if not _SNAPSHOT_ID.fullmatch(name):
+        raise InvalidRequest(
+            f"{name!r} is not a snapshot id; list them: nearline snapshots list", field=field
+        )
+
+
 def new_snapshot_id() -> str:
     """Returns a new id that sorts by time: 20261125T004218Z-1f3a9c."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
@@ -377,9 +385,5 @@ def _segment(collection: str, log_id: str, number: int) -> str:
 
 
 def _snapshot_path(collection: str, snapshot_id: str) -> str:
-    if not _SNAPSHOT_ID.fullmatch(snapshot_id):
-        raise InvalidRequest(
-            f"{snapshot_id!r} is not a snapshot id; list them: nearline snapshots list",
-            field="snapshot_id",
-        )
+    check_snapshot_id(snapshot_id)
     return f"{check_collection(collection)}/snapshots/{snapshot_id}"

@@ -23,6 +23,7 @@ from nearline.wire.filters import (
 from nearline.wire.generation import (
     citation_from_proto as citation_from_proto,
     citation_to_proto as citation_to_proto,
+    citations_from_proto as citations_from_proto,
     event_from_proto as event_from_proto,
     event_to_proto as event_to_proto,
     question_from_proto as question_from_proto,
@@ -52,10 +53,13 @@ from nearline.wire.ingest import (
     submit_request as submit_request,
 )
 from nearline.wire.items import item_from_proto as item_from_proto, item_to_proto as item_to_proto
+from nearline.wire.limits import bounded as bounded, check_count as check_count
 from nearline.wire.queries import (
+    facets_from_proto as facets_from_proto,
     filter_of as filter_of,
     options_from_proto as options_from_proto,
     options_to_proto as options_to_proto,
+    queries_from_proto as queries_from_proto,
     query_from_proto as query_from_proto,
     query_to_proto as query_to_proto,
 )
@@ -108,6 +112,7 @@ from nearline.wire.writes import (
     delete_response as delete_response,
     delete_stream_reply as delete_stream_reply,
     delete_stream_response as delete_stream_response,
+    if_versions_of as if_versions_of,
     items_of as items_of,
     lane_of as lane_of,
     upsert_request as upsert_request,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest
 from nearline.v1 import embedding_pb2, generation_pb2, retrieval_pb2, types_pb2
+from nearline.wire.limits import MAX_NUMBERS, bounded
 
 _E = TypeVar("_E", bound=Enum)
 _N = TypeVar("_N", bound=int)
@@ -80,9 +81,10 @@ def lane_from_proto(number: int) -> c.Lane:
     return lookup(LANE_OF, number, "lane")
 
 
-def payload_from_proto(numbers: Iterable[int]) -> frozenset[c.PayloadField]:
+def payload_from_proto(numbers: Sequence[int]) -> frozenset[c.PayloadField]:
     """Returns the set of payload fields."""
-    return frozenset(lookup(PAYLOAD_OF, number, "payload") for number in numbers)
+    few = bounded(numbers, "payload", MAX_NUMBERS)
+    return frozenset(lookup(PAYLOAD_OF, number, "payload") for number in few)
 
 
 def payload_to_proto(fields: Iterable[c.PayloadField]) -> list[retrieval_pb2.PayloadField]:

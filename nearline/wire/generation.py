@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC
 
 from nearline import contract as c
-from nearline.errors import InternalError
+from nearline.errors import InternalError, InvalidRequest
 from nearline.v1 import generation_pb2
 from nearline.wire.enums import (
     FINISH_OF,
@@ -16,9 +17,12 @@ from nearline.wire.enums import (
     REFUSALS,
     VERDICT_OF,
     VERDICTS,
+    inverse,
     lookup,
+    numbers_of,
 )
 from nearline.wire.filters import filter_from_proto, filter_to_proto
+from nearline.wire.limits import bounded
 from nearline.wire.replies import (
     fill_hit,
     fill_info,
@@ -27,7 +31,7 @@ from nearline.wire.replies import (
     info_from_proto,
     served_by_from_proto,
 )
-from nearline.wire.values import same_fields, timestamp
+from nearline.wire.values import same_fields, time_from_proto, timestamp
 
 
 def event_to_proto(event: c.AnswerEvent) -> generation_pb2.GenerateResponse:
@@ -134,6 +138,11 @@ def citation_from_proto(message: generation_pb2.Citation) -> c.Citation:
     )
 
 
+def citations_from_proto(messages: Sequence[generation_pb2.Citation]) -> list[c.Citation]:
+    """Returns the citations of messages. Raises: InvalidRequest: there are too many."""
+    return [citation_from_proto(one) for one in bounded(messages, "citations", c.MAX_BATCH)]
+
+
 def verify_response(reply: c.VerifyReply) -> generation_pb2.VerifyCitationResponse:
     """Returns the message of checked citations."""
     message = generation_pb2.VerifyCitationResponse()
@@ -170,8 +179,8 @@ def _usage_from_proto(message: generation_pb2.UsageEvent) -> c.Usage:
 
 _REFUSE = generation_pb2.REFUSAL_POLICY_REFUSE
 _ANSWER = generation_pb2.REFUSAL_POLICY_ANSWER
-_DROP = generation_pb2.UNSUPPORTED_POLICY_DROP
-_MARK = generation_pb2.UNSUPPORTED_POLICY_MARK
+_UNSUPPORTED = numbers_of(c.Unsupported, generation_pb2.UnsupportedPolicy)
+_UNSUPPORTED_OF = inverse(_UNSUPPORTED) | {0: c.Unsupported.DROP}
 
 
 def question_to_proto(question: c.Question, collection: str) -> generation_pb2.GenerateRequest:
@@ -189,7 +198,7 @@ def question_to_proto(question: c.Question, collection: str) -> generation_pb2.G
         history=map(turn_to_proto, question.history),
         backend=question.backend,
         temperature=question.temperature,
-        unsupported_policy=_MARK if question.unsupported is c.Unsupported.MARK else _DROP,
+        unsupported_policy=_UNSUPPORTED[question.unsupported],
         fresh=question.fresh,
     )
 
@@ -197,23 +206,24 @@ def question_to_proto(question: c.Question, collection: str) -> generation_pb2.G
 def question_from_proto(message: generation_pb2.GenerateRequest) -> c.Question:
     """Returns the question of a message; ranges are checked by the service.
 
-    Raises: InvalidRequest: unknown enum number, a malformed filter.
+    Raises: InvalidRequest: unknown enum number, a malformed filter, too many turns, or a time
+        outside the years 1 to 9999.
     """
     plain = c.Question(text=message.question)
-    marked = message.unsupported_policy == _MARK
+    history = bounded(message.history, "history", c.MAX_HISTORY_TURNS)
     return c.Question(
         text=message.question,
         filter=filter_from_proto(message.filter, "filter") if message.HasField("filter") else None,
         mode=lookup(MODE_OF, message.mode, "mode") if message.mode else None,
         max_tokens=message.max_tokens or plain.max_tokens,
         documents=message.documents or plain.documents,
-        refuse=message.refusal_policy != _ANSWER,
+        refuse=_refuses(message.refusal_policy),
         session_id=message.session_id,
         session_version=message.session_version,
-        history=[turn_from_proto(turn) for turn in message.history],
+        history=[turn_from_proto(turn, f"history[{at}]") for at, turn in enumerate(history)],
         backend=message.backend,
         temperature=message.temperature,
-        unsupported=c.Unsupported.MARK if marked else c.Unsupported.DROP,
+        unsupported=lookup(_UNSUPPORTED_OF, message.unsupported_policy, "unsupported_policy"),
         fresh=message.fresh,
     )
 
@@ -223,9 +233,22 @@ def turn_to_proto(turn: c.Turn) -> generation_pb2.Turn:
     return generation_pb2.Turn(**same_fields(turn, c.Turn) | {"time": timestamp(turn.time)})
 
 
-def turn_from_proto(message: generation_pb2.Turn) -> c.Turn:
-    """Returns the turn of a message."""
-    time = message.time.ToDatetime(UTC) if message.HasField("time") else None
+def _refuses(policy: int) -> bool:
+    if policy not in (0, _REFUSE, _ANSWER):
+        raise InvalidRequest(
+            f"refusal_policy {policy} is not known; use one of {_REFUSE} (refuse), {_ANSWER} "
+            "(answer)",
+            field="refusal_policy",
+        )
+    return policy != _ANSWER
+
+
+def turn_from_proto(message: generation_pb2.Turn, field: str = "turn") -> c.Turn:
+    """Returns the turn of a message.
+
+    Raises: InvalidRequest: a time outside the years 1 to 9999.
+    """
+    time = time_from_proto(message.time, f"{field}.time") if message.HasField("time") else None
     return c.Turn(**same_fields(message, c.Turn) | {"time": time})
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest
 from nearline.v1 import ingest_pb2
 from nearline.wire.enums import inverse, lookup, numbers_of
 from nearline.wire.items import item_from_proto, item_to_proto
+from nearline.wire.limits import MAX_NUMBERS, bounded
 from nearline.wire.values import (
     duration,
     same_fields,
@@ -104,7 +105,8 @@ def sources_of(request: ingest_pb2.SubmitRequest) -> list[c.IngestSource]:
 
     Raises: InvalidRequest: a source is malformed; names it.
     """
-    return [source_from_proto(one, f"sources[{at}]") for at, one in enumerate(request.sources)]
+    sources = bounded(request.sources, "sources", c.MAX_BATCH)
+    return [source_from_proto(one, f"sources[{at}]") for at, one in enumerate(sources)]
 
 
 def priority_from_proto(number: int) -> c.JobPriority:
@@ -112,9 +114,11 @@ def priority_from_proto(number: int) -> c.JobPriority:
     return lookup(_PRIORITY_OF, number, "priority")
 
 
-def states_from_proto(numbers: Iterable[int]) -> frozenset[c.JobState]:
+def states_from_proto(numbers: Sequence[int]) -> frozenset[c.JobState]:
     """Returns the states. Raises: InvalidRequest: an unknown number."""
-    return frozenset(lookup(_STATE_OF, one, "states") for one in numbers)
+    return frozenset(
+        lookup(_STATE_OF, one, "states") for one in bounded(numbers, "states", MAX_NUMBERS)
+    )
 
 
 def result_ttl_of(request: ingest_pb2.SubmitRequest) -> float | None:

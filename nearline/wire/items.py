@@ -5,7 +5,7 @@ from __future__ import annotations
 from nearline import contract as c
 from nearline.errors import InvalidRequest
 from nearline.v1 import retrieval_pb2
-from nearline.vectors import decode, pack
+from nearline.vectors import count_rows, decode, pack
 from nearline.wire.values import attributes_from_proto, in_utc, set_attributes, time_from_proto
 
 
@@ -38,12 +38,12 @@ def item_from_proto(message: retrieval_pb2.Item, field: str = "item") -> c.Item:
     """
     vector = None
     if message.HasField("vector"):
-        rows = decode(message.vector, f"{field}.vector")
-        if len(rows) != 1:
+        rows = count_rows(message.vector, f"{field}.vector")
+        if rows != 1:
             raise InvalidRequest(
-                f"{field}.vector has {len(rows)} rows; an item has one", field=f"{field}.vector"
+                f"{field}.vector has {rows} rows; an item has one", field=f"{field}.vector"
             )
-        vector = rows[0]
+        vector = decode(message.vector, f"{field}.vector")[0]
     return c.Item(
         id=message.id,
         title=message.title,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nearline import contract as c
 from nearline.errors import InvalidRequest
 from nearline.v1 import retrieval_pb2, shard_pb2
-from nearline.vectors import decode, pack
+from nearline.vectors import count_rows, decode, pack
 from nearline.wire.enums import (
     LEVEL_OF,
     LEVELS,
@@ -16,6 +18,7 @@ from nearline.wire.enums import (
     payload_to_proto,
 )
 from nearline.wire.filters import filter_from_proto, filter_to_proto
+from nearline.wire.limits import bounded
 
 _MAX_UINT32 = (1 << 32) - 1
 
@@ -47,16 +50,30 @@ def query_from_proto(query: retrieval_pb2.Query) -> c.Query:
         return c.Query(text=query.text)
     if kind == "vector":
         # The service checks the numbers, whatever their format.
-        rows = decode(query.vector, "query.vector")
-        if len(rows) != 1:
+        rows = count_rows(query.vector, "query.vector")
+        if rows != 1:
             raise InvalidRequest(
-                f"query.vector has {len(rows)} rows; send one, or use SearchBatch",
+                f"query.vector has {rows} rows; send one, or use SearchBatch",
                 field="query.vector",
             )
-        return c.Query(vector=rows[0])
+        return c.Query(vector=decode(query.vector, "query.vector")[0])
     if kind == "items":
-        return c.Query(item_ids=tuple(query.items.ids))
+        return c.Query(item_ids=tuple(bounded(query.items.ids, "query.items", c.MAX_EXAMPLES)))
     raise InvalidRequest("the query is empty; set text, vector or items", field="query")
+
+
+def queries_from_proto(queries: Sequence[retrieval_pb2.Query]) -> list[c.Query]:
+    """Returns the queries of messages.
+
+    Raises: InvalidRequest: there are too many, or one is malformed.
+    """
+    return [query_from_proto(one) for one in bounded(queries, "queries", c.MAX_BATCH)]
+
+
+def facets_from_proto(facets: Sequence[retrieval_pb2.Facet]) -> list[c.Facet]:
+    """Returns the facets of messages. Raises: InvalidRequest: there are too many."""
+    few = bounded(facets, "facets", c.MAX_FACETS)
+    return [c.Facet(field=one.field, limit=one.limit or 10) for one in few]
 
 
 def filter_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC
 
 from nearline import contract as c
@@ -16,6 +16,7 @@ from nearline.wire.enums import (
     payload_to_proto,
 )
 from nearline.wire.filters import filter_to_proto
+from nearline.wire.limits import bounded
 from nearline.wire.queries import check_uint32, filter_of
 from nearline.wire.raw_hits import RawHits
 from nearline.wire.replies import (
@@ -58,7 +59,7 @@ def audience_from_proto(message: retrieval_pb2.RecommendRequest) -> c.Audience:
     return c.Audience(
         user_id=message.user_id,
         session_id=message.session_id,
-        item_ids=tuple(message.item_ids),
+        item_ids=tuple(bounded(message.item_ids, "item_ids", c.MAX_EXAMPLES)),
         surface=message.surface or c.DEFAULT_SURFACE,
     )
 
@@ -70,7 +71,7 @@ def recommend_options(message: retrieval_pb2.RecommendRequest) -> c.RecommendOpt
     """
     return c.RecommendOptions(
         n=message.n if message.HasField("n") else c.DEFAULT_N,
-        exclude_ids=tuple(message.exclude_ids),
+        exclude_ids=tuple(bounded(message.exclude_ids, "exclude_ids", c.MAX_EXCLUDED)),
         filter=filter_of(message),
         payload=payload_from_proto(message.payload),
         diversity=message.diversity if message.HasField("diversity") else None,
@@ -139,15 +140,15 @@ def interaction_to_proto(interaction: c.Interaction) -> retrieval_pb2.Interactio
 
 
 def interactions_from_proto(
-    messages: Iterable[retrieval_pb2.Interaction],
+    messages: Sequence[retrieval_pb2.Interaction],
 ) -> Sequence[c.Interaction]:
     """Returns the interactions of messages.
 
-    Raises: InvalidRequest: a time outside the years 1 to 9999.
+    Raises: InvalidRequest: there are too many, or a time is outside the years 1 to 9999.
     """
     return [
         _interaction(one, f"interactions[{at}]", one.kind or c.DEFAULT_KIND)
-        for at, one in enumerate(messages)
+        for at, one in enumerate(bounded(messages, "interactions", c.MAX_BATCH))
     ]
 
 

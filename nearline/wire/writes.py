@@ -11,6 +11,7 @@ from nearline.errors import InvalidRequest
 from nearline.v1 import embedding_pb2, retrieval_pb2
 from nearline.wire.enums import LANE_OF, LANES, OUTCOME_OF, OUTCOMES, lookup
 from nearline.wire.items import item_from_proto, item_to_proto
+from nearline.wire.limits import bounded
 from nearline.wire.values import in_utc, time_from_proto
 
 _UINT64 = range(1 << 64)
@@ -53,7 +54,8 @@ def items_of(request: retrieval_pb2.UpsertItemsRequest) -> list[c.Item]:
 
     Raises: InvalidRequest: an item is malformed; names it.
     """
-    return [item_from_proto(one, f"items[{at}]") for at, one in enumerate(request.items)]
+    items = bounded(request.items, "items", c.MAX_BATCH)
+    return [item_from_proto(one, f"items[{at}]") for at, one in enumerate(items)]
 
 
 def as_of_of(request: retrieval_pb2.UpsertItemsRequest) -> dict[str, datetime]:
@@ -61,7 +63,18 @@ def as_of_of(request: retrieval_pb2.UpsertItemsRequest) -> dict[str, datetime]:
 
     Raises: InvalidRequest: a time outside the years 1 to 9999.
     """
-    return {key: time_from_proto(time, f"as_of[{key}]") for key, time in request.as_of.items()}
+    times = bounded(request.as_of.items(), "as_of", c.MAX_BATCH)
+    return {key: time_from_proto(time, f"as_of[{key}]") for key, time in times}
+
+
+def if_versions_of(
+    request: retrieval_pb2.UpsertItemsRequest | retrieval_pb2.DeleteItemsRequest,
+) -> dict[str, int]:
+    """Returns the expected versions of a request by id.
+
+    Raises: InvalidRequest: there are too many.
+    """
+    return dict(bounded(request.if_versions.items(), "if_versions", c.MAX_BATCH))
 
 
 def lane_of(request: retrieval_pb2.UpsertItemsRequest) -> c.Lane | None:

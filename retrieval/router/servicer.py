@@ -14,6 +14,8 @@ from retrieval.writes.bulk import WriteBatch, write_batches
 
 # Larger replies are converted in a thread: converting 131,072 hits takes a tenth of a second.
 _HITS_PER_TURN = 4_096
+# Items of larger requests are converted in a thread: 64 MiB of attributes take many seconds.
+_BYTES_PER_TURN = 1 << 20
 
 
 class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
@@ -53,7 +55,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
     ) -> retrieval_pb2.SearchBatchResponse:
         """Finds the best items for many queries."""
         reply = await self._service.search_batch(
-            [wire.query_from_proto(query) for query in request.queries],
+            wire.queries_from_proto(request.queries),
             wire.options_from_proto(request.options),
             collection=request.collection or c.DEFAULT_COLLECTION,
             timeout_s=time_left_s(context),
@@ -146,7 +148,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         """Counts items and values of attributes."""
         reply = await self._service.count_items(
             wire.filter_of(request),
-            [c.Facet(field=one.field, limit=one.limit or 10) for one in request.facets],
+            wire.facets_from_proto(request.facets),
             collection=request.collection or c.DEFAULT_COLLECTION,
             min_watermark=request.min_watermark,
             timeout_s=time_left_s(context),
@@ -215,10 +217,16 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
     async def _upsert(
         self, request: retrieval_pb2.UpsertItemsRequest, timeout_s: float | None
     ) -> c.WriteReply:
-        return await self._required_writer().upsert_items(
-            wire.items_of(request),
+        writer = self._required_writer()
+        items = wire.items_of
+        if request.ByteSize() > _BYTES_PER_TURN:
+            converted = await run_stoppable(lambda stopped: items(request))
+        else:
+            converted = items(request)
+        return await writer.upsert_items(
+            converted,
             collection=request.collection or c.DEFAULT_COLLECTION,
-            if_versions=dict(request.if_versions),
+            if_versions=wire.if_versions_of(request),
             idempotency_key=request.idempotency_key,
             only_attributes=request.only_attributes,
             as_of=wire.as_of_of(request),
@@ -232,7 +240,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         return await self._required_writer().delete_items(
             request.ids,
             collection=request.collection or c.DEFAULT_COLLECTION,
-            if_versions=dict(request.if_versions),
+            if_versions=wire.if_versions_of(request),
             idempotency_key=request.idempotency_key,
             timeout_s=timeout_s,
         )

@@ -8,11 +8,13 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from nearline import status
 from nearline.call_guard import Context
 from nearline.clients import EmbeddingClient
-from nearline.errors import InvalidRequest, Overloaded
+from nearline.errors import InvalidRequest, Overloaded, Unsupported
 from nearline.serving import Registration, running, serve
 from nearline.settings import ServerSettings
 from nearline.v1 import (
@@ -160,3 +162,60 @@ async def test_a_message_of_a_stream_that_cannot_be_decoded_is_invalid() -> None
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await call.read()
     assert type(status.from_rpc_error(caught.value, address)) is InvalidRequest
+
+
+async def test_health_and_reflection_are_there_before_the_service_is_ready() -> None:
+    loaded, go = asyncio.Event(), asyncio.Event()
+    config = ServerSettings.load({"port": free_port(), "drain_s": 0})
+
+    async def ready() -> None:
+        loaded.set()
+        await go.wait()
+
+    server = asyncio.create_task(serve(config, [Gate().registration()], ready=ready))
+    await loaded.wait()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{config.port}") as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        reply = await health.Check(health_pb2.HealthCheckRequest(), timeout=10)
+        assert reply.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        async for seen in health.Watch(health_pb2.HealthCheckRequest(), timeout=10):
+            assert seen.status == health_pb2.HealthCheckResponse.NOT_SERVING
+            break
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        asked = [reflection_pb2.ServerReflectionRequest(list_services="")]
+        async for listed in stub.ServerReflectionInfo(iter(asked), timeout=10):
+            names = [one.name for one in listed.list_services_response.service]
+        assert "nearline.v1.EmbeddingService" in names and "grpc.health.v1.Health" in names
+    server.cancel()
+    await asyncio.gather(server, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ],
+)
+async def test_what_is_no_request_of_grpcs_own_services_is_invalid(path: str) -> None:
+    async with running([Gate().registration()]) as address:
+        async with grpc.aio.insecure_channel(address) as channel:
+            call: Any = channel.unary_stream(path)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                async for _ in call(b"\x0a\x05\xff", timeout=10):
+                    pass
+    assert type(status.from_rpc_error(caught.value, address)) is InvalidRequest
+
+
+@pytest.mark.parametrize("path", ["/nearline.v1.EmbeddingService/Nothing", "/x", "/../../etc"])
+async def test_an_unknown_method_is_unsupported_and_names_what_there_is(path: str) -> None:
+    async with running([Gate().registration()]) as address:
+        async with grpc.aio.insecure_channel(address) as channel:
+            call: Any = channel.unary_unary(path)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call(b"", timeout=10)
+    error = status.from_rpc_error(caught.value, address)
+    assert type(error) is Unsupported
+    assert f"no method {path!r}" in error.message
+    assert "this server has nearline.v1.EmbeddingService" in error.message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator
 from urllib.parse import quote
 
@@ -235,3 +236,69 @@ def test_every_status_of_the_tree_is_a_grpc_code_and_every_reason_is_unique() ->
 def test_overload_carries_the_pushback_that_grpc_retry_obeys() -> None:
     trailers = dict(status.to_trailers(errors.Overloaded("full", retry_after_s=0.25)))
     assert trailers["grpc-retry-pushback-ms"] == "250"
+
+
+def test_a_message_with_a_value_of_many_megabytes_is_cut_at_once() -> None:
+    value = "x y '" * 8_000_000
+    start = time.process_time()
+    error = errors.InvalidRequest(f"found {value}; send less")
+    shown = status.wire_message(error)
+    assert time.process_time() - start < 1.0
+    assert shown.startswith("found x y ") and shown.endswith("; send less")
+    assert len(shown) < status.MAX_STATUS_BYTES
+    named = errors.NotFound(f"no item {value!r} is known")
+    assert named.message.startswith("no item ") and named.message.endswith(" is known")
+    assert len(named.message) < 300 and "(40,000,002 characters)" in named.message
+
+
+async def test_a_message_over_the_limit_is_invalid_and_not_an_overload() -> None:
+    async with (
+        running([registration(errors.NotReady("no"))]) as address,
+        EmbeddingClient(address) as client,
+    ):
+        with pytest.raises(errors.InvalidRequest, match=r"too large .*; send less") as caught:
+            await client.embed(["x" * (64 << 20)])
+    assert caught.value.retry_after_s is None
+
+
+async def test_the_first_error_of_a_stream_reaches_a_caller_who_goes_on_sending() -> None:
+    sent = 0
+
+    async def batches() -> AsyncIterator[list[str]]:
+        nonlocal sent
+        for _ in range(100):
+            sent += 1
+            yield ["x"]
+
+    error = errors.SnapshotMismatch("another model")
+    async with running([registration(error)]) as address, EmbeddingClient(address) as client:
+        with pytest.raises((errors.SnapshotMismatch, errors.NotReady)) as caught:
+            async for _ in client.embed_stream(batches()):
+                pass
+    # gRPC loses one in a hundred; the caller then learns that it did.
+    assert "another model" in str(caught.value) or "gRPC lost its reason" in str(caught.value)
+    assert sent < 10
+
+
+async def test_an_error_of_the_batches_reaches_the_caller_of_a_stream() -> None:
+    async def batches() -> AsyncIterator[list[str]]:
+        raise ZeroDivisionError
+        yield []  # pragma: no cover - makes this a generator
+
+    class Patient(Raiser):
+        async def EmbedStream(
+            self, request_iterator: object, context: Context
+        ) -> AsyncIterator[embedding_pb2.EmbedStreamResponse]:
+            await asyncio.sleep(20)
+            yield embedding_pb2.EmbedStreamResponse()
+
+    patient = Registration(
+        "nearline.v1.EmbeddingService",
+        lambda server: embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(
+            Patient(errors.NotReady("")), server
+        ),
+    )
+    async with running([patient]) as address, EmbeddingClient(address) as client:
+        with pytest.raises(ZeroDivisionError):
+            async for _ in client.embed_stream(batches()):
+                pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import ClassVar
 
@@ -127,3 +128,15 @@ def test_a_port_that_is_no_address_of_kubernetes_is_still_a_setting(
         load_from_process(Listening, [])
     monkeypatch.setenv("NEARLINE_EMBEDDING_PORT", "7")
     assert load_from_process(Listening, []).port == 7
+
+
+def test_variables_of_the_tests_do_not_keep_services_from_starting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Otherwise `make nightly` could start none.
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text("utf-8")
+    names = set(re.findall(r"NEARLINE_TEST_[A-Z]+", makefile))
+    assert "NEARLINE_TEST_NIGHTLY" in names
+    for name in names:
+        monkeypatch.setenv(name, "1")
+    load_from_process(Listening, [])

@@ -10,13 +10,13 @@ import pytest
 from nearline.contract import MAX_ID_BYTES, Item
 from nearline.errors import InvalidRequest
 from nearline.items.documents import (
-    MAX_DIM,
     check_text_bytes,
     clean_document,
     clean_vector,
     document_spans,
     text_to_embed,
 )
+from nearline.vectors import MAX_DIM
 
 VECTOR = np.ones(2, np.float32)
 

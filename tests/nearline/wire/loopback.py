@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import typing
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
+import grpc
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
@@ -33,9 +35,9 @@ class Loopback:
             if method.client_streaming and not method.server_streaming:
                 return _Upload(self, handler, context)
             if method.client_streaming:
-                return self._replies(handler(self._all(request), context))
+                return _Exchange(self, handler, context)
             if method.server_streaming:
-                return _Download(self._replies(handler(self.crossed(request), context)))
+                return _Download(self.replies(handler(self.crossed(request), context)))
             return self._reply(handler(self.crossed(request), context))
 
         return call
@@ -45,14 +47,10 @@ class Loopback:
         self.messages.append(message)
         return type(message).FromString(message.SerializeToString())
 
-    async def _all(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        async for one in requests:
-            yield self.crossed(one)
-
     async def _reply(self, answer: Any) -> Any:
         return self.crossed(await answer)
 
-    async def _replies(self, answers: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async def replies(self, answers: AsyncIterator[Any]) -> AsyncIterator[Any]:
         async for one in answers:
             yield self.crossed(one)
 
@@ -99,6 +97,29 @@ class _Upload:
             return self._loop.crossed(await self._handler(requests(), self._context))
 
         return reply().__await__()
+
+
+class _Exchange:
+    def __init__(self, loop: Loopback, handler: Callable[..., Any], context: object) -> None:
+        self._loop = loop
+        self._requests: asyncio.Queue[Any] = asyncio.Queue()
+        self._replies = loop.replies(handler(self._sent(), context))
+
+    async def _sent(self) -> AsyncIterator[Any]:
+        while (one := await self._requests.get()) is not None:
+            yield one
+
+    async def write(self, request: Any) -> None:
+        self._requests.put_nowait(self._loop.crossed(request))
+
+    async def done_writing(self) -> None:
+        self._requests.put_nowait(None)
+
+    async def read(self) -> Any:
+        return await anext(self._replies, grpc.aio.EOF)
+
+    def cancel(self) -> None:
+        pass
 
 
 class RecordingService:
