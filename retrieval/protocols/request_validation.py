@@ -9,6 +9,8 @@ from nearline import contract as c
 from nearline.contract import MAX_ID_BYTES
 from nearline.errors import InvalidRequest
 
+_MAX_COMPARED = 256  # Characters of a name.
+
 
 def check_list_request(audience: c.Audience, options: c.RecommendOptions) -> None:
     """Raises InvalidRequest if a value is out of range; the error names value and range."""
@@ -45,7 +47,23 @@ def check_id(value: str, field: str) -> None:
         )
 
 
+def closest_name(name: str, known: Collection[str], cutoff: float) -> str:
+    """Returns the known name that is most like another one; empty if none is.
+
+    A very long name is like none: comparing takes time in proportion to its square.
+
+    Args:
+        name: The name.
+        known: Known names.
+        cutoff: Least likeness, 0..1.
+    """
+    if len(name) > _MAX_COMPARED:
+        return ""
+    return next(iter(difflib.get_close_matches(name, known, 1, cutoff)), "")
+
+
 def suggest_names(name: str, known: Collection[str]) -> str:
     """Returns the known names, quoted, with the one closest to `name` first; "none" if empty."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    first = closest_name(name, known, 0.0)
+    close = [first] if first in known else []
     return ", ".join(repr(other) for other in [*close, *sorted(set(known) - set(close))]) or "none"

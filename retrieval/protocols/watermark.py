@@ -14,6 +14,8 @@ from nearline.store.snapshot import PARTITIONS
 from nearline.v1 import change_pb2
 
 _NOWHERE = (0,) * PARTITIONS
+# Longer ones are forged: the log id has 32 characters, and a position at most ten bytes.
+_MAX_BYTES = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,9 @@ def decode_watermark(data: bytes, field: str = "min_watermark") -> Watermark | N
 
     Raises: InvalidRequest: not a valid watermark.
     """
+    if len(data) > _MAX_BYTES:
+        # Decoded ones are cached.
+        raise _invalid_error(field)
     return _decode(data, field) if data else None
 
 
@@ -102,8 +107,12 @@ def _decode(data: bytes, field: str) -> Watermark:
     except DecodeError:
         message = change_pb2.Watermark()
     if not message.log_id or len(message.positions) != PARTITIONS:
-        raise InvalidRequest(
-            f"{field} is not a watermark of this service; pass the watermark of a reply unchanged",
-            field=field,
-        )
+        raise _invalid_error(field)
     return Watermark(message.log_id, tuple(message.positions))
+
+
+def _invalid_error(field: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"{field} is not a watermark of this service; pass the watermark of a reply unchanged",
+        field=field,
+    )

@@ -10,7 +10,7 @@ import nearline
 from nearline.call_guard import Context
 from nearline.contract import DEFAULT_COLLECTION
 from nearline.errors import InvalidRequest
-from nearline.store.snapshot import Store, check_collection
+from nearline.store.snapshot import Store, check_collection, check_snapshot_id
 from nearline.v1 import admin_pb2, admin_pb2_grpc, snapshot_pb2, types_pb2
 from nearline.wire.values import timestamp
 from retrieval.rollout.canaries import CanaryController
@@ -61,6 +61,8 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                 f"page_size is {size}; 1..{_MAX_PAGE_SIZE} is allowed", field="page_size"
             )
         collection = check_collection(request.collection or DEFAULT_COLLECTION)
+        if request.page_token:
+            check_snapshot_id(request.page_token, "page_token")
 
         def read() -> admin_pb2.ListSnapshotsResponse:
             ids = self._store.snapshot_ids(collection)

@@ -21,6 +21,8 @@ from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext
 
 _MAX_FACET_VALUES = 1_000
+# Longer ones are forged: an id has at most 512 bytes.
+_MAX_TOKEN = 8_192
 
 
 class _PageToken(NamedTuple):
@@ -36,9 +38,15 @@ class _PageToken(NamedTuple):
     @classmethod
     def decode(cls, text: str) -> _PageToken:
         try:
-            snapshot_id, after_id, digest = json.loads(base64.urlsafe_b64decode(text))
-            return cls(str(snapshot_id), str(after_id), str(digest))
-        except (binascii.Error, ValueError, TypeError) as error:
+            if len(text) > _MAX_TOKEN:
+                raise ValueError(len(text))
+            parts = json.loads(base64.urlsafe_b64decode(text))
+            if not isinstance(parts, list) or not all(isinstance(one, str) for one in parts):
+                raise TypeError(parts)
+            token = cls(*parts)
+            token.after_id.encode()
+            return token
+        except (binascii.Error, ValueError, TypeError, RecursionError) as error:
             raise InvalidRequest(
                 "page_token was not issued by this service; start again without page_token",
                 field="page_token",

@@ -11,7 +11,7 @@ import numpy as np
 from nearline import contract as c, wire
 from nearline.errors import InvalidRequest
 from nearline.v1 import retrieval_pb2, shard_pb2
-from nearline.vectors import pack, unpack
+from nearline.vectors import count_rows, pack, unpack
 from retrieval.live.progress import ShardProgress
 from retrieval.protocols.shard import (
     AppliedState,
@@ -71,9 +71,10 @@ def queries_from_proto(message: shard_pb2.SearchShardRequest, dim: int) -> Shard
 
     Raises: InvalidRequest: a different dim, or unequal numbers of texts and vectors.
     """
-    texts = tuple(message.texts)
+    texts = tuple(wire.bounded(message.texts, "texts", c.MAX_BATCH))
     if not message.HasField("vectors"):
         return ShardQueries(np.empty((0, dim), np.float32), texts)
+    wire.check_count(count_rows(message.vectors), "vectors", c.MAX_BATCH)
     vectors = unpack(message.vectors)
     if vectors.shape[1] != dim:
         raise InvalidRequest(

@@ -10,7 +10,7 @@ from nearline.call_guard import Context, time_left_s
 from nearline.v1 import shard_pb2, shard_pb2_grpc
 from retrieval.protocols.shard import CountRequest, ItemsRequest, ScanRequest
 from retrieval.protocols.watermark import decode_watermark
-from retrieval.shards import codec
+from retrieval.shards import codec, validation
 from retrieval.shards.shard_host import ShardHost
 
 
@@ -32,11 +32,10 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         with self._host.shards(request.collection, request.snapshot_id, request.shard) as shards:
             loaded = shards[request.shard]
             queries = codec.queries_from_proto(request, loaded.snapshot.manifest.dim)
+            options = codec.options_from_proto(request.options)
+            validation.check_search(queries, options)
             results = await loaded.shard.search(
-                request.snapshot_id,
-                queries,
-                codec.options_from_proto(request.options),
-                _deadline(context),
+                request.snapshot_id, queries, options, _deadline(context)
             )
             response = codec.hits_to_proto(results)
             wire.set_duration(response.elapsed, time.perf_counter() - start)
@@ -48,17 +47,15 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         """Reads items of one shard."""
         with self._host.shards(request.collection, request.snapshot_id, request.shard) as shards:
             loaded = shards[request.shard]
-            fetched = await loaded.shard.fetch(
-                request.snapshot_id,
-                ItemsRequest(
-                    request.ids,
-                    wire.payload_from_proto(request.payload),
-                    request.chunks,
-                    wire.filter_of(request),
-                    decode_watermark(request.min_watermark),
-                ),
-                _deadline(context),
+            wanted = ItemsRequest(
+                request.ids,
+                wire.payload_from_proto(request.payload),
+                request.chunks,
+                wire.filter_of(request),
+                decode_watermark(request.min_watermark),
             )
+            validation.check_fetch(wanted)
+            fetched = await loaded.shard.fetch(request.snapshot_id, wanted, _deadline(context))
             return codec.fetched_items_to_proto(fetched)
 
     async def ScanItems(
@@ -67,17 +64,15 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         """Lists items of one shard."""
         with self._host.shards(request.collection, request.snapshot_id, request.shard) as shards:
             loaded = shards[request.shard]
-            fetched = await loaded.shard.scan(
-                request.snapshot_id,
-                ScanRequest(
-                    request.after_id,
-                    request.limit,
-                    wire.filter_of(request),
-                    wire.payload_from_proto(request.payload),
-                    decode_watermark(request.min_watermark),
-                ),
-                _deadline(context),
+            wanted = ScanRequest(
+                request.after_id,
+                request.limit,
+                wire.filter_of(request),
+                wire.payload_from_proto(request.payload),
+                decode_watermark(request.min_watermark),
             )
+            validation.check_scan(wanted)
+            fetched = await loaded.shard.scan(request.snapshot_id, wanted, _deadline(context))
             return codec.scanned_items_to_proto(fetched)
 
     async def CountShard(
@@ -86,13 +81,11 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         """Counts items of one shard."""
         with self._host.shards(request.collection, request.snapshot_id, request.shard) as shards:
             loaded = shards[request.shard]
-            counts = await loaded.shard.count(
-                request.snapshot_id,
-                CountRequest(
-                    wire.filter_of(request), request.fields, decode_watermark(request.min_watermark)
-                ),
-                _deadline(context),
+            wanted = CountRequest(
+                wire.filter_of(request), request.fields, decode_watermark(request.min_watermark)
             )
+            validation.check_count(wanted)
+            counts = await loaded.shard.count(request.snapshot_id, wanted, _deadline(context))
             return codec.counts_to_proto(counts, request.fields)
 
     async def GetStatus(

@@ -132,16 +132,16 @@ def split(
         NotFound, SnapshotCorrupt, SnapshotMismatch, Conflict: See `promote`.
     """
     check_share(share)
+    options = release_pb2.Rollout()
+    if rollout is not None:
+        options.CopyFrom(rollout)
+    _check_options(options)
     newest = store.alias_in_force(collection)
     if canary == newest.current:
         raise InvalidRequest(
             f"{canary} is already the current snapshot of {collection!r}; choose another canary",
             field="canary_snapshot_id",
         )
-    options = release_pb2.Rollout()
-    if rollout is not None:
-        options.CopyFrom(rollout)
-    _check_limits(options.limits)
     check(store.manifest(collection, canary))
     continues = newest.canary == canary
     if not continues:
@@ -188,7 +188,14 @@ def check_share(share: float) -> None:
         )
 
 
-def _check_limits(limits: release_pb2.RolloutLimits) -> None:
+def _check_options(options: release_pb2.Rollout) -> None:
+    if options.split_by not in release_pb2.SplitBy.values():
+        raise InvalidRequest(
+            f"split_by {options.split_by} is not known; use one of "
+            f"{', '.join(release_pb2.SplitBy.keys())}",
+            field="rollout.split_by",
+        )
+    limits = options.limits
     for name, least, most in (
         ("false_alarm", 1e-6, 0.5),
         ("latency_ratio", 1.0, 100.0),
@@ -230,6 +237,8 @@ def _add(
 ) -> snapshot_pb2.AliasRecord:
     record.who = (record.who or operator_name())[:_MAX_TEXT]
     record.why = record.why[:_MAX_TEXT]
+    if record.gate.forced_because:
+        record.gate.forced_because = record.gate.forced_because[:_MAX_TEXT]
     record.create_time.GetCurrentTime()
     while True:
         record.epoch = 1 + check_epoch(store, collection, expected_epoch)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from nearline import filters as f
 from nearline.errors import InvalidRequest
 from nearline.filters import Filter, FilterValue, kind_of
+from retrieval.protocols.request_validation import closest_name
 
 _NUMBERS = ("int", "double")
 _NAMES_SHOWN = 20
@@ -52,11 +52,11 @@ def unknown_attribute_error(name: str, names: Sequence[str], request_field: str)
             "documents with attributes",
             field=request_field,
         )
-    near = difflib.get_close_matches(name, names, 1, 0.5)
+    near = closest_name(name, names, 0.5)
     shown = ", ".join(sorted(names)[:_NAMES_SHOWN])
     more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
     return InvalidRequest(
-        f"there is no attribute {name!r}{f'; did you mean {near[0]!r}?' if near else '.'} "
+        f"there is no attribute {name!r}{f'; did you mean {near!r}?' if near else '.'} "
         f"Attributes: {shown}{more}",
         field=request_field,
     )

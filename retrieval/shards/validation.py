@@ -1,0 +1,68 @@
+"""Validates requests to a shard server, which bound what one call may cost.
+
+Routers send requests that they have validated. Another caller, or a router of another version,
+must not occupy the shard of all callers.
+"""
+
+from __future__ import annotations
+
+from nearline import contract as c
+from nearline.errors import InvalidRequest
+from retrieval.protocols.shard import (
+    CountRequest,
+    ItemsRequest,
+    ScanRequest,
+    ShardOptions,
+    ShardQueries,
+)
+from retrieval.search.queries import MAX_EF_SEARCH, MAX_NPROBE
+
+
+def check_search(queries: ShardQueries, options: ShardOptions) -> None:
+    """Raises InvalidRequest if queries do not fit the mode, or a number is out of range."""
+    vectors, texts = len(queries.vectors), len(queries.texts)
+    if options.mode is not c.SearchMode.LEXICAL:
+        _check("vectors", vectors, c.MAX_BATCH)
+    if options.mode is not c.SearchMode.DENSE:
+        _check("texts", texts, c.MAX_BATCH)
+        for at, text in enumerate(queries.texts):
+            if len(text) > c.MAX_QUERY_CHARACTERS:
+                raise InvalidRequest(
+                    f"texts[{at}] has {len(text):,} characters; at most "
+                    f"{c.MAX_QUERY_CHARACTERS:,} are allowed",
+                    field=f"texts[{at}]",
+                )
+    _check("options.k", options.k, c.MAX_HITS)
+    for name, most in (("ef_search", MAX_EF_SEARCH), ("nprobe", MAX_NPROBE)):
+        value = getattr(options, name)
+        if value is not None:
+            _check(f"options.{name}", value, most)
+    if options.grouping is not None:
+        _check("options.grouping.size", options.grouping.size, c.MAX_GROUP_SIZE)
+
+
+def check_fetch(request: ItemsRequest) -> None:
+    """Raises InvalidRequest if there are no ids, too many, or not a chunk for each."""
+    _check("ids", len(request.ids), c.MAX_HITS)
+    if request.chunks and len(request.chunks) != len(request.ids):
+        raise InvalidRequest(
+            f"there are {len(request.ids)} ids and {len(request.chunks)} chunks; send a chunk for "
+            "each id, or none",
+            field="chunks",
+        )
+
+
+def check_scan(request: ScanRequest) -> None:
+    """Raises InvalidRequest if the limit is out of range."""
+    _check("limit", request.limit, c.MAX_PAGE)
+
+
+def check_count(request: CountRequest) -> None:
+    """Raises InvalidRequest if there are too many fields."""
+    if request.fields:
+        _check("fields", len(request.fields), c.MAX_FACETS)
+
+
+def _check(field: str, value: int, most: int) -> None:
+    if not 1 <= value <= most:
+        raise InvalidRequest(f"{field}: {value:,} found; 1..{most:,} are allowed", field=field)
