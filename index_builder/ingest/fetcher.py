@@ -63,7 +63,7 @@ def fetch(url: str, allowed: Sequence[str], target: Path, limit_s: float = LIMIT
 
 
 def _copy_local(url: str, allowed: Sequence[str], target: Path, deadline: Deadline) -> None:
-    path = Path(unquote(urlsplit(url).path)).resolve()
+    path = _resolved(url)
     folders = [Path(unquote(urlsplit(one).path)).resolve() for one in allowed]
     # A link below an allowed folder may lead out of it.
     if not any(path.is_relative_to(one) for one in folders):
@@ -74,6 +74,15 @@ def _copy_local(url: str, allowed: Sequence[str], target: Path, deadline: Deadli
     check_size(url, status.st_size)
     with path.open("rb") as source:
         save(url, iter(partial(source.read, _BLOCK_BYTES), b""), target, deadline)
+
+
+def _resolved(url: str) -> Path:
+    """Returns the path that a file:// URL leads to. Raises: InvalidRequest: a link that loops."""
+    try:
+        return Path(unquote(urlsplit(url).path)).resolve()
+    except RuntimeError as error:
+        # Python before 3.13 names a loop of links this way.
+        raise InvalidRequest(f"{url} is a link that leads back to itself; submit a file") from error
 
 
 def _copy_object(url: str, target: Path, deadline: Deadline) -> None:

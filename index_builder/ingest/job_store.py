@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -49,9 +50,8 @@ class JobStore:
             room for them. Conflict: the job has different parameters or a different number of
             sources, or is closed. InvalidRequest: a source cannot be stored.
         """
-        words: list[str | bytes | int] = []
-        for source in submission.sources:
-            words += [pack_source(source), "", ""]
+        # In a thread, since there may be 64 MiB of attributes.
+        words = await asyncio.to_thread(_words_of, submission.sources)
         await self._submit(submission, words)
 
     async def requeue(self, letter_ids: Sequence[str], job_id: str, ttl_s: float) -> None:
@@ -263,6 +263,14 @@ def _check_taken(
         f"{full}, which leaves no room for {count} more; retry later, or start more workers",
         retry_after_s=_RETRY_AFTER_S,
     )
+
+
+def _words_of(sources: Sequence[c.IngestSource]) -> list[str | bytes | int]:
+    """Returns the arguments of the script that adds sources; see `scripts.SUBMIT`."""
+    words: list[str | bytes | int] = []
+    for source in sources:
+        words += [pack_source(source), "", ""]
+    return words
 
 
 def _no_job(job_id: str) -> NotFound:

@@ -13,6 +13,8 @@ from index_builder.ingest.records import Submission
 from index_builder.ingest.validation import check_job_id, check_submission, resolve_page_size
 from nearline import contract as c
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady
+from nearline.items.documents import check_text_bytes
+from nearline.store.snapshot import check_collection
 
 # Polling interval of a watched job.
 _WATCH_INTERVAL_S = 0.2
@@ -108,6 +110,10 @@ class IngestService:
     ) -> c.JobPage:
         """Lists jobs, newest first."""
         before_us = _parse_token(token) if token else _LATEST_US
+        check_text_bytes(tenant, "tenant", c.MAX_TENANT_BYTES)
+        check_text_bytes(callback_id, "callback_id", c.MAX_CALLBACK_BYTES)
+        if collection:
+            check_collection(collection)
         matches = _non_empty(
             {"tenant": tenant, "collection": collection, "callback_id": callback_id}
         )
@@ -149,6 +155,9 @@ class IngestService:
         """Lists dead letters, oldest first."""
         if token:
             _check_letter_ids([token], "page_token")
+        check_text_bytes(tenant, "tenant", c.MAX_TENANT_BYTES)
+        if job_id:
+            check_job_id(job_id)
         matches = {
             key.encode(): one for key, one in _non_empty({"tenant": tenant, "job": job_id}).items()
         }

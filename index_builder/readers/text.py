@@ -37,6 +37,14 @@ def read_prose(path: Path, source: str, document_id: str, bad_rows: BadRows) -> 
         line = data.count(b"\n", 0, error.start) + 1
         bad_rows.add(SourceLocation(source, line), f"not UTF-8: byte {error.start + 1} of the file")
         return
+    if "\0" in text:
+        # English in UTF-16 without a mark is valid UTF-8, with a NUL after each letter.
+        line = text.count("\n", 0, text.index("\0")) + 1
+        bad_rows.add(
+            SourceLocation(source, line),
+            "it has a NUL character, so it is no text; convert it from UTF-16 to UTF-8, or omit it",
+        )
+        return
     title = _first_heading(text) if path.suffix.lower() in _MARKDOWN else ""
     yield SourceRow(
         location,

@@ -154,7 +154,7 @@ def _texts(path: Path) -> Iterator[str]:
 def _matrix(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     try:
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise InvalidRequest(
             f"{path} cannot be read as a .npy file: {error}", field="vectors"
         ) from error

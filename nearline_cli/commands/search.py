@@ -142,7 +142,7 @@ def _vector(text: str) -> NDArray[np.float32]:
         else:
             source = text if text.lstrip().startswith("[") else Path(text).read_text("utf-8")
             loaded = np.array(json.loads(source), dtype=np.float32)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, EOFError) as error:
         raise InvalidRequest(
             f"--vector {output.one_line(text, 40)!r} cannot be read: {error}; "
             "give a JSON list of numbers, or a .npy or .json file",
