@@ -1,5 +1,5 @@
 """A web server on the loopback address with intact, moved, busy, truncated and missing files, and
-files that never end.
+files that never end or lead elsewhere.
 """
 
 from __future__ import annotations
@@ -9,6 +9,11 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+_REDIRECTS = {
+    "moved.md": "/secret/a.md",
+    "loop.md": "/in/loop.md",
+    "file.md": "file:///etc/passwd",
+}
 TEXT = b"# Title\n\nwords of the web"
 
 
@@ -20,9 +25,9 @@ class _Handler(BaseHTTPRequestHandler):
         if name.startswith("drip"):
             self._drip(name)
             return
-        if name == "moved.md":
+        if name in _REDIRECTS:
             self.send_response(302)
-            self.send_header("Location", "/secret/a.md")
+            self.send_header("Location", _REDIRECTS[name])
             self.end_headers()
         elif name in ("a.md", "secret.md"):
             self._send(TEXT, len(TEXT))

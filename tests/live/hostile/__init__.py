@@ -1,0 +1,1 @@
+"""Hostile requests and files, and the services that they are sent to."""
