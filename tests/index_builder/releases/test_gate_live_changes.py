@@ -32,9 +32,15 @@ async def gate(living: Living, candidate: str, live: str) -> GateReport:
     return await judge(living.store, "default", candidate, live, options)
 
 
+def _calm(store: Store) -> None:
+    # Other tests run on the same cores.
+    set_thresholds(store, "default", release_pb2.GateThresholds(max_latency_ratio=100))
+
+
 @pytest.fixture
 async def living(tmp_path: Path) -> Living:
     found = Living(tmp_path, shards=2)
+    _calm(found.store)
     await found.build(found.corpus(TEXTS, 10))
     found.make_log()
     found.clock.now = 20
@@ -86,6 +92,7 @@ async def test_only_lists_that_can_be_prewarmed_count_as_warm(
     made_of = documents(texts(60))
     live, same = (publish(tmp_path, made_of, golden=queries(20)) for _ in range(2))
     store = Store(tmp_path)
+    _calm(store)
     asked = [f"d{number:05d}" for number in range(40)]
     few = await judge(store, "default", same, live)
     assert few.outcome("warm") is CheckOutcome.SKIPPED
@@ -95,7 +102,11 @@ async def test_only_lists_that_can_be_prewarmed_count_as_warm(
     assert report.requests == 70
     assert message(report, "warm") == "100% of 50 recorded lists would be warm before the flip"
     # Lists of items that no longer exist cannot be built.
-    set_thresholds(store, "default", release_pb2.GateThresholds(max_missing=-1, min_overlap=-1))
+    set_thresholds(
+        store,
+        "default",
+        release_pb2.GateThresholds(max_missing=-1, min_overlap=-1, max_latency_ratio=100),
+    )
     report = await judge(store, "default", publish(tmp_path, made_of[20:]), live)
     assert failed(report) == ["warm"]
     assert message(report, "warm").startswith("40% of 50 recorded lists")
