@@ -298,6 +298,8 @@ def address_of(process: subprocess.Popen[str]) -> str:
     assert process.stderr is not None
     loaded = set()
     for line in process.stderr:
+        if not line.startswith("{"):
+            continue  # The C core of gRPC logs when a process forks to convert a model.
         entry = json.loads(line)
         loaded.add(entry["event"])
         if entry["event"] == "serving":

@@ -32,7 +32,7 @@ from nearline_cli.local.processes import (
 from retrieval.changelog.keys import partition_keys
 from retrieval.redis_client.connection import connect
 from tests.redis_server import needs_redis
-from tests.scale import scaled
+from tests.scale import nightly, scaled
 
 pytestmark = [pytest.mark.service, needs_redis]
 DIM = 16
@@ -254,6 +254,7 @@ async def test_a_redis_that_is_killed_and_comes_back_loses_nothing(tmp_path: Pat
     await redis.stop()
 
 
+@nightly
 async def test_results_expire_on_time_and_a_worker_that_is_told_to_stop_leaves_nothing_behind(
     tmp_path: Path,
 ) -> None:

@@ -33,7 +33,8 @@ def run(command: object, *arguments: str) -> dict[str, object]:
 
 
 @pytest.mark.service
-@pytest.mark.parametrize("mode", ["colocated", pytest.param("separate", marks=nightly)])
+@nightly
+@pytest.mark.parametrize("mode", ["colocated", "separate"])
 def test_bench_prints_speed_recall_and_the_floor(
     tmp_path: Path, rng: np.random.Generator, mode: str
 ) -> None:

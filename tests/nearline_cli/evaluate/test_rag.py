@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nearline_cli.main import main
-from tests.scale import nightly
+from tests.scale import nightly, scaled
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(600)]
 
@@ -143,8 +143,9 @@ def test_a_build_calibrates_on_answers_and_its_card_is_served(
     data = tmp_path / "kettles"
     data.mkdir()
     _corpus(data)
-    _write(data / "questions_train.jsonl", _questions(TRAIN))
-    _write(data / "questions_dev.jsonl", _questions(TEST))
+    train = TRAIN[: scaled(20, nightly=len(TRAIN))]
+    _write(data / "questions_train.jsonl", _questions(train))
+    _write(data / "questions_dev.jsonl", _questions(TEST[: scaled(7, nightly=len(TEST))]))
     # What cannot be read beside the data is passed over.
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "queries.jsonl").write_text("{", "utf-8")
@@ -153,7 +154,10 @@ def test_a_build_calibrates_on_answers_and_its_card_is_served(
     given = ("--corpus", corpus, "--store", store, "--calibrate-on", str(data))
     (built,) = _run(capsys, "build", *given)
     assert isinstance(built["answers"], dict)
-    assert (built["answers"]["questions"], built["answers"]["answerable"]) == (52, 26)
+    assert (built["answers"]["questions"], built["answers"]["answerable"]) == (
+        2 * len(train),
+        len(train),
+    )
     assert built["answers"]["auroc_no_evidence"] == 1.0
     assert "calibrate" in dict(built["seconds"])  # type: ignore[call-overload]
     (manifest,) = _run(capsys, "snapshots", "show", "--store", store)

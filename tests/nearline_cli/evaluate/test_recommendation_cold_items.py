@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nearline_cli.main import main
+from tests.scale import nightly
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
 
@@ -24,6 +25,7 @@ ENGINES = (
 )
 
 
+@nightly
 def test_new_items_are_ranked_by_their_texts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

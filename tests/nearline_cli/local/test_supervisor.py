@@ -24,6 +24,7 @@ from nearline_cli.local.supervisor import (
 from nearline_cli.views.process_report import ProcessReport
 from tests.nearline_cli.local.supervisor_process import plan
 from tests.redis_server import needs_redis, valkey
+from tests.scale import nightly
 
 SERVING, DIED = ProcessState.SERVING, ProcessState.DIED
 
@@ -118,7 +119,7 @@ async def test_a_process_that_recovers_from_a_crash_loop_is_reported_once_it_is_
 
 
 @pytest.mark.service
-@pytest.mark.parametrize("shared_port", [False, True])
+@pytest.mark.parametrize("shared_port", [pytest.param(False, marks=nightly), True])
 async def test_a_frozen_process_is_killed_and_restarted(shared_port: bool) -> None:
     spec = replace(plan("echo", free_port()), shared_port=shared_port)
     async with kept(spec, frozen_s=2.0) as changes:
