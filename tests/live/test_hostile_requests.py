@@ -38,7 +38,8 @@ LEAST_CASES = 150
 # Of the generated cases, which are all alike, a good request follows each tenth.
 ALIKE = 10
 MOST_MEMORY = 1.5
-MOST_COPIES = 8
+# How many are alive at once depends on when the collector of garbage runs.
+MOST_COPIES = 12
 CALM_S = 15.0
 BUILD_S = 60.0
 
