@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Self, TypeVar
 
 import grpc
@@ -130,3 +131,30 @@ class ServiceChannel:
 
     async def __aexit__(self, *error: object) -> None:
         await self.close()
+
+
+async def send_requests(
+    call: Any, requests: AsyncIterator[Any], room: asyncio.Semaphore | None = None
+) -> None:
+    """Sends the requests of a stream; if they cannot be read, cancels the call and raises.
+
+    If the iterator were passed to gRPC, gRPC would turn its errors into a cancellation. An error of
+    the service is raised where its reply is read.
+
+    Args:
+        call: A call of a method that takes a stream.
+        requests: The requests.
+        room: Acquired before each request. Optional; None sends without waiting.
+    """
+    try:
+        async for request in requests:
+            if room is not None:
+                await room.acquire()
+            await call.write(request)
+        await call.done_writing()
+    except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
+        # The service has ended the call; its own error, read with the reply, says more.
+        pass
+    except BaseException:
+        call.cancel()
+        raise

@@ -114,3 +114,8 @@ def in_order(read: Callable[[BadRows], Iterator[SourceRow]]) -> Iterator[SourceR
         yield from bad
         raise
     yield from bad
+
+
+def reason_of(error: Exception, most: int = 200) -> str:
+    """Returns at most that many characters of the message of a library's error, on one line."""
+    return " ".join(str(error).split())[:most]

@@ -9,10 +9,7 @@ from index_builder.ingest.service import IngestService
 from nearline import contract as c, wire
 from nearline.call_guard import Context, time_left_s
 from nearline.v1 import ingest_pb2 as pb, ingest_pb2_grpc
-from retrieval.protocols.compute_threads import run_stoppable
-
-# Items of larger requests are converted in a thread: 64 MiB of attributes take many seconds.
-_BYTES_PER_TURN = 1 << 20
+from retrieval.protocols.compute_threads import read_request
 
 
 class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
@@ -27,12 +24,8 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
 
     async def Submit(self, request: pb.SubmitRequest, context: Context) -> pb.SubmitResponse:
         """Adds sources to the queue."""
-        if request.ByteSize() > _BYTES_PER_TURN:
-            sources = await run_stoppable(lambda stopped: wire.sources_of(request))
-        else:
-            sources = wire.sources_of(request)
         job = await self._service.submit(
-            sources,
+            await read_request(wire.sources_of, request),
             collection=request.collection or c.DEFAULT_COLLECTION,
             tenant=request.tenant or c.DEFAULT_TENANT,
             priority=wire.priority_from_proto(request.priority),

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from index_builder.documents.bad_rows import reason_of
 from index_builder.documents.records import SourceLocation, SourceRow
 from nearline.contract import Item
 from nearline.errors import InvalidRequest
 from nearline.vectors import MAX_DIM
 
 _BLOCK_ROWS = 4096
-_MAX_REASON = 200  # Characters of the library's error.
 _MAGIC = b"\x93NUMPY"
 
 
@@ -57,7 +57,7 @@ def _mapped(path: Path, source: str) -> NDArray[Any]:
         return matrix
     except Exception as error:
         # The header is a Python literal: damaged or malicious ones raise almost any exception.
-        reason = " ".join(str(error).split())[:_MAX_REASON] or type(error).__name__
+        reason = reason_of(error) or type(error).__name__
         raise InvalidRequest(
             f"{source} is not a readable .npy file: {reason}", field="corpus"
         ) from error

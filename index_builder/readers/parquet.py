@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from index_builder.documents.bad_rows import BadRows, DamagedFile
+from index_builder.documents.bad_rows import BadRows, DamagedFile, reason_of
 from index_builder.documents.records import SourceLocation, SourceRow
 from index_builder.readers.columns import DEFAULT_ID, DEFAULT_TEXT, DEFAULT_TITLE, DocumentColumns
 from nearline.errors import InvalidRequest
@@ -16,7 +16,6 @@ from nearline.errors import InvalidRequest
 _BATCH_ROWS = 1024
 _BATCH_BYTES = 64 << 20
 _BUFFER_BYTES = 1 << 20
-_MAX_REASON = 200  # Characters of the library's error.
 
 
 def read_parquet(
@@ -51,7 +50,7 @@ def read_parquet(
         if getattr(error, "errno", None) is not None:
             raise
         raise DamagedFile(
-            f"{source} is not a readable Parquet file: {_reason(error)}", number + 1
+            f"{source} is not a readable Parquet file: {reason_of(error)}", number + 1
         ) from error
 
 
@@ -90,8 +89,4 @@ def _records(batch: pa.RecordBatch) -> Iterator[dict[str, object] | Exception]:
 def _problem(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "not UTF-8"
-    return f"a value cannot be read: {_reason(error)}"
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:_MAX_REASON]
+    return f"a value cannot be read: {reason_of(error)}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from pypdf import PasswordType, PdfReader
 from pypdf.errors import DependencyError
 
+from index_builder.documents.bad_rows import reason_of
 from index_builder.readers.protocol import ParsedDocument, UnreadableFile
 
 MAX_BYTES = 512 << 20
@@ -50,7 +51,7 @@ def parse_pdf(path: Path) -> ParsedDocument:
     except DependencyError as error:
         raise UnreadableFile("encrypted; remove the encryption first") from error
     except Exception as error:
-        reason = " ".join(str(error).split())[:_MAX_REASON]
+        reason = reason_of(error, _MAX_REASON)
         raise UnreadableFile(
             f"broken PDF ({type(error).__name__}: {reason}); export it again"
         ) from error

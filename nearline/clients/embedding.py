@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 
 from nearline import contract as c, status, wire
-from nearline.channel import ServiceChannel
+from nearline.channel import ServiceChannel, send_requests
 from nearline.errors import InvalidRequest
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc
 
@@ -62,7 +62,7 @@ class EmbeddingClient(ServiceChannel):
         call = self._stub.EmbedStream()
         ahead = _FIRST_AHEAD
         room = asyncio.Semaphore(ahead)
-        sender = asyncio.create_task(_send(call, requests(), room))
+        sender = asyncio.create_task(send_requests(call, requests(), room))
         try:
             while True:
                 reply: Any = await call.read()
@@ -148,23 +148,3 @@ def _valid_unicode() -> Iterator[None]:
             f"a text has a lone surrogate at position {error.start}; it is not valid Unicode: "
             "decode the source with errors='replace'"
         ) from error
-
-
-async def _send(call: Any, requests: AsyncIterator[Any], room: asyncio.Semaphore) -> None:
-    """Sends requests one by one; cancels the call and raises if they cannot be read.
-
-    If the iterator were passed to gRPC, gRPC would turn its errors into a cancellation.
-
-    room: Released with each reply.
-    """
-    try:
-        async for request in requests:
-            await room.acquire()
-            await call.write(request)
-        await call.done_writing()
-    except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
-        # The service has ended the call; the reader raises its error.
-        pass
-    except BaseException:
-        call.cancel()
-        raise

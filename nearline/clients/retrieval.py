@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import (
     AsyncGenerator,
@@ -15,10 +14,8 @@ from collections.abc import (
 from datetime import datetime
 from typing import Any
 
-import grpc
-
 from nearline import contract as c, wire
-from nearline.channel import ServiceChannel
+from nearline.channel import ServiceChannel, send_requests
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
 
 DEFAULT_OPTIONS = c.SearchOptions()
@@ -295,20 +292,8 @@ class RetrievalClient(ServiceChannel):
         )
 
     async def _stream(self, call: Any, requests: AsyncIterator[Any]) -> Any:
-        """Sends requests one by one and returns the reply; raises errors of the iterator.
-
-        If the iterator were passed to gRPC, gRPC would turn its errors into a cancellation.
-        """
-        try:
-            async for request in requests:
-                await call.write(request)
-            await call.done_writing()
-        except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
-            # The service has ended the call; its own error, raised below, says more.
-            pass
-        except BaseException:
-            call.cancel()
-            raise
+        """Sends requests and returns the reply; see `send_requests`."""
+        await send_requests(call, requests)
         return await self.call(lambda: call)
 
 

@@ -17,6 +17,7 @@ from nearline.contract import DEFAULT_COLLECTION, PayloadField, Query, SearchOpt
 from nearline.errors import NotFound
 from nearline.store.snapshot import Store
 from nearline_cli.compose.change_log import open_change_log_if_any
+from nearline_cli.local.ports import port_after
 from nearline_cli.local.process_plan import Layout, ProcessPlan, plan_processes
 from nearline_cli.local.redis_settings import bundled_redis_port, redis_environ
 from nearline_cli.local.supervisor import end_on_sigterm, run_supervised
@@ -74,8 +75,8 @@ async def _run(home: Path, port: int, report: ProcessReport, oneshot: bool, as_j
         store=store,
         shards=SHARDS,
         port=port,
-        embedding_port=port + 1 if port else 0,
-        generation_port=port + 3 if port else 0,
+        embedding_port=port_after(port, "embedding"),
+        generation_port=port_after(port, "generation"),
         redis_environ=redis_environ(),
         redis_port=bundled_redis_port(port, None),
     )

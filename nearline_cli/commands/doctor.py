@@ -23,13 +23,12 @@ from nearline_cli.local import bundled_redis
 from nearline_cli.local.disk import nearest_folder
 from nearline_cli.local.machine_checks import (
     CLOCKS_DIFFER,
-    FAILING,
-    FULL,
     OK,
+    PROBLEMS,
     disk_states,
     redis_state,
 )
-from nearline_cli.local.ports import check_port, run_by_up
+from nearline_cli.local.ports import OFFSETS, check_port, run_by_up
 from nearline_cli.local.redis_settings import configured_redis
 from nearline_cli.terminal import options, output
 from nearline_cli.views.checks import CheckResult, CheckStatus, fail, ok, warn
@@ -84,10 +83,10 @@ def doctor(
         _memory,
         _settings,
         lambda: _port(host, port, "--port"),
-        lambda: _port(host, port + 1, "--embedding-port"),
-        lambda: _port(host, port + 3, "--generation-port"),
-        lambda: _port(bundled_redis.HOST, port + 4, "--redis-port"),
-        lambda: _port(host, port + 5, "--ingest-port"),
+        lambda: _port(host, port + OFFSETS["embedding"], "--embedding-port"),
+        lambda: _port(host, port + OFFSETS["generation"], "--generation-port"),
+        lambda: _port(bundled_redis.HOST, port + OFFSETS["redis"], "--redis-port"),
+        lambda: _port(host, port + OFFSETS["ingest"], "--ingest-port"),
         lambda: _redis(redis, store),
         lambda: _change_log(redis, store),
         lambda: _store(store),
@@ -220,12 +219,10 @@ def _redis(url: str, store: str) -> CheckResult:
         f"appendfsync {persistence.appendfsync}, maxmemory-policy {persistence.maxmemory_policy}"
     )
     state = asyncio.run(redis_state(url))
-    if state.state in (FULL, FAILING):
+    if state.state in PROBLEMS:
         problem, _, remedy = state.about.partition("; ")
-        return fail("redis", f"{found}: {problem}", remedy)
-    if state.state == CLOCKS_DIFFER:
-        problem, _, remedy = state.about.partition("; ")
-        return warn("redis", f"{found}: {problem}", remedy)
+        judge = warn if state.state == CLOCKS_DIFFER else fail
+        return judge("redis", f"{found}: {problem}", remedy)
     verdict = CheckStatus.WARN if persistence.weakness else CheckStatus.OK
     return CheckResult("redis", verdict, found, persistence.weakness)
 
@@ -330,7 +327,7 @@ def _disk(store: str, redis: str) -> CheckResult:
 
 def _running_redis(router_port: int) -> str:
     """Returns the URL of the Redis that a running `nearline up` started; empty if there is none."""
-    port = router_port + 4
+    port = router_port + OFFSETS["redis"]
     return f"redis://{bundled_redis.HOST}:{port}/0" if router_port and run_by_up(port) else ""
 
 

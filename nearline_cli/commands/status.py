@@ -26,6 +26,7 @@ from nearline_cli.local.machine_checks import (
     disk_states,
     redis_state,
 )
+from nearline_cli.local.ports import OFFSETS
 from nearline_cli.local.redis_settings import configured_redis
 from nearline_cli.terminal import options, output
 from nearline_cli.views.job_view import NEEDS_REDIS
@@ -73,15 +74,16 @@ def status(
 ) -> None:
     """Show every service, Redis, the disks of this machine, and every collection."""
     services, collections = asyncio.run(
-        _ask(address, _neighbour(address, 1) if embedding is None else embedding)
+        _ask(address, _neighbour(address, "embedding") if embedding is None else embedding)
     )
     services += asyncio.run(
-        _ask_queue(_neighbour(address, 5) if ingest is None else ingest, ingest is not None)
+        _ask_queue(_neighbour(address, "ingest") if ingest is None else ingest, ingest is not None)
     )
     services += _generation(
-        _neighbour(address, 3) if generation is None else generation, generation is not None
+        _neighbour(address, "generation") if generation is None else generation,
+        generation is not None,
     )
-    bundled = _neighbour(address, 4)
+    bundled = _neighbour(address, "redis")
     services += _dependencies(redis, bundled and f"redis://{bundled}/0", store, collections)
     if as_json:
         for record in (*services, *collections):
@@ -108,10 +110,10 @@ def status(
     _raise_problems(services)
 
 
-def _neighbour(router: str, offset: int) -> str:
-    """Returns the default address of a service: `offset` ports after the router's, or empty."""
+def _neighbour(router: str, service: str) -> str:
+    """Returns the default address of a service beside a router; empty if that has no port."""
     host, _, port = router.rpartition(":")
-    return f"{host}:{int(port) + offset}" if port.isdigit() else ""
+    return f"{host}:{int(port) + OFFSETS[service]}" if port.isdigit() else ""
 
 
 def _raise_problems(services: Sequence[Mapping[str, object]]) -> None:

@@ -189,8 +189,8 @@ def up(
         embedding=embedding,
         host=host,
         port=port,
-        embedding_port=port_after(port, 1, embedding_port),
-        generation_port=port_after(port, 3, generation_port),
+        embedding_port=port_after(port, "embedding", embedding_port),
+        generation_port=port_after(port, "generation", generation_port),
         also_embedding=[parse_model(model) for model in also_embedding or ()],
         shard_processes=min(shards, shard_processes or (shards if separate or replicas > 1 else 0)),
         replicas=replicas,
@@ -202,7 +202,7 @@ def up(
         milvus_uri=milvus_uri if milvus else "",
         milvus_token=milvus_token if milvus else "",
         upkeep=upkeep and not no_redis,
-        ingest_port=None if no_redis else port_after(port, 5, ingest_port),
+        ingest_port=None if no_redis else port_after(port, "ingest", ingest_port),
         metrics_port=metrics_port,
     )
     report = ProcessReport(as_json=as_json, verbose=verbose)

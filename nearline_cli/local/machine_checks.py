@@ -12,14 +12,12 @@ from urllib.parse import urlsplit
 from nearline import health
 from nearline.errors import NearlineError
 from nearline_cli.local.disk import describe_shortage, free_bytes
-from nearline_cli.local.ports import answers
+from nearline_cli.local.ports import OFFSETS, answers
 
 SERVING, AWAY, FULL, FAILING, OK = "serving", "away", "full", "failing", "ok"
 CLOCKS_DIFFER, ABSENT = "clocks differ", "not running"
 # States of what runs, but has a problem.
 PROBLEMS = frozenset({FULL, FAILING, CLOCKS_DIFFER})
-# The services of `nearline up`, with the distance of their ports from the router's.
-_SERVICES = {"retrieval": 0, "embedding": 1, "generation": 3, "ingest": 5}
 _TIMEOUT_S = 2.0
 # Machines that ask a time server differ by milliseconds.
 _CLOCKS_DIFFER_S = 60.0
@@ -127,14 +125,16 @@ def disk_states(folders: Iterable[Path]) -> list[DependencyState]:
 
 
 def service_states(host: str, port: int) -> dict[str, DependencyState]:
-    """Returns the state of each service of `nearline up` by name, whether it runs or not.
+    """Returns the state of each service of `nearline up` but Redis by name, running or not.
 
     Args:
         host: Address that the services listen on.
         port: Port of the router; 0: no service has a known port.
     """
     found: dict[str, DependencyState] = {}
-    for name, offset in _SERVICES.items() if port else ():
+    for name, offset in OFFSETS.items() if port else ():
+        if name == "redis":
+            continue  # See `redis_state`.
         address = f"{host}:{port + offset}"
         if not answers(host, port + offset):
             found[name] = DependencyState(address, ABSENT, "")

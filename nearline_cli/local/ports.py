@@ -12,6 +12,9 @@ from nearline.errors import SettingsError
 if TYPE_CHECKING:
     import psutil
 
+# Services of `nearline up`, with the distance of their default ports from the router's.
+OFFSETS = {"retrieval": 0, "embedding": 1, "generation": 3, "redis": 4, "ingest": 5}
+
 
 def check_port(host: str, port: int, flag: str) -> None:
     """Checks that nothing listens on a port.
@@ -60,14 +63,14 @@ def reserve_port(host: str, port: int) -> socket.socket:
     return held
 
 
-def port_after(router: int, offset: int, chosen: int | None) -> int:
-    """Returns the chosen port, or by default the one `offset` after the router's.
+def port_after(router: int, service: str, chosen: int | None = None) -> int:
+    """Returns the chosen port of a service, or by default the one in `OFFSETS` after the router's.
 
     If the router's port is 0, the default is 0 as well: a free port.
     """
     if chosen is not None:
         return chosen
-    return router + offset if router else 0
+    return router + OFFSETS[service] if router else 0
 
 
 def _family(host: str) -> socket.AddressFamily:

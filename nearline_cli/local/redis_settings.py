@@ -32,7 +32,7 @@ def bundled_redis_port(
         check_redis(redis)
     if redis or no_redis or (redis_port is None and configured_redis()):
         return None
-    return port_after(port, 4, redis_port)
+    return port_after(port, "redis", redis_port)
 
 
 def configured_redis() -> str:

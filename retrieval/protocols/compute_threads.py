@@ -9,11 +9,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias, TypeVar
 
+from google.protobuf.message import Message
+
 from nearline.errors import DeadlineExceeded
 
 _R = TypeVar("_R")
+_M = TypeVar("_M", bound=Message)
 # Returns whether the result of a computation is no longer needed.
 Stopped: TypeAlias = Callable[[], bool]
+# Items of larger requests are converted in a thread: 64 MiB of attributes take many seconds.
+_BYTES_PER_TURN = 1 << 20
 # One core is left for the event loop. The threads start with the first computations.
 _threads = ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) - 1), "compute")
 
@@ -40,3 +45,10 @@ async def run_stoppable(compute: Callable[[Stopped], _R], deadline: float | None
         ) from None
     finally:
         stop.set()
+
+
+async def read_request(read: Callable[[_M], _R], request: _M) -> _R:
+    """Returns read(request), from a thread if the request is large."""
+    if request.ByteSize() <= _BYTES_PER_TURN:
+        return read(request)
+    return await run_stoppable(lambda stopped: read(request))

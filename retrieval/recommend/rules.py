@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from nearline.contract import WhyNot
 from nearline.times import DAY_US, to_us
+from retrieval.protocols.compute_threads import Stopped
 from retrieval.recommend.explanations import explain_absence
 from retrieval.recommend.policies import FreshRule, Policy
 from retrieval.recommend.selection import Candidate, Selection
@@ -51,7 +52,7 @@ def apply_rules(
     now_us: int,
     rng: np.random.Generator,
     why_not: str = "",
-    stopped: Callable[[], bool] = lambda: False,
+    stopped: Stopped = lambda: False,
 ) -> RulesResult:
     """Returns a list of at most n candidates by the rules of a surface.
 
@@ -130,7 +131,7 @@ def _select_fixed(
     n: int,
     diversity: float,
     now_us: int,
-    stopped: Callable[[], bool] = lambda: False,
+    stopped: Stopped = lambda: False,
 ) -> _FixedPart:
     selection = Selection(policy.quotas)
     selection.take_first(pinned, n)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.contract import Attributes, Scalar
+from retrieval.protocols.compute_threads import Stopped
 from retrieval.recommend.policies import Quota
 from retrieval.search.diversity import MAX_COMPARISONS, diverse_order
 
@@ -76,7 +77,7 @@ class Selection:
         left: Sequence[Candidate],
         size: int,
         diversity: float,
-        stopped: Callable[[], bool] = lambda: False,
+        stopped: Stopped = lambda: False,
     ) -> None:
         """Appends candidates until there are `size`, by score less similarity to those selected.
 

@@ -9,13 +9,11 @@ from nearline import contract as c, wire
 from nearline.call_guard import Context, time_left_s
 from nearline.errors import InvalidRequest, Unsupported
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
-from retrieval.protocols.compute_threads import run_stoppable
+from retrieval.protocols.compute_threads import read_request, run_stoppable
 from retrieval.writes.bulk import WriteBatch, write_batches
 
 # Larger replies are converted in a thread: converting 131,072 hits takes a tenth of a second.
 _HITS_PER_TURN = 4_096
-# Items of larger requests are converted in a thread: 64 MiB of attributes take many seconds.
-_BYTES_PER_TURN = 1 << 20
 
 
 class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
@@ -218,13 +216,8 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         self, request: retrieval_pb2.UpsertItemsRequest, timeout_s: float | None
     ) -> c.WriteReply:
         writer = self._required_writer()
-        items = wire.items_of
-        if request.ByteSize() > _BYTES_PER_TURN:
-            converted = await run_stoppable(lambda stopped: items(request))
-        else:
-            converted = items(request)
         return await writer.upsert_items(
-            converted,
+            await read_request(wire.items_of, request),
             collection=request.collection or c.DEFAULT_COLLECTION,
             if_versions=wire.if_versions_of(request),
             idempotency_key=request.idempotency_key,

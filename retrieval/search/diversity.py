@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.protocols.compute_threads import Stopped
+
 # Comparisons of two vectors that one request may need, over all its queries. They take 0.1 s of one
 # core with 384 dimensions, and 0.5 s with 1,024.
 MAX_COMPARISONS = 1 << 22
@@ -41,7 +43,7 @@ def diverse_order(
     *,
     before: NDArray[np.float32] | None = None,
     accepts: Callable[[int], bool] = lambda place: True,
-    stopped: Callable[[], bool] = lambda: False,
+    stopped: Stopped = lambda: False,
 ) -> list[int]:
     """Selects entries one by one, by score minus similarity to the entries selected before.
 
