@@ -42,7 +42,7 @@ _collections = itertools.count()
 
 
 class State(NamedTuple):
-    """What an item is. stock: An attribute that is changed by itself, too."""
+    """The state of an item. stock: An attribute that is also changed alone."""
 
     text: str
     vector: tuple[float, ...]

@@ -30,7 +30,7 @@ _GRACE_S = 10.0
 
 
 class Outcome(StrEnum):
-    """What became of a mutant."""
+    """The outcome of a mutant."""
 
     KILLED = "killed"
     TIMEOUT = "timeout"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.releases.gate_report import CheckOutcome, GateReport
+from nearline.v1 import release_pb2
 from tests.index_builder.embedders import DIM, vector_of
 from tests.retrieval.small_snapshots import Document, write_snapshot
 
@@ -60,6 +61,11 @@ def publish(
         promised_recall=promised_recall,
         promote=promote,
     )
+
+
+def calm(**limits: float | str) -> release_pb2.GateThresholds:
+    """Returns thresholds that allow for latencies beside other tests on the same cores."""
+    return release_pb2.GateThresholds(max_latency_ratio=100, **limits)  # type: ignore[arg-type]
 
 
 def failed(report: GateReport) -> list[str]:

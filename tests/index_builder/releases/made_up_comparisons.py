@@ -35,7 +35,7 @@ LARGE = 1 << 40
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """What the checks read of a loaded snapshot."""
+    """The attributes of a loaded snapshot that the checks read."""
 
     name: str = "s"
     manifest: snapshot_pb2.Manifest = field(default_factory=snapshot_pb2.Manifest)

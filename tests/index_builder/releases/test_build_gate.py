@@ -1,4 +1,4 @@
-"""What the gate of a build is asked with."""
+"""Tests of the arguments with which a build calls the gate."""
 
 from __future__ import annotations
 

@@ -20,10 +20,10 @@ from index_builder.releases.snapshot_loader import load_snapshot
 from index_builder.releases.thresholds import GateLimits, set_thresholds
 from nearline.errors import NotFound
 from nearline.store.snapshot import MANIFEST, Store, message_to_json, new_snapshot_id
-from nearline.v1 import release_pb2
 from nearline.vectors import normalise
 from tests.index_builder.embedders import HashEmbedder, vector_of
 from tests.index_builder.releases.gate_snapshots import (
+    calm,
     documents,
     failed,
     made,
@@ -35,11 +35,6 @@ from tests.index_builder.releases.gate_snapshots import (
 
 WORDS = texts(400)
 _EMBEDDERS = {"here": HashEmbedder()}
-
-
-def calm(**limits: float | str) -> release_pb2.GateThresholds:
-    """Returns thresholds that allow for latencies beside other tests on the same cores."""
-    return release_pb2.GateThresholds(max_latency_ratio=100, **limits)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,8 @@ from index_builder.releases.gate import GateOptions, judge
 from index_builder.releases.gate_report import CheckOutcome, GateReport
 from index_builder.releases.thresholds import set_thresholds
 from nearline.store.snapshot import MANIFEST, Store, message_to_json
-from nearline.v1 import release_pb2
 from retrieval.behaviour.features import FeatureExtractor
-from tests.index_builder.releases.gate_snapshots import failed, message
+from tests.index_builder.releases.gate_snapshots import calm, failed, message
 from tests.index_builder.releases.shop import DAYS, bought, build
 
 _FEW = {"als plain", "popular plain", "item_to_item plain", "session tau=5"}
@@ -57,9 +56,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     if told := unavailable_reason():
         pytest.skip(f"no ranker is trained here: {told}")
     folder = tmp_path_factory.mktemp("shop")
-    # Other tests run on the same cores.
-    calm = release_pb2.GateThresholds(max_latency_ratio=100)
-    set_thresholds(Store(folder), "default", calm)
+    set_thresholds(Store(folder), "default", calm())
     with pytest.MonkeyPatch.context() as patch:
         # Only few and small candidates are trained, to save time.
         for module in ("training", "ranker_selection"):

@@ -12,9 +12,10 @@ from index_builder.releases.report_store import keep_report, read_report
 from index_builder.releases.thresholds import set_thresholds
 from nearline.store.snapshot import Store
 from nearline.store.traffic import write_traffic
-from nearline.v1 import release_pb2, retrieval_pb2, traffic_pb2
+from nearline.v1 import retrieval_pb2, traffic_pb2
 from tests.index_builder.live_collection import Living
 from tests.index_builder.releases.gate_snapshots import (
+    calm,
     documents,
     failed,
     message,
@@ -32,15 +33,10 @@ async def gate(living: Living, candidate: str, live: str) -> GateReport:
     return await judge(living.store, "default", candidate, live, options)
 
 
-def _calm(store: Store) -> None:
-    # Other tests run on the same cores.
-    set_thresholds(store, "default", release_pb2.GateThresholds(max_latency_ratio=100))
-
-
 @pytest.fixture
 async def living(tmp_path: Path) -> Living:
     found = Living(tmp_path, shards=2)
-    _calm(found.store)
+    set_thresholds(found.store, "default", calm())
     await found.build(found.corpus(TEXTS, 10))
     found.make_log()
     found.clock.now = 20
@@ -92,7 +88,7 @@ async def test_only_lists_that_can_be_prewarmed_count_as_warm(
     made_of = documents(texts(60))
     live, same = (publish(tmp_path, made_of, golden=queries(20)) for _ in range(2))
     store = Store(tmp_path)
-    _calm(store)
+    set_thresholds(store, "default", calm())
     asked = [f"d{number:05d}" for number in range(40)]
     few = await judge(store, "default", same, live)
     assert few.outcome("warm") is CheckOutcome.SKIPPED
@@ -105,7 +101,7 @@ async def test_only_lists_that_can_be_prewarmed_count_as_warm(
     set_thresholds(
         store,
         "default",
-        release_pb2.GateThresholds(max_missing=-1, min_overlap=-1, max_latency_ratio=100),
+        calm(max_missing=-1, min_overlap=-1),
     )
     report = await judge(store, "default", publish(tmp_path, made_of[20:]), live)
     assert failed(report) == ["warm"]

@@ -68,7 +68,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came back. problem: Why that is wrong; empty if it is right."""
+    """The answer to a case. problem: Why it is wrong; empty if it is right."""
 
     code: str
     message: str

@@ -1,4 +1,4 @@
-"""What every method of every service is sent: bytes that are no request of it."""
+"""Cases for every method of every service: bytes that are no request of it."""
 
 from __future__ import annotations
 

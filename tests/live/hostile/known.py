@@ -1,4 +1,4 @@
-"""What hostile callers know about the services, and values that several tables use."""
+"""Facts that hostile callers know about the services, and values that several tables use."""
 
 from __future__ import annotations
 

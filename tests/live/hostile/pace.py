@@ -6,7 +6,7 @@ import time
 
 # A request or a file may take this long on a machine that does nothing else.
 MOST_S = 1.0
-# What other work delays once is not delayed each time.
+# Other work delays one of several tries, but not each of them.
 TRIES = 3
 _YARDSTICK_S = 0.03
 

@@ -14,9 +14,9 @@ import pytest
 from index_builder.releases.thresholds import set_thresholds
 from nearline.contract.recommendations import Interaction
 from nearline.store.snapshot import Store
-from nearline.v1 import release_pb2
 from nearline_cli.main import main
 from retrieval.changelog.registry import ChangeLogs
+from tests.index_builder.releases.gate_snapshots import calm
 from tests.redis_server import give_redis_url, needs_redis
 
 Run = Callable[..., Any]
@@ -27,9 +27,7 @@ __all__ = ["give_redis_url"]
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Returns a function that runs a command on one store; it gives the last JSON line it
     printed."""
-    # Other tests run on the same cores.
-    calm = release_pb2.GateThresholds(max_latency_ratio=100)
-    set_thresholds(Store(tmp_path / "store"), "default", calm)
+    set_thresholds(Store(tmp_path / "store"), "default", calm())
 
     def run(*words: str, code: int = 0) -> Any:
         with pytest.raises(SystemExit) as ended:
