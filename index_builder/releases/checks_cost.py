@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from index_builder.releases.comparison import Comparison
-from index_builder.releases.gate_report import Check, SkippedCheck, make_check
+from index_builder.releases.gate_report import Check, CheckOutcome, SkippedCheck, make_check
+from index_builder.releases.replay import ReplayPair, repeat_replay
 from index_builder.releases.snapshot_loader import load_snapshot
 from nearline.errors import Overloaded
 
@@ -84,24 +87,41 @@ async def check_load_time(comparison: Comparison) -> Check:
     return make_check("load_time", ok(), found, remedy, ratio, limit)
 
 
-def check_latency(comparison: Comparison) -> Check:
-    """Compares the p99 latency of requests that both snapshots answered in alternation."""
+async def check_latency(comparison: Comparison) -> Check:
+    """Compares the p99 latency of requests that both snapshots answered in alternation.
+
+    If the candidate was slower, the requests are sent once more, and for each request and
+    snapshot the shorter time counts: other processes may have delayed the first.
+    """
     limit = comparison.limits.max_latency_ratio
     comparison.require_live(limit)
     replay = comparison.replay
-    pairs = [] if replay is None else [one for one in replay.pairs if not one.refused]
-    if len(pairs) < _MIN_TIMED:
+    pairs = [] if replay is None else replay.answered
+    if replay is None or len(pairs) < _MIN_TIMED:
         raise SkippedCheck(
             f"both snapshots answered {len(pairs)} requests; {_MIN_TIMED} are needed"
         )
-    theirs, ours = (
-        float(np.quantile([one.seconds for one in side], 0.99))
-        for side in ([one.first for one in pairs], [one.second for one in pairs])
-    )
+    times = _times(pairs)
+    check = _latency_check(times, limit)
+    if check.outcome is CheckOutcome.FAILED:
+        again = await repeat_replay(replay)
+        if len(again.answered) == len(pairs):
+            check = _latency_check(np.minimum(times, _times(again.answered)), limit)
+    return check
+
+
+def _times(pairs: Sequence[ReplayPair]) -> NDArray[np.float64]:
+    """Returns the times of the live snapshot and of the candidate in seconds: (2, requests)."""
+    sides = [one.first for one in pairs], [one.second for one in pairs]
+    return np.array([[one.seconds for one in side] for side in sides])
+
+
+def _latency_check(times: NDArray[np.float64], limit: float) -> Check:
+    theirs, ours = (float(one) for one in np.quantile(times, 0.99, axis=1))
     ratio = ours / theirs if theirs else 1.0
     found = (
-        f"p99 is {ours * 1e3:.2f} ms against {theirs * 1e3:.2f} ms over {len(pairs)} requests, "
-        "sent to both alternately"
+        f"p99 is {ours * 1e3:.2f} ms against {theirs * 1e3:.2f} ms over {times.shape[1]} "
+        "requests, sent to both alternately"
     )
     remedy = (
         "reduce --ef-search or --nprobe, add shards, or choose another index (--target-recall "

@@ -210,7 +210,7 @@ def _skip_rest(made: Sequence[Check], why: str) -> list[Check]:
 
 
 def _plot_samples(replayed: Replay) -> PlotSamples:
-    pairs = [one for one in replayed.pairs if not one.refused]
+    pairs = replayed.answered
     searches = [one for one in pairs if one.probe.query is not None]
     return PlotSamples(
         overlap=[one.overlap for one in replayed.pairs],

@@ -160,6 +160,11 @@ class Replay:
     left_out: Mapping[str, int] = field(default_factory=dict)
     k: int = K
 
+    @property
+    def answered(self) -> list[ReplayPair]:
+        """The requests that both snapshots answered."""
+        return [one for one in self.pairs if not one.refused]
+
 
 async def replay(
     first: LoadedSnapshot,
@@ -233,6 +238,14 @@ async def replay(
         )
     return Replay(
         first=first, second=second, pairs=pairs, source=probes.source, left_out=left_out, k=k
+    )
+
+
+async def repeat_replay(earlier: Replay) -> Replay:
+    """Sends the requests that both snapshots answered once more, in the same order."""
+    probes = [one.probe for one in earlier.answered]
+    return await replay(
+        earlier.first, earlier.second, Probes(probes=probes, source=earlier.source), k=earlier.k
     )
 
 

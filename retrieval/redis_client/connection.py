@@ -19,7 +19,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from nearline.errors import NotReady, SettingsError
 
-_CONNECT_TIMEOUT_S = 0.5
+# A router that connects many times at once may itself be late to notice.
+_CONNECT_TIMEOUT_S = 5.0
 # Conversation memory is worth a short wait, but must not take a share of the time for the answer.
 _TIMEOUT_S = 0.5
 _RETRIES = 1
@@ -50,7 +51,7 @@ def connect(url: str, *, timeout_s: float = _TIMEOUT_S, retries: int = _RETRIES)
 
     Args:
         url: "redis://host:port/0", "rediss://…" or "unix://…".
-        timeout_s: Longest wait for a reply.
+        timeout_s: Longest wait for a reply; also for a connection, there at most 5 s.
         retries: How often an unanswered command is resent.
     Raises: SettingsError: the address is invalid.
     """
@@ -58,7 +59,7 @@ def connect(url: str, *, timeout_s: float = _TIMEOUT_S, retries: int = _RETRIES)
         return redis.asyncio.Redis.from_url(
             url,
             socket_timeout=timeout_s,
-            socket_connect_timeout=_CONNECT_TIMEOUT_S,
+            socket_connect_timeout=min(timeout_s, _CONNECT_TIMEOUT_S),
             # A command may therefore run twice; callers that must not repeat commands pass
             # retries=0.
             retry=Retry(ExponentialBackoff(cap=0.1, base=0.02), retries),

@@ -54,7 +54,7 @@ a_turn = st.builds(
 
 @pytest_asyncio.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    client = connect(redis_url)
+    client = connect(redis_url, timeout_s=10.0)
     yield client
     await client.aclose()
 
@@ -194,7 +194,7 @@ def test_the_store_behaves_like_a_list_in_memory(redis_url: str, data: st.DataOb
     max_turns, max_bytes = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 700))
 
     async def run() -> None:
-        async with connect(redis_url) as redis:
+        async with connect(redis_url, timeout_s=10.0) as redis:
             await redis.flushdb()
             await follow(SessionStore(redis, max_turns=max_turns, max_bytes=max_bytes))
 
@@ -282,9 +282,9 @@ async def test_a_hanging_redis_times_out(redis: Redis, redis_url: str) -> None:
     server = psutil.Process(int((await redis.info("server"))["process_id"]))
     server.send_signal(signal.SIGSTOP)
     try:
-        async with asyncio.timeout(5):
+        async with connect(redis_url) as impatient, asyncio.timeout(5):
             with pytest.raises(NotReady, match="Timeout"):
-                await SessionStore(redis).load(*WHERE, "s")
+                await SessionStore(impatient).load(*WHERE, "s")
     finally:
         server.send_signal(signal.SIGCONT)
     assert (await SessionStore(redis).load(*WHERE, "s")).version == 0
@@ -331,7 +331,7 @@ def test_a_malformed_address_is_reported_without_its_password() -> None:
 
 @pytest.mark.parametrize("max_turns", [1, 2, 5])
 async def test_exactly_the_newest_turns_are_kept(shared_redis: str, max_turns: int) -> None:
-    async with connect(shared_redis) as redis:
+    async with connect(shared_redis, timeout_s=10.0) as redis:
         sessions = SessionStore(redis, max_turns=max_turns)
         for number in range(max_turns + 2):
             await sessions.append(*WHERE, f"last {max_turns}", turn(number), number)
@@ -347,7 +347,7 @@ async def test_the_newest_turns_that_fit_into_the_bytes_are_kept(
 ) -> None:
     turns = [turn(number) for number in range(3)]
     most = sum(len(_encoded(one)) for one in turns[1:]) + room
-    async with connect(shared_redis) as redis:
+    async with connect(shared_redis, timeout_s=10.0) as redis:
         sessions = SessionStore(redis, max_bytes=most)
         for number, one in enumerate(turns):
             await sessions.append(*WHERE, f"room {room}", one, number)

@@ -35,7 +35,7 @@ def scope(tenant: str = "acme", session: str = "s", day: int = 0) -> BudgetScope
 async def test_the_request_itself_counts_against_the_limit(
     shared_redis: str, tokens: int, admitted: bool
 ) -> None:
-    async with connect(shared_redis) as redis:
+    async with connect(shared_redis, timeout_s=10.0) as redis:
         await redis.flushdb()
         budgets = TokenBudgets(redis, TokenLimits(day=100))
         route, held = await budgets.admit(ROUTE, tokens, scope())
@@ -44,7 +44,7 @@ async def test_the_request_itself_counts_against_the_limit(
 
 
 async def test_unspent_tokens_are_returned_and_overspent_ones_charged(shared_redis: str) -> None:
-    async with connect(shared_redis) as redis:
+    async with connect(shared_redis, timeout_s=10.0) as redis:
         await redis.flushdb()
         budgets = TokenBudgets(redis, TokenLimits(tenant_day=100))
         _, held = await budgets.admit(ROUTE, 100, scope())
@@ -73,7 +73,7 @@ def test_budgets_behave_like_counters_in_memory(shared_redis: str, data: st.Data
     )
 
     async def run() -> None:
-        async with connect(shared_redis) as redis:
+        async with connect(shared_redis, timeout_s=10.0) as redis:
             await redis.flushdb()
             await follow(redis)
 

@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.service, needs_redis]
 
 @pytest_asyncio.fixture(name="redis")
 async def give_redis(shared_redis: str) -> AsyncIterator[Redis]:
-    client = connect(shared_redis)
+    client = connect(shared_redis, timeout_s=10.0)
     await client.flushall()
     await client.config_set("appendonly", "yes")
     yield client

@@ -33,7 +33,7 @@ KILLER = "job-20"
 
 @pytest_asyncio.fixture(name="redis")
 async def give_redis(shared_redis: str) -> AsyncIterator[Redis]:
-    client = connect(shared_redis)
+    client = connect(shared_redis, timeout_s=10.0)
     await client.flushall()
     yield client
     await client.aclose()

@@ -69,7 +69,7 @@ async def test_a_list_computed_by_one_router_is_found_by_others(empty_redis: str
     async with (
         router(empty_redis, clock) as one,
         router(empty_redis, clock) as two,
-        connect(empty_redis) as client,
+        connect(empty_redis, timeout_s=10.0) as client,
     ):
         made, _ = await one.get(KEY, maker)
         await one.get(nobody, absent)
@@ -102,7 +102,7 @@ async def test_one_of_two_routers_refreshes_and_the_other_serves_the_stale_list(
     async with (
         router(empty_redis, clock) as one,
         router(empty_redis, clock) as two,
-        connect(empty_redis) as client,
+        connect(empty_redis, timeout_s=10.0) as client,
     ):
         await one.get(KEY, mine)
         await until_kept(client)
@@ -132,7 +132,7 @@ async def test_a_refreshed_list_reaches_the_others(empty_redis: str) -> None:
     clock = Clock()
     mine, theirs = Maker(clock), Maker(clock, made=10)
     async with router(empty_redis, clock) as one, router(empty_redis, clock) as two:
-        async with connect(empty_redis) as client:
+        async with connect(empty_redis, timeout_s=10.0) as client:
             await one.get(KEY, mine)
             await until_kept(client)
             await two.get(KEY, theirs)
@@ -148,7 +148,7 @@ async def test_a_refreshed_list_reaches_the_others(empty_redis: str) -> None:
 async def test_a_stale_list_in_redis_is_better_than_waiting(empty_redis: str) -> None:
     clock = Clock()
     maker = Maker(clock)
-    async with router(empty_redis, clock) as one, connect(empty_redis) as client:
+    async with router(empty_redis, clock) as one, connect(empty_redis, timeout_s=10.0) as client:
         await one.get(KEY, maker)
         await until_kept(client)
     clock.goes_on(50)
@@ -162,7 +162,7 @@ async def test_a_stale_list_in_redis_is_better_than_waiting(empty_redis: str) ->
 async def test_an_error_lets_another_router_try(empty_redis: str) -> None:
     clock = Clock()
     broken, works = Maker(clock, error=ValueError("broken")), Maker(clock)
-    async with router(empty_redis, clock) as one, connect(empty_redis) as client:
+    async with router(empty_redis, clock) as one, connect(empty_redis, timeout_s=10.0) as client:
         with pytest.raises(ValueError, match="broken"):
             await one.get(KEY, broken)
         async with asyncio.timeout(4):
@@ -175,7 +175,7 @@ async def test_an_error_lets_another_router_try(empty_redis: str) -> None:
 async def test_a_damaged_list_is_computed_again(empty_redis: str) -> None:
     clock = Clock()
     maker = Maker(clock)
-    async with router(empty_redis, clock) as lists, connect(empty_redis) as client:
+    async with router(empty_redis, clock) as lists, connect(empty_redis, timeout_s=10.0) as client:
         await client.set(redis_key(KEY), b'[1,2,"damaged')
         assert (await lists.get(KEY, maker))[1] is CacheLevel.LIVE
 

@@ -211,7 +211,7 @@ async def test_trimmed_changes_are_not_read_and_their_versions_are_dropped(
     head = (await log.state()).head
     assert await log.trim(head.advanced({A: 1})) == 102
     keys = partition_keys("default", A)
-    async with connect(empty_redis) as client:
+    async with connect(empty_redis, timeout_s=10.0) as client:
         assert await client.xlen(keys.log) == 0
         assert await client.exists(keys.versions) == 0
     assert (await log.state()).trimmed == head
@@ -227,7 +227,7 @@ async def test_trimmed_changes_are_not_read_and_their_versions_are_dropped(
     await log.append([upsert("a"), delete(ids[5], base_version=6), upsert(ids[6])])
     part = Watermark(head.log_id).advanced({A: 105})
     assert (await log.trim(part), await log.trim(part)) == (3, 0)
-    async with connect(empty_redis) as client:
+    async with connect(empty_redis, timeout_s=10.0) as client:
         assert await client.hgetall(keys.versions) == {ids[6].encode(): b"106"}
     assert await log.trim(part.advanced({A: 1_000})) == 1
     assert (await log.state()).trimmed.positions[A] == 106

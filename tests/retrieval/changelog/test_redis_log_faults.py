@@ -98,7 +98,7 @@ async def test_writes_succeed_after_redis_returns(tmp_path: Path) -> None:
 async def test_writes_that_would_not_be_durable_are_rejected(
     empty_redis: str, tmp_path: Path
 ) -> None:
-    async with connect(empty_redis) as client:
+    async with connect(empty_redis, timeout_s=10.0) as client:
         async with change_logs(tmp_path, empty_redis) as logs:
             await client.config_set("appendonly", "no")
             # Not even made.
@@ -134,7 +134,7 @@ async def test_writes_that_would_not_be_durable_are_rejected(
 
 
 async def test_an_append_waits_for_fsync_every_second(empty_redis: str, tmp_path: Path) -> None:
-    async with connect(empty_redis) as client:
+    async with connect(empty_redis, timeout_s=10.0) as client:
         await client.config_set("appendfsync", "everysec")
         async with change_logs(tmp_path, empty_redis) as logs:
             await logs.log("default").append([upsert("a")])
@@ -153,7 +153,10 @@ async def test_missing_replicas_fail_the_append(empty_redis: str, tmp_path: Path
 
 
 async def test_a_full_redis_rejects_whole_requests(empty_redis: str, tmp_path: Path) -> None:
-    async with change_logs(tmp_path, empty_redis) as logs, connect(empty_redis) as client:
+    async with (
+        change_logs(tmp_path, empty_redis) as logs,
+        connect(empty_redis, timeout_s=10.0) as client,
+    ):
         log = logs.log("default")
         await log.append([upsert("a")])
         await client.config_set("maxmemory", "1")
@@ -166,7 +169,10 @@ async def test_a_full_redis_rejects_whole_requests(empty_redis: str, tmp_path: P
 async def test_an_emptied_redis_is_not_mistaken_for_a_new_one(
     empty_redis: str, tmp_path: Path
 ) -> None:
-    async with change_logs(tmp_path, empty_redis) as logs, connect(empty_redis) as client:
+    async with (
+        change_logs(tmp_path, empty_redis) as logs,
+        connect(empty_redis, timeout_s=10.0) as client,
+    ):
         log, reader = logs.log("default"), logs.reader("default")
         await log.append([upsert("a")])
         assert len(await reader.read({A: 0})) == 1
@@ -201,7 +207,7 @@ async def test_the_log_of_another_store_is_rejected(empty_redis: str, tmp_path: 
         log = logs.log("default")
         assert len(await log.read(ALL)) == 1
         # Exchanged under a reader, for one that has more.
-        async with connect(empty_redis) as client:
+        async with connect(empty_redis, timeout_s=10.0) as client:
             for partition in range(PARTITIONS):
                 await client.hset(partition_keys("default", partition).meta, "log", "f" * 32)
         with pytest.raises(SnapshotMismatch, match="has change log ffff"):
@@ -212,7 +218,7 @@ async def test_the_log_of_another_store_is_rejected(empty_redis: str, tmp_path: 
 
 async def test_an_incomplete_log_is_completed(empty_redis: str, tmp_path: Path) -> None:
     record = start_new_log(Store(tmp_path), "default", "somebody", "then it died")
-    async with connect(empty_redis) as client:
+    async with connect(empty_redis, timeout_s=10.0) as client:
         await client.hset(
             partition_keys("default", 3).meta,
             mapping={"log": record.log_id, "seq": 0, "trimmed": 0, "nonce": "", "time": 0},
@@ -225,7 +231,10 @@ async def test_an_incomplete_log_is_completed(empty_redis: str, tmp_path: Path) 
 
 async def test_a_new_log_replaces_a_lost_one(empty_redis: str, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    async with change_logs(tmp_path, empty_redis) as logs, connect(empty_redis) as client:
+    async with (
+        change_logs(tmp_path, empty_redis) as logs,
+        connect(empty_redis, timeout_s=10.0) as client,
+    ):
         log, reader = logs.log("default"), logs.reader("default")
         old = (await log.append([upsert("a"), delete("a")], "key")).watermark
         await reader.read({A: 0})
@@ -286,7 +295,10 @@ async def test_a_log_that_was_set_back_is_detected(tmp_path: Path) -> None:
 
 
 async def test_missing_entries_are_detected(empty_redis: str, tmp_path: Path) -> None:
-    async with change_logs(tmp_path, empty_redis) as logs, connect(empty_redis) as client:
+    async with (
+        change_logs(tmp_path, empty_redis) as logs,
+        connect(empty_redis, timeout_s=10.0) as client,
+    ):
         log = logs.log("default")
         await log.append([upsert("a")])
         await log.append([upsert("a")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 
 import pytest
 
@@ -66,3 +67,12 @@ async def test_an_unavailable_or_hanging_redis_fails_fast() -> None:
             assert isinstance(answer, NotReady)
         assert asyncio.get_running_loop().time() - started < 5
         await client.aclose()
+
+
+async def test_an_event_loop_that_was_busy_does_not_take_redis_for_unavailable() -> None:
+    async with valkey() as url, connect(url, timeout_s=10.0, retries=0) as client:
+        ping = asyncio.ensure_future(client.ping())
+        await asyncio.sleep(0)
+        # Holds up the loop, as the work of many other requests does.
+        time.sleep(1.0)
+        assert await ping
