@@ -31,13 +31,13 @@ setup: $(VENV)/.stamp-dev ## Make .venv with everything that tests and checks ne
 demo: $(VENV)/.stamp-all ## Build, serve and ask a demo index; ONESHOT=1 ends after the answers
 	@$(BIN)/nearline demo $(if $(ONESHOT),--oneshot)
 
-# Tests of a file share what they start. Of four files at a time some wait while others work; tests that judge
+# Tests of a file share what they start. Of three files at a time some wait while others work; tests that judge
 # latencies allow for neighbours.
 test: $(VENV)/.stamp-dev ## Run every test; the summary lists what was skipped, and why
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 nightly: $(VENV)/.stamp-dev ## Run every test at its full length (half an hour)
-	@NEARLINE_TEST_NIGHTLY=1 $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	@NEARLINE_TEST_NIGHTLY=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-llm: $(VENV)/.stamp-dev $(LLM)/model.gguf ## Ask a real small model; builds its server first (minutes)
 	@NEARLINE_TEST_LLM="$(CURDIR)/$(LLM)" $(BIN)/python -m pytest tests/generation/llm
