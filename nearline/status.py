@@ -24,7 +24,7 @@ _NOT_CONNECTED = "failed to connect"
 # Part of gRPC's text for a message over the limit of its receiver or sender.
 _TOO_LARGE = "larger than max"
 # gRPC's text for a failed write to a stream that the server has ended.
-_LOST = "Internal error from Core"
+LOST = "Internal error from Core"
 
 _BY_REASON: dict[str, type[NearlineError]] = {
     kind.reason: kind
@@ -153,7 +153,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> NearlineError:
             f"a message to or from {peer} is too large ({text}, in bytes); send less, or ask for "
             "less, in one request"
         )
-    elif error.code() is grpc.StatusCode.INTERNAL and _LOST in text:
+    elif error.code() is grpc.StatusCode.INTERNAL and LOST in text:
         kind = errors.NotReady
         text = (
             f"{peer} ended the stream while a request was being sent, and gRPC lost its reason; "

@@ -92,12 +92,14 @@ class Sender:
         )
 
     async def judge(self, case: Case) -> Outcome:
-        """Sends a case, and again if it was slow; returns the outcome."""
+        """Sends a case, and again if it was slow or gRPC lost the answer; returns the outcome."""
         for _ in range(TRIES):
             outcome = await self._send(case)
+            if outcome.message == status.LOST:
+                continue
             if outcome.problem or in_time(outcome.spent_s):
                 return outcome
-        return replace(outcome, problem=f"took {outcome.spent_s:.2f} s")
+        return replace(outcome, problem=outcome.problem or f"took {outcome.spent_s:.2f} s")
 
     async def _send(self, case: Case) -> Outcome:
         body = case.body() if callable(case.body) else case.body
