@@ -20,6 +20,8 @@ PROTOS := $(wildcard proto/nearline/v1/*.proto)
 
 # Tests start hundreds of processes, which would each compile every module again without its bytecode.
 export PYTHONDONTWRITEBYTECODE :=
+# Three tests at a time use every core; a pool of threads in each of their processes would only spin.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 .PHONY: help setup demo test nightly test-llm test-milvus mutation check bench proto docs clean
 
@@ -33,11 +35,13 @@ demo: $(VENV)/.stamp-all ## Build, serve and ask a demo index; ONESHOT=1 ends af
 
 # Tests of a file share what they start. Of three files at a time some wait while others work; tests that judge
 # latencies allow for neighbours.
-test: $(VENV)/.stamp-dev ## Run every test; the summary lists what was skipped, and why
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+test: $(VENV)/.stamp-dev ## Run every test but those of make check; the summary lists what was skipped, and why
+	@$(PYTEST) --ignore tests/project
 
 nightly: $(VENV)/.stamp-dev ## Run every test at its full length (half an hour)
-	@NEARLINE_TEST_NIGHTLY=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@NEARLINE_TEST_NIGHTLY=1 $(PYTEST)
 
 test-llm: $(VENV)/.stamp-dev $(LLM)/model.gguf ## Ask a real small model; builds its server first (minutes)
 	@NEARLINE_TEST_LLM="$(CURDIR)/$(LLM)" $(BIN)/python -m pytest tests/generation/llm
@@ -61,7 +65,7 @@ check: $(VENV)/.stamp-dev ## Format, lint, types, layers, protos, Dockerfile, ge
 		$(BIN)/buf breaking proto --against '.git#ref=main,subdir=proto'; \
 	else echo "buf breaking: skipped, there is no branch main to compare with"; fi
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/python -m pytest -q tests/project
+	$(BIN)/python -m pytest -q -n 2 tests/project
 
 bench: $(VENV)/.stamp-dev $(VECTORS) ## Measure embedding and retrieval; VECTORS=FILE.npy names the vectors
 	@$(BIN)/nearline bench embed --json
