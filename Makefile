@@ -37,8 +37,8 @@ demo: $(VENV)/.stamp-all ## Build, serve and ask a demo index; ONESHOT=1 ends af
 # latencies allow for neighbours.
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-test: $(VENV)/.stamp-dev ## Run every test but those of make check; the summary lists what was skipped, and why
-	@$(PYTEST) --ignore tests/project
+test: $(VENV)/.stamp-dev ## Run every test; the summary lists what was skipped, and why
+	@$(PYTEST)
 
 nightly: $(VENV)/.stamp-dev ## Run every test at its full length (half an hour)
 	@NEARLINE_TEST_NIGHTLY=1 $(PYTEST)
