@@ -11,8 +11,8 @@ SOURCES = ("nearline", "embedding", "retrieval", "index_builder", "generation", 
 # Imports between a test and a module that it is still taken to test.
 MAX_DISTANCE = 3
 MAX_SERVICE_DISTANCE = 2
-MAX_FILES = 8
-MAX_SERVICE_FILES = 2
+MAX_FILES = 16
+MAX_SERVICE_FILES = 8
 # Tests of other things: of a server that is not there, of whole systems, which takes minutes.
 NEVER_NEAR = tuple(
     f"tests/{name}/"

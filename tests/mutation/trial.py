@@ -42,8 +42,8 @@ class Limits:
     """How long tests may take, in seconds; 0 for all tests of a kind leaves them out."""
 
     test_s: float = 20.0
-    quick_s: float = 60.0
-    service_s: float = 90.0
+    quick_s: float = 90.0
+    service_s: float = 180.0
 
 
 @dataclass(frozen=True)
