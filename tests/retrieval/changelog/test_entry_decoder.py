@@ -86,6 +86,7 @@ def test_a_head_must_contain_what_was_read(
 
 
 def test_entries_that_a_head_promised_must_arrive() -> None:
+    EntryChain("log").check_complete({PARTITION: 0}, [])
     chain = _chain(3)
     chain.check_head(PARTITION, 3, HEAD._replace(seq=3, nonce=b"n3"))
     chain.check_complete({PARTITION: 3}, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import copy
 from collections.abc import AsyncIterator
@@ -22,6 +23,7 @@ from retrieval.recommend.policies import Policies, Policy, default_policies
 from retrieval.recommend.service import RecommendationService
 from retrieval.rollout.collections import ServedCollections
 from retrieval.search.collection import ServedCollection
+from tests.retrieval.cache.sample_lists import KEY, Clock, Maker, until_idle
 from tests.retrieval.fakes import FailingShard
 from tests.retrieval.recommend.small_model import learned
 from tests.retrieval.recommend.test_service import GOES, HAD, IDS, POPULARITY, ids, recommender
@@ -213,3 +215,15 @@ class _Renamed:
 
     def scan(self, snapshot_id: str, *arguments: object) -> object:
         return self._shard.scan(self._snapshot_id, *arguments)  # type: ignore[attr-defined]
+
+
+async def test_closing_ends_computations_of_the_cache() -> None:
+    lists, maker = TieredCache(None), Maker(Clock())
+    maker.may.clear()
+    waiting = asyncio.ensure_future(lists.get(KEY, maker))
+    await until_idle()
+    await CandidateCache(lists, {}).close()
+    await until_idle()
+    assert waiting.done()
+    with pytest.raises(NotReady, match="shutting down"):
+        await waiting

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -46,7 +46,8 @@ class FixedShard(SilentShard):
 
 
 def served(*shards: FixedShard) -> ServedCollection:
-    return cast(Any, SimpleNamespace(name="default", snapshot_id="s1", shards=shards))
+    collection = SimpleNamespace(name="default", snapshot_id="s1", shards=shards)
+    return cast(ServedCollection, collection)
 
 
 async def page_of(collection: ServedCollection, size: int, token: str = "") -> Page:
@@ -129,7 +130,8 @@ async def test_a_page_size_is_allowed_up_to_its_limits(size: int, allowed: bool)
 
 async def test_pages_contain_the_items_of_all_shards_in_order() -> None:
     collection = served(FixedShard(ids=["a", "d", "e"]), FixedShard(ids=["b", "c"]))
-    pages, token = [], ""
+    pages: list[list[str]] = []
+    token = ""
     while not pages or token:
         page = await page_of(collection, 2, token)
         token = page.next_page_token

@@ -32,7 +32,7 @@ from retrieval.search.collection import ServedCollection
 from retrieval.search.search_cache import SearchCache
 from retrieval.shards.local_provider import LocalShardProvider
 from retrieval.shards.local_shard import LocalShard
-from tests.retrieval.cache.sample_lists import Clock, mark
+from tests.retrieval.cache.sample_lists import KEY, Clock, Maker, mark, until_idle
 from tests.retrieval.fakes import FailingShard
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
 
@@ -141,6 +141,15 @@ async def test_a_repeated_search_is_answered_from_the_cache(running: Running) ->
     assert again.info.served_by == c.ServedBy(source=c.Source.CACHE, reason="near")
     assert again.info.list_id not in ("", first.info.list_id)
     assert again.info.coverage == first.info.coverage
+
+
+async def test_a_cached_reply_states_its_own_time_and_none_of_a_search(running: Running) -> None:
+    await running.service.search(ONE, OPTIONS)
+    start = time.perf_counter()
+    info = (await running.service.search(ONE, OPTIONS)).info
+    spent_s = time.perf_counter() - start
+    assert info.total_s is not None and 0 < info.total_s <= spent_s
+    assert info.search_s is None and info.embed_s is None
 
 
 async def test_concurrent_equal_searches_run_once(running: Running) -> None:
@@ -306,3 +315,15 @@ async def test_a_search_that_a_server_died_of_is_not_repeated_past_the_cache(
         await running.service.search(ONE, OPTIONS)
     assert caught.value.peer_died
     assert [one.asked for one in running.shards] == [1, 1]
+
+
+async def test_closing_ends_computations_of_the_cache() -> None:
+    lists, maker = TieredCache(None), Maker(Clock())
+    maker.may.clear()
+    waiting = asyncio.ensure_future(lists.get(KEY, maker))
+    await until_idle()
+    await SearchCache(lists, {}).close()
+    await until_idle()
+    assert waiting.done()
+    with pytest.raises(NotReady, match="shutting down"):
+        await waiting

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nearline.contract import Item, PayloadField, PlanStrategy
+from nearline.contract import MAX_BATCH, Item, PayloadField, PlanStrategy
 from nearline.errors import InvalidRequest
 from nearline.v1 import shard_pb2
 from retrieval.protocols.shard import (
@@ -114,6 +114,21 @@ def test_queries_arrive_unchanged_and_must_fit_the_shard() -> None:
         sent(vectors, "a")
     with pytest.raises(InvalidRequest, match="dim 2, the shard has dim 3"):
         sent(np.ones((2, 2), np.float32))
+
+
+@pytest.mark.parametrize("field", ["vectors", "texts"])
+def test_a_request_has_at_most_as_many_queries_as_a_batch(field: str) -> None:
+    def sent(count: int) -> ShardQueries:
+        vectors = np.zeros((count if field == "vectors" else 0, 3), np.float32)
+        message = shard_pb2.SearchShardRequest()
+        texts = ("a",) * count if field == "texts" else ()
+        codec.fill_queries(message, ShardQueries(vectors, texts))
+        return codec.queries_from_proto(message, 3)
+
+    assert sent(MAX_BATCH).count == MAX_BATCH
+    with pytest.raises(InvalidRequest) as caught:
+        sent(MAX_BATCH + 1)
+    assert caught.value.field == field
 
 
 def test_options_arrive_unchanged() -> None:

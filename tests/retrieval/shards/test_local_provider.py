@@ -84,3 +84,14 @@ async def test_a_snapshot_that_is_released_while_it_loads_is_gone_for_its_caller
     assert len(await shards.load(snapshot)) == 1
     assert gate.loads == 2
     await shards.close()
+
+
+@pytest.mark.parametrize(("threads", "scanners"), [(1, 1), (4, 1), (7, 1), (8, 2)])
+async def test_exact_searches_have_a_quarter_of_the_search_threads_but_at_least_one(
+    tmp_path: Path, threads: int, scanners: int
+) -> None:
+    before = threading.active_count()
+    shards = LocalShardProvider(Store(tmp_path), threads)
+    # One more thread loads snapshots.
+    assert threading.active_count() - before == threads + scanners + 1
+    await shards.close()

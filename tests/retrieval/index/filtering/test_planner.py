@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -18,7 +21,7 @@ from retrieval.index.filtering.attribute_table import AttributeTable
 from retrieval.index.filtering.filter_cache import FilterCache
 from retrieval.index.filtering.planner import FilteredSearch, Matches, calibrate
 from retrieval.index.vectors.faiss_index import FaissIndex
-from retrieval.index.vectors.vector_index import SearchParams
+from retrieval.index.vectors.vector_index import Neighbours, SearchParams
 
 ROWS, DIM, K = 6_000, 24, 10
 FACTORIES = ["Flat", "HNSW32,Flat", "HNSW32,SQ8", "IVF32,Flat"]
@@ -192,6 +195,26 @@ def test_calibration_stays_within_its_bounds(indexes: dict[str, FaissIndex]) -> 
     assert calibrate(indexes["Flat"]) == ROWS
     for factory in FACTORIES[1:]:
         assert 1_000 <= calibrate(indexes[factory]) <= ROWS
+
+
+@pytest.mark.parametrize(("seconds", "measurements"), [(0.0, 1), (math.inf, 8)])
+def test_calibration_measures_until_its_time_is_up(
+    indexes: dict[str, FaissIndex],
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    measurements: int,
+) -> None:
+    index = copy.copy(indexes["HNSW32,Flat"])
+    searched: list[bool] = []
+
+    def search(*arguments: Any) -> Neighbours:
+        searched.append(arguments[2].exact)
+        return indexes["HNSW32,Flat"].search(*arguments)
+
+    monkeypatch.setattr(planner, "_CALIBRATION_S", seconds)
+    monkeypatch.setattr(index, "search", search)
+    calibrate(index)
+    assert searched == [True, False] * measurements
 
 
 @pytest.fixture

@@ -113,6 +113,19 @@ def test_a_selector_does_not_reset_the_width_where_the_width_matters(factory: st
     np.testing.assert_array_equal(narrow.search(queries, 10, asked, everything).ids, found)
 
 
+def test_an_index_without_given_widths_is_searched_with_those_of_faiss(
+    clustered: tuple[NDArray[np.float32], NDArray[np.float32]],
+) -> None:
+    vectors, queries = clustered[0][:1_000], clustered[1]
+    for factory in ("HNSW32,Flat", "IVF64,Flat"):
+        index = FaissIndex(built(factory, vectors))
+        assert (index.describe().ef_search, index.describe().nprobe) == (64, 1)
+        given = FaissIndex(built(factory, vectors), ef_search=64, nprobe=1)
+        found = index.search(queries, 3)
+        assert (found.ids[:, 0] >= 0).all()
+        np.testing.assert_array_equal(found.ids, given.search(queries, 3).ids)
+
+
 @pytest.mark.parametrize("factory", ["Flat", "HNSW32,Flat", "SQ8", "IVF16,Flat"])
 @pytest.mark.parametrize("exact", [True, False])
 def test_only_allowed_rows_are_found(

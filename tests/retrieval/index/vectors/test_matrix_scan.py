@@ -34,6 +34,23 @@ def test_all_rows_that_may_be_best_are_candidates(
     assert (np.diff(found) > 0).all()
 
 
+@pytest.mark.parametrize("dim", [1, 2, 3, 24])
+def test_rows_within_the_rounding_error_of_the_best_are_candidates(
+    rng: np.random.Generator, dim: int
+) -> None:
+    vectors = np.ones((300, dim), np.float32)
+    vectors += rng.normal(scale=2e-7, size=vectors.shape).astype(np.float32)
+    queries = rng.normal(size=(8, dim)).astype(np.float32)
+    found = set(MatrixScan(vectors).candidates(queries, 10).tolist())
+    exact = queries.astype(np.float64) @ vectors.T.astype(np.float64)
+    lengths = np.linalg.norm(queries, axis=1) * np.linalg.norm(vectors, axis=1).max()
+    # Both the score of a row and the k-th best score may be wrong by this much.
+    errors = dim * np.finfo(np.float32).eps / 2 * lengths
+    for scores, error in zip(exact, errors, strict=True):
+        edge = np.sort(scores)[-10]
+        assert set(np.flatnonzero(scores >= edge - 2 * error)) <= found
+
+
 def test_candidates_do_not_depend_on_the_length_of_the_vectors(rng: np.random.Generator) -> None:
     # Scores that differ by about the rounding error.
     vectors = np.ones((500, 16), np.float32)

@@ -1,0 +1,99 @@
+"""Pages of snapshots and the history of an alias, read from a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from nearline.errors import InvalidRequest, NotFound
+from nearline.store.snapshot import Store
+from nearline.v1 import admin_pb2
+from retrieval.router.admin_servicer import AdminServicer
+from tests.retrieval.small_snapshots import documents_of, write_snapshot
+
+NO_CONTEXT = cast(Any, None)
+
+
+class Admin(AdminServicer):
+    """A servicer of a store only."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(Store(root), *cast(Any, (None,) * 4))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a store with four snapshots, each of which was current."""
+    root = tmp_path_factory.mktemp("store")
+    for _ in range(4):
+        write_snapshot(root, documents_of(np.ones((1, 2), np.float32)))
+    return root
+
+
+async def list_snapshots(root: Path, **fields: Any) -> admin_pb2.ListSnapshotsResponse:
+    return await Admin(root).ListSnapshots(admin_pb2.ListSnapshotsRequest(**fields), NO_CONTEXT)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+async def test_pages_together_list_every_snapshot_once_newest_first(root: Path, size: int) -> None:
+    pages: list[list[str]] = []
+    token = ""
+    while not pages or token:
+        page = await list_snapshots(root, page_size=size, page_token=token)
+        token = page.next_page_token
+        assert not any(one.files for one in page.snapshots)
+        pages.append([one.snapshot_id for one in page.snapshots])
+    ids = Store(root).snapshot_ids("default")
+    assert pages == [ids[at : at + size] for at in range(0, len(ids), size)]
+
+
+async def test_a_page_without_a_size_has_a_hundred_snapshots_and_the_largest_a_thousand(
+    root: Path,
+) -> None:
+    for size in (0, 1_000):
+        page = await list_snapshots(root, page_size=size)
+        assert len(page.snapshots) == 4 and not page.next_page_token
+    with pytest.raises(InvalidRequest, match="page_size is 1001") as caught:
+        await list_snapshots(root, page_size=1_001)
+    assert caught.value.field == "page_size"
+
+
+async def test_a_page_token_must_be_a_snapshot_id(root: Path) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await list_snapshots(root, page_token="../x")
+    assert caught.value.field == "page_token"
+
+
+async def test_a_collection_without_snapshots_is_not_found(root: Path) -> None:
+    with pytest.raises(NotFound, match="'books' has no published snapshot"):
+        await list_snapshots(root, collection="books")
+
+
+@pytest.mark.parametrize(
+    ("history", "epochs"), [(0, []), (1, [3]), (2, [3, 2]), (1_000, [3, 2, 1])]
+)
+async def test_the_history_of_an_alias_follows_the_record_in_force(
+    root: Path, history: int, epochs: list[int]
+) -> None:
+    request = admin_pb2.GetAliasesRequest(history=history)
+    reply = await Admin(root).GetAliases(request, NO_CONTEXT)
+    assert reply.in_force.epoch == 4
+    assert [record.epoch for record in reply.history] == epochs
+
+
+async def test_a_history_is_limited(root: Path) -> None:
+    with pytest.raises(InvalidRequest, match="history is 1001") as caught:
+        await Admin(root).GetAliases(admin_pb2.GetAliasesRequest(history=1_001), NO_CONTEXT)
+    assert caught.value.field == "history"
+
+
+async def test_the_current_snapshot_is_returned_unless_another_is_named(root: Path) -> None:
+    oldest = Store(root).snapshot_ids("default")[-1]
+    for named, expected in (("", Store(root).alias_in_force("default").current), (oldest, oldest)):
+        request = admin_pb2.GetSnapshotRequest(snapshot_id=named)
+        reply = await Admin(root).GetSnapshot(request, NO_CONTEXT)
+        assert reply.snapshot.snapshot_id == expected
+        assert reply.snapshot.files
