@@ -119,11 +119,12 @@ class LogSegment:
     def positions(self) -> SegmentPositions:
         """Returns the positions of its changes, without decoding the changes."""
         try:
-            table = self._file.read(["partition", "position", "time_us"])
+            # Columns that the file lacks are omitted from the table.
+            table = self._file.read(list(_POSITIONS))
             return SegmentPositions(
-                *(column.to_numpy().astype(np.int64) for column in table.columns)
+                *(table.column(name).to_numpy().astype(np.int64) for name in _POSITIONS)
             )
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise self._corrupt(error) from error
 
     def entries(self, start: Watermark) -> Iterator[ChangeEntry]:
@@ -138,7 +139,7 @@ class LogSegment:
                     if position > start.positions[partition]:
                         change = codec.decode_change(row[3].as_py())
                         yield ChangeEntry(partition, position, time_us, change)
-        except (pa.ArrowException, OSError, KeyError, InvalidRequest, IndexError) as error:
+        except (pa.ArrowException, OSError, TypeError, LookupError, InvalidRequest) as error:
             raise self._corrupt(error) from error
 
     def _corrupt(self, reason: Any) -> SnapshotCorrupt:
@@ -147,4 +148,5 @@ class LogSegment:
         )
 
 
-_ENTRY = ("partition", "position", "time_us", "change")
+_POSITIONS = ("partition", "position", "time_us")
+_ENTRY = (*_POSITIONS, "change")
