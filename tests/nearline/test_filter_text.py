@@ -180,6 +180,16 @@ def test_invalid_json_filters_are_refused_with_their_path(value: object, path: s
     assert caught.value.field == path
 
 
+@pytest.mark.parametrize("name", ["all", "any", "not"])
+def test_json_that_is_nested_too_deeply_is_refused(name: str) -> None:
+    value: object = {"field": "a", "equals": 1}
+    # Deeper than Python can call itself.
+    for _ in range(5_000):
+        value = {name: value} if name == "not" else {name: [value]}
+    with pytest.raises(InvalidRequest, match="is nested too deeply; flatten it"):
+        filter_from_json(value)
+
+
 def test_invalid_json_suggests_the_text_form() -> None:
     with pytest.raises(InvalidRequest, match=r"is not valid JSON: .*kind = class"):
         parse_filter("{kind")

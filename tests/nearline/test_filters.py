@@ -134,6 +134,30 @@ def test_conditions_and_values_are_counted_over_the_whole_filter() -> None:
         f.check_filter(f.Any(half, half, f.In("a", (1,))))
 
 
+EXISTS, IN, NOT = f.Exists("a"), f.In("a", (1,)), f.Not(f.Exists("a"))
+
+
+@pytest.mark.parametrize(
+    "largest",
+    [
+        f.Any(*[f.All(*[EXISTS] * 127)] * 7, *[EXISTS] * 127),
+        f.Any(*[f.All(*[IN] * 127)] * 7, *[IN] * 127),
+        f.Any(*[f.Any(*[NOT] * 127)] * 4, EXISTS, EXISTS, EXISTS),
+    ],
+    ids=["exists", "in", "not"],
+)
+def test_a_message_may_have_as_many_conditions_as_a_filter(
+    largest: f.Filter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = filter_to_proto(largest)
+    assert filter_from_proto(message) == largest
+    one_more = types_pb2.Filter()
+    getattr(one_more, "not").CopyFrom(message)
+    monkeypatch.setattr("nearline.wire.filters._read", None)
+    with pytest.raises(InvalidRequest, match="more than 1,024 operators and conditions"):
+        filter_from_proto(one_more)
+
+
 def one_of(value: types_pb2.Value, count: int) -> types_pb2.Filter:
     message = types_pb2.Filter()
     getattr(message, "in").field = "a"

@@ -1,17 +1,32 @@
-"""How often the janitor works: it exports in every round, and clears once in an interval."""
+"""How often the janitor works, and what it closes and deletes."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
+import pytest_asyncio
 
-from index_builder.ingest import janitor as janitor_module, metrics
+from index_builder.ingest import janitor as janitor_module, keys, metrics
 from index_builder.ingest.janitor import Janitor
 from index_builder.ingest.job_store import JobStore
 from index_builder.ingest.load_stats import LoadStatsReader
+from nearline import contract as c
 from nearline.errors import NotReady
+from retrieval.redis_client.connection import Redis, connect
+from tests.index_builder.ingest.submissions import (
+    ended,
+    job_store_of,
+    submission,
+    take_all,
+    worker_of,
+)
+from tests.redis_server import give_shared_redis, needs_redis
+
+__all__ = ["give_shared_redis"]  # A fixture.
 
 
 class CountedJanitor(Janitor):
@@ -66,3 +81,52 @@ async def test_it_goes_on_when_redis_is_back() -> None:
     janitor = CountedJanitor(abandoned_s=3_600.0, failing=5)
     await _run(janitor, 10)
     assert janitor.cleared == 1
+
+
+@pytest_asyncio.fixture(name="redis")
+async def give_redis(shared_redis: str) -> AsyncIterator[Redis]:
+    client = connect(shared_redis, timeout_s=10.0)
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+@pytest.mark.service
+@needs_redis
+async def test_an_abandoned_job_is_closed_and_its_documents_are_still_processed(
+    redis: Redis,
+) -> None:
+    store, stats = job_store_of(redis), LoadStatsReader(redis)
+    await store.submit(submission("job", 2, more=True))
+    await Janitor(redis, store, stats, 1_000.0, 60.0).clear()
+    assert (await store.job("job")).open
+    # With this limit, every open job is abandoned.
+    await Janitor(redis, store, stats, -1.0, 60.0).clear()
+    job = await store.job("job")
+    assert (job.open, job.state, job.left) == (False, c.JobState.QUEUED, 2)
+    worker = worker_of(redis)
+    await worker.settle([ended(one) for one in await take_all(worker)])
+    assert (await store.job("job")).state is c.JobState.SUCCEEDED
+
+
+@pytest.mark.service
+@needs_redis
+async def test_what_has_expired_is_forgotten_and_the_rest_stays(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, stats = job_store_of(redis), LoadStatsReader(redis)
+    monkeypatch.setattr(janitor_module, "_BATCH", 2)
+    for number in range(7):
+        await store.submit(submission(f"j{number}"))
+    for number in (0, 2, 3, 6):
+        await redis.delete(keys.job_key(f"j{number}"))
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    worker = c.IngestWorker(worker_id="w", in_hand=0, documents_per_s=1.0, start_time=start)
+    await stats.report(worker)
+    janitor = Janitor(redis, store, stats, 1_000.0, 60.0)
+    await janitor.clear()
+    assert await redis.zrange(keys.JOBS, 0, -1) == [b"j1", b"j4", b"j5"]
+    assert await redis.hkeys(keys.WORKERS) == [b"w"]
+    monkeypatch.setattr(janitor_module, "_SILENT_S", -60.0)
+    await janitor.clear()
+    assert await redis.hkeys(keys.WORKERS) == []

@@ -12,7 +12,7 @@ import pytest_asyncio
 from index_builder.ingest import unit_processor
 from index_builder.ingest.document_writer import DocumentWriter
 from index_builder.ingest.load_stats import LoadStatsReader
-from index_builder.ingest.records import ALONE_AFTER, MAX_LOSSES
+from index_builder.ingest.records import ALONE_AFTER, MAX_LOSSES, QueueLimits
 from index_builder.ingest.unit_processor import RetryPolicy, UnitProcessor
 from index_builder.readers.sandbox import SandboxReader
 from nearline import contract as c
@@ -135,3 +135,23 @@ async def test_each_collection_of_a_batch_is_written_separately(redis: Redis) ->
         # The writer of this test knows one collection; the first call was for the other.
         await processor_of(redis, writer).process(units)
     assert seen == ["a"]
+
+
+async def test_a_file_waits_in_the_queue_while_there_is_no_room_for_its_documents(
+    redis: Redis,
+) -> None:
+    rows = b"".join(b'{"id": "r%d", "text": "text"}\n' % number for number in range(5))
+    asked = submission("job", [c.SourceFile("rows.jsonl", rows)])
+    await job_store_of(redis).submit(replace(asked, collection="books"))
+    # Room for the file and two of its documents.
+    queue = worker_of(redis, limits=QueueLimits(units=3))
+    processor = UnitProcessor(queue, DocumentWriter(FaultyWriter()), RETRIES, (), 10.0)
+    try:
+        [file] = await queue.take(10)
+        assert await processor.process([file]) == 0
+        state = await LoadStatsReader(redis).read()
+        # No worker holds it, so that any may continue once there is room.
+        assert (state.in_hand, state.delayed, state.waiting) == (0, 1, 2)
+        assert await processor.process(await queue.take(10)) == 2
+    finally:
+        processor.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -288,6 +289,19 @@ async def test_a_snapshot_that_loads_slowly_twice_is_refused(store: Path, live: 
         comparison = Comparison(candidate=candidate, live=instant, alone="", limits=GateLimits())
         check = await check_load_time(comparison)
         assert (check.outcome, check.name) == (CheckOutcome.FAILED, "load_time")
+
+
+async def test_a_loaded_snapshot_is_released(store: Path, live: str) -> None:
+    before = set(threading.enumerate())
+
+    def searching() -> list[threading.Thread]:
+        return [one for one in set(threading.enumerate()) - before if "search" in one.name]
+
+    with pytest.raises(ZeroDivisionError):
+        async with load_snapshot(Store(store), "default", live, {}):
+            assert searching()
+            raise ZeroDivisionError
+    assert searching() == []
 
 
 async def test_scores_of_few_searches_are_not_compared(store: Path, live: str) -> None:

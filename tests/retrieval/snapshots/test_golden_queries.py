@@ -76,6 +76,6 @@ def test_chunks_that_tie_with_the_last_exact_one_count_as_good(tmp_path: Path) -
 
 
 def test_recall_may_fall_short_of_the_promise_by_a_slack() -> None:
-    check_recall(0.9 - RECALL_SLACK + 1e-9, _manifest(), "here", "rebuild it")
+    check_recall(0.9 - RECALL_SLACK, _manifest(), "here", "rebuild it")
     with pytest.raises(SnapshotMismatch, match=r"promises 0\.900; rebuild it"):
         check_recall(0.9 - RECALL_SLACK - 1e-3, _manifest(), "here", "rebuild it")

@@ -44,12 +44,12 @@ def everything(client: Any) -> Iterator[bytes]:
 async def test_nothing_names_a_deleted_user(states: UserStates, shared_redis: str) -> None:
     await states.record("c", [seen(f"i{n}", n, f"other {n}") for n in range(50)])
     await states.record(
-        "c", [seen(f"i{n}", n, USER, session_id=f"s{n % 2}", event_id=str(n)) for n in range(200)]
+        "c", [seen(f"i{n}", n, USER, session_id=f"s{n % 3}", event_id=str(n)) for n in range(200)]
     )
     await states.record("c", [seen("x", 1, "", session_id="other"), seen("y", 1, USER)])
     keys = {
         key.encode()
-        for owner in (user_keys("c", USER), session_keys("c", "s0"), session_keys("c", "s1"))
+        for owner in (user_keys("c", USER), *(session_keys("c", f"s{n}") for n in range(3)))
         for key in (owner.state, owner.recent)
     }
     with Redis.from_url(shared_redis) as client:
@@ -57,11 +57,11 @@ async def test_nothing_names_a_deleted_user(states: UserStates, shared_redis: st
     before = time.time_ns() // 1_000
     erased = await states.delete("c", USER)
     after = time.time_ns() // 1_000
-    assert erased == DeletionResult(erased.deleted_us, 128, 201, 2)
+    assert erased == DeletionResult(erased.deleted_us, 128, 201, 3)
     assert before <= erased.deleted_us <= after
     with Redis.from_url(shared_redis) as client:
         found = list(everything(client))
-        assert [one for one in found if USER.encode() in one or one in (b"s0", b"s1")] == []
+        assert [one for one in found if USER.encode() in one or one in (b"s0", b"s1", b"s2")] == []
         assert {b"i7", b"other 7", b"other"} <= set(found)
         # The time of the deletion is all that is left of the user and of those sessions.
         assert keys & set(found) == {user_keys("c", USER).state.encode()}

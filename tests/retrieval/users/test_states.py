@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -323,6 +324,21 @@ async def test_nothing_is_acknowledged_before_it_is_durable(
         for asked in (strict.record("c", [seen("a", 1)]), strict.delete("c", "u")):
             with pytest.raises(NotReady, match="0 of 1 replicas"):
                 await asked
+
+
+@pytest.mark.usefixtures("opened")
+async def test_recording_waits_until_it_is_durable_or_the_time_is_up(shared_redis: str) -> None:
+    async with connect(shared_redis, timeout_s=10.0, retries=0) as client:
+        durability = Durability(client, wait_s=0.25)
+        states = UserStates(client, durability)
+        # From here on, its names are cached as durable, and only the events have to wait.
+        await states.record("c", [seen("a", 1)])
+        durability._replicas = 1
+        begin = time.monotonic()
+        with pytest.raises(NotReady, match=r"after 0\.25 s .* 0 of 1 replicas"):
+            await states.record("c", [seen("a", 2)])
+        # Inside a transaction, Redis would not wait.
+        assert time.monotonic() - begin >= 0.25
 
 
 def test_the_log_outlasts_sessions() -> None:

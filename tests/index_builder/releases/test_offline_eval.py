@@ -1,0 +1,121 @@
+"""The later interactions on which snapshots are judged, and the promise that they are held to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from index_builder.interactions.records import Interactions
+from index_builder.releases import offline_eval
+from index_builder.releases.offline_eval import (
+    FutureInteractions,
+    future_interactions,
+    promised_ndcg,
+)
+from nearline.v1 import snapshot_pb2
+from retrieval.behaviour.history import EMPTY_HISTORY, History
+
+
+@dataclass
+class Model:
+    """What is read of a model: its items, those without interactions, and histories by user."""
+
+    ids: str
+    histories: Mapping[str, str]
+    untrained: str = ""
+    trained: Sequence[bool] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trained = [one not in self.untrained for one in self.ids]
+
+    def number_of(self, item_id: str) -> int | None:
+        return self.ids.index(item_id) if item_id in self.ids else None
+
+    def history_of(self, user_id: str) -> History | None:
+        items = self.histories.get(user_id)
+        if items is None:
+            return None
+        return EMPTY_HISTORY._replace(items=np.array([*map(self.ids.index, items)], np.int32))
+
+
+OLD = Model("abcde", {"u": "a", "v": "b", "w": "c"}, untrained="e")
+NEW = Model("bcdef", {"u": "b", "v": "c", "x": "b"}, untrained="c")
+AFTER_US = 1_000
+
+
+def later(rows: Sequence[tuple[str, str, int]]) -> Interactions:
+    """Returns interactions: user, item and time of each."""
+    users = sorted({user for user, _, _ in rows})
+    items = sorted({item for _, item, _ in rows})
+    return Interactions(
+        users,
+        items,
+        np.array([users.index(user) for user, _, _ in rows], np.int32),
+        np.array([items.index(item) for _, item, _ in rows], np.int32),
+        np.array([time for _, _, time in rows], np.int64),
+        np.ones(len(rows), np.float32),
+    )
+
+
+def wanted(rows: Interactions, models: Sequence[Any], *, repeats: bool) -> dict[str, set[str]]:
+    found = future_interactions(rows, AFTER_US, models, repeats=repeats)
+    return {user: set(items) for user, items in zip(found.users, found.items, strict=True)}
+
+
+ALL = later([(user, item, AFTER_US + 1) for user in "uvwxy" for item in "abcdef"])
+
+
+@pytest.mark.parametrize(
+    ("models", "repeats", "expected"),
+    [
+        # Every item with interactions, of every user with a history.
+        ([OLD], True, {"u": set("abcd"), "v": set("abcd"), "w": set("abcd")}),
+        ([OLD], False, {"u": set("bcd"), "v": set("acd"), "w": set("abd")}),
+        # What both know; a history of either counts.
+        ([OLD, NEW], True, {"u": set("bd"), "v": set("bd")}),
+        ([OLD, NEW], False, {"u": set("d"), "v": set("d")}),
+    ],
+)
+def test_users_and_items_are_those_that_all_snapshots_know(
+    models: Sequence[Model], repeats: bool, expected: dict[str, set[str]]
+) -> None:
+    assert wanted(ALL, models, repeats=repeats) == expected
+
+
+def test_interactions_up_to_the_moment_do_not_count() -> None:
+    rows = later([("u", "b", AFTER_US), ("u", "d", AFTER_US + 1), ("v", "a", AFTER_US - 1)])
+    assert wanted(rows, [OLD], repeats=True) == {"u": {"d"}}
+
+
+def test_a_user_without_any_item_to_find_is_left_out() -> None:
+    rows = later([("u", "a", AFTER_US + 1), ("v", "e", AFTER_US + 1)])
+    assert wanted(rows, [OLD], repeats=False) == {}
+
+
+def test_many_users_are_sampled_each_with_their_own_items(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(offline_eval, "_MAX_USERS", 5)
+    names = [f"u{number}" for number in range(6)]
+    model: Any = Model("abcdef", dict.fromkeys(names, ""))
+    rows = later([(name, "abcdef"[at], 2_000) for at, name in enumerate(names)])
+    found = future_interactions(rows, AFTER_US, [model], repeats=False)
+    assert len(found.users) == 5 and list(found.users) == sorted(set(found.users))
+    assert list(found.items) == [{"abcdef"[names.index(one)]} for one in found.users]
+    assert found == future_interactions(rows, AFTER_US, [model], repeats=False)
+    monkeypatch.setattr(offline_eval, "_MAX_USERS", 6)
+    all_of_them = future_interactions(rows, AFTER_US, [model], repeats=False)
+    assert isinstance(all_of_them, FutureInteractions) and list(all_of_them.users) == names
+
+
+@pytest.mark.parametrize(
+    ("split", "kept", "promised"), [("", True, 0.0), ("last-n:2", False, 0.25), ("x", True, 0.5)]
+)
+def test_a_kept_ranker_promises_its_own_ndcg(split: str, kept: bool, promised: float) -> None:
+    card = snapshot_pb2.BlendCard(split=split, validation_ndcg=0.25)
+    card.ranker.kept, card.ranker.validation_ndcg = kept, 0.5
+    assert promised_ndcg(card) == promised

@@ -1,0 +1,51 @@
+"""Partitioning of interactions by owner, and the window in which an event counts as a repeat."""
+
+from __future__ import annotations
+
+from retrieval.users.keys import session_keys, user_keys
+from retrieval.users.recorder import (
+    DEDUP_WINDOW_S,
+    OwnerBatch,
+    event_digest,
+    partition_by_owner,
+    read_recent,
+    write_recent,
+)
+from tests.retrieval.users.interactions import seen
+
+NOW_S = 1_800_000_000
+
+
+def test_an_event_is_recent_for_less_than_a_day() -> None:
+    a, b, c = (event_digest(name) for name in "abc")
+    raw = write_recent({a: NOW_S - DEDUP_WINDOW_S, b: NOW_S - DEDUP_WINDOW_S + 1, c: NOW_S})
+    assert read_recent(raw, NOW_S) == {b: NOW_S - DEDUP_WINDOW_S + 1, c: NOW_S}
+    assert read_recent(b"", NOW_S) == {}
+
+
+def test_users_come_first_and_are_kept_as_long_as_users() -> None:
+    given = [
+        seen("a", 1, "", session_id="s"),
+        seen("b", 2, "u", session_id="s"),
+        seen("c", 3, "v", event_id="e"),
+        seen("d", 4, "u"),
+    ]
+    batches = partition_by_owner("c", given, "key", NOW_S * 1_000_000, (500, 50))
+    assert [batch[:2] for batch in batches] == [
+        (user_keys("c", "u"), 500),
+        (user_keys("c", "v"), 500),
+        (session_keys("c", "s"), 50),
+    ]
+    assert [_items(batch) for batch in batches] == [["b", "d"], ["c"], ["a", "b"]]
+    # The log has one entry of each interaction: that of the user, if there is one.
+    logged = [[bool(one.words) for one in batch.interactions] for batch in batches]
+    assert logged == [[True, True], [True], [True, False]]
+    digests = {one.item_id: one.digest for batch in batches for one in batch.interactions}
+    assert digests == {
+        name: event_digest(event)
+        for name, event in {"a": "key/0", "b": "key/1", "c": "e", "d": "key/3"}.items()
+    }
+
+
+def _items(batch: OwnerBatch) -> list[str]:
+    return [one.item_id for one in batch.interactions]
