@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +27,21 @@ def test_golden_texts_are_cut_into_batches_and_put_back_in_order(tmp_path: Path)
     vectors = ReferenceSet(tokenizer, 0, budget=64, pad_multiple=4).embed(FakeBackend(slots=2))
     for text, vector in zip(tokenizer.tokenize(REFERENCE_TEXTS), vectors, strict=True):
         np.testing.assert_array_equal(vector, expected(text.ids))
+
+
+def test_throughput_counts_the_rounds_after_the_warm_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = word_model(tmp_path / "m")
+    golden = ReferenceSet(TextTokenizer(model.folder, model.max_tokens), 0, 64, 1)
+    # Every look at the clock takes a second: two rounds are begun before the third passes.
+    clock = itertools.count()
+    monkeypatch.setattr(reference_texts, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    backend = FakeBackend()
+    rate = reference_texts.measure_throughput(backend, golden, seconds=3.0)
+    assert rate == golden.tokens * 2 / 4
+    assert len(backend.batches) == 3 * len(golden.batches)
+    assert golden.tokens == sum(int(batch.mask.sum()) for batch in golden.batches)
 
 
 def test_the_lowest_cosine_is_given_and_a_low_one_refused_by_number() -> None:

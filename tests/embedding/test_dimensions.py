@@ -66,8 +66,13 @@ async def _calls(texts: list[str]) -> AsyncIterator[EmbedCall]:
 
 async def test_the_whole_model_and_more_numbers_are_refused(tmp_path: Path) -> None:
     async with served(tmp_path, 0) as whole, served(tmp_path, 3) as short:
-        with pytest.raises(InvalidRequest, match=r"dimensions is 4; 1\.\.3 are served"):
-            await short.embed(["w1"], dimensions=4)
+        for dimensions in (0, 4):
+            refused = rf"dimensions is {dimensions}; 1\.\.3 are served"
+            with pytest.raises(InvalidRequest, match=refused):
+                await short.embed(["w1"], dimensions=dimensions)
+        for dimensions in (1, 3):
+            reply = await short.embed(["w1"], dimensions=dimensions)
+            assert reply.vectors.shape == (1, dimensions)
         of_whole = (await whole.info()).fingerprint
         with pytest.raises(SnapshotMismatch, match="send it to the embedder of that model"):
             await short.embed(["w1"], expected_fingerprint=of_whole)

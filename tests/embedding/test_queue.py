@@ -62,6 +62,34 @@ def test_texts_of_like_length_share_a_batch() -> None:
     assert lengths(take(lanes)) == [10] * 4
 
 
+def test_texts_of_several_jobs_share_a_batch() -> None:
+    lanes = BatchQueue(400)
+    for second in range(3):
+        lanes.push(make_job([10, 10]), float(second))
+    assert lengths(take(lanes, 2.0)) == [10] * 6
+
+
+@pytest.mark.parametrize(
+    ("jobs", "count"),
+    [
+        # The window holds 320 tokens ...
+        ([[10] + [1] * 309, [10] * 3], 2),
+        ([[10] + [1] * 310, [10] * 3], 1),
+        # ... or twice as many of the job that is due first.
+        ([[10] + [1] * 310 + [10] * 3], 4),
+        ([[10] + [1] * 629 + [10] * 3], 2),
+        ([[10] + [1] * 630 + [10] * 3], 1),
+    ],
+)
+def test_texts_of_like_length_are_found_within_the_window(
+    jobs: list[list[int]], count: int
+) -> None:
+    lanes = BatchQueue(40)
+    for second, sizes in enumerate(jobs):
+        lanes.push(make_job(sizes), float(second))
+    assert lengths(take(lanes, 1.0)).count(10) == count
+
+
 def test_interactive_goes_before_bulk() -> None:
     lanes = BatchQueue(512)
     lanes.push(make_job([10] * 5), 0.0)

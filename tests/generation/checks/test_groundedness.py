@@ -108,6 +108,8 @@ CASES = [
     ("Alice met a man.", "She met a man.", ()),  # the first word of a sentence is not a name
     ("DNA was found.", "Something was found.", ("name 'DNA'",)),
     ("DNAs were found.", "The DNA was found.", ()),
+    ("It is about Batches.", "It is about a batch.", ()),
+    ("It is about Batches.", "It is about a bath.", ("name 'Batches'",)),
     ("Use subprocess.run() here.", "Use subprocess.run here.", ()),
     ("Use subprocess.popen here.", "Use subprocess.run here.", ("name 'subprocess.popen'",)),
     ("Call os.walk there.", "In os, call walk() there.", ()),

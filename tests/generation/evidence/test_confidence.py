@@ -83,3 +83,19 @@ def test_one_document_has_no_gap_and_no_terms_no_coverage() -> None:
     bare = compute_signals("", (), HITS, DOCUMENTS, _words, COSINES)
     assert bare["coverage_first"] == bare["missing_heaviest"] == bare["words"] == 0.0
     assert all(math.isfinite(value) for value in bare.values())
+
+
+def test_signals_without_a_source_are_0() -> None:
+    # Shards that cannot explain, and a search that only one of the two indexes answered.
+    bare = [Hit(id="a", score=0.9), Hit(id="b", score=0.2)]
+    found = compute_signals("cat mat", TERMS, bare, DOCUMENTS, _words, COSINES)
+    sources = ("dense_best", "dense_mean", "dense_gap_2", "lexical_best", "lexical_gap")
+    assert {found[name] for name in sources} == {0.0}
+    assert found["score_gap"] == pytest.approx(0.7)
+    lexical = Explanation(dense_score=None, lexical_score=2.0, shard=0)
+    hits = [Hit(id="a", score=0.9, explanation=lexical), HITS[2]]
+    found = compute_signals("cat mat", TERMS, hits, [], _words, COSINES[:0])
+    assert (found["dense_best"], found["dense_mean"]) == (0.5, 0.25)
+    assert (found["lexical_best"], found["lexical_gap"]) == (2.0 / 4.0, 1.0 / 4.0)
+    assert found["coverage_first"] == found["sentence_coverage"] == found["grams_best"] == 0.0
+    assert found["missing_heaviest"] == 1.0

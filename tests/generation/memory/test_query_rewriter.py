@@ -54,6 +54,11 @@ FOLLOW_UPS = [
     (CACHE, "since which version?", "since which version (functools.lru_cache)?"),
     (KETTLE, "do I need the receipt for that?", "do I need the receipt for that (damaged kettle)?"),
     ("List the planets", "which of them have rings?", "which of them have rings (List planets)?"),
+    # Another pronoun, which refers to nothing, may stand before the one that refers.
+    (RUN, "Is it possible to stop it?", "Is it possible to stop it (subprocess)?"),
+    (RUN, "Do I have this week to stop it?", "Do I have this week to stop it (subprocess)?"),
+    (RUN, "do those who use it wait?", "do those who use it wait (run subprocess)?"),
+    (RUN, "who says that I stop it?", "who says that I stop it (run subprocess)?"),
     # ... unless they may refer to the action.
     (RUN, "how long does it take?", "how long does it take (run subprocess)?"),
     (RUN, "Can't it hang?", "Can't it hang (run subprocess)?"),

@@ -155,6 +155,17 @@ def test_cross_validation_learns_nothing_of_the_group_that_it_scores() -> None:
     assert len(set(blind.round(9).tolist())) <= 5
 
 
+@pytest.mark.parametrize("mixed", [0, 1])
+def test_a_group_is_scored_with_0_if_the_others_have_one_label(mixed: int) -> None:
+    # The two groups are held out one after the other; the mixed one is the first or the second.
+    groups = np.repeat([0, 1], 4)
+    rows = np.tile([[-2.0], [-1.0], [1.0], [2.0]], (2, 1))
+    target = (rows[:, 0] > 0) & (groups == mixed)
+    logits = calibrator.cross_validated(rows, target, groups, ("a",))
+    assert (logits[groups == mixed] == 0.0).all()
+    assert ((logits > 0) == (rows[:, 0] > 0))[groups != mixed].all()
+
+
 def _observed(number: int, *, answerable: bool, rng: np.random.Generator) -> QuestionExample:
     """Makes a question whose evidence sentence, of four, is the longest."""
     signals = {name: float(rng.normal()) for name in confidence.SIGNALS}
