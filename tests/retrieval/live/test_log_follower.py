@@ -160,6 +160,43 @@ async def test_an_unavailable_delta_is_retried_and_reported(
         await one.live.end(external_collection.following)
 
 
+async def test_a_new_state_is_in_service_while_it_catches_up(
+    external_collection: ExternalCollection,
+) -> None:
+    one, there = external_collection.one, external_collection.there
+    there.error = NotReady("the other server is away")
+    head = await one.write(upsert("d0"))
+    ready = asyncio.ensure_future((await external_collection.begin()).ready())
+    await until(lambda: there.live is not None)
+    assert there.applied.stale and not ready.done()
+    there.error = None
+    await ready
+    assert there.applied.watermark.covers(head)
+    await until(lambda: not there.applied.stale)
+
+
+async def test_a_state_that_caught_up_is_replaced_only_by_another_one_that_has(
+    external_collection: ExternalCollection,
+) -> None:
+    one, there = external_collection.one, external_collection.there
+    lost, later = in_partition(5, 2)
+    following = await external_collection.begin()
+    await following.ready()
+    await one.write(upsert(lost))
+    await until(lambda: there.seen == [lost])
+    in_service = following._published.deltas
+    # Other deltas begin before the first change, and cannot be applied to for now.
+    there.at, there.error = Watermark(one.log.log_id), NotReady("the other server is away")
+    one.log.set_back(5, 0)
+    head = await one.write(upsert(later))
+    await until(lambda: there.made == 2 and there.tried > 3)
+    assert following._published.deltas is in_service
+    there.error = None
+    await until(lambda: following._published.caught_up)
+    assert following._published.deltas is not in_service
+    assert there.applied.watermark.covers(head)
+
+
 async def test_a_delta_that_does_not_match_the_log_is_rejected_or_reported(
     external_collection: ExternalCollection, tmp_path: Path
 ) -> None:
