@@ -23,7 +23,7 @@ def test_an_outage_is_logged_when_it_begins_and_when_it_ends(
     assert state.problem == ("the log is still away", first.since, False)
     state.report_recovery()
     assert state.problem is None
-    assert [(one.levelname, one.reason) for one in caplog.records] == [  # type: ignore[attr-defined]
+    assert [(one.levelname, one.reason) for one in caplog.records] == [
         ("WARNING", "the log is away"),
         ("INFO", "the log is still away"),
     ]
