@@ -18,6 +18,7 @@ from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.rollout import canaries as under_test
 from retrieval.rollout.canaries import CanaryController
 from retrieval.rollout.collections import ServedCollections
+from retrieval.rollout.split import Requester
 from retrieval.search.collection import ServedCollection
 from retrieval.snapshots import aliases
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
@@ -68,6 +69,13 @@ class World:
     def tried(self) -> str:
         trial = self.collections.trials.get("default")
         return "" if trial is None else trial.split.canary
+
+
+def breach_limits(world: World) -> None:
+    """Lets the canary of a trial fail so often that it is backed out."""
+    analysis = world.collections.trials["default"].analysis
+    for number in range(400):
+        analysis.record_request(number % 2 == 0, number, 0.01, failed=number % 2 == 0)
 
 
 @pytest.fixture
@@ -168,9 +176,7 @@ async def test_a_breach_ends_the_trial_here_at_once_and_in_the_store_with_retrie
 ) -> None:
     aliases.split(world.store, "default", world.new, 0.5)
     await world.until(lambda: world.tried == world.new)
-    analysis = world.collections.trials["default"].analysis
-    for number in range(400):
-        analysis.record_request(number % 2 == 0, number, 0.01, failed=number % 2 == 0)
+    breach_limits(world)
     create = world.store.create_alias_record
     attempts = []
 
@@ -193,12 +199,49 @@ async def test_a_breach_ends_the_trial_here_at_once_and_in_the_store_with_retrie
 async def test_a_late_back_out_does_not_end_a_newer_trial(world: World) -> None:
     aliases.split(world.store, "default", world.new, 0.5)
     await world.until(lambda: world.tried == world.new)
-    analysis = world.collections.trials["default"].analysis
-    for number in range(400):
-        analysis.record_request(number % 2 == 0, number, 0.01, failed=number % 2 == 0)
+    breach_limits(world)
     stale = world.store.alias_in_force("default")
     aliases.split(world.store, "default", world.new, 0.1)
     # This router has not seen the newer record yet.
     world.canaries.update("default", stale)
     await world.until(lambda: world.tried == world.new)
     assert world.store.alias_in_force("default").canary_share == 0.1
+
+
+@pytest.mark.parametrize("end", ["breach", "another share", "no canary", "close"])
+async def test_shadow_answers_that_run_when_a_trial_ends_are_cancelled(
+    world: World, end: str
+) -> None:
+    rollout = release_pb2.Rollout(shadow=True)
+    aliases.split(world.store, "default", world.new, 0.5, rollout=rollout)
+    await world.until(lambda: world.tried == world.new)
+    started, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def current() -> str:
+        return "current"
+
+    async def canary(served: ServedCollection) -> str:
+        started.set()
+        try:
+            return await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    for number in range(64):
+        requester = Requester(f"u{number}")
+        trial = world.collections.trials["default"]
+        assert await trial.answer(current, canary, requester) == "current"
+    await started.wait()
+    assert not cancelled.is_set()
+    if end == "breach":
+        breach_limits(world)
+    elif end == "another share":
+        aliases.split(world.store, "default", world.new, 0.25, rollout=rollout)
+    elif end == "no canary":
+        aliases.end_split(world.store, "default")
+    if end == "close":
+        await world.canaries.close()
+        await asyncio.wait_for(cancelled.wait(), 10)
+    else:
+        await world.until(cancelled.is_set)
