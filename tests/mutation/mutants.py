@@ -9,6 +9,7 @@ from typing import Any
 
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import MutationVisitor
+from cosmic_ray.operators.exception_replacer import ExceptionReplacer
 from cosmic_ray.operators.operator import Example, Operator
 from cosmic_ray.operators.provider import OperatorProvider
 from parso.python.tree import Keyword
@@ -107,6 +108,19 @@ class CallRemoval(Operator):  # type: ignore[misc]  # cosmic-ray has no types
         return (Example("check(1)\n", "pass\n"),)
 
 
+class HandlerReplacer(ExceptionReplacer):  # type: ignore[misc]  # cosmic-ray has no types
+    """Replaces an exception of a handler; cosmic-ray's fails at names like `binascii.Error`."""
+
+    @staticmethod
+    def _name_nodes(node: Any) -> list[Any]:
+        caught = node.children[1]
+        if caught.type == "atom":
+            caught = caught.children[1]
+        several = caught.type == "testlist_comp"
+        parts = caught.children[::2] if several else [caught]
+        return [part.get_last_leaf() for part in parts]
+
+
 def _names(call: Any) -> list[str]:
     """Lists the dotted name that a call or attribute begins with."""
     names = [leaf.value for leaf in call.children[:2] if leaf.type == "name"]
@@ -163,8 +177,12 @@ def _is_mutable(node: Any) -> bool:
     return in_function
 
 
+_OWN = {"CallRemoval": CallRemoval, "ExceptionReplacer": HandlerReplacer}
+
+
 def _operator(name: str) -> Any:
-    return CallRemoval() if name == "CallRemoval" else OperatorProvider()[name]()
+    own = _OWN.get(name)
+    return OperatorProvider()[name]() if own is None else own()
 
 
 def find_mutants(path: str, source: str) -> list[Mutant]:

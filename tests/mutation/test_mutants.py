@@ -40,6 +40,30 @@ def test_a_check_whose_result_is_not_used_is_left_out_once() -> None:
     assert _changes(source) == ["pass"]
 
 
+def test_each_exception_of_a_handler_is_replaced_alone_whatever_its_name() -> None:
+    source = """\
+def read(load):
+    try:
+        return load()
+    except (OSError, binascii.Error):
+        return None
+    except asyncio.CancelledError:
+        raise
+    except (ValueError):
+        return None
+    except KeyError as error:
+        return error
+"""
+    other = "CosmicRayTestingException"
+    assert [line for line in _changes(source) if line.startswith("except")] == [
+        f"except ({other}):",
+        f"except ({other}, binascii.Error):",
+        f"except (OSError, binascii.{other}):",
+        f"except {other} as error:",
+        f"except asyncio.{other}:",
+    ]
+
+
 def test_annotations_defaults_and_constants_are_not_mutated() -> None:
     source = (
         "from typing import cast\n"

@@ -85,13 +85,14 @@ def test_a_result_with_a_row_in_every_place_is_full() -> None:
         assert searched(index, alive_without(*hidden), SearchParams()).full
 
 
-def test_places_that_an_approximate_index_cannot_fill_are_empty_and_the_result_is_not_full() -> (
-    None
-):
-    found = searched(RowOrderIndex(reach=4), alive_without(1), SearchParams())
-    assert found.ids.tolist() == [[0, 2, 3, -1, -1]]
-    assert np.isneginf(found.scores[0, 3:]).all()
-    assert not found.full
+@pytest.mark.parametrize(
+    ("reach", "expected"), [(4, [0, 2, 3, -1, -1]), (5, [0, 2, 3, 4, -1]), (6, [0, 2, 3, 4, 5])]
+)
+def test_a_result_with_an_empty_place_is_not_full(reach: int, expected: list[int]) -> None:
+    found = searched(RowOrderIndex(reach=reach), alive_without(1), SearchParams())
+    assert found.ids.tolist() == [expected]
+    assert np.isneginf(found.scores[0, found.ids[0] < 0]).all()
+    assert found.full == (-1 not in expected)
 
 
 def test_a_query_that_finds_too_few_rows_is_compared_with_all_alive_ones() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -10,7 +11,8 @@ from typing import cast
 import pytest
 
 from nearline import contract as c
-from nearline.errors import InvalidRequest
+from nearline.errors import InvalidRequest, SnapshotGone
+from nearline.filters import Equals
 from retrieval.protocols.shard import (
     CountRequest,
     FieldCounts,
@@ -19,7 +21,7 @@ from retrieval.protocols.shard import (
     ShardItems,
 )
 from retrieval.search.collection import ServedCollection
-from retrieval.search.listing import Page, count_items, read_page
+from retrieval.search.listing import Page, count_items, read_page, snapshot_of_token
 from retrieval.search.request_context import RequestContext
 from tests.retrieval.fakes import SilentShard
 
@@ -50,12 +52,14 @@ def served(*shards: FixedShard) -> ServedCollection:
     return cast(ServedCollection, collection)
 
 
-async def page_of(collection: ServedCollection, size: int, token: str = "") -> Page:
+async def page_of(
+    collection: ServedCollection, size: int, token: str = "", filter: c.Filter | None = None
+) -> Page:
     return await read_page(
         collection,
         size=size,
         token=token,
-        filter=None,
+        filter=filter,
         payload=frozenset(),
         context=RequestContext(),
     )
@@ -126,6 +130,44 @@ async def test_a_page_size_is_allowed_up_to_its_limits(size: int, allowed: bool)
     with pytest.raises(InvalidRequest) as caught:
         await page_of(collection, size)
     assert caught.value.field == "page_size"
+
+
+def token_of(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "a",
+        "é",
+        token_of("no JSON"),
+        token_of('{"snapshot_id": "s1"}'),
+        token_of('"s1"'),
+        token_of('["s1", 7, ""]'),
+        token_of('["s1", "a"]'),
+        token_of('["s1", "a", "", ""]'),
+        token_of('["s1", "\\ud800", ""]'),
+        token_of("[" * 6_000),
+        token_of(f'["s1", "{"a" * 8_192}", ""]'),
+    ],
+    ids=lambda token: token[:8],
+)
+async def test_a_token_that_was_not_issued_is_refused(token: str) -> None:
+    with pytest.raises(InvalidRequest, match="was not issued by this service") as caught:
+        await page_of(served(FixedShard(ids=["a"])), 1, token)
+    assert caught.value.field == "page_token"
+
+
+async def test_a_token_continues_the_same_list_of_the_same_snapshot_only() -> None:
+    collection = served(FixedShard(ids=["a", "b"]))
+    token = (await page_of(collection, 1)).next_page_token
+    assert snapshot_of_token(token) == "s1"
+    with pytest.raises(InvalidRequest, match="a different filter"):
+        await page_of(collection, 1, token, Equals("kind", "x"))
+    collection.snapshot_id = "s2"
+    with pytest.raises(SnapshotGone, match="the list began on snapshot s1, but s2 is served"):
+        await page_of(collection, 1, token)
 
 
 async def test_pages_contain_the_items_of_all_shards_in_order() -> None:
