@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import assert_type
 
 import pytest
@@ -40,6 +40,7 @@ class Servicer(generation_pb2_grpc.GenerationServiceServicer):
 
     def __init__(self) -> None:
         self.cancelled = threading.Event()
+        self.waiting = threading.Event()
 
     async def Generate(
         self, request: generation_pb2.GenerateRequest, context: object
@@ -55,7 +56,11 @@ class Servicer(generation_pb2_grpc.GenerationServiceServicer):
         self, request: generation_pb2.DeleteSessionRequest, context: object
     ) -> generation_pb2.DeleteSessionResponse:
         if request.session_id == "slow":
-            await asyncio.sleep(60)
+            self.waiting.set()
+            try:
+                await asyncio.sleep(60)
+            finally:
+                self.cancelled.set()
         if request.session_id != "known":
             raise NotFound(f"no session {request.session_id!r}", field="session_id")
         return generation_pb2.DeleteSessionResponse(deleted=True)
@@ -150,6 +155,21 @@ async def test_threads_share_a_client() -> None:
                 return list(threads.map(client.delete_session, ["known"] * 64))
 
         assert await asyncio.to_thread(work) == [True] * 64
+
+
+async def test_closing_a_client_cancels_its_calls() -> None:
+    servicer = Servicer()
+    async with running([servicer.registration]) as address:
+
+        def work() -> None:
+            with ThreadPoolExecutor(1) as threads:
+                with blocking.BlockingGenerationClient(address) as client:
+                    call = threads.submit(client.delete_session, "slow")
+                    assert servicer.waiting.wait(10)
+                assert servicer.cancelled.wait(10)
+                assert isinstance(call.exception(10), CancelledError)
+
+        await asyncio.to_thread(work)
 
 
 def test_what_the_async_client_refuses_is_raised() -> None:
