@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from embedding.model_cache import ModelCache
 from embedding.reference_texts import REFERENCE_TEXTS, ReferenceSet
 from embedding.settings import EmbeddingSettings
 from embedding.tokenizer import TextTokenizer
-from nearline.errors import NotReady, SettingsError, StoreError
+from nearline.errors import NearlineError, NotReady, SettingsError, StoreError
 from tests.embedding.fakes import FakeBackend, expected, word_model
 
 
@@ -150,3 +152,155 @@ def test_a_combination_that_cannot_be_had_is_an_error() -> None:
     chosen = EmbeddingSettings(backend="openvino", precision="f16")
     with pytest.raises(SettingsError, match="backend openvino with precision f16"):
         backend_selection._candidates(chosen)
+
+
+class FakeLoads(backend_selection._BackendSelection):
+    """Loads fakes, and says that a conversion measured torch at 77 tokens per second."""
+
+    prepared: ClassVar[list[bool]] = []
+
+    def load(self, name: str) -> FakeBackend:
+        backend = FakeBackend()
+        backend.name = name
+        return backend
+
+    async def _prepare(self, measure_torch: bool) -> dict[str, float]:
+        self.prepared.append(measure_torch)
+        vectors = self._golden(FakeBackend()).embed(FakeBackend())
+        self._cache.graph.parent.mkdir(parents=True, exist_ok=True)
+        self._cache.graph.touch()
+        np.save(self._cache.reference_file, vectors)
+        return {"tokens_per_s": 77.0, "min_cosine": 1.0} if measure_torch else {}
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> type[FakeLoads]:
+    monkeypatch.setattr(FakeLoads, "prepared", [])
+    monkeypatch.setattr(backend_selection, "_BackendSelection", FakeLoads)
+    monkeypatch.setattr(backend_selection, "measure_throughput", lambda backend, golden: 50.0)
+    return FakeLoads
+
+
+@pytest.mark.parametrize(
+    ("names", "device", "prepared", "chosen"),
+    [
+        # Torch is measured by the process that converts.
+        (["openvino-f32", "torch-f32"], "cpu", [True], ("torch-f32", 77.0)),
+        (["openvino-f32"], "cpu", [False], ("openvino-f32", 50.0)),
+        # It serves in any case, so that it can be measured in this process.
+        (["torch-f32"], "cpu", [False], ("torch-f32", 50.0)),
+        (["torch-f32", "torch-f16"], "cuda", [False], ("torch-f32", 50.0)),
+    ],
+)
+async def test_torch_is_measured_where_it_does_no_harm(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    loads: type[FakeLoads],
+    names: list[str],
+    device: str,
+    prepared: list[bool],
+    chosen: tuple[str, float],
+) -> None:
+    monkeypatch.setattr(backend_selection, "_candidates", lambda _: names)
+    settings = EmbeddingSettings(device=device)
+    model = word_model(tmp_path / "m")
+    selected = await select_backend(model, settings, tmp_path / "c")
+    assert (selected.figures.backend, selected.figures.tokens_per_s) == chosen
+    assert selected.figures.min_cosine == pytest.approx(1.0)
+    assert loads.prepared == prepared
+    # With everything in the cache, only torch is still measured there.
+    settings = EmbeddingSettings(device=device, token_budget=96)
+    again = await select_backend(model, settings, tmp_path / "c")
+    assert (again.figures.backend, again.figures.tokens_per_s) == chosen
+    assert loads.prepared == [*prepared, *filter(None, prepared)]
+
+
+async def test_a_kept_choice_is_measured_again_if_its_files_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loads: type[FakeLoads]
+) -> None:
+    monkeypatch.setattr(backend_selection, "_candidates", lambda _: ["torch-bf16", "torch-f16"])
+    model = word_model(tmp_path / "m")
+    for _ in range(2):
+        await select_backend(model, EmbeddingSettings(), tmp_path)
+        assert loads.prepared == [False]
+    ModelCache(tmp_path, model).reference_file.unlink()
+    await select_backend(model, EmbeddingSettings(), tmp_path)
+    assert loads.prepared == [False, False]
+
+
+@pytest.mark.parametrize("names", [["torch-bf16"], ["torch-f16", "torch-bf16"]])
+async def test_if_no_backend_agrees_with_the_reference_the_error_of_the_last_is_raised(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    loads: type[FakeLoads],
+    names: list[str],
+) -> None:
+    monkeypatch.setattr(backend_selection, "_candidates", lambda _: names)
+    model = word_model(tmp_path / "m")
+    cache = ModelCache(tmp_path, model)
+    cache.folder.mkdir(parents=True)
+    np.save(cache.reference_file, np.ones((len(REFERENCE_TEXTS), 4), np.float32))
+    with pytest.raises(NotReady, match="torch-bf16 cannot serve: golden text"):
+        await select_backend(model, EmbeddingSettings(), tmp_path)
+    assert not list(cache.folder.glob("choice-*"))
+
+
+CONVERTED = """#!/bin/sh
+echo "$@" > "$0.arguments"
+echo 'a line of a library'
+echo '{"folder": "/cache", "tokens_per_s": 12.5, "min_cosine": 1.0}'
+"""
+
+
+async def test_a_conversion_gets_the_settings_and_returns_the_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = _program(tmp_path, monkeypatch, CONVERTED)
+    selection = _selection(tmp_path, EmbeddingSettings(token_budget=96))
+    figures = await selection._prepare(measure_torch=True)
+    assert figures == {"tokens_per_s": 12.5, "min_cosine": 1.0}
+    asked = program.with_name("python.arguments").read_text("utf-8").split()
+    model, cache = str(tmp_path / "m"), str(tmp_path / "cache")
+    assert asked == [
+        *("-P", "-m", "embedding.convert", "--model", model),
+        *("--cache-dir", cache, "--token-budget", "96", "--measure"),
+    ]
+    await selection._prepare(measure_torch=False)
+    assert "--measure" not in program.with_name("python.arguments").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "error", "reason"),
+    [
+        (1, '{"reason": "a"}\n{"reason": "no room"}\n{"event": "b"}\n{c\n', NotReady, "no room"),
+        (2, '{"reason": "no such model"}\nin f\n', SettingsError, "no such model"),
+        (9, "{half\n" + "".join(f"{n}\n" for n in range(6)), NotReady, r"1 \| 2 \| 3 \| 4 \| 5"),
+        (1, "", NotReady, "it said nothing"),
+    ],
+)
+async def test_a_failed_conversion_is_an_error_with_its_reason(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    said: str,
+    error: type[NearlineError],
+    reason: str,
+) -> None:
+    (tmp_path / "said").write_text(said, "utf-8")
+    _program(tmp_path, monkeypatch, f"#!/bin/sh\ncat {tmp_path}/said >&2\nexit {status}\n")
+    with pytest.raises(error, match=f"model words could not be converted: {reason}$"):
+        await _selection(tmp_path, EmbeddingSettings())._prepare(measure_torch=False)
+
+
+def _program(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
+    """Puts a script in the place of Python."""
+    program = folder / "python"
+    program.write_text(script, "utf-8")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    return program
+
+
+def _selection(folder: Path, settings: EmbeddingSettings) -> backend_selection._BackendSelection:
+    model, cache = word_model(folder / "m"), folder / "cache"
+    return backend_selection._BackendSelection(model, settings, ModelCache(cache, model), cache)
