@@ -216,6 +216,7 @@ async def test_shadow_answers_that_run_when_a_trial_ends_are_cancelled(
     aliases.split(world.store, "default", world.new, 0.5, rollout=rollout)
     await world.until(lambda: world.tried == world.new)
     started, cancelled = asyncio.Event(), asyncio.Event()
+    unanswered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def current() -> str:
         return "current"
@@ -223,7 +224,7 @@ async def test_shadow_answers_that_run_when_a_trial_ends_are_cancelled(
     async def canary(served: ServedCollection) -> str:
         started.set()
         try:
-            return await asyncio.get_running_loop().create_future()
+            return await unanswered
         except asyncio.CancelledError:
             cancelled.set()
             raise
