@@ -9,7 +9,7 @@ import pytest
 
 from index_builder.releases.breakdown import breakdown_rows, worst_pairs
 from index_builder.releases.probes import probe_of, probes_for
-from index_builder.releases.replay import Replay, overlap, replay
+from index_builder.releases.replay import Answer, Replay, overlap, replay
 from index_builder.releases.replay_page import render
 from index_builder.releases.snapshot_loader import load_snapshot
 from nearline import contract as c
@@ -134,14 +134,21 @@ async def test_texts_need_an_embedder_or_the_vector_they_were_embedded_to(
     assert {"kind text", "mode default", "length 1 to 2 words"} <= segments
 
 
-async def test_requests_refused_by_the_second_come_first(pair: tuple[Path, str, str]) -> None:
-    folder, first, second = pair
+async def test_requests_refused_by_a_snapshot_are_counted_or_shown(
+    pair: tuple[Path, str, str],
+) -> None:
+    folder, first, _ = pair
     # Neither has attributes: the first refuses the request, so there is nothing to compare.
     odd = search(c.Query(vector=vector_of("x")), c.SearchOptions(filter=Equals("price", 3)))
-    gone = search(c.Query(item_ids=("d00000", "d00001")))
-    found = await replayed(folder, first, second, [odd, gone])
+    # The second lacks that item: a router would refuse the request after the flip.
+    gone = search(c.Query(item_ids=("d00150",)))
+    fewer = publish(folder, documents(WORDS[:100]))
+    found = await replayed(folder, first, fewer, [by_vector("query 1"), odd, gone])
     assert [one.split(" refuses")[0] for one in found.left_out] == [first]
-    assert len(found.pairs) == 1
+    [refused, answered] = sorted(found.pairs, key=lambda one: not one.refused)
+    assert "d00150" in refused.refused and refused.probe.query == c.Query(item_ids=("d00150",))
+    assert (refused.overlap, refused.second) == (0.0, Answer([], None, 0.0))
+    assert len(refused.first.ids) == 10 and found.answered == [answered]
 
 
 async def test_lists_are_replayed_without_their_user(
