@@ -21,7 +21,7 @@ NEVER_NEAR = tuple(
 # Modules that tests start as processes, so that no import leads to them.
 STARTED = {
     "embedding/__main__.py": ["tests/embedding/test_main.py", "tests/embedding/test_servicer.py"],
-    "generation/__main__.py": ["tests/nearline_cli/evaluate/test_rag.py"],
+    "generation/__main__.py": ["tests/generation/test_main.py"],
     "index_builder/__main__.py": ["tests/nearline_cli/commands/test_build.py"],
     "index_builder/ingest/__main__.py": ["tests/live/test_ingesting.py"],
     "index_builder/readers/sandbox_main.py": ["tests/index_builder/readers"],
