@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from generation import model_set
 from generation.evidence.calibration import CalibrationStore
@@ -14,11 +15,12 @@ from generation.memory.answer_cache import AnswerCache
 from generation.memory.conversation import ConversationMemory
 from generation.memory.sessions import SessionStore
 from generation.memory.token_budgets import TokenBudgets, TokenLimits
-from generation.protocols.access import AccessControl
 from generation.service import GenerationService
 from generation.servicer import GenerationServicer
 from generation.settings import GenerationSettings
 from nearline import serving, settings, telemetry
+from nearline.access.caller_file import CallerFile
+from nearline.access.readers import ReaderFilter
 from nearline.clients import AdminClient, EmbeddingClient, RetrievalClient
 from nearline.v1 import generation_pb2_grpc
 from retrieval.redis_client.connection import connect
@@ -29,7 +31,7 @@ async def main(argv: Sequence[str]) -> None:
     """Serves until SIGTERM or SIGINT."""
     chosen = settings.load_from_process(GenerationSettings, argv)
     telemetry.configure_logging(chosen.log_level, "generation")
-    access = AccessControl.load(chosen.callers, chosen.readers_attribute)
+    callers = CallerFile.load(Path(chosen.callers)) if chosen.callers else None
     async with contextlib.AsyncExitStack() as stack:
         retrieval = await stack.enter_async_context(RetrievalClient(chosen.retrieval))
         admin = await stack.enter_async_context(AdminClient(chosen.retrieval))
@@ -49,7 +51,7 @@ async def main(argv: Sequence[str]) -> None:
             ),
             models=await stack.enter_async_context(model_set.open_model_set(chosen, embedding)),
             calibrations=CalibrationStore(admin),
-            access=access,
+            readers=ReaderFilter(chosen.readers_attribute),
             memory=ConversationMemory(
                 SessionStore(redis, ttl_s=chosen.session_ttl_s, max_turns=chosen.session_turns)
                 if redis
@@ -79,11 +81,12 @@ async def main(argv: Sequence[str]) -> None:
                 serving.Registration(
                     "nearline.v1.GenerationService",
                     lambda server: generation_pb2_grpc.add_GenerationServiceServicer_to_server(
-                        GenerationServicer(service, access), server
+                        GenerationServicer(service), server
                     ),
                 )
             ],
             ready=ready,
+            callers=callers,
         )
 
 

@@ -16,13 +16,13 @@ from generation.memory.conversation import ConversationMemory
 from generation.memory.token_budgets import BudgetScope, TokenBudgets, TokenLimits
 from generation.model_set import ModelSet
 from generation.protocols import metrics
-from generation.protocols.access import AccessControl
 from generation.protocols.writer import AnswerTask, Writer
 from generation.request_context import RequestContext
 from generation.writers.extractive import EXTRACTIVE, ExtractiveWriter
 from generation.writers.routing import ROUTING_POLICY, ModelRouter, classify
 from generation.writers.writer_chain import AnswerOutcome, Citer, WriterChain
 from nearline import contract as c
+from nearline.access.readers import ReaderFilter
 from nearline.errors import NearlineError
 from nearline.filters import admits
 from nearline.sentences import estimate_tokens
@@ -40,7 +40,7 @@ class AnswerComposer:
     Args:
         reader: Measures the evidence.
         models: Language models, in addition to the extractive writer.
-        access: Decides which items each caller may see.
+        readers: Decides which items each caller may see.
         memory: Saves the turn.
         verification: Checks the sources of cached answers.
         calibrations: Calibrations by snapshot; if None, the default applies to all.
@@ -52,7 +52,7 @@ class AnswerComposer:
         self,
         reader: EvidenceReader,
         models: ModelSet,
-        access: AccessControl,
+        readers: ReaderFilter,
         memory: ConversationMemory,
         verification: CitationVerifier,
         *,
@@ -63,7 +63,7 @@ class AnswerComposer:
         self.writers: dict[str, Writer] = {EXTRACTIVE: ExtractiveWriter(), **models.writers}
         self._reader = reader
         self._models = models
-        self._access = access
+        self._readers = readers
         self._memory = memory
         self._verification = verification
         self._calibrations = calibrations
@@ -282,7 +282,7 @@ class AnswerComposer:
 
     def _may_cite(self, call: RequestContext, hit: c.Hit) -> bool:
         attributes = hit.attributes or {}
-        if not self._access.sees(call.caller, attributes):
+        if not self._readers.sees(call.caller, attributes):
             return False
         condition = call.question.filter
         return condition is None or admits(condition, attributes)

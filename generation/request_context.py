@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from generation.memory.conversation import ConversationHistory
 from generation.protocols import metrics
-from generation.protocols.access import Caller
 from generation.writers.writer_chain import AnswerOutcome
 from nearline import contract as c
+from nearline.access.caller import Caller
 
 # Reserved from the caller's time, so that the end of an answer arrives before the deadline.
 _KEPT_S = 0.05

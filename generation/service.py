@@ -15,9 +15,10 @@ from generation.memory.conversation import ConversationMemory
 from generation.memory.query_rewriter import rewrite_query
 from generation.memory.token_budgets import TokenBudgets
 from generation.model_set import NO_MODELS, ModelSet
-from generation.protocols.access import ANONYMOUS, AccessControl, Caller
 from generation.request_context import RequestContext
 from nearline import contract as c
+from nearline.access.caller import ANONYMOUS, Caller
+from nearline.access.readers import ReaderFilter
 from nearline.errors import InvalidRequest, NotFound
 
 
@@ -91,7 +92,7 @@ class GenerationService:
         reader: Finds and measures evidence.
         models: Language models, in addition to the extractive writer.
         calibrations: Calibrations by snapshot; if None, the default applies to all.
-        access: Optional; if None, every caller may see everything.
+        readers: Optional; if None, every caller may see everything.
         memory: Optional; None disables sessions.
         cache: Optional; None disables caching of answers.
         budgets: Optional; None sets no limits on models.
@@ -104,19 +105,19 @@ class GenerationService:
         *,
         models: ModelSet = NO_MODELS,
         calibrations: CalibrationStore | None = None,
-        access: AccessControl | None = None,
+        readers: ReaderFilter | None = None,
         memory: ConversationMemory | None = None,
         cache: AnswerCache | None = None,
         budgets: TokenBudgets | None = None,
     ) -> None:
         self._reader = reader
-        self._access = access or AccessControl()
+        self._readers = readers or ReaderFilter()
         self._memory = memory or ConversationMemory(None)
-        self._verification = CitationVerifier(retriever, self._access)
+        self._verification = CitationVerifier(retriever, self._readers)
         self._composer = AnswerComposer(
             reader,
             models,
-            self._access,
+            self._readers,
             self._memory,
             self._verification,
             calibrations=calibrations,
@@ -137,7 +138,7 @@ class GenerationService:
         call = RequestContext(question, collection, caller, timeout_s)
         call.recalled = await self._memory.recall(question, collection, caller)
         call.condensed = rewrite_query(question.text, call.recalled.turns)
-        narrowed = self._access.narrow(question.filter, caller)
+        narrowed = self._readers.narrow(question.filter, caller)
         asked = replace(question, text=call.condensed, filter=narrowed)
         found = await self._reader.find(asked, collection, call.left_s())
         call.found(found.reply.info)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
-from generation.protocols.access import AccessControl
 from generation.service import GenerationService
 from nearline import contract as c, wire
+from nearline.access.method_guard import current_caller
 from nearline.call_guard import Context, time_left_s
 from nearline.v1 import generation_pb2, generation_pb2_grpc
 
@@ -17,12 +17,10 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
 
     Args:
         service: The service object.
-        access: Identifies callers by the metadata of their calls.
     """
 
-    def __init__(self, service: GenerationService, access: AccessControl) -> None:
+    def __init__(self, service: GenerationService) -> None:
         self._service = service
-        self._access = access
 
     async def Generate(
         self, request: generation_pb2.GenerateRequest, context: Context
@@ -32,7 +30,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             wire.question_from_proto(request),
             collection=request.collection or c.DEFAULT_COLLECTION,
             timeout_s=time_left_s(context),
-            caller=self._access.caller(context.invocation_metadata() or ()),
+            caller=current_caller(),
         )
         # If the caller cancels, the work stops now, not when the generator is collected.
         async with aclosing(events):
@@ -47,7 +45,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             wire.citations_from_proto(request.citations),
             collection=request.collection or c.DEFAULT_COLLECTION,
             timeout_s=time_left_s(context),
-            caller=self._access.caller(context.invocation_metadata() or ()),
+            caller=current_caller(),
         )
         return wire.verify_response(reply)
 
@@ -59,7 +57,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             request.session_id,
             collection=request.collection or c.DEFAULT_COLLECTION,
             timeout_s=time_left_s(context),
-            caller=self._access.caller(context.invocation_metadata() or ()),
+            caller=current_caller(),
         )
         return wire.session_to_proto(session)
 
@@ -71,6 +69,6 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             request.session_id,
             collection=request.collection or c.DEFAULT_COLLECTION,
             timeout_s=time_left_s(context),
-            caller=self._access.caller(context.invocation_metadata() or ()),
+            caller=current_caller(),
         )
         return generation_pb2.DeleteSessionResponse(deleted=deleted)

@@ -1,4 +1,4 @@
-"""The wrapper of every server method: readiness, request id, metrics, error mapping."""
+"""The wrapper of every server method: readiness, rights, request id, metrics, error mapping."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ import grpc
 from prometheus_client import Histogram
 
 from nearline import status
+from nearline.access.access_control import AccessControl
+from nearline.access.audit_log import AuditLog
+from nearline.access.method_guard import MethodGuard
 from nearline.allocator import MemoryReturn
 from nearline.errors import (
     DeadlineExceeded,
@@ -62,10 +65,20 @@ class CallGuard:
     Args:
         server: The server that receives the wrapped methods.
         max_calls: Calls that may run at once; more are refused with RESOURCE_EXHAUSTED.
+        access: Identifies callers. Optional; None lets everybody call everything.
+        audit: Records audited calls and refusals. Optional.
     """
 
-    def __init__(self, server: grpc.aio.Server, max_calls: int) -> None:
+    def __init__(
+        self,
+        server: grpc.aio.Server,
+        max_calls: int,
+        access: AccessControl | None = None,
+        audit: AuditLog | None = None,
+    ) -> None:
         self.open = False
+        self._access = access or AccessControl()
+        self._audit = audit
         self._server = server
         self._max_calls = max_calls
         self._running = 0
@@ -84,7 +97,8 @@ class CallGuard:
                 guarded[name] = _public(name, handler)
                 continue
             limited = service_name != _UNLIMITED_SERVICE and name not in _UNLIMITED_METHODS
-            guarded[name] = self._wrap(name, handler, int(limited))
+            rights = MethodGuard(service_name, name, self._access, self._audit)
+            guarded[name] = self._wrap(name, handler, int(limited), rights)
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(service_name, guarded),)
         )
@@ -99,7 +113,7 @@ class CallGuard:
         """
         self._server.add_generic_rpc_handlers((_OtherMethods(services),))
 
-    def _wrap(self, method: str, handler: Handler, weight: int) -> Handler:
+    def _wrap(self, method: str, handler: Handler, weight: int, rights: MethodGuard) -> Handler:
         """Returns a guarded handler. weight: 1 if its calls count as running, else 0."""
         codec: dict[str, Any] = {
             "request_deserializer": _tolerant(
@@ -107,7 +121,7 @@ class CallGuard:
             ),
             "response_serializer": handler.response_serializer,
         }
-        call = _Calls(method)
+        call = _Calls(method, rights)
         streams_in = handler.stream_unary is not None or handler.stream_stream is not None
         decoded = _decoded_stream if streams_in else _decoded
         if handler.unary_unary is not None or handler.stream_unary is not None:
@@ -118,15 +132,16 @@ class CallGuard:
                 start = time.perf_counter()
                 self._running += weight
                 try:
+                    await rights.identify(context)
                     self._admit(context, weight)
-                    reply = await inner(decoded(request), context)
+                    reply = await inner(rights.check(decoded(request)), context)
                 except BaseException as error:
                     request = None
                     await call.fail(error, context, start)
                     raise
                 finally:
                     self._running -= weight
-                call.succeed(start)
+                call.succeed(context, start)
                 return reply
 
             if handler.unary_unary is not None:
@@ -138,8 +153,9 @@ class CallGuard:
             start = time.perf_counter()
             self._running += weight
             try:
+                await rights.identify(context)
                 self._admit(context, weight)
-                async for reply in inner(decoded(request), context):
+                async for reply in inner(rights.check(decoded(request)), context):
                     yield reply
             except BaseException as error:
                 request = None
@@ -147,7 +163,7 @@ class CallGuard:
                 raise
             finally:
                 self._running -= weight
-            call.succeed(start)
+            call.succeed(context, start)
 
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(stream, **codec)
@@ -271,15 +287,20 @@ class _OtherMethods(grpc.GenericRpcHandler):
 class _Calls:
     """Outcomes of the calls of one method."""
 
-    def __init__(self, method: str) -> None:
+    def __init__(self, method: str, rights: MethodGuard) -> None:
         self._method = method
+        self._rights = rights
         self._succeeded = _calls.labels(method, "OK")
 
-    def succeed(self, start: float) -> None:
+    def succeed(self, context: Context, start: float) -> None:
         self._succeeded.observe(time.perf_counter() - start)
+        if self._rights.records:
+            self._rights.record("OK", context, _request_id(context))
 
-    def _observe(self, code: str, start: float) -> None:
+    def _end(self, code: str, context: Context, start: float, request_id: str = "") -> None:
         _calls.labels(self._method, code).observe(time.perf_counter() - start)
+        if self._rights.records:
+            self._rights.record(code, context, request_id or _request_id(context))
 
     async def fail(self, error: BaseException, context: Context, start: float) -> None:
         """Aborts the call with the status of the error; returns if gRPC handles it itself.
@@ -288,10 +309,10 @@ class _Calls:
         collection of garbage: release them first.
         """
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
-            self._observe("CANCELLED", start)
+            self._end("CANCELLED", context, start)
             return
         if isinstance(error, grpc.aio.AbortError):
-            self._observe("ABORTED_BY_HANDLER", start)
+            self._end("ABORTED_BY_HANDLER", context, start)
             return
         request_id = _request_id(context)
         if isinstance(error, NotImplementedError):
@@ -300,7 +321,7 @@ class _Calls:
         elif not isinstance(error, NearlineError):
             error = self._internal(error, request_id)
         _release_frames(error)
-        self._observe(status.status_code(error).name, start)
+        self._end(status.status_code(error).name, context, start, request_id)
         await _abort(context, error, (REQUEST_ID_KEY, request_id))
 
     def _internal(self, error: BaseException, request_id: str) -> InternalError:
@@ -328,7 +349,7 @@ def _release_frames(error: BaseException) -> None:
 
 
 def _request_id(context: Context) -> str:
-    """Returns the caller's request id, or a new one; called only for failed calls."""
+    """Returns the caller's request id, or a new one."""
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_KEY:
             return str(value)[:_MAX_REQUEST_ID]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Self, TypeVar
 
 import grpc
 
 from nearline import status
+from nearline.channel_security import ChannelSecurity
+from nearline.tls import TlsFiles
 
 # Used if the caller sets none: a call without a deadline can hang forever.
 DEFAULT_TIMEOUT_S = 10.0
@@ -70,20 +73,29 @@ class ServiceChannel:
 
     Args:
         address: "host:port", or any target that gRPC resolves, for example "dns:///name:port".
+        token: API key or JSON Web Token; empty sends none. Optional; None takes NEARLINE_TOKEN.
+        tls: Certificates. Optional; None takes NEARLINE_TLS_CA, NEARLINE_TLS_CERT and
+            NEARLINE_TLS_KEY, and connects without TLS if they are not set.
+    Raises: InvalidRequest: the token has characters that a header cannot carry.
+        SettingsError: a file cannot be read, or the token would travel unencrypted to another
+            machine.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(
+        self, address: str, *, token: str | None = None, tls: TlsFiles | None = None
+    ) -> None:
         self.address = address
-        self._channel = grpc.aio.insecure_channel(
+        self._channel = ChannelSecurity.choose(token, tls, os.environ).open_channel(
             address,
-            options=(
+            (
                 ("grpc.service_config", _SERVICE_CONFIG),
                 ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
                 ("grpc.keepalive_time_ms", 30_000),
                 ("grpc.keepalive_timeout_ms", 5_000),
+                # How long an attempt to connect may take, on a busy machine TLS included.
+                ("grpc.min_reconnect_backoff_ms", 5_000),
                 # A restarting service returns within seconds: gRPC's default is two minutes.
-                ("grpc.min_reconnect_backoff_ms", 100),
                 ("grpc.initial_reconnect_backoff_ms", 100),
                 ("grpc.max_reconnect_backoff_ms", 2_000),
                 # It may return at another address: resolve again before gRPC's 30 s.
@@ -113,14 +125,13 @@ class ServiceChannel:
         timeout_s: float | None = None,
         *,
         default_s: float = DEFAULT_TIMEOUT_S,
-        metadata: Sequence[tuple[str, str]] = (),
     ) -> _Reply:
         """Sends one request by a method of a stub, and returns the reply; see `call`.
 
         timeout_s: Time limit in seconds. Optional; None selects `default_s`.
         """
         limit_s = default_s if timeout_s is None else timeout_s
-        return await self.call(lambda: method(request, timeout=limit_s, metadata=metadata))
+        return await self.call(lambda: method(request, timeout=limit_s))
 
     async def close(self) -> None:
         """Closes the channel; calls in flight are cancelled."""

@@ -3,6 +3,7 @@
 NearlineError
 ├── InvalidRequest          INVALID_ARGUMENT     the request can never succeed; says which field
 ├── Unauthenticated         UNAUTHENTICATED      no token, or an unknown one
+├── PermissionDenied        PERMISSION_DENIED    the caller is known and may not do this
 ├── NotFound                NOT_FOUND            no such item, collection or snapshot
 ├── AlreadyExists           ALREADY_EXISTS       the name is already taken
 ├── Overloaded              RESOURCE_EXHAUSTED   the queue is full; says when to retry
@@ -39,6 +40,7 @@ __all__ = [
     "NotFound",
     "NotReady",
     "Overloaded",
+    "PermissionDenied",
     "SettingsError",
     "ShardsUnavailable",
     "SnapshotCorrupt",
@@ -113,6 +115,13 @@ class Unauthenticated(NearlineError):
 
     status = "UNAUTHENTICATED"
     reason = "UNAUTHENTICATED"
+
+
+class PermissionDenied(NearlineError):
+    """The caller is known, and its credential does not allow this."""
+
+    status = "PERMISSION_DENIED"
+    reason = "PERMISSION_DENIED"
 
 
 class NotFound(NearlineError):

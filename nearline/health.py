@@ -5,21 +5,30 @@ For orchestrators that check health with a command; others use gRPC health check
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from nearline.channel_security import ChannelSecurity
+
 TIMEOUT_S = 3.0
 
 
 def check(address: str, timeout_s: float = TIMEOUT_S) -> str:
-    """Queries the overall health of a server once.
+    """Queries the overall health of a server once, over TLS if NEARLINE_TLS_CA is set.
 
     Returns: An empty string if it serves, else the reason why not.
     """
-    with grpc.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),)) as channel:
+    credentials = ChannelSecurity.choose("", None, os.environ).credentials
+    options = (("grpc.enable_http_proxy", 0),)
+    with (
+        grpc.secure_channel(address, credentials, options)
+        if credentials
+        else grpc.insecure_channel(address, options)
+    ) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
             reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)

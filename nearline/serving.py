@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import grpc
@@ -19,11 +20,16 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from prometheus_client import start_http_server
 
+from nearline.access.access_control import AccessControl
+from nearline.access.api_keys import KeyFile
+from nearline.access.audit_log import AuditLog
+from nearline.access.caller_file import CallerFile
 from nearline.allocator import return_large_blocks
 from nearline.call_guard import CallGuard, Context as Context, time_left_s as time_left_s
 from nearline.errors import NearlineError, SettingsError
 from nearline.settings import ServerSettings
 from nearline.telemetry import configure_logging
+from nearline.tls import TlsFiles, is_loopback, server_credentials
 
 LIFELINE_VARIABLE = "NEARLINE_LIFELINE_FD"
 _log = logging.getLogger(__name__)
@@ -44,6 +50,7 @@ async def serve(
     ready: Callable[[], Awaitable[None]],
     stopping: Callable[[], None] | None = None,
     close: Callable[[], Awaitable[None]] | None = None,
+    callers: CallerFile | None = None,
 ) -> None:
     """Serves until SIGTERM, SIGINT, or the death of the supervisor that holds the lifeline pipe.
 
@@ -51,10 +58,12 @@ async def serve(
     becomes SERVING. To stop, the server calls `stopping`, reports NOT_SERVING, waits `drain_s` for
     load balancers to notice and `grace_s` for calls in flight, then calls `close`.
 
+    Args:
+        callers: Callers beside those of `settings.keys` and of tokens. Optional.
     Raises: SettingsError: a port is taken. Any error of `ready`, once the server has stopped.
     """
     stop = _stop_event()
-    host = await _Host.start(settings, registrations)
+    host = await _Host.start(settings, registrations, callers)
     try:
         if await _finish_or_stop(ready(), stop):
             # Loaded objects live as long as the process; spare the collector from walking them.
@@ -76,10 +85,14 @@ async def serve(
 
 @contextlib.asynccontextmanager
 async def running(
-    registrations: Sequence[Registration], *, ready: Callable[[], Awaitable[None]] | None = None
+    registrations: Sequence[Registration],
+    *,
+    ready: Callable[[], Awaitable[None]] | None = None,
+    settings: ServerSettings | None = None,
+    callers: CallerFile | None = None,
 ) -> AsyncIterator[str]:
     """Runs the server of `serve` in this process on a free loopback port; yields its address."""
-    host = await _Host.start(ServerSettings.load(), registrations)
+    host = await _Host.start(settings or ServerSettings.load(), registrations, callers)
     try:
         if ready is not None:
             await ready()
@@ -136,7 +149,12 @@ class _Host:
         self.address = address
 
     @classmethod
-    async def start(cls, settings: ServerSettings, registrations: Sequence[Registration]) -> _Host:
+    async def start(
+        cls,
+        settings: ServerSettings,
+        registrations: Sequence[Registration],
+        callers: CallerFile | None,
+    ) -> _Host:
         server = grpc.aio.server(
             options=(
                 ("grpc.so_reuseport", int(settings.reuse_port)),
@@ -147,10 +165,17 @@ class _Host:
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
             ),
         )
-        guard = CallGuard(server, settings.max_calls)
+        access = _open_access(settings, callers)
+        tls = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        _check_exposure(settings, access, tls)
+        audit = AuditLog(Path(settings.audit_log)) if settings.audit_log else None
+        guard = CallGuard(server, settings.max_calls, access, audit)
         address = f"{settings.host}:{settings.port}"
         try:
-            port = server.add_insecure_port(address)
+            if tls:
+                port = server.add_secure_port(address, server_credentials(tls))
+            else:
+                port = server.add_insecure_port(address)
         except RuntimeError as error:
             raise SettingsError(
                 f"cannot listen on {address}: the port is in use, or the address does not "
@@ -188,6 +213,46 @@ class _Host:
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in self._names:
             await self._health.set(name, status)
+
+
+def _open_access(settings: ServerSettings, callers: CallerFile | None) -> AccessControl:
+    """Returns what identifies the callers of a server.
+
+    Raises: SettingsError: the keys cannot be read, or the settings of tokens are incomplete.
+    """
+    keys = KeyFile(Path(settings.keys)) if settings.keys else None
+    tokens = None
+    if settings.token_issuer or settings.token_audience or settings.token_keys:
+        # Imported late: it needs a library that a service without tokens does not.
+        from nearline.access.web_tokens import TokenClaims, TokenVerifier
+
+        tokens = TokenVerifier(
+            settings.token_issuer,
+            settings.token_audience,
+            settings.token_keys,
+            TokenClaims(*settings.token_claims.split(",")),
+        )
+    return AccessControl(keys, tokens, callers)
+
+
+def _check_exposure(settings: ServerSettings, access: AccessControl, tls: TlsFiles) -> None:
+    """Checks that nobody unknown is served on an address that others can reach.
+
+    Raises: SettingsError: TLS or credentials are missing, and `insecure` is not set.
+    """
+    if settings.insecure or is_loopback(settings.host):
+        return
+    missing = []
+    if not tls:
+        missing.append("TLS (--tls-cert and --tls-key; `nearline certs` makes them for tests)")
+    if not access.required:
+        missing.append("credentials (--keys, made by `nearline keys create`, or --token-issuer)")
+    if missing:
+        raise SettingsError(
+            f"{settings.host} is not a loopback address, and the service has no "
+            f"{' and no '.join(missing)}; give them, or --insecure (NEARLINE_INSECURE=true) if a "
+            "network of your own protects it"
+        )
 
 
 def _start_metrics(settings: ServerSettings) -> None:

@@ -27,8 +27,22 @@ SECTIONS = (
     "ingest",
     "worker",
 )
+# Settings of every server that a variable without a section sets for all of them.
+_SHARED_SETTINGS = (
+    "AUDIT_LOG",
+    "INSECURE",
+    "KEYS",
+    "TLS_CERT",
+    "TLS_CLIENT_CA",
+    "TLS_KEY",
+    "TOKEN_AUDIENCE",
+    "TOKEN_CLAIMS",
+    "TOKEN_ISSUER",
+    "TOKEN_KEYS",
+)
 # Variables outside any section.
 SHARED_VARIABLES = (
+    *_SHARED_SETTINGS,
     "CACHE_DIR",
     "CONFIG",
     "DATA",
@@ -37,6 +51,7 @@ SHARED_VARIABLES = (
     "TEST_LLM",
     "TEST_MILVUS",
     "TEST_NIGHTLY",
+    "TLS_CA",
     "TOKEN",
 )
 # What Kubernetes and Docker links add for every Service whose name begins with "nearline":
@@ -55,7 +70,7 @@ class Settings(BaseModel):
 
     A subclass names its `section`; its field `max_texts` is read from the argument
     `--max-texts`, the variable `NEARLINE_<SECTION>_MAX_TEXTS`, or the key `max_texts` of table
-    `[<section>]` in the file.
+    `[<section>]` in the file. A few, such as NEARLINE_TLS_CERT, need no section.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,6 +94,7 @@ class Settings(BaseModel):
         merged: dict[str, object] = {}
         for origin, values in (
             (f"file {file}", _from_file(file, cls.section)),
+            ("environment", _shared(environ or {}, cls)),
             ("environment", _from_environ(environ or {}, cls.section)),
             ("arguments", dict(arguments or {})),
         ):
@@ -129,6 +145,43 @@ class ServerSettings(Settings):
         le=1_000_000,
         description="Calls that may run at once. More are refused with RESOURCE_EXHAUSTED and the "
         "time after which to retry; requests for status and of operators are always admitted.",
+    )
+    keys: str = Field(
+        "",
+        description="TOML file of API keys, made by `nearline keys create`; read again when it "
+        "changes. Empty, and without --token-issuer: everybody may call.",
+    )
+    token_issuer: str = Field(
+        "", description="Identity provider whose JSON Web Tokens are accepted: their claim iss."
+    )
+    token_audience: str = Field("", description="Name of this deployment there: their claim aud.")
+    token_keys: str = Field(
+        "", description="Its public keys (JWKS): a file, or an https address; read again in time."
+    )
+    token_claims: str = Field(
+        "tenant,roles,rights",
+        pattern=r"^[\w.-]+,[\w.-]+,[\w.-]+$",
+        description="Claims with the tenant, the roles and the rights of a caller, such as "
+        '"app.tenant,groups,app.rights".',
+    )
+    audit_log: str = Field(
+        "",
+        description="File of audited calls and refusals, a JSON object per line. Empty: none.",
+    )
+    tls_cert: str = Field(
+        "",
+        description="Certificate chain (PEM) of this service; read again when it changes. "
+        "Empty: no TLS.",
+    )
+    tls_key: str = Field("", description="Private key (PEM) of that certificate.")
+    tls_client_ca: str = Field(
+        "",
+        description="Certificates (PEM) that sign those of clients; clients without one are then "
+        "refused. Empty: clients need no certificate.",
+    )
+    insecure: bool = Field(
+        False,
+        description="Serve on an address other than loopback without TLS or without credentials.",
     )
     reuse_port: bool = Field(False, description="Let several processes listen on the same port.")
     log_level: str = Field(
@@ -200,6 +253,15 @@ def _from_environ(environ: Mapping[str, str], section: str) -> dict[str, object]
         name.removeprefix(prefix).lower(): value
         for name, value in environ.items()
         if name.startswith(prefix)
+    }
+
+
+def _shared(environ: Mapping[str, str], settings: type[Settings]) -> dict[str, object]:
+    """Returns what variables without a section set, of the settings that there are."""
+    return {
+        name.lower(): environ[ENV_PREFIX + name]
+        for name in _SHARED_SETTINGS
+        if ENV_PREFIX + name in environ and name.lower() in settings.model_fields
     }
 
 

@@ -31,6 +31,7 @@ _BY_REASON: dict[str, type[NearlineError]] = {
     for kind in (
         errors.InvalidRequest,
         errors.Unauthenticated,
+        errors.PermissionDenied,
         errors.NotFound,
         errors.AlreadyExists,
         errors.Overloaded,
@@ -51,6 +52,7 @@ _BY_REASON: dict[str, type[NearlineError]] = {
 _BY_STATUS: dict[grpc.StatusCode, type[NearlineError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequest,
     grpc.StatusCode.UNAUTHENTICATED: errors.Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
     grpc.StatusCode.NOT_FOUND: errors.NotFound,
     grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExists,
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.Overloaded,

@@ -17,6 +17,7 @@ from nearline.errors import InternalError, InvalidRequest, NearlineError, Settin
 from nearline_cli.commands import (
     ask,
     build,
+    certs,
     changes,
     count,
     demo,
@@ -26,6 +27,7 @@ from nearline_cli.commands import (
     ingest,
     items,
     jobs,
+    keys,
     load,
     models,
     recommend,
@@ -78,6 +80,8 @@ app.add_typer(models.app, name="models")
 app.add_typer(items.app, name="items")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(users.app, name="users")
+app.add_typer(keys.app, name="keys")
+app.command()(certs.certs)
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(changes.app, name="changes")
 app.add_typer(evaluation.app, name="eval")

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from generation.checks.hidden_text import strip_hidden_text
 from generation.checks.markers import escape_markers
-from generation.protocols.access import AccessControl, Caller
 from nearline import contract as c
+from nearline.access.caller import Caller
+from nearline.access.readers import ReaderFilter
 from nearline.contract import Citation, CitationCheck, Verdict
 from nearline.errors import InvalidRequest, NotReady
 from nearline.filters import Filter, admits
@@ -79,12 +80,12 @@ class CitationVerifier:
 
     Args:
         retriever: Reads the documents.
-        access: Rights of callers; a document that a caller may not see counts as gone.
+        readers: Rights of callers; a document that a caller may not see counts as gone.
     """
 
-    def __init__(self, retriever: c.Retriever, access: AccessControl) -> None:
+    def __init__(self, retriever: c.Retriever, readers: ReaderFilter) -> None:
         self._retriever = retriever
-        self._access = access
+        self._readers = readers
 
     async def check(
         self,
@@ -118,7 +119,7 @@ class CitationVerifier:
         texts = {
             item.id: item.text
             for item in reply.items
-            if self._access.sees(caller, item.attributes)
+            if self._readers.sees(caller, item.attributes)
             and (condition is None or admits(condition, item.attributes))
         }
 

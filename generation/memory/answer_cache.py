@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from generation.protocols import metrics
-from generation.protocols.access import Caller
 from nearline import contract as c
+from nearline.access.caller import Caller
 from nearline.errors import NotReady
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from generation.memory.sessions import SessionStore, recent_turns
-from generation.protocols.access import Caller
 from nearline import contract as c
+from nearline.access.caller import Caller
 from nearline.errors import Conflict, NearlineError, Unsupported
 
 _TRIES = 3

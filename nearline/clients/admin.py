@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 
 from nearline import contract as c
 from nearline.channel import ServiceChannel
+from nearline.tls import TlsFiles
 from nearline.v1 import admin_pb2, admin_pb2_grpc, release_pb2, snapshot_pb2
 
 # Promotion verifies every file of a snapshot: gigabytes take minutes.
@@ -17,10 +18,13 @@ class AdminClient(ServiceChannel):
 
     Args:
         address: "host:port" of the router.
+        token, tls: See `ServiceChannel`.
     """
 
-    def __init__(self, address: str) -> None:
-        super().__init__(address)
+    def __init__(
+        self, address: str, *, token: str | None = None, tls: TlsFiles | None = None
+    ) -> None:
+        super().__init__(address, token=token, tls=tls)
         self._stub = admin_pb2_grpc.AdminServiceStub(self.grpc_channel)
 
     async def serving_status(self) -> admin_pb2.GetServingStatusResponse:

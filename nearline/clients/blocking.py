@@ -17,6 +17,7 @@ from nearline.clients import (
     IngestClient,
     RetrievalClient,
 )
+from nearline.tls import TlsFiles
 
 _C = TypeVar("_C", bound=ServiceChannel)
 _P = ParamSpec("_P")
@@ -146,10 +147,13 @@ class BlockingRetrievalClient(BlockingClient[RetrievalClient]):
 
     Args:
         address: "host:port" of the service.
+        token, tls: See `ServiceChannel`.
     """
 
-    def __init__(self, address: str) -> None:
-        super().__init__(lambda: RetrievalClient(address))
+    def __init__(
+        self, address: str, *, token: str | None = None, tls: TlsFiles | None = None
+    ) -> None:
+        super().__init__(lambda: RetrievalClient(address, token=token, tls=tls))
 
     search = _call(RetrievalClient.search)
     search_batch = _call(RetrievalClient.search_batch)
@@ -172,10 +176,13 @@ class BlockingIngestClient(BlockingClient[IngestClient]):
 
     Args:
         address: "host:port" of the service.
+        token, tls: See `ServiceChannel`.
     """
 
-    def __init__(self, address: str) -> None:
-        super().__init__(lambda: IngestClient(address))
+    def __init__(
+        self, address: str, *, token: str | None = None, tls: TlsFiles | None = None
+    ) -> None:
+        super().__init__(lambda: IngestClient(address, token=token, tls=tls))
 
     submit = _call(IngestClient.submit)
     job = _call(IngestClient.job)
@@ -195,10 +202,13 @@ class BlockingEmbeddingClient(BlockingClient[EmbeddingClient]):
 
     Args:
         address: "host:port" of the service.
+        token, tls: See `ServiceChannel`.
     """
 
-    def __init__(self, address: str) -> None:
-        super().__init__(lambda: EmbeddingClient(address))
+    def __init__(
+        self, address: str, *, token: str | None = None, tls: TlsFiles | None = None
+    ) -> None:
+        super().__init__(lambda: EmbeddingClient(address, token=token, tls=tls))
 
     embed = _call(EmbeddingClient.embed)
     embed_stream = _stream(_feed(EmbeddingClient.embed_stream))
@@ -212,11 +222,13 @@ class BlockingGenerationClient(BlockingClient[GenerationClient]):
 
     Args:
         address: "host:port" of the service.
-        token: See `GenerationClient`.
+        token, tls: See `ServiceChannel`.
     """
 
-    def __init__(self, address: str, *, token: str = "") -> None:
-        super().__init__(lambda: GenerationClient(address, token=token))
+    def __init__(
+        self, address: str, *, token: str | None = None, tls: TlsFiles | None = None
+    ) -> None:
+        super().__init__(lambda: GenerationClient(address, token=token, tls=tls))
 
     generate = _stream(GenerationClient.generate)
     verify = _call(GenerationClient.verify)
@@ -229,10 +241,13 @@ class BlockingAdminClient(BlockingClient[AdminClient]):
 
     Args:
         address: "host:port" of the router.
+        token, tls: See `ServiceChannel`.
     """
 
-    def __init__(self, address: str) -> None:
-        super().__init__(lambda: AdminClient(address))
+    def __init__(
+        self, address: str, *, token: str | None = None, tls: TlsFiles | None = None
+    ) -> None:
+        super().__init__(lambda: AdminClient(address, token=token, tls=tls))
 
     serving_status = _call(AdminClient.serving_status)
     snapshots = _stream(AdminClient.snapshots)

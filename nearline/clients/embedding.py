@@ -12,6 +12,7 @@ import grpc
 from nearline import contract as c, status, wire
 from nearline.channel import ServiceChannel, send_requests
 from nearline.errors import InvalidRequest
+from nearline.tls import TlsFiles
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc
 
 # Batches of a stream that have no reply yet, at first and at most. If the service ends the stream
@@ -24,10 +25,13 @@ class EmbeddingClient(ServiceChannel):
 
     Args:
         address: "host:port" of the service.
+        token, tls: See `ServiceChannel`.
     """
 
-    def __init__(self, address: str) -> None:
-        super().__init__(address)
+    def __init__(
+        self, address: str, *, token: str | None = None, tls: TlsFiles | None = None
+    ) -> None:
+        super().__init__(address, token=token, tls=tls)
         self._stub = embedding_pb2_grpc.EmbeddingServiceStub(self.grpc_channel)
 
     async def embed(

@@ -8,7 +8,7 @@ import grpc
 
 from nearline import contract as c, status, wire
 from nearline.channel import ServiceChannel
-from nearline.errors import InvalidRequest
+from nearline.tls import TlsFiles
 from nearline.v1 import generation_pb2, generation_pb2_grpc
 
 _ANSWER_TIMEOUT_S = 60.0
@@ -19,18 +19,13 @@ class GenerationClient(ServiceChannel):
 
     Args:
         address: "host:port" of the service.
-        token: Bearer token, for a service that requires one; empty sends none.
-    Raises: InvalidRequest: the token has characters that a header cannot carry.
+        token, tls: See `ServiceChannel`.
     """
 
-    def __init__(self, address: str, *, token: str = "") -> None:
-        if not (token.isascii() and token.isprintable()):
-            raise InvalidRequest(
-                "the token has characters other than printable ASCII; check how it was copied",
-                field="token",
-            )
-        super().__init__(address)
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    def __init__(
+        self, address: str, *, token: str | None = None, tls: TlsFiles | None = None
+    ) -> None:
+        super().__init__(address, token=token, tls=tls)
         self._stub = generation_pb2_grpc.GenerationServiceStub(self.grpc_channel)
 
     async def generate(
@@ -49,7 +44,6 @@ class GenerationClient(ServiceChannel):
         call = self._stub.Generate(
             request,
             timeout=_ANSWER_TIMEOUT_S if timeout_s is None else timeout_s,
-            metadata=self._metadata,
         )
         try:
             async for message in call:
@@ -70,9 +64,7 @@ class GenerationClient(ServiceChannel):
         request = generation_pb2.VerifyCitationRequest(
             collection=collection, citations=map(wire.citation_to_proto, citations)
         )
-        return wire.verify_reply(
-            await self.send(self._stub.VerifyCitation, request, timeout_s, metadata=self._metadata)
-        )
+        return wire.verify_reply(await self.send(self._stub.VerifyCitation, request, timeout_s))
 
     async def session(
         self,
@@ -83,9 +75,7 @@ class GenerationClient(ServiceChannel):
     ) -> c.Session:
         """Returns a stored conversation; see `Generator.session`."""
         request = generation_pb2.GetSessionRequest(collection=collection, session_id=session_id)
-        return wire.session_from_proto(
-            await self.send(self._stub.GetSession, request, timeout_s, metadata=self._metadata)
-        )
+        return wire.session_from_proto(await self.send(self._stub.GetSession, request, timeout_s))
 
     async def delete_session(
         self,
@@ -96,7 +86,5 @@ class GenerationClient(ServiceChannel):
     ) -> bool:
         """Deletes a conversation; see `Generator.delete_session`."""
         request = generation_pb2.DeleteSessionRequest(collection=collection, session_id=session_id)
-        reply = await self.send(
-            self._stub.DeleteSession, request, timeout_s, metadata=self._metadata
-        )
+        reply = await self.send(self._stub.DeleteSession, request, timeout_s)
         return reply.deleted

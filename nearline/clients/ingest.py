@@ -8,6 +8,7 @@ import grpc
 
 from nearline import contract as c, status, wire
 from nearline.channel import ServiceChannel
+from nearline.tls import TlsFiles
 from nearline.v1 import ingest_pb2, ingest_pb2_grpc
 
 
@@ -16,10 +17,13 @@ class IngestClient(ServiceChannel):
 
     Args:
         address: "host:port" of the service.
+        token, tls: See `ServiceChannel`.
     """
 
-    def __init__(self, address: str) -> None:
-        super().__init__(address)
+    def __init__(
+        self, address: str, *, token: str | None = None, tls: TlsFiles | None = None
+    ) -> None:
+        super().__init__(address, token=token, tls=tls)
         self._stub = ingest_pb2_grpc.IngestServiceStub(self.grpc_channel)
 
     async def submit(

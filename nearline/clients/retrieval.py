@@ -16,6 +16,7 @@ from typing import Any
 
 from nearline import contract as c, wire
 from nearline.channel import ServiceChannel, send_requests
+from nearline.tls import TlsFiles
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
 
 DEFAULT_OPTIONS = c.SearchOptions()
@@ -30,10 +31,13 @@ class RetrievalClient(ServiceChannel):
 
     Args:
         address: "host:port" of the service.
+        token, tls: See `ServiceChannel`.
     """
 
-    def __init__(self, address: str) -> None:
-        super().__init__(address)
+    def __init__(
+        self, address: str, *, token: str | None = None, tls: TlsFiles | None = None
+    ) -> None:
+        super().__init__(address, token=token, tls=tls)
         self._stub = retrieval_pb2_grpc.RetrievalServiceStub(self.grpc_channel)
 
     async def search(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Awaitable, Callable
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from nearline.channel_security import ChannelSecurity
 
 _PROBE_S = 5.0
 # Many times longer than anything that holds an event loop, and than a machine that swaps.
@@ -40,7 +43,8 @@ async def answers_health(address: str, timeout_s: float = _PROBE_S) -> bool:
     host, _, port = address.rpartition(":")
     target = f"{_LOOPBACK.get(host.strip('[]'), host)}:{port}"
     options = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1))
-    async with grpc.aio.insecure_channel(target, options=options) as channel:
+    security = ChannelSecurity.choose("", None, os.environ)
+    async with security.open_channel(target, options) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
             await stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)

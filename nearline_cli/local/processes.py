@@ -15,10 +15,10 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import nearline
+from nearline.channel_security import ChannelSecurity
 from nearline.errors import NotReady, SettingsError
 
 EMBEDDING_SERVICES = ("nearline.v1.EmbeddingService",)
@@ -323,9 +323,9 @@ def parse_event(line: str) -> dict[str, object]:
 
 
 async def _wait_healthy(service: ServiceProcess, names: Sequence[str]) -> None:
-    async with grpc.aio.insecure_channel(
-        service.address, options=(("grpc.enable_http_proxy", 0),)
-    ) as channel:
+    security = ChannelSecurity.choose("", None, os.environ)
+    options = (("grpc.enable_http_proxy", 0),)
+    async with security.open_channel(service.address, options) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         for name in names:
             request = health_pb2.HealthCheckRequest(service=name)

@@ -10,7 +10,6 @@ import pytest
 import pytest_asyncio
 
 from generation.evidence.evidence_reader import EvidenceReader
-from generation.protocols.access import AccessControl
 from generation.service import GenerationService
 from generation.servicer import GenerationServicer
 from index_builder.options.build_options import BuildOptions, ChunkOptions
@@ -75,10 +74,10 @@ async def generator(
         yield await stack.enter_async_context(GenerationClient(address))
 
 
-def registration(service: GenerationService, access: AccessControl | None = None) -> Registration:
+def registration(service: GenerationService) -> Registration:
     return Registration(
         "nearline.v1.GenerationService",
         lambda server: generation_pb2_grpc.add_GenerationServiceServicer_to_server(
-            GenerationServicer(service, access or AccessControl()), server
+            GenerationServicer(service), server
         ),
     )

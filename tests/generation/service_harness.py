@@ -14,10 +14,11 @@ from generation.memory.answer_cache import AnswerCache
 from generation.memory.conversation import ConversationMemory
 from generation.memory.sessions import SessionStore
 from generation.memory.token_budgets import TokenBudgets, TokenLimits
-from generation.protocols.access import AccessControl
 from generation.service import GenerationService
 from generation.settings import GenerationSettings
 from nearline import contract as c
+from nearline.access.caller_file import CallerFile
+from nearline.access.readers import ReaderFilter
 from nearline.clients import GenerationClient
 from nearline.serving import running
 from retrieval.redis_client.connection import connect
@@ -62,7 +63,8 @@ async def asking(
     large: str = "",
     *,
     redis: str = "",
-    access: AccessControl | None = None,
+    readers: ReaderFilter | None = None,
+    callers: CallerFile | None = None,
     limits: TokenLimits | None = None,
     **given: object,
 ) -> AsyncIterator[str]:
@@ -76,17 +78,16 @@ async def asking(
         if redis:
             client = connect(redis)
             stack.push_async_callback(client.aclose)
-        access = access or AccessControl()
         service = GenerationService(
             retriever,
             EvidenceReader(retriever, embedder),
             models=await stack.enter_async_context(model_set.open_model_set(settings)),
-            access=access,
+            readers=readers,
             memory=ConversationMemory(SessionStore(client) if client else None),
             cache=AnswerCache(client, 60) if client else None,
             budgets=TokenBudgets(client, limits or TokenLimits()),
         )
-        yield await stack.enter_async_context(running([registration(service, access)]))
+        yield await stack.enter_async_context(running([registration(service)], callers=callers))
 
 
 async def ask(

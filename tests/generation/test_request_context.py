@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from generation.protocols.access import Caller
 from generation.request_context import _KEPT_S, RequestContext
 from generation.writers.writer_chain import AnswerOutcome
+from nearline.access.caller import Caller
 from nearline.contract import DEFAULT_COLLECTION, Coverage, Delta, Question, ReplyInfo
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from generation.memory.token_budgets import TokenLimits
-from generation.protocols.access import AccessControl, Caller
 from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
+from nearline.access.caller import Caller
+from nearline.access.caller_file import CallerFile
+from nearline.access.readers import ReaderFilter
 from nearline.clients import GenerationClient
 from nearline.errors import Conflict, NotFound, NotReady, Unauthenticated
 from tests.generation.backends.chat_server import finish, serving, streams
@@ -154,8 +156,11 @@ async def test_tenants_see_only_their_own_items(tmp_path: Path) -> None:
     await build_snapshot(items, BuildOptions(store=str(tmp_path)), WordEmbedder(DIM))
     names = {"a": Caller("a"), "b": Caller("b"), "c": Caller("c", ("staff",))}
     callers = {hashlib.sha256(name.encode()).hexdigest(): who for name, who in names.items()}
-    access = AccessControl(callers, "readers")
-    async with valkey() as redis, asking(tmp_path, redis=redis, access=access) as address:
+    known, readers = CallerFile(callers), ReaderFilter("readers")
+    async with (
+        valkey() as redis,
+        asking(tmp_path, redis=redis, readers=readers, callers=known) as address,
+    ):
         theirs = await ask(address, token="b", session_id="talk")
         assert theirs.citations[0].document_id == "kettle"
         mine = await ask(address, token="a", session_id="talk")

@@ -24,6 +24,7 @@ from tests.loopback_server import loopback_server
 WIRE_ERRORS = [
     errors.InvalidRequest("k is 0; needed 1..10000", field="options.k"),
     errors.Unauthenticated("no token"),
+    errors.PermissionDenied("a key to read"),
     errors.NotFound("no item 7"),
     errors.AlreadyExists("epoch 3 exists"),
     errors.Overloaded("queue full", retry_after_s=1.25),

@@ -15,17 +15,21 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from nearline import status
+from nearline.access.access_control import AccessControl
+from nearline.access.caller_file import CallerFile
 from nearline.call_guard import Context
 from nearline.clients import EmbeddingClient, GenerationClient
 from nearline.errors import DeadlineExceeded, NotReady, SettingsError, Unsupported
 from nearline.serving import (
     LIFELINE_VARIABLE,
     Registration,
+    _check_exposure,
     running,
     serve,
     use_batch_scheduling,
 )
 from nearline.settings import ServerSettings
+from nearline.tls import TlsFiles
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc
 from nearline_cli.local.processes import free_port
 
@@ -209,3 +213,29 @@ def test_threads_started_afterwards_are_scheduled_as_batch_work() -> None:
     with ThreadPoolExecutor(1) as apart:
         assert apart.submit(policies).result() == (os.SCHED_BATCH, os.SCHED_BATCH)
     assert os.sched_getscheduler(0) != os.SCHED_BATCH
+
+
+@pytest.mark.parametrize(
+    ("host", "tls", "required", "missing"),
+    [
+        ("127.0.0.1", False, False, ""),
+        ("localhost", False, False, ""),
+        ("::1", False, False, ""),
+        ("0.0.0.0", True, True, ""),
+        ("0.0.0.0", False, True, "no TLS"),
+        ("0.0.0.0", True, False, "no credentials"),
+        ("10.0.0.1", False, False, "no TLS .* and no credentials"),
+        ("router", False, False, "no TLS .* and no credentials"),
+    ],
+)
+def test_off_loopback_a_service_needs_tls_and_credentials(
+    host: str, tls: bool, required: bool, missing: str
+) -> None:
+    access = AccessControl(callers=CallerFile({})) if required else AccessControl()
+    files = TlsFiles("cert.pem", "key.pem") if tls else TlsFiles()
+    if missing:
+        with pytest.raises(SettingsError, match=f"{host} is not a loopback .*{missing}"):
+            _check_exposure(ServerSettings(host=host), access, files)
+    else:
+        _check_exposure(ServerSettings(host=host), access, files)
+    _check_exposure(ServerSettings(host=host, insecure=True), access, files)

@@ -14,11 +14,11 @@ from embedding.model import EmbeddingModel, PoolingMode
 from generation.memory.answer_cache import AnswerKey
 from generation.memory.sessions import session_key
 from generation.memory.token_budgets import BudgetScope, TokenBudgets, TokenLimits
-from generation.protocols.access import Caller
 from index_builder.documents.records import SourceCount
 from index_builder.options.build_options import BuildOptions, ChunkOptions
 from index_builder.pipeline.work_folder import work_key
 from nearline import contract as c
+from nearline.access.caller import Caller
 from nearline.filters import All, Any as AnyOf, Equals, Exists, In, Not, Range
 from retrieval.cache.cached_list import ListKey
 from retrieval.cache.redis_cache import redis_key

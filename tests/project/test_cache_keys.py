@@ -13,8 +13,8 @@ from typing import Any, cast
 import pytest
 
 from generation.memory.answer_cache import AnswerKey
-from generation.protocols.access import Caller
 from nearline import contract as c
+from nearline.access.caller import Caller
 from retrieval.recommend.policies import SeenRule
 from retrieval.search import search_cache
 from tests.project.cache_keys import CALLER, KEYS, NAMES, QUESTION, SOME_NAMES, Key, answer_key
@@ -79,7 +79,12 @@ def test_no_input_of_an_answer_is_forgotten() -> None:
     # say where the conversation is stored, and whether to bypass the cache.
     rest = {"text", "temperature", "session_id", "session_version", "history", "fresh"}
     assert {one.name for one in fields(c.Question)} == QUESTION.keys() | rest
-    assert {one.name for one in fields(Caller)} == CALLER.keys()
+    # Rights are checked before; they decide whether there is an answer, and not which.
+    assert {one.name for one in fields(Caller)} - {
+        "rights",
+        "name",
+        "through_service",
+    } == CALLER.keys()
     own = {one.name for one in fields(AnswerKey)} - {"caller", "options"}
     assert KEYS["answer"].inputs.keys() == own | QUESTION.keys() | CALLER.keys()
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from generation.evidence.evidence_reader import EvidenceReader
-from generation.protocols.access import AccessControl, Caller
 from generation.service import GenerationService
 from index_builder.options.build_options import BuildOptions, ChunkOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
+from nearline.access.caller import Caller
+from nearline.access.readers import ReaderFilter
 from tests.generation.conftest import ITEMS
 from tests.generation.memory.test_answer_cache import ASKED, Altered, Kept, is_cached
 from tests.retrieval.fakes import WordEmbedder
@@ -61,7 +62,6 @@ async def test_an_answer_is_not_reused_for_the_next_snapshot(
 async def test_a_document_of_other_readers_is_not_cited_even_if_every_search_lets_it_through(
     store: Path, embedder: WordEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    access = AccessControl(attribute="kind")
     staff = Caller("acme", ("manual",))
     readers = {"kettle": ["role:manual"], "lamp": ["role:boss"], "tale": ["role:boss"]}
 
@@ -76,7 +76,7 @@ async def test_a_document_of_other_readers_is_not_cited_even_if_every_search_let
         service = GenerationService(
             altered,  # type: ignore[arg-type]
             EvidenceReader(altered, embedder),  # type: ignore[arg-type]
-            access=access,
+            readers=ReaderFilter("kind"),
         )
         asked = c.Question(text="the lamp and the kettle and the fox", refuse=False)
         events = [event async for event in service.generate(asked, timeout_s=20.0, caller=staff)]

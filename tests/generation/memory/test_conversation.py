@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from generation.memory.conversation import ConversationHistory, ConversationMemory
-from generation.protocols.access import Caller
+from nearline.access.caller import Caller
 from nearline.contract import DEFAULT_COLLECTION, Question, SessionState, Turn
 from nearline.errors import Unsupported
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import inspect
 import typing
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -20,10 +19,11 @@ import pytest
 from google.protobuf.message import Message
 
 from embedding.servicer import EmbeddingServicer
-from generation.protocols.access import AccessControl, Caller
 from generation.servicer import GenerationServicer
 from index_builder.ingest.servicer import IngestServicer
 from nearline import contract as c, wire
+from nearline.access import method_guard
+from nearline.access.caller import Caller
 from nearline.clients import EmbeddingClient, GenerationClient, IngestClient, RetrievalClient
 from nearline.v1 import (
     embedding_pb2,
@@ -48,9 +48,7 @@ from tests.nearline.wire.loopback import (
     unset_fields,
 )
 
-TOKEN = "secret"
 CALLER = Caller("acme", ("staff",))
-ACCESS = AccessControl({hashlib.sha256(TOKEN.encode()).hexdigest(): CALLER})
 
 
 class Side(NamedTuple):
@@ -75,10 +73,10 @@ EMBEDDING = Side(
     lambda one: EmbeddingServicer(lambda: one),
 )
 GENERATION = Side(
-    lambda: GenerationClient("127.0.0.1:1", token=TOKEN),
+    lambda: GenerationClient("127.0.0.1:1"),
     generation_pb2,
     "GenerationService",
-    lambda one: GenerationServicer(one, ACCESS),
+    GenerationServicer,
 )
 INGEST = Side(lambda: IngestClient("127.0.0.1:1"), ingest_pb2, "IngestService", IngestServicer)
 PROTOCOLS: Mapping[type, Side] = {
@@ -133,6 +131,8 @@ async def called(protocol: type, name: str) -> list[Message]:
         for key, one in list(inspect.signature(method).parameters.items())[1:]
     }
     async with joined(PROTOCOLS[protocol], service) as (client, loop):
+        # As the guard of a server does.
+        method_guard._call.set(method_guard._Call(CALLER))
         answer = getattr(client, name)(**given)
         received = [one async for one in answer] if hasattr(answer, "__aiter__") else [await answer]
     arrived, arguments = service.calls[0]

@@ -1,0 +1,1 @@
+"""Who may do what: credentials, rights by method and collection, and the audit log."""

@@ -1,0 +1,80 @@
+"""Decides at the edge of a service who calls, and whether the call is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from nearline.access.api_keys import KeyFile, is_api_key
+from nearline.access.caller import ANONYMOUS, Caller
+from nearline.access.caller_file import CallerFile
+from nearline.access.delegation import DELEGATION_KEY, read_delegation
+from nearline.access.rights import Right
+from nearline.access.web_tokens import TokenVerifier
+from nearline.errors import Unauthenticated
+
+_HEADER: Final = "authorization"
+_SCHEME: Final = "bearer "
+
+
+class AccessControl:
+    """Identifies callers, and checks their rights.
+
+    Args:
+        keys: API keys. Optional.
+        tokens: Verifies JSON Web Tokens. Optional.
+        callers: Callers by tokens of any form. Optional; with none of the three, everybody may
+            call, as `ANONYMOUS`.
+    """
+
+    def __init__(
+        self,
+        keys: KeyFile | None = None,
+        tokens: TokenVerifier | None = None,
+        callers: CallerFile | None = None,
+    ) -> None:
+        self._keys = keys
+        self._tokens = tokens
+        self._callers = callers
+
+    @property
+    def required(self) -> bool:
+        """Whether a call must carry a credential."""
+        return any(one is not None for one in (self._keys, self._tokens, self._callers))
+
+    async def identify(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
+        """Returns the caller of a request.
+
+        A service that calls on behalf of somebody names them beside its own credential.
+
+        Args:
+            metadata: Metadata of the call, with "authorization: Bearer CREDENTIAL".
+        Raises: Unauthenticated: the credential is missing, unknown or has expired.
+        """
+        if not self.required:
+            return ANONYMOUS
+        given = delegation = None
+        for key, value in metadata:
+            if key == _HEADER:
+                given = str(value)
+            elif key == DELEGATION_KEY:
+                delegation = value
+        if given is None or not given.lower().startswith(_SCHEME):
+            raise Unauthenticated(
+                "the call carries no credential; send metadata authorization: Bearer KEY, or set "
+                "NEARLINE_TOKEN"
+            )
+        caller = await self._verify(given[len(_SCHEME) :].strip())
+        # Anybody else who names another caller is taken for themselves.
+        if delegation is not None and caller.highest_right is Right.SERVICE:
+            return read_delegation(delegation)
+        return caller
+
+    async def _verify(self, credential: str) -> Caller:
+        if is_api_key(credential) and self._keys is not None:
+            return self._keys.identify(credential)
+        if self._callers is not None:
+            return self._callers.identify(credential)
+        if self._tokens is not None:
+            return await self._tokens.identify(credential)
+        raise Unauthenticated("this service accepts API keys only; ask the operator for one")

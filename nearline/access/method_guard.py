@@ -1,0 +1,123 @@
+"""Checks each call of one method: who calls, whether they may, and what the audit log says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final
+
+from nearline.access.access_control import AccessControl
+from nearline.access.audit_log import AuditLog
+from nearline.access.caller import ANONYMOUS, Caller
+from nearline.access.rights import METHODS, MethodAccess, Right, Scope
+from nearline.errors import PermissionDenied, Unauthenticated
+
+DEFAULT_COLLECTION: Final = "default"
+# The row of a method that has none: only services may call it.
+_UNKNOWN = MethodAccess(Right.SERVICE, Scope.NONE, audited=True)
+_REFUSED = (Unauthenticated.status, PermissionDenied.status)
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call that runs now. collection: That of its request, or of the last one in its stream."""
+
+    caller: Caller | None
+    collection: str = ""
+
+
+# Each call runs in a task of its own, so that it cannot see the caller of another.
+_call: ContextVar[_Call | None] = ContextVar("nearline_call", default=None)
+
+
+def current_caller() -> Caller:
+    """Returns the caller of the call that runs now; only servicers ask, and pass it inwards."""
+    call = _call.get()
+    return ANONYMOUS if call is None or call.caller is None else call.caller
+
+
+def delegated_caller() -> Caller | None:
+    """Returns the caller on whose behalf this service calls another; None if it calls for itself.
+
+    Tasks that a call starts inherit its caller.
+    """
+    call = _call.get()
+    return None if call is None else call.caller
+
+
+class MethodGuard:
+    """Checks the calls of one method.
+
+    Args:
+        service: Full name of the service.
+        method: Name of the method.
+        access: Identifies callers.
+        audit: Records audited calls and refusals. Optional.
+    """
+
+    def __init__(
+        self, service: str, method: str, access: AccessControl, audit: AuditLog | None = None
+    ) -> None:
+        self._method = method
+        self._access = access
+        self._audit = audit
+        self._row = METHODS.get(service, {}).get(method, _UNKNOWN)
+        self._checks = access.required or audit is not None
+        self.records = audit is not None
+
+    async def identify(self, context: Any) -> None:
+        """Finds out who calls; `current_caller` returns it from now on in this call.
+
+        Raises: Unauthenticated: the credential is missing, unknown or has expired.
+            NotReady: the keys of an identity provider cannot be read.
+        """
+        if not self._checks:
+            return
+        call = _Call(None)
+        _call.set(call)
+        call.caller = await self._access.identify(context.invocation_metadata() or ())
+
+    def check(self, request: Any) -> Any:
+        """Returns the request, or the requests of a stream, checked for the rights of the caller.
+
+        Raises: PermissionDenied: the caller may not make it; a stream raises it as it is read.
+        """
+        if not self._checks:
+            return request
+        if self._row.scope is Scope.ONE:
+            self._require(request)
+            return request
+        # Who has the right nowhere need not send a stream to learn it.
+        current_caller().require(self._row.right, self._method)
+        return request if self._row.scope is Scope.NONE else self._checked(request)
+
+    async def _checked(self, messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async for message in messages:
+            self._require(message.request)
+            yield message
+
+    def _require(self, request: Any) -> None:
+        collection = request.collection or DEFAULT_COLLECTION
+        if (call := _call.get()) is not None:
+            call.collection = collection
+        current_caller().require(self._row.right, self._method, collection)
+
+    def record(self, result: str, context: Any, request_id: str) -> None:
+        """Writes the end of a call to the audit log, if it belongs there.
+
+        Args:
+            result: "OK", or the name of the gRPC status.
+        """
+        call = _call.get()
+        if self._audit is None or call is None:
+            return
+        if self._row.audited or result in _REFUSED:
+            self._audit.write(
+                call.caller,
+                self._method,
+                collection=call.collection,
+                result=result,
+                request_id=request_id,
+                peer=str(context.peer()),
+            )

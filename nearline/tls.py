@@ -1,0 +1,152 @@
+"""TLS of servers and clients: credentials from files, read again when the files change."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from nearline.errors import SettingsError
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files; an empty path means none.
+
+    certificate: The certificate chain that this side shows.
+    key: Its private key.
+    authorities: Certificates that sign those of the other side.
+    """
+
+    certificate: str = ""
+    key: str = ""
+    authorities: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.certificate or self.authorities)
+
+
+def is_loopback(address: str) -> bool:
+    """Returns whether only this machine reaches an address: "host", "host:port" or "unix:…"."""
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition("/")[2]
+    if host.count(":") == 1 or host.startswith("["):
+        host = host.rpartition(":")[0] if not host.endswith("]") else host
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        # Any other name may be resolved to anything.
+        return host == "localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    certificate: bytes | None
+    key: bytes | None
+    authorities: bytes | None
+
+
+def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
+    """Returns the credentials of a server; each new connection gets the newest certificate.
+
+    gRPC speaks TLS 1.2 and 1.3, with its own list of ciphers, all with forward secrecy.
+
+    Raises: SettingsError: a file is missing, or cannot be used.
+    """
+    if not (files.certificate and files.key):
+        raise SettingsError("TLS needs a certificate and its key: give --tls-cert and --tls-key")
+    watched = _WatchedFiles(files)
+
+    # The stubs of grpc do not know that None means "as before".
+    def fetch() -> Any:
+        changed = watched.changed()
+        return None if changed is None else _configuration(changed)
+
+    try:
+        return grpc.dynamic_ssl_server_credentials(
+            _configuration(watched.contents),
+            fetch,
+            require_client_authentication=bool(files.authorities),
+        )
+    except (ValueError, RuntimeError) as error:
+        raise SettingsError(
+            f"{files.certificate} or {files.key} cannot be used ({error}); both must be PEM, "
+            "and the key that of the certificate"
+        ) from error
+
+
+def channel_credentials(files: TlsFiles) -> grpc.ChannelCredentials:
+    """Returns the credentials of a client.
+
+    Args:
+        files: Without authorities, those of the system sign the certificate of the server; without
+            a certificate, the client shows none.
+    Raises: SettingsError: a file is missing.
+    """
+    found = _read(files)
+    return grpc.ssl_channel_credentials(found.authorities, found.key, found.certificate)
+
+
+def _configuration(contents: _Contents) -> grpc.ServerCertificateConfiguration:
+    pair = contents.key or b"", contents.certificate or b""
+    return grpc.ssl_server_certificate_configuration([pair], contents.authorities)
+
+
+def _read(files: TlsFiles) -> _Contents:
+    found = []
+    for name, path in (
+        ("--tls-cert", files.certificate),
+        ("--tls-key", files.key),
+        ("--tls-client-ca or NEARLINE_TLS_CA", files.authorities),
+    ):
+        try:
+            found.append(Path(path).read_bytes() if path else None)
+        except OSError as error:
+            raise SettingsError(
+                f"{name} {path} cannot be read: {error.strerror}; `nearline certs` makes "
+                "certificates for tests"
+            ) from error
+    return _Contents(*found)
+
+
+class _WatchedFiles:
+    """Reads files again when they change; gRPC asks for each new connection, in any thread."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._lock = threading.Lock()
+        # The first connection reads the files again: they may have changed since.
+        self._stamp: tuple[tuple[int, int, int], ...] = ()
+        self.contents = _read(files)
+
+    def changed(self) -> _Contents | None:
+        """Returns the new contents; None if nothing has changed, or a file is unreadable."""
+        with self._lock:
+            try:
+                stamp = self._stamps()
+                if stamp == self._stamp:
+                    return None
+                self.contents = _read(self._files)
+                self._stamp = stamp
+            except (OSError, SettingsError) as error:
+                _log.error(
+                    "certificates cannot be read again; those read before stay in use",
+                    extra={"reason": str(error)},
+                )
+                return None
+        _log.info("certificates were read again", extra={"file": self._files.certificate})
+        return self.contents
+
+    def _stamps(self) -> tuple[tuple[int, int, int], ...]:
+        paths = filter(None, (self._files.certificate, self._files.key, self._files.authorities))
+        stats = map(os.stat, paths)
+        return tuple((one.st_mtime_ns, one.st_size, one.st_ino) for one in stats)

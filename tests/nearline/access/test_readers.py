@@ -1,0 +1,51 @@
+"""Items are shown to their readers, by the filter and by the attribute alike."""
+
+from __future__ import annotations
+
+import pytest
+
+from nearline.access.caller import Caller
+from nearline.access.readers import ReaderFilter
+from nearline.filters import All, Equals, In, admits
+
+ANNA = Caller("a", ("editor",))
+READERS = "readers"
+
+
+@pytest.mark.parametrize(
+    ("readers", "seen"),
+    [
+        (["public"], True),
+        ("public", True),
+        (["tenant:a"], True),
+        (["role:editor", "tenant:b"], True),
+        (["tenant:b"], False),
+        (["a"], False),
+        (["role:a"], False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_an_item_is_visible_to_its_readers_and_the_filter_agrees(
+    readers: object, seen: bool
+) -> None:
+    readers_of = ReaderFilter(READERS)
+    attributes = {} if readers is None else {READERS: readers}
+    assert readers_of.sees(ANNA, attributes) is seen  # type: ignore[arg-type]
+    narrowed = readers_of.narrow(None, ANNA)
+    assert narrowed is not None and admits(narrowed, attributes) is seen
+
+
+def test_the_filter_of_a_question_is_only_narrowed() -> None:
+    asked = Equals("kind", "law")
+    readers_of = ReaderFilter(READERS)
+    mine = In(READERS, ("public", "tenant:a", "role:editor"))
+    assert readers_of.narrow(asked, ANNA) == All(asked, mine)
+    assert ReaderFilter().narrow(asked, ANNA) is asked
+    assert ReaderFilter().sees(ANNA, {})
+
+
+def test_an_operator_sees_items_whoever_their_readers_are() -> None:
+    asked, operator = Equals("kind", "law"), Caller("*")
+    assert ReaderFilter(READERS).narrow(asked, operator) is asked
+    assert ReaderFilter(READERS).sees(operator, {})
