@@ -143,7 +143,10 @@ def test_a_bare_name_resolves_to_the_newest_version(registry: Registry) -> None:
     asked = ("a", "a@1", "a@production", "embedder/a", "registry:a@2")
     assert [registry.resolve(one).version for one in asked] == [3, 1, 2, 3, 2]
     registry.add("reranker", "a", known_by("r"))
-    assert registry.resolve("a", "reranker").kind == "reranker"
+    for text in ("a", "reranker/a", "registry:reranker/a@1"):
+        assert registry.resolve(text, "reranker").kind == "reranker"
+    with pytest.raises(InvalidRequest, match="is not of kind reranker; write reranker/NAME"):
+        registry.resolve("embedder/a", "reranker")
     with pytest.raises(InvalidRequest, match=r"kinds \(embedder, reranker\); write embedder/a"):
         registry.resolve("a")
 
@@ -155,6 +158,8 @@ def test_a_bare_name_resolves_to_the_newest_version(registry: Registry) -> None:
         ("a@9", NotFound, "no version 9; existing versions: 1"),
         ("a@production", NotFound, "`nearline models promote a --stage production"),
         ("a@new", InvalidRequest, "write NAME, NAME@3 or NAME@production"),
+        ("a@", InvalidRequest, "write NAME, NAME@3 or NAME@production"),
+        ("reranker/a", NotFound, "no reranker a; `nearline models list"),
         ("../a", InvalidRequest, "kind is '..'"),
         ("a b", InvalidRequest, "names no version"),
     ],
