@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from retrieval.rollout import latency_test
 from retrieval.rollout.distinct_sampler import DistinctSampler
 from retrieval.rollout.latency_test import LatencyTest
 
@@ -91,3 +92,16 @@ def test_unjudged_requests_give_no_evidence_and_zero_seconds_are_valid() -> None
     assert latencies.log_evidence == pytest.approx(0.0)
     latencies.add(True, 0, 0.0, judged=True)
     assert math.isfinite(latencies.log_evidence)
+
+
+def test_of_too_many_open_blocks_the_oldest_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latency_test, "_MAX_OPEN_BLOCKS", 2)
+    level = LatencyTest(0.2, 1.0, DistinctSampler())._levels[1]
+    # Unit 1 is the oldest when unit 3 comes. What is in an open block stays there.
+    for unit, value in ((1, 1.0), (2, 2.0), (3, 3.0), (2, 2.0), (3, 5.0)):
+        assert level.mean(unit, value) is None
+    assert [level.mean(3, value) for value in (7.0, 9.0)] == [None, 6.0]
+    assert [level.mean(2, 4.0) for _ in range(2)] == [None, 3.0]
+    # A unit whose block was dropped or is complete begins with an empty one.
+    assert [level.mean(1, 4.0) for _ in range(4)] == [None, None, None, 4.0]
+    assert level.mean(3, 1.0) is None
