@@ -105,3 +105,18 @@ def test_of_too_many_open_blocks_the_oldest_is_dropped(monkeypatch: pytest.Monke
     # A unit whose block was dropped or is complete begins with an empty one.
     assert [level.mean(1, 4.0) for _ in range(4)] == [None, None, None, 4.0]
     assert level.mean(3, 1.0) is None
+
+
+def test_a_user_is_compared_by_the_first_request_and_by_the_means_of_4_and_16() -> None:
+    draw = random.Random(1)
+    latencies = LatencyTest(0.5, 1.0, DistinctSampler())
+    for _ in range(64 * 16):
+        latencies.add(False, 8, draw.lognormvariate(-5, 0.4), judged=True)
+    compared: list[list[int]] = [[], [], []]
+    for number in range(1, 40):
+        before = [level.test.log_evidence for level in latencies._levels]
+        latencies.add(True, 1, 10.0, judged=True)
+        for level, known, numbers in zip(latencies._levels, before, compared, strict=True):
+            if level.test.log_evidence != known:
+                numbers.append(number)
+    assert compared == [[1], [4], [16]]
