@@ -168,6 +168,40 @@ def test_the_tokenizer_says_the_length_where_the_folder_does_not(folder: Path) -
     assert read_model(folder).max_tokens == 64
 
 
+@pytest.mark.parametrize(
+    ("given", "config", "most"),
+    [
+        (8, {"max_position_embeddings": 64}, 8),
+        (80, {"max_position_embeddings": 64}, 64),
+        (0, {"max_position_embeddings": 64}, 64),
+        (-1, {"max_position_embeddings": 64}, 64),
+        ("8", {"max_position_embeddings": 64}, 64),
+        (8, {"max_position_embeddings": None}, 8),
+        (None, {"max_position_embeddings": 66, "model_type": "roberta", "pad_token_id": 1}, 64),
+        (
+            None,
+            {"max_position_embeddings": 65, "model_type": "xlm-roberta", "pad_token_id": None},
+            64,
+        ),
+        (None, {"max_position_embeddings": 66, "model_type": "bert", "pad_token_id": 1}, 66),
+    ],
+)
+def test_the_smaller_length_of_model_and_tokenizer_counts(
+    folder: Path, given: object, config: dict[str, object], most: int
+) -> None:
+    set_json(folder / "sentence_bert_config.json", max_seq_length=given)
+    set_json(folder / "config.json", **config)
+    assert read_model(folder).max_tokens == most
+
+
+@pytest.mark.parametrize("given", [None, 0, -1, 10**30])
+def test_a_model_without_a_length_is_refused(folder: Path, given: object) -> None:
+    set_json(folder / "sentence_bert_config.json", max_seq_length=given)
+    set_json(folder / "config.json", max_position_embeddings=None)
+    with pytest.raises(SettingsError, match="does not say its max_seq_length"):
+        read_model(folder)
+
+
 @pytest.mark.parametrize("name", ["no such/folder/here", "/nowhere", "a b"])
 def test_a_name_that_is_neither_folder_nor_hub_name_is_an_error(name: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="neither a folder that exists nor a hub name"):

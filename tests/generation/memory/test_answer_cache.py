@@ -126,6 +126,23 @@ async def test_an_answer_from_an_incomplete_search_is_not_cached(
         assert is_cached(await ask(Altered(retriever), kept, embedder))
 
 
+async def test_an_answer_is_written_again_if_its_sources_cannot_be_checked(
+    store: Path, embedder: WordEmbedder
+) -> None:
+    def fail(item: c.Item) -> c.Item:
+        raise NotReady("the shard is away")
+
+    kept = Kept()
+    async with opened(OBJECT, store, embedder) as retriever:
+        first = await ask(Altered(retriever), kept, embedder)
+        assert is_cached(await ask(Altered(retriever), kept, embedder))
+        again = await ask(Altered(retriever, item=fail), kept, embedder)
+    assert not is_cached(again)
+    assert [event for event in again if isinstance(event, c.Delta)] == [
+        event for event in first if isinstance(event, c.Delta)
+    ]
+
+
 async def test_an_answer_is_not_reused_if_the_filter_rejects_a_source(
     store: Path, embedder: WordEmbedder
 ) -> None:
