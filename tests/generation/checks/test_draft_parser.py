@@ -163,6 +163,11 @@ def test_a_marker_cut_off_by_the_end_is_dropped() -> None:
     assert drafts("It boils [1, ") == [DraftSentence("", "It boils", (), 1)]
 
 
+def test_endless_text_is_cut_at_the_last_space_before_the_limit() -> None:
+    found = drafts(" ".join(["word"] * 17), most_tokens=7)
+    assert [len(draft.text.split()) for draft in found] == [7, 7, 3]
+
+
 def drafts(text: str, sources: int = 5, most_tokens: int = 400) -> list[DraftSentence]:
     one = DraftParser(sources, most_tokens)
     return one.feed(text) + one.end()
@@ -218,11 +223,6 @@ def test_text_after_a_block_of_code_is_apart_though_it_is_parsed_at_the_end() ->
         ("```\ncode\n```", True),
         ("And after.", False),
     ]
-
-
-def test_endless_text_is_cut_at_the_last_space_before_the_limit() -> None:
-    found = drafts(" ".join(["word"] * 17), most_tokens=7)
-    assert [len(draft.text.split()) for draft in found] == [7, 7, 3]
 
 
 @pytest.mark.timeout(20)
