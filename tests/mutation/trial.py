@@ -25,6 +25,7 @@ _NO_TESTS = 5
 # In place of a failed test, where the whole process ended.
 NAMELESS = "the process"
 _USAGE = 4
+_NO_CONFTEST = "while loading conftest"
 # For fixtures to stop what they started.
 _GRACE_S = 10.0
 
@@ -207,7 +208,8 @@ class Checkout:
             return None, ""
         if code in (0, _NO_TESTS):
             return Outcome.SURVIVED, ""
-        if code == _USAGE:
+        # A mutant may keep even conftest.py from being imported.
+        if code == _USAGE and _NO_CONFTEST not in output:
             raise RuntimeError(f"pytest cannot run {list(files)}: {output[-2000:]}")
         is_timeout = "Failed: Timeout (" in output or "+ Timeout +" in output
         return Outcome.TIMEOUT if is_timeout else Outcome.KILLED, failed[0] if failed else NAMELESS
