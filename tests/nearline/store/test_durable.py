@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nearline.store.durable import write_durably
+from nearline.errors import StoreError
+from nearline.store.durable import store_errors, write_durably
 
 
 def test_a_full_disk_leaves_the_earlier_file_and_nothing_else(
@@ -43,3 +44,27 @@ def test_a_file_is_on_disk_whole_before_it_gets_its_name(
 def test_a_file_has_the_mode_that_was_asked_for(tmp_path: Path) -> None:
     write_durably(tmp_path / "private", b"", mode=0o600)
     assert (tmp_path / "private").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), "No space left; free some space or choose"),
+        (OSError(errno.EDQUOT, "Quota exceeded"), "raise the quota or choose another --store"),
+        (PermissionError(errno.EACCES, "Denied"), "make it writable for this user or choose"),
+        (PermissionError(errno.EPERM, "Denied"), "make it writable for this user or choose"),
+        (OSError(errno.EROFS, "Read-only"), "the file system is read-only; choose another"),
+        (OSError(errno.EIO, "I/O error"), "I/O error; check the path and the disk"),
+        (OSError("an error without a number"), "without a number; check the path and the disk"),
+    ],
+)
+def test_an_error_of_the_disk_names_the_path_and_the_remedy(error: OSError, words: str) -> None:
+    with pytest.raises(StoreError, match=f"^store /some/path: .*{words}") as caught:
+        with store_errors(Path("/some/path")):
+            raise error
+    assert caught.value.__cause__ is error
+
+
+def test_other_errors_are_not_those_of_the_store() -> None:
+    with pytest.raises(ZeroDivisionError), store_errors(Path("/some/path")):
+        raise ZeroDivisionError

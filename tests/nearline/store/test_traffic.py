@@ -53,11 +53,21 @@ def test_the_encoded_bytes_follow_the_documented_format() -> None:
         b"no gzip",
         encode_traffic([_request(1)])[:-9],
         gzip.compress(b"\x01\x00"),
+        gzip.compress(struct.pack("<I", 0) + b"\x00\x00\x00"),
         gzip.compress(struct.pack("<I", 5) + b"abc"),
         gzip.compress(struct.pack("<I", 3) + b"\xff\xff\xff"),
         gzip.compress(bytes((1 << 28) + 4), compresslevel=1),
     ],
-    ids=["empty", "no-gzip", "cut-gzip", "cut-length", "cut-message", "no-message", "bomb"],
+    ids=[
+        "empty",
+        "no-gzip",
+        "cut-gzip",
+        "cut-length",
+        "almost-length",
+        "cut-message",
+        "no-message",
+        "bomb",
+    ],
 )
 def test_bytes_of_another_format_are_refused(data: bytes) -> None:
     if not data:
