@@ -11,7 +11,10 @@ import pytest
 from nearline.errors import NotReady, SettingsError, SnapshotCorrupt
 from nearline.retry import Backoff
 from nearline.v1 import snapshot_pb2
+from retrieval.live.progress import ShardProgress
+from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.snapshot import SnapshotRef
+from retrieval.protocols.watermark import Watermark
 from retrieval.shards.client import ShardKey
 from retrieval.shards.replicas import remote_provider, replica, rolling_loader
 from retrieval.shards.replicas.remote_provider import RemoteShardProvider
@@ -28,10 +31,14 @@ class Server:
         self.error: Exception | None = None
         self.door = asyncio.Event()
         self.door.set()
+        self.away = False
+        self.progress: ShardProgress | None = None
         self.closed = False
 
-    async def status(self, timeout_s: float) -> dict[ShardKey, None]:
-        return dict.fromkeys(self.held)
+    async def status(self, timeout_s: float) -> dict[ShardKey, ShardProgress | None]:
+        if self.away:
+            raise NotReady("connection refused")
+        return dict.fromkeys(self.held, self.progress)
 
     async def load(self, collection: str, snapshot_id: str) -> None:
         self.loads.append((collection, snapshot_id))
@@ -171,4 +178,27 @@ async def test_a_snapshot_with_as_many_shards_as_there_are_addresses_is_the_larg
         assert len(await provider.prepare(snapshot("s1", shards=1))) == 1
         with pytest.raises(SettingsError, match="has 3 shards, --shards names 2"):
             await provider.prepare(snapshot("s2", shards=3))
+
+
+async def test_a_closed_provider_leaves_nothing_running(servers: dict[str, Server]) -> None:
+    before = asyncio.all_tasks()
+    async with provider_of() as provider:
+        await provider.prepare(snapshot("s1", "books"))
+        await provider.prepare(snapshot("s2", "films"))
+    assert asyncio.all_tasks() == before
     assert all(server.closed for server in servers.values())
+
+
+async def test_the_progress_of_reachable_servers_that_hold_a_shard_is_reported(
+    servers: dict[str, Server],
+) -> None:
+    progress = ShardProgress(applied=AppliedState(Watermark("log", (3,) * 64)), rows=7)
+    async with provider_of() as provider:
+        assert provider.progress("default", "s1") == {}
+        servers["b:1"].progress = progress
+        await provider.prepare(snapshot("s1"))
+        # The server of shard 0 follows no change log.
+        assert provider.progress("default", "s1") == {1: [progress]}
+        assert provider.progress("default", "s2") == provider.progress("books", "s1") == {}
+        servers["b:1"].away = True
+        await until(lambda: provider.progress("default", "s1") == {})
