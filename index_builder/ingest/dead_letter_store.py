@@ -103,16 +103,27 @@ class DeadLetterStore:
 
     async def fields(self, letter_ids: Sequence[str]) -> dict[str, Fields]:
         """Returns the fields of letters. Raises: NotFound: one does not exist."""
+        found = await self._existing(letter_ids)
+        for letter_id in letter_ids:
+            if letter_id not in found:
+                raise no_letter(letter_id)
+        return found
+
+    async def tenants(self, letter_ids: Sequence[str]) -> dict[str, str]:
+        """Returns the tenants of letters by id, without those that do not exist."""
+        found = await self._existing(letter_ids)
+        return {name: fields[b"tenant"].decode() for name, fields in found.items()}
+
+    async def _existing(self, letter_ids: Sequence[str]) -> dict[str, Fields]:
         async with open_pipeline(self._client) as pipe:
             for one in letter_ids:
                 pipe.xrange(keys.DEAD, one, one)
             replies = await pipe.execute()
-        found: dict[str, Fields] = {}
-        for letter_id, entries in zip(letter_ids, replies, strict=True):
-            if not entries:
-                raise no_letter(letter_id)
-            found[letter_id] = entries[0][1]
-        return found
+        return {
+            letter_id: entries[0][1]
+            for letter_id, entries in zip(letter_ids, replies, strict=True)
+            if entries
+        }
 
     async def _source_bytes(self, part: Sequence[tuple[bytes, Fields]]) -> list[int]:
         """Returns the size of the source of each letter; 0 if it was dropped."""

@@ -100,13 +100,13 @@ class JobStore:
             self._durability,
         )
         if not exists:
-            raise _no_job(job_id)
+            raise no_job(job_id)
 
     async def job(self, job_id: str) -> c.Job:
         """Returns a job. Raises: NotFound, NotReady."""
         [job] = await self._jobs([job_id])
         if job is None:
-            raise _no_job(job_id)
+            raise no_job(job_id)
         return job
 
     async def jobs(
@@ -153,7 +153,7 @@ class JobStore:
             pipe.hmget(keys.results_key(job_id), [str(one) for one in places])
             units, packed = await pipe.execute()
         if units is None:
-            raise _no_job(job_id)
+            raise no_job(job_id)
         results = [unpack_result(one) for one in packed if one is not None]
         return results, places.stop if places.stop < int(units) else None
 
@@ -170,6 +170,10 @@ class JobStore:
         Returns: The letters, and the last one scanned; empty if there is no next page.
         """
         return await self._dead_letters.page(after, matches, limit, with_source=with_source)
+
+    async def letter_tenants(self, letter_ids: Sequence[str]) -> dict[str, str]:
+        """Returns the tenants of dead letters by letter id, without those that do not exist."""
+        return await self._dead_letters.tenants(letter_ids)
 
     async def delete_dead_letters(self, letter_ids: Sequence[str]) -> int:
         """Deletes dead letters; returns the number deleted."""
@@ -273,7 +277,7 @@ def _words_of(sources: Sequence[c.IngestSource]) -> list[str | bytes | int]:
     return words
 
 
-def _no_job(job_id: str) -> NotFound:
+def no_job(job_id: str) -> NotFound:
     return NotFound(
         f"there is no job {job_id!r}; its results may have expired. List jobs: nearline jobs list"
     )

@@ -7,11 +7,13 @@ import contextlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 
-from index_builder.ingest.job_store import JobStore
+from index_builder.ingest.dead_letter_store import no_letter
+from index_builder.ingest.job_store import JobStore, no_job
 from index_builder.ingest.load_stats import LoadStatsReader
 from index_builder.ingest.records import Submission
 from index_builder.ingest.validation import check_job_id, check_submission, resolve_page_size
 from nearline import contract as c
+from nearline.access.caller import ANONYMOUS, Caller
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady
 from nearline.items.documents import check_text_bytes
 from nearline.store.snapshot import check_collection
@@ -48,7 +50,7 @@ class IngestService:
         sources: Sequence[c.IngestSource],
         *,
         collection: str = c.DEFAULT_COLLECTION,
-        tenant: str = c.DEFAULT_TENANT,
+        tenant: str = "",
         priority: c.JobPriority = c.JobPriority.NORMAL,
         callback_id: str = "",
         job_id: str = "",
@@ -56,6 +58,7 @@ class IngestService:
         more: bool = False,
         result_ttl_s: float | None = None,
         timeout_s: float | None = None,
+        caller: Caller = ANONYMOUS,
     ) -> c.Job:
         """Adds sources to the queue; see `Ingestor.submit`."""
         job_id = job_id or c.new_job_id()
@@ -63,7 +66,7 @@ class IngestService:
             job_id=job_id,
             sources=sources,
             collection=collection,
-            tenant=tenant,
+            tenant=caller.tenant_of(tenant) or c.DEFAULT_TENANT,
             priority=priority,
             callback_id=callback_id,
             offset=offset,
@@ -75,19 +78,23 @@ class IngestService:
             await self._job_store.submit(submission)
             return await self._job_store.job(job_id)
 
-    async def job(self, job_id: str, *, timeout_s: float | None = None) -> c.Job:
+    async def job(
+        self, job_id: str, *, timeout_s: float | None = None, caller: Caller = ANONYMOUS
+    ) -> c.Job:
         """Returns a job."""
         check_job_id(job_id)
         async with _deadline(timeout_s):
-            return await self._job_store.job(job_id)
+            return await self._own_job(job_id, caller)
 
-    async def watch(self, job_id: str, *, timeout_s: float | None = None) -> AsyncGenerator[c.Job]:
+    async def watch(
+        self, job_id: str, *, timeout_s: float | None = None, caller: Caller = ANONYMOUS
+    ) -> AsyncGenerator[c.Job]:
         """Yields a job immediately and after every change; see `Ingestor.watch`."""
         check_job_id(job_id)
         async with _deadline(timeout_s):
             shown = None
             while True:
-                job = await self._job_store.job(job_id)
+                job = await self._own_job(job_id, caller)
                 if job != shown:
                     yield job
                 if job.ended:
@@ -107,6 +114,7 @@ class IngestService:
         page_size: int = 0,
         token: str = "",
         timeout_s: float | None = None,
+        caller: Caller = ANONYMOUS,
     ) -> c.JobPage:
         """Lists jobs, newest first."""
         before_us = _parse_token(token) if token else _LATEST_US
@@ -114,6 +122,7 @@ class IngestService:
         check_text_bytes(callback_id, "callback_id", c.MAX_CALLBACK_BYTES)
         if collection:
             check_collection(collection)
+        tenant = caller.tenant_of(tenant)
         matches = _non_empty(
             {"tenant": tenant, "collection": collection, "callback_id": callback_id}
         )
@@ -123,20 +132,30 @@ class IngestService:
             )
         return c.JobPage(jobs=jobs, token=str(rest_us) if rest_us else "")
 
-    async def cancel(self, job_id: str, *, timeout_s: float | None = None) -> c.Job:
+    async def cancel(
+        self, job_id: str, *, timeout_s: float | None = None, caller: Caller = ANONYMOUS
+    ) -> c.Job:
         """Cancels the documents of a job that are not processed yet."""
         check_job_id(job_id)
         async with _deadline(timeout_s):
+            await self._check_owner(job_id, caller)
             await self._job_store.close(job_id, cancel=True)
             return await self._job_store.job(job_id)
 
     async def results(
-        self, job_id: str, *, page_size: int = 0, token: str = "", timeout_s: float | None = None
+        self,
+        job_id: str,
+        *,
+        page_size: int = 0,
+        token: str = "",
+        timeout_s: float | None = None,
+        caller: Caller = ANONYMOUS,
     ) -> c.ResultPage:
         """Lists the outcomes of the documents of a job."""
         check_job_id(job_id)
         first = _parse_token(token) if token else 0
         async with _deadline(timeout_s):
+            await self._check_owner(job_id, caller)
             results, rest = await self._job_store.results(
                 job_id, first, resolve_page_size(page_size)
             )
@@ -151,6 +170,7 @@ class IngestService:
         page_size: int = 0,
         token: str = "",
         timeout_s: float | None = None,
+        caller: Caller = ANONYMOUS,
     ) -> c.DeadLetterPage:
         """Lists dead letters, oldest first."""
         if token:
@@ -158,6 +178,7 @@ class IngestService:
         check_text_bytes(tenant, "tenant", c.MAX_TENANT_BYTES)
         if job_id:
             check_job_id(job_id)
+        tenant = caller.tenant_of(tenant)
         matches = {
             key.encode(): one for key, one in _non_empty({"tenant": tenant, "job": job_id}).items()
         }
@@ -168,7 +189,12 @@ class IngestService:
         return c.DeadLetterPage(letters=letters, token=last)
 
     async def requeue(
-        self, letter_ids: Sequence[str], *, job_id: str = "", timeout_s: float | None = None
+        self,
+        letter_ids: Sequence[str],
+        *,
+        job_id: str = "",
+        timeout_s: float | None = None,
+        caller: Caller = ANONYMOUS,
     ) -> c.Job:
         """Returns dead letters to the queue; see `Ingestor.requeue`."""
         _check_letter_ids(letter_ids, "letter_ids")
@@ -177,18 +203,43 @@ class IngestService:
         async with _deadline(timeout_s):
             try:
                 # A repeated call finds the job of the first one.
-                return await self._job_store.job(job_id)
+                return await self._own_job(job_id, caller)
             except NotFound:
+                if len(await self._own_letters(letter_ids, caller)) < len(letter_ids):
+                    raise no_letter(letter_ids[0]) from None
                 await self._job_store.requeue(letter_ids, job_id, self._ttl_s)
                 return await self._job_store.job(job_id)
 
     async def delete_dead_letters(
-        self, letter_ids: Sequence[str], *, timeout_s: float | None = None
+        self,
+        letter_ids: Sequence[str],
+        *,
+        timeout_s: float | None = None,
+        caller: Caller = ANONYMOUS,
     ) -> int:
         """Deletes dead letters; returns the number deleted."""
         _check_letter_ids(letter_ids, "letter_ids")
         async with _deadline(timeout_s):
-            return await self._job_store.delete_dead_letters(letter_ids)
+            own = await self._own_letters(letter_ids, caller)
+            return await self._job_store.delete_dead_letters(own) if own else 0
+
+    async def _own_job(self, job_id: str, caller: Caller) -> c.Job:
+        """Returns a job. Raises: NotFound: there is none, or it is of another tenant."""
+        job = await self._job_store.job(job_id)
+        if not caller.acts_for(job.tenant):
+            raise no_job(job_id)
+        return job
+
+    async def _check_owner(self, job_id: str, caller: Caller) -> None:
+        if not caller.names_tenants:
+            await self._own_job(job_id, caller)
+
+    async def _own_letters(self, letter_ids: Sequence[str], caller: Caller) -> Sequence[str]:
+        """Returns the letters that are shown to a caller; those of others count as missing."""
+        if caller.names_tenants:
+            return letter_ids
+        tenants = await self._job_store.letter_tenants(letter_ids)
+        return [one for one in letter_ids if caller.acts_for(tenants.get(one, ""))]
 
     async def queue(self, *, timeout_s: float | None = None) -> c.QueueState:
         """Returns the state of the queue."""

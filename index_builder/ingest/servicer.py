@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 from index_builder.ingest.service import IngestService
 from nearline import contract as c, wire
+from nearline.access.method_guard import current_caller
 from nearline.call_guard import Context, time_left_s
 from nearline.v1 import ingest_pb2 as pb, ingest_pb2_grpc
 from retrieval.protocols.compute_threads import read_request
@@ -27,7 +28,7 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
         job = await self._service.submit(
             await read_request(wire.sources_of, request),
             collection=request.collection or c.DEFAULT_COLLECTION,
-            tenant=request.tenant or c.DEFAULT_TENANT,
+            tenant=request.tenant,
             priority=wire.priority_from_proto(request.priority),
             callback_id=request.callback_id,
             job_id=request.job_id,
@@ -35,19 +36,24 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
             more=request.more,
             result_ttl_s=wire.result_ttl_of(request),
             timeout_s=time_left_s(context),
+            caller=current_caller(),
         )
         return pb.SubmitResponse(job=wire.job_to_proto(job))
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
         """Returns one job."""
-        job = await self._service.job(request.job_id, timeout_s=time_left_s(context))
+        job = await self._service.job(
+            request.job_id, timeout_s=time_left_s(context), caller=current_caller()
+        )
         return pb.GetJobResponse(job=wire.job_to_proto(job))
 
     async def WatchJob(
         self, request: pb.WatchJobRequest, context: Context
     ) -> AsyncIterator[pb.WatchJobResponse]:
         """Streams a job: immediately and after every change."""
-        jobs = self._service.watch(request.job_id, timeout_s=time_left_s(context))
+        jobs = self._service.watch(
+            request.job_id, timeout_s=time_left_s(context), caller=current_caller()
+        )
         async with aclosing(jobs):
             async for job in jobs:
                 yield pb.WatchJobResponse(job=wire.job_to_proto(job))
@@ -62,6 +68,7 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
             page_size=request.page_size,
             token=request.page_token,
             timeout_s=time_left_s(context),
+            caller=current_caller(),
         )
         return pb.ListJobsResponse(
             jobs=map(wire.job_to_proto, page.jobs), next_page_token=page.token
@@ -71,7 +78,9 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
         self, request: pb.CancelJobRequest, context: Context
     ) -> pb.CancelJobResponse:
         """Cancels the documents of a job that are not processed yet."""
-        job = await self._service.cancel(request.job_id, timeout_s=time_left_s(context))
+        job = await self._service.cancel(
+            request.job_id, timeout_s=time_left_s(context), caller=current_caller()
+        )
         return pb.CancelJobResponse(job=wire.job_to_proto(job))
 
     async def ListResults(
@@ -83,6 +92,7 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
             page_size=request.page_size,
             token=request.page_token,
             timeout_s=time_left_s(context),
+            caller=current_caller(),
         )
         return pb.ListResultsResponse(
             results=map(wire.ingest_result_to_proto, page.results), next_page_token=page.token
@@ -99,6 +109,7 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
             page_size=request.page_size,
             token=request.page_token,
             timeout_s=time_left_s(context),
+            caller=current_caller(),
         )
         return pb.ListDeadLettersResponse(
             letters=map(wire.letter_to_proto, page.letters), next_page_token=page.token
@@ -109,7 +120,10 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
     ) -> pb.RequeueDeadLettersResponse:
         """Returns dead letters to the queue."""
         job = await self._service.requeue(
-            request.letter_ids, job_id=request.job_id, timeout_s=time_left_s(context)
+            request.letter_ids,
+            job_id=request.job_id,
+            timeout_s=time_left_s(context),
+            caller=current_caller(),
         )
         return pb.RequeueDeadLettersResponse(job=wire.job_to_proto(job))
 
@@ -118,7 +132,7 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
     ) -> pb.DeleteDeadLettersResponse:
         """Deletes dead letters."""
         deleted = await self._service.delete_dead_letters(
-            request.letter_ids, timeout_s=time_left_s(context)
+            request.letter_ids, timeout_s=time_left_s(context), caller=current_caller()
         )
         return pb.DeleteDeadLettersResponse(deleted=deleted)
 

@@ -75,6 +75,18 @@ class Caller:
             f"{held.name.lower()!r}; ask the operator for a key with that right"
         )
 
+    @property
+    def names_tenants(self) -> bool:
+        """Whether it may act for any tenant: an operator, a service for itself, or, where no
+        credentials are required, everybody."""
+        return self.tenant == EVERY or (
+            not self.through_service and self.rights.get(EVERY) is Right.SERVICE
+        )
+
+    def acts_for(self, tenant: str) -> bool:
+        """Returns whether what belongs to a tenant is shown to it."""
+        return self.names_tenants or tenant == self.tenant
+
     def tenant_of(self, named: str) -> str:
         """Returns the tenant of a request that may name one.
 
@@ -83,7 +95,7 @@ class Caller:
                 operator, for all.
         Raises: PermissionDenied: it is another than the caller's.
         """
-        if self.tenant == EVERY:
+        if self.names_tenants:
             return named
         if named not in ("", self.tenant):
             raise PermissionDenied(

@@ -31,7 +31,7 @@ class IngestClient(ServiceChannel):
         sources: Sequence[c.IngestSource],
         *,
         collection: str = c.DEFAULT_COLLECTION,
-        tenant: str = c.DEFAULT_TENANT,
+        tenant: str = "",
         priority: c.JobPriority = c.JobPriority.NORMAL,
         callback_id: str = "",
         job_id: str = "",

@@ -194,7 +194,7 @@ class Ingestor(Protocol):
         sources: Sequence[IngestSource],
         *,
         collection: str = DEFAULT_COLLECTION,
-        tenant: str = DEFAULT_TENANT,
+        tenant: str = "",
         priority: JobPriority = JobPriority.NORMAL,
         callback_id: str = "",
         job_id: str = "",

@@ -38,8 +38,11 @@ def ingest(
     ],
     tenant: Annotated[
         str,
-        typer.Option(metavar="NAME", help="Tenant of the job; tenants share the workers evenly."),
-    ] = c.DEFAULT_TENANT,
+        typer.Option(
+            metavar="NAME",
+            help="Tenant of the job. Tenants share the workers evenly. \\[default: yours]",
+        ),
+    ] = "",
     priority: Annotated[
         c.JobPriority, typer.Option(help="Priority among the tenant's jobs.")
     ] = c.JobPriority.NORMAL,
@@ -193,7 +196,8 @@ def _check(found: Sequence[NamedSource], job_options: JobOptions) -> None:
     from index_builder.ingest.validation import check_submission
 
     urls: list[c.IngestSource] = [one for one in found if isinstance(one, c.SourceUrl)]
-    options = asdict(job_options)
+    # The service puts the tenant of the credential in place of an empty one.
+    options = asdict(job_options) | {"tenant": job_options.tenant or c.DEFAULT_TENANT}
     ttl_s = options.pop("result_ttl_s")
     ttl_s = c.MAX_RESULT_TTL_S if ttl_s is None else ttl_s
     for at in range(0, len(urls) or 1, c.MAX_BATCH):

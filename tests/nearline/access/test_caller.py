@@ -47,7 +47,13 @@ def test_the_tenant_is_that_of_the_credential_and_never_of_the_request() -> None
     assert SHOP.tenant_of("") == SHOP.tenant_of("shop") == "shop"
     with pytest.raises(PermissionDenied, match="tenant 'other'"):
         SHOP.tenant_of("other")
-    operator = Caller("*")
+    assert SHOP.acts_for("shop") and not SHOP.acts_for("other")
+    assert ANONYMOUS.tenant_of("other") == "other" and ANONYMOUS.acts_for("other")
+    operator = Caller("*", rights={"*": Right.READ})
+    assert operator.acts_for("other")
+    # A service that calls on behalf of one tenant has no other.
+    passed_on = replace(ANONYMOUS, tenant="shop", through_service=True)
+    assert passed_on.acts_for("shop") and not passed_on.acts_for("other")
     assert operator.tenant_of("other") == "other"
     assert operator.tenant_of("") == ""
 

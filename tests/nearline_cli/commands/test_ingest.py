@@ -205,7 +205,7 @@ async def test_a_job_continues_where_it_stopped(
         (("one", "--result-ttl", "31d"), "result_ttl is 2.6784e+06 s"),
         (("one", "--job", "a b"), "job_id is 'a b'"),
         (("one", "--collection", "a/b"), "collection name 'a/b' is not allowed"),
-        (("one", "--tenant", ""), "tenant is empty"),
+        (("one", "--tenant", " "), "tenant is empty"),
         (("one", "--tenant", "t" * 129), "tenant has 129 bytes"),
         (("empty.jsonl",), "no documents found"),
         (("broken.parquet",), "not a readable Parquet file"),

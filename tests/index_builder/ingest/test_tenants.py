@@ -1,0 +1,153 @@
+"""Jobs, results and dead letters of a tenant do not exist for any other."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from hashlib import sha256
+
+import pytest
+import pytest_asyncio
+
+from index_builder.ingest.load_stats import LoadStatsReader
+from index_builder.ingest.service import IngestService
+from index_builder.ingest.servicer import IngestServicer
+from nearline import contract as c
+from nearline.access.caller import EVERY, Caller
+from nearline.access.caller_file import CallerFile
+from nearline.access.rights import Right
+from nearline.clients import IngestClient
+from nearline.errors import Conflict, NotFound, PermissionDenied
+from nearline.serving import Registration, running
+from nearline.v1 import ingest_pb2_grpc
+from retrieval.redis_client.connection import connect
+from tests.index_builder.ingest.submissions import ended, job_store_of, take_all, worker_of
+from tests.redis_server import give_shared_redis, needs_redis
+
+__all__ = ["give_shared_redis"]  # A fixture.
+pytestmark = [pytest.mark.service, needs_redis]
+NAMES = ("a", "b", "operator")
+
+
+@dataclass
+class Tenants:
+    """Clients of one service by tenant; each of a and b has a job and a dead letter.
+
+    jobs, letters: Their ids by tenant.
+    """
+
+    clients: dict[str, IngestClient]
+    jobs: dict[str, str]
+    letters: dict[str, str]
+
+
+@pytest_asyncio.fixture(name="tenants")
+async def give_tenants(shared_redis: str) -> AsyncIterator[Tenants]:
+    callers = {
+        "a": Caller("a", rights={EVERY: Right.WRITE}),
+        "b": Caller("b", rights={EVERY: Right.WRITE}),
+        "operator": Caller(EVERY, rights={EVERY: Right.WRITE}),
+    }
+    async with contextlib.AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(connect(shared_redis, timeout_s=10.0))
+        await redis.flushall()
+        service = IngestService(job_store_of(redis), LoadStatsReader(redis), 60.0)
+        registration = Registration(
+            "nearline.v1.IngestService",
+            lambda server: ingest_pb2_grpc.add_IngestServiceServicer_to_server(
+                IngestServicer(service), server
+            ),
+        )
+        known = CallerFile({sha256(name.encode()).hexdigest(): callers[name] for name in NAMES})
+        address = await stack.enter_async_context(running([registration], callers=known))
+        clients = {
+            name: await stack.enter_async_context(IngestClient(address, token=name))
+            for name in NAMES
+        }
+        jobs: dict[str, str] = {}
+        letters: dict[str, str] = {}
+        for name in ("a", "b"):
+            # No tenant is named: it is that of the credential.
+            job = await clients[name].submit([c.SourceFile(f"{name}.md", b"secret")])
+            assert job.tenant == name
+            [unit] = await take_all(worker_of(redis))
+            await worker_of(redis).settle([ended(unit, c.IngestOutcome.DEAD)])
+            jobs[name] = job.job_id
+            [letter] = (await clients[name].dead_letters()).letters
+            letters[name] = letter.letter_id
+        yield Tenants(clients, jobs, letters)
+
+
+async def watched(client: IngestClient, job_id: str) -> None:
+    async for _ in client.watch(job_id, timeout_s=10.0):
+        return
+
+
+BY_JOB: list[Callable[[IngestClient, str], Awaitable[object]]] = [
+    lambda client, job_id: client.job(job_id),
+    watched,
+    lambda client, job_id: client.cancel(job_id),
+    lambda client, job_id: client.results(job_id),
+]
+
+
+@pytest.mark.parametrize("call", BY_JOB, ids=["job", "watch", "cancel", "results"])
+async def test_a_job_of_another_tenant_is_not_found(
+    tenants: Tenants, call: Callable[[IngestClient, str], Awaitable[object]]
+) -> None:
+    for name, other in (("a", "b"), ("b", "a")):
+        await call(tenants.clients[name], tenants.jobs[name])
+        await call(tenants.clients["operator"], tenants.jobs[name])
+        with pytest.raises(NotFound) as caught:
+            await call(tenants.clients[name], tenants.jobs[other])
+        with pytest.raises(NotFound) as missing:
+            await call(tenants.clients[name], "none")
+        # Nothing in the answer tells the two apart.
+        assert caught.value.message.replace(tenants.jobs[other], "none") == missing.value.message
+
+
+async def test_lists_have_what_is_the_callers_own(tenants: Tenants) -> None:
+    for name, own in (("a", {"a"}), ("b", {"b"}), ("operator", {"a", "b"})):
+        client = tenants.clients[name]
+        assert {one.tenant for one in (await client.jobs()).jobs} == own
+        letters = (await client.dead_letters(with_source=True)).letters
+        assert {one.tenant for one in letters} == own
+    assert (await tenants.clients["a"].dead_letters(job_id=tenants.jobs["b"])).letters == []
+    assert {one.tenant for one in (await tenants.clients["operator"].jobs(tenant="b")).jobs} == {
+        "b"
+    }
+
+
+async def test_only_an_operator_names_another_tenant(tenants: Tenants) -> None:
+    source = [c.SourceFile("x.md", b"x")]
+    with pytest.raises(PermissionDenied, match="tenant 'b'"):
+        await tenants.clients["a"].submit(source, tenant="b")
+    with pytest.raises(PermissionDenied, match="tenant 'b'"):
+        await tenants.clients["a"].jobs(tenant="b")
+    with pytest.raises(PermissionDenied, match="tenant 'b'"):
+        await tenants.clients["a"].dead_letters(tenant="b")
+    assert (await tenants.clients["operator"].submit(source, tenant="b")).tenant == "b"
+    assert (await tenants.clients["operator"].submit(source)).tenant == c.DEFAULT_TENANT
+
+
+async def test_letters_of_another_tenant_are_neither_requeued_nor_deleted(
+    tenants: Tenants,
+) -> None:
+    client, own, other = tenants.clients["a"], tenants.letters["a"], tenants.letters["b"]
+    with pytest.raises(NotFound):
+        await client.requeue([other])
+    with pytest.raises(NotFound):
+        await client.requeue([own, other])
+    assert await client.delete_dead_letters([other]) == 0
+    assert await client.delete_dead_letters([own, other]) == 1
+    assert len((await tenants.clients["b"].dead_letters()).letters) == 1
+    assert (await tenants.clients["b"].requeue([other])).tenant == "b"
+
+
+async def test_a_job_id_of_another_tenant_gets_nothing_of_it(tenants: Tenants) -> None:
+    client = tenants.clients["a"]
+    with pytest.raises(Conflict):
+        await client.submit([c.SourceFile("x.md", b"x")], job_id=tenants.jobs["b"], offset=1)
+    with pytest.raises(NotFound):
+        await client.job(tenants.jobs["b"])
