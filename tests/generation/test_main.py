@@ -10,6 +10,7 @@ import pytest
 
 from embedding.servicer import registration
 from generation import __main__ as program
+from nearline.access.caller_file import CallerFile
 from nearline.clients import RetrievalClient
 from nearline.contract import Embeddings, Lane, TextRole
 from nearline.errors import SnapshotMismatch, Unsupported
@@ -62,8 +63,9 @@ async def _asked(
         registrations: Sequence[Registration],
         *,
         ready: Callable[[], Awaitable[None]],
+        callers: CallerFile | None = None,
     ) -> None:
-        async with running(registrations, ready=ready) as address:
+        async with running(registrations, ready=ready, callers=callers) as address:
             came.extend([await ask(address, **question) for _ in range(2)])  # type: ignore[arg-type]
 
     monkeypatch.setattr("nearline.serving.serve", serve)
