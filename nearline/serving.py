@@ -215,6 +215,14 @@ class _Host:
             await self._health.set(name, status)
 
 
+def check_security(settings: ServerSettings) -> None:
+    """Raises SettingsError if the keys, tokens or certificates of a server cannot be used."""
+    _open_access(settings, None)
+    tls = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    if tls:
+        server_credentials(tls)
+
+
 def _open_access(settings: ServerSettings, callers: CallerFile | None) -> AccessControl:
     """Returns what identifies the callers of a server.
 

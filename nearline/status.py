@@ -169,7 +169,10 @@ def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> NearlineError:
         )
     elif kind is errors.NotReady:
         peer_died = _NOT_CONNECTED not in text.lower()
-        text = f"{peer} does not answer ({text}); check the service with `nearline status`"
+        text = (
+            f"{peer} does not answer ({text}); check the service with `nearline status` and, if it "
+            "uses TLS, NEARLINE_TLS_CA"
+        )
     elif kind is errors.DeadlineExceeded:
         text = f"{peer} did not answer in time ({text}); raise the timeout or lower the load"
     elif kind is errors.Unsupported:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import ssl
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class TlsFiles:
     authorities: str = ""
 
     def __bool__(self) -> bool:
-        return bool(self.certificate or self.authorities)
+        return bool(self.certificate or self.key or self.authorities)
 
 
 def is_loopback(address: str) -> bool:
@@ -62,7 +63,8 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
 
     Raises: SettingsError: a file is missing, or cannot be used.
     """
-    if not (files.certificate and files.key):
+    _check(files)
+    if not files.certificate:
         raise SettingsError("TLS needs a certificate and its key: give --tls-cert and --tls-key")
     watched = _WatchedFiles(files)
 
@@ -90,10 +92,40 @@ def channel_credentials(files: TlsFiles) -> grpc.ChannelCredentials:
     Args:
         files: Without authorities, those of the system sign the certificate of the server; without
             a certificate, the client shows none.
-    Raises: SettingsError: a file is missing.
+    Raises: SettingsError: a file is missing, or cannot be used.
     """
+    _check(files)
     found = _read(files)
     return grpc.ssl_channel_credentials(found.authorities, found.key, found.certificate)
+
+
+def _check(files: TlsFiles) -> None:
+    """Checks files before gRPC does, which would end the process, or blame the port.
+
+    Raises: SettingsError: they cannot be used.
+    """
+    if bool(files.certificate) != bool(files.key):
+        given, missing = ("certificate", "KEY") if files.certificate else ("key", "CERT")
+        raise SettingsError(
+            f"TLS has a {given} alone; set NEARLINE_TLS_{missing} (--tls-{missing.lower()}), too"
+        )
+    _read(files)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        if files.certificate:
+            context.load_cert_chain(files.certificate, files.key)
+    except (ssl.SSLError, OSError) as error:
+        raise SettingsError(
+            f"{files.certificate} and {files.key} cannot be used together ({error}); both must be "
+            "PEM, and the key that of the certificate"
+        ) from error
+    try:
+        if files.authorities:
+            context.load_verify_locations(files.authorities)
+    except (ssl.SSLError, OSError) as error:
+        raise SettingsError(
+            f"{files.authorities} has no certificates of an authority ({error}); it must be PEM"
+        ) from error
 
 
 def _configuration(contents: _Contents) -> grpc.ServerCertificateConfiguration:

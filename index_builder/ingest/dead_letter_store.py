@@ -109,10 +109,13 @@ class DeadLetterStore:
                 raise no_letter(letter_id)
         return found
 
-    async def tenants(self, letter_ids: Sequence[str]) -> dict[str, str]:
-        """Returns the tenants of letters by id, without those that do not exist."""
+    async def owners(self, letter_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Returns tenant and collection of letters by id, without those that do not exist."""
         found = await self._existing(letter_ids)
-        return {name: fields[b"tenant"].decode() for name, fields in found.items()}
+        return {
+            name: (fields[b"tenant"].decode(), fields[b"collection"].decode())
+            for name, fields in found.items()
+        }
 
     async def _existing(self, letter_ids: Sequence[str]) -> dict[str, Fields]:
         async with open_pipeline(self._client) as pipe:

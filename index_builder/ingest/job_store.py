@@ -171,9 +171,9 @@ class JobStore:
         """
         return await self._dead_letters.page(after, matches, limit, with_source=with_source)
 
-    async def letter_tenants(self, letter_ids: Sequence[str]) -> dict[str, str]:
-        """Returns the tenants of dead letters by letter id, without those that do not exist."""
-        return await self._dead_letters.tenants(letter_ids)
+    async def letter_owners(self, letter_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Returns tenant and collection of dead letters by letter id, without missing ones."""
+        return await self._dead_letters.owners(letter_ids)
 
     async def delete_dead_letters(self, letter_ids: Sequence[str]) -> int:
         """Deletes dead letters; returns the number deleted."""

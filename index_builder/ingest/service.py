@@ -14,6 +14,7 @@ from index_builder.ingest.records import Submission
 from index_builder.ingest.validation import check_job_id, check_submission, resolve_page_size
 from nearline import contract as c
 from nearline.access.caller import ANONYMOUS, Caller
+from nearline.access.rights import Right
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady
 from nearline.items.documents import check_text_bytes
 from nearline.store.snapshot import check_collection
@@ -130,6 +131,7 @@ class IngestService:
             jobs, rest_us = await self._job_store.jobs(
                 before_us, matches, states, resolve_page_size(page_size)
             )
+        jobs = [one for one in jobs if _may_see(caller, one.tenant, one.collection)]
         return c.JobPage(jobs=jobs, token=str(rest_us) if rest_us else "")
 
     async def cancel(
@@ -138,7 +140,7 @@ class IngestService:
         """Cancels the documents of a job that are not processed yet."""
         check_job_id(job_id)
         async with _deadline(timeout_s):
-            await self._check_owner(job_id, caller)
+            await self._check_owner(job_id, caller, Right.WRITE)
             await self._job_store.close(job_id, cancel=True)
             return await self._job_store.job(job_id)
 
@@ -186,6 +188,7 @@ class IngestService:
             letters, last = await self._job_store.dead_letters(
                 token, matches, resolve_page_size(page_size), with_source=with_source
             )
+        letters = [one for one in letters if _may_see(caller, one.tenant, one.collection)]
         return c.DeadLetterPage(letters=letters, token=last)
 
     async def requeue(
@@ -223,28 +226,42 @@ class IngestService:
             own = await self._own_letters(letter_ids, caller)
             return await self._job_store.delete_dead_letters(own) if own else 0
 
-    async def _own_job(self, job_id: str, caller: Caller) -> c.Job:
-        """Returns a job. Raises: NotFound: there is none, or it is of another tenant."""
+    async def _own_job(self, job_id: str, caller: Caller, right: Right = Right.READ) -> c.Job:
+        """Returns a job.
+
+        Raises: NotFound: there is none, or it is of another tenant, or of a collection that the
+            caller may not read. PermissionDenied: the caller may read it only.
+        """
         job = await self._job_store.job(job_id)
-        if not caller.acts_for(job.tenant):
+        if not _may_see(caller, job.tenant, job.collection):
             raise no_job(job_id)
+        caller.require(right, "changing this job", job.collection)
         return job
 
-    async def _check_owner(self, job_id: str, caller: Caller) -> None:
-        if not caller.names_tenants:
-            await self._own_job(job_id, caller)
+    async def _check_owner(self, job_id: str, caller: Caller, right: Right = Right.READ) -> None:
+        if caller.right_in_all < right or not caller.names_tenants:
+            await self._own_job(job_id, caller, right)
 
     async def _own_letters(self, letter_ids: Sequence[str], caller: Caller) -> Sequence[str]:
-        """Returns the letters that are shown to a caller; those of others count as missing."""
-        if caller.names_tenants:
+        """Returns the letters that a caller may change; those of others count as missing."""
+        if caller.names_tenants and caller.right_in_all >= Right.WRITE:
             return letter_ids
-        tenants = await self._job_store.letter_tenants(letter_ids)
-        return [one for one in letter_ids if caller.acts_for(tenants.get(one, ""))]
+        owners = await self._job_store.letter_owners(letter_ids)
+        return [
+            one
+            for one in letter_ids
+            if one in owners and _may_see(caller, *owners[one], Right.WRITE)
+        ]
 
     async def queue(self, *, timeout_s: float | None = None) -> c.QueueState:
         """Returns the state of the queue."""
         async with _deadline(timeout_s):
             return await self._load_stats.read()
+
+
+def _may_see(caller: Caller, tenant: str, collection: str, right: Right = Right.READ) -> bool:
+    """Returns whether what belongs to a tenant and a collection is shown to a caller."""
+    return caller.acts_for(tenant) and caller.right_in(collection) >= right
 
 
 @contextlib.asynccontextmanager

@@ -53,6 +53,12 @@ class Caller:
         return self.rights.get(EVERY, Right.NONE) if found is None else found
 
     @property
+    def right_in_all(self) -> Right:
+        """The right that it has in every collection."""
+        named = min(self.rights.values(), default=Right.NONE)
+        return min(named, self.rights.get(EVERY, Right.NONE))
+
+    @property
     def highest_right(self) -> Right:
         """The right in the collection where it is highest."""
         return max(self.rights.values(), default=Right.NONE)

@@ -79,6 +79,13 @@ class TokenVerifier:
         self._found: Mapping[str, jwt.PyJWK] = {}
         self._read_at = -_REFRESH_S
         self._lock = asyncio.Lock()
+        if not keys.startswith("https://"):
+            try:
+                _parse_keys(self._read(keys))
+            except (OSError, ValueError, jwt.PyJWTError) as error:
+                raise SettingsError(
+                    f"the keys of tokens in {keys} cannot be read ({error}); correct --token-keys"
+                ) from error
 
     async def identify(self, token: str) -> Caller:
         """Returns the caller of a token.
@@ -131,7 +138,7 @@ class TokenVerifier:
                 raise NotReady(
                     f"the keys of tokens at {self._source} cannot be read ({error}); check "
                     "--token-keys",
-                    retry_after_s=_MIN_REFRESH_S,
+                    retry_after_s=1.0,
                 ) from error
         self._read_at = time.monotonic()
 

@@ -34,8 +34,8 @@ def certs(
     text = (
         f"servers: --tls-cert {certificate} --tls-key {key}\n"
         f"clients: NEARLINE_TLS_CA={authority.file}\n"
-        f"clients too, if servers have --tls-ca {authority.file}: NEARLINE_TLS_CERT={certificate} "
-        f"NEARLINE_TLS_KEY={key}"
+        f"clients too, if servers have --tls-client-ca {authority.file}: "
+        f"NEARLINE_TLS_CERT={certificate} NEARLINE_TLS_KEY={key}"
     )
     record = {"authority": str(authority.file), "certificate": str(certificate), "key": str(key)}
     output.print_result(record, text, as_json=as_json)

@@ -103,7 +103,7 @@ def revoke(
     as_json: output.JsonFlag = False,
 ) -> None:
     """Take a key back; services refuse it within two seconds."""
-    KeyStore(file).revoke(key_id)
+    key_id = KeyStore(file).revoke(key_id)
     output.print_result({"id": key_id, "revoked": True}, f"{key_id} revoked", as_json=as_json)
 
 

@@ -159,9 +159,10 @@ def up(
     For example: nearline up --store .nearline/store
     """
     # Imported late: it loads the settings of every service.
-    from nearline_cli.local.service_settings import check_settings
+    from nearline_cli.local.service_settings import check_calls_between_services, check_settings
 
     check_settings()
+    check_calls_between_services()
     milvus = backend is options.Backend.MILVUS
     if milvus and not milvus_uri:
         raise SettingsError("--backend milvus needs --milvus-uri http://HOST:19530")

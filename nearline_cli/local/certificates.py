@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from nearline.errors import InvalidRequest
+from nearline.errors import InvalidRequest, SettingsError
 from nearline.store.durable import write_durably
 
 AUTHORITY: Final = "ca"
@@ -29,9 +30,19 @@ class CertificateAuthority:
     Args:
         folder: Where everything goes; made if it does not exist.
         days: How long the authority is valid.
+    Raises: SettingsError: the folder cannot be written, or what is in it cannot be read.
     """
 
     def __init__(self, folder: Path, days: int = 3_650) -> None:
+        try:
+            self._open(folder, days)
+        except (OSError, ValueError) as error:
+            raise SettingsError(
+                f"there can be no certificate authority in {folder} ({error}); choose another "
+                "folder, or remove its ca.pem and ca.key to begin anew"
+            ) from error
+
+    def _open(self, folder: Path, days: int) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.file = folder / f"{AUTHORITY}.pem"
@@ -65,6 +76,8 @@ class CertificateAuthority:
         Returns: The files of the certificate and of its key.
         Raises: InvalidRequest: the name is that of the authority, or not one of a file.
         """
+        if not (hosts and all(re.fullmatch(r"[\w.:*-]+", host) for host in hosts)):
+            raise InvalidRequest(f"hosts {list(hosts)} are not all names or addresses")
         if name == AUTHORITY or not name or "/" in name or name.startswith("."):
             raise InvalidRequest(f"{name!r} cannot be the name of a certificate; choose another")
         key = ec.generate_private_key(ec.SECP256R1())
@@ -85,10 +98,14 @@ class CertificateAuthority:
             .sign(self._key, hashes.SHA256())
         )
         certificate_file, key_file = self._folder / f"{name}.pem", self._folder / f"{name}.key"
-        _write_key(key_file, key)
-        write_durably(
-            certificate_file, certificate.public_bytes(serialization.Encoding.PEM), mode=0o600
-        )
+        data = certificate.public_bytes(serialization.Encoding.PEM)
+        try:
+            _write_key(key_file, key)
+            write_durably(certificate_file, data, mode=0o600)
+        except OSError as error:
+            raise SettingsError(
+                f"{certificate_file} cannot be written: {error.strerror}"
+            ) from error
         return certificate_file, key_file
 
 

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from nearline.access.api_keys import ApiKey, make_key, read_keys
+from nearline.access.api_keys import ApiKey, is_api_key, make_key, read_keys
 from nearline.access.caller import Caller
 from nearline.access.rights import Right
-from nearline.errors import NotFound, SettingsError
+from nearline.errors import InvalidRequest, NotFound, SettingsError
 from nearline.store.durable import write_durably
 
+_MAX_NAME = 128
 _HEAD = "# Keys of Nearline, made by `nearline keys`; only their hashes are stored.\n"
 
 
@@ -36,7 +37,9 @@ class KeyStore:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise SettingsError(f"keys in {self._path} cannot be read: {error}") from error
+            raise SettingsError(
+                f"keys in {self._path} cannot be read: {error}; correct the file, or restore it"
+            ) from error
 
     def create(
         self,
@@ -48,8 +51,15 @@ class KeyStore:
         """Makes a key and stores its hash.
 
         Returns: The key, which cannot be read again, and its id.
-        Raises: SettingsError: the file cannot be read or written.
+        Raises: InvalidRequest: a name is empty, long, or has control characters. SettingsError:
+            the file cannot be read or written.
         """
+        for name in (tenant, *roles, *rights):
+            if not (name.isprintable() and name.strip() and len(name.encode()) <= _MAX_NAME):
+                raise InvalidRequest(
+                    f"{name!r} cannot be the name of a tenant, a role or a collection: 1 to "
+                    f"{_MAX_NAME} bytes that can be printed"
+                )
         key, key_id, digest = make_key()
         caller = Caller(tenant, tuple(sorted(roles)), rights, key_id)
         with self._locked():
@@ -57,11 +67,17 @@ class KeyStore:
             self._write({**self.list(), key_id: stored})
         return key, key_id
 
-    def revoke(self, key_id: str) -> None:
+    def revoke(self, key_id: str) -> str:
         """Takes a key back; services refuse it within two seconds.
 
+        Args:
+            key_id: The id; of a whole key, it is taken.
+        Returns: The id.
         Raises: NotFound: there is no such key. SettingsError: see `create`.
         """
+        if is_api_key(key_id):
+            # Pasted whole; it is not shown again.
+            key_id = key_id.split("_")[1]
         with self._locked():
             keys = self.list()
             if key_id not in keys:
@@ -70,6 +86,7 @@ class KeyStore:
                 )
             del keys[key_id]
             self._write(keys)
+        return key_id
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
+from pathlib import Path
 
-from nearline.settings import Settings, load_from_process
+from nearline.access.api_keys import KeyFile
+from nearline.access.caller import Caller
+from nearline.access.rights import Right
+from nearline.errors import SettingsError, Unauthenticated
+from nearline.settings import ServerSettings, Settings, load_from_process
 
 # Module that runs a service, and its settings class.
 SETTINGS = (
@@ -36,4 +42,36 @@ def check_settings() -> None:
             kind = settings_class(module, name)
         except ImportError:
             continue  # Not installed here, so it does not run here.
-        load_from_process(kind, ())
+        settings = load_from_process(kind, ())
+        if isinstance(settings, ServerSettings):
+            # Imported late: it loads gRPC.
+            from nearline.serving import check_security
+
+            check_security(settings)
+
+
+def check_calls_between_services() -> None:
+    """Checks that services which the environment secures can call each other.
+
+    Raises: SettingsError: NEARLINE_TLS_CA is missing, or NEARLINE_TOKEN is not a key of a service.
+    """
+    shared = ServerSettings.load(environ=os.environ)
+    if shared.tls_cert and not os.environ.get("NEARLINE_TLS_CA"):
+        raise SettingsError(
+            "services have a certificate (NEARLINE_TLS_CERT), and nothing to check those of the "
+            "others with: name the authority's certificates in NEARLINE_TLS_CA"
+        )
+    if not shared.keys:
+        return
+    try:
+        caller = KeyFile(Path(shared.keys)).identify(os.environ.get("NEARLINE_TOKEN", ""))
+    except Unauthenticated as error:
+        caller = Caller(rights={})
+        reason = error.message
+    else:
+        reason = f"it has the right {caller.highest_right.name.lower()!r}"
+    if caller.highest_right < Right.SERVICE:
+        raise SettingsError(
+            f"services ask each other with NEARLINE_TOKEN, which must be a key with the right "
+            f"'service' ({reason}): nearline keys create --file {shared.keys} --right service"
+        )

@@ -140,8 +140,18 @@ async def test_old_versions_of_tls_are_refused(
 def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     authority = CertificateAuthority(tmp_path)
     certificate, key = authority.issue("router", ["127.0.0.1"])
-    with pytest.raises(SettingsError, match="--tls-key"):
-        server_credentials(TlsFiles(str(certificate)))
+    _, other_key = authority.issue("other", ["127.0.0.1"])
+    for make in (server_credentials, channel_credentials):
+        with pytest.raises(SettingsError, match="NEARLINE_TLS_KEY"):
+            make(TlsFiles(str(certificate)))
+        with pytest.raises(SettingsError, match="cannot be used together"):
+            make(TlsFiles(str(certificate), str(other_key)))
+        with pytest.raises(SettingsError, match="no certificates of an authority"):
+            make(TlsFiles(str(certificate), str(key), str(key)))
+    with pytest.raises(SettingsError, match="NEARLINE_TLS_CERT"):
+        channel_credentials(TlsFiles(key=str(key)))
+    with pytest.raises(SettingsError, match="--tls-cert"):
+        server_credentials(TlsFiles())
     with pytest.raises(SettingsError, match=r"absent\.pem cannot be read"):
         server_credentials(TlsFiles(str(tmp_path / "absent.pem"), str(key)))
     with pytest.raises(SettingsError, match="NEARLINE_TLS_CA"):

@@ -27,7 +27,7 @@ from tests.redis_server import give_shared_redis, needs_redis
 
 __all__ = ["give_shared_redis"]  # A fixture.
 pytestmark = [pytest.mark.service, needs_redis]
-NAMES = ("a", "b", "operator")
+NAMES = ("a", "b", "operator", "elsewhere", "reader")
 
 
 @dataclass
@@ -47,6 +47,9 @@ async def give_tenants(shared_redis: str) -> AsyncIterator[Tenants]:
     callers = {
         "a": Caller("a", rights={EVERY: Right.WRITE}),
         "b": Caller("b", rights={EVERY: Right.WRITE}),
+        # Of tenant a, without a right in the collection of its job, and with the right to read it.
+        "elsewhere": Caller("a", rights={"products": Right.WRITE}),
+        "reader": Caller("a", rights={"products": Right.WRITE, EVERY: Right.READ}),
         "operator": Caller(EVERY, rights={EVERY: Right.WRITE}),
     }
     async with contextlib.AsyncExitStack() as stack:
@@ -151,3 +154,26 @@ async def test_a_job_id_of_another_tenant_gets_nothing_of_it(tenants: Tenants) -
         await client.submit([c.SourceFile("x.md", b"x")], job_id=tenants.jobs["b"], offset=1)
     with pytest.raises(NotFound):
         await client.job(tenants.jobs["b"])
+
+
+async def test_a_right_in_another_collection_opens_no_job_and_no_letter(tenants: Tenants) -> None:
+    client, job, letter = tenants.clients["elsewhere"], tenants.jobs["a"], tenants.letters["a"]
+    for call in BY_JOB:
+        with pytest.raises(NotFound):
+            await call(client, job)
+    assert (await client.jobs()).jobs == []
+    assert (await client.dead_letters(with_source=True)).letters == []
+    with pytest.raises(NotFound):
+        await client.requeue([letter])
+    assert await client.delete_dead_letters([letter]) == 0
+
+
+async def test_a_right_to_read_changes_no_job_and_no_letter(tenants: Tenants) -> None:
+    client, job, letter = tenants.clients["reader"], tenants.jobs["a"], tenants.letters["a"]
+    assert (await client.job(job)).job_id == job
+    assert [one.letter_id for one in (await client.dead_letters()).letters] == [letter]
+    with pytest.raises(PermissionDenied, match="'write'"):
+        await client.cancel(job)
+    with pytest.raises(NotFound):
+        await client.requeue([letter])
+    assert await client.delete_dead_letters([letter]) == 0

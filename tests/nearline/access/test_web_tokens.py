@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -17,6 +18,7 @@ from nearline.access.web_tokens import TokenClaims, TokenVerifier
 from nearline.errors import NotReady, SettingsError, Unauthenticated
 
 ISSUER, AUDIENCE = "https://id.example", "nearline"
+KEYS = f"{ISSUER}/keys.json"
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC = ec.generate_private_key(ec.SECP256R1())
 ED = ed25519.Ed25519PrivateKey.generate()
@@ -69,7 +71,7 @@ class Provider:
 
 def verifier(provider: Provider | None = None, names: TokenClaims | None = None) -> TokenVerifier:
     provider = provider or Provider(jwks(rsa=RSA, ec=EC, ed=ED))
-    return TokenVerifier(ISSUER, AUDIENCE, "keys.json", names or TokenClaims(), provider)
+    return TokenVerifier(ISSUER, AUDIENCE, KEYS, names or TokenClaims(), provider)
 
 
 @pytest.mark.parametrize(
@@ -178,3 +180,14 @@ def test_issuer_audience_and_keys_belong_together() -> None:
     for given in (("", "a", "k"), ("i", "", "k"), ("i", "a", "")):
         with pytest.raises(SettingsError, match="--token-"):
             TokenVerifier(*given)
+
+
+def test_a_file_of_keys_that_cannot_be_read_is_named_at_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    for data in (None, b"", b'{"keys":[]}'):
+        if data is not None:
+            file.write_bytes(data)
+        with pytest.raises(SettingsError, match="--token-keys"):
+            TokenVerifier(ISSUER, AUDIENCE, str(file))
+    file.write_bytes(jwks(rsa=RSA))
+    TokenVerifier(ISSUER, AUDIENCE, str(file))
