@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self, cast
 
 import grpc
@@ -13,6 +14,8 @@ from nearline.access.method_guard import delegated_caller
 from nearline.errors import InvalidRequest, SettingsError
 from nearline.tls import TlsFiles, channel_credentials, is_loopback
 
+# Methods of a channel that make a method of a stub.
+_KINDS = frozenset({"unary_unary", "unary_stream", "stream_unary", "stream_stream"})
 _Metadata = tuple[tuple[str, str | bytes], ...]
 
 
@@ -95,47 +98,18 @@ class _CredentialChannel:
         self._metadata: _Metadata = (("authorization", f"Bearer {token}"),)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._channel, name)
+        found = getattr(self._channel, name)
+        return partial(self._method, found) if name in _KINDS else found
 
-    def unary_unary(
+    def _method(
         self,
+        make: Callable[..., Any],
         method: str,
         request_serializer: Any = None,
         response_deserializer: Any = None,
         _registered_method: bool | None = False,
     ) -> _Method:
-        codec = request_serializer, response_deserializer
-        return _Method(self._channel.unary_unary(method, *codec), self._metadata)
-
-    def unary_stream(
-        self,
-        method: str,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: bool | None = False,
-    ) -> _Method:
-        codec = request_serializer, response_deserializer
-        return _Method(self._channel.unary_stream(method, *codec), self._metadata)
-
-    def stream_unary(
-        self,
-        method: str,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: bool | None = False,
-    ) -> _Method:
-        codec = request_serializer, response_deserializer
-        return _Method(self._channel.stream_unary(method, *codec), self._metadata)
-
-    def stream_stream(
-        self,
-        method: str,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: bool | None = False,
-    ) -> _Method:
-        codec = request_serializer, response_deserializer
-        return _Method(self._channel.stream_stream(method, *codec), self._metadata)
+        return _Method(make(method, request_serializer, response_deserializer), self._metadata)
 
 
 class _Method:

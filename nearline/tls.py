@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
-import os
 import ssl
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +11,7 @@ from typing import Any
 import grpc
 
 from nearline.errors import SettingsError
-
-_log = logging.getLogger(__name__)
+from nearline.watched_files import WatchedFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +62,8 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
     _check(files)
     if not files.certificate:
         raise SettingsError("TLS needs a certificate and its key: give --tls-cert and --tls-key")
-    watched = _WatchedFiles(files)
+    paths = [one for one in (files.certificate, files.key, files.authorities) if one]
+    watched = WatchedFiles(paths, lambda: _read(files), "certificates")
 
     # The stubs of grpc do not know that None means "as before".
     def fetch() -> Any:
@@ -148,37 +145,3 @@ def _read(files: TlsFiles) -> _Contents:
                 "certificates for tests"
             ) from error
     return _Contents(*found)
-
-
-class _WatchedFiles:
-    """Reads files again when they change; gRPC asks for each new connection, in any thread."""
-
-    def __init__(self, files: TlsFiles) -> None:
-        self._files = files
-        self._lock = threading.Lock()
-        # The first connection reads the files again: they may have changed since.
-        self._stamp: tuple[tuple[int, int, int], ...] = ()
-        self.contents = _read(files)
-
-    def changed(self) -> _Contents | None:
-        """Returns the new contents; None if nothing has changed, or a file is unreadable."""
-        with self._lock:
-            try:
-                stamp = self._stamps()
-                if stamp == self._stamp:
-                    return None
-                self.contents = _read(self._files)
-                self._stamp = stamp
-            except (OSError, SettingsError) as error:
-                _log.error(
-                    "certificates cannot be read again; those read before stay in use",
-                    extra={"reason": str(error)},
-                )
-                return None
-        _log.info("certificates were read again", extra={"file": self._files.certificate})
-        return self.contents
-
-    def _stamps(self) -> tuple[tuple[int, int, int], ...]:
-        paths = filter(None, (self._files.certificate, self._files.key, self._files.authorities))
-        stats = map(os.stat, paths)
-        return tuple((one.st_mtime_ns, one.st_size, one.st_ino) for one in stats)

@@ -131,7 +131,7 @@ class IngestService:
             jobs, rest_us = await self._job_store.jobs(
                 before_us, matches, states, resolve_page_size(page_size)
             )
-        jobs = [one for one in jobs if _may_see(caller, one.tenant, one.collection)]
+        jobs = [one for one in jobs if caller.may(Right.READ, one.tenant, one.collection)]
         return c.JobPage(jobs=jobs, token=str(rest_us) if rest_us else "")
 
     async def cancel(
@@ -188,7 +188,7 @@ class IngestService:
             letters, last = await self._job_store.dead_letters(
                 token, matches, resolve_page_size(page_size), with_source=with_source
             )
-        letters = [one for one in letters if _may_see(caller, one.tenant, one.collection)]
+        letters = [one for one in letters if caller.may(Right.READ, one.tenant, one.collection)]
         return c.DeadLetterPage(letters=letters, token=last)
 
     async def requeue(
@@ -233,35 +233,28 @@ class IngestService:
             caller may not read. PermissionDenied: the caller may read it only.
         """
         job = await self._job_store.job(job_id)
-        if not _may_see(caller, job.tenant, job.collection):
+        if not caller.may(Right.READ, job.tenant, job.collection):
             raise no_job(job_id)
         caller.require(right, "changing this job", job.collection)
         return job
 
     async def _check_owner(self, job_id: str, caller: Caller, right: Right = Right.READ) -> None:
-        if caller.right_in_all < right or not caller.names_tenants:
+        if not caller.is_unlimited(right):
             await self._own_job(job_id, caller, right)
 
     async def _own_letters(self, letter_ids: Sequence[str], caller: Caller) -> Sequence[str]:
         """Returns the letters that a caller may change; those of others count as missing."""
-        if caller.names_tenants and caller.right_in_all >= Right.WRITE:
+        if caller.is_unlimited(Right.WRITE):
             return letter_ids
         owners = await self._job_store.letter_owners(letter_ids)
         return [
-            one
-            for one in letter_ids
-            if one in owners and _may_see(caller, *owners[one], Right.WRITE)
+            one for one in letter_ids if one in owners and caller.may(Right.WRITE, *owners[one])
         ]
 
     async def queue(self, *, timeout_s: float | None = None) -> c.QueueState:
         """Returns the state of the queue."""
         async with _deadline(timeout_s):
             return await self._load_stats.read()
-
-
-def _may_see(caller: Caller, tenant: str, collection: str, right: Right = Right.READ) -> bool:
-    """Returns whether what belongs to a tenant and a collection is shown to a caller."""
-    return caller.acts_for(tenant) and caller.right_in(collection) >= right
 
 
 @contextlib.asynccontextmanager

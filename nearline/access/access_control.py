@@ -36,11 +36,8 @@ class AccessControl:
         self._keys = keys
         self._tokens = tokens
         self._callers = callers
-
-    @property
-    def required(self) -> bool:
-        """Whether a call must carry a credential."""
-        return any(one is not None for one in (self._keys, self._tokens, self._callers))
+        # Whether a call must carry a credential.
+        self.required = any(one is not None for one in (keys, tokens, callers))
 
     async def identify(self, metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
         """Returns the caller of a request.

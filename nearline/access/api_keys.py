@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import logging
-import os
 import re
 import secrets
 import time
@@ -30,6 +28,7 @@ from typing import Final
 from nearline.access.caller import EVERY, Caller
 from nearline.access.rights import Right
 from nearline.errors import SettingsError, Unauthenticated
+from nearline.watched_files import WatchedFiles
 
 _PREFIX: Final = "nl_"
 _ID = re.compile("[a-z2-7]{8}")
@@ -40,8 +39,6 @@ _FIELDS: Final = frozenset({"id", "sha256", "tenant", "roles", "rights", "expire
 _MAX_BYTES = 16 << 20
 # A revoked key is refused this much later at most.
 _REREAD_S = 1.0
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +139,7 @@ class KeyFile:
         self._clock = clock
         self._checked_s = clock()
         try:
-            self._stamp = _stamp(path)
-            self._keys = self._read()
+            self._keys = WatchedFiles([str(path)], self._read, "keys")
         except (OSError, ValueError) as error:
             raise SettingsError(
                 f"keys in {path} cannot be read: {error}; make keys with `nearline keys create`"
@@ -156,10 +152,10 @@ class KeyFile:
         """
         self._reread(_REREAD_S)
         form = _KEY.fullmatch(key)
-        if form and form[1] not in self._keys:
+        if form and form[1] not in self._keys.contents:
             # A key that was made just now; looking at the file costs microseconds.
             self._reread(0.0)
-        found = self._keys.get(form[1]) if form else None
+        found = self._keys.contents.get(form[1]) if form else None
         # Compared by hash, so the time it takes says nothing about the key.
         if found is None or not secrets.compare_digest(hash_key(key), found.sha256):
             raise Unauthenticated("the API key is unknown; ask the operator for a valid one")
@@ -172,28 +168,11 @@ class KeyFile:
     def _reread(self, after_s: float) -> None:
         """Reads the file again if it has changed, and was not looked at for some seconds."""
         now_s = self._clock()
-        if 0 <= now_s - self._checked_s < after_s:
-            return
-        self._checked_s = now_s
-        try:
-            stamp = _stamp(self._path)
-            if stamp != self._stamp:
-                self._keys = self._read()
-                self._stamp = stamp
-                _log.info("keys were read again", extra={"keys": len(self._keys)})
-        except (OSError, ValueError) as error:
-            _log.error(
-                "keys cannot be read again; those read before stay valid",
-                extra={"file": str(self._path), "reason": str(error)},
-            )
+        if not 0 <= now_s - self._checked_s < after_s:
+            self._checked_s = now_s
+            self._keys.changed()
 
     def _read(self) -> dict[str, ApiKey]:
         if (size := self._path.stat().st_size) > _MAX_BYTES:
             raise ValueError(f"it has {size:,} bytes; {_MAX_BYTES:,} are allowed")
         return read_keys(self._path.read_text("utf-8"))
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    """Returns what changes with a file, also if a link to it is replaced, as Kubernetes does."""
-    found = os.stat(path)
-    return found.st_mtime_ns, found.st_size, found.st_ino

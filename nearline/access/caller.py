@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from nearline.access.rights import Right
+from nearline.contract import DEFAULT_TENANT
 from nearline.errors import PermissionDenied
 
-DEFAULT_TENANT = "default"
 PUBLIC = "public"
 # In a credential: rights in all collections; as a tenant: an operator, who may name any tenant.
 EVERY = "*"
@@ -44,19 +44,13 @@ class Caller:
 
     @property
     def sees_everything(self) -> bool:
-        """Whether items are shown to it whoever their readers are: an operator, or a service."""
+        """Whether items are shown to it whoever their readers are: only an operator."""
         return self.tenant == EVERY
 
     def right_in(self, collection: str) -> Right:
         """Returns the right in a collection."""
         found = self.rights.get(collection)
         return self.rights.get(EVERY, Right.NONE) if found is None else found
-
-    @property
-    def right_in_all(self) -> Right:
-        """The right that it has in every collection."""
-        named = min(self.rights.values(), default=Right.NONE)
-        return min(named, self.rights.get(EVERY, Right.NONE))
 
     @property
     def highest_right(self) -> Right:
@@ -92,6 +86,14 @@ class Caller:
     def acts_for(self, tenant: str) -> bool:
         """Returns whether what belongs to a tenant is shown to it."""
         return self.names_tenants or tenant == self.tenant
+
+    def may(self, right: Right, tenant: str, collection: str) -> bool:
+        """Returns whether it has a right to what a tenant has in a collection."""
+        return self.acts_for(tenant) and self.right_in(collection) >= right
+
+    def is_unlimited(self, right: Right) -> bool:
+        """Returns whether it has a right in every collection, for every tenant."""
+        return self.names_tenants and EVERY in self.rights and min(self.rights.values()) >= right
 
     def tenant_of(self, named: str) -> str:
         """Returns the tenant of a request that may name one.

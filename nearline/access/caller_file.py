@@ -10,13 +10,13 @@ Older than API keys, which every service accepts; a caller of this file may only
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from nearline.access.api_keys import hash_key
 from nearline.access.caller import EVERY, Caller
 from nearline.access.rights import Right
 from nearline.errors import SettingsError, Unauthenticated
@@ -49,7 +49,7 @@ class CallerFile:
     def identify(self, token: str) -> Caller:
         """Returns the caller of a token. Raises: Unauthenticated: it is unknown."""
         # Looked up by its hash, so the time it takes reveals nothing about the token.
-        caller = self._callers.get(hashlib.sha256(token.encode()).hexdigest())
+        caller = self._callers.get(hash_key(token))
         if caller is None:
             raise Unauthenticated("the token is unknown; ask the operator for a valid one")
         return caller

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from nearline.access.access_control import AccessControl
 from nearline.access.audit_log import AuditLog
 from nearline.access.caller import ANONYMOUS, Caller
 from nearline.access.rights import METHODS, MethodAccess, Right, Scope
+from nearline.contract import DEFAULT_COLLECTION
 from nearline.errors import PermissionDenied, Unauthenticated
 
-DEFAULT_COLLECTION: Final = "default"
 # The row of a method that has none: only services may call it.
 _UNKNOWN = MethodAccess(Right.SERVICE, Scope.NONE, audited=True)
 _REFUSED = (Unauthenticated.status, PermissionDenied.status)

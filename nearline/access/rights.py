@@ -9,7 +9,7 @@ from typing import Final
 
 
 class Right(IntEnum):
-    """What a caller may do; each right includes those below it.
+    """A right of a caller; each includes those below it.
 
     READ: Searches, lists, answers, and reads of items and of one's own data.
     WRITE: Changes of items, interactions, users and the document queue.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import os
 from collections.abc import Mapping
 from datetime import timedelta
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 from nearline.errors import StoreError
 from nearline.store.files import StoreFiles
 from nearline.store.local import LocalFiles
+from nearline.tls import is_loopback
 
 OBJECT_SCHEMES = ("s3", "gs", "az")
 # Variables that set the endpoint of an object store. As in the library, the first one set wins.
@@ -83,17 +83,10 @@ def _plain_http(scheme: str, environ: Mapping[str, str]) -> bool:
         endpoint = urlsplit(environ.get(name, ""))
         if endpoint.scheme != "http":
             continue
-        if not _is_loopback(endpoint.hostname or ""):
+        if not is_loopback(endpoint.hostname or ""):
             raise StoreError(
                 f"{name} is {environ[name]!r}: credentials and data would travel unencrypted; use "
                 "https://, or a server on a loopback address"
             )
         return True
     return False
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

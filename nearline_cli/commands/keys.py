@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from nearline.access.caller import DEFAULT_TENANT, EVERY
+from nearline.access.caller import EVERY
 from nearline.access.rights import Right
+from nearline.contract import DEFAULT_TENANT
 from nearline.counts import counted
 from nearline.errors import InvalidRequest
 from nearline_cli.local.key_store import KeyStore

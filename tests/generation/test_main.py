@@ -12,8 +12,7 @@ from embedding.servicer import registration
 from generation import __main__ as program
 from nearline.access.caller_file import CallerFile
 from nearline.clients import RetrievalClient
-from nearline.contract import Embeddings, Lane, TextRole
-from nearline.errors import SnapshotMismatch, Unsupported
+from nearline.errors import Unsupported
 from nearline.serving import Registration, running
 from nearline.settings import ServerSettings
 from tests.generation.conftest import DIM
@@ -24,24 +23,6 @@ from tests.retrieval.service_modes import BEHIND_GRPC, opened
 
 pytestmark = pytest.mark.service
 OTHER = "0" * 32
-
-
-class _StrictEmbedder(WordEmbedder):
-    """Refuses requests for another model, as the real service does."""
-
-    async def embed(
-        self,
-        texts: Sequence[str],
-        role: TextRole = TextRole.DOCUMENT,
-        *,
-        dimensions: int | None = None,
-        expected_fingerprint: str = "",
-        lane: Lane = Lane.INTERACTIVE,
-        timeout_s: float | None = None,
-    ) -> Embeddings:
-        if expected_fingerprint not in ("", self.fingerprint):
-            raise SnapshotMismatch(f"this is {self.fingerprint}, not {expected_fingerprint}")
-        return await super().embed(texts, role)
 
 
 def _served(embedder: WordEmbedder) -> Registration:
@@ -97,7 +78,7 @@ async def test_sentences_are_ranked_by_the_embedding_service_of_the_collection(
     fingerprints: list[str],
     reason: str,
 ) -> None:
-    services = [_StrictEmbedder(DIM, given or embedder.fingerprint) for given in fingerprints]
+    services = [WordEmbedder(DIM, given or embedder.fingerprint) for given in fingerprints]
     for came in await _asked(monkeypatch, store, services):
         assert came.citations[0].document_id == "kettle"
         served = came.done.served_by.reason

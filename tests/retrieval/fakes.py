@@ -55,11 +55,14 @@ class FakeEmbedder:
             raise SnapshotMismatch(f"this is {self.fingerprint}, not {expected_fingerprint}")
         n = len(texts)
         return Embeddings(
-            vectors=np.eye(self.dim, dtype=np.float32)[[int(text) for text in texts]],
+            vectors=self.vectors(texts),
             fingerprint=self.fingerprint,
             tokens=np.ones(n, np.int64),
             truncated=np.zeros(n, np.bool_),
         )
+
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.eye(self.dim, dtype=np.float32)[[int(text) for text in texts]]
 
     async def info(self) -> EmbedderInfo:
         if self.error is not None:
@@ -81,23 +84,8 @@ class FakeEmbedder:
 class WordEmbedder(FakeEmbedder):
     """Embeds a text as the sum of a fixed random direction for each of its words, unit length."""
 
-    async def embed(
-        self,
-        texts: Sequence[str],
-        role: TextRole = TextRole.DOCUMENT,
-        *,
-        dimensions: int | None = None,
-        expected_fingerprint: str = "",
-        lane: Lane = Lane.INTERACTIVE,
-        timeout_s: float | None = None,
-    ) -> Embeddings:
-        n = len(texts)
-        return Embeddings(
-            vectors=np.stack([word_vector(text, self.dim) for text in texts]),
-            fingerprint=self.fingerprint,
-            tokens=np.ones(n, np.int64),
-            truncated=np.zeros(n, np.bool_),
-        )
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.stack([word_vector(text, self.dim) for text in texts])
 
 
 def word_vector(text: str, dim: int) -> NDArray[np.float32]:

@@ -22,7 +22,7 @@ from retrieval.behaviour.history import EMPTY_HISTORY, History
 
 @dataclass
 class Model:
-    """What is read of a model: its items, those without interactions, and histories by user."""
+    """A model: its items, those without interactions, and histories by user."""
 
     ids: str
     histories: Mapping[str, str]

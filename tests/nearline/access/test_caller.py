@@ -1,4 +1,4 @@
-"""What a caller may do, by its credential alone."""
+"""The rights and the tenant of a caller come from its credential alone."""
 
 from __future__ import annotations
 

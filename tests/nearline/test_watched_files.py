@@ -1,0 +1,35 @@
+"""Files are read again when they change, and what was read stays where they cannot be."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from nearline.watched_files import WatchedFiles
+
+
+def test_contents_follow_the_files_and_survive_their_loss(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_text("1")
+    other.write_text("2")
+    paths = [str(one), str(other)]
+    watched = WatchedFiles(paths, lambda: one.read_text() + other.read_text(), "numbers")
+    # The files may have changed between the first reading and the first look.
+    assert watched.changed() == "12"
+    assert watched.changed() is None
+    (tmp_path / "next").write_text("3")
+    os.replace(tmp_path / "next", other)
+    assert watched.changed() == watched.contents == "13"
+    one.unlink()
+    assert watched.changed() is None
+    assert watched.contents == "13"
+    one.write_text("4")
+    assert watched.changed() == "43"
+
+
+def test_files_that_cannot_be_read_at_first_are_an_error(tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    with pytest.raises(FileNotFoundError):
+        WatchedFiles([str(absent)], absent.read_text, "numbers")
