@@ -102,7 +102,8 @@ def simulate(
             for of_canary, unit, spent, recall in zip(
                 *(column[part].tolist() for column in columns), strict=True
             ):
-                analysis.record_request(of_canary, unit, spent, failed=False)
+                analysis.record_assignment(of_canary, unit)
+                analysis.record_outcome(of_canary, unit, spent, failed=False)
                 if recall == recall:
                     analysis.record_recall(True, recall)
             if analysis.breach:

@@ -25,9 +25,9 @@ _LATEST = 1024
 class ArmState:
     """State of one arm.
 
-    requests: Number of requests.
-    errors: Requests that failed through no fault of the caller.
-    units: Users, sessions or requests.
+    requests: Requests that have ended.
+    errors: Requests that failed through no fault of the caller, or that the caller gave up.
+    units: Users, sessions or requests that were assigned.
     p50_ms, p95_ms, p99_ms: Latency percentiles of the latest 1,024 successful requests; 0 without
         any.
     recall_samples, recall: Searches rerun exactly, and their mean recall, 0..1; 0 without any.
@@ -136,7 +136,9 @@ class CanaryAnalysis:
     Every test gets an equal part of `limits.false_alarm`, which is therefore the probability that
     any of them ever backs out a canary that is as good (Bonferroni; each test stays valid however
     often it is evaluated). All tests but recall derive their expectation from the traffic split
-    alone, see `ShareTest`. So every request of either arm must be recorded, whatever its outcome.
+    alone, see `ShareTest`. So every assignment and every outcome of either arm must be recorded. An
+    assignment is recorded before its request is answered: a canary that takes long at first has not
+    been assigned less.
 
     If one draw assigns several requests, each unit counts once per test, with its first event; for
     latency see `LatencyTest`.
@@ -184,21 +186,29 @@ class CanaryAnalysis:
         self._breached_test = ""
         self._breach = ""
 
-    def record_request(self, canary: bool, unit: int, seconds: float, *, failed: bool) -> None:
-        """Records a request that was answered or failed through no fault of the caller.
+    def record_assignment(self, canary: bool, unit: int) -> None:
+        """Records that a request was assigned.
 
         Args:
-            canary: Whether the request was assigned to the canary.
+            canary: Whether it was assigned to the canary.
             unit: 64-bit hash of the unit; its 20 lowest bits must not influence the assignment.
+        """
+        if self._counts(unit, UNIT):
+            arm = self._canary if canary else self._current
+            arm.units += 1 if self._units is None else self._units.weight
+            self._sample_ratio.event(canary)
+
+    def record_outcome(self, canary: bool, unit: int, seconds: float, *, failed: bool) -> None:
+        """Records how a request ended, unless it failed through a fault of the caller.
+
+        Args:
+            canary, unit: As in `record_assignment`.
             seconds: Duration, >= 0; ignored for a failed request.
             failed: Whether the request failed.
         """
         arm = self._canary if canary else self._current
         arm.requests += 1
         self._requests += 1
-        if self._counts(unit, UNIT):
-            arm.units += 1 if self._units is None else self._units.weight
-            self._sample_ratio.event(canary)
         if not failed:
             arm.seconds.append(seconds)
             judged = self._requests > self._warm_after
@@ -231,8 +241,8 @@ class CanaryAnalysis:
             canary: Whether the list came from the canary.
             list_id: Id of the list.
             converted: Whether it was a conversion, such as a purchase.
-            unit: Unit of the list's request, as in `record_request`. None if the list is a unit of
-                its own.
+            unit: Unit of the list's request, as in `record_assignment`. None if the list is a unit
+                of its own.
         """
         arm = self._canary if canary else self._current
         purpose = CONVERSION if converted else CLICK

@@ -57,8 +57,8 @@ class ShadowOverlap:
 class Trial:
     """Splits requests between the current snapshot and a canary that is loaded here.
 
-    The analysis gets every request of either arm, except those that fail through a fault of the
-    caller, because its tests rely on the assignment of requests.
+    The analysis gets every assignment, and every outcome except faults of the caller, because its
+    tests rely on the assignment of requests.
 
     Args:
         split: The traffic split.
@@ -104,18 +104,22 @@ class Trial:
         chosen = self.split.to_canary(unit)
         if self.split.shadow:
             return await self._in_shadow(unit, current, canary, chosen=chosen)
+        self.analysis.record_assignment(chosen, unit)
         start = time.perf_counter()
         if chosen:
             try:
                 with self._canary as served:
                     reply = await canary(served)
+            except asyncio.CancelledError:
+                self._record(unit, start, canary=True, failed=True)
+                raise
             except Exception as error:
                 return await self._fall_back(unit, start, error, current)
             self._record(unit, start, canary=True)
             return reply
         try:
             reply = await current()
-        except Exception as error:
+        except BaseException as error:
             if _is_service_fault(error):
                 self._record(unit, start, canary=False, failed=True)
             raise
@@ -144,7 +148,7 @@ class Trial:
         """Answers from the current snapshot after the canary failed."""
         try:
             reply = await current()
-        except Exception:
+        except BaseException:
             # If both snapshots fail, this counts against the canary only if it is a fault of the
             # service.
             if _is_service_fault(error):
@@ -164,6 +168,8 @@ class Trial:
         start = time.perf_counter()
         # Decided before the assignment is used, so that it skews neither arm.
         counts = self._shadow_count < _MAX_SHADOWS
+        if counts:
+            self.analysis.record_assignment(chosen, unit)
         if not (counts and chosen):
             reply = await current()
             if counts:
@@ -212,7 +218,7 @@ class Trial:
         )
 
     def _record(self, unit: int, start: float, *, canary: bool, failed: bool = False) -> None:
-        self.analysis.record_request(canary, unit, time.perf_counter() - start, failed=failed)
+        self.analysis.record_outcome(canary, unit, time.perf_counter() - start, failed=failed)
 
 
 class TrialRecall:
@@ -241,8 +247,11 @@ class TrialRecall:
             trial.analysis.record_recall(arm is c.Arm.CANARY, value)
 
 
-def _is_service_fault(error: Exception) -> bool:
-    """Returns whether an error is a fault of the service, not of the caller."""
+def _is_service_fault(error: BaseException) -> bool:
+    """Returns whether an error is a fault of the service, not of the caller.
+
+    A cancelled request counts as one: whoever gives up waiting does so in either arm.
+    """
     return not isinstance(error, _CALLER_ERRORS)
 
 

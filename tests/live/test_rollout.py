@@ -16,6 +16,8 @@ from tests.retrieval.small_snapshots import FORCED
 from tests.scale import nightly
 
 pytestmark = pytest.mark.service
+# One false alarm in a hundred trials, the default, would fail these tests now and then.
+FALSE_ALARM = 1e-6
 
 
 async def _two(store: Path, rng: np.random.Generator) -> dict[str, str]:
@@ -37,7 +39,9 @@ async def test_users_keep_their_arm_while_the_share_grows_until_it_is_promoted_a
     async with rolling(tmp_path, queries, stamps) as world:
         callers, admin = world.callers, world.admin
         assert (await callers.ask("u")).info.arm is None  # type: ignore[union-attr]
-        await admin.split(new, 0.3, why="smaller", gate=FORCED)
+        limits = release_pb2.RolloutLimits(false_alarm=FALSE_ALARM)
+        rollout = release_pb2.Rollout(limits=limits)
+        await admin.split(new, 0.3, why="smaller", gate=FORCED, rollout=rollout)
         await callers.until(world.tried)
         few = await _arms(world)
         # Five deviations of a binomial of 300 by 0.3 are 40.
@@ -76,7 +80,10 @@ async def test_in_shadow_all_is_answered_by_the_current_one_and_compared(
     old, new = stamps
     queries = rng.normal(size=(100, DIM)).astype(np.float32)
     async with rolling(tmp_path, queries, stamps) as world:
-        rollout = release_pb2.Rollout(split_by=release_pb2.SPLIT_BY_REQUEST, shadow=True)
+        limits = release_pb2.RolloutLimits(false_alarm=FALSE_ALARM)
+        rollout = release_pb2.Rollout(
+            split_by=release_pb2.SPLIT_BY_REQUEST, shadow=True, limits=limits
+        )
         await world.admin.split(new, 0.5, rollout=rollout, gate=FORCED)
         await world.callers.until(lambda: world.watch.status.compared >= 50)
         assert world.callers.snapshots == {old: world.callers.asked}
@@ -138,17 +145,16 @@ async def test_a_snapshot_that_finds_less_goes_away_by_itself(
     queries = rng.normal(size=(500, DIM)).astype(np.float32)
     async with rolling(tmp_path, queries, stamps) as world:
         # Where nothing is said, it must find what its own manifest promises: no more than that.
-        await _backs_out(world, "recall", release_pb2.RolloutLimits(min_recall=0.9))
+        await _backs_out(world, "recall", min_recall=0.9)
         canary = world.callers.arms[c.Arm.CANARY]
         assert canary < 0.2 * world.callers.asked
 
 
-async def _backs_out(
-    world: Rolling, test: str, limits: release_pb2.RolloutLimits | None = None
-) -> None:
+async def _backs_out(world: Rolling, test: str, **limits: float) -> None:
     """Tries the second snapshot at a tenth of the requests until it is gone, for a reason."""
     new = list(world.callers.stamps)[1]
-    rollout = release_pb2.Rollout(split_by=release_pb2.SPLIT_BY_REQUEST, limits=limits)
+    strict = release_pb2.RolloutLimits(false_alarm=FALSE_ALARM, recall_sample=1.0, **limits)
+    rollout = release_pb2.Rollout(split_by=release_pb2.SPLIT_BY_REQUEST, limits=strict)
     epoch = (await world.admin.split(new, 0.1, rollout=rollout, gate=FORCED)).epoch
     await world.callers.until(lambda: world.watch.status.in_force.epoch >= epoch)
     seconds = await world.callers.until(world.ended, most_s=60)

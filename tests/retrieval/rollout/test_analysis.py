@@ -35,7 +35,15 @@ def ask(
         canary = draw.random() < share
         seconds = draw.lognormvariate(-5, 0.4) * (slower if canary else 1.0)
         failed = draw.random() < failing[canary]
-        analysis.record_request(canary, draw.getrandbits(64), seconds, failed=failed)
+        record(analysis, canary, draw.getrandbits(64), seconds, failed=failed)
+
+
+def record(
+    analysis: CanaryAnalysis, canary: bool, unit: int, seconds: float, *, failed: bool = False
+) -> None:
+    """Records a request that ends before the next one is assigned."""
+    analysis.record_assignment(canary, unit)
+    analysis.record_outcome(canary, unit, seconds, failed=failed)
 
 
 def state_of(analysis: CanaryAnalysis, name: str) -> TestState:
@@ -73,9 +81,7 @@ def test_a_tail_that_only_the_canary_has_is_backed_out() -> None:
     for _ in range(6_000):
         canary = draw.random() < 0.2
         slow = draw.random() < (0.12 if canary else 0.01)
-        analysis.record_request(
-            canary, 0, 1.0 if slow else draw.uniform(0.009, 0.011), failed=False
-        )
+        record(analysis, canary, 0, 1.0 if slow else draw.uniform(0.009, 0.011), failed=False)
     assert analysis.breached_test == "tail_latency"
 
 
@@ -92,7 +98,7 @@ def test_a_load_that_slows_both_arms_does_not_count() -> None:
     for number in range(20_000):
         canary = draw.random() < 0.2
         busy = 20.0 if number // 300 % 7 == 0 else 1.0
-        analysis.record_request(canary, 0, busy * draw.lognormvariate(-5, 0.4), failed=busy > 1)
+        record(analysis, canary, 0, busy * draw.lognormvariate(-5, 0.4), failed=busy > 1)
     assert analysis.breach == ""
 
 
@@ -167,7 +173,7 @@ def test_a_few_heavy_users_decide_nothing() -> None:
         number = 0 if draw.random() < 0.7 else draw.randrange(10)
         unit, canary = users[number]
         seconds = draw.lognormvariate(-5, 0.4) * (10 if number == 0 else 1)
-        analysis.record_request(canary, unit, seconds, failed=number == 0 and draw.random() < 0.5)
+        record(analysis, canary, unit, seconds, failed=number == 0 and draw.random() < 0.5)
     assert analysis.breach == ""
     current, canary_arm = analysis.arms()
     assert (current.units, canary_arm.units) == (7, 3)
@@ -183,9 +189,7 @@ def test_an_equal_canary_is_rarely_backed_out_if_users_differ() -> None:
         users = [(draw.getrandbits(64), draw.random() < 0.2, one) for one in habits]
         for _ in range(1_500):
             unit, canary, usual = draw.choice(users)
-            analysis.record_request(
-                canary, unit, usual * draw.uniform(0.9, 1.1), failed=usual > 0.01
-            )
+            record(analysis, canary, unit, usual * draw.uniform(0.9, 1.1), failed=usual > 0.01)
         backed_out += bool(analysis.breach)
     assert backed_out <= 6
 
@@ -193,14 +197,14 @@ def test_an_equal_canary_is_rarely_backed_out_if_users_differ() -> None:
 def test_the_verdict_is_final_and_arms_are_reported() -> None:
     analysis, draw = new_analysis()
     for number in range(100):
-        analysis.record_request(number % 2 == 0, number, 0.01 if number % 2 else 0.02, failed=False)
+        record(analysis, number % 2 == 0, number, 0.01 if number % 2 else 0.02, failed=False)
     said = analysis.breach
     assert said.startswith("sample_ratio: ")
     ask(analysis, draw, 5_000)
     assert analysis.breach == said
     small = CanaryAnalysis(0.5, CanaryLimits(), dealt_by_unit=False)
-    small.record_request(True, 1, 0.02, failed=False)
-    small.record_request(True, 2, 9.0, failed=True)
+    record(small, True, 1, 0.02, failed=False)
+    record(small, True, 2, 9.0, failed=True)
     small.record_recall(True, 0.5)
     small.record_recall(True, 1.0)
     nothing = ArmState(

@@ -75,7 +75,7 @@ def breach_limits(world: World) -> None:
     """Lets the canary of a trial fail so often that it is backed out."""
     analysis = world.collections.trials["default"].analysis
     for number in range(400):
-        analysis.record_request(number % 2 == 0, number, 0.01, failed=number % 2 == 0)
+        analysis.record_outcome(number % 2 == 0, number, 0.01, failed=number % 2 == 0)
 
 
 @pytest.fixture

@@ -29,11 +29,15 @@ class RecordedAnalysis:
     """An analysis that keeps the recorded outcomes."""
 
     def __init__(self) -> None:
+        self.assigned: list[bool] = []
         self.requests: list[tuple[bool, bool]] = []
         self.clicks: list[tuple[bool, str, bool]] = []
         self.recalls: list[tuple[bool, float]] = []
 
-    def record_request(self, canary: bool, unit: int, seconds: float, *, failed: bool) -> None:
+    def record_assignment(self, canary: bool, unit: int) -> None:
+        self.assigned.append(canary)
+
+    def record_outcome(self, canary: bool, unit: int, seconds: float, *, failed: bool) -> None:
         assert seconds >= 0
         self.requests.append((canary, failed))
 
@@ -61,8 +65,10 @@ class World:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def ask(self, user: str) -> str:
+    async def ask(self, user: str, *, hang: bool = False) -> str:
         async def current() -> str:
+            if hang:
+                await asyncio.Event().wait()
             return _give(self, "current", self.current)
 
         async def canary(served: ServedCollection) -> str:
@@ -94,6 +100,7 @@ async def test_each_request_is_answered_by_its_arm() -> None:
     assert await world.ask(world.user(canary=True)) == "from canary"
     assert await world.ask(world.user(canary=False)) == "from current"
     assert world.told.requests == [(True, False), (False, False)]
+    assert world.told.assigned == [True, False]
     assert world.asked == {"current": 1, "canary": 1}
     assert not world.held.in_use
 
@@ -114,11 +121,48 @@ async def test_a_fault_of_the_caller_counts_for_neither_arm() -> None:
         with pytest.raises(InvalidRequest):
             await world.ask(world.user(canary=canary))
     assert world.told.requests == []
+    assert world.told.assigned == [True, False]
     world.canary = world.current = NotReady("shards are away")
     for canary in (True, False):
         with pytest.raises(NotReady):
             await world.ask(world.user(canary=canary))
     assert world.told.requests == [(True, True), (False, True)]
+
+
+async def test_a_canary_that_hangs_for_a_moment_has_not_been_assigned_less() -> None:
+    world = World(share=0.1)
+    analysis = CanaryAnalysis(0.1, CanaryLimits(), dealt_by_unit=False)
+    world.trial = Trial(world.split, world.held, analysis)
+    world.gate.clear()
+    draws = [world.user(canary=number % 10 == 0) for number in range(400)]
+    asked = [asyncio.create_task(world.ask(user)) for user in draws]
+    await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+    assert analysis.arms()[0].requests == 360
+    assert analysis.breach == ""
+    world.gate.set()
+    assert (await asyncio.gather(*asked)).count("from canary") == 40
+    assert analysis.arms()[1].requests == 40
+
+
+async def test_requests_that_callers_give_up_count_as_failed_in_either_arm() -> None:
+    world = World()
+    world.gate.clear()
+    for canary in (True, False):
+        asked = asyncio.create_task(world.ask(world.user(canary=canary), hang=True))
+        await asyncio.sleep(0)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+    assert world.told.requests == [(True, True), (False, True)]
+    # Given up while the current snapshot stands in for a canary that failed.
+    world.gate.set()
+    world.canary = NotReady("away")
+    asked = asyncio.create_task(world.ask(world.user(canary=True), hang=True))
+    await asyncio.sleep(0)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert world.told.requests[2:] == [(True, True)]
 
 
 async def test_shadow_answers_are_neither_returned_nor_awaited() -> None:
@@ -130,6 +174,7 @@ async def test_shadow_answers_are_neither_returned_nor_awaited() -> None:
     world.gate.set()
     await asyncio.gather(*world.trial._shadows)
     assert world.told.requests == [(False, False), (True, False)]
+    assert world.told.assigned == [True, False]
     assert world.asked == {"current": 2, "canary": 1}
     world.canary = NotReady("away")
     assert await world.ask(world.user(canary=True)) == "from current"
@@ -147,6 +192,7 @@ async def test_a_hanging_shadow_canary_skews_nothing() -> None:
     # While it is full, neither arm is told anything.
     await world.ask(other)
     assert world.told.requests == []
+    assert world.told.assigned == [True] * 16
     world.trial.end()
     await asyncio.gather(*world.trial._shadows, return_exceptions=True)
     await world.ask(other)
