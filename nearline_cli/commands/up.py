@@ -215,11 +215,10 @@ def up(
                 output.print_note(processes.note)
             async with run_supervised(processes.stages, report.change, report.line):
                 report.ready(processes.address, processes.metrics)
-                if not as_json:
-                    output.console().print(
-                        f'Ask: nearline search "your question" --address {processes.address}   '
-                        "(Ctrl-C stops everything)"
-                    )
+                report.hint(
+                    f'Ask: nearline search "your question" --address {processes.address}   '
+                    "(Ctrl-C stops everything)"
+                )
                 async with run_workers(
                     processes, scaling, report.change, report.line, report.scaled
                 ):

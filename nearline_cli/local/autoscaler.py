@@ -78,14 +78,18 @@ class WorkerPool:
     async def close(self) -> None:
         """Stops all processes, and waits until they have ended."""
         self.resize(0)
-        while self._ending:
-            await asyncio.wait(self._ending.values())
+        if self._ending:
+            ended, _ = await asyncio.wait(self._ending.values())
+            for task in ended:
+                task.result()
 
     async def _end(self, number: int, process: SupervisedProcess, task: asyncio.Task[None]) -> None:
-        task.cancel()
-        await asyncio.wait((task,))
-        await process.stop()
-        del self._ending[number]
+        try:
+            task.cancel()
+            await asyncio.wait((task,))
+            await process.stop()
+        finally:
+            del self._ending[number]
 
 
 class Autoscaler:

@@ -98,9 +98,17 @@ def print_error(error: NearlineError, *, as_json: bool = False) -> None:
 
 
 def print_note(text: str) -> None:
-    """Writes a line to standard error and flushes it."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    """Writes a line to standard error and flushes it; drops it if the disk is full.
+
+    Raises: BrokenPipeError: Nobody reads it.
+    """
+    try:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+    except BrokenPipeError:
+        raise
+    except OSError:
+        return
 
 
 def to_milliseconds(seconds: float | None) -> float | None:

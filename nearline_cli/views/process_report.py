@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 
 from nearline_cli.local.autoscaler import ScalingEvent
 from nearline_cli.local.processes import parse_event
@@ -17,6 +16,9 @@ _LOUD = ("warning", "error", "critical")
 class ProcessReport:
     """Prints what the supervisor does, as text or JSON.
 
+    What cannot be written, for example to a full disk, is dropped: the processes go on. If nobody
+    reads any more (`nearline up | head`), the work ends as if it were interrupted.
+
     is_ready: Whether everything has served at least once.
     """
 
@@ -26,21 +28,71 @@ class ProcessReport:
         self._verbose = verbose
         self._latest: dict[str, StateChange] = {}
         self._died: set[str] = set()
+        self._work: asyncio.Task[None] | None = None
+        self._unread: BrokenPipeError | None = None
 
     def run_until_interrupted(self, work: Coroutine[None, None, None]) -> None:
         """Runs the work that reports here; an interrupt is its normal end once everything serves.
 
-        Raises: KeyboardInterrupt: it was interrupted before that.
+        Raises:
+            KeyboardInterrupt: It was interrupted before that.
+            BrokenPipeError: Nobody reads the report any more.
         """
+
+        async def run() -> None:
+            self._work = asyncio.current_task()
+            await work
+
         try:
-            asyncio.run(work)
+            asyncio.run(run())
         except (KeyboardInterrupt, asyncio.CancelledError):
+            if self._unread is not None:
+                raise self._unread from None
             if not self.is_ready:
                 output.print_note("interrupted before everything served; all processes ended")
                 raise KeyboardInterrupt from None
 
     def change(self, change: StateChange) -> None:
         """Reports a state change."""
+        self._write(lambda: self._change(change))
+
+    def scaled(self, event: ScalingEvent) -> None:
+        """Reports a change of the number of workers."""
+        self._write(lambda: self._scaled(event))
+
+    def line(self, name: str, line: str) -> None:
+        """Takes a log line of a process, and prints warnings and errors."""
+        event = parse_event(line)
+        # The reason of a failure is part of the state change, or of the error that ends `up`.
+        loud = str(event.get("level")) in _LOUD and event.get("event") != "failed"
+        if self._verbose or loud:
+            self._write(lambda: output.print_note(f"[{name}] {line}"))
+
+    def ready(self, address: str, metrics: Mapping[str, int] | None = None) -> None:
+        """Reports that everything serves, and prints the table of addresses.
+
+        Args:
+            metrics: Ports of Prometheus endpoints by process. Optional.
+        """
+        self.is_ready = True
+        self._write(lambda: self._ready(address, metrics or {}))
+
+    def hint(self, text: str) -> None:
+        """Prints what to do next, but not among JSON lines."""
+        if not self._json:
+            self._write(lambda: output.console().print(text))
+
+    def _write(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except BrokenPipeError as error:
+            if self._unread is None and self._work is not None:
+                self._work.cancel()
+            self._unread = error
+        except OSError:
+            return
+
+    def _change(self, change: StateChange) -> None:
         known = self._latest.get(change.name)
         self._latest[change.name] = change
         if self._json:
@@ -62,30 +114,14 @@ class ProcessReport:
             self._died.discard(change.name)
             output.print_note(f"{change.name} is serving again, pid {change.pid}")
 
-    def scaled(self, event: ScalingEvent) -> None:
-        """Reports a change of the number of workers."""
+    def _scaled(self, event: ScalingEvent) -> None:
         if self._json:
             record = {"from": event.before, "to": event.after, "lag": event.lag}
             output.print_json({"event": "scale", **record, "reason": event.reason})
         else:
             output.print_note(f"workers: {event.before} -> {event.after}; {event.reason}")
 
-    def line(self, name: str, line: str) -> None:
-        """Takes a log line of a process, and prints warnings and errors."""
-        event = parse_event(line)
-        # The reason of a failure is part of the state change, or of the error that ends `up`.
-        loud = str(event.get("level")) in _LOUD and event.get("event") != "failed"
-        if self._verbose or loud:
-            sys.stderr.write(f"[{name}] {line}\n")
-
-    def ready(self, address: str, metrics: Mapping[str, int] | None = None) -> None:
-        """Reports that everything serves, and prints the table of addresses.
-
-        Args:
-            metrics: Ports of Prometheus endpoints by process. Optional.
-        """
-        metrics = metrics or {}
-        self.is_ready = True
+    def _ready(self, address: str, metrics: Mapping[str, int]) -> None:
         changes = list(self._latest.values())
         if self._json:
             for change in changes:

@@ -17,6 +17,7 @@ from nearline import Query, RetrievalClient, SearchOptions
 from nearline.errors import NotReady
 from nearline.store.snapshot import Store
 from nearline_cli.local.process_plan import Layout, plan_processes
+from nearline_cli.local.processes import free_port
 from tests.nearline_cli.conftest import ROOT, Run, Up, command
 from tests.scale import nightly
 
@@ -94,6 +95,33 @@ def test_no_process_is_left_however_it_ends(up: Start, number: signal.Signals) -
     assert code == (-9 if number is signal.SIGKILL else 0)
     _, alive = psutil.wait_procs(running.children, timeout=30)
     assert alive == []
+
+
+def test_it_ends_with_all_its_processes_when_nobody_reads_its_report(up: Start) -> None:
+    running = up()
+    assert running.process.stdout is not None
+    running.process.stdout.close()
+    running.children[0].kill()
+    assert running.process.wait(timeout=30) == 0
+    _, alive = psutil.wait_procs(running.children, timeout=30)
+    assert alive == []
+
+
+async def test_a_full_disk_for_its_report_stops_nothing(store: Path) -> None:
+    port = free_port()
+    line = command("up", "--store", str(store), "--port", str(port), "--no-redis")
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.Popen(line, cwd=ROOT, stdout=full, stderr=full)
+    try:
+        async with asyncio.timeout(60):
+            while (found := await _nearest_or_none(f"127.0.0.1:{port}")) is None:
+                await asyncio.sleep(0.1)
+        assert found[0] == ["d00", "d01", "d02"]
+        process.send_signal(signal.SIGINT)
+        # The router may serve before `up` knows.
+        assert process.wait(timeout=30) in (0, 130)
+    finally:
+        process.kill()
 
 
 def test_an_interrupt_before_everything_serves_is_a_failure(store: Path) -> None:

@@ -104,6 +104,25 @@ async def test_a_worker_can_be_stopped_while_it_starts(watched: WatchedPool) -> 
 
 
 @pytest.mark.service
+async def test_a_pool_closes_even_if_nobody_can_be_told() -> None:
+    served: asyncio.Queue[int] = asyncio.Queue()
+
+    def tell(change: StateChange) -> None:
+        if change.state is ProcessState.SERVING:
+            served.put_nowait(change.pid)
+        if change.state is ProcessState.STOPPED:
+            raise RuntimeError("the report is closed")
+
+    pool = WorkerPool(echo, tell)
+    pool.resize(1)
+    async with asyncio.timeout(30):
+        pid = await served.get()
+        with pytest.raises(RuntimeError, match="the report is closed"):
+            await pool.close()
+    assert pool.size == 0 and not psutil.pid_exists(pid)
+
+
+@pytest.mark.service
 async def test_a_failed_start_is_retried() -> None:
     watched = WatchedPool(lambda n: replace(echo(n), arguments=("--port", "0", "--fail", "error")))
     watched.pool.resize(1)
