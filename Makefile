@@ -34,11 +34,11 @@ demo: $(VENV)/.stamp-all ## Build, serve and ask a demo index; ONESHOT=1 ends af
 	@$(BIN)/nearline demo $(if $(ONESHOT),--oneshot)
 
 # Tests of a file share what they start. Of three files at a time some wait while others work; tests that judge
-# latencies allow for neighbours.
+# latencies allow for neighbours. The rules of the project are tested by `make check`.
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-test: $(VENV)/.stamp-dev ## Run every test; the summary lists what was skipped, and why
-	@$(PYTEST)
+test: $(VENV)/.stamp-dev ## Run the tests; the summary lists what was skipped, and why
+	@$(PYTEST) --ignore tests/project
 
 nightly: $(VENV)/.stamp-dev ## Run every test at its full length (half an hour)
 	@NEARLINE_TEST_NIGHTLY=1 $(PYTEST)

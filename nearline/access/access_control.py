@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from nearline.access.api_keys import KeyFile, is_api_key
 from nearline.access.caller import ANONYMOUS, Caller
 from nearline.access.caller_file import CallerFile
 from nearline.access.delegation import DELEGATION_KEY, read_delegation
 from nearline.access.rights import Right
-from nearline.access.web_tokens import TokenVerifier
 from nearline.errors import Unauthenticated
+
+if TYPE_CHECKING:
+    # It loads PyJWT and its cryptography, which most services do without.
+    from nearline.access.web_tokens import TokenVerifier
 
 _HEADER: Final = "authorization"
 _SCHEME: Final = "bearer "

@@ -29,7 +29,7 @@ from tests.scale import NIGHTLY, scaled
 from tests.small_disk import small_disk
 
 pytestmark = [pytest.mark.service, needs_redis]
-HISTORIES = int(os.environ.get("HISTORIES", str(scaled(3, nightly=40))))
+HISTORIES = int(os.environ.get("HISTORIES", str(scaled(2, nightly=40))))
 STEPS = 14
 SEED = int(os.environ.get("HISTORIES_SEED", secrets.randbelow(1 << 31) if NIGHTLY else 20261125))
 # Of one seed; the first of them is the shortest there is, and does not count.
