@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from nearline.errors import NearlineError, NotReady, SnapshotMismatch
+from nearline.errors import NotReady, SnapshotMismatch
 from nearline.store.snapshot import PARTITIONS
 from retrieval.changelog.change_log import ChangeLog
 from retrieval.changelog.records import ChangeEntry
@@ -27,15 +27,16 @@ class ExternalStore:
     """A fake external store that receives changes and outlives its deltas.
 
     at: The position applied. error: Raised by `apply`. refused: Why no delta can be created.
+    closed: Number of deltas that were closed.
     """
 
     def __init__(self) -> None:
         self.at = Watermark("")
         self.seen: list[str] = []
-        self.error: NearlineError | None = None
+        self.error: Exception | None = None
         self.refused = ""
         self.reported_set_backs: list[str] = []
-        self.tried = self.made = 0
+        self.tried = self.made = self.closed = 0
         self.live: LiveState | None = None
 
     async def new_delta(self, start: Watermark, log: ChangeLog | None) -> FollowedDelta:
@@ -83,7 +84,8 @@ class _Delta:
     def stats(self) -> DeltaStats:
         return DeltaStats(0, 0, 0, len(self._there.seen), 0)
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        self._there.closed += 1
 
 
 class ExternalCollection:
@@ -227,3 +229,49 @@ async def test_a_log_that_was_set_back_is_reported_and_the_state_stays_in_servic
     await until(lambda: "export it again" in there.applied.stale)
     assert there.reported_set_backs and "set back" in there.reported_set_backs[0]
     assert there.seen == [name]
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_follower_that_stops_fails_waiting_requests_and_closes_all_deltas(
+    external_collection: ExternalCollection, replaced: bool
+) -> None:
+    one, there = external_collection.one, external_collection.there
+    following = await external_collection.begin()
+    await following.ready()
+    head = await one.write(upsert(in_partition(5, 1)[0]))
+    await until(lambda: there.applied.watermark.covers(head))
+    there.error = NotReady("the other server is away")
+    if replaced:
+        # Other deltas are to replace the published ones, and cannot catch up.
+        there.at = Watermark(one.log.log_id)
+        one.log.set_back(5, 0)
+    head = await one.write(upsert(in_partition(5, 2)[1]), upsert("d0"))
+    await until(lambda: there.tried > 2 and there.made == 1 + replaced)
+    assert there.live is not None
+    waiting = asyncio.ensure_future(there.live.wait(head, None))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await one.live.end(following)
+    with pytest.raises(NotReady, match="is being unloaded; try again"):
+        async with asyncio.timeout(1):
+            await waiting
+    assert there.closed == there.made
+
+
+async def test_an_error_that_nobody_expected_is_reported_until_it_is_over(
+    external_collection: ExternalCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, there = external_collection.one, external_collection.there
+    monkeypatch.setattr(published_state, "_STALE_AFTER_S", 0.0)
+    following = await external_collection.begin()
+    await following.ready()
+    there.error = ZeroDivisionError("a bug")
+    head = await one.write(upsert("d0"))
+    await until(lambda: following.problem is not None)
+    assert following.problem is not None and not following.problem.log_unavailable
+    assert following.problem.reason == "ZeroDivisionError: a bug"
+    assert following.problem.reason in there.applied.stale
+    there.error = None
+    await there.live.wait(head, None)  # type: ignore[union-attr]
+    await until(lambda: not there.applied.stale)
+    assert following.problem is None

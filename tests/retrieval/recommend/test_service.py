@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,17 +16,20 @@ import pytest
 
 from nearline import contract as c
 from nearline.contract import Audience, Cause, RecommendOptions
-from nearline.errors import InvalidRequest, NotFound, Unsupported
+from nearline.errors import InvalidRequest, NotFound, NotReady, Unsupported
 from nearline.filters import Equals
 from nearline.store.snapshot import Store
 from retrieval.behaviour.model import BehaviourModel
+from retrieval.protocols.shard import ItemsRequest, ShardItems
 from retrieval.protocols.snapshot import read_current_snapshots
+from retrieval.recommend import service as service_module
 from retrieval.recommend.policies import Policies, Policy, SeenRule, default_policies
 from retrieval.recommend.selection import Selection
 from retrieval.recommend.service import RecommendationService
 from retrieval.rollout.collections import ServedCollections
 from retrieval.search.collection import ServedCollection
 from retrieval.shards.local_provider import LocalShardProvider
+from tests.retrieval.fakes import FailingShard
 from tests.retrieval.recommend.small_model import learned
 from tests.retrieval.small_snapshots import Document, write_snapshot
 
@@ -280,6 +285,42 @@ async def test_interactions_with_items_that_do_not_exist_are_counted_apart(
         # Without time left they are recorded all the same.
         late = await service.record_interactions(seen, timeout_s=1e-6)
         assert late.recorded == 4
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "spent_s", "at_most_s"),
+    # Half of the time that recording left, and never long.
+    [(1.0, 0.2, 0.4), (60.0, 1.0, 0.5), (None, 9.0, 0.5)],
+)
+async def test_items_are_looked_up_within_the_time_that_recording_left(
+    tmp_path: Path,
+    known: BehaviourModel,
+    monkeypatch: pytest.MonkeyPatch,
+    timeout_s: float | None,
+    spent_s: float,
+    at_most_s: float,
+) -> None:
+    clock = SimpleNamespace(monotonic=iter((0.0, spent_s)).__next__, perf_counter=time.perf_counter)
+    left: list[float] = []
+
+    class Shard(FailingShard):
+        async def fetch(
+            self, snapshot_id: str, request: ItemsRequest, deadline: float | None = None
+        ) -> ShardItems:
+            assert deadline is not None
+            left.append(deadline - asyncio.get_running_loop().time())
+            raise self.error
+
+    async with recommender(tmp_path, known, states=_States()) as service:
+        (snapshot,) = read_current_snapshots(Store(tmp_path), ())
+        shards = [Shard(NotReady("away"))] * 3
+        service.collections.serve(ServedCollection(snapshot, shards, known))
+        monkeypatch.setattr(service_module, "time", clock)
+        # What no shard tells is not counted as unknown.
+        seen = [c.Interaction(item_id="a", user_id="ann")]
+        reply = await service.record_interactions(seen, timeout_s=timeout_s)
+    assert reply == c.RecordReply(1, 0, 0)
+    assert at_most_s / 2 < left[0] <= at_most_s + 1e-6
 
 
 async def test_unknown_collections_are_rejected_and_recording_needs_redis(

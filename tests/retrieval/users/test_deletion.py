@@ -10,6 +10,7 @@ import pytest
 from redis import Redis
 
 from nearline.contract.recommendations import UserRecord
+from nearline.errors import NotReady
 from nearline.times import from_us
 from retrieval.users.keys import session_keys, user_keys
 from retrieval.users.records import EMPTY_STATE, DeletionResult, UserState
@@ -83,6 +84,28 @@ async def test_a_deletion_may_be_repeated(states: UserStates) -> None:
     assert first.deleted_us <= second.deleted_us
     never_there = await states.delete("c", "nobody")
     assert never_there[1:] == (0, 0, 0)
+
+
+async def test_a_deletion_is_remembered_as_long_as_a_user(opened: Open, shared_redis: str) -> None:
+    states = opened(user_ttl_s=5_000, session_ttl_s=50)
+    await states.delete("c", "u")
+    with Redis.from_url(shared_redis) as client:
+        assert 4_900 < client.ttl(user_keys("c", "u").state) <= 5_000
+
+
+async def test_a_deletion_that_redis_refuses_is_reported(
+    states: UserStates, shared_redis: str
+) -> None:
+    await states.record("c", [seen("a", 1, session_id="s")])
+    with Redis.from_url(shared_redis) as client:
+        client.config_set("min-replicas-to-write", 1)
+        try:
+            with pytest.raises(NotReady, match="NOREPLICAS"):
+                await states.delete("c", "u")
+        finally:
+            client.config_set("min-replicas-to-write", 0)
+    assert items(await states.read("c", "u")) == ["a"]
+    assert (await states.delete("c", "u"))[1:] == (1, 1, 1)
 
 
 async def test_a_user_may_come_back(states: UserStates) -> None:

@@ -312,6 +312,18 @@ async def test_a_redis_that_evicts_keys_is_rejected(
             client.config_set("maxmemory-policy", "noeviction")
 
 
+async def test_events_that_redis_refuses_are_not_acknowledged(
+    states: UserStates, shared_redis: str
+) -> None:
+    # So that the names are known, and the events alone are refused.
+    await states.record("c", [seen("a", 1)])
+    with Redis.from_url(shared_redis) as client:
+        client.delete(user_keys("c", "u").log)
+        client.set(user_keys("c", "u").log, "of another kind")
+    with pytest.raises(NotReady, match=r"wrong kind of value.* unknown whether all was recorded"):
+        await states.record("c", [seen("a", 2)])
+
+
 async def test_nothing_is_acknowledged_before_it_is_durable(
     states: UserStates, shared_redis: str
 ) -> None:
