@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from generation.backends.model_settings import ModelSettings
+from nearline.access.readers import READERS_ATTRIBUTE
 
 
 class GenerationSettings(ModelSettings):
@@ -74,11 +75,7 @@ class GenerationSettings(ModelSettings):
         description="TOML file of callers: [[caller]] with token_sha256, tenant, roles. Empty: "
         "callers are not authenticated.",
     )
-    readers_attribute: str = Field(
-        "",
-        description='Attribute of items that lists who may read them: "public", "tenant:NAME", '
-        '"role:NAME". Empty: every caller may read every item.',
-    )
+    readers_attribute: str = Field("", description=READERS_ATTRIBUTE)
     tokens_per_session: int = Field(
         0, ge=0, description="Tokens that models may use per session; 0: no limit."
     )

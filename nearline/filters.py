@@ -134,6 +134,15 @@ class Exists:
 Filter: TypeAlias = All | Any | Not | Equals | In | Range | Exists
 
 
+def both(first: Filter | None, second: Filter | None) -> Filter | None:
+    """Returns a filter that matches what both match; None matches everything."""
+    if first is None or second is None:
+        return second if first is None else first
+    if first == second or (type(first) is All and second in first.parts):
+        return first
+    return All(first, second)
+
+
 def check_filter(condition: Filter, path: str = "options.filter") -> None:
     """Validates a filter independently of the attributes of any collection.
 

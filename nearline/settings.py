@@ -27,11 +27,12 @@ SECTIONS = (
     "ingest",
     "worker",
 )
-# Settings of every server that a variable without a section sets for all of them.
+# Settings that a variable without a section sets for all servers that have them.
 _SHARED_SETTINGS = (
     "AUDIT_LOG",
     "INSECURE",
     "KEYS",
+    "READERS_ATTRIBUTE",
     "TLS_CERT",
     "TLS_CLIENT_CA",
     "TLS_KEY",

@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nearline import serving, settings, telemetry
+from nearline.access.method_guard import current_caller
+from nearline.access.readers import Ownership, ReaderFilter
 from nearline.clients import EmbeddingClient
 from nearline.errors import NearlineError
+from nearline.filters import Filter
 from nearline.store.snapshot import Store
 from nearline.v1 import admin_pb2_grpc, retrieval_pb2_grpc
 from retrieval.behaviour.model import load_behaviour_model
@@ -62,12 +65,20 @@ async def main(argv: Sequence[str]) -> None:
         logs = ChangeLogs(store, config.redis, who=operator_name(), replicas=config.log_replicas)
         # No retries: a write without an answer may have been executed.
         user_redis = connect(config.redis, timeout_s=REDIS_TIMEOUT_S, retries=0)
+    readers = ReaderFilter(config.readers_attribute)
+
+    def visible() -> Filter | None:
+        return readers.visible_to(current_caller())
+
+    def owner() -> Ownership | None:
+        return readers.ownership(current_caller())
+
     provider, check = _make_backend(
         config, store, logs, embedders if embedding else None, user_redis
     )
     use_one_core()
     collections = ServedCollections(config.snapshot_drain_s)
-    writer = None if logs is None else Writer(collections, embedders, logs.log, check)
+    writer = None if logs is None else Writer(collections, embedders, logs.log, check, owner)
     replies = ReplyInfoBuilder(collections)
     trackers = ChangeTrackerRegistry(store, logs)
     search_cache = None
@@ -85,7 +96,9 @@ async def main(argv: Sequence[str]) -> None:
         shares=trial_recall.share,
         on_recall=trial_recall.record,
     )
-    service = RetrievalService(embedders, collections, replies, search_cache, monitors.observe)
+    service = RetrievalService(
+        embedders, collections, replies, search_cache, monitors.observe, visible
+    )
     candidates = CandidateCache(TieredCache(user_redis, capacity=config.hot_lists), trackers)
     recommender = RecommendationService(
         collections,
@@ -95,6 +108,7 @@ async def main(argv: Sequence[str]) -> None:
         replies,
         store,
         observe=monitors.observe,
+        visible=visible,
     )
 
     async def load(snapshot: SnapshotRef) -> ServedCollection:

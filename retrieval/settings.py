@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from nearline.access.readers import READERS_ATTRIBUTE
 from nearline.errors import SettingsError
 from nearline.settings import ServerSettings
 from nearline.store.snapshot import PARTITIONS
@@ -74,6 +75,7 @@ class RouterSettings(SnapshotSettings):
 
     section: ClassVar[str] = "retrieval"
 
+    readers_attribute: str = Field("", description=READERS_ATTRIBUTE)
     embedding: str = Field(
         "",
         description="Comma-separated embedding services, host:port. Query texts are embedded by "

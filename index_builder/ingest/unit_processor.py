@@ -28,12 +28,17 @@ from index_builder.ingest.records import ALONE_AFTER, MAX_LOSSES, Settlement, Un
 from index_builder.readers.formats import is_one_document
 from index_builder.readers.sandbox import SandboxReader
 from nearline import contract as c
+from nearline.access.caller import EVERY, Caller
+from nearline.access.method_guard import acting_for
+from nearline.access.rights import Right
 from nearline.errors import InternalError, InvalidRequest, NearlineError
 from nearline.retry import Backoff
 
 _log = logging.getLogger(__name__)
 _PAGE = 200
 _QUEUE_FULL_RETRY_S = 2.0
+# The caller in the audit log when a worker writes what a tenant submitted.
+_NAME = "ingest queue"
 
 
 class RetryPolicy(NamedTuple):
@@ -137,9 +142,13 @@ class UnitProcessor:
 
     async def _write(self, documents: list[Document]) -> int:
         done = 0
-        documents.sort(key=lambda one: one.unit.collection)
-        for collection, part in groupby(documents, lambda one: one.unit.collection):
-            done += await self._end(await self._writer.write(collection, list(part)))
+        documents.sort(key=_owner)
+        for (tenant, collection), part in groupby(documents, _owner):
+            caller = Caller(tenant, rights={collection: Right.WRITE}, name=_NAME)
+            # What an operator submitted, this worker writes on its own behalf.
+            with contextlib.nullcontext() if tenant == EVERY else acting_for(caller):
+                ends = await self._writer.write(collection, list(part))
+            done += await self._end(ends)
         return done
 
     async def _end(self, ends: Iterable[UnitEnd]) -> int:
@@ -212,6 +221,11 @@ class UnitProcessor:
                     return
                 read, page = reached.read, page[len(part) :]
         await self._end([Settlement(unit=unit, outcome=c.IngestOutcome.EXPANDED, document_id=name)])
+
+
+def _owner(document: Document) -> tuple[str, str]:
+    """Returns tenant and collection of a document."""
+    return document.unit.lane.tenant, document.unit.collection
 
 
 def _skip(documents: Iterator[FileDocument], count: int) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,16 @@ def delegated_caller() -> Caller | None:
     """
     call = _call.get()
     return None if call is None else call.caller
+
+
+@contextlib.contextmanager
+def acting_for(caller: Caller) -> Iterator[None]:
+    """Lets this service call others on behalf of a caller for the duration of the block."""
+    before = _call.set(_Call(caller))
+    try:
+        yield
+    finally:
+        _call.reset(before)
 
 
 class MethodGuard:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from nearline.access.caller import Caller
+from nearline.access.caller import PUBLIC, Caller
 from nearline.contract import Attributes, Filter
-from nearline.filters import All, In
+from nearline.errors import PermissionDenied
+from nearline.filters import In, both
+
+# Description of the setting of every service that filters.
+READERS_ATTRIBUTE = (
+    'Attribute of items that lists who may read them: "public", "tenant:NAME", "role:NAME". '
+    "Empty: every caller may read every item."
+)
 
 
 class ReaderFilter:
@@ -19,17 +26,74 @@ class ReaderFilter:
     def __init__(self, attribute: str = "") -> None:
         self._attribute = attribute
 
+    @property
+    def attribute(self) -> str:
+        """The attribute that lists readers; empty if every caller sees every item."""
+        return self._attribute
+
+    def visible_to(self, caller: Caller) -> Filter | None:
+        """Returns a filter for the items that a caller may see; None: all."""
+        if not self._attribute or caller.sees_everything:
+            return None
+        return In(self._attribute, caller.reads)
+
     def narrow(self, condition: Filter | None, caller: Caller) -> Filter | None:
         """Returns a filter for items that both the request and the caller's rights allow."""
-        if not self._attribute or caller.sees_everything:
-            return condition
-        mine = In(self._attribute, caller.reads)
-        return mine if condition is None else All(condition, mine)
+        return both(condition, self.visible_to(caller))
 
     def sees(self, caller: Caller, attributes: Attributes) -> bool:
         """Returns whether a caller may see an item with these attributes."""
         if not self._attribute or caller.sees_everything:
             return True
-        readers = attributes.get(self._attribute)
-        named = readers if isinstance(readers, list | tuple) else (readers,)
-        return not set(caller.reads).isdisjoint(str(one) for one in named if one is not None)
+        return not _readers(attributes, self._attribute).isdisjoint(caller.reads)
+
+    def ownership(self, caller: Caller) -> Ownership | None:
+        """Returns which items a caller may write; None: all."""
+        if not self._attribute or caller.sees_everything or caller.names_tenants:
+            return None
+        return Ownership(self._attribute, caller)
+
+
+class Ownership:
+    """The items that a caller may write: those whose readers are all its own names.
+
+    An item that is public, or that another tenant may read, belongs to somebody else.
+    """
+
+    def __init__(self, attribute: str, caller: Caller) -> None:
+        self._attribute = attribute
+        self._tenant = f"tenant:{caller.tenant}"
+        self._names = frozenset(caller.reads) - {PUBLIC}
+
+    def includes(self, attributes: Attributes) -> bool:
+        """Returns whether the caller may replace or delete an item with these attributes."""
+        readers = _readers(attributes, self._attribute)
+        return bool(readers) and readers <= self._names
+
+    def claim(self, attributes: Attributes) -> Attributes:
+        """Returns the attributes of an item to write; one that names no readers is the tenant's.
+
+        Raises: PermissionDenied: its readers are not all names of the caller.
+        """
+        if attributes.get(self._attribute) is None:
+            return {**attributes, self._attribute: [self._tenant]}
+        self.check(attributes)
+        return attributes
+
+    def check(self, attributes: Attributes) -> None:
+        """Checks the attributes of an item that are to be set, where they name its readers.
+
+        Raises: PermissionDenied: the readers are not all names of the caller.
+        """
+        if self._attribute in attributes and not self.includes(attributes):
+            named = ", ".join(sorted(self._names))
+            raise PermissionDenied(
+                f"{self._attribute} may name only {named} in your items; leave it out, and the "
+                f"item is readable by {self._tenant}"
+            )
+
+
+def _readers(attributes: Attributes, attribute: str) -> set[str]:
+    readers = attributes.get(attribute)
+    named = readers if isinstance(readers, list | tuple) else (readers,)
+    return {str(one) for one in named if one is not None}

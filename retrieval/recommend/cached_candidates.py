@@ -51,7 +51,7 @@ def list_computation(
     async def compute() -> CachedList | None:
         start, start_us = time.perf_counter(), time.time_ns() // 1_000
         deadline = asyncio.get_running_loop().time() + _COMPUTE_S
-        context = RequestContext(deadline, query.context.min_watermark)
+        context = RequestContext(deadline, query.context.min_watermark, query.context.visible)
         own_query = query._replace(context=context)
         model, strategy = query.served.learned, strategy_of(policy)
         hidden = policy.blocked | {item_id}
@@ -207,7 +207,8 @@ class CandidateCache:
         return CachedCandidates(cached, level, is_complete, from_content), newer
 
     def _computation(self, spec: _ListSpec, least: Watermark | None) -> ComputeList:
-        query = spec.query._replace(context=RequestContext(None, least))
+        visible = spec.query.context.visible
+        query = spec.query._replace(context=RequestContext(None, least, visible))
         return list_computation(query, spec.policy, spec.item_id, spec.depth)
 
     async def prewarm(self, served: ServedCollection, limit: int) -> int:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nearline import contract as c, wire
-from nearline.filters import All, Filter
+from nearline.filters import both
 from retrieval.protocols.compute_threads import run_stoppable
 from retrieval.recommend.cached_candidates import CachedCandidates, CandidateCache
 from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
@@ -81,7 +81,7 @@ def plan_list(served: ServedCollection, request: ListRequest, context: RequestCo
     return ListPlan(
         strategy,
         CandidateQuery(
-            served, options.payload | needed, merge_filters(options.filter, policy.only), context
+            served, options.payload | needed, both(options.filter, policy.only), context
         ),
         item_ids,
         item_ids if strategy.uses_items else (),
@@ -89,13 +89,6 @@ def plan_list(served: ServedCollection, request: ListRequest, context: RequestCo
         max(options.n, policy.candidates) if reorders else options.n,
         not (reorders or explains or policy.pinned),
     )
-
-
-def merge_filters(requested: Filter | None, only: Filter | None) -> Filter | None:
-    """Returns a filter that matches what both match; either may be None."""
-    if requested is None or only is None:
-        return only if requested is None else requested
-    return All(requested, only)
 
 
 class _Start(NamedTuple):
@@ -141,6 +134,8 @@ class ListBuilder:
     def prefetch(self) -> None:
         """Starts to read a list shared by all known users, while the caller reads the profile."""
         item_ids = self._plan.context_ids
+        if item_ids and self._plan.query.context.visible is not None:
+            return  # First it must be known whether the caller may see them.
         if self._plan.strategy.is_shared(item_ids, is_known=True):
             self._prefetched = self._read_cache(item_ids)
 
@@ -225,7 +220,12 @@ class ListBuilder:
         cached, messages = None, None
         # Most requests name one item. If the item has a cached list, it exists: read the cache
         # first.
-        if len(context_ids) == 1 and (reading := self._shared_list(context_ids, is_known)):
+        may_see = plan.query.context.visible is None
+        if (
+            len(context_ids) == 1
+            and may_see
+            and (reading := self._shared_list(context_ids, is_known))
+        ):
             cached = await reading
             messages = cached.messages(hidden, plan.depth) if cached else None
         if messages is None and plan.item_ids:
@@ -283,8 +283,12 @@ class ListBuilder:
 async def _existing_items(plan: ListPlan) -> tuple[Sequence[str], Sequence[c.IgnoredId]]:
     """Returns the items of a request that exist, and those that were left out."""
     served, model = plan.query.served, plan.query.served.learned
-    # The items of the snapshot need no lookup.
-    unknown = [one for one in plan.item_ids if model is None or model.number_of(one) is None]
+    # The items of the snapshot need no lookup, unless there are some that the caller may not see.
+    unknown = [
+        one
+        for one in plan.item_ids
+        if plan.query.context.visible or model is None or model.number_of(one) is None
+    ]
     if not unknown:
         return plan.item_ids, ()
     found = await item_lookup.fetch_items(served, unknown, NO_PAYLOAD, plan.query.context)

@@ -20,6 +20,7 @@ from nearline.errors import (
     NotReady,
     Unsupported,
 )
+from nearline.filters import both
 from nearline.store.snapshot import Store
 from nearline.times import from_us, to_us
 from retrieval.behaviour.model import load_behaviour_model
@@ -40,7 +41,7 @@ from retrieval.router.events import InteractionsEvent, Observe, RecommendEvent
 from retrieval.router.reply_info import ReplyInfoBuilder
 from retrieval.search.collection import ServedCollection
 from retrieval.search.item_lookup import fetch_items, ignored_ids
-from retrieval.search.request_context import RequestContext, context_factory
+from retrieval.search.request_context import RequestContext, Visible, context_factory
 from retrieval.users.export import event_to_interaction
 from retrieval.users.records import EMPTY_STATE, UserState
 from retrieval.users.states import UserStates
@@ -70,6 +71,7 @@ class RecommendationService:
         store: Optional; finds the snapshots that were trained on a deleted user's interactions.
         rng: Optional; draws explored items.
         observe: Optional observer of lists and interactions.
+        visible: Says which items the caller may see. Optional; None shows all.
     """
 
     def __init__(
@@ -82,7 +84,9 @@ class RecommendationService:
         store: Store | None = None,
         rng: np.random.Generator | None = None,
         observe: Observe | None = None,
+        visible: Visible = lambda: None,
     ) -> None:
+        self._visible = visible
         self._collections = collections
         self._policies = policies
         self._user_states = states
@@ -110,7 +114,10 @@ class RecommendationService:
         start = time.perf_counter()
         check_list_request(audience, options)
         policy = self._policies.for_surface(audience.surface)
-        new_context = context_factory(timeout_s, options.min_watermark)
+        visible = self._visible()
+        if visible is not None:
+            options = replace(options, filter=both(options.filter, visible))
+        new_context = context_factory(timeout_s, options.min_watermark, visible)
 
         async def answer(served: ServedCollection) -> c.RecommendReply:
             context = new_context()
@@ -181,7 +188,8 @@ class RecommendationService:
         ids = [one.item_id for one in interactions]
 
         async def answer(served: ServedCollection) -> int:
-            context = RequestContext(asyncio.get_running_loop().time() + limit_s)
+            deadline = asyncio.get_running_loop().time() + limit_s
+            context = RequestContext(deadline, visible=self._visible())
             found = await fetch_items(served, ids, frozenset(), context)
             ignored = ignored_ids(served, ids, found)
             missing = {one.id for one in ignored if one.reason is c.IgnoredReason.NOT_FOUND}

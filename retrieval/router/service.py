@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest
+from nearline.filters import both
 from retrieval.cache.cached_list import CacheLevel
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.request_validation import check_id
@@ -19,7 +21,7 @@ from retrieval.router.reply_info import ReplyInfoBuilder
 from retrieval.search import executor, item_lookup, listing
 from retrieval.search.collection import ServedCollection
 from retrieval.search.queries import QueryBatch, check_cost, check_options, prepare_queries
-from retrieval.search.request_context import RequestContext, context_factory
+from retrieval.search.request_context import RequestContext, Visible, context_factory
 from retrieval.search.search_cache import CachedSearch, SearchCache
 
 DEFAULT_OPTIONS = c.SearchOptions()
@@ -54,6 +56,7 @@ class RetrievalService:
         replies: Builds the `ReplyInfo` of replies; None uses a builder of its own.
         cache: Caches search results; None disables caching.
         observe: Called with each single-query search; None disables observation.
+        visible: Says which items the caller may see. Optional; None shows all.
     """
 
     def __init__(
@@ -63,7 +66,9 @@ class RetrievalService:
         replies: ReplyInfoBuilder | None = None,
         cache: SearchCache | None = None,
         observe: Observe | None = None,
+        visible: Visible = lambda: None,
     ) -> None:
+        self._visible = visible
         self._embedders = embedders
         self._collections = collections or ServedCollections()
         self._replies = replies or ReplyInfoBuilder(self._collections)
@@ -119,7 +124,7 @@ class RetrievalService:
         """Reads items by id; see `Retriever.get_items`. An empty payload means all but vectors."""
         start = time.perf_counter()
         item_lookup.check_ids(ids, c.MAX_BATCH, "ids")
-        new_context = context_factory(timeout_s, min_watermark)
+        new_context = context_factory(timeout_s, min_watermark, self._visible())
 
         async def answer(served: ServedCollection) -> c.ItemsReply:
             context = new_context()
@@ -145,7 +150,7 @@ class RetrievalService:
     ) -> c.ItemsPage:
         """Reads a page of items in id order; see `Retriever.list_items`."""
         start = time.perf_counter()
-        new_context = context_factory(timeout_s, min_watermark)
+        new_context = context_factory(timeout_s, min_watermark, self._visible())
 
         async def answer(served: ServedCollection) -> c.ItemsPage:
             context = new_context()
@@ -175,7 +180,7 @@ class RetrievalService:
     ) -> c.CountReply:
         """Counts items and values of attributes; see `Retriever.count_items`."""
         start = time.perf_counter()
-        new_context = context_factory(timeout_s, min_watermark)
+        new_context = context_factory(timeout_s, min_watermark, self._visible())
 
         async def answer(served: ServedCollection) -> c.CountReply:
             context = new_context()
@@ -202,11 +207,17 @@ class RetrievalService:
         timeout_s: float | None,
         names: Sequence[str],
     ) -> c.SearchReply:
-        search = _Search(queries, options, names, time.perf_counter())
+        start = time.perf_counter()
         check_cost(len(queries), options)
+        if (visible := self._visible()) is not None:
+            # Also in the keys of caches, and in what is recorded of the search.
+            options = replace(options, filter=both(options.filter, visible))
+        search = _Search(queries, options, names, start)
         if options.unit:
             check_id(options.unit, "options.unit")
-        new_context = context_factory(timeout_s, options.min_watermark, "options.min_watermark")
+        new_context = context_factory(
+            timeout_s, options.min_watermark, visible, "options.min_watermark"
+        )
         return await self._collections.answer(
             collection,
             lambda served: self._answer(served, search, new_context()),

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 
 from nearline import contract as c, wire
+from nearline.access.caller import Caller
+from nearline.access.method_guard import current_caller
+from nearline.access.tenant_ids import shown_id, stored_id, stored_key
 from nearline.call_guard import Context, time_left_s
 from nearline.errors import InvalidRequest, Unsupported
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
@@ -66,8 +70,16 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         self, request: retrieval_pb2.RecommendRequest, context: Context
     ) -> retrieval_pb2.RecommendResponse:
         """Recommends items for a user, a session or example items."""
+        caller = current_caller()
+        audience = wire.audience_from_proto(request)
+        if not caller.names_tenants:
+            audience = replace(
+                audience,
+                user_id=stored_id(caller, audience.user_id, "user_id"),
+                session_id=stored_id(caller, audience.session_id, "session_id"),
+            )
         reply = await self._required_recommender().recommend(
-            wire.audience_from_proto(request),
+            audience,
             wire.recommend_options(request),
             collection=request.collection or c.DEFAULT_COLLECTION,
             timeout_s=time_left_s(context),
@@ -78,10 +90,17 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         self, request: retrieval_pb2.RecordInteractionsRequest, context: Context
     ) -> retrieval_pb2.RecordInteractionsResponse:
         """Records interactions such as views and purchases."""
+        caller = current_caller()
+        interactions = wire.interactions_from_proto(request.interactions)
+        if not caller.names_tenants:
+            interactions = [
+                _of_tenant(caller, one, f"interactions[{number}]")
+                for number, one in enumerate(interactions)
+            ]
         reply = await self._required_recommender().record_interactions(
-            wire.interactions_from_proto(request.interactions),
+            interactions,
             collection=request.collection or c.DEFAULT_COLLECTION,
-            idempotency_key=request.idempotency_key,
+            idempotency_key=stored_key(caller, request.idempotency_key),
             timeout_s=time_left_s(context),
         )
         return retrieval_pb2.RecordInteractionsResponse(
@@ -94,11 +113,18 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         self, request: retrieval_pb2.GetUserRequest, context: Context
     ) -> retrieval_pb2.GetUserResponse:
         """Returns the data stored about a user."""
+        caller = current_caller()
         record = await self._required_recommender().get_user(
-            request.user_id,
+            stored_id(caller, request.user_id, "user_id"),
             collection=request.collection or c.DEFAULT_COLLECTION,
             timeout_s=time_left_s(context),
         )
+        if not caller.names_tenants:
+            record = replace(
+                record,
+                interactions=[_as_shown(caller, one) for one in record.interactions],
+                learned=[_as_shown(caller, one) for one in record.learned],
+            )
         return wire.user_response(record)
 
     async def DeleteUser(
@@ -106,7 +132,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
     ) -> retrieval_pb2.DeleteUserResponse:
         """Deletes everything stored about a user."""
         receipt = await self._required_recommender().delete_user(
-            request.user_id,
+            stored_id(current_caller(), request.user_id, "user_id"),
             collection=request.collection or c.DEFAULT_COLLECTION,
             timeout_s=time_left_s(context),
         )
@@ -220,7 +246,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
             await read_request(wire.items_of, request),
             collection=request.collection or c.DEFAULT_COLLECTION,
             if_versions=wire.if_versions_of(request),
-            idempotency_key=request.idempotency_key,
+            idempotency_key=stored_key(current_caller(), request.idempotency_key),
             only_attributes=request.only_attributes,
             as_of=wire.as_of_of(request),
             lane=wire.lane_of(request),
@@ -234,9 +260,25 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
             request.ids,
             collection=request.collection or c.DEFAULT_COLLECTION,
             if_versions=wire.if_versions_of(request),
-            idempotency_key=request.idempotency_key,
+            idempotency_key=stored_key(current_caller(), request.idempotency_key),
             timeout_s=timeout_s,
         )
+
+
+def _of_tenant(caller: Caller, one: c.Interaction, field: str) -> c.Interaction:
+    """Returns an interaction as it is stored."""
+    return replace(
+        one,
+        user_id=stored_id(caller, one.user_id, f"{field}.user_id"),
+        session_id=stored_id(caller, one.session_id, f"{field}.session_id"),
+    )
+
+
+def _as_shown(caller: Caller, one: c.Interaction) -> c.Interaction:
+    """Returns a stored interaction with the ids that its tenant knows."""
+    return replace(
+        one, user_id=shown_id(caller, one.user_id), session_id=shown_id(caller, one.session_id)
+    )
 
 
 def _same_collection(previous: str | None, collection: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from nearline import contract as c
 from nearline.errors import first_of
-from nearline.filters import All, Equals
+from nearline.filters import Equals, both
 from retrieval.protocols import metrics
 from retrieval.protocols.compute_threads import Stopped, run_stoppable
 from retrieval.protocols.shard import ShardHits, ShardOptions, ShardQueries
@@ -243,9 +243,7 @@ async def _complete_groups(
     async def group_of(number: int, value: c.Scalar) -> _RankedHits:
         assert value is not None
         in_group = Equals(grouping.field, value)
-        filtered = replace(
-            ungrouped, filter=in_group if options.filter is None else All(options.filter, in_group)
-        )
+        filtered = replace(ungrouped, filter=both(options.filter, in_group))
         query = QueryBatch(batch.mode, [0], batch.queries.part(number, number + 1))
         excluded = batch.excluded.get(number, _NONE)
         k = grouping.size + len(excluded)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from nearline.contract import IgnoredId, IgnoredReason, Item, PayloadField
 from nearline.errors import InvalidRequest, NearlineError
-from nearline.filters import Filter
+from nearline.filters import Filter, both
 from nearline.store.snapshot import shard_of
 from retrieval.protocols.shard import ItemsRequest
 from retrieval.search import fanout
@@ -31,15 +31,18 @@ async def fetch_items(
 ) -> LookupResult:
     """Reads items from the shards that their ids belong to; with a filter, only matching items.
 
+    Items that the caller may not see do not exist.
+
     Raises: ShardsUnavailable, DeadlineExceeded: none of those shards answered.
     """
+    matching = both(filter, context.visible)
     by_shard: dict[int, list[str]] = {}
     for document_id in dict.fromkeys(ids):
         by_shard.setdefault(shard_of(document_id, len(collection.shards)), []).append(document_id)
     calls = {
         number: collection.shards[number].fetch(
             collection.snapshot_id,
-            ItemsRequest(shard_ids, payload, (), filter, context.min_watermark),
+            ItemsRequest(shard_ids, payload, (), matching, context.min_watermark),
             context.deadline,
         )
         for number, shard_ids in by_shard.items()

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest, SnapshotGone
+from nearline.filters import In, both
 from retrieval.protocols.shard import CountRequest, FieldCounts, ScanRequest
 from retrieval.search import fanout
 from retrieval.search.collection import ServedCollection
@@ -85,6 +86,7 @@ async def read_page(
     """
     if not 1 <= size <= c.MAX_PAGE:
         raise InvalidRequest(f"page_size is {size}; 1..{c.MAX_PAGE} is allowed", field="page_size")
+    filter = both(filter, context.visible)
     digest = _digest(filter)
     after_id = ""
     if token:
@@ -137,7 +139,7 @@ async def count_items(
                 field=f"facets[{number}].limit",
             )
     fields = [facet.field for facet in facets]
-    request = CountRequest(filter, fields, context.min_watermark)
+    request = CountRequest(both(filter, context.visible), fields, context.min_watermark)
     calls = {
         number: shard.count(collection.snapshot_id, request, context.deadline)
         for number, shard in enumerate(collection.shards)
@@ -145,16 +147,21 @@ async def count_items(
     results, _ = await fanout.gather_reads(calls, context, collection=collection.name)
     parts = list(results.values())
     counts = [
-        _merge_facet(facet, [part.fields[number] for part in parts])
+        _merge_facet(facet, [part.fields[number] for part in parts], context.visible)
         for number, facet in enumerate(facets)
     ]
     return sum(part.count for part in parts), counts
 
 
-def _merge_facet(facet: c.Facet, parts: Sequence[FieldCounts]) -> c.FacetCounts:
+def _merge_facet(
+    facet: c.Facet, parts: Sequence[FieldCounts], visible: c.Filter | None
+) -> c.FacetCounts:
     total: Counter[c.Scalar] = Counter()
     for part in parts:
         total.update(part.counts)
+    if isinstance(visible, In) and facet.field == visible.field:
+        # Who else may read an item is nobody's business.
+        total = Counter({value: total[value] for value in visible.values if value in total})
     order = sorted(total.items(), key=lambda entry: (-entry[1], _sort_key(entry[0])))
     return c.FacetCounts(
         field=facet.field,

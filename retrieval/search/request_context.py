@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeAlias
 
 from nearline.contract import ServedBy, Source
 from nearline.errors import NearlineError
+from nearline.filters import Filter
 from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark, decode_watermark, merge_watermarks
 
+# Returns a filter for the items that the caller of the running request may see; None: all.
+Visible: TypeAlias = Callable[[], Filter | None]
 _LIVE = ServedBy()
 # Part of the caller's time that is reserved for merging and sending the replies that have arrived.
 _RESERVE_RATIO = 0.1
@@ -26,12 +30,14 @@ class RequestContext:
     If a request asks a shard several times, the oldest state that it saw counts.
 
     deadline: Loop time to stop waiting at; None waits without limit. min_watermark: State that
-    answers must include; None accepts any. failures: Errors of failed shards. applied: Progress of
-    live changes in the other shards; empty if no change log is followed.
+    answers must include; None accepts any. visible: Matches the items that the caller may see;
+    None: all. No other item is found by id, listed or counted. failures: Errors of failed shards.
+    applied: Progress of live changes in the other shards; empty if no change log is followed.
     """
 
     deadline: float | None = None
     min_watermark: Watermark | None = None
+    visible: Filter | None = None
     failures: dict[int, NearlineError] = field(default_factory=dict)
     applied: dict[int, AppliedState] = field(default_factory=dict)
 
@@ -74,7 +80,10 @@ def _older(first: AppliedState, second: AppliedState) -> AppliedState:
 
 
 def context_factory(
-    timeout_s: float | None, min_watermark: bytes, field: str = "min_watermark"
+    timeout_s: float | None,
+    min_watermark: bytes,
+    visible: Filter | None = None,
+    field: str = "min_watermark",
 ) -> Callable[[], RequestContext]:
     """Returns a function that starts a context; each retry of the whole request starts a new one.
 
@@ -82,7 +91,7 @@ def context_factory(
     """
     watermark = decode_watermark(min_watermark, field) if min_watermark else None
     if timeout_s is None:
-        return partial(RequestContext, None, watermark)
+        return partial(RequestContext, None, watermark, visible)
     reserve_s = min(_RESERVE_S, timeout_s * _RESERVE_RATIO)
     deadline = asyncio.get_running_loop().time() + timeout_s - reserve_s
-    return partial(RequestContext, deadline, watermark)
+    return partial(RequestContext, deadline, watermark, visible)

@@ -74,7 +74,8 @@ class SearchCache:
                 hot, newer = tracker.read(hot)
             return (hot, level), newer
 
-        key, compute = _key(collection, query, options), partial(_make_compute, search)
+        key = _key(collection, query, options)
+        compute = partial(_make_compute, search, context.visible)
         try:
             async with asyncio.timeout_at(context.deadline):
                 hot, level = await self._lists.get_validated(
@@ -102,11 +103,12 @@ def _is_cacheable(query: c.Query, options: c.SearchOptions) -> bool:
 
 
 def _make_compute(
-    search: RunSearch, min_watermark: Watermark | None
+    search: RunSearch, visible: c.Filter | None, min_watermark: Watermark | None
 ) -> Callable[[], Awaitable[CachedList]]:
     async def compute() -> CachedList:
         start, start_us = time.perf_counter(), time.time_ns() // 1_000
-        context = RequestContext(asyncio.get_running_loop().time() + _SEARCH_S, min_watermark)
+        deadline = asyncio.get_running_loop().time() + _SEARCH_S
+        context = RequestContext(deadline, min_watermark, visible)
         found = await search(context)
         if context.failures or context.served_by.rung:
             raise ShardsUnavailable("not every shard is up to date, so the result is not cached")

@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline import contract as c
-from nearline.errors import DeadlineExceeded, InvalidRequest, NearlineError, NotReady
+from nearline.access.readers import Ownership
+from nearline.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    NearlineError,
+    NotReady,
+    PermissionDenied,
+)
 from nearline.store.snapshot import partition_of, shard_of
 from nearline.times import to_us
 from nearline.wire import in_utc
@@ -41,8 +48,9 @@ _INTERACTIVE_CHUNKS = 64
 _VERSIONS_S = 2.0
 _VERSIONS_RATIO = 0.5
 _NO_PAYLOAD: frozenset[c.PayloadField] = frozenset()
+_ATTRIBUTES = frozenset({c.PayloadField.ATTRIBUTES})
 # Returns the changes of a request in order, with an error in place of each rejected change.
-_MakeChanges: TypeAlias = Callable[[ServedCollection], Sequence[Change | InvalidRequest]]
+_MakeChanges: TypeAlias = Callable[[ServedCollection], Sequence[Change | NearlineError]]
 # Raises InvalidRequest if the backend cannot store a change; runs in any thread.
 CheckChange: TypeAlias = Callable[[ServedCollection, Change], None]
 
@@ -53,21 +61,27 @@ class _KnownItems(NamedTuple):
     versions: Version by id.
     away: Shards that did not answer.
     positions: Log position of the snapshot by partition; empty if it belongs to another log.
+    foreign: Ids of items that the caller may not write.
     """
 
     versions: Mapping[str, int]
     away: frozenset[int]
     positions: Sequence[int]
+    foreign: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class _WriteConditions:
-    """Options of a write request; see UpsertItemsRequest in retrieval.proto."""
+    """Options of a write request; see UpsertItemsRequest in retrieval.proto.
+
+    owner: The items that the caller may write; None: all.
+    """
 
     if_versions: Mapping[str, int]
     idempotency_key: str
     as_of: Mapping[str, datetime] = field(default_factory=dict)
     lane: c.Lane | None = None
+    owner: Ownership | None = None
 
 
 class Writer:
@@ -78,6 +92,7 @@ class Writer:
         embedders: Embeds texts.
         log_of: Returns the change log of a collection; raises Unsupported if there is none.
         check: Optional; checks the limits of the backend. None disables the check.
+        owner: Returns which items the caller of the running request may write. Optional; None: all.
     """
 
     def __init__(
@@ -86,7 +101,9 @@ class Writer:
         embedders: Embedders,
         log_of: Callable[[str], ChangeLog],
         check: CheckChange | None = None,
+        owner: Callable[[], Ownership | None] = lambda: None,
     ) -> None:
+        self._owner = owner
         self._collections = collections
         self._embedders = embedders
         self._log_of = log_of
@@ -106,15 +123,20 @@ class Writer:
     ) -> c.WriteReply:
         """Adds or replaces items; see `ItemWriter.upsert_items`."""
         make = attributes_change if only_attributes else upsert_change
-        conditions = _WriteConditions(if_versions or {}, idempotency_key, as_of or {}, lane)
+        owner = self._owner()
+        conditions = _WriteConditions(if_versions or {}, idempotency_key, as_of or {}, lane, owner)
 
         def change_of(item: c.Item, served: ServedCollection) -> Change:
             change = make(item, served)
+            if owner is not None and only_attributes:
+                owner.check(change.attributes)
+            elif owner is not None:
+                change = replace(change, attributes=owner.claim(change.attributes))
             if self._check is not None:
                 self._check(served, change)
             return change
 
-        def changes(served: ServedCollection) -> Sequence[Change | InvalidRequest]:
+        def changes(served: ServedCollection) -> Sequence[Change | NearlineError]:
             return [_attempt(partial(change_of, item, served)) for item in items]
 
         ids = [item.id for item in items]
@@ -133,10 +155,10 @@ class Writer:
     ) -> c.WriteReply:
         """Deletes items; see `ItemWriter.delete_items`."""
 
-        def changes(served: ServedCollection) -> Sequence[Change | InvalidRequest]:
+        def changes(served: ServedCollection) -> Sequence[Change | NearlineError]:
             return [_attempt(partial(delete_change, document_id)) for document_id in ids]
 
-        conditions = _WriteConditions(if_versions or {}, idempotency_key)
+        conditions = _WriteConditions(if_versions or {}, idempotency_key, owner=self._owner())
         check_request(ids, conditions.if_versions, idempotency_key, "ids")
         return await self._write(ids, changes, collection, conditions, timeout_s)
 
@@ -177,7 +199,7 @@ class Writer:
         async def prepare(served: ServedCollection) -> list[ChangeWrite | c.WriteResult]:
             changes, known = await asyncio.gather(
                 self._embed(served, make, conditions.lane, deadline),
-                _read_known_items(served, ids, deadline),
+                _read_known_items(served, ids, deadline, log, conditions.owner),
             )
             return [
                 _make_write(document_id, change, conditions, known, served)
@@ -206,7 +228,7 @@ class Writer:
         make: _MakeChanges,
         lane: c.Lane | None,
         deadline: float | None,
-    ) -> Sequence[Change | InvalidRequest]:
+    ) -> Sequence[Change | NearlineError]:
         """Returns the changes with their vectors."""
         # In a thread, since chunking long texts takes time.
         changes = list(await asyncio.to_thread(make, served))
@@ -270,55 +292,77 @@ class Writer:
 
 
 async def _read_known_items(
-    served: ServedCollection, ids: Sequence[str], deadline: float | None
+    served: ServedCollection,
+    ids: Sequence[str],
+    deadline: float | None,
+    log: ChangeLog,
+    owner: Ownership | None,
 ) -> _KnownItems:
-    """Reads the versions of items from the shards, without waiting for unavailable ones."""
+    """Reads the versions of items from the shards, without waiting for unavailable ones.
+
+    For an owner, also whose they are, in a state that has all changes made until now.
+    """
     now = asyncio.get_running_loop().time()
     timeout_s = _VERSIONS_S
     if deadline is not None:
         timeout_s = min(timeout_s, _VERSIONS_RATIO * (deadline - now))
-    context = RequestContext(now + timeout_s)
+    least = None if owner is None else (await log.state()).head
+    context = RequestContext(now + timeout_s, least)
+    payload = _NO_PAYLOAD if owner is None else _ATTRIBUTES
     usable_ids = valid_ids(ids)
     if not usable_ids:
         return _KnownItems({}, frozenset(), ())
     try:
-        found = await item_lookup.fetch_items(served, usable_ids, _NO_PAYLOAD, context)
+        found = await item_lookup.fetch_items(served, usable_ids, payload, context)
     except (NotReady, DeadlineExceeded):
         return _KnownItems({}, frozenset(range(len(served.shards))), ())
     versions = {document_id: item.version for document_id, item in found.items.items()}
     followed = {one.watermark.log_id for one in context.applied.values()}
     same_log = followed == {served.watermark.log_id}
     return _KnownItems(
-        versions, frozenset(context.failures), served.watermark.positions if same_log else ()
+        versions,
+        frozenset(context.failures),
+        served.watermark.positions if same_log else (),
+        frozenset(
+            name
+            for name, item in found.items.items()
+            if owner is not None and not owner.includes(item.attributes)
+        ),
     )
 
 
-def _attempt(make: Callable[[], Change]) -> Change | InvalidRequest:
+def _attempt(make: Callable[[], Change]) -> Change | NearlineError:
     try:
         return make()
-    except InvalidRequest as error:
+    except (InvalidRequest, PermissionDenied) as error:
         return error
 
 
 def _make_write(
     document_id: str,
-    change: Change | InvalidRequest,
+    change: Change | NearlineError,
     conditions: _WriteConditions,
     known: _KnownItems,
     served: ServedCollection,
 ) -> ChangeWrite | c.WriteResult:
-    if isinstance(change, InvalidRequest):
+    if isinstance(change, NearlineError):
         return _rejected_result(document_id, change)
+    if document_id in known.foreign:
+        return _rejected_result(
+            document_id,
+            PermissionDenied("the id is that of an item of somebody else; choose another id"),
+        )
     if_version = conditions.if_versions.get(document_id)
     place = conditions.as_of.get(document_id)
     as_of_us = None if place is None else to_us(in_utc(place))
     shard = shard_of(document_id, len(served.shards))
     if shard in known.away:
-        if if_version is not None or change.kind is ChangeKind.ATTRIBUTES:
+        by_version = if_version is not None or change.kind is ChangeKind.ATTRIBUTES
+        if by_version or conditions.owner is not None:
             return _rejected_result(
                 document_id,
                 NotReady(
-                    f"shard {shard} does not answer, so the version of the item is unknown; try "
+                    f"shard {shard} does not answer, so the state of the item is unknown; try "
                     "again later"
                 ),
             )

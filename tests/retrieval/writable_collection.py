@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from nearline import contract as c
+from nearline.access.readers import Ownership
 from nearline.errors import InvalidRequest, NearlineError, NotApplied
 from nearline.store.snapshot import PARTITIONS, partition_of, shard_of
 from nearline.v1 import snapshot_pb2
@@ -182,6 +183,7 @@ def written(
     own_vectors: bool = False,
     max_tokens: int = 0,
     watermark: Watermark | None = None,
+    owner: Ownership | None = None,
 ) -> Written:
     """Makes a service whose collection `default` has a MemoryLog."""
     kinds = snapshot_pb2.AttributeField
@@ -210,7 +212,7 @@ def written(
     embedder = PickyEmbedder()
     embedders = Embedders({"here": embedder})
     service = RetrievalService(embedders, collections)
-    writer = Writer(collections, embedders, lambda collection: log)
+    writer = Writer(collections, embedders, lambda collection: log, owner=lambda: owner)
     return Written(service, writer, log, parts, embedder, served)
 
 

@@ -16,6 +16,9 @@ from index_builder.ingest.records import ALONE_AFTER, MAX_LOSSES, QueueLimits
 from index_builder.ingest.unit_processor import RetryPolicy, UnitProcessor
 from index_builder.readers.sandbox import SandboxReader
 from nearline import contract as c
+from nearline.access.caller import Caller
+from nearline.access.method_guard import delegated_caller
+from nearline.access.rights import Right
 from nearline.errors import InternalError, NearlineError
 from nearline.retry import Backoff
 from retrieval.redis_client.connection import Redis, connect
@@ -111,6 +114,26 @@ async def test_a_bug_triggered_by_one_file_does_not_block_others(
     found = await results(redis)
     assert found["b"].outcome is c.IngestOutcome.INDEXED
     assert found["a.md"].reason == "INTERNAL" and "ZeroDivisionError" in found["a.md"].message
+
+
+async def test_documents_are_written_on_behalf_of_their_tenant(redis: Redis) -> None:
+    callers: dict[str, Caller | None] = {}
+
+    def look(items: Sequence[c.Item]) -> None:
+        callers.update((one.id, delegated_caller()) for one in items)
+
+    for tenant in ("shop", "*"):
+        asked = replace(submission(f"of {tenant}", tenant=tenant), collection="books")
+        await job_store_of(redis).submit(asked)
+    assert (
+        await processor_of(redis, FaultyWriter(look)).process(await worker_of(redis).take(10)) == 2
+    )
+    shop = callers["of shop-0"]
+    assert shop is not None
+    assert (shop.tenant, shop.rights) == ("shop", {"books": Right.WRITE})
+    # An operator's job is written with the credential of the worker.
+    assert callers["of *-0"] is None
+    assert delegated_caller() is None
 
 
 async def test_cancelled_documents_are_not_written(redis: Redis) -> None:

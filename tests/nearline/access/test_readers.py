@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from nearline.access.caller import Caller
 from nearline.access.readers import ReaderFilter
+from nearline.access.rights import Right
+from nearline.errors import PermissionDenied
 from nearline.filters import All, Equals, In, admits
 
 ANNA = Caller("a", ("editor",))
@@ -43,6 +47,44 @@ def test_the_filter_of_a_question_is_only_narrowed() -> None:
     assert readers_of.narrow(asked, ANNA) == All(asked, mine)
     assert ReaderFilter().narrow(asked, ANNA) is asked
     assert ReaderFilter().sees(ANNA, {})
+
+
+@pytest.mark.parametrize(
+    ("readers", "owned"),
+    [
+        (["tenant:a"], True),
+        ("role:editor", True),
+        (["tenant:a", "role:editor"], True),
+        (["tenant:a", "public"], False),
+        (["tenant:a", "tenant:b"], False),
+        (["role:other"], False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_an_item_is_the_callers_own_if_all_its_readers_are_its_names(
+    readers: list[str] | str | None, owned: bool
+) -> None:
+    owner = ReaderFilter(READERS).ownership(replace(ANNA, rights={"*": Right.WRITE}))
+    assert owner is not None
+    attributes = {} if readers is None else {READERS: readers}
+    assert owner.includes(attributes) is owned
+    if readers is None:
+        owner.check(attributes)
+        assert owner.claim({"kind": "law"}) == {"kind": "law", READERS: ["tenant:a"]}
+    elif owned:
+        assert owner.claim(attributes) == attributes
+    else:
+        with pytest.raises(PermissionDenied, match="only role:editor, tenant:a in"):
+            owner.claim(attributes)
+    with pytest.raises(PermissionDenied):
+        owner.check({READERS: None})
+
+
+def test_without_an_attribute_and_for_operators_every_item_may_be_written() -> None:
+    # ANNA's rights are those of a service.
+    assert ReaderFilter().ownership(ANNA) is ReaderFilter(READERS).ownership(ANNA) is None
+    assert ReaderFilter(READERS).ownership(Caller("*")) is None
 
 
 def test_an_operator_sees_items_whoever_their_readers_are() -> None:

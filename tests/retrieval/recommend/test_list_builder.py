@@ -11,7 +11,7 @@ from nearline.contract import Audience, PayloadField, RecommendOptions
 from nearline.filters import All, Equals
 from retrieval.cache.cached_list import CachedList, CacheLevel
 from retrieval.recommend.cached_candidates import CachedCandidates
-from retrieval.recommend.list_builder import ListPlan, ListRequest, merge_filters, plan_list
+from retrieval.recommend.list_builder import ListPlan, ListRequest, plan_list
 from retrieval.recommend.policies import ExploreRule, Origin, Policy, Quota
 from retrieval.search.request_context import RequestContext
 
@@ -61,12 +61,6 @@ def test_candidates_are_read_with_the_fields_of_caller_and_rules_under_both_filt
     made = plan(policy, payload=frozenset({PayloadField.TITLE}), filter=RED)
     assert made.query.payload == {PayloadField.TITLE, PayloadField.ATTRIBUTES}
     assert made.query.filter == All(RED, IN_STOCK)
-
-
-def test_filters_are_merged_only_if_there_are_two() -> None:
-    assert merge_filters(None, None) is None
-    assert merge_filters(RED, None) is RED and merge_filters(None, RED) is RED
-    assert merge_filters(RED, IN_STOCK) == All(RED, IN_STOCK)
 
 
 def test_a_cached_list_is_used_if_enough_is_left_or_it_is_complete() -> None:

@@ -48,7 +48,7 @@ async def test_a_request_without_a_time_or_a_watermark_has_no_limits() -> None:
 
 async def test_bytes_that_are_no_watermark_are_refused_with_their_field() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        context_factory(1.0, b"forged", "options.min_watermark")
+        context_factory(1.0, b"forged", field="options.min_watermark")
     assert caught.value.field == "options.min_watermark"
 
 

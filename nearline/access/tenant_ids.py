@@ -1,0 +1,53 @@
+"""Ids of users and sessions by tenant: two tenants may use the same id for different people."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Final
+from urllib.parse import quote
+
+from nearline.access.caller import Caller
+from nearline.contract import DEFAULT_TENANT
+from nearline.errors import InvalidRequest
+
+_RESERVED: Final = "tenant/"
+
+
+def stored_id(caller: Caller, name: str, field: str) -> str:
+    """Returns the id under which a caller's user or session is stored.
+
+    The user "ann" of tenant "acme" is stored as "tenant/acme/ann", that of the default tenant or of
+    an operator as "ann". An operator reaches the users of a tenant by the stored id.
+
+    Args:
+        name: The id in the request; empty if it names none.
+        field: Field of the request, for errors.
+    Raises: InvalidRequest: the id is one of another tenant.
+    """
+    if not name or caller.names_tenants:
+        return name
+    if caller.tenant != DEFAULT_TENANT:
+        return f"{_prefix(caller)}{name}"
+    if name.startswith(_RESERVED):
+        raise InvalidRequest(
+            f"{field} begins with {_RESERVED!r}, which is reserved; choose another id", field=field
+        )
+    return name
+
+
+def shown_id(caller: Caller, stored: str) -> str:
+    """Returns the id that a caller knows, of a user or session that is stored."""
+    return stored if caller.names_tenants else stored.removeprefix(_prefix(caller))
+
+
+def stored_key(caller: Caller, key: str) -> str:
+    """Returns the idempotency key under which a request is remembered, at most 128 bytes."""
+    if not key or caller.names_tenants or caller.tenant == DEFAULT_TENANT:
+        return key
+    # A hash, since the key may be as long as is allowed.
+    digest = blake2b(key.encode(errors="surrogatepass"), key=caller.tenant.encode()[:64])
+    return f"{_RESERVED}{digest.hexdigest()[:64]}"
+
+
+def _prefix(caller: Caller) -> str:
+    return f"{_RESERVED}{quote(caller.tenant, safe='')}/"

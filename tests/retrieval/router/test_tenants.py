@@ -1,0 +1,314 @@
+"""What belongs to one tenant does not exist for another, however it is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from numpy.typing import NDArray
+
+from index_builder.options.build_options import BuildOptions
+from index_builder.options.training_options import TrainingOptions
+from index_builder.pipeline.builder import build_snapshot
+from nearline import contract as c
+from nearline.access.api_keys import make_key
+from nearline.clients import RetrievalClient
+from nearline.contract import Audience, Facet, Item, Query, RecommendOptions, SearchOptions
+from nearline.errors import InvalidRequest, NotFound
+from nearline.filters import Equals, Not
+from nearline_cli.local.processes import retrieval_process
+from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks
+from tests.redis_server import give_shared_redis, needs_redis
+
+__all__ = ["give_shared_redis"]  # A fixture.
+pytestmark = [pytest.mark.service, needs_redis, pytest.mark.asyncio(loop_scope="module")]
+# Of each item its readers; the user of a walk goes from each item to the next one.
+READERS = {
+    one: [("public", "tenant:a", "tenant:b", "role:staff")[number % 4]]
+    for number, one in enumerate(documents())
+} | {"i01": ["tenant:a", "tenant:b"], "i11": []}
+OF_A = {one for one, readers in READERS.items() if {"public", "tenant:a"} & set(readers)}
+OF_B = {one for one, readers in READERS.items() if {"public", "tenant:b"} & set(readers)}
+ATTRIBUTES = frozenset({c.PayloadField.ATTRIBUTES})
+Ids = set[str]
+
+
+def unit(number: int) -> NDArray[np.float32]:
+    vector = np.zeros(ITEMS, np.float32)
+    vector[number] = 1
+    return vector
+
+
+@dataclass
+class Tenants:
+    """Clients of one router. staff: Of tenant a, with a role."""
+
+    a: RetrievalClient
+    b: RetrievalClient
+    staff: RetrievalClient
+    operator: RetrievalClient
+
+
+@pytest_asyncio.fixture(name="tenants", scope="module", loop_scope="module")
+async def give_tenants(
+    shared_redis: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Tenants]:
+    folder = tmp_path_factory.mktemp("tenants")
+    items = [
+        Item(
+            id=one,
+            title=f"title {one}",
+            text=f"text {one}",
+            vector=unit(number),
+            attributes={"brand": f"brand {number % 2}"}
+            | ({"readers": READERS[one]} if READERS[one] else {}),
+        )
+        for number, one in enumerate(documents())
+    ]
+    options = BuildOptions(
+        store=str(folder / "store"), shards=2, training=TrainingOptions(interactions=walks())
+    )
+    await build_snapshot(items, options)
+    keys, tables = {}, []
+    for name, about in {
+        "a": "tenant = 'a'\nrights = {'*' = 'write'}",
+        "b": "tenant = 'b'\nrights = {'*' = 'write'}",
+        "staff": "tenant = 'a'\nroles = ['staff']\nrights = {'*' = 'read'}",
+        "operator": "tenant = '*'\nrights = {'*' = 'service'}",
+    }.items():
+        keys[name], key_id, digest = make_key()
+        tables.append(f"[[key]]\nid = '{key_id}'\nsha256 = '{digest}'\n{about}\n")
+    (folder / "keys.toml").write_text("\n".join(tables))
+    (folder / "keys.toml").chmod(0o600)
+    words = ("--readers-attribute", "readers", "--keys", str(folder / "keys.toml"))
+    async with (
+        retrieval_process(folder / "store", (*words, "--redis", shared_redis)) as router,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        yield Tenants(
+            **{
+                name: await stack.enter_async_context(RetrievalClient(router.address, token=key))
+                for name, key in keys.items()
+            }
+        )
+
+
+async def searched(client: RetrievalClient, **options: object) -> Ids:
+    # Twice: the second reply may come from a cache.
+    for _ in range(2):
+        reply = await client.search(
+            Query(vector=unit(2)),
+            replace(SearchOptions(k=ITEMS), **options),  # type: ignore[arg-type]
+        )
+    return {hit.id for hit in reply.hits}
+
+
+async def in_a_batch(client: RetrievalClient) -> Ids:
+    reply = await client.search_batch([Query(vector=unit(n)) for n in (2, 3)], SearchOptions(k=12))
+    return {hit.id for result in reply.results for hit in result.hits}
+
+
+async def by_words(client: RetrievalClient) -> Ids:
+    options = SearchOptions(k=ITEMS, mode=c.SearchMode.LEXICAL)
+    return {hit.id for hit in (await client.search(Query(text="title text"), options)).hits}
+
+
+async def got(client: RetrievalClient) -> Ids:
+    return {item.id for item in (await client.get_items(documents())).items}
+
+
+async def paged(client: RetrievalClient) -> Ids:
+    found: Ids = set()
+    token = ""
+    while True:
+        page = await client.list_items(page_size=2, page_token=token)
+        found |= {item.id for item in page.items}
+        token = page.next_page_token
+        if not token:
+            return found
+
+
+async def listed(client: RetrievalClient, audience: Audience) -> Ids:
+    for _ in range(2):
+        reply = await client.recommend(audience, RecommendOptions(n=ITEMS))
+    return {one.hit.id for one in reply.recommendations}
+
+
+READS: dict[str, Callable[[RetrievalClient], Awaitable[Ids]]] = {
+    "search": searched,
+    "exact": lambda client: searched(client, exact=True),
+    "grouped": lambda client: searched(client, grouping=c.Grouping("brand", ITEMS)),
+    "diverse": lambda client: searched(client, diversity=0.5),
+    "filtered": lambda client: searched(client, filter=Not(Equals("readers", "public"))),
+    "batch": in_a_batch,
+    "words": by_words,
+    "ids": got,
+    "pages": paged,
+    "popular": lambda client: listed(client, Audience()),
+    "session": lambda client: listed(client, Audience(session_id="new")),
+    "like an item": lambda client: listed(client, Audience(item_ids=("i04",), surface="item_page")),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+async def test_each_tenant_sees_its_own_items_and_the_public_ones(
+    tenants: Tenants, name: str
+) -> None:
+    read = READS[name]
+    public = {one for one, readers in READERS.items() if "public" in readers}
+    # What a filter or the list itself leaves out. A surface like an item does not list that item.
+    least = {"filtered": public, "like an item": {"i04"}}.get(name, set())
+    for client, own in ((tenants.a, OF_A), (tenants.b, OF_B)):
+        assert await read(client) == own - least
+    everyone = await read(tenants.operator)
+    assert everyone >= (OF_A | OF_B) - least
+    staff = {one for one, readers in READERS.items() if "role:staff" in readers}
+    assert await read(tenants.staff) == (OF_A | staff) - least
+
+
+async def test_items_of_others_are_not_counted(tenants: Tenants) -> None:
+    reply = await tenants.a.count_items(facets=[Facet(field="brand"), Facet(field="readers")])
+    brands, readers = reply.facets
+    assert reply.count == len(OF_A)
+    assert sum(count for _, count in brands.counts) == len(OF_A)
+    assert {value for value, _ in readers.counts} == {"public", "tenant:a"}
+
+
+async def test_items_of_others_are_no_examples(tenants: Tenants) -> None:
+    with pytest.raises(NotFound, match="i02"):
+        await tenants.a.search(Query(item_ids=("i02",)))
+    reply = await tenants.a.search(Query(item_ids=("i01", "i02")))
+    assert [one.id for one in reply.results[0].ignored_ids] == ["i02"]
+    like = await tenants.a.recommend(Audience(item_ids=("i02",), surface="item_page"))
+    assert [one.id for one in like.ignored_ids] == ["i02"]
+    # Nor does the order of the others say what goes with it.
+    unknown = await tenants.a.recommend(Audience(item_ids=("nothing",), surface="item_page"))
+    assert [one.hit.id for one in like.recommendations] == [
+        one.hit.id for one in unknown.recommendations
+    ]
+
+
+@pytest.mark.parametrize("excluded", [(), ("i02",)])
+async def test_why_an_item_of_others_is_missing_is_not_said(
+    tenants: Tenants, excluded: tuple[str, ...]
+) -> None:
+    options = RecommendOptions(why_not_id="i02", exclude_ids=excluded)
+    why = (await tenants.a.recommend(Audience(), options)).why_not
+    absent = replace(options, why_not_id="nothing", exclude_ids=("nothing",) if excluded else ())
+    unknown = (await tenants.a.recommend(Audience(), absent)).why_not
+    assert why is not None and unknown is not None
+    assert (why.cause, why.rank) == (unknown.cause, unknown.rank) == (c.Cause.NO_SUCH_ITEM, 0)
+
+
+async def test_a_page_token_of_others_is_refused(tenants: Tenants) -> None:
+    token = (await tenants.b.list_items(page_size=1)).next_page_token
+    with pytest.raises(InvalidRequest, match="page_token"):
+        await tenants.a.list_items(page_size=1, page_token=token)
+
+
+async def test_a_user_of_one_tenant_is_nobody_to_another(tenants: Tenants) -> None:
+    done = c.Interaction(item_id="i01", user_id="ann", session_id="s")
+    assert (await tenants.a.record_interactions([done])).recorded == 1
+    assert [one.user_id for one in (await tenants.a.get_user("ann")).interactions] == ["ann"]
+    assert (await tenants.b.get_user("ann")).interactions == []
+    assert (await tenants.operator.get_user("ann")).interactions == []
+    assert (await tenants.b.delete_user("ann")).interactions == 0
+    [kept] = (await tenants.a.get_user("ann")).interactions
+    assert (kept.item_id, kept.session_id) == ("i01", "s")
+    # Neither the user nor the session says anything about those of the other tenant.
+    for audience in (Audience(user_id="ann"), Audience(session_id="s")):
+        known = await tenants.a.recommend(audience)
+        assert known.info.served_by.rung != "popular"
+        assert (await tenants.b.recommend(audience)).info.served_by.rung == "popular"
+    # An operator reaches it by the id under which it is stored.
+    assert (await tenants.operator.delete_user("tenant/a/ann")).interactions == 1
+    assert (await tenants.a.get_user("ann")).interactions == []
+
+
+async def test_whether_an_item_of_others_exists_is_not_told_by_an_interaction(
+    tenants: Tenants,
+) -> None:
+    many = [c.Interaction(item_id=one, user_id="x") for one in ("i01", "i02", "nothing")]
+    assert (await tenants.a.record_interactions(many)).unknown_items == 2
+
+
+async def test_an_idempotency_key_is_of_one_tenant(tenants: Tenants) -> None:
+    done = c.Interaction(item_id="i00", user_id="twice", event_id="")
+    for client, recorded in ((tenants.a, 1), (tenants.b, 1), (tenants.a, 0)):
+        reply = await client.record_interactions([done], idempotency_key="k")
+        assert reply.recorded == recorded
+    assert len((await tenants.a.get_user("twice")).interactions) == 1
+    assert len((await tenants.b.get_user("twice")).interactions) == 1
+    for client, name in ((tenants.a, "a1"), (tenants.b, "b1")):
+        item = Item(id=name, text="mine", vector=unit(1))
+        assert (await client.upsert_items([item], idempotency_key="k")).results[0].id == name
+        gone = await client.delete_items([name], idempotency_key="l")
+        assert [one.outcome for one in gone.results] == [c.WriteOutcome.DELETED]
+    for client, name in ((tenants.a, "a1"), (tenants.b, "b1")):
+        found = await client.get_items([name], min_watermark=gone.watermark)
+        assert [one.id for one in found.ignored_ids] == [name]
+
+
+def written(name: str, **attributes: c.AttributeValue) -> Item:
+    return Item(id=name, text="mine", vector=unit(1), attributes=attributes)
+
+
+async def test_items_of_others_are_neither_replaced_nor_deleted(tenants: Tenants) -> None:
+    # Of b, public, and without readers: none of them is a's.
+    for name in ("i02", "i00", "i11"):
+        for reply in (
+            await tenants.a.upsert_items([written(name)]),
+            await tenants.a.upsert_items(
+                [Item(id=name, attributes={"brand": "x"})], only_attributes=True
+            ),
+            await tenants.a.delete_items([name]),
+        ):
+            [result] = reply.results
+            assert (result.outcome, result.reason) == (
+                c.WriteOutcome.REJECTED,
+                "PERMISSION_DENIED",
+            )
+    [item] = (await tenants.operator.get_items(["i02"])).items
+    assert item.text == "text i02"
+
+
+async def test_what_a_tenant_writes_is_its_own(tenants: Tenants) -> None:
+    reply = await tenants.a.upsert_items([written("new"), written("own", readers=["tenant:a"])])
+    assert {one.outcome for one in reply.results} == {c.WriteOutcome.APPLIED}
+    for client, seen in ((tenants.a, ["new", "own"]), (tenants.b, [])):
+        found = await client.get_items(["new", "own"], ATTRIBUTES, min_watermark=reply.watermark)
+        assert [item.id for item in found.items] == seen
+    # The same id of another tenant, at once: it is taken.
+    [taken] = (await tenants.b.upsert_items([written("new")])).results
+    assert taken.reason == "PERMISSION_DENIED"
+    for readers in (["public"], ["tenant:b"], ["tenant:a", "role:staff"], "tenant:b", []):
+        [refused] = (await tenants.a.upsert_items([written("other", readers=readers)])).results
+        if readers:
+            assert refused.reason == "PERMISSION_DENIED"
+            assert "readers may name only tenant:a" in refused.message
+        patch = Item(id="own", attributes={"readers": readers})
+        [refused] = (await tenants.a.upsert_items([patch], only_attributes=True)).results
+        assert refused.reason == "PERMISSION_DENIED"
+    patch = Item(id="own", attributes={"brand": "b"})
+    [changed] = (await tenants.a.upsert_items([patch], only_attributes=True)).results
+    assert changed.outcome is c.WriteOutcome.REPLACED
+    reply = await tenants.a.delete_items(["new", "own", "other"])
+    assert all(one.outcome is not c.WriteOutcome.REJECTED for one in reply.results)
+    assert not (await tenants.a.get_items(["own"], min_watermark=reply.watermark)).items
+
+
+async def test_two_tenants_at_once_never_see_each_other(tenants: Tenants) -> None:
+    async def ask(client: RetrievalClient, own: Ids) -> None:
+        for _ in range(20):
+            assert await searched(client) == own
+            assert await listed(client, Audience()) == own
+
+    async with asyncio.TaskGroup() as group:
+        for client, own in ((tenants.a, OF_A), (tenants.b, OF_B)):
+            for _ in range(4):
+                group.create_task(ask(client, own))

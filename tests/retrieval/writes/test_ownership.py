@@ -1,0 +1,56 @@
+"""A tenant writes its own items, and none of somebody else."""
+
+from __future__ import annotations
+
+from nearline import contract as c
+from nearline.access.caller import Caller
+from nearline.access.readers import Ownership
+from retrieval.protocols.watermark import Watermark
+from tests.retrieval.writable_collection import ids_of_shard, written
+from tests.retrieval.writes.test_writer import (
+    APPLIED,
+    DELETED,
+    REJECTED,
+    REPLACED,
+    item,
+    outcomes,
+)
+
+
+async def test_an_owner_writes_its_own_items_and_no_others() -> None:
+    here = written(owner=Ownership("tags", Caller("shop", ("staff",))))
+    here.put(
+        item("mine", tags=["role:staff", "tenant:shop"]),
+        item("public", tags=["tenant:shop", "public"]),
+        item("other", tags=["tenant:other"]),
+        item("nobody"),
+    )
+    ids = ["mine", "public", "other", "nobody"]
+    for reply in (
+        await here.writer.upsert_items([item(one) for one in ids]),
+        await here.writer.upsert_items(
+            [c.Item(id=one, attributes={"kind": "x"}) for one in ids], only_attributes=True
+        ),
+        await here.writer.delete_items(ids),
+    ):
+        assert outcomes(reply)[1:] == [REJECTED] * 3
+        assert {one.reason for one in reply.results[1:]} == {"PERMISSION_DENIED"}
+        assert outcomes(reply)[0] in (REPLACED, DELETED)
+
+
+async def test_an_owner_waits_for_the_changes_of_others_and_for_every_shard() -> None:
+    here = written(owner=Ownership("tags", Caller("shop")))
+    (late,) = ids_of_shard(0, 2, 1)
+    (there,) = ids_of_shard(1, 2, 1)
+    reply = await here.writer.upsert_items([item(late), item(there)])
+    assert outcomes(reply) == [APPLIED, APPLIED]
+    changes = await here.changes()
+    assert {tuple(one.attributes["tags"]) for one in changes.values()} == {("tenant:shop",)}  # type: ignore[arg-type]
+    # What the log has, and the shard does not yet, may be an item of somebody else.
+    here.shards[0].held = Watermark(here.log.log_id)
+    for reply in (
+        await here.writer.upsert_items([item(late), item(there)]),
+        await here.writer.delete_items([late, there]),
+    ):
+        assert outcomes(reply)[0] is REJECTED and reply.results[0].reason == "NOT_READY"
+        assert outcomes(reply)[1] in (REPLACED, DELETED)
