@@ -179,6 +179,7 @@ def test_nothing_is_searched_if_nothing_matches(
     )
     assert plan.strategy is PlanStrategy.EMPTY and not found.full
     assert (found.ids == -1).all() and found.ids.shape == (2, 3)
+    assert np.isneginf(found.scores).all() and found.scores.shape == (2, 3)
 
 
 @pytest.mark.parametrize("limit", [0, ROWS])
