@@ -112,6 +112,17 @@ def test_a_common_scale_has_mean_2_and_deviation_1_over_the_best() -> None:
     assert not on_common_scale(np.array([0, 3, 0], np.float32)).any()
 
 
+@pytest.mark.parametrize("unit", [1e-12, 1e-9, 1.0, 1e12])
+def test_scores_of_any_magnitude_keep_their_order_on_the_common_scale(unit: float) -> None:
+    scaled = on_common_scale(np.array([3, 1, 0, 2], np.float32) * np.float32(unit))
+    assert np.argsort(-scaled).tolist() == [0, 3, 1, 2]
+    assert scaled[1] > 0
+
+
+def test_equal_scores_are_equal_on_the_common_scale() -> None:
+    assert on_common_scale(np.array([4, 0, 4], np.float32)).tolist() == [2, 0, 2]
+
+
 def test_a_blend_adds_scales_and_leaves_out_what_the_user_had() -> None:
     first = PopularityGenerator(np.array([5, 4, 3, 0], np.float32))
     second = PopularityGenerator(np.array([0, 1, 2, 9], np.float32))

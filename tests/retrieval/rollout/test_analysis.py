@@ -111,6 +111,18 @@ def test_errors_that_only_the_canary_has_are_backed_out() -> None:
     assert f"canary failed {canary.errors} of" in state_of(analysis, "errors").seen
 
 
+def test_a_breach_counts_although_later_requests_speak_against_it() -> None:
+    analysis, _ = new_analysis(share=0.5)
+    for number in range(32):
+        record(analysis, True, number, 0.0, failed=True)
+    for number in range(1_000):
+        record(analysis, False, number, 0.0, failed=True)
+        record(analysis, True, number, 0.01)
+    assert state_of(analysis, "errors").evidence < 1
+    assert analysis.breached_test == "errors"
+    assert "canary failed 32 of 32 requests against 0 of 0" in analysis.breach
+
+
 def test_low_recall_is_backed_out_unless_min_recall_is_zero() -> None:
     analysis, _ = new_analysis()
     unjudged, _ = new_analysis(limits=CanaryLimits(min_recall=0.0))

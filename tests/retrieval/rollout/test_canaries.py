@@ -36,6 +36,7 @@ class World:
         self.error: Exception | None = None
         self.hold = asyncio.Event()
         self.hold.set()
+        self.attempts = 0
         self.loaded: list[tuple[str, int]] = []
         self.forgotten: list[str] = []
         self.collections = ServedCollections(clock=lambda: self.now)
@@ -48,6 +49,7 @@ class World:
         )
 
     async def _load(self, snapshot: SnapshotRef) -> ServedCollection:
+        self.attempts += 1
         await self.hold.wait()
         if self.error is not None:
             raise self.error
@@ -169,6 +171,33 @@ async def test_a_canary_that_cannot_be_loaded_is_retried_then_backed_out(world: 
     world.error = None
     aliases.split(world.store, "default", world.new, 0.2)
     await world.until(lambda: world.tried == world.new)
+
+
+async def test_a_canary_that_is_being_backed_out_starts_no_trial(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.error = NotReady("no room")
+    aliases.split(world.store, "default", world.new, 0.2)
+    await world.until(lambda: world.canaries.problem("default") == "no room")
+    world.hold.clear()
+    before = world.attempts
+    await world.until(lambda: world.attempts > before)
+    refused = []
+
+    def full(*_: object) -> None:
+        refused.append(1)
+        raise StoreError("no space")
+
+    monkeypatch.setattr(world.store, "create_alias_record", full)
+    world.now = 301.0
+    world.look()
+    # There is room now, too late.
+    world.error = None
+    world.hold.set()
+    await world.until(lambda: len(refused) >= 2)
+    assert (world.loaded, world.tried) == ([], "")
+    assert world.canaries.problem("default").startswith("backed out: it could not be loaded")
+    await world.canaries.close()
 
 
 async def test_a_breach_ends_the_trial_here_at_once_and_in_the_store_with_retries(

@@ -156,3 +156,39 @@ def test_draining_starts_when_the_alias_moves_on() -> None:
     assert loaded.droppable() == []
     now[0] += DRAIN_S
     assert loaded.droppable() == [SnapshotKey("x", "a")]
+
+
+def test_a_snapshot_loaded_again_is_kept_for_another_drain_time() -> None:
+    now = [0.0]
+    loaded: LoadedSnapshots[str] = LoadedSnapshots(DRAIN_S, lambda: now[0])
+    loaded.add("x", "a", "first")
+    now[0] = 1000.0
+    assert loaded.add("x", "a", "second").value == "second"
+    assert loaded.droppable() == []
+    now[0] += DRAIN_S
+    assert loaded.droppable() == [SnapshotKey("x", "a")]
+    assert loaded.drop(SnapshotKey("x", "a")) == "second"
+
+
+def test_draining_starts_when_another_snapshot_becomes_current() -> None:
+    now = [0.0]
+    loaded: LoadedSnapshots[str] = LoadedSnapshots(DRAIN_S, lambda: now[0])
+    for snapshot in ("a", "b"):
+        loaded.add("x", snapshot, snapshot)
+    loaded.make_current("x", "a")
+    now[0] = 1000.0
+    loaded.make_current("x", "b")
+    assert loaded.droppable() == []
+    now[0] += DRAIN_S
+    assert loaded.droppable() == [SnapshotKey("x", "a")]
+
+
+def test_draining_starts_when_the_last_request_ends() -> None:
+    now = [0.0]
+    loaded: LoadedSnapshots[str] = LoadedSnapshots(DRAIN_S, lambda: now[0])
+    with loaded.add("x", "a", "a"):
+        now[0] = 1000.0
+        assert loaded.droppable() == []
+    assert loaded.droppable() == []
+    now[0] += DRAIN_S
+    assert loaded.droppable() == [SnapshotKey("x", "a")]
