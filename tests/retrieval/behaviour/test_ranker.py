@@ -16,11 +16,20 @@ from nearline.store.snapshot import SCHEMA_VERSION, Store, new_snapshot_id
 from nearline.times import DAY_US
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.factors import ItemFactors
-from retrieval.behaviour.features import FIRST_DAY, ITEM_TABLES, feature_names
-from retrieval.behaviour.history import EMPTY_HISTORY, UserHistories
+from retrieval.behaviour.features import (
+    FIRST_DAY,
+    ITEM_TABLES,
+    FeatureExtractor,
+    FeatureSource,
+    feature_names,
+)
+from retrieval.behaviour.popularity import PopularityGenerator
+from retrieval.behaviour.history import EMPTY_HISTORY, History, UserHistories
 from retrieval.behaviour.item_lists import ItemLists
 from retrieval.behaviour.model import BehaviourModel, build_behaviour_model, load_behaviour_model
+from retrieval.behaviour.ranker import Ranker
 from retrieval.behaviour.tables import BehaviourTables
+from retrieval.behaviour.trees import read_trees
 from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.recommend.explanations import history_reasons
 from retrieval.recommend.ranking import HISTORY, rank_items
@@ -114,6 +123,21 @@ def test_the_best_candidates_are_reranked_above_the_rest() -> None:
     assert order(learned, repeats=True) == "bcde"
     assert order(learned, without="ab") == "dce"
     assert order(learned, without="abcde") == ""
+
+
+def test_every_candidate_is_ranked_above_all_other_items() -> None:
+    scores = np.arange(200, 0, -1).astype(np.float32)
+    source = FeatureSource("popularity", PopularityGenerator(scores), 1.0)
+    extractor = FeatureExtractor([source], {"popularity": scores}, repeats=True)
+    ranker = Ranker(extractor, read_trees(trees("item_age", 50, extractor.names)), 1.0, 1.0)
+    history = History(np.array([0], np.int32), np.array([DAY_US]), np.ones(1, np.float32))
+    allowed = np.arange(200) != 3
+    candidates = extractor.extract(history, allowed).numbers
+    assert candidates.tolist() == [0, 1, 2, *range(4, 101)]
+    ranked = ranker.scores(history, allowed)
+    others = np.setdiff1d(np.flatnonzero(allowed), candidates)
+    assert ranked[others].max() > 0
+    assert ranked[candidates].min() > ranked[others].max()
 
 
 def test_reasons_come_from_the_generators_of_the_ranker() -> None:

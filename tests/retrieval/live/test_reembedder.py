@@ -8,9 +8,39 @@ from typing import Any
 import pytest
 
 from nearline.errors import InvalidRequest, NotApplied, NotReady
+from retrieval.changelog.records import ChangeEntry
 from retrieval.embedders.endpoints import Embedders
+from retrieval.live.reembedder import Reembedder
 from tests.retrieval.fakes import FakeEmbedder
 from tests.retrieval.live.followed_collection import DIM, OLD, Open, until_texts, upsert
+from tests.retrieval.small_snapshots import FINGERPRINT
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sizes"),
+    [
+        ("", []),
+        ("+", [1]),
+        ("-" * 31, [31]),
+        ("-" * 32, [32]),
+        ("-" * 33, [32, 1]),
+        ("-" * 64, [32, 32]),
+        ("+" * 100, [100]),
+        ("+-" * 40 + "+", [64, 17]),
+    ],
+)
+def test_batches_contain_all_changes_in_order_and_at_most_32_to_embed(
+    pattern: str, sizes: list[int]
+) -> None:
+    models = {"+": FINGERPRINT, "-": "another"}
+    entries = [
+        ChangeEntry(0, position, 0, upsert(f"n{position}", fingerprint=models[one]))
+        for position, one in enumerate(pattern, 1)
+    ]
+    reembedder = Reembedder(collection="default", fingerprint=FINGERPRINT, dim=DIM)
+    batches = list(reembedder.batches(entries))
+    assert [len(one) for one in batches] == sizes
+    assert [entry for batch in batches for entry in batch] == entries
 
 
 async def test_changes_for_another_model_are_embedded_before_they_are_applied(opened: Open) -> None:

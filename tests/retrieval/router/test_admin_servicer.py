@@ -1,4 +1,4 @@
-"""Pages of snapshots and the history of an alias, read from a store."""
+"""Requests of an administrator that need a store only: pages, histories, aliases."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from nearline.errors import InvalidRequest, NotFound
+from nearline.errors import Conflict, InvalidRequest, NotFound
 from nearline.store.snapshot import Store
 from nearline.v1 import admin_pb2
 from retrieval.router.admin_servicer import AdminServicer
+from retrieval.router.live_reports import LiveReporter
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
 
 NO_CONTEXT = cast(Any, None)
@@ -21,7 +22,9 @@ class Admin(AdminServicer):
     """A servicer of a store only."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(Store(root), *cast(Any, (None,) * 4))
+        store = Store(root)
+        live = LiveReporter(store, None, cast(Any, None))
+        super().__init__(store, *cast(Any, (None, None, live, None)))
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +100,40 @@ async def test_the_current_snapshot_is_returned_unless_another_is_named(root: Pa
         reply = await Admin(root).GetSnapshot(request, NO_CONTEXT)
         assert reply.snapshot.snapshot_id == expected
         assert reply.snapshot.files
+
+
+@pytest.mark.parametrize("kind", ["promotion", "canary", "end of a trial", "rollback"])
+async def test_a_decision_about_an_older_state_of_the_aliases_is_a_conflict(
+    root: Path, kind: str
+) -> None:
+    store = Store(root)
+    before = store.alias_in_force("default")
+    # The gate has not judged it, but that is no reason to judge it now.
+    oldest = store.snapshot_ids("default")[-1]
+    admin = Admin(root)
+    with pytest.raises(Conflict, match="current epoch of 'default' is 4, but 3 was expected"):
+        if kind == "promotion":
+            await admin.PromoteSnapshot(
+                admin_pb2.PromoteSnapshotRequest(snapshot_id=oldest, expected_epoch=3), NO_CONTEXT
+            )
+        elif kind == "rollback":
+            await admin.RollbackSnapshot(
+                admin_pb2.RollbackSnapshotRequest(expected_epoch=3), NO_CONTEXT
+            )
+        else:
+            canary = oldest if kind == "canary" else ""
+            await admin.SetTrafficSplit(
+                admin_pb2.SetTrafficSplitRequest(
+                    canary_snapshot_id=canary, canary_share=0.1, expected_epoch=3
+                ),
+                NO_CONTEXT,
+            )
+    assert store.alias_in_force("default") == before
+
+
+async def test_the_share_of_a_canary_is_checked_before_the_gate(root: Path) -> None:
+    oldest = Store(root).snapshot_ids("default")[-1]
+    request = admin_pb2.SetTrafficSplitRequest(canary_snapshot_id=oldest, canary_share=1.0)
+    with pytest.raises(InvalidRequest) as caught:
+        await Admin(root).SetTrafficSplit(request, NO_CONTEXT)
+    assert caught.value.field == "canary_share"
