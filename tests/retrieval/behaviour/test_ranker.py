@@ -23,10 +23,10 @@ from retrieval.behaviour.features import (
     FeatureSource,
     feature_names,
 )
-from retrieval.behaviour.popularity import PopularityGenerator
 from retrieval.behaviour.history import EMPTY_HISTORY, History, UserHistories
 from retrieval.behaviour.item_lists import ItemLists
 from retrieval.behaviour.model import BehaviourModel, build_behaviour_model, load_behaviour_model
+from retrieval.behaviour.popularity import PopularityGenerator
 from retrieval.behaviour.ranker import Ranker
 from retrieval.behaviour.tables import BehaviourTables
 from retrieval.behaviour.trees import read_trees

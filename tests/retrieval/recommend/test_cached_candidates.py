@@ -64,6 +64,19 @@ async def test_a_second_request_gets_the_same_list_from_the_cache(
         assert [one.hit.score for one in again.recommendations[:3]] == [5.0, 4.0, 1.0]
 
 
+@pytest.mark.parametrize("items", [("gone", "a"), ("a", "gone"), ("gone", "a", "gone")])
+async def test_of_several_items_the_one_that_exists_decides_which_list_is_read(
+    tmp_path: Path, known: BehaviourModel, items: tuple[str, ...]
+) -> None:
+    async with cached(tmp_path, known) as (service, _, _):
+        for served_by in (c.ServedBy(), NEAR):
+            about = replace(PAGE, item_ids=items)
+            reply = await service.recommend(about, RecommendOptions(n=3))
+            assert ids(reply) == ["b", "c", "d"]
+            assert [one.id for one in reply.ignored_ids] == ["gone"]
+            assert reply.info.served_by == served_by
+
+
 async def test_items_that_a_user_had_are_left_out_of_a_shared_list(
     tmp_path: Path, known: BehaviourModel
 ) -> None:

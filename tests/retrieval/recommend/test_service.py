@@ -236,6 +236,20 @@ async def test_a_policy_blocks_pins_and_limits(tmp_path: Path, known: BehaviourM
         assert reply.why_not is not None and reply.why_not.cause is Cause.BLOCKED
 
 
+async def test_items_that_the_model_does_not_know_are_explained_without_it(tmp_path: Path) -> None:
+    # "d" and "e" were added to the collection after the model was trained.
+    goes = {"a": {"b": 5.0}}
+    known = learned(["a", "b", "c", "f", "g", "new"], goes, {"a": 2.0, "b": 1.0})
+    policy = Policy(name="home", version=1, pinned=("e",))
+    async with recommender(tmp_path, known, Policies([policy])) as service:
+        options = RecommendOptions(n=2, explain=True, why_not_id="d")
+        reply = await service.recommend(HOME, options)
+        reasons = {one.hit.id: one.reasons for one in reply.recommendations}
+        assert reasons == {"e": ("pinned",), "a": ("popular",)}
+        assert reply.why_not is not None
+        assert (reply.why_not.cause, reply.why_not.rank) == (Cause.OUTRANKED, 0)
+
+
 @pytest.mark.parametrize(
     ("audience", "options", "field"),
     [

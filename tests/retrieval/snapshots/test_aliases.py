@@ -158,6 +158,24 @@ def test_prune_keeps_young_snapshots_unless_forced(store: Store) -> None:
         retention.plan_prune(store, "default", -1)
 
 
+def test_prune_reports_the_size_of_each_snapshot(store: Store) -> None:
+    (name,) = make(store, 1)
+    size = sum(one.bytes for one in store.manifest("default", name).files)
+    (planned,) = retention.plan_prune(store, "default", 0)
+    assert planned.bytes == size > 0
+
+
+@pytest.mark.parametrize(("minutes", "kept"), [(59, "younger than an hour"), (60, "")])
+def test_prune_reads_the_age_of_a_snapshot_without_a_manifest_from_its_id(
+    store: Store, minutes: int, kept: str
+) -> None:
+    broken, _, _ = make(store, 3)
+    (store.snapshot_folder("default", broken) / "manifest.json").write_text("{", "utf-8")
+    now = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=minutes)
+    planned = retention.plan_prune(store, "default", 0, now=now)
+    assert (planned[-1].name, planned[-1].bytes, planned[-1].kept) == (broken, 0, kept)
+
+
 def test_prune_removes_remains_of_killed_builds(store: Store) -> None:
     make(store, 1)
     folders = [store.snapshots_folder("default") / f".tmp-2026{n}" for n in range(2)]
