@@ -205,6 +205,25 @@ async def test_lists_are_computed_ahead_for_the_next_snapshot(
             assert reply.info.snapshot_id == following.snapshot_id
 
 
+async def test_the_forms_of_a_list_that_are_requested_most_are_computed_ahead(
+    tmp_path: Path, known: BehaviourModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cached_candidates, "_MAX_VARIANTS", 1)
+    titled = RecommendOptions(n=2, payload=frozenset({c.PayloadField.TITLE}))
+    plain = RecommendOptions(n=2)
+    async with cached(tmp_path, known) as (service, hot, collections):
+        (served,) = collections.in_force
+        for options in (titled, plain, plain):
+            await service.recommend(PAGE, options)
+        following = renamed(served)
+        assert await hot.prewarm(following, 10) == 1
+        collections.serve(following)
+        sources = [
+            (await service.recommend(PAGE, one)).info.served_by.source for one in (plain, titled)
+        ]
+        assert sources == [c.Source.CACHE, c.Source.LIVE]
+
+
 def renamed(served: ServedCollection) -> ServedCollection:
     """Returns the same collection as another snapshot, whose shards answer under either name."""
     following = copy.copy(served)

@@ -235,9 +235,13 @@ def test_the_verdict_is_final_and_arms_are_reported() -> None:
     "make",
     [
         lambda: CanaryLimits(false_alarm=0.0),
+        lambda: CanaryLimits(false_alarm=1.0),
         lambda: CanaryLimits(latency_ratio=0.9),
         lambda: CanaryLimits(latency_ratio=float("inf")),
         lambda: CanaryLimits(min_recall=1.1),
+        lambda: CanaryLimits(min_recall=-0.1),
+        lambda: CanaryAnalysis(0.0, CanaryLimits(), dealt_by_unit=True),
+        lambda: CanaryAnalysis(-0.1, CanaryLimits(), dealt_by_unit=True),
         lambda: CanaryAnalysis(1.0, CanaryLimits(), dealt_by_unit=True),
         lambda: CanaryAnalysis(float("nan"), CanaryLimits(), dealt_by_unit=True),
     ],
@@ -245,3 +249,14 @@ def test_the_verdict_is_final_and_arms_are_reported() -> None:
 def test_limits_out_of_range_are_rejected(make: Callable[[], object]) -> None:
     with pytest.raises(InvalidRequest, match=r"required|allowed"):
         make()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("min_recall", 0.0), ("min_recall", 1.0), ("latency_ratio", 1.0), ("false_alarm", 0.999)],
+)
+def test_limits_at_the_ends_of_their_ranges_are_accepted(name: str, value: float) -> None:
+    analysis, draw = new_analysis(limits=CanaryLimits(**{name: value}))
+    ask(analysis, draw, 10)
+    analysis.record_recall(True, 1.0)
+    assert analysis.breach == ""
