@@ -18,7 +18,7 @@ from retrieval.cache.change_tracker import ChangeTracker
 from retrieval.cache.tiered_cache import TieredCache
 from retrieval.protocols.watermark import Watermark
 from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
-from retrieval.recommend.policies import Policy, filter_digest
+from retrieval.recommend.policies import NO_PAYLOAD, Policy, filter_digest
 from retrieval.recommend.pool_filler import fill_ranked
 from retrieval.recommend.similar_items import find_similar_items
 from retrieval.recommend.strategies import RankingContext, item_of_list, strategy_of
@@ -62,11 +62,12 @@ def list_computation(
         if model is not None and not strategy.needs_content(model, ranked_for):
             await fill_ranked(pool, own_query, model, strategy, ranked_for, hidden, depth)
         else:
-            similar = await find_similar_items(own_query, [item_id], depth, hidden)
+            bare = own_query._replace(payload=NO_PAYLOAD)
+            similar = await find_similar_items(bare, [item_id], depth, hidden)
             if similar is None:
                 return None
-            for item, score in similar:
-                pool.add(item, score)
+            # Hits of a search do not say when their items expire.
+            await pool.read(own_query, [(item.id, score) for item, score in similar])
         if context.failures:
             # An incomplete list must not be served for minutes.
             raise ShardsUnavailable("a shard does not answer, so the list is not cached")

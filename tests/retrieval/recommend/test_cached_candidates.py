@@ -18,17 +18,21 @@ from nearline.errors import NotReady
 from retrieval.behaviour.model import BehaviourModel
 from retrieval.cache.tiered_cache import TieredCache
 from retrieval.recommend import cached_candidates
-from retrieval.recommend.cached_candidates import CandidateCache
+from retrieval.recommend.cached_candidates import CandidateCache, list_computation
+from retrieval.recommend.candidate_pool import CandidateQuery
 from retrieval.recommend.policies import Policies, Policy, default_policies
 from retrieval.recommend.service import RecommendationService
 from retrieval.rollout.collections import ServedCollections
 from retrieval.search.collection import ServedCollection
+from retrieval.search.request_context import RequestContext
 from tests.retrieval.cache.sample_lists import KEY, Clock, Maker, until_idle
 from tests.retrieval.fakes import FailingShard
 from tests.retrieval.recommend.small_model import learned
 from tests.retrieval.recommend.test_service import GOES, HAD, IDS, POPULARITY, ids, recommender
 
 PAGE = Audience(item_ids=("a",), surface="item_page")
+# The year 2100.
+FAR_US = 4_102_444_800_000_000
 NEAR = c.ServedBy(source=c.Source.CACHE, reason="near")
 
 
@@ -174,6 +178,23 @@ async def test_a_cached_list_is_the_same_whether_rules_decode_it_or_not(
             ]
             hits = [[one.hit for one in shown] for shown in lists]
             assert hits[0] == hits[1] == hits[2] and len(hits[0]) == 4
+
+
+@pytest.mark.parametrize(
+    ("item_id", "depth", "expires"),
+    [("a", 1, 0), ("a", 2, FAR_US + 2), ("a", 3, FAR_US + 1), ("new", 7, FAR_US), ("new", 1, 0)],
+)
+async def test_a_list_expires_with_the_first_of_its_items(
+    tmp_path: Path, known: BehaviourModel, item_id: str, depth: int, expires: int
+) -> None:
+    # With "a" go b, c and d; like "new" are g, f and so on.
+    expiries = {"a": FAR_US, "c": FAR_US + 2, "d": FAR_US + 1}
+    async with recommender(tmp_path, known, expires=expiries) as service:
+        (served,) = service.collections.in_force
+        query = CandidateQuery(served, frozenset(), None, RequestContext())
+        listed = await list_computation(query, Policy(name="home", version=1), item_id, depth)()
+        assert listed is not None and len(listed.ids) >= depth
+        assert listed.expires_us == expires
 
 
 async def test_an_incomplete_list_is_not_cached(tmp_path: Path, known: BehaviourModel) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -59,9 +59,17 @@ async def recommender(
     known: BehaviourModel | None,
     policies: Policies | None = None,
     states: object = None,
+    expires: Mapping[str, int] | None = None,
 ) -> AsyncIterator[RecommendationService]:
+    """Yields a service. expires: By item, microseconds since 1970; others never expire."""
     documents = [
-        Document(id=one, vectors=VECTORS[one][None], title=one.upper(), text="x" * 10)
+        Document(
+            id=one,
+            vectors=VECTORS[one][None],
+            title=one.upper(),
+            text="x" * 10,
+            expires=(expires or {}).get(one),
+        )
         for one in IDS
     ]
     write_snapshot(folder, documents, shards=3)
