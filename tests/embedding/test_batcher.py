@@ -212,6 +212,22 @@ async def test_a_stream_waits_for_room_in_order_where_others_are_refused() -> No
     assert [batch[0][0] for batch in backend.batches] == [1, 11, 12, 13, 14]
 
 
+@pytest.mark.parametrize(("length", "waits"), [(2, False), (3, True)])
+async def test_a_stream_waits_only_if_the_lane_would_exceed_its_limit(
+    length: int, waits: bool
+) -> None:
+    backend = FakeBackend()
+    async with running(backend, queued=10) as batcher:
+        first = await busy(backend, batcher)
+        tasks = []
+        for count in (8, length):
+            tasks.append(asyncio.create_task(batcher.infer(texts([1] * count), BULK, wait=True)))
+            await settled()
+        assert len(batcher._room) == waits
+        backend.release()
+        await asyncio.gather(first, *tasks)
+
+
 async def test_a_stream_that_is_cancelled_while_it_waits_lets_the_next_one_in() -> None:
     backend = FakeBackend()
     async with running(backend, budget=8, queued=10) as batcher:

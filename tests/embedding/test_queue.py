@@ -194,6 +194,16 @@ def test_urgent_texts_go_first_however_many_wait() -> None:
     assert urgent.entries[0] in take(lanes, 0.5).entries
 
 
+def test_an_urgent_text_goes_first_though_the_window_is_full() -> None:
+    lanes = BatchQueue(8)
+    for length, deadline in ((1, 10.0), (100, 20.0), (100, 30.0), (100, 40.0)):
+        lanes.push(make_job([length], deadline=deadline), 0.0)
+    # A single token: what is left is still more than the window holds.
+    assert lengths(take(lanes)) == [1]
+    lanes.push(make_job([8], deadline=1.0), 0.5)
+    assert lengths(take(lanes, 0.5)) == [8]
+
+
 def test_urgent_texts_do_not_starve_one_without_a_deadline() -> None:
     lanes = BatchQueue(8)
     patient = make_job([8])

@@ -117,6 +117,7 @@ def test_a_message_shows_only_the_beginning_of_a_long_value(value: str) -> None:
     error = errors.InvalidRequest(f"item {value!r} isn't known; use one of 'a', 'b'", field=value)
     assert len(error.message) < 300
     assert error.message.startswith(f"item {value!r}"[:150])
+    assert f" ({len(repr(value)):,} characters) " in error.message
     assert error.message.endswith("isn't known; use one of 'a', 'b'")
     assert len(error.field) <= 200
     bare = errors.InvalidRequest(f"k is {10**4_000 - 1}; 1..3 is allowed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from urllib.parse import quote
 
+import grpc
 import pytest
 
 from nearline import errors, status
@@ -59,3 +60,37 @@ def test_grpc_retries_when_the_error_says_and_never_if_a_peer_died(
 ) -> None:
     error = errors.NotReady("away", retry_after_s=retry_after_s, peer_died=peer_died)
     assert dict(status.to_trailers(error)).get(status.PUSHBACK_KEY) == pushback
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind", "said", "peer_died"),
+    [
+        (
+            "RESOURCE_EXHAUSTED",
+            "Sent message larger than max",
+            "InvalidRequest",
+            "too large",
+            False,
+        ),
+        ("RESOURCE_EXHAUSTED", "Too many pings", "Overloaded", "EXHAUSTED: Too many pings", False),
+        ("UNKNOWN", "a name larger than max", "InternalError", "UNKNOWN: a name", False),
+        ("INTERNAL", status.LOST, "NotReady", "send the same requests again", False),
+        ("INTERNAL", "a fault", "InternalError", "INTERNAL: a fault", False),
+        ("UNKNOWN", status.LOST, "InternalError", f"UNKNOWN: {status.LOST}", False),
+        ("CANCELLED", "CANCELLED", "NotReady", "before it began", False),
+        ("UNAVAILABLE", "Failed to connect to all", "NotReady", "does not answer", False),
+        ("UNAVAILABLE", "Socket closed", "NotReady", "does not answer", True),
+        ("DEADLINE_EXCEEDED", "", "DeadlineExceeded", "in time (no details)", False),
+        ("UNIMPLEMENTED", "Method not found!", "Unsupported", "no such method", False),
+        ("NOT_FOUND", "a page", "NotFound", "NOT_FOUND: a page", False),
+    ],
+)
+def test_errors_of_grpc_itself_name_the_peer_and_what_to_do(
+    code: str, text: str, kind: str, said: str, *, peer_died: bool
+) -> None:
+    none = grpc.aio.Metadata()
+    error = status.from_rpc_error(
+        grpc.aio.AioRpcError(grpc.StatusCode[code], none, none, text), "router:50051"
+    )
+    assert (type(error).__name__, error.peer_died) == (kind, peer_died)
+    assert "router:50051" in error.message and said in error.message

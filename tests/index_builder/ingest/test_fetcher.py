@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import time
+import urllib.error
 import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from index_builder.ingest import fetcher, http_download
 from index_builder.ingest.fetcher import fetch
 from nearline import contract as c
 from nearline.clients import IngestClient, RetrievalClient
-from nearline.errors import InvalidRequest, NotReady
+from nearline.errors import InvalidRequest, NearlineError, NotReady
 from nearline.store.local import LocalFiles
 from nearline.store.open import open_files
 from nearline_cli.local.processes import ingest_process, worker_process
@@ -223,6 +224,14 @@ def test_errors_of_fetching_a_url(tmp_path: Path) -> None:
             fetch(f"{web}/in/a.md", (), target)
     with pytest.raises(NotReady, match="refused"):
         fetch(f"{web}/in/a.md", allowed, target)
+
+
+@pytest.mark.parametrize("name", ["busy.md", "gone.md"])
+def test_the_connection_of_a_refused_request_is_closed(tmp_path: Path, name: str) -> None:
+    with web_server() as web, pytest.raises(NearlineError) as caught:
+        fetch(f"{web}/in/{name}", (f"{web}/in/",), tmp_path / "copy.md")
+    answer = caught.value.__cause__
+    assert isinstance(answer, urllib.error.HTTPError) and answer.closed
 
 
 @pytest.mark.parametrize("name", ["drip-body.md", "drip-head.md"])

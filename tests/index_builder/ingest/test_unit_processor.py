@@ -99,20 +99,28 @@ async def test_a_unit_with_which_too_many_workers_were_lost_is_dead(redis: Redis
 async def test_a_bug_triggered_by_one_file_does_not_block_others(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    read = unit_processor.read_document
+
     def broken(path: Path, name: str, apart: SandboxReader) -> c.Item:
-        raise ZeroDivisionError
+        if name == "a.md":
+            raise ZeroDivisionError
+        return read(path, name, apart)
 
     monkeypatch.setattr(unit_processor, "read_document", broken)
     sources: list[c.IngestSource] = [
         c.SourceFile("a.md", b"text"),
         c.Item(id="b", text="text"),
+        c.SourceFile("c.md", b"text"),
     ]
     await job_store_of(redis).submit(replace(submission("job", sources), collection="books"))
     processor = processor_of(redis, FaultyWriter())
-    for _ in range(RETRIES.attempts):
-        await processor.process(await worker_of(redis).take(10))
+    try:
+        for ended in (2, 0, 1):
+            assert await processor.process(await worker_of(redis).take(10)) == ended
+    finally:
+        processor.close()
     found = await results(redis)
-    assert found["b"].outcome is c.IngestOutcome.INDEXED
+    assert found["b"].outcome is found["c.md"].outcome is c.IngestOutcome.INDEXED
     assert found["a.md"].reason == "INTERNAL" and "ZeroDivisionError" in found["a.md"].message
 
 

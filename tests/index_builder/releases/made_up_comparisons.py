@@ -44,6 +44,9 @@ class Made:
     load_s: float = 1.0
     learned: Any = None
     embedders: Any = None
+    store: Any = field(
+        default_factory=lambda: SimpleNamespace(log_records=lambda collection: iter(()))
+    )
 
     @property
     def id(self) -> str:
@@ -56,10 +59,6 @@ class Made:
     @property
     def shards(self) -> Sequence[object]:
         return ()
-
-    @property
-    def store(self) -> object:
-        return SimpleNamespace(log_records=lambda collection: iter(()))
 
     @property
     def served(self) -> object:

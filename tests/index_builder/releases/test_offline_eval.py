@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +15,12 @@ from index_builder.releases import offline_eval
 from index_builder.releases.offline_eval import (
     FutureInteractions,
     future_interactions,
+    ndcg_of_lists,
     promised_ndcg,
 )
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.history import EMPTY_HISTORY, History
+from tests.retrieval.recommend.small_model import learned
 
 
 @dataclass
@@ -119,3 +122,28 @@ def test_a_kept_ranker_promises_its_own_ndcg(split: str, kept: bool, promised: f
     card = snapshot_pb2.BlendCard(split=split, validation_ndcg=0.25)
     card.ranker.kept, card.ranker.validation_ndcg = kept, 0.5
     assert promised_ndcg(card) == promised
+
+
+@pytest.mark.parametrize(
+    ("repeats", "first", "expected"),
+    [
+        # The user had b, then a; c goes with a, d with nothing. Only repeats show a and b again.
+        (False, 1, {"b": 0.0, "c": 1.0, "d": 0.0}),
+        (False, 2, {"b": 0.0, "c": 1.0, "d": 1 / math.log2(3)}),
+        (True, 1, {"a": 1.0, "b": 0.0, "c": 0.0}),
+        (True, 2, {"a": 1.0, "b": 1 / math.log2(3), "c": 0.0}),
+    ],
+)
+def test_lists_are_judged_as_they_are_shown(
+    *, repeats: bool, first: int, expected: Mapping[str, float]
+) -> None:
+    model = learned(
+        "abcd",
+        {"a": {"c": 1.0}},
+        dict.fromkeys("abcd", 1.0),
+        {"u": [("a", 2), ("b", 1)]},
+    )
+    for item, value in expected.items():
+        later_on = FutureInteractions(users=["u"], items=[frozenset(item)])
+        found = ndcg_of_lists(model, later_on, first, repeats=repeats)
+        assert found == pytest.approx([value]), item

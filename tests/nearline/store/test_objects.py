@@ -88,6 +88,15 @@ def test_a_flipped_byte_in_the_bucket_is_corrupt_and_is_not_cached(s3: str) -> N
     assert list((files.folder / SNAPSHOT).iterdir()) == []
 
 
+@pytest.mark.parametrize("size", [99, 101])
+def test_an_object_of_another_size_is_refused_before_it_is_read(
+    files: ObjectFiles, ranges: Ranges, size: int
+) -> None:
+    with pytest.raises(SnapshotCorrupt, match=f"dense has 100 bytes, the manifest says {size};"):
+        files.fetch(PATH, digest_of(bytes(size)))
+    assert ranges.starts == []
+
+
 def test_a_file_of_several_blocks_is_uploaded_in_parts_and_downloaded_whole(
     s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
