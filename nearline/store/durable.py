@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import secrets
+import shutil
 from pathlib import Path
 
 from nearline.errors import SnapshotCorrupt, StoreError
@@ -43,6 +45,13 @@ def check_digest(location: object, found: Digest | None, expected: Digest) -> No
             f"{location} has SHA-256 {found.sha256}, the manifest says {expected.sha256}; "
             "restore the file or rebuild the snapshot"
         )
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder, if there is one. Other processes may remove it at the same time."""
+    while folder.is_dir():
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:

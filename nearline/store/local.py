@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 from nearline.errors import AlreadyExists, NotFound
 from nearline.store.durable import (
     check_digest,
+    remove_folder,
     sha256_of,
     store_errors,
     sync_folder,
@@ -133,9 +134,9 @@ class LocalFiles:
         target = self.folder / path
         with store_errors(target):
             (target / first).unlink(missing_ok=True)
-            if target.is_dir():
+            with contextlib.suppress(FileNotFoundError):
                 sync_folder(target)
-                shutil.rmtree(target)
+            remove_folder(target)
 
     def remove_file(self, path: str) -> None:
         """Removes a file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -126,8 +127,7 @@ class Archive:
         Returns: The number of segments removed.
         """
         removed = 0
-        for number in self.numbers():
-            before, after = self.bounds(number)
+        for number, before, after in self._listed():
             if not upto.covers(after):
                 break
             if number == self.numbers()[-1]:
@@ -140,13 +140,27 @@ class Archive:
             removed += 1
         return removed
 
+    def _listed(self) -> Iterator[tuple[int, Watermark, Watermark]]:
+        """Yields the number and the bounds of each segment; another process may drop some."""
+        left = deque(self.numbers())
+        while left:
+            number = left.popleft()
+            try:
+                before, after = self.bounds(number)
+            except SnapshotCorrupt:
+                now = self.numbers()
+                if number in now:
+                    raise
+                left = deque(one for one in now if one > number)
+                continue
+            yield number, before, after
+
     def _segments(
         self, start: Watermark, end: Watermark | None = None
     ) -> Iterator[tuple[int, LogSegment]]:
         """Yields the segments with changes between two positions."""
         at = start
-        for number in self.numbers():
-            before, after = self.bounds(number)
+        for number, before, after in self._listed():
             if start.covers(after):
                 continue
             if end is not None and before.covers(end):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from nearline.errors import InvalidRequest, NearlineError
-from nearline.store.durable import store_errors
+from nearline.store.durable import remove_folder, store_errors
 from nearline.store.snapshot import Store
 from retrieval.changelog import retention
 from retrieval.snapshots.aliases import rollback_target
@@ -89,7 +88,7 @@ def prune(store: Store, collection: str, planned: Sequence[PruneCandidate]) -> N
                 store.remove_snapshot(collection, one.name)
         else:
             with store_errors(one.folder):
-                shutil.rmtree(one.folder)
+                remove_folder(one.folder)
     if any(not one.kept for one in planned):
         retention.drop_archived_segments(store, collection)
 

@@ -244,6 +244,27 @@ async def test_a_stream_that_is_cancelled_while_it_waits_lets_the_next_one_in() 
     assert [batch[0][0] for batch in backend.batches] == [1, 11, 13]
 
 
+async def test_the_time_in_the_queue_and_the_time_in_the_model_are_told_apart() -> None:
+    backend = FakeBackend()
+    now = [0.0]
+    async with running(backend, clock=lambda: now[0]) as batcher:
+        first = await busy(backend, batcher)
+        task = asyncio.create_task(batcher.infer(texts([7]), INTERACTIVE))
+        await settled()
+        now[0] = 2.0
+        backend.release()
+        _, waited = await asyncio.gather(first, task)
+        await entered(backend)
+        backend.hold()
+        second = asyncio.create_task(batcher.infer(texts([8]), INTERACTIVE))
+        await entered(backend)
+        now[0] = 5.0
+        backend.release()
+        ran = await second
+    assert (waited.queue_s, waited.inference_s) == (2.0, 0.0)
+    assert (ran.queue_s, ran.inference_s) == (0.0, 3.0)
+
+
 async def test_what_expires_in_the_queue_fails_and_is_not_run() -> None:
     backend = FakeBackend()
     now = [0.0]

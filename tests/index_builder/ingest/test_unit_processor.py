@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from index_builder.ingest import unit_processor
 from index_builder.ingest.document_writer import DocumentWriter
+from index_builder.ingest.file_reader import read_document
 from index_builder.ingest.load_stats import LoadStatsReader
 from index_builder.ingest.records import ALONE_AFTER, MAX_LOSSES, QueueLimits
 from index_builder.ingest.unit_processor import RetryPolicy, UnitProcessor
@@ -99,12 +100,10 @@ async def test_a_unit_with_which_too_many_workers_were_lost_is_dead(redis: Redis
 async def test_a_bug_triggered_by_one_file_does_not_block_others(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = unit_processor.read_document
-
     def broken(path: Path, name: str, apart: SandboxReader) -> c.Item:
         if name == "a.md":
             raise ZeroDivisionError
-        return read(path, name, apart)
+        return read_document(path, name, apart)
 
     monkeypatch.setattr(unit_processor, "read_document", broken)
     sources: list[c.IngestSource] = [

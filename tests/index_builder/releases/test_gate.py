@@ -13,7 +13,7 @@ import pytest
 from index_builder.evaluation.retrieval_metrics import JudgedDataset
 from index_builder.releases.checks_cost import check_load_time
 from index_builder.releases.comparison import Comparison
-from index_builder.releases.gate import NAMES, GateOptions, judge
+from index_builder.releases.gate import NAMES, GateOptions, _plot_samples, judge
 from index_builder.releases.gate_report import CheckOutcome, GateReport
 from index_builder.releases.judgements import keep_judgements
 from index_builder.releases.report_store import keep_report, report_names
@@ -33,6 +33,7 @@ from tests.index_builder.releases.gate_snapshots import (
     queries,
     texts,
 )
+from tests.index_builder.releases.made_up_comparisons import LIST, pair, replayed
 
 WORDS = texts(400)
 _EMBEDDERS = {"here": HashEmbedder()}
@@ -309,3 +310,14 @@ async def test_scores_of_few_searches_are_not_compared(store: Path, live: str) -
     one, two = publish(store, documents(WORDS), golden=queries(39)), few
     report = await gate(store, two, one)
     assert "both snapshots answered 39 searches; 40 are needed" in message(report, "score_drift")
+
+
+def test_plots_show_the_candidate_first_then_the_live_snapshot() -> None:
+    search = pair(overlap=0.5, best=(1.0, 2.0), seconds=(0.25, 0.5))
+    nothing = replace(search, first=search.first._replace(best=None))
+    of_list = replace(search, probe=LIST)
+    refused = replace(search, overlap=0.0, refused="no such surface")
+    samples = _plot_samples(replayed([search, nothing, of_list, refused]))
+    assert samples.overlap == [0.5, 0.5, 0.5, 0.0]
+    assert samples.best == ([2.0, 2.0], [1.0])
+    assert samples.latency_ms == ([500.0] * 3, [250.0] * 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,33 @@ def test_exactly_one_of_eight_concurrent_writers_of_a_name_wins(files: StoreFile
         thread.join()
     assert outcomes.count("refused") == 7
     assert files.read("a/1.json").decode() in outcomes
+
+
+def test_eight_may_remove_the_same_folder_at_once(files: StoreFiles) -> None:
+    contents = {f"f{number}": b"" for number in range(50)}
+    publish(files, SNAPSHOT, **contents)
+    start = threading.Barrier(8)
+
+    def remove(_: int) -> None:
+        start.wait(10)
+        files.remove(SNAPSHOT, "manifest.json")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(remove, range(8)))
+    assert files.names("docs/snapshots") == [] and not (files.folder / SNAPSHOT).exists()
+
+
+def test_a_file_may_be_removed_while_another_process_removes_it(
+    files: StoreFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("1.json", "2.json"):
+        files.create(f"a/{name}", b"{}")
+    files.remove_file("a/1.json")
+    # Gone between a look and the removal.
+    monkeypatch.setattr(Path, "is_file", lambda path: True)
+    files.remove_file("a/1.json")
+    monkeypatch.undo()
+    assert files.names("a") == ["2.json"]
 
 
 def test_a_published_folder_has_its_place_and_its_files(files: StoreFiles) -> None:

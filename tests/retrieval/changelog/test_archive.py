@@ -160,6 +160,39 @@ async def test_segments_contained_in_all_snapshots_are_dropped(store: Store) -> 
     assert len(again.numbers()) == 1
 
 
+async def test_segments_that_another_process_drops_meanwhile_are_not_missing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = MemoryLog()
+    await _append(log, ["a"])
+    first = (await archive_changes(store, log)).end()
+    await _append(log, ["b"])
+    second = (await archive_changes(store, log)).end()
+
+    def late() -> Archive:
+        """Returns an archive whose list of segments is from before the drop."""
+        found = Archive(store, log.collection, log.log_id)
+        lists = [listed]
+        monkeypatch.setattr(
+            found, "numbers", lambda: lists.pop() if lists else Archive.numbers(found)
+        )
+        return found
+
+    listed = Archive(store, log.collection, log.log_id).numbers()
+    assert len(listed) == 2
+    assert Archive(store, log.collection, log.log_id).drop(first) == 1
+    assert late().drop(first) == 0
+    assert [e.change.document_id for e in late().entries(first)] == ["b"]
+    assert late().pending(first).changes == 1
+    with pytest.raises(SnapshotMismatch, match="lacks changes 1 to 1"):
+        list(late().entries(Watermark(log.log_id)))
+    assert Archive(store, log.collection, log.log_id).drop(second) == 1
+    assert late().drop(second) == 0
+    assert list(late().entries(second)) == []
+    with pytest.raises(SnapshotMismatch, match="lacks changes 1 to 1"):
+        list(late().entries(first))
+
+
 async def test_a_log_that_lost_archived_changes_is_rejected(store: Store) -> None:
     log = MemoryLog()
     await _append(log, ["a", "a"])
