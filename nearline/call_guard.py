@@ -16,6 +16,7 @@ from nearline import status
 from nearline.access.access_control import AccessControl
 from nearline.access.audit_log import AuditLog
 from nearline.access.method_guard import MethodGuard
+from nearline.access.rate_limiter import RateLimiter, RunningCall
 from nearline.allocator import MemoryReturn
 from nearline.errors import (
     DeadlineExceeded,
@@ -67,6 +68,7 @@ class CallGuard:
         max_calls: Calls that may run at once; more are refused with RESOURCE_EXHAUSTED.
         access: Identifies callers. Optional; None lets everybody call everything.
         audit: Records audited calls and refusals. Optional.
+        limiter: Limits the calls of each tenant and key. Optional.
     """
 
     def __init__(
@@ -75,8 +77,10 @@ class CallGuard:
         max_calls: int,
         access: AccessControl | None = None,
         audit: AuditLog | None = None,
+        limiter: RateLimiter | None = None,
     ) -> None:
         self.open = False
+        self._limiter = limiter
         self._access = access or AccessControl()
         self._audit = audit
         self._server = server
@@ -97,7 +101,7 @@ class CallGuard:
                 guarded[name] = _public(name, handler)
                 continue
             limited = service_name != _UNLIMITED_SERVICE and name not in _UNLIMITED_METHODS
-            rights = MethodGuard(service_name, name, self._access, self._audit)
+            rights = MethodGuard(service_name, name, self._access, self._audit, self._limiter)
             guarded[name] = self._wrap(name, handler, int(limited), rights)
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(service_name, guarded),)
@@ -131,17 +135,20 @@ class CallGuard:
             async def unary(request: Any, context: Context) -> Any:
                 start = time.perf_counter()
                 self._running += weight
+                counted = None
                 try:
-                    await rights.identify(context)
+                    counted = await rights.identify(context)
                     self._admit(context, weight)
                     reply = await inner(rights.check(decoded(request)), context)
                 except BaseException as error:
                     request = None
-                    await call.fail(error, context, start)
+                    await call.fail(error, context, start, counted)
                     raise
                 finally:
                     self._running -= weight
-                call.succeed(context, start)
+                    if counted is not None:
+                        counted.end()
+                call.succeed(context, start, counted)
                 return reply
 
             if handler.unary_unary is not None:
@@ -152,18 +159,21 @@ class CallGuard:
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
             start = time.perf_counter()
             self._running += weight
+            counted = None
             try:
-                await rights.identify(context)
+                counted = await rights.identify(context)
                 self._admit(context, weight)
                 async for reply in inner(rights.check(decoded(request)), context):
                     yield reply
             except BaseException as error:
                 request = None
-                await call.fail(error, context, start)
+                await call.fail(error, context, start, counted)
                 raise
             finally:
                 self._running -= weight
-            call.succeed(context, start)
+                if counted is not None:
+                    counted.end()
+            call.succeed(context, start, counted)
 
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(stream, **codec)
@@ -292,7 +302,9 @@ class _Calls:
         self._rights = rights
         self._succeeded = _calls.labels(method, "OK")
 
-    def succeed(self, context: Context, start: float) -> None:
+    def succeed(self, context: Context, start: float, counted: RunningCall | None) -> None:
+        if counted is not None:
+            context.set_trailing_metadata(counted.trailers())
         self._succeeded.observe(time.perf_counter() - start)
         if self._rights.records:
             self._rights.record("OK", context, _request_id(context))
@@ -302,7 +314,9 @@ class _Calls:
         if self._rights.records:
             self._rights.record(code, context, request_id or _request_id(context))
 
-    async def fail(self, error: BaseException, context: Context, start: float) -> None:
+    async def fail(
+        self, error: BaseException, context: Context, start: float, counted: RunningCall | None
+    ) -> None:
         """Aborts the call with the status of the error; returns if gRPC handles it itself.
 
         gRPC keeps the error and all frames that it names, with the request in them, until the next
@@ -322,7 +336,8 @@ class _Calls:
             error = self._internal(error, request_id)
         _release_frames(error)
         self._end(status.status_code(error).name, context, start, request_id)
-        await _abort(context, error, (REQUEST_ID_KEY, request_id))
+        left = () if counted is None else counted.trailers()
+        await _abort(context, error, (REQUEST_ID_KEY, request_id), *left)
 
     def _internal(self, error: BaseException, request_id: str) -> InternalError:
         error_id = secrets.token_hex(8)

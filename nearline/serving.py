@@ -24,6 +24,8 @@ from nearline.access.access_control import AccessControl
 from nearline.access.api_keys import KeyFile
 from nearline.access.audit_log import AuditLog
 from nearline.access.caller_file import CallerFile
+from nearline.access.limits import LimitFile
+from nearline.access.rate_limiter import RateLimiter
 from nearline.allocator import return_large_blocks
 from nearline.call_guard import CallGuard, Context as Context, time_left_s as time_left_s
 from nearline.errors import NearlineError, SettingsError
@@ -169,7 +171,8 @@ class _Host:
         tls = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
         _check_exposure(settings, access, tls)
         audit = AuditLog(Path(settings.audit_log)) if settings.audit_log else None
-        guard = CallGuard(server, settings.max_calls, access, audit)
+        limiter = RateLimiter(LimitFile(settings.limits)) if settings.limits else None
+        guard = CallGuard(server, settings.max_calls, access, audit, limiter)
         address = f"{settings.host}:{settings.port}"
         try:
             if tls:
@@ -216,8 +219,10 @@ class _Host:
 
 
 def check_security(settings: ServerSettings) -> None:
-    """Raises SettingsError if the keys, tokens or certificates of a server cannot be used."""
+    """Raises SettingsError if the keys, tokens, limits or certificates of a server are unusable."""
     _open_access(settings, None)
+    if settings.limits:
+        LimitFile(settings.limits)
     tls = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
     if tls:
         server_credentials(tls)

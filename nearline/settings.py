@@ -32,6 +32,7 @@ _SHARED_SETTINGS = (
     "AUDIT_LOG",
     "INSECURE",
     "KEYS",
+    "LIMITS",
     "READERS_ATTRIBUTE",
     "TLS_CERT",
     "TLS_CLIENT_CA",
@@ -164,6 +165,11 @@ class ServerSettings(Settings):
         pattern=r"^[\w.-]+,[\w.-]+,[\w.-]+$",
         description="Claims with the tenant, the roles and the rights of a caller, such as "
         '"app.tenant,groups,app.rights".',
+    )
+    limits: str = Field(
+        "",
+        description='TOML file of the limits of tenants and keys, or "strict" for strict ones of '
+        "Nearline's own; read again when it changes. Empty: only those of the server.",
     )
     audit_log: str = Field(
         "",

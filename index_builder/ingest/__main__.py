@@ -35,7 +35,7 @@ async def main(argv: Sequence[str]) -> None:
             "the ingest service needs the Redis that holds its queue; pass --redis URL"
         )
     redis = connect(chosen.redis, timeout_s=_REDIS_TIMEOUT_S, retries=0)
-    job_store = JobStore(redis, Durability(redis, chosen.log_replicas), chosen.limits())
+    job_store = JobStore(redis, Durability(redis, chosen.log_replicas), chosen.queue_limits())
     load_stats = LoadStatsReader(redis)
     service = IngestService(job_store, load_stats, chosen.result_ttl_s)
     janitor = Janitor(redis, job_store, load_stats, chosen.abandoned_s, chosen.dead_letter_ttl_s)

@@ -38,7 +38,7 @@ class QueueSettings(ServerSettings):
         "first, and their letters stay. Never more than an eighth of the maxmemory of Redis.",
     )
 
-    def limits(self) -> QueueLimits:
+    def queue_limits(self) -> QueueLimits:
         """Returns the capacity of the queue."""
         return QueueLimits(
             units=self.max_queued,

@@ -240,7 +240,7 @@ async def main(argv: Sequence[str]) -> None:
     redis = connect(chosen.redis, timeout_s=_REDIS_TIMEOUT_S, retries=0)
     client = RetrievalClient(chosen.retrieval)
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    queue = LeaseQueue(redis, worker_id, chosen.lease_s, chosen.limits())
+    queue = LeaseQueue(redis, worker_id, chosen.lease_s, chosen.queue_limits())
     backoff = Backoff(chosen.backoff_s, chosen.max_backoff_s, jitter=(0.5, 1.0))
     retries = RetryPolicy(chosen.attempts, backoff)
     processor = UnitProcessor(

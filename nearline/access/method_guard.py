@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf.message import Message
+
 from nearline.access.access_control import AccessControl
 from nearline.access.audit_log import AuditLog
 from nearline.access.caller import ANONYMOUS, Caller
+from nearline.access.limits import Limits
+from nearline.access.rate_limiter import RateLimiter, RunningCall
 from nearline.access.rights import METHODS, MethodAccess, Right, Scope
 from nearline.contract import DEFAULT_COLLECTION
 from nearline.errors import PermissionDenied, Unauthenticated
@@ -22,10 +26,15 @@ _REFUSED = (Unauthenticated.status, PermissionDenied.status)
 
 @dataclass(slots=True)
 class _Call:
-    """A call that runs now. collection: That of its request, or of the last one in its stream."""
+    """A call that runs now.
+
+    collection: That of its request, or of the last one in its stream. running: Counts the call
+    against the limits of its caller; None without limits.
+    """
 
     caller: Caller | None
     collection: str = ""
+    running: RunningCall | None = None
 
 
 # Each call runs in a task of its own, so that it cannot see the caller of another.
@@ -47,6 +56,12 @@ def delegated_caller() -> Caller | None:
     return None if call is None else call.caller
 
 
+def current_limits() -> Sequence[tuple[str, Limits]]:
+    """Returns the limits of the call that runs now, each with whose they are."""
+    call = _call.get()
+    return () if call is None or call.running is None else call.running.limits
+
+
 @contextlib.contextmanager
 def acting_for(caller: Caller) -> Iterator[None]:
     """Lets this service call others on behalf of a caller for the duration of the block."""
@@ -65,29 +80,41 @@ class MethodGuard:
         method: Name of the method.
         access: Identifies callers.
         audit: Records audited calls and refusals. Optional.
+        limiter: Limits the calls of each tenant and key. Optional.
     """
 
     def __init__(
-        self, service: str, method: str, access: AccessControl, audit: AuditLog | None = None
+        self,
+        service: str,
+        method: str,
+        access: AccessControl,
+        audit: AuditLog | None = None,
+        limiter: RateLimiter | None = None,
     ) -> None:
+        self._limiter = limiter
         self._method = method
         self._access = access
         self._audit = audit
         self._row = METHODS.get(service, {}).get(method, _UNKNOWN)
-        self._checks = access.required or audit is not None
+        self._checks = access.required or audit is not None or limiter is not None
         self.records = audit is not None
 
-    async def identify(self, context: Any) -> None:
+    async def identify(self, context: Any) -> RunningCall | None:
         """Finds out who calls; `current_caller` returns it from now on in this call.
 
-        Raises: Unauthenticated: the credential is missing, unknown or has expired.
-            NotReady: the keys of an identity provider cannot be read.
+        Returns: What counts the call against the limits of its caller, and must be ended with it;
+            None without limits.
+        Raises: Unauthenticated: the credential is missing, unknown or has expired. NotReady: the
+            keys of an identity provider cannot be read. Overloaded: the caller has too many calls.
         """
         if not self._checks:
-            return
+            return None
         call = _Call(None)
         _call.set(call)
         call.caller = await self._access.identify(context.invocation_metadata() or ())
+        if self._limiter is not None:
+            call.running = self._limiter.begin(call.caller)
+        return call.running
 
     def check(self, request: Any) -> Any:
         """Returns the request, or the requests of a stream, checked for the rights of the caller.
@@ -101,7 +128,12 @@ class MethodGuard:
             return request
         # Who has the right nowhere need not send a stream to learn it.
         current_caller().require(self._row.right, self._method)
-        return request if self._row.scope is Scope.NONE else self._checked(request)
+        if self._row.scope is Scope.BATCHES:
+            return self._checked(request)
+        call = _call.get()
+        if call is not None and call.running is not None and isinstance(request, Message):
+            call.running.check_size(request.ByteSize())
+        return request
 
     async def _checked(self, messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
         async for message in messages:
@@ -110,9 +142,12 @@ class MethodGuard:
 
     def _require(self, request: Any) -> None:
         collection = request.collection or DEFAULT_COLLECTION
-        if (call := _call.get()) is not None:
+        call = _call.get()
+        if call is not None:
             call.collection = collection
         current_caller().require(self._row.right, self._method, collection)
+        if call is not None and call.running is not None:
+            call.running.check_size(request.ByteSize())
 
     def record(self, result: str, context: Any, request_id: str) -> None:
         """Writes the end of a call to the audit log, if it belongs there.

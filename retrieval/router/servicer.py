@@ -8,12 +8,13 @@ from functools import partial
 
 from nearline import contract as c, wire
 from nearline.access.caller import Caller
-from nearline.access.method_guard import current_caller
+from nearline.access.method_guard import current_caller, current_limits
 from nearline.access.tenant_ids import shown_id, stored_id, stored_key
 from nearline.call_guard import Context, time_left_s
 from nearline.errors import InvalidRequest, Unsupported
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
 from retrieval.protocols.compute_threads import read_request, run_stoppable
+from retrieval.router.search_limits import check_filter_limits, check_search_limits
 from retrieval.writes.bulk import WriteBatch, write_batches
 
 # Larger replies are converted in a thread: converting 131,072 hits takes a tenth of a second.
@@ -44,9 +45,11 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         self, request: retrieval_pb2.SearchRequest, context: Context
     ) -> retrieval_pb2.SearchResponse:
         """Finds the best items for one query."""
+        options = wire.options_from_proto(request.options)
+        check_search_limits(current_limits(), 1, options)
         reply = await self._service.search(
             wire.query_from_proto(request.query),
-            wire.options_from_proto(request.options),
+            options,
             collection=request.collection or c.DEFAULT_COLLECTION,
             timeout_s=time_left_s(context),
         )
@@ -56,9 +59,11 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         self, request: retrieval_pb2.SearchBatchRequest, context: Context
     ) -> retrieval_pb2.SearchBatchResponse:
         """Finds the best items for many queries."""
+        options = wire.options_from_proto(request.options)
+        check_search_limits(current_limits(), len(request.queries), options)
         reply = await self._service.search_batch(
             wire.queries_from_proto(request.queries),
-            wire.options_from_proto(request.options),
+            options,
             collection=request.collection or c.DEFAULT_COLLECTION,
             timeout_s=time_left_s(context),
         )
@@ -78,9 +83,11 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
                 user_id=stored_id(caller, audience.user_id, "user_id"),
                 session_id=stored_id(caller, audience.session_id, "session_id"),
             )
+        options = wire.recommend_options(request)
+        check_filter_limits(current_limits(), options.filter)
         reply = await self._required_recommender().recommend(
             audience,
-            wire.recommend_options(request),
+            options,
             collection=request.collection or c.DEFAULT_COLLECTION,
             timeout_s=time_left_s(context),
         )
@@ -155,10 +162,12 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         self, request: retrieval_pb2.ListItemsRequest, context: Context
     ) -> retrieval_pb2.ListItemsResponse:
         """Reads a page of items."""
+        filter = wire.filter_of(request)
+        check_filter_limits(current_limits(), filter)
         reply = await self._service.list_items(
             page_size=request.page_size or 100,
             page_token=request.page_token,
-            filter=wire.filter_of(request),
+            filter=filter,
             payload=wire.payload_from_proto(request.payload),
             collection=request.collection or c.DEFAULT_COLLECTION,
             min_watermark=request.min_watermark,
@@ -170,8 +179,10 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         self, request: retrieval_pb2.CountItemsRequest, context: Context
     ) -> retrieval_pb2.CountItemsResponse:
         """Counts items and values of attributes."""
+        filter = wire.filter_of(request)
+        check_filter_limits(current_limits(), filter)
         reply = await self._service.count_items(
-            wire.filter_of(request),
+            filter,
             wire.facets_from_proto(request.facets),
             collection=request.collection or c.DEFAULT_COLLECTION,
             min_watermark=request.min_watermark,

@@ -1,0 +1,162 @@
+"""Limits of tenants and keys: what each may ask for, in a TOML file.
+
+[default]                # every tenant without a table of its own
+requests_per_s = 100
+concurrent = 32
+k = 1000
+
+[tenants.shop]           # what it leaves out is as in [default]
+requests_per_s = 1000
+
+[keys.k7q2mzt4]          # in addition to the limits of its tenant
+requests_per_s = 10
+"""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nearline.access.caller import ANONYMOUS, EVERY, Caller
+from nearline.errors import SettingsError
+from nearline.watched_files import WatchedFiles
+
+STRICT: Final = "strict"
+_REREAD_S = 1.0
+_MAX_BYTES = 16 << 20
+_Count = Annotated[int, Field(ge=1)]
+
+
+class Limits(BaseModel):
+    """What a tenant or a key may ask of one server process. None: no limit beyond the server's own.
+
+    requests_per_s: Calls per second over time. burst: Calls at once after a pause; the calls of one
+        second if None. concurrent: Calls that run at the same time. request_bytes: Size of a
+        request, in bytes.
+    k, batch, ef_search, nprobe: Of a search: hits, queries, and effort of the index.
+    filter_conditions: Conditions of a filter. exact: Whether searches may be exact.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    requests_per_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    burst: _Count | None = None
+    concurrent: _Count | None = None
+    request_bytes: _Count | None = None
+    k: _Count | None = None
+    batch: _Count | None = None
+    ef_search: _Count | None = None
+    nprobe: _Count | None = None
+    filter_conditions: _Count | None = None
+    exact: bool = True
+
+    @property
+    def bucket_size(self) -> float:
+        """Calls at once after a pause, at least 1."""
+        return self.burst or max(1.0, self.requests_per_s or 1.0)
+
+
+class LimitTable(BaseModel):
+    """The limits of a file; see the module."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    default: Limits = Limits()
+    tenants: Mapping[str, Limits] = {}
+    keys: Mapping[str, Limits] = {}
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads a table from TOML. Raises: ValueError: it has another form; says where."""
+        content = tomllib.loads(text)
+        tenants, default = content.get("tenants"), content.get("default")
+        if isinstance(tenants, dict) and isinstance(default, dict):
+            for name, own in tenants.items():
+                # An operator is bounded only by a table of its own.
+                if isinstance(own, dict) and name != EVERY:
+                    tenants[name] = default | own
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ValueError(f"{where}: {first['msg'].lower()}") from error
+
+    def of_tenant(self, caller: Caller) -> Limits:
+        """Returns the limits of the caller's tenant; an operator has those of its own table only.
+
+        Where no credentials are required, everybody is of the tenant "default". A call that a
+        service makes on behalf of a caller was limited where the caller called.
+        """
+        if caller.through_service:
+            return _NONE
+        if caller.names_tenants and caller != ANONYMOUS:
+            return self.tenants.get(EVERY, _NONE)
+        return self.tenants.get(caller.tenant, self.default)
+
+    def of_key(self, caller: Caller) -> Limits | None:
+        """Returns the limits of the caller's key; None if it has none of its own."""
+        return None if caller.through_service else self.keys.get(caller.name)
+
+
+_NONE = Limits()
+# For a service that strangers reach.
+_STRICT_TABLE = LimitTable(
+    default=Limits(
+        requests_per_s=50.0,
+        burst=100,
+        concurrent=16,
+        request_bytes=1 << 20,
+        k=100,
+        batch=16,
+        ef_search=512,
+        nprobe=64,
+        filter_conditions=32,
+        exact=False,
+    )
+)
+
+
+class LimitFile:
+    """The limits of a file, read again within a second when it changes.
+
+    A file that cannot be read any more leaves the limits as they were, and is logged.
+
+    Args:
+        path: The file; see the module. "strict" stands for Nearline's own strict limits.
+        clock: Returns seconds.
+    Raises: SettingsError: it cannot be read, or has another form.
+    """
+
+    def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._checked_s = clock()
+        self._path = Path(path)
+        self._file: WatchedFiles[LimitTable] | None = None
+        if path == STRICT:
+            return
+        try:
+            self._file = WatchedFiles([path], self._read, "limits")
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"limits in {path} cannot be read: {error}") from error
+
+    @property
+    def table(self) -> LimitTable:
+        """The limits in force."""
+        if self._file is None:
+            return _STRICT_TABLE
+        now_s = self._clock()
+        if now_s - self._checked_s >= _REREAD_S:
+            self._checked_s = now_s
+            self._file.changed()
+        return self._file.contents
+
+    def _read(self) -> LimitTable:
+        if (size := self._path.stat().st_size) > _MAX_BYTES:
+            raise ValueError(f"it has {size:,} bytes; {_MAX_BYTES:,} are allowed")
+        return LimitTable.parse(self._path.read_text("utf-8"))

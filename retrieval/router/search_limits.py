@@ -1,0 +1,63 @@
+"""Checks a search against the limits of its tenant and key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nearline import contract as c
+from nearline.access.limits import Limits
+from nearline.errors import InvalidRequest
+from nearline.filters import conditions
+
+
+def check_search_limits(
+    bounds: Sequence[tuple[str, Limits]], queries: int, options: c.SearchOptions
+) -> None:
+    """Checks a search.
+
+    Args:
+        bounds: Limits that apply, each with whose they are, such as "tenant 'shop'".
+        queries: Number of queries.
+        options: Options of the search.
+    Raises: InvalidRequest: it asks for more than a limit allows.
+    """
+    if not bounds:
+        return
+    asked = (
+        ("k", options.k, "options.k"),
+        ("batch", queries, "queries"),
+        ("ef_search", options.ef_search or 0, "options.ef_search"),
+        ("nprobe", options.nprobe or 0, "options.nprobe"),
+    )
+    for whose, limits in bounds:
+        for name, value, field in asked:
+            _check(whose, limits, name, value, field)
+        _check_filter(whose, limits, options.filter)
+        if options.exact and not limits.exact:
+            raise InvalidRequest(
+                f"the search is exact, which the limits of {whose} do not allow (exact); leave it "
+                "out, or ask the operator",
+                field="options.exact",
+            )
+
+
+def check_filter_limits(bounds: Sequence[tuple[str, Limits]], filter: c.Filter | None) -> None:
+    """Checks the filter of a request. Raises: InvalidRequest: it has too many conditions."""
+    for whose, limits in bounds:
+        _check_filter(whose, limits, filter)
+
+
+def _check_filter(whose: str, limits: Limits, filter: c.Filter | None) -> None:
+    if filter is not None and limits.filter_conditions is not None:
+        count = sum(1 for _ in conditions(filter))
+        _check(whose, limits, "filter_conditions", count, "filter")
+
+
+def _check(whose: str, limits: Limits, name: str, value: int, field: str) -> None:
+    limit: int | None = getattr(limits, name)
+    if limit is not None and value > limit:
+        raise InvalidRequest(
+            f"{field} is {value:,}, and the limit of {whose} is {limit:,} ({name}); ask for less, "
+            "or ask the operator for a higher limit",
+            field=field,
+        )

@@ -1,0 +1,137 @@
+"""Limits over a real server: refusals with the time to retry, headers, and fairness of keys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from nearline.access.caller import Caller
+from nearline.access.caller_file import CallerFile
+from nearline.access.rights import Right
+from nearline.channel import ServiceChannel
+from nearline.serving import Registration, running
+from nearline.settings import ServerSettings
+from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
+
+pytestmark = pytest.mark.service
+LIMITS = """
+[default]
+requests_per_s = 0.05
+burst = 5
+concurrent = 2
+request_bytes = 2_000
+"""
+
+
+class Held(retrieval_pb2_grpc.RetrievalServiceServicer):
+    """Answers once it may."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.go.set()
+        self.arrived = 0
+
+    async def Search(self, request: Any, context: Any) -> retrieval_pb2.SearchResponse:
+        self.arrived += 1
+        await self.go.wait()
+        return retrieval_pb2.SearchResponse()
+
+    async def ListItems(self, request: Any, context: Any) -> retrieval_pb2.ListItemsResponse:
+        raise ZeroDivisionError
+
+
+@dataclass
+class Limited:
+    address: str
+    held: Held
+
+    async def call(self, token: str, method: str = "Search", text: str = "") -> Any:
+        """Returns the call, which has ended."""
+        async with ServiceChannel(self.address, token=token) as channel:
+            stub = retrieval_pb2_grpc.RetrievalServiceStub(channel.grpc_channel)
+            if method == "ListItems":
+                call: Any = stub.ListItems(retrieval_pb2.ListItemsRequest())
+            else:
+                query = retrieval_pb2.Query(text=text)
+                call = stub.Search(retrieval_pb2.SearchRequest(query=query))
+            await call.code()
+            return call
+
+
+def trailers(metadata: Any) -> dict[str, str]:
+    return {key: value for key, value in metadata if key.startswith(("x-rate", "grpc-retry"))}
+
+
+@pytest_asyncio.fixture(name="limited")
+async def give_limited(tmp_path: Path) -> AsyncIterator[Limited]:
+    (tmp_path / "limits.toml").write_text(LIMITS)
+    known = CallerFile(
+        {
+            sha256(name.encode()).hexdigest(): Caller(tenant, rights={"*": Right.READ}, name=name)
+            for name, tenant in {"a1": "a", "a2": "a", "b1": "b", "operator": "*"}.items()
+        }
+    )
+    held = Held()
+    registration = Registration(
+        "nearline.v1.RetrievalService",
+        lambda server: retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(held, server),
+    )
+    settings = ServerSettings(limits=str(tmp_path / "limits.toml"), port=0)
+    async with running([registration], callers=known, settings=settings) as address:
+        yield Limited(address, held)
+
+
+async def test_a_flood_of_one_tenant_is_refused_and_no_other_notices(limited: Limited) -> None:
+    codes = [await (await limited.call(token)).code() for token in ("a1", "a2") * 5]
+    assert codes[:5] == [grpc.StatusCode.OK] * 5
+    assert codes[5:] == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 5
+    refused = await limited.call("a1")
+    assert "tenant 'a' may send 0.05 requests per second" in await refused.details()
+    # gRPC's own clients wait as long as it says.
+    assert 0 < int(trailers(await refused.trailing_metadata())["grpc-retry-pushback-ms"]) <= 20_000
+    assert await (await limited.call("b1")).code() is grpc.StatusCode.OK
+    for _ in range(20):
+        assert await (await limited.call("operator")).code() is grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("method", ["Search", "ListItems"])
+async def test_every_reply_says_what_is_left(limited: Limited, method: str) -> None:
+    call = await limited.call("b1", method)
+    told = trailers(await call.trailing_metadata())
+    assert (told["x-ratelimit-limit"], told["x-ratelimit-remaining"]) == ("0.05", "4")
+    assert 0 < float(told["x-ratelimit-reset"]) <= 20
+    call = await limited.call("operator", method)
+    assert trailers(await call.trailing_metadata()) == {}
+
+
+async def test_calls_that_end_in_any_way_no_longer_count(limited: Limited) -> None:
+    limited.held.go.clear()
+    waiting = [asyncio.create_task(limited.call("a1")) for _ in range(2)]
+    while limited.held.arrived < 2:
+        await asyncio.sleep(0)
+    refused = await limited.call("a2")
+    assert "2 calls of tenant 'a' are running" in await refused.details()
+    waiting[0].cancel()
+    limited.held.go.set()
+    await asyncio.wait(waiting)
+    for method, code in (
+        ("ListItems", grpc.StatusCode.INTERNAL),
+        ("Search", grpc.StatusCode.OK),
+        ("Search", grpc.StatusCode.OK),
+    ):
+        assert await (await limited.call("a2", method)).code() is code
+
+
+async def test_a_request_over_its_limit_is_refused_before_it_runs(limited: Limited) -> None:
+    call = await limited.call("b1", text="x" * 2_000)
+    assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "the limit of tenant 'b' is 2,000 (request_bytes)" in await call.details()
+    assert limited.held.arrived == 0
