@@ -184,7 +184,7 @@ class JobStore:
         await self._dead_letters.expire(before_ms)
 
     async def _submit(self, submission: Submission, words: Sequence[str | bytes | int]) -> None:
-        limits, count = await self._capacity.queue_limits(), len(words) // 3
+        limits, count = await self._capacity.limits(), len(words) // 3
         size = sum(len(one) for one in words[::3] if isinstance(one, bytes))
         _check_fits(count, size, limits)
         await self._durability.check()

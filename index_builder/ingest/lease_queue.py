@@ -141,7 +141,7 @@ class LeaseQueue:
         now = from_us(await clock_us(self._client))
         names = [keys.META, keys.LOADS, keys.LEASES, keys.DELAYED, keys.SUSPECTS]
         names += [keys.TRIES, keys.DEAD, keys.DEAD_SOURCES]
-        words: list[str | bytes | int] = [(await self._capacity.queue_limits()).dead_bytes]
+        words: list[str | bytes | int] = [(await self._capacity.limits()).dead_bytes]
         for one in settlements:
             unit = one.unit
             names += [unit.lane.key, keys.job_key(unit.job_id), keys.results_key(unit.job_id)]
@@ -174,7 +174,7 @@ class LeaseQueue:
             faster. None if this worker no longer holds the file, or the job was cancelled.
         Raises: NotReady: Redis is unavailable; repeat the call with the same arguments.
         """
-        limits = await self._capacity.queue_limits()
+        limits = await self._capacity.limits()
         words: list[str | bytes | int] = []
         for source, error in documents:
             words += [pack_source(source), error]

@@ -42,7 +42,7 @@ async def test_lowered_limits_are_logged_when_they_change(
         (64 * MIB, 32, 8, 2),
     ):
         await redis.config_set("maxmemory", maxmemory)
-        limits = await limited.queue_limits()
+        limits = await limited.limits()
         assert (limits.bytes, limits.dead_bytes) == (queued * MIB, dead * MIB)
         assert limits.units == SET.units
         assert sum(one.levelno == logging.WARNING for one in caplog.records) == warnings
@@ -50,6 +50,6 @@ async def test_lowered_limits_are_logged_when_they_change(
 
 async def test_the_memory_of_redis_is_not_read_for_every_call(redis: Redis) -> None:
     limited = Capacity(redis, SET)
-    assert await limited.queue_limits() == SET
+    assert await limited.limits() == SET
     await redis.config_set("maxmemory", MIB)
-    assert await limited.queue_limits() == SET
+    assert await limited.limits() == SET
