@@ -178,3 +178,32 @@ async def test_leases_of_held_units_are_extended_and_counted_in_the_status(
     await _until(lambda: stats.workers["w1"].in_hand == 0)
     await _until(lambda: stats.workers["w1"].documents_per_s > 0)
     await worker.stop()
+
+
+async def test_a_lease_outlasts_an_extension_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    class FailsOnce(Queue):
+        async def extend(self, units: list[Unit]) -> list[Unit]:
+            await super().extend(units)
+            if len(self.extended) == 1:
+                raise NotReady("away")
+            return []
+
+    slept: list[float] = []
+    sleep = asyncio.sleep
+
+    async def hurried(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(min(seconds, 0.001))
+
+    monkeypatch.setattr(asyncio, "sleep", hurried)
+    monkeypatch.setattr(worker_module, "REPORT_INTERVAL_S", 0.001)
+    unit = _unit("1-0")
+    queue, processor = FailsOnce([unit]), Processor()
+    processor.gate.clear()
+    worker = _worker(queue, processor, Stats(), lease_s=60.0)
+    worker.start()
+    await _until(lambda: len(queue.extended) >= 2)
+    processor.gate.set()
+    await worker.stop()
+    assert queue.extended[1] == [unit]
+    assert sum([one for one in slept if one > 1.0][:2]) < 60.0

@@ -224,6 +224,8 @@ async def test_a_check_passes_just_inside_its_limit_and_fails_just_outside(
         assert (check.name, check.outcome) == (row.check, outcome), check.message
         if row.measured:
             assert check.value == pytest.approx(value, abs=1e-6)
+            assert check.limit is not None
+            assert min(row.inside, row.outside) <= check.limit <= max(row.inside, row.outside)
 
 
 def test_every_check_and_every_limit_is_in_the_table() -> None:
