@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -97,3 +98,34 @@ async def test_a_log_that_cannot_be_read_is_a_problem_unless_a_replica_reports_o
     replicas = Replicas(Watermark("log"), stale=stale)
     report = await report_of(reporter(tmp_path, replicas, FailingLog(error)))
     assert (report.problem, report.log_id) == (problem, "log")
+
+
+async def test_without_a_change_log_the_furthest_replica_of_each_shard_is_reported(
+    tmp_path: Path,
+) -> None:
+    def replica(at: int, rows: int, behind: int, day: int, stale: str = "") -> ShardProgress:
+        return ShardProgress(
+            applied=AppliedState(Watermark("log").advanced({0: at}), stale),
+            rows=rows,
+            hidden_rows=10 * rows,
+            behind=behind,
+            oldest_change=datetime(2026, 1, day, tzinfo=UTC),
+        )
+
+    shards = {
+        0: [replica(5, 1, 7, 1, "it is late"), replica(9, 2, 3, 4)],
+        1: [replica(8, 3, 4, 3), replica(2, 5, 9, 2)],
+        2: [],
+    }
+    provider = SimpleNamespace(progress=lambda collection, snapshot_id: shards)
+    made = LiveReporter(Store(tmp_path), None, cast(Any, provider))
+    assert await report_of(made) == LiveReport(
+        log_id="log",
+        problem="it is late",
+        rows=5,
+        hidden_rows=50,
+        behind=16,
+        oldest_change_time=datetime(2026, 1, 3, tzinfo=UTC),
+    )
+    shards.clear()
+    assert await made.report(SERVED) is None

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nearline.contract import Arm
+from nearline.contract import Arm, ServedBy, Source
 from nearline.errors import NotReady
 from nearline.store.snapshot import Store
 from nearline.v1 import release_pb2, snapshot_pb2
+from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.snapshot import read_snapshot_ref
+from retrieval.protocols.watermark import Watermark
 from retrieval.rollout.analysis import CanaryAnalysis, CanaryLimits
 from retrieval.rollout.collections import ServedCollections
 from retrieval.rollout.split import TrafficSplit, is_from_canary, parse_split
@@ -94,3 +96,54 @@ def test_without_a_trial_an_answer_names_no_arm(served: dict[Arm, ServedCollecti
     assert [info.arm for info in infos] == [None, None]
     assert infos[0].list_id != infos[1].list_id
     assert is_from_canary(infos[0].list_id, EPOCH) is None
+
+
+FAR = ServedBy(source=Source.CACHE, reason="far")
+POPULAR = ServedBy(rung="popular")
+BEHIND = "the change log does not answer"
+
+
+def fallback(rung: str, reason: str) -> ServedBy:
+    return ServedBy(source=Source.FALLBACK, rung=rung, reason=reason)
+
+
+@pytest.mark.parametrize(
+    ("own", "stale", "expected"),
+    [
+        (None, "", ServedBy()),
+        (ServedBy(), "", ServedBy()),
+        (FAR, "", FAR),
+        (POPULAR, "", POPULAR),
+        (None, BEHIND, fallback("stale", BEHIND)),
+        (ServedBy(), BEHIND, fallback("stale", BEHIND)),
+        (FAR, BEHIND, fallback("stale", f"far; {BEHIND}")),
+        (POPULAR, BEHIND, fallback("popular", BEHIND)),
+    ],
+)
+def test_an_answer_names_the_fallbacks_of_the_service_and_of_its_shards(
+    served: dict[Arm, ServedCollection], own: ServedBy | None, stale: str, expected: ServedBy
+) -> None:
+    context = RequestContext()
+    context.record_applied(0, [AppliedState(Watermark("log"), stale)])
+    builder = ReplyInfoBuilder(ServedCollections())
+    info = builder.info(served[Arm.CURRENT], context, total_s=0.1, served_by=own)
+    assert info.served_by == expected
+
+
+@pytest.mark.parametrize("given", [None, b"", b"of a cached list"])
+def test_the_watermark_is_that_of_the_shards_unless_the_service_has_another(
+    served: dict[Arm, ServedCollection], given: bytes | None
+) -> None:
+    context = RequestContext()
+    context.record_applied(0, [AppliedState(Watermark("log"))])
+    builder = ReplyInfoBuilder(ServedCollections())
+    info = builder.info(served[Arm.CURRENT], context, total_s=0.1, watermark=given)
+    assert info.watermark == (Watermark("log").encode() if given is None else given)
+
+
+def test_shards_that_failed_are_missing_from_the_coverage(
+    served: dict[Arm, ServedCollection],
+) -> None:
+    context = RequestContext(failures={0: NotReady("it is away")})
+    info = ReplyInfoBuilder(ServedCollections()).info(served[Arm.CURRENT], context, total_s=0.1)
+    assert (info.coverage.shards_answered, info.coverage.shards_total) == (0, 1)

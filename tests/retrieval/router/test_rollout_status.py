@@ -1,0 +1,115 @@
+"""What a router reports of the trial of a canary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from nearline.store.snapshot import Store
+from nearline.v1 import admin_pb2, types_pb2
+from retrieval.protocols.snapshot import SnapshotRef
+from retrieval.rollout.analysis import CanaryAnalysis, CanaryLimits
+from retrieval.rollout.canaries import CanaryController
+from retrieval.rollout.collections import ServedCollections
+from retrieval.rollout.split import parse_split
+from retrieval.rollout.trial import Trial
+from retrieval.router.admin_servicer import AdminServicer
+from retrieval.router.live_reports import LiveReporter
+from retrieval.search.collection import ServedCollection
+from retrieval.snapshots import aliases
+from tests.retrieval.small_snapshots import documents_of, write_snapshot
+
+NO_CONTEXT = cast(Any, None)
+NAMES = ["latency", "tail_latency", "errors", "clicks", "conversions", "sample_ratio"]
+
+
+class Router:
+    """A store with a canary on trial, and the servicer of a router that tries it."""
+
+    def __init__(self, root: Path) -> None:
+        documents = documents_of(np.ones((1, 2), np.float32))
+        self.current = write_snapshot(root, documents)
+        self.canary = write_snapshot(root, documents, promote=False)
+        self.store = Store(root)
+        self.collections = ServedCollections()
+        self.analysis = CanaryAnalysis(0.5, CanaryLimits(), dealt_by_unit=False)
+        controller = CanaryController(
+            self.store, self.collections, self._load, lambda name, snapshot_id: None
+        )
+        live = LiveReporter(self.store, None, cast(Any, None))
+        self.servicer = AdminServicer(self.store, self.collections, {}, live, controller)
+
+    async def _load(self, snapshot: SnapshotRef) -> ServedCollection:
+        raise AssertionError("the test starts the trial")
+
+    def begin(self) -> Trial:
+        """Starts a trial by the current record."""
+        record = self.store.alias_in_force("default")
+        manifest = self.store.manifest("default", self.canary)
+        held = self.collections.loaded.add("default", self.canary, cast(ServedCollection, None))
+        trial = Trial(parse_split("default", record, manifest), held, self.analysis)
+        self.collections.trials["default"] = trial
+        return trial
+
+    async def status(self) -> admin_pb2.GetRolloutStatusResponse:
+        return await self.servicer.GetRolloutStatus(admin_pb2.GetRolloutStatusRequest(), NO_CONTEXT)
+
+
+@pytest.fixture(name="router")
+def give_router(tmp_path: Path) -> Router:
+    router = Router(tmp_path)
+    aliases.split(router.store, "default", router.canary, 0.5)
+    return router
+
+
+async def test_the_results_of_each_arm_are_reported_under_their_names(router: Router) -> None:
+    trial = router.begin()
+    analysis = router.analysis
+    # Counts that differ from each other. Requests: 3 of 5 units, and 4 of 7.
+    for canary, units, requests, failed in ((False, 5, 3, 1), (True, 7, 4, 2)):
+        for unit in range(units):
+            analysis.record_assignment(canary, unit)
+        for number in range(requests):
+            analysis.record_outcome(
+                canary, number, 0.01 * (number + canary), failed=number < failed
+            )
+    for recall in (0.5, 1.0, 0.75):
+        analysis.record_recall(True, recall)
+    for number in range(8):
+        analysis.record_list(True)
+        if number < 6:
+            analysis.record_click(True, str(number), converted=False)
+        if number < 5:
+            analysis.record_click(True, str(number), converted=True)
+    trial.overlap.add(None, None)
+    seen, seen_of_canary = analysis.arms()
+    assert len({one for arm in analysis.arms() for one in (arm.p50_ms, arm.p99_ms)}) == 4
+    reply = await router.status()
+    assert reply.running and not reply.problem
+    assert reply.in_force == router.store.alias_in_force("default")
+    current, canary = reply.arms
+    assert current == admin_pb2.ArmStatus(
+        arm=types_pb2.ARM_CURRENT, snapshot_id=router.current, requests=3, errors=1, units=5,
+        p50_ms=seen.p50_ms, p99_ms=seen.p99_ms,
+    )  # fmt: skip
+    assert canary == admin_pb2.ArmStatus(
+        arm=types_pb2.ARM_CANARY, snapshot_id=router.canary, requests=4, errors=2, units=7,
+        p50_ms=seen_of_canary.p50_ms, p99_ms=seen_of_canary.p99_ms, recall_samples=3, recall=0.75,
+        lists=8, clicks=6, conversions=5,
+    )  # fmt: skip
+    assert [test.name for test in reply.tests] == NAMES
+    assert {test.limit for test in reply.tests} == {600}
+    assert all(test.seen and test.evidence > 0 for test in reply.tests)
+    assert (reply.compared, reply.overlap) == (1, 1)
+
+
+async def test_a_trial_of_an_older_record_is_not_reported(router: Router) -> None:
+    router.begin()
+    assert (await router.status()).running
+    aliases.end_split(router.store, "default")
+    reply = await router.status()
+    assert not reply.running and not reply.arms and not reply.tests
+    assert reply.in_force.current == router.current
