@@ -69,12 +69,12 @@ async def test_the_results_of_each_arm_are_reported_under_their_names(router: Ro
     trial = router.begin()
     analysis = router.analysis
     # Counts that differ from each other. Requests: 3 of 5 units, and 4 of 7.
-    for canary, units, requests, failed in ((False, 5, 3, 1), (True, 7, 4, 2)):
+    for is_canary, units, requests, failed in ((False, 5, 3, 1), (True, 7, 4, 2)):
         for unit in range(units):
-            analysis.record_assignment(canary, unit)
+            analysis.record_assignment(is_canary, unit)
         for number in range(requests):
             analysis.record_outcome(
-                canary, number, 0.01 * (number + canary), failed=number < failed
+                is_canary, number, 0.01 * (number + is_canary), failed=number < failed
             )
     for recall in (0.5, 1.0, 0.75):
         analysis.record_recall(True, recall)
