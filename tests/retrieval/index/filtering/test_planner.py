@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import faiss
@@ -210,12 +212,32 @@ def test_calibration_measures_until_its_time_is_up(
 
     def search(*arguments: Any) -> Neighbours:
         searched.append(arguments[2].exact)
+        bitmap, *rows = arguments[3:]
+        allowed = np.flatnonzero(np.unpackbits(bitmap, count=ROWS, bitorder="little"))
+        assert len(allowed) == (ROWS // 2 if rows else ROWS)
+        assert not rows or np.array_equal(allowed, rows[0])
         return indexes["HNSW32,Flat"].search(*arguments)
 
     monkeypatch.setattr(planner, "_CALIBRATION_S", seconds)
     monkeypatch.setattr(index, "search", search)
     calibrate(index)
     assert searched == [True, False] * measurements
+
+
+@pytest.mark.parametrize("slowness", [0.5, 1.0, 2.0])
+def test_at_the_calibrated_limit_both_strategies_cost_the_same(
+    indexes: dict[str, FaissIndex], monkeypatch: pytest.MonkeyPatch, slowness: float
+) -> None:
+    exact_s, graph_s = 0.002, 0.001 * slowness
+    # The first searches are slower, and do not count.
+    steps = [0.0, *(second for _ in range(8) for second in (0.0, exact_s, graph_s))]
+    steps[2:4] = 1.0, 1.0
+    clock = SimpleNamespace(perf_counter=itertools.accumulate(steps).__next__)
+    monkeypatch.setattr(planner, "time", clock)
+    monkeypatch.setattr(planner, "_CALIBRATION_S", math.inf)
+    limit = calibrate(indexes["HNSW32,Flat"])
+    wider = (ROWS / limit) ** planner.WIDENING
+    assert exact_s / (ROWS // 2) * limit == pytest.approx(graph_s * wider, rel=0.002)
 
 
 @pytest.fixture
