@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,7 @@ class ExternalStore:
     """A fake external store that receives changes and outlives its deltas.
 
     at: The position applied. error: Raised by `apply`. refused: Why no delta can be created.
-    closed: Number of deltas that were closed.
+    closed: Number of deltas that were closed. expired_at: The times that deltas expired at.
     """
 
     def __init__(self) -> None:
@@ -36,6 +36,7 @@ class ExternalStore:
         self.error: Exception | None = None
         self.refused = ""
         self.reported_set_backs: list[str] = []
+        self.expired_at: list[datetime] = []
         self.tried = self.made = self.closed = 0
         self.live: LiveState | None = None
 
@@ -76,7 +77,8 @@ class _Delta:
             there.seen.append(entry.change.document_id)
             there.at = there.at.advanced({entry.partition: entry.position})
 
-    async def expire(self, now: datetime) -> None: ...
+    async def expire(self, now: datetime) -> None:
+        self._there.expired_at.append(now)
 
     def set_back(self, reason: str) -> None:
         self._there.reported_set_backs.append(reason)
@@ -275,3 +277,25 @@ async def test_an_error_that_nobody_expected_is_reported_until_it_is_over(
     await there.live.wait(head, None)  # type: ignore[union-attr]
     await until(lambda: not there.applied.stale)
     assert following.problem is None
+
+
+async def test_a_tick_expires_documents_and_refreshes_progress_and_staleness(
+    external_collection: ExternalCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, there = external_collection.one, external_collection.there
+    following = await external_collection.begin()
+    await following.ready()
+    await one.write(upsert("d0"))
+    await until(lambda: there.seen == ["d0"])
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    await following.tick(noon)
+    assert there.expired_at[-1] == noon
+    assert following.progress()[0].changes == 1
+    there.error = NotReady("the other server is away")
+    await one.write(upsert("d1"))
+    await until(lambda: following.problem is not None)
+    assert not there.applied.stale
+    # From here on, the loop does not turn before the tick is over.
+    monkeypatch.setattr(published_state, "_STALE_AFTER_S", 0.0)
+    await following.tick(noon)
+    assert "the other server is away" in there.applied.stale
