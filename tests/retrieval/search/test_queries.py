@@ -8,23 +8,35 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest, SnapshotGone
+from retrieval.embedders.endpoints import Embedders
 from retrieval.search.collection import ServedCollection
 from retrieval.search.queries import (
     MAX_EF_SEARCH,
     MAX_NPROBE,
+    PreparedQueries,
     align_to_metric,
     check_cost,
     check_options,
+    prepare_queries,
     query_text,
 )
+from retrieval.search.request_context import RequestContext
 
 
 def _collection(*, unit_length: bool = True) -> ServedCollection:
     served = SimpleNamespace(
-        name="default", snapshot_id="s1", has_words=True, unit_length=unit_length
+        name="default",
+        snapshot_id="s1",
+        has_words=True,
+        words_by_default=True,
+        has_model=False,
+        unit_length=unit_length,
+        dim=2,
+        fingerprint="m@1",
     )
     return cast(ServedCollection, served)
 
@@ -92,3 +104,80 @@ def test_vectors_get_unit_length_for_cosine_only() -> None:
     assert align_to_metric(_collection(), matrix[1:2]) is not None
     with pytest.raises(InvalidRequest, match="query 1 is all zeros"):
         align_to_metric(_collection(), np.array([[1, 0], [0, 0]], np.float32))
+
+
+async def _prepare(*queries: c.Query, mode: c.SearchMode | None = None) -> PreparedQueries:
+    names = [f"queries[{number}]" for number in range(len(queries))]
+    return await prepare_queries(
+        _collection(), Embedders({}), queries, names, mode, RequestContext(None)
+    )
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [
+        np.array([3, 4], np.float32),
+        np.array([3, 4], np.float64),
+        np.array([[3, 4]], np.float32),
+        np.array([[3, 4]], np.float16),
+        np.array([3, 0, 4, 0], np.float32)[::2],
+    ],
+)
+async def test_a_query_vector_may_be_a_row_of_any_float_type(vector: NDArray[Any]) -> None:
+    (batch,) = (await _prepare(c.Query(vector=vector))).batches
+    assert (batch.mode, list(batch.numbers)) == (c.SearchMode.DENSE, [0])
+    assert batch.queries.vectors.dtype == np.float32 and batch.queries.vectors.flags.c_contiguous
+    assert np.abs(batch.queries.vectors - [[0.6, 0.8]]).max() < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("shape", "problem"),
+    [
+        ((2, 2), r"has 2 rows; send one"),
+        ((3,), r"has dim 3, collection 'default' has dim 2, made by model m@1"),
+        ((1, 1), r"has dim 1, collection 'default' has dim 2"),
+        ((0,), r"have shape \(0,\)"),
+        ((1, 1, 2), r"have shape \(1, 1, 2\)"),
+    ],
+)
+async def test_a_query_vector_of_another_shape_is_refused(
+    shape: tuple[int, ...], problem: str, dtype: type[Any]
+) -> None:
+    fine = c.Query(vector=np.ones(2, np.float32))
+    with pytest.raises(InvalidRequest, match=problem) as raised:
+        await _prepare(fine, c.Query(vector=np.ones(shape, dtype)))
+    assert raised.value.field == "queries[1].vector"
+
+
+@pytest.mark.parametrize(
+    ("query", "kinds"),
+    [
+        (c.Query(), 0),
+        (c.Query(text="", vector=np.ones(2, np.float32)), 2),
+        (c.Query(text="a", item_ids=("b",)), 2),
+        (c.Query(text="a", vector=np.ones(2, np.float32), item_ids=("b",)), 3),
+    ],
+)
+async def test_a_query_is_one_of_text_vector_and_items(query: c.Query, kinds: int) -> None:
+    with pytest.raises(InvalidRequest, match=f"has {kinds} of text, vector and item ids") as raised:
+        await _prepare(c.Query(text="fine"), query)
+    assert raised.value.field == "queries[1]"
+
+
+async def test_queries_of_two_kinds_are_searched_in_two_batches() -> None:
+    vectors = [c.Query(vector=row) for row in np.eye(2, dtype=np.float32)]
+    prepared = await _prepare(c.Query(text="one"), vectors[0], c.Query(text="two"), vectors[1])
+    dense, lexical = prepared.batches
+    assert (dense.mode, list(dense.numbers)) == (c.SearchMode.DENSE, [1, 3])
+    assert dense.queries.vectors.tolist() == [[1, 0], [0, 1]]
+    assert (lexical.mode, list(lexical.numbers)) == (c.SearchMode.LEXICAL, [0, 2])
+    assert lexical.queries.texts == ("one", "two") and lexical.queries.vectors.shape == (0, 2)
+
+
+@pytest.mark.parametrize("mode", [c.SearchMode.LEXICAL, c.SearchMode.HYBRID])
+async def test_a_mode_that_needs_words_refuses_other_queries(mode: c.SearchMode) -> None:
+    for query in (c.Query(vector=np.ones(2, np.float32)), c.Query(item_ids=("a",))):
+        with pytest.raises(InvalidRequest, match=f"mode {mode.value} needs words") as raised:
+            await _prepare(c.Query(text="fine"), query, mode=mode)
+        assert raised.value.field == "options.mode"
