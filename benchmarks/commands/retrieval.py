@@ -82,6 +82,12 @@ def bench_retrieval(
     separate: Annotated[
         bool, typer.Option("--separate", help="Run the shard in a separate process.")
     ] = False,
+    secured: Annotated[
+        bool,
+        typer.Option(
+            "--secured", help="Compare a router with TLS, an API key and limits with one without."
+        ),
+    ] = False,
     seconds: Annotated[float, typer.Option(min=0.5, help="Seconds per round.")] = 4.0,
     rounds: Annotated[
         int, typer.Option(min=1, help="Rounds of each kind; medians are printed.")
@@ -103,6 +109,8 @@ def bench_retrieval(
         raise InvalidRequest(
             "--backend milvus has no shards; leave out --compare-index and --separate"
         )
+    if secured and (compare_index or backend is Backend.MILVUS):
+        raise InvalidRequest("--secured compares two routers; leave out the other comparisons")
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         threads = len(os.sched_getaffinity(0))
         sides = [
@@ -125,6 +133,10 @@ def bench_retrieval(
 
             target = milvus_target.MilvusTarget(milvus_uri, milvus_token)
             work = measure_milvus(prepared, target, seconds=seconds, rounds=rounds)
+        elif secured:
+            from benchmarks.commands.retrieval_secured import measure_secured
+
+            work = measure_secured(prepared, separate=separate, seconds=seconds, rounds=rounds)
         else:
             take_turns = _compare if compare_index else _measure
             work = take_turns(prepared, separate=separate, seconds=seconds, rounds=rounds)

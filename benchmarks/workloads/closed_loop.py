@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.workloads.prepared_calls import call_closed_loop
+from nearline.channel_security import ChannelSecurity
 from nearline.v1 import retrieval_pb2, types_pb2
 from nearline.vectors import pack
 
@@ -20,6 +21,7 @@ METHOD = "/nearline.v1.RetrievalService/Search"
 TIE = 1e-6
 _CACHE = types_pb2.ServedBy.SOURCE_CACHE
 _DRAWN = 100_000
+_PLAIN = ChannelSecurity()
 # Loaded once by the calling process.
 _cache: dict[str, Any] = {}
 
@@ -66,7 +68,12 @@ class SearchRound:
 
 
 def run_round(
-    task: SearchTask, address: str, seconds: float, zipf: float = 0.0, lead_s: float = 0.0
+    task: SearchTask,
+    address: str,
+    seconds: float,
+    zipf: float = 0.0,
+    lead_s: float = 0.0,
+    security: ChannelSecurity = _PLAIN,
 ) -> SearchRound:
     """Calls Search in a closed loop; requests are serialised before, replies parsed afterwards.
 
@@ -77,12 +84,13 @@ def run_round(
         zipf: The n-th most popular query is sent n^-zipf times as often as the first; 0 sends all
             in turn.
         lead_s: Seconds of lead-in that do not count.
+        security: Credential and TLS of the callers.
     """
     exact = exact_answers(task)
     requests = _requests(task, exact["queries"])
     order = _popular(len(requests), zipf) if zipf else range(len(requests))
     batch = [requests[row] for row in order]
-    calls = call_closed_loop(address, METHOD, batch, task.concurrency, seconds, lead_s)
+    calls = call_closed_loop(address, METHOD, batch, task.concurrency, seconds, lead_s, security)
     replies = [
         (order[number], retrieval_pb2.SearchResponse.FromString(reply))
         for number, reply in calls.replies

@@ -14,7 +14,10 @@ import numpy as np
 import uvloop
 from numpy.typing import NDArray
 
+from nearline.channel_security import ChannelSecurity
 from nearline_cli.evaluate.open_loop import run_open_loop
+
+_PLAIN = ChannelSecurity()
 
 
 class CallResults(NamedTuple):
@@ -36,6 +39,7 @@ def call_closed_loop(
     concurrency: int,
     seconds: float,
     lead_s: float = 0.0,
+    security: ChannelSecurity = _PLAIN,
 ) -> CallResults:
     """Calls in a closed loop: each caller sends its next request when the last one is answered.
 
@@ -46,9 +50,12 @@ def call_closed_loop(
         concurrency: Number of callers.
         seconds: Duration.
         lead_s: Seconds of lead-in that do not count.
+        security: Credential and TLS of the callers.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_closed(address, method, requests, concurrency, seconds, lead_s))
+        return runner.run(
+            _closed(address, method, requests, concurrency, seconds, lead_s, security)
+        )
 
 
 def call_each(
@@ -81,12 +88,14 @@ async def _closed(
     concurrency: int,
     seconds: float | None,
     lead_s: float = 0.0,
+    security: ChannelSecurity = _PLAIN,
 ) -> CallResults:
     clock = time.perf_counter
     numbers = itertools.count()
     replies: list[tuple[int, bytes]] = []
     latencies: list[float] = []
-    async with grpc.aio.insecure_channel(address) as channel:
+    channel = security.open_channel(address, ())
+    try:
         # Without serialisers, requests and replies are bytes.
         call: Any = channel.unary_unary(method)
         await call(requests[0])
@@ -105,6 +114,8 @@ async def _closed(
 
         await asyncio.gather(*(caller() for _ in range(concurrency)))
         spent_s = clock() - start
+    finally:
+        await channel.close()
     return CallResults(len(latencies) / spent_s, np.array(latencies), replies)
 
 

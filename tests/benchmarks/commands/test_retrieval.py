@@ -57,6 +57,20 @@ def test_bench_prints_speed_recall_and_the_floor(
         assert 0.9 <= value <= 1.0
 
 
+@pytest.mark.service
+@nightly
+def test_a_secured_router_is_compared_with_a_plain_one(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    path = tmp_path / "vectors.npy"
+    np.save(path, rng.normal(size=(550, 16)).astype(np.float32))
+    words = ("--vectors", str(path), "--queries", "50", "--seconds", "0.5", "--rounds", "1")
+    record = run(bench_retrieval, *words, "--secured")
+    for name in ("qps", "secured_qps", "ratio_to_plain"):
+        assert float(str(record[name])) > 0
+    assert record["secured_recall@10"] == record["recall@10"]
+
+
 @nightly
 @pytest.mark.service
 def test_bench_compares_two_indexes_in_one_server(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -1,0 +1,107 @@
+"""`nearline bench retrieval --secured`: what TLS, keys and limits cost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from statistics import median
+
+from benchmarks.baselines.processes import RunningRouter, router_process, single_process_pool
+from benchmarks.workloads.closed_loop import SearchRound, SearchTask, round_figures, run_round
+from benchmarks.workloads.retrieval_dataset import RetrievalDataset
+from nearline.access.api_keys import make_key
+from nearline.channel_security import ChannelSecurity
+from nearline.tls import TlsFiles
+from nearline_cli.local.certificates import CertificateAuthority
+
+_WARM_UP_S = 1.0
+# High enough to refuse nothing: what counting costs is measured.
+_LIMITS = "[default]\nrequests_per_s = 1_000_000\nconcurrent = 1_000\nk = 10_000\nbatch = 1_024\n"
+
+
+async def measure_secured(
+    prepared: RetrievalDataset, *, separate: bool, seconds: float, rounds: int
+) -> dict[str, object]:
+    """Measures two routers in turn, one with TLS, an API key and limits, and one without."""
+    task = prepared.sides[0].task
+    loop = asyncio.get_running_loop()
+    found: list[list[SearchRound]] = [[], []]
+    with single_process_pool() as caller:
+        async with (
+            router_process(("--store", str(task.store)), int(separate)) as plain,
+            _secured(task, separate=separate) as (router, security),
+        ):
+            sides = ((plain.address, ChannelSecurity()), (router.address, security))
+            for number in range(rounds + 1):
+                length = seconds if number else _WARM_UP_S
+                # The order alternates, so that a drift of the machine affects both alike.
+                for side in (0, 1) if number % 2 else (1, 0):
+                    address, shown = sides[side]
+                    one = await loop.run_in_executor(
+                        caller, run_round, task, address, length, 0.0, 0.0, shown
+                    )
+                    if number:
+                        found[side].append(one)
+    ratios = sorted(mine.qps / other.qps for other, mine in zip(*found, strict=True))
+    return {
+        **round_figures(found[0], task.k),
+        **round_figures(found[1], task.k, "secured_"),
+        "ratio_to_plain": round(median(ratios), 3),
+        "ratios": [round(ratio, 3) for ratio in ratios],
+    }
+
+
+@contextlib.asynccontextmanager
+async def _secured(
+    task: SearchTask, *, separate: bool
+) -> AsyncIterator[tuple[RunningRouter, ChannelSecurity]]:
+    """Runs a router with TLS, a key and limits; yields it, and what its callers show."""
+    folder = task.folder / "secured"
+    authority = CertificateAuthority(folder)
+    certificate, key = authority.issue("nearline", ("127.0.0.1",))
+    token, key_id, digest = make_key()
+    service, service_id, service_digest = make_key()
+    tables = (
+        (key_id, digest, "shop", "read"),
+        (service_id, service_digest, "*", "service"),
+    )
+    keys = folder / "keys.toml"
+    keys.write_text(
+        "".join(
+            f"[[key]]\nid = '{one}'\nsha256 = '{sha}'\ntenant = '{tenant}'\n"
+            f"rights = {{ '*' = '{right}' }}\n"
+            for one, sha, tenant, right in tables
+        )
+    )
+    keys.chmod(0o600)
+    limits = folder / "limits.toml"
+    limits.write_text(_LIMITS)
+    tls = TlsFiles(authorities=str(authority.file))
+    environ = {
+        "NEARLINE_TLS_CERT": str(certificate),
+        "NEARLINE_TLS_KEY": str(key),
+        "NEARLINE_TLS_CA": str(authority.file),
+        "NEARLINE_KEYS": str(keys),
+        "NEARLINE_LIMITS": str(limits),
+        "NEARLINE_TOKEN": service,
+    }
+    with _environment(environ):
+        async with router_process(("--store", str(task.store)), int(separate)) as router:
+            yield router, ChannelSecurity(token, tls)
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Sets environment variables for the duration of the block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
