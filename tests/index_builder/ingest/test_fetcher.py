@@ -152,7 +152,7 @@ async def test_urls_are_read_if_the_operator_allows_them(
         f"{web}/in/moved.md": "/secret/a.md; submit that URL instead, if it is allowed",
         f"{web}/in/%2e%2e/secret.md": "contains a .. segment",
         f"{web}/in/nothing.md": "404",
-        f"{web}/in/busy.md": "503",
+        f"{web}/in/503.md": "503",
         f"{web}/in/cut.md": "100 more expected",
         "s3://bucket/a.md": "workers may not read",
     }
@@ -168,7 +168,7 @@ async def test_urls_are_read_if_the_operator_allows_them(
         ].message
     # Transient errors are retried, twice here; the others are not.
     tried = {one.document_id for one in results if one.attempts > 1}
-    assert tried == {f"{web}/in/busy.md", f"{web}/in/cut.md"}
+    assert tried == {f"{web}/in/503.md", f"{web}/in/cut.md"}
     letters = await ingest_client.dead_letters(job_id=job.job_id)
     await ingest_client.delete_dead_letters([one.letter_id for one in letters.letters])
 
@@ -213,11 +213,11 @@ def test_errors_of_fetching_a_url(tmp_path: Path) -> None:
         allowed = (f"{web}/in/",)
         fetch(f"{web}/in/a.md", allowed, target)
         assert target.read_bytes() == TEXT
-        for name in ("busy", "limited", "cut"):
+        for name in ("408", "425", "429", "500", "503", "599", "cut"):
             with pytest.raises(NotReady) as caught:
                 fetch(f"{web}/in/{name}.md", allowed, target)
             assert caught.value.retry_after_s
-        for name in ("gone", "moved", "a b", "\x00"):
+        for name in ("gone", "400", "403", "499", "moved", "a b", "\x00"):
             with pytest.raises(InvalidRequest):
                 fetch(f"{web}/in/{name}.md", allowed, target)
         with pytest.raises(InvalidRequest, match=": none"):
@@ -226,7 +226,7 @@ def test_errors_of_fetching_a_url(tmp_path: Path) -> None:
         fetch(f"{web}/in/a.md", allowed, target)
 
 
-@pytest.mark.parametrize("name", ["busy.md", "gone.md"])
+@pytest.mark.parametrize("name", ["503.md", "gone.md"])
 def test_the_connection_of_a_refused_request_is_closed(tmp_path: Path, name: str) -> None:
     with web_server() as web, pytest.raises(NearlineError) as caught:
         fetch(f"{web}/in/{name}", (f"{web}/in/",), tmp_path / "copy.md")

@@ -157,6 +157,22 @@ async def test_failed_units_wait_for_their_retry(redis: Redis) -> None:
     assert (state.waiting, state.in_hand, state.delayed, state.lag) == (0, 1, 1, 2)
 
 
+@pytest.mark.parametrize("limit", [1, 3, 5, 6])
+async def test_a_worker_gets_no_more_than_it_asks_for(redis: Redis, limit: int) -> None:
+    await job_store_of(redis).submit(submission("a", 6))
+    worker = worker_of(redis)
+    # Two of lost leases, two to be retried, two that nobody had.
+    failed = await worker.take(2)
+    await worker_of(redis, "lost", lease_s=0.0).take(2)
+    await worker.give_back(failed, failed=True)
+    state = await LoadStatsReader(redis).read()
+    assert (state.waiting, state.in_hand, state.delayed) == (2, 2, 2)
+    taken = await worker.take(limit)
+    assert len(taken) == limit
+    taken += await worker.take(6)
+    assert len({one.place for one in taken}) == len(taken) == 6
+
+
 async def test_the_watermark_of_a_job_covers_all_its_indexed_documents(redis: Redis) -> None:
     await job_store_of(redis).submit(submission("a", 4))
     worker = worker_of(redis)

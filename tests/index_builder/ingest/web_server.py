@@ -1,5 +1,5 @@
-"""A web server on the loopback address with intact, moved, busy, truncated and missing files, and
-files that never end or lead elsewhere.
+"""A web server on the loopback address with intact, moved, truncated and missing files, files that
+never end or lead elsewhere, and files named by the status of their answer.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif name == "cut.md":
             self._send(TEXT, len(TEXT) + 100)
         else:
-            self.send_error({"busy.md": 503, "limited.md": 429}.get(name, 404))
+            status = name.removesuffix(".md")
+            self.send_error(int(status) if status.isdigit() else 404)
 
     def _drip(self, name: str) -> None:
         """Sends a byte at a time, each within any timeout of a read."""
