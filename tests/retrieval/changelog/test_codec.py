@@ -94,6 +94,25 @@ def test_bytes_from_elsewhere_are_rejected(data: bytes) -> None:
         decode_change(data)
 
 
+def test_a_digest_does_not_depend_on_the_order_of_many_attributes() -> None:
+    names = [f"attribute{number}" for number in range(100)]
+    digests = {
+        content_digest(
+            [
+                ChangeWrite(
+                    Change(
+                        document_id="a",
+                        kind=ChangeKind.UPSERT,
+                        attributes=dict.fromkeys(names[at:] + names[:at], 1),
+                    )
+                )
+            ]
+        )
+        for at in range(0, 100, 10)
+    }
+    assert len(digests) == 1
+
+
 def test_a_digest_covers_exactly_the_request_of_the_user() -> None:
     change = Change(
         document_id="a",
