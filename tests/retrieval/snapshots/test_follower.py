@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +30,7 @@ class Loads:
         self.held_up: dict[str, asyncio.Event] = {}
         self.asked: list[str] = []
         self.unloaded: list[str] = []
+        self.tasks: list[weakref.ref[object]] = []
 
     async def load(self, snapshot: SnapshotRef) -> str:
         self.asked.append(snapshot.snapshot_id)
@@ -39,6 +42,9 @@ class Loads:
 
     async def unload(self, collection: str, snapshot_id: str) -> None:
         self.unloaded.append(snapshot_id)
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.append(weakref.ref(task))
 
 
 class Followed:
@@ -189,3 +195,12 @@ async def test_a_named_collection_without_a_snapshot_is_an_error(tmp_path: Path)
     one.make(promote=True)
     with pytest.raises(NotFound, match="'lost' has no published snapshot"):
         await one.follower.start()
+
+
+async def test_finished_work_is_not_kept_in_memory(tmp_path: Path) -> None:
+    one = Followed(tmp_path)
+    for _ in range(3):
+        one.follower.forget("default", "s1")
+    await one.until(lambda: len(one.loads.tasks) == 3)
+    await one.until(lambda: gc.collect() >= 0 and not any(task() for task in one.loads.tasks))
+    await one.follower.close()
