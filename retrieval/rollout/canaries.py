@@ -163,6 +163,7 @@ class CanaryController:
         ended = self._collections.trials.pop(name, None)
         if ended is not None:
             ended.end()
+            metrics.rollout_share.labels(name).set(0.0)
         following.problem = f"backed out: {breach}"
         following.backing_out = True
         if following.loading is not None:

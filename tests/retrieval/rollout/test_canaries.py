@@ -9,6 +9,7 @@ from typing import cast
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from nearline.errors import NotReady, StoreError
 from nearline.retry import Backoff
@@ -73,6 +74,11 @@ class World:
         return "" if trial is None else trial.split.canary
 
 
+def share_answered() -> float | None:
+    """Returns the share of requests that the canary answers, by the metric."""
+    return REGISTRY.get_sample_value("nearline_retrieval_rollout_share", {"collection": "default"})
+
+
 def breach_limits(world: World) -> None:
     """Lets the canary of a trial fail so often that it is backed out."""
     analysis = world.collections.trials["default"].analysis
@@ -99,9 +105,10 @@ async def test_a_trial_lasts_from_loading_until_the_alias_drops_the_canary(
     await world.until(lambda: world.tried == world.new)
     assert world.canaries.problem("default") == ""
     assert world.loaded == [(world.new, 2)]
+    assert share_answered() == 0.2
     aliases.end_split(world.store, "default")
     world.look()
-    assert world.tried == ""
+    assert (world.tried, share_answered()) == ("", 0)
     # It is held, and goes when it is due.
     assert world.forgotten == []
 
@@ -116,7 +123,7 @@ async def test_a_new_share_takes_over_without_a_gap(world: World) -> None:
     assert world.collections.trials["default"] is before
     world.hold.set()
     await world.until(lambda: world.collections.trials["default"] is not before)
-    assert world.collections.trials["default"].split.share == 0.4
+    assert world.collections.trials["default"].split.share == share_answered() == 0.4
 
 
 async def test_a_promoted_canary_keeps_its_share_until_it_is_current(
@@ -214,8 +221,9 @@ async def test_a_breach_ends_the_trial_here_at_once_and_in_the_store_with_retrie
         raise StoreError("no space")
 
     monkeypatch.setattr(world.store, "create_alias_record", full)
+    assert share_answered() == 0.5
     world.look()
-    assert world.tried == ""
+    assert (world.tried, share_answered()) == ("", 0)
     await world.until(lambda: len(attempts) >= 3)
     assert world.canaries.problem("default").startswith("backed out: errors: canary failed")
     monkeypatch.setattr(world.store, "create_alias_record", create)
@@ -263,7 +271,7 @@ async def test_shadow_answers_that_run_when_a_trial_ends_are_cancelled(
         trial = world.collections.trials["default"]
         assert await trial.answer(current, canary, requester) == "current"
     await started.wait()
-    assert not cancelled.is_set()
+    assert not cancelled.is_set() and share_answered() == 0
     if end == "breach":
         breach_limits(world)
     elif end == "another share":
