@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest
-from retrieval.changelog.records import ChangeKind
+from retrieval.changelog.records import Change, ChangeKind
 from retrieval.writes.validation import (
     attributes_change,
     check_times,
@@ -35,13 +36,14 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 )
 def test_an_id_is_checked_by_every_kind_of_change(item_id: str, problem: str) -> None:
     attributes: dict[str, c.AttributeValue] = {"year": 1}
-    for kind, change in {
+    changes: dict[ChangeKind, Callable[[], Change]] = {
         ChangeKind.UPSERT: lambda: upsert_change(c.Item(id=item_id, text="red"), SERVED),
         ChangeKind.ATTRIBUTES: lambda: attributes_change(
             c.Item(id=item_id, attributes=attributes), SERVED
         ),
         ChangeKind.DELETE: lambda: delete_change(item_id),
-    }.items():
+    }
+    for kind, change in changes.items():
         if problem:
             with pytest.raises(InvalidRequest, match=problem):
                 change()

@@ -1,4 +1,4 @@
-"""The hedges that are reserved for calls that keep waiting."""
+"""The budgets of retries and hedges, and the hedges reserved for calls that keep waiting."""
 
 from __future__ import annotations
 
@@ -22,6 +22,18 @@ async def test_half_of_the_hedges_are_reserved() -> None:
     assert spent == [True] * 10 + [False] * 2
     spent = [calls.hedges.spend(0.0) for _ in range(12)]
     assert spent == [True] * 10 + [False] * 2
+
+
+async def test_calls_earn_a_tenth_of_a_retry_and_a_twentieth_of_a_hedge() -> None:
+    calls = HedgedCalls(await replicas_of(Server("a:1"), Server("b:1")), "default", 0)
+    budgets = (calls.retries, calls.hedges)
+    for budget in budgets:
+        while budget.spend(0.0):
+            pass
+    for _ in range(205):
+        await calls.call(KEY, send)
+    # At the same time, so that time itself earns nothing.
+    assert [sum(budget.spend(0.0) for _ in range(50)) for budget in budgets] == [20, 10]
 
 
 async def test_a_first_hedge_leaves_the_reserve_alone() -> None:
