@@ -15,8 +15,9 @@ from prometheus_client import Histogram
 from nearline import status
 from nearline.access.access_control import AccessControl
 from nearline.access.audit_log import AuditLog
-from nearline.access.method_guard import MethodGuard
+from nearline.access.method_guard import MethodGuard, current_caller
 from nearline.access.rate_limiter import RateLimiter, RunningCall
+from nearline.admission import Admission, EndCall
 from nearline.allocator import MemoryReturn
 from nearline.errors import (
     DeadlineExceeded,
@@ -24,13 +25,11 @@ from nearline.errors import (
     InvalidRequest,
     NearlineError,
     NotReady,
-    Overloaded,
     Unsupported,
 )
 
 REQUEST_ID_KEY = "x-request-id"
 _MAX_REQUEST_ID = 128
-_RETRY_AFTER_S = 0.25
 # Operators and other services need these most when a service is overloaded.
 _UNLIMITED_SERVICE = "nearline.v1.AdminService"
 _UNLIMITED_METHODS = frozenset({"GetInfo", "GetStatus", "LoadSnapshot", "UnloadSnapshot"})
@@ -84,8 +83,7 @@ class CallGuard:
         self._access = access or AccessControl()
         self._audit = audit
         self._server = server
-        self._max_calls = max_calls
-        self._running = 0
+        self._admission = Admission(max_calls)
         self._memory = MemoryReturn()
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
@@ -102,7 +100,7 @@ class CallGuard:
                 continue
             limited = service_name != _UNLIMITED_SERVICE and name not in _UNLIMITED_METHODS
             rights = MethodGuard(service_name, name, self._access, self._audit, self._limiter)
-            guarded[name] = self._wrap(name, handler, int(limited), rights)
+            guarded[name] = self._wrap(name, handler, limited, rights)
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(service_name, guarded),)
         )
@@ -117,8 +115,8 @@ class CallGuard:
         """
         self._server.add_generic_rpc_handlers((_OtherMethods(services),))
 
-    def _wrap(self, method: str, handler: Handler, weight: int, rights: MethodGuard) -> Handler:
-        """Returns a guarded handler. weight: 1 if its calls count as running, else 0."""
+    def _wrap(self, method: str, handler: Handler, limited: bool, rights: MethodGuard) -> Handler:
+        """Returns a guarded handler. limited: Whether it may be refused because others run."""
         codec: dict[str, Any] = {
             "request_deserializer": _tolerant(
                 handler.request_deserializer, method, self._memory.note_message
@@ -134,18 +132,18 @@ class CallGuard:
             # One request, or an iterator of requests, as the method expects.
             async def unary(request: Any, context: Context) -> Any:
                 start = time.perf_counter()
-                self._running += weight
-                counted = None
+                counted = end_call = None
                 try:
                     counted = await rights.identify(context)
-                    self._admit(context, weight)
+                    end_call = self._admit(context, limited=limited, streams=streams_in)
                     reply = await inner(rights.check(decoded(request)), context)
                 except BaseException as error:
                     request = None
                     await call.fail(error, context, start, counted)
                     raise
                 finally:
-                    self._running -= weight
+                    if end_call is not None:
+                        end_call()
                     if counted is not None:
                         counted.end()
                 call.succeed(context, start, counted)
@@ -158,11 +156,10 @@ class CallGuard:
 
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
             start = time.perf_counter()
-            self._running += weight
-            counted = None
+            counted = end_call = None
             try:
                 counted = await rights.identify(context)
-                self._admit(context, weight)
+                end_call = self._admit(context, limited=limited, streams=True)
                 async for reply in inner(rights.check(decoded(request)), context):
                     yield reply
             except BaseException as error:
@@ -170,7 +167,8 @@ class CallGuard:
                 await call.fail(error, context, start, counted)
                 raise
             finally:
-                self._running -= weight
+                if end_call is not None:
+                    end_call()
                 if counted is not None:
                     counted.end()
             call.succeed(context, start, counted)
@@ -179,18 +177,23 @@ class CallGuard:
             return grpc.unary_stream_rpc_method_handler(stream, **codec)
         return grpc.stream_stream_rpc_method_handler(stream, **codec)
 
-    def _admit(self, context: Context, weight: int) -> None:
+    def _admit(self, context: Context, *, limited: bool, streams: bool) -> EndCall | None:
+        """Begins a call, if it may be; returns what ends it.
+
+        Args:
+            limited: Whether it may be refused because others run.
+            streams: Whether it has a stream, and may last.
+        """
         if not self.open:
             raise NotReady("the service is still loading; wait for its health to be SERVING")
         left_s = context.time_remaining()
         if left_s is not None and left_s <= 0:
             raise DeadlineExceeded("the deadline passed before the call began; raise the timeout")
-        if weight and self._running > self._max_calls:
-            raise Overloaded(
-                f"{self._running - 1:,} calls are running, and --max-calls is {self._max_calls:,}; "
-                "retry later, send fewer calls at once, or add servers",
-                retry_after_s=_RETRY_AFTER_S,
-            )
+        if not limited:
+            return None
+        if streams:
+            return self._admission.begin_stream()
+        return self._admission.begin(current_caller().tenant, left_s)
 
 
 class _Undecodable:

@@ -1,0 +1,190 @@
+"""Calls under load, on a simulated server that shares its time among those that run."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from nearline.admission import Admission, EndCall
+from nearline.errors import DeadlineExceeded, Overloaded
+
+STEP_S = 0.004
+
+
+@dataclass
+class Call:
+    tenant: str
+    arrived_s: float
+    work_s: float
+    end: EndCall
+
+
+@dataclass
+class Server:
+    """A processor that is shared equally by the calls that run.
+
+    answered: In time, by tenant. late: Ended after their deadline. refused: By tenant.
+    """
+
+    max_calls: int = 1_024
+    now_s: float = 0.0
+    running: list[Call] = field(default_factory=list)
+    asked: Counter[str] = field(default_factory=Counter)
+    answered: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    late: int = 0
+    seconds: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.admission = Admission(self.max_calls, lambda: self.now_s)
+
+    def run(
+        self,
+        seconds: float,
+        rates: Mapping[str, float],
+        *,
+        work_s: float = 0.002,
+        deadline_s: float = 0.5,
+    ) -> None:
+        """Takes calls at these rates; each needs `work_s` of the processor."""
+        end_s = self.now_s + seconds
+        due = [(self.now_s + 1 / rate, name) for name, rate in rates.items()]
+        heapq.heapify(due)
+        while self.now_s < end_s:
+            self.now_s += STEP_S
+            while due and due[0][0] <= self.now_s:
+                at_s, name = heapq.heappop(due)
+                heapq.heappush(due, (at_s + 1 / rates[name], name))
+                self._arrive(name, work_s, deadline_s)
+            self._work(deadline_s)
+
+    def _arrive(self, name: str, work_s: float, deadline_s: float) -> None:
+        self.asked[name] += 1
+        try:
+            end = self.admission.begin(name, deadline_s)
+        except (Overloaded, DeadlineExceeded):
+            self.refused[name] += 1
+            return
+        self.running.append(Call(name, self.now_s, work_s, end))
+
+    def _work(self, deadline_s: float) -> None:
+        each_s = STEP_S / max(1, len(self.running))
+        for call in self.running:
+            call.work_s -= each_s
+        left = []
+        for call in self.running:
+            spent_s = self.now_s - call.arrived_s
+            if call.work_s <= 0 and spent_s <= deadline_s:
+                self.answered[call.tenant] += 1
+                self.seconds.append(spent_s)
+            elif spent_s > deadline_s:
+                self.late += 1
+            else:
+                left.append(call)
+                continue
+            call.end()
+        self.running = left
+
+
+@pytest.mark.parametrize("times", [1.5, 3.0, 5.0, 20.0])
+def test_under_overload_as_much_is_answered_as_can_be_and_in_time(times: float) -> None:
+    server = Server()
+    # It can answer 500 calls a second.
+    server.run(3.0, {"a": 500 * times})
+    server.answered.clear()
+    server.late = 0
+    server.run(5.0, {"a": 500 * times})
+    assert server.answered["a"] >= 0.9 * 2_500
+    assert server.late <= 0.05 * server.answered["a"]
+
+
+def test_a_tenant_that_floods_takes_nothing_from_one_that_does_not() -> None:
+    server = Server()
+    # The quiet one asks for less than its half.
+    rates = {"flood": 2_400.0, "quiet": 200.0}
+    server.run(3.0, rates)
+    server.asked.clear()
+    server.answered.clear()
+    server.run(5.0, rates)
+    assert server.answered["quiet"] >= 0.95 * server.asked["quiet"]
+    assert server.answered.total() >= 0.9 * 2_500
+
+
+def test_two_that_flood_get_the_same() -> None:
+    server = Server()
+    server.run(3.0, {"a": 4_000.0, "b": 1_000.0})
+    server.answered.clear()
+    server.run(5.0, {"a": 4_000.0, "b": 1_000.0})
+    assert server.answered["b"] >= 0.45 * server.answered.total()
+
+
+def test_after_an_overload_nothing_is_refused_and_the_limit_is_back() -> None:
+    server = Server()
+    server.run(5.0, {"a": 2_500.0})
+    assert server.admission.limit < 1_024
+    server.run(2.0, {"a": 250.0})
+    server.refused.clear()
+    server.run(5.0, {"a": 250.0})
+    assert server.refused.total() == 0
+    server.now_s += 2.0
+    server.run(1.0, {"a": 10.0})
+    assert server.admission.limit == 1_024
+
+
+def test_short_deadlines_are_not_refused_for_ever_after_an_overload() -> None:
+    server = Server()
+    server.run(5.0, {"a": 2_500.0}, deadline_s=2.0)
+    server.run(1.0, {"a": 250.0}, deadline_s=0.1)
+    server.refused.clear()
+    server.run(5.0, {"a": 250.0}, deadline_s=0.1)
+    assert server.refused.total() == 0
+
+
+def test_without_overload_nothing_is_refused_however_many_run() -> None:
+    server = Server()
+    # 900 calls at once that wait for something else, each a tenth of its time.
+    ends = [server.admission.begin("a", 10.0) for _ in range(900)]
+    server.now_s += 1.0
+    for end in ends:
+        end()
+    assert server.admission.limit == 1_024
+
+
+def test_calls_without_a_deadline_are_never_late() -> None:
+    server = Server()
+    for _ in range(50):
+        end = server.admission.begin("a", None)
+        server.now_s += 60.0
+        end()
+    server.admission.begin("a", None)
+    assert server.admission.limit == 1_024
+
+
+def test_streams_count_towards_the_most_calls_and_say_nothing_about_overload() -> None:
+    server = Server(max_calls=20)
+    streams = [server.admission.begin_stream() for _ in range(19)]
+    end = server.admission.begin("a", 1.0)
+    for begin in (server.admission.begin_stream, lambda: server.admission.begin("a", 1.0)):
+        with pytest.raises(Overloaded, match="20 calls are running, and --max-calls is 20"):
+            begin()
+    server.now_s += 3_600.0
+    for one in streams:
+        one()
+    end()
+    assert server.admission.limit == 20
+
+
+def test_a_refusal_names_the_tenant_and_a_time_to_retry() -> None:
+    server = Server()
+    server.run(5.0, {"a": 5_000.0})
+    begin: Callable[[], EndCall] = lambda: server.admission.begin("a", 0.5)  # noqa: E731
+    with pytest.raises(Overloaded, match="of tenant 'a' are running") as caught:
+        for _ in range(2_000):
+            begin()
+    assert caught.value.retry_after_s
+    with pytest.raises(DeadlineExceeded, match=r"0\.001 s are left"):
+        server.admission.begin("b", 0.001)
