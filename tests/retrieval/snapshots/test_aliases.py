@@ -233,6 +233,33 @@ def test_ending_a_trial_late_does_not_end_a_newer_one(store: Store) -> None:
         aliases.end_split(store, "default", expected_epoch=first.epoch)
 
 
+@pytest.mark.parametrize(
+    ("name", "least", "most", "step"),
+    [
+        ("false_alarm", 1e-6, 0.5, 1e-7),
+        ("latency_ratio", 1.0, 100.0, 0.1),
+        ("min_recall", 0.0, 0.999, 0.001),
+        ("recall_sample", 0.0, 1.0, 0.01),
+        ("away_s", 1.0, 1e6, 0.5),
+    ],
+)
+def test_the_limits_of_a_trial_have_ranges(
+    store: Store, name: str, least: float, most: float, step: float
+) -> None:
+    canary, _ = make(store, 2)
+
+    def split(value: float) -> snapshot_pb2.AliasRecord:
+        rollout = release_pb2.Rollout(limits=release_pb2.RolloutLimits(**{name: value}))
+        return aliases.split(store, "default", canary, 0.1, rollout=rollout)
+
+    for value in (least, most):
+        assert getattr(split(value).rollout.limits, name) == value
+    for value in (least - step, most + step, float("nan")):
+        with pytest.raises(InvalidRequest, match=f"{name} is") as caught:
+            split(value)
+        assert caught.value.field == f"rollout.limits.{name}"
+
+
 def test_an_invalid_canary_is_rejected(store: Store) -> None:
     a, b = make(store, 2)
     for share in (0.0, 1.0, -0.1, float("nan")):
