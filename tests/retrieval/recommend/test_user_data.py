@@ -1,4 +1,4 @@
-"""The receipt of a deletion names the snapshots that learned from the user."""
+"""What a service says that snapshots learned from a user, and the receipt of a deletion."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from nearline import contract as c
 from nearline.store.snapshot import SCHEMA_VERSION, Store
 from nearline.times import from_us
 from nearline.v1 import snapshot_pb2
+from retrieval.behaviour.model import BehaviourModel
 from retrieval.protocols.snapshot import read_snapshot_ref
 from retrieval.recommend.policies import default_policies
 from retrieval.recommend.service import RecommendationService
@@ -21,12 +22,20 @@ from retrieval.search.collection import ServedCollection
 from retrieval.snapshots import aliases
 from retrieval.users.records import DeletionResult
 from tests.retrieval.behaviour.test_ranker import card_of, tables
+from tests.retrieval.recommend.small_model import learned
 
+RECORDED = c.Interaction(item_id="b", user_id="ann")
 RESULT = DeletionResult(deleted_us=1_000_000, interactions=2, log_entries=3, sessions=4)
 
 
 class States:
-    """A state of users that deletes every user."""
+    """The state of a user. deleted_us: When the user was deleted; 0: never."""
+
+    def __init__(self, deleted_us: int = 0) -> None:
+        self._deleted = from_us(deleted_us) if deleted_us else None
+
+    async def export(self, collection: str, user_id: str) -> c.UserRecord:
+        return c.UserRecord(interactions=[RECORDED], deleted=self._deleted)
 
     async def delete(self, collection: str, user_id: str) -> DeletionResult:
         return RESULT
@@ -60,14 +69,20 @@ def give_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
-def service(store: Store, *, reads_store: bool = True) -> RecommendationService:
+def service(
+    store: Store,
+    *,
+    reads_store: bool = True,
+    deleted_us: int = 0,
+    known: BehaviourModel | None = None,
+) -> RecommendationService:
     collections = ServedCollections()
     snapshot = read_snapshot_ref(store, "default", store.alias_in_force("default").current, 1)
-    collections.serve(ServedCollection(snapshot, []))
+    collections.serve(ServedCollection(snapshot, [], known))
     return RecommendationService(
         collections,
         default_policies(),
-        cast(Any, States()),
+        cast(Any, States(deleted_us)),
         store=store if reads_store else None,
     )
 
@@ -88,3 +103,27 @@ async def test_a_receipt_counts_what_was_deleted(store: Store) -> None:
     assert receipt == c.DeletionReceipt(
         deleted=from_us(1_000_000), interactions=2, log_entries=3, sessions=4, snapshots=()
     )
+
+
+@pytest.mark.parametrize(
+    ("deleted_us", "expected"),
+    [(0, [("a", 2), ("g", 1)]), (999_999, [("a", 2), ("g", 1)]), (1_000_000, [("a", 2)]),
+     (2_000_000, [])],
+)  # fmt: skip
+async def test_what_a_snapshot_learned_before_a_deletion_is_not_shown(
+    store: Store, deleted_us: int, expected: list[tuple[str, int]]
+) -> None:
+    had = {"ann": [("a", 2_000_000), ("g", 1_000_000)]}
+    known = learned(["a", "b", "g"], {"a": {"b": 1.0}}, {"a": 1.0}, had)
+    record = await service(store, deleted_us=deleted_us, known=known).get_user("ann")
+    assert record.interactions == [RECORDED]
+    assert [(one.item_id, one.time) for one in record.learned] == [
+        (item_id, from_us(second * 1_000_000)) for item_id, second in expected
+    ]
+    assert {one.user_id for one in record.learned} <= {"ann"}
+
+
+async def test_of_another_user_nothing_was_learned(store: Store) -> None:
+    known = learned(["a", "b"], {}, {"a": 1.0}, {"ann": [("a", 1)]})
+    for model in (known, None):
+        assert (await service(store, known=model).get_user("eve")).learned in ((), [])
