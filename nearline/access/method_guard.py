@@ -6,18 +6,21 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import Message
 
 from nearline.access.access_control import AccessControl
 from nearline.access.audit_log import AuditLog
 from nearline.access.caller import ANONYMOUS, Caller
-from nearline.access.limits import Limits
-from nearline.access.rate_limiter import RateLimiter, RunningCall
 from nearline.access.rights import METHODS, MethodAccess, Right, Scope
 from nearline.contract import DEFAULT_COLLECTION
 from nearline.errors import PermissionDenied, Unauthenticated
+
+if TYPE_CHECKING:
+    # Clients, which ask here on whose behalf they call, load neither metrics nor settings.
+    from nearline.access.limits import Limits
+    from nearline.access.rate_limiter import RateLimiter, RunningCall
 
 # The row of a method that has none: only services may call it.
 _UNKNOWN = MethodAccess(Right.SERVICE, Scope.NONE, audited=True)
