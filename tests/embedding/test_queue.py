@@ -118,25 +118,36 @@ def test_bulk_gets_a_tenth_while_queries_never_end() -> None:
     assert done[BULK] / done[INTERACTIVE] == pytest.approx(0.1, rel=0.1)
 
 
-def test_what_is_dropped_is_not_run_and_is_counted() -> None:
+@pytest.mark.parametrize("in_window", [False, True])
+def test_what_is_dropped_is_not_run_and_is_counted(*, in_window: bool) -> None:
     lanes = BatchQueue(64)
-    kept, gone = make_job([8, 8]), make_job([8, 8, 8])
+    kept, gone = make_job([8, 8]), make_job([8, 8, 8], deadline=5.0)
     lanes.push(gone, 0.0)
     lanes.push(kept, 0.0)
+    if in_window:
+        lanes.push(make_job([64], deadline=1.0), 0.0)
+        assert lengths(take(lanes)) == [64]
     lanes.drop(gone, DropReason.CANCELLED)
     assert lanes.tokens(BULK) == 16
-    assert take(lanes).entries == kept.entries
+    taken = lanes.take(5.0)
+    assert taken.expired == []
+    assert taken.batch is not None and taken.batch.entries == kept.entries
     assert lanes.drops == {(BULK, DropReason.CANCELLED): 3}
 
 
-def test_a_job_whose_time_is_up_is_given_back_whole_and_not_run() -> None:
+@pytest.mark.parametrize("in_window", [False, True])
+def test_a_job_whose_time_is_up_is_given_back_whole_and_not_run(*, in_window: bool) -> None:
     lanes = BatchQueue(64)
     late, other = make_job([8, 8], INTERACTIVE, deadline=5.0), make_job([8], INTERACTIVE)
     lanes.push(late, 0.0)
     lanes.push(other, 0.0)
+    if in_window:
+        lanes.push(make_job([64], INTERACTIVE, deadline=1.0), 0.0)
+        assert lengths(take(lanes)) == [64]
     taken = lanes.take(5.0)
     assert taken.expired == [late]
     assert taken.batch is not None and taken.batch.entries == other.entries
+    assert lanes.tokens(INTERACTIVE) == 0
     assert lanes.drops == {(INTERACTIVE, DropReason.EXPIRED): 2}
 
 
