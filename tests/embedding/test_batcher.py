@@ -244,6 +244,27 @@ async def test_a_stream_that_is_cancelled_while_it_waits_lets_the_next_one_in() 
     assert [batch[0][0] for batch in backend.batches] == [1, 11, 13]
 
 
+async def test_a_stream_that_is_cancelled_as_its_turn_comes_lets_the_next_one_in() -> None:
+    backend = FakeBackend()
+    async with running(backend, queued=10) as batcher:
+        first = await busy(backend, batcher)
+        queued, turn, after = (
+            asyncio.create_task(batcher.infer(texts([number] * 8), BULK, wait=True))
+            for number in (11, 12, 13)
+        )
+        await settled()
+        assert len(batcher._room) == 2
+        queued.cancel()
+        # One step: there is room now, and the next stream was told but has not run yet.
+        await asyncio.sleep(0)
+        turn.cancel()
+        await settled()
+        assert len(batcher._room) == 0
+        backend.release()
+        await asyncio.gather(first, after)
+    assert turn.cancelled()
+
+
 async def test_the_time_in_the_queue_and_the_time_in_the_model_are_told_apart() -> None:
     backend = FakeBackend()
     now = [0.0]

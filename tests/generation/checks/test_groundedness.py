@@ -175,12 +175,23 @@ TALE = passages(
         ("The crow held cheese.", [1]),
         ("A fox met a crow that held some cheese.", [0, 1]),
         ("The kettle boils water in 3 minutes and is descaled with vinegar every month.", [2, 3]),
+        ("A fox met a crow that held cheese while the kettle boils water.", [0, 1, 2]),
         ("Open the lid while it boils.", [4]),  # and not one without the contradiction
     ],
 )
 def test_a_citation_is_the_shortest_supporting_run(sentence: str, chosen: list[int]) -> None:
     assert best_passages(sentence, TALE) == [TALE[at] for at in chosen]
     assert best_passages(sentence, TALE[2:3]) == TALE[2:3]
+
+
+def test_a_run_with_a_wrong_number_loses_against_other_words() -> None:
+    wrong, right = passages(
+        "The kettle boils water in 5 minutes.", "Kettles boil the water in 3 minutes."
+    )
+    said = "The kettle boils water in 3 minutes."
+    assert check_groundedness(said, wrong.text).score > check_groundedness(said, right.text).score
+    # Far apart, so that no run contains both.
+    assert best_passages(said, [wrong, *TALE[:2], TALE[3], right]) == [right]
 
 
 def test_a_contradicting_run_is_not_replaced_by_a_silent_one() -> None:
