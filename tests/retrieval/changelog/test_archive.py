@@ -7,13 +7,14 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from nearline.errors import AlreadyExists, SnapshotCorrupt, SnapshotMismatch
 from nearline.store.files import StoreFiles
-from nearline.store.snapshot import PARTITIONS, Store
+from nearline.store.snapshot import PARTITIONS, Store, partition_of
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog import archive as archiving
 from retrieval.changelog.archive import Archive, archive_changes
@@ -100,6 +101,20 @@ async def test_segments_continue_each_other(store: Store, monkeypatch: pytest.Mo
     pending = fresh.pending(middle)
     later = [e for e in await _all(log) if e.position > middle.positions[e.partition]]
     assert pending == (len(later), min(e.time_us for e in later))
+
+
+@pytest.mark.parametrize(
+    ("contained", "pending"), [(0, (3, 10)), (1, (2, 20)), (2, (1, 30)), (3, (0, 0))]
+)
+async def test_pending_changes_of_a_segment_exclude_those_that_a_snapshot_contains(
+    tmp_path: Path, contained: int, pending: tuple[int, int]
+) -> None:
+    times = iter((10, 20, 30))
+    log = MemoryLog(clock=lambda: next(times))
+    await _append(log, ["a", "a", "a"])
+    archive = await archive_changes(Store(tmp_path), log)
+    start = Watermark(log.log_id).advanced({partition_of("a"): contained})
+    assert archive.pending(start) == pending
 
 
 async def test_archivers_at_once_agree(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from nearline.contract import Hit, Item, PayloadField
-from retrieval.recommend.candidate_pool import CandidatePool
+from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
 
 EARLY, LATE = datetime(2030, 1, 1, tzinfo=UTC), datetime(2031, 1, 1, tzinfo=UTC)
 VECTOR = np.ones(2, np.float32)
@@ -72,3 +74,41 @@ def test_attributes_that_only_the_rules_read_are_left_out_of_a_hit(requested: bo
     pool.add_hit(Hit(id="a", score=0.5, attributes={"brand": "x"}))
     assert pool.candidates[0].attributes == {"brand": "x"}
     assert pool.hits["a"].attributes == ({"brand": "x"} if requested else None)
+
+
+class FewMatch(CandidatePool):
+    """Of the items that it reads, every tenth matches. reads: Number of items of each read."""
+
+    def __init__(self) -> None:
+        super().__init__(frozenset())
+        self.reads: list[int] = []
+
+    async def read(self, query: CandidateQuery, scored: Sequence[tuple[str, float]]) -> None:
+        self.reads.append(len(scored))
+        for item_id, score in scored:
+            if int(item_id) % 10 == 0:
+                self.add(item(item_id), score)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "depth", "reads", "found"),
+    [
+        ([300], 1, [1], 1),
+        ([300], 3, [3, 12, 48], 7),
+        ([300], 10, [10, 40, 160], 21),
+        ([30, 300], 10, [10, 20, 7, 28, 112], 18),
+        ([30], 10, [10, 20], 3),
+        ([0, 300], 1, [1], 1),
+    ],
+)
+async def test_ever_more_items_are_read_while_few_match(
+    sizes: list[int], depth: int, reads: list[int], found: int
+) -> None:
+    numbers = np.arange(sum(sizes), dtype=np.int32)
+    cuts = np.cumsum(sizes)[:-1]
+    blocks = zip(np.split(numbers, cuts), np.split(-numbers.astype("f4"), cuts), strict=True)
+    pool = FewMatch()
+    await pool.fill(cast(Any, None), [str(one) for one in numbers], blocks, depth)
+    assert pool.reads == reads
+    assert [one.id for one in pool.candidates] == [str(10 * n) for n in range(found)]
+    assert [one.score for one in pool.candidates] == [-10.0 * n for n in range(found)]
