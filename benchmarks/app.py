@@ -12,6 +12,7 @@ from benchmarks.commands import (
     ingest,
     live,
     monitor,
+    overload,
     recommend,
     retrieval,
     rollout,
@@ -26,6 +27,7 @@ add_command(app, swap.bench_swap, "swap")
 app.command("rollout")(rollout.bench_rollout)
 add_command(app, live.bench_live, "live")
 app.command("monitor")(monitor.bench_monitor)
+add_command(app, overload.bench_overload, "overload")
 app.command("embed")(embed.bench_embed)
 add_command(app, ingest.bench_ingest, "ingest")
 app.command("filter")(filter.bench_filter)

@@ -160,6 +160,7 @@ class _Host:
         server = grpc.aio.server(
             options=(
                 ("grpc.so_reuseport", int(settings.reuse_port)),
+                ("grpc.max_concurrent_streams", settings.max_streams),
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
                 # Clients ping idle channels to keep them alive; accept a ping every 10 s.

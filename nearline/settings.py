@@ -148,6 +148,13 @@ class ServerSettings(Settings):
         description="Calls that may run at once. More are refused with RESOURCE_EXHAUSTED and the "
         "time after which to retry; requests for status and of operators are always admitted.",
     )
+    max_streams: int = Field(
+        128,
+        ge=1,
+        le=1_000_000,
+        description="Calls that run at once on one connection; its further calls wait in the "
+        "client, and cost the server nothing.",
+    )
     keys: str = Field(
         "",
         description="TOML file of API keys, made by `nearline keys create`; read again when it "

@@ -10,8 +10,8 @@ from statistics import median
 
 from benchmarks.baselines.processes import RunningRouter, router_process, single_process_pool
 from benchmarks.workloads.closed_loop import SearchRound, SearchTask, round_figures, run_round
+from benchmarks.workloads.key_files import write_keys
 from benchmarks.workloads.retrieval_dataset import RetrievalDataset
-from nearline.access.api_keys import make_key
 from nearline.channel_security import ChannelSecurity
 from nearline.tls import TlsFiles
 from nearline_cli.local.certificates import CertificateAuthority
@@ -61,21 +61,8 @@ async def _secured(
     folder = task.folder / "secured"
     authority = CertificateAuthority(folder)
     certificate, key = authority.issue("nearline", ("127.0.0.1",))
-    token, key_id, digest = make_key()
-    service, service_id, service_digest = make_key()
-    tables = (
-        (key_id, digest, "shop", "read"),
-        (service_id, service_digest, "*", "service"),
-    )
     keys = folder / "keys.toml"
-    keys.write_text(
-        "".join(
-            f"[[key]]\nid = '{one}'\nsha256 = '{sha}'\ntenant = '{tenant}'\n"
-            f"rights = {{ '*' = '{right}' }}\n"
-            for one, sha, tenant, right in tables
-        )
-    )
-    keys.chmod(0o600)
+    tokens = write_keys(keys, {"shop": "read", "*": "service"})
     limits = folder / "limits.toml"
     limits.write_text(_LIMITS)
     tls = TlsFiles(authorities=str(authority.file))
@@ -85,11 +72,11 @@ async def _secured(
         "NEARLINE_TLS_CA": str(authority.file),
         "NEARLINE_KEYS": str(keys),
         "NEARLINE_LIMITS": str(limits),
-        "NEARLINE_TOKEN": service,
+        "NEARLINE_TOKEN": tokens["*"],
     }
     with _environment(environ):
         async with router_process(("--store", str(task.store)), int(separate)) as router:
-            yield router, ChannelSecurity(token, tls)
+            yield router, ChannelSecurity(tokens["shop"], tls)
 
 
 @contextlib.contextmanager

@@ -109,6 +109,27 @@ async def test_calls_beyond_the_limit_are_refused_with_a_time_and_status_is_stil
     await asyncio.gather(server, return_exceptions=True)
 
 
+async def test_calls_beyond_those_of_a_connection_wait_in_the_client_and_another_is_served() -> (
+    None
+):
+    gate = Gate()
+    settings = ServerSettings(max_streams=2)
+    own = (("grpc.use_local_subchannel_pool", 1),)
+    async with (
+        running([gate.registration()], settings=settings) as address,
+        grpc.aio.insecure_channel(address, own) as busy,
+        grpc.aio.insecure_channel(address, own) as other,
+    ):
+        request = embedding_pb2.EmbedRequest()
+        calls = [embedding_pb2_grpc.EmbeddingServiceStub(busy).Embed(request) for _ in range(3)]
+        await until(lambda: gate.entered == 2)
+        calls.append(embedding_pb2_grpc.EmbeddingServiceStub(other).Embed(request))
+        await until(lambda: gate.entered == 3)
+        gate.gate.set()
+        await asyncio.gather(*calls)
+        assert gate.entered == 4
+
+
 def nested_filter(depth: int) -> bytes:
     """Returns the bytes of a CountItemsRequest whose filter is `not` of `not` of …"""
     inner = b""
