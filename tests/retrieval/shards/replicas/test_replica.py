@@ -1,13 +1,17 @@
-"""What the metrics say of a replica."""
+"""What the metrics say of a replica, and when its status is requested."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 
 import pytest
 from prometheus_client import REGISTRY
 
 from nearline.errors import DeadlineExceeded, InternalError, NearlineError, NotReady
+from retrieval.live.progress import ShardProgress
+from retrieval.shards.client import ShardKey
+from retrieval.shards.replicas import replica as replica_module
 from retrieval.shards.replicas.replica import Replica
 from tests.retrieval.shards.replicas.test_hedged_calls import KEY, Server, replicas_of, send
 
@@ -61,3 +65,30 @@ async def test_only_a_lost_connection_makes_a_replica_unready(error: NearlineErr
     assert is_ready() == (0 if isinstance(error, NotReady) else 1)
     await replica.poll()
     assert is_ready() == 1
+
+
+async def test_the_next_status_is_requested_after_a_pause_or_a_lost_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replica_module, "_POLL_S", 3_600.0)
+    asked: list[float] = []
+
+    class Counting(Server):
+        async def status(self, timeout_s: float) -> dict[ShardKey, ShardProgress | None]:
+            asked.append(timeout_s)
+            await asyncio.sleep(0)
+            return await super().status(timeout_s)
+
+    replica = Replica(Counting(ADDRESS))
+    watcher = asyncio.ensure_future(replica.watch())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(asked) == 1
+    replica.peer.error = NotReady("connection reset")
+    with pytest.raises(NotReady):
+        await replica.call(KEY, send)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(asked) == 2 and is_ready() == 1
+    watcher.cancel()
+    await asyncio.wait((watcher,))
