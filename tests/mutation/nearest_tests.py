@@ -14,9 +14,13 @@ MAX_SERVICE_DISTANCE = 2
 MAX_FILES = 16
 MAX_SERVICE_FILES = 8
 # Tests of other things: of a server that is not there, of whole systems, which takes minutes.
-NEVER_NEAR = tuple(
-    f"tests/{name}/"
-    for name in ("benchmarks", "docs", "live", "milvus", "mutation", "nearline_cli")
+NEVER_NEAR = (
+    *(
+        f"tests/{name}/"
+        for name in ("benchmarks", "docs", "live", "milvus", "mutation", "nearline_cli")
+    ),
+    # Its cluster takes a minute to start, which would be taken for a mutant that never ends.
+    "tests/index_builder/execution/test_ray_executor.py",
 )
 # Modules that tests start as processes, so that no import leads to them.
 STARTED = {
