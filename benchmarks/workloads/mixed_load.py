@@ -40,8 +40,8 @@ class Caller(NamedTuple):
 class LoadResult:
     """What became of calls.
 
-    asked: Number of calls. codes: Their number by gRPC status. latencies_s: Of the calls answered
-        within the deadline, since they were due.
+    asked: Number of calls. codes: Their number by gRPC status. latencies_s: Of the calls that were
+        answered, since they were due.
     """
 
     asked: int

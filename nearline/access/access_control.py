@@ -64,15 +64,17 @@ class AccessControl:
                 "the call carries no credential; send metadata authorization: Bearer KEY, or set "
                 "NEARLINE_TOKEN"
             )
-        caller = await self._verify(given[len(_SCHEME) :].strip())
+        credential = given[len(_SCHEME) :].strip()
+        if self._keys is not None and is_api_key(credential):
+            caller = self._keys.identify(credential)
+        else:
+            caller = await self._verify(credential)
         # Anybody else who names another caller is taken for themselves.
         if delegation is not None and caller.highest_right is Right.SERVICE:
             return read_delegation(delegation)
         return caller
 
     async def _verify(self, credential: str) -> Caller:
-        if is_api_key(credential) and self._keys is not None:
-            return self._keys.identify(credential)
         if self._callers is not None:
             return self._callers.identify(credential)
         if self._tokens is not None:

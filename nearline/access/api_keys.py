@@ -138,6 +138,9 @@ class KeyFile:
         self._path = path
         self._clock = clock
         self._checked_s = clock()
+        # Keys that were verified, of these contents of the file: as many as the file has at most.
+        self._known: dict[str, ApiKey] = {}
+        self._known_of: dict[str, ApiKey] | None = None
         try:
             self._keys = WatchedFiles([str(path)], self._read, "keys")
         except (OSError, ValueError) as error:
@@ -151,6 +154,19 @@ class KeyFile:
         Raises: Unauthenticated: the key is unknown, revoked, or has expired.
         """
         self._reread(_REREAD_S)
+        keys = self._keys.contents
+        if keys is not self._known_of:
+            self._known_of, self._known = keys, {}
+        if (found := self._known.get(key)) is None:
+            found = self._verify(key)
+            self._known[key] = found
+        if found.expires_s is not None and self._clock() >= found.expires_s:
+            raise Unauthenticated(
+                f"the API key {found.caller.name!r} has expired; ask the operator for a new one"
+            )
+        return found.caller
+
+    def _verify(self, key: str) -> ApiKey:
         form = _KEY.fullmatch(key)
         if form and form[1] not in self._keys.contents:
             # A key that was made just now; looking at the file costs microseconds.
@@ -159,11 +175,7 @@ class KeyFile:
         # Compared by hash, so the time it takes says nothing about the key.
         if found is None or not secrets.compare_digest(hash_key(key), found.sha256):
             raise Unauthenticated("the API key is unknown; ask the operator for a valid one")
-        if found.expires_s is not None and self._clock() >= found.expires_s:
-            raise Unauthenticated(
-                f"the API key {found.caller.name!r} has expired; ask the operator for a new one"
-            )
-        return found.caller
+        return found
 
     def _reread(self, after_s: float) -> None:
         """Reads the file again if it has changed, and was not looked at for some seconds."""

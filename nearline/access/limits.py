@@ -55,11 +55,6 @@ class Limits(BaseModel):
     filter_conditions: _Count | None = None
     exact: bool = True
 
-    @property
-    def bucket_size(self) -> float:
-        """Calls at once after a pause, at least 1."""
-        return self.burst or max(1.0, self.requests_per_s or 1.0)
-
 
 class LimitTable(BaseModel):
     """The limits of a file; see the module."""
@@ -94,17 +89,17 @@ class LimitTable(BaseModel):
         service makes on behalf of a caller was limited where the caller called.
         """
         if caller.through_service:
-            return _NONE
-        if caller.names_tenants and caller != ANONYMOUS:
-            return self.tenants.get(EVERY, _NONE)
+            return NO_LIMITS
+        if caller.names_tenants and caller is not ANONYMOUS:
+            return self.tenants.get(EVERY, NO_LIMITS)
         return self.tenants.get(caller.tenant, self.default)
 
-    def of_key(self, caller: Caller) -> Limits | None:
-        """Returns the limits of the caller's key; None if it has none of its own."""
-        return None if caller.through_service else self.keys.get(caller.name)
+    def of_key(self, caller: Caller) -> Limits:
+        """Returns the limits of the caller's key; `NO_LIMITS` if it has none of its own."""
+        return NO_LIMITS if caller.through_service else self.keys.get(caller.name, NO_LIMITS)
 
 
-_NONE = Limits()
+NO_LIMITS = Limits()
 # For a service that strangers reach.
 _STRICT_TABLE = LimitTable(
     default=Limits(

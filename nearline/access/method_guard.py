@@ -135,7 +135,7 @@ class MethodGuard:
             return self._checked(request)
         call = _call.get()
         if call is not None and call.running is not None and isinstance(request, Message):
-            call.running.check_size(request.ByteSize())
+            call.running.check_size(request)
         return request
 
     async def _checked(self, messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
@@ -150,7 +150,7 @@ class MethodGuard:
             call.collection = collection
         current_caller().require(self._row.right, self._method, collection)
         if call is not None and call.running is not None:
-            call.running.check_size(request.ByteSize())
+            call.running.check_size(request)
 
     def record(self, result: str, context: Any, request_id: str) -> None:
         """Writes the end of a call to the audit log, if it belongs there.

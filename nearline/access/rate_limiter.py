@@ -6,15 +6,16 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
+from google.protobuf.message import Message
 from prometheus_client import Counter
 
 from nearline.access.caller import Caller
-from nearline.access.limits import LimitFile, Limits
+from nearline.access.limits import NO_LIMITS, LimitFile, Limits
 from nearline.errors import InvalidRequest, Overloaded
 
+RATE_LIMIT_KEY: Final = "ratelimit"
 _MAX_ACCOUNTS: Final = 1 << 16
 _CONCURRENT_RETRY_S = 0.1
 _refused = Counter(
@@ -24,26 +25,52 @@ _refused = Counter(
 )
 
 
-@dataclass(slots=True)
 class _Account:
-    """What one tenant or key has used. tokens: Calls that it may still make at once."""
+    """What one tenant or key has used.
 
-    tokens: float
-    filled_s: float
-    running: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """What a caller may still do, for the header of the reply.
-
-    limit: Calls per second. remaining: Calls that it may make at once. reset_s: Seconds until all
-    of `burst` are there again.
+    whose: Such as "tenant 'shop'". rate: Calls per second; 0 if it is not limited. size: Calls that
+        it may make at once after a pause. tokens: Calls that it may make at once now.
     """
 
-    limit: float
-    remaining: int
-    reset_s: float
+    __slots__ = ("_concurrent", "_filled_s", "limits", "rate", "running", "size", "tokens", "whose")
+
+    def __init__(self, whose: str, limits: Limits, now_s: float) -> None:
+        self.whose = whose
+        self.running = 0
+        self._filled_s = now_s
+        self._set(limits)
+        self.tokens = self.size
+
+    def _set(self, limits: Limits) -> None:
+        self.limits = limits
+        self.rate = limits.requests_per_s or 0.0
+        self.size = float(limits.burst or max(1.0, self.rate))
+        self._concurrent = limits.concurrent or math.inf
+
+    def refill(self, limits: Limits, now_s: float) -> None:
+        """Adds the calls that were earned since the last one."""
+        if limits is not self.limits:
+            self._set(limits)
+        self.tokens = min(self.size, self.tokens + (now_s - self._filled_s) * self.rate)
+        self._filled_s = now_s
+
+    def check(self) -> None:
+        """Raises Overloaded if another call would be too many."""
+        if self.running >= self._concurrent:
+            _refused.labels("concurrent").inc()
+            raise Overloaded(
+                f"{self.running:,} calls of {self.whose} are running, and its limit is "
+                f"{self._concurrent:,} (concurrent); retry later, send fewer calls at once, or ask "
+                "the operator for a higher limit",
+                retry_after_s=_CONCURRENT_RETRY_S,
+            )
+        if self.rate and self.tokens < 1:
+            _refused.labels("requests_per_s").inc()
+            raise Overloaded(
+                f"{self.whose} may send {self.rate:g} requests per second (requests_per_s); retry "
+                "later, send fewer, or ask the operator for a higher limit",
+                retry_after_s=(1 - self.tokens) / self.rate,
+            )
 
 
 class RateLimiter:
@@ -60,43 +87,45 @@ class RateLimiter:
         # By kind and name, the least recently used first.
         self._accounts: OrderedDict[tuple[str, str], _Account] = OrderedDict()
 
-    def begin(self, caller: Caller) -> RunningCall:
-        """Counts a call; `end` must be called when it ends.
+    def begin(self, caller: Caller) -> RunningCall | None:
+        """Counts a call; its `end` must be called when it ends.
 
+        Returns: None if nothing limits the caller.
         Raises: Overloaded: the caller has too many calls, per second or at once.
         """
         table = self._limits.table
-        bounds = [(("tenant", caller.tenant), table.of_tenant(caller))]
-        if (own := table.of_key(caller)) is not None:
-            bounds.append((("key", caller.name), own))
-        held = [(name, limits, self._account(name, limits)) for name, limits in bounds]
+        held: tuple[_Account, ...] = ()
+        if (limits := table.of_tenant(caller)) is not NO_LIMITS:
+            held = (self._account("tenant", caller.tenant, limits),)
+        if (limits := table.of_key(caller)) is not NO_LIMITS:
+            held = (*held, self._account("key", caller.name, limits))
+        if not held:
+            return None
         # First all checks: a refused call uses up nothing.
-        for name, limits, account in held:
-            _check(" ".join(map(repr, name[1:])), name[0], limits, account)
-        for _, limits, account in held:
-            account.tokens -= limits.requests_per_s is not None
+        for account in held:
+            account.check()
+        for account in held:
+            account.tokens -= bool(account.rate)
             account.running += 1
-        return RunningCall([(name, limits, account) for name, limits, account in held])
+        return RunningCall(held)
 
-    def _account(self, name: tuple[str, str], limits: Limits) -> _Account:
+    def _account(self, kind: str, name: str, limits: Limits) -> _Account:
         now_s = self._clock()
-        account = self._accounts.get(name)
+        key = kind, name
+        account = self._accounts.get(key)
         if account is None:
-            account = self._accounts[name] = _Account(limits.bucket_size, now_s)
             self._forget()
-        self._accounts.move_to_end(name)
-        earned = (now_s - account.filled_s) * (limits.requests_per_s or 0.0)
-        account.tokens = min(limits.bucket_size, account.tokens + max(0.0, earned))
-        account.filled_s = now_s
+            account = self._accounts[key] = _Account(f"{kind} {name!r}", limits, now_s)
+        self._accounts.move_to_end(key)
+        account.refill(limits, now_s)
         return account
 
     def _forget(self) -> None:
-        """Drops the accounts that were used least recently, unless calls of theirs run."""
-        for name in list(self._accounts) if len(self._accounts) > _MAX_ACCOUNTS else ():
-            if len(self._accounts) <= _MAX_ACCOUNTS:
-                break
-            if not self._accounts[name].running:
-                del self._accounts[name]
+        """Makes room for an account: drops the least recently used one that has no running call."""
+        if len(self._accounts) >= _MAX_ACCOUNTS:
+            idle = (name for name, account in self._accounts.items() if not account.running)
+            if (oldest := next(idle, None)) is not None:
+                del self._accounts[oldest]
 
 
 class RunningCall:
@@ -104,69 +133,43 @@ class RunningCall:
 
     __slots__ = ("_held",)
 
-    def __init__(self, held: list[tuple[tuple[str, str], Limits, _Account]]) -> None:
+    def __init__(self, held: tuple[_Account, ...]) -> None:
         self._held = held
 
     @property
     def limits(self) -> list[tuple[str, Limits]]:
         """The limits of the call, each with whose they are, such as "tenant 'shop'"."""
-        return [(f"{kind} {name!r}", limits) for (kind, name), limits, _ in self._held]
+        return [(account.whose, account.limits) for account in self._held]
 
-    @property
-    def allowance(self) -> Allowance | None:
-        """The smallest allowance that is left; None if the rate is not limited."""
-        left = [
-            Allowance(
-                limits.requests_per_s,
-                math.floor(account.tokens),
-                (limits.bucket_size - account.tokens) / limits.requests_per_s,
-            )
-            for _, limits, account in self._held
-            if limits.requests_per_s is not None
-        ]
-        return min(left, key=lambda one: one.remaining, default=None)
+    def trailers(self) -> tuple[tuple[str, str], ...]:
+        """Returns the least that the caller may still do, as a trailer of the reply.
 
-    def trailers(self) -> list[tuple[str, str]]:
-        """Returns what the caller may still do, as trailers of the reply."""
-        allowance = self.allowance
-        if allowance is None:
-            return []
-        return [
-            ("x-ratelimit-limit", f"{allowance.limit:g}"),
-            ("x-ratelimit-remaining", str(allowance.remaining)),
-            ("x-ratelimit-reset", f"{allowance.reset_s:.3f}"),
-        ]
+        "limit=100, remaining=42, reset=0.580": calls per second, calls that it may make at once,
+        and seconds until its whole burst is back. None if its rate is not limited.
+        """
+        least: _Account | None = None
+        for account in self._held:
+            if account.rate and (least is None or account.tokens < least.tokens):
+                least = account
+        if least is None:
+            return ()
+        reset_s = (least.size - least.tokens) / least.rate
+        told = f"limit={least.rate:g}, remaining={int(least.tokens)}, reset={reset_s:.3f}"
+        return ((RATE_LIMIT_KEY, told),)
 
-    def check_size(self, size: int) -> None:
-        """Raises InvalidRequest if a request of so many bytes is too large."""
-        for whose, limits in self.limits:
-            if limits.request_bytes is not None and size > limits.request_bytes:
+    def check_size(self, request: Message) -> None:
+        """Raises InvalidRequest if a request is too large."""
+        for account in self._held:
+            limit = account.limits.request_bytes
+            if limit is not None and (size := request.ByteSize()) > limit:
                 _refused.labels("request_bytes").inc()
                 raise InvalidRequest(
-                    f"the request has {size:,} bytes, and the limit of {whose} is "
-                    f"{limits.request_bytes:,} (request_bytes); send it in parts, or ask the "
-                    "operator for a higher limit"
+                    f"the request has {size:,} bytes, and the limit of {account.whose} is "
+                    f"{limit:,} (request_bytes); send it in parts, or ask the operator for a "
+                    "higher limit"
                 )
 
     def end(self) -> None:
         """Ends the call."""
-        for _, _, account in self._held:
+        for account in self._held:
             account.running -= 1
-
-
-def _check(name: str, kind: str, limits: Limits, account: _Account) -> None:
-    if limits.concurrent is not None and account.running >= limits.concurrent:
-        _refused.labels("concurrent").inc()
-        raise Overloaded(
-            f"{account.running:,} calls of {kind} {name} are running, and its limit is "
-            f"{limits.concurrent:,} (concurrent); retry later, send fewer calls at once, or ask "
-            "the operator for a higher limit",
-            retry_after_s=_CONCURRENT_RETRY_S,
-        )
-    if limits.requests_per_s is not None and account.tokens < 1:
-        _refused.labels("requests_per_s").inc()
-        raise Overloaded(
-            f"{kind} {name} may send {limits.requests_per_s:g} requests per second "
-            "(requests_per_s); retry later, send fewer, or ask the operator for a higher limit",
-            retry_after_s=(1 - account.tokens) / limits.requests_per_s,
-        )

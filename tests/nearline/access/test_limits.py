@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nearline.access.caller import ANONYMOUS, Caller
-from nearline.access.limits import STRICT, LimitFile, Limits, LimitTable
+from nearline.access.limits import NO_LIMITS, STRICT, LimitFile, Limits, LimitTable
 from nearline.access.rights import Right
 from nearline.errors import SettingsError
 
@@ -46,8 +46,8 @@ def test_a_caller_has_the_limits_of_its_tenant(caller: Caller, limits: Limits) -
 
 def test_a_key_may_have_limits_of_its_own() -> None:
     assert TABLE.of_key(SHOP) == Limits(batch=2)
-    assert TABLE.of_key(Caller("shop", rights=READS, name="k2")) is None
-    assert TABLE.of_key(Caller("shop", rights=READS, name="k1", through_service=True)) is None
+    assert TABLE.of_key(Caller("shop", rights=READS, name="k2")) is NO_LIMITS
+    assert TABLE.of_key(Caller("shop", rights=READS, name="k1", through_service=True)) is NO_LIMITS
 
 
 @pytest.mark.parametrize(

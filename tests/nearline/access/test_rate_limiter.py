@@ -9,9 +9,10 @@ import pytest
 from nearline.access import rate_limiter
 from nearline.access.caller import Caller
 from nearline.access.limits import LimitFile
-from nearline.access.rate_limiter import RateLimiter
+from nearline.access.rate_limiter import RateLimiter, RunningCall
 from nearline.access.rights import Right
 from nearline.errors import InvalidRequest, Overloaded
+from nearline.v1 import retrieval_pb2
 
 READS = {"*": Right.READ}
 SHOP, OTHER = (Caller(name, rights=READS, name=f"key of {name}") for name in ("shop", "other"))
@@ -29,12 +30,18 @@ class Limited:
     def clock(self) -> float:
         return self.now
 
+    def begin(self, caller: Caller) -> RunningCall:
+        """Begins a call of a caller who has limits."""
+        call = self.limiter.begin(caller)
+        assert call is not None
+        return call
+
     def allowed(self, caller: Caller, calls: int) -> int:
         """Returns how many of some calls, one after another, are let in."""
         done = 0
         for _ in range(calls):
             try:
-                self.limiter.begin(caller).end()
+                self.begin(caller).end()
                 done += 1
             except Overloaded:
                 continue
@@ -56,13 +63,13 @@ def test_after_a_burst_calls_are_let_in_at_the_rate(tmp_path: Path) -> None:
 
 def test_a_refusal_says_when_to_retry_and_then_it_works(tmp_path: Path) -> None:
     limited = Limited(tmp_path, "[default]\nrequests_per_s = 4\nburst = 1")
-    limited.limiter.begin(SHOP).end()
+    limited.begin(SHOP).end()
     limited.now += 0.05
     with pytest.raises(Overloaded, match="tenant 'shop' may send 4 requests per second") as caught:
-        limited.limiter.begin(SHOP)
+        limited.begin(SHOP)
     assert caught.value.retry_after_s == pytest.approx(0.2)
     limited.now += 0.2 + 1e-9
-    limited.limiter.begin(SHOP).end()
+    limited.begin(SHOP).end()
 
 
 def test_a_rate_below_one_lets_single_calls_in(tmp_path: Path) -> None:
@@ -74,15 +81,15 @@ def test_a_rate_below_one_lets_single_calls_in(tmp_path: Path) -> None:
 
 def test_calls_at_once_are_counted_until_they_end(tmp_path: Path) -> None:
     limited = Limited(tmp_path, "[default]\nconcurrent = 2")
-    first, second = limited.limiter.begin(SHOP), limited.limiter.begin(SHOP)
+    first, second = limited.begin(SHOP), limited.begin(SHOP)
     with pytest.raises(Overloaded, match="2 calls of tenant 'shop' are running") as caught:
-        limited.limiter.begin(SHOP)
+        limited.begin(SHOP)
     assert caught.value.retry_after_s is not None
-    limited.limiter.begin(OTHER)
+    limited.begin(OTHER)
     first.end()
-    limited.limiter.begin(SHOP)
+    limited.begin(SHOP)
     second.end()
-    assert first.allowance is None and first.trailers() == []
+    assert first.trailers() == ()
 
 
 def test_a_key_is_limited_beside_its_tenant_and_a_refused_call_costs_nothing(
@@ -90,24 +97,26 @@ def test_a_key_is_limited_beside_its_tenant_and_a_refused_call_costs_nothing(
 ) -> None:
     text = '[default]\nrequests_per_s = 10\n[keys."key of shop"]\nrequests_per_s = 3'
     limited = Limited(tmp_path, text)
-    call = limited.limiter.begin(SHOP)
+    call = limited.begin(SHOP)
     assert [whose for whose, _ in call.limits] == ["tenant 'shop'", "key 'key of shop'"]
     # The smallest is told.
-    assert dict(call.trailers()) == {
-        "x-ratelimit-limit": "3",
-        "x-ratelimit-remaining": "2",
-        "x-ratelimit-reset": "0.333",
-    }
+    assert call.trailers() == (("ratelimit", "limit=3, remaining=2, reset=0.333"),)
     assert limited.allowed(SHOP, 50) == 2
     assert limited.allowed(Caller("shop", rights=READS, name="second key"), 50) == 7
 
 
 def test_a_large_request_is_refused_with_its_limit(tmp_path: Path) -> None:
     limited = Limited(tmp_path, "[default]\nrequest_bytes = 1_000")
-    call = limited.limiter.begin(SHOP)
-    call.check_size(1_000)
+    call = limited.begin(SHOP)
+    # Two bytes of the message are its tag and the length of the text.
+    call.check_size(retrieval_pb2.Query(text="x" * 997))
     with pytest.raises(InvalidRequest, match=r"1,001 bytes.*tenant 'shop' is 1,000"):
-        call.check_size(1_001)
+        call.check_size(retrieval_pb2.Query(text="x" * 998))
+
+
+def test_who_has_no_limits_is_not_counted(tmp_path: Path) -> None:
+    limited = Limited(tmp_path, "[default]\nrequests_per_s = 1")
+    assert limited.limiter.begin(Caller("*", rights=READS)) is None
 
 
 def test_limits_that_change_hold_for_who_called_before(tmp_path: Path) -> None:
@@ -126,10 +135,10 @@ def test_tenants_beyond_counting_are_forgotten_unless_they_call_now(
 ) -> None:
     monkeypatch.setattr(rate_limiter, "_MAX_ACCOUNTS", 4)
     limited = Limited(tmp_path, "[default]\nconcurrent = 1\nrequests_per_s = 1")
-    running = limited.limiter.begin(SHOP)
+    running = limited.begin(SHOP)
     for number in range(20):
-        limited.limiter.begin(Caller(f"t{number}", rights=READS)).end()
+        limited.begin(Caller(f"t{number}", rights=READS)).end()
     assert len(limited.limiter._accounts) == 4
     with pytest.raises(Overloaded, match="1 calls of tenant 'shop'"):
-        limited.limiter.begin(SHOP)
+        limited.begin(SHOP)
     running.end()
