@@ -79,7 +79,7 @@ METHODS: Final[Mapping[str, Mapping[str, MethodAccess]]] = {
         "ListSnapshots": _READ,
         "GetSnapshot": _READ,
         "GetAliases": _READ,
-        # Names collections, and nothing of what is in them.
+        # Shows the collections that the caller may read.
         "GetServingStatus": _OF_ANY,
         "GetRolloutStatus": _READ,
         "PromoteSnapshot": _RELEASE,

@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from nearline import health
 from nearline.clients import AdminClient, EmbeddingClient, IngestClient
 from nearline.contract import QueueState
-from nearline.errors import NearlineError, NotReady
+from nearline.errors import NearlineError, NotReady, PermissionDenied, Unauthenticated
 from nearline.store.snapshot import Store
 from nearline.v1 import admin_pb2
 from nearline_cli.local.bundled_redis import data_folder
@@ -22,6 +22,7 @@ from nearline_cli.local.machine_checks import (
     AWAY,
     FAILING,
     PROBLEMS,
+    REFUSED,
     SERVING,
     disk_states,
     redis_state,
@@ -174,7 +175,7 @@ async def _ask(
         try:
             reply = await admin.serving_status()
         except NearlineError as error:
-            services.append(_service("retrieval", address, AWAY, error.message))
+            services.append(_service("retrieval", address, _state(error), error.message))
         else:
             version = f"nearline {reply.nearline_version}"
             services.append(_service("retrieval", address, SERVING, version))
@@ -184,11 +185,16 @@ async def _ask(
             try:
                 info = await client.info()
             except NearlineError as error:
-                services.append(_service("embedding", embedding, AWAY, error.message))
+                services.append(_service("embedding", embedding, _state(error), error.message))
             else:
                 about = f"{info.model}, {info.dim} dims, {info.backend}"
                 services.append(_service("embedding", embedding, SERVING, about))
     return services, collections
+
+
+def _state(error: NearlineError) -> str:
+    """Returns the state of a service that answered with an error, or did not answer."""
+    return REFUSED if isinstance(error, Unauthenticated | PermissionDenied) else AWAY
 
 
 async def _ask_queue(address: str, required: bool) -> list[dict[str, object]]:

@@ -15,9 +15,9 @@ from nearline_cli.local.disk import describe_shortage, free_bytes
 from nearline_cli.local.ports import OFFSETS, answers
 
 SERVING, AWAY, FULL, FAILING, OK = "serving", "away", "full", "failing", "ok"
-CLOCKS_DIFFER, ABSENT = "clocks differ", "not running"
+CLOCKS_DIFFER, ABSENT, REFUSED = "clocks differ", "not running", "refused"
 # States of what runs, but has a problem.
-PROBLEMS = frozenset({FULL, FAILING, CLOCKS_DIFFER})
+PROBLEMS = frozenset({FULL, FAILING, CLOCKS_DIFFER, REFUSED})
 _TIMEOUT_S = 2.0
 # Machines that ask a time server differ by milliseconds.
 _CLOCKS_DIFFER_S = 60.0

@@ -7,6 +7,8 @@ import itertools
 from collections.abc import Mapping
 
 import nearline
+from nearline.access.method_guard import current_caller
+from nearline.access.rights import Right
 from nearline.call_guard import Context
 from nearline.contract import DEFAULT_COLLECTION
 from nearline.errors import InvalidRequest
@@ -110,9 +112,15 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def GetServingStatus(
         self, request: admin_pb2.GetServingStatusRequest, context: Context
     ) -> admin_pb2.GetServingStatusResponse:
-        """Returns the snapshots served, and those that the aliases name."""
+        """Returns the snapshots served, and those that the aliases name.
+
+        Only of the collections that the caller may read.
+        """
         collections = []
+        caller = current_caller()
         for served in self._collections.in_force:
+            if caller.right_in(served.name) < Right.READ:
+                continue
             desired = self._desired.get(served.name)
             loaded = self._collections.loaded.of_collection(served.name)
             replicas = await served.ready_replicas()
@@ -139,7 +147,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             )
         served_names = {one.collection for one in collections}
         for name, desired in sorted(self._desired.items()):
-            if name not in served_names:
+            if name not in served_names and caller.right_in(name) >= Right.READ:
                 # The snapshot is published, but was never ready on this router.
                 collections.append(
                     admin_pb2.CollectionStatus(

@@ -93,6 +93,17 @@ async def test_services_are_secured_from_end_to_end(secured: Secured, nearline: 
     # The commands take the key of the environment.
     shown = nearline("status", "--address", secured.address, "--embedding", "", "--json")
     assert shown.returncode == 0, shown.stdout
+    # A service that refuses them is not away.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("NEARLINE_TOKEN")
+        shown = nearline("status", "--address", secured.address, "--embedding", "", "--json")
+    states = {
+        one["service"]: one["state"]
+        for one in map(json.loads, shown.stdout.splitlines())
+        if "service" in one
+    }
+    assert (shown.returncode, states["retrieval"]) == (1, "refused")
+    assert "the call carries no credential" in shown.stderr
     audit = [json.loads(line) for line in (secured.folder / "audit.jsonl").read_text().splitlines()]
     assert {(one["caller"], one["method"], one["result"]) for one in audit} >= {
         (reader["id"], "DeleteItems", "PERMISSION_DENIED"),

@@ -17,7 +17,7 @@ from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
 from nearline.access.api_keys import make_key
-from nearline.clients import RetrievalClient
+from nearline.clients import AdminClient, RetrievalClient
 from nearline.contract import Audience, Facet, Item, Query, RecommendOptions, SearchOptions
 from nearline.errors import InvalidRequest, NotFound
 from nearline.filters import Equals, Not
@@ -46,12 +46,16 @@ def unit(number: int) -> NDArray[np.float32]:
 
 @dataclass
 class Tenants:
-    """Clients of one router. staff: Of tenant a, with a role."""
+    """Clients of one router.
+
+    staff: Of tenant a, with a role. elsewhere: Of tenant a, with a right in another collection.
+    """
 
     a: RetrievalClient
     b: RetrievalClient
     staff: RetrievalClient
     operator: RetrievalClient
+    elsewhere: AdminClient
 
 
 @pytest_asyncio.fixture(name="tenants", scope="module", loop_scope="module")
@@ -80,6 +84,7 @@ async def give_tenants(
         "b": "tenant = 'b'\nrights = {'*' = 'write'}",
         "staff": "tenant = 'a'\nroles = ['staff']\nrights = {'*' = 'read'}",
         "operator": "tenant = '*'\nrights = {'*' = 'service'}",
+        "elsewhere": "tenant = 'a'\nrights = {other = 'admin'}",
     }.items():
         keys[name], key_id, digest = make_key()
         tables.append(f"[[key]]\nid = '{key_id}'\nsha256 = '{digest}'\n{about}\n")
@@ -90,11 +95,13 @@ async def give_tenants(
         retrieval_process(folder / "store", (*words, "--redis", shared_redis)) as router,
         contextlib.AsyncExitStack() as stack,
     ):
+        elsewhere = AdminClient(router.address, token=keys.pop("elsewhere"))
         yield Tenants(
             **{
                 name: await stack.enter_async_context(RetrievalClient(router.address, token=key))
                 for name, key in keys.items()
-            }
+            },
+            elsewhere=await stack.enter_async_context(elsewhere),
         )
 
 
@@ -300,6 +307,12 @@ async def test_what_a_tenant_writes_is_its_own(tenants: Tenants) -> None:
     reply = await tenants.a.delete_items(["new", "own", "other"])
     assert all(one.outcome is not c.WriteOutcome.REJECTED for one in reply.results)
     assert not (await tenants.a.get_items(["own"], min_watermark=reply.watermark)).items
+
+
+async def test_a_collection_that_a_caller_may_not_read_is_not_in_the_status(
+    tenants: Tenants,
+) -> None:
+    assert (await tenants.elsewhere.serving_status()).collections == []
 
 
 async def test_two_tenants_at_once_never_see_each_other(tenants: Tenants) -> None:
