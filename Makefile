@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MILVUS := .venv-milvus
 LLM := .cache/llm-venv
+AUDIT := .cache/audit-venv
 # The programs of .venv must be on the path: protoc looks for its plugins there.
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
@@ -23,7 +24,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Three tests at a time use every core; a pool of threads in each of their processes would only spin.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help setup demo test nightly test-llm test-milvus mutation check bench proto docs clean
+.PHONY: help setup demo test nightly test-llm test-milvus mutation check audit bench proto docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +68,15 @@ check: $(VENV)/.stamp-dev ## Format, lint, types, layers, protos, Dockerfile, ge
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/python -m pytest -q -n 2 tests/project
 
+# Not for CI: it asks a service of the network, and says so where that cannot be reached.
+audit: $(VENV)/.stamp-dev $(AUDIT)/.stamp ## Write .cache/sbom.json (CycloneDX), and look for known vulnerabilities
+	@$(AUDIT)/bin/cyclonedx-py environment --output-format JSON --output-file .cache/sbom.json $(BIN)/python
+	@$(PIP) freeze --exclude-editable > .cache/requirements.txt
+	@rm -f .cache/audit.json
+	@$(AUDIT)/bin/pip-audit --disable-pip --no-deps --progress-spinner off --format json \
+		--requirement .cache/requirements.txt --output .cache/audit.json >.cache/audit.log 2>&1 || true
+	@$(BIN)/python -m tests.project.audit_report .cache/audit.json
+
 bench: $(VENV)/.stamp-dev $(VECTORS) ## Measure embedding and retrieval; VECTORS=FILE.npy names the vectors
 	@$(BIN)/nearline bench embed --json
 	@$(BIN)/nearline bench retrieval --vectors "$(VECTORS)" --json
@@ -94,6 +104,12 @@ $(VENV)/pyvenv.cfg:
 	echo "Python 3.11 or newer is needed; found: $$(python3 --version 2>&1)." \
 		"Install one, or name it: make setup PYTHON=/path/to/python3" >&2; \
 	exit 1
+
+$(AUDIT)/.stamp: constraints-audit.txt | $(VENV)/pyvenv.cfg
+	@$(BIN)/python -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip --disable-pip-version-check --no-input install --quiet \
+		-c constraints-audit.txt pip-audit cyclonedx-bom
+	@touch $@
 
 # Texts in BEIR layout, made into vectors once; name your own with CORPORA="a.jsonl b.jsonl".
 $(VECTORS): | $(VENV)/.stamp-dev
