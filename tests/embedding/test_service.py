@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from embedding.service import EmbedCall, EmbeddingService
 from embedding.settings import EmbeddingSettings
@@ -47,6 +48,30 @@ async def test_vectors_tokens_and_truncation_are_reported_per_text(tmp_path: Pat
     # Eight tokens are read: six words between [CLS] and [SEP].
     for vector, words in zip(reply.vectors, ([1, 2], range(1, 7), [5]), strict=True):
         np.testing.assert_array_equal(vector, expected(ids(*words)))
+
+
+def counted(name: str, **labels: str) -> float:
+    labels |= {"model": "embedder", "lane": Lane.BULK.value}
+    return REGISTRY.get_sample_value(f"nearline_embedding_{name}", labels) or 0.0
+
+
+def all_counted() -> list[float]:
+    stages = ("tokenize", "queue", "inference")
+    return [
+        counted("texts_total"),
+        counted("truncated_texts_total"),
+        *(counted("stage_seconds_count", stage=stage) for stage in stages),
+    ]
+
+
+async def test_texts_truncated_texts_and_times_are_counted_by_lane(tmp_path: Path) -> None:
+    before = all_counted()
+    async with serving(tmp_path) as service:
+        await service.embed(
+            ["w1 w2", " ".join(f"w{n}" for n in range(1, 11)), "w5"], lane=Lane.BULK
+        )
+        await service.embed(["w1"])
+    assert np.subtract(all_counted(), before).tolist() == [3, 1, 1, 1, 1]
 
 
 async def test_only_a_text_longer_than_the_model_reads_is_reported_as_truncated(

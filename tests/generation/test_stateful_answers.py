@@ -147,6 +147,22 @@ async def test_a_cached_answer_is_reused_while_its_sources_are_unchanged(store: 
 
 
 @needs_redis
+async def test_in_a_conversation_only_answers_without_a_model_are_reused(store: Path) -> None:
+    cache, live = c.Source.CACHE, c.Source.LIVE
+    # By backend and whether there is a model: the sources of the second and the third answer.
+    cases = [("extractive", True, cache), ("", False, cache), ("large", True, live)]
+    async with valkey() as redis, serving(streams(*GOOD, STOP)) as server:
+        for backend, model, source in cases:
+            name = f"{backend} {model}"
+            async with asking(store, server.url if model else "", redis=redis) as address:
+                asked = [
+                    (await ask(address, session_id=name, backend=backend)).done.served_by.source
+                    for _ in range(3)
+                ]
+            assert asked[1:] == [source] * 2, name
+
+
+@needs_redis
 async def test_tenants_see_only_their_own_items(tmp_path: Path) -> None:
     items = [
         replace(ITEMS[0], attributes={"readers": ["tenant:b"]}),

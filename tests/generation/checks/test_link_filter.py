@@ -18,6 +18,7 @@ KNOWN = {"https://docs.org/guide", "http://a.example/x?y=1#z", "help@docs.org"}
 SAME = [
     ("See https://docs.org/guide.", "See https://docs.org/guide."),
     ("See HTTPS://Docs.ORG:443/guide!", "See https://docs.org/guide!"),
+    ("See http://a.example:80/x?y=1#z now", "See http://a.example/x?y=1#z now"),
     ("See https://docs.org/%67uide", "See https://docs.org/guide"),
     ("See <https://docs.org/guide>.", "See https://docs.org/guide."),
     ("The [guide](https://docs.org/guide 'A title').", "The guide (https://docs.org/guide)."),
@@ -61,6 +62,9 @@ REMOVED_FORMS = [
     ("https://docs.org/guide/../x", REMOVED_LINK),
     ("https://doсs.org/guide", REMOVED_LINK),  # with a Cyrillic letter
     ("https://docs.org:8443/guide", REMOVED_LINK),
+    ("https://docs.org:80/guide", REMOVED_LINK),
+    ("http://a.example:79/x?y=1#z", REMOVED_LINK),
+    ("http://a.example:443/x?y=1#z", REMOVED_LINK),
     ("http://[::1", REMOVED_LINK),
     ("http://evil。com", f"{REMOVED_LINK}。com"),
     ("[https://docs.org/guide](http://evil.com)", "https://docs.org/guide"),

@@ -128,6 +128,12 @@ def test_the_shortlist_takes_two_of_each_document_and_then_the_best() -> None:
     assert select_shortlist(TERMS, [weak, strong], _words, 99).tolist() == list(range(7))
 
 
+def test_the_shortlist_takes_the_first_of_every_document_before_the_rest_of_any() -> None:
+    documents = [_document("", score, "cat", "cat mat", "mat") for score in (0.2, 1.0, 0.5)]
+    for most, wanted in [(2, [3, 4]), (4, [3, 4, 6, 7]), (6, [0, 1, 3, 4, 6, 7])]:
+        assert select_shortlist(TERMS, documents, _words, most).tolist() == wanted
+
+
 def test_nothing_to_rank_is_an_empty_answer() -> None:
     empty = compute_features(TERMS, [], _words, UNKNOWN[:0])
     assert empty.shape == (0, len(FEATURES))

@@ -319,6 +319,24 @@ async def test_a_loss_that_may_be_due_to_chance_does_not_count(
     assert check.value == pytest.approx(0.4 / 0.9) and check.outcome is CheckOutcome.PASSED
 
 
+@pytest.mark.parametrize(("users", "ranked"), [(0, True), (3, True), (0, False)])
+async def test_the_users_found_are_counted_if_they_are_too_few(
+    users: int, ranked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists_of(monkeypatch, ours=0.5, theirs=0.5, users=users)
+    manifest = trained(0.5)
+    comparison = compare(
+        Made(manifest=manifest if ranked else type(manifest)(), learned=OURS),
+        Made(name="live", learned=THEIRS),
+        later=object(),
+    )
+    with pytest.raises(SkippedCheck, match=f"^{users} known users"):
+        await run("recommend", comparison, {})
+    if ranked:
+        with pytest.raises(SkippedCheck, match=f"{users} known users"):
+            await run("promise", comparison, {})
+
+
 @pytest.mark.parametrize(
     ("promised", "blend", "refused"),
     [

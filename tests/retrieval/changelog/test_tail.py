@@ -74,6 +74,20 @@ def give_tail(monkeypatch: pytest.MonkeyPatch) -> Tail:
     return Tail(CountedLog())
 
 
+async def test_a_log_that_reading_its_state_creates_is_known_afterwards(tail: Tail) -> None:
+    log, manifest = tail.log, snapshot_pb2.Manifest()
+    # The store names no log before the first request for its state.
+    created = LogTail(
+        log,
+        lambda: [log.log_id] if log.states else [],
+        tail.outages.append,
+        limit=LIMIT,
+        backoff=Backoff(0.001),
+    )
+    assert (await created.locate(manifest)).log_id == log.log_id
+    assert created.log_ids == [log.log_id]
+
+
 async def test_the_initial_head_is_reached_when_all_of_it_was_read(tail: Tail) -> None:
     await tail.log.write(LIMIT + 2)
     await tail.locate()

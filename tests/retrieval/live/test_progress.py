@@ -14,6 +14,7 @@ import pytest
 from nearline.errors import NotApplied, NotReady, SnapshotMismatch
 from nearline.store.snapshot import Store
 from nearline.v1 import shard_pb2
+from retrieval.live import progress as under_test
 from retrieval.live.progress import LiveState, LiveView, ShardProgress
 from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark
@@ -117,6 +118,17 @@ async def test_a_stale_replica_is_used_only_if_no_other_is_available() -> None:
     assert {choose_replica([stale, fresh], KEY, time.monotonic()) for _ in range(20)} == {fresh}
     assert choose_replica([stale], KEY, time.monotonic()) is stale
     assert choose_replica([stale, fresh], KEY, time.monotonic(), tried=[fresh]) is stale
+
+
+async def test_a_wait_ends_early_enough_for_an_answer_within_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(under_test, "_MARGIN_S", 60.0)
+    at = Watermark(LOG)
+    live = LiveState(0, (5,), LiveView(AppliedState(at)))
+    deadline = asyncio.get_running_loop().time() + 60.0
+    with pytest.raises(NotApplied, match="has not applied 1 of"):
+        await asyncio.wait_for(live.wait(at.advanced({5: 1}), deadline), 5.0)
 
 
 async def test_waiting_requests_fail_on_another_log_and_on_close() -> None:

@@ -26,13 +26,14 @@ from tests.retrieval.small_snapshots import documents_of, write_snapshot
 
 
 class World:
-    """A store with a current and a new snapshot, and a canary controller; now: Clock seconds."""
+    """A store with a current and two new snapshots, and a canary controller; now: Clock seconds."""
 
     def __init__(self, folder: Path) -> None:
         self.store = Store(folder)
         matrix = np.ones((4, 4), np.float32)
         self.old = write_snapshot(folder, documents_of(matrix))
         self.new = write_snapshot(folder, documents_of(matrix), promote=False)
+        self.other = write_snapshot(folder, documents_of(matrix), promote=False)
         self.now = 0.0
         self.error: Exception | None = None
         self.hold = asyncio.Event()
@@ -141,6 +142,35 @@ async def test_a_promoted_canary_keeps_its_share_until_it_is_current(
     world.look()
     assert world.tried == ""
     assert world.forgotten == []
+
+
+async def test_a_canary_that_was_not_promoted_leaves_while_another_snapshot_becomes_current(
+    world: World,
+) -> None:
+    loaded = world.collections.loaded
+    loaded.add("default", world.old, cast(ServedCollection, None))
+    loaded.make_current("default", world.old)
+    # It is current in the store, and not here yet.
+    aliases.promote(world.store, "default", world.other)
+    aliases.split(world.store, "default", world.new, 0.2)
+    await world.until(lambda: world.tried == world.new)
+    aliases.end_split(world.store, "default")
+    world.look()
+    assert world.tried == ""
+
+
+async def test_a_canary_that_is_promoted_before_its_trial_starts_has_none(world: World) -> None:
+    loaded = world.collections.loaded
+    loaded.add("default", world.old, cast(ServedCollection, None))
+    loaded.make_current("default", world.old)
+    world.hold.clear()
+    aliases.split(world.store, "default", world.new, 0.2)
+    world.look()
+    assert world.canaries.problem("default") == "it is being loaded"
+    aliases.promote(world.store, "default", world.new)
+    world.look()
+    assert (world.tried, world.canaries.problem("default")) == ("", "")
+    await world.canaries.close()
 
 
 async def test_a_canary_still_loading_is_released_when_the_trial_ends(world: World) -> None:

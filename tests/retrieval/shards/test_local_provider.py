@@ -1,4 +1,4 @@
-"""Loads that callers share, and that end early."""
+"""Loads that callers share and that end early, threads, and deltas of shards."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from nearline.errors import SnapshotGone
-from nearline.store.snapshot import Store
+from nearline.store.snapshot import PARTITIONS, Store
+from retrieval.index.thread_pool import ThreadPool
 from retrieval.protocols.snapshot import SnapshotRef, read_current_snapshots
+from retrieval.protocols.watermark import Watermark
 from retrieval.shards import loader, local_provider
 from retrieval.shards.loader import LoadedShard
-from retrieval.shards.local_provider import LocalShardProvider
+from retrieval.shards.local_provider import LocalShardProvider, make_followed_shard
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
 
 VECTORS = np.eye(8, dtype=np.float32)
@@ -95,3 +97,24 @@ async def test_exact_searches_have_a_quarter_of_the_search_threads_but_at_least_
     # One more thread loads snapshots.
     assert threading.active_count() - before == threads + scanners + 1
     await shards.close()
+
+
+async def test_a_delta_starts_at_the_positions_of_the_partitions_of_its_shard(
+    tmp_path: Path,
+) -> None:
+    write_snapshot(tmp_path, documents_of(VECTORS), shards=2)
+    store = Store(tmp_path)
+    (current,) = read_current_snapshots(store, ())
+    threads, worker = ThreadPool(1), ThreadPool(1)
+    start = Watermark("0" * 32, tuple(range(1, PARTITIONS + 1)))
+    half = PARTITIONS // 2
+    none = (0,) * half
+    wanted = [start.positions[:half] + none, none + start.positions[half:]]
+    for loaded, positions in zip(
+        loader.load_shards(store, current, None, threads=threads), wanted, strict=True
+    ):
+        delta = await make_followed_shard(loaded, worker).new_delta(start, None)
+        assert delta.view.applied.watermark == Watermark(start.log_id, positions)
+        await delta.close()
+    threads.close()
+    worker.close()
