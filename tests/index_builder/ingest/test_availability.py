@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import pytest
 
-from index_builder.ingest import availability
 from index_builder.ingest.availability import AvailabilityLog
 
 
@@ -27,7 +27,7 @@ def test_the_time_that_the_queue_was_unavailable_is_logged(
 ) -> None:
     caplog.set_level("INFO")
     now_s = 1_000.0
-    monkeypatch.setattr(availability.time, "monotonic", lambda: now_s)
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
     log = AvailabilityLog(logging.getLogger("test"))
     log.failed("Redis does not answer")
     now_s += 2.5
