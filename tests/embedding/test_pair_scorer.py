@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from embedding.pair_scorer import PairScorer, label_columns
 from embedding.service import EmbeddingService
@@ -68,6 +69,27 @@ async def test_every_pair_gets_its_own_numbers_in_its_place_and_in_the_columns_a
     assert sorted(len(batch) for batch in engine.batches) == [1, 1, 4]
     for batch in engine.batches:
         assert len(batch) * max(len(text) // 2 + 4 for text in batch) <= 64
+
+
+async def test_pairs_and_times_are_counted_by_lane() -> None:
+    def counted() -> list[float]:
+        labels = {"model": "reranker", "lane": BULK.value}
+        stages = [{**labels, "stage": one} for one in ("tokenize", "queue", "inference")]
+        found = [
+            REGISTRY.get_sample_value("nearline_embedding_texts_total", labels),
+            REGISTRY.get_sample_value("nearline_embedding_truncated_texts_total", labels),
+            *(
+                REGISTRY.get_sample_value("nearline_embedding_stage_seconds_count", stage)
+                for stage in stages
+            ),
+        ]
+        return [value or 0.0 for value in found]
+
+    before = counted()
+    async with scoring(FakeEngine()) as scorer:
+        await scorer.score(["q"] * 3, ["a", "b", "c"], BULK, None)
+        await scorer.score(["q"], ["a"], INTERACTIVE, None)
+    assert np.subtract(counted(), before).tolist() == [3, 0, 1, 1, 1]
 
 
 async def queued(scorer: PairScorer) -> tuple[asyncio.Task[object], Overloaded]:

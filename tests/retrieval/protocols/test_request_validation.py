@@ -1,4 +1,4 @@
-"""Requests for lists with values at and beyond the end of their ranges."""
+"""Requests for lists at and beyond the end of each range, and names for misspelt ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest
-from retrieval.protocols.request_validation import check_list_request
+from retrieval.protocols.request_validation import check_list_request, closest_name, suggest_names
 
 HOME = c.Audience()
 PLAIN = c.RecommendOptions()
@@ -56,3 +56,32 @@ def test_values_beyond_each_range_are_refused_with_their_field(
     with pytest.raises(InvalidRequest) as refused:
         check_list_request(audience, options)
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("name", "cutoff", "closest"),
+    [
+        ("prodcts", 0.5, "products"),
+        ("zzz", 0.5, ""),
+        ("zpz", 0.0, "products"),
+        # A very long name is not compared.
+        ("products" * 32, 0.0, "products"),
+        ("products" * 32 + "x", 0.0, ""),
+    ],
+)
+def test_the_closest_name_is_found(name: str, cutoff: float, closest: str) -> None:
+    assert closest_name(name, ["products"], cutoff) == closest
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "shown"),
+    [
+        ("prodcts", ["texts", "products", "books"], "'products', 'books', 'texts'"),
+        ("x" * 300, ["texts", "products"], "'products', 'texts'"),
+        ("prodcts", [], "none"),
+    ],
+)
+def test_known_names_are_listed_with_the_closest_first(
+    name: str, known: list[str], shown: str
+) -> None:
+    assert suggest_names(name, known) == shown
