@@ -27,6 +27,7 @@ FOLLOW_UPS = [
     (RUN, "without a shell", "How do I run a subprocess without a shell"),
     (RUN, "What if it hangs?", "How do I run a subprocess if it hangs?"),
     (RUN, "windows?", "How do I run a subprocess windows?"),
+    (RUN, "what about logging?", "How do I run a subprocess logging?"),
     (RUN, "no, I meant a thread", "How do I run a subprocess a thread"),
     (ASPIRIN, "at what dose?", "Does aspirin reduce the risk of stroke at what dose?"),
     (VITAMIN, "and in winter?", "How much vitamin D should adults take per day in winter?"),

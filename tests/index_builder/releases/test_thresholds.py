@@ -16,6 +16,7 @@ from index_builder.releases.thresholds import (
     set_thresholds,
 )
 from nearline.errors import InvalidRequest, SnapshotCorrupt
+from nearline.store.local import LocalFiles
 from nearline.store.snapshot import Store
 from nearline.v1 import release_pb2
 from tests.nearline.store.conftest import s3, s3_endpoint  # noqa: F401  fixtures
@@ -49,6 +50,24 @@ def test_records_are_added_and_the_newest_is_current(tmp_path: Path) -> None:
     found = current_thresholds(store, "default")
     assert (found.number, found.why, parse_limits(found).min_recall) == (3, "small index", 0.9)
     assert current_thresholds(store, "other").number == 0
+
+
+def test_a_record_of_a_concurrent_process_is_kept_and_precedes(tmp_path: Path) -> None:
+    class Overtaken(LocalFiles):
+        """Another process adds a record just before the first write."""
+
+        def create(self, path: str, data: bytes, *, private: bool = False) -> None:
+            other = release_pb2.GateThresholds(min_recall=0.5, who="other")
+            if not self.names("default/gate/thresholds"):
+                assert set_thresholds(Store(tmp_path), "default", other).number == 1
+            LocalFiles.create(self, path, data, private=private)
+
+    store = Store(Overtaken(tmp_path))
+    mine = set_thresholds(store, "default", release_pb2.GateThresholds(min_recall=0.9, who="me"))
+    assert (mine.number, mine.who) == (2, "me")
+    assert current_thresholds(store, "default") == mine
+    names = store.files.names("default/gate/thresholds")
+    assert names == ["0000000001.json", "0000000002.json"]
 
 
 @pytest.mark.parametrize(

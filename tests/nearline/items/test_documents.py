@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from nearline.chunking import chunk_spans
 from nearline.contract import MAX_ID_BYTES, Item
 from nearline.errors import InvalidRequest
 from nearline.items.documents import (
@@ -16,6 +17,7 @@ from nearline.items.documents import (
     document_spans,
     text_to_embed,
 )
+from nearline.sentences import estimate_tokens
 from nearline.vectors import MAX_DIM
 
 VECTOR = np.ones(2, np.float32)
@@ -81,9 +83,19 @@ def test_a_document_with_a_vector_is_one_chunk_and_others_are_cut() -> None:
     assert document_spans(Item(id="a", text=text, vector=VECTOR), 10, 0) == [(0, len(text))]
     spans = document_spans(Item(id="a", text=text), 20, 0)
     assert len(spans) > 1
-    # A long title leaves half of the room.
-    titled = document_spans(Item(id="a", title="word " * 40, text=text), 20, 0)
-    assert len(spans) < len(titled) <= 20
+
+
+@pytest.mark.parametrize(
+    ("title", "max_tokens", "room"),
+    [("Sky", 40, 40 - estimate_tokens("Sky")), ("word " * 40, 40, 20), ("word " * 40, 41, 21)],
+)
+def test_a_title_takes_at_most_half_of_the_room_of_a_text(
+    title: str, max_tokens: int, room: int
+) -> None:
+    text = "Go up. " * 100
+    spans = document_spans(Item(id="a", title=title, text=text), max_tokens, 0)
+    assert spans == chunk_spans(text, room, 0)
+    assert spans not in (chunk_spans(text, room - 3, 0), chunk_spans(text, room + 3, 0))
 
 
 def test_a_title_is_embedded_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -119,6 +120,13 @@ def test_a_manifest_of_another_schema_is_refused_with_both_versions(tmp_path: Pa
     write_snapshot(store, schema_version=99)
     with pytest.raises(SnapshotMismatch, match=r"version 99.*reads 1"):
         store.manifest("default", ID)
+
+
+def test_stored_messages_have_the_field_names_of_their_proto() -> None:
+    manifest = snapshot_pb2.Manifest(schema_version=1, snapshot_id=ID)
+    stored = message_to_json(manifest)
+    assert json.loads(stored) == {"schema_version": 1, "snapshot_id": ID}
+    assert stored.endswith("}\n")
 
 
 def test_invalid_names_are_refused(tmp_path: Path) -> None:

@@ -147,6 +147,16 @@ def test_replies_survive() -> None:
     assert wire.batch_reply(wire.batch_response(reply)) == reply
 
 
+def test_encoded_hits_survive_without_being_decoded() -> None:
+    reply = full_reply()
+    hits = [*reply.results[0].hits, c.Hit(id="second", score=0.25)]
+    lazy = wire.lazy_hits([wire.hit_to_bytes(hit) for hit in hits])
+    back = wire.search_reply(
+        wire.search_response(c.SearchReply(results=[c.HitList(hits=lazy)], info=reply.info))
+    )
+    assert (list(back.results[0].hits), back.info) == (hits, reply.info)
+
+
 def test_pages_and_counts_survive() -> None:
     info = full_reply().info
     page = c.ItemsPage(items=[c.Item(id="a", title="t")], next_page_token="x", info=info)

@@ -80,6 +80,13 @@ def share_answered() -> float | None:
     return REGISTRY.get_sample_value("nearline_retrieval_rollout_share", {"collection": "default"})
 
 
+def evidence_of(test: str) -> float | None:
+    """Returns the evidence of a test against the canary, by the metric."""
+    return REGISTRY.get_sample_value(
+        "nearline_retrieval_rollout_evidence", {"collection": "default", "test": test}
+    )
+
+
 def breach_limits(world: World) -> None:
     """Lets the canary of a trial fail so often that it is backed out."""
     analysis = world.collections.trials["default"].analysis
@@ -261,6 +268,24 @@ async def test_a_breach_ends_the_trial_here_at_once_and_in_the_store_with_retrie
     assert world.store.alias_in_force("default").why.startswith("backed out automatically: errors:")
     world.look()
     assert world.canaries.problem("default") == ""
+
+
+async def test_the_evidence_of_each_test_is_exported_as_a_share_of_its_limit(world: World) -> None:
+    aliases.split(world.store, "default", world.new, 0.5)
+    await world.until(lambda: world.tried == world.new)
+    world.look()
+    tests = world.collections.trials["default"].analysis.tests()
+    before = {test.name: evidence_of(test.name) for test in tests}
+    assert before == {test.name: test.evidence / test.limit for test in tests}
+    analysis = world.collections.trials["default"].analysis
+    for number in range(40):
+        analysis.record_outcome(number % 2 == 0, number, 0.01, failed=number % 8 == 0)
+    assert analysis.breach == ""
+    world.look()
+    after = {test.name: test.evidence / test.limit for test in analysis.tests()}
+    assert {name: evidence_of(name) for name in after} == after
+    errors = after["errors"]
+    assert before["errors"] < errors < 1
 
 
 async def test_a_late_back_out_does_not_end_a_newer_trial(world: World) -> None:

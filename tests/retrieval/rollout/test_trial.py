@@ -13,7 +13,7 @@ import pytest
 from nearline import contract as c
 from nearline.contract import Arm
 from nearline.errors import InvalidRequest, NotReady
-from nearline.v1 import snapshot_pb2
+from nearline.v1 import release_pb2, snapshot_pb2
 from retrieval.rollout.analysis import CanaryAnalysis, CanaryLimits
 from retrieval.rollout.split import Requester, TrafficSplit, mark_list_id, parse_split
 from retrieval.rollout.trial import Trial, TrialRecall
@@ -32,6 +32,7 @@ class RecordedAnalysis:
         self.assigned: list[bool] = []
         self.requests: list[tuple[bool, bool]] = []
         self.clicks: list[tuple[bool, str, bool]] = []
+        self.units: list[int | None] = []
         self.recalls: list[tuple[bool, float]] = []
 
     def record_assignment(self, canary: bool, unit: int) -> None:
@@ -45,6 +46,7 @@ class RecordedAnalysis:
         self, canary: bool, list_id: str, *, converted: bool, unit: int | None = None
     ) -> None:
         self.clicks.append((canary, list_id, converted))
+        self.units.append(unit)
 
     def record_recall(self, canary: bool, value: float) -> None:
         self.recalls.append((canary, value))
@@ -229,6 +231,30 @@ def test_clicks_count_for_the_arm_that_gave_the_list() -> None:
         [c.Interaction(item_id="i", user_id="u", kind=kind, list_id=name) for name, kind in kinds]
     )
     assert world.told.clicks == [(True, canary, False), (False, current, True)]
+
+
+@pytest.mark.parametrize(
+    ("split_by", "units"),
+    [
+        (release_pb2.SPLIT_BY_USER, [Requester("u", "s"), Requester("", "s"), None]),
+        (release_pb2.SPLIT_BY_REQUEST, [None, None, None]),
+    ],
+)
+def test_a_click_has_the_draw_of_its_user_or_session_where_requests_share_draws(
+    split_by: release_pb2.SplitBy, units: list[Requester | None]
+) -> None:
+    world = World()
+    split = replace(world.split, split_by=split_by)
+    trial = Trial(split, world.held, cast(CanaryAnalysis, world.told))
+    name = mark_list_id("l1", split.epoch, Arm.CANARY)
+    trial.record_interactions(
+        [
+            c.Interaction(item_id="i", user_id=user, session_id=session, kind="view", list_id=name)
+            for user, session in (("u", "s"), ("", "s"), ("", ""))
+        ]
+    )
+    wanted = [None if one is None else split.unit_of(one) for one in units]
+    assert world.told.units == wanted
 
 
 def test_the_recall_of_an_arm_is_recorded_for_that_arm() -> None:
