@@ -88,6 +88,21 @@ def test_other_weights_than_the_pinned_are_refused_naming_both(folder: Path) -> 
         assert model.weights_sha256 == found
 
 
+@pytest.mark.parametrize("name", [DEFAULT_MODEL, f"sentence-transformers/{DEFAULT_MODEL}"])
+def test_the_weights_of_the_default_model_are_pinned_unless_a_revision_is_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    found = hashlib.sha256(b"not really weights").hexdigest()
+    with pytest.raises(SettingsError, match=DEFAULT_SHA256):
+        find_model(name, cache_folder=tmp_path)
+    assert find_model(name, cache_folder=tmp_path, sha256=found).weights_sha256 == found
+    assert find_model(name, cache_folder=tmp_path, revision="v1").weights_sha256 == found
+    with pytest.raises(SettingsError, match="ab" * 32):
+        find_model(name, cache_folder=tmp_path, revision="v1", sha256="ab" * 32)
+
+
 def test_a_local_folder_is_read(folder: Path) -> None:
     model = read_model(folder)
     assert (model.name, model.dim, model.max_tokens, model.pooling) == (

@@ -47,8 +47,9 @@ def publish(
     ef_search: int = 64,
     golden: NDArray[np.float32] | None = None,
     promised_recall: float = 1.0,
+    language: str = "",
 ) -> str:
-    """Publishes a snapshot in two shards; returns its id."""
+    """Publishes a snapshot in two shards; returns its id. With a language it has words."""
     return write_snapshot(
         folder,
         made_of,
@@ -60,6 +61,7 @@ def publish(
         golden=queries() if golden is None and made_of[0].vectors.shape[1] == DIM else golden,
         promised_recall=promised_recall,
         promote=promote,
+        language=language,
     )
 
 

@@ -23,6 +23,7 @@ from tests.index_builder.embedders import HashEmbedder, vector_of
 from tests.index_builder.releases.gate_snapshots import FINGERPRINT, documents, publish, texts
 
 WORDS = texts(200)
+MATRIX = np.stack([vector_of(word) for word in WORDS])
 PLAIN = c.SearchOptions()
 HERE: dict[str, Embedder] = {"here": HashEmbedder()}
 
@@ -132,6 +133,26 @@ async def test_texts_need_an_embedder_or_the_vector_they_were_embedded_to(
     assert with_embedder.pairs[0].first.ids == with_embedder.pairs[1].first.ids
     segments = {str(row["segment"]) for row in breakdown_rows(with_embedder)}
     assert {"kind text", "mode default", "length 1 to 2 words"} <= segments
+
+
+@pytest.mark.parametrize("mode", [None, c.SearchMode.HYBRID, c.SearchMode.DENSE])
+async def test_a_recorded_vector_is_searched_in_the_mode_of_its_request(
+    tmp_path: Path, mode: c.SearchMode | None
+) -> None:
+    snapshot = publish(tmp_path, documents(WORDS), promote=True, language="english")
+    # Words find a text that is far from the vector.
+    text = "thing 42"
+    vector = vector_of("query 1").astype("<f4").tobytes()
+    plain = c.SearchOptions(mode=mode)
+    found = await replayed(
+        tmp_path, snapshot, snapshot, [search(c.Query(text=text), plain, vector=vector)]
+    )
+    (only,) = found.pairs
+    nearest = [f"d{at:05d}" for at in np.argsort(-(MATRIX @ vector_of("query 1")))[:10]]
+    if mode is c.SearchMode.DENSE:
+        assert only.first.ids == nearest
+    else:
+        assert "d00042" in only.first.ids and "d00042" not in nearest
 
 
 async def test_requests_refused_by_a_snapshot_are_counted_or_shown(
