@@ -134,8 +134,11 @@ class MethodGuard:
         if self._row.scope is Scope.BATCHES:
             return self._checked(request)
         call = _call.get()
-        if call is not None and call.running is not None and isinstance(request, Message):
-            call.running.check_size(request)
+        if call is None or call.running is None:
+            return request
+        if not isinstance(request, Message):
+            return _limited(request, call.running)
+        call.running.check_size(request)
         return request
 
     async def _checked(self, messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
@@ -170,3 +173,10 @@ class MethodGuard:
                 request_id=request_id,
                 peer=str(context.peer()),
             )
+
+
+async def _limited(messages: AsyncIterator[Any], running: RunningCall) -> AsyncIterator[Any]:
+    """Yields the messages of a stream, and raises InvalidRequest if a request is too large."""
+    async for message in messages:
+        running.check_size(message.request)
+        yield message

@@ -30,7 +30,7 @@ from retrieval.protocols.watermark import Watermark
 from retrieval.rollout.collections import ServedCollections
 from retrieval.router.service import RetrievalService
 from retrieval.search.collection import ServedCollection
-from retrieval.writes.writer import Writer
+from retrieval.writes.writer import CheckChange, Writer
 from tests.retrieval.changelog.memory_log import MemoryLog
 from tests.retrieval.fakes import SilentShard, WordEmbedder
 from tests.retrieval.small_snapshots import FINGERPRINT
@@ -184,6 +184,7 @@ def written(
     max_tokens: int = 0,
     watermark: Watermark | None = None,
     owner: Ownership | None = None,
+    check: CheckChange | None = None,
 ) -> Written:
     """Makes a service whose collection `default` has a MemoryLog."""
     kinds = snapshot_pb2.AttributeField
@@ -212,7 +213,7 @@ def written(
     embedder = PickyEmbedder()
     embedders = Embedders({"here": embedder})
     service = RetrievalService(embedders, collections)
-    writer = Writer(collections, embedders, lambda collection: log, owner=lambda: owner)
+    writer = Writer(collections, embedders, lambda collection: log, check, owner=lambda: owner)
     return Written(service, writer, log, parts, embedder, served)
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from nearline.retry import Backoff
 from nearline.store.snapshot import Store, partition_of
 from nearline.v1 import snapshot_pb2
 from nearline_cli.local.processes import free_port
+from retrieval.cache import change_tracker
 from retrieval.cache.cached_list import CachedList
 from retrieval.cache.change_tracker import ChangeTracker
 from retrieval.changelog.change_log import ChangeLog
@@ -117,6 +119,38 @@ async def test_the_log_of_another_snapshot_is_not_followed_and_the_reason_is_rep
         touched.rebase(manifest(Watermark(log.log_id)))
         await until(lambda: not touched.stale_reason)
         assert set(touched.items) == {"b"}
+
+
+async def test_retries_are_less_and_less_frequent_until_the_log_was_read_to_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failures: list[int] = []
+
+    class Recorded(Backoff):
+        """Records how many failures preceded each."""
+
+        def delay_s(self, failed: int) -> float:
+            failures.append(failed)
+            return 0.001
+
+    log = MemoryLog()
+    touched = ChangeTracker(log, manifest(Watermark("f" * 32)), logs=lambda: [log.log_id])
+    monkeypatch.setattr(change_tracker, "_BACKOFF", Recorded(0.001))
+    await touched.start()
+    try:
+        await until(lambda: len(failures) >= 3)
+        touched.rebase(manifest(Watermark(log.log_id)))
+        await until(lambda: not touched.stale_reason)
+        before = list(failures)
+        assert before == list(range(len(before)))
+        await log.append([upsert("a")])
+        await until(lambda: touched.items)
+        touched.rebase(manifest(Watermark("f" * 32)))
+        log.set_back(partition_of("a"), 0)
+        await until(lambda: len(failures) >= len(before) + 3)
+        assert failures[len(before) :][:3] == [0, 1, 2]
+    finally:
+        await touched.close()
 
 
 @pytest.mark.service

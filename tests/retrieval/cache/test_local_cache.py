@@ -49,3 +49,17 @@ def test_a_warm_entry_is_replaced_unless_the_other_is_older(
     cache.keep_warm(KEY, kept)
     cache.put(KEY, other)
     assert cache.get(KEY) is (other if replaced else kept)
+
+
+def test_a_full_cache_keeps_the_newest_of_a_warm_entry() -> None:
+    cache = LocalCache(100, 60)
+    for number in range(100):
+        for _ in range(5):
+            cache.put(KEY._replace(of=f"item:often:{number}"), entry())
+    newer = entry(6)
+    cache.keep_warm(KEY, entry(5))
+    cache.put(KEY, newer)
+    for number in range(200):
+        cache.put(KEY._replace(of=f"item:once:{number}"), entry())
+    assert cache.get(KEY) is newer
+    cache.close()

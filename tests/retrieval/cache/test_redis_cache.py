@@ -172,6 +172,27 @@ async def test_an_error_lets_another_router_try(empty_redis: str) -> None:
             assert (await two.get(KEY, works))[1] is CacheLevel.LIVE
 
 
+async def test_a_failed_refresh_lets_another_router_refresh(empty_redis: str) -> None:
+    clock = Clock()
+    mine, theirs = Maker(clock), Maker(clock, made=10)
+    async with (
+        router(empty_redis, clock) as one,
+        router(empty_redis, clock) as two,
+        connect(empty_redis, timeout_s=10.0) as client,
+    ):
+        await one.get(KEY, mine)
+        await until_kept(client)
+        clock.goes_on(20)
+        mine.error = ValueError("broken")
+        assert (await one.get(KEY, mine))[1] is CacheLevel.STALE
+        async with asyncio.timeout(10):
+            while mine.made < 2:
+                await asyncio.sleep(0.005)
+        # Long before the lock would end by itself.
+        await until_kept(client)
+        await until_number(two, theirs, 11)
+
+
 async def test_a_damaged_list_is_computed_again(empty_redis: str) -> None:
     clock = Clock()
     maker = Maker(clock)
