@@ -16,10 +16,10 @@ from index_builder.releases.thresholds import (
     set_thresholds,
 )
 from nearline.errors import InvalidRequest, SnapshotCorrupt
-from nearline.store.local import LocalFiles
 from nearline.store.snapshot import Store
 from nearline.v1 import release_pb2
 from tests.nearline.store.conftest import s3, s3_endpoint  # noqa: F401  fixtures
+from tests.nearline.store.overtaken import overtaken
 
 
 def test_limits_and_thresholds_of_the_contract_match() -> None:
@@ -53,16 +53,8 @@ def test_records_are_added_and_the_newest_is_current(tmp_path: Path) -> None:
 
 
 def test_a_record_of_a_concurrent_process_is_kept_and_precedes(tmp_path: Path) -> None:
-    class Overtaken(LocalFiles):
-        """Another process adds a record just before the first write."""
-
-        def create(self, path: str, data: bytes, *, private: bool = False) -> None:
-            other = release_pb2.GateThresholds(min_recall=0.5, who="other")
-            if not self.names("default/gate/thresholds"):
-                assert set_thresholds(Store(tmp_path), "default", other).number == 1
-            LocalFiles.create(self, path, data, private=private)
-
-    store = Store(Overtaken(tmp_path))
+    other = release_pb2.GateThresholds(min_recall=0.5, who="other")
+    store = overtaken(tmp_path, lambda: set_thresholds(Store(tmp_path), "default", other))
     mine = set_thresholds(store, "default", release_pb2.GateThresholds(min_recall=0.9, who="me"))
     assert (mine.number, mine.who) == (2, "me")
     assert current_thresholds(store, "default") == mine

@@ -12,6 +12,7 @@ from nearline.errors import InvalidRequest, NotFound, SnapshotCorrupt
 from nearline.store.registry import Registry, describe_ref, name_of
 from nearline.store.snapshot import Store
 from nearline.v1 import model_pb2, snapshot_pb2
+from tests.nearline.store.overtaken import overtaken
 
 CARD = model_pb2.ModelCard(who="me@here", metrics={"ndcg@10": 0.5})
 
@@ -208,3 +209,18 @@ def test_the_registry_folder_is_not_listed_as_a_collection(
 )
 def test_the_registry_name_is_the_last_part_of_the_model_name(model: str, name: str) -> None:
     assert name_of(model) == name
+
+
+def test_a_stage_set_by_a_concurrent_process_precedes(registry: Registry, tmp_path: Path) -> None:
+    for fingerprint in ("f", "g"):
+        registry.add("embedder", "a", known_by(fingerprint))
+    store = overtaken(
+        tmp_path / "store", lambda: registry.stage("embedder", "a", 1, "production", who="other")
+    )
+    mine = Registry(store).stage("embedder", "a", 2, "production", who="me")
+    assert (mine.number, mine.who) == (2, "me")
+    assert [(one.number, one.who) for one in registry.history("embedder", "a")] == [
+        (2, "me"),
+        (1, "other"),
+    ]
+    assert registry.stages_of("embedder", "a") == {1: "retired", 2: "production"}
