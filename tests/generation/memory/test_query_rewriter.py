@@ -155,6 +155,24 @@ def test_the_condensed_question_has_precedence() -> None:
     assert rewrite_query("on Linux?", turns) == "How do I open a socket on Linux?"
 
 
+@pytest.mark.parametrize(
+    ("before", "asked", "longer"),
+    [
+        # 11 and 12 words with content, 500 and 501 characters, 3 and 4 words, 8 and 9 signs.
+        (RUN, "can it stop B C D E F G H J K L", " M"),
+        (RUN, f"how do I stop it{' ' * 483}?", "?"),
+        ("Wie starte ich einen Prozess?", "und mit Timeout", " jetzt"),
+        ("如何启动子进程？", "为什么要这样子做", "呢"),
+    ],
+)
+def test_a_question_with_more_words_has_no_need_of_the_one_before(
+    before: str, asked: str, longer: str
+) -> None:
+    turns = [Turn(before, "")]
+    assert rewrite_query(asked, turns) != asked
+    assert rewrite_query(asked + longer, turns) == asked + longer
+
+
 def test_long_questions_are_neither_parsed_nor_repeated_completely() -> None:
     # Patterns with long look-ahead would take minutes.
     endless = "to a " * (MAX_QUERY_CHARACTERS // 5)
