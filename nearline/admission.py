@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from prometheus_client import Counter as CounterMetric, Gauge
 
-from nearline.errors import DeadlineExceeded, Overloaded
+from nearline.errors import Overloaded
 
 EndCall: TypeAlias = Callable[[], None]
 _RETRY_AFTER_S: Final = 0.25
@@ -19,12 +19,11 @@ _LATE, _LATE_IN_OVERLOAD = 0.8, 0.5
 # The limit falls if more than this share of the calls of a window are late.
 _LATE_SHARE: Final = 0.1
 _WINDOW_S: Final = 0.1
-_FALL, _RISE = 0.8, 1.1
+_FALL, _RISE = 0.7, 1.05
 # Few enough for any machine, and enough for calls that wait for something else.
 _LEAST_LIMIT: Final = 16
 # A tenant has a share of the calls while it called this recently.
 _ACTIVE_S: Final = 1.0
-_LATEST: Final = 64
 
 _limit_now = Gauge(
     "nearline_server_call_limit", "Calls that may run at once; lower while calls are late."
@@ -54,11 +53,11 @@ class Admission:
         self._clock = clock
         self._limit = float(max_calls)
         self._running: Counter[str] = Counter()
-        self._calls = self._streams = 0
+        self._calls = 0
+        self._streams: Counter[str] = Counter()
         self._last_call_s: dict[str, float] = {}
         self._window_end_s = clock() + _WINDOW_S
-        self._ended = self._late = self._peak = self._turned_away = 0
-        self._spent_s: deque[float] = deque(maxlen=_LATEST)
+        self._ended = self._late = self._peak = 0
         _limit_now.set(max_calls)
 
     @property
@@ -72,7 +71,7 @@ class Admission:
         Args:
             tenant: Tenant of the caller.
             left_s: Seconds until the deadline of the caller; None if it has none.
-        Raises: Overloaded: too many calls run. DeadlineExceeded: it could not be answered in time.
+        Raises: Overloaded: too many calls run.
         """
         now_s = self._clock()
         if now_s >= self._window_end_s:
@@ -80,22 +79,30 @@ class Admission:
         self._last_call_s[tenant] = now_s
         self._check_total()
         if self._limit < self._max_calls:
-            self._check_overload(tenant, left_s)
+            self._check_overload(tenant)
         self._running[tenant] += 1
         self._calls += 1
         self._peak = max(self._peak, self._calls)
         return lambda: self._end(tenant, now_s, left_s)
 
-    def begin_stream(self) -> EndCall:
+    def begin_stream(self, tenant: str) -> EndCall:
         """Begins a stream; returns what ends it.
 
-        A stream may last for hours, and so says nothing about overload.
+        A stream may last for hours, and so says nothing about overload. Half of all calls may be
+        streams of one tenant.
 
         Raises: Overloaded: too many calls and streams run.
         """
         self._check_total()
-        self._streams += 1
-        return self._end_stream
+        if self._streams[tenant] >= max(1, self._max_calls // 2):
+            _refused.labels("streams").inc()
+            raise Overloaded(
+                f"{self._streams[tenant]:,} streams of tenant {tenant!r} are open, half of "
+                f"--max-calls; end some of them, or add servers",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        self._streams[tenant] += 1
+        return lambda: self._end_stream(tenant)
 
     def _end(self, tenant: str, began_s: float, left_s: float | None) -> None:
         spent_s = self._clock() - began_s
@@ -106,13 +113,14 @@ class Admission:
         self._ended += 1
         allowed = _LATE if self._limit >= self._max_calls else _LATE_IN_OVERLOAD
         self._late += left_s is not None and spent_s >= allowed * left_s
-        self._spent_s.append(spent_s)
 
-    def _end_stream(self) -> None:
-        self._streams -= 1
+    def _end_stream(self, tenant: str) -> None:
+        self._streams[tenant] -= 1
+        if not self._streams[tenant]:
+            del self._streams[tenant]
 
     def _check_total(self) -> None:
-        running = self._calls + self._streams
+        running = self._calls + self._streams.total()
         if running >= self._max_calls:
             _refused.labels("max_calls").inc()
             raise Overloaded(
@@ -121,10 +129,9 @@ class Admission:
                 retry_after_s=_RETRY_AFTER_S,
             )
 
-    def _check_overload(self, tenant: str, left_s: float | None) -> None:
+    def _check_overload(self, tenant: str) -> None:
         share = max(1.0, self._limit / max(1, len(self._last_call_s)))
         if self._running[tenant] >= share:
-            self._turned_away += 1
             _refused.labels("overload").inc()
             raise Overloaded(
                 f"the server is overloaded: {self.limit:,} calls at once are answered in time, and "
@@ -132,31 +139,17 @@ class Admission:
                 "fewer calls at once, or add servers",
                 retry_after_s=_RETRY_AFTER_S,
             )
-        usual_s = sorted(self._spent_s)[len(self._spent_s) // 2] if self._spent_s else 0.0
-        if left_s is not None and left_s < usual_s:
-            _refused.labels("too_late").inc()
-            raise DeadlineExceeded(
-                f"{left_s:.3f} s are left, and calls take {usual_s:.3f} s while the server is "
-                "overloaded; raise the timeout, or retry later",
-                retry_after_s=_RETRY_AFTER_S,
-            )
 
     def _adjust(self, now_s: float) -> None:
-        """Ends a window: lowers the limit if calls were late, else raises it if it was reached."""
+        """Ends a window: lowers the limit if calls were late, else raises it."""
         if self._late > _LATE_SHARE * self._ended:
             self._limit = max(_LEAST_LIMIT, _FALL * min(self._limit, self._peak))
-        elif self._turned_away or self._peak >= self._limit:
+        else:
             self._limit = self._limit * _RISE + 1
-        elif now_s - self._window_end_s >= _ACTIVE_S:
-            # Nothing called for a while.
-            self._limit = self._max_calls
         self._limit = min(self._limit, self._max_calls)
         _limit_now.set(self.limit)
-        if not self._ended:
-            # What calls took may no longer hold.
-            self._spent_s.clear()
         self._window_end_s = now_s + _WINDOW_S
-        self._ended = self._late = self._turned_away = 0
+        self._ended = self._late = 0
         self._peak = self._calls
         self._last_call_s = {
             tenant: last_s

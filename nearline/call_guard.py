@@ -192,7 +192,7 @@ class CallGuard:
         if not limited:
             return None
         if streams:
-            return self._admission.begin_stream()
+            return self._admission.begin_stream(current_caller().tenant)
         return self._admission.begin(current_caller().tenant, left_s)
 
 

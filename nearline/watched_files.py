@@ -42,8 +42,9 @@ class WatchedFiles(Generic[_Contents]):
                 stamps = [_stamp(path) for path in self._paths]
                 if stamps == self._stamps:
                     return None
-                self.contents = self._read()
+                # A damaged file is read once, not at every look.
                 self._stamps = stamps
+                self.contents = self._read()
             except (OSError, ValueError, SettingsError) as error:
                 _log.error(
                     "files cannot be read again; what was read before stays in use",

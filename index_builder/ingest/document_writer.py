@@ -17,6 +17,7 @@ from nearline.errors import (
     NearlineError,
     NotReady,
     Overloaded,
+    PermissionDenied,
 )
 from nearline.items.sizes import check_sizes
 from nearline.retry import retry
@@ -183,9 +184,10 @@ _DONE: Mapping[c.WriteOutcome, c.IngestOutcome] = {
 def _end_of_result(unit: Unit, result: c.WriteResult, log_id: str) -> UnitEnd:
     outcome = _DONE.get(result.outcome)
     if outcome is None:
-        if result.reason != InvalidRequest.reason:
-            return Failure(unit, result.reason, result.message)
-        return dead_letter(unit, result.id, InvalidRequest(result.message))
+        for kind in (InvalidRequest, PermissionDenied):
+            if result.reason == kind.reason:
+                return dead_letter(unit, result.id, kind(result.message))
+        return Failure(unit, result.reason, result.message)
     indexed = None
     if outcome is c.IngestOutcome.INDEXED:
         indexed = LogPosition(log_id, partition_of(result.id), result.version)
@@ -194,6 +196,6 @@ def _end_of_result(unit: Unit, result: c.WriteResult, log_id: str) -> UnitEnd:
 
 def end_of_error(unit: Unit, document_id: str, error: NearlineError) -> UnitEnd:
     """Returns the outcome of an error: a dead letter if a retry cannot help, else a failure."""
-    if isinstance(error, InvalidRequest):
+    if isinstance(error, InvalidRequest | PermissionDenied):
         return dead_letter(unit, document_id, error)
     return Failure(unit, error.reason, error.message)

@@ -10,7 +10,7 @@ from nearline.access.caller import ANONYMOUS, Caller
 from nearline.access.caller_file import CallerFile
 from nearline.access.delegation import DELEGATION_KEY, read_delegation
 from nearline.access.rights import Right
-from nearline.errors import Unauthenticated
+from nearline.errors import PermissionDenied, Unauthenticated
 
 if TYPE_CHECKING:
     # It loads PyJWT and its cryptography, which most services do without.
@@ -69,10 +69,15 @@ class AccessControl:
             caller = self._keys.identify(credential)
         else:
             caller = await self._verify(credential)
-        # Anybody else who names another caller is taken for themselves.
-        if delegation is not None and caller.highest_right is Right.SERVICE:
-            return read_delegation(delegation)
-        return caller
+        if delegation is None:
+            return caller
+        if caller.highest_right is not Right.SERVICE:
+            # Taken for itself, a worker with the key of an operator would write as an operator.
+            raise PermissionDenied(
+                f"{caller.name!r} calls on behalf of somebody, which needs the right 'service'; "
+                "give services a key with --right service"
+            )
+        return read_delegation(delegation)
 
     async def _verify(self, credential: str) -> Caller:
         if self._callers is not None:

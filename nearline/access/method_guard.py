@@ -32,12 +32,13 @@ class _Call:
     """A call that runs now.
 
     collection: That of its request, or of the last one in its stream. running: Counts the call
-    against the limits of its caller; None without limits.
+    against the limits of its caller; None without limits. metadata: Its metadata.
     """
 
     caller: Caller | None
     collection: str = ""
     running: RunningCall | None = None
+    metadata: Any = ()
 
 
 # Each call runs in a task of its own, so that it cannot see the caller of another.
@@ -94,12 +95,15 @@ class MethodGuard:
         audit: AuditLog | None = None,
         limiter: RateLimiter | None = None,
     ) -> None:
-        self._limiter = limiter
+        row = METHODS.get(service, {}).get(method, _UNKNOWN)
+        # Not what services ask of each other: where no credentials are required, nobody can tell
+        # them from others.
+        self._limiter = None if row.right is Right.SERVICE else limiter
         self._method = method
         self._access = access
         self._audit = audit
-        self._row = METHODS.get(service, {}).get(method, _UNKNOWN)
-        self._checks = access.required or audit is not None or limiter is not None
+        self._row = row
+        self._checks = access.required or audit is not None or self._limiter is not None
         self.records = audit is not None
 
     async def identify(self, context: Any) -> RunningCall | None:
@@ -114,7 +118,8 @@ class MethodGuard:
             return None
         call = _Call(None)
         _call.set(call)
-        call.caller = await self._access.identify(context.invocation_metadata() or ())
+        call.metadata = context.invocation_metadata() or ()
+        call.caller = await self._access.identify(call.metadata)
         if self._limiter is not None:
             call.running = self._limiter.begin(call.caller)
         return call.running
@@ -131,19 +136,25 @@ class MethodGuard:
             return request
         # Who has the right nowhere need not send a stream to learn it.
         current_caller().require(self._row.right, self._method)
-        if self._row.scope is Scope.BATCHES:
+        if not isinstance(request, Message):
             return self._checked(request)
         call = _call.get()
-        if call is None or call.running is None:
-            return request
-        if not isinstance(request, Message):
-            return _limited(request, call.running)
-        call.running.check_size(request)
+        if call is not None and call.running is not None:
+            call.running.check_size(request)
         return request
 
     async def _checked(self, messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        call = _call.get()
         async for message in messages:
-            self._require(message.request)
+            if call is not None:
+                # A stream lasts: each of its requests counts, and its key may be revoked meanwhile.
+                call.caller = await self._access.identify(call.metadata)
+                if self._limiter is not None:
+                    self._limiter.count(call.caller)
+            if self._row.scope is Scope.BATCHES:
+                self._require(message.request)
+            elif call is not None and call.running is not None:
+                call.running.check_size(message.request)
             yield message
 
     def _require(self, request: Any) -> None:
@@ -173,10 +184,3 @@ class MethodGuard:
                 request_id=request_id,
                 peer=str(context.peer()),
             )
-
-
-async def _limited(messages: AsyncIterator[Any], running: RunningCall) -> AsyncIterator[Any]:
-    """Yields the messages of a stream, and raises InvalidRequest if a request is too large."""
-    async for message in messages:
-        running.check_size(message.request)
-        yield message

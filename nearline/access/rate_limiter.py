@@ -56,6 +56,7 @@ class _Account:
 
     def check(self) -> None:
         """Raises Overloaded if another call would be too many."""
+        self.check_rate()
         if self.running >= self._concurrent:
             _refused.labels("concurrent").inc()
             raise Overloaded(
@@ -64,6 +65,9 @@ class _Account:
                 "the operator for a higher limit",
                 retry_after_s=_CONCURRENT_RETRY_S,
             )
+
+    def check_rate(self) -> None:
+        """Raises Overloaded if another request would be too many for this second."""
         if self.rate and self.tokens < 1:
             _refused.labels("requests_per_s").inc()
             raise Overloaded(
@@ -93,12 +97,7 @@ class RateLimiter:
         Returns: None if nothing limits the caller.
         Raises: Overloaded: the caller has too many calls, per second or at once.
         """
-        table = self._limits.table
-        held: tuple[_Account, ...] = ()
-        if (limits := table.of_tenant(caller)) is not NO_LIMITS:
-            held = (self._account("tenant", caller.tenant, limits),)
-        if (limits := table.of_key(caller)) is not NO_LIMITS:
-            held = (*held, self._account("key", caller.name, limits))
+        held = self._accounts_of(caller)
         if not held:
             return None
         # First all checks: a refused call uses up nothing.
@@ -108,6 +107,26 @@ class RateLimiter:
             account.tokens -= bool(account.rate)
             account.running += 1
         return RunningCall(held)
+
+    def count(self, caller: Caller) -> None:
+        """Counts a request of a stream, which is a call that runs already.
+
+        Raises: Overloaded: the caller sends too many requests per second.
+        """
+        held = self._accounts_of(caller)
+        for account in held:
+            account.check_rate()
+        for account in held:
+            account.tokens -= bool(account.rate)
+
+    def _accounts_of(self, caller: Caller) -> tuple[_Account, ...]:
+        table = self._limits.table
+        held: tuple[_Account, ...] = ()
+        if (limits := table.of_tenant(caller)) is not NO_LIMITS:
+            held = (self._account("tenant", caller.tenant, limits),)
+        if (limits := table.of_key(caller)) is not NO_LIMITS:
+            held = (*held, self._account("key", caller.name, limits))
+        return held
 
     def _account(self, kind: str, name: str, limits: Limits) -> _Account:
         now_s = self._clock()

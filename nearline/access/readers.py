@@ -55,9 +55,10 @@ class ReaderFilter:
 
 
 class Ownership:
-    """The items that a caller may write: those whose readers are all its own names.
+    """The items that a caller may write: those of its tenant whose readers are all its own names.
 
-    An item that is public, or that another tenant may read, belongs to somebody else.
+    An item that is public, that another tenant may read, or that names roles alone, which callers
+    of any tenant may have, belongs to somebody else.
     """
 
     def __init__(self, attribute: str, caller: Caller) -> None:
@@ -68,7 +69,7 @@ class Ownership:
     def includes(self, attributes: Attributes) -> bool:
         """Returns whether the caller may replace or delete an item with these attributes."""
         readers = _readers(attributes, self._attribute)
-        return bool(readers) and readers <= self._names
+        return self._tenant in readers and readers <= self._names
 
     def claim(self, attributes: Attributes) -> Attributes:
         """Returns the attributes of an item to write; one that names no readers is the tenant's.
@@ -88,8 +89,8 @@ class Ownership:
         if self._attribute in attributes and not self.includes(attributes):
             named = ", ".join(sorted(self._names))
             raise PermissionDenied(
-                f"{self._attribute} may name only {named} in your items; leave it out, and the "
-                f"item is readable by {self._tenant}"
+                f"{self._attribute} may name only {named} in your items, and must name "
+                f"{self._tenant}; leave it out, and only that may read the item"
             )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Final
 from urllib.parse import quote
 
@@ -28,10 +28,7 @@ def stored_id(caller: Caller, name: str, field: str) -> str:
         return name
     if caller.tenant != DEFAULT_TENANT:
         return f"{_prefix(caller)}{name}"
-    if name.startswith(_RESERVED):
-        raise InvalidRequest(
-            f"{field} begins with {_RESERVED!r}, which is reserved; choose another id", field=field
-        )
+    _check_reserved(name, field)
     return name
 
 
@@ -41,12 +38,25 @@ def shown_id(caller: Caller, stored: str) -> str:
 
 
 def stored_key(caller: Caller, key: str) -> str:
-    """Returns the idempotency key under which a request is remembered, at most 128 bytes."""
-    if not key or caller.names_tenants or caller.tenant == DEFAULT_TENANT:
+    """Returns the idempotency key under which a request is remembered, at most 128 bytes.
+
+    Raises: InvalidRequest: the key is one of another tenant.
+    """
+    if not key or caller.names_tenants:
+        return key
+    if caller.tenant == DEFAULT_TENANT:
+        _check_reserved(key, "idempotency_key")
         return key
     # A hash, since the key may be as long as is allowed.
-    digest = blake2b(key.encode(errors="surrogatepass"), key=caller.tenant.encode()[:64])
-    return f"{_RESERVED}{digest.hexdigest()[:64]}"
+    whole = f"{len(caller.tenant)}:{caller.tenant}{key}"
+    return f"{_RESERVED}{sha256(whole.encode(errors='surrogatepass')).hexdigest()}"
+
+
+def _check_reserved(name: str, field: str) -> None:
+    if name.startswith(_RESERVED):
+        raise InvalidRequest(
+            f"{field} begins with {_RESERVED!r}, which is reserved; choose another", field=field
+        )
 
 
 def _prefix(caller: Caller) -> str:

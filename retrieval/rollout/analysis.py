@@ -26,7 +26,7 @@ class ArmState:
     """State of one arm.
 
     requests: Requests that have ended.
-    errors: Requests that failed through no fault of the caller, or that the caller gave up.
+    errors: Requests that failed through no fault of the caller.
     units: Users, sessions or requests that were assigned.
     p50_ms, p95_ms, p99_ms: Latency percentiles of the latest 1,024 successful requests; 0 without
         any.
@@ -200,6 +200,8 @@ class CanaryAnalysis:
 
     def record_outcome(self, canary: bool, unit: int, seconds: float, *, failed: bool) -> None:
         """Records how a request ended, unless it failed through a fault of the caller.
+
+        One that its caller gave up counts as slow as it was until then.
 
         Args:
             canary, unit: As in `record_assignment`.

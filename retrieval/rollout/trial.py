@@ -11,8 +11,10 @@ from typing import TypeVar
 from nearline import contract as c
 from nearline.errors import (
     Conflict,
+    DeadlineExceeded,
     InvalidRequest,
     NearlineError,
+    NotApplied,
     NotFound,
     Unauthenticated,
     Unsupported,
@@ -28,7 +30,17 @@ _R = TypeVar("_R")
 _MAX_SHADOWS = 16
 # Kinds of interactions that count as conversions.
 CONVERSIONS = frozenset({"purchase", "buy", "order", "conversion"})
-_CALLER_ERRORS = (InvalidRequest, NotFound, Conflict, Unauthenticated, Unsupported)
+# Also what a caller brings about by a short deadline, or by a watermark of its own making: replies
+# name the arm, so that a caller can choose it.
+_CALLER_ERRORS = (
+    InvalidRequest,
+    NotFound,
+    Conflict,
+    Unauthenticated,
+    Unsupported,
+    NotApplied,
+    DeadlineExceeded,
+)
 _log = logging.getLogger(__name__)
 
 
@@ -111,7 +123,8 @@ class Trial:
                 with self._canary as served:
                     reply = await canary(served)
             except asyncio.CancelledError:
-                self._record(unit, start, canary=True, failed=True)
+                # An arm that hangs is slow. It has not failed: callers can give up when they like.
+                self._record(unit, start, canary=True)
                 raise
             except Exception as error:
                 return await self._fall_back(unit, start, error, current)
@@ -119,7 +132,10 @@ class Trial:
             return reply
         try:
             reply = await current()
-        except BaseException as error:
+        except asyncio.CancelledError:
+            self._record(unit, start, canary=False)
+            raise
+        except Exception as error:
             if _is_service_fault(error):
                 self._record(unit, start, canary=False, failed=True)
             raise
@@ -148,7 +164,7 @@ class Trial:
         """Answers from the current snapshot after the canary failed."""
         try:
             reply = await current()
-        except BaseException:
+        except Exception:
             # If both snapshots fail, this counts against the canary only if it is a fault of the
             # service.
             if _is_service_fault(error):
@@ -247,11 +263,8 @@ class TrialRecall:
             trial.analysis.record_recall(arm is c.Arm.CANARY, value)
 
 
-def _is_service_fault(error: BaseException) -> bool:
-    """Returns whether an error is a fault of the service, not of the caller.
-
-    A cancelled request counts as one: whoever gives up waiting does so in either arm.
-    """
+def _is_service_fault(error: Exception) -> bool:
+    """Returns whether an error is a fault of the service, not of the caller."""
     return not isinstance(error, _CALLER_ERRORS)
 
 

@@ -319,8 +319,9 @@ class RetrievalService:
                 lists[number] = c.HitList(
                     hits=outcome.lists[place],
                     ignored_ids=prepared.ignored.get(number, ()),
-                    plans=outcome.plans[place],
-                    terms=outcome.terms[place],
+                    # They count the documents of everybody.
+                    plans=outcome.plans[place] if context.visible is None else (),
+                    terms=outcome.terms[place] if context.visible is None else (),
                     language=collection.language if outcome.terms[place] else "",
                 )
         return _Results(batches, lists, prepared.embed_s, time.perf_counter() - start)

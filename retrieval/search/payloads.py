@@ -40,7 +40,8 @@ async def fill_payloads(
                 [document_id for document_id, _ in hits],
                 options.payload,
                 [chunk for _, chunk in hits],
-                min_watermark=context.min_watermark,
+                context.visible,
+                context.min_watermark,
             ),
             context.deadline,
         )

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Seq
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from hashlib import sha256
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from nearline import contract as c
 from nearline.access.readers import Ownership
 from nearline.errors import (
+    Conflict,
     DeadlineExceeded,
     InvalidRequest,
     NearlineError,
@@ -28,46 +30,26 @@ from retrieval.changelog.change_log import ChangeLog
 from retrieval.changelog.records import Change, ChangeKind, ChangeWrite
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols import metrics
+from retrieval.protocols.watermark import decode_watermark, merge_watermarks
 from retrieval.rollout.collections import ServedCollections
-from retrieval.search import item_lookup
 from retrieval.search.collection import ServedCollection
-from retrieval.search.request_context import RequestContext
 from retrieval.writes.bulk import WriteBatch, write_batches
+from retrieval.writes.known_items import KnownItems, read_known_items
 from retrieval.writes.validation import (
     attributes_change,
     check_request,
     check_times,
     delete_change,
     upsert_change,
-    valid_ids,
 )
 
 # Requests with up to this many chunks use the interactive lane, larger ones the bulk lane.
 _INTERACTIVE_CHUNKS = 64
-# Wait for versions from shards: this long, or half of the remaining time of the caller.
-_VERSIONS_S = 2.0
-_VERSIONS_RATIO = 0.5
-_NO_PAYLOAD: frozenset[c.PayloadField] = frozenset()
-_ATTRIBUTES = frozenset({c.PayloadField.ATTRIBUTES})
+_OWNER_ATTEMPTS = 5
 # Returns the changes of a request in order, with an error in place of each rejected change.
 _MakeChanges: TypeAlias = Callable[[ServedCollection], Sequence[Change | NearlineError]]
 # Raises InvalidRequest if the backend cannot store a change; runs in any thread.
 CheckChange: TypeAlias = Callable[[ServedCollection, Change], None]
-
-
-class _KnownItems(NamedTuple):
-    """Versions of items in the served snapshot.
-
-    versions: Version by id.
-    away: Shards that did not answer.
-    positions: Log position of the snapshot by partition; empty if it belongs to another log.
-    foreign: Ids of items that the caller may not write.
-    """
-
-    versions: Mapping[str, int]
-    away: frozenset[int]
-    positions: Sequence[int]
-    foreign: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +64,13 @@ class _WriteConditions:
     as_of: Mapping[str, datetime] = field(default_factory=dict)
     lane: c.Lane | None = None
     owner: Ownership | None = None
+
+    def of_attempt(self, number: int) -> _WriteConditions:
+        """Returns the conditions of another attempt, whose key is another, too."""
+        if not self.idempotency_key:
+            return self
+        whole = f"{self.idempotency_key}:{number}".encode()
+        return replace(self, idempotency_key=sha256(whole).hexdigest())
 
 
 class Writer:
@@ -192,14 +181,53 @@ class Writer:
         conditions: _WriteConditions,
         timeout_s: float | None,
     ) -> c.WriteReply:
-        log = self._log_of(collection)
+        """Writes changes; for an owner, looks again at items that somebody changed meanwhile."""
         start = asyncio.get_running_loop().time()
         deadline = None if timeout_s is None else start + timeout_s
+        reply = await self._write_once(ids, make, collection, conditions, deadline)
+        if conditions.owner is None:
+            return reply
+        for attempt in range(1, _OWNER_ATTEMPTS):
+            asked = conditions.if_versions
+            left = {
+                one.id
+                for one in reply.results
+                if one.reason == Conflict.reason and one.id not in asked
+            }
+            if not left:
+                break
+            again = await self._write_once(
+                [one for one in ids if one in left],
+                lambda served, left=left: [  # type: ignore[misc]
+                    change for one, change in zip(ids, make(served), strict=True) if one in left
+                ],
+                collection,
+                conditions.of_attempt(attempt),
+                deadline,
+            )
+            newer = {one.id: one for one in again.results}
+            marks = [decode_watermark(one.watermark) for one in (reply, again) if one.watermark]
+            reply = c.WriteReply(
+                results=[newer.get(one.id, one) for one in reply.results],
+                watermark=merge_watermarks(tuple(marks)).encode() if marks else b"",
+            )
+        return reply
+
+    async def _write_once(
+        self,
+        ids: Sequence[str],
+        make: _MakeChanges,
+        collection: str,
+        conditions: _WriteConditions,
+        deadline: float | None,
+    ) -> c.WriteReply:
+        log = self._log_of(collection)
+        start = asyncio.get_running_loop().time()
 
         async def prepare(served: ServedCollection) -> list[ChangeWrite | c.WriteResult]:
             changes, known = await asyncio.gather(
                 self._embed(served, make, conditions.lane, deadline),
-                _read_known_items(served, ids, deadline, log, conditions.owner),
+                read_known_items(served, ids, deadline, log, conditions.owner),
             )
             return [
                 _make_write(document_id, change, conditions, known, served)
@@ -291,46 +319,6 @@ class Writer:
         return {} if embedded.refused else {canary.fingerprint: embedded.vectors}
 
 
-async def _read_known_items(
-    served: ServedCollection,
-    ids: Sequence[str],
-    deadline: float | None,
-    log: ChangeLog,
-    owner: Ownership | None,
-) -> _KnownItems:
-    """Reads the versions of items from the shards, without waiting for unavailable ones.
-
-    For an owner, also whose they are, in a state that has all changes made until now.
-    """
-    now = asyncio.get_running_loop().time()
-    timeout_s = _VERSIONS_S
-    if deadline is not None:
-        timeout_s = min(timeout_s, _VERSIONS_RATIO * (deadline - now))
-    least = None if owner is None else (await log.state()).head
-    context = RequestContext(now + timeout_s, least)
-    payload = _NO_PAYLOAD if owner is None else _ATTRIBUTES
-    usable_ids = valid_ids(ids)
-    if not usable_ids:
-        return _KnownItems({}, frozenset(), ())
-    try:
-        found = await item_lookup.fetch_items(served, usable_ids, payload, context)
-    except (NotReady, DeadlineExceeded):
-        return _KnownItems({}, frozenset(range(len(served.shards))), ())
-    versions = {document_id: item.version for document_id, item in found.items.items()}
-    followed = {one.watermark.log_id for one in context.applied.values()}
-    same_log = followed == {served.watermark.log_id}
-    return _KnownItems(
-        versions,
-        frozenset(context.failures),
-        served.watermark.positions if same_log else (),
-        frozenset(
-            name
-            for name, item in found.items.items()
-            if owner is not None and not owner.includes(item.attributes)
-        ),
-    )
-
-
 def _attempt(make: Callable[[], Change]) -> Change | NearlineError:
     try:
         return make()
@@ -342,7 +330,7 @@ def _make_write(
     document_id: str,
     change: Change | NearlineError,
     conditions: _WriteConditions,
-    known: _KnownItems,
+    known: KnownItems,
     served: ServedCollection,
 ) -> ChangeWrite | c.WriteResult:
     if isinstance(change, NearlineError):
@@ -370,6 +358,9 @@ def _make_write(
         base = 0 if change.kind is ChangeKind.DELETE else None
         return ChangeWrite(change, None, base, as_of_us=as_of_us)
     position = known.positions[partition_of(document_id)] if known.positions else 0
+    if conditions.owner is not None and if_version is None:
+        # Whose the item is was read before; nobody may have replaced it since.
+        if_version = known.versions.get(document_id, 0)
     return ChangeWrite(change, if_version, known.versions.get(document_id), position, as_of_us)
 
 

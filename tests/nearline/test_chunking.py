@@ -119,4 +119,5 @@ def _longest_hold_s(text: str) -> float:
 def test_a_hostile_text_at_the_limit_does_not_hold_the_interpreter(unit: str) -> None:
     # Chunking runs in a thread, but a long call of a regular expression stops all others.
     text = "a" + unit * ((MAX_TEXT_BYTES - 2) // len(unit)) + "b"
-    assert any(_longest_hold_s(text) < 0.05 for _ in range(3))
+    # Before it was bounded, seconds. It takes 0.02 to 0.06 s here, more beside neighbours.
+    assert any(_longest_hold_s(text) < 0.15 for _ in range(3))

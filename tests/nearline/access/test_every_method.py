@@ -220,9 +220,9 @@ async def test_without_tls_or_its_authority_nobody_gets_to_the_keys(server: Runn
     [
         ("SERVICE", "products", "UNIMPLEMENTED"),
         ("SERVICE", "articles", "PERMISSION_DENIED"),
-        # An administrator who names Anna is still the administrator.
-        ("ADMIN", "products", "UNIMPLEMENTED"),
-        ("ADMIN", "articles", "UNIMPLEMENTED"),
+        # An administrator who names Anna is refused, and not taken for the administrator.
+        ("ADMIN", "products", "PERMISSION_DENIED"),
+        ("ADMIN", "articles", "PERMISSION_DENIED"),
     ],
 )
 async def test_only_a_service_calls_on_behalf_of_another(

@@ -45,6 +45,13 @@ class Held(retrieval_pb2_grpc.RetrievalServiceServicer):
         await self.go.wait()
         return retrieval_pb2.SearchResponse()
 
+    async def UpsertItemsStream(
+        self, requests: Any, context: Any
+    ) -> retrieval_pb2.UpsertItemsStreamResponse:
+        async for _ in requests:
+            self.arrived += 1
+        return retrieval_pb2.UpsertItemsStreamResponse()
+
     async def ListItems(self, request: Any, context: Any) -> retrieval_pb2.ListItemsResponse:
         raise ZeroDivisionError
 
@@ -76,7 +83,7 @@ async def give_limited(tmp_path: Path) -> AsyncIterator[Limited]:
     (tmp_path / "limits.toml").write_text(LIMITS)
     known = CallerFile(
         {
-            sha256(name.encode()).hexdigest(): Caller(tenant, rights={"*": Right.READ}, name=name)
+            sha256(name.encode()).hexdigest(): Caller(tenant, rights={"*": Right.WRITE}, name=name)
             for name, tenant in {"a1": "a", "a2": "a", "b1": "b", "operator": "*"}.items()
         }
     )
@@ -136,3 +143,14 @@ async def test_a_request_over_its_limit_is_refused_before_it_runs(limited: Limit
     assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "the limit of tenant 'b' is 2,000 (request_bytes)" in await call.details()
     assert limited.held.arrived == 0
+
+
+async def test_each_request_of_a_stream_counts(limited: Limited) -> None:
+    async with ServiceChannel(limited.address, token="a1") as channel:
+        stub = retrieval_pb2_grpc.RetrievalServiceStub(channel.grpc_channel)
+        call: Any = stub.UpsertItemsStream(
+            iter([retrieval_pb2.UpsertItemsStreamRequest() for _ in range(10)])
+        )
+        assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    # The call itself was the first of five.
+    assert limited.held.arrived == 4

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from google.protobuf.message import Message
@@ -18,7 +19,7 @@ from nearline.access.limits import LimitFile
 from nearline.access.method_guard import MethodGuard, acting_for
 from nearline.access.rate_limiter import RateLimiter
 from nearline.access.rights import Right
-from nearline.errors import InvalidRequest
+from nearline.errors import InvalidRequest, Unauthenticated
 from nearline.v1 import embedding_pb2, ingest_pb2, retrieval_pb2
 
 SERVICE = "nearline.v1.RetrievalService"
@@ -121,3 +122,31 @@ def test_without_an_audit_log_nothing_is_recorded() -> None:
         MethodGuard(SERVICE, "UpsertItems", AccessControl()).record(
             "PERMISSION_DENIED", CONTEXT, "a"
         )
+
+
+class Revoking:
+    """Access that knows its caller twice."""
+
+    required = True
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def identify(self, metadata: object) -> Caller:
+        self.asked += 1
+        if self.asked > 2:
+            raise Unauthenticated("revoked")
+        return Caller(rights={"*": Right.WRITE})
+
+
+async def test_a_key_that_is_revoked_ends_a_stream_at_its_next_request() -> None:
+    async def requests() -> AsyncIterator[Any]:
+        for _ in range(3):
+            yield retrieval_pb2.UpsertItemsStreamRequest()
+
+    guard = MethodGuard(SERVICE, "UpsertItemsStream", cast(AccessControl, Revoking()))
+    await guard.identify(Context())
+    checked = guard.check(requests())
+    await anext(checked)
+    with pytest.raises(Unauthenticated, match="revoked"):
+        await anext(checked)

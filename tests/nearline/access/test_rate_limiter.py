@@ -134,7 +134,7 @@ def test_tenants_beyond_counting_are_forgotten_unless_they_call_now(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rate_limiter, "_MAX_ACCOUNTS", 4)
-    limited = Limited(tmp_path, "[default]\nconcurrent = 1\nrequests_per_s = 1")
+    limited = Limited(tmp_path, "[default]\nconcurrent = 1\nrequests_per_s = 100")
     running = limited.begin(SHOP)
     for number in range(20):
         limited.begin(Caller(f"t{number}", rights=READS)).end()
@@ -142,3 +142,14 @@ def test_tenants_beyond_counting_are_forgotten_unless_they_call_now(
     with pytest.raises(Overloaded, match="1 calls of tenant 'shop'"):
         limited.begin(SHOP)
     running.end()
+
+
+def test_each_request_of_a_stream_counts_for_the_rate_alone(tmp_path: Path) -> None:
+    limited = Limited(tmp_path, "[default]\nrequests_per_s = 1\nburst = 3\nconcurrent = 1")
+    stream = limited.begin(SHOP)
+    for _ in range(2):
+        limited.limiter.count(SHOP)
+    with pytest.raises(Overloaded, match="1 requests per second"):
+        limited.limiter.count(SHOP)
+    stream.end()
+    limited.limiter.count(Caller("*", rights=READS))

@@ -53,7 +53,8 @@ def test_the_filter_of_a_question_is_only_narrowed() -> None:
     ("readers", "owned"),
     [
         (["tenant:a"], True),
-        ("role:editor", True),
+        ("tenant:a", True),
+        ("role:editor", False),
         (["tenant:a", "role:editor"], True),
         (["tenant:a", "public"], False),
         (["tenant:a", "tenant:b"], False),

@@ -48,3 +48,8 @@ def test_an_idempotency_key_is_of_a_tenant_and_as_short_as_any() -> None:
     assert stored_key(A, "k") == stored_key(A, "k") != stored_key(A, "l")
     assert stored_key(A, "") == ""
     assert stored_key(OPERATOR, "k") == stored_key(ANONYMOUS, "k") == "k"
+    with pytest.raises(InvalidRequest, match="idempotency_key begins with 'tenant/'"):
+        stored_key(DEFAULT, stored_key(A, "k"))
+    # Neither by a name that is as long as it likes, or that runs into the key.
+    long, longer = (Caller("t" * 64 + end, rights=WRITES) for end in ("", "x"))
+    assert stored_key(long, "xk") != stored_key(longer, "k") != stored_key(long, "k")

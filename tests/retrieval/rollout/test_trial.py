@@ -12,7 +12,7 @@ import pytest
 
 from nearline import contract as c
 from nearline.contract import Arm
-from nearline.errors import InvalidRequest, NotReady
+from nearline.errors import DeadlineExceeded, InvalidRequest, NotApplied, NotReady
 from nearline.v1 import release_pb2, snapshot_pb2
 from retrieval.rollout.analysis import CanaryAnalysis, CanaryLimits
 from retrieval.rollout.split import Requester, TrafficSplit, mark_list_id, parse_split
@@ -146,7 +146,7 @@ async def test_a_canary_that_hangs_for_a_moment_has_not_been_assigned_less() -> 
     assert analysis.arms()[1].requests == 40
 
 
-async def test_requests_that_callers_give_up_count_as_failed_in_either_arm() -> None:
+async def test_requests_that_callers_give_up_count_as_slow_not_as_failed_in_either_arm() -> None:
     world = World()
     world.gate.clear()
     for canary in (True, False):
@@ -155,16 +155,21 @@ async def test_requests_that_callers_give_up_count_as_failed_in_either_arm() -> 
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked
-    assert world.told.requests == [(True, True), (False, True)]
-    # Given up while the current snapshot stands in for a canary that failed.
-    world.gate.set()
-    world.canary = NotReady("away")
-    asked = asyncio.create_task(world.ask(world.user(canary=True), hang=True))
-    await asyncio.sleep(0)
-    asked.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asked
-    assert world.told.requests[2:] == [(True, True)]
+    assert world.told.requests == [(True, False), (False, False)]
+
+
+async def test_a_caller_that_chooses_its_arm_cannot_make_it_fail() -> None:
+    world = World()
+    for error in (NotApplied("forged watermark"), DeadlineExceeded("a millisecond")):
+        world.canary = world.current = error
+        for canary in (True, False):
+            with pytest.raises(type(error)):
+                await world.ask(world.user(canary=canary))
+    assert world.told.requests == []
+    # A canary that alone lags behind is at fault.
+    world.canary, world.current = NotApplied("behind"), "from current"
+    assert await world.ask(world.user(canary=True)) == "from current"
+    assert world.told.requests == [(True, True)]
 
 
 async def test_shadow_answers_are_neither_returned_nor_awaited() -> None:

@@ -309,6 +309,37 @@ async def test_what_a_tenant_writes_is_its_own(tenants: Tenants) -> None:
     assert not (await tenants.a.get_items(["own"], min_watermark=reply.watermark)).items
 
 
+async def test_of_two_tenants_that_add_an_id_at_once_one_is_told_that_it_is_taken(
+    tenants: Tenants,
+) -> None:
+    for number in range(10):
+        name = f"raced{number}"
+        replies = await asyncio.gather(
+            *(client.upsert_items([written(name)]) for client in (tenants.a, tenants.b))
+        )
+        outcomes = [reply.results[0] for reply in replies]
+        assert sorted(one.outcome.value for one in outcomes) == ["applied", "rejected"]
+        assert {one.reason for one in outcomes} == {"", "PERMISSION_DENIED"}
+        for client, one in zip((tenants.a, tenants.b), outcomes, strict=True):
+            if not one.reason:
+                gone = await client.delete_items([name])
+                assert gone.results[0].outcome is c.WriteOutcome.DELETED
+                await client.get_items([name], min_watermark=gone.watermark)
+    # Of one tenant, the last one counts, as without readers.
+    replies = await asyncio.gather(*(tenants.a.upsert_items([written("twice")]) for _ in range(3)))
+    assert all(reply.results[0].outcome is not c.WriteOutcome.REJECTED for reply in replies)
+    reply = await tenants.a.delete_items(["twice"])
+    await tenants.a.get_items(["twice"], min_watermark=reply.watermark)
+
+
+async def test_explanations_do_not_count_the_documents_of_others(tenants: Tenants) -> None:
+    options = SearchOptions(mode=c.SearchMode.LEXICAL, explain=True, filter=Equals("brand", "x"))
+    reply = await tenants.a.search(Query(text="i02"), options)
+    assert (list(reply.results[0].plans), list(reply.results[0].terms)) == ([], [])
+    reply = await tenants.operator.search(Query(text="i02"), options)
+    assert reply.results[0].plans and reply.results[0].terms
+
+
 async def test_a_collection_that_a_caller_may_not_read_is_not_in_the_status(
     tenants: Tenants,
 ) -> None:
