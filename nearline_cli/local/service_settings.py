@@ -73,5 +73,6 @@ def check_calls_between_services() -> None:
     if caller.highest_right < Right.SERVICE:
         raise SettingsError(
             f"services ask each other with NEARLINE_TOKEN, which must be a key with the right "
-            f"'service' ({reason}): nearline keys create --file {shared.keys} --right service"
+            f"'service' ({reason}): nearline keys create --file {shared.keys} --right service "
+            "--tenant '*'"
         )

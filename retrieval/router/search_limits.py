@@ -23,8 +23,10 @@ def check_search_limits(
     """
     if not bounds:
         return
+    size = 1 if options.grouping is None else max(1, options.grouping.size)
     asked = (
-        ("k", options.k, "options.k"),
+        # Groups of several hits are as many hits.
+        ("k", options.k * size, "options.k" if size == 1 else "options.k x grouping.size"),
         ("batch", queries, "queries"),
         ("ef_search", options.ef_search or 0, "options.ef_search"),
         ("nprobe", options.nprobe or 0, "options.nprobe"),
@@ -39,6 +41,13 @@ def check_search_limits(
                 "out, or ask the operator",
                 field="options.exact",
             )
+
+
+def check_list_limits(bounds: Sequence[tuple[str, Limits]], options: c.RecommendOptions) -> None:
+    """Checks a list. Raises: InvalidRequest: it is too long, or its filter has too many parts."""
+    for whose, limits in bounds:
+        _check(whose, limits, "k", options.n, "n")
+    check_filter_limits(bounds, options.filter)
 
 
 def check_filter_limits(bounds: Sequence[tuple[str, Limits]], filter: c.Filter | None) -> None:

@@ -14,7 +14,11 @@ from nearline.call_guard import Context, time_left_s
 from nearline.errors import InvalidRequest, Unsupported
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
 from retrieval.protocols.compute_threads import read_request, run_stoppable
-from retrieval.router.search_limits import check_filter_limits, check_search_limits
+from retrieval.router.search_limits import (
+    check_filter_limits,
+    check_list_limits,
+    check_search_limits,
+)
 from retrieval.writes.bulk import WriteBatch, write_batches
 
 # Larger replies are converted in a thread: converting 131,072 hits takes a tenth of a second.
@@ -84,7 +88,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
                 session_id=stored_id(caller, audience.session_id, "session_id"),
             )
         options = wire.recommend_options(request)
-        check_filter_limits(current_limits(), options.filter)
+        check_list_limits(current_limits(), options)
         reply = await self._required_recommender().recommend(
             audience,
             options,
