@@ -196,6 +196,6 @@ def _end_of_result(unit: Unit, result: c.WriteResult, log_id: str) -> UnitEnd:
 
 def end_of_error(unit: Unit, document_id: str, error: NearlineError) -> UnitEnd:
     """Returns the outcome of an error: a dead letter if a retry cannot help, else a failure."""
-    if isinstance(error, InvalidRequest | PermissionDenied):
+    if isinstance(error, InvalidRequest):
         return dead_letter(unit, document_id, error)
     return Failure(unit, error.reason, error.message)

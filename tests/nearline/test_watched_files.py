@@ -33,3 +33,21 @@ def test_files_that_cannot_be_read_at_first_are_an_error(tmp_path: Path) -> None
     absent = tmp_path / "absent"
     with pytest.raises(FileNotFoundError):
         WatchedFiles([str(absent)], absent.read_text, "numbers")
+
+
+def test_a_damaged_file_is_read_once_until_it_changes_again(tmp_path: Path) -> None:
+    file, reads = tmp_path / "file", []
+    file.write_text("1")
+
+    def read() -> int:
+        reads.append(file.read_text())
+        return int(file.read_text())
+
+    watched = WatchedFiles([str(file)], read, "numbers")
+    watched.changed()
+    file.write_text("damaged")
+    for _ in range(3):
+        assert watched.changed() is None
+    assert reads == ["1", "1", "damaged"] and watched.contents == 1
+    file.write_text("22")
+    assert watched.changed() == 22

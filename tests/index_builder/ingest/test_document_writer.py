@@ -21,6 +21,7 @@ from nearline.errors import (
     NotFound,
     NotReady,
     Overloaded,
+    PermissionDenied,
 )
 from nearline.store.snapshot import partition_of
 from retrieval.protocols.watermark import Watermark
@@ -63,7 +64,11 @@ class FaultyWriter:
                 later, same = known[1] > as_of[item.id], known[1] == as_of[item.id]
                 outcome = c.WriteOutcome.UNCHANGED if same else c.WriteOutcome.REPLACED
                 outcome = c.WriteOutcome.SUPERSEDED if later else outcome
-            reason = {"empty": "INVALID_REQUEST", "away": "NOT_READY"}.get(item.text, "")
+            reason = {
+                "empty": "INVALID_REQUEST",
+                "foreign": "PERMISSION_DENIED",
+                "away": "NOT_READY",
+            }.get(item.text, "")
             if reason:
                 outcome = c.WriteOutcome.REJECTED
             elif outcome in (c.WriteOutcome.APPLIED, c.WriteOutcome.REPLACED):
@@ -177,6 +182,20 @@ async def test_the_document_at_fault_is_isolated(error: NearlineError, end: str)
     assert writer.items.keys() == set(names)
     # Bisection: at most two calls for each of the six levels.
     assert writer.calls <= 13
+
+
+async def test_the_item_of_somebody_else_is_dead_at_once_and_a_refused_worker_kills_nothing() -> (
+    None
+):
+    documents = [document("a"), document("b", "foreign"), document("c", "away")]
+    assert await outcomes_of(FaultyWriter(), documents) == {
+        "0-a": "indexed",
+        "0-b": "dead",
+        "0-c": "failed NOT_READY",
+    }
+    # A key without the right: the operator's fault, not the document's.
+    writer = FaultyWriter(lambda items: PermissionDenied("needs the right 'service'"))
+    assert await outcomes_of(writer, [document("a")]) == {"0-a": "failed PERMISSION_DENIED"}
 
 
 async def test_an_error_of_the_service_fails_all_documents_of_the_call() -> None:
