@@ -98,7 +98,7 @@ class Admission:
             _refused.labels("streams").inc()
             raise Overloaded(
                 f"{self._streams[tenant]:,} streams of tenant {tenant!r} are open, half of "
-                f"--max-calls; end some of them, or add servers",
+                "--max-calls; end some of them, or add servers",
                 retry_after_s=_RETRY_AFTER_S,
             )
         self._streams[tenant] += 1

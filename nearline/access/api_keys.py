@@ -28,7 +28,7 @@ from typing import Final
 from nearline.access.caller import EVERY, Caller
 from nearline.access.rights import Right
 from nearline.errors import SettingsError, Unauthenticated
-from nearline.watched_files import WatchedFiles
+from nearline.watched_files import WatchedFiles, read_text
 
 _PREFIX: Final = "nl_"
 _ID = re.compile("[a-z2-7]{8}")
@@ -36,9 +36,6 @@ _KEY = re.compile(f"{_PREFIX}({_ID.pattern})_[A-Za-z0-9_-]{{43}}")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _RIGHTS: Final = {right.name.lower(): right for right in Right if right is not Right.NONE}
 _FIELDS: Final = frozenset({"id", "sha256", "tenant", "roles", "rights", "expires"})
-_MAX_BYTES = 16 << 20
-# A revoked key is refused this much later at most.
-_REREAD_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +132,14 @@ class KeyFile:
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        self._path = path
         self._clock = clock
-        self._checked_s = clock()
         # Keys that were verified, of these contents of the file: as many as the file has at most.
         self._known: dict[str, ApiKey] = {}
         self._known_of: dict[str, ApiKey] | None = None
         try:
-            self._keys = WatchedFiles([str(path)], self._read, "keys")
+            self._keys = WatchedFiles(
+                [str(path)], lambda: read_keys(read_text(path)), "keys", clock
+            )
         except (OSError, ValueError) as error:
             raise SettingsError(
                 f"keys in {path} cannot be read: {error}; make keys with `nearline keys create`"
@@ -153,8 +150,7 @@ class KeyFile:
 
         Raises: Unauthenticated: the key is unknown, revoked, or has expired.
         """
-        self._reread(_REREAD_S)
-        keys = self._keys.contents
+        keys = self._keys.current()
         if keys is not self._known_of:
             self._known_of, self._known = keys, {}
         if (found := self._known.get(key)) is None:
@@ -170,21 +166,9 @@ class KeyFile:
         form = _KEY.fullmatch(key)
         if form and form[1] not in self._keys.contents:
             # A key that was made just now; looking at the file costs microseconds.
-            self._reread(0.0)
+            self._keys.changed()
         found = self._keys.contents.get(form[1]) if form else None
         # Compared by hash, so the time it takes says nothing about the key.
         if found is None or not secrets.compare_digest(hash_key(key), found.sha256):
             raise Unauthenticated("the API key is unknown; ask the operator for a valid one")
         return found
-
-    def _reread(self, after_s: float) -> None:
-        """Reads the file again if it has changed, and was not looked at for some seconds."""
-        now_s = self._clock()
-        if not 0 <= now_s - self._checked_s < after_s:
-            self._checked_s = now_s
-            self._keys.changed()
-
-    def _read(self) -> dict[str, ApiKey]:
-        if (size := self._path.stat().st_size) > _MAX_BYTES:
-            raise ValueError(f"it has {size:,} bytes; {_MAX_BYTES:,} are allowed")
-        return read_keys(self._path.read_text("utf-8"))

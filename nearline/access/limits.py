@@ -1,15 +1,17 @@
 """Limits of tenants and keys: what each may ask for, in a TOML file.
 
-[default]                # every tenant without a table of its own
-requests_per_s = 100
-concurrent = 32
-k = 1000
+    [default]                # every tenant without a table of its own
+    requests_per_s = 100
+    concurrent = 32
+    k = 1000
 
-[tenants.shop]           # what it leaves out is as in [default]
-requests_per_s = 1000
+    [tenants.shop]           # what it leaves out is as in [default]
+    requests_per_s = 1000
 
-[keys.k7q2mzt4]          # in addition to the limits of its tenant
-requests_per_s = 10
+    [keys.k7q2mzt4]          # in addition to the limits of its tenant
+    requests_per_s = 10
+
+What no table limits is limited by the server alone.
 """
 
 from __future__ import annotations
@@ -24,16 +26,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nearline.access.caller import ANONYMOUS, EVERY, Caller
 from nearline.errors import SettingsError
-from nearline.watched_files import WatchedFiles
+from nearline.watched_files import WatchedFiles, read_text
 
 STRICT: Final = "strict"
-_REREAD_S = 1.0
-_MAX_BYTES = 16 << 20
 _Count = Annotated[int, Field(ge=1)]
 
 
 class Limits(BaseModel):
-    """What a tenant or a key may ask of one server process. None: no limit beyond the server's own.
+    """Limits of a tenant or a key in one server process; None is no limit but the server's own.
 
     requests_per_s: Calls per second over time. burst: Calls at once after a pause; the calls of one
         second if None. concurrent: Calls that run at the same time. request_bytes: Size of a
@@ -129,29 +129,17 @@ class LimitFile:
     """
 
     def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._checked_s = clock()
-        self._path = Path(path)
         self._file: WatchedFiles[LimitTable] | None = None
         if path == STRICT:
             return
         try:
-            self._file = WatchedFiles([path], self._read, "limits")
+            self._file = WatchedFiles(
+                [path], lambda: LimitTable.parse(read_text(Path(path))), "limits", clock
+            )
         except (OSError, ValueError) as error:
             raise SettingsError(f"limits in {path} cannot be read: {error}") from error
 
     @property
     def table(self) -> LimitTable:
         """The limits in force."""
-        if self._file is None:
-            return _STRICT_TABLE
-        now_s = self._clock()
-        if now_s - self._checked_s >= _REREAD_S:
-            self._checked_s = now_s
-            self._file.changed()
-        return self._file.contents
-
-    def _read(self) -> LimitTable:
-        if (size := self._path.stat().st_size) > _MAX_BYTES:
-            raise ValueError(f"it has {size:,} bytes; {_MAX_BYTES:,} are allowed")
-        return LimitTable.parse(self._path.read_text("utf-8"))
+        return _STRICT_TABLE if self._file is None else self._file.current()

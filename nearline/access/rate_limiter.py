@@ -26,7 +26,7 @@ _refused = Counter(
 
 
 class _Account:
-    """What one tenant or key has used.
+    """The calls of one tenant or key.
 
     whose: Such as "tenant 'shop'". rate: Calls per second; 0 if it is not limited. size: Calls that
         it may make at once after a pause. tokens: Calls that it may make at once now.
@@ -164,7 +164,7 @@ class RunningCall:
         """Returns the least that the caller may still do, as a trailer of the reply.
 
         "limit=100, remaining=42, reset=0.580": calls per second, calls that it may make at once,
-        and seconds until its whole burst is back. None if its rate is not limited.
+        and seconds until its whole burst is back. Empty if its rate is not limited.
         """
         least: _Account | None = None
         for account in self._held:

@@ -26,11 +26,6 @@ class ReaderFilter:
     def __init__(self, attribute: str = "") -> None:
         self._attribute = attribute
 
-    @property
-    def attribute(self) -> str:
-        """The attribute that lists readers; empty if every caller sees every item."""
-        return self._attribute
-
     def visible_to(self, caller: Caller) -> Filter | None:
         """Returns a filter for the items that a caller may see; None: all."""
         if not self._attribute or caller.sees_everything:
