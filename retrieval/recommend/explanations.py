@@ -128,12 +128,11 @@ async def complete_absence(
     """
     served, _, filter, context = query
     settled = why.cause is not Cause.OUTRANKED or bool(why.rank)
-    if settled and context.visible is None:
-        return replace(why, rank=why.rank or rank_of(why.id))
-    existing = await item_lookup.fetch_items(served, [why.id], NO_PAYLOAD, context)
-    if why.id not in existing.items:
-        message = f"collection {served.name!r} has no such item, or no longer has it"
-        return WhyNot(id=why.id, cause=Cause.NO_SUCH_ITEM, rank=0, message=message)
+    if not settled or context.visible is not None:
+        existing = await item_lookup.fetch_items(served, [why.id], NO_PAYLOAD, context)
+        if why.id not in existing.items:
+            message = f"collection {served.name!r} has no such item, or no longer has it"
+            return WhyNot(id=why.id, cause=Cause.NO_SUCH_ITEM, rank=0, message=message)
     if settled:
         return replace(why, rank=why.rank or rank_of(why.id))
     if filter is not None:

@@ -219,13 +219,9 @@ class ListBuilder:
         ignored: Sequence[c.IgnoredId] = ()
         cached, messages = None, None
         # Most requests name one item. If the item has a cached list, it exists: read the cache
-        # first.
-        may_see = plan.query.context.visible is None
-        if (
-            len(context_ids) == 1
-            and may_see
-            and (reading := self._shared_list(context_ids, is_known))
-        ):
+        # first, unless there are items that the caller may not see.
+        exists_if_cached = len(context_ids) == 1 and plan.query.context.visible is None
+        if exists_if_cached and (reading := self._shared_list(context_ids, is_known)):
             cached = await reading
             messages = cached.messages(hidden, plan.depth) if cached else None
         if messages is None and plan.item_ids:

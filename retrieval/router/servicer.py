@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 from nearline import contract as c, wire
 from nearline.access.caller import Caller
@@ -21,6 +22,7 @@ from retrieval.router.search_limits import (
 )
 from retrieval.writes.bulk import WriteBatch, write_batches
 
+_Named = TypeVar("_Named", c.Audience, c.Interaction)
 # Larger replies are converted in a thread: converting 131,072 hits takes a tenth of a second.
 _HITS_PER_TURN = 4_096
 
@@ -82,11 +84,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         caller = current_caller()
         audience = wire.audience_from_proto(request)
         if not caller.names_tenants:
-            audience = replace(
-                audience,
-                user_id=stored_id(caller, audience.user_id, "user_id"),
-                session_id=stored_id(caller, audience.session_id, "session_id"),
-            )
+            audience = _as_stored(caller, audience)
         options = wire.recommend_options(request)
         check_list_limits(current_limits(), options)
         reply = await self._required_recommender().recommend(
@@ -105,7 +103,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         interactions = wire.interactions_from_proto(request.interactions)
         if not caller.names_tenants:
             interactions = [
-                _of_tenant(caller, one, f"interactions[{number}]")
+                _as_stored(caller, one, f"interactions[{number}].")
                 for number, one in enumerate(interactions)
             ]
         reply = await self._required_recommender().record_interactions(
@@ -280,12 +278,15 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         )
 
 
-def _of_tenant(caller: Caller, one: c.Interaction, field: str) -> c.Interaction:
-    """Returns an interaction as it is stored."""
+def _as_stored(caller: Caller, one: _Named, path: str = "") -> _Named:
+    """Returns a record with the ids under which its user and its session are stored.
+
+    path: Path of the record in the request, for errors.
+    """
     return replace(
         one,
-        user_id=stored_id(caller, one.user_id, f"{field}.user_id"),
-        session_id=stored_id(caller, one.session_id, f"{field}.session_id"),
+        user_id=stored_id(caller, one.user_id, f"{path}user_id"),
+        session_id=stored_id(caller, one.session_id, f"{path}session_id"),
     )
 
 

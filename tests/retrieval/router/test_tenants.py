@@ -16,11 +16,13 @@ from index_builder.options.build_options import BuildOptions
 from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
-from nearline.access.api_keys import make_key
+from nearline.access.caller import EVERY
+from nearline.access.rights import Right
 from nearline.clients import AdminClient, RetrievalClient
 from nearline.contract import Audience, Facet, Item, Query, RecommendOptions, SearchOptions
 from nearline.errors import InvalidRequest, NotFound
 from nearline.filters import Equals, Not
+from nearline_cli.local.key_store import KeyStore
 from nearline_cli.local.processes import retrieval_process
 from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks
 from tests.redis_server import give_shared_redis, needs_redis
@@ -78,18 +80,17 @@ async def give_tenants(
         store=str(folder / "store"), shards=2, training=TrainingOptions(interactions=walks())
     )
     await build_snapshot(items, options)
-    keys, tables = {}, []
-    for name, about in {
-        "a": "tenant = 'a'\nrights = {'*' = 'write'}",
-        "b": "tenant = 'b'\nrights = {'*' = 'write'}",
-        "staff": "tenant = 'a'\nroles = ['staff']\nrights = {'*' = 'read'}",
-        "operator": "tenant = '*'\nrights = {'*' = 'service'}",
-        "elsewhere": "tenant = 'a'\nrights = {other = 'admin'}",
-    }.items():
-        keys[name], key_id, digest = make_key()
-        tables.append(f"[[key]]\nid = '{key_id}'\nsha256 = '{digest}'\n{about}\n")
-    (folder / "keys.toml").write_text("\n".join(tables))
-    (folder / "keys.toml").chmod(0o600)
+    store = KeyStore(folder / "keys.toml")
+    keys = {
+        name: store.create(tenant, rights, roles)[0]
+        for name, tenant, rights, roles in (
+            ("a", "a", {EVERY: Right.WRITE}, ()),
+            ("b", "b", {EVERY: Right.WRITE}, ()),
+            ("staff", "a", {EVERY: Right.READ}, ("staff",)),
+            ("operator", EVERY, {EVERY: Right.SERVICE}, ()),
+            ("elsewhere", "a", {"other": Right.ADMIN}, ()),
+        )
+    }
     words = ("--readers-attribute", "readers", "--keys", str(folder / "keys.toml"))
     async with (
         retrieval_process(folder / "store", (*words, "--redis", shared_redis)) as router,
