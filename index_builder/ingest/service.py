@@ -13,7 +13,7 @@ from index_builder.ingest.load_stats import LoadStatsReader
 from index_builder.ingest.records import Submission
 from index_builder.ingest.validation import check_job_id, check_submission, resolve_page_size
 from nearline import contract as c
-from nearline.access.caller import ANONYMOUS, EVERY, Caller
+from nearline.access.caller import ANONYMOUS, Caller
 from nearline.access.rights import Right
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady
 from nearline.items.documents import check_text_bytes
@@ -67,7 +67,7 @@ class IngestService:
             job_id=job_id,
             sources=sources,
             collection=collection,
-            tenant=caller.tenant_of(tenant) or _tenant_of_unnamed(caller),
+            tenant=caller.tenant_of(tenant) or caller.tenant,
             priority=priority,
             callback_id=callback_id,
             offset=offset,
@@ -266,11 +266,6 @@ async def _deadline(timeout_s: float | None) -> AsyncIterator[None]:
         raise DeadlineExceeded(
             f"the queue did not answer within {timeout_s:g} s; retry, or set a longer timeout"
         ) from error
-
-
-def _tenant_of_unnamed(caller: Caller) -> str:
-    """Returns the tenant of a job for which a caller who may name any tenant names none."""
-    return EVERY if caller.tenant == EVERY else c.DEFAULT_TENANT
 
 
 def _non_empty(fields: Mapping[str, str]) -> Mapping[str, str]:
