@@ -57,6 +57,12 @@ class RunningRouter(NamedTuple):
     address: str
     pids: list[int]
 
+    def rss_bytes(self) -> int:
+        """Returns the resident memory of the processes."""
+        import psutil
+
+        return sum(int(psutil.Process(pid).memory_info().rss) for pid in self.pids)
+
 
 @contextlib.asynccontextmanager
 async def router_process(

@@ -15,9 +15,11 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.baselines.processes import RunningRouter, router_process, single_process_pool
-from benchmarks.workloads.key_files import write_keys
 from benchmarks.workloads.mixed_load import Caller, LoadResult, call_at_once, call_at_rate
 from nearline import contract as c
+from nearline.access.caller import EVERY
+from nearline.access.rights import Right
+from nearline_cli.local.key_store import KeyStore
 from nearline_cli.local.processes import redis_process
 from nearline_cli.terminal.output import JsonFlag, print_figures
 
@@ -60,7 +62,8 @@ async def _measure(folder: Path, bench: OverloadBench) -> dict[str, object]:
     rng = np.random.default_rng(bench.seed)
     vectors = rng.normal(size=(bench.documents, _DIM)).astype(np.float32)
     await _build(folder / "store", vectors, rng)
-    keys = write_keys(folder / "keys.toml", {"quiet": "write", "flood": "write"})
+    store = KeyStore(folder / "keys.toml")
+    keys = {name: store.create(name, {EVERY: Right.WRITE})[0] for name in ("quiet", "flood")}
     first, *others = sorted(os.sched_getaffinity(0))
     record: dict[str, object] = {}
     async with redis_process(folder / "redis") as url:
@@ -82,7 +85,7 @@ async def _measure(folder: Path, bench: OverloadBench) -> dict[str, object]:
                 # The first warms up.
                 peak = max(map(_goodput, peaks[1:]))
                 record["peak_per_s"] = round(peak, 1)
-                before = _rss_bytes(router)
+                before = router.rss_bytes()
                 for times in map(float, bench.times.split(",")):
                     rates = (_QUIET_SHARE * peak, (times - _QUIET_SHARE) * peak)
                     slow, fast = await asyncio.gather(
@@ -90,7 +93,7 @@ async def _measure(folder: Path, bench: OverloadBench) -> dict[str, object]:
                         loop.run_in_executor(two, call_at_rate, flood, rates[1], bench.seconds),
                     )
                     record |= _figures(f"{times:g}x", slow, fast, peak)
-                record["rss_ratio"] = round(_rss_bytes(router) / before, 3)
+                record["rss_ratio"] = round(router.rss_bytes() / before, 3)
     return record | {
         "deadline_ms": bench.deadline * 1e3,
         "documents": bench.documents,
@@ -119,15 +122,11 @@ def _goodput(result: LoadResult) -> float:
 
 
 def _pin(router: RunningRouter, cpu: int) -> None:
-    """Gives the router one processor."""
+    """Lets the router run on one processor only."""
     for pid in router.pids:
         for thread in psutil.Process(pid).threads():
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setaffinity(thread.id, (cpu,))
-
-
-def _rss_bytes(router: RunningRouter) -> int:
-    return sum(int(psutil.Process(pid).memory_info().rss) for pid in router.pids)
 
 
 async def _build(store: Path, vectors: NDArray[np.float32], rng: np.random.Generator) -> None:

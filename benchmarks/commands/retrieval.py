@@ -134,7 +134,7 @@ def bench_retrieval(
             target = milvus_target.MilvusTarget(milvus_uri, milvus_token)
             work = measure_milvus(prepared, target, seconds=seconds, rounds=rounds)
         elif secured:
-            from benchmarks.commands.retrieval_secured import measure_secured
+            from benchmarks.commands.retrieval_security import measure_secured
 
             work = measure_secured(prepared, separate=separate, seconds=seconds, rounds=rounds)
         else:
@@ -176,18 +176,18 @@ async def _measure(
     floors: list[SearchRound] = []
     ours: list[SearchRound] = []
     with single_process_pool() as raw_process, single_process_pool() as caller:
-        async with _floor(task) as floor, _nearline(task, separate=separate) as (address, pids):
+        async with _floor(task) as floor, _nearline(task, separate=separate) as router:
             for number in range(rounds + 1):
                 # The first turn warms up all three, and does not count.
                 length = seconds if number else _WARM_UP_S
                 raw = await loop.run_in_executor(raw_process, faiss_round, task, length)
                 least = await loop.run_in_executor(caller, run_round, task, floor, length)
-                mine = await loop.run_in_executor(caller, run_round, task, address, length)
+                mine = await loop.run_in_executor(caller, run_round, task, router.address, length)
                 if number:
                     raw_qps.append(raw)
                     floors.append(least)
                     ours.append(mine)
-            rss = sum(_rss_bytes(pid) for pid in pids)
+            rss = router.rss_bytes()
     figures = round_figures(ours, task.k)
     floor_qps = median(r.qps for r in floors)
     return figures | {
@@ -262,13 +262,6 @@ def _cpu_s(pids: Sequence[int]) -> float:
 
     times = [psutil.Process(pid).cpu_times() for pid in pids]
     return sum(float(time.user + time.system) for time in times)
-
-
-def _rss_bytes(pid: int) -> int:
-    import psutil
-
-    rss: int = psutil.Process(pid).memory_info().rss
-    return rss
 
 
 def _faiss_version() -> str:

@@ -38,7 +38,7 @@ class Caller(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """What became of calls.
+    """Outcomes of calls.
 
     asked: Number of calls. codes: Their number by gRPC status. latencies_s: Of the calls that were
         answered, since they were due.
@@ -80,7 +80,7 @@ def _run(caller: Caller, work: Any) -> LoadResult:
 
 
 class _Calls:
-    """Sends prepared calls, and counts what becomes of them."""
+    """Sends prepared calls, and counts their outcomes."""
 
     def __init__(self, channel: grpc.aio.Channel, caller: Caller) -> None:
         self.asked = 0
@@ -92,16 +92,12 @@ class _Calls:
             for name in ("Search", "Recommend", "UpsertItems")
         }
         self._prepared = [
-            (methods[name], data) for name, data in map(_request, _numbers(caller), caller.vectors)
+            (methods[name], data) for name, data in map(_request, range(_PREPARED), caller.vectors)
         ]
 
     async def open(self, rate: float, count: int) -> float:
         """Sends calls at a rate; returns the seconds in which they were due."""
-
-        async def send(number: int, due: float) -> None:
-            await self._send(number, due)
-
-        await run_open_loop(rate, range(count), send)
+        await run_open_loop(rate, range(count), self._send)
         return count / rate
 
     async def closed(self, concurrency: int, seconds: float) -> float:
@@ -128,10 +124,6 @@ class _Calls:
             return
         self.codes["OK"] += 1
         self.latencies_s.append(loop.time() - due)
-
-
-def _numbers(caller: Caller) -> range:
-    return range(min(_PREPARED, len(caller.vectors)))
 
 
 def _request(number: int, vector: NDArray[np.float32]) -> tuple[str, bytes]:

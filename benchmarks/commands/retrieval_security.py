@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator
 from statistics import median
+from unittest import mock
 
 from benchmarks.baselines.processes import RunningRouter, router_process, single_process_pool
 from benchmarks.workloads.closed_loop import SearchRound, SearchTask, round_figures, run_round
-from benchmarks.workloads.key_files import write_keys
 from benchmarks.workloads.retrieval_dataset import RetrievalDataset
+from nearline.access.caller import EVERY
+from nearline.access.rights import Right
 from nearline.channel_security import ChannelSecurity
 from nearline.tls import TlsFiles
 from nearline_cli.local.certificates import CertificateAuthority
+from nearline_cli.local.key_store import KeyStore
 
 _WARM_UP_S = 1.0
 # High enough to refuse nothing: what counting costs is measured.
@@ -62,7 +65,8 @@ async def _secured(
     authority = CertificateAuthority(folder)
     certificate, key = authority.issue("nearline", ("127.0.0.1",))
     keys = folder / "keys.toml"
-    tokens = write_keys(keys, {"shop": "read", "*": "service"})
+    token, _ = KeyStore(keys).create("shop", {EVERY: Right.READ})
+    service, _ = KeyStore(keys).create(EVERY, {EVERY: Right.SERVICE})
     limits = folder / "limits.toml"
     limits.write_text(_LIMITS)
     tls = TlsFiles(authorities=str(authority.file))
@@ -72,23 +76,8 @@ async def _secured(
         "NEARLINE_TLS_CA": str(authority.file),
         "NEARLINE_KEYS": str(keys),
         "NEARLINE_LIMITS": str(limits),
-        "NEARLINE_TOKEN": tokens["*"],
+        "NEARLINE_TOKEN": service,
     }
-    with _environment(environ):
+    with mock.patch.dict(os.environ, environ):
         async with router_process(("--store", str(task.store)), int(separate)) as router:
-            yield router, ChannelSecurity(tokens["shop"], tls)
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Sets environment variables for the duration of the block."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+            yield router, ChannelSecurity(token, tls)
