@@ -43,6 +43,19 @@ async def router(url: str, clock: Clock, timeout_s: float = 5.0) -> AsyncIterato
             await lists.close()
 
 
+@contextlib.asynccontextmanager
+async def two_routers(
+    url: str, clock: Clock
+) -> AsyncIterator[tuple[TieredCache, TieredCache, Redis]]:
+    """Yields the hot lists of two routers, and a client of their Redis."""
+    async with (
+        router(url, clock) as one,
+        router(url, clock) as two,
+        connect(url, timeout_s=10.0) as client,
+    ):
+        yield one, two, client
+
+
 async def until_kept(client: Redis, key: ListKey = KEY) -> None:
     """Waits until a list is in Redis and nobody computes it; a lock would end after 5 s."""
     async with asyncio.timeout(4):
@@ -66,11 +79,7 @@ async def test_a_list_computed_by_one_router_is_found_by_others(empty_redis: str
     clock = Clock()
     maker, absent = Maker(clock, cost_s=0.1, watermark=mark(3).encode()), Maker(clock, absent=True)
     nobody = KEY._replace(of="item:nobody")
-    async with (
-        router(empty_redis, clock) as one,
-        router(empty_redis, clock) as two,
-        connect(empty_redis, timeout_s=10.0) as client,
-    ):
+    async with two_routers(empty_redis, clock) as (one, two, client):
         made, _ = await one.get(KEY, maker)
         await one.get(nobody, absent)
         await until_kept(client)
@@ -99,11 +108,7 @@ async def test_one_of_two_routers_refreshes_and_the_other_serves_the_stale_list(
 ) -> None:
     clock = Clock()
     mine, theirs = Maker(clock), Maker(clock, made=10)
-    async with (
-        router(empty_redis, clock) as one,
-        router(empty_redis, clock) as two,
-        connect(empty_redis, timeout_s=10.0) as client,
-    ):
+    async with two_routers(empty_redis, clock) as (one, two, client):
         await one.get(KEY, mine)
         await until_kept(client)
         await two.get(KEY, theirs)
@@ -175,11 +180,7 @@ async def test_an_error_lets_another_router_try(empty_redis: str) -> None:
 async def test_a_failed_refresh_lets_another_router_refresh(empty_redis: str) -> None:
     clock = Clock()
     mine, theirs = Maker(clock), Maker(clock, made=10)
-    async with (
-        router(empty_redis, clock) as one,
-        router(empty_redis, clock) as two,
-        connect(empty_redis, timeout_s=10.0) as client,
-    ):
+    async with two_routers(empty_redis, clock) as (one, two, client):
         await one.get(KEY, mine)
         await until_kept(client)
         clock.goes_on(20)
