@@ -137,7 +137,9 @@ class LimitFile:
                 [path], lambda: LimitTable.parse(read_text(Path(path))), "limits", clock
             )
         except (OSError, ValueError) as error:
-            raise SettingsError(f"limits in {path} cannot be read: {error}") from error
+            raise SettingsError(
+                f"limits in {path} cannot be read: {error}; correct the file, or name another"
+            ) from error
 
     @property
     def table(self) -> LimitTable:
