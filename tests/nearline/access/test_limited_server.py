@@ -148,9 +148,10 @@ async def test_a_request_over_its_limit_is_refused_before_it_runs(limited: Limit
 async def test_each_request_of_a_stream_counts(limited: Limited) -> None:
     async with ServiceChannel(limited.address, token="a1") as channel:
         stub = retrieval_pb2_grpc.RetrievalServiceStub(channel.grpc_channel)
-        call: Any = stub.UpsertItemsStream(
-            iter([retrieval_pb2.UpsertItemsStreamRequest() for _ in range(10)])
-        )
+        call: Any = stub.UpsertItemsStream()
+        # The call itself was the first of five. The stream stays open: gRPC would lose the status
+        # if it failed to send anything after the refusal (grpc/grpc#36066).
+        for _ in range(5):
+            await call.write(retrieval_pb2.UpsertItemsStreamRequest())
         assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    # The call itself was the first of five.
     assert limited.held.arrived == 4
