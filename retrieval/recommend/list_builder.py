@@ -148,6 +148,7 @@ class ListBuilder:
         options, policy, plan = self._request.options, self._request.policy, self._plan
         now_us = time.time_ns() // 1_000
         seen = profile.seen(policy, now_us)
+        profile = await _visible_profile(profile, plan)
 
         # Candidates, filtered and ranked, with their payload: from the cache, else from the shards.
         start = await self._start(profile.is_known, seen | plan.excluded)
@@ -231,7 +232,7 @@ class ListBuilder:
             else:
                 existing, ignored = await _existing_items(plan)
             context_ids = existing if plan.strategy.uses_items else ()
-        if len(context_ids) < len(plan.item_ids) or not plan.item_ids:
+        if not exists_if_cached or len(context_ids) < len(plan.item_ids):
             if reading := self._shared_list(context_ids, is_known):
                 cached = await reading
                 messages = cached.messages(hidden, plan.depth) if cached else None
@@ -274,6 +275,23 @@ class ListBuilder:
         everything = np.ones(len(model.ids), np.bool_)
         ranking = self._plan.strategy.rank(model, context, everything, self._plan.depth)
         return position_of(ranking, number)
+
+
+async def _visible_profile(profile: UserProfile, plan: ListPlan) -> UserProfile:
+    """Returns the interactions with items that the caller may see; no others shape its list.
+
+    Interactions may name any id, and who may read an item may have changed since.
+    """
+    query = plan.query
+    if query.context.visible is None or not profile.is_known:
+        return profile
+    ids = list(profile.item_ids)
+    visible: set[str] = set()
+    for start in range(0, len(ids), c.MAX_BATCH):
+        batch = ids[start : start + c.MAX_BATCH]
+        found = await item_lookup.fetch_items(query.served, batch, NO_PAYLOAD, query.context)
+        visible.update(found.items)
+    return profile.restricted_to(visible)
 
 
 async def _existing_items(plan: ListPlan) -> tuple[Sequence[str], Sequence[c.IgnoredId]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import cached_property
 from itertools import chain
 
@@ -92,11 +92,25 @@ class UserProfile:
         if rule.kinds or rule.days:
             return seen_items(policy, self._all, now_us=now_us)
         # Most surfaces restrict neither kinds nor times.
+        return self.item_ids
+
+    @property
+    def item_ids(self) -> frozenset[str]:
+        """The items of all interactions."""
         recorded = event_items(self._recorded)
         if self._model is None:
             return frozenset(recorded)
         ids = self._model.ids
         return frozenset(chain(recorded, (ids[one] for one in self._trained.items.tolist())))
+
+    def restricted_to(self, item_ids: Set[str]) -> UserProfile:
+        """Returns the profile without interactions with other items."""
+        model, trained = self._model, self._trained
+        if model is not None:
+            kept = np.isin(trained.items, model.numbers_of(item_ids))
+            trained = History(trained.items[kept], trained.time_us[kept], trained.weight[kept])
+        recorded = [one for one in self._recorded if one.item_id in item_ids]
+        return UserProfile(model, recorded, trained)
 
 
 def build_profile(

@@ -147,6 +147,10 @@ async def listed(client: RetrievalClient, audience: Audience) -> Ids:
     return {one.hit.id for one in reply.recommendations}
 
 
+def shown(reply: c.RecommendReply) -> list[tuple[str, tuple[str, ...]]]:
+    return [(one.hit.id, tuple(one.reasons)) for one in reply.recommendations]
+
+
 READS: dict[str, Callable[[RetrievalClient], Awaitable[Ids]]] = {
     "search": searched,
     "exact": lambda client: searched(client, exact=True),
@@ -236,6 +240,43 @@ async def test_a_user_of_one_tenant_is_nobody_to_another(tenants: Tenants) -> No
     # An operator reaches it by the id under which it is stored.
     assert (await tenants.operator.delete_user("tenant/a/ann")).interactions == 1
     assert (await tenants.a.get_user("ann")).interactions == []
+
+
+async def test_interactions_with_items_of_others_do_not_shape_a_list(tenants: Tenants) -> None:
+    for user, items in (("one", ["i00"]), ("both", ["i00", "i02"]), ("hidden", ["i02"])):
+        many = [c.Interaction(item_id=one, user_id=user, session_id=user) for one in items]
+        await tenants.a.record_interactions(many)
+    for to in (lambda name: Audience(user_id=name), lambda name: Audience(session_id=name)):
+        one, both, hidden, unknown = [
+            await tenants.a.recommend(to(name), RecommendOptions(explain=True))
+            for name in ("one", "both", "hidden", "unknown")
+        ]
+        assert shown(both) == shown(one) != shown(unknown)
+        assert shown(hidden) == shown(unknown)
+        assert hidden.info.served_by.rung == "popular"
+
+
+async def test_a_list_like_an_item_is_cached_by_the_readers_that_a_tenant_is(
+    tenants: Tenants,
+) -> None:
+    audience, options = Audience(item_ids=("i08",), surface="item_page"), RecommendOptions(n=3)
+    for client in (tenants.a, tenants.b):
+        first, second = [await client.recommend(audience, options) for _ in range(2)]
+        assert first.info.served_by.source is c.Source.LIVE
+        assert second.info.served_by.source is c.Source.CACHE
+        assert shown(first) == shown(second)
+
+
+async def test_an_id_may_be_as_long_as_documented_whatever_the_tenant(tenants: Tenants) -> None:
+    longest = "ü" * 256
+    for client, stored in ((tenants.a, longest), (tenants.operator, f"tenant/a/{longest}")):
+        done = c.Interaction(item_id="i00", user_id=stored, session_id=stored)
+        assert (await client.record_interactions([done])).recorded == 1
+        await client.recommend(Audience(user_id=stored, session_id=stored))
+    assert len((await tenants.a.get_user(longest)).interactions) == 2
+    assert (await tenants.a.delete_user(longest)).interactions == 2
+    with pytest.raises(InvalidRequest, match="513 bytes"):
+        await tenants.a.get_user(f"{longest}x")
 
 
 async def test_whether_an_item_of_others_exists_is_not_told_by_an_interaction(
