@@ -11,6 +11,8 @@ from nearline.contract import DEFAULT_TENANT
 from nearline.errors import InvalidRequest
 
 _RESERVED: Final = "tenant/"
+# Of a tenant in a stored id; its name comes from a credential.
+_MAX_TENANT_CHARACTERS: Final = 1_024
 
 
 def stored_id(caller: Caller, name: str, field: str) -> str:
@@ -35,6 +37,14 @@ def stored_id(caller: Caller, name: str, field: str) -> str:
 def shown_id(caller: Caller, stored: str) -> str:
     """Returns the id that a caller knows, of a user or session that is stored."""
     return stored if caller.names_tenants else stored.removeprefix(_prefix(caller))
+
+
+def name_of(stored: str) -> str:
+    """Returns the id that a caller sent, of a user or session, whose length is limited."""
+    tenant, _, name = stored.removeprefix(_RESERVED).partition("/")
+    if stored.startswith(_RESERVED) and name and len(tenant) <= _MAX_TENANT_CHARACTERS:
+        return name
+    return stored
 
 
 def stored_key(caller: Caller, key: str) -> str:

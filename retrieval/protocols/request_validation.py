@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Collection
 
 from nearline import contract as c
+from nearline.access.tenant_ids import name_of
 from nearline.contract import MAX_ID_BYTES
 from nearline.errors import InvalidRequest
 
@@ -39,8 +40,8 @@ def check_list_request(audience: c.Audience, options: c.RecommendOptions) -> Non
 
 
 def check_id(value: str, field: str) -> None:
-    """Raises InvalidRequest if the id of a user or session is too long."""
-    size = len(value.encode(errors="replace"))
+    """Raises InvalidRequest if the id of a user or session is too long, without its tenant."""
+    size = len(name_of(value).encode(errors="replace"))
     if size > MAX_ID_BYTES:
         raise InvalidRequest(
             f"{field} has {size} bytes; at most {MAX_ID_BYTES} bytes are allowed", field=field

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nearline.access.tenant_ids import name_of
 from nearline.contract import MAX_BATCH, MAX_KEY_BYTES
 from nearline.contract.recommendations import MAX_EVENT_ID_BYTES, MAX_KIND_BYTES, Interaction
 from nearline.contract.writes import MAX_ID_BYTES
@@ -35,7 +36,7 @@ def check_interactions(
 
 def check_owner_id(owner_id: str, field: str) -> None:
     """Checks the id of a user or a session. Raises: InvalidRequest."""
-    check_text_bytes(owner_id, field, MAX_ID_BYTES, 1)
+    check_text_bytes(name_of(owner_id), field, MAX_ID_BYTES, 1)
 
 
 def _check(interaction: Interaction, now_us: int, path: str) -> None:
@@ -45,8 +46,8 @@ def _check(interaction: Interaction, now_us: int, path: str) -> None:
             f"{path} has neither user_id nor session_id; name at least one of them",
             field=f"{path}.user_id",
         )
-    check_text_bytes(interaction.user_id, f"{path}.user_id", MAX_ID_BYTES)
-    check_text_bytes(interaction.session_id, f"{path}.session_id", MAX_ID_BYTES)
+    check_text_bytes(name_of(interaction.user_id), f"{path}.user_id", MAX_ID_BYTES)
+    check_text_bytes(name_of(interaction.session_id), f"{path}.session_id", MAX_ID_BYTES)
     check_text_bytes(interaction.kind, f"{path}.kind", MAX_KIND_BYTES, 1)
     check_text_bytes(interaction.event_id, f"{path}.event_id", MAX_EVENT_ID_BYTES)
     check_text_bytes(interaction.list_id, f"{path}.list_id", MAX_ID_BYTES)
