@@ -29,6 +29,7 @@ from nearline.access.rate_limiter import RateLimiter
 from nearline.allocator import return_large_blocks
 from nearline.call_guard import CallGuard, Context as Context, time_left_s as time_left_s
 from nearline.errors import NearlineError, SettingsError
+from nearline.loop_watchdog import LoopWatchdog
 from nearline.settings import ServerSettings
 from nearline.telemetry import configure_logging
 from nearline.tls import TlsFiles, is_loopback, server_credentials
@@ -73,7 +74,8 @@ async def serve(
             gc.freeze()
             await host.set_serving()
             _log.info("serving", extra={"address": host.address})
-            await stop.wait()
+            async with LoopWatchdog():
+                await stop.wait()
             if stopping is not None:
                 stopping()
             _log.info("draining", extra={"address": host.address})
