@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nearline import serving, settings, telemetry
-from nearline.access.method_guard import current_caller
+from nearline.access.method_guard import current_caller, current_limits
 from nearline.access.readers import Ownership, ReaderFilter
 from nearline.clients import EmbeddingClient
 from nearline.errors import NearlineError
@@ -36,6 +36,7 @@ from retrieval.rollout.trial import TrialRecall
 from retrieval.router.admin_servicer import AdminServicer
 from retrieval.router.live_reports import LiveReporter
 from retrieval.router.reply_info import ReplyInfoBuilder
+from retrieval.router.search_limits import price_bounds
 from retrieval.router.service import RetrievalService
 from retrieval.router.servicer import RetrievalServicer
 from retrieval.search.collection import ServedCollection
@@ -73,6 +74,9 @@ async def main(argv: Sequence[str]) -> None:
     def owner() -> Ownership | None:
         return readers.ownership(current_caller())
 
+    def price_limits() -> Sequence[tuple[str, int]]:
+        return price_bounds(config.max_comparisons, current_limits())
+
     provider, check = _make_backend(
         config, store, logs, embedders if embedding else None, user_redis
     )
@@ -97,7 +101,7 @@ async def main(argv: Sequence[str]) -> None:
         on_recall=trial_recall.record,
     )
     service = RetrievalService(
-        embedders, collections, replies, search_cache, monitors.observe, visible
+        embedders, collections, replies, search_cache, monitors.observe, visible, price_limits
     )
     candidates = CandidateCache(TieredCache(user_redis, capacity=config.hot_lists), trackers)
     recommender = RecommendationService(

@@ -114,6 +114,13 @@ class RouterSettings(SnapshotSettings):
         repr=False,
         description='Credentials for Milvus, "user:password" or an API key. Optional.',
     )
+    max_comparisons: int = Field(
+        2_000_000_000,
+        ge=1,
+        description="Most comparisons of vectors that one search may take, by an estimate made "
+        "before it runs: queries x chunks for an exact search, far fewer with an index. The "
+        "default is about a minute of one core.",
+    )
     search_cache: int = Field(
         0,
         ge=0,

@@ -39,7 +39,8 @@ class Limits(BaseModel):
         second if None. concurrent: Calls that run at the same time. request_bytes: Size of a
         request, in bytes.
     k, batch, ef_search, nprobe: Of a search: hits, queries, and effort of the index.
-    filter_conditions: Conditions of a filter. exact: Whether searches may be exact.
+    filter_conditions: Conditions of a filter. exact: Whether searches may be exact. comparisons:
+        Comparisons of vectors that a search may take, by an estimate before it runs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -54,6 +55,7 @@ class Limits(BaseModel):
     nprobe: _Count | None = None
     filter_conditions: _Count | None = None
     exact: bool = True
+    comparisons: _Count | None = None
 
 
 class LimitTable(BaseModel):
@@ -113,6 +115,7 @@ _STRICT_TABLE = LimitTable(
         nprobe=64,
         filter_conditions=32,
         exact=False,
+        comparisons=20_000_000,
     )
 )
 

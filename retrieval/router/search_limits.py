@@ -56,6 +56,17 @@ def check_filter_limits(bounds: Sequence[tuple[str, Limits]], filter: c.Filter |
         _check_filter(whose, limits, filter)
 
 
+def price_bounds(server: int, bounds: Sequence[tuple[str, Limits]]) -> Sequence[tuple[str, int]]:
+    """Returns the most comparisons of a search, each with whose limit it is.
+
+    Args:
+        server: That of the server.
+        bounds: Limits of the caller, each with whose they are.
+    """
+    own = [(whose, one.comparisons) for whose, one in bounds if one.comparisons is not None]
+    return (*own, ("the server (--max-comparisons)", server))
+
+
 def _check_filter(whose: str, limits: Limits, filter: c.Filter | None) -> None:
     if filter is not None and limits.filter_conditions is not None:
         count = sum(1 for _ in conditions(filter))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from retrieval.router.events import Observe, SearchEvent
 from retrieval.router.reply_info import ReplyInfoBuilder
 from retrieval.search import executor, item_lookup, listing
 from retrieval.search.collection import ServedCollection
+from retrieval.search.price import check_price, search_price
 from retrieval.search.queries import QueryBatch, check_cost, check_options, prepare_queries
 from retrieval.search.request_context import RequestContext, Visible, context_factory
 from retrieval.search.search_cache import CachedSearch, SearchCache
@@ -57,6 +58,8 @@ class RetrievalService:
         cache: Caches search results; None disables caching.
         observe: Called with each single-query search; None disables observation.
         visible: Says which items the caller may see. Optional; None shows all.
+        price_limits: Returns the most comparisons that a search of the caller may take, each with
+            whose limit it is. Optional.
     """
 
     def __init__(
@@ -67,8 +70,10 @@ class RetrievalService:
         cache: SearchCache | None = None,
         observe: Observe | None = None,
         visible: Visible = lambda: None,
+        price_limits: Callable[[], Sequence[tuple[str, int]]] = lambda: (),
     ) -> None:
         self._visible = visible
+        self._price_limits = price_limits
         self._embedders = embedders
         self._collections = collections or ServedCollections()
         self._replies = replies or ReplyInfoBuilder(self._collections)
@@ -231,6 +236,8 @@ class RetrievalService:
         """Answers a search entirely from one snapshot."""
         queries, options, _, start = search
         check_options(collection, options)
+        price = search_price(collection.index_price, len(queries), options)
+        check_price(price, self._price_limits())
         found: tuple[_Results, RequestContext] | None = None
         if self._cache is not None and len(queries) == 1:
 

@@ -13,6 +13,7 @@ from retrieval.protocols import metrics
 from retrieval.protocols.shard import Shard
 from retrieval.protocols.snapshot import COSINE, SnapshotRef
 from retrieval.search.fusion import FusionParams
+from retrieval.search.price import IndexPrice
 
 
 class ServedCollection:
@@ -24,8 +25,9 @@ class ServedCollection:
         learned: The model that the snapshot learned from interactions; None if it has none.
 
     attribute_kinds: By name, a kind of `nearline.items.attributes.KINDS`. single_valued: Names of
-    attributes that hold no lists. approximate: Whether the index may miss some of the best hits.
-    watermark: Position in the change log up to which the snapshot contains all changes.
+    attributes that hold no lists. index_price: What a query costs. approximate: Whether the index
+    may miss some of the best hits. watermark: Position in the change log up to which the snapshot
+    contains all changes.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class ServedCollection:
         self.has_model = bool(self.fingerprint)
         # All other indexes compare all vectors, so they miss no result.
         self.approximate = any(name in manifest.index_factory for name in ("HNSW", "IVF", "NSG"))
+        self.index_price = IndexPrice.of(manifest)
         self.fusion = FusionParams.of(manifest)
         self.chunking = manifest.chunking
         self.watermark = watermark_of(manifest)

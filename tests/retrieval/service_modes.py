@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from nearline import contract as c
@@ -27,9 +27,14 @@ MODES = (OBJECT, BEHIND_GRPC, SHARDS_APART)
 
 
 @contextlib.asynccontextmanager
-async def opened(mode: str, store: Path, embedder: c.Embedder) -> AsyncIterator[c.Retriever]:
+async def opened(
+    mode: str,
+    store: Path,
+    embedder: c.Embedder,
+    price_limits: Sequence[tuple[str, int]] = (),
+) -> AsyncIterator[c.Retriever]:
     """Serves all collections of a store in one of MODES."""
-    service = RetrievalService(Embedders({"here": embedder}))
+    service = RetrievalService(Embedders({"here": embedder}), price_limits=lambda: price_limits)
     async with contextlib.AsyncExitStack() as stack:
         local = LocalShardProvider(Store(store), 2)
         stack.push_async_callback(local.close)

@@ -331,3 +331,18 @@ async def test_a_bad_option_is_refused_with_the_remedy(
             c.SearchOptions(mode=c.SearchMode.HYBRID),
             collection="four",
         )
+
+
+async def test_a_search_that_costs_too_much_is_refused_before_it_runs(store: Path) -> None:
+    limits = [("tenant 'shop'", 2 * len(ITEMS))]
+    options = c.SearchOptions(mode=c.SearchMode.DENSE)
+    async with opened(OBJECT, store, WordEmbedder(DIM), limits) as service:
+        queries = [c.Query(text="red")] * 2
+        assert (
+            len((await service.search_batch(queries, options, collection=COLLECTIONS[0])).results)
+            == 2
+        )
+        with pytest.raises(InvalidRequest, match=f"{3 * len(ITEMS)} comparisons .* 'shop'"):
+            await service.search_batch(
+                [*queries, c.Query(vector=[])], options, collection=COLLECTIONS[0]
+            )

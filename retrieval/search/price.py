@@ -1,0 +1,112 @@
+"""Estimates what a search costs before it runs, and refuses one that costs too much.
+
+    price = search_price(collection.index_price, queries=16, options=options)
+    check_price(price, [("the server (--max-comparisons)", 2_000_000_000)])
+
+The unit is the comparison of two vectors: 25 to 40 ns of one core with 384 dimensions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+from nearline import contract as c
+from nearline.errors import InvalidRequest
+from nearline.v1 import snapshot_pb2
+from retrieval.search.diversity import diverse_depth, pool_size
+
+_GRAPH = re.compile(r"(?:HNSW|NSG)(\d*)")
+_LISTS = re.compile(r"IVF(\d+)")
+# Links of a node where the factory names no number, as in FAISS.
+_LINKS: Final = 32
+# Words are looked up in lists; even the lists of common words take far less than a scan.
+_WORDS_SHARE: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPrice:
+    """What one query costs in the index of a snapshot.
+
+    chunks: Vectors in all shards. links: Neighbours of a node of the graph; 0: no graph. lists:
+    Lists of an inverted file; 0: none. Without either, every vector is compared. ef_search,
+    nprobe: Default widths. candidates: Hits per leg of a hybrid search. shards: Number of shards.
+    """
+
+    chunks: int
+    links: int = 0
+    lists: int = 0
+    ef_search: int = 64
+    nprobe: int = 1
+    candidates: int = 0
+    shards: int = 1
+
+    @classmethod
+    def of(cls, manifest: snapshot_pb2.Manifest) -> Self:
+        """Returns the price of the index of a snapshot."""
+        graph, lists = (kind.search(manifest.index_factory) for kind in (_GRAPH, _LISTS))
+        return cls(
+            manifest.chunks,
+            0 if graph is None else int(graph[1] or _LINKS),
+            0 if lists is None else int(lists[1]),
+            manifest.default_ef_search or 64,
+            manifest.default_nprobe or 1,
+            manifest.fusion.candidates,
+            max(1, len(manifest.shards)),
+        )
+
+    def of_query(self, k: int, options: c.SearchOptions) -> int:
+        """Returns the comparisons of one query by vector that wants k hits."""
+        if options.exact or not (self.links or self.lists):
+            return self.chunks
+        if self.lists:
+            probed = max(options.nprobe or self.nprobe, 1)
+            return min(self.chunks, self.chunks * probed // self.lists + self.lists)
+        width = max(options.ef_search or self.ef_search, k)
+        return min(self.chunks, self.shards * width * self.links)
+
+
+def search_price(index: IndexPrice, queries: int, options: c.SearchOptions) -> int:
+    """Returns an estimate of the comparisons that a search needs; at least one per query.
+
+    Args:
+        index: Index of the collection.
+        queries: Number of queries.
+        options: Options of the search.
+    """
+    k = options.k
+    if options.diversity:
+        depth = diverse_depth(k, queries)
+        k = max(k, pool_size(depth))
+    if options.mode is c.SearchMode.LEXICAL:
+        each = index.chunks // _WORDS_SHARE
+    else:
+        each = index.of_query(max(k, index.candidates), options)
+        if options.mode is not c.SearchMode.DENSE:
+            each += index.chunks // _WORDS_SHARE
+    if options.grouping is not None and options.grouping.size > 1:
+        # Each group is filled by a search of its own.
+        each += options.k * index.of_query(options.grouping.size, options)
+    if options.diversity:
+        each += pool_size(depth) * depth
+    return queries * max(1, each)
+
+
+def check_price(price: int, limits: Sequence[tuple[str, int]]) -> None:
+    """Checks the price of a search.
+
+    Args:
+        price: Its comparisons.
+        limits: Each with whose it is, such as "tenant 'shop'".
+    Raises: InvalidRequest: it is above a limit; names both.
+    """
+    for whose, limit in limits:
+        if price > limit:
+            raise InvalidRequest(
+                f"the search takes about {price:,} comparisons of vectors, and the limit of "
+                f"{whose} is {limit:,}; send fewer queries at once, a smaller k, ef_search or "
+                "nprobe, or leave out exact, diversity or groups of several hits",
+                field="options",
+            )

@@ -1,0 +1,86 @@
+"""What a search costs before it runs: by hand for each kind of index and option."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from nearline.contract import Grouping, SearchMode, SearchOptions
+from nearline.errors import InvalidRequest
+from nearline.v1.snapshot_pb2 import Fusion, Manifest, ShardEntry
+from retrieval.search.price import IndexPrice, check_price, search_price
+
+DENSE = SearchOptions(k=10, mode=SearchMode.DENSE)
+SCAN = IndexPrice(1_000_000)
+GRAPH = IndexPrice(1_000_000, links=32, shards=2)
+LISTS = IndexPrice(1_000_000, lists=1_000, nprobe=4)
+
+
+@pytest.mark.parametrize(
+    ("factory", "links", "lists"),
+    [
+        ("Flat", 0, 0),
+        ("SQ8", 0, 0),
+        ("HNSW32,Flat", 32, 0),
+        ("HNSW16,SQ8,RFlat", 16, 0),
+        ("HNSW,Flat", 32, 0),
+        ("NSG24,Flat", 24, 0),
+        ("OPQ16,IVF4096,PQ16", 0, 4_096),
+    ],
+)
+def test_the_factory_says_what_a_query_compares(factory: str, links: int, lists: int) -> None:
+    manifest = Manifest(
+        index_factory=factory,
+        chunks=7,
+        shards=[ShardEntry(), ShardEntry()],
+        fusion=Fusion(candidates=100),
+        default_ef_search=48,
+        default_nprobe=3,
+    )
+    assert IndexPrice.of(manifest) == IndexPrice(7, links, lists, 48, 3, 100, 2)
+
+
+@pytest.mark.parametrize(
+    ("index", "queries", "options", "price"),
+    [
+        (SCAN, 1, DENSE, 1_000_000),
+        (SCAN, 3, DENSE, 3_000_000),
+        # 2 shards x ef 64 x 32 links.
+        (GRAPH, 1, DENSE, 4_096),
+        (GRAPH, 1, replace(DENSE, ef_search=100), 6_400),
+        (GRAPH, 1, replace(DENSE, k=1_000), 64_000),
+        (GRAPH, 2, replace(DENSE, exact=True), 2_000_000),
+        # The graph of a small collection has no more nodes than chunks.
+        (replace(GRAPH, chunks=500), 1, DENSE, 500),
+        # 4 of 1,000 lists, and the 1,000 centroids.
+        (LISTS, 1, DENSE, 5_000),
+        (LISTS, 1, replace(DENSE, nprobe=10), 11_000),
+        (LISTS, 1, replace(DENSE, nprobe=65_536), 1_000_000),
+        # Words: a sixteenth of the chunks.
+        (GRAPH, 1, replace(DENSE, mode=SearchMode.LEXICAL), 62_500),
+        (GRAPH, 1, replace(DENSE, mode=SearchMode.HYBRID), 4_096 + 62_500),
+        (GRAPH, 1, replace(DENSE, mode=None), 4_096 + 62_500),
+        (replace(GRAPH, candidates=200), 1, DENSE, 12_800),
+        # 10 groups, each filled by a search.
+        (GRAPH, 1, replace(DENSE, grouping=Grouping("brand", 3)), 11 * 4_096),
+        (GRAPH, 1, replace(DENSE, grouping=Grouping("brand", 1)), 4_096),
+        # A pool of 50 hits, of which 10 are chosen.
+        (GRAPH, 1, replace(DENSE, diversity=0.5), 4_096 + 500),
+        (IndexPrice(0), 5, DENSE, 5),
+    ],
+)
+def test_the_price_is_what_the_search_compares(
+    index: IndexPrice, queries: int, options: SearchOptions, price: int
+) -> None:
+    assert search_price(index, queries, options) == price
+
+
+def test_a_price_above_any_limit_is_refused_with_both_figures() -> None:
+    limits = [("tenant 'shop'", 2_000), ("the server (--max-comparisons)", 9_000)]
+    check_price(2_000, limits)
+    check_price(10_000, [])
+    with pytest.raises(InvalidRequest, match=r"about 2,001 .* limit of tenant 'shop' is 2,000"):
+        check_price(2_001, limits)
+    with pytest.raises(InvalidRequest, match=r"--max-comparisons\) is 9,000"):
+        check_price(9_001, limits[1:])
