@@ -62,6 +62,14 @@ def test_texts_of_like_length_share_a_batch() -> None:
     assert lengths(take(lanes)) == [10] * 4
 
 
+def test_the_batch_with_the_least_padding_has_the_most_urgent_text() -> None:
+    lanes = BatchQueue(200)
+    lanes.push(make_job([50]), 0.0)
+    lanes.push(make_job([40] * 6 + [50]), 1.0)
+    # With the other text of its length, however many shorter ones are before both.
+    assert lengths(take(lanes, 1.0)) == [40, 40, 50, 50]
+
+
 def test_texts_of_several_jobs_share_a_batch() -> None:
     lanes = BatchQueue(400)
     for second in range(3):

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
+import pytest
 
 from generation.evidence.evidence_reader import EvidenceReader
 from generation.evidence.sentence_features import FEATURES
-from nearline.contract import DEFAULT_COLLECTION, Embeddings, Lane, Question, TextRole
+from nearline.contract import (
+    DEFAULT_COLLECTION,
+    Embeddings,
+    HitList,
+    Lane,
+    Question,
+    SearchReply,
+    TextRole,
+)
+from nearline.errors import NotReady
 from tests.retrieval.fakes import WordEmbedder
 from tests.retrieval.service_modes import OBJECT, opened
 
@@ -77,3 +91,46 @@ async def test_each_sentence_has_the_cosine_of_its_own_text(
     same = np.isclose(known, true)
     assert same.sum() >= 3 and len(true) > 3
     assert (known[~same] == known[same].min()).all()
+
+
+class _Stuck(WordEmbedder):
+    """Never answers. ended: Set once its caller has given up."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.asked, self.ended = asyncio.Event(), asyncio.Event()
+
+    async def embed(
+        self,
+        texts: Sequence[str],
+        role: TextRole = TextRole.DOCUMENT,
+        *,
+        dimensions: int | None = None,
+        expected_fingerprint: str = "",
+        lane: Lane = Lane.INTERACTIVE,
+        timeout_s: float | None = None,
+    ) -> Embeddings:
+        self.asked.set()
+        try:
+            unanswered: asyncio.Future[Embeddings] = asyncio.get_running_loop().create_future()
+            return await unanswered
+        finally:
+            self.ended.set()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_an_embedding_that_is_slower_than_the_search_is_given_up(fails: bool) -> None:
+    stuck = _Stuck(4)
+
+    async def search(*_: object, **__: object) -> SearchReply:
+        await stuck.asked.wait()
+        if fails:
+            raise NotReady("no shard answered")
+        return SearchReply(results=[HitList(hits=[])], info=cast(Any, None))
+
+    reader = EvidenceReader(cast(Any, SimpleNamespace(search=search)), stuck)
+    with pytest.raises(NotReady) if fails else nullcontext():
+        found = await reader.find(ASKED, DEFAULT_COLLECTION, None)
+        assert found.question_vectors is None
+    async with asyncio.timeout(1):
+        await stuck.ended.wait()

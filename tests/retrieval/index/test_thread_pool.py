@@ -69,3 +69,24 @@ async def test_plain_work_runs_even_if_its_caller_is_cancelled() -> None:
     await asyncio.gather(call, return_exceptions=True)
     await asyncio.to_thread(threads.close)
     assert done.is_set()
+
+
+def test_each_thread_is_prepared_first_and_closing_waits_for_all_of_them() -> None:
+    prepared, both, release = [], threading.Barrier(3), threading.Event()
+
+    def work() -> None:
+        both.wait(10)
+        release.wait(10)
+
+    threads = ThreadPool(2, lambda: prepared.append(threading.current_thread()))
+    for _ in range(2):
+        threads.start(work)
+    both.wait(10)
+    assert len(set(prepared)) == 2
+    closing = threading.Thread(target=threads.close)
+    closing.start()
+    closing.join(0.05)
+    assert closing.is_alive()
+    release.set()
+    closing.join(10)
+    assert not any(thread.is_alive() for thread in (closing, *prepared))

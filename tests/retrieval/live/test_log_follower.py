@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -162,6 +163,24 @@ async def test_an_unavailable_delta_is_retried_and_reported(
     assert external_collection.following is not None
     async with asyncio.timeout(1):
         await one.live.end(external_collection.following)
+
+
+async def test_the_lag_is_the_age_of_the_oldest_change_that_is_not_applied(
+    external_collection: ExternalCollection,
+) -> None:
+    one, there = external_collection.one, external_collection.there
+    following = await external_collection.begin()
+    await following.ready()
+    assert following.lag_s == 0
+    there.error = NotReady("the other server is away")
+    before = time.time()
+    await one.write(upsert("d0"))
+    await until(lambda: there.tried > 0)
+    # The log counts in microseconds.
+    assert 0 < following.lag_s < time.time() - before + 0.001
+    there.error = None
+    await until(lambda: following.lag_s == 0)
+    assert there.seen == ["d0"]
 
 
 async def test_a_new_state_is_in_service_while_it_catches_up(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from nearline.contract import Audience, PayloadField, RecommendOptions
 from nearline.filters import All, Equals
 from retrieval.cache.cached_list import CachedList, CacheLevel
 from retrieval.recommend.cached_candidates import CachedCandidates
-from retrieval.recommend.list_builder import ListPlan, ListRequest, plan_list
+from retrieval.recommend.list_builder import ListBuilder, ListPlan, ListRequest, plan_list
 from retrieval.recommend.policies import ExploreRule, Origin, Policy, Quota
 from retrieval.search.request_context import RequestContext
 
@@ -72,3 +73,38 @@ def test_a_cached_list_is_used_if_enough_is_left_or_it_is_complete() -> None:
     assert whole.messages(frozenset("b"), 3) == [b"A", b"C"]
     assert whole.messages(frozenset("abc"), 3) == []
     assert short._replace(candidates=None).messages(frozenset(), 1) is None
+
+
+class ReadLists:
+    """A cache of lists. read_ids: The item of each list that was asked for."""
+
+    def __init__(self) -> None:
+        self.read_ids: list[str] = []
+
+    def read(self, query: object, policy: Policy, item_id: str, depth: int) -> None:
+        self.read_ids.append(item_id)
+
+
+@pytest.mark.parametrize(
+    ("origin", "item_ids", "restricted", "read_ids"),
+    [
+        (Origin.AUTO, ("a",), False, ["a"]),
+        # Perhaps the caller may not see it.
+        (Origin.AUTO, ("a",), True, []),
+        (Origin.TRENDING, (), False, [""]),
+        (Origin.TRENDING, (), True, [""]),
+        (Origin.AUTO, (), False, []),
+    ],
+)
+def test_a_list_that_all_known_users_share_is_read_before_the_profile(
+    origin: Origin, item_ids: tuple[str, ...], restricted: bool, read_ids: list[str]
+) -> None:
+    request = ListRequest(
+        audience=Audience(item_ids=item_ids),
+        options=RecommendOptions(),
+        policy=Policy(name="home", version=1, origin=origin),
+    )
+    cache, context = ReadLists(), RequestContext(visible=RED if restricted else None)
+    served, rng = SimpleNamespace(), np.random.default_rng(0)
+    ListBuilder(cast(Any, served), request, context, cast(Any, cache), rng).prefetch()
+    assert cache.read_ids == read_ids

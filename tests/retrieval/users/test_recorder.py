@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from retrieval.users import recorder
 from retrieval.users.keys import session_keys, user_keys
 from retrieval.users.recorder import (
     DEDUP_WINDOW_S,
@@ -45,6 +53,35 @@ def test_users_come_first_and_are_kept_as_long_as_users() -> None:
         name: event_digest(event)
         for name, event in {"a": "key/0", "b": "key/1", "c": "e", "d": "key/3"}.items()
     }
+
+
+@pytest.mark.parametrize(("owners", "on_loop"), [(16, True), (17, False)])
+async def test_interactions_of_many_owners_are_encoded_off_the_event_loop(
+    owners: int, on_loop: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = {}
+
+    def note(name: str, result: list[Any]) -> Callable[..., list[Any]]:
+        def step(*_: object) -> list[Any]:
+            ran[name] = threading.current_thread() is threading.main_thread()
+            return result
+
+        return step
+
+    async def nothing(*_: object, **__: object) -> list[Any]:
+        return []
+
+    for name in ("_unpack", "_plan"):
+        monkeypatch.setattr(recorder, name, note(name, []))
+    for name in ("_read", "_send"):
+        monkeypatch.setattr(recorder, name, nothing)
+    given = [seen("a", 1, f"u{number}") for number in range(owners)]
+    batches = partition_by_owner("c", given, "key", NOW_S * 1_000_000, (500, 50))
+    parts: Any = SimpleNamespace(encoding=nothing)
+    await recorder.record_interactions(
+        parts, parts, parts, batches, now_s=NOW_S, ring=8, log_ms=1_000
+    )
+    assert ran == {"_unpack": on_loop, "_plan": on_loop}
 
 
 def _items(batch: OwnerBatch) -> list[str]:
