@@ -27,6 +27,7 @@ from nearline.serving import running
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc, types_pb2
 from nearline.vectors import unpack
 from tests.embedding.fakes import FakeBackend, word_model
+from tests.metric_labels import label_values, naming
 from tests.scale import nightly
 
 pytestmark = pytest.mark.service
@@ -65,6 +66,15 @@ async def real_server() -> AsyncIterator[EmbeddingClient]:
         EmbeddingClient(address) as client,
     ):
         yield client
+
+
+async def test_no_metric_has_a_text_or_a_request_id(tmp_path: Path) -> None:
+    async with fake_server(tmp_path, FakeBackend()) as (client, stub):
+        await client.embed(["w1 quinn"])
+        request = embedding_pb2.EmbedRequest(texts=["w1"], expected_fingerprint="quinn")
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.Embed(request, timeout=20, metadata=[("x-request-id", "quinn")])
+        assert naming(label_values(), {"quinn"}) == set()
 
 
 async def test_an_overload_carries_retry_info_and_pushback(tmp_path: Path) -> None:

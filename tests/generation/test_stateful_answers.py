@@ -22,6 +22,7 @@ from nearline.errors import Conflict, NotFound, NotReady, Unauthenticated
 from tests.generation.backends.chat_server import finish, serving, streams
 from tests.generation.conftest import DIM, ITEMS
 from tests.generation.service_harness import ASKED, Came, ask, asking
+from tests.metric_labels import label_values, naming
 from tests.redis_server import needs_redis, valkey
 from tests.retrieval.fakes import WordEmbedder
 
@@ -189,11 +190,25 @@ async def test_tenants_see_only_their_own_items(tmp_path: Path) -> None:
         async with GenerationClient(address, token="a") as client:
             # The same id is another conversation, and items of other tenants count as gone.
             assert len((await client.session("talk")).turns) == 1
-            checks = (await client.verify(theirs.citations)).checks
+            # A wrong text does not tell that the item is there.
+            wrong = [replace(one, text_hash="0" * 64) for one in theirs.citations]
+            checks = (await client.verify([*theirs.citations, *wrong])).checks
             assert {check.verdict for check in checks} == {c.Verdict.GONE}
+            assert await client.delete_session("talk")
         async with GenerationClient(address, token="b") as client:
             checks = (await client.verify(theirs.citations)).checks
             assert {check.verdict for check in checks} == {c.Verdict.VALID}
+            assert len((await client.session("talk")).turns) == 1
         for token in ("", "nobody"):
             with pytest.raises(Unauthenticated):
                 await ask(address, token=token)
+        # A question about what both may read is answered for each, and reused for that one only.
+        sources = [
+            (await ask(address, "what did the fox praise?", token=token)).done.served_by.source
+            for token in ("a", "b", "a", "b")
+        ]
+        assert sources == [c.Source.LIVE, c.Source.LIVE, c.Source.CACHE, c.Source.CACHE]
+        found = label_values()
+        assert "Generate" in found
+        assert naming(found, {"talk", "fox", "kettle", "tenant:", *callers}) == set()
+        assert found.isdisjoint(names)

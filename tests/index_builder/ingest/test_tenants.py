@@ -23,6 +23,7 @@ from nearline.serving import Registration, running
 from nearline.v1 import ingest_pb2_grpc
 from retrieval.redis_client.connection import connect
 from tests.index_builder.ingest.submissions import ended, job_store_of, take_all, worker_of
+from tests.metric_labels import label_values, naming
 from tests.redis_server import give_shared_redis, needs_redis
 
 __all__ = ["give_shared_redis"]  # A fixture.
@@ -178,3 +179,14 @@ async def test_a_right_to_read_changes_no_job_and_no_letter(tenants: Tenants) ->
     with pytest.raises(NotFound):
         await client.requeue([letter])
     assert await client.delete_dead_letters([letter]) == 0
+
+
+async def test_no_metric_tells_who_submitted_what(tenants: Tenants) -> None:
+    source = c.SourceFile("Quinn.md", b"Quinn")
+    for name in ("a", "b", "operator"):
+        client = tenants.clients[name]
+        await client.submit([source], job_id=f"Quinn-{name}", callback_id="Quinn")
+    found = label_values()
+    assert "Submit" in found
+    assert naming(found, {"Quinn", *tenants.jobs.values(), *tenants.letters.values()}) == set()
+    assert found.isdisjoint(NAMES)

@@ -21,10 +21,11 @@ from nearline.access.rights import Right
 from nearline.clients import AdminClient, RetrievalClient
 from nearline.contract import Audience, Facet, Item, Query, RecommendOptions, SearchOptions
 from nearline.errors import InvalidRequest, NotFound
-from nearline.filters import Equals, Not
+from nearline.filters import Equals, In, Not
 from nearline_cli.local.key_store import KeyStore
-from nearline_cli.local.processes import retrieval_process
+from nearline_cli.local.processes import free_port, retrieval_process
 from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks
+from tests.metric_labels import label_values, naming
 from tests.redis_server import give_shared_redis, needs_redis
 
 __all__ = ["give_shared_redis"]  # A fixture.
@@ -37,6 +38,7 @@ READERS = {
 OF_A = {one for one, readers in READERS.items() if {"public", "tenant:a"} & set(readers)}
 OF_B = {one for one, readers in READERS.items() if {"public", "tenant:b"} & set(readers)}
 ATTRIBUTES = frozenset({c.PayloadField.ATTRIBUTES})
+NAMES = ("tenant:a", "tenant:b", "role:staff")
 Ids = set[str]
 
 
@@ -51,6 +53,7 @@ class Tenants:
     """Clients of one router.
 
     staff: Of tenant a, with a role. elsewhere: Of tenant a, with a right in another collection.
+    keys: The ids of their keys. metrics_port: The port of the router's metrics.
     """
 
     a: RetrievalClient
@@ -58,6 +61,8 @@ class Tenants:
     staff: RetrievalClient
     operator: RetrievalClient
     elsewhere: AdminClient
+    keys: Ids
+    metrics_port: int
 
 
 @pytest_asyncio.fixture(name="tenants", scope="module", loop_scope="module")
@@ -91,9 +96,12 @@ async def give_tenants(
             ("elsewhere", "a", {"other": Right.ADMIN}, ()),
         )
     }
-    words = ("--readers-attribute", "readers", "--keys", str(folder / "keys.toml"))
+    port = free_port()
+    words = ["--readers-attribute", "readers", "--keys", str(folder / "keys.toml")]
+    words += ["--search-cache", "1000", "--redis", shared_redis, "--metrics-port", str(port)]
+    ids = {key.split("_")[1] for key in keys.values()}
     async with (
-        retrieval_process(folder / "store", (*words, "--redis", shared_redis)) as router,
+        retrieval_process(folder / "store", words) as router,
         contextlib.AsyncExitStack() as stack,
     ):
         elsewhere = AdminClient(router.address, token=keys.pop("elsewhere"))
@@ -103,6 +111,8 @@ async def give_tenants(
                 for name, key in keys.items()
             },
             elsewhere=await stack.enter_async_context(elsewhere),
+            keys=ids,
+            metrics_port=port,
         )
 
 
@@ -157,6 +167,7 @@ READS: dict[str, Callable[[RetrievalClient], Awaitable[Ids]]] = {
     "grouped": lambda client: searched(client, grouping=c.Grouping("brand", ITEMS)),
     "diverse": lambda client: searched(client, diversity=0.5),
     "filtered": lambda client: searched(client, filter=Not(Equals("readers", "public"))),
+    "by readers": lambda client: searched(client, filter=In("readers", NAMES)),
     "batch": in_a_batch,
     "words": by_words,
     "ids": got,
@@ -174,7 +185,7 @@ async def test_each_tenant_sees_its_own_items_and_the_public_ones(
     read = READS[name]
     public = {one for one, readers in READERS.items() if "public" in readers}
     # What a filter or the list itself leaves out. A surface like an item does not list that item.
-    least = {"filtered": public, "like an item": {"i04"}}.get(name, set())
+    least = {"filtered": public, "by readers": public, "like an item": {"i04"}}.get(name, set())
     for client, own in ((tenants.a, OF_A), (tenants.b, OF_B)):
         assert await read(client) == own - least
     everyone = await read(tenants.operator)
@@ -386,6 +397,36 @@ async def test_a_collection_that_a_caller_may_not_read_is_not_in_the_status(
     tenants: Tenants,
 ) -> None:
     assert (await tenants.elsewhere.serving_status()).collections == []
+
+
+async def test_no_metric_tells_who_asked_or_for_what(tenants: Tenants) -> None:
+    async def use(client: RetrievalClient, mark: str) -> None:
+        where = SearchOptions(filter=Equals("brand", mark), unit=f"unit{mark}")
+        await client.search(Query(text=f"title {mark}"), replace(where, mode=c.SearchMode.LEXICAL))
+        await client.search(Query(vector=unit(2)), where)
+        await client.get_items([f"item{mark}"])
+        with pytest.raises(InvalidRequest):
+            await client.count_items(facets=[Facet(field=f"facet{mark}")] * 200)
+        with pytest.raises(NotFound):
+            await client.search(Query(item_ids=(f"item{mark}",)))
+        with pytest.raises(NotFound):
+            await client.search(Query(vector=unit(2)), collection=f"none{mark}")
+        audience = Audience(user_id=f"user{mark}", session_id=f"s{mark}")
+        await client.recommend(audience, RecommendOptions(why_not_id=f"item{mark}"))
+        done = c.Interaction(item_id=f"item{mark}", user_id=f"user{mark}", session_id=f"s{mark}")
+        await client.record_interactions([done], idempotency_key=f"key{mark}")
+        await client.get_user(f"user{mark}")
+        await client.delete_user(f"user{mark}")
+        await client.upsert_items([written(f"item{mark}")], idempotency_key=f"write{mark}")
+        await client.delete_items([f"item{mark}"])
+
+    await use(tenants.a, "quinn")
+    found = await asyncio.to_thread(label_values, tenants.metrics_port)
+    assert {"default", "GetUser"} <= found
+    assert naming(found, {"quinn", "tenant:", *tenants.keys}) == set()
+    assert found.isdisjoint({"a", "b"})
+    await use(tenants.b, "rhea")
+    assert await asyncio.to_thread(label_values, tenants.metrics_port) <= found
 
 
 async def test_two_tenants_at_once_never_see_each_other(tenants: Tenants) -> None:
