@@ -120,7 +120,7 @@ class RecommendationService:
         new_context = context_factory(timeout_s, options.min_watermark, visible)
 
         async def answer(served: ServedCollection) -> c.RecommendReply:
-            context = new_context()
+            context = new_context(served)
             request = ListRequest(audience=audience, options=options, policy=policy)
             builder = ListBuilder(served, request, context, self._cache, self._rng)
             builder.prefetch()

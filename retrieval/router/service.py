@@ -132,7 +132,7 @@ class RetrievalService:
         new_context = context_factory(timeout_s, min_watermark, self._visible())
 
         async def answer(served: ServedCollection) -> c.ItemsReply:
-            context = new_context()
+            context = new_context(served)
             found = await item_lookup.fetch_items(served, ids, payload or ALL_BUT_VECTOR, context)
             return c.ItemsReply(
                 items=[found.items[one] for one in ids if one in found.items],
@@ -158,7 +158,7 @@ class RetrievalService:
         new_context = context_factory(timeout_s, min_watermark, self._visible())
 
         async def answer(served: ServedCollection) -> c.ItemsPage:
-            context = new_context()
+            context = new_context(served)
             page = await listing.read_page(
                 served,
                 size=page_size,
@@ -188,7 +188,7 @@ class RetrievalService:
         new_context = context_factory(timeout_s, min_watermark, self._visible())
 
         async def answer(served: ServedCollection) -> c.CountReply:
-            context = new_context()
+            context = new_context(served)
             total, counts = await listing.count_items(served, filter, facets, context)
             info = self._read_info(served, context, start)
             return c.CountReply(count=total, facets=counts, info=info)
@@ -225,7 +225,7 @@ class RetrievalService:
         )
         return await self._collections.answer(
             collection,
-            lambda served: self._answer(served, search, new_context()),
+            lambda served: self._answer(served, search, new_context(served)),
             options.snapshot_id,
             Requester(options.unit, options.unit),
         )

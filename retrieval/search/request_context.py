@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TypeAlias
 
 from nearline.contract import ServedBy, Source
-from nearline.errors import NearlineError
-from nearline.filters import Filter
+from nearline.errors import NearlineError, SnapshotMismatch
+from nearline.filters import Filter, conditions
 from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark, decode_watermark, merge_watermarks
+from retrieval.search.collection import ServedCollection
 
 # Returns a filter for the items that the caller of the running request may see; None: all.
 Visible: TypeAlias = Callable[[], Filter | None]
@@ -84,14 +84,36 @@ def context_factory(
     min_watermark: bytes,
     visible: Filter | None = None,
     field: str = "min_watermark",
-) -> Callable[[], RequestContext]:
+) -> Callable[[ServedCollection], RequestContext]:
     """Returns a function that starts a context; each retry of the whole request starts a new one.
+
+    The function raises SnapshotMismatch if the collection does not say who may see its items.
 
     Raises: InvalidRequest: not a valid watermark.
     """
     watermark = decode_watermark(min_watermark, field) if min_watermark else None
-    if timeout_s is None:
-        return partial(RequestContext, None, watermark, visible)
-    reserve_s = min(_RESERVE_S, timeout_s * _RESERVE_RATIO)
-    deadline = asyncio.get_running_loop().time() + timeout_s - reserve_s
-    return partial(RequestContext, deadline, watermark, visible)
+    deadline = None
+    if timeout_s is not None:
+        reserve_s = min(_RESERVE_S, timeout_s * _RESERVE_RATIO)
+        deadline = asyncio.get_running_loop().time() + timeout_s - reserve_s
+
+    def start(served: ServedCollection) -> RequestContext:
+        if visible is not None:
+            _check_readers(served, visible)
+        return RequestContext(deadline, watermark, visible)
+
+    return start
+
+
+def _check_readers(served: ServedCollection, visible: Filter) -> None:
+    """Checks that items can be shown by their readers; a shard would blame the filter."""
+    for condition in conditions(visible):
+        kind = served.attribute_kinds.get(condition.field)
+        if kind != "string":
+            problem = "it has no such attribute" if kind is None else f"it is of kind {kind}"
+            raise SnapshotMismatch(
+                f"collection {served.name!r} shows no item to tenants: attribute "
+                f"{condition.field!r} says who may read one (readers_attribute), and in snapshot "
+                f"{served.snapshot_id} {problem}; build it from items that name their readers, "
+                f"with --attribute {condition.field}:string"
+            )

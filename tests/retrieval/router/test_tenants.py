@@ -254,17 +254,16 @@ async def test_a_user_of_one_tenant_is_nobody_to_another(tenants: Tenants) -> No
 
 
 async def test_interactions_with_items_of_others_do_not_shape_a_list(tenants: Tenants) -> None:
-    for user, items in (("one", ["i00"]), ("both", ["i00", "i02"]), ("hidden", ["i02"])):
-        many = [c.Interaction(item_id=one, user_id=user, session_id=user) for one in items]
-        await tenants.a.record_interactions(many)
-    for to in (lambda name: Audience(user_id=name), lambda name: Audience(session_id=name)):
-        one, both, hidden, unknown = [
-            await tenants.a.recommend(to(name), RecommendOptions(explain=True))
-            for name in ("one", "both", "hidden", "unknown")
-        ]
-        assert shown(both) == shown(one) != shown(unknown)
-        assert shown(hidden) == shown(unknown)
-        assert hidden.info.served_by.rung == "popular"
+    for user, item in (("one", "i00"), ("both", "i00"), ("both", "i02"), ("hidden", "i02")):
+        done = c.Interaction(item_id=item, user_id=user, session_id=user)
+        await tenants.a.record_interactions([done])
+    told = RecommendOptions(explain=True)
+    asked = [Audience(user_id=name) for name in ("one", "both", "hidden", "unknown")]
+    asked.append(Audience(session_id="hidden"))
+    one, both, hidden, unknown, session = [await tenants.a.recommend(to, told) for to in asked]
+    assert shown(both) == shown(one) != shown(unknown)
+    assert shown(hidden) == shown(session) == shown(unknown)
+    assert hidden.info.served_by.rung == "popular"
 
 
 async def test_a_list_like_an_item_is_cached_by_the_readers_that_a_tenant_is(

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from nearline.contract import ServedBy, Source
-from nearline.errors import InvalidRequest, NotReady
+from nearline.errors import InvalidRequest, NotReady, SnapshotMismatch
+from nearline.filters import In
 from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.watermark import Watermark
+from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext, context_factory
+
+SERVED = cast(
+    ServedCollection,
+    SimpleNamespace(name="news", snapshot_id="s1", attribute_kinds={"of": "string", "year": "int"}),
+)
 
 
 def mark(first: int, second: int = 0, log_id: str = "log") -> Watermark:
@@ -25,31 +34,51 @@ async def test_a_tenth_of_the_time_but_at_most_20_ms_is_kept_for_the_reply(
 ) -> None:
     loop = asyncio.get_running_loop()
     before = loop.time()
-    deadline = context_factory(timeout_s, b"")().deadline
+    deadline = context_factory(timeout_s, b"")(SERVED).deadline
     assert deadline is not None
     assert before + wait_s <= deadline + 1e-9 and deadline <= loop.time() + wait_s + 1e-9
 
 
 async def test_a_request_that_is_repeated_keeps_its_deadline_and_watermark_only() -> None:
     new_context = context_factory(1.0, mark(3).encode())
-    first = new_context()
+    first = new_context(SERVED)
     first.failures[2] = NotReady("gone")
     first.record_applied(0, [AppliedState(mark(3))])
-    again = new_context()
+    again = new_context(SERVED)
     assert again.deadline == first.deadline
     assert again.min_watermark == first.min_watermark == mark(3)
     assert not again.failures and not again.applied
 
 
 async def test_a_request_without_a_time_or_a_watermark_has_no_limits() -> None:
-    assert context_factory(None, b"")() == RequestContext(None, None)
-    assert context_factory(None, mark(1).encode())() == RequestContext(None, mark(1))
+    assert context_factory(None, b"")(SERVED) == RequestContext(None, None)
+    assert context_factory(None, mark(1).encode())(SERVED) == RequestContext(None, mark(1))
 
 
 async def test_bytes_that_are_no_watermark_are_refused_with_their_field() -> None:
     with pytest.raises(InvalidRequest) as caught:
         context_factory(1.0, b"forged", field="options.min_watermark")
     assert caught.value.field == "options.min_watermark"
+
+
+@pytest.mark.parametrize(
+    ("attribute", "problem"),
+    [("readers", "it has no such attribute"), ("year", "it is of kind int")],
+)
+def test_a_collection_that_does_not_say_who_may_read_its_items_shows_them_to_no_tenant(
+    attribute: str, problem: str
+) -> None:
+    named = context_factory(None, b"", In("of", ("tenant:a",)))(SERVED)
+    assert named.visible == In("of", ("tenant:a",))
+    with pytest.raises(SnapshotMismatch, match=problem) as caught:
+        context_factory(None, b"", In(attribute, ("tenant:a",)))(SERVED)
+    for told in (
+        "'news'",
+        f"{attribute!r}",
+        "readers_attribute",
+        f"--attribute {attribute}:string",
+    ):
+        assert told in caught.value.message
 
 
 def test_of_several_answers_of_a_shard_the_oldest_state_counts() -> None:
