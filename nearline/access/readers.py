@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from nearline.access.caller import PUBLIC, Caller
 from nearline.contract import Attributes, Filter
 from nearline.errors import PermissionDenied
@@ -66,13 +68,16 @@ class Ownership:
         readers = _readers(attributes, self._attribute)
         return self._tenant in readers and readers <= self._names
 
-    def claim(self, attributes: Attributes) -> Attributes:
+    def claim(self, attributes: Attributes, single_valued: Set[str] = frozenset()) -> Attributes:
         """Returns the attributes of an item to write; one that names no readers is the tenant's.
 
+        Args:
+            single_valued: Attributes of which no item of the collection has a list.
         Raises: PermissionDenied: its readers are not all names of the caller.
         """
         if attributes.get(self._attribute) is None:
-            return {**attributes, self._attribute: [self._tenant]}
+            one = self._attribute in single_valued
+            return {**attributes, self._attribute: self._tenant if one else [self._tenant]}
         self.check(attributes)
         return attributes
 

@@ -120,7 +120,8 @@ class Writer:
             if owner is not None and only_attributes:
                 owner.check(change.attributes)
             elif owner is not None:
-                change = replace(change, attributes=owner.claim(change.attributes))
+                claimed = owner.claim(change.attributes, served.single_valued)
+                change = replace(change, attributes=claimed)
             if self._check is not None:
                 self._check(served, change)
             return change

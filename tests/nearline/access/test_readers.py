@@ -73,6 +73,9 @@ def test_an_item_is_the_callers_own_if_all_its_readers_are_its_names(
     if readers is None:
         owner.check(attributes)
         assert owner.claim({"kind": "law"}) == {"kind": "law", READERS: ["tenant:a"]}
+        # As the other items of the collection have it: a list among single values is refused.
+        claimed = owner.claim({"kind": "law"}, single_valued={READERS})
+        assert claimed == {"kind": "law", READERS: "tenant:a"}
     elif owned:
         assert owner.claim(attributes) == attributes
     else:

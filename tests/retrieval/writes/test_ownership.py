@@ -54,3 +54,11 @@ async def test_an_owner_waits_for_the_changes_of_others_and_for_every_shard() ->
     ):
         assert outcomes(reply)[0] is REJECTED and reply.results[0].reason == "NOT_READY"
         assert outcomes(reply)[1] in (REPLACED, DELETED)
+
+
+async def test_among_single_values_the_readers_of_a_tenants_item_are_one_value() -> None:
+    here = written(owner=Ownership("kind", Caller("shop")))
+    reply = await here.writer.upsert_items([item("mine")])
+    assert outcomes(reply) == [APPLIED]
+    (change,) = (await here.changes()).values()
+    assert change.attributes["kind"] == "tenant:shop"
