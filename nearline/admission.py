@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 from prometheus_client import Counter as CounterMetric, Gauge
 
+from nearline.contract import Lane
 from nearline.errors import Overloaded
 
 EndCall: TypeAlias = Callable[[], None]
@@ -38,7 +39,8 @@ class Admission:
 
     While calls take nearly all of the time that their callers gave them, fewer are begun, and the
     others are told at once to retry: a call that is begun too late helps nobody. Each tenant that
-    calls has an equal share, so one that floods the server takes nothing from the others.
+    calls has an equal share, so one that floods the server takes nothing from the others. Calls
+    for whose answer nobody waits (the lane bulk) leave half of the room to the others.
 
     Source: additive and multiplicative steps on a signal of congestion, as in Netflix'
     concurrency-limits; here the signal is the share of late calls.
@@ -52,8 +54,8 @@ class Admission:
         self._max_calls = max_calls
         self._clock = clock
         self._limit = float(max_calls)
-        self._running: Counter[str] = Counter()
-        self._calls = 0
+        self._running: Counter[tuple[str, Lane]] = Counter()
+        self._calls = self._bulk = 0
         self._streams: Counter[str] = Counter()
         self._last_call_s: dict[str, float] = {}
         self._window_end_s = clock() + _WINDOW_S
@@ -65,12 +67,13 @@ class Admission:
         """Calls that may run at once now."""
         return int(self._limit)
 
-    def begin(self, tenant: str, left_s: float | None) -> EndCall:
+    def begin(self, tenant: str, left_s: float | None, lane: Lane = Lane.INTERACTIVE) -> EndCall:
         """Begins a call; returns what ends it.
 
         Args:
             tenant: Tenant of the caller.
             left_s: Seconds until the deadline of the caller; None if it has none.
+            lane: Of the calls that may run at once, at most half are of the lane bulk.
         Raises: Overloaded: too many calls run.
         """
         now_s = self._clock()
@@ -78,12 +81,15 @@ class Admission:
             self._adjust(now_s)
         self._last_call_s[tenant] = now_s
         self._check_total()
+        if lane is Lane.BULK:
+            self._check_bulk()
         if self._limit < self._max_calls:
-            self._check_overload(tenant)
-        self._running[tenant] += 1
+            self._check_overload(tenant, lane)
+        self._running[tenant, lane] += 1
         self._calls += 1
+        self._bulk += lane is Lane.BULK
         self._peak = max(self._peak, self._calls)
-        return lambda: self._end(tenant, now_s, left_s)
+        return lambda: self._end(tenant, lane, now_s, left_s)
 
     def begin_stream(self, tenant: str) -> EndCall:
         """Begins a stream; returns what ends it.
@@ -104,12 +110,13 @@ class Admission:
         self._streams[tenant] += 1
         return lambda: self._end_stream(tenant)
 
-    def _end(self, tenant: str, began_s: float, left_s: float | None) -> None:
+    def _end(self, tenant: str, lane: Lane, began_s: float, left_s: float | None) -> None:
         spent_s = self._clock() - began_s
         self._calls -= 1
-        self._running[tenant] -= 1
-        if not self._running[tenant]:
-            del self._running[tenant]
+        self._bulk -= lane is Lane.BULK
+        self._running[tenant, lane] -= 1
+        if not self._running[tenant, lane]:
+            del self._running[tenant, lane]
         self._ended += 1
         allowed = _LATE if self._limit >= self._max_calls else _LATE_IN_OVERLOAD
         self._late += left_s is not None and spent_s >= allowed * left_s
@@ -129,13 +136,29 @@ class Admission:
                 retry_after_s=_RETRY_AFTER_S,
             )
 
-    def _check_overload(self, tenant: str) -> None:
+    def _check_bulk(self) -> None:
+        most = max(1, self.limit // 2)
+        if self._bulk >= most:
+            _refused.labels("bulk").inc()
+            raise Overloaded(
+                f"{self._bulk:,} calls of the lane bulk (writes, pages of items, jobs) are "
+                f"running, half of the {self.limit:,} that are answered in time; retry later, "
+                "send fewer calls at once, or add servers",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+
+    def _check_overload(self, tenant: str, lane: Lane) -> None:
         share = max(1.0, self._limit / max(1, len(self._last_call_s)))
-        if self._running[tenant] >= share:
+        running = self._running[tenant, Lane.BULK]
+        if lane is Lane.INTERACTIVE:
+            # Those that were begun while the limit was higher do not keep a search out.
+            running = min(running, int(share / 2))
+        running += self._running[tenant, Lane.INTERACTIVE]
+        if running >= share:
             _refused.labels("overload").inc()
             raise Overloaded(
                 f"the server is overloaded: {self.limit:,} calls at once are answered in time, and "
-                f"{self._running[tenant]:,} of tenant {tenant!r} are running; retry later, send "
+                f"{running:,} of tenant {tenant!r} are running; retry later, send "
                 "fewer calls at once, or add servers",
                 retry_after_s=_RETRY_AFTER_S,
             )

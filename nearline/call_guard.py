@@ -19,6 +19,8 @@ from nearline.access.method_guard import MethodGuard, current_caller
 from nearline.access.rate_limiter import RateLimiter, RunningCall
 from nearline.admission import Admission, EndCall
 from nearline.allocator import MemoryReturn
+from nearline.channel_security import LANE_KEY
+from nearline.contract import Lane
 from nearline.errors import (
     DeadlineExceeded,
     InternalError,
@@ -33,6 +35,8 @@ _MAX_REQUEST_ID = 128
 # Operators and other services need these most when a service is overloaded.
 _UNLIMITED_SERVICE = "nearline.v1.AdminService"
 _UNLIMITED_METHODS = frozenset({"GetInfo", "GetStatus", "LoadSnapshot", "UnloadSnapshot"})
+# Writes, pages and jobs, which programs repeat; for searches, lists and answers somebody waits.
+_BULK_METHODS = frozenset({"UpsertItems", "ListItems", "Submit", "ListResults", "ListDeadLetters"})
 # Services of gRPC itself, which reply before the service is ready.
 _PUBLIC_SERVICES = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"})
 
@@ -135,7 +139,7 @@ class CallGuard:
                 counted = end_call = None
                 try:
                     counted = await rights.identify(context)
-                    end_call = self._admit(context, limited=limited, streams=streams_in)
+                    end_call = self._admit(method, context, limited=limited, streams=streams_in)
                     reply = await inner(rights.check(decoded(request)), context)
                 except BaseException as error:
                     request = None
@@ -159,7 +163,7 @@ class CallGuard:
             counted = end_call = None
             try:
                 counted = await rights.identify(context)
-                end_call = self._admit(context, limited=limited, streams=True)
+                end_call = self._admit(method, context, limited=limited, streams=True)
                 async for reply in inner(rights.check(decoded(request)), context):
                     yield reply
             except BaseException as error:
@@ -177,7 +181,9 @@ class CallGuard:
             return grpc.unary_stream_rpc_method_handler(stream, **codec)
         return grpc.stream_stream_rpc_method_handler(stream, **codec)
 
-    def _admit(self, context: Context, *, limited: bool, streams: bool) -> EndCall | None:
+    def _admit(
+        self, method: str, context: Context, *, limited: bool, streams: bool
+    ) -> EndCall | None:
         """Begins a call, if it may be; returns what ends it.
 
         Args:
@@ -193,7 +199,14 @@ class CallGuard:
             return None
         if streams:
             return self._admission.begin_stream(current_caller().tenant)
-        return self._admission.begin(current_caller().tenant, left_s)
+        bulk = method in _BULK_METHODS or _asks_for_bulk(context)
+        lane = Lane.BULK if bulk else Lane.INTERACTIVE
+        return self._admission.begin(current_caller().tenant, left_s, lane)
+
+
+def _asks_for_bulk(context: Context) -> bool:
+    """Returns whether the metadata of a call say that nobody waits for its answer."""
+    return (LANE_KEY, Lane.BULK.value) in (context.invocation_metadata() or ())
 
 
 class _Undecodable:

@@ -12,6 +12,7 @@ import grpc
 
 from nearline import status
 from nearline.channel_security import ChannelSecurity
+from nearline.contract import Lane
 from nearline.tls import TlsFiles
 
 # Used if the caller sets none: a call without a deadline can hang forever.
@@ -76,13 +77,19 @@ class ServiceChannel:
         token: API key or JSON Web Token; empty sends none. Optional; None takes NEARLINE_TOKEN.
         tls: Certificates. Optional; None takes NEARLINE_TLS_CA, NEARLINE_TLS_CERT and
             NEARLINE_TLS_KEY, and connects without TLS if they are not set.
+        lane: With bulk, a crowded service answers interactive calls first.
     Raises: InvalidRequest: the token has characters that a header cannot carry.
         SettingsError: a file cannot be read, or the token would travel unencrypted to another
             machine.
     """
 
     def __init__(
-        self, address: str, *, token: str | None = None, tls: TlsFiles | None = None
+        self,
+        address: str,
+        *,
+        token: str | None = None,
+        tls: TlsFiles | None = None,
+        lane: Lane = Lane.INTERACTIVE,
     ) -> None:
         self.address = address
         self._channel = ChannelSecurity.choose(token, tls, os.environ).open_channel(
@@ -101,6 +108,7 @@ class ServiceChannel:
                 # It may return at another address: resolve again before gRPC's 30 s.
                 ("grpc.dns_min_time_between_resolutions_ms", 1_000),
             ),
+            lane,
         )
 
     @property

@@ -1,21 +1,24 @@
-"""How a client shows who it is: its credential, TLS, and on whose behalf a service calls."""
+"""What a client says with each call: its credential, its lane, and on whose behalf it calls."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Self, cast
+from typing import Any, Final, Self, cast
 
 import grpc
 
 from nearline.access.delegation import delegation_of
 from nearline.access.method_guard import delegated_caller
+from nearline.contract import Lane
 from nearline.errors import InvalidRequest, SettingsError
 from nearline.tls import TlsFiles, channel_credentials, is_loopback
 
 # Methods of a channel that make a method of a stub.
 _KINDS = frozenset({"unary_unary", "unary_stream", "stream_unary", "stream_stream"})
+# Metadata of a call: "bulk" if nobody waits for its answer.
+LANE_KEY: Final = "nearline-lane"
 _Metadata = tuple[tuple[str, str | bytes], ...]
 
 
@@ -65,8 +68,10 @@ class ChannelSecurity:
         """TLS for a channel; None for none. Raises: SettingsError: a file cannot be read."""
         return channel_credentials(self.tls) if self.tls else None
 
-    def open_channel(self, address: str, options: Sequence[tuple[str, Any]]) -> grpc.aio.Channel:
-        """Returns a channel whose calls carry the credential.
+    def open_channel(
+        self, address: str, options: Sequence[tuple[str, Any]], lane: Lane = Lane.INTERACTIVE
+    ) -> grpc.aio.Channel:
+        """Returns a channel whose calls carry the credential and the lane.
 
         Raises: SettingsError: a TLS file cannot be read, or the credential would travel
             unencrypted.
@@ -82,20 +87,25 @@ class ChannelSecurity:
                     "protects it"
                 )
             channel = grpc.aio.insecure_channel(address, options)
-        if not self.token:
+        metadata: _Metadata = ()
+        if self.token:
+            metadata += (("authorization", f"Bearer {self.token}"),)
+        if lane is Lane.BULK:
+            metadata += ((LANE_KEY, lane.value),)
+        if not metadata:
             return channel
-        return cast(grpc.aio.Channel, _CredentialChannel(channel, self.token))
+        return cast(grpc.aio.Channel, _MetadataChannel(channel, metadata))
 
 
-class _CredentialChannel:
-    """A channel that adds the credential to each call, as `grpc.aio.Channel` does for stubs.
+class _MetadataChannel:
+    """A channel that adds metadata to each call, as `grpc.aio.Channel` does for stubs.
 
     Not a client interceptor: grpc.aio starts a task per interceptor and call.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, token: str) -> None:
+    def __init__(self, channel: grpc.aio.Channel, metadata: _Metadata) -> None:
         self._channel = channel
-        self._metadata: _Metadata = (("authorization", f"Bearer {token}"),)
+        self._metadata = metadata
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._channel, name)
@@ -113,7 +123,7 @@ class _CredentialChannel:
 
 
 class _Method:
-    """A method of a channel, called with the credential of this service or client."""
+    """A method of a channel, called with the metadata of this service or client."""
 
     def __init__(self, method: Callable[..., Any], metadata: _Metadata) -> None:
         self._method = method

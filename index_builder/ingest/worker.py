@@ -28,7 +28,7 @@ from index_builder.ingest.settings import WorkerSettings
 from index_builder.ingest.unit_processor import RetryPolicy, UnitProcessor
 from nearline import serving, settings, telemetry
 from nearline.clients import RetrievalClient
-from nearline.contract import IngestWorker
+from nearline.contract import IngestWorker, Lane
 from nearline.errors import NearlineError, NotReady, SettingsError
 from nearline.retry import Backoff
 from retrieval.redis_client.connection import connect
@@ -238,7 +238,7 @@ async def main(argv: Sequence[str]) -> None:
         )
     allowed = chosen.prefixes()
     redis = connect(chosen.redis, timeout_s=_REDIS_TIMEOUT_S, retries=0)
-    client = RetrievalClient(chosen.retrieval)
+    client = RetrievalClient(chosen.retrieval, lane=Lane.BULK)
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     queue = LeaseQueue(redis, worker_id, chosen.lease_s, chosen.queue_limits())
     backoff = Backoff(chosen.backoff_s, chosen.max_backoff_s, jitter=(0.5, 1.0))

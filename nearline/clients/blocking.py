@@ -17,6 +17,7 @@ from nearline.clients import (
     IngestClient,
     RetrievalClient,
 )
+from nearline.contract import Lane
 from nearline.tls import TlsFiles
 
 _C = TypeVar("_C", bound=ServiceChannel)
@@ -147,13 +148,18 @@ class BlockingRetrievalClient(BlockingClient[RetrievalClient]):
 
     Args:
         address: "host:port" of the service.
-        token, tls: See `ServiceChannel`.
+        token, tls, lane: See `ServiceChannel`.
     """
 
     def __init__(
-        self, address: str, *, token: str | None = None, tls: TlsFiles | None = None
+        self,
+        address: str,
+        *,
+        token: str | None = None,
+        tls: TlsFiles | None = None,
+        lane: Lane = Lane.INTERACTIVE,
     ) -> None:
-        super().__init__(lambda: RetrievalClient(address, token=token, tls=tls))
+        super().__init__(lambda: RetrievalClient(address, token=token, tls=tls, lane=lane))
 
     search = _call(RetrievalClient.search)
     search_batch = _call(RetrievalClient.search_batch)

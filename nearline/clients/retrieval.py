@@ -31,13 +31,18 @@ class RetrievalClient(ServiceChannel):
 
     Args:
         address: "host:port" of the service.
-        token, tls: See `ServiceChannel`.
+        token, tls, lane: See `ServiceChannel`.
     """
 
     def __init__(
-        self, address: str, *, token: str | None = None, tls: TlsFiles | None = None
+        self,
+        address: str,
+        *,
+        token: str | None = None,
+        tls: TlsFiles | None = None,
+        lane: c.Lane = c.Lane.INTERACTIVE,
     ) -> None:
-        super().__init__(address, token=token, tls=tls)
+        super().__init__(address, token=token, tls=tls, lane=lane)
         self._stub = retrieval_pb2_grpc.RetrievalServiceStub(self.grpc_channel)
 
     async def search(

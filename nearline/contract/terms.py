@@ -32,7 +32,7 @@ class TextRole(Enum):
 
 
 class Lane(Enum):
-    """The queue of the embedding service in which a request waits."""
+    """How urgent a request is: somebody waits for an interactive one, and nobody for a bulk one."""
 
     INTERACTIVE = "interactive"
     BULK = "bulk"

@@ -193,7 +193,7 @@ async def _open_recommender(
     address: str, surface: str, n: int, collection: str
 ) -> AsyncIterator[Callable[[_Part], Awaitable[_Done]]]:
     """Yields the function that makes the lists of a part, in whichever process it runs."""
-    async with RetrievalClient(address) as client:
+    async with RetrievalClient(address, lane=c.Lane.BULK) as client:
 
         async def ask(part: _Part) -> _Done:
             number, users = part

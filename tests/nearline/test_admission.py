@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import pytest
 
 from nearline.admission import Admission, EndCall
+from nearline.contract import Lane
 from nearline.errors import Overloaded
 
 STEP_S = 0.004
@@ -49,8 +50,12 @@ class Server:
         *,
         work_s: float = 0.002,
         deadline_s: float = 0.5,
+        bulk: Collection[str] = (),
     ) -> None:
-        """Takes calls at these rates; each needs `work_s` of the processor."""
+        """Takes calls at these rates; each needs `work_s` of the processor.
+
+        bulk: Tenants whose calls are of the lane bulk.
+        """
         end_s = self.now_s + seconds
         due = [(self.now_s + 1 / rate, name) for name, rate in rates.items()]
         heapq.heapify(due)
@@ -59,13 +64,14 @@ class Server:
             while due and due[0][0] <= self.now_s:
                 at_s, name = heapq.heappop(due)
                 heapq.heappush(due, (at_s + 1 / rates[name], name))
-                self._arrive(name, work_s, deadline_s)
+                lane = Lane.BULK if name in bulk else Lane.INTERACTIVE
+                self._arrive(name, work_s, deadline_s, lane)
             self._work(deadline_s)
 
-    def _arrive(self, name: str, work_s: float, deadline_s: float) -> None:
+    def _arrive(self, name: str, work_s: float, deadline_s: float, lane: Lane) -> None:
         self.asked[name] += 1
         try:
-            end = self.admission.begin(name, deadline_s)
+            end = self.admission.begin(name.partition("/")[0], deadline_s, lane)
         except Overloaded:
             self.refused[name] += 1
             return
@@ -112,6 +118,32 @@ def test_a_tenant_that_floods_takes_nothing_from_one_that_does_not() -> None:
     server.run(5.0, rates)
     assert server.answered["quiet"] >= 0.95 * server.asked["quiet"]
     assert server.answered.total() >= 0.9 * 2_500
+
+
+def test_bulk_calls_of_a_tenant_leave_half_of_the_room_to_its_searches() -> None:
+    server = Server()
+    rates = {"shop/writes": 2_400.0, "shop/searches": 200.0}
+    server.run(3.0, rates, bulk=["shop/writes"])
+    server.asked.clear()
+    server.answered.clear()
+    server.run(5.0, rates, bulk=["shop/writes"])
+    assert server.answered["shop/searches"] >= 0.95 * server.asked["shop/searches"]
+    # What the searches leave is not lost.
+    assert server.answered.total() >= 0.9 * 2_500
+
+
+def test_at_most_half_of_the_calls_are_bulk_also_without_overload() -> None:
+    server = Server(max_calls=10)
+    ends = [server.admission.begin("a", 1.0, Lane.BULK) for _ in range(5)]
+    with pytest.raises(Overloaded, match=r"5 calls of the lane bulk .* half of the 10 ") as caught:
+        server.admission.begin("b", 1.0, Lane.BULK)
+    assert caught.value.retry_after_s
+    searches = [server.admission.begin("a", 1.0) for _ in range(5)]
+    ends.pop()()
+    server.admission.begin("b", 1.0, Lane.BULK)
+    for end in searches:
+        end()
+    Server(max_calls=1).admission.begin("a", 1.0, Lane.BULK)
 
 
 def test_two_that_flood_get_the_same() -> None:

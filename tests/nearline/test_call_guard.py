@@ -13,7 +13,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from nearline import status
 from nearline.call_guard import Context
+from nearline.channel import ServiceChannel
 from nearline.clients import EmbeddingClient
+from nearline.contract import Lane
 from nearline.errors import InvalidRequest, Overloaded, Unsupported
 from nearline.serving import Registration, running, serve
 from nearline.settings import ServerSettings
@@ -128,6 +130,33 @@ async def test_calls_beyond_those_of_a_connection_wait_in_the_client_and_another
         gate.gate.set()
         await asyncio.gather(*calls)
         assert gate.entered == 4
+
+
+async def test_a_crowded_server_leaves_half_of_its_room_to_calls_for_which_somebody_waits() -> None:
+    gate = Gate()
+    settings = ServerSettings(max_calls=4)
+    async with (
+        running([gate.registration()], settings=settings) as address,
+        ServiceChannel(address, lane=Lane.BULK) as bulk,
+        ServiceChannel(address, token="not asked for", lane=Lane.BULK) as secured,
+        ServiceChannel(address) as interactive,
+    ):
+
+        def embed(channel: ServiceChannel) -> Any:
+            request = embedding_pb2.EmbedRequest()
+            stub = embedding_pb2_grpc.EmbeddingServiceStub(channel.grpc_channel)
+            return channel.call(lambda: stub.Embed(request, timeout=20))
+
+        calls = [asyncio.create_task(embed(channel)) for channel in (bulk, secured)]
+        await until(lambda: gate.entered == 2)
+        for channel in (bulk, secured):
+            with pytest.raises(Overloaded, match=r"2 calls of the lane bulk .* are running"):
+                await embed(channel)
+        calls += [asyncio.create_task(embed(interactive)) for _ in range(2)]
+        await until(lambda: gate.entered == 4)
+        gate.gate.set()
+        await asyncio.gather(*calls)
+        await embed(bulk)
 
 
 def nested_filter(depth: int) -> bytes:

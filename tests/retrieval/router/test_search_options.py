@@ -344,5 +344,7 @@ async def test_a_search_that_costs_too_much_is_refused_before_it_runs(store: Pat
         )
         with pytest.raises(InvalidRequest, match=f"{3 * len(ITEMS)} comparisons .* 'shop'"):
             await service.search_batch(
-                [*queries, c.Query(vector=[])], options, collection=COLLECTIONS[0]
+                [*queries, c.Query(vector=np.empty(0, np.float32))],
+                options,
+                collection=COLLECTIONS[0],
             )
