@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from generation.backends.model_settings import ModelSettings
-from nearline.access.readers import READERS_ATTRIBUTE
+from nearline.access.readers import READERS_ATTRIBUTE, readers_warning
 
 
 class GenerationSettings(ModelSettings):
@@ -87,3 +87,8 @@ class GenerationSettings(ModelSettings):
     tokens_per_day: int = Field(
         0, ge=0, description="Tokens that models may use per UTC day; 0: no limit."
     )
+
+    def security_warning(self) -> str:
+        """Returns which protection the settings promise and do not give; empty if none."""
+        known = self.has_credentials or bool(self.callers)
+        return readers_warning(self.readers_attribute, has_credentials=known)

@@ -173,6 +173,7 @@ class _Host:
         access = _open_access(settings, callers)
         tls = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
         _check_exposure(settings, access, tls)
+        _check_promises(settings)
         audit = AuditLog(Path(settings.audit_log)) if settings.audit_log else None
         limiter = RateLimiter(LimitFile(settings.limits)) if settings.limits else None
         guard = CallGuard(server, settings.max_calls, access, audit, limiter)
@@ -222,7 +223,8 @@ class _Host:
 
 
 def check_security(settings: ServerSettings) -> None:
-    """Raises SettingsError if the keys, tokens, limits or certificates of a server are unusable."""
+    """Raises SettingsError if keys, tokens, limits, certificates or readers cannot be used."""
+    _check_promises(settings)
     _open_access(settings, None)
     if settings.limits:
         LimitFile(settings.limits)
@@ -269,6 +271,19 @@ def _check_exposure(settings: ServerSettings, access: AccessControl, tls: TlsFil
             f"{' and no '.join(missing)}; give them, or --insecure (NEARLINE_INSECURE=true) if a "
             "network of your own protects it"
         )
+
+
+def _check_promises(settings: ServerSettings) -> None:
+    """Raises SettingsError if settings promise a protection that others leave open."""
+    warning = settings.security_warning()
+    if not warning:
+        return
+    if not settings.insecure:
+        raise SettingsError(
+            f"{warning}; give --keys (made by `nearline keys create`) or --token-issuer, or "
+            "--insecure (NEARLINE_INSECURE=true) if that is what you want"
+        )
+    _log.warning("not protected", extra={"reason": warning})
 
 
 def _start_metrics(settings: ServerSettings) -> None:

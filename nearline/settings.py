@@ -202,6 +202,15 @@ class ServerSettings(Settings):
         "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
     )
 
+    @property
+    def has_credentials(self) -> bool:
+        """Whether callers are told apart."""
+        return bool(self.keys or self.token_issuer)
+
+    def security_warning(self) -> str:
+        """Returns which protection the settings promise and do not give; empty if none."""
+        return ""
+
 
 def parse_arguments(argv: Sequence[str], settings: type[Settings]) -> dict[str, object]:
     """Reads `--field-name value` pairs (`--flag` alone is true for a boolean field).

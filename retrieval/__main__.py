@@ -175,6 +175,7 @@ async def main(argv: Sequence[str]) -> None:
                         follower.desired_states,
                         LiveReporter(store, logs, provider),
                         canaries,
+                        config.security_warning(),
                     ),
                     server,
                 ),

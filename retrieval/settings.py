@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from nearline.access.readers import READERS_ATTRIBUTE
+from nearline.access.readers import READERS_ATTRIBUTE, readers_warning
 from nearline.errors import SettingsError
 from nearline.settings import ServerSettings
 from nearline.store.snapshot import PARTITIONS
@@ -191,6 +191,10 @@ class RouterSettings(SnapshotSettings):
         "loads. At startup, the router then serves without the missing shards, unless all are "
         "missing.",
     )
+
+    def security_warning(self) -> str:
+        """Returns which protection the settings promise and do not give; empty if none."""
+        return readers_warning(self.readers_attribute, has_credentials=self.has_credentials)
 
     def check(self) -> None:
         """Raises SettingsError if a setting lacks another one or contradicts it."""

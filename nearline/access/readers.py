@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 
 from nearline.access.caller import PUBLIC, Caller
-from nearline.contract import Attributes, Filter
+from nearline.contract import DEFAULT_TENANT, Attributes, Filter
 from nearline.errors import PermissionDenied
 from nearline.filters import In, both
 
@@ -14,6 +14,21 @@ READERS_ATTRIBUTE = (
     'Attribute of items that lists who may read them: "public", "tenant:NAME", "role:NAME". '
     "Empty: every caller may read every item."
 )
+
+
+def readers_warning(attribute: str, *, has_credentials: bool) -> str:
+    """Returns what is wrong if items have readers, and nobody can tell who reads; empty: nothing.
+
+    Args:
+        attribute: As for `ReaderFilter`.
+        has_credentials: Whether the service tells callers apart.
+    """
+    if not attribute or has_credentials:
+        return ""
+    return (
+        f"readers_attribute is {attribute!r}, and without credentials every caller is of the "
+        f"tenant {DEFAULT_TENANT!r}, who may change all items"
+    )
 
 
 class ReaderFilter:

@@ -119,12 +119,14 @@ class LiveStatus(_message.Message):
     def __init__(self, log_id: _Optional[str] = ..., problem: _Optional[str] = ..., rows: _Optional[int] = ..., hidden_rows: _Optional[int] = ..., behind: _Optional[int] = ..., oldest_change_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., archive_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., not_archived: _Optional[int] = ...) -> None: ...
 
 class GetServingStatusResponse(_message.Message):
-    __slots__ = ("collections", "nearline_version")
+    __slots__ = ("collections", "nearline_version", "warning")
     COLLECTIONS_FIELD_NUMBER: _ClassVar[int]
     NEARLINE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    WARNING_FIELD_NUMBER: _ClassVar[int]
     collections: _containers.RepeatedCompositeFieldContainer[CollectionStatus]
     nearline_version: str
-    def __init__(self, collections: _Optional[_Iterable[_Union[CollectionStatus, _Mapping]]] = ..., nearline_version: _Optional[str] = ...) -> None: ...
+    warning: str
+    def __init__(self, collections: _Optional[_Iterable[_Union[CollectionStatus, _Mapping]]] = ..., nearline_version: _Optional[str] = ..., warning: _Optional[str] = ...) -> None: ...
 
 class PromoteSnapshotRequest(_message.Message):
     __slots__ = ("collection", "snapshot_id", "expected_epoch", "who", "why", "gate")

@@ -177,8 +177,10 @@ async def _ask(
         except NearlineError as error:
             services.append(_service("retrieval", address, _state(error), error.message))
         else:
-            version = f"nearline {reply.nearline_version}"
-            services.append(_service("retrieval", address, SERVING, version))
+            about = f"nearline {reply.nearline_version}"
+            if reply.warning:
+                about += f"; not protected: {reply.warning}"
+            services.append(_service("retrieval", address, SERVING, about))
             collections = [_collection(found) for found in reply.collections]
     if embedding:
         async with EmbeddingClient(embedding) as client:

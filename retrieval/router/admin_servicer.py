@@ -37,6 +37,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         desired: By collection, the snapshot that the router should serve.
         live: Reports on live changes.
         canaries: Controls trials of canaries.
+        warning: What an operator should know of the router's settings. Optional.
     """
 
     def __init__(
@@ -46,7 +47,9 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         desired: Mapping[str, DesiredState],
         live: LiveReporter,
         canaries: CanaryController,
+        warning: str = "",
     ) -> None:
+        self._warning = warning
         self._store = store
         self._collections = collections
         self._desired = desired
@@ -158,7 +161,9 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                     )
                 )
         return admin_pb2.GetServingStatusResponse(
-            collections=collections, nearline_version=nearline.__version__
+            collections=collections,
+            nearline_version=nearline.__version__,
+            warning=self._warning,
         )
 
     async def PromoteSnapshot(

@@ -6,11 +6,15 @@ from dataclasses import replace
 
 import pytest
 
+from generation.settings import GenerationSettings
 from nearline.access.caller import Caller
 from nearline.access.readers import ReaderFilter
 from nearline.access.rights import Right
-from nearline.errors import PermissionDenied
+from nearline.errors import PermissionDenied, SettingsError
 from nearline.filters import All, Equals, In, admits
+from nearline.serving import check_security
+from nearline.settings import ServerSettings
+from retrieval.settings import RouterSettings
 
 ANNA = Caller("a", ("editor",))
 READERS = "readers"
@@ -95,3 +99,23 @@ def test_an_operator_sees_items_whoever_their_readers_are() -> None:
     asked, operator = Equals("kind", "law"), Caller("*")
     assert ReaderFilter(READERS).narrow(asked, operator) is asked
     assert ReaderFilter(READERS).sees(operator, {})
+
+
+@pytest.mark.parametrize("kind", [RouterSettings, GenerationSettings])
+def test_readers_are_not_set_where_nobody_tells_callers_apart(kind: type[ServerSettings]) -> None:
+    chosen = kind.load({"readers_attribute": READERS})
+    with pytest.raises(SettingsError, match=r"every caller is .*'default'.*--keys.*--insecure"):
+        check_security(chosen)
+    assert not kind.load().security_warning()
+    # Who insists is reminded.
+    insisting = kind.load({"readers_attribute": READERS, "insecure": True})
+    check_security(insisting)
+    assert "readers_attribute" in insisting.security_warning()
+    for name in ("keys", "token_issuer"):
+        known = kind.load({"readers_attribute": READERS, name: "x"})
+        assert not known.security_warning()
+
+
+def test_generation_may_tell_callers_apart_by_its_own_file() -> None:
+    known = GenerationSettings.load({"readers_attribute": READERS, "callers": "callers.toml"})
+    check_security(known)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from nearline_cli.commands import doctor
+from nearline.serving import Registration, running
+from nearline.v1 import admin_pb2_grpc
+from nearline_cli.commands import doctor, status
 from nearline_cli.local import disk, machine_checks
 from nearline_cli.local.machine_checks import (
     AWAY,
@@ -19,6 +23,7 @@ from nearline_cli.local.machine_checks import (
     redis_state,
 )
 from retrieval.redis_client.connection import connect
+from retrieval.router.admin_servicer import AdminServicer
 from tests.nearline_cli.conftest import Run
 from tests.redis_server import needs_redis, valkey
 
@@ -100,3 +105,16 @@ def test_a_full_disk_is_shown_once_with_the_remedy(
     found, _ = records(nearline, "doctor", "--port", "0", "--store", str(tmp_path))
     assert found["disk"]["verdict"] == "fail"
     assert found["disk"]["remedy"].startswith("Remove files")
+
+
+async def test_a_router_whose_tenants_are_not_told_apart_says_so() -> None:
+    warning = "nobody is told apart"
+    none = cast(Any, SimpleNamespace(in_force=[]))
+    servicer = AdminServicer(cast(Any, None), none, {}, none, none, warning)
+    service = Registration(
+        "nearline.v1.AdminService",
+        lambda server: admin_pb2_grpc.add_AdminServiceServicer_to_server(servicer, server),
+    )
+    async with running([service]) as address:
+        (shown,), _ = await status._ask(address, "")
+    assert shown["state"] == SERVING and str(shown["about"]).endswith(warning)
