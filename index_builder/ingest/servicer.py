@@ -7,7 +7,8 @@ from contextlib import aclosing
 
 from index_builder.ingest.service import IngestService
 from nearline import contract as c, wire
-from nearline.access.method_guard import current_caller
+from nearline.access.limits import page_size
+from nearline.access.method_guard import current_caller, current_limits
 from nearline.call_guard import Context, time_left_s
 from nearline.v1 import ingest_pb2 as pb, ingest_pb2_grpc
 from retrieval.protocols.compute_threads import read_request
@@ -65,7 +66,7 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
             collection=request.collection,
             callback_id=request.callback_id,
             states=wire.states_from_proto(request.states),
-            page_size=request.page_size,
+            page_size=page_size(current_limits(), request.page_size),
             token=request.page_token,
             timeout_s=time_left_s(context),
             caller=current_caller(),
@@ -89,7 +90,7 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
         """Lists the outcomes of the documents of a job."""
         page = await self._service.results(
             request.job_id,
-            page_size=request.page_size,
+            page_size=page_size(current_limits(), request.page_size),
             token=request.page_token,
             timeout_s=time_left_s(context),
             caller=current_caller(),
@@ -106,7 +107,7 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
             tenant=request.tenant,
             job_id=request.job_id,
             with_source=request.with_source,
-            page_size=request.page_size,
+            page_size=page_size(current_limits(), request.page_size),
             token=request.page_token,
             timeout_s=time_left_s(context),
             caller=current_caller(),

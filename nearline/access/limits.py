@@ -18,17 +18,18 @@ from __future__ import annotations
 
 import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nearline.access.caller import ANONYMOUS, EVERY, Caller
-from nearline.errors import SettingsError
+from nearline.errors import InvalidRequest, SettingsError
 from nearline.watched_files import WatchedFiles, read_text
 
 STRICT: Final = "strict"
+_DEFAULT_PAGE: Final = 100
 _Count = Annotated[int, Field(ge=1)]
 
 
@@ -39,6 +40,7 @@ class Limits(BaseModel):
         second if None. concurrent: Calls that run at the same time. request_bytes: Size of a
         request, in bytes.
     k, batch, ef_search, nprobe: Of a search: hits, queries, and effort of the index.
+    page: Entries of a page of items, snapshots, jobs, results or dead letters; items read by id.
     filter_conditions: Conditions of a filter. exact: Whether searches may be exact. comparisons:
         Comparisons of vectors that a search may take, by an estimate before it runs.
     """
@@ -53,6 +55,7 @@ class Limits(BaseModel):
     batch: _Count | None = None
     ef_search: _Count | None = None
     nprobe: _Count | None = None
+    page: _Count | None = None
     filter_conditions: _Count | None = None
     exact: bool = True
     comparisons: _Count | None = None
@@ -113,6 +116,7 @@ _STRICT_TABLE = LimitTable(
         batch=16,
         ef_search=512,
         nprobe=64,
+        page=100,
         filter_conditions=32,
         exact=False,
         comparisons=20_000_000,
@@ -148,3 +152,28 @@ class LimitFile:
     def table(self) -> LimitTable:
         """The limits in force."""
         return _STRICT_TABLE if self._file is None else self._file.current()
+
+
+def page_size(
+    bounds: Sequence[tuple[str, Limits]], requested: int, field: str = "page_size"
+) -> int:
+    """Returns the size of a page: the requested one; without one, 100 or what limits allow.
+
+    Args:
+        bounds: Limits that apply, each with whose they are, such as "tenant 'shop'".
+        requested: Entries; 0 if the request leaves it to the service.
+        field: Field of the request, for errors.
+    Raises: InvalidRequest: it is more than a limit allows.
+    """
+    size = requested or _DEFAULT_PAGE
+    for whose, limits in bounds:
+        if limits.page is None or size <= limits.page:
+            continue
+        if requested:
+            raise InvalidRequest(
+                f"{field} is {requested:,}, and the limit of {whose} is {limits.page:,} (page); "
+                "ask for less, or ask the operator for a higher limit",
+                field=field,
+            )
+        size = limits.page
+    return size

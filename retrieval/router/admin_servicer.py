@@ -7,7 +7,8 @@ import itertools
 from collections.abc import Mapping
 
 import nearline
-from nearline.access.method_guard import current_caller
+from nearline.access.limits import page_size
+from nearline.access.method_guard import current_caller, current_limits
 from nearline.access.rights import Right
 from nearline.call_guard import Context
 from nearline.contract import DEFAULT_COLLECTION
@@ -23,7 +24,6 @@ from retrieval.snapshots import aliases
 from retrieval.snapshots.desired_state import DesiredState
 from retrieval.snapshots.gate_reports import require_gate_pass
 
-_PAGE_SIZE = 100
 _MAX_PAGE_SIZE = 1_000
 _MAX_HISTORY = 1_000
 
@@ -60,7 +60,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.ListSnapshotsRequest, context: Context
     ) -> admin_pb2.ListSnapshotsResponse:
         """Lists manifests, newest first; a page token is the last id of the page before."""
-        size = request.page_size or _PAGE_SIZE
+        size = page_size(current_limits(), request.page_size)
         if size > _MAX_PAGE_SIZE:
             raise InvalidRequest(
                 f"page_size is {size}; 1..{_MAX_PAGE_SIZE} is allowed", field="page_size"

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from nearline import contract as c, wire
 from nearline.access.caller import Caller
+from nearline.access.limits import page_size
 from nearline.access.method_guard import current_caller, current_limits
 from nearline.access.tenant_ids import shown_id, stored_id, stored_key
 from nearline.call_guard import Context, time_left_s
@@ -151,6 +152,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         self, request: retrieval_pb2.GetItemsRequest, context: Context
     ) -> retrieval_pb2.GetItemsResponse:
         """Reads items by id."""
+        page_size(current_limits(), len(request.ids), "ids")
         reply = await self._service.get_items(
             request.ids,
             wire.payload_from_proto(request.payload),
@@ -167,7 +169,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         filter = wire.filter_of(request)
         check_filter_limits(current_limits(), filter)
         reply = await self._service.list_items(
-            page_size=request.page_size or 100,
+            page_size=page_size(current_limits(), request.page_size),
             page_token=request.page_token,
             filter=filter,
             payload=wire.payload_from_proto(request.payload),

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from nearline.access.caller import ANONYMOUS, Caller
-from nearline.access.limits import NO_LIMITS, STRICT, LimitFile, Limits, LimitTable
+from nearline.access.limits import NO_LIMITS, STRICT, LimitFile, Limits, LimitTable, page_size
 from nearline.access.rights import Right
-from nearline.errors import SettingsError
+from nearline.errors import InvalidRequest, SettingsError
 
 READS = {"*": Right.READ}
 SHOP = Caller("shop", rights=READS, name="k1")
@@ -101,3 +101,16 @@ def test_the_strict_limits_bound_everything() -> None:
     strict = LimitFile(STRICT).table.default
     assert all(value is not None for value in strict.model_dump().values())
     assert strict.exact is False
+
+
+def test_a_page_has_at_most_what_every_limit_allows() -> None:
+    bounds = [("tenant 'shop'", Limits(page=70)), ("key 'k1'", Limits(page=50))]
+    # Nobody who leaves the size to the service is refused.
+    assert page_size(bounds, 0) == page_size(bounds, 50) == 50
+    assert page_size([], 0) == page_size([("key 'k1'", Limits(page=500))], 0) == 100
+    assert page_size([], 5_000) == 5_000
+    with pytest.raises(
+        InvalidRequest, match=r"ids is 51, and the limit of key 'k1' is 50 \(page\)"
+    ) as caught:
+        page_size(bounds, 51, "ids")
+    assert caught.value.field == "ids"
