@@ -7,6 +7,7 @@ NearlineError
 ├── NotFound                NOT_FOUND            no such item, collection or snapshot
 ├── AlreadyExists           ALREADY_EXISTS       the name is already taken
 ├── Overloaded              RESOURCE_EXHAUSTED   the queue is full; says when to retry
+│   └── FeedBlocked         RESOURCE_EXHAUSTED   Redis, a disk or memory is nearly full; free some
 ├── NotReady                UNAVAILABLE          loading, draining, or a peer is down; retry
 │   ├── ShardsUnavailable   UNAVAILABLE          full coverage was required and is not available
 │   └── NotApplied          UNAVAILABLE          live changes have not reached min_watermark
@@ -32,6 +33,7 @@ __all__ = [
     "AlreadyExists",
     "Conflict",
     "DeadlineExceeded",
+    "FeedBlocked",
     "GateFailed",
     "InternalError",
     "InvalidRequest",
@@ -143,6 +145,12 @@ class Overloaded(NearlineError):
 
     status = "RESOURCE_EXHAUSTED"
     reason = "OVERLOADED"
+
+
+class FeedBlocked(Overloaded):
+    """Redis, a disk or memory is nearly full, so nothing may be added until some is freed."""
+
+    reason = "FEED_BLOCKED"
 
 
 class NotReady(NearlineError):

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
-from nearline.errors import DeadlineExceeded, NearlineError, NotReady, Overloaded
+from nearline.errors import DeadlineExceeded, FeedBlocked, NearlineError, NotReady, Overloaded
 
 _R = TypeVar("_R")
 ErrorTypes: TypeAlias = type[NearlineError] | tuple[type[NearlineError], ...]
@@ -110,8 +110,8 @@ async def retry_while_unavailable(call: Callable[[], Awaitable[_R]]) -> _R:
 
     The minute is counted again each time that the service answers that it is overloaded.
 
-    Raises: NotReady, DeadlineExceeded: the service was unavailable for longer. Any other error of
-        the call.
+    Raises: NotReady, DeadlineExceeded: the service was unavailable for longer. FeedBlocked: waiting
+        does not help. Any other error of the call.
     """
     return await retry(
         lambda: retry(
@@ -121,5 +121,6 @@ async def retry_while_unavailable(call: Callable[[], Awaitable[_R]]) -> _R:
             timeout_s=AWAY_S,
         ),
         on=Overloaded,
+        unless=FeedBlocked,
         delays=itertools.repeat(_POLL_S),
     )

@@ -30,6 +30,9 @@ SECTIONS = (
 # Settings that a variable without a section sets for all servers that have them.
 _SHARED_SETTINGS = (
     "AUDIT_LOG",
+    "FEED_BLOCK_DISK",
+    "FEED_BLOCK_MEMORY",
+    "FEED_BLOCK_REDIS",
     "INSECURE",
     "KEYS",
     "LIMITS",

@@ -35,6 +35,7 @@ _BY_REASON: dict[str, type[NearlineError]] = {
         errors.NotFound,
         errors.AlreadyExists,
         errors.Overloaded,
+        errors.FeedBlocked,
         errors.NotReady,
         errors.ShardsUnavailable,
         errors.NotApplied,

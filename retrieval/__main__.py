@@ -48,6 +48,12 @@ from retrieval.shards.topology import parse_addresses, parse_topology
 from retrieval.snapshots.aliases import operator_name
 from retrieval.snapshots.follower import AliasFollower
 from retrieval.users.states import UserStates
+from retrieval.writes.feed_block import (
+    FeedBlock,
+    disk_watermark,
+    memory_watermark,
+    redis_watermark,
+)
 from retrieval.writes.writer import CheckChange, Writer
 
 
@@ -61,11 +67,18 @@ async def main(argv: Sequence[str]) -> None:
     embedding = {address: EmbeddingClient(address) for address in addresses}
     embedders = Embedders(embedding)
     logs = None
-    user_redis = None
+    user_redis = feed_block = None
     if config.redis:
         logs = ChangeLogs(store, config.redis, who=operator_name(), replicas=config.log_replicas)
         # No retries: a write without an answer may have been executed.
         user_redis = connect(config.redis, timeout_s=REDIS_TIMEOUT_S, retries=0)
+        feed_block = FeedBlock(
+            (
+                redis_watermark(user_redis, config.feed_block_redis),
+                disk_watermark(store.files.folder, config.feed_block_disk),
+                memory_watermark(config.feed_block_memory),
+            )
+        )
     readers = ReaderFilter(config.readers_attribute)
 
     def visible() -> Filter | None:
@@ -82,7 +95,9 @@ async def main(argv: Sequence[str]) -> None:
     )
     use_one_core()
     collections = ServedCollections(config.snapshot_drain_s)
-    writer = None if logs is None else Writer(collections, embedders, logs.log, check, owner)
+    writer = None
+    if logs is not None:
+        writer = Writer(collections, embedders, logs.log, check, owner, feed_block)
     replies = ReplyInfoBuilder(collections)
     trackers = ChangeTrackerRegistry(store, logs)
     search_cache = None
@@ -113,6 +128,7 @@ async def main(argv: Sequence[str]) -> None:
         store,
         observe=monitors.observe,
         visible=visible,
+        feed_block=feed_block,
     )
 
     async def load(snapshot: SnapshotRef) -> ServedCollection:
@@ -140,8 +156,12 @@ async def main(argv: Sequence[str]) -> None:
     async def ready() -> None:
         await follower.start()
         monitors.start()
+        if feed_block is not None:
+            await feed_block.start()
 
     async def close() -> None:
+        if feed_block is not None:
+            await feed_block.close()
         await canaries.close()
         await follower.close()
         await monitors.close()
@@ -176,6 +196,7 @@ async def main(argv: Sequence[str]) -> None:
                         LiveReporter(store, logs, provider),
                         canaries,
                         config.security_warning(),
+                        feed_block,
                     ),
                     server,
                 ),

@@ -143,6 +143,28 @@ class RouterSettings(SnapshotSettings):
         description="Replicas of the Redis in --redis that must have a change on disk before the "
         "change is acknowledged (WAITAOF).",
     )
+    feed_block_redis: float = Field(
+        0.85,
+        gt=0,
+        le=1,
+        description="Upserts and interactions are refused while more than this share of the "
+        "maxmemory of Redis (without one, of the memory of its machine) is used, and less than 1 "
+        "GiB is free. 1 disables this.",
+    )
+    feed_block_disk: float = Field(
+        0.90,
+        gt=0,
+        le=1,
+        description="Upserts are refused while more than this share of the disk of the store is "
+        "used, and less than 4 GiB is free. 1 disables this.",
+    )
+    feed_block_memory: float = Field(
+        0.90,
+        gt=0,
+        le=1,
+        description="Upserts are refused while more than this share of the memory of this machine "
+        "or of its control group is used, and less than 1 GiB is free. 1 disables this.",
+    )
     allow_stale: bool = Field(
         False,
         description="With shards in this process: serve without the latest changes while the "

@@ -118,15 +118,31 @@ class LiveStatus(_message.Message):
     not_archived: int
     def __init__(self, log_id: _Optional[str] = ..., problem: _Optional[str] = ..., rows: _Optional[int] = ..., hidden_rows: _Optional[int] = ..., behind: _Optional[int] = ..., oldest_change_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., archive_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., not_archived: _Optional[int] = ...) -> None: ...
 
+class WatchedResource(_message.Message):
+    __slots__ = ("name", "free_bytes", "total_bytes", "needed_bytes", "problem")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    NEEDED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    free_bytes: int
+    total_bytes: int
+    needed_bytes: int
+    problem: str
+    def __init__(self, name: _Optional[str] = ..., free_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., needed_bytes: _Optional[int] = ..., problem: _Optional[str] = ...) -> None: ...
+
 class GetServingStatusResponse(_message.Message):
-    __slots__ = ("collections", "nearline_version", "warning")
+    __slots__ = ("collections", "nearline_version", "warning", "resources")
     COLLECTIONS_FIELD_NUMBER: _ClassVar[int]
     NEARLINE_VERSION_FIELD_NUMBER: _ClassVar[int]
     WARNING_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
     collections: _containers.RepeatedCompositeFieldContainer[CollectionStatus]
     nearline_version: str
     warning: str
-    def __init__(self, collections: _Optional[_Iterable[_Union[CollectionStatus, _Mapping]]] = ..., nearline_version: _Optional[str] = ..., warning: _Optional[str] = ...) -> None: ...
+    resources: _containers.RepeatedCompositeFieldContainer[WatchedResource]
+    def __init__(self, collections: _Optional[_Iterable[_Union[CollectionStatus, _Mapping]]] = ..., nearline_version: _Optional[str] = ..., warning: _Optional[str] = ..., resources: _Optional[_Iterable[_Union[WatchedResource, _Mapping]]] = ...) -> None: ...
 
 class PromoteSnapshotRequest(_message.Message):
     __slots__ = ("collection", "snapshot_id", "expected_epoch", "who", "why", "gate")

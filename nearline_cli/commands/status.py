@@ -21,6 +21,7 @@ from nearline_cli.local.bundled_redis import data_folder
 from nearline_cli.local.machine_checks import (
     AWAY,
     FAILING,
+    FULL,
     PROBLEMS,
     REFUSED,
     SERVING,
@@ -32,6 +33,7 @@ from nearline_cli.local.redis_settings import configured_redis
 from nearline_cli.terminal import options, output
 from nearline_cli.views.job_view import NEEDS_REDIS
 from nearline_cli.views.queue_view import describe_queue
+from nearline_cli.views.service_checks import feed_problem
 
 _WRAP = 100  # Characters of a column; problems are whole sentences.
 
@@ -177,10 +179,7 @@ async def _ask(
         except NearlineError as error:
             services.append(_service("retrieval", address, _state(error), error.message))
         else:
-            about = f"nearline {reply.nearline_version}"
-            if reply.warning:
-                about += f"; not protected: {reply.warning}"
-            services.append(_service("retrieval", address, SERVING, about))
+            services.append(_router(address, reply))
             collections = [_collection(found) for found in reply.collections]
     if embedding:
         async with EmbeddingClient(embedding) as client:
@@ -192,6 +191,25 @@ async def _ask(
                 about = f"{info.model}, {info.dim} dims, {info.backend}"
                 services.append(_service("embedding", embedding, SERVING, about))
     return services, collections
+
+
+def _router(address: str, reply: admin_pb2.GetServingStatusResponse) -> dict[str, object]:
+    problem = feed_problem(reply)
+    about = f"nearline {reply.nearline_version}"
+    if reply.warning:
+        about += f"; not protected: {reply.warning}"
+    state = (FULL, problem) if problem else (SERVING, about)
+    resources = [
+        {
+            "resource": one.name,
+            "free_bytes": one.free_bytes,
+            "total_bytes": one.total_bytes,
+            "needed_bytes": one.needed_bytes,
+            "problem": one.problem,
+        }
+        for one in reply.resources
+    ]
+    return _service("retrieval", address, *state) | {"resources": resources}
 
 
 def _state(error: NearlineError) -> str:

@@ -45,6 +45,7 @@ from retrieval.search.request_context import RequestContext, Visible, context_fa
 from retrieval.users.export import event_to_interaction
 from retrieval.users.records import EMPTY_STATE, UserState
 from retrieval.users.states import UserStates
+from retrieval.writes.feed_block import REDIS, FeedBlock
 
 NO_USER_STATE = "no_user_state"
 _DEFAULTS = c.RecommendOptions()
@@ -72,6 +73,7 @@ class RecommendationService:
         rng: Optional; draws explored items.
         observe: Optional observer of lists and interactions.
         visible: Says which items the caller may see. Optional; None shows all.
+        feed_block: Refuses interactions while Redis is nearly full. Optional; None records all.
     """
 
     def __init__(
@@ -85,7 +87,9 @@ class RecommendationService:
         rng: np.random.Generator | None = None,
         observe: Observe | None = None,
         visible: Visible = lambda: None,
+        feed_block: FeedBlock | None = None,
     ) -> None:
+        self._feed_block = feed_block
         self._visible = visible
         self._collections = collections
         self._policies = policies
@@ -165,6 +169,8 @@ class RecommendationService:
     ) -> c.RecordReply:
         """Records interactions; see `Recommender.record_interactions`."""
         self._collections.check_served(collection)
+        if self._feed_block is not None:
+            self._feed_block.check("interactions", only=(REDIS,))
         start = time.monotonic()
         async with _deadline(timeout_s):
             reply = await self._require_states().record(collection, interactions, idempotency_key)

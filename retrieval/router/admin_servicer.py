@@ -23,6 +23,7 @@ from retrieval.router.live_reports import LiveReport, LiveReporter
 from retrieval.snapshots import aliases
 from retrieval.snapshots.desired_state import DesiredState
 from retrieval.snapshots.gate_reports import require_gate_pass
+from retrieval.writes.feed_block import FeedBlock
 
 _MAX_PAGE_SIZE = 1_000
 _MAX_HISTORY = 1_000
@@ -38,6 +39,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         live: Reports on live changes.
         canaries: Controls trials of canaries.
         warning: What an operator should know of the router's settings. Optional.
+        feed_block: Knows how full the resources are. Optional.
     """
 
     def __init__(
@@ -48,8 +50,10 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         live: LiveReporter,
         canaries: CanaryController,
         warning: str = "",
+        feed_block: FeedBlock | None = None,
     ) -> None:
         self._warning = warning
+        self._feed_block = feed_block
         self._store = store
         self._collections = collections
         self._desired = desired
@@ -160,10 +164,12 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                         problem=desired.problem,
                     )
                 )
+        states = () if self._feed_block is None else self._feed_block.states
         return admin_pb2.GetServingStatusResponse(
             collections=collections,
             nearline_version=nearline.__version__,
             warning=self._warning,
+            resources=[admin_pb2.WatchedResource(**one._asdict()) for one in states],
         )
 
     async def PromoteSnapshot(

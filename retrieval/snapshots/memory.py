@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 from nearline.errors import Overloaded
 from nearline.v1 import snapshot_pb2
@@ -11,6 +12,13 @@ from nearline.v1 import snapshot_pb2
 # Estimated need relative to the files: also maps, caches and the heap of searches.
 HEADROOM = 1.2
 _SYSTEM = Path("/")
+
+
+class MemoryLimit(NamedTuple):
+    """A limit of the memory of this process: bytes that are free, and bytes in all."""
+
+    free: int
+    total: int
 
 
 def snapshot_bytes(manifest: snapshot_pb2.Manifest, numbers: Collection[int] | None) -> int:
@@ -41,30 +49,30 @@ def check_memory(snapshot_id: str, needed_bytes: int, headroom: float) -> None:
 def free_bytes(root: Path = _SYSTEM) -> int | None:
     """Returns the bytes that this process can still allocate; None if the system does not say.
 
-    The result is the smaller of the available memory of the machine and of the control group;
-    reclaimable page cache counts as free in both.
+    See `memory_limits`; root: Folder that contains proc and sys.
+    """
+    return min((one.free for one in memory_limits(root)), default=None)
+
+
+def memory_limits(root: Path = _SYSTEM) -> list[MemoryLimit]:
+    """Returns the memory of the machine, and that of each control group with a limit.
+
+    Reclaimable page cache counts as free. The result is empty if the system does not say.
 
     Args:
         root: Folder that contains proc and sys.
     Source: proc_meminfo(5), MemAvailable; the kernel's cgroup-v2.rst, memory.max and memory.stat.
     """
-    limits = [left for left in (_machine(root), _group(root)) if left is not None]
-    return min(limits, default=None)
-
-
-def _machine(root: Path) -> int | None:
-    kibibytes = _fields(root / "proc/meminfo").get("MemAvailable:")
-    return None if kibibytes is None else kibibytes * 1024
-
-
-def _group(root: Path) -> int | None:
-    left: list[int] = []
+    machine = _fields(root / "proc/meminfo")
+    found = []
+    if "MemAvailable:" in machine and "MemTotal:" in machine:
+        found.append(MemoryLimit(machine["MemAvailable:"] * 1024, machine["MemTotal:"] * 1024))
     for folder in _group_folders(root):
         limit, used = _number(folder / "memory.max"), _number(folder / "memory.current")
         if limit is not None and used is not None:
             droppable = _fields(folder / "memory.stat").get("inactive_file", 0)
-            left.append(max(0, limit - used + droppable))
-    return min(left, default=None)
+            found.append(MemoryLimit(max(0, limit - used + droppable), limit))
+    return found
 
 
 def _group_folders(root: Path) -> list[Path]:

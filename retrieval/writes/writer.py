@@ -34,6 +34,7 @@ from retrieval.protocols.watermark import decode_watermark, merge_watermarks
 from retrieval.rollout.collections import ServedCollections
 from retrieval.search.collection import ServedCollection
 from retrieval.writes.bulk import WriteBatch, write_batches
+from retrieval.writes.feed_block import FeedBlock
 from retrieval.writes.known_items import KnownItems, read_known_items
 from retrieval.writes.validation import (
     attributes_change,
@@ -82,6 +83,7 @@ class Writer:
         log_of: Returns the change log of a collection; raises Unsupported if there is none.
         check: Optional; checks the limits of the backend. None disables the check.
         owner: Returns which items the caller of the running request may write. Optional; None: all.
+        feed_block: Refuses upserts while a resource is nearly full. Optional; None accepts all.
     """
 
     def __init__(
@@ -91,7 +93,9 @@ class Writer:
         log_of: Callable[[str], ChangeLog],
         check: CheckChange | None = None,
         owner: Callable[[], Ownership | None] = lambda: None,
+        feed_block: FeedBlock | None = None,
     ) -> None:
+        self._feed_block = feed_block
         self._owner = owner
         self._collections = collections
         self._embedders = embedders
@@ -111,6 +115,8 @@ class Writer:
         timeout_s: float | None = None,
     ) -> c.WriteReply:
         """Adds or replaces items; see `ItemWriter.upsert_items`."""
+        if self._feed_block is not None:
+            self._feed_block.check("upserts")
         make = attributes_change if only_attributes else upsert_change
         owner = self._owner()
         conditions = _WriteConditions(if_versions or {}, idempotency_key, as_of or {}, lane, owner)

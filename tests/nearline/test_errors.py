@@ -28,6 +28,7 @@ WIRE_ERRORS = [
     errors.NotFound("no item 7"),
     errors.AlreadyExists("epoch 3 exists"),
     errors.Overloaded("queue full", retry_after_s=1.25),
+    errors.FeedBlocked("Redis has 1 MiB free"),
     errors.NotReady("loading"),
     errors.ShardsUnavailable("shard 2 of 4"),
     errors.NotApplied("3 changes behind", retry_after_s=1.0),

@@ -10,6 +10,7 @@ import pytest
 
 from nearline.errors import (
     DeadlineExceeded,
+    FeedBlocked,
     NearlineError,
     NotApplied,
     NotFound,
@@ -144,6 +145,13 @@ async def test_overload_without_a_time_to_return_is_raised(clock: Clock) -> None
 async def test_overload_beyond_the_timeout_is_raised(clock: Clock) -> None:
     with pytest.raises(Overloaded):
         await retry_while_overloaded(failing(Overloaded("full", retry_after_s=3.0)), timeout_s=2.0)
+
+
+async def test_a_feed_block_is_not_waited_for_since_somebody_must_act(clock: Clock) -> None:
+    for waiting in (retry_while_overloaded, retry_while_unavailable):
+        with pytest.raises(FeedBlocked):
+            await waiting(failing(FeedBlocked("Redis has 1 MiB free")))
+    assert clock.waits == []
 
 
 async def test_a_service_that_is_away_is_given_up_after_a_minute(clock: Clock) -> None:

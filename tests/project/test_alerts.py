@@ -14,6 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 import nearline.call_guard
 import retrieval.monitoring.metrics
 import retrieval.protocols.metrics
+import retrieval.writes.feed_block
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "deploy/prometheus/alerts.yaml"
@@ -22,7 +23,12 @@ RULES = [
     rule for group in yaml.safe_load(FILE.read_text("utf-8"))["groups"] for rule in group["rules"]
 ]
 # Whoever defines metrics is imported, so that they are known.
-DEFINED_IN = (nearline.call_guard, retrieval.protocols.metrics, retrieval.monitoring.metrics)
+DEFINED_IN = (
+    nearline.call_guard,
+    retrieval.protocols.metrics,
+    retrieval.monitoring.metrics,
+    retrieval.writes.feed_block,
+)
 _SELECTOR = re.compile(r"(nearline_[a-z0-9_]+)(?:\{([^}]*)\})?")
 _ENDINGS = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum"),
             "summary": ("_count", "_sum")}  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from nearline import contract as c
@@ -12,6 +12,7 @@ from nearline.access.readers import Ownership
 from nearline.errors import InvalidRequest, NearlineError, NotApplied
 from nearline.store.snapshot import PARTITIONS, partition_of, shard_of
 from nearline.v1 import snapshot_pb2
+from retrieval.changelog.change_log import ChangeLog
 from retrieval.changelog.records import Change, ChangeKind
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.shard import (
@@ -30,6 +31,7 @@ from retrieval.protocols.watermark import Watermark
 from retrieval.rollout.collections import ServedCollections
 from retrieval.router.service import RetrievalService
 from retrieval.search.collection import ServedCollection
+from retrieval.writes.feed_block import FeedBlock
 from retrieval.writes.writer import CheckChange, Writer
 from tests.retrieval.changelog.memory_log import MemoryLog
 from tests.retrieval.fakes import SilentShard, WordEmbedder
@@ -185,8 +187,13 @@ def written(
     watermark: Watermark | None = None,
     owner: Ownership | None = None,
     check: CheckChange | None = None,
+    feed_block: FeedBlock | None = None,
+    log_of: Callable[[str], ChangeLog] | None = None,
 ) -> Written:
-    """Makes a service whose collection `default` has a MemoryLog."""
+    """Makes a service whose collection `default` has a MemoryLog.
+
+    log_of: The log to write to instead.
+    """
     kinds = snapshot_pb2.AttributeField
     log = MemoryLog(log_id="" if watermark is None else watermark.log_id)
     manifest = snapshot_pb2.Manifest(
@@ -213,7 +220,14 @@ def written(
     embedder = PickyEmbedder()
     embedders = Embedders({"here": embedder})
     service = RetrievalService(embedders, collections)
-    writer = Writer(collections, embedders, lambda collection: log, check, owner=lambda: owner)
+    writer = Writer(
+        collections,
+        embedders,
+        log_of or (lambda collection: log),
+        check,
+        owner=lambda: owner,
+        feed_block=feed_block,
+    )
     return Written(service, writer, log, parts, embedder, served)
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
+from nearline import Item, RetrievalClient
+from nearline.contract import WriteOutcome
+from nearline.errors import FeedBlocked
 from nearline.serving import Registration, running
 from nearline.v1 import admin_pb2_grpc
 from nearline_cli.commands import doctor, status
@@ -22,6 +27,7 @@ from nearline_cli.local.machine_checks import (
     disk_states,
     redis_state,
 )
+from nearline_cli.local.processes import retrieval_process
 from retrieval.redis_client.connection import connect
 from retrieval.router.admin_servicer import AdminServicer
 from tests.nearline_cli.conftest import Run
@@ -75,6 +81,50 @@ async def test_a_redis_that_serves_evicts_is_full_or_away_is_shown(
     shown, error = records(nearline, *where, "--redis", url)
     assert shown["redis"]["state"] == AWAY
     assert "redis (127.0.0.1:" in error
+
+
+@needs_redis
+async def test_a_router_refuses_upserts_while_redis_is_nearly_full_and_says_so(
+    nearline: Run, store: Path
+) -> None:
+    changed = Item(id="d07", text="changed", vector=np.ones(32, np.float32))
+    async with (
+        valkey() as url,
+        connect(url) as redis,
+        retrieval_process(store, ["--redis", url]) as router,
+        RetrievalClient(router.address) as client,
+    ):
+        where = ("status", "--address", router.address, *AWAY_SERVICES[2:], "--store", str(store))
+
+        async def blocked_is(expected: bool) -> None:
+            # The router measures once a second.
+            async with asyncio.timeout(30):
+                while True:
+                    try:
+                        await client.upsert_items([changed], timeout_s=10.0)
+                        found = False
+                    except FeedBlocked:
+                        found = True
+                    if found == expected:
+                        return
+
+        await blocked_is(False)
+        used = (await redis.info("memory"))["used_memory"]
+        await redis.config_set("maxmemory", int(used / 0.9))
+        await blocked_is(True)
+        shown, error = records(nearline, *where)
+        assert shown["retrieval"]["state"] == FULL
+        assert "upserts are refused, deletes are not: Redis has" in error
+        assert "--feed-block-redis 0.85): compact" in error
+        resources = cast(list[dict[str, str]], shown["retrieval"]["resources"])
+        assert {one["resource"] for one in resources} == {"redis", "disk", "memory"}
+        assert [one["resource"] for one in resources if one["problem"]] == ["redis"]
+        gone = await client.delete_items(["d07"], timeout_s=10.0)
+        assert gone.results[0].outcome is WriteOutcome.DELETED
+        await redis.config_set("maxmemory", 512 << 20)
+        await blocked_is(False)
+        shown, _ = records(nearline, *where)
+        assert shown["retrieval"]["state"] == SERVING
 
 
 @needs_redis

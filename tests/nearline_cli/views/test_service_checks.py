@@ -9,6 +9,7 @@ import pytest
 
 from nearline import contract as c, health
 from nearline.errors import NotReady
+from nearline.v1 import admin_pb2
 from nearline_cli.local import machine_checks
 from nearline_cli.local.machine_checks import CLOCKS_DIFFER, SERVING, service_states
 from nearline_cli.views import service_checks
@@ -20,12 +21,19 @@ HOST = "127.0.0.1"
 
 
 def checks(
-    monkeypatch: pytest.MonkeyPatch, queue: Callable[[], c.QueueState], why: str = ""
+    monkeypatch: pytest.MonkeyPatch,
+    queue: Callable[[], c.QueueState],
+    why: str = "",
+    full: str = "",
 ) -> dict[str, tuple[CheckStatus, str, str]]:
     """Returns what is found if router and queue run, by service."""
     monkeypatch.setattr(machine_checks, "answers", lambda host, port: port in (7700, 7705))
     monkeypatch.setattr(health, "check", lambda address: why)
     monkeypatch.setattr(service_checks, "ask_ingest", lambda address, read: queue())
+    serving = admin_pb2.GetServingStatusResponse()
+    if full:
+        serving.resources.add(name="disk", problem=full)
+    monkeypatch.setattr(service_checks, "ask_router", lambda address: serving)
     return {one.check: (one.verdict, one.found, one.remedy) for one in check_services(HOST, 7700)}
 
 
@@ -45,6 +53,17 @@ def test_a_service_that_does_not_serve_is_named(monkeypatch: pytest.MonkeyPatch)
         CheckStatus.FAIL,
         f"{HOST}:7700 is NOT_SERVING",
         "see its log, and nearline status",
+    )
+
+
+def test_a_router_that_refuses_upserts_is_named_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    full = "the disk of /store has 1.0 MiB free (--feed-block-disk 0.9): enlarge it"
+    assert checks(monkeypatch, c.QueueState, full=full)["retrieval"] == (
+        CheckStatus.FAIL,
+        f"{HOST}:7700: upserts are refused, deletes are not: {full.removesuffix(': enlarge it')}",
+        "enlarge it",
     )
 
 

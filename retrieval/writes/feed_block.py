@@ -1,0 +1,236 @@
+"""The feed block: refuses what adds data while Redis, a disk or memory is nearly full.
+
+Deletes, reads, promotions and rollbacks always pass: what is left is for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from prometheus_client import Counter, Gauge
+
+from nearline.errors import FeedBlocked
+from retrieval.redis_client.connection import REDIS_FAILURES, Redis
+from retrieval.snapshots.memory import memory_limits
+
+REDIS, DISK, MEMORY = "redis", "disk", "memory"
+RESOURCES: Final = frozenset({REDIS, DISK, MEMORY})
+# More free bytes than this are enough, however large the resource is.
+_ENOUGH_BYTES: Final = {REDIS: 1 << 30, DISK: 4 << 30, MEMORY: 1 << 30}
+# Once blocked, this many times the free bytes are needed: near a limit the block must not flap.
+REOPEN: Final = 1.25
+_EVERY_S = 1.0
+_REDIS_TIMEOUT_S = 1.0
+
+_log = logging.getLogger(__name__)
+_used_share = Gauge(
+    "nearline_feed_block_used_share",
+    "Used share of a resource: redis, disk or memory.",
+    ("resource",),
+)
+_blocked = Gauge(
+    "nearline_feed_block_blocked",
+    "1 while so little of a resource is free that nothing may be added.",
+    ("resource",),
+)
+_refusals = Counter(
+    "nearline_feed_block_refusals_total",
+    "Requests refused because so little of a resource was free.",
+    ("resource",),
+)
+
+
+class Usage(NamedTuple):
+    """Free and total bytes of a resource."""
+
+    free: int
+    total: int
+
+
+class ResourceState(NamedTuple):
+    """State of a resource, as in WatchedResource of admin.proto."""
+
+    name: str
+    free_bytes: int
+    total_bytes: int
+    needed_bytes: int
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watermark:
+    """How full a resource may be.
+
+    name: One of RESOURCES. label: Its name in errors.
+    limit: Share that may be used, 0..1; 1 disables the limit.
+    remedy: How to free some of it.
+    read: Returns its usage, or several of which the tightest counts; empty if unknown. Raises an
+        OSError or an error of Redis if it does not answer.
+    """
+
+    name: str
+    label: str
+    limit: float
+    remedy: str
+    read: Callable[[], Awaitable[Sequence[Usage]]]
+
+    def judge(self, usages: Sequence[Usage], *, blocked: bool) -> ResourceState | None:
+        """Returns the state of the tightest of several usages; None if there is none.
+
+        blocked: Whether it was nearly full before; then more must be free.
+        """
+        states = [self._state(one, REOPEN if blocked else 1.0) for one in usages if one.total > 0]
+        return min(states, key=lambda one: one.free_bytes - one.needed_bytes, default=None)
+
+    def _state(self, usage: Usage, factor: float) -> ResourceState:
+        share = round((1 - self.limit) * usage.total)
+        needed = round(factor * min(share, _ENOUGH_BYTES[self.name]))
+        problem = ""
+        if usage.free < needed:
+            problem = (
+                f"{self.label} has {_mib(usage.free)} of {_mib(usage.total)} free, and "
+                f"{_mib(needed)} must be (--feed-block-{self.name} {self.limit:g}): {self.remedy}"
+            )
+        return ResourceState(self.name, usage.free, usage.total, needed, problem)
+
+
+class FeedBlock:
+    """Measures resources once a second, and refuses requests while one is nearly full.
+
+    If a resource cannot be measured, its last known state holds.
+
+    Args:
+        watermarks: The resources.
+    """
+
+    def __init__(self, watermarks: Sequence[Watermark]) -> None:
+        self._watermarks = watermarks
+        self._states: dict[str, ResourceState] = {}
+        self._problems: dict[str, str] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def states(self) -> Sequence[ResourceState]:
+        """The resources that could be measured."""
+        return list(self._states.values())
+
+    def check(self, what: str, only: Collection[str] = RESOURCES) -> None:
+        """Refuses a request that adds data while a resource is nearly full; costs next to nothing.
+
+        Args:
+            what: What is refused, as a plural noun.
+            only: Resources that the request needs.
+        Raises: FeedBlocked: names the resource, what is free, the limit and the remedy.
+        """
+        if not self._problems:
+            return
+        problems = {name: one for name, one in self._problems.items() if name in only}
+        if problems:
+            for name in problems:
+                _refusals.labels(name).inc()
+            # Without a time to retry: waiting does not help unless somebody acts.
+            raise FeedBlocked(
+                f"{what} are refused, deletes are not: {'. '.join(problems.values())}"
+            )
+
+    async def measure(self) -> None:
+        """Measures every resource once."""
+        for watermark in self._watermarks:
+            # Without an answer, the last known state holds.
+            with contextlib.suppress(*REDIS_FAILURES):
+                usages = await watermark.read()
+                blocked = watermark.name in self._problems
+                state = watermark.judge(usages, blocked=blocked)
+                if state is not None:
+                    self._take(state, blocked=blocked)
+
+    async def start(self) -> None:
+        """Measures once, and from then on every second."""
+        await self.measure()
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Stops measuring."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            try:
+                await self.measure()
+            except Exception:
+                _log.exception("resources not measured")
+
+    def _take(self, state: ResourceState, *, blocked: bool) -> None:
+        self._states[state.name] = state
+        _used_share.labels(state.name).set(1 - state.free_bytes / state.total_bytes)
+        _blocked.labels(state.name).set(bool(state.problem))
+        if state.problem:
+            self._problems[state.name] = state.problem
+            if not blocked:
+                _log.warning("nothing may be added", extra={"reason": state.problem})
+        elif blocked:
+            del self._problems[state.name]
+            _log.info("items may be added again", extra={"resource": state.name})
+
+
+def redis_watermark(client: Redis, limit: float) -> Watermark:
+    """Returns the watermark of the memory of a Redis, of the machine's if it has no maxmemory."""
+
+    async def read() -> Sequence[Usage]:
+        async with asyncio.timeout(_REDIS_TIMEOUT_S):
+            info: Any = await client.info("memory")
+        total = int(info.get("maxmemory") or info.get("total_system_memory") or 0)
+        # What Redis compares with maxmemory: without buffers for replicas and the file on disk.
+        counted = int(info.get("used_memory", 0)) - int(info.get("mem_not_counted_for_evict", 0))
+        return [Usage(max(0, total - counted), total)]
+
+    return Watermark(
+        name=REDIS,
+        label="Redis",
+        limit=limit,
+        remedy="compact (nearline compact), delete dead letters (nearline jobs delete), or give it "
+        "more memory (maxmemory)",
+        read=read,
+    )
+
+
+def disk_watermark(folder: Path, limit: float) -> Watermark:
+    """Returns the watermark of the disk of a folder."""
+
+    def read() -> Sequence[Usage]:
+        used = shutil.disk_usage(folder)
+        # Without the blocks that are reserved for the superuser.
+        return [Usage(used.free, used.used + used.free)]
+
+    return Watermark(
+        name=DISK,
+        label=f"the disk of {folder}",
+        limit=limit,
+        remedy="remove snapshots (nearline snapshots prune) or other files, or enlarge it",
+        read=lambda: asyncio.to_thread(read),
+    )
+
+
+def memory_watermark(limit: float) -> Watermark:
+    """Returns the watermark of the memory of the machine and of the control groups."""
+    return Watermark(
+        name=MEMORY,
+        label="the memory of the router",
+        limit=limit,
+        remedy="compact (nearline compact), spread the shards over more machines, or add memory",
+        read=lambda: asyncio.to_thread(lambda: [Usage(*one) for one in memory_limits()]),
+    )
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):,.1f} MiB"

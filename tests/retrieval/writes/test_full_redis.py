@@ -1,0 +1,101 @@
+"""A Redis that fills up refuses upserts while it still has room for deletes."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from nearline import contract as c
+from nearline.errors import FeedBlocked
+from retrieval.recommend.policies import default_policies
+from retrieval.recommend.service import RecommendationService
+from retrieval.redis_client.connection import Redis, connect
+from retrieval.redis_client.durability import Durability
+from retrieval.rollout.collections import ServedCollections
+from retrieval.users.states import UserStates
+from retrieval.writes.feed_block import FeedBlock, redis_watermark
+from tests.redis_server import give_shared_redis, needs_redis
+from tests.retrieval.changelog.log_writes import change_logs
+from tests.retrieval.writable_collection import written
+
+__all__ = ["give_shared_redis"]  # A fixture.
+pytestmark = [pytest.mark.service, needs_redis]
+MIB = 1 << 20
+
+
+@pytest_asyncio.fixture(name="redis")
+async def give_redis(shared_redis: str) -> AsyncIterator[Redis]:
+    async with connect(shared_redis, timeout_s=10.0, retries=0) as client:
+        await client.flushall()
+        await client.config_set("maxmemory", 0)
+        yield client
+        await client.config_set("maxmemory", 0)
+
+
+async def used_bytes(redis: Redis) -> int:
+    return int((await redis.info("memory"))["used_memory"])
+
+
+async def test_deletes_pass_once_upserts_and_interactions_are_refused(
+    redis: Redis, shared_redis: str, tmp_path: Path
+) -> None:
+    block = FeedBlock([redis_watermark(redis, 0.85)])
+    async with change_logs(tmp_path, shared_redis) as logs:
+        here = written(feed_block=block, log_of=logs.log)
+        collections = ServedCollections()
+        collections.serve(here.served)
+        recommender = RecommendationService(
+            collections,
+            default_policies(),
+            UserStates(redis, Durability(redis)),
+            feed_block=block,
+        )
+        seen = c.Interaction(item_id="first", kind="view", user_id="u")
+        ids = ["first"]
+
+        async def upsert(size: int = 40_000) -> None:
+            ids.append(f"i{len(ids)}")
+            attributes: dict[str, c.AttributeValue] = {"kind": secrets.token_hex(size // 2)}
+            await here.writer.upsert_items([c.Item(id=ids[-1], text="red", attributes=attributes)])
+            await block.measure()
+
+        await here.writer.upsert_items([c.Item(id="first", text="red")])
+        await recommender.record_interactions([seen])
+        limit = await used_bytes(redis) + 4 * MIB
+        await redis.config_set("maxmemory", limit)
+        with pytest.raises(FeedBlocked, match=r"Redis has .*--feed-block-redis 0\.85\): compact"):
+            while True:
+                await upsert()
+        assert 0.85 * limit <= await used_bytes(redis) < 0.95 * limit
+        with pytest.raises(FeedBlocked, match="interactions are refused"):
+            await recommender.record_interactions([seen])
+        # What is left is for deletes, of which each needs some memory.
+        gone = await here.writer.delete_items(ids[:-1])
+        assert {one.outcome for one in gone.results} == {c.WriteOutcome.DELETED}
+        assert (await recommender.delete_user("u")).interactions == 1
+        # The bytes are free once the log is trimmed; then upserts pass again by themselves.
+        await logs.log("default").trim((await logs.log("default").state()).head)
+        await block.measure()
+        await upsert()
+        await recommender.record_interactions([seen])
+        # Likewise once Redis may have more.
+        await redis.config_set("maxmemory", await used_bytes(redis))
+        await block.measure()
+        with pytest.raises(FeedBlocked, match=r"Redis has 0\.\d MiB of"):
+            await upsert()
+        await redis.config_set("maxmemory", 64 * MIB)
+        await block.measure()
+        await upsert()
+
+
+async def test_without_a_limit_of_its_own_the_memory_of_its_machine_counts(redis: Redis) -> None:
+    (usage,) = await redis_watermark(redis, 0.85).read()
+    assert usage.total == (await redis.info("memory"))["total_system_memory"]
+    await redis.config_set("maxmemory", 64 * MIB)
+    (usage,) = await redis_watermark(redis, 0.85).read()
+    assert usage.total == 64 * MIB
+    assert abs(usage.free - (64 * MIB - await used_bytes(redis))) < MIB
