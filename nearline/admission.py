@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from contextvars import ContextVar
+from typing import Final, Literal, TypeAlias
 
 from prometheus_client import Counter as CounterMetric, Gauge
 
 from nearline.contract import Lane
 from nearline.errors import Overloaded
 
+# What a server leaves out while it is overloaded.
+Optional: TypeAlias = Literal["monitor", "diversity", "groups", "model"]
 EndCall: TypeAlias = Callable[[], None]
 _RETRY_AFTER_S: Final = 0.25
 # A call is late if it takes this share of the time that its caller gave it: nearly all of it, since
@@ -32,6 +35,27 @@ _limit_now = Gauge(
 _refused = CounterMetric(
     "nearline_server_refused_calls_total", "Calls refused without being begun, by reason.", ("why",)
 )
+_left_out = CounterMetric(
+    "nearline_server_left_out_total", "Optional work left out under overload, by kind.", ("what",)
+)
+# Each call runs in a task of its own, and the tasks that it starts inherit this.
+_overloaded: ContextVar[bool] = ContextVar("nearline_overloaded", default=False)
+
+
+def leave_out(what: Optional) -> bool:
+    """Returns whether the running call must do without a piece of optional work, and counts it.
+
+    That is so if the server was overloaded when the call began: what others wait for goes first.
+    """
+    if not _overloaded.get():
+        return False
+    _left_out.labels(what).inc()
+    return True
+
+
+def note_overload() -> None:
+    """Notes that the call that runs now was begun by an overloaded server."""
+    _overloaded.set(True)
 
 
 class Admission:
@@ -67,6 +91,11 @@ class Admission:
         """Calls that may run at once now."""
         return int(self._limit)
 
+    @property
+    def is_overloaded(self) -> bool:
+        """Whether fewer calls may run than the server would run otherwise."""
+        return self._limit < self._max_calls
+
     def begin(self, tenant: str, left_s: float | None, lane: Lane = Lane.INTERACTIVE) -> EndCall:
         """Begins a call; returns what ends it.
 
@@ -83,7 +112,7 @@ class Admission:
         self._check_total()
         if lane is Lane.BULK:
             self._check_bulk()
-        if self._limit < self._max_calls:
+        if self.is_overloaded:
             self._check_overload(tenant, lane)
         self._running[tenant, lane] += 1
         self._calls += 1

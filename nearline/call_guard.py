@@ -17,7 +17,7 @@ from nearline.access.access_control import AccessControl
 from nearline.access.audit_log import AuditLog
 from nearline.access.method_guard import MethodGuard, current_caller
 from nearline.access.rate_limiter import RateLimiter, RunningCall
-from nearline.admission import Admission, EndCall
+from nearline.admission import Admission, EndCall, note_overload
 from nearline.allocator import MemoryReturn
 from nearline.channel_security import LANE_KEY
 from nearline.contract import Lane
@@ -37,6 +37,8 @@ _UNLIMITED_SERVICE = "nearline.v1.AdminService"
 _UNLIMITED_METHODS = frozenset({"GetInfo", "GetStatus", "LoadSnapshot", "UnloadSnapshot"})
 # Writes, pages and jobs, which programs repeat; for searches, lists and answers somebody waits.
 _BULK_METHODS = frozenset({"UpsertItems", "ListItems", "Submit", "ListResults", "ListDeadLetters"})
+# Streams of replies that end only when something else does; other streams are answers.
+_LASTING_METHODS = frozenset({"WatchJob"})
 # Services of gRPC itself, which reply before the service is ready.
 _PUBLIC_SERVICES = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"})
 
@@ -157,13 +159,14 @@ class CallGuard:
                 return grpc.unary_unary_rpc_method_handler(unary, **codec)
             return grpc.stream_unary_rpc_method_handler(unary, **codec)
         inner = handler.unary_stream or handler.stream_stream
+        lasts = streams_in or method in _LASTING_METHODS
 
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
             start = time.perf_counter()
             counted = end_call = None
             try:
                 counted = await rights.identify(context)
-                end_call = self._admit(method, context, limited=limited, streams=True)
+                end_call = self._admit(method, context, limited=limited, streams=lasts)
                 async for reply in inner(rights.check(decoded(request)), context):
                     yield reply
             except BaseException as error:
@@ -188,7 +191,7 @@ class CallGuard:
 
         Args:
             limited: Whether it may be refused because others run.
-            streams: Whether it has a stream, and may last.
+            streams: Whether it is a stream that may last.
         """
         if not self.open:
             raise NotReady("the service is still loading; wait for its health to be SERVING")
@@ -201,7 +204,10 @@ class CallGuard:
             return self._admission.begin_stream(current_caller().tenant)
         bulk = method in _BULK_METHODS or _asks_for_bulk(context)
         lane = Lane.BULK if bulk else Lane.INTERACTIVE
-        return self._admission.begin(current_caller().tenant, left_s, lane)
+        end_call = self._admission.begin(current_caller().tenant, left_s, lane)
+        if self._admission.is_overloaded:
+            note_overload()
+        return end_call
 
 
 def _asks_for_bulk(context: Context) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from nearline import contract as c
+from nearline.admission import leave_out
 from nearline.store.snapshot import Store
 from retrieval.monitoring.drift import DriftMonitor
 from retrieval.monitoring.rebuild_requests import RebuildRequests
@@ -70,7 +71,12 @@ class Monitors:
         )
 
     def observe(self, event: RequestEvent) -> None:
-        """Passes an event to all monitors; takes a few microseconds, and never raises."""
+        """Passes an event to all monitors, unless the server is overloaded.
+
+        It takes a few microseconds, and never raises.
+        """
+        if leave_out("monitor"):
+            return
         self._recall.observe(event)
         self._recorder.observe(event)
         self._drift.observe(event)

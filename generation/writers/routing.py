@@ -10,6 +10,7 @@ from typing import NamedTuple
 from generation.protocols import metrics
 from generation.protocols.chat_model import ChatFailure
 from generation.writers.extractive import EXTRACTIVE
+from nearline.admission import leave_out
 
 SMALL, LARGE = "small", "large"
 # Part of the keys of cached answers; change it with anything below.
@@ -96,6 +97,8 @@ class ModelRouter:
         rungs = self._asked(asked) if asked else self._decide(query)
         if rungs[0] != EXTRACTIVE and left_s is not None and left_s < MIN_MODEL_S:
             return Route((EXTRACTIVE,), f"{left_s:.2f} s are too little time for a model")
+        if rungs[0] != EXTRACTIVE and leave_out("model"):
+            return Route((EXTRACTIVE,), "the server is overloaded, and does without a model")
         return Route(rungs)
 
     def _asked(self, name: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nearline import contract as c
+from nearline.admission import leave_out
 from nearline.errors import first_of
 from nearline.filters import Equals, both
 from retrieval.protocols import metrics
@@ -74,6 +75,7 @@ async def search(
             0 if it has this batch alone.
     Raises: Errors of the shards; see `fanout.gather`.
     """
+    options = _reduced(options, batch.mode, context)
     wanted = options.k
     depth = diverse_depth(options.k, request_queries or batch.queries.count)
     if options.diversity:
@@ -108,6 +110,27 @@ async def search(
     if options.grouping is not None and options.grouping.size > 1:
         lists = await _complete_groups(collection, batch, options, lists, context)
     return BatchResult([[hit for _, hit in hits] for hits in lists], found.plans, found.terms)
+
+
+def _reduced(
+    options: c.SearchOptions, mode: c.SearchMode, context: RequestContext
+) -> c.SearchOptions:
+    """Returns the options without what takes further rounds of calls, if the server is overloaded.
+
+    context: Records what is left out.
+    """
+    left_out = []
+    if options.diversity and leave_out("diversity"):
+        options = replace(options, diversity=0.0)
+        left_out.append("hits are in the order of their scores, not diversified")
+    grouping = options.grouping
+    if grouping is not None and grouping.size > 1 and mode is not c.SearchMode.HYBRID:
+        if leave_out("groups"):
+            options = replace(options, grouping=replace(grouping, size=1))
+            left_out.append("each group has its best hit only")
+    if left_out:
+        context.reduced = f"the server is overloaded: {'; '.join(left_out)}"
+    return options
 
 
 async def _round(

@@ -21,6 +21,8 @@ _LIVE = ServedBy()
 _RESERVE_RATIO = 0.1
 _RESERVE_S = 0.02
 STALE = "stale"
+# The server is overloaded, and optional work was left out.
+REDUCED = "reduced"
 
 
 @dataclass(slots=True)
@@ -33,6 +35,7 @@ class RequestContext:
     answers must include; None accepts any. visible: Matches the items that the caller may see;
     None: all. No other item is found by id, listed or counted. failures: Errors of failed shards.
     applied: Progress of live changes in the other shards; empty if no change log is followed.
+    reduced: What the answer lacks because the server is overloaded; empty if nothing.
     """
 
     deadline: float | None = None
@@ -40,6 +43,7 @@ class RequestContext:
     visible: Filter | None = None
     failures: dict[int, NearlineError] = field(default_factory=dict)
     applied: dict[int, AppliedState] = field(default_factory=dict)
+    reduced: str = ""
 
     def record_applied(self, shard: int, states: Iterable[AppliedState | None]) -> None:
         """Records the progress of live changes in answers of a shard."""
@@ -56,11 +60,17 @@ class RequestContext:
 
     @property
     def served_by(self) -> ServedBy:
-        """Source of the answer: a fallback if a shard may be behind the change log."""
+        """Source of the answer: a fallback if a shard may be behind the log, or parts are left out.
+
+        A stale answer counts for more than a reduced one.
+        """
         reasons = dict.fromkeys(one.stale for one in self.applied.values() if one.stale)
+        rung = STALE if reasons else REDUCED
+        if self.reduced:
+            reasons[self.reduced] = None
         if not reasons:
             return _LIVE
-        return ServedBy(source=Source.FALLBACK, rung=STALE, reason="; ".join(reasons))
+        return ServedBy(source=Source.FALLBACK, rung=rung, reason="; ".join(reasons))
 
 
 def oldest_state(states: Iterable[AppliedState | None]) -> AppliedState | None:

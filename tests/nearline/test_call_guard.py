@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from nearline import status
+from nearline.admission import leave_out
 from nearline.call_guard import Context
 from nearline.channel import ServiceChannel
 from nearline.clients import EmbeddingClient
@@ -34,12 +35,14 @@ class Gate(embedding_pb2_grpc.EmbeddingServiceServicer):
 
     def __init__(self) -> None:
         self.entered = 0
+        self.left_out: list[bool] = []
         self.gate = asyncio.Event()
 
     async def Embed(
         self, request: embedding_pb2.EmbedRequest, context: Context
     ) -> embedding_pb2.EmbedResponse:
         self.entered += 1
+        self.left_out.append(leave_out("monitor"))
         await self.gate.wait()
         return embedding_pb2.EmbedResponse()
 
@@ -157,6 +160,28 @@ async def test_a_crowded_server_leaves_half_of_its_room_to_calls_for_which_someb
         gate.gate.set()
         await asyncio.gather(*calls)
         await embed(bulk)
+
+
+async def test_calls_of_an_overloaded_server_do_without_optional_work_and_no_others_do() -> None:
+    gate = Gate()
+    settings = ServerSettings(max_calls=20)
+    async with (
+        running([gate.registration()], settings=settings) as address,
+        ServiceChannel(address) as channel,
+    ):
+        stub: Any = embedding_pb2_grpc.EmbeddingServiceStub(channel.grpc_channel)
+        request = embedding_pb2.EmbedRequest()
+        async with asyncio.timeout(20):
+            # Every call is late, until the server notices.
+            while not any(gate.left_out):
+                await asyncio.gather(
+                    *(stub.Embed(request, timeout=0.1).code() for _ in range(5)),
+                )
+            assert not gate.left_out[0]
+            gate.gate.set()
+            while gate.left_out[-1]:
+                await stub.Embed(request, timeout=10)
+    assert not leave_out("monitor")
 
 
 def nested_filter(depth: int) -> bytes:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from nearline import contract as c
+from nearline.admission import note_overload
 from nearline.store.snapshot import Store
 from nearline.store.traffic import read_traffic
 from retrieval.embedders.endpoints import Embedders
@@ -54,6 +55,13 @@ async def test_searches_of_a_service_are_recorded_and_repeated_exactly(
     for snapshot in read_current_snapshots(store, ()):
         service.serve(ServedCollection(snapshot, await hosting.prepare(snapshot)))
     watchers.start()
+
+    async def search_in_overload() -> None:
+        note_overload()
+        await service.search(c.Query(vector=vectors[7]), collection="watched")
+
+    # It is neither repeated nor recorded.
+    await asyncio.create_task(search_in_overload())
     ids = []
     for vector in vectors[:7]:
         reply = await service.search(c.Query(vector=vector), collection="watched")

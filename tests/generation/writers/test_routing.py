@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+
 import pytest
 
 from generation.protocols.chat_model import ChatFailure
@@ -13,9 +15,11 @@ from generation.writers.routing import (
     AnswerKind,
     ModelRouter,
     QueryClass,
+    Route,
     classify,
     remaining_rungs,
 )
+from nearline.admission import note_overload
 
 ALL = (EXTRACTIVE, SMALL, LARGE)
 FACT = QueryClass(AnswerKind.FACT, True, True)
@@ -86,3 +90,19 @@ def test_every_failure_has_its_next_rung() -> None:
     assert remaining_rungs(rungs, ChatFailure.DEADLINE) == (EXTRACTIVE,)
     assert remaining_rungs(rungs, ChatFailure.REFUSED_REQUEST) == (EXTRACTIVE,)
     assert remaining_rungs((EXTRACTIVE,), ChatFailure.DEADLINE) == ()
+
+
+def test_under_overload_no_model_writes_and_the_answer_says_so() -> None:
+    router = ModelRouter(ALL)
+    weak = QueryClass(AnswerKind.OTHER, False, False)
+
+    def route(query: QueryClass, asked: str = "") -> Route:
+        note_overload()
+        return router.route(query, asked=asked)
+
+    for query, asked in ((weak, ""), (FACT, LARGE)):
+        assert router.route(query, asked=asked).reason == ""
+        found = contextvars.copy_context().run(route, query, asked)
+        assert found.rungs == (EXTRACTIVE,) and "overloaded" in found.reason
+    # It needs none.
+    assert contextvars.copy_context().run(route, FACT) == Route((EXTRACTIVE,))

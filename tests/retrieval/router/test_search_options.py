@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -16,6 +17,7 @@ import pytest_asyncio
 from index_builder.options.build_options import BuildOptions, ChunkOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
+from nearline.admission import note_overload
 from nearline.errors import InvalidRequest, SnapshotGone
 from nearline.filters import All, Any, Equals, Exists, In, Not, Range
 from tests.retrieval.fakes import WordEmbedder, word_vector
@@ -50,8 +52,6 @@ BY_ID = {item.id: item for item in ITEMS}
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import asyncio
-
     root = tmp_path_factory.mktemp("features")
     for collection, shards in zip(COLLECTIONS, (1, 4), strict=True):
         options = BuildOptions(
@@ -347,4 +347,39 @@ async def test_a_search_that_costs_too_much_is_refused_before_it_runs(store: Pat
                 [*queries, c.Query(vector=np.empty(0, np.float32))],
                 options,
                 collection=COLLECTIONS[0],
+            )
+
+
+async def test_under_overload_a_search_does_without_further_rounds_and_says_so(store: Path) -> None:
+    query = c.Query(text="red green")
+    grouping = c.Grouping("price", 3)
+
+    async def found(
+        service: c.Retriever, options: c.SearchOptions
+    ) -> tuple[Sequence[str], c.ServedBy]:
+        reply = await service.search(query, options, collection="four", timeout_s=10.0)
+        return [hit.id for hit in reply.hits], reply.info.served_by
+
+    async def in_overload(
+        service: c.Retriever, options: c.SearchOptions
+    ) -> tuple[Sequence[str], c.ServedBy]:
+        note_overload()
+        return await found(service, options)
+
+    async with opened(OBJECT, store, WordEmbedder(DIM)) as service:
+        plain = c.SearchOptions(k=10, mode=c.SearchMode.DENSE)
+        one_each = replace(plain, grouping=replace(grouping, size=1))
+        for options, instead, said in (
+            (replace(plain, diversity=0.7), plain, "not diversified"),
+            (replace(plain, grouping=grouping), one_each, "its best hit only"),
+        ):
+            # Each task notes for itself.
+            ids, served_by = await asyncio.create_task(in_overload(service, options))
+            assert ids == (await found(service, instead))[0] != (await found(service, options))[0]
+            assert (served_by.source, served_by.rung) == (c.Source.FALLBACK, "reduced")
+            assert said in served_by.reason and "overloaded" in served_by.reason
+        # Nothing is left out where nothing can be: hybrid groups take one round.
+        for options in (plain, c.SearchOptions(k=5, mode=c.SearchMode.HYBRID, grouping=grouping)):
+            assert await asyncio.create_task(in_overload(service, options)) == await found(
+                service, options
             )
