@@ -6,7 +6,8 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
@@ -29,6 +30,7 @@ from nearline.errors import (
     NotReady,
     Unsupported,
 )
+from nearline.request_decoding import decoded_request, decoded_stream, tolerant_decoder
 
 REQUEST_ID_KEY = "x-request-id"
 _MAX_REQUEST_ID = 128
@@ -74,6 +76,7 @@ class CallGuard:
         access: Identifies callers. Optional; None lets everybody call everything.
         audit: Records audited calls and refusals. Optional.
         limiter: Limits the calls of each tenant and key. Optional.
+        stream_idle_s: Seconds after which a stream that sends no request is ended.
     """
 
     def __init__(
@@ -83,7 +86,9 @@ class CallGuard:
         access: AccessControl | None = None,
         audit: AuditLog | None = None,
         limiter: RateLimiter | None = None,
+        stream_idle_s: float = 600.0,
     ) -> None:
+        self._stream_idle_s = stream_idle_s
         self.open = False
         self._limiter = limiter
         self._access = access or AccessControl()
@@ -102,7 +107,7 @@ class CallGuard:
         guarded = {}
         for name, handler in method_handlers.items():
             if service_name in _PUBLIC_SERVICES:
-                guarded[name] = _public(name, handler)
+                guarded[name] = _public(name, handler, self._stream_idle_s)
                 continue
             limited = service_name != _UNLIMITED_SERVICE and name not in _UNLIMITED_METHODS
             rights = MethodGuard(service_name, name, self._access, self._audit, self._limiter)
@@ -124,14 +129,14 @@ class CallGuard:
     def _wrap(self, method: str, handler: Handler, limited: bool, rights: MethodGuard) -> Handler:
         """Returns a guarded handler. limited: Whether it may be refused because others run."""
         codec: dict[str, Any] = {
-            "request_deserializer": _tolerant(
+            "request_deserializer": tolerant_decoder(
                 handler.request_deserializer, method, self._memory.note_message
             ),
             "response_serializer": handler.response_serializer,
         }
         call = _Calls(method, rights)
         streams_in = handler.stream_unary is not None or handler.stream_stream is not None
-        decoded = _decoded_stream if streams_in else _decoded
+        decoded = partial(decoded_stream, self._stream_idle_s) if streams_in else decoded_request
         if handler.unary_unary is not None or handler.stream_unary is not None:
             inner: Any = handler.unary_unary or handler.stream_unary
 
@@ -215,71 +220,30 @@ def _asks_for_bulk(context: Context) -> bool:
     return (LANE_KEY, Lane.BULK.value) in (context.invocation_metadata() or ())
 
 
-class _Undecodable:
-    """Takes the place of a request that could not be decoded, so that the guard refuses it."""
+def _public(method: str, handler: Handler, idle_s: float) -> Handler:
+    """Returns a handler of a service of gRPC's own that refuses what cannot be decoded.
 
-    def __init__(self, method: str, size: int) -> None:
-        self.error = InvalidRequest(
-            f"the {size:,} bytes are not a request of {method}: they are damaged, nested more than "
-            "100 messages deep, or contain text that is not UTF-8; build requests with the code "
-            "generated from Nearline's proto files"
-        )
-
-
-def _tolerant(
-    decode: Callable[[bytes], Any] | None,
-    method: str,
-    note_size: Callable[[int], None] = lambda size: None,
-) -> Callable[[bytes], Any] | None:
-    """Returns a decoder that never raises: gRPC would reply UNKNOWN and log a traceback.
-
-    note_size: Called with the size of each request.
+    idle_s: As in `decoded_stream`.
     """
-    if decode is None:
-        return None
-
-    def tolerant(data: bytes) -> Any:
-        note_size(len(data))
-        try:
-            return decode(data)
-        except Exception:
-            return _Undecodable(method, len(data))
-
-    return tolerant
-
-
-def _decoded(request: Any) -> Any:
-    """Returns a request. Raises: InvalidRequest: it could not be decoded."""
-    if type(request) is _Undecodable:
-        raise request.error
-    return request
-
-
-async def _decoded_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    """Yields the requests of a stream. Raises: InvalidRequest: one could not be decoded."""
-    async for request in requests:
-        yield _decoded(request)
-
-
-def _public(method: str, handler: Handler) -> Handler:
-    """Returns a handler of a service of gRPC's own that refuses what cannot be decoded."""
     codec: dict[str, Any] = {
-        "request_deserializer": _tolerant(handler.request_deserializer, method),
+        "request_deserializer": tolerant_decoder(handler.request_deserializer, method),
         "response_serializer": handler.response_serializer,
     }
     inner: Any = handler.unary_unary or handler.unary_stream or handler.stream_stream
 
     # Also the handler of a stream of replies, which it writes to the context.
     async def one(request: Any, context: Context) -> Any:
-        if type(request) is _Undecodable:
-            await _abort(context, request.error)
+        try:
+            request = decoded_request(request)
+        except InvalidRequest as error:
+            await _abort(context, error)
         return await inner(request, context)
 
     async def stream(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
         try:
-            async for reply in inner(_decoded_stream(requests), context):
+            async for reply in inner(decoded_stream(idle_s, requests), context):
                 yield reply
-        except InvalidRequest as error:
+        except (InvalidRequest, DeadlineExceeded) as error:
             await _abort(context, error)
 
     if handler.unary_unary is not None:

@@ -176,7 +176,9 @@ class _Host:
         _check_promises(settings)
         audit = AuditLog(Path(settings.audit_log)) if settings.audit_log else None
         limiter = RateLimiter(LimitFile(settings.limits)) if settings.limits else None
-        guard = CallGuard(server, settings.max_calls, access, audit, limiter)
+        guard = CallGuard(
+            server, settings.max_calls, access, audit, limiter, settings.stream_idle_s
+        )
         address = f"{settings.host}:{settings.port}"
         try:
             if tls:

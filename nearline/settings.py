@@ -158,6 +158,12 @@ class ServerSettings(Settings):
         description="Calls that run at once on one connection; its further calls wait in the "
         "client, and cost the server nothing.",
     )
+    stream_idle_s: float = Field(
+        600.0,
+        gt=0,
+        le=86_400,
+        description="Seconds after which a stream that sends no request is ended.",
+    )
     keys: str = Field(
         "",
         description="TOML file of API keys, made by `nearline keys create`; read again when it "

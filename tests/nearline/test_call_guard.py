@@ -17,7 +17,7 @@ from nearline.call_guard import Context
 from nearline.channel import ServiceChannel
 from nearline.clients import EmbeddingClient
 from nearline.contract import Lane
-from nearline.errors import InvalidRequest, Overloaded, Unsupported
+from nearline.errors import DeadlineExceeded, InvalidRequest, Overloaded, Unsupported
 from nearline.serving import Registration, running, serve
 from nearline.settings import ServerSettings
 from nearline.v1 import (
@@ -294,3 +294,24 @@ async def test_an_unknown_method_is_unsupported_and_names_what_there_is(path: st
     assert type(error) is Unsupported
     assert f"no method {path!r}" in error.message
     assert "this server has nearline.v1.EmbeddingService" in error.message
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "/nearline.v1.EmbeddingService/EmbedStream",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ],
+)
+async def test_a_stream_that_sends_nothing_is_ended(method: str) -> None:
+    settings = ServerSettings(stream_idle_s=0.05)
+    async with running([Gate().registration()], settings=settings) as address:
+        async with grpc.aio.insecure_channel(address) as channel:
+            call: Any = channel.stream_stream(method)(timeout=10)
+            await call.write(b"")
+            await call.read()
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call.read()
+    error = status.from_rpc_error(caught.value, address)
+    assert type(error) is DeadlineExceeded
+    assert "sent no request for 0.05 s" in error.message and "--stream-idle-s" in error.message
