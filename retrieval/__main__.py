@@ -9,7 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nearline import serving, settings, telemetry
-from nearline.access.method_guard import current_caller, current_limits
+from nearline.access.method_guard import (
+    current_caller,
+    current_item_limit,
+    current_limits,
+)
 from nearline.access.readers import Ownership, ReaderFilter
 from nearline.clients import EmbeddingClient
 from nearline.errors import NearlineError
@@ -54,6 +58,7 @@ from retrieval.writes.feed_block import (
     memory_watermark,
     redis_watermark,
 )
+from retrieval.writes.item_quota import ItemQuota
 from retrieval.writes.writer import CheckChange, Writer
 
 
@@ -97,7 +102,8 @@ async def main(argv: Sequence[str]) -> None:
     collections = ServedCollections(config.snapshot_drain_s)
     writer = None
     if logs is not None:
-        writer = Writer(collections, embedders, logs.log, check, owner, feed_block)
+        quota = ItemQuota(current_item_limit)
+        writer = Writer(collections, embedders, logs.log, check, owner, feed_block, quota)
     replies = ReplyInfoBuilder(collections)
     trackers = ChangeTrackerRegistry(store, logs)
     search_cache = None

@@ -43,6 +43,7 @@ class Limits(BaseModel):
     page: Entries of a page of items, snapshots, jobs, results or dead letters; items read by id.
     filter_conditions: Conditions of a filter. exact: Whether searches may be exact. comparisons:
         Comparisons of vectors that a search may take, by an estimate before it runs.
+    items: Items that a tenant may have in a collection; of no effect for a key.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -59,6 +60,7 @@ class Limits(BaseModel):
     filter_conditions: _Count | None = None
     exact: bool = True
     comparisons: _Count | None = None
+    items: _Count | None = None
 
 
 class LimitTable(BaseModel):
@@ -99,6 +101,14 @@ class LimitTable(BaseModel):
             return self.tenants.get(EVERY, NO_LIMITS)
         return self.tenants.get(caller.tenant, self.default)
 
+    def item_limit(self, caller: Caller) -> tuple[str, int] | None:
+        """Returns the most items of the caller's tenant, with whose limit it is; None: no limit.
+
+        It also holds for what a service writes on behalf of a tenant.
+        """
+        items = self.tenants.get(caller.tenant, self.default).items
+        return None if items is None else (f"tenant {caller.tenant!r}", items)
+
     def of_key(self, caller: Caller) -> Limits:
         """Returns the limits of the caller's key; `NO_LIMITS` if it has none of its own."""
         return NO_LIMITS if caller.through_service else self.keys.get(caller.name, NO_LIMITS)
@@ -120,6 +130,7 @@ _STRICT_TABLE = LimitTable(
         filter_conditions=32,
         exact=False,
         comparisons=20_000_000,
+        items=100_000,
     )
 )
 

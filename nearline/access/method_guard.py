@@ -32,12 +32,14 @@ class _Call:
     """A call that runs now.
 
     collection: That of its request, or of the last one in its stream. running: Counts the call
-    against the limits of its caller; None without limits. metadata: Its metadata.
+    against the limits of its caller; None without limits. limiter: Has the limits of all; None
+    without limits. metadata: Its metadata.
     """
 
     caller: Caller | None
     collection: str = ""
     running: RunningCall | None = None
+    limiter: RateLimiter | None = None
     metadata: Any = ()
 
 
@@ -64,6 +66,14 @@ def current_limits() -> Sequence[tuple[str, Limits]]:
     """Returns the limits of the call that runs now, each with whose they are."""
     call = _call.get()
     return () if call is None or call.running is None else call.running.limits
+
+
+def current_item_limit() -> tuple[str, int] | None:
+    """Returns the most items of the tenant of the call that runs now; see `LimitTable`."""
+    call = _call.get()
+    if call is None or call.caller is None or call.limiter is None:
+        return None
+    return call.limiter.table.item_limit(call.caller)
 
 
 @contextlib.contextmanager
@@ -122,6 +132,7 @@ class MethodGuard:
         call.caller = await self._access.identify(call.metadata)
         if self._limiter is not None:
             call.running = self._limiter.begin(call.caller)
+            call.limiter = self._limiter
         return call.running
 
     def check(self, request: Any) -> Any:

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from prometheus_client import Counter
 
 from nearline.access.caller import Caller
-from nearline.access.limits import NO_LIMITS, LimitFile, Limits
+from nearline.access.limits import NO_LIMITS, LimitFile, Limits, LimitTable
 from nearline.errors import InvalidRequest, Overloaded
 
 RATE_LIMIT_KEY: Final = "ratelimit"
@@ -91,6 +91,11 @@ class RateLimiter:
         # By kind and name, the least recently used first.
         self._accounts: OrderedDict[tuple[str, str], _Account] = OrderedDict()
 
+    @property
+    def table(self) -> LimitTable:
+        """The limits in force."""
+        return self._limits.table
+
     def begin(self, caller: Caller) -> RunningCall | None:
         """Counts a call; its `end` must be called when it ends.
 
@@ -120,7 +125,7 @@ class RateLimiter:
             account.tokens -= bool(account.rate)
 
     def _accounts_of(self, caller: Caller) -> tuple[_Account, ...]:
-        table = self._limits.table
+        table = self.table
         held: tuple[_Account, ...] = ()
         if (limits := table.of_tenant(caller)) is not NO_LIMITS:
             held = (self._account("tenant", caller.tenant, limits),)

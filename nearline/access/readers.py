@@ -74,9 +74,15 @@ class Ownership:
     """
 
     def __init__(self, attribute: str, caller: Caller) -> None:
+        self.tenant = caller.tenant
         self._attribute = attribute
         self._tenant = f"tenant:{caller.tenant}"
         self._names = frozenset(caller.reads) - {PUBLIC}
+
+    @property
+    def filter(self) -> Filter:
+        """Matches the items that name the tenant."""
+        return In(self._attribute, (self._tenant,))
 
     def includes(self, attributes: Attributes) -> bool:
         """Returns whether the caller may replace or delete an item with these attributes."""

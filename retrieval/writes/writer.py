@@ -35,6 +35,7 @@ from retrieval.rollout.collections import ServedCollections
 from retrieval.search.collection import ServedCollection
 from retrieval.writes.bulk import WriteBatch, write_batches
 from retrieval.writes.feed_block import FeedBlock
+from retrieval.writes.item_quota import ItemQuota
 from retrieval.writes.known_items import KnownItems, read_known_items
 from retrieval.writes.validation import (
     attributes_change,
@@ -83,6 +84,7 @@ class Writer:
         log_of: Returns the change log of a collection; raises Unsupported if there is none.
         check: Optional; checks the limits of the backend. None disables the check.
         owner: Returns which items the caller of the running request may write. Optional; None: all.
+        quota: Limits the items of a tenant. Optional; None: no limit.
         feed_block: Refuses upserts while a resource is nearly full. Optional; None accepts all.
     """
 
@@ -94,7 +96,9 @@ class Writer:
         check: CheckChange | None = None,
         owner: Callable[[], Ownership | None] = lambda: None,
         feed_block: FeedBlock | None = None,
+        quota: ItemQuota | None = None,
     ) -> None:
+        self._quota = quota
         self._feed_block = feed_block
         self._owner = owner
         self._collections = collections
@@ -236,6 +240,10 @@ class Writer:
                 self._embed(served, make, conditions.lane, deadline),
                 read_known_items(served, ids, deadline, log, conditions.owner),
             )
+            if self._quota is not None and conditions.owner is not None:
+                changes = await self._quota.refuse_beyond(
+                    served, conditions.owner, changes, known.versions, deadline
+                )
             return [
                 _make_write(document_id, change, conditions, known, served)
                 for document_id, change in zip(ids, changes, strict=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from nearline import contract as c
 from nearline.access.readers import Ownership
 from nearline.errors import InvalidRequest, NearlineError, NotApplied
+from nearline.filters import In
 from nearline.store.snapshot import PARTITIONS, partition_of, shard_of
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.change_log import ChangeLog
@@ -32,6 +33,7 @@ from retrieval.rollout.collections import ServedCollections
 from retrieval.router.service import RetrievalService
 from retrieval.search.collection import ServedCollection
 from retrieval.writes.feed_block import FeedBlock
+from retrieval.writes.item_quota import ItemQuota
 from retrieval.writes.writer import CheckChange, Writer
 from tests.retrieval.changelog.memory_log import MemoryLog
 from tests.retrieval.fakes import SilentShard, WordEmbedder
@@ -109,7 +111,18 @@ class DictShard(SilentShard):
         self, snapshot_id: str, request: CountRequest, deadline: float | None = None
     ) -> ShardCounts:
         items, applied = await self.now(request.min_watermark)
-        return ShardCounts(len(items), [], applied)
+        found: Iterable[c.Item] = items.values()
+        if isinstance(request.filter, In):
+            wanted = request.filter
+            found = [one for one in found if has_value(one, wanted)]
+        return ShardCounts(len(list(found)), [], applied)
+
+
+def has_value(item: c.Item, wanted: In) -> bool:
+    """Returns whether an attribute of an item has one of the wanted values."""
+    value = item.attributes.get(wanted.field)
+    values = value if isinstance(value, list | tuple) else (value,)
+    return not set(values).isdisjoint(wanted.values)
 
 
 def apply(items: dict[str, c.Item], change: Change, version: int) -> None:
@@ -188,6 +201,7 @@ def written(
     owner: Ownership | None = None,
     check: CheckChange | None = None,
     feed_block: FeedBlock | None = None,
+    quota: ItemQuota | None = None,
     log_of: Callable[[str], ChangeLog] | None = None,
 ) -> Written:
     """Makes a service whose collection `default` has a MemoryLog.
@@ -227,6 +241,7 @@ def written(
         check,
         owner=lambda: owner,
         feed_block=feed_block,
+        quota=quota,
     )
     return Written(service, writer, log, parts, embedder, served)
 

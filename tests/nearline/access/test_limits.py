@@ -114,3 +114,11 @@ def test_a_page_has_at_most_what_every_limit_allows() -> None:
     ) as caught:
         page_size(bounds, 51, "ids")
     assert caught.value.field == "ids"
+
+
+def test_the_items_of_a_tenant_are_limited_also_through_a_service() -> None:
+    table = LimitTable.parse("default.items = 5\n[tenants.shop]\nitems = 7\n[keys.k1]\nitems = 1")
+    for caller in (SHOP, Caller("shop", rights=READS, through_service=True)):
+        assert table.item_limit(caller) == ("tenant 'shop'", 7)
+    assert table.item_limit(Caller("other")) == ("tenant 'other'", 5)
+    assert TABLE.item_limit(SHOP) is None

@@ -16,7 +16,7 @@ from nearline.access.audit_log import AuditLog
 from nearline.access.caller import Caller
 from nearline.access.caller_file import CallerFile
 from nearline.access.limits import LimitFile
-from nearline.access.method_guard import MethodGuard, acting_for
+from nearline.access.method_guard import MethodGuard, acting_for, current_item_limit
 from nearline.access.rate_limiter import RateLimiter
 from nearline.access.rights import Right
 from nearline.errors import InvalidRequest, Unauthenticated
@@ -150,3 +150,16 @@ async def test_a_key_that_is_revoked_ends_a_stream_at_its_next_request() -> None
     await anext(checked)
     with pytest.raises(Unauthenticated, match="revoked"):
         await anext(checked)
+
+
+async def test_the_item_limit_of_a_call_is_that_of_its_tenant(tmp_path: Path) -> None:
+    assert current_item_limit() is None
+    path = tmp_path / "limits.toml"
+    for limits, found in (("k = 1", None), ("items = 5", ("tenant 'shop'", 5))):
+        path.write_text(f"[default]\n{limits}")
+        limiter = RateLimiter(LimitFile(str(path)))
+        await MethodGuard(SERVICE, "UpsertItems", ACCESS, limiter=limiter).identify(Context())
+        assert current_item_limit() == found
+    with acting_for(Caller("other")):
+        # What this service asks of another one is limited there.
+        assert current_item_limit() is None
