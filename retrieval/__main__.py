@@ -54,9 +54,9 @@ from retrieval.snapshots.follower import AliasFollower
 from retrieval.users.states import UserStates
 from retrieval.writes.feed_block import (
     FeedBlock,
-    disk_watermark,
-    memory_watermark,
-    redis_watermark,
+    disk_resource,
+    memory_resource,
+    redis_resource,
 )
 from retrieval.writes.item_quota import ItemQuota
 from retrieval.writes.writer import CheckChange, Writer
@@ -79,9 +79,9 @@ async def main(argv: Sequence[str]) -> None:
         user_redis = connect(config.redis, timeout_s=REDIS_TIMEOUT_S, retries=0)
         feed_block = FeedBlock(
             (
-                redis_watermark(user_redis, config.feed_block_redis),
-                disk_watermark(store.files.folder, config.feed_block_disk),
-                memory_watermark(config.feed_block_memory),
+                redis_resource(user_redis, config.feed_block_redis),
+                disk_resource(store.files.folder, config.feed_block_disk),
+                memory_resource(config.feed_block_memory),
             )
         )
     readers = ReaderFilter(config.readers_attribute)

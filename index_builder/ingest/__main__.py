@@ -21,6 +21,7 @@ from nearline.errors import SettingsError
 from nearline.v1 import ingest_pb2_grpc
 from retrieval.redis_client.connection import connect
 from retrieval.redis_client.durability import Durability
+from retrieval.writes.feed_block import FeedBlock, redis_resource
 
 _log = logging.getLogger("index_builder.ingest")
 _REDIS_TIMEOUT_S = 10.0
@@ -37,14 +38,17 @@ async def main(argv: Sequence[str]) -> None:
     redis = connect(chosen.redis, timeout_s=_REDIS_TIMEOUT_S, retries=0)
     job_store = JobStore(redis, Durability(redis, chosen.log_replicas), chosen.queue_limits())
     load_stats = LoadStatsReader(redis)
-    service = IngestService(job_store, load_stats, chosen.result_ttl_s)
+    feed_block = FeedBlock([redis_resource(redis, chosen.feed_block_redis)])
+    service = IngestService(job_store, load_stats, chosen.result_ttl_s, feed_block)
     janitor = Janitor(redis, job_store, load_stats, chosen.abandoned_s, chosen.dead_letter_ttl_s)
     tasks: list[asyncio.Task[None]] = []
 
     async def ready() -> None:
+        await feed_block.start()
         tasks.append(asyncio.create_task(janitor.run()))
 
     async def close() -> None:
+        await feed_block.close()
         for task in tasks:
             task.cancel()
         if tasks:

@@ -18,6 +18,7 @@ from nearline.access.rights import Right
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady
 from nearline.items.documents import check_text_bytes
 from nearline.store.snapshot import check_collection
+from retrieval.writes.feed_block import FeedBlock
 
 # Polling interval of a watched job.
 _WATCH_INTERVAL_S = 0.2
@@ -32,11 +33,17 @@ class IngestService:
         job_store: Jobs, results and dead letters.
         load_stats: Reads the state of the queue.
         result_ttl_s: Seconds that results are kept if a submission does not say.
+        feed_block: Refuses submissions while Redis is nearly full. Optional; None accepts all.
     """
 
     def __init__(
-        self, job_store: JobStore, load_stats: LoadStatsReader, result_ttl_s: float
+        self,
+        job_store: JobStore,
+        load_stats: LoadStatsReader,
+        result_ttl_s: float,
+        feed_block: FeedBlock | None = None,
     ) -> None:
+        self._feed_block = feed_block
         self._job_store = job_store
         self._load_stats = load_stats
         self._ttl_s = result_ttl_s
@@ -62,6 +69,8 @@ class IngestService:
         caller: Caller = ANONYMOUS,
     ) -> c.Job:
         """Adds sources to the queue; see `Ingestor.submit`."""
+        if self._feed_block is not None:
+            self._feed_block.check("submissions")
         job_id = job_id or c.new_job_id()
         submission = Submission(
             job_id=job_id,

@@ -38,6 +38,15 @@ class QueueSettings(ServerSettings):
         "first, and their letters stay. Never more than an eighth of the maxmemory of Redis.",
     )
 
+    feed_block_redis: float = Field(
+        0.85,
+        gt=0,
+        le=1,
+        description="Submissions, and the rows that workers add, wait while more than this share "
+        "of the maxmemory of Redis (without one, of the memory of its machine) is used, and less "
+        "than 1 GiB is free. 1 disables this.",
+    )
+
     def queue_limits(self) -> QueueLimits:
         """Returns the capacity of the queue."""
         return QueueLimits(

@@ -31,8 +31,9 @@ from nearline import contract as c
 from nearline.access.caller import EVERY, Caller
 from nearline.access.method_guard import acting_for
 from nearline.access.rights import Right
-from nearline.errors import InternalError, InvalidRequest, NearlineError
+from nearline.errors import FeedBlocked, InternalError, InvalidRequest, NearlineError
 from nearline.retry import Backoff
+from retrieval.writes.feed_block import FeedBlock
 
 _log = logging.getLogger(__name__)
 _PAGE = 200
@@ -58,6 +59,7 @@ class UnitProcessor:
         allowed: Prefixes of URLs that may be read.
         parse_s: Seconds that reading a file may take until a document or the next rows are there.
         fetch_s: Seconds that fetching a file by URL may take.
+        feed_block: Delays files of rows while Redis is nearly full. Optional; None disables this.
     """
 
     def __init__(
@@ -68,7 +70,9 @@ class UnitProcessor:
         allowed: Sequence[str],
         parse_s: float,
         fetch_s: float = LIMIT_S,
+        feed_block: FeedBlock | None = None,
     ) -> None:
+        self._feed_block = feed_block
         self._queue = queue
         self._writer = writer
         self._retries = retries
@@ -182,6 +186,8 @@ class UnitProcessor:
         """Returns a file's document if it is one; otherwise adds its documents to the queue."""
         name = source_name(unit.source)
         suffix = PurePosixPath(urlsplit(name).path if "://" in name else name).suffix
+        if not is_one_document(f"file{suffix}") and not await self._may_add_rows(unit):
+            return None
         with tempfile.TemporaryDirectory(prefix="nearline-ingest-") as folder:
             path = Path(folder) / f"file{suffix}"
             await asyncio.to_thread(self._copy, unit.source, path)
@@ -204,6 +210,8 @@ class UnitProcessor:
             await asyncio.to_thread(_skip, documents, read)
             page: list[FileDocument] = []
             while page := page or await asyncio.to_thread(lambda: list(islice(documents, _PAGE))):
+                if not await self._may_add_rows(unit):
+                    return
                 part = page
                 reached = await self._queue.expand(unit, read, part)
                 while reached is not None and reached.full and len(part) > 1:
@@ -221,6 +229,16 @@ class UnitProcessor:
                     return
                 read, page = reached.read, page[len(part) :]
         await self._end([Settlement(unit=unit, outcome=c.IngestOutcome.EXPANDED, document_id=name)])
+
+    async def _may_add_rows(self, unit: Unit) -> bool:
+        """Returns whether Redis has room for more rows; if not, gives their file back for later."""
+        try:
+            if self._feed_block is not None:
+                self._feed_block.check("rows")
+        except FeedBlocked:
+            await self._queue.give_back({unit: _QUEUE_FULL_RETRY_S}, failed=False)
+            return False
+        return True
 
 
 def _owner(document: Document) -> tuple[str, str]:

@@ -32,6 +32,7 @@ from nearline.contract import IngestWorker, Lane
 from nearline.errors import NearlineError, NotReady, SettingsError
 from nearline.retry import Backoff
 from retrieval.redis_client.connection import connect
+from retrieval.writes.feed_block import FeedBlock, redis_resource
 
 _log = logging.getLogger("index_builder.ingest.worker")
 # The reported throughput covers this many seconds.
@@ -243,16 +244,19 @@ async def main(argv: Sequence[str]) -> None:
     queue = LeaseQueue(redis, worker_id, chosen.lease_s, chosen.queue_limits())
     backoff = Backoff(chosen.backoff_s, chosen.max_backoff_s, jitter=(0.5, 1.0))
     retries = RetryPolicy(chosen.attempts, backoff)
+    feed_block = FeedBlock([redis_resource(redis, chosen.feed_block_redis)])
     processor = UnitProcessor(
-        queue, DocumentWriter(client), retries, allowed, chosen.parse_s, chosen.fetch_s
+        queue, DocumentWriter(client), retries, allowed, chosen.parse_s, chosen.fetch_s, feed_block
     )
     worker = Worker(queue, processor, LoadStatsReader(redis), worker_id, chosen)
 
     async def ready() -> None:
+        await feed_block.start()
         worker.start()
 
     async def close() -> None:
         await worker.stop()
+        await feed_block.close()
         await client.close()
         await redis.aclose()
 

@@ -208,7 +208,8 @@ class Ingestor(Protocol):
         See SubmitRequest in ingest.proto.
 
         Raises: Overloaded: the queue or the tenant's share of it is full (with retry_after_s).
-            Conflict: `offset` differs from the job's number of sources, or the job has ended.
+            FeedBlocked: Redis is nearly full. Conflict: `offset` differs from the job's number of
+            sources, or the job has ended.
         """
         ...
 

@@ -188,8 +188,8 @@ class Recommender(Protocol):
     ) -> RecordReply:
         """Stores 1..1024 interactions; returns when they are durable.
 
-        Raises: NotReady: Redis is down or not durable. Unsupported: no Redis is configured.
-            InvalidRequest, NotFound, DeadlineExceeded.
+        Raises: NotReady: Redis is down or not durable. FeedBlocked: Redis is nearly full.
+            Unsupported: no Redis is configured. InvalidRequest, NotFound, DeadlineExceeded.
         """
         ...
 

@@ -76,6 +76,8 @@ class ItemWriter(Protocol):
         as_of: Time of each change, by id; a change without one takes effect now. lane: Lane of the
         embedder; if None, it depends on the size of the request. See UpsertItemsRequest in
         retrieval.proto.
+
+        Raises: FeedBlocked: Redis, a disk or memory is nearly full; deletes still pass.
         """
         ...
 

@@ -65,8 +65,8 @@ class ResourceState(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watermark:
-    """How full a resource may be.
+class WatchedResource:
+    """A resource, and how full it may be.
 
     name: One of RESOURCES. label: Its name in errors.
     limit: Share that may be used, 0..1; 1 disables the limit.
@@ -107,11 +107,11 @@ class FeedBlock:
     If a resource cannot be measured, its last known state holds.
 
     Args:
-        watermarks: The resources.
+        resources: What to measure.
     """
 
-    def __init__(self, watermarks: Sequence[Watermark]) -> None:
-        self._watermarks = watermarks
+    def __init__(self, resources: Sequence[WatchedResource]) -> None:
+        self._resources = resources
         self._states: dict[str, ResourceState] = {}
         self._problems: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
@@ -142,12 +142,12 @@ class FeedBlock:
 
     async def measure(self) -> None:
         """Measures every resource once."""
-        for watermark in self._watermarks:
+        for resource in self._resources:
             # Without an answer, the last known state holds.
             with contextlib.suppress(*REDIS_FAILURES):
-                usages = await watermark.read()
-                blocked = watermark.name in self._problems
-                state = watermark.judge(usages, blocked=blocked)
+                usages = await resource.read()
+                blocked = resource.name in self._problems
+                state = resource.judge(usages, blocked=blocked)
                 if state is not None:
                     self._take(state, blocked=blocked)
 
@@ -183,8 +183,8 @@ class FeedBlock:
             _log.info("items may be added again", extra={"resource": state.name})
 
 
-def redis_watermark(client: Redis, limit: float) -> Watermark:
-    """Returns the watermark of the memory of a Redis, of the machine's if it has no maxmemory."""
+def redis_resource(client: Redis, limit: float) -> WatchedResource:
+    """Returns the memory of a Redis; that of its machine if it has no maxmemory."""
 
     async def read() -> Sequence[Usage]:
         async with asyncio.timeout(_REDIS_TIMEOUT_S):
@@ -194,7 +194,7 @@ def redis_watermark(client: Redis, limit: float) -> Watermark:
         counted = int(info.get("used_memory", 0)) - int(info.get("mem_not_counted_for_evict", 0))
         return [Usage(max(0, total - counted), total)]
 
-    return Watermark(
+    return WatchedResource(
         name=REDIS,
         label="Redis",
         limit=limit,
@@ -204,15 +204,15 @@ def redis_watermark(client: Redis, limit: float) -> Watermark:
     )
 
 
-def disk_watermark(folder: Path, limit: float) -> Watermark:
-    """Returns the watermark of the disk of a folder."""
+def disk_resource(folder: Path, limit: float) -> WatchedResource:
+    """Returns the disk of a folder."""
 
     def read() -> Sequence[Usage]:
         used = shutil.disk_usage(folder)
         # Without the blocks that are reserved for the superuser.
         return [Usage(used.free, used.used + used.free)]
 
-    return Watermark(
+    return WatchedResource(
         name=DISK,
         label=f"the disk of {folder}",
         limit=limit,
@@ -221,9 +221,9 @@ def disk_watermark(folder: Path, limit: float) -> Watermark:
     )
 
 
-def memory_watermark(limit: float) -> Watermark:
-    """Returns the watermark of the memory of the machine and of the control groups."""
-    return Watermark(
+def memory_resource(limit: float) -> WatchedResource:
+    """Returns the memory of this machine and of the control groups of this process."""
+    return WatchedResource(
         name=MEMORY,
         label="the memory of the router",
         limit=limit,

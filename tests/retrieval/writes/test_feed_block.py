@@ -20,9 +20,9 @@ from retrieval.writes.feed_block import (
     FeedBlock,
     ResourceState,
     Usage,
-    Watermark,
-    disk_watermark,
-    memory_watermark,
+    WatchedResource,
+    disk_resource,
+    memory_resource,
 )
 from tests.retrieval.writable_collection import written
 
@@ -35,7 +35,7 @@ class Source:
     def __init__(self, *usages: Usage, name: str = REDIS, limit: float = 0.85) -> None:
         self.usages: Sequence[Usage] = usages
         self.error: Exception | None = None
-        self.watermark = Watermark(
+        self.resource = WatchedResource(
             name=name, label=name.title(), limit=limit, remedy="free some", read=self.read
         )
 
@@ -46,7 +46,7 @@ class Source:
 
 
 def state_of(usage: Usage, limit: float, name: str = REDIS, *, blocked: bool) -> ResourceState:
-    state = Source(name=name, limit=limit).watermark.judge([usage], blocked=blocked)
+    state = Source(name=name, limit=limit).resource.judge([usage], blocked=blocked)
     assert state is not None
     return state
 
@@ -96,20 +96,20 @@ def test_a_resource_that_stays_between_its_two_marks_does_not_change(
 
 
 def test_of_several_limits_the_tightest_counts_and_an_unknown_one_never() -> None:
-    watermark = Source(name=MEMORY, limit=0.9).watermark
+    resource = Source(name=MEMORY, limit=0.9).resource
     # The machine has more room than the control group, though a larger share of it is used.
     machine, group = Usage(5 * GIB, 256 * GIB), Usage(GIB // 8, 4 * GIB)
-    state = watermark.judge([machine, group], blocked=False)
+    state = resource.judge([machine, group], blocked=False)
     assert state is not None
     assert (state.free_bytes, state.total_bytes) == group
     assert state.problem
-    assert watermark.judge([], blocked=True) is None
-    assert watermark.judge([Usage(0, 0)], blocked=True) is None
+    assert resource.judge([], blocked=True) is None
+    assert resource.judge([Usage(0, 0)], blocked=True) is None
 
 
 async def test_the_error_names_figures_limit_setting_and_remedy() -> None:
     source = Source(Usage(60 * MIB, 512 * MIB))
-    block = FeedBlock([source.watermark])
+    block = FeedBlock([source.resource])
     block.check("upserts")  # Nothing is known yet.
     await block.measure()
     refused = _metric("refusals_total")
@@ -142,7 +142,7 @@ def _metric(name: str) -> float:
 
 async def test_a_resource_that_does_not_answer_keeps_its_state_and_hides_no_other() -> None:
     redis, disk = Source(Usage(0, MIB)), Source(Usage(MIB, MIB), name=DISK)
-    block = FeedBlock([redis.watermark, disk.watermark])
+    block = FeedBlock([redis.resource, disk.resource])
     await block.measure()
     redis.error, disk.usages = TimeoutError(), [Usage(0, MIB)]
     await block.measure()
@@ -156,7 +156,7 @@ async def test_a_resource_that_does_not_answer_keeps_its_state_and_hides_no_othe
 async def test_resources_are_measured_until_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("retrieval.writes.feed_block._EVERY_S", 0.0)
     source = Source(Usage(0, MIB))
-    block = FeedBlock([source.watermark])
+    block = FeedBlock([source.resource])
     await block.start()
     with pytest.raises(FeedBlocked):
         block.check("upserts")
@@ -171,17 +171,17 @@ async def test_resources_are_measured_until_it_is_closed(monkeypatch: pytest.Mon
 
 
 async def test_disk_and_memory_of_this_machine_can_be_measured(tmp_path: Path) -> None:
-    for watermark in (disk_watermark(tmp_path, 1.0), memory_watermark(1.0)):
-        usages = await watermark.read()
+    for resource in (disk_resource(tmp_path, 1.0), memory_resource(1.0)):
+        usages = await resource.read()
         assert usages and all(0 <= one.free <= one.total for one in usages)
-    gone = FeedBlock([disk_watermark(tmp_path / "missing", 0.5)])
+    gone = FeedBlock([disk_resource(tmp_path / "missing", 0.5)])
     await gone.measure()
     assert gone.states == []
 
 
 async def test_only_what_adds_items_is_refused() -> None:
     source = Source(Usage(MIB, MIB), name=MEMORY)
-    block = FeedBlock([source.watermark])
+    block = FeedBlock([source.resource])
     await block.measure()
     here = written(feed_block=block)
     item = c.Item(id="a", text="red", attributes={"year": 1})

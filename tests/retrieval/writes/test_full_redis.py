@@ -17,7 +17,7 @@ from retrieval.redis_client.connection import Redis, connect
 from retrieval.redis_client.durability import Durability
 from retrieval.rollout.collections import ServedCollections
 from retrieval.users.states import UserStates
-from retrieval.writes.feed_block import FeedBlock, redis_watermark
+from retrieval.writes.feed_block import FeedBlock, redis_resource
 from tests.redis_server import give_shared_redis, needs_redis
 from tests.retrieval.changelog.log_writes import change_logs
 from tests.retrieval.writable_collection import written
@@ -43,7 +43,7 @@ async def used_bytes(redis: Redis) -> int:
 async def test_deletes_pass_once_upserts_and_interactions_are_refused(
     redis: Redis, shared_redis: str, tmp_path: Path
 ) -> None:
-    block = FeedBlock([redis_watermark(redis, 0.85)])
+    block = FeedBlock([redis_resource(redis, 0.85)])
     async with change_logs(tmp_path, shared_redis) as logs:
         here = written(feed_block=block, log_of=logs.log)
         collections = ServedCollections()
@@ -93,9 +93,9 @@ async def test_deletes_pass_once_upserts_and_interactions_are_refused(
 
 
 async def test_without_a_limit_of_its_own_the_memory_of_its_machine_counts(redis: Redis) -> None:
-    (usage,) = await redis_watermark(redis, 0.85).read()
+    (usage,) = await redis_resource(redis, 0.85).read()
     assert usage.total == (await redis.info("memory"))["total_system_memory"]
     await redis.config_set("maxmemory", 64 * MIB)
-    (usage,) = await redis_watermark(redis, 0.85).read()
+    (usage,) = await redis_resource(redis, 0.85).read()
     assert usage.total == 64 * MIB
     assert abs(usage.free - (64 * MIB - await used_bytes(redis))) < MIB
