@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Sequence
 from typing import IO
 
-from tests.milvus.network_namespace import NAMED, is_allowed
+from tests.milvus.network_namespace import NAMED
+from tests.network_namespace import is_allowed
 
 STANDALONE = "2.3.5 or standalone"
 # About half of the time that the tests of 2.3.5 take.
