@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,12 +15,15 @@ from nearline.access.delegation import delegation_of
 from nearline.access.method_guard import delegated_caller
 from nearline.contract import Lane
 from nearline.errors import InvalidRequest, SettingsError
-from nearline.tls import TlsFiles, channel_credentials, is_loopback
+from nearline.tls import TlsFiles, channel_credentials, is_loopback, watch_files
 
+_log = logging.getLogger(__name__)
 # Methods of a channel that make a method of a stub.
 _KINDS = frozenset({"unary_unary", "unary_stream", "stream_unary", "stream_stream"})
 # Metadata of a call: "bulk" if nobody waits for its answer.
 LANE_KEY: Final = "nearline-lane"
+# Calls on a connection whose certificates were replaced may take this long.
+_LAST_CALLS_S: Final = 3_600.0
 _Metadata = tuple[tuple[str, str | bytes], ...]
 
 
@@ -76,58 +81,103 @@ class ChannelSecurity:
         Raises: SettingsError: a TLS file cannot be read, or the credential would travel
             unencrypted.
         """
-        channel: grpc.aio.Channel
-        if (credentials := self.credentials) is not None:
-            channel = grpc.aio.secure_channel(address, credentials, options)
-        else:
-            if self.token and not (self.insecure or is_loopback(address)):
-                raise SettingsError(
-                    f"the credential would travel unencrypted to {address}: give TLS files "
-                    "(NEARLINE_TLS_CA), or set NEARLINE_INSECURE=true if a network of your own "
-                    "protects it"
-                )
-            channel = grpc.aio.insecure_channel(address, options)
+        if not self.tls and self.token and not (self.insecure or is_loopback(address)):
+            raise SettingsError(
+                f"the credential would travel unencrypted to {address}: give TLS files "
+                "(NEARLINE_TLS_CA), or set NEARLINE_INSECURE=true if a network of your own "
+                "protects it"
+            )
         metadata: _Metadata = ()
         if self.token:
             metadata += (("authorization", f"Bearer {self.token}"),)
         if lane is Lane.BULK:
             metadata += ((LANE_KEY, lane.value),)
-        if not metadata:
-            return channel
-        return cast(grpc.aio.Channel, _MetadataChannel(channel, metadata))
+        if not (metadata or self.tls):
+            return grpc.aio.insecure_channel(address, options)
+
+        def connect() -> grpc.aio.Channel:
+            if (credentials := self.credentials) is not None:
+                return grpc.aio.secure_channel(address, credentials, options)
+            return grpc.aio.insecure_channel(address, options)
+
+        return cast(grpc.aio.Channel, _SecuredChannel(connect, self.tls, metadata))
 
 
-class _MetadataChannel:
+class _SecuredChannel:
     """A channel that adds metadata to each call, as `grpc.aio.Channel` does for stubs.
 
+    Once a TLS file has changed, calls take a new connection. Those in flight end on the old one.
     Not a client interceptor: grpc.aio starts a task per interceptor and call.
+
+    Args:
+        connect: Opens the connection.
+        tls: The files that it reads.
+        metadata: Metadata of each call.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, metadata: _Metadata) -> None:
+    def __init__(
+        self, connect: Callable[[], grpc.aio.Channel], tls: TlsFiles, metadata: _Metadata
+    ) -> None:
+        self.metadata = metadata
+        self._connect = connect
+        self._files = watch_files(tls) if tls else None
+        self._seen = None if self._files is None else self._files.contents
+        self._channel = connect()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def current(self) -> grpc.aio.Channel:
+        """Returns the connection for the next call."""
+        if self._files is not None and (found := self._files.current()) is not self._seen:
+            changed, self._seen = found != self._seen, found
+            if changed:
+                self._reconnect()
+        return self._channel
+
+    def _reconnect(self) -> None:
+        try:
+            channel = self._connect()
+        except SettingsError as error:
+            # Perhaps the key of a new certificate is yet to come.
+            _log.error("new certificates cannot be used", extra={"reason": error.message})
+            return
+        closing = asyncio.ensure_future(self._channel.close(_LAST_CALLS_S))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
         self._channel = channel
-        self._metadata = metadata
+
+    async def close(self, grace: float | None = None) -> None:
+        """Closes all connections; see `grpc.aio.Channel.close`."""
+        await self._channel.close(grace)
+        for closing in tuple(self._closing):
+            closing.cancel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._channel, name)
-        return partial(self._method, found) if name in _KINDS else found
-
-    def _method(
-        self,
-        make: Callable[..., Any],
-        method: str,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
-        _registered_method: bool | None = False,
-    ) -> _Method:
-        return _Method(make(method, request_serializer, response_deserializer), self._metadata)
+        return partial(_Method, self, name) if name in _KINDS else getattr(self._channel, name)
 
 
 class _Method:
     """A method of a channel, called with the metadata of this service or client."""
 
-    def __init__(self, method: Callable[..., Any], metadata: _Metadata) -> None:
-        self._method = method
-        self._own = metadata
+    def __init__(
+        self,
+        owner: _SecuredChannel,
+        kind: str,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> None:
+        self._owner = owner
+        self._kind = kind
+        self._arguments = (method, request_serializer, response_deserializer)
+        self._channel: grpc.aio.Channel | None = None
+        self._method: Callable[..., Any]
 
     def __call__(
         self,
@@ -137,7 +187,11 @@ class _Method:
         metadata: Sequence[tuple[str, str | bytes]] = (),
         wait_for_ready: bool | None = None,
     ) -> Any:
-        own = self._own
+        channel = self._owner.current()
+        if channel is not self._channel:
+            self._method = getattr(channel, self._kind)(*self._arguments)
+            self._channel = channel
+        own = self._owner.metadata
         if (caller := delegated_caller()) is not None:
             own = (*own, delegation_of(caller))
         return self._method(

@@ -46,7 +46,9 @@ def is_loopback(address: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Contents:
+class TlsContents:
+    """What PEM files hold; None for a file that is not given."""
+
     certificate: bytes | None
     key: bytes | None
     authorities: bytes | None
@@ -62,8 +64,7 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
     _check(files)
     if not files.certificate:
         raise SettingsError("TLS needs a certificate and its key: give --tls-cert and --tls-key")
-    paths = [one for one in (files.certificate, files.key, files.authorities) if one]
-    watched = WatchedFiles(paths, lambda: _read(files), "certificates")
+    watched = watch_files(files)
 
     # The stubs of grpc do not know that None means "as before".
     def fetch() -> Any:
@@ -96,6 +97,15 @@ def channel_credentials(files: TlsFiles) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(found.authorities, found.key, found.certificate)
 
 
+def watch_files(files: TlsFiles) -> WatchedFiles[TlsContents]:
+    """Returns the contents of files, read again when they change.
+
+    Raises: SettingsError: a file is missing.
+    """
+    paths = [one for one in (files.certificate, files.key, files.authorities) if one]
+    return WatchedFiles(paths, lambda: _read(files), "certificates")
+
+
 def _check(files: TlsFiles) -> None:
     """Checks files before gRPC does, which would end the process, or blame the port.
 
@@ -125,12 +135,12 @@ def _check(files: TlsFiles) -> None:
         ) from error
 
 
-def _configuration(contents: _Contents) -> grpc.ServerCertificateConfiguration:
+def _configuration(contents: TlsContents) -> grpc.ServerCertificateConfiguration:
     pair = contents.key or b"", contents.certificate or b""
     return grpc.ssl_server_certificate_configuration([pair], contents.authorities)
 
 
-def _read(files: TlsFiles) -> _Contents:
+def _read(files: TlsFiles) -> TlsContents:
     found = []
     for name, path in (
         ("--tls-cert", files.certificate),
@@ -144,4 +154,4 @@ def _read(files: TlsFiles) -> _Contents:
                 f"{name} {path} cannot be read: {error.strerror}; `nearline certs` makes "
                 "certificates for tests"
             ) from error
-    return _Contents(*found)
+    return TlsContents(*found)
