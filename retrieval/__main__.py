@@ -72,18 +72,11 @@ async def main(argv: Sequence[str]) -> None:
     embedding = {address: EmbeddingClient(address) for address in addresses}
     embedders = Embedders(embedding)
     logs = None
-    user_redis = feed_block = None
+    user_redis = None
     if config.redis:
         logs = ChangeLogs(store, config.redis, who=operator_name(), replicas=config.log_replicas)
         # No retries: a write without an answer may have been executed.
         user_redis = connect(config.redis, timeout_s=REDIS_TIMEOUT_S, retries=0)
-        feed_block = FeedBlock(
-            (
-                redis_resource(user_redis, config.feed_block_redis),
-                disk_resource(store.files.folder, config.feed_block_disk),
-                memory_resource(config.feed_block_memory),
-            )
-        )
     readers = ReaderFilter(config.readers_attribute)
 
     def visible() -> Filter | None:
@@ -98,6 +91,9 @@ async def main(argv: Sequence[str]) -> None:
     provider, check = _make_backend(
         config, store, logs, embedders if embedding else None, user_redis
     )
+    feed_block = None
+    if user_redis is not None:
+        feed_block = _make_feed_block(config, store, provider, user_redis)
     use_one_core()
     collections = ServedCollections(config.snapshot_drain_s)
     writer = None
@@ -241,6 +237,19 @@ def _make_backend(
 
     headroom = config.load_headroom
     return LocalShardProvider(store, config.thread_count(), headroom=headroom, live=live), None
+
+
+def _make_feed_block(
+    config: RouterSettings, store: Store, provider: ShardProvider, redis: Redis
+) -> FeedBlock:
+    remote = provider.server_memory if isinstance(provider, RemoteShardProvider) else dict
+    return FeedBlock(
+        (
+            redis_resource(redis, config.feed_block_redis),
+            disk_resource(store.files.folder, config.feed_block_disk),
+            memory_resource(config.feed_block_memory, remote),
+        )
+    )
 
 
 async def _make_log(logs: ChangeLogs | None, collection: str) -> None:

@@ -219,11 +219,21 @@ class DeltaStatus(_message.Message):
     oldest_change_time: _timestamp_pb2.Timestamp
     def __init__(self, rows: _Optional[int] = ..., dead_rows: _Optional[int] = ..., hidden_rows: _Optional[int] = ..., changes: _Optional[int] = ..., behind: _Optional[int] = ..., away: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., oldest_change_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
+class MemoryLimit(_message.Message):
+    __slots__ = ("free_bytes", "total_bytes")
+    FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    free_bytes: int
+    total_bytes: int
+    def __init__(self, free_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ...) -> None: ...
+
 class GetStatusResponse(_message.Message):
-    __slots__ = ("shards",)
+    __slots__ = ("shards", "memory")
     SHARDS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
     shards: _containers.RepeatedCompositeFieldContainer[LoadedShard]
-    def __init__(self, shards: _Optional[_Iterable[_Union[LoadedShard, _Mapping]]] = ...) -> None: ...
+    memory: _containers.RepeatedCompositeFieldContainer[MemoryLimit]
+    def __init__(self, shards: _Optional[_Iterable[_Union[LoadedShard, _Mapping]]] = ..., memory: _Optional[_Iterable[_Union[MemoryLimit, _Mapping]]] = ...) -> None: ...
 
 class LoadSnapshotRequest(_message.Message):
     __slots__ = ("collection", "snapshot_id")

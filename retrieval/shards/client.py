@@ -22,6 +22,7 @@ from retrieval.protocols.shard import (
 )
 from retrieval.shards import codec
 from retrieval.shards.codec import progress_from_proto
+from retrieval.snapshots.memory import MemoryLimit
 
 # Default timeout of a call without a deadline: a server that hangs must not block a slot forever.
 _DEFAULT_TIMEOUT_S = 10.0
@@ -44,10 +45,13 @@ class ShardClient(ServiceChannel):
 
     Args:
         address: "host:port" of the server, or a target like "dns:///name:port".
+
+    memory: The memory of the server, as of its last status.
     """
 
     def __init__(self, address: str) -> None:
         super().__init__(address)
+        self.memory: Sequence[MemoryLimit] = ()
         self._stub = shard_pb2_grpc.ShardServiceStub(self.grpc_channel)
 
     async def status(self, timeout_s: float) -> Mapping[ShardKey, ShardProgress | None]:
@@ -57,6 +61,7 @@ class ShardClient(ServiceChannel):
         """
         request = shard_pb2.GetStatusRequest()
         reply = await self.call(lambda: self._stub.GetStatus(request, timeout=timeout_s))
+        self.memory = [MemoryLimit(one.free_bytes, one.total_bytes) for one in reply.memory]
         return {
             ShardKey(one.collection, one.snapshot_id, one.shard): progress_from_proto(one)
             for one in reply.shards

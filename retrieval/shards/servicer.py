@@ -12,6 +12,7 @@ from retrieval.protocols.shard import CountRequest, ItemsRequest, ScanRequest
 from retrieval.protocols.watermark import decode_watermark
 from retrieval.shards import codec, validation
 from retrieval.shards.shard_host import ShardHost
+from retrieval.snapshots.memory import memory_limits
 
 
 class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
@@ -93,6 +94,8 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
     ) -> shard_pb2.GetStatusResponse:
         """Returns the loaded shards."""
         response = shard_pb2.GetStatusResponse()
+        for limit in memory_limits():
+            response.memory.add(free_bytes=limit.free, total_bytes=limit.total)
         for loaded in self._host:
             message = response.shards.add(
                 collection=loaded.snapshot.collection,

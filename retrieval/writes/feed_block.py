@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,7 +18,7 @@ from prometheus_client import Counter, Gauge
 
 from nearline.errors import FeedBlocked
 from retrieval.redis_client.connection import REDIS_FAILURES, Redis
-from retrieval.snapshots.memory import memory_limits
+from retrieval.snapshots.memory import MemoryLimit, memory_limits
 
 REDIS, DISK, MEMORY = "redis", "disk", "memory"
 RESOURCES: Final = frozenset({REDIS, DISK, MEMORY})
@@ -48,8 +48,9 @@ _refusals = Counter(
 
 
 class Usage(NamedTuple):
-    """Free and total bytes of a resource."""
+    """Free and total bytes of a resource. place: Its name in errors."""
 
+    place: str
     free: int
     total: int
 
@@ -68,7 +69,7 @@ class ResourceState(NamedTuple):
 class WatchedResource:
     """A resource, and how full it may be.
 
-    name: One of RESOURCES. label: Its name in errors.
+    name: One of RESOURCES.
     limit: Share that may be used, 0..1; 1 disables the limit.
     remedy: How to free some of it.
     read: Returns its usage, or several of which the tightest counts; empty if unknown. Raises an
@@ -76,7 +77,6 @@ class WatchedResource:
     """
 
     name: str
-    label: str
     limit: float
     remedy: str
     read: Callable[[], Awaitable[Sequence[Usage]]]
@@ -95,7 +95,7 @@ class WatchedResource:
         problem = ""
         if usage.free < needed:
             problem = (
-                f"{self.label} has {_mib(usage.free)} of {_mib(usage.total)} free, and "
+                f"{usage.place} has {_mib(usage.free)} of {_mib(usage.total)} free, and "
                 f"{_mib(needed)} must be (--feed-block-{self.name} {self.limit:g}): {self.remedy}"
             )
         return ResourceState(self.name, usage.free, usage.total, needed, problem)
@@ -192,11 +192,10 @@ def redis_resource(client: Redis, limit: float) -> WatchedResource:
         total = int(info.get("maxmemory") or info.get("total_system_memory") or 0)
         # What Redis compares with maxmemory: without buffers for replicas and the file on disk.
         counted = int(info.get("used_memory", 0)) - int(info.get("mem_not_counted_for_evict", 0))
-        return [Usage(max(0, total - counted), total)]
+        return [Usage("Redis", max(0, total - counted), total)]
 
     return WatchedResource(
         name=REDIS,
-        label="Redis",
         limit=limit,
         remedy="compact (nearline compact), delete dead letters (nearline jobs delete), or give it "
         "more memory (maxmemory)",
@@ -210,25 +209,42 @@ def disk_resource(folder: Path, limit: float) -> WatchedResource:
     def read() -> Sequence[Usage]:
         used = shutil.disk_usage(folder)
         # Without the blocks that are reserved for the superuser.
-        return [Usage(used.free, used.used + used.free)]
+        return [Usage(f"the disk of {folder}", used.free, used.used + used.free)]
 
     return WatchedResource(
         name=DISK,
-        label=f"the disk of {folder}",
         limit=limit,
         remedy="remove snapshots (nearline snapshots prune) or other files, or enlarge it",
         read=lambda: asyncio.to_thread(read),
     )
 
 
-def memory_resource(limit: float) -> WatchedResource:
-    """Returns the memory of this machine and of the control groups of this process."""
+def memory_resource(
+    limit: float, shard_servers: Callable[[], Mapping[str, Sequence[MemoryLimit]]] = dict
+) -> WatchedResource:
+    """Returns the memory of this machine and its control groups, and that of shard servers.
+
+    Args:
+        limit: Share that may be used.
+        shard_servers: Returns the memory of the shard servers by address. Optional.
+    """
+
+    async def read() -> Sequence[Usage]:
+        mine = await asyncio.to_thread(memory_limits)
+        places = {"the router": mine} | {
+            f"shard server {address}": limits for address, limits in shard_servers().items()
+        }
+        return [
+            Usage(f"the memory of {place}", *one)
+            for place, limits in places.items()
+            for one in limits
+        ]
+
     return WatchedResource(
         name=MEMORY,
-        label="the memory of the router",
         limit=limit,
         remedy="compact (nearline compact), spread the shards over more machines, or add memory",
-        read=lambda: asyncio.to_thread(lambda: [Usage(*one) for one in memory_limits()]),
+        read=read,
     )
 
 

@@ -16,6 +16,7 @@ from retrieval.shards.replicas.replica import Replica
 from retrieval.shards.replicas.replicated_shard import ReplicatedShard
 from retrieval.shards.replicas.rolling_loader import SnapshotLoader
 from retrieval.shards.topology import replica_groups
+from retrieval.snapshots.memory import MemoryLimit
 
 _POLL_S = 0.1
 _log = logging.getLogger(__name__)
@@ -95,6 +96,14 @@ class RemoteShardProvider:
                 if progress is not None:
                     found.setdefault(number, []).append(progress)
         return found
+
+    def server_memory(self) -> Mapping[str, Sequence[MemoryLimit]]:
+        """Returns the memory of each server that can be reached, by address."""
+        return {
+            address: one.peer.memory
+            for address, one in self._replicas.items()
+            if not one.health.away
+        }
 
     async def release(self, collection: str, snapshot_id: str) -> None:
         """Stops telling servers to load a snapshot.

@@ -1,12 +1,17 @@
-"""A call to a shard takes as long as its caller has left."""
+"""A call to a shard takes as long as its caller has left; a status tells of the server, too."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any, cast
 
 import pytest
 
-from retrieval.shards.client import time_left_s
+from nearline.serving import Registration, running
+from nearline.v1 import shard_pb2_grpc
+from retrieval.shards.client import ShardClient, time_left_s
+from retrieval.shards.servicer import ShardServicer
+from retrieval.snapshots.memory import memory_limits
 
 
 @pytest.mark.parametrize(
@@ -24,3 +29,16 @@ async def test_a_call_ends_with_its_deadline(
 
 async def test_a_call_without_a_deadline_ends_at_some_time() -> None:
     assert 0 < time_left_s(None) < float("inf")
+
+
+@pytest.mark.service
+async def test_the_status_of_a_server_carries_its_memory() -> None:
+    servicer = ShardServicer(cast(Any, []))  # It holds no shard.
+    registration = Registration(
+        "nearline.v1.ShardService",
+        lambda server: shard_pb2_grpc.add_ShardServiceServicer_to_server(servicer, server),
+    )
+    async with running([registration]) as address, ShardClient(address) as client:
+        assert await client.status(5.0) == {}
+        totals = [one.total for one in client.memory]
+    assert totals == [one.total for one in memory_limits()]

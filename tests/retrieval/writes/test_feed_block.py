@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 
 from nearline import contract as c
 from nearline.errors import FeedBlocked
+from retrieval.snapshots.memory import MemoryLimit
 from retrieval.writes.feed_block import (
     DISK,
     MEMORY,
@@ -29,15 +30,17 @@ from tests.retrieval.writable_collection import written
 MIB, GIB = 1 << 20, 1 << 30
 
 
+def usage(free: int, total: int, place: str = "Redis") -> Usage:
+    return Usage(place, free, total)
+
+
 class Source:
     """A resource whose usage a test sets; an error is raised instead."""
 
     def __init__(self, *usages: Usage, name: str = REDIS, limit: float = 0.85) -> None:
         self.usages: Sequence[Usage] = usages
         self.error: Exception | None = None
-        self.resource = WatchedResource(
-            name=name, label=name.title(), limit=limit, remedy="free some", read=self.read
-        )
+        self.resource = WatchedResource(name=name, limit=limit, remedy="free some", read=self.read)
 
     async def read(self) -> Sequence[Usage]:
         if self.error is not None:
@@ -68,10 +71,10 @@ def test_a_resource_blocks_below_the_free_bytes_it_needs_and_opens_above_more(
     name: str, limit: float, total: int, needed: int
 ) -> None:
     for blocked, least in ((False, needed), (True, int(REOPEN * needed))):
-        assert not state_of(Usage(least, total), limit, name, blocked=blocked).problem
+        assert not state_of(usage(least, total), limit, name, blocked=blocked).problem
         if needed:
-            assert state_of(Usage(least - 1, total), limit, name, blocked=blocked).problem
-        assert state_of(Usage(least, total), limit, name, blocked=blocked).needed_bytes == least
+            assert state_of(usage(least - 1, total), limit, name, blocked=blocked).problem
+        assert state_of(usage(least, total), limit, name, blocked=blocked).needed_bytes == least
 
 
 @given(
@@ -87,10 +90,10 @@ def test_a_resource_that_stays_between_its_two_marks_does_not_change(
         free = int(share * total)
         before, blocked = (
             blocked,
-            bool(state_of(Usage(free, total), limit, DISK, blocked=blocked).problem),
+            bool(state_of(usage(free, total), limit, DISK, blocked=blocked).problem),
         )
-        low = state_of(Usage(free, total), limit, DISK, blocked=False).needed_bytes
-        high = state_of(Usage(free, total), limit, DISK, blocked=True).needed_bytes
+        low = state_of(usage(free, total), limit, DISK, blocked=False).needed_bytes
+        high = state_of(usage(free, total), limit, DISK, blocked=True).needed_bytes
         assert 0 <= low <= high
         assert blocked == (free < low or (before and free < high))
 
@@ -98,17 +101,17 @@ def test_a_resource_that_stays_between_its_two_marks_does_not_change(
 def test_of_several_limits_the_tightest_counts_and_an_unknown_one_never() -> None:
     resource = Source(name=MEMORY, limit=0.9).resource
     # The machine has more room than the control group, though a larger share of it is used.
-    machine, group = Usage(5 * GIB, 256 * GIB), Usage(GIB // 8, 4 * GIB)
+    machine, group = usage(5 * GIB, 256 * GIB), usage(GIB // 8, 4 * GIB)
     state = resource.judge([machine, group], blocked=False)
     assert state is not None
-    assert (state.free_bytes, state.total_bytes) == group
+    assert (state.free_bytes, state.total_bytes) == (group.free, group.total)
     assert state.problem
     assert resource.judge([], blocked=True) is None
-    assert resource.judge([Usage(0, 0)], blocked=True) is None
+    assert resource.judge([usage(0, 0)], blocked=True) is None
 
 
 async def test_the_error_names_figures_limit_setting_and_remedy() -> None:
-    source = Source(Usage(60 * MIB, 512 * MIB))
+    source = Source(usage(60 * MIB, 512 * MIB))
     block = FeedBlock([source.resource])
     block.check("upserts")  # Nothing is known yet.
     await block.measure()
@@ -126,11 +129,11 @@ async def test_the_error_names_figures_limit_setting_and_remedy() -> None:
     assert (_metric("blocked"), round(_metric("used_share"), 3)) == (1, 0.883)
     (state,) = block.states
     assert state.problem in caught.value.message
-    source.usages = [Usage(80 * MIB, 512 * MIB)]
+    source.usages = [usage(80 * MIB, 512 * MIB)]
     await block.measure()
     with pytest.raises(FeedBlocked, match=r"and 96\.0 MiB must be"):
         block.check("upserts")
-    source.usages = [Usage(96 * MIB, 512 * MIB)]
+    source.usages = [usage(96 * MIB, 512 * MIB)]
     await block.measure()
     block.check("upserts")
     assert (_metric("blocked"), block.states[0].problem) == (0, "")
@@ -141,21 +144,21 @@ def _metric(name: str) -> float:
 
 
 async def test_a_resource_that_does_not_answer_keeps_its_state_and_hides_no_other() -> None:
-    redis, disk = Source(Usage(0, MIB)), Source(Usage(MIB, MIB), name=DISK)
+    redis, disk = Source(usage(0, MIB)), Source(usage(MIB, MIB), name=DISK)
     block = FeedBlock([redis.resource, disk.resource])
     await block.measure()
-    redis.error, disk.usages = TimeoutError(), [Usage(0, MIB)]
+    redis.error, disk.usages = TimeoutError(), [usage(0, MIB)]
     await block.measure()
-    with pytest.raises(FeedBlocked, match=r"Redis has .* some\. Disk has .*--feed-block-disk"):
+    with pytest.raises(FeedBlocked, match=r"Redis has .* some\. Redis has .*--feed-block-disk"):
         block.check("upserts")
-    redis.error, redis.usages, disk.usages = None, [Usage(MIB, MIB)], [Usage(MIB, MIB)]
+    redis.error, redis.usages, disk.usages = None, [usage(MIB, MIB)], [usage(MIB, MIB)]
     await block.measure()
     block.check("upserts")
 
 
 async def test_resources_are_measured_until_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("retrieval.writes.feed_block._EVERY_S", 0.0)
-    source = Source(Usage(0, MIB))
+    source = Source(usage(0, MIB))
     block = FeedBlock([source.resource])
     await block.start()
     with pytest.raises(FeedBlocked):
@@ -163,7 +166,7 @@ async def test_resources_are_measured_until_it_is_closed(monkeypatch: pytest.Mon
     # A bug in a measurement does not end it.
     source.error = ZeroDivisionError()
     await asyncio.sleep(0)
-    source.error, source.usages = None, [Usage(MIB, MIB)]
+    source.error, source.usages = None, [usage(MIB, MIB)]
     async with asyncio.timeout(5):
         while block.states[0].problem:
             await asyncio.sleep(0)
@@ -179,14 +182,28 @@ async def test_disk_and_memory_of_this_machine_can_be_measured(tmp_path: Path) -
     assert gone.states == []
 
 
+async def test_the_memory_of_the_fullest_shard_server_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("retrieval.writes.feed_block.memory_limits", list)
+    servers = {"a:1": [MemoryLimit(GIB, GIB)], "b:1": [MemoryLimit(MIB, GIB)]}
+    block = FeedBlock([memory_resource(0.9, lambda: servers)])
+    await block.measure()
+    with pytest.raises(FeedBlocked, match=r"the memory of shard server b:1 has 1\.0 MiB of 1,024"):
+        block.check("upserts")
+    servers["b:1"] = [MemoryLimit(GIB, GIB)]
+    await block.measure()
+    block.check("upserts")
+
+
 async def test_only_what_adds_items_is_refused() -> None:
-    source = Source(Usage(MIB, MIB), name=MEMORY)
+    source = Source(usage(MIB, MIB), name=MEMORY)
     block = FeedBlock([source.resource])
     await block.measure()
     here = written(feed_block=block)
     item = c.Item(id="a", text="red", attributes={"year": 1})
     await here.writer.upsert_items([item])
-    source.usages = [Usage(0, MIB)]
+    source.usages = [usage(0, MIB)]
     await block.measure()
 
     async def batches() -> AsyncIterator[Sequence[c.Item]]:
@@ -202,7 +219,7 @@ async def test_only_what_adds_items_is_refused() -> None:
                 await refused
     gone = await here.writer.delete_items(["a"])
     assert gone.results[0].outcome is c.WriteOutcome.DELETED
-    source.usages = [Usage(MIB, MIB)]
+    source.usages = [usage(MIB, MIB)]
     await block.measure()
     again = await here.writer.upsert_items([item])
     assert again.results[0].outcome is c.WriteOutcome.APPLIED

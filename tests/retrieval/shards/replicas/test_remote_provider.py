@@ -18,6 +18,7 @@ from retrieval.protocols.watermark import Watermark
 from retrieval.shards.client import ShardKey
 from retrieval.shards.replicas import remote_provider, replica, rolling_loader
 from retrieval.shards.replicas.remote_provider import RemoteShardProvider
+from retrieval.snapshots.memory import MemoryLimit
 
 
 class Server:
@@ -33,6 +34,7 @@ class Server:
         self.door.set()
         self.away = False
         self.progress: ShardProgress | None = None
+        self.memory = [MemoryLimit(shard, 2)]
         self.closed = False
 
     async def status(self, timeout_s: float) -> dict[ShardKey, ShardProgress | None]:
@@ -202,3 +204,13 @@ async def test_the_progress_of_reachable_servers_that_hold_a_shard_is_reported(
         assert provider.progress("default", "s2") == provider.progress("books", "s1") == {}
         servers["b:1"].away = True
         await until(lambda: provider.progress("default", "s1") == {})
+
+
+async def test_the_memory_of_reachable_servers_is_reported(servers: dict[str, Server]) -> None:
+    async with provider_of() as provider:
+        assert provider.server_memory() == {}
+        await provider.prepare(snapshot("s1"))
+        both = {"a:1": [MemoryLimit(0, 2)], "b:1": [MemoryLimit(1, 2)]}
+        await until(lambda: provider.server_memory() == both)
+        servers["b:1"].away = True
+        await until(lambda: provider.server_memory() == {"a:1": [MemoryLimit(0, 2)]})
