@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import grpc
 
@@ -68,9 +68,42 @@ _SERVICE_CONFIG = json.dumps(
     }
 )
 
+_OPTIONS = (
+    ("grpc.service_config", _SERVICE_CONFIG),
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    # How long an attempt to connect may take, on a busy machine TLS included.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
+    # A restarting service returns within seconds: gRPC's default is two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # It may return at another address: resolve again before gRPC's 30 s.
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
+)
+# Channels with equal options share their connections with all others of the process.
+_OWN_CONNECTION = ("grpc.use_local_subchannel_pool", 1)
+
+
+class _SplitChannel:
+    """A channel whose streams have connections of their own.
+
+    A server runs some calls of a connection at once (`max_streams`), and the others wait unseen:
+    streams, which may last for hours, would keep every other call of the process waiting.
+    """
+
+    def __init__(self, calls: grpc.aio.Channel, streams: grpc.aio.Channel) -> None:
+        self.unary_unary = calls.unary_unary
+        self.unary_stream = streams.unary_stream
+        self.stream_unary = streams.stream_unary
+        self.stream_stream = streams.stream_stream
+
 
 class ServiceChannel:
     """An async gRPC channel to one address; close it, or use it as an async context manager.
+
+    Calls share the connections of the process to that address; streams have some of their own.
 
     Args:
         address: "host:port", or any target that gRPC resolves, for example "dns:///name:port".
@@ -92,29 +125,14 @@ class ServiceChannel:
         lane: Lane = Lane.INTERACTIVE,
     ) -> None:
         self.address = address
-        self._channel = ChannelSecurity.choose(token, tls, os.environ).open_channel(
-            address,
-            (
-                ("grpc.service_config", _SERVICE_CONFIG),
-                ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-                ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
-                ("grpc.keepalive_time_ms", 30_000),
-                ("grpc.keepalive_timeout_ms", 5_000),
-                # How long an attempt to connect may take, on a busy machine TLS included.
-                ("grpc.min_reconnect_backoff_ms", 5_000),
-                # A restarting service returns within seconds: gRPC's default is two minutes.
-                ("grpc.initial_reconnect_backoff_ms", 100),
-                ("grpc.max_reconnect_backoff_ms", 2_000),
-                # It may return at another address: resolve again before gRPC's 30 s.
-                ("grpc.dns_min_time_between_resolutions_ms", 1_000),
-            ),
-            lane,
-        )
+        security = ChannelSecurity.choose(token, tls, os.environ)
+        self._channel = security.open_channel(address, _OPTIONS, lane)
+        self._streams = security.open_channel(address, (*_OPTIONS, _OWN_CONNECTION), lane)
 
     @property
     def grpc_channel(self) -> grpc.aio.Channel:
         """The gRPC channel, for stubs."""
-        return self._channel
+        return cast(grpc.aio.Channel, _SplitChannel(self._channel, self._streams))
 
     async def call(self, make: Callable[[], Awaitable[_Reply]]) -> _Reply:
         """Awaits one call and raises the server's error as its Nearline class.
@@ -144,6 +162,7 @@ class ServiceChannel:
     async def close(self) -> None:
         """Closes the channel; calls in flight are cancelled."""
         await self._channel.close()
+        await self._streams.close()
 
     async def __aenter__(self) -> Self:
         return self
