@@ -24,7 +24,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Three tests at a time use every core; a pool of threads in each of their processes would only spin.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help setup demo test nightly test-llm test-milvus mutation check audit bench proto docs clean
+.PHONY: help setup demo test test-long nightly test-llm test-milvus mutation check audit bench proto docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadsc
 
 test: $(VENV)/.stamp-dev ## Run the tests; the summary lists what was skipped, and why
 	@$(PYTEST) --ignore tests/project
+
+test-long: $(VENV)/.stamp-dev ## Run the tests that take longest: tutorials, kills, random histories
+	@$(PYTEST) -m long
 
 nightly: $(VENV)/.stamp-dev ## Run every test at its full length (half an hour)
 	@NEARLINE_TEST_NIGHTLY=1 $(PYTEST)

@@ -17,6 +17,7 @@ from tests.milvus.fixtures import (
     standalone_server,
     standalone_uri,
 )
+from tests.scale import NIGHTLY
 
 __all__ = [
     "lite_server",
@@ -28,6 +29,11 @@ __all__ = [
 ]
 
 
+_LEFT_OUT = {
+    "milvus": "asks a real Milvus: pytest -m milvus",
+    "long": "takes long: make test-long",
+}
+
 # Other tests, and what they start, run on the same cores.
 if settings.get_current_profile_name() == "default":
     settings.register_profile("shared cores", deadline=None)
@@ -35,18 +41,18 @@ if settings.get_current_profile_name() == "default":
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what asks a Milvus, unless the marks that are asked for name it.
+    """Leaves out what asks a Milvus or takes long, unless the marks that are asked for name it.
 
     Files that start processes come first, so that no long one is left to a single worker at the
     end.
     """
     starting = {item.path for item in items if item.get_closest_marker("service")}
     items.sort(key=lambda item: item.path not in starting)
-    if "milvus" in config.option.markexpr:
-        return
-    for item in items:
-        if item.get_closest_marker("milvus"):
-            item.add_marker(pytest.mark.skip(reason="asks a real Milvus: pytest -m milvus"))
+    for mark, reason in _LEFT_OUT.items():
+        if mark not in config.option.markexpr and not (mark == "long" and NIGHTLY):
+            for item in items:
+                if item.get_closest_marker(mark):
+                    item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture

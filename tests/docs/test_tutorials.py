@@ -16,7 +16,7 @@ import pytest
 
 from tests.nearline_cli.conftest import ROOT, Up, command
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.service, pytest.mark.long]
 
 TUTORIALS = ROOT / "docs" / "tutorials"
 # ```language file: the block is that file. ```sh: its lines are commands. Anything else is output.

@@ -224,6 +224,7 @@ def plain_vectors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[np.ndarr
     yield np.load(file)
 
 
+@pytest.mark.long
 @FIRST_START
 async def test_the_reference_is_what_sentence_transformers_gives(plain_vectors: np.ndarray) -> None:
     async with real_server() as client:

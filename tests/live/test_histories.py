@@ -28,7 +28,7 @@ from tests.redis_server import needs_redis
 from tests.scale import NIGHTLY, scaled
 from tests.small_disk import small_disk
 
-pytestmark = [pytest.mark.service, needs_redis]
+pytestmark = [pytest.mark.service, pytest.mark.long, needs_redis]
 HISTORIES = int(os.environ.get("HISTORIES", str(scaled(2, nightly=40))))
 STEPS = 14
 SEED = int(os.environ.get("HISTORIES_SEED", secrets.randbelow(1 << 31) if NIGHTLY else 20261125))

@@ -34,7 +34,7 @@ from retrieval.redis_client.connection import connect
 from tests.redis_server import needs_redis
 from tests.scale import nightly, scaled
 
-pytestmark = [pytest.mark.service, needs_redis]
+pytestmark = [pytest.mark.service, pytest.mark.long, needs_redis]
 DIM = 16
 DOCUMENTS = scaled(2_000, nightly=5_000)
 POISON = DOCUMENTS // 50

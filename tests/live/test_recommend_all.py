@@ -21,7 +21,12 @@ from tests.live.test_recommending import served
 from tests.live.world import World
 from tests.redis_server import needs_redis
 
-pytestmark = [pytest.mark.service, needs_redis, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [
+    pytest.mark.service,
+    pytest.mark.long,
+    needs_redis,
+    pytest.mark.asyncio(loop_scope="module"),
+]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -140,6 +140,7 @@ async def test_a_deleted_item_leaves_lists_that_were_made_before(tmp_path: Path)
         assert len(ids(await client.recommend(about, TITLED))) == 3
 
 
+@pytest.mark.long
 async def test_without_redis_lists_go_on_and_say_so_and_come_back_by_themselves(
     tmp_path: Path,
 ) -> None:

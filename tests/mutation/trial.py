@@ -159,7 +159,7 @@ class Checkout:
             os.utime(module, (self._changed_at, self._changed_at))
             tiers = (
                 ("not service", tests.quick, limits.quick_s),
-                ("service", tests.service, limits.service_s),
+                ("service or long", tests.service, limits.service_s),
             )
             for marker, files, limit_s in tiers:
                 if not files:

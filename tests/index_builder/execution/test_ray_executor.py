@@ -89,6 +89,7 @@ def living(tmp_path: Path) -> Living:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.service
 async def test_a_build_equals_that_of_one_process_after_the_death_of_a_worker(
     living: Living,

@@ -31,6 +31,7 @@ _STEPS = st.lists(
 
 @settings(deadline=None, max_examples=scaled(6, nightly=60))
 # A deletion is remembered after an import that is newer, and hides the row of an older file.
+@pytest.mark.long
 @example(steps=[("upsert", "a"), ("delete", "a"), ("replace", (set(), 3)), ("replace", ({"a"}, 0))])
 @given(steps=_STEPS)
 async def test_a_collection_equals_the_replay_of_its_history(

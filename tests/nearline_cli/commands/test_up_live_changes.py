@@ -20,7 +20,7 @@ from nearline_cli.local.processes import retrieval_process
 from tests.nearline_cli.conftest import Run, Up
 from tests.redis_server import needs_redis
 
-pytestmark = [pytest.mark.service, needs_redis]
+pytestmark = [pytest.mark.service, pytest.mark.long, needs_redis]
 Start = Callable[..., Up]
 WHOLE = SearchOptions(k=2, require_full_coverage=True, payload=frozenset({PayloadField.TEXT}))
 

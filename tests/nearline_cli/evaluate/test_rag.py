@@ -137,6 +137,7 @@ def _questions(names: Sequence[str]) -> list[dict[str, object]]:
     return rows
 
 
+@pytest.mark.long
 def test_a_build_calibrates_on_answers_and_its_card_is_served(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -228,6 +228,7 @@ async def ended(client: IngestClient, job: Job) -> Job:
     return [one async for one in client.watch(job.job_id, timeout_s=60.0)][-1]
 
 
+@pytest.mark.long
 @pytest.mark.service
 @needs_redis
 async def test_up_starts_workers_for_documents_and_stops_them_when_idle(
@@ -263,6 +264,7 @@ async def test_up_starts_workers_for_documents_and_stops_them_when_idle(
     assert running.process.wait(timeout=30) == 0
 
 
+@pytest.mark.long
 @pytest.mark.service
 @needs_redis
 async def test_workers_stop_before_the_services_they_call(up: Start) -> None:
