@@ -26,7 +26,7 @@ from tests.live.partition_cluster import Cluster, Part, cluster
 from tests.network_namespace import go_apart
 
 DEADLINE_S = 1.0
-RECOVERY_S = 30.0
+RECOVERY_S, AWAY_S = 30.0, 20.0
 CUT = 1
 Fault: TypeAlias = Callable[[Part], None]
 # What a reply says of itself, if it does, and whether that is so.
@@ -144,23 +144,33 @@ class Caller:
 async def run_case(
     running: Cluster, caller: Caller, name: str, seconds: float
 ) -> dict[str, object]:
-    """Runs one case; returns what callers saw."""
+    """Runs one case for some seconds, and until a silent shard is asked no more."""
     victim, fault = CASES[name]
     part = running.parts[victim]
     await recovery_s(caller)
     seen = {kind: Calls() for kind in caller.kinds}
+    start = time.perf_counter()
+    spent_s = away_s = 0.0
     fault(part)
     try:
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
+        while spent_s <= seconds or (victim.startswith("shard") and not away_s):
             await asyncio.gather(
                 *(measure(seen[kind], call) for kind, call in caller.kinds.items())
             )
+            spent_s = time.perf_counter() - start
+            if not away_s and all(one.last_s < DEADLINE_S / 2 for one in seen.values()):
+                away_s = spent_s
+            if spent_s > AWAY_S:
+                break
     finally:
         part.restore()
     back_s = await recovery_s(caller)
-    kinds = {kind: one.to_json() for kind, one in seen.items()}
-    return {"case": name, "recovered_s": round(back_s, 2), "kinds": kinds}
+    return {
+        "case": name,
+        "away_s": round(away_s, 2),
+        "recovered_s": round(back_s, 2),
+        "kinds": {kind: one.to_json() for kind, one in seen.items()},
+    }
 
 
 async def measure(calls: Calls, call: Callable[[], Awaitable[Told]]) -> bool:
