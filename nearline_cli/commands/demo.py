@@ -88,6 +88,7 @@ async def _run(home: Path, port: int, report: ProcessReport, oneshot: bool, as_j
             await _ensure_snapshot(store, corpus, digest, processes, as_json)
             async with run_supervised([processes.routers, processes.generation], *observers):
                 report.ready(processes.address)
+                report.flush()
                 await _ask(processes.address, as_json)
                 if not oneshot:
                     output.print_note(_next(processes, store))

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+import contextlib
+import os
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 
 from nearline_cli.local.autoscaler import ScalingEvent
 from nearline_cli.local.processes import parse_event
 from nearline_cli.local.supervisor import ProcessState, StateChange
 from nearline_cli.terminal import output
+from nearline_cli.terminal.background_writer import BackgroundWriter
 
+# Longest wait for whoever reads the report, at the end.
+_FLUSH_S = 2.0
 _LOUD = ("warning", "error", "critical")
 
 
 class ProcessReport:
     """Prints what the supervisor does, as text or JSON.
 
-    What cannot be written, for example to a full disk, is dropped: the processes go on. If nobody
-    reads any more (`nearline up | head`), the work ends as if it were interrupted.
+    What cannot be written, to a full disk or a pipe that nobody reads, is dropped: the processes go
+    on. If the reader has gone (`nearline up | head`), the work ends as if it were interrupted.
 
     is_ready: Whether everything has served at least once.
     """
@@ -30,6 +35,8 @@ class ProcessReport:
         self._died: set[str] = set()
         self._work: asyncio.Task[None] | None = None
         self._unread: BrokenPipeError | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._writer = BackgroundWriter(self._reader_gone)
 
     def run_until_interrupted(self, work: Coroutine[None, None, None]) -> None:
         """Runs the work that reports here; an interrupt is its normal end once everything serves.
@@ -40,7 +47,7 @@ class ProcessReport:
         """
 
         async def run() -> None:
-            self._work = asyncio.current_task()
+            self._work, self._loop = asyncio.current_task(), asyncio.get_running_loop()
             await work
 
         try:
@@ -49,16 +56,26 @@ class ProcessReport:
             if self._unread is not None:
                 raise self._unread from None
             if not self.is_ready:
+                self._end_if_unread(130)
                 output.print_note("interrupted before everything served; all processes ended")
                 raise KeyboardInterrupt from None
+        except BaseException:
+            self._end_if_unread(1)
+            raise
+        self._end_if_unread(0)
+
+    def flush(self) -> None:
+        """Waits until the report is written, or nobody reads it."""
+        self._writer.flush(_FLUSH_S)
 
     def change(self, change: StateChange) -> None:
         """Reports a state change."""
-        self._write(lambda: self._change(change))
+        if (write := self._change(change)) is not None:
+            self._writer.put(write)
 
     def scaled(self, event: ScalingEvent) -> None:
         """Reports a change of the number of workers."""
-        self._write(lambda: self._scaled(event))
+        self._writer.put(lambda: self._scaled(event))
 
     def line(self, name: str, line: str) -> None:
         """Takes a log line of a process, and prints warnings and errors."""
@@ -66,7 +83,7 @@ class ProcessReport:
         # The reason of a failure is part of the state change, or of the error that ends `up`.
         loud = str(event.get("level")) in _LOUD and event.get("event") != "failed"
         if self._verbose or loud:
-            self._write(lambda: output.print_note(f"[{name}] {line}"))
+            self._writer.put(lambda: output.print_note(f"[{name}] {line}"))
 
     def ready(self, address: str, metrics: Mapping[str, int] | None = None) -> None:
         """Reports that everything serves, and prints the table of addresses.
@@ -75,36 +92,38 @@ class ProcessReport:
             metrics: Ports of Prometheus endpoints by process. Optional.
         """
         self.is_ready = True
-        self._write(lambda: self._ready(address, metrics or {}))
+        changes = list(self._latest.values())
+        self._writer.put(lambda: self._ready(address, changes, metrics or {}))
 
     def hint(self, text: str) -> None:
         """Prints what to do next, but not among JSON lines."""
         if not self._json:
-            self._write(lambda: output.console().print(text))
+            self._writer.put(lambda: output.console().print(text))
 
-    def _write(self, write: Callable[[], None]) -> None:
-        try:
-            write()
-        except BrokenPipeError as error:
-            if self._unread is None and self._work is not None:
-                self._work.cancel()
-            self._unread = error
-        except OSError:
-            return
+    def _reader_gone(self, error: BrokenPipeError) -> None:
+        known, self._unread = self._unread, error
+        if known is None and self._loop is not None and self._work is not None:
+            # The work may have ended already.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._work.cancel)
 
-    def _change(self, change: StateChange) -> None:
+    def _end_if_unread(self, code: int) -> None:
+        """Ends the process here if its report is not read: Python's own end would wait for it."""
+        if not self._writer.flush(_FLUSH_S):
+            os._exit(code)
+
+    def _change(self, change: StateChange) -> Callable[[], None] | None:
+        """Takes a state change; returns what prints it, if anything does."""
         known = self._latest.get(change.name)
         self._latest[change.name] = change
         if self._json:
-            output.print_json({"event": "state", **_record(change)})
-        elif change.state is ProcessState.DIED:
+            return lambda: output.print_json({"event": "state", **_record(change)})
+        if change.state is ProcessState.DIED:
             self._died.add(change.name)
             often = f" (death {change.deaths} in a row)" if change.deaths > 1 else ""
-            output.print_note(
-                f"{change.name} {change.reason}; restarting in {change.retry_in_s:g} s{often}"
-            )
+            text = f"{change.name} {change.reason}; restarting in {change.retry_in_s:g} s{often}"
         elif change.state is ProcessState.STARTING and known is None:
-            output.print_note(f"{change.name} is starting")
+            text = f"{change.name} is starting"
         elif (
             change.state is ProcessState.SERVING
             and change.name in self._died
@@ -112,7 +131,10 @@ class ProcessReport:
             and change.deaths <= 1
         ):
             self._died.discard(change.name)
-            output.print_note(f"{change.name} is serving again, pid {change.pid}")
+            text = f"{change.name} is serving again, pid {change.pid}"
+        else:
+            return None
+        return lambda: output.print_note(text)
 
     def _scaled(self, event: ScalingEvent) -> None:
         if self._json:
@@ -121,8 +143,9 @@ class ProcessReport:
         else:
             output.print_note(f"workers: {event.before} -> {event.after}; {event.reason}")
 
-    def _ready(self, address: str, metrics: Mapping[str, int]) -> None:
-        changes = list(self._latest.values())
+    def _ready(
+        self, address: str, changes: Sequence[StateChange], metrics: Mapping[str, int]
+    ) -> None:
         if self._json:
             for change in changes:
                 port = metrics.get(change.name)
