@@ -26,6 +26,9 @@ _WINDOW_S: Final = 0.1
 _FALL, _RISE = 0.7, 1.05
 # Few enough for any machine, and enough for calls that wait for something else.
 _LEAST_LIMIT: Final = 16
+# So many refusals of a window are told at once. The others are held back for as long as their
+# callers are told to wait: a connection has a bounded number of calls, and cannot send more.
+_QUICK_REFUSALS: Final = 10
 # A tenant has a share of the calls while it called this recently.
 _ACTIVE_S: Final = 1.0
 
@@ -84,6 +87,7 @@ class Admission:
         self._last_call_s: dict[str, float] = {}
         self._window_end_s = clock() + _WINDOW_S
         self._ended = self._late = self._peak = 0
+        self._refused, self._refused_until_s = 0, clock()
         _limit_now.set(max_calls)
 
     @property
@@ -138,6 +142,18 @@ class Admission:
             )
         self._streams[tenant] += 1
         return lambda: self._end_stream(tenant)
+
+    def hold_s(self) -> float:
+        """Returns the seconds for which to hold back a refusal; counts it.
+
+        Refusing a call costs a tenth of answering it. Callers that repeat it at once could take up
+        all of a server that way.
+        """
+        now_s = self._clock()
+        if now_s >= self._refused_until_s:
+            self._refused, self._refused_until_s = 0, now_s + _WINDOW_S
+        self._refused += 1
+        return _RETRY_AFTER_S if self._refused > _QUICK_REFUSALS else 0.0
 
     def _end(self, tenant: str, lane: Lane, began_s: float, left_s: float | None) -> None:
         spent_s = self._clock() - began_s

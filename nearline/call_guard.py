@@ -28,6 +28,7 @@ from nearline.errors import (
     InvalidRequest,
     NearlineError,
     NotReady,
+    Overloaded,
     Unsupported,
 )
 from nearline.request_decoding import decoded_request, decoded_stream, tolerant_decoder
@@ -134,7 +135,7 @@ class CallGuard:
             ),
             "response_serializer": handler.response_serializer,
         }
-        call = _Calls(method, rights)
+        call = _Calls(method, rights, self._admission)
         streams_in = handler.stream_unary is not None or handler.stream_stream is not None
         decoded = partial(decoded_stream, self._stream_idle_s) if streams_in else decoded_request
         if handler.unary_unary is not None or handler.stream_unary is not None:
@@ -150,7 +151,7 @@ class CallGuard:
                     reply = await inner(rights.check(decoded(request)), context)
                 except BaseException as error:
                     request = None
-                    await call.fail(error, context, start, counted)
+                    await call.fail(error, context, start, counted, begun=end_call is not None)
                     raise
                 finally:
                     if end_call is not None:
@@ -176,7 +177,7 @@ class CallGuard:
                     yield reply
             except BaseException as error:
                 request = None
-                await call.fail(error, context, start, counted)
+                await call.fail(error, context, start, counted, begun=end_call is not None)
                 raise
             finally:
                 if end_call is not None:
@@ -283,7 +284,8 @@ class _OtherMethods(grpc.GenericRpcHandler):
 class _Calls:
     """Outcomes of the calls of one method."""
 
-    def __init__(self, method: str, rights: MethodGuard) -> None:
+    def __init__(self, method: str, rights: MethodGuard, admission: Admission) -> None:
+        self._admission = admission
         self._method = method
         self._rights = rights
         self._succeeded = _calls.labels(method, "OK")
@@ -301,7 +303,13 @@ class _Calls:
             self._rights.record(code, context, request_id or _request_id(context))
 
     async def fail(
-        self, error: BaseException, context: Context, start: float, counted: RunningCall | None
+        self,
+        error: BaseException,
+        context: Context,
+        start: float,
+        counted: RunningCall | None,
+        *,
+        begun: bool,
     ) -> None:
         """Aborts the call with the status of the error; returns if gRPC handles it itself.
 
@@ -323,7 +331,20 @@ class _Calls:
         _release_frames(error)
         self._end(status.status_code(error).name, context, start, request_id)
         left = () if counted is None else counted.trailers()
+        if isinstance(error, Overloaded) and not begun:
+            if counted is not None:
+                counted.end()
+            await self._hold(context)
         await _abort(context, error, (REQUEST_ID_KEY, request_id), *left)
+
+    async def _hold(self, context: Context) -> None:
+        """Holds a refusal back if there are many; see `Admission.hold_s`."""
+        if current_caller().through_service:
+            # Its connection carries the calls of others, too.
+            return
+        if hold_s := self._admission.hold_s():
+            left_s = context.time_remaining()
+            await asyncio.sleep(hold_s if left_s is None else min(hold_s, left_s / 2))
 
     def _internal(self, error: BaseException, request_id: str) -> InternalError:
         error_id = secrets.token_hex(8)

@@ -23,6 +23,9 @@ _NO_RETRY = "-1"
 _NOT_CONNECTED = "failed to connect"
 # Part of gRPC's text for a message over the limit of its receiver or sender.
 _TOO_LARGE = "larger than max"
+# REFUSED_STREAM of RFC 9113: the connection has as many calls as the server takes. The server did
+# not look at the call.
+_STREAM_REFUSED = "RST_STREAM with error code 7"
 # gRPC's text for a failed write to a stream that the server has ended.
 LOST = "Internal error from Core"
 
@@ -155,6 +158,12 @@ def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> NearlineError:
         text = (
             f"a message to or from {peer} is too large ({text}, in bytes); send less, or ask for "
             "less, in one request"
+        )
+    elif kind is errors.NotReady and _STREAM_REFUSED in text:
+        kind = errors.Overloaded
+        text = (
+            f"{peer} has as many calls of this connection as it takes (--max-streams); retry "
+            "later, send fewer calls at once, or open more connections"
         )
     elif error.code() is grpc.StatusCode.INTERNAL and LOST in text:
         kind = errors.NotReady

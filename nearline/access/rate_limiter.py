@@ -155,10 +155,11 @@ class RateLimiter:
 class RunningCall:
     """A call that counts against limits until it ends."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("_ended", "_held")
 
     def __init__(self, held: tuple[_Account, ...]) -> None:
         self._held = held
+        self._ended = False
 
     @property
     def limits(self) -> list[tuple[str, Limits]]:
@@ -194,6 +195,8 @@ class RunningCall:
                 )
 
     def end(self) -> None:
-        """Ends the call."""
-        for account in self._held:
-            account.running -= 1
+        """Ends the call, if it has not ended."""
+        if not self._ended:
+            self._ended = True
+            for account in self._held:
+                account.running -= 1

@@ -223,6 +223,14 @@ def test_a_refusal_names_the_tenant_and_a_time_to_retry() -> None:
     assert caught.value.retry_after_s
 
 
+def test_of_many_refusals_all_but_a_few_are_held_back() -> None:
+    now_s = [0.0]
+    admission = Admission(10, lambda: now_s[0])
+    assert [admission.hold_s() for _ in range(12)] == [0.0] * 10 + [0.25] * 2
+    now_s[0] = 0.1
+    assert admission.hold_s() == 0.0
+
+
 def test_half_of_the_calls_may_be_streams_of_one_tenant() -> None:
     server = Server(max_calls=20)
     streams = [server.admission.begin_stream("a") for _ in range(10)]

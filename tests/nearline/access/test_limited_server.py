@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -30,6 +32,8 @@ burst = 5
 concurrent = 2
 request_bytes = 2_000
 """
+# How long a refusal is held back.
+HELD_S = 0.25
 
 
 class Held(retrieval_pb2_grpc.RetrievalServiceServicer):
@@ -108,6 +112,26 @@ async def test_a_flood_of_one_tenant_is_refused_and_no_other_notices(limited: Li
     assert await (await limited.call("b1")).code() is grpc.StatusCode.OK
     for _ in range(20):
         assert await (await limited.call("operator")).code() is grpc.StatusCode.OK
+
+
+async def test_a_flood_of_refusals_is_held_back_and_keeps_no_call_of_its_tenant_out(
+    limited: Limited,
+) -> None:
+    start = time.perf_counter()
+    codes = [await (await limited.call("a1")).code() for _ in range(15)]
+    assert codes[5:] == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 10
+    # Few refusals are told at once.
+    assert time.perf_counter() - start < 10 * HELD_S
+    async with ServiceChannel(limited.address, token="b1") as channel:
+        stub = retrieval_pb2_grpc.RetrievalServiceStub(channel.grpc_channel)
+        start = time.perf_counter()
+        calls = [stub.Search(retrieval_pb2.SearchRequest()) for _ in range(40)]
+        refused = Counter([await call.code() for call in calls])
+        assert refused[grpc.StatusCode.RESOURCE_EXHAUSTED] >= 35
+        assert time.perf_counter() - start >= HELD_S
+        # A refusal that is held back has a deadline, too.
+        calls = [stub.Search(retrieval_pb2.SearchRequest(), timeout=0.1) for _ in range(40)]
+        assert {await call.code() for call in calls} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
 @pytest.mark.parametrize("method", ["Search", "ListItems"])
