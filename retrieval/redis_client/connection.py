@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
+import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
 
 import hiredis
 import redis.asyncio
@@ -17,7 +20,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from nearline.channel_security import ChannelSecurity
 from nearline.errors import NotReady, SettingsError
+from nearline.tls import is_loopback
 
 # A router that connects many times at once may itself be late to notice.
 _CONNECT_TIMEOUT_S = 5.0
@@ -50,12 +55,17 @@ def connect(url: str, *, timeout_s: float = _TIMEOUT_S, retries: int = _RETRIES)
     """Returns a client; it connects at its first command.
 
     Args:
-        url: "redis://host:port/0", "rediss://…" or "unix://…".
+        url: "redis://host:port/0", "rediss://…" (TLS) or "unix://…". What it leaves out of
+            ssl_ca_certs, ssl_certfile and ssl_keyfile are NEARLINE_TLS_CA, NEARLINE_TLS_CERT and
+            NEARLINE_TLS_KEY.
         timeout_s: Longest wait for a reply; also for a connection, there at most 5 s.
         retries: How often an unanswered command is resent.
-    Raises: SettingsError: the address is invalid.
+    Raises: SettingsError: the address is invalid, or a password would travel unencrypted.
     """
+    security = ChannelSecurity.choose("", None, os.environ)
+    shown = _PASSWORD.sub("//…@", url)
     try:
+        tls = _tls_options(url, security)
         return redis.asyncio.Redis.from_url(
             url,
             socket_timeout=timeout_s,
@@ -67,12 +77,36 @@ def connect(url: str, *, timeout_s: float = _TIMEOUT_S, retries: int = _RETRIES)
             max_connections=_MAX_CONNECTIONS,
             # With protocol 3, the client mistakes a connection closed by the server for a good one.
             protocol=2,
+            **tls,
         )
     except ValueError as error:
-        shown = _PASSWORD.sub("//…@", url)
         raise SettingsError(
             f"redis address {shown!r} is invalid: {error}; use redis://HOST:PORT/0"
         ) from error
+
+
+def _tls_options(url: str, security: ChannelSecurity) -> dict[str, Any]:
+    """Returns the options of an encrypted connection; those of the URL take priority.
+
+    Raises: SettingsError: a password would travel unencrypted to another machine. ValueError: the
+        URL is malformed.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "rediss":
+        files = security.tls
+        return {
+            "ssl_ca_certs": files.authorities or None,
+            "ssl_certfile": files.certificate or None,
+            "ssl_keyfile": files.key or None,
+            "ssl_min_version": ssl.TLSVersion.TLSv1_2,
+        }
+    if parts.scheme == "redis" and parts.password and not security.insecure:
+        if not is_loopback(parts.hostname or ""):
+            raise SettingsError(
+                f"the password of Redis would travel unencrypted to {parts.hostname}: use "
+                "rediss://, or set NEARLINE_INSECURE=true if a network of your own protects it"
+            )
+    return {}
 
 
 @contextlib.asynccontextmanager
