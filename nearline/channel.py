@@ -13,11 +13,13 @@ import grpc
 from nearline import status
 from nearline.channel_security import ChannelSecurity
 from nearline.contract import Lane
+from nearline.errors import InvalidRequest
 from nearline.tls import TlsFiles
 
 # Used if the caller sets none: a call without a deadline can hang forever.
 DEFAULT_TIMEOUT_S = 10.0
 _Reply = TypeVar("_Reply")
+_Call = TypeVar("_Call")
 _MAX_MESSAGE_BYTES = 64 << 20
 
 # Nearline's servers send UNAVAILABLE for calls that were not processed; gRPC sends CANCELLED for
@@ -140,9 +142,18 @@ class ServiceChannel:
         Raises: Any class of `nearline.errors`.
         """
         try:
-            return await make()
+            return await self.begin(make)
         except grpc.aio.AioRpcError as error:
             raise status.from_rpc_error(error, self.address) from error
+
+    def begin(self, make: Callable[[], _Call]) -> _Call:
+        """Begins a call, such as a stream. Raises: InvalidRequest: the client is closed."""
+        try:
+            return make()
+        except grpc.aio.UsageError as error:
+            raise InvalidRequest(
+                f"the client of {self.address} is closed; make another one, or close it later"
+            ) from error
 
     async def send(
         self,

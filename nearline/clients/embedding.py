@@ -63,7 +63,7 @@ class EmbeddingClient(ServiceChannel):
                 request = _embed_request(texts, role, None, expected_fingerprint, c.Lane.BULK)
                 yield embedding_pb2.EmbedStreamRequest(request=request)
 
-        call = self._stub.EmbedStream()
+        call = self.begin(self._stub.EmbedStream)
         ahead = _FIRST_AHEAD
         room = asyncio.Semaphore(ahead)
         sender = asyncio.create_task(send_requests(call, requests(), room))

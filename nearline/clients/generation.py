@@ -41,10 +41,8 @@ class GenerationClient(ServiceChannel):
         is 60 s.
         """
         request = wire.question_to_proto(question, collection)
-        call = self._stub.Generate(
-            request,
-            timeout=_ANSWER_TIMEOUT_S if timeout_s is None else timeout_s,
-        )
+        limit_s = _ANSWER_TIMEOUT_S if timeout_s is None else timeout_s
+        call = self.begin(lambda: self._stub.Generate(request, timeout=limit_s))
         try:
             async for message in call:
                 yield wire.event_from_proto(message)

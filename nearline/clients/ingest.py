@@ -72,7 +72,7 @@ class IngestClient(ServiceChannel):
         timeout_s: Time limit of the whole stream; None waits until the job has ended.
         """
         request = ingest_pb2.WatchJobRequest(job_id=job_id)
-        call = self._stub.WatchJob(request, timeout=timeout_s)
+        call = self.begin(lambda: self._stub.WatchJob(request, timeout=timeout_s))
         try:
             async for message in call:
                 yield wire.job_from_proto(message.job)

@@ -7,6 +7,7 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
+    Callable,
     Iterable,
     Mapping,
     Sequence,
@@ -224,7 +225,7 @@ class RetrievalClient(ServiceChannel):
                 yield retrieval_pb2.UpsertItemsStreamRequest(request=request)
 
         return wire.upsert_stream_reply(
-            await self._stream(self._stub.UpsertItemsStream(), requests())
+            await self._stream(self._stub.UpsertItemsStream, requests())
         )
 
     async def delete_batches(
@@ -238,7 +239,7 @@ class RetrievalClient(ServiceChannel):
                 yield retrieval_pb2.DeleteItemsStreamRequest(request=request)
 
         return wire.delete_stream_reply(
-            await self._stream(self._stub.DeleteItemsStream(), requests())
+            await self._stream(self._stub.DeleteItemsStream, requests())
         )
 
     async def recommend(
@@ -300,8 +301,9 @@ class RetrievalClient(ServiceChannel):
             await self.send(self._stub.DeleteUser, request, timeout_s, default_s=_WRITE_TIMEOUT_S)
         )
 
-    async def _stream(self, call: Any, requests: AsyncIterator[Any]) -> Any:
+    async def _stream(self, method: Callable[[], Any], requests: AsyncIterator[Any]) -> Any:
         """Sends requests and returns the reply; see `send_requests`."""
+        call = self.begin(method)
         await send_requests(call, requests)
         return await self.call(lambda: call)
 

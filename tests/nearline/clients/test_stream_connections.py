@@ -1,4 +1,4 @@
-"""Streams, which may last for hours, keep no other call of their client waiting."""
+"""Streams, which may last for hours, keep no other call waiting; a closed client says so."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from nearline import contract as c
 from nearline.clients import EmbeddingClient, GenerationClient, IngestClient, RetrievalClient
-from nearline.errors import Unsupported
+from nearline.errors import InvalidRequest, Unsupported
 from nearline.serving import Registration, running
 from nearline.settings import ServerSettings
 from nearline.v1 import (
@@ -56,7 +56,7 @@ STREAMS: dict[str, tuple[type[Any], Callable[[Any], Awaitable[Any]], Callable[[A
 
 
 @pytest.mark.parametrize("method", STREAMS)
-async def test_an_open_stream_leaves_room_for_calls(method: str) -> None:
+async def test_an_open_stream_leaves_room_for_calls_until_the_client_is_closed(method: str) -> None:
     kind, stream, other_call = STREAMS[method]
     begun = asyncio.Event()
 
@@ -93,3 +93,7 @@ async def test_an_open_stream_leaves_room_for_calls(method: str) -> None:
         assert not opened.done()
         opened.cancel()
         await asyncio.gather(opened, return_exceptions=True)
+        await client.close()
+        for call in (stream, other_call):
+            with pytest.raises(InvalidRequest, match="is closed; make another one"):
+                await asyncio.wait_for(call(client), 10)
