@@ -74,7 +74,7 @@ def ask(
         bool, typer.Option("--fresh", help="Write a new answer instead of returning a cached one.")
     ] = False,
     token: options.TokenOption = "",
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Timeout.")] = 60.0,
+    timeout: options.TimeoutOption = 60.0,
     address: options.GenerationAddressOption = options.DEFAULT_GENERATION_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,

@@ -22,7 +22,7 @@ def count(
     limit: Annotated[
         int, typer.Option(metavar="N", help="Values shown per attribute, 1..1000.")
     ] = 10,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Timeout.")] = 10.0,
+    timeout: options.TimeoutOption = 10.0,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,

@@ -12,7 +12,14 @@ import typer
 from nearline import contract as c
 from nearline.clients import IngestClient
 from nearline.counts import counted
-from nearline.errors import InvalidRequest, NearlineError, first_of
+from nearline.errors import (
+    DeadlineExceeded,
+    InternalError,
+    InvalidRequest,
+    NearlineError,
+    NotReady,
+    first_of,
+)
 from nearline_cli.inputs.item_columns import ItemColumns
 from nearline_cli.inputs.rejects import Rejects
 from nearline_cli.terminal import options, output
@@ -24,6 +31,9 @@ if TYPE_CHECKING:
 
     from nearline_cli.inputs.sources import NamedSource
     from nearline_cli.inputs.submitter import JobCallback, JobOptions, Submitter
+
+# Errors after which a request may have been carried out all the same.
+_UNCERTAIN = (DeadlineExceeded, InternalError, NotReady)
 
 
 def ingest(
@@ -102,10 +112,10 @@ def ingest(
         output.print_note(f"interrupted; {_how_to_continue(run.submitter, job_options.job_id)}")
         raise
     except NearlineError as error:
-        if run.submitter is None or not (run.job or run.submitter.sent):
+        shown = _with_remedy(error, run.submitter, job_options.job_id)
+        if shown is error:
             raise
-        rest = _how_to_continue(run.submitter, job_options.job_id)
-        raise error.with_message(f"{error.message}; {rest}") from error
+        raise shown from error
     run.conclude()
 
 
@@ -203,6 +213,15 @@ def _check(found: Sequence[NamedSource], job_options: JobOptions) -> None:
     for at in range(0, len(urls) or 1, c.MAX_BATCH):
         sources = urls[at : at + c.MAX_BATCH] or [c.Item(id="any")]
         check_submission(Submission(**options, sources=sources, ttl_s=ttl_s))
+
+
+def _with_remedy(error: NearlineError, submitter: Submitter | None, job_id: str) -> NearlineError:
+    """Returns an error that says how to go on, if anything was or may have been submitted."""
+    if submitter is None or not (submitter.job or submitter.sent):
+        return error
+    if submitter.job is None and not isinstance(error, _UNCERTAIN):
+        return error  # A refusal leaves nothing behind.
+    return error.with_message(f"{error.message}; {_how_to_continue(submitter, job_id)}")
 
 
 def _how_to_continue(submitter: Submitter | None, job_id: str) -> str:

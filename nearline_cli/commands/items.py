@@ -30,7 +30,6 @@ _BatchOption = Annotated[int, typer.Option(metavar="N", help="Items per request,
 _WaitFlag = Annotated[
     bool, typer.Option("--wait", help="Wait until every shard serves the changes.")
 ]
-_TimeoutOption = Annotated[float, typer.Option(metavar="SECONDS", help="Timeout of each request.")]
 
 
 def upsert(
@@ -53,7 +52,7 @@ def upsert(
     ] = False,
     batch: _BatchOption = 256,
     wait: _WaitFlag = False,
-    timeout: _TimeoutOption = 60.0,
+    timeout: options.TimeoutOption = 60.0,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
@@ -96,7 +95,7 @@ def delete(
     ] = "",
     batch: _BatchOption = 256,
     wait: _WaitFlag = False,
-    timeout: _TimeoutOption = 60.0,
+    timeout: options.TimeoutOption = 60.0,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
@@ -132,7 +131,7 @@ def show(
         str,
         typer.Option(metavar="HEX", help="Watermark of a write: read a state that includes it."),
     ] = "",
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Timeout.")] = 10.0,
+    timeout: options.TimeoutOption = 10.0,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,

@@ -61,7 +61,7 @@ def recommend(
     why_not: Annotated[
         str, typer.Option(metavar="ID", help="Explain why this item is not in the list.")
     ] = "",
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Timeout.")] = 10.0,
+    timeout: options.TimeoutOption = 10.0,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,

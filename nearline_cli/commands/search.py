@@ -85,7 +85,7 @@ def search(
             help="Show the vector and word part of each score, and how the filter was applied.",
         ),
     ] = False,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Timeout.")] = 10.0,
+    timeout: options.TimeoutOption = 10.0,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nearline.counts import counted
-from nearline.errors import NotFound
+from nearline.errors import NotFound, SnapshotCorrupt, SnapshotMismatch
 from nearline.store.registry import describe_ref
 from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
@@ -23,6 +23,18 @@ app.command()(promote.rollback)
 app.command()(promote.prune)
 app.command()(export.export)
 
+# What the manifest of a snapshot says, in a list of snapshots.
+_FIELDS = (
+    "documents",
+    "chunks",
+    "shards",
+    "index",
+    "dim",
+    "fingerprint",
+    "models",
+    "created",
+    "bytes",
+)
 _IdArgument = Annotated[
     str, typer.Argument(metavar="[ID]", help="Snapshot id. \\[default: the current one]")
 ]
@@ -51,10 +63,16 @@ def list_snapshots(
     output.print_table(
         columns,
         [
-            [*(record[name] for name in columns[:-1]), output.format_bytes(_bytes(record))]
+            [
+                *(record[name] for name in columns[:-1]),
+                output.format_bytes(size) if isinstance(size := record["bytes"], int) else None,
+            ]
             for record in records
         ],
     )
+    for record in records:
+        if "problem" in record:
+            output.print_note(f"{record['snapshot']} is damaged: {record['problem']}")
 
 
 @app.command()
@@ -122,11 +140,17 @@ def _collections(store: Store, wanted: str) -> list[tuple[str, snapshot_pb2.Alia
 def _record(
     store: Store, collection: str, snapshot_id: str, in_force: snapshot_pb2.AliasRecord
 ) -> dict[str, object]:
-    manifest = store.manifest(collection, snapshot_id)
-    return {
+    first: dict[str, object] = {
         "collection": collection,
         "snapshot": snapshot_id,
         "alias": _alias(snapshot_id, in_force),
+    }
+    try:
+        manifest = store.manifest(collection, snapshot_id)
+    except (SnapshotCorrupt, SnapshotMismatch) as error:
+        # The others are listed all the same.
+        return first | dict.fromkeys(_FIELDS) | {"problem": error.message}
+    values = {
         "documents": manifest.documents,
         "chunks": manifest.chunks,
         "shards": len(manifest.shards),
@@ -137,16 +161,11 @@ def _record(
         "created": manifest.create_time.ToJsonString(),
         "bytes": sum(entry.bytes for entry in manifest.files),
     }
+    return first | values
 
 
 def _alias(snapshot_id: str, in_force: snapshot_pb2.AliasRecord) -> str:
     return {in_force.current: "current", in_force.canary: "canary"}.get(snapshot_id, "")
-
-
-def _bytes(record: dict[str, object]) -> float:
-    value = record["bytes"]
-    assert isinstance(value, int)
-    return value
 
 
 def _described(

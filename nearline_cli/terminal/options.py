@@ -56,6 +56,9 @@ TokenOption = Annotated[
         help="Token that identifies you, if the service requires one.",
     ),
 ]
+TimeoutOption = Annotated[
+    float, typer.Option("--timeout", min=0.001, metavar="SECONDS", help="Timeout of a request.")
+]
 IdColumnOption = Annotated[
     str, typer.Option(metavar="NAME", help="Column of the ids. \\[default: _id or id]")
 ]

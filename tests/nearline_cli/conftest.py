@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import psutil
@@ -67,7 +68,8 @@ def nearline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
         out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
         thread = threading.Thread(target=run_command, daemon=True)
-        with monkeypatch.context() as patch:
+        # What a command leaves for its child processes ends with it, too.
+        with monkeypatch.context() as patch, mock.patch.dict(os.environ):
             patch.chdir(tmp_path)
             for name, value in _ENVIRON.items():
                 patch.setenv(name, value)

@@ -83,6 +83,8 @@ def helps(command: Any) -> Iterator[str]:
         (("snapshots", "show"), 1, "has no published snapshot"),
         (("up", "--store", __file__), 1, "test_commands.py is a file; name the folder"),
         (("up", "--store", "ftp://host/store"), 1, "use a folder, file://, s3://"),
+        (("up", "--limits", "/nowhere.toml"), 2, "limits in /nowhere.toml cannot be read"),
+        (("up", "--readers-attribute", "of"), 2, "readers_attribute is 'of', and without"),
     ],
 )
 def test_an_error_is_one_line_and_an_exit_code(
@@ -101,6 +103,7 @@ def test_an_error_is_one_line_and_an_exit_code(
         ("serach",),
         ("up", "--prot", "1"),
         ("search", "a", "-k", "x"),
+        ("search", "a", "--timeout", "0"),
         # On the wire 0 is "not said"; here somebody said it.
         ("ask", "a", "--documents", "0"),
         ("ask", "a", "--max-tokens", "0"),
@@ -134,6 +137,15 @@ def test_snapshots_are_listed_shown_and_verified(nearline: Run, store: Path) -> 
     verified = json.loads(nearline("snapshots", "verify", *words).stdout)
     assert (verified["ok"], verified["bytes"]) == (True, listed["bytes"])
     assert listed["snapshot"] in nearline("snapshots", "list", "--store", str(store)).stdout
+    manifest = next((store / "default" / "snapshots").glob("*/manifest.json"))
+    whole = manifest.read_text()
+    manifest.write_text("{")
+    damaged = nearline("snapshots", "list", *words)
+    manifest.write_text(whole)
+    record = json.loads(damaged.stdout)
+    assert (record["snapshot"], record["alias"]) == (listed["snapshot"], "current")
+    assert (record["documents"], damaged.returncode) == (None, 0)
+    assert "manifest.json cannot be read" in record["problem"]
     unknown = nearline("snapshots", "show", "x", "--store", str(store))
     assert "not a snapshot id; list them: nearline snapshots list" in unknown.stderr
 
