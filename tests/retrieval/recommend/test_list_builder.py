@@ -11,10 +11,14 @@ import pytest
 from nearline.contract import Audience, PayloadField, RecommendOptions
 from nearline.filters import All, Equals
 from retrieval.cache.cached_list import CachedList, CacheLevel
+from retrieval.recommend import list_builder
 from retrieval.recommend.cached_candidates import CachedCandidates
 from retrieval.recommend.list_builder import ListBuilder, ListPlan, ListRequest, plan_list
 from retrieval.recommend.policies import ExploreRule, Origin, Policy, Quota
+from retrieval.recommend.user_profile import UserProfile
+from retrieval.search import item_lookup
 from retrieval.search.request_context import RequestContext
+from retrieval.users.records import UserEvent
 
 PLAIN = Policy(name="home", version=1)
 RED = Equals("colour", "red")
@@ -108,3 +112,22 @@ def test_a_list_that_all_known_users_share_is_read_before_the_profile(
     served, rng = SimpleNamespace(), np.random.default_rng(0)
     ListBuilder(cast(Any, served), request, context, cast(Any, cache), rng).prefetch()
     assert cache.read_ids == read_ids
+
+
+@pytest.mark.parametrize(("restricted", "lookups"), [(True, 1), (False, 0)])
+async def test_the_history_of_a_restricted_caller_has_only_items_that_it_may_see(
+    restricted: bool, lookups: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up = []
+
+    async def fetch_items(_: object, ids: list[str], *others: object) -> SimpleNamespace:
+        looked_up.append(ids)
+        return SimpleNamespace(items={"own": None})
+
+    monkeypatch.setattr(item_lookup, "fetch_items", fetch_items)
+    profile = UserProfile(None, [UserEvent(name, 1, "view", None) for name in ("own", "foreign")])
+    made = plan()
+    made.query.context.visible = RED if restricted else None
+    seen = await list_builder._visible_profile(profile, made)
+    assert set(seen.item_ids) == ({"own"} if restricted else {"own", "foreign"})
+    assert len(looked_up) == lookups
