@@ -38,6 +38,12 @@ _RIGHTS: Final = {right.name.lower(): right for right in Right if right is not R
 _FIELDS: Final = frozenset({"id", "sha256", "tenant", "roles", "rights", "expires"})
 
 
+class KeyExpired(Unauthenticated):
+    """The key has expired. caller: Whose it was, for the audit log."""
+
+    caller: Caller | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """A stored key. expires_s: Unix time after which it is refused; None if never."""
@@ -157,9 +163,11 @@ class KeyFile:
             found = self._verify(key)
             self._known[key] = found
         if found.expires_s is not None and self._clock() >= found.expires_s:
-            raise Unauthenticated(
+            expired = KeyExpired(
                 f"the API key {found.caller.name!r} has expired; ask the operator for a new one"
             )
+            expired.caller = found.caller
+            raise expired
         return found.caller
 
     def _verify(self, key: str) -> ApiKey:

@@ -7,21 +7,51 @@ import logging
 import os
 import threading
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 
-from nearline.access.caller import Caller
-from nearline.errors import SettingsError
+from google.protobuf.message import Message
 
+from nearline.access.caller import Caller
+from nearline.counts import counted
+from nearline.errors import MAX_SHOWN, SettingsError
+
+# Fields of requests that say what they are about: ids that are named, and ids of people.
+_NAMED = {"job_id": "job", "snapshot_id": "snapshot", "canary_snapshot_id": "snapshot"}
+_HASHED = {"user_id": "user", "session_id": "session"}
+_HASH_DIGITS = 16
 _log = logging.getLogger(__name__)
+
+
+def subject_of(request: Message, items: int = 0) -> str:
+    """Returns what a request is about: "3 items", "job night", "user sha256:9f86d081884c7d65".
+
+    A user or a session is named by the first digits of the SHA-256 of its id.
+
+    Args:
+        items: Item ids of the call so far.
+    """
+    found = [counted(items, "item")] if items else []
+    for name in request.DESCRIPTOR.fields_by_name:
+        if not (value := getattr(request, name)):
+            continue
+        if name in _NAMED:
+            found.append(f"{_NAMED[name]} {value[:MAX_SHOWN]}")
+        elif name in _HASHED:
+            digest = sha256(value.encode(errors="replace")).hexdigest()
+            found.append(f"{_HASHED[name]} sha256:{digest[:_HASH_DIGITS]}")
+        elif name == "letter_ids":
+            found.append(counted(len(value), "dead letter"))
+    return ", ".join(found)
 
 
 class AuditLog:
     """Appends one line per audited call and per refusal.
 
-    A line: {"time", "caller", "tenant", "method", "collection", "result", "request_id", "peer"}.
-    Each is written with one call, so several processes may share the file. A file that was moved
-    away, as logrotate does, is made anew. A line that cannot be written, for example because the
-    disk is full, is an error in the log of the service; calls go on.
+    A line: {"time", "caller", "tenant", "method", "collection", "subject", "result", "request_id",
+    "peer"}. Each is written with one call, so several processes may share the file. A file that was
+    moved away, as logrotate does, is made anew. A line that cannot be written, for example because
+    the disk is full, is an error in the log of the service; calls go on.
 
     Args:
         path: The file; made if it does not exist, readable by its owner only.
@@ -45,6 +75,7 @@ class AuditLog:
         method: str,
         *,
         collection: str,
+        subject: str = "",
         result: str,
         request_id: str,
         peer: str,
@@ -52,7 +83,8 @@ class AuditLog:
         """Appends a line.
 
         Args:
-            caller: None if the credential was refused.
+            caller: None if the credential is unknown.
+            subject: What the call was about; see `subject_of`.
             result: "OK", or the gRPC status.
         """
         line = {
@@ -60,7 +92,8 @@ class AuditLog:
             "caller": caller.name if caller else "",
             "tenant": caller.tenant if caller else "",
             "method": method,
-            "collection": collection[:200],
+            "collection": collection[:MAX_SHOWN],
+            "subject": subject,
             "result": result,
             "request_id": request_id,
             "peer": peer,

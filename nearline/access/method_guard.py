@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.message import Message
 
 from nearline.access.access_control import AccessControl
-from nearline.access.audit_log import AuditLog
+from nearline.access.api_keys import KeyExpired
+from nearline.access.audit_log import AuditLog, subject_of
 from nearline.access.caller import ANONYMOUS, Caller
 from nearline.access.rights import METHODS, MethodAccess, Right, Scope
 from nearline.contract import DEFAULT_COLLECTION
@@ -33,7 +34,8 @@ class _Call:
 
     collection: That of its request, or of the last one in its stream. running: Counts the call
     against the limits of its caller; None without limits. limiter: Has the limits of all; None
-    without limits. metadata: Its metadata.
+    without limits. metadata: Its metadata. subject: What it is about, for the audit log. items:
+    Item ids in its requests so far. expired: The caller whose key was refused.
     """
 
     caller: Caller | None
@@ -41,6 +43,9 @@ class _Call:
     running: RunningCall | None = None
     limiter: RateLimiter | None = None
     metadata: Any = ()
+    subject: str = ""
+    items: int = 0
+    expired: Caller | None = None
 
 
 # Each call runs in a task of its own, so that it cannot see the caller of another.
@@ -129,7 +134,11 @@ class MethodGuard:
         call = _Call(None)
         _call.set(call)
         call.metadata = context.invocation_metadata() or ()
-        call.caller = await self._access.identify(call.metadata)
+        try:
+            call.caller = await self._access.identify(call.metadata)
+        except KeyExpired as error:
+            call.expired = error.caller
+            raise
         if self._limiter is not None:
             call.running = self._limiter.begin(call.caller)
             call.limiter = self._limiter
@@ -145,11 +154,13 @@ class MethodGuard:
         if self._row.scope is Scope.ONE:
             self._require(request)
             return request
+        call = _call.get()
+        if isinstance(request, Message):
+            self._note_subject(call, request)
         # Who has the right nowhere need not send a stream to learn it.
         current_caller().require(self._row.right, self._method)
         if not isinstance(request, Message):
             return self._checked(request)
-        call = _call.get()
         if call is not None and call.running is not None:
             call.running.check_size(request)
         return request
@@ -173,9 +184,15 @@ class MethodGuard:
         call = _call.get()
         if call is not None:
             call.collection = collection
+        self._note_subject(call, request)
         current_caller().require(self._row.right, self._method, collection)
         if call is not None and call.running is not None:
             call.running.check_size(request)
+
+    def _note_subject(self, call: _Call | None, request: Message) -> None:
+        if call is not None and self.records and self._row.audited:
+            call.items += len(getattr(request, "ids", ()))
+            call.subject = subject_of(request, call.items)
 
     def record(self, result: str, context: Any, request_id: str) -> None:
         """Writes the end of a call to the audit log, if it belongs there.
@@ -188,9 +205,10 @@ class MethodGuard:
             return
         if self._row.audited or result in _REFUSED:
             self._audit.write(
-                call.caller,
+                call.caller or call.expired,
                 self._method,
                 collection=call.collection,
+                subject=call.subject,
                 result=result,
                 request_id=request_id,
                 peer=str(context.peer()),

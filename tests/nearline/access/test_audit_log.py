@@ -43,6 +43,7 @@ def test_a_line_names_who_did_what_with_which_result(tmp_path: Path) -> None:
         "tenant": "shop",
         "method": "DeleteItems",
         "collection": "products",
+        "subject": "",
         "result": "OK",
         "request_id": "a",
         "peer": "ipv4:127.0.0.1:1",
