@@ -31,7 +31,7 @@ from nearline.errors import (
     Overloaded,
     Unsupported,
 )
-from nearline.request_decoding import decoded_request, decoded_stream, tolerant_decoder
+from nearline.request_decoder import decoded_request, decoded_stream, tolerant_decoder
 
 REQUEST_ID_KEY = "x-request-id"
 _MAX_REQUEST_ID = 128

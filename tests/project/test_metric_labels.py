@@ -31,6 +31,7 @@ BOUNDED = {
     "outcome": "a list",
     "reason": "a list",
     "replica": "addresses in the settings",
+    "resource": "redis, disk or memory",
     "shard": "numbers of shards",
     "stage": "a list",
     "state": "a list",
