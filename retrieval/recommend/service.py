@@ -18,6 +18,8 @@ from nearline.errors import (
     NearlineError,
     NotFound,
     NotReady,
+    SnapshotCorrupt,
+    SnapshotMismatch,
     Unsupported,
 )
 from nearline.filters import both
@@ -291,15 +293,15 @@ class RecommendationService:
 def _influenced_snapshots(store: Store, collection: str, user_id: str) -> list[c.Influence]:
     """Returns the snapshots that were trained on a user's interactions, newest first.
 
-    This call blocks.
+    One that cannot be read may have been. This call blocks.
 
-    Raises: SnapshotCorrupt, SnapshotMismatch, StoreError: a snapshot cannot be read.
+    Raises: StoreError: the store cannot be read.
     """
     try:
         current = store.alias_in_force(collection).current
     except NotFound:
         current = ""
-    influenced = []
+    influenced: list[c.Influence] = []
     for snapshot_id in store.snapshot_ids(collection):
         try:
             model = load_behaviour_model(
@@ -307,7 +309,11 @@ def _influenced_snapshots(store: Store, collection: str, user_id: str) -> list[c
             )
         except NotFound:
             continue  # Pruned meanwhile.
-        if model is not None and model.history_of(user_id) is not None:
+        except (SnapshotCorrupt, SnapshotMismatch):
+            learned = True  # It may have been.
+        else:
+            learned = model is not None and model.history_of(user_id) is not None
+        if learned:
             influenced.append(c.Influence(snapshot_id, snapshot_id == current))
     return influenced
 

@@ -12,7 +12,7 @@ from nearline.access.method_guard import current_caller, current_limits
 from nearline.access.rights import Right
 from nearline.call_guard import Context
 from nearline.contract import DEFAULT_COLLECTION
-from nearline.errors import InvalidRequest
+from nearline.errors import InvalidRequest, SnapshotCorrupt, SnapshotMismatch
 from nearline.store.snapshot import Store, check_collection, check_snapshot_id
 from nearline.v1 import admin_pb2, admin_pb2_grpc, snapshot_pb2, types_pb2
 from nearline.wire.values import timestamp
@@ -80,7 +80,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             elif not ids:
                 self._store.alias_in_force(collection)  # Raises NotFound with the remedy.
             page = ids[:size]
-            manifests = [_without_files(self._store.manifest(collection, one)) for one in page]
+            manifests = [_summary(self._store, collection, one) for one in page]
             token = page[-1] if len(ids) > size else ""
             return admin_pb2.ListSnapshotsResponse(snapshots=manifests, next_page_token=token)
 
@@ -311,6 +311,11 @@ def _live_status(report: LiveReport) -> admin_pb2.LiveStatus:
     return admin_pb2.LiveStatus(**(report._asdict() | times))
 
 
-def _without_files(manifest: snapshot_pb2.Manifest) -> snapshot_pb2.Manifest:
+def _summary(store: Store, collection: str, snapshot_id: str) -> snapshot_pb2.Manifest:
+    """Returns a manifest without its files; of one that cannot be read, its ids."""
+    try:
+        manifest = store.manifest(collection, snapshot_id)
+    except (SnapshotCorrupt, SnapshotMismatch):
+        return snapshot_pb2.Manifest(collection=collection, snapshot_id=snapshot_id)
     manifest.ClearField("files")
     return manifest

@@ -98,6 +98,18 @@ async def test_the_snapshots_that_learned_from_a_user_are_named_newest_first(
     assert found == expected
 
 
+async def test_a_snapshot_that_cannot_be_read_may_have_learned_from_a_user(store: Store) -> None:
+    oldest = store.snapshot_ids("default")[-1]
+    manifest = store.snapshot_folder("default", oldest) / "manifest.json"
+    whole = manifest.read_text()
+    manifest.write_text("{")
+    try:
+        receipt = await service(store).delete_user("bob")
+    finally:
+        manifest.write_text(whole)
+    assert [int(one.snapshot_id[6:8]) for one in receipt.snapshots] == [2, 1]
+
+
 async def test_a_receipt_counts_what_was_deleted(store: Store) -> None:
     receipt = await service(store, reads_store=False).delete_user("ann")
     assert receipt == c.DeletionReceipt(

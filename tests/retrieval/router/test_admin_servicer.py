@@ -53,6 +53,21 @@ async def test_pages_together_list_every_snapshot_once_newest_first(root: Path, 
     assert pages == [ids[at : at + size] for at in range(0, len(ids), size)]
 
 
+async def test_of_a_damaged_snapshot_its_id_is_listed_and_the_others_are_whole(
+    root: Path,
+) -> None:
+    ids = Store(root).snapshot_ids("default")
+    manifest = Store(root).snapshot_folder("default", ids[1]) / "manifest.json"
+    whole = manifest.read_text()
+    manifest.write_text("{")
+    try:
+        page = await list_snapshots(root)
+    finally:
+        manifest.write_text(whole)
+    assert [one.snapshot_id for one in page.snapshots] == ids
+    assert [bool(one.schema_version) for one in page.snapshots] == [True, False, True, True]
+
+
 async def test_a_page_without_a_size_has_a_hundred_snapshots_and_the_largest_a_thousand(
     root: Path,
 ) -> None:
