@@ -92,12 +92,17 @@ async def cluster(folder: Path, shards: int) -> AsyncIterator[Cluster]:
                 part.pid = started.pid
             return started.address
 
-        await _start_redis(parts["redis"], folder / "redis", stack)
         embedding = parts["embedding"]
-        await start(embedding, ["tests.live.word_embedding"], EMBEDDING_SERVICES)
+        await asyncio.gather(
+            _start_redis(parts["redis"], folder / "redis", stack),
+            start(embedding, ["tests.live.word_embedding"], EMBEDDING_SERVICES),
+        )
         items = await _build(folder / "store", shards, embedding.address)
         common = ("--store", str(folder / "store"), "--redis", f"redis://{parts['redis'].address}")
-        await asyncio.gather(
+        topology = ";".join(f"{n}={parts[f'shard {n}'].address}" for n in range(shards))
+        words = ["retrieval", *common, "--embedding", embedding.address, "--shards", topology]
+        router, *_ = await asyncio.gather(
+            start(None, [*words, "--drain-s", "0"], RETRIEVAL_SERVICES),
             *(
                 start(
                     parts[f"shard {number}"],
@@ -105,11 +110,8 @@ async def cluster(folder: Path, shards: int) -> AsyncIterator[Cluster]:
                     SHARD_SERVICES,
                 )
                 for number in range(shards)
-            )
+            ),
         )
-        topology = ";".join(f"{n}={parts[f'shard {n}'].address}" for n in range(shards))
-        words = ["retrieval", *common, "--embedding", embedding.address, "--shards", topology]
-        router = await start(None, [*words, "--drain-s", "0"], RETRIEVAL_SERVICES)
         client = await stack.enter_async_context(RetrievalClient(router))
         yield Cluster(parts, items, client)
 

@@ -153,15 +153,14 @@ async def run_case(
     spent_s = away_s = 0.0
     fault(part)
     try:
-        while spent_s <= seconds or (victim.startswith("shard") and not away_s):
+        waits = victim.startswith("shard")
+        while spent_s <= seconds or (waits and not away_s and spent_s < AWAY_S):
             await asyncio.gather(
                 *(measure(seen[kind], call) for kind, call in caller.kinds.items())
             )
             spent_s = time.perf_counter() - start
             if not away_s and all(one.last_s < DEADLINE_S / 2 for one in seen.values()):
                 away_s = spent_s
-            if spent_s > AWAY_S:
-                break
     finally:
         part.restore()
     back_s = await recovery_s(caller)
