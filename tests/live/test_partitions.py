@@ -15,7 +15,7 @@ from tests.live.partition_run import CASES, CUT, DEADLINE_S
 from tests.redis_server import needs_redis
 from tests.scale import NIGHTLY, nightly
 
-pytestmark = [pytest.mark.service, needs_redis, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.service, pytest.mark.long, needs_redis, pytest.mark.timeout(300)]
 # Callers give up at their deadline; a busy machine may be late to run them.
 MARGIN_S = 0.5
 # TCP repeats a lost packet after a pause that doubles each time.
