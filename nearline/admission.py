@@ -48,7 +48,8 @@ _overloaded: ContextVar[bool] = ContextVar("nearline_overloaded", default=False)
 def leave_out(what: Optional) -> bool:
     """Returns whether the running call must do without a piece of optional work, and counts it.
 
-    That is so if the server was overloaded when the call began: what others wait for goes first.
+    That is so if the server was overloaded when the call began, and its tenant ran much of what it
+    may: what others wait for goes first.
     """
     if not _overloaded.get():
         return False
@@ -57,7 +58,7 @@ def leave_out(what: Optional) -> bool:
 
 
 def note_overload() -> None:
-    """Notes that the call that runs now was begun by an overloaded server."""
+    """Notes that the call that runs now must do without optional work."""
     _overloaded.set(True)
 
 
@@ -99,6 +100,16 @@ class Admission:
     def is_overloaded(self) -> bool:
         """Whether fewer calls may run than the server would run otherwise."""
         return self._limit < self._max_calls
+
+    def is_crowded_by(self, tenant: str) -> bool:
+        """Whether the server is overloaded, and a tenant runs half of its share or more.
+
+        Else a single late call, of whomever, would take optional work from everybody for seconds.
+        """
+        if not self.is_overloaded:
+            return False
+        running = self._running[tenant, Lane.INTERACTIVE] + self._running[tenant, Lane.BULK]
+        return running >= self._share() / 2
 
     def begin(self, tenant: str, left_s: float | None, lane: Lane = Lane.INTERACTIVE) -> EndCall:
         """Begins a call; returns what ends it.
@@ -192,8 +203,12 @@ class Admission:
                 retry_after_s=_RETRY_AFTER_S,
             )
 
+    def _share(self) -> float:
+        """Returns how many calls each tenant may run under overload."""
+        return max(1.0, self._limit / max(1, len(self._last_call_s)))
+
     def _check_overload(self, tenant: str, lane: Lane) -> None:
-        share = max(1.0, self._limit / max(1, len(self._last_call_s)))
+        share = self._share()
         running = self._running[tenant, Lane.BULK]
         if lane is Lane.INTERACTIVE:
             # Those that were begun while the limit was higher do not keep a search out.

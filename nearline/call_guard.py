@@ -210,8 +210,9 @@ class CallGuard:
             return self._admission.begin_stream(current_caller().tenant)
         bulk = method in _BULK_METHODS or _asks_for_bulk(context)
         lane = Lane.BULK if bulk else Lane.INTERACTIVE
-        end_call = self._admission.begin(current_caller().tenant, left_s, lane)
-        if self._admission.is_overloaded:
+        tenant = current_caller().tenant
+        end_call = self._admission.begin(tenant, left_s, lane)
+        if self._admission.is_crowded_by(tenant):
             note_overload()
         return end_call
 

@@ -146,6 +146,22 @@ def test_at_most_half_of_the_calls_are_bulk_also_without_overload() -> None:
     Server(max_calls=1).admission.begin("a", 1.0, Lane.BULK)
 
 
+def test_optional_work_is_left_out_for_those_who_run_much_of_what_may_run() -> None:
+    server = Server()
+    late = server.admission.begin("impatient", 0.001)
+    server.now_s += 1.0
+    late()
+    server.admission.begin("quiet", 10.0)()
+    assert server.admission.is_overloaded
+    # A call that is late by itself takes nothing from others.
+    server.admission.begin("quiet", 10.0)
+    assert not server.admission.is_crowded_by("quiet")
+    for _ in range(4):
+        server.admission.begin("impatient", 10.0)
+    assert server.admission.is_crowded_by("impatient")
+    assert not server.admission.is_crowded_by("quiet")
+
+
 def test_two_that_flood_get_the_same() -> None:
     server = Server()
     server.run(3.0, {"a": 4_000.0, "b": 1_000.0})

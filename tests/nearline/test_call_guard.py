@@ -175,7 +175,7 @@ async def test_calls_of_an_overloaded_server_do_without_optional_work_and_no_oth
             # Every call is late, until the server notices.
             while not any(gate.left_out):
                 await asyncio.gather(
-                    *(stub.Embed(request, timeout=0.1).code() for _ in range(5)),
+                    *(stub.Embed(request, timeout=0.1).code() for _ in range(10)),
                 )
             assert not gate.left_out[0]
             gate.gate.set()
