@@ -88,9 +88,13 @@ class ItemQuota:
         key = served.name, owner.tenant
         now_s = self._clock()
         count = self._counts.get(key)
-        if count is None or now_s - count.counted_s >= _COUNT_S:
-            items, _ = await listing.count_items(served, owner.filter, (), RequestContext(deadline))
-            if len(self._counts) >= _MAX_TENANTS:
-                self._counts.clear()
-            count = self._counts[key] = _Count(items, now_s)
-        return count
+        if count is not None and now_s - count.counted_s < _COUNT_S:
+            return count
+        items, _ = await listing.count_items(served, owner.filter, (), RequestContext(deadline))
+        if (newer := self._counts.get(key)) is not count and newer is not None:
+            # Of requests that count at the same time, the first may have filled the room already.
+            return newer
+        if len(self._counts) >= _MAX_TENANTS:
+            self._counts.clear()
+        counted = self._counts[key] = _Count(items, now_s)
+        return counted

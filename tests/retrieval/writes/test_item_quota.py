@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from nearline import contract as c
@@ -62,6 +64,13 @@ async def test_what_was_added_counts_at_once_and_what_was_deleted_within_seconds
     assert await upsert(here, "n3") == [REJECTED]
     clock.now_s = 5.0
     assert await upsert(here, "n3", "n4") == [APPLIED, REJECTED]
+
+
+async def test_requests_at_the_same_time_share_one_room() -> None:
+    here = collection(Clock())
+    got = await asyncio.gather(*(upsert(here, f"n{number}") for number in range(6)))
+    assert got.count([APPLIED]) == 2
+    assert got.count([REJECTED]) == 4
 
 
 async def test_patches_need_no_room() -> None:
