@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import hiredis
 import redis.asyncio
 import redis.exceptions
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError, ResponseError
@@ -34,7 +35,8 @@ _RETRY_AFTER_S = 2.0
 UNKNOWN = "unknown"
 # The only maxmemory-policy with which a full Redis drops nothing.
 NO_EVICTION: Final = "noeviction"
-_PASSWORD = re.compile(r"//[^/@]*@")
+# Where a password may stand in an address, also one that is not encoded as it must be.
+_PASSWORD = re.compile(r"(?<=//).*(?=@)|(?<=[?&]password=)[^&]*")
 
 # Error of Redis if it does not know the script of a digest.
 UnknownScript: TypeAlias = redis.exceptions.NoScriptError
@@ -63,7 +65,7 @@ def connect(url: str, *, timeout_s: float = _TIMEOUT_S, retries: int = _RETRIES)
     Raises: SettingsError: the address is invalid, or a password would travel unencrypted.
     """
     security = ChannelSecurity.choose("", None, os.environ)
-    shown = _PASSWORD.sub("//…@", url)
+    shown = _PASSWORD.sub("…", url)
     try:
         tls = _tls_options(url, security)
         return redis.asyncio.Redis.from_url(
@@ -80,9 +82,12 @@ def connect(url: str, *, timeout_s: float = _TIMEOUT_S, retries: int = _RETRIES)
             **tls,
         )
     except ValueError as error:
+        # The error may name what it takes for a port, which is perhaps part of a password.
+        why = f" ({error})" if shown == url else ""
         raise SettingsError(
-            f"redis address {shown!r} is invalid: {error}; use redis://HOST:PORT/0"
-        ) from error
+            f"redis address {shown!r} is invalid{why}; use redis://HOST:PORT/0, with %2F for a / "
+            "in a password"
+        ) from None
 
 
 def _tls_options(url: str, security: ChannelSecurity) -> dict[str, Any]:
@@ -91,8 +96,7 @@ def _tls_options(url: str, security: ChannelSecurity) -> dict[str, Any]:
     Raises: SettingsError: a password would travel unencrypted to another machine. ValueError: the
         URL is malformed.
     """
-    parts = urlsplit(url)
-    if parts.scheme == "rediss":
+    if urlsplit(url).scheme == "rediss":
         files = security.tls
         return {
             "ssl_ca_certs": files.authorities or None,
@@ -100,10 +104,12 @@ def _tls_options(url: str, security: ChannelSecurity) -> dict[str, Any]:
             "ssl_keyfile": files.key or None,
             "ssl_min_version": ssl.TLSVersion.TLSv1_2,
         }
-    if parts.scheme == "redis" and parts.password and not security.insecure:
-        if not is_loopback(parts.hostname or ""):
+    options = parse_url(url)
+    host = options.get("host", "localhost")
+    if "path" not in options and options.get("password") and not security.insecure:
+        if not is_loopback(host):
             raise SettingsError(
-                f"the password of Redis would travel unencrypted to {parts.hostname}: use "
+                f"the password of Redis would travel unencrypted to {host}: use "
                 "rediss://, or set NEARLINE_INSECURE=true if a network of your own protects it"
             )
     return {}

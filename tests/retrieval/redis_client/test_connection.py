@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -95,3 +96,18 @@ async def test_a_password_travels_encrypted_or_stays_on_this_machine(
     connect("redis://:secret@127.0.0.1:6379/0")
     monkeypatch.setenv("NEARLINE_INSECURE", "true")
     connect("redis://:secret@192.0.2.1:6379/0")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://192.0.2.1:6379/0?password=secret",
+        "redis://:sec/ret@192.0.2.1:6379/0",
+        "redis://:sec@ret@192.0.2.1:6379/0",
+        "redis://192.0.2.1:port/0?password=secret",
+    ],
+)
+async def test_a_password_is_found_wherever_it_stands_and_never_shown(url: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        connect(url)
+    assert not {"sec", "ret", "secret"} & set(re.findall(r"\w+", caught.value.message))
