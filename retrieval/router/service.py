@@ -236,7 +236,8 @@ class RetrievalService:
         """Answers a search entirely from one snapshot."""
         queries, options, _, start = search
         check_options(collection, options)
-        price = search_price(collection.index_price, len(queries), options)
+        texts = [one.text for one in queries if one.text] if collection.has_words else ()
+        price = search_price(collection.index_price, len(queries), options, texts)
         check_price(price, self._price_limits())
         found: tuple[_Results, RequestContext] | None = None
         if self._cache is not None and len(queries) == 1:

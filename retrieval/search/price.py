@@ -1,6 +1,6 @@
 """Estimates what a search costs before it runs, and refuses one that costs too much.
 
-    price = search_price(collection.index_price, queries=16, options=options)
+    price = search_price(collection.index_price, 16, options, texts)
     check_price(price, [("the server (--max-comparisons)", 2_000_000_000)])
 
 The unit is the comparison of two vectors: 25 to 40 ns of one core with 384 dimensions.
@@ -22,8 +22,10 @@ _GRAPH = re.compile(r"(?:HNSW|NSG)(\d*)")
 _LISTS = re.compile(r"IVF(\d+)")
 # Links of a node where the factory names no number, as in FAISS.
 _LINKS: Final = 32
-# Words are looked up in lists; even the lists of common words take far less than a scan.
+# Words are looked up in lists; even the lists of common words take far less than a scan. A text of
+# 32,768 characters takes as long as 400 of one word.
 _WORDS_SHARE: Final = 16
+_TEXT_CHARACTERS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,31 +69,38 @@ class IndexPrice:
         width = max(options.ef_search or self.ef_search, k)
         return min(self.chunks, self.shards * width * self.links)
 
+    def of_words(self, text: str) -> int:
+        """Returns the comparisons that take as long as the words of a query."""
+        return self.chunks // _WORDS_SHARE * -(-len(text) // _TEXT_CHARACTERS)
 
-def search_price(index: IndexPrice, queries: int, options: c.SearchOptions) -> int:
+
+def search_price(
+    index: IndexPrice, queries: int, options: c.SearchOptions, texts: Sequence[str] = ()
+) -> int:
     """Returns an estimate of the comparisons that a search needs; at least one per query.
 
     Args:
         index: Index of the collection.
         queries: Number of queries.
         options: Options of the search.
+        texts: The queries that are texts; none if the collection has no word index.
     """
     k = options.k
     if options.diversity:
         depth = diverse_depth(k, queries)
         k = max(k, pool_size(depth))
-    if options.mode is c.SearchMode.LEXICAL:
-        each = index.chunks // _WORDS_SHARE
-    else:
+    each = 0
+    if options.mode is not c.SearchMode.LEXICAL:
         each = index.of_query(max(k, index.candidates), options)
-        if options.mode is not c.SearchMode.DENSE:
-            each += index.chunks // _WORDS_SHARE
     if options.grouping is not None and options.grouping.size > 1:
         # Each group is filled by a search of its own.
         each += options.k * index.of_query(options.grouping.size, options)
     if options.diversity:
         each += pool_size(depth) * depth
-    return queries * max(1, each)
+    words = 0
+    if options.mode is not c.SearchMode.DENSE:
+        words = sum(map(index.of_words, texts))
+    return max(queries, queries * each + words)
 
 
 def check_price(price: int, limits: Sequence[tuple[str, int]]) -> None:
@@ -106,7 +115,7 @@ def check_price(price: int, limits: Sequence[tuple[str, int]]) -> None:
         if price > limit:
             raise InvalidRequest(
                 f"the search takes about {price:,} comparisons of vectors, and the limit of "
-                f"{whose} is {limit:,}; send fewer queries at once, a smaller k, ef_search or "
-                "nprobe, or leave out exact, diversity or groups of several hits",
+                f"{whose} is {limit:,}; send fewer queries at once, shorter texts, a smaller k, "
+                "ef_search or nprobe, or leave out exact, diversity or groups of several hits",
                 field="options",
             )

@@ -57,10 +57,6 @@ def test_the_factory_says_what_a_query_compares(factory: str, links: int, lists:
         (LISTS, 1, DENSE, 5_000),
         (LISTS, 1, replace(DENSE, nprobe=10), 11_000),
         (LISTS, 1, replace(DENSE, nprobe=65_536), 1_000_000),
-        # Words: a sixteenth of the chunks.
-        (GRAPH, 1, replace(DENSE, mode=SearchMode.LEXICAL), 62_500),
-        (GRAPH, 1, replace(DENSE, mode=SearchMode.HYBRID), 4_096 + 62_500),
-        (GRAPH, 1, replace(DENSE, mode=None), 4_096 + 62_500),
         (replace(GRAPH, candidates=200), 1, DENSE, 12_800),
         # 10 groups, each filled by a search.
         (GRAPH, 1, replace(DENSE, grouping=Grouping("brand", 3)), 11 * 4_096),
@@ -74,6 +70,24 @@ def test_the_price_is_what_the_search_compares(
     index: IndexPrice, queries: int, options: SearchOptions, price: int
 ) -> None:
     assert search_price(index, queries, options) == price
+
+
+@pytest.mark.parametrize(
+    ("texts", "mode", "price"),
+    [
+        (["word"], SearchMode.LEXICAL, 62_500),
+        (["word"], SearchMode.HYBRID, 4_096 + 62_500),
+        (["word"], None, 4_096 + 62_500),
+        (["word"], SearchMode.DENSE, 4_096),
+        # A vector has no words to look up, and thousands of words take longer than a few.
+        ([], None, 4_096),
+        (["word " * 64], SearchMode.LEXICAL, 5 * 62_500),
+    ],
+)
+def test_words_cost_a_sixteenth_of_the_chunks_for_each_64_characters(
+    texts: list[str], mode: SearchMode | None, price: int
+) -> None:
+    assert search_price(GRAPH, 1, replace(DENSE, mode=mode), texts) == price
 
 
 def test_a_price_above_any_limit_is_refused_with_both_figures() -> None:
