@@ -19,9 +19,14 @@ _log = logging.getLogger(__name__)
 
 
 def read_text(path: Path) -> str:
-    """Returns the text of a file. Raises: ValueError: it has more than 16 MiB. OSError."""
+    """Returns the text of a file.
+
+    Raises: ValueError: it is empty, as one that is being written, or has more than 16 MiB. OSError.
+    """
     if (size := path.stat().st_size) > _MAX_BYTES:
         raise ValueError(f"it has {size:,} bytes; {_MAX_BYTES:,} are allowed")
+    if not size:
+        raise ValueError("it is empty; a comment says that this is meant")
     return path.read_text("utf-8")
 
 
@@ -73,7 +78,7 @@ class WatchedFiles(Generic[_Contents]):
                 # A damaged file is read once, not at every look.
                 self._stamps = stamps
                 self.contents = self._read()
-            except (OSError, ValueError, SettingsError) as error:
+            except (OSError, ValueError, RecursionError, SettingsError) as error:
                 _log.error(
                     "files cannot be read again; what was read before stays in use",
                     extra={"contents": self._name, "reason": str(error)},
@@ -85,5 +90,9 @@ class WatchedFiles(Generic[_Contents]):
 
 def _stamp(path: str) -> tuple[int, int, int]:
     """Returns what changes with a file, also if a link to it is replaced, as Kubernetes does."""
-    found = os.stat(path)
+    try:
+        found = os.stat(path)
+    except OSError:
+        # Reading it says why, once.
+        return 0, 0, 0
     return found.st_mtime_ns, found.st_size, found.st_ino

@@ -30,7 +30,7 @@ from nearline.watched_files import WatchedFiles, read_text
 
 STRICT: Final = "strict"
 _DEFAULT_PAGE: Final = 100
-_Count = Annotated[int, Field(ge=1)]
+_Count = Annotated[int, Field(ge=1, le=1 << 53)]
 
 
 class Limits(BaseModel):
@@ -48,7 +48,7 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    requests_per_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    requests_per_s: Annotated[float, Field(ge=1e-6, allow_inf_nan=False)] | None = None
     burst: _Count | None = None
     concurrent: _Count | None = None
     request_bytes: _Count | None = None

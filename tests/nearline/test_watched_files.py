@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nearline.watched_files import WatchedFiles
+from nearline.watched_files import WatchedFiles, read_text
 
 
 def test_contents_follow_the_files_and_survive_their_loss(tmp_path: Path) -> None:
@@ -51,3 +51,31 @@ def test_a_damaged_file_is_read_once_until_it_changes_again(tmp_path: Path) -> N
     assert reads == ["1", "1", "damaged"] and watched.contents == 1
     file.write_text("22")
     assert watched.changed() == 22
+
+
+def test_a_file_that_is_gone_or_cannot_be_parsed_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "file"
+
+    def read() -> str:
+        if (text := file.read_text()) == "[[":
+            # As of the parser of TOML.
+            raise RecursionError
+        return text
+
+    file.write_text("1")
+    watched = WatchedFiles([str(file)], read, "numbers")
+    file.write_text("[[")
+    assert watched.changed() is watched.changed() is None
+    file.unlink()
+    # Callers with unknown keys, who make a service look again, do not fill its log.
+    assert watched.changed() is watched.changed() is None
+    assert [one.levelname for one in caplog.records].count("ERROR") == 2
+
+
+def test_an_empty_file_is_damaged(tmp_path: Path) -> None:
+    # As an editor or a full disk leaves it: it would lift all limits, or revoke all keys.
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="it is empty"):
+        read_text(tmp_path / "file")

@@ -54,7 +54,10 @@ def test_a_key_may_have_limits_of_its_own() -> None:
     ("text", "problem"),
     [
         ("[default]\nk = 0", "default.k: input should be greater than or equal to 1"),
-        ("[default]\nrequests_per_s = 0", "default.requests_per_s: .* greater than 0"),
+        (
+            "[default]\nrequests_per_s = 0",
+            "default.requests_per_s: .* greater than or equal to 0.000001",
+        ),
         ("[default]\nrequests_per_s = inf", "default.requests_per_s: .* finite"),
         ("[tenants.shop]\nrate = 3", "tenants.shop.rate: extra inputs are not permitted"),
         ("[tenant.shop]\nk = 3", "tenant: extra inputs"),
@@ -82,6 +85,12 @@ def test_a_file_that_is_missing_or_huge_is_refused(tmp_path: Path) -> None:
         file.truncate((16 << 20) + 1)
     with pytest.raises(SettingsError, match="16,777,217 bytes"):
         LimitFile(str(huge))
+
+
+@pytest.mark.parametrize("line", ["requests_per_s = 1e-9", f"burst = 1{'0' * 400}"])
+def test_figures_that_cannot_be_reckoned_with_are_refused(line: str) -> None:
+    with pytest.raises(ValueError, match="default"):
+        LimitTable.parse(f"[default]\n{line}")
 
 
 def test_a_changed_file_counts_within_a_second_and_a_damaged_one_does_not(tmp_path: Path) -> None:
