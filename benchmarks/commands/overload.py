@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import tempfile
+import urllib.request
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -20,13 +22,14 @@ from nearline import contract as c
 from nearline.access.caller import EVERY
 from nearline.access.rights import Right
 from nearline_cli.local.key_store import KeyStore
-from nearline_cli.local.processes import redis_process
+from nearline_cli.local.processes import free_port, redis_process
 from nearline_cli.terminal.output import JsonFlag, print_figures
 
 _DIM = 128
 _USERS, _EVENTS = 200, 20
 _QUIET_SHARE = 0.3
 _CONCURRENCIES = (8, 16, 32, 64)
+_ANSWERS = re.compile(r'^nearline_server_call_seconds_count{code="OK",method="\w+"} (\S+)$', re.M)
 
 
 class OverloadBench(NamedTuple):
@@ -49,9 +52,10 @@ def bench_overload(*, bench: OverloadBench, as_json: JsonFlag = False) -> None:
     the peak, the other floods. The router has the first processor for itself, and the callers and
     Redis have the others.
 
-    Figures, per load: goodput_ratio is what is answered in time compared with the peak, and
-    quiet_ratio the share of the quiet tenant's calls that is. Latencies include what the callers
-    themselves are late, who share a processor.
+    Figures, per load: goodput_ratio is what the callers have in time compared with the peak, and
+    quiet_ratio the share of the quiet tenant's calls that is. served_ratio is what the router
+    itself counts as answered, before its caller gave up: callers share a processor, and are late
+    themselves where they send thousands of calls a second. Latencies include that.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         record = asyncio.run(_measure(Path(folder), bench))
@@ -69,7 +73,9 @@ async def _measure(folder: Path, bench: OverloadBench) -> dict[str, object]:
     async with redis_process(folder / "redis") as url:
         arguments = ("--store", str(folder / "store"), "--redis", url)
         secured = ("--keys", str(folder / "keys.toml"))
-        async with router_process((*arguments, *secured), 0) as router:
+        port = free_port()
+        watched = ("--metrics-port", str(port))
+        async with router_process((*arguments, *secured, *watched), 0) as router:
             if others:
                 _pin(router, first)
             quiet, flood = (
@@ -88,11 +94,14 @@ async def _measure(folder: Path, bench: OverloadBench) -> dict[str, object]:
                 before = router.rss_bytes()
                 for times in map(float, bench.times.split(",")):
                     rates = (_QUIET_SHARE * peak, (times - _QUIET_SHARE) * peak)
+                    served = await asyncio.to_thread(_answers, port)
                     slow, fast = await asyncio.gather(
                         loop.run_in_executor(one, call_at_rate, quiet, rates[0], bench.seconds),
                         loop.run_in_executor(two, call_at_rate, flood, rates[1], bench.seconds),
                     )
+                    served = await asyncio.to_thread(_answers, port) - served
                     record |= _figures(f"{times:g}x", slow, fast, peak)
+                    record[f"served_ratio_{times:g}x"] = round(served / fast.seconds / peak, 3)
                 record["rss_ratio"] = round(router.rss_bytes() / before, 3)
     return record | {
         "deadline_ms": bench.deadline * 1e3,
@@ -114,6 +123,13 @@ def _figures(name: str, quiet: LoadResult, flood: LoadResult, peak: float) -> di
         f"refused_per_s_{name}": round(refused / flood.seconds, 1),
         f"codes_{name}": {"quiet": quiet.codes, "flood": flood.codes},
     }
+
+
+def _answers(port: int) -> float:
+    """Returns the calls that a router has answered."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
+        text = reply.read().decode()
+    return sum(map(float, _ANSWERS.findall(text)))
 
 
 def _goodput(result: LoadResult) -> float:
