@@ -111,9 +111,11 @@ async def test_a_process_that_recovers_from_a_crash_loop_is_reported_once_it_is_
             report.change(await until(changes, DIED))
         first = await until(changes, SERVING)
         report.change(first)
+        report.flush()
         assert (first.deaths, "serving again" in capsys.readouterr().err) == (2, False)
         steady = await until(changes, SERVING)
         report.change(steady)
+        report.flush()
         assert (steady.deaths, steady.pid) == (0, first.pid)
         assert "echo is serving again" in capsys.readouterr().err
 
@@ -153,6 +155,15 @@ async def test_redis_and_servers_that_do_not_listen_do_not_answer() -> None:
         assert await liveness.answers_redis(address)
     assert not await liveness.answers_redis(address)
     assert not await liveness.answers_health(f"127.0.0.1:{free_port()}", timeout_s=1.0)
+
+
+async def test_a_certificate_that_is_being_replaced_does_not_make_a_process_look_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = tmp_path / "half.pem"
+    half.write_text("-----BEGIN")
+    monkeypatch.setenv("NEARLINE_TLS_CA", str(half))
+    assert await liveness.answers_health("127.0.0.1:1")
 
 
 def test_the_disk_of_a_folder_that_is_missing_is_that_of_its_parent(
