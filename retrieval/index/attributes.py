@@ -58,6 +58,10 @@ class SegmentAttributes:
         """Counts the values of an attribute among documents; see `AttributeTable.counts`."""
         return self._cache().table.counts(field, matching)
 
+    def most_values(self, field: str, matching: NDArray[np.bool_]) -> int:
+        """Returns a number that the values do not exceed; see `AttributeTable.most_values`."""
+        return self._cache().table.most_values(field, matching)
+
     def word_plan(self, matches: Matches) -> ShardFilterPlan:
         """Describes a filtered word search: every match is scored, and nothing else."""
         strategy = PlanStrategy.EXACT if matches.count else PlanStrategy.EMPTY

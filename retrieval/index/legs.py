@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -27,7 +27,8 @@ class LegOptions(NamedTuple):
     k: Number of units (documents, chunks or groups) to return. unit_of: Maps rows to units; None if
     each row is a unit.
     first_limit: Rows to search for at first. matches: Rows that match the filter and are alive;
-    None without a filter. alive: Rows that are not hidden; None if no row is hidden.
+    None without a filter. alive: Rows that are not hidden; None if no row is hidden. most_units:
+    See `find_top_units`.
     """
 
     k: int
@@ -36,6 +37,7 @@ class LegOptions(NamedTuple):
     first_limit: int
     matches: Matches | None
     alive: Matches | None = None
+    most_units: Callable[[], int] | None = None
 
     @property
     def among(self) -> Matches | None:
@@ -108,6 +110,7 @@ class Legs:
             first_limit=options.first_limit,
             rows=rows,
             unit_of=options.unit_of,
+            most_units=options.most_units,
         )
         return found, plan
 
@@ -131,6 +134,7 @@ class Legs:
             first_limit=options.first_limit,
             rows=self._items.chunks,
             unit_of=options.unit_of,
+            most_units=options.most_units,
         )
 
     def candidates(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -169,7 +169,7 @@ class Segment:
     def _leg_options(self, options: ShardOptions, alive: Matches | None) -> LegOptions:
         filter, units = options.filter, self.items.chunks
         unit_of: UnitOf | None = None
-        first_limit = options.k
+        first_limit, field = options.k, ""
         if options.level is HitLevel.DOCUMENT:
             units = self.items.documents
             if self.items.max_chunks > 1:
@@ -183,6 +183,9 @@ class Segment:
         matches = None if filter is None else self._attributes.matches(filter)
         if matches is not None and alive is not None:
             matches = matches.among(alive)
+        most_groups: Callable[[], int] | None = None
+        if field and matches is not None:
+            most_groups = partial(self._attributes.most_values, field, matches.documents)
         return LegOptions(
             min(options.k, units),
             SearchParams(options.ef_search, options.nprobe, options.exact),
@@ -190,6 +193,7 @@ class Segment:
             first_limit,
             matches,
             alive,
+            most_groups,
         )
 
     def _groups(self, field: str, rows: NDArray[np.int64]) -> list[Scalar]:

@@ -71,7 +71,14 @@ class WideningSearch(Generic[_T]):
 
 
 def find_top_units(
-    find: FindRows, queries: int, k: int, *, first_limit: int, rows: int, unit_of: UnitOf
+    find: FindRows,
+    queries: int,
+    k: int,
+    *,
+    first_limit: int,
+    rows: int,
+    unit_of: UnitOf,
+    most_units: Callable[[], int] | None = None,
 ) -> list[TopRows]:
     """Returns, for each query, the best row of each of the k best units.
 
@@ -82,13 +89,19 @@ def find_top_units(
         first_limit: Rows to search for at first.
         rows: Number of rows in the index.
         unit_of: Maps rows to units.
+        most_units: Returns a number that the units do not exceed. Optional; asked once, if the
+            first rows have fewer than k: a search for what does not exist would read every row.
     """
     search = WideningSearch[TopRows](queries, max(k, first_limit), rows)
 
     def best_units(found: TopRows) -> TopRows | None:
+        nonlocal k, most_units
         firsts = np.sort(np.unique(unit_of(found.rows), return_index=True)[1])[:k]
         if len(firsts) < k and not search.at_max_limit and len(found.rows) >= search.limit:
-            return None
+            if most_units is not None:
+                k, most_units = min(k, most_units()), None
+            if len(firsts) < k:
+                return None
         return TopRows(found.rows[firsts], found.scores[firsts])
 
     while search.pending:

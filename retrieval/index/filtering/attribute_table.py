@@ -156,6 +156,18 @@ class AttributeTable:
                 counted[_python(column, value)] += count
         return FieldCounts(counted, missing)
 
+    def most_values(self, field: str, matching: NDArray[np.bool_]) -> int:
+        """Returns how many values an attribute has among documents; of lists, all elements count.
+
+        Args:
+            field: Name.
+            matching: (documents,) bool.
+        Raises: InvalidRequest: the attribute does not exist.
+        """
+        column = self._column(field, "options.grouping.field")
+        values = column.data.filter(pa.array(matching))
+        return int(pc.count_distinct(pc.list_flatten(values) if column.is_list else values).as_py())
+
     def _column(self, name: str, request_field: str) -> _Column:
         column = self._columns.get(name)
         if column is None:

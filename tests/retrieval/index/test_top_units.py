@@ -46,6 +46,23 @@ def test_the_best_row_of_each_of_the_best_units_is_found(
     assert limits == sorted(limits) and limits[-1] <= rows
 
 
+def test_a_search_for_more_units_than_there_are_does_not_read_every_row() -> None:
+    limits: list[int] = []
+
+    def find(queries: NDArray[np.int64], limit: int) -> Sequence[TopRows]:
+        limits.append(limit)
+        return [TopRows(np.arange(limit), -np.arange(limit, dtype=np.float32)) for _ in queries]
+
+    def unit_of(found: NDArray[np.int64]) -> NDArray[np.int64]:
+        return found % 2
+
+    (found,) = find_top_units(
+        find, 1, 10, first_limit=40, rows=1_000_000, unit_of=unit_of, most_units=lambda: 2
+    )
+    assert found.rows.tolist() == [0, 1]
+    assert limits == [40]
+
+
 @given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=5), max_size=8))
 def test_the_best_of_each_run_is_its_first_largest(runs: list[list[int]]) -> None:
     flat = np.array([float(one) for run in runs for one in run], np.float32)

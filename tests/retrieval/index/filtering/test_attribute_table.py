@@ -49,6 +49,7 @@ def test_counts_and_first_values_agree_with_plain_python(
         counts = table.counts(field, chosen)
         order = np.flatnonzero(chosen)[::-1].astype(np.int64)
         firsts = table.first_values(field, order)
+        assert table.most_values(field, chosen) >= len(set(firsts) - {None})
     values = [row.get(field) for row in rows]
     lists = [v if isinstance(v, list) else [] if v is None else [v] for v in values]
     wanted = Counter(
@@ -67,6 +68,8 @@ def test_record_batches_are_concatenated_in_order(tmp_path: Path) -> None:
     found = np.flatnonzero(table.matching(f.Equals("kind_list", "a")))
     np.testing.assert_array_equal(found, [n for n in range(9_000) if n % 3])
     assert table.first_values("year", np.array([8_999, 0, 4_096])) == [8_999, 0, 4_096]
+    assert table.most_values("kind_list", np.ones(9_000, np.bool_)) == 1
+    assert table.most_values("year", np.arange(9_000) % 3 == 0) == 3_000
 
 
 def test_nan_meets_no_bound(tmp_path: Path) -> None:
