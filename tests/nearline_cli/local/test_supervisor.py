@@ -93,6 +93,7 @@ async def test_a_crash_loop_is_not_reported_as_serving_again(
             change = await changes.get()
             deaths = change.deaths
             report.change(change)
+    report.flush()
     said = capsys.readouterr().err
     assert said.count("redis ended with code 1") == 4
     assert said.count("serving again") == 1
