@@ -94,6 +94,7 @@ def test_the_reason_of_a_failure_is_no_raw_log_line(capsys: pytest.CaptureFixtur
     report = ProcessReport(as_json=False, verbose=False)
     report.line("redis", '{"level": "critical", "event": "failed", "reason": "it is in use"}')
     report.line("redis", '{"level": "warning", "event": "slow"}')
+    report.flush()
     assert capsys.readouterr().err == '[redis] {"level": "warning", "event": "slow"}\n'
 
 
