@@ -20,10 +20,19 @@ _RETRY_AFTER_S: Final = 0.25
 # A call is late if it takes this share of the time that its caller gave it: nearly all of it, since
 # some calls take long without any overload; half of it once there is one, so that few end too late.
 _LATE, _LATE_IN_OVERLOAD = 0.8, 0.5
-# The limit falls if more than this share of the calls of a window are late.
+# The limit falls if more than this share of the calls of a window are late,
 _LATE_SHARE: Final = 0.1
+# or more than this share of those of one tenant, which are remembered for two seconds: one that
+# seldom calls is outvoted by others, whose deadlines may be long.
+_LATE_SHARE_OF_TENANT: Final = 0.2
+_LEAST_LATE: Final = 1.5
+_KEPT_PER_WINDOW: Final = 0.95
+# A deadline as tight as this says nothing about a server.
+_LEAST_LATE_S: Final = 0.05
 _WINDOW_S: Final = 0.1
 _FALL, _RISE = 0.7, 1.05
+# While calls are refused it rises more slowly: what it admits too much is late seconds later.
+_RISE_IN_USE: Final = 1.01
 # Few enough for any machine, and enough for calls that wait for something else.
 _LEAST_LIMIT: Final = 16
 # So many refusals of a window are told at once. The others are held back for as long as their
@@ -62,13 +71,36 @@ def note_overload() -> None:
     _overloaded.set(True)
 
 
+class _RecentCalls:
+    """Calls of one tenant that ended lately, the older the less they count.
+
+    ended: Their number. late: Those of them that were late.
+    """
+
+    __slots__ = ("ended", "late")
+
+    def __init__(self) -> None:
+        self.ended = self.late = 0.0
+
+    @property
+    def are_late(self) -> bool:
+        """Whether many of them are late."""
+        return self.late >= _LEAST_LATE and self.late > _LATE_SHARE_OF_TENANT * self.ended
+
+    def fade(self) -> bool:
+        """Lets them count less after a window; returns whether they still count."""
+        self.ended *= _KEPT_PER_WINDOW
+        self.late *= _KEPT_PER_WINDOW
+        return self.ended > 0.1
+
+
 class Admission:
     """Limits how many calls run at once, by whether they are answered in time.
 
     While calls take nearly all of the time that their callers gave them, fewer are begun, and the
     others are told at once to retry: a call that is begun too late helps nobody. Each tenant that
-    calls has an equal share, so one that floods the server takes nothing from the others. Calls
-    for whose answer nobody waits (the lane bulk) leave half of the room to the others.
+    calls has an equal share of them, so that one that floods the server cannot keep others out.
+    Calls for whose answer nobody waits (the lane bulk) leave half of the room to the others.
 
     Source: additive and multiplicative steps on a signal of congestion, as in Netflix'
     concurrency-limits; here the signal is the share of late calls.
@@ -88,6 +120,9 @@ class Admission:
         self._last_call_s: dict[str, float] = {}
         self._window_end_s = clock() + _WINDOW_S
         self._ended = self._late = self._peak = 0
+        self._tenants: dict[str, _RecentCalls] = {}
+        # Whether a tenant was refused in this window because it has its share.
+        self._shared_out = False
         self._refused, self._refused_until_s = 0, clock()
         _limit_now.set(max_calls)
 
@@ -175,7 +210,13 @@ class Admission:
             del self._running[tenant, lane]
         self._ended += 1
         allowed = _LATE if self._limit >= self._max_calls else _LATE_IN_OVERLOAD
-        self._late += left_s is not None and spent_s >= allowed * left_s
+        is_late = left_s is not None and spent_s >= allowed * left_s
+        self._late += is_late
+        recent = self._tenants.get(tenant)
+        if recent is None:
+            recent = self._tenants[tenant] = _RecentCalls()
+        recent.ended += 1
+        recent.late += is_late and spent_s >= _LEAST_LATE_S
 
     def _end_stream(self, tenant: str) -> None:
         self._streams[tenant] -= 1
@@ -215,6 +256,7 @@ class Admission:
             running = min(running, int(share / 2))
         running += self._running[tenant, Lane.INTERACTIVE]
         if running >= share:
+            self._shared_out = True
             _refused.labels("overload").inc()
             raise Overloaded(
                 f"the server is overloaded: {self.limit:,} calls at once are answered in time, and "
@@ -225,15 +267,21 @@ class Admission:
 
     def _adjust(self, now_s: float) -> None:
         """Ends a window: lowers the limit if calls were late, else raises it."""
-        if self._late > _LATE_SHARE * self._ended:
+        if self._late > _LATE_SHARE * self._ended or any(
+            recent.are_late for recent in self._tenants.values()
+        ):
             self._limit = max(_LEAST_LIMIT, _FALL * min(self._limit, self._peak))
         else:
-            self._limit = self._limit * _RISE + 1
+            self._limit = self._limit * (_RISE_IN_USE if self._shared_out else _RISE) + 1
         self._limit = min(self._limit, self._max_calls)
         _limit_now.set(self.limit)
         self._window_end_s = now_s + _WINDOW_S
         self._ended = self._late = 0
+        self._shared_out = False
         self._peak = self._calls
+        self._tenants = {
+            tenant: recent for tenant, recent in self._tenants.items() if recent.fade()
+        }
         self._last_call_s = {
             tenant: last_s
             for tenant, last_s in self._last_call_s.items()

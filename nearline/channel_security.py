@@ -123,7 +123,8 @@ class _SecuredChannel:
         self._files = watch_files(tls) if tls else None
         self._seen = None if self._files is None else self._files.contents
         self._channel = connect()
-        self._closing: set[asyncio.Task[None]] = set()
+        # Connections that end with their last calls, and what waits for that.
+        self._replaced: dict[asyncio.Task[None], grpc.aio.Channel] = {}
 
     def current(self) -> grpc.aio.Channel:
         """Returns the connection for the next call."""
@@ -141,15 +142,14 @@ class _SecuredChannel:
             _log.error("new certificates cannot be used", extra={"reason": error.message})
             return
         closing = asyncio.ensure_future(self._channel.close(_LAST_CALLS_S))
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
+        self._replaced[closing] = self._channel
+        closing.add_done_callback(lambda ended: self._replaced.pop(ended, None))
         self._channel = channel
 
     async def close(self, grace: float | None = None) -> None:
         """Closes all connections; see `grpc.aio.Channel.close`."""
-        await self._channel.close(grace)
-        for closing in tuple(self._closing):
-            closing.cancel()
+        for channel in (self._channel, *self._replaced.values()):
+            await channel.close(grace)
 
     async def __aenter__(self) -> Self:
         return self

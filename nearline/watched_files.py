@@ -14,7 +14,8 @@ from nearline.errors import SettingsError
 
 _Contents = TypeVar("_Contents")
 _LOOK_EVERY_S = 1.0
-_MAX_BYTES = 16 << 20
+# Reading a megabyte of TOML takes a second.
+_MAX_BYTES = 1 << 20
 _log = logging.getLogger(__name__)
 
 

@@ -91,7 +91,9 @@ def search_price(
         k = max(k, pool_size(depth))
     each = 0
     if options.mode is not c.SearchMode.LEXICAL:
-        each = index.of_query(max(k, index.candidates), options)
+        # Texts are searched in both ways, if no mode is named; then each has that many hits.
+        fused = options.mode is not c.SearchMode.DENSE and texts
+        each = index.of_query(max(k, index.candidates) if fused else k, options)
     if options.grouping is not None and options.grouping.size > 1:
         # Each group is filled by a search of its own.
         each += options.k * index.of_query(options.grouping.size, options)

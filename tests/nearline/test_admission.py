@@ -21,6 +21,7 @@ class Call:
     tenant: str
     arrived_s: float
     work_s: float
+    deadline_s: float
     end: EndCall
 
 
@@ -50,11 +51,13 @@ class Server:
         *,
         work_s: float = 0.002,
         deadline_s: float = 0.5,
+        deadlines_s: Mapping[str, float] = {},
         bulk: Collection[str] = (),
     ) -> None:
         """Takes calls at these rates; each needs `work_s` of the processor.
 
-        bulk: Tenants whose calls are of the lane bulk.
+        deadlines_s: Deadlines of tenants that have others. bulk: Tenants whose calls are of the
+        lane bulk.
         """
         end_s = self.now_s + seconds
         due = [(self.now_s + 1 / rate, name) for name, rate in rates.items()]
@@ -65,8 +68,8 @@ class Server:
                 at_s, name = heapq.heappop(due)
                 heapq.heappush(due, (at_s + 1 / rates[name], name))
                 lane = Lane.BULK if name in bulk else Lane.INTERACTIVE
-                self._arrive(name, work_s, deadline_s, lane)
-            self._work(deadline_s)
+                self._arrive(name, work_s, deadlines_s.get(name, deadline_s), lane)
+            self._work()
 
     def _arrive(self, name: str, work_s: float, deadline_s: float, lane: Lane) -> None:
         self.asked[name] += 1
@@ -75,19 +78,19 @@ class Server:
         except Overloaded:
             self.refused[name] += 1
             return
-        self.running.append(Call(name, self.now_s, work_s, end))
+        self.running.append(Call(name, self.now_s, work_s, deadline_s, end))
 
-    def _work(self, deadline_s: float) -> None:
+    def _work(self) -> None:
         each_s = STEP_S / max(1, len(self.running))
         for call in self.running:
             call.work_s -= each_s
         left = []
         for call in self.running:
             spent_s = self.now_s - call.arrived_s
-            if call.work_s <= 0 and spent_s <= deadline_s:
+            if call.work_s <= 0 and spent_s <= call.deadline_s:
                 self.answered[call.tenant] += 1
                 self.seconds.append(spent_s)
-            elif spent_s > deadline_s:
+            elif spent_s > call.deadline_s:
                 self.late += 1
             else:
                 left.append(call)
@@ -118,6 +121,30 @@ def test_a_tenant_that_floods_takes_nothing_from_one_that_does_not() -> None:
     server.run(5.0, rates)
     assert server.answered["quiet"] >= 0.95 * server.asked["quiet"]
     assert server.answered.total() >= 0.9 * 2_500
+
+
+@pytest.mark.parametrize("rate", [5.0, 20.0, 100.0])
+def test_calls_that_may_take_long_do_not_hide_that_those_of_others_are_late(rate: float) -> None:
+    server = Server()
+    rates, deadlines_s = {"flood": 2_400.0, "quiet": rate}, {"flood": 600.0, "quiet": 1.0}
+    server.run(5.0, rates, deadlines_s=deadlines_s)
+    server.asked.clear()
+    server.answered.clear()
+    server.run(15.0, rates, deadlines_s=deadlines_s)
+    assert server.answered["quiet"] >= 0.9 * server.asked["quiet"]
+    assert server.answered.total() >= 0.9 * 7_500
+
+
+def test_a_deadline_that_nothing_could_meet_says_nothing_about_the_server() -> None:
+    server = Server()
+    for _ in range(300):
+        # Of ten calls, one is given up after 3 ms.
+        ends = [server.admission.begin("others", 1.0) for _ in range(9)]
+        end = server.admission.begin("hasty", 0.003)
+        server.now_s += 0.004
+        for one in (*ends, end):
+            one()
+    assert server.admission.limit == 1_024
 
 
 def test_bulk_calls_of_a_tenant_leave_half_of_the_room_to_its_searches() -> None:

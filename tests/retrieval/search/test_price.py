@@ -57,7 +57,8 @@ def test_the_factory_says_what_a_query_compares(factory: str, links: int, lists:
         (LISTS, 1, DENSE, 5_000),
         (LISTS, 1, replace(DENSE, nprobe=10), 11_000),
         (LISTS, 1, replace(DENSE, nprobe=65_536), 1_000_000),
-        (replace(GRAPH, candidates=200), 1, DENSE, 12_800),
+        # Only fused hits need more candidates.
+        (replace(GRAPH, candidates=200), 1, DENSE, 4_096),
         # 10 groups, each filled by a search.
         (GRAPH, 1, replace(DENSE, grouping=Grouping("brand", 3)), 11 * 4_096),
         (GRAPH, 1, replace(DENSE, grouping=Grouping("brand", 1)), 4_096),
@@ -98,3 +99,11 @@ def test_a_price_above_any_limit_is_refused_with_both_figures() -> None:
         check_price(2_001, limits)
     with pytest.raises(InvalidRequest, match=r"--max-comparisons\) is 9,000"):
         check_price(9_001, limits[1:])
+
+
+def test_fused_hits_are_found_among_more_candidates_of_both_legs() -> None:
+    index = replace(GRAPH, candidates=200)
+    words = index.of_words("x")
+    for mode, price in ((SearchMode.HYBRID, 12_800 + words), (None, 12_800 + words)):
+        assert search_price(index, 1, replace(DENSE, mode=mode), ["x"]) == price
+    assert search_price(index, 1, replace(DENSE, mode=SearchMode.LEXICAL), ["x"]) == words
