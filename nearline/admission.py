@@ -27,6 +27,9 @@ _LATE_SHARE: Final = 0.1
 _LATE_SHARE_OF_TENANT: Final = 0.2
 _LEAST_LATE: Final = 1.5
 _KEPT_PER_WINDOW: Final = 0.95
+# So many calls say how long they take. If no more are begun, that is forgotten within a second.
+_LEAST_TIMES, _MOST_TIMES = 3.0, 20.0
+_TIMES_KEPT: Final = 0.8
 # A deadline as tight as this says nothing about a server.
 _LEAST_LATE_S: Final = 0.05
 _WINDOW_S: Final = 0.1
@@ -72,25 +75,26 @@ def note_overload() -> None:
 
 
 class _RecentCalls:
-    """Calls of one tenant that ended lately, the older the less they count.
+    """Calls that ended lately, the older the less they count.
 
-    ended: Their number. late: Those of them that were late.
+    ended: Their number. late: Those of them that were late. spent_s: Seconds that all took.
     """
 
-    __slots__ = ("ended", "late")
+    __slots__ = ("ended", "late", "spent_s")
 
     def __init__(self) -> None:
-        self.ended = self.late = 0.0
+        self.ended = self.late = self.spent_s = 0.0
 
     @property
     def are_late(self) -> bool:
         """Whether many of them are late."""
         return self.late >= _LEAST_LATE and self.late > _LATE_SHARE_OF_TENANT * self.ended
 
-    def fade(self) -> bool:
+    def fade(self, kept: float) -> bool:
         """Lets them count less after a window; returns whether they still count."""
-        self.ended *= _KEPT_PER_WINDOW
-        self.late *= _KEPT_PER_WINDOW
+        self.ended *= kept
+        self.late *= kept
+        self.spent_s *= kept
         return self.ended > 0.1
 
 
@@ -121,6 +125,8 @@ class Admission:
         self._window_end_s = clock() + _WINDOW_S
         self._ended = self._late = self._peak = 0
         self._tenants: dict[str, _RecentCalls] = {}
+        # By tenant and method, of calls that ended before their deadline.
+        self._times: dict[tuple[str, str], _RecentCalls] = {}
         # Whether a tenant was refused in this window because it has its share.
         self._shared_out = False
         self._refused, self._refused_until_s = 0, clock()
@@ -146,14 +152,22 @@ class Admission:
         running = self._running[tenant, Lane.INTERACTIVE] + self._running[tenant, Lane.BULK]
         return running >= self._share() / 2
 
-    def begin(self, tenant: str, left_s: float | None, lane: Lane = Lane.INTERACTIVE) -> EndCall:
+    def begin(
+        self,
+        tenant: str,
+        left_s: float | None,
+        lane: Lane = Lane.INTERACTIVE,
+        method: str = "",
+    ) -> EndCall:
         """Begins a call; returns what ends it.
 
         Args:
             tenant: Tenant of the caller.
             left_s: Seconds until the deadline of the caller; None if it has none.
             lane: Of the calls that may run at once, at most half are of the lane bulk.
-        Raises: Overloaded: too many calls run.
+            method: Under overload, a call that has less time left than those of its tenant and
+                method have taken lately is not begun.
+        Raises: Overloaded: too many calls run, or the call would end too late.
         """
         now_s = self._clock()
         if now_s >= self._window_end_s:
@@ -164,11 +178,12 @@ class Admission:
             self._check_bulk()
         if self.is_overloaded:
             self._check_overload(tenant, lane)
+            self._check_time(tenant, method, left_s)
         self._running[tenant, lane] += 1
         self._calls += 1
         self._bulk += lane is Lane.BULK
         self._peak = max(self._peak, self._calls)
-        return lambda: self._end(tenant, lane, now_s, left_s)
+        return lambda: self._end(tenant, lane, method, now_s, left_s)
 
     def begin_stream(self, tenant: str) -> EndCall:
         """Begins a stream; returns what ends it.
@@ -201,7 +216,9 @@ class Admission:
         self._refused += 1
         return _RETRY_AFTER_S if self._refused > _QUICK_REFUSALS else 0.0
 
-    def _end(self, tenant: str, lane: Lane, began_s: float, left_s: float | None) -> None:
+    def _end(
+        self, tenant: str, lane: Lane, method: str, began_s: float, left_s: float | None
+    ) -> None:
         spent_s = self._clock() - began_s
         self._calls -= 1
         self._bulk -= lane is Lane.BULK
@@ -217,6 +234,14 @@ class Admission:
             recent = self._tenants[tenant] = _RecentCalls()
         recent.ended += 1
         recent.late += is_late and spent_s >= _LEAST_LATE_S
+        if left_s is None or spent_s < left_s:
+            times = self._times.get((tenant, method))
+            if times is None:
+                times = self._times[tenant, method] = _RecentCalls()
+            if times.ended > _MOST_TIMES:
+                times.fade(_MOST_TIMES / times.ended)
+            times.ended += 1
+            times.spent_s += spent_s
 
     def _end_stream(self, tenant: str) -> None:
         self._streams[tenant] -= 1
@@ -265,6 +290,23 @@ class Admission:
                 retry_after_s=_RETRY_AFTER_S,
             )
 
+    def _check_time(self, tenant: str, method: str, left_s: float | None) -> None:
+        """Refuses a call that would end too late.
+
+        By the times of its own tenant alone: those of others could be made long to keep it out.
+        """
+        times = self._times.get((tenant, method))
+        if left_s is None or times is None or times.ended < _LEAST_TIMES:
+            return
+        usual_s = times.spent_s / times.ended
+        if left_s < usual_s:
+            _refused.labels("late").inc()
+            raise Overloaded(
+                f"the server is overloaded: the call has {left_s * 1e3:.0f} ms left, and takes "
+                f"about {usual_s * 1e3:.0f} ms now; retry later, or raise the timeout",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+
     def _adjust(self, now_s: float) -> None:
         """Ends a window: lowers the limit if calls were late, else raises it."""
         if self._late > _LATE_SHARE * self._ended or any(
@@ -280,8 +322,9 @@ class Admission:
         self._shared_out = False
         self._peak = self._calls
         self._tenants = {
-            tenant: recent for tenant, recent in self._tenants.items() if recent.fade()
+            name: one for name, one in self._tenants.items() if one.fade(_KEPT_PER_WINDOW)
         }
+        self._times = {name: one for name, one in self._times.items() if one.fade(_TIMES_KEPT)}
         self._last_call_s = {
             tenant: last_s
             for tenant, last_s in self._last_call_s.items()

@@ -211,7 +211,7 @@ class CallGuard:
         bulk = method in _BULK_METHODS or _asks_for_bulk(context)
         lane = Lane.BULK if bulk else Lane.INTERACTIVE
         tenant = current_caller().tenant
-        end_call = self._admission.begin(tenant, left_s, lane)
+        end_call = self._admission.begin(tenant, left_s, lane, method)
         if self._admission.is_crowded_by(tenant):
             note_overload()
         return end_call

@@ -23,6 +23,8 @@ from nearline_cli.evaluate.open_loop import run_open_loop
 _SERVICE = "/nearline.v1.RetrievalService/"
 # Of a hundred calls; the others are searches.
 _LISTS, _WRITES = 15, 5
+# Queries of a search: as many as keep the server busier than its callers.
+_QUERIES = 8
 _PREPARED = 2_000
 
 
@@ -89,10 +91,11 @@ class _Calls:
         self._timeout_s = caller.timeout_s
         methods: dict[str, Any] = {
             name: channel.unary_unary(_SERVICE + name)
-            for name in ("Search", "Recommend", "UpsertItems")
+            for name in ("SearchBatch", "Recommend", "UpsertItems")
         }
         self._prepared = [
-            (methods[name], data) for name, data in map(_request, range(_PREPARED), caller.vectors)
+            (methods[name], data)
+            for name, data in (_request(number, caller.vectors) for number in range(_PREPARED))
         ]
 
     async def open(self, rate: float, count: int) -> float:
@@ -126,16 +129,17 @@ class _Calls:
         self.latencies_s.append(loop.time() - due)
 
 
-def _request(number: int, vector: NDArray[np.float32]) -> tuple[str, bytes]:
+def _request(number: int, vectors: NDArray[np.float32]) -> tuple[str, bytes]:
     kind = number * 37 % 100
     if kind < _LISTS:
         request: Any = retrieval_pb2.RecommendRequest(user_id=f"u{number % 200:04d}", n=10)
         return "Recommend", request.SerializeToString()
     if kind < _LISTS + _WRITES:
-        item = retrieval_pb2.Item(id=f"w{number}", text="written", vector=pack(vector))
+        vector = pack(vectors[number % len(vectors)])
+        item = retrieval_pb2.Item(id=f"w{number}", text="written", vector=vector)
         return "UpsertItems", retrieval_pb2.UpsertItemsRequest(items=[item]).SerializeToString()
     options = retrieval_pb2.SearchOptions(k=10)
-    request = retrieval_pb2.SearchRequest(
-        query=retrieval_pb2.Query(vector=pack(vector)), options=options
-    )
-    return "Search", request.SerializeToString()
+    rows = np.arange(number, number + _QUERIES) % len(vectors)
+    queries = [retrieval_pb2.Query(vector=pack(row)) for row in vectors[rows]]
+    request = retrieval_pb2.SearchBatchRequest(queries=queries, options=options)
+    return "SearchBatch", request.SerializeToString()

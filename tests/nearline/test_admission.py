@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -133,6 +134,25 @@ def test_calls_that_may_take_long_do_not_hide_that_those_of_others_are_late(rate
     server.run(15.0, rates, deadlines_s=deadlines_s)
     assert server.answered["quiet"] >= 0.9 * server.asked["quiet"]
     assert server.answered.total() >= 0.9 * 7_500
+
+
+def test_a_call_that_would_end_too_late_is_not_begun_by_the_times_of_its_own_tenant() -> None:
+    server = Server()
+    server.run(5.0, {"a": 2_500.0})
+    begin = server.admission.begin
+    # Of a thousand calls a second, each begun one takes a quarter of a second or so.
+    with pytest.raises(Overloaded, match=r"has 10 ms left, and takes about \d+ ms now") as caught:
+        begin("a", 0.01)
+    assert caught.value.retry_after_s
+    server.running.clear()
+    begin("a", 0.01, method="another")()
+    begin("b", 0.01)()
+    # What is not measured again is forgotten.
+    for _ in range(20):
+        server.now_s += 0.1
+        with contextlib.suppress(Overloaded):
+            begin("a", 0.01)()
+    begin("a", 0.01)()
 
 
 def test_a_deadline_that_nothing_could_meet_says_nothing_about_the_server() -> None:
