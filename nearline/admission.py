@@ -78,20 +78,25 @@ class _RecentCalls:
     """Calls that ended lately, the older the less they count.
 
     ended: Their number. late: Those of them that were late. spent_s: Seconds that all took.
+    just_late: Whether one of this window was late.
     """
 
-    __slots__ = ("ended", "late", "spent_s")
+    __slots__ = ("ended", "just_late", "late", "spent_s")
 
     def __init__(self) -> None:
         self.ended = self.late = self.spent_s = 0.0
+        self.just_late = False
 
     @property
     def are_late(self) -> bool:
         """Whether many of them are late."""
-        return self.late >= _LEAST_LATE and self.late > _LATE_SHARE_OF_TENANT * self.ended
+        many = self.late >= _LEAST_LATE and self.late > _LATE_SHARE_OF_TENANT * self.ended
+        # Else a limit that has fallen enough would fall on until all that is forgotten.
+        return self.just_late and many
 
     def fade(self, kept: float) -> bool:
         """Lets them count less after a window; returns whether they still count."""
+        self.just_late = False
         self.ended *= kept
         self.late *= kept
         self.spent_s *= kept
@@ -177,8 +182,8 @@ class Admission:
         if lane is Lane.BULK:
             self._check_bulk()
         if self.is_overloaded:
-            self._check_overload(tenant, lane)
             self._check_time(tenant, method, left_s)
+            self._check_overload(tenant, lane)
         self._running[tenant, lane] += 1
         self._calls += 1
         self._bulk += lane is Lane.BULK
@@ -233,7 +238,9 @@ class Admission:
         if recent is None:
             recent = self._tenants[tenant] = _RecentCalls()
         recent.ended += 1
-        recent.late += is_late and spent_s >= _LEAST_LATE_S
+        if is_late and spent_s >= _LEAST_LATE_S:
+            recent.late += 1
+            recent.just_late = True
         if left_s is None or spent_s < left_s:
             times = self._times.get((tenant, method))
             if times is None:
