@@ -129,6 +129,7 @@ class Admission:
         self._last_call_s: dict[str, float] = {}
         self._window_end_s = clock() + _WINDOW_S
         self._ended = self._late = self._peak = 0
+        self._fell_s = clock()
         self._tenants: dict[str, _RecentCalls] = {}
         # By tenant and method, of calls that ended before their deadline.
         self._times: dict[tuple[str, str], _RecentCalls] = {}
@@ -231,7 +232,10 @@ class Admission:
         if not self._running[tenant, lane]:
             del self._running[tenant, lane]
         self._ended += 1
-        allowed = _LATE if self._limit >= self._max_calls else _LATE_IN_OVERLOAD
+        # Calls that were begun before the limit fell are late for what it was then: of them, only
+        # those count that took nearly all of their time.
+        mild = self.is_overloaded and began_s >= self._fell_s
+        allowed = _LATE_IN_OVERLOAD if mild else _LATE
         is_late = left_s is not None and spent_s >= allowed * left_s
         self._late += is_late
         recent = self._tenants.get(tenant)
@@ -320,6 +324,7 @@ class Admission:
             recent.are_late for recent in self._tenants.values()
         ):
             self._limit = max(_LEAST_LIMIT, _FALL * min(self._limit, self._peak))
+            self._fell_s = now_s
         else:
             self._limit = self._limit * (_RISE_IN_USE if self._shared_out else _RISE) + 1
         self._limit = min(self._limit, self._max_calls)
