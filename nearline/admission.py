@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias
 from prometheus_client import Counter as CounterMetric, Gauge
 
 from nearline.contract import Lane
-from nearline.errors import Overloaded
+from nearline.errors import DeadlineExceeded, Overloaded
 
 # What a server leaves out while it is overloaded.
 Optional: TypeAlias = Literal["monitor", "diversity", "groups", "model"]
@@ -173,7 +173,8 @@ class Admission:
             lane: Of the calls that may run at once, at most half are of the lane bulk.
             method: Under overload, a call that has less time left than those of its tenant and
                 method have taken lately is not begun.
-        Raises: Overloaded: too many calls run, or the call would end too late.
+        Raises: Overloaded: too many calls run, or the call would end too late. DeadlineExceeded:
+            it would, and its deadline is tight.
         """
         now_s = self._clock()
         if now_s >= self._window_end_s:
@@ -310,13 +311,17 @@ class Admission:
         if left_s is None or times is None or times.ended < _LEAST_TIMES:
             return
         usual_s = times.spent_s / times.ended
-        if left_s < usual_s:
-            _refused.labels("late").inc()
-            raise Overloaded(
-                f"the server is overloaded: the call has {left_s * 1e3:.0f} ms left, and takes "
-                f"about {usual_s * 1e3:.0f} ms now; retry later, or raise the timeout",
-                retry_after_s=_RETRY_AFTER_S,
-            )
+        if left_s >= usual_s:
+            return
+        _refused.labels("late").inc()
+        text = (
+            f"the server is overloaded: the call has {left_s * 1e3:.0f} ms left, and takes about "
+            f"{usual_s * 1e3:.0f} ms now; retry later, or raise the timeout"
+        )
+        if left_s < _LEAST_LATE_S:
+            # It would end so without any overload.
+            raise DeadlineExceeded(text)
+        raise Overloaded(text, retry_after_s=_RETRY_AFTER_S)
 
     def _adjust(self, now_s: float) -> None:
         """Ends a window: lowers the limit if calls were late, else raises it."""

@@ -185,8 +185,8 @@ class ServiceChannel:
             refused = type(error) is Overloaded
             raise
         finally:
-            if throttle is not None and not refused:
-                throttle.accept()
+            if throttle is not None:
+                throttle.end(refused=refused)
 
     async def close(self) -> None:
         """Closes the channel; calls in flight are cancelled."""

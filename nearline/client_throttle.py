@@ -44,20 +44,24 @@ class ClientThrottle:
         self._faded_s = clock()
 
     def begin(self) -> None:
-        """Counts a call. Raises: Overloaded: it is not to be sent, since it would be refused."""
+        """Raises Overloaded if a call is not to be sent, since it would be refused."""
         self._fade()
         beyond = self._asked - _SENT_PER_ACCEPTED * self._accepted - _LEAST
-        self._asked += 1
-        if beyond > 0 and self._draw() < beyond / self._asked:
+        if beyond > 0 and self._draw() < beyond / (self._asked + 1):
+            self._asked += 1
             raise Overloaded(
                 f"{self._address} refuses most calls of this client lately, so this one was not "
                 "sent; retry later, or send fewer calls at once",
                 retry_after_s=_HALF_LIFE_S,
             )
 
-    def accept(self) -> None:
-        """Counts a call that the server did not refuse, whatever came of it."""
-        self._accepted += 1
+    def end(self, *, refused: bool) -> None:
+        """Counts a call that was sent, once it has ended; those in flight say nothing yet.
+
+        refused: Whether the server refused it because it has too many.
+        """
+        self._asked += 1
+        self._accepted += not refused
 
     def _fade(self) -> None:
         now_s = self._clock()

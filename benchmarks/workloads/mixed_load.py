@@ -139,12 +139,12 @@ class _Calls:
             await call(data, timeout=max(0.0, due + self._timeout_s - loop.time()))
         except grpc.aio.AioRpcError as error:
             self.codes[error.code().name] += 1
-            is_refused = type(status.from_rpc_error(error, "")) is Overloaded
-            if self._throttle is not None and not is_refused:
-                self._throttle.accept()
+            if self._throttle is not None:
+                found = status.from_rpc_error(error, "")
+                self._throttle.end(refused=type(found) is Overloaded)
             return
         if self._throttle is not None:
-            self._throttle.accept()
+            self._throttle.end(refused=False)
         self.codes["OK"] += 1
         self.latencies_s.append(loop.time() - due)
 

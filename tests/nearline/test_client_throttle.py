@@ -30,10 +30,10 @@ class Server:
             with contextlib.suppress(Overloaded):
                 self.throttle.begin()
                 self.sent += 1
+                self.throttle.end(refused=tokens < 1)
                 if tokens >= 1:
                     tokens -= 1
                     self.accepted += 1
-                    self.throttle.accept()
 
 
 @pytest.mark.parametrize("times", [3, 10, 50])
@@ -67,6 +67,16 @@ def test_a_few_refusals_in_a_row_throttle_nobody_and_the_error_says_when_to_retr
     throttle = ClientThrottle("here:1", lambda: 0.0, lambda: 0.0)
     for _ in range(21):
         throttle.begin()
+        throttle.end(refused=True)
     with pytest.raises(Overloaded, match="here:1 refuses most calls of this client") as caught:
         throttle.begin()
     assert caught.value.retry_after_s
+
+
+def test_calls_in_flight_and_calls_that_fail_otherwise_throttle_nobody() -> None:
+    throttle = ClientThrottle("here:1", lambda: 0.0, lambda: 0.0)
+    for _ in range(10_000):
+        throttle.begin()
+    for _ in range(10_000):
+        throttle.end(refused=False)
+    throttle.begin()
