@@ -42,7 +42,7 @@ test: $(VENV)/.stamp-dev ## Run the tests; the summary lists what was skipped, a
 	@$(PYTEST) --ignore tests/project
 
 test-long: $(VENV)/.stamp-dev ## Run the tests that take longest: tutorials, kills, random histories
-	@$(PYTEST) -m long
+	@$(PYTEST) -n 2 -o timeout=400 -m long
 
 nightly: $(VENV)/.stamp-dev ## Run every test at its full length (half an hour)
 	@NEARLINE_TEST_NIGHTLY=1 $(PYTEST)
