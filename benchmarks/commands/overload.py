@@ -41,13 +41,6 @@ class OverloadBench(NamedTuple):
     ] = "3,5"
     deadline: Annotated[float, typer.Option(min=0.01, help="Deadline of a call, seconds.")] = 0.5
     seconds: Annotated[float, typer.Option(min=1, help="Seconds per load.")] = 20.0
-    throttled: Annotated[
-        bool,
-        typer.Option(
-            "--throttled/--unthrottled",
-            help="Whether callers send less while they are refused, as Nearline's clients do.",
-        ),
-    ] = True
     seed: Annotated[int, typer.Option(help="Seed of vectors and interactions.")] = 0
 
 
@@ -86,7 +79,7 @@ async def _measure(folder: Path, bench: OverloadBench) -> dict[str, object]:
             if others:
                 _pin(router, first)
             quiet, flood = (
-                Caller(router.address, keys[name], vectors, bench.deadline, others, bench.throttled)
+                Caller(router.address, keys[name], vectors, bench.deadline, others)
                 for name in ("quiet", "flood")
             )
             with single_process_pool() as one, single_process_pool() as two:
