@@ -206,11 +206,11 @@ class CallGuard:
             raise DeadlineExceeded("the deadline passed before the call began; raise the timeout")
         if not limited:
             return None
+        tenant = current_caller().tenant
         if streams:
-            return self._admission.begin_stream(current_caller().tenant)
+            return self._admission.begin_stream(tenant)
         bulk = method in _BULK_METHODS or _asks_for_bulk(context)
         lane = Lane.BULK if bulk else Lane.INTERACTIVE
-        tenant = current_caller().tenant
         end_call = self._admission.begin(tenant, left_s, lane, method)
         if self._admission.is_crowded_by(tenant):
             note_overload()

@@ -1,4 +1,4 @@
-"""What a client says with each call: its credential, its lane, and on whose behalf it calls."""
+"""Metadata of a client's calls: its credential, its lane, and the caller it acts for."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def is_loopback(address: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class TlsContents:
-    """What PEM files hold; None for a file that is not given."""
+    """Contents of PEM files; None for a file that is not given."""
 
     certificate: bytes | None
     key: bytes | None

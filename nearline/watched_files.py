@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 def read_text(path: Path) -> str:
     """Returns the text of a file.
 
-    Raises: ValueError: it is empty, as one that is being written, or has more than 16 MiB. OSError.
+    Raises: ValueError: it is empty, as one that is being written, or has more than 1 MiB. OSError.
     """
     if (size := path.stat().st_size) > _MAX_BYTES:
         raise ValueError(f"it has {size:,} bytes; {_MAX_BYTES:,} are allowed")

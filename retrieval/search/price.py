@@ -30,7 +30,7 @@ _TEXT_CHARACTERS: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class IndexPrice:
-    """What one query costs in the index of a snapshot.
+    """The cost of one query in the index of a snapshot.
 
     chunks: Vectors in all shards. links: Neighbours of a node of the graph; 0: no graph. lists:
     Lists of an inverted file; 0: none. Without either, every vector is compared. ef_search,

@@ -1,4 +1,4 @@
-"""What is known of items before they are written: their versions, and whose they are."""
+"""Versions and owners of items, as known before a write."""
 
 from __future__ import annotations
 

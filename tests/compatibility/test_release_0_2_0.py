@@ -1,4 +1,4 @@
-"""What release 0.2.0 wrote is read by this version: tests/fixtures/release_0_2_0/README.md."""
+"""This version reads the files of release 0.2.0: tests/fixtures/release_0_2_0/README.md."""
 
 from __future__ import annotations
 
