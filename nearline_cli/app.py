@@ -23,7 +23,6 @@ from nearline_cli.commands import (
     demo,
     doctor,
     eval as evaluation,
-    gate,
     ingest,
     items,
     jobs,
@@ -33,16 +32,14 @@ from nearline_cli.commands import (
     recommend,
     recommend_all,
     reembed,
-    replay,
-    rollout,
     search,
     sessions,
-    snapshots,
     status,
     up,
     users,
     worker,
 )
+from nearline_cli.commands.releases import gate, replay, rollout, snapshots
 from nearline_cli.terminal import output
 from nearline_cli.terminal.option_groups import add_command
 

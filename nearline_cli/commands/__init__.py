@@ -1,1 +1,1 @@
-"""One module per command."""
+"""One module per command; `releases` has those that decide which snapshot is served."""

@@ -12,7 +12,7 @@ from nearline.clients import AdminClient
 from nearline.store.snapshot import Store
 from nearline_cli.local.processes import retrieval_process
 from tests.live.rolling import QUICK
-from tests.nearline_cli.commands.test_gate import Run, build, corpus, run
+from tests.nearline_cli.commands.releases.test_gate import Run, build, corpus, run
 from tests.nearline_cli.conftest import Run as Command
 
 __all__ = ["run"]

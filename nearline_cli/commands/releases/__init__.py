@@ -1,0 +1,1 @@
+"""Commands about snapshots: list, export, judge and promote them."""
