@@ -19,6 +19,7 @@ from nearline.store.snapshot import Store
 from nearline.v1 import admin_pb2
 from nearline_cli.local.bundled_redis import data_folder
 from nearline_cli.local.machine_checks import (
+    ABSENT,
     AWAY,
     FAILING,
     FULL,
@@ -35,6 +36,7 @@ from nearline_cli.views.job_view import NEEDS_REDIS
 from nearline_cli.views.queue_view import describe_queue
 from nearline_cli.views.service_checks import feed_problem
 
+_OWN_VECTORS = "nearline up runs it if a collection was built from texts"
 _WRAP = 100  # Characters of a column; problems are whole sentences.
 
 
@@ -45,7 +47,7 @@ def status(
         typer.Option(
             metavar="HOST:PORT",
             help="Address of the embedding service; empty: skip it. \\[default: the port after the "
-            "router's, as in nearline up]",
+            "router's, unless every collection has vectors of its own]",
         ),
     ] = None,
     ingest: Annotated[
@@ -77,8 +79,14 @@ def status(
 ) -> None:
     """Show every service, Redis, the disks of this machine, and every collection."""
     services, collections = asyncio.run(
-        _ask(address, _neighbour(address, "embedding") if embedding is None else embedding)
+        _ask(
+            address,
+            _neighbour(address, "embedding") if embedding is None else embedding,
+            embedding is not None,
+        )
     )
+    # Unknown, and so expected, if the router does not answer.
+    uses_redis = services[0].get("resources") != [] or any(one["live"] for one in collections)
     services += asyncio.run(
         _ask_queue(_neighbour(address, "ingest") if ingest is None else ingest, ingest is not None)
     )
@@ -87,7 +95,9 @@ def status(
         generation is not None,
     )
     bundled = _neighbour(address, "redis")
-    services += _dependencies(redis, bundled and f"redis://{bundled}/0", store, collections)
+    services += _dependencies(
+        redis, bundled and f"redis://{bundled}/0", store, collections, uses_redis
+    )
     if as_json:
         for record in (*services, *collections):
             output.print_json(record)
@@ -143,11 +153,16 @@ def _generation(address: str, required: bool) -> list[dict[str, object]]:
 
 
 def _dependencies(
-    redis: str, default_redis: str, store: str, collections: Sequence[Mapping[str, object]]
+    redis: str,
+    default_redis: str,
+    store: str,
+    collections: Sequence[Mapping[str, object]],
+    uses_redis: bool,
 ) -> list[dict[str, object]]:
     """Asks Redis and the disks of this machine.
 
-    The bundled Redis may be absent, unless a collection has a problem with its change log.
+    The bundled Redis may be absent, unless a collection has a problem with its change log; that of
+    the settings, if the router does not use it.
     """
     folders = []
     with contextlib.suppress(NearlineError):
@@ -155,13 +170,14 @@ def _dependencies(
         folders = [files.folder, data_folder(files)]
     records = []
     with contextlib.suppress(NearlineError, ImportError):
-        named = redis or configured_redis()
-        if url := named or default_redis:
+        configured = configured_redis()
+        if url := redis or configured or default_redis:
             found = asyncio.run(redis_state(url))
             troubled = any(
                 isinstance(live := one["live"], dict) and live["problem"] for one in collections
             )
-            if named or troubled or found.state != AWAY:
+            required = redis or troubled or (configured and uses_redis)
+            if required or found.state != AWAY:
                 records.append(_service("redis", found.address, found.state, found.about))
             if found.folder is not None:
                 folders.append(found.folder)
@@ -170,8 +186,12 @@ def _dependencies(
 
 
 async def _ask(
-    address: str, embedding: str
+    address: str, embedding: str, required: bool
 ) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """Asks the router, which comes first, and the embedding service.
+
+    Unless the latter is required, it may be absent if no collection has a model.
+    """
     services, collections = [], []
     async with AdminClient(address) as admin:
         try:
@@ -186,7 +206,12 @@ async def _ask(
             try:
                 info = await client.info()
             except NearlineError as error:
-                services.append(_service("embedding", embedding, _state(error), error.message))
+                state, about = _state(error), error.message
+                # The model of a collection that is not served yet is unknown.
+                unused = all(one["epoch"] and not one["fingerprint"] for one in collections)
+                if state == AWAY and collections and unused and not required:
+                    state, about = ABSENT, _OWN_VECTORS
+                services.append(_service("embedding", embedding, state, about))
             else:
                 about = f"{info.model}, {info.dim} dims, {info.backend}"
                 services.append(_service("embedding", embedding, SERVING, about))
@@ -230,7 +255,7 @@ async def _ask_queue(address: str, required: bool) -> list[dict[str, object]]:
                 return [_service("ingest", address, FAILING, error.message)]
             if required:
                 return [_service("ingest", address, AWAY, error.message)]
-            return [_service("ingest", address, "not running", NEEDS_REDIS)]
+            return [_service("ingest", address, ABSENT, NEEDS_REDIS)]
     return [_service("ingest", address, SERVING, describe_queue(queue)) | {"queue": _queue(queue)}]
 
 

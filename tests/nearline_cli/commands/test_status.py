@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,7 +16,7 @@ from nearline import Item, RetrievalClient
 from nearline.contract import WriteOutcome
 from nearline.errors import FeedBlocked
 from nearline.serving import Registration, running
-from nearline.v1 import admin_pb2_grpc
+from nearline.v1 import admin_pb2, admin_pb2_grpc
 from nearline_cli.commands import doctor, status
 from nearline_cli.local import disk, machine_checks
 from nearline_cli.local.machine_checks import (
@@ -166,5 +167,57 @@ async def test_a_router_whose_tenants_are_not_told_apart_says_so() -> None:
         lambda server: admin_pb2_grpc.add_AdminServiceServicer_to_server(servicer, server),
     )
     async with running([service]) as address:
-        (shown,), _ = await status._ask(address, "")
+        (shown,), _ = await status._ask(address, "", False)
     assert shown["state"] == SERVING and str(shown["about"]).endswith(warning)
+
+
+class Answering(admin_pb2_grpc.AdminServiceServicer):
+    """A router that gives one reply."""
+
+    def __init__(self, reply: admin_pb2.GetServingStatusResponse) -> None:
+        self.reply = reply
+
+    async def GetServingStatus(
+        self, request: admin_pb2.GetServingStatusRequest, context: object
+    ) -> admin_pb2.GetServingStatusResponse:
+        return self.reply
+
+
+async def test_a_service_that_the_router_does_not_use_is_not_missing(
+    nearline: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # The settings name a Redis, but `up --no-redis` overrides them.
+    monkeypatch.setenv("NEARLINE_RETRIEVAL_REDIS", "redis://127.0.0.1:1/0")
+    own_vectors = admin_pb2.CollectionStatus(collection="docs", epoch=1)
+    with_model = admin_pb2.CollectionStatus(collection="texts", epoch=1, fingerprint="model/1")
+    not_loaded = admin_pb2.CollectionStatus(collection="new", newest_epoch=1)
+    disk = admin_pb2.WatchedResource(name="disk", free_bytes=1, total_bytes=2)
+    servicer = Answering(admin_pb2.GetServingStatusResponse())
+    service = Registration(
+        "nearline.v1.AdminService",
+        lambda server: admin_pb2_grpc.add_AdminServiceServicer_to_server(servicer, server),
+    )
+    async with running([service]) as address:
+        where = ("status", "--address", address, "--generation", "", "--ingest", "")
+
+        async def states(
+            *collections: admin_pb2.CollectionStatus,
+            resources: Sequence[admin_pb2.WatchedResource] = (),
+            words: Sequence[str] = (),
+        ) -> tuple[str, str | None, str]:
+            """Returns the states of embedding and Redis, and the error."""
+            servicer.reply = admin_pb2.GetServingStatusResponse(
+                collections=collections, resources=resources
+            )
+            at = (*where, "--store", str(tmp_path), *words)
+            shown, error = await asyncio.to_thread(records, nearline, *at)
+            return shown["embedding"]["state"], shown.get("redis", {}).get("state"), error
+
+        assert await states(own_vectors) == ("not running", None, "")
+        *found, error = await states(with_model, resources=[disk])
+        assert found == [AWAY, AWAY] and "embedding (127.0.0.1:" in error
+        assert "redis (127.0.0.1:1)" in error
+        # An unknown model may need it, and what an option names is missing.
+        assert (await states(own_vectors, not_loaded))[0] == AWAY
+        named = ("--embedding", "127.0.0.1:1", "--redis", "redis://127.0.0.1:1/0")
+        assert (await states(own_vectors, words=named))[:2] == (AWAY, AWAY)
