@@ -35,8 +35,9 @@ def rank_rows(
     rows, scores = top_k_with_ties(rows, scores, k)
     order = np.lexsort((rows, -scores))
     rows, scores = rows[order], scores[order]
-    if len(rows) > 1 and (scores[1:] == scores[:-1]).any():
-        keys = zip((-scores).tolist(), names_of(rows), rows.tolist(), strict=True)
-        places = [place for _, place in sorted(zip(keys, range(len(rows)), strict=True))]
+    if (scores[1:] == scores[:-1]).any():
+        # Rows of equal scores are in row order already.
+        keys = zip((-scores).tolist(), names_of(rows), range(len(rows)), strict=True)
+        places = [place for *_, place in sorted(keys)]
         rows, scores = rows[places], scores[places]
     return rows[:k], scores[:k]

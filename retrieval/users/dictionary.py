@@ -130,7 +130,7 @@ class Dictionary:
         """Returns entries of the current dictionary with durable numbers for some names.
 
         Args:
-            items, kinds: The names.
+            items, kinds: The names; at least one in all.
             refresh: Read Redis even if all names are cached.
         Raises: NotReady.
         """
@@ -164,7 +164,7 @@ class Dictionary:
             translate_redis_errors(NEEDED_BY),
             self._client.pipeline(transaction=False) as pipe,
         ):
-            for start in range(0, max(1, len(tagged)), _NAMES_PER_CALL):
+            for start in range(0, len(tagged), _NAMES_PER_CALL):
                 pipe.eval(
                     lua_scripts.NUMBER,
                     len(keys),

@@ -270,6 +270,13 @@ async def test_a_load_that_waits_for_the_log_can_be_cancelled_and_repeated(opene
     assert await one.texts() == {**OLD, "d0": "new"}
 
 
+def measured(name: str, **labels: str) -> float | None:
+    """Returns the value of a metric of the collection."""
+    return REGISTRY.get_sample_value(
+        f"nearline_retrieval_{name}", {"collection": "default", **labels}
+    )
+
+
 async def test_progress_counts_added_and_hidden_documents(opened: Open) -> None:
     one = opened()
     start = datetime.now(UTC)
@@ -286,15 +293,39 @@ async def test_progress_counts_added_and_hidden_documents(opened: Open) -> None:
     assert start - timedelta(seconds=1) <= oldest <= datetime.now(UTC)
     (following,) = one.live._followers.values()
     live_changes._measure(following, start + timedelta(hours=1))
-
-    def measured(name: str, **labels: str) -> float | None:
-        return REGISTRY.get_sample_value(
-            f"nearline_retrieval_{name}", {"collection": "default", **labels}
-        )
-
     assert [measured("live_rows", state=each) for each in ("served", "dead", "hidden")] == [2, 1, 2]
     assert (measured("changes_behind"), measured("log_away_seconds")) == (0, 0)
     assert measured("oldest_change_seconds") == pytest.approx(3_600, abs=30)
+
+
+async def test_metrics_are_those_of_the_snapshot_loaded_last(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_changes, "_TICK_S", 0.001)
+    one = opened()
+    await one.load()
+    seen = await one.write(upsert("n0"), upsert("n1"))
+    await one.texts(seen)
+    await until_measured(2.0, "live_rows", state="served")
+    one.snapshot = one.make(watermark=seen)
+    await one.load()
+    await one.texts(await one.write(upsert("n2")))
+    await until_measured(1.0, "live_rows", state="served")
+    # A follower that fails hides no figures.
+    for follower in one.live._followers.values():
+        monkeypatch.setattr(follower, "tick", None)
+    one.log.away = True
+    await until_measured(None, "log_away_seconds")
+
+
+async def until_measured(wanted: float | None, name: str, **labels: str) -> None:
+    """Waits until a metric has a value; None waits until it is more than 0."""
+    async with asyncio.timeout(10):
+        while True:
+            found = measured(name, **labels) or 0.0
+            if found == wanted or (wanted is None and found > 0):
+                return
+            await asyncio.sleep(0.002)
 
 
 async def test_shards_converge_to_the_log_whatever_happens(opened: Open) -> None:

@@ -256,6 +256,7 @@ async def test_items_that_the_model_does_not_know_are_explained_without_it(tmp_p
         assert reasons == {"e": ("pinned",), "a": ("popular",)}
         assert reply.why_not is not None
         assert (reply.why_not.cause, reply.why_not.rank) == (Cause.OUTRANKED, 0)
+        assert reply.why_not.message == "it is not among the 2 candidates"
 
 
 @pytest.mark.parametrize(

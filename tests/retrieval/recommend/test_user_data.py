@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from google.protobuf import json_format
 
 from index_builder.behaviour.table_writer import write_tables
 from index_builder.pipeline.publisher import list_files, publish, temporary_snapshot
@@ -108,6 +109,39 @@ async def test_a_snapshot_that_cannot_be_read_may_have_learned_from_a_user(store
     finally:
         manifest.write_text(whole)
     assert [int(one.snapshot_id[6:8]) for one in receipt.snapshots] == [2, 1]
+
+
+async def test_a_snapshot_of_a_newer_version_may_have_learned_from_a_user(store: Store) -> None:
+    newest = store.snapshot_ids("default")[0]
+    manifest = store.snapshot_folder("default", newest) / "manifest.json"
+    whole = manifest.read_text()
+    newer = snapshot_pb2.Manifest()
+    json_format.Parse(whole, newer)
+    newer.schema_version += 1
+    manifest.write_text(json_format.MessageToJson(newer))
+    try:
+        receipt = await service(store).delete_user("bob")
+    finally:
+        manifest.write_text(whole)
+    assert [int(one.snapshot_id[6:8]) for one in receipt.snapshots] == [4, 2]
+
+
+async def test_a_snapshot_that_is_pruned_meanwhile_holds_nothing_of_a_user(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = ["20260105T000000Z-000000", *store.snapshot_ids("default")]
+    monkeypatch.setattr(store, "snapshot_ids", lambda collection: listed)
+    receipt = await service(store).delete_user("bob")
+    assert [int(one.snapshot_id[6:8]) for one in receipt.snapshots] == [2]
+
+
+async def test_without_an_alias_no_snapshot_is_in_force(store: Store, tmp_path: Path) -> None:
+    unpromoted = Store(tmp_path)
+    write(unpromoted, 1, "ann")
+    served = service(store)
+    served._store = unpromoted
+    receipt = await served.delete_user("ann")
+    assert [one.in_force for one in receipt.snapshots] == [False]
 
 
 async def test_a_receipt_counts_what_was_deleted(store: Store) -> None:

@@ -197,6 +197,20 @@ async def test_a_canary_still_loading_is_released_when_the_trial_ends(world: Wor
     await world.canaries.close()
 
 
+async def test_a_canary_that_is_loaded_after_its_trial_ended_gets_no_requests(world: World) -> None:
+    world.hold.clear()
+    aliases.split(world.store, "default", world.new, 0.2)
+    await world.until(lambda: world.attempts == 1)
+    loading = world.canaries._following["default"].loading
+    assert loading is not None
+    aliases.end_split(world.store, "default")
+    world.look()
+    world.hold.set()
+    await asyncio.wait((loading,), timeout=10)
+    assert loading.cancelled()
+    assert (world.loaded, world.tried, share_answered()) == ([], "", 0)
+
+
 async def test_a_canary_that_cannot_be_loaded_is_retried_then_backed_out(world: World) -> None:
     world.error = NotReady("no room")
     limits = release_pb2.RolloutLimits(away_s=20)

@@ -75,6 +75,26 @@ def test_chunks_that_tie_with_the_last_exact_one_count_as_good(tmp_path: Path) -
     assert golden.count_good(1, [("a", 0.4), ("c", 0.0)]) == 1
 
 
+@pytest.mark.parametrize(
+    ("last", "found", "good"),
+    [
+        # Rounding: a hundred-thousandth of the score, or of 1 for smaller ones.
+        (1.0, 1.0 - 0.9e-5, 1),
+        (1.0, 1.0 - 1.1e-5, 0),
+        (100.0, 100.0 - 0.9e-3, 1),
+        (100.0, 100.0 - 1.1e-3, 0),
+        (-100.0, -100.0 - 0.9e-3, 1),
+        (-100.0, -100.0 - 1.1e-3, 0),
+        (0.01, 0.01 - 0.9e-5, 1),
+        (0.01, 0.01 - 1.1e-5, 0),
+        (0.0, -0.9e-5, 1),
+    ],
+)
+def test_a_tie_is_as_good_despite_rounding(last: float, found: float, good: int) -> None:
+    golden = GoldenQueries(np.ones((1, 2), np.float32), [["a", "b"]], [[200.0, last]])
+    assert golden.count_good(0, [("other", found)]) == good
+
+
 def test_recall_may_fall_short_of_the_promise_by_a_slack() -> None:
     check_recall(0.9 - RECALL_SLACK, _manifest(), "here", "rebuild it")
     with pytest.raises(SnapshotMismatch, match=r"promises 0\.900; rebuild it"):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -18,6 +21,7 @@ from tests.retrieval.shards.replicas.test_hedged_calls import (
     replicas_of,
     send,
     slow_percentile,
+    until,
 )
 
 
@@ -39,6 +43,17 @@ async def test_calls_earn_a_tenth_of_a_retry_and_a_twentieth_of_a_hedge() -> Non
         await calls.call(KEY, send)
     # At the same time, so that time itself earns nothing.
     assert [sum(budget.spend(0.0) for _ in range(50)) for budget in budgets] == [20, 10]
+
+
+async def test_an_outage_without_other_calls_is_retried_from_savings_and_then_every_second() -> (
+    None
+):
+    calls = HedgedCalls(await replicas_of(Server("a:1"), Server("b:1")), "default", 0)
+    budgets = (calls.retries, calls.hedges)
+    assert [sum(budget.spend(0.0) for _ in range(200)) for budget in budgets] == [100, 20]
+    assert [sum(budget.spend(5.0) for _ in range(200)) for budget in budgets] == [10, 5]
+    # After a long quiet time, no more is saved than before.
+    assert [sum(budget.spend(3_600.0) for _ in range(200)) for budget in budgets] == [100, 20]
 
 
 @pytest.mark.parametrize(
@@ -91,3 +106,40 @@ async def test_a_first_hedge_leaves_the_reserve_alone() -> None:
         assert await calls.call(KEY, send, await slow_percentile(0.001)) == "b:1"
     # The first attempt to hedge was refused; the call kept waiting, and then used the reserve.
     assert refused == [0]
+
+
+def record_waits(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """Returns a list that receives each time for which a call is awaited before it is hedged."""
+    waits: list[float | None] = []
+
+    async def wait(tasks: Collection[Any], *, timeout: float | None, return_when: str) -> Any:
+        waits.append(timeout)
+        return await asyncio.wait(tasks, timeout=timeout, return_when=return_when)
+
+    replacement = SimpleNamespace(wait=wait, FIRST_COMPLETED=asyncio.FIRST_COMPLETED)
+    monkeypatch.setattr(hedged_calls, "asyncio", replacement)
+    return waits
+
+
+async def test_a_refused_hedge_is_attempted_after_ever_longer_waits_and_a_call_is_hedged_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits = record_waits(monkeypatch)
+    servers = [Server(f"{name}:1") for name in "abc"]
+    for server in servers:
+        server.open.clear()
+    calls = HedgedCalls(await replicas_of(*servers), "default", 0)
+    spent, calls.hedges = calls.hedges, RetryBudget(0.0, floor_per_s=0.0, burst=0.0)
+
+    def refuse(amount: float = 1, exemplar: object = None) -> None:
+        if len(waits) == 3:
+            calls.hedges = spent
+
+    calls.count_hedge["refused"] = refuse
+    answer = asyncio.ensure_future(calls.call(KEY, send, await slow_percentile(0.001)))
+    await until(lambda: None in waits and sum(server.asked for server in servers) > 1)
+    assert waits == [0.001, 0.002, 0.004, 0.008, None]
+    assert sum(server.asked for server in servers) == 2
+    for server in servers:
+        server.open.set()
+    await answer

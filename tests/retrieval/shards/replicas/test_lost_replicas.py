@@ -10,6 +10,7 @@ import pytest
 from nearline.errors import NotReady
 from retrieval.shards.replicas.hedged_calls import HedgedCalls
 from retrieval.shards.replicas.retry_budget import RetryBudget
+from tests.retrieval.shards.replicas.test_hedge_reserve import record_waits
 from tests.retrieval.shards.replicas.test_hedged_calls import (
     KEY,
     Server,
@@ -63,3 +64,21 @@ async def test_no_third_replica_is_called_once_one_has_died_beside_a_hedge() -> 
     slow.open.set()
     assert await answer == "b:1"
     assert third.asked == 0
+
+
+async def test_a_retry_of_a_call_whose_replica_died_is_not_hedged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits = record_waits(monkeypatch)
+    servers = dying, slow, _ = [Server(f"{name}:1") for name in "abc"]
+    dying.error = NotReady("connection reset", peer_died=True)
+    slow.open.clear()
+    replicas = await replicas_of(*servers)
+    for replica, latency_s in zip(replicas[1:], (1.0, 1000.0), strict=True):
+        replica._latency.observe(latency_s, time.monotonic())
+    calls = HedgedCalls(replicas, "default", 0)
+    answer = asyncio.ensure_future(calls.call(KEY, send, await slow_percentile(0.001)))
+    await until(lambda: None in waits)
+    assert [server.asked for server in servers] == [1, 1, 0]
+    slow.open.set()
+    assert await answer == "b:1"
