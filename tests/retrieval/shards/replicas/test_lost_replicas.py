@@ -70,14 +70,15 @@ async def test_a_retry_of_a_call_whose_replica_died_is_not_hedged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waits = record_waits(monkeypatch)
-    servers = dying, slow, _ = [Server(f"{name}:1") for name in "abc"]
+    servers = dying, slow, third = [Server(f"{name}:1") for name in "abc"]
     dying.error = NotReady("connection reset", peer_died=True)
     slow.open.clear()
-    replicas = await replicas_of(*servers)
-    for replica, latency_s in zip(replicas[1:], (1.0, 1000.0), strict=True):
-        replica._latency.observe(latency_s, time.monotonic())
+    replicas = await replicas_of(dying, slow)
+    replicas[1]._latency.observe(1.0, time.monotonic())
     calls = HedgedCalls(replicas, "default", 0)
     answer = asyncio.ensure_future(calls.call(KEY, send, await slow_percentile(0.001)))
+    await until(lambda: slow.asked == 1)
+    calls.replicas = (*replicas, *await replicas_of(third))
     await until(lambda: None in waits)
     assert [server.asked for server in servers] == [1, 1, 0]
     slow.open.set()
