@@ -33,8 +33,13 @@ def check_sizes(item: Item) -> None:
             )
 
 
+def attributes_bytes(attributes: Mapping[str, object]) -> int:
+    """Returns about how many bytes attributes have."""
+    return sum(_part_sizes(attributes))
+
+
 def _check_text(text: str, field: str, most: int, remedy: str) -> None:
-    size = _size(text)
+    size = text_bytes(text)
     if size > most:
         raise InvalidRequest(
             f"{field} has {size} bytes, and at most {most} are allowed for an item that is changed "
@@ -55,8 +60,9 @@ def _part_sizes(attributes: Mapping[str, object]) -> Iterator[int]:
         elif isinstance(one, list | tuple):
             waiting += one
         else:
-            yield _size(one) if isinstance(one, str) else _SCALAR_BYTES
+            yield text_bytes(one) if isinstance(one, str) else _SCALAR_BYTES
 
 
-def _size(text: str) -> int:
+def text_bytes(text: str) -> int:
+    """Returns the bytes of a text in UTF-8."""
     return len(text.encode("utf-8", "surrogatepass"))

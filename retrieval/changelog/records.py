@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from nearline.contract import Attributes, WriteOutcome
 from nearline.items.documents import text_to_embed
+from nearline.items.sizes import attributes_bytes, text_bytes
 
 # Replaces the fingerprint of vectors that the user provided.
 OWN_VECTORS = ""
+# Bytes that a change takes beyond its content: keys, the version of its item, the entry.
+_ENTRY_BYTES = 256
 _NO_BOUNDS = np.empty((0, 2), np.int64)
 
 
@@ -99,3 +102,18 @@ class ChangeResult(NamedTuple):
     version: int
     reason: str = ""
     message: str = ""
+
+
+def added_bytes(writes: Iterable[ChangeWrite]) -> int:
+    """Returns about how many bytes changes add wherever they are kept; deletes count as none."""
+    return sum(
+        _ENTRY_BYTES
+        + text_bytes(change.document_id)
+        + text_bytes(change.title)
+        + text_bytes(change.text)
+        + attributes_bytes(change.attributes)
+        + change.bounds.nbytes
+        + sum(vectors.nbytes for vectors in change.vectors.values())
+        for change, *_ in writes
+        if change.kind is not ChangeKind.DELETE
+    )

@@ -23,6 +23,7 @@ from nearline.errors import (
     Unsupported,
 )
 from nearline.filters import both
+from nearline.items.sizes import text_bytes
 from nearline.store.snapshot import Store
 from nearline.times import from_us, to_us
 from retrieval.behaviour.model import load_behaviour_model
@@ -54,6 +55,8 @@ _DEFAULTS = c.RecommendOptions()
 _FILTER = "options.filter"
 # Longest wait for the shards to say which items of recorded interactions exist.
 _LOOKUP_S = 0.5
+# Bytes that an interaction takes in Redis beyond its texts.
+_INTERACTION_BYTES = 256
 _log = logging.getLogger(__name__)
 _FALLBACK_REASONS = {
     POPULAR: "nothing is known about the user, the session or the items",
@@ -91,7 +94,7 @@ class RecommendationService:
         visible: Visible = lambda: None,
         feed_block: FeedBlock | None = None,
     ) -> None:
-        self._feed_block = feed_block
+        self._feed_block = feed_block or FeedBlock(())
         self._visible = visible
         self._collections = collections
         self._policies = policies
@@ -171,11 +174,13 @@ class RecommendationService:
     ) -> c.RecordReply:
         """Records interactions; see `Recommender.record_interactions`."""
         self._collections.check_served(collection)
-        if self._feed_block is not None:
-            self._feed_block.check("interactions", only=(REDIS,))
         start = time.monotonic()
-        async with _deadline(timeout_s):
-            reply = await self._require_states().record(collection, interactions, idempotency_key)
+        size = sum(map(_bytes_of, interactions))
+        with self._feed_block.adding("interactions", size, only=(REDIS,)):
+            async with _deadline(timeout_s):
+                reply = await self._require_states().record(
+                    collection, interactions, idempotency_key
+                )
         limit_s = _LOOKUP_S
         if timeout_s is not None:
             # They are recorded: the caller must learn that in time.
@@ -352,6 +357,12 @@ def _served_by(built: BuiltList, audience: c.Audience, state_error: str) -> c.Se
         return c.ServedBy(source=source, rung=POPULAR, reason=level)
     reason = _FALLBACK_REASONS[built.source]
     return c.ServedBy(source=c.Source.FALLBACK, rung=built.source, reason=reason)
+
+
+def _bytes_of(one: c.Interaction) -> int:
+    """Returns about how many bytes an interaction takes in Redis."""
+    texts = (one.item_id, one.user_id, one.session_id, one.kind, one.list_id, one.event_id)
+    return _INTERACTION_BYTES + sum(map(text_bytes, texts))
 
 
 @contextlib.asynccontextmanager

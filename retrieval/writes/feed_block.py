@@ -9,7 +9,8 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections import Counter as Tally
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -104,7 +105,8 @@ class WatchedResource:
 class FeedBlock:
     """Measures resources once a second, and refuses requests while one is nearly full.
 
-    If a resource cannot be measured, its last known state holds.
+    What has been added since counts as used. If a resource cannot be measured, its last known state
+    holds.
 
     Args:
         resources: What to measure.
@@ -114,6 +116,10 @@ class FeedBlock:
         self._resources = resources
         self._states: dict[str, ResourceState] = {}
         self._problems: dict[str, str] = {}
+        self._usages: dict[str, Sequence[Usage]] = {}
+        # Bytes by resource: of requests that no measurement has seen, and of those that have ended.
+        self._unseen = Tally[str]()
+        self._ended = Tally[str]()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -135,20 +141,54 @@ class FeedBlock:
         if problems:
             for name in problems:
                 _refusals.labels(name).inc()
-            # Without a time to retry: waiting does not help unless somebody acts.
-            raise FeedBlocked(
-                f"{what} are refused, deletes are not: {'. '.join(problems.values())}"
-            )
+            raise _refusal(what, ". ".join(problems.values()))
+
+    @contextlib.contextmanager
+    def adding(self, what: str, size: int, only: Collection[str] = RESOURCES) -> Iterator[None]:
+        """Checks a request again, and counts what it adds until a measurement has seen it.
+
+        Args:
+            what: What is refused, as a plural noun.
+            size: About how many bytes it adds to each resource while the context is open; a request
+                that adds none always passes.
+            only: Resources that the request needs.
+        Raises: FeedBlocked: as `check` does, or because it would leave too little.
+        """
+        if not size:
+            yield
+            return
+        self.check(what, only)
+        for resource in self._resources:
+            name = resource.name
+            more = self._unseen[name] + size
+            if name in only and name in self._usages:
+                usages = [one._replace(free=max(0, one.free - more)) for one in self._usages[name]]
+                state = resource.judge(usages, blocked=False)
+                if state is not None and state.problem:
+                    _refusals.labels(name).inc()
+                    raise _refusal(what, f"with the {_mib(more)} being added, {state.problem}")
+        for name in only:
+            self._unseen[name] += size
+        try:
+            yield
+        finally:
+            for name in only:
+                self._ended[name] += size
 
     async def measure(self) -> None:
         """Measures every resource once."""
         for resource in self._resources:
             # Without an answer, the last known state holds.
             with contextlib.suppress(*REDIS_FAILURES):
+                # Those that run may be measured before their bytes arrive.
+                seen = self._ended[resource.name]
                 usages = await resource.read()
                 blocked = resource.name in self._problems
                 state = resource.judge(usages, blocked=blocked)
+                self._unseen[resource.name] -= seen
+                self._ended[resource.name] -= seen
                 if state is not None:
+                    self._usages[resource.name] = usages
                     self._take(state, blocked=blocked)
 
     async def start(self) -> None:
@@ -246,6 +286,11 @@ def memory_resource(
         remedy="compact (nearline compact), spread the shards over more machines, or add memory",
         read=read,
     )
+
+
+def _refusal(what: str, why: str) -> FeedBlocked:
+    # Without a time to retry: waiting does not help unless somebody acts.
+    return FeedBlocked(f"{what} are refused, deletes are not: {why}")
 
 
 def _mib(size: int) -> str:

@@ -27,7 +27,7 @@ from nearline.store.snapshot import partition_of, shard_of
 from nearline.times import to_us
 from nearline.wire import in_utc
 from retrieval.changelog.change_log import ChangeLog
-from retrieval.changelog.records import Change, ChangeKind, ChangeWrite
+from retrieval.changelog.records import Change, ChangeKind, ChangeWrite, added_bytes
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols import metrics
 from retrieval.protocols.watermark import decode_watermark, merge_watermarks
@@ -99,7 +99,7 @@ class Writer:
         quota: ItemQuota | None = None,
     ) -> None:
         self._quota = quota
-        self._feed_block = feed_block
+        self._feed_block = feed_block or FeedBlock(())
         self._owner = owner
         self._collections = collections
         self._embedders = embedders
@@ -119,8 +119,7 @@ class Writer:
         timeout_s: float | None = None,
     ) -> c.WriteReply:
         """Adds or replaces items; see `ItemWriter.upsert_items`."""
-        if self._feed_block is not None:
-            self._feed_block.check("upserts")
+        self._feed_block.check("upserts")
         make = attributes_change if only_attributes else upsert_change
         owner = self._owner()
         conditions = _WriteConditions(if_versions or {}, idempotency_key, as_of or {}, lane, owner)
@@ -254,13 +253,14 @@ class Writer:
         results = {one.id: one for one in prepared if isinstance(one, c.WriteResult)}
         watermark = b""
         if writes:
-            appended = await log.append(writes, conditions.idempotency_key, _remaining_s(deadline))
+            left_s, size = _remaining_s(deadline), await asyncio.to_thread(added_bytes, writes)
+            with self._feed_block.adding("upserts", size):
+                appended = await log.append(writes, conditions.idempotency_key, left_s)
             watermark = appended.watermark.encode()
             for write, written in zip(writes, appended.results, strict=True):
                 document_id = write.change.document_id
                 results[document_id] = c.WriteResult(id=document_id, **written._asdict())
-        spent_s = asyncio.get_running_loop().time() - start
-        metrics.write_seconds.labels(collection).observe(spent_s)
+        metrics.write_seconds.labels(collection).observe(asyncio.get_running_loop().time() - start)
         for result in results.values():
             metrics.writes.labels(collection, result.outcome.value).inc()
         return c.WriteReply(results=[results[one] for one in ids], watermark=watermark)

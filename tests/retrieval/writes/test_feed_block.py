@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given, strategies as st
@@ -12,7 +13,11 @@ from prometheus_client import REGISTRY
 
 from nearline import contract as c
 from nearline.errors import FeedBlocked
+from retrieval.recommend.policies import default_policies
+from retrieval.recommend.service import RecommendationService
+from retrieval.rollout.collections import ServedCollections
 from retrieval.snapshots.memory import MemoryLimit
+from retrieval.users.states import UserStates
 from retrieval.writes.feed_block import (
     DISK,
     MEMORY,
@@ -223,3 +228,86 @@ async def test_only_what_adds_items_is_refused() -> None:
     await block.measure()
     again = await here.writer.upsert_items([item])
     assert again.results[0].outcome is c.WriteOutcome.APPLIED
+
+
+async def test_what_is_added_counts_until_it_has_been_measured() -> None:
+    source = Source(usage(100 * MIB, 512 * MIB))
+    block = FeedBlock([source.resource])
+    await block.measure()  # 76.8 MiB must be free.
+    with block.adding("upserts", 16 * MIB):
+        with pytest.raises(FeedBlocked) as caught, block.adding("upserts", 8 * MIB):
+            pass
+        assert caught.value.message == (
+            "upserts are refused, deletes are not: with the 24.0 MiB being added, Redis has "
+            "76.0 MiB of 512.0 MiB free, and 76.8 MiB must be (--feed-block-redis 0.85): free some"
+        )
+        with block.adding("interactions", 8 * MIB, only=(DISK,)):
+            pass
+        # It may have been measured before it arrived.
+        await block.measure()
+        with pytest.raises(FeedBlocked), block.adding("upserts", 8 * MIB):
+            pass
+    source.error = TimeoutError()
+    await block.measure()
+    with pytest.raises(FeedBlocked), block.adding("upserts", 8 * MIB):
+        pass
+    source.error, source.usages = None, [usage(84 * MIB, 512 * MIB)]
+    await block.measure()
+    with block.adding("upserts", 7 * MIB):
+        pass
+    assert not block.states[0].problem
+
+
+async def test_a_disabled_limit_counts_nothing() -> None:
+    block = FeedBlock([Source(usage(MIB, MIB), limit=1.0).resource])
+    await block.measure()
+    with block.adding("upserts", GIB):
+        pass
+
+
+async def test_parallel_upserts_between_two_measurements_do_not_pass_the_limit() -> None:
+    needed = round(0.15 * MIB)
+    source = Source(usage(MIB, MIB))
+    block = FeedBlock([source.resource])
+    here = written(feed_block=block)
+    ids = [f"i{number}" for number in range(8)]
+    await here.writer.upsert_items([c.Item(id=one, text="red") for one in ids])
+    source.usages = [usage(needed + 100_000, MIB)]
+    await block.measure()
+    large: dict[str, c.AttributeValue] = {"kind": "x" * 40_000}
+    replies = await asyncio.gather(
+        *(
+            here.writer.upsert_items([c.Item(id=one, attributes=large)], only_attributes=True)
+            for one in ids
+        ),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(one, c.WriteReply) for one in replies) == 2
+    assert sum(isinstance(one, FeedBlocked) for one in replies) == 6
+    # Deletes pass, and count as nothing.
+    await here.writer.delete_items(ids[:1])
+    source.usages = [usage(needed + 60_000, MIB)]
+    await block.measure()
+    await here.writer.upsert_items([c.Item(id=ids[7], attributes=large)], only_attributes=True)
+
+
+async def test_interactions_count_as_well() -> None:
+    block = FeedBlock([Source(usage(round(0.15 * MIB) + 100_000, MIB)).resource])
+    await block.measure()
+    here, recorded = written(), 0
+
+    class States:
+        async def record(self, *_: object) -> c.RecordReply:
+            nonlocal recorded
+            recorded += 1
+            return c.RecordReply(1, 0)
+
+    collections = ServedCollections()
+    collections.serve(here.served)
+    states = cast(UserStates, States())
+    service = RecommendationService(collections, default_policies(), states, feed_block=block)
+    seen = [c.Interaction(item_id="i" * 500, user_id="u")] * 100
+    await service.record_interactions(seen)
+    with pytest.raises(FeedBlocked, match="interactions are refused, deletes are not: with the 0"):
+        await service.record_interactions(seen)
+    assert recorded == 1
