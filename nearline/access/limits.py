@@ -176,15 +176,26 @@ def page_size(
         field: Field of the request, for errors.
     Raises: InvalidRequest: it is more than a limit allows.
     """
-    size = requested or _DEFAULT_PAGE
+    if not requested:
+        return min([_DEFAULT_PAGE, *(one.page for _, one in bounds if one.page is not None)])
     for whose, limits in bounds:
-        if limits.page is None or size <= limits.page:
-            continue
-        if requested:
-            raise InvalidRequest(
-                f"{field} is {requested:,}, and the limit of {whose} is {limits.page:,} (page); "
-                "ask for less, or ask the operator for a higher limit",
-                field=field,
-            )
-        size = limits.page
-    return size
+        check_limit(whose, limits, "page", requested, field)
+    return requested
+
+
+def check_limit(whose: str, limits: Limits, name: str, value: int, field: str) -> None:
+    """Checks a value of a request against a limit.
+
+    Args:
+        whose: Whose limits they are, such as "tenant 'shop'".
+        name: A limit that is a number, as in `Limits`.
+        field: Field of the request, for errors.
+    Raises: InvalidRequest: the value is more than the limit.
+    """
+    limit: int | None = getattr(limits, name)
+    if limit is not None and value > limit:
+        raise InvalidRequest(
+            f"{field} is {value:,}, and the limit of {whose} is {limit:,} ({name}); ask for less, "
+            "or ask the operator for a higher limit",
+            field=field,
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nearline import contract as c
-from nearline.access.limits import Limits
+from nearline.access.limits import Limits, check_limit
 from nearline.errors import InvalidRequest
 from nearline.filters import conditions
 
@@ -33,7 +33,7 @@ def check_search_limits(
     )
     for whose, limits in bounds:
         for name, value, field in asked:
-            _check(whose, limits, name, value, field)
+            check_limit(whose, limits, name, value, field)
         _check_filter(whose, limits, options.filter)
         if options.exact and not limits.exact:
             raise InvalidRequest(
@@ -46,7 +46,7 @@ def check_search_limits(
 def check_list_limits(bounds: Sequence[tuple[str, Limits]], options: c.RecommendOptions) -> None:
     """Checks a list. Raises: InvalidRequest: it is too long, or its filter has too many parts."""
     for whose, limits in bounds:
-        _check(whose, limits, "k", options.n, "n")
+        check_limit(whose, limits, "k", options.n, "n")
     check_filter_limits(bounds, options.filter)
 
 
@@ -70,14 +70,4 @@ def price_bounds(server: int, bounds: Sequence[tuple[str, Limits]]) -> Sequence[
 def _check_filter(whose: str, limits: Limits, filter: c.Filter | None) -> None:
     if filter is not None and limits.filter_conditions is not None:
         count = sum(1 for _ in conditions(filter))
-        _check(whose, limits, "filter_conditions", count, "filter")
-
-
-def _check(whose: str, limits: Limits, name: str, value: int, field: str) -> None:
-    limit: int | None = getattr(limits, name)
-    if limit is not None and value > limit:
-        raise InvalidRequest(
-            f"{field} is {value:,}, and the limit of {whose} is {limit:,} ({name}); ask for less, "
-            "or ask the operator for a higher limit",
-            field=field,
-        )
+        check_limit(whose, limits, "filter_conditions", count, "filter")

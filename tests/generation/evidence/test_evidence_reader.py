@@ -31,37 +31,17 @@ from tests.retrieval.service_modes import OBJECT, opened
 ASKED = Question(text="how do I descale the kettle with vinegar")
 
 
-class _Counting(WordEmbedder):
-    """Records the requested texts."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__(dim)
-        self.asked: list[tuple[TextRole, list[str]]] = []
-
-    async def embed(
-        self,
-        texts: Sequence[str],
-        role: TextRole = TextRole.DOCUMENT,
-        *,
-        dimensions: int | None = None,
-        expected_fingerprint: str = "",
-        lane: Lane = Lane.INTERACTIVE,
-        timeout_s: float | None = None,
-    ) -> Embeddings:
-        self.asked.append((role, list(texts)))
-        return await super().embed(texts, role, expected_fingerprint=expected_fingerprint)
-
-
 async def test_the_question_is_embedded_once(store: Path, embedder: WordEmbedder) -> None:
-    counting = _Counting(embedder.dim)
+    counting = WordEmbedder(embedder.dim)
     async with opened(OBJECT, store, embedder) as retriever:
         reader = EvidenceReader(retriever, counting)
         found = await reader.find(ASKED, DEFAULT_COLLECTION, None)
         reading = await reader.read(found, None)
-        assert [texts for role, texts in counting.asked if role is TextRole.QUERY] == [[ASKED.text]]
+        asked = [texts for texts, role, _ in counting.calls if role is TextRole.QUERY]
+        assert asked == [[ASKED.text]]
         assert reading.degraded == ""
         # Short sentences are embedded apart from long ones.
-        short, long = (texts for role, texts in counting.asked if role is TextRole.DOCUMENT)
+        short, long = (texts for texts, role, _ in counting.calls if role is TextRole.DOCUMENT)
         assert max(map(len, short)) <= min(map(len, long))
         # If the vector is unknown, or of another model, the question is embedded again.
         assert found.question_vectors is not None
@@ -69,8 +49,8 @@ async def test_the_question_is_embedded_once(store: Path, embedder: WordEmbedder
             again = await reader.read(replace(found, question_vectors=vectors), None)
             assert np.array_equal(again.features, reading.features)
             assert again.signals == reading.signals
-        asked_again = [texts for role, texts in counting.asked if role is TextRole.QUERY]
-        assert asked_again == [[ASKED.text]] * 3
+        asked = [texts for texts, role, _ in counting.calls if role is TextRole.QUERY]
+        assert asked == [[ASKED.text]] * 3
 
 
 async def test_each_sentence_has_the_cosine_of_its_own_text(
