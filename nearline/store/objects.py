@@ -31,6 +31,8 @@ _SNAPSHOT_PARTS = 3  # <collection>/snapshots/<id>: cached and removed as a unit
 _ERROR_CHARACTERS = 300
 # Address that the library queries when the environment has no credentials: instance metadata.
 _INSTANCE_ROLE = "/latest/api/token"
+# Part of the library's errors about TLS.
+_BAD_CERTIFICATE = "InvalidCertificate"
 
 
 class ObjectFiles:
@@ -219,6 +221,12 @@ class ObjectFiles:
                 "GOOGLE_…, AZURE_…) and their permissions on the bucket"
             ) from error
         except Exception as error:
+            if _BAD_CERTIFICATE in str(error):
+                raise StoreError(
+                    f"{problem}: the certificate of the endpoint is of another host, has expired, "
+                    "or is signed by an unknown authority; for one of your own, set SSL_CERT_FILE "
+                    "to the file of its certificate"
+                ) from error
             details = " ".join(str(error).split())[:_ERROR_CHARACTERS]
             if _INSTANCE_ROLE in details:
                 raise StoreError(
