@@ -19,6 +19,7 @@ from index_builder.ingest.keys import Lane
 from index_builder.ingest.records import QueueLimits, Submission
 from index_builder.ingest.script_runner import NEEDED_BY, open_pipeline, run_script
 from nearline import contract as c
+from nearline.access.tenant_ids import name_of
 from nearline.errors import Conflict, InvalidRequest, NotFound, Overloaded
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.redis_client.durability import Durability
@@ -234,7 +235,7 @@ def _check_fits(count: int, size: int, limits: QueueLimits) -> None:
 def _check_taken(
     answer: Sequence[Any], submission: Submission, count: int, limits: QueueLimits
 ) -> None:
-    word, job_id = answer[0].decode(), submission.job_id
+    word, job_id = answer[0].decode(), name_of(submission.job_id)
     if word == "OK":
         return
     if word == "LETTER":
@@ -279,5 +280,6 @@ def _words_of(sources: Sequence[c.IngestSource]) -> list[str | bytes | int]:
 
 def no_job(job_id: str) -> NotFound:
     return NotFound(
-        f"there is no job {job_id!r}; its results may have expired. List jobs: nearline jobs list"
+        f"there is no job {name_of(job_id)!r}; its results may have expired. List jobs: nearline "
+        "jobs list"
     )

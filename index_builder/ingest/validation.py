@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from index_builder.ingest.records import Submission
 from index_builder.readers.formats import MATRIX, SUFFIXES
 from nearline import contract as c
+from nearline.access.tenant_ids import name_of
 from nearline.errors import InvalidRequest
 from nearline.items.documents import check_text_bytes
 from nearline.store.snapshot import check_collection
@@ -54,7 +55,7 @@ def check_submission(submission: Submission) -> None:
 
 def check_job_id(job_id: str) -> None:
     """Raises InvalidRequest unless this is a valid job id."""
-    if not _JOB_ID.fullmatch(job_id):
+    if not _JOB_ID.fullmatch(name_of(job_id)):
         raise InvalidRequest(
             f"job_id is {job_id!r}; use 1..{c.MAX_JOB_ID} letters, digits, - and _",
             field="job_id",

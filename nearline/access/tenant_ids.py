@@ -1,4 +1,4 @@
-"""Ids of users and sessions by tenant: two tenants may use the same id for different people."""
+"""Ids of users, sessions and jobs by tenant: two tenants may use the same id for different ones."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ async def test_a_job_of_another_tenant_is_not_found(
 ) -> None:
     for name, other in (("a", "b"), ("b", "a")):
         await call(tenants.clients[name], tenants.jobs[name])
-        await call(tenants.clients["operator"], tenants.jobs[name])
+        await call(tenants.clients["operator"], f"tenant/{name}/{tenants.jobs[name]}")
         with pytest.raises(NotFound) as caught:
             await call(tenants.clients[name], tenants.jobs[other])
         with pytest.raises(NotFound) as missing:
@@ -118,6 +118,9 @@ async def test_lists_have_what_is_the_callers_own(tenants: Tenants) -> None:
         letters = (await client.dead_letters(with_source=True)).letters
         assert {one.tenant for one in letters} == own
     assert (await tenants.clients["a"].dead_letters(job_id=tenants.jobs["b"])).letters == []
+    for name in ("a", "b"):
+        [letter] = (await tenants.clients[name].dead_letters(job_id=tenants.jobs[name])).letters
+        assert letter.job_id == tenants.jobs[name]
     assert {one.tenant for one in (await tenants.clients["operator"].jobs(tenant="b")).jobs} == {
         "b"
     }
@@ -150,12 +153,37 @@ async def test_letters_of_another_tenant_are_neither_requeued_nor_deleted(
     assert (await tenants.clients["b"].requeue([other])).tenant == "b"
 
 
-async def test_a_job_id_of_another_tenant_gets_nothing_of_it(tenants: Tenants) -> None:
+async def test_two_tenants_may_use_the_same_job_id(tenants: Tenants) -> None:
+    source = [c.SourceFile("x.md", b"x")]
+    client, taken = tenants.clients["a"], tenants.jobs["b"]
+    # As with an id that is free: there is no such job yet.
+    said = []
+    for job_id in (taken, "free"):
+        with pytest.raises(Conflict) as caught:
+            await client.submit(source, job_id=job_id, offset=1)
+        said.append(caught.value.message.replace(job_id, "it"))
+    assert said[0] == said[1]
+    assert (await client.submit(source, job_id=taken, more=True)).job_id == taken
+    assert (await client.submit(source, job_id=taken, offset=1)).sources == 2
+    assert {one.tenant for one in (await client.jobs()).jobs if one.job_id == taken} == {"a"}
+    assert (await tenants.clients["b"].job(taken)).sources == 1
+    [letter] = (await client.dead_letters()).letters
+    assert (await client.requeue([letter.letter_id], job_id="again")).job_id == "again"
+    assert (await client.cancel("again")).job_id == "again"
+    assert (await tenants.clients["operator"].job("tenant/a/again")).tenant == "a"
+
+
+async def test_a_job_whose_id_holds_no_tenant_is_found_by_its_tenant(tenants: Tenants) -> None:
+    source = [c.SourceFile("x.md", b"x")]
+    # As release 0.2.0 stored every job.
+    await tenants.clients["operator"].submit(source, tenant="a", job_id="old", more=True)
     client = tenants.clients["a"]
-    with pytest.raises(Conflict):
-        await client.submit([c.SourceFile("x.md", b"x")], job_id=tenants.jobs["b"], offset=1)
-    with pytest.raises(NotFound):
-        await client.job(tenants.jobs["b"])
+    assert (await client.submit(source, job_id="old", offset=1)).sources == 2
+    for call in BY_JOB:
+        await call(client, "old")
+        with pytest.raises(NotFound):
+            await call(tenants.clients["b"], "old")
+    assert "old" in {one.job_id for one in (await client.jobs()).jobs}
 
 
 async def test_a_right_in_another_collection_opens_no_job_and_no_letter(tenants: Tenants) -> None:
