@@ -80,6 +80,8 @@ async def test_a_retry_of_a_call_whose_replica_died_is_not_hedged(
     await until(lambda: slow.asked == 1)
     calls.replicas = (*replicas, *await replicas_of(third))
     await until(lambda: None in waits)
+    for _ in range(10):
+        await asyncio.sleep(0)
     assert [server.asked for server in servers] == [1, 1, 0]
     slow.open.set()
     assert await answer == "b:1"
