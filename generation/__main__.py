@@ -22,6 +22,7 @@ from nearline import serving, settings, telemetry
 from nearline.access.caller_file import CallerFile
 from nearline.access.readers import ReaderFilter
 from nearline.clients import AdminClient, EmbeddingClient, RetrievalClient
+from nearline.thread_priority import use_batch_scheduling
 from nearline.v1 import generation_pb2_grpc
 from retrieval.redis_client.connection import connect
 from retrieval.shards.topology import parse_addresses
@@ -91,5 +92,5 @@ async def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    serving.use_batch_scheduling()
+    use_batch_scheduling()
     serving.run(main(sys.argv[1:]), "generation")

@@ -18,7 +18,7 @@ from nearline.access.access_control import AccessControl
 from nearline.access.audit_log import AuditLog
 from nearline.access.method_guard import MethodGuard, current_caller
 from nearline.access.rate_limiter import RateLimiter, RunningCall
-from nearline.admission import Admission, EndCall, note_overload
+from nearline.admission import Admission, EndCall
 from nearline.allocator import MemoryReturn
 from nearline.channel_security import LANE_KEY
 from nearline.contract import Lane
@@ -147,7 +147,7 @@ class CallGuard:
                 counted = end_call = None
                 try:
                     counted = await rights.identify(context)
-                    end_call = self._admit(method, context, limited=limited, streams=streams_in)
+                    end_call = await self._admit(method, context, limited, streams=streams_in)
                     reply = await inner(rights.check(decoded(request)), context)
                 except BaseException as error:
                     request = None
@@ -172,7 +172,7 @@ class CallGuard:
             counted = end_call = None
             try:
                 counted = await rights.identify(context)
-                end_call = self._admit(method, context, limited=limited, streams=lasts)
+                end_call = await self._admit(method, context, limited, streams=lasts)
                 async for reply in inner(rights.check(decoded(request)), context):
                     yield reply
             except BaseException as error:
@@ -190,8 +190,8 @@ class CallGuard:
             return grpc.unary_stream_rpc_method_handler(stream, **codec)
         return grpc.stream_stream_rpc_method_handler(stream, **codec)
 
-    def _admit(
-        self, method: str, context: Context, *, limited: bool, streams: bool
+    async def _admit(
+        self, method: str, context: Context, limited: bool, *, streams: bool
     ) -> EndCall | None:
         """Begins a call, if it may be; returns what ends it.
 
@@ -211,10 +211,7 @@ class CallGuard:
             return self._admission.begin_stream(tenant)
         bulk = method in _BULK_METHODS or _asks_for_bulk(context)
         lane = Lane.BULK if bulk else Lane.INTERACTIVE
-        end_call = self._admission.begin(tenant, left_s, lane, method)
-        if self._admission.is_crowded_by(tenant):
-            note_overload()
-        return end_call
+        return await self._admission.begin(tenant, left_s, lane)
 
 
 def _asks_for_bulk(context: Context) -> bool:

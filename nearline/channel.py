@@ -11,9 +11,11 @@ from typing import Any, Self, TypeVar, cast
 import grpc
 
 from nearline import status
+from nearline.access.method_guard import delegated_caller
 from nearline.channel_security import ChannelSecurity
+from nearline.client_throttle import ClientThrottle
 from nearline.contract import Lane
-from nearline.errors import InvalidRequest
+from nearline.errors import InvalidRequest, Overloaded
 from nearline.tls import TlsFiles
 
 # Used if the caller sets none: a call without a deadline can hang forever.
@@ -127,6 +129,7 @@ class ServiceChannel:
         lane: Lane = Lane.INTERACTIVE,
     ) -> None:
         self.address = address
+        self._throttle = ClientThrottle(address)
         security = ChannelSecurity.choose(token, tls, os.environ)
         self._channel = security.open_channel(address, _OPTIONS, lane)
         self._streams = security.open_channel(address, (*_OPTIONS, _OWN_CONNECTION), lane)
@@ -165,10 +168,25 @@ class ServiceChannel:
     ) -> _Reply:
         """Sends one request by a method of a stub, and returns the reply; see `call`.
 
+        While the service refuses most calls of this client, only some are sent.
+
         timeout_s: Time limit in seconds. Optional; None selects `default_s`.
         """
         limit_s = default_s if timeout_s is None else timeout_s
-        return await self.call(lambda: method(request, timeout=limit_s))
+        # A service that calls for others does not refuse one for what was refused to another.
+        throttle = self._throttle if delegated_caller() is None else None
+        if throttle is not None:
+            throttle.begin()
+        refused = False
+        try:
+            return await self.call(lambda: method(request, timeout=limit_s))
+        except Overloaded as error:
+            # Not one of its subclasses, which are about something else.
+            refused = type(error) is Overloaded
+            raise
+        finally:
+            if throttle is not None:
+                throttle.end(refused=refused)
 
     async def close(self) -> None:
         """Closes the channel; calls in flight are cancelled."""

@@ -125,21 +125,6 @@ def run(main: Coroutine[None, None, None], service: str) -> None:
         sys.exit(2 if isinstance(error, SettingsError) else 1)
 
 
-def use_batch_scheduling() -> None:
-    """Schedules threads that this process starts from now on as batch work.
-
-    A thread of grpc.aio wakes for every event of every call and, on Linux, interrupts the event
-    loop each time, five times per request. Batch threads wait for a free core instead: on two
-    cores, throughput rises by a sixth (2,020 against 1,730 requests/s), with equal latency below
-    that rate. Priority is unchanged. Unsuited to a service that computes on every core, such as
-    embedding: its queries would wait longer.
-    """
-    if sys.platform == "linux":
-        # A sandbox may forbid it; the service is then slower.
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-
-
 class _Host:
     """A started server with health, reflection and the call guard."""
 

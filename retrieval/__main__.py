@@ -18,6 +18,7 @@ from nearline.access.readers import Ownership, ReaderFilter
 from nearline.clients import EmbeddingClient
 from nearline.errors import NearlineError
 from nearline.filters import Filter
+from nearline.thread_priority import use_batch_scheduling
 from nearline.store.snapshot import Store
 from nearline.v1 import admin_pb2_grpc, retrieval_pb2_grpc
 from retrieval.behaviour.model import load_behaviour_model
@@ -264,5 +265,5 @@ async def _make_log(logs: ChangeLogs | None, collection: str) -> None:
 
 
 if __name__ == "__main__":
-    serving.use_batch_scheduling()
+    use_batch_scheduling()
     serving.run(main(sys.argv[1:]), "retrieval")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from nearline import serving, settings, telemetry
 from nearline.clients import EmbeddingClient
+from nearline.thread_priority import use_batch_scheduling
 from nearline.store.snapshot import Store
 from nearline.v1 import shard_pb2_grpc
 from retrieval.blas_threads import use_one_core
@@ -74,5 +75,5 @@ async def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    serving.use_batch_scheduling()
+    use_batch_scheduling()
     serving.run(main(sys.argv[1:]), "shard")

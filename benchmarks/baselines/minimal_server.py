@@ -8,7 +8,7 @@ import sys
 import grpc
 import uvloop
 
-from nearline.serving import use_batch_scheduling
+from nearline.thread_priority import use_batch_scheduling
 from nearline.v1 import retrieval_pb2_grpc
 
 

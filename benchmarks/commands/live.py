@@ -229,7 +229,7 @@ def _write(
     stop: Event,
     sender: Any,
 ) -> None:
-    from nearline.serving import use_batch_scheduling
+    from nearline.thread_priority import use_batch_scheduling
 
     # In production, writers run on other machines; here they must not interrupt the services.
     use_batch_scheduling()

@@ -8,6 +8,8 @@ import os
 import re
 import tempfile
 import urllib.request
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -28,8 +30,26 @@ from nearline_cli.terminal.output import JsonFlag, print_figures
 _DIM = 128
 _USERS, _EVENTS = 200, 20
 _QUIET_SHARE = 0.3
-_CONCURRENCIES = (8, 16, 32, 64)
+_CONCURRENCY = 32
 _ANSWERS = re.compile(r'^nearline_server_call_seconds_count{code="OK",method="\w+"} (\S+)$', re.M)
+
+
+class _Round(NamedTuple):
+    """Outcomes of one load.
+
+    capacity: Calls per second that callers in a closed loop have answered, just before and after.
+    served: Calls that the router counts as answered.
+    """
+
+    quiet: LoadResult
+    flood: LoadResult
+    capacity: float
+    served: float
+
+    @property
+    def goodput(self) -> float:
+        """Calls per second that were answered in time."""
+        return _goodput(self.quiet) + _goodput(self.flood)
 
 
 class OverloadBench(NamedTuple):
@@ -40,22 +60,32 @@ class OverloadBench(NamedTuple):
         str, typer.Option(help="Loads, as multiples of what the router can answer.")
     ] = "3,5"
     deadline: Annotated[float, typer.Option(min=0.01, help="Deadline of a call, seconds.")] = 0.5
-    seconds: Annotated[float, typer.Option(min=1, help="Seconds per load.")] = 20.0
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds per load.")] = 4.0
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds per load.")] = 7
+    throttled: Annotated[
+        bool,
+        typer.Option(
+            "--throttled/--unthrottled",
+            help="Whether callers send less while they are refused, as Nearline's clients do.",
+        ),
+    ] = True
     seed: Annotated[int, typer.Option(help="Seed of vectors and interactions.")] = 0
 
 
 def bench_overload(*, bench: OverloadBench, as_json: JsonFlag = False) -> None:
     """Ask a router for several times of what it can answer, and count what it answers in time.
 
-    Of a hundred calls, 80 are searches for 8 queries, 15 personal lists and 5 writes. The peak is
-    the most that is answered in time in a closed loop, before and after the load. Then two tenants
-    call in an open loop: one asks for 0.3 of the peak, the other floods. The router has the first
-    processor for itself, and the callers and Redis have the others.
+    Of a hundred calls, 80 are searches for 8 queries, 15 personal lists and 5 writes. The capacity
+    is what callers in a closed loop have answered, before and after each round, since the speed of
+    a machine varies from minute to minute. In a round two tenants call in an open loop: one asks
+    for 0.3 of the capacity, the other floods. The router has the first processor for itself, and
+    the callers and Redis have the others.
 
-    Figures, per load: goodput_ratio is what the callers have in time compared with the peak, and
-    quiet_ratio the share of the quiet tenant's calls that is. served_ratio is what the router
-    itself counts as answered, before its caller gave up: callers share a processor, and are late
-    themselves where they send thousands of calls a second. Latencies include that.
+    Figures, per load, are medians of the rounds: goodput_ratio is what the callers have in time
+    compared with the capacity, and quiet_ratio the share of the quiet tenant's calls that is.
+    served_ratio is what the router itself counts as answered, before its caller gave up: callers
+    share a processor, and are late themselves where they send thousands of calls a second.
+    Latencies, of all rounds, include that.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         record = asyncio.run(_measure(Path(folder), bench))
@@ -79,30 +109,21 @@ async def _measure(folder: Path, bench: OverloadBench) -> dict[str, object]:
             if others:
                 _pin(router, first)
             quiet, flood = (
-                Caller(router.address, keys[name], vectors, bench.deadline, others)
+                Caller(router.address, keys[name], vectors, bench.deadline, others, bench.throttled)
                 for name in ("quiet", "flood")
             )
             with single_process_pool() as one, single_process_pool() as two:
                 loop = asyncio.get_running_loop()
 
-                async def measure_peak() -> float:
-                    return max(
-                        [
-                            _goodput(
-                                await loop.run_in_executor(
-                                    one, call_at_once, flood, count, bench.seconds / 4
-                                )
-                            )
-                            for count in _CONCURRENCIES
-                        ]
+                async def capacity() -> float:
+                    """Returns the calls per second that callers in a closed loop have answered."""
+                    answers = await loop.run_in_executor(
+                        one, call_at_once, flood, _CONCURRENCY, bench.seconds / 2
                     )
+                    return _goodput(answers)
 
-                # The first warms up.
-                await loop.run_in_executor(one, call_at_once, flood, 8, bench.seconds / 4)
-                peak = await measure_peak()
-                before = router.rss_bytes()
-                for times in map(float, bench.times.split(",")):
-                    rates = (_QUIET_SHARE * peak, (times - _QUIET_SHARE) * peak)
+                async def under_load(times: float, before: float) -> tuple[_Round, float]:
+                    rates = (_QUIET_SHARE * before, (times - _QUIET_SHARE) * before)
                     served = await asyncio.to_thread(_answers, port)
                     slow, fast = await asyncio.gather(
                         loop.run_in_executor(one, call_at_rate, quiet, rates[0], bench.seconds),
@@ -110,12 +131,20 @@ async def _measure(folder: Path, bench: OverloadBench) -> dict[str, object]:
                     )
                     served = await asyncio.to_thread(_answers, port) - served
                     # The speed of a machine varies from minute to minute.
-                    earlier, peak = peak, await measure_peak()
-                    mean = (earlier + peak) / 2
-                    record |= _figures(f"{times:g}x", slow, fast, mean)
-                    record[f"peak_per_s_{times:g}x"] = round(mean, 1)
-                    record[f"served_ratio_{times:g}x"] = round(served / fast.seconds / mean, 3)
-                record["rss_ratio"] = round(router.rss_bytes() / before, 3)
+                    after = await capacity()
+                    return _Round(slow, fast, (before + after) / 2, served), after
+
+                # The first warms up.
+                await capacity()
+                latest = await capacity()
+                memory = router.rss_bytes()
+                for times in map(float, bench.times.split(",")):
+                    rounds = []
+                    for _ in range(bench.rounds):
+                        ended, latest = await under_load(times, latest)
+                        rounds.append(ended)
+                    record |= _figures(f"{times:g}x", rounds)
+                record["rss_ratio"] = round(router.rss_bytes() / memory, 3)
     return record | {
         "deadline_ms": bench.deadline * 1e3,
         "documents": bench.documents,
@@ -124,17 +153,28 @@ async def _measure(folder: Path, bench: OverloadBench) -> dict[str, object]:
     }
 
 
-def _figures(name: str, quiet: LoadResult, flood: LoadResult, peak: float) -> dict[str, object]:
-    answered = np.concatenate([quiet.latencies_s, flood.latencies_s])
-    refused = quiet.codes.get("RESOURCE_EXHAUSTED", 0) + flood.codes.get("RESOURCE_EXHAUSTED", 0)
+def _figures(name: str, rounds: Sequence[_Round]) -> dict[str, object]:
+    goodputs = [one.goodput / one.capacity for one in rounds]
+    quiets = [len(one.quiet.latencies_s) / one.quiet.asked for one in rounds]
+    served = [one.served / one.flood.seconds / one.capacity for one in rounds]
+    both = [result for one in rounds for result in (one.quiet, one.flood)]
+    answered = np.concatenate([result.latencies_s for result in both])
+    seconds = sum(one.flood.seconds for one in rounds)
+    codes = {
+        "quiet": sum((Counter(one.quiet.codes) for one in rounds), Counter()),
+        "flood": sum((Counter(one.flood.codes) for one in rounds), Counter()),
+    }
     return {
-        f"goodput_ratio_{name}": round((_goodput(quiet) + _goodput(flood)) / peak, 3),
-        f"quiet_ratio_{name}": round(len(quiet.latencies_s) / quiet.asked, 4),
+        f"goodput_ratio_{name}": round(float(np.median(goodputs)), 3),
+        f"goodput_ratios_{name}": [round(ratio, 2) for ratio in sorted(goodputs)],
+        f"quiet_ratio_{name}": round(float(np.median(quiets)), 4),
+        f"quiet_ratios_{name}": [round(ratio, 3) for ratio in sorted(quiets)],
+        f"served_ratio_{name}": round(float(np.median(served)), 3),
         f"p50_ms_{name}": round(float(np.percentile(answered, 50)) * 1e3, 1),
         f"p99_ms_{name}": round(float(np.percentile(answered, 99)) * 1e3, 1),
-        f"asked_per_s_{name}": round((quiet.asked + flood.asked) / flood.seconds, 1),
-        f"refused_per_s_{name}": round(refused / flood.seconds, 1),
-        f"codes_{name}": {"quiet": quiet.codes, "flood": flood.codes},
+        f"asked_per_s_{name}": round(sum(result.asked for result in both) / seconds, 1),
+        f"capacity_per_s_{name}": round(float(np.median([one.capacity for one in rounds])), 1),
+        f"codes_{name}": codes,
     }
 
 

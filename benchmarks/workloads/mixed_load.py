@@ -15,7 +15,10 @@ import numpy as np
 import uvloop
 from numpy.typing import NDArray
 
+from nearline import status
 from nearline.channel_security import ChannelSecurity
+from nearline.client_throttle import ClientThrottle
+from nearline.errors import Overloaded
 from nearline.v1 import retrieval_pb2
 from nearline.vectors import pack
 from nearline_cli.evaluate.open_loop import run_open_loop
@@ -29,13 +32,18 @@ _PREPARED = 2_000
 
 
 class Caller(NamedTuple):
-    """One tenant's callers. vectors: (n, d) float32, searched and written. cpus: They run there."""
+    """One tenant's callers.
+
+    vectors: (n, d) float32, searched and written. cpus: They run there. throttled: Whether they
+    send less while they are refused, as Nearline's clients do.
+    """
 
     address: str
     token: str
     vectors: NDArray[np.float32]
     timeout_s: float
     cpus: Sequence[int] = ()
+    throttled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,7 @@ class _Calls:
         self.codes: Counter[str] = Counter()
         self.latencies_s: list[float] = []
         self._timeout_s = caller.timeout_s
+        self._throttle = ClientThrottle(caller.address) if caller.throttled else None
         methods: dict[str, Any] = {
             name: channel.unary_unary(_SERVICE + name)
             for name in ("SearchBatch", "Recommend", "UpsertItems")
@@ -119,12 +128,23 @@ class _Calls:
         call, data = self._prepared[number % len(self._prepared)]
         loop = asyncio.get_running_loop()
         self.asked += 1
+        if self._throttle is not None:
+            try:
+                self._throttle.begin()
+            except Overloaded:
+                self.codes["not sent"] += 1
+                return
         try:
             # The deadline counts from when the call was due.
             await call(data, timeout=max(0.0, due + self._timeout_s - loop.time()))
         except grpc.aio.AioRpcError as error:
             self.codes[error.code().name] += 1
+            if self._throttle is not None:
+                found = status.from_rpc_error(error, "")
+                self._throttle.end(refused=type(found) is Overloaded)
             return
+        if self._throttle is not None:
+            self._throttle.end(refused=False)
         self.codes["OK"] += 1
         self.latencies_s.append(loop.time() - due)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
+from nearline.thread_priority import give_way
 from retrieval.protocols.compute_threads import Stopped
 
 _SETTLE_POLL_S = 0.005
@@ -93,6 +94,7 @@ class ThreadPool:
             thread.join()
 
     def _serve(self, number: int, prepare: Callable[[], None]) -> None:
+        give_way()
         prepare()
         while (work := self._work.get()) is not None:
             self._turns[number] += 1

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from asyncio import Future
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
+from nearline.admission import WAITS
 from nearline.errors import NearlineError, Overloaded
 from retrieval.protocols.shard import ShardQueries
 
@@ -23,6 +25,7 @@ class _Entry(NamedTuple, Generic[_R]):
     queries: ShardQueries
     answer: Future[Sequence[_R]]
     deadline: float | None
+    submitted_s: float
 
 
 class Batch(NamedTuple, Generic[_O, _R]):
@@ -115,7 +118,7 @@ class Batcher(Generic[_O, _R]):
             group = self._waiting.get(options)
             if group is None:
                 group = self._waiting[options] = deque()
-            group.append(_Entry(queries, answer, deadline))
+            group.append(_Entry(queries, answer, deadline, time.monotonic()))
             self._waiting_count += queries.count
         self._start_runner()
         return answer
@@ -129,13 +132,14 @@ class Batcher(Generic[_O, _R]):
                 return None
         options, entries = group
         if len(entries) == 1:
-            queries, _, deadline = entries[0]
+            queries, _, deadline, _ = entries[0]
         else:
             queries = ShardQueries.concatenate([entry.queries for entry in entries])
             deadlines = [entry.deadline for entry in entries]
             # The batch may run until the latest deadline of its queries.
             deadline = None if None in deadlines else max(d for d in deadlines if d is not None)
         self._observe(queries.count)
+        WAITS.note(self, time.monotonic() - entries[-1].submitted_s)
         return Batch(queries, options, deadline, entries)
 
     def finish(
@@ -148,7 +152,7 @@ class Batcher(Generic[_O, _R]):
         if error is None:
             assert results is not None
             at = 0
-            for queries, answer, _ in batch.entries:
+            for queries, answer, *_ in batch.entries:
                 count = queries.count
                 if not answer.done():
                     answer.set_result(results[at : at + count])

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from nearline import status
-from nearline.admission import leave_out
+from nearline.admission import Admission, EndCall, leave_out, note_overload
 from nearline.call_guard import Context
 from nearline.channel import ServiceChannel
 from nearline.clients import EmbeddingClient
@@ -88,7 +88,7 @@ async def test_calls_beyond_the_limit_are_refused_with_a_time_and_status_is_stil
         request = embedding_pb2.EmbedRequest()
         running_calls = [stub.Embed(request, timeout=20, wait_for_ready=True) for _ in range(2)]
         await until(lambda: gate.entered == 2)
-        with pytest.raises(Overloaded, match="2 calls are running, and --max-calls is 2") as caught:
+        with pytest.raises(Overloaded, match="2 calls are running and 0 are waiting") as caught:
             await client.call(lambda: stub.Embed(request, timeout=20))
         assert caught.value.retry_after_s
         assert (await client.info()).model == "gate"
@@ -152,35 +152,37 @@ async def test_a_crowded_server_leaves_half_of_its_room_to_calls_for_which_someb
 
         calls = [asyncio.create_task(embed(channel)) for channel in (bulk, secured)]
         await until(lambda: gate.entered == 2)
-        for channel in (bulk, secured):
-            with pytest.raises(Overloaded, match=r"2 calls of the lane bulk .* are running"):
-                await embed(channel)
-        calls += [asyncio.create_task(embed(interactive)) for _ in range(2)]
-        await until(lambda: gate.entered == 4)
+        calls.append(asyncio.create_task(embed(bulk)))
+        calls.append(asyncio.create_task(embed(interactive)))
+        await until(lambda: gate.entered == 3)
+        with pytest.raises(Overloaded, match="3 calls are running and 1 are waiting"):
+            await embed(interactive)
         gate.gate.set()
         await asyncio.gather(*calls)
-        await embed(bulk)
+        assert gate.entered == 4
 
 
-async def test_calls_of_an_overloaded_server_do_without_optional_work_and_no_others_do() -> None:
+async def test_a_call_that_had_to_wait_does_without_optional_work_and_no_others_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begin = Admission.begin
+
+    async def wait(self: Admission, tenant: str, left_s: float | None, lane: Lane) -> EndCall:
+        if left_s is not None and left_s < 10:
+            note_overload()
+        return await begin(self, tenant, left_s, lane)
+
+    monkeypatch.setattr(Admission, "begin", wait)
     gate = Gate()
-    settings = ServerSettings(max_calls=20)
+    gate.gate.set()
     async with (
-        running([gate.registration()], settings=settings) as address,
+        running([gate.registration()]) as address,
         ServiceChannel(address) as channel,
     ):
         stub: Any = embedding_pb2_grpc.EmbeddingServiceStub(channel.grpc_channel)
-        request = embedding_pb2.EmbedRequest()
-        async with asyncio.timeout(20):
-            # Every call is late, until the server notices.
-            while not any(gate.left_out):
-                await asyncio.gather(
-                    *(stub.Embed(request, timeout=0.1).code() for _ in range(10)),
-                )
-            assert not gate.left_out[0]
-            gate.gate.set()
-            while gate.left_out[-1]:
-                await stub.Embed(request, timeout=10)
+        for timeout_s in (20, 5, 20):
+            await stub.Embed(embedding_pb2.EmbedRequest(), timeout=timeout_s)
+    assert gate.left_out == [False, True, False]
     assert not leave_out("monitor")
 
 

@@ -20,13 +20,13 @@ from nearline.access.caller_file import CallerFile
 from nearline.call_guard import Context
 from nearline.clients import EmbeddingClient, GenerationClient
 from nearline.errors import DeadlineExceeded, NotReady, SettingsError, Unsupported
+from nearline.thread_priority import use_batch_scheduling
 from nearline.serving import (
     LIFELINE_VARIABLE,
     Registration,
     _check_exposure,
     running,
     serve,
-    use_batch_scheduling,
 )
 from nearline.settings import ServerSettings
 from nearline.tls import TlsFiles
