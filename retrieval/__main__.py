@@ -18,8 +18,8 @@ from nearline.access.readers import Ownership, ReaderFilter
 from nearline.clients import EmbeddingClient
 from nearline.errors import NearlineError
 from nearline.filters import Filter
-from nearline.thread_priority import use_batch_scheduling
 from nearline.store.snapshot import Store
+from nearline.thread_priority import use_batch_scheduling
 from nearline.v1 import admin_pb2_grpc, retrieval_pb2_grpc
 from retrieval.behaviour.model import load_behaviour_model
 from retrieval.blas_threads import use_one_core

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from nearline import serving, settings, telemetry
 from nearline.clients import EmbeddingClient
-from nearline.thread_priority import use_batch_scheduling
 from nearline.store.snapshot import Store
+from nearline.thread_priority import use_batch_scheduling
 from nearline.v1 import shard_pb2_grpc
 from retrieval.blas_threads import use_one_core
 from retrieval.changelog.registry import ChangeLogs

@@ -20,7 +20,6 @@ from nearline.access.caller_file import CallerFile
 from nearline.call_guard import Context
 from nearline.clients import EmbeddingClient, GenerationClient
 from nearline.errors import DeadlineExceeded, NotReady, SettingsError, Unsupported
-from nearline.thread_priority import use_batch_scheduling
 from nearline.serving import (
     LIFELINE_VARIABLE,
     Registration,
@@ -29,6 +28,7 @@ from nearline.serving import (
     serve,
 )
 from nearline.settings import ServerSettings
+from nearline.thread_priority import use_batch_scheduling
 from nearline.tls import TlsFiles
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc
 from nearline_cli.local.processes import free_port
