@@ -342,7 +342,8 @@ class _Calls:
             return
         if hold_s := self._admission.hold_s():
             left_s = context.time_remaining()
-            await asyncio.sleep(hold_s if left_s is None else min(hold_s, left_s / 2))
+            # Until its caller nearly gives up: else callers in a hurry would be refused more often.
+            await asyncio.sleep(hold_s if left_s is None else min(hold_s, 0.8 * left_s))
 
     def _internal(self, error: BaseException, request_id: str) -> InternalError:
         error_id = secrets.token_hex(8)

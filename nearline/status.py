@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
@@ -71,6 +73,9 @@ _BY_STATUS: dict[grpc.StatusCode, type[NearlineError]] = {
     grpc.StatusCode.CANCELLED: errors.NotReady,
 }
 
+# Bytes of a message that take one byte on the wire; the others are percent-encoded.
+_SENT_AS_THEY_ARE: Final = bytes(byte for byte in range(0x20, 0x7F) if byte != 0x25)
+
 
 def status_code(error: NearlineError) -> grpc.StatusCode:
     """Returns the gRPC status of an error; local errors (settings, store) are INTERNAL."""
@@ -131,7 +136,7 @@ def _status_bytes(message: str, field: str) -> int:
     The message is sent twice: percent-encoded, and with all details in base64.
     """
     text = message.encode()
-    escaped = sum(byte < 0x20 or byte > 0x7E or byte == 0x25 for byte in text)
+    escaped = len(text.translate(None, _SENT_AS_THEY_ARE))
     details = len(text) + len(field.encode(errors="replace"))
     if field:
         details += len(message[:_MAX_DESCRIPTION].encode())

@@ -8,8 +8,8 @@ import sys
 import threading
 from typing import Final
 
-# A third of the time of a thread that does not give way.
-_NICE: Final = 5
+# Half of the time of a thread that does not give way.
+_NICE: Final = 3
 
 
 def use_batch_scheduling() -> None:
