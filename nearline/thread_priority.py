@@ -9,7 +9,7 @@ import threading
 from typing import Final
 
 # Half of the time of a thread that does not give way.
-_NICE: Final = 3
+_NICER_BY: Final = 3
 
 
 def use_batch_scheduling() -> None:
@@ -35,4 +35,9 @@ def give_way() -> None:
     leave no time for searches.
     """
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        thread = threading.get_native_id()
+        # The process may be nice already, and must not become less so: only root may, and for
+        # others the thread would die. A sandbox may forbid all of it.
+        with contextlib.suppress(OSError):
+            nice = os.getpriority(os.PRIO_PROCESS, thread)
+            os.setpriority(os.PRIO_PROCESS, thread, nice + _NICER_BY)
