@@ -129,7 +129,9 @@ class ServiceChannel:
         lane: Lane = Lane.INTERACTIVE,
     ) -> None:
         self.address = address
-        self._throttle = ClientThrottle(address)
+        # By the type of the request, one for each method: what is refused of one says nothing of
+        # another, such as the one that ends the overload.
+        self._throttles: dict[type, ClientThrottle] = {}
         security = ChannelSecurity.choose(token, tls, os.environ)
         self._channel = security.open_channel(address, _OPTIONS, lane)
         self._streams = security.open_channel(address, (*_OPTIONS, _OWN_CONNECTION), lane)
@@ -168,13 +170,13 @@ class ServiceChannel:
     ) -> _Reply:
         """Sends one request by a method of a stub, and returns the reply; see `call`.
 
-        While the service refuses most calls of this client, only some are sent.
+        While the service refuses most calls of a method, only some of them are sent.
 
         timeout_s: Time limit in seconds. Optional; None selects `default_s`.
         """
         limit_s = default_s if timeout_s is None else timeout_s
         # A service that calls for others does not refuse one for what was refused to another.
-        throttle = self._throttle if delegated_caller() is None else None
+        throttle = self._throttle_of(type(request)) if delegated_caller() is None else None
         if throttle is not None:
             throttle.begin()
         refused = False
@@ -187,6 +189,13 @@ class ServiceChannel:
         finally:
             if throttle is not None:
                 throttle.end(refused=refused)
+
+    def _throttle_of(self, request: type) -> ClientThrottle:
+        throttle = self._throttles.get(request)
+        if throttle is None:
+            method = request.__name__.removesuffix("Request")
+            throttle = self._throttles[request] = ClientThrottle(self.address, method)
+        return throttle
 
     async def close(self) -> None:
         """Closes the channel; calls in flight are cancelled."""

@@ -1,4 +1,4 @@
-"""Keeps a client from sending what its server refuses."""
+"""Keeps a client from sending calls that its server would refuse."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RETRY_AFTER_S: Final = 1.0
 
 
 class ClientThrottle:
-    """Refuses calls where they are made, while the server refuses most of them.
+    """Refuses calls of a method where they are made, while the server refuses most of them.
 
     A refusal costs a server a tenth of an answer and more. While it refuses, a client that sends
     all the same takes away from what could be answered.
@@ -28,6 +28,7 @@ class ClientThrottle:
 
     Args:
         address: The server, for errors.
+        method: Name of the method, for errors.
         clock: Returns seconds.
         draw: Returns a random number, 0..1.
     """
@@ -35,10 +36,12 @@ class ClientThrottle:
     def __init__(
         self,
         address: str,
+        method: str,
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._address = address
+        self._method = method
         self._clock = clock
         self._draw = draw
         self._asked = self._accepted = 0.0
@@ -51,8 +54,8 @@ class ClientThrottle:
         if beyond > 0 and self._draw() < beyond / (self._asked + 1):
             self._asked += 1
             raise Overloaded(
-                f"{self._address} refuses most calls of this client lately, so this one was not "
-                "sent; retry later, or send fewer calls at once",
+                f"{self._address} refuses most {self._method} calls of this client, so this one "
+                "was not sent; retry later, or send fewer calls at once",
                 retry_after_s=_RETRY_AFTER_S,
             )
 

@@ -97,13 +97,16 @@ class _Calls:
         self.codes: Counter[str] = Counter()
         self.latencies_s: list[float] = []
         self._timeout_s = caller.timeout_s
-        self._throttle = ClientThrottle(caller.address) if caller.throttled else None
-        methods: dict[str, Any] = {
-            name: channel.unary_unary(_SERVICE + name)
+        # One for each method, as Nearline's clients have them.
+        methods: dict[str, tuple[Any, ClientThrottle | None]] = {
+            name: (
+                channel.unary_unary(_SERVICE + name),
+                ClientThrottle(caller.address, name) if caller.throttled else None,
+            )
             for name in ("SearchBatch", "Recommend", "UpsertItems")
         }
         self._prepared = [
-            (methods[name], data)
+            (*methods[name], data)
             for name, data in (_request(number, caller.vectors) for number in range(_PREPARED))
         ]
 
@@ -125,12 +128,12 @@ class _Calls:
         return seconds
 
     async def _send(self, number: int, due: float) -> None:
-        call, data = self._prepared[number % len(self._prepared)]
+        call, throttle, data = self._prepared[number % len(self._prepared)]
         loop = asyncio.get_running_loop()
         self.asked += 1
-        if self._throttle is not None:
+        if throttle is not None:
             try:
-                self._throttle.begin()
+                throttle.begin()
             except Overloaded:
                 self.codes["not sent"] += 1
                 return
@@ -139,12 +142,12 @@ class _Calls:
             await call(data, timeout=max(0.0, due + self._timeout_s - loop.time()))
         except grpc.aio.AioRpcError as error:
             self.codes[error.code().name] += 1
-            if self._throttle is not None:
+            if throttle is not None:
                 found = status.from_rpc_error(error, "")
-                self._throttle.end(refused=type(found) is Overloaded)
+                throttle.end(refused=type(found) is Overloaded)
             return
-        if self._throttle is not None:
-            self._throttle.end(refused=False)
+        if throttle is not None:
+            throttle.end(refused=False)
         self.codes["OK"] += 1
         self.latencies_s.append(loop.time() - due)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from nearline.channel import ServiceChannel
 from nearline.client_throttle import ClientThrottle
 from nearline.errors import Overloaded
+from nearline.v1 import ingest_pb2
 
 
 class Server:
@@ -20,7 +23,7 @@ class Server:
         self.room = room
         self.sent = self.accepted = 0
         draw: Callable[[], float] = random.Random(7).random
-        self.throttle = ClientThrottle("here:1", lambda: self.now_s, draw)
+        self.throttle = ClientThrottle("here:1", "Search", lambda: self.now_s, draw)
 
     def run(self, seconds: float, rate: float) -> None:
         tokens = 0.0
@@ -64,19 +67,40 @@ def test_after_an_overload_everything_is_sent_again_within_seconds() -> None:
 
 
 def test_a_few_refusals_in_a_row_throttle_nobody_and_the_error_says_when_to_retry() -> None:
-    throttle = ClientThrottle("here:1", lambda: 0.0, lambda: 0.0)
+    throttle = ClientThrottle("here:1", "Search", lambda: 0.0, lambda: 0.0)
     for _ in range(21):
         throttle.begin()
         throttle.end(refused=True)
-    with pytest.raises(Overloaded, match="here:1 refuses most calls of this client") as caught:
+    with pytest.raises(
+        Overloaded, match="here:1 refuses most Search calls of this client"
+    ) as caught:
         throttle.begin()
     assert caught.value.retry_after_s
 
 
 def test_calls_in_flight_and_calls_that_fail_otherwise_throttle_nobody() -> None:
-    throttle = ClientThrottle("here:1", lambda: 0.0, lambda: 0.0)
+    throttle = ClientThrottle("here:1", "Search", lambda: 0.0, lambda: 0.0)
     for _ in range(10_000):
         throttle.begin()
     for _ in range(10_000):
         throttle.end(refused=False)
     throttle.begin()
+
+
+async def test_what_is_refused_of_one_method_keeps_no_call_of_another_from_being_sent() -> None:
+    async def refuse(request: Any, timeout: float) -> None:
+        raise Overloaded("the queue is full")
+
+    async def accept(request: Any, timeout: float) -> None:
+        pass
+
+    async with ServiceChannel("127.0.0.1:1") as channel:
+        told = []
+        for _ in range(200):
+            with pytest.raises(Overloaded) as caught:
+                await channel.send(refuse, ingest_pb2.SubmitRequest())
+            told.append(caught.value.message)
+        assert any("127.0.0.1:1 refuses most Submit calls of this client" in one for one in told)
+        # Among them those that would end the overload.
+        for _ in range(200):
+            await channel.send(accept, ingest_pb2.CancelJobRequest())
