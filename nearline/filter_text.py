@@ -19,7 +19,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from nearline import filters as f
 from nearline.errors import InvalidRequest
@@ -72,6 +72,31 @@ def filter_from_json(value: object, path: str = "filter") -> f.Filter:
     condition = _from_json(value, path, _MAX_DEPTH)
     f.check_filter(condition, path)
     return condition
+
+
+def filter_to_json(condition: f.Filter) -> dict[str, Any]:
+    """Returns a filter as `filter_from_json` reads it."""
+    match condition:
+        case f.All(parts):
+            return {"all": [filter_to_json(one) for one in parts]}
+        case f.Any(parts):
+            return {"any": [filter_to_json(one) for one in parts]}
+        case f.Not(part):
+            return {"not": filter_to_json(part)}
+        case f.Equals(field, value):
+            return {"field": field, "equals": _value_to_json(value)}
+        case f.In(field, values):
+            return {"field": field, "in": [_value_to_json(one) for one in values]}
+        case f.Exists(field):
+            return {"field": field, "exists": True}
+        case f.Range():
+            bounds = {name: getattr(condition, name) for name in f.BOUNDS}
+            found = {name: _value_to_json(one) for name, one in bounds.items() if one is not None}
+            return {"field": condition.field, **found}
+
+
+def _value_to_json(value: f.FilterValue) -> object:
+    return {"$time": value.isoformat()} if isinstance(value, datetime) else value
 
 
 class _Token(NamedTuple):

@@ -65,7 +65,7 @@ async def serve(
         callers: Callers beside those of `settings.keys` and of tokens. Optional.
     Raises: SettingsError: a port is taken. Any error of `ready`, once the server has stopped.
     """
-    stop = _stop_event()
+    stop = stop_event()
     host = await _Host.start(settings, registrations, callers)
     try:
         if await _finish_or_stop(ready(), stop):
@@ -188,7 +188,7 @@ class _Host:
         guard.refuse_other_methods(names)
         await host._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         if settings.metrics_port:
-            _start_metrics(settings)
+            start_metrics(settings.host, settings.metrics_port)
         await server.start()
         return host
 
@@ -273,17 +273,19 @@ def _check_promises(settings: ServerSettings) -> None:
     _log.warning("not protected", extra={"reason": warning})
 
 
-def _start_metrics(settings: ServerSettings) -> None:
+def start_metrics(host: str, port: int) -> None:
+    """Serves the metrics of this process. Raises: SettingsError: the port is taken."""
     try:
-        start_http_server(settings.metrics_port, addr=settings.host)
+        start_http_server(port, addr=host)
     except OSError as error:
         raise SettingsError(
-            f"cannot serve metrics on {settings.host}:{settings.metrics_port}: {error.strerror}; "
+            f"cannot serve metrics on {host}:{port}: {error.strerror}; "
             "choose another --metrics-port"
         ) from error
 
 
-def _stop_event() -> asyncio.Event:
+def stop_event() -> asyncio.Event:
+    """Returns an event that SIGTERM, SIGINT, or the death of the supervisor sets."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

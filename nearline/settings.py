@@ -19,6 +19,7 @@ from nearline.errors import SettingsError
 ENV_PREFIX = "NEARLINE_"
 SECTIONS = (
     "embedding",
+    "gateway",
     "retrieval",
     "shard",
     "index_builder",

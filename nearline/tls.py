@@ -61,7 +61,7 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
 
     Raises: SettingsError: a file is missing, or cannot be used.
     """
-    _check(files)
+    check_files(files)
     if not files.certificate:
         raise SettingsError("TLS needs a certificate and its key: give --tls-cert and --tls-key")
     watched = watch_files(files)
@@ -92,7 +92,7 @@ def channel_credentials(files: TlsFiles) -> grpc.ChannelCredentials:
             a certificate, the client shows none.
     Raises: SettingsError: a file is missing, or cannot be used.
     """
-    _check(files)
+    check_files(files)
     found = _read(files)
     return grpc.ssl_channel_credentials(found.authorities, found.key, found.certificate)
 
@@ -106,7 +106,7 @@ def watch_files(files: TlsFiles) -> WatchedFiles[TlsContents]:
     return WatchedFiles(paths, lambda: _read(files), "certificates")
 
 
-def _check(files: TlsFiles) -> None:
+def check_files(files: TlsFiles) -> None:
     """Checks files before gRPC does, which would end the process, or blame the port.
 
     Raises: SettingsError: they cannot be used.

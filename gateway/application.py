@@ -1,0 +1,146 @@
+"""The ASGI application of the gateway: routes, errors, CORS, compression, health."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route as HttpRoute
+
+from gateway.openapi import openapi
+from gateway.problem import MEDIA_TYPE, http_status, problem, problem_headers
+from gateway.request_context import REQUEST_ID, TIMEOUT, request_id
+from gateway.routes import ROUTES
+from gateway.rpc_endpoint import ClientGone, RpcEndpoint
+from gateway.settings import GatewaySettings
+from gateway.upstream import Upstream
+from nearline import __version__
+from nearline.channel_security import LANE_KEY
+from nearline.errors import InternalError, NearlineError, NotFound, Unsupported
+
+_log = logging.getLogger(__name__)
+_Endpoint = Callable[[Request], Awaitable[Response]]
+# Smaller replies are sent as they are: compressing them saves no packet.
+_COMPRESS_BYTES = 4_096
+
+
+def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette:
+    """Returns the application; it closes the upstream when it ends."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        await upstream.close()
+
+    routes = [
+        HttpRoute(
+            route.path,
+            _answering(RpcEndpoint(upstream, settings, service, name, route)),
+            methods=[route.verb],
+        )
+        for service, methods in ROUTES.items()
+        for name, route in methods.items()
+    ]
+    document = orjson.dumps(openapi(__version__))
+
+    async def openapi_document(request: Request) -> Response:
+        return Response(document, media_type="application/json")
+
+    routes += [
+        HttpRoute("/healthz", _alive, methods=["GET"]),
+        HttpRoute("/openapi.json", openapi_document, methods=["GET"]),
+    ]
+    origins = [one.strip() for one in settings.allow_origins.split(",") if one.strip()]
+    middleware = [Middleware(GZipMiddleware, minimum_size=_COMPRESS_BYTES, compresslevel=1)]
+    if origins:
+        middleware.insert(
+            0,
+            Middleware(
+                CORSMiddleware,
+                allow_origins=origins,
+                allow_methods=["GET", "POST", "PUT", "DELETE"],
+                allow_headers=["authorization", "content-type", REQUEST_ID, TIMEOUT, LANE_KEY],
+                expose_headers=[REQUEST_ID, "ratelimit", "retry-after"],
+                max_age=600,
+            ),
+        )
+    return Starlette(
+        routes=routes,
+        middleware=middleware,
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _no_such_path},  # type: ignore[dict-item]
+    )
+
+
+def _answering(endpoint: _Endpoint) -> _Endpoint:
+    """Returns an endpoint whose errors are problem details."""
+
+    async def answer(request: Request) -> Response:
+        own_id = request_id(request)
+        try:
+            response = await endpoint(request)
+        except NearlineError as error:
+            response = _problem(error, own_id)
+        except (ClientGone, ClientDisconnect):
+            response = Response(status_code=499)
+        except Exception:
+            error_id = secrets.token_hex(8)
+            _log.exception(
+                "unexpected error in a request",
+                extra={"error_id": error_id, "request_id": own_id, "path": request.url.path},
+            )
+            response = _problem(
+                InternalError(
+                    f"internal error {error_id}; the gateway's log has the cause under this id"
+                ),
+                own_id,
+            )
+        response.headers[REQUEST_ID] = own_id
+        return response
+
+    return answer
+
+
+def _problem(error: NearlineError, own_id: str, status: int | None = None) -> Response:
+    return Response(
+        problem(error, own_id, status),
+        status_code=http_status(error) if status is None else status,
+        media_type=MEDIA_TYPE,
+        headers=problem_headers(error),
+    )
+
+
+async def _no_such_path(request: Request, error: HTTPException) -> Response:
+    own_id = request_id(request)
+    allowed = (error.headers or {}).get("Allow", "")
+    if error.status_code == 405:
+        found = _problem(
+            Unsupported(f"{request.url.path} takes {allowed}, not {request.method}"), own_id, 405
+        )
+        found.headers["allow"] = allowed
+    else:
+        found = _problem(
+            NotFound(
+                f"there is no {request.method} {request.url.path}; /openapi.json lists what there "
+                "is"
+            ),
+            own_id,
+            error.status_code,
+        )
+    found.headers[REQUEST_ID] = own_id
+    return found
+
+
+async def _alive(request: Request) -> Response:
+    """Says that the process answers; whether services do, `/v1/status` says."""
+    return Response(b"ok\n", media_type="text/plain")

@@ -1,0 +1,68 @@
+"""Headers of a request: who asks, how long it may take, and under which id."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from typing import Final
+
+from starlette.requests import Request
+
+from gateway.upstream import CallContext
+from nearline.channel_security import LANE_KEY
+from nearline.errors import InvalidRequest
+
+REQUEST_ID: Final = "x-request-id"
+_MAX_REQUEST_ID: Final = 128
+TIMEOUT: Final = "nearline-timeout"
+# Where API keys are looked for beside Authorization, as clients of other systems send them.
+_KEY_HEADERS: Final = ("api-key", "x-api-key")
+
+
+def request_id(request: Request) -> str:
+    """Returns the id that the caller gave the request, or a new one."""
+    given = request.headers.get(REQUEST_ID, "")[:_MAX_REQUEST_ID]
+    if given and given.isascii() and given.isprintable():
+        return given
+    return secrets.token_hex(8)
+
+
+def call_context(
+    request: Request, own_id: str, timeout_s: float, max_timeout_s: float
+) -> CallContext:
+    """Returns what a request says in its headers.
+
+    Args:
+        request: The request.
+        own_id: Its id.
+        timeout_s: Seconds of a request that names none.
+        max_timeout_s: Most that it may name.
+    Raises: InvalidRequest: the timeout is not a number of seconds above 0.
+    """
+    headers = request.headers
+    metadata: list[tuple[str, str | bytes]] = [(REQUEST_ID, own_id)]
+    if (credential := headers.get("authorization")) is not None:
+        metadata.append(("authorization", credential))
+    else:
+        for name in _KEY_HEADERS:
+            if (key := headers.get(name)) is not None:
+                metadata.append(("authorization", f"Bearer {key}"))
+                break
+    if (lane := headers.get(LANE_KEY)) is not None:
+        metadata.append((LANE_KEY, lane))
+    for name, value in metadata:
+        if not (str(value).isascii() and str(value).isprintable()):
+            raise InvalidRequest(
+                f"the header {name} has characters other than printable ASCII", field=name
+            )
+    if (given := headers.get(TIMEOUT)) is not None:
+        try:
+            timeout_s = float(given)
+        except ValueError:
+            timeout_s = math.nan
+        if not timeout_s > 0:
+            raise InvalidRequest(
+                f"the header {TIMEOUT} is {given[:40]!r}; send seconds above 0, such as 2.5",
+                field=TIMEOUT,
+            )
+    return CallContext(tuple(metadata), min(timeout_s, max_timeout_s))

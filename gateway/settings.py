@@ -1,0 +1,63 @@
+"""Settings of the gateway."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from nearline.settings import Settings
+
+
+class GatewaySettings(Settings):
+    """Settings of the gateway, section `gateway`; it keeps nothing, so run as many as you need."""
+
+    section: ClassVar[str] = "gateway"
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(7706, ge=0, le=65535, description="Port of HTTP; 0 picks a free port.")
+    retrieval: str = Field("127.0.0.1:7700", description="Router, host:port.")
+    generation: str = Field(
+        "", description="Generation service, host:port. Empty: answers are not served."
+    )
+    ingest: str = Field("", description="Document queue, host:port. Empty: it is not served.")
+    embedding: str = Field(
+        "", description="Embedding service, host:port. Empty: embeddings are not served."
+    )
+    timeout_s: float = Field(
+        10.0,
+        gt=0,
+        le=3_600,
+        description="Seconds for a request that names no time itself (Nearline-Timeout).",
+    )
+    max_timeout_s: float = Field(
+        120.0, gt=0, le=86_400, description="Most seconds that a request may name."
+    )
+    max_body_bytes: int = Field(
+        16 << 20, ge=1 << 10, le=64 << 20, description="Largest body of a request, in bytes."
+    )
+    max_requests: int = Field(
+        1_024,
+        ge=1,
+        le=100_000,
+        description="Requests and connections at once. More are refused with 503.",
+    )
+    allow_origins: str = Field(
+        "",
+        description="Comma-separated origins whose pages may call, such as https://shop.example; "
+        '"*" for all. Empty: none but the gateway\'s own.',
+    )
+    tls_cert: str = Field("", description="Certificate chain (PEM). Empty: no TLS.")
+    tls_key: str = Field("", description="Private key (PEM) of that certificate.")
+    insecure: bool = Field(
+        False, description="Listen on an address other than loopback without TLS."
+    )
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port of the Prometheus endpoint on this host; 0 disables it.",
+    )
+    log_level: str = Field(
+        "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
+    )

@@ -1,0 +1,167 @@
+"""The services behind the gateway, and how a request is passed on to them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self, TypeAlias
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from gateway.settings import GatewaySettings
+from nearline import status
+from nearline.channel import ServiceChannel, send_requests
+from nearline.errors import NearlineError, Unsupported
+from nearline.v1 import admin_pb2, embedding_pb2, generation_pb2, ingest_pb2, retrieval_pb2
+
+_MODULES = (retrieval_pb2, generation_pb2, admin_pb2, ingest_pb2, embedding_pb2)
+# By name of the service.
+SERVICES = {
+    name: service
+    for module in _MODULES
+    for name, service in module.DESCRIPTOR.services_by_name.items()
+}
+Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
+# One request, or a stream of them, as the method takes.
+_Requests: TypeAlias = Message | AsyncIterator[Message]
+
+
+class CallContext(NamedTuple):
+    """What a request says beside its message. timeout_s: Seconds that it may take."""
+
+    metadata: Metadata
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method of a service, ready to be called.
+
+    request, reply: Classes of its messages.
+    """
+
+    name: str
+    request: type[Message]
+    reply: type[Message]
+    _call: Any
+    _address: str
+
+    async def one(self, request: _Requests, context: CallContext) -> tuple[Message, Metadata]:
+        """Sends a request; returns the reply and the trailers.
+
+        Raises: Any NearlineError, also one with which a stream of requests ends.
+        """
+        try:
+            if isinstance(request, Message):
+                call = self._call(request, timeout=context.timeout_s, metadata=context.metadata)
+            else:
+                # Writing takes as long as its caller sends.
+                call = self._call(metadata=context.metadata)
+                await send_requests(call, request)
+            return await call, tuple(await call.trailing_metadata() or ())
+        except grpc.aio.AioRpcError as error:
+            raise self._error(error) from error
+
+    async def many(self, request: _Requests, context: CallContext) -> AsyncGenerator[Message, None]:
+        """Sends a request; yields the replies. Raises: as `one`."""
+        sending: asyncio.Task[None] | None = None
+        if isinstance(request, Message):
+            call = self._call(request, timeout=context.timeout_s, metadata=context.metadata)
+        else:
+            call = self._call(metadata=context.metadata)
+            sending = asyncio.create_task(send_requests(call, request))
+        try:
+            while (reply := await call.read()) is not grpc.aio.EOF:
+                yield reply
+            if sending is not None:
+                await sending
+        except asyncio.CancelledError:
+            if sending is not None and sending.done() and not sending.cancelled():
+                # A request could not be read, and the sender has cancelled the call.
+                if (failed := sending.exception()) is not None:
+                    raise failed from None
+            raise
+        except grpc.aio.AioRpcError as error:
+            raise self._error(error) from error
+        finally:
+            call.cancel()
+            if sending is not None:
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+
+    def _error(self, error: grpc.aio.AioRpcError) -> NearlineError:
+        return status.from_rpc_error(error, self._address)
+
+
+class Upstream:
+    """Channels to the services; a service without an address has no methods.
+
+    The gateway itself has no credential: it passes on that of its caller.
+
+    Args:
+        addresses: By name of the service, host:port; empty for none.
+    """
+
+    def __init__(self, addresses: Mapping[str, str]) -> None:
+        self._addresses = addresses
+        self._channels = {
+            address: ServiceChannel(address, token="")
+            for address in dict.fromkeys(addresses.values())
+            if address
+        }
+        self._methods: dict[tuple[str, str], Method] = {}
+
+    @classmethod
+    def of(cls, settings: GatewaySettings) -> Self:
+        """Returns the services that settings name."""
+        return cls(
+            {
+                "RetrievalService": settings.retrieval,
+                "AdminService": settings.retrieval,
+                "GenerationService": settings.generation,
+                "IngestService": settings.ingest,
+                "EmbeddingService": settings.embedding,
+            }
+        )
+
+    def method(self, service: str, name: str) -> Method:
+        """Returns a method. Raises: Unsupported: its service has no address."""
+        found = self._methods.get((service, name))
+        if found is None:
+            found = self._methods[service, name] = self._open(service, name)
+        return found
+
+    def _open(self, service: str, name: str) -> Method:
+        address = self._addresses.get(service, "")
+        if not address:
+            raise Unsupported(
+                f"this gateway serves no {service}: start it with the address of one, such as "
+                f"--{service.removesuffix('Service').lower()} HOST:PORT"
+            )
+        descriptor: MethodDescriptor = SERVICES[service].methods_by_name[name]
+        channel = self._channels[address].grpc_channel
+        kind = ("stream" if descriptor.client_streaming else "unary") + (
+            "_stream" if descriptor.server_streaming else "_unary"
+        )
+        request = GetMessageClass(descriptor.input_type)
+        reply = GetMessageClass(descriptor.output_type)
+        call = getattr(channel, kind)(
+            f"/{SERVICES[service].full_name}/{name}",
+            request_serializer=request.SerializeToString,
+            response_deserializer=reply.FromString,
+        )
+        return Method(name, request, reply, call, address)
+
+    @property
+    def services(self) -> Sequence[str]:
+        """Names of the services that have an address."""
+        return [name for name, address in self._addresses.items() if address]
+
+    async def close(self) -> None:
+        """Closes the channels."""
+        for channel in self._channels.values():
+            await channel.close()

@@ -1,0 +1,240 @@
+"""What a request says arrives, what a service replies is JSON, and errors say what helps."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+
+from nearline import errors
+from nearline.v1 import embedding_pb2, generation_pb2, ingest_pb2, retrieval_pb2
+from tests.gateway.gateways import Behind, gateway
+
+pytestmark = [pytest.mark.service, pytest.mark.asyncio(loop_scope="module")]
+SEARCH = "/v1/collections/shop/search"
+Served = tuple[httpx2.AsyncClient, Behind]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", name="running")
+async def give_running() -> AsyncIterator[Served]:
+    async with gateway(max_body_bytes=4_096, allow_origins="https://shop.example") as served:
+        yield served
+
+
+@pytest.fixture(name="served")
+def give_served(running: Served) -> Served:
+    running[1].seen.clear()
+    running[1].answers.clear()
+    running[1].go.set()
+    return running
+
+
+async def test_a_search_in_plain_json(served: Served) -> None:
+    client, behind = served
+    hit = retrieval_pb2.Hit(id="d1", score=0.1, title="Red shoes")
+    hit.attributes["price"].double_value = 79.5
+    hit.attributes["sizes"].list_value.values.add(int_value=42)
+    hit.attributes["since"].time_value.FromJsonString("2024-05-01T12:00:00Z")
+    hit.vector.data, hit.vector.dim = b"\x00\x00\x80\x3f\x00\x00\x00\xc0", 2
+    reply = retrieval_pb2.SearchResponse(result=retrieval_pb2.HitList(hits=[hit]))
+    reply.info.timings.total.FromMilliseconds(3)
+    behind.answers["Search"] = lambda request: reply
+    found = await client.post(
+        SEARCH,
+        json={
+            "query": {"text": "shoes"},
+            "options": {
+                "k": 2,
+                "mode": "hybrid",
+                "payload": ["title", "vector"],
+                "filter": "price < 80 AND NOT brand = acme",
+                "min_score": 0,
+            },
+        },
+    )
+    assert found.status_code == 200 and found.headers["content-type"] == "application/json"
+    request = behind.request
+    assert (request.collection, request.query.text, request.options.k) == ("shop", "shoes", 2)
+    assert request.options.mode == retrieval_pb2.SEARCH_MODE_HYBRID
+    assert list(request.options.payload) == [1, 4]
+    assert request.options.HasField("min_score")
+    assert [one.WhichOneof("condition") for one in request.options.filter.all.filters] == [
+        "range",
+        "not",
+    ]
+    body = found.json()
+    (got,) = body["result"]["hits"]
+    assert got["score"] == 0.1 and got["vector"] == [1.0, -2.0]
+    assert got["attributes"] == {
+        "price": 79.5,
+        "sizes": [42],
+        "since": {"$time": "2024-05-01T12:00:00Z"},
+    }
+    assert "text" not in got and body["info"]["timings"] == {"total": 0.003}
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "more"),
+    [
+        (errors.InvalidRequest("k is 0", field="options.k"), 400, {"field": "options.k"}),
+        (errors.Unauthenticated("no credential"), 401, {}),
+        (errors.PermissionDenied("may not"), 403, {}),
+        (errors.NotFound("no such"), 404, {}),
+        (errors.Conflict("changed"), 409, {}),
+        (errors.SnapshotGone("gone"), 409, {}),
+        (errors.Overloaded("too many", retry_after_s=1.25), 429, {"retry_after_s": 1.25}),
+        (errors.FeedBlocked("full"), 429, {}),
+        (errors.NotReady("loading", retry_after_s=0.5), 503, {"retry_after_s": 0.5}),
+        (errors.DeadlineExceeded("late"), 504, {}),
+        (errors.Unsupported("not here"), 501, {}),
+        (errors.SnapshotCorrupt("damaged"), 500, {}),
+    ],
+)
+async def test_an_error_is_a_problem_with_reason_and_remedy(
+    served: Served, error: errors.NearlineError, status: int, more: dict[str, Any]
+) -> None:
+    client, behind = served
+
+    def fail(request: object) -> None:
+        raise error
+
+    behind.answers["Search"] = fail
+    headers = {"x-request-id": "r1"}
+    found = await client.post(SEARCH, json={"query": {"text": "x"}}, headers=headers)
+    assert found.status_code == status
+    assert found.headers["content-type"] == "application/problem+json"
+    assert found.headers["x-request-id"] == "r1"
+    problem = found.json()
+    assert problem.items() >= {"status": status, "reason": error.reason, "request_id": "r1"}.items()
+    assert problem["detail"] == error.message
+    assert {one: problem[one] for one in ("field", "retry_after_s") if one in problem} == more
+    if "retry_after_s" in more:
+        assert found.headers["retry-after"] == ("2" if status == 429 else "1")
+    if status == 401:
+        assert found.headers["www-authenticate"] == "Bearer"
+
+
+async def test_headers_say_who_asks_how_long_it_may_take_and_how_urgent_it_is(
+    served: Served,
+) -> None:
+    client, behind = served
+    behind.answers["Search"] = lambda request: retrieval_pb2.SearchResponse()
+    for given, sent in (
+        ({"authorization": "Bearer k1"}, "Bearer k1"),
+        ({"api-key": "k2"}, "Bearer k2"),
+        ({"x-api-key": "k3"}, "Bearer k3"),
+    ):
+        headers = {**given, "nearline-timeout": "2.5", "nearline-lane": "bulk"}
+        assert (await client.post(SEARCH, json={}, headers=headers)).status_code == 200
+        assert behind.metadata["authorization"] == sent
+        assert behind.metadata["nearline-lane"] == "bulk"
+        assert behind.left_s is not None and 1.5 < behind.left_s < 2.6
+    # What no service looks at is not passed on.
+    await client.post(SEARCH, json={}, headers={"nearline-caller-bin": "e30="})
+    assert "nearline-caller-bin" not in behind.metadata
+    assert "authorization" not in behind.metadata
+    assert behind.left_s is not None and 5 < behind.left_s < 10.2
+
+
+async def test_a_request_whose_client_has_gone_is_cancelled(served: Served) -> None:
+    client, behind = served
+    behind.go.clear()
+    behind.cancelled.clear()
+    waiting = asyncio.create_task(client.post(SEARCH, json={}))
+    while not behind.seen:
+        await asyncio.sleep(0)
+    waiting.cancel()
+    async with asyncio.timeout(10):
+        while behind.cancelled != ["Search"]:
+            await asyncio.sleep(0.001)
+
+
+async def test_an_answer_comes_as_events_and_its_error_too(served: Served) -> None:
+    client, behind = served
+    events = [
+        generation_pb2.GenerateResponse(delta=generation_pb2.DeltaEvent(text="Yes. ")),
+        generation_pb2.GenerateResponse(done=generation_pb2.DoneEvent()),
+        errors.NotReady("the model has gone"),
+    ]
+    behind.answers["Generate"] = lambda request: events
+    found = await client.post("/v1/collections/shop/answers", json={"question": "x?"})
+    assert found.headers["content-type"].startswith("text/event-stream")
+    parsed = [
+        (kind.removeprefix("event: "), json.loads(data.removeprefix("data: ")))
+        for kind, data in (part.split("\n") for part in found.text.strip().split("\n\n"))
+    ]
+    assert [kind for kind, _ in parsed] == ["delta", "done", "error"]
+    assert parsed[0][1]["text"] == "Yes. "
+    assert parsed[2][1]["reason"] == "NOT_READY" and parsed[2][1]["status"] == 503
+    # Before the first event, an error has its own status.
+    behind.answers["Generate"] = lambda request: events[2:]
+    found = await client.post("/v1/collections/shop/answers", json={"question": "x?"})
+    assert found.status_code == 503
+
+
+async def test_a_stream_of_writes_is_a_line_of_json_per_batch(served: Served) -> None:
+    client, behind = served
+    behind.answers["UpsertItemsStream"] = lambda last: retrieval_pb2.UpsertItemsStreamResponse()
+    lines = b'{"items": [{"id": "a", "attributes": {"n": 1}}]}\n\n{"items": [{"id": "b"}]}'
+    path = "/v1/collections/shop/items/stream"
+    assert (await client.put(path, content=lines)).status_code == 200
+    assert [one.request.items[0].id for _, one in behind.seen] == ["a", "b"]
+    assert {one.request.collection for _, one in behind.seen} == {"shop"}
+    found = await client.put(path, content=b'{"items": []}\n{"itms": []}\n')
+    assert found.status_code == 400
+    assert found.json()["field"] == "line 2.itms"
+    found = await client.put(path, content=b'{"items": [{"id": "' + b"x" * 5_000 + b'"}]}')
+    assert found.status_code == 400 and "4,096 are allowed" in found.json()["detail"]
+
+
+async def test_what_is_in_the_query_are_fields_of_the_request(served: Served) -> None:
+    client, behind = served
+    behind.answers["ListJobs"] = lambda request: ingest_pb2.ListJobsResponse()
+    found = await client.get("/v1/jobs?page_size=7&page_token=t")
+    assert found.status_code == 200, found.text
+    assert (behind.request.page_size, behind.request.page_token) == (7, "t")
+    for query, field in (("page_size=x", "page_size"), ("pagesize=1", "pagesize")):
+        found = await client.get(f"/v1/jobs?{query}")
+        assert (found.status_code, found.json()["field"]) == (400, field)
+
+
+async def test_pages_of_an_allowed_origin_may_call_and_no_others(served: Served) -> None:
+    client, behind = served
+    behind.answers["Search"] = lambda request: retrieval_pb2.SearchResponse()
+    for origin, allowed in (("https://shop.example", True), ("https://evil.example", False)):
+        headers = {"origin": origin, "access-control-request-method": "POST"}
+        found = await client.options(SEARCH, headers=headers)
+        assert (found.status_code == 200) is allowed
+        found = await client.post(SEARCH, json={}, headers={"origin": origin})
+        assert ("access-control-allow-origin" in found.headers) is allowed
+
+
+async def test_large_replies_are_compressed_where_the_client_takes_it(served: Served) -> None:
+    client, behind = served
+    hits = [retrieval_pb2.Hit(id=f"d{n}", title="x" * 100) for n in range(5_000)]
+    reply = retrieval_pb2.SearchResponse(result=retrieval_pb2.HitList(hits=hits))
+    behind.answers["Search"] = lambda request: reply
+    found = await client.post(SEARCH, json={}, headers={"accept-encoding": "gzip"})
+    assert found.headers["content-encoding"] == "gzip"
+    assert len(found.json()["result"]["hits"]) == 5_000
+    found = await client.post(SEARCH, json={}, headers={"accept-encoding": "identity"})
+    assert "content-encoding" not in found.headers
+
+
+async def test_batches_of_texts_are_embedded_line_by_line(served: Served) -> None:
+    client, behind = served
+    path = "/v1/embedding/embed/stream"
+    reply = embedding_pb2.EmbedStreamResponse()
+    reply.response.vectors.data, reply.response.vectors.dim = b"\x00\x00\x80\x3f", 1
+    behind.answers["EmbedStream"] = lambda last: [reply, reply]
+    found = await client.post(path, content=b'{"texts": ["a"]}\n{"texts": ["b"], "lane": "bulk"}')
+    assert found.headers["content-type"] == "application/x-ndjson"
+    assert [json.loads(line)["vectors"] for line in found.text.splitlines()] == [[[1.0]]] * 2
+    assert [one.request.texts[0] for _, one in behind.seen] == ["a", "b"]
+    found = await client.post(path, content=b'{"texts": "a"}')
+    assert (found.status_code, found.json()["field"]) == (400, "line 1.texts")
