@@ -79,6 +79,7 @@ async def _run(home: Path, port: int, report: ProcessReport, oneshot: bool, as_j
         generation_port=port_after(port, "generation"),
         redis_environ=redis_environ(),
         redis_port=bundled_redis_port(port, None),
+        http_port=port_after(port, "gateway"),
     )
     observers = report.change, report.line
     with plan_processes(layout) as processes:
@@ -86,8 +87,9 @@ async def _run(home: Path, port: int, report: ProcessReport, oneshot: bool, as_j
             output.print_note(processes.note)
         async with run_supervised([(*processes.redis, *processes.embedding)], *observers):
             await _ensure_snapshot(store, corpus, digest, processes, as_json)
-            async with run_supervised([processes.routers, processes.generation], *observers):
-                report.ready(processes.address)
+            stages = [processes.routers, processes.generation, processes.gateway]
+            async with run_supervised(stages, *observers):
+                report.ready(processes.address, http_address=processes.http_address)
                 report.flush()
                 await _ask(processes.address, as_json)
                 if not oneshot:

@@ -87,6 +87,7 @@ def doctor(
         lambda: _port(host, port + OFFSETS["generation"], "--generation-port"),
         lambda: _port(bundled_redis.HOST, port + OFFSETS["redis"], "--redis-port"),
         lambda: _port(host, port + OFFSETS["ingest"], "--ingest-port"),
+        lambda: _port(host, port + OFFSETS["gateway"], "--http-port"),
         lambda: _redis(redis, store),
         lambda: _change_log(redis, store),
         lambda: _store(store),

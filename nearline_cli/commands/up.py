@@ -106,6 +106,15 @@ def up(
             min=0, max=65535, help="Port of the ingest service. \\[default: five after --port]"
         ),
     ] = None,
+    http_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Port of the HTTP gateway. \\[default: six after --port]"
+        ),
+    ] = None,
+    no_http: Annotated[
+        bool, typer.Option("--no-http", help="Run without the HTTP gateway.")
+    ] = False,
     max_workers: Annotated[
         int,
         typer.Option(
@@ -227,6 +236,7 @@ def up(
         milvus_token=milvus_token if milvus else "",
         upkeep=upkeep and not no_redis,
         ingest_port=None if no_redis else port_after(port, "ingest", ingest_port),
+        http_port=None if no_http else port_after(port, "gateway", http_port),
         metrics_port=metrics_port,
     )
     report = ProcessReport(as_json=as_json, verbose=verbose)
@@ -237,7 +247,7 @@ def up(
             if processes.note:
                 output.print_note(processes.note)
             async with run_supervised(processes.stages, report.change, report.line):
-                report.ready(processes.address, processes.metrics)
+                report.ready(processes.address, processes.metrics, processes.http_address)
                 report.hint(
                     f'Ask: nearline search "your question" --address {processes.address}   '
                     "(Ctrl-C stops everything)"

@@ -8,6 +8,7 @@ from pathlib import Path
 from nearline.errors import Unsupported
 from nearline.store.files import StoreFiles
 from nearline.store.local import LocalFiles
+from nearline_cli.local.liveness import answers_redis
 from nearline_cli.local.supervisor import ProcessSpec
 
 HOST = "127.0.0.1"  # Never another: the server requires no password.
@@ -81,5 +82,6 @@ def redis_spec(files: StoreFiles, port: int) -> ProcessSpec:
         address=f"{HOST}:{port}",
         # It has no gRPC health: its log reports when it answers PING.
         ready_services=(),
+        answers=answers_redis,
         folder=data_folder(files),
     )

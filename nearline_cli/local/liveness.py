@@ -78,6 +78,25 @@ async def answers_redis(address: str, timeout_s: float = _PROBE_S) -> bool:
             writer.close()
 
 
+async def answers_http(address: str, timeout_s: float = _PROBE_S) -> bool:
+    """Returns whether a server of HTTP, or of HTTPS, takes a connection and answers on it."""
+    host, _, port = address.rpartition(":")
+    writer: asyncio.StreamWriter | None = None
+    try:
+        async with asyncio.timeout(timeout_s):
+            host = host.strip("[]")
+            reader, writer = await asyncio.open_connection(_LOOPBACK.get(host, host), int(port))
+            # To a server of HTTPS this is malformed, and it says so or hangs up.
+            writer.write(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            await reader.read(1)
+            return True
+    except (OSError, TimeoutError):
+        return False
+    finally:
+        if writer is not None:
+            writer.close()
+
+
 async def runs(pid: int) -> bool:
     """Returns whether a process is not stopped, as by SIGSTOP; for processes that share a port."""
     # Imported late: psutil is slow to import.

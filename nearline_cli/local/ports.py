@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import psutil
 
 # Services of `nearline up`, with the distance of their default ports from the router's.
-OFFSETS = {"retrieval": 0, "embedding": 1, "generation": 3, "redis": 4, "ingest": 5}
+OFFSETS = {"retrieval": 0, "embedding": 1, "generation": 3, "redis": 4, "ingest": 5, "gateway": 6}
 
 
 def check_port(host: str, port: int, flag: str) -> None:

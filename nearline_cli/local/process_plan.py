@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from nearline.errors import NotFound, SettingsError, Unsupported
 from nearline.store.snapshot import Store
 from nearline_cli.local import bundled_redis
+from nearline_cli.local.liveness import answers_http
 from nearline_cli.local.metrics_ports import MetricsPorts
 from nearline_cli.local.model_spec import ModelSpec
 from nearline_cli.local.ports import check_port, reserve_port
@@ -52,6 +53,7 @@ class Layout:
         milvus_token: Its credentials.
     upkeep: Whether to run the service that archives, compacts and trims change logs.
     ingest_port: Port of the ingest service; None runs no queue.
+    http_port: Port of the gateway; None runs none.
     metrics_port: First port of the Prometheus endpoints; 0: those in the settings of the services.
     """
 
@@ -74,6 +76,7 @@ class Layout:
     milvus_token: str = field(default="", repr=False)
     upkeep: bool = False
     ingest_port: int | None = None
+    http_port: int | None = None
     metrics_port: int = 0
 
 
@@ -81,9 +84,9 @@ class Layout:
 class ProcessPlan:
     """Processes to start, in this order.
 
-    redis, generation, upkeep, ingest: At most one each. embedding: The configured model's service
-        first. worker: Returns the ingest worker with a number, or None if there is no queue.
-        address: Address of the router. note: Message for the user. Optional. metrics: Ports of the
+    redis, generation, upkeep, ingest, gateway: At most one each. embedding: The configured model's
+        service first. worker: Returns the ingest worker with a number, or None if there is no
+        queue. address: Address of the router. note: Message for the user. Optional. metrics: Ports of the
         Prometheus endpoints by name of the process.
     """
 
@@ -94,6 +97,7 @@ class ProcessPlan:
     generation: tuple[ProcessSpec, ...]
     upkeep: tuple[ProcessSpec, ...]
     ingest: tuple[ProcessSpec, ...]
+    gateway: tuple[ProcessSpec, ...]
     worker: Callable[[int], ProcessSpec] | None
     address: str
     note: str = ""
@@ -108,7 +112,13 @@ class ProcessPlan:
             (*self.embedding, *self.shards),
             self.routers,
             (*self.generation, *self.upkeep, *self.ingest),
+            self.gateway,
         )
+
+    @property
+    def http_address(self) -> str:
+        """Address of the gateway, http://host:port; an empty string if there is none."""
+        return f"http://{self.gateway[0].address}" if self.gateway else ""
 
     @property
     def generation_address(self) -> str:
@@ -190,8 +200,18 @@ def plan_processes(layout: Layout) -> Iterator[ProcessPlan]:
         if layout.ingest_port is not None and has_log:
             port_of_ingest = _take(ports, layout.host, layout.ingest_port, "--ingest-port")
             ingest.append(_ingest(layout, port_of_ingest, redis_url))
+        gateway: list[ProcessSpec] = []
+        if layout.http_port is not None:
+            http_port = _take(ports, layout.host, layout.http_port, "--http-port")
+            behind = {
+                "--retrieval": f"{layout.host}:{port}",
+                "--embedding": embedders[0].address if embedders else "",
+                "--generation": generation[0].address if generation else "",
+                "--ingest": ingest[0].address if ingest else "",
+            }
+            gateway.append(_gateway(layout, http_port, behind))
         flat_shards = [plan for copies in shards for plan in copies]
-        servers = (redis, embedders, flat_shards, routers, generation, upkeep, ingest)
+        servers = (redis, embedders, flat_shards, routers, generation, upkeep, ingest, gateway)
         addresses = [plan.address for stage in servers for plan in stage]
         metrics = MetricsPorts(
             layout.host, layout.metrics_port, [int(one.rpartition(":")[2]) for one in addresses]
@@ -206,6 +226,7 @@ def plan_processes(layout: Layout) -> Iterator[ProcessPlan]:
             generation=numbered[4],
             upkeep=numbered[5],
             ingest=numbered[6],
+            gateway=numbered[7],
             worker=worker,
             metrics=metrics.assigned,
             address=f"{layout.host}:{port}",
@@ -330,6 +351,12 @@ def _upkeep(layout: Layout, embedding: str, redis: str | None) -> ProcessSpec:
 
 def _ingest(layout: Layout, port: int, redis: str | None) -> ProcessSpec:
     return _spec(layout, "ingest", INGEST_MODULE, port, _redis_words(redis), INGEST_SERVICES)
+
+
+def _gateway(layout: Layout, port: int, behind: Mapping[str, str]) -> ProcessSpec:
+    words = [word for name, address in behind.items() if address for word in (name, address)]
+    spec = _spec(layout, "gateway", "gateway", port, words, ())
+    return replace(spec, environ={}, answers=answers_http)
 
 
 def _workers(

@@ -18,6 +18,7 @@ SETTINGS = (
     ("retrieval", "retrieval.settings", "RouterSettings"),
     ("retrieval.shard_server", "retrieval.settings", "ShardSettings"),
     ("generation", "generation.settings", "GenerationSettings"),
+    ("gateway", "gateway.settings", "GatewaySettings"),
     ("index_builder", "index_builder.pipeline.settings", "IndexBuilderSettings"),
     ("index_builder.maintenance", "index_builder.pipeline.maintenance_settings", "UpkeepSettings"),
     ("index_builder.ingest", "index_builder.ingest.settings", "IngestSettings"),

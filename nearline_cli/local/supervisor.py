@@ -7,7 +7,7 @@ import contextlib
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -45,6 +45,7 @@ class ProcessSpec:
     address: host:port; empty if it has no peers, and listens on any port. environ: Environment
     variables in addition to this process's own; lists of processes do not show them. folder: The
     folder that it writes to; its disk is named if the process dies while that is full. Optional.
+    answers: Returns whether the process at an address is alive.
     shared_port: Whether other processes listen on its port.
     """
 
@@ -56,6 +57,7 @@ class ProcessSpec:
     ready_timeout_s: float = 120.0
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     folder: Path | None = None
+    answers: Callable[[str], Awaitable[bool]] = liveness.answers_health
     shared_port: bool = False
 
 
@@ -170,8 +172,7 @@ class SupervisedProcess:
         async def probe() -> bool:
             if self._plan.shared_port:
                 return await liveness.runs(service.pid)
-            ask = liveness.answers_health if self._plan.ready_services else liveness.answers_redis
-            return await ask(service.address)
+            return await self._plan.answers(service.address)
 
         await liveness.wait_until_frozen(probe, self._frozen_s)
 

@@ -85,15 +85,19 @@ class ProcessReport:
         if self._verbose or loud:
             self._writer.put(lambda: output.print_note(f"[{name}] {line}"))
 
-    def ready(self, address: str, metrics: Mapping[str, int] | None = None) -> None:
+    def ready(
+        self, address: str, metrics: Mapping[str, int] | None = None, http_address: str = ""
+    ) -> None:
         """Reports that everything serves, and prints the table of addresses.
 
         Args:
+            address: Address of the router.
             metrics: Ports of Prometheus endpoints by process. Optional.
+            http_address: Address of the gateway. Optional.
         """
         self.is_ready = True
         changes = list(self._latest.values())
-        self._writer.put(lambda: self._ready(address, changes, metrics or {}))
+        self._writer.put(lambda: self._ready(address, changes, metrics or {}, http_address))
 
     def hint(self, text: str) -> None:
         """Prints what to do next, but not among JSON lines."""
@@ -144,14 +148,19 @@ class ProcessReport:
             output.print_note(f"workers: {event.before} -> {event.after}; {event.reason}")
 
     def _ready(
-        self, address: str, changes: Sequence[StateChange], metrics: Mapping[str, int]
+        self,
+        address: str,
+        changes: Sequence[StateChange],
+        metrics: Mapping[str, int],
+        http_address: str,
     ) -> None:
         if self._json:
             for change in changes:
                 port = metrics.get(change.name)
                 more = {} if port is None else {"metrics_port": port}
                 output.print_json({"event": "process", **_record(change), **more})
-            output.print_json({"event": "ready", "address": address})
+            http = {"http": http_address} if http_address else {}
+            output.print_json({"event": "ready", "address": address, **http})
             return
         columns = ["name", "address", "pid", "state"]
         rows = [[c.name, c.address, str(c.pid), c.state.value] for c in changes]
@@ -159,6 +168,8 @@ class ProcessReport:
             columns.append("metrics")
             rows = [[*row, str(metrics.get(row[0], ""))] for row in rows]
         output.print_table(columns, rows)
+        if http_address:
+            output.print_note(f"HTTP: {http_address} (see {http_address}/openapi.json)")
 
 
 def _record(change: StateChange) -> dict[str, object]:

@@ -67,7 +67,7 @@ def _draw(data: st.DataObject, descriptor: Descriptor, depth: int = 0) -> Messag
     match descriptor.full_name:
         case "nearline.v1.Vectors":
             shape = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 4)))
-            return pack(np.arange(np.prod(shape), dtype=np.float32).reshape(shape) / 7)
+            return pack((np.arange(np.prod(shape)).reshape(shape) / 7).astype(np.float32))
         case "nearline.v1.Filter":
             return wire.filter_to_proto(parse_filter("a = 1 AND NOT b < 2"))
         case "nearline.v1.Value":
@@ -90,8 +90,8 @@ def _draw(data: st.DataObject, descriptor: Descriptor, depth: int = 0) -> Messag
         if len(oneof.fields) > 1:
             _fill(data, message, data.draw(st.sampled_from(list(oneof.fields))), depth)
     for field in descriptor.fields:
-        oneof = field.containing_oneof
-        if (oneof is None or len(oneof.fields) < 2) and data.draw(st.booleans()):
+        group = field.containing_oneof
+        if (group is None or len(group.fields) < 2) and data.draw(st.booleans()):
             _fill(data, message, field, depth)
     return message
 
@@ -147,7 +147,8 @@ def _scalar(data: st.DataObject, field: FieldDescriptor) -> Any:
 def test_a_message_goes_to_json_and_back_and_fits_its_schema(
     name: str, data: st.DataObject
 ) -> None:
-    message = _draw(data, CLASSES[name].DESCRIPTOR)
+    kind: Any = CLASSES[name].DESCRIPTOR
+    message = _draw(data, kind)
     text = json.dumps(encode(message))
     if name in VALIDATORS:
         VALIDATORS[name].validate(json.loads(text))

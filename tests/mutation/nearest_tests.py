@@ -7,7 +7,15 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-SOURCES = ("nearline", "embedding", "retrieval", "index_builder", "generation", "nearline_cli")
+SOURCES = (
+    "nearline",
+    "embedding",
+    "retrieval",
+    "index_builder",
+    "generation",
+    "gateway",
+    "nearline_cli",
+)
 # Imports between a test and a module that it is still taken to test.
 MAX_DISTANCE = 3
 MAX_SERVICE_DISTANCE = 2

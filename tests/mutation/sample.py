@@ -35,6 +35,7 @@ AREAS: Mapping[str, tuple[str, ...]] = {
     "index_builder: gate": ("index_builder/releases/",),
     "index_builder: ingest": ("index_builder/ingest/",),
     "generation": ("generation/",),
+    "gateway": ("gateway/",),
 }
 # Generated code; and modules that hold metrics, or the HTML of reports.
 _LEFT_OUT = ("nearline/v1/",)

@@ -17,6 +17,7 @@ PACKAGES = (
     "embedding",
     "retrieval",
     "index_builder",
+    "gateway",
     "generation",
     "nearline_cli",
     "benchmarks",

@@ -10,7 +10,15 @@ from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("nearline", "embedding", "retrieval", "index_builder", "generation", "nearline_cli")
+PACKAGES = (
+    "nearline",
+    "embedding",
+    "retrieval",
+    "index_builder",
+    "generation",
+    "gateway",
+    "nearline_cli",
+)
 # Each label, and what bounds its values: what an operator configured, or a list in the code.
 BOUNDED = {
     "arm": "current or canary",

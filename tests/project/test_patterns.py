@@ -17,6 +17,7 @@ ROOMS = (
     "nearline.sentences",
     "nearline.chunking",
     "nearline.filter_text",
+    "gateway",
     "generation",
     "retrieval.index.lexical",
 )

@@ -43,6 +43,7 @@ def test_services_that_serve_or_do_not_run_are_no_problem(monkeypatch: pytest.Mo
         "embedding": (CheckStatus.OK, f"{HOST}:7701: not running", ""),
         "generation": (CheckStatus.OK, f"{HOST}:7703: not running", ""),
         "ingest": (CheckStatus.OK, f"{HOST}:7705: 0 to do; 0 workers at 0.0 documents/s", ""),
+        "gateway": (CheckStatus.OK, f"{HOST}:7706: not running", ""),
     }
     assert service_states(HOST, 0) == {}
 
