@@ -6,6 +6,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import orjson
 from starlette.applications import Starlette
@@ -17,11 +18,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route as HttpRoute
 
+from gateway.compatible.paths import PATHS, ErrorBody
+from gateway.disconnect import ClientGone
+from gateway.gateway_calls import GatewayCalls
 from gateway.openapi import openapi
 from gateway.problem import MEDIA_TYPE, http_status, problem, problem_headers
 from gateway.request_context import REQUEST_ID, TIMEOUT, request_id
 from gateway.routes import ROUTES
-from gateway.rpc_endpoint import ClientGone, RpcEndpoint
+from gateway.rpc_endpoint import RpcEndpoint
 from gateway.settings import GatewaySettings
 from gateway.upstream import Upstream
 from nearline import __version__
@@ -50,6 +54,13 @@ def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette
         )
         for service, methods in ROUTES.items()
         for name, route in methods.items()
+    ]
+    calls = GatewayCalls(upstream, settings)
+    routes += [
+        HttpRoute(
+            one.path, _answering(partial(one.answer, calls), one.error_body), methods=[one.verb]
+        )
+        for one in PATHS
     ]
     document = orjson.dumps(openapi(__version__))
 
@@ -82,15 +93,15 @@ def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette
     )
 
 
-def _answering(endpoint: _Endpoint) -> _Endpoint:
-    """Returns an endpoint whose errors are problem details."""
+def _answering(endpoint: _Endpoint, error_body: ErrorBody | None = None) -> _Endpoint:
+    """Returns an endpoint whose errors are problem details, or have a body of another shape."""
 
     async def answer(request: Request) -> Response:
         own_id = request_id(request)
         try:
             response = await endpoint(request)
         except NearlineError as error:
-            response = _problem(error, own_id)
+            response = _failed(error, own_id, error_body)
         except (ClientGone, ClientDisconnect):
             response = Response(status_code=499)
         except Exception:
@@ -99,16 +110,25 @@ def _answering(endpoint: _Endpoint) -> _Endpoint:
                 "unexpected error in a request",
                 extra={"error_id": error_id, "request_id": own_id, "path": request.url.path},
             )
-            response = _problem(
-                InternalError(
-                    f"internal error {error_id}; the gateway's log has the cause under this id"
-                ),
-                own_id,
+            failure = InternalError(
+                f"internal error {error_id}; the gateway's log has the cause under this id"
             )
+            response = _failed(failure, own_id, error_body)
         response.headers[REQUEST_ID] = own_id
         return response
 
     return answer
+
+
+def _failed(error: NearlineError, own_id: str, error_body: ErrorBody | None) -> Response:
+    if error_body is None:
+        return _problem(error, own_id)
+    return Response(
+        orjson.dumps(error_body(error)),
+        status_code=http_status(error),
+        media_type="application/json",
+        headers=problem_headers(error),
+    )
 
 
 def _problem(error: NearlineError, own_id: str, status: int | None = None) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.body import parse_json, read_body, read_lines
+from gateway.disconnect import unless_gone
 from gateway.json_decoder import decode, set_field
 from gateway.json_encoder import encode
 from gateway.problem import problem
@@ -25,10 +26,6 @@ _T = TypeVar("_T")
 # Larger messages are converted in a thread: this takes a few milliseconds.
 _BYTES_PER_TURN: Final = 128 << 10
 _RATE_LIMIT: Final = "ratelimit"
-
-
-class ClientGone(Exception):
-    """The client has closed its connection; nobody waits for an answer."""
 
 
 class RpcEndpoint:
@@ -117,28 +114,6 @@ class RpcEndpoint:
             media_type="text/event-stream",
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
         )
-
-
-async def unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
-    """Returns the result of some work, which is cancelled when the client closes its connection.
-
-    Raises: ClientGone: it did. Errors of the work.
-    """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_until_gone(request))
-    try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone
-        return task.result()
-    finally:
-        task.cancel()
-        gone.cancel()
-
-
-async def _until_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _begun(first: Message | None, others: AsyncIterator[Message]) -> AsyncIterator[Message]:

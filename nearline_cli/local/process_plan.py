@@ -86,8 +86,8 @@ class ProcessPlan:
 
     redis, generation, upkeep, ingest, gateway: At most one each. embedding: The configured model's
         service first. worker: Returns the ingest worker with a number, or None if there is no
-        queue. address: Address of the router. note: Message for the user. Optional. metrics: Ports of the
-        Prometheus endpoints by name of the process.
+        queue. address: Address of the router. note: Message for the user. Optional. metrics: Ports
+        of the Prometheus endpoints by name of the process.
     """
 
     redis: tuple[ProcessSpec, ...]

@@ -1,0 +1,1 @@
+"""Interfaces of other systems, so that their clients work unchanged."""

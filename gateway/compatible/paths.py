@@ -1,0 +1,41 @@
+"""The paths of interfaces of other systems."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.compatible.chat import chat_completions
+from gateway.compatible.embeddings import openai_embeddings, tei_embed
+from gateway.compatible.error_bodies import openai_error, tei_error
+from gateway.compatible.models import get_model, list_models
+from gateway.compatible.reranking import rerank, tei_rerank
+from gateway.gateway_calls import GatewayCalls
+from nearline.errors import NearlineError
+
+ErrorBody: TypeAlias = Callable[[NearlineError], dict[str, Any]]
+
+
+class CompatiblePath(NamedTuple):
+    """A verb and a path, what answers there, and the shape of its errors."""
+
+    verb: str
+    path: str
+    answer: Callable[[GatewayCalls, Request], Awaitable[Response]]
+    error_body: ErrorBody
+
+
+PATHS: Final = (
+    CompatiblePath("POST", "/v1/chat/completions", chat_completions, openai_error),
+    CompatiblePath("POST", "/v1/embeddings", openai_embeddings, openai_error),
+    CompatiblePath("GET", "/v1/models", list_models, openai_error),
+    CompatiblePath("GET", "/v1/models/{model:path}", get_model, openai_error),
+    # Cohere's own clients ask the second version.
+    CompatiblePath("POST", "/v1/rerank", rerank, openai_error),
+    CompatiblePath("POST", "/v2/rerank", rerank, openai_error),
+    CompatiblePath("POST", "/embed", tei_embed, tei_error),
+    CompatiblePath("POST", "/rerank", tei_rerank, tei_error),
+)

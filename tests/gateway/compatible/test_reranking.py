@@ -1,0 +1,85 @@
+"""Reranking and embedding as Cohere, Jina and Text Embeddings Inference have them on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx2
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from nearline.errors import InvalidRequest
+from nearline.v1 import embedding_pb2
+from nearline.vectors import pack
+from tests.gateway.gateways import Behind, gateway
+
+pytestmark = [pytest.mark.service, pytest.mark.asyncio(loop_scope="module")]
+Served = tuple[httpx2.AsyncClient, Behind]
+SCORES = [0.0, 5.0, -800.0]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", name="served")
+async def give_served() -> AsyncIterator[Served]:
+    async with gateway() as served:
+        served[1].answers["Rerank"] = lambda request: embedding_pb2.RerankResponse(scores=SCORES)
+        yield served
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank"])
+async def test_documents_are_ordered_by_relevance(served: Served, path: str) -> None:
+    client, behind = served
+    found = await client.post(
+        path,
+        json={
+            "model": "any",
+            "query": "q",
+            "documents": ["a", {"text": "b"}, "c"],
+            "top_n": 2,
+            "return_documents": True,
+        },
+    )
+    results = found.json()["results"]
+    assert [one["index"] for one in results] == [1, 0]
+    assert results[0]["relevance_score"] == pytest.approx(1 / (1 + np.exp(-5)))
+    assert results[1] == {"index": 0, "relevance_score": 0.5, "document": {"text": "a"}}
+    assert list(behind.request.texts) == ["a", "b", "c"]
+
+
+async def test_texts_are_ordered_as_by_text_embeddings_inference(served: Served) -> None:
+    client, _ = served
+    body = {"query": "q", "texts": ["a", "b", "c"], "return_text": True}
+    found = (await client.post("/rerank", json=body)).json()
+    assert [(one["index"], one["text"]) for one in found] == [(1, "b"), (0, "a"), (2, "c")]
+    assert found[2]["score"] == 0.0
+    raw = (await client.post("/rerank", json={**body, "raw_scores": True})).json()
+    assert [one["score"] for one in raw] == [5.0, 0.0, -800.0]
+
+
+async def test_texts_are_embedded_as_by_text_embeddings_inference(served: Served) -> None:
+    client, behind = served
+    rows = np.array([[0.5, 1.0]], np.float32)
+    behind.answers["Embed"] = lambda request: embedding_pb2.EmbedResponse(vectors=pack(rows))
+    for inputs, name, role in (
+        ("a", None, embedding_pb2.TEXT_ROLE_DOCUMENT),
+        (["a"], "query", embedding_pb2.TEXT_ROLE_QUERY),
+    ):
+        found = await client.post("/embed", json={"inputs": inputs, "prompt_name": name})
+        assert found.json() == [[0.5, 1.0]]
+        assert behind.request.role == role
+
+
+async def test_errors_have_the_shape_of_the_system_that_is_asked(served: Served) -> None:
+    client, behind = served
+    found = await client.post("/v2/rerank", json={"query": "q"})
+    assert (found.status_code, "documents" in found.json()["message"]) == (400, True)
+
+    def fail(request: object) -> None:
+        raise InvalidRequest("too long", field="texts")
+
+    behind.answers["Embed"] = fail
+    found = await client.post("/embed", json={"inputs": "a"})
+    assert (found.status_code, found.json()) == (
+        400,
+        {"error": "too long", "error_type": "invalid_request"},
+    )
