@@ -1,4 +1,4 @@
-# One image per service: docker build --target embedding|retrieval|generation|index_builder .
+# One image per service: docker build --target embedding|retrieval|generation|gateway|index_builder .
 # No engine has built this file in the project's own checks: it is linted, and read.
 ARG BASE_IMAGE=python:3.13-slim
 
@@ -73,6 +73,17 @@ ENV NEARLINE_GENERATION_HOST=0.0.0.0 \
 USER 10001:10001
 EXPOSE 7703
 ENTRYPOINT ["python", "-P", "-m", "generation"]
+
+# --- gateway: HTTP in front of the services --------------------------------------------------------
+FROM base AS gateway
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    pip install --constraint /wheels/constraints.txt \
+        "nearline[gateway] @ file://$(echo /wheels/nearline-*.whl)"
+ENV NEARLINE_GATEWAY_HOST=0.0.0.0 \
+    NEARLINE_GATEWAY_PORT=7706
+USER 10001:10001
+EXPOSE 7706
+ENTRYPOINT ["python", "-P", "-m", "gateway"]
 
 # --- index_builder: a batch job -------------------------------------------------------------------
 FROM base AS index_builder

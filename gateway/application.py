@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
 import orjson
+from prometheus_client import Histogram
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -36,6 +38,12 @@ _log = logging.getLogger(__name__)
 _Endpoint = Callable[[Request], Awaitable[Response]]
 # Smaller replies are sent as they are: compressing them saves no packet.
 _COMPRESS_BYTES = 4_096
+_requests = Histogram(
+    "nearline_gateway_request_seconds",
+    "Time until a reply, or the first event of a stream, by path and status.",
+    ("path", "status"),
+    buckets=(0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1, 2, 4, 8, 16),
+)
 
 
 def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette:
@@ -49,7 +57,7 @@ def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette
     routes = [
         HttpRoute(
             route.path,
-            _answering(RpcEndpoint(upstream, settings, service, name, route)),
+            _answering(route.path, RpcEndpoint(upstream, settings, service, name, route)),
             methods=[route.verb],
         )
         for service, methods in ROUTES.items()
@@ -58,7 +66,9 @@ def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette
     calls = GatewayCalls(upstream, settings)
     routes += [
         HttpRoute(
-            one.path, _answering(partial(one.answer, calls), one.error_body), methods=[one.verb]
+            one.path,
+            _answering(one.path, partial(one.answer, calls), one.error_body),
+            methods=[one.verb],
         )
         for one in PATHS
     ]
@@ -93,10 +103,11 @@ def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette
     )
 
 
-def _answering(endpoint: _Endpoint, error_body: ErrorBody | None = None) -> _Endpoint:
+def _answering(path: str, endpoint: _Endpoint, error_body: ErrorBody | None = None) -> _Endpoint:
     """Returns an endpoint whose errors are problem details, or have a body of another shape."""
 
     async def answer(request: Request) -> Response:
+        start = time.perf_counter()
         own_id = request_id(request)
         try:
             response = await endpoint(request)
@@ -115,6 +126,7 @@ def _answering(endpoint: _Endpoint, error_body: ErrorBody | None = None) -> _End
             )
             response = _failed(failure, own_id, error_body)
         response.headers[REQUEST_ID] = own_id
+        _requests.labels(path, response.status_code).observe(time.perf_counter() - start)
         return response
 
     return answer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -20,11 +20,9 @@ class BoundedProtocol(HttpToolsProtocol):
     uvicorn bounds neither: a client could hold a connection for ever, or fill the memory.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._header_bytes = 0
-        self._in_headers = True
-        self._timer: asyncio.TimerHandle | None = None
+    _header_bytes = 0
+    _in_headers = True
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

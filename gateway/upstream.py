@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self, TypeAlias
@@ -15,7 +16,9 @@ from google.protobuf.message_factory import GetMessageClass
 from gateway.settings import GatewaySettings
 from nearline import status
 from nearline.channel import ServiceChannel, send_requests
-from nearline.errors import NearlineError, Unsupported
+from nearline.channel_security import ChannelSecurity
+from nearline.errors import NearlineError, SettingsError, Unsupported
+from nearline.tls import is_loopback
 from nearline.v1 import admin_pb2, embedding_pb2, generation_pb2, ingest_pb2, retrieval_pb2
 
 _MODULES = (retrieval_pb2, generation_pb2, admin_pb2, ingest_pb2, embedding_pb2)
@@ -117,7 +120,11 @@ class Upstream:
 
     @classmethod
     def of(cls, settings: GatewaySettings) -> Self:
-        """Returns the services that settings name."""
+        """Returns the services that settings name.
+
+        Raises: SettingsError: credentials of callers would travel unencrypted to another machine.
+        """
+        _check_encryption(settings)
         return cls(
             {
                 "RetrievalService": settings.retrieval,
@@ -165,3 +172,16 @@ class Upstream:
         """Closes the channels."""
         for channel in self._channels.values():
             await channel.close()
+
+
+def _check_encryption(settings: GatewaySettings) -> None:
+    if settings.insecure or ChannelSecurity.choose("", None, os.environ).tls:
+        return
+    addresses = (settings.retrieval, settings.generation, settings.ingest, settings.embedding)
+    for address in addresses:
+        if address and not is_loopback(address):
+            raise SettingsError(
+                f"credentials of callers would travel unencrypted to {address}: give TLS files "
+                "(NEARLINE_TLS_CA), or --insecure (NEARLINE_INSECURE=true) if a network of your "
+                "own protects it"
+            )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from google.protobuf.message import Message
 
 from gateway.json_encoder import encode
 from nearline.v1 import generation_pb2
@@ -34,7 +37,11 @@ class AnswerBuilder:
         match event.WhichOneof("event"):
             case "evidence":
                 self._more["evidence"] = encode(event.evidence)
-                return [self._chunk({"role": "assistant", "content": ""}, evidence=event.evidence)]
+                return [
+                    self._chunk(
+                        {"role": "assistant", "content": ""}, more={"evidence": event.evidence}
+                    )
+                ]
             case "delta":
                 self._text += event.delta.text
                 return [self._chunk({"content": event.delta.text})]
@@ -42,7 +49,9 @@ class AnswerBuilder:
                 annotation = self._annotation(event.citation)
                 self._annotations.append(annotation)
                 self._more["citations"].append(encode(event.citation))
-                return [self._chunk({"annotations": [annotation]}, citation=event.citation)]
+                return [
+                    self._chunk({"annotations": [annotation]}, more={"citation": event.citation})
+                ]
             case "usage":
                 read, written = event.usage.prompt_tokens, event.usage.completion_tokens
                 self._usage = {
@@ -56,12 +65,12 @@ class AnswerBuilder:
                 self._more["refusal"] = encode(event.refusal)
                 return [
                     self._chunk({"refusal": self._refusal}),
-                    self._chunk({}, finish="stop", refusal=event.refusal),
+                    self._chunk({}, finish="stop", more={"refusal": event.refusal}),
                 ]
             case "done":
                 self._finish = _FINISH.get(event.done.finish, "stop")
                 self._more["done"] = encode(event.done)
-                return [self._chunk({}, finish=self._finish, done=event.done)]
+                return [self._chunk({}, finish=self._finish, more={"done": event.done})]
         # An event of a newer service.
         return []
 
@@ -96,7 +105,9 @@ class AnswerBuilder:
             "usage": self._usage,
         }
 
-    def _chunk(self, delta: _Json, *, finish: str | None = None, **more: Any) -> _Json:
+    def _chunk(
+        self, delta: _Json, finish: str | None = None, more: Mapping[str, Message] | None = None
+    ) -> _Json:
         found: _Json = {
             **self._head,
             "object": "chat.completion.chunk",

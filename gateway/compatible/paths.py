@@ -12,7 +12,7 @@ from gateway.compatible.chat import chat_completions
 from gateway.compatible.embeddings import openai_embeddings, tei_embed
 from gateway.compatible.error_bodies import openai_error, tei_error
 from gateway.compatible.models import get_model, list_models
-from gateway.compatible.reranking import rerank, tei_rerank
+from gateway.compatible.rerankers import rerank, tei_rerank
 from gateway.gateway_calls import GatewayCalls
 from nearline.errors import NearlineError
 

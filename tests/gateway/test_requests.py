@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
+from prometheus_client import REGISTRY
 
 from nearline import errors
 from nearline.v1 import embedding_pb2, generation_pb2, ingest_pb2, retrieval_pb2
@@ -238,3 +239,14 @@ async def test_batches_of_texts_are_embedded_line_by_line(served: Served) -> Non
     assert [one.request.texts[0] for _, one in behind.seen] == ["a", "b"]
     found = await client.post(path, content=b'{"texts": "a"}')
     assert (found.status_code, found.json()["field"]) == (400, "line 1.texts")
+
+
+async def test_requests_are_counted_by_path_and_status_not_by_what_a_path_names() -> None:
+    async with gateway() as (client, behind):
+        for collection in ("shop", "another"):
+            await client.post(f"/v1/collections/{collection}/search", json={"query": {"tex": ""}})
+    value = REGISTRY.get_sample_value(
+        "nearline_gateway_request_seconds_count",
+        {"path": "/v1/collections/{collection}/search", "status": "400"},
+    )
+    assert value is not None and value >= 2

@@ -125,12 +125,12 @@ class Up:
 def up(store: Path) -> Iterator[Callable[..., Up]]:
     """Returns a function that starts `nearline up` on free ports, and ends what it started.
 
-    redis: Whether the bundled Redis takes part.
+    redis: Whether the bundled Redis takes part. http: Whether the gateway does.
     """
     started: list[Up] = []
 
-    def start(*words: str, redis: bool = False) -> Up:
-        none = () if redis else ("--no-redis",)
+    def start(*words: str, redis: bool = False, http: bool = False) -> Up:
+        none = ("--no-redis",) * (not redis) + ("--no-http",) * (not http)
         line = command("up", "--store", str(store), "--port", "0", "--json", *none, *words)
         process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         started.append(Up(process))

@@ -11,6 +11,7 @@ import yaml
 
 import nearline
 from embedding.settings import EmbeddingSettings
+from gateway.settings import GatewaySettings
 from generation.settings import GenerationSettings
 from index_builder.ingest.settings import IngestSettings, WorkerSettings
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
@@ -27,6 +28,7 @@ from tests.retrieval.small_snapshots import documents_of, write_snapshot
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, type[Settings]] = {
     "embedding": EmbeddingSettings,
+    "gateway": GatewaySettings,
     "generation": GenerationSettings,
     "index_builder": IndexBuilderSettings,
     "index_builder.ingest": IngestSettings,
@@ -96,8 +98,17 @@ def test_a_service_runs_with_settings_that_exist(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in SERVICES if name != "build"])
 def test_a_server_is_asked_for_its_health_where_it_listens(name: str) -> None:
     test = SERVICES[name]["healthcheck"]["test"]
-    assert test == ["CMD", "python", "-P", "-m", "nearline.health", f"127.0.0.1:{_port(name)}"]
+    module = "gateway.health" if name == "gateway" else "nearline.health"
+    assert test == ["CMD", "python", "-P", "-m", module, f"127.0.0.1:{_port(name)}"]
     assert getattr(_settings(SERVICES[name]), "host", "") == "0.0.0.0"
+
+
+def test_the_gateway_knows_every_service_that_has_a_door() -> None:
+    gateway = _settings(SERVICES["gateway"])
+    assert isinstance(gateway, GatewaySettings)
+    assert gateway.retrieval == f"router:{_port('router')}"
+    for name in ("generation", "ingest", "embedding"):
+        assert getattr(gateway, name) == f"{name}:{_port(name)}"
 
 
 def test_the_router_knows_every_shard_and_the_embedding_service() -> None:
@@ -126,7 +137,7 @@ def test_only_what_users_call_is_reached_from_outside_and_only_from_this_host() 
     published = {name: service.get("ports", []) for name, service in SERVICES.items()}
     assert {name: ports for name, ports in published.items() if ports} == {
         name: [f"127.0.0.1:{_port(name)}:{_port(name)}"]
-        for name in ("router", "generation", "ingest")
+        for name in ("gateway", "router", "generation", "ingest")
     }
 
 

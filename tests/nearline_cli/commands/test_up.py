@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx2
 import psutil
 import pytest
 
@@ -67,6 +68,22 @@ async def test_every_layout_gives_the_same_answer(
     assert [(row["name"], row["state"]) for row in rows] == [(name, "serving") for name in names]
     assert {row["pid"] for row in rows} == {child.pid for child in running.children}
     assert await _nearest(running.address) == (["d00", "d01", "d02"], 2)
+
+
+def test_everything_is_asked_by_http_as_well_and_a_killed_gateway_comes_back(up: Start) -> None:
+    running = up(http=True)
+    address = str(running.rows[-1]["http"])
+    body = {"query": {"vector": [1.0] + [0.0] * 31}, "options": {"k": 1}}
+    path = f"{address}/v1/collections/default/search"
+
+    def nearest() -> str:
+        reply = httpx2.post(path, json=body, trust_env=False).raise_for_status().json()
+        return str(reply["result"]["hits"][0]["id"])
+
+    assert nearest() == "d00"
+    running.named("gateway").kill()
+    running.until("state", state="serving", name="gateway")
+    assert nearest() == "d00"
 
 
 async def test_a_killed_process_is_restarted_at_its_address(up: Start) -> None:

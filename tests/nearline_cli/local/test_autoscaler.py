@@ -187,7 +187,8 @@ def test_the_ingest_service_starts_after_the_routers_and_workers_get_both_addres
         (door,) = processes.ingest
         assert processes.worker is not None
         workers = [processes.worker(number) for number in (1, 2)]
-        assert [door in stage for stage in processes.stages] == [False, False, False, True]
+        assert [door in stage for stage in processes.stages] == [False, False, False, True, False]
+        assert processes.stages[4] == processes.gateway == ()
         assert processes.routers == processes.stages[2]
         assert "--redis redis://there/0" in " ".join(door.arguments)
         for number, worker in enumerate(workers, 1):
