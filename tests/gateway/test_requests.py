@@ -242,7 +242,7 @@ async def test_batches_of_texts_are_embedded_line_by_line(served: Served) -> Non
 
 
 async def test_requests_are_counted_by_path_and_status_not_by_what_a_path_names() -> None:
-    async with gateway() as (client, behind):
+    async with gateway() as (client, _behind):
         for collection in ("shop", "another"):
             await client.post(f"/v1/collections/{collection}/search", json={"query": {"tex": ""}})
     value = REGISTRY.get_sample_value(
