@@ -28,7 +28,8 @@ _WINDOW_S: Final = 0.1
 _FALL, _RISE = 0.8, 1.05
 # Enough to keep a processor and its batches busy.
 _LEAST_LIMIT: Final = 16
-# Calls of the lane bulk may take this part of the room, and have their turn up to that one.
+# Calls of the lane bulk may take this part of the room. Up to that one, they have their turn as
+# others do; beyond it, after so many of their tenant.
 _BULK_PART, _BULK_TURNS = 2, 8
 # So many refusals of a window are told at once. The others are held back for as long as their
 # callers are told to wait: a connection has a bounded number of calls, and cannot send more.
@@ -101,15 +102,16 @@ class _Queue:
     """Calls that wait for their turn, the oldest first.
 
     turns: Of those that waited here, since `since_s`; the older half is forgotten now and then.
-    turn_s: When the last one was.
+    passed: Of the lane bulk: turns that other calls of the tenant had since its own last one.
     """
 
-    __slots__ = ("calls", "since_s", "turn_s", "turns")
+    __slots__ = ("calls", "passed", "since_s", "turns")
 
     def __init__(self, now_s: float) -> None:
         self.calls: deque[Future[None]] = deque()
-        self.since_s = self.turn_s = now_s
+        self.since_s = now_s
         self.turns = 0.0
+        self.passed = 0
 
     def expected_wait_s(self, now_s: float) -> float:
         """Returns the seconds that one more call would wait, by the turns lately."""
@@ -117,11 +119,17 @@ class _Queue:
 
     def note_turn(self, now_s: float) -> None:
         """Notes that one of the calls has its turn."""
-        self.turn_s = now_s
+        self.passed = 0
         self.turns += 1
         if self.turns >= _MOST_TURNS:
             self.turns /= 2
             self.since_s += (now_s - self.since_s) / 2
+
+
+def _take_one(counts: Counter[str], tenant: str) -> None:
+    counts[tenant] -= 1
+    if not counts[tenant]:
+        del counts[tenant]
 
 
 class Admission:
@@ -151,10 +159,14 @@ class Admission:
         self._clock = clock
         self._waits = waits
         self._limit = float(max_calls)
+        # By tenant, of all lanes and of bulk.
         self._running: Counter[str] = Counter()
+        self._running_bulk: Counter[str] = Counter()
         self._calls = self._bulk = self._peak = 0
+        # The one whose last turn was longest ago comes first.
         self._queues: dict[_Party, _Queue] = {}
         self._waiting = 0
+        self._watching = False
         self._streams: Counter[str] = Counter()
         self._refused, self._refused_until_s = 0, clock()
         self._window_end_s = clock() + _WINDOW_S
@@ -242,6 +254,7 @@ class Admission:
         self._waiting += 1
         # Another queue may wait for room that this one does not need.
         self._give_turns(now_s)
+        self._watch_later()
         try:
             await turn
         except asyncio.CancelledError:
@@ -260,42 +273,63 @@ class Admission:
     def _start(self, party: _Party) -> None:
         self._running[party.tenant] += 1
         self._calls += 1
-        self._bulk += party.lane is Lane.BULK
+        if party.lane is Lane.BULK:
+            self._running_bulk[party.tenant] += 1
+            self._bulk += 1
         self._peak = max(self._peak, self._calls)
 
     def _end(self, party: _Party) -> None:
         self._calls -= 1
-        self._bulk -= party.lane is Lane.BULK
-        self._running[party.tenant] -= 1
-        if not self._running[party.tenant]:
-            del self._running[party.tenant]
+        _take_one(self._running, party.tenant)
+        if party.lane is Lane.BULK:
+            self._bulk -= 1
+            _take_one(self._running_bulk, party.tenant)
         if self._queues:
             self._give_turns(self._clock())
 
     def _end_stream(self, tenant: str) -> None:
-        self._streams[tenant] -= 1
-        if not self._streams[tenant]:
-            del self._streams[tenant]
+        _take_one(self._streams, tenant)
 
     def _give_turns(self, now_s: float) -> None:
         """Starts calls that wait, while there is room."""
-        while parties := [party for party in self._queues if self._has_room(party.lane)]:
-            party = min(parties, key=self._order)
-            queue = self._queues[party]
+        while (party := self._next()) is not None:
+            queue = self._queues.pop(party)
             turn = queue.calls.popleft()
             self._waiting -= 1
-            if not queue.calls:
-                del self._queues[party]
+            if queue.calls:
+                self._queues[party] = queue
             # A caller may have given up just now.
-            if not turn.done():
-                queue.note_turn(now_s)
-                self._start(party)
-                turn.set_result(None)
+            if turn.done():
+                continue
+            queue.note_turn(now_s)
+            if party.lane is Lane.INTERACTIVE:
+                bulk = self._queues.get(_Party(party.tenant, Lane.BULK))
+                if bulk is not None:
+                    bulk.passed += 1
+            self._start(party)
+            turn.set_result(None)
 
-    def _order(self, party: _Party) -> tuple[int, bool, float]:
-        # Writes that never had their turn while searches wait would be lost for hours.
-        later = party.lane is Lane.BULK and self._bulk >= max(1, self.limit // _BULK_TURNS)
-        return self._running[party.tenant], later, self._queues[party].turn_s
+    def _next(self) -> _Party | None:
+        """Returns whose call is next; None if there is no room for any that waits."""
+        limit = self.limit
+        if self._calls >= limit:
+            return None
+        bulk_full = self._bulk >= max(1, limit // _BULK_PART)
+        bulk_crowded = self._bulk >= max(1, limit // _BULK_TURNS)
+        chosen, least = None, (limit, False)
+        for party, queue in self._queues.items():
+            is_bulk = party.lane is Lane.BULK
+            if is_bulk and bulk_full:
+                continue
+            # Writes that never had their turn while searches wait would be lost for hours.
+            due = is_bulk and queue.passed >= _BULK_TURNS - 1
+            running = self._running_bulk if due else self._running
+            order = running.get(party.tenant, 0), is_bulk and bulk_crowded and not due
+            if order < least:
+                chosen, least = party, order
+                if order == (0, False):
+                    break
+        return chosen
 
     def _forget(self, party: _Party, turn: Future[None]) -> None:
         queue = self._queues.get(party)
@@ -307,7 +341,10 @@ class Admission:
             del self._queues[party]
 
     def _make_room(self, tenant: str) -> None:
-        """Refuses the newest call of the tenant with the most calls waiting."""
+        """Refuses the newest call of the longest queue, or the new one.
+
+        The new one if its tenant has as many calls as the other.
+        """
         party = max(self._queues, key=lambda one: len(self._queues[one].calls), default=None)
         error = Overloaded(
             f"{self._calls:,} calls are running and {self._waiting:,} are waiting, and --max-calls "
@@ -315,16 +352,26 @@ class Admission:
             retry_after_s=_RETRY_AFTER_S,
         )
         _refused.labels("max_calls").inc()
-        if party is None or party.tenant == tenant:
+        if party is None or self._count(party.tenant) <= self._count(tenant):
             raise error
         turn = self._queues[party].calls[-1]
         self._forget(party, turn)
-        turn.set_exception(error)
+        # Its caller may have given up just now.
+        if not turn.done():
+            turn.set_exception(error)
+
+    def _count(self, tenant: str) -> int:
+        """Returns the calls and streams of a tenant that run and wait."""
+        queues = (self._queues.get(_Party(tenant, lane)) for lane in Lane)
+        waiting = sum(len(queue.calls) for queue in queues if queue is not None)
+        return waiting + self._running[tenant] + self._streams[tenant]
 
     def _adjust(self, now_s: float) -> None:
         """Ends a window: lowers the limit if all work had to wait, else raises it."""
         if self._waits.take() > _MOST_WAIT_S:
-            self._limit = max(_LEAST_LIMIT, _FALL * min(self._limit, self._peak))
+            # If fewer ran, something else kept the work waiting, such as a long batch.
+            if self._peak > _LEAST_LIMIT:
+                self._limit = max(_LEAST_LIMIT, _FALL * min(self._limit, self._peak))
         else:
             self._limit = self._limit * _RISE + 1
         self._limit = min(self._limit, self._max_calls)
@@ -334,3 +381,17 @@ class Admission:
         _waiting_now.set(self._waiting)
         if self._queues:
             self._give_turns(now_s)
+
+    def _watch_later(self) -> None:
+        """Ends windows while calls wait, even if no other begins."""
+        if not self._watching:
+            self._watching = True
+            asyncio.get_running_loop().call_later(_WINDOW_S, self._watch)
+
+    def _watch(self) -> None:
+        now_s = self._clock()
+        if now_s >= self._window_end_s:
+            self._adjust(now_s)
+        self._watching = False
+        if self._queues:
+            self._watch_later()

@@ -73,7 +73,7 @@ class CallGuard:
 
     Args:
         server: The server that receives the wrapped methods.
-        max_calls: Calls that may run at once; more are refused with RESOURCE_EXHAUSTED.
+        max_calls: Calls that may run and wait; more are refused with RESOURCE_EXHAUSTED.
         access: Identifies callers. Optional; None lets everybody call everything.
         audit: Records audited calls and refusals. Optional.
         limiter: Limits the calls of each tenant and key. Optional.
