@@ -9,6 +9,7 @@ from benchmarks.commands import (
     embed,
     faults,
     filter,
+    gateway,
     ingest,
     live,
     monitor,
@@ -31,5 +32,6 @@ add_command(app, overload.bench_overload, "overload")
 app.command("embed")(embed.bench_embed)
 add_command(app, ingest.bench_ingest, "ingest")
 app.command("filter")(filter.bench_filter)
+app.command("gateway")(gateway.bench_gateway)
 app.command("faults")(faults.bench_faults)
 app.command("burst")(burst.bench_burst)
