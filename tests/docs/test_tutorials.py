@@ -24,6 +24,8 @@ BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.M | re.S)
 # The service that a command asks; every other command asks the router, or none of them.
 SERVICES = {"ask": "generation", "sessions": "generation"}
 LOCAL = {"build", "snapshots"}
+PORTS = {7700: "retrieval", 7703: "generation", 7706: "gateway"}
+SEARCH = "curl -s 127.0.0.1:7706/v1/collections/default/search -d"
 # What a reader should see, by tutorial and command.
 SHOWN = {
     "search-your-documents": {
@@ -44,6 +46,14 @@ SHOWN = {
         'nearline ask "who wrote Hamlet?"': "No answer (off_topic)",
         'nearline ask "and express delivery?"': "[1] delivery.md",
         "python ask.py": "VALID",
+    },
+    "over-http": {
+        f'{SEARCH} \'{{"query": {{"text"': '"returns.md"',
+        "curl -s -X PUT": "watermark",
+        "curl -s 127.0.0.1:7706/v1/collections/default/items/count": '"count":',
+        "curl -sN": "event: citation",
+        f'{SEARCH} \'{{"query": {{"txt"': "did you mean text?",
+        "python chat.py": "nearline:returns.md#char=11,62",
     },
 }
 
@@ -67,10 +77,15 @@ class Reader:
         program, *words = shlex.split(line)
         if program == "python":
             code = (self._folder / words[0]).read_text("utf-8")
-            for port, service in ((7700, "retrieval"), (7703, "generation")):
+            for port, service in PORTS.items():
                 if f"127.0.0.1:{port}" in code:
                     code = code.replace(f"127.0.0.1:{port}", self._address(service))
             return self._output([sys.executable, "-c", code])
+        if program == "curl":
+            address = self._address("gateway")
+            return self._output(
+                [word.replace("127.0.0.1:7706", address) for word in (program, *words)]
+            )
         assert program == "nearline", f"a reader cannot run {line!r}"
         if words[0] == "up":
             self._up = Up(self._start([*words, "--port", "0", "--json"]))
