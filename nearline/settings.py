@@ -149,7 +149,7 @@ class ServerSettings(Settings):
         1_024,
         ge=1,
         le=1_000_000,
-        description="Calls that may run at once. More are refused with RESOURCE_EXHAUSTED and the "
+        description="Calls that may run and wait. More are refused with RESOURCE_EXHAUSTED and the "
         "time after which to retry; requests for status and of operators are always admitted.",
     )
     max_streams: int = Field(
