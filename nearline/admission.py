@@ -14,6 +14,7 @@ from prometheus_client import Counter as CounterMetric, Gauge
 
 from nearline.contract import Lane
 from nearline.errors import Overloaded
+from nearline.wait_times import WAITS, WaitTimes
 
 # What a server leaves out while it is overloaded.
 Optional: TypeAlias = Literal["monitor", "diversity", "groups", "model"]
@@ -25,9 +26,13 @@ _WAIT_SHARE, _CROWDED_SHARE = 0.5, 0.25
 # Fewer calls run if, in a window, none of those that run waited less than this for a thread.
 _MOST_WAIT_S: Final = 0.05
 _WINDOW_S: Final = 0.1
+# A wait says so for as long, but not for more: no other work may have its turn meanwhile.
+_MOST_NEWS_S: Final = 5.0
 _FALL, _RISE = 0.8, 1.05
-# Enough to keep a processor and its batches busy.
+# Enough to keep a processor and its batches busy. If work waits for longer than that even so, each
+# call takes long: then fewer do.
 _LEAST_LIMIT: Final = 16
+_LONG_WAIT_S, _LEAST_LONG = 0.1, 4
 # Calls of the lane bulk may take this part of the room. Up to that one, they have their turn as
 # others do; beyond it, after so many of their tenant.
 _BULK_PART, _BULK_TURNS = 2, 8
@@ -65,30 +70,6 @@ def leave_out(what: Optional) -> bool:
 def note_overload() -> None:
     """Notes that the call that runs now must do without optional work."""
     _overloaded.set(True)
-
-
-class Waits:
-    """How long work that was begun waited for the event loop or a thread."""
-
-    def __init__(self) -> None:
-        # By the id of what was waited for, which this must not keep alive.
-        self._least_s: dict[int, float] = {}
-
-    def note(self, where: object, waited_s: float) -> None:
-        """Notes that a piece of work waited. Thread-safe.
-
-        where: What it waited for: an event loop, a pool of threads.
-        """
-        self._least_s[id(where)] = min(waited_s, self._least_s.get(id(where), waited_s))
-
-    def take(self) -> float:
-        """Returns the seconds that everything waited somewhere since the last call; 0 if none."""
-        least_s, self._least_s = self._least_s, {}
-        return max(least_s.values(), default=0.0)
-
-
-# Those of this process.
-WAITS: Final = Waits()
 
 
 class _Party(NamedTuple):
@@ -153,7 +134,7 @@ class Admission:
         self,
         max_calls: int,
         clock: Callable[[], float] = time.monotonic,
-        waits: Waits = WAITS,
+        waits: WaitTimes = WAITS,
     ) -> None:
         self._max_calls = max_calls
         self._clock = clock
@@ -170,6 +151,7 @@ class Admission:
         self._streams: Counter[str] = Counter()
         self._refused, self._refused_until_s = 0, clock()
         self._window_end_s = clock() + _WINDOW_S
+        self._rises_s = 0.0
         _limit_now.set(max_calls)
 
     @property
@@ -368,11 +350,16 @@ class Admission:
 
     def _adjust(self, now_s: float) -> None:
         """Ends a window: lowers the limit if all work had to wait, else raises it."""
-        if self._waits.take() > _MOST_WAIT_S:
+        waited_s = self._waits.take()
+        if waited_s > _MOST_WAIT_S:
+            self._rises_s = now_s + min(waited_s, _MOST_NEWS_S)
+            is_long = waited_s > _LONG_WAIT_S and self._limit <= _LEAST_LIMIT
+            least = _LEAST_LONG if is_long else _LEAST_LIMIT
             # If fewer ran, something else kept the work waiting, such as a long batch.
-            if self._peak > _LEAST_LIMIT:
-                self._limit = max(_LEAST_LIMIT, _FALL * min(self._limit, self._peak))
-        else:
+            if self._peak > least:
+                fallen = max(least, _FALL * min(self._limit, self._peak))
+                self._limit = min(self._limit, fallen)
+        elif now_s >= self._rises_s:
             self._limit = self._limit * _RISE + 1
         self._limit = min(self._limit, self._max_calls)
         self._window_end_s = now_s + _WINDOW_S

@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from prometheus_client import Histogram
 
-from nearline.admission import WAITS
+from nearline.wait_times import WAITS
 
 _TICK_S: Final = 0.02
 # Far above what a server holds its loop for by design, and far below a deadline of seconds.

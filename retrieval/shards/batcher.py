@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from nearline.admission import WAITS
 from nearline.errors import NearlineError, Overloaded
+from nearline.wait_times import WAITS
 from retrieval.protocols.shard import ShardQueries
 
 # Queries that may wait at a shard: several times those of the largest request.

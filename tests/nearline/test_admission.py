@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from nearline.admission import Admission, EndCall, Waits, leave_out
+from nearline.admission import Admission, EndCall, leave_out
 from nearline.contract import Lane
 from nearline.errors import Overloaded
+from nearline.wait_times import WaitTimes
 
 STEP_S = 0.004
 # A call that has its turn waits for so long for each of the others that run.
@@ -48,7 +49,7 @@ class Server:
     tasks: dict[Task[None], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.waits = Waits()
+        self.waits = WaitTimes()
         self.admission = Admission(self.max_calls, lambda: self.now_s, self.waits)
 
     async def run(

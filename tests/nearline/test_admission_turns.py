@@ -9,9 +9,10 @@ from asyncio import Task
 
 import pytest
 
-from nearline.admission import Admission, EndCall, Waits
+from nearline.admission import Admission, EndCall
 from nearline.contract import Lane
 from nearline.errors import Overloaded
+from nearline.wait_times import WaitTimes
 
 
 class Clock:
@@ -27,7 +28,7 @@ class Served:
     """An admission whose work waits when told, and the calls that it runs."""
 
     def __init__(self, max_calls: int = 1_024) -> None:
-        self.clock, self.waits = Clock(), Waits()
+        self.clock, self.waits = Clock(), WaitTimes()
         self.admission = Admission(max_calls, self.clock, self.waits)
         self.ends: list[EndCall] = []
 
@@ -127,7 +128,7 @@ async def test_calls_that_wait_have_their_turn_when_work_no_longer_does() -> Non
 
 async def test_a_loop_that_was_held_while_few_calls_ran_keeps_no_later_ones_waiting() -> None:
     server = Served()
-    await server.fill("a", 1)
+    await server.fill("a", 10)
     server.note_overload()
     await server.fill("a", 500)
 
