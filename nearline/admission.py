@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from asyncio import Future
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from prometheus_client import Counter as CounterMetric, Gauge
 
+from nearline.call_queue import CallQueue, TurnRate
 from nearline.contract import Lane
 from nearline.errors import Overloaded
 from nearline.wait_times import WAITS, WaitTimes
@@ -39,8 +40,6 @@ _BULK_PART, _BULK_TURNS = 2, 8
 # So many refusals of a window are told at once. The others are held back for as long as their
 # callers are told to wait: a connection has a bounded number of calls, and cannot send more.
 _QUICK_REFUSALS: Final = 10
-# The last turns of a queue say when one more call would have its turn.
-_MOST_TURNS: Final = 128
 
 _limit_now = Gauge(
     "nearline_server_call_limit", "Calls that may run at once; lower while work waits for threads."
@@ -77,34 +76,6 @@ class _Party(NamedTuple):
 
     tenant: str
     lane: Lane
-
-
-class _Queue:
-    """Calls that wait for their turn, the oldest first.
-
-    turns: Of those that waited here, since `since_s`; the older half is forgotten now and then.
-    passed: Of the lane bulk: turns that other calls of the tenant had since its own last one.
-    """
-
-    __slots__ = ("calls", "passed", "since_s", "turns")
-
-    def __init__(self, now_s: float) -> None:
-        self.calls: deque[Future[None]] = deque()
-        self.since_s = now_s
-        self.turns = 0.0
-        self.passed = 0
-
-    def expected_wait_s(self, now_s: float) -> float:
-        """Returns the seconds that one more call would wait, by the turns lately."""
-        return (len(self.calls) + 1) * (now_s - self.since_s) / max(1.0, self.turns)
-
-    def note_turn(self, now_s: float) -> None:
-        """Notes that one of the calls has its turn."""
-        self.passed = 0
-        self.turns += 1
-        if self.turns >= _MOST_TURNS:
-            self.turns /= 2
-            self.since_s += (now_s - self.since_s) / 2
 
 
 def _take_one(counts: Counter[str], tenant: str) -> None:
@@ -145,9 +116,11 @@ class Admission:
         self._running_bulk: Counter[str] = Counter()
         self._calls = self._bulk = self._peak = 0
         # The one whose last turn was longest ago comes first.
-        self._queues: dict[_Party, _Queue] = {}
+        self._queues: dict[_Party, CallQueue] = {}
         self._waiting = 0
         self._watching = False
+        # Of all turns, since calls wait.
+        self._rate = TurnRate(clock())
         self._streams: Counter[str] = Counter()
         self._refused, self._refused_until_s = 0, clock()
         self._window_end_s = clock() + _WINDOW_S
@@ -216,23 +189,24 @@ class Admission:
 
     async def _wait(self, party: _Party, now_s: float, left_s: float | None) -> None:
         """Waits for the turn of a call, and starts it."""
-        queue = self._queues.get(party)
-        if queue is None:
-            queue = self._queues[party] = _Queue(now_s)
-        wait_s = queue.expected_wait_s(now_s)
+        if not self._queues:
+            self._rate = TurnRate(now_s)
+        queue = self._queues.get(party) or CallQueue(now_s)
+        wait_s = self._expected_wait_s(queue, now_s)
         if left_s is not None and wait_s > _WAIT_SHARE * left_s:
             _refused.labels("overload").inc()
             raise Overloaded(
-                f"the server is overloaded: {len(queue.calls):,} calls of tenant "
-                f"{party.tenant!r} wait for their turn, and one more would wait for about "
-                f"{wait_s * 1e3:,.0f} of the {left_s * 1e3:,.0f} ms that it has; retry later, send "
-                "fewer calls at once, raise the timeout, or add servers",
+                f"the server is overloaded: {self._waiting:,} calls wait for their turn, "
+                f"{len(queue.calls):,} of tenant {party.tenant!r}, and one more would wait for "
+                f"about {wait_s * 1e3:,.0f} of the {left_s * 1e3:,.0f} ms that it has; retry "
+                "later, send fewer calls at once, raise the timeout, or add servers",
                 retry_after_s=_RETRY_AFTER_S,
             )
         if left_s is not None and wait_s > _CROWDED_SHARE * left_s:
             note_overload()
         turn: Future[None] = asyncio.get_running_loop().create_future()
         queue.calls.append(turn)
+        self._queues.setdefault(party, queue)
         self._waiting += 1
         # Another queue may wait for room that this one does not need.
         self._give_turns(now_s)
@@ -246,6 +220,16 @@ class Admission:
             else:
                 self._forget(party, turn)
             raise
+
+    def _expected_wait_s(self, queue: CallQueue, now_s: float) -> float:
+        """Returns the seconds that one more call of a queue would wait, by the turns lately.
+
+        By those of its own queue, which may be too new to say, and by those of all: each other
+        queue may have as many turns meanwhile.
+        """
+        place = len(queue.calls) + 1
+        before = min(self._waiting, place * len(self._queues))
+        return max(place * queue.rate.each_s(now_s), (before + 1) * self._rate.each_s(now_s))
 
     def _has_room(self, lane: Lane) -> bool:
         if self._calls >= self.limit:
@@ -283,7 +267,9 @@ class Admission:
             # A caller may have given up just now.
             if turn.done():
                 continue
-            queue.note_turn(now_s)
+            queue.passed = 0
+            queue.rate.note(now_s)
+            self._rate.note(now_s)
             if party.lane is Lane.INTERACTIVE:
                 bulk = self._queues.get(_Party(party.tenant, Lane.BULK))
                 if bulk is not None:
