@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Final, Self, TypeVar, cast
 
 import grpc
 
@@ -32,48 +32,46 @@ _MAX_MESSAGE_BYTES = 64 << 20
 # RESOURCE_EXHAUSTED is left to the caller, since the error says when to retry. Writes are retried
 # because the client gives each an idempotency key. Streams of writes are not retried, nor are calls
 # to shards: the router tries another replica.
-_SERVICE_CONFIG = json.dumps(
-    {
-        "methodConfig": [
-            {
-                "name": [
-                    {"service": "nearline.v1.EmbeddingService", "method": "Embed"},
-                    {"service": "nearline.v1.EmbeddingService", "method": "GetInfo"},
-                    {"service": "nearline.v1.RetrievalService", "method": "Search"},
-                    {"service": "nearline.v1.RetrievalService", "method": "SearchBatch"},
-                    {"service": "nearline.v1.RetrievalService", "method": "GetItems"},
-                    {"service": "nearline.v1.RetrievalService", "method": "UpsertItems"},
-                    {"service": "nearline.v1.RetrievalService", "method": "DeleteItems"},
-                    {"service": "nearline.v1.RetrievalService", "method": "Recommend"},
-                    {"service": "nearline.v1.RetrievalService", "method": "RecordInteractions"},
-                    {"service": "nearline.v1.RetrievalService", "method": "GetUser"},
-                    {"service": "nearline.v1.RetrievalService", "method": "DeleteUser"},
-                    {"service": "nearline.v1.IngestService", "method": "Submit"},
-                    {"service": "nearline.v1.IngestService", "method": "GetJob"},
-                    {"service": "nearline.v1.IngestService", "method": "ListJobs"},
-                    {"service": "nearline.v1.IngestService", "method": "CancelJob"},
-                    {"service": "nearline.v1.IngestService", "method": "ListResults"},
-                    {"service": "nearline.v1.IngestService", "method": "ListDeadLetters"},
-                    {"service": "nearline.v1.IngestService", "method": "RequeueDeadLetters"},
-                    {"service": "nearline.v1.IngestService", "method": "DeleteDeadLetters"},
-                    {"service": "nearline.v1.IngestService", "method": "GetQueue"},
-                ],
-                "retryPolicy": {
-                    "maxAttempts": 2,
-                    "initialBackoff": "0.02s",
-                    "maxBackoff": "0.5s",
-                    "backoffMultiplier": 3,
-                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
-                },
-            }
-        ],
-        "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.1},
-        "loadBalancingConfig": [{"round_robin": {}}],
-    }
-)
+SERVICE_CONFIG: Final = {
+    "methodConfig": [
+        {
+            "name": [
+                {"service": "nearline.v1.EmbeddingService", "method": "Embed"},
+                {"service": "nearline.v1.EmbeddingService", "method": "GetInfo"},
+                {"service": "nearline.v1.RetrievalService", "method": "Search"},
+                {"service": "nearline.v1.RetrievalService", "method": "SearchBatch"},
+                {"service": "nearline.v1.RetrievalService", "method": "GetItems"},
+                {"service": "nearline.v1.RetrievalService", "method": "UpsertItems"},
+                {"service": "nearline.v1.RetrievalService", "method": "DeleteItems"},
+                {"service": "nearline.v1.RetrievalService", "method": "Recommend"},
+                {"service": "nearline.v1.RetrievalService", "method": "RecordInteractions"},
+                {"service": "nearline.v1.RetrievalService", "method": "GetUser"},
+                {"service": "nearline.v1.RetrievalService", "method": "DeleteUser"},
+                {"service": "nearline.v1.IngestService", "method": "Submit"},
+                {"service": "nearline.v1.IngestService", "method": "GetJob"},
+                {"service": "nearline.v1.IngestService", "method": "ListJobs"},
+                {"service": "nearline.v1.IngestService", "method": "CancelJob"},
+                {"service": "nearline.v1.IngestService", "method": "ListResults"},
+                {"service": "nearline.v1.IngestService", "method": "ListDeadLetters"},
+                {"service": "nearline.v1.IngestService", "method": "RequeueDeadLetters"},
+                {"service": "nearline.v1.IngestService", "method": "DeleteDeadLetters"},
+                {"service": "nearline.v1.IngestService", "method": "GetQueue"},
+            ],
+            "retryPolicy": {
+                "maxAttempts": 2,
+                "initialBackoff": "0.02s",
+                "maxBackoff": "0.5s",
+                "backoffMultiplier": 3,
+                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
+            },
+        }
+    ],
+    "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.1},
+    "loadBalancingConfig": [{"round_robin": {}}],
+}
 
 _OPTIONS = (
-    ("grpc.service_config", _SERVICE_CONFIG),
+    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 30_000),

@@ -57,6 +57,7 @@ SHARED_VARIABLES = (
     "TEST_LLM",
     "TEST_MILVUS",
     "TEST_NIGHTLY",
+    "TEST_NODE",
     "TLS_CA",
     "TOKEN",
 )

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17nearline/v1/state.proto\x12\x0bnearline.v1\"{\n\x07History\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\ndictionary\x18\x02 \x01(\x0c\x12\x0e\n\x06newest\x18\x03 \x01(\x04\x12\r\n\x05items\x18\x04 \x03(\x04\x12\x0c\n\x04gaps\x18\x05 \x03(\x04\x12\r\n\x05kinds\x18\x06 \x03(\x04\x12\x0f\n\x07weights\x18\x07 \x03(\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17nearline/v1/state.proto\x12\x0bnearline.v1\"{\n\x07History\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\ndictionary\x18\x02 \x01(\x0c\x12\x0e\n\x06newest\x18\x03 \x01(\x04\x12\r\n\x05items\x18\x04 \x03(\x04\x12\x0c\n\x04gaps\x18\x05 \x03(\x04\x12\r\n\x05kinds\x18\x06 \x03(\x04\x12\x0f\n\x07weights\x18\x07 \x03(\x02\x42\'\n\x0bnearline.v1P\x01Z\x16nearline/v1;nearlinev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nearline.v1.state_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\013nearline.v1P\001Z\026nearline/v1;nearlinev1'
   _globals['_HISTORY']._serialized_start=40
   _globals['_HISTORY']._serialized_end=163
 # @@protoc_insertion_point(module_scope)
