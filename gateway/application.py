@@ -23,6 +23,8 @@ from starlette.routing import Route as HttpRoute
 from gateway.compatible.paths import PATHS, ErrorBody
 from gateway.disconnect import ClientGone
 from gateway.gateway_calls import GatewayCalls
+from gateway.mcp import http_endpoint
+from gateway.mcp.http_endpoint import McpEndpoint
 from gateway.openapi import openapi
 from gateway.problem import MEDIA_TYPE, http_status, problem, problem_headers
 from gateway.request_context import REQUEST_ID, TIMEOUT, request_id
@@ -48,10 +50,12 @@ _requests = Histogram(
 
 def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette:
     """Returns the application; it closes the upstream when it ends."""
+    mcp_endpoint = McpEndpoint(upstream, settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        yield
+        async with mcp_endpoint.running():
+            yield
         await upstream.close()
 
     routes = [
@@ -78,6 +82,9 @@ def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette
         return Response(document, media_type="application/json")
 
     routes += [
+        HttpRoute(
+            http_endpoint.PATH, _answering(http_endpoint.PATH, mcp_endpoint), methods=["POST"]
+        ),
         HttpRoute("/healthz", _alive, methods=["GET"]),
         HttpRoute("/openapi.json", openapi_document, methods=["GET"]),
     ]
@@ -90,7 +97,10 @@ def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette
                 CORSMiddleware,
                 allow_origins=origins,
                 allow_methods=["GET", "POST", "PUT", "DELETE"],
-                allow_headers=["authorization", "content-type", REQUEST_ID, TIMEOUT, LANE_KEY],
+                allow_headers=[
+                    *("authorization", "content-type", REQUEST_ID, TIMEOUT, LANE_KEY),
+                    *http_endpoint.HEADERS,
+                ],
                 expose_headers=[REQUEST_ID, "ratelimit", "retry-after"],
                 max_age=600,
             ),

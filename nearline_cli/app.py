@@ -28,6 +28,7 @@ from nearline_cli.commands import (
     jobs,
     keys,
     load,
+    mcp,
     models,
     recommend,
     recommend_all,
@@ -66,6 +67,7 @@ app.command()(search.search)
 app.command()(recommend.recommend)
 add_command(app, recommend_all.recommend_all, "recommend-all")
 app.command()(ask.ask)
+app.command()(mcp.mcp)
 app.command()(count.count)
 app.command()(status.status)
 app.command()(doctor.doctor)
