@@ -144,11 +144,11 @@ class Admission:
         Raises: Overloaded: it would wait too long, or too many calls run and wait.
         """
         now_s = self._clock()
+        party = _Party(tenant, lane)
         if now_s >= self._window_end_s:
             self._adjust(now_s)
         if self._calls + self._waiting + self._streams.total() >= self._max_calls:
-            self._make_room(tenant)
-        party = _Party(tenant, lane)
+            self._make_room(party)
         if self._queues or not self._has_room(lane):
             await self._wait(party, now_s, left_s)
         else:
@@ -164,7 +164,7 @@ class Admission:
         Raises: Overloaded: too many calls and streams run.
         """
         if self._calls + self._waiting + self._streams.total() >= self._max_calls:
-            self._make_room(tenant)
+            self._make_room(_Party(tenant, Lane.INTERACTIVE))
         if self._streams[tenant] >= max(1, self._max_calls // 2):
             _refused.labels("streams").inc()
             raise Overloaded(
@@ -308,19 +308,23 @@ class Admission:
         if not queue.calls:
             del self._queues[party]
 
-    def _make_room(self, tenant: str) -> None:
+    def _make_room(self, new: _Party) -> None:
         """Refuses the newest call of the longest queue, or the new one.
 
-        The new one if its tenant has as many calls as the other.
+        The new one if its tenant has as many calls as the other, or its queue is as long.
         """
-        party = max(self._queues, key=lambda one: len(self._queues[one].calls), default=None)
+        party = max(self._queues, key=self._length, default=new)
         error = Overloaded(
             f"{self._calls:,} calls are running and {self._waiting:,} are waiting, and --max-calls "
             f"is {self._max_calls:,}; retry later, send fewer calls at once, or add servers",
             retry_after_s=_RETRY_AFTER_S,
         )
         _refused.labels("max_calls").inc()
-        if party is None or self._count(party.tenant) <= self._count(tenant):
+        if party.tenant == new.tenant:
+            is_more = self._length(party) > self._length(new)
+        else:
+            is_more = self._count(party.tenant) > self._count(new.tenant)
+        if not is_more:
             raise error
         turn = self._queues[party].calls[-1]
         self._forget(party, turn)
@@ -328,10 +332,13 @@ class Admission:
         if not turn.done():
             turn.set_exception(error)
 
+    def _length(self, party: _Party) -> int:
+        queue = self._queues.get(party)
+        return 0 if queue is None else len(queue.calls)
+
     def _count(self, tenant: str) -> int:
         """Returns the calls and streams of a tenant that run and wait."""
-        queues = (self._queues.get(_Party(tenant, lane)) for lane in Lane)
-        waiting = sum(len(queue.calls) for queue in queues if queue is not None)
+        waiting = sum(self._length(_Party(tenant, lane)) for lane in Lane)
         return waiting + self._running[tenant] + self._streams[tenant]
 
     def _adjust(self, now_s: float) -> None:

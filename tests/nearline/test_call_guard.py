@@ -152,11 +152,14 @@ async def test_a_crowded_server_leaves_half_of_its_room_to_calls_for_which_someb
 
         calls = [asyncio.create_task(embed(channel)) for channel in (bulk, secured)]
         await until(lambda: gate.entered == 2)
-        calls.append(asyncio.create_task(embed(bulk)))
+        waiting = asyncio.create_task(embed(bulk))
         calls.append(asyncio.create_task(embed(interactive)))
         await until(lambda: gate.entered == 3)
+        # Nobody waits for the one that waits for its turn.
+        calls.append(asyncio.create_task(embed(interactive)))
         with pytest.raises(Overloaded, match="3 calls are running and 1 are waiting"):
-            await embed(interactive)
+            await waiting
+        await until(lambda: gate.entered == 4)
         gate.gate.set()
         await asyncio.gather(*calls)
         assert gate.entered == 4
