@@ -6,7 +6,9 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self, TypeAlias
+from itertools import chain
+from typing import Any, Final, NamedTuple, Self, TypeAlias
+from zlib import crc32
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
@@ -28,6 +30,9 @@ SERVICES = {
     for module in _MODULES
     for name, service in module.DESCRIPTOR.services_by_name.items()
 }
+# To each service. A connection has a bounded number of calls, and calls that are refused occupy it
+# for a while, so callers have one by their credential: few share one with a caller that floods.
+_CONNECTIONS: Final = 8
 Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 # One request, or a stream of them, as the method takes.
 _Requests: TypeAlias = Message | AsyncIterator[Message]
@@ -50,20 +55,26 @@ class Method:
     name: str
     request: type[Message]
     reply: type[Message]
-    _call: Any
+    _calls: Sequence[Any]
     _address: str
+
+    def _call(self, context: CallContext) -> Any:
+        """Returns the method on the connection of the caller."""
+        credential = str(dict(context.metadata).get("authorization", ""))
+        return self._calls[crc32(credential.encode()) % len(self._calls)]
 
     async def one(self, request: _Requests, context: CallContext) -> tuple[Message, Metadata]:
         """Sends a request; returns the reply and the trailers.
 
         Raises: Any NearlineError, also one with which a stream of requests ends.
         """
+        method = self._call(context)
         try:
             if isinstance(request, Message):
-                call = self._call(request, timeout=context.timeout_s, metadata=context.metadata)
+                call = method(request, timeout=context.timeout_s, metadata=context.metadata)
             else:
                 # Writing takes as long as its caller sends.
-                call = self._call(metadata=context.metadata)
+                call = method(metadata=context.metadata)
                 await send_requests(call, request)
             return await call, tuple(await call.trailing_metadata() or ())
         except grpc.aio.AioRpcError as error:
@@ -72,10 +83,11 @@ class Method:
     async def many(self, request: _Requests, context: CallContext) -> AsyncGenerator[Message, None]:
         """Sends a request; yields the replies. Raises: as `one`."""
         sending: asyncio.Task[None] | None = None
+        method = self._call(context)
         if isinstance(request, Message):
-            call = self._call(request, timeout=context.timeout_s, metadata=context.metadata)
+            call = method(request, timeout=context.timeout_s, metadata=context.metadata)
         else:
-            call = self._call(metadata=context.metadata)
+            call = method(metadata=context.metadata)
             sending = asyncio.create_task(send_requests(call, request))
         try:
             while (reply := await call.read()) is not grpc.aio.EOF:
@@ -112,7 +124,9 @@ class Upstream:
     def __init__(self, addresses: Mapping[str, str]) -> None:
         self._addresses = addresses
         self._channels = {
-            address: ServiceChannel(address, token="")
+            address: [
+                ServiceChannel(address, token="", own_connection=True) for _ in range(_CONNECTIONS)
+            ]
             for address in dict.fromkeys(addresses.values())
             if address
         }
@@ -150,18 +164,21 @@ class Upstream:
                 f"--{service.removesuffix('Service').lower()} HOST:PORT"
             )
         descriptor: MethodDescriptor = SERVICES[service].methods_by_name[name]
-        channel = self._channels[address].grpc_channel
+        channels = [one.grpc_channel for one in self._channels[address]]
         kind = ("stream" if descriptor.client_streaming else "unary") + (
             "_stream" if descriptor.server_streaming else "_unary"
         )
         request = GetMessageClass(descriptor.input_type)
         reply = GetMessageClass(descriptor.output_type)
-        call = getattr(channel, kind)(
-            f"/{SERVICES[service].full_name}/{name}",
-            request_serializer=request.SerializeToString,
-            response_deserializer=reply.FromString,
-        )
-        return Method(name, request, reply, call, address)
+        calls = [
+            getattr(channel, kind)(
+                f"/{SERVICES[service].full_name}/{name}",
+                request_serializer=request.SerializeToString,
+                response_deserializer=reply.FromString,
+            )
+            for channel in channels
+        ]
+        return Method(name, request, reply, calls, address)
 
     @property
     def services(self) -> Sequence[str]:
@@ -170,7 +187,7 @@ class Upstream:
 
     async def close(self) -> None:
         """Closes the channels."""
-        for channel in self._channels.values():
+        for channel in chain.from_iterable(self._channels.values()):
             await channel.close()
 
 

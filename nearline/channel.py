@@ -113,6 +113,7 @@ class ServiceChannel:
         tls: Certificates. Optional; None takes NEARLINE_TLS_CA, NEARLINE_TLS_CERT and
             NEARLINE_TLS_KEY, and connects without TLS if they are not set.
         lane: With bulk, a crowded service answers interactive calls first.
+        own_connection: Whether calls share their connection with no other channel of the process.
     Raises: InvalidRequest: the token has characters that a header cannot carry.
         SettingsError: a file cannot be read, or the token would travel unencrypted to another
             machine.
@@ -125,13 +126,15 @@ class ServiceChannel:
         token: str | None = None,
         tls: TlsFiles | None = None,
         lane: Lane = Lane.INTERACTIVE,
+        own_connection: bool = False,
     ) -> None:
         self.address = address
         # By the type of the request, one for each method: what is refused of one says nothing of
         # another, such as the one that ends the overload.
         self._throttles: dict[type, ClientThrottle] = {}
         security = ChannelSecurity.choose(token, tls, os.environ)
-        self._channel = security.open_channel(address, _OPTIONS, lane)
+        options = (*_OPTIONS, _OWN_CONNECTION) if own_connection else _OPTIONS
+        self._channel = security.open_channel(address, options, lane)
         self._streams = security.open_channel(address, (*_OPTIONS, _OWN_CONNECTION), lane)
 
     @property

@@ -16,6 +16,7 @@ from gateway.application import make_application
 from gateway.settings import GatewaySettings
 from gateway.upstream import SERVICES, Upstream
 from nearline import serving
+from nearline.settings import ServerSettings
 from nearline.v1 import (
     admin_pb2_grpc,
     embedding_pb2_grpc,
@@ -91,8 +92,13 @@ def _method(behind: Behind, name: str, streams_in: bool, streams_out: bool) -> A
 
 
 @contextlib.asynccontextmanager
-async def gateway(**settings: Any) -> AsyncIterator[tuple[httpx2.AsyncClient, Behind]]:
-    """Runs a gateway and the services behind it; gives a client, and the services."""
+async def gateway(
+    services: ServerSettings | None = None, **settings: Any
+) -> AsyncIterator[tuple[httpx2.AsyncClient, Behind]]:
+    """Runs a gateway and the services behind it; gives a client, and the services.
+
+    services: Settings of the services. settings: Those of the gateway.
+    """
     behind = Behind()
     behind.go.set()
     registrations = []
@@ -113,7 +119,7 @@ async def gateway(**settings: Any) -> AsyncIterator[tuple[httpx2.AsyncClient, Be
                 f"nearline.v1.{service}", partial(add, _servicer(behind, module, service))
             )
         )
-    async with serving.running(registrations) as address:
+    async with serving.running(registrations, settings=services) as address:
         chosen = GatewaySettings.load(
             {
                 "port": 0,

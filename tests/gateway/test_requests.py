@@ -13,6 +13,7 @@ import pytest_asyncio
 from prometheus_client import REGISTRY
 
 from nearline import errors
+from nearline.settings import ServerSettings
 from nearline.v1 import embedding_pb2, generation_pb2, ingest_pb2, retrieval_pb2
 from tests.gateway.gateways import Behind, gateway
 
@@ -250,3 +251,28 @@ async def test_requests_are_counted_by_path_and_status_not_by_what_a_path_names(
         {"path": "/v1/collections/{collection}/search", "status": "400"},
     )
     assert value is not None and value >= 2
+
+
+async def test_a_caller_whose_calls_take_every_place_of_its_connection_keeps_few_others_out() -> (
+    None
+):
+    async with gateway(services=ServerSettings(max_streams=2)) as (client, behind):
+        behind.answers["Search"] = lambda _: retrieval_pb2.SearchResponse()
+        behind.go.clear()
+
+        def search(key: str) -> asyncio.Task[httpx2.Response]:
+            headers = {"authorization": f"Bearer {key}"}
+            path = "/v1/collections/default/search"
+            return asyncio.create_task(client.post(path, json={"query": {}}, headers=headers))
+
+        flood = [search("flood") for _ in range(6)]
+        async with asyncio.timeout(10):
+            while len(behind.seen) < 2:
+                await asyncio.sleep(0.01)
+        others = [search(f"key {number}") for number in range(8)]
+        async with asyncio.timeout(10):
+            while len(behind.seen) < 2 + 4:
+                await asyncio.sleep(0.01)
+        behind.go.set()
+        replies = await asyncio.gather(*flood, *others)
+    assert {reply.status_code for reply in replies} == {200}
