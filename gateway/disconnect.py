@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from starlette.requests import Request
 
@@ -15,20 +15,30 @@ class ClientGone(Exception):
     """The client has closed its connection; nobody waits for an answer."""
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
+async def unless_gone(request: Request, work: Awaitable[_T]) -> _T:
     """Returns the result of some work, which is cancelled when the client closes its connection.
 
     Raises: ClientGone: it did. Errors of the work.
     """
-    task = asyncio.ensure_future(work)
+    own = asyncio.current_task()
+    assert own is not None
+    awaited = True
+
+    def cancel(ended: asyncio.Task[None]) -> None:
+        # The work may have ended at the same time.
+        if awaited and not ended.cancelled():
+            own.cancel()
+
     gone = asyncio.ensure_future(_until_gone(request))
+    gone.add_done_callback(cancel)
     try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone
-        return task.result()
+        return await work
+    except asyncio.CancelledError:
+        if gone.done() and own.uncancel() == 0:
+            raise ClientGone from None
+        raise
     finally:
-        task.cancel()
+        awaited = False
         gone.cancel()
 
 
