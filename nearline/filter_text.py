@@ -288,7 +288,7 @@ def _from_json(value: object, path: str, depth: int) -> f.Filter:
     if depth == 0:
         raise _malformed(path, "is nested too deeply; flatten it")
     if not isinstance(value, Mapping):
-        raise _malformed(path, f"is {json.dumps(value)}; an object is needed")
+        raise _malformed(path, f"is {_shown(value)}; an object is needed")
     keys = set(value)
     for name, kind in (("all", f.All), ("any", f.Any)):
         if keys == {name}:
@@ -332,7 +332,15 @@ def _json_value(value: object, path: str) -> f.FilterValue:
             raise _malformed(path, f"is not a time: {error}; use ISO 8601") from error
     if isinstance(value, str | bool | int | float):
         return value
-    raise _malformed(path, f"is {json.dumps(value)}; a text, number, boolean or $time is needed")
+    raise _malformed(path, f"is {_shown(value)}; a text, number, boolean or $time is needed")
+
+
+def _shown(value: object) -> str:
+    """Returns a value as JSON, or as Python shows it if it comes from a program and is no JSON."""
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError):
+        return repr(value)
 
 
 def _malformed(path: str, problem: str) -> InvalidRequest:

@@ -9,7 +9,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +35,8 @@ _REPLICAS = 2
 _DOCUMENTS = 4_000
 _DIM = 64
 _POLL_S = 0.05
+_ONLY_IDS = c.SearchOptions(payload=frozenset())
+_WHOLE = replace(_ONLY_IDS, require_full_coverage=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +116,7 @@ async def _run(
         RetrievalClient(router.address) as client,
     ):
         # Opens connections, and runs everything once.
-        await client.search(queries[0], timeout_s=10.0)
+        await client.search(queries[0], _ONLY_IDS, timeout_s=10.0)
 
         async def phase(
             name: str, act: Callable[[], Awaitable[dict[str, object]]] = _nothing
@@ -203,7 +205,7 @@ async def _search(
     async def send(number: int, due: float) -> None:
         query = queries[number % len(queries)]
         try:
-            reply = await client.search(query, timeout_s=load.timeout_s)
+            reply = await client.search(query, _ONLY_IDS, timeout_s=load.timeout_s)
         except NearlineError:
             found.failed += 1
         else:
@@ -218,7 +220,7 @@ async def _search(
 async def _refused(client: RetrievalClient, query: c.Query, timeout_s: float) -> bool:
     """Returns whether a caller that requires every shard gets the error for it."""
     try:
-        await client.search(query, c.SearchOptions(require_full_coverage=True), timeout_s=timeout_s)
+        await client.search(query, _WHOLE, timeout_s=timeout_s)
     except ShardsUnavailable:
         return True
     return False
@@ -227,7 +229,7 @@ async def _refused(client: RetrievalClient, query: c.Query, timeout_s: float) ->
 async def _recovery_s(client: RetrievalClient, query: c.Query, timeout_s: float) -> float:
     """Waits until a reply covers every shard again; returns the seconds."""
     start = time.perf_counter()
-    while (await client.search(query, timeout_s=timeout_s)).info.coverage.missing_shards:
+    while (await client.search(query, _ONLY_IDS, timeout_s=timeout_s)).info.coverage.missing_shards:
         await asyncio.sleep(_POLL_S)
     return round(time.perf_counter() - start, 3)
 

@@ -7,6 +7,7 @@ import itertools
 import multiprocessing
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -26,6 +27,7 @@ from nearline_cli.terminal.output import JsonFlag, print_figures
 
 _REST, _LIVE = "rest", "live"
 _K = 10
+_ONLY_IDS = c.SearchOptions(k=_K, payload=frozenset())
 _TOLERANCE = 1e-4
 _PRELOAD = 500
 # Options that are repeated in the figures.
@@ -161,7 +163,7 @@ async def _preload(client: RetrievalClient, ids: Sequence[str], vectors: _Matrix
         # Wait for the changes here, so that a steady state is measured.
         await client.search(
             c.Query(vector=vectors[0]),
-            c.SearchOptions(k=1, min_watermark=watermark),
+            c.SearchOptions(k=1, payload=frozenset(), min_watermark=watermark),
             collection=_LIVE,
             timeout_s=60.0,
         )
@@ -176,7 +178,7 @@ async def _searches(address: str, name: str, queries: _Matrix, bench: LiveBench)
     """
     batch = [c.Query(vector=row) for row in queries]
     result = await search_open_loop(
-        address, batch, bench.rate, bench.seconds, c.SearchOptions(k=_K), name, 10.0
+        address, batch, bench.rate, bench.seconds, _ONLY_IDS, name, 10.0
     )
     if result.errors:
         raise NotReady(f"searches of {name!r} failed: {dict(result.errors)}")
@@ -187,7 +189,7 @@ async def _recall(
     client: RetrievalClient, name: str, queries: _Matrix, documents: _Matrix, watermark: bytes
 ) -> float:
     """Returns the share of hits that score as well as the exact ten best."""
-    options = c.SearchOptions(k=_K, min_watermark=watermark)
+    options = replace(_ONLY_IDS, min_watermark=watermark)
     good = 0
     for query in queries:
         edge = np.partition(documents @ query, -_K)[-_K] - _TOLERANCE

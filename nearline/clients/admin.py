@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 
 from nearline import contract as c
 from nearline.channel import ServiceChannel
+from nearline.clients.arguments import converts_arguments
 from nearline.tls import TlsFiles
 from nearline.v1 import admin_pb2, admin_pb2_grpc, release_pb2, snapshot_pb2
 
@@ -13,6 +14,7 @@ from nearline.v1 import admin_pb2, admin_pb2_grpc, release_pb2, snapshot_pb2
 _CHECK_TIMEOUT_S = 1800.0
 
 
+@converts_arguments
 class AdminClient(ServiceChannel):
     """Client of the admin service that a router hosts.
 

@@ -157,7 +157,7 @@ class BlockingRetrievalClient(BlockingClient[RetrievalClient]):
         *,
         token: str | None = None,
         tls: TlsFiles | None = None,
-        lane: Lane = Lane.INTERACTIVE,
+        lane: Lane | str = Lane.INTERACTIVE,
     ) -> None:
         super().__init__(lambda: RetrievalClient(address, token=token, tls=tls, lane=lane))
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
+from typing import Any, cast
 
 import grpc
 
 from nearline import contract as c, status, wire
 from nearline.channel import ServiceChannel, send_requests
-from nearline.errors import InvalidRequest
+from nearline.clients.arguments import converts_arguments
 from nearline.tls import TlsFiles
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc
 
@@ -20,6 +19,7 @@ from nearline.v1 import embedding_pb2, embedding_pb2_grpc
 _FIRST_AHEAD, _MOST_AHEAD = 2, 16
 
 
+@converts_arguments
 class EmbeddingClient(ServiceChannel):
     """Client of the embedding service; an `Embedder`, a `Reranker` and an `Entailment`.
 
@@ -37,11 +37,11 @@ class EmbeddingClient(ServiceChannel):
     async def embed(
         self,
         texts: Sequence[str],
-        role: c.TextRole = c.TextRole.DOCUMENT,
+        role: c.TextRole | str = c.TextRole.DOCUMENT,
         *,
         dimensions: int | None = None,
         expected_fingerprint: str = "",
-        lane: c.Lane = c.Lane.INTERACTIVE,
+        lane: c.Lane | str = c.Lane.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> c.Embeddings:
         """Embeds a batch of texts; see `Embedder.embed`. Default timeout: 10 s."""
@@ -52,7 +52,7 @@ class EmbeddingClient(ServiceChannel):
     async def embed_stream(
         self,
         batches: AsyncIterable[Sequence[str]],
-        role: c.TextRole = c.TextRole.DOCUMENT,
+        role: c.TextRole | str = c.TextRole.DOCUMENT,
         *,
         expected_fingerprint: str = "",
     ) -> AsyncGenerator[c.Embeddings, None]:
@@ -95,12 +95,13 @@ class EmbeddingClient(ServiceChannel):
         query: str,
         texts: Sequence[str],
         *,
-        lane: c.Lane = c.Lane.INTERACTIVE,
+        lane: c.Lane | str = c.Lane.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> Sequence[float]:
         """Scores texts against a query; see `Reranker.rerank`. Default timeout: 10 s."""
-        with _valid_unicode():
-            request = embedding_pb2.RerankRequest(query=query, texts=texts, lane=wire.LANES[lane])
+        request = embedding_pb2.RerankRequest(
+            query=query, texts=texts, lane=wire.LANES[cast(c.Lane, lane)]
+        )
         reply = await self.send(self._stub.Rerank, request, timeout_s)
         return list(reply.scores)
 
@@ -109,14 +110,13 @@ class EmbeddingClient(ServiceChannel):
         premises: Sequence[str],
         hypotheses: Sequence[str],
         *,
-        lane: c.Lane = c.Lane.INTERACTIVE,
+        lane: c.Lane | str = c.Lane.INTERACTIVE,
         timeout_s: float | None = None,
     ) -> c.EntailmentScores:
         """Judges pairs of texts; see `Entailment.entail`. Default timeout: 10 s."""
-        with _valid_unicode():
-            request = embedding_pb2.EntailRequest(
-                premises=premises, hypotheses=hypotheses, lane=wire.LANES[lane]
-            )
+        request = embedding_pb2.EntailRequest(
+            premises=premises, hypotheses=hypotheses, lane=wire.LANES[cast(c.Lane, lane)]
+        )
         return wire.entailment_scores(await self.send(self._stub.Entail, request, timeout_s))
 
     async def info(self) -> c.EmbedderInfo:
@@ -127,28 +127,15 @@ class EmbeddingClient(ServiceChannel):
 
 def _embed_request(
     texts: Sequence[str],
-    role: c.TextRole,
+    role: c.TextRole | str,
     dimensions: int | None,
     expected_fingerprint: str,
-    lane: c.Lane,
+    lane: c.Lane | str,
 ) -> embedding_pb2.EmbedRequest:
-    with _valid_unicode():
-        return embedding_pb2.EmbedRequest(
-            texts=texts,
-            role=wire.ROLES[role],
-            dimensions=dimensions,
-            expected_fingerprint=expected_fingerprint,
-            lane=wire.LANES[lane],
-        )
-
-
-@contextlib.contextmanager
-def _valid_unicode() -> Iterator[None]:
-    """Converts protobuf's error for an invalid text to the service's error."""
-    try:
-        yield
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(
-            f"a text has a lone surrogate at position {error.start}; it is not valid Unicode: "
-            "decode the source with errors='replace'"
-        ) from error
+    return embedding_pb2.EmbedRequest(
+        texts=texts,
+        role=wire.ROLES[cast(c.TextRole, role)],
+        dimensions=dimensions,
+        expected_fingerprint=expected_fingerprint,
+        lane=wire.LANES[cast(c.Lane, lane)],
+    )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from typing import cast
 
 import grpc
 
 from nearline import contract as c, status, wire
 from nearline.channel import ServiceChannel
+from nearline.clients.arguments import converts_arguments
 from nearline.tls import TlsFiles
 from nearline.v1 import generation_pb2, generation_pb2_grpc
 
 _ANSWER_TIMEOUT_S = 60.0
 
 
+@converts_arguments
 class GenerationClient(ServiceChannel):
     """Client of the generation service; a `Generator`.
 
@@ -30,7 +33,7 @@ class GenerationClient(ServiceChannel):
 
     async def generate(
         self,
-        question: c.Question,
+        question: c.Question | str,
         *,
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
@@ -40,7 +43,7 @@ class GenerationClient(ServiceChannel):
         Leaving the loop early cancels the call. The timeout covers the whole answer; its default
         is 60 s.
         """
-        request = wire.question_to_proto(question, collection)
+        request = wire.question_to_proto(cast(c.Question, question), collection)
         limit_s = _ANSWER_TIMEOUT_S if timeout_s is None else timeout_s
         call = self.begin(lambda: self._stub.Generate(request, timeout=limit_s))
         try:

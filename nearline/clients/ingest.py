@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Sequence
+from typing import cast
 
 import grpc
 
 from nearline import contract as c, status, wire
 from nearline.channel import ServiceChannel
+from nearline.clients.arguments import converts_arguments
 from nearline.tls import TlsFiles
 from nearline.v1 import ingest_pb2, ingest_pb2_grpc
 
 
+@converts_arguments
 class IngestClient(ServiceChannel):
     """Client of the ingest service; an `Ingestor`.
 
@@ -32,7 +35,7 @@ class IngestClient(ServiceChannel):
         *,
         collection: str = c.DEFAULT_COLLECTION,
         tenant: str = "",
-        priority: c.JobPriority = c.JobPriority.NORMAL,
+        priority: c.JobPriority | str = c.JobPriority.NORMAL,
         callback_id: str = "",
         job_id: str = "",
         offset: int = 0,
@@ -48,7 +51,7 @@ class IngestClient(ServiceChannel):
             sources,
             collection=collection,
             tenant=tenant,
-            priority=priority,
+            priority=cast(c.JobPriority, priority),
             callback_id=callback_id,
             job_id=job_id or c.new_job_id(),
             offset=offset,
@@ -99,7 +102,7 @@ class IngestClient(ServiceChannel):
         tenant: str = "",
         collection: str = "",
         callback_id: str = "",
-        states: Collection[c.JobState] = (),
+        states: Collection[c.JobState | str] = (),
         page_size: int = 0,
         token: str = "",
         timeout_s: float | None = None,
@@ -109,7 +112,7 @@ class IngestClient(ServiceChannel):
             tenant=tenant,
             collection=collection,
             callback_id=callback_id,
-            states=[wire.JOB_STATES[one] for one in states],
+            states=[wire.JOB_STATES[one] for one in cast(Collection[c.JobState], states)],
             page_size=page_size,
             page_token=token,
         )

@@ -13,22 +13,28 @@ from collections.abc import (
     Sequence,
 )
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from nearline import contract as c, wire
 from nearline.channel import ServiceChannel, send_requests
+from nearline.clients.arguments import SEARCH_PAYLOAD, converts_arguments
 from nearline.tls import TlsFiles
-from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
+from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc, types_pb2
 
-DEFAULT_OPTIONS = c.SearchOptions()
+DEFAULT_OPTIONS = c.SearchOptions(payload=SEARCH_PAYLOAD)
 DEFAULT_LIST = c.RecommendOptions()
 # Many texts may need embedding first.
 _WRITE_TIMEOUT_S = 60.0
 ALL_BUT_VECTOR = frozenset(c.PayloadField) - {c.PayloadField.VECTOR}
 
 
+@converts_arguments
 class RetrievalClient(ServiceChannel):
     """Client of the retrieval service; a `Retriever`, an `ItemWriter` and a `Recommender`.
+
+    Like all clients it takes the texts of enums ("dense"), filters as texts ("price < 80") or dicts
+    (see `filter_from_json`), lists and arrays of numbers as vectors, integers as ids, and numpy's
+    values. It raises InvalidRequest for any other type, and for NaN and infinity.
 
     Args:
         address: "host:port" of the service.
@@ -41,30 +47,33 @@ class RetrievalClient(ServiceChannel):
         *,
         token: str | None = None,
         tls: TlsFiles | None = None,
-        lane: c.Lane = c.Lane.INTERACTIVE,
+        lane: c.Lane | str = c.Lane.INTERACTIVE,
     ) -> None:
-        super().__init__(address, token=token, tls=tls, lane=lane)
+        super().__init__(address, token=token, tls=tls, lane=cast(c.Lane, lane))
         self._stub = retrieval_pb2_grpc.RetrievalServiceStub(self.grpc_channel)
 
     async def search(
         self,
-        query: c.Query,
+        query: c.Query | str,
         options: c.SearchOptions = DEFAULT_OPTIONS,
         *,
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> c.SearchReply:
-        """Finds the best items for one query; see `Retriever.search`. Default timeout: 10 s."""
+        """Finds the best items for one query; see `Retriever.search`. Default timeout: 10 s.
+
+        A text is a query. Titles and texts are returned unless `options.payload` is set.
+        """
         request = retrieval_pb2.SearchRequest(
             collection=collection,
-            query=wire.query_to_proto(query),
+            query=wire.query_to_proto(cast(c.Query, query)),
             options=wire.options_to_proto(options),
         )
         return wire.search_reply(await self.send(self._stub.Search, request, timeout_s))
 
     async def search_batch(
         self,
-        queries: Sequence[c.Query],
+        queries: Sequence[c.Query | str],
         options: c.SearchOptions = DEFAULT_OPTIONS,
         *,
         collection: str = c.DEFAULT_COLLECTION,
@@ -73,15 +82,15 @@ class RetrievalClient(ServiceChannel):
         """Finds the best items for 1..1024 queries, all from one snapshot."""
         request = retrieval_pb2.SearchBatchRequest(
             collection=collection,
-            queries=[wire.query_to_proto(query) for query in queries],
+            queries=[wire.query_to_proto(query) for query in cast(Sequence[c.Query], queries)],
             options=wire.options_to_proto(options),
         )
         return wire.batch_reply(await self.send(self._stub.SearchBatch, request, timeout_s))
 
     async def get_items(
         self,
-        ids: Sequence[str],
-        payload: Iterable[c.PayloadField] = ALL_BUT_VECTOR,
+        ids: Iterable[c.Id],
+        payload: c.PayloadLike = ALL_BUT_VECTOR,
         *,
         collection: str = c.DEFAULT_COLLECTION,
         min_watermark: bytes = b"",
@@ -90,8 +99,8 @@ class RetrievalClient(ServiceChannel):
         """Returns items by id; ids that do not exist are in `ignored_ids`."""
         request = retrieval_pb2.GetItemsRequest(
             collection=collection,
-            ids=ids,
-            payload=wire.payload_to_proto(payload),
+            ids=cast(Sequence[str], ids),
+            payload=wire.payload_to_proto(cast(Iterable[c.PayloadField], payload)),
             min_watermark=min_watermark,
         )
         return wire.items_reply(await self.send(self._stub.GetItems, request, timeout_s))
@@ -101,8 +110,8 @@ class RetrievalClient(ServiceChannel):
         *,
         page_size: int = 100,
         page_token: str = "",
-        filter: c.Filter | None = None,
-        payload: Iterable[c.PayloadField] = (),
+        filter: c.FilterLike | None = None,
+        payload: c.PayloadLike = (),
         collection: str = c.DEFAULT_COLLECTION,
         min_watermark: bytes = b"",
         timeout_s: float | None = None,
@@ -112,16 +121,16 @@ class RetrievalClient(ServiceChannel):
             collection=collection,
             page_size=page_size,
             page_token=page_token,
-            filter=None if filter is None else wire.filter_to_proto(filter),
-            payload=wire.payload_to_proto(payload),
+            filter=_filter_to_proto(filter),
+            payload=wire.payload_to_proto(cast(Iterable[c.PayloadField], payload)),
             min_watermark=min_watermark,
         )
         return wire.items_page(await self.send(self._stub.ListItems, request, timeout_s))
 
     async def items(
         self,
-        filter: c.Filter | None = None,
-        payload: Iterable[c.PayloadField] = (),
+        filter: c.FilterLike | None = None,
+        payload: c.PayloadLike = (),
         *,
         collection: str = c.DEFAULT_COLLECTION,
     ) -> AsyncGenerator[c.Item, None]:
@@ -144,8 +153,8 @@ class RetrievalClient(ServiceChannel):
 
     async def count_items(
         self,
-        filter: c.Filter | None = None,
-        facets: Sequence[c.Facet] = (),
+        filter: c.FilterLike | None = None,
+        facets: Sequence[c.Facet | str] = (),
         *,
         collection: str = c.DEFAULT_COLLECTION,
         min_watermark: bytes = b"",
@@ -154,8 +163,11 @@ class RetrievalClient(ServiceChannel):
         """Counts items and attribute values; see `Retriever.count_items`."""
         request = retrieval_pb2.CountItemsRequest(
             collection=collection,
-            filter=None if filter is None else wire.filter_to_proto(filter),
-            facets=[retrieval_pb2.Facet(field=one.field, limit=one.limit) for one in facets],
+            filter=_filter_to_proto(filter),
+            facets=[
+                retrieval_pb2.Facet(field=one.field, limit=one.limit)
+                for one in cast(Sequence[c.Facet], facets)
+            ],
             min_watermark=min_watermark,
         )
         return wire.count_reply(await self.send(self._stub.CountItems, request, timeout_s))
@@ -169,7 +181,7 @@ class RetrievalClient(ServiceChannel):
         idempotency_key: str = "",
         only_attributes: bool = False,
         as_of: Mapping[str, datetime] | None = None,
-        lane: c.Lane | None = None,
+        lane: c.Lane | str | None = None,
         timeout_s: float | None = None,
     ) -> c.WriteReply:
         """Adds or replaces 1..1024 items; see `ItemWriter.upsert_items`.
@@ -184,7 +196,7 @@ class RetrievalClient(ServiceChannel):
             idempotency_key=idempotency_key or _new_key(),
             only_attributes=only_attributes,
             as_of=as_of,
-            lane=lane,
+            lane=cast("c.Lane | None", lane),
         )
         return wire.write_reply(
             await self.send(self._stub.UpsertItems, request, timeout_s, default_s=_WRITE_TIMEOUT_S)
@@ -192,7 +204,7 @@ class RetrievalClient(ServiceChannel):
 
     async def delete_items(
         self,
-        ids: Sequence[str],
+        ids: Iterable[c.Id],
         *,
         collection: str = c.DEFAULT_COLLECTION,
         if_versions: Mapping[str, int] | None = None,
@@ -201,7 +213,7 @@ class RetrievalClient(ServiceChannel):
     ) -> c.WriteReply:
         """Deletes 1..1024 items; see `upsert_items` for the key and the timeout."""
         request = wire.delete_request(
-            ids,
+            cast(Sequence[str], ids),
             collection,
             if_versions=if_versions,
             idempotency_key=idempotency_key or _new_key(),
@@ -229,13 +241,13 @@ class RetrievalClient(ServiceChannel):
         )
 
     async def delete_batches(
-        self, batches: AsyncIterable[Sequence[str]], *, collection: str = c.DEFAULT_COLLECTION
+        self, batches: AsyncIterable[Sequence[c.Id]], *, collection: str = c.DEFAULT_COLLECTION
     ) -> c.BulkWriteReply:
         """Deletes the items of many batches; see `upsert_batches`."""
 
         async def requests() -> AsyncIterator[retrieval_pb2.DeleteItemsStreamRequest]:
             async for ids in batches:
-                request = wire.delete_request(ids, collection)
+                request = wire.delete_request(cast(Sequence[str], ids), collection)
                 yield retrieval_pb2.DeleteItemsStreamRequest(request=request)
 
         return wire.delete_stream_reply(
@@ -244,14 +256,14 @@ class RetrievalClient(ServiceChannel):
 
     async def recommend(
         self,
-        audience: c.Audience,
+        audience: c.Audience | str,
         options: c.RecommendOptions = DEFAULT_LIST,
         *,
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> c.RecommendReply:
         """Recommends a list; see `Recommender.recommend`. Default timeout: 10 s."""
-        request = wire.recommend_request(audience, options, collection)
+        request = wire.recommend_request(cast(c.Audience, audience), options, collection)
         return wire.recommend_reply(await self.send(self._stub.Recommend, request, timeout_s))
 
     async def record_interactions(
@@ -276,18 +288,18 @@ class RetrievalClient(ServiceChannel):
 
     async def get_user(
         self,
-        user_id: str,
+        user_id: c.Id,
         *,
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> c.UserRecord:
         """Returns all stored data of a user; see `Recommender.get_user`."""
-        request = retrieval_pb2.GetUserRequest(collection=collection, user_id=user_id)
+        request = retrieval_pb2.GetUserRequest(collection=collection, user_id=cast(str, user_id))
         return wire.user_record(await self.send(self._stub.GetUser, request, timeout_s))
 
     async def delete_user(
         self,
-        user_id: str,
+        user_id: c.Id,
         *,
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
@@ -296,7 +308,7 @@ class RetrievalClient(ServiceChannel):
 
         The default timeout is 60 s.
         """
-        request = retrieval_pb2.DeleteUserRequest(collection=collection, user_id=user_id)
+        request = retrieval_pb2.DeleteUserRequest(collection=collection, user_id=cast(str, user_id))
         return wire.deletion_receipt(
             await self.send(self._stub.DeleteUser, request, timeout_s, default_s=_WRITE_TIMEOUT_S)
         )
@@ -306,6 +318,11 @@ class RetrievalClient(ServiceChannel):
         call = self.begin(method)
         await send_requests(call, requests)
         return await self.call(lambda: call)
+
+
+def _filter_to_proto(condition: c.FilterLike | None) -> types_pb2.Filter | None:
+    """Returns the message of a filter that is converted, or None."""
+    return None if condition is None else wire.filter_to_proto(cast(c.Filter, condition))
 
 
 def _new_key() -> str:

@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 
 from nearline.contract.records import Hit, ReplyInfo, ServedBy
 from nearline.contract.sessions import Session, SessionState, Turn
-from nearline.contract.terms import DEFAULT_COLLECTION, SearchMode
+from nearline.contract.terms import DEFAULT_COLLECTION, Converted, FilterLike, SearchMode
 from nearline.filters import Filter
 
 MAX_ANSWER_TOKENS = 4_096
@@ -62,8 +62,8 @@ class Question:
     """
 
     text: str
-    filter: Filter | None = None
-    mode: SearchMode | None = None
+    filter: Converted[Filter | None, FilterLike | None] = None  # type: ignore[assignment]
+    mode: Converted[SearchMode | None, SearchMode | str | None] = None  # type: ignore[assignment]
     max_tokens: int = 256
     documents: int = 5
     refuse: bool = True
@@ -72,7 +72,7 @@ class Question:
     history: Sequence[Turn] = ()
     backend: str = ""
     temperature: float = 0.0
-    unsupported: Unsupported = Unsupported.DROP
+    unsupported: Converted[Unsupported, Unsupported | str] = Unsupported.DROP  # type: ignore[assignment]
     fresh: bool = False
 
 

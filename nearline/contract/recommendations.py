@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
 from nearline.contract.records import Hit, IgnoredId, ReplyInfo
-from nearline.contract.terms import DEFAULT_COLLECTION, PayloadField
+from nearline.contract.terms import (
+    DEFAULT_COLLECTION,
+    Converted,
+    FilterLike,
+    Id,
+    PayloadField,
+    PayloadLike,
+)
 from nearline.filters import Filter
 
 DEFAULT_SURFACE = "home"
@@ -42,9 +49,9 @@ class Audience:
     All of the latter may be empty.
     """
 
-    user_id: str = ""
+    user_id: Converted[str, Id] = ""  # type: ignore[assignment]
     session_id: str = ""
-    item_ids: tuple[str, ...] = ()
+    item_ids: Converted[tuple[str, ...], Iterable[Id]] = ()  # type: ignore[assignment]
     surface: str = DEFAULT_SURFACE
 
 
@@ -56,9 +63,9 @@ class RecommendOptions:
     """
 
     n: int = DEFAULT_N
-    exclude_ids: tuple[str, ...] = ()
-    filter: Filter | None = None
-    payload: frozenset[PayloadField] = frozenset()
+    exclude_ids: Converted[tuple[str, ...], Iterable[Id]] = ()  # type: ignore[assignment]
+    filter: Converted[Filter | None, FilterLike | None] = None  # type: ignore[assignment]
+    payload: Converted[frozenset[PayloadField], PayloadLike] = frozenset()  # type: ignore[assignment]
     diversity: float | None = None
     explain: bool = False
     min_watermark: bytes = b""
@@ -106,7 +113,7 @@ class Interaction:
     """
 
     item_id: str
-    user_id: str = ""
+    user_id: Converted[str, Id] = ""  # type: ignore[assignment]
     session_id: str = ""
     kind: str = DEFAULT_KIND
     time: datetime | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -10,15 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.contract.terms import (
+    CLIENT_PAYLOAD,
     Arm,
     Attributes,
+    Converted,
+    FilterLike,
     HitLevel,
+    Id,
     IgnoredReason,
     PayloadField,
+    PayloadLike,
     PlanStrategy,
     Scalar,
     SearchMode,
     Source,
+    VectorLike,
 )
 from nearline.filters import Filter
 
@@ -28,8 +34,8 @@ class Query:
     """One query: exactly one of text, vector (d,) float32 and item_ids is set."""
 
     text: str | None = None
-    vector: NDArray[np.float32] | None = None
-    item_ids: tuple[str, ...] = ()
+    vector: Converted[NDArray[np.float32] | None, VectorLike | None] = None  # type: ignore[assignment]
+    item_ids: Converted[tuple[str, ...], Iterable[Id]] = ()  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +48,24 @@ class Grouping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchOptions:
-    """Options of a search; see SearchOptions in retrieval.proto for ranges. None is the default."""
+    """Options of a search; see SearchOptions in retrieval.proto for ranges. None is the default.
+
+    payload: Parts of items to return. Unless set, clients ask for titles and texts.
+    """
 
     k: int = 10
-    mode: SearchMode | None = None
-    level: HitLevel = HitLevel.DOCUMENT
-    payload: frozenset[PayloadField] = frozenset()
+    mode: Converted[SearchMode | None, SearchMode | str | None] = None  # type: ignore[assignment]
+    level: Converted[HitLevel, HitLevel | str] = HitLevel.DOCUMENT  # type: ignore[assignment]
+    payload: Converted[frozenset[PayloadField], PayloadLike] = CLIENT_PAYLOAD  # type: ignore[assignment]
     ef_search: int | None = None
     nprobe: int | None = None
     exact: bool = False
     require_full_coverage: bool = False
     snapshot_id: str = ""
     explain: bool = False
-    filter: Filter | None = None
+    filter: Converted[Filter | None, FilterLike | None] = None  # type: ignore[assignment]
     min_score: float | None = None
-    grouping: Grouping | None = None
+    grouping: Converted[Grouping | None, Grouping | str | None] = None  # type: ignore[assignment]
     diversity: float = 0.0
     dense_weight: float | None = None
     min_watermark: bytes = b""
@@ -205,7 +214,7 @@ class Item:
     title: str = ""
     text: str = ""
     attributes: Attributes = field(default_factory=dict)
-    vector: NDArray[np.float32] | None = None
+    vector: Converted[NDArray[np.float32] | None, VectorLike | None] = None  # type: ignore[assignment]
     expires: datetime | None = None
     version: int = 0
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.filters import Filter
 
 DEFAULT_COLLECTION = "default"
 MAX_K = 10_000
@@ -22,6 +27,34 @@ MAX_FILLED_GROUPS = 4_096
 Scalar: TypeAlias = str | int | float | bool | datetime | None
 AttributeValue: TypeAlias = Scalar | Sequence[Scalar]
 Attributes: TypeAlias = Mapping[str, AttributeValue]
+
+_Stored = TypeVar("_Stored", covariant=True)
+_Given = TypeVar("_Given", contravariant=True)
+
+if TYPE_CHECKING:
+
+    class Converted(Generic[_Stored, _Given]):
+        """A field of a record that people may set to `_Given`; clients convert it to `_Stored`.
+
+        Only type checkers see this class.
+        """
+
+        def __get__(self, record: object, kind: type | None = None) -> _Stored: ...
+        def __set__(self, record: object, value: _Given) -> None: ...
+
+else:
+
+    class Converted:
+        """See above: the hint of such a field is what is stored."""
+
+        def __class_getitem__(cls, types):
+            return types[0]
+
+
+# What people may write, and clients take.
+Id: TypeAlias = str | int | np.integer[Any]
+FilterLike: TypeAlias = Filter | str | Mapping[str, Any]
+VectorLike: TypeAlias = NDArray[Any] | Sequence[float]
 
 
 class TextRole(Enum):
@@ -64,6 +97,19 @@ class PayloadField(Enum):
     # Members are singletons. Enum's own hash runs in Python, for each member of each set of each
     # request.
     __hash__ = object.__hash__
+
+
+PayloadLike: TypeAlias = Iterable[PayloadField | str]
+
+
+class ClientPayload(frozenset[PayloadField]):
+    """The payload of search options that leave it open.
+
+    For a service it is empty, as on the wire; a client asks for titles and texts.
+    """
+
+
+CLIENT_PAYLOAD = ClientPayload()
 
 
 class PlanStrategy(Enum):

@@ -58,7 +58,7 @@ def same_fields(source: object, record: type[Any]) -> dict[str, Any]:
 
 
 def value_to_proto(value: c.AttributeValue) -> types_pb2.Value:
-    """Returns the message of a str, bool, int, float, aware datetime, None or a list of them.
+    """Returns the message of a str, bool, int, float, datetime, None or a list of them.
 
     Raises: InvalidRequest: a value of any other type, or a nested list.
     """
@@ -76,7 +76,7 @@ def value_to_proto(value: c.AttributeValue) -> types_pb2.Value:
         return types_pb2.Value(double_value=value)
     if isinstance(value, datetime):
         time = Timestamp()
-        time.FromDatetime(value.astimezone(UTC))
+        time.FromDatetime(in_utc(value))
         return types_pb2.Value(time_value=time)
     if isinstance(value, list | tuple) and not any(isinstance(v, list | tuple) for v in value):
         return types_pb2.Value(

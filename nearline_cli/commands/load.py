@@ -60,10 +60,9 @@ def load(
     shows when the server falls behind; a closed loop would slow down with the server and hide it.
     """
     queries = _queries(texts, vectors)
+    options = c.SearchOptions(k=k, payload=frozenset())
     result = asyncio.run(
-        search_open_loop(
-            address, queries, rate, seconds, c.SearchOptions(k=k), collection, timeout_s
-        )
+        search_open_loop(address, queries, rate, seconds, options, collection, timeout_s)
     )
     latencies = np.array(result.latencies_s or [np.nan]) * 1e3
     record: dict[str, object] = {

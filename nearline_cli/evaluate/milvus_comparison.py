@@ -96,6 +96,7 @@ async def _shared(
             options = SearchOptions(
                 k=_K,
                 mode=mode,
+                payload=frozenset(),
                 filter=filter,
                 # A graph index has no exact search.
                 exact=exact and mode is SearchMode.DENSE,

@@ -108,7 +108,7 @@ def types_are_known_to_the_checker(
     assert_type(generation.generate(QUESTION), Iterator[c.AnswerEvent])
     with retrieval as entered:
         assert_type(entered, blocking.BlockingRetrievalClient)
-    retrieval.search("kettle")  # type: ignore[arg-type]
+    retrieval.search(5)  # type: ignore[arg-type]
     retrieval.search(c.Query(text="kettle"), k=3)  # type: ignore[call-arg]
 
 

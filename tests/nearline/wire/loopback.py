@@ -88,6 +88,9 @@ class _Upload:
     async def done_writing(self) -> None:
         pass
 
+    def cancel(self) -> None:
+        pass
+
     def __await__(self) -> Iterator[Any]:
         async def requests() -> AsyncIterator[Any]:
             for one in self._requests:

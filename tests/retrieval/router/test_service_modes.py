@@ -119,7 +119,7 @@ async def test_every_mode_reads_the_same_items(retrievers: list[tuple[c.Retrieve
         for retriever, collection in retrievers:
             reply = await retriever.get_items(IDS, payload, collection=collection, timeout_s=10.0)
             items = [
-                replace(item, vector=None if item.vector is None else tuple(item.vector.tolist()))  # type: ignore[arg-type]
+                replace(item, vector=None if item.vector is None else tuple(item.vector.tolist()))
                 for item in reply.items
             ]
             answers.append((items, list(reply.ignored_ids)))
