@@ -139,17 +139,21 @@ def run(arguments: Sequence[str]) -> None:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        reported = _as_nearline_error(error)
+        reported = _as_nearline_error(error, words)
         output.print_error(reported, as_json="--json" in words)
         sys.exit(_MISUSED if isinstance(reported, SettingsError | InvalidRequest) else _FAILED)
 
 
-def _as_nearline_error(error: Exception) -> NearlineError:
+def _as_nearline_error(error: Exception, words: Sequence[str]) -> NearlineError:
+    # Python replaces each byte of an argument that it could not decode by a surrogate; clients
+    # report that as an argument of theirs.
+    origin: BaseException | None = error
+    while origin is not None and not isinstance(origin, UnicodeEncodeError):
+        origin = origin.__context__
+    if origin is not None and any(origin.object in word for word in words):
+        return InvalidRequest("an argument has bytes that are not UTF-8; pass it as UTF-8 text")
     if isinstance(error, NearlineError):
         return error
-    # Python replaces each byte of an argument that it could not decode by a surrogate.
-    if isinstance(error, UnicodeEncodeError) and "\udc80" <= error.object[error.start] <= "\udcff":
-        return InvalidRequest("an argument has bytes that are not UTF-8; pass it as UTF-8 text")
     return InternalError(
         f"{type(error).__name__}: {error}. This is a bug; --debug shows where it happened"
     )

@@ -91,7 +91,7 @@ def to_float(value: Any) -> float:
         except OverflowError as error:
             raise refused(value, "use a number that fits 64 bits") from error
     if not math.isfinite(value):
-        raise Refused(f"is {value}; use a finite number, or leave it out")
+        raise Refused(f"is {value}, not a finite number; use one, or leave it out")
     return value  # type: ignore[no-any-return]
 
 
