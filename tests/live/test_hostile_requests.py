@@ -6,14 +6,16 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from nearline import contract as c
+from nearline import contract as c, wire
 from nearline.clients import IngestClient
 from nearline.errors import InvalidRequest
 from nearline.store.snapshot import Store
+from nearline.v1 import ingest_pb2_grpc
 from nearline_cli.app import app
 from retrieval.protocols.snapshot import read_current_snapshots
 from tests.index_builder.ingest.web_server import web_server
@@ -148,13 +150,26 @@ async def test_workers_refuse_hostile_sources_and_touch_nothing_else(services: S
     idle = worker.memory
     forget_most(worker.process.pid)
     async with IngestClient(services.servers["ingest"].address) as client:
+        stub: Any = ingest_pb2_grpc.IngestServiceStub(client.grpc_channel)
 
         async def settled(source: c.IngestSource) -> list[c.IngestResult]:
             """Submits a source as a job of its own; returns its results."""
-            job = await client.submit([source], collection="texts")
-            async for _ in client.watch(job.job_id, timeout_s=60.0):
+            # Without our client, which refuses some of them itself.
+            request = wire.submit_request(
+                [source],
+                collection="texts",
+                tenant="",
+                priority=c.JobPriority.NORMAL,
+                callback_id="",
+                job_id=c.new_job_id(),
+                offset=0,
+                more=False,
+                result_ttl_s=None,
+            )
+            job_id = (await stub.Submit(request, timeout=10)).job.job_id
+            async for _ in client.watch(job_id, timeout_s=60.0):
                 pass
-            return list((await client.results(job.job_id)).results)
+            return list((await client.results(job_id)).results)
 
         found = await asyncio.gather(*(settled(one.sent) for one in sources))
         wrong = [
