@@ -68,7 +68,7 @@ def _content() -> list[Source]:
         Source("item with a reserved attribute",
                item(id="hostile-2", text="x", attributes={"$time": 1}), "reserved"),
         Source("item with infinity",
-               item(id="hostile-3", text="x", attributes={"n": float("inf")}), "not finite"),
+               item(id="hostile-3", text="x", attributes={"n": float("inf")}), "a finite number"),
     ]  # fmt: skip
 
 
