@@ -34,7 +34,7 @@ pytestmark = pytest.mark.service
 DIM = 4
 QUERY = c.Query(vector=np.ones(DIM, np.float32))
 EVERYTHING = c.SearchOptions(k=60, payload=frozenset({c.PayloadField.TEXT}))
-QUICK = ("--drain-s", "0", "--alias-poll-s", "0.05", "--snapshot-drain-s", "0.3")
+QUICK = ("--drain-s", "0", "--alias-poll-s", "0.05", "--snapshot-drain-s", "1")
 
 
 def make(root: Path, stamp: str, *, promote: bool = False, collection: str = "default") -> str:
@@ -89,7 +89,7 @@ class Callers:
 
     def __init__(self, client: RetrievalClient, stamps: dict[str, str]) -> None:
         self.failed: list[str] = []
-        self.mixed: list[set[str | None]] = []
+        self.mixed: list[object] = []
         self.epochs: set[int] = set()
         self._client, self._stamps = client, stamps
         self._go_on = True
@@ -111,7 +111,7 @@ class Callers:
                 continue
             found = {hit.text for hit in reply.hits}
             if found != {self._stamps[reply.info.snapshot_id]} or len(reply.hits) != 60:
-                self.mixed.append(found)
+                self.mixed.append((found, len(reply.hits), reply.info.coverage))
             self.epochs.add(reply.info.epoch)
 
 
