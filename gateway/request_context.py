@@ -14,17 +14,21 @@ from nearline.errors import InvalidRequest
 
 REQUEST_ID: Final = "x-request-id"
 _MAX_REQUEST_ID: Final = 128
+# Where a request has the id that was made for it.
+_OWN_ID: Final = "nearline.request_id"
 TIMEOUT: Final = "nearline-timeout"
 # Where API keys are looked for beside Authorization, as clients of other systems send them.
 _KEY_HEADERS: Final = ("api-key", "x-api-key")
 
 
 def request_id(request: Request) -> str:
-    """Returns the id that the caller gave the request, or a new one."""
+    """Returns the id that the caller gave the request, or else one that is made once for it."""
     given = request.headers.get(REQUEST_ID, "")[:_MAX_REQUEST_ID]
     if given and given.isascii() and given.isprintable():
         return given
-    return secrets.token_hex(8)
+    if _OWN_ID not in request.scope:
+        request.scope[_OWN_ID] = secrets.token_hex(8)
+    return str(request.scope[_OWN_ID])
 
 
 def call_context(

@@ -276,3 +276,10 @@ async def test_a_caller_whose_calls_take_every_place_of_its_connection_keeps_few
         behind.go.set()
         replies = await asyncio.gather(*flood, *others)
     assert {reply.status_code for reply in replies} == {200}
+
+
+async def test_the_id_of_a_reply_is_the_one_that_the_service_got(served: Served) -> None:
+    client, behind = served
+    behind.answers["Search"] = lambda _: retrieval_pb2.SearchResponse()
+    reply = await client.post(SEARCH, json={"query": {}})
+    assert reply.headers["x-request-id"] == behind.metadata["x-request-id"]
