@@ -58,16 +58,16 @@ def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette
             yield
         await upstream.close()
 
+    calls = GatewayCalls(upstream, settings)
     routes = [
         HttpRoute(
             route.path,
-            _answering(route.path, RpcEndpoint(upstream, settings, service, name, route)),
+            _answering(route.path, RpcEndpoint(calls, service, name, route)),
             methods=[route.verb],
         )
         for service, methods in ROUTES.items()
         for name, route in methods.items()
     ]
-    calls = GatewayCalls(upstream, settings)
     routes += [
         HttpRoute(
             one.path,
@@ -88,14 +88,13 @@ def make_application(settings: GatewaySettings, upstream: Upstream) -> Starlette
         HttpRoute("/healthz", _alive, methods=["GET"]),
         HttpRoute("/openapi.json", openapi_document, methods=["GET"]),
     ]
-    origins = [one.strip() for one in settings.allow_origins.split(",") if one.strip()]
     middleware = [Middleware(GZipMiddleware, minimum_size=_COMPRESS_BYTES, compresslevel=1)]
-    if origins:
+    if settings.origins:
         middleware.insert(
             0,
             Middleware(
                 CORSMiddleware,
-                allow_origins=origins,
+                allow_origins=settings.origins,
                 allow_methods=["GET", "POST", "PUT", "DELETE"],
                 allow_headers=[
                     *("authorization", "content-type", REQUEST_ID, TIMEOUT, LANE_KEY),

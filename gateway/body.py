@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import orjson
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from nearline.errors import DeadlineExceeded, InvalidRequest
 
@@ -96,6 +96,3 @@ def _too_large(size: int, limit: int, what: str = "the body") -> InvalidRequest:
         "at once",
         field="body",
     )
-
-
-__all__ = ["ClientDisconnect", "parse_json", "read_body", "read_lines"]

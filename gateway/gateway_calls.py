@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from starlette.requests import Request
 
 from gateway.disconnect import unless_gone
-from gateway.request_context import call_context, request_id
+from gateway.request_context import call_context
 from gateway.settings import GatewaySettings
 from gateway.upstream import CallContext, Upstream
 
@@ -26,8 +26,7 @@ class GatewayCalls:
 
     def context(self, request: Request) -> CallContext:
         """Returns what a request says beside its body."""
-        limits = self.settings
-        return call_context(request, request_id(request), limits.timeout_s, limits.max_timeout_s)
+        return call_context(request, self.settings)
 
     async def one(self, request: Request, service: str, name: str, message: Message) -> Message:
         """Returns the reply of a method. Raises: Any NearlineError. ClientGone."""

@@ -8,6 +8,7 @@ from typing import Final
 
 from starlette.requests import Request
 
+from gateway.settings import GatewaySettings
 from gateway.upstream import CallContext
 from nearline.channel_security import LANE_KEY
 from nearline.errors import InvalidRequest
@@ -31,20 +32,16 @@ def request_id(request: Request) -> str:
     return str(request.scope[_OWN_ID])
 
 
-def call_context(
-    request: Request, own_id: str, timeout_s: float, max_timeout_s: float
-) -> CallContext:
+def call_context(request: Request, settings: GatewaySettings) -> CallContext:
     """Returns what a request says in its headers.
 
     Args:
         request: The request.
-        own_id: Its id.
-        timeout_s: Seconds of a request that names none.
-        max_timeout_s: Most that it may name.
+        settings: Seconds of a request that names none, and the most that it may name.
     Raises: InvalidRequest: the timeout is not a number of seconds above 0.
     """
     headers = request.headers
-    metadata: list[tuple[str, str | bytes]] = [(REQUEST_ID, own_id)]
+    metadata: list[tuple[str, str | bytes]] = [(REQUEST_ID, request_id(request))]
     if (credential := headers.get("authorization")) is not None:
         metadata.append(("authorization", credential))
     else:
@@ -59,6 +56,7 @@ def call_context(
             raise InvalidRequest(
                 f"the header {name} has characters other than printable ASCII", field=name
             )
+    timeout_s = settings.timeout_s
     if (given := headers.get(TIMEOUT)) is not None:
         try:
             timeout_s = float(given)
@@ -69,4 +67,4 @@ def call_context(
                 f"the header {TIMEOUT} is {given[:40]!r}; send seconds above 0, such as 2.5",
                 field=TIMEOUT,
             )
-    return CallContext(tuple(metadata), min(timeout_s, max_timeout_s))
+    return CallContext(tuple(metadata), min(timeout_s, settings.max_timeout_s))

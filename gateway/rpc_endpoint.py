@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import orjson
 from google.protobuf.message import Message
@@ -12,19 +11,17 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.body import parse_json, read_body, read_lines
+from gateway.conversion import convert
 from gateway.disconnect import unless_gone
+from gateway.event_stream import begun, event_response
+from gateway.gateway_calls import GatewayCalls
 from gateway.json_decoder import decode, set_field
 from gateway.json_encoder import encode
 from gateway.problem import problem
-from gateway.request_context import call_context, request_id
 from gateway.routes import Route
-from gateway.settings import GatewaySettings
-from gateway.upstream import SERVICES, CallContext, Metadata, Method, Upstream
+from gateway.upstream import SERVICES, CallContext, Metadata, Method
 from nearline.errors import NearlineError
 
-_T = TypeVar("_T")
-# Larger messages are converted in a thread: this takes a few milliseconds.
-_BYTES_PER_TURN: Final = 128 << 10
 _RATE_LIMIT: Final = "ratelimit"
 
 
@@ -32,18 +29,14 @@ class RpcEndpoint:
     """The endpoint of one method.
 
     Args:
-        upstream: The services.
-        settings: Limits.
+        calls: The services, and limits.
         service, name: The method.
         route: Its verb and path.
     """
 
-    def __init__(
-        self, upstream: Upstream, settings: GatewaySettings, service: str, name: str, route: Route
-    ) -> None:
+    def __init__(self, calls: GatewayCalls, service: str, name: str, route: Route) -> None:
         descriptor = SERVICES[service].methods_by_name[name]
-        self._upstream = upstream
-        self._settings = settings
+        self._calls = calls
         self._service = service
         self._name = name
         self._route = route
@@ -52,9 +45,8 @@ class RpcEndpoint:
 
     async def __call__(self, request: Request) -> Response:
         """Answers a request. Raises: Any NearlineError. ClientGone."""
-        limits = self._settings
-        context = call_context(request, request_id(request), limits.timeout_s, limits.max_timeout_s)
-        method = self._upstream.method(self._service, self._name)
+        context = self._calls.context(request)
+        method = self._calls.upstream.method(self._service, self._name)
         if self._streams_in:
             return await self._stream_in(request, method, context)
         message = await self._message(request, method)
@@ -65,11 +57,8 @@ class RpcEndpoint:
 
     async def _message(self, request: Request, method: Method) -> Message:
         if self._route.has_body:
-            body = await read_body(request, self._settings.max_body_bytes)
-            if len(body) > _BYTES_PER_TURN:
-                message = await asyncio.to_thread(lambda: decode(method.request, parse_json(body)))
-            else:
-                message = decode(method.request, parse_json(body))
+            body = await read_body(request, self._calls.settings.max_body_bytes)
+            message = await convert(len(body), lambda: decode(method.request, parse_json(body)))
         else:
             message = method.request()
             fields = message.DESCRIPTOR.fields_by_name
@@ -83,7 +72,7 @@ class RpcEndpoint:
 
     async def _stream_in(self, request: Request, method: Method, context: CallContext) -> Response:
         async def messages() -> AsyncIterator[Message]:
-            async for number, line in read_lines(request, self._settings.max_body_bytes):
+            async for number, line in read_lines(request, self._calls.settings.max_body_bytes):
                 message = method.request()
                 inner: Any = message.request  # type: ignore[attr-defined]
                 inner.MergeFrom(decode(type(inner), parse_json(line), f"line {number}"))
@@ -97,7 +86,7 @@ class RpcEndpoint:
         first = await anext(replies, None)
 
         async def lines() -> AsyncIterator[bytes]:
-            async for reply in _begun(first, replies):
+            async for reply in begun(first, replies):
                 yield orjson.dumps(encode(_event_of(reply)[1])) + b"\n"
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
@@ -109,19 +98,7 @@ class RpcEndpoint:
         # An error before the first event has a status of its own.
         first = await unless_gone(request, anext(replies, None))
         own_id = str(dict(context.metadata)["x-request-id"])
-        return StreamingResponse(
-            _server_sent(_begun(first, replies), own_id),
-            media_type="text/event-stream",
-            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
-        )
-
-
-async def _begun(first: Message | None, others: AsyncIterator[Message]) -> AsyncIterator[Message]:
-    """Yields a first message that was read already, then the others."""
-    if first is not None:
-        yield first
-        async for one in others:
-            yield one
+        return event_response(_server_sent(begun(first, replies), own_id))
 
 
 async def _server_sent(replies: AsyncIterator[Message], own_id: str) -> AsyncIterator[bytes]:
@@ -145,9 +122,6 @@ def _event_of(reply: Any) -> tuple[str, Message]:
 
 
 async def _json(reply: Message, trailers: Metadata) -> Response:
-    if reply.ByteSize() > _BYTES_PER_TURN:
-        body = await asyncio.to_thread(lambda: orjson.dumps(encode(reply)))
-    else:
-        body = orjson.dumps(encode(reply))
+    body = await convert(reply.ByteSize(), lambda: orjson.dumps(encode(reply)))
     headers = {name: str(value) for name, value in trailers if name == _RATE_LIMIT}
     return Response(body, media_type="application/json", headers=headers)

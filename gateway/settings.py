@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from pydantic import Field
@@ -61,3 +62,8 @@ class GatewaySettings(Settings):
     log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
     )
+
+    @property
+    def origins(self) -> Sequence[str]:
+        """The origins whose pages may call."""
+        return [one.strip() for one in self.allow_origins.split(",") if one.strip()]

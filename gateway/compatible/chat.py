@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal
 
 import orjson
 from google.protobuf.message import Message
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from gateway.compatible.chat_events import AnswerBuilder
 from gateway.compatible.error_bodies import openai_error
 from gateway.compatible.json_body import json_response, read_model
 from gateway.compatible.model_names import parse_chat_model
 from gateway.disconnect import unless_gone
+from gateway.event_stream import begun, event_response
 from gateway.gateway_calls import GatewayCalls
 from gateway.json_decoder import decode
 from nearline.errors import InvalidRequest, NearlineError
 from nearline.v1 import generation_pb2
-
-_EVENTS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
 class _TextPart(BaseModel):
@@ -83,11 +82,11 @@ async def chat_completions(calls: GatewayCalls, request: Request) -> Response:
     first = await unless_gone(request, anext(events, None))
     builder = AnswerBuilder(f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), asked.model)
     if asked.stream:
-        stream = _chunks(_begun(first, events), builder, asked.stream_options.include_usage)
-        return StreamingResponse(stream, media_type="text/event-stream", headers=_EVENTS)
+        stream = _chunks(begun(first, events), builder, asked.stream_options.include_usage)
+        return event_response(stream)
 
     async def read() -> None:
-        async for event in _begun(first, events):
+        async for event in begun(first, events):
             builder.take(event)
 
     await unless_gone(request, read())
@@ -128,15 +127,6 @@ def _turns(messages: Sequence[_ChatMessage]) -> list[generation_pb2.Turn]:
         elif turns:
             turns[-1].answer += message.text
     return turns
-
-
-async def _begun(
-    first: Message | None, others: AsyncGenerator[Message, None]
-) -> AsyncIterator[Message]:
-    if first is not None:
-        yield first
-    async for one in others:
-        yield one
 
 
 async def _chunks(

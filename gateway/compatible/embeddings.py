@@ -41,13 +41,7 @@ class TeiEmbedRequest(BaseModel):
 async def openai_embeddings(calls: GatewayCalls, request: Request) -> Response:
     """Embeds texts."""
     asked = await read_model(request, OpenAIEmbeddingsRequest, calls.settings.max_body_bytes)
-    texts = [asked.input] if isinstance(asked.input, str) else asked.input
-    role = (
-        embedding_pb2.TEXT_ROLE_QUERY
-        if asked.input_type == "query"
-        else embedding_pb2.TEXT_ROLE_DOCUMENT
-    )
-    reply = await _embed(calls, request, texts, role, asked.dimensions)
+    reply = await _embed(calls, request, asked.input, asked.input_type, asked.dimensions)
     matrix = vectors.decode(reply.vectors)
     tokens = sum(report.tokens for report in reply.reports)
     in_base64 = asked.encoding_format == "base64"
@@ -71,24 +65,23 @@ async def openai_embeddings(calls: GatewayCalls, request: Request) -> Response:
 async def tei_embed(calls: GatewayCalls, request: Request) -> Response:
     """Embeds texts; replies with the vectors alone."""
     asked = await read_model(request, TeiEmbedRequest, calls.settings.max_body_bytes)
-    texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
-    role = (
-        embedding_pb2.TEXT_ROLE_QUERY
-        if asked.prompt_name == "query"
-        else embedding_pb2.TEXT_ROLE_DOCUMENT
-    )
-    reply = await _embed(calls, request, texts, role, asked.dimensions)
+    reply = await _embed(calls, request, asked.inputs, asked.prompt_name, asked.dimensions)
     return json_response(vectors.decode(reply.vectors).tolist())
 
 
 async def _embed(
     calls: GatewayCalls,
     request: Request,
-    texts: list[str],
-    role: embedding_pb2.TextRole,
+    given: str | list[str],
+    role: str | None,
     dimensions: int | None,
 ) -> Any:
-    message = embedding_pb2.EmbedRequest(texts=texts, role=role, dimensions=dimensions)
+    """Returns the reply for one text or several. role: "query"; any other stands for documents."""
+    message = embedding_pb2.EmbedRequest(
+        texts=[given] if isinstance(given, str) else given,
+        role=embedding_pb2.TEXT_ROLE_QUERY if role == "query" else embedding_pb2.TEXT_ROLE_DOCUMENT,
+        dimensions=dimensions,
+    )
     return await calls.one(request, "EmbeddingService", "Embed", message)
 
 

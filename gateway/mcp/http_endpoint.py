@@ -13,7 +13,7 @@ from starlette.types import Message
 
 from gateway.body import read_body
 from gateway.mcp.tool_server import make_tool_server
-from gateway.request_context import call_context, request_id
+from gateway.request_context import call_context
 from gateway.settings import GatewaySettings
 from gateway.upstream import CallContext, Upstream
 from nearline.errors import PermissionDenied
@@ -36,13 +36,11 @@ class McpEndpoint:
 
     def __init__(self, upstream: Upstream, settings: GatewaySettings) -> None:
         self._settings = settings
-        self._origins = {one.strip() for one in settings.allow_origins.split(",") if one.strip()}
         self._limit = min(settings.max_body_bytes, MAX_MESSAGE_BYTES)
 
         def context_of(request: Request | None) -> CallContext:
             assert request is not None
-            own_id = request_id(request)
-            return call_context(request, own_id, settings.timeout_s, settings.max_timeout_s)
+            return call_context(request, settings)
 
         # A reply is one JSON object: no tool has anything to say before it ends.
         self._manager = StreamableHTTPSessionManager(
@@ -70,10 +68,11 @@ class McpEndpoint:
 
         Source: the specification of the transport, "Security Warning" (DNS rebinding).
         """
-        if "*" in self._origins:
+        origins = self._settings.origins
+        if "*" in origins:
             return
         host = request.headers.get("host", "")
-        own = host in {urlsplit(one).netloc for one in self._origins}
+        own = host in {urlsplit(one).netloc for one in origins}
         if is_loopback(self._settings.host) and not (own or is_loopback(host)):
             raise PermissionDenied(
                 f"the header Host is {host!r}, and the gateway listens on "
@@ -82,7 +81,7 @@ class McpEndpoint:
                 field="host",
             )
         origin = request.headers.get("origin")
-        if origin is not None and origin not in self._origins and urlsplit(origin).netloc != host:
+        if origin is not None and origin not in origins and urlsplit(origin).netloc != host:
             raise PermissionDenied(
                 f"pages of {origin!r} may not call; start the gateway with --allow-origins "
                 f"{origin[:100]} to let them",

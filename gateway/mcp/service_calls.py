@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from google.protobuf.message import Message
 
+from gateway.conversion import convert
 from gateway.json_encoder import encode
 from gateway.upstream import CallContext, Upstream
-
-# Larger messages are converted in a thread: this takes a few milliseconds.
-_BYTES_PER_TURN: Final = 128 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +37,4 @@ class ServiceCalls:
 
 async def encoded(message: Message) -> dict[str, Any]:
     """Returns the JSON object of a message; see `gateway.json_encoder`."""
-    if message.ByteSize() > _BYTES_PER_TURN:
-        return await asyncio.to_thread(encode, message)
-    return encode(message)
+    return await convert(message.ByteSize(), lambda: encode(message))
