@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from nearline import health
+
 _TIMEOUT_S: Final = 5.0
 
 
@@ -24,14 +26,8 @@ def check(address: str) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Returns the exit code: 0 if the gateway answers, 1 if not, 2 for bad arguments."""
-    if len(argv) != 1 or not argv[0].rpartition(":")[2].isdigit():
-        print("usage: python -m gateway.health HOST:PORT", file=sys.stderr)
-        return 2
-    why = check(argv[0])
-    if why:
-        print(why, file=sys.stderr)
-    return int(bool(why))
+    """Returns the exit code, as `nearline.health` does."""
+    return health.main(argv, check, "gateway.health")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the JSON of the gateway has in common in both directions.
+"""The JSON of the gateway: what reading and writing it share.
 
     {"query": {"text": "red shoes"}, "options": {"filter": "price < 80", "payload": ["title"]}}
 

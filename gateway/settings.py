@@ -7,15 +7,14 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from nearline.settings import Settings
+from nearline.settings import ListenerSettings
 
 
-class GatewaySettings(Settings):
+class GatewaySettings(ListenerSettings):
     """Settings of the gateway, section `gateway`; it keeps nothing, so run as many as you need."""
 
     section: ClassVar[str] = "gateway"
 
-    host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(7706, ge=0, le=65535, description="Port of HTTP; 0 picks a free port.")
     retrieval: str = Field("127.0.0.1:7700", description="Router, host:port.")
     generation: str = Field(
@@ -48,19 +47,8 @@ class GatewaySettings(Settings):
         description="Comma-separated origins whose pages may call, such as https://shop.example; "
         '"*" for all. Empty: none but the gateway\'s own.',
     )
-    tls_cert: str = Field("", description="Certificate chain (PEM). Empty: no TLS.")
-    tls_key: str = Field("", description="Private key (PEM) of that certificate.")
     insecure: bool = Field(
         False, description="Listen on an address other than loopback without TLS."
-    )
-    metrics_port: int = Field(
-        0,
-        ge=0,
-        le=65535,
-        description="Port of the Prometheus endpoint on this host; 0 disables it.",
-    )
-    log_level: str = Field(
-        "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
     )
 
     @property

@@ -39,7 +39,7 @@ _Requests: TypeAlias = Message | AsyncIterator[Message]
 
 
 class CallContext(NamedTuple):
-    """What a request says beside its message. timeout_s: Seconds that it may take."""
+    """The headers of a request, as gRPC has them. timeout_s: Seconds that it may take."""
 
     metadata: Metadata
     timeout_s: float

@@ -147,7 +147,7 @@ class Admission:
         party = _Party(tenant, lane)
         if now_s >= self._window_end_s:
             self._adjust(now_s)
-        if self._calls + self._waiting + self._streams.total() >= self._max_calls:
+        if self._is_full():
             self._make_room(party)
         if self._queues or not self._has_room(lane):
             await self._wait(party, now_s, left_s)
@@ -163,7 +163,7 @@ class Admission:
 
         Raises: Overloaded: too many calls and streams run.
         """
-        if self._calls + self._waiting + self._streams.total() >= self._max_calls:
+        if self._is_full():
             self._make_room(_Party(tenant, Lane.INTERACTIVE))
         if self._streams[tenant] >= max(1, self._max_calls // 2):
             _refused.labels("streams").inc()
@@ -231,10 +231,17 @@ class Admission:
         before = min(self._waiting, place * len(self._queues))
         return max(place * queue.rate.each_s(now_s), (before + 1) * self._rate.each_s(now_s))
 
+    def _is_full(self) -> bool:
+        return self._calls + self._waiting + self._streams.total() >= self._max_calls
+
     def _has_room(self, lane: Lane) -> bool:
         if self._calls >= self.limit:
             return False
-        return lane is Lane.INTERACTIVE or self._bulk < max(1, self.limit // _BULK_PART)
+        return lane is Lane.INTERACTIVE or not self._bulk_fills(_BULK_PART)
+
+    def _bulk_fills(self, part: int) -> bool:
+        """Returns whether as many calls as this part of the limit are of the lane bulk."""
+        return self._bulk >= max(1, self.limit // part)
 
     def _start(self, party: _Party) -> None:
         self._running[party.tenant] += 1
@@ -282,8 +289,8 @@ class Admission:
         limit = self.limit
         if self._calls >= limit:
             return None
-        bulk_full = self._bulk >= max(1, limit // _BULK_PART)
-        bulk_crowded = self._bulk >= max(1, limit // _BULK_TURNS)
+        bulk_full = self._bulk_fills(_BULK_PART)
+        bulk_crowded = self._bulk_fills(_BULK_TURNS)
         chosen, least = None, (limit, False)
         for party, queue in self._queues.items():
             is_bulk = party.lane is Lane.BULK

@@ -11,7 +11,7 @@ _MOST_TURNS: Final = 128
 
 
 class TurnRate:
-    """How often waiting calls have their turn; the older half is forgotten now and then."""
+    """Rate at which waiting calls have their turn; its older half is forgotten now and then."""
 
     __slots__ = ("_since_s", "_turns")
 

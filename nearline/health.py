@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -41,12 +41,22 @@ def check(address: str, timeout_s: float = TIMEOUT_S) -> str:
     return f"{address} is {name}: loading, draining, or missing a dependency; see its log"
 
 
-def main(argv: Sequence[str]) -> int:
-    """Returns the exit code: 0 if the server serves, 1 if not, 2 for bad arguments."""
+def main(
+    argv: Sequence[str],
+    ask: Callable[[str], str] = check,
+    module: str = "nearline.health",
+) -> int:
+    """Returns the exit code: 0 if the server serves, 1 if not, 2 for bad arguments.
+
+    Args:
+        argv: The address of the server.
+        ask: Returns why it does not serve; an empty string if it does.
+        module: Name of the program, for its usage.
+    """
     if len(argv) != 1 or not argv[0].rpartition(":")[2].isdigit():
-        print("usage: python -m nearline.health HOST:PORT", file=sys.stderr)
+        print(f"usage: python -m {module} HOST:PORT", file=sys.stderr)
         return 2
-    why = check(argv[0])
+    why = ask(argv[0])
     if why:
         print(why, file=sys.stderr)
     return int(bool(why))

@@ -124,10 +124,8 @@ class Settings(BaseModel):
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
-class ServerSettings(Settings):
-    """Settings that every server has."""
-
-    section: ClassVar[str] = "server"
+class ListenerSettings(Settings):
+    """Settings of every process that listens on a port, whatever it speaks."""
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 picks a free port.")
@@ -137,6 +135,26 @@ class ServerSettings(Settings):
         le=65535,
         description="Port of the Prometheus endpoint on this host; 0 disables it.",
     )
+    tls_cert: str = Field(
+        "",
+        description="Certificate chain (PEM) of this service; read again when it changes. "
+        "Empty: no TLS.",
+    )
+    tls_key: str = Field("", description="Private key (PEM) of that certificate.")
+    insecure: bool = Field(
+        False,
+        description="Serve on an address other than loopback without TLS or without credentials.",
+    )
+    log_level: str = Field(
+        "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
+    )
+
+
+class ServerSettings(ListenerSettings):
+    """Settings that every server of gRPC has."""
+
+    section: ClassVar[str] = "server"
+
     drain_s: float = Field(
         0.5, ge=0, le=600, description="Seconds between reporting NOT_SERVING and refusing calls."
     )
@@ -193,25 +211,12 @@ class ServerSettings(Settings):
         "",
         description="File of audited calls and refusals, a JSON object per line. Empty: none.",
     )
-    tls_cert: str = Field(
-        "",
-        description="Certificate chain (PEM) of this service; read again when it changes. "
-        "Empty: no TLS.",
-    )
-    tls_key: str = Field("", description="Private key (PEM) of that certificate.")
     tls_client_ca: str = Field(
         "",
         description="Certificates (PEM) that sign those of clients; clients without one are then "
         "refused. Empty: clients need no certificate.",
     )
-    insecure: bool = Field(
-        False,
-        description="Serve on an address other than loopback without TLS or without credentials.",
-    )
     reuse_port: bool = Field(False, description="Let several processes listen on the same port.")
-    log_level: str = Field(
-        "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
-    )
 
     @property
     def has_credentials(self) -> bool:

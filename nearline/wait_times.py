@@ -1,4 +1,4 @@
-"""How long work waits for the event loop and for threads: the sign of overload."""
+"""Times that work waits for the event loop and for threads: the sign of overload."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 
 class WaitTimes:
-    """How long work that was begun waited for the event loop or a thread."""
+    """Times that work which was begun waited for the event loop or a thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -22,7 +22,7 @@ _Filter = Annotated[
 
 
 class ToolArguments(BaseModel):
-    """What every tool takes."""
+    """Arguments of every tool."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -84,7 +84,7 @@ class CitationResult(BaseModel):
 
 
 class RefusalResult(BaseModel):
-    """Why there is no answer."""
+    """Reason why there is no answer."""
 
     reason: str = Field(description="off_topic or no_evidence.")
     message: str
@@ -137,7 +137,7 @@ class VerifyCitationResult(BaseModel):
 
 
 class WriteOutcomeResult(BaseModel):
-    """What became of an item."""
+    """Outcome of changing an item."""
 
     id: str
     outcome: str = Field(

@@ -57,14 +57,12 @@ class MetricsPorts:
 def _configured_port(module: str) -> int | None:
     """Returns the metrics port in the settings of a service; None for another program."""
     # Imported late: the settings of the services are slow to import.
-    from gateway.settings import GatewaySettings
-    from nearline.settings import ServerSettings, load_from_process
+    from nearline.settings import ListenerSettings, load_from_process
     from nearline_cli.local.service_settings import SETTINGS, settings_class
 
     for name, place, kind in SETTINGS:
         if name == module:
             found = settings_class(place, kind)
-            settings = load_from_process(found, ())
-            assert isinstance(settings, ServerSettings | GatewaySettings)
-            return settings.metrics_port
+            assert issubclass(found, ListenerSettings)
+            return load_from_process(found, ()).metrics_port
     return None

@@ -32,7 +32,7 @@ from tests.retrieval.fakes import WordEmbedder
 
 @dataclass(frozen=True, slots=True)
 class RealServices:
-    """What runs. url: Of MCP. writer, reader: Keys."""
+    """Services that run. url: Of MCP. writer, reader: Keys."""
 
     router: str
     generation: str
