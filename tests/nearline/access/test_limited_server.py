@@ -129,9 +129,10 @@ async def test_a_flood_of_refusals_is_held_back_and_keeps_no_call_of_its_tenant_
         refused = Counter([await call.code() for call in calls])
         assert refused[grpc.StatusCode.RESOURCE_EXHAUSTED] >= 35
         assert time.perf_counter() - start >= HELD_S
-        # A refusal that is held back has a deadline, too.
-        calls = [stub.Search(retrieval_pb2.SearchRequest(), timeout=0.1) for _ in range(40)]
-        assert {await call.code() for call in calls} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        # A refusal that is held back comes before the deadline of its call. Ten are told at once.
+        calls = [stub.Search(retrieval_pb2.SearchRequest(), timeout=0.2) for _ in range(40)]
+        refused = Counter([await call.code() for call in calls])
+        assert refused[grpc.StatusCode.RESOURCE_EXHAUSTED] > 10
 
 
 @pytest.mark.parametrize("method", ["Search", "ListItems"])
