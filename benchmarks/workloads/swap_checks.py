@@ -79,7 +79,7 @@ class ReplyChecker:
                     return f"{where} of {event.snapshot_id}"
                 if event.document_id not in shown:
                     return f"{where}, which is not in its evidence"
-                cited = self.texts[event.document_id][event.start : event.end]
+                cited = self.texts[event.document_id][event.char_start : event.char_end]
                 if hashlib.sha256(cited.encode()).hexdigest() != event.text_hash:
                     return f"{where}, which does not have that text"
         return ""

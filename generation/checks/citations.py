@@ -36,7 +36,7 @@ def span_matches(citation: Citation, start: int, text: str) -> bool:
         start: Offset in the stored text at which `text` begins.
         text: The part of the stored text that was read.
     """
-    first, last = citation.start - start, citation.end - start
+    first, last = citation.char_start - start, citation.char_end - start
     if not 0 <= first < last <= len(text):
         return False
     return text_hash(text[first:last]) == citation.text_hash
@@ -56,11 +56,11 @@ def check_citation(citation: Citation, text: str | None) -> CitationCheck:
     if text is None:
         return CitationCheck(Verdict.GONE)
     if span_matches(citation, 0, text):
-        return CitationCheck(Verdict.VALID, citation.start, citation.end)
-    length = citation.end - citation.start
+        return CitationCheck(Verdict.VALID, citation.char_start, citation.char_end)
+    length = citation.char_end - citation.char_start
     if 0 < length <= len(text):
         starts = [match.start() for match in _WORD_START.finditer(text, 0, len(text) - length + 1)]
-        nearest = sorted(starts, key=lambda start: abs(start - citation.start))
+        nearest = sorted(starts, key=lambda start: abs(start - citation.char_start))
         for start in nearest[: _MOST_HASHED // length + 1]:
             if text_hash(text[start : start + length]) == citation.text_hash:
                 return CitationCheck(Verdict.MOVED, start, start + length)

@@ -17,7 +17,7 @@ from nearline.errors import NotReady
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 
 # The number is the version of the value format.
-_PREFIX = "nearline:answer:1"
+_PREFIX = "nearline:answer:2"
 
 
 class CachedAnswer(NamedTuple):

@@ -100,20 +100,31 @@ class Delta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Citation:
-    """A span of a stored text: code points start..end-1, and the SHA-256 of their UTF-8 in hex.
+    """A span of a stored text: code points char_start..char_end-1, and the SHA-256 of their UTF-8.
 
-    support: How well it supports the sentence, 0..1; 1 for a literal quotation.
+    text_hash: The hash in hex. support: How well it supports the sentence, 0..1; 1 for a literal
+    quotation. start, end: Former names of char_start and char_end.
     """
 
     number: int
     document_id: str
     chunk: int
-    start: int
-    end: int
+    char_start: int
+    char_end: int
     text_hash: str
     snapshot_id: str
     title: str = ""
     support: float = 1.0
+
+    @property
+    def start(self) -> int:
+        """See `char_start`."""
+        return self.char_start
+
+    @property
+    def end(self) -> int:
+        """See `char_end`."""
+        return self.char_end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,11 +182,24 @@ AnswerEvent: TypeAlias = Evidence | Delta | Citation | Usage | Done | Refusal
 
 @dataclass(frozen=True, slots=True)
 class CitationCheck:
-    """The verdict on a citation, and the current span of its text (0 unless VALID or MOVED)."""
+    """The verdict on a citation, and the current span of its text (0 unless VALID or MOVED).
+
+    start, end: Former names of char_start and char_end.
+    """
 
     verdict: Verdict
-    start: int = 0
-    end: int = 0
+    char_start: int = 0
+    char_end: int = 0
+
+    @property
+    def start(self) -> int:
+        """See `char_start`."""
+        return self.char_start
+
+    @property
+    def end(self) -> int:
+        """See `char_end`."""
+        return self.char_end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

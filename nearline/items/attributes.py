@@ -47,6 +47,27 @@ def clean(raw: Mapping[str, object], declared: Mapping[str, str] = _NONE) -> Att
     return cleaned
 
 
+def check_numbers(raw: Mapping[str, object]) -> None:
+    """Checks attributes of a caller who can be told; `clean` omits NaN, as files have it.
+
+    Raises: InvalidRequest: a number is NaN or infinite; names its place.
+    """
+    for name, value in raw.items():
+        for flat_name, flat in flatten(name, value):
+            numbered = (
+                [(f"[{at}]", one) for at, one in enumerate(flat)]
+                if isinstance(flat, list | tuple)
+                else [("", flat)]
+            )
+            for place, one in numbered:
+                if isinstance(one, float) and not math.isfinite(one):
+                    path = f"attributes.{flat_name}{place}"
+                    raise InvalidRequest(
+                        f"{path} is {one}, which is not finite; send a number, or leave it out",
+                        field=path,
+                    )
+
+
 def encode(attributes: Attributes) -> str:
     """Encodes clean attributes as stored in a snapshot: JSON, a time as {"$time": ISO 8601}."""
     return json.dumps(attributes, ensure_ascii=False, default=_encode_time)

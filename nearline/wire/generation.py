@@ -110,32 +110,12 @@ def event_from_proto(message: generation_pb2.GenerateResponse) -> c.AnswerEvent:
 
 def citation_to_proto(citation: c.Citation) -> generation_pb2.Citation:
     """Returns the message of a citation."""
-    return generation_pb2.Citation(
-        number=citation.number,
-        document_id=citation.document_id,
-        chunk=citation.chunk,
-        char_start=citation.start,
-        char_end=citation.end,
-        text_hash=citation.text_hash,
-        snapshot_id=citation.snapshot_id,
-        title=citation.title,
-        support=citation.support,
-    )
+    return generation_pb2.Citation(**same_fields(citation, c.Citation))
 
 
 def citation_from_proto(message: generation_pb2.Citation) -> c.Citation:
     """Returns the citation of a message."""
-    return c.Citation(
-        number=message.number,
-        document_id=message.document_id,
-        chunk=message.chunk,
-        start=message.char_start,
-        end=message.char_end,
-        text_hash=message.text_hash,
-        snapshot_id=message.snapshot_id,
-        title=message.title,
-        support=message.support,
-    )
+    return c.Citation(**same_fields(message, c.Citation))
 
 
 def citations_from_proto(messages: Sequence[generation_pb2.Citation]) -> list[c.Citation]:
@@ -148,7 +128,7 @@ def verify_response(reply: c.VerifyReply) -> generation_pb2.VerifyCitationRespon
     message = generation_pb2.VerifyCitationResponse()
     for check in reply.checks:
         message.checks.add(
-            verdict=VERDICTS[check.verdict], char_start=check.start, char_end=check.end
+            verdict=VERDICTS[check.verdict], char_start=check.char_start, char_end=check.char_end
         )
     fill_info(message.info, reply.info)
     return message

@@ -146,7 +146,7 @@ def _print_footnotes(cited: list[c.Citation], done: c.Done, usage: c.Usage, firs
     print("\n")
     for citation in cited:
         title = output.one_line(citation.title, 72)
-        place = f"{citation.document_id} {citation.start}-{citation.end}"
+        place = f"{citation.document_id} {citation.char_start}-{citation.char_end}"
         print(f"[{citation.number}] {place}  {title}")
     about = [f"{first_s * 1e3:.0f} ms to the first word"]
     cached = ", cached" if done.served_by.source is c.Source.CACHE else ""

@@ -112,14 +112,14 @@ async def _check(
         stored = {item.id: item.text for item in reply.items}
     served.characters += len(text)
     for citation in cited:
-        span = stored.get(citation.document_id, "")[citation.start : citation.end]
+        span = stored.get(citation.document_id, "")[citation.char_start : citation.char_end]
         hashed = hashlib.sha256(span.encode()).hexdigest()
         served.citations += 1
         served.exact += bool(span) and hashed == citation.text_hash and clean_text(span) in text
         if question.has_answer:
             served.cited_where_answered += 1
             served.overlapping += any(
-                citation.start < gold.end and gold.start < citation.end
+                citation.char_start < gold.end and gold.start < citation.char_end
                 for gold in question.spans.get(citation.document_id, ())
             )
     if question.has_answer:

@@ -15,7 +15,7 @@ from nearline.contract import (
     Item,
 )
 from nearline.errors import InvalidRequest
-from nearline.items.attributes import clean, encode, flatten
+from nearline.items.attributes import check_numbers, clean, encode, flatten
 from nearline.items.documents import (
     check_id,
     check_unicode,
@@ -113,11 +113,12 @@ def check_times(ids: Sequence[str], as_of: Mapping[str, datetime], *, whole: boo
 def upsert_change(item: Item, served: ServedCollection) -> Change:
     """Returns the change that adds or replaces an item, without vectors from a model.
 
-    Raises: InvalidRequest: See `check_sizes` and `clean_document`; also if an attribute has the
-        wrong kind, the item has a vector although a model embeds it, or it has no vector although
-        no model does.
+    Raises: InvalidRequest: See `check_sizes`, `check_numbers` and `clean_document`; also if an
+        attribute has the wrong kind, the item has a vector although a model embeds it, or it has no
+        vector although no model does.
     """
     check_sizes(item)
+    check_numbers(item.attributes)
     clean_item = clean_document(item, served.attribute_kinds, title_only=True)
     _check_lists(clean_item.attributes, served)
     vectors = {}
@@ -151,8 +152,8 @@ def upsert_change(item: Item, served: ServedCollection) -> Change:
 def attributes_change(item: Item, served: ServedCollection) -> Change:
     """Returns the change that sets attributes, and removes those without a value.
 
-    Raises: InvalidRequest: The item has no attribute, an attribute of the wrong kind, or anything
-        other than attributes.
+    Raises: InvalidRequest: The item has no attribute, an attribute of the wrong kind, a number that
+        is not finite, or anything other than attributes.
     """
     check_id(item.id)
     other_parts = {
@@ -168,11 +169,12 @@ def attributes_change(item: Item, served: ServedCollection) -> Change:
             "the whole item without only_attributes"
         )
     check_sizes(item)
+    check_numbers(item.attributes)
     attributes: dict[str, AttributeValue] = {}
     for name, value in item.attributes.items():
         for flat_name, flat in flatten(name, value):
             kept = clean({flat_name: flat}, served.attribute_kinds)
-            # An empty value (null, NaN) removes the attribute.
+            # An empty value removes the attribute.
             attributes[flat_name] = kept.get(flat_name)
     if not attributes:
         raise InvalidRequest("the item has no attribute to set or to remove")

@@ -54,7 +54,7 @@ async def test_an_answer_is_evidence_then_cited_sentences_then_the_end(
     assert done.citations == len(cited)
     assert done.served_by.rung == "extractive" and not done.served_by.reason
     for one in cited:
-        span = TEXTS[one.document_id][one.start : one.end]
+        span = TEXTS[one.document_id][one.char_start : one.char_end]
         assert one.text_hash == text_hash(span)
         assert one.snapshot_id == evidence.info.snapshot_id
     assert [int(n) for n in re.findall(r"\[(\d+)\]", answer(found))] == [n.number for n in cited]
@@ -64,7 +64,7 @@ async def test_brackets_in_a_document_are_not_markers(generator: c.Generator) ->
     found = await events(generator, asked("how long is the cord of the kettle"))
     cited = [event for event in found if isinstance(event, c.Citation)]
     assert "80 cm long (7)." in answer(found)
-    assert any("[7]" in TEXTS[one.document_id][one.start : one.end] for one in cited)
+    assert any("[7]" in TEXTS[one.document_id][one.char_start : one.char_end] for one in cited)
 
 
 async def test_a_filter_decides_what_may_be_cited(generator: c.Generator) -> None:
@@ -134,8 +134,8 @@ async def test_citations_are_checked_against_the_served_documents(
             number=1,
             document_id=id,
             chunk=0,
-            start=start,
-            end=start + len(text),
+            char_start=start,
+            char_end=start + len(text),
             text_hash=text_hash(text),
             snapshot_id="long-gone",
         )

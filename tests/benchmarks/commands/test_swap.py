@@ -70,7 +70,7 @@ def answer_events(stamp: str, row: int) -> list[c.AnswerEvent]:
     """Returns an answer that cites the first sentence of a document."""
     said = TEXTS[item_id(stamp, row)].partition(". ")[0] + "."
     cited = c.Citation(
-        number=1, document_id=item_id(stamp, row), chunk=0, start=0, end=len(said),
+        number=1, document_id=item_id(stamp, row), chunk=0, char_start=0, char_end=len(said),
         text_hash=hashlib.sha256(said.encode()).hexdigest(), snapshot_id=IDS[stamp],
     )  # fmt: skip
     evidence = c.Evidence(documents=[hit(stamp, row), hit(stamp, row + 1)], info=info(stamp))
@@ -155,7 +155,7 @@ def test_only_the_snapshot_with_an_item_may_accept_it(checker: ReplyChecker) -> 
         (2, {"snapshot_id": IDS["bravo"]}, "cites alpha-d000007 of snapshot-1"),
         (2, {"document_id": "alpha-d000009"}, "is not in its evidence"),
         (2, {"document_id": "alpha-d000008"}, "does not have that text"),
-        (2, {"start": 1}, "does not have that text"),
+        (2, {"char_start": 1}, "does not have that text"),
     ],
 )
 def test_an_answer_is_checked_against_its_evidence_and_cited_spans(

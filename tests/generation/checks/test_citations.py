@@ -15,8 +15,8 @@ def cite(text: str, start: int, end: int) -> Citation:
         number=1,
         document_id="d",
         chunk=0,
-        start=start,
-        end=end,
+        char_start=start,
+        char_end=end,
         text_hash=text_hash(text[start:end]),
         snapshot_id="s",
     )

@@ -31,7 +31,13 @@ from nearline.contract import Citation, Turn
 from nearline.sentences import sentences
 
 half = Citation(
-    number=1, document_id="d", chunk=0, start=0, end=500_000, text_hash="0" * 64, snapshot_id="s"
+    number=1,
+    document_id="d",
+    chunk=0,
+    char_start=0,
+    char_end=500_000,
+    text_hash="0" * 64,
+    snapshot_id="s",
 )
 verdict = lambda text: check_citation(half, text)
 fenceless = lambda text: _harmless(text, "0" * 16)

@@ -24,8 +24,8 @@ CITATION = c.Citation(
     number=2,
     document_id="d1",
     chunk=3,
-    start=5,
-    end=8,
+    char_start=5,
+    char_end=8,
     text_hash="ab" * 32,
     snapshot_id="s1",
     title="A title",
@@ -146,3 +146,19 @@ def test_sessions_survive(expire_time: datetime | None) -> None:
     session = c.Session(id="a", version=3, turns=turns, expire_time=expire_time)
     assert wire.session_from_proto(wire.session_to_proto(session)) == session
     assert wire.state_from_proto(wire.state_to_proto(STATE)) == STATE
+
+
+def test_citations_have_the_field_names_of_the_wire() -> None:
+    for record, message in (
+        (c.Citation, generation_pb2.Citation),
+        (c.CitationCheck, generation_pb2.CitationCheck),
+    ):
+        assert {one.name for one in dataclasses.fields(record)} == set(
+            message.DESCRIPTOR.fields_by_name
+        )
+
+
+def test_spans_are_read_by_their_old_names_too() -> None:
+    assert (CITATION.start, CITATION.end) == (5, 8)
+    check = c.CitationCheck(c.Verdict.MOVED, 3, 9)
+    assert (check.start, check.end) == (3, 9)

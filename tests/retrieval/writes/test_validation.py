@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,9 +74,26 @@ def test_a_change_of_attributes_has_nothing_else(item: c.Item, problem: str) -> 
 
 
 def test_attributes_without_a_value_are_removed() -> None:
-    item = c.Item(id="a", attributes={"year": None, "price": float("nan"), "kind": "cup"})
-    expected = {"year": None, "price": None, "kind": "cup"}
-    assert attributes_change(item, SERVED).attributes == expected
+    item = c.Item(id="a", attributes={"year": None, "kind": "cup"})
+    assert attributes_change(item, SERVED).attributes == {"year": None, "kind": "cup"}
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("make", [upsert_change, attributes_change])
+def test_a_number_that_is_not_finite_is_refused_by_its_place(
+    make: Callable[[c.Item, Any], Change], number: float
+) -> None:
+    for attributes, path in (
+        ({"price": number}, "attributes.price"),
+        ({"price": [1.0, number]}, "attributes.price[1]"),
+        ({"size": {"wide": number}}, "attributes.size.wide"),
+    ):
+        text = "x" if make is upsert_change else ""
+        item = c.Item(id="a", text=text, attributes=attributes)  # type: ignore[arg-type]
+        with pytest.raises(InvalidRequest) as caught:
+            make(item, SERVED)
+        assert caught.value.field == path
+        assert caught.value.message.startswith(f"{path} is {number}, which is not finite")
 
 
 @pytest.mark.parametrize(

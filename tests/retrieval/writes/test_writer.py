@@ -159,7 +159,7 @@ async def test_convertible_values_are_converted() -> None:
 async def test_only_attributes_sets_and_removes_without_embedding() -> None:
     here = written()
     here.put(item("a", kind="x", year=1))
-    update: c.Attributes = {"kind": "y", "year": None, "price": float("nan"), "deep": {"er": True}}  # type: ignore[dict-item]
+    update: c.Attributes = {"kind": "y", "year": None, "price": None, "deep": {"er": True}}  # type: ignore[dict-item]
     reply = await here.writer.upsert_items(
         [c.Item(id="a", attributes=update), c.Item(id="b", attributes={"kind": "z"})],
         only_attributes=True,
