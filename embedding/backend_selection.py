@@ -168,13 +168,7 @@ class _BackendSelection:
         return reference
 
     async def _prepare(self, measure_torch: bool) -> dict[str, float]:
-        """Converts in a separate process, so that torch is never loaded into this one."""
-        if importlib.util.find_spec("torch") is None:
-            raise SettingsError(
-                f"model {self._model.name} is not in the cache {self._cache.folder} and torch, "
-                "which converts it once, is not installed; run pip install 'nearline[torch]', or "
-                "copy a cache folder that has the model (python -m embedding.convert makes one)"
-            )
+        """Converts in a separate process: its memory is returned, and it may load torch."""
         arguments = [
             *("--model", str(self._model.folder)),
             *("--cache-dir", str(self._cache_folder)),

@@ -1,18 +1,25 @@
-"""Converts a model once, in a separate process with torch: `python -m embedding.convert`.
+"""Converts a model once, in a separate process: `python -m embedding.convert`.
 
-It writes the OpenVINO graph and the reference vectors of fp32 to the cache. Serving then needs
-neither torch nor this module. Images run it at build time.
+It writes the OpenVINO graph and the reference vectors of fp32 to the cache. BERT-like models need
+no torch: the graph is built from their weights, and the reference is a forward pass in numpy.
+Images run it at build time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embedding.backend import Backend
+from embedding.bert_reference import NumpyBackend
+from embedding.bert_weights import BertWeights, read_bert
 from embedding.model import EmbeddingModel, find_model
 from embedding.model_cache import ModelCache, installed_version
 from embedding.reference_texts import ReferenceSet, check_vectors, measure_throughput
@@ -21,8 +28,13 @@ from embedding.tokenizer import TextTokenizer
 from nearline import serving, settings, telemetry
 from nearline.errors import SettingsError
 
+if TYPE_CHECKING:
+    import openvino as ov
+
 # An argument in addition to those of the service: also measure torch f32 and print the figures.
 MEASURE_FLAG = "--measure"
+# Padded tokens of one batch of the reference texts.
+_REFERENCE_BUDGET = 1024
 
 
 def convert(
@@ -35,60 +47,82 @@ def convert(
         cache: Its cache.
         measure_budget: Measure torch f32 with batches of this many tokens; 0 disables it.
     Returns: `tokens_per_s` and `min_cosine` of torch f32, if measured.
-    Raises: SettingsError: torch is not installed. StoreError: the cache cannot be written.
+    Raises: SettingsError: the model or the measurement needs torch, which is not installed, or the
+        weights cannot be read. StoreError: the cache cannot be written.
     """
-    figures: dict[str, float] = {}
     with cache.lock():
         cache.sweep()
-        needs_graph = bool(installed_version("openvino")) and not cache.graph.is_file()
         reference = cache.reference()
+        needs_graph = bool(installed_version("openvino")) and not cache.graph.is_file()
         if not (needs_graph or reference is None or measure_budget):
-            return figures
-        try:
-            from embedding.torch_backend import TorchBackend
-        except ImportError as error:
-            raise SettingsError(
-                f"model {model.name} must be converted once, which needs torch ({error}); run "
-                "pip install 'nearline[torch]', or copy a cache folder that has it"
-            ) from error
-        backend = TorchBackend(model)
+            return {}
         golden = ReferenceSet(
-            TextTokenizer(model.folder, model.max_tokens), model.pad_id, measure_budget or 1024, 1
+            TextTokenizer(model.folder, model.max_tokens),
+            model.pad_id,
+            measure_budget or _REFERENCE_BUDGET,
+            1,
         )
-        vectors = golden.embed(backend)
+        bert = read_bert(model) if needs_graph or reference is None else None
         if reference is None:
+            reference = golden.embed(_torch_backend(model) if bert is None else NumpyBackend(bert))
             with cache.temporary() as folder:
-                np.save(folder / "golden.npy", vectors)
+                np.save(folder / "golden.npy", reference)
                 (folder / "golden.npy").replace(cache.reference_file)
-            reference = vectors
         if needs_graph:
-            _write_graph(model, cache)
-    if measure_budget:
-        figures["min_cosine"] = check_vectors(backend.name, vectors, reference)
-        figures["tokens_per_s"] = measure_throughput(backend, golden)
-    return figures
+            _write_graph(model, bert, cache)
+    if not measure_budget:
+        return {}
+    backend = _torch_backend(model)
+    return {
+        "min_cosine": check_vectors(backend.name, golden.embed(backend), reference),
+        "tokens_per_s": measure_throughput(backend, golden),
+    }
 
 
-def _write_graph(model: EmbeddingModel, cache: ModelCache) -> None:
-    import torch
+@contextlib.contextmanager
+def _needing_torch(model: EmbeddingModel) -> Iterator[None]:
+    """Turns a failed import of torch into an error with the remedy."""
+    try:
+        yield
+    except ImportError as error:
+        raise SettingsError(
+            f"model {model.name} needs torch ({error}): only BERT-like models in f32 or f16 are "
+            "converted without; run pip install 'nearline[torch]', or copy a cache folder that has "
+            "the model"
+        ) from error
 
+
+def _torch_backend(model: EmbeddingModel) -> Backend:
+    with _needing_torch(model):
+        from embedding.torch_backend import TorchBackend
+    return TorchBackend(model)
+
+
+def _write_graph(model: EmbeddingModel, bert: BertWeights | None, cache: ModelCache) -> None:
+    from embedding.bert_graph import build_graph
     from embedding.openvino_backend import save_graph
-    from embedding.torch_backend import PooledEncoder
 
-    encoder = PooledEncoder(model)
-    ids = torch.randint(5, 100, (2, 16))
-    example = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    with (
-        cache.temporary() as folder,
-        torch.inference_mode(),
-        warnings.catch_warnings(),
-    ):
-        # The tracer warns about branches on shapes that the graph does not take.
-        warnings.simplefilter("ignore")
+    graph = _trace(model) if bert is None else build_graph(bert)
+    with cache.temporary() as folder:
         made = folder / "graph"
         made.mkdir()
-        save_graph(encoder, example, made / "model.xml")
+        save_graph(graph, made / "model.xml")
         made.rename(cache.graph_folder)
+
+
+def _trace(model: EmbeddingModel) -> ov.Model:
+    with _needing_torch(model):
+        import torch
+
+        from embedding.torch_backend import PooledEncoder
+    from embedding.openvino_backend import trace_graph
+
+    ids = torch.randint(5, 100, (2, 16))
+    example = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    with torch.inference_mode(), warnings.catch_warnings():
+        # The tracer warns about branches on shapes that the graph does not take.
+        warnings.simplefilter("ignore")
+        return trace_graph(PooledEncoder(model), example)
 
 
 async def main(argv: list[str]) -> None:

@@ -73,8 +73,7 @@ class ModelCache:
             return None
         except (OSError, ValueError, EOFError) as error:
             raise NotReady(
-                f"{self.reference_file} is damaged ({error}); delete it and start again, with "
-                "torch installed"
+                f"{self.reference_file} is damaged ({error}); delete it and start again"
             ) from error
         return vectors
 

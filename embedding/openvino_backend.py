@@ -20,9 +20,21 @@ sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 import openvino as ov  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
+from openvino import opset13 as op  # noqa: E402
 
 from embedding.backend import TokenBatch  # noqa: E402
 from nearline.errors import NotReady, SettingsError  # noqa: E402
+
+__all__ = [
+    "PRECISIONS",
+    "VERSION",
+    "OpenVINOBackend",
+    "has_bf16",
+    "op",
+    "ov",
+    "save_graph",
+    "trace_graph",
+]
 
 PRECISIONS = ("f32", "bf16")
 VERSION = str(ov.__version__)
@@ -33,18 +45,22 @@ def has_bf16() -> bool:
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def save_graph(encoder: object, example: Mapping[str, object], xml: Path) -> None:
-    """Converts a torch module; writes its graph, and its weights in full precision next to it.
+def trace_graph(encoder: object, example: Mapping[str, object]) -> ov.Model:
+    """Converts a torch module to a graph.
 
     Args:
         encoder: Module from ids and mask to unit vectors.
         example: An example of each input, by name, for tracing; the graph's inputs get the same
             names.
-        xml: File to write.
     """
     graph = ov.convert_model(encoder, example_input=dict(example))
     for name in example:
         graph.input(name).get_tensor().set_names({name})
+    return graph
+
+
+def save_graph(graph: ov.Model, xml: Path) -> None:
+    """Writes a graph, and its weights in full precision next to it."""
     ov.save_model(graph, xml, compress_to_fp16=False)
 
 
@@ -80,7 +96,7 @@ class OpenVINOBackend:
         except RuntimeError as error:
             raise NotReady(
                 f"the converted model {xml} cannot be loaded ({_last_line(error)}); delete its "
-                "folder and start again, with torch installed"
+                "folder and start again"
             ) from error
         self.name = f"openvino-{precision}"
         self.dim = int(compiled.output(0).partial_shape[1].get_length())

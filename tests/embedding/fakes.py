@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from embedding.backend import TokenBatch
@@ -83,6 +84,52 @@ def write_model(folder: Path, *, pooling: dict[str, object] | None = None) -> Pa
     }
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content), "utf-8")
+    return folder
+
+
+def write_bert(folder: Path, *, pooling: str = "mean", kind: str = "bert", seed: int = 1) -> Path:
+    """Writes a folder as `write_model`, with the random weights of a BERT or XLM-RoBERTa.
+
+    Two layers of two heads; the padding id is 0 for BERT, and 1 for XLM-RoBERTa.
+    """
+    write_model(folder, pooling={"embedding_dimension": DIM, "pooling_mode": pooling})
+    config = {
+        "model_type": kind,
+        "vocab_size": len(WORDS),
+        "hidden_size": DIM,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+        "max_position_embeddings": 64,
+        "type_vocab_size": 2,
+        "layer_norm_eps": 1e-5,
+        "pad_token_id": 0 if kind == "bert" else 1,
+    }
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (len(WORDS), DIM),
+        "embeddings.position_embeddings.weight": (64, DIM),
+        "embeddings.token_type_embeddings.weight": (2, DIM),
+        "embeddings.LayerNorm.weight": (DIM,),
+        "embeddings.LayerNorm.bias": (DIM,),
+    }
+    for layer in range(2):
+        prefix = f"encoder.layer.{layer}"
+        for name, outputs, inputs in (
+            ("attention.self.query", DIM, DIM),
+            ("attention.self.key", DIM, DIM),
+            ("attention.self.value", DIM, DIM),
+            ("attention.output.dense", DIM, DIM),
+            ("intermediate.dense", 8, DIM),
+            ("output.dense", DIM, 8),
+        ):
+            shapes[f"{prefix}.{name}.weight"] = (outputs, inputs)
+            shapes[f"{prefix}.{name}.bias"] = (outputs,)
+        for name in ("attention.output.LayerNorm", "output.LayerNorm"):
+            shapes[f"{prefix}.{name}.weight"] = shapes[f"{prefix}.{name}.bias"] = (DIM,)
+    chance = np.random.default_rng(seed)
+    tensors = {name: chance.normal(size=shape).astype("f4") for name, shape in shapes.items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import sys
@@ -136,16 +135,6 @@ def test_a_damaged_graph_is_an_error_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "model.xml").write_text("<net")
     with pytest.raises(NotReady, match=r"cannot be loaded .*delete its folder"):
         OpenVINOBackend(tmp_path / "model.xml", "f32")
-
-
-async def test_a_model_not_in_the_cache_needs_torch_and_the_error_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("openvino")
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n == "torch" else real(n))
-    with pytest.raises(SettingsError, match=r"not installed; run pip install 'nearline\[torch\]'"):
-        await select_backend(word_model(tmp_path / "m"), EmbeddingSettings(), tmp_path / "cache")
 
 
 def test_a_combination_that_cannot_be_had_is_an_error() -> None:

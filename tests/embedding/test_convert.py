@@ -78,9 +78,15 @@ def test_a_measurement_keeps_the_stored_reference(
     np.testing.assert_array_equal(cache.reference(), turned)
 
 
-def test_a_conversion_without_torch_is_refused_with_the_remedy(
-    model: EmbeddingModel, cache: ModelCache, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("missing", ["reference", "graph"])
+def test_another_architecture_is_not_converted_without_torch_and_the_error_has_the_remedy(
+    model: EmbeddingModel, cache: ModelCache, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if missing == "graph":
+        pytest.importorskip("openvino")
+        np.save(cache.reference_file, np.ones((len(REFERENCE_TEXTS), 4), np.float32))
+        cache.graph.unlink()
+        cache.graph.parent.rmdir()
     monkeypatch.setitem(sys.modules, TORCH, None)
     with pytest.raises(SettingsError, match=r"pip install 'nearline\[torch\]', or copy a cache"):
         convert(model, cache)

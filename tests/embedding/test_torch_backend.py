@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from embedding import convert as converter
 from embedding.backend import pad
 from embedding.convert import convert
 from embedding.model import EmbeddingModel, read_model
@@ -79,11 +80,13 @@ def test_an_unknown_precision_or_device_is_refused(model: EmbeddingModel) -> Non
 
 
 @needs("openvino", "openvino")
-def test_a_converted_model_gives_the_vectors_of_torch(
-    model: EmbeddingModel, tmp_path: Path
+def test_a_traced_model_gives_the_vectors_of_torch(
+    model: EmbeddingModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from embedding.openvino_backend import OpenVINOBackend
 
+    # As if its architecture were unknown.
+    monkeypatch.setattr(converter, "read_bert", lambda model: None)
     cache = ModelCache(tmp_path, model)
     assert convert(model, cache) == {}
     backend = OpenVINOBackend(cache.graph, "f32", threads=1, streams=1)

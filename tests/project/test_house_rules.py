@@ -46,6 +46,7 @@ IMPORTERS = {
         "benchmarks/commands/embed.py",
     },
     "openvino": {"embedding/openvino_backend.py", "embedding/convert.py"},
+    "safetensors": {"embedding/bert_weights.py"},
     "obstore": {"nearline/store/objects.py", "nearline/store/open.py"},
     "Stemmer": {"retrieval/index/lexical/text_analysis.py"},
     "bm25s": {"index_builder/indexes/lexical_writer.py"},
