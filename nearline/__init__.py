@@ -2,6 +2,7 @@
 
 from nearline.clients import (
     AdminClient,
+    AsyncClient,
     EmbeddingClient,
     GenerationClient,
     IngestClient,
@@ -13,8 +14,10 @@ from nearline.clients.blocking import (
     BlockingGenerationClient,
     BlockingIngestClient,
     BlockingRetrievalClient,
+    Client,
 )
 from nearline.contract import (
+    Answer,
     Audience,
     BulkWriteReply,
     Citation,
@@ -77,6 +80,8 @@ __version__ = "0.2.0"
 
 __all__ = [
     "AdminClient",
+    "Answer",
+    "AsyncClient",
     "Audience",
     "BlockingAdminClient",
     "BlockingEmbeddingClient",
@@ -86,6 +91,7 @@ __all__ = [
     "BulkWriteReply",
     "Citation",
     "CitationCheck",
+    "Client",
     "CountReply",
     "Coverage",
     "DeadLetter",

@@ -2,6 +2,7 @@
 
 from nearline.channel import DEFAULT_TIMEOUT_S
 from nearline.clients.admin import AdminClient
+from nearline.clients.client import AsyncClient
 from nearline.clients.embedding import EmbeddingClient
 from nearline.clients.generation import GenerationClient
 from nearline.clients.ingest import IngestClient
@@ -18,6 +19,7 @@ __all__ = [
     "DEFAULT_OPTIONS",
     "DEFAULT_TIMEOUT_S",
     "AdminClient",
+    "AsyncClient",
     "EmbeddingClient",
     "GenerationClient",
     "IngestClient",

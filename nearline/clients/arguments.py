@@ -40,6 +40,8 @@ _SHORTHANDS: Final[Mapping[type, str]] = {
     c.Query: "text",
     c.Question: "text",
 }
+# The field that numbers alone stand for.
+_OF_NUMBERS: Final[Mapping[type, str]] = {c.Query: "vector"}
 _UINT32: Final = range(1 << 32)
 _UINT64: Final = range(1 << 64)
 _OF_64_BITS: Final = {"end", "if_versions", "offset", "session_version", "start", "version"}
@@ -168,15 +170,15 @@ def _as_is(value: Any) -> Any:
 def _alternatives(hints: list[Any], name: str) -> _Convert:
     """Returns the conversion to one of several types, of which texts and numbers stand for others.
 
-    So `Query | str` is a query: its own conversion takes texts.
+    So `Query | str` is a query: its own conversion takes texts and numbers.
     """
     if f.All in hints:
         return values.to_filter
     if datetime in hints and str in hints:
         return values.to_attribute
-    if any(typing.get_origin(one) is np.ndarray for one in hints):
-        return values.to_vector
     records = [one for one in hints if isinstance(one, type) and dataclasses.is_dataclass(one)]
+    if not records and any(typing.get_origin(one) is np.ndarray for one in hints):
+        return values.to_vector
     if len(records) > 1:
         return _one_of(records)
     kinds = [one for one in hints if isinstance(one, type) and issubclass(one, Enum)]
@@ -207,14 +209,18 @@ def _record(kind: Any) -> _Convert:
         (one.name, _default(one), _converter(hints[one.name], one.name))
         for one in dataclasses.fields(kind)
     ]
-    shorthand = _SHORTHANDS.get(kind)
+    shorthand, of_numbers = _SHORTHANDS.get(kind), _OF_NUMBERS.get(kind)
     allowed = f"use a {kind.__name__}" + (" or a text" if shorthand else "")
+    allowed += " or a list of numbers" if of_numbers else ""
 
     def convert(value: Any) -> Any:
         if type(value) is not kind:
-            if shorthand is None or not isinstance(value, str):
+            if shorthand and isinstance(value, str):
+                value = kind(**{shorthand: value})
+            elif of_numbers and isinstance(value, list | tuple | np.ndarray):
+                value = kind(**{of_numbers: value})
+            else:
                 raise refused(value, allowed)
-            value = kind(**{shorthand: value})
         changed = {}
         for name, default, convert_field in fields:
             given = getattr(value, name)

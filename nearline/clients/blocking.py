@@ -7,9 +7,8 @@ import functools
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar
 
-from nearline.channel import ServiceChannel
 from nearline.clients import (
     AdminClient,
     EmbeddingClient,
@@ -17,10 +16,17 @@ from nearline.clients import (
     IngestClient,
     RetrievalClient,
 )
-from nearline.contract import Lane
+from nearline.clients.client import AsyncClient
+from nearline.contract import DEFAULT_COLLECTION, Lane
 from nearline.tls import TlsFiles
 
-_C = TypeVar("_C", bound=ServiceChannel)
+
+class _Closable(Protocol):
+    async def close(self) -> None: ...
+
+
+_C = TypeVar("_C", bound=_Closable)
+_Wrapped = TypeVar("_Wrapped", bound=_Closable, covariant=True)
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _Batch = TypeVar("_Batch")
@@ -57,7 +63,7 @@ class _Loop:
 _loop = _Loop()
 
 
-class BlockingClient(Generic[_C]):
+class BlockingClient(Generic[_Wrapped]):
     """Base of the blocking clients: same methods and errors as the async client, plain calls.
 
     Safe to share between threads. Close it, or use it as a context manager.
@@ -66,11 +72,17 @@ class BlockingClient(Generic[_C]):
         connect: Makes the async client; called on its event loop.
     """
 
-    def __init__(self, connect: Callable[[], _C]) -> None:
-        async def connected() -> _C:
+    def __init__(self, connect: Callable[[], _Wrapped]) -> None:
+        async def connected() -> _Wrapped:
             return connect()
 
-        self._client: _C = _loop.run(connected())
+        self._client: _Wrapped = _loop.run(connected())
+
+    @classmethod
+    def _of(cls, connect: Callable[[], _Wrapped]) -> Self:
+        client = cls.__new__(cls)
+        BlockingClient.__init__(client, connect)
+        return client
 
     def close(self) -> None:
         """Closes the connection; calls in flight are cancelled."""
@@ -263,3 +275,90 @@ class BlockingAdminClient(BlockingClient[AdminClient]):
     split = _call(AdminClient.split)
     rollout_status = _call(AdminClient.rollout_status)
     roll_back = _call(AdminClient.roll_back)
+
+
+class Client(BlockingClient[AsyncClient]):
+    """Client of everything that one address serves; `AsyncClient` is the same for async programs.
+
+    It takes what people write: texts for queries and enums, filters as texts or dicts, lists and
+    numpy's values. Searches, lists and items come with their titles and texts. Reads include all
+    earlier writes of the same client. Safe to share between threads. Close it, or use it as a
+    context manager.
+
+    Args:
+        address: "host:port" of the router, which passes calls of other services on to them.
+        token, tls, collection, own_writes, lane, generation, ingest, embedding: See `AsyncClient`.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        token: str | None = None,
+        tls: TlsFiles | None = None,
+        collection: str = DEFAULT_COLLECTION,
+        own_writes: bool = True,
+        lane: Lane | str = Lane.INTERACTIVE,
+        generation: str = "",
+        ingest: str = "",
+        embedding: str = "",
+    ) -> None:
+        super().__init__(
+            lambda: AsyncClient(
+                address,
+                token=token,
+                tls=tls,
+                collection=collection,
+                own_writes=own_writes,
+                lane=lane,
+                generation=generation,
+                ingest=ingest,
+                embedding=embedding,
+            )
+        )
+
+    search = _call(AsyncClient.search)
+    search_batch = _call(AsyncClient.search_batch)
+    recommend = _call(AsyncClient.recommend)
+    get = _call(AsyncClient.get)
+    items = _stream(AsyncClient.items)
+    count = _call(AsyncClient.count)
+    upsert = _call(AsyncClient.upsert)
+    delete = _call(AsyncClient.delete)
+    record = _call(AsyncClient.record)
+    user = _call(AsyncClient.user)
+    delete_user = _call(AsyncClient.delete_user)
+    ask = _call(AsyncClient.ask)
+    ask_stream = _stream(AsyncClient.ask_stream)
+    verify = _call(AsyncClient.verify)
+    embed = _call(AsyncClient.embed)
+    rerank = _call(AsyncClient.rerank)
+    submit = _call(AsyncClient.submit)
+    job = _call(AsyncClient.job)
+    wait = _call(AsyncClient.wait)
+    status = _call(AsyncClient.status)
+
+    @property
+    def retrieval(self) -> BlockingRetrievalClient:
+        """See `AsyncClient.retrieval`."""
+        return BlockingRetrievalClient._of(lambda: self._client.retrieval)
+
+    @property
+    def generation(self) -> BlockingGenerationClient:
+        """See `AsyncClient.generation`."""
+        return BlockingGenerationClient._of(lambda: self._client.generation)
+
+    @property
+    def ingest(self) -> BlockingIngestClient:
+        """See `AsyncClient.ingest`."""
+        return BlockingIngestClient._of(lambda: self._client.ingest)
+
+    @property
+    def embedding(self) -> BlockingEmbeddingClient:
+        """See `AsyncClient.embedding`."""
+        return BlockingEmbeddingClient._of(lambda: self._client.embedding)
+
+    @property
+    def admin(self) -> BlockingAdminClient:
+        """See `AsyncClient.admin`."""
+        return BlockingAdminClient._of(lambda: self._client.admin)

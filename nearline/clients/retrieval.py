@@ -7,6 +7,7 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
+    Awaitable,
     Callable,
     Iterable,
     Mapping,
@@ -22,7 +23,7 @@ from nearline.tls import TlsFiles
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc, types_pb2
 
 DEFAULT_OPTIONS = c.SearchOptions(payload=SEARCH_PAYLOAD)
-DEFAULT_LIST = c.RecommendOptions()
+DEFAULT_LIST = c.RecommendOptions(payload=SEARCH_PAYLOAD)
 # Many texts may need embedding first.
 _WRITE_TIMEOUT_S = 60.0
 ALL_BUT_VECTOR = frozenset(c.PayloadField) - {c.PayloadField.VECTOR}
@@ -54,7 +55,7 @@ class RetrievalClient(ServiceChannel):
 
     async def search(
         self,
-        query: c.Query | str,
+        query: c.QueryLike,
         options: c.SearchOptions = DEFAULT_OPTIONS,
         *,
         collection: str = c.DEFAULT_COLLECTION,
@@ -62,7 +63,8 @@ class RetrievalClient(ServiceChannel):
     ) -> c.SearchReply:
         """Finds the best items for one query; see `Retriever.search`. Default timeout: 10 s.
 
-        A text is a query. Titles and texts are returned unless `options.payload` is set.
+        A text is a query, and so is a vector. Titles and texts are returned unless
+        `options.payload` is set.
         """
         request = retrieval_pb2.SearchRequest(
             collection=collection,
@@ -73,7 +75,7 @@ class RetrievalClient(ServiceChannel):
 
     async def search_batch(
         self,
-        queries: Sequence[c.Query | str],
+        queries: Sequence[c.QueryLike],
         options: c.SearchOptions = DEFAULT_OPTIONS,
         *,
         collection: str = c.DEFAULT_COLLECTION,
@@ -136,20 +138,18 @@ class RetrievalClient(ServiceChannel):
     ) -> AsyncGenerator[c.Item, None]:
         """Yields all items that match, in id order, page by page, from one snapshot."""
         fields = frozenset(payload)
-        token = ""
-        while True:
-            page = await self.list_items(
+
+        async def page(token: str) -> c.ItemsPage:
+            return await self.list_items(
                 page_size=c.MAX_PAGE,
                 page_token=token,
                 filter=filter,
                 payload=fields,
                 collection=collection,
             )
-            for item in page.items:
-                yield item
-            token = page.next_page_token
-            if not token:
-                return
+
+        async for item in pages(page):
+            yield item
 
     async def count_items(
         self,
@@ -262,7 +262,10 @@ class RetrievalClient(ServiceChannel):
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> c.RecommendReply:
-        """Recommends a list; see `Recommender.recommend`. Default timeout: 10 s."""
+        """Recommends a list; see `Recommender.recommend`. Default timeout: 10 s.
+
+        A text is a user's id. Titles and texts are returned unless `options.payload` is set.
+        """
         request = wire.recommend_request(cast(c.Audience, audience), options, collection)
         return wire.recommend_reply(await self.send(self._stub.Recommend, request, timeout_s))
 
@@ -318,6 +321,20 @@ class RetrievalClient(ServiceChannel):
         call = self.begin(method)
         await send_requests(call, requests)
         return await self.call(lambda: call)
+
+
+async def pages(
+    page: Callable[[str], Awaitable[c.ItemsPage]],
+) -> AsyncGenerator[c.Item, None]:
+    """Yields the items of all pages. page: Returns the page of a token; that of "" is the first."""
+    token = ""
+    while True:
+        found = await page(token)
+        for item in found.items:
+            yield item
+        token = found.next_page_token
+        if not token:
+            return
 
 
 def _filter_to_proto(condition: c.FilterLike | None) -> types_pb2.Filter | None:

@@ -180,6 +180,26 @@ class Refusal:
 AnswerEvent: TypeAlias = Evidence | Delta | Citation | Usage | Done | Refusal
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A whole answer, or a refusal.
+
+    text: The answer, with markers such as "[1]"; empty if refused. refusal: Why there is no answer;
+    None if there is one. done: How the answer ended; None if refused.
+    """
+
+    text: str
+    citations: Sequence[Citation]
+    refusal: Refusal | None
+    evidence: Evidence
+    usage: Usage
+    done: Done | None
+
+    def __str__(self) -> str:
+        """Returns the text, or the reason of the refusal in words."""
+        return self.text if self.refusal is None else self.refusal.message
+
+
 @dataclass(frozen=True, slots=True)
 class CitationCheck:
     """The verdict on a citation, and the current span of its text (0 unless VALID or MOVED).

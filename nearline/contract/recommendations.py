@@ -10,6 +10,7 @@ from typing import Protocol
 
 from nearline.contract.records import Hit, IgnoredId, ReplyInfo
 from nearline.contract.terms import (
+    CLIENT_PAYLOAD,
     DEFAULT_COLLECTION,
     Converted,
     FilterLike,
@@ -59,13 +60,14 @@ class Audience:
 class RecommendOptions:
     """Options of a list; see RecommendRequest in retrieval.proto.
 
-    diversity: Optional; None uses the policy's value.
+    payload: Parts of items to return. Unless set, clients ask for titles and texts. diversity:
+    Optional; None uses the policy's value.
     """
 
     n: int = DEFAULT_N
     exclude_ids: Converted[tuple[str, ...], Iterable[Id]] = ()  # type: ignore[assignment]
     filter: Converted[Filter | None, FilterLike | None] = None  # type: ignore[assignment]
-    payload: Converted[frozenset[PayloadField], PayloadLike] = frozenset()  # type: ignore[assignment]
+    payload: Converted[frozenset[PayloadField], PayloadLike] = CLIENT_PAYLOAD  # type: ignore[assignment]
     diversity: float | None = None
     explain: bool = False
     min_watermark: bytes = b""

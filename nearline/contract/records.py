@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,10 @@ class Query:
     text: str | None = None
     vector: Converted[NDArray[np.float32] | None, VectorLike | None] = None  # type: ignore[assignment]
     item_ids: Converted[tuple[str, ...], Iterable[Id]] = ()  # type: ignore[assignment]
+
+
+# A text, or numbers, stand for a query of it.
+QueryLike: TypeAlias = Query | str | VectorLike
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,7 +212,7 @@ async def _lists(
         for user in left:
             reply = await client.recommend(
                 c.Audience(user_id=user, surface=surface),
-                c.RecommendOptions(n=n),
+                c.RecommendOptions(n=n, payload=frozenset()),
                 collection=collection,
                 timeout_s=_TIMEOUT_S,
             )

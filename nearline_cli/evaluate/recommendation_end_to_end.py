@@ -160,7 +160,8 @@ async def _record(client: RetrievalClient, parts: Split) -> None:
 async def _lists(
     client: RetrievalClient, parts: Split, task: EvaluationTask, k: int, *, cold: bool
 ) -> NDArray[np.int32]:
-    options = c.RecommendOptions(n=k, filter=Equals(_HELD_OUT, True) if cold else None)
+    held_out = Equals(_HELD_OUT, True) if cold else None
+    options = c.RecommendOptions(n=k, filter=held_out, payload=frozenset())
     surface = "cart" if task.repeats else "home"
     numbers = {one: at for at, one in enumerate(parts.train.items)}
     lists = np.full((len(task.users), k), -1, np.int32)

@@ -92,14 +92,8 @@ def _method(behind: Behind, name: str, streams_in: bool, streams_out: bool) -> A
 
 
 @contextlib.asynccontextmanager
-async def gateway(
-    services: ServerSettings | None = None, **settings: Any
-) -> AsyncIterator[tuple[httpx2.AsyncClient, Behind]]:
-    """Runs a gateway and the services behind it; gives a client, and the services.
-
-    services: Settings of the services. settings: Those of the gateway.
-    """
-    behind = Behind()
+async def services_of(behind: Behind, settings: ServerSettings | None = None) -> AsyncIterator[str]:
+    """Runs all services on one address, which it gives."""
     behind.go.set()
     registrations = []
     for module, service in zip(
@@ -119,7 +113,20 @@ async def gateway(
                 f"nearline.v1.{service}", partial(add, _servicer(behind, module, service))
             )
         )
-    async with serving.running(registrations, settings=services) as address:
+    async with serving.running(registrations, settings=settings) as address:
+        yield address
+
+
+@contextlib.asynccontextmanager
+async def gateway(
+    services: ServerSettings | None = None, **settings: Any
+) -> AsyncIterator[tuple[httpx2.AsyncClient, Behind]]:
+    """Runs a gateway and the services behind it; gives a client, and the services.
+
+    services: Settings of the services. settings: Those of the gateway.
+    """
+    behind = Behind()
+    async with services_of(behind, services) as address:
         chosen = GatewaySettings.load(
             {
                 "port": 0,

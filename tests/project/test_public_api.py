@@ -9,6 +9,8 @@ import nearline
 
 PUBLIC = [
     "AdminClient",
+    "Answer",
+    "AsyncClient",
     "Audience",
     "BlockingAdminClient",
     "BlockingEmbeddingClient",
@@ -18,6 +20,7 @@ PUBLIC = [
     "BulkWriteReply",
     "Citation",
     "CitationCheck",
+    "Client",
     "CountReply",
     "Coverage",
     "DeadLetter",
@@ -92,7 +95,7 @@ def test_the_package_exports_these_names() -> None:
 
 
 def test_a_client_loads_no_engine() -> None:
-    loaded = _loaded_after("from nearline import RetrievalClient")
+    loaded = _loaded_after("from nearline import Client")
     assert loaded & set(ENGINES.split()) == set()
 
 

@@ -329,6 +329,11 @@ async def test_searches_return_titles_and_texts_unless_told_otherwise() -> None:
     assert (await options_received(payload=())).payload == frozenset()
     assert (await options_received(payload=frozenset())).payload == frozenset()
     assert (await options_received(payload={"title"})).payload == {TITLE}
+    for given in ((), (c.RecommendOptions(n=3),)):
+        listed = (await received(RETRIEVAL, "recommend", "u", *given))["options"]
+        assert listed.payload == {TITLE, TEXT}
+    bare = (await received(RETRIEVAL, "recommend", "u", c.RecommendOptions(payload=())))["options"]
+    assert bare.payload == frozenset()
 
 
 def test_blocking_clients_convert_alike() -> None:

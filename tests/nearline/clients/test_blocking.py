@@ -15,7 +15,7 @@ import pytest
 
 from nearline import contract as c
 from nearline.channel import ServiceChannel
-from nearline.clients import blocking
+from nearline.clients import AsyncClient, blocking
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound
 from nearline.serving import Registration, running
 from nearline.v1 import generation_pb2, generation_pb2_grpc
@@ -26,12 +26,15 @@ CLIENTS = [
     blocking.BlockingGenerationClient,
     blocking.BlockingIngestClient,
     blocking.BlockingRetrievalClient,
+    blocking.Client,
 ]
 QUESTION = c.Question(text="anything")
 
 
-def async_client(kind: type[object]) -> type[ServiceChannel]:
+def async_client(kind: type[object]) -> type[object]:
     """Returns the client that a blocking client wraps."""
+    if kind is blocking.Client:
+        return AsyncClient
     return getattr(blocking, kind.__name__.removeprefix("Blocking"))  # type: ignore[no-any-return]
 
 
@@ -87,8 +90,15 @@ def test_a_blocking_client_has_every_method_of_the_async_one(kind: type[object])
 
 @pytest.mark.parametrize("kind", CLIENTS)
 def test_methods_keep_their_signature_and_documentation(kind: type[object]) -> None:
+    settings, originals = map(inspect.signature, (kind, async_client(kind)))
+    assert [(one.name, one.default) for one in settings.parameters.values()] == [
+        (one.name, one.default) for one in originals.parameters.values()
+    ]
     for name in public_methods(kind) - {"close"}:
         method, original = getattr(kind, name), getattr(async_client(kind), name)
+        if isinstance(original, property):
+            assert isinstance(method, property)
+            continue
         assert inspect.signature(method) == inspect.signature(original)
         assert method.__doc__ == original.__doc__
         assert not inspect.iscoroutinefunction(method)
@@ -99,6 +109,7 @@ def types_are_known_to_the_checker(
     retrieval: blocking.BlockingRetrievalClient,
     embedding: blocking.BlockingEmbeddingClient,
     generation: blocking.BlockingGenerationClient,
+    one: blocking.Client,
 ) -> None:
     """Checked by mypy; never runs."""
     assert_type(retrieval.search(c.Query(text="kettle"), timeout_s=1.0), c.SearchReply)
@@ -106,6 +117,10 @@ def types_are_known_to_the_checker(
     assert_type(retrieval.upsert_batches([[c.Item(id="a")]], collection="x"), c.BulkWriteReply)
     assert_type(embedding.embed_stream([["a"]]), Iterator[c.Embeddings])
     assert_type(generation.generate(QUESTION), Iterator[c.AnswerEvent])
+    assert_type(one.search([0.5, 1], 3, mode="dense"), c.SearchReply)
+    assert_type(one.items("price < 80"), Iterator[c.Item])
+    assert_type(one.ask("why?"), c.Answer)
+    assert_type(one.ingest.jobs(), c.JobPage)
     with retrieval as entered:
         assert_type(entered, blocking.BlockingRetrievalClient)
     retrieval.search(5)  # type: ignore[arg-type]

@@ -1,0 +1,136 @@
+"""One async client for all services."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, cast
+
+from nearline import contract as c
+from nearline.clients.arguments import converts_arguments
+from nearline.clients.client_reads import ClientReads
+from nearline.clients.client_writes import ClientWrites
+from nearline.clients.service_clients import with_fields
+from nearline.v1 import admin_pb2
+
+
+@converts_arguments
+class AsyncClient(ClientReads, ClientWrites):
+    """Client of everything that one address serves; `Client` is the same without async.
+
+    It takes what people write, as `RetrievalClient` does. Searches, lists and items come with their
+    titles and texts. Reads include all earlier writes of the same client. Close it, or use it as an
+    async context manager.
+
+    Args:
+        address: "host:port" of the router, which passes calls of other services on to them.
+        token: API key or JSON Web Token; empty sends none. Optional; None takes NEARLINE_TOKEN.
+        tls: Certificates; see `ServiceChannel`. Optional; None takes NEARLINE_TLS_CA and others.
+        collection: Collection of every call that names none.
+        own_writes: Whether reads wait until they include the writes of this client.
+        lane: With "bulk", a crowded service answers interactive calls first.
+        generation, ingest, embedding: Addresses of these services, if the router is older and does
+            not pass calls on. Optional; empty takes `address`.
+    """
+
+    async def ask(
+        self,
+        question: c.Question | str,
+        *,
+        filter: c.FilterLike | None = None,
+        session_id: str | None = None,
+        backend: str | None = None,
+        collection: str | None = None,
+        timeout_s: float | None = None,
+    ) -> c.Answer:
+        """Answers a question from the documents: the whole answer, with its citations.
+
+        Args:
+            question: The question; a `Question` for all options.
+            filter: Which items may be evidence. Optional.
+            session_id: Conversation to continue. Optional.
+            backend: Who writes, such as "extractive". Optional; None leaves it to the service.
+            collection: Optional; None takes that of the client.
+            timeout_s: Time limit of the whole answer in seconds. Optional; None takes 60.
+        Raises: See `Generator.generate`.
+        """
+        return await _whole(
+            self.ask_stream(
+                question,
+                filter=filter,
+                session_id=session_id,
+                backend=backend,
+                collection=collection,
+                timeout_s=timeout_s,
+            )
+        )
+
+    async def ask_stream(
+        self,
+        question: c.Question | str,
+        *,
+        filter: c.FilterLike | None = None,
+        session_id: str | None = None,
+        backend: str | None = None,
+        collection: str | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncGenerator[c.AnswerEvent, None]:
+        """Yields the events of an answer while it is written; see `Generator.generate`."""
+        given = {"filter": filter, "session_id": session_id, "backend": backend}
+        wanted = with_fields(cast(c.Question, question), given)
+        events = self.generation.generate(
+            wanted, collection=self._name(collection), timeout_s=timeout_s
+        )
+        try:
+            async for event in events:
+                yield event
+        finally:
+            await events.aclose()
+
+    async def verify(
+        self,
+        citations: Sequence[c.Citation],
+        *,
+        collection: str | None = None,
+        timeout_s: float | None = None,
+    ) -> c.VerifyReply:
+        """Checks whether 1..1024 citations still stand."""
+        return await self.generation.verify(
+            citations, collection=self._name(collection), timeout_s=timeout_s
+        )
+
+    async def embed(
+        self,
+        texts: Sequence[str],
+        role: c.TextRole | str = c.TextRole.DOCUMENT,
+        *,
+        dimensions: int | None = None,
+        timeout_s: float | None = None,
+    ) -> c.Embeddings:
+        """Returns vectors of texts: (n, d) float32. role: "document" or "query"."""
+        return await self.embedding.embed(texts, role, dimensions=dimensions, timeout_s=timeout_s)
+
+    async def rerank(
+        self, query: str, texts: Sequence[str], *, timeout_s: float | None = None
+    ) -> Sequence[float]:
+        """Returns the scores of texts for a query, in their order; larger is better."""
+        return await self.embedding.rerank(query, texts, timeout_s=timeout_s)
+
+    async def status(self) -> admin_pb2.GetServingStatusResponse:
+        """Returns the collections and snapshots that are served."""
+        return await self.admin.serving_status()
+
+
+async def _whole(events: AsyncGenerator[c.AnswerEvent, None]) -> c.Answer:
+    """Returns the answer that the events are parts of."""
+    texts: list[str] = []
+    citations: list[c.Citation] = []
+    parts: dict[str, Any] = {"usage": c.Usage(), "done": None, "refusal": None}
+    async for event in events:
+        match event:
+            case c.Delta():
+                texts.append(event.text)
+            case c.Citation():
+                citations.append(event)
+            case _:
+                parts[type(event).__name__.lower()] = event
+    return c.Answer(text="".join(texts), citations=citations, **parts)
