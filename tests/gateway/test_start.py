@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
 from gateway import health
 from gateway.settings import GatewaySettings
 from gateway.upstream import Upstream
 from nearline.errors import SettingsError
+from nearline_cli.local.certificates import CertificateAuthority
 from nearline_cli.local.processes import free_port, service_process
+from tests.gateway import gateways
 
 
 @pytest.mark.parametrize("service", ["retrieval", "generation", "ingest", "embedding"])
@@ -21,6 +26,17 @@ def test_credentials_do_not_travel_unencrypted_to_another_machine(service: str) 
 async def test_they_do_where_a_network_of_ones_own_protects_them() -> None:
     settings = GatewaySettings.load({"retrieval": "router.example:7700", "insecure": True})
     await Upstream.of(settings).close()
+
+
+@pytest.mark.service
+async def test_a_gateway_with_tls_is_healthy_whatever_name_its_certificate_has(
+    tmp_path: Path,
+) -> None:
+    certificate, key = CertificateAuthority(tmp_path).issue("nearline", ["shop.example"])
+    serving = gateways.gateway(tls_cert=str(certificate), tls_key=str(key))
+    async with serving as (client, _):
+        address = client.base_url.netloc.decode()
+        assert await asyncio.to_thread(health.check, address) == ""
 
 
 @pytest.mark.service
