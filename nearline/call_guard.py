@@ -235,7 +235,7 @@ def _public(method: str, handler: Handler, idle_s: float) -> Handler:
         try:
             request = decoded_request(request)
         except InvalidRequest as error:
-            await _abort(context, error)
+            await abort(context, error)
         return await inner(request, context)
 
     async def stream(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
@@ -243,7 +243,7 @@ def _public(method: str, handler: Handler, idle_s: float) -> Handler:
             async for reply in inner(decoded_stream(idle_s, requests), context):
                 yield reply
         except (InvalidRequest, DeadlineExceeded) as error:
-            await _abort(context, error)
+            await abort(context, error)
 
     if handler.unary_unary is not None:
         return grpc.unary_unary_rpc_method_handler(one, **codec)
@@ -252,7 +252,8 @@ def _public(method: str, handler: Handler, idle_s: float) -> Handler:
     return grpc.stream_stream_rpc_method_handler(stream, **codec)
 
 
-async def _abort(context: Context, error: NearlineError, *trailers: tuple[str, str]) -> None:
+async def abort(context: Context, error: NearlineError, *trailers: tuple[str, str]) -> None:
+    """Ends a call with an error, its details, and more trailers."""
     code, message = status.status_code(error), status.wire_message(error)
     await context.abort(code, message, (*status.to_trailers(error), *trailers))
 
@@ -273,7 +274,7 @@ class _OtherMethods(grpc.GenericRpcHandler):
                 f"this server has {self._services}, and no method {method!r}; check that the port "
                 "is the right service's, and that client and server are of the same version"
             )
-            await _abort(context, error)
+            await abort(context, error)
             yield b""  # Makes this a generator.
 
         return grpc.stream_stream_rpc_method_handler(refuse)
@@ -293,12 +294,12 @@ class _Calls:
             context.set_trailing_metadata(counted.trailers())
         self._succeeded.observe(time.perf_counter() - start)
         if self._rights.records:
-            self._rights.record("OK", context, _request_id(context))
+            self._rights.record("OK", context, request_id_of(context))
 
     def _end(self, code: str, context: Context, start: float, request_id: str = "") -> None:
         _calls.labels(self._method, code).observe(time.perf_counter() - start)
         if self._rights.records:
-            self._rights.record(code, context, request_id or _request_id(context))
+            self._rights.record(code, context, request_id or request_id_of(context))
 
     async def fail(
         self,
@@ -320,7 +321,7 @@ class _Calls:
         if isinstance(error, grpc.aio.AbortError):
             self._end("ABORTED_BY_HANDLER", context, start)
             return
-        request_id = _request_id(context)
+        request_id = request_id_of(context)
         if isinstance(error, NotImplementedError):
             # Generated servicers raise it for methods added to the protocol later.
             error = Unsupported(f"{self._method} is not served by this version of the service")
@@ -333,7 +334,7 @@ class _Calls:
             if counted is not None:
                 counted.end()
             await self._hold(context)
-        await _abort(context, error, (REQUEST_ID_KEY, request_id), *left)
+        await abort(context, error, (REQUEST_ID_KEY, request_id), *left)
 
     async def _hold(self, context: Context) -> None:
         """Holds a refusal back if there are many; see `Admission.hold_s`."""
@@ -369,7 +370,7 @@ def _release_frames(error: BaseException) -> None:
             waiting += (one.__cause__, one.__context__)
 
 
-def _request_id(context: Context) -> str:
+def request_id_of(context: Context) -> str:
     """Returns the caller's request id, or a new one."""
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_KEY:

@@ -70,8 +70,9 @@ SERVICE_CONFIG: Final = {
     "loadBalancingConfig": [{"round_robin": {}}],
 }
 
+_RETRIES = ("grpc.service_config", json.dumps(SERVICE_CONFIG))
+_NO_RETRIES = ("grpc.service_config", json.dumps(SERVICE_CONFIG | {"methodConfig": []}))
 _OPTIONS = (
-    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 30_000),
@@ -114,6 +115,7 @@ class ServiceChannel:
             NEARLINE_TLS_KEY, and connects without TLS if they are not set.
         lane: With bulk, a crowded service answers interactive calls first.
         own_connection: Whether calls share their connection with no other channel of the process.
+        retries: Whether calls that the service did not process are repeated.
     Raises: InvalidRequest: the token has characters that a header cannot carry.
         SettingsError: a file cannot be read, or the token would travel unencrypted to another
             machine.
@@ -127,15 +129,17 @@ class ServiceChannel:
         tls: TlsFiles | None = None,
         lane: Lane = Lane.INTERACTIVE,
         own_connection: bool = False,
+        retries: bool = True,
     ) -> None:
         self.address = address
         # By the type of the request, one for each method: what is refused of one says nothing of
         # another, such as the one that ends the overload.
         self._throttles: dict[type, ClientThrottle] = {}
         security = ChannelSecurity.choose(token, tls, os.environ)
-        options = (*_OPTIONS, _OWN_CONNECTION) if own_connection else _OPTIONS
-        self._channel = security.open_channel(address, options, lane)
-        self._streams = security.open_channel(address, (*_OPTIONS, _OWN_CONNECTION), lane)
+        options = (*_OPTIONS, _RETRIES if retries else _NO_RETRIES)
+        own = (*options, _OWN_CONNECTION)
+        self._channel = security.open_channel(address, own if own_connection else options, lane)
+        self._streams = security.open_channel(address, own, lane)
 
     @property
     def grpc_channel(self) -> grpc.aio.Channel:

@@ -29,6 +29,7 @@ from nearline.access.rate_limiter import RateLimiter
 from nearline.allocator import return_large_blocks
 from nearline.call_guard import CallGuard, Context as Context, time_left_s as time_left_s
 from nearline.errors import NearlineError, SettingsError
+from nearline.forwarding import ForwardedService, Forwarder
 from nearline.loop_watchdog import LoopWatchdog
 from nearline.settings import ServerSettings
 from nearline.telemetry import configure_logging
@@ -54,6 +55,7 @@ async def serve(
     stopping: Callable[[], None] | None = None,
     close: Callable[[], Awaitable[None]] | None = None,
     callers: CallerFile | None = None,
+    forwarded: Sequence[ForwardedService] = (),
 ) -> None:
     """Serves until SIGTERM, SIGINT, or the death of the supervisor that holds the lifeline pipe.
 
@@ -63,10 +65,11 @@ async def serve(
 
     Args:
         callers: Callers beside those of `settings.keys` and of tokens. Optional.
+        forwarded: Services whose calls are passed on to them, also while this one loads.
     Raises: SettingsError: a port is taken. Any error of `ready`, once the server has stopped.
     """
     stop = stop_event()
-    host = await _Host.start(settings, registrations, callers)
+    host = await _Host.start(settings, registrations, callers, forwarded)
     try:
         if await _finish_or_stop(ready(), stop):
             # Loaded objects live as long as the process; spare the collector from walking them.
@@ -94,9 +97,11 @@ async def running(
     ready: Callable[[], Awaitable[None]] | None = None,
     settings: ServerSettings | None = None,
     callers: CallerFile | None = None,
+    forwarded: Sequence[ForwardedService] = (),
 ) -> AsyncIterator[str]:
     """Runs the server of `serve` in this process on a free loopback port; yields its address."""
-    host = await _Host.start(settings or ServerSettings.load(), registrations, callers)
+    chosen = settings or ServerSettings.load()
+    host = await _Host.start(chosen, registrations, callers, forwarded)
     try:
         if ready is not None:
             await ready()
@@ -129,9 +134,15 @@ class _Host:
     """A started server with health, reflection and the call guard."""
 
     def __init__(
-        self, server: grpc.aio.Server, guard: CallGuard, names: Sequence[str], address: str
+        self,
+        server: grpc.aio.Server,
+        guard: CallGuard,
+        forwarder: Forwarder,
+        names: Sequence[str],
+        address: str,
     ) -> None:
         self._server = server
+        self._forwarder = forwarder
         self._guard = guard
         self._names = ("", *names)
         self._health = health.aio.HealthServicer()
@@ -143,6 +154,7 @@ class _Host:
         settings: ServerSettings,
         registrations: Sequence[Registration],
         callers: CallerFile | None,
+        forwarded: Sequence[ForwardedService],
     ) -> _Host:
         server = grpc.aio.server(
             options=(
@@ -176,17 +188,21 @@ class _Host:
                 "belong to this machine; stop the other process or choose another --port"
             ) from error
         names = [registration.name for registration in registrations]
-        host = cls(server, guard, names, f"{settings.host}:{port}")
+        forwarder = Forwarder(forwarded, settings.max_calls, access, audit)
+        host = cls(server, guard, forwarder, names, f"{settings.host}:{port}")
         guarded = cast(grpc.aio.Server, guard)
         for registration in registrations:
             registration.add(guarded)
         health_pb2_grpc.add_HealthServicer_to_server(host._health, guarded)
+        names += forwarder.names
         reflected = (*names, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
             reflection.aio.ReflectionServicer(reflected), guarded
         )
+        server.add_generic_rpc_handlers((forwarder,))
         guard.refuse_other_methods(names)
         await host._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await forwarder.start(host._health.set)
         if settings.metrics_port:
             start_metrics(settings.host, settings.metrics_port)
         await server.start()
@@ -203,6 +219,7 @@ class _Host:
     async def stop(self, grace_s: float) -> None:
         await self._server.stop(grace_s)
         await self._server.wait_for_termination()
+        await self._forwarder.close()
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in self._names:

@@ -18,9 +18,16 @@ from nearline.access.readers import Ownership, ReaderFilter
 from nearline.clients import EmbeddingClient
 from nearline.errors import NearlineError
 from nearline.filters import Filter
+from nearline.forwarding import ForwardedService
 from nearline.store.snapshot import Store
 from nearline.thread_priority import use_batch_scheduling
-from nearline.v1 import admin_pb2_grpc, retrieval_pb2_grpc
+from nearline.v1 import (
+    admin_pb2_grpc,
+    embedding_pb2,
+    generation_pb2,
+    ingest_pb2,
+    retrieval_pb2_grpc,
+)
 from retrieval.behaviour.model import load_behaviour_model
 from retrieval.blas_threads import use_one_core
 from retrieval.cache.change_tracker import ChangeTrackerRegistry
@@ -49,7 +56,7 @@ from retrieval.search.search_cache import SearchCache
 from retrieval.settings import RouterSettings
 from retrieval.shards.provider import ShardProvider
 from retrieval.shards.replicas.remote_provider import RemoteShardProvider
-from retrieval.shards.topology import parse_addresses, parse_topology
+from retrieval.shards.topology import check_address, parse_addresses, parse_topology
 from retrieval.snapshots.aliases import operator_name
 from retrieval.snapshots.follower import AliasFollower
 from retrieval.users.states import UserStates
@@ -207,7 +214,25 @@ async def main(argv: Sequence[str]) -> None:
         ],
         ready=ready,
         close=close,
+        forwarded=_forwarded(config, addresses),
     )
+
+
+def _forwarded(config: RouterSettings, embedding: Sequence[str]) -> Sequence[ForwardedService]:
+    """Returns the services that are reached through this one, so that clients need one address."""
+    found = (
+        (embedding_pb2, "EmbeddingService", next(iter(embedding), ""), "--embedding"),
+        (generation_pb2, "GenerationService", config.generation, "--generation"),
+        (ingest_pb2, "IngestService", config.ingest, "--ingest"),
+    )
+    return [
+        ForwardedService(
+            module.DESCRIPTOR.services_by_name[name],
+            check_address(address, option) if address else "",
+            option,
+        )
+        for module, name, address, option in found
+    ]
 
 
 def _make_backend(

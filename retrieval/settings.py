@@ -80,7 +80,17 @@ class RouterSettings(SnapshotSettings):
         "",
         description="Comma-separated embedding services, host:port. Query texts are embedded by "
         "the service that runs the collection's model. If empty, only vectors and item ids can be "
-        "searched.",
+        "searched. Calls of EmbeddingService are passed on to the first.",
+    )
+    generation: str = Field(
+        "",
+        description="Generation service, host:port, to which calls of GenerationService are passed "
+        "on. If empty, they are refused.",
+    )
+    ingest: str = Field(
+        "",
+        description="Document queue, host:port, to which calls of IngestService are passed on. If "
+        "empty, they are refused.",
     )
     hot_lists: int = Field(
         10_000,

@@ -161,6 +161,7 @@ def plan_processes(layout: Layout) -> Iterator[ProcessPlan]:
         ports[port] = "--port"
         embedders: list[ProcessSpec] = []
         generation: list[ProcessSpec] = []
+        ingest: list[ProcessSpec] = []
         answers = 0
         if layout.embedding:
             taken = _take(ports, layout.host, layout.embedding_port, "--embedding-port")
@@ -174,6 +175,11 @@ def plan_processes(layout: Layout) -> Iterator[ProcessPlan]:
         embedding = ",".join(plan.address for plan in embedders)
         redis, note = _redis(layout, ports)
         redis_url = f"redis://{redis[0].address}/0" if redis else layout.redis
+        # Without a Redis, nothing can be changed live.
+        has_log = bool(redis_url) or (layout.redis is None and layout.redis_port is None)
+        if layout.ingest_port is not None and has_log:
+            port_of_ingest = _take(ports, layout.host, layout.ingest_port, "--ingest-port")
+            ingest.append(_ingest(layout, port_of_ingest, redis_url))
         shards = [
             [
                 _shard(layout, number, copy, free_port(layout.host), embedding, redis_url)
@@ -185,29 +191,26 @@ def plan_processes(layout: Layout) -> Iterator[ProcessPlan]:
             f"{number}={','.join(plan.address for plan in shards[number % len(shards)])}"
             for number in range(layout.shards if shards else 0)
         )
-        routers = [
-            _router(layout, port, embedding, topology, worker, redis_url)
-            for worker in range(layout.workers)
-        ]
         if answers:
             generation.append(
                 _generation(layout, answers, f"{layout.host}:{port}", embedding, redis_url)
             )
-        # Without a Redis, nothing can be changed live.
-        has_log = bool(redis_url) or (layout.redis is None and layout.redis_port is None)
+        behind = {
+            "--embedding": embedding,
+            "--generation": generation[0].address if generation else "",
+            "--ingest": ingest[0].address if ingest else "",
+        }
+        routers = [
+            _router(layout, port, behind, topology, worker, redis_url)
+            for worker in range(layout.workers)
+        ]
         upkeep = [_upkeep(layout, embedding, redis_url)] if layout.upkeep and has_log else []
-        ingest: list[ProcessSpec] = []
-        if layout.ingest_port is not None and has_log:
-            port_of_ingest = _take(ports, layout.host, layout.ingest_port, "--ingest-port")
-            ingest.append(_ingest(layout, port_of_ingest, redis_url))
         gateway: list[ProcessSpec] = []
         if layout.http_port is not None:
             http_port = _take(ports, layout.host, layout.http_port, "--http-port")
-            behind = {
+            behind |= {
                 "--retrieval": f"{layout.host}:{port}",
                 "--embedding": embedders[0].address if embedders else "",
-                "--generation": generation[0].address if generation else "",
-                "--ingest": ingest[0].address if ingest else "",
             }
             gateway.append(_gateway(layout, http_port, behind))
         flat_shards = [plan for copies in shards for plan in copies]
@@ -305,16 +308,21 @@ def _shard(
     shards = range(number, layout.shards, layout.shard_processes)
     words = (
         *("--store", layout.store.url, "--shard", ",".join(map(str, shards))),
-        *_embedding_words(embedding),
+        *_address_words({"--embedding": embedding}),
         *_redis_words(redis),
     )
     return _spec(layout, name, "retrieval.shard_server", port, words, SHARD_SERVICES)
 
 
 def _router(
-    layout: Layout, port: int, embedding: str, topology: str, worker: int, redis: str | None
+    layout: Layout,
+    port: int,
+    behind: Mapping[str, str],
+    topology: str,
+    worker: int,
+    redis: str | None,
 ) -> ProcessSpec:
-    words = ["--store", layout.store.url, *_redis_words(redis), *_embedding_words(embedding)]
+    words = ["--store", layout.store.url, *_redis_words(redis), *_address_words(behind)]
     if topology:
         words += ("--shards", topology)
     environ = layout.redis_environ
@@ -343,7 +351,12 @@ def _generation(
 
 
 def _upkeep(layout: Layout, embedding: str, redis: str | None) -> ProcessSpec:
-    words = ("--store", layout.store.url, *_embedding_words(embedding), *_redis_words(redis))
+    words = (
+        "--store",
+        layout.store.url,
+        *_address_words({"--embedding": embedding}),
+        *_redis_words(redis),
+    )
     port = free_port(layout.host)
     # It offers no service of its own: check the health of the server.
     return _spec(layout, "upkeep", "index_builder.maintenance", port, words, ("",))
@@ -354,8 +367,7 @@ def _ingest(layout: Layout, port: int, redis: str | None) -> ProcessSpec:
 
 
 def _gateway(layout: Layout, port: int, behind: Mapping[str, str]) -> ProcessSpec:
-    words = [word for name, address in behind.items() if address for word in (name, address)]
-    spec = _spec(layout, "gateway", "gateway", port, words, ())
+    spec = _spec(layout, "gateway", "gateway", port, _address_words(behind), ())
     return replace(spec, environ={}, answers=answers_http)
 
 
@@ -371,8 +383,9 @@ def _workers(
     return worker
 
 
-def _embedding_words(embedding: str) -> tuple[str, ...]:
-    return ("--embedding", embedding) if embedding else ()
+def _address_words(behind: Mapping[str, str]) -> list[str]:
+    """Returns arguments that name services, by option; those without an address are left out."""
+    return [word for name, address in behind.items() if address for word in (name, address)]
 
 
 def _redis_words(redis: str | None) -> tuple[str, ...]:

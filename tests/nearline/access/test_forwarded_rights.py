@@ -1,0 +1,129 @@
+"""Rights of calls that a server passes on: those that the caller has at the service itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from nearline.access.caller import Caller
+from nearline.access.delegation import delegation_of
+from nearline.access.rights import METHODS, Right
+from nearline.channel import ServiceChannel
+from nearline.serving import running
+from nearline.settings import ServerSettings
+from nearline.tls import TlsFiles
+from tests.nearline.access.test_every_method import Running, give_server
+from tests.nearline.doors import EMBEDDING, GENERATION, INGEST, Behind, front
+
+pytestmark = [pytest.mark.service, pytest.mark.asyncio(loop_scope="module")]
+__all__ = ["give_server"]
+FORWARDED = [service.full_name for service in (EMBEDDING, GENERATION, INGEST)]
+METHOD_NAMES = [(service, method) for service in FORWARDED for method in METHODS[service]]
+UNIMPLEMENTED, DENIED = "UNIMPLEMENTED", "PERMISSION_DENIED"
+
+
+@pytest_asyncio.fixture(
+    scope="module", loop_scope="module", name="door", params=["with keys", "without keys"]
+)
+async def give_door(request: pytest.FixtureRequest, server: Running) -> AsyncIterator[Running]:
+    """Runs a server in front of another with keys and TLS, and gives the first."""
+    folder = server.audit.parent
+    files = {
+        "tls_cert": str(folder / "certs" / "server.pem"),
+        "tls_key": str(folder / "certs" / "server.key"),
+    }
+    settings = ServerSettings(**files, audit_log=str(folder / f"{request.param}.jsonl"))
+    if request.param == "with keys":
+        settings = settings.model_copy(update={"keys": str(folder / "keys.toml")})
+    async with contextlib.AsyncExitStack() as stack:
+        with pytest.MonkeyPatch.context() as environ:
+            environ.setenv("NEARLINE_TLS_CA", server.tls.authorities)
+            address = await stack.enter_async_context(
+                front(server.address, settings, ingest=server.address)
+            )
+        yield replace(server, address=address, audit=Path(settings.audit_log))
+
+
+@pytest.mark.parametrize(("service", "method"), METHOD_NAMES)
+async def test_a_call_has_the_result_that_it_has_at_the_service(
+    server: Running, door: Running, service: str, method: str
+) -> None:
+    calls = [(server.keys[name], "") for name in ("READ", "WRITE", "UNKNOWN", "EXPIRED")]
+    calls += [("", ""), (server.keys["ONE"], "")]
+    if METHODS[service][method].scope == "one":
+        calls += [(server.keys["ONE"], "products"), (server.keys["ONE"], "articles")]
+    there, through = await asyncio.gather(
+        *(
+            asyncio.gather(*(at.call(token, service, method, named) for token, named in calls))
+            for at in (server, door)
+        )
+    )
+    assert through == there
+
+
+@pytest.mark.parametrize(("name", "found"), [("SERVICE", UNIMPLEMENTED), ("ADMIN", DENIED)])
+async def test_only_a_service_calls_on_behalf_of_another(
+    door: Running, name: str, found: str
+) -> None:
+    anna = Caller("shop", (), {"products": Right.READ}, "anna")
+    async with ServiceChannel(door.address, token=door.keys[name], tls=door.tls) as channel:
+        stub: Any = channel.grpc_channel
+        call = stub.unary_unary("/nearline.v1.EmbeddingService/GetInfo")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(b"", timeout=20, metadata=[delegation_of(anna)])
+    assert caught.value.code().name == found
+
+
+async def test_a_service_that_knows_no_keys_is_as_safe_as_the_server_in_front(
+    server: Running,
+) -> None:
+    folder = server.audit.parent
+    settings = ServerSettings(keys=str(folder / "keys.toml"), audit_log=str(folder / "open.jsonl"))
+    async with (
+        running(Behind().registrations) as behind,
+        front(behind, settings, ingest=behind) as address,
+    ):
+        door = replace(server, address=address, tls=TlsFiles(), audit=Path(settings.audit_log))
+        calls = [
+            (name, service, method)
+            for name in ("UNKNOWN", "EXPIRED", "READ", "WRITE")
+            for service, method in (
+                (EMBEDDING.full_name, "GetInfo"),
+                (INGEST.full_name, "Submit"),
+            )
+        ]
+        found = [await door.call(door.keys[name], *call) for name, *call in calls]
+        assert await door.call("", EMBEDDING.full_name, "GetInfo") == "UNAUTHENTICATED"
+    assert found == [
+        *["UNAUTHENTICATED"] * 4,
+        *(UNIMPLEMENTED, DENIED),
+        *(UNIMPLEMENTED, UNIMPLEMENTED),
+    ]
+    # Whose key has expired, or has no such right, is on record.
+    assert [
+        (bool(one["caller"]), one["tenant"], one["method"], one["result"]) for one in door.audited()
+    ] == [
+        *[(False, "", method, "UNAUTHENTICATED") for method in ("GetInfo", "Submit")],
+        *[(True, "expired", method, "UNAUTHENTICATED") for method in ("GetInfo", "Submit")],
+        (True, "read", "Submit", DENIED),
+        (False, "", "GetInfo", "UNAUTHENTICATED"),
+    ]
+
+
+async def test_a_credential_does_not_travel_unencrypted_to_another_machine() -> None:
+    async with (
+        front("services.example:7701") as address,
+        ServiceChannel(address, token="secret") as channel,
+    ):
+        stub: Any = channel.grpc_channel
+        call = stub.unary_unary("/nearline.v1.EmbeddingService/GetInfo")
+        with pytest.raises(grpc.aio.AioRpcError, match="unencrypted from this router to serv"):
+            await call(b"", timeout=20)
