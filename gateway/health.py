@@ -15,11 +15,17 @@ _TIMEOUT_S: Final = 5.0
 
 
 def check(address: str) -> str:
-    """Returns why a gateway at host:port does not answer; an empty string if it does.
+    """Returns why a gateway at host:port does not answer; an empty string if it does."""
+    return find(address)[1]
 
-    It speaks TLS to a gateway with a certificate, of whatever name and authority: probes know it by
-    its address alone, and nothing secret is sent.
+
+def find(address: str) -> tuple[str, str]:
+    """Returns the URL of a gateway at host:port, and why it does not answer, if it does not.
+
+    To a gateway with a certificate it speaks TLS, whatever name and authority that has: probes know
+    it by its address alone, and nothing secret is sent.
     """
+    scheme = "http"
     try:
         try:
             status = _status(http.client.HTTPConnection(address, timeout=_TIMEOUT_S))
@@ -30,9 +36,12 @@ def check(address: str) -> str:
             context.verify_mode = ssl.CERT_NONE
             secure = http.client.HTTPSConnection(address, timeout=_TIMEOUT_S, context=context)
             status = _status(secure)
+            scheme = "https"
     except (OSError, http.client.HTTPException) as error:
-        return f"{address}: {error or type(error).__name__}"
-    return "" if status == 200 else f"{address} answers with status {status}; see its log"
+        why = f"{address}: {error or type(error).__name__}"
+    else:
+        why = "" if status == 200 else f"{address} answers with status {status}; see its log"
+    return f"{scheme}://{address}", why
 
 
 def _status(connection: http.client.HTTPConnection) -> int:

@@ -17,9 +17,11 @@ from nearline.channel_security import ChannelSecurity
 TIMEOUT_S = 3.0
 
 
-def check(address: str, timeout_s: float = TIMEOUT_S) -> str:
-    """Queries the overall health of a server once, over TLS if NEARLINE_TLS_CA is set.
+def check(address: str, timeout_s: float = TIMEOUT_S, service: str = "") -> str:
+    """Queries the health of a server once, over TLS if NEARLINE_TLS_CA is set.
 
+    Args:
+        service: Full name of a service of it. Optional; empty asks for its overall health.
     Returns: An empty string if it serves, else the reason why not.
     """
     credentials = ChannelSecurity.choose("", None, os.environ).credentials
@@ -31,7 +33,7 @@ def check(address: str, timeout_s: float = TIMEOUT_S) -> str:
     ) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
-            reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+            reply = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)
         except grpc.RpcError as error:
             assert isinstance(error, grpc.Call)
             return f"{address}: {error.code().name}: {error.details()}"

@@ -29,7 +29,7 @@ from nearline.access.rate_limiter import RateLimiter
 from nearline.allocator import return_large_blocks
 from nearline.call_guard import CallGuard, Context as Context, time_left_s as time_left_s
 from nearline.errors import NearlineError, SettingsError
-from nearline.forwarding import ForwardedService, Forwarder
+from nearline.forwarder import ForwardedService, Forwarder
 from nearline.loop_watchdog import LoopWatchdog
 from nearline.settings import ServerSettings
 from nearline.telemetry import configure_logging

@@ -18,7 +18,7 @@ from nearline.access.readers import Ownership, ReaderFilter
 from nearline.clients import EmbeddingClient
 from nearline.errors import NearlineError
 from nearline.filters import Filter
-from nearline.forwarding import ForwardedService
+from nearline.forwarder import ForwardedService
 from nearline.store.snapshot import Store
 from nearline.thread_priority import use_batch_scheduling
 from nearline.v1 import (

@@ -168,7 +168,7 @@ def _next(processes: ProcessPlan, store: Store) -> str:
 The services run until Ctrl-C. Try in another terminal:
   {command} search "compress a file" --address {address}
   {command} search "compress a file" --filter 'kind = "class"' --explain --address {address}
-  {command} ask "how do I run a subprocess with a timeout?" --address {processes.generation_address}
+  {command} ask "how do I run a subprocess with a timeout?" --address {address}
   {command} search --item datetime.datetime.strptime --address {address}
   {command} snapshots show --store {os.path.relpath(store.url)}
   {command} build --help        (for your own documents)"""

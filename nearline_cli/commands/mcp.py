@@ -10,7 +10,6 @@ import typer
 
 from nearline.channel_security import ChannelSecurity
 from nearline.errors import InvalidRequest, SettingsError
-from nearline_cli.local.ports import port_after
 from nearline_cli.terminal import options, output
 
 
@@ -21,8 +20,7 @@ def mcp(
         typer.Option(
             "--generation",
             metavar="HOST:PORT",
-            help='Address of the generation service; "" for none. \\[default: three ports after '
-            "--address]",
+            help='Address of the generation service; "" for none. \\[default: --address]',
         ),
     ] = None,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
@@ -46,10 +44,13 @@ def mcp(
             f"nearline mcp needs a package that is not installed ({error.name}); run pip install "
             "'nearline[cli,gateway]'"
         ) from error
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdigit()):
+        raise InvalidRequest(f"--address is {address!r}; give HOST:PORT, such as 127.0.0.1:7700")
     security = ChannelSecurity.choose(token, None, os.environ)
     services = {
         "retrieval": address,
-        "generation": _generation(address) if generation is None else generation,
+        "generation": address if generation is None else generation,
         # Without a token, nothing that is secret travels.
         "insecure": security.insecure or not token,
     }
@@ -63,10 +64,3 @@ def mcp(
 
     output.print_note(f"nearline mcp: tools of {address} on stdin and stdout, for an MCP client")
     asyncio.run(serve())
-
-
-def _generation(router: str) -> str:
-    host, _, port = router.rpartition(":")
-    if not (host and port.isdigit()):
-        raise InvalidRequest(f"--address is {router!r}; give HOST:PORT, such as 127.0.0.1:7700")
-    return f"{host}:{port_after(int(port), 'generation')}"

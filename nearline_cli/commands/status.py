@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from google.protobuf.timestamp_pb2 import Timestamp
 
+from gateway import health as gateway_health
 from nearline import health
 from nearline.clients import AdminClient, EmbeddingClient, IngestClient
 from nearline.contract import QueueState
-from nearline.errors import NearlineError, NotReady, PermissionDenied, Unauthenticated
+from nearline.errors import (
+    NearlineError,
+    NotReady,
+    PermissionDenied,
+    Unauthenticated,
+    Unsupported,
+)
 from nearline.store.snapshot import Store
+from nearline.tls import is_loopback
 from nearline.v1 import admin_pb2
 from nearline_cli.local.bundled_redis import data_folder
 from nearline_cli.local.machine_checks import (
@@ -30,8 +36,11 @@ from nearline_cli.local.machine_checks import (
     redis_state,
 )
 from nearline_cli.local.ports import OFFSETS
+from nearline_cli.local.processes import GENERATION_SERVICES
 from nearline_cli.local.redis_settings import configured_redis
 from nearline_cli.terminal import options, output
+from nearline_cli.views.collection_view import collection_record, print_collections
+from nearline_cli.views.doors import print_doors
 from nearline_cli.views.job_view import NEEDS_REDIS
 from nearline_cli.views.queue_view import describe_queue
 from nearline_cli.views.service_checks import feed_problem
@@ -47,7 +56,7 @@ def status(
         typer.Option(
             metavar="HOST:PORT",
             help="Address of the embedding service; empty: skip it. \\[default: the port after the "
-            "router's, unless every collection has vectors of its own]",
+            "router's, or the router itself if it is on another machine]",
         ),
     ] = None,
     ingest: Annotated[
@@ -55,7 +64,7 @@ def status(
         typer.Option(
             metavar="HOST:PORT",
             help="Address of the ingest service; empty: skip it. \\[default: five ports after the "
-            "router's, if a service is there]",
+            "router's, or the router itself, if a service is there]",
         ),
     ] = None,
     generation: Annotated[
@@ -63,7 +72,15 @@ def status(
         typer.Option(
             metavar="HOST:PORT",
             help="Address of the generation service; empty: skip it. \\[default: three ports after "
-            "the router's, if a service is there]",
+            "the router's, or the router itself, if a service is there]",
+        ),
+    ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Address of the HTTP gateway; empty: skip it. \\[default: six ports after the "
+            "router's, if one is there]",
         ),
     ] = None,
     redis: Annotated[
@@ -81,19 +98,23 @@ def status(
     services, collections = asyncio.run(
         _ask(
             address,
-            _neighbour(address, "embedding") if embedding is None else embedding,
+            _door(address, "embedding") if embedding is None else embedding,
             embedding is not None,
         )
     )
     # Unknown, and so expected, if the router does not answer.
     uses_redis = services[0].get("resources") != [] or any(one["live"] for one in collections)
     services += asyncio.run(
-        _ask_queue(_neighbour(address, "ingest") if ingest is None else ingest, ingest is not None)
+        _ask_queue(_door(address, "ingest") if ingest is None else ingest, ingest is not None)
     )
     services += _generation(
-        _neighbour(address, "generation") if generation is None else generation,
+        _door(address, "generation") if generation is None else generation,
         generation is not None,
     )
+    gateway, http_url = _gateway(
+        _neighbour(address, "gateway") if http is None else http, http is not None
+    )
+    services += gateway
     bundled = _neighbour(address, "redis")
     services += _dependencies(
         redis, bundled and f"redis://{bundled}/0", store, collections, uses_redis
@@ -102,24 +123,12 @@ def status(
         for record in (*services, *collections):
             output.print_json(record)
     else:
-        columns: tuple[str, ...] = ("service", "address", "state", "about")
+        columns = ("service", "address", "state", "about")
         rows = [[record[name] for name in columns] for record in services]
         output.print_table(columns, rows, wrap=_WRAP)
-        if collections:
-            columns = (
-                "collection",
-                "epoch",
-                "snapshot",
-                "documents",
-                "chunks",
-                "shards",
-                "replicas",
-                "canary",
-                "next",
-            )
-            rows = [[record[name] for name in columns] for record in collections]
-            output.print_table(columns, rows, wrap=_WRAP)
-        _print_live(collections)
+        print_collections(collections)
+        if services[0]["state"] in (SERVING, FULL):
+            print_doors(address, http_url)
     _raise_problems(services)
 
 
@@ -127,6 +136,11 @@ def _neighbour(router: str, service: str) -> str:
     """Returns the default address of a service beside a router; empty if that has no port."""
     host, _, port = router.rpartition(":")
     return f"{host}:{int(port) + OFFSETS[service]}" if port.isdigit() else ""
+
+
+def _door(router: str, service: str) -> str:
+    """Returns where to ask for a service: beside a router of this machine, or at any other."""
+    return _neighbour(router, service) if is_loopback(router) else router
 
 
 def _raise_problems(services: Sequence[Mapping[str, object]]) -> None:
@@ -146,10 +160,23 @@ def _generation(address: str, required: bool) -> list[dict[str, object]]:
     """Asks the generation service for its health; unless it is required, it may be absent."""
     if not address:
         return []
-    why = health.check(address)
+    why = health.check(address, service=GENERATION_SERVICES[0])
     if why:
         return [_service("generation", address, AWAY, why)] if required else []
     return [_service("generation", address, SERVING, "")]
+
+
+def _gateway(address: str, required: bool) -> tuple[list[dict[str, object]], str]:
+    """Asks the gateway whether it answers; returns its record, and its URL if it does.
+
+    Unless it is required, it may be absent.
+    """
+    if not address:
+        return [], ""
+    url, why = gateway_health.find(address)
+    if why:
+        return [_service("gateway", address, AWAY, why)] if required else [], ""
+    return [_service("gateway", address, SERVING, url)], url
 
 
 def _dependencies(
@@ -200,7 +227,7 @@ async def _ask(
             services.append(_service("retrieval", address, _state(error), error.message))
         else:
             services.append(_router(address, reply))
-            collections = [_collection(found) for found in reply.collections]
+            collections = [collection_record(found) for found in reply.collections]
     if embedding:
         async with EmbeddingClient(embedding) as client:
             try:
@@ -250,6 +277,8 @@ async def _ask_queue(address: str, required: bool) -> list[dict[str, object]]:
         try:
             queue = await client.queue()
         except NearlineError as error:
+            if isinstance(error, Unsupported) and not required:
+                return [_service("ingest", address, ABSENT, error.message)]
             if not error.message.startswith(address):
                 # It answers, but cannot reach its Redis, for example.
                 return [_service("ingest", address, FAILING, error.message)]
@@ -273,83 +302,5 @@ def _queue(queue: QueueState) -> dict[str, object]:
     }
 
 
-def _print_live(collections: Sequence[Mapping[str, object]]) -> None:
-    """Shows the live changes of collections that have a change log."""
-    columns = (
-        "collection",
-        "live chunks",
-        "hidden",
-        "behind",
-        "oldest change",
-        "archived",
-        "not archived",
-    )
-    rows = []
-    for record in collections:
-        live = record["live"]
-        if isinstance(live, dict):
-            rows.append(
-                (
-                    record["collection"],
-                    live["rows"],
-                    live["hidden_rows"],
-                    live["behind"],
-                    output.format_age(live["oldest_change_s"]),
-                    output.format_age(live["archive_s"]),
-                    live["not_archived"],
-                    live["problem"],
-                )
-            )
-    if rows:
-        output.print_table((*columns, "problem"), rows, wrap=_WRAP)
-
-
-def _live(found: admin_pb2.CollectionStatus) -> dict[str, object] | None:
-    if not found.HasField("live"):
-        return None
-    live = found.live
-    return {
-        "log": live.log_id,
-        "problem": live.problem,
-        "rows": live.rows,
-        "hidden_rows": live.hidden_rows,
-        "behind": live.behind,
-        "oldest_change_s": _seconds_since(live, "oldest_change_time"),
-        "archive_s": _seconds_since(live, "archive_time"),
-        "not_archived": live.not_archived,
-    }
-
-
-def _seconds_since(live: admin_pb2.LiveStatus, name: str) -> float | None:
-    if not live.HasField(name):
-        return None
-    time: Timestamp = getattr(live, name)
-    return max(0.0, (datetime.now(UTC) - time.ToDatetime(UTC)).total_seconds())
-
-
 def _service(name: str, address: str, state: str, about: str) -> dict[str, object]:
     return {"service": name, "address": address, "state": state, "about": about}
-
-
-def _collection(found: admin_pb2.CollectionStatus) -> dict[str, object]:
-    return {
-        "collection": found.collection,
-        "epoch": found.epoch,
-        "snapshot": found.snapshot_id,
-        "fingerprint": found.fingerprint,
-        "documents": found.documents,
-        "chunks": found.chunks,
-        "shards": f"{found.shards_ready}/{found.shards_total}",
-        "replicas": " ".join(map(str, found.replicas_ready)),
-        "canary": found.canary_snapshot_id,
-        "next": _next(found),
-        "live": _live(found),
-    }
-
-
-def _next(found: admin_pb2.CollectionStatus) -> str:
-    """Returns the snapshot that the alias names if it is not served yet, else an empty string."""
-    if found.newest_epoch <= found.epoch:
-        return ""
-    why = found.problem or "being loaded"
-    return f"{found.newest_snapshot_id} (epoch {found.newest_epoch}): {why}"

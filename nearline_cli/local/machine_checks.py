@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from gateway import health as gateway_health
 from nearline import health
 from nearline.errors import NearlineError
 from nearline_cli.local.disk import describe_shortage, free_bytes
@@ -139,7 +140,6 @@ def service_states(host: str, port: int) -> dict[str, DependencyState]:
         if not answers(host, port + offset):
             found[name] = DependencyState(address, ABSENT, "")
             continue
-        # The gateway speaks HTTP.
-        why = "" if name == "gateway" else health.check(address)
+        why = (gateway_health if name == "gateway" else health).check(address)
         found[name] = DependencyState(address, FAILING if why else SERVING, why)
     return found

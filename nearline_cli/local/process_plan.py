@@ -23,6 +23,7 @@ from nearline_cli.local.processes import (
     WORKER_MODULE,
     free_port,
 )
+from nearline_cli.local.service_settings import gateway_scheme
 from nearline_cli.local.supervisor import ProcessSpec
 from nearline_cli.terminal import options
 
@@ -86,8 +87,9 @@ class ProcessPlan:
 
     redis, generation, upkeep, ingest, gateway: At most one each. embedding: The configured model's
         service first. worker: Returns the ingest worker with a number, or None if there is no
-        queue. address: Address of the router. note: Message for the user. Optional. metrics: Ports
-        of the Prometheus endpoints by name of the process.
+        queue. address: Address of the router. http_scheme: Scheme of the gateway's URL. note:
+        Message for the user. Optional. metrics: Ports of the Prometheus endpoints by name of the
+        process.
     """
 
     redis: tuple[ProcessSpec, ...]
@@ -100,6 +102,7 @@ class ProcessPlan:
     gateway: tuple[ProcessSpec, ...]
     worker: Callable[[int], ProcessSpec] | None
     address: str
+    http_scheme: str = "http"
     note: str = ""
     metrics: Mapping[str, int] = field(default_factory=dict)
 
@@ -117,13 +120,8 @@ class ProcessPlan:
 
     @property
     def http_address(self) -> str:
-        """Address of the gateway, http://host:port; an empty string if there is none."""
-        return f"http://{self.gateway[0].address}" if self.gateway else ""
-
-    @property
-    def generation_address(self) -> str:
-        """Address of the generation service, or an empty string if there is none."""
-        return self.generation[0].address if self.generation else ""
+        """URL of the gateway; an empty string if there is none."""
+        return f"{self.http_scheme}://{self.gateway[0].address}" if self.gateway else ""
 
 
 def required_services(store: Store) -> tuple[int, bool]:
@@ -233,6 +231,7 @@ def plan_processes(layout: Layout) -> Iterator[ProcessPlan]:
             worker=worker,
             metrics=metrics.assigned,
             address=f"{layout.host}:{port}",
+            http_scheme=gateway_scheme() if gateway else "http",
             note=note,
         )
 

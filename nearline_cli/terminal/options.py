@@ -12,8 +12,8 @@ from nearline.contract import DEFAULT_COLLECTION as DEFAULT_COLLECTION
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 7700
 DEFAULT_ADDRESS = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
-DEFAULT_GENERATION_ADDRESS = f"{DEFAULT_HOST}:{DEFAULT_PORT + 3}"
-DEFAULT_INGEST_ADDRESS = f"{DEFAULT_HOST}:{DEFAULT_PORT + 5}"
+# The router passes calls of the other services on.
+DEFAULT_GENERATION_ADDRESS = DEFAULT_INGEST_ADDRESS = DEFAULT_ADDRESS
 DEFAULT_STORE = ".nearline/store"
 
 
@@ -41,11 +41,17 @@ AddressOption = Annotated[
 ]
 GenerationAddressOption = Annotated[
     str,
-    typer.Option("--address", metavar="HOST:PORT", help="Address of the generation service."),
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        help="Address of the router, or of the generation service.",
+    ),
 ]
 IngestAddressOption = Annotated[
     str,
-    typer.Option("--address", metavar="HOST:PORT", help="Address of the ingest service."),
+    typer.Option(
+        "--address", metavar="HOST:PORT", help="Address of the router, or of the ingest service."
+    ),
 ]
 TokenOption = Annotated[
     str,

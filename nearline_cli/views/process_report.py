@@ -12,6 +12,7 @@ from nearline_cli.local.processes import parse_event
 from nearline_cli.local.supervisor import ProcessState, StateChange
 from nearline_cli.terminal import output
 from nearline_cli.terminal.background_writer import BackgroundWriter
+from nearline_cli.views.doors import print_doors
 
 # Longest wait for whoever reads the report, at the end.
 _FLUSH_S = 2.0
@@ -168,8 +169,7 @@ class ProcessReport:
             columns.append("metrics")
             rows = [[*row, str(metrics.get(row[0], ""))] for row in rows]
         output.print_table(columns, rows)
-        if http_address:
-            output.print_note(f"HTTP: {http_address} (see {http_address}/openapi.json)")
+        print_doors(address, http_address)
 
 
 def _record(change: StateChange) -> dict[str, object]:

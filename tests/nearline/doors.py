@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from nearline.forwarding import ForwardedService
+from nearline.forwarder import ForwardedService
 from nearline.serving import Registration, running
 from nearline.settings import ServerSettings
 from nearline.v1 import (

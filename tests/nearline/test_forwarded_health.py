@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
-from nearline import forwarding
+from nearline import forwarder
 from nearline.serving import running
 from nearline.settings import ServerSettings
 from nearline_cli.local.processes import free_port
@@ -38,7 +38,7 @@ async def health_is(address: str, service: str, wanted: int) -> None:
 async def test_the_health_of_a_service_is_what_it_says_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(forwarding, "_HEALTH_EVERY_S", 0.05)
+    monkeypatch.setattr(forwarder, "_HEALTH_EVERY_S", 0.05)
     settings = ServerSettings(port=free_port(), grace_s=60.0)
     async with front(f"127.0.0.1:{settings.port}") as address:
         # The server itself is well without it.

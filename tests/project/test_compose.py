@@ -111,7 +111,7 @@ def test_the_gateway_knows_every_service_that_has_a_door() -> None:
         assert getattr(gateway, name) == f"{name}:{_port(name)}"
 
 
-def test_the_router_knows_every_shard_and_the_embedding_service() -> None:
+def test_the_router_knows_every_shard_and_the_services_that_are_reached_through_it() -> None:
     router = _settings(SERVICES["router"])
     assert isinstance(router, RouterSettings)
     topology = parse_topology(router.shards)
@@ -123,7 +123,8 @@ def test_the_router_knows_every_shard_and_the_embedding_service() -> None:
             assert (shard.numbers(), shard.port) == (frozenset({number}), int(port))
             assert (shard.embedding, shard.redis) == (router.embedding, router.redis)
             assert set(SERVICES[name]["depends_on"]) == {"redis"}
-    assert router.embedding == f"embedding:{_port('embedding')}"
+    for name in ("embedding", "generation", "ingest"):
+        assert getattr(router, name) == f"{name}:{_port(name)}"
     assert router.redis == REDIS_URL
     waits = {
         "embedding",

@@ -41,6 +41,7 @@ BOUNDED = {
     "reason": "a list",
     "replica": "addresses in the settings",
     "resource": "redis, disk or memory",
+    "service": "services whose calls are passed on",
     "shard": "numbers of shards",
     "stage": "a list",
     "state": "a list",

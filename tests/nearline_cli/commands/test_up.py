@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -70,7 +71,9 @@ async def test_every_layout_gives_the_same_answer(
     assert await _nearest(running.address) == (["d00", "d01", "d02"], 2)
 
 
-def test_everything_is_asked_by_http_as_well_and_a_killed_gateway_comes_back(up: Start) -> None:
+def test_everything_is_asked_by_http_as_well_and_a_killed_gateway_comes_back(
+    up: Start, nearline: Run
+) -> None:
     running = up(http=True)
     address = str(running.rows[-1]["http"])
     body = {"query": {"vector": [1.0] + [0.0] * 31}, "options": {"k": 1}}
@@ -81,6 +84,12 @@ def test_everything_is_asked_by_http_as_well_and_a_killed_gateway_comes_back(up:
         return str(reply["result"]["hits"][0]["id"])
 
     assert nearest() == "d00"
+    none = ("--embedding", "", "--ingest", "", "--generation", "")
+    http = ("--http", address.removeprefix("http://"))
+    shown = nearline("status", "--address", running.address, *http, *none)
+    assert re.search("^ *gateway .*serving", shown.stdout, re.M)
+    assert f"HTTP: {address} (see " in shown.stderr
+    assert f"gRPC: {running.address} (all services)" in shown.stderr
     running.named("gateway").kill()
     running.until("state", state="serving", name="gateway")
     assert nearest() == "d00"
@@ -215,6 +224,24 @@ def test_milvus_needs_an_address_and_no_shards(
     done = nearline_process("up", "--store", str(store), "--port", "0", *words)
     assert done.returncode == 2
     assert wanted in done.stderr
+
+
+def test_routers_pass_calls_on_to_the_services_beside_them(tmp_path: Path) -> None:
+    layout = Layout(
+        store=Store(tmp_path),
+        shards=1,
+        port=0,
+        embedding_port=0,
+        generation_port=0,
+        redis="redis://r:1/0",
+        ingest_port=0,
+    )
+    with plan_processes(layout) as processes:
+        (router,) = processes.routers
+    words = " ".join(router.arguments)
+    for name in ("embedding", "generation", "ingest"):
+        (behind,) = getattr(processes, name)
+        assert f"--{name} {behind.address}" in words
 
 
 def test_routers_get_the_milvus_address_and_its_token_in_the_environment(store: Path) -> None:
