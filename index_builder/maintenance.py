@@ -22,12 +22,13 @@ from index_builder.interactions.recorded_interactions import add_recorded
 from index_builder.options.build_options import BuildOptions, Gate, IndexOptions
 from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline import compaction
-from index_builder.pipeline.maintenance_settings import UpkeepSettings, parse_age
+from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from index_builder.pipeline.training_data import inherit_options
 from index_builder.releases.build_gate import check_promoted, gate_of_build
 from nearline import serving, settings, telemetry
 from nearline.clients import EmbeddingClient
 from nearline.contract import Embedder
+from nearline.durations import parse_duration
 from nearline.errors import (
     Conflict,
     GateFailed,
@@ -85,7 +86,7 @@ class Maintenance:
         self._logs = logs
         self._embedders = embedders
         self._rebuilds = rebuilds
-        self._age_s = parse_age(config.age)
+        self._age_s = parse_duration(config.age, "age")
         self._refused: dict[str, _Refusal] = {}
 
     async def run(self) -> None:
@@ -237,7 +238,7 @@ async def main(argv: list[str]) -> None:
     telemetry.configure_logging(config.log_level, "upkeep")
     if not config.redis:
         raise SettingsError("upkeep maintains change logs; say where they are with --redis URL")
-    parse_age(config.age)
+    parse_duration(config.age, "age")
     store = Store.open(config.store)
     async with contextlib.AsyncExitStack() as stack:
         logs = ChangeLogs(store, config.redis, who=aliases.operator_name())

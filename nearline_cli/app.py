@@ -1,112 +1,39 @@
-"""The command line: registers the commands, and turns errors into one line and an exit code."""
+"""The command line: loads the command that is named, and turns errors into one line and a code."""
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import nearline
-from nearline.errors import InternalError, InvalidRequest, NearlineError, SettingsError
-from nearline_cli.commands import (
-    ask,
-    build,
-    certs,
-    changes,
-    count,
-    demo,
-    doctor,
-    eval as evaluation,
-    ingest,
-    items,
-    jobs,
-    keys,
-    load,
-    mcp,
-    models,
-    recommend,
-    recommend_all,
-    reembed,
-    search,
-    sessions,
-    status,
-    up,
-    users,
-    worker,
-)
-from nearline_cli.commands.releases import gate, replay, rollout, snapshots
-from nearline_cli.terminal import output
-from nearline_cli.terminal.option_groups import add_command
+from nearline_cli.terminal.root_group import RootGroup
+
+if TYPE_CHECKING:
+    from nearline.errors import NearlineError
 
 _FAILED = 1
 _MISUSED = 2
 
 app = typer.Typer(
     name="nearline",
+    cls=RootGroup,
     help="Recommendation and RAG retrieval over your own catalogue and documents.",
     epilog="Exit codes: 0 done, 1 failed, 2 bad arguments or settings, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
-
-app.command()(demo.demo)
-add_command(app, build.build)
-add_command(app, changes.compact)
-add_command(app, reembed.reembed)
-app.command()(up.up)
-add_command(app, ingest.ingest)
-app.command(context_settings=worker.CONTEXT)(worker.worker)
-app.command()(search.search)
-app.command()(recommend.recommend)
-add_command(app, recommend_all.recommend_all, "recommend-all")
-app.command()(ask.ask)
-app.command()(mcp.mcp)
-app.command()(count.count)
-app.command()(status.status)
-app.command()(doctor.doctor)
-app.add_typer(snapshots.app, name="snapshots")
-app.add_typer(gate.app, name="gate")
-app.command()(replay.replay)
-app.add_typer(rollout.app, name="rollout")
-app.add_typer(models.app, name="models")
-app.add_typer(items.app, name="items")
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(users.app, name="users")
-app.add_typer(keys.app, name="keys")
-app.command()(certs.certs)
-app.add_typer(sessions.app, name="sessions")
-app.add_typer(changes.app, name="changes")
-app.add_typer(evaluation.app, name="eval")
-app.command()(load.load)
-# Benchmarks and their baselines are not installed: they are part of a source checkout.
-if (Path(nearline.__file__).parents[1] / "benchmarks" / "app.py").is_file():
-    from benchmarks.app import app as bench
-
-    app.add_typer(bench, name="bench")
-
-
-def _reflow_help(group: typer.Typer) -> None:
-    """Joins the lines of each paragraph of help, which Typer would break where the code does."""
-    for command in group.registered_commands:
-        text = command.help or inspect.getdoc(command.callback) or ""
-        command.help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
-    for inner in group.registered_groups:
-        if inner.typer_instance is not None:
-            _reflow_help(inner.typer_instance)
-
-
-_reflow_help(app)
+# A line that cannot be read; Typer shows it itself, unless JSON is wanted.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def _version(requested: bool) -> None:
     if requested:
+        import nearline
+
         print(f"nearline {nearline.__version__}")
         raise typer.Exit
 
@@ -128,8 +55,10 @@ def run(arguments: Sequence[str]) -> None:
     # Anywhere on the line: people append it to the command that failed.
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    as_json = "--json" in words
     try:
-        app(words, prog_name="nearline")
+        # Out of this mode, Typer returns an exit code, and raises what is wrong with a line.
+        sys.exit(app(words, prog_name="nearline", standalone_mode=not as_json) or 0)
     except SystemExit as ended:
         # `nearline … | head`: the reader has read enough. Typer treats that as a failure.
         if isinstance(ended.__context__, BrokenPipeError):
@@ -137,14 +66,20 @@ def run(arguments: Sequence[str]) -> None:
             sys.exit(0)
         raise
     except Exception as error:
+        # Imported late, as clients are: completion needs neither.
+        from nearline.errors import InvalidRequest, SettingsError
+        from nearline_cli.terminal import output
+
         if debug:
             traceback.print_exc()
         reported = _as_nearline_error(error, words)
-        output.print_error(reported, as_json="--json" in words)
+        output.print_error(reported, as_json=as_json)
         sys.exit(_MISUSED if isinstance(reported, SettingsError | InvalidRequest) else _FAILED)
 
 
 def _as_nearline_error(error: Exception, words: Sequence[str]) -> NearlineError:
+    from nearline.errors import InternalError, InvalidRequest, NearlineError
+
     # Python replaces each byte of an argument that it could not decode by a surrogate; clients
     # report that as an argument of theirs.
     origin: BaseException | None = error
@@ -154,6 +89,17 @@ def _as_nearline_error(error: Exception, words: Sequence[str]) -> NearlineError:
         return InvalidRequest("an argument has bytes that are not UTF-8; pass it as UTF-8 text")
     if isinstance(error, NearlineError):
         return error
+    if isinstance(error, _UsageError):
+        return InvalidRequest(_usage(error))
     return InternalError(
         f"{type(error).__name__}: {error}. This is a bug; --debug shows where it happened"
     )
+
+
+def _usage(error: Any) -> str:
+    """Returns what is wrong with a line, and which help to read."""
+    path = error.ctx.command_path if error.ctx is not None else "nearline"
+    # A group without a command brings its whole help as the message.
+    message = str(error.format_message())
+    wrong = "no command is named" if "\n" in message else message.rstrip(".")
+    return f"{wrong}; see {path} --help"

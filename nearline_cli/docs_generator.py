@@ -56,6 +56,7 @@ def cli_page() -> str:
 
     lines = ["# The `nearline` command", "", _NOTE, ""]
     lines += ["Every command takes `--help`; `--debug`, anywhere, shows the traceback of an error."]
+    lines += ["`nearline --install-completion` completes commands and options in your shell."]
     lines += ["Exit codes: 0 done, 1 failed, 2 bad arguments or settings, 130 interrupted."]
     for path, command in _commands(typer.main.get_command(app), "nearline"):
         lines += ["", f"## `{path}`", ""]
@@ -63,7 +64,7 @@ def cli_page() -> str:
             lines += [_EXAMPLE.sub(r"\g<intro>`\g<command>`", _cell(paragraph)), ""]
         lines += ["| option | default | meaning |", "| --- | --- | --- |"]
         for parameter in command.params:
-            if parameter.name == "help":
+            if parameter.name == "help" or getattr(parameter, "hidden", False):
                 continue
             names = [*parameter.opts, *parameter.secondary_opts]
             if not names[0].startswith("-"):
@@ -80,8 +81,9 @@ def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
     if inner is None:
         yield path, command
         return
-    for name in inner:
-        yield from _commands(inner[name], f"{path} {name}")
+    for name, command in inner.items():
+        if not command.hidden:
+            yield from _commands(command, f"{path} {name}")
 
 
 def _argument(parameter: Any) -> str:

@@ -160,8 +160,8 @@ class DeadLetterStore:
 def no_letter(letter_id: str) -> NotFound:
     """Returns the error for a letter that does not exist."""
     return NotFound(
-        f"there is no dead letter {letter_id!r}, so none was requeued. List them: nearline jobs "
-        "dead"
+        f"there is no dead letter {letter_id!r}, so none was requeued. List them: nearline "
+        "letters list"
     )
 
 

@@ -299,7 +299,7 @@ def _check_letter_ids(letter_ids: Sequence[str], field: str) -> None:
         # Redis parses both parts as 64-bit integers; numbers below 20 digits fit.
         if not _LETTER.fullmatch(one):
             raise InvalidRequest(
-                f"{one!r} is not the id of a dead letter; list them with nearline jobs dead",
+                f"{one!r} is not the id of a dead letter; list them with nearline letters list",
                 field=field,
             )
     if len(set(letter_ids)) < len(letter_ids):

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import ClassVar
 
 from pydantic import Field
 
-from nearline.errors import InvalidRequest
 from nearline.settings import ServerSettings
-
-_AGE = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class UpkeepSettings(ServerSettings):
@@ -64,16 +59,3 @@ class UpkeepSettings(ServerSettings):
     def collection_names(self) -> list[str]:
         """Returns the names of the collections; empty means all."""
         return [name for name in (part.strip() for part in self.collections.split(",")) if name]
-
-
-def parse_age(text: str) -> float:
-    """Parses a duration such as 90s, 15m, 24h or 7d; returns seconds.
-
-    Raises: InvalidRequest: the text is not a duration.
-    """
-    match = _AGE.fullmatch(text.strip())
-    if match is None:
-        raise InvalidRequest(
-            f"age is {text!r}; use a duration such as 90s, 15m, 24h or 7d", field="age"
-        )
-    return float(match[1]) * _SECONDS[match[2]]

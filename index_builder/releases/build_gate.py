@@ -55,6 +55,6 @@ def check_promoted(result: BuildResult, store: Store) -> None:
     raise GateFailed(
         f"snapshot {result.snapshot_id} is built, but the release gate refuses to serve "
         f"it:{failures}\nFix the cause and build again, or promote it anyway: nearline snapshots "
-        f"promote {result.snapshot_id} --force --why REASON (in a build: --force-promote REASON); "
-        f"the report is {gate.report}"
+        f"promote {result.snapshot_id} --force --why REASON (or build with these); the report is "
+        f"{gate.report}"
     )

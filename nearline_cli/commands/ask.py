@@ -38,8 +38,9 @@ def ask(
         c.SearchMode | None,
         typer.Option(help="How evidence is searched for. \\[default: the server's]"),
     ] = None,
-    documents: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Documents to answer from, 1..50.")
+    limit: Annotated[
+        int,
+        typer.Option("--limit", "-n", min=1, metavar="N", help="Documents to answer from, 1..50."),
     ] = 5,
     max_tokens: Annotated[
         int, typer.Option(min=1, metavar="N", help="Maximum length of the answer, 1..4096.")
@@ -74,7 +75,7 @@ def ask(
         bool, typer.Option("--fresh", help="Write a new answer instead of returning a cached one.")
     ] = False,
     token: options.TokenOption = "",
-    timeout: options.TimeoutOption = 60.0,
+    timeout: options.TimeoutOption = options.LONG_TIMEOUT,
     address: options.GenerationAddressOption = options.DEFAULT_GENERATION_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
@@ -87,7 +88,7 @@ def ask(
         text=question,
         filter=parse_filter(filter) if filter else None,
         mode=mode,
-        documents=documents,
+        documents=limit,
         max_tokens=max_tokens,
         refuse=not always,
         session_id=session,

@@ -83,7 +83,7 @@ def build(
     learning: retraining.LearningOptions,
     reading: InteractionOptions,
     redis: change_log.RedisOption = "",
-    force_promote: release_gate.ForcePromoteOption = "",
+    forced: release_gate.ForceOptions,
     embedding: Annotated[
         str,
         typer.Option(
@@ -133,7 +133,7 @@ def build(
             "embedding": embedding,
         }
     )
-    wanted = replace(chosen.options(), gate=gate_of_build(force_promote))
+    wanted = replace(chosen.options(), gate=gate_of_build(forced.reason()))
     documents = Corpus([Path(name) for name in corpus], chosen.columns()) if corpus else None
     if documents is None:
         retraining.check_without_corpus(context)

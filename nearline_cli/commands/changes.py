@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nearline.counts import counted
-from nearline.errors import InvalidRequest, NearlineError, NotFound, NotReady, SnapshotMismatch
+from nearline.durations import parse_duration
+from nearline.errors import NearlineError, NotFound, NotReady, SnapshotMismatch
 from nearline.store.snapshot import Store
 from nearline_cli.compose import release_gate
 from nearline_cli.compose.build_context import (
@@ -19,7 +20,7 @@ from nearline_cli.compose.build_context import (
     open_embedder,
 )
 from nearline_cli.compose.change_log import RedisOption, open_change_log, with_recorded_users
-from nearline_cli.terminal import options, output
+from nearline_cli.terminal import confirmation, options, output
 from nearline_cli.terminal.option_groups import SettingsOptions
 from nearline_cli.terminal.progress import open_progress
 
@@ -33,11 +34,8 @@ _SETTINGS = SettingsOptions(
     module="index_builder.pipeline.maintenance_settings",
     name="UpkeepSettings",
     only=("share", "age", "golden_queries", "work_dir"),
-    metavars={"share": "RATIO", "age": "TIME", "work_dir": "DIR"},
+    metavars={"share": "RATIO", "age": "DURATION", "work_dir": "DIR"},
 )
-_YesOption = Annotated[
-    bool, typer.Option("--yes", help="Do it; without this, only show what would happen.")
-]
 
 
 @app.command()
@@ -92,12 +90,17 @@ def trim(
             "texts are gone.",
         ),
     ] = False,
+    yes: confirmation.YesOption = False,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Remove changes from the log that are archived and part of every snapshot."""
     from retrieval.changelog import archive as archives, retention
 
     opened = Store.open(store)
+    if drop_archived:
+        confirmation.confirm(
+            f"remove archived changes of {collection!r} that every snapshot contains", yes=yes
+        )
 
     async def run() -> dict[str, object]:
         async with open_change_log(opened, collection, redis) as log:
@@ -116,7 +119,7 @@ def reset(
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     redis: RedisOption = "",
     why: Annotated[str, typer.Option("--why", help="Reason, for the record.")] = "",
-    yes: _YesOption = False,
+    yes: confirmation.YesOption = False,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Start a new log after Redis lost the old one.
@@ -129,8 +132,7 @@ def reset(
 
     opened = Store.open(store)
     loss = asyncio.run(_describe_loss(opened, collection, redis))
-    if not yes:
-        raise InvalidRequest(f"{loss}; add --yes to start a new log", field="yes")
+    confirmation.confirm(f"start a new change log of {collection!r} ({loss})", yes=yes)
     record = start_new_log(opened, collection, operator_name(), why or "nearline changes reset")
     details: dict[str, object] = {
         "collection": collection,
@@ -157,7 +159,7 @@ def compact(
         ),
     ] = "",
     executor: ExecutorOptions,
-    force_promote: release_gate.ForcePromoteOption = "",
+    forced: release_gate.ForceOptions,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Merge all live changes into a new snapshot, and serve it if it passes the release gate.
@@ -169,18 +171,17 @@ def compact(
     """
     from index_builder.options.build_options import BuildOptions
     from index_builder.pipeline import compaction
-    from index_builder.pipeline.maintenance_settings import parse_age
     from index_builder.releases.build_gate import check_promoted, gate_of_build
     from nearline_cli.views.build_summary import show_build_summary
 
     work_dir = settings["work_dir"]
-    age_s = parse_age(settings["age"])
+    age_s = parse_duration(settings["age"], "--age")
     opened = Store.open(store)
     wanted = BuildOptions(
         store=store,
         collection=collection,
         golden_queries=settings["golden_queries"],
-        gate=gate_of_build(force_promote),
+        gate=gate_of_build(forced.reason()),
         work_dir=Path(work_dir) if work_dir else None,
     )
 

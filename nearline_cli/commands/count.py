@@ -20,9 +20,10 @@ def count(
         typer.Option(metavar="NAME", help="Attribute whose values are counted; may be repeated."),
     ] = None,
     limit: Annotated[
-        int, typer.Option(metavar="N", help="Values shown per attribute, 1..1000.")
+        int,
+        typer.Option("--limit", "-n", metavar="N", help="Values shown per attribute, 1..1000."),
     ] = 10,
-    timeout: options.TimeoutOption = 10.0,
+    timeout: options.TimeoutOption = options.DEFAULT_TIMEOUT,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,

@@ -1,6 +1,4 @@
-"""`nearline jobs dead`, `requeue` and `delete`: documents of the queue that could not be
-processed.
-"""
+"""`nearline letters`: documents of the queue that could not be processed."""
 
 from __future__ import annotations
 
@@ -12,15 +10,21 @@ import typer
 
 from nearline import contract as c
 from nearline.clients import IngestClient
+from nearline.counts import counted
 from nearline.errors import InvalidRequest
-from nearline_cli.terminal import options, output
+from nearline_cli.terminal import confirmation, options, output
 from nearline_cli.views import job_view
 
 _SOURCE_CHARACTERS = 120
 
+app = typer.Typer(
+    no_args_is_help=True,
+    help="List, requeue and delete dead letters: documents that could not be processed.",
+)
+
 _LettersArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="LETTER…", help="Dead letters, as listed by nearline jobs dead."),
+    typer.Argument(metavar="LETTER…", help="Dead letters, as listed by nearline letters list."),
 ]
 _AllFlag = Annotated[
     bool, typer.Option("--all", help="All dead letters, or all of --tenant and --job.")
@@ -30,7 +34,8 @@ _OfJobOption = Annotated[
 ]
 
 
-def dead(
+@app.command("list")
+def list_letters(
     tenant: job_view.TenantOption = "",
     job: _OfJobOption = "",
     source: Annotated[
@@ -63,6 +68,7 @@ def dead(
     output.print_table([*names, *(["source"] if source else [])], rows)
 
 
+@app.command()
 def requeue(
     letters: _LettersArgument = None,
     every: _AllFlag = False,
@@ -93,16 +99,20 @@ def requeue(
         output.print_note("no dead letters found")
 
 
+@app.command()
 def delete(
     letters: _LettersArgument = None,
     every: _AllFlag = False,
     tenant: job_view.TenantOption = "",
     job: _OfJobOption = "",
+    yes: confirmation.YesOption = False,
     address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Delete dead letters, including the submitted documents."""
     _check_choice(letters, every, tenant, job)
+    what = counted(len(letters), "dead letter") if letters else "all dead letters that match"
+    confirmation.confirm(f"delete {what} with their documents", yes=yes)
 
     async def remove(client: IngestClient) -> int:
         parts = await _parts(client, letters, tenant, job)

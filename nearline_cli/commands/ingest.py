@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ import typer
 from nearline import contract as c
 from nearline.clients import IngestClient
 from nearline.counts import counted
+from nearline.durations import Duration, parse_duration
 from nearline.errors import (
     DeadlineExceeded,
     InternalError,
@@ -22,8 +24,7 @@ from nearline.errors import (
 )
 from nearline_cli.inputs.item_columns import ItemColumns
 from nearline_cli.inputs.rejects import Rejects
-from nearline_cli.terminal import options, output
-from nearline_cli.terminal.durations import parse_duration
+from nearline_cli.terminal import durations, options, output
 from nearline_cli.views import job_view
 
 if TYPE_CHECKING:
@@ -70,16 +71,26 @@ def ingest(
     result_ttl: Annotated[
         str,
         typer.Option(
-            metavar="TIME",
-            help="How long results are kept after the job has ended: 90s, 10m, 24h, 7d. "
+            metavar=durations.METAVAR,
+            help="How long results are kept after the job has ended. "
             "\\[default: the service's setting, a day]",
         ),
     ] = "",
     *,
     columns: ItemColumns,
     wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait until the job has ended.")
-    ] = True,
+        float,
+        typer.Option(
+            "--wait",
+            parser=durations.read_wait,
+            metavar=durations.METAVAR,
+            help="Wait at most so long until the job has ended. \\[default: as long as it takes]",
+            show_default=False,
+        ),
+    ] = math.inf,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Do not wait until the job has ended.")
+    ] = False,
     address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
@@ -105,7 +116,7 @@ def ingest(
     )
     found = find_sources(what)
     _check(found, job_options)
-    run = _Run(address, job_options, Rejects(as_json), wait=wait)
+    run = _Run(address, job_options, Rejects(as_json), 0.0 if no_wait else wait)
     try:
         asyncio.run(run.run(found, columns))
     except KeyboardInterrupt:
@@ -123,12 +134,12 @@ class _Run:
     """One run of the command."""
 
     def __init__(
-        self, address: str, job_options: JobOptions, rejects: Rejects, *, wait: bool
+        self, address: str, job_options: JobOptions, rejects: Rejects, wait_s: float
     ) -> None:
         self._address = address
         self._options = job_options
         self._rejects = rejects
-        self._wait = wait
+        self._wait_s = wait_s
         self._dead: Sequence[c.DeadLetter] = ()
         self._start = time.monotonic()
         self.submitter: Submitter | None = None
@@ -153,12 +164,20 @@ class _Run:
                     async with asyncio.TaskGroup() as group:
                         watching = group.create_task(self._watch(client, submitter, show))
                         await submitter.submit(sources)
-                        if submitter.job is None or not self._wait:
+                        if submitter.job is None or not self._wait_s:
                             watching.cancel()
+                        else:
+                            await self._ended(watching)
                 except* NearlineError as failed:
                     raise first_of(failed) from None
             if self.job is not None and self.job.dead:
                 self._dead = await job_view.first_dead_letters(client, self.job.job_id)
+
+    async def _ended(self, watching: asyncio.Task[None]) -> None:
+        """Waits for the end of the job. Raises DeadlineExceeded if it does not end in time."""
+        limit_s = None if self._wait_s == math.inf else self._wait_s
+        if not (await asyncio.wait((watching,), timeout=limit_s))[0]:
+            raise DeadlineExceeded(f"the job did not end within {Duration(self._wait_s)}")
 
     async def _watch(self, client: IngestClient, submitter: Submitter, show: JobCallback) -> None:
         from nearline_cli.inputs.submitter import wait_for_job

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,9 +14,10 @@ import typer
 from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.clients.blocking import BlockingRetrievalClient
+from nearline.counts import counted
 from nearline.errors import InvalidRequest
 from nearline_cli.inputs.item_columns import ItemColumns
-from nearline_cli.terminal import options, output
+from nearline_cli.terminal import confirmation, durations, options, output
 from nearline_cli.terminal.option_groups import add_command
 from nearline_cli.views.hits import ignored_records, served_by_record
 from nearline_cli.views.write_tally import WriteTally
@@ -27,8 +29,16 @@ _SNIPPET_CHARACTERS = 96
 
 app = typer.Typer(no_args_is_help=True, help="Add, replace, delete and show items.")
 _BatchOption = Annotated[int, typer.Option(metavar="N", help="Items per request, 1..1024.")]
-_WaitFlag = Annotated[
-    bool, typer.Option("--wait", help="Wait until every shard serves the changes.")
+_WaitOption = Annotated[
+    float,
+    typer.Option(
+        "--wait",
+        parser=durations.read_wait,
+        metavar=durations.METAVAR,
+        help="Wait at most so long until every shard serves the changes; without a duration, as "
+        "long as --timeout. \\[default: do not wait]",
+        show_default=False,
+    ),
 ]
 
 
@@ -51,8 +61,8 @@ def upsert(
         ),
     ] = False,
     batch: _BatchOption = 256,
-    wait: _WaitFlag = False,
-    timeout: options.TimeoutOption = 60.0,
+    wait: _WaitOption = 0.0,
+    timeout: options.TimeoutOption = options.LONG_TIMEOUT,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
@@ -78,7 +88,7 @@ def upsert(
                         timeout_s=timeout,
                     )
                 )
-            await tally.finish(client, collection, timeout if wait else None)
+            await tally.finish(client, collection, _wait_s(wait, timeout))
 
     asyncio.run(run())
     tally.print()
@@ -94,20 +104,23 @@ def delete(
         str, typer.Option(metavar="FILE|-", help="File with one id per line; -: standard input.")
     ] = "",
     batch: _BatchOption = 256,
-    wait: _WaitFlag = False,
-    timeout: options.TimeoutOption = 60.0,
+    wait: _WaitOption = 0.0,
+    yes: confirmation.YesOption = False,
+    timeout: options.TimeoutOption = options.LONG_TIMEOUT,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Delete items; ids that do not exist are ignored.
 
-    For example: nearline items delete sku-1 sku-2
+    For example: nearline items delete sku-1 sku-2 --yes
     """
     _check_batch(batch)
     if bool(ids) == bool(ids_from):
         found = "both ids and --ids-from" if ids else "no ids"
         raise InvalidRequest(f"{found} were named; name ids, or --ids-from FILE", field="ids")
+    what = f"the items of {ids_from}" if ids_from else counted(len(ids or ()), "item")
+    confirmation.confirm(f"delete {what} from {collection!r}", yes=yes)
     tally = WriteTally(as_json=as_json)
 
     async def run() -> None:
@@ -118,7 +131,7 @@ def delete(
                         part, collection=collection, timeout_s=timeout
                     )
                 )
-            await tally.finish(client, collection, timeout if wait else None)
+            await tally.finish(client, collection, _wait_s(wait, timeout))
 
     asyncio.run(run())
     tally.print()
@@ -131,7 +144,7 @@ def show(
         str,
         typer.Option(metavar="HEX", help="Watermark of a write: read a state that includes it."),
     ] = "",
-    timeout: options.TimeoutOption = 10.0,
+    timeout: options.TimeoutOption = options.DEFAULT_TIMEOUT,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
@@ -207,6 +220,13 @@ def _id_batches(
         part = unique[at : at + size]
         tally.places.update((item_id, places[item_id]) for item_id in part)
         yield part
+
+
+def _wait_s(wait_s: float, timeout_s: float) -> float | None:
+    """Returns how long to wait for the shards; None for not at all."""
+    if not wait_s:
+        return None
+    return timeout_s if wait_s == math.inf else wait_s
 
 
 def _check_batch(size: int) -> None:

@@ -10,26 +10,25 @@ import typer
 from nearline import contract as c
 from nearline.clients import IngestClient
 from nearline_cli.commands import dead_letters
-from nearline_cli.terminal import options, output
+from nearline_cli.terminal import durations, options, output
 from nearline_cli.views import job_view
 
 _PAGE = 1_000
 
-app = typer.Typer(no_args_is_help=True, help="Follow, cancel and repair jobs of the ingest queue.")
+app = typer.Typer(no_args_is_help=True, help="Follow and cancel jobs of the ingest queue.")
 _JobArgument = Annotated[str, typer.Argument(metavar="ID", help="Name of the job.")]
 
 
-app.command()(dead_letters.dead)
-app.command()(dead_letters.requeue)
-app.command()(dead_letters.delete)
+# Their names before there was `nearline letters`.
+app.command("dead", hidden=True)(dead_letters.list_letters)
+app.command("requeue", hidden=True)(dead_letters.requeue)
+app.command("delete", hidden=True)(dead_letters.delete)
 
 
 @app.command("list")
 def list_jobs(
     tenant: job_view.TenantOption = "",
-    collection: Annotated[
-        str, typer.Option(metavar="NAME", help="Only jobs of this collection.")
-    ] = "",
+    collection: options.OnlyCollectionOption = "",
     callback_id: Annotated[
         str, typer.Option(metavar="TEXT", help="Only jobs with this callback id.")
     ] = "",
@@ -128,14 +127,19 @@ def wait(
     job_id: _JobArgument,
     timeout: Annotated[
         float,
-        typer.Option(metavar="SECONDS", min=0, help="Timeout; 0: wait until the job has ended."),
+        typer.Option(
+            parser=durations.read_duration,
+            metavar=durations.METAVAR,
+            help="Timeout. \\[default: none; wait until the job has ended]",
+            show_default=False,
+        ),
     ] = 0.0,
     address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Wait until a job has ended.
 
-    For example: nearline jobs wait JOB --timeout 600
+    For example: nearline jobs wait JOB --timeout 10m
 
     Exits with 1 if some of its documents were not indexed.
     """

@@ -13,10 +13,10 @@ from nearline.access.caller import EVERY
 from nearline.access.rights import Right
 from nearline.contract import DEFAULT_TENANT
 from nearline.counts import counted
+from nearline.durations import parse_duration
 from nearline.errors import InvalidRequest
 from nearline_cli.local.key_store import KeyStore
-from nearline_cli.terminal import output
-from nearline_cli.terminal.durations import parse_duration
+from nearline_cli.terminal import confirmation, durations, output
 
 app = typer.Typer(no_args_is_help=True, help="Make API keys, list them, and take them back.")
 _RIGHTS = {right.name.lower(): right for right in Right if right is not Right.NONE}
@@ -52,7 +52,8 @@ def create(
     expires: Annotated[
         str,
         typer.Option(
-            metavar="DURATION", help="For how long it is valid, such as 90d. \\[default: ever]"
+            metavar=durations.METAVAR,
+            help="For how long it is valid, such as 90d. \\[default: ever]",
         ),
     ] = "",
     as_json: output.JsonFlag = False,
@@ -101,9 +102,12 @@ def list_keys(file: _File, as_json: output.JsonFlag = False) -> None:
 def revoke(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the key; see keys list.")],
     file: _File,
+    yes: confirmation.YesOption = False,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Take a key back; services refuse it within two seconds."""
+    # Not named: it may be a whole key, pasted.
+    confirmation.confirm(f"take the key out of {file} for good", yes=yes)
     key_id = KeyStore(file).revoke(key_id)
     output.print_result({"id": key_id, "revoked": True}, f"{key_id} revoked", as_json=as_json)
 

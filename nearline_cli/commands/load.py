@@ -45,11 +45,11 @@ def load(
     vectors: Annotated[
         Path | None, typer.Option(metavar="FILE.npy", help="Query vectors, one per row.")
     ] = None,
-    k: Annotated[int, typer.Option(min=1, max=c.MAX_K, help="Number of hits.")] = 10,
+    k: Annotated[
+        int, typer.Option("--limit", "-n", min=1, max=c.MAX_K, metavar="N", help="Number of hits.")
+    ] = 10,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
-    timeout_s: Annotated[
-        float, typer.Option("--timeout", min=0.001, help="Timeout of a request in seconds.")
-    ] = 10.0,
+    timeout_s: options.TimeoutOption = options.DEFAULT_TIMEOUT,
     as_json: JsonFlag = False,
 ) -> None:
     """Send searches to a running router at a fixed rate, and print the latencies.

@@ -25,7 +25,7 @@ def mcp(
     ] = None,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     token: options.TokenOption = "",
-    timeout: options.TimeoutOption = 60.0,
+    timeout: options.TimeoutOption = options.LONG_TIMEOUT,
 ) -> None:
     """Offer search, recommendation, answers and memory to an agent, over MCP on stdin and stdout.
 

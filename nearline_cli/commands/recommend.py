@@ -41,7 +41,9 @@ def recommend(
             "trending, buy_again, or a surface of the router's policy file.",
         ),
     ] = c.DEFAULT_SURFACE,
-    n: Annotated[int, typer.Option("-n", help="Number of items, 1..1000.")] = 10,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", help="Number of items, 1..1000.")
+    ] = 10,
     exclude: Annotated[
         list[str] | None,
         typer.Option(metavar="ID", help="Item to exclude; may be repeated."),
@@ -61,7 +63,7 @@ def recommend(
     why_not: Annotated[
         str, typer.Option(metavar="ID", help="Explain why this item is not in the list.")
     ] = "",
-    timeout: options.TimeoutOption = 10.0,
+    timeout: options.TimeoutOption = options.DEFAULT_TIMEOUT,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
@@ -76,7 +78,7 @@ def recommend(
         user_id=user, session_id=session, item_ids=tuple(item or ()), surface=surface
     )
     wanted = c.RecommendOptions(
-        n=n,
+        n=limit,
         exclude_ids=tuple(exclude or ()),
         filter=parse_filter(filter) if filter else None,
         payload=_SHOWN,

@@ -52,7 +52,9 @@ def recommend_all(
     surface: Annotated[
         str, typer.Option(metavar="NAME", help="Surface whose policy is used.")
     ] = c.DEFAULT_SURFACE,
-    n: Annotated[int, typer.Option("-n", help="Items per list, 1..1000.")] = 20,
+    n: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", help="Items per list, 1..1000.")
+    ] = 20,
     part: Annotated[
         int, typer.Option(metavar="N", min=1, help="Users whose lists are saved together.")
     ] = 1_000,

@@ -43,7 +43,7 @@ def reembed(
     redis: change_log.RedisOption = "",
     *,
     settings: Annotated[dict[str, Any], _SETTINGS],
-    force_promote: release_gate.ForcePromoteOption = "",
+    forced: release_gate.ForceOptions,
     executor: ExecutorOptions,
     as_json: output.JsonFlag = False,
 ) -> None:
@@ -66,7 +66,7 @@ def reembed(
         golden_queries=settings["golden_queries"],
         promote=settings["promote"],
         # The purpose of this command is another model.
-        gate=gate_of_build(force_promote, allow_model_change=True),
+        gate=gate_of_build(forced.reason(), allow_model_change=True),
         work_dir=Path(work_dir) if work_dir else None,
     )
 

@@ -46,7 +46,9 @@ def search(
         list[str] | None,
         typer.Option(metavar="ID", help="Find items similar to this one instead; may be repeated."),
     ] = None,
-    k: Annotated[int, typer.Option("-k", help="Number of hits, 1..10000.")] = 10,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", help="Number of hits, 1..10000.")
+    ] = 10,
     mode: Annotated[
         SearchMode | None, typer.Option(help="Search mode. \\[default: the server's]")
     ] = None,
@@ -85,18 +87,18 @@ def search(
             help="Show the vector and word part of each score, and how the filter was applied.",
         ),
     ] = False,
-    timeout: options.TimeoutOption = 10.0,
+    timeout: options.TimeoutOption = options.DEFAULT_TIMEOUT,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Search a running service by text, by vector or by example.
 
-    For example: nearline search "compress a file" --filter 'kind = class' -k 5
+    For example: nearline search "compress a file" --filter 'kind = class' -n 5
     """
     query = _query(text, vector, item or [])
     wanted = SearchOptions(
-        k=k,
+        k=limit,
         mode=mode,
         payload=DEFAULT_PAYLOAD,
         exact=exact,

@@ -9,7 +9,7 @@ import typer
 
 from nearline.clients.blocking import BlockingGenerationClient
 from nearline.counts import counted
-from nearline_cli.terminal import options, output
+from nearline_cli.terminal import confirmation, options, output
 
 app = typer.Typer(no_args_is_help=True, help="Show or delete a conversation.")
 _Id = Annotated[
@@ -41,12 +41,14 @@ def show(
 @app.command()
 def delete(
     session_id: _Id,
+    yes: confirmation.YesOption = False,
     address: options.GenerationAddressOption = options.DEFAULT_GENERATION_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     token: options.TokenOption = "",
     as_json: output.JsonFlag = False,
 ) -> None:
     """Delete a conversation."""
+    confirmation.confirm(f"delete conversation {session_id!r}", yes=yes)
     with BlockingGenerationClient(address, token=token) as client:
         deleted = client.delete_session(session_id, collection=collection)
     text = "deleted" if deleted else "not found; nothing to delete"

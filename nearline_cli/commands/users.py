@@ -12,7 +12,7 @@ from nearline.clients.blocking import BlockingRetrievalClient
 from nearline.counts import counted
 from nearline.errors import InvalidRequest, NotReady
 from nearline.retry import SAME_KEY
-from nearline_cli.terminal import options, output
+from nearline_cli.terminal import confirmation, options, output
 
 app = typer.Typer(no_args_is_help=True, help="Record, show or erase interactions of users.")
 _Id = Annotated[str, typer.Argument(metavar="USER", help="User id.")]
@@ -101,11 +101,15 @@ def show(
 @app.command()
 def delete(
     user_id: _Id,
+    yes: confirmation.YesOption = False,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Erase everything stored about a user, and report which snapshots still learned from it."""
+    confirmation.confirm(
+        f"erase everything stored about user {user_id!r} in {collection!r}", yes=yes
+    )
     with BlockingRetrievalClient(address) as client:
         receipt = client.delete_user(user_id, collection=collection)
     if as_json:

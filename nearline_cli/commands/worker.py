@@ -9,13 +9,16 @@ from typing import Annotated, Final
 import typer
 
 # Every option except --help is a setting, which the worker itself parses.
-CONTEXT: Final = {
+_CONTEXT: Final = {
     "allow_extra_args": True,
     "ignore_unknown_options": True,
     "help_option_names": [],
 }
 
+app = typer.Typer()
 
+
+@app.command(context_settings=_CONTEXT)
 def worker(
     context: typer.Context,
     show_help: Annotated[

@@ -27,14 +27,6 @@ ForceOption = Annotated[
         help="Proceed although the gate refuses the snapshot; --why is required and recorded.",
     ),
 ]
-ForcePromoteOption = Annotated[
-    str,
-    typer.Option(
-        "--force-promote",
-        metavar="REASON",
-        help="Serve the snapshot even if the release gate refuses it; the reason is recorded.",
-    ),
-]
 EmbeddingOption = Annotated[
     str,
     typer.Option(
@@ -76,6 +68,39 @@ class GateRequest(NamedTuple):
     interactions: InteractionsOption = None
     policies: PoliciesOption = None
     redis: alias_options.RedisOption = ""
+
+
+class ForceOptions(NamedTuple):
+    """Options of builds that serve a snapshot although the gate refuses it."""
+
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Serve the snapshot even if the release gate refuses it; --why is required and "
+            "recorded.",
+        ),
+    ] = False
+    why: Annotated[
+        str, typer.Option("--why", metavar="REASON", help="Reason of --force, for the record.")
+    ] = ""
+    force_promote: Annotated[
+        str, typer.Option("--force-promote", metavar="REASON", hidden=True)
+    ] = ""
+
+    def reason(self) -> str:
+        """Returns the reason to override the gate, or an empty string.
+
+        Raises: InvalidRequest: there is a reason without --force, or the other way round.
+        """
+        check_force_reason(self.force, self.why)
+        if self.why and not self.force:
+            raise InvalidRequest(
+                "--why is the reason of --force, which is not given; add --force, or leave --why "
+                "out",
+                field="why",
+            )
+        return self.why or self.force_promote
 
 
 def check_force_reason(force: bool, why: str) -> None:

@@ -75,7 +75,7 @@ class TrainingPlan(NamedTuple):
 _WITHOUT_CORPUS = frozenset(
     (
         *("store", "collection", "redis", "golden_queries", "seed", "mode", "work_dir"),
-        *("no_promote", "force_promote", "embedding", "as_json"),
+        *("no_promote", "force", "why", "force_promote", "embedding", "as_json"),
         *LearningOptions._fields,
         *InteractionOptions._fields,
         *ExecutorOptions._fields,

@@ -42,7 +42,10 @@ def recommend(
         bool,
         typer.Option("--repeats", help="Allow recommendations of items that a user already had."),
     ] = False,
-    k: Annotated[int, typer.Option(min=1, max=1_000, help="Length of a list.")] = 10,
+    k: Annotated[
+        int,
+        typer.Option("--limit", "-n", min=1, max=1_000, metavar="N", help="Length of a list."),
+    ] = 10,
     seed: Annotated[int, typer.Option(help="Seed of random draws.")] = 0,
     corpus: Annotated[
         Path | None,

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from nearline.durations import Duration
 from nearline.errors import InvalidRequest
+from nearline_cli.terminal import durations
 
 if TYPE_CHECKING:
     from index_builder.interactions.records import Interactions
@@ -69,12 +71,12 @@ class InteractionOptions(NamedTuple):
     duplicates_within: Annotated[
         float,
         typer.Option(
-            metavar="SECONDS",
-            min=0.0,
+            parser=durations.read_duration,
+            metavar=durations.METAVAR,
             help="Count repeated interactions of a user with an item within this time once. 0: "
             "count each.",
         ),
-    ] = 0.0
+    ] = Duration(0)
 
     def load(self, path: Path, known: Mapping[str, float] | None = None) -> CleanedInteractions:
         """Reads and cleans a file.

@@ -96,8 +96,8 @@ def _judge(info: dict[str, Any], ahead_s: float = 0.0) -> tuple[str, str]:
         memory += f" of {limit >> 20:,} MiB"
         if used >= _FULL_SHARE * limit:
             return FULL, (
-                f"{memory} are used, so it refuses writes; remove dead letters (nearline jobs "
-                "dead), compact (nearline compact), or raise maxmemory"
+                f"{memory} are used, so it refuses writes; remove dead letters (nearline "
+                "letters list), compact (nearline compact), or raise maxmemory"
             )
     if abs(ahead_s) > _CLOCKS_DIFFER_S:
         side = "ahead of" if ahead_s > 0 else "behind"

@@ -6,10 +6,15 @@ from typing import Annotated
 
 import typer
 
+from nearline.durations import Duration
+from nearline_cli.terminal import durations
+
+NO_WAIT = Duration(0)
 RouterOption = Annotated[
     str,
     typer.Option(
-        "--router",
+        "--address",
+        envvar="NEARLINE_ADDRESS",
         metavar="HOST:PORT",
         help="Router that makes the change. \\[default: none; the store is changed directly]",
     ),
@@ -29,15 +34,16 @@ RedisOption = Annotated[
         "--redis",
         metavar="URL",
         help="Redis that holds the change log; a snapshot from which the log cannot be followed is "
-        "refused. A router given with --router uses its own Redis.",
+        "refused. A router uses its own Redis.",
     ),
 ]
 WaitOption = Annotated[
     float,
     typer.Option(
         "--wait",
-        min=0,
-        metavar="SECONDS",
-        help="With --router: wait until the router serves the snapshot, or fail with the reason.",
+        parser=durations.read_wait,
+        metavar=durations.METAVAR,
+        help="With --address: wait so long, or without limit if no duration is given, until the "
+        "router serves the snapshot; fail with the reason.",
     ),
 ]

@@ -1,28 +1,47 @@
-"""Durations as users write them: 90s, 10m, 24h, 7d."""
+"""Options that take a duration, all of one kind: 500ms, 10s, 15m, 24h, 7d."""
 
 from __future__ import annotations
 
-import re
+import math
 
+import typer
+
+from nearline.durations import EXAMPLES, parse_duration
 from nearline.errors import InvalidRequest
 
-_WRITTEN = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)?", re.ASCII)
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+METAVAR = "DURATION"
+# Ten years: what is longer is a slip of the keyboard.
+_LONGEST_S = 3_650 * 86_400.0
 
 
-def parse_duration(text: str, option: str) -> float:
-    """Returns the seconds of a duration such as 24h; a number without a unit is seconds.
+def read_duration(value: str | float) -> float:
+    """Returns the seconds of an option's value; a default is seconds already.
 
-    Args:
-        text: The duration.
-        option: Name of the option, for the error.
-    Raises:
-        InvalidRequest: The text is not a duration.
+    Raises: typer.BadParameter: it is no duration, or longer than ten years.
     """
-    found = _WRITTEN.fullmatch(text.strip())
-    if found is None:
-        raise InvalidRequest(
-            f"{option} {text!r} is not a duration; write 90s, 10m, 24h or 7d",
-            field=option.lstrip("-").replace("-", "_"),
-        )
-    return float(found[1]) * _SECONDS[found[2] or "s"]
+    if isinstance(value, float):
+        return value
+    try:
+        seconds = parse_duration(value, "it")
+    except InvalidRequest as error:
+        raise typer.BadParameter(f"{value[:200]!r} is not a duration; write {EXAMPLES}") from error
+    if seconds > _LONGEST_S:
+        raise typer.BadParameter(f"{value[:200]!r} is longer than ten years; write a shorter one")
+    return seconds
+
+
+def read_timeout(value: str | float) -> float:
+    """Returns the seconds of a time limit, which must be above 0; see `read_duration`."""
+    seconds = read_duration(value)
+    if seconds <= 0:
+        raise typer.BadParameter(f"{value!r} is no time at all; write {EXAMPLES}")
+    return seconds
+
+
+def read_wait(value: str | float) -> float:
+    """Returns the seconds to wait at most; infinity if the option was given without a value."""
+    return math.inf if value == NO_LIMIT else read_duration(value)
+
+
+# What `--wait` without a duration is read as.
+NO_LIMIT = "inf"

@@ -20,7 +20,8 @@ from typing import (
 )
 
 import typer
-from typer.core import TyperCommand
+
+from nearline_cli.terminal.command_line import NearlineCommand
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -108,17 +109,17 @@ def add_command(app: typer.Typer, function: _Function, name: str | None = None) 
     app.command(name, cls=_GroupedCommand)(without_options)
 
 
-class _GroupedCommand(TyperCommand):
+class _GroupedCommand(NearlineCommand):
     """A command that generates its options when they are first needed.
 
     Loading settings takes a tenth of a second, which other commands should not spend.
     """
 
     @functools.cached_property
-    def _complete(self) -> TyperCommand:
+    def _complete(self) -> NearlineCommand:
         app = typer.Typer(add_completion=False)
-        app.command()(_expand(self._function))
-        return cast(TyperCommand, typer.main.get_command(app))
+        app.command(cls=NearlineCommand)(expand(self._function))
+        return cast(NearlineCommand, typer.main.get_command(app))
 
     @property
     def params(self) -> list[Any]:
@@ -138,8 +139,8 @@ class _GroupedCommand(TyperCommand):
         self._function = inspect.unwrap(value)
 
 
-def _expand(function: _Function) -> _Function:
-    """Returns the function with one parameter per option in place of each group."""
+def expand(function: _Function) -> _Function:
+    """Returns the function with one parameter per option in place of each group of options."""
     parameters: list[inspect.Parameter] = []
     groups: dict[str, tuple[list[str], Callable[[dict[str, Any]], Any]]] = {}
     hints = get_type_hints(function, include_extras=True)

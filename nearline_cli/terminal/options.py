@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from nearline.contract import DEFAULT_COLLECTION as DEFAULT_COLLECTION
+from nearline.durations import Duration
+from nearline_cli.terminal import durations
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 7700
@@ -15,6 +17,8 @@ DEFAULT_ADDRESS = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
 # The router passes calls of the other services on.
 DEFAULT_GENERATION_ADDRESS = DEFAULT_INGEST_ADDRESS = DEFAULT_ADDRESS
 DEFAULT_STORE = ".nearline/store"
+DEFAULT_TIMEOUT = Duration(10)
+LONG_TIMEOUT = Duration(60)
 
 
 class Backend(StrEnum):
@@ -34,10 +38,26 @@ StoreOption = Annotated[
     ),
 ]
 CollectionOption = Annotated[
-    str, typer.Option("--collection", metavar="NAME", help="Name of the collection.")
+    str,
+    typer.Option(
+        "--collection",
+        "-c",
+        envvar="NEARLINE_COLLECTION",
+        metavar="NAME",
+        help="Name of the collection.",
+    ),
+]
+OnlyCollectionOption = Annotated[
+    str, typer.Option("--collection", "-c", metavar="NAME", help="Only this collection.")
 ]
 AddressOption = Annotated[
-    str, typer.Option("--address", metavar="HOST:PORT", help="Address of the router.")
+    str,
+    typer.Option(
+        "--address",
+        envvar="NEARLINE_ADDRESS",
+        metavar="HOST:PORT",
+        help="Address of the router.",
+    ),
 ]
 GenerationAddressOption = Annotated[
     str,
@@ -63,7 +83,13 @@ TokenOption = Annotated[
     ),
 ]
 TimeoutOption = Annotated[
-    float, typer.Option("--timeout", min=0.001, metavar="SECONDS", help="Timeout of a request.")
+    float,
+    typer.Option(
+        "--timeout",
+        parser=durations.read_timeout,
+        metavar=durations.METAVAR,
+        help="Timeout of a request.",
+    ),
 ]
 IdColumnOption = Annotated[
     str, typer.Option(metavar="NAME", help="Column of the ids. \\[default: _id or id]")

@@ -220,6 +220,6 @@ def print_dead_letters(job: c.Job, dead: Sequence[c.DeadLetter]) -> None:
     if job.dead > len(dead):
         output.print_note(f"  … and {job.dead - len(dead):,} more")
     output.print_note(
-        f"list all: nearline jobs dead --job {job.job_id}; once the cause is fixed: "
-        f"nearline jobs requeue --all --job {job.job_id}"
+        f"list all: nearline letters list --job {job.job_id}; once the cause is fixed: "
+        f"nearline letters requeue --all --job {job.job_id}"
     )

@@ -23,5 +23,5 @@ def queue_problems(queue: QueueState) -> list[str]:
     if queue.lag and not queue.workers:
         problems.append(_NO_WORKER)
     if queue.dead:
-        problems.append(f"{counted(queue.dead, 'dead letter')}: nearline jobs dead")
+        problems.append(f"{counted(queue.dead, 'dead letter')}: nearline letters list")
     return problems

@@ -237,8 +237,8 @@ def redis_resource(client: Redis, limit: float) -> WatchedResource:
     return WatchedResource(
         name=REDIS,
         limit=limit,
-        remedy="compact (nearline compact), delete dead letters (nearline jobs delete), or give it "
-        "more memory (maxmemory)",
+        remedy="compact (nearline compact), delete dead letters (nearline letters delete), or give "
+        "it more memory (maxmemory)",
         read=read,
     )
 

@@ -30,8 +30,8 @@ SEARCH = "curl -s 127.0.0.1:7706/v1/collections/default/search -d"
 SHOWN = {
     "search-your-documents": {
         "nearline build": "served as   default, epoch 1",
-        'nearline search "can I send something back" -k 2': "1       1   returns.md",
-        'nearline search "how long is a gift card valid" -k 1': "gift-cards",
+        'nearline search "can I send something back" -n 2': "1       1   returns.md",
+        'nearline search "how long is a gift card valid" -n 1': "gift-cards",
         "nearline items upsert": "1 applied",
         "python search.py": "Delivery",
     },

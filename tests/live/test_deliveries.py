@@ -87,7 +87,7 @@ async def test_a_redis_at_maxmemory(running: Deliveries, look: Look) -> None:
             await running.queue.submit(more)
         state, error, checks = look()
         assert (state["redis"]["state"], state["disk"]["state"]) == ("full", "ok")
-        assert "redis: " in error and "remove dead letters (nearline jobs dead)" in error
+        assert "redis: " in error and "remove dead letters (nearline letters list)" in error
         assert checks["redis"]["verdict"] == "fail"
         assert "so it refuses writes" in checks["redis"]["found"]
         assert "raise maxmemory" in checks["redis"]["remedy"]
@@ -139,6 +139,6 @@ async def test_four_dripping_servers(running: Deliveries, look: Look) -> None:
     assert {(one.outcome, one.reason) for one in dead} == {(c.IngestOutcome.DEAD, "NOT_READY")}
     assert all("not read within 0.3 s" in one.message for one in dead)
     state, _, checks = look()
-    assert "4 dead letters: nearline jobs dead" in state["ingest"]["about"]
+    assert "4 dead letters: nearline letters list" in state["ingest"]["about"]
     assert checks["ingest"]["verdict"] == "warn"
-    assert "4 dead letters: nearline jobs dead" in checks["ingest"]["remedy"]
+    assert "4 dead letters: nearline letters list" in checks["ingest"]["remedy"]

@@ -60,7 +60,7 @@ def helps(command: Any) -> Iterator[str]:
     [
         (("search",), 2, "give one of TEXT, --vector and --item; found none"),
         (("search", ""), 2, "TEXT is empty"),
-        (("search", "a", "-k", "-1"), 2, "1..10000 is allowed"),
+        (("search", "a", "-n", "-1"), 2, "1..10000 is allowed"),
         (("search", "a", "--item", "b"), 2, "found TEXT and --item"),
         (("search", "--vector", "[1, x]"), 2, "--vector '[1, x]' cannot be read"),
         (("search", "--vector", "no.npy"), 2, "--vector 'no.npy' cannot be read"),
@@ -223,7 +223,7 @@ async def test_search_and_status_of_a_running_router(nearline: Run, up: Callable
     assert (service["verdict"], service["found"]) == ("ok", f"127.0.0.1:{port}: serving")
     assert checked["ingest"]["found"] == f"127.0.0.1:{int(port) + 5}: not running"
     # Nothing that needs Redis works here, and each error says why.
-    for words in ("items delete a", "users show u", "jobs list"):
+    for words in ("items delete a --yes", "users show u", "jobs list"):
         at = f"127.0.0.1:{int(port) + 5}" if words.startswith("jobs") else where[1]
         assert "--no-redis" in nearline(*words.split(), "--address", at).stderr
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +13,11 @@ from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from nearline_cli.compose import milvus_target, release_gate
 from nearline_cli.compose.alias_admin import AliasChange, open_admin
-from nearline_cli.terminal import alias_options, options, output
+from nearline_cli.terminal import alias_options, confirmation, options, output
+
+if TYPE_CHECKING:
+    from retrieval.milvus.orphan_collections import ExportedCollection
+    from retrieval.snapshots.retention import PruneCandidate
 
 
 def promote(
@@ -25,7 +30,7 @@ def promote(
     request: release_gate.GateRequest,
     expect_epoch: alias_options.EpochOption = 0,
     router: alias_options.RouterOption = "",
-    wait_s: alias_options.WaitOption = 0.0,
+    wait_s: alias_options.WaitOption = alias_options.NO_WAIT,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Make a snapshot current, after the release gate has compared it with the current one.
@@ -33,7 +38,7 @@ def promote(
     For example: nearline snapshots promote 20261125T004218Z-1f3a9c --why "new catalogue"
 
     Routers load the snapshot alongside the served one and switch when it is ready; `nearline
-    status` shows the progress. The gate runs here, so --store is needed even with --router.
+    status` shows the progress. The gate runs here, so --store is needed even with --address.
     """
     from retrieval.snapshots import aliases
 
@@ -68,7 +73,7 @@ def rollback(
     expect_epoch: alias_options.EpochOption = 0,
     router: alias_options.RouterOption = "",
     redis: alias_options.RedisOption = "",
-    wait_s: alias_options.WaitOption = 0.0,
+    wait_s: alias_options.WaitOption = alias_options.NO_WAIT,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Make the previous snapshot current again.
@@ -89,12 +94,9 @@ def prune(
         int,
         typer.Option(min=0, help="Snapshots to keep in addition to those in use, newest first."),
     ] = 2,
-    yes: Annotated[
-        bool,
-        typer.Option("--yes", help="Remove them; without this, only show what would be removed."),
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Also remove snapshots younger than an hour.")
+    yes: confirmation.YesOption = False,
+    young: Annotated[
+        bool, typer.Option("--young", help="Also remove snapshots younger than an hour.")
     ] = False,
     milvus_uri: milvus_target.MilvusUriOption = "",
     milvus_token: milvus_target.MilvusTokenOption = "",
@@ -113,23 +115,39 @@ def prune(
     from retrieval.snapshots import retention
 
     opened = Store.open(store)
-    planned = retention.plan_prune(opened, collection, keep, force=force)
+    planned = retention.plan_prune(opened, collection, keep, force=young)
     removed = [entry.name for entry in planned if not entry.kept]
     milvus = (opened, collection, milvus_uri, milvus_token)
     strays = asyncio.run(milvus_target.list_strays(*milvus, removed)) if milvus_uri else []
-    dropped: list[str] = []
-    if yes:
-        retention.prune(opened, collection, planned)
-        # Last, so that collections that are not dropped now are found again.
-        if strays:
-            dropped = asyncio.run(milvus_target.remove_strays(*milvus, strays))
-    action = "removed" if yes else "would be removed"
+    going = [*removed, *(stray.name for stray in strays if not stray.kept)]
+    if going and not yes:
+        _show_prune(collection, planned, strays, None, as_json)
+        confirmation.confirm(f"remove {counted(len(going), 'snapshot')}", yes=yes)
+    retention.prune(opened, collection, planned)
+    # Last, so that collections that are not dropped now are found again.
+    dropped = asyncio.run(milvus_target.remove_strays(*milvus, strays)) if strays else []
+    _show_prune(collection, planned, strays, dropped, as_json)
+
+
+def _show_prune(
+    collection: str,
+    planned: Sequence[PruneCandidate],
+    strays: Sequence[ExportedCollection],
+    dropped: Sequence[str] | None,
+    as_json: bool,
+) -> None:
+    """Prints what goes and what stays.
+
+    dropped: Collections in Milvus that are gone; None before anything is.
+    """
+    done = dropped is not None
+    action = "removed" if done else "would be removed"
     rows: list[dict[str, object]] = [
         {
             "collection": collection,
             "snapshot": entry.name,
             "bytes": entry.bytes,
-            "removed": yes and not entry.kept,
+            "removed": done and not entry.kept,
             "kept": entry.kept,
         }
         for entry in planned
@@ -140,7 +158,7 @@ def prune(
             "snapshot": stray.snapshot_id,
             "milvus_collection": stray.name,
             "chunks": stray.chunks,
-            "removed": stray.name in dropped,
+            "removed": stray.name in (dropped or ()),
             "kept": stray.kept,
         }
         for stray in strays
@@ -162,8 +180,6 @@ def prune(
             ),
         ],
     )
-    if not yes and not all([entry.kept for entry in planned] + [stray.kept for stray in strays]):
-        output.console().print("Nothing was removed; add --yes to remove.")
 
 
 def _show(collection: str, record: snapshot_pb2.AliasRecord, as_json: bool) -> None:

@@ -34,7 +34,15 @@ def replay(
         ),
     ] = 1_000,
     k: Annotated[
-        int, typer.Option(min=1, max=100, help="Number of ids to compare per request.")
+        int,
+        typer.Option(
+            "--limit",
+            "-n",
+            min=1,
+            max=100,
+            metavar="N",
+            help="Number of ids to compare per request.",
+        ),
     ] = 10,
     passes: Annotated[
         int,

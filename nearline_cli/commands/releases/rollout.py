@@ -151,9 +151,7 @@ def start(
 
 @app.command()
 def status(
-    router: Annotated[
-        str, typer.Option("--router", metavar="HOST:PORT", help="Address of the router.")
-    ] = options.DEFAULT_ADDRESS,
+    router: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:
@@ -169,7 +167,7 @@ def promote(
     why: alias_options.WhyOption = "",
     router: alias_options.RouterOption = "",
     redis: alias_options.RedisOption = "",
-    wait_s: alias_options.WaitOption = 0.0,
+    wait_s: alias_options.WaitOption = alias_options.NO_WAIT,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Make the canary the current snapshot.

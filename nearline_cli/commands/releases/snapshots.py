@@ -43,9 +43,7 @@ _IdArgument = Annotated[
 @app.command("list")
 def list_snapshots(
     store: options.StoreOption = options.DEFAULT_STORE,
-    collection: Annotated[
-        str, typer.Option("--collection", metavar="NAME", help="Only this collection.")
-    ] = "",
+    collection: options.OnlyCollectionOption = "",
     as_json: output.JsonFlag = False,
 ) -> None:
     """List the snapshots of every collection, newest first."""

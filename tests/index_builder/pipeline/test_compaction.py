@@ -19,7 +19,7 @@ from index_builder.pipeline.compaction import (
     compaction_options,
     prune_compacted,
 )
-from index_builder.pipeline.maintenance_settings import UpkeepSettings, parse_age
+from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from nearline.errors import Conflict, InvalidRequest, SnapshotMismatch, Unsupported
 from nearline.store.snapshot import message_to_json
 from retrieval.changelog.archive import Archive, PendingChanges, archive_changes
@@ -59,16 +59,6 @@ def test_compaction_is_due_by_number_or_age_of_changes() -> None:
     )
     old = assess_changes(PendingChanges(1, now_us - 7_200_000_000), 100, 0.2, hour)
     assert "2.0 hours old" in old.reason and 7_199 < old.age_s < 7_210
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1.5h", 5_400), ("7d", 604_800)])
-def test_ages_are_parsed(text: str, seconds: float) -> None:
-    assert parse_age(text) == seconds
-
-
-def test_a_malformed_age_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="15m"):
-        parse_age("a day")
 
 
 async def test_only_changes_missing_from_the_current_snapshot_make_compaction_due(

@@ -129,7 +129,7 @@ async def test_the_log_is_archived_compacted_and_trimmed(collection: _Collection
     for snapshot_id in store.snapshot_ids("default"):
         if snapshot_id != current:
             store.remove_snapshot("default", snapshot_id)
-    trimmed = await collection.run("changes", "trim", "--drop-archived")
+    trimmed = await collection.run("changes", "trim", "--drop-archived", "--yes")
     assert (trimmed["trimmed"], trimmed["segments_dropped"]) == (2, 1)
     status = await collection.run("changes", "status")
     assert (status["changes"], status["in_log"], status["in_every_snapshot"]) == (2, 0, 2)

@@ -95,7 +95,7 @@ def test_rows_are_indexed_and_failures_are_reported(tmp_path: Path, ingest: Run)
     assert "partly_failed: 600 indexed, 1 dead in" in again.stdout and "; 5 refused" in again.stdout
     assert "rows.jsonl:602: the id is missing" in again.stderr
     assert "no-vector: collection 'default' has no model" in again.stderr
-    assert "nearline jobs dead --job" in again.stderr
+    assert "nearline letters list --job" in again.stderr
     (tmp_path / "good.jsonl").write_text(vector_rows("rows-", 3))
     good = ingest("good.jsonl", "--vector-column", "v")
     assert (good.returncode, good.stderr) == (0, "")

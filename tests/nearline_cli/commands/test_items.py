@@ -94,7 +94,7 @@ async def test_items_are_written_shown_and_deleted(tmp_path: Path, nearline: Run
                 "expires": None,
             }
         ]
-        gone = await ask("delete", "a", "zz", "--json")
+        gone = await ask("delete", "a", "zz", "--yes", "--json")
         assert (gone.code, gone.record["outcomes"]) == (0, {"deleted": 1, "absent": 1})
         missing = await ask("show", "a", "--watermark", gone.record["watermark"])
         assert missing.code == 1 and "a: not_found" in missing.error
@@ -117,7 +117,7 @@ async def test_errors_name_the_line_of_the_file(tmp_path: Path, nearline: Run) -
         change = (await here.changes())["y"]
         assert (change.kind, change.attributes) == (ChangeKind.ATTRIBUTES, {"year": None})
         (tmp_path / "ids").write_text("x\n\ny\nx\n")
-        done = await ask("delete", "--ids-from", "ids")
+        done = await ask("delete", "--ids-from", "ids", "--yes")
         assert done.code == 0 and "2 deleted in" in done.out
 
 
@@ -130,7 +130,7 @@ async def test_errors_name_the_line_of_the_file(tmp_path: Path, nearline: Run) -
         (("upsert", "."), ". is a folder; submit it with nearline ingest ."),
         (("delete",), "no ids were named; name ids, or --ids-from FILE"),
         (("delete", "a", "--ids-from", "x"), "both ids and --ids-from were named"),
-        (("delete", "--ids-from", "gone"), "cannot be read"),
+        (("delete", "--ids-from", "gone", "--yes"), "cannot be read"),
         (("show", "a", "--watermark", "xyz"), "not hexadecimal"),
     ],
 )

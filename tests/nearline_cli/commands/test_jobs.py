@@ -17,11 +17,9 @@ import pytest
 
 from nearline import contract as c
 from nearline.clients import IngestClient
-from nearline.errors import InvalidRequest
 from nearline_cli.commands.dead_letters import _letter as letter_record
 from nearline_cli.local.processes import ingest_process
 from nearline_cli.main import main
-from nearline_cli.terminal.durations import parse_duration
 from tests.index_builder.ingest.queue_processes import DIM, QueueProcesses
 from tests.nearline_cli.conftest import Run
 from tests.redis_server import needs_redis
@@ -129,11 +127,11 @@ def test_dead_letters_are_listed_requeued_and_deleted(
         asked("wait", one["job_id"])
     _, letters = asked("dead", *of_tenant)
     assert len(letters) == 2
-    assert asked("delete", letters[0]["letter_id"]) == (0, [{"deleted": 1}])
-    assert "1 deleted" in jobs("delete", "--all", *of_tenant).stdout
+    assert asked("delete", letters[0]["letter_id"], "--yes") == (0, [{"deleted": 1}])
+    assert "1 deleted" in jobs("delete", "--all", "--yes", *of_tenant).stdout
     assert asked("dead", *of_tenant) == (0, [])
     assert "no dead letters found" in jobs("requeue", "--all", *of_tenant).stderr
-    assert asked("delete", "--all", *of_tenant) == (0, [{"deleted": 0}])
+    assert asked("delete", "--all", "-y", *of_tenant) == (0, [{"deleted": 0}])
 
 
 def test_every_kind_of_source_is_shown() -> None:
@@ -202,7 +200,7 @@ async def test_waiting_documents_are_cancelled(tmp_path: Path, nearline: Run) ->
         (("delete", "1-1", "--all"), "but not both", 2),
         (("requeue", "1-1", "--tenant", "t"), "--tenant and --job can only be used with --all", 2),
         (("requeue", "1-1"), "there is no dead letter '1-1'", 1),
-        (("delete", "x"), "'x' is not the id of a dead letter", 2),
+        (("delete", "x", "--yes"), "'x' is not the id of a dead letter", 2),
         (("list", "--state", "lost"), "'lost' is not one of", 2),
     ],
 )
@@ -232,12 +230,3 @@ def test_a_worker_lists_its_settings_and_requirements(nearline_process: Run) -> 
     ):
         done = nearline_process("worker", *words)
         assert (done.returncode, text in done.stdout + done.stderr) == (2, True)
-
-
-def test_durations_are_parsed() -> None:
-    times = {"90": 90, "90s": 90, "1.5m": 90, "24h": 86_400, " 7d ": 604_800, "0": 0}
-    assert {text: parse_duration(text, "--ttl") for text in times} == times
-    for text in ("", "soon", "-1s", "1w", "1h30m", "1e3", "٣s"):
-        with pytest.raises(InvalidRequest, match="write 90s, 10m, 24h or 7d") as caught:
-            parse_duration(text, "--result-ttl")
-        assert caught.value.field == "result_ttl"

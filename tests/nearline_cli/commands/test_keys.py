@@ -35,7 +35,7 @@ def test_a_key_is_made_listed_and_taken_back(nearline: Run, tmp_path: Path) -> N
     assert (tmp_path / "keys.toml").stat().st_mode & 0o077 == 0
     # The whole key may be pasted; it is not shown again.
     for _ in range(2):
-        gone = nearline("keys", "revoke", key["key"], "--file", "keys.toml")
+        gone = nearline("keys", "revoke", key["key"], "--file", "keys.toml", "--yes")
         assert key["key"] not in gone.stdout + gone.stderr
     assert gone.returncode == 1 and key["id"] in gone.stderr
     listed = nearline("keys", "list", "--file", "keys.toml", "--json")

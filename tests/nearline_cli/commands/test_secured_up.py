@@ -141,7 +141,7 @@ async def test_keys_and_certificates_are_replaced_under_load(secured: Secured) -
     await asyncio.to_thread(secured.run, "certs", str(secured.folder / "certs"))
     current = new["key"]
     await after(answered + 10)
-    revoke = ("keys", "revoke", old["id"], "--file", str(secured.keys))
+    revoke = ("keys", "revoke", old["id"], "--yes", "--file", str(secured.keys))
     await asyncio.to_thread(secured.run, *revoke)
     async with asyncio.timeout(20), secured.client(old["key"]) as client:
         while True:

@@ -68,7 +68,7 @@ async def test_a_redis_that_serves_evicts_is_full_or_away_is_shown(
             await client.config_set("maxmemory", "1mb")
         shown, error = records(nearline, *where, "--redis", url)
         assert shown["redis"]["state"] == FULL
-        assert "nearline jobs dead" in shown["redis"]["about"]
+        assert "nearline letters list" in shown["redis"]["about"]
         assert "redis: " in error and "so it refuses writes; remove dead letters" in error
         assert "retrieval (127.0.0.1:1)" in error
         found, _ = records(nearline, "doctor", "--port", "0", "--redis", url)

@@ -83,7 +83,8 @@ def test_dead_letters_and_missing_workers_are_named_with_the_remedy(
     state = c.QueueState(waiting=2, delayed=1, dead=1, oldest_age_s=90.0)
     assert describe_queue(state) == (
         "3 to do, the oldest for 2 min; 0 workers at 0.0 documents/s; no worker runs: start "
-        "nearline up, or python -m index_builder.ingest.worker; 1 dead letter: nearline jobs dead"
+        "nearline up, or python -m index_builder.ingest.worker; 1 dead letter: nearline "
+        "letters list"
     )
     verdict, _, remedy = checks(monkeypatch, lambda: state)["ingest"]
     assert (verdict, remedy) == (CheckStatus.WARN, "; ".join(queue_problems(state)))

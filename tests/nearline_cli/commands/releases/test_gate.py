@@ -67,11 +67,11 @@ def test_a_build_goes_live_only_if_the_gate_passes_it(run: Run, tmp_path: Path) 
         "is built, but the release gate refuses to serve it:\n  missing: 11 of 51"
         in (refused["message"])
     )
-    assert "--force-promote REASON" in refused["message"]
+    assert "--force --why REASON" in refused["message"]
     # It is there all the same, and nothing else is served than before.
     assert store.alias_in_force("default") == before
     assert len(store.snapshot_ids("default")) == 3
-    forced = build(run, corpus(tmp_path, range(40)), "--force-promote", "we sell less")
+    forced = build(run, corpus(tmp_path, range(40)), "--force", "--why", "we sell less")
     assert forced["gate"]["forced_because"] == "we sell less"
     record = store.alias_in_force("default")
     assert (record.current, record.gate.passed) == (forced["snapshot_id"], False)
