@@ -49,10 +49,13 @@ _SHARED_SETTINGS = (
 # Variables outside any section.
 SHARED_VARIABLES = (
     *_SHARED_SETTINGS,
+    "ADDRESS",
     "CACHE_DIR",
+    "COLLECTION",
     "CONFIG",
     "DATA",
     "LIFELINE_FD",
+    "PROFILE",
     "STORE",
     "TEST_LLM",
     "TEST_MILVUS",
