@@ -44,9 +44,18 @@ def _root(
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
+    profile: Annotated[
+        str,
+        typer.Option(
+            "--profile",
+            envvar="NEARLINE_PROFILE",
+            metavar="NAME",
+            help="Deployment to use: a table of profiles.toml in your configuration folder.",
+        ),
+    ] = "",
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Declares the options that every command takes; `run` acts on --debug."""
+    """Declares the options that every command takes; `run` acts on --profile and --debug."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -57,6 +66,7 @@ def run(arguments: Sequence[str]) -> None:
     words = [word for word in words if word != "--debug"]
     as_json = "--json" in words
     try:
+        words = _use_profile(words)
         # Out of this mode, Typer returns an exit code, and raises what is wrong with a line.
         sys.exit(app(words, prog_name="nearline", standalone_mode=not as_json) or 0)
     except SystemExit as ended:
@@ -75,6 +85,16 @@ def run(arguments: Sequence[str]) -> None:
         reported = _as_nearline_error(error, words)
         output.print_error(reported, as_json=as_json)
         sys.exit(_MISUSED if isinstance(reported, SettingsError | InvalidRequest) else _FAILED)
+
+
+def _use_profile(words: list[str]) -> list[str]:
+    """Sets the variables of the profile that is named, and returns the line without --profile."""
+    named = any(word.partition("=")[0] == "--profile" for word in words)
+    if not (named or os.environ.get("NEARLINE_PROFILE")):
+        return words
+    from nearline_cli.terminal.profiles import use_profile
+
+    return use_profile(words)
 
 
 def _as_nearline_error(error: Exception, words: Sequence[str]) -> NearlineError:

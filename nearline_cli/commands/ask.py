@@ -76,7 +76,7 @@ def ask(
     ] = False,
     token: options.TokenOption = "",
     timeout: options.TimeoutOption = options.LONG_TIMEOUT,
-    address: options.GenerationAddressOption = options.DEFAULT_GENERATION_ADDRESS,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:

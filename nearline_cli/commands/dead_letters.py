@@ -42,7 +42,7 @@ def list_letters(
         bool, typer.Option("--source", help="Also show the submitted documents.")
     ] = False,
     limit: job_view.LimitOption = 50,
-    address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
     as_json: output.JsonFlag = False,
 ) -> None:
     """List dead letters, oldest first: documents that could not be processed, and why."""
@@ -74,7 +74,7 @@ def requeue(
     every: _AllFlag = False,
     tenant: job_view.TenantOption = "",
     job: _OfJobOption = "",
-    address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Put dead letters back into the queue, as new jobs.
@@ -106,7 +106,7 @@ def delete(
     tenant: job_view.TenantOption = "",
     job: _OfJobOption = "",
     yes: confirmation.YesOption = False,
-    address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Delete dead letters, including the submitted documents."""

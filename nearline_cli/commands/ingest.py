@@ -91,7 +91,7 @@ def ingest(
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Do not wait until the job has ended.")
     ] = False,
-    address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,
 ) -> None:

@@ -36,7 +36,7 @@ def list_jobs(
         list[c.JobState] | None, typer.Option(help="Only jobs in this state; may be repeated.")
     ] = None,
     limit: job_view.LimitOption = 50,
-    address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
     as_json: output.JsonFlag = False,
 ) -> None:
     """List jobs, newest first."""
@@ -72,7 +72,7 @@ def list_jobs(
 @app.command()
 def show(
     job_id: _JobArgument,
-    address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Show a job."""
@@ -87,7 +87,7 @@ def results(
         list[c.IngestOutcome] | None, typer.Option(help="Only this outcome; may be repeated.")
     ] = None,
     limit: job_view.LimitOption = 1_000_000,
-    address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Show the results of a job, in the order of submission."""
@@ -134,7 +134,7 @@ def wait(
             show_default=False,
         ),
     ] = 0.0,
-    address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Wait until a job has ended.
@@ -163,7 +163,7 @@ def wait(
 @app.command()
 def cancel(
     job_id: _JobArgument,
-    address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Cancel the documents of a job that are not processed yet; indexed ones stay."""
@@ -173,7 +173,7 @@ def cancel(
 
 @app.command()
 def queue(
-    address: options.IngestAddressOption = options.DEFAULT_INGEST_ADDRESS,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Show the state of the queue and its workers."""

@@ -20,7 +20,7 @@ _Id = Annotated[
 @app.command()
 def show(
     session_id: _Id,
-    address: options.GenerationAddressOption = options.DEFAULT_GENERATION_ADDRESS,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     token: options.TokenOption = "",
     as_json: output.JsonFlag = False,
@@ -42,7 +42,7 @@ def show(
 def delete(
     session_id: _Id,
     yes: confirmation.YesOption = False,
-    address: options.GenerationAddressOption = options.DEFAULT_GENERATION_ADDRESS,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     token: options.TokenOption = "",
     as_json: output.JsonFlag = False,

@@ -14,8 +14,6 @@ from nearline_cli.terminal import durations
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 7700
 DEFAULT_ADDRESS = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
-# The router passes calls of the other services on.
-DEFAULT_GENERATION_ADDRESS = DEFAULT_INGEST_ADDRESS = DEFAULT_ADDRESS
 DEFAULT_STORE = ".nearline/store"
 DEFAULT_TIMEOUT = Duration(10)
 LONG_TIMEOUT = Duration(60)
@@ -56,21 +54,7 @@ AddressOption = Annotated[
         "--address",
         envvar="NEARLINE_ADDRESS",
         metavar="HOST:PORT",
-        help="Address of the router.",
-    ),
-]
-GenerationAddressOption = Annotated[
-    str,
-    typer.Option(
-        "--address",
-        metavar="HOST:PORT",
-        help="Address of the router, or of the generation service.",
-    ),
-]
-IngestAddressOption = Annotated[
-    str,
-    typer.Option(
-        "--address", metavar="HOST:PORT", help="Address of the router, or of the ingest service."
+        help="Address of the router, which passes on the calls of other services.",
     ),
 ]
 TokenOption = Annotated[
