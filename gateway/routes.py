@@ -52,6 +52,10 @@ ROUTES: Final[Mapping[str, Mapping[str, Route]]] = {
         "DeleteSession": Route("DELETE", f"{_COLLECTION}/sessions/{{session_id}}"),
     },
     "AdminService": {
+        "CreateCollection": Route("PUT", _COLLECTION),
+        "ListCollections": Route("GET", "/v1/collections"),
+        "GetCollection": Route("GET", _COLLECTION),
+        "DropCollection": Route("DELETE", _COLLECTION),
         "ListSnapshots": Route("GET", f"{_COLLECTION}/snapshots"),
         "GetSnapshot": Route("GET", f"{_COLLECTION}/snapshots/{{snapshot_id}}"),
         "PromoteSnapshot": Route("POST", f"{_COLLECTION}/snapshots/{{snapshot_id}}/promote"),

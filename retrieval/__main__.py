@@ -46,7 +46,9 @@ from retrieval.rollout.canaries import CanaryController
 from retrieval.rollout.collections import ServedCollections
 from retrieval.rollout.trial import TrialRecall
 from retrieval.router.admin_servicer import AdminServicer
+from retrieval.router.collection_admin import CollectionAdmin, DropCollection
 from retrieval.router.live_reports import LiveReporter
+from retrieval.router.new_collection import CollectionLimits
 from retrieval.router.reply_info import ReplyInfoBuilder
 from retrieval.router.search_limits import price_bounds
 from retrieval.router.service import RetrievalService
@@ -96,7 +98,7 @@ async def main(argv: Sequence[str]) -> None:
     def price_limits() -> Sequence[tuple[str, int]]:
         return price_bounds(config.max_comparisons, current_limits())
 
-    provider, check = _make_backend(
+    provider, check, drop_in_milvus = _make_backend(
         config, store, logs, embedders if embedding else None, user_redis
     )
     feed_block = None
@@ -152,6 +154,11 @@ async def main(argv: Sequence[str]) -> None:
         await candidates.prewarm(collection, config.hot_lists)
         return collection
 
+    async def forget(name: str) -> None:
+        if logs is not None:
+            logs.forget(name)
+        await trackers.forget(name)
+
     canaries = CanaryController(store, collections, load, lambda *key: follower.forget(*key))
     follower = AliasFollower(
         store,
@@ -161,10 +168,27 @@ async def main(argv: Sequence[str]) -> None:
         unload=provider.release,
         poll_s=config.alias_poll_s,
         on_record=canaries.update,
+        on_drop=forget,
+        allow_empty=config.allow_empty,
+    )
+    limits = CollectionLimits(
+        collections=config.max_collections,
+        servers=len(parse_topology(config.shards)) if config.shards else 0,
+        poll_s=config.alias_poll_s,
+    )
+    collection_admin = CollectionAdmin(
+        store,
+        collections,
+        follower,
+        embedders if embedding else None,
+        user_redis,
+        limits,
+        drop_in_milvus,
     )
 
     async def ready() -> None:
         await follower.start()
+        collections.started = True
         monitors.start()
         if feed_block is not None:
             await feed_block.start()
@@ -205,6 +229,7 @@ async def main(argv: Sequence[str]) -> None:
                         follower.desired_states,
                         LiveReporter(store, logs, provider),
                         canaries,
+                        collection_admin,
                         config.security_warning(),
                         feed_block,
                     ),
@@ -241,10 +266,12 @@ def _make_backend(
     logs: ChangeLogs | None,
     embedders: Embedders | None,
     redis: Redis | None,
-) -> tuple[ShardProvider, CheckChange | None]:
-    """Returns the provider of shards, and what refuses changes that it cannot store."""
+) -> tuple[ShardProvider, CheckChange | None, DropCollection | None]:
+    """Returns the provider of shards, what refuses changes that it cannot store, and what drops a
+    collection there.
+    """
     if config.shards:
-        return RemoteShardProvider(parse_topology(config.shards), config.shard_wait_s), None
+        return RemoteShardProvider(parse_topology(config.shards), config.shard_wait_s), None, None
     # Imported late: a router without local shards does not need faiss.
     from retrieval.live.live_changes import LiveChanges
 
@@ -258,11 +285,12 @@ def _make_backend(
         from retrieval.milvus.provider import MilvusShardProvider
 
         milvus = MilvusShardProvider(store, client, live=live, redis=redis)
-        return milvus, milvus.check
+        return milvus, milvus.check, milvus.drop
     from retrieval.shards.local_provider import LocalShardProvider
 
     headroom = config.load_headroom
-    return LocalShardProvider(store, config.thread_count(), headroom=headroom, live=live), None
+    threads = config.thread_count()
+    return LocalShardProvider(store, threads, headroom=headroom, live=live), None, None
 
 
 def _make_feed_block(

@@ -40,6 +40,11 @@ class SnapshotSettings(ServerSettings):
         le=3600,
         description="Seconds between two reads of the aliases, which name the current snapshot.",
     )
+    allow_empty: bool = Field(
+        False,
+        description="Whether to start although the store has no collection, so that one can be "
+        "created. Without it, a wrong --store ends the start.",
+    )
     snapshot_drain_s: float = Field(
         10.0,
         ge=0,
@@ -98,6 +103,12 @@ class RouterSettings(SnapshotSettings):
         le=10_000_000,
         description="Number of shared lists (related items, popular items) cached in this process. "
         "The same number is computed before a new snapshot is served.",
+    )
+    max_collections: int = Field(
+        1_000,
+        ge=1,
+        le=100_000,
+        description="Most collections of the store; beyond it, none can be created.",
     )
     policies: str = Field(
         "",

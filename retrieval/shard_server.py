@@ -49,6 +49,7 @@ async def main(argv: Sequence[str]) -> None:
         config.collection_names(),
         poll_s=config.alias_poll_s,
         drain_s=config.snapshot_drain_s,
+        allow_empty=config.allow_empty,
     )
 
     async def close() -> None:

@@ -20,20 +20,15 @@ from nearline.counts import counted
 from nearline.errors import InvalidRequest
 from nearline.filters import kind_of
 from nearline.items.attributes import decode
+from nearline.store.snapshot import KIND_NAMES
 from nearline.v1 import snapshot_pb2
+from retrieval.index.filtering.attribute_table import attributes_schema
 
 MAX_FIELDS = 1_024
 _BATCH_DOCUMENTS = 4_096
 _PROBLEMS_SHOWN = 5
 _Field = snapshot_pb2.AttributeField
-_KINDS = {
-    "string": (_Field.KIND_STRING, pa.string()),
-    "int": (_Field.KIND_INT, pa.int64()),
-    "double": (_Field.KIND_DOUBLE, pa.float64()),
-    "bool": (_Field.KIND_BOOL, pa.bool_()),
-    "time": (_Field.KIND_TIME, pa.timestamp("us", "UTC")),
-}
-_TYPES = dict(_KINDS.values())
+_KINDS: Mapping[str, str] = {name: f"KIND_{name.upper()}" for name in KIND_NAMES.values()}
 _WORDS = {
     "string": "text",
     "int": "a whole number",
@@ -110,7 +105,7 @@ def infer_fields(
         if kind is None:
             problems[name] = found
         else:
-            fields.append(_Field(name=name, kind=_KINDS[kind][0], is_list=found.is_list))
+            fields.append(_Field(name=name, kind=_KINDS[kind], is_list=found.is_list))
     if notes is not None:
         notes += [f"{_kinds(*one)}: it cannot be filtered on" for one in problems.items()]
         if many:
@@ -138,24 +133,21 @@ def write_attributes(
         documents: Attributes as JSON, in id order; memory holds one batch at a time.
     Raises: OSError: no space, no permission.
     """
-    schema = pa.schema([(field.name, _column_type(field)) for field in fields])
+    schema = attributes_schema(fields)
     with path.open("wb") as stream, pa.ipc.new_file(stream, schema) as writer:
         remaining = iter(documents)
         while rows := [decode(text) for text in islice(remaining, _BATCH_DOCUMENTS)]:
-            columns = [_column(field, rows) for field in fields]
+            columns = [_column(field, rows, schema.field(field.name).type) for field in fields]
             writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
-def _column_type(field: snapshot_pb2.AttributeField) -> Any:
-    element = _TYPES[field.kind]
-    return pa.list_(element) if field.is_list else element
-
-
-def _column(field: snapshot_pb2.AttributeField, rows: Sequence[Attributes]) -> pa.Array:
+def _column(
+    field: snapshot_pb2.AttributeField, rows: Sequence[Attributes], column_type: pa.DataType
+) -> pa.Array:
     values: list[Any] = [row.get(field.name) for row in rows]
     if field.is_list:
         values = [v if v is None or isinstance(v, list) else [v] for v in values]
-    column = pa.array(values, _column_type(field))
+    column = pa.array(values, column_type)
     if field.kind != _Field.KIND_DOUBLE:
         return column
     # Arrow's hash tables distinguish -0.0 from 0.0; keep only the latter.

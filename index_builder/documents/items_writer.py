@@ -17,17 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from index_builder.documents.spool import StoredDocument
+from retrieval.index.item_table import ITEMS_SCHEMA
 
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("title", pa.large_string()),
-        ("text", pa.large_string()),
-        ("chunk_starts", pa.list_(pa.int64())),
-        ("chunk_ends", pa.list_(pa.int64())),
-        ("attributes", pa.string()),
-    ]
-)
 _VERSION_SCHEMA = pa.schema(
     [
         ("version", pa.int64()),
@@ -53,7 +44,7 @@ def write_items(
     Raises: OSError: no space, no permission.
     """
     used = [number for number, needed in enumerate(version_fields) if needed]
-    schema = pa.schema([*SCHEMA, *(_VERSION_SCHEMA.field(number) for number in used)])
+    schema = pa.schema([*ITEMS_SCHEMA, *(_VERSION_SCHEMA.field(number) for number in used)])
     with path.open("wb") as stream, pa.ipc.new_file(stream, schema) as writer:
         batch: list[StoredDocument] = []
         characters = 0

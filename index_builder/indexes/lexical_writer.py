@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-from bm25s import stopwords
 from numpy.typing import NDArray
 
 from index_builder.documents.spool import Spool
@@ -29,44 +28,16 @@ from nearline.items.documents import text_to_index
 from nearline.store.durable import store_errors
 from nearline.store.snapshot import shard_folder
 from nearline.v1 import snapshot_pb2
-from retrieval.index.lexical.bm25_index import ROWS, SCORES, STARTS
+from retrieval.index.lexical.analysers import analyser_of
+from retrieval.index.lexical.bm25_index import K1, ROWS, SCORES, STARTS, B
 from retrieval.index.lexical.text_analysis import Analyser, split_words
 from retrieval.index.lexical.vocabulary import FILE, FOLDER, vocabulary_schema
 
-# Lucene's defaults; docs/adr/0008-lexical-unit.md compares different values.
-K1, B = 1.2, 0.75
-_STOP_WORDS: dict[str, Sequence[str]] = {
-    "danish": stopwords.STOPWORDS_DANISH,
-    "dutch": stopwords.STOPWORDS_DUTCH,
-    "english": stopwords.STOPWORDS_EN_PLUS,
-    "french": stopwords.STOPWORDS_FRENCH,
-    "german": stopwords.STOPWORDS_GERMAN,
-    "italian": stopwords.STOPWORDS_ITALIAN,
-    "norwegian": stopwords.STOPWORDS_NORWEGIAN,
-    "portuguese": stopwords.STOPWORDS_PORTUGUESE,
-    "russian": stopwords.STOPWORDS_RUSSIAN,
-    "spanish": stopwords.STOPWORDS_SPANISH,
-    "swedish": stopwords.STOPWORDS_SWEDISH,
-    "turkish": stopwords.STOPWORDS_TURKISH,
-}
 _POSTING = np.dtype([("word", "<u4"), ("row", "<i4"), ("count", "<u4")])
 _SPILL_POSTINGS = 1 << 18
 _BLOCK_POSTINGS = 1 << 23
 _STOP_WORD = -1
 _STEMS_KEPT = 256
-
-
-def analyser_of(language: str) -> Analyser:
-    """Returns the analyser of a language, with its stop words if there is a list of them.
-
-    Raises: InvalidRequest: an unknown language.
-    """
-    # Lists contain forms such as "aren't", which texts split into "aren" and "t".
-    words = {word for entry in _STOP_WORDS.get(language, ()) for word in split_words(entry)}
-    if language == "english":
-        # "he'd" and "can't" must not make searches ignore "vitamin D" and "T cells".
-        words = {word for word in words if len(word) > 1} | {"a"}
-    return Analyser(language, words)
 
 
 def write_lexical(

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from index_builder.lineage.change_order import DocumentContent, DocumentState, decode_patches
 from index_builder.lineage.snapshot_shards import (
-    ITEMS_FILE,
     SnapshotShard,
     has_exact_vectors,
     open_shards,
@@ -21,6 +20,7 @@ from nearline.errors import SnapshotCorrupt
 from nearline.store.snapshot import Store, shard_of
 from nearline.times import from_us
 from nearline.v1 import snapshot_pb2
+from retrieval.index.item_table import ITEMS_FILE
 
 DELETED_FILE = "changes/deleted.arrow"
 _DELETED = pa.schema([("id", pa.string()), ("time", pa.int64()), ("version", pa.int64())])

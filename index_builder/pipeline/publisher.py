@@ -12,7 +12,7 @@ from index_builder.options.build_options import Gate
 from nearline.contract import Embedder
 from nearline.counts import counted
 from nearline.errors import Conflict, NotFound
-from nearline.store.durable import sha256_of, store_errors, write_durably
+from nearline.store.durable import store_errors, write_durably
 from nearline.store.snapshot import MANIFEST, Store, message_to_json
 from nearline.v1 import release_pb2, snapshot_pb2
 from retrieval.snapshots import aliases
@@ -39,19 +39,6 @@ def remove_temporary(store: Store, collection: str, snapshot_id: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     if snapshot_id not in store.snapshot_ids(collection):
         store.remove_snapshot(collection, snapshot_id)  # Uploaded in part.
-
-
-def list_files(folder: Path) -> list[snapshot_pb2.FileEntry]:
-    """Returns the size and SHA-256 of every file below a folder, in order of paths."""
-    return [
-        snapshot_pb2.FileEntry(
-            path=path.relative_to(folder).as_posix(),
-            bytes=path.stat().st_size,
-            sha256=sha256_of(path),
-        )
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    ]
 
 
 def publish(store: Store, folder: Path, manifest: snapshot_pb2.Manifest) -> Path:

@@ -26,19 +26,19 @@ from index_builder.indexes.fusion_tuner import tune
 from index_builder.indexes.lexical_writer import write_lexical
 from index_builder.lineage.lineage import Lineage
 from index_builder.lineage.parent_snapshot import DELETED_FILE
-from index_builder.lineage.snapshot_shards import INDEX_FILE, ITEMS_FILE
 from index_builder.options.build_options import COSINE, BuildOptions
 from index_builder.options.index_selection import IndexChoice
-from index_builder.pipeline.publisher import list_files
 from index_builder.reports.build_report import make_report
 from index_builder.reports.build_report_page import render
 from nearline.contract import Embedder, EmbedderInfo
 from nearline.store.durable import store_errors, write_durably
+from nearline.store.manifest_files import list_files
 from nearline.store.snapshot import SCHEMA_VERSION, partitions_of, shard_folder
 from nearline.v1 import snapshot_pb2
+from retrieval.index.filtering.attribute_table import ATTRIBUTES_FILE
+from retrieval.index.item_table import ITEMS_FILE
+from retrieval.index.vectors.faiss_index import INDEX_FILE
 from retrieval.search.fusion import CANDIDATES, DEFAULT_DENSE_WEIGHT, NORMALISATION
-
-ATTRIBUTES_FILE = "attributes.arrow"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

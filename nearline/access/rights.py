@@ -76,6 +76,11 @@ METHODS: Final[Mapping[str, Mapping[str, MethodAccess]]] = {
         "DeleteUser": MethodAccess(Right.WRITE, audited=True),
     },
     "nearline.v1.AdminService": {
+        "CreateCollection": _RELEASE,
+        # Shows the collections that the caller may read.
+        "ListCollections": _OF_ANY,
+        "GetCollection": _READ,
+        "DropCollection": _RELEASE,
         "ListSnapshots": _READ,
         "GetSnapshot": _READ,
         "GetAliases": _READ,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
 from nearline import contract as c
 from nearline.channel import ServiceChannel
 from nearline.clients.arguments import converts_arguments
+from nearline.errors import InvalidRequest
 from nearline.tls import TlsFiles
 from nearline.v1 import admin_pb2, admin_pb2_grpc, release_pb2, snapshot_pb2
 
 # Promotion verifies every file of a snapshot: gigabytes take minutes.
 _CHECK_TIMEOUT_S = 1800.0
+# A new collection is loaded; a dropped one is removed once every router knows of it.
+_LOAD_TIMEOUT_S = 120.0
+_NO_ATTRIBUTES: Mapping[str, str] = {}
 
 
 @converts_arguments
@@ -33,6 +37,87 @@ class AdminClient(ServiceChannel):
         """Returns the collections and snapshots that the router serves."""
         request = admin_pb2.GetServingStatusRequest()
         return await self.send(self._stub.GetServingStatus, request)
+
+    async def create_collection(
+        self,
+        collection: str = c.DEFAULT_COLLECTION,
+        *,
+        fingerprint: str = "",
+        dim: int = 0,
+        metric: str = "",
+        shards: int = 0,
+        language: str = "",
+        chunk_tokens: int = 0,
+        attributes: Mapping[str, str] = _NO_ATTRIBUTES,
+        who: str = "",
+        why: str = "",
+    ) -> admin_pb2.Collection:
+        """Creates an empty collection, which can be written and searched at once.
+
+            await admin.create_collection("shop", attributes={"price": "double", "brand": "string"})
+
+        Args:
+            collection: Name: 1..63 of a-z 0-9 _ -, starting with a letter or digit.
+            fingerprint: Of the embedder; empty for the only one that the router knows.
+            dim: Numbers in a vector, 1..65,536, if you bring the vectors.
+            metric: "cosine" or "inner_product"; empty: cosine.
+            shards: 1..64; 0 for one, or as many as there are servers for.
+            language: Of the stemmer and the stop words; empty: english; "none" for neither.
+            chunk_tokens: Maximum tokens of a chunk; 0 for 240.
+            attributes: Attributes that filters can use at once, and the kind of their values:
+                string, int, double, bool or time. At most 256.
+            who, why: For the record.
+        Raises: AlreadyExists: There is one of this name. InvalidRequest: An argument is out of
+            range. Conflict: One of this name is being dropped.
+        """
+        fields = [
+            snapshot_pb2.AttributeField(name=name, kind=_kind(name, kind))
+            for name, kind in attributes.items()
+        ]
+        request = admin_pb2.CreateCollectionRequest(
+            collection=collection,
+            fingerprint=fingerprint,
+            dim=dim,
+            metric=metric,
+            shards=shards,
+            language=language,
+            chunk_tokens=chunk_tokens,
+            attributes=fields,
+            who=who,
+            why=why,
+        )
+        reply = await self.send(self._stub.CreateCollection, request, _LOAD_TIMEOUT_S)
+        return reply.collection
+
+    async def collections(self) -> AsyncGenerator[admin_pb2.Collection, None]:
+        """Yields the collections that the caller may read, by name."""
+        request = admin_pb2.ListCollectionsRequest()
+        while True:
+            page = await self.send(self._stub.ListCollections, request)
+            for one in page.collections:
+                yield one
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def collection(self, collection: str = c.DEFAULT_COLLECTION) -> admin_pb2.Collection:
+        """Describes a collection. Raises: NotFound."""
+        request = admin_pb2.GetCollectionRequest(collection=collection)
+        reply = await self.send(self._stub.GetCollection, request)
+        return reply.collection
+
+    async def drop_collection(
+        self, collection: str, *, who: str = "", why: str = ""
+    ) -> admin_pb2.DropCollectionResponse:
+        """Removes a collection for good, with its snapshots, live changes and users.
+
+        Its name is free once this returns. An interrupted call goes on in the router; repeat it to
+        wait for the end.
+
+        Raises: NotFound. Conflict: Another router is dropping it.
+        """
+        request = admin_pb2.DropCollectionRequest(collection=collection, who=who, why=why)
+        return await self.send(self._stub.DropCollection, request, _LOAD_TIMEOUT_S)
 
     async def snapshots(
         self, collection: str = c.DEFAULT_COLLECTION
@@ -138,3 +223,13 @@ class AdminClient(ServiceChannel):
         )
         reply = await self.send(self._stub.RollbackSnapshot, request, _CHECK_TIMEOUT_S)
         return reply.record
+
+
+def _kind(name: str, kind: str) -> snapshot_pb2.AttributeField.Kind:
+    try:
+        return snapshot_pb2.AttributeField.Kind.Value(f"KIND_{kind.upper()}")  # type: ignore[return-value]
+    except ValueError as error:
+        raise InvalidRequest(
+            f"kind of attribute {name!r} is {kind!r}; use string, int, double, bool or time",
+            field="attributes",
+        ) from error

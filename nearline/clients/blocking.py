@@ -268,6 +268,10 @@ class BlockingAdminClient(BlockingClient[AdminClient]):
         super().__init__(lambda: AdminClient(address, token=token, tls=tls))
 
     serving_status = _call(AdminClient.serving_status)
+    create_collection = _call(AdminClient.create_collection)
+    collections = _stream(AdminClient.collections)
+    collection = _call(AdminClient.collection)
+    drop_collection = _call(AdminClient.drop_collection)
     snapshots = _stream(AdminClient.snapshots)
     snapshot = _call(AdminClient.snapshot)
     aliases = _call(AdminClient.aliases)

@@ -15,6 +15,7 @@ import re
 import secrets
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from nearline.items.attributes import KINDS
 from nearline.store.durable import check_digest
 from nearline.store.files import Digest, StoreFiles
 from nearline.store.local import LocalFiles
+from nearline.store.manifest_files import listed_files
 from nearline.store.open import open_files
 from nearline.v1 import change_pb2, snapshot_pb2
 
@@ -136,11 +138,11 @@ class Store:
         return self.files.url
 
     def collections(self) -> list[str]:
-        """Lists collections that have an alias record, alphabetically."""
+        """Lists collections that have a snapshot in force, alphabetically."""
         return [
             name
             for name in self.files.names("")
-            if _COLLECTION.fullmatch(name) and (name in self._newest or self._alias_names(name))
+            if _COLLECTION.fullmatch(name) and self._is_in_force(name)
         ]
 
     def snapshots_folder(self, collection: str) -> Path:
@@ -189,28 +191,35 @@ class Store:
         return manifest
 
     def alias_records(self, collection: str) -> Iterator[snapshot_pb2.AliasRecord]:
-        """Yields the alias history, newest first; the first record is the current one."""
+        """Yields the alias history, newest first; the first record is the newest one."""
         for name in reversed(self._alias_names(collection)):
             yield self._alias_record(collection, name)
 
     def alias_in_force(self, collection: str) -> snapshot_pb2.AliasRecord:
         """Reads the current alias record; cheap enough to call every second.
 
-        Raises: NotFound: no snapshot was ever published.
+        Raises: NotFound: no snapshot was ever published, or the collection was dropped.
+        """
+        record = self.newest_alias_record(collection)
+        if record is None or record.dropped:
+            raise NotFound(
+                f"collection {collection!r} has no published snapshot in {self.url}; create it: "
+                f"nearline collections create {collection}, or build one: nearline build --corpus "
+                f"FILE --store {self.url} --collection {collection}"
+            )
+        return record
+
+    def newest_alias_record(self, collection: str) -> snapshot_pb2.AliasRecord | None:
+        """Reads the newest alias record, which may say that the collection was dropped.
+
+        Returns: The record; None if there never was one.
         """
         newest = self._newest.get(collection)
         names = self._alias_names(collection, after=newest[0] if newest else "")
         if names:
             newest = names[-1], self._alias_record(collection, names[-1])
             self._newest[collection] = newest
-        if newest is None:
-            raise NotFound(
-                f"collection {collection!r} has no published snapshot in {self.url}; build one: "
-                f"nearline build --corpus FILE --store {self.url} --collection {collection}"
-            )
-        record = snapshot_pb2.AliasRecord()
-        record.CopyFrom(newest[1])
-        return record
+        return None if newest is None else deepcopy(newest[1])
 
     def create_alias_record(self, collection: str, record: snapshot_pb2.AliasRecord) -> None:
         """Creates the record of `record.epoch`, whole or not at all.
@@ -328,17 +337,9 @@ class Store:
     ) -> int:
         path = _snapshot_path(collection, snapshot_id)
         total = 0
-        for entry in self.manifest(collection, snapshot_id).files:
-            if not entry.path.startswith(tuple(prefixes)):
-                continue
-            # Manifests are untrusted input: no path may leave the snapshot's folder.
-            if not set(entry.path.split("/")).isdisjoint({"", ".", ".."}):
-                raise SnapshotCorrupt(
-                    f"the manifest of {snapshot_id} names a file {entry.path!r}, which is outside "
-                    "the snapshot; rebuild it"
-                )
-            check(f"{path}/{entry.path}", Digest(entry.bytes, entry.sha256))
-            total += entry.bytes
+        for name, expected in listed_files(self.manifest(collection, snapshot_id), prefixes):
+            check(f"{path}/{name}", expected)
+            total += expected.bytes
         return total
 
     def _snapshots(self, collection: str) -> Iterator[tuple[str, bool]]:
@@ -346,6 +347,16 @@ class Store:
         for name in reversed(self.files.names(folder)):
             if _SNAPSHOT_ID.fullmatch(name):
                 yield name, self.files.holds(f"{folder}/{name}/{MANIFEST}")
+
+    def _is_in_force(self, collection: str) -> bool:
+        known = self._newest.get(collection)
+        if known is not None and not known[1].dropped:
+            return True
+        try:
+            record = self.newest_alias_record(collection)
+        except SnapshotCorrupt:
+            return True  # Whoever reads the record gets the error.
+        return record is not None and not record.dropped
 
     def _alias_names(self, collection: str, after: str = "") -> list[str]:
         names = self.files.names(_aliases(collection), after)

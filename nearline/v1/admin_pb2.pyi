@@ -12,6 +12,114 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class CreateCollectionRequest(_message.Message):
+    __slots__ = ("collection", "fingerprint", "dim", "metric", "shards", "language", "chunk_tokens", "attributes", "who", "why")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    DIM_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    WHO_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    fingerprint: str
+    dim: int
+    metric: str
+    shards: int
+    language: str
+    chunk_tokens: int
+    attributes: _containers.RepeatedCompositeFieldContainer[_snapshot_pb2.AttributeField]
+    who: str
+    why: str
+    def __init__(self, collection: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., shards: _Optional[int] = ..., language: _Optional[str] = ..., chunk_tokens: _Optional[int] = ..., attributes: _Optional[_Iterable[_Union[_snapshot_pb2.AttributeField, _Mapping]]] = ..., who: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
+class CreateCollectionResponse(_message.Message):
+    __slots__ = ("collection",)
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    collection: Collection
+    def __init__(self, collection: _Optional[_Union[Collection, _Mapping]] = ...) -> None: ...
+
+class Collection(_message.Message):
+    __slots__ = ("name", "snapshot_time", "epoch", "snapshot_id", "embedder", "dim", "metric", "shards", "language", "attributes", "documents", "served")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_TIME_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDER_FIELD_NUMBER: _ClassVar[int]
+    DIM_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
+    SERVED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    snapshot_time: _timestamp_pb2.Timestamp
+    epoch: int
+    snapshot_id: str
+    embedder: _snapshot_pb2.EmbedderCard
+    dim: int
+    metric: str
+    shards: int
+    language: str
+    attributes: _containers.RepeatedCompositeFieldContainer[_snapshot_pb2.AttributeField]
+    documents: int
+    served: bool
+    def __init__(self, name: _Optional[str] = ..., snapshot_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., epoch: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., embedder: _Optional[_Union[_snapshot_pb2.EmbedderCard, _Mapping]] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., shards: _Optional[int] = ..., language: _Optional[str] = ..., attributes: _Optional[_Iterable[_Union[_snapshot_pb2.AttributeField, _Mapping]]] = ..., documents: _Optional[int] = ..., served: _Optional[bool] = ...) -> None: ...
+
+class ListCollectionsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListCollectionsResponse(_message.Message):
+    __slots__ = ("collections", "next_page_token")
+    COLLECTIONS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    collections: _containers.RepeatedCompositeFieldContainer[Collection]
+    next_page_token: str
+    def __init__(self, collections: _Optional[_Iterable[_Union[Collection, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class GetCollectionRequest(_message.Message):
+    __slots__ = ("collection",)
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    def __init__(self, collection: _Optional[str] = ...) -> None: ...
+
+class GetCollectionResponse(_message.Message):
+    __slots__ = ("collection",)
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    collection: Collection
+    def __init__(self, collection: _Optional[_Union[Collection, _Mapping]] = ...) -> None: ...
+
+class DropCollectionRequest(_message.Message):
+    __slots__ = ("collection", "who", "why")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    WHO_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    who: str
+    why: str
+    def __init__(self, collection: _Optional[str] = ..., who: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
+class DropCollectionResponse(_message.Message):
+    __slots__ = ("snapshots", "documents", "redis_keys", "epoch")
+    SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
+    REDIS_KEYS_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    snapshots: int
+    documents: int
+    redis_keys: int
+    epoch: int
+    def __init__(self, snapshots: _Optional[int] = ..., documents: _Optional[int] = ..., redis_keys: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
+
 class ListSnapshotsRequest(_message.Message):
     __slots__ = ("collection", "page_size", "page_token")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Manages snapshots of the collections that a router serves.
+    """Manages the collections that a router serves, and their snapshots.
     """
 
     def __init__(self, channel):
@@ -35,6 +35,26 @@ class AdminServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.CreateCollection = channel.unary_unary(
+                '/nearline.v1.AdminService/CreateCollection',
+                request_serializer=nearline_dot_v1_dot_admin__pb2.CreateCollectionRequest.SerializeToString,
+                response_deserializer=nearline_dot_v1_dot_admin__pb2.CreateCollectionResponse.FromString,
+                _registered_method=True)
+        self.ListCollections = channel.unary_unary(
+                '/nearline.v1.AdminService/ListCollections',
+                request_serializer=nearline_dot_v1_dot_admin__pb2.ListCollectionsRequest.SerializeToString,
+                response_deserializer=nearline_dot_v1_dot_admin__pb2.ListCollectionsResponse.FromString,
+                _registered_method=True)
+        self.GetCollection = channel.unary_unary(
+                '/nearline.v1.AdminService/GetCollection',
+                request_serializer=nearline_dot_v1_dot_admin__pb2.GetCollectionRequest.SerializeToString,
+                response_deserializer=nearline_dot_v1_dot_admin__pb2.GetCollectionResponse.FromString,
+                _registered_method=True)
+        self.DropCollection = channel.unary_unary(
+                '/nearline.v1.AdminService/DropCollection',
+                request_serializer=nearline_dot_v1_dot_admin__pb2.DropCollectionRequest.SerializeToString,
+                response_deserializer=nearline_dot_v1_dot_admin__pb2.DropCollectionResponse.FromString,
+                _registered_method=True)
         self.ListSnapshots = channel.unary_unary(
                 '/nearline.v1.AdminService/ListSnapshots',
                 request_serializer=nearline_dot_v1_dot_admin__pb2.ListSnapshotsRequest.SerializeToString,
@@ -78,8 +98,38 @@ class AdminServiceStub:
 
 
 class AdminServiceServicer:
-    """Manages snapshots of the collections that a router serves.
+    """Manages the collections that a router serves, and their snapshots.
     """
+
+    def CreateCollection(self, request, context):
+        """Creates an empty collection, and serves it: it can be written and searched at once. Other routers take it up within
+        their polling interval, a second by default.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCollections(self, request, context):
+        """Lists the collections that the caller may read, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCollection(self, request, context):
+        """Describes one collection.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropCollection(self, request, context):
+        """Removes a collection for good: its snapshots, live changes, users, sessions, cached lists and queued documents.
+        Requests that have begun end on it; the name is free as soon as this call ends. An interrupted call is repeated.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def ListSnapshots(self, request, context):
         """Lists the snapshots of a collection, newest first.
@@ -140,6 +190,26 @@ class AdminServiceServicer:
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'CreateCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateCollection,
+                    request_deserializer=nearline_dot_v1_dot_admin__pb2.CreateCollectionRequest.FromString,
+                    response_serializer=nearline_dot_v1_dot_admin__pb2.CreateCollectionResponse.SerializeToString,
+            ),
+            'ListCollections': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCollections,
+                    request_deserializer=nearline_dot_v1_dot_admin__pb2.ListCollectionsRequest.FromString,
+                    response_serializer=nearline_dot_v1_dot_admin__pb2.ListCollectionsResponse.SerializeToString,
+            ),
+            'GetCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCollection,
+                    request_deserializer=nearline_dot_v1_dot_admin__pb2.GetCollectionRequest.FromString,
+                    response_serializer=nearline_dot_v1_dot_admin__pb2.GetCollectionResponse.SerializeToString,
+            ),
+            'DropCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropCollection,
+                    request_deserializer=nearline_dot_v1_dot_admin__pb2.DropCollectionRequest.FromString,
+                    response_serializer=nearline_dot_v1_dot_admin__pb2.DropCollectionResponse.SerializeToString,
+            ),
             'ListSnapshots': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSnapshots,
                     request_deserializer=nearline_dot_v1_dot_admin__pb2.ListSnapshotsRequest.FromString,
@@ -189,8 +259,116 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Manages snapshots of the collections that a router serves.
+    """Manages the collections that a router serves, and their snapshots.
     """
+
+    @staticmethod
+    def CreateCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearline.v1.AdminService/CreateCollection',
+            nearline_dot_v1_dot_admin__pb2.CreateCollectionRequest.SerializeToString,
+            nearline_dot_v1_dot_admin__pb2.CreateCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCollections(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearline.v1.AdminService/ListCollections',
+            nearline_dot_v1_dot_admin__pb2.ListCollectionsRequest.SerializeToString,
+            nearline_dot_v1_dot_admin__pb2.ListCollectionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearline.v1.AdminService/GetCollection',
+            nearline_dot_v1_dot_admin__pb2.GetCollectionRequest.SerializeToString,
+            nearline_dot_v1_dot_admin__pb2.GetCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearline.v1.AdminService/DropCollection',
+            nearline_dot_v1_dot_admin__pb2.DropCollectionRequest.SerializeToString,
+            nearline_dot_v1_dot_admin__pb2.DropCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def ListSnapshots(request,

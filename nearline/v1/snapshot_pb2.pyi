@@ -362,7 +362,7 @@ class QualitySummary(_message.Message):
     def __init__(self, queries: _Optional[int] = ..., recall_at_10: _Optional[float] = ..., tuning_queries: _Optional[int] = ..., tuning_ndcg_at_10: _Optional[float] = ...) -> None: ...
 
 class AliasRecord(_message.Message):
-    __slots__ = ("epoch", "current", "canary", "canary_share", "who", "why", "create_time", "rollback_to_epoch", "rollout", "gate")
+    __slots__ = ("epoch", "current", "canary", "canary_share", "who", "why", "create_time", "rollback_to_epoch", "rollout", "gate", "dropped")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     CURRENT_FIELD_NUMBER: _ClassVar[int]
     CANARY_FIELD_NUMBER: _ClassVar[int]
@@ -373,6 +373,7 @@ class AliasRecord(_message.Message):
     ROLLBACK_TO_EPOCH_FIELD_NUMBER: _ClassVar[int]
     ROLLOUT_FIELD_NUMBER: _ClassVar[int]
     GATE_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     current: str
     canary: str
@@ -383,4 +384,5 @@ class AliasRecord(_message.Message):
     rollback_to_epoch: int
     rollout: _release_pb2.Rollout
     gate: _release_pb2.GateVerdict
-    def __init__(self, epoch: _Optional[int] = ..., current: _Optional[str] = ..., canary: _Optional[str] = ..., canary_share: _Optional[float] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., rollback_to_epoch: _Optional[int] = ..., rollout: _Optional[_Union[_release_pb2.Rollout, _Mapping]] = ..., gate: _Optional[_Union[_release_pb2.GateVerdict, _Mapping]] = ...) -> None: ...
+    dropped: bool
+    def __init__(self, epoch: _Optional[int] = ..., current: _Optional[str] = ..., canary: _Optional[str] = ..., canary_share: _Optional[float] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., rollback_to_epoch: _Optional[int] = ..., rollout: _Optional[_Union[_release_pb2.Rollout, _Mapping]] = ..., gate: _Optional[_Union[_release_pb2.GateVerdict, _Mapping]] = ..., dropped: _Optional[bool] = ...) -> None: ...

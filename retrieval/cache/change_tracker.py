@@ -251,6 +251,12 @@ class ChangeTrackerRegistry(dict[str, ChangeTracker]):
         self[name] = tracker
         await tracker.start()
 
+    async def forget(self, collection: str) -> None:
+        """Stops to track the changes of a collection that was dropped."""
+        tracker = self.pop(collection, None)
+        if tracker is not None:
+            await tracker.close()
+
     async def close(self) -> None:
         """Stops all trackers."""
         for tracker in self.values():

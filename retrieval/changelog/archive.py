@@ -80,7 +80,7 @@ class Archive:
         """Adds a segment.
 
         Raises: AlreadyExists: another process added one first, or `before` is not the end of the
-            archive; read the archive again.
+            archive; read the archive again. NotFound: the collection was dropped.
         """
         numbers = self.numbers()
         if numbers and self.bounds(numbers[-1])[1] != before:
@@ -88,9 +88,22 @@ class Archive:
                 f"the archive of {self._collection!r} has grown meanwhile; read it again"
             )
         number = numbers[-1] + 1 if numbers else 1
+        if self._is_dropped():
+            raise NotFound(
+                f"collection {self._collection!r} was dropped, with change log {self.log_id}",
+                field="collection",
+            )
         data = encode_segment(rows, before, after)
         self._store.create_log_segment(self._collection, self.log_id, number, data)
         self._bounds[number] = before, after
+
+    def _is_dropped(self) -> bool:
+        newest = self._store.newest_alias_record(self._collection)
+        if newest is not None and newest.dropped:
+            return True
+        logs = [record.log_id for record in self._store.log_records(self._collection)]
+        # A collection of the same name may have been created since.
+        return bool(logs) and self.log_id not in logs
 
     def entries(self, start: Watermark, end: Watermark | None = None) -> Iterator[ChangeEntry]:
         """Yields changes after one position up to another, in order within each partition.

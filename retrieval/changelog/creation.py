@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import secrets
 
-from nearline.errors import AlreadyExists, NotReady, SnapshotMismatch, StoreError
+from nearline.errors import AlreadyExists, NotFound, NotReady, SnapshotMismatch, StoreError
 from nearline.store.snapshot import PARTITIONS, Store
 from nearline.v1.change_pb2 import LogRecord
 from retrieval.changelog.keys import partition_keys
@@ -51,7 +51,7 @@ async def open_log(
     Does not check the partitions of an existing log.
 
     Raises: NotReady: Redis or the store does not answer, or changes would not be durable in Redis.
-        SnapshotMismatch: Redis has another log of the collection.
+        SnapshotMismatch: Redis has another log of the collection. NotFound: It was dropped.
     """
     try:
         record, earlier, ready = await asyncio.to_thread(_read_log_record, store, collection, who)
@@ -88,6 +88,9 @@ def _read_log_record(store: Store, collection: str, who: str) -> tuple[LogRecord
     """Returns the current record, the ids of all earlier logs, and whether its log exists."""
     records = list(store.log_records(collection))
     if not records:
+        newest = store.newest_alias_record(collection)
+        if newest is not None and newest.dropped:
+            raise NotFound(f"collection {collection!r} was dropped", field="collection")
         records = [start_new_log(store, collection, who, "the first change log")]
     record, *earlier = records
     return record, [one.log_id for one in earlier], store.log_ready(collection, record.number)

@@ -58,6 +58,10 @@ class ChangeLogs:
             )
         return RedisLog(self._store, collection, self._client, self._durability, self._who)
 
+    def forget(self, collection: str) -> None:
+        """Forgets the log of a collection that was dropped."""
+        self._logs.pop(collection, None)
+
     async def close(self) -> None:
         """Closes the connections; pending reads fail with NotReady."""
         if self._client is not None:

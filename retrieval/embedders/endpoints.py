@@ -69,6 +69,11 @@ class Embedders:
         """
         return await self._call(fingerprint, lambda known: ask(known.embedder))
 
+    async def infos(self) -> Mapping[str, EmbedderInfo]:
+        """Looks up the models of all endpoints that answer, by fingerprint."""
+        answers = await asyncio.gather(*map(_info_of, self._endpoints.values()))
+        return {one.fingerprint: one for one in answers if isinstance(one, EmbedderInfo)}
+
     async def endpoint(self, fingerprint: str) -> Embedder:
         """Looks up the endpoint of a model again.
 

@@ -30,6 +30,18 @@ from nearline.times import from_us
 from retrieval.index.protocols import Documents
 from retrieval.index.sorted_ids import SortedIds
 
+ITEMS_FILE = "items.arrow"
+# The columns of every items file; list offsets have 32 bits.
+ITEMS_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("title", pa.large_string()),
+        ("text", pa.large_string()),
+        ("chunk_starts", pa.list_(pa.int64())),
+        ("chunk_ends", pa.list_(pa.int64())),
+        ("attributes", pa.string()),
+    ]
+)
 _TIME_KEY = "$time"
 # Replaces null among expiry times.
 _NEVER = np.iinfo(np.int64).max

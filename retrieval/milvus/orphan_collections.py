@@ -74,8 +74,8 @@ async def drop_collections(
 ) -> list[str]:
     """Drops the collections of a plan, except those exported again since; returns their names."""
     states = CollectionStates(client)
-    in_force = store.alias_in_force(collection)
-    served = {in_force.current, in_force.canary}
+    newest = store.newest_alias_record(collection)
+    served = set() if newest is None else {newest.current, newest.canary} - {""}
     dropped = []
     for stray in planned:
         if stray.kept:
@@ -91,6 +91,12 @@ async def drop_collections(
         await states.remove(stray.name)
         dropped.append(stray.name)
     return dropped
+
+
+async def drop_all(store: Store, collection: str, client: MilvusClient) -> None:
+    """Drops what Milvus holds of a collection whose snapshots were all removed."""
+    planned = await plan_collection_prune(store, collection, client)
+    await drop_collections(store, collection, client, planned)
 
 
 def _reason_to_keep(state: CollectionState, stored: Collection[str], now: datetime) -> str:

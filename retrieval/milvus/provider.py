@@ -29,6 +29,7 @@ from retrieval.milvus.delta import follow_snapshot
 from retrieval.milvus.layout import collection_name
 from retrieval.milvus.lease import Lease, RedisLease, lease_name
 from retrieval.milvus.live_collection import LiveCollection
+from retrieval.milvus.orphan_collections import drop_all
 from retrieval.milvus.reader import MilvusReader, ReadContext
 from retrieval.milvus.searcher import MilvusSearcher
 from retrieval.milvus.shard import MilvusShard
@@ -142,6 +143,10 @@ class MilvusShardProvider:
                     "reason": error.message,
                 },
             )
+
+    async def drop(self, collection: str) -> None:
+        """Drops what Milvus holds of a collection whose snapshots were all removed."""
+        await drop_all(self._store, collection, self._client)
 
     async def close(self) -> None:
         """Closes the shards and the connection."""

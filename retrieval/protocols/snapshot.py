@@ -39,11 +39,17 @@ def collection_names(store: Store, collections: Sequence[str]) -> list[str]:
     """
     names = list(collections) or store.collections()
     if not names:
-        raise NotFound(
-            f"store {store.url} has no published collection; build one: "
-            f"nearline build --corpus FILE --store {store.url}"
-        )
+        raise no_collection_error(store)
     return names
+
+
+def no_collection_error(store: Store) -> NotFound:
+    """Returns the error for a store without any collection."""
+    return NotFound(
+        f"store {store.url} has no published collection; build one: "
+        f"nearline build --corpus FILE --store {store.url}; or start with --allow-empty and create "
+        "one: nearline collections create NAME"
+    )
 
 
 def read_snapshot_ref(store: Store, collection: str, snapshot_id: str, epoch: int) -> SnapshotRef:

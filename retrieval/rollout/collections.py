@@ -38,6 +38,8 @@ class ServedCollections:
     ) -> None:
         self.loaded: LoadedSnapshots[ServedCollection] = LoadedSnapshots(drain_s, clock)
         self.trials: dict[str, Trial] = {}
+        # Whether the collections of the store are known here.
+        self.started = False
 
     @property
     def in_force(self) -> Sequence[ServedCollection]:
@@ -116,13 +118,16 @@ class ServedCollections:
 
     def _unknown(self, collection: str) -> NotReady | NotFound:
         known = [served.name for served in self.in_force]
-        if not known:
+        if not known and not self.started:
             return NotReady(
                 "no collection is loaded yet; wait until the health check reports SERVING"
             )
         check_collection(collection)
+        remedy = (
+            f"the closest names are: {suggest_names(collection, known)}"
+            if known
+            else f"there is none yet; create it: nearline collections create {collection}"
+        )
         return NotFound(
-            f"collection {collection!r} is not served here; the closest names are: "
-            f"{suggest_names(collection, known)}",
-            field="collection",
+            f"collection {collection!r} is not served here; {remedy}", field="collection"
         )

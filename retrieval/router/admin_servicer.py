@@ -19,6 +19,7 @@ from nearline.wire.values import timestamp
 from retrieval.rollout.canaries import CanaryController
 from retrieval.rollout.collections import ServedCollections
 from retrieval.rollout.trial import Trial
+from retrieval.router.collection_admin import CollectionAdmin
 from retrieval.router.live_reports import LiveReport, LiveReporter
 from retrieval.snapshots import aliases
 from retrieval.snapshots.desired_state import DesiredState
@@ -38,6 +39,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         desired: By collection, the snapshot that the router should serve.
         live: Reports on live changes.
         canaries: Controls trials of canaries.
+        admin: Creates, describes and drops collections.
         warning: What an operator should know of the router's settings. Optional.
         feed_block: Knows how full the resources are. Optional.
     """
@@ -49,6 +51,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         desired: Mapping[str, DesiredState],
         live: LiveReporter,
         canaries: CanaryController,
+        admin: CollectionAdmin,
         warning: str = "",
         feed_block: FeedBlock | None = None,
     ) -> None:
@@ -59,16 +62,50 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self._desired = desired
         self._live = live
         self._canaries = canaries
+        self._admin = admin
+
+    async def CreateCollection(
+        self, request: admin_pb2.CreateCollectionRequest, context: Context
+    ) -> admin_pb2.CreateCollectionResponse:
+        """Creates an empty collection, which is served when this returns."""
+        created = await self._admin.create(request)
+        return admin_pb2.CreateCollectionResponse(collection=created)
+
+    async def ListCollections(
+        self, request: admin_pb2.ListCollectionsRequest, context: Context
+    ) -> admin_pb2.ListCollectionsResponse:
+        """Lists collections by name; a page token is the last name of the page before."""
+        if request.page_token:
+            check_collection(request.page_token)
+        caller = current_caller()
+        return await self._admin.describe_page(
+            lambda name: caller.right_in(name) >= Right.READ,
+            request.page_token,
+            _page_size(request.page_size),
+        )
+
+    async def GetCollection(
+        self, request: admin_pb2.GetCollectionRequest, context: Context
+    ) -> admin_pb2.GetCollectionResponse:
+        """Describes a collection."""
+        name = check_collection(request.collection or DEFAULT_COLLECTION)
+        return admin_pb2.GetCollectionResponse(collection=await self._admin.describe(name))
+
+    async def DropCollection(
+        self, request: admin_pb2.DropCollectionRequest, context: Context
+    ) -> admin_pb2.DropCollectionResponse:
+        """Removes a collection for good; returns once nothing of it is left."""
+        if not request.collection:
+            raise InvalidRequest(
+                "collection is empty; name the one to drop, even default", field="collection"
+            )
+        return await self._admin.drop(request.collection, request.who, request.why)
 
     async def ListSnapshots(
         self, request: admin_pb2.ListSnapshotsRequest, context: Context
     ) -> admin_pb2.ListSnapshotsResponse:
         """Lists manifests, newest first; a page token is the last id of the page before."""
-        size = page_size(current_limits(), request.page_size)
-        if size > _MAX_PAGE_SIZE:
-            raise InvalidRequest(
-                f"page_size is {size}; 1..{_MAX_PAGE_SIZE} is allowed", field="page_size"
-            )
+        size = _page_size(request.page_size)
         collection = check_collection(request.collection or DEFAULT_COLLECTION)
         if request.page_token:
             check_snapshot_id(request.page_token, "page_token")
@@ -272,6 +309,15 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         if trial is not None and trial.split.epoch == record.epoch:
             _fill_rollout_status(reply, trial)
         return reply
+
+
+def _page_size(requested: int) -> int:
+    size = page_size(current_limits(), requested)
+    if size > _MAX_PAGE_SIZE:
+        raise InvalidRequest(
+            f"page_size is {size}; 1..{_MAX_PAGE_SIZE} is allowed", field="page_size"
+        )
+    return size
 
 
 def _fill_rollout_status(reply: admin_pb2.GetRolloutStatusResponse, trial: Trial) -> None:

@@ -13,14 +13,14 @@ from nearline.errors import SnapshotCorrupt
 from nearline.store.snapshot import Store, shard_folder, shard_of
 from nearline.v1 import snapshot_pb2
 from retrieval.index.attributes import snapshot_attributes
-from retrieval.index.filtering.attribute_table import AttributeTable
-from retrieval.index.item_table import ItemTable
+from retrieval.index.filtering.attribute_table import ATTRIBUTES_FILE, AttributeTable
+from retrieval.index.item_table import ITEMS_FILE, ItemTable
 from retrieval.index.lexical.bm25_index import LexicalIndex
 from retrieval.index.lexical.vocabulary import Vocabulary
 from retrieval.index.segment import Segment
 from retrieval.index.thread_pool import ThreadPool
 from retrieval.index.vectors import faiss_index
-from retrieval.index.vectors.faiss_index import FaissIndex
+from retrieval.index.vectors.faiss_index import INDEX_FILE, FaissIndex
 from retrieval.protocols import metrics
 from retrieval.protocols.shard import ShardOptions, ShardQueries
 from retrieval.protocols.snapshot import COSINE, SnapshotRef
@@ -106,14 +106,14 @@ def _load_shard(
 ) -> LoadedShard:
     manifest = snapshot.manifest
     path = shard_folder(folder, entry.shard)
-    items = ItemTable(path / "items.arrow")
+    items = ItemTable(path / ITEMS_FILE)
     if (items.documents, items.chunks) != (entry.documents, entry.chunks):
         raise SnapshotCorrupt(
             f"{path / 'items.arrow'} has {items.documents} documents and {items.chunks} chunks, "
             f"but the manifest says {entry.documents} and {entry.chunks}; rebuild the snapshot"
         )
     index = FaissIndex.load(
-        path / "dense.faiss",
+        path / INDEX_FILE,
         manifest.index_factory,
         dim=manifest.dim,
         rows=entry.chunks,
@@ -123,7 +123,7 @@ def _load_shard(
     index.warm()
     labels = (snapshot.collection, str(entry.shard))
     metrics.shard_vectors.labels(*labels).set(entry.chunks)
-    table = AttributeTable.load(path / "attributes.arrow", manifest.attributes, entry.documents)
+    table = AttributeTable.load(path / ATTRIBUTES_FILE, manifest.attributes, entry.documents)
     lexical = None if vocabulary is None else LexicalIndex.load(path, vocabulary, entry.chunks)
     shard = LocalShard(
         snapshot.snapshot_id,

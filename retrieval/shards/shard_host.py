@@ -30,6 +30,7 @@ class ShardHost:
         poll_s: Seconds between two reads of the aliases.
         drain_s: Seconds that a snapshot stays loaded after its last request, once no alias names
             it.
+        allow_empty: Whether to start although nothing is published.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class ShardHost:
         *,
         poll_s: float = 1.0,
         drain_s: float = 10.0,
+        allow_empty: bool = False,
     ) -> None:
         self._store = store
         self._shards = shards
@@ -51,7 +53,9 @@ class ShardHost:
             load=self._load,
             unload=shards.release,
             poll_s=poll_s,
+            allow_empty=allow_empty,
         )
+        self._allow_empty = allow_empty
 
     def __iter__(self) -> Iterator[LoadedShard]:
         return (shard for snapshot in self._loaded.all for shard in snapshot.value.values())
@@ -62,7 +66,7 @@ class ShardHost:
         Raises: SettingsError: no collection has any of the shards. As `AliasFollower.start`.
         """
         await self._follower.start()
-        if not any(self):
+        if not any(self) and not self._allow_empty:
             raise SettingsError(
                 f"no collection of {self._store.url} has any of the shards to hold; correct --shard"
             )

@@ -1,4 +1,7 @@
-"""Changes the aliases of a collection: promote, roll back, split. Records are only ever added."""
+"""Changes the aliases of a collection: promote, roll back, split, drop.
+
+Records are only ever added; the last one says that the collection was dropped.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,58 @@ import getpass
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable, Sequence
 
 from nearline.errors import AlreadyExists, Conflict, InvalidRequest, NotFound
+from nearline.store.removal import is_unfinished
 from nearline.store.snapshot import Store
 from nearline.v1 import release_pb2, snapshot_pb2
 
 _MAX_TEXT = 1_000
+# Whoever began to drop a collection has this long before another process may go on with it.
+_DROP_S = 60.0
 
 
 def _any(manifest: snapshot_pb2.Manifest) -> None:
     """Accepts every snapshot."""
+
+
+def create(
+    store: Store, collection: str, snapshot_id: str, *, who: str = "", why: str = ""
+) -> snapshot_pb2.AliasRecord:
+    """Adds the first record of a collection; of two that create one, one does.
+
+    Returns: The new record.
+    Raises: AlreadyExists: There is a collection of this name. Conflict: One is being dropped.
+    """
+    record = snapshot_pb2.AliasRecord(current=snapshot_id, who=who, why=why)
+    _complete(record)
+    record.epoch = 1 + check_free(store, collection)
+    try:
+        store.create_alias_record(collection, record)
+    except AlreadyExists:
+        check_free(store, collection)
+        raise
+    return record
+
+
+def check_free(store: Store, collection: str) -> int:
+    """Returns the last epoch of a name that no collection has; 0 if none ever had.
+
+    Raises: AlreadyExists: There is a collection of this name. Conflict: One is being dropped.
+    """
+    newest = store.newest_alias_record(collection)
+    if newest is None:
+        return 0
+    if not newest.dropped:
+        raise AlreadyExists(
+            f"there is a collection {collection!r} in {store.url}; choose another name, or drop it "
+            f"first: nearline collections drop {collection}",
+            field="collection",
+        )
+    check_not_dropping(store, collection)
+    return newest.epoch
 
 
 def promote(
@@ -70,10 +114,8 @@ def roll_back(
 
     Raises: NotFound: No snapshot was current before, or it was pruned. Errors of `promote`.
     """
+    newest = store.alias_in_force(collection)
     history = list(store.alias_records(collection))
-    if not history:
-        store.alias_in_force(collection)  # Raises, with the remedy.
-    newest = history[0]
     if newest.canary:
         # The newest change started a trial, so that is the change to undo.
         return end_split(
@@ -178,6 +220,28 @@ def end_split(
     return _add(store, collection, record, expected_epoch or newest.epoch)
 
 
+def drop(
+    store: Store, collection: str, *, who: str = "", why: str = ""
+) -> snapshot_pb2.AliasRecord:
+    """Ends a collection: nothing of it is served any more. Its files are not removed yet.
+
+    Returns: The new record; whoever wrote it removes the files, see `removal.remove_files`.
+    Raises: NotFound: There is no such collection. Conflict: Another process is dropping it.
+    """
+    newest = store.newest_alias_record(collection)
+    if newest is None or (newest.dropped and not is_unfinished(store, collection)):
+        raise NotFound(f"there is no collection {collection!r} in {store.url}", field="collection")
+    if newest.dropped:
+        left_s = newest.create_time.seconds + _DROP_S - time.time()
+        if left_s > 0:
+            raise Conflict(
+                f"{newest.who} is dropping {collection!r}; if that was interrupted, try again in "
+                f"{left_s:.0f} s"
+            )
+    record = snapshot_pb2.AliasRecord(dropped=True, who=who, why=why)
+    return _add(store, collection, record, newest.epoch)
+
+
 def check_share(share: float) -> None:
     """Raises InvalidRequest if the share of a canary is out of range."""
     if not 0 < share < 1:
@@ -227,7 +291,9 @@ def rollback_target(
     newest = history[0]
     start = newest.rollback_to_epoch or newest.epoch
     before = (
-        record for record in history if record.epoch < start and record.current != newest.current
+        record
+        for record in history
+        if record.epoch < start and record.current not in ("", newest.current)
     )
     return next(before, None)
 
@@ -235,18 +301,34 @@ def rollback_target(
 def _add(
     store: Store, collection: str, record: snapshot_pb2.AliasRecord, expected_epoch: int
 ) -> snapshot_pb2.AliasRecord:
-    record.who = (record.who or operator_name())[:_MAX_TEXT]
-    record.why = record.why[:_MAX_TEXT]
-    if record.gate.forced_because:
-        record.gate.forced_because = record.gate.forced_because[:_MAX_TEXT]
-    record.create_time.GetCurrentTime()
+    _complete(record)
     while True:
         record.epoch = 1 + check_epoch(store, collection, expected_epoch)
+        if not record.dropped:
+            check_not_dropping(store, collection)
         try:
             store.create_alias_record(collection, record)
         except AlreadyExists:
             continue  # A concurrent change took this epoch: try the next one, or raise.
         return record
+
+
+def _complete(record: snapshot_pb2.AliasRecord) -> None:
+    record.who = (record.who or operator_name())[:_MAX_TEXT]
+    record.why = record.why[:_MAX_TEXT]
+    if record.gate.forced_because:
+        record.gate.forced_because = record.gate.forced_because[:_MAX_TEXT]
+    record.create_time.GetCurrentTime()
+
+
+def check_not_dropping(store: Store, collection: str) -> None:
+    """Raises Conflict while files of a dropped collection of this name are left."""
+    newest = store.newest_alias_record(collection)
+    if newest is not None and newest.dropped and is_unfinished(store, collection):
+        raise Conflict(
+            f"{collection!r} is being dropped; wait until that ends, or drop it again if it was "
+            "interrupted"
+        )
 
 
 def check_epoch(store: Store, collection: str, expected: int) -> int:
@@ -258,10 +340,8 @@ def check_epoch(store: Store, collection: str, expected: int) -> int:
         expected: Required epoch; 0 accepts any.
     Raises: Conflict: Another epoch is current.
     """
-    try:
-        epoch = store.alias_in_force(collection).epoch
-    except NotFound:
-        epoch = 0
+    newest = store.newest_alias_record(collection)
+    epoch = 0 if newest is None else newest.epoch
     if expected and epoch != expected:
         raise Conflict(
             f"the current epoch of {collection!r} is {epoch}, but {expected} was expected: the "

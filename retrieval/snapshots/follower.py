@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from nearline.errors import (
     NearlineError,
     NotFound,
+    NotReady,
     SettingsError,
     SnapshotCorrupt,
     SnapshotMismatch,
@@ -19,7 +20,7 @@ from nearline.errors import (
 from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.protocols import metrics
-from retrieval.protocols.snapshot import SnapshotRef, collection_names, read_snapshot_ref
+from retrieval.protocols.snapshot import SnapshotRef, no_collection_error, read_snapshot_ref
 from retrieval.snapshots.desired_state import DesiredState
 from retrieval.snapshots.loaded_snapshots import LoadedSnapshot, LoadedSnapshots
 
@@ -44,7 +45,9 @@ class AliasFollower(Generic[_T]):
         unload: Releases an unused snapshot (collection, snapshot id).
         poll_s: Seconds between polls of the aliases.
         clock: Returns monotonic seconds.
-        on_record: Called with the current record of each collection at every poll.
+        on_record: Called with the newest record of each collection at every poll.
+        on_drop: Called once a collection was dropped, with its name.
+        allow_empty: Whether to start although nothing is published.
     """
 
     def __init__(
@@ -58,6 +61,8 @@ class AliasFollower(Generic[_T]):
         poll_s: float,
         clock: Callable[[], float] = time.monotonic,
         on_record: Callable[[str, snapshot_pb2.AliasRecord], None] = lambda name, record: None,
+        on_drop: Callable[[str], Awaitable[None]] | None = None,
+        allow_empty: bool = False,
     ) -> None:
         self._store = store
         self._collections = tuple(collections)
@@ -67,6 +72,9 @@ class AliasFollower(Generic[_T]):
         self._poll_s = poll_s
         self._clock = clock
         self._on_record = on_record
+        self._on_drop = on_drop
+        self._allow_empty = allow_empty
+        self._polling = asyncio.Lock()
         self._served: dict[str, SnapshotRef] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._busy: set[str] = set()
@@ -86,6 +94,8 @@ class AliasFollower(Generic[_T]):
         records = await asyncio.to_thread(self._records, errors)
         if errors and self._collections:
             raise errors[0]
+        if not (records or errors) and not self._allow_empty:
+            raise no_collection_error(self._store)
         for name, record in records.items():
             self._update(name, record)
             try:
@@ -94,7 +104,7 @@ class AliasFollower(Generic[_T]):
                 if self._collections or isinstance(error, SettingsError):
                     raise
                 errors.append(error)
-        if not self._served:
+        if errors and not self._served:
             raise errors[0]
         self._spawn(self._follow())
 
@@ -114,6 +124,10 @@ class AliasFollower(Generic[_T]):
 
     async def poll(self) -> None:
         """Reads the aliases once, starts loading due snapshots, and unloads drained ones."""
+        async with self._polling:
+            await self._poll()
+
+    async def _poll(self) -> None:
         errors: list[NearlineError] = []
         records = await asyncio.to_thread(self._records, errors)
         reason = "; ".join(error.message for error in errors)
@@ -121,7 +135,10 @@ class AliasFollower(Generic[_T]):
             _log.warning("aliases cannot be read", extra={"reason": reason})
         self._unreadable = reason
         for name, record in records.items():
-            self._update(name, record)
+            if record.dropped:
+                await self._remove(name, record)
+            else:
+                self._update(name, record)
         for name, desired in self.desired_states.items():
             if name not in self._busy and (desired.is_due(self._clock()) or desired.has_failed):
                 self._busy.add(name)
@@ -130,6 +147,18 @@ class AliasFollower(Generic[_T]):
             self._loaded.drop(key)
             self._export_count(key.collection)
             self._spawn(self._unload(key.collection, key.snapshot_id))
+
+    async def reach(self, collection: str) -> None:
+        """Reads the aliases, and waits until the snapshot of a collection is served or has failed.
+
+        Raises: NotReady: It cannot be loaded; the follower goes on trying.
+        """
+        await self.poll()
+        while collection in self._busy:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        desired = self.desired_states.get(collection)
+        if desired is not None and desired.problem:
+            raise NotReady(f"{collection!r} exists, but is not served yet: {desired.problem}")
 
     def forget(self, collection: str, snapshot_id: str) -> None:
         """Releases a snapshot whose preparation is no longer needed, unless it is loaded."""
@@ -152,16 +181,25 @@ class AliasFollower(Generic[_T]):
                 _log.exception("following the aliases failed")
 
     def _records(self, errors: list[NearlineError]) -> Mapping[str, snapshot_pb2.AliasRecord]:
-        """Returns the current records; appends the error of each one that cannot be read."""
-        records = {}
+        """Returns the newest records; appends the error of each one that cannot be read.
+
+        Records of dropped collections are among them if the collections are served here.
+        """
+        records: dict[str, snapshot_pb2.AliasRecord] = {}
         try:
-            for name in collection_names(self._store, self._collections):
-                try:
-                    records[name] = self._store.alias_in_force(name)
-                except NearlineError as error:
-                    errors.append(error)
+            names = set(self._collections or self._store.collections())
         except NearlineError as error:
             errors.append(error)
+            return records
+        # What is served here is asked for by name: if the store is away, it stays.
+        for name in sorted(names | self.desired_states.keys()):
+            try:
+                newest = self._store.newest_alias_record(name)
+                if newest is None or (newest.dropped and name not in self.desired_states):
+                    newest = self._store.alias_in_force(name)  # Raises, with the remedy.
+                records[name] = newest
+            except NearlineError as error:
+                errors.append(error)
         return records
 
     def _update(self, name: str, record: snapshot_pb2.AliasRecord) -> None:
@@ -174,6 +212,19 @@ class AliasFollower(Generic[_T]):
             self._give_up(name, before)
         self._loaded.set_named(name, {record.current, record.canary} - {""})
         self._on_record(name, record)
+
+    async def _remove(self, name: str, record: snapshot_pb2.AliasRecord) -> None:
+        """Ends a collection that was dropped; requests that have begun end on it."""
+        desired = self.desired_states.pop(name)
+        snapshot_id = desired.snapshot_id
+        desired.update(0, "")
+        self._served.pop(name, None)
+        self._loaded.remove_collection(name)
+        self._give_up(name, snapshot_id)
+        self._on_record(name, record)
+        _log.info("collection dropped", extra={"collection": name, "epoch": record.epoch})
+        if self._on_drop is not None:
+            await self._on_drop(name)
 
     def _give_up(self, name: str, snapshot_id: str) -> None:
         """Stops preparing a snapshot that the alias no longer names."""
@@ -202,7 +253,7 @@ class AliasFollower(Generic[_T]):
         """Returns the last record of each other snapshot, newest first."""
         by_snapshot: dict[str, snapshot_pb2.AliasRecord] = {}
         for other in self._store.alias_records(name):
-            if other.current != record.current:
+            if other.current not in ("", record.current):
                 by_snapshot.setdefault(other.current, other)
         return list(by_snapshot.values())
 

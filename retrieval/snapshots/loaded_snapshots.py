@@ -3,7 +3,8 @@
     add -> make_current -> (another one becomes current) -> drained -> drop
 
 A snapshot can be dropped once no alias names it, it is not current, no request uses it, and
-`drain_s` seconds have passed since the last of these became true.
+`drain_s` seconds have passed since the last of these became true. If its collection was dropped,
+there is no such wait.
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ class LoadedSnapshot(Generic[_T]):
         clock: Returns monotonic seconds.
     """
 
-    __slots__ = ("_clock", "_users", "idle_since", "key", "value")
+    __slots__ = ("_clock", "_users", "idle_since", "key", "unwanted", "value")
 
     def __init__(self, key: SnapshotKey, value: _T, clock: Callable[[], float]) -> None:
         self.key = key
         self.value = value
         self.idle_since = clock()
+        # Whether its collection was dropped: nobody will ask for it again.
+        self.unwanted = False
         self._clock = clock
         self._users = 0
 
@@ -117,6 +120,13 @@ class LoadedSnapshots(Generic[_T]):
         if before is not None:
             before.touch()
 
+    def remove_collection(self, collection: str) -> None:
+        """Ends a collection: none of its snapshots is current; each can be dropped once unused."""
+        self._in_force.pop(collection, None)
+        self._named.pop(collection, None)
+        for held in self.of_collection(collection):
+            held.unwanted = True
+
     def set_named(self, collection: str, snapshot_ids: Collection[str]) -> None:
         """Sets the snapshots that the current alias record names."""
         named = frozenset(snapshot_ids)
@@ -133,7 +143,7 @@ class LoadedSnapshots(Generic[_T]):
             key
             for key, held in self._snapshots.items()
             if not held.in_use
-            and held.idle_since <= last
+            and (held.idle_since <= last or held.unwanted)
             and self._in_force.get(key.collection) is not held
             and key.snapshot_id not in self._named.get(key.collection, ())
         ]

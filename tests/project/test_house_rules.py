@@ -28,6 +28,7 @@ BANNED_NAMES = {"base", "common", "core", "helper", "helpers", "misc", "util", "
 IMPORTERS = {
     "faiss": {
         "retrieval/index/vectors/faiss_graph.py",
+        "retrieval/index/vectors/empty_index.py",
         "retrieval/index/vectors/faiss_index.py",
         "index_builder/indexes/faiss_writer.py",
         "index_builder/behaviour/tail_lists.py",
@@ -49,7 +50,7 @@ IMPORTERS = {
     "safetensors": {"embedding/bert_weights.py"},
     "obstore": {"nearline/store/objects.py", "nearline/store/open.py"},
     "Stemmer": {"retrieval/index/lexical/text_analysis.py"},
-    "bm25s": {"index_builder/indexes/lexical_writer.py"},
+    "bm25s": {"retrieval/index/lexical/analysers.py"},
     "selectolax": {"index_builder/readers/html.py"},
     "pypdf": {"index_builder/readers/pdf.py"},
     "redis": {"retrieval/redis_client/connection.py", "retrieval/changelog/redis_log.py"},

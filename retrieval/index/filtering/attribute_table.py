@@ -27,6 +27,7 @@ from retrieval.index.filtering.numeric_bounds import Bound, bounds_of, equal_val
 from retrieval.index.filtering.validation import check_kinds, unknown_attribute_error
 from retrieval.protocols.shard import FieldCounts
 
+ATTRIBUTES_FILE = "attributes.arrow"
 _Kind = snapshot_pb2.AttributeField.Kind
 _KINDS: dict[_Kind, tuple[str, Any]] = {
     snapshot_pb2.AttributeField.KIND_STRING: ("string", pa.string()),
@@ -35,6 +36,16 @@ _KINDS: dict[_Kind, tuple[str, Any]] = {
     snapshot_pb2.AttributeField.KIND_BOOL: ("bool", pa.bool_()),
     snapshot_pb2.AttributeField.KIND_TIME: ("time", pa.timestamp("us", "UTC")),
 }
+
+
+def attributes_schema(fields: Sequence[snapshot_pb2.AttributeField]) -> pa.Schema:
+    """Returns the columns of an attributes file."""
+    return pa.schema([(field.name, _column_type(field)) for field in fields])
+
+
+def _column_type(field: snapshot_pb2.AttributeField) -> Any:
+    _, element = _KINDS[field.kind]
+    return pa.list_(element) if field.is_list else element
 
 
 class _Column(NamedTuple):
@@ -67,7 +78,7 @@ class AttributeTable:
         for field in fields:
             kind, element = _KINDS[field.kind]
             data = table.column(field.name)
-            expected = pa.list_(element) if field.is_list else element
+            expected = _column_type(field)
             if data.type != expected:
                 raise ValueError(f"{field.name!r} has type {data.type}, expected {expected}")
             self._columns[field.name] = _Column(kind, element, field.is_list, data)

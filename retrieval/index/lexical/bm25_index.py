@@ -25,6 +25,8 @@ from nearline.errors import SnapshotCorrupt
 from retrieval.index.lexical.vocabulary import FOLDER, Vocabulary
 
 STARTS, ROWS, SCORES = "starts.npy", "rows.npy", "scores.npy"
+# Lucene's defaults; docs/adr/0008-lexical-unit.md compares different values.
+K1, B = 1.2, 0.75
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 _Column = tuple[NDArray[np.int32], NDArray[np.float32]]

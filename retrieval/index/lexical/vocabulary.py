@@ -41,7 +41,11 @@ class Vocabulary:
     def __init__(self, table: pa.Table, analyser: Analyser) -> None:
         words = table.column("word").combine_chunks()
         _, offsets, data = words.buffers()
-        self._offsets = np.frombuffer(offsets, np.int64)[: len(words) + 1]
+        self._offsets = (
+            np.frombuffer(offsets, np.int64)[: len(words) + 1]
+            if len(words)
+            else np.zeros(1, np.int64)
+        )
         self._data = memoryview(data if data is not None else b"")
         self._analyser = analyser
         self.chunks: NDArray[np.uint32] = table.column("chunks").to_numpy()

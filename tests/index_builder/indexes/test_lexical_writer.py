@@ -17,13 +17,14 @@ from hypothesis import given, settings, strategies as st
 from index_builder.documents.records import PreparedDocument, SourceLocation
 from index_builder.documents.spool import Spool
 from index_builder.indexes import lexical_writer
-from index_builder.indexes.lexical_writer import K1, B, analyser_of, write_lexical
+from index_builder.indexes.lexical_writer import write_lexical
 from nearline.contract import Item
 from nearline.errors import InvalidRequest, SnapshotCorrupt, SnapshotMismatch
 from nearline.store.snapshot import shard_folder
 from nearline.v1 import snapshot_pb2
 from retrieval.index.lexical import text_analysis
-from retrieval.index.lexical.bm25_index import LexicalIndex
+from retrieval.index.lexical.analysers import analyser_of
+from retrieval.index.lexical.bm25_index import K1, B, LexicalIndex
 from retrieval.index.lexical.text_analysis import Analyser, split_words
 from retrieval.index.lexical.vocabulary import Vocabulary
 

@@ -10,8 +10,9 @@ import pytest
 
 from index_builder.behaviour.id_remap import map_ids, remap_tables
 from index_builder.behaviour.table_writer import write_tables
-from index_builder.pipeline.publisher import list_files, publish, temporary_snapshot
+from index_builder.pipeline.publisher import publish, temporary_snapshot
 from nearline.errors import SnapshotCorrupt
+from nearline.store.manifest_files import list_files
 from nearline.store.snapshot import SCHEMA_VERSION, Store, new_snapshot_id
 from nearline.times import DAY_US
 from nearline.v1 import snapshot_pb2

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index_builder.indexes.lexical_writer import K1, B
+from retrieval.index.lexical.bm25_index import K1, B
 from retrieval.live.words import LiveWords
 from tests.retrieval.live.base_shards import Base, base_of
 from tests.retrieval.small_snapshots import Document

@@ -40,7 +40,9 @@ class Router:
             self.store, self.collections, self._load, lambda name, snapshot_id: None
         )
         live = LiveReporter(self.store, None, cast(Any, None))
-        self.servicer = AdminServicer(self.store, self.collections, {}, live, controller)
+        self.servicer = AdminServicer(
+            self.store, self.collections, {}, live, controller, cast(Any, None)
+        )
 
     async def _load(self, snapshot: SnapshotRef) -> ServedCollection:
         raise AssertionError("the test starts the trial")

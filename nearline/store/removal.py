@@ -1,0 +1,53 @@
+"""Removal of a collection from a store.
+
+Its newest alias record says that it was dropped, and stays: a process that was away learns of it,
+and the numbers of records go on where they were. The removal is unfinished while there are older
+records.
+"""
+
+from __future__ import annotations
+
+from nearline.errors import Conflict
+from nearline.store.snapshot import MANIFEST, Store
+from nearline.v1 import snapshot_pb2
+
+_ALIASES = "aliases"
+
+
+def is_unfinished(store: Store, collection: str) -> bool:
+    """Returns whether files of a collection that was dropped may be left."""
+    return len(_records(store, collection)) > 1
+
+
+def remove_files(store: Store, collection: str, dropped: snapshot_pb2.AliasRecord) -> int:
+    """Removes the files of a dropped collection; blocks, and may be repeated.
+
+    Args:
+        dropped: The record that says so; whoever wrote it may remove the files.
+    Returns: Number of removed snapshots.
+    Raises: StoreError. Conflict: a newer record exists.
+    """
+    snapshots = [*store.snapshot_ids(collection), *store.unfinished_ids(collection)]
+    for snapshot_id in snapshots:
+        _check_newest(store, collection, dropped)
+        store.remove_snapshot(collection, snapshot_id)
+    for name in store.files.names(collection):
+        if name != _ALIASES:
+            _check_newest(store, collection, dropped)
+            store.files.remove_file(f"{collection}/{name}")
+            store.files.remove(f"{collection}/{name}", MANIFEST)
+    # Last: until then, no other process may create the collection again.
+    for name in _records(store, collection):
+        if name < f"{dropped.epoch:010d}":
+            store.files.remove_file(f"{collection}/{_ALIASES}/{name}")
+    return len(snapshots)
+
+
+def _check_newest(store: Store, collection: str, dropped: snapshot_pb2.AliasRecord) -> None:
+    newest = store.newest_alias_record(collection)
+    if newest is None or newest.epoch != dropped.epoch:
+        raise Conflict(f"another process drops {collection!r} too, or has created it again")
+
+
+def _records(store: Store, collection: str) -> list[str]:
+    return store.files.names(f"{collection}/{_ALIASES}")

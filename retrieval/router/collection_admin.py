@@ -1,0 +1,187 @@
+"""Creates, describes and drops collections while others are served.
+
+create: an empty snapshot -> its alias record -> served
+drop: a record that says so -> no longer served, here and elsewhere -> state and files removed
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeAlias
+
+from nearline.contract import DEFAULT_COLLECTION
+from nearline.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, Unsupported
+from nearline.store.removal import remove_files
+from nearline.store.snapshot import Store, check_collection
+from nearline.v1 import admin_pb2
+from retrieval.embedders.endpoints import Embedders
+from retrieval.redis_client.collection_keys import remove_keys
+from retrieval.redis_client.connection import Redis
+from retrieval.rollout.collections import ServedCollections
+from retrieval.router.new_collection import CollectionLimits, CollectionShape, shape_of
+from retrieval.snapshots import aliases
+from retrieval.snapshots.follower import AliasFollower
+
+DropCollection: TypeAlias = Callable[[str], Awaitable[None]]
+
+
+class CollectionAdmin:
+    """Administers the collections of a store that a router serves.
+
+    Args:
+        store: The store.
+        collections: The collections served here.
+        follower: Loads what the aliases name.
+        embedders: Embedding services; None if there is none.
+        redis: Holds live changes and users. Optional.
+        limits: Limits and defaults.
+        drop_in_milvus: Drops what Milvus holds of a collection; None with other backends.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        collections: ServedCollections,
+        follower: AliasFollower[Any],
+        embedders: Embedders | None,
+        redis: Redis | None,
+        limits: CollectionLimits,
+        drop_in_milvus: DropCollection | None = None,
+    ) -> None:
+        self._store = store
+        self._collections = collections
+        self._follower = follower
+        self._embedders = embedders
+        self._redis = redis
+        self._limits = limits
+        self._drop_in_milvus = drop_in_milvus
+        self._drops: dict[str, asyncio.Task[admin_pb2.DropCollectionResponse]] = {}
+
+    async def create(self, request: admin_pb2.CreateCollectionRequest) -> admin_pb2.Collection:
+        """Creates an empty collection and serves it.
+
+        Raises: AlreadyExists: There is one of this name. Conflict: One is being dropped.
+            InvalidRequest: An option is out of range. NotReady: It exists, but cannot be served
+            yet. Unsupported: The backend cannot hold an empty collection.
+        """
+        name = check_collection(request.collection or DEFAULT_COLLECTION)
+        if self._drop_in_milvus is not None:
+            raise Unsupported(
+                "backend milvus serves collections that were built and exported to it; build this "
+                f"one: nearline build --corpus FILE --collection {name}"
+            )
+        await asyncio.to_thread(self._check_room, name)
+        shape = await shape_of(request, self._embedders, self._limits)
+        await asyncio.to_thread(self._publish, name, shape, request)
+        await self._follower.reach(name)
+        return await self.describe(name)
+
+    async def describe(self, name: str) -> admin_pb2.Collection:
+        """Describes a collection.
+
+        Raises: NotFound. SnapshotCorrupt, SnapshotMismatch: Its manifest cannot be read.
+        """
+        return (await asyncio.to_thread(self._describe, [name]))[0]
+
+    async def describe_page(
+        self, may_read: Callable[[str], bool], after: str, size: int
+    ) -> admin_pb2.ListCollectionsResponse:
+        """Describes the next collections by name.
+
+        Args:
+            may_read: Whether the caller may know of a collection.
+            after: Last name of the page before; empty for the first page.
+            size: Collections of the page.
+        """
+
+        def read() -> admin_pb2.ListCollectionsResponse:
+            names = [one for one in self._store.collections() if one > after and may_read(one)]
+            page = self._describe(names[:size], skip_dropped=True)
+            token = names[size - 1] if len(names) > size else ""
+            return admin_pb2.ListCollectionsResponse(collections=page, next_page_token=token)
+
+        return await asyncio.to_thread(read)
+
+    async def drop(self, name: str, who: str, why: str) -> admin_pb2.DropCollectionResponse:
+        """Removes a collection for good; goes on if the caller no longer waits.
+
+        Raises: NotFound. Conflict: Another process is dropping it. NotReady, StoreError: It is no
+            longer served, but something of it may be left; repeat the call.
+        """
+        name = check_collection(name)
+        task = self._drops.get(name)
+        if task is None:
+            task = self._drops[name] = asyncio.create_task(self._drop(name, who, why))
+            task.add_done_callback(lambda done: self._drops.pop(name, None))
+        return await asyncio.shield(task)
+
+    async def _drop(self, name: str, who: str, why: str) -> admin_pb2.DropCollectionResponse:
+        served = self._collections.loaded.current(name)
+        documents = 0 if served is None else served.value.documents
+        record = await asyncio.to_thread(aliases.drop, self._store, name, who=who, why=why)
+        await self._follower.poll()
+        # Until then other routers may still write to it.
+        await asyncio.sleep(2 * self._limits.poll_s)
+        keys = 0 if self._redis is None else await remove_keys(self._redis, name)
+        snapshots = await asyncio.to_thread(remove_files, self._store, name, record)
+        if self._drop_in_milvus is not None:
+            await self._drop_in_milvus(name)
+        return admin_pb2.DropCollectionResponse(
+            snapshots=snapshots, documents=documents, redis_keys=keys, epoch=record.epoch
+        )
+
+    def _check_room(self, name: str) -> None:
+        aliases.check_free(self._store, name)
+        most = self._limits.collections
+        if len(self._store.collections()) >= most:
+            raise InvalidRequest(
+                f"the store has {most:,} collections, and may have {most:,} (--max-collections); "
+                "drop some, or raise the limit",
+                field="collection",
+            )
+
+    def _publish(
+        self, name: str, shape: CollectionShape, request: admin_pb2.CreateCollectionRequest
+    ) -> None:
+        # Imported late: a router with shard servers runs without Arrow until it creates one.
+        from retrieval.router.empty_snapshot import publish_empty_snapshot
+
+        snapshot_id = publish_empty_snapshot(self._store, name, shape)
+        try:
+            aliases.create(
+                self._store, name, snapshot_id, who=request.who, why=request.why or "created"
+            )
+        except (AlreadyExists, Conflict):
+            self._store.remove_snapshot(name, snapshot_id)
+            raise
+
+    def _describe(
+        self, names: Sequence[str], *, skip_dropped: bool = False
+    ) -> list[admin_pb2.Collection]:
+        described = []
+        for name in names:
+            try:
+                record = self._store.alias_in_force(name)
+            except NotFound:
+                if skip_dropped:
+                    continue
+                raise
+            manifest = self._store.manifest(name, record.current)
+            described.append(
+                admin_pb2.Collection(
+                    name=name,
+                    snapshot_time=manifest.create_time,
+                    epoch=record.epoch,
+                    snapshot_id=manifest.snapshot_id,
+                    embedder=manifest.embedder if manifest.HasField("embedder") else None,
+                    dim=manifest.dim,
+                    metric=manifest.metric,
+                    shards=len(manifest.shards),
+                    language=manifest.lexical.language,
+                    attributes=manifest.attributes,
+                    documents=manifest.documents,
+                    served=self._collections.loaded.current(name) is not None,
+                )
+            )
+        return described

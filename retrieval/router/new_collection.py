@@ -1,0 +1,143 @@
+"""What a new collection is like: the request, completed with defaults and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nearline.contract import EmbedderInfo
+from nearline.errors import InvalidRequest
+from nearline.store.snapshot import KIND_NAMES
+from nearline.v1 import admin_pb2, snapshot_pb2
+from retrieval.embedders.endpoints import Embedders
+from retrieval.protocols.snapshot import COSINE
+
+_METRICS = (COSINE, "inner_product")
+_LANGUAGE = "english"
+_MAX_DIM = 65_536
+_MAX_SHARDS = 64
+_MAX_FIELDS = 256
+_MAX_NAME = 256
+# The defaults of a build.
+_CHUNK_TOKENS, _OVERLAP_SENTENCES = 240, 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionLimits:
+    """Limits and defaults of new collections.
+
+    collections: Most collections of the store. servers: Shards that there are servers for; 0 if
+    shards run in this process. poll_s: Seconds between two reads of the aliases by any router.
+    """
+
+    collections: int
+    servers: int
+    poll_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionShape:
+    """What a new collection is like.
+
+    dim: Numbers in a vector. metric: "cosine" or "inner_product". shards: Number of shards.
+    language: Of stemmer and stop words. chunk_tokens, overlap_sentences: How documents are cut; 0
+    tokens: not at all. fields: Attributes to filter on. embedder: None if the user brings vectors.
+    """
+
+    dim: int
+    metric: str
+    shards: int
+    language: str
+    chunk_tokens: int
+    overlap_sentences: int
+    fields: Sequence[snapshot_pb2.AttributeField]
+    embedder: EmbedderInfo | None
+
+
+async def shape_of(
+    request: admin_pb2.CreateCollectionRequest,
+    embedders: Embedders | None,
+    limits: CollectionLimits,
+) -> CollectionShape:
+    """Completes and checks a request.
+
+    Raises: InvalidRequest: An option is out of range; names it. NotReady, SnapshotMismatch: No
+        embedding service has the model.
+    """
+    embedder = await _embedder_of(request, embedders)
+    metric = request.metric or COSINE
+    if metric not in _METRICS:
+        raise _invalid("metric", request.metric, " or ".join(_METRICS))
+    if embedder is not None and metric != COSINE:
+        raise InvalidRequest(
+            f"metric is {metric}, but vectors of {embedder.model} have unit length; use {COSINE}",
+            field="metric",
+        )
+    most_shards = limits.servers or _MAX_SHARDS
+    shards = request.shards or limits.servers or 1
+    if shards > most_shards:
+        servers = f"1..{most_shards}" + (
+            " (as many as there are servers)" if limits.servers else ""
+        )
+        raise _invalid("shards", shards, servers)
+    chunk_tokens = request.chunk_tokens or _CHUNK_TOKENS
+    if embedder is not None and request.chunk_tokens > embedder.max_tokens:
+        raise _invalid("chunk_tokens", chunk_tokens, f"0..{embedder.max_tokens}")
+    return CollectionShape(
+        dim=request.dim if embedder is None else embedder.dim,
+        metric=metric,
+        shards=shards,
+        language=request.language or _LANGUAGE,
+        chunk_tokens=0 if embedder is None else min(chunk_tokens, embedder.max_tokens),
+        overlap_sentences=_OVERLAP_SENTENCES,
+        fields=_fields_of(request),
+        embedder=embedder,
+    )
+
+
+async def _embedder_of(
+    request: admin_pb2.CreateCollectionRequest, embedders: Embedders | None
+) -> EmbedderInfo | None:
+    """Returns the embedder; None if the caller brings vectors."""
+    if request.dim and not request.fingerprint:
+        if request.dim > _MAX_DIM:
+            raise _invalid("dim", request.dim, f"1..{_MAX_DIM}")
+        return None
+    known = {} if embedders is None else await embedders.infos()
+    if not known:
+        raise InvalidRequest(
+            "no embedding service answers; start the router with --embedding HOST:PORT, or set dim "
+            "to bring your own vectors",
+            field="dim",
+        )
+    names = ", ".join(f"{one.fingerprint} ({one.model})" for one in known.values())
+    fingerprint = request.fingerprint or (next(iter(known)) if len(known) == 1 else "")
+    if fingerprint not in known:
+        found = f"is {request.fingerprint[:200]!r}" if request.fingerprint else "is not set"
+        raise InvalidRequest(f"fingerprint {found}; choose one of {names}", field="fingerprint")
+    embedder = known[fingerprint]
+    if request.dim not in (0, embedder.dim):
+        raise _invalid("dim", request.dim, f"0 or {embedder.dim}, as {embedder.model} has it")
+    return embedder
+
+
+def _fields_of(request: admin_pb2.CreateCollectionRequest) -> list[snapshot_pb2.AttributeField]:
+    if len(request.attributes) > _MAX_FIELDS:
+        raise _invalid("attributes", len(request.attributes), f"0..{_MAX_FIELDS}")
+    seen = set()
+    for number, field in enumerate(request.attributes):
+        where = f"attributes[{number}]"
+        if not 0 < len(field.name) <= _MAX_NAME or field.name.startswith("$"):
+            raise _invalid(
+                f"{where}.name", repr(field.name[:200]), f"1..{_MAX_NAME} characters, not $"
+            )
+        if field.name in seen:
+            raise InvalidRequest(f"{field.name!r} is there twice", field=f"{where}.name")
+        if field.kind not in KIND_NAMES:
+            raise _invalid(f"{where}.kind", field.kind, ", ".join(KIND_NAMES.values()))
+        seen.add(field.name)
+    return sorted(request.attributes, key=lambda field: field.name)
+
+
+def _invalid(field: str, found: object, allowed: str) -> InvalidRequest:
+    return InvalidRequest(f"{field} is {found}; {allowed} is allowed", field=field)
