@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from html import escape
 from typing import Protocol, TypeAlias
 
-from nearline.contract.records import Hit, ReplyInfo, ServedBy
+from nearline.contract.records import Hit, ReplyInfo, ServedBy, source_line
 from nearline.contract.sessions import Session, SessionState, Turn
+from nearline.contract.tables import html_table
 from nearline.contract.terms import DEFAULT_COLLECTION, Converted, FilterLike, SearchMode
 from nearline.filters import Filter
 
@@ -198,6 +200,16 @@ class Answer:
     def __str__(self) -> str:
         """Returns the text, or the reason of the refusal in words."""
         return self.text if self.refusal is None else self.refusal.message
+
+    def _repr_html_(self) -> str:
+        sources = {
+            "source": [f"[{one.number}]" for one in self.citations],
+            "document": [one.document_id for one in self.citations],
+            "title": [one.title for one in self.citations],
+            "span": [f"{one.char_start}..{one.char_end}" for one in self.citations],
+        }
+        table = html_table(source_line(self.evidence.info), sources) if self.citations else ""
+        return f"<p>{escape(str(self))}</p>{table}"
 
 
 @dataclass(frozen=True, slots=True)

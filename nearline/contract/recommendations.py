@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
-from nearline.contract.records import Hit, IgnoredId, ReplyInfo
+from nearline.contract.records import Hit, IgnoredId, ReplyInfo, hit_columns, source_line
+from nearline.contract.tables import TableReply
 from nearline.contract.terms import (
     CLIENT_PAYLOAD,
     DEFAULT_COLLECTION,
+    Attributes,
     Converted,
     FilterLike,
     Id,
@@ -94,14 +96,28 @@ class WhyNot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecommendReply:
-    """A recommended list, best first. policy: Name, version and digest of the surface's policy."""
+class RecommendReply(TableReply):
+    """A recommended list, best first; a row per item as a table.
+
+    policy: Name, version and digest of the surface's policy.
+    """
 
     recommendations: Sequence[Recommendation]
     ignored_ids: Sequence[IgnoredId]
     info: ReplyInfo
     policy: str
     why_not: WhyNot | None = None
+
+    def _rows(self) -> Iterator[tuple[dict[str, Any], Attributes]]:
+        for one in self.recommendations:
+            reasons = {"reasons": list(one.reasons)} if one.reasons else {}
+            columns = hit_columns(one.hit)
+            for name in ("chunk", "start", "end"):
+                del columns[name]
+            yield columns | reasons, one.hit.attributes or {}
+
+    def _caption(self) -> str:
+        return f"policy {self.policy} · {source_line(self.info)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

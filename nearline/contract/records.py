@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nearline.contract.tables import TableReply
 from nearline.contract.terms import (
     CLIENT_PAYLOAD,
     Arm,
@@ -195,8 +196,8 @@ class ReplyInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchReply:
-    """Reply to one or more queries: one list per query, in order."""
+class SearchReply(TableReply):
+    """Reply to one or more queries: one list per query, in order; a row per hit as a table."""
 
     results: Sequence[HitList]
     info: ReplyInfo
@@ -205,6 +206,15 @@ class SearchReply:
     def hits(self) -> Sequence[Hit]:
         """Hits of the first query."""
         return self.results[0].hits
+
+    def _rows(self) -> Iterator[tuple[dict[str, Any], Attributes]]:
+        for number, found in enumerate(self.results):
+            query = {"query": number} if len(self.results) > 1 else {}
+            for hit in found.hits:
+                yield query | hit_columns(hit), hit.attributes or {}
+
+    def _caption(self) -> str:
+        return source_line(self.info)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,21 +235,34 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ItemsReply:
-    """Items in the order of the request, and the ignored ids."""
+class ItemsReply(TableReply):
+    """Items in the order of the request, and the ignored ids; a row per item as a table."""
 
     items: Sequence[Item]
     ignored_ids: Sequence[IgnoredId]
     info: ReplyInfo
 
+    def _rows(self) -> Iterator[tuple[dict[str, Any], Attributes]]:
+        return map(_item_columns, self.items)
+
+    def _caption(self) -> str:
+        missing = len(self.ignored_ids)
+        return source_line(self.info) + (f" · {missing:,} not found" if missing else "")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ItemsPage:
+class ItemsPage(TableReply):
     """Items in id order, and the token of the next page; empty at the end."""
 
     items: Sequence[Item]
     next_page_token: str
     info: ReplyInfo
+
+    def _rows(self) -> Iterator[tuple[dict[str, Any], Attributes]]:
+        return map(_item_columns, self.items)
+
+    def _caption(self) -> str:
+        return source_line(self.info)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,3 +293,25 @@ class CountReply:
     count: int
     facets: Sequence[FacetCounts]
     info: ReplyInfo
+
+
+def hit_columns(hit: Hit) -> dict[str, Any]:
+    """Returns the columns of a hit in a table; parts that it does not have are left out."""
+    columns = {"id": hit.id, "score": hit.score, "title": hit.title, "text": hit.text}
+    columns |= {"chunk": hit.chunk, "start": hit.start, "end": hit.end}
+    columns |= {"group": hit.group, "vector": hit.vector}
+    return {name: value for name, value in columns.items() if value is not None}
+
+
+def _item_columns(item: Item) -> tuple[dict[str, Any], Attributes]:
+    columns: dict[str, Any] = {"id": item.id, "title": item.title, "text": item.text}
+    extra = {"expires": item.expires, "version": item.version or None, "vector": item.vector}
+    columns |= {name: value for name, value in extra.items() if value is not None}
+    return columns, item.attributes
+
+
+def source_line(info: ReplyInfo) -> str:
+    """Returns which state of the collection a reply is from, for people."""
+    coverage = info.coverage
+    shards = f"shards {coverage.shards_answered}/{coverage.shards_total}"
+    return f"epoch {info.epoch} · snapshot {info.snapshot_id} · {shards}"
