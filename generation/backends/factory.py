@@ -27,13 +27,18 @@ class ModelConfig(NamedTuple):
 def create_models(settings: ModelSettings) -> dict[str, ChatModel]:
     """Returns the configured models, "small" before "large"; each connects at its first request.
 
-    Raises: SettingsError: a key cannot be sent as a header.
+    Raises: SettingsError: a key cannot be sent as a header, or the client is not installed.
     """
     if not (configs := model_configs(settings)):
         return {}
-    # Imported late: the library takes a second to load, and most services have no model.
-    from generation.backends.openai_chat import OpenAIChat, Timeouts
-
+    try:
+        # Imported late: the library takes a second to load, and most services have no model.
+        from generation.backends.openai_chat import OpenAIChat, Timeouts
+    except ImportError as error:
+        raise SettingsError(
+            f"model {configs[0].name!r} needs the openai client, which is not installed ({error}); "
+            "run pip install 'nearline-server[llm]', or leave the model unset"
+        ) from error
     timeouts = Timeouts(
         settings.model_connect_s, settings.model_first_text_s, settings.model_between_texts_s
     )

@@ -47,7 +47,10 @@ def unavailable_reason() -> str:
     try:
         import lightgbm  # noqa: F401
     except (ImportError, OSError) as error:
-        return f"lightgbm cannot be loaded ({error}); install it, or its libgomp (package libgomp1)"
+        return (
+            f"lightgbm cannot be loaded ({error}); run pip install 'nearline-server[training]', or "
+            "install its libgomp (package libgomp1)"
+        )
     return ""
 
 

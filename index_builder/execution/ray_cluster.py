@@ -48,7 +48,7 @@ def cluster(address: str) -> Iterator[None]:
         except ImportError as error:
             raise Unsupported(
                 f"executor ray needs Ray, which is not installed ({error.name}); run pip install "
-                "'nearline[ray]', or use --executor local"
+                "'nearline-server[ray]', or use --executor local"
             ) from error
         finally:
             # Importing Ray marks all records of all loggers.

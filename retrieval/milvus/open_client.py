@@ -31,6 +31,6 @@ def open_client(uri: str, token: str = "") -> MilvusClient:
     except ImportError as error:
         raise SettingsError(
             f"Milvus needs a library that is not installed ({error.name}); run pip install "
-            "'nearline[milvus]'"
+            "'nearline-server[milvus]'"
         ) from error
     return MilvusClient(uri, token)

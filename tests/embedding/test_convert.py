@@ -88,7 +88,9 @@ def test_another_architecture_is_not_converted_without_torch_and_the_error_has_t
         cache.graph.unlink()
         cache.graph.parent.rmdir()
     monkeypatch.setitem(sys.modules, TORCH, None)
-    with pytest.raises(SettingsError, match=r"pip install 'nearline\[torch\]', or copy a cache"):
+    with pytest.raises(
+        SettingsError, match=r"pip install 'nearline-server\[torch\]', or copy a cache"
+    ):
         convert(model, cache)
 
 

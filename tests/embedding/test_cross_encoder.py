@@ -249,7 +249,7 @@ def test_without_torch_the_error_says_what_to_install(folders: dict[str, Path]) 
     command = [sys.executable, "-c", script, str(folders["reranker"])]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "SettingsError" in done.stderr and "pip install 'nearline[torch]'" in done.stderr
+    assert "SettingsError" in done.stderr and "pip install 'nearline-server[torch]'" in done.stderr
 
 
 def start_process(*arguments: str) -> subprocess.Popen[str]:

@@ -49,9 +49,20 @@ def test_reference_pages_are_what_the_code_says(name: str) -> None:
     assert (ROOT / "docs/reference" / name).read_text("utf-8") == wanted, "run `make docs`"
 
 
+def _declared(file: str) -> tuple[list[str], dict[str, list[str]]]:
+    """Returns what a distribution requires, and its extras."""
+    config = tomllib.loads((ROOT / file).read_text("utf-8"))
+    project = config["project"]
+    hooks = config["tool"]["hatch"].get("metadata", {}).get("hooks", {}).get("custom", {})
+    return (
+        project.get("dependencies", []) + hooks.get("requires", []),
+        project.get("optional-dependencies", {}),
+    )
+
+
 def test_generated_code_runs_on_the_lowest_runtime_that_is_declared() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    pairs = (line.partition(">=") for line in project["dependencies"])
+    dependencies, _ = _declared("pyproject.toml")
+    pairs = (line.partition(">=") for line in dependencies)
     floors = {name: version for name, _, version in pairs}
     text = "\n".join(p.read_text("utf-8") for p in sorted(STUBS.glob("*_pb2*.py")))
     grpc = set(re.findall(r"^GRPC_GENERATED_VERSION = '([\d.]+)'", text, re.M))
@@ -66,13 +77,16 @@ def test_every_pinned_version_lies_within_what_the_project_declares() -> None:
         for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
         if line and not line.startswith("#")
     }
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    extras = project["optional-dependencies"]
-    declared = [*project["dependencies"], *(line for key in extras for line in extras[key])]
+    declared: list[str] = []
+    for file in ("pyproject.toml", "server/pyproject.toml"):
+        dependencies, extras = _declared(file)
+        declared += [*dependencies, *(line for key in extras for line in extras[key])]
     names = {re.split(r"[\[<>=]", line)[0].lower() for line in declared}
     # faiss-gpu takes the place of faiss-cpu, by choice of the user.
     assert {
-        name for name in names - {"nearline", "faiss-gpu", "torch"} if name not in pins
+        name
+        for name in names - {"nearline", "nearline-server", "faiss-gpu", "torch"}
+        if name not in pins
     } == set()
 
 

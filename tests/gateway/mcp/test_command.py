@@ -26,5 +26,5 @@ def test_an_address_without_a_port_is_refused() -> None:
 def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "gateway.mcp.stdio", raising=False)
     monkeypatch.setitem(sys.modules, "mcp.server.stdio", None)
-    with pytest.raises(SettingsError, match=r"pip install 'nearline\[cli,gateway\]'"):
+    with pytest.raises(SettingsError, match=r"pip install 'nearline-server\[gateway\]'"):
         mcp()

@@ -194,7 +194,7 @@ def test_without_ray_the_error_names_its_installation() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert "Unsupported: executor ray needs Ray" in done.stderr
-    assert "pip install 'nearline[ray]'" in done.stderr and "--executor local" in done.stderr
+    assert "pip install 'nearline-server[ray]'" in done.stderr and "--executor local" in done.stderr
 
 
 def test_a_ray_client_is_refused() -> None:

