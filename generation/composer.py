@@ -168,6 +168,7 @@ class AnswerComposer:
                 sure.evidence,
                 outcome.dropped_sentences,
                 outcome.dropped_markers,
+                found.reply.info.watermark.hex(),
             )
             await self._cache.put(key, answer)
 
@@ -264,7 +265,8 @@ class AnswerComposer:
         if self._cache is None or key is None or call.question.fresh:
             return None
         answer = await self._cache.get(key)
-        if answer is None:
+        least = call.question.min_watermark
+        if answer is None or not answer.includes(least):
             return None
         try:
             valid = await self._verification.all_valid(
@@ -273,6 +275,7 @@ class AnswerComposer:
                 call.left_s(),
                 call.caller,
                 call.question.filter,
+                least,
             )
         except NearlineError:
             # The sources cannot be checked, so the answer is written again.

@@ -157,11 +157,14 @@ class GenerationService:
         cited: Sequence[c.Citation],
         *,
         collection: str = c.DEFAULT_COLLECTION,
+        min_watermark: bytes = b"",
         timeout_s: float | None = None,
         caller: Caller = ANONYMOUS,
     ) -> c.VerifyReply:
         """Checks citations against the served documents; see `Generator.verify`."""
-        return await self._verification.check(cited, collection, timeout_s, caller)
+        return await self._verification.check(
+            cited, collection, timeout_s, caller, min_watermark=min_watermark
+        )
 
     async def session(
         self,

@@ -44,6 +44,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         reply = await self._service.verify(
             wire.citations_from_proto(request.citations),
             collection=request.collection or c.DEFAULT_COLLECTION,
+            min_watermark=request.min_watermark,
             timeout_s=time_left_s(context),
             caller=current_caller(),
         )

@@ -94,6 +94,7 @@ class CitationVerifier:
         timeout_s: float | None,
         caller: Caller,
         condition: Filter | None = None,
+        min_watermark: bytes = b"",
     ) -> c.VerifyReply:
         """Returns the verdict on each citation; see `Generator.verify`.
 
@@ -108,7 +109,11 @@ class CitationVerifier:
             )
         ids = list(dict.fromkeys(one.document_id for one in cited))
         reply = await self._retriever.get_items(
-            ids, _PAYLOAD, collection=collection, timeout_s=timeout_s
+            ids,
+            _PAYLOAD,
+            collection=collection,
+            min_watermark=min_watermark,
+            timeout_s=timeout_s,
         )
         away = [
             one.id for one in reply.ignored_ids if one.reason is c.IgnoredReason.SHARD_UNAVAILABLE
@@ -136,9 +141,10 @@ class CitationVerifier:
         timeout_s: float | None,
         caller: Caller,
         condition: Filter | None = None,
+        min_watermark: bytes = b"",
     ) -> bool:
         """Returns whether all citations are valid and in place; True if there are none."""
         if not cited:
             return True
-        reply = await self.check(cited, collection, timeout_s, caller, condition)
+        reply = await self.check(cited, collection, timeout_s, caller, condition, min_watermark)
         return all(one.verdict is c.Verdict.VALID for one in reply.checks)

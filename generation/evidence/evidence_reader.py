@@ -248,6 +248,7 @@ class EvidenceReader:
                 payload=payload,
                 filter=question.filter,
                 explain=True,
+                min_watermark=question.min_watermark,
             ),
             collection=collection,
             timeout_s=timeout_s,

@@ -14,6 +14,7 @@ from generation.protocols import metrics
 from nearline import contract as c
 from nearline.access.caller import Caller
 from nearline.errors import NotReady
+from retrieval.protocols.watermark import decode_watermark
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 
 # The number is the version of the value format.
@@ -21,13 +22,26 @@ _PREFIX = "nearline:answer:2"
 
 
 class CachedAnswer(NamedTuple):
-    """events: Deltas and citations, in order. backend: Name of the writer."""
+    """events: Deltas and citations, in order. backend: Name of the writer.
+
+    watermark: In hex, the changes of items that its evidence includes; empty if none are followed.
+    """
 
     events: Sequence[c.Delta | c.Citation]
     backend: str
     evidence_probability: float
     dropped_sentences: int = 0
     dropped_markers: int = 0
+    watermark: str = ""
+
+    def includes(self, least: bytes) -> bool:
+        """Returns whether its evidence includes a watermark; an empty one is always included."""
+        if not least:
+            return True
+        has, wanted = (decode_watermark(one) for one in (bytes.fromhex(self.watermark), least))
+        if has is None or wanted is None or has.log_id != wanted.log_id:
+            return False
+        return has.covers(wanted)
 
     @property
     def citations(self) -> list[c.Citation]:

@@ -15,7 +15,7 @@ from nearline.v1 import admin_pb2, admin_pb2_grpc, release_pb2, snapshot_pb2
 _CHECK_TIMEOUT_S = 1800.0
 # A new collection is loaded; a dropped one is removed once every router knows of it.
 _LOAD_TIMEOUT_S = 120.0
-_NO_ATTRIBUTES: Mapping[str, str] = {}
+NO_ATTRIBUTES: Mapping[str, str] = {}
 
 
 @converts_arguments
@@ -48,7 +48,7 @@ class AdminClient(ServiceChannel):
         shards: int = 0,
         language: str = "",
         chunk_tokens: int = 0,
-        attributes: Mapping[str, str] = _NO_ATTRIBUTES,
+        attributes: Mapping[str, str] = NO_ATTRIBUTES,
         who: str = "",
         why: str = "",
     ) -> admin_pb2.Collection:

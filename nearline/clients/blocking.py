@@ -17,6 +17,7 @@ from nearline.clients import (
     RetrievalClient,
 )
 from nearline.clients.client import AsyncClient
+from nearline.clients.collections import AsyncCollections
 from nearline.contract import DEFAULT_COLLECTION, Lane
 from nearline.tls import TlsFiles
 
@@ -25,8 +26,9 @@ class _Closable(Protocol):
     async def close(self) -> None: ...
 
 
-_C = TypeVar("_C", bound=_Closable)
-_Wrapped = TypeVar("_Wrapped", bound=_Closable, covariant=True)
+_C = TypeVar("_C")
+_Wrapped = TypeVar("_Wrapped", covariant=True)
+_Closing = TypeVar("_Closing", bound=_Closable, covariant=True)
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _Batch = TypeVar("_Batch")
@@ -63,13 +65,11 @@ class _Loop:
 _loop = _Loop()
 
 
-class BlockingClient(Generic[_Wrapped]):
-    """Base of the blocking clients: same methods and errors as the async client, plain calls.
-
-    Safe to share between threads. Close it, or use it as a context manager.
+class BlockingCalls(Generic[_Wrapped]):
+    """Base of what has the methods and errors of an async object, as plain calls.
 
     Args:
-        connect: Makes the async client; called on its event loop.
+        connect: Makes the async object; called on its event loop.
     """
 
     def __init__(self, connect: Callable[[], _Wrapped]) -> None:
@@ -81,8 +81,18 @@ class BlockingClient(Generic[_Wrapped]):
     @classmethod
     def _of(cls, connect: Callable[[], _Wrapped]) -> Self:
         client = cls.__new__(cls)
-        BlockingClient.__init__(client, connect)
+        BlockingCalls.__init__(client, connect)
         return client
+
+
+class BlockingClient(BlockingCalls[_Closing]):
+    """Base of the blocking clients.
+
+    Safe to share between threads. Close it, or use it as a context manager.
+
+    Args:
+        connect: Makes the async client; called on its event loop.
+    """
 
     def close(self) -> None:
         """Closes the connection; calls in flight are cancelled."""
@@ -97,11 +107,11 @@ class BlockingClient(Generic[_Wrapped]):
 
 def _call(
     method: Callable[Concatenate[_C, _P], Coroutine[Any, Any, _R]],
-) -> Callable[Concatenate[BlockingClient[_C], _P], _R]:
+) -> Callable[Concatenate[BlockingCalls[_C], _P], _R]:
     """Returns a method of an async client as a method that waits for the reply."""
 
     @functools.wraps(method)
-    def call(self: BlockingClient[_C], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def call(self: BlockingCalls[_C], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         return _loop.run(method(self._client, *args, **kwargs))
 
     return call
@@ -109,11 +119,11 @@ def _call(
 
 def _stream(
     method: Callable[Concatenate[_C, _P], AsyncGenerator[_R, None]],
-) -> Callable[Concatenate[BlockingClient[_C], _P], Iterator[_R]]:
+) -> Callable[Concatenate[BlockingCalls[_C], _P], Iterator[_R]]:
     """Returns a stream of an async client as an iterator; leaving it cancels the call."""
 
     @functools.wraps(method)
-    def stream(self: BlockingClient[_C], /, *args: _P.args, **kwargs: _P.kwargs) -> Iterator[_R]:
+    def stream(self: BlockingCalls[_C], /, *args: _P.args, **kwargs: _P.kwargs) -> Iterator[_R]:
         values = method(self._client, *args, **kwargs)
 
         async def following() -> tuple[_R, ...]:
@@ -281,6 +291,15 @@ class BlockingAdminClient(BlockingClient[AdminClient]):
     roll_back = _call(AdminClient.roll_back)
 
 
+class Collections(BlockingCalls[AsyncCollections]):
+    """The collections that a service has; `Client.collections`."""
+
+    create = _call(AsyncCollections.create)
+    list = _call(AsyncCollections.list)
+    get = _call(AsyncCollections.get)
+    drop = _call(AsyncCollections.drop)
+
+
 class Client(BlockingClient[AsyncClient]):
     """Client of everything that one address serves; `AsyncClient` is the same for async programs.
 
@@ -344,6 +363,11 @@ class Client(BlockingClient[AsyncClient]):
     job = _call(AsyncClient.job)
     wait = _call(AsyncClient.wait)
     status = _call(AsyncClient.status)
+
+    @property
+    def collections(self) -> Collections:
+        """See `AsyncClient.collections`."""
+        return Collections._of(lambda: self._client.collections)
 
     @property
     def retrieval(self) -> BlockingRetrievalClient:

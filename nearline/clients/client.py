@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from nearline import contract as c
 from nearline.clients.arguments import converts_arguments
 from nearline.clients.client_reads import ClientReads
 from nearline.clients.client_writes import ClientWrites
+from nearline.clients.collections import AsyncCollections
 from nearline.clients.service_clients import with_fields
 from nearline.v1 import admin_pb2
+
+_Begun: TypeAlias = tuple[AsyncGenerator[c.AnswerEvent, None], c.AnswerEvent]
 
 
 @converts_arguments
@@ -31,6 +35,11 @@ class AsyncClient(ClientReads, ClientWrites):
         generation, ingest, embedding: Addresses of these services, if the router is older and does
             not pass calls on. Optional; empty takes `address`.
     """
+
+    @property
+    def collections(self) -> AsyncCollections:
+        """The collections of the service: `create`, `list`, `get` and `drop`."""
+        return AsyncCollections(self.admin, self._writes)
 
     async def ask(
         self,
@@ -76,11 +85,17 @@ class AsyncClient(ClientReads, ClientWrites):
     ) -> AsyncGenerator[c.AnswerEvent, None]:
         """Yields the events of an answer while it is written; see `Generator.generate`."""
         given = {"filter": filter, "session_id": session_id, "backend": backend}
-        wanted = with_fields(cast(c.Question, question), given)
-        events = self.generation.generate(
-            wanted, collection=self._name(collection), timeout_s=timeout_s
-        )
+        wanted, name = with_fields(cast(c.Question, question), given), self._name(collection)
+
+        async def begin(watermark: bytes) -> _Begun:
+            least = dataclasses.replace(wanted, min_watermark=watermark)
+            events = self.generation.generate(least, collection=name, timeout_s=timeout_s)
+            # Whatever the search raises comes before the first event.
+            return events, await anext(events)
+
+        events, first = await self._writes.read(name, wanted.min_watermark, begin)
         try:
+            yield first
             async for event in events:
                 yield event
         finally:
@@ -90,13 +105,19 @@ class AsyncClient(ClientReads, ClientWrites):
         self,
         citations: Sequence[c.Citation],
         *,
+        min_watermark: bytes = b"",
         collection: str | None = None,
         timeout_s: float | None = None,
     ) -> c.VerifyReply:
         """Checks whether 1..1024 citations still stand."""
-        return await self.generation.verify(
-            citations, collection=self._name(collection), timeout_s=timeout_s
-        )
+        name = self._name(collection)
+
+        async def read(watermark: bytes) -> c.VerifyReply:
+            return await self.generation.verify(
+                citations, collection=name, min_watermark=watermark, timeout_s=timeout_s
+            )
+
+        return await self._writes.read(name, min_watermark, read)
 
     async def embed(
         self,

@@ -59,11 +59,14 @@ class GenerationClient(ServiceChannel):
         citations: Sequence[c.Citation],
         *,
         collection: str = c.DEFAULT_COLLECTION,
+        min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> c.VerifyReply:
         """Checks 1..1024 citations; see `Generator.verify`."""
         request = generation_pb2.VerifyCitationRequest(
-            collection=collection, citations=map(wire.citation_to_proto, citations)
+            collection=collection,
+            citations=map(wire.citation_to_proto, citations),
+            min_watermark=min_watermark,
         )
         return wire.verify_reply(await self.send(self._stub.VerifyCitation, request, timeout_s))
 

@@ -60,7 +60,7 @@ class Question:
     session_id: Conversation to continue; empty for none. session_version: Version of the
     conversation that the caller has seen; 0 accepts any version. history: Earlier turns, if the
     caller stores them. backend: The backend that writes; if empty, the service chooses. fresh:
-    Bypass the cache.
+    Bypass the cache. min_watermark: See `Retriever`.
     """
 
     text: str
@@ -76,6 +76,7 @@ class Question:
     temperature: float = 0.0
     unsupported: Converted[Unsupported, Unsupported | str] = Unsupported.DROP  # type: ignore[assignment]
     fresh: bool = False
+    min_watermark: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,9 +266,13 @@ class Generator(Protocol):
         citations: Sequence[Citation],
         *,
         collection: str = DEFAULT_COLLECTION,
+        min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> VerifyReply:
-        """Checks 1..1024 citations against the current snapshot and live changes."""
+        """Checks 1..1024 citations against the current snapshot and live changes.
+
+        min_watermark: See `Retriever`.
+        """
         ...
 
     async def session(

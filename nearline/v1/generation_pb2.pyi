@@ -31,7 +31,7 @@ REFUSAL_POLICY_REFUSE: RefusalPolicy
 REFUSAL_POLICY_ANSWER: RefusalPolicy
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("collection", "question", "filter", "mode", "max_tokens", "documents", "refusal_policy", "session_id", "session_version", "history", "backend", "temperature", "unsupported_policy", "fresh")
+    __slots__ = ("collection", "question", "filter", "mode", "max_tokens", "documents", "refusal_policy", "session_id", "session_version", "history", "backend", "temperature", "unsupported_policy", "fresh", "min_watermark")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +46,7 @@ class GenerateRequest(_message.Message):
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     UNSUPPORTED_POLICY_FIELD_NUMBER: _ClassVar[int]
     FRESH_FIELD_NUMBER: _ClassVar[int]
+    MIN_WATERMARK_FIELD_NUMBER: _ClassVar[int]
     collection: str
     question: str
     filter: _types_pb2.Filter
@@ -60,7 +61,8 @@ class GenerateRequest(_message.Message):
     temperature: float
     unsupported_policy: UnsupportedPolicy
     fresh: bool
-    def __init__(self, collection: _Optional[str] = ..., question: _Optional[str] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., mode: _Optional[_Union[_retrieval_pb2.SearchMode, str]] = ..., max_tokens: _Optional[int] = ..., documents: _Optional[int] = ..., refusal_policy: _Optional[_Union[RefusalPolicy, str]] = ..., session_id: _Optional[str] = ..., session_version: _Optional[int] = ..., history: _Optional[_Iterable[_Union[Turn, _Mapping]]] = ..., backend: _Optional[str] = ..., temperature: _Optional[float] = ..., unsupported_policy: _Optional[_Union[UnsupportedPolicy, str]] = ..., fresh: _Optional[bool] = ...) -> None: ...
+    min_watermark: bytes
+    def __init__(self, collection: _Optional[str] = ..., question: _Optional[str] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., mode: _Optional[_Union[_retrieval_pb2.SearchMode, str]] = ..., max_tokens: _Optional[int] = ..., documents: _Optional[int] = ..., refusal_policy: _Optional[_Union[RefusalPolicy, str]] = ..., session_id: _Optional[str] = ..., session_version: _Optional[int] = ..., history: _Optional[_Iterable[_Union[Turn, _Mapping]]] = ..., backend: _Optional[str] = ..., temperature: _Optional[float] = ..., unsupported_policy: _Optional[_Union[UnsupportedPolicy, str]] = ..., fresh: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ...) -> None: ...
 
 class Turn(_message.Message):
     __slots__ = ("question", "answer", "condensed", "snapshot_id", "time")
@@ -235,12 +237,14 @@ class RefusalEvent(_message.Message):
     def __init__(self, reason: _Optional[_Union[RefusalEvent.Reason, str]] = ..., topic_probability: _Optional[float] = ..., evidence_probability: _Optional[float] = ..., calibrated: _Optional[bool] = ..., message: _Optional[str] = ..., session: _Optional[_Union[SessionState, _Mapping]] = ...) -> None: ...
 
 class VerifyCitationRequest(_message.Message):
-    __slots__ = ("collection", "citations")
+    __slots__ = ("collection", "citations", "min_watermark")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     CITATIONS_FIELD_NUMBER: _ClassVar[int]
+    MIN_WATERMARK_FIELD_NUMBER: _ClassVar[int]
     collection: str
     citations: _containers.RepeatedCompositeFieldContainer[Citation]
-    def __init__(self, collection: _Optional[str] = ..., citations: _Optional[_Iterable[_Union[Citation, _Mapping]]] = ...) -> None: ...
+    min_watermark: bytes
+    def __init__(self, collection: _Optional[str] = ..., citations: _Optional[_Iterable[_Union[Citation, _Mapping]]] = ..., min_watermark: _Optional[bytes] = ...) -> None: ...
 
 class CitationCheck(_message.Message):
     __slots__ = ("verdict", "char_start", "char_end")

@@ -180,6 +180,7 @@ def question_to_proto(question: c.Question, collection: str) -> generation_pb2.G
         temperature=question.temperature,
         unsupported_policy=_UNSUPPORTED[question.unsupported],
         fresh=question.fresh,
+        min_watermark=question.min_watermark,
     )
 
 
@@ -205,6 +206,7 @@ def question_from_proto(message: generation_pb2.GenerateRequest) -> c.Question:
         temperature=message.temperature,
         unsupported=lookup(_UNSUPPORTED_OF, message.unsupported_policy, "unsupported_policy"),
         fresh=message.fresh,
+        min_watermark=message.min_watermark,
     )
 
 

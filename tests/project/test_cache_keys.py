@@ -76,8 +76,10 @@ def test_no_input_is_forgotten(name: str) -> None:
 
 def test_no_input_of_an_answer_is_forgotten() -> None:
     # text: The condensed question counts. temperature: Only answers at 0 are cached. The others
-    # say where the conversation is stored, and whether to bypass the cache.
+    # say where the conversation is stored, whether to bypass the cache, and what a cached answer
+    # has to include.
     rest = {"text", "temperature", "session_id", "session_version", "history", "fresh"}
+    rest |= {"min_watermark"}
     assert {one.name for one in fields(c.Question)} == QUESTION.keys() | rest
     # Rights are checked before; they decide whether there is an answer, and not which.
     assert {one.name for one in fields(Caller)} - {

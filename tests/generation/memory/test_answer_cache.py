@@ -18,6 +18,7 @@ from nearline import contract as c
 from nearline.errors import NotReady
 from nearline.filters import Equals
 from nearline.v1 import snapshot_pb2
+from retrieval.protocols.watermark import Watermark
 from tests.retrieval.fakes import WordEmbedder
 from tests.retrieval.service_modes import OBJECT, opened
 
@@ -50,6 +51,7 @@ class Altered:
     ) -> None:
         self._retriever = retriever
         self._found, self._item, self._filtered = found, item, filtered
+        self.least: list[bytes] = []
 
     async def search(
         self,
@@ -59,7 +61,10 @@ class Altered:
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> c.SearchReply:
-        used = options if self._filtered else replace(options, filter=None)
+        self.least.append(options.min_watermark)
+        used = replace(
+            options, min_watermark=b"", filter=options.filter if self._filtered else None
+        )
         reply = await self._retriever.search(
             query, used, collection=collection, timeout_s=timeout_s
         )
@@ -71,8 +76,10 @@ class Altered:
         payload: frozenset[c.PayloadField],
         *,
         collection: str = c.DEFAULT_COLLECTION,
+        min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> c.ItemsReply:
+        self.least.append(min_watermark)
         reply = await self._retriever.get_items(
             ids, payload, collection=collection, timeout_s=timeout_s
         )
@@ -84,6 +91,7 @@ async def ask(
     kept: Kept,
     embedder: WordEmbedder,
     calibrations: CalibrationStore | None = None,
+    asked: c.Question = ASKED,
     **reader: object,
 ) -> list[c.AnswerEvent]:
     service = GenerationService(
@@ -92,7 +100,7 @@ async def ask(
         calibrations=calibrations,
         cache=kept,  # type: ignore[arg-type]
     )
-    return [event async for event in service.generate(ASKED, timeout_s=20.0)]
+    return [event async for event in service.generate(asked, timeout_s=20.0)]
 
 
 def is_cached(events: Sequence[c.AnswerEvent]) -> bool:
@@ -151,6 +159,32 @@ async def test_an_answer_is_not_reused_if_the_filter_rejects_a_source(
         await ask(Altered(retriever), kept, embedder)
         moved = Altered(retriever, item=lambda item: replace(item, attributes={"kind": "story"}))
         assert not is_cached(await ask(moved, kept, embedder))
+
+
+async def test_a_cached_answer_is_not_reused_by_those_who_wrote_since(
+    store: Path, embedder: WordEmbedder
+) -> None:
+    def mark(position: int, log_id: str = "a" * 32) -> bytes:
+        return Watermark(log_id).advanced({3: position}).encode()
+
+    def at(watermark: bytes) -> Callable[[c.SearchReply], c.SearchReply]:
+        return lambda reply: replace(reply, info=replace(reply.info, watermark=watermark))
+
+    kept = Kept()
+    async with opened(OBJECT, store, embedder) as retriever:
+
+        async def reused(served: bytes, least: bytes) -> bool:
+            altered = Altered(retriever, found=at(served))
+            asked = replace(ASKED, min_watermark=least)
+            events = await ask(altered, kept, embedder, asked=asked)
+            assert set(altered.least) == {least}
+            return is_cached(events)
+
+        assert not await reused(b"", b"")
+        assert not await reused(mark(5), mark(5))
+        assert await reused(mark(7), mark(4)) and await reused(mark(7), b"")
+        assert not await reused(mark(7), mark(6))
+        assert not await reused(mark(1, "b" * 32), mark(1, "b" * 32))
 
 
 class Manifests:

@@ -88,8 +88,8 @@ def generation_cases(known: Known) -> list[Case]:
     def turn(**fields: object) -> g.Turn:
         return g.Turn(**{"question": "x"} | fields)  # type: ignore[arg-type]
 
-    def cite(*citations: g.Citation, **fields: str) -> g.VerifyCitationRequest:
-        return g.VerifyCitationRequest(citations=citations, **fields)
+    def cite(*citations: g.Citation, collection: str) -> g.VerifyCitationRequest:
+        return g.VerifyCitationRequest(citations=citations, collection=collection)
 
     sessions = {
         "empty": "", "of 129 characters": "x" * 129, "of 1 MB": "x" * MB, "with a NUL": "s\0",

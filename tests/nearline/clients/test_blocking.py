@@ -16,6 +16,7 @@ import pytest
 from nearline import contract as c
 from nearline.channel import ServiceChannel
 from nearline.clients import AsyncClient, blocking
+from nearline.clients.collections import AsyncCollections
 from nearline.errors import DeadlineExceeded, InvalidRequest, NotFound
 from nearline.serving import Registration, running
 from nearline.v1 import generation_pb2, generation_pb2_grpc
@@ -94,8 +95,17 @@ def test_methods_keep_their_signature_and_documentation(kind: type[object]) -> N
     assert [(one.name, one.default) for one in settings.parameters.values()] == [
         (one.name, one.default) for one in originals.parameters.values()
     ]
+    check_methods(kind, async_client(kind))
+
+
+def test_collections_have_the_same_methods_too() -> None:
+    check_methods(blocking.Collections, AsyncCollections)
+
+
+def check_methods(kind: type[object], copied: type[object]) -> None:
+    assert public_methods(kind) == public_methods(copied)
     for name in public_methods(kind) - {"close"}:
-        method, original = getattr(kind, name), getattr(async_client(kind), name)
+        method, original = getattr(kind, name), getattr(copied, name)
         if isinstance(original, property):
             assert isinstance(method, property)
             continue

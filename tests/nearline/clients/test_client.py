@@ -183,6 +183,59 @@ async def test_an_answer_is_whole_and_reads_as_its_text() -> None:
         assert (refused.text, str(refused)) == ("", "About other things.")
 
 
+async def test_answers_and_checks_include_own_writes() -> None:
+    async with joined() as (client, behind):
+        citation = (await client.ask("how long?")).citations[0]
+        assert behind.request.min_watermark == b""
+        behind.answers["UpsertItems"] = lambda _: retrieval_pb2.UpsertItemsResponse(watermark=b"w")
+        await client.upsert([c.Item(id="a", text="x")])
+        await client.ask("how long?")
+        assert behind.request.min_watermark == b"w"
+        await client.verify([citation])
+        assert behind.request.min_watermark == b"w"
+        await client.ask(c.Question(text="how long?", min_watermark=b"own"))
+        assert behind.request.min_watermark == b"own"
+
+
+async def test_collections_are_made_listed_described_and_dropped() -> None:
+    made = admin_pb2.Collection(name="shop")
+    async with joined() as (client, behind):
+        behind.answers |= {
+            "CreateCollection": lambda _: admin_pb2.CreateCollectionResponse(collection=made),
+            "ListCollections": lambda _: admin_pb2.ListCollectionsResponse(collections=[made]),
+            "GetCollection": lambda _: admin_pb2.GetCollectionResponse(collection=made),
+            "DropCollection": lambda _: admin_pb2.DropCollectionResponse(),
+            "UpsertItems": lambda _: retrieval_pb2.UpsertItemsResponse(watermark=b"w"),
+        }
+        assert await client.collections.create("shop", attributes={"price": "double"}) == made
+        assert behind.request.attributes[0].name == "price"
+        assert await client.collections.list() == [made]
+        assert await client.collections.get("shop") == made
+        await client.upsert([c.Item(id="a", text="x")], collection="shop")
+        await client.collections.drop("shop")
+        await client.count(collection="shop")
+        assert behind.request.min_watermark == b""
+        for call in (client.collections.create(5), client.collections.drop(None)):  # type: ignore[arg-type]
+            with pytest.raises(InvalidRequest, match=r"^collection is"):
+                await call
+
+
+async def test_a_job_that_was_waited_for_is_an_own_write() -> None:
+    async with joined() as (client, behind):
+        job = ingest_pb2.Job(
+            job_id="j",
+            collection="shop",
+            state=ingest_pb2.JOB_STATE_SUCCEEDED,
+            watermark=b"w",
+        )
+        behind.answers["WatchJob"] = lambda _: [ingest_pb2.WatchJobResponse(job=job)]
+        await client.wait("j")
+        await client.count(collection="shop")
+        assert behind.request.min_watermark == b"w"
+        await client.count()
+        assert behind.request.min_watermark == b""
+
+
 REFUSED: Sequence[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ("search", (5,), {}, "query"),
     ("search", ([0.1, NAN],), {}, "query.vector[1]"),

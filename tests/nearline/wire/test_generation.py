@@ -46,6 +46,7 @@ QUESTION = {
     "temperature": 0.5,
     "unsupported": c.Unsupported.MARK,
     "fresh": True,
+    "min_watermark": b"mark",
 }
 EVENTS: list[c.AnswerEvent] = [
     c.Evidence(documents=[HIT, HIT], info=INFO, condensed="How long is the wait?"),
