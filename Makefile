@@ -22,7 +22,7 @@ NEARLINE_DATA ?= ../shared/data
 CORPORA ?= $(wildcard $(NEARLINE_DATA)/*/corpus.jsonl)
 MUTANTS ?= 300
 SEED ?= 1
-PROTOS := $(wildcard proto/nearline/v1/*.proto)
+PROTOS := $(wildcard proto/nearline/v1/*.proto proto/nearline/internal/v1/*.proto)
 # What the last release promised; `buf build proto --exclude-source-info` of its commit.
 RELEASED := tests/fixtures/release_0_2_0/protos.binpb
 
@@ -88,7 +88,7 @@ bench: $(VENV)/.stamp-dev $(VECTORS) ## Measure embedding and retrieval; VECTORS
 	@$(BIN)/nearline bench embed --json
 	@$(BIN)/nearline bench retrieval --vectors "$(VECTORS)" --json
 
-proto: $(VENV)/.stamp-dev ## Generate nearline/v1 from proto/
+proto: $(VENV)/.stamp-dev ## Generate nearline/v1 and nearline/internal from proto/
 	$(RUN) python -m grpc_tools.protoc -Iproto -I"$(SITE)" --python_out=. --pyi_out=. \
 		--grpc_python_out=. --mypy_grpc_out=only_async,generate_concrete_servicer_stubs:. $(PROTOS)
 

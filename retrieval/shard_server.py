@@ -9,14 +9,13 @@ from nearline import serving, settings, telemetry
 from nearline.clients import EmbeddingClient
 from nearline.store.snapshot import Store
 from nearline.thread_priority import use_batch_scheduling
-from nearline.v1 import shard_pb2_grpc
 from retrieval.blas_threads import use_one_core
 from retrieval.changelog.registry import ChangeLogs
 from retrieval.embedders.endpoints import Embedders
 from retrieval.live.live_changes import LiveChanges
 from retrieval.settings import ShardSettings
 from retrieval.shards.local_provider import LocalShardProvider
-from retrieval.shards.servicer import ShardServicer
+from retrieval.shards.servicer import ShardServicer, registrations
 from retrieval.shards.shard_host import ShardHost
 from retrieval.shards.topology import parse_addresses
 from retrieval.snapshots.aliases import operator_name
@@ -62,14 +61,7 @@ async def main(argv: Sequence[str]) -> None:
 
     await serving.serve(
         config,
-        [
-            serving.Registration(
-                "nearline.v1.ShardService",
-                lambda server: shard_pb2_grpc.add_ShardServiceServicer_to_server(
-                    ShardServicer(host), server
-                ),
-            )
-        ],
+        registrations(ShardServicer(host)),
         ready=host.start,
         close=close,
     )

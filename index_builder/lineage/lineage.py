@@ -12,10 +12,11 @@ from pathlib import Path
 from index_builder.documents.records import SourceCount
 from index_builder.options.build_options import BuildOptions, Mode
 from nearline.errors import Conflict, InvalidRequest, NotFound, NotReady, SnapshotMismatch
+from nearline.internal.v1 import change_pb2
 from nearline.store.durable import store_errors, write_durably
 from nearline.store.snapshot import Store
 from nearline.times import from_us, to_us
-from nearline.v1 import change_pb2, snapshot_pb2
+from nearline.v1 import snapshot_pb2
 from retrieval.changelog.archive import Archive, archive_changes
 from retrieval.changelog.change_log import ChangeLog
 from retrieval.changelog.records import ChangeEntry

@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from nearline.contract import EmbedderInfo
+from nearline.internal.v1 import model_pb2
 from nearline.store.registry import Registry, digest_of, name_of
 from nearline.store.snapshot import Store
-from nearline.v1 import model_pb2, snapshot_pb2
+from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.tables import FOLDER, HISTORIES, ITEMS_FILE, USERS_FILE, ranker_file
 from retrieval.snapshots.aliases import operator_name
 

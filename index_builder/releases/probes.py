@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from index_builder.releases.snapshot_loader import LoadedSnapshot
 from nearline import contract as c
 from nearline.errors import InvalidRequest, NearlineError
+from nearline.internal.v1 import traffic_pb2
 from nearline.store.snapshot import Store
 from nearline.store.traffic import read_traffic
-from nearline.v1 import traffic_pb2
 from nearline.wire.queries import options_from_proto, query_from_proto
 from nearline.wire.recommendations import audience_from_proto, recommend_options
 from retrieval.monitoring.filter_shape import filter_shape

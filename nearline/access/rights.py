@@ -59,6 +59,19 @@ _BETWEEN_SERVICES = MethodAccess(Right.SERVICE, Scope.NONE)
 # Jobs and letters belong to tenants; the servicer restricts them to the caller's own.
 _READ_QUEUE = MethodAccess(Right.READ, Scope.NONE)
 
+# Its name in release 0.2.0, whose routers call shard servers of the next release by it.
+OLD_SHARD_SERVICE: Final = "nearline.v1.ShardService"
+_SHARD_METHODS: Final = {
+    "SearchShard": _BETWEEN_SERVICES,
+    "FetchItems": _BETWEEN_SERVICES,
+    "ScanItems": _BETWEEN_SERVICES,
+    "CountShard": _BETWEEN_SERVICES,
+    # `nearline status` shows it.
+    "GetStatus": _OF_ANY,
+    "LoadSnapshot": _BETWEEN_SERVICES,
+    "UnloadSnapshot": _BETWEEN_SERVICES,
+}
+
 METHODS: Final[Mapping[str, Mapping[str, MethodAccess]]] = {
     "nearline.v1.RetrievalService": {
         "Search": _READ,
@@ -117,14 +130,6 @@ METHODS: Final[Mapping[str, Mapping[str, MethodAccess]]] = {
         "DeleteDeadLetters": MethodAccess(Right.WRITE, Scope.NONE, audited=True),
         "GetQueue": _READ_QUEUE,
     },
-    "nearline.v1.ShardService": {
-        "SearchShard": _BETWEEN_SERVICES,
-        "FetchItems": _BETWEEN_SERVICES,
-        "ScanItems": _BETWEEN_SERVICES,
-        "CountShard": _BETWEEN_SERVICES,
-        # `nearline status` shows it.
-        "GetStatus": _OF_ANY,
-        "LoadSnapshot": _BETWEEN_SERVICES,
-        "UnloadSnapshot": _BETWEEN_SERVICES,
-    },
+    "nearline.internal.v1.ShardService": _SHARD_METHODS,
+    OLD_SHARD_SERVICE: _SHARD_METHODS,
 }

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from google.protobuf.message import DecodeError
 
 from nearline.errors import NotApplied, SnapshotMismatch, Unsupported
-from nearline.v1 import change_pb2
+from nearline.internal.v1 import change_pb2
 
 # Collections whose writes are remembered; a watermark has less than 700 bytes.
 _MAX_COLLECTIONS: Final = 1_024

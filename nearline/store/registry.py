@@ -21,10 +21,11 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from nearline.errors import AlreadyExists, InvalidRequest, NotFound, SnapshotCorrupt
+from nearline.internal.v1 import model_pb2
 from nearline.store.durable import sha256_of, store_errors
 from nearline.store.files import Digest
 from nearline.store.snapshot import Store, message_to_json
-from nearline.v1 import model_pb2, snapshot_pb2
+from nearline.v1 import snapshot_pb2
 
 KINDS = ("embedder", "reranker", "ranker", "prompt")
 PREFIX = "registry:"  # Prefix of settings that name a version instead of a folder.

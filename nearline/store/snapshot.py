@@ -29,13 +29,14 @@ from nearline.errors import (
     SnapshotCorrupt,
     SnapshotMismatch,
 )
+from nearline.internal.v1 import change_pb2
 from nearline.items.attributes import KINDS
 from nearline.store.durable import check_digest
 from nearline.store.files import Digest, StoreFiles
 from nearline.store.local import LocalFiles
 from nearline.store.manifest_files import listed_files
 from nearline.store.open import open_files
-from nearline.v1 import change_pb2, snapshot_pb2
+from nearline.v1 import snapshot_pb2
 
 SCHEMA_VERSION = 1
 # Kinds of attributes, by their name in a manifest.
@@ -46,8 +47,7 @@ PARTITIONS = 64
 MANIFEST = "manifest.json"
 _COLLECTION = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SNAPSHOT_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
-_RECORD = re.compile(r"[0-9]{10}\.json")
-_LOG_ID = re.compile(r"[0-9a-f]{32}")
+_RECORD, _LOG_ID = re.compile(r"[0-9]{10}\.json"), re.compile(r"[0-9a-f]{32}")
 _SEGMENT = re.compile(r"([0-9]{10})\.parquet")
 
 

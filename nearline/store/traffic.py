@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 from google.protobuf.message import DecodeError
 
 from nearline.errors import NotFound, SnapshotCorrupt
+from nearline.internal.v1.traffic_pb2 import RecordedRequest
 from nearline.store.snapshot import Store, check_collection
-from nearline.v1.traffic_pb2 import RecordedRequest
 
 _NAME = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}\.pb\.gz")
 _LENGTH = struct.Struct("<I")

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest
-from nearline.v1 import retrieval_pb2, shard_pb2
+from nearline.internal.v1 import shard_pb2
+from nearline.v1 import retrieval_pb2
 from nearline.vectors import count_rows, decode, pack
 from nearline.wire.enums import (
     LEVEL_OF,

@@ -10,9 +10,9 @@ import typer
 from google.protobuf import json_format
 
 from nearline.errors import InvalidRequest
+from nearline.internal.v1 import model_pb2
 from nearline.store.registry import KINDS, STAGES, Registry, describe_ref
 from nearline.store.snapshot import Store
-from nearline.v1 import model_pb2
 from nearline_cli.terminal import options, output
 
 app = typer.Typer(

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from nearline.clients import EmbeddingClient
 from nearline.errors import InvalidRequest
+from nearline.internal.v1 import model_pb2
 from nearline.store.durable import sha256_of, store_errors
-from nearline.v1 import model_pb2, snapshot_pb2
+from nearline.v1 import snapshot_pb2
 
 
 async def card_from_service(address: str, kind: str) -> model_pb2.ModelCard:

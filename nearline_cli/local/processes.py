@@ -24,7 +24,7 @@ from nearline.errors import NotReady, SettingsError
 EMBEDDING_SERVICES = ("nearline.v1.EmbeddingService",)
 RETRIEVAL_SERVICES = ("nearline.v1.RetrievalService",)
 GENERATION_SERVICES = ("nearline.v1.GenerationService",)
-SHARD_SERVICES = ("nearline.v1.ShardService",)
+SHARD_SERVICES = ("nearline.internal.v1.ShardService",)
 INGEST_SERVICES = ("nearline.v1.IngestService",)
 INGEST_MODULE = "index_builder.ingest"
 WORKER_MODULE = "index_builder.ingest.worker"

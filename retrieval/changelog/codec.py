@@ -11,7 +11,8 @@ from google.protobuf.message import DecodeError
 
 from nearline import vectors
 from nearline.errors import SnapshotCorrupt
-from nearline.v1 import change_pb2, types_pb2
+from nearline.internal.v1 import change_pb2
+from nearline.v1 import types_pb2
 from nearline.wire.values import attributes_from_proto, value_to_proto
 from retrieval.changelog.records import OWN_VECTORS, Change, ChangeKind, ChangeWrite
 

@@ -11,8 +11,8 @@ import contextlib
 import secrets
 
 from nearline.errors import AlreadyExists, NotFound, NotReady, SnapshotMismatch, StoreError
+from nearline.internal.v1.change_pb2 import LogRecord
 from nearline.store.snapshot import PARTITIONS, Store
-from nearline.v1.change_pb2 import LogRecord
 from retrieval.changelog.keys import partition_keys
 from retrieval.changelog.lua_scripts import CREATE
 from retrieval.redis_client.connection import Redis, translate_redis_errors

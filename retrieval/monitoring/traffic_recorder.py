@@ -17,9 +17,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from nearline import contract as c, wire
 from nearline.errors import NearlineError
+from nearline.internal.v1.traffic_pb2 import RecordedRequest
 from nearline.store.snapshot import Store
 from nearline.store.traffic import remove_old_traffic, write_traffic
-from nearline.v1.traffic_pb2 import RecordedRequest
 from retrieval.monitoring import metrics
 from retrieval.router.events import RecommendEvent, RequestEvent, SearchEvent
 

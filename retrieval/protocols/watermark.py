@@ -10,8 +10,8 @@ from functools import lru_cache
 from google.protobuf.message import DecodeError
 
 from nearline.errors import InvalidRequest, SnapshotMismatch
+from nearline.internal.v1 import change_pb2
 from nearline.store.snapshot import PARTITIONS
-from nearline.v1 import change_pb2
 
 _NOWHERE = (0,) * PARTITIONS
 # Longer ones are forged: the log id has 32 characters, and a position at most ten bytes.

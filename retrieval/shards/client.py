@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from nearline import wire
 from nearline.channel import ServiceChannel
-from nearline.v1 import shard_pb2, shard_pb2_grpc
+from nearline.internal.v1 import shard_pb2, shard_pb2_grpc
 from retrieval.live.progress import ShardProgress
 from retrieval.protocols.shard import (
     CountRequest,

@@ -10,7 +10,8 @@ import numpy as np
 
 from nearline import contract as c, wire
 from nearline.errors import InvalidRequest
-from nearline.v1 import retrieval_pb2, shard_pb2
+from nearline.internal.v1 import shard_pb2
+from nearline.v1 import retrieval_pb2
 from nearline.vectors import count_rows, pack, unpack
 from retrieval.live.progress import ShardProgress
 from retrieval.protocols.shard import (

@@ -4,15 +4,54 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
+from typing import Final, cast
+
+import grpc
 
 from nearline import wire
-from nearline.call_guard import Context, time_left_s
-from nearline.v1 import shard_pb2, shard_pb2_grpc
+from nearline.access.rights import OLD_SHARD_SERVICE
+from nearline.call_guard import Context, Handler, time_left_s
+from nearline.internal.v1 import shard_pb2, shard_pb2_grpc
+from nearline.serving import Registration
 from retrieval.protocols.shard import CountRequest, ItemsRequest, ScanRequest
 from retrieval.protocols.watermark import decode_watermark
 from retrieval.shards import codec, validation
 from retrieval.shards.shard_host import ShardHost
 from retrieval.snapshots.memory import memory_limits
+
+_SERVICE: Final = "nearline.internal.v1.ShardService"
+
+
+def registrations(servicer: ShardServicer) -> Sequence[Registration]:
+    """Returns the service for a server, also under the name that it had until release 0.2.
+
+    Routers of that release call shard servers of this one while both are being upgraded.
+    """
+
+    def add(server: grpc.aio.Server) -> None:
+        shard_pb2_grpc.add_ShardServiceServicer_to_server(servicer, server)
+
+    def add_old(server: grpc.aio.Server) -> None:
+        add(cast(grpc.aio.Server, _OldName(server)))
+
+    return [Registration(_SERVICE, add), Registration(OLD_SHARD_SERVICE, add_old)]
+
+
+class _OldName:
+    """Takes the place of a server while a servicer is added, and gives it the old name."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Does nothing: generated code registers each service twice, the second time by name."""
+
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: Mapping[str, Handler]
+    ) -> None:
+        """Adds the methods of the service."""
+        self._server.add_registered_method_handlers(OLD_SHARD_SERVICE, dict(method_handlers))
 
 
 class ShardServicer(shard_pb2_grpc.ShardServiceServicer):

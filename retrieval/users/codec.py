@@ -9,7 +9,7 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 from nearline.errors import NotReady
-from nearline.v1 import state_pb2
+from nearline.internal.v1 import state_pb2
 
 ID_BYTES = 4
 MAX_EVENTS = 1_000

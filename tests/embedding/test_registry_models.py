@@ -10,9 +10,10 @@ import pytest
 from embedding.model import find_model, read_model
 from embedding.pair_model import find_pair_model
 from nearline.errors import NotFound, SettingsError, SnapshotCorrupt
+from nearline.internal.v1 import model_pb2
 from nearline.store.registry import Registry
 from nearline.store.snapshot import Store
-from nearline.v1 import model_pb2, snapshot_pb2
+from nearline.v1 import snapshot_pb2
 from tests.embedding.fakes import write_model
 
 

@@ -17,9 +17,10 @@ from index_builder.pipeline.builder import build_corpus
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.corpus import Corpus
 from nearline.contract import Attributes, Embedder, Item
+from nearline.internal.v1 import change_pb2
 from nearline.items.documents import document_spans, text_to_embed
 from nearline.store.snapshot import Store, partition_of, shard_folder
-from nearline.v1 import change_pb2, snapshot_pb2
+from nearline.v1 import snapshot_pb2
 from retrieval.changelog.records import Change, ChangeKind, ChangeWrite
 from retrieval.changelog.start_position import watermark_of
 from retrieval.index.item_table import ItemTable

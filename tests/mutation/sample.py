@@ -38,7 +38,7 @@ AREAS: Mapping[str, tuple[str, ...]] = {
     "gateway": ("gateway/",),
 }
 # Generated code; and modules that hold metrics, or the HTML of reports.
-_LEFT_OUT = ("nearline/v1/",)
+_LEFT_OUT = ("nearline/v1/", "nearline/internal/")
 _LEFT_OUT_ENDINGS = ("__init__.py", "metrics.py", "_page.py")
 # Of a small area, this many at least.
 MIN_PER_AREA = 15

@@ -32,6 +32,7 @@ from tests.nearline.doors import BLOCK, MANY, Behind, front
 pytestmark = [pytest.mark.service, pytest.mark.asyncio(loop_scope="module")]
 EMBED = embedding_pb2.EmbedRequest(texts=["kettle"])
 QUESTION = generation_pb2.GenerateRequest(question="?")
+OTHERS = ("nearline.internal.v1.ShardService", "nearline.v1.ShardService")
 BATCH = embedding_pb2.EmbedStreamRequest(request=EMBED)
 
 
@@ -217,8 +218,8 @@ async def test_a_service_that_is_away_is_named_with_its_address_and_setting() ->
 
 
 async def test_what_only_services_ask_each_other_is_not_passed_on(doors: Doors) -> None:
-    for path in ("/nearline.v1.ShardService/GetStatus", "/nearline.v1.EmbeddingServiceX/Embed"):
-        call = doors.channel.unary_unary(path)(b"")
+    for service in (*OTHERS, "nearline.v1.EmbeddingServiceX"):
+        call = doors.channel.unary_unary(f"/{service}/GetInfo")(b"")
         assert "this server has" in (await failure(call, doors.address)).message
 
 

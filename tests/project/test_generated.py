@@ -16,7 +16,7 @@ import nearline
 from nearline_cli import docs_generator
 
 ROOT = Path(__file__).parents[2]
-STUBS = ROOT / "nearline" / "v1"
+STUBS = ROOT / "nearline"
 
 
 def test_stubs_are_what_the_protos_generate(tmp_path: Path) -> None:
@@ -36,11 +36,20 @@ def test_stubs_are_what_the_protos_generate(tmp_path: Path) -> None:
         check=True,
         env={**os.environ, "PATH": path},
     )
-    made = {p.name: p.read_bytes() for p in (tmp_path / "nearline" / "v1").iterdir()}
-    kept = {p.name: p.read_bytes() for p in STUBS.glob("*_pb2*")}
+    made = _contents(tmp_path / "nearline")
+    kept = _contents(STUBS)
     assert sorted(made) == sorted(kept)
     stale = sorted(name for name, data in made.items() if kept[name] != data)
     assert stale == [], "run `make proto`"
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    """Returns the contents of generated files by their path."""
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in folder.rglob("*_pb2*.py*")
+        if p.suffix != ".pyc"
+    }
 
 
 @pytest.mark.parametrize("name", ["settings.md", "cli.md"])
@@ -64,7 +73,7 @@ def test_generated_code_runs_on_the_lowest_runtime_that_is_declared() -> None:
     dependencies, _ = _declared("pyproject.toml")
     pairs = (line.partition(">=") for line in dependencies)
     floors = {name: version for name, _, version in pairs}
-    text = "\n".join(p.read_text("utf-8") for p in sorted(STUBS.glob("*_pb2*.py")))
+    text = "\n".join(p.read_text("utf-8") for p in sorted(STUBS.rglob("*_pb2*.py")))
     grpc = set(re.findall(r"^GRPC_GENERATED_VERSION = '([\d.]+)'", text, re.M))
     protobuf = set(re.findall(r"^# Protobuf Python Version: ([\d.]+)$", text, re.M))
     assert grpc == {floors["grpcio"]}

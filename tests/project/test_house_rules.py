@@ -98,7 +98,7 @@ def _tracked() -> list[str]:
 
 def _written() -> Iterator[Path]:
     for name in _tracked():
-        if name.endswith(".py") and not name.startswith("nearline/v1/"):
+        if name.endswith(".py") and not name.startswith(("nearline/v1/", "nearline/internal/")):
             yield ROOT / name
 
 

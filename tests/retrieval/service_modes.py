@@ -10,7 +10,7 @@ from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.serving import Registration, running
 from nearline.store.snapshot import Store
-from nearline.v1 import retrieval_pb2_grpc, shard_pb2_grpc
+from nearline.v1 import retrieval_pb2_grpc
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.router.service import RetrievalService
@@ -19,7 +19,7 @@ from retrieval.search.collection import ServedCollection
 from retrieval.shards.local_provider import LocalShardProvider
 from retrieval.shards.provider import ShardProvider
 from retrieval.shards.replicas.remote_provider import RemoteShardProvider
-from retrieval.shards.servicer import ShardServicer
+from retrieval.shards.servicer import ShardServicer, registrations
 from retrieval.shards.shard_host import ShardHost
 
 OBJECT, BEHIND_GRPC, SHARDS_APART = "object", "gRPC", "gRPC, shards behind gRPC"
@@ -62,9 +62,4 @@ async def opened(
 
 
 def shard_registration(host: ShardHost) -> Registration:
-    return Registration(
-        "nearline.v1.ShardService",
-        lambda server: shard_pb2_grpc.add_ShardServiceServicer_to_server(
-            ShardServicer(host), server
-        ),
-    )
+    return registrations(ShardServicer(host))[0]

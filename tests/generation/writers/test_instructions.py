@@ -10,9 +10,9 @@ from generation.checks.markers import NOT_ANSWERED
 from generation.writers.instructions import DEFAULT_INSTRUCTIONS, Instructions, load_instructions
 from generation.writers.prompt import pack_prompt
 from nearline.errors import NotFound, SettingsError
+from nearline.internal.v1 import model_pb2
 from nearline.store.registry import Registry
 from nearline.store.snapshot import Store
-from nearline.v1 import model_pb2
 
 OWN = DEFAULT_INSTRUCTIONS.text.replace("Answer briefly", "Answer like a pirate, in {{braces}}")
 KEY = "0123456789abcdef"

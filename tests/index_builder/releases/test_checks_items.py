@@ -14,8 +14,9 @@ from index_builder.releases.gate_report import Check, CheckOutcome, SkippedCheck
 from index_builder.releases.snapshot_loader import load_snapshot
 from index_builder.releases.thresholds import GateLimits
 from nearline.contract import Lane
+from nearline.internal.v1 import change_pb2
 from nearline.store.snapshot import Store
-from nearline.v1 import change_pb2, snapshot_pb2
+from nearline.v1 import snapshot_pb2
 from retrieval.changelog.archive import Archive
 from retrieval.changelog.archive_segments import archive_row
 from retrieval.changelog.records import Change, ChangeEntry, ChangeKind

@@ -10,9 +10,10 @@ from index_builder.releases.gate import GateOptions, judge
 from index_builder.releases.gate_report import CheckOutcome, GateReport
 from index_builder.releases.report_store import keep_report, read_report
 from index_builder.releases.thresholds import set_thresholds
+from nearline.internal.v1 import traffic_pb2
 from nearline.store.snapshot import Store
 from nearline.store.traffic import write_traffic
-from nearline.v1 import retrieval_pb2, traffic_pb2
+from nearline.v1 import retrieval_pb2
 from tests.index_builder.live_collection import Living
 from tests.index_builder.releases.gate_snapshots import (
     calm,

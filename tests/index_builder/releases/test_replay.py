@@ -15,9 +15,10 @@ from index_builder.releases.snapshot_loader import load_snapshot
 from nearline import contract as c
 from nearline.contract import Embedder
 from nearline.filters import Equals
+from nearline.internal.v1 import traffic_pb2
 from nearline.store.snapshot import Store
 from nearline.store.traffic import write_traffic
-from nearline.v1 import retrieval_pb2, traffic_pb2
+from nearline.v1 import retrieval_pb2
 from nearline.wire.queries import options_to_proto, query_to_proto
 from tests.index_builder.embedders import HashEmbedder, vector_of
 from tests.index_builder.releases.gate_snapshots import FINGERPRINT, documents, publish, texts

@@ -8,12 +8,12 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+import nearline.internal.v1.shard_pb2 as shard
 import nearline.v1.admin_pb2 as admin
 import nearline.v1.embedding_pb2 as embedding
 import nearline.v1.generation_pb2 as generation
 import nearline.v1.ingest_pb2 as ingest
 import nearline.v1.retrieval_pb2 as retrieval
-import nearline.v1.shard_pb2 as shard
 from tests.live.hostile.cases import OK, Case
 from tests.live.hostile.wire_bytes import raw, text_paths
 

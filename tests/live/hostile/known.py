@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from nearline.v1 import change_pb2, types_pb2 as t
+from nearline.internal.v1 import change_pb2
+from nearline.v1 import types_pb2 as t
 
 DIM = 8
 # No calendar of Python has these.

@@ -189,7 +189,7 @@ def _options(known: Known) -> list[Case]:
 
 
 def _ahead(watermark: bytes) -> bytes:
-    from nearline.v1 import change_pb2
+    from nearline.internal.v1 import change_pb2
 
     log_id = change_pb2.Watermark.FromString(watermark).log_id
     return forged_watermark(log_id, position=2**63)

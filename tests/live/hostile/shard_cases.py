@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, cast
 
-from nearline.v1 import retrieval_pb2 as r, shard_pb2 as s, types_pb2 as t
+from nearline.internal.v1 import shard_pb2 as s
+from nearline.v1 import retrieval_pb2 as r, types_pb2 as t
 from tests.live.hostile.cases import OK, Case
 from tests.live.hostile.known import (
     DIM,

@@ -21,6 +21,7 @@ from nearline.access.caller import Caller
 from nearline.access.delegation import delegation_of
 from nearline.access.rights import METHODS, Right, Scope
 from nearline.channel import ServiceChannel
+from nearline.internal.v1 import shard_pb2_grpc
 from nearline.settings import ServerSettings
 from nearline.tls import TlsFiles
 from nearline.v1 import (
@@ -30,9 +31,9 @@ from nearline.v1 import (
     ingest_pb2_grpc,
     retrieval_pb2,
     retrieval_pb2_grpc,
-    shard_pb2_grpc,
 )
 from nearline_cli.local.certificates import CertificateAuthority
+from retrieval.shards import servicer as shards
 from tests.nearline.access.test_rights import SERVICES
 
 pytestmark = [pytest.mark.service, pytest.mark.asyncio(loop_scope="module")]
@@ -105,7 +106,8 @@ def registrations() -> list[serving.Registration]:
                 partial(add, getattr(module, f"{name}Servicer")()),
             )
         )
-    return found
+    old: Any = shard_pb2_grpc.ShardServiceServicer()
+    return [*found, *shards.registrations(old)[1:]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", name="server")

@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from nearline.errors import AlreadyExists, InvalidRequest, NotFound, SnapshotCorrupt
+from nearline.internal.v1.change_pb2 import LogRecord
 from nearline.store.files import StoreFiles
 from nearline.store.snapshot import Store
-from nearline.v1.change_pb2 import LogRecord
 
 LOG = "0123456789abcdef" * 2
 

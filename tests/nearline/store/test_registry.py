@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from nearline.errors import InvalidRequest, NotFound, SnapshotCorrupt
+from nearline.internal.v1 import model_pb2
 from nearline.store.registry import Registry, describe_ref, name_of
 from nearline.store.snapshot import Store
-from nearline.v1 import model_pb2, snapshot_pb2
+from nearline.v1 import snapshot_pb2
 from tests.nearline.store.overtaken import overtaken
 
 CARD = model_pb2.ModelCard(who="me@here", metrics={"ndcg@10": 0.5})

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from nearline.errors import SnapshotCorrupt
+from nearline.internal.v1 import model_pb2
 from nearline.store.files import StoreFiles
 from nearline.store.registry import Registry
 from nearline.store.snapshot import Store
-from nearline.v1 import model_pb2, snapshot_pb2
+from nearline.v1 import snapshot_pb2
 
 
 def test_files_come_back_from_the_store_as_they_were_added(

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from nearline.errors import InvalidRequest, SnapshotCorrupt
+from nearline.internal.v1.traffic_pb2 import RecordedRequest
 from nearline.store.snapshot import Store
 from nearline.store.traffic import (
     decode_traffic,
@@ -20,7 +21,6 @@ from nearline.store.traffic import (
     traffic_names,
     write_traffic,
 )
-from nearline.v1.traffic_pb2 import RecordedRequest
 
 
 def _request(number: int) -> RecordedRequest:

@@ -25,14 +25,8 @@ from nearline import contract as c, wire
 from nearline.access import method_guard
 from nearline.access.caller import Caller
 from nearline.clients import EmbeddingClient, GenerationClient, IngestClient, RetrievalClient
-from nearline.v1 import (
-    embedding_pb2,
-    generation_pb2,
-    ingest_pb2,
-    retrieval_pb2,
-    shard_pb2,
-    types_pb2,
-)
+from nearline.internal.v1 import shard_pb2
+from nearline.v1 import embedding_pb2, generation_pb2, ingest_pb2, retrieval_pb2, types_pb2
 from retrieval.live.progress import ShardProgress
 from retrieval.protocols.shard import Shard, ShardQueries
 from retrieval.router.servicer import RetrievalServicer

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from nearline.errors import SnapshotCorrupt
-from nearline.v1 import change_pb2
+from nearline.internal.v1 import change_pb2
 from retrieval.changelog.codec import content_digest, decode_change, encode_change
 from retrieval.changelog.records import Change, ChangeKind, ChangeWrite
 

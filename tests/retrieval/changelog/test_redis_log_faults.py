@@ -14,8 +14,8 @@ import pytest
 
 from nearline.contract import WriteOutcome
 from nearline.errors import InvalidRequest, NotReady, SnapshotMismatch
+from nearline.internal.v1.change_pb2 import LogRecord
 from nearline.store.snapshot import PARTITIONS, Store, partition_of
-from nearline.v1.change_pb2 import LogRecord
 from nearline_cli.local.processes import free_port
 from retrieval.changelog.creation import start_new_log
 from retrieval.changelog.keys import partition_keys

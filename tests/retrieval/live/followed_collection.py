@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.contract import PayloadField, WriteOutcome
+from nearline.internal.v1 import change_pb2
 from nearline.store.snapshot import Store, partition_of
-from nearline.v1 import change_pb2, snapshot_pb2
+from nearline.v1 import snapshot_pb2
 from retrieval.changelog.change_log import ChangeLog
 from retrieval.changelog.records import Change, ChangeKind, ChangeWrite
 from retrieval.embedders.endpoints import Embedders

@@ -12,8 +12,8 @@ from typing import cast
 import pytest
 
 from nearline.errors import NotApplied, NotReady, SnapshotMismatch
+from nearline.internal.v1 import shard_pb2
 from nearline.store.snapshot import Store
-from nearline.v1 import shard_pb2
 from retrieval.live import progress as under_test
 from retrieval.live.progress import LiveState, LiveView, ShardProgress
 from retrieval.protocols.shard import AppliedState

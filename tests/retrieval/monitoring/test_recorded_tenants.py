@@ -18,9 +18,9 @@ from nearline.access.caller import Caller
 from nearline.access.method_guard import acting_for, current_caller
 from nearline.access.readers import ReaderFilter
 from nearline.contract import Item, Query, RecommendOptions, SearchOptions
+from nearline.internal.v1.traffic_pb2 import RecordedRequest
 from nearline.store.snapshot import Store
 from nearline.store.traffic import decode_traffic, traffic_names
-from nearline.v1.traffic_pb2 import RecordedRequest
 from retrieval.embedders.endpoints import Embedders
 from retrieval.monitoring.traffic_recorder import TrafficRecorder
 from retrieval.protocols.snapshot import read_current_snapshots

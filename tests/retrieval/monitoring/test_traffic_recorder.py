@@ -12,6 +12,7 @@ import pytest
 from nearline import contract as c
 from nearline.errors import StoreError
 from nearline.filters import Equals
+from nearline.internal.v1.traffic_pb2 import RecordedRequest
 from nearline.store.snapshot import Store
 from nearline.store.traffic import (
     read_traffic,
@@ -19,7 +20,6 @@ from nearline.store.traffic import (
     traffic_names,
     write_traffic,
 )
-from nearline.v1.traffic_pb2 import RecordedRequest
 from retrieval.monitoring import traffic_recorder
 from retrieval.monitoring.traffic_recorder import Privacy, TrafficRecorder
 from retrieval.router.events import InteractionsEvent, RecommendEvent, SearchEvent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nearline.errors import InvalidRequest, SnapshotMismatch
-from nearline.v1 import change_pb2
+from nearline.internal.v1 import change_pb2
 from retrieval.protocols.watermark import Watermark, decode_watermark, merge_watermarks
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nearline.contract import MAX_BATCH, Item, PayloadField, PlanStrategy
 from nearline.errors import InvalidRequest
-from nearline.v1 import shard_pb2
+from nearline.internal.v1 import shard_pb2
 from retrieval.protocols.shard import (
     AppliedState,
     FieldCounts,

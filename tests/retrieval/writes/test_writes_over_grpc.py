@@ -18,8 +18,9 @@ from nearline.call_guard import Context
 from nearline.clients import RetrievalClient
 from nearline.clients.blocking import BlockingRetrievalClient
 from nearline.errors import InvalidRequest, NotApplied, NotReady, SnapshotMismatch, Unsupported
+from nearline.internal.v1 import shard_pb2_grpc
 from nearline.serving import Registration, running
-from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc, shard_pb2_grpc, snapshot_pb2
+from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc, snapshot_pb2
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.shard import ItemsRequest
 from retrieval.protocols.snapshot import SnapshotRef
@@ -284,7 +285,7 @@ async def shards_apart(here: Written, copies: int = 1) -> AsyncIterator[list[Rep
     """Serves all shards on each of several servers."""
     servicer = ShardServicer(Host(here.shards))  # type: ignore[arg-type]
     kind = Registration(
-        "nearline.v1.ShardService",
+        "nearline.internal.v1.ShardService",
         lambda server: shard_pb2_grpc.add_ShardServiceServicer_to_server(servicer, server),
     )
     async with contextlib.AsyncExitStack() as stack:

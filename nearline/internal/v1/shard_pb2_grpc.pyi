@@ -5,7 +5,7 @@ The protocol between the router and its shards. Internal: it may change with any
 
 from collections import abc as _abc
 from grpc import aio as _aio
-from nearline.v1 import shard_pb2 as _shard_pb2
+from nearline.internal.v1 import shard_pb2 as _shard_pb2
 
 
 GRPC_GENERATED_VERSION: str

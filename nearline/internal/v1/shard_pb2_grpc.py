@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from nearline.v1 import shard_pb2 as nearline_dot_v1_dot_shard__pb2
+from nearline.internal.v1 import shard_pb2 as nearline_dot_internal_dot_v1_dot_shard__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in nearline/v1/shard_pb2_grpc.py depends on'
+        + ' but the generated code in nearline/internal/v1/shard_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -36,39 +36,39 @@ class ShardServiceStub:
             channel: A grpc.Channel.
         """
         self.SearchShard = channel.unary_unary(
-                '/nearline.v1.ShardService/SearchShard',
-                request_serializer=nearline_dot_v1_dot_shard__pb2.SearchShardRequest.SerializeToString,
-                response_deserializer=nearline_dot_v1_dot_shard__pb2.SearchShardResponse.FromString,
+                '/nearline.internal.v1.ShardService/SearchShard',
+                request_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.SearchShardRequest.SerializeToString,
+                response_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.SearchShardResponse.FromString,
                 _registered_method=True)
         self.FetchItems = channel.unary_unary(
-                '/nearline.v1.ShardService/FetchItems',
-                request_serializer=nearline_dot_v1_dot_shard__pb2.FetchItemsRequest.SerializeToString,
-                response_deserializer=nearline_dot_v1_dot_shard__pb2.FetchItemsResponse.FromString,
+                '/nearline.internal.v1.ShardService/FetchItems',
+                request_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.FetchItemsRequest.SerializeToString,
+                response_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.FetchItemsResponse.FromString,
                 _registered_method=True)
         self.ScanItems = channel.unary_unary(
-                '/nearline.v1.ShardService/ScanItems',
-                request_serializer=nearline_dot_v1_dot_shard__pb2.ScanItemsRequest.SerializeToString,
-                response_deserializer=nearline_dot_v1_dot_shard__pb2.ScanItemsResponse.FromString,
+                '/nearline.internal.v1.ShardService/ScanItems',
+                request_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.ScanItemsRequest.SerializeToString,
+                response_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.ScanItemsResponse.FromString,
                 _registered_method=True)
         self.CountShard = channel.unary_unary(
-                '/nearline.v1.ShardService/CountShard',
-                request_serializer=nearline_dot_v1_dot_shard__pb2.CountShardRequest.SerializeToString,
-                response_deserializer=nearline_dot_v1_dot_shard__pb2.CountShardResponse.FromString,
+                '/nearline.internal.v1.ShardService/CountShard',
+                request_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.CountShardRequest.SerializeToString,
+                response_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.CountShardResponse.FromString,
                 _registered_method=True)
         self.GetStatus = channel.unary_unary(
-                '/nearline.v1.ShardService/GetStatus',
-                request_serializer=nearline_dot_v1_dot_shard__pb2.GetStatusRequest.SerializeToString,
-                response_deserializer=nearline_dot_v1_dot_shard__pb2.GetStatusResponse.FromString,
+                '/nearline.internal.v1.ShardService/GetStatus',
+                request_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
         self.LoadSnapshot = channel.unary_unary(
-                '/nearline.v1.ShardService/LoadSnapshot',
-                request_serializer=nearline_dot_v1_dot_shard__pb2.LoadSnapshotRequest.SerializeToString,
-                response_deserializer=nearline_dot_v1_dot_shard__pb2.LoadSnapshotResponse.FromString,
+                '/nearline.internal.v1.ShardService/LoadSnapshot',
+                request_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.LoadSnapshotRequest.SerializeToString,
+                response_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.LoadSnapshotResponse.FromString,
                 _registered_method=True)
         self.UnloadSnapshot = channel.unary_unary(
-                '/nearline.v1.ShardService/UnloadSnapshot',
-                request_serializer=nearline_dot_v1_dot_shard__pb2.UnloadSnapshotRequest.SerializeToString,
-                response_deserializer=nearline_dot_v1_dot_shard__pb2.UnloadSnapshotResponse.FromString,
+                '/nearline.internal.v1.ShardService/UnloadSnapshot',
+                request_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.UnloadSnapshotRequest.SerializeToString,
+                response_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.UnloadSnapshotResponse.FromString,
                 _registered_method=True)
 
 
@@ -130,44 +130,44 @@ def add_ShardServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'SearchShard': grpc.unary_unary_rpc_method_handler(
                     servicer.SearchShard,
-                    request_deserializer=nearline_dot_v1_dot_shard__pb2.SearchShardRequest.FromString,
-                    response_serializer=nearline_dot_v1_dot_shard__pb2.SearchShardResponse.SerializeToString,
+                    request_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.SearchShardRequest.FromString,
+                    response_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.SearchShardResponse.SerializeToString,
             ),
             'FetchItems': grpc.unary_unary_rpc_method_handler(
                     servicer.FetchItems,
-                    request_deserializer=nearline_dot_v1_dot_shard__pb2.FetchItemsRequest.FromString,
-                    response_serializer=nearline_dot_v1_dot_shard__pb2.FetchItemsResponse.SerializeToString,
+                    request_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.FetchItemsRequest.FromString,
+                    response_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.FetchItemsResponse.SerializeToString,
             ),
             'ScanItems': grpc.unary_unary_rpc_method_handler(
                     servicer.ScanItems,
-                    request_deserializer=nearline_dot_v1_dot_shard__pb2.ScanItemsRequest.FromString,
-                    response_serializer=nearline_dot_v1_dot_shard__pb2.ScanItemsResponse.SerializeToString,
+                    request_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.ScanItemsRequest.FromString,
+                    response_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.ScanItemsResponse.SerializeToString,
             ),
             'CountShard': grpc.unary_unary_rpc_method_handler(
                     servicer.CountShard,
-                    request_deserializer=nearline_dot_v1_dot_shard__pb2.CountShardRequest.FromString,
-                    response_serializer=nearline_dot_v1_dot_shard__pb2.CountShardResponse.SerializeToString,
+                    request_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.CountShardRequest.FromString,
+                    response_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.CountShardResponse.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
-                    request_deserializer=nearline_dot_v1_dot_shard__pb2.GetStatusRequest.FromString,
-                    response_serializer=nearline_dot_v1_dot_shard__pb2.GetStatusResponse.SerializeToString,
+                    request_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.GetStatusRequest.FromString,
+                    response_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.GetStatusResponse.SerializeToString,
             ),
             'LoadSnapshot': grpc.unary_unary_rpc_method_handler(
                     servicer.LoadSnapshot,
-                    request_deserializer=nearline_dot_v1_dot_shard__pb2.LoadSnapshotRequest.FromString,
-                    response_serializer=nearline_dot_v1_dot_shard__pb2.LoadSnapshotResponse.SerializeToString,
+                    request_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.LoadSnapshotRequest.FromString,
+                    response_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.LoadSnapshotResponse.SerializeToString,
             ),
             'UnloadSnapshot': grpc.unary_unary_rpc_method_handler(
                     servicer.UnloadSnapshot,
-                    request_deserializer=nearline_dot_v1_dot_shard__pb2.UnloadSnapshotRequest.FromString,
-                    response_serializer=nearline_dot_v1_dot_shard__pb2.UnloadSnapshotResponse.SerializeToString,
+                    request_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.UnloadSnapshotRequest.FromString,
+                    response_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.UnloadSnapshotResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'nearline.v1.ShardService', rpc_method_handlers)
+            'nearline.internal.v1.ShardService', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('nearline.v1.ShardService', rpc_method_handlers)
+    server.add_registered_method_handlers('nearline.internal.v1.ShardService', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
@@ -189,9 +189,9 @@ class ShardService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/nearline.v1.ShardService/SearchShard',
-            nearline_dot_v1_dot_shard__pb2.SearchShardRequest.SerializeToString,
-            nearline_dot_v1_dot_shard__pb2.SearchShardResponse.FromString,
+            '/nearline.internal.v1.ShardService/SearchShard',
+            nearline_dot_internal_dot_v1_dot_shard__pb2.SearchShardRequest.SerializeToString,
+            nearline_dot_internal_dot_v1_dot_shard__pb2.SearchShardResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -216,9 +216,9 @@ class ShardService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/nearline.v1.ShardService/FetchItems',
-            nearline_dot_v1_dot_shard__pb2.FetchItemsRequest.SerializeToString,
-            nearline_dot_v1_dot_shard__pb2.FetchItemsResponse.FromString,
+            '/nearline.internal.v1.ShardService/FetchItems',
+            nearline_dot_internal_dot_v1_dot_shard__pb2.FetchItemsRequest.SerializeToString,
+            nearline_dot_internal_dot_v1_dot_shard__pb2.FetchItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -243,9 +243,9 @@ class ShardService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/nearline.v1.ShardService/ScanItems',
-            nearline_dot_v1_dot_shard__pb2.ScanItemsRequest.SerializeToString,
-            nearline_dot_v1_dot_shard__pb2.ScanItemsResponse.FromString,
+            '/nearline.internal.v1.ShardService/ScanItems',
+            nearline_dot_internal_dot_v1_dot_shard__pb2.ScanItemsRequest.SerializeToString,
+            nearline_dot_internal_dot_v1_dot_shard__pb2.ScanItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -270,9 +270,9 @@ class ShardService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/nearline.v1.ShardService/CountShard',
-            nearline_dot_v1_dot_shard__pb2.CountShardRequest.SerializeToString,
-            nearline_dot_v1_dot_shard__pb2.CountShardResponse.FromString,
+            '/nearline.internal.v1.ShardService/CountShard',
+            nearline_dot_internal_dot_v1_dot_shard__pb2.CountShardRequest.SerializeToString,
+            nearline_dot_internal_dot_v1_dot_shard__pb2.CountShardResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -297,9 +297,9 @@ class ShardService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/nearline.v1.ShardService/GetStatus',
-            nearline_dot_v1_dot_shard__pb2.GetStatusRequest.SerializeToString,
-            nearline_dot_v1_dot_shard__pb2.GetStatusResponse.FromString,
+            '/nearline.internal.v1.ShardService/GetStatus',
+            nearline_dot_internal_dot_v1_dot_shard__pb2.GetStatusRequest.SerializeToString,
+            nearline_dot_internal_dot_v1_dot_shard__pb2.GetStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -324,9 +324,9 @@ class ShardService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/nearline.v1.ShardService/LoadSnapshot',
-            nearline_dot_v1_dot_shard__pb2.LoadSnapshotRequest.SerializeToString,
-            nearline_dot_v1_dot_shard__pb2.LoadSnapshotResponse.FromString,
+            '/nearline.internal.v1.ShardService/LoadSnapshot',
+            nearline_dot_internal_dot_v1_dot_shard__pb2.LoadSnapshotRequest.SerializeToString,
+            nearline_dot_internal_dot_v1_dot_shard__pb2.LoadSnapshotResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -351,9 +351,9 @@ class ShardService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/nearline.v1.ShardService/UnloadSnapshot',
-            nearline_dot_v1_dot_shard__pb2.UnloadSnapshotRequest.SerializeToString,
-            nearline_dot_v1_dot_shard__pb2.UnloadSnapshotResponse.FromString,
+            '/nearline.internal.v1.ShardService/UnloadSnapshot',
+            nearline_dot_internal_dot_v1_dot_shard__pb2.UnloadSnapshotRequest.SerializeToString,
+            nearline_dot_internal_dot_v1_dot_shard__pb2.UnloadSnapshotResponse.FromString,
             options,
             channel_credentials,
             insecure,

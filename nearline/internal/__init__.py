@@ -1,0 +1,1 @@
+"""What only Nearline itself reads and writes."""
