@@ -88,7 +88,7 @@ def generation_cases(known: Known) -> list[Case]:
     def turn(**fields: object) -> g.Turn:
         return g.Turn(**{"question": "x"} | fields)  # type: ignore[arg-type]
 
-    def cite(*citations: g.Citation, collection: str) -> g.VerifyCitationRequest:
+    def cite(*citations: g.Citation, collection: str = "") -> g.VerifyCitationRequest:
         return g.VerifyCitationRequest(citations=citations, collection=collection)
 
     sessions = {
