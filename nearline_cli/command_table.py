@@ -34,6 +34,7 @@ _PANELS = {
         "mcp": "mcp:mcp",
     },
     "Build": {
+        "collections": "collections:app",
         "build": "build:build",
         "ingest": "ingest:ingest",
         "jobs": "jobs:app",

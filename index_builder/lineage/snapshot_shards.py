@@ -12,7 +12,8 @@ from nearline.store.snapshot import Store, shard_folder
 from nearline.v1 import snapshot_pb2
 from retrieval.index.item_table import ITEMS_FILE, ItemTable
 from retrieval.index.vectors import faiss_index
-from retrieval.index.vectors.faiss_index import INDEX_FILE, FaissIndex
+from retrieval.index.vectors.faiss_index import FaissIndex
+from retrieval.index.vectors.vector_index import INDEX_FILE
 
 _EXACT = re.compile(r"(Flat|HNSW\d+(,Flat)?|IVF\d+(_HNSW\d+)?,Flat)|.*,(RFlat|Refine\(Flat\))")
 

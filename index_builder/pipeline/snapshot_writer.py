@@ -37,7 +37,7 @@ from nearline.store.snapshot import SCHEMA_VERSION, partitions_of, shard_folder
 from nearline.v1 import snapshot_pb2
 from retrieval.index.filtering.attribute_table import ATTRIBUTES_FILE
 from retrieval.index.item_table import ITEMS_FILE
-from retrieval.index.vectors.faiss_index import INDEX_FILE
+from retrieval.index.vectors.vector_index import INDEX_FILE
 from retrieval.search.fusion import CANDIDATES, DEFAULT_DENSE_WEIGHT, NORMALISATION
 
 

@@ -27,7 +27,7 @@ from retrieval.index.lexical.analysers import analyser_of
 from retrieval.index.lexical.bm25_index import K1, ROWS, SCORES, STARTS, B
 from retrieval.index.lexical.vocabulary import FILE, FOLDER, vocabulary_schema
 from retrieval.index.vectors.empty_index import write_empty_index
-from retrieval.index.vectors.faiss_index import INDEX_FILE
+from retrieval.index.vectors.vector_index import INDEX_FILE
 from retrieval.router.new_collection import CollectionShape
 from retrieval.search.fusion import CANDIDATES, DEFAULT_DENSE_WEIGHT, NORMALISATION
 

@@ -20,7 +20,8 @@ from retrieval.index.lexical.vocabulary import Vocabulary
 from retrieval.index.segment import Segment
 from retrieval.index.thread_pool import ThreadPool
 from retrieval.index.vectors import faiss_index
-from retrieval.index.vectors.faiss_index import INDEX_FILE, FaissIndex
+from retrieval.index.vectors.faiss_index import FaissIndex
+from retrieval.index.vectors.vector_index import INDEX_FILE
 from retrieval.protocols import metrics
 from retrieval.protocols.shard import ShardOptions, ShardQueries
 from retrieval.protocols.snapshot import COSINE, SnapshotRef

@@ -24,7 +24,6 @@ from retrieval.index.vectors.vector_index import (
     stack,
 )
 
-INDEX_FILE = "dense.faiss"
 # The module without its stubs, which lack keyword arguments of constructors.
 _keywords: Any = faiss
 _downcast: Any = faiss.downcast_index

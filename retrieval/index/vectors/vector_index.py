@@ -9,6 +9,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+INDEX_FILE = "dense.faiss"
+
 
 class SearchParams(NamedTuple):
     """Search widths; None uses the default of the index.

@@ -1,0 +1,177 @@
+"""`nearline collections`: creates, lists, describes and drops collections while they are served."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from google.protobuf import json_format
+
+from nearline.clients.blocking import BlockingAdminClient
+from nearline.counts import counted
+from nearline.errors import InvalidRequest, NotFound
+from nearline.store.snapshot import KIND_NAMES
+from nearline.v1 import admin_pb2
+from nearline_cli.terminal import confirmation, options, output
+
+app = typer.Typer(no_args_is_help=True, help="Create, list, describe and drop collections.")
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the collection.")]
+_WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="Reason, for the record.")]
+
+
+@app.command()
+def create(
+    name: _Name,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=KIND",
+            help="Attribute that filters can use at once; its kind is string, int, double, bool or "
+            "time. Repeatable. Others can be used once the first compaction has seen them.",
+        ),
+    ] = None,
+    language: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help='Language of stemmer and stop words; "none": neither. \\[default: english]',
+        ),
+    ] = "",
+    shards: Annotated[
+        int,
+        typer.Option(metavar="N", help="Shards. \\[default: one, or as many as have servers]"),
+    ] = 0,
+    dim: Annotated[
+        int, typer.Option(metavar="N", help="Numbers in a vector, if you bring the vectors.")
+    ] = 0,
+    metric: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="cosine or inner_product. \\[default: cosine]"),
+    ] = "",
+    fingerprint: Annotated[
+        str,
+        typer.Option(
+            metavar="HEX", help="Embedding model. \\[default: the only one that the router knows]"
+        ),
+    ] = "",
+    chunk_tokens: Annotated[
+        int, typer.Option(metavar="N", help="Maximum tokens of a chunk. \\[default: 240]")
+    ] = 0,
+    why: _WhyOption = "",
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Create an empty collection: it can be written and searched at once.
+
+    For example: nearline collections create shop --attribute price=double --attribute brand=string
+    """
+    with BlockingAdminClient(address) as client:
+        made = client.create_collection(
+            name,
+            fingerprint=fingerprint,
+            dim=dim,
+            metric=metric,
+            shards=shards,
+            language=language,
+            chunk_tokens=chunk_tokens,
+            attributes=dict(map(_attribute, attribute or ())),
+            why=why,
+        )
+    if as_json:
+        output.print_json(_record(made))
+        return
+    print(f"created {name}: {_described(made)}")
+    output.print_note(f"add items: nearline items upsert FILE --collection {name}")
+
+
+@app.command("list")
+def list_collections(
+    address: options.AddressOption = options.DEFAULT_ADDRESS, as_json: output.JsonFlag = False
+) -> None:
+    """List the collections that you may read."""
+    with BlockingAdminClient(address) as client:
+        found = list(client.collections())
+    if as_json:
+        output.print_json({"collections": [_record(one) for one in found]})
+        return
+    if not found:
+        output.print_note("there is none; create one: nearline collections create NAME")
+        return
+    columns = ("collection", "documents", "snapshot", "shards", "model")
+    output.print_table(
+        columns,
+        [(one.name, one.documents, one.snapshot_id, one.shards, _model_of(one)) for one in found],
+    )
+
+
+@app.command()
+def show(
+    name: _Name,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Describe a collection."""
+    with BlockingAdminClient(address) as client:
+        found = client.collection(name)
+    if as_json:
+        output.print_json(_record(found))
+        return
+    print(_described(found))
+    output.print_table(
+        ("attribute", "kind"), [(one.name, KIND_NAMES[one.kind]) for one in found.attributes]
+    )
+
+
+@app.command()
+def drop(
+    name: _Name,
+    yes: confirmation.YesOption = False,
+    why: _WhyOption = "",
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Remove a collection for good: its snapshots, live changes, users and queued documents.
+
+    Its name is free afterwards. If this is interrupted, run it again.
+    """
+    with BlockingAdminClient(address) as client:
+        try:
+            documents = counted(client.collection(name).documents, "document")
+        except NotFound:
+            documents = "what is left"  # Dropping it was interrupted, or it never existed.
+        confirmation.confirm(f"remove {name!r} with {documents} and its users for good", yes=yes)
+        receipt = client.drop_collection(name, why=why)
+    output.print_result(
+        json_format.MessageToDict(receipt, preserving_proto_field_name=True),
+        f"dropped {name}: {counted(receipt.snapshots, 'snapshot')} and "
+        f"{counted(receipt.redis_keys, 'key')} in Redis",
+        as_json=as_json,
+    )
+
+
+def _attribute(text: str) -> tuple[str, str]:
+    name, separator, kind = text.partition("=")
+    if not (name and separator and kind):
+        raise InvalidRequest(
+            f"{text!r} is not NAME=KIND, for example price=double", field="attribute"
+        )
+    return name, kind
+
+
+def _model_of(found: admin_pb2.Collection) -> str:
+    return found.embedder.model or "your own vectors"
+
+
+def _described(found: admin_pb2.Collection) -> str:
+    words = found.language or "no keyword search"
+    return (
+        f"{counted(found.documents, 'document')}, {counted(found.shards, 'shard')}, "
+        f"{_model_of(found)} "
+        f"({found.dim} numbers, {found.metric}), {words}, snapshot {found.snapshot_id}"
+    )
+
+
+def _record(found: admin_pb2.Collection) -> dict[str, object]:
+    return json_format.MessageToDict(
+        found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )

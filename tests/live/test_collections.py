@@ -1,0 +1,305 @@
+"""Collections are created, filled, asked, dropped and created again while others are served."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from nearline import contract as c
+from nearline.clients import AdminClient, RetrievalClient
+from nearline.errors import (
+    AlreadyExists,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    NotReady,
+    SnapshotMismatch,
+)
+from nearline.store.snapshot import Store
+from nearline_cli.local.processes import RETRIEVAL_SERVICES, service_process, start_service
+from retrieval.redis_client.connection import connect
+from tests.redis_server import needs_redis, valkey
+
+pytestmark = [pytest.mark.service, needs_redis, pytest.mark.asyncio(loop_scope="module")]
+_DIM = 8
+_DENSE = c.SearchOptions(k=5, mode=c.SearchMode.DENSE)
+# What a caller of a collection that comes and goes may see.
+_GONE = (NotFound, NotReady, SnapshotMismatch)
+
+
+@dataclass
+class Running:
+    """A router over an empty store, and another one that follows it; both with a Redis."""
+
+    store: Path
+    redis_url: str
+    addresses: list[str]
+    admin: AdminClient
+    client: RetrievalClient
+    other: RetrievalClient
+
+    async def keys(self) -> list[str]:
+        redis = connect(self.redis_url)
+        try:
+            return sorted(key.decode() for key in await redis.keys("*"))
+        finally:
+            await redis.aclose()
+
+    def files(self, collection: str) -> list[str]:
+        folder = self.store / collection
+        return sorted(str(one.relative_to(folder)) for one in folder.rglob("*") if one.is_file())
+
+    async def fill(self, collection: str, prefix: str, rows: int = 20) -> c.WriteReply:
+        vectors = np.random.default_rng(len(prefix)).normal(size=(rows, _DIM)).astype(np.float32)
+        items = [
+            c.Item(id=f"{prefix}{row}", text=f"lamp {row}", vector=vector, attributes={"n": row})
+            for row, vector in enumerate(vectors)
+        ]
+        reply = await self.client.upsert_items(items, collection=collection)
+        event = c.Interaction(item_id=f"{prefix}1", user_id="ann")
+        await self.client.record_interactions([event], collection=collection)
+        return reply
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", name="running")
+async def give_running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    store = tmp_path_factory.mktemp("collections") / "store"
+    async with contextlib.AsyncExitStack() as stack:
+        url = await stack.enter_async_context(valkey())
+        words = ("--store", str(store), "--redis", url, "--allow-empty", "--alias-poll-s", "0.1")
+        addresses = []
+        for _ in range(2):
+            process = await start_service(
+                "retrieval", (*words, "--port", "0"), ready_services=RETRIEVAL_SERVICES
+            )
+            stack.push_async_callback(process.stop)
+            addresses.append(process.address)
+        clients = [
+            await stack.enter_async_context(RetrievalClient(address)) for address in addresses
+        ]
+        admin = await stack.enter_async_context(AdminClient(addresses[0]))
+        yield Running(store, url, addresses, admin, *clients)
+
+
+async def test_an_empty_store_says_what_to_do(running: Running) -> None:
+    with pytest.raises(NotFound, match="nearline collections create shop"):
+        await running.client.search(c.Query(text="x"), collection="shop")
+    assert [one async for one in running.admin.collections()] == []
+
+
+async def test_an_empty_collection_is_written_searched_and_filtered_at_once(
+    running: Running,
+) -> None:
+    made = await running.admin.create_collection("shop", dim=_DIM, attributes={"n": "int"}, why="w")
+    assert (made.name, made.served, made.documents, made.epoch) == ("shop", True, 0, 1)
+    lexical = c.SearchOptions(mode=c.SearchMode.LEXICAL)
+    nothing = await running.client.search(c.Query(text="lamp"), lexical, collection="shop")
+    assert len(nothing.hits) == 0
+    written = await running.fill("shop", "a")
+    options = c.SearchOptions(
+        k=5, mode=c.SearchMode.LEXICAL, min_watermark=written.watermark, filter="n < 3"
+    )
+    found = await running.client.search(c.Query(text="lamps"), options, collection="shop")
+    assert sorted(hit.id for hit in found.hits) == ["a0", "a1", "a2"]
+    listed = [one.name async for one in running.admin.collections()]
+    assert listed == ["shop"]
+    described = await running.admin.collection("shop")
+    assert (described.dim, described.metric, described.language) == (_DIM, "cosine", "english")
+
+
+async def test_a_name_in_use_is_refused_and_one_that_never_was_cannot_be_dropped(
+    running: Running,
+) -> None:
+    with pytest.raises(AlreadyExists, match="nearline collections drop shop"):
+        await running.admin.create_collection("shop", dim=_DIM)
+    with pytest.raises(NotFound, match="no collection 'nothing'"):
+        await running.admin.drop_collection("nothing")
+    with pytest.raises(InvalidRequest, match="collection is empty"):
+        await running.admin.drop_collection("")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dim": 65_537}, "dim is 65537; 1..65536"),
+        ({}, "no embedding service answers"),
+        ({"dim": 8, "metric": "l2"}, "metric is l2; cosine or inner_product"),
+        ({"dim": 8, "shards": 65}, r"shards is 65; 1..64 is allowed"),
+        ({"dim": 8, "language": "klingon"}, "klingon"),
+        ({"dim": 8, "attributes": {"": "int"}}, r"attributes\[0\].name is ''"),
+        ({"dim": 8, "attributes": {"n": "float"}}, "kind of attribute 'n' is 'float'"),
+    ],
+)
+async def test_an_option_out_of_range_is_named(
+    running: Running, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        await running.admin.create_collection("bad", **options)
+    assert running.files("bad") == []
+
+
+async def test_what_is_dropped_is_gone_everywhere_and_its_name_is_free(running: Running) -> None:
+    receipt = await running.admin.drop_collection("shop", why="tidy")
+    assert (receipt.snapshots, receipt.epoch) == (1, 2)
+    assert receipt.redis_keys > 64
+    assert running.files("shop") == ["aliases/0000000002.json"]
+    assert await running.keys() == []
+    for client in (running.client, running.other):
+        with pytest.raises(NotFound, match="'shop' is not served here"):
+            await client.search(c.Query(text="lamp"), collection="shop")
+    made = await running.admin.create_collection("shop", dim=4)
+    assert (made.epoch, made.dim) == (3, 4)
+    user = await running.client.get_user("ann", collection="shop")
+    assert not user.interactions
+    await running.admin.drop_collection("shop")
+
+
+async def test_of_two_that_create_a_collection_one_does(running: Running) -> None:
+    async with AdminClient(running.addresses[1]) as other:
+        made = await asyncio.gather(
+            *(admin.create_collection("twice", dim=4) for admin in (running.admin, other) * 3),
+            return_exceptions=True,
+        )
+    assert sorted(type(one).__name__ for one in made) == ["AlreadyExists"] * 5 + ["Collection"]
+    assert len(Store(running.store).snapshot_ids("twice")) == 1
+    await running.admin.drop_collection("twice")
+
+
+async def test_two_that_drop_a_collection_wait_or_are_told(running: Running) -> None:
+    await running.admin.create_collection("twice", dim=4)
+    async with AdminClient(running.addresses[1]) as other:
+        done = await asyncio.gather(
+            *(admin.drop_collection("twice") for admin in (running.admin, running.admin, other)),
+            return_exceptions=True,
+        )
+    kinds = sorted(type(one).__name__ for one in done)
+    assert kinds.count("DropCollectionResponse") >= 1
+    assert set(kinds) <= {"DropCollectionResponse", "Conflict", "NotFound"}
+    assert len(running.files("twice")) == 1
+
+
+class Door:
+    """How somebody creates and drops the collection "busy"."""
+
+    def __init__(self, running: Running, gateway: str) -> None:
+        self._running = running
+        self._url = f"http://{gateway}/v1/collections/busy"
+
+    async def python(self, create: bool) -> None:
+        admin = self._running.admin
+        await (
+            admin.create_collection("busy", dim=_DIM) if create else admin.drop_collection("busy")
+        )
+
+    async def http(self, create: bool) -> None:
+        async with httpx2.AsyncClient(timeout=60) as client:
+            if create:
+                reply = await client.put(self._url, json={"dim": _DIM})
+            else:
+                reply = await client.delete(self._url)
+        assert reply.status_code == 200, reply.text
+
+    async def command(self, create: bool) -> None:
+        words = ["create", "busy", "--dim", str(_DIM)] if create else ["drop", "busy", "--yes"]
+        address = self._running.addresses[0]
+        command = ("-m", "nearline_cli.main", "collections", *words, "--address", address, "--json")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *command, stdout=asyncio.subprocess.PIPE
+        )
+        out, _ = await process.communicate()
+        assert process.returncode == 0, out
+        json.loads(out)
+
+
+@dataclass
+class Load:
+    """Callers of a collection that comes and goes, and of one that stays."""
+
+    running: Running
+    prefix: str = ""
+    gone: set[str] = field(default_factory=set)
+    wrong: list[str] = field(default_factory=list)
+    answered: int = 0
+    written: int = 0
+    ended: bool = False
+
+    async def ask(self, client: RetrievalClient) -> None:
+        while not self.ended:
+            gone = frozenset(self.gone)
+            with contextlib.suppress(*_GONE):
+                query = c.Query(vector=np.ones(_DIM, np.float32))
+                found = await client.search(query, _DENSE, collection="busy")
+                self.answered += 1
+                self.wrong += [hit.id for hit in found.hits if hit.id[0] in gone]
+            await asyncio.sleep(0)
+
+    async def write(self, client: RetrievalClient) -> None:
+        number = 0
+        while not self.ended:
+            number += 1
+            item = c.Item(id=f"{self.prefix}-{number}", vector=np.ones(_DIM, np.float32))
+            with contextlib.suppress(*_GONE, Conflict):
+                reply = await client.upsert_items([item], collection="busy")
+                self.written += len(reply.results)
+            await asyncio.sleep(0.005)
+
+    async def ask_steady(self, client: RetrievalClient) -> None:
+        while not self.ended:
+            query = c.Query(vector=np.ones(_DIM, np.float32))
+            found = await client.search(query, _DENSE, collection="steady")
+            self.wrong += [] if len(found.hits) == 5 else ["steady"]
+            await asyncio.sleep(0)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("door", ["python", "http", "command"])
+async def test_create_fill_ask_and_drop_again_and_again_under_load(
+    running: Running, door: str
+) -> None:
+    await running.admin.create_collection("steady", dim=_DIM)
+    await running.fill("steady", "s")
+    words = ("--retrieval", running.addresses[0], "--port", "0")
+    async with service_process("gateway", words, ready_services=()) as gateway:
+        operate = getattr(Door(running, gateway.address), door)
+        load = Load(running)
+        calls = [
+            asyncio.create_task(call(client))
+            for call in (load.ask, load.write, load.ask_steady)
+            for client in (running.client, running.other)
+        ]
+        try:
+            for prefix in "abc":
+                load.prefix = prefix
+                await operate(True)
+                written = await running.fill("busy", prefix)
+                options = c.SearchOptions(
+                    k=100, mode=c.SearchMode.DENSE, min_watermark=written.watermark
+                )
+                query = c.Query(vector=np.ones(_DIM, np.float32))
+                found = await running.client.search(query, options, collection="busy")
+                ids = {hit.id for hit in found.hits}
+                assert {f"{prefix}{row}" for row in range(20)} <= ids
+                assert {one[0] for one in ids} == {prefix}
+                await operate(False)
+                load.gone.add(prefix)
+                assert len(running.files("busy")) == 1
+        finally:
+            load.ended = True
+            failed = [one for one in await asyncio.gather(*calls, return_exceptions=True) if one]
+    assert failed == []
+    assert load.wrong == []
+    assert load.answered > 0 and load.written > 0
+    assert [key for key in await running.keys() if "busy" in key] == []
+    await running.admin.drop_collection("steady")
+    assert await running.keys() == []
