@@ -246,6 +246,11 @@ def up(
         with plan_processes(layout) as processes:
             if processes.note:
                 output.print_note(processes.note)
+            if not opened.collections():
+                output.print_note(
+                    f"{opened.url} has no collection yet; create one: nearline collections create "
+                    f"NAME --address {processes.address}"
+                )
             async with run_supervised(processes.stages, report.change, report.line):
                 report.ready(processes.address, processes.metrics, processes.http_address)
                 report.hint(

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from nearline.errors import NotFound, SettingsError, Unsupported
+from nearline.errors import SettingsError, Unsupported
 from nearline.store.snapshot import Store
 from nearline_cli.local import bundled_redis
 from nearline_cli.local.liveness import answers_http
@@ -29,6 +29,8 @@ from nearline_cli.terminal import options
 
 # The first start of a model may convert it and benchmark its backends.
 _EMBEDDING_TIMEOUT_S = 300.0
+# Collections are created by API, too.
+_ALLOW_EMPTY = ("--allow-empty", "true")
 _WITHOUT_REDIS = (
     "running without live changes, ingest queue, users, sessions, budgets and cached answers"
 )
@@ -127,15 +129,11 @@ class ProcessPlan:
 def required_services(store: Store) -> tuple[int, bool]:
     """Returns the largest number of shards of a current snapshot, and whether any needs embedding.
 
-    Raises:
-        NotFound: Nothing is published in the store.
+    A store without collections gets one shard, and embedding for those to come.
     """
     collections = store.collections()
     if not collections:
-        raise NotFound(
-            f"store {store.url} has no published snapshot; build one: "
-            f"nearline build --corpus FILE --store {store.url}"
-        )
+        return 1, True
     manifests = [store.manifest(name, store.alias_in_force(name).current) for name in collections]
     shards = max(len(manifest.shards) for manifest in manifests)
     return shards, any(manifest.embedder.fingerprint for manifest in manifests)
@@ -307,6 +305,7 @@ def _shard(
     shards = range(number, layout.shards, layout.shard_processes)
     words = (
         *("--store", layout.store.url, "--shard", ",".join(map(str, shards))),
+        *_ALLOW_EMPTY,
         *_address_words({"--embedding": embedding}),
         *_redis_words(redis),
     )
@@ -321,7 +320,8 @@ def _router(
     worker: int,
     redis: str | None,
 ) -> ProcessSpec:
-    words = ["--store", layout.store.url, *_redis_words(redis), *_address_words(behind)]
+    words = ["--store", layout.store.url, *_ALLOW_EMPTY]
+    words += [*_redis_words(redis), *_address_words(behind)]
     if topology:
         words += ("--shards", topology)
     environ = layout.redis_environ
