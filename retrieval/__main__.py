@@ -15,7 +15,7 @@ from nearline.access.method_guard import (
     current_limits,
 )
 from nearline.access.readers import Ownership, ReaderFilter
-from nearline.clients import EmbeddingClient
+from nearline.clients import EmbeddingClient, IngestClient
 from nearline.errors import NearlineError
 from nearline.filters import Filter
 from nearline.forwarder import ForwardedService
@@ -171,6 +171,7 @@ async def main(argv: Sequence[str]) -> None:
         on_drop=forget,
         allow_empty=config.allow_empty,
     )
+    ingest = IngestClient(config.ingest) if config.ingest else None
     limits = CollectionLimits(
         collections=config.max_collections,
         servers=len(parse_topology(config.shards)) if config.shards else 0,
@@ -182,6 +183,7 @@ async def main(argv: Sequence[str]) -> None:
         follower,
         embedders if embedding else None,
         user_redis,
+        ingest,
         limits,
         drop_in_milvus,
     )
@@ -208,7 +210,7 @@ async def main(argv: Sequence[str]) -> None:
             await logs.close()
         if user_redis is not None:
             await user_redis.aclose()
-        for client in embedding.values():
+        for client in (*embedding.values(), *([] if ingest is None else [ingest])):
             await client.close()
 
     await serving.serve(

@@ -109,16 +109,20 @@ class DropCollectionRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., who: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
 
 class DropCollectionResponse(_message.Message):
-    __slots__ = ("snapshots", "documents", "redis_keys", "epoch")
+    __slots__ = ("snapshots", "documents", "redis_keys", "epoch", "cancelled_jobs", "dead_letters")
     SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
     DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
     REDIS_KEYS_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
+    CANCELLED_JOBS_FIELD_NUMBER: _ClassVar[int]
+    DEAD_LETTERS_FIELD_NUMBER: _ClassVar[int]
     snapshots: int
     documents: int
     redis_keys: int
     epoch: int
-    def __init__(self, snapshots: _Optional[int] = ..., documents: _Optional[int] = ..., redis_keys: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
+    cancelled_jobs: int
+    dead_letters: int
+    def __init__(self, snapshots: _Optional[int] = ..., documents: _Optional[int] = ..., redis_keys: _Optional[int] = ..., epoch: _Optional[int] = ..., cancelled_jobs: _Optional[int] = ..., dead_letters: _Optional[int] = ...) -> None: ...
 
 class ListSnapshotsRequest(_message.Message):
     __slots__ = ("collection", "page_size", "page_token")

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
+from nearline.clients import IngestClient
 from nearline.contract import DEFAULT_COLLECTION
 from nearline.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, Unsupported
 from nearline.store.removal import remove_files
@@ -19,6 +20,7 @@ from retrieval.embedders.endpoints import Embedders
 from retrieval.redis_client.collection_keys import remove_keys
 from retrieval.redis_client.connection import Redis
 from retrieval.rollout.collections import ServedCollections
+from retrieval.router.document_queue import EmptiedQueue, empty_queue
 from retrieval.router.new_collection import CollectionLimits, CollectionShape, shape_of
 from retrieval.snapshots import aliases
 from retrieval.snapshots.follower import AliasFollower
@@ -35,6 +37,7 @@ class CollectionAdmin:
         follower: Loads what the aliases name.
         embedders: Embedding services; None if there is none.
         redis: Holds live changes and users. Optional.
+        ingest: The document queue. Optional.
         limits: Limits and defaults.
         drop_in_milvus: Drops what Milvus holds of a collection; None with other backends.
     """
@@ -46,6 +49,7 @@ class CollectionAdmin:
         follower: AliasFollower[Any],
         embedders: Embedders | None,
         redis: Redis | None,
+        ingest: IngestClient | None,
         limits: CollectionLimits,
         drop_in_milvus: DropCollection | None = None,
     ) -> None:
@@ -54,6 +58,7 @@ class CollectionAdmin:
         self._follower = follower
         self._embedders = embedders
         self._redis = redis
+        self._ingest = ingest
         self._limits = limits
         self._drop_in_milvus = drop_in_milvus
         self._drops: dict[str, asyncio.Task[admin_pb2.DropCollectionResponse]] = {}
@@ -123,12 +128,20 @@ class CollectionAdmin:
         await self._follower.poll()
         # Until then other routers may still write to it.
         await asyncio.sleep(2 * self._limits.poll_s)
+        queue = EmptiedQueue(0, 0)
+        if self._ingest is not None:
+            queue = await empty_queue(self._ingest, name)
         keys = 0 if self._redis is None else await remove_keys(self._redis, name)
         snapshots = await asyncio.to_thread(remove_files, self._store, name, record)
         if self._drop_in_milvus is not None:
             await self._drop_in_milvus(name)
         return admin_pb2.DropCollectionResponse(
-            snapshots=snapshots, documents=documents, redis_keys=keys, epoch=record.epoch
+            snapshots=snapshots,
+            documents=documents,
+            redis_keys=keys,
+            epoch=record.epoch,
+            cancelled_jobs=queue.jobs,
+            dead_letters=queue.dead_letters,
         )
 
     def _check_room(self, name: str) -> None:

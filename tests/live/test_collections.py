@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from nearline import contract as c
-from nearline.clients import AdminClient, RetrievalClient
+from nearline.clients import AdminClient, IngestClient, RetrievalClient
 from nearline.errors import (
     AlreadyExists,
     Conflict,
@@ -27,7 +27,13 @@ from nearline.errors import (
     SnapshotMismatch,
 )
 from nearline.store.snapshot import Store
-from nearline_cli.local.processes import RETRIEVAL_SERVICES, service_process, start_service
+from nearline_cli.local.processes import (
+    RETRIEVAL_SERVICES,
+    ingest_process,
+    service_process,
+    start_service,
+    worker_process,
+)
 from retrieval.redis_client.connection import connect
 from tests.redis_server import needs_redis, valkey
 
@@ -50,9 +56,11 @@ class Running:
     other: RetrievalClient
 
     async def keys(self) -> list[str]:
+        """Returns all keys but those of the queue, whose jobs are history."""
         redis = connect(self.redis_url)
         try:
-            return sorted(key.decode() for key in await redis.keys("*"))
+            found = sorted(key.decode() for key in await redis.keys("*"))
+            return [key for key in found if not key.startswith("nl:{ingest}")]
         finally:
             await redis.aclose()
 
@@ -77,7 +85,9 @@ async def give_running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
     store = tmp_path_factory.mktemp("collections") / "store"
     async with contextlib.AsyncExitStack() as stack:
         url = await stack.enter_async_context(valkey())
+        queue = await stack.enter_async_context(ingest_process(url))
         words = ("--store", str(store), "--redis", url, "--allow-empty", "--alias-poll-s", "0.1")
+        words += ("--ingest", queue.address)
         addresses = []
         for _ in range(2):
             process = await start_service(
@@ -163,6 +173,25 @@ async def test_what_is_dropped_is_gone_everywhere_and_its_name_is_free(running: 
     user = await running.client.get_user("ann", collection="shop")
     assert not user.interactions
     await running.admin.drop_collection("shop")
+
+
+async def test_documents_queued_for_what_is_dropped_are_not_written_into_its_successor(
+    running: Running,
+) -> None:
+    await running.admin.create_collection("queued", dim=_DIM)
+    vector = np.ones(_DIM, np.float32)
+    item = c.Item(id="late", text="late", vector=vector)
+    async with IngestClient(running.addresses[0]) as ingest:
+        job = await ingest.submit([item], collection="queued")
+        receipt = await running.admin.drop_collection("queued")
+        assert receipt.cancelled_jobs == 1
+        await running.admin.create_collection("queued", dim=_DIM)
+        async with worker_process(running.redis_url, running.addresses[0]):
+            ended = await ingest.wait(job.job_id, timeout_s=30)
+        assert ended.state is c.JobState.CANCELLED
+    found = await running.client.get_items(["late"], collection="queued")
+    assert not found.items
+    await running.admin.drop_collection("queued")
 
 
 async def test_of_two_that_create_a_collection_one_does(running: Running) -> None:
