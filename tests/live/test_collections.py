@@ -59,7 +59,8 @@ class Running:
         """Returns all keys but those of the queue, whose jobs are history."""
         redis = connect(self.redis_url)
         try:
-            found = sorted(key.decode() for key in await redis.keys("*"))
+            raw: Any = await redis.keys("*")
+            found = sorted(key.decode() for key in raw)
             return [key for key in found if not key.startswith("nl:{ingest}")]
         finally:
             await redis.aclose()
@@ -86,8 +87,8 @@ async def give_running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
     async with contextlib.AsyncExitStack() as stack:
         url = await stack.enter_async_context(valkey())
         queue = await stack.enter_async_context(ingest_process(url))
-        words = ("--store", str(store), "--redis", url, "--allow-empty", "--alias-poll-s", "0.1")
-        words += ("--ingest", queue.address)
+        words = [*("--store", str(store), "--redis", url, "--ingest", queue.address)]
+        words += ["--allow-empty", "--alias-poll-s", "0.1"]
         addresses = []
         for _ in range(2):
             process = await start_service(
