@@ -37,7 +37,9 @@ def worker(
         _show(context)
         return
     from nearline_cli.local.processes import WORKER_MODULE, python_path
+    from nearline_cli.terminal.missing_packages import check_service
 
+    check_service(WORKER_MODULE)
     # This process becomes the worker, so its parent has no other process to watch or stop.
     os.execve(
         sys.executable,

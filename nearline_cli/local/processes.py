@@ -20,6 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 import nearline
 from nearline.channel_security import ChannelSecurity
 from nearline.errors import NotReady, SettingsError
+from nearline_cli.terminal.missing_packages import check_service
 
 EMBEDDING_SERVICES = ("nearline.v1.EmbeddingService",)
 RETRIEVAL_SERVICES = ("nearline.v1.RetrievalService",)
@@ -130,9 +131,10 @@ async def start_service(
         environ: Environment variables in addition to this process's own.
         on_line: Called with every line that the child writes. Optional.
     Raises:
-        SettingsError: The service refused its settings.
+        SettingsError: A package of the service is missing, or it refused its settings.
         NotReady: It ended, or did not serve in time; the text has its last lines.
     """
+    check_service(module)
     name = name or module
     read_end, write_end = os.pipe()
     try:

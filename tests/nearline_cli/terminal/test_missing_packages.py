@@ -16,7 +16,8 @@ from index_builder.options.training_options import TrainingOptions
 from nearline.errors import SettingsError
 from nearline_cli import app
 from nearline_cli.compose.calibration import CalibrationOptions
-from nearline_cli.terminal.missing_packages import EXTRAS, missing_package
+from nearline_cli.local.processes import start_service
+from nearline_cli.terminal.missing_packages import EXTRAS, SERVICES, missing_package
 
 SERVER = Path(__file__).parents[3] / "server" / "pyproject.toml"
 
@@ -52,6 +53,22 @@ def test_the_command_ends_with_the_remedy_and_without_a_traceback(
     said = capsys.readouterr()
     assert "pip install 'nearline-server[standard]'" in said.out + said.err
     assert "Traceback" not in said.out + said.err
+
+
+async def test_a_service_without_its_packages_is_not_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "tokenizers" else real(name)
+    )
+    with pytest.raises(SettingsError, match=r"embedding needs .* tokenizers, .*\[standard\]'"):
+        await start_service("embedding")
+
+
+def test_what_a_service_needs_is_in_the_extra_that_is_named() -> None:
+    needed = {module for modules in SERVICES.values() for module in modules}
+    assert needed <= set(EXTRAS["standard"])
 
 
 def test_a_build_on_interactions_says_at_once_what_training_needs(
