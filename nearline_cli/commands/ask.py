@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-import time
-from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from nearline import contract as c
 from nearline.clients import GenerationClient
-from nearline.counts import counted
 from nearline.filter_text import parse_filter
+from nearline.tls import TlsFiles
 from nearline_cli.terminal import options, output
-
-_EVENTS = {
-    c.Evidence: "evidence",
-    c.Delta: "delta",
-    c.Citation: "citation",
-    c.Usage: "usage",
-    c.Done: "done",
-    c.Refusal: "refusal",
-}
-_FINISHES = {
-    c.Finish.LENGTH: "cut at --max-tokens",
-    c.Finish.INTERRUPTED: "the writer failed before the answer was complete",
-    c.Finish.DEADLINE: "cut at --timeout",
-}
+from nearline_cli.views.answers import show_answer
+from nearline_cli.views.process_report import ProcessReport
 
 
 def ask(
@@ -74,6 +60,14 @@ def ask(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Write a new answer instead of returning a cached one.")
     ] = False,
+    folder: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR",
+            help="Answer from the files of this folder, on this machine: they are indexed, and "
+            "indexed again once they change. No service needs to run.",
+        ),
+    ] = "",
     token: options.TokenOption = "",
     timeout: options.TimeoutOption = options.LONG_TIMEOUT,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
@@ -83,6 +77,8 @@ def ask(
     """Answer a question from your documents; every sentence cites its source.
 
     For example: nearline ask "how do I run a subprocess with a timeout?"
+
+    Without any service: nearline ask "how long may I return it?" --folder ~/documents
     """
     request = c.Question(
         text=question,
@@ -97,77 +93,30 @@ def ask(
         unsupported=unsupported,
         fresh=fresh,
     )
-    asyncio.run(_run(request, address, token, collection, timeout, as_json))
+    if folder:
+        report = ProcessReport(as_json=False, verbose=False)
+        report.run_until_interrupted(_ask_folder(Path(folder), report, request, timeout, as_json))
+        return
+
+    async def run() -> None:
+        async with GenerationClient(address, token=token) as client:
+            await show_answer(
+                client, request, collection=collection, timeout_s=timeout, as_json=as_json
+            )
+
+    asyncio.run(run())
 
 
-async def _run(
-    question: c.Question,
-    address: str,
-    token: str,
-    collection: str,
-    timeout_s: float,
-    as_json: bool,
+async def _ask_folder(
+    folder: Path, report: ProcessReport, question: c.Question, timeout_s: float, as_json: bool
 ) -> None:
-    start = time.perf_counter()
-    cited: list[c.Citation] = []
-    usage = c.Usage()
-    first_s = 0.0
-    async with GenerationClient(address, token=token) as client:
-        async for event in client.generate(question, collection=collection, timeout_s=timeout_s):
-            if as_json:
-                output.print_json(
-                    {"event": _EVENTS[type(event)], **output.json_record(asdict(event))}
-                )
-                continue
-            match event:
-                case c.Evidence() if event.condensed:
-                    print(f"({output.one_line(event.condensed, 100)})")
-                case c.Delta():
-                    first_s = first_s or time.perf_counter() - start
-                    # Marked in the text, like a citation: colours do not survive a pipe.
-                    sys.stdout.write(event.text + (" [?]" if event.unsupported else ""))
-                    sys.stdout.flush()
-                case c.Usage():
-                    usage = event
-                case c.Citation():
-                    cited.append(event)
-                case c.Done():
-                    _print_footnotes(cited, event, usage, first_s)
-                case c.Refusal():
-                    # The probabilities show how close the decision was.
-                    print(
-                        f"No answer ({event.reason.value}): {event.message} "
-                        f"On topic {event.topic_probability:.2f}, evidence "
-                        f"{event.evidence_probability:.2f}; use --always to answer anyway."
-                    )
-                    _warn_of_session(event.session)
+    # Imported late: it loads what starts and supervises processes.
+    from nearline_cli.compose.local_index import Observers, serve_folder
+    from nearline_cli.local.supervisor import end_on_sigterm
 
-
-def _print_footnotes(cited: list[c.Citation], done: c.Done, usage: c.Usage, first_s: float) -> None:
-    print("\n")
-    for citation in cited:
-        title = output.one_line(citation.title, 72)
-        place = f"{citation.document_id} {citation.char_start}-{citation.char_end}"
-        print(f"[{citation.number}] {place}  {title}")
-    about = [f"{first_s * 1e3:.0f} ms to the first word"]
-    cached = ", cached" if done.served_by.source is c.Source.CACHE else ""
-    about.append(done.served_by.rung + cached)
-    shipped = "" if done.calibrated else " (uncalibrated)"
-    about.append(f"evidence {done.evidence_probability:.2f}{shipped}")
-    if usage.completion_tokens:
-        about.append(f"{usage.prompt_tokens} tokens read and {usage.completion_tokens} written")
-    if usage.cost:
-        about.append(f"cost {usage.cost:.6f}")
-    if done.finish is not c.Finish.COMPLETE:
-        about.append(_FINISHES[done.finish])
-    if done.dropped_sentences:
-        about.append(f"{counted(done.dropped_sentences, 'unsupported sentence')} left out")
-    if done.served_by.reason:
-        about.append(done.served_by.reason)
-    print(", ".join(about))
-    _warn_of_session(done.session)
-
-
-def _warn_of_session(session: c.SessionState | None) -> None:
-    if session is not None and not session.saved:
-        output.print_note(f"This turn was not saved in the session: {session.reason}")
+    end_on_sigterm()
+    observers = Observers(report.change, report.line)
+    async with serve_folder(folder, observers, as_json=as_json) as address:
+        report.flush()
+        async with GenerationClient(address, token="", tls=TlsFiles()) as client:
+            await show_answer(client, question, timeout_s=timeout_s, as_json=as_json)

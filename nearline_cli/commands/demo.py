@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sys
 import time
@@ -12,19 +11,26 @@ from typing import Annotated
 
 import typer
 
-from nearline.clients import EmbeddingClient, RetrievalClient
-from nearline.contract import DEFAULT_COLLECTION, PayloadField, Query, SearchOptions
-from nearline.errors import NotFound
+from nearline.clients import EmbeddingClient, GenerationClient, RetrievalClient
+from nearline.contract import (
+    Audience,
+    PayloadField,
+    Query,
+    Question,
+    RecommendOptions,
+    SearchOptions,
+)
 from nearline.store.snapshot import Store
-from nearline_cli.compose.change_log import open_change_log_if_any
+from nearline_cli.compose.local_index import ensure_snapshot
 from nearline_cli.local.ports import port_after
 from nearline_cli.local.process_plan import Layout, ProcessPlan, plan_processes
 from nearline_cli.local.redis_settings import bundled_redis_port, redis_environ
 from nearline_cli.local.supervisor import end_on_sigterm, run_supervised
 from nearline_cli.terminal import options, output
-from nearline_cli.terminal.progress import open_progress
 from nearline_cli.views import hits
+from nearline_cli.views.answers import show_answer
 from nearline_cli.views.process_report import ProcessReport
+from nearline_cli.views.recommendations import print_recommendations, recommendation_record
 
 SHARDS = 2
 HITS = 3
@@ -35,6 +41,10 @@ QUERIES = (
     "count how many times each element occurs in a list",
     "read a csv file",
 )
+LOOKED_AT = "subprocess.run"
+QUESTION = "how do I run a subprocess with a timeout?"
+_ANSWER_S = 60.0
+_LIST = RecommendOptions(n=HITS, payload=frozenset({PayloadField.TITLE}), explain=True)
 _OPTIONS = SearchOptions(k=HITS, payload=frozenset({PayloadField.TITLE, PayloadField.TEXT}))
 
 
@@ -55,18 +65,25 @@ def demo(
     ] = options.DEFAULT_PORT,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Index the documentation of your Python, serve it and ask five questions."""
+    """Index the documentation of your Python and serve it: searches, a list, an answer.
+
+    It asks five questions of the search, recommends what goes with what was looked at, and answers
+    a question with citations. Then it stays up, for you to try more.
+    """
     home = Path(folder) if folder else _home()
     report = ProcessReport(as_json=as_json, verbose=False)
     report.run_until_interrupted(_run(home, port, report, oneshot, as_json))
 
 
 async def _run(home: Path, port: int, report: ProcessReport, oneshot: bool, as_json: bool) -> None:
+    # Imported late: pyarrow is needed for a build only.
     from index_builder.documents import python_docs
+    from index_builder.readers.columns import DocumentColumns
+    from index_builder.readers.corpus import Corpus
 
     end_on_sigterm()
     corpus = home / "python.jsonl"
-    entries, digest = await asyncio.to_thread(python_docs.write_corpus, corpus)
+    entries, _ = await asyncio.to_thread(python_docs.write_corpus, corpus)
     output.print_note(
         f"{entries} entries of the documentation of Python {python_docs.python_version()}: {corpus}"
     )
@@ -86,59 +103,25 @@ async def _run(home: Path, port: int, report: ProcessReport, oneshot: bool, as_j
         if processes.note:
             output.print_note(processes.note)
         async with run_supervised([(*processes.redis, *processes.embedding)], *observers):
-            await _ensure_snapshot(store, corpus, digest, processes, as_json)
+            redis = f"redis://{processes.redis[0].address}/0" if processes.redis else ""
+            async with EmbeddingClient(processes.embedding[0].address) as client:
+                files = Corpus([corpus.absolute()], DocumentColumns())
+                await ensure_snapshot(
+                    store, files, client, shards=SHARDS, redis=redis, as_json=as_json
+                )
             stages = [processes.routers, processes.generation, processes.gateway]
             async with run_supervised(stages, *observers):
                 report.ready(processes.address, http_address=processes.http_address)
                 report.flush()
-                await _ask(processes.address, as_json)
+                await _search(processes.address, as_json)
+                await _recommend(processes.address, as_json)
+                await _answer(processes.address, as_json)
                 if not oneshot:
                     output.print_note(_next(processes, store))
                     await asyncio.get_running_loop().create_future()
 
 
-async def _ensure_snapshot(
-    store: Store, corpus: Path, digest: str, processes: ProcessPlan, as_json: bool
-) -> None:
-    """Builds unless the current snapshot has this corpus and this model."""
-    async with EmbeddingClient(processes.embedding[0].address) as client:
-        fingerprint = (await client.info()).fingerprint
-        with contextlib.suppress(NotFound):
-            current = store.alias_in_force(DEFAULT_COLLECTION).current
-            manifest = store.manifest(DEFAULT_COLLECTION, current)
-            built_from = [source.sha256 for source in manifest.sources]
-            # A snapshot of an older version may lack the word index or the attributes.
-            whole = manifest.HasField("lexical") and len(manifest.attributes) > 0
-            if whole and built_from == [digest] and manifest.embedder.fingerprint == fingerprint:
-                output.print_note(f"reusing snapshot {current}: same corpus, same model")
-                return
-        redis = f"redis://{processes.redis[0].address}/0" if processes.redis else ""
-        await _build(store, corpus, client, redis, as_json)
-
-
-async def _build(
-    store: Store, corpus: Path, client: EmbeddingClient, redis: str, as_json: bool
-) -> None:
-    # Imported late: pyarrow and faiss are needed for a build only.
-    from index_builder.options.build_options import BuildOptions
-    from index_builder.pipeline.builder import build_corpus
-    from index_builder.readers.columns import DocumentColumns
-    from index_builder.readers.corpus import Corpus
-
-    wanted = BuildOptions(store=store.url, shards=SHARDS)
-    # Live changes since the last run are kept.
-    async with open_change_log_if_any(store.url, DEFAULT_COLLECTION, redis) as log:
-        with open_progress(as_json) as shown:
-            result = await build_corpus(
-                Corpus([corpus], DocumentColumns()), wanted, client, shown, log
-            )
-    output.print_note(
-        f"snapshot {result.snapshot_id}: {result.documents} documents in {SHARDS} shards, "
-        f"recall@10 {result.recall_at_10:.3f} against an exact scan"
-    )
-
-
-async def _ask(address: str, as_json: bool) -> None:
+async def _search(address: str, as_json: bool) -> None:
     async with RetrievalClient(address) as client:
         for text in QUERIES:
             start = time.perf_counter()
@@ -147,8 +130,35 @@ async def _ask(address: str, as_json: bool) -> None:
             if as_json:
                 output.print_json({"query": text, **hits.reply_record(reply, seconds)})
             else:
-                output.console().print(f"\n{text}", style="bold")
+                _print_title(text)
                 hits.print_hits(reply, seconds)
+
+
+async def _recommend(address: str, as_json: bool) -> None:
+    """Shows a list for somebody who looked at an item, with the reason of each entry."""
+    async with RetrievalClient(address) as client:
+        start = time.perf_counter()
+        reply = await client.recommend(Audience(item_ids=(LOOKED_AT,)), _LIST)
+        seconds = time.perf_counter() - start
+    if as_json:
+        record = recommendation_record(reply, seconds)
+        output.print_json({"looked_at": LOOKED_AT, **record})
+    else:
+        _print_title(f"for somebody who looked at {LOOKED_AT}")
+        print_recommendations(reply, seconds)
+
+
+async def _answer(address: str, as_json: bool) -> None:
+    """Answers a question; every sentence cites its source."""
+    if not as_json:
+        _print_title(QUESTION)
+    async with GenerationClient(address) as client:
+        question = Question(text=QUESTION)
+        await show_answer(client, question, timeout_s=_ANSWER_S, as_json=as_json)
+
+
+def _print_title(text: str) -> None:
+    output.console().print(f"\n{text}", style="bold")
 
 
 def _home() -> Path:
@@ -161,14 +171,19 @@ def _home() -> Path:
 
 
 def _next(processes: ProcessPlan, store: Store) -> str:
-    address = processes.address
+    address, http = processes.address, processes.http_address
     program = Path(sys.argv[0])
     command = os.path.relpath(program) if program.name == "nearline" else "nearline"
+    search = f"{http}/v1/collections/default/search"
     return f"""
-The services run until Ctrl-C. Try in another terminal:
+The services run until Ctrl-C: gRPC at {address}, HTTP at {http} (try {http}/openapi.json).
+In another terminal:
   {command} search "compress a file" --address {address}
   {command} search "compress a file" --filter 'kind = "class"' --explain --address {address}
-  {command} ask "how do I run a subprocess with a timeout?" --address {address}
-  {command} search --item datetime.datetime.strptime --address {address}
+  {command} recommend --item {LOOKED_AT} --explain --address {address}
+  {command} ask "{QUESTION}" --address {address}
+  curl -s {search} -d '{{"query": {{"text": "compress a file"}}}}'
   {command} snapshots show --store {os.path.relpath(store.url)}
-  {command} build --help        (for your own documents)"""
+And for your own documents:
+  {command} ask "a question" --folder DIR
+  {command} build --help"""

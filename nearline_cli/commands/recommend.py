@@ -11,13 +11,7 @@ from nearline import contract as c
 from nearline.clients.blocking import BlockingRetrievalClient
 from nearline.filter_text import parse_filter
 from nearline_cli.terminal import options, output
-from nearline_cli.views.hits import (
-    hit_record,
-    ignored_records,
-    print_ignored,
-    reply_summary,
-    served_by_record,
-)
+from nearline_cli.views.recommendations import print_recommendations, recommendation_record
 
 _SHOWN = frozenset({c.PayloadField.TITLE, c.PayloadField.ATTRIBUTES})
 
@@ -91,45 +85,6 @@ def recommend(
         reply = client.recommend(audience, wanted, collection=collection, timeout_s=timeout)
         seconds = time.perf_counter() - start
     if as_json:
-        output.print_json(_record(reply, seconds))
-        return
-    output.print_table(
-        ("#", "score", "id", "title", *(("why",) if explain else ())),
-        [
-            (
-                *(place, one.hit.score, one.hit.id, one.hit.title or ""),
-                *((", ".join(one.reasons),) if explain else ()),
-            )
-            for place, one in enumerate(reply.recommendations, 1)
-        ],
-    )
-    print_ignored(reply.ignored_ids)
-    if reply.why_not is not None:
-        why = reply.why_not
-        output.console().print(f"{why.id}: {why.cause.value}: {why.message}")
-    output.console().print(f"policy {reply.policy} · {reply_summary(reply.info, seconds)}")
-
-
-def _record(reply: c.RecommendReply, seconds: float) -> dict[str, object]:
-    why = reply.why_not
-    return {
-        "recommendations": [
-            {
-                **hit_record(recommendation.hit),
-                "reasons": list(recommendation.reasons),
-                "propensity": recommendation.propensity,
-            }
-            for recommendation in reply.recommendations
-        ],
-        "ignored_ids": ignored_records(reply.ignored_ids),
-        "why_not": None
-        if why is None
-        else {"id": why.id, "cause": why.cause.value, "rank": why.rank, "message": why.message},
-        "policy": reply.policy,
-        "list_id": reply.info.list_id,
-        "epoch": reply.info.epoch,
-        "snapshot": reply.info.snapshot_id,
-        "served_by": served_by_record(reply.info),
-        "client_ms": output.to_milliseconds(seconds),
-        "total_ms": output.to_milliseconds(reply.info.total_s),
-    }
+        output.print_json(recommendation_record(reply, seconds))
+    else:
+        print_recommendations(reply, seconds)

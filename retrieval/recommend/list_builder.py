@@ -15,9 +15,9 @@ from nearline.filters import both
 from retrieval.protocols.compute_threads import run_stoppable
 from retrieval.recommend.cached_candidates import CachedCandidates, CandidateCache
 from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
-from retrieval.recommend.explanations import complete_absence
+from retrieval.recommend.explanations import MAX_REASONS, complete_absence
 from retrieval.recommend.policies import NO_PAYLOAD, Policy
-from retrieval.recommend.pool_filler import CONTENT, fill_pool
+from retrieval.recommend.pool_filler import CONTENT, content_examples, fill_pool
 from retrieval.recommend.ranking import position_of
 from retrieval.recommend.rules import Placement, apply_rules
 from retrieval.recommend.strategies import RankingContext, Strategy, strategy_of
@@ -203,7 +203,7 @@ class ListBuilder:
             recommendations=[
                 c.Recommendation(
                     hit=hits[placement.candidate.id],
-                    reasons=self._reasons(context, placement) if options.explain else (),
+                    reasons=self._reasons(context, placement, source) if options.explain else (),
                     propensity=placement.propensity,
                 )
                 for placement in result.places
@@ -258,12 +258,15 @@ class ListBuilder:
             return CONTENT
         return self._plan.strategy.shared_source(start.context_ids[0] if start.context_ids else "")
 
-    def _reasons(self, context: RankingContext, placement: Placement) -> tuple[str, ...]:
+    def _reasons(
+        self, context: RankingContext, placement: Placement, source: str
+    ) -> tuple[str, ...]:
         """Returns the reasons of the rules, then those of the strategy, strongest first."""
         model = self._plan.query.served.learned
         number = None if model is None else model.number_of(placement.candidate.id)
         if model is None or number is None:
-            return placement.reasons
+            similar_to = content_examples(context)[:MAX_REASONS] if source == CONTENT else ()
+            return placement.reasons or tuple(f"because:{item_id}" for item_id in similar_to)
         return (*placement.reasons, *self._plan.strategy.reasons(model, context, number))
 
     def _rank(self, context: RankingContext, item_id: str) -> int:

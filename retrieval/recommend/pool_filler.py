@@ -5,6 +5,7 @@ The strategies themselves are in `strategies`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 
 from retrieval.behaviour.model import BehaviourModel
@@ -40,7 +41,7 @@ async def fill_pool(
     model = query.served.learned
     if model is not None and not strategy.needs_content(model, context):
         return await fill_ranked(pool, query, model, strategy, context, hidden, depth)
-    examples = context.item_ids or [event.item_id for event in context.profile.events]
+    examples = content_examples(context)
     if examples and (similar := await find_similar_items(query, examples, depth, hidden)):
         for item, score in similar:
             pool.add(item, score)
@@ -52,6 +53,12 @@ async def fill_pool(
     for item in islice((one for one in items if one.id not in hidden), depth):
         pool.add(item, 0.0)
     return UNORDERED
+
+
+def content_examples(context: RankingContext) -> Sequence[str]:
+    """Returns the ids of the items that a list of CONTENT is similar to, most relevant first."""
+    events = context.profile.events
+    return context.item_ids or list(dict.fromkeys(event.item_id for event in events))
 
 
 async def fill_ranked(

@@ -93,6 +93,8 @@ def test_the_demo_answers_and_its_second_run_does_not_build(
         running = Up(process)
         try:
             answers = [json.loads(process.stdout.readline()) for _ in range(5)]  # type: ignore[union-attr]
+            recommended = json.loads(process.stdout.readline())  # type: ignore[union-attr]
+            events = _answer(running)
             assert time.monotonic() - start < 40
             _run_the_program_of_the_readme(running.address)
             _run_the_commands_of_the_readme(running)
@@ -107,11 +109,27 @@ def test_the_demo_answers_and_its_second_run_does_not_build(
             assert process.wait(timeout=30) == 0
     assert psutil.wait_procs(running.children, timeout=30)[1] == []
     assert list(snapshots.iterdir()) == built
+    assert recommended["looked_at"] == "subprocess.run"
+    assert [one["reasons"] for one in recommended["recommendations"]] == [
+        ["because:subprocess.run"]
+    ] * 3
+    assert events[0] == "evidence" and "citation" in events and events[-1] == "done"
     best = {answer["query"]: [hit["id"] for hit in answer["hits"]] for answer in answers}
     assert "datetime.datetime.strptime" in best["how do I parse a date string"]
     temporary = "make a temporary directory that is deleted afterwards"
     # mkdtemp, which leaves the deleting to its caller, scores within 0.01 of it.
     assert "tempfile.TemporaryDirectory" in best[temporary][:2]
+
+
+def _answer(running: Up) -> list[str]:
+    """Reads the events of an answer, up to its end."""
+    assert running.process.stdout is not None
+    events = []
+    for line in running.process.stdout:
+        events.append(json.loads(line)["event"])
+        if events[-1] in ("done", "refusal"):
+            return events
+    raise AssertionError(f"no end after {events}")
 
 
 def _ask(address: str) -> None:

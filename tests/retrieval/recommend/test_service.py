@@ -167,6 +167,21 @@ async def test_an_item_without_behaviour_gets_similar_items(
         assert reply.info.served_by.rung == "content"
 
 
+async def test_without_interactions_the_reasons_are_the_items_that_the_list_is_similar_to(
+    tmp_path: Path,
+) -> None:
+    async with recommender(tmp_path, None) as service:
+        about = Audience(item_ids=("new", "g"))
+        reply = await service.recommend(about, RecommendOptions(n=2, explain=True))
+        assert [one.reasons for one in reply.recommendations] == [("because:new", "because:g")] * 2
+        assert reply.info.served_by.rung == "content"
+        plain = await service.recommend(about, RecommendOptions(n=2))
+        assert [one.reasons for one in plain.recommendations] == [(), ()]
+        # Nothing speaks for items in no order.
+        reply = await service.recommend(Audience(), RecommendOptions(n=2, explain=True))
+        assert [one.reasons for one in reply.recommendations] == [(), ()]
+
+
 async def test_unknown_items_are_reported_and_popular_items_are_listed(
     tmp_path: Path, known: BehaviourModel
 ) -> None:

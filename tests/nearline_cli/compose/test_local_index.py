@@ -1,0 +1,57 @@
+"""Tests of an index of a folder: it is built again only if the files changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from index_builder.readers.columns import DocumentColumns
+from index_builder.readers.corpus import Corpus
+from nearline.contract import DEFAULT_COLLECTION
+from nearline.errors import InvalidRequest
+from nearline.store.snapshot import Store
+from nearline_cli.compose.local_index import (
+    MOST_BAD_ROWS,
+    Observers,
+    ensure_snapshot,
+    serve_folder,
+)
+from tests.index_builder.embedders import HashEmbedder
+
+
+async def test_a_folder_is_indexed_again_only_once_a_file_or_the_model_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, store = tmp_path / "docs", Store.open(str(tmp_path / "store"))
+    folder.mkdir()
+    (folder / "a.md").write_text("Parcels leave the house on the day of the order.")
+    (folder / "broken.pdf").write_bytes(b"no pdf")
+
+    async def index(embedder: HashEmbedder) -> tuple[str, str]:
+        files = Corpus([folder], DocumentColumns())
+        await ensure_snapshot(store, files, embedder, max_bad_rows=MOST_BAD_ROWS, as_json=True)
+        return store.alias_in_force(DEFAULT_COLLECTION).current, capsys.readouterr().err
+
+    first, said = await index(HashEmbedder())
+    assert "1 document of 2 files in 1 shard" in said
+    assert "left out 1 file or row that cannot be read" in said and "broken.pdf" in said
+    again, said = await index(HashEmbedder())
+    assert again == first and "reusing snapshot" in said
+    (folder / "b.txt").write_text("Gift cards are valid for three years.")
+    second, _ = await index(HashEmbedder())
+    assert second != first
+    other, _ = await index(HashEmbedder(fingerprint="another"))
+    assert other != second
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("gone", "is not a folder"), ("", "contains no readable file")]
+)
+async def test_what_is_no_folder_or_has_no_documents_is_refused_before_anything_starts(
+    name: str, said: str, tmp_path: Path
+) -> None:
+    observers = Observers(lambda change: None, lambda name, line: None)
+    with pytest.raises(InvalidRequest, match=said):
+        async with serve_folder(tmp_path / name, observers, as_json=True):
+            pass
