@@ -61,8 +61,8 @@ async def serve_folder(folder: Path, observers: Observers, *, as_json: bool) -> 
     for name in [name for name in os.environ if name.startswith(_ELSEWHERE)]:
         del os.environ[name]
     store = Store.open(str(_cache_of(folder)))
-    free = {"port": 0, "embedding_port": 0, "generation_port": 0}
-    with plan_processes(Layout(store=store, shards=1, redis="", **free)) as processes:
+    layout = Layout(store=store, shards=1, port=0, embedding_port=0, generation_port=0, redis="")
+    with plan_processes(layout) as processes:
         async with (
             run_supervised([processes.embedding], *observers),
             EmbeddingClient(processes.embedding[0].address) as client,
