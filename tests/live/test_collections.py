@@ -127,13 +127,16 @@ async def test_an_empty_collection_is_written_searched_and_filtered_at_once(
     assert listed == ["shop"]
     described = await running.admin.collection("shop")
     assert (described.dim, described.metric, described.language) == (_DIM, "cosine", "english")
+    await running.admin.drop_collection("shop")
 
 
 async def test_a_name_in_use_is_refused_and_one_that_never_was_cannot_be_dropped(
     running: Running,
 ) -> None:
-    with pytest.raises(AlreadyExists, match="nearline collections drop shop"):
-        await running.admin.create_collection("shop", dim=_DIM)
+    await running.admin.create_collection("used", dim=_DIM)
+    with pytest.raises(AlreadyExists, match="nearline collections drop used"):
+        await running.admin.create_collection("used", dim=_DIM)
+    await running.admin.drop_collection("used")
     with pytest.raises(NotFound, match="no collection 'nothing'"):
         await running.admin.drop_collection("nothing")
     with pytest.raises(InvalidRequest, match="collection is empty"):
@@ -161,19 +164,21 @@ async def test_an_option_out_of_range_is_named(
 
 
 async def test_what_is_dropped_is_gone_everywhere_and_its_name_is_free(running: Running) -> None:
-    receipt = await running.admin.drop_collection("shop", why="tidy")
+    await running.admin.create_collection("gone", dim=_DIM)
+    await running.fill("gone", "g")
+    receipt = await running.admin.drop_collection("gone", why="tidy")
     assert (receipt.snapshots, receipt.epoch) == (1, 2)
     assert receipt.redis_keys > 64
-    assert running.files("shop") == ["aliases/0000000002.json"]
+    assert running.files("gone") == ["aliases/0000000002.json"]
     assert await running.keys() == []
     for client in (running.client, running.other):
-        with pytest.raises(NotFound, match="'shop' is not served here"):
-            await client.search(c.Query(text="lamp"), collection="shop")
-    made = await running.admin.create_collection("shop", dim=4)
+        with pytest.raises(NotFound, match="'gone' is not served here"):
+            await client.search(c.Query(text="lamp"), collection="gone")
+    made = await running.admin.create_collection("gone", dim=4)
     assert (made.epoch, made.dim) == (3, 4)
-    user = await running.client.get_user("ann", collection="shop")
+    user = await running.client.get_user("ann", collection="gone")
     assert not user.interactions
-    await running.admin.drop_collection("shop")
+    await running.admin.drop_collection("gone")
 
 
 async def test_documents_queued_for_what_is_dropped_are_not_written_into_its_successor(
