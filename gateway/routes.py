@@ -41,6 +41,7 @@ ROUTES: Final[Mapping[str, Mapping[str, Route]]] = {
         "UpsertItems": Route("PUT", f"{_COLLECTION}/items"),
         "DeleteItems": Route("POST", f"{_COLLECTION}/items/delete"),
         "UpsertItemsStream": Route("PUT", f"{_COLLECTION}/items/stream"),
+        "DeleteItemsByFilter": Route("POST", f"{_COLLECTION}/items/delete/matching"),
         "DeleteItemsStream": Route("POST", f"{_COLLECTION}/items/delete/stream"),
         "GetUser": Route("GET", f"{_COLLECTION}/users/{{user_id}}"),
         "DeleteUser": Route("DELETE", f"{_COLLECTION}/users/{{user_id}}"),

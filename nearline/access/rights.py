@@ -83,6 +83,7 @@ METHODS: Final[Mapping[str, Mapping[str, MethodAccess]]] = {
         "CountItems": _READ,
         "UpsertItems": _WRITE,
         "DeleteItems": MethodAccess(Right.WRITE, audited=True),
+        "DeleteItemsByFilter": MethodAccess(Right.WRITE, audited=True),
         "UpsertItemsStream": MethodAccess(Right.WRITE, Scope.BATCHES),
         "DeleteItemsStream": MethodAccess(Right.WRITE, Scope.BATCHES, audited=True),
         "GetUser": _READ,

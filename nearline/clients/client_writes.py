@@ -139,6 +139,15 @@ class ClientWrites(ServiceClients):
         self._writes.note(name, reply.watermark)
         return reply
 
+    async def delete_matching(
+        self, filter: c.FilterLike, *, collection: str | None = None, timeout_s: float | None = None
+    ) -> c.FilteredDeletion:
+        """Deletes all items that match a filter; see `RetrievalClient.delete_matching`."""
+        name = self._name(collection)
+        reply = await self.retrieval.delete_matching(filter, collection=name, timeout_s=timeout_s)
+        self._writes.note(name, reply.watermark)
+        return reply
+
     async def delete_batches(
         self, batches: AsyncIterable[Sequence[c.Id]], *, collection: str | None = None
     ) -> c.BulkWriteReply:

@@ -26,6 +26,7 @@ DEFAULT_OPTIONS = c.SearchOptions(payload=SEARCH_PAYLOAD)
 DEFAULT_LIST = c.RecommendOptions(payload=SEARCH_PAYLOAD)
 # Many texts may need embedding first.
 _WRITE_TIMEOUT_S = 60.0
+_MATCHING_TIMEOUT_S = 120.0
 ALL_BUT_VECTOR = frozenset(c.PayloadField) - {c.PayloadField.VECTOR}
 
 
@@ -221,6 +222,36 @@ class RetrievalClient(ServiceChannel):
         return wire.write_reply(
             await self.send(self._stub.DeleteItems, request, timeout_s, default_s=_WRITE_TIMEOUT_S)
         )
+
+    async def delete_matching(
+        self,
+        filter: c.FilterLike,
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        timeout_s: float | None = None,
+    ) -> c.FilteredDeletion:
+        """Deletes all items that match a filter, at most 10,000 in each call to the service.
+
+            await client.delete_matching("year < 2000")
+
+        Args:
+            filter: A text such as "year < 2000", or a filter.
+            collection: Name of the collection.
+            timeout_s: Of each call.
+        Raises: As `delete_items`; what was deleted by then stays deleted.
+        """
+        request = retrieval_pb2.DeleteItemsByFilterRequest(
+            collection=collection, filter=_filter_to_proto(filter)
+        )
+        deleted = 0
+        while True:
+            reply = await self.send(
+                self._stub.DeleteItemsByFilter, request, timeout_s, default_s=_MATCHING_TIMEOUT_S
+            )
+            deleted += reply.deleted
+            request.min_watermark = reply.watermark or request.min_watermark
+            if not reply.more:
+                return c.FilteredDeletion(deleted=deleted, watermark=request.min_watermark)
 
     async def upsert_batches(
         self, batches: AsyncIterable[Sequence[c.Item]], *, collection: str = c.DEFAULT_COLLECTION

@@ -51,6 +51,18 @@ class BulkWriteReply:
     rejections: Sequence[WriteResult] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilteredDeletion:
+    """Result of deleting the items that match a filter.
+
+    deleted: Number of items. more: Whether more may match. watermark: For reads that must see it.
+    """
+
+    deleted: int
+    more: bool = False
+    watermark: bytes = b""
+
+
 class ItemWriter(Protocol):
     """Changes items; satisfied by the service object and by the client.
 

@@ -612,6 +612,28 @@ class DeleteItemsResponse(_message.Message):
     results: _containers.RepeatedCompositeFieldContainer[WriteResult]
     def __init__(self, watermark: _Optional[bytes] = ..., results: _Optional[_Iterable[_Union[WriteResult, _Mapping]]] = ...) -> None: ...
 
+class DeleteItemsByFilterRequest(_message.Message):
+    __slots__ = ("collection", "filter", "limit", "min_watermark")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    MIN_WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    filter: _types_pb2.Filter
+    limit: int
+    min_watermark: bytes
+    def __init__(self, collection: _Optional[str] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., limit: _Optional[int] = ..., min_watermark: _Optional[bytes] = ...) -> None: ...
+
+class DeleteItemsByFilterResponse(_message.Message):
+    __slots__ = ("watermark", "deleted", "more")
+    WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    watermark: bytes
+    deleted: int
+    more: bool
+    def __init__(self, watermark: _Optional[bytes] = ..., deleted: _Optional[int] = ..., more: _Optional[bool] = ...) -> None: ...
+
 class UpsertItemsStreamRequest(_message.Message):
     __slots__ = ("request",)
     REQUEST_FIELD_NUMBER: _ClassVar[int]

@@ -80,6 +80,11 @@ class RetrievalServiceStub:
                 request_serializer=nearline_dot_v1_dot_retrieval__pb2.DeleteItemsRequest.SerializeToString,
                 response_deserializer=nearline_dot_v1_dot_retrieval__pb2.DeleteItemsResponse.FromString,
                 _registered_method=True)
+        self.DeleteItemsByFilter = channel.unary_unary(
+                '/nearline.v1.RetrievalService/DeleteItemsByFilter',
+                request_serializer=nearline_dot_v1_dot_retrieval__pb2.DeleteItemsByFilterRequest.SerializeToString,
+                response_deserializer=nearline_dot_v1_dot_retrieval__pb2.DeleteItemsByFilterResponse.FromString,
+                _registered_method=True)
         self.UpsertItemsStream = channel.stream_unary(
                 '/nearline.v1.RetrievalService/UpsertItemsStream',
                 request_serializer=nearline_dot_v1_dot_retrieval__pb2.UpsertItemsStreamRequest.SerializeToString,
@@ -171,6 +176,14 @@ class RetrievalServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteItemsByFilter(self, request, context):
+        """Deletes items that match a filter, at most 10,000 at a time; acknowledged when durable. Repeat it while `more` is
+        set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def UpsertItemsStream(self, request_iterator, context):
         """Adds or replaces the items of many batches, in order; replies after the last batch. If a batch fails, every batch
         before it is durable.
@@ -247,6 +260,11 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
                     servicer.DeleteItems,
                     request_deserializer=nearline_dot_v1_dot_retrieval__pb2.DeleteItemsRequest.FromString,
                     response_serializer=nearline_dot_v1_dot_retrieval__pb2.DeleteItemsResponse.SerializeToString,
+            ),
+            'DeleteItemsByFilter': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteItemsByFilter,
+                    request_deserializer=nearline_dot_v1_dot_retrieval__pb2.DeleteItemsByFilterRequest.FromString,
+                    response_serializer=nearline_dot_v1_dot_retrieval__pb2.DeleteItemsByFilterResponse.SerializeToString,
             ),
             'UpsertItemsStream': grpc.stream_unary_rpc_method_handler(
                     servicer.UpsertItemsStream,
@@ -513,6 +531,33 @@ class RetrievalService:
             '/nearline.v1.RetrievalService/DeleteItems',
             nearline_dot_v1_dot_retrieval__pb2.DeleteItemsRequest.SerializeToString,
             nearline_dot_v1_dot_retrieval__pb2.DeleteItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteItemsByFilter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearline.v1.RetrievalService/DeleteItemsByFilter',
+            nearline_dot_v1_dot_retrieval__pb2.DeleteItemsByFilterRequest.SerializeToString,
+            nearline_dot_v1_dot_retrieval__pb2.DeleteItemsByFilterResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,10 @@ class RetrievalServiceStub:
     """
     DeleteItems: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.DeleteItemsRequest, _retrieval_pb2.DeleteItemsResponse]
     """Deletes items by id; acknowledged when durable."""
+    DeleteItemsByFilter: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.DeleteItemsByFilterRequest, _retrieval_pb2.DeleteItemsByFilterResponse]
+    """Deletes items that match a filter, at most 10,000 at a time; acknowledged when durable. Repeat it while `more` is
+    set.
+    """
     UpsertItemsStream: _aio.StreamUnaryMultiCallable[_retrieval_pb2.UpsertItemsStreamRequest, _retrieval_pb2.UpsertItemsStreamResponse]
     """Adds or replaces the items of many batches, in order; replies after the last batch. If a batch fails, every batch
     before it is durable.
@@ -117,6 +121,15 @@ class RetrievalServiceServicer:
         context: _aio.ServicerContext[_retrieval_pb2.DeleteItemsRequest, _abc.Awaitable[_retrieval_pb2.DeleteItemsResponse]],
     ) -> _abc.Awaitable[_retrieval_pb2.DeleteItemsResponse]:
         """Deletes items by id; acknowledged when durable."""
+
+    def DeleteItemsByFilter(
+        self,
+        request: _retrieval_pb2.DeleteItemsByFilterRequest,
+        context: _aio.ServicerContext[_retrieval_pb2.DeleteItemsByFilterRequest, _abc.Awaitable[_retrieval_pb2.DeleteItemsByFilterResponse]],
+    ) -> _abc.Awaitable[_retrieval_pb2.DeleteItemsByFilterResponse]:
+        """Deletes items that match a filter, at most 10,000 at a time; acknowledged when durable. Repeat it while `more` is
+        set.
+        """
 
     def UpsertItemsStream(
         self,

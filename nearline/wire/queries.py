@@ -80,6 +80,7 @@ def facets_from_proto(facets: Sequence[retrieval_pb2.Facet]) -> list[c.Facet]:
 def filter_of(
     request: retrieval_pb2.ListItemsRequest
     | retrieval_pb2.CountItemsRequest
+    | retrieval_pb2.DeleteItemsByFilterRequest
     | retrieval_pb2.RecommendRequest
     | shard_pb2.FetchItemsRequest
     | shard_pb2.ScanItemsRequest

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
+import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -103,6 +106,7 @@ def delete(
     ids_from: Annotated[
         str, typer.Option(metavar="FILE|-", help="File with one id per line; -: standard input.")
     ] = "",
+    filter: options.FilterOption = "",
     batch: _BatchOption = 256,
     wait: _WaitOption = 0.0,
     yes: confirmation.YesOption = False,
@@ -113,12 +117,20 @@ def delete(
 ) -> None:
     """Delete items; ids that do not exist are ignored.
 
-    For example: nearline items delete sku-1 sku-2 --yes
+    For example: nearline items delete sku-1 sku-2 --yes, or: nearline items delete --filter
+    'year < 2000'
     """
     _check_batch(batch)
-    if bool(ids) == bool(ids_from):
-        found = "both ids and --ids-from" if ids else "no ids"
-        raise InvalidRequest(f"{found} were named; name ids, or --ids-from FILE", field="ids")
+    choices = {"ids": ids, "--ids-from": ids_from, "--filter": filter}
+    named = [name for name, given in choices.items() if given]
+    if len(named) != 1:
+        found = " and ".join(named) or "no ids"
+        raise InvalidRequest(
+            f"{found} were named; name ids, --ids-from FILE or --filter FILTER", field="ids"
+        )
+    if filter:
+        _delete_matching(filter, yes=yes, address=address, collection=collection, as_json=as_json)
+        return
     what = f"the items of {ids_from}" if ids_from else counted(len(ids or ()), "item")
     confirmation.confirm(f"delete {what} from {collection!r}", yes=yes)
     tally = WriteTally(as_json=as_json)
@@ -135,6 +147,61 @@ def delete(
 
     asyncio.run(run())
     tally.print()
+
+
+@app.command("list")
+def list_items(
+    filter: options.FilterOption = "",
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, max=100_000, metavar="N", help="Most items.")
+    ] = 20,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """List items in id order.
+
+    For example: nearline items list --filter 'year >= 2000' -n 100
+    """
+    with BlockingRetrievalClient(address) as client:
+        found = client.items(filter or None, _SHOWN, collection=collection)
+        items = list(itertools.islice(found, limit))
+        more = next(found, None) is not None if len(items) == limit else False
+    if as_json:
+        output.print_json({"items": list(map(_item_record, items)), "more": more})
+        return
+    names = ("id", "version", "expires", "attributes", "text")
+    output.print_table(names, [_row(item) for item in items])
+    if more:
+        output.print_note("there are more; raise --limit, or write all: nearline items export FILE")
+
+
+@app.command()
+def export(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE|-", help="File of JSON lines; -: standard output.")
+    ],
+    filter: options.FilterOption = "",
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="Write the vector of each item too, if it has one.")
+    ] = False,
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
+    collection: options.CollectionOption = options.DEFAULT_COLLECTION,
+) -> None:
+    """Write all items that match, as `nearline items upsert` and `nearline build` read them.
+
+    For example: nearline items export shop.jsonl --filter 'brand = acme'
+
+    Each attribute is a column of its own; times are text in ISO 8601. The file appears once it is
+    complete.
+    """
+    payload = _SHOWN | ({c.PayloadField.VECTOR} if vectors else frozenset())
+    count = 0
+    with BlockingRetrievalClient(address) as client, _written(file) as stream:
+        for item in client.items(filter or None, payload, collection=collection):
+            stream.write(json.dumps(_exported(item), ensure_ascii=False) + "\n")
+            count += 1
+    output.print_note(f"wrote {counted(count, 'item')}")
 
 
 @app.command()
@@ -173,6 +240,56 @@ def show(
             output.console(error=True).print(reply.info.served_by.reason)
     if reply.ignored_ids:
         raise typer.Exit(1)
+
+
+def _delete_matching(
+    filter: str, *, yes: bool, address: str, collection: str, as_json: bool
+) -> None:
+    with BlockingRetrievalClient(address) as client:
+        count = client.count_items(filter, collection=collection).count
+        confirmation.confirm(
+            f"delete {counted(count, 'item')} that match {filter!r} from {collection!r}", yes=yes
+        )
+        done = client.delete_matching(filter, collection=collection)
+    output.print_result(
+        {"deleted": done.deleted, "watermark": done.watermark.hex()},
+        f"deleted {counted(done.deleted, 'item')}",
+        as_json=as_json,
+    )
+
+
+@contextlib.contextmanager
+def _written(file: str) -> Iterator[TextIO]:
+    """Opens a file that appears under its name at the end of the block."""
+    if file == "-":
+        yield sys.stdout
+        return
+    target = Path(file)
+    temporary = target.with_name(f".{target.name}.part")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            yield stream
+        temporary.replace(target)
+    except OSError as error:
+        raise InvalidRequest(f"{file} cannot be written: {error}", field="file") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _exported(item: c.Item) -> dict[str, object]:
+    """Returns an item as a row with a column for each attribute."""
+    row: dict[str, object] = {"id": item.id, "title": item.title, "text": item.text}
+    if item.expires is not None:
+        row["expires"] = item.expires.isoformat()
+    if item.vector is not None:
+        row["vector"] = item.vector.tolist()
+    if taken := row.keys() & item.attributes.keys():
+        raise InvalidRequest(
+            f"item {item.id!r} has an attribute {min(taken)!r}, which is the name of a column; "
+            "rename it",
+            field="attributes",
+        )
+    return row | output.json_record(dict(item.attributes))
 
 
 def _item_batches(
@@ -246,20 +363,21 @@ def _row(item: c.Item) -> list[object]:
     ]
 
 
+def _item_record(item: c.Item) -> dict[str, object]:
+    return {
+        "id": item.id,
+        "version": item.version,
+        "title": item.title,
+        "text": item.text,
+        "attributes": dict(item.attributes),
+        "expires": None if item.expires is None else item.expires.isoformat(),
+    }
+
+
 def _record(reply: c.ItemsReply) -> dict[str, object]:
     info = reply.info
     return {
-        "items": [
-            {
-                "id": item.id,
-                "version": item.version,
-                "title": item.title,
-                "text": item.text,
-                "attributes": dict(item.attributes),
-                "expires": None if item.expires is None else item.expires.isoformat(),
-            }
-            for item in reply.items
-        ],
+        "items": list(map(_item_record, reply.items)),
         "ignored_ids": ignored_records(reply.ignored_ids),
         "epoch": info.epoch,
         "snapshot": info.snapshot_id,

@@ -22,6 +22,7 @@ from retrieval.router.search_limits import (
     check_search_limits,
 )
 from retrieval.writes.bulk import WriteBatch, write_batches
+from retrieval.writes.filtered_deletion import delete_matching
 
 _Named = TypeVar("_Named", c.Audience, c.Interaction)
 # Larger replies are converted in a thread: converting 131,072 hits takes a tenth of a second.
@@ -207,6 +208,25 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         """Deletes items."""
         reply = await self._delete(request, time_left_s(context))
         return wire.delete_response(reply)
+
+    async def DeleteItemsByFilter(
+        self, request: retrieval_pb2.DeleteItemsByFilterRequest, context: Context
+    ) -> retrieval_pb2.DeleteItemsByFilterResponse:
+        """Deletes items that match a filter."""
+        filter = wire.filter_of(request)
+        check_filter_limits(current_limits(), filter)
+        done = await delete_matching(
+            self._service,
+            self._required_writer(),
+            filter,
+            limit=request.limit,
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            min_watermark=request.min_watermark,
+            timeout_s=time_left_s(context),
+        )
+        return retrieval_pb2.DeleteItemsByFilterResponse(
+            watermark=done.watermark, deleted=done.deleted, more=done.more
+        )
 
     async def UpsertItemsStream(
         self,

@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 
 from nearline import contract as c
+from nearline.channel import ServiceChannel
 from nearline.clients import AdminClient, IngestClient, RetrievalClient
 from nearline.errors import (
     AlreadyExists,
@@ -27,6 +28,7 @@ from nearline.errors import (
     SnapshotMismatch,
 )
 from nearline.store.snapshot import Store
+from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
 from nearline_cli.local.processes import (
     RETRIEVAL_SERVICES,
     ingest_process,
@@ -338,3 +340,31 @@ async def test_create_fill_ask_and_drop_again_and_again_under_load(
     assert [key for key in await running.keys() if "busy" in key] == []
     await running.admin.drop_collection("steady")
     assert await running.keys() == []
+
+
+async def test_items_that_match_are_deleted_and_no_others(running: Running) -> None:
+    await running.admin.create_collection("filtered", dim=_DIM, attributes={"n": "int"})
+    await running.fill("filtered", "f", rows=1_000)
+    written = await running.fill("filtered", "k", rows=10)
+    client = running.client
+    # Matches of more than one page, in a state that has them all.
+    await client.count_items("n >= 0", collection="filtered", min_watermark=written.watermark)
+    done = await client.delete_matching("n >= 5", collection="filtered")
+    assert done.deleted == 995 + 5
+    left = await client.count_items(collection="filtered", min_watermark=done.watermark)
+    assert left.count == 10
+    again = await client.delete_matching("n >= 5", collection="filtered")
+    assert again.deleted == 0
+    await running.admin.drop_collection("filtered")
+
+
+async def test_a_deletion_without_a_filter_is_refused(running: Running) -> None:
+    async with ServiceChannel(running.addresses[0]) as channel:
+        stub = retrieval_pb2_grpc.RetrievalServiceStub(channel.grpc_channel)
+        request = retrieval_pb2.DeleteItemsByFilterRequest(collection="any")
+        with pytest.raises(InvalidRequest, match="filter is not set"):
+            await channel.send(stub.DeleteItemsByFilter, request)
+        request = retrieval_pb2.DeleteItemsByFilterRequest(limit=10_001)
+        request.filter.exists.field = "n"
+        with pytest.raises(InvalidRequest, match=r"limit is 10001; 0..10000"):
+            await channel.send(stub.DeleteItemsByFilter, request)

@@ -100,6 +100,36 @@ async def test_items_are_written_shown_and_deleted(tmp_path: Path, nearline: Run
         assert missing.code == 1 and "a: not_found" in missing.error
 
 
+async def test_items_are_listed_exported_read_back_and_deleted_by_a_filter(
+    tmp_path: Path, nearline: Run
+) -> None:
+    rows = [
+        {"id": f"i{number}", "title": "", "text": f"text {number}", "year": 2000 + number}
+        for number in range(5)
+    ]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    async with served(written(), nearline) as ask:
+        assert (await ask("upsert", "in.jsonl", "--wait")).code == 0
+        listed = (await ask("list", "-n", "3", "--json")).record
+        ids = [one["id"] for one in listed["items"]]
+        assert (ids, listed["more"]) == (
+            ["i0", "i1", "i2"],
+            True,
+        )
+        done = await ask("export", "out.jsonl")
+        assert (done.code, "wrote 5 items" in done.error) == (0, True)
+        found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+        assert found == rows
+        again = (await ask("upsert", "out.jsonl", "--json")).record
+        assert again["outcomes"] == {"replaced": 5}
+        refused = await ask("delete", "--filter", "year < 2003")
+        assert (refused.code, "add --yes" in refused.error) == (2, True)
+        both = await ask("delete", "i1", "--filter", "year < 2003", "--yes")
+        assert "ids and --filter were named" in both.error
+        unknown = await ask("export", "no.jsonl", "--filter", "price <")
+        assert (unknown.code, (tmp_path / "no.jsonl").exists()) == (2, False)
+
+
 async def test_errors_name_the_line_of_the_file(tmp_path: Path, nearline: Run) -> None:
     here = written()
     (tmp_path / "items.csv").write_text("id,text,year\nx,red,2001\ny,blue,\nz,,2003\n")
@@ -129,7 +159,7 @@ async def test_errors_name_the_line_of_the_file(tmp_path: Path, nearline: Run) -
         (("upsert", "x.jsonl", "--batch", "0"), "1..1024 is allowed"),
         (("upsert", "."), ". is a folder; submit it with nearline ingest ."),
         (("delete",), "no ids were named; name ids, or --ids-from FILE"),
-        (("delete", "a", "--ids-from", "x"), "both ids and --ids-from were named"),
+        (("delete", "a", "--ids-from", "x"), "ids and --ids-from were named"),
         (("delete", "--ids-from", "gone", "--yes"), "cannot be read"),
         (("show", "a", "--watermark", "xyz"), "not hexadecimal"),
     ],
