@@ -35,6 +35,7 @@ PUBLIC = [
     "Facet",
     "FacetCounts",
     "FilterPlan",
+    "FilteredDeletion",
     "GenerationClient",
     "Grouping",
     "Hit",

@@ -158,7 +158,7 @@ async def test_errors_name_the_line_of_the_file(tmp_path: Path, nearline: Run) -
         (("upsert", "a.pdf"), "nearline build reads other kinds"),
         (("upsert", "x.jsonl", "--batch", "0"), "1..1024 is allowed"),
         (("upsert", "."), ". is a folder; submit it with nearline ingest ."),
-        (("delete",), "no ids were named; name ids, or --ids-from FILE"),
+        (("delete",), "no ids were named; name ids, --ids-from FILE or --filter"),
         (("delete", "a", "--ids-from", "x"), "ids and --ids-from were named"),
         (("delete", "--ids-from", "gone", "--yes"), "cannot be read"),
         (("show", "a", "--watermark", "xyz"), "not hexadecimal"),
