@@ -22,6 +22,7 @@ from nearline.v1 import (
 
 # More blocks than connections hold while nobody reads.
 MANY = 200
+CROWD = 10
 BLOCK = "x" * (1 << 18)
 EMBEDDING, GENERATION, INGEST = (
     module.DESCRIPTOR.services_by_name[name]
@@ -40,16 +41,18 @@ class Behind(
     """Answers at once, or once it may.
 
     failure: What it raises after a reply, if any. metadata, left_s: Of the last call. began, go,
-    cancelled: A call has begun, may end, has been cancelled. many: A stream of replies was taken as
-    a whole.
+    cancelled: A call has begun, may end, has been cancelled. crowded: Ten calls run at once. many:
+    A stream of replies was taken as a whole.
     """
 
     def __init__(self) -> None:
         self.failure: Exception | None = None
         self.metadata: dict[str, Any] = {}
         self.left_s: float | None = None
-        self.began, self.go, self.cancelled, self.many = (asyncio.Event() for _ in range(4))
+        self.began, self.go, self.cancelled = (asyncio.Event() for _ in range(3))
+        self.crowded, self.many = asyncio.Event(), asyncio.Event()
         self.go.set()
+        self.running = 0
 
     async def Embed(self, request: Any, context: Any) -> embedding_pb2.EmbedResponse:
         await self._begin(context)
@@ -77,11 +80,16 @@ class Behind(
         self.left_s = context.time_remaining()
         context.set_trailing_metadata((("behind", "yes"),))
         self.began.set()
+        self.running += 1
+        if self.running == CROWD:
+            self.crowded.set()
         try:
             await self.go.wait()
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
+        finally:
+            self.running -= 1
 
     @property
     def registrations(self) -> Sequence[Registration]:

@@ -27,7 +27,7 @@ from nearline.v1 import (
     retrieval_pb2_grpc,
 )
 from nearline_cli.local.processes import free_port
-from tests.nearline.doors import BLOCK, MANY, Behind, front
+from tests.nearline.doors import BLOCK, CROWD, MANY, Behind, front
 
 pytestmark = [pytest.mark.service, pytest.mark.asyncio(loop_scope="module")]
 EMBED = embedding_pb2.EmbedRequest(texts=["kettle"])
@@ -200,6 +200,23 @@ async def test_calls_beyond_the_bound_are_refused_and_take_no_place_from_searche
     doors.behind.go.set()
     assert set(await asyncio.gather(*held)) == {grpc.StatusCode.OK}
     await embed("a")
+
+
+async def test_calls_do_not_wait_behind_those_of_others_on_one_connection() -> None:
+    behind = Behind()
+    behind.go.clear()
+    async with (
+        running(behind.registrations, settings=ServerSettings(max_streams=2)) as inside,
+        front(inside) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        stub: Any = embedding_pb2_grpc.EmbeddingServiceStub(channel)
+        calls = [asyncio.ensure_future(stub.Embed(EMBED, timeout=20).code()) for _ in range(CROWD)]
+        # A connection to the service takes two of them.
+        async with asyncio.timeout(10):
+            await behind.crowded.wait()
+        behind.go.set()
+        assert set(await asyncio.gather(*calls)) == {grpc.StatusCode.OK}
 
 
 async def test_a_service_without_an_address_is_refused_with_the_setting(doors: Doors) -> None:

@@ -20,6 +20,7 @@ from nearline.channel import ServiceChannel
 from nearline.serving import running
 from nearline.settings import ServerSettings
 from nearline.tls import TlsFiles
+from nearline_cli.local.certificates import CertificateAuthority
 from tests.nearline.access.test_every_method import Running, give_server
 from tests.nearline.doors import EMBEDDING, GENERATION, INGEST, Behind, front
 
@@ -116,6 +117,26 @@ async def test_a_service_that_knows_no_keys_is_as_safe_as_the_server_in_front(
         (True, "read", "Submit", DENIED),
         (False, "", "GetInfo", "UNAUTHENTICATED"),
     ]
+
+
+async def test_the_router_shows_its_certificate_to_a_service_that_asks_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = CertificateAuthority(tmp_path)
+    certificate, key = map(str, authority.issue("services", ["127.0.0.1"]))
+    files = {"tls_cert": certificate, "tls_key": key, "tls_client_ca": str(authority.file)}
+    async with running(Behind().registrations, settings=ServerSettings(**files)) as behind:
+        monkeypatch.setenv("NEARLINE_TLS_CA", str(authority.file))
+        found = []
+        for shown in (False, True):
+            if shown:
+                monkeypatch.setenv("NEARLINE_TLS_CERT", certificate)
+                monkeypatch.setenv("NEARLINE_TLS_KEY", key)
+            async with front(behind) as address, grpc.aio.insecure_channel(address) as channel:
+                stub: Any = channel
+                call = stub.unary_unary("/nearline.v1.EmbeddingService/GetInfo")(b"", timeout=20)
+                found.append((await call.code()).name)
+    assert found == ["UNAVAILABLE", UNIMPLEMENTED]
 
 
 async def test_a_credential_does_not_travel_unencrypted_to_another_machine() -> None:
