@@ -35,7 +35,7 @@ from nearline_cli.local.machine_checks import (
     disk_states,
     redis_state,
 )
-from nearline_cli.local.ports import OFFSETS
+from nearline_cli.local.ports import OFFSETS, answers
 from nearline_cli.local.processes import GENERATION_SERVICES
 from nearline_cli.local.redis_settings import configured_redis
 from nearline_cli.terminal import options, output
@@ -56,7 +56,7 @@ def status(
         typer.Option(
             metavar="HOST:PORT",
             help="Address of the embedding service; empty: skip it. \\[default: the port after the "
-            "router's, or the router itself if it is on another machine]",
+            "router's, if a service is there, or else the router itself]",
         ),
     ] = None,
     ingest: Annotated[
@@ -64,7 +64,7 @@ def status(
         typer.Option(
             metavar="HOST:PORT",
             help="Address of the ingest service; empty: skip it. \\[default: five ports after the "
-            "router's, or the router itself, if a service is there]",
+            "router's, if a service is there, or else the router itself]",
         ),
     ] = None,
     generation: Annotated[
@@ -72,7 +72,7 @@ def status(
         typer.Option(
             metavar="HOST:PORT",
             help="Address of the generation service; empty: skip it. \\[default: three ports after "
-            "the router's, or the router itself, if a service is there]",
+            "the router's, if a service is there, or else the router itself]",
         ),
     ] = None,
     http: Annotated[
@@ -139,8 +139,19 @@ def _neighbour(router: str, service: str) -> str:
 
 
 def _door(router: str, service: str) -> str:
-    """Returns where to ask for a service: beside a router of this machine, or at any other."""
-    return _neighbour(router, service) if is_loopback(router) else router
+    """Returns where to ask for a service: beside a router of this machine, or through the router.
+
+    Through it, if nothing is there and the router is: its port may be the only one that is mapped.
+    """
+    beside = _neighbour(router, service)
+    if not (beside and is_loopback(router)):
+        return router
+    return router if not _listens(beside) and _listens(router) else beside
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    return answers(host.strip("[]"), int(port))
 
 
 def _raise_problems(services: Sequence[Mapping[str, object]]) -> None:
@@ -278,7 +289,7 @@ async def _ask_queue(address: str, required: bool) -> list[dict[str, object]]:
             queue = await client.queue()
         except NearlineError as error:
             if isinstance(error, Unsupported) and not required:
-                return [_service("ingest", address, ABSENT, error.message)]
+                return [_service("ingest", address, ABSENT, NEEDS_REDIS)]
             if not error.message.startswith(address):
                 # It answers, but cannot reach its Redis, for example.
                 return [_service("ingest", address, FAILING, error.message)]

@@ -31,6 +31,8 @@ from nearline_cli.local.machine_checks import (
 from nearline_cli.local.processes import retrieval_process
 from retrieval.redis_client.connection import connect
 from retrieval.router.admin_servicer import AdminServicer
+from tests.nearline.doors import Behind, front
+from tests.nearline.test_forwarded_health import SERVING as SERVING_HEALTH, health_is
 from tests.nearline_cli.conftest import Run
 from tests.redis_server import needs_redis, valkey
 
@@ -169,6 +171,21 @@ async def test_a_router_whose_tenants_are_not_told_apart_says_so() -> None:
     async with running([service]) as address:
         (shown,), _ = await status._ask(address, "", False)
     assert shown["state"] == SERVING and str(shown["about"]).endswith(warning)
+
+
+async def test_services_that_are_not_beside_their_router_are_asked_through_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(status, "answers", lambda host, port: port in (7700, 7705))
+    assert status._door("127.0.0.1:7700", "ingest") == "127.0.0.1:7705"
+    assert status._door("127.0.0.1:7700", "embedding") == "127.0.0.1:7700"
+    assert status._door("shop.example:7700", "ingest") == "shop.example:7700"
+    async with running(Behind().registrations) as behind, front(behind) as address:
+        await health_is(address, "nearline.v1.GenerationService", SERVING_HEALTH)
+        (found,) = await asyncio.to_thread(status._generation, address, False)
+        assert (found["service"], found["state"]) == ("generation", SERVING)
+        (found,) = await status._ask_queue(address, False)
+        assert found["state"] == "not running"
 
 
 class Answering(admin_pb2_grpc.AdminServiceServicer):
