@@ -31,6 +31,32 @@ _STREAM_REFUSED = "RST_STREAM with error code 7"
 # gRPC's text for a failed write to a stream that the server has ended.
 LOST = "Internal error from Core"
 
+# What to do where a call was not answered, by a part of gRPC's text.
+_REMEDIES = (
+    (
+        "WRONG_VERSION_NUMBER",
+        "it does not speak TLS: leave out NEARLINE_TLS_CA and other TLS files of the client, or "
+        "give the service a certificate (--tls-cert)",
+    ),
+    (
+        "andshake failed",
+        "its certificate is not the one that NEARLINE_TLS_CA promises: name the authority that "
+        "signed it, and an address that it is for",
+    ),
+    (
+        "Connection refused",
+        "nothing listens there: start the services with `nearline up`, or correct the address; "
+        "`nearline status` shows what runs",
+    ),
+    ("errors resolving", "correct the address: HOST:PORT, such as 127.0.0.1:7700"),
+    (
+        "Socket closed",
+        "it closed the connection: if it uses TLS, set NEARLINE_TLS_CA; if it is starting or "
+        "stopping, try again",
+    ),
+)
+_CHECK = "check the service with `nearline status` and, if it uses TLS, NEARLINE_TLS_CA"
+
 _BY_REASON: dict[str, type[NearlineError]] = {
     kind.reason: kind
     for kind in (
@@ -184,10 +210,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> NearlineError:
         )
     elif kind is errors.NotReady:
         peer_died = _NOT_CONNECTED not in text.lower()
-        text = (
-            f"{peer} does not answer ({text}); check the service with `nearline status` and, if it "
-            "uses TLS, NEARLINE_TLS_CA"
-        )
+        remedy = next((do for part, do in _REMEDIES if part in text), _CHECK)
+        text = f"{peer} does not answer ({text}); {remedy}"
     elif kind is errors.DeadlineExceeded:
         text = f"{peer} did not answer in time ({text}); raise the timeout or lower the load"
     elif kind is errors.Unsupported:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -28,6 +29,16 @@ app = typer.Typer(
 )
 # A line that cannot be read; Typer shows it itself, unless JSON is wanted.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+# Of errors of the machine that no command expected, and that are no bug of ours.
+_ACCESS = "give this user access, or name another place"
+_REMEDIES = {
+    errno.ENOSPC: "free some space, or name another place",
+    errno.EDQUOT: "free some space, or raise the quota",
+    errno.EACCES: _ACCESS,
+    errno.EPERM: _ACCESS,
+    errno.EROFS: "name a place that can be written",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+}
 
 
 def _version(requested: bool) -> None:
@@ -98,7 +109,7 @@ def _use_profile(words: list[str]) -> list[str]:
 
 
 def _as_nearline_error(error: Exception, words: Sequence[str]) -> NearlineError:
-    from nearline.errors import InternalError, InvalidRequest, NearlineError
+    from nearline.errors import InternalError, InvalidRequest, NearlineError, StoreError
     from nearline_cli.terminal.missing_packages import missing_package
 
     # Python replaces each byte of an argument that it could not decode by a surrogate; clients
@@ -112,6 +123,9 @@ def _as_nearline_error(error: Exception, words: Sequence[str]) -> NearlineError:
         return error
     if isinstance(error, _UsageError):
         return InvalidRequest(_usage(error))
+    if isinstance(error, OSError) and error.errno in _REMEDIES:
+        what = error.filename or "a file"
+        return StoreError(f"{what}: {error.strerror}; {_REMEDIES[error.errno]}")
     if isinstance(error, ModuleNotFoundError) and (lacking := missing_package(error)):
         return lacking
     return InternalError(

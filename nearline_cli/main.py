@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +11,8 @@ _INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits with its exit code."""
+    # Of a failed TLS handshake, gRPC writes a line of its own before our error.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         # Imported here: this takes most of the time of a short command, and Ctrl-C during it ends
         # the command as it does later, without a traceback.

@@ -264,10 +264,10 @@ class Spool:
 
 @contextlib.contextmanager
 def work_folder_errors(folder: Path) -> Iterator[None]:
-    """Turns errors of SQLite in a work folder into StoreErrors that name the remedy."""
+    """Turns errors of files and of SQLite in a work folder into StoreErrors with the remedy."""
     try:
         yield
-    except sqlite3.OperationalError as error:
+    except (sqlite3.OperationalError, OSError) as error:
         raise StoreError(
             f"work folder {folder}: {error}; free some space or choose another --work-dir"
         ) from error

@@ -34,7 +34,8 @@ from nearline.contract import Embedder, EmbedderInfo
 from nearline.errors import InvalidRequest
 from nearline.store.durable import store_errors, write_durably
 from nearline.store.registry import describe_ref
-from nearline.store.snapshot import Store, new_snapshot_id
+from nearline.store.snapshot import Store
+from nearline.store.snapshot_ids import new_snapshot_id
 from nearline.v1 import release_pb2, snapshot_pb2
 
 _READ = "read"

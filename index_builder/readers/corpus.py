@@ -137,5 +137,6 @@ def _hash(file: _File) -> str:
         return sha256_of(file.path)
     except OSError as error:
         raise InvalidRequest(
-            f"{file.name} cannot be read: {error.strerror}", field="corpus"
+            f"{file.name} cannot be read: {error.strerror}; let this user read it, or leave it out",
+            field="corpus",
         ) from error

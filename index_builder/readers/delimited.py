@@ -140,7 +140,8 @@ def _records(path: Path, source: str, columns: DocumentColumns) -> Iterator[_Rec
     csv.field_size_limit(MAX_LINE_CHARACTERS)
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-        rows = csv.reader(_lines(stream, source), delimiter=delimiter)
+        lines = _Lines(stream, source)
+        rows = csv.reader(lines, delimiter=delimiter)
         line = 1
         try:
             header = next(rows, None)
@@ -155,7 +156,10 @@ def _records(path: Path, source: str, columns: DocumentColumns) -> Iterator[_Rec
             for cells in rows:
                 if cells:
                     problem = ""
-                    if len(cells) != len(header):
+                    # A row that is whole needs no line beyond its own.
+                    if lines.ended:
+                        problem = "a quote is never closed; close it, or write it twice"
+                    elif len(cells) != len(header):
                         problem = f"{len(cells)} cells, the header has {len(header)}"
                     elif any(_ESCAPED_BYTE.search(cell) for cell in cells):
                         problem = "not UTF-8"
@@ -169,15 +173,32 @@ def _records(path: Path, source: str, columns: DocumentColumns) -> Iterator[_Rec
             ) from error
 
 
-def _lines(stream: TextIO, source: str) -> Iterator[str]:
-    """Yields the lines of a file. Raises: DamagedFile: one is too long."""
-    number = 0
-    while line := stream.readline(MAX_LINE_CHARACTERS + 1):
-        number += 1
+class _Lines:
+    """The lines of a file.
+
+    ended: Whether a line was asked for after the last one.
+    """
+
+    def __init__(self, stream: TextIO, source: str) -> None:
+        self._stream = stream
+        self._source = source
+        self._number = 0
+        self.ended = False
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        """Returns the next line. Raises: DamagedFile: it is too long."""
+        line = self._stream.readline(MAX_LINE_CHARACTERS + 1)
+        if not line:
+            self.ended = True
+            raise StopIteration
+        self._number += 1
         if len(line) > MAX_LINE_CHARACTERS:
             raise DamagedFile(
-                f"{source} has a line of more than the {MAX_LINE_CHARACTERS} characters allowed; "
-                "split it",
-                number,
+                f"{self._source} has a line of more than the {MAX_LINE_CHARACTERS} characters "
+                "allowed; split it",
+                self._number,
             )
-        yield line
+        return line

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-import secrets
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from datetime import UTC, datetime
 from pathlib import Path
 
 from google.protobuf import json_format
@@ -36,6 +34,7 @@ from nearline.store.files import Digest, StoreFiles
 from nearline.store.local import LocalFiles
 from nearline.store.manifest_files import listed_files
 from nearline.store.open import open_files
+from nearline.store.snapshot_ids import check_snapshot_id, is_snapshot_id, unknown_snapshot
 from nearline.v1 import snapshot_pb2
 
 SCHEMA_VERSION = 1
@@ -45,8 +44,9 @@ KIND_NAMES = {
 }
 PARTITIONS = 64
 MANIFEST = "manifest.json"
+# Other collections that an error names.
+_MOST_NAMED = 8
 _COLLECTION = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_SNAPSHOT_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 _RECORD, _LOG_ID = re.compile(r"[0-9]{10}\.json"), re.compile(r"[0-9a-f]{32}")
 _SEGMENT = re.compile(r"([0-9]{10})\.parquet")
 
@@ -75,19 +75,6 @@ def check_collection(name: str) -> str:
             field="collection",
         )
     return name
-
-
-def check_snapshot_id(name: str, field: str = "snapshot_id") -> None:
-    """Raises InvalidRequest, naming the field, unless this can be the id of a snapshot."""
-    if not _SNAPSHOT_ID.fullmatch(name):
-        raise InvalidRequest(
-            f"{name!r} is not a snapshot id; list them: nearline snapshots list", field=field
-        )
-
-
-def new_snapshot_id() -> str:
-    """Returns a new id that sorts by time: 20261125T004218Z-1f3a9c."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
 def shard_folder(snapshot: Path, shard: int) -> Path:
@@ -157,13 +144,10 @@ class Store:
 
         Raises: InvalidRequest: not a snapshot id. NotFound: no such snapshot.
         """
-        path = _snapshot_path(collection, snapshot_id)
-        if not self.files.holds(f"{path}/{MANIFEST}"):
-            raise NotFound(
-                f"collection {collection!r} has no snapshot {snapshot_id}; "
-                f"`nearline snapshots list --store {self.url}` lists all snapshots"
-            )
-        return self.files.folder / path
+        path = f"{check_collection(collection)}/snapshots/{snapshot_id}"
+        if is_snapshot_id(snapshot_id) and self.files.holds(f"{path}/{MANIFEST}"):
+            return self.files.folder / path
+        raise unknown_snapshot(snapshot_id, collection, self.snapshot_ids(collection), self.url)
 
     def snapshot_ids(self, collection: str) -> list[str]:
         """Lists published snapshots, newest first."""
@@ -202,10 +186,13 @@ class Store:
         """
         record = self.newest_alias_record(collection)
         if record is None or record.dropped:
+            others = ", ".join(map(repr, self.collections()[:_MOST_NAMED]))
+            known = f", which has {others}" if others else ", which has none yet"
             raise NotFound(
-                f"collection {collection!r} has no published snapshot in {self.url}; create it: "
-                f"nearline collections create {collection}, or build one: nearline build --corpus "
-                f"FILE --store {self.url} --collection {collection}"
+                f"collection {collection!r} has no published snapshot in store {self.url}{known}; "
+                "name another collection or store, or build it: nearline build --corpus FILE "
+                f"--store {self.url} --collection {collection} (or nearline collections create "
+                f"{collection})"
             )
         return record
 
@@ -345,7 +332,7 @@ class Store:
     def _snapshots(self, collection: str) -> Iterator[tuple[str, bool]]:
         folder = f"{check_collection(collection)}/snapshots"
         for name in reversed(self.files.names(folder)):
-            if _SNAPSHOT_ID.fullmatch(name):
+            if is_snapshot_id(name):
                 yield name, self.files.holds(f"{folder}/{name}/{MANIFEST}")
 
     def _is_in_force(self, collection: str) -> bool:

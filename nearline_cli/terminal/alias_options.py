@@ -8,12 +8,14 @@ import typer
 
 from nearline.durations import Duration
 from nearline_cli.terminal import durations
+from nearline_cli.terminal.options import read_address
 
 NO_WAIT = Duration(0)
 RouterOption = Annotated[
     str,
     typer.Option(
         "--address",
+        parser=lambda value: read_address(value) if value else value,
         envvar="NEARLINE_ADDRESS",
         metavar="HOST:PORT",
         help="Router that makes the change. \\[default: none; the store is changed directly]",

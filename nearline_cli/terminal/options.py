@@ -9,11 +9,15 @@ import typer
 
 from nearline.contract import DEFAULT_COLLECTION as DEFAULT_COLLECTION
 from nearline.durations import Duration
+from nearline.errors import InvalidRequest
 from nearline_cli.terminal import durations
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 7700
 DEFAULT_ADDRESS = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
+# Other targets that gRPC resolves.
+_TARGETS = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "xds:")
+_LAST_PORT = 65_535
 DEFAULT_STORE = ".nearline/store"
 DEFAULT_TIMEOUT = Duration(10)
 LONG_TIMEOUT = Duration(60)
@@ -48,10 +52,29 @@ CollectionOption = Annotated[
 OnlyCollectionOption = Annotated[
     str, typer.Option("--collection", "-c", metavar="NAME", help="Only this collection.")
 ]
+
+
+def read_address(value: str) -> str:
+    """Returns an address that gRPC can resolve.
+
+    Raises: InvalidRequest: it is not HOST:PORT, nor another target of gRPC such as dns:///name:1.
+    """
+    host, _, port = value.rpartition(":")
+    if value.startswith(_TARGETS) or (
+        host and "/" not in host and port.isdecimal() and 0 < int(port) <= _LAST_PORT
+    ):
+        return value
+    http = "; that of HTTP is for browsers and curl" if value.startswith("http") else ""
+    raise InvalidRequest(
+        f"--address is {value!r}; give HOST:PORT, such as {DEFAULT_ADDRESS}{http}", field="address"
+    )
+
+
 AddressOption = Annotated[
     str,
     typer.Option(
         "--address",
+        parser=read_address,
         envvar="NEARLINE_ADDRESS",
         metavar="HOST:PORT",
         help="Address of the router, which passes on the calls of other services.",

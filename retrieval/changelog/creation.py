@@ -72,7 +72,7 @@ def log_mismatch_error(
     return SnapshotMismatch(
         f"collection {collection!r} has change log {log_id}, but Redis {held} (partition "
         f"{partition}); pass the right Redis with --redis, restore its data, or, if that is lost, "
-        "start a new log"
+        "start a new log: nearline changes reset"
     )
 
 

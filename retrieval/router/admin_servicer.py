@@ -13,7 +13,8 @@ from nearline.access.rights import Right
 from nearline.call_guard import Context
 from nearline.contract import DEFAULT_COLLECTION
 from nearline.errors import InvalidRequest, SnapshotCorrupt, SnapshotMismatch
-from nearline.store.snapshot import Store, check_collection, check_snapshot_id
+from nearline.store.snapshot import Store, check_collection
+from nearline.store.snapshot_ids import check_snapshot_id
 from nearline.v1 import admin_pb2, admin_pb2_grpc, snapshot_pb2, types_pb2
 from nearline.wire.values import timestamp
 from retrieval.rollout.canaries import CanaryController

@@ -16,10 +16,10 @@ from nearline.store.snapshot import (
     SCHEMA_VERSION,
     Store,
     message_to_json,
-    new_snapshot_id,
     partitions_of,
     shard_folder,
 )
+from nearline.store.snapshot_ids import new_snapshot_id
 from nearline.v1 import snapshot_pb2
 from retrieval.index.filtering.attribute_table import ATTRIBUTES_FILE, attributes_schema
 from retrieval.index.item_table import ITEMS_FILE, ITEMS_SCHEMA

@@ -69,7 +69,7 @@ def helps(command: Any) -> Iterator[str]:
         (
             ("search", "a", "--address", "127.0.0.1:1"),
             1,
-            "check the service with `nearline status`",
+            "nothing listens there: start the services with `nearline up`",
         ),
         (("ask", "a", "--token", "é"), 2, "characters other than printable ASCII"),
         (("ask", "a\udcff"), 2, "an argument has bytes that are not UTF-8"),
@@ -79,7 +79,11 @@ def helps(command: Any) -> Iterator[str]:
             1,
             "retrieval (127.0.0.1:1), embedding (127.0.0.1:2)",
         ),
-        (("snapshots", "list"), 1, "has no collection; build one: nearline build"),
+        (
+            ("snapshots", "list"),
+            1,
+            "has no collection; name another one (--store, NEARLINE_STORE), or",
+        ),
         (("snapshots", "show"), 1, "has no published snapshot"),
         (("up", "--store", __file__), 1, "test_commands.py is a file; name the folder"),
         (("up", "--store", "ftp://host/store"), 1, "use a folder, file://, s3://"),
@@ -147,7 +151,7 @@ def test_snapshots_are_listed_shown_and_verified(nearline: Run, store: Path) -> 
     assert (record["documents"], damaged.returncode) == (None, 0)
     assert "manifest.json cannot be read" in record["problem"]
     unknown = nearline("snapshots", "show", "x", "--store", str(store))
-    assert "not a snapshot id; list them: nearline snapshots list" in unknown.stderr
+    assert "not a snapshot id; `nearline snapshots list --store" in unknown.stderr
 
 
 def test_tables_show_control_characters_and_brackets_as_text(

@@ -24,10 +24,10 @@ from nearline.store.snapshot import (
     PARTITIONS,
     Store,
     message_to_json,
-    new_snapshot_id,
     shard_folder,
     shard_of,
 )
+from nearline.store.snapshot_ids import new_snapshot_id
 from nearline.v1 import release_pb2, snapshot_pb2
 
 FINGERPRINT = "f32~0.999:0123456789abcdef"

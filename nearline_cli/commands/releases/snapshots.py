@@ -129,8 +129,8 @@ def _collections(store: Store, wanted: str) -> list[tuple[str, snapshot_pb2.Alia
     names = [wanted] if wanted else store.collections()
     if not names:
         raise NotFound(
-            f"store {store.url} has no collection; build one: "
-            f"nearline build --corpus FILE --store {store.url}"
+            f"store {store.url} has no collection; name another one (--store, NEARLINE_STORE), or "
+            f"build one: nearline build --corpus FILE --store {store.url}"
         )
     return [(name, store.alias_in_force(name)) for name in names]
 

@@ -23,10 +23,10 @@ from nearline.store.snapshot import (
     Store,
     check_collection,
     message_to_json,
-    new_snapshot_id,
     partition_of,
     shard_of,
 )
+from nearline.store.snapshot_ids import new_snapshot_id
 from nearline.v1 import snapshot_pb2
 
 ID = "20261125T004218Z-1f3a9c"
