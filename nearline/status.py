@@ -57,7 +57,7 @@ _REMEDIES = (
 )
 _CHECK = "check the service with `nearline status` and, if it uses TLS, NEARLINE_TLS_CA"
 
-_BY_REASON: dict[str, type[NearlineError]] = {
+BY_REASON: dict[str, type[NearlineError]] = {
     kind.reason: kind
     for kind in (
         errors.InvalidRequest,
@@ -232,7 +232,7 @@ def _from_details(data: bytes, error: grpc.aio.AioRpcError, peer_died: bool) -> 
             error_details_pb2.RetryInfo(),
         )
         if detail.Unpack(info) and info.domain == DOMAIN:
-            kind = _BY_REASON.get(info.reason, kind)
+            kind = BY_REASON.get(info.reason, kind)
         elif detail.Unpack(bad) and bad.field_violations:
             field = bad.field_violations[0].field
         elif detail.Unpack(retry):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from concurrent.futures import Future
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar
+import os
+from collections.abc import Mapping
+from typing import Self
 
 from nearline.clients import (
     AdminClient,
@@ -16,153 +13,19 @@ from nearline.clients import (
     IngestClient,
     RetrievalClient,
 )
-from nearline.clients.client import AsyncClient
+from nearline.clients.admin import NO_ATTRIBUTES
+from nearline.clients.blocking_calls import (
+    BlockingCalls,
+    BlockingClient,
+    call,
+    client_loop,
+    feed,
+    stream,
+)
+from nearline.clients.client import START_TIMEOUT_S, AsyncClient
 from nearline.clients.collections import AsyncCollections
 from nearline.contract import DEFAULT_COLLECTION, Lane
 from nearline.tls import TlsFiles
-
-
-class _Closable(Protocol):
-    async def close(self) -> None: ...
-
-
-_C = TypeVar("_C")
-_Wrapped = TypeVar("_Wrapped", covariant=True)
-_Closing = TypeVar("_Closing", bound=_Closable, covariant=True)
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-_Batch = TypeVar("_Batch")
-
-
-class _Loop:
-    """One event loop in one thread for the whole process.
-
-    grpc.aio has one poller per process; a loop per client would starve the others.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def start(self, work: Coroutine[Any, Any, _R]) -> Future[_R]:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(
-                    target=self._loop.run_forever, name="nearline-client", daemon=True
-                ).start()
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def run(self, work: Coroutine[Any, Any, _R]) -> _R:
-        future = self.start(work)
-        try:
-            return future.result()
-        finally:
-            # Cancels the call where the caller is interrupted; does nothing once it has ended.
-            future.cancel()
-
-
-_loop = _Loop()
-
-
-class BlockingCalls(Generic[_Wrapped]):
-    """Base of what has the methods and errors of an async object, as plain calls.
-
-    Args:
-        connect: Makes the async object; called on its event loop.
-    """
-
-    def __init__(self, connect: Callable[[], _Wrapped]) -> None:
-        async def connected() -> _Wrapped:
-            return connect()
-
-        self._client: _Wrapped = _loop.run(connected())
-
-    @classmethod
-    def _of(cls, connect: Callable[[], _Wrapped]) -> Self:
-        client = cls.__new__(cls)
-        BlockingCalls.__init__(client, connect)
-        return client
-
-
-class BlockingClient(BlockingCalls[_Closing]):
-    """Base of the blocking clients.
-
-    Safe to share between threads. Close it, or use it as a context manager.
-
-    Args:
-        connect: Makes the async client; called on its event loop.
-    """
-
-    def close(self) -> None:
-        """Closes the connection; calls in flight are cancelled."""
-        _loop.run(self._client.close())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-
-def _call(
-    method: Callable[Concatenate[_C, _P], Coroutine[Any, Any, _R]],
-) -> Callable[Concatenate[BlockingCalls[_C], _P], _R]:
-    """Returns a method of an async client as a method that waits for the reply."""
-
-    @functools.wraps(method)
-    def call(self: BlockingCalls[_C], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        return _loop.run(method(self._client, *args, **kwargs))
-
-    return call
-
-
-def _stream(
-    method: Callable[Concatenate[_C, _P], AsyncGenerator[_R, None]],
-) -> Callable[Concatenate[BlockingCalls[_C], _P], Iterator[_R]]:
-    """Returns a stream of an async client as an iterator; leaving it cancels the call."""
-
-    @functools.wraps(method)
-    def stream(self: BlockingCalls[_C], /, *args: _P.args, **kwargs: _P.kwargs) -> Iterator[_R]:
-        values = method(self._client, *args, **kwargs)
-
-        async def following() -> tuple[_R, ...]:
-            async for value in values:
-                return (value,)
-            return ()
-
-        try:
-            while value := _loop.run(following()):
-                yield value[0]
-        finally:
-            # Not awaited: while the interpreter exits, the loop's thread no longer runs.
-            _loop.start(_close(values))
-
-    return stream
-
-
-def _feed(
-    method: Callable[Concatenate[_C, AsyncIterator[_Batch], _P], _R],
-) -> Callable[Concatenate[_C, Iterable[_Batch], _P], _R]:
-    """Returns a method that takes its batches from a plain iterable."""
-
-    @functools.wraps(method)
-    def feed(client: _C, batches: Iterable[_Batch], *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        return method(client, _read(batches), *args, **kwargs)
-
-    # They may be named, too, which the type cannot say.
-    return feed  # type: ignore[return-value]
-
-
-async def _read(batches: Iterable[_Batch]) -> AsyncIterator[_Batch]:
-    """Reads batches in a thread, since reading may take a while."""
-    reader = iter(batches)
-    while (batch := await asyncio.to_thread(next, reader, None)) is not None:
-        yield batch
-
-
-async def _close(values: AsyncGenerator[Any, None]) -> None:
-    await values.aclose()
 
 
 class BlockingRetrievalClient(BlockingClient[RetrievalClient]):
@@ -183,21 +46,21 @@ class BlockingRetrievalClient(BlockingClient[RetrievalClient]):
     ) -> None:
         super().__init__(lambda: RetrievalClient(address, token=token, tls=tls, lane=lane))
 
-    search = _call(RetrievalClient.search)
-    search_batch = _call(RetrievalClient.search_batch)
-    get_items = _call(RetrievalClient.get_items)
-    list_items = _call(RetrievalClient.list_items)
-    items = _stream(RetrievalClient.items)
-    count_items = _call(RetrievalClient.count_items)
-    upsert_items = _call(RetrievalClient.upsert_items)
-    delete_items = _call(RetrievalClient.delete_items)
-    delete_matching = _call(RetrievalClient.delete_matching)
-    upsert_batches = _call(_feed(RetrievalClient.upsert_batches))
-    delete_batches = _call(_feed(RetrievalClient.delete_batches))
-    recommend = _call(RetrievalClient.recommend)
-    record_interactions = _call(RetrievalClient.record_interactions)
-    get_user = _call(RetrievalClient.get_user)
-    delete_user = _call(RetrievalClient.delete_user)
+    search = call(RetrievalClient.search)
+    search_batch = call(RetrievalClient.search_batch)
+    get_items = call(RetrievalClient.get_items)
+    list_items = call(RetrievalClient.list_items)
+    items = stream(RetrievalClient.items)
+    count_items = call(RetrievalClient.count_items)
+    upsert_items = call(RetrievalClient.upsert_items)
+    delete_items = call(RetrievalClient.delete_items)
+    delete_matching = call(RetrievalClient.delete_matching)
+    upsert_batches = call(feed(RetrievalClient.upsert_batches))
+    delete_batches = call(feed(RetrievalClient.delete_batches))
+    recommend = call(RetrievalClient.recommend)
+    record_interactions = call(RetrievalClient.record_interactions)
+    get_user = call(RetrievalClient.get_user)
+    delete_user = call(RetrievalClient.delete_user)
 
 
 class BlockingIngestClient(BlockingClient[IngestClient]):
@@ -213,17 +76,17 @@ class BlockingIngestClient(BlockingClient[IngestClient]):
     ) -> None:
         super().__init__(lambda: IngestClient(address, token=token, tls=tls))
 
-    submit = _call(IngestClient.submit)
-    job = _call(IngestClient.job)
-    watch = _stream(IngestClient.watch)
-    wait = _call(IngestClient.wait)
-    jobs = _call(IngestClient.jobs)
-    cancel = _call(IngestClient.cancel)
-    results = _call(IngestClient.results)
-    dead_letters = _call(IngestClient.dead_letters)
-    requeue = _call(IngestClient.requeue)
-    delete_dead_letters = _call(IngestClient.delete_dead_letters)
-    queue = _call(IngestClient.queue)
+    submit = call(IngestClient.submit)
+    job = call(IngestClient.job)
+    watch = stream(IngestClient.watch)
+    wait = call(IngestClient.wait)
+    jobs = call(IngestClient.jobs)
+    cancel = call(IngestClient.cancel)
+    results = call(IngestClient.results)
+    dead_letters = call(IngestClient.dead_letters)
+    requeue = call(IngestClient.requeue)
+    delete_dead_letters = call(IngestClient.delete_dead_letters)
+    queue = call(IngestClient.queue)
 
 
 class BlockingEmbeddingClient(BlockingClient[EmbeddingClient]):
@@ -239,11 +102,11 @@ class BlockingEmbeddingClient(BlockingClient[EmbeddingClient]):
     ) -> None:
         super().__init__(lambda: EmbeddingClient(address, token=token, tls=tls))
 
-    embed = _call(EmbeddingClient.embed)
-    embed_stream = _stream(_feed(EmbeddingClient.embed_stream))
-    rerank = _call(EmbeddingClient.rerank)
-    entail = _call(EmbeddingClient.entail)
-    info = _call(EmbeddingClient.info)
+    embed = call(EmbeddingClient.embed)
+    embed_stream = stream(feed(EmbeddingClient.embed_stream))
+    rerank = call(EmbeddingClient.rerank)
+    entail = call(EmbeddingClient.entail)
+    info = call(EmbeddingClient.info)
 
 
 class BlockingGenerationClient(BlockingClient[GenerationClient]):
@@ -259,10 +122,10 @@ class BlockingGenerationClient(BlockingClient[GenerationClient]):
     ) -> None:
         super().__init__(lambda: GenerationClient(address, token=token, tls=tls))
 
-    generate = _stream(GenerationClient.generate)
-    verify = _call(GenerationClient.verify)
-    session = _call(GenerationClient.session)
-    delete_session = _call(GenerationClient.delete_session)
+    generate = stream(GenerationClient.generate)
+    verify = call(GenerationClient.verify)
+    session = call(GenerationClient.session)
+    delete_session = call(GenerationClient.delete_session)
 
 
 class BlockingAdminClient(BlockingClient[AdminClient]):
@@ -278,27 +141,27 @@ class BlockingAdminClient(BlockingClient[AdminClient]):
     ) -> None:
         super().__init__(lambda: AdminClient(address, token=token, tls=tls))
 
-    serving_status = _call(AdminClient.serving_status)
-    create_collection = _call(AdminClient.create_collection)
-    collections = _stream(AdminClient.collections)
-    collection = _call(AdminClient.collection)
-    drop_collection = _call(AdminClient.drop_collection)
-    snapshots = _stream(AdminClient.snapshots)
-    snapshot = _call(AdminClient.snapshot)
-    aliases = _call(AdminClient.aliases)
-    promote = _call(AdminClient.promote)
-    split = _call(AdminClient.split)
-    rollout_status = _call(AdminClient.rollout_status)
-    roll_back = _call(AdminClient.roll_back)
+    serving_status = call(AdminClient.serving_status)
+    create_collection = call(AdminClient.create_collection)
+    collections = stream(AdminClient.collections)
+    collection = call(AdminClient.collection)
+    drop_collection = call(AdminClient.drop_collection)
+    snapshots = stream(AdminClient.snapshots)
+    snapshot = call(AdminClient.snapshot)
+    aliases = call(AdminClient.aliases)
+    promote = call(AdminClient.promote)
+    split = call(AdminClient.split)
+    rollout_status = call(AdminClient.rollout_status)
+    roll_back = call(AdminClient.roll_back)
 
 
 class Collections(BlockingCalls[AsyncCollections]):
     """The collections that a service has; `Client.collections`."""
 
-    create = _call(AsyncCollections.create)
-    list = _call(AsyncCollections.list)
-    get = _call(AsyncCollections.get)
-    drop = _call(AsyncCollections.drop)
+    create = call(AsyncCollections.create)
+    list = call(AsyncCollections.list)
+    get = call(AsyncCollections.get)
+    drop = call(AsyncCollections.drop)
 
 
 class Client(BlockingClient[AsyncClient]):
@@ -341,30 +204,52 @@ class Client(BlockingClient[AsyncClient]):
             )
         )
 
-    search = _call(AsyncClient.search)
-    search_batch = _call(AsyncClient.search_batch)
-    recommend = _call(AsyncClient.recommend)
-    get = _call(AsyncClient.get)
-    items = _stream(AsyncClient.items)
-    count = _call(AsyncClient.count)
-    upsert = _call(AsyncClient.upsert)
-    upsert_batches = _call(_feed(AsyncClient.upsert_batches))
-    upsert_frame = _call(AsyncClient.upsert_frame)
-    delete = _call(AsyncClient.delete)
-    delete_matching = _call(AsyncClient.delete_matching)
-    delete_batches = _call(_feed(AsyncClient.delete_batches))
-    record = _call(AsyncClient.record)
-    user = _call(AsyncClient.user)
-    delete_user = _call(AsyncClient.delete_user)
-    ask = _call(AsyncClient.ask)
-    ask_stream = _stream(AsyncClient.ask_stream)
-    verify = _call(AsyncClient.verify)
-    embed = _call(AsyncClient.embed)
-    rerank = _call(AsyncClient.rerank)
-    submit = _call(AsyncClient.submit)
-    job = _call(AsyncClient.job)
-    wait = _call(AsyncClient.wait)
-    status = _call(AsyncClient.status)
+    @classmethod
+    def embedded(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        attributes: Mapping[str, str] = NO_ATTRIBUTES,
+        own_writes: bool = True,
+        timeout_s: float = START_TIMEOUT_S,
+    ) -> Self:
+        """See `AsyncClient.embedded`."""
+        client = client_loop.run(
+            AsyncClient.embedded(
+                path,
+                collection=collection,
+                attributes=attributes,
+                own_writes=own_writes,
+                timeout_s=timeout_s,
+            )
+        )
+        return cls._of(lambda: client)
+
+    search = call(AsyncClient.search)
+    search_batch = call(AsyncClient.search_batch)
+    recommend = call(AsyncClient.recommend)
+    get = call(AsyncClient.get)
+    items = stream(AsyncClient.items)
+    count = call(AsyncClient.count)
+    upsert = call(AsyncClient.upsert)
+    upsert_batches = call(feed(AsyncClient.upsert_batches))
+    upsert_frame = call(AsyncClient.upsert_frame)
+    delete = call(AsyncClient.delete)
+    delete_matching = call(AsyncClient.delete_matching)
+    delete_batches = call(feed(AsyncClient.delete_batches))
+    record = call(AsyncClient.record)
+    user = call(AsyncClient.user)
+    delete_user = call(AsyncClient.delete_user)
+    ask = call(AsyncClient.ask)
+    ask_stream = stream(AsyncClient.ask_stream)
+    verify = call(AsyncClient.verify)
+    embed = call(AsyncClient.embed)
+    rerank = call(AsyncClient.rerank)
+    submit = call(AsyncClient.submit)
+    job = call(AsyncClient.job)
+    wait = call(AsyncClient.wait)
+    status = call(AsyncClient.status)
 
     @property
     def collections(self) -> Collections:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
-from collections.abc import AsyncGenerator, Sequence
-from typing import Any, TypeAlias, cast
+import os
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Self, TypeAlias, cast
 
 from nearline import contract as c
+from nearline.clients.admin import NO_ATTRIBUTES
 from nearline.clients.arguments import converts_arguments
 from nearline.clients.client_reads import ClientReads
 from nearline.clients.client_writes import ClientWrites
 from nearline.clients.collections import AsyncCollections
+from nearline.clients.local_services import LocalServices
 from nearline.clients.service_clients import with_fields
+from nearline.errors import AlreadyExists, InvalidRequest
+from nearline.tls import TlsFiles
 from nearline.v1 import admin_pb2
 
+# The first start of a model may convert it, and measure what serves it best.
+START_TIMEOUT_S: Final = 300.0
 _Begun: TypeAlias = tuple[AsyncGenerator[c.AnswerEvent, None], c.AnswerEvent]
 
 
@@ -35,6 +45,63 @@ class AsyncClient(ClientReads, ClientWrites):
         generation, ingest, embedding: Addresses of these services, if the router is older and does
             not pass calls on. Optional; empty takes `address`.
     """
+
+    _local: LocalServices | None = None
+
+    @classmethod
+    async def embedded(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        collection: str = c.DEFAULT_COLLECTION,
+        attributes: Mapping[str, str] = NO_ATTRIBUTES,
+        own_writes: bool = True,
+        timeout_s: float = START_TIMEOUT_S,
+    ) -> Self:
+        """Returns a client of services of its own, which run on this machine until it is closed.
+
+        They are those of `nearline up`, as processes without output on free loopback ports, and end
+        with this process at the latest, also when it is killed. Opening a folder again in the same
+        process shares them. Needs `pip install 'nearline-server[standard]'`.
+
+        Args:
+            path: Folder of the collections; created if there is none.
+            collection: Collection of every call that names none; created if there is none.
+            attributes: Attributes of a new collection, see `AdminClient.create_collection`.
+            own_writes: See `AsyncClient`.
+            timeout_s: Longest wait until they serve, in seconds.
+        Raises: Unsupported: the services are not installed. Conflict: another process has opened
+            the folder. StoreError: the folder cannot be used. NotReady: they did not start.
+        """
+        if not isinstance(path, str | os.PathLike):
+            raise InvalidRequest(f"path is {path!r:.80}; use a text or a Path", field="path")
+        services = await asyncio.to_thread(LocalServices.open, Path(path), timeout_s)
+        try:
+            client = cls(
+                services.address,
+                token="",
+                tls=TlsFiles(),
+                collection=collection,
+                own_writes=own_writes,
+            )
+        except BaseException:
+            await asyncio.to_thread(services.close)
+            raise
+        client._local = services
+        try:
+            with contextlib.suppress(AlreadyExists):
+                await client.collections.create(collection, attributes=attributes)
+        except BaseException:
+            await client.close()
+            raise
+        return client
+
+    async def close(self) -> None:
+        """Closes all connections; calls in flight are cancelled. Ends services of its own."""
+        await super().close()
+        services, self._local = self._local, None
+        if services is not None:
+            await asyncio.to_thread(services.close)
 
     @property
     def collections(self) -> AsyncCollections:

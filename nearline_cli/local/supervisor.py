@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import signal
 import time
@@ -278,10 +279,28 @@ async def run_supervised(
 
 
 def end_on_sigterm() -> None:
-    """Makes SIGTERM cancel the running task, as Ctrl-C does."""
+    """Makes SIGTERM cancel the running task, as Ctrl-C does, and so the death of its owner.
+
+    A program that starts a command as a part of itself holds the lifeline, see `nearline.serving`.
+    """
+    # Imported late: it brings what servers need.
+    from nearline.serving import LIFELINE_VARIABLE
+
     task = asyncio.current_task()
     assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    # Processes that this one starts have a lifeline of their own.
+    lifeline = os.environ.pop(LIFELINE_VARIABLE, None)
+    if lifeline is not None:
+        descriptor = int(lifeline)
+        os.set_inheritable(descriptor, False)
+
+        def owner_died() -> None:
+            loop.remove_reader(descriptor)
+            task.cancel()
+
+        loop.add_reader(descriptor, owner_died)
 
 
 async def _run_unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.test_tutorials import ROOT, reading
+from tests.docs.test_tutorials import reading
+from tests.nearline_cli.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "guides" / "python.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```python (\S+)\n(.*?)^```$", PAGE, re.M | re.S)
