@@ -13,7 +13,7 @@ RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 SITE = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 # Lines of pip that are worth a line of ours.
-LARGE := ^ +(Downloading|Using cached) .* [0-9.]+ [MG]B
+LARGE := ^ +(Downloading|Using cached) .*[0-9] [MG]B
 # OpenVINO's parts for devices and formats that nothing here asks for, and headers and tests of libraries: 90 MB.
 UNUSED := $(patsubst %,openvino/libs/libopenvino_%*,intel_gpu intel_npu onnx paddle tensorflow jax gguf) \
 	openvino/libs/cache.json openvino/include pyarrow/include pyarrow/tests

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import logging
 import math
 import re
 import time
@@ -23,6 +24,9 @@ from generation.protocols.chat_model import (
 )
 from nearline.sentences import estimate_tokens
 
+# Clients before 3.30 log whole requests at DEBUG, with the question.
+logging.getLogger("openai").setLevel(logging.INFO)
+
 # Maximum tokens that a chat template adds around each message.
 _TEMPLATE_TOKENS = 8
 # The usage follows the finish reason; an answer waits at most this long for it.
@@ -31,6 +35,7 @@ _USAGE_WAIT_S = 1.0
 _NO_KEY = "none"
 _STOPPED = frozenset({"stop", "eos_token", "stop_sequence"})
 _STATUS = re.compile(r"[45][0-9]{2}")
+_HTTP_LIBRARIES = ("httpx", "httpx2")
 _END = object()
 
 _T = TypeVar("_T")
@@ -185,18 +190,26 @@ class _Answer:
         except openai.APIStatusError as error:
             raise map_error(error.status_code, error.body, error.response.headers) from None
         except openai.APIConnectionError as error:
-            cause = type(error.__cause__ or error).__name__
-            failure = ChatFailure.CUT if self._texts else ChatFailure.CONNECTION
-            raise ChatError(failure, f"the connection failed ({cause})") from None
+            raise self._broken(error.__cause__ or error) from None
         except openai.APIError as error:
             # An error within a stream; some servers set its code to the matching HTTP status.
-            status = int(error.code or "") if _STATUS.fullmatch(error.code or "") else 500
+            code = str(error.code or "")
+            status = int(code) if _STATUS.fullmatch(code) else 500
             raise map_error(status, error.body, {}) from None
         except (ValueError, RecursionError) as error:
             # Malformed JSON or UTF-8, or a number with too many digits.
             raise ChatError(
                 ChatFailure.MALFORMED, f"an event is no JSON ({type(error).__name__})"
             ) from None
+        except Exception as error:
+            # Clients before 3.30 do not wrap the errors of their HTTP library within a stream.
+            if type(error).__module__ not in _HTTP_LIBRARIES:
+                raise
+            raise self._broken(error) from None
+
+    def _broken(self, cause: BaseException) -> ChatError:
+        failure = ChatFailure.CUT if self._texts else ChatFailure.CONNECTION
+        return ChatError(failure, f"the connection failed ({type(cause).__name__})")
 
     async def next_of(self, stream: openai.AsyncStream[ChatCompletionChunk]) -> object:
         """Returns the next event, or _END; errors after the finish reason are ignored."""
