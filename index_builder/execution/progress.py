@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 
+from nearline.remaining_time import RemainingTime
+
 _T = TypeVar("_T")
 _REPORT_INTERVAL_S = 5.0
 
@@ -58,16 +60,20 @@ class TextProgress:
         self._total: int | None = None
         self._done = self._before = 0
         self._started = self._reported = 0.0
+        self._left = RemainingTime()
 
     def start(self, stage: str, total: int | None, unit: str, done: int = 0) -> None:
         """Begins a stage."""
         self._stage, self._total, self._unit = stage, total, unit
         self._done, self._before = 0, done
         self._started = self._reported = time.monotonic()
+        self._left = RemainingTime(time.monotonic)
 
     def advance(self, units: int) -> None:
         """Writes a line if the last one is five seconds old."""
         self._done += units
+        if self._total is not None:
+            self._left.update(self._done, self._total - self._before)
         now = time.monotonic()
         if now - self._reported < _REPORT_INTERVAL_S:
             return
@@ -79,10 +85,9 @@ class TextProgress:
             self._write(f"{self._stage}: {self._done:,} {self._unit}{shown}")
             return
         done = self._before + self._done
-        left_s = max(self._total - done, 0) / rate if rate else 0.0
-        self._write(
-            f"{self._stage}: {done:,} of {self._total:,} {self._unit}{shown}, {left_s:,.0f} s left"
-        )
+        left_s = self._left.seconds()
+        left = "" if left_s is None else f", {left_s:,.0f} s left"
+        self._write(f"{self._stage}: {done:,} of {self._total:,} {self._unit}{shown}{left}")
 
     def end(self, seconds: float) -> None:
         """Writes the duration of the stage."""

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self, TextIO
 
+from nearline.remaining_time import RemainingTime
+
 _FIRST_S: Final = 2.0
 _EACH_S: Final = 0.2
 
@@ -37,18 +39,23 @@ class ProgressLine:
         self._clock = clock
         self._began_s = clock()
         self._next_s = self._began_s + _FIRST_S
+        self._left = RemainingTime(clock)
         self._width = 0
 
     def reach(self, done: int, total: int) -> None:
         """Notes how much is done; total: 0 if it is not known yet."""
+        if not self._shown:
+            return
         now_s = self._clock()
-        if not self._shown or now_s < self._next_s:
+        if total:
+            self._left.update(done, total)
+        if now_s < self._next_s:
             return
         self._next_s = now_s + _EACH_S
         pace = done / (now_s - self._began_s)
         text = f"{done:,} of {total:,} {self._what}, {pace:,.0f} per second"
-        if done and total:
-            text += f", {(total - done) / pace:,.0f} s left"
+        if (left_s := self._left.seconds()) is not None:
+            text += f", {left_s:,.0f} s left"
         self._write(text)
 
     def __enter__(self) -> Self:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from nearline.remaining_time import RemainingTime
 from nearline_cli.terminal import output
 
 if TYPE_CHECKING:
@@ -25,11 +26,15 @@ class _ProgressBars:
         self._bars = bars
         self._task: TaskID | None = None
         self._done = self._before = 0
+        self._left = RemainingTime()
 
     def start(self, stage: str, total: int | None, unit: str, done: int = 0) -> None:
         """Adds a bar."""
         self._done, self._before = 0, done
-        self._task = self._bars.add_task(stage, total=total, completed=done, unit=unit, rate="")
+        self._left = RemainingTime()
+        self._task = self._bars.add_task(
+            stage, total=total, completed=done, unit=unit, rate="", left=self._left
+        )
 
     def advance(self, units: int) -> None:
         """Moves the bar."""
@@ -37,6 +42,8 @@ class _ProgressBars:
         self._done += units
         self._bars.update(self._task, advance=units)
         task = self._bars.tasks[self._task]
+        if task.total is not None:
+            self._left.update(self._done, task.total - self._before)
         if task.elapsed:
             self._bars.update(self._task, rate=f"{self._done / task.elapsed:,.0f}/s")
 
@@ -80,6 +87,8 @@ def open_progress(as_json: bool) -> Iterator[Progress]:
         return
     from rich import progress as rich
 
+    from nearline_cli.terminal.remaining_column import RemainingColumn
+
     with rich.Progress(
         rich.TextColumn("{task.description:<8}"),
         rich.BarColumn(),
@@ -87,7 +96,7 @@ def open_progress(as_json: bool) -> Iterator[Progress]:
         rich.TextColumn("{task.fields[unit]}"),
         rich.TextColumn("{task.fields[rate]}", style="progress.percentage"),
         rich.TimeElapsedColumn(),
-        rich.TimeRemainingColumn(),
+        RemainingColumn(),
         console=output.console(error=True),
     ) as bars:
         yield _ProgressBars(bars)

@@ -15,6 +15,7 @@ import typer
 from nearline import contract as c
 from nearline.clients import IngestClient
 from nearline.errors import NotReady
+from nearline.remaining_time import RemainingTime
 from nearline_cli.terminal import output
 
 if TYPE_CHECKING:
@@ -55,17 +56,23 @@ async def ingest_client(address: str) -> AsyncIterator[IngestClient]:
 
 
 class JobThroughput:
-    """Measures how many documents of a job are finished per second."""
+    """Measures how many documents of a job are finished per second.
+
+    left: The time that is left; unknown while more documents are being added.
+    """
 
     def __init__(self) -> None:
         self._began: float | None = None
         self._before = 0
+        self.left = RemainingTime()
 
     def of(self, job: c.Job) -> float:
         """Returns documents per second since the first call."""
         now = time.monotonic()
         if self._began is None:
             self._began, self._before = now, ended_documents(job)
+        if not job.open:
+            self.left.update(ended_documents(job) - self._before, job.documents - self._before)
         # Shorter times would make the rate meaningless.
         return (ended_documents(job) - self._before) / max(now - self._began, 1.0)
 
@@ -94,16 +101,19 @@ def job_bar(*, as_json: bool) -> Iterator[JobCallback]:
 def _bar() -> Iterator[JobCallback]:
     from rich import progress as rich
 
+    from nearline_cli.terminal.remaining_column import RemainingColumn
+
     with rich.Progress(
         rich.TextColumn("{task.description}"),
         rich.BarColumn(),
         rich.MofNCompleteColumn(),
         rich.TextColumn("{task.fields[counts]}"),
         rich.TimeElapsedColumn(),
+        RemainingColumn(),
         console=output.console(error=True),
     ) as bars:
-        task = bars.add_task("", total=None, counts="")
         pace = JobThroughput()
+        task = bars.add_task("", total=None, counts="", left=pace.left)
 
         def show(job: c.Job) -> None:
             bars.update(
@@ -127,7 +137,9 @@ def _lines() -> JobCallback:
         shown = _counts(job, pace)
         if time.monotonic() - reported >= _LINE_EVERY_S:
             reported = time.monotonic()
-            output.print_note(f"{job.state.value}: {shown}")
+            left_s = pace.left.seconds()
+            left = "" if left_s is None or job.ended else f", {left_s:,.0f} s left"
+            output.print_note(f"{job.state.value}: {shown}{left}")
 
     return show
 
