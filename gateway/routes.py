@@ -57,6 +57,8 @@ ROUTES: Final[Mapping[str, Mapping[str, Route]]] = {
         "ListCollections": Route("GET", "/v1/collections"),
         "GetCollection": Route("GET", _COLLECTION),
         "DropCollection": Route("DELETE", _COLLECTION),
+        "GetPolicies": Route("GET", f"{_COLLECTION}/policies"),
+        "SetPolicies": Route("PUT", f"{_COLLECTION}/policies"),
         "ListSnapshots": Route("GET", f"{_COLLECTION}/snapshots"),
         "GetSnapshot": Route("GET", f"{_COLLECTION}/snapshots/{{snapshot_id}}"),
         "PromoteSnapshot": Route("POST", f"{_COLLECTION}/snapshots/{{snapshot_id}}/promote"),

@@ -44,6 +44,7 @@ _PANELS = {
         "snapshots": "releases.snapshots:app",
         "gate": "releases.gate:app",
         "rollout": "releases.rollout:app",
+        "policies": "policies:app",
         "models": "models:app",
         "changes": "changes:app",
     },

@@ -40,6 +40,7 @@ from retrieval.recommend.cached_candidates import CandidateCache
 from retrieval.recommend.policies import default_policies
 from retrieval.recommend.policy_file import read_policies
 from retrieval.recommend.service import RecommendationService
+from retrieval.recommend.stored_policies import StoredPolicies
 from retrieval.redis_client.connection import Redis, connect
 from retrieval.redis_client.durability import Durability
 from retrieval.rollout.canaries import CanaryController
@@ -70,6 +71,9 @@ from retrieval.writes.feed_block import (
 )
 from retrieval.writes.item_quota import ItemQuota
 from retrieval.writes.writer import CheckChange, Writer
+
+# Policies change seldom: they are looked for at every so many polls of the aliases.
+_POLICY_POLLS = 5
 
 
 async def main(argv: Sequence[str]) -> None:
@@ -130,10 +134,16 @@ async def main(argv: Sequence[str]) -> None:
     service = RetrievalService(
         embedders, collections, replies, search_cache, monitors.observe, visible, price_limits
     )
+    policies = StoredPolicies(
+        store,
+        read_policies(Path(config.policies)) if config.policies else default_policies(),
+        lambda: [served.name for served in collections.in_force],
+        _POLICY_POLLS * config.alias_poll_s,
+    )
     candidates = CandidateCache(TieredCache(user_redis, capacity=config.hot_lists), trackers)
     recommender = RecommendationService(
         collections,
-        read_policies(Path(config.policies)) if config.policies else default_policies(),
+        policies,
         UserStates(user_redis, Durability(user_redis, config.log_replicas)) if user_redis else None,
         candidates,
         replies,
@@ -157,6 +167,7 @@ async def main(argv: Sequence[str]) -> None:
     async def forget(name: str) -> None:
         if logs is not None:
             logs.forget(name)
+        policies.forget(name)
         await trackers.forget(name)
 
     canaries = CanaryController(store, collections, load, lambda *key: follower.forget(*key))
@@ -191,6 +202,7 @@ async def main(argv: Sequence[str]) -> None:
     async def ready() -> None:
         await follower.start()
         collections.started = True
+        await policies.start()
         monitors.start()
         if feed_block is not None:
             await feed_block.start()
@@ -201,6 +213,7 @@ async def main(argv: Sequence[str]) -> None:
         await canaries.close()
         await follower.close()
         await monitors.close()
+        await policies.close()
         await candidates.close()
         if search_cache is not None:
             await search_cache.close()
@@ -232,6 +245,7 @@ async def main(argv: Sequence[str]) -> None:
                         LiveReporter(store, logs, provider),
                         canaries,
                         collection_admin,
+                        policies,
                         config.security_warning(),
                         feed_block,
                     ),

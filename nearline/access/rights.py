@@ -95,6 +95,8 @@ METHODS: Final[Mapping[str, Mapping[str, MethodAccess]]] = {
         "ListCollections": _OF_ANY,
         "GetCollection": _READ,
         "DropCollection": _RELEASE,
+        "GetPolicies": _READ,
+        "SetPolicies": _RELEASE,
         "ListSnapshots": _READ,
         "GetSnapshot": _READ,
         "GetAliases": _READ,

@@ -119,6 +119,35 @@ class AdminClient(ServiceChannel):
         request = admin_pb2.DropCollectionRequest(collection=collection, who=who, why=why)
         return await self.send(self._stub.DropCollection, request, _LOAD_TIMEOUT_S)
 
+    async def policies(self, collection: str = c.DEFAULT_COLLECTION) -> admin_pb2.PolicySet:
+        """Returns the policies that were set for a collection; number 0: none ever was."""
+        request = admin_pb2.GetPoliciesRequest(collection=collection)
+        return (await self.send(self._stub.GetPolicies, request)).policies
+
+    async def set_policies(
+        self,
+        toml: str,
+        collection: str = c.DEFAULT_COLLECTION,
+        *,
+        expected_number: int = 0,
+        who: str = "",
+        why: str = "",
+    ) -> admin_pb2.PolicySet:
+        """Replaces the policies of a collection's surfaces; the next lists follow them.
+
+        Args:
+            toml: As in a policy file; empty: the policies of the router.
+            collection: Name of the collection.
+            expected_number: Required number of the set in force; 0 accepts any.
+            who, why: For the record.
+        Raises: InvalidRequest: Names the key, the value and what is allowed. Conflict: Another set
+            is in force.
+        """
+        request = admin_pb2.SetPoliciesRequest(
+            collection=collection, toml=toml, expected_number=expected_number, who=who, why=why
+        )
+        return (await self.send(self._stub.SetPolicies, request)).policies
+
     async def snapshots(
         self, collection: str = c.DEFAULT_COLLECTION
     ) -> AsyncGenerator[snapshot_pb2.Manifest, None]:

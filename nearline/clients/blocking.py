@@ -146,6 +146,8 @@ class BlockingAdminClient(BlockingClient[AdminClient]):
     collections = stream(AdminClient.collections)
     collection = call(AdminClient.collection)
     drop_collection = call(AdminClient.drop_collection)
+    policies = call(AdminClient.policies)
+    set_policies = call(AdminClient.set_policies)
     snapshots = stream(AdminClient.snapshots)
     snapshot = call(AdminClient.snapshot)
     aliases = call(AdminClient.aliases)

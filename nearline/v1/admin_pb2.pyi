@@ -124,6 +124,52 @@ class DropCollectionResponse(_message.Message):
     dead_letters: int
     def __init__(self, snapshots: _Optional[int] = ..., documents: _Optional[int] = ..., redis_keys: _Optional[int] = ..., epoch: _Optional[int] = ..., cancelled_jobs: _Optional[int] = ..., dead_letters: _Optional[int] = ...) -> None: ...
 
+class PolicySet(_message.Message):
+    __slots__ = ("number", "toml", "who", "why", "create_time")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TOML_FIELD_NUMBER: _ClassVar[int]
+    WHO_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    toml: str
+    who: str
+    why: str
+    create_time: _timestamp_pb2.Timestamp
+    def __init__(self, number: _Optional[int] = ..., toml: _Optional[str] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class GetPoliciesRequest(_message.Message):
+    __slots__ = ("collection",)
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    def __init__(self, collection: _Optional[str] = ...) -> None: ...
+
+class GetPoliciesResponse(_message.Message):
+    __slots__ = ("policies",)
+    POLICIES_FIELD_NUMBER: _ClassVar[int]
+    policies: PolicySet
+    def __init__(self, policies: _Optional[_Union[PolicySet, _Mapping]] = ...) -> None: ...
+
+class SetPoliciesRequest(_message.Message):
+    __slots__ = ("collection", "toml", "expected_number", "who", "why")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    TOML_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    WHO_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    toml: str
+    expected_number: int
+    who: str
+    why: str
+    def __init__(self, collection: _Optional[str] = ..., toml: _Optional[str] = ..., expected_number: _Optional[int] = ..., who: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
+class SetPoliciesResponse(_message.Message):
+    __slots__ = ("policies",)
+    POLICIES_FIELD_NUMBER: _ClassVar[int]
+    policies: PolicySet
+    def __init__(self, policies: _Optional[_Union[PolicySet, _Mapping]] = ...) -> None: ...
+
 class ListSnapshotsRequest(_message.Message):
     __slots__ = ("collection", "page_size", "page_token")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]

@@ -55,6 +55,16 @@ class AdminServiceStub:
                 request_serializer=nearline_dot_v1_dot_admin__pb2.DropCollectionRequest.SerializeToString,
                 response_deserializer=nearline_dot_v1_dot_admin__pb2.DropCollectionResponse.FromString,
                 _registered_method=True)
+        self.GetPolicies = channel.unary_unary(
+                '/nearline.v1.AdminService/GetPolicies',
+                request_serializer=nearline_dot_v1_dot_admin__pb2.GetPoliciesRequest.SerializeToString,
+                response_deserializer=nearline_dot_v1_dot_admin__pb2.GetPoliciesResponse.FromString,
+                _registered_method=True)
+        self.SetPolicies = channel.unary_unary(
+                '/nearline.v1.AdminService/SetPolicies',
+                request_serializer=nearline_dot_v1_dot_admin__pb2.SetPoliciesRequest.SerializeToString,
+                response_deserializer=nearline_dot_v1_dot_admin__pb2.SetPoliciesResponse.FromString,
+                _registered_method=True)
         self.ListSnapshots = channel.unary_unary(
                 '/nearline.v1.AdminService/ListSnapshots',
                 request_serializer=nearline_dot_v1_dot_admin__pb2.ListSnapshotsRequest.SerializeToString,
@@ -126,6 +136,21 @@ class AdminServiceServicer:
     def DropCollection(self, request, context):
         """Removes a collection for good: its snapshots, live changes, users, sessions, cached lists and queued documents.
         Requests that have begun end on it; the name is free as soon as this call ends. An interrupted call is repeated.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPolicies(self, request, context):
+        """Reads the policies of a collection's surfaces.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPolicies(self, request, context):
+        """Replaces the policies of a collection's surfaces. This router applies them at once, others within five of their
+        polling intervals, five seconds by default.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -209,6 +234,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.DropCollection,
                     request_deserializer=nearline_dot_v1_dot_admin__pb2.DropCollectionRequest.FromString,
                     response_serializer=nearline_dot_v1_dot_admin__pb2.DropCollectionResponse.SerializeToString,
+            ),
+            'GetPolicies': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPolicies,
+                    request_deserializer=nearline_dot_v1_dot_admin__pb2.GetPoliciesRequest.FromString,
+                    response_serializer=nearline_dot_v1_dot_admin__pb2.GetPoliciesResponse.SerializeToString,
+            ),
+            'SetPolicies': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPolicies,
+                    request_deserializer=nearline_dot_v1_dot_admin__pb2.SetPoliciesRequest.FromString,
+                    response_serializer=nearline_dot_v1_dot_admin__pb2.SetPoliciesResponse.SerializeToString,
             ),
             'ListSnapshots': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSnapshots,
@@ -360,6 +395,60 @@ class AdminService:
             '/nearline.v1.AdminService/DropCollection',
             nearline_dot_v1_dot_admin__pb2.DropCollectionRequest.SerializeToString,
             nearline_dot_v1_dot_admin__pb2.DropCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPolicies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearline.v1.AdminService/GetPolicies',
+            nearline_dot_v1_dot_admin__pb2.GetPoliciesRequest.SerializeToString,
+            nearline_dot_v1_dot_admin__pb2.GetPoliciesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPolicies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearline.v1.AdminService/SetPolicies',
+            nearline_dot_v1_dot_admin__pb2.SetPoliciesRequest.SerializeToString,
+            nearline_dot_v1_dot_admin__pb2.SetPoliciesResponse.FromString,
             options,
             channel_credentials,
             insecure,

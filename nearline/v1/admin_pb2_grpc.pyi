@@ -27,6 +27,12 @@ class AdminServiceStub:
     """Removes a collection for good: its snapshots, live changes, users, sessions, cached lists and queued documents.
     Requests that have begun end on it; the name is free as soon as this call ends. An interrupted call is repeated.
     """
+    GetPolicies: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetPoliciesRequest, _admin_pb2.GetPoliciesResponse]
+    """Reads the policies of a collection's surfaces."""
+    SetPolicies: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPoliciesRequest, _admin_pb2.SetPoliciesResponse]
+    """Replaces the policies of a collection's surfaces. This router applies them at once, others within five of their
+    polling intervals, five seconds by default.
+    """
     ListSnapshots: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListSnapshotsRequest, _admin_pb2.ListSnapshotsResponse]
     """Lists the snapshots of a collection, newest first."""
     GetSnapshot: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetSnapshotRequest, _admin_pb2.GetSnapshotResponse]
@@ -77,6 +83,22 @@ class AdminServiceServicer:
     ) -> _abc.Awaitable[_admin_pb2.DropCollectionResponse]:
         """Removes a collection for good: its snapshots, live changes, users, sessions, cached lists and queued documents.
         Requests that have begun end on it; the name is free as soon as this call ends. An interrupted call is repeated.
+        """
+
+    def GetPolicies(
+        self,
+        request: _admin_pb2.GetPoliciesRequest,
+        context: _aio.ServicerContext[_admin_pb2.GetPoliciesRequest, _abc.Awaitable[_admin_pb2.GetPoliciesResponse]],
+    ) -> _abc.Awaitable[_admin_pb2.GetPoliciesResponse]:
+        """Reads the policies of a collection's surfaces."""
+
+    def SetPolicies(
+        self,
+        request: _admin_pb2.SetPoliciesRequest,
+        context: _aio.ServicerContext[_admin_pb2.SetPoliciesRequest, _abc.Awaitable[_admin_pb2.SetPoliciesResponse]],
+    ) -> _abc.Awaitable[_admin_pb2.SetPoliciesResponse]:
+        """Replaces the policies of a collection's surfaces. This router applies them at once, others within five of their
+        polling intervals, five seconds by default.
         """
 
     def ListSnapshots(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from nearline import wire
 from nearline.contract import PayloadField
@@ -120,6 +120,14 @@ class Policy:
         return frozenset(field for field, used in needed.items() if used)
 
 
+class PolicySource(Protocol):
+    """Knows the policies of each collection."""
+
+    def of(self, collection: str) -> Policies:
+        """Returns the policies of the surfaces of a collection."""
+        ...
+
+
 class Policies:
     """The policies of all surfaces."""
 
@@ -130,6 +138,10 @@ class Policies:
     def surfaces(self) -> Sequence[str]:
         """Names of the surfaces, sorted."""
         return sorted(self._by_name)
+
+    def of(self, collection: str) -> Policies:
+        """Returns itself: these policies are those of every collection."""
+        return self
 
     def for_surface(self, surface: str) -> Policy:
         """Returns the policy of a surface.

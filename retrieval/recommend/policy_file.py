@@ -48,20 +48,34 @@ def read_policies(path: Path) -> Policies:
         or out of range; names the key, the value and what is allowed.
     """
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(
             f"policy file {path} cannot be read: {error}; name a readable UTF-8 file, or omit it "
             "to use the built-in policies"
         ) from error
+    return parse_policies(text, default_policies(), f"policy file {path}")
+
+
+def parse_policies(text: str, base: Policies, origin: str = "policies") -> Policies:
+    """Reads policies from TOML; surfaces that they do not name keep those of `base`.
+
+    Args:
+        text: As in a policy file.
+        base: Policies to complete them with.
+        origin: What the text is, for errors.
+    Raises: SettingsError: as `read_policies`.
+    """
+    try:
+        content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(
-            f"policy file {path} is not TOML: {error}; see docs/guides/surfaces.md for an example"
+            f"{origin} is not TOML: {error}; see docs/guides/surfaces.md for an example"
         ) from error
     try:
-        return default_policies().merged_with(_policies(_Table(content, "")))
+        return base.merged_with(_policies(_Table(content, "")))
     except InvalidRequest as error:
-        raise SettingsError(f"policy file {path}: {error}") from error
+        raise SettingsError(f"{origin}: {error}") from error
 
 
 class _Table:

@@ -33,7 +33,7 @@ from retrieval.protocols.request_validation import check_id, check_list_request
 from retrieval.protocols.snapshot import read_snapshot_ref
 from retrieval.recommend.cached_candidates import CandidateCache
 from retrieval.recommend.list_builder import BuiltList, ListBuilder, ListRequest
-from retrieval.recommend.policies import Policies, Policy
+from retrieval.recommend.policies import Policy, PolicySource
 from retrieval.recommend.pool_filler import CONTENT, UNORDERED
 from retrieval.recommend.ranking import POPULAR
 from retrieval.recommend.user_profile import build_profile, history_to_events, snapshot_history
@@ -70,7 +70,7 @@ class RecommendationService:
 
     Args:
         collections: The loaded collections.
-        policies: The policies of the surfaces.
+        policies: The policies of the surfaces of each collection.
         states: Optional state of users; None disables recording.
         cache: Optional cache of shared lists; None computes every list.
         reports: Optional; builds the info of replies.
@@ -84,7 +84,7 @@ class RecommendationService:
     def __init__(
         self,
         collections: ServedCollections,
-        policies: Policies,
+        policies: PolicySource,
         states: UserStates | None = None,
         cache: CandidateCache | None = None,
         reports: ReplyInfoBuilder | None = None,
@@ -122,7 +122,7 @@ class RecommendationService:
         """Returns a list; see `Recommender.recommend`."""
         start = time.perf_counter()
         check_list_request(audience, options)
-        policy = self._policies.for_surface(audience.surface)
+        policy = self._policies.of(collection).for_surface(audience.surface)
         visible = self._visible()
         if visible is not None:
             options = replace(options, filter=both(options.filter, visible))

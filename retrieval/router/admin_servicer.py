@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Mapping
+from typing import Protocol
 
 import nearline
 from nearline.access.limits import page_size
@@ -15,13 +16,13 @@ from nearline.contract import DEFAULT_COLLECTION
 from nearline.errors import InvalidRequest, SnapshotCorrupt, SnapshotMismatch
 from nearline.store.snapshot import Store, check_collection
 from nearline.store.snapshot_ids import check_snapshot_id
-from nearline.v1 import admin_pb2, admin_pb2_grpc, snapshot_pb2, types_pb2
+from nearline.v1 import admin_pb2, admin_pb2_grpc, snapshot_pb2
 from nearline.wire.values import timestamp
 from retrieval.rollout.canaries import CanaryController
 from retrieval.rollout.collections import ServedCollections
-from retrieval.rollout.trial import Trial
 from retrieval.router.collection_admin import CollectionAdmin
 from retrieval.router.live_reports import LiveReport, LiveReporter
+from retrieval.router.rollout_status import fill_rollout_status
 from retrieval.snapshots import aliases
 from retrieval.snapshots.desired_state import DesiredState
 from retrieval.snapshots.gate_reports import require_gate_pass
@@ -29,6 +30,16 @@ from retrieval.writes.feed_block import FeedBlock
 
 _MAX_PAGE_SIZE = 1_000
 _MAX_HISTORY = 1_000
+
+
+class PolicyStore(Protocol):
+    """The policies of the surfaces of each collection; see `recommend.stored_policies`."""
+
+    async def read(self, collection: str) -> admin_pb2.PolicySet: ...
+
+    async def write(
+        self, collection: str, toml: str, *, expected: int, who: str, why: str
+    ) -> admin_pb2.PolicySet: ...
 
 
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
@@ -41,6 +52,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         live: Reports on live changes.
         canaries: Controls trials of canaries.
         admin: Creates, describes and drops collections.
+        policies: The policies of the surfaces of each collection.
         warning: What an operator should know of the router's settings. Optional.
         feed_block: Knows how full the resources are. Optional.
     """
@@ -53,6 +65,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         live: LiveReporter,
         canaries: CanaryController,
         admin: CollectionAdmin,
+        policies: PolicyStore,
         warning: str = "",
         feed_block: FeedBlock | None = None,
     ) -> None:
@@ -64,6 +77,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self._live = live
         self._canaries = canaries
         self._admin = admin
+        self._policies = policies
 
     async def CreateCollection(
         self, request: admin_pb2.CreateCollectionRequest, context: Context
@@ -101,6 +115,26 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                 "collection is empty; name the one to drop, even default", field="collection"
             )
         return await self._admin.drop(request.collection, request.who, request.why)
+
+    async def GetPolicies(
+        self, request: admin_pb2.GetPoliciesRequest, context: Context
+    ) -> admin_pb2.GetPoliciesResponse:
+        """Returns the policies that were set for a collection."""
+        found = await self._policies.read(request.collection or DEFAULT_COLLECTION)
+        return admin_pb2.GetPoliciesResponse(policies=found)
+
+    async def SetPolicies(
+        self, request: admin_pb2.SetPoliciesRequest, context: Context
+    ) -> admin_pb2.SetPoliciesResponse:
+        """Replaces the policies of a collection."""
+        made = await self._policies.write(
+            request.collection or DEFAULT_COLLECTION,
+            request.toml,
+            expected=request.expected_number,
+            who=request.who,
+            why=request.why,
+        )
+        return admin_pb2.SetPoliciesResponse(policies=made)
 
     async def ListSnapshots(
         self, request: admin_pb2.ListSnapshotsRequest, context: Context
@@ -308,7 +342,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         )
         trial = self._collections.trials.get(collection)
         if trial is not None and trial.split.epoch == record.epoch:
-            _fill_rollout_status(reply, trial)
+            fill_rollout_status(reply, trial)
         return reply
 
 
@@ -319,35 +353,6 @@ def _page_size(requested: int) -> int:
             f"page_size is {size}; 1..{_MAX_PAGE_SIZE} is allowed", field="page_size"
         )
     return size
-
-
-def _fill_rollout_status(reply: admin_pb2.GetRolloutStatusResponse, trial: Trial) -> None:
-    """Adds the results of a trial on this router to a reply."""
-    split = trial.split
-    reply.running = True
-    current, canary = trial.analysis.arms()
-    for arm, snapshot_id, state in (
-        (types_pb2.ARM_CURRENT, split.current, current),
-        (types_pb2.ARM_CANARY, split.canary, canary),
-    ):
-        reply.arms.add(
-            arm=arm,
-            snapshot_id=snapshot_id,
-            requests=state.requests,
-            errors=state.errors,
-            units=state.units,
-            p50_ms=state.p50_ms,
-            p99_ms=state.p99_ms,
-            recall_samples=state.recall_samples,
-            recall=state.recall,
-            lists=state.lists,
-            clicks=state.clicks,
-            conversions=state.conversions,
-        )
-    for test in trial.analysis.tests():
-        reply.tests.add(name=test.name, evidence=test.evidence, limit=test.limit, seen=test.seen)
-    reply.compared = trial.overlap.requests
-    reply.overlap = trial.overlap.mean
 
 
 def _live_status(report: LiveReport) -> admin_pb2.LiveStatus:

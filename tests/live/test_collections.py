@@ -368,3 +368,26 @@ async def test_a_deletion_without_a_filter_is_refused(running: Running) -> None:
         request.filter.exists.field = "n"
         with pytest.raises(InvalidRequest, match=r"limit is 10001; 0..10000"):
             await channel.send(stub.DeleteItemsByFilter, request)
+
+
+async def test_policies_set_by_api_rule_the_next_list(running: Running) -> None:
+    await running.admin.create_collection("ruled", dim=_DIM)
+    written = await running.fill("ruled", "r")
+    pinned = 'version = 1\n[surfaces.home]\npinned = ["r7"]\n'
+    options = c.RecommendOptions(n=3, min_watermark=written.watermark)
+
+    async def first() -> str:
+        audience = c.Audience(surface="home")
+        reply = await running.client.recommend(audience, options, collection="ruled")
+        return next((one.hit.id for one in reply.recommendations), "")
+
+    assert await first() != "r7"
+    made = await running.admin.set_policies(pinned, "ruled", why="sale")
+    assert await first() == "r7"
+    assert await running.admin.policies("ruled") == made
+    with pytest.raises(InvalidRequest, match="pined is unknown"):
+        await running.admin.set_policies(pinned.replace("pinned", "pined"), "ruled")
+    await running.admin.set_policies("", "ruled", expected_number=1)
+    assert await first() != "r7"
+    await running.admin.drop_collection("ruled")
+    assert len(running.files("ruled")) == 1

@@ -17,7 +17,7 @@ NONE: Any = Mock()
 # By module: its servicer, and the file of its service.
 SERVICERS: dict[Any, tuple[Any, Any]] = {
     retrieval: (retrieval.RetrievalServicer(NONE), retrieval_pb2),
-    admin: (admin.AdminServicer(NONE, NONE, NONE, NONE, NONE, NONE), admin_pb2),
+    admin: (admin.AdminServicer(*[NONE] * 7), admin_pb2),
     ingest: (ingest.IngestServicer(NONE), ingest_pb2),
 }
 METHODS = [

@@ -163,7 +163,7 @@ def test_a_full_disk_is_shown_once_with_the_remedy(
 async def test_a_router_whose_tenants_are_not_told_apart_says_so() -> None:
     warning = "nobody is told apart"
     none = cast(Any, SimpleNamespace(in_force=[]))
-    servicer = AdminServicer(cast(Any, None), none, {}, none, none, none, warning)
+    servicer = AdminServicer(cast(Any, None), none, {}, none, none, none, none, warning)
     service = Registration(
         "nearline.v1.AdminService",
         lambda server: admin_pb2_grpc.add_AdminServiceServicer_to_server(servicer, server),

@@ -24,7 +24,7 @@ class Admin(AdminServicer):
     def __init__(self, root: Path) -> None:
         store = Store(root)
         live = LiveReporter(store, None, cast(Any, None))
-        super().__init__(store, *cast(Any, (None, None, live, None, None)))
+        super().__init__(store, *cast(Any, (None, None, live, None, None, None)))
 
 
 @pytest.fixture(scope="module")

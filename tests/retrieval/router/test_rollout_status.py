@@ -41,7 +41,7 @@ class Router:
         )
         live = LiveReporter(self.store, None, cast(Any, None))
         self.servicer = AdminServicer(
-            self.store, self.collections, {}, live, controller, cast(Any, None)
+            self.store, self.collections, {}, live, controller, *cast(Any, (None, None))
         )
 
     async def _load(self, snapshot: SnapshotRef) -> ServedCollection:
