@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 
-from nearline.remaining_time import RemainingTime
+from nearline.durations import RemainingTime
 
 _T = TypeVar("_T")
 _REPORT_INTERVAL_S = 5.0

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self, TextIO
 
-from nearline.remaining_time import RemainingTime
+from nearline.durations import RemainingTime
 
 _FIRST_S: Final = 2.0
 _EACH_S: Final = 0.2

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from nearline.remaining_time import RemainingTime
+from nearline.durations import RemainingTime
 from nearline_cli.terminal import output
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.progress import ProgressColumn, Task
 from rich.text import Text
 
-from nearline.remaining_time import RemainingTime
+from nearline.durations import RemainingTime
 
 
 class RemainingColumn(ProgressColumn):

@@ -14,8 +14,8 @@ import typer
 
 from nearline import contract as c
 from nearline.clients import IngestClient
+from nearline.durations import RemainingTime
 from nearline.errors import NotReady
-from nearline.remaining_time import RemainingTime
 from nearline_cli.terminal import output
 
 if TYPE_CHECKING:

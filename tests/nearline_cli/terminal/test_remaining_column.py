@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from rich.progress import Progress
+from rich.progress import Task, TaskID
 
-from nearline.remaining_time import RemainingTime
+from nearline.durations import RemainingTime
 from nearline_cli.terminal.remaining_column import RemainingColumn
 
 
@@ -18,10 +18,9 @@ def test_the_time_that_is_left_is_shown_once_it_is_known(
 ) -> None:
     now = [0.0]
     left = RemainingTime(lambda: now[0])
-    bars = Progress(RemainingColumn(), disable=True)
-    task = bars.tasks[bars.add_task("embed", total=total, completed=10, left=left)]
+    task = Task(TaskID(1), "embed", total, 10, lambda: now[0], fields={"left": left})
     now[0] = elapsed_s
     left.update(10, total or 20)
     assert RemainingColumn().render(task).plain == shown
-    bars.update(task.id, total=10)
+    task.finished_time = now[0]
     assert RemainingColumn().render(task).plain == ""
