@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from reprlib import Repr
@@ -107,6 +108,15 @@ def to_bytes(value: Any) -> bytes:
     if isinstance(value, bytes):
         return value
     raise refused(value, "use bytes")
+
+
+def to_path(value: Any) -> str:
+    """Returns a path as a text."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str):
+        raise refused(value, "use a text or a Path")
+    return value
 
 
 def to_time(value: Any) -> datetime:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import os
 import typing
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime
@@ -59,6 +60,8 @@ def converts_arguments(client: type[_Client]) -> type[_Client]:
     for name, method in list(vars(client).items()):
         if inspect.isfunction(method) and (name == "__init__" or not name.startswith("_")):
             setattr(client, name, _converting(method))
+        elif isinstance(method, classmethod):
+            setattr(client, name, classmethod(_converting(method.__func__)))
     return client
 
 
@@ -176,6 +179,8 @@ def _alternatives(hints: list[Any], name: str) -> _Convert:
         return values.to_filter
     if datetime in hints and str in hints:
         return values.to_attribute
+    if any(typing.get_origin(one) is os.PathLike for one in hints):
+        return values.to_path
     records = [one for one in hints if isinstance(one, type) and dataclasses.is_dataclass(one)]
     if not records and any(typing.get_origin(one) is np.ndarray for one in hints):
         return values.to_vector

@@ -18,7 +18,7 @@ from nearline.clients.client_writes import ClientWrites
 from nearline.clients.collections import AsyncCollections
 from nearline.clients.local_services import LocalServices
 from nearline.clients.service_clients import with_fields
-from nearline.errors import AlreadyExists, InvalidRequest
+from nearline.errors import AlreadyExists
 from nearline.tls import TlsFiles
 from nearline.v1 import admin_pb2
 
@@ -73,8 +73,6 @@ class AsyncClient(ClientReads, ClientWrites):
         Raises: Unsupported: the services are not installed. Conflict: another process has opened
             the folder. StoreError: the folder cannot be used. NotReady: they did not start.
         """
-        if not isinstance(path, str | os.PathLike):
-            raise InvalidRequest(f"path is {path!r:.80}; use a text or a Path", field="path")
         services = await asyncio.to_thread(LocalServices.open, Path(path), timeout_s)
         try:
             client = cls(

@@ -102,6 +102,10 @@ class LocalServices:
             if found is not None and found._process.poll() is None:
                 found._users += 1
                 return found
+            if found is not None:
+                # They have died, and hold the folder still.
+                del _opened[folder]
+                found._end()
             made = _opened[folder] = cls(folder, timeout_s)
             return made
 
@@ -193,8 +197,9 @@ def _locked(folder: Path) -> int:
                 time.sleep(_POLL_S)
                 continue
             os.close(lock)
-            reached = f"; connect to it: Client({address!r}), or close it" if address else ""
-            raise Conflict(f"{folder} is open in process {pid}{reached}") from None
+            owner = f"process {pid}" if pid else "another process"
+            there = f"connect to it: Client({address!r}), or " if address else ""
+            raise Conflict(f"{folder} is open in {owner}; {there}close it there") from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, json.dumps([os.getpid(), ""]).encode(), 0)
         return lock

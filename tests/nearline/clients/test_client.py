@@ -305,6 +305,20 @@ async def test_a_wrong_setting_is_refused_where_the_client_is_made() -> None:
         Client(NOWHERE, token="café")
 
 
+async def test_a_wrong_argument_starts_no_services() -> None:
+    for wrong in (
+        {"path": 5},
+        {"collection": 5},
+        {"attributes": ["price"]},
+        {"own_writes": 1},
+        {"timeout_s": "5"},
+    ):
+        (name,) = wrong
+        with pytest.raises(InvalidRequest) as raised:
+            await AsyncClient.embedded(**{"path": "/nowhere", **wrong})  # type: ignore[arg-type]
+        assert raised.value.field == name
+
+
 async def test_services_with_addresses_of_their_own_are_asked_there() -> None:
     async with AsyncClient(NOWHERE, generation="127.0.0.1:2", ingest="127.0.0.1:3") as client:
         assert client.retrieval.address == client.admin.address == NOWHERE

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.json_encoder import encode
 from nearline import contract as c
 from nearline.errors import InternalError, InvalidRequest
 from nearline.filters import Equals
@@ -157,6 +158,10 @@ def test_citations_have_the_field_names_of_the_wire() -> None:
         assert {one.name for one in dataclasses.fields(record)} == set(
             message.DESCRIPTOR.fields_by_name
         )
+
+
+def test_a_citation_in_json_is_one_in_python() -> None:
+    assert c.Citation(**encode(wire.citation_to_proto(CITATION))) == CITATION
 
 
 def test_spans_are_read_by_their_old_names_too() -> None:
