@@ -80,7 +80,8 @@ PUBLIC = [
     "WriteResult",
 ]
 ENGINES = (
-    "faiss torch obstore redis pymilvus openvino transformers typer rich pyarrow prometheus_client"
+    "faiss torch obstore redis pymilvus openvino transformers typer rich pyarrow pandas narwhals "
+    "prometheus_client"
 )
 
 
