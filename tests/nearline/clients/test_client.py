@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import pytest
 
 from nearline import AsyncClient, Client, contract as c
 from nearline.errors import InvalidRequest
+from nearline.settings import ServerSettings
+from nearline.tls import TlsFiles
 from nearline.v1 import (
     admin_pb2,
     embedding_pb2,
@@ -21,6 +24,7 @@ from nearline.v1 import (
     retrieval_pb2,
     types_pb2,
 )
+from nearline_cli.local.certificates import CertificateAuthority
 from tests.gateway.gateways import Behind, services_of
 
 NOWHERE = "127.0.0.1:1"
@@ -30,9 +34,8 @@ INFO = types_pb2.ReplyInfo(epoch=1, snapshot_id="s", served_by=LIVE)
 JOB = ingest_pb2.Job(job_id="j", collection="shop", state=ingest_pb2.JOB_STATE_QUEUED)
 
 
-@contextlib.asynccontextmanager
-async def joined(**options: Any) -> AsyncIterator[tuple[AsyncClient, Behind]]:
-    """Gives a client, and all services behind its one address, which answer with nothing."""
+def answering() -> Behind:
+    """Returns services that answer with nothing."""
     behind = Behind()
     answers: dict[str, Any] = {
         "Search": retrieval_pb2.SearchResponse(info=INFO),
@@ -72,6 +75,13 @@ async def joined(**options: Any) -> AsyncIterator[tuple[AsyncClient, Behind]]:
     }
     for name, reply in answers.items():
         behind.answers[name] = partial(_reply, reply)
+    return behind
+
+
+@contextlib.asynccontextmanager
+async def joined(**options: Any) -> AsyncIterator[tuple[AsyncClient, Behind]]:
+    """Gives a client, and all services behind its one address."""
+    behind = answering()
     async with services_of(behind) as address, AsyncClient(address, **options) as client:
         yield client, behind
 
@@ -317,6 +327,26 @@ async def test_a_wrong_argument_starts_no_services() -> None:
         with pytest.raises(InvalidRequest) as raised:
             await AsyncClient.embedded(**{"path": "/nowhere", **wrong})  # type: ignore[arg-type]
         assert raised.value.field == name
+
+
+async def test_every_service_gets_the_token_over_tls(tmp_path: Path) -> None:
+    authority = CertificateAuthority(tmp_path)
+    certificate, key = map(str, authority.issue("server", ["127.0.0.1"]))
+    settings = ServerSettings.load({"tls_cert": certificate, "tls_key": key})
+    behind = answering()
+    async with services_of(behind, settings) as address:
+        files = TlsFiles(authorities=str(authority.file))
+        async with AsyncClient(address, token="secret", tls=files) as client:
+            for call in (
+                client.search("red"),
+                client.ask("how long?"),
+                client.job("j"),
+                client.rerank("red", ["x"]),
+                client.status(),
+            ):
+                behind.metadata = {}
+                await call
+                assert behind.metadata["authorization"] == "Bearer secret"
 
 
 async def test_services_with_addresses_of_their_own_are_asked_there() -> None:
