@@ -138,7 +138,7 @@ class AnswerCache:
 
 
 def _name(key: AnswerKey) -> str:
-    return f"{_PREFIX}:{key.digest()}"
+    return f"{_PREFIX}:{key.collection}:{key.digest()}"
 
 
 def _encoded(answer: CachedAnswer) -> bytes:

@@ -215,8 +215,9 @@ def _record(kind: Any) -> _Convert:
         for one in dataclasses.fields(kind)
     ]
     shorthand, of_numbers = _SHORTHANDS.get(kind), _OF_NUMBERS.get(kind)
-    allowed = f"use a {kind.__name__}" + (" or a text" if shorthand else "")
-    allowed += " or a list of numbers" if of_numbers else ""
+    article = "an" if kind.__name__[0] in "AEIOU" else "a"
+    others = ["a text"] * bool(shorthand) + ["a list of numbers"] * bool(of_numbers) + ["a dict"]
+    allowed = f"use {', '.join([f'{article} {kind.__name__}', *others[:-1]])} or {others[-1]}"
 
     def convert(value: Any) -> Any:
         if type(value) is not kind:
@@ -224,6 +225,8 @@ def _record(kind: Any) -> _Convert:
                 value = kind(**{shorthand: value})
             elif of_numbers and isinstance(value, list | tuple | np.ndarray):
                 value = kind(**{of_numbers: value})
+            elif isinstance(value, Mapping):
+                value = _of_mapping(kind, value)
             else:
                 raise refused(value, allowed)
         changed = {}
@@ -240,6 +243,19 @@ def _record(kind: Any) -> _Convert:
         return dataclasses.replace(value, **changed) if changed else value
 
     return convert
+
+
+def _of_mapping(kind: Any, value: Mapping[Any, Any]) -> Any:
+    """Returns the record of a dict by the names of its fields."""
+    fields = {one.name: one for one in dataclasses.fields(kind)}
+    for name in value:
+        if name not in fields:
+            raise Refused(f"has the unknown key {name!r}; use {', '.join(fields)}")
+    for name, field in fields.items():
+        optional = (field.default, field.default_factory) != (dataclasses.MISSING,) * 2
+        if name not in value and not optional:
+            raise Refused(f"lacks the key {name!r}")
+    return kind(**value)
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

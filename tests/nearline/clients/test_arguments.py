@@ -95,7 +95,8 @@ REFUSED: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ("search", (c.Query(vector=[1e60, 1.0]),), {}, "query.vector[0]"),
     ("search", (c.Query(item_ids="abc"),), {}, "query.item_ids"),
     ("search", (c.Query(item_ids=("a", None)),), {}, "query.item_ids[1]"),  # type: ignore
-    ("search", ("x", {"k": 3}), {}, "options"),
+    ("search", ("x", {"kk": 3}), {}, "options"),
+    ("search", ("x", {"k": "3"}), {}, "options.k"),
     ("search", ("x",), {"collection": 5}, "collection"),
     ("search", ("x",), {"timeout_s": "5"}, "timeout_s"),
     ("search_batch", ("one text",), {}, "queries"),
@@ -114,7 +115,8 @@ REFUSED: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ("count_items", (Unknown(),), {}, "filter"),
     ("count_items", (None, [5]), {}, "facets[0]"),
     ("upsert_items", (item(),), {}, "items"),
-    ("upsert_items", ([{"id": "a"}],), {}, "items[0]"),
+    ("upsert_items", ([{"id": "a", "titel": "x"}],), {}, "items[0]"),
+    ("upsert_items", ([{"text": "a"}],), {}, "items[0]"),
     ("upsert_items", ([item(), item(id=1.5)],), {}, "items[1].id"),
     ("upsert_items", ([item(id=True)],), {}, "items[0].id"),
     ("upsert_items", ([item(title=3)],), {}, "items[0].title"),
@@ -266,6 +268,16 @@ async def test_a_text_stands_for_a_query_a_question_a_facet_and_a_user() -> None
     assert (await options_received(grouping="brand")).grouping == c.Grouping("brand")
     audience = (await received(RETRIEVAL, "recommend", "u1"))["audience"]
     assert audience == c.Audience(user_id="u1")
+
+
+async def test_a_dict_stands_for_a_record() -> None:
+    rows = [{"id": 7, "text": "red", "attributes": {"price": np.float32(0.5)}}]
+    sent = await received(RETRIEVAL, "upsert_items", rows)
+    assert sent["items"] == [c.Item(id="7", text="red", attributes={"price": 0.5})]
+    options = (await received(RETRIEVAL, "search", {"text": "x"}, {"k": 3, "mode": "dense"}))[
+        "options"
+    ]
+    assert (options.k, options.mode) == (3, c.SearchMode.DENSE)
 
 
 @pytest.mark.parametrize(
