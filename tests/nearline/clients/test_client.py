@@ -254,7 +254,7 @@ REFUSED: Sequence[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ("search", ("x",), {"mode": "densest"}, "mode"),
     ("search", ("x",), {"filter": "price <"}, "filter"),
     ("search", ("x",), {"payload": ["titel"]}, "payload[0]"),
-    ("search", ("x",), {"options": {"k": 3}}, "options"),
+    ("search", ("x",), {"options": {"kk": 3}}, "options"),
     ("search", ("x",), {"options": c.SearchOptions(min_score=INF)}, "options.min_score"),
     ("search", ("x",), {"collection": 5}, "collection"),
     ("search", ("x",), {"timeout_s": "5"}, "timeout_s"),
