@@ -68,8 +68,12 @@ async def serve_folder(folder: Path, observers: Observers, *, as_json: bool) -> 
             EmbeddingClient(processes.embedding[0].address) as client,
         ):
             with await asyncio.to_thread(_locked, Path(store.url)):
+                # Nobody compares recall here, and a question waits.
                 await ensure_snapshot(
-                    store, corpus, client, max_bad_rows=MOST_BAD_ROWS, as_json=as_json
+                    *(store, corpus, client),
+                    max_bad_rows=MOST_BAD_ROWS,
+                    golden_queries=0,
+                    as_json=as_json,
                 )
                 await asyncio.to_thread(_prune, store)
             stage = (*processes.routers, *processes.generation)
@@ -85,6 +89,7 @@ async def ensure_snapshot(
     shards: int = 1,
     redis: str = "",
     max_bad_rows: int = 0,
+    golden_queries: int = 200,
     as_json: bool,
 ) -> None:
     """Builds a snapshot, unless the current one has these files and this model.
@@ -96,6 +101,7 @@ async def ensure_snapshot(
         shards: Number of shards.
         redis: URL of the Redis that holds live changes, which are kept. Optional.
         max_bad_rows: Number of malformed rows and damaged files to leave out.
+        golden_queries: Number of queries whose exact results are stored, to measure recall.
         as_json: Whether to show no progress.
     """
     fingerprint = (await embedder.info()).fingerprint
@@ -114,14 +120,17 @@ async def ensure_snapshot(
     from index_builder.options.build_options import BuildOptions
     from index_builder.pipeline.builder import build_corpus
 
-    wanted = BuildOptions(store=store.url, shards=shards, max_bad_rows=max_bad_rows)
+    wanted = BuildOptions(
+        store=store.url, shards=shards, max_bad_rows=max_bad_rows, golden_queries=golden_queries
+    )
     async with open_change_log_if_any(store.url, DEFAULT_COLLECTION, redis) as log:
         with open_progress(as_json) as shown:
             result = await build_corpus(corpus, wanted, embedder, shown, log)
+    recall = f", recall@10 {result.recall_at_10:.3f} against an exact scan"
     output.print_note(
         f"snapshot {result.snapshot_id}: {counted(result.documents, 'document')} of "
-        f"{counted(len(sources), 'file')} in {counted(shards, 'shard')}, recall@10 "
-        f"{result.recall_at_10:.3f} against an exact scan"
+        f"{counted(len(sources), 'file')} in {counted(shards, 'shard')}"
+        f"{recall if golden_queries else ''}"
     )
     if result.bad_rows:
         bad = counted(result.bad_rows, "file or row", "files or rows")

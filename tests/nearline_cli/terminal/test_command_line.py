@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import typer
 from typer.main import get_command
 
+from nearline_cli.app import app
 from nearline_cli.terminal import confirmation, durations
 from nearline_cli.terminal.command_line import NearlineCommand
 from tests.nearline_cli.conftest import Run
@@ -150,3 +151,42 @@ def test_the_answer_on_a_terminal_decides(
     else:
         confirmation.confirm("delete all", yes=False)
     assert capsys.readouterr().err.startswith("Delete all? [y/N] ")
+
+
+def commands(command: Any, path: str = "nearline") -> Iterator[tuple[str, Any]]:
+    """Yields every command that help lists, with its path."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield path, command
+        return
+    for name in inner:
+        if not inner[name].hidden:
+            yield from commands(inner[name], f"{path} {name}")
+
+
+def test_the_same_option_means_the_same_in_every_command() -> None:
+    wrong = []
+    removing = {"delete", "drop", "revoke", "prune", "reset"}
+    for path, command in commands(get_command(app)):
+        if path.startswith("nearline bench"):
+            continue
+        shown = [one for one in command.params if not getattr(one, "hidden", False)]
+        by_name = {name: one for one in shown for name in one.opts}
+        for name, one in by_name.items():
+            fits = {
+                "--timeout": one.metavar == durations.METAVAR,
+                "--wait": one.metavar == durations.METAVAR,
+                "--address": one.envvar == "NEARLINE_ADDRESS" or not one.default,
+                "--collection": "-c" in one.opts,
+                "--limit": "-n" in one.opts,
+                "-n": "--limit" in one.opts,
+                "--store": one.envvar == "NEARLINE_STORE" or not one.default,
+                "--yes": one.opts == ["--yes", "-y"],
+                "--force": "--why" in by_name,
+            }
+            # Names that options had.
+            if not fits.get(name, name not in ("-k", "--k", "--router", "--force-promote")):
+                wrong.append(f"{path} {name}")
+        if path.split()[-1] in removing and "--yes" not in by_name:
+            wrong.append(f"{path} lacks --yes")
+    assert wrong == []
