@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tomllib
 import zipfile
 from email import message_from_bytes
@@ -138,6 +139,29 @@ def test_the_server_is_the_services_and_the_command_and_needs_the_same_client(
     assert all((folder / "licenses" / name).is_file() for name in LICENSES)
     assert metadata["Version"] == nearline.__version__
     assert f"nearline=={nearline.__version__}" in (metadata.get_all("Requires-Dist") or [])
+
+
+@pytest.mark.service
+def test_the_sdist_of_the_server_makes_the_same_wheel(
+    wheels: dict[str, Path], tmp_path: Path
+) -> None:
+    _hatchling(ROOT / "server", "sdist", tmp_path)
+    (archive,) = tmp_path.glob("nearline_server-*.tar.gz")
+    with tarfile.open(archive) as source:
+        source.extractall(tmp_path, filter="data")
+    (unpacked,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    _hatchling(unpacked, "wheel", tmp_path)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as made:
+        names = set(made.namelist())
+    server = wheels["nearline_server"]
+    files = (path for path in server.rglob("*") if path.is_file())
+    assert names == {path.relative_to(server).as_posix() for path in files}
+
+
+def _hatchling(project: Path, target: str, folder: Path) -> None:
+    words = ("-m", "hatchling", "build", "--target", target, "--directory", str(folder))
+    subprocess.run([sys.executable, *words], check=True, cwd=project, capture_output=True)
 
 
 @pytest.mark.service
