@@ -6,6 +6,7 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 MILVUS := .venv-milvus
+INTEGRATIONS := .venv-integrations
 LLM := .cache/llm-venv
 AUDIT := .cache/audit-venv
 # The programs of .venv must be on the path: protoc looks for its plugins there.
@@ -31,7 +32,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Three tests at a time use every core; a pool of threads in each of their processes would only spin.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help setup demo test test-long nightly test-llm test-milvus mutation check audit bench proto docs clean
+.PHONY: help setup demo test test-long nightly test-llm test-milvus test-integrations mutation check audit bench proto docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +60,9 @@ test-llm: $(VENV)/.stamp-dev $(LLM)/model.gguf ## Ask a real small model; builds
 
 test-milvus: $(VENV)/.stamp-dev $(VENV)/.stamp-milvus $(MILVUS)/.stamp ## Ask real Milvus servers: Lite and 2.3.5
 	@$(BIN)/python -m tests.milvus.network_namespace $(BIN)/python -m tests.milvus.parallel_run
+
+test-integrations: $(INTEGRATIONS)/.stamp ## Run the suites of LangChain, LlamaIndex and Haystack against a real service
+	@$(ONE_THREAD) $(INTEGRATIONS)/bin/python -m pytest -o filterwarnings=default tests/integrations
 
 # Not for CI: an hour or two, and what survives has to be read. MUTANTS=N and SEED=N choose the sample.
 mutation: $(VENV)/.stamp-dev ## Change the code in 300 random places, see which changes no test notices
@@ -96,7 +100,7 @@ docs: $(VENV)/.stamp-dev ## Generate docs/reference/settings.md and docs/referen
 	$(BIN)/python -m nearline_cli.docs_generator docs/reference
 
 clean: ## Remove .venv, caches and the demo's data
-	rm -rf $(VENV) $(MILVUS) .cache .nearline .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) $(MILVUS) $(INTEGRATIONS) .cache .nearline .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/pyvenv.cfg:
@@ -138,6 +142,16 @@ $(MILVUS)/.stamp: constraints-milvus.txt | $(VENV)/pyvenv.cfg
 	@$(BIN)/python -m venv $(MILVUS)
 	@$(MILVUS)/bin/python -m pip --disable-pip-version-check --no-input install --quiet \
 		-c constraints-milvus.txt milvus setuptools
+	@touch $@
+
+# Nearline with the frameworks that it integrates with, whose pins do not fit those of .venv. The generator of HTTP
+# clients is a program of its own, and wants an older typer.
+$(INTEGRATIONS)/.stamp: constraints-integrations.txt pyproject.toml server/pyproject.toml | $(VENV)/pyvenv.cfg
+	@echo "installing nearline with LangChain, LlamaIndex and Haystack into $(INTEGRATIONS)"
+	@$(BIN)/python -m venv $(INTEGRATIONS)
+	@$(INTEGRATIONS)/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-compile \
+		--prefer-binary -c constraints-integrations.txt -e '.[langchain,llama-index,haystack]' -e 'server[standard]' \
+		langchain-tests openai cohere hypothesis pytest pytest-asyncio pytest-timeout
 	@touch $@
 
 # .stamp-standard: what running needs. .stamp-dev: that, and what tests and checks need. Modules are compiled when

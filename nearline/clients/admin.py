@@ -65,15 +65,13 @@ class AdminClient(ServiceChannel):
             language: Of the stemmer and the stop words; empty: english; "none" for neither.
             chunk_tokens: Maximum tokens of a chunk; 0 for 240.
             attributes: Attributes that filters can use at once, and the kind of their values:
-                string, int, double, bool or time. At most 256.
+                string, int, double, bool or time; "string[]" if items have lists of them. At most
+                256.
             who, why: For the record.
         Raises: AlreadyExists: There is one of this name. InvalidRequest: An argument is out of
             range. Conflict: One of this name is being dropped.
         """
-        fields = [
-            snapshot_pb2.AttributeField(name=name, kind=_kind(name, kind))
-            for name, kind in attributes.items()
-        ]
+        fields = [_attribute(name, kind) for name, kind in attributes.items()]
         request = admin_pb2.CreateCollectionRequest(
             collection=collection,
             fingerprint=fingerprint,
@@ -254,11 +252,14 @@ class AdminClient(ServiceChannel):
         return reply.record
 
 
-def _kind(name: str, kind: str) -> snapshot_pb2.AttributeField.Kind:
+def _attribute(name: str, kind: str) -> snapshot_pb2.AttributeField:
+    single = kind.removesuffix("[]")
     try:
-        return snapshot_pb2.AttributeField.Kind.Value(f"KIND_{kind.upper()}")  # type: ignore[return-value]
+        number = snapshot_pb2.AttributeField.Kind.Value(f"KIND_{single.upper()}")
     except ValueError as error:
         raise InvalidRequest(
-            f"kind of attribute {name!r} is {kind!r}; use string, int, double, bool or time",
+            f"kind of attribute {name!r} is {kind!r}; use string, int, double, bool or time, and "
+            '"string[]" for lists',
             field="attributes",
         ) from error
+    return snapshot_pb2.AttributeField(name=name, kind=number, is_list=single != kind)  # type: ignore[arg-type]

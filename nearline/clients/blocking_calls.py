@@ -51,6 +51,10 @@ class ClientLoop:
             # Cancels the call where the caller is interrupted; does nothing once it has ended.
             future.cancel()
 
+    async def run_async(self, work: Coroutine[Any, Any, _R]) -> _R:
+        """Runs a coroutine for a caller on another loop, which goes on meanwhile."""
+        return await asyncio.wrap_future(self.start(work))
+
 
 client_loop = ClientLoop()
 
@@ -67,6 +71,11 @@ class BlockingCalls(Generic[_Wrapped]):
             return connect()
 
         self._client: _Wrapped = client_loop.run(connected())
+
+    @property
+    def asynchronous(self) -> _Wrapped:
+        """The async object; its coroutines run on `client_loop` alone."""
+        return self._client
 
     @classmethod
     def _of(cls, connect: Callable[[], _Wrapped]) -> Self:

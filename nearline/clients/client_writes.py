@@ -144,7 +144,13 @@ class ClientWrites(ServiceClients):
     ) -> c.FilteredDeletion:
         """Deletes all items that match a filter; see `RetrievalClient.delete_matching`."""
         name = self._name(collection)
-        reply = await self.retrieval.delete_matching(filter, collection=name, timeout_s=timeout_s)
+
+        async def delete(watermark: bytes) -> c.FilteredDeletion:
+            return await self.retrieval.delete_matching(
+                filter, collection=name, min_watermark=watermark, timeout_s=timeout_s
+            )
+
+        reply = await self._writes.read(name, b"", delete)
         self._writes.note(name, reply.watermark)
         return reply
 

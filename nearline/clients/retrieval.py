@@ -228,6 +228,7 @@ class RetrievalClient(ServiceChannel):
         filter: c.FilterLike,
         *,
         collection: str = c.DEFAULT_COLLECTION,
+        min_watermark: bytes = b"",
         timeout_s: float | None = None,
     ) -> c.FilteredDeletion:
         """Deletes all items that match a filter, at most 10,000 in each call to the service.
@@ -237,11 +238,12 @@ class RetrievalClient(ServiceChannel):
         Args:
             filter: A text such as "year < 2000", or a filter.
             collection: Name of the collection.
+            min_watermark: Matches are read from a state that includes it.
             timeout_s: Of each call.
         Raises: As `delete_items`; what was deleted by then stays deleted.
         """
         request = retrieval_pb2.DeleteItemsByFilterRequest(
-            collection=collection, filter=_filter_to_proto(filter)
+            collection=collection, filter=_filter_to_proto(filter), min_watermark=min_watermark
         )
         deleted = 0
         while True:

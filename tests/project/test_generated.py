@@ -83,7 +83,8 @@ def test_generated_code_runs_on_the_lowest_runtime_that_is_declared() -> None:
 def test_every_pinned_version_lies_within_what_the_project_declares() -> None:
     pins = {
         line.partition("==")[0].lower().replace("_", "-")
-        for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+        for file in ("constraints.txt", "constraints-integrations.txt")
+        for line in (ROOT / file).read_text("utf-8").splitlines()
         if line and not line.startswith("#")
     }
     declared: list[str] = []

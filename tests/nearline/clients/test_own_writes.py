@@ -64,6 +64,9 @@ async def test_every_read_waits_for_all_writes_of_its_client() -> None:
             here.shards[0].held, here.shards[1].held = between, None
             await read()
         assert (await client.count()).count == 2
+        here.shards[0].held = here.shards[1].held = before
+        with pytest.raises(NotApplied, match="own_writes=False"):
+            await client.delete_matching({"any": []})
 
 
 async def test_what_the_caller_gives_and_own_writes_false_are_respected() -> None:

@@ -1,0 +1,8 @@
+"""What is said where the package of a framework is missing."""
+
+from __future__ import annotations
+
+
+def missing_extra(extra: str, error: ImportError) -> ImportError:
+    """Returns the error of a module whose framework cannot be imported; names the extra."""
+    return ImportError(f"{error}; run: pip install 'nearline[{extra}]'", name=error.name)
