@@ -72,16 +72,16 @@ class BlockingCalls(Generic[_Wrapped]):
 
         self._client: _Wrapped = client_loop.run(connected())
 
-    @property
-    def asynchronous(self) -> _Wrapped:
-        """The async object; its coroutines run on `client_loop` alone."""
-        return self._client
-
     @classmethod
     def _of(cls, connect: Callable[[], _Wrapped]) -> Self:
         client = cls.__new__(cls)
         BlockingCalls.__init__(client, connect)
         return client
+
+
+def async_object(calls: BlockingCalls[_Wrapped]) -> _Wrapped:
+    """Returns the async object behind plain calls; its coroutines run on `client_loop` alone."""
+    return calls._client
 
 
 class BlockingClient(BlockingCalls[_Closing]):

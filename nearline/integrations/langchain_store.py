@@ -8,7 +8,7 @@ from typing import Any, Self
 from nearline import contract as c
 from nearline.clients.admin import NO_ATTRIBUTES
 from nearline.clients.blocking import Client
-from nearline.clients.blocking_calls import client_loop
+from nearline.clients.blocking_calls import async_object, client_loop
 from nearline.errors import InvalidRequest
 from nearline.integrations.collection_store import CollectionStore
 from nearline.integrations.extras import missing_extra
@@ -62,7 +62,7 @@ class NearlineVectorStore(VectorStore):
         self._embedding = embedding
         self._mode = c.SearchMode(mode)
         self._store = CollectionStore(
-            client.asynchronous,
+            async_object(client),
             collection,
             embeds=embedding is None,
             attributes=attributes,
