@@ -57,6 +57,7 @@ ROUTES: Final[Mapping[str, Mapping[str, Route]]] = {
         "ListCollections": Route("GET", "/v1/collections"),
         "GetCollection": Route("GET", _COLLECTION),
         "DropCollection": Route("DELETE", _COLLECTION),
+        "SetCollectionName": Route("PUT", f"{_COLLECTION}/target"),
         "GetPolicies": Route("GET", f"{_COLLECTION}/policies"),
         "SetPolicies": Route("PUT", f"{_COLLECTION}/policies"),
         "ListSnapshots": Route("GET", f"{_COLLECTION}/snapshots"),

@@ -7,6 +7,7 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nearline import serving, settings, telemetry
 from nearline.access.method_guard import (
@@ -22,10 +23,12 @@ from nearline.forwarder import ForwardedService
 from nearline.store.snapshot import Store
 from nearline.thread_priority import use_batch_scheduling
 from nearline.v1 import (
+    admin_pb2,
     admin_pb2_grpc,
     embedding_pb2,
     generation_pb2,
     ingest_pb2,
+    retrieval_pb2,
     retrieval_pb2_grpc,
 )
 from retrieval.behaviour.model import load_behaviour_model
@@ -52,6 +55,7 @@ from retrieval.router.live_reports import LiveReporter
 from retrieval.router.new_collection import CollectionLimits
 from retrieval.router.reply_info import ReplyInfoBuilder
 from retrieval.router.search_limits import price_bounds
+from retrieval.router.second_names import TakesSecondNames
 from retrieval.router.service import RetrievalService
 from retrieval.router.servicer import RetrievalServicer
 from retrieval.search.collection import ServedCollection
@@ -61,6 +65,7 @@ from retrieval.shards.provider import ShardProvider
 from retrieval.shards.replicas.remote_provider import RemoteShardProvider
 from retrieval.shards.topology import check_address, parse_addresses, parse_topology
 from retrieval.snapshots.aliases import operator_name
+from retrieval.snapshots.collection_names import CollectionNames
 from retrieval.snapshots.follower import AliasFollower
 from retrieval.users.states import UserStates
 from retrieval.writes.feed_block import (
@@ -182,6 +187,7 @@ async def main(argv: Sequence[str]) -> None:
         on_drop=forget,
         allow_empty=config.allow_empty,
     )
+    names = CollectionNames(store, config.alias_poll_s)
     ingest = IngestClient(config.ingest) if config.ingest else None
     limits = CollectionLimits(
         collections=config.max_collections,
@@ -196,6 +202,7 @@ async def main(argv: Sequence[str]) -> None:
         user_redis,
         ingest,
         limits,
+        names,
         drop_in_milvus,
     )
 
@@ -203,6 +210,7 @@ async def main(argv: Sequence[str]) -> None:
         await follower.start()
         collections.started = True
         await policies.start()
+        await names.start()
         monitors.start()
         if feed_block is not None:
             await feed_block.start()
@@ -213,6 +221,7 @@ async def main(argv: Sequence[str]) -> None:
         await canaries.close()
         await follower.close()
         await monitors.close()
+        await names.close()
         await policies.close()
         await candidates.close()
         if search_cache is not None:
@@ -226,37 +235,43 @@ async def main(argv: Sequence[str]) -> None:
         for client in (*embedding.values(), *([] if ingest is None else [ingest])):
             await client.close()
 
+    admin = AdminServicer(
+        store,
+        collections,
+        follower.desired_states,
+        LiveReporter(store, logs, provider),
+        canaries,
+        collection_admin,
+        policies,
+        config.security_warning(),
+        feed_block,
+    )
     await serving.serve(
         config,
         [
-            serving.Registration(
-                "nearline.v1.RetrievalService",
-                lambda server: retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(
-                    RetrievalServicer(service, recommender, writer), server
-                ),
+            _registration(
+                retrieval_pb2,
+                retrieval_pb2_grpc,
+                "RetrievalService",
+                RetrievalServicer(service, recommender, writer),
+                names,
             ),
-            serving.Registration(
-                "nearline.v1.AdminService",
-                lambda server: admin_pb2_grpc.add_AdminServiceServicer_to_server(
-                    AdminServicer(
-                        store,
-                        collections,
-                        follower.desired_states,
-                        LiveReporter(store, logs, provider),
-                        canaries,
-                        collection_admin,
-                        policies,
-                        config.security_warning(),
-                        feed_block,
-                    ),
-                    server,
-                ),
-            ),
+            _registration(admin_pb2, admin_pb2_grpc, "AdminService", admin, names),
         ],
         ready=ready,
         close=close,
         forwarded=_forwarded(config, addresses),
     )
+
+
+def _registration(
+    messages: Any, stubs: Any, name: str, servicer: object, names: CollectionNames
+) -> serving.Registration:
+    """Returns the registration of a servicer that takes second names of collections."""
+    service = messages.DESCRIPTOR.services_by_name[name]
+    named = TakesSecondNames(servicer, service, names.resolve)
+    add = getattr(stubs, f"add_{name}Servicer_to_server")
+    return serving.Registration(service.full_name, lambda server: add(named, server))
 
 
 def _forwarded(config: RouterSettings, embedding: Sequence[str]) -> Sequence[ForwardedService]:

@@ -95,6 +95,7 @@ METHODS: Final[Mapping[str, Mapping[str, MethodAccess]]] = {
         "ListCollections": _OF_ANY,
         "GetCollection": _READ,
         "DropCollection": _RELEASE,
+        "SetCollectionName": _RELEASE,
         "GetPolicies": _READ,
         "SetPolicies": _RELEASE,
         "ListSnapshots": _READ,

@@ -117,6 +117,25 @@ class AdminClient(ServiceChannel):
         request = admin_pb2.DropCollectionRequest(collection=collection, who=who, why=why)
         return await self.send(self._stub.DropCollection, request, _LOAD_TIMEOUT_S)
 
+    async def set_collection_name(
+        self, name: str, target: str = "", *, who: str = "", why: str = ""
+    ) -> list[str]:
+        """Lets a second name point to a collection; requests for the name then go there.
+
+            await admin.set_collection_name("shop", "shop-2026")
+
+        Args:
+            name: One that no collection has.
+            target: The collection; empty frees the name.
+            who, why: For the record.
+        Returns: All second names of the target.
+        Raises: InvalidRequest: A collection has the name. NotFound: There is no such collection.
+        """
+        request = admin_pb2.SetCollectionNameRequest(
+            collection=name, target=target, who=who, why=why
+        )
+        return list((await self.send(self._stub.SetCollectionName, request)).names)
+
     async def policies(self, collection: str = c.DEFAULT_COLLECTION) -> admin_pb2.PolicySet:
         """Returns the policies that were set for a collection; number 0: none ever was."""
         request = admin_pb2.GetPoliciesRequest(collection=collection)

@@ -146,6 +146,7 @@ class BlockingAdminClient(BlockingClient[AdminClient]):
     collections = stream(AdminClient.collections)
     collection = call(AdminClient.collection)
     drop_collection = call(AdminClient.drop_collection)
+    set_collection_name = call(AdminClient.set_collection_name)
     policies = call(AdminClient.policies)
     set_policies = call(AdminClient.set_policies)
     snapshots = stream(AdminClient.snapshots)
@@ -163,6 +164,7 @@ class Collections(BlockingCalls[AsyncCollections]):
     create = call(AsyncCollections.create)
     list = call(AsyncCollections.list)
     get = call(AsyncCollections.get)
+    set_name = call(AsyncCollections.set_name)
     drop = call(AsyncCollections.drop)
 
 

@@ -103,7 +103,7 @@ class AsyncClient(ClientReads, ClientWrites):
 
     @property
     def collections(self) -> AsyncCollections:
-        """The collections of the service: `create`, `list`, `get` and `drop`."""
+        """The collections of the service: `create`, `list`, `get`, `set_name` and `drop`."""
         return AsyncCollections(self.admin, self._writes)
 
     async def ask(

@@ -60,6 +60,17 @@ class AsyncCollections:
         """Describes a collection. Raises: NotFound."""
         return await self._admin.collection(collection)
 
+    async def set_name(
+        self, name: str, target: str = "", *, who: str = "", why: str = ""
+    ) -> Sequence[str]:
+        """Lets a second name point to a collection, or frees it.
+
+        See `AdminClient.set_collection_name`.
+        """
+        names = await self._admin.set_collection_name(name, target, who=who, why=why)
+        self._writes.forget(name)
+        return names
+
     async def drop(
         self, collection: str, *, who: str = "", why: str = ""
     ) -> admin_pb2.DropCollectionResponse:

@@ -55,6 +55,11 @@ class AdminServiceStub:
                 request_serializer=nearline_dot_v1_dot_admin__pb2.DropCollectionRequest.SerializeToString,
                 response_deserializer=nearline_dot_v1_dot_admin__pb2.DropCollectionResponse.FromString,
                 _registered_method=True)
+        self.SetCollectionName = channel.unary_unary(
+                '/nearline.v1.AdminService/SetCollectionName',
+                request_serializer=nearline_dot_v1_dot_admin__pb2.SetCollectionNameRequest.SerializeToString,
+                response_deserializer=nearline_dot_v1_dot_admin__pb2.SetCollectionNameResponse.FromString,
+                _registered_method=True)
         self.GetPolicies = channel.unary_unary(
                 '/nearline.v1.AdminService/GetPolicies',
                 request_serializer=nearline_dot_v1_dot_admin__pb2.GetPoliciesRequest.SerializeToString,
@@ -136,6 +141,14 @@ class AdminServiceServicer:
     def DropCollection(self, request, context):
         """Removes a collection for good: its snapshots, live changes, users, sessions, cached lists and queued documents.
         Requests that have begun end on it; the name is free as soon as this call ends. An interrupted call is repeated.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetCollectionName(self, request, context):
+        """Lets a second name point to a collection, or frees it. Requests for the name go to the collection: here at once, on
+        other routers within their polling interval.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -234,6 +247,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.DropCollection,
                     request_deserializer=nearline_dot_v1_dot_admin__pb2.DropCollectionRequest.FromString,
                     response_serializer=nearline_dot_v1_dot_admin__pb2.DropCollectionResponse.SerializeToString,
+            ),
+            'SetCollectionName': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetCollectionName,
+                    request_deserializer=nearline_dot_v1_dot_admin__pb2.SetCollectionNameRequest.FromString,
+                    response_serializer=nearline_dot_v1_dot_admin__pb2.SetCollectionNameResponse.SerializeToString,
             ),
             'GetPolicies': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPolicies,
@@ -395,6 +413,33 @@ class AdminService:
             '/nearline.v1.AdminService/DropCollection',
             nearline_dot_v1_dot_admin__pb2.DropCollectionRequest.SerializeToString,
             nearline_dot_v1_dot_admin__pb2.DropCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetCollectionName(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearline.v1.AdminService/SetCollectionName',
+            nearline_dot_v1_dot_admin__pb2.SetCollectionNameRequest.SerializeToString,
+            nearline_dot_v1_dot_admin__pb2.SetCollectionNameResponse.FromString,
             options,
             channel_credentials,
             insecure,

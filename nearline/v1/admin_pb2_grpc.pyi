@@ -27,6 +27,10 @@ class AdminServiceStub:
     """Removes a collection for good: its snapshots, live changes, users, sessions, cached lists and queued documents.
     Requests that have begun end on it; the name is free as soon as this call ends. An interrupted call is repeated.
     """
+    SetCollectionName: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetCollectionNameRequest, _admin_pb2.SetCollectionNameResponse]
+    """Lets a second name point to a collection, or frees it. Requests for the name go to the collection: here at once, on
+    other routers within their polling interval.
+    """
     GetPolicies: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetPoliciesRequest, _admin_pb2.GetPoliciesResponse]
     """Reads the policies of a collection's surfaces."""
     SetPolicies: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPoliciesRequest, _admin_pb2.SetPoliciesResponse]
@@ -83,6 +87,15 @@ class AdminServiceServicer:
     ) -> _abc.Awaitable[_admin_pb2.DropCollectionResponse]:
         """Removes a collection for good: its snapshots, live changes, users, sessions, cached lists and queued documents.
         Requests that have begun end on it; the name is free as soon as this call ends. An interrupted call is repeated.
+        """
+
+    def SetCollectionName(
+        self,
+        request: _admin_pb2.SetCollectionNameRequest,
+        context: _aio.ServicerContext[_admin_pb2.SetCollectionNameRequest, _abc.Awaitable[_admin_pb2.SetCollectionNameResponse]],
+    ) -> _abc.Awaitable[_admin_pb2.SetCollectionNameResponse]:
+        """Lets a second name point to a collection, or frees it. Requests for the name go to the collection: here at once, on
+        other routers within their polling interval.
         """
 
     def GetPolicies(

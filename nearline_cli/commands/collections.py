@@ -123,6 +123,32 @@ def show(
 
 
 @app.command()
+def name(
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Second name: one that none has.")],
+    target: Annotated[str, typer.Argument(metavar="NAME", help="Collection that it points to.")],
+    why: _WhyOption = "",
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Give a collection a second name, or move one here from another collection.
+
+    For example: nearline collections name shop shop-2026
+    """
+    _set_name(new, target, why, address, f"{new} points to {target}", as_json=as_json)
+
+
+@app.command()
+def free(
+    old: Annotated[str, typer.Argument(metavar="NAME", help="Second name to free.")],
+    why: _WhyOption = "",
+    address: options.AddressOption = options.DEFAULT_ADDRESS,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Free a second name: requests for it get NOT_FOUND."""
+    _set_name(old, "", why, address, f"{old} is free", as_json=as_json)
+
+
+@app.command()
 def drop(
     name: _Name,
     yes: confirmation.YesOption = False,
@@ -149,6 +175,12 @@ def drop(
     )
 
 
+def _set_name(name: str, target: str, why: str, address: str, done: str, *, as_json: bool) -> None:
+    with BlockingAdminClient(address) as client:
+        names = client.set_collection_name(name, target, why=why)
+    output.print_result({"names": names}, done, as_json=as_json)
+
+
 def _attribute(text: str) -> tuple[str, str]:
     name, separator, kind = text.partition("=")
     if not (name and separator and kind):
@@ -168,6 +200,7 @@ def _described(found: admin_pb2.Collection) -> str:
         f"{counted(found.documents, 'document')}, {counted(found.shards, 'shard')}, "
         f"{_model_of(found)} "
         f"({found.dim} numbers, {found.metric}), {words}, snapshot {found.snapshot_id}"
+        + (f", also named {', '.join(found.names)}" if found.names else "")
     )
 
 

@@ -116,6 +116,17 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             )
         return await self._admin.drop(request.collection, request.who, request.why)
 
+    async def SetCollectionName(
+        self, request: admin_pb2.SetCollectionNameRequest, context: Context
+    ) -> admin_pb2.SetCollectionNameResponse:
+        """Lets a second name point to a collection, or frees it."""
+        if request.target:
+            current_caller().require(Right.ADMIN, "SetCollectionName", request.target)
+        names = await self._admin.set_name(
+            request.collection, request.target, request.who, request.why
+        )
+        return admin_pb2.SetCollectionNameResponse(names=names)
+
     async def GetPolicies(
         self, request: admin_pb2.GetPoliciesRequest, context: Context
     ) -> admin_pb2.GetPoliciesResponse:

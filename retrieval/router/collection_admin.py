@@ -23,6 +23,7 @@ from retrieval.rollout.collections import ServedCollections
 from retrieval.router.document_queue import EmptiedQueue, empty_queue
 from retrieval.router.new_collection import CollectionLimits, CollectionShape, shape_of
 from retrieval.snapshots import aliases
+from retrieval.snapshots.collection_names import CollectionNames
 from retrieval.snapshots.follower import AliasFollower
 
 DropCollection: TypeAlias = Callable[[str], Awaitable[None]]
@@ -39,6 +40,7 @@ class CollectionAdmin:
         redis: Holds live changes and users. Optional.
         ingest: The document queue. Optional.
         limits: Limits and defaults.
+        names: Second names of collections.
         drop_in_milvus: Drops what Milvus holds of a collection; None with other backends.
     """
 
@@ -51,6 +53,7 @@ class CollectionAdmin:
         redis: Redis | None,
         ingest: IngestClient | None,
         limits: CollectionLimits,
+        names: CollectionNames,
         drop_in_milvus: DropCollection | None = None,
     ) -> None:
         self._store = store
@@ -60,6 +63,7 @@ class CollectionAdmin:
         self._redis = redis
         self._ingest = ingest
         self._limits = limits
+        self._names = names
         self._drop_in_milvus = drop_in_milvus
         self._drops: dict[str, asyncio.Task[admin_pb2.DropCollectionResponse]] = {}
 
@@ -76,11 +80,21 @@ class CollectionAdmin:
                 "backend milvus serves collections that were built and exported to it; build this "
                 f"one: nearline build --corpus FILE --collection {name}"
             )
+        self._names.check_free(name)
         await asyncio.to_thread(self._check_room, name)
         shape = await shape_of(request, self._embedders, self._limits)
         await asyncio.to_thread(self._publish, name, shape, request)
         await self._follower.reach(name)
         return await self.describe(name)
+
+    async def set_name(self, name: str, target: str, who: str, why: str) -> Sequence[str]:
+        """Lets a second name point to a collection, or frees it if there is no target.
+
+        Returns: All second names of the target.
+        Raises: As `CollectionNames.point`.
+        """
+        await self._names.point(name, target, who=who, why=why)
+        return self._names.of(target)
 
     async def describe(self, name: str) -> admin_pb2.Collection:
         """Describes a collection.
@@ -115,6 +129,12 @@ class CollectionAdmin:
             longer served, but something of it may be left; repeat the call.
         """
         name = check_collection(name)
+        if (target := self._names.resolve(name)) != name:
+            raise InvalidRequest(
+                f"{name!r} is a second name of {target!r}; drop that, or free the name: nearline "
+                f"collections free {name}",
+                field="collection",
+            )
         task = self._drops.get(name)
         if task is None:
             task = self._drops[name] = asyncio.create_task(self._drop(name, who, why))
@@ -125,6 +145,7 @@ class CollectionAdmin:
         served = self._collections.loaded.current(name)
         documents = 0 if served is None else served.value.documents
         record = await asyncio.to_thread(aliases.drop, self._store, name, who=who, why=why)
+        await self._names.forget(name, who=who)
         await self._follower.poll()
         # Until then other routers may still write to it.
         await asyncio.sleep(2 * self._limits.poll_s)
@@ -195,6 +216,7 @@ class CollectionAdmin:
                     attributes=manifest.attributes,
                     documents=manifest.documents,
                     served=self._collections.loaded.current(name) is not None,
+                    names=self._names.of(name),
                 )
             )
         return described

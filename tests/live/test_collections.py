@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -391,3 +391,52 @@ async def test_policies_set_by_api_rule_the_next_list(running: Running) -> None:
     assert await first() != "r7"
     await running.admin.drop_collection("ruled")
     assert len(running.files("ruled")) == 1
+
+
+async def test_requests_for_a_second_name_go_to_the_collection_that_it_points_to(
+    running: Running,
+) -> None:
+    admin, client, other = running.admin, running.client, running.other
+    for name in ("year1", "year2"):
+        await admin.create_collection(name, dim=_DIM)
+        await running.fill(name, name[-1])
+    query = c.Query(vector=np.ones(_DIM, np.float32))
+
+    async def prefixes(asked: RetrievalClient) -> set[str]:
+        found = await asked.search(query, _DENSE, collection="now")
+        return {hit.id[0] for hit in found.hits}
+
+    assert await admin.set_collection_name("now", "year1", why="w") == ["now"]
+    assert await prefixes(client) == {"1"}
+    assert (await admin.collection("now")).name == "year1"
+    assert (await admin.collection("year1")).names == ["now"]
+    added = [c.Item(id="1x", vector=query.vector)]
+    written = await client.upsert_batches(batches(added), collection="now")
+    found = await client.get_items(["1x"], collection="year1", min_watermark=written.watermark)
+    assert [item.id for item in found.items] == ["1x"]
+    await admin.set_collection_name("now", "year2")
+    assert await prefixes(client) == {"2"}
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(NotFound):
+                if await prefixes(other) == {"2"}:
+                    break
+            await asyncio.sleep(0.02)
+    with pytest.raises(InvalidRequest, match="'now' is a second name of 'year2'"):
+        await admin.drop_collection("now")
+    with pytest.raises(AlreadyExists, match="'now' is a second name of 'year2'"):
+        await admin.create_collection("now", dim=_DIM)
+    with pytest.raises(InvalidRequest, match="'year1' is a collection of its own"):
+        await admin.set_collection_name("year1", "year2")
+    with pytest.raises(NotFound):
+        await admin.set_collection_name("then", "year3")
+    # A second name goes with its collection.
+    await admin.drop_collection("year2")
+    with pytest.raises(NotFound):
+        await prefixes(client)
+    await admin.drop_collection("year1")
+
+
+async def batches(*items: Sequence[c.Item]) -> AsyncIterator[Sequence[c.Item]]:
+    for one in items:
+        yield one

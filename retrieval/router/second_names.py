@@ -1,0 +1,57 @@
+"""Lets the methods of a servicer take the second names of collections."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+from google.protobuf.descriptor import ServiceDescriptor
+
+from nearline.contract import DEFAULT_COLLECTION
+
+# These say what a name means.
+_LITERAL = frozenset({"CreateCollection", "DropCollection", "SetCollectionName"})
+
+
+class TakesSecondNames:
+    """A servicer whose requests name the collection itself when they reach it.
+
+    Args:
+        servicer: The servicer.
+        service: Its service.
+        resolve: Returns the collection of a name.
+    """
+
+    def __init__(
+        self, servicer: Any, service: ServiceDescriptor, resolve: Callable[[str], str]
+    ) -> None:
+        for method in service.methods:
+            call = getattr(servicer, method.name)
+            if method.name not in _LITERAL:
+                rename = _rename_stream if method.client_streaming else _rename
+                call = partial(_called, call, partial(rename, resolve))
+            setattr(self, method.name, call)
+
+
+def _called(
+    call: Callable[..., Any], rename: Callable[[Any], Any], request: Any, *rest: Any
+) -> Any:
+    return call(rename(request), *rest)
+
+
+def _rename(resolve: Callable[[str], str], request: Any) -> Any:
+    if "collection" in request.DESCRIPTOR.fields_by_name:
+        asked = request.collection or DEFAULT_COLLECTION
+        named = resolve(asked)
+        if named != asked:
+            request.collection = named
+    return request
+
+
+async def _rename_stream(
+    resolve: Callable[[str], str], requests: AsyncIterator[Any]
+) -> AsyncIterator[Any]:
+    async for one in requests:
+        _rename(resolve, one.request)
+        yield one
