@@ -6,18 +6,14 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
-import pytest_asyncio
 
 from nearline import contract as c
-from nearline.channel import ServiceChannel
 from nearline.clients import AdminClient, IngestClient, RetrievalClient
 from nearline.errors import (
     AlreadyExists,
@@ -28,81 +24,17 @@ from nearline.errors import (
     SnapshotMismatch,
 )
 from nearline.store.snapshot import Store
-from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
 from nearline_cli.local.processes import (
-    RETRIEVAL_SERVICES,
-    ingest_process,
     service_process,
-    start_service,
     worker_process,
 )
-from retrieval.redis_client.connection import connect
-from tests.redis_server import needs_redis, valkey
+from tests.live.two_routers import DIM, Running, give_running as give_running
+from tests.redis_server import needs_redis
 
 pytestmark = [pytest.mark.service, needs_redis, pytest.mark.asyncio(loop_scope="module")]
-_DIM = 8
 _DENSE = c.SearchOptions(k=5, mode=c.SearchMode.DENSE)
 # What a caller of a collection that comes and goes may see.
 _GONE = (NotFound, NotReady, SnapshotMismatch)
-
-
-@dataclass
-class Running:
-    """A router over an empty store, and another one that follows it; both with a Redis."""
-
-    store: Path
-    redis_url: str
-    addresses: list[str]
-    admin: AdminClient
-    client: RetrievalClient
-    other: RetrievalClient
-
-    async def keys(self) -> list[str]:
-        """Returns all keys but those of the queue, whose jobs are history."""
-        redis = connect(self.redis_url)
-        try:
-            raw: Any = await redis.keys("*")
-            found = sorted(key.decode() for key in raw)
-            return [key for key in found if not key.startswith("nl:{ingest}")]
-        finally:
-            await redis.aclose()
-
-    def files(self, collection: str) -> list[str]:
-        folder = self.store / collection
-        return sorted(str(one.relative_to(folder)) for one in folder.rglob("*") if one.is_file())
-
-    async def fill(self, collection: str, prefix: str, rows: int = 20) -> c.WriteReply:
-        vectors = np.random.default_rng(len(prefix)).normal(size=(rows, _DIM)).astype(np.float32)
-        items = [
-            c.Item(id=f"{prefix}{row}", text=f"lamp {row}", vector=vector, attributes={"n": row})
-            for row, vector in enumerate(vectors)
-        ]
-        reply = await self.client.upsert_items(items, collection=collection)
-        event = c.Interaction(item_id=f"{prefix}1", user_id="ann")
-        await self.client.record_interactions([event], collection=collection)
-        return reply
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", name="running")
-async def give_running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
-    store = tmp_path_factory.mktemp("collections") / "store"
-    async with contextlib.AsyncExitStack() as stack:
-        url = await stack.enter_async_context(valkey())
-        queue = await stack.enter_async_context(ingest_process(url))
-        words = [*("--store", str(store), "--redis", url, "--ingest", queue.address)]
-        words += ["--allow-empty", "--alias-poll-s", "0.1"]
-        addresses = []
-        for _ in range(2):
-            process = await start_service(
-                "retrieval", (*words, "--port", "0"), ready_services=RETRIEVAL_SERVICES
-            )
-            stack.push_async_callback(process.stop)
-            addresses.append(process.address)
-        clients = [
-            await stack.enter_async_context(RetrievalClient(address)) for address in addresses
-        ]
-        admin = await stack.enter_async_context(AdminClient(addresses[0]))
-        yield Running(store, url, addresses, admin, *clients)
 
 
 async def test_an_empty_store_says_what_to_do(running: Running) -> None:
@@ -114,7 +46,7 @@ async def test_an_empty_store_says_what_to_do(running: Running) -> None:
 async def test_an_empty_collection_is_written_searched_and_filtered_at_once(
     running: Running,
 ) -> None:
-    made = await running.admin.create_collection("shop", dim=_DIM, attributes={"n": "int"}, why="w")
+    made = await running.admin.create_collection("shop", dim=DIM, attributes={"n": "int"}, why="w")
     assert (made.name, made.served, made.documents, made.epoch) == ("shop", True, 0, 1)
     lexical = c.SearchOptions(mode=c.SearchMode.LEXICAL)
     nothing = await running.client.search(c.Query(text="lamp"), lexical, collection="shop")
@@ -128,16 +60,16 @@ async def test_an_empty_collection_is_written_searched_and_filtered_at_once(
     listed = [one.name async for one in running.admin.collections()]
     assert listed == ["shop"]
     described = await running.admin.collection("shop")
-    assert (described.dim, described.metric, described.language) == (_DIM, "cosine", "english")
+    assert (described.dim, described.metric, described.language) == (DIM, "cosine", "english")
     await running.admin.drop_collection("shop")
 
 
 async def test_a_name_in_use_is_refused_and_one_that_never_was_cannot_be_dropped(
     running: Running,
 ) -> None:
-    await running.admin.create_collection("used", dim=_DIM)
+    await running.admin.create_collection("used", dim=DIM)
     with pytest.raises(AlreadyExists, match="nearline collections drop used"):
-        await running.admin.create_collection("used", dim=_DIM)
+        await running.admin.create_collection("used", dim=DIM)
     await running.admin.drop_collection("used")
     with pytest.raises(NotFound, match="no collection 'nothing'"):
         await running.admin.drop_collection("nothing")
@@ -166,7 +98,7 @@ async def test_an_option_out_of_range_is_named(
 
 
 async def test_what_is_dropped_is_gone_everywhere_and_its_name_is_free(running: Running) -> None:
-    await running.admin.create_collection("gone", dim=_DIM)
+    await running.admin.create_collection("gone", dim=DIM)
     await running.fill("gone", "g")
     receipt = await running.admin.drop_collection("gone", why="tidy")
     assert (receipt.snapshots, receipt.epoch) == (1, 2)
@@ -186,14 +118,14 @@ async def test_what_is_dropped_is_gone_everywhere_and_its_name_is_free(running: 
 async def test_documents_queued_for_what_is_dropped_are_not_written_into_its_successor(
     running: Running,
 ) -> None:
-    await running.admin.create_collection("queued", dim=_DIM)
-    vector = np.ones(_DIM, np.float32)
+    await running.admin.create_collection("queued", dim=DIM)
+    vector = np.ones(DIM, np.float32)
     item = c.Item(id="late", text="late", vector=vector)
     async with IngestClient(running.addresses[0]) as ingest:
         job = await ingest.submit([item], collection="queued")
         receipt = await running.admin.drop_collection("queued")
         assert receipt.cancelled_jobs == 1
-        await running.admin.create_collection("queued", dim=_DIM)
+        await running.admin.create_collection("queued", dim=DIM)
         async with worker_process(running.redis_url, running.addresses[0]):
             ended = await ingest.wait(job.job_id, timeout_s=30)
         assert ended.state is c.JobState.CANCELLED
@@ -236,19 +168,19 @@ class Door:
     async def python(self, create: bool) -> None:
         admin = self._running.admin
         await (
-            admin.create_collection("busy", dim=_DIM) if create else admin.drop_collection("busy")
+            admin.create_collection("busy", dim=DIM) if create else admin.drop_collection("busy")
         )
 
     async def http(self, create: bool) -> None:
         async with httpx2.AsyncClient(timeout=60) as client:
             if create:
-                reply = await client.put(self._url, json={"dim": _DIM})
+                reply = await client.put(self._url, json={"dim": DIM})
             else:
                 reply = await client.delete(self._url)
         assert reply.status_code == 200, reply.text
 
     async def command(self, create: bool) -> None:
-        words = ["create", "busy", "--dim", str(_DIM)] if create else ["drop", "busy", "--yes"]
+        words = ["create", "busy", "--dim", str(DIM)] if create else ["drop", "busy", "--yes"]
         address = self._running.addresses[0]
         command = ("-m", "nearline_cli.main", "collections", *words, "--address", address, "--json")
         process = await asyncio.create_subprocess_exec(
@@ -275,7 +207,7 @@ class Load:
         while not self.ended:
             gone = frozenset(self.gone)
             with contextlib.suppress(*_GONE):
-                query = c.Query(vector=np.ones(_DIM, np.float32))
+                query = c.Query(vector=np.ones(DIM, np.float32))
                 found = await client.search(query, _DENSE, collection="busy")
                 self.answered += 1
                 self.wrong += [hit.id for hit in found.hits if hit.id[0] in gone]
@@ -285,7 +217,7 @@ class Load:
         number = 0
         while not self.ended:
             number += 1
-            item = c.Item(id=f"{self.prefix}-{number}", vector=np.ones(_DIM, np.float32))
+            item = c.Item(id=f"{self.prefix}-{number}", vector=np.ones(DIM, np.float32))
             with contextlib.suppress(*_GONE, Conflict):
                 reply = await client.upsert_items([item], collection="busy")
                 self.written += len(reply.results)
@@ -293,18 +225,20 @@ class Load:
 
     async def ask_steady(self, client: RetrievalClient) -> None:
         while not self.ended:
-            query = c.Query(vector=np.ones(_DIM, np.float32))
+            query = c.Query(vector=np.ones(DIM, np.float32))
             found = await client.search(query, _DENSE, collection="steady")
             self.wrong += [] if len(found.hits) == 5 else ["steady"]
             await asyncio.sleep(0)
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("door", ["python", "http", "command"])
+@pytest.mark.parametrize(
+    "door", ["python", *(pytest.param(one, marks=pytest.mark.long) for one in ("http", "command"))]
+)
 async def test_create_fill_ask_and_drop_again_and_again_under_load(
     running: Running, door: str
 ) -> None:
-    await running.admin.create_collection("steady", dim=_DIM)
+    await running.admin.create_collection("steady", dim=DIM)
     await running.fill("steady", "s")
     words = ("--retrieval", running.addresses[0], "--port", "0")
     async with service_process("gateway", words, ready_services=()) as gateway:
@@ -323,7 +257,7 @@ async def test_create_fill_ask_and_drop_again_and_again_under_load(
                 options = c.SearchOptions(
                     k=100, mode=c.SearchMode.DENSE, min_watermark=written.watermark
                 )
-                query = c.Query(vector=np.ones(_DIM, np.float32))
+                query = c.Query(vector=np.ones(DIM, np.float32))
                 found = await running.client.search(query, options, collection="busy")
                 ids = {hit.id for hit in found.hits}
                 assert {f"{prefix}{row}" for row in range(20)} <= ids
@@ -340,103 +274,3 @@ async def test_create_fill_ask_and_drop_again_and_again_under_load(
     assert [key for key in await running.keys() if "busy" in key] == []
     await running.admin.drop_collection("steady")
     assert await running.keys() == []
-
-
-async def test_items_that_match_are_deleted_and_no_others(running: Running) -> None:
-    await running.admin.create_collection("filtered", dim=_DIM, attributes={"n": "int"})
-    await running.fill("filtered", "f", rows=1_000)
-    written = await running.fill("filtered", "k", rows=10)
-    client = running.client
-    # Matches of more than one page, in a state that has them all.
-    await client.count_items("n >= 0", collection="filtered", min_watermark=written.watermark)
-    done = await client.delete_matching("n >= 5", collection="filtered")
-    assert done.deleted == 995 + 5
-    left = await client.count_items(collection="filtered", min_watermark=done.watermark)
-    assert left.count == 10
-    again = await client.delete_matching("n >= 5", collection="filtered")
-    assert again.deleted == 0
-    await running.admin.drop_collection("filtered")
-
-
-async def test_a_deletion_without_a_filter_is_refused(running: Running) -> None:
-    async with ServiceChannel(running.addresses[0]) as channel:
-        stub = retrieval_pb2_grpc.RetrievalServiceStub(channel.grpc_channel)
-        request = retrieval_pb2.DeleteItemsByFilterRequest(collection="any")
-        with pytest.raises(InvalidRequest, match="filter is not set"):
-            await channel.send(stub.DeleteItemsByFilter, request)
-        request = retrieval_pb2.DeleteItemsByFilterRequest(limit=10_001)
-        request.filter.exists.field = "n"
-        with pytest.raises(InvalidRequest, match=r"limit is 10001; 0..10000"):
-            await channel.send(stub.DeleteItemsByFilter, request)
-
-
-async def test_policies_set_by_api_rule_the_next_list(running: Running) -> None:
-    await running.admin.create_collection("ruled", dim=_DIM)
-    written = await running.fill("ruled", "r")
-    pinned = 'version = 1\n[surfaces.home]\npinned = ["r7"]\n'
-    options = c.RecommendOptions(n=3, min_watermark=written.watermark)
-
-    async def first() -> str:
-        audience = c.Audience(surface="home")
-        reply = await running.client.recommend(audience, options, collection="ruled")
-        return next((one.hit.id for one in reply.recommendations), "")
-
-    assert await first() != "r7"
-    made = await running.admin.set_policies(pinned, "ruled", why="sale")
-    assert await first() == "r7"
-    assert await running.admin.policies("ruled") == made
-    with pytest.raises(InvalidRequest, match="pined is unknown"):
-        await running.admin.set_policies(pinned.replace("pinned", "pined"), "ruled")
-    await running.admin.set_policies("", "ruled", expected_number=1)
-    assert await first() != "r7"
-    await running.admin.drop_collection("ruled")
-    assert len(running.files("ruled")) == 1
-
-
-async def test_requests_for_a_second_name_go_to_the_collection_that_it_points_to(
-    running: Running,
-) -> None:
-    admin, client, other = running.admin, running.client, running.other
-    for name in ("year1", "year2"):
-        await admin.create_collection(name, dim=_DIM)
-        await running.fill(name, name[-1])
-    query = c.Query(vector=np.ones(_DIM, np.float32))
-
-    async def prefixes(asked: RetrievalClient) -> set[str]:
-        found = await asked.search(query, _DENSE, collection="now")
-        return {hit.id[0] for hit in found.hits}
-
-    assert await admin.set_collection_name("now", "year1", why="w") == ["now"]
-    assert await prefixes(client) == {"1"}
-    assert (await admin.collection("now")).name == "year1"
-    assert (await admin.collection("year1")).names == ["now"]
-    added = [c.Item(id="1x", vector=query.vector)]
-    written = await client.upsert_batches(batches(added), collection="now")
-    found = await client.get_items(["1x"], collection="year1", min_watermark=written.watermark)
-    assert [item.id for item in found.items] == ["1x"]
-    await admin.set_collection_name("now", "year2")
-    assert await prefixes(client) == {"2"}
-    async with asyncio.timeout(10):
-        while True:
-            with contextlib.suppress(NotFound):
-                if await prefixes(other) == {"2"}:
-                    break
-            await asyncio.sleep(0.02)
-    with pytest.raises(InvalidRequest, match="'now' is a second name of 'year2'"):
-        await admin.drop_collection("now")
-    with pytest.raises(AlreadyExists, match="'now' is a second name of 'year2'"):
-        await admin.create_collection("now", dim=_DIM)
-    with pytest.raises(InvalidRequest, match="'year1' is a collection of its own"):
-        await admin.set_collection_name("year1", "year2")
-    with pytest.raises(NotFound):
-        await admin.set_collection_name("then", "year3")
-    # A second name goes with its collection.
-    await admin.drop_collection("year2")
-    with pytest.raises(NotFound):
-        await prefixes(client)
-    await admin.drop_collection("year1")
-
-
-async def batches(*items: Sequence[c.Item]) -> AsyncIterator[Sequence[c.Item]]:
-    for one in items:
-        yield one

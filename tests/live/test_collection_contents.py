@@ -1,0 +1,125 @@
+"""Items are deleted by a filter, policies set, second names moved, while all is served."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+import numpy as np
+import pytest
+
+from nearline import contract as c
+from nearline.channel import ServiceChannel
+from nearline.clients import RetrievalClient
+from nearline.errors import (
+    AlreadyExists,
+    InvalidRequest,
+    NotFound,
+)
+from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
+from tests.live.two_routers import DIM, Running, give_running as give_running
+from tests.redis_server import needs_redis
+
+pytestmark = [pytest.mark.service, needs_redis, pytest.mark.asyncio(loop_scope="module")]
+_DENSE = c.SearchOptions(k=5, mode=c.SearchMode.DENSE)
+
+
+async def test_items_that_match_are_deleted_and_no_others(running: Running) -> None:
+    await running.admin.create_collection("filtered", dim=DIM, attributes={"n": "int"})
+    await running.fill("filtered", "f", rows=1_000)
+    written = await running.fill("filtered", "k", rows=10)
+    client = running.client
+    # Matches of more than one page, in a state that has them all.
+    await client.count_items("n >= 0", collection="filtered", min_watermark=written.watermark)
+    done = await client.delete_matching("n >= 5", collection="filtered")
+    assert done.deleted == 995 + 5
+    left = await client.count_items(collection="filtered", min_watermark=done.watermark)
+    assert left.count == 10
+    again = await client.delete_matching("n >= 5", collection="filtered")
+    assert again.deleted == 0
+    await running.admin.drop_collection("filtered")
+
+
+async def test_a_deletion_without_a_filter_is_refused(running: Running) -> None:
+    async with ServiceChannel(running.addresses[0]) as channel:
+        stub = retrieval_pb2_grpc.RetrievalServiceStub(channel.grpc_channel)
+        request = retrieval_pb2.DeleteItemsByFilterRequest(collection="any")
+        with pytest.raises(InvalidRequest, match="filter is not set"):
+            await channel.send(stub.DeleteItemsByFilter, request)
+        request = retrieval_pb2.DeleteItemsByFilterRequest(limit=10_001)
+        request.filter.exists.field = "n"
+        with pytest.raises(InvalidRequest, match=r"limit is 10001; 0..10000"):
+            await channel.send(stub.DeleteItemsByFilter, request)
+
+
+async def test_policies_set_by_api_rule_the_next_list(running: Running) -> None:
+    await running.admin.create_collection("ruled", dim=DIM)
+    written = await running.fill("ruled", "r")
+    pinned = 'version = 1\n[surfaces.home]\npinned = ["r7"]\n'
+    options = c.RecommendOptions(n=3, min_watermark=written.watermark)
+
+    async def first() -> str:
+        audience = c.Audience(surface="home")
+        reply = await running.client.recommend(audience, options, collection="ruled")
+        return next((one.hit.id for one in reply.recommendations), "")
+
+    assert await first() != "r7"
+    made = await running.admin.set_policies(pinned, "ruled", why="sale")
+    assert await first() == "r7"
+    assert await running.admin.policies("ruled") == made
+    with pytest.raises(InvalidRequest, match="pined is unknown"):
+        await running.admin.set_policies(pinned.replace("pinned", "pined"), "ruled")
+    await running.admin.set_policies("", "ruled", expected_number=1)
+    assert await first() != "r7"
+    await running.admin.drop_collection("ruled")
+    assert len(running.files("ruled")) == 1
+
+
+async def test_requests_for_a_second_name_go_to_the_collection_that_it_points_to(
+    running: Running,
+) -> None:
+    admin, client, other = running.admin, running.client, running.other
+    for name in ("year1", "year2"):
+        await admin.create_collection(name, dim=DIM)
+        await running.fill(name, name[-1])
+    query = c.Query(vector=np.ones(DIM, np.float32))
+
+    async def prefixes(asked: RetrievalClient) -> set[str]:
+        found = await asked.search(query, _DENSE, collection="now")
+        return {hit.id[0] for hit in found.hits}
+
+    assert await admin.set_collection_name("now", "year1", why="w") == ["now"]
+    assert await prefixes(client) == {"1"}
+    assert (await admin.collection("now")).name == "year1"
+    assert (await admin.collection("year1")).names == ["now"]
+    added = [c.Item(id="1x", vector=query.vector)]
+    written = await client.upsert_batches(batches(added), collection="now")
+    found = await client.get_items(["1x"], collection="year1", min_watermark=written.watermark)
+    assert [item.id for item in found.items] == ["1x"]
+    await admin.set_collection_name("now", "year2")
+    assert await prefixes(client) == {"2"}
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(NotFound):
+                if await prefixes(other) == {"2"}:
+                    break
+            await asyncio.sleep(0.02)
+    with pytest.raises(InvalidRequest, match="'now' is a second name of 'year2'"):
+        await admin.drop_collection("now")
+    with pytest.raises(AlreadyExists, match="'now' is a second name of 'year2'"):
+        await admin.create_collection("now", dim=DIM)
+    with pytest.raises(InvalidRequest, match="'year1' is a collection of its own"):
+        await admin.set_collection_name("year1", "year2")
+    with pytest.raises(NotFound):
+        await admin.set_collection_name("then", "year3")
+    # A second name goes with its collection.
+    await admin.drop_collection("year2")
+    with pytest.raises(NotFound):
+        await prefixes(client)
+    await admin.drop_collection("year1")
+
+
+async def batches(*items: Sequence[c.Item]) -> AsyncIterator[Sequence[c.Item]]:
+    for one in items:
+        yield one
