@@ -230,7 +230,11 @@ def drop(
     """
     newest = store.newest_alias_record(collection)
     if newest is None or (newest.dropped and not is_unfinished(store, collection)):
-        raise NotFound(f"there is no collection {collection!r} in {store.url}", field="collection")
+        raise NotFound(
+            f"there is no collection {collection!r} in {store.url}; nearline collections list "
+            "shows those that exist",
+            field="collection",
+        )
     if newest.dropped:
         left_s = newest.create_time.seconds + _DROP_S - time.time()
         if left_s > 0:

@@ -18,7 +18,7 @@ import pytest
 from nearline import Query, RetrievalClient, SearchOptions
 from nearline.errors import NotReady
 from nearline.store.snapshot import Store
-from nearline_cli.local.process_plan import Layout, plan_processes
+from nearline_cli.local.process_plan import Layout, plan_processes, required_services
 from nearline_cli.local.processes import free_port
 from tests.nearline_cli.conftest import ROOT, Run, Up, command
 from tests.scale import nightly
@@ -187,12 +187,23 @@ def test_a_shared_port_in_use_is_refused(nearline_process: Run, store: Path) -> 
     assert f"port {port} on 127.0.0.1 is in use" in done.stderr
 
 
-def test_an_empty_store_says_how_to_build(nearline_process: Run, tmp_path: Path) -> None:
-    done = nearline_process("up", "--store", str(tmp_path), "--json")
-    assert done.returncode == 1
-    error = json.loads(done.stderr)
-    assert error["error"] == "NOT_FOUND"
-    assert "build one: nearline build --corpus FILE --store" in error["message"]
+def test_an_empty_store_is_served_with_an_embedder_for_collections_to_come(tmp_path: Path) -> None:
+    store = Store(tmp_path / "none")
+    shards, embedding = required_services(store)
+    layout = Layout(
+        store=store,
+        shards=shards,
+        port=0,
+        embedding=embedding,
+        embedding_port=0,
+        shard_processes=1,
+        redis="redis://r:1/0",
+    )
+    with plan_processes(layout) as processes:
+        servers = [*processes.routers, *processes.shards]
+        assert len(servers) == 2 and len(processes.embedding) == 1
+    for server in servers:
+        assert "--allow-empty true" in " ".join(server.arguments)
 
 
 def test_a_damaged_snapshot_is_reported_before_anything_serves(
