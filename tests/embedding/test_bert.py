@@ -1,4 +1,4 @@
-"""Holds the graph built from weights against the reference in numpy, and that against torch."""
+"""Holds the graph built from weights against the reference in numpy, without torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from embedding.bert_weights import BertWeights, read_bert
 from embedding.convert import convert
 from embedding.model import EmbeddingModel, read_model
 from embedding.model_cache import ModelCache
-from embedding.reference_texts import cosines
 from nearline.errors import SettingsError
 from tests.embedding.fakes import DIM, write_bert
 from tests.optional_packages import needs
@@ -73,16 +72,6 @@ def test_the_graph_gives_the_vectors_of_the_reference_without_torch(
     # A second conversion finds everything.
     before = cache.graph.stat().st_mtime_ns
     assert convert(model, cache) == {} and cache.graph.stat().st_mtime_ns == before
-
-
-@pytest.mark.service
-@needs("transformers", "torch")
-def test_the_reference_is_what_torch_computes(model: EmbeddingModel) -> None:
-    from embedding.torch_backend import TorchBackend
-
-    batch = _batch(model, WITH_PADDING_ID, 8)
-    by_torch = TorchBackend(model).embed(batch, 0)
-    assert cosines(_reference(model, WITH_PADDING_ID, 8), by_torch).min() >= 0.99999
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from embedding import convert as converter
 from embedding.backend import pad
+from embedding.bert_reference import NumpyBackend
+from embedding.bert_weights import read_bert
 from embedding.convert import convert
 from embedding.model import EmbeddingModel, read_model
 from embedding.model_cache import ModelCache
+from embedding.reference_texts import cosines
 from nearline.errors import SettingsError
-from tests.embedding.fakes import DIM, write_model
+from tests.embedding.fakes import DIM, write_bert, write_model
 from tests.optional_packages import needs
 
 pytestmark = [pytest.mark.service, needs("transformers", "torch")]
@@ -96,3 +99,17 @@ def test_a_traced_model_gives_the_vectors_of_torch(
     # A second conversion finds everything.
     before = cache.graph.stat().st_mtime_ns
     assert convert(model, cache) == {} and cache.graph.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("kind", ["bert", "xlm-roberta", "roberta"])
+def test_the_reference_in_numpy_is_what_torch_computes(kind: str, tmp_path: Path) -> None:
+    from embedding.torch_backend import TorchBackend
+
+    model = read_model(write_bert(tmp_path / "model", kind=kind))
+    weights = read_bert(model)
+    assert weights is not None
+    # The fourth token of the last text is the padding id of RoBERTa, written out.
+    texts = [np.array(ids) for ids in (*TEXTS, [2, 6, 7, 1, 9, 3])]
+    batch = pad(texts, model.pad_id, 8)
+    by_numpy = NumpyBackend(weights).embed(batch, 0)
+    assert cosines(by_numpy, TorchBackend(model).embed(batch, 0)).min() >= 0.99999
