@@ -24,6 +24,7 @@ class ClientReads(ServiceClients):
         mode: c.SearchMode | str | None = None,
         payload: c.PayloadLike | None = None,
         options: c.SearchOptions = DEFAULT_OPTIONS,
+        page_token: str = "",
         collection: str | None = None,
         timeout_s: float | None = None,
     ) -> c.SearchReply:
@@ -36,6 +37,7 @@ class ClientReads(ServiceClients):
             mode: "dense", "lexical" or "hybrid". Optional; None leaves it to the service.
             payload: Parts of items to return. Optional; None takes titles and texts.
             options: Everything else; what is given by name counts more.
+            page_token: `next_page_token` of the page before, for the hits after it.
             collection: Optional; None takes that of the client.
             timeout_s: Time limit in seconds. Optional; None takes 10.
         Raises: See `Retriever.search`.
@@ -45,7 +47,9 @@ class ClientReads(ServiceClients):
 
         async def read(watermark: bytes) -> c.SearchReply:
             least = dataclasses.replace(wanted, min_watermark=watermark)
-            return await self.retrieval.search(query, least, collection=name, timeout_s=timeout_s)
+            return await self.retrieval.search(
+                query, least, page_token=page_token, collection=name, timeout_s=timeout_s
+            )
 
         return await self._writes.read(name, wanted.min_watermark, read)
 

@@ -59,18 +59,21 @@ class RetrievalClient(ServiceChannel):
         query: c.QueryLike,
         options: c.SearchOptions = DEFAULT_OPTIONS,
         *,
+        page_token: str = "",
         collection: str = c.DEFAULT_COLLECTION,
         timeout_s: float | None = None,
     ) -> c.SearchReply:
         """Finds the best items for one query; see `Retriever.search`. Default timeout: 10 s.
 
         A text is a query, and so is a vector. Titles and texts are returned unless
-        `options.payload` is set.
+        `options.payload` is set. page_token: `next_page_token` of the page before, for the hits
+        after it; up to 10,000 hits.
         """
         request = retrieval_pb2.SearchRequest(
             collection=collection,
             query=wire.query_to_proto(cast(c.Query, query)),
             options=wire.options_to_proto(options),
+            page_token=page_token,
         )
         return wire.search_reply(await self.send(self._stub.Search, request, timeout_s))
 

@@ -197,10 +197,14 @@ class ReplyInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchReply(TableReply):
-    """Reply to one or more queries: one list per query, in order; a row per hit as a table."""
+    """Reply to one or more queries: one list per query, in order; a row per hit as a table.
+
+    next_page_token: For the hits after those of a single query; empty if there are none.
+    """
 
     results: Sequence[HitList]
     info: ReplyInfo
+    next_page_token: str = ""
 
     @property
     def hits(self) -> Sequence[Hit]:

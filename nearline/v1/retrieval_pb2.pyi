@@ -108,14 +108,16 @@ class Grouping(_message.Message):
     def __init__(self, field: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
 
 class SearchRequest(_message.Message):
-    __slots__ = ("collection", "query", "options")
+    __slots__ = ("collection", "query", "options", "page_token")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     collection: str
     query: Query
     options: SearchOptions
-    def __init__(self, collection: _Optional[str] = ..., query: _Optional[_Union[Query, _Mapping]] = ..., options: _Optional[_Union[SearchOptions, _Mapping]] = ...) -> None: ...
+    page_token: str
+    def __init__(self, collection: _Optional[str] = ..., query: _Optional[_Union[Query, _Mapping]] = ..., options: _Optional[_Union[SearchOptions, _Mapping]] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class Explanation(_message.Message):
     __slots__ = ("dense_score", "lexical_score", "shard", "dense_rank", "lexical_rank")
@@ -235,12 +237,14 @@ class HitList(_message.Message):
     def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ..., ignored_ids: _Optional[_Iterable[_Union[IgnoredId, _Mapping]]] = ..., plans: _Optional[_Iterable[_Union[FilterPlan, _Mapping]]] = ..., terms: _Optional[_Iterable[_Union[Term, _Mapping]]] = ..., language: _Optional[str] = ...) -> None: ...
 
 class SearchResponse(_message.Message):
-    __slots__ = ("result", "info")
+    __slots__ = ("result", "info", "next_page_token")
     RESULT_FIELD_NUMBER: _ClassVar[int]
     INFO_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     result: HitList
     info: _types_pb2.ReplyInfo
-    def __init__(self, result: _Optional[_Union[HitList, _Mapping]] = ..., info: _Optional[_Union[_types_pb2.ReplyInfo, _Mapping]] = ...) -> None: ...
+    next_page_token: str
+    def __init__(self, result: _Optional[_Union[HitList, _Mapping]] = ..., info: _Optional[_Union[_types_pb2.ReplyInfo, _Mapping]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class SearchBatchRequest(_message.Message):
     __slots__ = ("collection", "queries", "options")

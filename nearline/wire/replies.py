@@ -210,6 +210,8 @@ def search_response(reply: c.SearchReply) -> retrieval_pb2.SearchResponse:
     else:
         _fill_hits(message.result, reply.results[0])
     fill_info(message.info, reply.info)
+    if reply.next_page_token:
+        message.next_page_token = reply.next_page_token
     return message
 
 
@@ -231,7 +233,9 @@ def lazy_hits(messages: Sequence[bytes]) -> RawHits[c.Hit]:
 def search_reply(message: retrieval_pb2.SearchResponse) -> c.SearchReply:
     """Returns the reply of a single search."""
     return c.SearchReply(
-        results=[_hits_from_proto(message.result)], info=info_from_proto(message.info)
+        results=[_hits_from_proto(message.result)],
+        info=info_from_proto(message.info),
+        next_page_token=message.next_page_token,
     )
 
 

@@ -21,6 +21,7 @@ from retrieval.router.search_limits import (
     check_list_limits,
     check_search_limits,
 )
+from retrieval.router.search_page import SearchPage
 from retrieval.writes.bulk import WriteBatch, write_batches
 from retrieval.writes.filtered_deletion import delete_matching
 
@@ -54,6 +55,8 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
     ) -> retrieval_pb2.SearchResponse:
         """Finds the best items for one query."""
         options = wire.options_from_proto(request.options)
+        page = SearchPage.of(request.page_token, options)
+        options = page.widened(options)
         check_search_limits(current_limits(), 1, options)
         reply = await self._service.search(
             wire.query_from_proto(request.query),
@@ -61,7 +64,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
             collection=request.collection or c.DEFAULT_COLLECTION,
             timeout_s=time_left_s(context),
         )
-        return wire.search_response(reply)
+        return wire.search_response(page.cut(reply, options))
 
     async def SearchBatch(
         self, request: retrieval_pb2.SearchBatchRequest, context: Context

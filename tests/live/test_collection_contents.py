@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ from nearline.errors import (
     AlreadyExists,
     InvalidRequest,
     NotFound,
+    SnapshotGone,
 )
 from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc
 from tests.live.two_routers import DIM, Running, give_running as give_running
@@ -123,3 +125,33 @@ async def test_requests_for_a_second_name_go_to_the_collection_that_it_points_to
 async def batches(*items: Sequence[c.Item]) -> AsyncIterator[Sequence[c.Item]]:
     for one in items:
         yield one
+
+
+async def test_pages_of_a_search_are_the_search_in_parts(running: Running) -> None:
+    await running.admin.create_collection("paged", dim=DIM, attributes={"n": "int"})
+    written = await running.fill("paged", "p", rows=95)
+    query = c.Query(vector=np.ones(DIM, np.float32))
+    whole = c.SearchOptions(k=200, mode=c.SearchMode.DENSE, min_watermark=written.watermark)
+    expected = await running.client.search(query, whole, collection="paged")
+    assert (len(expected.hits), expected.next_page_token) == (95, "")
+    options = dataclasses.replace(whole, k=20)
+    found: list[str] = []
+    token = ""
+    for size in (20, 20, 20, 20, 15):
+        page = await running.client.search(query, options, page_token=token, collection="paged")
+        assert len(page.hits) == size
+        found += [hit.id for hit in page.hits]
+        token = page.next_page_token
+    assert token == ""
+    assert found == [hit.id for hit in expected.hits]
+    for wrong in ("x", "20261128T074448Z-d96c29/0", "20261128T074448Z-d96c29/99999"):
+        with pytest.raises(InvalidRequest) as refused:
+            await running.client.search(query, options, page_token=wrong, collection="paged")
+        assert refused.value.field == "page_token"
+    with pytest.raises(SnapshotGone, match="without naming a snapshot"):
+        gone = "20261128T074448Z-d96c29/20"
+        await running.client.search(query, options, page_token=gone, collection="paged")
+    grouped = dataclasses.replace(options, grouping=c.Grouping("n"))
+    reply = await running.client.search(query, grouped, collection="paged")
+    assert (len(reply.hits), reply.next_page_token) == (20, "")
+    await running.admin.drop_collection("paged")

@@ -134,6 +134,8 @@ _OWN: Mapping[Any, Mapping[str, Any]] = {
         "tokens": lambda full: np.array([full.number(), full.number()]),
         "truncated": lambda full: np.array([True, True]),
     },
+    # The servicer makes pages.
+    c.SearchReply: {"next_page_token": lambda full: ""},
 }
 
 
