@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, NoReturn
 
 from nearline import filters as f
-from nearline.errors import InvalidRequest
+from nearline.errors import MAX_SHOWN, InvalidRequest
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<sign>==|!=|<>|<=|>=|[=<>()\[\],])"""
@@ -272,9 +272,11 @@ class _Parser:
         self._fail(f"{expectation} is expected, found {found}", token.at)
 
     def _fail(self, problem: str, at: int) -> NoReturn:
-        line = self._text.replace("\n", " ")
+        start = max(0, at - MAX_SHOWN // 2)
+        line = self._text[start : start + MAX_SHOWN].replace("\n", " ")
+        mark = " " * (at - start) + "^"
         raise InvalidRequest(
-            f"the filter cannot be read at column {at + 1}: {problem}\n  {line}\n  {' ' * at}^",
+            f"the filter cannot be read at column {at + 1}: {problem}\n  {line}\n  {mark}",
             field="filter",
         )
 

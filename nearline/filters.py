@@ -333,7 +333,9 @@ def _check_value(value: FilterValue, path: str) -> None:
         case bool():
             pass
         case int() if value not in _INT64:
-            raise _refused(path, f"is {value}; -2^63..2^63-1 is allowed")
+            raise _refused(
+                path, f"is an integer of {value.bit_length():,} bits; -2^63..2^63-1 is allowed"
+            )
         case float() if not math.isfinite(value):
             raise _refused(path, f"is {value}; a finite number is needed")
         case datetime() if value.tzinfo is None:

@@ -21,7 +21,20 @@ from nearline.errors import InvalidRequest
 from nearline.filter_text import filter_from_json, parse_filter
 
 _INT64: Final = range(-(1 << 63), 1 << 63)
-_REPR: Final = Repr()
+# Of an integer that is shown, or is an id: an id has up to 512 characters.
+_MAX_BITS: Final = 2_048
+
+
+class _ShortRepr(Repr):
+    """Writes values in few characters."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Returns an integer; Python refuses to write one of thousands of digits."""
+        bits = x.bit_length()
+        return super().repr_int(x, level) if bits < _MAX_BITS else f"an integer of {bits:,} bits"
+
+
+_REPR: Final = _ShortRepr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
 
 
@@ -66,7 +79,10 @@ def to_text(value: Any) -> str:
 def to_id(value: Any) -> str:
     """Returns an id: a text, or an integer's digits."""
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
-        return str(int(value))
+        number = int(value)
+        if number.bit_length() < _MAX_BITS:
+            return str(number)
+        raise refused(value, "use a text or a smaller integer")
     if not isinstance(value, str):
         raise refused(value, "use a text or an integer")
     return to_text(value)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar
+
+from nearline.errors import Unsupported
 
 
 class _Closable(Protocol):
@@ -31,11 +34,24 @@ class ClientLoop:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        # That of its thread, which a fork does not have; 0 while there is none.
+        self._pid = 0
 
     def start(self, work: Coroutine[Any, Any, _R]) -> Future[_R]:
-        """Starts a coroutine."""
+        """Starts a coroutine.
+
+        Raises: Unsupported: this process is a fork of one that has called services.
+        """
+        if self._pid not in (0, os.getpid()):
+            work.close()
+            raise Unsupported(
+                "this process was forked from one that has a client: neither that client nor a new "
+                "one works here. Start processes by multiprocessing.get_context('spawn'), or "
+                "'forkserver', and make a client in each"
+            )
         with self._lock:
             if self._loop is None:
+                self._pid = os.getpid()
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(
                     target=self._loop.run_forever, name="nearline-client", daemon=True

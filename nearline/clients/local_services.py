@@ -157,6 +157,18 @@ _opening = threading.Lock()
 _opened: dict[Path, LocalServices] = {}
 
 
+def _leave_to_parent() -> None:
+    """Releases what a fork inherited: services end with the process that opened them."""
+    for services in _opened.values():
+        os.close(services._lifeline)
+        os.close(services._lock)
+    _opened.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
+
+
 @atexit.register
 def _end_all() -> None:
     with _opening:

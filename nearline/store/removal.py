@@ -20,7 +20,7 @@ def is_unfinished(store: Store, collection: str) -> bool:
 
 
 def remove_files(store: Store, collection: str, dropped: snapshot_pb2.AliasRecord) -> int:
-    """Removes the files of a dropped collection; blocks, and may be repeated.
+    """Removes the files of a dropped collection but its records; blocks, and may be repeated.
 
     Args:
         dropped: The record that says so; whoever wrote it may remove the files.
@@ -36,11 +36,17 @@ def remove_files(store: Store, collection: str, dropped: snapshot_pb2.AliasRecor
             _check_newest(store, collection, dropped)
             store.files.remove_file(f"{collection}/{name}")
             store.files.remove(f"{collection}/{name}", MANIFEST)
-    # Last: until then, no other process may create the collection again.
+    return len(snapshots)
+
+
+def remove_older_records(store: Store, collection: str, dropped: snapshot_pb2.AliasRecord) -> None:
+    """Ends the removal, once nothing else is left: the name is free then. Blocks.
+
+    Raises: StoreError.
+    """
     for name in _records(store, collection):
         if name < f"{dropped.epoch:010d}":
             store.files.remove_file(f"{collection}/{_ALIASES}/{name}")
-    return len(snapshots)
 
 
 def _check_newest(store: Store, collection: str, dropped: snapshot_pb2.AliasRecord) -> None:

@@ -12,10 +12,18 @@ from typing import Any, TypeAlias
 
 from nearline.clients import IngestClient
 from nearline.contract import DEFAULT_COLLECTION
-from nearline.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, Unsupported
-from nearline.store.removal import remove_files
+from nearline.errors import (
+    AlreadyExists,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    SnapshotCorrupt,
+    SnapshotMismatch,
+    Unsupported,
+)
+from nearline.store.removal import remove_files, remove_older_records
 from nearline.store.snapshot import Store, check_collection
-from nearline.v1 import admin_pb2
+from nearline.v1 import admin_pb2, snapshot_pb2
 from retrieval.embedders.endpoints import Embedders
 from retrieval.redis_client.collection_keys import remove_keys
 from retrieval.redis_client.connection import Redis
@@ -66,6 +74,8 @@ class CollectionAdmin:
         self._names = names
         self._drop_in_milvus = drop_in_milvus
         self._drops: dict[str, asyncio.Task[admin_pb2.DropCollectionResponse]] = {}
+        # Epochs of drops that began here, until everything is removed.
+        self._unfinished: dict[str, int] = {}
 
     async def create(self, request: admin_pb2.CreateCollectionRequest) -> admin_pb2.Collection:
         """Creates an empty collection and serves it.
@@ -101,7 +111,9 @@ class CollectionAdmin:
 
         Raises: NotFound. SnapshotCorrupt, SnapshotMismatch: Its manifest cannot be read.
         """
-        return (await asyncio.to_thread(self._describe, [name]))[0]
+        return await asyncio.to_thread(
+            lambda: self._describe(name, self._store.alias_in_force(name))
+        )
 
     async def describe_page(
         self, may_read: Callable[[str], bool], after: str, size: int
@@ -116,7 +128,7 @@ class CollectionAdmin:
 
         def read() -> admin_pb2.ListCollectionsResponse:
             names = [one for one in self._store.collections() if one > after and may_read(one)]
-            page = self._describe(names[:size], skip_dropped=True)
+            page = self._describe_all(names[:size])
             token = names[size - 1] if len(names) > size else ""
             return admin_pb2.ListCollectionsResponse(collections=page, next_page_token=token)
 
@@ -144,8 +156,23 @@ class CollectionAdmin:
     async def _drop(self, name: str, who: str, why: str) -> admin_pb2.DropCollectionResponse:
         served = self._collections.loaded.current(name)
         documents = 0 if served is None else served.value.documents
-        record = await asyncio.to_thread(aliases.drop, self._store, name, who=who, why=why)
+        record = await asyncio.to_thread(
+            aliases.drop,
+            self._store,
+            name,
+            who=who,
+            why=why,
+            ended_epoch=self._unfinished.get(name, 0),
+        )
+        self._unfinished[name] = record.epoch
         await self._names.forget(name, who=who)
+        receipt = await self._remove(name, record, documents)
+        del self._unfinished[name]
+        return receipt
+
+    async def _remove(
+        self, name: str, record: snapshot_pb2.AliasRecord, documents: int
+    ) -> admin_pb2.DropCollectionResponse:
         await self._follower.poll()
         # Until then other routers may still write to it.
         await asyncio.sleep(2 * self._limits.poll_s)
@@ -156,6 +183,7 @@ class CollectionAdmin:
         snapshots = await asyncio.to_thread(remove_files, self._store, name, record)
         if self._drop_in_milvus is not None:
             await self._drop_in_milvus(name)
+        await asyncio.to_thread(remove_older_records, self._store, name, record)
         return admin_pb2.DropCollectionResponse(
             snapshots=snapshots,
             documents=documents,
@@ -190,33 +218,42 @@ class CollectionAdmin:
             self._store.remove_snapshot(name, snapshot_id)
             raise
 
-    def _describe(
-        self, names: Sequence[str], *, skip_dropped: bool = False
-    ) -> list[admin_pb2.Collection]:
+    def _describe_all(self, names: Sequence[str]) -> list[admin_pb2.Collection]:
+        """Describes collections without those dropped meanwhile; of damaged ones, their names."""
         described = []
         for name in names:
+            record = snapshot_pb2.AliasRecord()
             try:
                 record = self._store.alias_in_force(name)
+                described.append(self._describe(name, record))
             except NotFound:
-                if skip_dropped:
-                    continue
-                raise
-            manifest = self._store.manifest(name, record.current)
-            described.append(
-                admin_pb2.Collection(
-                    name=name,
-                    snapshot_time=manifest.create_time,
-                    epoch=record.epoch,
-                    snapshot_id=manifest.snapshot_id,
-                    embedder=manifest.embedder if manifest.HasField("embedder") else None,
-                    dim=manifest.dim,
-                    metric=manifest.metric,
-                    shards=len(manifest.shards),
-                    language=manifest.lexical.language,
-                    attributes=manifest.attributes,
-                    documents=manifest.documents,
-                    served=self._collections.loaded.current(name) is not None,
-                    names=self._names.of(name),
-                )
-            )
+                continue
+            except (SnapshotCorrupt, SnapshotMismatch):
+                described.append(self._summary(name, record))
         return described
+
+    def _describe(self, name: str, record: snapshot_pb2.AliasRecord) -> admin_pb2.Collection:
+        manifest = self._store.manifest(name, record.current)
+        described = self._summary(name, record)
+        described.MergeFrom(
+            admin_pb2.Collection(
+                snapshot_time=manifest.create_time,
+                embedder=manifest.embedder if manifest.HasField("embedder") else None,
+                dim=manifest.dim,
+                metric=manifest.metric,
+                shards=len(manifest.shards),
+                language=manifest.lexical.language,
+                attributes=manifest.attributes,
+                documents=manifest.documents,
+            )
+        )
+        return described
+
+    def _summary(self, name: str, record: snapshot_pb2.AliasRecord) -> admin_pb2.Collection:
+        return admin_pb2.Collection(
+            name=name,
+            epoch=record.epoch,
+            snapshot_id=record.current,
+            served=self._collections.loaded.current(name) is not None,
+            names=self._names.of(name),
+        )

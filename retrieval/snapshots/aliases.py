@@ -221,11 +221,13 @@ def end_split(
 
 
 def drop(
-    store: Store, collection: str, *, who: str = "", why: str = ""
+    store: Store, collection: str, *, who: str = "", why: str = "", ended_epoch: int = 0
 ) -> snapshot_pb2.AliasRecord:
     """Ends a collection: nothing of it is served any more. Its files are not removed yet.
 
-    Returns: The new record; whoever wrote it removes the files, see `removal.remove_files`.
+    Args:
+        ended_epoch: Epoch of a drop that is known to have ended unfinished; 0 for none.
+    Returns: The new record; whoever wrote it removes the files, see `nearline.store.removal`.
     Raises: NotFound: There is no such collection. Conflict: Another process is dropping it.
     """
     newest = store.newest_alias_record(collection)
@@ -235,7 +237,7 @@ def drop(
             "shows those that exist",
             field="collection",
         )
-    if newest.dropped:
+    if newest.dropped and newest.epoch != ended_epoch:
         left_s = newest.create_time.seconds + _DROP_S - time.time()
         if left_s > 0:
             raise Conflict(

@@ -221,3 +221,26 @@ print(next(events).text)
             timeout=30,
         )
     assert (process.returncode, process.stdout, process.stderr) == (0, "piece\n", "")
+
+
+FORKS = """
+import os, signal, sys
+from nearline import Client
+from nearline.errors import Unsupported
+
+client = Client("127.0.0.1:1")
+if os.fork() == 0:
+    signal.alarm(20)
+    try:
+        client.search("lamp")
+    except Unsupported as error:
+        print(error, flush=True)
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+def test_a_fork_of_a_process_with_a_client_says_what_to_do() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "multiprocessing.get_context('spawn')" in done.stdout

@@ -136,3 +136,36 @@ def test_why_they_do_not_start_is_said(tmp_path: Path, program: pytest.MonkeyPat
         LocalServices.open(tmp_path, 10)
     # Nothing of these holds the folder.
     os.close(local_services._locked(tmp_path))
+
+
+FORKS = f"""
+import os, pathlib, sys
+from nearline.clients import local_services
+
+local_services._command = lambda folder: [sys.executable, "-S", "-c", {READY!r}]
+services = local_services.LocalServices.open(pathlib.Path(sys.argv[1]), 10)
+if os.fork() == 0:
+    sys.exit()
+os.wait()
+print("running" if services._process.poll() is None else "ended", flush=True)
+if os.fork() == 0:
+    os.close(1)
+    os.read(0, 1)
+    os._exit(0)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_they_belong_to_the_process_that_opened_them_not_to_its_forks(tmp_path: Path) -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-c", FORKS, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdout is not None and program.stdin is not None
+    with program.stdin, program.stdout:
+        assert program.stdout.readline() == "running\n"
+        assert program.wait(20) == -9
+        # The second fork still runs.
+        LocalServices.open(tmp_path, 10).close()
