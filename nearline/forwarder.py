@@ -210,16 +210,21 @@ class _Route:
     async def poll_health(self, set_health: SetHealth) -> None:
         """Reports the health of the service, until it is cancelled.
 
-        Not by a stream: the service, when it stops, would wait for its end.
+        Not by a stream: the service, when it stops, would wait for its end. Over a connection of
+        its own: one that could not connect waits before it tries again, and calls would wait, too.
         """
-        stub = health_pb2_grpc.HealthStub(self._connections[0].grpc_channel)
+        connection = _Connection(self.address)
+        stub = health_pb2_grpc.HealthStub(connection.grpc_channel)
         request = health_pb2.HealthCheckRequest(service=self._name)
-        while True:
-            found = health_pb2.HealthCheckResponse.NOT_SERVING
-            with contextlib.suppress(grpc.aio.AioRpcError):
-                found = (await stub.Check(request, timeout=_HEALTH_TIMEOUT_S)).status
-            await set_health(self._name, found)
-            await asyncio.sleep(_HEALTH_EVERY_S)
+        try:
+            while True:
+                found = health_pb2.HealthCheckResponse.NOT_SERVING
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    found = (await stub.Check(request, timeout=_HEALTH_TIMEOUT_S)).status
+                await set_health(self._name, found)
+                await asyncio.sleep(_HEALTH_EVERY_S)
+        finally:
+            await connection.close()
 
     async def close(self) -> None:
         for connection in self._connections:

@@ -14,8 +14,10 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 
 from nearline import forwarder
+from nearline.clients import EmbeddingClient
 from nearline.serving import running
 from nearline.settings import ServerSettings
+from nearline.v1 import embedding_pb2, embedding_pb2_grpc
 from nearline_cli.local.processes import free_port
 from tests.nearline.doors import EMBEDDING, INGEST, Behind, front
 
@@ -48,6 +50,25 @@ async def test_the_health_of_a_service_is_what_it_says_itself(
             await health_is(address, EMBEDDING.full_name, SERVING)
         # It has stopped at once: nothing that watches its health has kept it.
         await health_is(address, EMBEDDING.full_name, NOT_SERVING)
+
+
+async def test_the_first_call_reaches_a_service_that_started_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(forwarder, "_HEALTH_EVERY_S", 0.02)
+    settings = ServerSettings(port=free_port())
+    polled = asyncio.Event()
+    async with front(f"127.0.0.1:{settings.port}") as address:
+        # So many polls in vain that the next attempt to connect is seconds away.
+        asyncio.get_running_loop().call_later(1.5, polled.set)
+        await polled.wait()
+        async with (
+            running(Behind().registrations, settings=settings),
+            EmbeddingClient(address) as client,
+        ):
+            stub = embedding_pb2_grpc.EmbeddingServiceStub(client.grpc_channel)
+            reply = await stub.Embed(embedding_pb2.EmbedRequest(texts=["a"]))
+            assert reply.fingerprint == "kettle"
 
 
 async def test_reflection_describes_the_services_behind() -> None:
