@@ -296,14 +296,9 @@ class RedisLog:
     async def _heads(self, partitions: Iterable[int], log_id: str) -> dict[int, PartitionHead]:
         """Reads the metadata of partitions. Raises: SnapshotMismatch: one is of another log."""
         numbers = list(partitions)
-        async with (
-            translate_redis_errors(NEEDED_BY),
-            self._client.pipeline(transaction=False) as pipe,
-        ):
-            for partition in numbers:
-                pipe.hmget(partition_keys(self._collection, partition).meta, HEAD_FIELDS)
-            async with asyncio.timeout(_REPLY_TIMEOUT_S):
-                replies = await pipe.execute()
+        metas = [partition_keys(self._collection, one).meta for one in numbers]
+        async with translate_redis_errors(NEEDED_BY), asyncio.timeout(_REPLY_TIMEOUT_S):
+            replies = await self._client.eval(lua_scripts.HEADS, len(metas), *metas, *HEAD_FIELDS)
         heads = {one: parse_head(reply) for one, reply in zip(numbers, replies, strict=True)}
         for partition, head in heads.items():
             if head.log_id != log_id:
