@@ -144,15 +144,15 @@ class RedisLog:
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
         while True:
-            left = max(until - loop.time(), 0.0)
-            raw = await self._next(after, limit, min(left, _CHECK_EVERY_S))
+            left_s = max(until - loop.time(), 0.0)
+            raw = await self._next(after, limit, min(left_s, _CHECK_EVERY_S))
             chain.check_complete(after, raw)
             unverified = not all(chain.knows(one, after[one]) for one in raw)
             if not raw or unverified or loop.time() >= self._checked_at + _CHECK_EVERY_S:
                 for partition, head in (await self._heads(after, self._read_id)).items():
                     chain.check_head(partition, after[partition], head)
                 self._checked_at = loop.time()
-            if raw or left == 0:
+            if raw or loop.time() >= until:
                 break
         for partition, entries in raw.items():
             chain.follow(partition, after[partition], entries)

@@ -70,6 +70,21 @@ async def test_versions_and_outcomes_of_changes_of_an_item(log: RedisLog) -> Non
     assert sum(state.trimmed.positions) == 0
 
 
+async def test_a_read_without_entries_costs_two_commands(log: RedisLog, empty_redis: str) -> None:
+    await log.read(ALL)
+    redis = connect(empty_redis)
+    try:
+        await redis.config_resetstat()
+        assert await log.read(ALL, wait_s=0.02) == []
+        stats = await redis.info("commandstats")
+        assert {name: stats[f"cmdstat_{name}"]["calls"] for name in ("xread", "eval")} == {
+            "xread": 1,
+            "eval": 1,
+        }
+    finally:
+        await redis.aclose()
+
+
 async def test_the_latest_effective_time_wins_in_any_order_of_arrival(
     log: RedisLog,
 ) -> None:
