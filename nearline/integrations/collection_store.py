@@ -319,7 +319,7 @@ class CollectionStore:
         return dataclasses.replace(options, filter=f.both(options.filter, real))
 
     def _item(self, document: StoredDocument, kinds: Mapping[str, str]) -> c.Item:
-        attributes = to_attributes(document.metadata, kinds)
+        attributes = to_attributes(document.metadata, kinds, document.record)
         vector = None if self.embeds else document.vector
         if vector is None and not self.embeds:
             if NO_VECTOR not in kinds:

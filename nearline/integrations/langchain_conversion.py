@@ -10,6 +10,7 @@ from nearline import contract as c, filters as f
 from nearline.clients.arguments import converter
 from nearline.errors import InvalidRequest
 from nearline.integrations.extras import missing_extra
+from nearline.integrations.metadata import one_of
 from nearline.integrations.stored_documents import StoredDocument
 
 try:
@@ -28,8 +29,8 @@ _OPERATORS: Final[Mapping[str, Callable[[str, Any], f.Filter]]] = {
     "$gte": lambda field, value: f.Range(field, gte=value),
     "$lt": lambda field, value: f.Range(field, lt=value),
     "$lte": lambda field, value: f.Range(field, lte=value),
-    "$in": lambda field, value: f.In(field, tuple(value)),
-    "$nin": lambda field, value: f.Not(f.In(field, tuple(value))),
+    "$in": lambda field, value: one_of(field, value),
+    "$nin": lambda field, value: f.Not(one_of(field, value)),
     "$exists": lambda field, value: f.Exists(field) if value else f.Not(f.Exists(field)),
 }
 
@@ -80,9 +81,7 @@ def _entry(name: str, value: Any, path: str, depth: int) -> f.Filter:
     if name.startswith("$"):
         raise InvalidRequest(f"{path[:200]} is no operator; use $and, $or or $not", field=path)
     if not isinstance(value, Mapping):
-        return (
-            f.In(name, tuple(value)) if isinstance(value, list | tuple) else f.Equals(name, value)
-        )
+        return one_of(name, value) if isinstance(value, list | tuple) else f.Equals(name, value)
     unknown = set(value) - set(_OPERATORS)
     if unknown or not value:
         raise InvalidRequest(

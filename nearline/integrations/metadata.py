@@ -60,9 +60,17 @@ def infer_kinds(several: Iterable[Mapping[str, Any]], most: int = MAX_FIELDS) ->
     return dict(known[:most])
 
 
-def to_attributes(metadata: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
+def to_attributes(
+    metadata: Mapping[str, Any],
+    kinds: Mapping[str, str],
+    record: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Returns the attributes of metadata, for an item of a collection with these kinds.
 
+    Args:
+        metadata: The metadata.
+        kinds: Kinds of the collection's attributes, by name.
+        record: What `from_attributes` returns. Optional; None is the metadata.
     Raises: InvalidRequest: JSON cannot hold a value; names it.
     """
     attributes = {}
@@ -70,8 +78,8 @@ def to_attributes(metadata: Mapping[str, Any], kinds: Mapping[str, str]) -> dict
         kept = _fitting(value, kinds.get(name))
         if kept is not None:
             attributes[name] = kept
-    if not _same(attributes, metadata):
-        attributes[METADATA] = _to_json(metadata)
+    if record is not None or not _same(attributes, metadata):
+        attributes[METADATA] = _to_json(metadata if record is None else record)
     return attributes
 
 
@@ -115,6 +123,12 @@ def fit_filter(condition: f.Filter, kinds: Mapping[str, str]) -> f.Filter:
                 given = {name: _as_time(one) for name, one in bounds.items() if one is not None}
                 return f.Range(field, **given)
     return condition
+
+
+def one_of(field: str, values: Iterable[Any]) -> f.Filter:
+    """Returns a filter on one of some values; without any, nothing matches."""
+    several = tuple(values)
+    return f.In(field, several) if several else f.Any()
 
 
 def flat(metadata: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:

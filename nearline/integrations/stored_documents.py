@@ -23,6 +23,7 @@ class StoredDocument:
     """A document: its text, its metadata, and its vector (d,) if the framework embeds.
 
     vector: None if Nearline embeds, or if there is none. score: Of a search, larger is better.
+    record: What reads return as the metadata, if that is not what filters use.
     """
 
     id: str
@@ -30,6 +31,7 @@ class StoredDocument:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     vector: Sequence[float] | NDArray[np.float32] | None = None
     score: float = 0.0
+    record: Mapping[str, Any] | None = None
 
 
 def dim_of(documents: Iterable[StoredDocument]) -> int:

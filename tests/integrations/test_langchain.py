@@ -65,9 +65,10 @@ class TestStandardRetriever(RetrieversIntegrationTests):
         return "w1"
 
 
-@pytest.fixture(name="store")
-def give_store(client: Client, collection: str) -> NearlineVectorStore:
-    store = NearlineVectorStore(client, collection)
+@pytest.fixture(scope="module", name="store")
+def give_store(client: Client) -> NearlineVectorStore:
+    """Returns a store whose documents a to d no test changes."""
+    store = NearlineVectorStore(client, "langchain")
     store.add_texts(TEXTS, METADATA, ids=list("abcd"))
     return store
 
@@ -183,7 +184,9 @@ def test_langchain_indexes_into_it(client: Client, collection: str) -> None:
     assert len(store.similarity_search("w1", k=10)) == 3
 
 
-def test_everything_and_the_collection_are_deleted(store: NearlineVectorStore) -> None:
+def test_everything_and_the_collection_are_deleted(client: Client, collection: str) -> None:
+    store = NearlineVectorStore(client, collection)
+    store.add_texts(TEXTS)
     assert store.delete()
     assert store.similarity_search("w1") == []
     store.delete_collection()
