@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import secrets
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from nearline.integrations.metadata import (
     MAX_FIELDS,
     METADATA,
     NO_VECTOR,
+    OWN,
     fit_filter,
     infer_kinds,
     to_attributes,
@@ -92,20 +93,28 @@ class CollectionStore:
         if not documents:
             return
         kinds = await self._opened(documents)
-        items = [self._item(one, kinds) for one in documents]
+        # Of two with the same id, the later one counts.
+        items = [self._item(one, kinds) for one in {one.id: one for one in documents}.values()]
         for start in range(0, len(items), _BATCH):
             await self._upsert(items[start : start + _BATCH])
 
-    async def update(self, condition: f.Filter, changes: Mapping[str, Any]) -> int:
-        """Sets metadata of all documents that match; returns their number."""
+    async def update(
+        self,
+        condition: f.Filter | None,
+        change: Callable[[StoredDocument], StoredDocument],
+    ) -> int:
+        """Changes metadata of all documents that match; returns their number.
+
+        change: Returns a document with other metadata; none may go.
+        """
         kinds = await self.kinds()
         if kinds is None:
             return 0
-        matching = [one async for one in self.documents(condition)]
+        changed = [change(one) async for one in self.documents(condition)]
         items = []
-        for one in matching:
-            attributes = to_attributes({**one.metadata, **changes}, kinds)
-            # A value that the new metadata lack is removed.
+        for one in changed:
+            attributes = to_attributes(one.metadata, kinds, one.record)
+            # If attributes hold all metadata now, they are no longer stored as JSON.
             items.append(c.Item(id=one.id, attributes={METADATA: None, **attributes}))
         for start in range(0, len(items), _BATCH):
             await self._upsert(items[start : start + _BATCH], only_attributes=True)
@@ -172,6 +181,17 @@ class CollectionStore:
         wanted = None if condition is None else await self._fit(condition, kinds)
         return (await self._client.count(wanted, collection=self.collection)).count
 
+    async def distinct(
+        self, names: Sequence[str], condition: f.Filter | None = None
+    ) -> dict[str, int]:
+        """Returns how many values attributes have in the documents that match, or in all."""
+        kinds = await self.kinds()
+        if kinds is None or not names:
+            return dict.fromkeys(names, 0)
+        wanted = None if condition is None else await self._fit(condition, kinds)
+        reply = await self._client.count(wanted, list(names), collection=self.collection)
+        return {one.field: one.distinct for one in reply.facets}
+
     async def search(
         self,
         text: str | None,
@@ -227,6 +247,10 @@ class CollectionStore:
             return []
         wanted = self._with_vectors(await self._options(k, filter, options, kinds), kinds)
         return await self._one_search(vector, c.SearchMode.DENSE, wanted, False)
+
+    async def metadata_kinds(self) -> dict[str, str]:
+        """Returns the kinds of the metadata that filters can use, by name."""
+        return {name: kind for name, kind in (await self.kinds() or {}).items() if name not in OWN}
 
     async def kinds(self) -> Mapping[str, str] | None:
         """Returns the kinds of the collection's attributes; None if there is no collection."""

@@ -24,7 +24,7 @@ from nearline.items.attributes import flatten
 # Attributes of Nearline's own: the metadata as JSON, and whether the vector stands for none.
 METADATA: Final = "_metadata"
 NO_VECTOR: Final = "_no_vector"
-_OWN: Final = frozenset({METADATA, NO_VECTOR})
+OWN: Final = frozenset({METADATA, NO_VECTOR})
 LIST: Final = "[]"
 MAX_FIELDS: Final = 256
 _MAX_NAME: Final = 256
@@ -88,7 +88,7 @@ def from_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     if text := attributes.get(METADATA):
         metadata: dict[str, Any] = json.loads(text, object_hook=_from_json)
         return metadata
-    return {name: value for name, value in attributes.items() if name not in _OWN}
+    return {name: value for name, value in attributes.items() if name not in OWN}
 
 
 def fit_filter(condition: f.Filter, kinds: Mapping[str, str]) -> f.Filter:
@@ -105,7 +105,7 @@ def fit_filter(condition: f.Filter, kinds: Mapping[str, str]) -> f.Filter:
             return f.Not(fit_filter(part, kinds))
     kind = kinds.get(condition.field, "").removesuffix(LIST)
     if not kind:
-        names = ", ".join(sorted(set(kinds) - _OWN)) or "none"
+        names = ", ".join(sorted(set(kinds) - OWN)) or "none"
         raise InvalidRequest(
             f"the collection has no attribute {condition.field[:200]!r} that a filter can use; it "
             f"has {names[:1_000]}. Pass attributes={{name: kind}} when the collection is created; "
@@ -135,7 +135,7 @@ def flat(metadata: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     """Yields the values of metadata under names joined by dots, in types that attributes have."""
     for name, value in metadata.items():
         for flat_name, one in flatten(str(name), value):
-            if flat_name not in _OWN:
+            if flat_name not in OWN:
                 yield flat_name, _plain(one)
 
 

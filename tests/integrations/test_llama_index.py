@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nearline import Client
+from nearline import Client, Item
 from nearline.errors import InvalidRequest, Unsupported
 from tests.redis_server import needs_redis
 
@@ -246,6 +246,6 @@ def test_the_retriever_embeds_with_a_model(store: NearlineVectorStore) -> None:
 def test_an_item_of_somebody_else_is_reported(client: Client, collection: str) -> None:
     store = NearlineVectorStore(client, collection)
     client.collections.create(collection, dim=2)
-    client.upsert([{"id": "x", "vector": [1.0, 0.0]}], collection=collection)
+    client.upsert([Item(id="x", vector=[1.0, 0.0])], collection=collection)
     with pytest.raises(InvalidRequest, match="was not written by LlamaIndex"):
         store.get_nodes()
