@@ -23,8 +23,12 @@ FIELD_WORDS = {
     "serving": "the life of a server process",
     "training": "fitting models",
 }
-# The same concept on both sides of the wire.
-SAME_CONCEPT = {("nearline", "Unsupported")}
+# The same concept on both sides of the wire, or for several frameworks.
+SAME_CONCEPT = {
+    ("nearline", "Unsupported"),
+    ("nearline", "NearlineRetriever"),
+    ("nearline", "NearlineVectorStore"),
+}
 
 
 def _modules() -> list[Path]:
