@@ -25,7 +25,9 @@ METHODS = [
     for module, (_, file) in SERVICERS.items()
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
-    if {"page_size", "page_token"} & set(method.input_type.fields_by_name)
+    # The size of a page of hits is k, which has a limit of its own.
+    if method.name != "Search"
+    and {"page_size", "page_token"} & set(method.input_type.fields_by_name)
 ]
 
 
