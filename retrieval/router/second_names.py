@@ -8,6 +8,8 @@ from typing import Any
 
 from google.protobuf.descriptor import ServiceDescriptor
 
+from nearline.access.method_guard import current_caller
+from nearline.access.rights import METHODS, Right
 from nearline.contract import DEFAULT_COLLECTION
 
 # These say what a name means.
@@ -16,6 +18,9 @@ _LITERAL = frozenset({"CreateCollection", "DropCollection", "SetCollectionName"}
 
 class TakesSecondNames:
     """A servicer whose requests name the collection itself when they reach it.
+
+    The right in the name that was asked for is enough, unless the caller's key has a right of its
+    own in the collection: "*=write books=read" does not write books by another name.
 
     Args:
         servicer: The servicer.
@@ -30,7 +35,9 @@ class TakesSecondNames:
             call = getattr(servicer, method.name)
             if method.name not in _LITERAL:
                 rename = _rename_stream if method.client_streaming else _rename
-                call = partial(_called, call, partial(rename, resolve))
+                row = METHODS[service.full_name][method.name]
+                check = partial(_check_right, row.right, method.name)
+                call = partial(_called, call, partial(rename, resolve, check))
             setattr(self, method.name, call)
 
 
@@ -40,18 +47,25 @@ def _called(
     return call(rename(request), *rest)
 
 
-def _rename(resolve: Callable[[str], str], request: Any) -> Any:
+def _check_right(right: Right, method: str, collection: str) -> None:
+    caller = current_caller()
+    if collection in caller.rights:
+        caller.require(right, method, collection)
+
+
+def _rename(resolve: Callable[[str], str], check: Callable[[str], None], request: Any) -> Any:
     if "collection" in request.DESCRIPTOR.fields_by_name:
         asked = request.collection or DEFAULT_COLLECTION
         named = resolve(asked)
         if named != asked:
+            check(named)
             request.collection = named
     return request
 
 
 async def _rename_stream(
-    resolve: Callable[[str], str], requests: AsyncIterator[Any]
+    resolve: Callable[[str], str], check: Callable[[str], None], requests: AsyncIterator[Any]
 ) -> AsyncIterator[Any]:
     async for one in requests:
-        _rename(resolve, one.request)
+        _rename(resolve, check, one.request)
         yield one
