@@ -61,8 +61,9 @@ test-llm: $(VENV)/.stamp-dev $(LLM)/model.gguf ## Ask a real small model; builds
 test-milvus: $(VENV)/.stamp-dev $(VENV)/.stamp-milvus $(MILVUS)/.stamp ## Ask real Milvus servers: Lite and 2.3.5
 	@$(BIN)/python -m tests.milvus.network_namespace $(BIN)/python -m tests.milvus.parallel_run
 
-test-integrations: $(INTEGRATIONS)/.stamp ## Run the suites of LangChain, LlamaIndex and Haystack against a real service
-	@$(ONE_THREAD) $(INTEGRATIONS)/bin/python -m pytest -o filterwarnings=default tests/integrations
+test-integrations: $(INTEGRATIONS)/.stamp ## Run the suites of LangChain, LlamaIndex and Haystack, and a generated client
+	@$(ONE_THREAD) $(INTEGRATIONS)/bin/python -m pytest -n 3 --dist loadfile -o filterwarnings=default \
+		tests/integrations
 
 # Not for CI: an hour or two, and what survives has to be read. MUTANTS=N and SEED=N choose the sample.
 mutation: $(VENV)/.stamp-dev ## Change the code in 300 random places, see which changes no test notices
@@ -151,7 +152,10 @@ $(INTEGRATIONS)/.stamp: constraints-integrations.txt pyproject.toml server/pypro
 	@$(BIN)/python -m venv $(INTEGRATIONS)
 	@$(INTEGRATIONS)/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-compile \
 		--prefer-binary -c constraints-integrations.txt -e '.[langchain,llama-index,haystack]' -e 'server[standard]' \
-		langchain-tests openai cohere hypothesis pytest pytest-asyncio pytest-timeout
+		langchain-tests openai cohere hypothesis pytest pytest-asyncio pytest-timeout pytest-xdist
+	@$(BIN)/python -m venv $(INTEGRATIONS)/generator
+	@$(INTEGRATIONS)/generator/bin/python -m pip --disable-pip-version-check --no-input install --quiet \
+		--no-compile openapi-python-client==0.29.1
 	@touch $@
 
 # .stamp-standard: what running needs. .stamp-dev: that, and what tests and checks need. Modules are compiled when

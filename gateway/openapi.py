@@ -129,13 +129,15 @@ def _operation(service: str, method: MethodDescriptor, route: Route) -> _Schema:
             for field in sent.fields
             if field.name not in names
         ]
-    if method.server_streaming:
-        media = "application/x-ndjson" if method.client_streaming else "text/event-stream"
-    else:
-        media = "application/json"
+    reply: _Schema = {"application/json": {"schema": _ref(received)}}
+    if method.server_streaming and method.client_streaming:
+        reply = {"application/x-ndjson": {"schema": _ref(received)}}
+    elif method.server_streaming:
+        # The whole of the events is a text; OpenAPI 3.2 has a word for what is in each.
+        reply = {"text/event-stream": {"schema": {"type": "string"}, "itemSchema": _ref(received)}}
     found["parameters"] = parameters
     found["responses"] = {
-        "200": {"description": "The reply.", "content": {media: {"schema": _ref(received)}}},
+        "200": {"description": "The reply.", "content": reply},
         "default": {
             "description": "An error.",
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
