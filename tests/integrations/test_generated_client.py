@@ -86,9 +86,7 @@ def test_it_writes_searches_and_asks(
     )
     found = generated("api.retrieval.search").sync(collection, client=api, body=request)
     assert [(one.id, one.text) for one in found.result.hits] == [("mug", item.text)]
-    question = models.GenerateRequest(
-        question="stoneware mug", min_watermark=written.watermark
-    )
+    question = models.GenerateRequest(question="stoneware mug", min_watermark=written.watermark)
     said = generated("api.generation.generate").sync(collection, client=api, body=question)
     assert "event: done" in said or '"done"' in said
     missing = generated("api.retrieval.search").sync("missing", client=api, body=request)
