@@ -16,12 +16,22 @@ BLOCKS = dict(re.findall(r"^```python (\S+)\n(.*?)^```$", PAGE, re.M | re.S))
 PACKAGES = {"langchain": "langchain_core", "llama-index": "llama_index", "haystack": "haystack"}
 
 
-@pytest.mark.parametrize("name", PACKAGES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name,
+            marks=pytest.mark.skipif(
+                importlib.util.find_spec(package) is None,
+                reason=f"{package} is not installed: make test-integrations",
+            ),
+        )
+        for name, package in PACKAGES.items()
+    ],
+)
 def test_each_example_finds_its_document(
     address: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if importlib.util.find_spec(PACKAGES[name]) is None:
-        pytest.skip(f"{PACKAGES[name]} is not installed: make test-integrations")
     exec(BLOCKS[name].replace("127.0.0.1:7700", address), {})
     said = capsys.readouterr().out
     assert "Espresso is brewed under pressure." in said and "Tee" not in said
