@@ -105,10 +105,11 @@ class RouterSettings(SnapshotSettings):
         "The same number is computed before a new snapshot is served.",
     )
     max_collections: int = Field(
-        1_000,
+        200,
         ge=1,
         le=100_000,
-        description="Most collections of the store; beyond it, none can be created.",
+        description="Most collections of the store; beyond it, none can be created. Each costs "
+        "about 0.1 % of a core, two connections to Redis, and time at the start.",
     )
     policies: str = Field(
         "",

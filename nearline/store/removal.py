@@ -14,6 +14,11 @@ from nearline.v1 import snapshot_pb2
 _ALIASES = "aliases"
 
 
+def has_records(store: Store, collection: str) -> bool:
+    """Returns whether the store has an alias record of a collection, dropped or not."""
+    return bool(_records(store, collection))
+
+
 def is_unfinished(store: Store, collection: str) -> bool:
     """Returns whether files of a collection that was dropped may be left."""
     return len(_records(store, collection)) > 1

@@ -12,8 +12,8 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
-from nearline.errors import AlreadyExists, Conflict, InvalidRequest, NotFound
-from nearline.store.removal import is_unfinished
+from nearline.errors import AlreadyExists, Conflict, InvalidRequest, NotFound, NotReady
+from nearline.store.removal import has_records, is_unfinished
 from nearline.store.snapshot import Store
 from nearline.v1 import release_pb2, snapshot_pb2
 
@@ -229,6 +229,7 @@ def drop(
         ended_epoch: Epoch of a drop that is known to have ended unfinished; 0 for none.
     Returns: The new record; whoever wrote it removes the files, see `nearline.store.removal`.
     Raises: NotFound: There is no such collection. Conflict: Another process is dropping it.
+        NotReady: The store has gone.
     """
     newest = store.newest_alias_record(collection)
     if newest is None or (newest.dropped and not is_unfinished(store, collection)):
@@ -237,6 +238,9 @@ def drop(
             "shows those that exist",
             field="collection",
         )
+    if not has_records(store, collection):
+        # They were read before, and never go.
+        raise NotReady(f"{store.url} has no record of {collection!r} any more; is it mounted?")
     if newest.dropped and newest.epoch != ended_epoch:
         left_s = newest.create_time.seconds + _DROP_S - time.time()
         if left_s > 0:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nearline.errors import Conflict, InvalidRequest, NotFound, SnapshotCorrupt
+from nearline.errors import Conflict, InvalidRequest, NotFound, NotReady, SnapshotCorrupt
 from nearline.store.snapshot import Store
 from nearline.v1 import release_pb2, snapshot_pb2
 from retrieval.snapshots import aliases, retention
@@ -277,3 +277,15 @@ def test_an_invalid_canary_is_rejected(store: Store) -> None:
     with pytest.raises(SnapshotCorrupt, match="the manifest says"):
         aliases.split(store, "default", a, 0.1)
     assert store.alias_in_force("default").epoch == 2
+
+
+def test_a_store_that_has_gone_is_not_dropped(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    make(store, 1)
+    store.alias_in_force("default")
+    (tmp_path / "store").rename(tmp_path / "away")
+    with pytest.raises(NotReady, match="has no record of 'default' any more"):
+        aliases.drop(store, "default")
+    assert not (tmp_path / "store").exists()
+    (tmp_path / "away").rename(tmp_path / "store")
+    assert aliases.drop(store, "default").epoch == 2
