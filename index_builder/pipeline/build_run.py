@@ -75,6 +75,11 @@ class BuildRun:
             fields = await self.clock.in_thread(
                 lambda: infer_fields(spool.iter_attributes(), self.options.attributes, notes)
             )
+            if self.inherit and self.lineage is not None and self.lineage.parent is not None:
+                # A collection that was declared to have lists may not have any yet.
+                lists = {one.name for one in self.lineage.parent.attributes if one.is_list}
+                for one in fields:
+                    one.is_list = one.is_list or one.name in lists
             if notes and self.merged is not None:
                 self.merged = replace(self.merged, notes=[*self.merged.notes, *notes])
             if self.options.judged is not None:

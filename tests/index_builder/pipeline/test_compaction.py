@@ -22,9 +22,12 @@ from index_builder.pipeline.compaction import (
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from nearline.errors import Conflict, InvalidRequest, SnapshotMismatch, Unsupported
 from nearline.store.snapshot import message_to_json
+from nearline.v1 import snapshot_pb2
 from retrieval.changelog.archive import Archive, PendingChanges, archive_changes
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.watermark import Watermark
+from retrieval.router.empty_snapshot import publish_empty_snapshot
+from retrieval.router.new_collection import CollectionShape
 from retrieval.snapshots import aliases, retention
 from tests.index_builder.embedders import HashEmbedder
 from tests.index_builder.live_collection import Living
@@ -102,6 +105,34 @@ async def test_a_compaction_keeps_the_options_of_the_snapshot(living: Living) ->
     assert kinds == {field.name: field.kind for field in before.attributes} | {
         "price": after.attributes[1].KIND_INT
     }
+
+
+async def test_a_compaction_of_an_empty_collection_keeps_its_declared_attributes(
+    tmp_path: Path,
+) -> None:
+    living = Living(tmp_path, shards=2)
+    kind = snapshot_pb2.AttributeField.Kind
+    declared = [
+        snapshot_pb2.AttributeField(name="price", kind=kind.KIND_DOUBLE),
+        snapshot_pb2.AttributeField(name="tags", kind=kind.KIND_STRING, is_list=True),
+    ]
+    shape = CollectionShape(
+        dim=(await living.embedder.info()).dim,
+        metric="cosine",
+        shards=2,
+        language="english",
+        chunk_tokens=240,
+        overlap_sentences=1,
+        fields=declared,
+        embedder=await living.embedder.info(),
+    )
+    aliases.create(living.store, "default", publish_empty_snapshot(living.store, "default", shape))
+    living.make_log()
+    living.clock.now = 20
+    # Neither a price nor a list so far.
+    await living.upsert("a", "Text a.", {"tags": "red"})
+    manifest = living.store.manifest("default", await _compact(living))
+    assert (manifest.documents, list(manifest.attributes)) == (1, declared)
 
 
 async def test_attributes_of_several_kinds_do_not_stop_a_compaction(living: Living) -> None:
