@@ -28,11 +28,12 @@ from index_builder.pipeline.behaviour_stage import BehaviourResult, add_behaviou
 from index_builder.pipeline.build_result import BuildResult
 from index_builder.pipeline.intake import Intake
 from index_builder.pipeline.model_registration import register_models
-from index_builder.pipeline.publisher import go_live, publish, remove_temporary, temporary_snapshot
+from index_builder.pipeline.publisher import go_live
 from index_builder.pipeline.snapshot_writer import SnapshotInputs, write_snapshot
 from nearline.contract import Embedder, EmbedderInfo
 from nearline.errors import InvalidRequest
 from nearline.store.durable import store_errors, write_durably
+from nearline.store.publication import publish, remove_temporary, temporary_snapshot
 from nearline.store.registry import describe_ref
 from nearline.store.snapshot import Store
 from nearline.store.snapshot_ids import new_snapshot_id

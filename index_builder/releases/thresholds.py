@@ -6,16 +6,15 @@ Layout: <store>/<collection>/gate/thresholds/<number:010d>.json; only ever creat
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, fields
 
-from google.protobuf import json_format
-
-from nearline.errors import AlreadyExists, InvalidRequest, SnapshotCorrupt
-from nearline.store.snapshot import Store, check_collection, message_to_json
+from nearline.errors import AlreadyExists, InvalidRequest
+from nearline.store.json_records import RecordSeries
+from nearline.store.snapshot import Store, check_collection
 from nearline.v1 import release_pb2
 
-_NAME = re.compile(r"[0-9]{10}\.json")
+# About a damaged record.
+_REMEDY = "restore it, or remove it and set the thresholds again with nearline gate set"
 # Thresholds that are multiples; all other thresholds are shares.
 _RATIOS = frozenset({"max_size_ratio", "max_load_ratio", "max_latency_ratio", "max_score_drift"})
 _MAX_RATIO = 1e6
@@ -56,18 +55,8 @@ def current_thresholds(store: Store, collection: str) -> release_pb2.GateThresho
 
     Raises: SnapshotCorrupt: it cannot be read. StoreError.
     """
-    names = [name for name in store.files.names(_folder(collection)) if _NAME.fullmatch(name)]
-    found = release_pb2.GateThresholds()
-    if names:
-        path = f"{_folder(collection)}/{names[-1]}"
-        try:
-            json_format.Parse(store.files.read(path).decode(), found, ignore_unknown_fields=True)
-        except (json_format.ParseError, UnicodeDecodeError) as error:
-            raise SnapshotCorrupt(
-                f"{store.url}/{path} cannot be read: {error}; restore it, or remove it and set the "
-                "thresholds again with nearline gate set"
-            ) from error
-    return found
+    newest = _records(store, collection).newest()
+    return release_pb2.GateThresholds() if newest is None else newest[1]
 
 
 def set_thresholds(
@@ -93,15 +82,16 @@ def set_thresholds(
     record = release_pb2.GateThresholds()
     record.CopyFrom(thresholds)
     record.create_time.GetCurrentTime()
+    records = _records(store, collection)
     while True:
         record.number = current_thresholds(store, collection).number + 1
         try:
-            path = f"{_folder(collection)}/{record.number:010d}.json"
-            store.files.create(path, message_to_json(record).encode())
+            records.create(record.number, record)
         except AlreadyExists:
             continue  # A concurrent process took this number.
         return record
 
 
-def _folder(collection: str) -> str:
-    return f"{check_collection(collection)}/gate/thresholds"
+def _records(store: Store, collection: str) -> RecordSeries[release_pb2.GateThresholds]:
+    folder = f"{check_collection(collection)}/gate/thresholds"
+    return RecordSeries(store.files, folder, release_pb2.GateThresholds, _REMEDY)

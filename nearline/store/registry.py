@@ -17,14 +17,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from google.protobuf import json_format
-from google.protobuf.message import Message
-
 from nearline.errors import AlreadyExists, InvalidRequest, NotFound, SnapshotCorrupt
 from nearline.internal.v1 import model_pb2
-from nearline.store.durable import sha256_of, store_errors
+from nearline.store.durable import store_errors
 from nearline.store.files import Digest
-from nearline.store.snapshot import Store, message_to_json
+from nearline.store.json_records import RecordSeries, message_to_json, read_message
+from nearline.store.manifest_files import list_files
+from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 
 KINDS = ("embedder", "reranker", "ranker", "prompt")
@@ -39,7 +38,8 @@ _ROOT = "_models"  # Not a valid collection name.
 _CARD = "card.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _NUMBER = re.compile(r"[0-9]{10}")
-_RECORD = re.compile(r"[0-9]{10}\.json")
+# About a damaged file.
+_REMEDY = "restore it"
 _MAX_WORDS = 1_000
 
 
@@ -71,7 +71,7 @@ class Registry:
         folder = _folder(kind, name)
         copy = None if source is None else self._copy(source)
         try:
-            files = [] if copy is None else list(_entries(copy))
+            files = [] if copy is None else _files_of(copy)
             stored = model_pb2.ModelCard()
             stored.CopyFrom(card)
             del stored.files[:]
@@ -126,9 +126,7 @@ class Registry:
                 + (f"existing versions: {existing}" if existing else f"no such {kind}")
                 + f": `nearline models list --store {self._files.url}` shows all"
             )
-        card = model_pb2.ModelCard()
-        self._parse(path, card)
-        return card
+        return read_message(self._files, path, model_pb2.ModelCard(), _REMEDY)
 
     def cards(self, kind: str) -> Iterator[model_pb2.ModelCard]:
         """Yields all cards of a kind, sorted by name, newest version first."""
@@ -168,25 +166,18 @@ class Registry:
             version=version, stage=STAGES[stage], who=who[:_MAX_WORDS], why=why[:_MAX_WORDS]
         )
         record.create_time.GetCurrentTime()
-        folder = f"{_folder(kind, name)}/stages"
+        stages = self._stages(kind, name)
         while True:
-            record.number = 1 + max((int(one[:10]) for one in self._stages(folder)), default=0)
+            record.number = 1 + max((int(one[:10]) for one in stages.names()), default=0)
             try:
-                data = message_to_json(record).encode()
-                self._files.create(f"{folder}/{record.number:010d}.json", data)
+                stages.create(record.number, record)
             except AlreadyExists:
                 continue  # Another process took that number: try the next one.
             return record
 
     def history(self, kind: str, name: str) -> list[model_pb2.StageRecord]:
         """Reads the stage records of a name, newest first."""
-        folder = f"{_folder(kind, name)}/stages"
-        records = []
-        for one in reversed(self._stages(folder)):
-            record = model_pb2.StageRecord()
-            self._parse(f"{folder}/{one}", record)
-            records.append(record)
-        return records
+        return list(self._stages(kind, name).newest_first())
 
     def stages_of(self, kind: str, name: str) -> dict[int, str]:
         """Returns the stage of each version of a name; a version without a stage is a candidate."""
@@ -303,17 +294,9 @@ class Registry:
                 shutil.copyfile(file, copy / part)
         return copy
 
-    def _stages(self, folder: str) -> list[str]:
-        return [name for name in self._files.names(folder) if _RECORD.fullmatch(name)]
-
-    def _parse(self, path: str, message: Message) -> None:
-        try:
-            text = self._files.read(path).decode("utf-8")
-            json_format.Parse(text, message, ignore_unknown_fields=True)
-        except (json_format.ParseError, UnicodeDecodeError) as error:
-            raise SnapshotCorrupt(
-                f"{self._files.url}/{path} cannot be read: {error}; restore it"
-            ) from error
+    def _stages(self, kind: str, name: str) -> RecordSeries[model_pb2.StageRecord]:
+        folder = f"{_folder(kind, name)}/stages"
+        return RecordSeries(self._files, folder, model_pb2.StageRecord, _REMEDY)
 
 
 def digest_of(files: list[snapshot_pb2.FileEntry]) -> str:
@@ -339,14 +322,9 @@ def describe_ref(ref: snapshot_pb2.ModelRef) -> str:
     return f"{ref.kind} {ref.name}@{ref.version}"
 
 
-def _entries(folder: Path) -> Iterator[snapshot_pb2.FileEntry]:
+def _files_of(folder: Path) -> list[snapshot_pb2.FileEntry]:
     with store_errors(folder):
-        for file in sorted(one for one in folder.rglob("*") if one.is_file()):
-            yield snapshot_pb2.FileEntry(
-                path=file.relative_to(folder).as_posix(),
-                bytes=file.stat().st_size,
-                sha256=sha256_of(file),
-            )
+        return list_files(folder)
 
 
 def _checked_kind(kind: str) -> str:

@@ -8,10 +8,8 @@ records.
 from __future__ import annotations
 
 from nearline.errors import Conflict
-from nearline.store.snapshot import MANIFEST, Store
+from nearline.store.snapshot import ALIASES, MANIFEST, Store
 from nearline.v1 import snapshot_pb2
-
-_ALIASES = "aliases"
 
 
 def has_records(store: Store, collection: str) -> bool:
@@ -37,7 +35,7 @@ def remove_files(store: Store, collection: str, dropped: snapshot_pb2.AliasRecor
         _check_newest(store, collection, dropped)
         store.remove_snapshot(collection, snapshot_id)
     for name in store.files.names(collection):
-        if name != _ALIASES:
+        if name != ALIASES:
             _check_newest(store, collection, dropped)
             store.files.remove_file(f"{collection}/{name}")
             store.files.remove(f"{collection}/{name}", MANIFEST)
@@ -51,7 +49,7 @@ def remove_older_records(store: Store, collection: str, dropped: snapshot_pb2.Al
     """
     for name in _records(store, collection):
         if name < f"{dropped.epoch:010d}":
-            store.files.remove_file(f"{collection}/{_ALIASES}/{name}")
+            store.files.remove_file(f"{collection}/{ALIASES}/{name}")
 
 
 def _check_newest(store: Store, collection: str, dropped: snapshot_pb2.AliasRecord) -> None:
@@ -61,4 +59,4 @@ def _check_newest(store: Store, collection: str, dropped: snapshot_pb2.AliasReco
 
 
 def _records(store: Store, collection: str) -> list[str]:
-    return store.files.names(f"{collection}/{_ALIASES}")
+    return store.files.names(f"{collection}/{ALIASES}")

@@ -17,9 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
 
-from google.protobuf import json_format
-from google.protobuf.message import Message
-
 from nearline.errors import (
     AlreadyExists,
     InvalidRequest,
@@ -31,6 +28,7 @@ from nearline.internal.v1 import change_pb2
 from nearline.items.attributes import KINDS
 from nearline.store.durable import check_digest
 from nearline.store.files import Digest, StoreFiles
+from nearline.store.json_records import RecordSeries, read_message
 from nearline.store.local import LocalFiles
 from nearline.store.manifest_files import listed_files
 from nearline.store.open import open_files
@@ -43,11 +41,13 @@ KIND_NAMES = {
     snapshot_pb2.AttributeField.Kind.Value(f"KIND_{name.upper()}"): name for name in KINDS
 }
 PARTITIONS = 64
-MANIFEST = "manifest.json"
+MANIFEST, ALIASES = "manifest.json", "aliases"
+# About a damaged file.
+_REMEDY = "restore it or rebuild"
 # Other collections that an error names.
 _MOST_NAMED = 8
 _COLLECTION = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_RECORD, _LOG_ID = re.compile(r"[0-9]{10}\.json"), re.compile(r"[0-9a-f]{32}")
+_LOG_ID = re.compile(r"[0-9a-f]{32}")
 _SEGMENT = re.compile(r"([0-9]{10})\.parquet")
 
 
@@ -80,11 +80,6 @@ def check_collection(name: str) -> str:
 def shard_folder(snapshot: Path, shard: int) -> Path:
     """Returns the folder of one shard."""
     return snapshot / "shards" / f"{shard:03d}"
-
-
-def message_to_json(message: Message) -> str:
-    """Returns a message in protobuf's JSON form, with the field names of the .proto."""
-    return json_format.MessageToJson(message, preserving_proto_field_name=True) + "\n"
 
 
 class Store:
@@ -165,8 +160,8 @@ class Store:
         Raises: NotFound. SnapshotCorrupt: not a manifest. SnapshotMismatch: unknown schema version.
         """
         self.snapshot_folder(collection, snapshot_id)  # Raises if it does not exist.
-        manifest = snapshot_pb2.Manifest()
-        self._parse(f"{_snapshot_path(collection, snapshot_id)}/{MANIFEST}", manifest)
+        path = f"{_snapshot_path(collection, snapshot_id)}/{MANIFEST}"
+        manifest = read_message(self.files, path, snapshot_pb2.Manifest(), _REMEDY)
         if manifest.schema_version != SCHEMA_VERSION:
             raise SnapshotMismatch(
                 f"snapshot {snapshot_id} has schema version {manifest.schema_version}, this "
@@ -174,10 +169,14 @@ class Store:
             )
         return manifest
 
+    def aliases(self, collection: str) -> RecordSeries[snapshot_pb2.AliasRecord]:
+        """Returns the alias records of a collection, by name."""
+        folder = f"{check_collection(collection)}/{ALIASES}"
+        return RecordSeries(self.files, folder, snapshot_pb2.AliasRecord, _REMEDY)
+
     def alias_records(self, collection: str) -> Iterator[snapshot_pb2.AliasRecord]:
         """Yields the alias history, newest first; the first record is the newest one."""
-        for name in reversed(self._alias_names(collection)):
-            yield self._alias_record(collection, name)
+        return self.aliases(collection).newest_first()
 
     def alias_in_force(self, collection: str) -> snapshot_pb2.AliasRecord:
         """Reads the current alias record; cheap enough to call every second.
@@ -201,21 +200,19 @@ class Store:
 
         Returns: The record; None if there never was one.
         """
-        newest = self._newest.get(collection)
-        names = self._alias_names(collection, after=newest[0] if newest else "")
-        if names:
-            newest = names[-1], self._alias_record(collection, names[-1])
-            self._newest[collection] = newest
-        return None if newest is None else deepcopy(newest[1])
+        known = self._newest.get(collection)
+        newest = self.aliases(collection).newest(known[0] if known else "")
+        if newest is not None:
+            self._newest[collection] = known = newest
+        return None if known is None else deepcopy(known[1])
 
     def create_alias_record(self, collection: str, record: snapshot_pb2.AliasRecord) -> None:
         """Creates the record of `record.epoch`, whole or not at all.
 
         Raises: AlreadyExists: a concurrent writer created that epoch.
         """
-        path = f"{_aliases(collection)}/{record.epoch:010d}.json"
         try:
-            self.files.create(path, message_to_json(record).encode())
+            self.aliases(collection).create(record.epoch, record)
         except AlreadyExists as error:
             raise AlreadyExists(
                 f"alias record {record.epoch} of {collection!r} exists; read the aliases again"
@@ -223,12 +220,7 @@ class Store:
 
     def log_records(self, collection: str) -> Iterator[change_pb2.LogRecord]:
         """Yields the change log records of a collection, newest first; the first is current."""
-        folder = _logs(collection)
-        for name in reversed(self.files.names(folder)):
-            if _RECORD.fullmatch(name):
-                record = change_pb2.LogRecord()
-                self._parse(f"{folder}/{name}", record)
-                yield record
+        return self._log_series(collection).newest_first()
 
     def log_in_force(self, collection: str) -> change_pb2.LogRecord | None:
         """Returns the current change log record, or None if the collection never had a log."""
@@ -239,8 +231,7 @@ class Store:
 
         Raises: AlreadyExists: a concurrent writer created that number.
         """
-        path = f"{_logs(collection)}/{record.number:010d}.json"
-        self.files.create(path, message_to_json(record).encode())
+        self._log_series(collection).create(record.number, record)
 
     def log_ready(self, collection: str, number: int) -> bool:
         """Returns whether the log of a record was created; if it is missing now, it was lost."""
@@ -345,27 +336,8 @@ class Store:
             return True  # Whoever reads the record gets the error.
         return record is not None and not record.dropped
 
-    def _alias_names(self, collection: str, after: str = "") -> list[str]:
-        names = self.files.names(_aliases(collection), after)
-        return [name for name in names if _RECORD.fullmatch(name)]
-
-    def _alias_record(self, collection: str, name: str) -> snapshot_pb2.AliasRecord:
-        record = snapshot_pb2.AliasRecord()
-        self._parse(f"{_aliases(collection)}/{name}", record)
-        return record
-
-    def _parse(self, path: str, message: Message) -> None:
-        try:
-            text = self.files.read(path).decode("utf-8")
-            json_format.Parse(text, message, ignore_unknown_fields=True)
-        except (json_format.ParseError, UnicodeDecodeError) as error:
-            raise SnapshotCorrupt(
-                f"{self.url}/{path} cannot be read: {error}; restore it or rebuild"
-            ) from error
-
-
-def _aliases(collection: str) -> str:
-    return f"{check_collection(collection)}/aliases"
+    def _log_series(self, collection: str) -> RecordSeries[change_pb2.LogRecord]:
+        return RecordSeries(self.files, _logs(collection), change_pb2.LogRecord, _REMEDY)
 
 
 def _logs(collection: str) -> str:

@@ -12,7 +12,8 @@ import typer
 
 from nearline.clients import EmbeddingClient, RetrievalClient
 from nearline.store.durable import store_errors
-from nearline.store.snapshot import MANIFEST, Store, message_to_json
+from nearline.store.json_records import message_to_json
+from nearline.store.snapshot import MANIFEST, Store
 from nearline.v1 import snapshot_pb2
 from nearline_cli.local.processes import retrieval_process
 

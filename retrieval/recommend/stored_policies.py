@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Callable, Sequence
-
-from google.protobuf import json_format
 
 from nearline.errors import (
     AlreadyExists,
@@ -18,16 +15,18 @@ from nearline.errors import (
     InvalidRequest,
     NearlineError,
     SettingsError,
-    SnapshotCorrupt,
 )
-from nearline.store.snapshot import Store, check_collection, message_to_json
+from nearline.store.json_records import RecordSeries
+from nearline.store.snapshot import Store, check_collection
 from nearline.v1 import admin_pb2
 from retrieval.recommend.policies import Policies
 from retrieval.recommend.policy_file import parse_policies
+from retrieval.snapshots.polling import Poller
 
 MAX_BYTES = 256 << 10
 _MAX_TEXT = 1_000
-_RECORD = re.compile(r"[0-9]{10}\.json")
+# About a damaged set.
+_REMEDY = "set the policies again"
 _log = logging.getLogger(__name__)
 
 
@@ -47,9 +46,8 @@ class StoredPolicies:
         self._store = store
         self._default = default
         self._names = names
-        self._poll_s = poll_s
         self._known: dict[str, tuple[str, Policies]] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._poller = Poller(self._poll, poll_s, "policies cannot be followed")
 
     def of(self, collection: str) -> Policies:
         """Returns the policies of a collection."""
@@ -59,13 +57,11 @@ class StoredPolicies:
     async def start(self) -> None:
         """Reads the sets in force, then follows them."""
         await self._poll()
-        self._task = asyncio.create_task(self._follow())
+        self._poller.start()
 
     async def close(self) -> None:
         """Stops following."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
+        await self._poller.close()
 
     def forget(self, collection: str) -> None:
         """Forgets the policies of a collection that was dropped."""
@@ -97,20 +93,11 @@ class StoredPolicies:
                 f"toml has {size:,} bytes; {MAX_BYTES:,} are allowed", field="toml"
             )
         policies = await asyncio.to_thread(self._parse, toml)
-        record = await asyncio.to_thread(
+        name, record = await asyncio.to_thread(
             self._write, check_collection(collection), toml, expected, who, why
         )
-        self._known[collection] = f"{record.number:010d}.json", policies
+        self._known[collection] = name, policies
         return record
-
-    async def _follow(self) -> None:
-        while True:
-            await asyncio.sleep(self._poll_s)
-            try:
-                await self._poll()
-            except Exception:
-                # The policies in force stay; the next look may succeed.
-                _log.exception("policies cannot be followed")
 
     async def _poll(self) -> None:
         for collection in self._names():
@@ -122,10 +109,10 @@ class StoredPolicies:
 
     def _refresh(self, collection: str) -> None:
         known = self._known.get(collection)
-        names = self._records(collection, known[0] if known else "")
-        if names:
-            record = self._load(collection, names[-1])
-            self._known[collection] = names[-1], self._parse(record.toml)
+        newest = self._records(collection).newest(known[0] if known else "")
+        if newest is not None:
+            name, record = newest
+            self._known[collection] = name, self._parse(record.toml)
 
     def _parse(self, toml: str) -> Policies:
         if not toml.strip():
@@ -137,12 +124,12 @@ class StoredPolicies:
 
     def _read(self, collection: str) -> admin_pb2.PolicySet:
         self._store.alias_in_force(collection)  # Raises NotFound, with the remedy.
-        names = self._records(collection)
-        return self._load(collection, names[-1]) if names else admin_pb2.PolicySet()
+        newest = self._records(collection).newest()
+        return admin_pb2.PolicySet() if newest is None else newest[1]
 
     def _write(
         self, collection: str, toml: str, expected: int, who: str, why: str
-    ) -> admin_pb2.PolicySet:
+    ) -> tuple[str, admin_pb2.PolicySet]:
         number = self._read(collection).number
         if expected and expected != number:
             raise Conflict(
@@ -153,27 +140,13 @@ class StoredPolicies:
             number=number + 1, toml=toml, who=who[:_MAX_TEXT], why=why[:_MAX_TEXT]
         )
         record.create_time.GetCurrentTime()
-        path = f"{collection}/policies/{record.number:010d}.json"
         try:
-            self._store.files.create(path, message_to_json(record).encode())
+            return self._records(collection).create(record.number, record), record
         except AlreadyExists as error:
             raise Conflict(
                 f"the policies of {collection!r} were set at the same time; read them again"
             ) from error
-        return record
 
-    def _records(self, collection: str, after: str = "") -> list[str]:
-        names = self._store.files.names(f"{collection}/policies", after)
-        return [name for name in names if _RECORD.fullmatch(name)]
-
-    def _load(self, collection: str, name: str) -> admin_pb2.PolicySet:
-        path = f"{collection}/policies/{name}"
-        record = admin_pb2.PolicySet()
-        try:
-            text = self._store.files.read(path).decode()
-            json_format.Parse(text, record, ignore_unknown_fields=True)
-        except (json_format.ParseError, UnicodeDecodeError) as error:
-            raise SnapshotCorrupt(
-                f"{self._store.url}/{path} cannot be read: {error}; set the policies again"
-            ) from error
-        return record
+    def _records(self, collection: str) -> RecordSeries[admin_pb2.PolicySet]:
+        folder = f"{collection}/policies"
+        return RecordSeries(self._store.files, folder, admin_pb2.PolicySet, _REMEDY)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 import nearline
-from nearline.store.durable import store_errors, write_durably
+from nearline.store.durable import store_errors
 from nearline.store.manifest_files import list_files
+from nearline.store.publication import publish, temporary_snapshot
 from nearline.store.snapshot import (
-    MANIFEST,
     SCHEMA_VERSION,
     Store,
-    message_to_json,
     partitions_of,
     shard_folder,
 )
@@ -45,15 +43,10 @@ def publish_empty_snapshot(store: Store, collection: str, shape: CollectionShape
     Raises: InvalidRequest: an unknown language. StoreError: no space, no permission.
     """
     snapshot_id = new_snapshot_id()
-    folder = store.snapshots_folder(collection) / f".tmp-{snapshot_id}"
-    try:
+    with temporary_snapshot(store, collection, snapshot_id) as folder:
         with store_errors(folder):
-            folder.mkdir(parents=True)
             manifest = _write_files(folder, collection, snapshot_id, shape)
-            write_durably(folder / MANIFEST, message_to_json(manifest).encode())
-        store.publish(folder, collection, snapshot_id)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        publish(store, folder, manifest)
     return snapshot_id
 
 

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Mapping
 
-from google.protobuf import json_format
-
-from nearline.errors import AlreadyExists, Conflict, InvalidRequest, NearlineError, SnapshotCorrupt
-from nearline.store.snapshot import Store, check_collection, message_to_json
+from nearline.errors import AlreadyExists, Conflict, InvalidRequest, NearlineError
+from nearline.store.json_records import RecordSeries
+from nearline.store.snapshot import Store, check_collection
 from nearline.v1 import admin_pb2
+from retrieval.snapshots.polling import Poller
 
 _FOLDER = "_names"
-_RECORD = re.compile(r"[0-9]{10}\.json")
 _MAX_NAMES = 1_000
 _MAX_TEXT = 1_000
 _log = logging.getLogger(__name__)
@@ -33,10 +31,11 @@ class CollectionNames:
 
     def __init__(self, store: Store, poll_s: float) -> None:
         self._store = store
-        self._poll_s = poll_s
+        self._records = RecordSeries(store.files, _FOLDER, admin_pb2.NameSet, "restore it")
+        # Name of the record in force.
         self._newest = ""
         self._targets: Mapping[str, str] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._poller = Poller(self._poll, poll_s, "names cannot be followed")
 
     def resolve(self, name: str) -> str:
         """Returns the collection of a name; a name that is no second one is returned as it is."""
@@ -59,13 +58,11 @@ class CollectionNames:
     async def start(self) -> None:
         """Reads the names, then follows them."""
         await asyncio.to_thread(self._refresh)
-        self._task = asyncio.create_task(self._follow())
+        self._poller.start()
 
     async def close(self) -> None:
         """Stops following."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
+        await self._poller.close()
 
     async def point(self, name: str, target: str, *, who: str, why: str) -> None:
         """Lets a name point to a collection; this router follows at once.
@@ -84,16 +81,11 @@ class CollectionNames:
         for name in self.of(collection):
             await self.point(name, "", who=who, why=f"{collection} was dropped")
 
-    async def _follow(self) -> None:
-        while True:
-            await asyncio.sleep(self._poll_s)
-            try:
-                await asyncio.to_thread(self._refresh)
-            except NearlineError as error:
-                _log.warning("names cannot be read", extra={"reason": error.message})
-            except Exception:
-                # The names in force stay; the next look may succeed.
-                _log.exception("names cannot be followed")
+    async def _poll(self) -> None:
+        try:
+            await asyncio.to_thread(self._refresh)
+        except NearlineError as error:
+            _log.warning("names cannot be read", extra={"reason": error.message})
 
     def _point(self, name: str, target: str, who: str, why: str) -> None:
         self._refresh()
@@ -119,27 +111,13 @@ class CollectionNames:
         )
         record.create_time.GetCurrentTime()
         try:
-            self._store.files.create(
-                f"{_FOLDER}/{number:010d}.json", message_to_json(record).encode()
-            )
+            self._newest = self._records.create(number, record)
         except AlreadyExists as error:
             raise Conflict("names were changed at the same time; try again") from error
-        self._newest, self._targets = f"{number:010d}.json", targets
+        self._targets = targets
 
     def _refresh(self) -> None:
-        names = [
-            name
-            for name in self._store.files.names(_FOLDER, self._newest)
-            if _RECORD.fullmatch(name)
-        ]
-        if not names:
-            return
-        path = f"{_FOLDER}/{names[-1]}"
-        record = admin_pb2.NameSet()
-        try:
-            json_format.Parse(
-                self._store.files.read(path).decode(), record, ignore_unknown_fields=True
-            )
-        except (json_format.ParseError, UnicodeDecodeError) as error:
-            raise SnapshotCorrupt(f"{self._store.url}/{path} cannot be read: {error}") from error
-        self._newest, self._targets = names[-1], dict(record.targets)
+        newest = self._records.newest(self._newest)
+        if newest is not None:
+            self._newest, record = newest
+            self._targets = dict(record.targets)

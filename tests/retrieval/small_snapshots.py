@@ -19,11 +19,11 @@ from index_builder.documents.spool import Spool
 from index_builder.indexes.lexical_writer import write_lexical
 from nearline.contract import Item
 from nearline.store.durable import sha256_of
+from nearline.store.json_records import message_to_json
 from nearline.store.snapshot import (
     MANIFEST,
     PARTITIONS,
     Store,
-    message_to_json,
     shard_folder,
     shard_of,
 )

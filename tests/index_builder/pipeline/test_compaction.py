@@ -21,7 +21,7 @@ from index_builder.pipeline.compaction import (
 )
 from index_builder.pipeline.maintenance_settings import UpkeepSettings
 from nearline.errors import Conflict, InvalidRequest, SnapshotMismatch, Unsupported
-from nearline.store.snapshot import message_to_json
+from nearline.store.json_records import message_to_json
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.archive import Archive, PendingChanges, archive_changes
 from retrieval.embedders.endpoints import Embedders

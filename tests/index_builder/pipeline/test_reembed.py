@@ -16,7 +16,7 @@ from index_builder.pipeline.builder import build_snapshot
 from index_builder.pipeline.compaction import compaction_options, reembed
 from nearline import Item
 from nearline.errors import InvalidRequest, Unsupported
-from nearline.store.snapshot import message_to_json
+from nearline.store.json_records import message_to_json
 from tests.index_builder.embedders import DIM, HashEmbedder
 from tests.index_builder.live_collection import Living
 

@@ -20,7 +20,8 @@ from index_builder.releases.report_store import keep_report, report_names
 from index_builder.releases.snapshot_loader import load_snapshot
 from index_builder.releases.thresholds import GateLimits, set_thresholds
 from nearline.errors import NotFound
-from nearline.store.snapshot import MANIFEST, Store, message_to_json
+from nearline.store.json_records import message_to_json
+from nearline.store.snapshot import MANIFEST, Store
 from nearline.store.snapshot_ids import new_snapshot_id
 from nearline.vectors import normalise
 from tests.index_builder.embedders import HashEmbedder, vector_of

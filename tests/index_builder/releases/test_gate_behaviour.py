@@ -19,7 +19,8 @@ from index_builder.interactions.records import Interactions
 from index_builder.releases.gate import GateOptions, judge
 from index_builder.releases.gate_report import CheckOutcome, GateReport
 from index_builder.releases.thresholds import set_thresholds
-from nearline.store.snapshot import MANIFEST, Store, message_to_json
+from nearline.store.json_records import message_to_json
+from nearline.store.snapshot import MANIFEST, Store
 from retrieval.behaviour.features import FeatureExtractor
 from tests.index_builder.releases.gate_snapshots import calm, failed, message
 from tests.index_builder.releases.shop import DAYS, bought, build

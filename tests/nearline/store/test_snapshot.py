@@ -18,11 +18,11 @@ from nearline.errors import (
     StoreError,
 )
 from nearline.store.durable import sha256_of
+from nearline.store.json_records import message_to_json
 from nearline.store.snapshot import (
     MANIFEST,
     Store,
     check_collection,
-    message_to_json,
     partition_of,
     shard_of,
 )

@@ -10,9 +10,9 @@ import pytest
 
 from index_builder.behaviour.id_remap import map_ids, remap_tables
 from index_builder.behaviour.table_writer import write_tables
-from index_builder.pipeline.publisher import publish, temporary_snapshot
 from nearline.errors import SnapshotCorrupt
 from nearline.store.manifest_files import list_files
+from nearline.store.publication import publish, temporary_snapshot
 from nearline.store.snapshot import SCHEMA_VERSION, Store
 from nearline.store.snapshot_ids import new_snapshot_id
 from nearline.times import DAY_US

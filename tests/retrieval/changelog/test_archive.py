@@ -229,7 +229,7 @@ def _publish(store: Store, number: int, watermark: Watermark | None) -> str:
     if watermark is not None:
         manifest.change_log_id = watermark.log_id
         manifest.watermark = watermark.encode()
-    from nearline.store.snapshot import message_to_json
+    from nearline.store.json_records import message_to_json
 
     path = f"default/snapshots/{name}/manifest.json"
     store.files.create(path, message_to_json(manifest).encode())

@@ -9,9 +9,9 @@ import pytest
 from google.protobuf import json_format
 
 from index_builder.behaviour.table_writer import write_tables
-from index_builder.pipeline.publisher import publish, temporary_snapshot
 from nearline import contract as c
 from nearline.store.manifest_files import list_files
+from nearline.store.publication import publish, temporary_snapshot
 from nearline.store.snapshot import SCHEMA_VERSION, Store
 from nearline.times import from_us
 from nearline.v1 import snapshot_pb2
