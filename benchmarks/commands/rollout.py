@@ -82,7 +82,7 @@ def bench_rollout(
     Four scenarios: a canary that is as good, one that is as slow as allowed, one that is 30 %
     slower, and one with recall 0.8. The trace contains searches of a router in an open loop.
     """
-    from nearline.quantiles import quantiles
+    from retrieval.protocols.quantiles import quantiles
     from retrieval.rollout.analysis import CanaryLimits
 
     if trace is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from nearline.errors import InvalidRequest
-from nearline.quantiles import quantiles
+from retrieval.protocols.quantiles import quantiles
 from retrieval.rollout.distinct_sampler import CLICK, CONVERSION, ERROR, UNIT, DistinctSampler
 from retrieval.rollout.evidence import MeanTest, ShareTest, evidence_factor
 from retrieval.rollout.latency_test import LatencyTest

@@ -6,7 +6,7 @@ import math
 from bisect import bisect_left
 from collections import OrderedDict
 
-from nearline.quantiles import RecentQuantiles
+from retrieval.protocols.quantiles import RecentQuantiles
 from retrieval.rollout.distinct_sampler import LATENCY, TAIL, DistinctSampler
 from retrieval.rollout.evidence import BIN_ENDS, RankTest, ShareTest
 

@@ -17,8 +17,8 @@ from nearline.errors import (
     Overloaded,
     SnapshotGone,
 )
-from nearline.quantiles import RecentQuantiles
 from retrieval.protocols import metrics
+from retrieval.protocols.quantiles import RecentQuantiles
 from retrieval.shards.client import ShardKey
 from retrieval.shards.replicas.load_balancer import choose_replica
 from retrieval.shards.replicas.replica import Peer, Replica

@@ -6,7 +6,7 @@ import asyncio
 from asyncio import Future
 from collections.abc import Callable, Sequence
 
-from nearline.quantiles import RecentQuantiles
+from retrieval.protocols.quantiles import RecentQuantiles
 from retrieval.protocols.shard import (
     CountRequest,
     ItemsRequest,

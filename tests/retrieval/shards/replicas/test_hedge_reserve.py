@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nearline.quantiles import RecentQuantiles
+from retrieval.protocols.quantiles import RecentQuantiles
 from retrieval.shards.replicas import hedged_calls
 from retrieval.shards.replicas.hedged_calls import _RESERVED_HEDGES, HedgedCalls
 from retrieval.shards.replicas.replica import Replica

@@ -19,8 +19,8 @@ from nearline.errors import (
     Overloaded,
     SnapshotGone,
 )
-from nearline.quantiles import RecentQuantiles
 from retrieval.live.progress import ShardProgress
+from retrieval.protocols.quantiles import RecentQuantiles
 from retrieval.shards.client import ShardKey
 from retrieval.shards.replicas.hedged_calls import HedgedCalls
 from retrieval.shards.replicas.load_balancer import choose_replica

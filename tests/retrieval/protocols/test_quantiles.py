@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
-from nearline.quantiles import RecentQuantiles, quantiles
+from retrieval.protocols.quantiles import RecentQuantiles, quantiles
 
 
 @given(
