@@ -1,1 +1,1 @@
-"""What only Nearline itself reads and writes."""
+"""Messages that only Nearline itself reads and writes."""

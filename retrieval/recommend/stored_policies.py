@@ -21,7 +21,7 @@ from nearline.store.snapshot import Store, check_collection
 from nearline.v1 import admin_pb2
 from retrieval.recommend.policies import Policies
 from retrieval.recommend.policy_file import parse_policies
-from retrieval.snapshots.polling import Poller
+from retrieval.snapshots.poller import Poller
 
 MAX_BYTES = 256 << 10
 _MAX_TEXT = 1_000

@@ -12,7 +12,7 @@ _PAGE = 500
 
 
 class EmptiedQueue(NamedTuple):
-    """What was taken out: cancelled jobs and deleted dead letters."""
+    """Numbers of the cancelled jobs and the deleted dead letters."""
 
     jobs: int
     dead_letters: int

@@ -1,4 +1,4 @@
-"""What a new collection is like: the request, completed with defaults and checked."""
+"""The properties of a new collection: the request, completed with defaults and checked."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CollectionLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionShape:
-    """What a new collection is like.
+    """The properties of a new collection.
 
     dim: Numbers in a vector. metric: "cosine" or "inner_product". shards: Number of shards.
     language: Of stemmer and stop words. chunk_tokens, overlap_sentences: How documents are cut; 0

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
-from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from nearline.access.method_guard import current_caller
 from nearline.access.rights import METHODS, Right
@@ -33,12 +33,21 @@ class TakesSecondNames:
     ) -> None:
         for method in service.methods:
             call = getattr(servicer, method.name)
-            if method.name not in _LITERAL:
+            if method.name not in _LITERAL and _names_collection(method):
                 rename = _rename_stream if method.client_streaming else _rename
                 row = METHODS[service.full_name][method.name]
                 check = partial(_check_right, row.right, method.name)
                 call = partial(_called, call, partial(rename, resolve, check))
             setattr(self, method.name, call)
+
+
+def _names_collection(method: MethodDescriptor) -> bool:
+    fields = method.input_type.fields_by_name
+    if method.client_streaming:
+        batch = fields["request"].message_type
+        assert batch is not None
+        fields = batch.fields_by_name
+    return "collection" in fields
 
 
 def _called(
@@ -54,12 +63,11 @@ def _check_right(right: Right, method: str, collection: str) -> None:
 
 
 def _rename(resolve: Callable[[str], str], check: Callable[[str], None], request: Any) -> Any:
-    if "collection" in request.DESCRIPTOR.fields_by_name:
-        asked = request.collection or DEFAULT_COLLECTION
-        named = resolve(asked)
-        if named != asked:
-            check(named)
-            request.collection = named
+    asked = request.collection or DEFAULT_COLLECTION
+    named = resolve(asked)
+    if named != asked:
+        check(named)
+        request.collection = named
     return request
 
 

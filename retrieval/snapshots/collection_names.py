@@ -13,7 +13,7 @@ from nearline.errors import AlreadyExists, Conflict, InvalidRequest, NearlineErr
 from nearline.store.json_records import RecordSeries
 from nearline.store.snapshot import Store, check_collection
 from nearline.v1 import admin_pb2
-from retrieval.snapshots.polling import Poller
+from retrieval.snapshots.poller import Poller
 
 _FOLDER = "_names"
 _MAX_NAMES = 1_000

@@ -23,6 +23,7 @@ from retrieval.protocols import metrics
 from retrieval.protocols.snapshot import SnapshotRef, no_collection_error, read_snapshot_ref
 from retrieval.snapshots.desired_state import DesiredState
 from retrieval.snapshots.loaded_snapshots import LoadedSnapshot, LoadedSnapshots
+from retrieval.snapshots.poller import Poller
 
 _T = TypeVar("_T")
 # Permanent faults of the snapshot itself; at start, an older snapshot is better than none.
@@ -70,6 +71,7 @@ class AliasFollower(Generic[_T]):
         self._load_value = load
         self._unload_value = unload
         self._poll_s = poll_s
+        self._poller = Poller(self.poll, poll_s, "following the aliases failed")
         self._clock = clock
         self._on_record = on_record
         self._on_drop = on_drop
@@ -106,7 +108,7 @@ class AliasFollower(Generic[_T]):
                 errors.append(error)
         if errors and not self._served:
             raise errors[0]
-        self._spawn(self._follow())
+        self._poller.start()
 
     async def load(self, collection: str, snapshot_id: str) -> LoadedSnapshot[_T]:
         """Loads a snapshot in addition to the served ones; it stays while it is requested.
@@ -166,19 +168,11 @@ class AliasFollower(Generic[_T]):
 
     async def close(self) -> None:
         """Stops following; the caller closes the loaded snapshots."""
+        await self._poller.close()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-
-    async def _follow(self) -> None:
-        while True:
-            await asyncio.sleep(self._poll_s)
-            try:
-                await self.poll()
-            except Exception:
-                # The next poll may succeed; meanwhile requests are answered.
-                _log.exception("following the aliases failed")
 
     def _records(self, errors: list[NearlineError]) -> Mapping[str, snapshot_pb2.AliasRecord]:
         """Returns the newest records; appends the error of each one that cannot be read.

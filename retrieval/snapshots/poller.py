@@ -1,4 +1,4 @@
-"""Looking at something again and again, in the background."""
+"""A call that is repeated in the background."""
 
 from __future__ import annotations
 
