@@ -39,7 +39,6 @@ from nearline.store.snapshot import KIND_NAMES
 _BATCH: Final = 256
 # A batch of long texts may need embedding by few cores.
 _BATCH_TIMEOUT_S: Final = 600.0
-_MAX_IDS: Final = 1_024
 # Hits of each list that are merged.
 _FUSED: Final = 100
 _EVERYTHING: Final = f.All()
@@ -124,21 +123,17 @@ class CollectionStore:
         """Deletes documents by id; ids that do not exist are not an error."""
         if await self.kinds() is None:
             return
-        for start in range(0, len(ids), _MAX_IDS):
-            await self._client.delete(ids[start : start + _MAX_IDS], collection=self.collection)
+        for start in range(0, len(ids), c.MAX_BATCH):
+            await self._client.delete(ids[start : start + c.MAX_BATCH], collection=self.collection)
 
     async def delete_matching(self, condition: f.Filter | None = None) -> int:
         """Deletes the documents that match, or all; returns their number."""
         kinds = await self.kinds()
         if kinds is None:
             return 0
-        wanted = _EVERYTHING if condition is None else await self._fit(condition, kinds)
-        deleted = 0
-        while True:
-            reply = await self._client.delete_matching(wanted, collection=self.collection)
-            deleted += reply.deleted
-            if not reply.more:
-                return deleted
+        fitting = await self._fit(condition, kinds)
+        wanted = _EVERYTHING if fitting is None else fitting
+        return (await self._client.delete_matching(wanted, collection=self.collection)).deleted
 
     async def drop(self) -> None:
         """Removes the collection for good, if there is one."""
@@ -154,9 +149,9 @@ class CollectionStore:
             return []
         payload = _WITH_VECTOR if vectors else _PAYLOAD
         found: list[StoredDocument] = []
-        for start in range(0, len(ids), _MAX_IDS):
+        for start in range(0, len(ids), c.MAX_BATCH):
             reply = await self._client.get(
-                ids[start : start + _MAX_IDS], payload, collection=self.collection
+                ids[start : start + c.MAX_BATCH], payload, collection=self.collection
             )
             found += map(from_item, reply.items)
         return found
@@ -168,7 +163,7 @@ class CollectionStore:
         kinds = await self.kinds()
         if kinds is None:
             return
-        wanted = None if condition is None else await self._fit(condition, kinds)
+        wanted = await self._fit(condition, kinds)
         payload = _WITH_VECTOR if vectors else _PAYLOAD
         async for item in self._client.items(wanted, payload, collection=self.collection):
             yield from_item(item)
@@ -178,7 +173,7 @@ class CollectionStore:
         kinds = await self.kinds()
         if kinds is None:
             return 0
-        wanted = None if condition is None else await self._fit(condition, kinds)
+        wanted = await self._fit(condition, kinds)
         return (await self._client.count(wanted, collection=self.collection)).count
 
     async def distinct(
@@ -188,7 +183,7 @@ class CollectionStore:
         kinds = await self.kinds()
         if kinds is None or not names:
             return dict.fromkeys(names, 0)
-        wanted = None if condition is None else await self._fit(condition, kinds)
+        wanted = await self._fit(condition, kinds)
         reply = await self._client.count(wanted, list(names), collection=self.collection)
         return {one.field: one.distinct for one in reply.facets}
 
@@ -268,9 +263,7 @@ class CollectionStore:
         options: c.SearchOptions | None,
         kinds: Mapping[str, str],
     ) -> c.SearchOptions:
-        condition = _to_filter(filter)
-        if condition is not None:
-            condition = await self._fit(condition, kinds)
+        condition = await self._fit(_to_filter(filter), kinds)
         return dataclasses.replace(options or c.SearchOptions(), k=k, filter=condition)
 
     async def _one_search(
@@ -328,7 +321,9 @@ class CollectionStore:
         }
         return self._kinds
 
-    async def _fit(self, condition: f.Filter, kinds: Mapping[str, str]) -> f.Filter:
+    async def _fit(self, condition: f.Filter | None, kinds: Mapping[str, str]) -> f.Filter | None:
+        if condition is None:
+            return None
         try:
             return fit_filter(condition, kinds)
         except InvalidRequest:
