@@ -100,17 +100,9 @@ class ClientWrites(ServiceClients):
         with ProgressLine("rows", shown=progress) as line:
             # In a thread, since columns are converted.
             while batch := await asyncio.to_thread(next, batches, None):
-                key = secrets.token_hex(16)
-                write = partial(
-                    self.upsert,
-                    batch.items,
-                    idempotency_key=key,
-                    collection=collection,
-                    timeout_s=_BATCH_TIMEOUT_S,
-                )
                 end = batch.first + len(batch.items)
                 try:
-                    tally.add(await retry_while_unavailable(write))
+                    tally.add(await upsert_batch(self, batch.items, collection=collection))
                 except NearlineError as error:
                     raise error.with_message(
                         f"rows {batch.first}..{end - 1}, counted from 0: {error.message}"
@@ -237,6 +229,28 @@ class ClientWrites(ServiceClients):
     def _noted(self, job: c.Job) -> c.Job:
         self._writes.note(job.collection, job.watermark)
         return job
+
+
+async def upsert_batch(
+    client: ClientWrites,
+    items: Sequence[c.Item],
+    *,
+    only_attributes: bool = False,
+    collection: str | None = None,
+) -> c.WriteReply:
+    """Adds or replaces 1..1024 items once; waits while the service is overloaded or restarts.
+
+    Raises: See `ItemWriter.upsert_items`, and `retry_while_unavailable`.
+    """
+    write = partial(
+        client.upsert,
+        items,
+        only_attributes=only_attributes,
+        idempotency_key=secrets.token_hex(16),
+        collection=collection,
+        timeout_s=_BATCH_TIMEOUT_S,
+    )
+    return await retry_while_unavailable(write)
 
 
 class _Tally:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -15,6 +13,7 @@ from nearline import contract as c, filters as f
 from nearline.clients.admin import NO_ATTRIBUTES
 from nearline.clients.arguments import converter
 from nearline.clients.client import AsyncClient
+from nearline.clients.client_writes import upsert_batch
 from nearline.errors import AlreadyExists, InvalidRequest, NotFound
 from nearline.integrations.metadata import (
     LIST,
@@ -33,12 +32,9 @@ from nearline.integrations.stored_documents import (
     from_item,
     fused,
 )
-from nearline.retry import retry_while_unavailable
 from nearline.store.snapshot import KIND_NAMES
 
 _BATCH: Final = 256
-# A batch of long texts may need embedding by few cores.
-_BATCH_TIMEOUT_S: Final = 600.0
 # Hits of each list that are merged.
 _FUSED: Final = 100
 _EVERYTHING: Final = f.All()
@@ -352,15 +348,9 @@ class CollectionStore:
         return c.Item(id=document.id, text=document.text, attributes=attributes, vector=vector)
 
     async def _upsert(self, items: Sequence[c.Item], *, only_attributes: bool = False) -> None:
-        write = partial(
-            self._client.upsert,
-            items,
-            only_attributes=only_attributes,
-            idempotency_key=secrets.token_hex(16),
-            collection=self.collection,
-            timeout_s=_BATCH_TIMEOUT_S,
+        reply = await upsert_batch(
+            self._client, items, only_attributes=only_attributes, collection=self.collection
         )
-        reply = await retry_while_unavailable(write)
         for one in reply.results:
             if one.outcome is c.WriteOutcome.REJECTED:
                 raise InvalidRequest(f"document {one.id[:200]!r}: {one.message}", field="items")
