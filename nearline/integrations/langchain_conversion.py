@@ -10,7 +10,7 @@ from nearline import contract as c, filters as f
 from nearline.clients.arguments import converter
 from nearline.errors import InvalidRequest
 from nearline.integrations.extras import missing_extra
-from nearline.integrations.metadata import one_of
+from nearline.integrations.metadata import COMPARISONS, one_of
 from nearline.integrations.stored_documents import StoredDocument
 
 try:
@@ -23,14 +23,7 @@ LangChainFilter: TypeAlias = f.Filter | str | Mapping[str, Any]
 _to_filter: Final = converter(c.FilterLike, "filter")
 _CONDITIONS: Final = {"equals", "in", "exists", *f.BOUNDS}
 _OPERATORS: Final[Mapping[str, Callable[[str, Any], f.Filter]]] = {
-    "$eq": f.Equals,
-    "$ne": lambda field, value: f.Not(f.Equals(field, value)),
-    "$gt": lambda field, value: f.Range(field, gt=value),
-    "$gte": lambda field, value: f.Range(field, gte=value),
-    "$lt": lambda field, value: f.Range(field, lt=value),
-    "$lte": lambda field, value: f.Range(field, lte=value),
-    "$in": lambda field, value: one_of(field, value),
-    "$nin": lambda field, value: f.Not(one_of(field, value)),
+    **{f"${name}": compare for name, compare in COMPARISONS.items()},
     "$exists": lambda field, value: f.Exists(field) if value else f.Not(f.Exists(field)),
 }
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from nearline import contract as c, filters as f
 from nearline.errors import InvalidRequest, Unsupported
 from nearline.integrations.extras import missing_extra
-from nearline.integrations.metadata import one_of
+from nearline.integrations.metadata import COMPARISONS, one_of
 from nearline.integrations.stored_documents import StoredDocument
 
 try:
@@ -42,15 +42,8 @@ MODES: Final[Mapping[VectorStoreQueryMode, c.SearchMode]] = {
     VectorStoreQueryMode.TEXT_SEARCH: c.SearchMode.LEXICAL,
 }
 _OPERATORS: Final[Mapping[FilterOperator, Callable[[str, Any], f.Filter]]] = {
-    FilterOperator.EQ: f.Equals,
-    FilterOperator.NE: lambda key, value: f.Not(f.Equals(key, value)),
-    FilterOperator.GT: lambda key, value: f.Range(key, gt=value),
-    FilterOperator.GTE: lambda key, value: f.Range(key, gte=value),
-    FilterOperator.LT: lambda key, value: f.Range(key, lt=value),
-    FilterOperator.LTE: lambda key, value: f.Range(key, lte=value),
-    FilterOperator.IN: lambda key, value: one_of(key, value),
-    FilterOperator.NIN: lambda key, value: f.Not(one_of(key, value)),
-    FilterOperator.ANY: lambda key, value: one_of(key, value),
+    **{FilterOperator[name.upper()]: compare for name, compare in COMPARISONS.items()},
+    FilterOperator.ANY: one_of,
     FilterOperator.ALL: lambda key, value: f.All(*(f.Equals(key, one) for one in value)),
     FilterOperator.CONTAINS: f.Equals,
     FilterOperator.IS_EMPTY: lambda key, value: f.Not(f.Exists(key)),

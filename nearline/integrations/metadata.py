@@ -11,7 +11,7 @@ import base64
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
@@ -129,6 +129,19 @@ def one_of(field: str, values: Iterable[Any]) -> f.Filter:
     """Returns a filter on one of some values; without any, nothing matches."""
     several = tuple(values)
     return f.In(field, several) if several else f.Any()
+
+
+# Comparisons of an attribute with a value, by the names that frameworks have for them.
+COMPARISONS: Final[Mapping[str, Callable[[str, Any], f.Filter]]] = {
+    "eq": f.Equals,
+    "ne": lambda field, value: f.Not(f.Equals(field, value)),
+    "gt": lambda field, value: f.Range(field, gt=value),
+    "gte": lambda field, value: f.Range(field, gte=value),
+    "lt": lambda field, value: f.Range(field, lt=value),
+    "lte": lambda field, value: f.Range(field, lte=value),
+    "in": one_of,
+    "nin": lambda field, values: f.Not(one_of(field, values)),
+}
 
 
 def flat(metadata: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
