@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import decimal
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any, Final, NamedTuple
 
 from nearline import contract as c
 from nearline.clients import argument_values as values
 from nearline.clients.argument_values import Refused
 from nearline.errors import InvalidRequest, Unsupported
-from nearline.items.attributes import flatten
+from nearline.items.attributes import flatten, in_utc
 
 # A batch has at most so many rows, and unless it is one row, so many characters.
 _BATCH_ROWS: Final = 256
@@ -158,5 +158,5 @@ def _python_value(value: Any) -> Any:
     if isinstance(value, decimal.Decimal):
         return float(value)
     if isinstance(value, date) and not isinstance(value, datetime):
-        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+        return in_utc(value)
     return value

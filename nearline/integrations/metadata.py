@@ -19,7 +19,7 @@ import numpy as np
 
 from nearline import contract as c, filters as f
 from nearline.errors import InvalidRequest
-from nearline.items.attributes import flatten
+from nearline.items.attributes import flatten, in_utc
 
 # Attributes of Nearline's own: the metadata as JSON, and whether the vector stands for none.
 METADATA: Final = "_metadata"
@@ -201,8 +201,8 @@ def _scalar(value: Any) -> c.Scalar:
             return value if value in _INT64 else None
         case float():
             return value if math.isfinite(value) else None
-        case datetime() | date():
-            return _aware(value)
+        case date():
+            return in_utc(value)
     return None
 
 
@@ -220,7 +220,7 @@ def iso_time(text: str) -> datetime | None:
     if not _ISO.fullmatch(text):
         return None
     try:
-        return _aware(datetime.fromisoformat(text))
+        return in_utc(datetime.fromisoformat(text))
     except ValueError:
         return None
 
@@ -228,12 +228,6 @@ def iso_time(text: str) -> datetime | None:
 def _as_time(value: f.FilterValue) -> f.FilterValue:
     # A text that is no date stays, and the service says what is wrong with it.
     return (iso_time(value) or value) if isinstance(value, str) else value
-
-
-def _aware(value: date) -> datetime:
-    if not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day)
-    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def _same(attributes: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool:

@@ -99,6 +99,13 @@ def _flatten(name: str, value: object, depth: int) -> Iterator[tuple[str, object
         yield from _flatten(f"{name}.{key}", inner, depth - 1)
 
 
+def in_utc(value: date) -> datetime:
+    """Returns a time in UTC, which is read as UTC if it has no zone; of a day, its first moment."""
+    if not isinstance(value, datetime):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
 def _clean_value(name: str, value: object) -> AttributeValue:
     if isinstance(value, list | tuple):
         if any(isinstance(element, list | tuple | Mapping) for element in value):
@@ -129,10 +136,8 @@ def _clean_scalar(name: str, value: object) -> Scalar:
             if math.isinf(number):
                 raise InvalidRequest(f"attribute {name!r} is {value}, which is not finite")
             return None if math.isnan(number) else number
-        case datetime():
-            return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
         case date():
-            return datetime(value.year, value.month, value.day, tzinfo=UTC)
+            return in_utc(value)
     raise InvalidRequest(
         f"attribute {name!r} is of type {type(value).__name__}; use text, numbers, booleans, "
         "times or lists of them, or exclude the attribute with --attribute-columns"
