@@ -120,6 +120,28 @@ class BlockingClient(BlockingCalls[_Closing]):
         self.close()
 
 
+def on_client_loop(
+    method: Callable[_P, Coroutine[Any, Any, _R]],
+) -> Callable[_P, Coroutine[Any, Any, _R]]:
+    """Returns an async function that may be awaited on any loop; it runs on `client_loop`."""
+
+    @functools.wraps(method)
+    async def called(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        return await client_loop.run_async(method(*args, **kwargs))
+
+    return called
+
+
+def blocking(method: Callable[_P, Coroutine[Any, Any, _R]]) -> Callable[_P, _R]:
+    """Returns an async function as one that waits for the result."""
+
+    @functools.wraps(method)
+    def called(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        return client_loop.run(method(*args, **kwargs))
+
+    return called
+
+
 def call(
     method: Callable[Concatenate[_C, _P], Coroutine[Any, Any, _R]],
 ) -> Callable[Concatenate[BlockingCalls[_C], _P], _R]:

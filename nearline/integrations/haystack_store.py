@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from nearline import contract as c
 from nearline.clients.admin import NO_ATTRIBUTES
-from nearline.clients.blocking import Client
-from nearline.clients.blocking_calls import async_object, client_loop
+from nearline.clients.blocking_calls import blocking, client_loop, on_client_loop
+from nearline.clients.client import AsyncClient
 from nearline.errors import InvalidRequest
 from nearline.integrations.collection_store import CollectionStore
 from nearline.integrations.extras import missing_extra
@@ -30,9 +31,24 @@ try:
 except ImportError as error:
     raise missing_extra("haystack", error) from error
 
+_P = ParamSpec("_P")
 _R = TypeVar("_R")
 _Filters = Mapping[str, Any]
 _TOKEN = Secret.from_env_var("NEARLINE_TOKEN", strict=False)
+
+
+def _on_client_loop(
+    method: Callable[_P, Coroutine[Any, Any, _R]],
+) -> Callable[_P, Coroutine[Any, Any, _R]]:
+    """See `on_client_loop`; the errors of filters are Haystack's."""
+    run = on_client_loop(method)
+
+    @functools.wraps(method)
+    async def called(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with filter_errors():
+            return await run(*args, **kwargs)
+
+    return called
 
 
 class NearlineDocumentStore:
@@ -71,7 +87,7 @@ class NearlineDocumentStore:
         self.attributes = dict(attributes)
         self.language = language
         self.token = token
-        self._client: Client | None = None
+        self._client: AsyncClient | None = None
         self._opened: CollectionStore | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,53 +116,40 @@ class NearlineDocumentStore:
         """Closes the connection; the next call opens another one."""
         client, self._client, self._opened = self._client, None, None
         if client is not None:
-            client.close()
+            client_loop.run(client.close())
 
-    def count_documents(self) -> int:
-        """Returns the number of documents."""
-        return self._run(lambda store: self._count(store, None))
-
+    @_on_client_loop
     async def count_documents_async(self) -> int:
-        """See `count_documents`."""
-        return await self._run_async(lambda store: self._count(store, None))
+        """Returns the number of documents."""
+        return await self._store.count()
 
-    def count_documents_by_filter(self, filters: _Filters) -> int:
-        """Returns the number of documents that match. Raises: FilterError."""
-        return self._run(lambda store: self._count(store, filters))
-
+    @_on_client_loop
     async def count_documents_by_filter_async(self, filters: _Filters) -> int:
-        """See `count_documents_by_filter`."""
-        return await self._run_async(lambda store: self._count(store, filters))
+        """Returns the number of documents that match. Raises: FilterError."""
+        return await self._store.count(read_filters(filters))
 
-    def count_unique_metadata_by_filter(
-        self, filters: _Filters, metadata_fields: Sequence[str]
-    ) -> dict[str, int]:
-        """Returns how many values metadata have in documents that match. Raises: FilterError."""
-        return self._run(lambda store: self._distinct(store, filters, metadata_fields))
-
+    @_on_client_loop
     async def count_unique_metadata_by_filter_async(
         self, filters: _Filters, metadata_fields: Sequence[str]
     ) -> dict[str, int]:
-        """See `count_unique_metadata_by_filter`."""
-        return await self._run_async(lambda store: self._distinct(store, filters, metadata_fields))
+        """Returns how many values metadata have in documents that match. Raises: FilterError."""
+        names = [one.removeprefix("meta.") for one in metadata_fields]
+        return await self._store.distinct(names, read_filters(filters))
 
-    def get_metadata_fields_info(self) -> dict[str, dict[str, str]]:
-        """Returns the metadata that filters can use, and their types."""
-        return self._run(lambda store: self._info(store))
-
+    @_on_client_loop
     async def get_metadata_fields_info_async(self) -> dict[str, dict[str, str]]:
-        """See `get_metadata_fields_info`."""
-        return await self._run_async(lambda store: self._info(store))
+        """Returns the metadata that filters can use, and their types."""
+        kinds = await self._store.metadata_kinds()
+        return {name: {"type": kind} for name, kind in kinds.items()}
 
-    def filter_documents(self, filters: _Filters | None = None) -> list[Document]:
-        """Returns the documents that match, or all, by id. Raises: FilterError."""
-        return self._run(lambda store: self._filter(store, filters))
-
+    @_on_client_loop
     async def filter_documents_async(self, filters: _Filters | None = None) -> list[Document]:
-        """See `filter_documents`."""
-        return await self._run_async(lambda store: self._filter(store, filters))
+        """Returns the documents that match, or all, by id. Raises: FilterError."""
+        found = self._store.documents(read_filters(filters), vectors=bool(self.embedding_dim))
+        return [to_haystack(one) async for one in found]
 
-    def write_documents(
+    @_on_client_loop
+    async def write_documents_async(
         self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE
     ) -> int:
         """Writes documents; returns how many when they are durable.
@@ -158,47 +161,55 @@ class NearlineDocumentStore:
                 look-up and the write.
         Raises: DuplicateDocumentError. ValueError: not a list of documents.
         """
-        return self._run(lambda store: self._write(store, documents, policy))
+        if not isinstance(documents, list) or not all(
+            isinstance(one, Document) for one in documents
+        ):
+            raise ValueError("documents is no list of Haystack's documents; pass one")
+        stored = {one.id: to_stored(one) for one in documents}
+        if policy is not DuplicatePolicy.OVERWRITE:
+            taken = {one.id for one in await self._store.get(list(stored))}
+            if policy is not DuplicatePolicy.SKIP and (taken or len(stored) < len(documents)):
+                named = repr(next(iter(taken))[:200]) if taken else "given twice"
+                raise DuplicateDocumentError(
+                    f"a document exists already ({named}); use DuplicatePolicy.OVERWRITE or SKIP"
+                )
+            stored = {id: one for id, one in stored.items() if id not in taken}
+        await self._store.write(list(stored.values()))
+        return len(documents) if policy is DuplicatePolicy.OVERWRITE else len(stored)
 
-    async def write_documents_async(
-        self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE
-    ) -> int:
-        """See `write_documents`."""
-        return await self._run_async(lambda store: self._write(store, documents, policy))
-
-    def delete_documents(self, document_ids: list[str]) -> None:
-        """Deletes documents by id; ids that do not exist are not an error."""
-        self._run(lambda store: store.delete(document_ids))
-
+    @_on_client_loop
     async def delete_documents_async(self, document_ids: list[str]) -> None:
-        """See `delete_documents`."""
-        await self._run_async(lambda store: store.delete(document_ids))
+        """Deletes documents by id; ids that do not exist are not an error."""
+        await self._store.delete(document_ids)
 
-    def delete_all_documents(self, recreate_collection: bool = False) -> None:
-        """Deletes all documents. recreate_collection: Drop the collection, too."""
-        self._run(lambda store: self._delete_all(store, recreate_collection))
-
+    @_on_client_loop
     async def delete_all_documents_async(self, recreate_collection: bool = False) -> None:
-        """See `delete_all_documents`."""
-        await self._run_async(lambda store: self._delete_all(store, recreate_collection))
+        """Deletes all documents. recreate_collection: Drop the collection, too."""
+        if recreate_collection:
+            await self._store.drop()
+        else:
+            await self._store.delete_matching()
 
-    def delete_by_filter(self, filters: _Filters) -> int:
-        """Deletes the documents that match; returns how many. Raises: FilterError."""
-        return self._run(lambda store: self._delete_matching(store, filters))
-
+    @_on_client_loop
     async def delete_by_filter_async(self, filters: _Filters) -> int:
-        """See `delete_by_filter`."""
-        return await self._run_async(lambda store: self._delete_matching(store, filters))
+        """Deletes the documents that match; returns how many. Raises: FilterError."""
+        condition = read_filters(filters)
+        if condition is None:
+            raise InvalidRequest("filters is empty; delete_all_documents() deletes all documents")
+        return await self._store.delete_matching(condition)
 
-    def update_by_filter(self, filters: _Filters, meta: Mapping[str, Any]) -> int:
-        """Sets metadata of the documents that match; returns how many. Raises: FilterError."""
-        return self._run(lambda store: self._update(store, filters, meta))
-
+    @_on_client_loop
     async def update_by_filter_async(self, filters: _Filters, meta: Mapping[str, Any]) -> int:
-        """See `update_by_filter`."""
-        return await self._run_async(lambda store: self._update(store, filters, meta))
+        """Sets metadata of the documents that match; returns how many. Raises: FilterError."""
 
-    def search(
+        def changed(stored: StoredDocument) -> StoredDocument:
+            document = to_haystack(stored)
+            return to_stored(replace(document, meta={**document.meta, **meta}))
+
+        return await self._store.update(read_filters(filters), changed)
+
+    @_on_client_loop
+    async def search_async(
         self,
         query: str | None = None,
         query_embedding: list[float] | None = None,
@@ -217,32 +228,33 @@ class NearlineDocumentStore:
             top_k: Number of documents, 0..10000.
         Raises: FilterError. InvalidRequest: what the mode needs is missing.
         """
-        return self._run(
-            lambda store: self._search(store, query, query_embedding, mode, filters, top_k)
+        if not top_k:
+            return []
+        found = await self._store.search(
+            query, query_embedding, top_k, mode=mode, filter=read_filters(filters)
         )
+        return [to_haystack(one, scored=True) for one in found]
 
-    async def search_async(
-        self,
-        query: str | None = None,
-        query_embedding: list[float] | None = None,
-        *,
-        mode: c.SearchMode | str = c.SearchMode.HYBRID,
-        filters: _Filters | None = None,
-        top_k: int = 10,
-    ) -> list[Document]:
-        """See `search`."""
-        return await self._run_async(
-            lambda store: self._search(store, query, query_embedding, mode, filters, top_k)
-        )
+    count_documents = blocking(count_documents_async)
+    count_documents_by_filter = blocking(count_documents_by_filter_async)
+    count_unique_metadata_by_filter = blocking(count_unique_metadata_by_filter_async)
+    get_metadata_fields_info = blocking(get_metadata_fields_info_async)
+    filter_documents = blocking(filter_documents_async)
+    write_documents = blocking(write_documents_async)
+    delete_documents = blocking(delete_documents_async)
+    delete_all_documents = blocking(delete_all_documents_async)
+    delete_by_filter = blocking(delete_by_filter_async)
+    update_by_filter = blocking(update_by_filter_async)
+    search = blocking(search_async)
 
     @property
     def _store(self) -> CollectionStore:
         """The documents; connects when it is first needed, so that pipelines can be described."""
         if self._opened is None:
             token = self.token.resolve_value() if self.token is not None else None
-            self._client = Client(self.address, token=token)
+            self._client = AsyncClient(self.address, token=token)
             self._opened = CollectionStore(
-                async_object(self._client),
+                self._client,
                 self.collection,
                 embeds=not self.embedding_dim,
                 attributes=self.attributes,
@@ -251,85 +263,3 @@ class NearlineDocumentStore:
                 optional_vectors=bool(self.embedding_dim),
             )
         return self._opened
-
-    def _run(self, work: Callable[[CollectionStore], Coroutine[Any, Any, _R]]) -> _R:
-        # The store is made here, since a client cannot be made on the loop itself.
-        with filter_errors():
-            return client_loop.run(work(self._store))
-
-    async def _run_async(self, work: Callable[[CollectionStore], Coroutine[Any, Any, _R]]) -> _R:
-        with filter_errors():
-            return await client_loop.run_async(work(self._store))
-
-    async def _count(self, store: CollectionStore, filters: _Filters | None) -> int:
-        return await store.count(read_filters(filters))
-
-    async def _distinct(
-        self, store: CollectionStore, filters: _Filters, fields: Sequence[str]
-    ) -> dict[str, int]:
-        names = [one.removeprefix("meta.") for one in fields]
-        return await store.distinct(names, read_filters(filters))
-
-    async def _info(self, store: CollectionStore) -> dict[str, dict[str, str]]:
-        kinds = await store.metadata_kinds()
-        return {name: {"type": kind} for name, kind in kinds.items()}
-
-    async def _filter(self, store: CollectionStore, filters: _Filters | None) -> list[Document]:
-        found = store.documents(read_filters(filters), vectors=bool(self.embedding_dim))
-        return [to_haystack(one) async for one in found]
-
-    async def _write(
-        self, store: CollectionStore, documents: list[Document], policy: DuplicatePolicy
-    ) -> int:
-        if not isinstance(documents, list) or not all(
-            isinstance(one, Document) for one in documents
-        ):
-            raise ValueError("documents is no list of Haystack's documents; pass one")
-        stored = {one.id: to_stored(one) for one in documents}
-        if policy is not DuplicatePolicy.OVERWRITE:
-            taken = {one.id for one in await store.get(list(stored))}
-            if policy is not DuplicatePolicy.SKIP and (taken or len(stored) < len(documents)):
-                named = repr(next(iter(taken))[:200]) if taken else "given twice"
-                raise DuplicateDocumentError(
-                    f"a document exists already ({named}); use DuplicatePolicy.OVERWRITE or SKIP"
-                )
-            stored = {id: one for id, one in stored.items() if id not in taken}
-        await store.write(list(stored.values()))
-        return len(documents) if policy is DuplicatePolicy.OVERWRITE else len(stored)
-
-    async def _delete_all(self, store: CollectionStore, recreate: bool) -> None:
-        if recreate:
-            await store.drop()
-        else:
-            await store.delete_matching()
-
-    async def _delete_matching(self, store: CollectionStore, filters: _Filters) -> int:
-        condition = read_filters(filters)
-        if condition is None:
-            raise InvalidRequest("filters is empty; delete_all_documents() deletes all documents")
-        return await store.delete_matching(condition)
-
-    async def _update(
-        self, store: CollectionStore, filters: _Filters, meta: Mapping[str, Any]
-    ) -> int:
-        def changed(stored: StoredDocument) -> StoredDocument:
-            document = to_haystack(stored)
-            return to_stored(replace(document, meta={**document.meta, **meta}))
-
-        return await store.update(read_filters(filters), changed)
-
-    async def _search(
-        self,
-        store: CollectionStore,
-        query: str | None,
-        query_embedding: list[float] | None,
-        mode: c.SearchMode | str,
-        filters: _Filters | None,
-        top_k: int,
-    ) -> list[Document]:
-        if not top_k:
-            return []
-        found = await store.search(
-            query, query_embedding, top_k, mode=mode, filter=read_filters(filters)
-        )
-        return [to_haystack(one, scored=True) for one in found]
