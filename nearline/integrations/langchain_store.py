@@ -8,7 +8,7 @@ from typing import Any, Self
 from nearline import contract as c
 from nearline.clients.admin import NO_ATTRIBUTES
 from nearline.clients.blocking import Client
-from nearline.clients.blocking_calls import async_object, client_loop
+from nearline.clients.blocking_calls import async_object, blocking, client_loop, on_client_loop
 from nearline.errors import InvalidRequest
 from nearline.integrations.collection_store import CollectionStore
 from nearline.integrations.extras import missing_extra
@@ -150,27 +150,26 @@ class NearlineVectorStore(VectorStore):
         await client_loop.run_async(self._store.write(documents))
         return [one.id for one in documents]
 
-    def delete(
-        self, ids: Sequence[str] | None = None, *, filter: LangChainFilter | None = None
-    ) -> bool:
-        """Deletes documents by id, those that match a filter, or all if neither is set."""
-        client_loop.run(self._delete(ids, filter))
-        return True
-
+    @on_client_loop
     async def adelete(
         self, ids: Sequence[str] | None = None, *, filter: LangChainFilter | None = None
     ) -> bool:
-        """See `delete`."""
-        await client_loop.run_async(self._delete(ids, filter))
+        """Deletes documents by id, those that match a filter, or all if neither is set."""
+        if ids is not None and filter is not None:
+            raise InvalidRequest("ids and filter are both set; delete by one of them")
+        if ids is not None:
+            await self._store.delete(ids)
+        else:
+            await self._store.delete_matching(read_filter(filter))
         return True
 
-    def delete_collection(self) -> None:
-        """Removes the collection for good; the next write creates it again."""
-        client_loop.run(self._store.drop())
-
+    @on_client_loop
     async def adelete_collection(self) -> None:
-        """See `delete_collection`."""
-        await client_loop.run_async(self._store.drop())
+        """Removes the collection for good; the next write creates it again."""
+        await self._store.drop()
+
+    delete = blocking(adelete)
+    delete_collection = blocking(adelete_collection)
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """Returns the documents with these ids; others are left out."""
@@ -377,11 +376,3 @@ class NearlineVectorStore(VectorStore):
         return await self._store.search_vector(
             embedding, k, filter=read_filter(filter), options=options
         )
-
-    async def _delete(self, ids: Sequence[str] | None, filter: LangChainFilter | None) -> None:
-        if ids is not None and filter is not None:
-            raise InvalidRequest("ids and filter are both set; delete by one of them")
-        if ids is not None:
-            await self._store.delete(ids)
-        else:
-            await self._store.delete_matching(read_filter(filter))

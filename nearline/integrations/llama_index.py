@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from nearline import contract as c, filters as f
 from nearline.clients.admin import NO_ATTRIBUTES
 from nearline.clients.blocking import Client
-from nearline.clients.blocking_calls import async_object, client_loop
+from nearline.clients.blocking_calls import async_object, blocking, client_loop, on_client_loop
 from nearline.errors import InvalidRequest
 from nearline.integrations.collection_store import CollectionStore
 from nearline.integrations.extras import missing_extra
@@ -111,36 +111,35 @@ class NearlineVectorStore(BasePydanticVectorStore):
         await client_loop.run_async(self._store.write(documents))
         return [one.id for one in documents]
 
-    def delete(self, ref_doc_id: str) -> None:
-        """Deletes all nodes of a document."""
-        client_loop.run(self._delete_document(ref_doc_id))
-
+    @on_client_loop
     async def adelete(self, ref_doc_id: str) -> None:
-        """See `delete`."""
-        await client_loop.run_async(self._delete_document(ref_doc_id))
+        """Deletes all nodes of a document."""
+        await self._store.delete_matching(f.Equals(REF_DOC_ID, ref_doc_id))
 
-    def delete_nodes(
+    @on_client_loop
+    async def adelete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
     ) -> None:
         """Deletes the nodes with these ids that match the filters.
 
         Raises: InvalidRequest: neither is set; `clear` deletes all.
         """
-        client_loop.run(self._delete_nodes(node_ids, filters))
+        condition = read_filters(filters)
+        if node_ids is None and condition is None:
+            raise InvalidRequest("neither node_ids nor filters is set; clear() deletes all nodes")
+        if condition is None:
+            await self._store.delete(node_ids or [])
+        else:
+            await self._store.delete_matching(_among(condition, node_ids))
 
-    async def adelete_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
-    ) -> None:
-        """See `delete_nodes`."""
-        await client_loop.run_async(self._delete_nodes(node_ids, filters))
-
-    def clear(self) -> None:
-        """Deletes all nodes; the collection stays."""
-        client_loop.run(self._store.delete_matching())
-
+    @on_client_loop
     async def aclear(self) -> None:
-        """See `clear`."""
-        await client_loop.run_async(self._store.delete_matching())
+        """Deletes all nodes; the collection stays."""
+        await self._store.delete_matching()
+
+    delete = blocking(adelete)
+    delete_nodes = blocking(adelete_nodes)
+    clear = blocking(aclear)
 
     def get_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
@@ -184,20 +183,6 @@ class NearlineVectorStore(BasePydanticVectorStore):
             filter=query_filter(query),
             options=options,
         )
-
-    async def _delete_document(self, ref_doc_id: str) -> None:
-        await self._store.delete_matching(f.Equals(REF_DOC_ID, ref_doc_id))
-
-    async def _delete_nodes(
-        self, node_ids: list[str] | None, filters: MetadataFilters | None
-    ) -> None:
-        condition = read_filters(filters)
-        if node_ids is None and condition is None:
-            raise InvalidRequest("neither node_ids nor filters is set; clear() deletes all nodes")
-        if condition is None:
-            await self._store.delete(node_ids or [])
-        else:
-            await self._store.delete_matching(_among(condition, node_ids))
 
     async def _nodes(
         self, node_ids: list[str] | None, filters: MetadataFilters | None
