@@ -18,6 +18,7 @@ from gateway.gateway_calls import GatewayCalls
 from gateway.json_decoder import decode, set_field
 from gateway.json_encoder import encode
 from gateway.problem import problem
+from gateway.request_context import request_id
 from gateway.routes import Route
 from gateway.upstream import SERVICES, CallContext, Metadata, Method
 from nearline.errors import NearlineError
@@ -51,7 +52,7 @@ class RpcEndpoint:
             return await self._stream_in(request, method, context)
         message = await self._message(request, method)
         if self._streams_out:
-            return await self._events(request, method, message, context)
+            return await self._events(request, method.many(message, context))
         reply, trailers = await unless_gone(request, method.one(message, context))
         return await _json(reply, trailers)
 
@@ -91,14 +92,10 @@ class RpcEndpoint:
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
-    async def _events(
-        self, request: Request, method: Method, message: Message, context: CallContext
-    ) -> Response:
-        replies = method.many(message, context)
+    async def _events(self, request: Request, replies: AsyncIterator[Message]) -> Response:
         # An error before the first event has a status of its own.
         first = await unless_gone(request, anext(replies, None))
-        own_id = str(dict(context.metadata)["x-request-id"])
-        return event_response(_server_sent(begun(first, replies), own_id))
+        return event_response(_server_sent(begun(first, replies), request_id(request)))
 
 
 async def _server_sent(replies: AsyncIterator[Message], own_id: str) -> AsyncIterator[bytes]:
