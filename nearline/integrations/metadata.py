@@ -182,15 +182,12 @@ def _joined(kinds: set[str]) -> str:
 
 def _fitting(value: Any, kind: str | None) -> Any:
     """Returns a value as an attribute of a kind, or of any kind; None if it does not fit."""
+    single = kind and kind.removesuffix(LIST)
     if not isinstance(value, list):
-        return _scalar(value) if kind is None else _as_kind(value, kind.removesuffix(LIST))
-    if kind is not None and not kind.endswith(LIST):
+        return _as_kind(value, single)
+    if kind is not None and kind == single:
         return None
-    if kind is None:
-        elements = [_scalar(one) for one in value]
-    else:
-        elements = [_as_kind(one, kind.removesuffix(LIST)) for one in value]
-    return [one for one in elements if one is not None]
+    return [fit for one in value if (fit := _as_kind(one, single)) is not None]
 
 
 def _scalar(value: Any) -> c.Scalar:
@@ -206,10 +203,13 @@ def _scalar(value: Any) -> c.Scalar:
     return None
 
 
-def _as_kind(value: Any, kind: str) -> c.Scalar:
+def _as_kind(value: Any, kind: str | None) -> c.Scalar:
+    """Returns one value as a kind, or as any; None if it does not fit."""
     if kind == "time" and isinstance(value, str):
         return iso_time(value)
     scalar = _scalar(value)
+    if kind is None:
+        return scalar
     if kind == "double" and isinstance(scalar, int) and not isinstance(scalar, bool):
         return float(scalar)
     return scalar if scalar is not None and f.kind_of(scalar) == kind else None
