@@ -1,4 +1,4 @@
-"""What a client has written, so that its reads see it."""
+"""Tracks the writes of a client, so that its reads include them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said where the package of a framework is missing."""
+"""The error of an integration whose framework is not installed."""
 
 from __future__ import annotations
 
