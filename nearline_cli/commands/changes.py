@@ -118,7 +118,7 @@ def reset(
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     redis: RedisOption = "",
-    why: Annotated[str, typer.Option("--why", help="Reason, for the record.")] = "",
+    why: options.WhyOption = "",
     yes: confirmation.YesOption = False,
     as_json: output.JsonFlag = False,
 ) -> None:

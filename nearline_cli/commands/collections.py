@@ -16,7 +16,6 @@ from nearline_cli.terminal import confirmation, options, output
 
 app = typer.Typer(no_args_is_help=True, help="Create, list, describe and drop collections.")
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the collection.")]
-_WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="Reason, for the record.")]
 
 
 @app.command()
@@ -57,7 +56,7 @@ def create(
     chunk_tokens: Annotated[
         int, typer.Option(metavar="N", help="Maximum tokens of a chunk. \\[default: 240]")
     ] = 0,
-    why: _WhyOption = "",
+    why: options.WhyOption = "",
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     as_json: output.JsonFlag = False,
 ) -> None:
@@ -126,7 +125,7 @@ def show(
 def name(
     new: Annotated[str, typer.Argument(metavar="NEW", help="Second name: one that none has.")],
     target: Annotated[str, typer.Argument(metavar="NAME", help="Collection that it points to.")],
-    why: _WhyOption = "",
+    why: options.WhyOption = "",
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     as_json: output.JsonFlag = False,
 ) -> None:
@@ -140,7 +139,7 @@ def name(
 @app.command()
 def free(
     old: Annotated[str, typer.Argument(metavar="NAME", help="Second name to free.")],
-    why: _WhyOption = "",
+    why: options.WhyOption = "",
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     as_json: output.JsonFlag = False,
 ) -> None:
@@ -152,7 +151,7 @@ def free(
 def drop(
     name: _Name,
     yes: confirmation.YesOption = False,
-    why: _WhyOption = "",
+    why: options.WhyOption = "",
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     as_json: output.JsonFlag = False,
 ) -> None:

@@ -174,7 +174,7 @@ def promote(
     stage: Annotated[
         str, typer.Option(metavar="STAGE", help=f"One of {', '.join(STAGES)}.")
     ] = "production",
-    why: Annotated[str, typer.Option("--why", help="Reason, for the record.")] = "",
+    why: options.WhyOption = "",
     as_json: output.JsonFlag = False,
 ) -> None:
     """Record the stage of a version; the previous production version retires.

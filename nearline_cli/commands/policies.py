@@ -47,7 +47,7 @@ def set_policies(
         int,
         typer.Option(metavar="N", help="Refuse unless set N is in force. \\[default: any]"),
     ] = 0,
-    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="Reason, for the record.")] = "",
+    why: options.WhyOption = "",
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
     as_json: output.JsonFlag = False,

@@ -21,7 +21,6 @@ RouterOption = Annotated[
         help="Router that makes the change. \\[default: none; the store is changed directly]",
     ),
 ]
-WhyOption = Annotated[str, typer.Option("--why", help="Reason, for the record.")]
 EpochOption = Annotated[
     int,
     typer.Option(

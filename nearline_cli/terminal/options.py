@@ -89,6 +89,7 @@ TokenOption = Annotated[
         help="Token that identifies you, if the service requires one.",
     ),
 ]
+WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="Reason, for the record.")]
 TimeoutOption = Annotated[
     float,
     typer.Option(

@@ -12,7 +12,7 @@ import typer
 from nearline.store.snapshot import Store
 from nearline.v1 import release_pb2
 from nearline_cli.compose import release_gate
-from nearline_cli.terminal import alias_options, options, output
+from nearline_cli.terminal import options, output
 from nearline_cli.terminal.option_groups import add_command
 
 app = typer.Typer(no_args_is_help=True, help="Show and set the thresholds of the release gate.")
@@ -140,7 +140,7 @@ def set_limits(
     split: Annotated[
         str, typer.Option(metavar="SPLIT", help="Judgements to use: qrels/SPLIT.tsv.")
     ] = "test",
-    why: alias_options.WhyOption = "",
+    why: options.WhyOption = "",
     as_json: output.JsonFlag = False,
 ) -> None:
     """Set thresholds; the others stay unchanged. A negative number disables a check.

@@ -24,7 +24,7 @@ def promote(
     snapshot_id: Annotated[str, typer.Argument(metavar="ID", help="Snapshot id.")],
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
-    why: alias_options.WhyOption = "",
+    why: options.WhyOption = "",
     force: release_gate.ForceOption = False,
     *,
     request: release_gate.GateRequest,
@@ -69,7 +69,7 @@ def promote(
 def rollback(
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
-    why: alias_options.WhyOption = "",
+    why: options.WhyOption = "",
     expect_epoch: alias_options.EpochOption = 0,
     router: alias_options.RouterOption = "",
     redis: alias_options.RedisOption = "",

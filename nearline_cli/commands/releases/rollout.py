@@ -86,7 +86,7 @@ def start(
     ] = None,
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
-    why: alias_options.WhyOption = "",
+    why: options.WhyOption = "",
     force: release_gate.ForceOption = False,
     embedding: release_gate.EmbeddingOption = "",
     interactions: release_gate.InteractionsOption = None,
@@ -164,7 +164,7 @@ def status(
 def promote(
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
-    why: alias_options.WhyOption = "",
+    why: options.WhyOption = "",
     router: alias_options.RouterOption = "",
     redis: alias_options.RedisOption = "",
     wait_s: alias_options.WaitOption = alias_options.NO_WAIT,
@@ -194,7 +194,7 @@ def promote(
 def abort(
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
-    why: alias_options.WhyOption = "",
+    why: options.WhyOption = "",
     router: alias_options.RouterOption = "",
     as_json: output.JsonFlag = False,
 ) -> None:
