@@ -166,7 +166,7 @@ def list_items(
     with BlockingRetrievalClient(address) as client:
         found = client.items(filter or None, _SHOWN, collection=collection)
         items = list(itertools.islice(found, limit))
-        more = next(found, None) is not None if len(items) == limit else False
+        more = next(found, None) is not None
     if as_json:
         output.print_json({"items": list(map(_item_record, items)), "more": more})
         return
