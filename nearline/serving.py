@@ -307,17 +307,28 @@ def stop_event() -> asyncio.Event:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    lifeline = os.environ.get(LIFELINE_VARIABLE)
-    if lifeline is not None:
-        # The supervisor holds the other end and never writes: a readable pipe means that it died.
-        descriptor = int(lifeline)
-
-        def supervisor_died() -> None:
-            loop.remove_reader(descriptor)
-            stop.set()
-
-        loop.add_reader(descriptor, supervisor_died)
+    watch_lifeline(os.environ.get(LIFELINE_VARIABLE), stop.set)
     return stop
+
+
+def watch_lifeline(lifeline: str | None, died: Callable[[], object]) -> None:
+    """Calls a function once the process that started this one has died.
+
+    Args:
+        lifeline: Descriptor of the pipe whose other end that process holds; None for no pipe.
+        died: The function.
+    """
+    if lifeline is None:
+        return
+    loop = asyncio.get_running_loop()
+    # The other end is never written to: a readable pipe means that its process died.
+    descriptor = int(lifeline)
+
+    def closed() -> None:
+        loop.remove_reader(descriptor)
+        died()
+
+    loop.add_reader(descriptor, closed)
 
 
 async def _finish_or_stop(work: Awaitable[None], stop: asyncio.Event) -> bool:

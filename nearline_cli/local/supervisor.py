@@ -284,23 +284,16 @@ def end_on_sigterm() -> None:
     A program that starts a command as a part of itself holds the lifeline, see `nearline.serving`.
     """
     # Imported late: it brings what servers need.
-    from nearline.serving import LIFELINE_VARIABLE
+    from nearline.serving import LIFELINE_VARIABLE, watch_lifeline
 
     task = asyncio.current_task()
     assert task is not None
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     # Processes that this one starts have a lifeline of their own.
     lifeline = os.environ.pop(LIFELINE_VARIABLE, None)
     if lifeline is not None:
-        descriptor = int(lifeline)
-        os.set_inheritable(descriptor, False)
-
-        def owner_died() -> None:
-            loop.remove_reader(descriptor)
-            task.cancel()
-
-        loop.add_reader(descriptor, owner_died)
+        os.set_inheritable(int(lifeline), False)
+    watch_lifeline(lifeline, task.cancel)
 
 
 async def _run_unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
