@@ -10,7 +10,7 @@ from nearline.access.api_keys import KeyFile
 from nearline.access.caller import Caller
 from nearline.access.rights import Right
 from nearline.errors import SettingsError, Unauthenticated
-from nearline.settings import ListenerSettings, ServerSettings, Settings, load_from_process
+from nearline.settings import ServerSettings, Settings, load_from_process
 
 # Module that runs a service, and its settings class.
 SETTINGS = (
@@ -53,8 +53,10 @@ def check_settings() -> None:
 
 def gateway_scheme() -> str:
     """Returns the scheme of a gateway's URL, by the settings that it will find."""
-    settings = load_from_process(settings_class("gateway.settings", "GatewaySettings"), ())
-    return "https" if isinstance(settings, ListenerSettings) and settings.tls_cert else "http"
+    # Imported late: the settings of the services are slow to import.
+    from gateway.settings import GatewaySettings
+
+    return "https" if load_from_process(GatewaySettings, ()).tls_cert else "http"
 
 
 def check_calls_between_services() -> None:
