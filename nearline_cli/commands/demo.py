@@ -83,7 +83,7 @@ async def _run(home: Path, port: int, report: ProcessReport, oneshot: bool, as_j
 
     end_on_sigterm()
     corpus = home / "python.jsonl"
-    entries, _ = await asyncio.to_thread(python_docs.write_corpus, corpus)
+    entries = await asyncio.to_thread(python_docs.write_corpus, corpus)
     output.print_note(
         f"{entries} entries of the documentation of Python {python_docs.python_version()}: {corpus}"
     )
