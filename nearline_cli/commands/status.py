@@ -46,7 +46,6 @@ from nearline_cli.views.queue_view import describe_queue
 from nearline_cli.views.service_checks import feed_problem
 
 _OWN_VECTORS = "nearline up runs it if a collection was built from texts"
-_WRAP = 100  # Characters of a column; problems are whole sentences.
 
 
 def status(
@@ -125,7 +124,7 @@ def status(
     else:
         columns = ("service", "address", "state", "about")
         rows = [[record[name] for name in columns] for record in services]
-        output.print_table(columns, rows, wrap=_WRAP)
+        output.print_table(columns, rows, wrap=output.SENTENCE_WRAP)
         print_collections(collections)
         if services[0]["state"] in (SERVING, FULL):
             print_doors(address, http_url)

@@ -17,6 +17,8 @@ from nearline.errors import NearlineError
 if TYPE_CHECKING:
     from rich.console import Console
 
+# Characters of a column in tables with problems, which are whole sentences.
+SENTENCE_WRAP = 100
 _FILE_WIDTH = 10_000
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 

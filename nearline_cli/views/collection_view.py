@@ -10,8 +10,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from nearline.v1 import admin_pb2
 from nearline_cli.terminal import output
 
-_WRAP = 100  # Characters of a column; problems are whole sentences.
-
 
 def collection_record(found: admin_pb2.CollectionStatus) -> dict[str, object]:
     """Returns a collection as `--json` prints it."""
@@ -46,7 +44,7 @@ def print_collections(collections: Sequence[Mapping[str, object]]) -> None:
         "next",
     )
     rows = [[record[name] for name in columns] for record in collections]
-    output.print_table(columns, rows, wrap=_WRAP)
+    output.print_table(columns, rows, wrap=output.SENTENCE_WRAP)
     _print_live(collections)
 
 
@@ -78,7 +76,7 @@ def _print_live(collections: Sequence[Mapping[str, object]]) -> None:
                 )
             )
     if rows:
-        output.print_table((*columns, "problem"), rows, wrap=_WRAP)
+        output.print_table((*columns, "problem"), rows, wrap=output.SENTENCE_WRAP)
 
 
 def _live(found: admin_pb2.CollectionStatus) -> dict[str, object] | None:
