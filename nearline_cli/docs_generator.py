@@ -58,7 +58,7 @@ def cli_page() -> str:
     lines += ["Every command takes `--help`; `--debug`, anywhere, shows the traceback of an error."]
     lines += ["`nearline --install-completion` completes commands and options in your shell."]
     lines += ["Exit codes: 0 done, 1 failed, 2 bad arguments or settings, 130 interrupted."]
-    for path, command in _commands(typer.main.get_command(app), "nearline"):
+    for path, command in visible_commands(typer.main.get_command(app), "nearline"):
         lines += ["", f"## `{path}`", ""]
         for paragraph in (command.help or "").split("\n\n"):
             lines += [_EXAMPLE.sub(r"\g<intro>`\g<command>`", _cell(paragraph)), ""]
@@ -75,7 +75,8 @@ def cli_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+def visible_commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yields every command that help lists, with its path."""
     # Typer exports no types for the commands that it generates.
     inner = getattr(command, "commands", None)
     if inner is None:
@@ -83,7 +84,7 @@ def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
         return
     for name, command in inner.items():
         if not command.hidden:
-            yield from _commands(command, f"{path} {name}")
+            yield from visible_commands(command, f"{path} {name}")
 
 
 def _argument(parameter: Any) -> str:

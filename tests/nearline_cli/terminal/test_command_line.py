@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ import typer
 from typer.main import get_command
 
 from nearline_cli.app import app
+from nearline_cli.docs_generator import visible_commands
 from nearline_cli.terminal import confirmation, durations
 from nearline_cli.terminal.command_line import NearlineCommand
 from tests.nearline_cli.conftest import Run
@@ -153,21 +154,10 @@ def test_the_answer_on_a_terminal_decides(
     assert capsys.readouterr().err.startswith("Delete all? [y/N] ")
 
 
-def commands(command: Any, path: str = "nearline") -> Iterator[tuple[str, Any]]:
-    """Yields every command that help lists, with its path."""
-    inner = getattr(command, "commands", None)
-    if inner is None:
-        yield path, command
-        return
-    for name in inner:
-        if not inner[name].hidden:
-            yield from commands(inner[name], f"{path} {name}")
-
-
 def test_the_same_option_means_the_same_in_every_command() -> None:
     wrong = []
     removing = {"delete", "drop", "revoke", "prune", "reset"}
-    for path, command in commands(get_command(app)):
+    for path, command in visible_commands(get_command(app), "nearline"):
         if path.startswith("nearline bench"):
             continue
         shown = [one for one in command.params if not getattr(one, "hidden", False)]
