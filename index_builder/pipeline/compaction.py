@@ -39,11 +39,11 @@ DEFAULT_AGE_S = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompactionCheck:
-    """Whether compaction is due.
+    """A check of whether compaction is due.
 
     changes: Live changes that the current snapshot lacks. documents: Number of documents in that
-    snapshot.
-    age_s: Age of the oldest of the changes. reason: Why compaction is due; empty if it is not.
+    snapshot. age_s: Age of the oldest of the changes. reason: Why compaction is due; empty if it is
+    not.
     """
 
     changes: int

@@ -32,7 +32,7 @@ _ELSEWHERE = ("NEARLINE_TLS_", "NEARLINE_TOKEN", "NEARLINE_KEYS", "NEARLINE_READ
 
 
 class Observers(NamedTuple):
-    """What is called when a process changes its state, and with each line that it logs."""
+    """Callbacks for changes of the state of a process, and for each line that it logs."""
 
     change: Callable[[StateChange], None]
     line: Callable[[str, str], None]

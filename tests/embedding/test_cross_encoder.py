@@ -64,7 +64,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def predicted(
     folder: Path, pairs: Sequence[tuple[str, str]], *, softmax: bool = False
 ) -> NDArray[np.float32]:
-    """What plain sentence-transformers gives, each pair alone."""
+    """Returns the scores of plain sentence-transformers, for each pair alone."""
     from sentence_transformers import CrossEncoder
 
     encoder = CrossEncoder(str(folder), device="cpu", local_files_only=True)

@@ -1,4 +1,4 @@
-"""What goes wrong in a first trial: each error says what was found and what to do about it."""
+"""Tests of errors in a first trial: each says what was found and what to do about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `make audit` says of what pip-audit wrote."""
+"""Tests of how `make audit` reports the findings of pip-audit."""
 
 from __future__ import annotations
 

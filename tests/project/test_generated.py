@@ -1,4 +1,4 @@
-"""What is generated and committed is what the generator makes now."""
+"""Tests that committed files are those that their generators make now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user imports: exactly these names, and none of the engines behind them."""
+"""Tests of the public API: a user imports these names, and none of the engines behind them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a failed `nearline ingest` says about how to go on."""
+"""Tests of the remedies that a failed `nearline ingest` names."""
 
 from __future__ import annotations
 
