@@ -9,7 +9,7 @@ from google.protobuf import json_format
 
 from nearline.clients.blocking import BlockingAdminClient
 from nearline.counts import counted
-from nearline.errors import InvalidRequest, NotFound
+from nearline.errors import InvalidRequest
 from nearline.store.snapshot import KIND_NAMES
 from nearline.v1 import admin_pb2
 from nearline_cli.terminal import confirmation, options, output
@@ -159,12 +159,8 @@ def drop(
 
     Its name is free afterwards. If this is interrupted, run it again.
     """
+    confirmation.confirm(f"remove {name!r} with its documents and users for good", yes=yes)
     with BlockingAdminClient(address) as client:
-        try:
-            documents = counted(client.collection(name).documents, "document")
-        except NotFound:
-            documents = "what is left"  # Dropping it was interrupted, or it never existed.
-        confirmation.confirm(f"remove {name!r} with {documents} and its users for good", yes=yes)
         receipt = client.drop_collection(name, why=why)
     output.print_result(
         json_format.MessageToDict(receipt, preserving_proto_field_name=True),
