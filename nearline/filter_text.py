@@ -18,11 +18,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple, NoReturn
 
 from nearline import filters as f
 from nearline.errors import MAX_SHOWN, InvalidRequest
+from nearline.times import in_utc
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<sign>==|!=|<>|<=|>=|[=<>()\[\],])"""
@@ -282,8 +283,7 @@ class _Parser:
 
 
 def _time(text: str) -> datetime:
-    time = datetime.fromisoformat(text)
-    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    return in_utc(datetime.fromisoformat(text))
 
 
 def _from_json(value: object, path: str, depth: int) -> f.Filter:

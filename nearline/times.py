@@ -1,13 +1,20 @@
-"""Times as stored in files and in the change log: whole microseconds since 1970, UTC."""
+"""Times in UTC; in files and in the change log, whole microseconds since 1970."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+
+def in_utc(value: date) -> datetime:
+    """Returns a time in UTC, which is read as UTC if it has no zone; of a day, its first moment."""
+    if not isinstance(value, datetime):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def to_us(time: datetime) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -11,6 +11,7 @@ from pydantic import Field
 from nearline.contract import DEFAULT_COLLECTION
 from nearline.errors import InvalidRequest
 from nearline.settings import Settings
+from nearline.times import in_utc
 
 # Everything else is imported late: `nearline build --help` loads this module for its options.
 if TYPE_CHECKING:
@@ -230,10 +231,9 @@ class IndexBuilderSettings(Settings):
 
 def _parse_time(text: str) -> datetime:
     try:
-        time = datetime.fromisoformat(text)
+        return in_utc(datetime.fromisoformat(text))
     except ValueError as error:
         raise InvalidRequest(
             f"as_of is {text!r}, which is not a time; use one like 2026-11-25T08:30:00Z",
             field="as_of",
         ) from error
-    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)

@@ -11,7 +11,8 @@ from nearline import contract as c
 from nearline.clients import argument_values as values
 from nearline.clients.argument_values import Refused
 from nearline.errors import InvalidRequest, Unsupported
-from nearline.items.attributes import flatten, in_utc
+from nearline.items.attributes import flatten
+from nearline.times import in_utc
 
 # A batch has at most so many rows, and unless it is one row, so many characters.
 _BATCH_ROWS: Final = 256

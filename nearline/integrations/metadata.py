@@ -19,7 +19,8 @@ import numpy as np
 
 from nearline import contract as c, filters as f
 from nearline.errors import InvalidRequest
-from nearline.items.attributes import flatten, in_utc
+from nearline.items.attributes import flatten
+from nearline.times import in_utc
 
 # Attributes of Nearline's own: the metadata as JSON, and whether the vector stands for none.
 METADATA: Final = "_metadata"

@@ -6,10 +6,11 @@ import decimal
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 from nearline.contract import Attributes, AttributeValue, Scalar
 from nearline.errors import InvalidRequest
+from nearline.times import in_utc
 
 _INT64 = range(-(1 << 63), 1 << 63)
 _TIME_KEY = "$time"
@@ -97,13 +98,6 @@ def _flatten(name: str, value: object, depth: int) -> Iterator[tuple[str, object
         )
     for key, inner in value.items():
         yield from _flatten(f"{name}.{key}", inner, depth - 1)
-
-
-def in_utc(value: date) -> datetime:
-    """Returns a time in UTC, which is read as UTC if it has no zone; of a day, its first moment."""
-    if not isinstance(value, datetime):
-        return datetime(value.year, value.month, value.day, tzinfo=UTC)
-    return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def _clean_value(name: str, value: object) -> AttributeValue:

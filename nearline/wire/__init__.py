@@ -99,7 +99,6 @@ from nearline.wire.replies import (
 from nearline.wire.values import (
     attributes_from_proto as attributes_from_proto,
     duration as duration,
-    in_utc as in_utc,
     scalar_from_proto as scalar_from_proto,
     seconds as seconds,
     set_duration as set_duration,

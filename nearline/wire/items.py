@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest
+from nearline.times import in_utc
 from nearline.v1 import retrieval_pb2
 from nearline.vectors import count_rows, decode, pack
-from nearline.wire.values import attributes_from_proto, in_utc, set_attributes, time_from_proto
+from nearline.wire.values import attributes_from_proto, set_attributes, time_from_proto
 
 
 def item_to_proto(item: c.Item) -> retrieval_pb2.Item:

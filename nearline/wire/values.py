@@ -12,12 +12,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest
+from nearline.times import in_utc
 from nearline.v1 import retrieval_pb2, types_pb2
-
-
-def in_utc(time: datetime) -> datetime:
-    """Returns a time in UTC; a time without a zone is taken as UTC."""
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 def timestamp(time: datetime | None) -> Timestamp | None:

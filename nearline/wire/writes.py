@@ -8,11 +8,12 @@ from datetime import datetime
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest
+from nearline.times import in_utc
 from nearline.v1 import embedding_pb2, retrieval_pb2
 from nearline.wire.enums import LANE_OF, LANES, OUTCOME_OF, OUTCOMES, lookup
 from nearline.wire.items import item_from_proto, item_to_proto
 from nearline.wire.limits import bounded
-from nearline.wire.values import in_utc, time_from_proto
+from nearline.wire.values import time_from_proto
 
 _UINT64 = range(1 << 64)
 # Fields of the replies to streams have the names of the outcomes that they count.

@@ -24,7 +24,7 @@ from nearline.items.documents import (
     document_spans,
 )
 from nearline.items.sizes import check_sizes
-from nearline.wire import in_utc
+from nearline.times import in_utc
 from retrieval.changelog.records import OWN_VECTORS, Change, ChangeKind
 from retrieval.search.collection import ServedCollection
 

@@ -24,8 +24,7 @@ from nearline.errors import (
     PermissionDenied,
 )
 from nearline.store.snapshot import partition_of, shard_of
-from nearline.times import to_us
-from nearline.wire import in_utc
+from nearline.times import in_utc, to_us
 from retrieval.changelog.change_log import ChangeLog
 from retrieval.changelog.records import Change, ChangeKind, ChangeWrite, added_bytes
 from retrieval.embedders.endpoints import Embedders
