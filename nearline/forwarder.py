@@ -197,9 +197,13 @@ class _Route:
         security = ChannelSecurity.choose("", None, os.environ)
         self._is_protected = bool(security.tls or security.insecure or is_loopback(self.address))
         self._handlers = {
-            method.name: self._unary(method.name)
+            method.name: (
+                self._event_stream(method.name)
+                if method.server_streaming
+                else self._unary(method.name)
+            )
             for method in service.service.methods
-            if not (method.client_streaming or method.server_streaming)
+            if not method.client_streaming
         }
 
     def handler(self, method: str) -> Handler:
@@ -243,6 +247,24 @@ class _Route:
                 return reply
 
         return grpc.unary_unary_rpc_method_handler(forward)
+
+    def _event_stream(self, method: str) -> Handler:
+        path = f"/{self._name}/{method}"
+
+        async def forward(request: bytes, context: Context) -> AsyncIterator[Any]:
+            async with self._call(method, context) as (channel, metadata):
+                # Not as a stream of one request: a refusal while one is being sent may get lost.
+                call = channel.unary_stream(path)(
+                    request, timeout=time_left_s(context), metadata=metadata
+                )
+                try:
+                    while (reply := await call.read()) is not grpc.aio.EOF:
+                        yield reply
+                    context.set_trailing_metadata(await call.trailing_metadata())
+                finally:
+                    call.cancel()
+
+        return grpc.unary_stream_rpc_method_handler(forward)
 
     def _stream(self, method: str) -> Handler:
         path = f"/{self._name}/{method}"
