@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.compatible.field_names import renamed_field
 from gateway.compatible.json_body import json_response, read_model
 from gateway.gateway_calls import GatewayCalls
 from nearline import vectors
@@ -41,7 +42,8 @@ class TeiEmbedRequest(BaseModel):
 async def openai_embeddings(calls: GatewayCalls, request: Request) -> Response:
     """Embeds texts."""
     asked = await read_model(request, OpenAIEmbeddingsRequest, calls.settings.max_body_bytes)
-    reply = await _embed(calls, request, asked.input, asked.input_type, asked.dimensions)
+    with renamed_field("texts", "input"):
+        reply = await _embed(calls, request, asked.input, asked.input_type, asked.dimensions)
     matrix = vectors.decode(reply.vectors)
     tokens = sum(report.tokens for report in reply.reports)
     in_base64 = asked.encoding_format == "base64"
@@ -65,7 +67,8 @@ async def openai_embeddings(calls: GatewayCalls, request: Request) -> Response:
 async def tei_embed(calls: GatewayCalls, request: Request) -> Response:
     """Embeds texts; replies with the vectors alone."""
     asked = await read_model(request, TeiEmbedRequest, calls.settings.max_body_bytes)
-    reply = await _embed(calls, request, asked.inputs, asked.prompt_name, asked.dimensions)
+    with renamed_field("texts", "inputs"):
+        reply = await _embed(calls, request, asked.inputs, asked.prompt_name, asked.dimensions)
     return json_response(vectors.decode(reply.vectors).tolist())
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.compatible.field_names import renamed_field
 from gateway.compatible.json_body import json_response, read_model
 from gateway.gateway_calls import GatewayCalls
 from nearline.v1 import embedding_pb2
@@ -48,7 +49,8 @@ async def rerank(calls: GatewayCalls, request: Request) -> Response:
     """Orders documents by their relevance to a query, 0..1."""
     asked = await read_model(request, RerankRequest, calls.settings.max_body_bytes)
     texts = [one if isinstance(one, str) else one.text for one in asked.documents]
-    scores = await _scores(calls, request, asked.query, texts)
+    with renamed_field("texts", "documents"):
+        scores = await _scores(calls, request, asked.query, texts)
     results: list[dict[str, Any]] = []
     for number in _best_first(scores)[: asked.top_n]:
         found: dict[str, Any] = {"index": number, "relevance_score": _probability(scores[number])}

@@ -83,3 +83,41 @@ async def test_errors_have_the_shape_of_the_system_that_is_asked(served: Served)
         400,
         {"error": "too long", "error_type": "invalid_request"},
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "method", "field"),
+    [
+        ("/v2/rerank", {"query": "q", "documents": ["a", " "]}, "Rerank", "documents"),
+        ("/v1/embeddings", {"input": ["a", " "]}, "Embed", "input"),
+        ("/embed", {"inputs": ["a", " "]}, "Embed", "inputs"),
+        ("/rerank", {"query": "q", "texts": ["a", " "]}, "Rerank", "texts"),
+    ],
+)
+async def test_an_error_names_the_field_that_the_caller_sent(
+    served: Served,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    body: dict[str, object],
+    method: str,
+    field: str,
+) -> None:
+    client, behind = served
+
+    def answer_with(error: InvalidRequest) -> None:
+        def fail(request: object) -> None:
+            raise error
+
+        monkeypatch.setitem(behind.answers, method, fail)
+
+    async def error_of() -> tuple[str, str | None]:
+        found = (await client.post(path, json=body)).json()
+        error = found["error"]
+        return (error, None) if isinstance(error, str) else (error["message"], error["param"])
+
+    answer_with(InvalidRequest("texts[1] is empty", field="texts[1]"))
+    message, param = await error_of()
+    assert message == f"{field}[1] is empty" and param in (None, f"{field}[1]")
+    answer_with(InvalidRequest("texts_of is unknown", field="texts_of"))
+    message, param = await error_of()
+    assert message == "texts_of is unknown" and param in (None, "texts_of")
