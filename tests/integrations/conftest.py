@@ -1,36 +1,80 @@
-"""A router over an empty store, with an embedding service; what frameworks are tested against."""
+"""Services over an empty store, for tests of frameworks and of clients of other systems."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import NamedTuple
 from uuid import uuid4
 
 import pytest
 
 from nearline import Client
 from nearline.clients.blocking_calls import client_loop
-from nearline_cli.local.processes import EMBEDDING_SERVICES, RETRIEVAL_SERVICES, start_service
+from nearline_cli.local.processes import (
+    EMBEDDING_SERVICES,
+    GENERATION_SERVICES,
+    RETRIEVAL_SERVICES,
+    ServiceProcess,
+    start_service,
+)
 from tests.redis_server import valkey
 
 
-@pytest.fixture(scope="session", name="address")
-def give_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Returns the address of the router; its embedder knows the words w0 to w99."""
+class _Services(NamedTuple):
+    """Addresses of the router and the embedding service."""
+
+    router: str
+    embedding: str
+
+
+async def _start(
+    stack: contextlib.AsyncExitStack, module: str, *words: str, ready: tuple[str, ...] = ()
+) -> ServiceProcess:
+    """Starts a service on a free port; the stack stops it."""
+    service = await start_service(module, (*words, "--port", "0"), ready_services=ready)
+    stack.push_async_callback(service.stop)
+    return service
+
+
+@pytest.fixture(scope="session", name="services")
+def give_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Services]:
+    """Runs a router and an embedding service: `tests.live.word_embedding`."""
     store = tmp_path_factory.mktemp("integrations") / "store"
     stack = contextlib.AsyncExitStack()
 
-    async def start() -> str:
+    async def start() -> _Services:
         redis = await stack.enter_async_context(valkey())
-        embedding = await start_service(
-            "tests.live.word_embedding", ("--port", "0"), ready_services=EMBEDDING_SERVICES
+        embedding = await _start(
+            stack, "tests.live.word_embedding", "--reranker", "lengths", ready=EMBEDDING_SERVICES
         )
-        stack.push_async_callback(embedding.stop)
         words = ["--store", str(store), "--redis", redis, "--embedding", embedding.address]
-        words += ["--allow-empty", "--alias-poll-s", "0.1", "--port", "0"]
-        router = await start_service("retrieval", words, ready_services=RETRIEVAL_SERVICES)
-        stack.push_async_callback(router.stop)
-        return router.address
+        words += ["--allow-empty", "--alias-poll-s", "0.1"]
+        router = await _start(stack, "retrieval", *words, ready=RETRIEVAL_SERVICES)
+        return _Services(router.address, embedding.address)
+
+    try:
+        yield client_loop.run(start())
+    finally:
+        client_loop.run(stack.aclose())
+
+
+@pytest.fixture(scope="session", name="address")
+def give_address(services: _Services) -> str:
+    """Returns the address of the router."""
+    return services.router
+
+
+@pytest.fixture(scope="session", name="gateway")
+def give_gateway(services: _Services) -> Iterator[str]:
+    """Returns the URL of a gateway in front of router, embedding and generation service."""
+    stack = contextlib.AsyncExitStack()
+    behind = ("--retrieval", services.router, "--embedding", services.embedding)
+
+    async def start() -> str:
+        generation = await _start(stack, "generation", *behind, ready=GENERATION_SERVICES)
+        own = await _start(stack, "gateway", *behind, "--generation", generation.address)
+        return f"http://{own.address}"
 
     try:
         yield client_loop.run(start())

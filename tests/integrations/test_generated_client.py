@@ -15,8 +15,6 @@ import httpx2
 import pytest
 
 from nearline import Client
-from nearline.clients.blocking_calls import client_loop
-from nearline_cli.local.processes import GENERATION_SERVICES, start_service
 from tests.redis_server import needs_redis
 
 GENERATOR = shutil.which(
@@ -29,20 +27,6 @@ pytestmark = [
         GENERATOR is None, reason="openapi-python-client is not installed: make test-integrations"
     ),
 ]
-
-
-@pytest.fixture(scope="module", name="gateway")
-def give_gateway(address: str) -> Iterator[str]:
-    """Returns the URL of a gateway, behind which answers are written, too."""
-    words = ("--retrieval", address, "--port", "0")
-    generation = client_loop.run(
-        start_service("generation", words, ready_services=GENERATION_SERVICES)
-    )
-    more = ("--generation", generation.address)
-    gateway = client_loop.run(start_service("gateway", (*words, *more), ready_services=()))
-    yield f"http://{gateway.address}"
-    client_loop.run(gateway.stop())
-    client_loop.run(generation.stop())
 
 
 @pytest.fixture(scope="module", name="generated")
