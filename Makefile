@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MILVUS := .venv-milvus
 INTEGRATIONS := .venv-integrations
+NODE := $(INTEGRATIONS)/node
 LLM := .cache/llm-venv
 AUDIT := .cache/audit-venv
 # The programs of .venv must be on the path: protoc looks for its plugins there.
@@ -61,9 +62,9 @@ test-llm: $(VENV)/.stamp-dev $(LLM)/model.gguf ## Ask a real small model; builds
 test-milvus: $(VENV)/.stamp-dev $(VENV)/.stamp-milvus $(MILVUS)/.stamp ## Ask real Milvus servers: Lite and 2.3.5
 	@$(BIN)/python -m tests.milvus.network_namespace $(BIN)/python -m tests.milvus.parallel_run
 
-test-integrations: $(INTEGRATIONS)/.stamp ## Run the suites of LangChain, LlamaIndex and Haystack, and a generated client
-	@$(ONE_THREAD) $(INTEGRATIONS)/bin/python -m pytest -n 3 --dist loadfile -o filterwarnings=default \
-		tests/integrations
+test-integrations: $(INTEGRATIONS)/.stamp $(NODE)/.stamp ## Ask with clients of other makers: frameworks, OpenAI, Node and others
+	@$(ONE_THREAD) NEARLINE_TEST_NODE="$(CURDIR)/$(NODE)" $(INTEGRATIONS)/bin/python -m pytest -n 3 \
+		--dist loadfile -o filterwarnings=default tests/integrations tests/docs/test_other_languages.py
 
 # Not for CI: an hour or two, and what survives has to be read. MUTANTS=N and SEED=N choose the sample.
 mutation: $(VENV)/.stamp-dev ## Change the code in 300 random places, see which changes no test notices
@@ -152,11 +153,19 @@ $(INTEGRATIONS)/.stamp: constraints-integrations.txt pyproject.toml server/pypro
 	@$(BIN)/python -m venv $(INTEGRATIONS)
 	@$(INTEGRATIONS)/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-compile \
 		--prefer-binary -c constraints-integrations.txt -e '.[langchain,llama-index,haystack]' -e 'server[standard]' \
-		langchain-tests openai cohere hypothesis pytest pytest-asyncio pytest-timeout pytest-xdist
+		langchain-tests openai cohere huggingface_hub hypothesis pytest pytest-asyncio pytest-timeout pytest-xdist
 	@$(BIN)/python -m venv $(INTEGRATIONS)/generator
 	@$(INTEGRATIONS)/generator/bin/python -m pip --disable-pip-version-check --no-input install --quiet \
 		--no-compile openapi-python-client==0.29.1
 	@touch $@
+
+# What a client in JavaScript imports; without npm, its test is skipped.
+$(NODE)/.stamp: tests/docs/node/package-lock.json | $(INTEGRATIONS)/.stamp
+	@rm -rf $(NODE) && mkdir -p $(NODE)
+	@if command -v npm >/dev/null; then \
+		cp tests/docs/node/package.json tests/docs/node/package-lock.json $(NODE) \
+		&& npm ci --prefix $(NODE) --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@; \
+	else echo "npm is not installed, so no client in JavaScript is tested"; fi
 
 # .stamp-standard: what running needs. .stamp-dev: that, and what tests and checks need. Modules are compiled when
 # they are first imported. The weights ask for torch, which converting them does not need.

@@ -20,8 +20,8 @@ from nearline_cli.local.processes import RETRIEVAL_SERVICES, service_process
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "guides" / "other-languages.md"
-# A folder in which `npm install @grpc/grpc-js @grpc/proto-loader` was run.
-MODULES = os.environ.get("NEARLINE_TEST_NODE", "")
+# Where the packages of tests/docs/node are installed.
+MODULES = Path(os.environ.get("NEARLINE_TEST_NODE", "nowhere"), "node_modules")
 
 
 def test_the_retry_policy_for_other_languages_is_our_own() -> None:
@@ -30,8 +30,8 @@ def test_the_retry_policy_for_other_languages_is_our_own() -> None:
 
 @pytest.mark.service
 @pytest.mark.skipif(
-    not MODULES or shutil.which("node") is None,
-    reason="needs Node, and NEARLINE_TEST_NODE: a folder where @grpc/grpc-js is installed",
+    not MODULES.is_dir() or shutil.which("node") is None,
+    reason="the sample in JavaScript needs Node and npm: make test-integrations",
 )
 async def test_the_sample_in_javascript_finds_items_and_shows_errors(tmp_path: Path) -> None:
     items = [
@@ -44,7 +44,7 @@ async def test_the_sample_in_javascript_finds_items_and_shows_errors(tmp_path: P
     )
     (tmp_path / name).write_text(sample, "utf-8")
     (tmp_path / "proto").symlink_to(ROOT / "proto")
-    (tmp_path / "node_modules").symlink_to(Path(MODULES).resolve() / "node_modules")
+    (tmp_path / "node_modules").symlink_to(MODULES.resolve())
     words = ("--store", str(tmp_path / "store"))
     async with service_process("retrieval", words, ready_services=RETRIEVAL_SERVICES) as router:
 
