@@ -12,6 +12,7 @@ from nearline.counts import counted
 from nearline.errors import InvalidRequest
 
 SAMPLE = 5
+EMPTY_FILE = "the file is empty; save or export it again, or leave it out"
 
 
 class DamagedFile(InvalidRequest):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from index_builder.documents.bad_rows import BadRow, BadRows
 from index_builder.readers.sandbox import SandboxReader
@@ -31,13 +32,15 @@ def read_documents(path: Path, name: str, sandbox: SandboxReader) -> Generator[F
 
     Args:
         path: The file; its suffix determines its format.
-        name: Its name as submitted, which is the document id if the file is one document.
+        name: Its name as submitted, which is the document id if the file is one document; a
+            document without a title has the last part of it.
         sandbox: Reads the file.
     Raises: InvalidRequest: the file as a whole cannot be read.
     """
     bad_rows: list[BadRow] = []
     seen: set[str] = set()
-    rows = sandbox.read(path, name, name, BadRows(allowed=sys.maxsize, on_bad_row=bad_rows.append))
+    collected = BadRows(allowed=sys.maxsize, on_bad_row=bad_rows.append)
+    rows = sandbox.read(path, name, name, collected, title=_title_of(name))
     while True:
         row = next(rows, None)
         for one in bad_rows:
@@ -66,3 +69,8 @@ def read_document(path: Path, name: str, sandbox: SandboxReader) -> Item:
         assert isinstance(source, Item)
         return source
     raise InvalidRequest(f"{name} contains no document")
+
+
+def _title_of(name: str) -> str:
+    """Returns the last part of a name or URL without its suffix."""
+    return PurePosixPath(unquote(urlsplit(name).path) if "://" in name else name).stem

@@ -76,6 +76,11 @@ def _check_source(source: c.IngestSource, field: str) -> None:
     if isinstance(source, c.SourceFile):
         check_text_bytes(source.name, f"{field}.file.name", c.MAX_ID_BYTES)
         _check_kind(source.name, f"{field}.file.name")
+        if not source.content:
+            raise InvalidRequest(
+                f"file {source.name} is empty; save or export it again, or leave it out",
+                field=f"{field}.file.content",
+            )
         if len(source.content) > c.MAX_FILE_BYTES:
             raise InvalidRequest(
                 f"file {source.name} has {len(source.content)} bytes; {c.MAX_FILE_BYTES} are "

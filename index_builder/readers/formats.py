@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-from index_builder.documents.bad_rows import BadRows
+from index_builder.documents.bad_rows import EMPTY_FILE, BadRows
 from index_builder.documents.records import SourceLocation, SourceRow
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.protocol import ParsedDocument, UnreadableFile
@@ -36,27 +36,39 @@ def is_one_document(name: str) -> bool:
 
 
 def read_file(
-    path: Path, source: str, document_id: str, columns: DocumentColumns, bad_rows: BadRows
+    path: Path,
+    source: str,
+    document_id: str,
+    title: str,
+    columns: DocumentColumns,
+    bad_rows: BadRows,
 ) -> Iterator[SourceRow]:
     """Yields the rows of a file according to its format; malformed rows are counted.
+
+    A file without a byte counts as one malformed row, whatever its format.
 
     Args:
         path: The file; its suffix, one of SANDBOXED, determines the format.
         source: Its name as users know it.
         document_id: Id of the document if the file is one document.
+        title: Title of that document if the file does not say.
         columns: Names of the columns.
         bad_rows: Receives malformed rows.
     Raises: DamagedFile: the rest of the file cannot be read. InvalidRequest: a table lacks a named
         column.
     """
-    suffix = path.suffix.lower()
+    if path.stat().st_size == 0:
+        bad_rows.add(SourceLocation(source, 0), EMPTY_FILE)
+        return iter(())
+    # Names of files may hold bytes of any encoding.
+    suffix, title = path.suffix.lower(), _clean(title)
     if suffix in TABLES:
         return table_reader(suffix)(path, source, columns, bad_rows)
     if suffix in _MARKUP:
-        return _read_markup(path, source, document_id, bad_rows)
+        return _read_markup(path, source, document_id, title, bad_rows)
     from index_builder.readers.text import read_prose
 
-    return read_prose(path, source, document_id, bad_rows)
+    return read_prose(path, source, document_id, title, bad_rows)
 
 
 def table_reader(suffix: str) -> TableReader:
@@ -76,12 +88,11 @@ def table_reader(suffix: str) -> TableReader:
 
 
 def _read_markup(
-    path: Path, source: str, document_id: str, bad_rows: BadRows
+    path: Path, source: str, document_id: str, title: str, bad_rows: BadRows
 ) -> Iterator[SourceRow]:
     """Yields the one document of an HTML or PDF file; a malformed one is counted.
 
-    Its attribute `path` is its id, and `pages` the number of pages of a PDF. Without a title, its
-    title is the file's name without the suffix.
+    Its attribute `path` is its id, and `pages` the number of pages of a PDF.
     """
     location = SourceLocation(source, 1)
     try:
@@ -94,7 +105,7 @@ def _read_markup(
         location,
         Item(
             id=document_id,
-            title=_clean(document.title) or path.stem,
+            title=_clean(document.title) or title,
             text=_clean(document.text),
             attributes={"path": document_id, **page_count},
         ),

@@ -66,10 +66,12 @@ class SandboxReader:
         document_id: str,
         bad_rows: BadRows,
         columns: DocumentColumns = _DEFAULT_COLUMNS,
+        title: str = "",
     ) -> Iterator[SourceRow]:
         """Yields the rows of a file; malformed ones are counted. See `formats.read_file`.
 
-        A caller that does not read to the end ends the process.
+        A caller that does not read to the end ends the process. Without a title, the name of the
+        file takes its place.
 
         Raises: DamagedFile: the rest of the file cannot be read. InvalidRequest: a table lacks a
             named column.
@@ -81,6 +83,7 @@ class SandboxReader:
             "path": str(path.absolute()),
             "source": source,
             "document_id": document_id,
+            "title": title or path.stem,
             "columns": asdict(columns),
             # The clock on the wall comes first, unless the machine is busy.
             "cpu_s": int(limit_s) + 1,

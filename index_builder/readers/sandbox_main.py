@@ -84,6 +84,7 @@ def _frames(request: dict[str, Any], memory_bytes: int) -> Iterator[dict[str, ob
         Path(request["path"]),
         request["source"],
         request["document_id"],
+        request["title"],
         DocumentColumns(**request["columns"]),
     )
     try:

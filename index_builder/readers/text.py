@@ -19,11 +19,13 @@ _SPACE = " \t\r"
 _FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 
 
-def read_prose(path: Path, source: str, document_id: str, bad_rows: BadRows) -> Iterator[SourceRow]:
+def read_prose(
+    path: Path, source: str, document_id: str, title: str, bad_rows: BadRows
+) -> Iterator[SourceRow]:
     """Yields the one document of a file.
 
-    The title is the first heading of a Markdown file, otherwise the file's name without its suffix.
-    The text is the whole file.
+    Its title is the first heading of a Markdown file, otherwise the given one. The text is the
+    whole file.
     """
     location = SourceLocation(source, 1)
     size = path.stat().st_size
@@ -45,10 +47,17 @@ def read_prose(path: Path, source: str, document_id: str, bad_rows: BadRows) -> 
             "it has a NUL character, so it is no text; convert it from UTF-16 to UTF-8, or omit it",
         )
         return
-    title = _first_heading(text) if path.suffix.lower() in _MARKDOWN else ""
+    if not text.strip():
+        bad_rows.add(
+            SourceLocation(source, 0),
+            "the file has no text, only white space; save it again, or leave it out",
+        )
+        return
+    if path.suffix.lower() in _MARKDOWN:
+        title = _first_heading(text) or title
     yield SourceRow(
         location,
-        Item(id=document_id, title=title or path.stem, text=text, attributes={"path": document_id}),
+        Item(id=document_id, title=title, text=text, attributes={"path": document_id}),
     )
 
 

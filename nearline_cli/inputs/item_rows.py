@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from index_builder.documents.bad_rows import BadRow, DamagedFile, in_order
+from index_builder.documents.bad_rows import EMPTY_FILE, BadRow, DamagedFile, in_order
 from index_builder.documents.records import SourceLocation
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.formats import TABLES, table_reader
@@ -61,6 +61,9 @@ def read_items(
         )
     path = Path(_STDIN_PATH if source == STDIN else source)
     name = "stdin" if source == STDIN else source
+    if source != STDIN and path.stat().st_size == 0:
+        yield BadRow(SourceLocation(name, 0), EMPTY_FILE)
+        return
     document_columns = _document_columns(columns, only_attributes)
     try:
         for row in in_order(partial(table_reader(kind), path, name, document_columns)):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+from index_builder.documents.bad_rows import EMPTY_FILE
 from index_builder.ingest.validation import KINDS
 from index_builder.readers.corpus import files_below
 from index_builder.readers.formats import is_one_document
@@ -74,8 +75,6 @@ def read_sources(
         found: Result of `find_sources`.
         columns: Names of the columns of rows.
         rejects: Collects documents that cannot be submitted.
-    Raises:
-        InvalidRequest: A file of rows cannot be read.
     """
     for one in found:
         if isinstance(one, c.SourceUrl):
@@ -83,11 +82,7 @@ def read_sources(
         elif one.name != STDIN and is_one_document(one.relative):
             yield from _whole(one, rejects)
         else:
-            for row in read_items(one.name, columns):
-                if isinstance(row, ItemRow):
-                    yield from _writable(row, rejects)
-                else:
-                    rejects.refuse(str(row.location), InvalidRequest.reason, row.reason)
+            yield from _rows(one, columns, rejects)
 
 
 def request_batches(sources: Iterable[SizedSource]) -> Iterator[list[c.IngestSource]]:
@@ -131,6 +126,18 @@ def _find(name: str) -> Iterator[NamedSource]:
         yield NamedFile(name, path.name)
 
 
+def _rows(file: NamedFile, columns: ItemColumns, rejects: Rejects) -> Iterator[SizedSource]:
+    try:
+        for row in read_items(file.name, columns):
+            if isinstance(row, ItemRow):
+                yield from _writable(row, rejects)
+            else:
+                rejects.refuse(str(row.location), InvalidRequest.reason, row.reason)
+    except InvalidRequest as error:
+        # One table that cannot be read keeps none of the others from being submitted.
+        rejects.refuse(file.name, error.reason, error.message)
+
+
 def _whole(file: NamedFile, rejects: Rejects) -> Iterator[SizedSource]:
     try:
         check_id(file.relative)
@@ -148,6 +155,8 @@ def _content(name: str) -> bytes:
             content = file.read(c.MAX_FILE_BYTES + 1)
     except OSError as error:
         raise InvalidRequest(f"the file cannot be read: {error.strerror or error}") from error
+    if not content:
+        raise InvalidRequest(EMPTY_FILE)
     if len(content) > c.MAX_FILE_BYTES:
         raise InvalidRequest(
             f"the file has more than the {c.MAX_FILE_BYTES} bytes that may be sent; split it, or "

@@ -25,6 +25,7 @@ from nearline.store.open import open_files
 from nearline_cli.local.processes import ingest_process, worker_process
 from tests.index_builder.ingest.queue_processes import QueueProcesses
 from tests.index_builder.ingest.web_server import TEXT, web_server
+from tests.index_builder.readers.pdf_files import pdf
 from tests.redis_server import needs_redis, valkey
 
 pytestmark = [pytest.mark.service, needs_redis]
@@ -66,32 +67,44 @@ async def test_rows_and_whole_files_become_documents(
         c.SourceFile(f"{key}/rows.csv", f"id,text\n{key}-c,of a line\n".encode()),
         c.SourceFile(f"{key}/rows.parquet", sink.getvalue().to_pybytes()),
         c.SourceFile(f"{key}/broken.parquet", b"no table"),
-        # Its title is its name; an item needs nothing else.
-        c.SourceFile(f"{key}/empty.txt", b""),
+        c.SourceFile(f"{key}/Opening hours.v2.txt", b"The words of a text."),
+        c.SourceFile(f"{key}/Warranty.PDF", pdf([["The words of a paper."]])),
+        c.SourceFile(f"{key}/plain.html", b"<p>The words of a plain page.</p>"),
+        c.SourceFile(f"{key}/blank.txt", b" \n"),
     ]
     job, results = await results_of(ingest_client, sources)
     by_id = {one.document_id: one for one in results if one.outcome is INDEXED}
-    whole = {f"{key}/{name}" for name in ("notes.md", "page.html", "empty.txt")}
+    titles = {
+        "notes.md": "Heading",
+        "page.html": "Page",
+        "Opening hours.v2.txt": "Opening hours.v2",
+        "Warranty.PDF": "Warranty",
+        "plain.html": "plain",
+    }
+    whole = {f"{key}/{name}" for name in titles}
     good = {first, second, f"{key}-c", f"{key}-p", *whole}
     assert by_id.keys() == good
     assert job.state is c.JobState.PARTLY_FAILED
     # Three files of rows were read; one is unreadable. Of 4 + 1 + 1 rows, 2 are malformed.
-    assert (job.sources, job.indexed, job.dead, job.documents) == (8, 7, 4, 11)
+    assert (job.sources, job.indexed, job.dead, job.documents) == (11, 9, 5, 14)
     expanded = {one.document_id for one in results if one.outcome is EXPANDED}
     assert expanded == {f"{key}/rows.jsonl", f"{key}/rows.csv", f"{key}/rows.parquet"}
     dead = {one.document_id: one.message for one in results if one.outcome is DEAD}
     assert dead.keys() == {
         *(f"{key}/rows.jsonl:3", f"{key}/rows.jsonl:4", f"{key}/broken.pdf"),
-        f"{key}/broken.parquet",
+        *(f"{key}/broken.parquet", f"{key}/blank.txt"),
     }
+    assert "the file has no text" in dead[f"{key}/blank.txt"]
     assert "not JSON" in dead[f"{key}/rows.jsonl:3"]
     assert f"item {first!r} occurs twice" in dead[f"{key}/rows.jsonl:4"]
     # Places: the files in order, followed by the documents of each.
-    assert [one.place for one in results] == list(range(14))
+    assert [one.place for one in results] == list(range(17))
     async with RetrievalClient(queue_processes.retrieval) as client:
         read = await client.get_items(
             [first, f"{key}/notes.md"], collection="texts", min_watermark=job.watermark
         )
+        files = await client.get_items(sorted(whole), collection="texts")
+    assert {one.id.partition("/")[2]: one.title for one in files.items} == titles
     assert [(one.title, one.text, one.attributes) for one in read.items] == [
         (f"of {first}", f"text of {first}", {"n": 0}),
         ("Heading", "# Heading\n\nThe words of a note.", {"path": f"{key}/notes.md"}),
@@ -136,6 +149,8 @@ async def test_urls_are_read_if_the_operator_allows_them(
 ) -> None:
     key, files = secrets.token_hex(4), queue_processes.files
     (files / f"{key} a.jsonl").write_text(rows([f"{key}-1"]))
+    (files / f"{key} opening hours.txt").write_text("We open at nine.")
+    named = f"{files.as_uri()}/{urllib.parse.quote(f'{key} opening hours.txt')}"
     outside = files.parent / f"{key}.md"
     outside.write_text("nobody may read this")
     (files / f"{key}.md").symlink_to(outside)
@@ -156,9 +171,12 @@ async def test_urls_are_read_if_the_operator_allows_them(
         f"{web}/in/cut.md": "100 more expected",
         "s3://bucket/a.md": "workers may not read",
     }
-    sources = [c.SourceUrl(one) for one in (good, f"{web}/in/a.md", *wrong)]
+    sources = [c.SourceUrl(one) for one in (good, named, f"{web}/in/a.md", *wrong)]
     job, results = await results_of(ingest_client, sources)
-    assert (job.indexed, job.dead) == (2, len(wrong))
+    assert (job.indexed, job.dead) == (3, len(wrong))
+    async with RetrievalClient(queue_processes.retrieval) as client:
+        [read] = (await client.get_items([named], collection="texts")).items
+    assert read.title == f"{key} opening hours"
     by_id = {one.document_id: one for one in results}
     assert by_id[good].outcome is EXPANDED
     assert {by_id[f"{key}-1"].outcome, by_id[f"{web}/in/a.md"].outcome} == {INDEXED}

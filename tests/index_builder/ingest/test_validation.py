@@ -58,7 +58,8 @@ def test_a_submission_has_limits(field: str, allowed: Any, refused: Any) -> None
 @pytest.mark.parametrize(
     ("allowed", "refused", "field"),
     [
-        (c.SourceFile("a.MD", b""), c.SourceFile("a.npy", b""), "file.name"),
+        (c.SourceFile("a.MD", b"a"), c.SourceFile("a.npy", b"a"), "file.name"),
+        (c.SourceFile("a.md", b" "), c.SourceFile("a.md", b""), "file.content"),
         (
             c.SourceFile("a.md", bytes(c.MAX_FILE_BYTES)),
             c.SourceFile("a.md", bytes(c.MAX_FILE_BYTES + 1)),

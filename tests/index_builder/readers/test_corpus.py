@@ -161,6 +161,26 @@ def test_a_text_file_that_is_not_utf8_is_named_with_its_line(tmp_path: Path) -> 
     assert _reasons(path) == ["2: not UTF-8: byte 14 of the file"]
 
 
+@pytest.mark.parametrize("suffix", ["txt", "md", "html", "pdf", "csv", "jsonl", "parquet"])
+def test_an_empty_file_is_named_with_a_remedy_and_the_others_are_read(
+    tmp_path: Path, suffix: str
+) -> None:
+    (tmp_path / f"empty.{suffix}").touch()
+    (tmp_path / "good.txt").write_text("Good.")
+    rows, bad_rows = _read(tmp_path)
+    assert [row.item.id for row in rows] == ["good.txt"]
+    (bad,) = bad_rows.sample
+    said = "the file is empty; save or export it again, or leave it out"
+    assert str(bad) == f"{tmp_path}/empty.{suffix}: {said}"
+
+
+def test_a_text_of_white_space_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "blank.md").write_text(" \n\t\n")
+    assert [row.reason for row in _read(tmp_path)[1].sample] == [
+        "the file has no text, only white space; save it again, or leave it out"
+    ]
+
+
 def test_a_matrix_gives_row_numbers_as_ids(tmp_path: Path) -> None:
     path = tmp_path / "v.npy"
     np.save(path, np.arange(22, dtype=np.float32).reshape(11, 2))

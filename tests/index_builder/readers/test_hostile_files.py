@@ -48,7 +48,7 @@ def test_the_heading_of_any_markdown_file_is_found_in_linear_time(
     path = tmp_path / "a.md"
     path.write_text(text)
     start = time.process_time()
-    (row,) = read_prose(path, "a.md", "a.md", BadRows())
+    (row,) = read_prose(path, "a.md", "a.md", "a", BadRows())
     assert time.process_time() - start < 1.0
     assert row.item.text == text
 
@@ -73,7 +73,7 @@ def test_the_heading_of_any_markdown_file_is_found_in_linear_time(
 def test_the_first_heading_is_the_title(tmp_path: Path, text: str, title: str) -> None:
     path = tmp_path / "a.md"
     path.write_bytes(text.encode())
-    (row,) = read_prose(path, "a.md", "a.md", BadRows())
+    (row,) = read_prose(path, "a.md", "a.md", "a", BadRows())
     assert row.item.title == title
 
 

@@ -60,7 +60,7 @@ def _prose() -> list[File]:
         _bytes("heading-signs.md", b"# " * 500_000 + b"x"),
         _bytes("fences.md", b"```\n~~~\n" * 50_000 + b"x"),
         _bytes("empty.md", b"", "empty"),
-        _bytes("spaces.txt", b" \n" * 1_000, "empty"),
+        _bytes("spaces.txt", b" \n" * 1_000, "only white space"),
         _bytes("latin1.txt", b"caf\xe9", "not UTF-8"),
         _bytes("gzip.md", _GZIP, "not UTF-8"),
         _bytes("surrogate.txt", b"\xed\xa0\x80", "not UTF-8"),
@@ -117,7 +117,7 @@ def _tables() -> list[File]:
         _bytes("marks.parquet", b"PAR1PAR1", "not a readable"),
         _bytes("footer.parquet", b"PAR1" + b"x" * 20 + struct.pack("<I", 2**31 - 1) + b"PAR1",
                "not a readable"),
-        _bytes("empty.parquet", b"", "not a readable"),
+        _bytes("empty.parquet", b"", "is empty"),
         _bytes("text.parquet", b"no table", "not a readable"),
     ]  # fmt: skip
 
@@ -131,7 +131,7 @@ def _pages() -> list[File]:
         _bytes("charset.html", b'<meta charset="zip">x'),
         _bytes("escape.html", b'<meta charset="unicode_escape">\\x41'),
         _bytes("script.html", b"<script>" + b"x" * MB, "no text"),
-        _bytes("empty.html", b"", "no text"),
+        _bytes("empty.html", b"", "is empty"),
         _bytes("gzip.html", _GZIP, "not utf-8"),
         _bytes("null.html", b"\0" * 1_000, "no text"),
     ]  # fmt: skip
@@ -148,7 +148,7 @@ def _papers() -> list[File]:
     kids = b"<< /Type /Pages /Kids [%s] /Count 1 >>"
     return [
         _bytes("junk.pdf", b"%PDF spoilt", "broken PDF"),
-        _bytes("empty.pdf", b"", "broken PDF"),
+        _bytes("empty.pdf", b"", "is empty"),
         _bytes("pages-loop.pdf", pdf(kids % b"2 0 R", page), "cyclic"),
         _bytes("object-loop.pdf", pdf(b"2 0 R", page), "broken PDF"),
         _bytes("bomb.pdf", pdf(kids % b"3 0 R", page, b"<< /Length %d /Filter /FlateDecode >>"

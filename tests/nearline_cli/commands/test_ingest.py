@@ -108,6 +108,8 @@ def test_a_folder_and_addresses_are_submitted_whole(
     folder.mkdir(parents=True)
     (folder / "a.md").write_text("# A\n\nwords")
     (folder / ".hidden.md").write_text("hidden")
+    (folder / "empty.txt").touch()
+    (folder / "none.jsonl").touch()
     (folder / "b.html").write_text("<title>B</title><p>words</p>")
     (folder / "large.txt").write_bytes(b"x" * (c.MAX_FILE_BYTES + 1))
     (folder.parent / "c.csv").write_text("name,body,until\nfolder-c,words,2040-01-01\n")
@@ -117,9 +119,14 @@ def test_a_folder_and_addresses_are_submitted_whole(
     address = f"{queue_processes.files.as_uri()}/cli.tsv"
     done = ingest("docs", address, *words, "--expires-column", "until", "--json")
     record = json.loads(done.stdout)
-    assert [(one["place"], "more than the" in one["message"]) for one in record["refusals"]] == [
-        ("docs/deep/large.txt", True)
-    ]
+    said = {
+        "docs/deep/empty.txt": "the file is empty; save or export it again, or leave it out",
+        "docs/deep/large.txt": "the file has more than the 16777216 bytes that may be sent",
+        "docs/deep/none.jsonl": "the file is empty",
+    }
+    refused = {one["place"]: one["message"] for one in record["refusals"]}
+    assert list(refused) == list(said)
+    assert all(refused[place].startswith(message) for place, message in said.items())
     assert (record["job"]["sources"], record["job"]["indexed"]) == (4, 4), done.stdout
 
     async def read() -> list[str]:
@@ -207,8 +214,7 @@ async def test_a_job_continues_where_it_stopped(
         (("one", "--collection", "a/b"), "collection name 'a/b' is not allowed"),
         (("one", "--tenant", " "), "tenant is empty"),
         (("one", "--tenant", "t" * 129), "tenant has 129 bytes"),
-        (("empty.jsonl",), "no documents found"),
-        (("broken.parquet",), "not a readable Parquet file"),
+        (("blank.jsonl",), "no documents found"),
     ],
 )
 def test_misuse_is_refused_before_anything_is_submitted(
@@ -222,11 +228,27 @@ def test_misuse_is_refused_before_anything_is_submitted(
     monkeypatch.chdir(tmp_path)
     for folder in ("empty", "one", "two"):
         Path(folder).mkdir()
-    for name in ("a.exe", "a.npy", "one/a.md", "two/a.md", "empty.jsonl", "broken.parquet"):
-        Path(name).touch()
+    for name in ("a.exe", "a.npy", "one/a.md", "two/a.md", "blank.jsonl"):
+        Path(name).write_text("\n")
     with pytest.raises(SystemExit) as ended:
         main(["ingest", *words, "--address", queue_processes.ingest])
     assert (ended.value.code, text in capsys.readouterr().err) == (2, True)
+
+
+def test_tables_that_cannot_be_read_are_refused_and_the_others_are_submitted(
+    tmp_path: Path, ingest: Run
+) -> None:
+    (tmp_path / "broken.parquet").write_bytes(b"no table")
+    (tmp_path / "columns.csv").write_text("key,body\n1,a\n")
+    (tmp_path / "good.jsonl").write_text(vector_rows("good-", 2))
+    wrong = ("broken.parquet", "columns.csv")
+    done = ingest(*wrong, "good.jsonl", "--vector-column", "v")
+    assert done.returncode == 1 and "succeeded: 2 indexed" in done.stdout
+    assert done.stdout.rstrip().endswith("; 2 refused")
+    assert "broken.parquet: broken.parquet is not a readable Parquet file" in done.stderr
+    assert "columns.csv: columns.csv has no column v, _id or id" in done.stderr
+    done = ingest(*wrong)
+    assert (done.returncode, done.stdout) == (1, "nothing was submitted; 2 refused\n")
 
 
 def test_an_unreachable_service_is_reported_at_once(tmp_path: Path, nearline: Run) -> None:
@@ -273,20 +295,6 @@ async def test_an_interrupted_command_says_how_to_continue(tmp_path: Path) -> No
                 break
         assert f"job {job.job_id} is fully submitted, and workers continue with it" in error
         assert (await client.queue()).waiting == 600
-
-
-async def test_a_damaged_file_leaves_a_job_that_can_be_continued(
-    tmp_path: Path, nearline: Run
-) -> None:
-    (tmp_path / "a.jsonl").write_text(vector_rows("", 600))
-    (tmp_path / "b.csv").write_text("wrong,columns\n1,2\n")
-    async with idle_queue() as (_, client):
-        words = ("a.jsonl", "b.csv", "--vector-column", "v", "--address", client.address)
-        done = await asyncio.to_thread(nearline, "ingest", *words)
-        assert done.returncode == 2 and "has no column v" in done.stderr
-        (job,) = (await client.jobs()).jobs
-        assert (job.sources, job.open) == (256, True)
-        assert f"has 256 sources: run the same command with --job {job.job_id}" in done.stderr
 
 
 async def test_submission_waits_while_the_queue_is_full(
