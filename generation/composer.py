@@ -13,6 +13,7 @@ from generation.evidence.evidence_reader import Evidence, EvidenceFeatures, Evid
 from generation.evidence.sources import list_passages
 from generation.memory.answer_cache import AnswerCache, AnswerKey, CachedAnswer
 from generation.memory.conversation import ConversationMemory
+from generation.memory.query_rewriter import unresolved_reference
 from generation.memory.token_budgets import BudgetScope, TokenBudgets, TokenLimits
 from generation.model_set import ModelSet
 from generation.protocols import metrics
@@ -31,6 +32,7 @@ _MESSAGES = {
     c.RefusalReason.OFF_TOPIC: "The collection seems to be about other things.",
     c.RefusalReason.NO_EVIDENCE: "Nothing that was found answers this.",
 }
+_UNCLEAR = 'What does "{reference}" refer to? Nothing before says so: ask again, and name it.'
 _NOTHING = Confidence(0.0, 0.0)
 
 
@@ -81,6 +83,12 @@ class AnswerComposer:
             calibration = await self._calibrations.of(*snapshot, call.left_s())
             certain = self._calibrations.knows(*snapshot)
         call.calibrated = calibration.calibrated
+        reference = unresolved_reference(call.question.text, call.recalled.turns)
+        if reference and call.question.refuse:
+            message = _UNCLEAR.format(reference=reference)
+            for end in await self._refuse(call, c.RefusalReason.UNCLEAR, _NOTHING, message=message):
+                yield end
+            return
         if not list_passages(found.sources):
             for end in await self._refuse(call, c.RefusalReason.NO_EVIDENCE, _NOTHING):
                 yield end
@@ -218,6 +226,8 @@ class AnswerComposer:
         reason: c.RefusalReason,
         sure: Confidence,
         outcome: AnswerOutcome | None = None,
+        *,
+        message: str = "",
     ) -> list[c.AnswerEvent]:
         metrics.answers.labels(call.collection, reason.value).inc()
         refusal = c.Refusal(
@@ -225,7 +235,7 @@ class AnswerComposer:
             topic_probability=sure.topic,
             evidence_probability=sure.evidence,
             calibrated=call.calibrated,
-            message=_MESSAGES[reason],
+            message=message or _MESSAGES[reason],
             session=await self._remember(call, ""),
         )
         return [call.usage(outcome or AnswerOutcome()), refusal]

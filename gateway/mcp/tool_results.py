@@ -86,7 +86,9 @@ class CitationResult(BaseModel):
 class RefusalResult(BaseModel):
     """Reason why there is no answer."""
 
-    reason: str = Field(description="off_topic or no_evidence.")
+    reason: str = Field(
+        description="off_topic, no_evidence or unclear: ask again, and name what is meant."
+    )
     message: str
 
 

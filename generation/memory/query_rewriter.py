@@ -18,31 +18,41 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from generation.memory.english_words import (
-    AUXILIARIES,
     DETERMINERS,
     ENGLISH,
     FUNCTION,
     GENERIC,
     GENERIC_TRAITS,
-    IMPERATIVES,
     JOINS,
-    OWN,
     PERSONS,
     PREPOSITIONS,
-    PRONOUNS,
-    WH,
     words_of,
+)
+from generation.memory.references import (
+    content_words,
+    find_reference,
+    is_clause,
+    plain_word,
+    plain_words,
+    written_words,
 )
 from nearline.contract import MAX_QUERY_CHARACTERS, Turn
 from retrieval.index.lexical.text_analysis import Analyser, split_words
 
 _MOST_CARRIED = 12  # Maximum words that are carried over.
 _LONG = 30  # Words; a longer question is not repeated completely.
+_ASKED_ALONE = words_of("why how when where who which what")
+_LITTLE = 2  # Most content words of a question that means nothing without its reference.
 # Content words, and characters; questions with more are always self-contained.
 _MUCH, _VERY_MUCH = 12, 500
 _SHORT, _SHORT_SIGNS = 3, 8  # Words, or characters of a script without spaces.
 _NOUN_FRAGMENT, _FRAGMENT, _PLAIN_FRAGMENT = 3, 10, 4  # Words; the last without a question mark.
 _ANALYSER = Analyser("english")
+# "this collection", "these documents": what the caller asks about is at hand.
+_DEMONSTRATED = re.compile(
+    r"\b(?:this|these|that|those) (?!(?:one|ones|is|are|was|were|do|does|did|can|be)\b)[a-z]{3,}",
+    re.I,
+)
 _REFERRED = re.compile(r"\([^()]+\)(?=[?!. ]*$)")  # As appended by `_with_words`.
 
 _POLITE = re.compile(
@@ -57,7 +67,6 @@ _ABOUT = re.compile(
     r"|what (?=(?:if|when)\b)",
     re.I,
 )
-_TOKEN = re.compile(r"[^\s,;:!?()\[\]\"“”«»]+")
 _NOT_LATIN = re.compile(r"[^\W\d_a-zA-Z\u00aa-\u024f\u1e00-\u1eff]")
 _SIGN = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]")
 _VERB = re.compile(
@@ -69,42 +78,11 @@ _OBJECT = re.compile(
     r"|that\b|these\b|those\b)\w+\b.*\b(?:it|them|this|that|these|those|one)\b",
     re.I,
 )
-_EXPLETIVE = re.compile(
-    r"\b(?:is|was|isn't|would|will|be|it's|it is|it was)\s+(?:it\s+)?(?:be\s+|still\s+|also\s+)?"
-    r"(?:possible|ok|okay|safe|better|bad|good|best|necessary|worth|legal|allowed|common|easy"
-    r"|hard|faster|fine|recommended|advisable|true|normal)\b.*\b(?:to|that|if|whether|when)\s+\w"
-    r"|\b(?:does|did|will|would) it (?:take|mean|make sense|matter)\b.*\b(?:to|if|whether)\s+\w",
-    re.I,
-)
-_REFERENCES = re.compile(
-    r"\b(?:better|faster|simpler|easier|shorter|cleaner|safer|cheaper|other|another|different"
-    r"|alternative|nicer|recommended|preferred)\s+(?:ways?|methods?|options?|solutions?"
-    r"|approach(?:es)?|examples?|alternatives?)\b(?!\s+(?:to|of|for|than)\b)"
-    r"|\byou (?:said|mentioned|told|wrote|suggested|meant)\b|\byour (?:answer|example|code)\b"
-    r"|\b(?:which|that|this|other|another|first|second|third|last|better|faster|best|former|latter"
-    r"|same|wrong|right) ones?\b"
-    r"|\bthe (?:first|second|third|last) (?:option|method|approach|way|example|solution)\b"
-    r"|\b(?:what|anything|something|where|how|who|anyone) else\b"
-    r"|\b(?!(?:in|at|by|to|of|on|into|the)\b)\w+ ones?\s*[?.!]*$"
-    r"|\b(?:an|some|more|any) examples?\s*[?.!]*$|^(?:which|what) \w+ are there\s*\?*$"
-    r"|\bthe (?:former|latter)\b|\bthe difference (?:to|from)\b|\bdo the same\b"
-    r"|\bthe same(?: (?:thing|way|true|result))?\s*[?.!]*$"
-    r"|\b(?:instead|too|either|though|as well|the above)\s*[?.!]*$",
-    re.I,
-)
-# "that" is usually a conjunction; after these words it is a pronoun.
-_BEFORE_THAT = (
-    PREPOSITIONS
-    | AUXILIARIES
-    | words_of("use like change avoid call fix stop catch handle prevent why how and but what")
-)
 # "reading", "writing"; not "during", nor words for the manner: "using Python 3.12".
 _DOING = re.compile(
     r"(?!(?:during|including|excluding|regarding|concerning|following|using|according)\b)"
     r"[a-z]{2,}ing\b"
 )
-_BOUNDARY = re.compile(r"[,;.!?]\s|\b(?:and|then|but)\b", re.I)
-_SUBORDINATE = re.compile(r"\b(?:when|if|while|because|until|after|before|that)\b", re.I)
 
 
 def rewrite_query(question: str, turns: Sequence[Turn]) -> str:
@@ -119,6 +97,39 @@ def rewrite_query(question: str, turns: Sequence[Turn]) -> str:
     for turn in turns:
         standing = turn.condensed or _resolve(turn.question, standing)
     return _resolve(question, standing)
+
+
+def unresolved_reference(question: str, turns: Sequence[Turn]) -> str:
+    """Returns the words by which a question refers to something that no earlier turn names.
+
+    Only questions with little else to search for count: "And how large is it?", but not "Who was
+    predicted by Jesus to betray him?".
+
+    Args:
+        question: The question as the caller wrote it.
+        turns: The turns before it.
+    Returns: The words, such as "it"; empty if the question can be understood.
+    """
+    if any(not _dangling(turn.condensed or turn.question) for turn in turns):
+        return ""
+    return _dangling(question)
+
+
+def _dangling(question: str) -> str:
+    asked = _without(_POLITE, question.strip())
+    body = _without(_ABOUT, _without(_JOINED, asked))
+    words, content = plain_words(body), content_words(body)
+    # A capital letter or a digit marks a name.
+    named = any(re.search(r"[_\dA-Z]", word) for word in content)
+    if not words or named or len(content) > _LITTLE or not _is_english(question, ""):
+        return ""
+    if _DEMONSTRATED.search(body) or _REFERRED.search(body):
+        return ""
+    if reference := find_reference(body):
+        return reference
+    alone = len(words) == 1 and words[0] in _ASKED_ALONE
+    led = body != asked and not is_clause(body, words)
+    return asked.rstrip("?!. ") if alone or led else ""
 
 
 def _resolve(question: str, standing: str) -> str:
@@ -137,12 +148,12 @@ def _complete(question: str, standing: str) -> str:
     asked = _without(_POLITE, question)
     joined = _without(_JOINED, asked)
     body = _without(_ABOUT, joined)
-    words = _words(body)
-    content = _content(body)
+    words = plain_words(body)
+    content = content_words(body)
     if not content:
         # "why?", "tell me more": no content of its own.
         return f"{_repeated(standing)} {question}" if words else ""
-    refers = len(content) < _MUCH and (_refers(body) or _is_generic(words, content))
+    refers = len(content) < _MUCH and bool(find_reference(body) or _is_generic(words, content))
     if not refers and len(content) > 1 and _DOING.match(words[0]):
         # "what about reading a zip file?" asks about another action.
         return ""
@@ -156,32 +167,12 @@ def _complete(question: str, standing: str) -> str:
 def _is_english(question: str, standing: str) -> bool:
     if _NOT_LATIN.search(question):
         return False
-    return not ENGLISH.isdisjoint(_words(question) + _words(standing))
+    return not ENGLISH.isdisjoint(plain_words(question) + plain_words(standing))
 
 
 def _without(lead: re.Pattern[str], text: str) -> str:
     match = lead.match(text)
     return text[match.end() :] if match else text
-
-
-def _surfaces(text: str) -> list[str]:
-    """Returns the words of a text as written: `asyncio.run`, `3.12`, `don't`."""
-    found = (match.group().strip(".'`’-") for match in _TOKEN.finditer(text))
-    return [word for word in found if word]
-
-
-def _plain(word: str) -> str:
-    """Returns a word in the form of `english_words`: "it's" is "it", "don't" is "do"."""
-    return re.split(r"n['’]t$|['’]", word.lower())[0] or word.lower()
-
-
-def _words(text: str) -> list[str]:
-    return [_plain(word) for word in _surfaces(text)]
-
-
-def _content(text: str) -> list[str]:
-    """Returns the content words of a text, as written."""
-    return [word for word in _surfaces(text) if _plain(word) not in FUNCTION]
 
 
 def _is_fragment(body: str, words: list[str], *, led: bool, contrasted: bool) -> bool:
@@ -191,7 +182,7 @@ def _is_fragment(body: str, words: list[str], *, led: bool, contrasted: bool) ->
         led: Whether it follows "and", "what about", …
         contrasted: Whether it follows "what about", …
     """
-    if _is_clause(body, words):
+    if is_clause(body, words):
         return False
     asks = body.endswith("?")
     if len(words) > (_FRAGMENT if asks else _PLAIN_FRAGMENT):
@@ -205,79 +196,9 @@ def _is_fragment(body: str, words: list[str], *, led: bool, contrasted: bool) ->
     )
 
 
-def _is_clause(body: str, words: list[str]) -> bool:
-    """Returns whether a text asks or demands: it has a question word, or begins with a verb."""
-    if words[0] in PREPOSITIONS and words[1:2] in (["what"], ["which"]):
-        # "at what dose?", but not "at what dose is it safe?"
-        return not AUXILIARIES.isdisjoint(words)
-    if not {"what", "why", "how"}.isdisjoint(words):
-        return True
-    for part in body.split(","):
-        first, second, *_ = [*_words(part), "", ""]
-        if first in AUXILIARIES | IMPERATIVES | WH or second in WH:
-            return True
-        if first in ("when", "where") and second in AUXILIARIES:
-            return True
-    return False
-
-
-def _refers(body: str) -> bool:
-    """Returns whether a text refers to something said before."""
-    if _REFERENCES.search(body):
-        return True
-    expletive = _EXPLETIVE.search(body)
-    tokens = list(_TOKEN.finditer(body))
-    words = [_plain(match.group().strip(".'`’-")) for match in tokens]
-    for at, (match, word) in enumerate(zip(tokens, words, strict=True)):
-        before = words[at - 1] if at else ""
-        after = words[at + 1] if at + 1 < len(words) else ""
-        if word == "that":
-            if after and before and before not in _BEFORE_THAT:
-                continue
-        elif word not in PRONOUNS:
-            continue
-        elif word == "it" and expletive and expletive.start() <= match.start() < expletive.end():
-            continue
-        elif word in ("this", "these") and after in words_of("year week month day time"):
-            continue
-        elif word == "those" and after in ("who", "that"):
-            continue
-        told = body[: match.start()]
-        # "Spores are hard to dispose of once they are dispersed": a statement has its own subject.
-        if word in OWN and len(_content(told)) > 1 and not _is_clause(body, words):
-            continue
-        if not _has_antecedent(told):
-            return True
-    return False
-
-
-def _has_antecedent(before: str) -> bool:
-    """Returns whether a clause names what the next pronoun refers to: "open a file and read" it."""
-    cuts = [match.start() for match in _BOUNDARY.finditer(before)]
-    if cuts and _names(before[: cuts[-1]], DETERMINERS | PREPOSITIONS | AUXILIARIES):
-        return True
-    cuts = [match.start() for match in _SUBORDINATE.finditer(before)]
-    if not cuts:
-        return False
-    # "my script hangs when" it; but in "what happens to the output if I kill" it, the
-    # pronoun does not mean the output.
-    subject = bool(_SUBORDINATE.fullmatch(before[cuts[-1] :].strip()))
-    return _names(before[: cuts[-1]], DETERMINERS if subject else frozenset(("a", "an")))
-
-
-def _names(clause: str, leads: frozenset[str]) -> bool:
-    """Returns whether a clause names a thing: a word after one of `leads`, or a name."""
-    surfaces = _surfaces(clause)
-    return any(
-        _plain(before) in leads or re.search(r"[._\d]|(?!^)[A-Z]", surface)
-        for before, surface in pairwise(["", *surfaces])
-        if _plain(surface) not in FUNCTION
-    )
-
-
 def _is_generic(words: list[str], content: list[str]) -> bool:
     """Returns whether a text asks for a property of everything: "which exceptions are raised?"."""
-    if not (GENERIC | GENERIC_TRAITS).issuperset(map(_plain, content)) or "between" in words:
+    if not (GENERIC | GENERIC_TRAITS).issuperset(map(plain_word, content)) or "between" in words:
         return False
     named = {words[at - 1] if at else "" for at, word in enumerate(words) if word in GENERIC}
     if not named:
@@ -289,26 +210,26 @@ def _is_generic(words: list[str], content: list[str]) -> bool:
 
 def _attached(fragment: str, standing: str) -> str:
     """Appends a fragment to the self-contained question, or replaces what it contrasts with."""
-    new = _content(fragment)
-    old = _surfaces(standing)
-    led = _words(fragment)[0]
+    new = content_words(fragment)
+    old = written_words(standing)
+    led = plain_words(fragment)[0]
     named = _contrasts(old, new[0]) if len(new) == 1 else []
     if led not in PREPOSITIONS | JOINS and _REFERRED.search(standing):
         # "how do I stop it (thread)?", "and a subprocess?": the fragment replaces the thread.
         return _REFERRED.sub(lambda _: f"({' '.join(new)})", standing)
     for before, surface in pairwise(old):
         run: tuple[str, ...] = ()
-        if len(new) == 2 and _plain(before) not in FUNCTION:
+        if len(new) == 2 and plain_word(before) not in FUNCTION:
             # "a CSV file", "a JSON file"; "Python 3.11", "Python 3.12".
-            same_head = _plain(surface) == _plain(new[1])
+            same_head = plain_word(surface) == plain_word(new[1])
             versions = surface[0].isdigit() and new[1][0].isdigit()
-            if same_head or (versions and _plain(before) == _plain(new[0])):
+            if same_head or (versions and plain_word(before) == plain_word(new[0])):
                 run = (before, surface)
         elif named == [surface]:
             # "on Windows", "on Linux"; "CSV", "JSON". Not "install Postgres", "on Windows".
-            placed = _plain(before) in PREPOSITIONS
+            placed = plain_word(before) in PREPOSITIONS
             alike = placed or _shape(surface) != "Aa"
-            if _plain(before) == led if led in PREPOSITIONS else alike:
+            if plain_word(before) == led if led in PREPOSITIONS else alike:
                 run = (surface,)
         if run:
             there = r"\s+".join(map(re.escape, run))
@@ -326,7 +247,7 @@ def _shape(word: str) -> str:
     """Returns the form of a name: "Germany" is Aa, "JSON" is A, "3.12" is 0; empty if none."""
     if word[0].isdigit():
         return "0"
-    if not word.isalpha() or _plain(word) in FUNCTION:
+    if not word.isalpha() or plain_word(word) in FUNCTION:
         return ""
     if len(word) > 1 and word.isupper():
         return "A"
@@ -334,7 +255,7 @@ def _shape(word: str) -> str:
 
 
 def _repeated(standing: str) -> str:
-    return standing if len(_surfaces(standing)) <= _LONG else " ".join(_carried(standing, ""))
+    return standing if len(written_words(standing)) <= _LONG else " ".join(_carried(standing, ""))
 
 
 def _with_words(question: str, standing: str) -> str:
@@ -349,15 +270,17 @@ def _carried(standing: str, question: str) -> list[str]:
     """Returns the distinct words that a question takes over, without its own words."""
     verb = _VERB.search(standing) if _OBJECT.search(question) else None
     acted = verb.group(1).lower() if verb else ""
-    seen = {_stem(word) for word in _surfaces(question)}
+    seen = {_stem(word) for word in written_words(question)}
     words: list[str] = []
-    for word in _content(standing):
+    for word in content_words(standing):
         if _stem(word) not in seen:
             seen.add(_stem(word))
             words.append(word)
-    things = [word for word in words if _plain(word) not in GENERIC and _plain(word) != acted]
+    things = [
+        word for word in words if plain_word(word) not in GENERIC and plain_word(word) != acted
+    ]
     return (things or words)[:_MOST_CARRIED]
 
 
 def _stem(word: str) -> str:
-    return _ANALYSER.stems([_plain(word)])[0]
+    return _ANALYSER.stems([plain_word(word)])[0]

@@ -25,6 +25,7 @@ class RefusalReason(Enum):
 
     OFF_TOPIC = "off_topic"
     NO_EVIDENCE = "no_evidence"
+    UNCLEAR = "unclear"
 
 
 class Verdict(Enum):

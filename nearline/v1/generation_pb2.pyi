@@ -219,9 +219,11 @@ class RefusalEvent(_message.Message):
         REASON_UNSPECIFIED: _ClassVar[RefusalEvent.Reason]
         REASON_OFF_TOPIC: _ClassVar[RefusalEvent.Reason]
         REASON_NO_EVIDENCE: _ClassVar[RefusalEvent.Reason]
+        REASON_UNCLEAR: _ClassVar[RefusalEvent.Reason]
     REASON_UNSPECIFIED: RefusalEvent.Reason
     REASON_OFF_TOPIC: RefusalEvent.Reason
     REASON_NO_EVIDENCE: RefusalEvent.Reason
+    REASON_UNCLEAR: RefusalEvent.Reason
     REASON_FIELD_NUMBER: _ClassVar[int]
     TOPIC_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     EVIDENCE_PROBABILITY_FIELD_NUMBER: _ClassVar[int]

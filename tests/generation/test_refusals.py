@@ -109,3 +109,29 @@ async def test_the_calibration_of_the_snapshot_decides_whether_to_answer(
         else:
             assert isinstance(end, c.Refusal) and end.reason is reason
         assert isinstance(await last(c.Question(text=question, refuse=False)), c.Done)
+
+
+async def test_a_first_question_that_refers_to_nothing_is_asked_back(
+    store: Path, embedder: WordEmbedder
+) -> None:
+    answering = replace(DEFAULT_CALIBRATION, topic_threshold=0.0, evidence_threshold=0.0)
+    async with opened(OBJECT, store, embedder) as retriever:
+        service = GenerationService(
+            retriever,
+            EvidenceReader(retriever, embedder),
+            calibrations=CalibrationStore(_Manifests(answering)),
+        )
+        question = c.Question(text="How do I descale it?")
+
+        async def events(asked: c.Question) -> list[c.AnswerEvent]:
+            return [event async for event in service.generate(asked, timeout_s=20.0)]
+
+        found = await events(question)
+        assert [type(event) for event in found] == [c.Evidence, c.Usage, c.Refusal]
+        end = found[-1]
+        assert isinstance(end, c.Refusal) and end.reason is c.RefusalReason.UNCLEAR
+        assert 'What does "it" refer to?' in end.message
+        assert (end.topic_probability, end.evidence_probability) == (0.0, 0.0)
+        told = replace(question, history=[c.Turn("Does the kettle boil water?", "Yes.")])
+        assert isinstance((await events(told))[-1], c.Done)
+        assert isinstance((await events(replace(question, refuse=False)))[-1], c.Done)
