@@ -17,6 +17,7 @@ from index_builder.execution.progress import TextProgress
 from index_builder.pipeline.builder import build_corpus
 from index_builder.pipeline.settings import IndexBuilderSettings
 from index_builder.readers.corpus import Corpus
+from index_builder.readers.folder import describe_skipped
 from index_builder.releases.build_gate import check_promoted, gate_of_build
 from nearline import serving, settings, telemetry
 from nearline.clients import EmbeddingClient
@@ -36,6 +37,8 @@ async def main(argv: list[str]) -> None:
     telemetry.configure_logging(config.log_level, "index_builder")
     options = replace(config.options(), gate=gate_of_build(config.force_promote))
     corpus = Corpus(config.paths(), config.columns())
+    if corpus.skipped:
+        _log.warning("files skipped", extra={"reason": describe_skipped(corpus.skipped)})
     progress = TextProgress(lambda line: _log.info("progress", extra={"line": line}))
     store = Store.open(config.store)
     async with contextlib.AsyncExitStack() as stack:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from index_builder.documents.bad_rows import BadRows, DamagedFile
 from index_builder.documents.records import SourceCount, SourceLocation, SourceRow
 from index_builder.readers.columns import DocumentColumns
+from index_builder.readers.folder import (
+    FolderContents,
+    FolderFile,
+    describe_unread,
+    list_folder,
+)
 from index_builder.readers.formats import MATRIX, SUFFIXES
 from index_builder.readers.npy import read_matrix
 from index_builder.readers.sandbox import SandboxReader
@@ -30,15 +36,24 @@ class Corpus:
     """The files that a build reads, in the order named; those in a folder by path.
 
     Args:
-        paths: Files, and folders to search for files of known formats. Hidden files and folders are
-            skipped.
+        paths: Files, and folders to search for files of known formats; see `list_folder`.
         columns: Names of the columns.
+        leave_out_tables: Whether a table that lacks a named column is one malformed row; otherwise
+            it ends the build.
     Raises: InvalidRequest: there is no file, a file of unknown format, or a .npy file among others.
+    Attributes:
+        skipped: Paths of files in the folders that are of other formats.
     """
 
-    def __init__(self, paths: Sequence[Path], columns: DocumentColumns) -> None:
+    def __init__(
+        self, paths: Sequence[Path], columns: DocumentColumns, *, leave_out_tables: bool = False
+    ) -> None:
         self._columns = columns
-        self._files = [file for path in paths for file in _find(path)]
+        self._leave_out_tables = leave_out_tables
+        found = [_find(path) for path in paths]
+        self._files = [_file(*file) for one in found for file in one.files]
+        self._refused = [file for one in found for file in one.refused]
+        self.skipped = [name for one in found for name in one.skipped]
         if not self._files:
             raise InvalidRequest("no corpus was given; use --corpus FILE|DIR", field="corpus")
         matrices = [file for file in self._files if file.path.suffix.lower() == MATRIX]
@@ -59,7 +74,9 @@ class Corpus:
     @property
     def reading(self) -> list[str]:
         """How the files are read: two corpora with equal values read equal files alike."""
-        return [repr(sorted(asdict(self._columns).items())), *(f.relative for f in self._files)]
+        columns = repr(sorted(asdict(self._columns).items()))
+        refused = [f"refused {file.path}" for file in self._refused]
+        return [columns, *(file.relative for file in self._files), *refused]
 
     def sources(self) -> list[SourceCount]:
         """Returns the name, hash and modification time of every file."""
@@ -69,16 +86,22 @@ class Corpus:
         ]
 
     def rows(self, bad_rows: BadRows) -> Iterator[SourceRow]:
-        """Yields every row of every file; malformed rows are counted.
+        """Yields every row of every file; malformed rows, and files not read, are counted.
 
         Raises: InvalidRequest: a table lacks a named column, or a file changed since it was found.
         """
+        for refused in self._refused:
+            bad_rows.add(SourceLocation(str(refused.path), 0), refused.reason)
         with contextlib.closing(SandboxReader()) as sandbox:
             for file in self._files:
                 try:
                     yield from self._rows(file, bad_rows, sandbox)
                 except DamagedFile as error:
                     bad_rows.add(SourceLocation(file.name, error.line), error.message)
+                except InvalidRequest as error:
+                    if not self._leave_out_tables:
+                        raise
+                    bad_rows.add(SourceLocation(file.name, 0), error.message)
                 if (file.size, file.modified_ns) != _state(file.path):
                     raise InvalidRequest(
                         f"{file.name} changed during the build; restart the build",
@@ -92,39 +115,29 @@ class Corpus:
         return sandbox.read(file.path, file.name, file.relative, bad_rows, self._columns)
 
 
-def files_below(folder: Path, suffixes: Collection[str]) -> Iterator[tuple[Path, str]]:
-    """Yields the files with these suffixes in a folder by path, each with its path below the
-    folder.
-
-    Hidden files and files in hidden folders are skipped.
-    """
-    for file in sorted(folder.rglob("*")):
-        relative = file.relative_to(folder)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if file.is_file() and not hidden and file.suffix.lower() in suffixes:
-            yield file, relative.as_posix()
-
-
-def _find(path: Path) -> Iterator[_File]:
+def _find(path: Path) -> FolderContents:
+    """Returns a named file, or the contents of a named folder."""
     if path.is_file():
         if path.suffix.lower() not in SUFFIXES:
             raise InvalidRequest(
                 f"{path} has no known file type; supported are {', '.join(SUFFIXES)}",
                 field="corpus",
             )
-        yield _File(path, str(path), path.name, *_state(path))
-        return
+        return FolderContents(files=[FolderFile(path, path.name)])
     if not path.is_dir():
         raise InvalidRequest(f"{path} does not exist; check --corpus", field="corpus")
-    found = 0
-    for file, relative in files_below(path, SUFFIXES):
-        found += 1
-        yield _File(file, str(file), relative, *_state(file))
-    if not found:
+    found = list_folder(path, SUFFIXES)
+    if not found.files:
         raise InvalidRequest(
-            f"{path} contains no readable file; supported types are {', '.join(SUFFIXES)}",
+            f"{path} contains no readable file; supported types are {', '.join(SUFFIXES)}"
+            + describe_unread(found),
             field="corpus",
         )
+    return found
+
+
+def _file(path: Path, relative: str) -> _File:
+    return _File(path, str(path), relative, *_state(path))
 
 
 def _state(path: Path) -> tuple[int, int]:

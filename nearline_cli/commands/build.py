@@ -15,6 +15,7 @@ from nearline_cli.compose import change_log, release_gate, retraining
 from nearline_cli.compose.build_context import ExecutorOptions, command_executor, open_embedder
 from nearline_cli.compose.calibration import CalibrationOptions, make_calibrator
 from nearline_cli.inputs.interactions import InteractionOptions
+from nearline_cli.inputs.skipped_files import print_skipped, skipped_record
 from nearline_cli.terminal import options, output
 from nearline_cli.terminal.option_groups import SettingsOptions
 from nearline_cli.terminal.progress import open_progress
@@ -135,6 +136,8 @@ def build(
     )
     wanted = replace(chosen.options(), gate=gate_of_build(forced.reason()))
     documents = Corpus([Path(name) for name in corpus], chosen.columns()) if corpus else None
+    if documents is not None and not as_json:
+        print_skipped(documents.skipped)
     if documents is None:
         retraining.check_without_corpus(context)
         wanted = compaction_options(wanted)
@@ -185,7 +188,8 @@ def build(
         output.print_note("interrupted; run the same command again to continue")
         raise
     if as_json:
-        output.print_json(result.record())
+        skipped = [] if documents is None else documents.skipped
+        output.print_json({**result.record(), "skipped": skipped_record(skipped)})
     else:
         build_summary.show_learning_summary(result)
         build_summary.show_build_summary(result, store)

@@ -24,13 +24,14 @@ from nearline.errors import (
 )
 from nearline_cli.inputs.item_columns import ItemColumns
 from nearline_cli.inputs.rejects import Rejects
+from nearline_cli.inputs.skipped_files import print_skipped, skipped_record
 from nearline_cli.terminal import durations, options, output
 from nearline_cli.views import job_view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nearline_cli.inputs.sources import NamedSource
+    from nearline_cli.inputs.sources import FoundSources, NamedSource
     from nearline_cli.inputs.submitter import JobCallback, JobOptions, Submitter
 
 # Errors after which a request may have been carried out all the same.
@@ -115,7 +116,9 @@ def ingest(
         result_ttl_s=parse_duration(result_ttl, "--result-ttl") if result_ttl else None,
     )
     found = find_sources(what)
-    _check(found, job_options)
+    _check(found.sources, job_options)
+    if not as_json:
+        print_skipped(found.skipped)
     run = _Run(address, job_options, Rejects(as_json), 0.0 if no_wait else wait)
     try:
         asyncio.run(run.run(found, columns))
@@ -140,6 +143,7 @@ class _Run:
         self._options = job_options
         self._rejects = rejects
         self._wait_s = wait_s
+        self._skipped: Sequence[str] = ()
         self._dead: Sequence[c.DeadLetter] = ()
         self._start = time.monotonic()
         self.submitter: Submitter | None = None
@@ -149,11 +153,12 @@ class _Run:
         """The job, or None before it exists."""
         return None if self.submitter is None else self.submitter.job
 
-    async def run(self, found: Sequence[NamedSource], columns: ItemColumns) -> None:
+    async def run(self, found: FoundSources, columns: ItemColumns) -> None:
         """Submits the documents, and waits for the job if requested."""
         from nearline_cli.inputs.sources import read_sources
         from nearline_cli.inputs.submitter import Submitter
 
+        self._skipped = found.skipped
         async with job_view.ingest_client(self._address) as client:
             with job_view.job_bar(as_json=self._rejects.as_json) as show:
                 quiet = self._rejects.as_json
@@ -203,6 +208,7 @@ class _Run:
                     "job": None if job is None else job_view.job_record(job),
                     "refused": rejects.bad_count,
                     "refusals": rejects.bad,
+                    "skipped": skipped_record(self._skipped),
                     "seconds": round(spent_s, 3),
                 }
             )

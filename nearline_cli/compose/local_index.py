@@ -17,6 +17,7 @@ from nearline.counts import counted
 from nearline.errors import InvalidRequest, NotFound, StoreError
 from nearline.store.snapshot import Store
 from nearline_cli.compose.change_log import open_change_log_if_any
+from nearline_cli.inputs.skipped_files import print_skipped
 from nearline_cli.local.process_plan import Layout, plan_processes
 from nearline_cli.local.supervisor import StateChange, run_supervised
 from nearline_cli.terminal import output
@@ -57,7 +58,8 @@ async def serve_folder(folder: Path, observers: Observers, *, as_json: bool) -> 
         raise InvalidRequest(
             f"--folder {folder} is not a folder; name one with your files", field="folder"
         )
-    corpus = Corpus([folder], DocumentColumns())
+    corpus = Corpus([folder], DocumentColumns(), leave_out_tables=True)
+    print_skipped(corpus.skipped)
     for name in [name for name in os.environ if name.startswith(_ELSEWHERE)]:
         del os.environ[name]
     store = Store.open(str(_cache_of(folder)))

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 from index_builder.documents.bad_rows import EMPTY_FILE
 from index_builder.ingest.validation import KINDS
-from index_builder.readers.corpus import files_below
+from index_builder.readers.folder import RefusedFile, describe_unread, list_folder
 from index_builder.readers.formats import is_one_document
 from nearline import contract as c, wire
 from nearline.errors import InvalidRequest
@@ -42,18 +42,32 @@ class NamedFile(NamedTuple):
 NamedSource: TypeAlias = NamedFile | c.SourceUrl
 
 
-def find_sources(names: Sequence[str]) -> list[NamedSource]:
+class FoundSources(NamedTuple):
+    """What was named.
+
+    sources: What to submit. refused: Links and folders that are not read. skipped: Files in named
+    folders that are of other kinds.
+    """
+
+    sources: list[NamedSource]
+    refused: list[RefusedFile]
+    skipped: list[str]
+
+
+def find_sources(names: Sequence[str]) -> FoundSources:
     """Resolves names to sources, in the order of the names; files of a folder are sorted by path.
 
     Args:
-        names: Files, folders (searched for files of known kinds; hidden ones are skipped),
-            addresses, and "-" for standard input.
+        names: Files, folders (see `list_folder`), addresses, and "-" for standard input.
     Raises:
-        InvalidRequest: A file is missing or of an unknown kind, or two files have the same id.
+        InvalidRequest: A file is missing or of an unknown kind, a folder has none that can be read,
+            or two files have the same id.
     """
-    found = [source for name in names for source in _find(name)]
+    found = FoundSources([], [], [])
+    for name in names:
+        _find(name, found)
     by_id: dict[str, str] = {}
-    for file in found:
+    for file in found.sources:
         if not isinstance(file, NamedFile) or not is_one_document(file.relative):
             continue
         other = by_id.setdefault(file.relative, file.name)
@@ -67,7 +81,7 @@ def find_sources(names: Sequence[str]) -> list[NamedSource]:
 
 
 def read_sources(
-    found: Iterable[NamedSource], columns: ItemColumns, rejects: Rejects
+    found: FoundSources, columns: ItemColumns, rejects: Rejects
 ) -> Iterator[SizedSource]:
     """Yields the sources to submit; the order is the same for the same files.
 
@@ -76,7 +90,9 @@ def read_sources(
         columns: Names of the columns of rows.
         rejects: Collects documents that cannot be submitted.
     """
-    for one in found:
+    for refused in found.refused:
+        rejects.refuse(str(refused.path), InvalidRequest.reason, refused.reason)
+    for one in found.sources:
         if isinstance(one, c.SourceUrl):
             yield SizedSource(one, len(one.url))
         elif one.name != STDIN and is_one_document(one.relative):
@@ -99,21 +115,25 @@ def request_batches(sources: Iterable[SizedSource]) -> Iterator[list[c.IngestSou
         yield part
 
 
-def _find(name: str) -> Iterator[NamedSource]:
+def _find(name: str, found: FoundSources) -> None:
+    """Adds what a name stands for."""
     if "://" in name:
-        yield c.SourceUrl(name)
+        found.sources.append(c.SourceUrl(name))
         return
     path = Path(name)
     if name == STDIN:
-        yield NamedFile(name, name)
+        found.sources.append(NamedFile(name, name))
     elif path.is_dir():
-        files = [NamedFile(str(file), relative) for file, relative in files_below(path, KINDS)]
-        if not files:
+        contents = list_folder(path, KINDS)
+        if not contents.files:
             raise InvalidRequest(
-                f"no file in {name} can be read; known kinds are {', '.join(KINDS)}",
+                f"no file in {name} can be read; known kinds are {', '.join(KINDS)}"
+                + describe_unread(contents),
                 field="what",
             )
-        yield from files
+        found.sources.extend(NamedFile(str(file), relative) for file, relative in contents.files)
+        found.refused.extend(contents.refused)
+        found.skipped.extend(contents.skipped)
     elif not path.exists():
         raise InvalidRequest(
             f"there is no {name}; name a file, a folder or an address", field="what"
@@ -123,7 +143,7 @@ def _find(name: str) -> Iterator[NamedSource]:
             f"{name} is of an unknown kind; known kinds are {', '.join(KINDS)}", field="what"
         )
     else:
-        yield NamedFile(name, path.name)
+        found.sources.append(NamedFile(name, path.name))
 
 
 def _rows(file: NamedFile, columns: ItemColumns, rejects: Rejects) -> Iterator[SizedSource]:

@@ -174,6 +174,35 @@ def test_an_empty_file_is_named_with_a_remedy_and_the_others_are_read(
     assert str(bad) == f"{tmp_path}/empty.{suffix}: {said}"
 
 
+def test_links_out_of_a_folder_are_malformed_rows_and_other_formats_are_named(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (tmp_path / "secret.txt").write_text("Nobody may read this.")
+    (folder / "leak.txt").symlink_to(tmp_path / "secret.txt")
+    (folder / "a.txt").write_text("Text.")
+    (folder / "a.png").touch()
+    corpus, bad_rows = Corpus([folder], DEFAULT), BadRows()
+    assert [row.item.id for row in corpus.rows(bad_rows)] == ["a.txt"]
+    assert [one.location.source for one in bad_rows.sample] == [f"{folder}/leak.txt"]
+    assert corpus.skipped == ["a.png"]
+    # A link that is named itself is what its owner means.
+    assert [row.item.text for row in Corpus([folder / "leak.txt"], DEFAULT).rows(bad_rows)] == [
+        "Nobody may read this."
+    ]
+
+
+def test_a_table_without_columns_is_left_out_where_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("key,body\n1,a\n")
+    (tmp_path / "b.txt").write_text("Text.")
+    bad_rows = BadRows()
+    corpus = Corpus([tmp_path], DEFAULT, leave_out_tables=True)
+    assert [row.item.id for row in corpus.rows(bad_rows)] == ["b.txt"]
+    (bad,) = bad_rows.sample
+    assert bad.location.source == f"{tmp_path}/a.csv" and "has no column _id or id" in bad.reason
+
+
 def test_a_text_of_white_space_is_refused(tmp_path: Path) -> None:
     (tmp_path / "blank.md").write_text(" \n\t\n")
     assert [row.reason for row in _read(tmp_path)[1].sample] == [

@@ -58,6 +58,29 @@ def test_build_prints_a_summary_and_the_next_steps(
     assert Store.open(store).collections() == []
 
 
+def test_a_folder_as_people_have_it_is_built_and_all_that_is_left_out_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "rows.jsonl").write_text('{"id": "a", "text": "red", "v": [1, 0]}\n')
+    (folder / "photo.png").touch()
+    (folder / "empty.txt").touch()
+    (folder / "leak.txt").symlink_to(ROOT / "README.md")
+    words = ("--corpus", str(folder), "--store", str(tmp_path / "store"), "--vector-column", "v")
+    assert _run("build", *words) == 2
+    said = capsys.readouterr().err
+    assert "skipped 1 file of other formats: 1 .png (photo.png)" in said
+    assert "2 malformed rows, 0 allowed; fix them, or leave them out with --max-bad-rows 2" in said
+    assert f"{folder}/leak.txt: a link that leads out of the folder, to {ROOT}/README.md" in said
+    assert f"{folder}/empty.txt: the file is empty; save or export it again" in said
+    assert _run("build", *words, "--max-bad-rows", "2", "--json") == 0
+    shown = capsys.readouterr()
+    record = json.loads(shown.out)
+    assert (record["documents"], record["bad_rows"], record["skipped"]) == (1, 2, {".png": 1})
+    assert "skipped" not in shown.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

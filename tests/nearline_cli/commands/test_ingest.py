@@ -110,6 +110,8 @@ def test_a_folder_and_addresses_are_submitted_whole(
     (folder / ".hidden.md").write_text("hidden")
     (folder / "empty.txt").touch()
     (folder / "none.jsonl").touch()
+    (folder / "out.txt").symlink_to(ROOT / "README.md")
+    (folder / "again.md").symlink_to("a.md")
     (folder / "b.html").write_text("<title>B</title><p>words</p>")
     (folder / "large.txt").write_bytes(b"x" * (c.MAX_FILE_BYTES + 1))
     (folder.parent / "c.csv").write_text("name,body,until\nfolder-c,words,2040-01-01\n")
@@ -120,6 +122,7 @@ def test_a_folder_and_addresses_are_submitted_whole(
     done = ingest("docs", address, *words, "--expires-column", "until", "--json")
     record = json.loads(done.stdout)
     said = {
+        "docs/deep/out.txt": f"a link that leads out of the folder, to {ROOT}/README.md",
         "docs/deep/empty.txt": "the file is empty; save or export it again, or leave it out",
         "docs/deep/large.txt": "the file has more than the 16777216 bytes that may be sent",
         "docs/deep/none.jsonl": "the file is empty",
@@ -127,7 +130,8 @@ def test_a_folder_and_addresses_are_submitted_whole(
     refused = {one["place"]: one["message"] for one in record["refusals"]}
     assert list(refused) == list(said)
     assert all(refused[place].startswith(message) for place, message in said.items())
-    assert (record["job"]["sources"], record["job"]["indexed"]) == (4, 4), done.stdout
+    assert record["skipped"] == {".exe": 1}
+    assert (record["job"]["sources"], record["job"]["indexed"]) == (5, 5), done.stdout
 
     async def read() -> list[str]:
         async with IngestClient(queue_processes.ingest) as client:
@@ -135,7 +139,10 @@ def test_a_folder_and_addresses_are_submitted_whole(
             return [one.document_id for one in results]
 
     found = asyncio.run(read())
-    assert found == ["folder-c", "deep/a.md", "deep/b.html", address, "folder-t"]
+    assert found == ["folder-c", "deep/a.md", "deep/again.md", "deep/b.html", address, "folder-t"]
+    (tmp_path / "docs" / "photo.png").touch()
+    again = ingest("docs", "--collection", "texts", "--no-wait")
+    assert "skipped 2 files of other formats: 1 .exe (d.exe), 1 .png (photo.png)" in again.stderr
 
 
 def test_parquet_is_read_locally_and_no_wait_returns_at_once(

@@ -27,15 +27,17 @@ async def test_a_folder_is_indexed_again_only_once_a_file_or_the_model_changed(
     folder.mkdir()
     (folder / "a.md").write_text("Parcels leave the house on the day of the order.")
     (folder / "broken.pdf").write_bytes(b"no pdf")
+    (folder / "prices.csv").write_text("article,price\nlamp,3\n")
 
     async def index(embedder: HashEmbedder) -> tuple[str, str]:
-        files = Corpus([folder], DocumentColumns())
+        files = Corpus([folder], DocumentColumns(), leave_out_tables=True)
         await ensure_snapshot(store, files, embedder, max_bad_rows=MOST_BAD_ROWS, as_json=True)
         return store.alias_in_force(DEFAULT_COLLECTION).current, capsys.readouterr().err
 
     first, said = await index(HashEmbedder())
-    assert "1 document of 2 files in 1 shard" in said
-    assert "left out 1 file or row that cannot be read" in said and "broken.pdf" in said
+    assert "1 document of 3 files in 1 shard" in said
+    assert "left out 2 files or rows that cannot be read" in said
+    assert "broken.pdf" in said and "prices.csv has no column _id or id" in said
     again, said = await index(HashEmbedder())
     assert again == first and "reusing snapshot" in said
     (folder / "b.txt").write_text("Gift cards are valid for three years.")
