@@ -19,7 +19,7 @@ from nearline.contract import Attributes, AttributeValue
 from nearline.counts import counted
 from nearline.errors import InvalidRequest
 from nearline.filters import kind_of
-from nearline.items.attributes import decode
+from nearline.items.attributes import LIST, decode
 from nearline.store.snapshot import KIND_NAMES
 from nearline.v1 import snapshot_pb2
 from retrieval.index.filtering.attribute_table import attributes_schema
@@ -101,11 +101,13 @@ def infer_fields(
     fields = []
     for name in sorted(seen.keys() | declared.keys()):
         found = seen.get(name, _AttributeStats())
-        kind = declared.get(name) or found.kind()
+        given = declared.get(name, "")
+        kind = given.removesuffix(LIST) or found.kind()
         if kind is None:
             problems[name] = found
         else:
-            fields.append(_Field(name=name, kind=_KINDS[kind], is_list=found.is_list))
+            is_list = found.is_list or given.endswith(LIST)
+            fields.append(_Field(name=name, kind=_KINDS[kind], is_list=is_list))
     if notes is not None:
         notes += [f"{_kinds(*one)}: it cannot be filtered on" for one in problems.items()]
         if many:

@@ -14,7 +14,7 @@ from index_builder.interactions.recorded_interactions import DeletedUsers
 from index_builder.options.training_options import TrainingOptions
 from nearline.contract import DEFAULT_COLLECTION, Embedder
 from nearline.errors import InvalidRequest
-from nearline.items.attributes import KINDS
+from nearline.items.attributes import KINDS, LIST
 from nearline.store.snapshot import PARTITIONS, Store, check_collection
 from nearline.v1 import release_pb2, snapshot_pb2
 from retrieval.index.lexical.text_analysis import check_language
@@ -121,8 +121,8 @@ class BuildOptions:
     seed: Seed of all samples.
     max_bad_rows: Maximum number of malformed rows to leave out before the build fails.
     title_only: Accept documents without text if they have a title.
-    attributes: Declared kinds by attribute name: string, int, double, bool or time. Other kinds are
-        inferred from the documents.
+    attributes: Declared kinds by attribute name: string, int, double, bool or time, with [] for
+        lists. Other kinds are inferred from the documents.
     lexical: Index the words of the texts, for lexical and hybrid search.
     language: Language of the stemmer and the stop words, "none" to disable both; see
         `retrieval.index.lexical.text_analysis.LANGUAGES`.
@@ -179,10 +179,10 @@ class BuildOptions:
             if not low <= value <= high:
                 raise InvalidRequest(f"{name} is {value}; {low}..{high} is allowed", field=name)
         for name, kind in self.attributes.items():
-            if not name or kind not in KINDS:
+            if not name or kind.removesuffix(LIST) not in KINDS:
                 raise InvalidRequest(
                     f"attribute {name!r} is declared of kind {kind!r}; use NAME:KIND, where KIND "
-                    f"is one of {', '.join(KINDS)}",
+                    f"is one of {', '.join(KINDS)}, or string[] for lists of texts",
                     field="attributes",
                 )
         check_language(self.language)

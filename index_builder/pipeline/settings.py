@@ -80,7 +80,7 @@ class IndexBuilderSettings(Settings):
     attributes: str = Field(
         "",
         description="Kinds of attributes: NAME:KIND separated by commas, KIND one of string, int, "
-        "double, bool, time; empty: inferred from the documents.",
+        "double, bool, time, with [] for lists; empty: inferred from the documents.",
     )
     lexical: bool = Field(
         True, description="Index the words of the texts, for lexical and hybrid search."

@@ -8,6 +8,7 @@ from nearline import contract as c
 from nearline.channel import ServiceChannel
 from nearline.clients.arguments import converts_arguments
 from nearline.errors import InvalidRequest
+from nearline.items.attributes import LIST
 from nearline.tls import TlsFiles
 from nearline.v1 import admin_pb2, admin_pb2_grpc, release_pb2, snapshot_pb2
 
@@ -272,7 +273,7 @@ class AdminClient(ServiceChannel):
 
 
 def _attribute(name: str, kind: str) -> snapshot_pb2.AttributeField:
-    single = kind.removesuffix("[]")
+    single = kind.removesuffix(LIST)
     try:
         number = snapshot_pb2.AttributeField.Kind.Value(f"KIND_{single.upper()}")
     except ValueError as error:

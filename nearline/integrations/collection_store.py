@@ -16,7 +16,6 @@ from nearline.clients.client import AsyncClient
 from nearline.clients.client_writes import upsert_batch
 from nearline.errors import AlreadyExists, InvalidRequest, NotFound
 from nearline.integrations.metadata import (
-    LIST,
     MAX_FIELDS,
     METADATA,
     NO_VECTOR,
@@ -32,7 +31,7 @@ from nearline.integrations.stored_documents import (
     from_item,
     fused,
 )
-from nearline.store.snapshot import KIND_NAMES
+from nearline.store.snapshot import kind_name
 
 _BATCH: Final = 256
 # Hits of each list that are merged.
@@ -312,9 +311,7 @@ class CollectionStore:
     async def _read_kinds(self) -> Mapping[str, str]:
         found = await self._client.collections.get(self.collection)
         self._dim = found.dim
-        self._kinds = {
-            one.name: KIND_NAMES[one.kind] + LIST * one.is_list for one in found.attributes
-        }
+        self._kinds = {one.name: kind_name(one) for one in found.attributes}
         return self._kinds
 
     async def _fit(self, condition: f.Filter | None, kinds: Mapping[str, str]) -> f.Filter | None:

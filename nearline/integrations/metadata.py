@@ -19,14 +19,13 @@ import numpy as np
 
 from nearline import contract as c, filters as f
 from nearline.errors import InvalidRequest
-from nearline.items.attributes import flatten
+from nearline.items.attributes import LIST, flatten
 from nearline.times import in_utc
 
 # Attributes of Nearline's own: the metadata as JSON, and whether the vector stands for none.
 METADATA: Final = "_metadata"
 NO_VECTOR: Final = "_no_vector"
 OWN: Final = frozenset({METADATA, NO_VECTOR})
-LIST: Final = "[]"
 MAX_FIELDS: Final = 256
 _MAX_NAME: Final = 256
 _TIME_KEY: Final = "$time"

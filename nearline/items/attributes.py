@@ -15,6 +15,8 @@ from nearline.times import in_utc
 _INT64 = range(-(1 << 63), 1 << 63)
 _TIME_KEY = "$time"
 KINDS = ("string", "int", "double", "bool", "time")
+# After the kind of the values, where items have lists of them: string[].
+LIST = "[]"
 _NONE: Mapping[str, str] = {}
 MAX_DEPTH = 64
 _SHOWN_CHARACTERS = 100
@@ -25,8 +27,8 @@ def clean(raw: Mapping[str, object], declared: Mapping[str, str] = _NONE) -> Att
 
     Args:
         raw: Values by name.
-        declared: Kinds (of KINDS) by flattened name. Values are read as the declared kind; an
-            empty text is omitted unless the kind is string.
+        declared: Kinds (of KINDS, with LIST or without) by flattened name. Values are read as the
+            declared kind; an empty text is omitted unless the kind is string.
 
     Texts, numbers, booleans, times and lists of them are kept; empty values (null, NaN, an empty
     object) are omitted. An object is flattened: {"a": {"b": 1}} -> {"a.b": 1}. Dates and times
@@ -42,7 +44,8 @@ def clean(raw: Mapping[str, object], declared: Mapping[str, str] = _NONE) -> Att
                 raise InvalidRequest(f"attribute {_TIME_KEY!r} has a reserved name; rename it")
             cleaned_value = _clean_value(flat_name, flat)
             if flat_name in declared:
-                cleaned_value = _as_declared(flat_name, cleaned_value, declared[flat_name])
+                kind = declared[flat_name].removesuffix(LIST)
+                cleaned_value = _as_declared(flat_name, cleaned_value, kind)
             if cleaned_value is not None:
                 cleaned[flat_name] = cleaned_value
     return cleaned

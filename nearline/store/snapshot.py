@@ -25,7 +25,7 @@ from nearline.errors import (
     SnapshotMismatch,
 )
 from nearline.internal.v1 import change_pb2
-from nearline.items.attributes import KINDS
+from nearline.items.attributes import KINDS, LIST
 from nearline.store.durable import check_digest
 from nearline.store.files import Digest, StoreFiles
 from nearline.store.json_records import RecordSeries, read_message
@@ -49,6 +49,11 @@ _MOST_NAMED = 8
 _COLLECTION = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _LOG_ID = re.compile(r"[0-9a-f]{32}")
 _SEGMENT = re.compile(r"([0-9]{10})\.parquet")
+
+
+def kind_name(attribute: snapshot_pb2.AttributeField) -> str:
+    """Returns the kind of an attribute as it is declared: "int", or "int[]" for lists."""
+    return KIND_NAMES[attribute.kind] + LIST * attribute.is_list
 
 
 def partition_of(document_id: str) -> int:

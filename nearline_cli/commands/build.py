@@ -76,7 +76,8 @@ def build(
         list[str] | None,
         typer.Option(
             metavar="NAME:KIND",
-            help="Kind of an attribute: string, int, double, bool or time; may be repeated. "
+            help="Kind of an attribute: string, int, double, bool or time, or string[], int[] and "
+            "so on for lists; may be repeated. "
             "\\[default: inferred from the documents]",
         ),
     ] = None,

@@ -10,7 +10,7 @@ from google.protobuf import json_format
 from nearline.clients.blocking import BlockingAdminClient
 from nearline.counts import counted
 from nearline.errors import InvalidRequest
-from nearline.store.snapshot import KIND_NAMES
+from nearline.store.snapshot import kind_name
 from nearline.v1 import admin_pb2
 from nearline_cli.terminal import confirmation, options, output
 
@@ -26,7 +26,8 @@ def create(
         typer.Option(
             metavar="NAME=KIND",
             help="Attribute that filters can use at once; its kind is string, int, double, bool or "
-            "time. Repeatable. Others can be used once the first compaction has seen them.",
+            "time, or string[], int[] and so on if items have lists of them. Repeatable. Others "
+            "can be used once the first compaction has seen them.",
         ),
     ] = None,
     language: Annotated[
@@ -62,7 +63,7 @@ def create(
 ) -> None:
     """Create an empty collection: it can be written and searched at once.
 
-    For example: nearline collections create shop --attribute price=double --attribute brand=string
+    For example: nearline collections create shop --attribute year=int --attribute "tags=string[]"
     """
     with BlockingAdminClient(address) as client:
         made = client.create_collection(
@@ -117,7 +118,7 @@ def show(
         return
     print(_described(found))
     output.print_table(
-        ("attribute", "kind"), [(one.name, KIND_NAMES[one.kind]) for one in found.attributes]
+        ("attribute", "kind"), [(one.name, kind_name(one)) for one in found.attributes]
     )
 
 

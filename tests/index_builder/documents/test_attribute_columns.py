@@ -52,6 +52,23 @@ def test_kinds_are_inferred_from_all_rows() -> None:
     }
 
 
+def test_a_declared_list_is_one_although_no_document_has_one_yet() -> None:
+    rows: list[Attributes] = [{"tags": "a"}, {"years": [1999]}]
+    assert fields_of(rows, tags="string[]", years="int[]", later="time[]") == {
+        "later": ("time", True),
+        "tags": ("string", True),
+        "years": ("int", True),
+    }
+    given = {"years": ["1999", 2001], "tags": 7}
+    assert clean(given, {"years": "int[]", "tags": "string[]"}) == {
+        "years": [1999, 2001],
+        "tags": "7",
+    }
+    BuildOptions(store="s", attributes={"tags": "string[]"}).check()
+    with pytest.raises(InvalidRequest, match=r"'string\[\]\[\]'.*string\[\] for lists"):
+        BuildOptions(store="s", attributes={"tags": "string[][]"}).check()
+
+
 def test_an_attribute_of_several_kinds_is_refused_with_counts_locations_and_a_remedy() -> None:
     rows: list[Attributes] = [{"y": 1}, {"y": "x"}, {"y": 2}]
     with pytest.raises(InvalidRequest) as caught:

@@ -1,0 +1,58 @@
+"""`nearline collections` declares attributes of every kind and shows them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from nearline.serving import Registration, running
+from nearline.v1 import admin_pb2, admin_pb2_grpc
+from tests.nearline_cli.conftest import Run
+
+pytestmark = pytest.mark.service
+KINDS = {"price": "double", "tags": "string[]", "seen": "time[]"}
+
+
+class OneCollection(admin_pb2_grpc.AdminServiceServicer):
+    """A router with the collection that was created last."""
+
+    def __init__(self) -> None:
+        self.found = admin_pb2.Collection()
+
+    async def CreateCollection(
+        self, request: admin_pb2.CreateCollectionRequest, context: object
+    ) -> admin_pb2.CreateCollectionResponse:
+        self.found = admin_pb2.Collection(name=request.collection, attributes=request.attributes)
+        return admin_pb2.CreateCollectionResponse(collection=self.found)
+
+    async def GetCollection(
+        self, request: admin_pb2.GetCollectionRequest, context: object
+    ) -> admin_pb2.GetCollectionResponse:
+        return admin_pb2.GetCollectionResponse(collection=self.found)
+
+
+async def test_attributes_are_shown_as_they_were_declared(nearline: Run) -> None:
+    servicer = OneCollection()
+    service = Registration(
+        "nearline.v1.AdminService",
+        lambda server: admin_pb2_grpc.add_AdminServiceServicer_to_server(servicer, server),
+    )
+    declared = [word for name, kind in KINDS.items() for word in ("--attribute", f"{name}={kind}")]
+    async with running([service]) as address:
+        where = ("shop", "--address", address)
+
+        async def said(*words: str) -> str:
+            done = await asyncio.to_thread(nearline, "collections", *words)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        await said("create", *where, *declared)
+        assert [one.is_list for one in servicer.found.attributes] == [False, True, True]
+        shown = (await said("show", *where)).strip().splitlines()
+        assert dict(line.split() for line in shown[-len(KINDS) :]) == KINDS
+
+
+def test_the_help_names_kinds_of_lists(nearline: Run) -> None:
+    for command in (("collections", "create"), ("build",)):
+        assert "string[]" in nearline(*command, "--help").stdout
