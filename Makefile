@@ -164,7 +164,7 @@ $(NODE)/.stamp: tests/docs/node/package-lock.json | $(INTEGRATIONS)/.stamp
 	@rm -rf $(NODE) && mkdir -p $(NODE)
 	@if command -v npm >/dev/null; then \
 		cp tests/docs/node/package.json tests/docs/node/package-lock.json $(NODE) \
-		&& npm ci --prefix $(NODE) --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@; \
+		&& npm ci --prefix $(NODE) --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error && touch $@; \
 	else echo "npm is not installed, so no client in JavaScript is tested"; fi
 
 # .stamp-standard: what running needs. .stamp-dev: that, and what tests and checks need. Modules are compiled when
