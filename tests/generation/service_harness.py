@@ -76,7 +76,8 @@ async def asking(
         retriever = await stack.enter_async_context(opened(OBJECT, store, embedder))
         client = None
         if redis:
-            client = connect(redis)
+            # Not about time: what is written must be found on a busy machine, too.
+            client = connect(redis, timeout_s=10.0)
             stack.push_async_callback(client.aclose)
         service = GenerationService(
             retriever,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from nearline.clients import RetrievalClient
 from nearline.errors import Unsupported
 from nearline.serving import Registration, running
 from nearline.settings import ServerSettings
+from retrieval.redis_client.connection import connect
 from tests.generation.conftest import DIM
 from tests.generation.service_harness import Came, ask
 from tests.redis_server import needs_redis, valkey
@@ -50,6 +52,8 @@ async def _asked(
             came.extend([await ask(address, **question) for _ in range(2)])  # type: ignore[arg-type]
 
     monkeypatch.setattr("nearline.serving.serve", serve)
+    # A busy machine may be late with a turn, which would then not be saved.
+    monkeypatch.setattr(program, "connect", partial(connect, timeout_s=10.0))
     monkeypatch.setattr("nearline.telemetry.configure_logging", lambda level, service: None)
     async with contextlib.AsyncExitStack() as stack:
         retriever = await stack.enter_async_context(opened(BEHIND_GRPC, store, WordEmbedder(DIM)))

@@ -23,6 +23,8 @@ from nearline_cli.local.processes import retrieval_process
 
 DIM = 32
 K = 10
+# A busy machine answers fewer calls, and should not be asked to do more than it can.
+AT_ONCE = 8
 QUICK = ("--alias-poll-s", "0.2", "--snapshot-drain-s", "0.5", "--drain-s", "0")
 
 
@@ -39,7 +41,7 @@ async def built(
 
 @dataclass(slots=True)
 class Callers:
-    """Asks in an open loop, each time for somebody else; counts what was wrong.
+    """Asks at a rate, each time for somebody else; counts what was wrong.
 
     stamps: What the texts of a snapshot begin with, by its id. arms: Answers by arm. mixed: Answers
     that were not wholly of the snapshot that they name.
@@ -65,7 +67,7 @@ class Callers:
             k=K, mode=self.mode, payload=frozenset({c.PayloadField.TEXT}), unit=unit
         )
         try:
-            reply = await self.client.search(query, options, timeout_s=5.0)
+            reply = await self.client.search(query, options, timeout_s=10.0)
         except NearlineError as error:
             self.failed[f"{type(error).__name__}: {error.message[:200]}"] += 1
             return None
@@ -77,23 +79,26 @@ class Callers:
 
     async def until(
         self, done: Callable[[], bool], *, rate: float = 200.0, most_s: float = 60.0
-    ) -> float:
-        """Asks until something is so; gives the seconds that it took.
+    ) -> None:
+        """Asks until something is so.
+
+        rate: Calls per second, fewer where `AT_ONCE` of them still wait for their answers.
 
         Raises: AssertionError: it is not so in time.
         """
         loop = asyncio.get_running_loop()
         start = loop.time()
+        places = asyncio.Semaphore(AT_ONCE)
         number = 0
         async with asyncio.TaskGroup() as running:
             while not done():
-                due = start + number / rate
-                if due > start + most_s:
+                if loop.time() > start + most_s:
                     raise AssertionError(f"not after {most_s:g} s: {self}")
-                await asyncio.sleep(due - loop.time())
-                running.create_task(self.ask(f"user-{number}"))
+                await asyncio.sleep(start + number / rate - loop.time())
+                await places.acquire()
+                asking = running.create_task(self.ask(f"user-{number}"))
+                asking.add_done_callback(lambda _: places.release())
                 number += 1
-        return loop.time() - start
 
 
 class Watch:

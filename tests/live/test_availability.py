@@ -113,7 +113,8 @@ async def test_what_cannot_be_had_or_has_expired_is_on_no_cached_list(
         # What expires is on the list until then, and nobody writes it again.
         expires = datetime.now(UTC) + timedelta(seconds=1.5)
         written = await client.upsert_items([replace(item("i04"), expires=expires)])
-        assert await listed(client, written.watermark) == back and "i04" in back
+        before = await listed(client, written.watermark)
+        assert "i04" in back and (before == back or datetime.now(UTC) >= expires)
         await until_gone(client, "i04")
         assert datetime.now(UTC) >= expires
         assert await cached(client) == [one for one in back if one != "i04"]

@@ -22,7 +22,7 @@ from nearline_cli.local.processes import (
     redis_process,
     retrieval_process,
 )
-from tests.live.rolling import QUICK
+from tests.live.rolling import AT_ONCE, QUICK
 from tests.redis_server import needs_redis
 from tests.retrieval.small_snapshots import FORCED
 from tests.scale import nightly
@@ -84,20 +84,21 @@ class Load:
         await self.search(text, name, reply.watermark)
 
     async def until(self, done: Callable[[], bool], *, at_least: int, most_s: float = 60.0) -> None:
-        """Goes on until something is so, and for some searches: 30 a second, a tenth of them of
-        items written just before."""
+        """Goes on until something is so, and for some searches: at most 30 a second.
+
+        A tenth of them are for items written just before.
+        """
         loop = asyncio.get_running_loop()
         start, first, names, number = loop.time(), self.asked, list(TEXTS), 0
+        places = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as running:
             while not done() or self.asked < first + at_least:
-                due = start + number / 30
-                assert due < start + most_s, f"not after {most_s:g} s: {vars(self)}"
-                await asyncio.sleep(due - loop.time())
-                if number % 10 == 9:
-                    running.create_task(self.write())
-                else:
-                    name = names[number * 7 % len(names)]
-                    running.create_task(self.search(TEXTS[name], name))
+                assert loop.time() < start + most_s, f"not after {most_s:g} s: {vars(self)}"
+                await asyncio.sleep(start + number / 30 - loop.time())
+                await places.acquire()
+                name = names[number * 7 % len(names)]
+                asking = self.write() if number % 10 == 9 else self.search(TEXTS[name], name)
+                running.create_task(asking).add_done_callback(lambda _: places.release())
                 number += 1
 
 

@@ -21,6 +21,7 @@ from index_builder.options.build_options import BuildOptions
 from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
+from nearline.clients import RetrievalClient
 from nearline.contract import Audience, RecommendOptions
 from nearline.errors import NotReady
 from nearline.store.snapshot import Store
@@ -63,6 +64,16 @@ async def served(folder: Path) -> AsyncIterator[World]:
         yield running
 
 
+async def recommended(client: RetrievalClient, audience: Audience) -> c.RecommendReply:
+    """Asks until the router has read what somebody did; it does not wait for a busy Redis."""
+    async with asyncio.timeout(30):
+        while True:
+            reply = await client.recommend(audience, TITLED)
+            if reply.info.served_by.rung != "no_user_state":
+                return reply
+            await asyncio.sleep(0.05)
+
+
 def ids(reply: c.RecommendReply) -> list[str]:
     return [one.hit.id for one in reply.recommendations]
 
@@ -70,12 +81,12 @@ def ids(reply: c.RecommendReply) -> list[str]:
 async def test_what_a_session_does_shows_in_its_very_next_list(tmp_path: Path) -> None:
     async with served(tmp_path) as running:
         client, visitor = running.client, Audience(session_id="s1")
-        nobody = await client.recommend(visitor, TITLED)
+        nobody = await recommended(client, visitor)
         assert nobody.info.served_by.rung == "popular"
         for number in (2, 7, 3):
             done = c.Interaction(item_id=f"i{number:02}", session_id="s1")
             assert await client.record_interactions([done]) == c.RecordReply(1)
-            reply = await client.recommend(visitor, TITLED)
+            reply = await recommended(client, visitor)
             assert ids(reply)[0] == f"i{(number + 1) % ITEMS:02}"
             assert reply.recommendations[0].hit.title == f"title of {ids(reply)[0]}"
             assert done.item_id not in ids(reply)
@@ -104,14 +115,14 @@ async def test_a_deleted_user_is_nobody_afterwards(tmp_path: Path) -> None:
         for item in ("i05", "i06"):
             done = c.Interaction(item_id=item, user_id="u002", session_id="hers", event_id=item)
             await client.record_interactions([done])
-        assert (await client.recommend(ann, TITLED)).info.served_by == c.ServedBy()
+        assert (await recommended(client, ann)).info.served_by == c.ServedBy()
         before = datetime.now(UTC)
         receipt = await client.delete_user("u002")
         assert (receipt.interactions, receipt.log_entries, receipt.sessions) == (2, 2, 1)
         assert before < receipt.deleted < datetime.now(UTC)
         # The snapshot learned from them, and says so; what it has of them is not used any more.
         assert [one.in_force for one in receipt.snapshots] == [True]
-        assert (await client.recommend(ann, TITLED)).info.served_by.rung == "popular"
+        assert (await recommended(client, ann)).info.served_by.rung == "popular"
         kept = await client.get_user("u002")
         assert not kept.interactions and not kept.learned and kept.deleted == receipt.deleted
         async with redis.asyncio.Redis.from_url(running.redis_url) as state:
@@ -120,7 +131,7 @@ async def test_a_deleted_user_is_nobody_afterwards(tmp_path: Path) -> None:
                 assert b"u002" not in (await state.dump(key) or b"")
         # Who comes back begins again.
         await client.record_interactions([c.Interaction(item_id="i03", user_id="u002")])
-        assert ids(await client.recommend(Audience(user_id="u002"), TITLED))[0] == "i04"
+        assert ids(await recommended(client, Audience(user_id="u002")))[0] == "i04"
 
 
 async def test_a_deleted_item_leaves_lists_that_were_made_before(tmp_path: Path) -> None:
@@ -168,9 +179,7 @@ async def test_without_redis_lists_go_on_and_say_so_and_come_back_by_themselves(
                     await client.record_interactions([done])
         assert answered >= 200
         await running.redis.start()
-        async with asyncio.timeout(30):
-            while (await client.recommend(ann, TITLED)).info.served_by.rung == "no_user_state":
-                await asyncio.sleep(0.05)
+        await recommended(client, ann)
         kept = await running.patiently(lambda: client.get_user("u003"))
         assert {one.event_id for one in kept.interactions} == set(acknowledged)
 

@@ -117,7 +117,7 @@ class World:
         assert self.disk is not None
         with self.disk.full():
             yield
-        client = connect(self.redis_url)
+        client = connect(self.redis_url, timeout_s=10.0)
         try:
             await client.ping()
         except RedisConnectionError:
@@ -130,7 +130,7 @@ class World:
     async def full_redis(self) -> AsyncIterator[None]:
         """Lets Redis refuse writes, as at its limit of memory, for the length of the block."""
         await self.redis.settled()
-        client = connect(self.redis_url)
+        client = connect(self.redis_url, timeout_s=10.0)
         try:
             limit = str((await client.config_get("maxmemory"))["maxmemory"])
             await client.config_set("maxmemory", "1mb")

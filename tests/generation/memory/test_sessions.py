@@ -258,7 +258,7 @@ def test_a_long_answer_leaves_its_question_in_the_window() -> None:
 
 async def test_an_unavailable_redis_is_not_ready_and_loses_nothing(tmp_path: Path) -> None:
     port = free_port()
-    client = connect(f"redis://127.0.0.1:{port}/0")
+    client = connect(f"redis://127.0.0.1:{port}/0", timeout_s=10.0)
     sessions = SessionStore(client)
     with pytest.raises(NotReady, match="Redis does not answer"):
         await sessions.load(*WHERE, "s")

@@ -222,7 +222,7 @@ def test_each_unit_is_settled_exactly_once() -> None:
     with asyncio.Runner() as runner:
 
         async def live(url: str, steps: Sequence[Step]) -> None:
-            redis = connect(url)
+            redis = connect(url, timeout_s=10.0)
             await redis.flushall()
             world = World(redis)
             for step in steps:

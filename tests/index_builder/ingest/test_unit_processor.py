@@ -34,7 +34,7 @@ RETRIES = RetryPolicy(attempts=3, backoff=Backoff(0.0))
 @pytest_asyncio.fixture(name="redis")
 async def give_redis() -> AsyncIterator[Redis]:
     async with valkey() as url:
-        client = connect(url)
+        client = connect(url, timeout_s=10.0)
         yield client
         await client.aclose()
 

@@ -188,7 +188,7 @@ async def test_the_summary_names_the_sources_of_interactions(
 async def test_recorded_interactions_outlive_the_log(shop: Shop, redis_url: str) -> None:
     await shop.run("build", *shop.corpus())
     shop.redis = redis_url
-    client = connect(redis_url)
+    client = connect(redis_url, timeout_s=10.0)
     logs = ChangeLogs(Store.open(str(shop.store)), redis_url, who="test")
     try:
         log = logs.log("default")

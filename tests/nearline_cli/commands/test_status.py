@@ -57,7 +57,7 @@ async def test_a_redis_that_serves_evicts_is_full_or_away_is_shown(
         assert shown["redis"]["about"].startswith("Redis ")
         # Its folder is on this machine.
         assert shown["disk"]["state"] == OK
-        async with connect(url) as client:
+        async with connect(url, timeout_s=10.0) as client:
             await client.config_set("maxmemory-policy", "volatile-lru")
             shown, error = records(nearline, *where, "--redis", url)
             assert shown["redis"]["state"] == FAILING
@@ -93,7 +93,7 @@ async def test_a_router_refuses_upserts_while_redis_is_nearly_full_and_says_so(
     changed = Item(id="d07", text="changed", vector=np.ones(32, np.float32))
     async with (
         valkey() as url,
-        connect(url) as redis,
+        connect(url, timeout_s=10.0) as redis,
         retrieval_process(store, ["--redis", url]) as router,
         RetrievalClient(router.address) as client,
     ):

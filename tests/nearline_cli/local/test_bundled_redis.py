@@ -210,7 +210,7 @@ async def test_a_killed_redis_restarts_with_its_data(supervisor: Up, tmp_path: P
     server = supervisor.named("redis")
     assert server.name() == "valkey-server"
     assert stat.S_IMODE((tmp_path / ".redis").stat().st_mode) == 0o700
-    async with connect(f"redis://{supervisor.address}/0") as client:
+    async with connect(f"redis://{supervisor.address}/0", timeout_s=10.0) as client:
         sessions = SessionStore(client)
         for number in range(20):
             await sessions.append(*WHERE, Turn(f"question {number}", "answer"), number)
@@ -295,7 +295,7 @@ async def test_doctor_reports_the_persistence_of_a_redis(nearline: Run) -> None:
         assert (told["verdict"], told["remedy"]) == ("ok", "")
         assert "appendonly yes, appendfsync always, maxmemory-policy noeviction" in told["found"]
         assert (log["verdict"], "(appendfsync always)" in log["found"]) == ("ok", True)
-        async with connect(url) as client:
+        async with connect(url, timeout_s=10.0) as client:
             await client.config_set("appendfsync", "everysec")
             told, log = found("--redis", url)
             assert (told["verdict"], "set appendfsync always" in told["remedy"]) == ("warn", True)

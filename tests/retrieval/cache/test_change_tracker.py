@@ -166,7 +166,7 @@ async def test_a_log_in_redis_is_followed_from_its_start_through_a_kill_to_the_n
             logs.reader("default"), lambda: log_lineage(store, "default")
         ) as touched:
             await until(lambda: "Redis does not answer" in touched.stale_reason)
-            async with valkey(tmp_path / "redis", port), connect(url) as client:
+            async with valkey(tmp_path / "redis", port), connect(url, timeout_s=10.0) as client:
                 await writer.append([upsert("a"), upsert("b")])
                 await writer.append([delete("a")])
                 await until(lambda: len(touched.items) == 2 and touched.items["a"].deleted)

@@ -235,7 +235,7 @@ async def test_a_killed_redis_fails_no_request_and_is_used_again_later(tmp_path:
         return level
 
     async with router(url, clock) as lists:
-        async with valkey(tmp_path / "redis", port), connect(url) as client:
+        async with valkey(tmp_path / "redis", port), connect(url, timeout_s=10.0) as client:
             pid = int((await client.info("server"))["process_id"])
             stop = asyncio.Event()
 
@@ -253,7 +253,7 @@ async def test_a_killed_redis_fails_no_request_and_is_used_again_later(tmp_path:
                 await asyncio.sleep(0)
             stop.set()
             await asyncio.gather(*tasks)
-        async with valkey(tmp_path / "redis", port), connect(url) as client:
+        async with valkey(tmp_path / "redis", port), connect(url, timeout_s=10.0) as client:
             async with asyncio.timeout(10):
                 while not await client.exists(redis_key(KEY._replace(of=f"item:{asked}"))):
                     await ask(lists)

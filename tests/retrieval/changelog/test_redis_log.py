@@ -72,7 +72,7 @@ async def test_versions_and_outcomes_of_changes_of_an_item(log: RedisLog) -> Non
 
 async def test_a_read_without_entries_costs_two_commands(log: RedisLog, empty_redis: str) -> None:
     await log.read(ALL)
-    redis = connect(empty_redis)
+    redis = connect(empty_redis, timeout_s=10.0)
     try:
         await redis.config_resetstat()
         assert await log.read(ALL, wait_s=0.02) == []

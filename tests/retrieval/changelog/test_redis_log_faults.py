@@ -34,7 +34,7 @@ ALL = dict.fromkeys(range(64), 0)
 async def one_log(store: Path, folder: Path, port: int) -> AsyncIterator[tuple[ChangeLogs, int]]:
     """Runs a Redis in a folder; yields its logs and its pid."""
     async with valkey(folder, port) as url, change_logs(store, url) as logs:
-        async with connect(url) as client:
+        async with connect(url, timeout_s=10.0) as client:
             pid = int((await client.info("server"))["process_id"])
         yield logs, pid
 

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.service, needs_redis]
 
 
 async def test_a_rebuild_is_requested_once_an_hour_and_taken_once(shared_redis: str) -> None:
-    clients = [connect(shared_redis, timeout_s=10.0), connect(shared_redis)]
+    clients = [connect(shared_redis, timeout_s=10.0) for _ in range(2)]
     router, upkeep = (RebuildRequests(client) for client in clients)
     assert await upkeep.take("shop") == ""
     assert await router.request("shop", "drift of score: 0.4 is above 0.25")

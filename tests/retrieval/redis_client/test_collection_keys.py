@@ -27,7 +27,7 @@ def answer_key(collection: str) -> AnswerKey:
 
 
 async def test_answers_and_conversations_go_with_their_collection(redis_url: str) -> None:
-    redis = connect(redis_url)
+    redis = connect(redis_url, timeout_s=10.0)
     try:
         cache = AnswerCache(redis, ttl_s=60)
         sessions = SessionStore(redis)

@@ -51,7 +51,7 @@ async def decrypting(redis_url: str, context: ssl.SSLContext) -> AsyncIterator[s
 
 
 async def answers(url: str) -> bool:
-    client = connect(url, retries=0)
+    client = connect(url, timeout_s=10.0, retries=0)
     try:
         return bool(await client.ping())
     except RedisConnectionError:

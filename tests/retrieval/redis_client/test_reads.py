@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.service, needs_redis]
 
 
 async def test_concurrent_calls_get_their_own_replies() -> None:
-    async with valkey() as url, connect(url) as client:
+    async with valkey() as url, connect(url, timeout_s=10.0) as client:
         await client.hset("hash", mapping={"a": "1", "b": "2"})
         await client.set("text", "3")
         # Two hundred connections take a busy machine a while; this is not about time.
@@ -39,9 +39,13 @@ async def test_concurrent_calls_get_their_own_replies() -> None:
 
 
 async def test_a_closed_connection_is_replaced() -> None:
-    async with valkey() as url, connect(url, retries=0) as client, connect(url) as other:
+    async with (
+        valkey() as url,
+        connect(url, timeout_s=10.0, retries=0) as client,
+        connect(url, timeout_s=10.0) as other,
+    ):
         await other.set("text", "3")
-        reads = RedisReader(client, "lists", 0.5)
+        reads = RedisReader(client, "lists", 10.0)
         for _ in range(2):
             assert await reads.ask(("GET", "text")) == [b"3"]
             assert await other.client_kill_filter(_type="normal", skipme=True) == 1

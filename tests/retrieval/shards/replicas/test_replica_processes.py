@@ -78,20 +78,21 @@ async def test_no_request_fails_when_a_replica_stops(store: Path, number: signal
 
             async def ask() -> None:
                 while other.process.returncode is None:
-                    reply = await client.search(QUERY, timeout_s=5.0)
+                    reply = await client.search(QUERY, timeout_s=10.0)
                     assert not reply.info.coverage.missing_shards
 
             async def read() -> None:
                 ids = [hit.id for hit in everything.hits]
                 while other.process.returncode is None:
-                    assert len((await client.get_items(ids, timeout_s=5.0)).items) == 60
+                    assert len((await client.get_items(ids, timeout_s=10.0)).items) == 60
 
-            everything = await client.search(QUERY, ALL, timeout_s=5.0)
-            asking = asyncio.gather(*(ask() for _ in range(8)), *(read() for _ in range(32)))
-            await client.search(QUERY, timeout_s=5.0)
+            everything = await client.search(QUERY, ALL, timeout_s=10.0)
+            # Not more at once than a busy machine answers in time.
+            asking = asyncio.gather(*(ask() for _ in range(4)), *(read() for _ in range(8)))
+            await client.search(QUERY, timeout_s=10.0)
             os.kill(other.pid, number)
             await asking
-            await client.search(QUERY, c.SearchOptions(require_full_coverage=True), timeout_s=5.0)
+            await client.search(QUERY, c.SearchOptions(require_full_coverage=True), timeout_s=10.0)
 
 
 async def test_a_hung_shard_without_another_replica_stops_costing_time(store: Path) -> None:
