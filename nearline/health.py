@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -17,12 +18,27 @@ from nearline.channel_security import ChannelSecurity
 TIMEOUT_S = 3.0
 
 
-def check(address: str, timeout_s: float = TIMEOUT_S, service: str = "") -> str:
+class ServiceHealth(NamedTuple):
+    """Health of a service at an address.
+
+    is_known: Whether the server has the service, serving or not. why: Why it does not serve; empty
+    if it does.
+    """
+
+    is_known: bool
+    why: str
+
+
+def check(address: str, timeout_s: float = TIMEOUT_S) -> str:
+    """Queries the overall health of a server once; returns why it does not serve, or nothing."""
+    return query(address, timeout_s).why
+
+
+def query(address: str, timeout_s: float = TIMEOUT_S, service: str = "") -> ServiceHealth:
     """Queries the health of a server once, over TLS if NEARLINE_TLS_CA is set.
 
     Args:
         service: Full name of a service of it. Optional; empty asks for its overall health.
-    Returns: An empty string if it serves, else the reason why not.
     """
     credentials = ChannelSecurity.choose("", None, os.environ).credentials
     options = (("grpc.enable_http_proxy", 0),)
@@ -36,11 +52,13 @@ def check(address: str, timeout_s: float = TIMEOUT_S, service: str = "") -> str:
             reply = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)
         except grpc.RpcError as error:
             assert isinstance(error, grpc.Call)
-            return f"{address}: {error.code().name}: {error.details()}"
+            return ServiceHealth(False, f"{address}: {error.code().name}: {error.details()}")
     if reply.status == health_pb2.HealthCheckResponse.SERVING:
-        return ""
+        return ServiceHealth(True, "")
     name = health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status)
-    return f"{address} is {name}: loading, draining, or missing a dependency; see its log"
+    return ServiceHealth(
+        True, f"{address} is {name}: loading, draining, or missing a dependency; see its log"
+    )
 
 
 def main(

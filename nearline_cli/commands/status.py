@@ -25,7 +25,6 @@ from nearline.tls import is_loopback
 from nearline.v1 import admin_pb2
 from nearline_cli.local.bundled_redis import data_folder
 from nearline_cli.local.machine_checks import (
-    ABSENT,
     AWAY,
     FAILING,
     FULL,
@@ -36,16 +35,20 @@ from nearline_cli.local.machine_checks import (
     redis_state,
 )
 from nearline_cli.local.ports import OFFSETS, answers
-from nearline_cli.local.processes import GENERATION_SERVICES
+from nearline_cli.local.processes import (
+    EMBEDDING_SERVICES,
+    GENERATION_SERVICES,
+    INGEST_SERVICES,
+)
 from nearline_cli.local.redis_settings import configured_redis
 from nearline_cli.terminal import options, output
 from nearline_cli.views.collection_view import collection_record, print_collections
 from nearline_cli.views.doors import print_doors
-from nearline_cli.views.job_view import NEEDS_REDIS
 from nearline_cli.views.queue_view import describe_queue
 from nearline_cli.views.service_checks import feed_problem
 
-_OWN_VECTORS = "nearline up runs it if a collection was built from texts"
+# Where a router answers for a service, only the service's own log says why.
+_AT_FAULT = "it is loading, draining or away; see its log"
 
 
 def status(
@@ -104,9 +107,12 @@ def status(
     # Unknown, and so expected, if the router does not answer.
     uses_redis = services[0].get("resources") != [] or any(one["live"] for one in collections)
     services += asyncio.run(
-        _ask_queue(_door(address, "ingest") if ingest is None else ingest, ingest is not None)
+        _ask_queue(
+            address, _door(address, "ingest") if ingest is None else ingest, ingest is not None
+        )
     )
     services += _generation(
+        address,
         _door(address, "generation") if generation is None else generation,
         generation is not None,
     )
@@ -166,14 +172,29 @@ def _raise_problems(services: Sequence[Mapping[str, object]]) -> None:
         raise NotReady(". ".join(problems))
 
 
-def _generation(address: str, required: bool) -> list[dict[str, object]]:
-    """Asks the generation service for its health; unless it is required, it may be absent."""
+def _generation(router: str, address: str, required: bool) -> list[dict[str, object]]:
+    """Asks the generation service for its health; unless it is required or wanted, it may be
+    absent.
+    """
     if not address:
         return []
-    why = health.check(address, service=GENERATION_SERVICES[0])
-    if why:
-        return [_service("generation", address, AWAY, why)] if required else []
-    return [_service("generation", address, SERVING, "")]
+    found = health.query(address, service=GENERATION_SERVICES[0])
+    if not found.why:
+        return [_service("generation", address, SERVING, "")]
+    if found.is_known:
+        return [_service("generation", address, FAILING, _AT_FAULT)]
+    if required or _is_wanted(router, GENERATION_SERVICES[0]):
+        return [_service("generation", address, AWAY, found.why)]
+    return []
+
+
+def _is_wanted(router: str, service: str) -> bool:
+    """Returns whether a service that does not answer belongs to a router.
+
+    `nearline up` gives its router the addresses of the services that it starts, so the router knows
+    the health of these alone.
+    """
+    return health.query(router, service=service).is_known
 
 
 def _gateway(address: str, required: bool) -> tuple[list[dict[str, object]], str]:
@@ -227,7 +248,7 @@ async def _ask(
 ) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     """Asks the router, which comes first, and the embedding service.
 
-    Unless the latter is required, it may be absent if no collection has a model.
+    Unless the latter is required or wanted, it may be absent if no collection has a model.
     """
     services, collections = [], []
     async with AdminClient(address) as admin:
@@ -243,12 +264,16 @@ async def _ask(
             try:
                 info = await client.info()
             except NearlineError as error:
-                state, about = _state(error), error.message
                 # The model of a collection that is not served yet is unknown.
-                unused = all(one["epoch"] and not one["fingerprint"] for one in collections)
-                if state == AWAY and collections and unused and not required:
-                    state, about = ABSENT, _OWN_VECTORS
-                services.append(_service("embedding", embedding, state, about))
+                unused = services[0]["state"] != AWAY and all(
+                    one["epoch"] and not one["fingerprint"] for one in collections
+                )
+                if (
+                    required
+                    or not unused
+                    or await asyncio.to_thread(_is_wanted, address, EMBEDDING_SERVICES[0])
+                ):
+                    services.append(_service("embedding", embedding, _state(error), error.message))
             else:
                 about = f"{info.model}, {info.dim} dims, {info.backend}"
                 services.append(_service("embedding", embedding, SERVING, about))
@@ -279,22 +304,23 @@ def _state(error: NearlineError) -> str:
     return REFUSED if isinstance(error, Unauthenticated | PermissionDenied) else AWAY
 
 
-async def _ask_queue(address: str, required: bool) -> list[dict[str, object]]:
-    """Asks the ingest service; unless it is required, it may be absent."""
+async def _ask_queue(router: str, address: str, required: bool) -> list[dict[str, object]]:
+    """Asks the ingest service; unless it is required or wanted, it may be absent."""
     if not address:
         return []
     async with IngestClient(address) as client:
         try:
             queue = await client.queue()
         except NearlineError as error:
-            if isinstance(error, Unsupported) and not required:
-                return [_service("ingest", address, ABSENT, NEEDS_REDIS)]
-            if not error.message.startswith(address):
-                # It answers, but cannot reach its Redis, for example.
-                return [_service("ingest", address, FAILING, error.message)]
-            if required:
-                return [_service("ingest", address, AWAY, error.message)]
-            return [_service("ingest", address, ABSENT, NEEDS_REDIS)]
+            is_away = error.message.startswith(address)
+            if (
+                not required
+                and (is_away or isinstance(error, Unsupported))
+                and not await asyncio.to_thread(_is_wanted, router, INGEST_SERVICES[0])
+            ):
+                return []
+            # One that answers may not reach its Redis, for example.
+            return [_service("ingest", address, AWAY if is_away else FAILING, error.message)]
     return [_service("ingest", address, SERVING, describe_queue(queue)) | {"queue": _queue(queue)}]
 
 

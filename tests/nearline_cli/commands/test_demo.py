@@ -191,3 +191,5 @@ def _run_the_commands_of_the_readme(running: Up) -> None:
             text=True,
         )
         assert done.stdout.strip()
+        # The demo has no queue.
+        assert "ingest" not in done.stdout

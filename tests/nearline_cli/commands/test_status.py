@@ -28,7 +28,7 @@ from nearline_cli.local.machine_checks import (
     disk_states,
     redis_state,
 )
-from nearline_cli.local.processes import retrieval_process
+from nearline_cli.local.processes import free_port, retrieval_process
 from retrieval.redis_client.connection import connect
 from retrieval.router.admin_servicer import AdminServicer
 from tests.nearline.doors import Behind, front
@@ -182,10 +182,25 @@ async def test_services_that_are_not_beside_their_router_are_asked_through_it(
     assert status._door("shop.example:7700", "ingest") == "shop.example:7700"
     async with running(Behind().registrations) as behind, front(behind) as address:
         await health_is(address, "nearline.v1.GenerationService", SERVING_HEALTH)
-        (found,) = await asyncio.to_thread(status._generation, address, False)
+        (found,) = await asyncio.to_thread(status._generation, address, address, False)
         assert (found["service"], found["state"]) == ("generation", SERVING)
-        (found,) = await status._ask_queue(address, False)
-        assert found["state"] == "not running"
+        # It has no queue, so none was wanted.
+        assert await status._ask_queue(address, address, False) == []
+
+
+async def test_a_service_that_its_router_was_given_is_missed_when_it_is_away() -> None:
+    away = f"127.0.0.1:{free_port()}"
+    async with front(away, ingest=away) as address:
+        (found,) = await asyncio.to_thread(status._generation, address, address, False)
+        assert (found["service"], found["state"]) == ("generation", FAILING)
+        (found,) = await status._ask_queue(address, address, False)
+        assert (found["service"], found["state"]) == ("ingest", FAILING)
+        assert away in str(found["about"])
+        # One that is not beside the router, or is frozen, belongs to it as well.
+        (found,) = await asyncio.to_thread(status._generation, address, away, False)
+        assert (found["address"], found["state"]) == (away, AWAY)
+        (found,) = await status._ask_queue(address, away, False)
+        assert (found["address"], found["state"]) == (away, AWAY)
 
 
 class Answering(admin_pb2_grpc.AdminServiceServicer):
@@ -221,16 +236,17 @@ async def test_a_service_that_the_router_does_not_use_is_not_missing(
             *collections: admin_pb2.CollectionStatus,
             resources: Sequence[admin_pb2.WatchedResource] = (),
             words: Sequence[str] = (),
-        ) -> tuple[str, str | None, str]:
-            """Returns the states of embedding and Redis, and the error."""
+        ) -> tuple[str | None, str | None, str]:
+            """Returns the states of embedding and Redis, if they are listed, and the error."""
             servicer.reply = admin_pb2.GetServingStatusResponse(
                 collections=collections, resources=resources
             )
             at = (*where, "--store", str(tmp_path), *words)
             shown, error = await asyncio.to_thread(records, nearline, *at)
-            return shown["embedding"]["state"], shown.get("redis", {}).get("state"), error
+            found = [shown.get(name, {}).get("state") for name in ("embedding", "redis")]
+            return found[0], found[1], error
 
-        assert await states(own_vectors) == ("not running", None, "")
+        assert await states(own_vectors) == (None, None, "")
         *found, error = await states(with_model, resources=[disk])
         assert found == [AWAY, AWAY] and "embedding (127.0.0.1:" in error
         assert "redis (127.0.0.1:1)" in error
