@@ -1,11 +1,12 @@
 """Fits the default answer models on labelled questions, and prints them as a module.
 
-The position in a document is omitted because it depends on the genre, and the ratio of scores
-because its scale depends on the retriever. The thresholds are lenient, because probabilities are
-lower on other collections than on the training data.
-Run: python -m benchmarks.answer_defaults --data SCIFACT --store STORE \\
-    > generation/evidence/defaults.py
-where STORE was built by: nearline build --corpus SCIFACT/corpus.jsonl --shards 4 --store STORE
+The position in a document and English words of papers are omitted because they depend on the
+genre, and the ratio of scores because its scale depends on the retriever. The thresholds are
+lenient, because probabilities are lower on other collections than on the training data.
+Run: python -m benchmarks.answer_defaults --data SELQA --license "Apache License 2.0" \\
+    --store STORE > generation/evidence/defaults.py
+where STORE was built by: nearline build --corpus SELQA/corpus.jsonl --shards 4 --store STORE
+The licence of the labels must permit that what was learned from them is shipped.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from nearline.store.snapshot import Store
 from nearline_cli.local.processes import embedding_process, retrieval_process
 
 _DIGITS = 4
+_OMITTED = ("document_ratio", "finding", "purpose")
 _HEAD = '''"""The default calibration, for collections without labels of their own.
 
 Source: python -m benchmarks.answer_defaults, which prints this file.
@@ -62,7 +64,7 @@ async def _learn(options: argparse.Namespace) -> Calibration:
         observed,
         target_risk=options.target_risk,
         lost=options.lost,
-        sentence_features=[name for name in CONTENT if name != "document_ratio"],
+        sentence_features=[name for name in CONTENT if name not in _OMITTED],
     )
 
 
@@ -80,6 +82,7 @@ def main() -> None:
     """Fits the models and prints them."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True, help="Folder with labels.")
+    parser.add_argument("--license", required=True, help="Licence of the labels.")
     parser.add_argument("--store", required=True, help="Store of its corpus.")
     parser.add_argument("--split", default="train")
     parser.add_argument("--target-risk", type=float, default=0.3)
@@ -89,9 +92,9 @@ def main() -> None:
     summary = learned.learned
     assert summary is not None
     about = (
-        f"{summary.questions} questions of {Path(options.data).name} {options.split}, "
-        f"{summary.answerable} with evidence;\ncross-validated AUROC {summary.topic_auroc:.3f} "
-        f"(topic), {summary.evidence_auroc:.3f} (evidence)."
+        f"{summary.questions} questions of {Path(options.data).name} {options.split} "
+        f"({options.license}), {summary.answerable} with evidence;\ncross-validated AUROC "
+        f"{summary.topic_auroc:.3f} (topic), {summary.evidence_auroc:.3f} (evidence)."
     )
     print(_HEAD.format(about=about), end="")
     print(_source("SENTENCES", learned.sentences), end="")

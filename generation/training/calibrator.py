@@ -95,9 +95,9 @@ def check_question_counts(questions: Sequence[LabelledQuestion]) -> None:
 
 
 def fit_sentence_model(observed: Sequence[QuestionExample], names: Sequence[str]) -> LogisticModel:
-    """Fits the sentence model on questions for which evidence was found."""
-    ranked: list[RankingExample] = [one.found for one in observed if one.found.evidence.any()]
-    if len(ranked) < MIN_QUESTIONS:
+    """Fits the sentence model on all questions, so that its probabilities hold for any of them."""
+    ranked: list[RankingExample] = [one.found for one in observed]
+    if sum(one.evidence.any() for one in ranked) < MIN_QUESTIONS:
         return DEFAULT_CALIBRATION.sentences
     columns = [FEATURES.index(name) for name in names]
     rows = np.concatenate([one.features for one in ranked])[:, columns]

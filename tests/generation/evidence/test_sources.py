@@ -54,7 +54,7 @@ def found() -> list[EvidenceSource]:
 
 
 def test_neighbours_are_one_span_and_the_source_of_the_best_comes_first() -> None:
-    scores = np.array([-9.0, 1.0, 0.5, -9.0, -9.0, 2.0])
+    scores = np.array([-9.0, -1.0, -1.5, -9.0, -9.0, 0.5])
     chosen = select_sentences(found(), scores, 256)
     assert [(span.source, span.start, span.end) for span in chosen.spans] == [
         (1, 117, 129),
@@ -67,6 +67,28 @@ def test_a_sentence_occurs_once_and_weak_ones_are_omitted() -> None:
     scores = np.array([-9.0, 1.0, -9.0, -9.0, 0.9, -9.0])
     (span,) = select_sentences(found(), scores, 256).spans
     assert (span.source, span.start, span.end) == (0, 16, 32)
+
+
+@pytest.mark.parametrize(
+    ("scores", "sentences"),
+    [
+        # 0.95 is reached by one of 0.96, or by two of 0.8 (1 - 0.2 * 0.2).
+        ([3.2, 3.1, -9.0, -9.0], 1),
+        ([1.4, 1.4, 1.3, -9.0], 2),
+        # Below it, sentences are added, three at most, until the next is hardly evidence.
+        ([0.0, -0.1, -0.2, -0.3], 3),
+        ([0.0, -2.7, -9.0, -9.0], 2),
+        ([0.0, -2.8, -9.0, -9.0], 1),
+        # There is always one.
+        ([-5.0, -5.1, -5.2, -5.3], 1),
+    ],
+)
+def test_the_fewest_sentences_that_probably_hold_the_evidence_are_selected(
+    scores: list[float], sentences: int
+) -> None:
+    (source,) = group_sources([hit("a", 0, 0, TEXT, 0.9)], 5)
+    (span,) = select_sentences([source], np.array(scores), 256).spans
+    assert len(span.passages) == sentences and span.start == 0
 
 
 def test_an_answer_ends_at_its_length_but_has_one_sentence() -> None:
@@ -90,5 +112,5 @@ def test_a_listing_is_used_only_if_no_prose_is_as_good() -> None:
     (source,) = group_sources([hit("a", 0, 0, f"{listing} A short word on it.", 0.9)], 5)
     (span,) = select_sentences([source], np.array([2.0, 0.0]), 256).spans
     assert (span.start, span.end) == (len(listing) + 1, len(listing) + 20)
-    (span,) = select_sentences([source], np.array([3.0, 0.0]), 256).spans
+    (span,) = select_sentences([source], np.array([3.0, -9.0]), 256).spans
     assert (span.start, span.end) == (0, len(listing))
