@@ -12,11 +12,13 @@ from collections.abc import Sequence
 
 from index_builder.ingest.janitor import Janitor
 from index_builder.ingest.job_store import JobStore
+from index_builder.ingest.known_collections import KnownCollections
 from index_builder.ingest.load_stats import LoadStatsReader
 from index_builder.ingest.service import IngestService
 from index_builder.ingest.servicer import IngestServicer
 from index_builder.ingest.settings import IngestSettings
 from nearline import serving, settings, telemetry
+from nearline.clients import AdminClient
 from nearline.errors import SettingsError
 from nearline.v1 import ingest_pb2_grpc
 from retrieval.redis_client.connection import connect
@@ -39,7 +41,9 @@ async def main(argv: Sequence[str]) -> None:
     job_store = JobStore(redis, Durability(redis, chosen.log_replicas), chosen.queue_limits())
     load_stats = LoadStatsReader(redis)
     feed_block = FeedBlock([redis_resource(redis, chosen.feed_block_redis)])
-    service = IngestService(job_store, load_stats, chosen.result_ttl_s, feed_block)
+    admin = AdminClient(chosen.retrieval) if chosen.retrieval else None
+    known = None if admin is None else KnownCollections(admin)
+    service = IngestService(job_store, load_stats, chosen.result_ttl_s, feed_block, known)
     janitor = Janitor(redis, job_store, load_stats, chosen.abandoned_s, chosen.dead_letter_ttl_s)
     tasks: list[asyncio.Task[None]] = []
 
@@ -53,6 +57,8 @@ async def main(argv: Sequence[str]) -> None:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        if admin is not None:
+            await admin.close()
         await redis.aclose()
 
     await serving.serve(

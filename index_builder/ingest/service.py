@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, 
 
 from index_builder.ingest.dead_letter_store import no_letter
 from index_builder.ingest.job_store import JobStore, no_job
+from index_builder.ingest.known_collections import KnownCollections
 from index_builder.ingest.load_stats import LoadStatsReader
 from index_builder.ingest.records import Submission
 from index_builder.ingest.validation import check_job_id, check_submission, resolve_page_size
@@ -34,6 +35,7 @@ class IngestService:
         load_stats: Reads the state of the queue.
         result_ttl_s: Seconds that results are kept if a submission does not say.
         feed_block: Refuses submissions while Redis is nearly full. Optional; None accepts all.
+        collections: Refuses submissions to unknown collections. Optional; None accepts all.
     """
 
     def __init__(
@@ -42,8 +44,10 @@ class IngestService:
         load_stats: LoadStatsReader,
         result_ttl_s: float,
         feed_block: FeedBlock | None = None,
+        collections: KnownCollections | None = None,
     ) -> None:
         self._feed_block = feed_block
+        self._collections = collections
         self._job_store = job_store
         self._load_stats = load_stats
         self._ttl_s = result_ttl_s
@@ -85,6 +89,7 @@ class IngestService:
         )
         check_submission(submission)
         async with _deadline(timeout_s):
+            await self._check_collections([collection])
             await self._job_store.submit(submission)
             return await self._job_store.job(job_id)
 
@@ -219,6 +224,8 @@ class IngestService:
             except NotFound:
                 if len(await self._own_letters(letter_ids, caller)) < len(letter_ids):
                     raise no_letter(letter_ids[0]) from None
+                owners = await self._job_store.letter_owners(letter_ids)
+                await self._check_collections({collection for _, collection in owners.values()})
                 await self._job_store.requeue(letter_ids, job_id, self._ttl_s)
                 return await self._job_store.job(job_id)
 
@@ -234,6 +241,11 @@ class IngestService:
         async with _deadline(timeout_s):
             own = await self._own_letters(letter_ids, caller)
             return await self._job_store.delete_dead_letters(own) if own else 0
+
+    async def _check_collections(self, names: Collection[str]) -> None:
+        if self._collections is not None:
+            for name in names:
+                await self._collections.check(name)
 
     async def _own_job(self, job_id: str, caller: Caller, right: Right = Right.READ) -> c.Job:
         """Returns a job.

@@ -62,6 +62,11 @@ class IngestSettings(QueueSettings):
 
     section: ClassVar[str] = "ingest"
 
+    retrieval: str = Field(
+        "",
+        description="Router that knows the collections, host:port: submissions to one that does "
+        "not exist are refused. Empty: all are accepted, and their documents become dead letters.",
+    )
     result_ttl_s: float = Field(
         86_400.0,
         ge=1,

@@ -207,9 +207,9 @@ class Ingestor(Protocol):
 
         See SubmitRequest in ingest.proto.
 
-        Raises: Overloaded: the queue or the tenant's share of it is full (with retry_after_s).
-            FeedBlocked: Redis is nearly full. Conflict: `offset` differs from the job's number of
-            sources, or the job has ended.
+        Raises: NotFound: the collection does not exist. Overloaded: the queue or the tenant's share
+            of it is full (with retry_after_s). FeedBlocked: Redis is nearly full. Conflict:
+            `offset` differs from the job's number of sources, or the job has ended.
         """
         ...
 

@@ -175,7 +175,7 @@ def plan_processes(layout: Layout) -> Iterator[ProcessPlan]:
         has_log = bool(redis_url) or (layout.redis is None and layout.redis_port is None)
         if layout.ingest_port is not None and has_log:
             port_of_ingest = _take(ports, layout.host, layout.ingest_port, "--ingest-port")
-            ingest.append(_ingest(layout, port_of_ingest, redis_url))
+            ingest.append(_ingest(layout, port_of_ingest, f"{layout.host}:{port}", redis_url))
         shards = [
             [
                 _shard(layout, number, copy, free_port(layout.host), embedding, redis_url)
@@ -361,8 +361,9 @@ def _upkeep(layout: Layout, embedding: str, redis: str | None) -> ProcessSpec:
     return _spec(layout, "upkeep", "index_builder.maintenance", port, words, ("",))
 
 
-def _ingest(layout: Layout, port: int, redis: str | None) -> ProcessSpec:
-    return _spec(layout, "ingest", INGEST_MODULE, port, _redis_words(redis), INGEST_SERVICES)
+def _ingest(layout: Layout, port: int, retrieval: str, redis: str | None) -> ProcessSpec:
+    words = ("--retrieval", retrieval, *_redis_words(redis))
+    return _spec(layout, "ingest", INGEST_MODULE, port, words, INGEST_SERVICES)
 
 
 def _gateway(layout: Layout, port: int, behind: Mapping[str, str]) -> ProcessSpec:

@@ -69,7 +69,7 @@ async def _queue(folder: Path, web: str) -> AsyncIterator[QueueProcesses]:
         )
         words = ["--attempts", "2", "--backoff-s", "0.05", "--poll-s", "0.1"]
         words += ["--sources", f"{files.as_uri()}/,{web}/in/"]
-        ingest = await enter(ingest_process(redis))
+        ingest = await enter(ingest_process(redis, ["--retrieval", retrieval.address]))
         await enter(worker_process(redis, retrieval.address, words))
         yield QueueProcesses(
             redis=redis,
