@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generation.evidence import confidence, sentence_features
+from generation.evidence.calibration import DEFAULT_CALIBRATION
 from generation.evidence.sources import EvidenceSource, group_sources, list_passages
 from nearline import contract as c
 from nearline.contract import Hit, Reranker
@@ -218,12 +219,14 @@ class EvidenceReader:
         # Three passes process the same sentences; the cache stems each only once.
         words_of = cache(_analyser(result.language or NO_LANGUAGE).words)
         documents = [source.document() for source in found.sources]
-        shortlist = sentence_features.select_shortlist(terms, documents, words_of, embedded)
+        unknown = np.full(len(list_passages(found.sources)), np.nan, np.float32)
+        by_words = sentence_features.compute_features(
+            terms, documents, words_of, unknown, query=found.question
+        )
+        shortlist = sentence_features.select_shortlist(DEFAULT_CALIBRATION.rank(by_words), embedded)
         cosines, degraded = await self._cosines(found, shortlist, timeout_s)
         return EvidenceFeatures(
-            sentence_features.compute_features(
-                terms, documents, words_of, cosines, query=found.question
-            ),
+            sentence_features.add_cosines(by_words, documents, cosines),
             confidence.compute_signals(
                 found.question, terms, found.reply.hits, documents, words_of, cosines
             ),

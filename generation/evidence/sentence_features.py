@@ -42,8 +42,6 @@ _PURPOSE = re.compile(
     r"\b(?:aims?\b|aimed\b|objective|purpose|whether\b|methods?\b|unclear\b|unknown\b|however\b"
     r"|(?:to|we) (?:determin|investigat|examin|stud|assess|evaluat|test|explor|compar|use|perform))"
 )
-# Sentences of each document that come first; 0 to 3 do equally well on SciFact train.
-_FIRST_OF_EACH = 2
 
 
 class QueryTerm(NamedTuple):
@@ -107,8 +105,7 @@ def compute_features(
         _plain(documents[one.document].text[one.start : one.end])
         for one in list_sentences(documents)
     ]
-    coverage, least = _share(held, idf), np.fmin.reduce(cosines, initial=np.nan)
-    cosine = np.where(np.isnan(cosines), least, cosines).astype(np.float64)
+    coverage = _share(held, idf)
     best = np.zeros(len(documents))
     np.maximum.at(best, owners, coverage)
     size = np.bincount(owners, minlength=len(documents))
@@ -118,8 +115,8 @@ def compute_features(
         "coverage_to_best": coverage / np.where(best > 0, best, 1.0)[owners],
         "coverage_beyond_title": _share(held * (1.0 - titled), idf),
         "grams": _grams(query, texts),
-        "cosine": cosine,
-        "cosine_standing": _standing(cosine, owners, np.maximum(size, 1)),
+        "cosine": np.full(len(owners), np.nan),
+        "cosine_standing": np.full(len(owners), np.nan),
         "length": np.log1p([len(sentence) for sentence in words]),
         "numbers": np.log1p([len(re.findall(r"\d+", text)) for text in texts]),
         "finding": np.log1p([len(_FINDING.findall(text)) for text in texts]),
@@ -131,27 +128,32 @@ def compute_features(
         "position_last": place == count - 1,
         "sentence_count": np.log1p(count),
     }
-    return np.stack([columns[name] for name in FEATURES], axis=1).astype(np.float64)
+    features = np.stack([columns[name] for name in FEATURES], axis=1).astype(np.float64)
+    return add_cosines(features, documents, cosines)
 
 
-def select_shortlist(
-    terms: Sequence[QueryTerm], documents: Sequence[EvidenceDocument], words_of: WordsOf, most: int
-) -> NDArray[np.int64]:
+def add_cosines(
+    features: Floats, documents: Sequence[EvidenceDocument], cosines: NDArray[np.float32]
+) -> Floats:
+    """Returns features with the columns of the cosine; see `compute_features` for the arguments."""
+    owners = np.array([sentence.document for sentence in list_sentences(documents)], np.int64)
+    least = np.fmin.reduce(cosines, initial=np.nan)
+    cosine = np.where(np.isnan(cosines), least, cosines).astype(np.float64)
+    size = np.bincount(owners, minlength=len(documents))
+    added = features.copy()
+    added[:, FEATURES.index("cosine")] = cosine
+    added[:, FEATURES.index("cosine_standing")] = _standing(cosine, owners, np.maximum(size, 1))
+    return added
+
+
+def select_shortlist(scores: Floats, most: int) -> NDArray[np.int64]:
     """Returns the rows of the at most `most` sentences to embed, (min(most, n),) ascending.
 
-    The best two of each document come first, starting with the best document, then the best of all
-    others. Sentences are compared by coverage of the query plus the score of the document as a
-    share of the best document's score.
+    Args:
+        scores: (n,) scores of the sentences by words alone; larger is better.
+        most: Maximum number of rows.
     """
-    idf, owners, words = _read(terms, documents, words_of)
-    ratio, rank = _rated(documents)
-    worth = _share(_held(terms, words), idf) + ratio[owners]
-    late = np.ones(len(worth), np.bool_)
-    for place in range(len(documents)):
-        mine = np.flatnonzero(owners == place)
-        late[mine[np.argsort(-worth[mine], kind="stable")[:_FIRST_OF_EACH]]] = False
-    # The first of each document are ordered by its rank, the others by their worth.
-    return np.sort(np.lexsort((-worth, np.where(late, 0, rank[owners]), late))[:most])
+    return np.sort(np.argsort(-scores, kind="stable")[:most])
 
 
 def _read(

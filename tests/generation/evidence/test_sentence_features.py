@@ -15,6 +15,7 @@ from generation.evidence.sentence_features import (
     EvidenceDocument,
     QueryTerm,
     Sentence,
+    add_cosines,
     compute_features,
     list_sentences,
     select_shortlist,
@@ -120,25 +121,23 @@ def test_without_any_cosine_the_rest_decides() -> None:
     assert np.allclose(DEFAULT_CALIBRATION.rank(described), logits)
 
 
-def test_the_shortlist_takes_two_of_each_document_and_then_the_best() -> None:
-    weak = _document("", 0.1, "x", "y", "mat")
-    strong = _document("", 1.0, "cat", "cat mat", "mat", "cat z")
-    for most, wanted in [(1, [4]), (2, [3, 4]), (3, [2, 3, 4]), (5, [0, 2, 3, 4, 6])]:
-        assert select_shortlist(TERMS, [weak, strong], _words, most).tolist() == wanted
-    assert select_shortlist(TERMS, [weak, strong], _words, 99).tolist() == list(range(7))
+def test_the_shortlist_is_the_best_rows_in_order_and_ties_take_the_first() -> None:
+    scores = np.array([0.2, 3.0, 1.0, 3.0, 1.0])
+    for most, wanted in [(1, [1]), (2, [1, 3]), (3, [1, 2, 3]), (9, [0, 1, 2, 3, 4])]:
+        assert select_shortlist(scores, most).tolist() == wanted
 
 
-def test_the_shortlist_takes_the_first_of_every_document_before_the_rest_of_any() -> None:
-    documents = [_document("", score, "cat", "cat mat", "mat") for score in (0.2, 1.0, 0.5)]
-    for most, wanted in [(2, [3, 4]), (4, [3, 4, 6, 7]), (6, [0, 1, 3, 4, 6, 7])]:
-        assert select_shortlist(TERMS, documents, _words, most).tolist() == wanted
+def test_cosines_added_later_are_those_of_features_computed_with_them() -> None:
+    known = np.array([0.5, np.nan, 0.1, 0.3, np.nan], np.float32)
+    assert np.array_equal(add_cosines(_described(), TWO, known), _described(cosines=known))
+    assert np.isnan(_column("cosine", _described())).all()
 
 
 def test_nothing_to_rank_is_an_empty_answer() -> None:
     empty = compute_features(TERMS, [], _words, UNKNOWN[:0])
     assert empty.shape == (0, len(FEATURES))
     assert DEFAULT_CALIBRATION.rank(empty).shape == (0,)
-    assert select_shortlist(TERMS, [], _words, 3).dtype == np.int64
+    assert select_shortlist(np.zeros(0), 3).dtype == np.int64
     without_terms = compute_features([], TWO, _words, UNKNOWN)
     assert _column("coverage", without_terms) == [0.0] * 5
 
