@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any
 
 import pytest
@@ -92,7 +93,7 @@ EVENTS: list[c.AnswerEvent] = [
             message="Nothing answers it.",
             session=session,
         )
-        for reason, session in zip(c.RefusalReason, (STATE, None), strict=True)
+        for reason, session in product(c.RefusalReason, (STATE, None))
     ),
 ]
 
