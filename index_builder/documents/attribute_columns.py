@@ -170,8 +170,9 @@ def _kinds(name: str, found: _AttributeStats) -> str:
 
 def _problem(name: str, found: _AttributeStats) -> str:
     main = max(found.documents, key=found.documents.__getitem__)
+    lists = LIST * found.is_list
     return (
-        f"  {_kinds(name, found)}; declare it: --attribute {name}:string keeps every value as "
-        f"text, --attribute {name}:{main} counts values other than {_WORDS[main]} as malformed "
-        "rows; or exclude it with --attribute-columns"
+        f"  {_kinds(name, found)}; declare it: --attribute {name}:string{lists} keeps every value "
+        f"as text, --attribute {name}:{main}{lists} counts values other than {_WORDS[main]} as "
+        "malformed rows; or exclude it with --attribute-columns"
     )

@@ -9,9 +9,13 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from index_builder.documents.bad_rows import BadRow, BadRows
+from index_builder.documents.detected_lists import DetectedLists
+from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.sandbox import SandboxReader
 from nearline.contract import IngestSource, Item, SourceUrl
 from nearline.errors import InvalidRequest
+
+_DEFAULT_COLUMNS = DocumentColumns()
 
 
 class FileDocument(NamedTuple):
@@ -25,7 +29,13 @@ class FileDocument(NamedTuple):
     error: str = ""
 
 
-def read_documents(path: Path, name: str, sandbox: SandboxReader) -> Generator[FileDocument]:
+def read_documents(
+    path: Path,
+    name: str,
+    sandbox: SandboxReader,
+    columns: DocumentColumns = _DEFAULT_COLUMNS,
+    lists: DetectedLists | None = None,
+) -> Generator[FileDocument]:
     """Yields every document of a file in order, including malformed rows.
 
     The same file always yields the same documents in the same order.
@@ -35,12 +45,14 @@ def read_documents(path: Path, name: str, sandbox: SandboxReader) -> Generator[F
         name: Its name as submitted, which is the document id if the file is one document; a
             document without a title has the last part of it.
         sandbox: Reads the file.
+        columns: Columns of a table.
+        lists: Collects attributes whose cells are read as lists undeclared. Optional.
     Raises: InvalidRequest: the file as a whole cannot be read.
     """
     bad_rows: list[BadRow] = []
     seen: set[str] = set()
     collected = BadRows(allowed=sys.maxsize, on_bad_row=bad_rows.append)
-    rows = sandbox.read(path, name, name, collected, title=_title_of(name))
+    rows = sandbox.read(path, name, name, collected, columns, title=_title_of(name))
     while True:
         row = next(rows, None)
         for one in bad_rows:
@@ -55,6 +67,8 @@ def read_documents(path: Path, name: str, sandbox: SandboxReader) -> Generator[F
             )
             continue
         seen.add(row.item.id)
+        if lists is not None:
+            lists.see(name, row.item.attributes)
         yield FileDocument(row.item)
 
 

@@ -89,7 +89,8 @@ class Settlement:
     """The outcome of a unit.
 
     indexed: Its position in the change log; None if it was not written.
-    reason, message: Why it is a dead letter; otherwise empty.
+    reason, message: Why it is a dead letter; otherwise empty. The message of an expanded file may
+        have notes on how it was read.
     """
 
     unit: Unit

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from index_builder.documents.detected_lists import DetectedLists
 from index_builder.ingest import metrics
 from index_builder.ingest.codec import source_name
 from index_builder.ingest.document_writer import (
@@ -25,6 +26,7 @@ from index_builder.ingest.fetcher import LIMIT_S, fetch
 from index_builder.ingest.file_reader import FileDocument, read_document, read_documents
 from index_builder.ingest.lease_queue import LeaseQueue
 from index_builder.ingest.records import ALONE_AFTER, MAX_LOSSES, Settlement, Unit
+from index_builder.ingest.table_columns import ColumnsOf, default_columns
 from index_builder.readers.formats import is_one_document
 from index_builder.readers.sandbox import SandboxReader
 from nearline import contract as c
@@ -38,6 +40,7 @@ from retrieval.writes.feed_block import FeedBlock
 _log = logging.getLogger(__name__)
 _PAGE = 200
 _QUEUE_FULL_RETRY_S = 2.0
+_LIST_REMEDY = ", unless the collection has it as an attribute of kind string"
 # The caller in the audit log when a worker writes what a tenant submitted.
 _NAME = "ingest queue"
 
@@ -60,6 +63,7 @@ class UnitProcessor:
         parse_s: Seconds that reading a file may take until a document or the next rows are there.
         fetch_s: Seconds that fetching a file by URL may take.
         feed_block: Delays files of rows while Redis is nearly full. Optional; None disables this.
+        columns: Returns how tables for a collection are read.
     """
 
     def __init__(
@@ -71,8 +75,10 @@ class UnitProcessor:
         parse_s: float,
         fetch_s: float = LIMIT_S,
         feed_block: FeedBlock | None = None,
+        columns: ColumnsOf = default_columns,
     ) -> None:
         self._feed_block = feed_block
+        self._columns = columns
         self._queue = queue
         self._writer = writer
         self._retries = retries
@@ -205,7 +211,9 @@ class UnitProcessor:
 
     async def _expand(self, unit: Unit, path: Path, name: str, sandbox: SandboxReader) -> None:
         read = await self._queue.read_so_far(unit)
-        with contextlib.closing(read_documents(path, name, sandbox)) as documents:
+        columns = await self._columns(unit.collection)
+        lists = DetectedLists(columns.declared)
+        with contextlib.closing(read_documents(path, name, sandbox, columns, lists)) as documents:
             # Documents added by an earlier attempt are skipped.
             await asyncio.to_thread(_skip, documents, read)
             page: list[FileDocument] = []
@@ -228,7 +236,9 @@ class UnitProcessor:
                     # Another worker considered this one lost, and has taken over.
                     return
                 read, page = reached.read, page[len(part) :]
-        await self._end([Settlement(unit=unit, outcome=c.IngestOutcome.EXPANDED, document_id=name)])
+        expanded = c.IngestOutcome.EXPANDED
+        notes = "; ".join(f"{one}{_LIST_REMEDY}" for one in lists.found)
+        await self._end([Settlement(unit=unit, outcome=expanded, document_id=name, message=notes)])
 
     async def _may_add_rows(self, unit: Unit) -> bool:
         """Returns whether Redis has room for more rows; if not, gives their file back for later."""

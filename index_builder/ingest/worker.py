@@ -25,9 +25,10 @@ from index_builder.ingest.lease_queue import LeaseQueue
 from index_builder.ingest.load_stats import REPORT_INTERVAL_S, LoadStatsReader
 from index_builder.ingest.records import Unit
 from index_builder.ingest.settings import WorkerSettings
+from index_builder.ingest.table_columns import columns_by
 from index_builder.ingest.unit_processor import RetryPolicy, UnitProcessor
 from nearline import serving, settings, telemetry
-from nearline.clients import RetrievalClient
+from nearline.clients import AdminClient, RetrievalClient
 from nearline.contract import IngestWorker, Lane
 from nearline.errors import NearlineError, NotReady, SettingsError
 from nearline.retry import Backoff
@@ -240,13 +241,21 @@ async def main(argv: Sequence[str]) -> None:
     allowed = chosen.prefixes()
     redis = connect(chosen.redis, timeout_s=_REDIS_TIMEOUT_S, retries=0)
     client = RetrievalClient(chosen.retrieval, lane=Lane.BULK)
+    admin = AdminClient(chosen.retrieval)
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     queue = LeaseQueue(redis, worker_id, chosen.lease_s, chosen.queue_limits())
     backoff = Backoff(chosen.backoff_s, chosen.max_backoff_s, jitter=(0.5, 1.0))
     retries = RetryPolicy(chosen.attempts, backoff)
     feed_block = FeedBlock([redis_resource(redis, chosen.feed_block_redis)])
     processor = UnitProcessor(
-        queue, DocumentWriter(client), retries, allowed, chosen.parse_s, chosen.fetch_s, feed_block
+        queue,
+        DocumentWriter(client),
+        retries,
+        allowed,
+        chosen.parse_s,
+        chosen.fetch_s,
+        feed_block,
+        columns_by(admin),
     )
     worker = Worker(queue, processor, LoadStatsReader(redis), worker_id, chosen)
 
@@ -258,6 +267,7 @@ async def main(argv: Sequence[str]) -> None:
         await worker.stop()
         await feed_block.close()
         await client.close()
+        await admin.close()
         await redis.aclose()
 
     await serving.serve(chosen, [], ready=ready, stopping=worker.drain, close=close)

@@ -11,10 +11,10 @@ from typing import TypeAlias
 
 from index_builder.evaluation.retrieval_metrics import JudgedDataset
 from index_builder.interactions.recorded_interactions import DeletedUsers
+from index_builder.options.declared_attributes import check_kinds
 from index_builder.options.training_options import TrainingOptions
 from nearline.contract import DEFAULT_COLLECTION, Embedder
 from nearline.errors import InvalidRequest
-from nearline.items.attributes import KINDS, LIST
 from nearline.store.snapshot import PARTITIONS, Store, check_collection
 from nearline.v1 import release_pb2, snapshot_pb2
 from retrieval.index.lexical.text_analysis import check_language
@@ -178,13 +178,7 @@ class BuildOptions:
         ):
             if not low <= value <= high:
                 raise InvalidRequest(f"{name} is {value}; {low}..{high} is allowed", field=name)
-        for name, kind in self.attributes.items():
-            if not name or kind.removesuffix(LIST) not in KINDS:
-                raise InvalidRequest(
-                    f"attribute {name!r} is declared of kind {kind!r}; use NAME:KIND, where KIND "
-                    f"is one of {', '.join(KINDS)}, or string[] for lists of texts",
-                    field="attributes",
-                )
+        check_kinds(self.attributes)
         check_language(self.language)
         if self.as_of is not None and self.as_of > datetime.now(UTC):
             raise InvalidRequest(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from index_builder.documents.detected_lists import DetectedList
 from index_builder.lineage.document_merger import MergeSummary
 from index_builder.options.index_selection import IndexChoice
 from nearline.v1 import release_pb2, snapshot_pb2
@@ -22,6 +23,7 @@ class BuildResult:
     dense_weight: Weight of the dense leg in hybrid search, 0..1; None without a lexical index.
     tuned_ndcg_at_10: nDCG@10 of the queries that it was tuned on; None if it was not tuned.
     bytes: Size of the snapshot. seconds: Duration by stage.
+    lists: Attributes that were read as lists without being declared.
     choice: How the index was chosen; None if nothing was measured.
     answers: Calibration of answers; None if there is none.
     merged: Effects of live changes and of the previous snapshot; None if there were none.
@@ -49,6 +51,7 @@ class BuildResult:
     bad_rows: int
     bad_row_sample: Sequence[str]
     seconds: Mapping[str, float]
+    lists: Sequence[DetectedList] = ()
     choice: IndexChoice | None = None
     answers: snapshot_pb2.AnswerCard | None = None
     merged: MergeSummary | None = None
@@ -62,6 +65,7 @@ class BuildResult:
         tuned = record.pop("tuned_ndcg_at_10")
         return record | {
             "folder": str(self.folder),
+            "lists": [one._asdict() for one in self.lists],
             "choice": None if self.choice is None else self.choice.record(),
             "recall@10": round(record.pop("recall_at_10"), 4),
             "answers": None if self.answers is None else _figures(self.answers),

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from index_builder.documents.attribute_columns import infer_fields
 from index_builder.documents.bad_rows import BadRows
+from index_builder.documents.detected_lists import DetectedList
 from index_builder.documents.records import SourceCount, SourceRow
 from index_builder.documents.spool import Spool
 from index_builder.documents.vector_file import VectorFile
@@ -59,6 +60,7 @@ class BuildRun:
     lineage: Lineage | None = None
     inherit: bool = False
     executor: Executor = field(default_factory=LocalExecutor)
+    lists: Sequence[DetectedList] = ()
     merged: MergeSummary | None = None
     behaviour: BehaviourResult | None = None
     verdict: release_pb2.GateVerdict | None = None
@@ -143,6 +145,7 @@ class BuildRun:
             bytes=sum(entry.bytes for entry in manifest.files),
             bad_rows=bad_rows.count,
             bad_row_sample=[str(row) for row in bad_rows.sample],
+            lists=self.lists,
             seconds=self.clock.seconds,
             choice=choice,
             merged=self.merged,
@@ -166,6 +169,7 @@ class BuildRun:
                 known = await self.clock.in_thread(
                     lambda: self._fill(folder, spool, vectors, bad_rows, advance)
                 )
+        self.lists = [DetectedList(*one) for one in known.get("lists", ())]
         if known.get("merged"):
             self.merged = MergeSummary(**known["merged"])
         for source in self.sources:
@@ -210,6 +214,7 @@ class BuildRun:
             "documents": [source.documents for source in self.sources],
             "bad_rows": bad_rows.counts(),
             "sample": bad_rows.sample,
+            "lists": intake.lists.found,
             "merged": asdict(merger.summary()) if merger else None,
         }
         spool.mark_read({_READ: json.dumps(known)})

@@ -10,15 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.documents.bad_rows import BadRows
+from index_builder.documents.detected_lists import DetectedLists
 from index_builder.documents.records import PreparedDocument, SourceRow
 from index_builder.documents.spool import Spool
 from index_builder.documents.vector_file import VectorFile
 from index_builder.lineage.document_merger import DocumentMerger
 from index_builder.options.build_options import COSINE, BuildOptions
+from index_builder.options.declared_attributes import TITLE_ONLY_REMEDY
 from nearline.contract import Item
 from nearline.counts import counted
 from nearline.errors import InvalidRequest
-from nearline.items.documents import clean_document, clean_vector, document_spans
+from nearline.items.documents import (
+    EMPTY_TEXT,
+    clean_document,
+    clean_vector,
+    document_spans,
+)
 
 _VECTORS_PER_WRITE = 4096
 _REPORT_EVERY = 256
@@ -53,6 +60,7 @@ class Intake:
         self._bad_rows = bad_rows
         self.has_vectors: bool | None = True if require_vectors else None
         self.documents: Counter[str] = Counter()
+        self.lists = DetectedLists(options.attributes)
         # Rows and vectors that are yet to be written.
         self._rows: list[NDArray[np.int64]] = []
         self._pending: list[NDArray[np.float32]] = []
@@ -102,9 +110,12 @@ class Intake:
                 )
                 vector = self._checked_vector(item)
             except InvalidRequest as error:
-                self._bad_rows.add(row.location, error.message)
+                helps = error.message == EMPTY_TEXT and row.item.title.strip()
+                remedy = f"; {TITLE_ONLY_REMEDY}" if helps else ""
+                self._bad_rows.add(row.location, f"{error.message}{remedy}")
                 continue
             self.documents[row.location.source] += 1
+            self.lists.see(row.location.source, row.item.attributes)
             if self._merger is not None:
                 document = self._merger.merge_row(SourceRow(row.location, item), vector)
                 if document is not None:

@@ -75,7 +75,7 @@ class IndexBuilderSettings(Settings):
     attribute_columns: str = Field(
         "*",
         description="Columns to keep as attributes, separated by commas; *: all columns without "
-        "another role.",
+        "another role, and *,NAME: that column, too, although it is the text or the title.",
     )
     attributes: str = Field(
         "",
@@ -158,25 +158,31 @@ class IndexBuilderSettings(Settings):
 
     def columns(self) -> DocumentColumns:
         """Returns the column names."""
+        from index_builder.options.declared_attributes import (
+            TITLE_ONLY_REMEDY,
+            chosen_attributes,
+            list_names,
+        )
         from index_builder.readers.columns import DocumentColumns
 
-        every = self.attribute_columns == "*"
-        names = [part.strip() for part in self.attribute_columns.split(",") if part.strip()]
+        declared = self._declared()
         return DocumentColumns(
             id=self.id_column,
             title=self.title_column,
             text=self.text_column,
             vector=self.vector_column,
-            attributes=None if every else tuple(names),
-            declared=tuple(self._declared()),
+            **chosen_attributes(self.attribute_columns),
+            declared=tuple(declared),
+            lists=list_names(declared),
+            needs_text=not self.allow_title_only,
+            text_remedy=TITLE_ONLY_REMEDY,
         )
 
     def _declared(self) -> dict[str, str]:
-        # A name may contain a colon, a kind never does; `check` refuses unknown kinds.
-        pairs = (
-            part.strip().rpartition(":") for part in self.attributes.split(",") if part.strip()
-        )
-        return {name.strip(): kind.strip() for name, _, kind in pairs}
+        from index_builder.options.declared_attributes import declared_kinds
+
+        # `check` refuses unknown kinds.
+        return declared_kinds(self.attributes.split(","))
 
     def options(self) -> BuildOptions:
         """Returns the options of the build.

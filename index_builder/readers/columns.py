@@ -25,8 +25,11 @@ class DocumentColumns:
     """Column names. Empty means the default of BEIR (`_id` or `id`, `title`, `text`), or no vector.
 
     attributes: Columns kept as attributes; if None, all columns without another role.
+    also_attributes: With attributes None, columns that are attributes beside their other role.
     declared: Attributes with a declared kind; their CSV cells stay as written.
+    lists: Those of them that are lists; their CSV cells are split.
     needs_text: Whether records without a text are refused.
+    text_remedy: What else helps where there is no text, for errors. Optional.
     """
 
     id: str = ""
@@ -34,12 +37,20 @@ class DocumentColumns:
     text: str = ""
     vector: str = ""
     attributes: Sequence[str] | None = None
+    also_attributes: Sequence[str] = ()
     declared: Sequence[str] = ()
+    lists: Sequence[str] = ()
     needs_text: bool = True
+    text_remedy: str = ""
 
-    def item(self, record: Mapping[str, object]) -> Item:
+    def item(
+        self, record: Mapping[str, object], attributes: Mapping[str, object] | None = None
+    ) -> Item:
         """Converts a record to an item.
 
+        Args:
+            record: Values by column.
+            attributes: Attributes, where their values differ from those of the record. Optional.
         Raises: InvalidRequest: id or text is missing, or has an unsuitable type.
         """
         id_name = _find_column(record, self.id, DEFAULT_ID, "id")
@@ -47,13 +58,10 @@ class DocumentColumns:
         text_name = (
             self._text_column(record)
             if self.vector or not self.needs_text
-            else _find_column(record, self.text, DEFAULT_TEXT, "text")
+            else _find_column(record, self.text, DEFAULT_TEXT, "text", self.text_remedy)
         )
-        used = {id_name, title_name, text_name, self.vector}
-        if self.attributes is None:
-            attributes = {name: value for name, value in record.items() if name not in used}
-        else:
-            attributes = {name: record[name] for name in self.attributes if name in record}
+        if attributes is None:
+            attributes = {name: record[name] for name in self.attribute_names(list(record))}
         return Item(
             id=_as_id(record[id_name], id_name),
             title=_as_text(record.get(title_name), title_name),
@@ -63,18 +71,33 @@ class DocumentColumns:
             vector=_as_vector(record.get(self.vector), self.vector) if self.vector else None,
         )
 
+    def attribute_names(self, names: Sequence[str]) -> list[str]:
+        """Returns the columns that are attributes, of those that a record or table has."""
+        if self.attributes is not None:
+            return [name for name in self.attributes if name in names]
+        used = {self.vector} - {""}
+        for chosen, defaults in (
+            (self.id, DEFAULT_ID),
+            (self.title, DEFAULT_TITLE),
+            (self.text, DEFAULT_TEXT),
+        ):
+            used |= {chosen or next((name for name in defaults if name in names), "")}
+        return [name for name in names if name not in used or name in self.also_attributes]
+
     def check_names(self, names: Sequence[str], source: str) -> None:
         """Refuses a table that lacks a named column, since every row would be malformed.
 
         Raises: InvalidRequest: names the missing columns and the existing ones.
         """
-        wanted = [self.id, self.title, self.text, self.vector, *(self.attributes or ())]
+        wanted = [self.id, self.title, self.text, self.vector]
+        wanted += [*(self.attributes or ()), *self.also_attributes]
         missing = [name for name in wanted if name and name not in names]
         if not self.id and not any(name in names for name in DEFAULT_ID):
             missing.append("_id or id (or set --id-column)")
         texts = self.text or self.vector or not self.needs_text
         if not texts and DEFAULT_TEXT[0] not in names:
-            missing.append("text (or set --text-column)")
+            remedy = f"; {self.text_remedy}" if self.text_remedy else ""
+            missing.append(f"text (or set --text-column{remedy})")
         if missing:
             known = ", ".join(names)
             known = known if len(known) <= _NAMES_SHOWN else known[:_NAMES_SHOWN] + "…"
@@ -87,13 +110,18 @@ class DocumentColumns:
 
 
 def _find_column(
-    record: Mapping[str, object], chosen: str, defaults: Sequence[str], field: str
+    record: Mapping[str, object],
+    chosen: str,
+    defaults: Sequence[str],
+    field: str,
+    remedy: str = "",
 ) -> str:
     for name in (chosen,) if chosen else defaults:
         if name in record:
             return name
     names = " or ".join([chosen] if chosen else defaults)
-    raise InvalidRequest(f"the {field} is missing: there is no {names}")
+    more = f"; {remedy}" if remedy else ""
+    raise InvalidRequest(f"the {field} is missing: there is no {names}{more}")
 
 
 def _as_id(value: object, name: str) -> str:

@@ -1,9 +1,8 @@
 """Reads CSV and TSV: a header line, then one record per row.
 
-Cells are text. A column other than id, title and text becomes integers, numbers, booleans or times
-if every non-empty cell parses as one; this takes a first pass over the file. A number with a
-leading zero ("00123") makes its column text, since it is a code and not a quantity. Declared
-attributes stay text here; `attributes.clean` parses them.
+Cells are text. An attribute column becomes lists, integers, numbers, booleans or times if every
+non-empty cell parses as one; this takes a first pass over the file. Declared attributes stay text
+here, or lists of texts; `attributes.clean` parses them.
 """
 
 from __future__ import annotations
@@ -12,50 +11,21 @@ import contextlib
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator
-from datetime import datetime
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from index_builder.documents.bad_rows import BadRows, DamagedFile
 from index_builder.documents.records import SourceLocation, SourceRow
-from index_builder.readers.columns import DEFAULT_ID, DEFAULT_TEXT, DEFAULT_TITLE, DocumentColumns
+from index_builder.readers.cells import ColumnKind, Parse, read_list
+from index_builder.readers.columns import DocumentColumns
 from nearline.errors import InvalidRequest
 
-_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}.*)?")
-_BOOLEANS = {"true": True, "false": False, "True": True, "False": False}
 MAX_LINE_CHARACTERS = 16 << 20
 # Bytes that are not UTF-8 become these, so that only their row is refused.
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
-_Parse = Callable[[str], object]
 _Record = tuple[int, dict[str, str], str]
-
-
-def _time(cell: str) -> datetime:
-    if not _TIME.fullmatch(cell):
-        raise ValueError(cell)
-    return datetime.fromisoformat(cell)
-
-
-def _matching(pattern: re.Pattern[str], parse: _Parse) -> _Parse:
-    def parse_matching(cell: str) -> object:
-        if not pattern.fullmatch(cell):
-            raise ValueError(cell)
-        return parse(cell)
-
-    return parse_matching
-
-
-# Types from narrowest to widest; a column with a cell that no type can parse stays text.
-_KINDS: tuple[_Parse, ...] = (
-    _matching(_INTEGER, int),
-    _matching(_NUMBER, float),
-    _BOOLEANS.__getitem__,
-    _time,
-)
 
 
 def read_delimited(
@@ -72,54 +42,34 @@ def read_delimited(
         try:
             if problem:
                 raise InvalidRequest(problem)
+            attributes = {
+                name: parse(record[name]) if record[name] else None
+                for name, parse in parsers.items()
+            }
             values: dict[str, object] = dict(record)
-            for name, parse in parsers.items():
-                values[name] = parse(record[name]) if record[name] else None
             if columns.vector:
                 values[columns.vector] = _vector(record[columns.vector])
-            yield SourceRow(location, columns.item(values))
+            yield SourceRow(location, columns.item(values, attributes))
         except InvalidRequest as error:
             bad_rows.add(location, error.message)
 
 
-def _column_parsers(path: Path, source: str, columns: DocumentColumns) -> dict[str, _Parse]:
-    """Returns for each attribute column the narrowest parser that accepts every cell."""
-    candidates: dict[str, list[_Parse]] | None = None
+def _column_parsers(path: Path, source: str, columns: DocumentColumns) -> dict[str, Parse]:
+    """Returns a parser of the cells of each attribute column."""
+    kinds: dict[str, ColumnKind] | None = None
+    names: Sequence[str] = ()
     for _, record, problem in _readable(_records(path, source, columns)):
         if problem:
             continue
-        if candidates is None:
-            candidates = {
-                name: [] if name in columns.declared else list(_KINDS)
-                for name in _attribute_names(list(record), columns)
-            }
-        for name, parsers in candidates.items():
-            cell = record[name]
-            while cell and parsers and not _parses(parsers[0], cell):
-                parsers.pop(0)
-    return {name: parsers[0] if parsers else str for name, parsers in (candidates or {}).items()}
-
-
-def _attribute_names(names: list[str], columns: DocumentColumns) -> list[str]:
-    if columns.attributes is not None:
-        return list(columns.attributes)
-    used = {columns.id, columns.title, columns.text, columns.vector}
-    for chosen, defaults in (
-        (columns.id, DEFAULT_ID),
-        (columns.title, DEFAULT_TITLE),
-        (columns.text, DEFAULT_TEXT),
-    ):
-        if not chosen:
-            used |= set(defaults)
-    return [name for name in names if name not in used]
-
-
-def _parses(parse: _Parse, cell: str) -> bool:
-    try:
-        parse(cell)
-    except (ValueError, KeyError):
-        return False
-    return True
+        if kinds is None:
+            names = columns.attribute_names(list(record))
+            kinds = {name: ColumnKind() for name in names if name not in columns.declared}
+        for name, kind in kinds.items():
+            kind.add(record[name])
+    parsers = dict.fromkeys(names, str) | {
+        name: kind.parser() for name, kind in (kinds or {}).items()
+    }
+    return parsers | {name: read_list for name in names if name in columns.lists}
 
 
 def _vector(cell: str) -> object:

@@ -16,6 +16,7 @@ from nearline.sentences import Span, estimate_tokens
 from nearline.vectors import MAX_DIM
 
 _NONE: Mapping[str, str] = {}
+EMPTY_TEXT = "the text is empty"
 
 
 def clean_document(
@@ -36,7 +37,7 @@ def clean_document(
         check_unicode(text)
     if not item.text.strip() and item.vector is None:
         if not title_only:
-            raise InvalidRequest("the text is empty")
+            raise InvalidRequest(EMPTY_TEXT)
         if not item.title.strip():
             raise InvalidRequest("text and title are empty")
     return Item(

@@ -155,7 +155,8 @@ class _Run:
 
     async def run(self, found: FoundSources, columns: ItemColumns) -> None:
         """Submits the documents, and waits for the job if requested."""
-        from nearline_cli.inputs.sources import read_sources
+        from nearline_cli.inputs.served_attributes import declare_served
+        from nearline_cli.inputs.sources import NamedFile, read_sources
         from nearline_cli.inputs.submitter import Submitter
 
         self._skipped = found.skipped
@@ -164,6 +165,9 @@ class _Run:
                 quiet = self._rejects.as_json
                 submitter = self.submitter = Submitter(client, self._options, show, quiet=quiet)
                 await submitter.look()
+                tables = [one.name for one in found.sources if isinstance(one, NamedFile)]
+                collection = self._options.collection
+                columns = await declare_served(columns, self._address, collection, tables)
                 sources = read_sources(found, columns, self._rejects)
                 try:
                     async with asyncio.TaskGroup() as group:
@@ -209,6 +213,7 @@ class _Run:
                     "refused": rejects.bad_count,
                     "refusals": rejects.bad,
                     "skipped": skipped_record(self._skipped),
+                    "lists": rejects.list_records(),
                     "seconds": round(spent_s, 3),
                 }
             )

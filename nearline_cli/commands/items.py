@@ -20,6 +20,7 @@ from nearline.clients.blocking import BlockingRetrievalClient
 from nearline.counts import counted
 from nearline.errors import InvalidRequest
 from nearline_cli.inputs.item_columns import ItemColumns
+from nearline_cli.inputs.served_attributes import declare_served
 from nearline_cli.terminal import confirmation, durations, options, output
 from nearline_cli.terminal.option_groups import add_command
 from nearline_cli.views.hits import ignored_records, served_by_record
@@ -81,8 +82,9 @@ def upsert(
     tally = WriteTally(as_json=as_json)
 
     async def run() -> None:
+        declared = await declare_served(columns, address, collection, [file])
         async with RetrievalClient(address) as client:
-            for items in _item_batches(file, columns, only_attributes, batch, tally):
+            for items in _item_batches(file, declared, only_attributes, batch, tally):
                 await tally.take(
                     lambda items=items: client.upsert_items(  # type: ignore[misc]
                         items,
@@ -300,7 +302,8 @@ def _item_batches(
 
     waiting: list[c.Item] = []
     characters = 0
-    for row in read_items(source, columns, only_attributes=only_attributes):
+    rows = read_items(source, columns, only_attributes=only_attributes, on_list=tally.detect)
+    for row in rows:
         if not isinstance(row, ItemRow):
             tally.refuse(str(row.location), InvalidRequest.reason, row.reason)
             continue

@@ -134,6 +134,8 @@ async def ensure_snapshot(
         f"{counted(len(sources), 'file')} in {counted(shards, 'shard')}"
         f"{recall if golden_queries else ''}"
     )
+    for one in result.lists:
+        output.print_note(output.escaped(str(one)))
     if result.bad_rows:
         bad = counted(result.bad_rows, "file or row", "files or rows")
         output.print_note(f"left out {bad} that cannot be read, for example:")

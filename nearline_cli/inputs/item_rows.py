@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from index_builder.documents.bad_rows import EMPTY_FILE, BadRow, DamagedFile, in_order
+from index_builder.documents.detected_lists import DetectedList, DetectedLists
 from index_builder.documents.records import SourceLocation
+from index_builder.options.declared_attributes import (
+    chosen_attributes,
+    declared_kinds,
+    list_names,
+)
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.formats import TABLES, table_reader
 from nearline.contract import Item
@@ -31,7 +37,11 @@ class ItemRow(NamedTuple):
 
 
 def read_items(
-    source: str, columns: ItemColumns, *, only_attributes: bool = False
+    source: str,
+    columns: ItemColumns,
+    *,
+    only_attributes: bool = False,
+    on_list: Callable[[DetectedList], None] | None = None,
 ) -> Iterator[ItemRow | BadRow]:
     """Yields the items of a file in order, and the malformed rows among them.
 
@@ -41,6 +51,7 @@ def read_items(
         columns: Names of the columns.
         only_attributes: Accept rows without text, and take only their attributes; a null value,
             which removes the attribute, is kept.
+        on_list: Called with each attribute whose cells are read as lists undeclared. Optional.
     Raises:
         InvalidRequest: The file does not exist, or is of another kind.
     """
@@ -64,17 +75,20 @@ def read_items(
     if source != STDIN and path.stat().st_size == 0:
         yield BadRow(SourceLocation(name, 0), EMPTY_FILE)
         return
-    document_columns = _document_columns(columns, only_attributes)
+    declared = declared_kinds(columns.attribute or ())
+    lists = DetectedLists(declared, on_list)
+    document_columns = _document_columns(columns, declared, only_attributes)
     try:
         for row in in_order(partial(table_reader(kind), path, name, document_columns)):
             if isinstance(row, BadRow):
                 yield row
                 continue
             try:
-                item = _item(row.item, columns, only_attributes)
+                item = _item(row.item, columns, declared, only_attributes)
             except InvalidRequest as error:
                 yield BadRow(row.location, error.message)
             else:
+                lists.see(name, row.item.attributes)
                 yield ItemRow(row.location, item)
     except DamagedFile as error:
         if error.line == 1:
@@ -83,8 +97,17 @@ def read_items(
         yield BadRow(SourceLocation(name, error.line), error.message)
 
 
-def _document_columns(columns: ItemColumns, only_attributes: bool) -> DocumentColumns:
+def _document_columns(
+    columns: ItemColumns, declared: Mapping[str, str], only_attributes: bool
+) -> DocumentColumns:
+    choice = chosen_attributes(columns.attribute_columns)
+    chosen = choice["attributes"]
+    if chosen is not None and columns.expires_column:
+        choice["attributes"] = [*chosen, columns.expires_column]
     return DocumentColumns(
+        **choice,
+        declared=tuple(declared),
+        lists=list_names(declared),
         id=columns.id_column,
         title=columns.title_column,
         text=columns.text_column,
@@ -93,14 +116,16 @@ def _document_columns(columns: ItemColumns, only_attributes: bool) -> DocumentCo
     )
 
 
-def _item(item: Item, columns: ItemColumns, only_attributes: bool) -> Item:
+def _item(
+    item: Item, columns: ItemColumns, declared: Mapping[str, str], only_attributes: bool
+) -> Item:
     attributes = dict(item.attributes)
     expires = attributes.pop(columns.expires_column, None) if columns.expires_column else None
     if only_attributes:
         check_id(item.id)
         removed = {name: None for name, value in attributes.items() if value is None}
-        return Item(id=item.id, attributes={**clean(attributes), **removed})
-    whole = clean_document(replace(item, attributes=attributes), title_only=True)
+        return Item(id=item.id, attributes={**clean(attributes, declared), **removed})
+    whole = clean_document(replace(item, attributes=attributes), declared, title_only=True)
     return replace(
         whole, expires=None if expires is None else _time(columns.expires_column, expires)
     )

@@ -148,7 +148,7 @@ def _find(name: str, found: FoundSources) -> None:
 
 def _rows(file: NamedFile, columns: ItemColumns, rejects: Rejects) -> Iterator[SizedSource]:
     try:
-        for row in read_items(file.name, columns):
+        for row in read_items(file.name, columns, on_list=rejects.detect):
             if isinstance(row, ItemRow):
                 yield from _writable(row, rejects)
             else:

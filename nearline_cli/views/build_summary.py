@@ -85,6 +85,8 @@ def _show_summary(result: BuildResult, store: str) -> None:
     if result.bad_rows:
         lines.append(f"left out    {counted(result.bad_rows, 'malformed row')}, for example:")
         lines += [f"              {row}" for row in result.bad_row_sample]
+    for one in result.lists:
+        lines += [f"lists       {one};", f"            {one.remedy}"]
     lines.append(f"report      {os.path.relpath(result.folder / 'golden' / 'report.html')}")
     if result.gate is not None:
         page = result.gate.report.removesuffix(".json") + ".html"

@@ -83,6 +83,7 @@ class WriteTally(Rejects):
                     "outcomes": counts,
                     "refused": self.bad_count,
                     "refusals": self.bad,
+                    "lists": self.list_records(),
                     "watermark": self.marks[0].hex() if self.marks else "",
                     "seconds": round(spent_s, 3),
                     "waited_ms": output.to_milliseconds(self.served_s),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -98,6 +99,56 @@ def test_csv_columns_take_the_narrowest_type_that_reads_every_cell(tmp_path: Pat
     assert rows[1].item.attributes["count"] is None
     assert isinstance(rows[1].item.attributes["price"], float)
     assert rows[1].item.attributes["code"] == "12"
+
+
+def test_csv_lists_are_found_and_a_declared_kind_comes_first(tmp_path: Path) -> None:
+    path = tmp_path / "songs.csv"
+    path.write_text(
+        'id,text,genres,tags,years,moods\n1,a,rock|pop,"[""new""]",1999|2001,calm | loud\n'
+        "2,b,jazz,[],,calm\n"
+    )
+    first, second = _items(path)
+    assert first.attributes == {
+        "genres": ["rock", "pop"],
+        "tags": ["new"],
+        "years": [1999, 2001],
+        "moods": "calm | loud",
+    }
+    assert second.attributes == {"genres": ["jazz"], "tags": [], "years": None, "moods": "calm"}
+    declared = DocumentColumns(declared=("genres", "years", "moods"), lists=("years", "moods"))
+    first, second = _items(path, declared)
+    assert first.attributes == {
+        "genres": "rock|pop",
+        "tags": ["new"],
+        "years": ["1999", "2001"],
+        "moods": ["calm", "loud"],
+    }
+    assert (second.attributes["genres"], second.attributes["moods"]) == ("jazz", ["calm"])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_column_that_is_the_text_or_title_can_be_an_attribute_too(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"t.{suffix}"
+    cells = {"id": "1", "genres": "rock|pop", "code": "007", "n": "3"}
+    if suffix == "csv":
+        path.write_text("id,genres,code,n\n1,rock|pop,007,3\n")
+    elif suffix == "jsonl":
+        path.write_text(json.dumps(cells) + "\n")
+    else:
+        pq.write_table(pa.table({name: [cell] for name, cell in cells.items()}), path)
+    both = DocumentColumns(text="genres", title="code", also_attributes=("genres", "code"))
+    (item,) = _items(path, both)
+    assert (item.text, item.title) == ("rock|pop", "007")
+    genres, number = (["rock", "pop"], 3) if suffix == "csv" else ("rock|pop", "3")
+    assert item.attributes == {"genres": genres, "code": "007", "n": number}
+    with (
+        pytest.raises(InvalidRequest, match="no column mood")
+        if suffix != "jsonl"
+        else (contextlib.nullcontext())
+    ):
+        _read(path, DocumentColumns(text="genres", also_attributes=("mood",)))
 
 
 def test_malformed_csv_rows_are_named(tmp_path: Path) -> None:

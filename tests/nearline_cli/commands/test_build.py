@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from index_builder.indexes.faiss_writer import check_known
-from nearline.store.snapshot import Store
+from nearline.store.snapshot import Store, kind_name
 from nearline_cli.main import main
 
 ROOT = Path(__file__).parents[3]
@@ -79,6 +79,40 @@ def test_a_folder_as_people_have_it_is_built_and_all_that_is_left_out_is_named(
     record = json.loads(shown.out)
     assert (record["documents"], record["bad_rows"], record["skipped"]) == (1, 2, {".png": 1})
     assert "skipped" not in shown.err
+
+
+def test_lists_in_csv_cells_are_reported_and_a_declared_kind_comes_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    songs = tmp_path / "songs.csv"
+    songs.write_text('id,text,genres,v\na,red,rock|pop,"[1,0]"\nb,blue,jazz,"[0,1]"\n')
+    store = str(tmp_path / "store")
+    words = ("build", "--corpus", str(songs), "--store", store, "--vector-column", "v")
+    assert _run(*words) == 0
+    shown = capsys.readouterr().out
+    assert f'lists       genres of {songs} is read as lists, such as ["rock", "pop"]' in shown
+    assert "--attribute genres:string keeps the text of its cells" in shown
+    fields = {"text": ("--attribute", "genres:string"), "both": ("--attribute-columns", "*,text")}
+    for collection, given in fields.items():
+        assert _run(*words, "--collection", collection, *given, "--json") == 0
+    text, both = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert text["lists"] == []
+    assert both["lists"] == [
+        {"source": str(songs), "attribute": "genres", "example": '["rock", "pop"]'}
+    ]
+    opened = Store.open(store)
+    kinds = {
+        name: {
+            one.name: kind_name(one)
+            for one in opened.manifest(name, opened.alias_in_force(name).current).attributes
+        }
+        for name in opened.collections()
+    }
+    assert kinds == {
+        "default": {"genres": "string[]"},
+        "text": {"genres": "string"},
+        "both": {"genres": "string[]", "text": "string"},
+    }
 
 
 @pytest.mark.parametrize(

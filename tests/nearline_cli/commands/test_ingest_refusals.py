@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nearline import contract as c
-from nearline.clients import IngestClient
+from nearline.clients import IngestClient, RetrievalClient
 from tests.index_builder.ingest.queue_processes import QueueProcesses
 from tests.nearline_cli.commands.test_ingest import ingest, vector_rows
 from tests.nearline_cli.conftest import ROOT, Run
@@ -90,3 +90,35 @@ def test_tables_that_cannot_be_read_are_refused_and_the_others_are_submitted(
     assert "columns.csv: columns.csv has no column v, _id or id" in done.stderr
     done = ingest(*wrong)
     assert (done.returncode, done.stdout) == (1, "nothing was submitted; 2 refused\n")
+
+
+def test_lists_in_csv_cells_are_reported_and_a_declared_kind_comes_first(
+    tmp_path: Path, ingest: Run, nearline: Run, queue_processes: QueueProcesses
+) -> None:
+    (tmp_path / "songs.csv").write_text("id,text,genres\nlists-1,a,rock|pop\nlists-2,b,jazz\n")
+    words = ("songs.csv", "--collection", "texts")
+
+    def genres(watermark: str) -> list[object]:
+        async def read() -> c.ItemsReply:
+            async with RetrievalClient(queue_processes.retrieval) as client:
+                mark = bytes.fromhex(watermark)
+                ids = ["lists-1", "lists-2"]
+                return await client.get_items(ids, collection="texts", min_watermark=mark)
+
+        return [one.attributes["genres"] for one in asyncio.run(read()).items]
+
+    done = ingest(*words)
+    assert done.returncode == 0, done.stderr
+    note = 'genres of songs.csv is read as lists, such as ["rock", "pop"]; '
+    assert note + "--attribute genres:string keeps the text of its cells" in done.stderr
+    done = ingest(*words, "--attribute", "genres:string", "--json")
+    record = json.loads(done.stdout)
+    assert (done.returncode, record["lists"]) == (0, [])
+    assert genres(record["job"]["watermark"]) == ["rock|pop", "jazz"]
+    upsert = ("items", "upsert", *words, "--address", queue_processes.retrieval, "--json")
+    record = json.loads(nearline(*upsert).stdout)
+    (found,) = record["lists"]
+    assert (found["attribute"], found["example"]) == ("genres", '["rock", "pop"]')
+    assert genres(record["watermark"]) == [["rock", "pop"], ["jazz"]]
+    done = nearline(*upsert, "--attribute-columns", "*,text", "--attribute", "genres:words")
+    assert done.returncode == 2 and "'genres' is declared of kind 'words'" in done.stderr
