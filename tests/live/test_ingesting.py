@@ -25,13 +25,12 @@ from nearline_cli.local.processes import (
     ServiceProcess,
     free_port,
     ingest_process,
-    redis_process,
     retrieval_process,
     start_service,
 )
 from retrieval.changelog.keys import partition_keys
 from retrieval.redis_client.connection import connect
-from tests.redis_server import needs_redis
+from tests.redis_server import needs_redis, valkey
 from tests.scale import nightly, scaled
 
 pytestmark = [pytest.mark.service, pytest.mark.long, needs_redis]
@@ -119,7 +118,7 @@ async def running(folder: Path, redis_url: str = "") -> AsyncIterator[tuple[str,
     first = Item(id="first", text="first", vector=vector(DOCUMENTS))
     await build_snapshot([first], BuildOptions(store=str(folder / "store"), shards=2))
     async with contextlib.AsyncExitStack() as stack:
-        redis = redis_url or await stack.enter_async_context(redis_process(folder / "redis"))
+        redis = redis_url or await stack.enter_async_context(valkey())
         router = await stack.enter_async_context(
             retrieval_process(folder / "store", ("--redis", redis))
         )

@@ -25,8 +25,9 @@ from nearline.access.rights import Right
 from nearline.clients import RetrievalClient
 from nearline.serving import running
 from nearline_cli.local.key_store import KeyStore
-from nearline_cli.local.processes import redis_process, retrieval_process
+from nearline_cli.local.processes import retrieval_process
 from tests.generation.conftest import DIM, ITEMS, registration
+from tests.redis_server import valkey
 from tests.retrieval.fakes import WordEmbedder
 
 
@@ -62,7 +63,7 @@ async def real_services(folder: Path) -> AsyncIterator[RealServices]:
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         embedding = await enter(running([embedding_registration(lambda: embedder)]))  # type: ignore[arg-type,return-value]
-        redis = await enter(redis_process(folder / "redis"))
+        redis = await enter(valkey())
         words = ("--redis", redis, "--keys", str(folder / "keys.toml"), "--drain-s", "0")
         router = await enter(retrieval_process(folder / "store", words, embedding=embedding))
         retriever = await enter(RetrievalClient(router.address, token=reader))

@@ -16,13 +16,13 @@ from nearline import Item
 from nearline_cli.local.processes import (
     EMBEDDING_SERVICES,
     ingest_process,
-    redis_process,
     retrieval_process,
     service_process,
     worker_process,
 )
 from tests.index_builder.embedders import HashEmbedder
 from tests.index_builder.ingest.web_server import web_server
+from tests.redis_server import valkey
 
 DIM = 8
 
@@ -58,7 +58,7 @@ async def _queue(folder: Path, web: str) -> AsyncIterator[QueueProcesses]:
     await build_snapshot(texts, options, HashEmbedder())
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        redis = await enter(redis_process(folder / "redis"))
+        redis = await enter(valkey())
         embedding = await enter(
             service_process(
                 "tests.index_builder.ingest.hash_embedding", ready_services=EMBEDDING_SERVICES

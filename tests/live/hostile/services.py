@@ -26,12 +26,12 @@ from nearline_cli.local.processes import (
     ServiceProcess,
     embedding_process,
     ingest_process,
-    redis_process,
     retrieval_process,
     service_process,
     worker_process,
 )
 from tests.live.hostile.known import DIM, Known
+from tests.redis_server import valkey
 
 _ITEMS = 40
 _PAGE = 5
@@ -140,9 +140,7 @@ async def running(folder: Path, web: str) -> AsyncIterator[Services]:
     files.mkdir()
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        redis, embedding = await asyncio.gather(
-            enter(redis_process(folder / "redis")), enter(embedding_process())
-        )
+        redis, embedding = await asyncio.gather(enter(valkey()), enter(embedding_process()))
         embedder = await enter(EmbeddingClient(embedding.address))
         await _build(store, embedder)
         common = ("--redis", redis, "--embedding", embedding.address)

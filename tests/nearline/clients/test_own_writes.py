@@ -16,10 +16,10 @@ from nearline.clients.own_writes import OwnWrites, merge_watermarks
 from nearline.errors import NotApplied, SnapshotMismatch
 from nearline.serving import Registration, running
 from nearline.v1 import retrieval_pb2_grpc
-from nearline_cli.local.processes import redis_process, retrieval_process
+from nearline_cli.local.processes import retrieval_process
 from retrieval.protocols.watermark import Watermark, decode_watermark
 from retrieval.router.servicer import RetrievalServicer
-from tests.redis_server import needs_redis
+from tests.redis_server import needs_redis, valkey
 from tests.retrieval.writable_collection import DIM, Written, ids_of_partition, written
 
 VECTOR = np.ones(DIM, np.float32)
@@ -146,7 +146,7 @@ async def test_forty_of_forty_plain_reads_after_a_write_see_it(
     base = [c.Item(id=f"b{n}", text=f"base {n}", vector=vectors[n]) for n in range(200)]
     await build_snapshot(base, BuildOptions(store=str(tmp_path / "store"), shards=2))
     async with (
-        redis_process(tmp_path / "redis", 0) as redis,
+        valkey() as redis,
         retrieval_process(tmp_path / "store", ("--redis", redis, "--drain-s", "0")) as router,
         AsyncClient(router.address) as client,
     ):
