@@ -17,9 +17,9 @@ from pathlib import Path
 
 from generation.evidence.calibration import Calibration
 from generation.evidence.logistic import LogisticModel
-from generation.evidence.sentence_features import CONTENT
+from generation.evidence.sentence_features import CONTENT, JUDGED
 from generation.training import labels
-from generation.training.calibrator import fit_calibration
+from generation.training.calibrator import EVIDENCE, fit_calibration
 from generation.training.dataset import DatasetBuilder
 from nearline.clients import EmbeddingClient, RetrievalClient
 from nearline.contract import DEFAULT_COLLECTION
@@ -28,6 +28,7 @@ from nearline_cli.local.processes import embedding_process, retrieval_process
 
 _DIGITS = 4
 _OMITTED = ("document_ratio", "finding", "purpose")
+_BY_JUDGE = ("judge_best", "judge_second")
 _HEAD = '''"""The default calibration, for collections without labels of their own.
 
 Source: python -m benchmarks.answer_defaults, which prints this file.
@@ -41,14 +42,16 @@ from generation.evidence.logistic import Terms
 '''
 _FOOT = """\
 # Questions with lower probabilities are refused. The first threshold refuses {lost} of the training
-# questions. With the second, {coverage} are answered, {risk} of these without evidence
-# (cross-validated).
+# questions. With the second, {coverage} are answered, {risk} of these without evidence; with the
+# last, {judged_coverage} and {judged_risk} (cross-validated).
 TOPIC_THRESHOLD = {topic}
 EVIDENCE_THRESHOLD = {evidence}
+JUDGED_EVIDENCE_THRESHOLD = {judged}
 """
 
 
-async def _learn(options: argparse.Namespace) -> Calibration:
+async def _learn(options: argparse.Namespace) -> list[Calibration]:
+    """Returns the calibrations without and with the judge."""
     store = Store.open(options.store)
     manifest = store.manifest(DEFAULT_COLLECTION, store.alias_in_force(DEFAULT_COLLECTION).current)
     async with (
@@ -60,12 +63,16 @@ async def _learn(options: argparse.Namespace) -> Calibration:
         dataset = DatasetBuilder(retriever, embedder, documents=int(manifest.documents))
         questions = labels.load_labels(Path(options.data), options.split)
         observed = await dataset.observe(questions, hide=True)
-    return fit_calibration(
-        observed,
-        target_risk=options.target_risk,
-        lost=options.lost,
-        sentence_features=[name for name in CONTENT if name not in _OMITTED],
-    )
+    return [
+        fit_calibration(
+            observed,
+            target_risk=options.judged_target_risk if judged else options.target_risk,
+            lost=options.lost,
+            sentence_features=[name for name in (*CONTENT, *judged) if name not in _OMITTED],
+            evidence_signals=[name for name in EVIDENCE if judged or name not in _BY_JUDGE],
+        )
+        for judged in ((), JUDGED)
+    ]
 
 
 def _source(name: str, model: LogisticModel) -> str:
@@ -85,28 +92,35 @@ def main() -> None:
     parser.add_argument("--license", required=True, help="Licence of the labels.")
     parser.add_argument("--store", required=True, help="Store of its corpus.")
     parser.add_argument("--split", default="train")
-    parser.add_argument("--target-risk", type=float, default=0.3)
-    parser.add_argument("--lost", type=float, default=0.01)
+    parser.add_argument("--target-risk", type=float, default=0.1)
+    parser.add_argument("--judged-target-risk", type=float, default=0.08)
+    parser.add_argument("--lost", type=float, default=0.02)
     options = parser.parse_args()
-    learned = asyncio.run(_learn(options))
-    summary = learned.learned
-    assert summary is not None
+    learned, judged = asyncio.run(_learn(options))
+    summary, with_judge = learned.learned, judged.learned
+    assert summary is not None and with_judge is not None
     about = (
         f"{summary.questions} questions of {Path(options.data).name} {options.split} "
         f"({options.license}), {summary.answerable} with evidence;\ncross-validated AUROC "
-        f"{summary.topic_auroc:.3f} (topic), {summary.evidence_auroc:.3f} (evidence)."
+        f"{summary.topic_auroc:.3f} (topic), {summary.evidence_auroc:.3f} (evidence), "
+        f"{with_judge.evidence_auroc:.3f} (with the judge)."
     )
     print(_HEAD.format(about=about), end="")
     print(_source("SENTENCES", learned.sentences), end="")
     print(_source("TOPIC", learned.topic), end="")
     print(_source("EVIDENCE", learned.evidence), end="")
+    print(_source("JUDGED_SENTENCES", judged.sentences), end="")
+    print(_source("JUDGED_EVIDENCE", judged.evidence), end="")
     print(
         _FOOT.format(
             lost=f"{options.lost:.0%}",
             risk=f"{summary.risk:.0%}",
+            judged_coverage=f"{with_judge.coverage:.0%}",
+            judged_risk=f"{with_judge.risk:.0%}",
             coverage=f"{summary.coverage:.0%}",
             topic=round(learned.topic_threshold, 2),
             evidence=round(learned.evidence_threshold, 2),
+            judged=round(judged.evidence_threshold, 2),
         ),
         end="",
     )

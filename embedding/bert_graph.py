@@ -23,15 +23,39 @@ def build_graph(weights: BertWeights) -> ov.Model:
     return _GraphBuilder(weights).build()
 
 
+def build_scoring_graph(weights: BertWeights, head: Linear) -> ov.Model:
+    """Returns the graph from `input_ids` and `attention_mask` to scores.
+
+    Args:
+        weights: The encoder.
+        head: Applied to the state of the first token.
+    Returns: Its inputs are (n, length) int64, its output is (n, outputs of the head) float32.
+    """
+    return _GraphBuilder(weights).build_scorer(head)
+
+
 class _GraphBuilder:
     def __init__(self, weights: BertWeights) -> None:
         self._weights = weights
         self._hidden = weights.words.shape[1]
 
     def build(self) -> ov.Model:
+        ids, mask = _inputs()
+        output = op.normalize_l2(
+            self._pool(self._encode(ids, mask), mask),
+            _whole([1]),
+            eps=_SMALLEST_NORM,
+            eps_mode="max",
+        )
+        return ov.Model([output], [ids, mask], "bert")
+
+    def build_scorer(self, head: Linear) -> ov.Model:
+        ids, mask = _inputs()
+        first = op.gather(self._encode(ids, mask), _whole(0), _whole(1))
+        return ov.Model([_apply(head, first)], [ids, mask], "bert")
+
+    def _encode(self, ids: ov.Node, mask: ov.Node) -> ov.Node:
         weights = self._weights
-        ids = op.parameter([-1, -1], np.int64, name="input_ids")
-        mask = op.parameter([-1, -1], np.int64, name="attention_mask")
         # Every token of the only segment gets the same vector, whatever its position.
         positions = weights.positions + weights.token_type
         states = op.add(_rows(weights.words, ids), _rows(positions, self._positions(ids)))
@@ -39,12 +63,7 @@ class _GraphBuilder:
         visible = op.convert(op.unsqueeze(mask, _whole([1, 2])), "boolean")
         for layer in weights.layers:
             states = self._run(layer, states, visible)
-        output = op.normalize_l2(
-            self._pool(states, mask), _whole([1]), eps=_SMALLEST_NORM, eps_mode="max"
-        )
-        for parameter, name in ((ids, "input_ids"), (mask, "attention_mask")):
-            parameter.output(0).set_names({name})
-        return ov.Model([output], [ids, mask], "bert")
+        return states
 
     def _positions(self, ids: ov.Node) -> ov.Node:
         offset = self._weights.padding_offset
@@ -83,6 +102,15 @@ class _GraphBuilder:
         shares = op.unsqueeze(op.convert(mask, "f32"), _whole([2]))
         summed = op.reduce_sum(op.multiply(states, shares), _whole([1]))
         return op.divide(summed, op.reduce_sum(shares, _whole([1])))
+
+
+def _inputs() -> tuple[ov.Node, ov.Node]:
+    """Returns the ids and the mask."""
+    ids = op.parameter([-1, -1], np.int64, name="input_ids")
+    mask = op.parameter([-1, -1], np.int64, name="attention_mask")
+    for parameter, name in ((ids, "input_ids"), (mask, "attention_mask")):
+        parameter.output(0).set_names({name})
+    return ids, mask
 
 
 def _rows(table: NDArray[np.float32], numbers: ov.Node) -> ov.Node:

@@ -68,7 +68,7 @@ class OpenVINOBackend:
     """A `Backend` over a converted model, whose graph pools and normalises.
 
     Args:
-        xml: The converted model.
+        model: The file of a converted model, or a graph.
         precision: "f32" or "bf16".
         threads: Threads for inference; 0 uses all cores that this process may use.
         streams: Number of batches to run at once; 0 lets OpenVINO choose the number for throughput.
@@ -78,7 +78,9 @@ class OpenVINOBackend:
     # Fewer different shapes: kernels of oneDNN are made and cached per shape.
     pad_multiple = 8
 
-    def __init__(self, xml: Path, precision: str, *, threads: int = 0, streams: int = 0) -> None:
+    def __init__(
+        self, model: Path | ov.Model, precision: str, *, threads: int = 0, streams: int = 0
+    ) -> None:
         if precision not in PRECISIONS:
             raise SettingsError(
                 f"OpenVINO has no precision {precision!r}; use {' or '.join(PRECISIONS)}"
@@ -92,10 +94,10 @@ class OpenVINOBackend:
         if streams:
             config["NUM_STREAMS"] = streams
         try:
-            compiled = ov.Core().compile_model(xml, "CPU", config)
+            compiled = ov.Core().compile_model(model, "CPU", config)
         except RuntimeError as error:
             raise NotReady(
-                f"the converted model {xml} cannot be loaded ({_last_line(error)}); delete its "
+                f"the converted model {model} cannot be loaded ({_last_line(error)}); delete its "
                 "folder and start again"
             ) from error
         self.name = f"openvino-{precision}"

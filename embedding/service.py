@@ -15,6 +15,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from embedding.answer_judge import open_judge
 from embedding.backend import Backend, PaddedBackend
 from embedding.backend_selection import select_backend
 from embedding.batcher import Batcher
@@ -132,6 +133,8 @@ class EmbeddingService:
         served = model.truncated(settings.dimensions)
         # Cached files and reference vectors are those of the whole model.
         chosen = await select_backend(model, settings, cache_folder)
+        if reranker is None:
+            reranker = await asyncio.to_thread(open_judge, model, settings, on_broken=on_broken)
         service = cls(
             served,
             chosen.backend,

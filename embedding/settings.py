@@ -49,7 +49,13 @@ class EmbeddingSettings(ServerSettings):
         "",
         description="Cross-encoder for Rerank: a sentence-transformers CrossEncoder folder or hub "
         "name with one label, or registry:NAME. Runs on torch (pip install "
-        "'nearline-server[torch]'); empty disables it.",
+        "'nearline-server[torch]'). Empty: the shipped judge of answers, if the model is "
+        "all-MiniLM-L6-v2 on OpenVINO and judge is set.",
+    )
+    judge: bool = Field(
+        True,
+        description="Serve the shipped judge of whether a sentence answers a question, by Rerank; "
+        "it takes 60 MB of memory.",
     )
     entailment: str = Field(
         "",

@@ -11,6 +11,7 @@ from generation import model_set
 from generation.evidence.calibration import CalibrationStore
 from generation.evidence.embedder_router import EmbedderRouter
 from generation.evidence.evidence_reader import EvidenceReader
+from generation.evidence.sentence_judge import SentenceJudge
 from generation.memory.answer_cache import AnswerCache
 from generation.memory.conversation import ConversationMemory
 from generation.memory.sessions import SessionStore
@@ -48,7 +49,11 @@ async def main(argv: Sequence[str]) -> None:
         service = GenerationService(
             retrieval,
             EvidenceReader(
-                retrieval, embedder, reranker=embedding, rerank_chunks=chosen.rerank_chunks
+                retrieval,
+                embedder,
+                reranker=embedding,
+                rerank_chunks=chosen.rerank_chunks,
+                judge=None if embedding is None else SentenceJudge(embedding),
             ),
             models=await stack.enter_async_context(model_set.open_model_set(chosen, embedding)),
             calibrations=CalibrationStore(admin),

@@ -7,7 +7,12 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 
 from generation.checks.citations import CitationVerifier
-from generation.evidence.calibration import DEFAULT_CALIBRATION, Calibration, CalibrationStore
+from generation.evidence.calibration import (
+    DEFAULT_CALIBRATION,
+    Calibration,
+    CalibrationStore,
+    choose_calibration,
+)
 from generation.evidence.confidence import Confidence
 from generation.evidence.evidence_reader import Evidence, EvidenceFeatures, EvidenceReader
 from generation.evidence.sources import list_passages
@@ -101,6 +106,7 @@ class AnswerComposer:
                 yield event
             return
         reading = await self._reader.read(found, call.left_s())
+        calibration = choose_calibration(calibration, judged=reading.judged)
         sure = calibration.assess(reading.signals)
         refused = _refusal_reason(call.question, sure, calibration)
         if refused is not None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from generation.evidence import defaults
@@ -82,6 +82,20 @@ DEFAULT_CALIBRATION = Calibration(
     topic_threshold=defaults.TOPIC_THRESHOLD,
     evidence_threshold=defaults.EVIDENCE_THRESHOLD,
 )
+# The same, for sentences that the judge has read.
+JUDGED_DEFAULT = replace(
+    DEFAULT_CALIBRATION,
+    sentences=LogisticModel.of(defaults.JUDGED_SENTENCES, defaults.JUDGED_SENTENCES_BIAS, FEATURES),
+    evidence=LogisticModel.of(defaults.JUDGED_EVIDENCE, defaults.JUDGED_EVIDENCE_BIAS, SIGNALS),
+    evidence_threshold=defaults.JUDGED_EVIDENCE_THRESHOLD,
+)
+
+
+def choose_calibration(calibration: Calibration, *, judged: bool) -> Calibration:
+    """Returns a learned calibration unchanged, otherwise the default for such evidence."""
+    if calibration is DEFAULT_CALIBRATION and judged:
+        return JUDGED_DEFAULT
+    return calibration
 
 
 def to_proto(calibration: Calibration) -> snapshot_pb2.AnswerCard:

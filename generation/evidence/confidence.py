@@ -34,6 +34,8 @@ SIGNALS = (
     "sentence_cosine",  # of the best sentence
     "sentence_cosine_2",  # of the second-best one
     "words",  # log(1 + terms of the question)
+    "judge_best",  # logit of the sentence that answers the question best; NaN without a judge
+    "judge_second",  # and of the second-best one
 )
 _EXAMINED_DOCUMENTS = 3
 
@@ -52,6 +54,7 @@ def compute_signals(
     documents: Sequence[EvidenceDocument],
     words_of: WordsOf,
     cosines: NDArray[np.float32],
+    judged: NDArray[np.float32] | None = None,
 ) -> dict[str, float]:
     """Returns SIGNALS, by name.
 
@@ -62,6 +65,7 @@ def compute_signals(
         documents: The documents of the evidence, best first.
         words_of: Returns the stems of a text.
         cosines: (n,) cosines of sentences to the question; NaN if unknown.
+        judged: (n,) logits of the judge, likewise; None without a judge.
     """
     mass = sum(term.idf for term in terms) or 1.0
     told = [(hit.id, hit.explanation) for hit in hits if hit.explanation is not None]
@@ -100,7 +104,14 @@ def compute_signals(
         "sentence_cosine": known[0] if known else max(chunks),
         "sentence_cosine_2": known[min(1, len(known) - 1)] if known else max(chunks),
         "words": math.log1p(len(terms)),
+        **_judge_signals(judged),
     }
+
+
+def _judge_signals(judged: NDArray[np.float32] | None) -> dict[str, float]:
+    known = [] if judged is None else np.sort(judged[np.isfinite(judged)])[::-1].tolist()
+    best, second = (known[0], known[min(1, len(known) - 1)]) if known else (math.nan, math.nan)
+    return {"judge_best": best, "judge_second": second}
 
 
 def _by_document(scores: Sequence[tuple[str, float]]) -> list[float]:

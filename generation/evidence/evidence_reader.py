@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from generation.evidence import confidence, sentence_features
 from generation.evidence.calibration import DEFAULT_CALIBRATION
+from generation.evidence.sentence_judge import SentenceJudge
 from generation.evidence.sources import EvidenceSource, group_sources, list_passages
 from nearline import contract as c
 from nearline.contract import Hit, Reranker
@@ -24,6 +25,8 @@ _CHUNKS_PER_DOCUMENT = 4
 # On SciFact, 16 take twice the time and gain less than 0.01 of recall and AUROC; see
 # docs/quality.md.
 MAX_EMBEDDED_SENTENCES = 8
+# Sentences that the judge reads: about 200 tokens. On SelQA, two to eight do equally well.
+MAX_JUDGED_SENTENCES = 4
 _EMBED_TIMEOUT_S = 2.0
 _RERANK_TIMEOUT_S = 2.0
 _PAYLOAD = frozenset({c.PayloadField.TITLE, c.PayloadField.TEXT})
@@ -87,12 +90,17 @@ class EvidenceFeatures:
     features: (n, f), one row per sentence of all sources in order; the columns are
         `sentence_features.FEATURES`.
     signals: See `confidence.compute_signals`.
-    degraded: Why sentences were ranked by words alone; empty if they were not.
+    degraded: Why sentences were ranked by words alone or were not judged; empty otherwise.
     """
 
     features: NDArray[np.float64]
     signals: dict[str, float]
     degraded: str
+
+    @property
+    def judged(self) -> bool:
+        """Whether the judge has read the sentences."""
+        return bool(np.isfinite(self.signals["judge_best"]))
 
 
 class EvidenceReader:
@@ -106,6 +114,7 @@ class EvidenceReader:
             words alone.
         reranker: Optional; reorders the best chunks.
         rerank_chunks: Number of chunks to rerank, >= 0.
+        judge: Optional; judges the best of the sentences that are embedded.
     """
 
     def __init__(
@@ -116,11 +125,13 @@ class EvidenceReader:
         *,
         reranker: c.Reranker | None = None,
         rerank_chunks: int = 0,
+        judge: SentenceJudge | None = None,
     ) -> None:
         self._retriever = retriever
         self._embedder = embedder
         self._embed_timeout_s = embed_timeout_s
         self._reranker = reranker
+        self._judge = judge
         self._rerank_chunks = rerank_chunks if reranker is not None else 0
         # Version of the settings that affect evidence; part of the key of every cached answer.
         self.version = f"rerank={self._rerank_chunks}"
@@ -223,12 +234,20 @@ class EvidenceReader:
         by_words = sentence_features.compute_features(
             terms, documents, words_of, unknown, query=found.question
         )
-        shortlist = sentence_features.select_shortlist(DEFAULT_CALIBRATION.rank(by_words), embedded)
-        cosines, degraded = await self._cosines(found, shortlist, timeout_s)
+        scores = DEFAULT_CALIBRATION.rank(by_words)
+        shortlist = sentence_features.select_shortlist(scores, embedded)
+        read = sentence_features.select_shortlist(scores, min(embedded, MAX_JUDGED_SENTENCES))
+        (cosines, lacking), (judged, unjudged) = await asyncio.gather(
+            self._cosines(found, shortlist, timeout_s), self._judged(found, read, timeout_s)
+        )
+        features = sentence_features.add_cosines(by_words, documents, cosines)
+        if judged is not None:
+            features = sentence_features.add_judgements(features, judged)
+        degraded = "; ".join(filter(None, (lacking, unjudged)))
         return EvidenceFeatures(
-            sentence_features.add_cosines(by_words, documents, cosines),
+            features,
             confidence.compute_signals(
-                found.question, terms, found.reply.hits, documents, words_of, cosines
+                found.question, terms, found.reply.hits, documents, words_of, cosines, judged
             ),
             degraded,
         )
@@ -267,6 +286,30 @@ class EvidenceReader:
             )
         except NearlineError:
             return None
+
+    async def _judged(
+        self, found: Evidence, shortlist: NDArray[np.int64], timeout_s: float | None
+    ) -> tuple[NDArray[np.float32] | None, str]:
+        """Returns the logit of each sentence, (n,), NaN outside the shortlist; None if not judged.
+
+        Returns: The logits, and the reason if there are none although there is a judge.
+        """
+        if self._judge is None:
+            return None, ""
+        passages = list_passages(found.sources)
+        texts = [
+            (found.sources[passages[row].document].best.title or "", passages[row].text)
+            for row in shortlist.tolist()
+        ]
+        limit_s = self._embed_timeout_s
+        if timeout_s is not None:
+            limit_s = min(limit_s, timeout_s)
+        scores, why = await self._judge.score(found.question, texts, limit_s)
+        if scores is None:
+            return None, why
+        judged = np.full(len(passages), np.nan, np.float32)
+        judged[shortlist] = scores
+        return judged, ""
 
     async def _cosines(
         self, found: Evidence, shortlist: NDArray[np.int64], timeout_s: float | None

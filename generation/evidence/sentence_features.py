@@ -29,9 +29,11 @@ CONTENT = (
     "document_rank",  # log(1 + rank), 0 for the best
     "title_coverage",  # share of the query's idf mass that the title holds
 )
+# By a model that reads the question and the sentence together; see `sentence_judge`.
+JUDGED = ("judge",)  # logit that the sentence answers the question
 # Position in the document. It depends on the genre, so the default model does not use it.
 POSITION = ("position", "position_last", "sentence_count")
-FEATURES: tuple[str, ...] = CONTENT + POSITION
+FEATURES: tuple[str, ...] = CONTENT + JUDGED + POSITION
 
 _GRAM = 5
 _FINDING = re.compile(
@@ -124,6 +126,7 @@ def compute_features(
         "document_ratio": ratio[owners],
         "document_rank": np.log1p(rank)[owners],
         "title_coverage": _share(titled, idf),
+        "judge": np.full(len(owners), np.nan),
         "position": place / np.maximum(count - 1, 1),
         "position_last": place == count - 1,
         "sentence_count": np.log1p(count),
@@ -143,6 +146,18 @@ def add_cosines(
     added = features.copy()
     added[:, FEATURES.index("cosine")] = cosine
     added[:, FEATURES.index("cosine_standing")] = _standing(cosine, owners, np.maximum(size, 1))
+    return added
+
+
+def add_judgements(features: Floats, judged: NDArray[np.float32]) -> Floats:
+    """Returns features with the logits of the judge, (n,).
+
+    NaN is a sentence that was not judged; it counts as the lowest of those that were.
+    """
+    added = features.copy()
+    added[:, FEATURES.index("judge")] = np.where(
+        np.isnan(judged), np.fmin.reduce(judged, initial=np.nan), judged
+    )
     return added
 
 

@@ -26,7 +26,7 @@ TOPIC = ("dense_best", "dense_mean", "lexical_best", "coverage_first")
 EVIDENCE = (
     *("dense_best", "dense_gap_2", "dense_gap_5", "sentence_cosine", "sentence_cosine_2"),
     *("lexical_best", "lexical_gap", "coverage_first", "sentence_coverage", "grams_best"),
-    *("words", "score_gap"),
+    *("words", "score_gap", "judge_best", "judge_second"),
 )
 # Minimum questions of each kind; fewer are not enough to estimate a share of 0.15.
 MIN_QUESTIONS = 20
@@ -44,6 +44,7 @@ def fit_calibration(
     target_risk: float = TARGET_RISK,
     lost: float = MAX_OFF_TOPIC_SHARE,
     sentence_features: Sequence[str] = FEATURES,
+    evidence_signals: Sequence[str] = EVIDENCE,
 ) -> Calibration:
     """Fits models and thresholds.
 
@@ -54,6 +55,7 @@ def fit_calibration(
         target_risk: Permitted share of answers without evidence, 0..1.
         lost: Share of the questions that may be refused as off topic, 0..1.
         sentence_features: Features of the sentence model, from `sentence_features.FEATURES`.
+        evidence_signals: Signals of the NO_EVIDENCE model, from `confidence.SIGNALS`.
     Raises: InvalidRequest: fewer than MIN_QUESTIONS questions have an
         answer, or fewer have none.
     """
@@ -61,13 +63,13 @@ def fit_calibration(
     answerable = np.array([one.question.has_answer for one in observed], np.bool_)
     groups = group_questions([one.question.cited for one in observed])
     topic, topic_threshold, topic_auroc = _topic(observed, groups, lost)
-    rows = feature_matrix([one.signals for one in observed], EVIDENCE)
-    seen = cross_validated(rows, answerable, groups, EVIDENCE)
+    rows = feature_matrix([one.signals for one in observed], evidence_signals)
+    seen = cross_validated(rows, answerable, groups, evidence_signals)
     point = eval_metrics.at_risk(eval_metrics.risk_coverage(seen, answerable), target_risk)
     return Calibration(
         sentences=fit_sentence_model(observed, sentence_features),
         topic=topic,
-        evidence=fit(rows, answerable, EVIDENCE),
+        evidence=fit(rows, answerable, evidence_signals),
         topic_threshold=topic_threshold,
         evidence_threshold=_probability(point.threshold),
         target_risk=target_risk,

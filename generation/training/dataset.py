@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from generation.evidence.evidence_reader import MAX_EMBEDDED_SENTENCES, Evidence, EvidenceReader
 from generation.evidence.logistic import Floats
+from generation.evidence.sentence_judge import JudgeService, SentenceJudge
 from generation.evidence.sources import EvidenceSource, group_sources, list_passages
 from generation.training.labels import LabelledQuestion, LabelSpan
 from nearline import contract as c
@@ -80,7 +81,8 @@ class DatasetBuilder:
         documents: int = 0,
     ) -> None:
         self._retriever = retriever
-        self._reader = EvidenceReader(retriever, embedder, _TIMEOUT_S)
+        judge = SentenceJudge(embedder) if isinstance(embedder, JudgeService) else None
+        self._reader = EvidenceReader(retriever, embedder, _TIMEOUT_S, judge=judge)
         # For signals that use only words and cosines of chunks, no sentence is embedded.
         self._by_words = EvidenceReader(retriever, None)
         self._collection = collection

@@ -5,6 +5,7 @@ the same way.
 """
 
 from nearline.contract.embedding import (
+    ANSWER_JUDGE,
     Embedder,
     EmbedderInfo,
     Embeddings,
@@ -150,6 +151,7 @@ from nearline.contract.writes import (
 from nearline.filters import Filter
 
 __all__ = [
+    "ANSWER_JUDGE",
     "DEFAULT_COLLECTION",
     "DEFAULT_KIND",
     "DEFAULT_N",

@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 from nearline.contract.terms import Lane, TextRole
 
+# Name of the reranker that is shipped: it judges whether a text answers a question. The first line
+# of a text is its title, the rest a sentence; scores are logits.
+ANSWER_JUDGE = "answer-judge"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embeddings:

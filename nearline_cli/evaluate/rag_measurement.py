@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,10 @@ async def measure_calibrations(
     ]
     rows = []
     for name, learned in regimes:
-        used = calibration.DEFAULT_CALIBRATION
+        used = calibration.choose_calibration(
+            calibration.DEFAULT_CALIBRATION,
+            judged=all(math.isfinite(one.signals["judge_best"]) for one in test),
+        )
         if name != SHIPPED:
             try:
                 used = fit_calibration(learned, target_risk=target_risk)

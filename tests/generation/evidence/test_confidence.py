@@ -82,7 +82,18 @@ def test_one_document_has_no_gap_and_no_terms_no_coverage() -> None:
     assert one["dense_gap_2"] == one["lexical_gap"] == one["score_gap"] == 0.0
     bare = compute_signals("", (), HITS, DOCUMENTS, _words, COSINES)
     assert bare["coverage_first"] == bare["missing_heaviest"] == bare["words"] == 0.0
-    assert all(math.isfinite(value) for value in bare.values())
+    unjudged = {name for name, value in bare.items() if not math.isfinite(value)}
+    assert unjudged == {"judge_best", "judge_second"}
+
+
+def test_the_best_judged_sentences_are_signals() -> None:
+    def best(*judged: float) -> tuple[float, float]:
+        logits = np.array(judged, np.float32)
+        found = compute_signals("cat", TERMS, HITS, DOCUMENTS, _words, COSINES, logits)
+        return found["judge_best"], found["judge_second"]
+
+    assert best(-3.0, 2.0, math.nan) == (2.0, -3.0)
+    assert best(math.nan, 0.5, math.nan) == (0.5, 0.5)
 
 
 def test_signals_without_a_source_are_0() -> None:

@@ -16,6 +16,7 @@ from generation.evidence.sentence_features import (
     QueryTerm,
     Sentence,
     add_cosines,
+    add_judgements,
     compute_features,
     list_sentences,
     select_shortlist,
@@ -129,8 +130,16 @@ def test_the_shortlist_is_the_best_rows_in_order_and_ties_take_the_first() -> No
 
 def test_cosines_added_later_are_those_of_features_computed_with_them() -> None:
     known = np.array([0.5, np.nan, 0.1, 0.3, np.nan], np.float32)
-    assert np.array_equal(add_cosines(_described(), TWO, known), _described(cosines=known))
+    described = _described(cosines=known)
+    assert np.array_equal(add_cosines(_described(), TWO, known), described, equal_nan=True)
     assert np.isnan(_column("cosine", _described())).all()
+
+
+def test_a_sentence_that_was_not_judged_counts_as_the_worst_that_was() -> None:
+    assert np.isnan(_column("judge", _described())).all()
+    judged = np.array([1.5, np.nan, -2.0, np.nan, 0.0], np.float32)
+    added = add_judgements(_described(), judged)
+    assert _column("judge", added) == [1.5, -2.0, -2.0, -2.0, 0.0]
 
 
 def test_nothing_to_rank_is_an_empty_answer() -> None:
