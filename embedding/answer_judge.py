@@ -13,11 +13,18 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from embedding.backend import Backend, PaddedBackend
-from embedding.bert_weights import Array, BertLayer, BertWeights, Linear, Norm, read_bert
+from embedding.bert_weights import (
+    Array,
+    BertLayer,
+    BertWeights,
+    Linear,
+    Norm,
+    read_bert,
+    read_tensors,
+)
 from embedding.model import DEFAULT_SHA256, EmbeddingModel
 from embedding.model_cache import installed_version
 from embedding.model_files import StoredModel
@@ -98,15 +105,13 @@ def adapt(weights: BertWeights, change: Mapping[str, Array]) -> BertWeights:
         down = change.get(f"{number}.{name}.down")
         if down is None:
             return part
-        up = change[f"{number}.{name}.up"].astype(np.float32)
-        return Linear(part.weight + up @ down.astype(np.float32), part.bias)
+        return Linear(part.weight + change[f"{number}.{name}.up"] @ down, part.bias)
 
     def norm(number: int, name: str, part: Norm) -> Norm:
         scale = change.get(f"{number}.{name}.scale")
         if scale is None:
             return part
-        shift = change[f"{number}.{name}.shift"]
-        return Norm(scale.astype(np.float32), shift.astype(np.float32))
+        return Norm(scale, change[f"{number}.{name}.shift"])
 
     layers = []
     for number, layer in enumerate(weights.layers):
@@ -148,8 +153,8 @@ def open_judge(
     weights = read_bert(model)
     if weights is None:
         return None
-    change = load_file(ADAPTER_FILE)
-    head = Linear(change["head.weight"].astype(np.float32), change["head.bias"].astype(np.float32))
+    change = read_tensors([ADAPTER_FILE])
+    head = Linear(change["head.weight"], change["head.bias"])
     backend = OpenVINOBackend(
         build_scoring_graph(adapt(weights, change), head),
         "bf16" if has_bf16() else "f32",

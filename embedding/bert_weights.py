@@ -87,7 +87,7 @@ def read_bert(model: EmbeddingModel) -> BertWeights | None:
     ):
         return None
     try:
-        tensors = _read_tensors(list_weights(model.folder))
+        tensors = read_tensors(list_weights(model.folder))
         prefix = next(name for name in tensors if name.endswith(_WORDS)).removesuffix(_WORDS)
         return _assemble(
             {name.removeprefix(prefix): tensor for name, tensor in tensors.items()},
@@ -107,7 +107,8 @@ def read_bert(model: EmbeddingModel) -> BertWeights | None:
         ) from error
 
 
-def _read_tensors(files: list[Path]) -> dict[str, Array]:
+def read_tensors(files: list[Path]) -> dict[str, Array]:
+    """Reads the floating-point tensors of files, as float32."""
     tensors: dict[str, Array] = {}
     for file in files:
         with safe_open(file, framework="numpy") as source:

