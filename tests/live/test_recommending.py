@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pytest_asyncio
 import redis.asyncio
 
 from index_builder.options.build_options import BuildOptions
@@ -33,7 +34,7 @@ from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks
 from tests.live.world import World, world
 from tests.redis_server import needs_redis
 
-pytestmark = [pytest.mark.service, needs_redis]
+pytestmark = [pytest.mark.service, needs_redis, pytest.mark.asyncio(loop_scope="module")]
 REDIS_AWAY_S = 10.0
 TITLED = RecommendOptions(n=3, payload=frozenset({c.PayloadField.TITLE}))
 
@@ -64,6 +65,13 @@ async def served(folder: Path) -> AsyncIterator[World]:
         yield running
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module", name="shared")
+async def give_shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    """Yields services of tests that leave the snapshot and the users of the others alone."""
+    async with served(tmp_path_factory.mktemp("shared")) as running:
+        yield running
+
+
 async def recommended(client: RetrievalClient, audience: Audience) -> c.RecommendReply:
     """Asks until the router has read what somebody did; it does not wait for a busy Redis."""
     async with asyncio.timeout(30):
@@ -78,77 +86,109 @@ def ids(reply: c.RecommendReply) -> list[str]:
     return [one.hit.id for one in reply.recommendations]
 
 
-async def test_what_a_session_does_shows_in_its_very_next_list(tmp_path: Path) -> None:
-    async with served(tmp_path) as running:
-        client, visitor = running.client, Audience(session_id="s1")
-        nobody = await recommended(client, visitor)
-        assert nobody.info.served_by.rung == "popular"
-        for number in (2, 7, 3):
-            done = c.Interaction(item_id=f"i{number:02}", session_id="s1")
-            assert await client.record_interactions([done]) == c.RecordReply(1)
-            reply = await recommended(client, visitor)
-            assert ids(reply)[0] == f"i{(number + 1) % ITEMS:02}"
-            assert reply.recommendations[0].hit.title == f"title of {ids(reply)[0]}"
-            assert done.item_id not in ids(reply)
+async def test_what_a_session_does_shows_in_its_very_next_list(shared: World) -> None:
+    client, visitor = shared.client, Audience(session_id="s1")
+    nobody = await recommended(client, visitor)
+    assert nobody.info.served_by.rung == "popular"
+    for number in (2, 7, 3):
+        done = c.Interaction(item_id=f"i{number:02}", session_id="s1")
+        assert await client.record_interactions([done]) == c.RecordReply(1)
+        reply = await recommended(client, visitor)
+        assert ids(reply)[0] == f"i{(number + 1) % ITEMS:02}"
+        assert reply.recommendations[0].hit.title == f"title of {ids(reply)[0]}"
+        assert done.item_id not in ids(reply)
 
 
 async def test_an_event_counts_once_and_a_user_is_known_from_the_snapshot_too(
-    tmp_path: Path,
+    shared: World,
 ) -> None:
-    async with served(tmp_path) as running:
-        client = running.client
-        done = c.Interaction(item_id="i05", user_id="u001", kind="purchase", event_id="e1")
-        assert await client.record_interactions([done]) == c.RecordReply(1)
-        assert await client.record_interactions([done]) == c.RecordReply(0, 1)
-        kept = await client.get_user("u001")
-        assert [(one.item_id, one.kind, one.event_id) for one in kept.interactions] == [
-            ("i05", "purchase", "e1")
-        ]
-        # User 1 went from i05 to i01.
-        assert [one.item_id for one in kept.learned[:2]] == ["i01", "i00"]
-        assert len(kept.learned) == 9
+    client = shared.client
+    done = c.Interaction(item_id="i05", user_id="u001", kind="purchase", event_id="e1")
+    assert await client.record_interactions([done]) == c.RecordReply(1)
+    assert await client.record_interactions([done]) == c.RecordReply(0, 1)
+    kept = await client.get_user("u001")
+    assert [(one.item_id, one.kind, one.event_id) for one in kept.interactions] == [
+        ("i05", "purchase", "e1")
+    ]
+    # User 1 went from i05 to i01.
+    assert [one.item_id for one in kept.learned[:2]] == ["i01", "i00"]
+    assert len(kept.learned) == 9
 
 
-async def test_a_deleted_user_is_nobody_afterwards(tmp_path: Path) -> None:
-    async with served(tmp_path) as running:
-        client, ann = running.client, Audience(user_id="u002", session_id="hers")
-        for item in ("i05", "i06"):
-            done = c.Interaction(item_id=item, user_id="u002", session_id="hers", event_id=item)
-            await client.record_interactions([done])
-        assert (await recommended(client, ann)).info.served_by == c.ServedBy()
-        before = datetime.now(UTC)
-        receipt = await client.delete_user("u002")
-        assert (receipt.interactions, receipt.log_entries, receipt.sessions) == (2, 2, 1)
-        assert before < receipt.deleted < datetime.now(UTC)
-        # The snapshot learned from them, and says so; what it has of them is not used any more.
-        assert [one.in_force for one in receipt.snapshots] == [True]
-        assert (await recommended(client, ann)).info.served_by.rung == "popular"
-        kept = await client.get_user("u002")
-        assert not kept.interactions and not kept.learned and kept.deleted == receipt.deleted
-        async with redis.asyncio.Redis.from_url(running.redis_url) as state:
-            async for key in state.scan_iter():
-                assert b"u002" not in key and b"hers" not in key
-                assert b"u002" not in (await state.dump(key) or b"")
-        # Who comes back begins again.
-        await client.record_interactions([c.Interaction(item_id="i03", user_id="u002")])
-        assert ids(await recommended(client, Audience(user_id="u002")))[0] == "i04"
+async def test_a_deleted_user_is_nobody_afterwards(shared: World) -> None:
+    client, ann = shared.client, Audience(user_id="u002", session_id="hers")
+    for item in ("i05", "i06"):
+        done = c.Interaction(item_id=item, user_id="u002", session_id="hers", event_id=item)
+        await client.record_interactions([done])
+    assert (await recommended(client, ann)).info.served_by == c.ServedBy()
+    before = datetime.now(UTC)
+    receipt = await client.delete_user("u002")
+    assert (receipt.interactions, receipt.log_entries, receipt.sessions) == (2, 2, 1)
+    assert before < receipt.deleted < datetime.now(UTC)
+    # The snapshot learned from them, and says so; what it has of them is not used any more.
+    assert [one.in_force for one in receipt.snapshots] == [True]
+    assert (await recommended(client, ann)).info.served_by.rung == "popular"
+    kept = await client.get_user("u002")
+    assert not kept.interactions and not kept.learned and kept.deleted == receipt.deleted
+    async with redis.asyncio.Redis.from_url(shared.redis_url) as state:
+        async for key in state.scan_iter():
+            assert b"u002" not in key and b"hers" not in key
+            assert b"u002" not in (await state.dump(key) or b"")
+    # Who comes back begins again.
+    await client.record_interactions([c.Interaction(item_id="i03", user_id="u002")])
+    assert ids(await recommended(client, Audience(user_id="u002")))[0] == "i04"
 
 
-async def test_a_deleted_item_leaves_lists_that_were_made_before(tmp_path: Path) -> None:
-    async with served(tmp_path) as running:
-        client, about = running.client, Audience(item_ids=("i03",), surface="item_page")
-        first = await client.recommend(about, TITLED)
-        again = await client.recommend(about, TITLED)
-        assert again.info.served_by == c.ServedBy(source=c.Source.CACHE, reason="near")
-        assert ids(again) == ids(first) and ids(first)[0] == "i04"
-        reply = await client.delete_items(["i04"])
-        # The router follows the log on its own; what a caller wrote it may ask for.
-        options = RecommendOptions(n=3, min_watermark=reply.watermark)
-        assert "i04" not in ids(await client.recommend(about, options))
-        async with asyncio.timeout(10):
-            while "i04" in ids(await client.recommend(about, TITLED)):
+async def test_a_swap_under_load_keeps_what_is_asked_for_ready(shared: World) -> None:
+    client = shared.client
+    pages = [Audience(item_ids=(one,), surface="item_page") for one in documents()]
+    shown: list[c.ReplyInfo] = []
+    ended = asyncio.Event()
+
+    async def visitor(first: int) -> None:
+        for number in itertools.count(first):
+            if ended.is_set():
+                return
+            reply = await client.recommend(pages[number % len(pages)], TITLED)
+            assert len(reply.recommendations) == 3
+            shown.append(reply.info)
+
+    async def until(snapshot_id: str, many: int) -> None:
+        async with asyncio.timeout(60):
+            while sum(one.snapshot_id == snapshot_id for one in shown[-many:]) < many:
                 await asyncio.sleep(0.02)
-        assert len(ids(await client.recommend(about, TITLED))) == 3
+
+    async with asyncio.TaskGroup() as group:
+        for first in range(4):
+            group.create_task(visitor(first))
+        try:
+            (old,) = read_current_snapshots(Store(shared.store), ["default"])
+            await until(old.snapshot_id, 200)
+            before = shown[-100:]
+            fresh = await build(shared.store, shared.redis_url)
+            await until(fresh, 100)
+        finally:
+            ended.set()
+    after = [one for one in shown if one.snapshot_id == fresh][:100]
+    assert {one.snapshot_id for one in shown} == {old.snapshot_id, fresh}
+    assert _hits(before) > 0.9 and _hits(after) >= 0.8 * _hits(before)
+
+
+async def test_a_deleted_item_leaves_lists_that_were_made_before(shared: World) -> None:
+    # The last of those that share services: others want this item.
+    client, about = shared.client, Audience(item_ids=("i03",), surface="item_page")
+    first = await client.recommend(about, TITLED)
+    again = await client.recommend(about, TITLED)
+    assert again.info.served_by == c.ServedBy(source=c.Source.CACHE, reason="near")
+    assert ids(again) == ids(first) and ids(first)[0] == "i04"
+    reply = await client.delete_items(["i04"])
+    # The router follows the log on its own; what a caller wrote it may ask for.
+    options = RecommendOptions(n=3, min_watermark=reply.watermark)
+    assert "i04" not in ids(await client.recommend(about, options))
+    async with asyncio.timeout(10):
+        while "i04" in ids(await client.recommend(about, TITLED)):
+            await asyncio.sleep(0.02)
+    assert len(ids(await client.recommend(about, TITLED))) == 3
 
 
 @pytest.mark.long
@@ -182,42 +222,6 @@ async def test_without_redis_lists_go_on_and_say_so_and_come_back_by_themselves(
         await recommended(client, ann)
         kept = await running.patiently(lambda: client.get_user("u003"))
         assert {one.event_id for one in kept.interactions} == set(acknowledged)
-
-
-async def test_a_swap_under_load_keeps_what_is_asked_for_ready(tmp_path: Path) -> None:
-    async with served(tmp_path) as running:
-        client = running.client
-        pages = [Audience(item_ids=(one,), surface="item_page") for one in documents()]
-        shown: list[c.ReplyInfo] = []
-        ended = asyncio.Event()
-
-        async def visitor(first: int) -> None:
-            for number in itertools.count(first):
-                if ended.is_set():
-                    return
-                reply = await client.recommend(pages[number % len(pages)], TITLED)
-                assert len(reply.recommendations) == 3
-                shown.append(reply.info)
-
-        async def until(snapshot_id: str, many: int) -> None:
-            async with asyncio.timeout(60):
-                while sum(one.snapshot_id == snapshot_id for one in shown[-many:]) < many:
-                    await asyncio.sleep(0.02)
-
-        async with asyncio.TaskGroup() as group:
-            for first in range(4):
-                group.create_task(visitor(first))
-            try:
-                (old,) = read_current_snapshots(Store(running.store), ["default"])
-                await until(old.snapshot_id, 200)
-                before = shown[-100:]
-                fresh = await build(running.store, running.redis_url)
-                await until(fresh, 100)
-            finally:
-                ended.set()
-        after = [one for one in shown if one.snapshot_id == fresh][:100]
-        assert {one.snapshot_id for one in shown} == {old.snapshot_id, fresh}
-        assert _hits(before) > 0.9 and _hits(after) >= 0.8 * _hits(before)
 
 
 def _hits(shown: Sequence[c.ReplyInfo]) -> float:
