@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from embedding import __main__ as program
 from embedding.pair_model import find_pair_model
 from embedding.pair_scorer import PairScorer
 from embedding.service import EmbeddingService
@@ -30,7 +30,7 @@ from nearline.errors import (
     SettingsError,
     Unsupported,
 )
-from nearline.serving import running
+from nearline.serving import Registration, running
 from nearline.v1 import embedding_pb2, embedding_pb2_grpc
 from tests.embedding.cross_encoders import NLI_LABELS, FakeEngine, pair_model, write_cross_encoder
 from tests.embedding.fakes import FakeBackend, word_model
@@ -252,57 +252,53 @@ def test_without_torch_the_error_says_what_to_install(folders: dict[str, Path]) 
     assert "SettingsError" in done.stderr and "pip install 'nearline-server[torch]'" in done.stderr
 
 
-def start_process(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "embedding", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-
-
 def test_a_process_with_a_bad_folder_ends_before_it_serves(tmp_path: Path) -> None:
-    process = start_process("--reranker", str(tmp_path))
-    _, log = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert "config.json is missing" in log and '"serving"' not in log
+    command = [sys.executable, "-m", "embedding", "--reranker", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "config.json is missing" in done.stderr and '"serving"' not in done.stderr
 
 
 # The embedder's own first start on a machine converts and measures.
 @pytest.mark.timeout(300)
-async def test_a_process_serves_all_three(folders: dict[str, Path]) -> None:
-    process = start_process(
-        "--drain-s=0", *(f"--{setting}={folder}" for setting, folder in folders.items())
-    )
-    try:
-        address = await asyncio.to_thread(address_of, process)
-        async with (
-            EmbeddingClient(address) as client,
-            grpc.aio.insecure_channel(address) as channel,
-        ):
-            assert (await client.embed(["a kettle"])).vectors.shape == (1, 384)
-            scores = await client.rerank(QUERY, TEXTS)
-            judged = await client.entail(TEXTS[:1], TEXTS[1:2])
-            info = await client.info()
-            stub = embedding_pb2_grpc.EmbeddingServiceStub(channel)
-            reply = await stub.Rerank(embedding_pb2.RerankRequest(query=QUERY, texts=TEXTS))
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+async def test_the_program_serves_all_three(
+    monkeypatch: pytest.MonkeyPatch, folders: dict[str, Path]
+) -> None:
+    """Without a process of its own, which would load torch once more."""
+    served: list[str] = []
+
+    async def serve(
+        settings: EmbeddingSettings,
+        registrations: Sequence[Registration],
+        *,
+        ready: Callable[[], Awaitable[None]],
+        close: Callable[[], Awaitable[None]],
+    ) -> None:
+        async with running(registrations, ready=ready) as address:
+            served.append(address)
+            await _ask_for_all_three(address, folders)
+        await close()
+
+    monkeypatch.setattr("nearline.serving.serve", serve)
+    monkeypatch.setattr("nearline.telemetry.configure_logging", lambda level, service: None)
+    monkeypatch.setattr("sys.setswitchinterval", lambda seconds: None)
+    await program.main([f"--{setting}={folder}" for setting, folder in folders.items()])
+    assert len(served) == 1
+
+
+async def _ask_for_all_three(address: str, folders: dict[str, Path]) -> None:
+    async with (
+        EmbeddingClient(address) as client,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        assert (await client.embed(["a kettle"])).vectors.shape == (1, 384)
+        scores = await client.rerank(QUERY, TEXTS)
+        judged = await client.entail(TEXTS[:1], TEXTS[1:2])
+        info = await client.info()
+        stub = embedding_pb2_grpc.EmbeddingServiceStub(channel)
+        reply = await stub.Rerank(embedding_pb2.RerankRequest(query=QUERY, texts=TEXTS))
     expected = predicted(folders["reranker"], [(QUERY, text) for text in TEXTS])
     np.testing.assert_allclose(scores, expected, atol=1e-5)
     assert list(reply.scores) == pytest.approx(list(scores), abs=1e-5)
     assert reply.fingerprint == info.reranker_fingerprint != ""
     assert 0.0 <= judged.entailment[0] + judged.contradiction[0] <= 1.0 + 1e-6
-    assert process.returncode == 0
-
-
-def address_of(process: subprocess.Popen[str]) -> str:
-    """Reads the log until it says that the models are loaded, and where they are served."""
-    assert process.stderr is not None
-    loaded = set()
-    for line in process.stderr:
-        if not line.startswith("{"):
-            continue  # The C core of gRPC logs when a process forks to convert a model.
-        entry = json.loads(line)
-        loaded.add(entry["event"])
-        if entry["event"] == "serving":
-            assert {"reranker_loaded", "entailment_loaded", "model_loaded"} <= loaded
-            return str(entry["address"])
-    raise AssertionError(f"the process ended after {loaded}")

@@ -16,8 +16,8 @@ from tests.scale import scaled
 
 pytestmark = [pytest.mark.service, needs_redis]
 _DIM = 16
-_TIMES = scaled(120, nightly=1_000)
-_SHARDS = scaled(2, nightly=4)
+_TIMES = scaled(45, nightly=1_000)
+_SHARDS = scaled(1, nightly=4)
 
 
 @pytest.mark.timeout(180)
