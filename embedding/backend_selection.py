@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import logging
@@ -49,7 +50,8 @@ async def select_backend(
 ) -> SelectedBackend:
     """Loads the backend to serve with.
 
-    The first start converts and measures; later ones under the same conditions reuse the choice.
+    The first start converts and measures; later ones under the same conditions reuse the choice,
+    and so do those that start in the meantime.
 
     Raises: SettingsError: no backend can be loaded with the installed packages. NotReady: no
         backend agrees with the fp32 reference. StoreError: the cache cannot be written.
@@ -65,20 +67,30 @@ async def select_backend(
             "token_budget": settings.token_budget,
         }
     )
-    kept = _read(file)
-    if kept is None or not work.is_prepared(kept.backend):
-        measured = await work.measure_all()
-        kept = max(measured, key=lambda figures: figures.tokens_per_s)
-        record = {"chosen": asdict(kept), "measured": [asdict(figures) for figures in measured]}
-        try:
-            cache.write(file, json.dumps(record, indent=1).encode())
-        except StoreError as error:
-            # With a read-only cache, as in an image, it measures at every start.
-            _log.warning("choice_not_kept", extra={"reason": error.message})
-        _log.info("backend_measured", extra=record)
+    kept = work.read(file)
+    if kept is None:
+        async with contextlib.AsyncExitStack() as stack:
+            with contextlib.suppress(StoreError):
+                # Services that measure at the same time would slow each other down.
+                await stack.enter_async_context(cache.measuring())
+            kept = work.read(file) or await _measure(work, cache, file)
     backend = await asyncio.to_thread(work.load, kept.backend)
     min_cosine = await asyncio.to_thread(work.check, backend)
     return SelectedBackend(backend, replace(kept, min_cosine=min_cosine))
+
+
+async def _measure(work: _BackendSelection, cache: ModelCache, file: Path) -> BackendMeasurement:
+    """Measures all backends; returns the fastest, and keeps it in a file."""
+    measured = await work.measure_all()
+    fastest = max(measured, key=lambda figures: figures.tokens_per_s)
+    record = {"chosen": asdict(fastest), "measured": [asdict(figures) for figures in measured]}
+    try:
+        cache.write(file, json.dumps(record, indent=1).encode())
+    except StoreError as error:
+        # With a read-only cache, as in an image, it measures at every start.
+        _log.warning("choice_not_kept", extra={"reason": error.message})
+    _log.info("backend_measured", extra=record)
+    return fastest
 
 
 class _BackendSelection:
@@ -100,6 +112,11 @@ class _BackendSelection:
         """Returns whether the cache has everything that this backend needs."""
         graph = not name.startswith("openvino") or self._cache.graph.is_file()
         return graph and self._cache.reference_file.is_file()
+
+    def read(self, file: Path) -> BackendMeasurement | None:
+        """Returns a choice that was kept; None if there is none, or its backend needs more."""
+        kept = _read(file)
+        return None if kept is None or not self.is_prepared(kept.backend) else kept
 
     async def measure_all(self) -> list[BackendMeasurement]:
         """Measures every candidate; skips those that cannot be loaded or differ from fp32."""

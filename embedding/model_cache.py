@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import hashlib
@@ -11,7 +12,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from nearline.errors import NotReady, StoreError
 # Raised when the conversion itself changes.
 _CONVERSION = 1
 _CONVERTING = "converting-"
+_LOCK_POLL_S = 0.05
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
@@ -125,6 +127,23 @@ class ModelCache:
             stream = (self.folder / "lock").open("w")
         with stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    @contextlib.asynccontextmanager
+    async def measuring(self) -> AsyncIterator[None]:
+        """Excludes other processes that would choose a backend; the lock ends with the process.
+
+        Raises: StoreError: the cache folder cannot be written.
+        """
+        with self._writable():
+            stream = (self.folder / "measuring").open("w")
+        with stream:
+            while True:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    await asyncio.sleep(_LOCK_POLL_S)
             yield
 
     @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import sys
@@ -106,6 +107,33 @@ async def test_the_fastest_that_agrees_is_chosen_once_and_kept(
     assert [figures["backend"] for figures in kept["measured"]] == ["slow-f32", "fast-bf16"]
     await select_backend(model, EmbeddingSettings(token_budget=1024), tmp_path)
     assert FakeEngines.measured == 6
+
+
+async def test_services_that_start_at_the_same_time_measure_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loads: type[FakeLoads]
+) -> None:
+    monkeypatch.setattr(backend_selection, "_candidates", lambda _: ["torch-f32"])
+    model = word_model(tmp_path / "m")
+    entered, leave = asyncio.Event(), asyncio.Event()
+    prepare = loads._prepare
+
+    async def held(self: FakeLoads, measure_torch: bool) -> dict[str, float]:
+        entered.set()
+        await leave.wait()
+        return await prepare(self, measure_torch)
+
+    monkeypatch.setattr(loads, "_prepare", held)
+    async with asyncio.TaskGroup() as starting:
+        first = starting.create_task(select_backend(model, EmbeddingSettings(), tmp_path / "c"))
+        await entered.wait()
+        later = [
+            starting.create_task(select_backend(model, EmbeddingSettings(), tmp_path / "c"))
+            for _ in range(2)
+        ]
+        assert (await asyncio.wait(later, timeout=0.2))[0] == set()
+        leave.set()
+    assert {one.result().figures.tokens_per_s for one in (first, *later)} == {50.0}
+    assert loads.prepared == [False]
 
 
 async def test_a_choice_that_cannot_be_kept_is_used_all_the_same(
