@@ -142,4 +142,7 @@ def up(store: Path) -> Iterator[Callable[..., Up]]:
         one.process.wait(timeout=20)
         assert one.process.stdout is not None
         one.process.stdout.close()
+        for child in one.children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
         psutil.wait_procs(one.children, timeout=20)

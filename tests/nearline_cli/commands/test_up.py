@@ -135,7 +135,7 @@ def test_it_ends_with_all_its_processes_when_nobody_reads_its_report(up: Start) 
 
 async def test_a_full_disk_for_its_report_stops_nothing(store: Path) -> None:
     port = free_port()
-    line = command("up", "--store", str(store), "--port", str(port), "--no-redis")
+    line = command("up", "--store", str(store), "--port", str(port), "--no-redis", "--no-http")
     with Path("/dev/full").open("w") as full:
         process = subprocess.Popen(line, cwd=ROOT, stdout=full, stderr=full)
     try:
@@ -151,7 +151,7 @@ async def test_a_full_disk_for_its_report_stops_nothing(store: Path) -> None:
 
 
 def test_an_interrupt_before_everything_serves_is_a_failure(store: Path) -> None:
-    line = command("up", "--store", str(store), "--port", "0", "--json", "--no-redis")
+    line = command("up", "--store", str(store), "--port", "0", "--json", "--no-redis", "--no-http")
     with subprocess.Popen(
         line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -213,7 +213,7 @@ def test_a_damaged_snapshot_is_reported_before_anything_serves(
     data = bytearray(index.read_bytes())
     data[len(data) // 2] ^= 1
     index.write_bytes(data)
-    done = nearline_process("up", "--store", str(store), "--port", "0")
+    done = nearline_process("up", "--store", str(store), "--port", "0", "--no-redis", "--no-http")
     assert done.returncode == 1
     assert "retrieval did not start: " in done.stderr
     assert "the manifest says" in done.stderr
@@ -230,9 +230,9 @@ def test_a_damaged_snapshot_is_reported_before_anything_serves(
     ],
 )
 def test_milvus_needs_an_address_and_no_shards(
-    nearline_process: Run, store: Path, words: tuple[str, ...], wanted: str
+    nearline: Run, store: Path, words: tuple[str, ...], wanted: str
 ) -> None:
-    done = nearline_process("up", "--store", str(store), "--port", "0", *words)
+    done = nearline("up", "--store", str(store), "--port", "0", *words)
     assert done.returncode == 2
     assert wanted in done.stderr
 
