@@ -71,8 +71,9 @@ def embedding_cases(known: Known) -> list[Case]:
              "FAILED_PRECONDITION"),
         Case("batch of an unknown role", BULK, stream(embed("x", role=7)), field="role"),
         Case("batch of an unknown format", BULK, stream(embed("x", dtype=9)), field="dtype"),
-        Case("rerank without a model", RERANK, e.RerankRequest(query="x", texts=["y"]),
-             "UNIMPLEMENTED"),
+        Case("rerank for no query", RERANK, e.RerankRequest(texts=["y"]), field="query"),
+        Case("rerank of an empty text", RERANK, e.RerankRequest(query="x", texts=["y", ""]),
+             field="texts[1]"),
         Case("entail without a model", ENTAIL, e.EntailRequest(premises=["x"], hypotheses=[]),
              "UNIMPLEMENTED"),
         Case("rerank by an unknown lane", RERANK, e.RerankRequest(lane=99), field="lane"),  # type: ignore[arg-type]
