@@ -180,9 +180,9 @@ async def test_a_marker_without_a_source_is_never_sent(store: Path) -> None:
 
 
 async def test_a_sentence_with_a_wrong_number_is_omitted(store: Path) -> None:
-    said = "The kettle boils water in 5 minutes [1]. Never open the lid while it boils [1]."
+    said = "The kettle boils water in 5 minutes [1]. Descale it with vinegar every month [1]."
     came, _ = await ask_model(store, streams(said, STOP))
-    assert "5 minutes" not in came.text and "Never open the lid" in came.text
+    assert "5 minutes" not in came.text and "Descale it with vinegar" in came.text
 
 
 async def test_a_model_that_finds_no_answer_is_believed(store: Path) -> None:

@@ -256,8 +256,8 @@ async def test_a_snapshot_of_fewer_dimensions_is_served_by_the_added_service(
     assert built.returncode == 0, built.stderr
     result = json.loads(built.stdout)
     assert (result["dim"], result["models"]) == (64, ["embedder all-MiniLM-L6-v2@1"])
-    free = ("--port", "0", "--embedding-port", "0", "--generation-port", "0")
-    free += ("--no-redis", "--no-http")
+    ports = ("--port", "0", "--embedding-port", "0", "--generation-port", "0")
+    free = (*ports, "--no-redis", "--no-http")
     also = ("--also-embedding", "all-MiniLM-L6-v2:64")
     line = command("up", "--store", store, "--json", *free, *also)
     process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True)
