@@ -38,6 +38,7 @@ ROUTES: Final[Mapping[str, Mapping[str, Route]]] = {
         "GetItems": Route("POST", f"{_COLLECTION}/items/get"),
         "ListItems": Route("POST", f"{_COLLECTION}/items/list"),
         "CountItems": Route("POST", f"{_COLLECTION}/items/count"),
+        "Suggest": Route("POST", f"{_COLLECTION}/suggest"),
         "UpsertItems": Route("PUT", f"{_COLLECTION}/items"),
         "DeleteItems": Route("POST", f"{_COLLECTION}/items/delete"),
         "UpsertItemsStream": Route("PUT", f"{_COLLECTION}/items/stream"),

@@ -12,10 +12,13 @@ spills to disk; memory holds the vocabulary, 4 bytes per chunk of a shard, and a
 
 from __future__ import annotations
 
+import contextlib
+import json
+import math
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,20 +27,29 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from index_builder.documents.spool import Spool
-from nearline.items.documents import text_to_index
 from nearline.store.durable import store_errors
 from nearline.store.snapshot import shard_folder
 from nearline.v1 import snapshot_pb2
 from retrieval.index.lexical.analysers import analyser_of
 from retrieval.index.lexical.bm25_index import K1, ROWS, SCORES, STARTS, B
-from retrieval.index.lexical.text_analysis import Analyser, split_words
+from retrieval.index.lexical.document_words import TitleWords, WordCounter
+from retrieval.index.lexical.text_analysis import Analyser
+from retrieval.index.lexical.title_index import (
+    POPULARITY,
+    TITLE_KEYS,
+    TITLE_ROWS,
+    TITLE_STARTS,
+    TITLE_WORDS,
+)
 from retrieval.index.lexical.vocabulary import FILE, FOLDER, vocabulary_schema
+from retrieval.index.lexical.word_forms import is_form, write_forms
 
-_POSTING = np.dtype([("word", "<u4"), ("row", "<i4"), ("count", "<u4")])
+_POSTING = np.dtype([("word", "<u4"), ("row", "<i4"), ("count", "<f4")])
 _SPILL_POSTINGS = 1 << 18
 _BLOCK_POSTINGS = 1 << 23
-_STOP_WORD = -1
 _STEMS_KEPT = 256
+# Forms that misspelt words are compared with: those of the words in most chunks.
+_MAX_FORMS = 2_000_000
 
 
 def write_lexical(
@@ -46,10 +58,11 @@ def write_lexical(
     language: str,
     folder: Path,
     advance: Callable[[int], None] = lambda chunks: None,
+    *,
+    weights: Mapping[str, float] | None = None,
+    popularity: Mapping[str, float] | None = None,
 ) -> snapshot_pb2.LexicalCard | None:
     """Writes lexical/ and shards/<nnn>/lexical/ of a snapshot.
-
-    Like its embedding, the index of a chunk includes the title of its document.
 
     Args:
         spool: Documents and their chunks.
@@ -57,6 +70,9 @@ def write_lexical(
         language: Language of the stemmer, see `retrieval.index.lexical.text_analysis.LANGUAGES`.
         folder: Folder of the snapshot.
         advance: Called with the number of chunks counted.
+        weights: Weight of each searchable field, by name: title, text, and attributes. Optional;
+            titles and texts count alike, and attributes are not searched.
+        popularity: By document id, 0..1; orders documents of the same title. Optional.
     Returns: The entry of the manifest; None, without any files, if no text has a word.
     Raises: InvalidRequest: an unknown language. StoreError: no space, no permission.
     """
@@ -65,93 +81,146 @@ def write_lexical(
         store_errors(folder),
         tempfile.TemporaryDirectory(prefix=".postings-", dir=folder) as spills,
     ):
-        counts = _PostingCounter(analyser)
+        counts = _PostingCounter(analyser, weights or {})
         spilled = [
-            counts.shard(spool, shard, Path(spills) / f"{shard:03d}", advance)
+            counts.shard(spool, shard, Path(spills) / f"{shard:03d}", popularity, advance)
             for shard in range(shards)
         ]
         if not counts.numbers_of_stems:
             return None
         order = _write_vocabulary(folder / FOLDER, counts, analyser)
         chunks = sum(len(shard.lengths) for shard in spilled)
-        mean_length = sum(int(shard.lengths.sum()) for shard in spilled) / chunks
+        # Rounded once, so that it is the same for any number of shards, whatever the weights.
+        mean_length = math.fsum(chain.from_iterable(shard.lengths for shard in spilled)) / chunks
         found_in = np.array(counts.chunks, np.float64)[order]
         idf = np.log(1 + (chunks - found_in + 0.5) / (found_in + 0.5))
         ranks = np.empty(len(order), np.int32)
         ranks[order] = np.arange(len(order), dtype=np.int32)
+        _write_forms(folder / FOLDER, counts, ranks)
         for number, shard in enumerate(spilled):
-            _write_shard(shard_folder(folder, number) / FOLDER, shard, ranks, idf, mean_length)
+            target = shard_folder(folder, number) / FOLDER
+            _write_shard(target, shard, ranks, idf, mean_length or 1.0)
     return snapshot_pb2.LexicalCard(
         language=language,
         k1=K1,
         b=B,
-        mean_length=mean_length,
+        mean_length=mean_length or 1.0,
         chunks=chunks,
         words=len(order),
+        weights=weights,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _PostingSpill:
-    """Postings of a shard on disk, by row; lengths: (rows,) number of words in each chunk."""
+    """Postings of a shard on disk, by row, and columns of its rows.
+
+    path, titles: Postings of all fields and of titles alone. lengths: (rows,) weighted number of
+    words. title_words, title_keys, popularity: See `title_index`.
+    """
 
     path: Path
-    lengths: NDArray[np.int64]
+    titles: Path
+    lengths: NDArray[np.float64]
+    title_words: NDArray[np.uint16]
+    title_keys: NDArray[np.uint64]
+    popularity: NDArray[np.float32] | None
 
-    def blocks(self, ranks: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.integer[Any]], ...]]:
-        """Yields blocks of (rank of the word, row, count)."""
-        with self.path.open("rb") as stream:
-            while len(block := np.fromfile(stream, _POSTING, _SPILL_POSTINGS)):
-                yield ranks[block["word"]], block["row"], block["count"]
+
+def _blocks(
+    path: Path, ranks: NDArray[np.int32]
+) -> Iterator[tuple[NDArray[np.integer[Any]], NDArray[np.int32], NDArray[np.float32]]]:
+    """Yields blocks of (rank of the word, row, count) of a file of postings."""
+    with path.open("rb") as stream:
+        while len(block := np.fromfile(stream, _POSTING, _SPILL_POSTINGS)):
+            yield ranks[block["word"]], block["row"], block["count"]
+
+
+class _PostingFile:
+    """Writes postings."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._pending: list[tuple[int, int, float]] = []
+
+    def add(self, row: int, counts: Mapping[int, float]) -> None:
+        self._pending += [(word, row, count) for word, count in counts.items()]
+        if len(self._pending) >= _SPILL_POSTINGS:
+            self.flush()
+
+    def flush(self) -> None:
+        np.array(self._pending, _POSTING).tofile(self._stream)
+        self._pending.clear()
 
 
 class _PostingCounter:
     """Counts words and numbers them in order of appearance."""
 
-    def __init__(self, analyser: Analyser) -> None:
+    def __init__(self, analyser: Analyser, weights: Mapping[str, float]) -> None:
         self._analyser = analyser
         self._numbers = _WordNumbers(self._number)
+        self._words: WordCounter[int] = WordCounter(analyser, self._numbers.__getitem__, weights)
         self.numbers_of_stems: dict[str, int] = {}
         self.chunks: list[int] = []
 
     def shard(
-        self, spool: Spool, shard: int, path: Path, advance: Callable[[int], None]
+        self,
+        spool: Spool,
+        shard: int,
+        path: Path,
+        popularity: Mapping[str, float] | None,
+        advance: Callable[[int], None],
     ) -> _PostingSpill:
         """Writes the postings of a shard, chunk by chunk in row order."""
-        lengths: list[int] = []
-        pending: list[tuple[int, int, int]] = []
-        with path.open("wb") as stream:
+        lengths: list[float] = []
+        titles: list[TitleWords[int]] = []
+        popular: list[float] = []
+        title_path = path.with_suffix(".titles")
+        with path.open("wb") as stream, title_path.open("wb") as title_stream:
+            postings, title_postings = _PostingFile(stream), _PostingFile(title_stream)
             for document in spool.shard_documents(shard):
+                common = self._words.document(document.title, json.loads(document.attributes))
+                in_title = dict.fromkeys(common.title.words, 1.0)
                 for start, end in document.bounds.tolist():
-                    found = Counter(
-                        self._words(text_to_index(document.title, document.text[start:end]))
-                    )
+                    counts, length = self._words.chunk(common, document.text[start:end])
                     row = len(lengths)
-                    lengths.append(found.total())
-                    for word, count in found.items():
+                    lengths.append(length)
+                    titles.append(common.title)
+                    for word in counts:
                         self.chunks[word] += 1
-                        pending.append((word, row, count))
+                    postings.add(row, counts)
+                    title_postings.add(row, in_title)
+                if popularity is not None:
+                    popular += [popularity.get(document.id, 0.0)] * len(document.bounds)
                 advance(len(document.bounds))
-                if len(pending) >= _SPILL_POSTINGS:
-                    np.array(pending, _POSTING).tofile(stream)
-                    pending.clear()
-            np.array(pending, _POSTING).tofile(stream)
-        return _PostingSpill(path, np.array(lengths, np.int64))
+            postings.flush()
+            title_postings.flush()
+        most = np.iinfo(np.uint16).max
+        return _PostingSpill(
+            path,
+            title_path,
+            np.array(lengths, np.float64),
+            np.array([min(title.content, most) for title in titles], np.uint16),
+            np.array([title.key for title in titles], np.uint64),
+            None if popularity is None else np.array(popular, np.float32),
+        )
 
     def sample_stems(self) -> dict[str, str]:
         """Returns the stems of words sampled evenly over the alphabet."""
-        words = sorted(word for word, number in self._numbers.items() if number != _STOP_WORD)
+        words = sorted(self._numbers)
         chosen = words[:: -(-len(words) // _STEMS_KEPT)]
         return dict(zip(chosen, self._analyser.stems(chosen), strict=True))
 
-    def _words(self, text: str) -> list[int]:
-        numbers = map(self._numbers.__getitem__, split_words(text))
-        return [number for number in numbers if number != _STOP_WORD]
+    def forms(self) -> list[tuple[bytes, int]]:
+        """Returns the words that somebody may have meant, with their numbers, in order."""
+        found = [(word.encode(), number) for word, number in self._numbers.items() if is_form(word)]
+        if len(found) > _MAX_FORMS:
+            found.sort(key=lambda one: -self.chunks[one[1]])
+            del found[_MAX_FORMS:]
+        return sorted(found)
 
     def _number(self, word: str) -> int:
         """Returns the number of a word."""
-        if word in self._analyser.stop_words:
-            return _STOP_WORD
         (stem,) = self._analyser.stems([word])
         number = self.numbers_of_stems.setdefault(stem, len(self.chunks))
         if number == len(self.chunks):
@@ -186,6 +255,15 @@ def _write_vocabulary(
     return order
 
 
+def _write_forms(folder: Path, counts: _PostingCounter, ranks: NDArray[np.int32]) -> None:
+    forms = counts.forms()
+    write_forms(
+        folder,
+        [form.decode() for form, _ in forms],
+        [int(ranks[number]) for _, number in forms],
+    )
+
+
 def _write_shard(
     folder: Path,
     spilled: _PostingSpill,
@@ -193,32 +271,54 @@ def _write_shard(
     idf: NDArray[np.float64],
     mean_length: float,
 ) -> None:
-    """Converts postings by row to columns by word, a range of words at a time."""
+    """Writes the postings of all fields, with scores, those of titles, and the columns of rows."""
     folder.mkdir()
-    sizes = np.zeros(len(idf), np.int64)
-    for words, _, _ in spilled.blocks(ranks):
-        sizes += np.bincount(words, minlength=len(idf))
-    starts = np.concatenate(([0], np.cumsum(sizes)))
     norms = K1 * (1 - B + B * spilled.lengths / mean_length)
-    with (folder / STARTS).open("wb") as stream:
-        _write_head(stream, starts.dtype, len(starts))
-        stream.write(starts.tobytes())
-    with (folder / ROWS).open("wb") as rows_file, (folder / SCORES).open("wb") as scores_file:
-        _write_head(rows_file, np.dtype(np.int32), int(starts[-1]))
-        _write_head(scores_file, np.dtype(np.float32), int(starts[-1]))
+
+    def score(
+        words: NDArray[np.int64], rows: NDArray[np.int32], counts: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        return idf[words] * (counts / (counts + norms[rows]))
+
+    _write_columns(spilled.path, ranks, folder / STARTS, folder / ROWS, folder / SCORES, score)
+    _write_columns(spilled.titles, ranks, folder / TITLE_STARTS, folder / TITLE_ROWS)
+    np.save(folder / TITLE_WORDS, spilled.title_words)
+    np.save(folder / TITLE_KEYS, spilled.title_keys)
+    if spilled.popularity is not None:
+        np.save(folder / POPULARITY, spilled.popularity)
+
+
+def _write_columns(
+    postings: Path,
+    ranks: NDArray[np.int32],
+    starts_path: Path,
+    rows_path: Path,
+    scores_path: Path | None = None,
+    score: Callable[..., NDArray[np.float64]] | None = None,
+) -> None:
+    """Converts postings by row to columns by word, a range of words at a time."""
+    sizes = np.zeros(len(ranks), np.int64)
+    for words, _, _ in _blocks(postings, ranks):
+        sizes += np.bincount(words, minlength=len(ranks))
+    starts = np.concatenate(([0], np.cumsum(sizes)))
+    with contextlib.ExitStack() as files:
+        rows_file = _open_array(files, rows_path, np.dtype(np.int32), int(starts[-1]))
+        if scores_path is not None:
+            scores_file = _open_array(files, scores_path, np.dtype(np.float32), int(starts[-1]))
+        np.save(starts_path, starts)
         for low, high in _ranges(starts):
             parts = [
                 (words[inside], rows[inside], counts[inside])
-                for words, rows, counts in spilled.blocks(ranks)
+                for words, rows, counts in _blocks(postings, ranks)
                 for inside in [(words >= low) & (words < high)]
             ]
             words, rows, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
             # Postings are ordered by row; a stable sort keeps that order within each word.
             order = np.argsort(words, kind="stable")
-            words, rows, counts = words[order], rows[order], counts[order].astype(np.float64)
-            rows_file.write(rows.astype(np.int32).tobytes())
-            scores = idf[words] * (counts / (counts + norms[rows]))
-            scores_file.write(scores.astype(np.float32).tobytes())
+            rows_file.write(rows[order].astype(np.int32).tobytes())
+            if score is not None:
+                scores = score(words[order], rows[order], counts[order].astype(np.float64))
+                scores_file.write(scores.astype(np.float32).tobytes())
 
 
 def _ranges(starts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
@@ -231,7 +331,12 @@ def _ranges(starts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         low = high
 
 
-def _write_head(stream: BinaryIO, dtype: np.dtype[np.generic], length: int) -> None:
+def _open_array(
+    files: contextlib.ExitStack, path: Path, dtype: np.dtype[Any], length: int
+) -> BinaryIO:
+    """Opens a .npy file of one dimension, whose numbers follow."""
+    stream = files.enter_context(path.open("wb"))
     description = np.lib.format.dtype_to_descr(dtype)
     head = {"descr": description, "fortran_order": False, "shape": (length,)}
     np.lib.format.write_array_header_1_0(stream, head)
+    return stream

@@ -15,6 +15,7 @@ from index_builder.options.declared_attributes import check_kinds
 from index_builder.options.training_options import TrainingOptions
 from nearline.contract import DEFAULT_COLLECTION, Embedder
 from nearline.errors import InvalidRequest
+from nearline.items.search_weights import check_search_weights
 from nearline.store.snapshot import PARTITIONS, Store, check_collection
 from nearline.v1 import release_pb2, snapshot_pb2
 from retrieval.index.lexical.text_analysis import check_language
@@ -126,6 +127,10 @@ class BuildOptions:
     lexical: Index the words of the texts, for lexical and hybrid search.
     language: Language of the stemmer and the stop words, "none" to disable both; see
         `retrieval.index.lexical.text_analysis.LANGUAGES`.
+    search_weights: Weight of each field in lexical search: "title", "text", and attributes, which
+        are not searched otherwise. If empty, those of the snapshot that the build continues.
+    popularity: By document id, 0..1; documents of the same title are found in this order. If None,
+        it is that of the interactions.
     judged: Queries with judgements for tuning the fusion weight; None uses the default weight.
     calibrate: Optional; calibrates answers on labelled questions.
     training: Interactions to train on; None keeps the models of the previous snapshot.
@@ -153,6 +158,8 @@ class BuildOptions:
     attributes: Mapping[str, str] = field(default_factory=dict)
     lexical: bool = True
     language: str = "english"
+    search_weights: Mapping[str, float] = field(default_factory=dict)
+    popularity: Mapping[str, float] | None = None
     judged: JudgedDataset | None = None
     calibrate: Calibrate | None = None
     training: TrainingOptions | None = None
@@ -180,6 +187,7 @@ class BuildOptions:
                 raise InvalidRequest(f"{name} is {value}; {low}..{high} is allowed", field=name)
         check_kinds(self.attributes)
         check_language(self.language)
+        check_search_weights(self.search_weights, self.attributes)
         if self.as_of is not None and self.as_of > datetime.now(UTC):
             raise InvalidRequest(
                 f"as_of is {self.as_of.isoformat()}, which is in the future; use a time in the "

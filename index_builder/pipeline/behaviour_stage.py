@@ -30,7 +30,7 @@ class BehaviourResult(NamedTuple):
 
     left_out: Number of interactions left out, by reason. sources: Number of interactions by origin.
     inherited: Id of the snapshot that trained the models; empty if this build did.
-    notes: Messages for the user.
+    notes: Messages for the user. popularity: By document id, 0..1; others have none.
     """
 
     card: snapshot_pb2.BehaviourCard
@@ -38,6 +38,7 @@ class BehaviourResult(NamedTuple):
     sources: InteractionCounts = InteractionCounts()
     inherited: str = ""
     notes: Sequence[str] = ()
+    popularity: Mapping[str, float] = {}
 
     def record(self) -> dict[str, object]:
         """Returns the result as one JSON object."""
@@ -132,7 +133,16 @@ def _add(
     result.card.factors_id = factors_id(tables)
     write_tables(tables, folder)
     advance(1)
-    return result
+    return result._replace(popularity=_popularity(tables))
+
+
+def _popularity(tables: BehaviourTables) -> dict[str, float]:
+    """Returns log(1 + n) of the n interactions of each document, as a share of the largest."""
+    known = np.flatnonzero(tables.interactions)
+    counts = np.log1p(tables.interactions[known].astype(np.float64))
+    shares = (counts / counts.max(initial=1.0)).tolist()
+    ids = [tables.ids[at] for at in known.tolist()]
+    return dict(zip(ids, shares, strict=True))
 
 
 def _with_cold_items(

@@ -279,6 +279,10 @@ class BuildRun:
             write_durably(note, snapshot_id.encode())
         with temporary_snapshot(store, self.options.collection, snapshot_id) as temporary:
             self.behaviour = await add_behaviour(inputs, temporary)
+            popularity = inputs.options.popularity
+            if popularity is None and self.behaviour is not None:
+                popularity = self.behaviour.popularity
+            inputs = replace(inputs, popularity=popularity)
             manifest = await write_snapshot(inputs, temporary, snapshot_id)
             if self.behaviour is not None:
                 manifest.behaviour.CopyFrom(self.behaviour.card)

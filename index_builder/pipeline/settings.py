@@ -10,6 +10,7 @@ from pydantic import Field
 
 from nearline.contract import DEFAULT_COLLECTION
 from nearline.errors import InvalidRequest
+from nearline.items.search_weights import parse_search_weight
 from nearline.settings import Settings
 from nearline.times import in_utc
 
@@ -87,6 +88,12 @@ class IndexBuilderSettings(Settings):
     )
     language: str = Field(
         "english", description="Language of the stemmer and the stop words; none disables both."
+    )
+    search_weights: str = Field(
+        "",
+        description="How much a word counts in keyword search, by field: FIELD=WEIGHT separated by "
+        "commas, FIELD one of title, text, or an attribute of texts; empty: title=1,text=1, and "
+        "those of the snapshot that a build continues.",
     )
     tune_on: str = Field(
         "",
@@ -223,6 +230,9 @@ class IndexBuilderSettings(Settings):
             attributes=self._declared(),
             lexical=self.lexical,
             language=self.language,
+            search_weights=dict(
+                parse_search_weight(part) for part in self.search_weights.split(",") if part.strip()
+            ),
             mode=Mode(self.mode),
             as_of=_parse_time(self.as_of) if self.as_of else None,
             judged=retrieval_metrics.load(Path(self.tune_on), self.tune_split)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -52,6 +52,7 @@ class SnapshotInputs:
         only.
     deleted_file: File of deleted documents, for a build with a lineage.
     inherited: Snapshot to inherit fusion weight and answer calibration from.
+    popularity: By document id, 0..1; None if nothing is known about it.
     """
 
     spool: Spool
@@ -67,6 +68,7 @@ class SnapshotInputs:
     lineage: Lineage | None = None
     deleted_file: Path | None = None
     inherited: snapshot_pb2.Manifest | None = None
+    popularity: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +157,15 @@ async def _add_lexical(
         return
     with clock.stage("lexical", spool.chunks, "chunks") as advance:
         card = await clock.in_thread(
-            lambda: write_lexical(spool, options.shards, options.language, folder, advance)
+            lambda: write_lexical(
+                spool,
+                options.shards,
+                options.language,
+                folder,
+                advance,
+                weights=_search_weights(inputs),
+                popularity=inputs.popularity,
+            )
         )
     if card is None:
         return
@@ -177,6 +187,14 @@ async def _add_lexical(
     manifest.fusion.origin = "tuned"
     manifest.quality.tuning_queries = tuned.queries
     manifest.quality.tuning_ndcg_at_10 = tuned.ndcg_at_10
+
+
+def _search_weights(inputs: SnapshotInputs) -> Mapping[str, float]:
+    """Returns the weights of the options, else those of the snapshot that the build continues."""
+    parent = inputs.lineage.parent if inputs.lineage else None
+    if inputs.options.search_weights or parent is None:
+        return inputs.options.search_weights
+    return dict(parent.lexical.weights)
 
 
 def _write_shards(

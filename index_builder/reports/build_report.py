@@ -33,6 +33,8 @@ class BuildReport:
     golden_queries, recall_at_10: Recall of the index, with its default widths, against an exact
         scan of the same vectors. It does not measure whether the texts found are relevant.
     language, words: Language and size of the lexical index; 0 words if there is none.
+    search_weights: Weight of each field in lexical search; those of titles and texts are 1 if they
+        are missing.
     dense_weight: Weight of the dense leg in hybrid search, 0..1; weight_origin: "tuned" or
         "default". tuning_ndcg_at_10: Its mean nDCG@10 over the tuning_queries.
     truncated: Number of chunks that exceed the model's limit, so their ends were not embedded.
@@ -63,6 +65,7 @@ class BuildReport:
     documents_per_shard: Sequence[int]
     language: str
     words: int
+    search_weights: Mapping[str, float]
     dense_weight: float
     weight_origin: str
     tuning_queries: int
@@ -125,6 +128,7 @@ def make_report(
         documents_per_shard=[shard.documents for shard in manifest.shards],
         language=manifest.lexical.language,
         words=manifest.lexical.words,
+        search_weights=dict(sorted(manifest.lexical.weights.items())),
         dense_weight=manifest.fusion.dense_weight,
         weight_origin=manifest.fusion.origin,
         tuning_queries=manifest.quality.tuning_queries,

@@ -66,6 +66,7 @@ _SHARD_METHODS: Final = {
     "FetchItems": _BETWEEN_SERVICES,
     "ScanItems": _BETWEEN_SERVICES,
     "CountShard": _BETWEEN_SERVICES,
+    "SuggestShard": _BETWEEN_SERVICES,
     # `nearline status` shows it.
     "GetStatus": _OF_ANY,
     "LoadSnapshot": _BETWEEN_SERVICES,
@@ -81,6 +82,7 @@ METHODS: Final[Mapping[str, Mapping[str, MethodAccess]]] = {
         "GetItems": _READ,
         "ListItems": _READ,
         "CountItems": _READ,
+        "Suggest": _READ,
         "UpsertItems": _WRITE,
         "DeleteItems": MethodAccess(Right.WRITE, audited=True),
         "DeleteItemsByFilter": MethodAccess(Right.WRITE, audited=True),

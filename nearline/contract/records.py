@@ -80,13 +80,19 @@ class SearchOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """Components of a score; None if a leg did not find the item. Ranks count from 1."""
+    """Components of a score; None if a leg did not find the item. Ranks count from 1.
+
+    title_level: How well the title matches the query: from 3 if it is the query, from 2 if it has
+    the same words, 1 if it has all words of the query, 0 otherwise; half of one less for misspelt
+    words.
+    """
 
     dense_score: float | None
     lexical_score: float | None
     shard: int
     dense_rank: int | None = None
     lexical_rank: int | None = None
+    title_level: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,6 +302,33 @@ class CountReply:
 
     count: int
     facets: Sequence[FacetCounts]
+    info: ReplyInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suggestion:
+    """A title that completes a text, and an item with it.
+
+    score: 1 if the title begins with the text, plus the popularity of the item, 0..1. spans: First
+    and past-the-end code points of the words of the title that were typed.
+    """
+
+    title: str
+    id: str
+    score: float
+    spans: Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuggestReply:
+    """Titles that complete a text, best first.
+
+    correction: The text with words of the collection in place of unknown ones; empty if there is
+    nothing to correct.
+    """
+
+    suggestions: Sequence[Suggestion]
+    correction: str
     info: ReplyInfo
 
 

@@ -13,6 +13,7 @@ from nearline.contract.records import (
     Query,
     SearchOptions,
     SearchReply,
+    SuggestReply,
 )
 from nearline.contract.terms import DEFAULT_COLLECTION, PayloadField
 from nearline.filters import Filter
@@ -91,4 +92,24 @@ class Retriever(Protocol):
         timeout_s: float | None = None,
     ) -> CountReply:
         """Counts the items that match a filter, and their most frequent attribute values."""
+        ...
+
+    async def suggest(
+        self,
+        text: str,
+        *,
+        limit: int = 10,
+        filter: Filter | None = None,
+        collection: str = DEFAULT_COLLECTION,
+        min_watermark: bytes = b"",
+        timeout_s: float | None = None,
+    ) -> SuggestReply:
+        """Returns titles that complete what somebody types.
+
+        Args:
+            text: 1..256 characters; the last word may be incomplete unless a space follows.
+            limit: Most suggestions, 1..100.
+            filter: Restricts them to items that match.
+        Raises: Unsupported: the collection has no lexical index of titles.
+        """
         ...

@@ -19,6 +19,9 @@ MAX_EXAMPLES = 256
 MAX_QUERY_CHARACTERS = 32_768
 MAX_PAGE = 1_000
 MAX_FACETS = 32
+# Of one call of Suggest: the suggestions, and the characters typed so far.
+MAX_SUGGESTIONS = 100
+MAX_TYPED_CHARACTERS = 256
 MAX_GROUP_SIZE = 100
 # Limits of one search over all its queries: hits, and groups that several hits are searched for.
 MAX_HITS = 131_072

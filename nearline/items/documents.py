@@ -132,13 +132,6 @@ def document_spans(item: Item, max_tokens: int, overlap_sentences: int) -> list[
     return chunk_spans(item.text, room, overlap_sentences)
 
 
-def text_to_index(title: str, text: str) -> str:
-    """Returns the text whose words keyword search finds, of a chunk or a live change: title and
-    text, each word counting once for every time it occurs.
-    """
-    return f"{title} {text}"
-
-
 def text_to_embed(title: str, text: str) -> str:
     """Returns the text to embed for a chunk: title and text, or the text alone if it starts with
     the title."""

@@ -13,7 +13,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class CreateCollectionRequest(_message.Message):
-    __slots__ = ("collection", "fingerprint", "dim", "metric", "shards", "language", "chunk_tokens", "attributes", "who", "why")
+    __slots__ = ("collection", "fingerprint", "dim", "metric", "shards", "language", "chunk_tokens", "attributes", "who", "why", "search_weights")
+    class SearchWeightsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     DIM_FIELD_NUMBER: _ClassVar[int]
@@ -24,6 +31,7 @@ class CreateCollectionRequest(_message.Message):
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     WHO_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
+    SEARCH_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     collection: str
     fingerprint: str
     dim: int
@@ -34,7 +42,8 @@ class CreateCollectionRequest(_message.Message):
     attributes: _containers.RepeatedCompositeFieldContainer[_snapshot_pb2.AttributeField]
     who: str
     why: str
-    def __init__(self, collection: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., shards: _Optional[int] = ..., language: _Optional[str] = ..., chunk_tokens: _Optional[int] = ..., attributes: _Optional[_Iterable[_Union[_snapshot_pb2.AttributeField, _Mapping]]] = ..., who: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+    search_weights: _containers.ScalarMap[str, float]
+    def __init__(self, collection: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., shards: _Optional[int] = ..., language: _Optional[str] = ..., chunk_tokens: _Optional[int] = ..., attributes: _Optional[_Iterable[_Union[_snapshot_pb2.AttributeField, _Mapping]]] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., search_weights: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class CreateCollectionResponse(_message.Message):
     __slots__ = ("collection",)
@@ -43,7 +52,14 @@ class CreateCollectionResponse(_message.Message):
     def __init__(self, collection: _Optional[_Union[Collection, _Mapping]] = ...) -> None: ...
 
 class Collection(_message.Message):
-    __slots__ = ("name", "snapshot_time", "epoch", "snapshot_id", "embedder", "dim", "metric", "shards", "language", "attributes", "documents", "served", "names")
+    __slots__ = ("name", "snapshot_time", "epoch", "snapshot_id", "embedder", "dim", "metric", "shards", "language", "attributes", "documents", "served", "names", "search_weights")
+    class SearchWeightsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_TIME_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +73,7 @@ class Collection(_message.Message):
     DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
     SERVED_FIELD_NUMBER: _ClassVar[int]
     NAMES_FIELD_NUMBER: _ClassVar[int]
+    SEARCH_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     snapshot_time: _timestamp_pb2.Timestamp
     epoch: int
@@ -70,7 +87,8 @@ class Collection(_message.Message):
     documents: int
     served: bool
     names: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., snapshot_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., epoch: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., embedder: _Optional[_Union[_snapshot_pb2.EmbedderCard, _Mapping]] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., shards: _Optional[int] = ..., language: _Optional[str] = ..., attributes: _Optional[_Iterable[_Union[_snapshot_pb2.AttributeField, _Mapping]]] = ..., documents: _Optional[int] = ..., served: _Optional[bool] = ..., names: _Optional[_Iterable[str]] = ...) -> None: ...
+    search_weights: _containers.ScalarMap[str, float]
+    def __init__(self, name: _Optional[str] = ..., snapshot_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., epoch: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., embedder: _Optional[_Union[_snapshot_pb2.EmbedderCard, _Mapping]] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., shards: _Optional[int] = ..., language: _Optional[str] = ..., attributes: _Optional[_Iterable[_Union[_snapshot_pb2.AttributeField, _Mapping]]] = ..., documents: _Optional[int] = ..., served: _Optional[bool] = ..., names: _Optional[_Iterable[str]] = ..., search_weights: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class ListCollectionsRequest(_message.Message):
     __slots__ = ("page_size", "page_token")

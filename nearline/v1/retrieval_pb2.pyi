@@ -120,18 +120,20 @@ class SearchRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., query: _Optional[_Union[Query, _Mapping]] = ..., options: _Optional[_Union[SearchOptions, _Mapping]] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class Explanation(_message.Message):
-    __slots__ = ("dense_score", "lexical_score", "shard", "dense_rank", "lexical_rank")
+    __slots__ = ("dense_score", "lexical_score", "shard", "dense_rank", "lexical_rank", "title_level")
     DENSE_SCORE_FIELD_NUMBER: _ClassVar[int]
     LEXICAL_SCORE_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
     DENSE_RANK_FIELD_NUMBER: _ClassVar[int]
     LEXICAL_RANK_FIELD_NUMBER: _ClassVar[int]
+    TITLE_LEVEL_FIELD_NUMBER: _ClassVar[int]
     dense_score: float
     lexical_score: float
     shard: int
     dense_rank: int
     lexical_rank: int
-    def __init__(self, dense_score: _Optional[float] = ..., lexical_score: _Optional[float] = ..., shard: _Optional[int] = ..., dense_rank: _Optional[int] = ..., lexical_rank: _Optional[int] = ...) -> None: ...
+    title_level: float
+    def __init__(self, dense_score: _Optional[float] = ..., lexical_score: _Optional[float] = ..., shard: _Optional[int] = ..., dense_rank: _Optional[int] = ..., lexical_rank: _Optional[int] = ..., title_level: _Optional[float] = ...) -> None: ...
 
 class FilterPlan(_message.Message):
     __slots__ = ("shard", "strategy", "matches", "chunks", "ef_search", "reason")
@@ -386,6 +388,50 @@ class CountItemsResponse(_message.Message):
     facets: _containers.RepeatedCompositeFieldContainer[FacetCounts]
     info: _types_pb2.ReplyInfo
     def __init__(self, count: _Optional[int] = ..., facets: _Optional[_Iterable[_Union[FacetCounts, _Mapping]]] = ..., info: _Optional[_Union[_types_pb2.ReplyInfo, _Mapping]] = ...) -> None: ...
+
+class SuggestRequest(_message.Message):
+    __slots__ = ("collection", "text", "limit", "filter", "min_watermark")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    MIN_WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    text: str
+    limit: int
+    filter: _types_pb2.Filter
+    min_watermark: bytes
+    def __init__(self, collection: _Optional[str] = ..., text: _Optional[str] = ..., limit: _Optional[int] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., min_watermark: _Optional[bytes] = ...) -> None: ...
+
+class Suggestion(_message.Message):
+    __slots__ = ("title", "id", "score", "spans")
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    SPANS_FIELD_NUMBER: _ClassVar[int]
+    title: str
+    id: str
+    score: float
+    spans: _containers.RepeatedCompositeFieldContainer[TextSpan]
+    def __init__(self, title: _Optional[str] = ..., id: _Optional[str] = ..., score: _Optional[float] = ..., spans: _Optional[_Iterable[_Union[TextSpan, _Mapping]]] = ...) -> None: ...
+
+class TextSpan(_message.Message):
+    __slots__ = ("start", "end")
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    start: int
+    end: int
+    def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...
+
+class SuggestResponse(_message.Message):
+    __slots__ = ("suggestions", "correction", "info")
+    SUGGESTIONS_FIELD_NUMBER: _ClassVar[int]
+    CORRECTION_FIELD_NUMBER: _ClassVar[int]
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    suggestions: _containers.RepeatedCompositeFieldContainer[Suggestion]
+    correction: str
+    info: _types_pb2.ReplyInfo
+    def __init__(self, suggestions: _Optional[_Iterable[_Union[Suggestion, _Mapping]]] = ..., correction: _Optional[str] = ..., info: _Optional[_Union[_types_pb2.ReplyInfo, _Mapping]] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
     __slots__ = ("collection", "user_id", "session_id", "item_ids", "surface", "n", "exclude_ids", "filter", "payload", "diversity", "explain", "min_watermark", "why_not_id")

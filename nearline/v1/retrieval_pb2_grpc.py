@@ -70,6 +70,11 @@ class RetrievalServiceStub:
                 request_serializer=nearline_dot_v1_dot_retrieval__pb2.CountItemsRequest.SerializeToString,
                 response_deserializer=nearline_dot_v1_dot_retrieval__pb2.CountItemsResponse.FromString,
                 _registered_method=True)
+        self.Suggest = channel.unary_unary(
+                '/nearline.v1.RetrievalService/Suggest',
+                request_serializer=nearline_dot_v1_dot_retrieval__pb2.SuggestRequest.SerializeToString,
+                response_deserializer=nearline_dot_v1_dot_retrieval__pb2.SuggestResponse.FromString,
+                _registered_method=True)
         self.UpsertItems = channel.unary_unary(
                 '/nearline.v1.RetrievalService/UpsertItems',
                 request_serializer=nearline_dot_v1_dot_retrieval__pb2.UpsertItemsRequest.SerializeToString,
@@ -156,6 +161,13 @@ class RetrievalServiceServicer:
 
     def CountItems(self, request, context):
         """Counts the items that match a filter, and how often each value of an attribute occurs among them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Suggest(self, request, context):
+        """Completes what somebody types with titles of items, and corrects words that are in no item.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -250,6 +262,11 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
                     servicer.CountItems,
                     request_deserializer=nearline_dot_v1_dot_retrieval__pb2.CountItemsRequest.FromString,
                     response_serializer=nearline_dot_v1_dot_retrieval__pb2.CountItemsResponse.SerializeToString,
+            ),
+            'Suggest': grpc.unary_unary_rpc_method_handler(
+                    servicer.Suggest,
+                    request_deserializer=nearline_dot_v1_dot_retrieval__pb2.SuggestRequest.FromString,
+                    response_serializer=nearline_dot_v1_dot_retrieval__pb2.SuggestResponse.SerializeToString,
             ),
             'UpsertItems': grpc.unary_unary_rpc_method_handler(
                     servicer.UpsertItems,
@@ -477,6 +494,33 @@ class RetrievalService:
             '/nearline.v1.RetrievalService/CountItems',
             nearline_dot_v1_dot_retrieval__pb2.CountItemsRequest.SerializeToString,
             nearline_dot_v1_dot_retrieval__pb2.CountItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Suggest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearline.v1.RetrievalService/Suggest',
+            nearline_dot_v1_dot_retrieval__pb2.SuggestRequest.SerializeToString,
+            nearline_dot_v1_dot_retrieval__pb2.SuggestResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -31,6 +31,8 @@ class RetrievalServiceStub:
     """
     CountItems: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.CountItemsRequest, _retrieval_pb2.CountItemsResponse]
     """Counts the items that match a filter, and how often each value of an attribute occurs among them."""
+    Suggest: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.SuggestRequest, _retrieval_pb2.SuggestResponse]
+    """Completes what somebody types with titles of items, and corrects words that are in no item."""
     UpsertItems: _aio.UnaryUnaryMultiCallable[_retrieval_pb2.UpsertItemsRequest, _retrieval_pb2.UpsertItemsResponse]
     """Adds or replaces items; acknowledged when durable. UNAVAILABLE if the change log does not answer or cannot
     guarantee durability; UNIMPLEMENTED if the service has no change log.
@@ -105,6 +107,13 @@ class RetrievalServiceServicer:
         context: _aio.ServicerContext[_retrieval_pb2.CountItemsRequest, _abc.Awaitable[_retrieval_pb2.CountItemsResponse]],
     ) -> _abc.Awaitable[_retrieval_pb2.CountItemsResponse]:
         """Counts the items that match a filter, and how often each value of an attribute occurs among them."""
+
+    def Suggest(
+        self,
+        request: _retrieval_pb2.SuggestRequest,
+        context: _aio.ServicerContext[_retrieval_pb2.SuggestRequest, _abc.Awaitable[_retrieval_pb2.SuggestResponse]],
+    ) -> _abc.Awaitable[_retrieval_pb2.SuggestResponse]:
+        """Completes what somebody types with titles of items, and corrects words that are in no item."""
 
     def UpsertItems(
         self,

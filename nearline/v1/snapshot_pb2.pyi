@@ -218,20 +218,29 @@ class AttributeField(_message.Message):
     def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[AttributeField.Kind, str]] = ..., is_list: _Optional[bool] = ...) -> None: ...
 
 class LexicalCard(_message.Message):
-    __slots__ = ("language", "k1", "b", "mean_length", "chunks", "words")
+    __slots__ = ("language", "k1", "b", "mean_length", "chunks", "words", "weights")
+    class WeightsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     K1_FIELD_NUMBER: _ClassVar[int]
     B_FIELD_NUMBER: _ClassVar[int]
     MEAN_LENGTH_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
     WORDS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     language: str
     k1: float
     b: float
     mean_length: float
     chunks: int
     words: int
-    def __init__(self, language: _Optional[str] = ..., k1: _Optional[float] = ..., b: _Optional[float] = ..., mean_length: _Optional[float] = ..., chunks: _Optional[int] = ..., words: _Optional[int] = ...) -> None: ...
+    weights: _containers.ScalarMap[str, float]
+    def __init__(self, language: _Optional[str] = ..., k1: _Optional[float] = ..., b: _Optional[float] = ..., mean_length: _Optional[float] = ..., chunks: _Optional[int] = ..., words: _Optional[int] = ..., weights: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class AnswerCard(_message.Message):
     __slots__ = ("sentences", "topic", "evidence", "topic_threshold", "evidence_threshold", "target_risk", "questions", "answerable", "topic_auroc", "evidence_auroc", "coverage", "risk")

@@ -95,6 +95,10 @@ from nearline.wire.replies import (
     plan_to_proto as plan_to_proto,
     search_reply as search_reply,
     search_response as search_response,
+    suggest_reply as suggest_reply,
+    suggest_response as suggest_response,
+    suggestion_from_proto as suggestion_from_proto,
+    suggestion_to_proto as suggestion_to_proto,
 )
 from nearline.wire.values import (
     attributes_from_proto as attributes_from_proto,

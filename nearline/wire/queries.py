@@ -80,11 +80,13 @@ def facets_from_proto(facets: Sequence[retrieval_pb2.Facet]) -> list[c.Facet]:
 def filter_of(
     request: retrieval_pb2.ListItemsRequest
     | retrieval_pb2.CountItemsRequest
+    | retrieval_pb2.SuggestRequest
     | retrieval_pb2.DeleteItemsByFilterRequest
     | retrieval_pb2.RecommendRequest
     | shard_pb2.FetchItemsRequest
     | shard_pb2.ScanItemsRequest
-    | shard_pb2.CountShardRequest,
+    | shard_pb2.CountShardRequest
+    | shard_pb2.SuggestShardRequest,
 ) -> c.Filter | None:
     """Returns the filter of a request, or None.
 

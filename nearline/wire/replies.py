@@ -54,6 +54,7 @@ def _fill_payload(message: retrieval_pb2.Hit, hit: c.Hit) -> None:
                 shard=hit.explanation.shard,
                 dense_rank=hit.explanation.dense_rank,
                 lexical_rank=hit.explanation.lexical_rank,
+                title_level=hit.explanation.title_level,
             )
         )
     if hit.group is not None:
@@ -118,6 +119,7 @@ def hit_from_proto(hit: retrieval_pb2.Hit) -> c.Hit:
             shard=e.shard,
             dense_rank=e.dense_rank if e.HasField("dense_rank") else None,
             lexical_rank=e.lexical_rank if e.HasField("lexical_rank") else None,
+            title_level=e.title_level,
         )
     return c.Hit(
         id=hit.id,
@@ -290,6 +292,44 @@ def list_response(page: c.ItemsPage) -> retrieval_pb2.ListItemsResponse:
     )
     fill_info(message.info, page.info)
     return message
+
+
+def suggestion_to_proto(suggestion: c.Suggestion) -> retrieval_pb2.Suggestion:
+    """Returns the message of a suggestion."""
+    return retrieval_pb2.Suggestion(
+        title=suggestion.title,
+        id=suggestion.id,
+        score=suggestion.score,
+        spans=[retrieval_pb2.TextSpan(start=start, end=end) for start, end in suggestion.spans],
+    )
+
+
+def suggestion_from_proto(message: retrieval_pb2.Suggestion) -> c.Suggestion:
+    """Returns the suggestion of a message."""
+    return c.Suggestion(
+        title=message.title,
+        id=message.id,
+        score=message.score,
+        spans=tuple((span.start, span.end) for span in message.spans),
+    )
+
+
+def suggest_response(reply: c.SuggestReply) -> retrieval_pb2.SuggestResponse:
+    """Returns the message of suggestions."""
+    message = retrieval_pb2.SuggestResponse(
+        suggestions=map(suggestion_to_proto, reply.suggestions), correction=reply.correction
+    )
+    fill_info(message.info, reply.info)
+    return message
+
+
+def suggest_reply(message: retrieval_pb2.SuggestResponse) -> c.SuggestReply:
+    """Returns the suggestions of a message."""
+    return c.SuggestReply(
+        suggestions=[suggestion_from_proto(one) for one in message.suggestions],
+        correction=message.correction,
+        info=info_from_proto(message.info),
+    )
 
 
 def count_response(reply: c.CountReply) -> retrieval_pb2.CountItemsResponse:

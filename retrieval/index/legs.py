@@ -49,13 +49,15 @@ class CandidateRows(NamedTuple):
     """Hybrid candidates of one query, one per unit, with exact scores of both legs.
 
     rows, scores: (m,) best row by vector and its score.
-    lexical_rows, lexical_scores: (m,) best row by words and its score.
+    lexical_rows, lexical_scores: (m,) best row by words and its BM25 score.
+    title_levels: (m,) how well the title matches the query; see `retrieval.index.lexical`.
     """
 
     rows: NDArray[np.int64]
     scores: NDArray[np.float32]
     lexical_rows: NDArray[np.int64]
     lexical_scores: NDArray[np.float32]
+    title_levels: NDArray[np.float32]
 
 
 class Legs:
@@ -116,7 +118,7 @@ class Legs:
 
     def lexical(self, texts: Sequence[str], options: LegOptions) -> list[TopRows]:
         """Returns the best units by words; only units with a word of the query."""
-        words = self._needed_words()
+        words = self.needed_words()
         among = options.among
         allow = None if among is None else among.chunks
 
@@ -167,12 +169,15 @@ class Legs:
         # Not a matrix product: BLAS rounds differently for different shapes, and the score of a
         # document must not depend on the other candidates.
         dense: NDArray[np.float32] = np.einsum("ij,j->i", self._index.reconstruct(rows), vector)
-        lexical = self._needed_words().scores(text, rows)
+        words = self.needed_words()
+        lexical = words.scores(text, rows)
+        levels = words.title_levels(text, rows)
         if not documents:
-            return CandidateRows(rows, dense, rows, lexical)
+            return CandidateRows(rows, dense, rows, lexical, levels)
         at, dense_best = best_per_run(dense, counts)
         lexical_at, lexical_best = best_per_run(lexical, counts)
-        return CandidateRows(rows[at], dense_best, rows[lexical_at], lexical_best)
+        # All chunks of a document have its title.
+        return CandidateRows(rows[at], dense_best, rows[lexical_at], lexical_best, levels[at])
 
     def _best_rows(self, vectors: NDArray[np.float32], k: int, params: SearchParams) -> Neighbours:
         """Finds k rows per query; if the index returns fewer for a query, all rows are compared."""
@@ -185,7 +190,8 @@ class Legs:
             found.ids[short], found.scores[short] = exact.ids, exact.scores
         return found
 
-    def _needed_words(self) -> WordIndex:
+    def needed_words(self) -> WordIndex:
+        """Returns the word index; raises Unsupported if there is none."""
         if self._words is None:
             raise Unsupported(
                 "the snapshot has no lexical index, so only mode dense can be served; build it "

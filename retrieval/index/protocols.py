@@ -128,11 +128,29 @@ class WordIndex(Protocol):
     def search(
         self, text: str, k: int, allow: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Returns the best rows by BM25 and their scores > 0, (score descending, row ascending)."""
+        """Returns the best rows and their scores > 0, (score descending, row ascending)."""
         ...
 
     def scores(self, text: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Returns the BM25 scores of rows, bit-identical to `search`; 0 without a common word."""
+        """Returns the BM25 scores of rows, whatever their titles; 0 without a common word."""
+        ...
+
+    def title_levels(self, text: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns how well the titles of rows match a query, 0 if they do not."""
+        ...
+
+    def complete(
+        self, text: str, most: int, allow: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.int32]:
+        """Returns rows whose titles complete a text, the most popular first."""
+        ...
+
+    def correction(self, text: str) -> str:
+        """Returns a query with known words in place of unknown ones; empty if none is."""
+        ...
+
+    def popularity(self, row: int) -> float:
+        """Returns the popularity of the document of a row, 0..1; 0 if it is unknown."""
         ...
 
     def terms(self, text: str) -> list[tuple[str, int]]:

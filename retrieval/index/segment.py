@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.contract import Filter, HitLevel, Item, PayloadField, Scalar, SearchMode
+from nearline.contract import Filter, HitLevel, Item, PayloadField, Scalar, SearchMode, Suggestion
 from nearline.filters import All, Exists
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.legs import LegOptions, Legs
 from retrieval.index.protocols import Documents, WordIndex
+from retrieval.index.suggestions import suggest_titles
 from retrieval.index.top_units import TopRows, UnitOf
 from retrieval.index.vectors.vector_index import SearchParams, VectorIndex
 from retrieval.protocols.compute_threads import Stopped
@@ -140,6 +141,23 @@ class Segment:
             documents = (document for document in documents if selected[document])
         return (self._item(items.id(document), document, payload, None) for document in documents)
 
+    def suggest(
+        self, text: str, limit: int, filter: Filter | None, alive: Matches | None = None
+    ) -> tuple[list[Suggestion], str]:
+        """Returns documents whose titles complete a text, and its correction; see `Shard.suggest`.
+
+        Raises: InvalidRequest: the filter names an unknown attribute or a value of another kind.
+            Unsupported: there is no lexical index of titles.
+        """
+        words = self._legs.needed_words()
+        among = alive
+        if filter is not None:
+            among = self._attributes.matches(filter)
+            among = among if alive is None else among.among(alive)
+        allow = None if among is None else among.chunks
+        found = suggest_titles(text, limit, self.items, words, allow)
+        return found, words.correction(text)
+
     def count(
         self,
         filter: Filter | None,
@@ -158,6 +176,12 @@ class Segment:
             matching = np.ones(self.items.documents, np.bool_)
         counts = [self._attributes.counts(field, matching) for field in fields if not stopped()]
         return ShardCounts(int(np.count_nonzero(matching)), counts)
+
+    def popularity(self, document: int) -> float:
+        """Returns the popularity of a document, 0..1; 0 if it is unknown."""
+        if self._words is None:
+            return 0.0
+        return self._words.popularity(int(self.items.rows_of(document)[0]))
 
     def _documents(self, filter: Filter | None, alive: Matches | None) -> NDArray[np.bool_] | None:
         """Returns which documents match and are alive: (documents,) bool; None if all do."""
@@ -285,7 +309,9 @@ class Segment:
             rows = each.lexical_rows
             of = self.items.documents_of(rows)
             hits.lexical = LexicalColumns(
-                each.lexical_scores.tolist(), *self.items.chunks_of(rows, of)
+                each.lexical_scores.tolist(),
+                *self.items.chunks_of(rows, of),
+                each.title_levels.tolist(),
             )
         return results
 

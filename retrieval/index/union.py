@@ -70,6 +70,7 @@ def _concatenate(base: ShardHits, live: ShardHits) -> ShardHits:
             [*base.lexical.chunks, *live.lexical.chunks],
             [*base.lexical.starts, *live.lexical.starts],
             [*base.lexical.ends, *live.lexical.ends],
+            [*base.lexical.titles, *live.lexical.titles],
         )
     return ShardHits(
         [*base.ids, *live.ids],

@@ -267,6 +267,9 @@ class LiveDelta:
         vectors: NDArray[np.float32],
         now: datetime,
     ) -> None:
+        known = self._base.items.find(item.id)
+        if known is not None:
+            item = item._replace(popularity=self._base.popularity(known))
         if item.expires is None:
             self._segment.add(item, bounds, vectors)
         elif item.expires > now:

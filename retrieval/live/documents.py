@@ -64,7 +64,10 @@ class GrowableArray(Generic[_Scalar]):
 
 
 class LiveItem(NamedTuple):
-    """A document after one change; see `Documents` for its fields."""
+    """A document after one change; see `Documents` for its fields.
+
+    popularity: That of the document in the snapshot, 0..1; see `title_index`.
+    """
 
     id: str
     title: str
@@ -72,6 +75,7 @@ class LiveItem(NamedTuple):
     attributes: Attributes
     version: int
     expires: datetime | None
+    popularity: float = 0.0
 
 
 class LiveDocuments:

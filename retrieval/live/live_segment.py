@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.items.documents import text_to_index
 from nearline.v1 import snapshot_pb2
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.lexical.vocabulary import Vocabulary
@@ -57,8 +56,8 @@ class LiveSegment:
         row = self.rows
         self.vectors.add(vectors)
         if self._words is not None:
-            for at, (start, end) in enumerate(bounds.tolist()):
-                self._words.add(row + at, text_to_index(item.title, item.text[start:end]))
+            texts = [item.text[start:end] for start, end in bounds.tolist()]
+            self._words.add(row, item.title, item.attributes, texts, item.popularity)
         document = self.items.add(item, bounds)
         self._columns.catch_up(self.items.items)
         self._alive.add(True)

@@ -7,22 +7,42 @@ document in the snapshot, and their hits can be merged. For unknown words, n = 0
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearline.v1 import snapshot_pb2
 from retrieval.index.best_rows import NamesOf, rank_rows
-from retrieval.index.lexical.bm25_index import sum_scores
+from retrieval.index.lexical.bm25_index import Column, clause_columns, sum_scores, title_score
+from retrieval.index.lexical.document_words import WordCounter
+from retrieval.index.lexical.lexical_query import (
+    EDIT_WEIGHTS,
+    MAX_SIMILAR,
+    Alternative,
+    LexicalQuery,
+)
+from retrieval.index.lexical.title_index import (
+    TitleMatches,
+    Titles,
+    complete_titles,
+    distinct_rows,
+    match_titles,
+)
 from retrieval.index.lexical.vocabulary import Vocabulary
+from retrieval.index.lexical.word_forms import is_form, similar_words
+from retrieval.live.documents import GrowableArray
 
 # Beyond every row: marks the unused end of a column.
 _NO_ROW = np.iinfo(np.int32).max
-# A hybrid search analyses the same text twice, and queries of a batch may have the same text.
-_CACHED_TEXTS = 256
+_LAST_CHARACTER = "\U0010ffff"
+# Words of live documents that are stemmed once.
+_CACHED_WORDS = 65_536
+# New words of live documents that misspelt words are compared with: 2 ms for each misspelt word.
+_MAX_FORMS = 16_384
 
 
 class _Postings:
@@ -63,22 +83,54 @@ class LiveWords:
         self._k1, self._b, self._mean_length = card.k1, card.b, card.mean_length
         self.vocabulary = vocabulary
         self.postings: dict[str, _Postings] = {}
-        self.words_of = lru_cache(_CACHED_TEXTS)(vocabulary.words)
+        # By word, the rows whose titles have it; the scores mean nothing.
+        self.titles: dict[str, _Postings] = {}
+        self.title_words, self.title_keys = GrowableArray(np.uint16), GrowableArray(np.uint64)
+        self.popularity = GrowableArray(np.float32)
+        # Words that the snapshot does not know, as they are written, and their stems.
+        self.new_forms: dict[str, str] = {}
+        # The words of titles, in order.
+        self.title_stems: list[str] = []
+        self._words: WordCounter[str] = WordCounter(
+            vocabulary.analyser, lru_cache(_CACHED_WORDS)(self._stem), dict(card.weights)
+        )
 
-    def add(self, row: int, text: str) -> None:
-        """Adds a row; rows must be added in order.
+    def add(
+        self,
+        row: int,
+        title: str,
+        attributes: Mapping[str, Any],
+        texts: Sequence[str],
+        popularity: float = 0.0,
+    ) -> None:
+        """Adds the chunks of a document; rows must be added in order.
 
         Args:
-            row: Row number.
-            text: Title and text of the chunk, as indexed in snapshots.
+            row: Row number of the first chunk.
+            title, attributes: Of the document.
+            texts: The text of each chunk.
+            popularity: Of the document, 0..1.
         """
-        words = self.vocabulary.words(text)
-        norm = self._k1 * (1 - self._b + self._b * len(words) / self._mean_length)
-        for word, count in Counter(words).items():
-            postings = self.postings.get(word)
-            if postings is None:
-                postings = self.postings[word] = _Postings(self._idf(word))
-            postings.add(row, postings.idf * (count / (count + norm)))
+        document = self._words.document(title, attributes)
+        for at, text in enumerate(texts, start=row):
+            counts, length = self._words.chunk(document, text)
+            norm = self._k1 * (1 - self._b + self._b * length / self._mean_length)
+            for word, count in counts.items():
+                postings = self.postings.get(word)
+                if postings is None:
+                    postings = self.postings[word] = _Postings(self._idf(word))
+                # As the builder stores it.
+                count = float(np.float32(count))
+                postings.add(at, postings.idf * (count / (count + norm)))
+            for word in document.title.words:
+                postings = self.titles.get(word)
+                if postings is None:
+                    postings = self.titles[word] = _Postings(0.0)
+                    insort(self.title_stems, word)
+                postings.add(at, 0.0)
+            self.title_words.add(min(document.title.content, np.iinfo(np.uint16).max))
+            self.title_keys.add(document.title.key)
+            self.popularity.add(popularity)
 
     def view(self, rows: int, names_of: NamesOf) -> WordsView:
         """Returns a view of the first rows.
@@ -87,6 +139,12 @@ class LiveWords:
             names_of: Returns the document ids of rows.
         """
         return WordsView(self, rows, names_of)
+
+    def _stem(self, word: str) -> str:
+        (stem,) = self.vocabulary.analyser.stems([word])
+        if len(self.new_forms) < _MAX_FORMS and is_form(word) and self.vocabulary.number(stem) < 0:
+            self.new_forms[word] = stem
+        return stem
 
     def _idf(self, word: str) -> float:
         number = self.vocabulary.number(word)
@@ -108,34 +166,106 @@ class WordsView:
         self._store = store
         self._rows = rows
         self._names_of = names_of
+        self._titles = Titles(
+            self._title_rows,
+            self._rows_starting,
+            store.title_words.values[:rows],
+            store.title_keys.values[:rows],
+            store.popularity.values[:rows],
+        )
+        self._last: tuple[str, LexicalQuery] | None = None
 
     def search(
         self, text: str, k: int, allow: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Returns the best rows by BM25 and their scores > 0; see `LexicalIndex.search`."""
+        """Returns the best rows and their scores > 0; see `LexicalIndex.search`."""
+        query = self._query(text)
         total = np.zeros(self._rows, np.float32)
-        for rows, scores in self._columns(text):
+        for rows, scores in self._columns(query):
             total[rows] += scores
+        titles = self._matches(query)
+        total[titles.rows] += titles.levels * title_score(query)
         found = np.flatnonzero(total)
         if allow is not None:
             found = found[allow[found]]
         return rank_rows(found, total[found], k, self._names_of)
 
     def scores(self, text: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Returns the BM25 scores of rows, bit-identical to `search`; 0 without a common word."""
-        return sum_scores(self._columns(text), rows)
+        """Returns the BM25 scores of rows, whatever their titles; 0 without a common word."""
+        return sum_scores(self._columns(self._query(text)), rows)
+
+    def title_levels(self, text: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns how well the titles of rows match a query; see `LexicalIndex`."""
+        return self._matches(self._query(text)).at(rows)
+
+    def complete(
+        self, text: str, most: int, allow: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.int32]:
+        """Returns rows whose titles complete a text, the most popular first."""
+        query = self._store.vocabulary.prefix_query(text)
+        return complete_titles(query, self._titles, most, allow)
+
+    def correction(self, text: str) -> str:
+        """Returns a query with known words in place of unknown ones; empty if none is."""
+        return self._store.vocabulary.correction(text)
+
+    def popularity(self, row: int) -> float:
+        """Returns the popularity of the document of a row, 0..1."""
+        return float(self._store.popularity.values[row])
 
     def terms(self, text: str) -> list[tuple[str, int]]:
         """Returns the distinct words of a text, each with its number of chunks in the snapshot."""
         return self._store.vocabulary.terms(text)
 
-    def _columns(self, text: str) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
-        """Yields rows and scores for each word of a text that occurs in a row, in order."""
-        for word in self._store.words_of(text):
-            postings = self._store.postings.get(word)
-            if postings is None:
-                continue
-            rows, scores = postings.columns
-            stop = rows.searchsorted(np.int32(self._rows))
-            if stop:
-                yield rows[:stop], scores[:stop]
+    def _query(self, text: str) -> LexicalQuery:
+        """Returns the parsed query, in which new words may stand for misspelt ones."""
+        last = self._last
+        if last is None or last[0] != text:
+            query = self._store.vocabulary.query(text)
+            if any(clause.misspelt for clause in query.clauses) and self._store.new_forms:
+                query = self._store.vocabulary.query_with(text, self._new_similar)
+            last = self._last = text, query
+        return last[1]
+
+    def _new_similar(self, word: str, stem: str) -> Sequence[Alternative]:
+        """Returns new words of live documents that a misspelt one may stand for."""
+        if stem in self._store.postings:
+            return ()
+        forms = self._store.new_forms
+        # The writer may add forms; copying a dictionary is one step.
+        return [
+            Alternative(forms[form], -1, np.float32(EDIT_WEIGHTS[edits]))
+            for edits, form in similar_words(word, list(forms.copy()))[:MAX_SIMILAR]
+        ]
+
+    def _matches(self, query: LexicalQuery) -> TitleMatches:
+        return match_titles(query, self._titles)
+
+    def _columns(self, query: LexicalQuery) -> Iterator[Column]:
+        """Yields rows and scores for each clause that occurs in a row, in order."""
+        return clause_columns(query, self._column)
+
+    def _column(self, word: Alternative) -> Column | None:
+        return self._cut(self._store.postings.get(word.word))
+
+    def _title_rows(self, word: Alternative) -> NDArray[np.int32]:
+        column = self._cut(self._store.titles.get(word.word))
+        return np.empty(0, np.int32) if column is None else column[0]
+
+    def _rows_starting(self, prefix: str) -> NDArray[np.int32]:
+        stems = self._store.title_stems
+        first, stop = bisect_left(stems, prefix), bisect_left(stems, prefix + _LAST_CHARACTER)
+        # The writer may add a word meanwhile, which moves others.
+        found = [word for word in stems[first:stop] if word.startswith(prefix)]
+        columns = [column for word in found if (column := self._cut(self._store.titles.get(word)))]
+        if not columns:
+            return np.empty(0, np.int32)
+        return distinct_rows([rows for rows, _ in columns], self._rows)
+
+    def _cut(self, postings: _Postings | None) -> Column | None:
+        """Returns the part of a column in the rows of this view."""
+        if postings is None:
+            return None
+        rows, scores = postings.columns
+        stop = rows.searchsorted(np.int32(self._rows))
+        return (rows[:stop], scores[:stop]) if stop else None

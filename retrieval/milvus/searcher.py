@@ -13,10 +13,12 @@ from nearline.contract import HitLevel, PayloadField, PlanStrategy, SearchMode
 from nearline.errors import Unsupported
 from nearline.filters import All, Exists
 from retrieval.index.filtering.validation import unknown_attribute_error
+from retrieval.index.lexical.bm25_index import title_score
 from retrieval.index.lexical.vocabulary import Vocabulary
 from retrieval.milvus.layout import MilvusHit
 from retrieval.milvus.reader import MilvusReader
 from retrieval.milvus.rows import first_attribute_value, parse_attributes
+from retrieval.milvus.title_levels import TitleLevels
 from retrieval.milvus.top_units import (
     FindMatching,
     FindRows,
@@ -37,6 +39,9 @@ from retrieval.protocols.shard import (
     ShardQueries,
 )
 
+# The rows whose titles a lexical search compares with the query: the best by their words. The
+# number does not depend on the hits asked for, so that fewer hits are the first of more.
+_TITLES = 100
 # Rows requested per group at first.
 _PER_GROUP = 4
 # Field of a row that holds each part of a payload.
@@ -75,6 +80,7 @@ class MilvusSearcher:
         self._reader = reader
         self._info = info
         self._vocabulary = vocabulary
+        self._titles = None if vocabulary is None else TitleLevels(vocabulary)
         self._leg = VectorLeg(reader, info)
 
     async def search(
@@ -88,7 +94,7 @@ class MilvusSearcher:
         if options.mode is SearchMode.HYBRID:
             return await self._candidates(queries, query, options, plan)
         if options.mode is SearchMode.LEXICAL:
-            found = await self._lexical(queries.texts, query)
+            found = await self._lexical(queries.texts, query, by_title=True)
         else:
             found = await self._dense(queries, query)
         return [rows_to_hits(rows, options, kinds, plan) for rows in found]
@@ -131,6 +137,8 @@ class MilvusSearcher:
             unit_of = document_of
             first_ask = options.k * self._info.chunks_per_document
         names = {"start", "stop"}
+        if options.mode is not SearchMode.DENSE:
+            names.add("title")
         if options.mode is not SearchMode.HYBRID:
             names |= {PAYLOAD_FIELDS[part] for part in options.payload}
         if grouping is not None:
@@ -188,7 +196,14 @@ class MilvusSearcher:
 
         return find
 
-    async def _lexical(self, texts: Sequence[str], query: _LegQuery) -> list[list[RankedRow]]:
+    async def _lexical(
+        self, texts: Sequence[str], query: _LegQuery, *, by_title: bool = False
+    ) -> list[list[RankedRow]]:
+        """Returns the best units by words.
+
+        Args:
+            by_title: Whether titles that match count more than all words; else scores are BM25.
+        """
         words = [self._analysed(text) for text in texts]
 
         async def find(places: Sequence[int], ask: int) -> list[list[MilvusHit]]:
@@ -203,16 +218,39 @@ class MilvusSearcher:
                     query.deadline,
                 )
                 found = dict(zip(some, results, strict=True))
+            if by_title:
+                named = [self._by_title(texts[place], rows) for place, rows in found.items()]
+                found = dict(zip(found, await asyncio.gather(*named), strict=True))
             return [found.get(place, []) for place in places]
 
         return await find_top_units(
             find,
             len(texts),
             query.k,
-            first_ask=query.first_ask,
+            first_ask=max(query.first_ask, _TITLES) if by_title else query.first_ask,
             unit_of=query.unit_of,
             exact=True,
         )
+
+    async def _by_title(self, text: str, rows: list[MilvusHit]) -> list[MilvusHit]:
+        """Returns rows, best first, with the scores of their titles added."""
+        assert self._vocabulary is not None
+        levels = await self._levels(text, rows[:_TITLES])
+        if not any(levels):
+            return rows
+        unit = float(title_score(self._vocabulary.query(text)))
+        named = [
+            row._replace(score=row.score + level * unit)
+            for row, level in zip(rows, levels, strict=False)
+        ]
+        return [*named, *rows[_TITLES:]]
+
+    async def _levels(self, text: str, rows: Sequence[MilvusHit | RankedRow]) -> list[float]:
+        """Returns how well the title of each row matches; milliseconds if the titles are new."""
+        assert self._titles is not None
+        titles = [row.fields["title"] for row in rows]
+        levels = await asyncio.to_thread(self._titles.levels, text, titles)
+        return [float(level) for level in levels]
 
     async def _candidates(
         self,
@@ -239,7 +277,7 @@ class MilvusSearcher:
         )
         results = []
         plain, kinds = options._replace(payload=frozenset()), self._reader.kinds
-        for found in completed:
+        for text, found in zip(queries.texts, completed, strict=True):
             hits = rows_to_hits([one.dense for one in found], plain, kinds, plan)
             by_words = [one.lexical for one in found]
             hits.lexical = LexicalColumns(
@@ -247,6 +285,7 @@ class MilvusSearcher:
                 [row.chunk for row in by_words],
                 [row.fields["start"] for row in by_words],
                 [row.fields["stop"] for row in by_words],
+                await self._levels(text, by_words),
             )
             results.append(hits)
         return results

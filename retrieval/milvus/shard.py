@@ -27,6 +27,8 @@ from retrieval.protocols.shard import (
     ShardItems,
     ShardOptions,
     ShardQueries,
+    ShardSuggestions,
+    SuggestRequest,
 )
 from retrieval.shards.admission import ShardAdmission
 from retrieval.shards.batcher import Batcher
@@ -160,6 +162,12 @@ class MilvusShard:
             await count_matches(self._reader, request.filter, request.fields, deadline),
             applied=applied,
         )
+
+    async def suggest(
+        self, snapshot_id: str, request: SuggestRequest, deadline: float | None = None
+    ) -> ShardSuggestions:
+        """Raises Unsupported: Milvus has no index of the beginnings of words."""
+        raise Unsupported("titles cannot be completed over Milvus; serve the collection by FAISS")
 
     async def ready(self, snapshot_id: str) -> bool:
         """Returns whether this is the shard of a snapshot and no outage of Milvus is known."""

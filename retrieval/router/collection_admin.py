@@ -245,6 +245,7 @@ class CollectionAdmin:
                 language=manifest.lexical.language,
                 attributes=manifest.attributes,
                 documents=manifest.documents,
+                search_weights=manifest.lexical.weights,
             )
         )
         return described

@@ -23,7 +23,14 @@ from retrieval.index.filtering.attribute_table import ATTRIBUTES_FILE, attribute
 from retrieval.index.item_table import ITEMS_FILE, ITEMS_SCHEMA
 from retrieval.index.lexical.analysers import analyser_of
 from retrieval.index.lexical.bm25_index import K1, ROWS, SCORES, STARTS, B
+from retrieval.index.lexical.title_index import (
+    TITLE_KEYS,
+    TITLE_ROWS,
+    TITLE_STARTS,
+    TITLE_WORDS,
+)
 from retrieval.index.lexical.vocabulary import FILE, FOLDER, vocabulary_schema
+from retrieval.index.lexical.word_forms import write_forms
 from retrieval.index.vectors.empty_index import write_empty_index
 from retrieval.index.vectors.vector_index import INDEX_FILE
 from retrieval.router.new_collection import CollectionShape
@@ -56,6 +63,7 @@ def _write_files(
     analyser = analyser_of(shape.language)
     (folder / FOLDER).mkdir()
     _write_table(folder / FOLDER / FILE, vocabulary_schema(analyser, {}))
+    write_forms(folder / FOLDER, [], [])
     faiss_version = ""
     for shard in range(shape.shards):
         target = shard_folder(folder, shard)
@@ -64,9 +72,16 @@ def _write_files(
         _write_table(target / ITEMS_FILE, ITEMS_SCHEMA)
         if shape.fields:
             _write_table(target / ATTRIBUTES_FILE, attributes_schema(shape.fields))
-        np.save(target / FOLDER / STARTS, np.zeros(1, np.int64))
-        np.save(target / FOLDER / ROWS, np.empty(0, np.int32))
-        np.save(target / FOLDER / SCORES, np.empty(0, np.float32))
+        for name in (STARTS, TITLE_STARTS):
+            np.save(target / FOLDER / name, np.zeros(1, np.int64))
+        for name, kind in (
+            (ROWS, np.int32),
+            (SCORES, np.float32),
+            (TITLE_ROWS, np.int32),
+            (TITLE_WORDS, np.uint16),
+            (TITLE_KEYS, np.uint64),
+        ):
+            np.save(target / FOLDER / name, np.empty(0, kind))
     manifest = snapshot_pb2.Manifest(
         schema_version=SCHEMA_VERSION,
         snapshot_id=snapshot_id,
@@ -82,7 +97,11 @@ def _write_files(
         ],
         attributes=shape.fields,
         lexical=snapshot_pb2.LexicalCard(
-            language=shape.language, k1=K1, b=B, mean_length=_MEAN_LENGTH
+            language=shape.language,
+            k1=K1,
+            b=B,
+            mean_length=_MEAN_LENGTH,
+            weights=shape.search_weights,
         ),
         fusion=snapshot_pb2.Fusion(
             dense_weight=DEFAULT_DENSE_WEIGHT,

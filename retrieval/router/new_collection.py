@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nearline.contract import EmbedderInfo
 from nearline.errors import InvalidRequest
+from nearline.items.search_weights import check_search_weights
 from nearline.store.snapshot import KIND_NAMES
 from nearline.v1 import admin_pb2, snapshot_pb2
 from retrieval.embedders.endpoints import Embedders
@@ -41,7 +42,8 @@ class CollectionShape:
 
     dim: Numbers in a vector. metric: "cosine" or "inner_product". shards: Number of shards.
     language: Of stemmer and stop words. chunk_tokens, overlap_sentences: How documents are cut; 0
-    tokens: not at all. fields: Attributes to filter on. embedder: None if the user brings vectors.
+    tokens: not at all. fields: Attributes to filter on. search_weights: Weight of each field in
+    lexical search, by name; see `check_search_weights`. embedder: None if the user brings vectors.
     """
 
     dim: int
@@ -51,6 +53,7 @@ class CollectionShape:
     chunk_tokens: int
     overlap_sentences: int
     fields: Sequence[snapshot_pb2.AttributeField]
+    search_weights: Mapping[str, float]
     embedder: EmbedderInfo | None
 
 
@@ -83,6 +86,9 @@ async def shape_of(
     chunk_tokens = request.chunk_tokens or _CHUNK_TOKENS
     if embedder is not None and request.chunk_tokens > embedder.max_tokens:
         raise _invalid("chunk_tokens", chunk_tokens, f"0..{embedder.max_tokens}")
+    fields = _fields_of(request)
+    search_weights = dict(request.search_weights)
+    check_search_weights(search_weights, {one.name: KIND_NAMES[one.kind] for one in fields})
     return CollectionShape(
         dim=request.dim if embedder is None else embedder.dim,
         metric=metric,
@@ -90,7 +96,8 @@ async def shape_of(
         language=request.language or _LANGUAGE,
         chunk_tokens=0 if embedder is None else min(chunk_tokens, embedder.max_tokens),
         overlap_sentences=_OVERLAP_SENTENCES,
-        fields=_fields_of(request),
+        fields=fields,
+        search_weights=search_weights,
         embedder=embedder,
     )
 

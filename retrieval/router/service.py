@@ -18,7 +18,7 @@ from retrieval.rollout.collections import ServedCollections
 from retrieval.rollout.split import Requester
 from retrieval.router.events import Observe, SearchEvent
 from retrieval.router.reply_info import ReplyInfoBuilder
-from retrieval.search import executor, item_lookup, listing
+from retrieval.search import executor, item_lookup, listing, suggestions
 from retrieval.search.collection import ServedCollection
 from retrieval.search.price import check_price, search_price
 from retrieval.search.queries import QueryBatch, check_cost, check_options, prepare_queries
@@ -192,6 +192,28 @@ class RetrievalService:
             total, counts = await listing.count_items(served, filter, facets, context)
             info = self._read_info(served, context, start)
             return c.CountReply(count=total, facets=counts, info=info)
+
+        return await self._collections.answer(collection, answer)
+
+    async def suggest(
+        self,
+        text: str,
+        *,
+        limit: int = 10,
+        filter: c.Filter | None = None,
+        collection: str = c.DEFAULT_COLLECTION,
+        min_watermark: bytes = b"",
+        timeout_s: float | None = None,
+    ) -> c.SuggestReply:
+        """Completes a title; see `Retriever.suggest`."""
+        start = time.perf_counter()
+        new_context = context_factory(timeout_s, min_watermark, self._visible())
+
+        async def answer(served: ServedCollection) -> c.SuggestReply:
+            context = new_context(served)
+            found, correction = await suggestions.suggest(served, text, limit, filter, context)
+            info = self._read_info(served, context, start)
+            return c.SuggestReply(suggestions=found, correction=correction, info=info)
 
         return await self._collections.answer(collection, answer)
 

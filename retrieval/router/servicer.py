@@ -198,6 +198,22 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         )
         return wire.count_response(reply)
 
+    async def Suggest(
+        self, request: retrieval_pb2.SuggestRequest, context: Context
+    ) -> retrieval_pb2.SuggestResponse:
+        """Completes a title."""
+        filter = wire.filter_of(request)
+        check_filter_limits(current_limits(), filter)
+        reply = await self._service.suggest(
+            request.text,
+            limit=request.limit or 10,
+            filter=filter,
+            collection=request.collection or c.DEFAULT_COLLECTION,
+            min_watermark=request.min_watermark,
+            timeout_s=time_left_s(context),
+        )
+        return wire.suggest_response(reply)
+
     async def UpsertItems(
         self, request: retrieval_pb2.UpsertItemsRequest, context: Context
     ) -> retrieval_pb2.UpsertItemsResponse:

@@ -20,11 +20,11 @@ from nearline.errors import (
     ShardsUnavailable,
     SnapshotGone,
 )
-from retrieval.protocols.shard import ShardCounts, ShardItems
+from retrieval.protocols.shard import ShardCounts, ShardItems, ShardSuggestions
 from retrieval.search.request_context import RequestContext
 
 _R = TypeVar("_R")
-_ReadResult = TypeVar("_ReadResult", ShardItems, ShardCounts)
+_ReadResult = TypeVar("_ReadResult", ShardItems, ShardCounts, ShardSuggestions)
 # Read only after a shard has released the snapshot, so other requests do not pay for it.
 _gone_tolerated: ContextVar[bool] = ContextVar("gone_tolerated", default=False)
 # The shard is away, slow or behind: the others can still answer. Any other error would occur on

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nearline.contract import Explanation, Hit
 from nearline.errors import SnapshotMismatch
 from nearline.v1 import snapshot_pb2
-from retrieval.protocols.shard import LexicalColumns, ShardHits
+from retrieval.protocols.shard import TITLE_SCORE, LexicalColumns, ShardHits
 from retrieval.search.merge import make_hit
 
 # Name of the normalisation below; weights tuned for another normalisation do not apply.
@@ -103,24 +103,30 @@ def fuse_hits(
         dense_weight, floor: See `fuse`.
         explain: Whether to explain each score.
     Returns: Shard number and hit, at most k, by (score descending, document id ascending, chunk
-        ascending). A hit shows the chunk of the leg that adds more to its score.
+        ascending). The score is the sum of both parts, 0..1, and of `TITLE_SCORE` for each level
+        of the title, so that no leg outranks a title that the query names. A hit shows the chunk
+        of the leg that adds more to its score.
     """
     parts = [(shard, hits) for shard, hits in parts if len(hits.ids)]
     if not parts:
         return []
     dense = np.concatenate([np.asarray(hits.scores, np.float32) for _, hits in parts])
     lexical = np.concatenate([np.asarray(_lexical(hits).scores, np.float32) for _, hits in parts])
+    titles = np.concatenate([np.asarray(_lexical(hits).titles, np.float32) for _, hits in parts])
     places = [(number, place) for number, (_, h) in enumerate(parts) for place in range(len(h.ids))]
     ids = _order([document_id for _, hits in parts for document_id in hits.ids])
     chunks = np.concatenate([np.asarray(hits.chunks, np.int64) for _, hits in parts])
     dense_ranks = _ranks(dense, ids, chunks)
-    lexical_ranks = np.where(lexical > 0, _ranks(lexical, ids, chunks), len(ids) + candidates)
+    word_ranks = _ranks(lexical, ids, chunks, titles)
+    # A title may match by a compound that does not count for the score.
+    found = (lexical > 0) | (titles > 0)
+    lexical_ranks = np.where(found, word_ranks, len(ids) + candidates)
     selected = np.flatnonzero((dense_ranks < candidates) | (lexical_ranks < candidates))
     dense_part, lexical_part = fuse(
         dense[selected], lexical[selected], dense_weight=dense_weight, floor=floor
     )
     # In the precision of the reply: an order by more digits than a caller sees would look wrong.
-    scores = (dense_part + lexical_part).astype(np.float32)
+    scores = (dense_part + lexical_part + TITLE_SCORE * titles[selected]).astype(np.float32)
     ranked = []
     for at in np.lexsort((chunks[selected], ids[selected], -scores))[:k].tolist():
         row = int(selected[at])
@@ -138,6 +144,7 @@ def fuse_hits(
                 shard=shard,
                 dense_rank=_shown_rank(dense_ranks[row], candidates),
                 lexical_rank=_shown_rank(lexical_ranks[row], candidates),
+                title_level=float(titles[row]),
             )
         ranked.append((shard, hit))
     return ranked
@@ -150,10 +157,14 @@ def _order(ids: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _ranks(
-    scores: NDArray[np.float32], ids: NDArray[np.int64], chunks: NDArray[np.int64]
+    scores: NDArray[np.float32],
+    ids: NDArray[np.int64],
+    chunks: NDArray[np.int64],
+    titles: NDArray[np.float32] | None = None,
 ) -> NDArray[np.int64]:
     ranks = np.empty(len(scores), np.int64)
-    ranks[np.lexsort((chunks, ids, -scores))] = np.arange(len(scores))
+    first = np.zeros(len(scores), np.float32) if titles is None else titles
+    ranks[np.lexsort((chunks, ids, -scores, -first))] = np.arange(len(scores))
     return ranks
 
 

@@ -19,6 +19,8 @@ from retrieval.protocols.shard import (
     ShardItems,
     ShardOptions,
     ShardQueries,
+    ShardSuggestions,
+    SuggestRequest,
 )
 from retrieval.shards import codec
 from retrieval.shards.codec import progress_from_proto
@@ -129,6 +131,21 @@ class ShardClient(ServiceChannel):
         )
         return codec.counts_from_proto(
             await self.call(lambda: self._stub.CountShard(message, timeout=time_left_s(deadline)))
+        )
+
+    async def suggest(
+        self, key: ShardKey, request: SuggestRequest, deadline: float | None
+    ) -> ShardSuggestions:
+        """Completes a title; see `Shard.suggest`."""
+        message = shard_pb2.SuggestShardRequest(
+            **key._asdict(),
+            text=request.text,
+            limit=request.limit,
+            filter=None if request.filter is None else wire.filter_to_proto(request.filter),
+            min_watermark=codec.watermark_to_bytes(request.min_watermark),
+        )
+        return codec.suggestions_from_proto(
+            await self.call(lambda: self._stub.SuggestShard(message, timeout=time_left_s(deadline)))
         )
 
 

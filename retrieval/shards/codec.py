@@ -25,6 +25,7 @@ from retrieval.protocols.shard import (
     ShardItems,
     ShardOptions,
     ShardQueries,
+    ShardSuggestions,
 )
 from retrieval.protocols.watermark import Watermark, decode_watermark
 from retrieval.search.request_context import oldest_state
@@ -34,6 +35,7 @@ _Response: TypeAlias = (
     | shard_pb2.FetchItemsResponse
     | shard_pb2.ScanItemsResponse
     | shard_pb2.CountShardResponse
+    | shard_pb2.SuggestShardResponse
 )
 # Columns of `ShardHits` and counts of `ShardProgress`, with the same names in their messages.
 _COLUMNS = ("ids", "scores", "chunks", "starts", "ends")
@@ -145,9 +147,11 @@ def _hits_from_proto(hits: shard_pb2.ShardHits) -> ShardHits:
     payloads = [_payload_from_proto(payload) for payload in hits.payloads]
     found = ShardHits(**columns, payloads=payloads)
     if hits.lexical_scores:
-        found.lexical = LexicalColumns(
+        lexical = LexicalColumns(
             *(list(getattr(hits, f"lexical_{name}")) for name in LexicalColumns._fields)
         )
+        titles = lexical.titles or [0.0] * len(lexical.scores)
+        found.lexical = lexical._replace(titles=titles)
     if hits.groups:
         found.groups = [wire.scalar_from_proto(value) for value in hits.groups]
     if hits.terms:
@@ -182,6 +186,24 @@ def counts_from_proto(message: shard_pb2.CountShardResponse) -> ShardCounts:
             )
             for facet in message.facets
         ],
+        _applied_from_proto(message),
+    )
+
+
+def suggestions_to_proto(found: ShardSuggestions) -> shard_pb2.SuggestShardResponse:
+    """Converts suggestions to a message."""
+    message = shard_pb2.SuggestShardResponse(
+        suggestions=map(wire.suggestion_to_proto, found.suggestions), correction=found.correction
+    )
+    _fill_applied(message, found.applied)
+    return message
+
+
+def suggestions_from_proto(message: shard_pb2.SuggestShardResponse) -> ShardSuggestions:
+    """Converts a message to suggestions."""
+    return ShardSuggestions(
+        [wire.suggestion_from_proto(one) for one in message.suggestions],
+        message.correction,
         _applied_from_proto(message),
     )
 

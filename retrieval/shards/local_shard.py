@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.segment import Segment
+from retrieval.index.suggestions import suggestion_order
 from retrieval.index.thread_pool import ThreadPool
 from retrieval.index.union import join_counts, join_hits
 from retrieval.live.progress import LiveState
@@ -28,6 +29,8 @@ from retrieval.protocols.shard import (
     ShardItems,
     ShardOptions,
     ShardQueries,
+    ShardSuggestions,
+    SuggestRequest,
 )
 from retrieval.shards.admission import ShardAdmission
 from retrieval.shards.batcher import Batcher
@@ -182,6 +185,25 @@ class LocalShard:
 
         counted: ShardCounts = await self._scanners.call_stoppable(read)
         return counted
+
+    async def suggest(
+        self, snapshot_id: str, request: SuggestRequest, deadline: float | None = None
+    ) -> ShardSuggestions:
+        """Completes a title; see `Shard.suggest`."""
+        await self._admission.admit(snapshot_id, request.min_watermark, deadline)
+
+        def read(stopped: Stopped) -> ShardSuggestions:
+            state = self._state()
+            found = [
+                segment.suggest(request.text, request.limit, request.filter, alive)
+                for segment, alive in state.segments
+            ]
+            merged = sorted((one for part, _ in found for one in part), key=suggestion_order)
+            correction = found[-1][1]
+            return ShardSuggestions(merged[: request.limit], correction, state.applied)
+
+        suggested: ShardSuggestions = await self._scanners.call_stoppable(read)
+        return suggested
 
     async def ready(self, snapshot_id: str) -> bool:
         """Returns whether the shard holds this snapshot."""

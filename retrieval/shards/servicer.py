@@ -14,7 +14,7 @@ from nearline.access.rights import OLD_SHARD_SERVICE
 from nearline.call_guard import Context, Handler, time_left_s
 from nearline.internal.v1 import shard_pb2, shard_pb2_grpc
 from nearline.serving import Registration
-from retrieval.protocols.shard import CountRequest, ItemsRequest, ScanRequest
+from retrieval.protocols.shard import CountRequest, ItemsRequest, ScanRequest, SuggestRequest
 from retrieval.protocols.watermark import decode_watermark
 from retrieval.shards import codec, validation
 from retrieval.shards.shard_host import ShardHost
@@ -127,6 +127,22 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
             validation.check_count(wanted)
             counts = await loaded.shard.count(request.snapshot_id, wanted, _deadline(context))
             return codec.counts_to_proto(counts, request.fields)
+
+    async def SuggestShard(
+        self, request: shard_pb2.SuggestShardRequest, context: Context
+    ) -> shard_pb2.SuggestShardResponse:
+        """Completes a title of one shard."""
+        with self._host.shards(request.collection, request.snapshot_id, request.shard) as shards:
+            loaded = shards[request.shard]
+            wanted = SuggestRequest(
+                request.text,
+                request.limit,
+                wire.filter_of(request),
+                decode_watermark(request.min_watermark),
+            )
+            validation.check_suggest(wanted)
+            found = await loaded.shard.suggest(request.snapshot_id, wanted, _deadline(context))
+            return codec.suggestions_to_proto(found)
 
     async def GetStatus(
         self, request: shard_pb2.GetStatusRequest, context: Context

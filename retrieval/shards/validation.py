@@ -14,6 +14,7 @@ from retrieval.protocols.shard import (
     ScanRequest,
     ShardOptions,
     ShardQueries,
+    SuggestRequest,
 )
 from retrieval.search.queries import MAX_EF_SEARCH, MAX_NPROBE
 
@@ -61,6 +62,12 @@ def check_count(request: CountRequest) -> None:
     """Raises InvalidRequest if there are too many fields."""
     if request.fields:
         _check("fields", len(request.fields), c.MAX_FACETS)
+
+
+def check_suggest(request: SuggestRequest) -> None:
+    """Raises InvalidRequest if the text is too long, or the limit is out of range."""
+    _check("limit", request.limit, c.MAX_SUGGESTIONS)
+    _check("text", len(request.text), c.MAX_TYPED_CHARACTERS)
 
 
 def _check(field: str, value: int, most: int) -> None:

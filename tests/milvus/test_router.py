@@ -223,6 +223,23 @@ async def test_lexical_and_hybrid_searches_agree(routers: Routers) -> None:
     alike(other.hits, one.hits)
 
 
+@pytest.mark.parametrize("mode", [c.SearchMode.LEXICAL, c.SearchMode.HYBRID])
+async def test_a_title_that_is_the_query_comes_first(routers: Routers, mode: c.SearchMode) -> None:
+    if not routers.words:
+        return
+    for text in ("title 77", "Titles, 78"):
+        number = text[-2:]
+        for k in (1, 10):
+            hits = [
+                (await router.search(c.Query(text=text), c.SearchOptions(k=k, mode=mode))).hits
+                for router in (routers.faiss, routers.milvus)
+            ]
+            assert [found[0].title for found in hits] == [f"Title {number}"] * 2
+            # All else is less than half a level; nobody else has this title.
+            assert hits[1][0].score == pytest.approx(hits[0][0].score, rel=0.1)
+            assert all(hit.score < hits[1][0].score / 2 for hit in hits[1][1:])
+
+
 async def test_the_plan_names_milvus(routers: Routers) -> None:
     options = c.SearchOptions(filter=f.Equals("kind", "a"), explain=True, mode=c.SearchMode.DENSE)
     (plan,) = (await routers.milvus.search(c.Query(text="fig"), options)).results[0].plans

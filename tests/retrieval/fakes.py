@@ -25,6 +25,8 @@ from retrieval.protocols.shard import (
     ShardItems,
     ShardOptions,
     ShardQueries,
+    ShardSuggestions,
+    SuggestRequest,
 )
 from tests.retrieval.small_snapshots import FINGERPRINT
 
@@ -129,6 +131,12 @@ class SilentShard:
         await asyncio.Event().wait()
         return ShardCounts(0, [])
 
+    async def suggest(
+        self, snapshot_id: str, request: SuggestRequest, deadline: float | None = None
+    ) -> ShardSuggestions:
+        await asyncio.Event().wait()
+        return ShardSuggestions((), "")
+
     async def ready(self, snapshot_id: str) -> bool:
         return False
 
@@ -163,4 +171,9 @@ class FailingShard(SilentShard):
     async def count(
         self, snapshot_id: str, request: CountRequest, deadline: float | None = None
     ) -> ShardCounts:
+        raise self.error
+
+    async def suggest(
+        self, snapshot_id: str, request: SuggestRequest, deadline: float | None = None
+    ) -> ShardSuggestions:
         raise self.error

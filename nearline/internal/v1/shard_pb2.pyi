@@ -29,7 +29,7 @@ class SearchShardRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., vectors: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., options: _Optional[_Union[_retrieval_pb2.SearchOptions, _Mapping]] = ..., texts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ShardHits(_message.Message):
-    __slots__ = ("ids", "scores", "chunks", "starts", "ends", "payloads", "lexical_scores", "lexical_chunks", "lexical_starts", "lexical_ends", "groups", "plan", "terms")
+    __slots__ = ("ids", "scores", "chunks", "starts", "ends", "payloads", "lexical_scores", "lexical_chunks", "lexical_starts", "lexical_ends", "groups", "plan", "terms", "lexical_titles")
     IDS_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +43,7 @@ class ShardHits(_message.Message):
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     TERMS_FIELD_NUMBER: _ClassVar[int]
+    LEXICAL_TITLES_FIELD_NUMBER: _ClassVar[int]
     ids: _containers.RepeatedScalarFieldContainer[str]
     scores: _containers.RepeatedScalarFieldContainer[float]
     chunks: _containers.RepeatedScalarFieldContainer[int]
@@ -56,7 +57,8 @@ class ShardHits(_message.Message):
     groups: _containers.RepeatedCompositeFieldContainer[_types_pb2.Value]
     plan: _retrieval_pb2.FilterPlan
     terms: _containers.RepeatedCompositeFieldContainer[_retrieval_pb2.Term]
-    def __init__(self, ids: _Optional[_Iterable[str]] = ..., scores: _Optional[_Iterable[float]] = ..., chunks: _Optional[_Iterable[int]] = ..., starts: _Optional[_Iterable[int]] = ..., ends: _Optional[_Iterable[int]] = ..., payloads: _Optional[_Iterable[_Union[HitPayload, _Mapping]]] = ..., lexical_scores: _Optional[_Iterable[float]] = ..., lexical_chunks: _Optional[_Iterable[int]] = ..., lexical_starts: _Optional[_Iterable[int]] = ..., lexical_ends: _Optional[_Iterable[int]] = ..., groups: _Optional[_Iterable[_Union[_types_pb2.Value, _Mapping]]] = ..., plan: _Optional[_Union[_retrieval_pb2.FilterPlan, _Mapping]] = ..., terms: _Optional[_Iterable[_Union[_retrieval_pb2.Term, _Mapping]]] = ...) -> None: ...
+    lexical_titles: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, ids: _Optional[_Iterable[str]] = ..., scores: _Optional[_Iterable[float]] = ..., chunks: _Optional[_Iterable[int]] = ..., starts: _Optional[_Iterable[int]] = ..., ends: _Optional[_Iterable[int]] = ..., payloads: _Optional[_Iterable[_Union[HitPayload, _Mapping]]] = ..., lexical_scores: _Optional[_Iterable[float]] = ..., lexical_chunks: _Optional[_Iterable[int]] = ..., lexical_starts: _Optional[_Iterable[int]] = ..., lexical_ends: _Optional[_Iterable[int]] = ..., groups: _Optional[_Iterable[_Union[_types_pb2.Value, _Mapping]]] = ..., plan: _Optional[_Union[_retrieval_pb2.FilterPlan, _Mapping]] = ..., terms: _Optional[_Iterable[_Union[_retrieval_pb2.Term, _Mapping]]] = ..., lexical_titles: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class HitPayload(_message.Message):
     __slots__ = ("title", "text", "attributes", "vector")
@@ -164,6 +166,36 @@ class CountShardRequest(_message.Message):
     fields: _containers.RepeatedScalarFieldContainer[str]
     min_watermark: bytes
     def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., fields: _Optional[_Iterable[str]] = ..., min_watermark: _Optional[bytes] = ...) -> None: ...
+
+class SuggestShardRequest(_message.Message):
+    __slots__ = ("collection", "snapshot_id", "shard", "text", "limit", "filter", "min_watermark")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    MIN_WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    snapshot_id: str
+    shard: int
+    text: str
+    limit: int
+    filter: _types_pb2.Filter
+    min_watermark: bytes
+    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., text: _Optional[str] = ..., limit: _Optional[int] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., min_watermark: _Optional[bytes] = ...) -> None: ...
+
+class SuggestShardResponse(_message.Message):
+    __slots__ = ("suggestions", "correction", "watermark", "stale")
+    SUGGESTIONS_FIELD_NUMBER: _ClassVar[int]
+    CORRECTION_FIELD_NUMBER: _ClassVar[int]
+    WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
+    suggestions: _containers.RepeatedCompositeFieldContainer[_retrieval_pb2.Suggestion]
+    correction: str
+    watermark: bytes
+    stale: str
+    def __init__(self, suggestions: _Optional[_Iterable[_Union[_retrieval_pb2.Suggestion, _Mapping]]] = ..., correction: _Optional[str] = ..., watermark: _Optional[bytes] = ..., stale: _Optional[str] = ...) -> None: ...
 
 class CountShardResponse(_message.Message):
     __slots__ = ("count", "facets", "watermark", "stale")

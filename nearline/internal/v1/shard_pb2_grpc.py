@@ -55,6 +55,11 @@ class ShardServiceStub:
                 request_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.CountShardRequest.SerializeToString,
                 response_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.CountShardResponse.FromString,
                 _registered_method=True)
+        self.SuggestShard = channel.unary_unary(
+                '/nearline.internal.v1.ShardService/SuggestShard',
+                request_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.SuggestShardRequest.SerializeToString,
+                response_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.SuggestShardResponse.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/nearline.internal.v1.ShardService/GetStatus',
                 request_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.GetStatusRequest.SerializeToString,
@@ -104,6 +109,13 @@ class ShardServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SuggestShard(self, request, context):
+        """Completes a text with titles of one shard.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStatus(self, request, context):
         """Returns the loaded shards and snapshots.
         """
@@ -147,6 +159,11 @@ def add_ShardServiceServicer_to_server(servicer, server):
                     servicer.CountShard,
                     request_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.CountShardRequest.FromString,
                     response_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.CountShardResponse.SerializeToString,
+            ),
+            'SuggestShard': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuggestShard,
+                    request_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.SuggestShardRequest.FromString,
+                    response_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.SuggestShardResponse.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
@@ -273,6 +290,33 @@ class ShardService:
             '/nearline.internal.v1.ShardService/CountShard',
             nearline_dot_internal_dot_v1_dot_shard__pb2.CountShardRequest.SerializeToString,
             nearline_dot_internal_dot_v1_dot_shard__pb2.CountShardResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuggestShard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearline.internal.v1.ShardService/SuggestShard',
+            nearline_dot_internal_dot_v1_dot_shard__pb2.SuggestShardRequest.SerializeToString,
+            nearline_dot_internal_dot_v1_dot_shard__pb2.SuggestShardResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -23,6 +23,8 @@ class ShardServiceStub:
     """Lists the items of one shard that match a filter, in id order."""
     CountShard: _aio.UnaryUnaryMultiCallable[_shard_pb2.CountShardRequest, _shard_pb2.CountShardResponse]
     """Counts the items of one shard, and the values of their attributes."""
+    SuggestShard: _aio.UnaryUnaryMultiCallable[_shard_pb2.SuggestShardRequest, _shard_pb2.SuggestShardResponse]
+    """Completes a text with titles of one shard."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_shard_pb2.GetStatusRequest, _shard_pb2.GetStatusResponse]
     """Returns the loaded shards and snapshots."""
     LoadSnapshot: _aio.UnaryUnaryMultiCallable[_shard_pb2.LoadSnapshotRequest, _shard_pb2.LoadSnapshotResponse]
@@ -60,6 +62,13 @@ class ShardServiceServicer:
         context: _aio.ServicerContext[_shard_pb2.CountShardRequest, _abc.Awaitable[_shard_pb2.CountShardResponse]],
     ) -> _abc.Awaitable[_shard_pb2.CountShardResponse]:
         """Counts the items of one shard, and the values of their attributes."""
+
+    def SuggestShard(
+        self,
+        request: _shard_pb2.SuggestShardRequest,
+        context: _aio.ServicerContext[_shard_pb2.SuggestShardRequest, _abc.Awaitable[_shard_pb2.SuggestShardResponse]],
+    ) -> _abc.Awaitable[_shard_pb2.SuggestShardResponse]:
+        """Completes a text with titles of one shard."""
 
     def GetStatus(
         self,

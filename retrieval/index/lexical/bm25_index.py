@@ -14,22 +14,24 @@ the last bit.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.errors import SnapshotCorrupt
+from nearline.errors import SnapshotCorrupt, Unsupported
+from retrieval.index.lexical.array_files import map_array
+from retrieval.index.lexical.lexical_query import Alternative, LexicalQuery
+from retrieval.index.lexical.title_index import NO_MATCHES, TitleIndex, TitleMatches
 from retrieval.index.lexical.vocabulary import FOLDER, Vocabulary
+from retrieval.protocols.shard import TITLE_SCORE
 
 STARTS, ROWS, SCORES = "starts.npy", "rows.npy", "scores.npy"
 # Lucene's defaults; docs/adr/0008-lexical-unit.md compares different values.
 K1, B = 1.2, 0.75
 
-_Scalar = TypeVar("_Scalar", bound=np.generic)
-_Column = tuple[NDArray[np.int32], NDArray[np.float32]]
+Column = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
 class LexicalIndex:
@@ -42,6 +44,7 @@ class LexicalIndex:
         vocabulary: Vocabulary of the snapshot.
         rows: Number of chunks in the shard.
         starts, indices, scores: See the module.
+        titles: Titles of the shard; None if the snapshot has none.
     """
 
     def __init__(
@@ -51,12 +54,14 @@ class LexicalIndex:
         starts: NDArray[np.int64],
         indices: NDArray[np.int32],
         scores: NDArray[np.float32],
+        titles: TitleIndex | None = None,
     ) -> None:
         self._vocabulary = vocabulary
         self._rows = rows
         self._starts = starts
         self._indices = indices
         self._scores = scores
+        self._titles = titles
         self._threads = threading.local()
 
     @classmethod
@@ -70,9 +75,9 @@ class LexicalIndex:
         Raises: SnapshotCorrupt: a file is missing, invalid, or inconsistent with the others.
         """
         path = folder / FOLDER
-        starts = _map(path / STARTS, np.dtype(np.int64))
-        indices = _map(path / ROWS, np.dtype(np.int32))
-        scores = _map(path / SCORES, np.dtype(np.float32))
+        starts = map_array(path / STARTS, np.dtype(np.int64))
+        indices = map_array(path / ROWS, np.dtype(np.int32))
+        scores = map_array(path / SCORES, np.dtype(np.float32))
         lengths = (len(starts), len(indices), len(scores))
         postings = int(starts[-1]) if len(starts) else -1
         if lengths != (len(vocabulary) + 1, postings, postings):
@@ -81,28 +86,39 @@ class LexicalIndex:
                 f"{postings:,} postings need {(len(vocabulary) + 1, postings, postings)}; rebuild "
                 "the snapshot"
             )
-        return cls(vocabulary, rows, starts, indices, scores)
+        titles = None
+        if vocabulary.analyser.version > 1:
+            titles = TitleIndex.load(path, len(vocabulary), rows, vocabulary.starting)
+        return cls(vocabulary, rows, starts, indices, scores, titles)
 
     def search(
         self, text: str, k: int, allow: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Returns the best rows by BM25.
+        """Returns the best rows by BM25, those whose title matches the query first.
 
         Args:
             text: The query; repeated words count repeatedly.
             k: Number of rows, >= 1.
             allow: (rows,) bool, the rows to search; None means all.
         Returns: (n,) int64 rows and (n,) float32 scores > 0, n <= k, ordered by (score descending,
-            row ascending): only rows that contain a word of the query.
+            row ascending): only rows that contain a word of the query, or a compound of its words
+            in the title. The score is that of `scores`, plus the level of the title times
+            `title_score` of the query.
         """
+        query = self._vocabulary.query(text)
         total = self._thread_totals()
         scored: list[NDArray[np.int32]] = []
         try:
-            for rows, scores in self._columns(text):
+            for rows, scores in self._columns(query):
                 # Every contribution is > 0, so a row with total 0 has not been scored before.
                 before = total[rows]
                 scored.append(rows[before == 0])
                 total[rows] = before + scores
+            titles = self._title_matches(query)
+            before = total[titles.rows]
+            # A title may match by a compound that does not count for the score.
+            scored.append(titles.rows[before == 0])
+            total[titles.rows] = before + titles.levels * title_score(query)
             found = np.concatenate(scored) if scored else np.empty(0, np.int32)
             allowed = found if allow is None else found[allow[found]]
             return _best(allowed, total[allowed], k)
@@ -111,14 +127,40 @@ class LexicalIndex:
                 total[rows] = 0
 
     def scores(self, text: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Returns the BM25 scores of rows.
+        """Returns the BM25 scores of rows, whatever their titles.
 
         Args:
             text: The query.
             rows: (n,) rows of the shard, in any order.
-        Returns: (n,) float32, bit-identical to `search`; 0 for rows without a word of the query.
+        Returns: (n,) float32; 0 for rows without a word of the query.
         """
-        return sum_scores(self._columns(text), rows)
+        return sum_scores(self._columns(self._vocabulary.query(text)), rows)
+
+    def title_levels(self, text: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns how well the titles of rows match a query: (n,) float32; see `title_index`."""
+        return self._title_matches(self._vocabulary.query(text)).at(rows)
+
+    def complete(
+        self, text: str, most: int, allow: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.int32]:
+        """Returns rows whose titles complete a text, the most popular first.
+
+        Raises: Unsupported: the snapshot is older than this.
+        """
+        if self._titles is None:
+            raise Unsupported(
+                "the snapshot was built before titles could be completed; rebuild it, or compact "
+                "its changes"
+            )
+        return self._titles.complete(self._vocabulary.prefix_query(text), most, allow)
+
+    def correction(self, text: str) -> str:
+        """Returns a query with known words in place of unknown ones; empty if none is."""
+        return self._vocabulary.correction(text)
+
+    def popularity(self, row: int) -> float:
+        """Returns the popularity of the document of a row, 0..1; 0 if it is unknown."""
+        return 0.0 if self._titles is None else self._titles.popularity(row)
 
     def terms(self, text: str) -> list[tuple[str, int]]:
         """Returns the distinct words of a text; see `Vocabulary.terms`."""
@@ -129,13 +171,27 @@ class LexicalIndex:
         self._starts = np.zeros(len(self._vocabulary) + 1, np.int64)
         self._indices = np.empty(0, np.int32)
         self._scores = np.empty(0, np.float32)
+        self._titles = None
 
-    def _columns(self, text: str) -> Iterator[_Column]:
-        """Yields rows and scores for each word of a text that occurs in the shard, in order."""
-        for word in self._vocabulary.numbers(text):
-            start, stop = self._starts[word], self._starts[word + 1]
-            if start < stop:
-                yield self._indices[start:stop], self._scores[start:stop]
+    def _columns(self, query: LexicalQuery) -> Iterator[Column]:
+        """Yields rows and scores for each clause that occurs in the shard, in order."""
+        return clause_columns(query, self._column)
+
+    def _column(self, word: Alternative) -> Column | None:
+        if word.number < 0:
+            return None
+        start, stop = self._starts[word.number], self._starts[word.number + 1]
+        return (self._indices[start:stop], self._scores[start:stop]) if start < stop else None
+
+    def _title_matches(self, query: LexicalQuery) -> TitleMatches:
+        """Returns the matching titles; those of the last query of each thread are kept."""
+        if self._titles is None:
+            return NO_MATCHES
+        last, matches = getattr(self._threads, "titles", (None, NO_MATCHES))
+        if last is not query:
+            matches = self._titles.matches(query)
+            self._threads.titles = query, matches
+        return matches
 
     def _thread_totals(self) -> NDArray[np.float32]:
         """Returns the (rows,) zeros of this thread."""
@@ -146,7 +202,43 @@ class LexicalIndex:
         return totals
 
 
-def sum_scores(columns: Iterable[_Column], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def title_score(query: LexicalQuery) -> np.float32:
+    """Returns what each level of a matching title adds to the score: more than all words do."""
+    return np.float32(TITLE_SCORE * sum(clause.times for clause in query.clauses))
+
+
+def clause_columns(
+    query: LexicalQuery, column_of: Callable[[Alternative], Column | None]
+) -> Iterator[Column]:
+    """Yields rows, ascending, and scores for each clause with rows, in order.
+
+    Args:
+        column_of: Returns the rows of a word and their scores; None if there are none.
+    """
+    for clause in query.clauses:
+        columns = []
+        for word in clause.alternatives:
+            column = column_of(word)
+            if column is not None:
+                rows, scores = column
+                columns.append((rows, scores if word.weight == 1 else scores * word.weight))
+        if columns:
+            rows, scores = columns[0] if len(columns) == 1 else _best_column(columns)
+            yield rows, scores if clause.times == 1 else scores * np.float32(clause.times)
+
+
+def _best_column(columns: list[Column]) -> Column:
+    """Returns the best score of each row of several columns."""
+    rows = np.concatenate([rows for rows, _ in columns])
+    scores = np.concatenate([scores for _, scores in columns])
+    # Columns are ascending, and a stable sort merges such runs.
+    order = np.argsort(rows, kind="stable")
+    rows = rows[order]
+    starts = np.flatnonzero(np.concatenate(([True], rows[1:] != rows[:-1])))
+    return rows[starts], np.maximum.reduceat(scores[order], starts)
+
+
+def sum_scores(columns: Iterable[Column], rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Adds up the scores of rows, word by word: (n,) float32; 0 for rows without a word.
 
     Args:
@@ -173,19 +265,3 @@ def _best(
         rows, scores = rows[kept], scores[kept]
     order = np.lexsort((rows, -scores))[:k]
     return rows[order].astype(np.int64), scores[order]
-
-
-def _map(path: Path, dtype: np.dtype[_Scalar]) -> NDArray[_Scalar]:
-    try:
-        array: NDArray[_Scalar] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise SnapshotCorrupt(
-            f"{path} is not a valid array ({error}); rebuild the snapshot"
-        ) from error
-    if array.ndim != 1 or array.dtype != dtype:
-        raise SnapshotCorrupt(
-            f"{path} has shape {array.shape} and type {array.dtype}, not one dimension of {dtype}; "
-            "rebuild the snapshot"
-        )
-    # A plain array: slicing a memmap runs Python code.
-    return np.asarray(array)

@@ -9,6 +9,7 @@ JSON object of sampled words and their stems).
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,13 +20,24 @@ from numpy.typing import NDArray
 
 from nearline.errors import SnapshotCorrupt, SnapshotMismatch
 from retrieval.index.lexical import text_analysis
+from retrieval.index.lexical.lexical_query import (
+    LexicalQuery,
+    MoreSimilar,
+    PrefixQuery,
+    QueryParser,
+)
 from retrieval.index.lexical.text_analysis import Analyser
+from retrieval.index.lexical.title_index import WordRange
+from retrieval.index.lexical.word_forms import WordForms
 
 FOLDER = "lexical"
 FILE = "vocabulary.arrow"
 SCHEMA = pa.schema([("word", pa.large_string()), ("chunks", pa.uint32())])
 # All shards of a process search for the same text in turn.
 _CACHED_TEXTS = 1_024
+# Of longer texts, which may take a megabyte each, only the last few are cached.
+_LONG_TEXT = 1_024
+_CACHED_LONG_TEXTS = 8
 # A few words make up most queries.
 _CACHED_WORDS = 65_536
 
@@ -36,24 +48,26 @@ class Vocabulary:
     Args:
         table: See the module; one record batch.
         analyser: Turns texts into words.
+        forms: Words as they are written; None in snapshots without them.
     """
 
-    def __init__(self, table: pa.Table, analyser: Analyser) -> None:
+    def __init__(self, table: pa.Table, analyser: Analyser, forms: WordForms | None = None) -> None:
         words = table.column("word").combine_chunks()
         _, offsets, data = words.buffers()
-        self._offsets = (
-            np.frombuffer(offsets, np.int64)[: len(words) + 1]
-            if len(words)
-            else np.zeros(1, np.int64)
-        )
+        # Not an array, whose numbers are slower to read one by one.
+        self._offsets = memoryview(offsets).cast("B").cast("q") if len(words) else array("q", [0])
+        self._words = len(words)
         self._data = memoryview(data if data is not None else b"")
         self._analyser = analyser
         self.chunks: NDArray[np.uint32] = table.column("chunks").to_numpy()
         self._number = lru_cache(_CACHED_WORDS)(self._find)
-        self._numbers = lru_cache(_CACHED_TEXTS)(self._look_up)
+        self._forms = forms
+        self._parser = QueryParser(analyser, self._number, self._chunks_of, self.word, forms)
+        self._query = lru_cache(_CACHED_TEXTS)(self._parser.parse)
+        self._long_query = lru_cache(_CACHED_LONG_TEXTS)(self._parser.parse)
 
     def __len__(self) -> int:
-        return len(self._offsets) - 1
+        return self._words
 
     @property
     def analyser(self) -> Analyser:
@@ -86,13 +100,13 @@ class Vocabulary:
             raise SnapshotCorrupt(
                 f"{path} is not a readable vocabulary ({error}); rebuild the snapshot"
             ) from error
-        if version != text_analysis.VERSION or language not in text_analysis.LANGUAGES:
+        if version not in text_analysis.VERSIONS or language not in text_analysis.LANGUAGES:
             raise SnapshotMismatch(
                 f"{path} was built with text analysis {version} for language {language!r}; this "
-                f"nearline has analysis {text_analysis.VERSION} and the languages "
+                f"nearline has analysis {text_analysis.VERSION} at most and the languages "
                 f"{', '.join(text_analysis.LANGUAGES)}; rebuild the snapshot"
             )
-        analyser = Analyser(language, stop_words)
+        analyser = Analyser(language, stop_words, version)
         for (word, stem), own_stem in zip(stems.items(), analyser.stems([*stems]), strict=True):
             if stem != own_stem:
                 raise SnapshotMismatch(
@@ -100,14 +114,44 @@ class Vocabulary:
                     f"in {path} PyStemmer {stemmer} stemmed it as {stem!r}; install that version "
                     "or rebuild the snapshot"
                 )
-        return cls(table, analyser)
+        forms = None if version == 1 else WordForms.load(snapshot / FOLDER)
+        return cls(table, analyser, forms)
 
-    def numbers(self, text: str) -> tuple[int, ...]:
-        """Returns the numbers of the known words of a text, in order, including repetitions.
+    def query(self, text: str) -> LexicalQuery:
+        """Returns the parsed query of a text.
 
         Finding a word that is not cached takes about 10 microseconds (a binary search).
         """
-        return self._numbers(text)
+        return self._query(text) if len(text) <= _LONG_TEXT else self._long_query(text)
+
+    def query_with(self, text: str, more_similar: MoreSimilar) -> LexicalQuery:
+        """Returns the parsed query, with more words for misspelt ones; see `QueryParser.parse`."""
+        return self._parser.parse(text, more_similar)
+
+    def prefix_query(self, text: str) -> PrefixQuery:
+        """Returns the parsed beginning of a title."""
+        return self._parser.parse_prefix(text)
+
+    def correction(self, text: str) -> str:
+        """Returns what was typed with known words in place of unknown ones; empty if none is.
+
+        A last word that begins a known word is not unknown.
+        """
+        query = self._parser.parse_prefix(text)
+        begins = False
+        if query.prefix:
+            first, stop, others = self.starting(query.prefix)
+            begins = first < stop or bool(others)
+        return self._parser.correction(text, incomplete=int(begins))
+
+    def starting(self, prefix: str) -> WordRange:
+        """Returns the words that begin with a prefix, or as one of their forms does."""
+        # A form may be longer than its stem: "runni" begins a form of "run".
+        others = self._forms.starting(prefix) if self._forms is not None else ()
+        first = self._place(prefix.encode())
+        # After all that begin with the prefix: no UTF-8 text has this byte.
+        stop = self._place(prefix.encode() + b"\xff")
+        return WordRange(first, stop, [n for n in others if not first <= n < stop])
 
     def words(self, text: str) -> list[str]:
         """Returns all words of a text, known or not, in order, including repetitions."""
@@ -123,22 +167,32 @@ class Vocabulary:
         """Returns the number of a word as returned by `words`, 0..n-1; -1 if no chunk has it."""
         return self._number(word)
 
-    def _look_up(self, text: str) -> tuple[int, ...]:
-        numbers = map(self._number, self._analyser.words(text))
-        return tuple(number for number in numbers if number >= 0)
+    def word(self, number: int) -> str:
+        """Returns the word with a number."""
+        start, stop = self._offsets[number], self._offsets[number + 1]
+        return bytes(self._data[start:stop]).decode(errors="surrogatepass")
+
+    def _chunks_of(self, number: int) -> int:
+        return int(self.chunks[number])
 
     def _find(self, word: str) -> int:
         wanted = word.encode(errors="surrogatepass")
+        offsets, place = self._offsets, self._place(wanted)
+        if place == self._words:
+            return -1
+        return place if bytes(self._data[offsets[place] : offsets[place + 1]]) == wanted else -1
+
+    def _place(self, wanted: bytes) -> int:
+        """Returns the number of the first word that is not before a text, in order of bytes."""
         offsets, data = self._offsets, self._data
-        low, high = 0, len(self)
+        low, high = 0, self._words
         while low < high:
             middle = (low + high) // 2
             if bytes(data[offsets[middle] : offsets[middle + 1]]) < wanted:
                 low = middle + 1
             else:
                 high = middle
-        found = low < len(self) and bytes(data[offsets[low] : offsets[low + 1]]) == wanted
-        return low if found else -1
+        return low
 
 
 def vocabulary_schema(analyser: Analyser, stems: Mapping[str, str]) -> pa.Schema:
@@ -150,7 +204,7 @@ def vocabulary_schema(analyser: Analyser, stems: Mapping[str, str]) -> pa.Schema
     """
     return SCHEMA.with_metadata(
         {
-            "analysis": str(text_analysis.VERSION),
+            "analysis": str(analyser.version),
             "language": analyser.language,
             "stop_words": json.dumps(sorted(analyser.stop_words), ensure_ascii=False),
             "stemmer": text_analysis.STEMMER_VERSION,

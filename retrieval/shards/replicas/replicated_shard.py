@@ -16,6 +16,8 @@ from retrieval.protocols.shard import (
     ShardItems,
     ShardOptions,
     ShardQueries,
+    ShardSuggestions,
+    SuggestRequest,
 )
 from retrieval.shards.batcher import Batcher
 from retrieval.shards.client import ShardClient, ShardKey
@@ -109,6 +111,13 @@ class ReplicatedShard:
         """Counts items; see `Shard.count`. Never hedged."""
         key = self._key(snapshot_id)
         return await self._calls.call(key, lambda client: client.count(key, request, deadline))
+
+    async def suggest(
+        self, snapshot_id: str, request: SuggestRequest, deadline: float | None = None
+    ) -> ShardSuggestions:
+        """Completes a title; see `Shard.suggest`."""
+        key = self._key(snapshot_id)
+        return await self._calls.call(key, lambda client: client.suggest(key, request, deadline))
 
     async def ready(self, snapshot_id: str) -> int:
         """Counts the ready replicas; see `ready_replicas`."""

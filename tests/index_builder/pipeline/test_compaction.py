@@ -124,6 +124,7 @@ async def test_a_compaction_of_an_empty_collection_keeps_its_declared_attributes
         chunk_tokens=240,
         overlap_sentences=1,
         fields=declared,
+        search_weights={},
         embedder=await living.embedder.info(),
     )
     aliases.create(living.store, "default", publish_empty_snapshot(living.store, "default", shape))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
@@ -72,9 +73,9 @@ def lexical(
             words = vocabulary.words(f"{one.title} {one.text[start:end]}")
             norm = card.k1 * (1 - card.b + card.b * len(words) / card.mean_length)
             total = np.float32(0)
-            for word in vocabulary.words(query):
+            for word, times in Counter(vocabulary.words(query)).items():
                 f = words.count(word)
-                total += np.float32(idf[word] * (f / (f + norm)))
+                total += np.float32(times) * np.float32(idf[word] * (f / (f + norm)))
             if total > 0:
                 scored.append((float(total), one.id, chunk))
     return sorted(scored, key=lambda hit: (-hit[0], *hit[1:]))[:k]

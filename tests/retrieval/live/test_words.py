@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings, strategies as st
 from numpy.typing import NDArray
 
 from retrieval.index.lexical.bm25_index import K1, B
-from retrieval.live.words import LiveWords
+from retrieval.index.lexical.vocabulary import Vocabulary
+from retrieval.live.words import LiveWords, WordsView
+from tests.retrieval.index.lexical.lexical_reference import (
+    DOCUMENTS,
+    QUERY_TEXTS,
+    WEIGHTS,
+    Reference,
+)
+from tests.retrieval.index.lexical.small_indexes import (
+    Built,
+    ChunkName,
+    Document as SmallDocument,
+    Found,
+)
 from tests.retrieval.live.base_shards import Base, base_of
 from tests.retrieval.small_snapshots import Document
+from tests.scale import scaled
 
 TEXTS = (
     "Apples and pears, apples again",
@@ -22,7 +38,10 @@ TEXTS = (
     "nothing of that kind",
     "fig",
 )
-QUERIES = ("apple", "fig pear", "pear fig pear", "stones plum 12", "kind nothing apple fig", "nix")
+QUERIES = (
+    *("apple", "fig pear", "pear fig pear", "stones plum 12", "kind nothing apple fig", "nix"),
+    "number 12",
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +72,11 @@ def copied(base: Base) -> LiveWords:
     assert base.vocabulary is not None
     words = LiveWords(base.manifest.lexical, base.vocabulary)
     items = base.part.items
-    rows = np.arange(items.chunks)
-    documents = items.documents_of(rows)
-    _, starts, ends = items.chunks_of(rows, documents)
-    for row, (of, start, end) in enumerate(zip(documents.tolist(), starts, ends, strict=True)):
-        words.add(row, f"{items.title(of)} {items.text(of)[start:end]}")
+    for document in range(items.documents):
+        rows = items.rows_of(document)
+        _, starts, ends = items.chunks_of(rows, np.full(len(rows), document))
+        texts = [items.text(document)[at:end] for at, end in zip(starts, ends, strict=True)]
+        words.add(int(rows[0]), items.title(document), {}, texts)
     return words
 
 
@@ -70,10 +89,14 @@ def test_live_copies_score_bit_identically_to_the_snapshot(base: Base, query: st
     scores = live.scores(query, rows)
     assert np.array_equal(scores, snapshot.scores(query, rows))
     assert (scores > 0).any() == (query != "nix")
+    levels = live.title_levels(query, rows)
+    assert np.array_equal(levels, snapshot.title_levels(query, rows))
+    assert (levels > 0).any() == (query == "number 12")
+    totals = scores + levels * np.float32(32 * len(query.split()))
     found, found_scores = live.search(query, 7)
-    order = sorted(np.flatnonzero(scores).tolist(), key=lambda row: (-scores[row], -row))[:7]
+    order = sorted(np.flatnonzero(scores).tolist(), key=lambda row: (-totals[row], -row))[:7]
     assert found.tolist() == order
-    assert np.array_equal(found_scores, scores[order])
+    assert np.array_equal(found_scores, totals[order])
     assert live.terms(query) == snapshot.terms(query)
 
 
@@ -81,8 +104,8 @@ def test_an_unknown_word_is_found_and_has_the_largest_weight(base: Base, tmp_pat
     assert base.vocabulary is not None
     card = base.manifest.lexical
     words = LiveWords(card, base.vocabulary)
-    words.add(0, "Quince jelly and a quince")
-    words.add(1, "pear")
+    words.add(0, "", {}, ["Quince jelly and a quince"])
+    words.add(1, "", {}, ["pear"])
     view = words.view(2, names_of)
     rows, scores = view.search("QUINCES pear", 5)
     idf = math.log(1 + (card.chunks + 0.5) / 0.5)
@@ -100,7 +123,7 @@ def test_a_view_sees_the_rows_at_its_creation(base: Base) -> None:
     words = LiveWords(base.manifest.lexical, base.vocabulary)
     views = []
     for row in range(200):
-        words.add(row, "pear" if row % 2 else "pear quince")
+        words.add(row, "", {}, ["pear" if row % 2 else "pear quince"])
         views.append(words.view(row + 1, names_of))
     for row, view in enumerate(views):
         assert sorted(view.search("pear", 500)[0].tolist()) == [*range(row + 1)]
@@ -112,3 +135,61 @@ def test_a_view_sees_the_rows_at_its_creation(base: Base) -> None:
     allowed[[3, 8, 9]] = True
     assert sorted(views[-1].search("pear", 500, allowed)[0].tolist()) == [3, 8, 9]
     assert views[-1].search("quince", 500, allowed)[0].tolist() == [8]
+
+
+def live_of(built: Built, documents: Sequence[SmallDocument]) -> tuple[WordsView, list[ChunkName]]:
+    """Returns documents as if they had been written live, and the names of their rows."""
+    assert built.card is not None
+    words = LiveWords(built.card, Vocabulary.load(built.folder))
+    names: list[ChunkName] = []
+    for number, one in enumerate(documents):
+        words.add(len(names), one.title, one.attributes, one.chunks, one.popularity)
+        names += [(number, chunk) for chunk in range(len(one.chunks))]
+    return words.view(len(names), names_of), names
+
+
+def found_by(view: WordsView, names: Sequence[ChunkName], query: str) -> tuple[Found, Found, Found]:
+    """Returns scores, levels and hits of a query."""
+    rows = np.arange(len(names))
+    scores, levels = view.scores(query, rows), view.title_levels(query, rows)
+    found, totals = view.search(query, 1_000)
+    return (
+        {one: s for one, s in zip(names, scores.tolist(), strict=True) if s},
+        {one: s for one, s in zip(names, levels.tolist(), strict=True) if s},
+        {names[r]: s for r, s in zip(found.tolist(), totals.tolist(), strict=True)},
+    )
+
+
+@settings(max_examples=scaled(20, nightly=300), deadline=None)
+@given(DOCUMENTS, DOCUMENTS, WEIGHTS, st.lists(QUERY_TEXTS, min_size=1, max_size=6))
+@example(
+    # One of its words is misspelt, so that the compound counts; once, as in the snapshot.
+    [SmallDocument("spidermann", ["man king"]), SmallDocument("spider man", ["x"])],
+    [SmallDocument("mettalica", ["spider-man"])],
+    {},
+    ["spider-man mann", "spider mann", "metalica", "mann"],
+)
+def test_live_documents_of_any_fields_are_found_as_the_contract_says(
+    documents: list[SmallDocument],
+    others: list[SmallDocument],
+    weights: Mapping[str, float],
+    queries: list[str],
+) -> None:
+    with TemporaryDirectory() as folder:
+        built = Built(Path(folder), documents, 1, weights=weights, popular=True)
+        if built.card is None:
+            return
+        copies, copied_names = live_of(built, documents)
+        view, names = live_of(built, others)
+        reference = Reference(others, weights, documents)
+        for query in queries:
+            # Bit by bit.
+            assert found_by(copies, copied_names, query) == (
+                built.scores(query),
+                built.levels(query),
+                built.search(query),
+            )
+            scores, levels, found = found_by(view, names, query)
+            assert levels == reference.levels(query)
+            assert scores == pytest.approx(reference.scores(query), rel=1e-5)
+            assert found == pytest.approx(reference.search(query), rel=1e-5)

@@ -16,18 +16,22 @@ from retrieval.search.fusion import NORMALISATION, FusionParams, fuse, fuse_hits
 
 
 class Doc(NamedTuple):
-    """A document with both exact scores: lexical for chunk 1, dense for chunk 0."""
+    """A document with both exact scores: lexical for chunk 1, dense for chunk 0.
+
+    title: The level of its title; a matching title may do without words that count (a compound).
+    """
 
     id: str
     dense: float
     lexical: float
+    title: float = 0.0
 
 
 def shard_hits(documents: Sequence[Doc], most: int) -> ShardHits:
     """Returns the answer of a shard: its best candidates of each leg, with both scores."""
     by_dense = sorted(documents, key=lambda d: (-d.dense, d.id))[:most]
-    by_words = sorted(documents, key=lambda d: (-d.lexical, d.id))[:most]
-    found = sorted({*by_dense, *(d for d in by_words if d.lexical > 0)})
+    by_words = sorted(documents, key=lambda d: (-d.title, -d.lexical, d.id))[:most]
+    found = sorted({*by_dense, *(d for d in by_words if d.lexical > 0 or d.title > 0)})
     n = len(found)
     return ShardHits(
         [d.id for d in found],
@@ -35,7 +39,9 @@ def shard_hits(documents: Sequence[Doc], most: int) -> ShardHits:
         [0] * n,
         [0] * n,
         [5] * n,
-        lexical=LexicalColumns([d.lexical for d in found], [1] * n, [6] * n, [9] * n),
+        lexical=LexicalColumns(
+            [d.lexical for d in found], [1] * n, [6] * n, [9] * n, [d.title for d in found]
+        ),
     )
 
 
@@ -44,8 +50,8 @@ def expected(
 ) -> list[tuple[str, float]]:
     """Fuses by brute force, over all documents at once."""
     by_dense = sorted(documents, key=lambda d: (-d.dense, d.id))[:candidates]
-    by_words = sorted(documents, key=lambda d: (-d.lexical, d.id))[:candidates]
-    kept = {*by_dense, *(d for d in by_words if d.lexical > 0)}
+    by_words = sorted(documents, key=lambda d: (-d.title, -d.lexical, d.id))[:candidates]
+    kept = {*by_dense, *(d for d in by_words if d.lexical > 0 or d.title > 0)}
     floor = min(floor, min(d.dense for d in kept))
     span = max(d.dense for d in kept) - floor
     top = max(d.lexical for d in kept)
@@ -54,14 +60,15 @@ def expected(
         # In the order of the code: ties must be ties to the last bit.
         dense = (one.dense - floor) * (weight / span if span > 0 else 0.0)
         words = one.lexical * ((1 - weight) / top if top > 0 else 0.0)
-        scored.append((-float(np.float32(dense + words)), one.id))
+        scored.append((-float(np.float32(dense + words + 32 * one.title)), one.id))
     return [(one, -score) for score, one in sorted(scored)]
 
 
 scores = st.integers(-8, 8).map(lambda number: number / 8)
-documents = st.lists(st.tuples(scores, st.integers(0, 5).map(float)), min_size=1, max_size=40).map(
-    lambda pairs: [Doc(f"d{n:02d}", *pair) for n, pair in enumerate(pairs)]
-)
+levels = st.sampled_from([0.0] * 6 + [0.5, 1.0, 1.5, 2.0, 2.25, 3.0])
+documents = st.lists(
+    st.tuples(scores, st.integers(0, 5).map(float), levels), min_size=1, max_size=40
+).map(lambda values: [Doc(f"d{n:02d}", *one) for n, one in enumerate(values)])
 
 
 @given(
@@ -115,10 +122,24 @@ def test_a_hit_shows_the_chunk_of_the_stronger_leg_and_its_explanation() -> None
     assert (said.dense_score, said.lexical_score, said.shard) == (0.0, 4.0, 3)
     assert (said.dense_rank, said.lexical_rank) == (2, 1)
     assert meaning.explanation is not None and meaning.explanation.lexical_rank is None
+    assert said.title_level == meaning.explanation.title_level == 0
+
+
+def test_a_title_that_the_query_names_comes_first_and_is_explained() -> None:
+    found = [Doc("both", 1.0, 9.0), Doc("named", -1.0, 0.0, 2.0), Doc("misspelt", 0.0, 1.0, 0.5)]
+    parts = [(0, shard_hits(found[:1], 1)), (1, shard_hits(found[1:], 1))]
+    hits = fuse_hits(parts, 10, candidates=1, dense_weight=0.6, floor=0.0, explain=True)
+    # Of the legs, each with one candidate: the best vector, and the best title.
+    assert [hit.id for _, hit in hits] == ["named", "both"]
+    assert [hit.score for _, hit in hits] == pytest.approx([64.0, 1.0])
+    named, both = (hit.explanation for _, hit in hits)
+    assert named is not None and both is not None
+    assert (named.title_level, named.lexical_rank, named.dense_rank) == (2.0, 1, None)
+    assert (both.title_level, both.lexical_rank, both.dense_rank) == (0.0, None, 1)
 
 
 def test_no_candidates_give_no_hits() -> None:
-    empty = ShardHits([], [], [], [], [], lexical=LexicalColumns([], [], [], []))
+    empty = ShardHits([], [], [], [], [], lexical=LexicalColumns([], [], [], [], []))
     assert fuse_hits([(0, empty)], 5, candidates=5, dense_weight=0.5, floor=0.0) == []
     dense, lexical = fuse(np.empty(0, np.float32), np.empty(0, np.float32), dense_weight=1, floor=0)
     assert len(dense) == len(lexical) == 0

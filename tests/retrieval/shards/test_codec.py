@@ -24,6 +24,7 @@ from retrieval.protocols.shard import (
     ShardQueries,
 )
 from retrieval.protocols.watermark import Watermark
+from retrieval.search.fusion import fuse_hits
 from retrieval.shards import codec
 
 APPLIED = AppliedState(Watermark("log", tuple(range(64))), "Redis does not answer")
@@ -47,7 +48,7 @@ def test_hits_with_every_option_arrive_unchanged() -> None:
         BARE.chunks,
         BARE.starts,
         BARE.ends,
-        lexical=LexicalColumns([1.5, 0.5], [1, 2], [3, 4], [5, 6]),
+        lexical=LexicalColumns([1.5, 0.5], [1, 2], [3, 4], [5, 6], [0.5, 3.25]),
         groups=["red", 7],
         plan=ShardFilterPlan(PlanStrategy.BITMAP, 5, 9, 64, "few match"),
         terms=[("word", 3), ("other", 1)],
@@ -57,6 +58,27 @@ def test_hits_with_every_option_arrive_unchanged() -> None:
     assert arrived.payloads == []
     arrived.payloads = ()
     assert arrived == full
+
+
+def test_an_older_shard_matches_no_titles() -> None:
+    hits = ShardHits(
+        BARE.ids,
+        BARE.scores,
+        BARE.chunks,
+        BARE.starts,
+        BARE.ends,
+        lexical=LexicalColumns([1.5, 0.5], [1, 2], [3, 4], [5, 6], [2.0, 3.0]),
+    )
+    message = codec.hits_to_proto([hits])
+    for result in message.results:
+        result.ClearField("lexical_titles")
+    older = codec.hits_from_proto(message)[0]
+    assert older.lexical == LexicalColumns([1.5, 0.5], [1, 2], [3, 4], [5, 6], [0.0, 0.0])
+    # Alongside a shard that matches them.
+    (_, first), *_ = fuse_hits(
+        [(0, older), (1, _sent(hits))], 9, candidates=9, dense_weight=0.5, floor=0.0
+    )
+    assert first.id == "b" and first.score > 3
 
 
 @pytest.mark.parametrize("field", ["title", "text", "attributes", "vector"])

@@ -1,0 +1,230 @@
+"""Parsing of query texts: each word becomes a clause of words that may stand for it.
+
+Example: "xr200 metalica" -> (xr200), (metalica or, for 0.7 of the score, metallica).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from retrieval.index.lexical.document_words import title_key
+from retrieval.index.lexical.text_analysis import (
+    Analyser,
+    iter_accented,
+    iter_compounds,
+    split_query,
+)
+from retrieval.index.lexical.word_forms import WordForms
+
+# A word in more chunks is not a misspelt one.
+RARE = 0
+# Longer queries name nothing: neither misspelt words nor neighbours as one word are looked for.
+_MAX_NAME_WORDS = 10
+# Nor are they the title of anything; these are distinct words.
+_MAX_TITLE_WORDS = 16
+# Words that may stand for a misspelt one.
+MAX_SIMILAR = 16
+# Share of the score of a word that resembles the one that was asked for, by the number of edits.
+EDIT_WEIGHTS = (1.0, 0.7, 0.4)
+
+
+class Alternative(NamedTuple):
+    """A word that may stand for a word of the query.
+
+    word: Its stem. number: In the vocabulary; -1 if it is not there. weight: Share of its score
+    that counts.
+    """
+
+    word: str
+    number: int
+    weight: np.float32
+
+
+# Returns, for a word and its stem, the words that it may stand for.
+MoreSimilar = Callable[[str, str], Sequence[Alternative]]
+
+
+class Clause(NamedTuple):
+    """A word of a query.
+
+    alternatives: The word itself, then others; a chunk is scored by the best that it has. misspelt:
+    The word as it was asked for, if it may be misspelt; else empty. times: How often it counts.
+    """
+
+    alternatives: tuple[Alternative, ...]
+    misspelt: str = ""
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LexicalQuery:
+    """A parsed query.
+
+    clauses: For the score, in order of the first occurrence. required: One clause for each stem; a
+    title that matches has a word of each. Empty if no title can match. key: See `title_key`.
+    accents: Words with accents; titles with all of them are preferred.
+    """
+
+    clauses: Sequence[Clause]
+    required: Sequence[Clause]
+    key: int
+    accents: Sequence[Alternative]
+
+
+class PrefixQuery(NamedTuple):
+    """The beginning of a title, as somebody types it.
+
+    words: Folded words, the last of which may be incomplete. required: Clauses of the complete
+    words; without stop words, if there are others. prefix: The incomplete word, else empty.
+    misspelt: Stands for the prefix where no word begins with it.
+    """
+
+    words: Sequence[str]
+    required: Sequence[Clause]
+    prefix: str
+    misspelt: Clause | None
+
+
+class QueryParser:
+    """Parses queries of one snapshot.
+
+    Args:
+        analyser: The analyser of the snapshot.
+        number_of: Returns the number of a stem in the vocabulary; -1 if it is not there.
+        chunks_of: Returns the number of chunks with a word, by its number.
+        stem_of: Returns the word with a number.
+        forms: Optional; without them no misspelt word is recognised.
+    """
+
+    def __init__(
+        self,
+        analyser: Analyser,
+        number_of: Callable[[str], int],
+        chunks_of: Callable[[int], int],
+        stem_of: Callable[[int], str],
+        forms: WordForms | None,
+    ) -> None:
+        self._analyser = analyser
+        self._number_of = number_of
+        self._chunks_of = chunks_of
+        self._stem_of = stem_of
+        self._forms = forms
+
+    def parse(self, text: str, more_similar: MoreSimilar | None = None) -> LexicalQuery:
+        """Parses a query; takes about 20 microseconds a word, and 300 for one that is misspelt.
+
+        Args:
+            text: The query.
+            more_similar: Optional; returns more words that a misspelt one may stand for.
+        """
+        analyser = self._analyser
+        stop_words = analyser.stop_words
+        if analyser.version == 1:  # These snapshots have neither titles nor word forms.
+            asked = Counter(word for word in analyser.split(text) if word not in stop_words)
+            old = [Clause((self._alternative(word),), times=n) for word, n in asked.items()]
+            return LexicalQuery(old, (), 0, ())
+        split = split_query(text)
+        words = [word for word in split if word not in stop_words] or split
+        joined = self._joined(text, words)
+        may_be_misspelt = len(words) <= _MAX_NAME_WORDS
+        known = {
+            word: self._clause(word, times, may_be_misspelt, more_similar)
+            for word, times in Counter(words).items()
+        }
+        # A compound counts as one more word if it has digits, as codes have, or if one of its words
+        # is unknown. If all counted: nDCG@10 of Cranfield 0.369, like this 0.381.
+        compounds = {
+            whole: None
+            for part, wholes in joined.items()
+            for whole in wholes
+            if not whole.isalpha() or known[part].alternatives[0].number < 0
+        }
+        clauses = [*known.values(), *(Clause((self._alternative(whole),)) for whole in compounds)]
+        if len(known) > _MAX_TITLE_WORDS:
+            return LexicalQuery(clauses, (), 0, ())
+        required: dict[str, dict[Alternative, None]] = {}
+        for word, clause in known.items():
+            alternatives = required.setdefault(clause.alternatives[0].word, {})
+            alternatives |= dict.fromkeys(clause.alternatives)
+            alternatives |= dict.fromkeys(map(self._alternative, joined.get(word, ())))
+        return LexicalQuery(
+            clauses,
+            [Clause(tuple(alternatives)) for alternatives in required.values()],
+            title_key(analyser.split(text)),
+            list(map(self._alternative, dict.fromkeys(iter_accented(text)))),
+        )
+
+    def parse_prefix(self, text: str) -> PrefixQuery:
+        """Parses the beginning of a title; a text that ends with a word may go on in that word."""
+        words = self._analyser.split(text)
+        complete, prefix = words, ""
+        if words and text[-1:].isalnum():
+            complete, prefix = words[:-1], words[-1]
+        content = [word for word in complete if word not in self._analyser.stop_words]
+        if not content and not prefix:
+            content = complete
+        required = [self._clause(word) for word in dict.fromkeys(content)]
+        return PrefixQuery(words, required, prefix, self._clause(prefix) if prefix else None)
+
+    def correction(self, text: str, incomplete: int = 0) -> str:
+        """Returns a query with words of the snapshot in place of unknown ones; empty if none is.
+
+        Args:
+            text: The query.
+            incomplete: Number of words at its end to leave as they are.
+        """
+        words, changed = self._analyser.split(text), False
+        for at, word in enumerate(words[: min(_MAX_NAME_WORDS, len(words) - incomplete)]):
+            clause = self._clause(word)
+            if clause.misspelt and len(clause.alternatives) > 1 and self._forms is not None:
+                wanted = clause.alternatives[1].number
+                similar = self._forms.similar(word)
+                words[at] = next(one.form for one in similar if one.word == wanted)
+                changed = True
+        return " ".join(words) if changed else ""
+
+    def _alternative(self, word: str, weight: float = 1.0) -> Alternative:
+        (stem,) = self._analyser.stems([word])
+        return Alternative(stem, self._number_of(stem), np.float32(weight))
+
+    def _clause(
+        self,
+        word: str,
+        times: int = 1,
+        may_be_misspelt: bool = True,
+        more_similar: MoreSimilar | None = None,
+    ) -> Clause:
+        own = self._alternative(word)
+        known = own.number >= 0 and self._chunks_of(own.number) > RARE
+        if known or not may_be_misspelt or word in self._analyser.stop_words:
+            return Clause((own,), "", times)
+        found = {own.word: own}
+        similar = () if self._forms is None else self._forms.similar(word)
+        by_use = sorted(similar, key=lambda one: (one.edits, -self._chunks_of(one.word)))
+        for edits, _, number in by_use[:MAX_SIMILAR]:
+            stem = self._stem_of(number)
+            found.setdefault(stem, Alternative(stem, number, np.float32(EDIT_WEIGHTS[edits])))
+        for other in () if more_similar is None else more_similar(word, own.word):
+            found.setdefault(other.word, other)
+        return Clause(tuple(found.values()), word, times)
+
+    def _joined(self, text: str, words: Sequence[str]) -> dict[str, list[str]]:
+        """Returns for words the compounds that stand for them: of the text, and of neighbours."""
+        found: dict[str, list[str]] = {}
+        distinct = set(words)
+        for parts, whole in iter_compounds(text):
+            for part in parts:
+                if part in distinct:
+                    found.setdefault(part, []).append(whole)
+        if len(words) <= _MAX_NAME_WORDS:
+            for first, second in pairwise(words):
+                if self._alternative(first + second).number >= 0:
+                    found.setdefault(first, []).append(first + second)
+                    found.setdefault(second, []).append(first + second)
+        return found

@@ -1,0 +1,59 @@
+"""Completions of what somebody types, over all shards."""
+
+from __future__ import annotations
+
+from nearline import contract as c
+from nearline.errors import InvalidRequest, Unsupported
+from nearline.filters import both
+from retrieval.index.suggestions import suggestion_order
+from retrieval.protocols.shard import SuggestRequest
+from retrieval.search import fanout
+from retrieval.search.collection import ServedCollection
+from retrieval.search.request_context import RequestContext
+
+
+async def suggest(
+    collection: ServedCollection,
+    text: str,
+    limit: int,
+    filter: c.Filter | None,
+    context: RequestContext,
+) -> tuple[list[c.Suggestion], str]:
+    """Returns titles that complete a text, each once, and the correction of the text.
+
+    Raises: InvalidRequest: the text is empty or too long, or the limit is out of range.
+        Unsupported: there is no lexical index of titles. Errors of the shards.
+    """
+    if not text.strip():
+        raise InvalidRequest("text is empty; send the first letters of a title", field="text")
+    if len(text) > c.MAX_TYPED_CHARACTERS:
+        raise InvalidRequest(
+            f"text has {len(text):,} characters; at most {c.MAX_TYPED_CHARACTERS} are allowed; "
+            "search for a text that long",
+            field="text",
+        )
+    if not 1 <= limit <= c.MAX_SUGGESTIONS:
+        raise InvalidRequest(f"limit is {limit}; 1..{c.MAX_SUGGESTIONS} is allowed", field="limit")
+    if not collection.has_words:
+        raise Unsupported(
+            f"snapshot {collection.snapshot_id} of {collection.name!r} has no lexical index, so "
+            "titles cannot be completed; build it from texts, without --no-lexical"
+        )
+    # Documents of one title are one suggestion.
+    wanted = SuggestRequest(
+        text,
+        min(2 * limit, c.MAX_SUGGESTIONS),
+        both(filter, context.visible),
+        context.min_watermark,
+    )
+    calls = {
+        number: shard.suggest(collection.snapshot_id, wanted, context.deadline)
+        for number, shard in enumerate(collection.shards)
+    }
+    results, _ = await fanout.gather_reads(calls, context, collection=collection.name)
+    found: dict[str, c.Suggestion] = {}
+    parts = [one for result in results.values() for one in result.suggestions]
+    for one in sorted(parts, key=suggestion_order):
+        found.setdefault(one.title.casefold(), one)
+    correction = next((one.correction for one in results.values()), "")
+    return list(found.values())[:limit], correction

@@ -1,0 +1,163 @@
+"""Completions of titles, over built snapshots of one and of four shards, alone and apart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from index_builder.options.build_options import BuildOptions, ChunkOptions
+from index_builder.pipeline.builder import build_snapshot
+from nearline import contract as c
+from nearline.errors import InvalidRequest, Unsupported
+from nearline.filters import Equals
+from tests.retrieval.fakes import WordEmbedder
+from tests.retrieval.service_modes import OBJECT, SHARDS_APART, opened
+
+DIM = 16
+COLLECTIONS = ("one", "four")
+# Title, kind, popularity.
+TITLES = [
+    ("The Matrix", "film", 0.9),
+    ("Matrix", "album", 0.0),
+    ("The Matrix Reloaded", "film", 0.5),
+    ("The Mask", "film", 0.8),
+    ("Mask", "film", 0.1),
+    ("O Brother, Where Art Thou?", "film", 0.2),
+    ("Björk", "artist", 0.6),
+    ("Running Man", "film", 0.3),
+    ("The Who", "artist", 0.4),
+    ("Metallica", "artist", 0.7),
+    ("metallica", "artist", 0.2),
+]
+ITEMS = [
+    c.Item(id=f"i{number:02d}", title=title, text="stone", attributes={"kind": kind})
+    for number, (title, kind, _) in enumerate(TITLES)
+]
+
+
+@pytest.fixture(scope="module", name="store")
+def give_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("titles")
+    popularity = {item.id: share for item, (_, _, share) in zip(ITEMS, TITLES, strict=True)}
+    for collection, shards in zip((*COLLECTIONS, "plain"), (1, 4, 1), strict=True):
+        options = BuildOptions(
+            store=str(root),
+            collection=collection,
+            shards=shards,
+            chunks=ChunkOptions(max_tokens=0),
+            popularity=popularity,
+            lexical=collection != "plain",
+        )
+        asyncio.run(build_snapshot(ITEMS, options, WordEmbedder(DIM)))
+    return root
+
+
+@pytest_asyncio.fixture(params=[OBJECT, SHARDS_APART], name="service")
+async def give_service(store: Path, request: pytest.FixtureRequest) -> AsyncIterator[c.Retriever]:
+    async with opened(request.param, store, WordEmbedder(DIM)) as retriever:
+        yield retriever
+
+
+async def suggested(
+    service: c.Retriever, text: str, limit: int = 10, filter: c.Filter | None = None
+) -> c.SuggestReply:
+    """Completes a text in both collections, whose answers are the same."""
+    first, second = [
+        await service.suggest(
+            text, limit=limit, filter=filter, collection=collection, timeout_s=10.0
+        )
+        for collection in COLLECTIONS
+    ]
+    assert (first.suggestions, first.correction) == (second.suggestions, second.correction)
+    return first
+
+
+async def titles(service: c.Retriever, text: str) -> list[str]:
+    return [one.title for one in (await suggested(service, text)).suggestions]
+
+
+async def test_titles_that_begin_with_the_text_come_first_then_popular_ones(
+    service: c.Retriever,
+) -> None:
+    assert await titles(service, "ma") == [
+        "Mask",
+        "Matrix",
+        "The Matrix",
+        "The Mask",
+        "The Matrix Reloaded",
+        "Running Man",
+    ]
+    # A stop word is not required: it may as well be left out.
+    begun = ["The Matrix", "The Mask", "The Matrix Reloaded"]
+    assert await titles(service, "the ma") == [*begun, "Running Man", "Mask", "Matrix"]
+    (first, *_) = (await suggested(service, "the matrix r")).suggestions
+    assert (first.id, first.score) == ("i02", 1.5)
+
+
+async def test_a_space_completes_the_last_word(service: c.Retriever) -> None:
+    assert await titles(service, "mat") == ["Matrix", "The Matrix", "The Matrix Reloaded"]
+    assert await titles(service, "mat ") == []
+
+
+async def test_words_within_titles_are_found_with_what_was_typed_of_them(
+    service: c.Retriever,
+) -> None:
+    (found,) = (await suggested(service, "brother wh")).suggestions
+    assert found.title == "O Brother, Where Art Thou?"
+    assert [found.title[start:end] for start, end in found.spans] == ["Brother", "Wh"]
+    # A form of a word is longer than its stem.
+    assert await titles(service, "runni") == ["Running Man"]
+    assert await titles(service, "who") == ["The Who"]
+    assert await titles(service, "the who ") == ["The Who"]
+
+
+async def test_accents_and_case_do_not_matter_and_a_title_is_suggested_once(
+    service: c.Retriever,
+) -> None:
+    assert await titles(service, "bjo") == await titles(service, "BJÖ") == ["Björk"]
+    (found,) = (await suggested(service, "metal")).suggestions
+    assert (found.title, found.id) == ("Metallica", "i09")
+
+
+async def test_unknown_words_are_corrected(service: c.Retriever) -> None:
+    reply = await suggested(service, "metalica")
+    assert [one.title for one in reply.suggestions] == ["Metallica"]
+    assert reply.correction == "metallica"
+    assert (await suggested(service, "the matrxi reloaded")).correction == "the matrix reloaded"
+    # What begins a known word may go on.
+    assert (await suggested(service, "metalli")).correction == ""
+    nothing = await suggested(service, "zzzz")
+    assert (list(nothing.suggestions), nothing.correction) == ([], "")
+
+
+async def test_a_filter_and_a_limit_hold(service: c.Retriever) -> None:
+    albums = await suggested(service, "ma", filter=Equals("kind", "album"))
+    assert [one.title for one in albums.suggestions] == ["Matrix"]
+    one = await suggested(service, "ma", limit=1)
+    assert [found.title for found in one.suggestions] == ["Mask"]
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "field"),
+    [(" ", 10, "text"), ("x" * 257, 10, "text"), ("x", 101, "limit")],
+)
+async def test_what_is_out_of_range_is_refused_by_name(
+    service: c.Retriever, text: str, limit: int, field: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await suggested(service, text, limit)
+    assert caught.value.field == field
+
+
+async def test_hostile_texts_find_nothing(service: c.Retriever) -> None:
+    for text in ("🎉", "---", '"', "\x00", "東京", "a" * 256, "the " * 60):
+        await suggested(service, text)
+
+
+async def test_a_collection_without_words_is_refused_with_the_remedy(service: c.Retriever) -> None:
+    with pytest.raises(Unsupported, match="--no-lexical"):
+        await service.suggest("ma", collection="plain", timeout_s=10.0)
