@@ -17,6 +17,7 @@ from benchmarks.commands import (
     recommend,
     retrieval,
     rollout,
+    suggest,
     swap,
 )
 from nearline_cli.terminal.option_groups import add_command
@@ -35,3 +36,4 @@ app.command("filter")(filter.bench_filter)
 app.command("gateway")(gateway.bench_gateway)
 app.command("faults")(faults.bench_faults)
 app.command("burst")(burst.bench_burst)
+app.command("suggest")(suggest.bench_suggest)

@@ -24,6 +24,7 @@ class CommandEntry(NamedTuple):
 _PANELS = {
     "Use": {
         "search": "search:search",
+        "suggest": "suggest:suggest",
         "recommend": "recommend:recommend",
         "recommend-all": "recommend_all:recommend_all",
         "ask": "ask:ask",

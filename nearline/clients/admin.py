@@ -17,6 +17,7 @@ _CHECK_TIMEOUT_S = 1800.0
 # A new collection is loaded; a dropped one is removed once every router knows of it.
 _LOAD_TIMEOUT_S = 120.0
 NO_ATTRIBUTES: Mapping[str, str] = {}
+NO_WEIGHTS: Mapping[str, float] = {}
 
 
 @converts_arguments
@@ -50,6 +51,7 @@ class AdminClient(ServiceChannel):
         language: str = "",
         chunk_tokens: int = 0,
         attributes: Mapping[str, str] = NO_ATTRIBUTES,
+        search_weights: Mapping[str, float] = NO_WEIGHTS,
         who: str = "",
         why: str = "",
     ) -> admin_pb2.Collection:
@@ -68,6 +70,10 @@ class AdminClient(ServiceChannel):
             attributes: Attributes that filters can use at once, and the kind of their values:
                 string, int, double, bool or time; "string[]" if items have lists of them. At most
                 256.
+            search_weights: How much a word counts in keyword search, by field: "title", "text", and
+                attributes of texts, which are not searched otherwise; for example {"title": 2,
+                "genres": 0.5}. 0 < weight <= 100, at most 32 fields. Title and text count 1 if they
+                are missing.
             who, why: For the record.
         Raises: AlreadyExists: There is one of this name. InvalidRequest: An argument is out of
             range. Conflict: One of this name is being dropped.
@@ -82,6 +88,7 @@ class AdminClient(ServiceChannel):
             language=language,
             chunk_tokens=chunk_tokens,
             attributes=fields,
+            search_weights=search_weights,
             who=who,
             why=why,
         )

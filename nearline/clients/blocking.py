@@ -13,7 +13,7 @@ from nearline.clients import (
     IngestClient,
     RetrievalClient,
 )
-from nearline.clients.admin import NO_ATTRIBUTES
+from nearline.clients.admin import NO_ATTRIBUTES, NO_WEIGHTS
 from nearline.clients.blocking_calls import (
     BlockingCalls,
     BlockingClient,
@@ -52,6 +52,7 @@ class BlockingRetrievalClient(BlockingClient[RetrievalClient]):
     list_items = call(RetrievalClient.list_items)
     items = stream(RetrievalClient.items)
     count_items = call(RetrievalClient.count_items)
+    suggest = call(RetrievalClient.suggest)
     upsert_items = call(RetrievalClient.upsert_items)
     delete_items = call(RetrievalClient.delete_items)
     delete_matching = call(RetrievalClient.delete_matching)
@@ -215,6 +216,7 @@ class Client(BlockingClient[AsyncClient]):
         *,
         collection: str = DEFAULT_COLLECTION,
         attributes: Mapping[str, str] = NO_ATTRIBUTES,
+        search_weights: Mapping[str, float] = NO_WEIGHTS,
         own_writes: bool = True,
         timeout_s: float = START_TIMEOUT_S,
     ) -> Self:
@@ -224,6 +226,7 @@ class Client(BlockingClient[AsyncClient]):
                 path,
                 collection=collection,
                 attributes=attributes,
+                search_weights=search_weights,
                 own_writes=own_writes,
                 timeout_s=timeout_s,
             )
@@ -236,6 +239,7 @@ class Client(BlockingClient[AsyncClient]):
     get = call(AsyncClient.get)
     items = stream(AsyncClient.items)
     count = call(AsyncClient.count)
+    suggest = call(AsyncClient.suggest)
     upsert = call(AsyncClient.upsert)
     upsert_batches = call(feed(AsyncClient.upsert_batches))
     upsert_frame = call(AsyncClient.upsert_frame)

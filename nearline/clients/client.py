@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeAlias, cast
 
 from nearline import contract as c
-from nearline.clients.admin import NO_ATTRIBUTES
+from nearline.clients.admin import NO_ATTRIBUTES, NO_WEIGHTS
 from nearline.clients.arguments import converts_arguments
 from nearline.clients.client_reads import ClientReads
 from nearline.clients.client_writes import ClientWrites
@@ -55,6 +55,7 @@ class AsyncClient(ClientReads, ClientWrites):
         *,
         collection: str = c.DEFAULT_COLLECTION,
         attributes: Mapping[str, str] = NO_ATTRIBUTES,
+        search_weights: Mapping[str, float] = NO_WEIGHTS,
         own_writes: bool = True,
         timeout_s: float = START_TIMEOUT_S,
     ) -> Self:
@@ -67,7 +68,7 @@ class AsyncClient(ClientReads, ClientWrites):
         Args:
             path: Folder of the collections; created if there is none.
             collection: Collection of every call that names none; created if there is none.
-            attributes: Attributes of a new collection, see `AdminClient.create_collection`.
+            attributes, search_weights: Of a new collection, see `AdminClient.create_collection`.
             own_writes: See `AsyncClient`.
             timeout_s: Longest wait until they serve, in seconds.
         Raises: Unsupported: the services are not installed. Conflict: another process has opened
@@ -88,7 +89,9 @@ class AsyncClient(ClientReads, ClientWrites):
         client._local = services
         try:
             with contextlib.suppress(AlreadyExists):
-                await client.collections.create(collection, attributes=attributes)
+                await client.collections.create(
+                    collection, attributes=attributes, search_weights=search_weights
+                )
         except BaseException:
             await client.close()
             raise

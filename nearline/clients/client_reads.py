@@ -166,6 +166,34 @@ class ClientReads(ServiceClients):
         async for item in pages(page):
             yield item
 
+    async def suggest(
+        self,
+        text: str,
+        *,
+        limit: int = 10,
+        filter: c.FilterLike | None = None,
+        min_watermark: bytes = b"",
+        collection: str | None = None,
+        timeout_s: float | None = None,
+    ) -> c.SuggestReply:
+        """Completes what somebody types with titles, and corrects words that are in no item.
+
+        Example: `client.suggest("nick dr").suggestions[0].title` is "Nick Drake".
+        """
+        name = self._name(collection)
+
+        async def read(watermark: bytes) -> c.SuggestReply:
+            return await self.retrieval.suggest(
+                text,
+                limit=limit,
+                filter=filter,
+                collection=name,
+                min_watermark=watermark,
+                timeout_s=timeout_s,
+            )
+
+        return await self._writes.read(name, min_watermark, read)
+
     async def count(
         self,
         filter: c.FilterLike | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from nearline.clients.admin import NO_ATTRIBUTES, AdminClient
+from nearline.clients.admin import NO_ATTRIBUTES, NO_WEIGHTS, AdminClient
 from nearline.clients.own_writes import OwnWrites
 from nearline.v1 import admin_pb2
 
@@ -32,6 +32,7 @@ class AsyncCollections:
         language: str = "",
         chunk_tokens: int = 0,
         attributes: Mapping[str, str] = NO_ATTRIBUTES,
+        search_weights: Mapping[str, float] = NO_WEIGHTS,
         who: str = "",
         why: str = "",
     ) -> admin_pb2.Collection:
@@ -48,6 +49,7 @@ class AsyncCollections:
             language=language,
             chunk_tokens=chunk_tokens,
             attributes=attributes,
+            search_weights=search_weights,
             who=who,
             why=why,
         )

@@ -24,9 +24,7 @@ from nearline.v1 import retrieval_pb2, retrieval_pb2_grpc, types_pb2
 
 DEFAULT_OPTIONS = c.SearchOptions(payload=SEARCH_PAYLOAD)
 DEFAULT_LIST = c.RecommendOptions(payload=SEARCH_PAYLOAD)
-# Many texts may need embedding first.
-_WRITE_TIMEOUT_S = 60.0
-_MATCHING_TIMEOUT_S = 120.0
+_WRITE_TIMEOUT_S, _MATCHING_TIMEOUT_S = 60.0, 120.0  # Many texts may need embedding first.
 ALL_BUT_VECTOR = frozenset(c.PayloadField) - {c.PayloadField.VECTOR}
 
 
@@ -175,6 +173,26 @@ class RetrievalClient(ServiceChannel):
             min_watermark=min_watermark,
         )
         return wire.count_reply(await self.send(self._stub.CountItems, request, timeout_s))
+
+    async def suggest(
+        self,
+        text: str,
+        *,
+        limit: int = 10,
+        filter: c.FilterLike | None = None,
+        collection: str = c.DEFAULT_COLLECTION,
+        min_watermark: bytes = b"",
+        timeout_s: float | None = None,
+    ) -> c.SuggestReply:
+        """Returns titles that complete what somebody types; see `Retriever.suggest`."""
+        request = retrieval_pb2.SuggestRequest(
+            collection=collection,
+            text=text,
+            limit=limit,
+            filter=_filter_to_proto(filter),
+            min_watermark=min_watermark,
+        )
+        return wire.suggest_reply(await self.send(self._stub.Suggest, request, timeout_s))
 
     async def upsert_items(
         self,

@@ -32,8 +32,8 @@ _SETTINGS = SettingsOptions(
     name="IndexBuilderSettings",
     # Options of other commands, too, or of another form here; and settings of a batch job.
     omit=(
-        *("corpus", "store", "collection", "attributes", "redis", "force_promote", "embedding"),
-        *("executor", "ray_address", "threads", "log_level"),
+        *("corpus", "store", "collection", "attributes", "search_weights", "redis"),
+        *("force_promote", "embedding", "executor", "ray_address", "threads", "log_level"),
     ),
     metavars={
         "index": "FACTORY",
@@ -81,6 +81,7 @@ def build(
             "\\[default: inferred from the documents]",
         ),
     ] = None,
+    search_weight: options.SearchWeightOption = None,
     calibration: CalibrationOptions,
     learning: retraining.LearningOptions,
     reading: InteractionOptions,
@@ -132,6 +133,7 @@ def build(
             "store": store,
             "collection": collection,
             "attributes": ",".join(attribute or ()),
+            "search_weights": ",".join(search_weight or ()),
             "embedding": embedding,
         }
     )

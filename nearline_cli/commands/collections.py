@@ -10,6 +10,7 @@ from google.protobuf import json_format
 from nearline.clients.blocking import BlockingAdminClient
 from nearline.counts import counted
 from nearline.errors import InvalidRequest
+from nearline.items.search_weights import parse_search_weight, shown_weights
 from nearline.store.snapshot import kind_name
 from nearline.v1 import admin_pb2
 from nearline_cli.terminal import confirmation, options, output
@@ -30,6 +31,7 @@ def create(
             "can be used once the first compaction has seen them.",
         ),
     ] = None,
+    search_weight: options.SearchWeightOption = None,
     language: Annotated[
         str,
         typer.Option(
@@ -75,6 +77,7 @@ def create(
             language=language,
             chunk_tokens=chunk_tokens,
             attributes=dict(map(_attribute, attribute or ())),
+            search_weights=dict(map(parse_search_weight, search_weight or ())),
             why=why,
         )
     if as_json:
@@ -192,6 +195,8 @@ def _model_of(found: admin_pb2.Collection) -> str:
 
 def _described(found: admin_pb2.Collection) -> str:
     words = found.language or "no keyword search"
+    if found.search_weights:
+        words += f" (search weights {shown_weights(found.search_weights)})"
     return (
         f"{counted(found.documents, 'document')}, {counted(found.shards, 'shard')}, "
         f"{_model_of(found)} "

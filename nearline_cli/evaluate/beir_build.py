@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from nearline_cli.terminal.progress import open_progress
 if TYPE_CHECKING:
     from index_builder.evaluation.retrieval_metrics import JudgedDataset
     from index_builder.pipeline.build_result import BuildResult
+    from index_builder.readers.columns import DocumentColumns
 
 _UNLIMITED = 1 << 62
 
@@ -22,6 +24,7 @@ _UNLIMITED = 1 << 62
 class BuildPlan:
     """The build of a data set and its embedding service; if empty, one is started.
 
+    columns: Columns of the corpus; if None, those of BEIR. popularity: See `BuildOptions`.
     judged: Judgements that tune the weight of hybrid search. If None, the shipped weight is used.
     """
 
@@ -32,6 +35,8 @@ class BuildPlan:
     embedding: str = ""
     language: str = "english"
     judged: JudgedDataset | None = None
+    columns: DocumentColumns | None = None
+    popularity: Mapping[str, float] | None = None
 
 
 async def build_dataset(
@@ -58,13 +63,16 @@ async def build_dataset(
         index=IndexOptions(factory=plan.factory),
         language=plan.language,
         judged=plan.judged,
+        popularity=plan.popularity,
         # Data sets in this layout contain documents with only a title, or with nothing.
         title_only=True,
         max_bad_rows=_UNLIMITED,
     )
     wanted.check()
     with open_progress(as_json) as progress:
-        built = await build_corpus(Corpus([corpus], DocumentColumns()), wanted, client, progress)
+        built = await build_corpus(
+            Corpus([corpus], plan.columns or DocumentColumns()), wanted, client, progress
+        )
     if built.bad_rows:
         output.console(error=True).print(
             f"left out {counted(built.bad_rows, 'document')}, for example {built.bad_row_sample[0]}"

@@ -49,6 +49,15 @@ CollectionOption = Annotated[
         help="Name of the collection.",
     ),
 ]
+SearchWeightOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FIELD=WEIGHT",
+        help="How much a word of a field counts in keyword search: title, text, or an attribute of "
+        "texts, which is not searched otherwise; for example title=2. Repeatable. "
+        "\\[default: 1 for title and text]",
+    ),
+]
 OnlyCollectionOption = Annotated[
     str, typer.Option("--collection", "-c", metavar="NAME", help="Only this collection.")
 ]

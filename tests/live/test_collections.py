@@ -64,6 +64,27 @@ async def test_an_empty_collection_is_written_searched_and_filtered_at_once(
     await running.admin.drop_collection("shop")
 
 
+async def test_attributes_with_a_weight_are_searched_by_their_words(running: Running) -> None:
+    weights = {"title": 2.0, "genres": 0.5}
+    made = await running.admin.create_collection("films", dim=DIM, search_weights=weights)
+    assert dict(made.search_weights) == weights
+    await running.admin.create_collection("plain", dim=DIM)
+    item = c.Item(
+        id="f", text="film", vector=np.ones(DIM, np.float32), attributes={"genres": ["noir"]}
+    )
+    found = {}
+    for name in ("films", "plain"):
+        written = await running.client.upsert_items([item], collection=name)
+        options = c.SearchOptions(mode=c.SearchMode.LEXICAL, min_watermark=written.watermark)
+        reply = await running.client.search(c.Query(text="noir"), options, collection=name)
+        found[name] = [hit.id for hit in reply.hits]
+    assert found == {"films": ["f"], "plain": []}
+    described = {one.name: dict(one.search_weights) async for one in running.admin.collections()}
+    assert described == {"films": weights, "plain": {}}
+    for name in found:
+        await running.admin.drop_collection(name)
+
+
 async def test_a_name_in_use_is_refused_and_one_that_never_was_cannot_be_dropped(
     running: Running,
 ) -> None:
@@ -87,6 +108,11 @@ async def test_a_name_in_use_is_refused_and_one_that_never_was_cannot_be_dropped
         ({"dim": 8, "language": "klingon"}, "klingon"),
         ({"dim": 8, "attributes": {"": "int"}}, r"attributes\[0\].name is ''"),
         ({"dim": 8, "attributes": {"n": "float"}}, "kind of attribute 'n' is 'float'"),
+        ({"dim": 8, "search_weights": {"title": 101}}, "weight of 'title' is 101; 0 < weight"),
+        (
+            {"dim": 8, "attributes": {"n": "int"}, "search_weights": {"n": 1}},
+            "'n' has a search weight, but is declared of kind int; only texts have words",
+        ),
     ],
 )
 async def test_an_option_out_of_range_is_named(

@@ -1,4 +1,4 @@
-"""`nearline collections` declares attributes of every kind and shows them."""
+"""`nearline collections` declares attributes of every kind, and weights, and shows them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ class OneCollection(admin_pb2_grpc.AdminServiceServicer):
     async def CreateCollection(
         self, request: admin_pb2.CreateCollectionRequest, context: object
     ) -> admin_pb2.CreateCollectionResponse:
-        self.found = admin_pb2.Collection(name=request.collection, attributes=request.attributes)
+        self.found = admin_pb2.Collection(
+            name=request.collection,
+            language="english",
+            attributes=request.attributes,
+            search_weights=request.search_weights,
+        )
         return admin_pb2.CreateCollectionResponse(collection=self.found)
 
     async def GetCollection(
@@ -32,13 +37,14 @@ class OneCollection(admin_pb2_grpc.AdminServiceServicer):
         return admin_pb2.GetCollectionResponse(collection=self.found)
 
 
-async def test_attributes_are_shown_as_they_were_declared(nearline: Run) -> None:
+async def test_attributes_and_weights_are_shown_as_they_were_declared(nearline: Run) -> None:
     servicer = OneCollection()
     service = Registration(
         "nearline.v1.AdminService",
         lambda server: admin_pb2_grpc.add_AdminServiceServicer_to_server(servicer, server),
     )
     declared = [word for name, kind in KINDS.items() for word in ("--attribute", f"{name}={kind}")]
+    declared += ["--search-weight", "title=2", "--search-weight", "tags=0.5"]
     async with running([service]) as address:
         where = ("shop", "--address", address)
 
@@ -51,6 +57,12 @@ async def test_attributes_are_shown_as_they_were_declared(nearline: Run) -> None
         assert [one.is_list for one in servicer.found.attributes] == [False, True, True]
         shown = (await said("show", *where)).strip().splitlines()
         assert dict(line.split() for line in shown[-len(KINDS) :]) == KINDS
+        assert dict(servicer.found.search_weights) == {"title": 2.0, "tags": 0.5}
+        assert "english (search weights title=2, tags=0.5)" in shown[0]
+        refused = await asyncio.to_thread(
+            nearline, "collections", "create", *where, "--search-weight", "tags:2"
+        )
+        assert "'tags:2' is not FIELD=WEIGHT" in refused.stderr
 
 
 def test_the_help_names_kinds_of_lists(nearline: Run) -> None:
