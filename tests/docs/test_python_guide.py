@@ -53,6 +53,7 @@ def test_the_page_runs_from_its_first_line_to_its_last(tmp_path: Path) -> None:
         )
     assert list(said) == [name for name, _ in BLOCKS]
     assert {line.split()[0] for line in said["search"].splitlines()} == {"mug", "cup", "bowl"}
+    assert said["suggest"] == "['Teapot'] \n"
     assert said["read"] == "9.5\n3\n['bowl', 'cup', 'mug', 'pot']\n"
     assert {line.split()[0] for line in said["like"].splitlines()} == {"pot", "cup", "bowl"}
     assert "'pot'" in said["people"] and "'mug'" not in said["people"]
