@@ -72,7 +72,7 @@ class AdminClient(ServiceChannel):
                 256.
             search_weights: How much a word counts in keyword search, by field: "title", "text", and
                 attributes of texts, which are not searched otherwise; for example {"title": 2,
-                "genres": 0.5}. 0 < weight <= 100, at most 32 fields. Title and text count 1 if they
+                "genres": 0.5}. 0.001 to 100, at most 32 fields. Title and text count 1 if they
                 are missing.
             who, why: For the record.
         Raises: AlreadyExists: There is one of this name. InvalidRequest: An argument is out of

@@ -10,6 +10,8 @@ from nearline.items.attributes import LIST
 # Fields that are searched in any case; all others are attributes.
 TITLE, TEXT = "title", "text"
 MAX_SEARCH_FIELDS = 32
+# Scores of smaller weights would be 0 in float32.
+MIN_SEARCH_WEIGHT = 0.001
 MAX_SEARCH_WEIGHT = 100
 _MAX_NAME = 256
 _FIELD = "search_weights"
@@ -39,11 +41,11 @@ def check_search_weights(weights: Mapping[str, float], kinds: Mapping[str, str])
                 f"attribute, which has 1..{_MAX_NAME} characters",
                 field=_FIELD,
             )
-        if not 0 < weight <= MAX_SEARCH_WEIGHT:
+        if not MIN_SEARCH_WEIGHT <= weight <= MAX_SEARCH_WEIGHT:
             remedy = "" if weight or name in (TITLE, TEXT) else ": leave out what is not searched"
             raise InvalidRequest(
-                f"the search weight of {name!r} is {weight:g}; 0 < weight <= {MAX_SEARCH_WEIGHT} "
-                f"is allowed{remedy}",
+                f"the search weight of {name!r} is {weight:g}; {MIN_SEARCH_WEIGHT} to "
+                f"{MAX_SEARCH_WEIGHT} is allowed{remedy}",
                 field=_FIELD,
             )
         kind = "string" if name in (TITLE, TEXT) else kinds.get(name, "string")

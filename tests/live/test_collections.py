@@ -108,7 +108,7 @@ async def test_a_name_in_use_is_refused_and_one_that_never_was_cannot_be_dropped
         ({"dim": 8, "language": "klingon"}, "klingon"),
         ({"dim": 8, "attributes": {"": "int"}}, r"attributes\[0\].name is ''"),
         ({"dim": 8, "attributes": {"n": "float"}}, "kind of attribute 'n' is 'float'"),
-        ({"dim": 8, "search_weights": {"title": 101}}, "weight of 'title' is 101; 0 < weight"),
+        ({"dim": 8, "search_weights": {"title": 101}}, "weight of 'title' is 101; 0.001 to 100"),
         (
             {"dim": 8, "attributes": {"n": "int"}, "search_weights": {"n": 1}},
             "'n' has a search weight, but is declared of kind int; only texts have words",

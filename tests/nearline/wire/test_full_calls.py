@@ -234,7 +234,7 @@ async def test_streams_carry_every_batch_and_every_count() -> None:
 
 # --- Shards -----------------------------------------------------------------------------------
 
-SHARD_METHODS = ("search", "fetch", "scan", "count")
+SHARD_METHODS = ("search", "fetch", "scan", "count", "suggest")
 
 
 async def asked_of_shard(name: str) -> list[Message]:
