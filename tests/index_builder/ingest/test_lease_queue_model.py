@@ -24,6 +24,7 @@ from tests.index_builder.ingest.submissions import (
     worker_of,
 )
 from tests.redis_server import needs_redis, valkey
+from tests.scale import scaled
 
 pytestmark = [pytest.mark.service, needs_redis]
 OUTCOMES = [c.IngestOutcome.INDEXED, c.IngestOutcome.SUPERSEDED, c.IngestOutcome.DEAD]
@@ -231,7 +232,11 @@ def test_each_unit_is_settled_exactly_once() -> None:
             await world.finish()
             await redis.aclose()
 
-        @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @settings(
+            max_examples=scaled(40, nightly=400),
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        )
         @given(steps=st.lists(STEPS, min_size=1, max_size=25))
         def check(steps: Sequence[Step]) -> None:
             runner.run(live(url, steps))

@@ -18,6 +18,7 @@ from index_builder.lineage.change_order import (
 from nearline.contract import AttributeValue
 from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
 from tests.index_builder.lineage.history_model import Event, Model
+from tests.scale import scaled
 
 _NAMES = st.sampled_from(["a", "b"])
 
@@ -33,7 +34,7 @@ _BUILDS = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=600)
+@settings(deadline=None, max_examples=scaled(300, nightly=3_000))
 @given(st.lists(st.one_of(_CHANGES, _BUILDS), max_size=14))
 def test_a_document_equals_the_replay_of_its_history(
     steps: list[tuple[str, object]],

@@ -20,6 +20,7 @@ from retrieval.changelog.registry import ChangeLogs
 from retrieval.protocols.watermark import Watermark
 from tests.redis_server import needs_redis, valkey
 from tests.retrieval.changelog.memory_log import MemoryLog
+from tests.scale import scaled
 
 pytestmark = [pytest.mark.service, needs_redis]
 # Three ids of one partition, two of others.
@@ -104,7 +105,7 @@ def test_redis_agrees_with_the_model(tmp_path: Path) -> None:
             await logs.close()
 
         @settings(
-            max_examples=60,
+            max_examples=scaled(30, nightly=300),
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],
             derandomize=False,

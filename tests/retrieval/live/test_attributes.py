@@ -22,6 +22,7 @@ from retrieval.live.attributes import LiveColumns
 from retrieval.live.documents import DocumentsView, LiveDocuments, LiveItem
 from retrieval.live.vectors import LiveVectors
 from tests.retrieval.live.base_shards import FIELDS
+from tests.scale import scaled
 
 TIME = datetime(2020, 1, 1, tzinfo=UTC)
 NUMBERS = st.integers(-2, 2) | st.sampled_from([-1.5, 0.0, -0.0, 2.0, 2.5])
@@ -75,7 +76,7 @@ def view_of(
     return columns.view(store.items, view, vectors.view(view.names_of)), view
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=scaled(80, nightly=1_000))
 @given(documents, filters, st.sampled_from([1, 25, 300]))
 def test_filters_agree_with_plain_python(
     several: list[Attributes], condition: f.Filter, copies: int

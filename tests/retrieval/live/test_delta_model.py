@@ -32,6 +32,7 @@ from tests.retrieval.live.live_documents import (
     stored,
 )
 from tests.retrieval.small_snapshots import Document
+from tests.scale import scaled
 
 PAST = 1_000_000
 FILTERS: list[Filter | None] = [
@@ -198,5 +199,7 @@ def test_any_sequence_of_changes_agrees_with_a_dictionary(
 
     Here.base = base
     case: Any = Here.TestCase
-    case.settings = settings(deadline=None, max_examples=15, stateful_step_count=25)
+    case.settings = settings(
+        deadline=None, max_examples=scaled(8, nightly=75), stateful_step_count=25
+    )
     case().runTest()

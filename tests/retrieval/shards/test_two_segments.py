@@ -48,6 +48,7 @@ from tests.retrieval.segment_pairs import (
     without,
 )
 from tests.retrieval.small_snapshots import documents_of
+from tests.scale import scaled
 
 APPLIED = AppliedState(Watermark("log", (3,) * 64))
 ALL = frozenset(PayloadField)
@@ -108,7 +109,9 @@ filters = st.sampled_from(
 
 
 @settings(
-    deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=scaled(60, nightly=600),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     seed=st.integers(0, 1 << 30),
@@ -160,7 +163,9 @@ def test_hits_match_those_of_one_segment(
 
 
 @settings(
-    deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=scaled(40, nightly=400),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     seed=st.integers(0, 1 << 30),

@@ -18,6 +18,7 @@ from retrieval.users.states import UserStates
 from tests.redis_server import needs_redis, valkey
 from tests.retrieval.users.interactions import at
 from tests.retrieval.users.plain_states import PlainStates, time_us
+from tests.scale import scaled
 
 pytestmark = [pytest.mark.service, needs_redis]
 RING = 4
@@ -120,7 +121,7 @@ def test_states_in_redis_behave_like_plain_lists() -> None:
 
     with asyncio.Runner() as runner:
 
-        @settings(max_examples=60, deadline=None)
+        @settings(max_examples=scaled(30, nightly=300), deadline=None)
         @given(steps=st.lists(STEPS, min_size=1, max_size=8))
         def check(steps: Sequence[Step]) -> None:
             runner.run(compare(url, steps))

@@ -25,11 +25,16 @@ from tests.retrieval.index.filtering.filter_strategies import (
     filters,
     opened,
 )
+from tests.scale import scaled
 
 _Kind = snapshot_pb2.AttributeField
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    deadline=None,
+    max_examples=scaled(75, nightly=750),
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(documents, filters)
 def test_matches_agree_with_plain_python(rows: Sequence[Attributes], filter: f.Filter) -> None:
     with TemporaryDirectory() as folder:
