@@ -242,6 +242,7 @@ def test_dimensions_and_another_embedding_service_exclude_each_other(
 
 
 @pytest.mark.service
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_a_snapshot_of_fewer_dimensions_is_served_by_the_added_service(
     nearline: Run, tmp_path: Path
