@@ -15,7 +15,8 @@ import typer
 
 from benchmarks.baselines.processes import router_process
 from nearline.clients import RetrievalClient
-from nearline.contract import Item
+from nearline.contract import Item, Suggestion
+from nearline.errors import DeadlineExceeded, Overloaded
 from nearline_cli.evaluate.open_loop import run_open_loop
 from nearline_cli.terminal.output import JsonFlag, print_figures
 
@@ -37,6 +38,7 @@ def bench_suggest(
 
     Titles have one to five words, of which few are in many titles and many in few. Every twentieth
     title is typed with a wrong letter. Latencies are from the time at which a request was due.
+    refused: Requests that an overloaded router did not take. answered: Share with a suggestion.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         record = asyncio.run(_measure(Path(folder), documents, rate, seconds, shards))
@@ -67,7 +69,7 @@ async def _measure(
     await build_snapshot(items, options)
     build_s = time.perf_counter() - began
     latencies: list[float] = []
-    found = 0
+    found = failed = 0
     async with (
         router_process(("--store", str(folder)), 0) as router,
         RetrievalClient(router.address) as client,
@@ -75,11 +77,17 @@ async def _measure(
         loop = asyncio.get_running_loop()
 
         async def send(number: int, due: float) -> None:
-            nonlocal found
-            reply = await client.suggest(typed[number])
+            nonlocal found, failed
+            suggestions: Sequence[Suggestion] = ()
+            refused = False
+            try:
+                suggestions = (await client.suggest(typed[number])).suggestions
+            except (Overloaded, DeadlineExceeded):
+                refused = True
             if number >= warm:
                 latencies.append(loop.time() - due)
-                found += bool(reply.suggestions)
+                found += bool(suggestions)
+                failed += refused
 
         warm = int(rate * _WARM_UP_S)
         typed = _typed(titles, warm + int(rate * seconds))
@@ -90,6 +98,7 @@ async def _measure(
         "rate": rate,
         "requests": len(latencies),
         "answered": round(found / len(latencies), 4),
+        "refused": failed,
         "p50_ms": round(p50, 2),
         "p99_ms": round(p99, 2),
         "build_s": round(build_s, 1),

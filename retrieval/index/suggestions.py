@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,11 +40,9 @@ def suggest_titles(
             title = items.title(document)
             start = 1.0 if _begins(split_words(title), typed) else 0.0
             score = start + words.popularity(row)
-            spans = _typed_spans(title, typed)
-            found[document] = Suggestion(
-                id=items.id(document), title=title, score=score, spans=spans
-            )
-    return sorted(found.values(), key=suggestion_order)[:limit]
+            found[document] = Suggestion(id=items.id(document), title=title, score=score, spans=())
+    best = sorted(found.values(), key=suggestion_order)[:limit]
+    return [replace(one, spans=_typed_spans(one.title, typed)) for one in best]
 
 
 def suggestion_order(one: Suggestion) -> tuple[float, int, str]:
