@@ -33,6 +33,8 @@ _MISSPELT = 0.5
 _ACCENTS, _POPULARITY = 0.25, 0.2
 # People type the same first letters; those of all prefixes of two letters, and many longer ones.
 _CACHED_PREFIXES = 2_048
+# So many times the wanted rows are kept for a prefix, since some may be hidden or filtered out.
+_KEPT_BEST = 4
 
 # Returns the rows, ascending, whose titles have a word.
 RowsOf = Callable[[Alternative], NDArray[np.int32]]
@@ -79,6 +81,7 @@ class TitleIndex:
         self._words_starting = words_starting
         starting = lru_cache(_CACHED_PREFIXES)(self._rows_starting)
         self._titles = Titles(self._rows_of, starting, words, keys, popularity)
+        self._best_starting = lru_cache(_CACHED_PREFIXES)(self._find_best_starting)
 
     @classmethod
     def load(
@@ -118,7 +121,19 @@ class TitleIndex:
         self, query: PrefixQuery, most: int, allow: NDArray[np.bool_] | None
     ) -> NDArray[np.int32]:
         """Returns rows whose titles complete a query; see `complete_titles`."""
+        if query.prefix and not query.required:
+            # The first letters have the most rows, and everybody types them.
+            best, is_all = self._best_starting(query.prefix, _KEPT_BEST * most)
+            kept = best if allow is None else best[allow[best]]
+            if len(best) and (is_all or len(kept) >= most):
+                return kept[:most]
         return complete_titles(query, self._titles, most, allow)
+
+    def _find_best_starting(self, prefix: str, most: int) -> tuple[NDArray[np.int32], bool]:
+        """Returns the best rows for a prefix, in order, and whether there are no others."""
+        query = PrefixQuery((prefix,), (), prefix, None)
+        best = complete_titles(query, self._titles, most, None)
+        return best, len(best) < most
 
     def _rows_starting(self, prefix: str) -> NDArray[np.int32]:
         first, stop, others = self._words_starting(prefix)
