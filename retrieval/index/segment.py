@@ -143,20 +143,25 @@ class Segment:
 
     def suggest(
         self, text: str, limit: int, filter: Filter | None, alive: Matches | None = None
-    ) -> tuple[list[Suggestion], str]:
-        """Returns documents whose titles complete a text, and its correction; see `Shard.suggest`.
+    ) -> list[Suggestion]:
+        """Returns documents whose titles complete a text, best first; see `Shard.suggest`.
 
         Raises: InvalidRequest: the filter names an unknown attribute or a value of another kind.
             Unsupported: there is no lexical index of titles.
         """
-        words = self._legs.needed_words()
         among = alive
         if filter is not None:
             among = self._attributes.matches(filter)
             among = among if alive is None else among.among(alive)
         allow = None if among is None else among.chunks
-        found = suggest_titles(text, limit, self.items, words, allow)
-        return found, words.correction(text)
+        return suggest_titles(text, limit, self.items, self._legs.needed_words(), allow)
+
+    def correction(self, text: str) -> str:
+        """Returns a text with known words in place of unknown ones; empty if none is.
+
+        Raises: Unsupported: there is no lexical index.
+        """
+        return self._legs.needed_words().correction(text)
 
     def count(
         self,

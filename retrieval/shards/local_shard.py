@@ -8,7 +8,7 @@ from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial, reduce
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
@@ -198,9 +198,10 @@ class LocalShard:
                 segment.suggest(request.text, request.limit, request.filter, alive)
                 for segment, alive in state.segments
             ]
-            merged = sorted((one for part, _ in found for one in part), key=suggestion_order)
-            correction = found[-1][1]
-            return ShardSuggestions(merged[: request.limit], correction, state.applied)
+            merged = sorted(chain.from_iterable(found), key=suggestion_order)[: request.limit]
+            # Live changes have the vocabulary of the snapshot.
+            base, _ = state.segments[-1]
+            return ShardSuggestions(merged, base.correction(request.text), state.applied)
 
         suggested: ShardSuggestions = await self._scanners.call_stoppable(read)
         return suggested

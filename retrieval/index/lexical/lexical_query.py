@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from retrieval.index.lexical.text_analysis import (
     iter_compounds,
     split_query,
 )
-from retrieval.index.lexical.word_forms import WordForms
+from retrieval.index.lexical.word_forms import SimilarForm, WordForms
 
 # A word in more chunks is not a misspelt one.
 RARE = 0
@@ -80,15 +81,14 @@ class LexicalQuery:
 class PrefixQuery(NamedTuple):
     """The beginning of a title, as somebody types it.
 
-    words: Folded words, the last of which may be incomplete. required: Clauses of the complete
-    words; without stop words, if there are others. prefix: The incomplete word, else empty.
-    misspelt: Stands for the prefix where no word begins with it.
+    required: Clauses of the complete words; without stop words, if there are others. prefix: The
+    incomplete word, else empty. misspelt: Returns what stands for the prefix where no word begins
+    with it; None without a prefix.
     """
 
-    words: Sequence[str]
     required: Sequence[Clause]
     prefix: str
-    misspelt: Clause | None
+    misspelt: Callable[[], Clause] | None = None
 
 
 class QueryParser:
@@ -162,32 +162,35 @@ class QueryParser:
 
     def parse_prefix(self, text: str) -> PrefixQuery:
         """Parses the beginning of a title; a text that ends with a word may go on in that word."""
-        words = self._analyser.split(text)
-        complete, prefix = words, ""
-        if words and text[-1:].isalnum():
-            complete, prefix = words[:-1], words[-1]
+        complete, prefix = self._split_prefix(text)
         content = [word for word in complete if word not in self._analyser.stop_words]
         if not content and not prefix:
             content = complete
         required = [self._clause(word) for word in dict.fromkeys(content)]
-        return PrefixQuery(words, required, prefix, self._clause(prefix) if prefix else None)
+        return PrefixQuery(required, prefix, partial(self._clause, prefix) if prefix else None)
 
-    def correction(self, text: str, incomplete: int = 0) -> str:
-        """Returns a query with words of the snapshot in place of unknown ones; empty if none is.
+    def correction(self, text: str, begins: Callable[[str], bool]) -> str:
+        """Returns what was typed with words of the snapshot in place of unknown ones.
 
         Args:
-            text: The query.
-            incomplete: Number of words at its end to leave as they are.
+            text: The beginning of a title.
+            begins: Returns whether a word of the snapshot begins with an incomplete one, which then
+                stays as it is.
+        Returns: Empty if no word is replaced.
         """
-        words, changed = self._analyser.split(text), False
-        for at, word in enumerate(words[: min(_MAX_NAME_WORDS, len(words) - incomplete)]):
-            clause = self._clause(word)
-            if clause.misspelt and len(clause.alternatives) > 1 and self._forms is not None:
-                wanted = clause.alternatives[1].number
-                similar = self._forms.similar(word)
-                words[at] = next(one.form for one in similar if one.word == wanted)
-                changed = True
+        complete, prefix = self._split_prefix(text)
+        words, changed = [*complete, prefix] if prefix else complete, False
+        for at, word in enumerate(words[:_MAX_NAME_WORDS]):
+            if at == len(complete) and begins(word):
+                continue
+            if self._is_unknown(word, self._alternative(word)) and (near := self._similar(word)):
+                words[at], changed = near[0].form, True
         return " ".join(words) if changed else ""
+
+    def _split_prefix(self, text: str) -> tuple[list[str], str]:
+        """Returns the complete words of what was typed, and the incomplete one, if any."""
+        words = self._analyser.split(text)
+        return (words[:-1], words[-1]) if words and text[-1:].isalnum() else (words, "")
 
     def _alternative(self, word: str, weight: float = 1.0) -> Alternative:
         (stem,) = self._analyser.stems([word])
@@ -201,18 +204,24 @@ class QueryParser:
         more_similar: MoreSimilar | None = None,
     ) -> Clause:
         own = self._alternative(word)
-        known = own.number >= 0 and self._chunks_of(own.number) > RARE
-        if known or not may_be_misspelt or word in self._analyser.stop_words:
+        if not may_be_misspelt or not self._is_unknown(word, own):
             return Clause((own,), "", times)
         found = {own.word: own}
-        similar = () if self._forms is None else self._forms.similar(word)
-        by_use = sorted(similar, key=lambda one: (one.edits, -self._chunks_of(one.word)))
-        for edits, _, number in by_use[:MAX_SIMILAR]:
+        for edits, _, number in self._similar(word)[:MAX_SIMILAR]:
             stem = self._stem_of(number)
             found.setdefault(stem, Alternative(stem, number, np.float32(EDIT_WEIGHTS[edits])))
         for other in () if more_similar is None else more_similar(word, own.word):
             found.setdefault(other.word, other)
         return Clause(tuple(found.values()), word, times)
+
+    def _is_unknown(self, word: str, own: Alternative) -> bool:
+        known = own.number >= 0 and self._chunks_of(own.number) > RARE
+        return not known and word not in self._analyser.stop_words
+
+    def _similar(self, word: str) -> list[SimilarForm]:
+        """Returns the forms that resemble a word: of the fewest edits, then in most chunks."""
+        similar = () if self._forms is None else self._forms.similar(word)
+        return sorted(similar, key=lambda one: (one.edits, -self._chunks_of(one.word)))
 
     def _joined(self, text: str, words: Sequence[str]) -> dict[str, list[str]]:
         """Returns for words the compounds that stand for them: of the text, and of neighbours."""

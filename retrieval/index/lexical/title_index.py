@@ -131,8 +131,7 @@ class TitleIndex:
 
     def _find_best_starting(self, prefix: str, most: int) -> tuple[NDArray[np.int32], bool]:
         """Returns the best rows for a prefix, in order, and whether there are no others."""
-        query = PrefixQuery((prefix,), (), prefix, None)
-        best = complete_titles(query, self._titles, most, None)
+        best = complete_titles(PrefixQuery((), prefix), self._titles, most, None)
         return best, len(best) < most
 
     def _rows_starting(self, prefix: str) -> NDArray[np.int32]:
@@ -226,7 +225,7 @@ def complete_titles(
     if query.prefix:
         starting = titles.rows_starting(query.prefix)
         if not len(starting) and query.misspelt is not None:
-            starting = _union(query.misspelt, titles.rows_of)
+            starting = _union(query.misspelt(), titles.rows_of)
         columns.append(starting)
     if not columns:
         return np.empty(0, np.int32)

@@ -137,12 +137,7 @@ class Vocabulary:
 
         A last word that begins a known word is not unknown.
         """
-        query = self._parser.parse_prefix(text)
-        begins = False
-        if query.prefix:
-            first, stop, others = self.starting(query.prefix)
-            begins = first < stop or bool(others)
-        return self._parser.correction(text, incomplete=int(begins))
+        return self._parser.correction(text, self._begins_word)
 
     def starting(self, prefix: str) -> WordRange:
         """Returns the words that begin with a prefix, or as one of their forms does."""
@@ -152,6 +147,10 @@ class Vocabulary:
         # After all that begin with the prefix: no UTF-8 text has this byte.
         stop = self._place(prefix.encode() + b"\xff")
         return WordRange(first, stop, [n for n in others if not first <= n < stop])
+
+    def _begins_word(self, prefix: str) -> bool:
+        first, stop, others = self.starting(prefix)
+        return first < stop or bool(others)
 
     def words(self, text: str) -> list[str]:
         """Returns all words of a text, known or not, in order, including repetitions."""
