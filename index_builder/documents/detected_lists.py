@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from shlex import quote
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-_TEXTS = frozenset({".csv", ".tsv"})
+# Files whose cells say no kind.
+DELIMITED: Final = frozenset({".csv", ".tsv"})
 _EXAMPLE_ELEMENTS = 3
 _EXAMPLE_CHARACTERS = 80
 
@@ -49,7 +50,7 @@ class DetectedLists:
 
     def see(self, source: str, attributes: Mapping[str, object]) -> None:
         """Looks at the attributes of a row."""
-        if Path(source).suffix.lower() not in _TEXTS:
+        if Path(source).suffix.lower() not in DELIMITED:
             return
         for name, value in attributes.items():
             if not isinstance(value, list) or not value or name in self._declared:

@@ -33,10 +33,10 @@ class RefusedFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FolderContents:
-    """What is in a folder and the folders in it, each by path.
+    """The contents of a folder and of the folders in it, each list ordered by path.
 
-    files: Files to read. refused: What may or can not be read. skipped: Paths, below the folder, of
-    files of other formats.
+    files: Files to read. refused: Entries that may not or cannot be read. skipped: Paths, below the
+    folder, of files of other formats.
     """
 
     files: list[FolderFile] = field(default_factory=list)

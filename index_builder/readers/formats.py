@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from index_builder.documents.bad_rows import EMPTY_FILE, BadRows
+from index_builder.documents.detected_lists import DELIMITED
 from index_builder.documents.records import SourceLocation, SourceRow
 from index_builder.readers.columns import DocumentColumns
 from index_builder.readers.protocol import ParsedDocument, UnreadableFile
@@ -14,13 +15,12 @@ from nearline.contract import Item
 
 MATRIX = ".npy"
 _JSON_LINES = {".jsonl", ".ndjson"}
-_DELIMITED = {".csv", ".tsv"}
 _PARQUET = {".parquet"}
 _PROSE = {".txt", ".md", ".markdown"}
 _PDF = {".pdf"}
 _MARKUP = {".html", ".htm"} | _PDF
 # Formats with a document on each row.
-TABLES = frozenset(_JSON_LINES | _DELIMITED | _PARQUET)
+TABLES = frozenset(_JSON_LINES | DELIMITED | _PARQUET)
 # Formats that the sandbox reads; a matrix of vectors is mapped into memory instead.
 SANDBOXED = TABLES | _PROSE | _MARKUP
 SUFFIXES = sorted(SANDBOXED | {MATRIX})
@@ -78,7 +78,7 @@ def table_reader(suffix: str) -> TableReader:
         from index_builder.readers.parquet import read_parquet
 
         return read_parquet
-    if suffix in _DELIMITED:
+    if suffix in DELIMITED:
         from index_builder.readers.delimited import read_delimited
 
         return read_delimited

@@ -10,7 +10,6 @@ from nearline.clients import AdminClient
 from nearline.errors import NearlineError
 from nearline_cli.inputs.item_columns import ItemColumns
 
-_TEXTS = (".csv", ".tsv")
 _TIMEOUT_S = 5.0
 
 
@@ -29,7 +28,8 @@ async def declare_served(
     Raises:
         InvalidRequest: An attribute is declared of an unknown kind.
     """
-    # Imported late: it loads what only a build and this need.
+    # Imported late: they load what only a build and this need.
+    from index_builder.documents.detected_lists import DELIMITED
     from index_builder.options.declared_attributes import (
         check_kinds,
         declared_kinds,
@@ -37,7 +37,7 @@ async def declare_served(
     )
 
     check_kinds(declared_kinds(columns.attribute or ()))
-    if not any(Path(name).suffix.lower() in _TEXTS for name in names):
+    if not any(Path(name).suffix.lower() in DELIMITED for name in names):
         return columns
     try:
         async with asyncio.timeout(_TIMEOUT_S), AdminClient(address) as admin:

@@ -43,10 +43,10 @@ NamedSource: TypeAlias = NamedFile | c.SourceUrl
 
 
 class FoundSources(NamedTuple):
-    """What was named.
+    """The sources that a user named.
 
-    sources: What to submit. refused: Links and folders that are not read. skipped: Files in named
-    folders that are of other kinds.
+    sources: Sources to submit. refused: Links and folders that are not read. skipped: Files of
+    other kinds in named folders.
     """
 
     sources: list[NamedSource]

@@ -33,7 +33,7 @@ class TitleWords(NamedTuple, Generic[Word]):
 
 
 class DocumentWords(NamedTuple, Generic[Word]):
-    """What the chunks of a document have in common: its title, and the counts of its fields.
+    """The part of a document that all its chunks share: its title, and the counts of its fields.
 
     counts: Weighted occurrences. length: Weighted number of words.
     """

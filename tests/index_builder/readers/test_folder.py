@@ -1,4 +1,4 @@
-"""What is in a folder: every file is read, refused with a reason, or counted as skipped."""
+"""The contents of a folder: every file is read, refused with a reason, or counted as skipped."""
 
 from __future__ import annotations
 

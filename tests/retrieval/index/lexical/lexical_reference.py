@@ -26,7 +26,7 @@ _STEMMER = Stemmer.Stemmer("english")
 
 
 class Token(NamedTuple):
-    """What a piece of text between spaces consists of.
+    """The parts of a piece of text between spaces.
 
     words: As texts are split. variants: Further words by which it is found. parts: The words that
     its compound stands for, and the compound. asked: Words of a query, if not `words`.
