@@ -29,14 +29,7 @@ def start_new_log(store: Store, collection: str, who: str, why: str) -> LogRecor
     Raises: StoreError.
     """
     before = store.log_in_force(collection)
-    record = LogRecord(
-        number=before.number + 1 if before else 1,
-        log_id=secrets.token_hex(16),
-        follows=before.log_id if before else "",
-        who=who,
-        why=why,
-    )
-    record.create_time.GetCurrentTime()
+    record = _new_record(before, who, why)
     with contextlib.suppress(AlreadyExists):
         store.create_log_record(collection, record)
         return record
@@ -84,6 +77,18 @@ def foreign_log_id(error: Exception) -> str | None:
     return "" if found == "none" else found
 
 
+def _new_record(before: LogRecord | None, who: str, why: str) -> LogRecord:
+    record = LogRecord(
+        number=before.number + 1 if before else 1,
+        log_id=secrets.token_hex(16),
+        follows=before.log_id if before else "",
+        who=who,
+        why=why,
+    )
+    record.create_time.GetCurrentTime()
+    return record
+
+
 def _read_log_record(store: Store, collection: str, who: str) -> tuple[LogRecord, list[str], bool]:
     """Returns the current record, the ids of all earlier logs, and whether its log exists."""
     records = list(store.log_records(collection))
@@ -91,7 +96,11 @@ def _read_log_record(store: Store, collection: str, who: str) -> tuple[LogRecord
         newest = store.newest_alias_record(collection)
         if newest is not None and newest.dropped:
             raise NotFound(f"collection {collection!r} was dropped", field="collection")
-        records = [start_new_log(store, collection, who, "the first change log")]
+        # Two services that find none both create record 1. With `start_new_log`, the slower one
+        # could read the record of the faster one, and replace a log that already takes changes.
+        with contextlib.suppress(AlreadyExists):
+            store.create_log_record(collection, _new_record(None, who, "the first change log"))
+        records = list(store.log_records(collection))
     record, *earlier = records
     return record, [one.log_id for one in earlier], store.log_ready(collection, record.number)
 

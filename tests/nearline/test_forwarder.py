@@ -93,7 +93,8 @@ async def test_a_call_carries_its_metadata_and_deadline_there_and_its_trailers_b
     call = doors.embedding.Embed(EMBED, timeout=100, metadata=sent)
     assert (await call).fingerprint == "kettle"
     assert dict(sent).items() <= doors.behind.metadata.items()
-    assert doors.behind.left_s is not None and 80 < doors.behind.left_s <= 100
+    # On its way, gRPC rounds what is left of such a deadline up to a second, once for each hop.
+    assert doors.behind.left_s is not None and 80 < doors.behind.left_s <= 102
     assert ("behind", "yes") in tuple(await call.trailing_metadata())
     await doors.embedding.Embed(EMBED)
     assert doors.behind.left_s is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from redis.crc import key_slot
 
 from nearline.contract import WriteOutcome
 from nearline.errors import InvalidRequest, NotReady, SnapshotMismatch, Unsupported
+from nearline.internal.v1.change_pb2 import LogRecord
 from nearline.store.snapshot import Store, partition_of
 from retrieval.changelog.keys import partition_keys
 from retrieval.changelog.redis_log import RedisLog
@@ -188,6 +189,27 @@ async def test_a_reader_waits_for_new_entries(logs: ChangeLogs, log: RedisLog) -
     assert await log.read({}) == []
     await log.append([upsert("a"), upsert("a")])
     assert [e.position for e in await log.read({A: 0}, limit=2)] == [1, 2]
+
+
+async def test_who_finds_no_log_joins_the_log_that_another_has_created_meanwhile(
+    empty_redis: str, tmp_path: Path
+) -> None:
+    class SlowStore(Store):
+        """A store whose first answer is of the time before another service created the log."""
+
+        asked = 0
+
+        def log_records(self, collection: str) -> Iterator[LogRecord]:
+            self.asked += 1
+            return iter(()) if self.asked == 1 else super().log_records(collection)
+
+    async with change_logs(tmp_path, empty_redis) as logs:
+        created = await logs.log("default").state()
+    logs = ChangeLogs(SlowStore(tmp_path), empty_redis, who="a slower service")
+    try:
+        assert (await logs.log("default").state()).head == created.head
+    finally:
+        await logs.close()
 
 
 async def test_concurrent_appends_leave_no_gap(empty_redis: str, tmp_path: Path) -> None:
