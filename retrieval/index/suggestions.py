@@ -14,6 +14,9 @@ from retrieval.index.protocols import Documents, WordIndex
 
 # Titles that are read to choose the best.
 _POOL = 256
+# Of a title, so many times the characters of what was typed are compared with it: accents and
+# punctuation may make the beginning of a title longer.
+_BEGINNING = 4
 
 
 def suggest_titles(
@@ -32,27 +35,39 @@ def suggest_titles(
         allow: (rows,) bool, the rows to search; None means all.
     """
     typed = split_words(text)
+    beginning = " ".join(typed)
     rows = words.complete(text, max(_POOL, limit), allow).astype(np.int64)
     documents = items.documents_of(rows).tolist()
-    found: dict[int, Suggestion] = {}
+    read: dict[int, tuple[float, int, str]] = {}
+    begin, edge = 0, 0.0
     for row, document in zip(rows.tolist(), documents, strict=True):
-        if document not in found:
-            title = items.title(document)
-            start = 1.0 if _begins(split_words(title), typed) else 0.0
-            score = start + words.popularity(row)
-            found[document] = Suggestion(id=items.id(document), title=title, score=score, spans=())
-    best = sorted(found.values(), key=suggestion_order)[:limit]
-    return [replace(one, spans=_typed_spans(one.title, typed)) for one in best]
+        if document in read:
+            continue
+        popularity = words.popularity(row)
+        if begin >= limit and popularity < edge:
+            break  # The others are less popular than enough titles that begin with the text.
+        title = items.title(document)
+        begins = " ".join(split_words(title[: _BEGINNING * len(text)])).startswith(beginning)
+        read[document] = -float(begins) - popularity, len(title), title
+        begin += begins
+        if begin == limit and begins:
+            edge = popularity
+    best = sorted(read.items(), key=lambda one: one[1][:2])
+    if len(best) > limit:
+        # Ties are ordered by id; only of these it is read.
+        edge = best[limit - 1][1][:2]
+        best = [one for one in best if one[1][:2] <= edge]
+    found = [
+        Suggestion(id=items.id(document), title=title, score=-score, spans=())
+        for document, (score, _, title) in best
+    ]
+    found.sort(key=suggestion_order)
+    return [replace(one, spans=_typed_spans(one.title, typed)) for one in found[:limit]]
 
 
 def suggestion_order(one: Suggestion) -> tuple[float, int, str]:
     """Returns a sort key: titles that begin with the text, popular ones, short ones."""
     return -one.score, len(one.title), one.id
-
-
-def _begins(title: Sequence[str], typed: Sequence[str]) -> bool:
-    """Returns whether a title begins with what was typed, the last word of which may go on."""
-    return " ".join(title).startswith(" ".join(typed))
 
 
 def _typed_spans(title: str, typed: Sequence[str]) -> tuple[tuple[int, int], ...]:

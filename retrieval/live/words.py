@@ -29,7 +29,6 @@ from retrieval.index.lexical.title_index import (
     TitleMatches,
     Titles,
     complete_titles,
-    distinct_rows,
     match_titles,
 )
 from retrieval.index.lexical.vocabulary import Vocabulary
@@ -252,15 +251,13 @@ class WordsView:
         column = self._cut(self._store.titles.get(word.word))
         return np.empty(0, np.int32) if column is None else column[0]
 
-    def _rows_starting(self, prefix: str) -> NDArray[np.int32]:
+    def _rows_starting(self, prefix: str) -> list[NDArray[np.int32]]:
         stems = self._store.title_stems
         first, stop = bisect_left(stems, prefix), bisect_left(stems, prefix + _LAST_CHARACTER)
         # The writer may add a word meanwhile, which moves others.
         found = [word for word in stems[first:stop] if word.startswith(prefix)]
         columns = [column for word in found if (column := self._cut(self._store.titles.get(word)))]
-        if not columns:
-            return np.empty(0, np.int32)
-        return distinct_rows([rows for rows, _ in columns], self._rows)
+        return [rows for rows, _ in columns]
 
     def _cut(self, postings: _Postings | None) -> Column | None:
         """Returns the part of a column in the rows of this view."""

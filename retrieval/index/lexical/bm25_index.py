@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,11 @@ from retrieval.protocols.shard import TITLE_SCORE
 STARTS, ROWS, SCORES = "starts.npy", "rows.npy", "scores.npy"
 # Lucene's defaults; docs/adr/0008-lexical-unit.md compares different values.
 K1, B = 1.2, 0.75
+
+# People type the same first letters. About 8 MB for each shard.
+_CACHED_COMPLETIONS = 2_048
+# So many times the wanted rows are kept for a text, since some may be hidden or filtered out.
+_KEPT_COMPLETIONS = 4
 
 Column = tuple[NDArray[np.int32], NDArray[np.float32]]
 
@@ -63,6 +69,7 @@ class LexicalIndex:
         self._scores = scores
         self._titles = titles
         self._threads = threading.local()
+        self._completions = lru_cache(_CACHED_COMPLETIONS)(self._complete)
 
     @classmethod
     def load(cls, folder: Path, vocabulary: Vocabulary, rows: int) -> LexicalIndex:
@@ -152,6 +159,10 @@ class LexicalIndex:
                 "the snapshot was built before titles could be completed; rebuild it, or compact "
                 "its changes"
             )
+        best, is_all = self._completions(text, _KEPT_COMPLETIONS * most)
+        kept = best if allow is None else best[allow[best]]
+        if is_all or len(kept) >= most:
+            return kept[:most]
         return self._titles.complete(self._vocabulary.prefix_query(text), most, allow)
 
     def correction(self, text: str) -> str:
@@ -172,6 +183,13 @@ class LexicalIndex:
         self._indices = np.empty(0, np.int32)
         self._scores = np.empty(0, np.float32)
         self._titles = None
+        self._completions.cache_clear()
+
+    def _complete(self, text: str, most: int) -> tuple[NDArray[np.int32], bool]:
+        """Returns the best rows for a text, whoever may see them, and whether there are no more."""
+        assert self._titles is not None
+        best = self._titles.complete(self._vocabulary.prefix_query(text), most, None)
+        return best, len(best) < most
 
     def _columns(self, query: LexicalQuery) -> Iterator[Column]:
         """Yields rows and scores for each clause that occurs in the shard, in order."""

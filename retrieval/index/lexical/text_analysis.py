@@ -120,6 +120,10 @@ def split_words(text: str) -> list[str]:
 
 def word_spans(text: str) -> Iterator[tuple[int, int, str]]:
     """Yields (first, past-the-end code point, folded word) of the words of a text."""
+    if text.isascii():
+        for match in _ASCII_WORD.finditer(text.lower()):
+            yield match.start(), match.end(), match.group()
+        return
     for match in _WRITTEN_WORD.finditer(text):
         words = split_words(match.group())
         if words:

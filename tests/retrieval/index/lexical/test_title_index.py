@@ -1,4 +1,4 @@
-"""Rows of titles are united and intersected."""
+"""Titles that match or complete a text."""
 
 from __future__ import annotations
 
@@ -6,16 +6,58 @@ from pathlib import Path
 
 import numpy as np
 from hypothesis import given, strategies as st
+from numpy.typing import NDArray
 
-from retrieval.index.lexical.title_index import TitleMatches, distinct_rows
+from retrieval.index.lexical.lexical_query import Alternative, Clause, PrefixQuery
+from retrieval.index.lexical.title_index import TitleMatches, Titles, complete_titles
 from tests.retrieval.index.lexical.small_indexes import Built, Document
 
 
-@given(st.lists(st.sets(st.integers(0, 99)).map(sorted), min_size=1), st.sampled_from([100, 9_000]))
-def test_distinct_rows_are_ascending(columns: list[list[int]], rows: int) -> None:
-    found = distinct_rows([np.array(one, np.int32) for one in columns], rows)
-    assert found.dtype == np.int32
-    assert found.tolist() == sorted({row for one in columns for row in one})
+# Words of the titles of rows: the first few are in most of them.
+@given(
+    st.lists(st.sets(st.sampled_from("abcdef"), min_size=1), min_size=1, max_size=300),
+    st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=3, unique=True),
+    st.sampled_from([1, 2, 50]),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+def test_the_preferred_rows_that_have_all_words_are_found(
+    titles: list[set[str]], asked: list[str], most: int, ordered: bool, seed: int
+) -> None:
+    draw = np.random.default_rng(seed)
+    popularity = draw.integers(0, 3, len(titles)).astype(np.float32) / 2
+    allow = draw.random(len(titles)) < 0.7
+    words = np.array(list(map(len, titles)), np.uint16)
+    preferred = sorted(range(len(titles)), key=lambda row: (-popularity[row], words[row], row))
+
+    def rows_of(word: Alternative) -> NDArray[np.int32]:
+        return np.array([row for row, own in enumerate(titles) if word.word in own], np.int32)
+
+    def rows_starting(prefix: str) -> list[NDArray[np.int32]]:
+        # In two columns, with repetitions, as of two words of one title.
+        rows = rows_of(Alternative(prefix, 0, np.float32(1)))
+        return [rows, rows[::2]]
+
+    columns = Titles(
+        rows_of,
+        rows_starting,
+        words,
+        np.zeros(len(titles), np.uint64),
+        popularity,
+        np.array(preferred, np.int32) if ordered else None,
+    )
+    *complete, prefix = asked
+    clauses = [Clause((Alternative(word, 0, np.float32(1)),)) for word in complete]
+    for allowed in (None, allow):
+        found = complete_titles(PrefixQuery(clauses, prefix), columns, most, allowed)
+        assert (
+            found.tolist()
+            == [
+                row
+                for row in preferred
+                if titles[row].issuperset(asked) and (allowed is None or allowed[row])
+            ][:most]
+        )
 
 
 @given(st.dictionaries(st.integers(0, 30), st.sampled_from([0.5, 1, 3])), st.data())
