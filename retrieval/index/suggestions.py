@@ -55,8 +55,8 @@ def suggest_titles(
     best = sorted(read.items(), key=lambda one: one[1][:2])
     if len(best) > limit:
         # Ties are ordered by id; only of these it is read.
-        edge = best[limit - 1][1][:2]
-        best = [one for one in best if one[1][:2] <= edge]
+        last = best[limit - 1][1][:2]
+        best = [one for one in best if one[1][:2] <= last]
     found = [
         Suggestion(id=items.id(document), title=title, score=-score, spans=())
         for document, (score, _, title) in best

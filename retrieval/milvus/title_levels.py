@@ -15,7 +15,6 @@ from retrieval.index.lexical.vocabulary import Vocabulary
 
 _CACHED_TITLES = 16_384
 _CACHED_WORDS = 65_536
-_NO_ROWS = np.empty(0, np.int32)
 
 
 class TitleLevels:
@@ -55,7 +54,7 @@ class TitleLevels:
             query,
             Titles(
                 rows_of,
-                lambda prefix: _NO_ROWS,
+                lambda prefix: [],
                 np.array([min(title.content, most) for title in found], np.uint16),
                 np.array([title.key for title in found], np.uint64),
             ),

@@ -25,7 +25,7 @@ def test_the_preferred_rows_that_have_all_words_are_found(
     titles: list[set[str]], asked: list[str], most: int, ordered: bool, seed: int
 ) -> None:
     draw = np.random.default_rng(seed)
-    popularity = draw.integers(0, 3, len(titles)).astype(np.float32) / 2
+    popularity = (draw.integers(0, 3, len(titles)) / 2).astype(np.float32)
     allow = draw.random(len(titles)) < 0.7
     words = np.array(list(map(len, titles)), np.uint16)
     preferred = sorted(range(len(titles)), key=lambda row: (-popularity[row], words[row], row))
