@@ -63,7 +63,8 @@ class RecommendOptions:
     """Options of a list; see RecommendRequest in retrieval.proto.
 
     payload: Parts of items to return. Unless set, clients ask for titles and texts. diversity:
-    Optional; None uses the policy's value.
+    Optional; None uses the policy's value. popularity_debias: How much the popularity of items is
+    discounted, 0..1. Optional; None uses the policy's value, else the snapshot's.
     """
 
     n: int = DEFAULT_N
@@ -74,6 +75,7 @@ class RecommendOptions:
     explain: bool = False
     min_watermark: bytes = b""
     why_not_id: str = ""
+    popularity_debias: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

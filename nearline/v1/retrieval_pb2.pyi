@@ -434,7 +434,7 @@ class SuggestResponse(_message.Message):
     def __init__(self, suggestions: _Optional[_Iterable[_Union[Suggestion, _Mapping]]] = ..., correction: _Optional[str] = ..., info: _Optional[_Union[_types_pb2.ReplyInfo, _Mapping]] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("collection", "user_id", "session_id", "item_ids", "surface", "n", "exclude_ids", "filter", "payload", "diversity", "explain", "min_watermark", "why_not_id")
+    __slots__ = ("collection", "user_id", "session_id", "item_ids", "surface", "n", "exclude_ids", "filter", "payload", "diversity", "explain", "min_watermark", "why_not_id", "popularity_debias")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -448,6 +448,7 @@ class RecommendRequest(_message.Message):
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     MIN_WATERMARK_FIELD_NUMBER: _ClassVar[int]
     WHY_NOT_ID_FIELD_NUMBER: _ClassVar[int]
+    POPULARITY_DEBIAS_FIELD_NUMBER: _ClassVar[int]
     collection: str
     user_id: str
     session_id: str
@@ -461,7 +462,8 @@ class RecommendRequest(_message.Message):
     explain: bool
     min_watermark: bytes
     why_not_id: str
-    def __init__(self, collection: _Optional[str] = ..., user_id: _Optional[str] = ..., session_id: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., surface: _Optional[str] = ..., n: _Optional[int] = ..., exclude_ids: _Optional[_Iterable[str]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., diversity: _Optional[float] = ..., explain: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ..., why_not_id: _Optional[str] = ...) -> None: ...
+    popularity_debias: float
+    def __init__(self, collection: _Optional[str] = ..., user_id: _Optional[str] = ..., session_id: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., surface: _Optional[str] = ..., n: _Optional[int] = ..., exclude_ids: _Optional[_Iterable[str]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., diversity: _Optional[float] = ..., explain: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ..., why_not_id: _Optional[str] = ..., popularity_debias: _Optional[float] = ...) -> None: ...
 
 class Recommendation(_message.Message):
     __slots__ = ("hit", "reasons", "propensity")

@@ -86,7 +86,7 @@ class ModelRef(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., fingerprint: _Optional[str] = ...) -> None: ...
 
 class BehaviourCard(_message.Message):
-    __slots__ = ("factors_id", "interactions", "users", "items", "newest_time", "blends", "kind_weights", "popularity_table")
+    __slots__ = ("factors_id", "interactions", "users", "items", "newest_time", "blends", "kind_weights", "popularity_table", "similar_debias")
     class KindWeightsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +102,7 @@ class BehaviourCard(_message.Message):
     BLENDS_FIELD_NUMBER: _ClassVar[int]
     KIND_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     POPULARITY_TABLE_FIELD_NUMBER: _ClassVar[int]
+    SIMILAR_DEBIAS_FIELD_NUMBER: _ClassVar[int]
     factors_id: str
     interactions: int
     users: int
@@ -110,10 +111,31 @@ class BehaviourCard(_message.Message):
     blends: _containers.RepeatedCompositeFieldContainer[BlendCard]
     kind_weights: _containers.ScalarMap[str, float]
     popularity_table: str
-    def __init__(self, factors_id: _Optional[str] = ..., interactions: _Optional[int] = ..., users: _Optional[int] = ..., items: _Optional[int] = ..., newest_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., blends: _Optional[_Iterable[_Union[BlendCard, _Mapping]]] = ..., kind_weights: _Optional[_Mapping[str, float]] = ..., popularity_table: _Optional[str] = ...) -> None: ...
+    similar_debias: DebiasCard
+    def __init__(self, factors_id: _Optional[str] = ..., interactions: _Optional[int] = ..., users: _Optional[int] = ..., items: _Optional[int] = ..., newest_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., blends: _Optional[_Iterable[_Union[BlendCard, _Mapping]]] = ..., kind_weights: _Optional[_Mapping[str, float]] = ..., popularity_table: _Optional[str] = ..., similar_debias: _Optional[_Union[DebiasCard, _Mapping]] = ...) -> None: ...
+
+class DebiasCard(_message.Message):
+    __slots__ = ("value", "users", "ndcg", "undiscounted_ndcg", "novelty", "undiscounted_novelty", "coverage", "undiscounted_coverage")
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    USERS_FIELD_NUMBER: _ClassVar[int]
+    NDCG_FIELD_NUMBER: _ClassVar[int]
+    UNDISCOUNTED_NDCG_FIELD_NUMBER: _ClassVar[int]
+    NOVELTY_FIELD_NUMBER: _ClassVar[int]
+    UNDISCOUNTED_NOVELTY_FIELD_NUMBER: _ClassVar[int]
+    COVERAGE_FIELD_NUMBER: _ClassVar[int]
+    UNDISCOUNTED_COVERAGE_FIELD_NUMBER: _ClassVar[int]
+    value: float
+    users: int
+    ndcg: float
+    undiscounted_ndcg: float
+    novelty: float
+    undiscounted_novelty: float
+    coverage: float
+    undiscounted_coverage: float
+    def __init__(self, value: _Optional[float] = ..., users: _Optional[int] = ..., ndcg: _Optional[float] = ..., undiscounted_ndcg: _Optional[float] = ..., novelty: _Optional[float] = ..., undiscounted_novelty: _Optional[float] = ..., coverage: _Optional[float] = ..., undiscounted_coverage: _Optional[float] = ...) -> None: ...
 
 class BlendCard(_message.Message):
-    __slots__ = ("repeats", "parts", "split", "k", "validation_ndcg", "alone", "ranker")
+    __slots__ = ("repeats", "parts", "split", "k", "validation_ndcg", "alone", "ranker", "debias")
     class AloneEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -128,6 +150,7 @@ class BlendCard(_message.Message):
     VALIDATION_NDCG_FIELD_NUMBER: _ClassVar[int]
     ALONE_FIELD_NUMBER: _ClassVar[int]
     RANKER_FIELD_NUMBER: _ClassVar[int]
+    DEBIAS_FIELD_NUMBER: _ClassVar[int]
     repeats: bool
     parts: _containers.RepeatedCompositeFieldContainer[BlendPart]
     split: str
@@ -135,7 +158,8 @@ class BlendCard(_message.Message):
     validation_ndcg: float
     alone: _containers.ScalarMap[str, float]
     ranker: RankerCard
-    def __init__(self, repeats: _Optional[bool] = ..., parts: _Optional[_Iterable[_Union[BlendPart, _Mapping]]] = ..., split: _Optional[str] = ..., k: _Optional[int] = ..., validation_ndcg: _Optional[float] = ..., alone: _Optional[_Mapping[str, float]] = ..., ranker: _Optional[_Union[RankerCard, _Mapping]] = ...) -> None: ...
+    debias: DebiasCard
+    def __init__(self, repeats: _Optional[bool] = ..., parts: _Optional[_Iterable[_Union[BlendPart, _Mapping]]] = ..., split: _Optional[str] = ..., k: _Optional[int] = ..., validation_ndcg: _Optional[float] = ..., alone: _Optional[_Mapping[str, float]] = ..., ranker: _Optional[_Union[RankerCard, _Mapping]] = ..., debias: _Optional[_Union[DebiasCard, _Mapping]] = ...) -> None: ...
 
 class RankerCard(_message.Message):
     __slots__ = ("kept", "sources", "features", "trees", "settings", "since_newest", "blend_weight", "weight", "validation_ndcg", "blend_ndcg", "gain_low", "gain_high", "validation_users", "lists", "positives")

@@ -51,6 +51,7 @@ def recommend_request(
         explain=options.explain,
         min_watermark=options.min_watermark,
         why_not_id=options.why_not_id,
+        popularity_debias=options.popularity_debias,
     )
 
 
@@ -78,6 +79,9 @@ def recommend_options(message: retrieval_pb2.RecommendRequest) -> c.RecommendOpt
         explain=message.explain,
         min_watermark=message.min_watermark,
         why_not_id=message.why_not_id,
+        popularity_debias=message.popularity_debias
+        if message.HasField("popularity_debias")
+        else None,
     )
 
 

@@ -51,6 +51,14 @@ def recommend(
             "policy's]",
         ),
     ] = None,
+    popularity_debias: Annotated[
+        float | None,
+        typer.Option(
+            metavar="0..1",
+            help="How much popularity is discounted: 0 not at all, 1 as much as scores count. "
+            "\\[default: the policy's, or else the one that was best on validation]",
+        ),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show why each item is recommended.")
     ] = False,
@@ -77,6 +85,7 @@ def recommend(
         filter=parse_filter(filter) if filter else None,
         payload=_SHOWN,
         diversity=diversity,
+        popularity_debias=popularity_debias,
         explain=explain,
         why_not_id=why_not,
     )

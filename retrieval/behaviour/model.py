@@ -16,6 +16,7 @@ from retrieval.behaviour.factors import ItemFactors
 from retrieval.behaviour.generator_spec import build_blend
 from retrieval.behaviour.history import History, UserHistories
 from retrieval.behaviour.item_lists import ItemLists, ListGenerator
+from retrieval.behaviour.popularity_discount import popularity_levels
 from retrieval.behaviour.ranker import Ranker, build_rankers
 from retrieval.behaviour.tables import (
     POPULARITY,
@@ -44,6 +45,8 @@ class BehaviourModel:
     repeat_rate: (items,) float32, 0..1: share of an item's users who had it again.
     repeat_days: (items,) float32, median days until they did; 0 if unknown.
     similar: Scores the items that go with those of a history; no item goes with itself.
+    similar_debias: Discount for popularity in lists of items that go with others, 0..1.
+    levels: (items,) float32, see `popularity_levels`.
     tail_lists: Lists that extend the short lists of `similar`: items that suit a user who had only
         that item, by their factors. None if the build is too old to have them.
     """
@@ -58,9 +61,12 @@ class BehaviourModel:
     repeat_rate: NDArray[np.float32]
     repeat_days: NDArray[np.float32]
     similar: ListGenerator
+    similar_debias: float
+    levels: NDArray[np.float32]
     tail_lists: ItemLists | None
     factors: ItemFactors
     _blends: Mapping[bool, Blend] = field(repr=False)
+    _debias: Mapping[bool, float] = field(repr=False)
     _rankers: Mapping[bool, Ranker] = field(repr=False)
     _numbers: Mapping[str, int] = field(repr=False)
     _histories: UserHistories = field(repr=False)
@@ -93,6 +99,10 @@ class BehaviourModel:
     def ranker(self, *, repeats: bool) -> Ranker | None:
         """Returns the ranker of a blend, or None if no ranker was better than the blend alone."""
         return self._rankers.get(repeats)
+
+    def debias(self, *, repeats: bool) -> float:
+        """Returns the discount for popularity in lists for a user, 0..1."""
+        return self._debias[repeats]
 
     def generators(self, *, repeats: bool) -> Sequence[Generator]:
         """Returns the generators of the blend, or those of the ranker's features."""
@@ -152,10 +162,25 @@ def build_behaviour_model(
         repeat_rate=popularity.get(REPEAT_RATE, unknown),
         repeat_days=popularity.get(REPEAT_DAYS, unknown),
         similar=ListGenerator(tables.lists[SESSIONS]),
+        similar_debias=_checked_debias(card.similar_debias.value, snapshot_id),
+        levels=popularity_levels(counts),
         tail_lists=tables.lists.get(TAIL_LISTS),
         factors=tables.factors,
         _blends=blends,
+        # Older builds have no discount: 0.
+        _debias={
+            one.repeats: _checked_debias(one.debias.value, snapshot_id) for one in card.blends
+        },
         _rankers=build_rankers(card, tables),
         _numbers={one: number for number, one in enumerate(tables.ids)},
         _histories=tables.histories,
     )
+
+
+def _checked_debias(value: float, snapshot_id: str) -> float:
+    if not 0 <= value <= 1:
+        raise SnapshotCorrupt(
+            f"the manifest of {snapshot_id} has a discount for popularity of {value}; 0..1 is "
+            "allowed; rebuild the snapshot with its interactions"
+        )
+    return value

@@ -33,10 +33,12 @@ def check_list_request(audience: c.Audience, options: c.RecommendOptions) -> Non
             raise InvalidRequest(f"{field} has an empty id; leave it out", field=field)
     for field, value in (("user_id", audience.user_id), ("session_id", audience.session_id)):
         check_id(value, field)
-    if options.diversity is not None and not 0 <= options.diversity <= 1:
-        raise InvalidRequest(
-            f"diversity is {options.diversity}; 0..1 is allowed", field="diversity"
-        )
+    for field, share in (
+        ("diversity", options.diversity),
+        ("popularity_debias", options.popularity_debias),
+    ):
+        if share is not None and not 0 <= share <= 1:
+            raise InvalidRequest(f"{field} is {share}; 0..1 is allowed", field=field)
 
 
 def check_id(value: str, field: str) -> None:

@@ -36,7 +36,7 @@ _COMPUTE_S = 2.0
 
 
 def list_computation(
-    query: CandidateQuery, policy: Policy, item_id: str, depth: int
+    query: CandidateQuery, policy: Policy, item_id: str, depth: int, debias: float | None = None
 ) -> ComputeList:
     """Returns a function that computes a list from behaviour, or else from vectors.
 
@@ -46,7 +46,10 @@ def list_computation(
         policy: The policy of the surface.
         item_id: Item that the list goes with; empty: none, which needs a behaviour model.
         depth: Items needed.
+        debias: Discount of the request for popularity; None uses the policy's.
     """
+    if debias is None:
+        debias = policy.popularity_debias
 
     async def compute() -> CachedList | None:
         start, start_us = time.perf_counter(), time.time_ns() // 1_000
@@ -57,7 +60,7 @@ def list_computation(
         hidden = policy.blocked | {item_id}
         pool = CandidatePool(query.payload)
         ranked_for = RankingContext(
-            [item_id] if item_id else [], UserProfile(), policy.seen.repeat, start_us
+            [item_id] if item_id else [], UserProfile(), policy.seen.repeat, start_us, debias
         )
         if model is not None and not strategy.needs_content(model, ranked_for):
             await fill_ranked(pool, own_query, model, strategy, ranked_for, hidden, depth)
@@ -128,6 +131,7 @@ class _ListSpec(NamedTuple):
     policy: Policy
     item_id: str
     depth: int
+    debias: float | None
 
 
 class CandidateCache:
@@ -145,7 +149,12 @@ class CandidateCache:
         self._policies: dict[str, Policy] = {}
 
     def read(
-        self, query: CandidateQuery, policy: Policy, item_id: str, depth: int
+        self,
+        query: CandidateQuery,
+        policy: Policy,
+        item_id: str,
+        depth: int,
+        debias: float | None = None,
     ) -> Awaitable[CachedCandidates | None]:
         """Starts to read a list; items that were deleted since it was computed are left out.
 
@@ -156,6 +165,8 @@ class CandidateCache:
             policy: The policy of the surface.
             item_id: Item that the list goes with; empty: the surface's list without an item.
             depth: Candidates needed.
+            debias: Discount of the request for popularity; None uses the policy's. Without an item,
+                nothing is discounted.
         Returns: A future of the list, or of None if it cannot be shared: with vectors, while shards
             are away, or without an item if the snapshot has no behaviour model.
         """
@@ -166,12 +177,14 @@ class CandidateCache:
             return done
         list_depth = _SHORT if depth <= _SHORT // 2 else policy.candidates
         variant = _Variant(policy.digest, payload, list_depth)
-        # Only lists without a filter of the request are computed ahead for the next snapshot.
-        if filter == policy.only:
+        debias = debias if item_id and debias != policy.popularity_debias else None
+        # Only lists without a filter or discount of the request are computed ahead for the next
+        # snapshot.
+        if filter == policy.only and debias is None:
             self._policies[policy.digest] = policy
             self._variants.setdefault(served.name, Counter())[variant] += 1
-        key = _key(served, variant, strategy_of(policy).list_name(item_id), filter)
-        spec = _ListSpec(key, query, policy, item_id, list_depth)
+        key = _key(served, variant, strategy_of(policy).list_name(item_id), filter, debias)
+        spec = _ListSpec(key, query, policy, item_id, list_depth, debias)
         local = self._lists.get_local(
             key, self._computation(spec, context.min_watermark), context.min_watermark
         )
@@ -210,7 +223,7 @@ class CandidateCache:
     def _computation(self, spec: _ListSpec, least: Watermark | None) -> ComputeList:
         visible = spec.query.context.visible
         query = spec.query._replace(context=RequestContext(None, least, visible))
-        return list_computation(query, spec.policy, spec.item_id, spec.depth)
+        return list_computation(query, spec.policy, spec.item_id, spec.depth, spec.debias)
 
     async def prewarm(self, served: ServedCollection, limit: int) -> int:
         """Computes the most requested lists for a snapshot that will be served next.
@@ -254,10 +267,16 @@ def _names(payload: frozenset[c.PayloadField]) -> str:
 
 
 def _key(
-    served: ServedCollection, variant: _Variant, name: str, filter: c.Filter | None
+    served: ServedCollection,
+    variant: _Variant,
+    name: str,
+    filter: c.Filter | None,
+    debias: float | None = None,
 ) -> ListKey:
     policy_digest, payload, depth = variant
     shown = f"{_names(payload)}/{depth}"
+    if debias is not None:
+        shown += f"/{float(debias)!r}"
     return ListKey(
         served.name, served.snapshot_id, policy_digest, filter_digest(filter), shown, name
     )

@@ -20,6 +20,8 @@ from retrieval.recommend.selection import Selection
 from retrieval.search import item_lookup
 
 MAX_REASONS = 3
+# Reason of an item that the discount for popularity moved up.
+DEBIASED = "debiased"
 
 
 def history_reasons(
@@ -143,6 +145,19 @@ async def complete_absence(
     rank = rank_of(why.id)
     message = f"other items rank before it: it ranks {rank}" if rank else why.message
     return replace(why, rank=rank, message=message)
+
+
+def add_discount(why: WhyNot, gained: int) -> WhyNot:
+    """Adds to the finding that the discount for popularity moved an outranked item down.
+
+    Args:
+        gained: Places that the discount moved the item up; negative: down.
+    """
+    if why.cause is not Cause.OUTRANKED or gained >= 0:
+        return why
+    places = "1 place" if gained == -1 else f"{-gained} places"
+    message = f"{why.message}; popularity_debias moved it down by {places}, below rarer items"
+    return replace(why, message=message)
 
 
 def _describe_mismatch(requested: Filter | None, policy: Policy) -> str:

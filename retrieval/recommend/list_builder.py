@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -12,13 +12,19 @@ import numpy as np
 
 from nearline import contract as c, wire
 from nearline.filters import both
+from retrieval.behaviour.popularity_discount import WINDOW
 from retrieval.protocols.compute_threads import run_stoppable
 from retrieval.recommend.cached_candidates import CachedCandidates, CandidateCache
 from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
-from retrieval.recommend.explanations import MAX_REASONS, complete_absence
+from retrieval.recommend.explanations import (
+    DEBIASED,
+    MAX_REASONS,
+    add_discount,
+    complete_absence,
+)
 from retrieval.recommend.policies import NO_PAYLOAD, Policy
 from retrieval.recommend.pool_filler import CONTENT, content_examples, fill_pool
-from retrieval.recommend.ranking import position_of
+from retrieval.recommend.ranking import HISTORY, ITEMS, places_gained, position_of
 from retrieval.recommend.rules import Placement, apply_rules
 from retrieval.recommend.strategies import RankingContext, Strategy, strategy_of
 from retrieval.recommend.user_profile import UserProfile
@@ -57,7 +63,8 @@ class ListPlan(NamedTuple):
     query: How candidates are read, and which items match. item_ids: The item ids of the request,
     each once. context_ids: The same ids if the strategy uses them, else none. excluded: Ids that
     are never listed. depth: Candidates needed. verbatim: Whether a cached list can be returned
-    without decoding its items, because no rule or explanation reads them.
+    without decoding its items, because no rule or explanation reads them. debias: Discount for
+    popularity of the request or the policy; None uses the snapshot's.
     """
 
     strategy: Strategy
@@ -67,6 +74,7 @@ class ListPlan(NamedTuple):
     excluded: frozenset[str]
     depth: int
     verbatim: bool
+    debias: float | None
 
 
 def plan_list(served: ServedCollection, request: ListRequest, context: RequestContext) -> ListPlan:
@@ -88,6 +96,9 @@ def plan_list(served: ServedCollection, request: ListRequest, context: RequestCo
         frozenset((*options.exclude_ids, *item_ids)),
         max(options.n, policy.candidates) if reorders else options.n,
         not (reorders or explains or policy.pinned),
+        policy.popularity_debias
+        if options.popularity_debias is None
+        else options.popularity_debias,
     )
 
 
@@ -159,7 +170,9 @@ class ListBuilder:
                 source=self._shared_source(start),
                 cached=start.cached,
             )
-        context = RankingContext(start.context_ids, profile, policy.seen.repeat, now_us)
+        context = RankingContext(
+            start.context_ids, profile, policy.seen.repeat, now_us, plan.debias
+        )
         pool, pinned = CandidatePool(options.payload), CandidatePool(options.payload)
         if start.messages is None:
             hidden = seen | plan.excluded | policy.blocked
@@ -194,16 +207,21 @@ class ListBuilder:
 
         # Explanations.
         hits = pinned.hits | pool.hits
+        explains = options.explain or result.why_not is not None
+        moved = self._discount_moves(context, source) if explains else {}
         why_not = None
         if result.why_not is not None:
             why_not = await complete_absence(
                 result.why_not, plan.query, options.filter, policy, partial(self._rank, context)
             )
+            why_not = add_discount(why_not, moved.get(why_not.id, 0))
         return BuiltList(
             recommendations=[
                 c.Recommendation(
                     hit=hits[placement.candidate.id],
-                    reasons=self._reasons(context, placement, source) if options.explain else (),
+                    reasons=self._reasons(context, placement, source, moved)
+                    if options.explain
+                    else (),
                     propensity=placement.propensity,
                 )
                 for placement in result.places
@@ -251,7 +269,9 @@ class ListBuilder:
         if self._cache is None:
             return None
         item_id = context_ids[0] if context_ids else ""
-        return self._cache.read(self._plan.query, self._request.policy, item_id, self._plan.depth)
+        plan, request = self._plan, self._request
+        debias = request.options.popularity_debias
+        return self._cache.read(plan.query, request.policy, item_id, plan.depth, debias)
 
     def _shared_source(self, start: _Start) -> str:
         if start.cached is not None and start.cached.from_content:
@@ -259,7 +279,11 @@ class ListBuilder:
         return self._plan.strategy.shared_source(start.context_ids[0] if start.context_ids else "")
 
     def _reasons(
-        self, context: RankingContext, placement: Placement, source: str
+        self,
+        context: RankingContext,
+        placement: Placement,
+        source: str,
+        moved: Mapping[str, int],
     ) -> tuple[str, ...]:
         """Returns the reasons of the rules, then those of the strategy, strongest first."""
         model = self._plan.query.served.learned
@@ -267,7 +291,21 @@ class ListBuilder:
         if model is None or number is None:
             similar_to = content_examples(context)[:MAX_REASONS] if source == CONTENT else ()
             return placement.reasons or tuple(f"because:{item_id}" for item_id in similar_to)
-        return (*placement.reasons, *self._plan.strategy.reasons(model, context, number))
+        reasons = self._plan.strategy.reasons(model, context, number)
+        debiased = (DEBIASED,) if moved.get(placement.candidate.id, 0) > 0 else ()
+        return (*placement.reasons, *reasons, *debiased)
+
+    def _discount_moves(self, context: RankingContext, source: str) -> Mapping[str, int]:
+        """Returns how many places the discount for popularity moved items up, before any rule."""
+        model, strategy = self._plan.query.served.learned, self._plan.strategy
+        if model is None or source not in (ITEMS, HISTORY) or not strategy.debias(model, context):
+            return {}
+        everything = np.ones(len(model.ids), np.bool_)
+        before, after = (
+            strategy.rank(model, one, everything, WINDOW)
+            for one in (context._replace(debias=0.0), context)
+        )
+        return {model.ids[number]: up for number, up in places_gained(before, after).items()}
 
     def _rank(self, context: RankingContext, item_id: str) -> int:
         """Returns the rank of an item before any rule; 0 if it is not ranked."""

@@ -80,7 +80,7 @@ class Policy:
 
     version: From 1; 0: built in. only: Optional filter that every listed item matches, besides the
     filter of the request. quotas: Sorted by attribute. pinned: Ids in the order in which they are
-    listed. diversity: 0..1.
+    listed. diversity: 0..1. popularity_debias: 0..1; None: the snapshot's value.
     candidates: Number of candidates that rules choose from. digest: 8 hex digits over all fields
     except the name.
     """
@@ -94,6 +94,7 @@ class Policy:
     pinned: tuple[str, ...] = ()
     blocked: frozenset[str] = frozenset()
     diversity: float = 0.0
+    popularity_debias: float | None = None
     fresh: FreshRule | None = None
     explore: ExploreRule | None = None
     candidates: int = 200
@@ -225,4 +226,6 @@ def _digest(policy: Policy) -> str:
         content["from"] = policy.origin.value
     if policy.only is not None:
         content["only"] = filter_digest(policy.only)
+    if policy.popularity_debias is not None:
+        content["popularity_debias"] = float(policy.popularity_debias)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]

@@ -179,7 +179,7 @@ def _policy(name: str, version: int, table: _Table) -> Policy:
     table.check_keys(
         (
             *("seen", "seen_kinds", "seen_days", "quotas", "pinned", "blocked", "diversity"),
-            *("fresh", "explore", "candidates", "from", "only"),
+            *("popularity_debias", "fresh", "explore", "candidates", "from", "only"),
         )
     )
     origin = Origin(table.choice("from", [one.value for one in Origin]))
@@ -200,6 +200,7 @@ def _policy(name: str, version: int, table: _Table) -> Policy:
         pinned=pinned,
         blocked=frozenset(blocked),
         diversity=table.share("diversity"),
+        popularity_debias=_debias(table, origin),
         fresh=_fresh(table.table("fresh")) if "fresh" in table.values else None,
         explore=_explore(table.table("explore"), candidates) if "explore" in table.values else None,
         candidates=candidates,
@@ -223,6 +224,20 @@ def _seen(table: _Table, origin: Origin) -> SeenRule:
             "also set seen_days or seen_kinds",
         )
     return rule
+
+
+def _debias(table: _Table, origin: Origin) -> float | None:
+    key = "popularity_debias"
+    if key not in table.values:
+        return None
+    value = table.share(key)
+    if origin is not Origin.AUTO:
+        raise _invalid(
+            table.path_of(key),
+            table.values[key],
+            f'lists from "{origin.value}" are not discounted; omit it, or omit `from`',
+        )
+    return value
 
 
 def _quotas(table: _Table) -> tuple[Quota, ...]:

@@ -13,6 +13,7 @@ from retrieval.behaviour.factors import FactorGenerator
 from retrieval.behaviour.history import EMPTY_HISTORY, History
 from retrieval.behaviour.model import BehaviourModel
 from retrieval.behaviour.popularity import PopularityGenerator
+from retrieval.behaviour.popularity_discount import WINDOW, discount_popularity
 from retrieval.index.best_rows import top_k_with_ties
 
 # Sources of a ranking.
@@ -42,14 +43,16 @@ def rank_items(
     repeats: bool,
     allowed: NDArray[np.bool_],
     first: int,
+    debias: float | None = None,
 ) -> ItemRanking:
     """Ranks all allowed items for some items or a user; see `strategies` for other rankings.
 
     Given items are ranked by the items that go with them, a history by the items that may come
     next. If the snapshot has a ranker, it orders the best of the latter. Items that no generator
     scores follow by the user's factors: among them are new items, placed by their content. Without
-    items and history, all items are ranked by popularity. The scores of the items that follow are
-    lower than those before. Items with equal scores are in order of number.
+    items and history, all items are ranked by popularity; in all other rankings, the popularity of
+    the best items is discounted. The scores of the items that follow are lower than those before.
+    Items with equal scores are in order of number.
 
     Args:
         given: Items that the list goes with; may be empty.
@@ -57,16 +60,19 @@ def rank_items(
         repeats: Whether items of the history may be shown again.
         allowed: (items,) bool.
         first: Items in the first block of each kind.
+        debias: 0..1, see `discount_popularity`; None uses the model's value for this kind of list.
     """
-    if len(given.items) == 1:
-        return ItemRanking(ITEMS, _blocks_of_item(model, given, allowed, first))
     if len(given.items):
-        return ItemRanking(ITEMS, _blocks(model, model.similar, given, allowed, first))
+        debias = model.similar_debias if debias is None else debias
+        if len(given.items) == 1:
+            return ItemRanking(ITEMS, _blocks_of_item(model, given, allowed, first, debias))
+        return ItemRanking(ITEMS, _blocks(model, model.similar, given, allowed, first, debias))
     if len(history.items):
         generator: Generator = model.blend(repeats=repeats)
         if (ranker := model.ranker(repeats=repeats)) is not None:
             generator = ranker.within(allowed)
-        return ItemRanking(HISTORY, _blocks(model, generator, history, allowed, first))
+        debias = model.debias(repeats=repeats) if debias is None else debias
+        return ItemRanking(HISTORY, _blocks(model, generator, history, allowed, first, debias))
     popular = PopularityGenerator(model.popularity)
     return ItemRanking(POPULAR, _blocks(model, popular, history, allowed, first))
 
@@ -104,20 +110,32 @@ def position_of(ranking: ItemRanking, number: int) -> int:
     return 0
 
 
+def places_gained(before: ItemRanking, after: ItemRanking) -> dict[int, int]:
+    """Returns how many places items moved up from one ranking to another; negative: down.
+
+    Only the first blocks are compared, since discounts reorder no others. Consumes the rankings.
+    """
+    first = {number: place for place, number in enumerate(next(before.blocks)[0].tolist())}
+    then = {number: place for place, number in enumerate(next(after.blocks)[0].tolist())}
+    return {number: first[number] - place for number, place in then.items() if number in first}
+
+
 def _blocks_of_item(
-    model: BehaviourModel, given: History, allowed: NDArray[np.bool_], first: int
+    model: BehaviourModel, given: History, allowed: NDArray[np.bool_], first: int, debias: float
 ) -> Iterator[Block]:
     """Yields the blocks of a single item as `_blocks` does, from precomputed lists if possible."""
     item = int(given.items[0])
     numbers, scores = model.similar.lists.of(item)
+    listed = _discounted(model, numbers, scores, allowed, debias)
     best = np.float32(0)
     if model.tail_lists is not None:
         more, by_factors = model.tail_lists.of(item)
         # Shifted below the scores before, which are positive.
         best = by_factors.max(initial=best)
-        numbers, scores = np.append(numbers, more), np.append(scores, by_factors - best)
-    free = allowed[numbers]
-    yield numbers[free], scores[free]
+        tail = _discounted(model, more, by_factors - best, allowed, debias)
+        numbers = np.append(numbers, more)
+        listed = np.append(listed[0], tail[0]), np.append(listed[1], tail[1])
+    yield listed
     left = allowed.copy()
     left[numbers] = False
     rest = np.flatnonzero(left)
@@ -132,10 +150,14 @@ def _blocks(
     history: History,
     allowed: NDArray[np.bool_],
     first: int,
+    debias: float = 0.0,
 ) -> Iterator[Block]:
     scores = generator.scores(history)
     scored = allowed & (scores > 0)
-    yield from _best_first(np.flatnonzero(scored), scores, first)
+    # The order does not depend on the length of the list: always the same number is reordered.
+    blocks = _best_first(np.flatnonzero(scored), scores, max(first, WINDOW) if debias else first)
+    yield discount_popularity(*next(blocks), model.levels, debias)
+    yield from blocks
     rest = np.flatnonzero(allowed & ~scored)
     if not len(rest):
         return
@@ -145,6 +167,18 @@ def _blocks(
         scores = model.counts
     # Shifted below the scores before, which are positive.
     yield from _best_first(rest, scores - max(scores[rest].max(), 0), first)
+
+
+def _discounted(
+    model: BehaviourModel,
+    numbers: NDArray[np.int32],
+    scores: NDArray[np.float32],
+    allowed: NDArray[np.bool_],
+    debias: float,
+) -> Block:
+    """Returns the allowed ones of some items, with their popularity discounted."""
+    free = allowed[numbers]
+    return discount_popularity(numbers[free], scores[free], model.levels, debias)
 
 
 def _best_first(

@@ -35,12 +35,14 @@ class RankingContext(NamedTuple):
 
     item_ids: Items that the list goes with; empty if there are none or the strategy ignores them.
     repeats: Whether items that the user had may be listed again. now_us: Microseconds since 1970.
+    debias: 0..1, discount for popularity; None uses the snapshot's.
     """
 
     item_ids: Sequence[str]
     profile: UserProfile
     repeats: bool
     now_us: int
+    debias: float | None = None
 
 
 class Strategy(Protocol):
@@ -75,6 +77,10 @@ class Strategy(Protocol):
 
     def needs_content(self, model: BehaviourModel, context: RankingContext) -> bool:
         """Returns whether the model cannot rank for the context, so that vectors have to."""
+        ...
+
+    def debias(self, model: BehaviourModel, context: RankingContext) -> float:
+        """Returns how much `rank` discounts popularity, 0..1."""
         ...
 
     def rank(
@@ -126,6 +132,15 @@ class AutoStrategy:
             return not any(map(model.is_trained, context.item_ids))
         return context.profile.is_known and not len(context.profile.history.items)
 
+    def debias(self, model: BehaviourModel, context: RankingContext) -> float:
+        """Returns the discount of the context, else the snapshot's; 0 for popular items."""
+        given = any(map(model.is_trained, context.item_ids))
+        if not given and not len(context.profile.history.items):
+            return 0.0
+        if context.debias is not None:
+            return context.debias
+        return model.similar_debias if given else model.debias(repeats=context.repeats)
+
     def rank(
         self, model: BehaviourModel, context: RankingContext, allowed: Mask, first: int
     ) -> ItemRanking:
@@ -137,6 +152,7 @@ class AutoStrategy:
             repeats=context.repeats,
             allowed=allowed,
             first=first,
+            debias=context.debias,
         )
 
     def reasons(self, model: BehaviourModel, context: RankingContext, number: int) -> Reasons:
@@ -170,6 +186,10 @@ class PopularStrategy:
     def needs_content(self, model: BehaviourModel, context: RankingContext) -> bool:
         """Returns False: item statistics are enough."""
         return False
+
+    def debias(self, model: BehaviourModel, context: RankingContext) -> float:
+        """Returns 0: the list is about popularity, or about items that the user had."""
+        return 0.0
 
     def rank(
         self, model: BehaviourModel, context: RankingContext, allowed: Mask, first: int

@@ -142,6 +142,7 @@ POLICY: Mapping[str, Values] = {
     "pinned": [(), ("a",), ("b",), ("ab",), ("a", "b"), ("b", "a")],
     "blocked": [frozenset(), frozenset("a"), frozenset("b"), frozenset("ab"), frozenset({"ab"})],
     "diversity": SHARES,
+    "popularity_debias": [None, *SHARES],
     "fresh": [None, FreshRule("a", 1, 2), FreshRule("a", 2, 1), FreshRule("b", 1, 2)],
     "explore": [None, ExploreRule(1, 2), ExploreRule(2, 1)],
     "candidates": NUMBERS,
@@ -243,6 +244,7 @@ KEYS: Mapping[str, Key] = {
                 cached_candidates._Variant(one["policy"], one["payload"], one["depth"]),
                 one["name"],
                 one["filter"],
+                one["debias"],
             )
         ),
         inputs={
@@ -252,6 +254,7 @@ KEYS: Mapping[str, Key] = {
             "depth": NUMBERS,
             "name": NAMES,
             "filter": OPTIONAL_FILTERS,
+            "debias": [None, *SHARES],
         },
     ),
     "list in Redis": Key(

@@ -120,6 +120,27 @@ def rows(history: History | None) -> list[tuple[int, int, float]]:
     return list(zip(*(column.tolist() for column in history), strict=True))
 
 
+def test_a_manifest_without_discounts_for_popularity_has_none(store: Store) -> None:
+    found = loaded(store)
+    assert found.similar_debias == found.debias(repeats=True) == found.debias(repeats=False) == 0
+
+    def add(_: Path, card: snapshot_pb2.BehaviourCard) -> None:
+        card.similar_debias.value, card.blends[0].debias.value = 0.5, 0.25
+
+    found = load_behaviour_model(store, published(store, add))  # type: ignore[assignment]
+    assert found.similar_debias == 0.5
+    assert (found.debias(repeats=False), found.debias(repeats=True)) == (0.25, 0)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_a_discount_out_of_range_is_refused(store: Store, value: float) -> None:
+    def add(_: Path, card: snapshot_pb2.BehaviourCard) -> None:
+        card.blends[1].debias.value = value
+
+    with pytest.raises(SnapshotCorrupt, match=r"a discount for popularity of .*; 0\.\.1 is"):
+        load_behaviour_model(store, published(store, add))
+
+
 def test_tables_survive_a_round_trip(store: Store) -> None:
     found = loaded(store)
     assert (found.factors_id, dict(found.kind_weights)) == ("f00d", {"view": 0.5})

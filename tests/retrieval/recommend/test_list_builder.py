@@ -85,7 +85,9 @@ class ReadLists:
     def __init__(self) -> None:
         self.read_ids: list[str] = []
 
-    def read(self, query: object, policy: Policy, item_id: str, depth: int) -> None:
+    def read(
+        self, query: object, policy: Policy, item_id: str, depth: int, debias: float | None
+    ) -> None:
         self.read_ids.append(item_id)
 
 

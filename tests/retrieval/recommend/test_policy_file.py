@@ -60,6 +60,18 @@ def test_buy_again_hides_seen_items_only_for_a_time(tmp_path: Path) -> None:
     assert "surfaces.rail.seen" in said and "hides all of them; omit `seen`" in said
 
 
+def test_a_discount_for_popularity_is_read_and_refused_where_it_has_no_effect(
+    tmp_path: Path,
+) -> None:
+    assert policy(tmp_path, "").popularity_debias is None
+    assert policy(tmp_path, "popularity_debias = 0").popularity_debias == 0
+    assert policy(tmp_path, "popularity_debias = 0.25").popularity_debias == 0.25
+    said = error_of(tmp_path, "popularity_debias = 1.5")
+    assert "surfaces.rail.popularity_debias is a number, 1.5; a number in 0..1 is allowed" in said
+    said = error_of(tmp_path, 'from = "trending"\npopularity_debias = 0.5')
+    assert 'lists from "trending" are not discounted; omit it, or omit `from`' in said
+
+
 def test_a_policy_without_these_keys_keeps_the_digest_it_had(tmp_path: Path) -> None:
     plain = policy(tmp_path, "")
     assert policy(tmp_path, 'from = "auto"').digest == plain.digest
@@ -67,6 +79,7 @@ def test_a_policy_without_these_keys_keeps_the_digest_it_had(tmp_path: Path) -> 
         policy(tmp_path, text).digest
         for text in (
             *('from = "popular"', 'from = "trending"', 'from = "buy_again"'),
+            *("popularity_debias = 0", "popularity_debias = 0.5"),
             *('only = "a = 1"', 'only = "a = 2"', 'only = "b = 1"'),
         )
     ]
