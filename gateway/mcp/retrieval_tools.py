@@ -20,13 +20,14 @@ from gateway.mcp.tool_results import (
     SearchResult,
     WhyNotResult,
 )
-from nearline import wire
+from nearline import contract as c, wire
 from nearline.errors import NotFound
 from nearline.filter_text import parse_filter
 from nearline.v1 import retrieval_pb2
 
 _SERVICE: Final = "RetrievalService"
-# Of the passage of a hit: one that is longer is a whole document, which get_item reads in parts.
+# Of the text of a hit: one that is longer is a whole document, of which the passage with most of
+# the query is shown; get_item reads the rest in parts.
 _MAX_PASSAGE: Final = 8_000
 # Of the text of an item, in one reply.
 _MAX_TEXT: Final = 40_000
@@ -48,7 +49,10 @@ async def _search(calls: ServiceCalls, arguments: SearchArguments) -> SearchResu
         collection=arguments.collection or calls.collection,
         query=retrieval_pb2.Query(text=arguments.query),
         options=retrieval_pb2.SearchOptions(
-            k=arguments.k, mode=_MODES[arguments.mode], payload=_SHOWN
+            k=arguments.k,
+            mode=_MODES[arguments.mode],
+            payload=_SHOWN,
+            highlight=retrieval_pb2.Highlighting(passage_chars=c.MAX_PASSAGE_CHARACTERS),
         ),
     )
     if arguments.filter:
@@ -66,8 +70,9 @@ async def _search(calls: ServiceCalls, arguments: SearchArguments) -> SearchResu
 def _hit(found: dict[str, Any]) -> HitResult:
     hit = HitResult.model_validate(found)
     if len(hit.text) > _MAX_PASSAGE:
-        hit.text = hit.text[:_MAX_PASSAGE]
-        hit.end = hit.start + _MAX_PASSAGE
+        cut = {"text": hit.text[:_MAX_PASSAGE], "start": hit.start, "end": hit.start + _MAX_PASSAGE}
+        passage = found.get("highlights", {}).get("passage", cut)
+        hit.text, hit.start, hit.end = passage["text"], passage["start"], passage["end"]
     return hit
 
 

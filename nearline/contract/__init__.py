@@ -36,6 +36,15 @@ from nearline.contract.generation import (
     Verdict,
     VerifyReply,
 )
+from nearline.contract.highlights import (
+    DEFAULT_PASSAGE_CHARACTERS,
+    MAX_PASSAGE_CHARACTERS,
+    Highlighting,
+    Highlights,
+    Passage,
+    TextSpan,
+    marked_text,
+)
 from nearline.contract.ingest import (
     DEFAULT_TENANT,
     MAX_CALLBACK_BYTES,
@@ -159,6 +168,7 @@ __all__ = [
     "DEFAULT_COLLECTION",
     "DEFAULT_KIND",
     "DEFAULT_N",
+    "DEFAULT_PASSAGE_CHARACTERS",
     "DEFAULT_SURFACE",
     "DEFAULT_TENANT",
     "MAX_ANSWER_TOKENS",
@@ -181,6 +191,7 @@ __all__ = [
     "MAX_KEY_BYTES",
     "MAX_KIND_BYTES",
     "MAX_PAGE",
+    "MAX_PASSAGE_CHARACTERS",
     "MAX_QUERY_CHARACTERS",
     "MAX_RECOMMENDED",
     "MAX_RESULT_TTL_S",
@@ -226,6 +237,8 @@ __all__ = [
     "Finish",
     "Generator",
     "Grouping",
+    "Highlighting",
+    "Highlights",
     "Hit",
     "HitLevel",
     "HitList",
@@ -248,6 +261,7 @@ __all__ = [
     "JobPriority",
     "JobState",
     "Lane",
+    "Passage",
     "PayloadField",
     "PayloadLike",
     "PlanStrategy",
@@ -280,6 +294,7 @@ __all__ = [
     "Suggestion",
     "Term",
     "TextRole",
+    "TextSpan",
     "Turn",
     "Unsupported",
     "Usage",
@@ -290,5 +305,6 @@ __all__ = [
     "WriteOutcome",
     "WriteReply",
     "WriteResult",
+    "marked_text",
     "new_job_id",
 ]

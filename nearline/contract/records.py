@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from nearline.contract.highlights import Highlighting, Highlights, TextSpan
 from nearline.contract.tables import TableReply
 from nearline.contract.terms import (
     CLIENT_PAYLOAD,
@@ -76,6 +77,7 @@ class SearchOptions:
     dense_weight: float | None = None
     min_watermark: bytes = b""
     unit: str = ""
+    highlight: Converted[Highlighting | None, Highlighting | Mapping[str, int] | None] = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +131,7 @@ class Hit:
     vector: NDArray[np.float32] | None = None
     explanation: Explanation | None = None
     group: Scalar = None
+    highlights: Highlights | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +319,7 @@ class Suggestion:
     title: str
     id: str
     score: float
-    spans: Sequence[tuple[int, int]]
+    spans: Sequence[TextSpan]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,6 +339,8 @@ def hit_columns(hit: Hit) -> dict[str, Any]:
     """Returns the columns of a hit in a table; parts that it does not have are left out."""
     columns = {"id": hit.id, "score": hit.score, "title": hit.title, "text": hit.text}
     columns |= {"chunk": hit.chunk, "start": hit.start, "end": hit.end}
+    if hit.highlights is not None and hit.highlights.passage is not None:
+        columns["passage"] = hit.highlights.passage.text
     columns |= {"group": hit.group, "vector": hit.vector}
     return {name: value for name, value in columns.items() if value is not None}
 

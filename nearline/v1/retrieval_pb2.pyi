@@ -62,7 +62,7 @@ class Query(_message.Message):
     def __init__(self, text: _Optional[str] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., items: _Optional[_Union[ItemIds, _Mapping]] = ...) -> None: ...
 
 class SearchOptions(_message.Message):
-    __slots__ = ("k", "mode", "level", "payload", "filter", "ef_search", "nprobe", "exact", "require_full_coverage", "min_watermark", "snapshot_id", "explain", "min_score", "grouping", "diversity", "dense_weight", "unit")
+    __slots__ = ("k", "mode", "level", "payload", "filter", "ef_search", "nprobe", "exact", "require_full_coverage", "min_watermark", "snapshot_id", "explain", "min_score", "grouping", "diversity", "dense_weight", "unit", "highlight")
     K_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +80,7 @@ class SearchOptions(_message.Message):
     DIVERSITY_FIELD_NUMBER: _ClassVar[int]
     DENSE_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
+    HIGHLIGHT_FIELD_NUMBER: _ClassVar[int]
     k: int
     mode: SearchMode
     level: HitLevel
@@ -97,7 +98,14 @@ class SearchOptions(_message.Message):
     diversity: float
     dense_weight: float
     unit: str
-    def __init__(self, k: _Optional[int] = ..., mode: _Optional[_Union[SearchMode, str]] = ..., level: _Optional[_Union[HitLevel, str]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., ef_search: _Optional[int] = ..., nprobe: _Optional[int] = ..., exact: _Optional[bool] = ..., require_full_coverage: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ..., snapshot_id: _Optional[str] = ..., explain: _Optional[bool] = ..., min_score: _Optional[float] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., diversity: _Optional[float] = ..., dense_weight: _Optional[float] = ..., unit: _Optional[str] = ...) -> None: ...
+    highlight: Highlighting
+    def __init__(self, k: _Optional[int] = ..., mode: _Optional[_Union[SearchMode, str]] = ..., level: _Optional[_Union[HitLevel, str]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., ef_search: _Optional[int] = ..., nprobe: _Optional[int] = ..., exact: _Optional[bool] = ..., require_full_coverage: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ..., snapshot_id: _Optional[str] = ..., explain: _Optional[bool] = ..., min_score: _Optional[float] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., diversity: _Optional[float] = ..., dense_weight: _Optional[float] = ..., unit: _Optional[str] = ..., highlight: _Optional[_Union[Highlighting, _Mapping]] = ...) -> None: ...
+
+class Highlighting(_message.Message):
+    __slots__ = ("passage_chars",)
+    PASSAGE_CHARS_FIELD_NUMBER: _ClassVar[int]
+    passage_chars: int
+    def __init__(self, passage_chars: _Optional[int] = ...) -> None: ...
 
 class Grouping(_message.Message):
     __slots__ = ("field", "size")
@@ -166,7 +174,7 @@ class FilterPlan(_message.Message):
     def __init__(self, shard: _Optional[int] = ..., strategy: _Optional[_Union[FilterPlan.Strategy, str]] = ..., matches: _Optional[int] = ..., chunks: _Optional[int] = ..., ef_search: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Hit(_message.Message):
-    __slots__ = ("id", "score", "chunk", "start", "end", "title", "text", "attributes", "vector", "explanation", "group")
+    __slots__ = ("id", "score", "chunk", "start", "end", "title", "text", "attributes", "vector", "explanation", "group", "highlights")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -185,6 +193,7 @@ class Hit(_message.Message):
     VECTOR_FIELD_NUMBER: _ClassVar[int]
     EXPLANATION_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
+    HIGHLIGHTS_FIELD_NUMBER: _ClassVar[int]
     id: str
     score: float
     chunk: int
@@ -196,7 +205,28 @@ class Hit(_message.Message):
     vector: _types_pb2.Vectors
     explanation: Explanation
     group: _types_pb2.Value
-    def __init__(self, id: _Optional[str] = ..., score: _Optional[float] = ..., chunk: _Optional[int] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., title: _Optional[str] = ..., text: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _types_pb2.Value]] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ..., group: _Optional[_Union[_types_pb2.Value, _Mapping]] = ...) -> None: ...
+    highlights: Highlights
+    def __init__(self, id: _Optional[str] = ..., score: _Optional[float] = ..., chunk: _Optional[int] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., title: _Optional[str] = ..., text: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _types_pb2.Value]] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ..., group: _Optional[_Union[_types_pb2.Value, _Mapping]] = ..., highlights: _Optional[_Union[Highlights, _Mapping]] = ...) -> None: ...
+
+class Highlights(_message.Message):
+    __slots__ = ("title", "passage")
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    PASSAGE_FIELD_NUMBER: _ClassVar[int]
+    title: _containers.RepeatedCompositeFieldContainer[TextSpan]
+    passage: Passage
+    def __init__(self, title: _Optional[_Iterable[_Union[TextSpan, _Mapping]]] = ..., passage: _Optional[_Union[Passage, _Mapping]] = ...) -> None: ...
+
+class Passage(_message.Message):
+    __slots__ = ("start", "end", "text", "spans")
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    SPANS_FIELD_NUMBER: _ClassVar[int]
+    start: int
+    end: int
+    text: str
+    spans: _containers.RepeatedCompositeFieldContainer[TextSpan]
+    def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ..., text: _Optional[str] = ..., spans: _Optional[_Iterable[_Union[TextSpan, _Mapping]]] = ...) -> None: ...
 
 class IgnoredId(_message.Message):
     __slots__ = ("id", "reason")

@@ -33,6 +33,10 @@ from nearline.wire.generation import (
     verify_reply as verify_reply,
     verify_response as verify_response,
 )
+from nearline.wire.highlights import (
+    highlights_from_proto as highlights_from_proto,
+    highlights_to_proto as highlights_to_proto,
+)
 from nearline.wire.ingest import (
     JOB_PRIORITIES as JOB_PRIORITIES,
     JOB_STATES as JOB_STATES,

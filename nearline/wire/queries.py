@@ -19,6 +19,7 @@ from nearline.wire.enums import (
     payload_to_proto,
 )
 from nearline.wire.filters import filter_from_proto, filter_to_proto
+from nearline.wire.highlights import highlighting_from_proto
 from nearline.wire.limits import bounded
 
 _MAX_UINT32 = (1 << 32) - 1
@@ -124,6 +125,13 @@ def options_to_proto(options: c.SearchOptions) -> retrieval_pb2.SearchOptions:
     )
     if options.filter is not None:
         message.filter.CopyFrom(filter_to_proto(options.filter))
+    if options.highlight is not None:
+        check_uint32(
+            options.highlight.passage_chars,
+            "options.highlight.passage_chars",
+            c.MAX_PASSAGE_CHARACTERS,
+        )
+        message.highlight.passage_chars = options.highlight.passage_chars
     if options.grouping is not None:
         message.grouping.field = options.grouping.field
         message.grouping.size = options.grouping.size
@@ -170,4 +178,7 @@ def options_from_proto(options: retrieval_pb2.SearchOptions) -> c.SearchOptions:
         dense_weight=options.dense_weight if options.HasField("dense_weight") else None,
         min_watermark=options.min_watermark,
         unit=options.unit,
+        highlight=(
+            highlighting_from_proto(options.highlight) if options.HasField("highlight") else None
+        ),
     )

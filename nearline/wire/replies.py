@@ -18,6 +18,12 @@ from nearline.wire.enums import (
     STRATEGY_OF,
     lookup,
 )
+from nearline.wire.highlights import (
+    highlights_from_proto,
+    highlights_to_proto,
+    spans_from_proto,
+    spans_to_proto,
+)
 from nearline.wire.items import item_from_proto, item_to_proto
 from nearline.wire.raw_hits import RawHits
 from nearline.wire.values import (
@@ -59,6 +65,8 @@ def _fill_payload(message: retrieval_pb2.Hit, hit: c.Hit) -> None:
         )
     if hit.group is not None:
         message.group.CopyFrom(value_to_proto(hit.group))
+    if hit.highlights is not None:
+        message.highlights.CopyFrom(highlights_to_proto(hit.highlights))
 
 
 def _fill_hits(target: retrieval_pb2.HitList, result: c.HitList) -> None:
@@ -133,6 +141,7 @@ def hit_from_proto(hit: retrieval_pb2.Hit) -> c.Hit:
         vector=unpack(hit.vector)[0] if hit.HasField("vector") else None,
         explanation=explanation,
         group=scalar_from_proto(hit.group) if hit.HasField("group") else None,
+        highlights=highlights_from_proto(hit.highlights) if hit.HasField("highlights") else None,
     )
 
 
@@ -300,7 +309,7 @@ def suggestion_to_proto(suggestion: c.Suggestion) -> retrieval_pb2.Suggestion:
         title=suggestion.title,
         id=suggestion.id,
         score=suggestion.score,
-        spans=[retrieval_pb2.TextSpan(start=start, end=end) for start, end in suggestion.spans],
+        spans=spans_to_proto(suggestion.spans),
     )
 
 
@@ -310,7 +319,7 @@ def suggestion_from_proto(message: retrieval_pb2.Suggestion) -> c.Suggestion:
         title=message.title,
         id=message.id,
         score=message.score,
-        spans=tuple((span.start, span.end) for span in message.spans),
+        spans=spans_from_proto(message.spans),
     )
 
 

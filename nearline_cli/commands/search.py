@@ -13,6 +13,7 @@ from nearline import vectors
 from nearline.clients.blocking import BlockingRetrievalClient
 from nearline.contract import (
     Grouping,
+    Highlighting,
     PayloadField,
     Query,
     SearchMode,
@@ -87,6 +88,13 @@ def search(
             help="Show the vector and word part of each score, and how the filter was applied.",
         ),
     ] = False,
+    highlight: Annotated[
+        bool,
+        typer.Option(
+            "--highlight",
+            help="Show the best passage of each hit, and mark the words of the query.",
+        ),
+    ] = False,
     timeout: options.TimeoutOption = options.DEFAULT_TIMEOUT,
     address: options.AddressOption = options.DEFAULT_ADDRESS,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,
@@ -108,6 +116,7 @@ def search(
         grouping=Grouping(group_by, group_size) if group_by else None,
         diversity=diversity,
         min_score=min_score,
+        highlight=Highlighting() if highlight else None,
     )
     with BlockingRetrievalClient(address) as client:
         start = time.perf_counter()

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
@@ -16,11 +16,22 @@ from nearline.errors import NearlineError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 # Characters of a column in tables with problems, which are whole sentences.
 SENTENCE_WRAP = 100
 _FILE_WIDTH = 10_000
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+_SPACE = re.compile(r"\s")
+
+
+class MarkedText(NamedTuple):
+    """A cell of a table: a text, and the first and past-the-end places of its marked parts."""
+
+    text: str
+    spans: Sequence[tuple[int, int]]
+
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 
@@ -48,6 +59,8 @@ def print_table(
 ) -> None:
     """Prints a table; numbers are right-aligned, and texts too long for the terminal are folded.
 
+    Marked texts are bold in a terminal; elsewhere their marked parts are between asterisks.
+
     Args:
         columns: Their names.
         rows: Cells by column.
@@ -57,7 +70,6 @@ def print_table(
     from rich import box
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     filled = [list(row) for row in rows]
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
@@ -66,7 +78,7 @@ def print_table(
         justify: Literal["left", "right"] = "right" if numeric else "left"
         table.add_column(name, justify=justify, overflow="fold", max_width=wrap)
     for row in filled:
-        table.add_row(*(Text(_cell(value)) for value in row))
+        table.add_row(*map(_rich_cell, row))
     # A table written to a file has no width.
     Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH).print(table)
 
@@ -146,6 +158,22 @@ def format_age(seconds: float | None) -> str:
 def escaped(text: str) -> str:
     """Returns a text with its control characters escaped: a line feed becomes "\\n"."""
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def _rich_cell(value: object) -> Text:
+    from rich.text import Text
+
+    if not isinstance(value, MarkedText):
+        return Text(_cell(value))
+    # Of the same length, so that the spans still hold.
+    text = _SPACE.sub(" ", value.text)
+    cell, at, bold = Text(), 0, sys.stdout.isatty()
+    for start, end in value.spans:
+        cell.append(escaped(text[at:start]))
+        marked = escaped(text[start:end])
+        cell.append(marked if bold else f"*{marked}*", "bold" if bold else None)
+        at = end
+    return cell.append(escaped(text[at:]))
 
 
 def _cell(value: object) -> str:

@@ -9,6 +9,7 @@ from nearline.contract import Hit, IgnoredId, PlanStrategy, ReplyInfo, SearchRep
 from nearline_cli.terminal import output
 
 _SNIPPET_CHARACTERS = 96
+_SEPARATOR = " — "
 
 
 def print_hits(reply: SearchReply, seconds: float) -> None:
@@ -42,7 +43,7 @@ def _row(rank: int, hit: Hit, names: Sequence[str]) -> list[object]:
         "by words": _part(scores.lexical_score, scores.lexical_rank) if scores else "",
         "group": "" if hit.group is None else str(hit.group),
         "id": hit.id,
-        "text": output.one_line(_title_and_text(hit), _SNIPPET_CHARACTERS),
+        "text": _text_cell(hit),
     }
     return [cells[name] for name in names]
 
@@ -124,11 +125,25 @@ def hit_record(hit: Hit) -> dict[str, object]:
         "attributes": dict(hit.attributes or {}),
         "group": hit.group,
         "explanation": None if hit.explanation is None else asdict(hit.explanation),
+        "highlights": None if hit.highlights is None else asdict(hit.highlights),
     }
 
 
+def _text_cell(hit: Hit) -> object:
+    """Returns the title and the beginning of the text, or the passage with its words marked."""
+    if hit.highlights is None:
+        return output.one_line(_title_and_text(hit), _SNIPPET_CHARACTERS)
+    before = f"{hit.title}{_SEPARATOR}" if hit.title else ""
+    spans = list(hit.highlights.title) if hit.title else []
+    passage = hit.highlights.passage
+    if passage is None:
+        return output.MarkedText(hit.title or "", spans)
+    spans += [(len(before) + start, len(before) + end) for start, end in passage.spans]
+    return output.MarkedText(before + passage.text, spans)
+
+
 def _title_and_text(hit: Hit) -> str:
-    return " — ".join(part for part in (hit.title, hit.text) if part)
+    return _SEPARATOR.join(part for part in (hit.title, hit.text) if part)
 
 
 def _ms(seconds: float | None) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,10 @@ from nearline.contract import Attributes
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.vectors.vector_index import Neighbours, SearchParams
 from retrieval.protocols.shard import ShardFilterPlan
+
+if TYPE_CHECKING:
+    # Imported late: a router without local shards runs without Arrow.
+    from retrieval.index.lexical.word_matcher import WordMatcher
 
 
 class Documents(ABC):
@@ -151,6 +155,10 @@ class WordIndex(Protocol):
 
     def popularity(self, row: int) -> float:
         """Returns the popularity of the document of a row, 0..1; 0 if it is unknown."""
+        ...
+
+    def matcher(self, text: str, chunks: int) -> WordMatcher:
+        """Returns what finds the words of a query in texts; see `WordMatcher.of`."""
         ...
 
     def terms(self, text: str) -> list[tuple[str, int]]:

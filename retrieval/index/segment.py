@@ -31,6 +31,7 @@ from retrieval.protocols.shard import (
 if TYPE_CHECKING:
     # Imported late: a router without local shards runs without Arrow.
     from retrieval.index.attributes import SegmentAttributes
+    from retrieval.index.lexical.word_matcher import WordMatcher
 
 _NO_ROWS = np.empty(0, np.int64)
 
@@ -155,6 +156,10 @@ class Segment:
             among = among if alive is None else among.among(alive)
         allow = None if among is None else among.chunks
         return suggest_titles(text, limit, self.items, self._legs.needed_words(), allow)
+
+    def matcher(self, text: str, chunks: int) -> WordMatcher | None:
+        """Returns what finds the words of a query in texts; None without a lexical index."""
+        return None if self._words is None else self._words.matcher(text, chunks)
 
     def correction(self, text: str) -> str:
         """Returns a text with known words in place of unknown ones; empty if none is.

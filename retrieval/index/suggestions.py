@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.contract import Suggestion
-from retrieval.index.lexical.text_analysis import split_words, word_spans
+from retrieval.index.lexical.text_analysis import split_words
+from retrieval.index.lexical.text_spans import word_spans
 from retrieval.index.protocols import Documents, WordIndex
 
 # Titles that are read to choose the best.

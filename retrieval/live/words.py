@@ -33,6 +33,7 @@ from retrieval.index.lexical.title_index import (
 )
 from retrieval.index.lexical.vocabulary import Vocabulary
 from retrieval.index.lexical.word_forms import is_form, similar_words
+from retrieval.index.lexical.word_matcher import WordMatcher
 from retrieval.live.documents import GrowableArray
 
 # Beyond every row: marks the unused end of a column.
@@ -211,6 +212,10 @@ class WordsView:
     def popularity(self, row: int) -> float:
         """Returns the popularity of the document of a row, 0..1."""
         return float(self._store.popularity.values[row])
+
+    def matcher(self, text: str, chunks: int) -> WordMatcher:
+        """Returns what finds the words of a query, and new words for misspelt ones, in texts."""
+        return WordMatcher.of(self._store.vocabulary, self._query(text), chunks)
 
     def terms(self, text: str) -> list[tuple[str, int]]:
         """Returns the distinct words of a text, each with its number of chunks in the snapshot."""

@@ -15,6 +15,7 @@ from nearline.filters import All, Exists
 from retrieval.index.filtering.validation import unknown_attribute_error
 from retrieval.index.lexical.bm25_index import title_score
 from retrieval.index.lexical.vocabulary import Vocabulary
+from retrieval.index.lexical.word_matcher import WordMatcher
 from retrieval.milvus.layout import MilvusHit
 from retrieval.milvus.reader import MilvusReader
 from retrieval.milvus.rows import first_attribute_value, parse_attributes
@@ -98,6 +99,13 @@ class MilvusSearcher:
         else:
             found = await self._dense(queries, query)
         return [rows_to_hits(rows, options, kinds, plan) for rows in found]
+
+    def matcher(self, text: str, chunks: int) -> WordMatcher | None:
+        """Returns what finds the words of a query in texts; None without a lexical search."""
+        vocabulary = self._vocabulary
+        if vocabulary is None:
+            return None
+        return WordMatcher.of(vocabulary, vocabulary.query(text), chunks)
 
     def _check(self, options: ShardOptions) -> None:
         info = self._info

@@ -7,15 +7,18 @@ from asyncio import Future
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from nearline.contract import Filter, Scalar
 from nearline.errors import Unsupported
 from retrieval.index.filtering.validation import unknown_attribute_error
+from retrieval.index.highlights import highlight_items, with_texts
 from retrieval.live.progress import LiveState
 from retrieval.milvus.reader import MilvusReader
 from retrieval.milvus.rows import attribute_values
 from retrieval.milvus.searcher import MilvusSearcher
 from retrieval.milvus.stored_items import StoredRows
+from retrieval.protocols.compute_threads import run_stoppable
 from retrieval.protocols.shard import (
     AppliedState,
     CountRequest,
@@ -140,8 +143,15 @@ class MilvusShard:
         """Reads items; see `Shard.fetch`."""
         await self._admission.admit(snapshot_id, request.min_watermark, deadline)
         applied = self._applied()
-        items = await self._stored.fetch(request, deadline)
-        return ShardItems(items, applied)
+        if request.highlight is None:
+            items = await self._stored.fetch(request, deadline)
+            return ShardItems([item for item in items if item is not None], applied)
+        items = await self._stored.fetch(with_texts(request), deadline)
+        matchers = [self._searcher.matcher] * len(items)
+        kept, highlights = await run_stoppable(
+            partial(highlight_items, items, request, matchers), deadline
+        )
+        return ShardItems(kept, applied, highlights)
 
     async def scan(
         self, snapshot_id: str, request: ScanRequest, deadline: float | None = None

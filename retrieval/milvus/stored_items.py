@@ -36,9 +36,9 @@ class StoredRows:
         self._reader = reader
         self._unit_length = unit_length
 
-    async def fetch(self, request: ItemsRequest, deadline: float | None) -> list[Item]:
-        """Returns items in the order of `ids`; omits those that do not exist or do not match."""
-        ids, payload, chunks, filter, _ = request
+    async def fetch(self, request: ItemsRequest, deadline: float | None) -> list[Item | None]:
+        """Returns items in the order of `ids`; None for those that do not exist or do not match."""
+        ids, payload, chunks, filter, *_ = request
         if chunks:
             keys = [make_key(one, chunk) for one, chunk in zip(ids, chunks, strict=True)]
             fields = _fields(payload, ("passage",))
@@ -46,9 +46,9 @@ class StoredRows:
             by_key = {
                 row["key"]: self._item([row], payload, row.get("passage", "")) for row in rows
             }
-            return [by_key[key] for key in keys if key in by_key]
+            return [by_key.get(key) for key in keys]
         found = await self._documents(_storable(ids, 0), payload, filter, deadline)
-        return [found[one] for one in ids if one in found]
+        return [found.get(one) for one in ids]
 
     async def scan(self, request: ScanRequest, deadline: float | None) -> list[Item]:
         """Returns the first `limit` matching items after an id, in id order."""

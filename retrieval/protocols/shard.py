@@ -14,6 +14,7 @@ from nearline.contract import (
     Attributes,
     Filter,
     Grouping,
+    Highlights,
     HitLevel,
     Item,
     PayloadField,
@@ -151,12 +152,27 @@ class ShardHits:
     applied: AppliedState | None = None
 
 
+class HighlightRequest(NamedTuple):
+    """Queries to highlight in items that are read by chunk.
+
+    texts: Query texts; empty for a query without words. queries: For each item, places of texts.
+    passage_chars: Most code points of a passage. chunks: Chunks of the collection, for the weights
+    of words.
+    """
+
+    texts: Sequence[str]
+    queries: Sequence[Sequence[int]]
+    passage_chars: int
+    chunks: int
+
+
 class ItemsRequest(NamedTuple):
     """Items to read by id.
 
     payload: Fields to read. The vector is that of the document: the mean of its chunks' vectors, at
     unit length if the metric is cosine. chunks: One number per id; text and vector are then those
     of the chunk. filter: Items that do not match are left out. min_watermark: See `Shard`.
+    highlight: Queries whose words to find in the chunks. Optional.
     """
 
     ids: Sequence[str]
@@ -164,6 +180,7 @@ class ItemsRequest(NamedTuple):
     chunks: Sequence[int] = ()
     filter: Filter | None = None
     min_watermark: Watermark | None = None
+    highlight: HighlightRequest | None = None
 
 
 class ScanRequest(NamedTuple):
@@ -185,10 +202,15 @@ class CountRequest(NamedTuple):
 
 
 class ShardItems(NamedTuple):
-    """Items that a shard read; applied is None if no change log is followed."""
+    """Items that a shard read; applied is None if no change log is followed.
+
+    highlights: For each item, one record per query to highlight; passages are in code points of the
+    chunk. Empty if none were requested.
+    """
 
     items: Sequence[Item]
     applied: AppliedState | None = None
+    highlights: Sequence[Sequence[Highlights]] = ()
 
 
 class SuggestRequest(NamedTuple):

@@ -26,8 +26,8 @@ class ServedCollection:
 
     attribute_kinds: By name, a kind of `nearline.items.attributes.KINDS`. single_valued: Names of
     attributes that hold no lists. index_price: What a query costs. approximate: Whether the index
-    may miss some of the best hits. watermark: Position in the change log up to which the snapshot
-    contains all changes.
+    may miss some of the best hits. lexical_chunks: Chunks in the lexical index; 0 without one.
+    watermark: Position in the change log up to which the snapshot contains all changes.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ServedCollection:
         # A Milvus server may lack lexical search; texts are then searched by vector alone.
         self.words_by_default = self.has_words and all(shard.has_words for shard in shards)
         self.language = manifest.lexical.language
-        self._lexical_chunks = manifest.lexical.chunks
+        self.lexical_chunks = manifest.lexical.chunks
         self.has_model = bool(self.fingerprint)
         # All other indexes compare all vectors, so they miss no result.
         self.approximate = any(name in manifest.index_factory for name in ("HNSW", "IVF", "NSG"))
@@ -85,7 +85,7 @@ class ServedCollection:
             counts: Each word with the number of chunks that contain it.
         """
         return [
-            Term(word, n, math.log1p((self._lexical_chunks - n + 0.5) / (n + 0.5)))
+            Term(word, n, math.log1p((self.lexical_chunks - n + 0.5) / (n + 0.5)))
             for word, n in counts
         ]
 

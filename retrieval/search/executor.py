@@ -83,8 +83,9 @@ async def search(
     # The examples of a query are among its best hits: request that many more, then drop them.
     shard_k = wanted + max(map(len, batch.excluded.values()), default=0)
     hybrid = batch.mode is c.SearchMode.HYBRID
-    # Hybrid hits are known only after all shards have answered, diverse hits after the selection.
-    fill_later = hybrid or bool(options.diversity)
+    # Hybrid hits are known only after all shards have answered, diverse hits after the selection,
+    # and only the hits of the answer are highlighted.
+    fill_later = hybrid or bool(options.diversity) or options.highlight is not None
     payload = _NO_PAYLOAD if fill_later else options.payload
     while True:
         found = await _round(collection, batch, options, shard_k, payload, context)
@@ -105,10 +106,11 @@ async def search(
         lists = [[one for one in hits if one[1].score >= options.min_score] for hits in lists]
     if options.diversity:
         lists = await _diversify(collection, lists, options, depth, context)
-    if fill_later and options.payload:
-        await payloads.fill_payloads(collection, lists, options, context)
     if options.grouping is not None and options.grouping.size > 1:
-        lists = await _complete_groups(collection, batch, options, lists, context)
+        in_groups = replace(options, payload=payload)
+        lists = await _complete_groups(collection, batch, in_groups, lists, context)
+    if fill_later and (options.payload or options.highlight is not None):
+        await payloads.fill_payloads(collection, lists, options, context, batch.texts)
     return BatchResult([[hit for _, hit in hits] for hits in lists], found.plans, found.terms)
 
 
@@ -311,10 +313,11 @@ async def _diversify(
     selected: list[_RankedHits] = []
     pool = pool_size(depth)
     step = max(1, _VECTORS_AT_ONCE // pool)
+    vectors = replace(options, payload=_VECTOR, highlight=None)
     for start in range(0, len(lists), step):
         part = lists[start : start + step]
         pools = [ranked[:pool] for ranked in part]
-        await payloads.fill_payloads(collection, pools, replace(options, payload=_VECTOR), context)
+        await payloads.fill_payloads(collection, pools, vectors, context)
         orders = await run_stoppable(
             partial(_diverse_orders, pools, depth, options.diversity), context.deadline
         )

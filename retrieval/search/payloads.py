@@ -1,15 +1,21 @@
-"""Fills the payload of hits that were chosen only after the shards had answered."""
+"""Fills the payload and highlights of hits that were chosen after the shards had answered."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TypeAlias
 
 from nearline import contract as c
-from retrieval.protocols.shard import ItemsRequest
+from retrieval.protocols.shard import HighlightRequest, ItemsRequest
 from retrieval.search import fanout
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext
+
+_ChunkKey: TypeAlias = tuple[str, int]
+# The hits of a chunk, each with the number of its query.
+_Pending: TypeAlias = dict[_ChunkKey, list[tuple[int, c.Hit]]]
 
 
 async def fill_payloads(
@@ -17,6 +23,7 @@ async def fill_payloads(
     lists: Sequence[list[tuple[int, c.Hit]]],
     options: c.SearchOptions,
     context: RequestContext,
+    texts: Sequence[str] = (),
 ) -> None:
     """Reads the payload of hits from the shards that hold them, for all lists together.
 
@@ -24,13 +31,15 @@ async def fill_payloads(
         collection: Collection of the hits.
         lists: Hits with their shard numbers; hits that no longer exist, or whose shard fails, are
             removed.
-        options: Name the payload fields.
+        options: Name the payload fields, and say whether to highlight the hits.
         context: Records failed shards and the progress of live changes in the others.
+        texts: For each list, the words to highlight; none if it is empty.
     """
-    pending: dict[int, dict[tuple[str, int], list[c.Hit]]] = {}
-    for ranked in lists:
+    pending: dict[int, _Pending] = {}
+    for number, ranked in enumerate(lists):
         for shard, hit in ranked:
-            pending.setdefault(shard, {}).setdefault((hit.id, hit.chunk), []).append(hit)
+            chunks = pending.setdefault(shard, {})
+            chunks.setdefault((hit.id, hit.chunk), []).append((number, hit))
     if not pending:
         return
     calls = {
@@ -42,6 +51,7 @@ async def fill_payloads(
                 [chunk for _, chunk in hits],
                 context.visible,
                 context.min_watermark,
+                None if options.highlight is None else _highlight(collection, hits, options, texts),
             ),
             context.deadline,
         )
@@ -51,32 +61,68 @@ async def fill_payloads(
         calls, context, collection=collection.name, full=options.require_full_coverage
     )
     for shard, fetched in results.items():
-        for key, item in _by_chunk(list(pending[shard]), fetched.items).items():
-            for hit in pending[shard].pop(key):
+        # A shard of an older release does not highlight.
+        highlights = fetched.highlights or [()] * len(fetched.items)
+        found = zip(fetched.items, highlights, strict=True)
+        for key, (item, marked) in zip(
+            _chunks_read(list(pending[shard]), fetched.items), found, strict=True
+        ):
+            by_query = dict(zip(_queries(pending[shard][key]), marked, strict=False))
+            for number, hit in pending[shard].pop(key):
                 _fill(hit, item, options.payload)
+                if number in by_query:
+                    hit.highlights = _in_document(by_query[number], hit.start)
     if any(pending.values()):
         # The shard failed, or a live change has removed the item in the meantime.
-        gone = {id(hit) for left in pending.values() for hits in left.values() for hit in hits}
+        gone = {id(hit) for left in pending.values() for hits in left.values() for _, hit in hits}
         for ranked in lists:
             ranked[:] = [entry for entry in ranked if id(entry[1]) not in gone]
 
 
-def _by_chunk(
-    keys: Sequence[tuple[str, int]], items: Sequence[c.Item]
-) -> dict[tuple[str, int], c.Item]:
-    """Assigns the items read to the chunks requested; missing chunks were left out.
+def _highlight(
+    collection: ServedCollection, hits: _Pending, options: c.SearchOptions, texts: Sequence[str]
+) -> HighlightRequest:
+    """Returns what to highlight in the chunks, with the texts of these hits alone."""
+    assert options.highlight is not None
+    queries = [_queries(found) for found in hits.values()]
+    places: dict[int, int] = {}
+    for number in (number for some in queries for number in some):
+        places.setdefault(number, len(places))
+    return HighlightRequest(
+        [texts[number] if texts else "" for number in places],
+        [[places[number] for number in some] for some in queries],
+        options.highlight.passage_chars,
+        collection.lexical_chunks,
+    )
+
+
+def _queries(hits: Iterable[tuple[int, c.Hit]]) -> list[int]:
+    """Returns the queries that found a chunk."""
+    return list(dict.fromkeys(number for number, _ in hits))
+
+
+def _in_document(highlights: c.Highlights, start: int) -> c.Highlights:
+    """Returns the highlights of a chunk that begins at a code point of its document."""
+    passage = highlights.passage
+    if passage is None or not start:
+        return highlights
+    moved = replace(passage, start=passage.start + start, end=passage.end + start)
+    return replace(highlights, passage=moved)
+
+
+def _chunks_read(keys: Sequence[_ChunkKey], items: Sequence[c.Item]) -> list[_ChunkKey]:
+    """Returns which of the chunks requested were read: one per item; missing ones were left out.
 
     A document that was replaced by one with fewer chunks lacks the last ones.
     """
     if len(items) == len(keys):
-        return dict(zip(keys, items, strict=True))
+        return list(keys)
     counts = Counter(item.id for item in items)
     chunks: dict[str, list[int]] = {}
     for document_id, chunk in keys:
         chunks.setdefault(document_id, []).append(chunk)
     existing = {one: set(sorted(numbers)[: counts[one]]) for one, numbers in chunks.items()}
-    found = [(one, chunk) for one, chunk in keys if chunk in existing[one]]
-    return dict(zip(found, items, strict=True))
+    return [(one, chunk) for one, chunk in keys if chunk in existing[one]]
 
 
 def _fill(hit: c.Hit, item: c.Item, payload: frozenset[c.PayloadField]) -> None:

@@ -26,6 +26,9 @@ _LINKS: Final = 32
 # 32,768 characters takes as long as 400 of one word.
 _WORDS_SHARE: Final = 16
 _TEXT_CHARACTERS: Final = 64
+# A hit is highlighted in the time of so many comparisons, and of so many for each of its words.
+_HIGHLIGHT: Final = 1_000
+_HIGHLIGHT_WORD: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class IndexPrice:
     chunks: Vectors in all shards. links: Neighbours of a node of the graph; 0: no graph. lists:
     Lists of an inverted file; 0: none. Without either, every vector is compared. ef_search,
     nprobe: Default widths. candidates: Hits per leg of a hybrid search. shards: Number of shards.
+    words: Words of a chunk, on average; 0 if they are not known.
     """
 
     chunks: int
@@ -44,6 +48,7 @@ class IndexPrice:
     nprobe: int = 1
     candidates: int = 0
     shards: int = 1
+    words: float = 0.0
 
     @classmethod
     def of(cls, manifest: snapshot_pb2.Manifest) -> Self:
@@ -57,6 +62,7 @@ class IndexPrice:
             manifest.default_nprobe or 1,
             manifest.fusion.candidates,
             max(1, len(manifest.shards)),
+            manifest.lexical.mean_length,
         )
 
     def of_query(self, k: int, options: c.SearchOptions) -> int:
@@ -72,6 +78,10 @@ class IndexPrice:
     def of_words(self, text: str) -> int:
         """Returns the comparisons that take as long as the words of a query."""
         return self.chunks // _WORDS_SHARE * -(-len(text) // _TEXT_CHARACTERS)
+
+    def of_highlights(self) -> int:
+        """Returns the comparisons that take as long as to highlight a hit."""
+        return _HIGHLIGHT + round(_HIGHLIGHT_WORD * self.words)
 
 
 def search_price(
@@ -99,6 +109,9 @@ def search_price(
         each += options.k * index.of_query(options.grouping.size, options)
     if options.diversity:
         each += pool_size(depth) * depth
+    if options.highlight is not None:
+        size = 1 if options.grouping is None else max(1, options.grouping.size)
+        each += options.k * size * index.of_highlights()
     words = 0
     if options.mode is not c.SearchMode.DENSE:
         words = sum(map(index.of_words, texts))
@@ -118,6 +131,7 @@ def check_price(price: int, limits: Sequence[tuple[str, int]]) -> None:
             raise InvalidRequest(
                 f"the search takes about {price:,} comparisons of vectors, and the limit of "
                 f"{whose} is {limit:,}; send fewer queries at once, shorter texts, a smaller k, "
-                "ef_search or nprobe, or leave out exact, diversity or groups of several hits",
+                "ef_search or nprobe, or leave out exact, diversity, highlight or groups of "
+                "several hits",
                 field="options",
             )

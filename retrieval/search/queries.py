@@ -41,13 +41,15 @@ class QueryBatch:
     """Queries of one mode, ready for the shards.
 
     numbers: Positions of the queries in the request. excluded: By position in `queries`, ids that
-    the answer must not contain.
+    the answer must not contain. texts: The words of each query; empty if it has none, or if all
+    have none.
     """
 
     mode: c.SearchMode
     numbers: Sequence[int]
     queries: ShardQueries
     excluded: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    texts: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -125,7 +127,13 @@ async def prepare_queries(
         excluded = {place: frozenset(items[n]) for place, n in enumerate(dense) if n in items}
         matrix = _matrix(collection, [vectors[n] for n in dense])
         prepared.batches.append(
-            QueryBatch(c.SearchMode.DENSE, dense, ShardQueries(matrix), excluded)
+            QueryBatch(
+                c.SearchMode.DENSE,
+                dense,
+                ShardQueries(matrix),
+                excluded,
+                [texts.get(number, "") for number in dense],
+            )
         )
     if lexical:
         matrix = (
@@ -134,7 +142,9 @@ async def prepare_queries(
             else np.empty((0, collection.dim), np.float32)
         )
         words = tuple(texts[n] for n in lexical)
-        prepared.batches.append(QueryBatch(text_mode, lexical, ShardQueries(matrix, words)))
+        prepared.batches.append(
+            QueryBatch(text_mode, lexical, ShardQueries(matrix, words), texts=words)
+        )
     return prepared
 
 
@@ -188,6 +198,10 @@ def check_options(collection: ServedCollection, options: c.SearchOptions) -> Non
         )
     if options.grouping is not None:
         _check_grouping(collection, options, options.grouping)
+    if options.highlight is not None:
+        value = options.highlight.passage_chars
+        if not 1 <= value <= c.MAX_PASSAGE_CHARACTERS:
+            raise _out_of_range("highlight.passage_chars", value, c.MAX_PASSAGE_CHARACTERS)
     if options.snapshot_id and options.snapshot_id != collection.snapshot_id:
         raise SnapshotGone(
             f"snapshot {options.snapshot_id} of {collection.name!r} is not loaded, "

@@ -100,6 +100,7 @@ class ShardClient(ServiceChannel):
             chunks=request.chunks,
             filter=None if request.filter is None else wire.filter_to_proto(request.filter),
             min_watermark=codec.watermark_to_bytes(request.min_watermark),
+            highlight=codec.highlight_to_proto(request.highlight),
         )
         return codec.items_from_proto(
             await self.call(lambda: self._stub.FetchItems(message, timeout=time_left_s(deadline)))

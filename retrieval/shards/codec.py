@@ -17,6 +17,7 @@ from retrieval.live.progress import ShardProgress
 from retrieval.protocols.shard import (
     AppliedState,
     FieldCounts,
+    HighlightRequest,
     HitPayload,
     LexicalColumns,
     ShardCounts,
@@ -119,9 +120,32 @@ def hits_from_proto(message: shard_pb2.SearchShardResponse) -> list[ShardHits]:
     return found
 
 
+def highlight_to_proto(request: HighlightRequest | None) -> shard_pb2.HighlightRequest | None:
+    """Converts the queries to highlight to a message."""
+    if request is None:
+        return None
+    return shard_pb2.HighlightRequest(
+        texts=request.texts,
+        items=[shard_pb2.HighlightedItem(queries=one) for one in request.queries],
+        passage_chars=request.passage_chars,
+        chunks=request.chunks,
+    )
+
+
+def highlight_from_proto(message: shard_pb2.FetchItemsRequest) -> HighlightRequest | None:
+    """Returns the queries to highlight; None if there are none."""
+    if not message.HasField("highlight"):
+        return None
+    wanted = message.highlight
+    queries = [one.queries for one in wanted.items]
+    return HighlightRequest(wanted.texts, queries, wanted.passage_chars, wanted.chunks)
+
+
 def fetched_items_to_proto(fetched: ShardItems) -> shard_pb2.FetchItemsResponse:
     """Converts items read by id to a message."""
     message = shard_pb2.FetchItemsResponse(items=map(wire.item_to_proto, fetched.items))
+    for highlights in fetched.highlights:
+        message.highlights.add(queries=map(wire.highlights_to_proto, highlights))
     _fill_applied(message, fetched.applied)
     return message
 
@@ -137,9 +161,11 @@ def items_from_proto(
     message: shard_pb2.FetchItemsResponse | shard_pb2.ScanItemsResponse,
 ) -> ShardItems:
     """Converts a message to items."""
-    return ShardItems(
-        [wire.item_from_proto(one) for one in message.items], _applied_from_proto(message)
-    )
+    items = [wire.item_from_proto(one) for one in message.items]
+    if isinstance(message, shard_pb2.ScanItemsResponse):
+        return ShardItems(items, _applied_from_proto(message))
+    highlights = [list(map(wire.highlights_from_proto, one.queries)) for one in message.highlights]
+    return ShardItems(items, _applied_from_proto(message), highlights)
 
 
 def _hits_from_proto(hits: shard_pb2.ShardHits) -> ShardHits:

@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from retrieval.index.filtering.planner import Matches
+from retrieval.index.highlights import highlight_items, with_texts
 from retrieval.index.segment import Segment
 from retrieval.index.suggestions import suggestion_order
 from retrieval.index.thread_pool import ThreadPool
@@ -135,19 +136,35 @@ class LocalShard:
         """Reads items; see `Shard.fetch`."""
         await self._admission.admit(snapshot_id, request.min_watermark, deadline)
 
+        wanted = request if request.highlight is None else with_texts(request)
+
         def read(stopped: Stopped) -> ShardItems:
             state = self._state()
             found = [
                 segment.fetch(
-                    request.ids, request.payload, request.chunks, request.filter, alive, stopped
+                    wanted.ids, wanted.payload, wanted.chunks, wanted.filter, alive, stopped
                 )
                 for segment, alive in state.segments
             ]
             # An item is alive in at most one segment.
-            items = (item for same in zip(*found, strict=True) for item in same)
-            return ShardItems([item for item in items if item is not None], state.applied)
+            if request.highlight is None:
+                items = (item for same in zip(*found, strict=True) for item in same)
+                return ShardItems([item for item in items if item is not None], state.applied)
+            places = [
+                next((at for at, item in enumerate(same) if item is not None), 0)
+                for same in zip(*found, strict=True)
+            ]
+            kept, highlights = highlight_items(
+                [found[at][number] for number, at in enumerate(places)],
+                request,
+                [state.segments[at][0].matcher for at in places],
+                stopped,
+            )
+            return ShardItems(kept, state.applied, highlights)
 
-        fetched: ShardItems = await self._threads.call_stoppable(read)
+        # Words are looked for in all texts, which takes longer than to read them.
+        threads = self._threads if request.highlight is None else self._scanners
+        fetched: ShardItems = await threads.call_stoppable(read)
         return fetched
 
     async def scan(

@@ -93,6 +93,7 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
                 request.chunks,
                 wire.filter_of(request),
                 decode_watermark(request.min_watermark),
+                codec.highlight_from_proto(request),
             )
             validation.check_fetch(wanted)
             fetched = await loaded.shard.fetch(request.snapshot_id, wanted, _deadline(context))

@@ -6,10 +6,13 @@ must not occupy the shard of all callers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nearline import contract as c
 from nearline.errors import InvalidRequest
 from retrieval.protocols.shard import (
     CountRequest,
+    HighlightRequest,
     ItemsRequest,
     ScanRequest,
     ShardOptions,
@@ -26,13 +29,7 @@ def check_search(queries: ShardQueries, options: ShardOptions) -> None:
         _check("vectors", vectors, c.MAX_BATCH)
     if options.mode is not c.SearchMode.DENSE:
         _check("texts", texts, c.MAX_BATCH)
-        for at, text in enumerate(queries.texts):
-            if len(text) > c.MAX_QUERY_CHARACTERS:
-                raise InvalidRequest(
-                    f"texts[{at}] has {len(text):,} characters; at most "
-                    f"{c.MAX_QUERY_CHARACTERS:,} are allowed",
-                    field=f"texts[{at}]",
-                )
+        _check_texts(queries.texts, "texts")
     _check("options.k", options.k, c.MAX_HITS)
     for name, most in (("ef_search", MAX_EF_SEARCH), ("nprobe", MAX_NPROBE)):
         value = getattr(options, name)
@@ -51,6 +48,8 @@ def check_fetch(request: ItemsRequest) -> None:
             "each id, or none",
             field="chunks",
         )
+    if request.highlight is not None:
+        _check_highlight(request, request.highlight)
 
 
 def check_scan(request: ScanRequest) -> None:
@@ -68,6 +67,38 @@ def check_suggest(request: SuggestRequest) -> None:
     """Raises InvalidRequest if the text is too long, or the limit is out of range."""
     _check("limit", request.limit, c.MAX_SUGGESTIONS)
     _check("text", len(request.text), c.MAX_TYPED_CHARACTERS)
+
+
+def _check_highlight(request: ItemsRequest, highlight: HighlightRequest) -> None:
+    _check("highlight.texts", len(highlight.texts), c.MAX_BATCH)
+    _check_texts(highlight.texts, "highlight.texts")
+    _check("highlight.passage_chars", highlight.passage_chars, c.MAX_PASSAGE_CHARACTERS)
+    if not len(highlight.queries) == len(request.chunks) == len(request.ids):
+        raise InvalidRequest(
+            f"there are {len(request.ids)} ids, {len(request.chunks)} chunks and "
+            f"{len(highlight.queries)} lists of queries to highlight; send one of each per id",
+            field="highlight.items",
+        )
+    if sum(map(len, highlight.queries)) > c.MAX_HITS:
+        raise InvalidRequest(
+            f"more than {c.MAX_HITS:,} hits are to be highlighted; send several requests",
+            field="highlight.items",
+        )
+    if any(one >= len(highlight.texts) for queries in highlight.queries for one in queries):
+        raise InvalidRequest(
+            "an item names a query that is not among highlight.texts; send its text",
+            field="highlight.items",
+        )
+
+
+def _check_texts(texts: Sequence[str], field: str) -> None:
+    for at, text in enumerate(texts):
+        if len(text) > c.MAX_QUERY_CHARACTERS:
+            raise InvalidRequest(
+                f"{field}[{at}] has {len(text):,} characters; at most "
+                f"{c.MAX_QUERY_CHARACTERS:,} are allowed",
+                field=f"{field}[{at}]",
+            )
 
 
 def _check(field: str, value: int, most: int) -> None:

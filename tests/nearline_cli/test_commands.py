@@ -210,6 +210,12 @@ async def test_search_and_status_of_a_running_router(nearline: Run, up: Callable
     assert (best["id"], best["score"], best["title"]) == ("d09", 1.0, "title 9")
     shown = nearline("search", "--item", "d05", "--item", "nobody", *where)
     assert "title 0 — text 0" in shown.stdout
+    # A search without words has passages without marked words.
+    marked = nearline("search", "--item", "d05", "--highlight", *where)
+    assert "title 0 — text 0" in marked.stdout
+    best = json.loads(nearline("search", "--item", "d05", "--highlight", "--json", *where).stdout)
+    passage = {"start": 0, "end": 6, "text": "text 0", "spans": []}
+    assert best["hits"][0]["highlights"] == {"title": [], "passage": passage}
     assert "epoch 1 · snapshot " in shown.stdout
     assert "shards 2/2" in shown.stdout
     assert "ignored: nobody (not_found)" in shown.stderr

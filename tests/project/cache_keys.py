@@ -120,6 +120,7 @@ SEARCH_OPTIONS = {
     "min_score": [None, *SHARES],
     "diversity": SHARES,
     "dense_weight": [None, *SHARES],
+    "highlight": [None, *map(c.Highlighting, NUMBERS)],
 }
 QUERIES = [
     query_of(kind, numbers)

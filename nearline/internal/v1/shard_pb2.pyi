@@ -92,7 +92,7 @@ class SearchShardResponse(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[ShardHits, _Mapping]]] = ..., elapsed: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., watermark: _Optional[bytes] = ..., stale: _Optional[str] = ...) -> None: ...
 
 class FetchItemsRequest(_message.Message):
-    __slots__ = ("collection", "snapshot_id", "shard", "ids", "payload", "chunks", "min_watermark", "filter")
+    __slots__ = ("collection", "snapshot_id", "shard", "ids", "payload", "chunks", "min_watermark", "filter", "highlight")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
@@ -101,6 +101,7 @@ class FetchItemsRequest(_message.Message):
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
     MIN_WATERMARK_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
+    HIGHLIGHT_FIELD_NUMBER: _ClassVar[int]
     collection: str
     snapshot_id: str
     shard: int
@@ -109,17 +110,44 @@ class FetchItemsRequest(_message.Message):
     chunks: _containers.RepeatedScalarFieldContainer[int]
     min_watermark: bytes
     filter: _types_pb2.Filter
-    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., ids: _Optional[_Iterable[str]] = ..., payload: _Optional[_Iterable[_Union[_retrieval_pb2.PayloadField, str]]] = ..., chunks: _Optional[_Iterable[int]] = ..., min_watermark: _Optional[bytes] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ...) -> None: ...
+    highlight: HighlightRequest
+    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., ids: _Optional[_Iterable[str]] = ..., payload: _Optional[_Iterable[_Union[_retrieval_pb2.PayloadField, str]]] = ..., chunks: _Optional[_Iterable[int]] = ..., min_watermark: _Optional[bytes] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., highlight: _Optional[_Union[HighlightRequest, _Mapping]] = ...) -> None: ...
+
+class HighlightRequest(_message.Message):
+    __slots__ = ("texts", "items", "passage_chars", "chunks")
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    PASSAGE_CHARS_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    texts: _containers.RepeatedScalarFieldContainer[str]
+    items: _containers.RepeatedCompositeFieldContainer[HighlightedItem]
+    passage_chars: int
+    chunks: int
+    def __init__(self, texts: _Optional[_Iterable[str]] = ..., items: _Optional[_Iterable[_Union[HighlightedItem, _Mapping]]] = ..., passage_chars: _Optional[int] = ..., chunks: _Optional[int] = ...) -> None: ...
+
+class HighlightedItem(_message.Message):
+    __slots__ = ("queries",)
+    QUERIES_FIELD_NUMBER: _ClassVar[int]
+    queries: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, queries: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ItemHighlights(_message.Message):
+    __slots__ = ("queries",)
+    QUERIES_FIELD_NUMBER: _ClassVar[int]
+    queries: _containers.RepeatedCompositeFieldContainer[_retrieval_pb2.Highlights]
+    def __init__(self, queries: _Optional[_Iterable[_Union[_retrieval_pb2.Highlights, _Mapping]]] = ...) -> None: ...
 
 class FetchItemsResponse(_message.Message):
-    __slots__ = ("items", "watermark", "stale")
+    __slots__ = ("items", "watermark", "stale", "highlights")
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     WATERMARK_FIELD_NUMBER: _ClassVar[int]
     STALE_FIELD_NUMBER: _ClassVar[int]
+    HIGHLIGHTS_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[_retrieval_pb2.Item]
     watermark: bytes
     stale: str
-    def __init__(self, items: _Optional[_Iterable[_Union[_retrieval_pb2.Item, _Mapping]]] = ..., watermark: _Optional[bytes] = ..., stale: _Optional[str] = ...) -> None: ...
+    highlights: _containers.RepeatedCompositeFieldContainer[ItemHighlights]
+    def __init__(self, items: _Optional[_Iterable[_Union[_retrieval_pb2.Item, _Mapping]]] = ..., watermark: _Optional[bytes] = ..., stale: _Optional[str] = ..., highlights: _Optional[_Iterable[_Union[ItemHighlights, _Mapping]]] = ...) -> None: ...
 
 class ScanItemsRequest(_message.Message):
     __slots__ = ("collection", "snapshot_id", "shard", "after_id", "limit", "filter", "payload", "min_watermark")

@@ -26,6 +26,7 @@ from retrieval.index.lexical.array_files import map_array
 from retrieval.index.lexical.lexical_query import Alternative, LexicalQuery
 from retrieval.index.lexical.title_index import NO_MATCHES, TitleIndex, TitleMatches
 from retrieval.index.lexical.vocabulary import FOLDER, Vocabulary
+from retrieval.index.lexical.word_matcher import WordMatcher
 from retrieval.protocols.shard import TITLE_SCORE
 
 STARTS, ROWS, SCORES = "starts.npy", "rows.npy", "scores.npy"
@@ -172,6 +173,10 @@ class LexicalIndex:
     def popularity(self, row: int) -> float:
         """Returns the popularity of the document of a row, 0..1; 0 if it is unknown."""
         return 0.0 if self._titles is None else self._titles.popularity(row)
+
+    def matcher(self, text: str, chunks: int) -> WordMatcher:
+        """Returns what finds the words of a query in texts; see `WordMatcher.of`."""
+        return WordMatcher.of(self._vocabulary, self._vocabulary.query(text), chunks)
 
     def terms(self, text: str) -> list[tuple[str, int]]:
         """Returns the distinct words of a text; see `Vocabulary.terms`."""

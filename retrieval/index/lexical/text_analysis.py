@@ -21,18 +21,16 @@ STEMMER_VERSION: str = Stemmer.version()
 LANGUAGES: tuple[str, ...] = (NO_LANGUAGE, *Stemmer.algorithms())
 # Han and kana are written without spaces, so each character is a word: a run of characters would
 # match only an identical run.
-_CJK = "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+CJK = "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 # Vowel signs of Indic scripts, Thai, Khmer and others belong to words, but are no letters.
 _SIGNS = "".join(
     chr(code) for code in range(0x0900, 0x1A00) if unicodedata.category(chr(code)) in ("Mn", "Mc")
 )
-_LETTERS = rf"[^\W_{_CJK}]+(?:[{_SIGNS}]+[^\W_{_CJK}]*)*"
-_WORD = re.compile(rf"[{_CJK}]|{_LETTERS}")
-# As it is written, with accents on their own; not of languages without spaces.
-_WRITTEN_WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+(?:[{_SIGNS}\u0300-\u036f]+[^\W_{_CJK}]*)*")
+_LETTERS = rf"[^\W_{CJK}]+(?:[{_SIGNS}]+[^\W_{CJK}]*)*"
+_WORD = re.compile(rf"[{CJK}]|{_LETTERS}")
 _ASCII_WORD = re.compile("[a-z0-9]+")
-_WORD_1 = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
-_POSSESSIVE = re.compile(r"'s\b")
+_WORD_1 = re.compile(rf"[{CJK}]|[^\W{CJK}]+")
+POSSESSIVE = re.compile(r"'s\b")
 # "XR-200", "AT&T", "U.S.A", "snake_case": also found as one word, without what joins them. Words
 # without a joint match, too: if one were needed, long words would take quadratic time.
 _COMPOUND = re.compile(rf"{_LETTERS}(?:[-\u2010\u2011\u200c\u00b7.'&_]{_LETTERS})*")
@@ -40,9 +38,11 @@ _MAX_COMPOUND = 32
 # Soft hyphens and other invisible joints of one word; and the dot within foreign names in Japanese,
 # which is often omitted.
 _DROPPED = re.compile("[\u00ad\u200d\u2060\ufeff\u30fb]")
-_CJK_CHARACTER = re.compile(rf"[{_CJK}]")
-_CJK_RUN = re.compile(rf"[{_CJK}]{{2,}}")
-_CJK_RUN_OR_WORD = re.compile(rf"[{_CJK}]+|{_LETTERS}")
+_CJK_CHARACTER = re.compile(rf"[{CJK}]")
+_CJK_RUN = re.compile(rf"[{CJK}]{{2,}}")
+_AROUND_WORDS = "()[]\"',;:.!?"
+_NOT_SPACE = re.compile(r"\S+")
+_CJK_RUN_OR_WORD = re.compile(rf"[{CJK}]+|{_LETTERS}")
 
 
 class Analyser:
@@ -118,16 +118,37 @@ def split_words(text: str) -> list[str]:
     return (_ASCII_WORD if text.isascii() else _WORD).findall(text)
 
 
-def word_spans(text: str) -> Iterator[tuple[int, int, str]]:
-    """Yields (first, past-the-end code point, folded word) of the words of a text."""
-    if text.isascii():
-        for match in _ASCII_WORD.finditer(text.lower()):
-            yield match.start(), match.end(), match.group()
+def find_words(folded: str, *, variants: bool = True) -> Iterator[tuple[int, int, str]]:
+    """Yields (first, past-the-end place, word) of the words of a folded text.
+
+    Args:
+        folded: A normalized and folded text without possessives.
+        variants: Whether to find compounds and pairs, too, as `iter_variants` does; they follow the
+            words.
+    """
+    for match in (_ASCII_WORD if folded.isascii() else _WORD).finditer(folded):
+        yield match.start(), match.end(), match.group()
+    if not variants:
         return
-    for match in _WRITTEN_WORD.finditer(text):
-        words = split_words(match.group())
-        if words:
-            yield match.start(), match.end(), "".join(words)
+    for piece in _NOT_SPACE.finditer(folded):
+        # Most words are no compounds, and have at most a comma or the like.
+        if not piece.group().strip(_AROUND_WORDS).isalnum():
+            for compound in _COMPOUND.finditer(folded, *piece.span()):
+                start, end = compound.span()
+                if end - start <= _MAX_COMPOUND:
+                    parts = _WORD.findall(compound.group())
+                    if len(parts) > 1:
+                        yield start, end, "".join(parts)
+    if not folded.isascii():
+        for run in _CJK_RUN.finditer(folded):
+            for at in range(run.start(), run.end() - 1):
+                yield at, at + 2, folded[at : at + 2]
+
+
+def find_words_1(folded: str) -> Iterator[tuple[int, int, str]]:
+    """Yields what `find_words` does, for version 1 of the analysis."""
+    for match in _WORD_1.finditer(folded):
+        yield match.start(), match.end(), match.group()
 
 
 def split_query(text: str) -> list[str]:
@@ -191,7 +212,7 @@ def check_language(language: str) -> str:
 
 def _folded_text(text: str) -> str:
     text = fold(normalize(text))
-    return _POSSESSIVE.sub("", text) if "'" in text else text
+    return POSSESSIVE.sub("", text) if "'" in text else text
 
 
 class _Folded(dict[int, str]):

@@ -264,13 +264,19 @@ async def test_long_texts_come_in_parts(served: Served) -> None:
         found: Any = (await agent.call_tool("search", {"query": "x"})).structured_content
         assert (found["hits"][0]["start"], found["hits"][0]["end"]) == (5, 8_005)
         assert len(found["hits"][0]["text"]) == 8_000 and not found["complete"]
+        # A whole document is shown by the passage with most of the query.
+        passage: dict[str, Any] = {"start": 7_005, "end": 7_010, "text": "01234"}
+        hit.highlights.passage.CopyFrom(retrieval_pb2.Passage(**passage))
+        reply.result.hits[0].CopyFrom(hit)
+        found = (await agent.call_tool("search", {"query": "x"})).structured_content
+        assert {name: found["hits"][0][name] for name in passage} == passage
         read, start = "", 0
         while start < 100_000:
             arguments = {"item_id": "a", "start": start}
             part: Any = (await agent.call_tool("get_item", arguments)).structured_content
             assert (part["start"], part["text_length"]) == (start, 100_000)
             read, start = read + part["text"], part["end"]
-        assert read == item.text and len(behind.seen) == 4
+        assert read == item.text and len(behind.seen) == 5
         past: Any = (
             await agent.call_tool("get_item", {"item_id": "a", "start": 200_000})
         ).structured_content

@@ -161,6 +161,8 @@ def _options(known: Known) -> list[Case]:
         Case("diversity 1e308", S, search(diversity=1e308)),
         Case("dense_weight NaN", S, search(dense_weight=NAN)),
         Case("dense_weight 2", S, search(dense_weight=2.0)),
+        Case("passage of 2^32-1", S, search(highlight=r.Highlighting(passage_chars=2**32 - 1))),
+        Case("passage of the default length", S, search(highlight=r.Highlighting()), OK),
         Case("unit of 1 MB", S, search(unit="x" * MB)),
         Case("unknown snapshot", S, search(snapshot_id="20200101T000000Z-abcdef"),
              "FAILED_PRECONDITION"),

@@ -100,7 +100,7 @@ NOT_OF_SHARDS = {
     f"SearchOptions.{name}"
     for name in (
         *("require_full_coverage", "snapshot_id", "min_score", "diversity", "dense_weight"),
-        "unit",
+        *("unit", "highlight"),
     )
 } | {"FilterPlan.shard", "Term.idf"}
 
@@ -249,6 +249,8 @@ async def asked_of_shard(name: str) -> list[Message]:
     ]
     if name == "search":
         given[0] = ShardQueries(np.stack([full.vector(), full.vector()]), ("one", "two"))
+    if name == "fetch":
+        given[0] = given[0]._replace(highlight=given[0].highlight._replace(queries=[[0, 1], [1]]))
     reply = typing.get_args(hints["return"])[0]
     answers = full.of(reply)
     seen: list[Any] = []
@@ -282,6 +284,9 @@ async def asked_of_shard(name: str) -> list[Message]:
         # All hits have the oldest state among them, and plans do not name their shard.
         oldest = received[0].applied
         answers = [replace(one, applied=oldest) for one in answers]
+    if name == "scan":
+        # Only items that a search has found are highlighted.
+        answers = answers._replace(highlights=())
     assert same(answers, received)
     return loop.messages
 

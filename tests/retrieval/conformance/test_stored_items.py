@@ -10,7 +10,7 @@ import pytest
 from nearline import filters as f
 from nearline.contract import Item, PayloadField
 from nearline.errors import InvalidRequest, SnapshotGone
-from retrieval.protocols.shard import CountRequest, ItemsRequest, ScanRequest
+from retrieval.protocols.shard import CountRequest, HighlightRequest, ItemsRequest, ScanRequest
 from tests.retrieval.conformance.conftest import Material
 from tests.retrieval.conformance.implementations import Held
 from tests.retrieval.conformance.test_search import FILTERS, GONE
@@ -68,6 +68,49 @@ async def test_chunks_are_read_by_their_number(small: Held, material: Material) 
     holds(fetched.items, every, ALL, chunks)
     fetched = await small.shard.fetch(small.snapshot_id, ItemsRequest(ids[:2], ALL, [0, 0]))
     holds(fetched.items, every[:2], ALL, [0, 0])
+
+
+async def test_words_of_queries_are_highlighted(small: Held, material: Material) -> None:
+    every = list(material.small.documents.values())
+    ids = [*(one.id for one in every), "absent"]
+    chunks = [*(len(one.vectors) - 1 for one in every), 0]
+    queries: list[list[int]] = [[at % 2, 2] for at in range(len(ids))]
+    texts = ["figs or a pear", "plum title", ""]
+    for payload in (NONE, ALL):
+        fetched = await small.shard.fetch(
+            small.snapshot_id,
+            ItemsRequest(
+                ids, payload, chunks, highlight=HighlightRequest(texts, queries, 2_000, len(every))
+            ),
+        )
+        holds(fetched.items, every, payload, chunks)
+        assert len(fetched.highlights) == len(every)
+        for at, (document, (by_text, by_nothing)) in enumerate(
+            zip(every, fetched.highlights, strict=True)
+        ):
+            start, end = document.spans()[chunks[at]]
+            text = document.text[start:end]
+            wanted: tuple[str, ...] = (
+                ("fig", "figs", "pear", "or", "a") if at % 2 == 0 else ("plum", "title")
+            )
+            if "lexical" in small.lacks:
+                wanted = ()
+            passage = by_text.passage
+            assert (passage is None) == (not text.strip())
+            if passage is not None:
+                assert (passage.start, passage.text) == (0, text.strip())
+                assert _words(passage.text, passage.spans) == [
+                    one for one in text.split() if one in wanted
+                ]
+                assert by_nothing.passage is not None and not by_nothing.passage.spans
+            title = document.title
+            assert _words(title, by_text.title) == [
+                one for one in title.split() if one.lower() in wanted
+            ]
+
+
+def _words(text: str, spans: Sequence[tuple[int, int]]) -> list[str]:
+    return [text[start:end] for start, end in spans]
 
 
 @pytest.mark.parametrize("name", FILTERS)

@@ -118,6 +118,23 @@ def test_an_unknown_word_is_found_and_has_the_largest_weight(base: Base, tmp_pat
     assert view.search("quince quince", 1)[1][0] == np.float32(2) * scores[0]
 
 
+def test_new_words_are_marked_where_a_misspelt_one_stands_for_them(base: Base) -> None:
+    assert base.vocabulary is not None
+    words = LiveWords(base.manifest.lexical, base.vocabulary)
+    words.add(0, "", {}, ["Quince jelly"])
+    text = "The quinces, and apples"
+    marked = words.view(1, names_of).matcher("qiunce aples", 40).find(text)
+    assert [text[one.start : one.end] for one in marked] == ["quinces", "apples"]
+    # The word that is in fewer chunks counts more; both are misspelt.
+    (_, quince), (_, apple) = marked[0].weights[0], marked[1].weights[0]
+    assert quince > apple
+    copy = copied(base).view(base.part.items.chunks, names_of)
+    snapshot = base.part.matcher("stones plum 12", 40)
+    assert snapshot is not None
+    for text in TEXTS:
+        assert copy.matcher("stones plum 12", 40).find(text) == snapshot.find(text)
+
+
 def test_a_view_sees_the_rows_at_its_creation(base: Base) -> None:
     assert base.vocabulary is not None
     words = LiveWords(base.manifest.lexical, base.vocabulary)

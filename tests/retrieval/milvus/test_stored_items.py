@@ -116,7 +116,7 @@ async def test_leftover_chunks_of_a_replaced_document_are_ignored() -> None:
         items = await StoredRows(reading, unit_length=False).fetch(
             ItemsRequest(["a"], payload), None
         )
-        return [item.text for item in items]
+        return [item.text for item in items if item is not None]
 
     old, new = rows("of the one before", 9, 3), rows("new", 2, 1)
     # The version of a new log is less than that of the log before.

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from nearline.contract import Grouping, SearchMode, SearchOptions
+from nearline.contract import Grouping, Highlighting, SearchMode, SearchOptions
 from nearline.errors import InvalidRequest
 from nearline.v1.snapshot_pb2 import Fusion, Manifest, ShardEntry
 from retrieval.search.price import IndexPrice, check_price, search_price
@@ -64,6 +64,14 @@ def test_the_factory_says_what_a_query_compares(factory: str, links: int, lists:
         (GRAPH, 1, replace(DENSE, grouping=Grouping("brand", 1)), 4_096),
         # A pool of 50 hits, of which 10 are chosen.
         (GRAPH, 1, replace(DENSE, diversity=0.5), 4_096 + 500),
+        # 1,000 for each hit, and 50 for each of its words.
+        (replace(GRAPH, words=20.0), 1, replace(DENSE, highlight=Highlighting()), 4_096 + 20_000),
+        (
+            GRAPH,
+            2,
+            replace(DENSE, highlight=Highlighting(), grouping=Grouping("brand", 3)),
+            2 * (11 * 4_096 + 30_000),
+        ),
         (IndexPrice(0), 5, DENSE, 5),
     ],
 )

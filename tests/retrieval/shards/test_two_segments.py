@@ -29,6 +29,7 @@ from retrieval.live.progress import LiveView
 from retrieval.protocols.shard import (
     AppliedState,
     CountRequest,
+    HighlightRequest,
     ItemsRequest,
     ScanRequest,
     ShardHits,
@@ -229,10 +230,11 @@ def test_items_lists_and_counts_match_those_of_one_segment(
             "s", ItemsRequest([*shards.ids, "none"], ALL - {PayloadField.VECTOR})
         )
         told.append(fetched.items)
-        chunks = await shard.fetch(
-            "s", ItemsRequest(shards.ids, frozenset({PayloadField.TEXT}), [1] * len(shards.ids))
-        )
-        told.append(chunks.items)
+        seconds = [1] * len(shards.ids)
+        marked = HighlightRequest(["fig or plum", ""], [[0, 1] for _ in seconds], 20, 40)
+        text = frozenset({PayloadField.TEXT})
+        chunks = await shard.fetch("s", ItemsRequest(shards.ids, text, seconds, highlight=marked))
+        told += [chunks.items, chunks.highlights]
         after = ""
         while True:
             page = await shard.scan(

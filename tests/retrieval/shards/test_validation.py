@@ -11,6 +11,7 @@ from nearline import contract as c
 from nearline.errors import InvalidRequest
 from retrieval.protocols.shard import (
     CountRequest,
+    HighlightRequest,
     ItemsRequest,
     ScanRequest,
     ShardOptions,
@@ -78,6 +79,21 @@ def test_reads_are_bounded() -> None:
     check_scan(ScanRequest("", c.MAX_PAGE, None, frozenset(), None))
     check_count(CountRequest(None, [], None))
     check_count(CountRequest(None, ["a"] * c.MAX_FACETS, None))
+    marked = HighlightRequest(["a", ""], [[0, 1], []], 2_000, 5)
+    check_fetch(few._replace(highlight=marked))
+    for bad in (
+        marked._replace(texts=["x" * (c.MAX_QUERY_CHARACTERS + 1), ""]),
+        marked._replace(texts=[], queries=[[], []]),
+        marked._replace(texts=["a"]),
+        marked._replace(queries=[[0]]),
+        marked._replace(queries=[[0] * c.MAX_HITS, [1]]),
+        marked._replace(passage_chars=0),
+        marked._replace(passage_chars=2_001),
+    ):
+        with pytest.raises(InvalidRequest, match="highlight"):
+            check_fetch(few._replace(highlight=bad))
+    with pytest.raises(InvalidRequest, match="chunks"):
+        check_fetch(few._replace(chunks=(), highlight=marked))
     tables: list[tuple[Callable[[], None], str]] = [
         (lambda: check_fetch(few._replace(ids=[])), "ids"),
         (lambda: check_fetch(few._replace(ids=["a"] * (c.MAX_HITS + 1), chunks=())), "ids"),
