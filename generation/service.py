@@ -20,6 +20,7 @@ from nearline import contract as c
 from nearline.access.caller import ANONYMOUS, Caller
 from nearline.access.readers import ReaderFilter
 from nearline.errors import InvalidRequest, NotFound
+from nearline.filters import text_conditions
 
 
 def check_question(question: c.Question, writers: Collection[str]) -> None:
@@ -40,6 +41,13 @@ def check_question(question: c.Question, writers: Collection[str]) -> None:
         raise InvalidRequest(
             f"temperature is {question.temperature:g}; 0..{c.MAX_TEMPERATURE:g} is allowed",
             field="temperature",
+        )
+    if question.filter is not None and any(text_conditions(question.filter)):
+        # Turns of a conversation are checked against the filter by the attributes of their items.
+        raise InvalidRequest(
+            "filter has a condition on title and text (WORDS, PHRASE), which only searches can "
+            "have; use conditions on attributes",
+            field="filter",
         )
     if question.backend and question.backend not in writers:
         raise InvalidRequest(

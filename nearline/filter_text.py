@@ -2,15 +2,15 @@
 
     filter    = part { OR part }              AND binds tighter than OR, NOT tighter than AND
     part      = unit { AND unit }
-    unit      = NOT unit | ( filter ) | FIELD condition
+    unit      = NOT unit | ( filter ) | FIELD condition | WORDS "…" | PHRASE "…"
     condition = ( = | == | != | <> | < | <= | > | >= ) VALUE | VALUE TO VALUE
               | [NOT] IN [ VALUE, … ] | [NOT] EXISTS | IS [NOT] NULL
 
 A field is a word, or quoted if it contains spaces or signs. A value is a quoted text ("a" or 'a',
 with \\ before a quote or backslash), a number, true, false, an unquoted time (2024-05-01,
 2024-05-01T12:00:00+02:00; UTC without a zone), or any other word, which is a text. Keywords are
-case-insensitive. As in Meilisearch, `!=` and `NOT IN` are true of an item without the
-attribute, and `a TO b` includes both ends.
+case-insensitive; WORDS and PHRASE are keywords before a quoted text only. As in Meilisearch, `!=`
+and `NOT IN` are true of an item without the attribute, and `a TO b` includes both ends.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ _UNEQUAL = {"!=", "<>"}
 _BOUNDS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 _MAX_DEPTH = 64
 _MAX_DIGITS = 40
+_TEXT_CONDITIONS: Mapping[str, type[f.Words | f.Phrase]] = {"WORDS": f.Words, "PHRASE": f.Phrase}
 _CLOSING = {"[": "]", "(": ")"}
 
 
@@ -68,6 +69,8 @@ def filter_from_json(value: object, path: str = "filter") -> f.Filter:
     {"all": [filter, …]}, {"any": [filter, …]}, {"not": filter}, or a condition on a field:
     {"field": "year", "gte": 2000, "lt": 2010}, with one of "equals", "in", "exists": true, or the
     bounds gte, gt, lte, lt. A time is {"$time": "2024-05-01T12:00:00Z"}.
+    On title and text: {"phrase": "new york"}, or {"words": "new york"}, optionally with "share":
+    0.5 and "similar": true.
     Raises: InvalidRequest: the filter has a different form; names the path.
     """
     condition = _from_json(value, path, _MAX_DEPTH)
@@ -90,6 +93,10 @@ def filter_to_json(condition: f.Filter) -> dict[str, Any]:
             return {"field": field, "in": [_value_to_json(one) for one in values]}
         case f.Exists(field):
             return {"field": field, "exists": True}
+        case f.Words(text, share, similar):
+            return {"words": text, "share": share, "similar": similar}
+        case f.Phrase(text):
+            return {"phrase": text}
         case f.Range():
             bounds = {name: getattr(condition, name) for name in f.BOUNDS}
             found = {name: _value_to_json(one) for name, one in bounds.items() if one is not None}
@@ -157,7 +164,20 @@ class _Parser:
             if not self._take(")"):
                 self._expected("AND, OR or )")
             return condition
-        return self._condition(self._field())
+        text = self._text_condition()
+        return self._condition(self._field()) if text is None else text
+
+    def _text_condition(self) -> f.TextCondition | None:
+        kind = _TEXT_CONDITIONS.get(self._peek().text.upper())
+        if kind is None or self._peek().kind != "word":
+            return None
+        text = self._tokens[self._next + 1]
+        after = self._tokens[min(self._next + 2, len(self._tokens) - 1)]
+        # An attribute may have this name: words "a" TO "b".
+        if text.kind != "quoted" or after.keyword() == "TO":
+            return None
+        self._next += 2
+        return kind(text.text)
 
     def _field(self) -> str:
         token = self._peek()
@@ -305,6 +325,12 @@ def _from_json(value: object, path: str, depth: int) -> f.Filter:
             )
     if keys == {"not"}:
         return f.Not(_from_json(value["not"], f"{path}.not", depth - 1))
+    if keys == {"phrase"} and isinstance(value["phrase"], str):
+        return f.Phrase(value["phrase"])
+    if "words" in keys <= {"words", "share", "similar"} and isinstance(value["words"], str):
+        share, similar = value.get("share", 1.0), value.get("similar", False)
+        if isinstance(share, float | int) and isinstance(similar, bool):
+            return f.Words(value["words"], float(share), similar)
     field = value.get("field")
     if isinstance(field, str):
         if keys == {"field", "equals"}:
@@ -321,8 +347,8 @@ def _from_json(value: object, path: str, depth: int) -> f.Filter:
             )
     raise _malformed(
         path,
-        f"has the keys {', '.join(sorted(map(str, keys))) or '(none)'}; use all, any, not, or "
-        "field with equals, in, exists or bounds (gte, gt, lte, lt)",
+        f"has the keys {', '.join(sorted(map(str, keys))) or '(none)'}; use all, any, not, words, "
+        "phrase, or field with equals, in, exists or bounds (gte, gt, lte, lt)",
     )
 
 

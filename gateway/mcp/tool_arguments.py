@@ -35,7 +35,10 @@ class SearchArguments(ToolArguments):
     """Arguments of `search`."""
 
     query: str = Field(
-        min_length=1, max_length=32_768, description="What to look for, in natural language."
+        min_length=1,
+        max_length=32_768,
+        description='What to look for, in natural language. "Quoted words" must be in a hit one '
+        "after another; a hit has no -word.",
     )
     k: int = Field(10, ge=1, le=50, description="Number of hits.")
     filter: _Filter = ""

@@ -270,6 +270,8 @@ class EvidenceReader:
                 payload=payload,
                 filter=question.filter,
                 explain=True,
+                # Quotes in a question say nothing about the words of its answer.
+                plain_text=True,
                 min_watermark=question.min_watermark,
             ),
             collection=collection,

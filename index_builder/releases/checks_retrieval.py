@@ -216,14 +216,14 @@ async def check_ndcg(comparison: Comparison) -> Check:
 
 async def _ndcg(snapshot: LoadedSnapshot, labels: JudgedQueries) -> float:
     served = snapshot.served
-    options = c.SearchOptions(k=K)
+    options = c.SearchOptions(k=K, plain_text=True)
     names = list(labels.queries)
     rankings: dict[str, list[str]] = {}
     for at in range(0, len(names), _JUDGED_BATCH):
         part = names[at : at + _JUDGED_BATCH]
         queries = [c.Query(text=labels.queries[name]) for name in part]
         prepared = await prepare_queries(
-            served, snapshot.embedders, queries, part, None, RequestContext()
+            served, snapshot.embedders, queries, part, options, RequestContext()
         )
         for batch in prepared.batches:
             outcome = await executor.search(served, batch, options, RequestContext())

@@ -22,8 +22,8 @@ from retrieval.search.queries import (
     QueryBatch,
     align_to_metric,
     check_options,
+    parsed_text,
     prepare_queries,
-    query_text,
 )
 from retrieval.search.request_context import RequestContext
 
@@ -102,12 +102,13 @@ async def _query_batch(
             served.words_by_default or options.mode is c.SearchMode.HYBRID
         )
         matrix = align_to_metric(served, probe.vector[None])
-        texts = (query_text(query, "query"),) if hybrid else ()
+        parsed = parsed_text(served, query, "query", options)
+        texts = (parsed.words,) if hybrid else ()
         mode = c.SearchMode.HYBRID if hybrid else c.SearchMode.DENSE
-        return QueryBatch(mode, [0], ShardQueries(matrix, texts))
+        return QueryBatch(mode, [0], ShardQueries(matrix, texts), condition=parsed.condition)
     try:
         prepared = await prepare_queries(
-            served, snapshot.embedders, [query], ["query"], options.mode, RequestContext()
+            served, snapshot.embedders, [query], ["query"], options, RequestContext()
         )
     except NearlineError as error:
         if not embeds or isinstance(error, InvalidRequest):

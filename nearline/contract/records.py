@@ -78,6 +78,8 @@ class SearchOptions:
     min_watermark: bytes = b""
     unit: str = ""
     highlight: Converted[Highlighting | None, Highlighting | Mapping[str, int] | None] = None  # type: ignore[assignment]
+    plain_text: bool = False
+    min_should_match: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

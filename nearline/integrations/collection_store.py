@@ -259,7 +259,9 @@ class CollectionStore:
         kinds: Mapping[str, str],
     ) -> c.SearchOptions:
         condition = await self._fit(_to_filter(filter), kinds)
-        return dataclasses.replace(options or c.SearchOptions(), k=k, filter=condition)
+        # Frameworks pass on questions, whose quotes and hyphens are no syntax.
+        wanted = options or c.SearchOptions(plain_text=True)
+        return dataclasses.replace(wanted, k=k, filter=condition)
 
     async def _one_search(
         self,

@@ -103,6 +103,8 @@ def fit_filter(condition: f.Filter, kinds: Mapping[str, str]) -> f.Filter:
             return f.Any(*(fit_filter(one, kinds) for one in parts))
         case f.Not(part):
             return f.Not(fit_filter(part, kinds))
+        case f.Words() | f.Phrase():
+            return condition
     kind = kinds.get(condition.field, "").removesuffix(LIST)
     if not kind:
         names = ", ".join(sorted(set(kinds) - OWN)) or "none"

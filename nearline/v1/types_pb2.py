@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17nearline/v1/types.proto\x12\x0bnearline.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"J\n\x07Vectors\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0b\n\x03\x64im\x18\x02 \x01(\r\x12$\n\x05\x64type\x18\x03 \x01(\x0e\x32\x15.nearline.v1.DataType\"\xca\x01\n\x05Value\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x13\n\tint_value\x18\x02 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x03 \x01(\x01H\x00\x12\x14\n\nbool_value\x18\x04 \x01(\x08H\x00\x12\x30\n\ntime_value\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12,\n\nlist_value\x18\x06 \x01(\x0b\x32\x16.nearline.v1.ValueListH\x00\x42\x06\n\x04kind\"/\n\tValueList\x12\"\n\x06values\x18\x01 \x03(\x0b\x32\x12.nearline.v1.Value\"\xaf\x02\n\x06\x46ilter\x12&\n\x03\x61ll\x18\x01 \x01(\x0b\x32\x17.nearline.v1.FilterListH\x00\x12&\n\x03\x61ny\x18\x02 \x01(\x0b\x32\x17.nearline.v1.FilterListH\x00\x12\"\n\x03not\x18\x03 \x01(\x0b\x32\x13.nearline.v1.FilterH\x00\x12*\n\x06\x65quals\x18\x04 \x01(\x0b\x32\x18.nearline.v1.FieldEqualsH\x00\x12\"\n\x02in\x18\x05 \x01(\x0b\x32\x14.nearline.v1.FieldInH\x00\x12(\n\x05range\x18\x06 \x01(\x0b\x32\x17.nearline.v1.FieldRangeH\x00\x12*\n\x06\x65xists\x18\x07 \x01(\x0b\x32\x18.nearline.v1.FieldExistsH\x00\x42\x0b\n\tcondition\"2\n\nFilterList\x12$\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x13.nearline.v1.Filter\"?\n\x0b\x46ieldEquals\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.nearline.v1.Value\"<\n\x07\x46ieldIn\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\"\n\x06values\x18\x02 \x03(\x0b\x32\x12.nearline.v1.Value\"\xcf\x01\n\nFieldRange\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12$\n\x03gte\x18\x02 \x01(\x0b\x32\x12.nearline.v1.ValueH\x00\x88\x01\x01\x12#\n\x02gt\x18\x03 \x01(\x0b\x32\x12.nearline.v1.ValueH\x01\x88\x01\x01\x12$\n\x03lte\x18\x04 \x01(\x0b\x32\x12.nearline.v1.ValueH\x02\x88\x01\x01\x12#\n\x02lt\x18\x05 \x01(\x0b\x32\x12.nearline.v1.ValueH\x03\x88\x01\x01\x42\x06\n\x04_gteB\x05\n\x03_gtB\x06\n\x04_lteB\x05\n\x03_lt\"\x1c\n\x0b\x46ieldExists\x12\r\n\x05\x66ield\x18\x01 \x01(\t\"Q\n\x08\x43overage\x12\x17\n\x0fshards_answered\x18\x01 \x01(\r\x12\x14\n\x0cshards_total\x18\x02 \x01(\r\x12\x16\n\x0emissing_shards\x18\x03 \x03(\r\"\xb0\x01\n\x08ServedBy\x12,\n\x06source\x18\x01 \x01(\x0e\x32\x1c.nearline.v1.ServedBy.Source\x12\x0c\n\x04rung\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"X\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSOURCE_LIVE\x10\x01\x12\x10\n\x0cSOURCE_CACHE\x10\x02\x12\x13\n\x0fSOURCE_FALLBACK\x10\x03\"\x88\x01\n\x07Timings\x12(\n\x05\x65mbed\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06search\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x81\x02\n\tReplyInfo\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x11\n\twatermark\x18\x04 \x01(\x0c\x12\x0f\n\x07list_id\x18\x05 \x01(\t\x12\'\n\x08\x63overage\x18\x06 \x01(\x0b\x32\x15.nearline.v1.Coverage\x12(\n\tserved_by\x18\x07 \x01(\x0b\x32\x15.nearline.v1.ServedBy\x12%\n\x07timings\x18\x08 \x01(\x0b\x32\x14.nearline.v1.Timings\x12\x1d\n\x03\x61rm\x18\t \x01(\x0e\x32\x10.nearline.v1.Arm*;\n\x03\x41rm\x12\x13\n\x0f\x41RM_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x41RM_CURRENT\x10\x01\x12\x0e\n\nARM_CANARY\x10\x02*]\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x11\n\rDATA_TYPE_F32\x10\x01\x12\x11\n\rDATA_TYPE_F16\x10\x02\x12\x10\n\x0c\x44\x41TA_TYPE_I8\x10\x03\x42\'\n\x0bnearline.v1P\x01Z\x16nearline/v1;nearlinev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17nearline/v1/types.proto\x12\x0bnearline.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"J\n\x07Vectors\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0b\n\x03\x64im\x18\x02 \x01(\r\x12$\n\x05\x64type\x18\x03 \x01(\x0e\x32\x15.nearline.v1.DataType\"\xca\x01\n\x05Value\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x13\n\tint_value\x18\x02 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x03 \x01(\x01H\x00\x12\x14\n\nbool_value\x18\x04 \x01(\x08H\x00\x12\x30\n\ntime_value\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12,\n\nlist_value\x18\x06 \x01(\x0b\x32\x16.nearline.v1.ValueListH\x00\x42\x06\n\x04kind\"/\n\tValueList\x12\"\n\x06values\x18\x01 \x03(\x0b\x32\x12.nearline.v1.Value\"\x83\x03\n\x06\x46ilter\x12&\n\x03\x61ll\x18\x01 \x01(\x0b\x32\x17.nearline.v1.FilterListH\x00\x12&\n\x03\x61ny\x18\x02 \x01(\x0b\x32\x17.nearline.v1.FilterListH\x00\x12\"\n\x03not\x18\x03 \x01(\x0b\x32\x13.nearline.v1.FilterH\x00\x12*\n\x06\x65quals\x18\x04 \x01(\x0b\x32\x18.nearline.v1.FieldEqualsH\x00\x12\"\n\x02in\x18\x05 \x01(\x0b\x32\x14.nearline.v1.FieldInH\x00\x12(\n\x05range\x18\x06 \x01(\x0b\x32\x17.nearline.v1.FieldRangeH\x00\x12*\n\x06\x65xists\x18\x07 \x01(\x0b\x32\x18.nearline.v1.FieldExistsH\x00\x12\'\n\x05words\x18\x08 \x01(\x0b\x32\x16.nearline.v1.TextWordsH\x00\x12)\n\x06phrase\x18\t \x01(\x0b\x32\x17.nearline.v1.TextPhraseH\x00\x42\x0b\n\tcondition\"2\n\nFilterList\x12$\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x13.nearline.v1.Filter\"?\n\x0b\x46ieldEquals\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.nearline.v1.Value\"<\n\x07\x46ieldIn\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\"\n\x06values\x18\x02 \x03(\x0b\x32\x12.nearline.v1.Value\"\xcf\x01\n\nFieldRange\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12$\n\x03gte\x18\x02 \x01(\x0b\x32\x12.nearline.v1.ValueH\x00\x88\x01\x01\x12#\n\x02gt\x18\x03 \x01(\x0b\x32\x12.nearline.v1.ValueH\x01\x88\x01\x01\x12$\n\x03lte\x18\x04 \x01(\x0b\x32\x12.nearline.v1.ValueH\x02\x88\x01\x01\x12#\n\x02lt\x18\x05 \x01(\x0b\x32\x12.nearline.v1.ValueH\x03\x88\x01\x01\x42\x06\n\x04_gteB\x05\n\x03_gtB\x06\n\x04_lteB\x05\n\x03_lt\"\x1c\n\x0b\x46ieldExists\x12\r\n\x05\x66ield\x18\x01 \x01(\t\"H\n\tTextWords\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\x05share\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07similar\x18\x03 \x01(\x08\x42\x08\n\x06_share\"\x1a\n\nTextPhrase\x12\x0c\n\x04text\x18\x01 \x01(\t\"Q\n\x08\x43overage\x12\x17\n\x0fshards_answered\x18\x01 \x01(\r\x12\x14\n\x0cshards_total\x18\x02 \x01(\r\x12\x16\n\x0emissing_shards\x18\x03 \x03(\r\"\xb0\x01\n\x08ServedBy\x12,\n\x06source\x18\x01 \x01(\x0e\x32\x1c.nearline.v1.ServedBy.Source\x12\x0c\n\x04rung\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"X\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSOURCE_LIVE\x10\x01\x12\x10\n\x0cSOURCE_CACHE\x10\x02\x12\x13\n\x0fSOURCE_FALLBACK\x10\x03\"\x88\x01\n\x07Timings\x12(\n\x05\x65mbed\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06search\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x81\x02\n\tReplyInfo\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x11\n\twatermark\x18\x04 \x01(\x0c\x12\x0f\n\x07list_id\x18\x05 \x01(\t\x12\'\n\x08\x63overage\x18\x06 \x01(\x0b\x32\x15.nearline.v1.Coverage\x12(\n\tserved_by\x18\x07 \x01(\x0b\x32\x15.nearline.v1.ServedBy\x12%\n\x07timings\x18\x08 \x01(\x0b\x32\x14.nearline.v1.Timings\x12\x1d\n\x03\x61rm\x18\t \x01(\x0e\x32\x10.nearline.v1.Arm*;\n\x03\x41rm\x12\x13\n\x0f\x41RM_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x41RM_CURRENT\x10\x01\x12\x0e\n\nARM_CANARY\x10\x02*]\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x11\n\rDATA_TYPE_F32\x10\x01\x12\x11\n\rDATA_TYPE_F16\x10\x02\x12\x10\n\x0c\x44\x41TA_TYPE_I8\x10\x03\x42\'\n\x0bnearline.v1P\x01Z\x16nearline/v1;nearlinev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nearline.v1.types_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013nearline.v1P\001Z\026nearline/v1;nearlinev1'
-  _globals['_ARM']._serialized_start=1821
-  _globals['_ARM']._serialized_end=1880
-  _globals['_DATATYPE']._serialized_start=1882
-  _globals['_DATATYPE']._serialized_end=1975
+  _globals['_ARM']._serialized_start=2007
+  _globals['_ARM']._serialized_end=2066
+  _globals['_DATATYPE']._serialized_start=2068
+  _globals['_DATATYPE']._serialized_end=2161
   _globals['_VECTORS']._serialized_start=105
   _globals['_VECTORS']._serialized_end=179
   _globals['_VALUE']._serialized_start=182
@@ -45,25 +45,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VALUELIST']._serialized_start=386
   _globals['_VALUELIST']._serialized_end=433
   _globals['_FILTER']._serialized_start=436
-  _globals['_FILTER']._serialized_end=739
-  _globals['_FILTERLIST']._serialized_start=741
-  _globals['_FILTERLIST']._serialized_end=791
-  _globals['_FIELDEQUALS']._serialized_start=793
-  _globals['_FIELDEQUALS']._serialized_end=856
-  _globals['_FIELDIN']._serialized_start=858
-  _globals['_FIELDIN']._serialized_end=918
-  _globals['_FIELDRANGE']._serialized_start=921
-  _globals['_FIELDRANGE']._serialized_end=1128
-  _globals['_FIELDEXISTS']._serialized_start=1130
-  _globals['_FIELDEXISTS']._serialized_end=1158
-  _globals['_COVERAGE']._serialized_start=1160
-  _globals['_COVERAGE']._serialized_end=1241
-  _globals['_SERVEDBY']._serialized_start=1244
-  _globals['_SERVEDBY']._serialized_end=1420
-  _globals['_SERVEDBY_SOURCE']._serialized_start=1332
-  _globals['_SERVEDBY_SOURCE']._serialized_end=1420
-  _globals['_TIMINGS']._serialized_start=1423
-  _globals['_TIMINGS']._serialized_end=1559
-  _globals['_REPLYINFO']._serialized_start=1562
-  _globals['_REPLYINFO']._serialized_end=1819
+  _globals['_FILTER']._serialized_end=823
+  _globals['_FILTERLIST']._serialized_start=825
+  _globals['_FILTERLIST']._serialized_end=875
+  _globals['_FIELDEQUALS']._serialized_start=877
+  _globals['_FIELDEQUALS']._serialized_end=940
+  _globals['_FIELDIN']._serialized_start=942
+  _globals['_FIELDIN']._serialized_end=1002
+  _globals['_FIELDRANGE']._serialized_start=1005
+  _globals['_FIELDRANGE']._serialized_end=1212
+  _globals['_FIELDEXISTS']._serialized_start=1214
+  _globals['_FIELDEXISTS']._serialized_end=1242
+  _globals['_TEXTWORDS']._serialized_start=1244
+  _globals['_TEXTWORDS']._serialized_end=1316
+  _globals['_TEXTPHRASE']._serialized_start=1318
+  _globals['_TEXTPHRASE']._serialized_end=1344
+  _globals['_COVERAGE']._serialized_start=1346
+  _globals['_COVERAGE']._serialized_end=1427
+  _globals['_SERVEDBY']._serialized_start=1430
+  _globals['_SERVEDBY']._serialized_end=1606
+  _globals['_SERVEDBY_SOURCE']._serialized_start=1518
+  _globals['_SERVEDBY_SOURCE']._serialized_end=1606
+  _globals['_TIMINGS']._serialized_start=1609
+  _globals['_TIMINGS']._serialized_end=1745
+  _globals['_REPLYINFO']._serialized_start=1748
+  _globals['_REPLYINFO']._serialized_end=2005
 # @@protoc_insertion_point(module_scope)

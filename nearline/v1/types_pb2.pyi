@@ -64,7 +64,7 @@ class ValueList(_message.Message):
     def __init__(self, values: _Optional[_Iterable[_Union[Value, _Mapping]]] = ...) -> None: ...
 
 class Filter(_message.Message):
-    __slots__ = ("all", "any", "equals", "range", "exists")
+    __slots__ = ("all", "any", "equals", "range", "exists", "words", "phrase")
     ALL_FIELD_NUMBER: _ClassVar[int]
     ANY_FIELD_NUMBER: _ClassVar[int]
     NOT_FIELD_NUMBER: _ClassVar[int]
@@ -72,12 +72,16 @@ class Filter(_message.Message):
     IN_FIELD_NUMBER: _ClassVar[int]
     RANGE_FIELD_NUMBER: _ClassVar[int]
     EXISTS_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
+    PHRASE_FIELD_NUMBER: _ClassVar[int]
     all: FilterList
     any: FilterList
     equals: FieldEquals
     range: FieldRange
     exists: FieldExists
-    def __init__(self, all: _Optional[_Union[FilterList, _Mapping]] = ..., any: _Optional[_Union[FilterList, _Mapping]] = ..., equals: _Optional[_Union[FieldEquals, _Mapping]] = ..., range: _Optional[_Union[FieldRange, _Mapping]] = ..., exists: _Optional[_Union[FieldExists, _Mapping]] = ..., **kwargs) -> None: ...
+    words: TextWords
+    phrase: TextPhrase
+    def __init__(self, all: _Optional[_Union[FilterList, _Mapping]] = ..., any: _Optional[_Union[FilterList, _Mapping]] = ..., equals: _Optional[_Union[FieldEquals, _Mapping]] = ..., range: _Optional[_Union[FieldRange, _Mapping]] = ..., exists: _Optional[_Union[FieldExists, _Mapping]] = ..., words: _Optional[_Union[TextWords, _Mapping]] = ..., phrase: _Optional[_Union[TextPhrase, _Mapping]] = ..., **kwargs) -> None: ...
 
 class FilterList(_message.Message):
     __slots__ = ("filters",)
@@ -120,6 +124,22 @@ class FieldExists(_message.Message):
     FIELD_FIELD_NUMBER: _ClassVar[int]
     field: str
     def __init__(self, field: _Optional[str] = ...) -> None: ...
+
+class TextWords(_message.Message):
+    __slots__ = ("text", "share", "similar")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    SIMILAR_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    share: float
+    similar: bool
+    def __init__(self, text: _Optional[str] = ..., share: _Optional[float] = ..., similar: _Optional[bool] = ...) -> None: ...
+
+class TextPhrase(_message.Message):
+    __slots__ = ("text",)
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    def __init__(self, text: _Optional[str] = ...) -> None: ...
 
 class Coverage(_message.Message):
     __slots__ = ("shards_answered", "shards_total", "missing_shards")

@@ -86,6 +86,11 @@ def _message(condition: f.Filter) -> types_pb2.Filter:
                     getattr(message.range, bound).CopyFrom(value_to_proto(value))
         case f.Exists(field):
             message.exists.field = field
+        case f.Words(text, share, similar):
+            message.words.text, message.words.similar = text, similar
+            message.words.share = share
+        case f.Phrase(text):
+            message.phrase.text = text
     return message
 
 
@@ -110,6 +115,11 @@ def _value(message: types_pb2.Value, path: str) -> f.FilterValue:
     return value
 
 
+def _words(message: types_pb2.TextWords) -> f.Words:
+    share = message.share if message.HasField("share") else 1.0
+    return f.Words(message.text, share, message.similar)
+
+
 def _range(message: types_pb2.FieldRange, path: str) -> f.Range:
     bounds = {
         bound: _value(getattr(message, bound), f"{path}.{bound}")
@@ -130,4 +140,6 @@ _READERS: Mapping[str, Callable[..., f.Filter]] = {
     ),
     "range": _range,
     "exists": lambda message, path: f.Exists(message.field),
+    "words": lambda message, path: _words(message),
+    "phrase": lambda message, path: f.Phrase(message.text),
 }

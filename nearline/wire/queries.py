@@ -122,6 +122,8 @@ def options_to_proto(options: c.SearchOptions) -> retrieval_pb2.SearchOptions:
         dense_weight=options.dense_weight,
         min_watermark=options.min_watermark,
         unit=options.unit,
+        plain_text=options.plain_text,
+        min_should_match=options.min_should_match,
     )
     if options.filter is not None:
         message.filter.CopyFrom(filter_to_proto(options.filter))
@@ -180,5 +182,9 @@ def options_from_proto(options: retrieval_pb2.SearchOptions) -> c.SearchOptions:
         unit=options.unit,
         highlight=(
             highlighting_from_proto(options.highlight) if options.HasField("highlight") else None
+        ),
+        plain_text=options.plain_text,
+        min_should_match=(
+            options.min_should_match if options.HasField("min_should_match") else None
         ),
     )

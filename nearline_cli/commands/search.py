@@ -81,6 +81,20 @@ def search(
             "the best is near 1 however poor the match: use it with --mode dense or lexical.",
         ),
     ] = None,
+    plain_text: Annotated[
+        bool,
+        typer.Option(
+            "--plain-text",
+            help='Search for TEXT as it is. Otherwise "quoted words" must be in a hit, -words must '
+            "not, and a last word* may go on.",
+        ),
+    ] = False,
+    min_should_match: Annotated[
+        float | None,
+        typer.Option(
+            metavar="0..1", help="Share of the words of TEXT that a hit must have; 1 means all."
+        ),
+    ] = None,
     explain: Annotated[
         bool,
         typer.Option(
@@ -117,6 +131,8 @@ def search(
         diversity=diversity,
         min_score=min_score,
         highlight=Highlighting() if highlight else None,
+        plain_text=plain_text,
+        min_should_match=min_should_match,
     )
     with BlockingRetrievalClient(address) as client:
         start = time.perf_counter()

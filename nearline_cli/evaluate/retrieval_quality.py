@@ -21,7 +21,9 @@ async def score_router(
     """Sends every query to a router, and scores the rankings."""
     from index_builder.evaluation import retrieval_metrics
 
-    wanted = SearchOptions(k=_K, mode=mode, payload=frozenset(), require_full_coverage=True)
+    wanted = SearchOptions(
+        k=_K, mode=mode, payload=frozenset(), require_full_coverage=True, plain_text=True
+    )
     ids = list(data.queries)
     rankings: dict[str, list[str]] = {}
     async with RetrievalClient(address) as client, AdminClient(address) as admin:

@@ -12,7 +12,8 @@ from retrieval.index.filtering.attribute_table import AttributeTable
 from retrieval.index.filtering.filter_cache import FilterCache
 from retrieval.index.filtering.planner import FilteredSearch, Matches, calibrate
 from retrieval.index.item_table import ItemTable
-from retrieval.index.protocols import FilteredVectors
+from retrieval.index.protocols import FilteredVectors, WordIndex
+from retrieval.index.text_conditions import TextConditions
 from retrieval.index.vectors.vector_index import VectorIndex
 from retrieval.protocols.shard import FieldCounts, ShardFilterPlan
 
@@ -77,7 +78,7 @@ class SegmentAttributes:
 
 
 def snapshot_attributes(
-    table: AttributeTable, items: ItemTable, index: VectorIndex
+    table: AttributeTable, items: ItemTable, index: VectorIndex, words: WordIndex | None = None
 ) -> SegmentAttributes:
     """Returns the attributes of a snapshot segment.
 
@@ -85,8 +86,10 @@ def snapshot_attributes(
         table: Attributes, one record per document.
         items: The documents, in the same order.
         index: The vectors; a short calibration measures when an exact scan is faster.
+        words: The word index; None if the snapshot has none.
     """
-    cache = FilterCache(table, items.first_rows)
+    of_text = None if words is None else TextConditions(items, words).matching
+    cache = FilterCache(table, items.first_rows, of_text)
     return SegmentAttributes(
         lambda: cache,
         FilteredSearch(index, items.chunks, exact_limit=calibrate(index)),

@@ -143,6 +143,15 @@ class WordIndex(Protocol):
         """Returns how well the titles of rows match a query, 0 if they do not."""
         ...
 
+    def rows_with_words(self, text: str, *, similar: bool) -> list[list[NDArray[np.int32]]]:
+        """Returns for each different word of a text the columns of rows that have it.
+
+        Args:
+            text: The words; stop words are left out if there are others.
+            similar: Whether words that resemble a misspelt one count.
+        """
+        ...
+
     def complete(
         self, text: str, most: int, allow: NDArray[np.bool_] | None = None
     ) -> NDArray[np.int32]:

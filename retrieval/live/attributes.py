@@ -20,6 +20,8 @@ from retrieval.index.attributes import SegmentAttributes
 from retrieval.index.filtering.attribute_table import AttributeTable
 from retrieval.index.filtering.filter_cache import FilterCache
 from retrieval.index.filtering.planner import Matches
+from retrieval.index.protocols import WordIndex
+from retrieval.index.text_conditions import TextConditions
 from retrieval.index.vectors.vector_index import Neighbours, SearchParams
 from retrieval.live.documents import DocumentsView, LiveItem
 from retrieval.live.vectors import LiveIndex
@@ -63,7 +65,11 @@ class LiveColumns:
             self._blocks, self._documents = blocks, stop
 
     def view(
-        self, items: Sequence[LiveItem], of: DocumentsView, index: LiveIndex
+        self,
+        items: Sequence[LiveItem],
+        of: DocumentsView,
+        index: LiveIndex,
+        words: WordIndex | None = None,
     ) -> SegmentAttributes:
         """Returns the attributes of the documents of a view; the first filter assembles them.
 
@@ -71,12 +77,16 @@ class LiveColumns:
             items: The documents of the view, and possibly more.
             of: The view.
             index: The vectors of the view.
+            words: The words of the view; None if the snapshot has no word index.
         """
+        of_text = None if words is None else TextConditions(of, words).matching
         fields, blocks, rest = self._fields, self._blocks, items[self._documents : of.documents]
 
         def assemble() -> FilterCache:
             columns = pa.concat_tables([*blocks, _block(fields, rest)])
-            return FilterCache(AttributeTable(columns, fields, of.documents), of.first_rows)
+            return FilterCache(
+                AttributeTable(columns, fields, of.documents), of.first_rows, of_text
+            )
 
         return SegmentAttributes(
             assemble,

@@ -92,11 +92,12 @@ class LiveSegment:
         alive = self._alive.values.copy()
         view = self.items.view(alive)
         index = self.vectors.view(view.names_of)
+        words = None if self._words is None else self._words.view(view.chunks, view.names_of)
         part = Segment(
             index,
             view,
-            self._columns.view(self.items.items, view, index),
-            None if self._words is None else self._words.view(view.chunks, view.names_of),
+            self._columns.view(self.items.items, view, index, words),
+            words,
             unit_length=self._manifest.metric == COSINE,
         )
         if self.alive_documents == view.documents:

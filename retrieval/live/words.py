@@ -17,13 +17,23 @@ from numpy.typing import NDArray
 
 from nearline.v1 import snapshot_pb2
 from retrieval.index.best_rows import NamesOf, rank_rows
-from retrieval.index.lexical.bm25_index import Column, clause_columns, sum_scores, title_score
+from retrieval.index.lexical.bm25_index import (
+    Column,
+    clause_columns,
+    sum_scores,
+    title_score,
+    word_rows,
+)
 from retrieval.index.lexical.document_words import WordCounter
 from retrieval.index.lexical.lexical_query import (
     EDIT_WEIGHTS,
     MAX_SIMILAR,
+    MAX_STARTING,
+    PREFIX_WEIGHT,
     Alternative,
     LexicalQuery,
+    MoreWords,
+    may_go_on,
 )
 from retrieval.index.lexical.title_index import (
     TitleMatches,
@@ -198,6 +208,10 @@ class WordsView:
         """Returns how well the titles of rows match a query; see `LexicalIndex`."""
         return self._matches(self._query(text)).at(rows)
 
+    def rows_with_words(self, text: str, *, similar: bool) -> list[list[NDArray[np.int32]]]:
+        """Returns for each different word of a text the columns of rows that have it."""
+        return word_rows(self._query(text), self._rows_of, similar=similar)
+
     def complete(
         self, text: str, most: int, allow: NDArray[np.bool_] | None = None
     ) -> NDArray[np.int32]:
@@ -226,8 +240,10 @@ class WordsView:
         last = self._last
         if last is None or last[0] != text:
             query = self._store.vocabulary.query(text)
-            if any(clause.misspelt for clause in query.clauses) and self._store.new_forms:
-                query = self._store.vocabulary.query_with(text, self._new_similar)
+            unknown = may_go_on(text) or any(clause.misspelt for clause in query.clauses)
+            if unknown and self._store.new_forms:
+                more = MoreWords(self._new_similar, self._new_starting)
+                query = self._store.vocabulary.query_with(text, more)
             last = self._last = text, query
         return last[1]
 
@@ -242,6 +258,13 @@ class WordsView:
             for edits, form in similar_words(word, list(forms.copy()))[:MAX_SIMILAR]
         ]
 
+    def _new_starting(self, prefix: str) -> Sequence[Alternative]:
+        """Returns new words of live documents that begin with a prefix."""
+        forms = self._store.new_forms.copy()
+        found = sorted(form for form in forms if form.startswith(prefix))
+        weight = np.float32(PREFIX_WEIGHT)
+        return [Alternative(forms[form], -1, weight) for form in found[:MAX_STARTING]]
+
     def _matches(self, query: LexicalQuery) -> TitleMatches:
         return match_titles(query, self._titles)
 
@@ -251,6 +274,10 @@ class WordsView:
 
     def _column(self, word: Alternative) -> Column | None:
         return self._cut(self._store.postings.get(word.word))
+
+    def _rows_of(self, word: Alternative) -> NDArray[np.int32]:
+        column = self._column(word)
+        return self._title_rows(word) if column is None else column[0]
 
     def _title_rows(self, word: Alternative) -> NDArray[np.int32]:
         column = self._cut(self._store.titles.get(word.word))

@@ -138,6 +138,13 @@ class _FilterWriter:
                 return f"(not ({self.write(part, exact=True)}))"
             case f.Exists(field):
                 return f"(exists {_path(field)})"
+            case f.Words() | f.Phrase():
+                raise Unsupported(
+                    "the collection is served by Milvus, which has no conditions on title and text "
+                    "(words, phrases, -word in a query); leave them out, or set "
+                    "options.plain_text for a query",
+                    field="options.filter",
+                )
         path = _path(filter.field)
         match filter:
             case f.Range():

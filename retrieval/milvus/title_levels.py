@@ -38,7 +38,7 @@ class TitleLevels:
     def levels(self, text: str, titles: Sequence[str]) -> NDArray[np.float32]:
         """Returns the level of each title: (n,) float32, 0 for those that do not match."""
         query = self._vocabulary.query(text)
-        if not query.required or not titles:
+        if not query.is_title or not titles:
             return np.zeros(len(titles), np.float32)
         found = list(map(self._words_of, titles))
         rows: dict[str, list[int]] = {}

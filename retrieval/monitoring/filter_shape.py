@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nearline.filters import All, Any, Equals, Exists, Filter, In, Not, Range
+from nearline.filters import All, Any, Equals, Exists, Filter, In, Not, Phrase, Range, Words
 
 NONE = "none"
 _MOST_PARTS = 4
@@ -13,9 +13,10 @@ def filter_shape(condition: Filter | None) -> str:
 
     Args:
         condition: The filter; None without one.
-    Returns: "none", "eq", "in", "range", "exists", or a compound such as "and(eq,range)". A
-        compound lists the distinct shapes of its parts in alphabetical order, and nested compounds
-        without their parts. With more than four distinct shapes it is "and(many)".
+    Returns: "none", "eq", "in", "range", "exists", "words", "phrase", or a compound such as
+        "and(eq,range)". A compound lists the distinct shapes of its parts in alphabetical order,
+        and nested compounds without their parts. With more than four distinct shapes it is
+        "and(many)".
     """
     return NONE if condition is None else _shape(condition, deep=True)
 
@@ -30,6 +31,10 @@ def _shape(condition: Filter, *, deep: bool) -> str:
             return "range"
         case Exists():
             return "exists"
+        case Words():
+            return "words"
+        case Phrase():
+            return "phrase"
         case Not(part):
             return _compound("not", (part,), deep=deep)
         case All(parts):

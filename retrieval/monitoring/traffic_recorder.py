@@ -162,6 +162,8 @@ class TrafficRecorder:
             grouping=options.grouping,
             diversity=options.diversity,
             dense_weight=options.dense_weight if shown.text is not None else None,
+            plain_text=options.plain_text,
+            min_should_match=options.min_should_match if shown.text is not None else None,
         )
         message.search.options.CopyFrom(wire.options_to_proto(plain))
         return message

@@ -302,6 +302,8 @@ class RetrievalService:
         if self._observe is None or len(queries) != 1 or reply.info.coverage.missing_shards:
             return
         batch = batches[0] if batches else None
+        if batch is not None and batch.condition is not None:
+            options = replace(options, filter=both(options.filter, batch.condition))
         info = reply.info
         self._observe(
             SearchEvent(
@@ -333,7 +335,7 @@ class RetrievalService:
     ) -> _Results:
         queries, options, names, _ = search
         prepared = await prepare_queries(
-            collection, self._embedders, queries, names, options.mode, context
+            collection, self._embedders, queries, names, options, context
         )
         start = time.perf_counter()
         batches = prepared.batches

@@ -76,6 +76,8 @@ async def search(
     Raises: Errors of the shards; see `fanout.gather`.
     """
     options = _reduced(options, batch.mode, context)
+    if batch.condition is not None:
+        options = replace(options, filter=both(options.filter, batch.condition))
     wanted = options.k
     depth = diverse_depth(options.k, request_queries or batch.queries.count)
     if options.diversity:

@@ -20,10 +20,13 @@ from retrieval.protocols.request_validation import suggest_names
 from retrieval.protocols.shard import ShardQueries
 from retrieval.search.collection import ServedCollection
 from retrieval.search.example_queries import build_queries
+from retrieval.search.query_syntax import ParsedText, as_plain, parse_text, with_share
 from retrieval.search.request_context import RequestContext
 
 MAX_EF_SEARCH = 4_096
 MAX_NPROBE = 65_536
+# Queries of different conditions are searched one after another.
+_MAX_GROUPS = 64
 # If the squared length of a vector differs from 1 by at most half of this, the vector is as close
 # to unit length as float32 allows.
 _UNIT_SLACK = 2e-6
@@ -42,7 +45,7 @@ class QueryBatch:
 
     numbers: Positions of the queries in the request. excluded: By position in `queries`, ids that
     the answer must not contain. texts: The words of each query; empty if it has none, or if all
-    have none.
+    have none. condition: What hits must meet besides the filter of the request.
     """
 
     mode: c.SearchMode
@@ -50,6 +53,7 @@ class QueryBatch:
     queries: ShardQueries
     excluded: Mapping[int, frozenset[str]] = field(default_factory=dict)
     texts: Sequence[str] = ()
+    condition: c.Filter | None = None
 
 
 @dataclass(slots=True)
@@ -70,7 +74,7 @@ async def prepare_queries(
     embedders: Embedders,
     queries: Sequence[c.Query],
     names: Sequence[str],
-    mode: c.SearchMode | None,
+    options: c.SearchOptions,
     context: RequestContext,
 ) -> PreparedQueries:
     """Turns queries into vectors and words; all texts are embedded together.
@@ -80,15 +84,16 @@ async def prepare_queries(
         embedders: Embed the texts.
         queries: 1..1,024 queries.
         names: Field of each query, for errors.
-        mode: If None, texts are searched in the best mode that the collection supports (hybrid
-            where possible) and other queries in mode dense.
+        options: Without a mode, texts are searched in the best mode that the collection supports
+            (hybrid where possible) and other queries in mode dense.
         context: Records failed shards and the progress of live changes in the others.
-    Raises: InvalidRequest: a query is malformed, or is not a text although the mode needs words.
+    Raises: InvalidRequest: a query is malformed, or is not a text although an option needs words.
         Errors of embedder and shards.
     """
     prepared = PreparedQueries()
+    mode = options.mode
     vectors: dict[int, NDArray[np.float32]] = {}
-    texts: dict[int, str] = {}
+    texts: dict[int, ParsedText] = {}
     items: dict[int, Sequence[str]] = {}
     for number, (query, name) in enumerate(zip(queries, names, strict=True)):
         kinds = (query.text is not None) + (query.vector is not None) + bool(query.item_ids)
@@ -97,12 +102,18 @@ async def prepare_queries(
                 f"{name} has {kinds} of text, vector and item ids; set exactly one", field=name
             )
         if query.text is not None:
-            texts[number] = query_text(query, name)
+            texts[number] = parsed_text(collection, query, name, options)
         elif mode is c.SearchMode.LEXICAL or mode is c.SearchMode.HYBRID:
             raise InvalidRequest(
                 f"{name} is not a text, and mode {mode.value} needs words; send a text, or use "
                 "mode dense",
                 field="options.mode",
+            )
+        elif options.min_should_match is not None:
+            raise InvalidRequest(
+                f"{name} is not a text, and min_should_match is a share of its words; send a text, "
+                "or leave min_should_match unset",
+                field="options.min_should_match",
             )
         elif query.vector is not None:
             vectors[number] = _query_vector(collection, query.vector, name)
@@ -117,35 +128,56 @@ async def prepare_queries(
     if texts and text_mode is not c.SearchMode.LEXICAL:
         _check_model(collection, names[next(iter(texts))])
         embedded, prepared.embed_s = await _embed(
-            collection, embedders, list(texts.values()), context.deadline
+            collection, embedders, [one.plain for one in texts.values()], context.deadline
         )
         vectors |= {n: row[None] for n, row in zip(texts, embedded, strict=True)}
-    # A mixed request needs two batches: shards answer queries of one mode together.
-    lexical = list(texts) if text_mode is not c.SearchMode.DENSE else []
-    dense = [n for n in range(len(queries)) if n in vectors and n not in lexical]
-    if dense:
-        excluded = {place: frozenset(items[n]) for place, n in enumerate(dense) if n in items}
-        matrix = _matrix(collection, [vectors[n] for n in dense])
-        prepared.batches.append(
-            QueryBatch(
-                c.SearchMode.DENSE,
-                dense,
-                ShardQueries(matrix),
-                excluded,
-                [texts.get(number, "") for number in dense],
-            )
-        )
-    if lexical:
+    # Shards answer queries of one mode and one filter together.
+    groups: dict[tuple[c.SearchMode, c.Filter | None], list[int]] = {}
+    for number in range(len(queries)):
+        own = texts.get(number)
+        group = (c.SearchMode.DENSE, None) if own is None else (text_mode, own.condition)
+        groups.setdefault(group, []).append(number)
+    _check_conditions(len(groups))
+    for (its_mode, condition), numbers in groups.items():
+        excluded = {place: frozenset(items[n]) for place, n in enumerate(numbers) if n in items}
         matrix = (
-            _matrix(collection, [vectors[n] for n in lexical])
-            if text_mode is c.SearchMode.HYBRID
-            else np.empty((0, collection.dim), np.float32)
+            np.empty((0, collection.dim), np.float32)
+            if its_mode is c.SearchMode.LEXICAL
+            else _matrix(collection, [vectors[n] for n in numbers])
         )
-        words = tuple(texts[n] for n in lexical)
-        prepared.batches.append(
-            QueryBatch(text_mode, lexical, ShardQueries(matrix, words), texts=words)
+        words = tuple(texts[n].words if n in texts else "" for n in numbers)
+        matched = () if its_mode is c.SearchMode.DENSE else words
+        batch = QueryBatch(
+            its_mode, numbers, ShardQueries(matrix, matched), excluded, words, condition
         )
+        prepared.batches.append(batch)
     return prepared
+
+
+def parsed_text(
+    collection: ServedCollection, query: c.Query, field: str, options: c.SearchOptions
+) -> ParsedText:
+    """Returns the text of a text query without its syntax, which needs a lexical index.
+
+    Raises: InvalidRequest: see `query_text` and `query_syntax.parse_text`.
+    """
+    text = query_text(query, field)
+    plain = options.plain_text or not collection.has_words
+    parsed = as_plain(text) if plain else parse_text(text, field)
+    if options.min_should_match is not None:
+        parsed = with_share(parsed, options.min_should_match, field)
+    return parsed
+
+
+def _check_conditions(groups: int) -> None:
+    """Raises InvalidRequest if a request has too many queries of different conditions."""
+    if groups > _MAX_GROUPS:
+        raise InvalidRequest(
+            f"the queries have {groups:,} different conditions (phrases, excluded words, "
+            f"min_should_match), {_MAX_GROUPS} are allowed; send fewer queries at once, or set "
+            "options.plain_text",
+            field="queries",
+        )
 
 
 def check_cost(queries: int, options: c.SearchOptions) -> None:
@@ -187,6 +219,19 @@ def check_options(collection: ServedCollection, options: c.SearchOptions) -> Non
             f"mode {options.mode.value} cannot be served; use mode dense",
             field="options.mode",
         )
+    if options.min_should_match is not None:
+        if not 0 < options.min_should_match <= 1:
+            raise InvalidRequest(
+                f"min_should_match is {options.min_should_match}; above 0 and at most 1 is "
+                "allowed: the share of the words of the query that a hit must have",
+                field="options.min_should_match",
+            )
+        if not collection.has_words:
+            raise Unsupported(
+                f"snapshot {collection.snapshot_id} of {collection.name!r} has no lexical index, "
+                "so words cannot be required; leave min_should_match unset",
+                field="options.min_should_match",
+            )
     for name in ("diversity", "dense_weight"):
         value = getattr(options, name)
         if value is not None and not 0 <= value <= 1:

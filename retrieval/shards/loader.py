@@ -132,7 +132,7 @@ def _load_shard(
         Segment(
             index,
             items,
-            snapshot_attributes(table, items, index),
+            snapshot_attributes(table, items, index, lexical),
             lexical,
             unit_length=manifest.metric == COSINE,
         ),

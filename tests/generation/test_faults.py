@@ -13,6 +13,7 @@ from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
 from nearline.clients import GenerationClient
 from nearline.errors import InvalidRequest
+from nearline.filters import Not, Phrase
 from tests.generation.backends.chat_server import (
     Exchange,
     Reply,
@@ -225,3 +226,5 @@ async def test_a_service_without_redis_names_the_remedy(store: Path) -> None:
         with pytest.raises(InvalidRequest, match="there is no backend 'large'") as caught:
             await ask(address, backend="large")
         assert caught.value.field == "backend"
+        with pytest.raises(InvalidRequest, match="which only searches can have"):
+            await ask(address, filter=Not(Phrase("boiling water")))

@@ -21,11 +21,14 @@ names = st.text(min_size=1, max_size=5)
 ranges = st.sampled_from([times, numbers]).flatmap(
     lambda values: st.dictionaries(st.sampled_from(f.BOUNDS), values, min_size=1)
 )
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=9).map(lambda text: f"a{text}")
 leaves = st.one_of(
     st.builds(f.Equals, names, kinds.flatmap(lambda values: values)),
     st.builds(f.In, names, kinds.flatmap(lambda v: st.lists(v, min_size=1).map(tuple))),
     st.tuples(names, ranges).map(lambda pair: f.Range(pair[0], **pair[1])),
     st.builds(f.Exists, names),
+    st.builds(f.Words, texts, st.floats(0.01, 1.0), st.booleans()),
+    st.builds(f.Phrase, texts),
 )
 filters = st.recursive(
     leaves,
@@ -61,6 +64,15 @@ def test_a_filter_survives_the_wire(condition: f.Filter) -> None:
             "int and time",
         ),
         (f.Not(f.Equals("", 1)), "options.filter.not.equals.field", "name an attribute"),
+        (f.Words(" "), "options.filter.words.text", "is empty; name words"),
+        (f.Words("a", 0.0), "options.filter.words.share", "above 0 and at most 1"),
+        (f.Not(f.Words("a", 1.5)), "options.filter.not.words.share", "is 1.5"),
+        (
+            f.Phrase("a" * 1_025),
+            "options.filter.phrase.text",
+            "1,025 characters, 1,024 are allowed",
+        ),
+        (f.Phrase("\ud800"), "options.filter.phrase.text", "not valid Unicode"),
         (f.Equals("a", float("nan")), "options.filter.equals.value", "finite"),
         (f.Equals("a", 1 << 63), "options.filter.equals.value", r"2\^63"),
         (f.Equals("a", datetime(2000, 1, 1)), "options.filter.equals.value", "zone"),

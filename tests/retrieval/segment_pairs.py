@@ -75,7 +75,9 @@ def part_of(folder: Path, documents: Sequence[Document], factory: str = "Flat") 
     }
     table = AttributeTable(pa.table(columns), FIELDS, len(ordered))
     words = words_of([d.text[start:end] for d in ordered for start, end in d.spans()])
-    return Segment(index, items, snapshot_attributes(table, items, index), words, unit_length=False)
+    return Segment(
+        index, items, snapshot_attributes(table, items, index, words), words, unit_length=False
+    )
 
 
 def words_of(texts: Sequence[str]) -> LexicalIndex:

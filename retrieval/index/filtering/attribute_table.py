@@ -8,7 +8,7 @@ the document has no value. The builder guarantees that all values have the kind 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC
 from pathlib import Path
 from typing import Any, NamedTuple, assert_never
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from nearline import filters as f
 from nearline.contract import Scalar
-from nearline.errors import SnapshotCorrupt
+from nearline.errors import SnapshotCorrupt, Unsupported
 from nearline.filters import Filter, FilterValue
 from nearline.v1 import snapshot_pb2
 from retrieval.index.filtering.numeric_bounds import Bound, bounds_of, equal_values
@@ -46,6 +46,17 @@ def attributes_schema(fields: Sequence[snapshot_pb2.AttributeField]) -> pa.Schem
 def _column_type(field: snapshot_pb2.AttributeField) -> Any:
     _, element = _KINDS[field.kind]
     return pa.list_(element) if field.is_list else element
+
+
+TextMatches = Callable[[f.TextCondition], NDArray[np.bool_]]
+
+
+def _without_texts(condition: f.TextCondition) -> NDArray[np.bool_]:
+    raise Unsupported(
+        f"the filter has a condition on texts ({type(condition).__name__}), but the collection has "
+        "no lexical index; build it from texts, without --no-lexical",
+        field="options.filter",
+    )
 
 
 class _Column(NamedTuple):
@@ -114,13 +125,16 @@ class AttributeTable:
         """
         check_kinds(filter, self._kinds)
 
-    def matching(self, filter: Filter) -> NDArray[np.bool_]:
+    def matching(self, filter: Filter, of_text: TextMatches = _without_texts) -> NDArray[np.bool_]:
         """Returns which documents match: (documents,) bool; see `nearline.filters`.
 
-        Raises: InvalidRequest: as `check`.
+        Args:
+            filter: The filter.
+            of_text: Returns which documents meet a condition on texts.
+        Raises: InvalidRequest: as `check`. Unsupported: there are no texts to test.
         """
         self.check(filter)
-        return self._matching(filter)
+        return self._matching(filter, of_text)
 
     def first_values(self, field: str, documents: NDArray[np.int64]) -> list[Scalar]:
         """Returns the value of an attribute in each document; for lists, the first element.
@@ -185,20 +199,22 @@ class AttributeTable:
             raise unknown_attribute_error(name, list(self._columns), request_field)
         return column
 
-    def _matching(self, filter: Filter) -> NDArray[np.bool_]:
+    def _matching(self, filter: Filter, of_text: TextMatches) -> NDArray[np.bool_]:
         match filter:
             case f.All(parts):
                 matches = np.ones(self._documents, np.bool_)
                 for part in parts:
-                    matches &= self._matching(part)
+                    matches &= self._matching(part, of_text)
                 return matches
             case f.Any(parts):
                 matches = np.zeros(self._documents, np.bool_)
                 for part in parts:
-                    matches |= self._matching(part)
+                    matches |= self._matching(part, of_text)
                 return matches
             case f.Not(part):
-                return ~self._matching(part)
+                return ~self._matching(part, of_text)
+            case f.Words() | f.Phrase():
+                return of_text(filter)
         column = self._columns[filter.field]
         if isinstance(filter, f.Exists):
             tested = [chunk.is_valid() for chunk in column.data.chunks]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.filters import Filter
-from retrieval.index.filtering.attribute_table import AttributeTable
+from retrieval.index.filtering.attribute_table import AttributeTable, TextMatches
 from retrieval.index.filtering.planner import Matches
 
 MAX_BYTES = 64 << 20
@@ -26,6 +26,7 @@ class FilterCache:
         table: Attributes of the shard.
         first_rows: (documents + 1,) int64: the index row of each document's first chunk, and
             finally the number of rows.
+        of_text: Returns which documents meet a condition on texts; None if there is no word index.
         max_bytes: Maximum memory of all cached matches.
     """
 
@@ -33,10 +34,12 @@ class FilterCache:
         self,
         table: AttributeTable,
         first_rows: NDArray[np.int64],
+        of_text: TextMatches | None = None,
         *,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self.table = table
+        self._of_text = of_text
         self._chunks_of = np.diff(first_rows)
         self._one_each = bool((self._chunks_of == 1).all())
         self._max_bytes = max_bytes
@@ -47,7 +50,9 @@ class FilterCache:
     def matches(self, filter: Filter) -> Matches:
         """Returns the documents and rows that match a filter.
 
-        Raises: InvalidRequest: the filter names an unknown attribute or a value of another kind.
+        Raises: InvalidRequest: the filter names an unknown attribute or a value of another kind, or
+            a phrase that too many documents may have. Unsupported: it has a condition on texts, and
+            there is no word index.
         """
         self.table.check(filter)
         with self._lock:
@@ -67,7 +72,11 @@ class FilterCache:
         return found
 
     def _evaluate(self, filter: Filter) -> Matches:
-        documents = self.table.matching(filter)
+        documents = (
+            self.table.matching(filter)
+            if self._of_text is None
+            else self.table.matching(filter, self._of_text)
+        )
         chunks = documents if self._one_each else np.repeat(documents, self._chunks_of)
         count = int(np.count_nonzero(chunks))
         return Matches(

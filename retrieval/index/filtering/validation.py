@@ -62,7 +62,7 @@ def unknown_attribute_error(name: str, names: Sequence[str], request_field: str)
     )
 
 
-def _values_of(condition: f.Equals | f.In | f.Range | f.Exists) -> Sequence[FilterValue]:
+def _values_of(condition: f.AttributeCondition) -> Sequence[FilterValue]:
     match condition:
         case f.Equals(_, value):
             return (value,)

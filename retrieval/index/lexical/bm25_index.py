@@ -38,6 +38,7 @@ _CACHED_COMPLETIONS = 2_048
 # So many times the wanted rows are kept for a text, since some may be hidden or filtered out.
 _KEPT_COMPLETIONS = 4
 
+NO_ROWS = np.empty(0, np.int32)
 Column = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
@@ -148,6 +149,15 @@ class LexicalIndex:
         """Returns how well the titles of rows match a query: (n,) float32; see `title_index`."""
         return self._title_matches(self._vocabulary.query(text)).at(rows)
 
+    def rows_with_words(self, text: str, *, similar: bool) -> list[list[NDArray[np.int32]]]:
+        """Returns for each different word of a text the columns of rows that have it.
+
+        Args:
+            text: The words; stop words are left out if there are others, else titles are searched.
+            similar: Whether words that resemble a misspelt one count.
+        """
+        return word_rows(self._vocabulary.query(text), self._rows_of, similar=similar)
+
     def complete(
         self, text: str, most: int, allow: NDArray[np.bool_] | None = None
     ) -> NDArray[np.int32]:
@@ -206,6 +216,13 @@ class LexicalIndex:
         start, stop = self._starts[word.number], self._starts[word.number + 1]
         return (self._indices[start:stop], self._scores[start:stop]) if start < stop else None
 
+    def _rows_of(self, word: Alternative) -> NDArray[np.int32]:
+        """Returns the rows with a word; of a stop word, those that have it in the title."""
+        column = self._column(word)
+        if column is not None:
+            return column[0]
+        return NO_ROWS if self._titles is None else self._titles.rows_of(word)
+
     def _title_matches(self, query: LexicalQuery) -> TitleMatches:
         """Returns the matching titles; those of the last query of each thread are kept."""
         if self._titles is None:
@@ -228,6 +245,21 @@ class LexicalIndex:
 def title_score(query: LexicalQuery) -> np.float32:
     """Returns what each level of a matching title adds to the score: more than all words do."""
     return np.float32(TITLE_SCORE * sum(clause.times for clause in query.clauses))
+
+
+def word_rows(
+    query: LexicalQuery, rows_of: Callable[[Alternative], NDArray[np.int32]], *, similar: bool
+) -> list[list[NDArray[np.int32]]]:
+    """Returns for each different word of a query the columns of rows that have it.
+
+    Args:
+        rows_of: Returns the rows that have a word.
+        similar: Whether words that resemble a misspelt one count.
+    """
+    return [
+        [rows_of(word) for word in clause.alternatives if similar or word.weight == 1]
+        for clause in query.required
+    ]
 
 
 def clause_columns(

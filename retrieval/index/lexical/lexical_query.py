@@ -1,10 +1,12 @@
 """Parsing of query texts: each word becomes a clause of words that may stand for it.
 
-Example: "xr200 metalica" -> (xr200), (metalica or, for 0.7 of the score, metallica).
+Example: "xr200 metalica" -> (xr200), (metalica or, for 0.7 of the score, metallica). A star at the
+end lets the last word go on: "metal*" -> (metal or, for 0.9 of the score, metallica).
 """
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,8 +49,21 @@ class Alternative(NamedTuple):
     weight: np.float32
 
 
-# Returns, for a word and its stem, the words that it may stand for.
-MoreSimilar = Callable[[str, str], Sequence[Alternative]]
+# Words that begin with a last word that may go on: the most frequent ones.
+MAX_STARTING = 64
+# Share of their score.
+PREFIX_WEIGHT = 0.9
+
+
+class MoreWords(NamedTuple):
+    """Words beyond the vocabulary.
+
+    similar: Returns, for a word and its stem, the words that it may stand for. starting: Returns
+    the words that begin with a prefix.
+    """
+
+    similar: Callable[[str, str], Sequence[Alternative]]
+    starting: Callable[[str], Sequence[Alternative]]
 
 
 class Clause(NamedTuple):
@@ -68,14 +83,15 @@ class LexicalQuery:
     """A parsed query.
 
     clauses: For the score, in order of the first occurrence. required: One clause for each stem; a
-    title that matches has a word of each. Empty if no title can match. key: See `title_key`.
-    accents: Words with accents; titles with all of them are preferred.
+    title that matches has a word of each. is_title: Whether a title can match. key: See
+    `title_key`. accents: Words with accents; titles with all of them are preferred.
     """
 
     clauses: Sequence[Clause]
     required: Sequence[Clause]
-    key: int
-    accents: Sequence[Alternative]
+    is_title: bool = False
+    key: int = 0
+    accents: Sequence[Alternative] = ()
 
 
 class PrefixQuery(NamedTuple):
@@ -91,6 +107,19 @@ class PrefixQuery(NamedTuple):
     misspelt: Callable[[], Clause] | None = None
 
 
+def may_go_on(text: str) -> bool:
+    """Returns whether the last word of a query may go on: whether the query ends with a star."""
+    return text.endswith("*") and text[-2:-1].isalnum()
+
+
+class WordRange(NamedTuple):
+    """Words of a vocabulary: first..stop - 1, and others."""
+
+    first: int
+    stop: int
+    others: Sequence[int]
+
+
 class QueryParser:
     """Parses queries of one snapshot.
 
@@ -99,6 +128,7 @@ class QueryParser:
         number_of: Returns the number of a stem in the vocabulary; -1 if it is not there.
         chunks_of: Returns the number of chunks with a word, by its number.
         stem_of: Returns the word with a number.
+        words_starting: Returns the words that begin with a prefix.
         forms: Optional; without them no misspelt word is recognised.
     """
 
@@ -108,33 +138,38 @@ class QueryParser:
         number_of: Callable[[str], int],
         chunks_of: Callable[[int], int],
         stem_of: Callable[[int], str],
+        words_starting: Callable[[str], WordRange],
         forms: WordForms | None,
     ) -> None:
         self._analyser = analyser
         self._number_of = number_of
         self._chunks_of = chunks_of
         self._stem_of = stem_of
+        self._words_starting = words_starting
         self._forms = forms
 
-    def parse(self, text: str, more_similar: MoreSimilar | None = None) -> LexicalQuery:
+    def parse(self, text: str, more: MoreWords | None = None) -> LexicalQuery:
         """Parses a query; takes about 20 microseconds a word, and 300 for one that is misspelt.
 
         Args:
             text: The query.
-            more_similar: Optional; returns more words that a misspelt one may stand for.
+            more: Optional; words beyond the vocabulary.
         """
         analyser = self._analyser
         stop_words = analyser.stop_words
         if analyser.version == 1:  # These snapshots have neither titles nor word forms.
             asked = Counter(word for word in analyser.split(text) if word not in stop_words)
             old = [Clause((self._alternative(word),), times=n) for word, n in asked.items()]
-            return LexicalQuery(old, (), 0, ())
+            return LexicalQuery(old, old)
         split = split_query(text)
-        words = [word for word in split if word not in stop_words] or split
+        going_on = split[-1] if may_go_on(text) and split else ""
+        words = [w for w in split if w not in stop_words or w == going_on] or split
         joined = self._joined(text, words)
         may_be_misspelt = len(words) <= _MAX_NAME_WORDS
         known = {
-            word: self._clause(word, times, may_be_misspelt, more_similar)
+            word: self._clause_starting(word, times, more)
+            if word == going_on
+            else self._clause(word, times, may_be_misspelt, more)
             for word, times in Counter(words).items()
         }
         # A compound counts as one more word if it has digits, as codes have, or if one of its words
@@ -146,16 +181,18 @@ class QueryParser:
             if not whole.isalpha() or known[part].alternatives[0].number < 0
         }
         clauses = [*known.values(), *(Clause((self._alternative(whole),)) for whole in compounds)]
-        if len(known) > _MAX_TITLE_WORDS:
-            return LexicalQuery(clauses, (), 0, ())
         required: dict[str, dict[Alternative, None]] = {}
         for word, clause in known.items():
             alternatives = required.setdefault(clause.alternatives[0].word, {})
             alternatives |= dict.fromkeys(clause.alternatives)
             alternatives |= dict.fromkeys(map(self._alternative, joined.get(word, ())))
+        needed = [Clause(tuple(alternatives)) for alternatives in required.values()]
+        if not 0 < len(known) <= _MAX_TITLE_WORDS:
+            return LexicalQuery(clauses, needed)
         return LexicalQuery(
             clauses,
-            [Clause(tuple(alternatives)) for alternatives in required.values()],
+            needed,
+            True,
             title_key(analyser.split(text)),
             list(map(self._alternative, dict.fromkeys(iter_accented(text)))),
         )
@@ -201,7 +238,7 @@ class QueryParser:
         word: str,
         times: int = 1,
         may_be_misspelt: bool = True,
-        more_similar: MoreSimilar | None = None,
+        more: MoreWords | None = None,
     ) -> Clause:
         own = self._alternative(word)
         if not may_be_misspelt or not self._is_unknown(word, own):
@@ -210,9 +247,28 @@ class QueryParser:
         for edits, _, number in self._similar(word)[:MAX_SIMILAR]:
             stem = self._stem_of(number)
             found.setdefault(stem, Alternative(stem, number, np.float32(EDIT_WEIGHTS[edits])))
-        for other in () if more_similar is None else more_similar(word, own.word):
+        for other in () if more is None else more.similar(word, own.word):
             found.setdefault(other.word, other)
         return Clause(tuple(found.values()), word, times)
+
+    def _clause_starting(self, prefix: str, times: int, more: MoreWords | None) -> Clause:
+        """Returns a clause of a word and those that begin with it; if none does, as misspelt."""
+        own = self._alternative(prefix)
+        found = {own.word: own}
+        for number in self._starting(prefix):
+            stem = self._stem_of(number)
+            found.setdefault(stem, Alternative(stem, number, np.float32(PREFIX_WEIGHT)))
+        for other in () if more is None else more.starting(prefix):
+            found.setdefault(other.word, other)
+        if len(found) == 1:
+            return self._clause(prefix, times, more=more)
+        return Clause(tuple(found.values()), "", times)
+
+    def _starting(self, prefix: str) -> list[int]:
+        """Returns the most frequent words that begin with a prefix."""
+        first, stop, others = self._words_starting(prefix)
+        numbers = [*range(first, stop), *others]
+        return heapq.nsmallest(MAX_STARTING, numbers, lambda one: (-self._chunks_of(one), one))
 
     def _is_unknown(self, word: str, own: Alternative) -> bool:
         known = own.number >= 0 and self._chunks_of(own.number) > RARE

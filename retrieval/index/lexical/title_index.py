@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 
 from nearline.errors import SnapshotCorrupt
 from retrieval.index.lexical.array_files import map_array
-from retrieval.index.lexical.lexical_query import Alternative, Clause, LexicalQuery, PrefixQuery
+from retrieval.index.lexical.lexical_query import (
+    Alternative,
+    Clause,
+    LexicalQuery,
+    PrefixQuery,
+    WordRange,
+)
 
 TITLE_STARTS, TITLE_ROWS = "title_starts.npy", "title_rows.npy"
 TITLE_WORDS, TITLE_KEYS, POPULARITY = "title_words.npy", "title_keys.npy", "popularity.npy"
@@ -54,14 +60,6 @@ class Titles(NamedTuple):
     best_first: NDArray[np.int32] | None = None
 
 
-class WordRange(NamedTuple):
-    """Words of a vocabulary: first..stop - 1, and others."""
-
-    first: int
-    stop: int
-    others: Sequence[int]
-
-
 class TitleIndex:
     """The titles of one shard.
 
@@ -81,7 +79,7 @@ class TitleIndex:
         self._starts = starts
         self._rows = rows
         self._words_starting = words_starting
-        titles = Titles(self._rows_of, self._rows_starting, words, keys, popularity)
+        titles = Titles(self.rows_of, self._rows_starting, words, keys, popularity)
         every = _preference(np.arange(len(words), dtype=np.int32), titles)
         # For a million rows 0.1 s, and 4 bytes a row.
         best_first = np.argsort(every, kind="stable").astype(np.int32)
@@ -139,7 +137,8 @@ class TitleIndex:
         popularity = self._titles.popularity
         return 0.0 if popularity is None else float(popularity[row])
 
-    def _rows_of(self, word: Alternative) -> NDArray[np.int32]:
+    def rows_of(self, word: Alternative) -> NDArray[np.int32]:
+        """Returns the rows whose titles have a word."""
         if word.number < 0:
             return self._rows[:0]
         return self._rows[self._starts[word.number] : self._starts[word.number + 1]]
@@ -170,7 +169,7 @@ def match_titles(query: LexicalQuery, titles: Titles) -> TitleMatches:
     among live changes, and in any shard.
     """
     required = query.required
-    if not required:
+    if not query.is_title:
         return NO_MATCHES
     # As written or as a compound; then also those that resemble a misspelt word.
     plain = [Clause(tuple(a for a in c.alternatives if a.weight == 1)) for c in required]

@@ -22,12 +22,12 @@ from nearline.errors import SnapshotCorrupt, SnapshotMismatch
 from retrieval.index.lexical import text_analysis
 from retrieval.index.lexical.lexical_query import (
     LexicalQuery,
-    MoreSimilar,
+    MoreWords,
     PrefixQuery,
     QueryParser,
+    WordRange,
 )
 from retrieval.index.lexical.text_analysis import Analyser
-from retrieval.index.lexical.title_index import WordRange
 from retrieval.index.lexical.word_forms import WordForms
 
 FOLDER = "lexical"
@@ -62,7 +62,9 @@ class Vocabulary:
         self.chunks: NDArray[np.uint32] = table.column("chunks").to_numpy()
         self._number = lru_cache(_CACHED_WORDS)(self._find)
         self._forms = forms
-        self._parser = QueryParser(analyser, self._number, self._chunks_of, self.word, forms)
+        self._parser = QueryParser(
+            analyser, self._number, self._chunks_of, self.word, self.starting, forms
+        )
         self._query = lru_cache(_CACHED_TEXTS)(self._parser.parse)
         self._long_query = lru_cache(_CACHED_LONG_TEXTS)(self._parser.parse)
 
@@ -124,9 +126,9 @@ class Vocabulary:
         """
         return self._query(text) if len(text) <= _LONG_TEXT else self._long_query(text)
 
-    def query_with(self, text: str, more_similar: MoreSimilar) -> LexicalQuery:
-        """Returns the parsed query, with more words for misspelt ones; see `QueryParser.parse`."""
-        return self._parser.parse(text, more_similar)
+    def query_with(self, text: str, more: MoreWords) -> LexicalQuery:
+        """Returns the parsed query, with words beyond the vocabulary; see `QueryParser.parse`."""
+        return self._parser.parse(text, more)
 
     def prefix_query(self, text: str) -> PrefixQuery:
         """Returns the parsed beginning of a title."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nearline import contract as c
-from nearline.filters import All, Any as AnyOf, Equals, Exists, In, Not, Range
+from nearline.filters import All, Any as AnyOf, Equals, Exists, In, Not, Phrase, Range, Words
 from retrieval.protocols.watermark import Watermark
 
 NONE = type(None)
@@ -121,6 +121,7 @@ class FullRecords:
             Equals(self.of(str), self.of(str)),
             AnyOf(In(self.of(str), (self.number(), self.number())), Exists(self.of(str))),
             Not(Range(self.of(str), gte=low, gt=low, lte=high, lt=high)),
+            AnyOf(Phrase(self.of(str)), Words(self.of(str), 0.5, similar=True)),
         )
 
     def _attributes(self) -> c.Attributes:

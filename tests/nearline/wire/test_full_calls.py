@@ -100,7 +100,7 @@ NOT_OF_SHARDS = {
     f"SearchOptions.{name}"
     for name in (
         *("require_full_coverage", "snapshot_id", "min_score", "diversity", "dense_weight"),
-        *("unit", "highlight"),
+        *("unit", "plain_text", "highlight", "min_should_match"),
     )
 } | {"FilterPlan.shard", "Term.idf"}
 

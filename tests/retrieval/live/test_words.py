@@ -177,6 +177,17 @@ def found_by(view: WordsView, names: Sequence[ChunkName], query: str) -> tuple[F
     )
 
 
+def test_new_words_stand_for_a_beginning(tmp_path: Path) -> None:
+    built = Built(tmp_path, [SmallDocument("", ["metal"])], 1, "none")
+    view, names = live_of(
+        built, [SmallDocument("", [text]) for text in ("metal", "metallica", "fig")]
+    )
+    scores, _, _ = found_by(view, names, "metal*")
+    assert list(scores) == [(0, 0), (1, 0)]
+    new, _, _ = found_by(view, names, "metallica")
+    assert scores[1, 0] == np.float32(new[1, 0]) * np.float32(0.9)
+
+
 @settings(max_examples=scaled(20, nightly=300), deadline=None)
 @given(DOCUMENTS, DOCUMENTS, WEIGHTS, st.lists(QUERY_TEXTS, min_size=1, max_size=6))
 @example(

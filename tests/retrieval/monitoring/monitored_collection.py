@@ -45,7 +45,7 @@ async def searched(
     """Searches like the service and returns the event for observers."""
     inquiry = RequestContext()
     embedders = Embedders({} if embedder is None else {"here": embedder})
-    asking = await prepare_queries(served, embedders, [query], ["query"], options.mode, inquiry)
+    asking = await prepare_queries(served, embedders, [query], ["query"], options, inquiry)
     outcome = await executor.search(served, asking.batches[0], options, inquiry)
     hits, mark = outcome.lists[0], inquiry.watermark
     return SearchEvent(served, arm, query, options, asking.batches[0], hits, mark)

@@ -109,7 +109,12 @@ def test_vectors_get_unit_length_for_cosine_only() -> None:
 async def _prepare(*queries: c.Query, mode: c.SearchMode | None = None) -> PreparedQueries:
     names = [f"queries[{number}]" for number in range(len(queries))]
     return await prepare_queries(
-        _collection(), Embedders({}), queries, names, mode, RequestContext(None)
+        _collection(),
+        Embedders({}),
+        queries,
+        names,
+        c.SearchOptions(mode=mode),
+        RequestContext(None),
     )
 
 

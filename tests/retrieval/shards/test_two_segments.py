@@ -105,7 +105,10 @@ def plainly(hits: ShardHits) -> list[tuple[object, ...]]:
 
 
 filters = st.sampled_from(
-    [None, "kind = a", "kind != a", "tags = x OR year < 2002", "year >= 2003", "year > 2010"]
+    (
+        *(None, "kind = a", "kind != a", "tags = x OR year < 2002", "year >= 2003", "year > 2010"),
+        *('WORDS "fig plum"', 'NOT PHRASE "fig pear" AND year > 2000', 'PHRASE "pear plum"'),
+    )
 ).map(lambda text: parse_filter(text) if text else None)
 
 

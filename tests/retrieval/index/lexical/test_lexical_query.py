@@ -12,6 +12,7 @@ from hypothesis import given, strategies as st
 
 from nearline.contract import MAX_QUERY_CHARACTERS
 from retrieval.index.lexical.bm25_index import LexicalIndex
+from retrieval.index.lexical.lexical_query import MAX_STARTING
 from tests.retrieval.index.lexical.small_indexes import Built, Document
 
 TITLES = (
@@ -140,6 +141,32 @@ def test_misspelt_words_count_less_and_only_where_nothing_is_spelt_so(tmp_path: 
     assert not any(index.scores(word, np.arange(4)).any() for word in ("kin", "xquinc", "q1inces"))
     assert index.scores("quinches " * 10, np.arange(2)).all()
     assert not index.scores("quinches " * 11, np.arange(2)).any()
+
+
+def test_a_last_word_with_a_star_stands_for_those_that_begin_with_it(tmp_path: Path) -> None:
+    texts = ("metal", "metallica", "metallic fig", "mettle", "the metal", "india")
+    (index,) = Built(tmp_path, [Document("", [text]) for text in texts], 1, "none").indexes()
+    rows = np.arange(len(texts))
+    whole = {word: index.scores(word, rows) for word in ("metal", "metallica", "metallic")}
+    share = np.float32(0.9)
+    more = np.maximum(whole["metallica"], whole["metallic"]) * share
+    expected = np.maximum(whole["metal"], more)
+    assert index.scores("metal*", rows).tolist() == expected.tolist()
+    # If no word begins with it, it is taken for misspelt; elsewhere, a star means nothing.
+    assert index.scores("metalica*", rows).tolist() == index.scores("metalica", rows).tolist() != []
+    assert index.scores("metal* fig", rows).tolist() == index.scores("metal fig", rows).tolist()
+    assert index.scores("metal *", rows).tolist() == whole["metal"].tolist()
+    # The beginning of a word may be a stop word.
+    assert index.search("in*", 9)[0].tolist() == [5]
+    assert index.search("*", 9)[0].tolist() == []
+
+
+def test_the_most_frequent_words_stand_for_a_beginning(tmp_path: Path) -> None:
+    texts = [f"w{number}" for number in range(100)] + ["w99"]
+    (index,) = Built(tmp_path, [Document("", [text]) for text in texts], 1, "none").indexes()
+    found, _ = index.search("w*", 200)
+    assert len(found) == MAX_STARTING + 1
+    assert {99, 100} <= set(found.tolist())
 
 
 def test_stop_words_are_not_misspelt(tmp_path: Path) -> None:

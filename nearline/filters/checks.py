@@ -1,146 +1,35 @@
-"""Filters over attributes of items: `All(Equals("kind", "class"), Range("year", gte=2000))`.
-
-Filters are immutable and hashable, so they can be cache keys; the keys of True, 1 and 1.0 differ. A
-condition on a list is true when any element makes it true; a range is true when one element lies
-within all its bounds. An item without the attribute (or with null) fails every condition except
-`Not`, which is true whenever its part is false. Numbers compare by value: 2 equals 2.0.
-
-To add an operator, follow it from here to the shards; mypy points to most of these places:
-
-- the record in this module, in `Filter`, `admits`, `conditions` and `_check`;
-- `nearline/filter_text.py` (the language) and `proto/nearline/v1/types.proto` with
-  `nearline/wire/filters.py` (the wire);
-- `retrieval/index/filtering/validation.py` (types of values) and `attribute_table.py` (the test of
-  a column), and `retrieval/milvus/filters.py` (the same for Milvus);
-- `retrieval/monitoring/filter_shape.py` (a label of metrics) and `docs/guides/filters.md`.
-"""
+"""Validation of filters, independently of the attributes of any collection."""
 
 from __future__ import annotations
 
 import math
-import operator
-import typing
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
 
 from nearline.errors import InvalidRequest
+from nearline.filters.conditions import (
+    BOUNDS,
+    All,
+    Any,
+    Equals,
+    Exists,
+    Filter,
+    FilterValue,
+    In,
+    Not,
+    Phrase,
+    Range,
+    Words,
+)
 
 MAX_DEPTH = 16
 MAX_PARTS = 256
 # Limits of a whole filter: operators and conditions, and values of all `In` together.
 MAX_CONDITIONS = 1_024
 MAX_VALUES = 65_536
-BOUNDS = ("gte", "gt", "lte", "lt")
-_COMPARE = {"gte": operator.ge, "gt": operator.gt, "lte": operator.le, "lt": operator.lt}
+# Of a condition on texts: its characters, and of `Words` its different words.
+MAX_TEXT_CHARACTERS = 1_024
+MAX_WORDS = 64
 _INT64 = range(-(1 << 63), 1 << 63)
-
-FilterValue: TypeAlias = str | int | float | bool | datetime
-
-
-class _Typed:
-    """Equality that tells True and 1 apart, which do not match the same attributes."""
-
-    __slots__ = ()
-
-    def _typed(self) -> tuple[object, ...]:
-        """Returns the fields of the record, and the types of its values."""
-        raise NotImplementedError
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, type(self)) and self._typed() == other._typed()
-
-    def __hash__(self) -> int:
-        return hash(self._typed())
-
-
-@dataclass(frozen=True, slots=True, init=False)
-class All:
-    """True when every part is true; true without parts."""
-
-    parts: tuple[Filter, ...]
-
-    def __init__(self, *parts: Filter) -> None:
-        object.__setattr__(self, "parts", parts)
-
-
-@dataclass(frozen=True, slots=True, init=False)
-class Any:
-    """True when at least one part is true; false without parts."""
-
-    parts: tuple[Filter, ...]
-
-    def __init__(self, *parts: Filter) -> None:
-        object.__setattr__(self, "parts", parts)
-
-
-@dataclass(frozen=True, slots=True)
-class Not:
-    """True when the part is false."""
-
-    part: Filter
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Equals(_Typed):
-    """True when the attribute equals the value; times are aware datetimes."""
-
-    field: str
-    value: FilterValue
-
-    def _typed(self) -> tuple[object, ...]:
-        return self.field, self.value, type(self.value)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class In(_Typed):
-    """True when the attribute equals one of 1..65,536 values of one kind."""
-
-    field: str
-    values: tuple[FilterValue, ...]
-
-    def _typed(self) -> tuple[object, ...]:
-        # All values are of one kind, so that their order does not matter.
-        return self.field, self.values, frozenset(map(type, self.values))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Bounds(_Typed):
-    gte: FilterValue | None = None
-    gt: FilterValue | None = None
-    lte: FilterValue | None = None
-    lt: FilterValue | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Range(_Bounds):
-    """True when the attribute, a number or a time, lies between the bounds; at least one is set."""
-
-    field: str
-
-    def _typed(self) -> tuple[object, ...]:
-        bounds = self.gte, self.gt, self.lte, self.lt
-        return self.field, *bounds, *map(type, bounds)
-
-
-@dataclass(frozen=True, slots=True)
-class Exists:
-    """True when the attribute is present and not null."""
-
-    field: str
-
-
-Filter: TypeAlias = All | Any | Not | Equals | In | Range | Exists
-
-
-def both(first: Filter | None, second: Filter | None) -> Filter | None:
-    """Returns a filter that matches what both match; None matches everything."""
-    if first is None or second is None:
-        return second if first is None else first
-    if first == second or (type(first) is All and second in first.parts):
-        return first
-    return All(first, second)
 
 
 def check_filter(condition: Filter, path: str = "options.filter") -> None:
@@ -151,8 +40,8 @@ def check_filter(condition: Filter, path: str = "options.filter") -> None:
         path: Path of the filter in the request.
     Raises: InvalidRequest: more than 16 levels, more than 256 parts of one operator, more than
         1,024 operators and conditions or 65,536 values in all, no values, values or bounds of
-        several kinds, no bound, a bound that is neither a number nor a time, or an unsupported type
-        of value; names the path: options.filter.all[1].range.
+        several kinds, no bound, a bound that is neither a number nor a time, an unsupported type of
+        value, or a text that is empty or too long; names the path: options.filter.all[1].range.
     """
     _check(condition, path, MAX_DEPTH, FilterSize(path))
 
@@ -190,43 +79,6 @@ class FilterSize:
             )
 
 
-def admits(condition: Filter, attributes: Mapping[str, object]) -> bool:
-    """Returns whether an item with these attributes matches a filter; shards evaluate columns
-    instead.
-
-    A value that the condition cannot compare does not match.
-    """
-    match condition:
-        case All(parts):
-            return all(admits(part, attributes) for part in parts)
-        case Any(parts):
-            return any(admits(part, attributes) for part in parts)
-        case Not(part):
-            return not admits(part, attributes)
-        case Exists(field):
-            return attributes.get(field) is not None
-        case Equals() | In() | Range():
-            value = attributes.get(condition.field)
-            elements = value if isinstance(value, list | tuple) else [value]
-            return any(_meets(one, condition) for one in elements if one is not None)
-
-
-def _meets(value: typing.Any, condition: Equals | In | Range) -> bool:
-    match condition:
-        case Equals(_, wanted):
-            return bool(value == wanted)
-        case In(_, several):
-            return value in several
-        case Range():
-            bounds = ((name, getattr(condition, name)) for name in BOUNDS)
-            try:
-                return all(
-                    _COMPARE[name](value, bound) for name, bound in bounds if bound is not None
-                )
-            except TypeError:
-                return False
-
-
 def kind_of(value: object) -> str:
     """Returns the kind of a value: string, int, double, bool or time; else the name of its type."""
     if isinstance(value, bool):  # Before int: a bool is an int in Python.
@@ -235,18 +87,6 @@ def kind_of(value: object) -> str:
         if isinstance(value, kind):
             return name
     return type(value).__name__
-
-
-def conditions(condition: Filter) -> Iterator[Equals | In | Range | Exists]:
-    """Yields the conditions on single attributes, from left to right."""
-    match condition:
-        case All(parts) | Any(parts):
-            for part in parts:
-                yield from conditions(part)
-        case Not(part):
-            yield from conditions(part)
-        case _:
-            yield condition
 
 
 def _check(condition: Filter, path: str, depth: int, size: FilterSize) -> None:
@@ -284,6 +124,14 @@ def _check(condition: Filter, path: str, depth: int, size: FilterSize) -> None:
             _check_bounds(condition, f"{path}.range")
         case Exists(field):
             _check_field(field, f"{path}.exists")
+        case Words(text, share):
+            _check_text(text, f"{path}.words.text")
+            if not 0 < share <= 1:
+                raise _refused(
+                    f"{path}.words.share", f"is {share}; above 0 and at most 1 is allowed"
+                )
+        case Phrase(text):
+            _check_text(text, f"{path}.phrase.text")
         case _:
             raise _refused(
                 path, f"is of type {type(condition).__name__}; use the records of nearline.filters"
@@ -326,6 +174,16 @@ def _check_one_kind(values: tuple[FilterValue, ...], path: str) -> None:
 def _check_field(field: str, path: str) -> None:
     if not isinstance(field, str) or not field:
         raise _refused(f"{path}.field", "is empty; name an attribute")
+
+
+def _check_text(text: str, path: str) -> None:
+    if not isinstance(text, str) or not text.strip():
+        raise _refused(path, "is empty; name words")
+    if len(text) > MAX_TEXT_CHARACTERS:
+        raise _refused(
+            path, f"has {len(text):,} characters, {MAX_TEXT_CHARACTERS:,} are allowed; shorten it"
+        )
+    _check_value(text, path)
 
 
 def _check_value(value: FilterValue, path: str) -> None:
