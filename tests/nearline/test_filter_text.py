@@ -112,6 +112,10 @@ def written(filter: f.Filter) -> str:
             bounds = [(sign, getattr(filter, name)) for name, sign in signs.items()]
             ranges = [f"{quoted(field)} {s} {shown(v)}" for s, v in bounds if v is not None]
             return f"({' AND '.join(ranges)})"
+        case f.Words(text):
+            return f"WORDS {quoted(text)}"
+        case f.Phrase(text):
+            return f"phrase {quoted(text)}"
     raise AssertionError(filter)
 
 
@@ -140,6 +144,9 @@ def plain(filter: f.Filter) -> f.Filter | None:
             bounds = {n: v for n in f.BOUNDS if (v := getattr(filter, n)) is not None}
             ranges = [f.Range(field, **{name: value}) for name, value in bounds.items()]
             return ranges[0] if len(ranges) == 1 else f.All(*ranges)
+        case f.Words(text):
+            # The others are for programs.
+            return f.Words(text)
     return filter
 
 
@@ -162,6 +169,9 @@ def test_parsing_reverses_formatting(filter: f.Filter) -> None:
             {"field": "a", "gt": {"$time": "2024-05-01T12:00:00Z"}},
             f.Range("a", gt=datetime(2024, 5, 1, 12, tzinfo=UTC)),
         ),
+        ({"phrase": "new york"}, f.Phrase("new york")),
+        ({"not": {"words": "a b"}}, f.Not(f.Words("a b"))),
+        ({"words": "a b", "share": 0.5, "similar": True}, f.Words("a b", 0.5, similar=True)),
     ],
 )
 def test_a_filter_is_read_from_json(value: object, wanted: f.Filter) -> None:
@@ -176,6 +186,10 @@ def test_a_filter_is_read_from_json(value: object, wanted: f.Filter) -> None:
         ({"all": [{"field": "a", "equals": 1}, {}]}, "filter.all[1]"),
         ({"all": {}}, "filter.all"),
         ({"field": "a"}, "filter"),
+        ({"words": ["a"]}, "filter"),
+        ({"words": "a", "share": "half"}, "filter"),
+        ({"words": "a", "phrase": "b"}, "filter"),
+        ({"words": "a", "share": 2}, "filter.words.share"),
         ({"field": "a", "equals": 1, "gt": 2}, "filter"),
         ({"not": {"field": "a", "equals": None}}, "filter.not.equals"),
         ({"field": "a", "in": [1, {}]}, "filter.in[1]"),

@@ -120,6 +120,8 @@ SEARCH_OPTIONS = {
     "min_score": [None, *SHARES],
     "diversity": SHARES,
     "dense_weight": [None, *SHARES],
+    "plain_text": [False, True],
+    "min_should_match": [None, *SHARES],
     "highlight": [None, *map(c.Highlighting, NUMBERS)],
 }
 QUERIES = [

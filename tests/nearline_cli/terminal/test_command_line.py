@@ -36,7 +36,7 @@ def complete(nearline: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
 
 def test_commands_options_and_values_are_completed(complete: Callable[[str], list[str]]) -> None:
     assert complete("nearline se") == ["search", "sessions"]
-    assert complete("nearline search --mi") == ["--min-score"]
+    assert complete("nearline search --min-sc") == ["--min-score"]
     assert complete("nearline search --mode le") == ["lexical"]
     assert complete("nearline build --target-r") == ["--target-recall", "--target-risk"]
     # What is hidden is not offered.

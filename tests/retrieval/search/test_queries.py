@@ -173,7 +173,7 @@ async def test_a_query_is_one_of_text_vector_and_items(query: c.Query, kinds: in
 async def test_queries_of_two_kinds_are_searched_in_two_batches() -> None:
     vectors = [c.Query(vector=row) for row in np.eye(2, dtype=np.float32)]
     prepared = await _prepare(c.Query(text="one"), vectors[0], c.Query(text="two"), vectors[1])
-    dense, lexical = prepared.batches
+    lexical, dense = prepared.batches
     assert (dense.mode, list(dense.numbers)) == (c.SearchMode.DENSE, [1, 3])
     assert dense.queries.vectors.tolist() == [[1, 0], [0, 1]]
     assert (lexical.mode, list(lexical.numbers)) == (c.SearchMode.LEXICAL, [0, 2])
