@@ -77,6 +77,20 @@ def describe_ranker(card: snapshot_pb2.RankerCard) -> str:
     return f"{blend}{card.weight:g} x {card.trees} trees: {gain}"
 
 
+def describe_debias(card: snapshot_pb2.DebiasCard) -> str:
+    """Returns a discount, and what it changed on validation, as text; empty if it is 0."""
+    if not card.value:
+        return ""
+    if not card.users:
+        return f"popularity discounted by {card.value:g}"
+    return (
+        f"popularity discounted by {card.value:g}: "
+        f"NDCG {card.undiscounted_ndcg:.4f} -> {card.ndcg:.4f}, "
+        f"novelty {card.undiscounted_novelty:.2f} -> {card.novelty:.2f} bits, "
+        f"coverage {card.undiscounted_coverage:.3f} -> {card.coverage:.3f}"
+    )
+
+
 def _part(one: CandidateGenerator, weight: float) -> snapshot_pb2.BlendPart:
     part = encode_generator(one.generator)
     part.model, part.settings, part.table = one.model, one.settings, one.table

@@ -58,7 +58,7 @@ def choose_blend(
         task: Task of the validation split; users are sampled if there are many.
         k: Length of each list.
     """
-    task = _sample_users(task, seed)
+    task = sample_users(task, seed)
     contributions = {one.name: _contributions(one.generator, task) for one in candidates}
     alone = {name: _ndcg(scores, task, k) for name, scores in contributions.items()}
     first = max(alone, key=alone.__getitem__)
@@ -100,7 +100,8 @@ def choose_popularity_table(
     return tables[best] if gain >= _MIN_GAIN else POPULARITY
 
 
-def _sample_users(task: EvaluationTask, seed: int) -> EvaluationTask:
+def sample_users(task: EvaluationTask, seed: int) -> EvaluationTask:
+    """Returns the task with as many of its users as validation measures."""
     limit = min(_MAX_USERS, max(_MAX_SCORES // len(task.candidates), 1))
     if len(task.users) <= limit:
         return task

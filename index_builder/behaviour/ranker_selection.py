@@ -43,10 +43,13 @@ class TrainedRanker(NamedTuple):
 
     card: Without sources and features if the ranker does not serve.
     text: LightGBM's text of the trees; empty if the ranker does not serve.
+    trial: The text of the trees that were evaluated on validation, which had not seen it; empty if
+        the ranker does not serve.
     """
 
     card: snapshot_pb2.RankerCard
     text: str
+    trial: str = ""
 
     def ranker(
         self,
@@ -151,7 +154,7 @@ def _fit(lists: Sequence[RankerDataset], split_name: str, k: int, seed: int) -> 
     validation, before, earliest = lists
     blend_scores = validation.values[:, validation.names.index("blend.score")]
     blend_ndcg = ndcg_of(validation, blend_scores, k)
-    trees, _ = _train(before.concatenate(earliest), options, seed)
+    trees, trial = _train(before.concatenate(earliest), options, seed)
     scores = trees.scores(np.ascontiguousarray(validation.values.T))
     found = {
         pair: ndcg_of(validation, _combined_scores(validation, blend_scores, scores, *pair), k)
@@ -181,7 +184,7 @@ def _fit(lists: Sequence[RankerDataset], split_name: str, k: int, seed: int) -> 
     trees, text = _train(newest, options, seed)
     card.trees, card.features[:] = len(trees.leaves), trees.names
     card.lists, card.positives = len(newest.sizes), int(newest.labels.sum())
-    return TrainedRanker(card, text)
+    return TrainedRanker(card, text, trial)
 
 
 def _train(lists: RankerDataset, options: LambdaMartOptions, seed: int) -> tuple[Trees, str]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.behaviour.candidate_generators import CandidateGenerator, train_candidates
+from index_builder.behaviour.debias_selection import DebiasChoice, select_debias, unmeasured
 from index_builder.behaviour.evaluation_task import make_task, only_known_items
 from index_builder.behaviour.id_remap import map_ids, remap_tables
 from index_builder.behaviour.manifest_entries import add_choice, add_ranker, blend_card, tables_read
@@ -61,13 +62,15 @@ def train_behaviour(
     """
     rows, unknown = _known(learning.interactions, ids)
     notes: list[str] = []
-    choices, rankers = _select_blends(learning, rows, seed, notes, advance)
+    choices, rankers, debias = _select_blends(learning, rows, seed, notes, advance)
     candidates = train_candidates(rows, repeats=True, seed=seed)
     advance(1)
     cards = [
         _blend_card(repeats, weights, choice, rankers.get(repeats), candidates, learning)
         for repeats, weights, choice in choices
     ]
+    for blend in cards:
+        blend.debias.CopyFrom(debias.by_repeats[blend.repeats])
     popular = choose_popularity_table((choice for *_, choice in choices), candidates)
     tables = build_tables(rows, candidates, tables_read(cards) | {popular})
     texts = {repeats: one.text for repeats, one in rankers.items() if one.card.kept}
@@ -79,6 +82,7 @@ def train_behaviour(
         blends=cards,
         kind_weights=learning.kind_weights,
         popularity_table=popular,
+        similar_debias=debias.similar,
     )
     card.newest_time.FromMicroseconds(int(rows.time_us.max()))
     return TrainedBehaviour(
@@ -131,15 +135,18 @@ def _select_blends(
     seed: int,
     notes: list[str],
     advance: Callable[[int], None],
-) -> tuple[list[_SelectedBlend], Mapping[bool, TrainedRanker]]:
+) -> tuple[list[_SelectedBlend], Mapping[bool, TrainedRanker], DebiasChoice]:
     """Selects the blends without and with repeats, and trains their rankers.
 
     Returns: For each blend, its weights by candidate name, and how it was chosen (None if nothing
-        could be chosen); and the rankers, by whether their lists may repeat items.
+        could be chosen); the rankers, by whether their lists may repeat items; and the discounts
+        for popularity.
     """
     parts = _windows(learning, rows, seed, notes)
     if not parts:
-        return [(repeats, _DEFAULT_BLEND, None) for repeats in (False, True)], {}
+        same = unmeasured(learning.popularity_debias)
+        debias = DebiasChoice(same, {False: same, True: same})
+        return [(repeats, _DEFAULT_BLEND, None) for repeats in (False, True)], {}, debias
     trial = train_candidates(parts[0].train, repeats=True, seed=seed)
     advance(1)
     split_name = learning.validate_on or VALIDATE_ON
@@ -160,10 +167,16 @@ def _select_blends(
         chosen.append((repeats, dict(choice.weights), choice))
         advance(1)
     weights = {repeats: of_blend for repeats, of_blend, choice in chosen if choice is not None}
+    rankers: Mapping[bool, TrainedRanker] = {}
     if trouble := obstacle(rows):
         notes.append(f"no ranker was trained: {trouble}")
-        return chosen, {}
-    return chosen, fit_rankers(parts, trial, weights, split_name, learning.k, seed, advance)
+    else:
+        rankers = fit_rankers(parts, trial, weights, split_name, learning.k, seed, advance)
+    only_known = only_known_items(split_name)
+    choices = {repeats: choice for repeats, _, choice in chosen}
+    debias = select_debias(learning, parts[0], trial, choices, rankers, only_known, seed)
+    advance(1)
+    return chosen, rankers, debias
 
 
 def _windows(

@@ -15,8 +15,8 @@ from nearline.errors import InvalidRequest, SettingsError
 # (ml-latest-small). For data whose rows are lines of baskets it is better, as it splits no basket.
 VALIDATE_ON = "last-n:5"
 # Progress steps of a full training: a training for validation, two blends chosen, three windows
-# compared, two rankers, a training on everything, and the tables written.
-STEPS = 10
+# compared, two rankers, discounts for popularity, a training on everything, and the tables written.
+STEPS = 11
 MAX_KEEP_DAYS = 36_525
 # Without LightGBM, a build trains everything but rankers, and says so.
 _PACKAGES = ("implicit", "scipy")
@@ -36,6 +36,8 @@ class TrainingOptions:
     validate_on: Split for choosing the blends, see `splits.split`. If empty, `VALIDATE_ON` is used
         unless it leaves no users to test.
     k: Length of the lists in validation.
+    popularity_debias: Discount for popularity in lists, 0..1; None lets validation choose it for
+        each kind of list.
     """
 
     interactions: Interactions
@@ -46,6 +48,7 @@ class TrainingOptions:
     keep_days: int = 0
     validate_on: str = ""
     k: int = 10
+    popularity_debias: float | None = None
 
     def check(self, seed: int) -> None:
         """Raises InvalidRequest if a value is out of range or the split leaves no users to test.
@@ -62,6 +65,13 @@ class TrainingOptions:
         if not 0 <= self.keep_days <= MAX_KEEP_DAYS:
             raise InvalidRequest(
                 f"keep_days is {self.keep_days}; 0..{MAX_KEEP_DAYS} is allowed", field="keep_days"
+            )
+        debias = self.popularity_debias
+        if debias is not None and not 0 <= debias <= 1:
+            raise InvalidRequest(
+                f"popularity_debias is {debias}; 0..1 is allowed; leave it out to let validation "
+                "choose it",
+                field="popularity_debias",
             )
         if self.validate_on.startswith("cold-items"):
             raise InvalidRequest(

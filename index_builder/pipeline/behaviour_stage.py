@@ -12,7 +12,7 @@ import numpy as np
 from index_builder.behaviour.content_factors import predict_factors
 from index_builder.behaviour.document_vectors import DocumentRows, read_document_rows
 from index_builder.behaviour.id_remap import map_ids, remap_tables
-from index_builder.behaviour.manifest_entries import describe_ranker
+from index_builder.behaviour.manifest_entries import describe_debias, describe_ranker
 from index_builder.behaviour.table_writer import write_tables
 from index_builder.interactions.recorded_interactions import drop_deleted_histories
 from index_builder.options.training_options import STEPS, TrainingOptions
@@ -53,10 +53,16 @@ class BehaviourResult(NamedTuple):
                 _blend_key(one): round(one.validation_ndcg, 4) if one.split else None
                 for one in self.card.blends
             },
+            "popularity_debias": {name: one.value for name, one in self._discounts().items()},
+            "debias": {name: describe_debias(one) for name, one in self._discounts().items()},
             "ranker": {_blend_key(one): describe_ranker(one.ranker) for one in self.card.blends},
             "inherited": self.inherited,
             "notes": list(self.notes),
         }
+
+    def _discounts(self) -> Mapping[str, snapshot_pb2.DebiasCard]:
+        by_blend = {_blend_key(one): one.debias for one in self.card.blends}
+        return {**by_blend, "similar": self.card.similar_debias}
 
 
 async def add_behaviour(inputs: SnapshotInputs, folder: Path) -> BehaviourResult | None:

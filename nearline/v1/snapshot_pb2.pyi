@@ -115,7 +115,7 @@ class BehaviourCard(_message.Message):
     def __init__(self, factors_id: _Optional[str] = ..., interactions: _Optional[int] = ..., users: _Optional[int] = ..., items: _Optional[int] = ..., newest_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., blends: _Optional[_Iterable[_Union[BlendCard, _Mapping]]] = ..., kind_weights: _Optional[_Mapping[str, float]] = ..., popularity_table: _Optional[str] = ..., similar_debias: _Optional[_Union[DebiasCard, _Mapping]] = ...) -> None: ...
 
 class DebiasCard(_message.Message):
-    __slots__ = ("value", "users", "ndcg", "undiscounted_ndcg", "novelty", "undiscounted_novelty", "coverage", "undiscounted_coverage")
+    __slots__ = ("value", "users", "ndcg", "undiscounted_ndcg", "novelty", "undiscounted_novelty", "coverage", "undiscounted_coverage", "fixed")
     VALUE_FIELD_NUMBER: _ClassVar[int]
     USERS_FIELD_NUMBER: _ClassVar[int]
     NDCG_FIELD_NUMBER: _ClassVar[int]
@@ -124,6 +124,7 @@ class DebiasCard(_message.Message):
     UNDISCOUNTED_NOVELTY_FIELD_NUMBER: _ClassVar[int]
     COVERAGE_FIELD_NUMBER: _ClassVar[int]
     UNDISCOUNTED_COVERAGE_FIELD_NUMBER: _ClassVar[int]
+    FIXED_FIELD_NUMBER: _ClassVar[int]
     value: float
     users: int
     ndcg: float
@@ -132,7 +133,8 @@ class DebiasCard(_message.Message):
     undiscounted_novelty: float
     coverage: float
     undiscounted_coverage: float
-    def __init__(self, value: _Optional[float] = ..., users: _Optional[int] = ..., ndcg: _Optional[float] = ..., undiscounted_ndcg: _Optional[float] = ..., novelty: _Optional[float] = ..., undiscounted_novelty: _Optional[float] = ..., coverage: _Optional[float] = ..., undiscounted_coverage: _Optional[float] = ...) -> None: ...
+    fixed: bool
+    def __init__(self, value: _Optional[float] = ..., users: _Optional[int] = ..., ndcg: _Optional[float] = ..., undiscounted_ndcg: _Optional[float] = ..., novelty: _Optional[float] = ..., undiscounted_novelty: _Optional[float] = ..., coverage: _Optional[float] = ..., undiscounted_coverage: _Optional[float] = ..., fixed: _Optional[bool] = ...) -> None: ...
 
 class BlendCard(_message.Message):
     __slots__ = ("repeats", "parts", "split", "k", "validation_ndcg", "alone", "ranker", "debias")

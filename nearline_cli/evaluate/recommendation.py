@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,8 +82,9 @@ def recommend(
     Settings and the blend are chosen on a validation split of the same kind inside the training
     part. Intervals are 95% over users; `served_ahead` is the gain of the running service over the
     model of the row. Models are measured without the rules of a surface; `served` is the list of
-    surface home, or cart with --repeats. With cold-items, whole items are held out and ranked by
-    their texts.
+    surface home, or cart with --repeats. It is also measured without a discount for popularity, and
+    with the largest; so are lists of similar items (`discounts`). With cold-items, whole items are
+    held out and ranked by their texts.
     """
     from index_builder.behaviour.cold_item_evaluation import evaluate_cold_items, holds_out_items
     from index_builder.behaviour.evaluation_task import only_known_items
@@ -119,8 +120,9 @@ def recommend(
     else:
         evaluation = evaluate(cleaned, split, k, repeats=repeats, seed=seed)
         about |= {"repeats": repeats, "only_known_items": only_known_items(split)}
+    discounts: list[Mapping[str, object]] = []
     if served:
-        evaluation = _with_served(evaluation, cleaned, split, k, content, seed)
+        evaluation, discounts = _with_served(evaluation, cleaned, split, k, content, seed)
     if evaluation.content_fit:
         about["validation_explained"] = round(max(evaluation.content_fit.values()), 4)
     if evaluation.choice is not None:
@@ -141,7 +143,8 @@ def recommend(
         )
     if as_json:
         for row in rows:
-            output.print_json({**row, **about})
+            extra = {"discounts": discounts} if discounts and row is rows[-1] else {}
+            output.print_json({**row, **about, **extra})
         return
     shown = [name for name in rows[0] if name != "settings"]
     output.print_table(shown, [[row[name] for name in shown] for row in rows])
@@ -149,6 +152,8 @@ def recommend(
     output.print_table(
         ("figure", "value"), [(served_row["model"], served_row["settings"]), *about.items()]
     )
+    if discounts:
+        output.print_table(tuple(discounts[0]), [list(row.values()) for row in discounts])
 
 
 def _content(
@@ -174,11 +179,15 @@ def _with_served(
     k: int,
     content: NDArray[np.float32] | None,
     seed: int,
-) -> Evaluation:
-    """Adds the lists that a running service gives for the same task."""
+) -> tuple[Evaluation, list[Mapping[str, object]]]:
+    """Adds the lists that a running service gives for the same task.
+
+    Returns: Also a row for each discount for popularity.
+    """
     from index_builder.behaviour.model_evaluation import ModelResult
     from index_builder.evaluation.recommendation_metrics import measure
     from index_builder.interactions.splits import split
+    from nearline_cli.evaluate.debias_rows import debias_rows
     from nearline_cli.evaluate.recommendation_end_to_end import measure_served
 
     task = evaluation.task
@@ -186,4 +195,5 @@ def _with_served(
     answered = asyncio.run(measure_served(parts, task, how, k, content=content, seed=seed))
     per_user = measure(answered.lists, task.relevant, k)
     measured = ModelResult("served", answered.settings, per_user, answered.lists)
-    return evaluation._replace(results=[*evaluation.results, measured])
+    rows = debias_rows(answered.debiased, evaluation.train, task, k)
+    return evaluation._replace(results=[*evaluation.results, measured]), rows

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.filters import Equals
 from nearline.times import from_us
+from nearline_cli.evaluate.debias_rows import SIMILAR, USER, DebiasedLists, sample_items
 from nearline_cli.local.processes import RETRIEVAL_SERVICES, redis_process, service_process
 
 if TYPE_CHECKING:
@@ -33,10 +35,13 @@ class ServedLists(NamedTuple):
     """Lists of the router.
 
     lists: (u, k) int32 item numbers, -1 where a list is shorter. settings: The blend of models.
+    debiased: The same lists, and lists of similar items, without a discount for popularity, with
+    that of the snapshot, and with the largest; empty if items are held out.
     """
 
     lists: NDArray[np.int32]
     settings: str
+    debiased: Sequence[DebiasedLists]
 
 
 async def measure_served(
@@ -85,10 +90,18 @@ async def measure_served(
         async with _router(Path(folder), store, recorded=parts.fold_in is not None) as client:
             if parts.fold_in is not None:
                 await _record(client, parts)
-            lists = await _lists(client, parts, task, k, cold=cold)
-    behaviour = built.record()["behaviour"]
-    assert isinstance(behaviour, dict)
-    return ServedLists(lists, str(behaviour["blend"]["repeats" if task.repeats else "no_repeats"]))
+            requests = _Requests(client, parts, k, cold=cold)
+            lists = await requests.lists(_users(parts, task))
+            behaviour: Any = built.record()["behaviour"]
+            kind = "repeats" if task.repeats else "no_repeats"
+            debiased: Sequence[DebiasedLists] = ()
+            if not cold:
+                defaults = behaviour["popularity_debias"]
+                debiased = [
+                    *await _user_lists(requests, parts, task, defaults[kind], lists),
+                    *await _similar_lists(requests, parts, task, defaults["similar"], seed),
+                ]
+    return ServedLists(lists, str(behaviour["blend"][kind]), debiased)
 
 
 def _documents(
@@ -157,26 +170,85 @@ async def _record(client: RetrievalClient, parts: Split) -> None:
         )
 
 
-async def _lists(
-    client: RetrievalClient, parts: Split, task: EvaluationTask, k: int, *, cold: bool
-) -> NDArray[np.int32]:
-    held_out = Equals(_HELD_OUT, True) if cold else None
-    options = c.RecommendOptions(n=k, filter=held_out, payload=frozenset())
+class _Requests:
+    """Requests lists from a router, several at once."""
+
+    def __init__(self, client: RetrievalClient, parts: Split, k: int, *, cold: bool) -> None:
+        self._client = client
+        self._ids = parts.train.items
+        self._numbers = {one: at for at, one in enumerate(self._ids)}
+        self._k = k
+        held_out = Equals(_HELD_OUT, True) if cold else None
+        self._options = c.RecommendOptions(n=k, filter=held_out, payload=frozenset())
+
+    async def lists(
+        self, audiences: Sequence[c.Audience], debias: float | None = None
+    ) -> NDArray[np.int32]:
+        """Returns a list for each audience: (audiences, k) item numbers, padded by -1."""
+        lists = np.full((len(audiences), self._k), -1, np.int32)
+        options = replace(self._options, popularity_debias=debias)
+        left = iter(enumerate(audiences))
+
+        async def ask() -> None:
+            for row, audience in left:
+                reply = await self._client.recommend(
+                    audience, options, collection=COLLECTION, timeout_s=_TIMEOUT_S
+                )
+                found = [self._numbers[one.hit.id] for one in reply.recommendations]
+                lists[row, : len(found)] = found
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_AT_ONCE):
+                group.create_task(ask())
+        return lists
+
+
+def _users(parts: Split, task: EvaluationTask) -> list[c.Audience]:
     surface = "cart" if task.repeats else "home"
-    numbers = {one: at for at, one in enumerate(parts.train.items)}
-    lists = np.full((len(task.users), k), -1, np.int32)
-    left = iter(range(len(task.users)))
+    names = parts.train.users
+    return [c.Audience(user_id=names[user], surface=surface) for user in task.users.tolist()]
 
-    async def ask() -> None:
-        for row in left:
-            audience = c.Audience(user_id=parts.train.users[int(task.users[row])], surface=surface)
-            reply = await client.recommend(
-                audience, options, collection=COLLECTION, timeout_s=_TIMEOUT_S
-            )
-            found = [numbers[recommendation.hit.id] for recommendation in reply.recommendations]
-            lists[row, : len(found)] = found
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(_AT_ONCE):
-            group.create_task(ask())
-    return lists
+def _discounts(default: float) -> list[float]:
+    """Returns none, that of the snapshot, and the largest, each once."""
+    return sorted({0.0, default, 1.0})
+
+
+async def _user_lists(
+    requests: _Requests,
+    parts: Split,
+    task: EvaluationTask,
+    default: float,
+    served: NDArray[np.int32],
+) -> list[DebiasedLists]:
+    """Returns the lists of users for each discount; `served` has that of the snapshot."""
+    found = []
+    for debias in _discounts(default):
+        lists = served
+        if debias != default:
+            lists = await requests.lists(_users(parts, task), debias)
+        found.append(DebiasedLists(USER, debias, debias == default, lists, lists))
+    return found
+
+
+async def _similar_lists(
+    requests: _Requests, parts: Split, task: EvaluationTask, default: float, seed: int
+) -> list[DebiasedLists]:
+    """Returns the lists of similar items for each discount."""
+    users, ids = parts.train.users, parts.train.items
+    pages = [
+        c.Audience(user_id=users[user], item_ids=(ids[int(history.items[0])],), surface="item_page")
+        for user, history in zip(task.users.tolist(), task.histories, strict=True)
+    ]
+    items = [
+        c.Audience(item_ids=(ids[item],), surface="item_page")
+        for item in sample_items(task, seed).tolist()
+    ]
+    return [
+        DebiasedLists(
+            *(SIMILAR, debias, debias == default),
+            await requests.lists(pages, debias),
+            await requests.lists(items, debias),
+        )
+        for debias in _discounts(default)
+    ]

@@ -46,6 +46,9 @@ def show_learning_summary(result: BuildResult) -> None:
         ndcg = card["validation_ndcg"][kind]
         how = "not chosen" if ndcg is None else f"NDCG {ndcg:.4f} on validation"
         lines.append(f"{kind:<10}  {blend} ({how})")
+    for kind, debias in card["debias"].items():
+        if debias:
+            lines.append(f"{kind:<10}  {debias}")
     lines += [f"left out    {count:,} of {reason}" for reason, count in card["left_out"].items()]
     lines += [f"note        {note}" for note in card["notes"]]
     output.console().print("\n".join(lines))

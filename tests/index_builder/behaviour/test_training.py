@@ -44,6 +44,36 @@ def test_the_next_step_of_a_walk_comes_first() -> None:
         assert learned.ids[best] == f"i{(last + 1) % ITEMS:02}"
 
 
+@pytest.mark.parametrize("fixed", [None, 0.0, 0.5])
+def test_discounts_for_popularity_are_measured_on_validation(fixed: float | None) -> None:
+    found = learned_from(walks(), documents(), validate_on="last-n:1", k=3, popularity_debias=fixed)
+    learned = build_behaviour_model(found.card, found.tables)
+    # All items of a walk are equally popular, so nothing is gained.
+    assert learned.similar_debias == learned.debias(repeats=False) == (fixed or 0.0)
+    card = found.card.blends[0].debias
+    assert (card.users, card.fixed) == (40, fixed is not None)
+    assert (
+        card.ndcg == card.undiscounted_ndcg == pytest.approx(found.card.blends[0].validation_ndcg)
+    )
+
+
+def test_a_given_discount_is_kept_where_nothing_can_be_validated() -> None:
+    rows = walks()
+    few = rows.some(rows.user < 3)
+    card = learned_from(few, documents(), popularity_debias=0.25).card
+    for one in (card.similar_debias, *(blend.debias for blend in card.blends)):
+        assert (one.value, one.fixed, one.users) == (0.25, True, 0)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_a_discount_out_of_range_is_refused(value: float) -> None:
+    with pytest.raises(
+        InvalidRequest, match=r"popularity_debias is .*; 0\.\.1 is allowed"
+    ) as error:
+        TrainingOptions(interactions=walks(), popularity_debias=value).check(0)
+    assert error.value.field == "popularity_debias"
+
+
 def test_a_blend_of_a_card_scores_as_the_candidates_that_were_chosen() -> None:
     rows = walks()
     found = learned_from(rows, documents())

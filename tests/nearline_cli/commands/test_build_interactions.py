@@ -74,7 +74,7 @@ def test_integer_ids_are_equal_in_every_file_format(
     store = str(tmp_path / "store")
     files = ("--corpus", corpus(tmp_path, items), "--interactions", events(tmp_path, interactions))
     kinds = ("--kind-column", "kind", "--kind", "view=0.5")
-    validation = ("--validate-on", "last-n:2")
+    validation = ("--validate-on", "last-n:2", "--popularity-debias", "0.25")
     assert (
         run("build", *files, *WHERE, *COLUMNS, *kinds, *validation, "--store", store, "--json") == 0
     )
@@ -83,6 +83,9 @@ def test_integer_ids_are_equal_in_every_file_format(
     assert told["left_out"] == {"a kind that is not named": 1}
     assert told["validation_ndcg"]["no_repeats"] > 0.5
     learned = served_model(store)
+    assert told["popularity_debias"] == {"no_repeats": 0.25, "repeats": 0.25, "similar": 0.25}
+    assert told["debias"]["similar"].startswith("popularity discounted by 0.25: NDCG ")
+    assert (learned.similar_debias, learned.debias(repeats=True)) == (0.25, 0.25)
     assert dict(learned.kind_weights) == {"view": 0.5}
     # The last of user 1 in the file was of another kind.
     history = learned.history_of("40")

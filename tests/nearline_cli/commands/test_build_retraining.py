@@ -153,6 +153,7 @@ async def test_without_a_corpus_documents_stay_and_options_about_interactions_ap
             "--chunk-tokens, --as-of cannot",
         ),
         (("--learn", "--validate-on", "sometimes"), "there is no split 'sometimes'"),
+        (("--learn", "--popularity-debias", "1.5"), "popularity_debias is 1.5; 0..1 is allowed"),
         (("--learn", "--kind", "view=nan"), "'view=nan' does not give a weight"),
         (("--learn",), "nothing to train on: there are no new or recorded interactions"),
         (("--learn-afresh",), "nothing to train on"),
@@ -168,6 +169,8 @@ async def test_contradictory_options_are_refused(
 async def test_keep_days_needs_interactions(shop: Shop) -> None:
     error = await shop.run("build", *shop.corpus(), "--keep-days", "3", code=2)
     assert "--keep-days 3 cannot be used without interactions" in error["message"]
+    error = await shop.run("build", *shop.corpus(), "--popularity-debias", "0", code=2)
+    assert "--popularity-debias 0.0 cannot be used without interactions" in error["message"]
     assert (await shop.run("build", "--learn", code=1))["error"] == "NOT_FOUND"
 
 

@@ -73,6 +73,16 @@ def test_a_running_service_matches_the_blend(
     assert served["users"] == blended["users"]
     assert served["ndcg@3"] == pytest.approx(blended["ndcg@3"], abs=0.1)
     assert served["ndcg@3"] > 0.5 and served["served_ahead_low"] == 0
+    assert "discounts" not in blended
+    for kind in ("user", "similar"):
+        rows = {
+            one["popularity_debias"]: one for one in served["discounts"] if one["lists"] == kind
+        }
+        assert {0, 1} <= rows.keys() and sum(one["default"] for one in rows.values()) == 1
+        assert rows[1]["novelty@3"] >= rows[0]["novelty@3"]
+        (default,) = (one for one in rows.values() if one["default"])
+        if kind == "user":
+            assert (default["ndcg@3"], default["users"]) == (served["ndcg@3"], served["users"])
 
 
 def test_lists_may_be_longer_than_the_catalogue(file: Path) -> None:
