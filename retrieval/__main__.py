@@ -37,6 +37,7 @@ from retrieval.cache.change_tracker import ChangeTrackerRegistry
 from retrieval.cache.tiered_cache import TieredCache
 from retrieval.changelog.registry import REDIS_TIMEOUT_S, ChangeLogs
 from retrieval.embedders.endpoints import Embedders
+from retrieval.monitoring.popular_queries import PopularQueries
 from retrieval.monitors import Monitors
 from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.recommend.cached_candidates import CandidateCache
@@ -136,8 +137,16 @@ async def main(argv: Sequence[str]) -> None:
         shares=trial_recall.share,
         on_recall=trial_recall.record,
     )
+    popular = PopularQueries(store, collections, config.popular_queries)
     service = RetrievalService(
-        embedders, collections, replies, search_cache, monitors.observe, visible, price_limits
+        embedders,
+        collections,
+        replies,
+        search_cache,
+        monitors.observe,
+        visible,
+        price_limits,
+        popular.complete,
     )
     policies = StoredPolicies(
         store,
@@ -212,6 +221,7 @@ async def main(argv: Sequence[str]) -> None:
         await policies.start()
         await names.start()
         monitors.start()
+        popular.start()
         if feed_block is not None:
             await feed_block.start()
 
@@ -221,6 +231,7 @@ async def main(argv: Sequence[str]) -> None:
         await canaries.close()
         await follower.close()
         await monitors.close()
+        await popular.close()
         await names.close()
         await policies.close()
         await candidates.close()

@@ -208,6 +208,12 @@ class RouterSettings(SnapshotSettings):
     record_share: float = Field(
         0.01, ge=0, le=1, description="Share of requests that are recorded. 0 disables recording."
     )
+    popular_queries: int = Field(
+        0,
+        ge=0,
+        description="Suggest also shows queries that were recorded at least this often; 5 keeps "
+        "what few people search for to themselves. Needs record_queries texts. 0 shows none.",
+    )
     drift_sample: float = Field(
         0.05,
         ge=0,
@@ -256,6 +262,12 @@ class RouterSettings(SnapshotSettings):
             raise SettingsError(
                 f"{name} does not apply to backend {self.backend}; add --backend milvus, or omit "
                 f"{name}"
+            )
+        records_texts = self.record_queries == "texts" and self.record_share > 0
+        if self.popular_queries and not records_texts:
+            raise SettingsError(
+                "--popular-queries needs recorded texts; add --record-queries texts and a "
+                "--record-share above 0, or omit --popular-queries"
             )
 
 

@@ -325,9 +325,19 @@ class Suggestion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PopularQuery:
+    """A query that begins with a text. count: How often it was recorded."""
+
+    text: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SuggestReply:
     """Titles that complete a text, best first.
 
+    queries: What others often searched for that begins with the text, the most frequent first;
+    empty unless the service is told to show it.
     correction: The text with words of the collection in place of unknown ones; empty if there is
     nothing to correct.
     """
@@ -335,6 +345,7 @@ class SuggestReply:
     suggestions: Sequence[Suggestion]
     correction: str
     info: ReplyInfo
+    queries: Sequence[PopularQuery] = ()
 
 
 def hit_columns(hit: Hit) -> dict[str, Any]:

@@ -326,7 +326,11 @@ def suggestion_from_proto(message: retrieval_pb2.Suggestion) -> c.Suggestion:
 def suggest_response(reply: c.SuggestReply) -> retrieval_pb2.SuggestResponse:
     """Returns the message of suggestions."""
     message = retrieval_pb2.SuggestResponse(
-        suggestions=map(suggestion_to_proto, reply.suggestions), correction=reply.correction
+        suggestions=map(suggestion_to_proto, reply.suggestions),
+        correction=reply.correction,
+        queries=[
+            retrieval_pb2.PopularQuery(text=one.text, count=one.count) for one in reply.queries
+        ],
     )
     fill_info(message.info, reply.info)
     return message
@@ -338,6 +342,7 @@ def suggest_reply(message: retrieval_pb2.SuggestResponse) -> c.SuggestReply:
         suggestions=[suggestion_from_proto(one) for one in message.suggestions],
         correction=message.correction,
         info=info_from_proto(message.info),
+        queries=[c.PopularQuery(text=one.text, count=one.count) for one in message.queries],
     )
 
 

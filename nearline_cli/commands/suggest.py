@@ -46,6 +46,7 @@ def suggest(
                     }
                     for one in reply.suggestions
                 ],
+                "queries": [{"text": one.text, "count": one.count} for one in reply.queries],
                 "correction": reply.correction,
             }
         )
@@ -53,5 +54,10 @@ def suggest(
     output.print_table(
         ("title", "id"), [(output.one_line(one.title, 80), one.id) for one in reply.suggestions]
     )
+    if reply.queries:
+        output.print_table(
+            ("others searched for", "times"),
+            [(output.one_line(one.text, 80), str(one.count)) for one in reply.queries],
+        )
     if reply.correction:
         output.console().print(f"did you mean: {output.escaped(reply.correction)}")

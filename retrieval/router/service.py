@@ -27,6 +27,7 @@ from retrieval.search.search_cache import CachedSearch, SearchCache
 
 DEFAULT_OPTIONS = c.SearchOptions()
 ALL_BUT_VECTOR = frozenset(c.PayloadField) - {c.PayloadField.VECTOR}
+Popular = Callable[[str, str, int], Sequence[c.PopularQuery]]
 _NO_HITS = c.HitList(hits=())
 
 
@@ -57,6 +58,7 @@ class RetrievalService:
         replies: Builds the `ReplyInfo` of replies; None uses a builder of its own.
         cache: Caches search results; None disables caching.
         observe: Called with each single-query search; None disables observation.
+        popular: Returns queries of a collection that begin with a text, at most so many. Optional.
         visible: Says which items the caller may see. Optional; None shows all.
         price_limits: Returns the most comparisons that a search of the caller may take, each with
             whose limit it is. Optional.
@@ -71,7 +73,9 @@ class RetrievalService:
         observe: Observe | None = None,
         visible: Visible = lambda: None,
         price_limits: Callable[[], Sequence[tuple[str, int]]] = lambda: (),
+        popular: Popular = lambda collection, text, limit: (),
     ) -> None:
+        self._popular = popular
         self._visible = visible
         self._price_limits = price_limits
         self._embedders = embedders
@@ -212,8 +216,14 @@ class RetrievalService:
         async def answer(served: ServedCollection) -> c.SuggestReply:
             context = new_context(served)
             found, correction = await suggestions.suggest(served, text, limit, filter, context)
-            info = self._read_info(served, context, start)
-            return c.SuggestReply(suggestions=found, correction=correction, info=info)
+            # They may name what the caller may not see, or does not want to.
+            everything = filter is None and context.visible is None
+            return c.SuggestReply(
+                suggestions=found,
+                correction=correction,
+                queries=self._popular(served.name, text, limit) if everything else (),
+                info=self._read_info(served, context, start),
+            )
 
         return await self._collections.answer(collection, answer)
 

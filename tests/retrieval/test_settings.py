@@ -98,6 +98,13 @@ def test_milvus_settings_require_the_milvus_backend(chosen: dict[str, object], w
         RouterSettings.load(chosen).check()
 
 
+def test_popular_queries_need_recorded_texts() -> None:
+    for chosen in ({}, {"record_queries": "texts", "record_share": 0}):
+        with pytest.raises(SettingsError, match="add --record-queries texts"):
+            RouterSettings.load({"popular_queries": 5, **chosen}).check()
+    RouterSettings.load({"popular_queries": 5, "record_queries": "texts"}).check()
+
+
 def test_the_milvus_backend_needs_only_its_address() -> None:
     chosen = {"backend": "milvus", "milvus_uri": "http://a:1", "milvus_token": "secret"}
     settings = RouterSettings.load(chosen)
