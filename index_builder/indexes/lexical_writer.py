@@ -16,7 +16,7 @@ import contextlib
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -33,6 +33,8 @@ from nearline.v1 import snapshot_pb2
 from retrieval.index.lexical.analysers import analyser_of
 from retrieval.index.lexical.bm25_index import K1, ROWS, SCORES, STARTS, B
 from retrieval.index.lexical.document_words import TitleWords, WordCounter
+from retrieval.index.lexical.synonym_rules import SynonymRule
+from retrieval.index.lexical.synonyms import write_synonyms
 from retrieval.index.lexical.text_analysis import Analyser
 from retrieval.index.lexical.title_index import (
     POPULARITY,
@@ -61,6 +63,7 @@ def write_lexical(
     *,
     weights: Mapping[str, float] | None = None,
     popularity: Mapping[str, float] | None = None,
+    synonyms: Sequence[SynonymRule] = (),
 ) -> snapshot_pb2.LexicalCard | None:
     """Writes lexical/ and shards/<nnn>/lexical/ of a snapshot.
 
@@ -73,6 +76,7 @@ def write_lexical(
         weights: Weight of each searchable field, by name: title, text, and attributes. Optional;
             titles and texts count alike, and attributes are not searched.
         popularity: By document id, 0..1; orders documents of the same title. Optional.
+        synonyms: Synonyms of words of queries. Optional.
     Returns: The entry of the manifest; None, without any files, if no text has a word.
     Raises: InvalidRequest: an unknown language. StoreError: no space, no permission.
     """
@@ -97,6 +101,7 @@ def write_lexical(
         ranks = np.empty(len(order), np.int32)
         ranks[order] = np.arange(len(order), dtype=np.int32)
         _write_forms(folder / FOLDER, counts, ranks)
+        write_synonyms(folder / FOLDER, synonyms, chunks)
         for number, shard in enumerate(spilled):
             target = shard_folder(folder, number) / FOLDER
             _write_shard(target, shard, ranks, idf, mean_length or 1.0)
@@ -108,6 +113,7 @@ def write_lexical(
         chunks=chunks,
         words=len(order),
         weights=weights,
+        synonym_rules=len(synonyms),
     )
 
 

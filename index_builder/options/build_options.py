@@ -18,6 +18,8 @@ from nearline.errors import InvalidRequest
 from nearline.items.search_weights import check_search_weights
 from nearline.store.snapshot import PARTITIONS, Store, check_collection
 from nearline.v1 import release_pb2, snapshot_pb2
+from retrieval.index.lexical.analysers import analyser_of
+from retrieval.index.lexical.synonym_rules import Synonyms, check_synonyms
 from retrieval.index.lexical.text_analysis import check_language
 
 AUTO = "auto"
@@ -129,6 +131,8 @@ class BuildOptions:
         `retrieval.index.lexical.text_analysis.LANGUAGES`.
     search_weights: Weight of each field in lexical search: "title", "text", and attributes, which
         are not searched otherwise. If empty, those of the snapshot that the build continues.
+    synonyms: Synonyms of words of queries; empty for none. If None, those of the snapshot that the
+        build continues.
     popularity: By document id, 0..1; documents of the same title are found in this order. If None,
         it is that of the interactions.
     judged: Queries with judgements for tuning the fusion weight; None uses the default weight.
@@ -159,6 +163,7 @@ class BuildOptions:
     lexical: bool = True
     language: str = "english"
     search_weights: Mapping[str, float] = field(default_factory=dict)
+    synonyms: Synonyms | None = None
     popularity: Mapping[str, float] | None = None
     judged: JudgedDataset | None = None
     calibrate: Calibrate | None = None
@@ -188,6 +193,13 @@ class BuildOptions:
         check_kinds(self.attributes)
         check_language(self.language)
         check_search_weights(self.search_weights, self.attributes)
+        if self.synonyms is not None and self.synonyms.rules:
+            check_synonyms(self.synonyms, analyser_of(self.language))
+            if not self.lexical:
+                raise InvalidRequest(
+                    "synonyms need a lexical index; remove --synonyms or --no-lexical",
+                    field="synonyms",
+                )
         if self.as_of is not None and self.as_of > datetime.now(UTC):
             raise InvalidRequest(
                 f"as_of is {self.as_of.isoformat()}, which is in the future; use a time in the "

@@ -95,6 +95,12 @@ class IndexBuilderSettings(Settings):
         "commas, FIELD one of title, text, or an attribute of texts; empty: title=1,text=1, and "
         "those of the snapshot that a build continues.",
     )
+    synonyms: str = Field(
+        "",
+        description="File of synonyms for words of queries: a line is tv, television for words "
+        "that stand for one another, or nyc => new york city for one way; an empty file: none; "
+        "empty: those of the snapshot that a build continues.",
+    )
     tune_on: str = Field(
         "",
         description="Folder in BEIR layout whose judgements tune the weight of hybrid search; "
@@ -204,6 +210,7 @@ class IndexBuilderSettings(Settings):
             Mode,
         )
         from index_builder.options.index_selection import parse_bytes
+        from retrieval.index.lexical.synonym_rules import read_synonyms
 
         options = BuildOptions(
             store=self.store,
@@ -233,6 +240,7 @@ class IndexBuilderSettings(Settings):
             search_weights=dict(
                 parse_search_weight(part) for part in self.search_weights.split(",") if part.strip()
             ),
+            synonyms=read_synonyms(Path(self.synonyms)) if self.synonyms else None,
             mode=Mode(self.mode),
             as_of=_parse_time(self.as_of) if self.as_of else None,
             judged=retrieval_metrics.load(Path(self.tune_on), self.tune_split)

@@ -37,6 +37,9 @@ from nearline.store.snapshot import SCHEMA_VERSION, partitions_of, shard_folder
 from nearline.v1 import snapshot_pb2
 from retrieval.index.filtering.attribute_table import ATTRIBUTES_FILE
 from retrieval.index.item_table import ITEMS_FILE
+from retrieval.index.lexical.synonym_rules import SynonymRule
+from retrieval.index.lexical.synonyms import SYNONYMS, load_rules
+from retrieval.index.lexical.vocabulary import FOLDER
 from retrieval.index.vectors.vector_index import INDEX_FILE
 from retrieval.search.fusion import CANDIDATES, DEFAULT_DENSE_WEIGHT, NORMALISATION
 
@@ -165,6 +168,7 @@ async def _add_lexical(
                 advance,
                 weights=_search_weights(inputs),
                 popularity=inputs.popularity,
+                synonyms=_synonyms(inputs),
             )
         )
     if card is None:
@@ -195,6 +199,19 @@ def _search_weights(inputs: SnapshotInputs) -> Mapping[str, float]:
     if inputs.options.search_weights or parent is None:
         return inputs.options.search_weights
     return dict(parent.lexical.weights)
+
+
+def _synonyms(inputs: SnapshotInputs) -> Sequence[SynonymRule]:
+    """Returns the synonyms of the options, else those of the snapshot that the build continues."""
+    if inputs.options.synonyms is not None:
+        return inputs.options.synonyms.rules
+    lineage = inputs.lineage
+    parent = lineage.parent if lineage is not None else None
+    if lineage is None or parent is None or not parent.lexical.synonym_rules:
+        return ()
+    lineage.store.fetch(parent.collection, parent.snapshot_id, [f"{FOLDER}/{SYNONYMS}"])
+    folder = lineage.store.snapshot_folder(parent.collection, parent.snapshot_id)
+    return load_rules(folder / FOLDER)
 
 
 def _write_shards(

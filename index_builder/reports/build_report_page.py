@@ -97,6 +97,7 @@ def _lexical_rows(report: BuildReport) -> list[tuple[str, str]]:
         ("Distinct words", f"{report.words:,}"),
         ("Language", report.language),
         ("Weights of fields", shown_weights({TITLE: 1.0, TEXT: 1.0, **report.search_weights})),
+        ("Rules of synonyms", f"{report.synonym_rules:,}"),
         ("Weight of vectors in hybrid search", tuned),
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from nearline import contract as c
 from nearline.channel import ServiceChannel
@@ -52,6 +52,7 @@ class AdminClient(ServiceChannel):
         chunk_tokens: int = 0,
         attributes: Mapping[str, str] = NO_ATTRIBUTES,
         search_weights: Mapping[str, float] = NO_WEIGHTS,
+        synonyms: Sequence[str] = (),
         who: str = "",
         why: str = "",
     ) -> admin_pb2.Collection:
@@ -74,6 +75,9 @@ class AdminClient(ServiceChannel):
                 attributes of texts, which are not searched otherwise; for example {"title": 2,
                 "genres": 0.5}. 0.001 to 100, at most 32 fields. Title and text count 1 if they
                 are missing.
+            synonyms: Synonyms of words of queries, as lines of a synonyms file: "tv, television"
+                for words that stand for one another, "nyc => new york city" for one way. At most
+                10,000 rules of 32 entries.
             who, why: For the record.
         Raises: AlreadyExists: There is one of this name. InvalidRequest: An argument is out of
             range. Conflict: One of this name is being dropped.
@@ -89,6 +93,7 @@ class AdminClient(ServiceChannel):
             chunk_tokens=chunk_tokens,
             attributes=fields,
             search_weights=search_weights,
+            synonyms=synonyms,
             who=who,
             why=why,
         )

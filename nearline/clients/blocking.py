@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from nearline.clients import (
@@ -217,6 +217,7 @@ class Client(BlockingClient[AsyncClient]):
         collection: str = DEFAULT_COLLECTION,
         attributes: Mapping[str, str] = NO_ATTRIBUTES,
         search_weights: Mapping[str, float] = NO_WEIGHTS,
+        synonyms: Sequence[str] = (),
         own_writes: bool = True,
         timeout_s: float = START_TIMEOUT_S,
     ) -> Self:
@@ -227,6 +228,7 @@ class Client(BlockingClient[AsyncClient]):
                 collection=collection,
                 attributes=attributes,
                 search_weights=search_weights,
+                synonyms=synonyms,
                 own_writes=own_writes,
                 timeout_s=timeout_s,
             )

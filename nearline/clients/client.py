@@ -56,6 +56,7 @@ class AsyncClient(ClientReads, ClientWrites):
         collection: str = c.DEFAULT_COLLECTION,
         attributes: Mapping[str, str] = NO_ATTRIBUTES,
         search_weights: Mapping[str, float] = NO_WEIGHTS,
+        synonyms: Sequence[str] = (),
         own_writes: bool = True,
         timeout_s: float = START_TIMEOUT_S,
     ) -> Self:
@@ -68,7 +69,8 @@ class AsyncClient(ClientReads, ClientWrites):
         Args:
             path: Folder of the collections; created if there is none.
             collection: Collection of every call that names none; created if there is none.
-            attributes, search_weights: Of a new collection, see `AdminClient.create_collection`.
+            attributes, search_weights, synonyms: Of a new collection, see
+                `AdminClient.create_collection`.
             own_writes: See `AsyncClient`.
             timeout_s: Longest wait until they serve, in seconds.
         Raises: Unsupported: the services are not installed. Conflict: another process has opened
@@ -90,7 +92,10 @@ class AsyncClient(ClientReads, ClientWrites):
         try:
             with contextlib.suppress(AlreadyExists):
                 await client.collections.create(
-                    collection, attributes=attributes, search_weights=search_weights
+                    collection,
+                    attributes=attributes,
+                    search_weights=search_weights,
+                    synonyms=synonyms,
                 )
         except BaseException:
             await client.close()

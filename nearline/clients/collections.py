@@ -33,6 +33,7 @@ class AsyncCollections:
         chunk_tokens: int = 0,
         attributes: Mapping[str, str] = NO_ATTRIBUTES,
         search_weights: Mapping[str, float] = NO_WEIGHTS,
+        synonyms: Sequence[str] = (),
         who: str = "",
         why: str = "",
     ) -> admin_pb2.Collection:
@@ -50,6 +51,7 @@ class AsyncCollections:
             chunk_tokens=chunk_tokens,
             attributes=attributes,
             search_weights=search_weights,
+            synonyms=synonyms,
             who=who,
             why=why,
         )

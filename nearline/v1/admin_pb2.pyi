@@ -13,7 +13,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class CreateCollectionRequest(_message.Message):
-    __slots__ = ("collection", "fingerprint", "dim", "metric", "shards", "language", "chunk_tokens", "attributes", "who", "why", "search_weights")
+    __slots__ = ("collection", "fingerprint", "dim", "metric", "shards", "language", "chunk_tokens", "attributes", "who", "why", "search_weights", "synonyms")
     class SearchWeightsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +32,7 @@ class CreateCollectionRequest(_message.Message):
     WHO_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
     SEARCH_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    SYNONYMS_FIELD_NUMBER: _ClassVar[int]
     collection: str
     fingerprint: str
     dim: int
@@ -43,7 +44,8 @@ class CreateCollectionRequest(_message.Message):
     who: str
     why: str
     search_weights: _containers.ScalarMap[str, float]
-    def __init__(self, collection: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., shards: _Optional[int] = ..., language: _Optional[str] = ..., chunk_tokens: _Optional[int] = ..., attributes: _Optional[_Iterable[_Union[_snapshot_pb2.AttributeField, _Mapping]]] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., search_weights: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    synonyms: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, collection: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., shards: _Optional[int] = ..., language: _Optional[str] = ..., chunk_tokens: _Optional[int] = ..., attributes: _Optional[_Iterable[_Union[_snapshot_pb2.AttributeField, _Mapping]]] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., search_weights: _Optional[_Mapping[str, float]] = ..., synonyms: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CreateCollectionResponse(_message.Message):
     __slots__ = ("collection",)
@@ -52,7 +54,7 @@ class CreateCollectionResponse(_message.Message):
     def __init__(self, collection: _Optional[_Union[Collection, _Mapping]] = ...) -> None: ...
 
 class Collection(_message.Message):
-    __slots__ = ("name", "snapshot_time", "epoch", "snapshot_id", "embedder", "dim", "metric", "shards", "language", "attributes", "documents", "served", "names", "search_weights")
+    __slots__ = ("name", "snapshot_time", "epoch", "snapshot_id", "embedder", "dim", "metric", "shards", "language", "attributes", "documents", "served", "names", "search_weights", "synonym_rules")
     class SearchWeightsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +76,7 @@ class Collection(_message.Message):
     SERVED_FIELD_NUMBER: _ClassVar[int]
     NAMES_FIELD_NUMBER: _ClassVar[int]
     SEARCH_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    SYNONYM_RULES_FIELD_NUMBER: _ClassVar[int]
     name: str
     snapshot_time: _timestamp_pb2.Timestamp
     epoch: int
@@ -88,7 +91,8 @@ class Collection(_message.Message):
     served: bool
     names: _containers.RepeatedScalarFieldContainer[str]
     search_weights: _containers.ScalarMap[str, float]
-    def __init__(self, name: _Optional[str] = ..., snapshot_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., epoch: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., embedder: _Optional[_Union[_snapshot_pb2.EmbedderCard, _Mapping]] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., shards: _Optional[int] = ..., language: _Optional[str] = ..., attributes: _Optional[_Iterable[_Union[_snapshot_pb2.AttributeField, _Mapping]]] = ..., documents: _Optional[int] = ..., served: _Optional[bool] = ..., names: _Optional[_Iterable[str]] = ..., search_weights: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    synonym_rules: int
+    def __init__(self, name: _Optional[str] = ..., snapshot_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., epoch: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., embedder: _Optional[_Union[_snapshot_pb2.EmbedderCard, _Mapping]] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., shards: _Optional[int] = ..., language: _Optional[str] = ..., attributes: _Optional[_Iterable[_Union[_snapshot_pb2.AttributeField, _Mapping]]] = ..., documents: _Optional[int] = ..., served: _Optional[bool] = ..., names: _Optional[_Iterable[str]] = ..., search_weights: _Optional[_Mapping[str, float]] = ..., synonym_rules: _Optional[int] = ...) -> None: ...
 
 class ListCollectionsRequest(_message.Message):
     __slots__ = ("page_size", "page_token")

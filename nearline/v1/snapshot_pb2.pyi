@@ -244,7 +244,7 @@ class AttributeField(_message.Message):
     def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[AttributeField.Kind, str]] = ..., is_list: _Optional[bool] = ...) -> None: ...
 
 class LexicalCard(_message.Message):
-    __slots__ = ("language", "k1", "b", "mean_length", "chunks", "words", "weights")
+    __slots__ = ("language", "k1", "b", "mean_length", "chunks", "words", "weights", "synonym_rules")
     class WeightsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -259,6 +259,7 @@ class LexicalCard(_message.Message):
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
     WORDS_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    SYNONYM_RULES_FIELD_NUMBER: _ClassVar[int]
     language: str
     k1: float
     b: float
@@ -266,7 +267,8 @@ class LexicalCard(_message.Message):
     chunks: int
     words: int
     weights: _containers.ScalarMap[str, float]
-    def __init__(self, language: _Optional[str] = ..., k1: _Optional[float] = ..., b: _Optional[float] = ..., mean_length: _Optional[float] = ..., chunks: _Optional[int] = ..., words: _Optional[int] = ..., weights: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    synonym_rules: int
+    def __init__(self, language: _Optional[str] = ..., k1: _Optional[float] = ..., b: _Optional[float] = ..., mean_length: _Optional[float] = ..., chunks: _Optional[int] = ..., words: _Optional[int] = ..., weights: _Optional[_Mapping[str, float]] = ..., synonym_rules: _Optional[int] = ...) -> None: ...
 
 class AnswerCard(_message.Message):
     __slots__ = ("sentences", "topic", "evidence", "topic_threshold", "evidence_threshold", "target_risk", "questions", "answerable", "topic_auroc", "evidence_auroc", "coverage", "risk")

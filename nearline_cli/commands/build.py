@@ -45,6 +45,7 @@ _SETTINGS = SettingsOptions(
         "text_column": "NAME",
         "vector_column": "NAME",
         "attribute_columns": "NAMES",
+        "synonyms": "FILE",
         "tune_on": "DIR",
         "tune_split": "SPLIT",
         "as_of": "TIME",
@@ -64,8 +65,8 @@ def build(
         typer.Option(
             metavar="FILE|DIR",
             help="Files to read: .jsonl .csv .tsv .parquet .txt .md .html .pdf, folders of them, "
-            "or one .npy matrix of vectors; may be repeated. Optional with --learn or "
-            "--interactions: the served documents then stay unchanged.",
+            "or one .npy matrix of vectors; may be repeated. Optional with --learn, "
+            "--interactions or --synonyms: the served documents then stay unchanged.",
         ),
     ] = None,
     store: options.StoreOption = options.DEFAULT_STORE,

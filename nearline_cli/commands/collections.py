@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,6 +34,7 @@ def create(
         ),
     ] = None,
     search_weight: options.SearchWeightOption = None,
+    synonyms: options.SynonymsOption = None,
     language: Annotated[
         str,
         typer.Option(
@@ -67,6 +70,7 @@ def create(
 
     For example: nearline collections create shop --attribute year=int --attribute "tags=string[]"
     """
+    lines = _synonym_lines(synonyms)
     with BlockingAdminClient(address) as client:
         made = client.create_collection(
             name,
@@ -78,6 +82,7 @@ def create(
             chunk_tokens=chunk_tokens,
             attributes=dict(map(_attribute, attribute or ())),
             search_weights=dict(map(parse_search_weight, search_weight or ())),
+            synonyms=lines,
             why=why,
         )
     if as_json:
@@ -180,6 +185,17 @@ def _set_name(name: str, target: str, why: str, address: str, done: str, *, as_j
     output.print_result({"names": names}, done, as_json=as_json)
 
 
+def _synonym_lines(path: Path | None) -> Sequence[str]:
+    """Returns the lines of a file, which are checked here, so that errors name it."""
+    if path is None:
+        return ()
+    from retrieval.index.lexical.synonym_rules import parse_synonyms, read_synonym_lines
+
+    lines = read_synonym_lines(path)
+    parse_synonyms(lines, path.name)
+    return lines
+
+
 def _attribute(text: str) -> tuple[str, str]:
     name, separator, kind = text.partition("=")
     if not (name and separator and kind):
@@ -197,6 +213,8 @@ def _described(found: admin_pb2.Collection) -> str:
     words = found.language or "no keyword search"
     if found.search_weights:
         words += f" (search weights {shown_weights(found.search_weights)})"
+    if found.synonym_rules:
+        words += f" ({counted(found.synonym_rules, 'rule')} of synonyms)"
     return (
         f"{counted(found.documents, 'document')}, {counted(found.shards, 'shard')}, "
         f"{_model_of(found)} "

@@ -83,7 +83,7 @@ class TrainingPlan(NamedTuple):
 _WITHOUT_CORPUS = frozenset(
     (
         *("store", "collection", "redis", "golden_queries", "seed", "mode", "work_dir"),
-        *("no_promote", "force", "why", "force_promote", "embedding", "as_json"),
+        *("no_promote", "force", "why", "force_promote", "embedding", "as_json", "synonyms"),
         *LearningOptions._fields,
         *InteractionOptions._fields,
         *ExecutorOptions._fields,
@@ -92,16 +92,16 @@ _WITHOUT_CORPUS = frozenset(
 
 
 def check_without_corpus(context: typer.Context) -> None:
-    """Refuses a build that has no corpus and nothing to learn, or options about documents.
+    """Refuses a build without a corpus that has nothing to do, or has options about documents.
 
     Raises:
         InvalidRequest: It cannot be done; the text names the options.
     """
     options = _options_on_command_line(context)
-    if not {"interactions", "learn"} & options.keys():
+    if not {"interactions", "learn", "synonyms"} & options.keys():
         raise InvalidRequest(
-            "no corpus was named; use --corpus FILE|DIR, or --learn to learn again and keep the "
-            "served documents",
+            "no corpus was named; use --corpus FILE|DIR, or keep the served documents and learn "
+            "again (--learn), or change the synonyms (--synonyms FILE)",
             field="corpus",
         )
     if "mode" in options and context.params["mode"] != "merge":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -56,6 +57,15 @@ SearchWeightOption = Annotated[
         help="How much a word of a field counts in keyword search: title, text, or an attribute of "
         "texts, which is not searched otherwise; for example title=2. Repeatable. "
         "\\[default: 1 for title and text]",
+    ),
+]
+SynonymsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--synonyms",
+        metavar="FILE",
+        help="File of synonyms for words of queries: a line is tv, television for words that stand "
+        "for one another, or nyc => new york city for one way. \\[default: none]",
     ),
 ]
 OnlyCollectionOption = Annotated[

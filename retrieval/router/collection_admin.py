@@ -246,6 +246,7 @@ class CollectionAdmin:
                 attributes=manifest.attributes,
                 documents=manifest.documents,
                 search_weights=manifest.lexical.weights,
+                synonym_rules=manifest.lexical.synonym_rules,
             )
         )
         return described

@@ -23,6 +23,7 @@ from retrieval.index.filtering.attribute_table import ATTRIBUTES_FILE, attribute
 from retrieval.index.item_table import ITEMS_FILE, ITEMS_SCHEMA
 from retrieval.index.lexical.analysers import analyser_of
 from retrieval.index.lexical.bm25_index import K1, ROWS, SCORES, STARTS, B
+from retrieval.index.lexical.synonyms import write_synonyms
 from retrieval.index.lexical.title_index import (
     TITLE_KEYS,
     TITLE_ROWS,
@@ -64,6 +65,7 @@ def _write_files(
     (folder / FOLDER).mkdir()
     _write_table(folder / FOLDER / FILE, vocabulary_schema(analyser, {}))
     write_forms(folder / FOLDER, [], [])
+    write_synonyms(folder / FOLDER, shape.synonyms, 0)
     faiss_version = ""
     for shard in range(shape.shards):
         target = shard_folder(folder, shard)
@@ -102,6 +104,7 @@ def _write_files(
             b=B,
             mean_length=_MEAN_LENGTH,
             weights=shape.search_weights,
+            synonym_rules=len(shape.synonyms),
         ),
         fusion=snapshot_pb2.Fusion(
             dense_weight=DEFAULT_DENSE_WEIGHT,

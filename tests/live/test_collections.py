@@ -85,6 +85,28 @@ async def test_attributes_with_a_weight_are_searched_by_their_words(running: Run
         await running.admin.drop_collection(name)
 
 
+async def test_synonyms_of_a_new_collection_apply_to_its_live_items(running: Running) -> None:
+    rules = ["# of a shop", "tv, television", "nyc => new york city"]
+    made = await running.admin.create_collection("synonyms", dim=DIM, synonyms=rules)
+    assert made.synonym_rules == 2
+    items = [
+        c.Item(id=key, text=text, vector=np.ones(DIM, np.float32))
+        for key, text in (("a", "a television"), ("b", "the city of new york"), ("c", "a new tv"))
+    ]
+    written = await running.client.upsert_items(items, collection="synonyms")
+    options = c.SearchOptions(mode=c.SearchMode.LEXICAL, min_watermark=written.watermark)
+    found = {}
+    for text in ("tv", "nyc", "new york city"):
+        for client in (running.client, running.other):
+            reply = await client.search(c.Query(text=text), options, collection="synonyms")
+            found[text] = [hit.id for hit in reply.hits]
+    # Every word of an empty collection counts the same.
+    assert found == {"tv": ["c", "a"], "nyc": ["b"], "new york city": ["b", "c"]}
+    described = await running.admin.collection("synonyms")
+    assert described.synonym_rules == 2
+    await running.admin.drop_collection("synonyms")
+
+
 async def test_a_name_in_use_is_refused_and_one_that_never_was_cannot_be_dropped(
     running: Running,
 ) -> None:
@@ -108,6 +130,8 @@ async def test_a_name_in_use_is_refused_and_one_that_never_was_cannot_be_dropped
         ({"dim": 8, "language": "klingon"}, "klingon"),
         ({"dim": 8, "attributes": {"": "int"}}, r"attributes\[0\].name is ''"),
         ({"dim": 8, "attributes": {"n": "float"}}, "kind of attribute 'n' is 'float'"),
+        ({"dim": 8, "synonyms": ["a, b", "tv =>"]}, "synonyms, line 2: an entry has no word"),
+        ({"dim": 8, "synonyms": ["a1 => b1", "b1 => a1"]}, "synonyms, lines 1, 2: .* cycle"),
         ({"dim": 8, "search_weights": {"title": 101}}, "weight of 'title' is 101; 0.001 to 100"),
         (
             {"dim": 8, "attributes": {"n": "int"}, "search_weights": {"n": 1}},

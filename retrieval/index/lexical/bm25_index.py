@@ -14,9 +14,10 @@ the last bit.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,12 @@ from numpy.typing import NDArray
 from nearline.errors import SnapshotCorrupt, Unsupported
 from retrieval.index.lexical.array_files import map_array
 from retrieval.index.lexical.lexical_query import Alternative, LexicalQuery
-from retrieval.index.lexical.title_index import NO_MATCHES, TitleIndex, TitleMatches
+from retrieval.index.lexical.title_index import (
+    NO_MATCHES,
+    TitleIndex,
+    TitleMatches,
+    rows_of_all,
+)
 from retrieval.index.lexical.vocabulary import FOLDER, Vocabulary
 from retrieval.index.lexical.word_matcher import WordMatcher
 from retrieval.protocols.shard import TITLE_SCORE
@@ -154,7 +160,7 @@ class LexicalIndex:
 
         Args:
             text: The words; stop words are left out if there are others, else titles are searched.
-            similar: Whether words that resemble a misspelt one count.
+            similar: Whether words that resemble a misspelt one, and synonyms, count.
         """
         return word_rows(self._vocabulary.query(text), self._rows_of, similar=similar)
 
@@ -257,7 +263,7 @@ def word_rows(
         similar: Whether words that resemble a misspelt one count.
     """
     return [
-        [rows_of(word) for word in clause.alternatives if similar or word.weight == 1]
+        [rows_of_all(word, rows_of) for word in clause.alternatives if similar or word.weight == 1]
         for clause in query.required
     ]
 
@@ -273,13 +279,29 @@ def clause_columns(
     for clause in query.clauses:
         columns = []
         for word in clause.alternatives:
-            column = column_of(word)
+            column = _sum_column(word.parts, column_of) if word.parts else column_of(word)
             if column is not None:
                 rows, scores = column
                 columns.append((rows, scores if word.weight == 1 else scores * word.weight))
         if columns:
             rows, scores = columns[0] if len(columns) == 1 else _best_column(columns)
             yield rows, scores if clause.times == 1 else scores * np.float32(clause.times)
+
+
+def _sum_column(
+    parts: Sequence[Alternative], column_of: Callable[[Alternative], Column | None]
+) -> Column | None:
+    """Returns the rows, ascending, that have all of several words, and the sums of their scores."""
+    columns = [column for column in map(column_of, parts) if column is not None]
+    if len(columns) < len(parts):
+        return None
+    smallest, *others = sorted((rows for rows, _ in columns), key=len)
+    for other in others:
+        places = np.searchsorted(other, smallest)
+        places[places == len(other)] = 0
+        smallest = smallest[other[places] == smallest]
+    # In the order of the words, so that the sum is the same in any shard.
+    return (smallest, sum_scores(columns, smallest)) if len(smallest) else None
 
 
 def _best_column(columns: list[Column]) -> Column:
@@ -293,7 +315,7 @@ def _best_column(columns: list[Column]) -> Column:
     return rows[starts], np.maximum.reduceat(scores[order], starts)
 
 
-def sum_scores(columns: Iterable[Column], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def sum_scores(columns: Iterable[Column], rows: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
     """Adds up the scores of rows, word by word: (n,) float32; 0 for rows without a word.
 
     Args:

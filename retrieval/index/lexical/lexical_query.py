@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from retrieval.index.lexical.document_words import title_key
+from retrieval.index.lexical.synonyms import SYNONYM_WEIGHT, SynonymTable
 from retrieval.index.lexical.text_analysis import (
     Analyser,
     iter_accented,
@@ -31,6 +32,8 @@ RARE = 0
 _MAX_NAME_WORDS = 10
 # Nor are they the title of anything; these are distinct words.
 _MAX_TITLE_WORDS = 16
+# Longer queries are searched for as they are written.
+_MAX_SYNONYM_WORDS = 32
 # Words that may stand for a misspelt one.
 MAX_SIMILAR = 16
 # Share of the score of a word that resembles the one that was asked for, by the number of edits.
@@ -38,15 +41,17 @@ EDIT_WEIGHTS = (1.0, 0.7, 0.4)
 
 
 class Alternative(NamedTuple):
-    """A word that may stand for a word of the query.
+    """A word, or several, that may stand for a word of the query.
 
     word: Its stem. number: In the vocabulary; -1 if it is not there. weight: Share of its score
-    that counts.
+    that counts. parts: Several words that stand for it where all of them are; their scores are
+    added. Then `word` is their stems, with spaces.
     """
 
     word: str
     number: int
     weight: np.float32
+    parts: tuple[Alternative, ...] = ()
 
 
 # Words that begin with a last word that may go on: the most frequent ones.
@@ -130,6 +135,7 @@ class QueryParser:
         stem_of: Returns the word with a number.
         words_starting: Returns the words that begin with a prefix.
         forms: Optional; without them no misspelt word is recognised.
+        synonyms: Optional; the synonyms of the snapshot.
     """
 
     def __init__(
@@ -140,6 +146,7 @@ class QueryParser:
         stem_of: Callable[[int], str],
         words_starting: Callable[[str], WordRange],
         forms: WordForms | None,
+        synonyms: SynonymTable | None = None,
     ) -> None:
         self._analyser = analyser
         self._number_of = number_of
@@ -147,6 +154,7 @@ class QueryParser:
         self._stem_of = stem_of
         self._words_starting = words_starting
         self._forms = forms
+        self._synonyms = synonyms
 
     def parse(self, text: str, more: MoreWords | None = None) -> LexicalQuery:
         """Parses a query; takes about 20 microseconds a word, and 300 for one that is misspelt.
@@ -172,6 +180,9 @@ class QueryParser:
             else self._clause(word, times, may_be_misspelt, more)
             for word, times in Counter(words).items()
         }
+        for word, synonyms in self._synonyms_of(words).items():
+            clause = known[word]
+            known[word] = clause._replace(alternatives=(*clause.alternatives, *synonyms))
         # A compound counts as one more word if it has digits, as codes have, or if one of its words
         # is unknown. If all counted: nDCG@10 of Cranfield 0.369, like this 0.381.
         compounds = {
@@ -272,7 +283,40 @@ class QueryParser:
 
     def _is_unknown(self, word: str, own: Alternative) -> bool:
         known = own.number >= 0 and self._chunks_of(own.number) > RARE
+        # Somebody wrote a word that has synonyms on purpose.
+        known = known or (self._synonyms is not None and own.word in self._synonyms)
         return not known and word not in self._analyser.stop_words
+
+    def _synonyms_of(self, words: Sequence[str]) -> dict[str, list[Alternative]]:
+        """Returns for words of a query the synonyms that may stand for them.
+
+        Several words with a synonym each have a part of its score, in proportion to their own
+        largest scores. So a synonym counts at most as much as the words that it stands for, times
+        `SYNONYM_WEIGHT`, even if it is rarer.
+        """
+        table = self._synonyms
+        found: dict[str, list[Alternative]] = {}
+        if table is None or len(words) > _MAX_SYNONYM_WORDS:
+            return found
+        for first, stop, synonyms in table.matches(self._analyser.stems(words)):
+            own = {word: self._idf(table, self._alternative(word)) for word in words[first:stop]}
+            for stems in synonyms:
+                parts = [
+                    Alternative(stem, self._number_of(stem), np.float32(1))
+                    for stem in dict.fromkeys(stems)
+                ]
+                most = max(sum(own.values()), sum(self._idf(table, part) for part in parts))
+                for word, idf in own.items():
+                    weight = np.float32(SYNONYM_WEIGHT * idf / most)
+                    one = parts[0]._replace(weight=weight)
+                    if len(parts) > 1:
+                        phrase = " ".join(part.word for part in parts)
+                        one = Alternative(phrase, -1, weight, tuple(parts))
+                    found.setdefault(word, []).append(one)
+        return found
+
+    def _idf(self, table: SynonymTable, word: Alternative) -> float:
+        return table.idf(self._chunks_of(word.number) if word.number >= 0 else 0)
 
     def _similar(self, word: str) -> list[SimilarForm]:
         """Returns the forms that resemble a word: of the fewest edits, then in most chunks."""

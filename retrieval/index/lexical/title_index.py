@@ -259,7 +259,12 @@ def _best(rows: NDArray[np.int32], titles: Titles, most: int) -> NDArray[np.int3
 
 def _columns(clause: Clause, rows_of: RowsOf) -> list[NDArray[np.int32]]:
     """Returns the rows of each alternative of a clause."""
-    return [rows_of(word) for word in clause.alternatives]
+    return [rows_of_all(word, rows_of) for word in clause.alternatives]
+
+
+def rows_of_all(word: Alternative, rows_of: RowsOf) -> NDArray[np.int32]:
+    """Returns the rows, ascending, with a word, or with all of several."""
+    return _intersection(list(map(rows_of, word.parts))) if word.parts else rows_of(word)
 
 
 def _marked(columns: Sequence[NDArray[np.int32]], total: int) -> NDArray[np.bool_]:
@@ -292,7 +297,9 @@ def _levels(
     """Returns the levels of rows that have a word of each clause."""
     levels = np.full(len(rows), all_words, np.float32)
     words = titles.words[rows]
-    same = np.flatnonzero(words <= len(clauses))
+    # A clause stands for one word of a title, or for all words of a synonym.
+    most = sum(max(len(word.parts) or 1 for word in clause.alternatives) for clause in clauses)
+    same = np.flatnonzero(words <= most)
     if len(same) and any(len(clause.alternatives) > 1 for clause in clauses):
         same = same[words[same] <= _count_matched(clauses, rows[same], titles.rows_of)]
     levels[same] = same_words
@@ -315,15 +322,20 @@ def _count_matched(
 
     Two words that are one compound in a title are one there, and so are two spellings of a word.
     """
-    numbers: dict[str, int] = {}
-    matched = np.full((len(clauses), len(rows)), -1, np.int64)
-    for clause, column in zip(clauses, matched, strict=True):
-        for word in reversed(clause.alternatives):
-            number = numbers.setdefault(word.word, len(numbers))
-            column[_are_in(rows, rows_of(word))] = number
-    matched.sort(axis=0)
-    distinct: NDArray[np.int64] = 1 + np.count_nonzero(matched[1:] != matched[:-1], axis=0)
-    return distinct
+    matched: dict[str, NDArray[np.bool_]] = {}
+    for clause in clauses:
+        open_rows = np.ones(len(rows), np.bool_)
+        for word in clause.alternatives:
+            found = open_rows & _are_in(rows, rows_of_all(word, rows_of))
+            if not found.any():
+                continue
+            open_rows &= ~found
+            for part in word.parts or (word,):
+                matched[part.word] = matched[part.word] | found if part.word in matched else found
+    count = np.zeros(len(rows), np.int64)
+    for found in matched.values():
+        count += found
+    return count
 
 
 def _having_all(clauses: Sequence[Clause], rows_of: RowsOf) -> NDArray[np.int32]:

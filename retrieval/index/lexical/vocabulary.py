@@ -27,6 +27,7 @@ from retrieval.index.lexical.lexical_query import (
     QueryParser,
     WordRange,
 )
+from retrieval.index.lexical.synonyms import SynonymTable
 from retrieval.index.lexical.text_analysis import Analyser
 from retrieval.index.lexical.word_forms import WordForms
 
@@ -49,9 +50,16 @@ class Vocabulary:
         table: See the module; one record batch.
         analyser: Turns texts into words.
         forms: Words as they are written; None in snapshots without them.
+        synonyms: Optional; synonyms of words of queries.
     """
 
-    def __init__(self, table: pa.Table, analyser: Analyser, forms: WordForms | None = None) -> None:
+    def __init__(
+        self,
+        table: pa.Table,
+        analyser: Analyser,
+        forms: WordForms | None = None,
+        synonyms: SynonymTable | None = None,
+    ) -> None:
         words = table.column("word").combine_chunks()
         _, offsets, data = words.buffers()
         # Not an array, whose numbers are slower to read one by one.
@@ -63,7 +71,7 @@ class Vocabulary:
         self._number = lru_cache(_CACHED_WORDS)(self._find)
         self._forms = forms
         self._parser = QueryParser(
-            analyser, self._number, self._chunks_of, self.word, self.starting, forms
+            analyser, self._number, self._chunks_of, self.word, self.starting, forms, synonyms
         )
         self._query = lru_cache(_CACHED_TEXTS)(self._parser.parse)
         self._long_query = lru_cache(_CACHED_LONG_TEXTS)(self._parser.parse)
@@ -116,8 +124,10 @@ class Vocabulary:
                     f"in {path} PyStemmer {stemmer} stemmed it as {stem!r}; install that version "
                     "or rebuild the snapshot"
                 )
-        forms = None if version == 1 else WordForms.load(snapshot / FOLDER)
-        return cls(table, analyser, forms)
+        if version == 1:
+            return cls(table, analyser)
+        folder = snapshot / FOLDER
+        return cls(table, analyser, WordForms.load(folder), SynonymTable.load(folder, analyser))
 
     def query(self, text: str) -> LexicalQuery:
         """Returns the parsed query of a text.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,7 @@ class OneCollection(admin_pb2_grpc.AdminServiceServicer):
             language="english",
             attributes=request.attributes,
             search_weights=request.search_weights,
+            synonym_rules=sum(not line.startswith("#") for line in request.synonyms),
         )
         return admin_pb2.CreateCollectionResponse(collection=self.found)
 
@@ -37,7 +39,12 @@ class OneCollection(admin_pb2_grpc.AdminServiceServicer):
         return admin_pb2.GetCollectionResponse(collection=self.found)
 
 
-async def test_attributes_and_weights_are_shown_as_they_were_declared(nearline: Run) -> None:
+async def test_attributes_and_weights_are_shown_as_they_were_declared(
+    nearline: Run, tmp_path: Path
+) -> None:
+    rules, cycle = tmp_path / "rules.txt", tmp_path / "cycle.txt"
+    rules.write_text("# of a shop\ntv, television\nnyc => new york")
+    cycle.write_text("tv => television => telly")
     servicer = OneCollection()
     service = Registration(
         "nearline.v1.AdminService",
@@ -45,6 +52,7 @@ async def test_attributes_and_weights_are_shown_as_they_were_declared(nearline: 
     )
     declared = [word for name, kind in KINDS.items() for word in ("--attribute", f"{name}={kind}")]
     declared += ["--search-weight", "title=2", "--search-weight", "tags=0.5"]
+    declared += ["--synonyms", str(rules)]
     async with running([service]) as address:
         where = ("shop", "--address", address)
 
@@ -58,7 +66,11 @@ async def test_attributes_and_weights_are_shown_as_they_were_declared(nearline: 
         shown = (await said("show", *where)).strip().splitlines()
         assert dict(line.split() for line in shown[-len(KINDS) :]) == KINDS
         assert dict(servicer.found.search_weights) == {"title": 2.0, "tags": 0.5}
-        assert "english (search weights title=2, tags=0.5)" in shown[0]
+        assert "english (search weights title=2, tags=0.5) (2 rules of synonyms)" in shown[0]
+        refused = await asyncio.to_thread(
+            nearline, "collections", "create", *where, "--synonyms", str(cycle)
+        )
+        assert "cycle.txt, line 1: it has more than one =>" in refused.stderr
         refused = await asyncio.to_thread(
             nearline, "collections", "create", *where, "--search-weight", "tags:2"
         )

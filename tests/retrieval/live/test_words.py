@@ -13,11 +13,13 @@ from hypothesis import example, given, settings, strategies as st
 from numpy.typing import NDArray
 
 from retrieval.index.lexical.bm25_index import K1, B
+from retrieval.index.lexical.synonym_rules import SynonymRule
 from retrieval.index.lexical.vocabulary import Vocabulary
 from retrieval.live.words import LiveWords, WordsView
 from tests.retrieval.index.lexical.lexical_reference import (
     DOCUMENTS,
     QUERY_TEXTS,
+    SYNONYMS,
     WEIGHTS,
     Reference,
 )
@@ -189,27 +191,37 @@ def test_new_words_stand_for_a_beginning(tmp_path: Path) -> None:
 
 
 @settings(max_examples=scaled(20, nightly=300), deadline=None)
-@given(DOCUMENTS, DOCUMENTS, WEIGHTS, st.lists(QUERY_TEXTS, min_size=1, max_size=6))
+@given(DOCUMENTS, DOCUMENTS, WEIGHTS, st.lists(QUERY_TEXTS, min_size=1, max_size=6), SYNONYMS)
 @example(
     # One of its words is misspelt, so that the compound counts; once, as in the snapshot.
     [SmallDocument("spidermann", ["man king"]), SmallDocument("spider man", ["x"])],
     [SmallDocument("mettalica", ["spider-man"])],
     {},
     ["spider-man mann", "spider mann", "metalica", "mann"],
+    [],
+)
+@example(
+    # A synonym, and a word of one, that only live documents have.
+    [SmallDocument("spiderman", ["x"])],
+    [SmallDocument("xr200", ["pear"]), SmallDocument("metallica", ["king"])],
+    {},
+    ["spider man", "spider man pear"],
+    [SynonymRule(1, ["spider-man"], ["xr200", "metallica king"])],
 )
 def test_live_documents_of_any_fields_are_found_as_the_contract_says(
     documents: list[SmallDocument],
     others: list[SmallDocument],
     weights: Mapping[str, float],
     queries: list[str],
+    synonyms: list[SynonymRule],
 ) -> None:
     with TemporaryDirectory() as folder:
-        built = Built(Path(folder), documents, 1, weights=weights, popular=True)
+        built = Built(Path(folder), documents, 1, weights=weights, popular=True, synonyms=synonyms)
         if built.card is None:
             return
         copies, copied_names = live_of(built, documents)
         view, names = live_of(built, others)
-        reference = Reference(others, weights, documents)
+        reference = Reference(others, weights, documents, synonyms)
         for query in queries:
             # Bit by bit.
             assert found_by(copies, copied_names, query) == (

@@ -18,6 +18,7 @@ import Stemmer
 from hypothesis import strategies as st
 
 from retrieval.index.lexical.bm25_index import K1, B
+from retrieval.index.lexical.synonym_rules import SynonymRule
 from retrieval.protocols.shard import TITLE_SCORE
 from tests.retrieval.index.lexical.small_indexes import ChunkName, Document, Found
 
@@ -57,6 +58,20 @@ TOKENS: Mapping[str, Token] = {
     "京都": Token(["京", "都"], ["京都"], asked=["京都"]),
     "…": Token([]),
 }
+# Rules of one and several words, both ways and one way, of known and misspelt words.
+SYNONYMS = st.lists(
+    st.sampled_from(
+        [
+            SynonymRule(1, ["apple", "pear", "king plum"]),
+            SynonymRule(2, ["spider-man"], ["xr200", "metallica king", "the Who"]),
+            SynonymRule(3, ["king plum x"], ["Björk"]),
+            SynonymRule(4, ["metalica"], ["京都", "spider-man"]),
+            SynonymRule(5, ["the Who"], ["a_king king"]),
+            SynonymRule(6, ["x king", "200"], ["200", "XR-200"]),
+        ]
+    ),
+    max_size=4,
+)
 QUERY_TEXTS = st.lists(st.sampled_from(sorted(TOKENS)), max_size=5).map(" ".join)
 TITLES = st.one_of(st.just(""), QUERY_TEXTS)
 _POPULARITY = st.sampled_from([0.0, 0.25, 1.0])
@@ -105,10 +120,17 @@ def edits_between(one: str, other: str) -> int:
 
 
 class Like(NamedTuple):
-    """A stem that may stand for a word of a query, and the share of its score that counts."""
+    """A stem that may stand for a word of a query, and the share of its score that counts.
+
+    more: Further stems, which must be there, too, and whose scores are added.
+    """
 
     stem: str
     weight: float = 1.0
+    more: tuple[str, ...] = ()
+
+    def stems(self) -> list[str]:
+        return [self.stem, *self.more]
 
 
 @dataclass
@@ -130,12 +152,14 @@ class ChunkWords(NamedTuple):
 class Reference:
     """A collection: documents with the statistics of others, which are its own if there are none.
 
-    base: The documents of the snapshot, if `documents` are live ones.
+    base: The documents of the snapshot, if `documents` are live ones. synonyms: See
+    SYNONYMS.
     """
 
     documents: Sequence[Document]
     weights: Mapping[str, float] = field(default_factory=dict)
     base: Sequence[Document] = ()
+    synonyms: Sequence[SynonymRule] = ()
 
     def __post_init__(self) -> None:
         self.chunks = self._chunks(self.documents)
@@ -157,9 +181,10 @@ class Reference:
             total = np.float32(0)
             for one in wanted:
                 shares = [
-                    np.float32(self._share(like.stem, chunk)) * np.float32(like.weight)
+                    sum((np.float32(self._share(s, chunk)) for s in like.stems()), np.float32(0))
+                    * np.float32(like.weight)
                     for like in one.likes
-                    if chunk.counts.get(like.stem)
+                    if all(chunk.counts.get(stem) for stem in like.stems())
                 ]
                 if shares:
                     total += max(shares) * np.float32(one.times)
@@ -189,13 +214,18 @@ class Reference:
         _, required = self._parsed(query)
         content = {stem(word) for word in words_of(document.title) if word not in STOP_WORDS}
         title = {stem(w) for w in (*words_of(document.title), *variants_of(document.title))}
-        plain = [[like.stem for like in likes if like.weight == 1] for likes in required]
-        every = [[like.stem for like in likes] for likes in required]
-        fits = [all(title.intersection(one) for one in choices) for choices in (plain, every)]
+        plain = [[like.stems() for like in likes if like.weight == 1] for likes in required]
+        every = [[like.stems() for like in likes] for likes in required]
+        fits = [
+            all(any(title.issuperset(stems) for stems in one) for one in choices)
+            for choices in (plain, every)
+        ]
         if not required or not any(fits):
             return 0.0
         choices = plain if fits[0] else every
-        matched = {next(one for one in likes if one in title) for likes in choices}
+        matched: set[str] = set()
+        for likes in choices:
+            matched.update(next(stems for stems in likes if title.issuperset(stems)))
         level = (2.0 if len(content) <= len(matched) else 1.0) - (0.0 if fits[0] else 0.5)
         if "".join(words_of(query)) == "".join(words_of(document.title)):
             level = 3.0
@@ -227,6 +257,9 @@ class Reference:
             word: Wanted([Like(stem(word)), *(self._likes(word) if short else [])], times)
             for word, times in Counter(asked).items()
         }
+        if len(asked) <= 32:
+            for word, like in self._synonyms_of(asked):
+                wanted[word].likes.append(like)
         required: dict[str, list[Like]] = {}
         for word, one in wanted.items():
             joined = [Like(stem(whole)) for parts, whole in compounds if word in parts]
@@ -241,7 +274,7 @@ class Reference:
 
     def _likes(self, word: str) -> Iterator[Like]:
         """Yields the words that a misspelt one may stand for."""
-        if self._known(word) or word in STOP_WORDS:
+        if self._known(word) or word in STOP_WORDS or stem(word) in self._synonyms():
             return
         found = [(edits_between(word, form), form) for form in self.forms]
         found.sort(key=lambda one: (one[0], -self.found_in[stem(one[1])], one[1]))
@@ -255,13 +288,47 @@ class Reference:
                     seen.add(stem(form))
                     yield Like(stem(form), (1, 0.7, 0.4)[edits])
 
+    def _synonyms_of(self, asked: Sequence[str]) -> Iterator[tuple[str, Like]]:
+        """Yields words of a query, each with a synonym of it, or of words with it."""
+        synonyms, first = self._synonyms(), 0
+        while first < len(asked):
+            stops = range(len(asked), first, -1)
+            keys = {stop: "".join(map(stem, asked[first:stop])) for stop in stops}
+            stop = next((one for one in stops if keys[one] in synonyms), 0)
+            own = asked[first:stop]
+            idfs = {word: self._idf(stem(word)) for word in own}
+            for stems in synonyms.get(keys.get(stop, ""), []):
+                if stems != list(map(stem, own)):
+                    distinct = list(dict.fromkeys(stems))
+                    most = max(sum(idfs.values()), sum(map(self._idf, distinct)))
+                    for word, idf in idfs.items():
+                        yield word, Like(distinct[0], 0.8 * idf / most, tuple(distinct[1:]))
+            first = stop or first + 1
+
+    def _synonyms(self) -> dict[str, list[list[str]]]:
+        """Returns the synonyms, as stems, of each entry, without spaces."""
+        found: dict[str, list[list[str]]] = {}
+        for _, left, right in self.synonyms:
+            for entry in left:
+                others = [self._entry(other) for other in right or left]
+                found.setdefault("".join(self._entry(entry)), []).extend(others)
+        return found
+
+    @staticmethod
+    def _entry(entry: str) -> list[str]:
+        words = [w for token in entry.split() for w in TOKENS[token].asked or TOKENS[token].words]
+        return [stem(word) for word in [w for w in words if w not in STOP_WORDS] or words]
+
     def _known(self, word: str) -> bool:
         return self.found_in[stem(word)] > 0
 
     def _share(self, word: str, chunk: ChunkWords) -> float:
-        n, f = self.found_in[word], float(np.float32(chunk.counts[word]))
-        idf = math.log(1 + (self.total - n + 0.5) / (n + 0.5))
+        f, idf = float(np.float32(chunk.counts[word])), self._idf(word)
         return idf * f / (f + K1 * (1 - B + B * chunk.length / self.mean))
+
+    def _idf(self, word: str) -> float:
+        n = self.found_in[word]
+        return math.log(1 + (self.total - n + 0.5) / (n + 0.5))
 
     def _fields(self, document: Document) -> list[tuple[str, float]]:
         found = [(document.title, self.weights.get("title", 1.0))]

@@ -14,6 +14,7 @@ from index_builder.indexes.lexical_writer import write_lexical
 from nearline.contract import Item
 from nearline.store.snapshot import shard_folder
 from retrieval.index.lexical.bm25_index import LexicalIndex
+from retrieval.index.lexical.synonym_rules import SynonymRule
 from retrieval.index.lexical.vocabulary import Vocabulary
 
 # Document number and chunk number.
@@ -42,6 +43,7 @@ class Built:
         *,
         weights: Mapping[str, float] | None = None,
         popular: bool = False,
+        synonyms: Sequence[SynonymRule] = (),
     ) -> None:
         spool = Spool(folder, shards)
         spool.begin()
@@ -71,6 +73,7 @@ class Built:
             self.folder,
             weights=weights,
             popularity=popularity if popular else None,
+            synonyms=synonyms,
         )
         self.names: list[list[ChunkName]] = [
             [(int(d.id[1:]), n) for d in spool.shard_documents(shard) for n in range(len(d.bounds))]
