@@ -1,4 +1,4 @@
-"""Discounts popularity among the best items of a ranking: of nearly equal items, the rarer wins.
+"""Discounts popularity among the best items of a ranking: of nearly equal ones, the rarer wins.
 
 Generators predict what a user has next, and popular items are likely for everyone. So they also
 stand high in the lists of items that they have little to do with. The discount is a correction of
@@ -16,10 +16,12 @@ WINDOW = 100
 
 
 def popularity_levels(counts: NDArray[np.float32] | NDArray[np.int64]) -> NDArray[np.float32]:
-    """Returns how popular each item is, in standard deviations: (items,) float32.
+    """Returns how far each item is above mean popularity, in standard deviations: (items,) float32.
 
     This is log(1 + count), minus its mean and divided by its deviation over the items with
-    interactions. It is 0 for all items if these are equally popular.
+    interactions; 0 if it is negative, or if all these items are equally popular. Below the mean,
+    differences are no reason to prefer an item: the rarest ones would rise, about which least is
+    known.
 
     Args:
         counts: (items,) >= 0, interactions with each item.
@@ -28,7 +30,7 @@ def popularity_levels(counts: NDArray[np.float32] | NDArray[np.int64]) -> NDArra
     known = logs[counts > 0]
     if not len(known) or known.min() == known.max():
         return np.zeros(len(counts), np.float32)
-    levels: NDArray[np.float32] = ((logs - known.mean()) / known.std()).astype(np.float32)
+    levels: NDArray[np.float32] = np.maximum((logs - known.mean()) / known.std(), 0).astype("f4")
     return levels
 
 

@@ -22,10 +22,11 @@ LEVELS = np.zeros(9, np.float32)
 LEVELS[[7, 3]] = 1, -1
 
 
-def test_levels_are_standardized_logarithms_of_the_known_items() -> None:
-    levels = popularity_levels(np.array([math.e - 1, 0, math.e**3 - 1], np.float32))
-    # Logarithms 1, 0 and 3; mean 2 and deviation 1 of the first and the last.
-    assert levels.tolist() == pytest.approx([-1, -2, 1], abs=1e-6)
+def test_levels_are_standardized_logarithms_above_the_mean_of_the_known_items() -> None:
+    counts = [math.e - 1, 0, math.e**3 - 1, math.e**2 - 1, math.e**2 - 1]
+    levels = popularity_levels(np.array(counts, np.float32))
+    # Logarithms 1, 0, 3, 2 and 2; without the second, the mean is 2, the deviation 1 / sqrt(2).
+    assert levels.tolist() == pytest.approx([0, 0, math.sqrt(2), 0, 0], abs=1e-6)
 
 
 @pytest.mark.parametrize("counts", [[], [0, 0], [3, 3, 0], [1]])
