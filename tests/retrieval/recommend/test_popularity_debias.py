@@ -21,7 +21,7 @@ from tests.retrieval.recommend.test_cached_candidates import cached
 from tests.retrieval.recommend.test_service import IDS, ids, recommender
 
 # "a" is a niche item. Everybody had "f", so it goes with "a" a little better than "b" does.
-GOES = {"a": {"f": 5.0, "b": 4.5, "c": 4.0, "d": 1.0}, "g": {"f": 5.0, "b": 4.5, "d": 2.0}}
+GOES = {"a": {"f": 5.0, "b": 4.9, "c": 4.8, "d": 1.0}, "g": {"f": 5.0, "b": 4.5, "d": 2.0}}
 POPULARITY = {"a": 3.0, "b": 2.0, "c": 4.0, "d": 3.0, "e": 2.0, "f": 5_000.0, "g": 2.0}
 HAD = {"ann": [("a", 1_000_000)]}
 PAGE = Audience(item_ids=("a",), surface="item_page")
