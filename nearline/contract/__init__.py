@@ -4,6 +4,16 @@ A service object and its client satisfy the same protocol, so a program can use 
 the same way.
 """
 
+from nearline.contract.boosts import (
+    MAX_BOOST_VALUES,
+    MAX_BOOST_WEIGHT,
+    MAX_BOOSTED,
+    MAX_BOOSTS,
+    Boost,
+    Decay,
+    DecayShape,
+    Growth,
+)
 from nearline.contract.embedding import (
     ANSWER_JUDGE,
     Embedder,
@@ -175,6 +185,10 @@ __all__ = [
     "MAX_ANSWER_TOKENS",
     "MAX_ATTRIBUTES_BYTES",
     "MAX_BATCH",
+    "MAX_BOOSTED",
+    "MAX_BOOSTS",
+    "MAX_BOOST_VALUES",
+    "MAX_BOOST_WEIGHT",
     "MAX_CALLBACK_BYTES",
     "MAX_EVENT_ID_BYTES",
     "MAX_EVIDENCE_DOCUMENTS",
@@ -210,6 +224,7 @@ __all__ = [
     "AttributeValue",
     "Attributes",
     "Audience",
+    "Boost",
     "BulkWriteReply",
     "Cause",
     "Citation",
@@ -219,6 +234,8 @@ __all__ = [
     "Coverage",
     "DeadLetter",
     "DeadLetterPage",
+    "Decay",
+    "DecayShape",
     "DeletionReceipt",
     "Delta",
     "Done",
@@ -238,6 +255,7 @@ __all__ = [
     "Finish",
     "Generator",
     "Grouping",
+    "Growth",
     "Highlighting",
     "Highlights",
     "Hit",

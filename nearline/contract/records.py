@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from nearline.contract.boosts import Boost
 from nearline.contract.highlights import Highlighting, Highlights, TextSpan
 from nearline.contract.tables import TableReply
 from nearline.contract.terms import (
@@ -77,6 +78,7 @@ class SearchOptions:
     dense_weight: float | None = None
     min_watermark: bytes = b""
     unit: str = ""
+    boosts: Converted[tuple[Boost, ...], Iterable[Boost | Mapping[str, Any]]] = ()  # type: ignore[assignment]
     highlight: Converted[Highlighting | None, Highlighting | Mapping[str, int] | None] = None  # type: ignore[assignment]
     plain_text: bool = False
     min_should_match: float | None = None
@@ -88,7 +90,7 @@ class Explanation:
 
     title_level: How well the title matches the query: from 3 if it is the query, from 2 if it has
     the same words, 1 if it has all words of the query, 0 otherwise; half of one less for misspelt
-    words.
+    words. boosts: Value of each boost of the request, 0..1.
     """
 
     dense_score: float | None
@@ -97,6 +99,7 @@ class Explanation:
     dense_rank: int | None = None
     lexical_rank: int | None = None
     title_level: float = 0.0
+    boosts: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

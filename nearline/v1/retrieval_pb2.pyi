@@ -62,7 +62,7 @@ class Query(_message.Message):
     def __init__(self, text: _Optional[str] = ..., vector: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., items: _Optional[_Union[ItemIds, _Mapping]] = ...) -> None: ...
 
 class SearchOptions(_message.Message):
-    __slots__ = ("k", "mode", "level", "payload", "filter", "ef_search", "nprobe", "exact", "require_full_coverage", "min_watermark", "snapshot_id", "explain", "min_score", "grouping", "diversity", "dense_weight", "unit", "plain_text", "highlight", "min_should_match")
+    __slots__ = ("k", "mode", "level", "payload", "filter", "ef_search", "nprobe", "exact", "require_full_coverage", "min_watermark", "snapshot_id", "explain", "min_score", "grouping", "diversity", "dense_weight", "unit", "plain_text", "highlight", "min_should_match", "boosts")
     K_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +83,7 @@ class SearchOptions(_message.Message):
     PLAIN_TEXT_FIELD_NUMBER: _ClassVar[int]
     HIGHLIGHT_FIELD_NUMBER: _ClassVar[int]
     MIN_SHOULD_MATCH_FIELD_NUMBER: _ClassVar[int]
+    BOOSTS_FIELD_NUMBER: _ClassVar[int]
     k: int
     mode: SearchMode
     level: HitLevel
@@ -103,7 +104,60 @@ class SearchOptions(_message.Message):
     plain_text: bool
     highlight: Highlighting
     min_should_match: float
-    def __init__(self, k: _Optional[int] = ..., mode: _Optional[_Union[SearchMode, str]] = ..., level: _Optional[_Union[HitLevel, str]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., ef_search: _Optional[int] = ..., nprobe: _Optional[int] = ..., exact: _Optional[bool] = ..., require_full_coverage: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ..., snapshot_id: _Optional[str] = ..., explain: _Optional[bool] = ..., min_score: _Optional[float] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., diversity: _Optional[float] = ..., dense_weight: _Optional[float] = ..., unit: _Optional[str] = ..., plain_text: _Optional[bool] = ..., highlight: _Optional[_Union[Highlighting, _Mapping]] = ..., min_should_match: _Optional[float] = ...) -> None: ...
+    boosts: _containers.RepeatedCompositeFieldContainer[Boost]
+    def __init__(self, k: _Optional[int] = ..., mode: _Optional[_Union[SearchMode, str]] = ..., level: _Optional[_Union[HitLevel, str]] = ..., payload: _Optional[_Iterable[_Union[PayloadField, str]]] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., ef_search: _Optional[int] = ..., nprobe: _Optional[int] = ..., exact: _Optional[bool] = ..., require_full_coverage: _Optional[bool] = ..., min_watermark: _Optional[bytes] = ..., snapshot_id: _Optional[str] = ..., explain: _Optional[bool] = ..., min_score: _Optional[float] = ..., grouping: _Optional[_Union[Grouping, _Mapping]] = ..., diversity: _Optional[float] = ..., dense_weight: _Optional[float] = ..., unit: _Optional[str] = ..., plain_text: _Optional[bool] = ..., highlight: _Optional[_Union[Highlighting, _Mapping]] = ..., min_should_match: _Optional[float] = ..., boosts: _Optional[_Iterable[_Union[Boost, _Mapping]]] = ...) -> None: ...
+
+class Boost(_message.Message):
+    __slots__ = ("field", "weight", "any_of", "growth", "decay")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    ANY_OF_FIELD_NUMBER: _ClassVar[int]
+    GROWTH_FIELD_NUMBER: _ClassVar[int]
+    DECAY_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    weight: float
+    any_of: BoostAnyOf
+    growth: BoostGrowth
+    decay: BoostDecay
+    def __init__(self, field: _Optional[str] = ..., weight: _Optional[float] = ..., any_of: _Optional[_Union[BoostAnyOf, _Mapping]] = ..., growth: _Optional[_Union[BoostGrowth, _Mapping]] = ..., decay: _Optional[_Union[BoostDecay, _Mapping]] = ...) -> None: ...
+
+class BoostAnyOf(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedCompositeFieldContainer[_types_pb2.Value]
+    def __init__(self, values: _Optional[_Iterable[_Union[_types_pb2.Value, _Mapping]]] = ...) -> None: ...
+
+class BoostGrowth(_message.Message):
+    __slots__ = ("pivot", "top")
+    PIVOT_FIELD_NUMBER: _ClassVar[int]
+    TOP_FIELD_NUMBER: _ClassVar[int]
+    pivot: float
+    top: float
+    def __init__(self, pivot: _Optional[float] = ..., top: _Optional[float] = ...) -> None: ...
+
+class BoostDecay(_message.Message):
+    __slots__ = ("origin", "scale", "offset", "decay", "shape")
+    class Shape(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        SHAPE_UNSPECIFIED: _ClassVar[BoostDecay.Shape]
+        SHAPE_GAUSS: _ClassVar[BoostDecay.Shape]
+        SHAPE_EXP: _ClassVar[BoostDecay.Shape]
+        SHAPE_LINEAR: _ClassVar[BoostDecay.Shape]
+    SHAPE_UNSPECIFIED: BoostDecay.Shape
+    SHAPE_GAUSS: BoostDecay.Shape
+    SHAPE_EXP: BoostDecay.Shape
+    SHAPE_LINEAR: BoostDecay.Shape
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DECAY_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    origin: _types_pb2.Value
+    scale: float
+    offset: float
+    decay: float
+    shape: BoostDecay.Shape
+    def __init__(self, origin: _Optional[_Union[_types_pb2.Value, _Mapping]] = ..., scale: _Optional[float] = ..., offset: _Optional[float] = ..., decay: _Optional[float] = ..., shape: _Optional[_Union[BoostDecay.Shape, str]] = ...) -> None: ...
 
 class Highlighting(_message.Message):
     __slots__ = ("passage_chars",)
@@ -132,20 +186,22 @@ class SearchRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., query: _Optional[_Union[Query, _Mapping]] = ..., options: _Optional[_Union[SearchOptions, _Mapping]] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class Explanation(_message.Message):
-    __slots__ = ("dense_score", "lexical_score", "shard", "dense_rank", "lexical_rank", "title_level")
+    __slots__ = ("dense_score", "lexical_score", "shard", "dense_rank", "lexical_rank", "title_level", "boosts")
     DENSE_SCORE_FIELD_NUMBER: _ClassVar[int]
     LEXICAL_SCORE_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
     DENSE_RANK_FIELD_NUMBER: _ClassVar[int]
     LEXICAL_RANK_FIELD_NUMBER: _ClassVar[int]
     TITLE_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    BOOSTS_FIELD_NUMBER: _ClassVar[int]
     dense_score: float
     lexical_score: float
     shard: int
     dense_rank: int
     lexical_rank: int
     title_level: float
-    def __init__(self, dense_score: _Optional[float] = ..., lexical_score: _Optional[float] = ..., shard: _Optional[int] = ..., dense_rank: _Optional[int] = ..., lexical_rank: _Optional[int] = ..., title_level: _Optional[float] = ...) -> None: ...
+    boosts: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, dense_score: _Optional[float] = ..., lexical_score: _Optional[float] = ..., shard: _Optional[int] = ..., dense_rank: _Optional[int] = ..., lexical_rank: _Optional[int] = ..., title_level: _Optional[float] = ..., boosts: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class FilterPlan(_message.Message):
     __slots__ = ("shard", "strategy", "matches", "chunks", "ef_search", "reason")

@@ -38,6 +38,7 @@ REFUSALS = numbers_of(c.RefusalReason, generation_pb2.RefusalEvent.Reason)
 FINISHES = numbers_of(c.Finish, generation_pb2.DoneEvent.Finish)
 VERDICTS = numbers_of(c.Verdict, generation_pb2.CitationCheck.Verdict)
 CAUSES = numbers_of(c.Cause, retrieval_pb2.WhyNot.Cause)
+DECAY_SHAPES = numbers_of(c.DecayShape, retrieval_pb2.BoostDecay.Shape)
 STRATEGIES = numbers_of(c.PlanStrategy, retrieval_pb2.FilterPlan.Strategy)
 
 
@@ -55,6 +56,7 @@ IGNORED_OF = inverse(IGNORED)
 SOURCE_OF = inverse(SOURCES)
 ARM_OF = inverse(ARMS)
 OUTCOME_OF = inverse(OUTCOMES)
+DECAY_SHAPE_OF = inverse(DECAY_SHAPES) | {0: c.DecayShape.GAUSS}
 STRATEGY_OF = inverse(STRATEGIES)
 CAUSE_OF = inverse(CAUSES)
 REFUSAL_OF = inverse(REFUSALS)

@@ -9,6 +9,7 @@ from nearline.errors import InvalidRequest
 from nearline.internal.v1 import shard_pb2
 from nearline.v1 import retrieval_pb2
 from nearline.vectors import count_rows, decode, pack
+from nearline.wire.boosts import boost_from_proto, boost_to_proto
 from nearline.wire.enums import (
     LEVEL_OF,
     LEVELS,
@@ -124,6 +125,10 @@ def options_to_proto(options: c.SearchOptions) -> retrieval_pb2.SearchOptions:
         unit=options.unit,
         plain_text=options.plain_text,
         min_should_match=options.min_should_match,
+        boosts=[
+            boost_to_proto(boost, f"options.boosts[{at}]")
+            for at, boost in enumerate(options.boosts)
+        ],
     )
     if options.filter is not None:
         message.filter.CopyFrom(filter_to_proto(options.filter))
@@ -180,6 +185,10 @@ def options_from_proto(options: retrieval_pb2.SearchOptions) -> c.SearchOptions:
         dense_weight=options.dense_weight if options.HasField("dense_weight") else None,
         min_watermark=options.min_watermark,
         unit=options.unit,
+        boosts=tuple(
+            boost_from_proto(boost, f"options.boosts[{at}]")
+            for at, boost in enumerate(bounded(options.boosts, "options.boosts", c.MAX_BOOSTS))
+        ),
         highlight=(
             highlighting_from_proto(options.highlight) if options.HasField("highlight") else None
         ),

@@ -61,6 +61,7 @@ def _fill_payload(message: retrieval_pb2.Hit, hit: c.Hit) -> None:
                 dense_rank=hit.explanation.dense_rank,
                 lexical_rank=hit.explanation.lexical_rank,
                 title_level=hit.explanation.title_level,
+                boosts=hit.explanation.boosts,
             )
         )
     if hit.group is not None:
@@ -128,6 +129,7 @@ def hit_from_proto(hit: retrieval_pb2.Hit) -> c.Hit:
             dense_rank=e.dense_rank if e.HasField("dense_rank") else None,
             lexical_rank=e.lexical_rank if e.HasField("lexical_rank") else None,
             title_level=e.title_level,
+            boosts=tuple(e.boosts),
         )
     return c.Hit(
         id=hit.id,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +22,7 @@ from nearline.contract import (
 )
 from nearline.errors import InvalidRequest
 from nearline.filter_text import parse_filter
+from nearline.items.attributes import decode
 from nearline_cli.terminal import options, output
 from nearline_cli.views import hits
 
@@ -102,6 +104,14 @@ def search(
             help="Show the vector and word part of each score, and how the filter was applied.",
         ),
     ] = False,
+    boost: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="JSON",
+            help='Raise or lower scores by an attribute, such as {"field": "published", "decay": '
+            '{"scale": 2592000}}; may be repeated.',
+        ),
+    ] = None,
     highlight: Annotated[
         bool,
         typer.Option(
@@ -130,6 +140,7 @@ def search(
         grouping=Grouping(group_by, group_size) if group_by else None,
         diversity=diversity,
         min_score=min_score,
+        boosts=[_boost(one) for one in boost or ()],
         highlight=Highlighting() if highlight else None,
         plain_text=plain_text,
         min_should_match=min_should_match,
@@ -158,6 +169,25 @@ def _query(text: str | None, vector: str, items: list[str]) -> Query:
     if items:
         return Query(item_ids=tuple(items))
     return Query(vector=_vector(vector))
+
+
+def _boost(text: str) -> Mapping[str, Any]:
+    try:
+        # Times are written as in attributes: {"$time": "2026-05-01T00:00:00Z"}.
+        found = decode(text)
+    except ValueError as error:
+        raise _bad_boost(text, str(error)) from error
+    if not isinstance(found, dict):
+        raise _bad_boost(text, "it is no object")
+    return found
+
+
+def _bad_boost(text: str, problem: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"--boost {output.one_line(text, 60)!r} cannot be read: {problem}; give a JSON object such "
+        'as {"field": "brand", "any_of": ["acme"], "weight": 0.5}',
+        field="options.boosts",
+    )
 
 
 def _vector(text: str) -> NDArray[np.float32]:

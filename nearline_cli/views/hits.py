@@ -18,6 +18,8 @@ def print_hits(reply: SearchReply, seconds: float) -> None:
     explained = [hit.explanation for hit in reply.hits if hit.explanation is not None]
     if explained:
         names += ["by vector", "by words"]
+        if any(one.boosts for one in explained):
+            names.append("boosts")
     if any(hit.group is not None for hit in reply.hits):
         names.append("group")
     names += ["id", "text"]
@@ -41,6 +43,7 @@ def _row(rank: int, hit: Hit, names: Sequence[str]) -> list[object]:
         "score": hit.score,
         "by vector": _part(scores.dense_score, scores.dense_rank) if scores else "",
         "by words": _part(scores.lexical_score, scores.lexical_rank) if scores else "",
+        "boosts": ", ".join(f"{one:.3f}" for one in scores.boosts) if scores else "",
         "group": "" if hit.group is None else str(hit.group),
         "id": hit.id,
         "text": _text_cell(hit),

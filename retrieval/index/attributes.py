@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.contract import Filter, PlanStrategy, Scalar
+from nearline.contract import AttributeValue, Filter, PlanStrategy, Scalar
 from retrieval.index.filtering.attribute_table import AttributeTable
 from retrieval.index.filtering.filter_cache import FilterCache
 from retrieval.index.filtering.planner import FilteredSearch, Matches, calibrate
@@ -54,6 +54,10 @@ class SegmentAttributes:
     def first_values(self, field: str, documents: NDArray[np.int64]) -> list[Scalar]:
         """Returns the (first) value of an attribute in each document; None if it has none."""
         return self._cache().table.first_values(field, documents)
+
+    def values(self, field: str, documents: NDArray[np.int64]) -> list[AttributeValue]:
+        """Returns the value of an attribute in each document; see `AttributeTable.values`."""
+        return self._cache().table.values(field, documents)
 
     def counts(self, field: str, matching: NDArray[np.bool_]) -> FieldCounts:
         """Counts the values of an attribute among documents; see `AttributeTable.counts`."""

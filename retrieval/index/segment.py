@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.contract import Filter, HitLevel, Item, PayloadField, Scalar, SearchMode, Suggestion
+from nearline.contract import (
+    Boost,
+    Filter,
+    HitLevel,
+    Item,
+    PayloadField,
+    Scalar,
+    SearchMode,
+    Suggestion,
+)
 from nearline.filters import All, Exists
+from retrieval.index.boosts import boost_values
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.legs import LegOptions, Legs
 from retrieval.index.protocols import Documents, WordIndex
@@ -84,6 +94,11 @@ class Segment:
             found = self._legs.lexical(queries.texts, leg_options)
             if leg_options.matches is not None:
                 plan = self._attributes.word_plan(leg_options.matches)
+            if options.boosts:
+                words, titled = self._legs.needed_words(), self._hits(found, options, plan)
+                for hits, text, one in zip(titled, queries.texts, found, strict=True):
+                    hits.title_scores = words.title_scores(text, one.rows).tolist()
+                return self._with_terms(titled, queries, options)
         else:
             found, plan = self._legs.dense(queries.vectors, leg_options)
         return self._with_terms(self._hits(found, options, plan), queries, options)
@@ -212,13 +227,14 @@ class Segment:
         if options.grouping is not None and options.mode is not SearchMode.HYBRID:
             field = options.grouping.field
             filter = Exists(field) if filter is None else All(filter, Exists(field))
-            unit_of = partial(self._group_numbers, field, {})
-            first_limit = 4 * options.k
+            if not options.boosts:
+                unit_of = partial(self._group_numbers, field, {})
+                first_limit = 4 * options.k
         matches = None if filter is None else self._attributes.matches(filter)
         if matches is not None and alive is not None:
             matches = matches.among(alive)
         most_groups: Callable[[], int] | None = None
-        if field and matches is not None:
+        if field and matches is not None and not options.boosts:
             most_groups = partial(self._attributes.most_values, field, matches.documents)
         return LegOptions(
             min(options.k, units),
@@ -232,6 +248,15 @@ class Segment:
 
     def _groups(self, field: str, rows: NDArray[np.int64]) -> list[Scalar]:
         return self._attributes.first_values(field, self.items.documents_of(rows))
+
+    def _boosts(
+        self, boosts: Sequence[Boost], documents: NDArray[np.int64]
+    ) -> Sequence[Sequence[float]]:
+        """Returns the values of all boosts for each document."""
+        columns = [
+            boost_values(boost, self._attributes.values(boost.field, documents)) for boost in boosts
+        ]
+        return list(zip(*columns, strict=True))
 
     def _group_numbers(
         self, field: str, known: dict[Scalar, int], rows: NDArray[np.int64]
@@ -258,6 +283,7 @@ class Segment:
         if options.payload:
             payloads = self._payloads(rows, documents, starts, ends, options.payload)
         groups = self._groups(options.grouping.field, rows) if options.grouping else ()
+        boosts = self._boosts(options.boosts, documents) if options.boosts else ()
         all_scores = scores.tolist()
         hits = []
         at = 0
@@ -274,6 +300,7 @@ class Segment:
                     None,
                     groups[mine],
                     plan,
+                    boosts=boosts[mine],
                 )
             )
             at = mine.stop

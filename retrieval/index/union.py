@@ -57,7 +57,7 @@ def _merge_hits(base: ShardHits, live: ShardHits, options: ShardOptions) -> Shar
     both = _concatenate(base, live)
     scores, ids, chunks = both.scores, both.ids, both.chunks
     order = sorted(range(len(ids)), key=lambda at: (-scores[at], ids[at], chunks[at]))
-    if options.grouping is not None:
+    if options.grouping is not None and not options.boosts:
         order = _firsts(order, both.groups)
     return _take_hits(both, order[: options.k])
 
@@ -81,6 +81,8 @@ def _concatenate(base: ShardHits, live: ShardHits) -> ShardHits:
         [*base.payloads, *live.payloads],
         lexical,
         [*base.groups, *live.groups],
+        boosts=[*base.boosts, *live.boosts],
+        title_scores=[*base.title_scores, *live.title_scores],
     )
 
 
@@ -101,6 +103,8 @@ def _take_hits(hits: ShardHits, places: Sequence[int]) -> ShardHits:
         _take(hits.payloads, places) if hits.payloads else (),
         None,
         _take(hits.groups, places) if hits.groups else (),
+        boosts=_take(hits.boosts, places) if hits.boosts else (),
+        title_scores=_take(hits.title_scores, places) if hits.title_scores else (),
     )
 
 

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from nearline.contract import HitLevel, PayloadField, PlanStrategy, SearchMode
 from nearline.errors import Unsupported
 from nearline.filters import All, Exists
+from retrieval.index.boosts import boost_values
 from retrieval.index.filtering.validation import unknown_attribute_error
 from retrieval.index.lexical.bm25_index import title_score
 from retrieval.index.lexical.vocabulary import Vocabulary
 from retrieval.index.lexical.word_matcher import WordMatcher
 from retrieval.milvus.layout import MilvusHit
 from retrieval.milvus.reader import MilvusReader
-from retrieval.milvus.rows import first_attribute_value, parse_attributes
+from retrieval.milvus.rows import attribute_values, first_attribute_value, parse_attributes
 from retrieval.milvus.title_levels import TitleLevels
 from retrieval.milvus.top_units import (
     FindMatching,
@@ -43,6 +44,8 @@ from retrieval.protocols.shard import (
 # The rows whose titles a lexical search compares with the query: the best by their words. The
 # number does not depend on the hits asked for, so that fewer hits are the first of more.
 _TITLES = 100
+# Field of a found row with what its title adds to its score.
+_TITLE_SCORE = "title_score"
 # Rows requested per group at first.
 _PER_GROUP = 4
 # Field of a row that holds each part of a payload.
@@ -149,11 +152,12 @@ class MilvusSearcher:
             names.add("title")
         if options.mode is not SearchMode.HYBRID:
             names |= {PAYLOAD_FIELDS[part] for part in options.payload}
-        if grouping is not None:
+        if grouping is not None or options.boosts:
             names.add("attributes")
-            if options.mode is not SearchMode.HYBRID:
-                has_group = Exists(grouping.field)
-                filter = has_group if filter is None else All(filter, has_group)
+        if grouping is not None and options.mode is not SearchMode.HYBRID:
+            has_group = Exists(grouping.field)
+            filter = has_group if filter is None else All(filter, has_group)
+            if not options.boosts:
                 unit_of = self._group_of(grouping.field)
                 first_ask = _PER_GROUP * options.k
         return _LegQuery(
@@ -248,7 +252,9 @@ class MilvusSearcher:
             return rows
         unit = float(title_score(self._vocabulary.query(text)))
         named = [
-            row._replace(score=row.score + level * unit)
+            row._replace(
+                score=row.score + level * unit, fields={**row.fields, _TITLE_SCORE: level * unit}
+            )
             for row, level in zip(rows, levels, strict=False)
         ]
         return [*named, *rows[_TITLES:]]
@@ -357,6 +363,20 @@ def rows_to_hits(
         hits.groups = [
             first_attribute_value(one["attributes"], name, kinds[name]) for one in fields
         ]
+    if options.boosts:
+        columns = [
+            boost_values(
+                boost,
+                [
+                    attribute_values(one["attributes"], boost.field, kinds[boost.field])
+                    for one in fields
+                ],
+            )
+            for boost in options.boosts
+        ]
+        hits.boosts = list(zip(*columns, strict=True))
+        if options.mode is SearchMode.LEXICAL:
+            hits.title_scores = [one.get(_TITLE_SCORE, 0.0) for one in fields]
     return hits
 
 

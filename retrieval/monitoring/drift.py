@@ -158,7 +158,7 @@ class DriftMonitor:
         wanted = len(vectors) == 1 and (first >= BASELINE_SEARCHES or first % _VECTOR_EVERY == 0)
         one = SearchObservation(
             batch.mode,
-            hits[0].score if hits and options.filter is None else None,
+            hits[0].score if hits and options.filter is None and not options.boosts else None,
             vectors[0] if wanted else None,
         )
         if first < BASELINE_SEARCHES:

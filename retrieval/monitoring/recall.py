@@ -291,4 +291,5 @@ class RecallMonitor:
 def _are_index_hits(mode: c.SearchMode, options: c.SearchOptions) -> bool:
     """Returns whether the first hits of an answer are the best hits of the index."""
     plain = options.min_score is None and options.grouping is None and not options.diversity
+    plain = plain and not options.boosts
     return mode is c.SearchMode.DENSE and options.k >= RECALL_K and plain

@@ -161,6 +161,7 @@ class TrafficRecorder:
             min_score=None if shown is not query else options.min_score,
             grouping=options.grouping,
             diversity=options.diversity,
+            boosts=options.boosts,
             dense_weight=options.dense_weight if shown.text is not None else None,
             plain_text=options.plain_text,
             min_should_match=options.min_should_match if shown.text is not None else None,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nearline.contract import (
     Attributes,
+    Boost,
     Filter,
     Grouping,
     Highlights,
@@ -36,7 +37,8 @@ class ShardOptions(NamedTuple):
     """Options of a search in one shard; queries with equal options may share a batch.
 
     k: Number of hits from this shard (hybrid: candidates per leg; grouped: groups). It may exceed
-    the public limit by the number of hits that the router drops afterwards.
+    the public limit by the number of hits that the router drops afterwards. boosts: The router
+    changes the scores by their values, and puts the hits of groups together; origins are set.
     """
 
     k: int
@@ -50,6 +52,7 @@ class ShardOptions(NamedTuple):
     grouping: Grouping | None = None
     explain: bool = False
     min_watermark: Watermark | None = None
+    boosts: tuple[Boost, ...] = ()
 
 
 class AppliedState(NamedTuple):
@@ -132,7 +135,9 @@ class ShardHits:
     by the best hit of each group, with all hits of a group together. `payloads` is empty if none
     was requested, `groups` if hits are not grouped, and `plan` is None without a filter. `terms`
     holds the words of the query with the number of chunks in the whole collection that contain
-    each; it is empty unless an explanation was requested.
+    each; it is empty unless an explanation was requested. `boosts` has the values of the boosts for
+    each hit, as float32, and `title_scores` what its title adds to the score of a lexical search;
+    both are empty without boosts.
 
     Hybrid: candidates of both legs in no particular order, with the scores and chunks of the dense
     leg in the columns, and those of the lexical leg in `lexical`. Both scores are exact, whichever
@@ -150,6 +155,8 @@ class ShardHits:
     plan: ShardFilterPlan | None = None
     terms: Sequence[tuple[str, int]] = ()
     applied: AppliedState | None = None
+    boosts: Sequence[Sequence[float]] = ()
+    title_scores: Sequence[float] = ()
 
 
 class HighlightRequest(NamedTuple):

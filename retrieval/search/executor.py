@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from retrieval.protocols import metrics
 from retrieval.protocols.compute_threads import Stopped, run_stoppable
 from retrieval.protocols.shard import ShardHits, ShardOptions, ShardQueries
 from retrieval.search import fanout, payloads
+from retrieval.search.boosts import boosted_hits, with_origins
 from retrieval.search.collection import ServedCollection
 from retrieval.search.diversity import diverse_depth, diverse_order, pool_size
 from retrieval.search.fusion import fuse_hits
@@ -78,16 +80,24 @@ async def search(
     options = _reduced(options, batch.mode, context)
     if batch.condition is not None:
         options = replace(options, filter=both(options.filter, batch.condition))
+    if options.boosts:
+        origins = with_origins(options.boosts, collection.attribute_kinds, datetime.now(UTC))
+        options = replace(options, boosts=origins)
     wanted = options.k
     depth = diverse_depth(options.k, request_queries or batch.queries.count)
     if options.diversity:
         wanted = max(wanted, pool_size(depth))
+        if options.boosts:
+            wanted = min(wanted, c.MAX_BOOSTED)
     # The examples of a query are among its best hits: request that many more, then drop them.
-    shard_k = wanted + max(map(len, batch.excluded.values()), default=0)
+    most_excluded = max(map(len, batch.excluded.values()), default=0)
+    # Of boosted hits always as many, so that each page has the same candidates.
+    shard_k = (c.MAX_BOOSTED if options.boosts else wanted) + most_excluded
     hybrid = batch.mode is c.SearchMode.HYBRID
-    # Hybrid hits are known only after all shards have answered, diverse hits after the selection,
-    # and only the hits of the answer are highlighted.
-    fill_later = hybrid or bool(options.diversity) or options.highlight is not None
+    # Of candidates, shards have many more than the answer; diverse hits are known only after the
+    # selection, and only the hits of the answer are highlighted.
+    candidates = hybrid or bool(options.boosts)
+    fill_later = candidates or bool(options.diversity) or options.highlight is not None
     payload = _NO_PAYLOAD if fill_later else options.payload
     while True:
         found = await _round(collection, batch, options, shard_k, payload, context)
@@ -96,10 +106,14 @@ async def search(
         for number, ranked in enumerate(found.ranked):
             excluded = batch.excluded.get(number, _NONE)
             kept = [one for one in ranked if one[1].id not in excluded] if excluded else ranked
-            # The groups of a hybrid search are complete and limited already.
-            lists.append(kept if hybrid and options.grouping else kept[:wanted])
+            if candidates and options.grouping:
+                # Of boosted hits, examples are dropped before groups are made.
+                lists.append(_best_of_groups(kept, wanted, options.grouping.size))
+                continue
+            lists.append(kept[:wanted])
             # This happens only with chunks, several of which may belong to one example.
             short |= bool(excluded) and len(kept) < wanted and len(ranked) >= shard_k
+        short = short and not options.boosts
         more = min(4 * shard_k, c.MAX_HITS // batch.queries.count)
         if not short or more <= shard_k:
             break
@@ -128,7 +142,8 @@ def _reduced(
         options = replace(options, diversity=0.0)
         left_out.append("hits are in the order of their scores, not diversified")
     grouping = options.grouping
-    if grouping is not None and grouping.size > 1 and mode is not c.SearchMode.HYBRID:
+    apart = mode is not c.SearchMode.HYBRID and not options.boosts
+    if grouping is not None and grouping.size > 1 and apart:
         if leave_out("groups"):
             options = replace(options, grouping=replace(grouping, size=1))
             left_out.append("each group has its best hit only")
@@ -145,10 +160,12 @@ async def _round(
     payload: frozenset[c.PayloadField],
     context: RequestContext,
 ) -> _Round:
-    hybrid = batch.mode is c.SearchMode.HYBRID
-    candidates = max(collection.fusion.candidates, k)
+    hybrid, boosts = batch.mode is c.SearchMode.HYBRID, options.boosts
+    candidates = max(k, collection.fusion.candidates if hybrid else 0)
+    if boosts:
+        candidates = max(candidates, c.MAX_BOOSTED)
     shard_options = ShardOptions(
-        candidates if hybrid else k,
+        candidates,
         batch.mode,
         options.level,
         payload,
@@ -159,12 +176,13 @@ async def _round(
         options.grouping,
         options.explain,
         context.min_watermark,
+        boosts,
     )
     results = await _fan_out(collection, batch.queries, shard_options, options, context)
     ranked: list[_RankedHits] = []
     plans: list[list[c.FilterPlan]] = []
     terms: list[Sequence[c.Term]] = []
-    turn = max(1, _HITS_PER_TURN // k)
+    turn = max(1, _HITS_PER_TURN // candidates)
     for number in range(batch.queries.count):
         if number and number % turn == 0:
             await asyncio.sleep(0)
@@ -178,13 +196,23 @@ async def _round(
                 dense_weight=collection.fusion.dense_weight if weight is None else weight,
                 floor=collection.fusion.floor,
                 explain=options.explain,
+                boosts=boosts,
+            )
+        elif boosts:
+            hits = boosted_hits(
+                parts,
+                candidates if options.grouping else k,
+                candidates,
+                boosts,
+                lexical=batch.mode is c.SearchMode.LEXICAL,
+                explain=options.explain,
             )
         else:
             # Each shard has its own best hit of each group: merge all, then keep one per group.
             hits = merge_hits(parts, k * len(parts) if options.grouping else k)
             if options.explain:
                 _explain(hits, batch.mode)
-        if options.grouping:
+        if options.grouping and not boosts:
             hits = _best_of_groups(hits, k, options.grouping.size if hybrid else 1)
         ranked.append(hits)
         # Every shard counts the words of the whole collection.
@@ -262,8 +290,9 @@ async def _complete_groups(
     """
     grouping = options.grouping
     assert grouping is not None
-    if batch.mode is c.SearchMode.HYBRID:
-        # Fused scores are comparable only among the candidates of one search.
+    if batch.mode is c.SearchMode.HYBRID or options.boosts:
+        # Fused scores are comparable only among the candidates of one search, and only those are
+        # boosted.
         return lists
     ungrouped = replace(options, grouping=None)
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.contract import Explanation, Hit
+from nearline.contract import Boost, Explanation, Hit
 from nearline.errors import SnapshotMismatch
 from nearline.v1 import snapshot_pb2
 from retrieval.protocols.shard import TITLE_SCORE, LexicalColumns, ShardHits
+from retrieval.search.boosts import boosted_scores, values_of
 from retrieval.search.merge import make_hit
 
 # Name of the normalisation below; weights tuned for another normalisation do not apply.
@@ -89,6 +90,7 @@ def fuse_hits(
     dense_weight: float,
     floor: float,
     explain: bool = False,
+    boosts: Sequence[Boost] = (),
 ) -> list[tuple[int, Hit]]:
     """Fuses the candidates of one query.
 
@@ -102,10 +104,11 @@ def fuse_hits(
         candidates: Best candidates of each leg to keep, over all shards.
         dense_weight, floor: See `fuse`.
         explain: Whether to explain each score.
+        boosts: Change the scores; see `boosted_scores`.
     Returns: Shard number and hit, at most k, by (score descending, document id ascending, chunk
-        ascending). The score is the sum of both parts, 0..1, and of `TITLE_SCORE` for each level
-        of the title, so that no leg outranks a title that the query names. A hit shows the chunk
-        of the leg that adds more to its score.
+        ascending). Without boosts, the score is the sum of both parts, 0..1, and of `TITLE_SCORE`
+        for each level of the title, so that no leg outranks a title that the query names. A hit
+        shows the chunk of the leg that adds more to its score.
     """
     parts = [(shard, hits) for shard, hits in parts if len(hits.ids)]
     if not parts:
@@ -127,6 +130,11 @@ def fuse_hits(
     )
     # In the precision of the reply: an order by more digits than a caller sees would look wrong.
     scores = (dense_part + lexical_part + TITLE_SCORE * titles[selected]).astype(np.float32)
+    values = np.empty((len(selected), 0))
+    if boosts:
+        values = values_of([hits for _, hits in parts], boosts)[selected]
+        named = TITLE_SCORE * titles[selected].astype(np.float64)
+        scores = boosted_scores(dense_part + lexical_part, named, values, boosts)
     ranked = []
     for at in np.lexsort((chunks[selected], ids[selected], -scores))[:k].tolist():
         row = int(selected[at])
@@ -145,6 +153,7 @@ def fuse_hits(
                 dense_rank=_shown_rank(dense_ranks[row], candidates),
                 lexical_rank=_shown_rank(lexical_ranks[row], candidates),
                 title_level=float(titles[row]),
+                boosts=tuple(values[at].tolist()),
             )
         ranked.append((shard, hit))
     return ranked

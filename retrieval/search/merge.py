@@ -20,17 +20,23 @@ def merge_hits(parts: Sequence[tuple[int, ShardHits]], k: int) -> list[tuple[int
         k: Hits wanted.
     Returns: At most k hits with the number of their shard, by (score descending, document id
         ascending, chunk ascending).
+    """
+    return [
+        (parts[number][0], make_hit(parts[number][1], place))
+        for number, place in merged_places(parts, k)
+    ]
+
+
+def merged_places(parts: Sequence[tuple[int, ShardHits]], k: int) -> list[tuple[int, int]]:
+    """Returns, for each hit of `merge_hits`, the number of its part and its place there.
+
     Source: exact, since the k best of a union are among the k best of its parts.
     """
     if len(parts) == 1:
-        shard, hits = parts[0]
-        return [(shard, make_hit(hits, place)) for place in range(min(k, len(hits.ids)))]
+        return [(0, place) for place in range(min(k, len(parts[0][1].ids)))]
     # Each document is in one shard, so two keys never tie before the number of the part.
     keys = heapq.merge(*(_keys(number, hits) for number, (_, hits) in enumerate(parts)))
-    return [
-        (parts[number][0], make_hit(parts[number][1], place))
-        for _, _, _, number, place in islice(keys, k)
-    ]
+    return [(number, place) for _, _, _, number, place in islice(keys, k)]
 
 
 def make_hit(hits: ShardHits, place: int) -> Hit:

@@ -29,6 +29,8 @@ _TEXT_CHARACTERS: Final = 64
 # A hit is highlighted in the time of so many comparisons, and of so many for each of its words.
 _HIGHLIGHT: Final = 1_000
 _HIGHLIGHT_WORD: Final = 50
+# So is the value of a boost computed for one candidate.
+_BOOST: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +101,14 @@ def search_price(
     if options.diversity:
         depth = diverse_depth(k, queries)
         k = max(k, pool_size(depth))
-    each = 0
+    if options.boosts:
+        k = c.MAX_BOOSTED
+    each = len(options.boosts) * c.MAX_BOOSTED * index.shards * _BOOST
     if options.mode is not c.SearchMode.LEXICAL:
         # Texts are searched in both ways, if no mode is named; then each has that many hits.
         fused = options.mode is not c.SearchMode.DENSE and texts
-        each = index.of_query(max(k, index.candidates) if fused else k, options)
-    if options.grouping is not None and options.grouping.size > 1:
+        each += index.of_query(max(k, index.candidates) if fused else k, options)
+    if options.grouping is not None and options.grouping.size > 1 and not options.boosts:
         # Each group is filled by a search of its own.
         each += options.k * index.of_query(options.grouping.size, options)
     if options.diversity:

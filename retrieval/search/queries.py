@@ -18,6 +18,7 @@ from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols import metrics
 from retrieval.protocols.request_validation import suggest_names
 from retrieval.protocols.shard import ShardQueries
+from retrieval.search.boosts import check_boosted, check_boosts
 from retrieval.search.collection import ServedCollection
 from retrieval.search.example_queries import build_queries
 from retrieval.search.query_syntax import ParsedText, as_plain, parse_text, with_share
@@ -184,6 +185,8 @@ def check_cost(queries: int, options: c.SearchOptions) -> None:
     """Raises InvalidRequest if a search asks for too many hits, or for too many filled groups."""
     if not 1 <= options.k <= c.MAX_K:
         raise InvalidRequest(f"k is {options.k}; 1..{c.MAX_K} is allowed", field="options.k")
+    if options.boosts:
+        check_boosted(queries, options)
     size = 1 if options.grouping is None else max(1, options.grouping.size)
     groups = queries * options.k
     factors = f"{queries:,} queries x k {options.k:,}"
@@ -243,6 +246,8 @@ def check_options(collection: ServedCollection, options: c.SearchOptions) -> Non
         )
     if options.grouping is not None:
         _check_grouping(collection, options, options.grouping)
+    if options.boosts:
+        check_boosts(options.boosts, collection.attribute_kinds)
     if options.highlight is not None:
         value = options.highlight.passage_chars
         if not 1 <= value <= c.MAX_PASSAGE_CHARACTERS:

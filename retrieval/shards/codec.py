@@ -102,6 +102,9 @@ def hits_to_proto(results: Sequence[ShardHits]) -> shard_pb2.SearchShardResponse
         if hits.lexical is not None:
             for name, column in hits.lexical._asdict().items():
                 getattr(target, f"lexical_{name}").extend(column)
+        for values in hits.boosts:
+            target.boosts.extend(values)
+        target.title_scores.extend(hits.title_scores)
         target.groups.extend(wire.value_to_proto(value) for value in hits.groups)
         if hits.plan is not None:
             target.plan.CopyFrom(wire.plan_to_proto(c.FilterPlan(shard=0, **hits.plan._asdict())))
@@ -178,6 +181,12 @@ def _hits_from_proto(hits: shard_pb2.ShardHits) -> ShardHits:
         )
         titles = lexical.titles or [0.0] * len(lexical.scores)
         found.lexical = lexical._replace(titles=titles)
+    if hits.boosts:
+        width = len(hits.boosts) // len(hits.ids)
+        flat = list(hits.boosts)
+        found.boosts = [flat[at : at + width] for at in range(0, len(flat), width)]
+    if hits.title_scores:
+        found.title_scores = list(hits.title_scores)
     if hits.groups:
         found.groups = [wire.scalar_from_proto(value) for value in hits.groups]
     if hits.terms:

@@ -35,6 +35,12 @@ def check_search(queries: ShardQueries, options: ShardOptions) -> None:
         value = getattr(options, name)
         if value is not None:
             _check(f"options.{name}", value, most)
+    if options.boosts:
+        _check("options.boosts", len(options.boosts), c.MAX_BOOSTS)
+        for at, boost in enumerate(options.boosts):
+            if len(boost.any_of) > c.MAX_BOOST_VALUES:
+                field = f"options.boosts[{at}].any_of"
+                _check(field, len(boost.any_of), c.MAX_BOOST_VALUES)
     if options.grouping is not None:
         _check("options.grouping.size", options.grouping.size, c.MAX_GROUP_SIZE)
 

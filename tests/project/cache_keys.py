@@ -114,6 +114,25 @@ OPTIONS: Mapping[str, Values] = {
     "explain": FLAGS,
     "filter": OPTIONAL_FILTERS,
     "grouping": [None, c.Grouping("a"), c.Grouping("b"), c.Grouping("a", 2)],
+    "boosts": [
+        (),
+        *((c.Boost(field="a", any_of=values),) for values in (("a",), ("b",), ("a", "b"), ("ab",))),
+        (c.Boost(field="b", any_of=("a",)),),
+        (c.Boost(field="a", any_of=("a",)), c.Boost(field="b", any_of=("a",))),
+        *((c.Boost(field="a", growth=c.Growth(pivot=one)),) for one in (1.0, 2.0)),
+        (c.Boost(field="a", growth=c.Growth(top=1.0)),),
+        *((c.Boost(field="a", weight=one, any_of=("a",)),) for one in (0.0, -1.0)),
+        *(
+            (c.Boost(field="a", decay=one),)
+            for one in (
+                c.Decay(scale=1.0),
+                c.Decay(scale=1.0, origin=1),
+                c.Decay(scale=1.0, offset=1.0),
+                c.Decay(scale=1.0, decay=0.25),
+            )
+        ),
+        *((c.Boost(field="a", decay=c.Decay(scale=2.0, shape=one)),) for one in c.DecayShape),
+    ],
 }
 SEARCH_OPTIONS = {
     **OPTIONS,

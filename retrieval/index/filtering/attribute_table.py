@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from nearline import filters as f
-from nearline.contract import Scalar
+from nearline.contract import AttributeValue, Scalar
 from nearline.errors import SnapshotCorrupt, Unsupported
 from nearline.filters import Filter, FilterValue
 from nearline.v1 import snapshot_pb2
@@ -145,11 +145,21 @@ class AttributeTable:
         Returns: n values; None for documents without one.
         Raises: InvalidRequest: the attribute does not exist.
         """
-        column = self._column(field, "options.grouping.field")
-        values: list[Any] = column.data.take(pa.array(documents, pa.int64())).to_pylist()
-        if column.is_list:
-            values = [value[0] if value else None for value in values]
-        return [_python(column, value) for value in values]
+        values = self._values(self._column(field, "options.grouping.field"), documents)
+        return [
+            (value[0] if value else None) if isinstance(value, list) else value for value in values
+        ]
+
+    def values(self, field: str, documents: NDArray[np.int64]) -> list[AttributeValue]:
+        """Returns the value of an attribute in each document, a list of lists.
+
+        Args:
+            field: Name.
+            documents: (n,) document numbers.
+        Returns: n values; None for documents without one.
+        Raises: InvalidRequest: the attribute does not exist.
+        """
+        return self._values(self._column(field, "options.boosts.field"), documents)
 
     def counts(self, field: str, matching: NDArray[np.bool_]) -> FieldCounts:
         """Counts the values of an attribute among documents.
@@ -192,6 +202,17 @@ class AttributeTable:
         column = self._column(field, "options.grouping.field")
         values = column.data.filter(pa.array(matching))
         return int(pc.count_distinct(pc.list_flatten(values) if column.is_list else values).as_py())
+
+    def _values(self, column: _Column, documents: NDArray[np.int64]) -> list[Any]:
+        values: list[Any] = column.data.take(pa.array(documents, pa.int64())).to_pylist()
+        if column.kind != "time":
+            return values
+        return [
+            [_python(column, one) for one in value]
+            if isinstance(value, list)
+            else _python(column, value)
+            for value in values
+        ]
 
     def _column(self, name: str, request_field: str) -> _Column:
         column = self._columns.get(name)

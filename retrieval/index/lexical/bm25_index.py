@@ -164,6 +164,11 @@ class LexicalIndex:
         """
         return word_rows(self._vocabulary.query(text), self._rows_of, similar=similar)
 
+    def title_scores(self, text: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns what the titles of rows add to the scores of `search`: (n,) float32."""
+        query = self._vocabulary.query(text)
+        return self._title_matches(query).at(rows) * title_score(query)
+
     def complete(
         self, text: str, most: int, allow: NDArray[np.bool_] | None = None
     ) -> NDArray[np.int32]:

@@ -40,6 +40,12 @@ def search(**options: object) -> r.SearchRequest:
     return r.SearchRequest(query=r.Query(vector=unit()), options=made)
 
 
+def _boost(**fields: object) -> r.Boost:
+    """Returns a boost by the number of items, with these fields."""
+    values = {"growth": r.BoostGrowth(pivot=1.0)} if set(fields) <= {"weight"} else {}
+    return r.Boost(field="n", **values, **fields)  # type: ignore[arg-type]
+
+
 def queried(query: t.Vectors | str | list[str], **options: object) -> r.SearchRequest:
     """Returns a search by this vector, text or example items."""
     made = r.SearchOptions(**options)  # type: ignore[arg-type]
@@ -163,6 +169,18 @@ def _options(known: Known) -> list[Case]:
         Case("dense_weight 2", S, search(dense_weight=2.0)),
         Case("passage of 2^32-1", S, search(highlight=r.Highlighting(passage_chars=2**32 - 1))),
         Case("passage of the default length", S, search(highlight=r.Highlighting()), OK),
+        Case("17 boosts", S, search(boosts=[_boost(weight=1.0)] * 17)),
+        Case("a boost of nothing", S, search(boosts=[r.Boost(field="n")])),
+        Case("boost weight NaN", S, search(boosts=[_boost(weight=NAN)])),
+        Case("boost weight 1e308", S, search(boosts=[_boost(weight=1e308)])),
+        Case("boost pivot NaN", S, search(boosts=[_boost(growth=r.BoostGrowth(pivot=NAN))])),
+        Case("boost scale infinite", S, search(boosts=[_boost(decay=r.BoostDecay(scale=INF))])),
+        Case("boost of a million values", S, search(boosts=[_boost(any_of=r.BoostAnyOf(
+            values=[t.Value(int_value=1)] * 1_000_000))])),
+        Case("boost of a list", S, search(boosts=[_boost(any_of=r.BoostAnyOf(
+            values=[t.Value(list_value=t.ValueList(values=[t.Value()]))]))])),
+        Case("boost shape 9", S, search(boosts=[_boost(
+            decay=r.BoostDecay(scale=1, shape=9))])),  # type: ignore[arg-type]
         Case("unit of 1 MB", S, search(unit="x" * MB)),
         Case("unknown snapshot", S, search(snapshot_id="20200101T000000Z-abcdef"),
              "FAILED_PRECONDITION"),

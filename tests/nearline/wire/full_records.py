@@ -111,9 +111,23 @@ class FullRecords:
             ]
         if hint == Sequence[c.IngestSource]:
             return [self.of(one) for one in (c.Item, c.SourceFile, c.SourceUrl)]
+        if hint == tuple[c.Boost, ...]:
+            return self._boosts()
         if typing.get_origin(hint) is np.ndarray or "ndarray" in str(hint):
             return self.vector()
         return None
+
+    def _boosts(self) -> tuple[c.Boost, ...]:
+        """Returns a boost for each way to set its value."""
+        values: list[Mapping[str, Any]] = [
+            {"any_of": (self.of(str), self.number())},
+            {"growth": c.Growth(pivot=self.of(float))},
+            {"growth": c.Growth(top=self.of(float))},
+            {"decay": self.of(c.Decay)},
+        ]
+        return tuple(
+            c.Boost(field=self.of(str), weight=self.of(float), **value) for value in values
+        )
 
     def _filter(self) -> c.Filter:
         low, high = sorted((self.of(float), self.of(float)))

@@ -53,6 +53,14 @@ OPTIONS = c.SearchOptions(
     diversity=0.5,
     dense_weight=0.0,
     min_watermark=b"w",
+    highlight=c.Highlighting(99),
+    boosts=(
+        c.Boost(field="kind", any_of=("a", 2, True), weight=0.0),
+        c.Boost(field="sold", growth=c.Growth(pivot=2.5)),
+        c.Boost(field="sold", growth=c.Growth(top=0.0), weight=-3.0),
+        c.Boost(field="year", decay=c.Decay(scale=0.0, origin=2000, offset=1.0, decay=0.0)),
+        c.Boost(field="time", decay=c.Decay(scale=1.0, shape=c.DecayShape.LINEAR)),
+    ),
 )
 
 

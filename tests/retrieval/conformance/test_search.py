@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from nearline import filters as f
-from nearline.contract import Filter, Grouping, HitLevel, PayloadField, SearchMode
+from nearline.contract import Boost, Decay, Filter, Grouping, HitLevel, PayloadField, SearchMode
 from nearline.errors import InvalidRequest, SnapshotGone, Unsupported
 from retrieval.protocols.shard import ShardHits, ShardOptions, ShardQueries
 from tests.retrieval.conformance.conftest import DIM_LARGE, Material
@@ -109,6 +109,39 @@ async def test_an_index_finds_most_of_the_best(
             np.testing.assert_allclose(hits.scores, [true[one] for one in hits.ids], atol=1e-5)
             recalls.append(len({row.id for row in wanted} & set(hits.ids)) / 10)
         assert np.mean(recalls) >= implementation.recall_at_10, filter
+
+
+@pytest.mark.parametrize("mode", SearchMode)
+async def test_values_of_boosts_are_those_of_the_attributes(
+    small: Held, material: Material, mode: SearchMode
+) -> None:
+    boosts = (
+        Boost(field="kind", any_of=("a", "c")),
+        Boost(field="tags", any_of=("x",)),
+        Boost(field="year", decay=Decay(scale=1.0, origin=2003)),
+    )
+    options = ShardOptions(500, mode=mode, grouping=Grouping("year"), boosts=boosts)
+    if mode.value in small.lacks:
+        with pytest.raises(Unsupported):
+            await searched(small, words("plum"), options)
+        return
+    vectors = VECTORS[:1] if mode is not SearchMode.LEXICAL else VECTORS[:0]
+    texts = ("plum fig",) if mode is not SearchMode.DENSE else ()
+    (hits,) = await searched(small, ShardQueries(vectors, texts), options)
+    assert len(hits.ids) > 4, "not only the best of each group"
+    for one, found, group in zip(hits.ids, hits.boosts, hits.groups, strict=True):
+        attributes = material.small.documents[one].attributes
+        wanted = [
+            *(
+                float(f.admits(f.In(boost.field, boost.any_of), attributes))  # type: ignore[arg-type]
+                for boost in boosts[:2]
+            ),
+            0.5 ** ((attributes["year"] - 2003) ** 2),  # type: ignore[operator]
+        ]
+        assert list(found) == pytest.approx(wanted, abs=1e-6)
+        assert group == attributes["year"]
+    titled = len(hits.title_scores)
+    assert titled == (len(hits.ids) if mode is SearchMode.LEXICAL else 0)
 
 
 @pytest.mark.parametrize("field", ["kind", "tags", "year"])

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from nearline.contract import Grouping, Highlighting, SearchMode, SearchOptions
+from nearline.contract import Boost, Grouping, Highlighting, SearchMode, SearchOptions
 from nearline.errors import InvalidRequest
 from nearline.v1.snapshot_pb2 import Fusion, Manifest, ShardEntry
 from retrieval.search.price import IndexPrice, check_price, search_price
 
 DENSE = SearchOptions(k=10, mode=SearchMode.DENSE)
+BOOSTS = tuple(Boost(field="brand", any_of=(name,)) for name in ("acme", "zenith"))
 SCAN = IndexPrice(1_000_000)
 GRAPH = IndexPrice(1_000_000, links=32, shards=2)
 LISTS = IndexPrice(1_000_000, lists=1_000, nprobe=4)
@@ -71,6 +72,14 @@ def test_the_factory_says_what_a_query_compares(factory: str, links: int, lists:
             2,
             replace(DENSE, highlight=Highlighting(), grouping=Grouping("brand", 3)),
             2 * (11 * 4_096 + 30_000),
+        ),
+        # 500 candidates for each query, whose boosts take as long as 50 comparisons each.
+        (GRAPH, 2, replace(DENSE, boosts=BOOSTS), 2 * (2 * 500 * 32 + 2 * 500 * 2 * 50)),
+        (
+            replace(GRAPH, shards=1),
+            1,
+            replace(DENSE, boosts=BOOSTS[:1], grouping=Grouping("brand", 3)),
+            500 * 32 + 500 * 50,
         ),
         (IndexPrice(0), 5, DENSE, 5),
     ],

@@ -53,6 +53,8 @@ def test_hits_with_every_option_arrive_unchanged() -> None:
         plan=ShardFilterPlan(PlanStrategy.BITMAP, 5, 9, 64, "few match"),
         terms=[("word", 3), ("other", 1)],
         applied=APPLIED,
+        boosts=[[0.25, 1.0, 0.0], [0.5, 0.0, 0.75]],
+        title_scores=[96.0, 0.0],
     )
     arrived = _sent(full)
     assert arrived.payloads == []

@@ -22,6 +22,10 @@ from retrieval.shards.validation import check_count, check_fetch, check_scan, ch
 DENSE, LEXICAL, HYBRID = c.SearchMode.DENSE, c.SearchMode.LEXICAL, c.SearchMode.HYBRID
 
 
+BOOST = c.Boost(field="a", any_of=("x",) * 256)
+MANY = c.Boost(field="a", any_of=("x",) * 257)
+
+
 def queries(vectors: int, texts: int = 0, text: str = "x") -> ShardQueries:
     return ShardQueries(np.ones((vectors, 2), np.float32), (text,) * texts)
 
@@ -40,6 +44,7 @@ def options(mode: c.SearchMode = DENSE, **fields: object) -> ShardOptions:
         (queries(0, 1), options(LEXICAL)),
         (queries(2, 2, "x" * c.MAX_QUERY_CHARACTERS), options(HYBRID)),
         (queries(1), options(ef_search=4_096, nprobe=65_536, grouping=c.Grouping("a", 100))),
+        (queries(1), options(boosts=(BOOST,) * 16)),
     ],
 )
 def test_what_a_router_may_send_is_accepted(asked: ShardQueries, chosen: ShardOptions) -> None:
@@ -62,6 +67,8 @@ def test_what_a_router_may_send_is_accepted(asked: ShardQueries, chosen: ShardOp
         (queries(1), options(ef_search=4_097), "options.ef_search"),
         (queries(1), options(nprobe=65_537), "options.nprobe"),
         (queries(1), options(grouping=c.Grouping("a", 101)), "options.grouping.size"),
+        (queries(1), options(boosts=(BOOST,) * 17), "options.boosts"),
+        (queries(1), options(boosts=(MANY,)), "options.boosts[0].any_of"),
     ],
 )
 def test_a_search_that_costs_too_much_is_refused(
