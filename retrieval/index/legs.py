@@ -51,6 +51,7 @@ class CandidateRows(NamedTuple):
     rows, scores: (m,) best row by vector and its score.
     lexical_rows, lexical_scores: (m,) best row by words and its BM25 score.
     title_levels: (m,) how well the title matches the query; see `retrieval.index.lexical`.
+    title_score: What each level added to the score by which the lexical leg chose.
     """
 
     rows: NDArray[np.int64]
@@ -58,6 +59,7 @@ class CandidateRows(NamedTuple):
     lexical_rows: NDArray[np.int64]
     lexical_scores: NDArray[np.float32]
     title_levels: NDArray[np.float32]
+    title_score: float
 
 
 class Legs:
@@ -171,13 +173,15 @@ class Legs:
         dense: NDArray[np.float32] = np.einsum("ij,j->i", self._index.reconstruct(rows), vector)
         words = self.needed_words()
         lexical = words.scores(text, rows)
-        levels = words.title_levels(text, rows)
+        levels, level_score = words.title_levels(text, rows), words.title_score(text)
         if not documents:
-            return CandidateRows(rows, dense, rows, lexical, levels)
+            return CandidateRows(rows, dense, rows, lexical, levels, level_score)
         at, dense_best = best_per_run(dense, counts)
         lexical_at, lexical_best = best_per_run(lexical, counts)
         # All chunks of a document have its title.
-        return CandidateRows(rows[at], dense_best, rows[lexical_at], lexical_best, levels[at])
+        return CandidateRows(
+            rows[at], dense_best, rows[lexical_at], lexical_best, levels[at], level_score
+        )
 
     def _best_rows(self, vectors: NDArray[np.float32], k: int, params: SearchParams) -> Neighbours:
         """Finds k rows per query; if the index returns fewer for a query, all rows are compared."""

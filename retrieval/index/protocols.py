@@ -143,6 +143,10 @@ class WordIndex(Protocol):
         """Returns how well the titles of rows match a query, 0 if they do not."""
         ...
 
+    def title_score(self, text: str) -> float:
+        """Returns what each level of a matching title adds to the score of a row."""
+        ...
+
     def rows_with_words(self, text: str, *, similar: bool) -> list[list[NDArray[np.int32]]]:
         """Returns for each different word of a text the columns of rows that have it.
 

@@ -349,6 +349,7 @@ class Segment:
                 each.lexical_scores.tolist(),
                 *self.items.chunks_of(rows, of),
                 each.title_levels.tolist(),
+                each.title_score,
             )
         return results
 

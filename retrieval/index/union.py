@@ -71,6 +71,7 @@ def _concatenate(base: ShardHits, live: ShardHits) -> ShardHits:
             [*base.lexical.starts, *live.lexical.starts],
             [*base.lexical.ends, *live.lexical.ends],
             [*base.lexical.titles, *live.lexical.titles],
+            base.lexical.title_score,
         )
     return ShardHits(
         [*base.ids, *live.ids],

@@ -208,6 +208,10 @@ class WordsView:
         """Returns how well the titles of rows match a query; see `LexicalIndex`."""
         return self._matches(self._query(text)).at(rows)
 
+    def title_score(self, text: str) -> float:
+        """Returns what each level of a matching title adds to the score of a row."""
+        return float(title_score(self._query(text)))
+
     def rows_with_words(self, text: str, *, similar: bool) -> list[list[NDArray[np.int32]]]:
         """Returns for each different word of a text the columns of rows that have it."""
         return word_rows(self._query(text), self._rows_of, similar=similar)

@@ -289,6 +289,7 @@ class MilvusSearcher:
                 for place in range(queries.count)
             )
         )
+        assert self._vocabulary is not None
         results = []
         plain, kinds = options._replace(payload=frozenset()), self._reader.kinds
         for text, found in zip(queries.texts, completed, strict=True):
@@ -300,6 +301,7 @@ class MilvusSearcher:
                 [row.fields["start"] for row in by_words],
                 [row.fields["stop"] for row in by_words],
                 await self._levels(text, by_words),
+                float(title_score(self._vocabulary.query(text))),
             )
             results.append(hits)
         return results

@@ -107,7 +107,8 @@ class LexicalColumns(NamedTuple):
     """The lexical leg of hybrid candidates, one entry per hit: BM25 score and best chunk.
 
     titles: How well the title matches the query: from 3 if it is the query, 1 if it has all of its
-    words, 0 otherwise; see Explanation.
+    words, 0 otherwise; see Explanation. title_score: What each level adds to the score by which the
+    shard selected its candidates: TITLE_SCORE for each word of the query.
     """
 
     scores: Sequence[float]
@@ -115,6 +116,7 @@ class LexicalColumns(NamedTuple):
     starts: Sequence[int]
     ends: Sequence[int]
     titles: Sequence[float]
+    title_score: float = TITLE_SCORE
 
 
 class ShardFilterPlan(NamedTuple):

@@ -116,11 +116,14 @@ def fuse_hits(
     dense = np.concatenate([np.asarray(hits.scores, np.float32) for _, hits in parts])
     lexical = np.concatenate([np.asarray(_lexical(hits).scores, np.float32) for _, hits in parts])
     titles = np.concatenate([np.asarray(_lexical(hits).titles, np.float32) for _, hits in parts])
+    # All parts parse the query alike.
+    level_score = np.float32(_lexical(parts[0][1]).title_score)
     places = [(number, place) for number, (_, h) in enumerate(parts) for place in range(len(h.ids))]
     ids = _order([document_id for _, hits in parts for document_id in hits.ids])
     chunks = np.concatenate([np.asarray(hits.chunks, np.int64) for _, hits in parts])
     dense_ranks = _ranks(dense, ids, chunks)
-    word_ranks = _ranks(lexical, ids, chunks, titles)
+    # By the scores by which the shards chose.
+    word_ranks = _ranks(lexical + titles * level_score, ids, chunks)
     # A title may match by a compound that does not count for the score.
     found = (lexical > 0) | (titles > 0)
     lexical_ranks = np.where(found, word_ranks, len(ids) + candidates)
@@ -169,11 +172,9 @@ def _ranks(
     scores: NDArray[np.float32],
     ids: NDArray[np.int64],
     chunks: NDArray[np.int64],
-    titles: NDArray[np.float32] | None = None,
 ) -> NDArray[np.int64]:
     ranks = np.empty(len(scores), np.int64)
-    first = np.zeros(len(scores), np.float32) if titles is None else titles
-    ranks[np.lexsort((chunks, ids, -scores, -first))] = np.arange(len(scores))
+    ranks[np.lexsort((chunks, ids, -scores))] = np.arange(len(scores))
     return ranks
 
 

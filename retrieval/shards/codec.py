@@ -15,6 +15,7 @@ from nearline.v1 import retrieval_pb2
 from nearline.vectors import count_rows, pack, unpack
 from retrieval.live.progress import ShardProgress
 from retrieval.protocols.shard import (
+    TITLE_SCORE,
     AppliedState,
     FieldCounts,
     HighlightRequest,
@@ -100,7 +101,9 @@ def hits_to_proto(results: Sequence[ShardHits]) -> shard_pb2.SearchShardResponse
         for payload in hits.payloads:
             _fill_payload(target.payloads.add(), payload)
         if hits.lexical is not None:
-            for name, column in hits.lexical._asdict().items():
+            columns = hits.lexical._asdict()
+            target.lexical_title_score = columns.pop("title_score")
+            for name, column in columns.items():
                 getattr(target, f"lexical_{name}").extend(column)
         for values in hits.boosts:
             target.boosts.extend(values)
@@ -176,11 +179,14 @@ def _hits_from_proto(hits: shard_pb2.ShardHits) -> ShardHits:
     payloads = [_payload_from_proto(payload) for payload in hits.payloads]
     found = ShardHits(**columns, payloads=payloads)
     if hits.lexical_scores:
-        lexical = LexicalColumns(
-            *(list(getattr(hits, f"lexical_{name}")) for name in LexicalColumns._fields)
+        found.lexical = LexicalColumns(
+            list(hits.lexical_scores),
+            list(hits.lexical_chunks),
+            list(hits.lexical_starts),
+            list(hits.lexical_ends),
+            list(hits.lexical_titles) or [0.0] * len(hits.lexical_scores),
+            hits.lexical_title_score or TITLE_SCORE,
         )
-        titles = lexical.titles or [0.0] * len(lexical.scores)
-        found.lexical = lexical._replace(titles=titles)
     if hits.boosts:
         width = len(hits.boosts) // len(hits.ids)
         flat = list(hits.boosts)

@@ -155,6 +155,10 @@ class LexicalIndex:
         """Returns how well the titles of rows match a query: (n,) float32; see `title_index`."""
         return self._title_matches(self._vocabulary.query(text)).at(rows)
 
+    def title_score(self, text: str) -> float:
+        """Returns what each level of a matching title adds to the score of a row."""
+        return float(title_score(self._vocabulary.query(text)))
+
     def rows_with_words(self, text: str, *, similar: bool) -> list[list[NDArray[np.int32]]]:
         """Returns for each different word of a text the columns of rows that have it.
 

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from nearline.errors import SnapshotMismatch
 from nearline.v1 import snapshot_pb2
-from retrieval.protocols.shard import LexicalColumns, ShardHits
+from retrieval.protocols.shard import TITLE_SCORE, LexicalColumns, ShardHits
 from retrieval.search.fusion import NORMALISATION, FusionParams, fuse, fuse_hits
 
 
@@ -27,10 +27,15 @@ class Doc(NamedTuple):
     title: float = 0.0
 
 
+def by_words_and_title(one: Doc) -> float:
+    """Returns the score by which a shard chooses its candidates of the lexical leg."""
+    return float(np.float32(one.lexical) + np.float32(one.title) * np.float32(TITLE_SCORE))
+
+
 def shard_hits(documents: Sequence[Doc], most: int) -> ShardHits:
     """Returns the answer of a shard: its best candidates of each leg, with both scores."""
     by_dense = sorted(documents, key=lambda d: (-d.dense, d.id))[:most]
-    by_words = sorted(documents, key=lambda d: (-d.title, -d.lexical, d.id))[:most]
+    by_words = sorted(documents, key=lambda d: (-by_words_and_title(d), d.id))[:most]
     found = sorted({*by_dense, *(d for d in by_words if d.lexical > 0 or d.title > 0)})
     n = len(found)
     return ShardHits(
@@ -40,7 +45,12 @@ def shard_hits(documents: Sequence[Doc], most: int) -> ShardHits:
         [0] * n,
         [5] * n,
         lexical=LexicalColumns(
-            [d.lexical for d in found], [1] * n, [6] * n, [9] * n, [d.title for d in found]
+            [d.lexical for d in found],
+            [1] * n,
+            [6] * n,
+            [9] * n,
+            [d.title for d in found],
+            TITLE_SCORE,
         ),
     )
 
@@ -50,7 +60,7 @@ def expected(
 ) -> list[tuple[str, float]]:
     """Fuses by brute force, over all documents at once."""
     by_dense = sorted(documents, key=lambda d: (-d.dense, d.id))[:candidates]
-    by_words = sorted(documents, key=lambda d: (-d.title, -d.lexical, d.id))[:candidates]
+    by_words = sorted(documents, key=lambda d: (-by_words_and_title(d), d.id))[:candidates]
     kept = {*by_dense, *(d for d in by_words if d.lexical > 0 or d.title > 0)}
     floor = min(floor, min(d.dense for d in kept))
     span = max(d.dense for d in kept) - floor

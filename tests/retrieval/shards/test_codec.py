@@ -48,7 +48,7 @@ def test_hits_with_every_option_arrive_unchanged() -> None:
         BARE.chunks,
         BARE.starts,
         BARE.ends,
-        lexical=LexicalColumns([1.5, 0.5], [1, 2], [3, 4], [5, 6], [0.5, 3.25]),
+        lexical=LexicalColumns([1.5, 0.5], [1, 2], [3, 4], [5, 6], [0.5, 3.25], 96.0),
         groups=["red", 7],
         plan=ShardFilterPlan(PlanStrategy.BITMAP, 5, 9, 64, "few match"),
         terms=[("word", 3), ("other", 1)],

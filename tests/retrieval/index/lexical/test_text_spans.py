@@ -10,7 +10,7 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from retrieval.index.lexical.text_analysis import (
     VERSIONS,
@@ -52,6 +52,7 @@ def test_words_are_those_by_which_a_text_is_found(version: int, text: str) -> No
 
 
 @given(_TEXTS)
+@example("cat's東京都")
 def test_a_word_is_in_its_place(text: str) -> None:
     for start, end, word in index_word_spans(text):
         assert 0 <= start < end <= len(text)
