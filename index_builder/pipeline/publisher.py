@@ -50,12 +50,15 @@ async def go_live(
     return Publication(promote(store, manifest, why, expected_epoch, verdict), verdict)
 
 
-def _check_no_canary(store: Store, manifest: snapshot_pb2.Manifest) -> None:
-    """Raises Conflict if a canary is on trial: a build must not end a trial on its own."""
+def _check_no_canary(store: Store, manifest: snapshot_pb2.Manifest) -> int:
+    """Raises Conflict if a canary is on trial: a build must not end a trial on its own.
+
+    Returns: The current epoch; 0 if nothing is published.
+    """
     try:
         record = store.alias_in_force(manifest.collection)
     except NotFound:
-        return
+        return 0
     if record.canary:
         new = manifest.snapshot_id
         raise Conflict(
@@ -63,6 +66,7 @@ def _check_no_canary(store: Store, manifest: snapshot_pb2.Manifest) -> None:
             f"against {record.current}; promote or abort that first (nearline rollout), then run "
             f"nearline snapshots promote {new}"
         )
+    return record.epoch
 
 
 def promote(
@@ -81,14 +85,21 @@ def promote(
     Raises: Conflict: the current epoch is a different one, or a canary is on trial, which the
         promotion would end.
     """
-    _check_no_canary(store, manifest)
-    # The build has just written and hashed the files, so verifying them again is redundant.
-    return aliases.promote(
-        store,
-        manifest.collection,
-        manifest.snapshot_id,
-        expected_epoch=expected_epoch,
-        why=why,
-        verify=False,
-        gate=gate,
-    ).epoch
+    while True:
+        epoch = _check_no_canary(store, manifest)
+        try:
+            return aliases.promote(
+                store,
+                manifest.collection,
+                manifest.snapshot_id,
+                # A trial that begins in between must not be ended either.
+                expected_epoch=expected_epoch or epoch,
+                why=why,
+                # The build has just written and hashed the files.
+                verify=False,
+                gate=gate,
+            ).epoch
+        except Conflict:
+            # Another promotion: what is current now decides.
+            if expected_epoch or _check_no_canary(store, manifest) == epoch:
+                raise
