@@ -25,7 +25,9 @@ def boost_values(boost: Boost, attributes: Sequence[AttributeValue]) -> list[flo
         boost: A valid boost whose decay has an origin.
         attributes: The value of the attribute in each item; None where there is none.
     """
-    return [float(np.float32(_value(boost, one))) for one in attributes]
+    exact = np.array([_value(boost, one) for one in attributes], np.float64)
+    found: list[float] = exact.astype(np.float32).tolist()
+    return found
 
 
 def _value(boost: Boost, attribute: AttributeValue) -> float:

@@ -169,9 +169,15 @@ def boosted_hits(
     values = values_of(every, boosts)[at]
     scores = _column([hits.scores for hits in every], at)
     titles = _column([hits.title_scores or [0.0] * len(hits.ids) for hits in every], at)
-    ranked: _RankedHits = []
     boosted = boosted_scores(scores - titles, titles, values, boosts).tolist()
-    for rank, ((number, place), score) in enumerate(zip(places, boosted, strict=True), start=1):
+
+    def order(rank: int) -> tuple[float, str, int]:
+        number, place = places[rank]
+        return -boosted[rank], every[number].ids[place], every[number].chunks[place]
+
+    ranked: _RankedHits = []
+    for rank in sorted(range(len(places)), key=order)[:k]:
+        number, place = places[rank]
         shard, hits = parts[number]
         hit = make_hit(hits, place)
         if explain:
@@ -179,14 +185,13 @@ def boosted_hits(
                 dense_score=None if lexical else hit.score,
                 lexical_score=hit.score if lexical else None,
                 shard=shard,
-                dense_rank=None if lexical else rank,
-                lexical_rank=rank if lexical else None,
-                boosts=tuple(values[rank - 1].tolist()),
+                dense_rank=None if lexical else rank + 1,
+                lexical_rank=rank + 1 if lexical else None,
+                boosts=tuple(values[rank].tolist()),
             )
-        hit.score = score
+        hit.score = boosted[rank]
         ranked.append((shard, hit))
-    ranked.sort(key=lambda one: (-one[1].score, one[1].id, one[1].chunk))
-    return ranked[:k]
+    return ranked
 
 
 def _column(columns: Sequence[Sequence[float]], at: NDArray[np.int64]) -> NDArray[np.float64]:

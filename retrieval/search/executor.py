@@ -90,9 +90,7 @@ async def search(
         if options.boosts:
             wanted = min(wanted, c.MAX_BOOSTED)
     # The examples of a query are among its best hits: request that many more, then drop them.
-    most_excluded = max(map(len, batch.excluded.values()), default=0)
-    # Of boosted hits always as many, so that each page has the same candidates.
-    shard_k = (c.MAX_BOOSTED if options.boosts else wanted) + most_excluded
+    shard_k = wanted + _most_excluded(batch)
     hybrid = batch.mode is c.SearchMode.HYBRID
     # Of candidates, shards have many more than the answer; diverse hits are known only after the
     # selection, and only the hits of the answer are highlighted.
@@ -152,6 +150,10 @@ def _reduced(
     return options
 
 
+def _most_excluded(batch: QueryBatch) -> int:
+    return max(map(len, batch.excluded.values()), default=0)
+
+
 async def _round(
     collection: ServedCollection,
     batch: QueryBatch,
@@ -163,7 +165,8 @@ async def _round(
     hybrid, boosts = batch.mode is c.SearchMode.HYBRID, options.boosts
     candidates = max(k, collection.fusion.candidates if hybrid else 0)
     if boosts:
-        candidates = max(candidates, c.MAX_BOOSTED)
+        # Whatever k is, so that each page has the same candidates.
+        candidates = max(candidates, c.MAX_BOOSTED + _most_excluded(batch))
     shard_options = ShardOptions(
         candidates,
         batch.mode,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, assert_never
 
@@ -22,6 +22,7 @@ from nearline import filters as f
 from nearline.contract import AttributeValue, Scalar
 from nearline.errors import SnapshotCorrupt, Unsupported
 from nearline.filters import Filter, FilterValue
+from nearline.times import from_us
 from nearline.v1 import snapshot_pb2
 from retrieval.index.filtering.numeric_bounds import Bound, bounds_of, equal_values
 from retrieval.index.filtering.validation import check_kinds, unknown_attribute_error
@@ -204,14 +205,16 @@ class AttributeTable:
         return int(pc.count_distinct(pc.list_flatten(values) if column.is_list else values).as_py())
 
     def _values(self, column: _Column, documents: NDArray[np.int64]) -> list[Any]:
-        values: list[Any] = column.data.take(pa.array(documents, pa.int64())).to_pylist()
+        taken = column.data.take(pa.array(documents, pa.int64()))
         if column.kind != "time":
-            return values
+            return taken.to_pylist()  # type: ignore[no-any-return]
+        # Ten times as fast as the times that Arrow makes.
+        numbers: list[Any] = taken.cast(
+            pa.list_(pa.int64()) if column.is_list else pa.int64()
+        ).to_pylist()
         return [
-            [_python(column, one) for one in value]
-            if isinstance(value, list)
-            else _python(column, value)
-            for value in values
+            list(map(_time, value)) if isinstance(value, list) else _time(value)
+            for value in numbers
         ]
 
     def _column(self, name: str, request_field: str) -> _Column:
@@ -294,6 +297,10 @@ def _count_elements(lists: pa.Array) -> Iterable[tuple[Any, int]]:
     pairs = np.unique(parents * distinct + encoded.indices.to_numpy())
     counts = np.bincount(pairs % distinct, minlength=distinct)
     return zip(encoded.dictionary.to_pylist(), counts.tolist(), strict=True)
+
+
+def _time(us: int | None) -> datetime | None:
+    return None if us is None else from_us(us)
 
 
 def _python(column: _Column, value: Any) -> Scalar:

@@ -33,15 +33,15 @@ _WORD_1 = re.compile(rf"[{CJK}]|[^\W{CJK}]+")
 POSSESSIVE = re.compile(r"'s\b")
 # "XR-200", "AT&T", "U.S.A", "snake_case": also found as one word, without what joins them. Words
 # without a joint match, too: if one were needed, long words would take quadratic time.
-_COMPOUND = re.compile(rf"{_LETTERS}(?:[-\u2010\u2011\u200c\u00b7.'&_]{_LETTERS})*")
+_JOINTS = "[-\u2010\u2011\u200c\u00b7.'&_]"
+_JOINT = re.compile(rf"(?<=.){_JOINTS}(?=.)")
+_COMPOUND = re.compile(rf"{_LETTERS}(?:{_JOINTS}{_LETTERS})*")
 _MAX_COMPOUND = 32
 # Soft hyphens and other invisible joints of one word; and the dot within foreign names in Japanese,
 # which is often omitted.
 _DROPPED = re.compile("[\u00ad\u200d\u2060\ufeff\u30fb]")
 _CJK_CHARACTER = re.compile(rf"[{CJK}]")
 _CJK_RUN = re.compile(rf"[{CJK}]{{2,}}")
-_AROUND_WORDS = "()[]\"',;:.!?"
-_NOT_SPACE = re.compile(r"\S+")
 _CJK_RUN_OR_WORD = re.compile(rf"[{CJK}]+|{_LETTERS}")
 
 
@@ -140,15 +140,19 @@ def find_words(folded: str, *, variants: bool = True) -> Iterator[tuple[int, int
         yield match.start(), match.end(), match.group()
     if not variants:
         return
-    for piece in _NOT_SPACE.finditer(folded):
-        # Most words are no compounds, and have at most a comma or the like.
-        if not piece.group().strip(_AROUND_WORDS).isalnum():
-            for compound in _COMPOUND.finditer(folded, *piece.span()):
-                start, end = compound.span()
-                if end - start <= _MAX_COMPOUND:
-                    parts = _WORD.findall(compound.group())
-                    if len(parts) > 1:
-                        yield start, end, "".join(parts)
+    at = 0
+    for piece in folded.split():
+        if piece.isalnum() or not _JOINT.search(piece):
+            continue
+        # Only pieces with a joint contain it, and those before it lie before.
+        first = folded.index(piece, at)
+        at = first + len(piece)
+        for compound in _COMPOUND.finditer(folded, first, at):
+            start, end = compound.span()
+            if end - start <= _MAX_COMPOUND:
+                parts = _WORD.findall(compound.group())
+                if len(parts) > 1:
+                    yield start, end, "".join(parts)
     if not folded.isascii():
         for run in _CJK_RUN.finditer(folded):
             for at in range(run.start(), run.end() - 1):
