@@ -95,6 +95,13 @@ async def test_synonyms_of_a_new_collection_apply_to_its_live_items(running: Run
     ]
     written = await running.client.upsert_items(items, collection="synonyms")
     options = c.SearchOptions(mode=c.SearchMode.LEXICAL, min_watermark=written.watermark)
+    # The other router reads of the collection within a second.
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(NotFound, NotReady):
+                await running.other.search(c.Query(text="tv"), options, collection="synonyms")
+                break
+            await asyncio.sleep(0.05)
     found = {}
     for text in ("tv", "nyc", "new york city"):
         for client in (running.client, running.other):
