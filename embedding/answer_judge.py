@@ -47,9 +47,15 @@ class JudgeInput:
 
     Args:
         folder: Folder of the model, with tokenizer.json.
+        lengths: Most tokens of the three parts.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        lengths: tuple[int, int, int] = (QUESTION_TOKENS, TITLE_TOKENS, SENTENCE_TOKENS),
+    ) -> None:
+        self._lengths = lengths
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -62,11 +68,7 @@ class JudgeInput:
         if not line:
             title, sentence = "", text
         ids = [self._start]
-        for part, most in (
-            (question, QUESTION_TOKENS),
-            (title, TITLE_TOKENS),
-            (sentence, SENTENCE_TOKENS),
-        ):
+        for part, most in zip((question, title, sentence), self._lengths, strict=True):
             ids += [*self._tokenizer.encode(part, add_special_tokens=False).ids[:most], self._end]
         return np.array(ids, np.int64)
 

@@ -107,6 +107,10 @@ def read_bert(model: EmbeddingModel) -> BertWeights | None:
         ) from error
 
 
+# What `read_tensors` raises for a file that is damaged or cannot be read.
+UNREADABLE = (SafetensorError, ValueError, OSError)
+
+
 def read_tensors(files: list[Path]) -> dict[str, Array]:
     """Reads the floating-point tensors of files, as float32."""
     tensors: dict[str, Array] = {}

@@ -20,7 +20,7 @@ from embedding.model_files import StoredModel
 from embedding.pair_model import find_pair_model
 from embedding.pairs import TextPair, make_pairs
 from embedding.settings import EmbeddingSettings
-from nearline.contract import Lane
+from nearline.contract import ENTAILMENT_JUDGE, Lane
 from nearline.errors import DeadlineExceeded, SettingsError
 
 RERANKER = "reranker"
@@ -93,7 +93,7 @@ class PairScorer:
             be reached.
         """
         name = settings.reranker if setting == RERANKER else settings.entailment
-        if not name:
+        if not name or (setting == ENTAILMENT and is_change(name)):
             return None
         start = time.perf_counter()
         model = find_pair_model(name, setting, store=settings.store, cache_folder=cache_folder)
@@ -174,6 +174,11 @@ class PairScorer:
             len(pairs), 0, (now - start, scored.queue_s, scored.inference_s)
         )
         return scored.rows[:, self._columns]
+
+
+def is_change(name: str) -> bool:
+    """Returns whether a setting names a change of the embedding model; see `entailment_judge`."""
+    return name == ENTAILMENT_JUDGE or name.endswith(".safetensors")
 
 
 def label_columns(setting: str, labels: Sequence[str], name: str) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from embedding.answer_judge import open_judge
 from embedding.backend import Backend, PaddedBackend
 from embedding.backend_selection import select_backend
 from embedding.batcher import Batcher
+from embedding.entailment_judge import open_entailment_judge
 from embedding.metrics import Metrics
 from embedding.model import EmbeddingModel, find_model
 from embedding.pair_scorer import ENTAILMENT, RERANKER, PairScorer
@@ -135,6 +136,10 @@ class EmbeddingService:
         chosen = await select_backend(model, settings, cache_folder)
         if reranker is None:
             reranker = await asyncio.to_thread(open_judge, model, settings, on_broken=on_broken)
+        if entailment is None:
+            entailment = await asyncio.to_thread(
+                open_entailment_judge, model, settings, on_broken=on_broken
+            )
         service = cls(
             served,
             chosen.backend,

@@ -61,7 +61,9 @@ class EmbeddingSettings(ServerSettings):
         "",
         description="Model for Entail: a CrossEncoder folder or hub name whose id2label has "
         "entailment, contradiction, and neutral or not_entailment; or registry:NAME, of kind "
-        "reranker. Runs on torch; empty disables it.",
+        "reranker. These run on torch. entailment-judge: the shipped judge; or a .safetensors "
+        "file that `nearline models train-entailment` wrote. These change all-MiniLM-L6-v2 on "
+        "OpenVINO, and take 60 MB of memory. Empty disables it.",
     )
     backend: Literal["auto", "openvino", "torch"] = Field(
         "auto",

@@ -16,6 +16,7 @@ from nearline.contract.boosts import (
 )
 from nearline.contract.embedding import (
     ANSWER_JUDGE,
+    ENTAILMENT_JUDGE,
     Embedder,
     EmbedderInfo,
     Embeddings,
@@ -182,6 +183,7 @@ __all__ = [
     "DEFAULT_PASSAGE_CHARACTERS",
     "DEFAULT_SURFACE",
     "DEFAULT_TENANT",
+    "ENTAILMENT_JUDGE",
     "MAX_ANSWER_TOKENS",
     "MAX_ATTRIBUTES_BYTES",
     "MAX_BATCH",

@@ -40,6 +40,8 @@ IMPORTERS = {
         "embedding/torch_backend.py",
         "embedding/convert.py",
         "embedding/cross_encoder.py",
+        # Trains judges, if the extra torch is installed.
+        "embedding/low_rank_trainer.py",
         # Trains the shipped judge; not installed.
         "benchmarks/train_answer_judge.py",
     },
@@ -49,7 +51,11 @@ IMPORTERS = {
         "benchmarks/commands/embed.py",
     },
     "openvino": {"embedding/openvino_backend.py", "embedding/convert.py"},
-    "safetensors": {"embedding/bert_weights.py", "benchmarks/train_answer_judge.py"},
+    "safetensors": {
+        "embedding/bert_weights.py",
+        "embedding/low_rank_trainer.py",
+        "benchmarks/train_answer_judge.py",
+    },
     "obstore": {"nearline/store/objects.py", "nearline/store/open.py"},
     "Stemmer": {"retrieval/index/lexical/text_analysis.py"},
     "bm25s": {"retrieval/index/lexical/analysers.py"},
