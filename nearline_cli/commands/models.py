@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from nearline.internal.v1 import model_pb2
 from nearline.store.registry import KINDS, STAGES, Registry, describe_ref
 from nearline.store.snapshot import Store
 from nearline_cli.terminal import options, output
+from nearline_cli.terminal.progress import open_progress
 
 app = typer.Typer(
     no_args_is_help=True, help="Versions of embedders, rerankers, rankers and prompts in a store."
@@ -194,6 +196,65 @@ def promote(
     output.print_result(
         {"kind": ref.kind, "name": ref.name} | _plain(record),
         f"{describe_ref(ref)} is {stage} (record {record.number})",
+        as_json=as_json,
+    )
+
+
+@app.command("train-entailment")
+def train_entailment(
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Folder with claims_SPLIT.jsonl and abstracts.jsonl, as in SciFact: statements, "
+            "with the sentences that support or contradict them.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The .safetensors file to write.")],
+    split: Annotated[str, typer.Option(help="Labels to learn from.")] = "train",
+    without: Annotated[
+        str,
+        typer.Option(
+            metavar="SPLIT",
+            help="Leave out claims that share a document with this split, which is to be measured.",
+        ),
+    ] = "",
+    minutes: Annotated[
+        float, typer.Option(metavar="N", min=0.1, max=1_440, help="Maximum time of training.")
+    ] = 30.0,
+    as_json: output.JsonFlag = False,
+) -> None:
+    """Learn from your labels which sources support which statements.
+
+    For example: nearline models train-entailment --data labels --out entailment.safetensors
+
+    Training starts from the shipped judge. Set NEARLINE_EMBEDDING_ENTAILMENT to the file to serve
+    the result. Needs pip install 'nearline-server[torch,calibration]'.
+    """
+    from generation.checks.labelled_claims import load_labelled_claims
+    from nearline_cli.compose.entailment_trainer import check_out, train_judge
+
+    check_out(out)
+    claims = load_labelled_claims(data, split)
+    if without:
+        barred = {one.document for one in load_labelled_claims(data, without)}
+        claims = [one for one in claims if one.document not in barred]
+    with open_progress(as_json) as bars:
+        start, done = time.monotonic(), 0
+        bars.start("train", 100, "%")
+
+        def show(share: float, loss: float) -> None:
+            nonlocal done
+            bars.advance(int(100 * share) - done)
+            done = int(100 * share)
+
+        learned = train_judge(claims, out, max_s=60 * minutes, progress=show)
+        bars.end(time.monotonic() - start)
+    output.print_result(
+        {"file": str(out)} | learned._asdict(),
+        f"{out}: {learned.passed:.0%} of supported and {learned.passed_contradicted:.0%} of "
+        f"contradicted claims pass, of {learned.held_out} held-out ones (AUROC "
+        f"{learned.auroc:.3f})",
         as_json=as_json,
     )
 
