@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 from generation.backends.factory import create_models, model_configs, model_prices
 from generation.backends.model_settings import TokenPrice
+from generation.checks.entailment import EntailmentCheck, EntailmentService
 from generation.protocols.writer import Writer
 from generation.settings import GenerationSettings
 from generation.writers.instructions import load_instructions
 from generation.writers.llm_writer import LLMWriter
-from nearline.contract import Entailment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ NO_MODELS = ModelSet()
 
 @contextlib.asynccontextmanager
 async def open_model_set(
-    settings: GenerationSettings, entailment: Entailment | None = None
+    settings: GenerationSettings, entailment: EntailmentService | None = None
 ) -> AsyncIterator[ModelSet]:
     """Yields the configured models, and closes them at the end of the block.
 
@@ -48,6 +48,8 @@ async def open_model_set(
     """
     instructions = await asyncio.to_thread(load_instructions, settings.prompt, settings.store)
     chosen = {row.name: row for row in model_configs(settings)}
+    asked = entailment if settings.check_entailment else None
+    check = None if asked is None else EntailmentCheck(asked)
     async with contextlib.AsyncExitStack() as stack:
         writers = {}
         for name, model in create_models(settings).items():
@@ -57,7 +59,7 @@ async def open_model_set(
                 context_tokens=chosen[name].context_tokens,
                 prompt_tokens=settings.prompt_tokens,
                 instructions=instructions,
-                entailment=entailment if settings.check_entailment else None,
+                entailment=check,
             )
         yield ModelSet(
             writers=writers,

@@ -61,7 +61,6 @@ _IDENTIFIER = re.compile(r"_|::|\(\)|[a-z]{2}\.[a-z]{2}|[a-z][A-Z]", re.ASCII)
 _PARTS = re.compile(r"[\W_]+")
 
 
-# The only problem that an entailment model may remove, because wording is only a hint of meaning.
 WEAK_SUPPORT = "the source says little of it"
 
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from generation.checks.draft_parser import DraftSentence
 from generation.checks.groundedness import (
-    WEAK_SUPPORT,
     Groundedness,
     GroundednessRules,
     best_passages,
@@ -19,8 +18,6 @@ from generation.checks.link_filter import REMOVED_LINK, filter_links, find_addre
 from generation.checks.markers import MARKER_PATTERN, NOT_ANSWERED, parse_marker
 from generation.checks.quantities import extract_quantities
 from generation.evidence.sources import EvidenceSource, PromptChunk, Span
-from nearline.contract import Entailment
-from nearline.errors import NearlineError
 
 NO_SOURCE = "no source is named"
 
@@ -43,7 +40,6 @@ _CODE_OR_MARKER = re.compile(
     rf"`[^`\n]*`|(?<!\w)(?P<word>\w++)(?P<glued>(?:\[\d{{1,4}}\])+)|[ \t]?(?:{MARKER_PATTERN})",
     re.IGNORECASE,
 )
-_SURE = 0.5
 
 
 class VerifiedSentence(NamedTuple):
@@ -248,36 +244,3 @@ def _body(text: str) -> str:
     """Returns the statement of a text, without markup."""
     text = _EMPHASIS.sub("", text.strip()).replace(REMOVED_LINK, "")
     return _ITEM.sub("", _HEADING.sub("", text, count=1), count=1).strip()
-
-
-async def apply_entailment(
-    model: Entailment,
-    sentence: VerifiedSentence,
-    sources: Sequence[EvidenceSource],
-    timeout_s: float,
-) -> VerifiedSentence:
-    """Returns a sentence with its problems corrected by an entailment model.
-
-    A contradiction adds a problem that no rule detects. Entailment removes the problem of differing
-    wording if it is the only one. Other problems remain, because a model may overlook a number.
-
-    Args:
-        model: Scores pairs of texts.
-        sentence: The sentence as verified by the rules.
-        sources: The evidence.
-        timeout_s: Maximum wait in seconds; after it, or if the model is unavailable, the sentence
-            is returned unchanged.
-    """
-    if not sentence.spans or not sentence.body:
-        return sentence
-    premise = " ".join(sources[span.source].text(span) for span in sentence.spans)
-    try:
-        scores = await model.entail([premise], [sentence.body], timeout_s=timeout_s)
-    except NearlineError:
-        return sentence
-    if scores.contradiction[0] >= _SURE:
-        why = f"the source contradicts it, according to a model ({scores.contradiction[0]:.2f})"
-        return sentence._replace(problems=(*sentence.problems, why))
-    if scores.entailment[0] >= _SURE and sentence.problems == (WEAK_SUPPORT,):
-        return sentence._replace(problems=())
-    return sentence

@@ -7,13 +7,13 @@ import secrets
 from collections.abc import AsyncGenerator
 
 from generation.checks.draft_parser import DraftParser
+from generation.checks.entailment import EntailmentCheck
 from generation.checks.groundedness import GroundednessRules
-from generation.checks.sentence_verifier import SentenceVerifier, apply_entailment
+from generation.checks.sentence_verifier import SentenceVerifier
 from generation.protocols.chat_model import ChatEnd, ChatError, ChatFailure, ChatLimits, ChatModel
 from generation.protocols.writer import AnswerPiece, AnswerTask, WriterEnd, WriterEvent
 from generation.writers.instructions import DEFAULT_INSTRUCTIONS, Instructions
 from generation.writers.prompt import pack_prompt
-from nearline.contract import Entailment
 from nearline.sentences import estimate_tokens
 from retrieval.index.lexical.text_analysis import NO_LANGUAGE
 
@@ -58,7 +58,7 @@ class LLMWriter:
         context_tokens: int,
         prompt_tokens: int,
         instructions: Instructions = DEFAULT_INSTRUCTIONS,
-        entailment: Entailment | None = None,
+        entailment: EntailmentCheck | None = None,
     ) -> None:
         self.name = model.name
         self._entailment = entailment
@@ -109,7 +109,7 @@ class LLMWriter:
                     for draft in finished:
                         one = verifier.check(draft)
                         if one is not None and self._entailment is not None:
-                            one = await apply_entailment(self._entailment, one, sources, _JUDGE_S)
+                            one = await self._entailment.apply(one, sources, _JUDGE_S)
                         one = None if one is None else verifier.settle(one)
                         if one is not None:
                             yield AnswerPiece(one.text, one.spans, one.support, one.problems)
