@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,10 @@ from generation.checks.groundedness import (
     best_passages,
     check_groundedness,
 )
+from generation.checks.labelled_claims import LABELS, load_labelled_claims
 from generation.evidence.sources import Passage
 from generation.training.eval_metrics import auroc
 
-LABELS = ("SUPPORT", "CONTRADICT", "NONE")
 RULES = {
     "number or date": ("number", "date"),
     "unit": ("unit",),
@@ -42,28 +42,6 @@ OFTEN_ABSENT = ("number or date", "name")
 FLOORS = (0.2, 0.3, 0.4, 0.5)
 _LENIENT = GroundednessRules(floor=0.0)
 _ABSTRACTS = 100
-
-
-def _pairs(data: Path, split: str) -> Iterator[tuple[str, str, str, str]]:
-    """Yields label, claim, title and span."""
-    abstracts = _abstracts(data)
-    for line in (data / f"claims_{split}.jsonl").read_text("utf-8").splitlines():
-        claim: dict[str, Any] = json.loads(line)
-        for id in claim["cited_doc_ids"]:
-            sentences: list[str] = abstracts[id]["sentences"]
-            gold = claim["evidence"].get(id)
-            if gold:
-                rows = sorted({row for one in gold for row in one["sentences"]})
-                span = " ".join(sentences[row] for row in rows)
-                yield gold[0]["label"], claim["text"], abstracts[id]["title"], span
-            elif not claim["evidence"]:
-                scored = [
-                    check_groundedness(claim["text"], one, rules=_LENIENT).score
-                    for one in sentences
-                ]
-                rows = sorted(sorted(range(len(sentences)), key=lambda row: -scored[row])[:2])
-                span = " ".join(sentences[row] for row in rows)
-                yield "NONE", claim["text"], abstracts[id]["title"], span
 
 
 def _abstracts(data: Path) -> dict[str, dict[str, Any]]:
@@ -118,10 +96,13 @@ def measure(data: Path, split: str) -> dict[str, Any]:
     """Returns the figures of a split."""
     found: dict[str, list[Groundedness]] = {label: [] for label in LABELS}
     alone: dict[str, list[Groundedness]] = {label: [] for label in LABELS}
-    for label, claim, title, span in _pairs(data, split):
-        found[label].append(check_groundedness(claim, span, title=title, rules=_LENIENT))
+    claims = load_labelled_claims(data, split)
+    for one in claims:
+        found[one.label].append(
+            check_groundedness(one.statement, one.source, title=one.title, rules=_LENIENT)
+        )
         # Checked against an empty text, this shows whether the claim has a number or a name.
-        alone[label].append(check_groundedness(claim, "", rules=_LENIENT))
+        alone[one.label].append(check_groundedness(one.statement, "", rules=_LENIENT))
     scores = {label: np.array([one.score for one in each]) for label, each in found.items()}
     passed = {
         name: {

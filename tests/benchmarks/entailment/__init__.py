@@ -1,0 +1,1 @@
+"""Tests of the pairs that judges are learned from."""
