@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from generation.protocols import metrics
 from nearline import contract as c
 from nearline.access.caller import Caller
 from nearline.errors import NotReady
+from nearline.normalization import nfkc
 from retrieval.protocols.watermark import decode_watermark
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 
@@ -96,7 +96,7 @@ class AnswerKey:
 
 def normalize_question(question: str) -> str:
     """Returns a question without variations of spacing and punctuation; case is kept, for code."""
-    text = " ".join(unicodedata.normalize("NFKC", question).split())
+    text = " ".join(nfkc(question).split())
     return text.rstrip("?!. ") or text
 
 

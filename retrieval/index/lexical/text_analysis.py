@@ -11,6 +11,7 @@ from itertools import pairwise
 import Stemmer
 
 from nearline.errors import InvalidRequest
+from nearline.normalization import nfkc
 
 # Incremented whenever the same text would yield different words; snapshots record the version.
 VERSION = 2
@@ -67,7 +68,7 @@ class Analyser:
     def split(self, text: str) -> list[str]:
         """Returns the words of a text in order, stop words included, not stemmed."""
         if self.version == 1:
-            return _WORD_1.findall(unicodedata.normalize("NFKC", text).lower())
+            return _WORD_1.findall(nfkc(text).lower())
         return split_words(text)
 
     def words(self, text: str) -> list[str]:
@@ -97,7 +98,7 @@ def normalize(text: str) -> str:
     """Returns a text in lower case, normalized by NFKC, without invisible characters in words."""
     if text.isascii():
         return text.lower()
-    return _DROPPED.sub("", unicodedata.normalize("NFKC", text)).lower()
+    return _DROPPED.sub("", nfkc(text)).lower()
 
 
 def fold(text: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from nearline.normalization import nfkc
 from retrieval.index.lexical.text_analysis import (
     ASCII_WORD,
     POSSESSIVE,
@@ -153,7 +154,7 @@ def _clean(text: str) -> str:
 
 
 def _clean_1(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).lower()
+    return nfkc(text).lower()
 
 
 def _without_possessives(folded: FoldedText) -> FoldedText:
