@@ -317,8 +317,8 @@ class CountReply:
 class Suggestion:
     """A title that completes a text, and an item with it.
 
-    score: 1 if the title begins with the text, plus the popularity of the item, 0..1. spans: First
-    and past-the-end code points of the words of the title that were typed.
+    score: 2 if the title is the text, 1 if it begins with it, else 0, plus the popularity of the
+    item, 0..1. spans: First and past-the-end code points of the words of the title that were typed.
     """
 
     title: str

@@ -26,8 +26,8 @@ def suggest(
 
     For example: nearline suggest "pulp fi" -n 5
 
-    Titles that begin with the text come first, then popular ones. End the text with a space if its
-    last word is complete.
+    The title that is the text comes first, then titles that begin with it, then popular ones. End
+    the text with a space if its last word is complete.
     """
     condition = parse_filter(filter) if filter else None
     with BlockingRetrievalClient(address) as client:

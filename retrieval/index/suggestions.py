@@ -36,7 +36,7 @@ def suggest_titles(
         allow: (rows,) bool, the rows to search; None means all.
     """
     typed = split_words(text)
-    beginning = " ".join(typed)
+    beginning, together = " ".join(typed), "".join(typed)
     rows = words.complete(text, max(_POOL, limit), allow).astype(np.int64)
     documents = items.documents_of(rows).tolist()
     read: dict[int, tuple[float, int, str]] = {}
@@ -48,10 +48,12 @@ def suggest_titles(
         if begin >= limit and popularity < edge:
             break  # The others are less popular than enough titles that begin with the text.
         title = items.title(document)
-        begins = " ".join(split_words(title[: _BEGINNING * len(text)])).startswith(beginning)
-        read[document] = -float(begins) - popularity, len(title), title
-        begin += begins
-        if begin == limit and begins:
+        title_words = split_words(title[: _BEGINNING * len(text)])
+        begins = " ".join(title_words).startswith(beginning)
+        whole = len(title) <= _BEGINNING * len(text) and "".join(title_words) == together
+        read[document] = -(2.0 if whole else float(begins)) - popularity, len(title), title
+        begin += begins or whole
+        if begin == limit and (begins or whole):
             edge = popularity
     best = sorted(read.items(), key=lambda one: one[1][:2])
     if len(best) > limit:
@@ -67,7 +69,7 @@ def suggest_titles(
 
 
 def suggestion_order(one: Suggestion) -> tuple[float, int, str]:
-    """Returns a sort key: titles that begin with the text, popular ones, short ones."""
+    """Returns a sort key: the text itself, titles that begin with it, popular ones, short ones."""
     return -one.score, len(one.title), one.id
 
 

@@ -225,7 +225,8 @@ class WordsView:
         self, text: str, most: int, allow: NDArray[np.bool_] | None = None
     ) -> NDArray[np.int32]:
         """Returns rows whose titles complete a text, the most popular first."""
-        query = self._store.vocabulary.prefix_query(text)
+        more = MoreWords(self._new_similar, self._new_starting) if self._store.new_forms else None
+        query = self._store.vocabulary.prefix_query(text, more)
         return complete_titles(query, self._titles, most, allow)
 
     def correction(self, text: str) -> str:

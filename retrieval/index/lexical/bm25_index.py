@@ -176,7 +176,7 @@ class LexicalIndex:
     def complete(
         self, text: str, most: int, allow: NDArray[np.bool_] | None = None
     ) -> NDArray[np.int32]:
-        """Returns rows whose titles complete a text, the most popular first.
+        """Returns rows whose titles complete a text; see `complete_titles`.
 
         Raises: Unsupported: the snapshot is older than this.
         """

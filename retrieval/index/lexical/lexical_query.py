@@ -104,12 +104,13 @@ class PrefixQuery(NamedTuple):
 
     required: Clauses of the complete words; without stop words, if there are others. prefix: The
     incomplete word, else empty. misspelt: Returns what stands for the prefix where no word begins
-    with it; None without a prefix.
+    with it; None without a prefix. key: Of a title that is the text, see `title_key`; 0 if none is.
     """
 
     required: Sequence[Clause]
     prefix: str
     misspelt: Callable[[], Clause] | None = None
+    key: int = 0
 
 
 def may_go_on(text: str) -> bool:
@@ -208,14 +209,20 @@ class QueryParser:
             list(map(self._alternative, dict.fromkeys(iter_accented(text)))),
         )
 
-    def parse_prefix(self, text: str) -> PrefixQuery:
-        """Parses the beginning of a title; a text that ends with a word may go on in that word."""
+    def parse_prefix(self, text: str, more: MoreWords | None = None) -> PrefixQuery:
+        """Parses the beginning of a title; a text that ends with a word may go on in that word.
+
+        Args:
+            text: What was typed.
+            more: Optional; words beyond the vocabulary.
+        """
         complete, prefix = self._split_prefix(text)
         content = [word for word in complete if word not in self._analyser.stop_words]
         if not content and not prefix:
             content = complete
-        required = [self._clause(word) for word in dict.fromkeys(content)]
-        return PrefixQuery(required, prefix, partial(self._clause, prefix) if prefix else None)
+        required = [self._clause(word, more=more) for word in dict.fromkeys(content)]
+        misspelt = partial(self._clause, prefix, more=more) if prefix else None
+        return PrefixQuery(required, prefix, misspelt, title_key(self._analyser.split(text)))
 
     def correction(self, text: str, begins: Callable[[str], bool]) -> str:
         """Returns what was typed with words of the snapshot in place of unknown ones.

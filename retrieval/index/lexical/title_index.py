@@ -198,7 +198,8 @@ def complete_titles(
     Args:
         query: What was typed.
         titles: The titles.
-        most: Rows to return at most: the most popular, then those with the shortest titles.
+        most: Rows to return at most: those whose title is the text, then the most popular, then
+            those with the shortest titles.
         allow: (rows,) bool, the rows to search; None means all.
     """
     columns = [_columns(clause, titles.rows_of) for clause in query.required]
@@ -219,14 +220,21 @@ def complete_titles(
             rows = rows[_marked(columns[at], total)[rows]] if len(rows) else rows
         if allow is not None:
             rows = rows[allow[rows]]
-        return _best(rows, titles, most)
+        exact = rows[titles.keys[rows] == np.uint64(query.key)] if query.key else rows[:0]
+        return _exact_first(exact, _best(rows, titles, most), titles, most)
     found = _marked(columns[order[0]], total)
     for at in order[1:]:
         found &= _marked(columns[at], total)
     if allow is not None:
         found &= allow
+    exact = np.empty(0, np.int32)
+    if query.key:
+        # Few are: so the others need not be found first.
+        exact = np.flatnonzero(titles.keys == np.uint64(query.key)).astype(np.int32)
+        exact = exact[found[exact]]
     if titles.best_first is None or np.count_nonzero(found) <= total // _MANY:
-        return _best(np.flatnonzero(found).astype(np.int32), titles, most)
+        rows = _best(np.flatnonzero(found).astype(np.int32), titles, most)
+        return _exact_first(exact, rows, titles, most)
     # Enough are among the first of all.
     best: list[NDArray[np.int32]] = []
     count, step = 0, _MANY * most
@@ -236,7 +244,16 @@ def complete_titles(
         count += len(best[-1])
         if count >= most:
             break
-    return np.concatenate(best)[:most]
+    return _exact_first(exact, np.concatenate(best)[:most], titles, most)
+
+
+def _exact_first(
+    exact: NDArray[np.int32], rows: NDArray[np.int32], titles: Titles, most: int
+) -> NDArray[np.int32]:
+    """Returns rows after those whose title is the text, however unpopular these are."""
+    if not len(exact):
+        return rows
+    return np.concatenate((_best(exact, titles, most), rows[~np.isin(rows, exact)]))[:most]
 
 
 def _preference(rows: NDArray[np.int32], titles: Titles) -> NDArray[np.float32]:

@@ -140,9 +140,9 @@ class Vocabulary:
         """Returns the parsed query, with words beyond the vocabulary; see `QueryParser.parse`."""
         return self._parser.parse(text, more)
 
-    def prefix_query(self, text: str) -> PrefixQuery:
-        """Returns the parsed beginning of a title."""
-        return self._parser.parse_prefix(text)
+    def prefix_query(self, text: str, more: MoreWords | None = None) -> PrefixQuery:
+        """Returns the parsed beginning of a title; `more` are words beyond the vocabulary."""
+        return self._parser.parse_prefix(text, more)
 
     def correction(self, text: str) -> str:
         """Returns what was typed with known words in place of unknown ones; empty if none is.

@@ -190,6 +190,15 @@ def test_new_words_stand_for_a_beginning(tmp_path: Path) -> None:
     assert scores[1, 0] == np.float32(new[1, 0]) * np.float32(0.9)
 
 
+def test_misspelt_words_complete_new_titles(tmp_path: Path) -> None:
+    built = Built(tmp_path, [SmallDocument("Spider", ["x"])], 1, "none")
+    view, _ = live_of(built, [SmallDocument(title, ["x"]) for title in ("Zorblax Quimby", "Spi")])
+    for text in ("zorb", "zorblx", "zorblx qu", "zorblax quimbi", "zorblx quimby "):
+        assert view.complete(text, 9).tolist() == [0], text
+    for text in ("spi", "spidr", "zorblax spi"):
+        assert 0 not in view.complete(text, 9).tolist(), text
+
+
 @settings(max_examples=scaled(20, nightly=300), deadline=None)
 @given(DOCUMENTS, DOCUMENTS, WEIGHTS, st.lists(QUERY_TEXTS, min_size=1, max_size=6), SYNONYMS)
 @example(

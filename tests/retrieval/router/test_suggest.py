@@ -98,6 +98,23 @@ async def test_titles_that_begin_with_the_text_come_first_then_popular_ones(
     assert (first.id, first.score) == ("i02", 1.5)
 
 
+async def test_the_title_that_is_the_text_comes_first_however_unpopular(tmp_path: Path) -> None:
+    # More titles that have the words, and begin with the text, than are read.
+    popular = [c.Item(id=f"p{n}", title=f"The Who of {n}", text="stone") for n in range(600)]
+    own = c.Item(id="own", title="The Who", text="stone")
+    options = BuildOptions(
+        store=str(tmp_path),
+        chunks=ChunkOptions(max_tokens=0),
+        popularity={item.id: 0.5 for item in popular},
+    )
+    await build_snapshot([*popular, own], options, WordEmbedder(DIM))
+    async with opened(OBJECT, tmp_path, WordEmbedder(DIM)) as service:
+        for text in ("the who", "The Who ", "Thé WHO"):
+            reply = await service.suggest(text, limit=3, timeout_s=10.0)
+            assert reply.suggestions[0].id == "own", text
+            assert [one.score for one in reply.suggestions] == [2.0, 1.5, 1.5]
+
+
 async def test_a_space_completes_the_last_word(service: c.Retriever) -> None:
     assert await titles(service, "mat") == ["Matrix", "The Matrix", "The Matrix Reloaded"]
     assert await titles(service, "mat ") == []

@@ -19,14 +19,17 @@ from tests.retrieval.index.lexical.small_indexes import Built, Document
     st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=3, unique=True),
     st.sampled_from([1, 2, 50]),
     st.booleans(),
+    st.integers(0, 3),
     st.integers(0, 2**32 - 1),
 )
 def test_the_preferred_rows_that_have_all_words_are_found(
-    titles: list[set[str]], asked: list[str], most: int, ordered: bool, seed: int
+    titles: list[set[str]], asked: list[str], most: int, ordered: bool, key: int, seed: int
 ) -> None:
     draw = np.random.default_rng(seed)
     popularity = (draw.integers(0, 3, len(titles)) / 2).astype(np.float32)
     allow = draw.random(len(titles)) < 0.7
+    # 0 is no title.
+    keys = draw.integers(0, 4, len(titles)).astype(np.uint64)
     words = np.array(list(map(len, titles)), np.uint16)
     preferred = sorted(range(len(titles)), key=lambda row: (-popularity[row], words[row], row))
 
@@ -42,22 +45,22 @@ def test_the_preferred_rows_that_have_all_words_are_found(
         rows_of,
         rows_starting,
         words,
-        np.zeros(len(titles), np.uint64),
+        keys,
         popularity,
         np.array(preferred, np.int32) if ordered else None,
     )
     *complete, prefix = asked
     clauses = [Clause((Alternative(word, 0, np.float32(1)),)) for word in complete]
     for allowed in (None, allow):
-        found = complete_titles(PrefixQuery(clauses, prefix), columns, most, allowed)
-        assert (
-            found.tolist()
-            == [
-                row
-                for row in preferred
-                if titles[row].issuperset(asked) and (allowed is None or allowed[row])
-            ][:most]
-        )
+        query = PrefixQuery(clauses, prefix, key=key)
+        found = complete_titles(query, columns, most, allowed)
+        having_all = [
+            row
+            for row in preferred
+            if titles[row].issuperset(asked) and (allowed is None or allowed[row])
+        ]
+        exact = [row for row in having_all if key and keys[row] == key]
+        assert found.tolist() == list(dict.fromkeys(exact + having_all))[:most]
 
 
 @given(st.dictionaries(st.integers(0, 30), st.sampled_from([0.5, 1, 3])), st.data())
@@ -82,7 +85,7 @@ def test_titles_that_go_on_are_completed_by_popularity_and_length(tmp_path: Path
     def completed(text: str, most: int = 9) -> list[str]:
         return [titles[row] for row in index.complete(text, most).tolist()]
 
-    assert completed("spi") == ["Spinning Wheel", "Spider", "Spi", "The Spiders of Mars"]
+    assert completed("spi") == ["Spi", "Spinning Wheel", "Spider", "The Spiders of Mars"]
     assert completed("s", 2) == ["Spinning Wheel", "Spider"]
     # The stem of the word is shorter than its form.
     assert completed("runnin") == completed("wild run") == ["Running Wild"]
