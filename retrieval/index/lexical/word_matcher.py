@@ -33,13 +33,18 @@ class WordMatcher:
     Args:
         analyser: Splits texts.
         weights: For each stem, the words of the query that it stands for; see `MatchedWord`.
+        together: The same for stems that stand for them only where all of a set are in the text.
     """
 
     def __init__(
-        self, analyser: Analyser, weights: Mapping[str, Sequence[tuple[int, int]]]
+        self,
+        analyser: Analyser,
+        weights: Mapping[str, Sequence[tuple[int, int]]],
+        together: Sequence[Mapping[str, tuple[int, int]]] = (),
     ) -> None:
         self._analyser = analyser
         self._weights = weights
+        self._together = together
 
     @classmethod
     def of(cls, vocabulary: Vocabulary, query: LexicalQuery, chunks: int) -> WordMatcher:
@@ -51,14 +56,24 @@ class WordMatcher:
             chunks: Chunks of the collection.
         """
         weights: dict[str, list[tuple[int, int]]] = {}
+        together: dict[tuple[int, str], dict[str, tuple[int, int]]] = {}
+
+        def weight(word: Alternative, share: float) -> int:
+            n = int(vocabulary.chunks[word.number]) if word.number >= 0 else 0
+            idf = math.log1p((max(chunks, n) - n + 0.5) / (n + 0.5))
+            return max(1, round(_UNIT * idf * share))
 
         def add(number: int, words: Iterable[Alternative]) -> None:
             for word in words:
+                if word.parts:
+                    share = float(word.weight) / len(word.parts)
+                    together[number, word.word] = {
+                        part.word: (number, weight(part, share)) for part in word.parts
+                    }
+                    continue
                 found = weights.setdefault(word.word, [])
                 if all(number != known for known, _ in found):
-                    n = int(vocabulary.chunks[word.number]) if word.number >= 0 else 0
-                    idf = math.log1p((max(chunks, n) - n + 0.5) / (n + 0.5))
-                    found.append((number, max(1, round(_UNIT * idf * float(word.weight)))))
+                    found.append((number, weight(word, float(word.weight))))
 
         numbers: dict[str, int] = {}
         for number, clause in enumerate(query.clauses):
@@ -68,26 +83,39 @@ class WordMatcher:
         for clause in query.required:
             own = clause.alternatives[0].word
             add(numbers.setdefault(own, len(numbers)), clause.alternatives)
-        return cls(vocabulary.analyser, weights)
+        return cls(vocabulary.analyser, weights, list(together.values()))
 
     def find(self, text: str) -> list[MatchedWord]:
         """Returns all words of the query in a text, by (start, end); compounds overlap others.
 
         Takes about 1 ms for 1,000 words.
         """
-        if not self._weights:
+        if not (self._weights or self._together):
             return []
         by_word: dict[str, Sequence[tuple[int, int]]] = {}
 
         def select(words: set[str]) -> Container[str]:
             distinct = list(words)
-            for word, stem in zip(distinct, self._analyser.stems(distinct), strict=True):
-                if stem in self._weights:
-                    by_word[word] = self._weights[stem]
+            stems = self._analyser.stems(distinct)
+            weights = self._weights_in(set(stems)) if self._together else self._weights
+            for word, stem in zip(distinct, stems, strict=True):
+                if stem in weights:
+                    by_word[word] = weights[stem]
             return by_word
 
         spans = index_word_spans(text, self._analyser.version, select)
         return sorted(MatchedWord(start, end, by_word[word]) for start, end, word in spans)
+
+    def _weights_in(self, stems: set[str]) -> Mapping[str, Sequence[tuple[int, int]]]:
+        """Returns the weights of a text with these stems."""
+        found = {stem: list(own) for stem, own in self._weights.items() if stem in stems}
+        for words in self._together:
+            if stems.issuperset(words):
+                for stem, own in words.items():
+                    known = found.setdefault(stem, [])
+                    if all(own[0] != number for number, _ in known):
+                        known.append(own)
+        return found
 
 
 def merged_spans(words: Iterable[MatchedWord]) -> list[tuple[int, int]]:

@@ -12,6 +12,8 @@ from hypothesis import given, strategies as st
 from nearline.contract import Highlights, Item
 from retrieval.index.highlights import MAX_HIGHLIGHTED, highlight
 from retrieval.index.lexical.analysers import analyser_of
+from retrieval.index.lexical.synonym_rules import parse_synonyms
+from retrieval.index.lexical.synonyms import SynonymTable
 from retrieval.index.lexical.text_analysis import Analyser
 from retrieval.index.lexical.vocabulary import SCHEMA, Vocabulary
 from retrieval.index.lexical.word_forms import WordForms, write_forms
@@ -78,6 +80,26 @@ def marked(vocabulary: Vocabulary, query: str, text: str) -> list[str]:
 def test_words_are_marked_as_they_are_found(
     vocabulary: Vocabulary, query: str, text: str, parts: list[str]
 ) -> None:
+    assert marked(vocabulary, query, text) == parts
+
+
+@pytest.mark.parametrize(
+    ("query", "text", "parts"),
+    [
+        ("kitty", "a Cat and a kitty", ["Cat", "kitty"]),
+        ("nyc", "In the City of New York, not York", ["City", "New", "York", "York"]),
+        # All words of a synonym stand for the query, one of them does not.
+        ("nyc", "a new city", []),
+        ("nyc city", "a new city", ["city"]),
+        ("big apple", "New York City", ["New", "York", "City"]),
+        ("new york city", "nyc", []),
+    ],
+)
+def test_synonyms_are_marked_as_they_are_found(query: str, text: str, parts: list[str]) -> None:
+    rules = parse_synonyms(["cat, kitty", "nyc, big apple => new york city"]).rules
+    analyser = analyser_of("english")
+    table = pa.table([["cat"], [30]], schema=SCHEMA)
+    vocabulary = Vocabulary(table, analyser, synonyms=SynonymTable(rules, analyser, _CHUNKS))
     assert marked(vocabulary, query, text) == parts
 
 
