@@ -45,7 +45,7 @@ def check_question(question: c.Question, writers: Collection[str]) -> None:
     if question.filter is not None and any(text_conditions(question.filter)):
         # Turns of a conversation are checked against the filter by the attributes of their items.
         raise InvalidRequest(
-            "filter has a condition on title and text (WORDS, PHRASE), which only searches can "
+            "filter has a condition on title and text (WORDS, PHRASE), which questions cannot "
             "have; use conditions on attributes",
             field="filter",
         )

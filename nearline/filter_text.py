@@ -213,9 +213,9 @@ class _Parser:
             low = self._value()
             if not self._take("TO"):
                 self._next -= 1
-                self._expected("=, !=, <, <=, >, >=, IN, EXISTS, IS NULL or a TO b")
+                self._expected_condition(field)
             return f.Range(field, gte=low, lte=self._value())
-        self._expected("=, !=, <, <=, >, >=, IN, EXISTS, IS NULL or a TO b")
+        self._expected_condition(field)
 
     def _values(self) -> tuple[f.FilterValue, ...]:
         closing = _CLOSING.get(self._peek().text if self._peek().kind == "sign" else "")
@@ -287,6 +287,11 @@ class _Parser:
         tokens.append(_Token("end", "", end))
         return tokens
 
+    def _expected_condition(self, field: str) -> NoReturn:
+        if field.upper() in _TEXT_CONDITIONS and self._peek().kind in ("word", "end"):
+            self._expected(f'a text in quotes, such as {field.upper()} "new york",')
+        self._expected("=, !=, <, <=, >, >=, IN, EXISTS, IS NULL or a TO b")
+
     def _expected(self, expectation: str) -> NoReturn:
         token = self._peek()
         found = "the end" if token.kind == "end" else f"{token.text!r}"
@@ -325,12 +330,17 @@ def _from_json(value: object, path: str, depth: int) -> f.Filter:
             )
     if keys == {"not"}:
         return f.Not(_from_json(value["not"], f"{path}.not", depth - 1))
-    if keys == {"phrase"} and isinstance(value["phrase"], str):
-        return f.Phrase(value["phrase"])
-    if "words" in keys <= {"words", "share", "similar"} and isinstance(value["words"], str):
+    if keys == {"phrase"}:
+        return f.Phrase(_json_text(value["phrase"], f"{path}.phrase"))
+    if "words" in keys <= {"words", "share", "similar"}:
         share, similar = value.get("share", 1.0), value.get("similar", False)
-        if isinstance(share, float | int) and isinstance(similar, bool):
-            return f.Words(value["words"], float(share), similar)
+        if isinstance(share, bool) or not isinstance(share, float | int):
+            raise _malformed(
+                f"{path}.share", f"is {_shown(share)}; use a number above 0, at most 1"
+            )
+        if not isinstance(similar, bool):
+            raise _malformed(f"{path}.similar", f"is {_shown(similar)}; use true or false")
+        return f.Words(_json_text(value["words"], f"{path}.words"), float(share), similar)
     field = value.get("field")
     if isinstance(field, str):
         if keys == {"field", "equals"}:
@@ -350,6 +360,12 @@ def _from_json(value: object, path: str, depth: int) -> f.Filter:
         f"has the keys {', '.join(sorted(map(str, keys))) or '(none)'}; use all, any, not, words, "
         "phrase, or field with equals, in, exists or bounds (gte, gt, lte, lt)",
     )
+
+
+def _json_text(value: object, path: str) -> str:
+    if not isinstance(value, str):
+        raise _malformed(path, f"is {_shown(value)}; use a text")
+    return value
 
 
 def _json_value(value: object, path: str) -> f.FilterValue:

@@ -49,8 +49,9 @@ class TextConditions:
         words = self._words.rows_with_words(condition.text, similar=condition.similar)
         if len(words) > f.MAX_WORDS:
             raise InvalidRequest(
-                f"the condition has {len(words):,} different words, {f.MAX_WORDS} are allowed; "
-                "use the most important ones",
+                "a filter by WORDS, or a query with min_should_match, "
+                f"has {len(words):,} different words, {f.MAX_WORDS} are allowed; use the most "
+                "important ones, or leave min_should_match unset",
                 field="options.filter.words",
             )
         # Without words, such as in punctuation, there is nothing that a document could have.

@@ -226,5 +226,7 @@ async def test_a_service_without_redis_names_the_remedy(store: Path) -> None:
         with pytest.raises(InvalidRequest, match="there is no backend 'large'") as caught:
             await ask(address, backend="large")
         assert caught.value.field == "backend"
-        with pytest.raises(InvalidRequest, match="which only searches can have"):
+        with pytest.raises(
+            InvalidRequest, match="which questions cannot have; use conditions on attributes"
+        ):
             await ask(address, filter=Not(Phrase("boiling water")))

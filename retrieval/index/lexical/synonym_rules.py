@@ -92,7 +92,8 @@ def read_synonym_lines(path: Path) -> list[str]:
         raise _invalid(
             f"{path.name}, line {line}: it is not UTF-8; save the file as UTF-8"
         ) from error
-    return text.split("\n")
+    # Not by splitlines, which also splits at signs that editors show within a line.
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def parse_synonyms(lines: Iterable[str], name: str = FIELD) -> Synonyms:
@@ -184,6 +185,8 @@ class EntryWords:
 def _rule(number: int, text: str, where: str) -> SynonymRule:
     if "\x00" in text:
         raise _invalid(f"{where}: it has a NUL character; save the file as UTF-8 text")
+    if "\n" in text.strip() or "\r" in text.strip():
+        raise _invalid(f"{where}: it has a line break; pass each line as a rule of its own")
     if len(text) > MAX_LINE_CHARACTERS:
         raise _invalid(
             f"{where}: it has {len(text):,} characters; at most {MAX_LINE_CHARACTERS:,} are "

@@ -49,6 +49,14 @@ def test_rules_are_read_with_their_lines(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_may_end_as_on_any_system(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "shop.txt"
+    path.write_bytes(end.join(("tv, telly", "sofa, couch", "")).encode())
+    rules = [(rule.line, *rule.left) for rule in read_synonyms(path).rules]
+    assert rules == [(1, "tv", "telly"), (2, "sofa", "couch")]
+
+
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing\n", " \t \r\n"])
 def test_a_file_without_rules_has_none(tmp_path: Path, text: str) -> None:
     assert rules_of(text, tmp_path).rules == []
@@ -66,6 +74,7 @@ def test_a_file_without_rules_has_none(tmp_path: Path, text: str) -> None:
         ("=>", "line 1: an entry has no word"),
         ("a => b => c", "line 1: it has more than one =>; write a line for each"),
         ("a => b\x00", "line 1: it has a NUL character; save the file as UTF-8 text"),
+        ("a, b\nc, d", "line 1: it has a line break; pass each line as a rule of its own"),
         (",".join(f"w{n}" for n in range(33)), "more than 32 entries; write several lines"),
         (
             ",".join(f"w{n}" for n in range(17)) + "=>" + ",".join(f"v{n}" for n in range(16)),
