@@ -12,12 +12,13 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from nearline import contract as c
-from nearline.errors import NearlineError
+from nearline.errors import InvalidRequest, NearlineError
 from nearline.internal.v1.traffic_pb2 import RecordedRequest
 from nearline.store.snapshot import Store
 from nearline.store.traffic import read_traffic
 from retrieval.index.lexical.text_analysis import split_words
 from retrieval.rollout.collections import ServedCollections
+from retrieval.search.query_syntax import parse_text
 
 # As many as the recorder keeps.
 MAX_REQUESTS = 10_000
@@ -110,7 +111,8 @@ class PopularQueries:
 def popular_queries(requests: Iterable[RecordedRequest], least: int) -> list[_Query]:
     """Returns the queries that were recorded at least so often, in the order of their words.
 
-    Queries of the same words count together, and are shown as they were last written.
+    Queries of the same words count together, and are shown as they were last written. Those with
+    phrases or excluded words are left out: the same words without these signs ask for other items.
 
     Args:
         requests: Newest first.
@@ -124,12 +126,21 @@ def popular_queries(requests: Iterable[RecordedRequest], least: int) -> list[_Qu
             continue
         if request.search.options.HasField("filter"):
             continue
+        if not request.search.options.plain_text and _has_conditions(text):
+            continue
         # Of a prefix that somebody searched for, others learn nothing.
         key = "" if text.endswith("*") else " ".join(split_words(text))
         if key:
             counts[key] += 1
             shown.setdefault(key, text)
     return sorted(_Query(key, shown[key], n) for key, n in counts.items() if n >= least)
+
+
+def _has_conditions(text: str) -> bool:
+    try:
+        return parse_text(text, "query").condition is not None
+    except InvalidRequest:  # No hit can have been found by it.
+        return True
 
 
 def _key(query: _Query) -> str:

@@ -30,6 +30,8 @@ NEWEST_FIRST = [
     *(recorded(text) for text in ("New York  hotel", "new york", "NEW YORK", "New-York hotel")),
     *(recorded(text) for text in ("new yorker", "new york hotel!", "newark", "new york", "?")),
     recorded("new y*"),
+    # Not what the others searched for, though it has the same words.
+    *(recorded(text) for text in ("new -york", '"new york"', '-"york" new')),
     recorded("new york", Equals("tenant", "a")),
     recorded("n" * 257),
 ]
@@ -45,6 +47,14 @@ def test_queries_of_the_same_words_count_together() -> None:
     ]
     assert [one.text for one in popular_queries(NEWEST_FIRST, 2)] == ["new york", "New York hotel"]
     assert popular_queries([], 1) == []
+
+
+def test_a_text_whose_signs_mean_nothing_is_shown_as_it_was_written() -> None:
+    written = [recorded(text) for text in ('12" single', '"12 single')]
+    plain = recorded('"12" -single')
+    plain.search.options.plain_text = True
+    ((key, text, times),) = popular_queries([*written, plain], 1)
+    assert (key, text, times) == ("12 single", '12" single', 3)
 
 
 @pytest.fixture(name="store")
