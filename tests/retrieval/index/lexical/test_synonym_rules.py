@@ -57,6 +57,12 @@ def test_lines_may_end_as_on_any_system(tmp_path: Path, end: str) -> None:
     assert rules == [(1, "tv", "telly"), (2, "sofa", "couch")]
 
 
+@pytest.mark.parametrize("rule", ["a, b\nc, d", "a, b\rc, d"])
+def test_a_rule_of_several_lines_is_refused(rule: str) -> None:
+    with pytest.raises(InvalidRequest, match="line 2: it has a line break; pass each line as a"):
+        parse_synonyms(["tv, telly\r\n", rule])
+
+
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing\n", " \t \r\n"])
 def test_a_file_without_rules_has_none(tmp_path: Path, text: str) -> None:
     assert rules_of(text, tmp_path).rules == []
@@ -74,7 +80,6 @@ def test_a_file_without_rules_has_none(tmp_path: Path, text: str) -> None:
         ("=>", "line 1: an entry has no word"),
         ("a => b => c", "line 1: it has more than one =>; write a line for each"),
         ("a => b\x00", "line 1: it has a NUL character; save the file as UTF-8 text"),
-        ("a, b\nc, d", "line 1: it has a line break; pass each line as a rule of its own"),
         (",".join(f"w{n}" for n in range(33)), "more than 32 entries; write several lines"),
         (
             ",".join(f"w{n}" for n in range(17)) + "=>" + ",".join(f"v{n}" for n in range(16)),
