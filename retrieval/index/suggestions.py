@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.contract import Suggestion
+from retrieval.index.lexical.bm25_index import POOL
 from retrieval.index.lexical.text_analysis import split_words
 from retrieval.index.lexical.text_spans import word_spans
 from retrieval.index.protocols import Documents, WordIndex
 
-# Titles that are read to choose the best.
-_POOL = 256
 # Of a title, so many times the characters of what was typed are compared with it: accents and
 # punctuation may make the beginning of a title longer.
 _BEGINNING = 4
@@ -37,7 +36,7 @@ def suggest_titles(
     """
     typed = split_words(text)
     beginning, together = " ".join(typed), "".join(typed)
-    rows = words.complete(text, max(_POOL, limit), allow).astype(np.int64)
+    rows = words.complete(text, max(POOL, limit), allow).astype(np.int64)
     documents = items.documents_of(rows).tolist()
     read: dict[int, tuple[float, int, str]] = {}
     begin, edge = 0, 0.0

@@ -126,6 +126,8 @@ def _load_shard(
     metrics.shard_vectors.labels(*labels).set(entry.chunks)
     table = AttributeTable.load(path / ATTRIBUTES_FILE, manifest.attributes, entry.documents)
     lexical = None if vocabulary is None else LexicalIndex.load(path, vocabulary, entry.chunks)
+    if lexical is not None:
+        lexical.warm()
     shard = LocalShard(
         snapshot.snapshot_id,
         entry.shard,

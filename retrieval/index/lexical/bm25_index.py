@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from string import ascii_lowercase, digits
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,8 @@ STARTS, ROWS, SCORES = "starts.npy", "rows.npy", "scores.npy"
 # Lucene's defaults; docs/adr/0008-lexical-unit.md compares different values.
 K1, B = 1.2, 0.75
 
+# Titles that are read to choose the best completions.
+POOL = 256
 # People type the same first letters. About 8 MB for each shard.
 _CACHED_COMPLETIONS = 2_048
 # So many times the wanted rows are kept for a text, since some may be hidden or filtered out.
@@ -190,6 +193,12 @@ class LexicalIndex:
         if is_all or len(kept) >= most:
             return kept[:most]
         return self._titles.complete(self._vocabulary.prefix_query(text), most, allow)
+
+    def warm(self) -> None:
+        """Completes the first letters that people type, which reads the titles from the disk."""
+        if self._titles is not None:
+            for text in (*ascii_lowercase, *digits):
+                self.complete(text, POOL)
 
     def correction(self, text: str) -> str:
         """Returns a query with known words in place of unknown ones; empty if none is."""
