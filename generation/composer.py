@@ -108,7 +108,7 @@ class AnswerComposer:
         reading = await self._reader.read(found, call.left_s())
         calibration = choose_calibration(calibration, judged=reading.judged)
         sure = calibration.assess(reading.signals)
-        refused = _refusal_reason(call.question, sure, calibration)
+        refused = _refusal_reason(call.question, sure, calibration, judged=reading.judged)
         if refused is not None:
             for end in await self._refuse(call, refused, sure):
                 yield end
@@ -316,12 +316,12 @@ def _is_full(info: c.ReplyInfo) -> bool:
 
 
 def _refusal_reason(
-    question: c.Question, sure: Confidence, calibration: Calibration
+    question: c.Question, sure: Confidence, calibration: Calibration, *, judged: bool
 ) -> c.RefusalReason | None:
     if not question.refuse:
         return None
-    if sure.topic < calibration.topic_threshold:
+    answered = sure.evidence >= calibration.evidence_threshold
+    # What the judge finds an answer to is on topic, however few of its words the collection knows.
+    if sure.topic < calibration.topic_threshold and not (judged and answered):
         return c.RefusalReason.OFF_TOPIC
-    if sure.evidence < calibration.evidence_threshold:
-        return c.RefusalReason.NO_EVIDENCE
-    return None
+    return None if answered else c.RefusalReason.NO_EVIDENCE

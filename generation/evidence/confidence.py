@@ -9,11 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from generation.evidence.answer_kinds import asked_names, holds_kind, lacks_names
 from generation.evidence.sentence_features import (
     EvidenceDocument,
     QueryTerm,
     WordsOf,
     character_runs,
+    list_sentences,
 )
 from nearline.contract import Hit
 
@@ -21,6 +23,7 @@ from nearline.contract import Hit
 SIGNALS = (
     "dense_best",  # cosine of the best chunk
     "dense_mean",  # mean cosine of all chunks
+    "dense_top",  # mean cosine of the five best chunks
     "dense_gap_2",  # cosine of the best document less that of the second
     "dense_gap_5",  # and of the fifth
     "lexical_best",  # BM25 of the best chunk as a share of the question's idf mass
@@ -29,6 +32,7 @@ SIGNALS = (
     "coverage_first",  # share of the question's idf mass that the first document holds
     "coverage_best",  # the most of the first three
     "sentence_coverage",  # the most in one sentence of the first three
+    "heaviest_held",  # share of the question's four heaviest terms that the documents hold
     "missing_heaviest",  # idf of the heaviest term that the first document lacks, as a share
     "grams_best",  # share of the question's runs of five characters, best of the first three
     "sentence_cosine",  # of the best sentence
@@ -36,8 +40,14 @@ SIGNALS = (
     "words",  # log(1 + terms of the question)
     "judge_best",  # logit of the sentence that answers the question best; NaN without a judge
     "judge_second",  # and of the second-best one
+    "judge_kind",  # 1 if the best sentence holds an answer of the kind asked for, or 0; NaN unknown
+    "judge_coverage",  # share of the question's idf mass in the best sentence and its title
+    "names_missing",  # share of the question's names and numbers that the best document lacks
 )
 _EXAMINED_DOCUMENTS = 3
+# Unlike the mean of all chunks, that of five does not depend on the size of a small collection.
+_TOP_CHUNKS = 5
+_HEAVIEST_TERMS = 4
 
 
 class Confidence(NamedTuple):
@@ -73,13 +83,17 @@ def compute_signals(
     dense = _by_document([(name, why.dense_score or 0.0) for name, why in told])
     lexical = _by_document([(name, why.lexical_score or 0.0) for name, why in told])
     score = _by_document([(hit.id, hit.score) for hit in hits])
+    found: set[str] = set()
     held: list[float] = []
     by_sentence, grams, missing = [0.0], [0.0], 1.0
     asked = character_runs(question)
-    for document in documents[:_EXAMINED_DOCUMENTS]:
+    for rank, document in enumerate(documents):
         parts = [document.text[start:end] for start, end in document.sentences]
         words = [set(words_of(part)) for part in parts]
         whole = set(words_of(document.title)).union(*words)
+        found |= whole
+        if rank >= _EXAMINED_DOCUMENTS:
+            continue
         if not held:
             lacking = [term.idf for term in terms if term.word not in whole]
             missing = max(lacking, default=0.0) / mass
@@ -87,10 +101,13 @@ def compute_signals(
         by_sentence += [_mass(terms, each) / mass for each in words]
         runs = character_runs(f"{document.title} {document.text}")
         grams.append(len(asked & runs) / (len(asked) or 1))
+    heaviest = sorted(terms, key=lambda term: -term.idf)[:_HEAVIEST_TERMS]
+    top = sorted(chunks, reverse=True)[:_TOP_CHUNKS]
     known: list[float] = np.sort(cosines[np.isfinite(cosines)])[::-1].tolist()
     return {
         "dense_best": max(chunks),
         "dense_mean": sum(chunks) / len(chunks),
+        "dense_top": sum(top) / len(top),
         "dense_gap_2": _gap(dense, 2),
         "dense_gap_5": _gap(dense, 5),
         "lexical_best": max(lexical, default=0.0) / mass,
@@ -99,19 +116,40 @@ def compute_signals(
         "coverage_first": held[0] if held else 0.0,
         "coverage_best": max(held, default=0.0),
         "sentence_coverage": max(by_sentence),
+        "heaviest_held": sum(term.word in found for term in heaviest) / (len(heaviest) or 1),
         "missing_heaviest": missing,
         "grams_best": max(grams),
         "sentence_cosine": known[0] if known else max(chunks),
         "sentence_cosine_2": known[min(1, len(known) - 1)] if known else max(chunks),
         "words": math.log1p(len(terms)),
-        **_judge_signals(judged),
+        **_judge_signals(question, terms, documents, words_of, judged),
     }
 
 
-def _judge_signals(judged: NDArray[np.float32] | None) -> dict[str, float]:
-    known = [] if judged is None else np.sort(judged[np.isfinite(judged)])[::-1].tolist()
-    best, second = (known[0], known[min(1, len(known) - 1)]) if known else (math.nan, math.nan)
-    return {"judge_best": best, "judge_second": second}
+def _judge_signals(
+    question: str,
+    terms: Sequence[QueryTerm],
+    documents: Sequence[EvidenceDocument],
+    words_of: WordsOf,
+    judged: NDArray[np.float32] | None,
+) -> dict[str, float]:
+    """Returns the signals of the sentence that answers best, all NaN without a judge."""
+    names = ("judge_best", "judge_second", "judge_kind", "judge_coverage", "names_missing")
+    if judged is None or not np.isfinite(judged).any():
+        return dict.fromkeys(names, math.nan)
+    known = np.sort(judged[np.isfinite(judged)])[::-1]
+    best = list_sentences(documents)[int(np.nanargmax(judged))]
+    document = documents[best.document]
+    sentence = document.text[best.start : best.end]
+    mass = sum(term.idf for term in terms) or 1.0
+    values = (
+        float(known[0]),
+        float(known[min(1, len(known) - 1)]),
+        holds_kind(question, sentence),
+        _mass(terms, {*words_of(document.title), *words_of(sentence)}) / mass,
+        lacks_names(asked_names(question), f"{document.title} {document.text}"),
+    )
+    return dict(zip(names, values, strict=True))
 
 
 def _by_document(scores: Sequence[tuple[str, float]]) -> list[float]:

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from generation.evidence.answer_kinds import holds_kind
 from generation.evidence.logistic import Floats
 
 WordsOf: TypeAlias = Callable[[str], list[str]]
@@ -30,7 +31,10 @@ CONTENT = (
     "title_coverage",  # share of the query's idf mass that the title holds
 )
 # By a model that reads the question and the sentence together; see `sentence_judge`.
-JUDGED = ("judge",)  # logit that the sentence answers the question
+JUDGED = (
+    "judge",  # logit that the sentence answers the question
+    "kind",  # 1 if it holds an answer of the kind asked for, or 0; NaN if the kind is not known
+)
 # Position in the document. It depends on the genre, so the default model does not use it.
 POSITION = ("position", "position_last", "sentence_count")
 FEATURES: tuple[str, ...] = CONTENT + JUDGED + POSITION
@@ -103,10 +107,7 @@ def compute_features(
     ratio, rank = _rated(documents)
     held = _held(terms, words)
     titled = _held(terms, [words_of(document.title) for document in documents])[owners]
-    texts = [
-        _plain(documents[one.document].text[one.start : one.end])
-        for one in list_sentences(documents)
-    ]
+    texts = [_plain(text) for text in _said(documents)]
     coverage = _share(held, idf)
     best = np.zeros(len(documents))
     np.maximum.at(best, owners, coverage)
@@ -127,6 +128,7 @@ def compute_features(
         "document_rank": np.log1p(rank)[owners],
         "title_coverage": _share(titled, idf),
         "judge": np.full(len(owners), np.nan),
+        "kind": np.array([holds_kind(query, text) for text in _said(documents)], np.float64),
         "position": place / np.maximum(count - 1, 1),
         "position_last": place == count - 1,
         "sentence_count": np.log1p(count),
@@ -175,11 +177,14 @@ def _read(
     terms: Sequence[QueryTerm], documents: Sequence[EvidenceDocument], words_of: WordsOf
 ) -> tuple[Floats, NDArray[np.int64], list[list[str]]]:
     """Returns the idf (t,), and the document (n,) and the words of each sentence."""
-    words = [
-        words_of(documents[at].text[start:end]) for at, start, end in list_sentences(documents)
-    ]
+    words = [words_of(text) for text in _said(documents)]
     owners = np.array([sentence.document for sentence in list_sentences(documents)], np.int64)
     return np.array([term.idf for term in terms], np.float64), owners, words
+
+
+def _said(documents: Sequence[EvidenceDocument]) -> list[str]:
+    """Returns the text of each sentence."""
+    return [documents[at].text[start:end] for at, start, end in list_sentences(documents)]
 
 
 def _held(terms: Sequence[QueryTerm], words: Sequence[list[str]]) -> Floats:

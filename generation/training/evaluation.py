@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from generation.evidence.calibration import Calibration
+from generation.evidence.logistic import Floats
 from generation.training import eval_metrics
 from generation.training.calibrator import predict_probabilities
 from generation.training.dataset import QuestionExample, RankingExample
@@ -28,6 +30,8 @@ class CalibrationEvaluation:
     curve: Effect of every threshold.
     kept: Share of the questions that are not refused as off topic.
     strange_kept: The same for questions of another collection.
+    answerable_kept: Share of the questions with an answer that are not refused.
+    unanswerable_refused: Share of the questions without an answer that are refused.
     """
 
     recall_inside: dict[int, float | None]
@@ -39,6 +43,8 @@ class CalibrationEvaluation:
     curve: Sequence[OperatingPoint]
     kept: float
     strange_kept: float | None
+    answerable_kept: float | None
+    unanswerable_refused: float | None
 
 
 def evaluate_calibration(
@@ -60,7 +66,12 @@ def evaluate_calibration(
     inside = [ranked for one in observed for ranked in one.inside]
     found = [one.found for one in observed if one.question.has_answer]
     curve = eval_metrics.risk_coverage(evidence, answerable)
-    answered = np.where(topic >= calibration.topic_threshold, evidence, -1.0)
+    on_topic = _on_topic(calibration, observed, topic, evidence)
+    answered = np.where(on_topic, evidence, -1.0)
+    kept = answered >= calibration.evidence_threshold
+    foreign_kept = _on_topic(
+        calibration, strange, foreign, predict_probabilities(calibration.evidence, strange)
+    )
     return CalibrationEvaluation(
         recall_inside={k: _recall(calibration, inside, k) for k in (3, 5)},
         recall_found={k: _recall(calibration, found, k) for k in (3, 5)},
@@ -75,9 +86,23 @@ def evaluate_calibration(
         ),
         half=eval_metrics.at_coverage(curve, 0.5),
         curve=curve,
-        kept=float((topic >= calibration.topic_threshold).mean()),
-        strange_kept=float((foreign >= calibration.topic_threshold).mean()) if strange else None,
+        kept=float(on_topic.mean()),
+        strange_kept=float(foreign_kept.mean()) if strange else None,
+        answerable_kept=float(kept[answerable].mean()) if answerable.any() else None,
+        unanswerable_refused=None if answerable.all() else float(1 - kept[~answerable].mean()),
     )
+
+
+def _on_topic(
+    calibration: Calibration,
+    observed: Sequence[QuestionExample],
+    topic: Floats,
+    evidence: Floats,
+) -> NDArray[np.bool_]:
+    """Returns which questions are not refused as off topic, (n,); see `AnswerComposer`."""
+    judged = np.array([np.isfinite(one.signals["judge_best"]) for one in observed], np.bool_)
+    found = judged & (evidence >= calibration.evidence_threshold)
+    return np.asarray((topic >= calibration.topic_threshold) | found, np.bool_)
 
 
 def _recall(calibration: Calibration, ranked: Sequence[RankingExample], k: int) -> float | None:

@@ -46,8 +46,12 @@ def test_a_question_below_a_threshold_is_refused_and_one_at_it_is_answered(
     calibration = replace(DEFAULT_CALIBRATION, topic_threshold=0.4, evidence_threshold=0.6)
     sure = Confidence(topic, evidence)
     asked = c.Question(text="x")
-    assert _refusal_reason(asked, sure, calibration) is reason
-    assert _refusal_reason(replace(asked, refuse=False), sure, calibration) is None
+    assert _refusal_reason(asked, sure, calibration, judged=False) is reason
+    # What the judge finds an answer to is on topic.
+    found = None if evidence >= 0.6 else reason
+    assert _refusal_reason(asked, sure, calibration, judged=True) is found
+    unlimited = replace(asked, refuse=False)
+    assert _refusal_reason(unlimited, sure, calibration, judged=False) is None
 
 
 def _constant(logit: float) -> LogisticModel:

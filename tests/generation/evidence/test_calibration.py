@@ -90,7 +90,8 @@ def test_a_calibration_round_trips_through_its_card() -> None:
 
 def test_the_default_is_more_confident_with_more_evidence() -> None:
     least, most = dict.fromkeys(SIGNALS, 0.0), dict.fromkeys(SIGNALS, 0.0)
-    for name in ("dense_best", "dense_mean", "coverage_first", "sentence_coverage"):
+    shares = ("coverage_first", "sentence_coverage", "heaviest_held", "lexical_best")
+    for name in ("dense_best", "dense_top", *shares):
         most[name] = 0.9
     strong, weak = DEFAULT_CALIBRATION.assess(most), DEFAULT_CALIBRATION.assess(least)
     assert strong.topic > DEFAULT_CALIBRATION.topic_threshold > weak.topic

@@ -49,6 +49,10 @@ def test_gaps_are_between_documents_by_their_best_chunks() -> None:
     assert found["dense_best"] == 0.8
     assert found["dense_mean"] == pytest.approx((0.8 + 0.6 + 0.5 + 0.1) / 4)
     assert found["dense_gap_2"] == pytest.approx(0.8 - 0.5)
+    assert found["dense_top"] == found["dense_mean"]
+    six = [*HITS, _hit("d", 0.1, 0.0, 0.0), _hit("e", 0.1, -0.9, 0.0)]
+    best = compute_signals("cat mat", TERMS, six, DOCUMENTS, _words, COSINES)
+    assert best["dense_top"] == pytest.approx((0.8 + 0.6 + 0.5 + 0.1 + 0.0) / 5)
     # There are three documents, so the last is used as the fifth.
     assert found["dense_gap_5"] == pytest.approx(0.8 - 0.1)
     assert found["lexical_best"] == 3.0 / 4.0
@@ -61,6 +65,12 @@ def test_coverage_is_the_share_of_idf_in_a_document_or_a_sentence() -> None:
     assert (found["coverage_first"], found["coverage_best"]) == (0.25, 0.75)
     assert found["sentence_coverage"] == 0.75
     assert found["missing_heaviest"] == 0.75
+    # Together, the documents hold both terms.
+    assert found["heaviest_held"] == 1.0
+    five = [QueryTerm(word, idf) for idf, word in enumerate("mat owl elk cat ant".split(), 1)]
+    held = compute_signals("?", five, HITS, DOCUMENTS, _words, COSINES)["heaviest_held"]
+    # "mat" is the lightest of the five; of the other four, the documents hold "cat".
+    assert held == 0.25
     # "cat mat" has the runs "cat m", "at ma", "t mat".
     mat = EvidenceDocument("", "a cat mat", 1.0, [(0, 9)])
     assert found["grams_best"] == 0.0
@@ -83,7 +93,8 @@ def test_one_document_has_no_gap_and_no_terms_no_coverage() -> None:
     bare = compute_signals("", (), HITS, DOCUMENTS, _words, COSINES)
     assert bare["coverage_first"] == bare["missing_heaviest"] == bare["words"] == 0.0
     unjudged = {name for name, value in bare.items() if not math.isfinite(value)}
-    assert unjudged == {"judge_best", "judge_second"}
+    judge = {name for name in SIGNALS if name.startswith("judge_")}
+    assert unjudged == {*judge, "names_missing"}
 
 
 def test_the_best_judged_sentences_are_signals() -> None:
@@ -94,6 +105,27 @@ def test_the_best_judged_sentences_are_signals() -> None:
 
     assert best(-3.0, 2.0, math.nan) == (2.0, -3.0)
     assert best(math.nan, 0.5, math.nan) == (0.5, 0.5)
+
+
+def test_the_best_judged_sentence_is_checked_for_the_kind_and_the_names_asked_for() -> None:
+    documents = [
+        EvidenceDocument("Boat", "It cost 40 euros. Anna sold it.", 0.9, [(0, 17), (18, 31)]),
+        EvidenceDocument("Car", "It rusted.", 0.7, [(0, 10)]),
+    ]
+    terms = (QueryTerm("boat", 3.0), QueryTerm("cost", 1.0))
+
+    def best(question: str, *judged: float) -> tuple[float, float, float]:
+        found = compute_signals(
+            question, terms, HITS, documents, _words, COSINES, np.array(judged, np.float32)
+        )
+        return found["judge_kind"], found["judge_coverage"], found["names_missing"]
+
+    asked = "How much did the boat of Anna cost in 1936?"
+    # The title counts; Anna is in another sentence of the document, and 1936 is nowhere.
+    assert best(asked, 2.0, -1.0, math.nan) == (1.0, 1.0, 0.5)
+    assert best(asked, -2.0, 1.0, math.nan) == (0.0, 0.75, 0.5)
+    assert best(asked, -2.0, math.nan, 1.0) == (0.0, 0.0, 1.0)
+    assert math.isnan(best("Why?", 2.0, -1.0, math.nan)[0])
 
 
 def test_signals_without_a_source_are_0() -> None:

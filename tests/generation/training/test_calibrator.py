@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from generation.evidence import confidence, sentence_features
 from generation.evidence.calibration import DEFAULT_CALIBRATION
 from generation.evidence.evidence_reader import EvidenceReader
+from generation.evidence.logistic import LogisticModel
 from generation.evidence.sources import list_passages
 from generation.training import calibrator, eval_metrics, evaluation
 from generation.training.calibrator import MIN_QUESTIONS, fit_calibration
@@ -64,7 +67,9 @@ async def test_the_sentence_that_contains_the_label_is_evidence(
     # All four sentences of the document, whether a chunk with them was found or not.
     assert inside.evidence.tolist() == [False, True, False, False]
     assert inside.features.shape == (4, len(sentence_features.FEATURES))
-    unjudged = np.delete(inside.features, sentence_features.FEATURES.index("judge"), axis=1)
+    names = sentence_features.FEATURES
+    judged = [names.index(name) for name in sentence_features.JUDGED]
+    unjudged = np.delete(inside.features, judged, axis=1)
     assert np.isfinite(unjudged).all()
     assert set(observed.signals) == set(confidence.SIGNALS)
 
@@ -209,6 +214,28 @@ def test_a_calibration_meets_the_target_on_unseen_questions(
     assert judged.kept == pytest.approx(0.98, abs=0.03)
     assert judged.no_evidence is not None and judged.no_evidence > 0.9
     assert (judged.off_topic, judged.strange_kept) == (None, None)
+    assert judged.answerable_kept is not None and judged.unanswerable_refused is not None
+    # As many questions have an answer as have none.
+    assert judged.operating.coverage == pytest.approx(
+        (judged.answerable_kept + 1 - judged.unanswerable_refused) / 2
+    )
+
+
+def test_an_answer_that_the_judge_finds_is_on_topic(rng: np.random.Generator) -> None:
+    def constant(logit: float) -> LogisticModel:
+        return LogisticModel.of({}, logit, confidence.SIGNALS)
+
+    found = [_observed(number, answerable=True, rng=rng) for number in range(4)]
+    unjudged = [
+        dataclasses.replace(one, signals=dict(one.signals) | {"judge_best": math.nan})
+        for one in found
+    ]
+    strict = dataclasses.replace(
+        DEFAULT_CALIBRATION, topic=constant(-3.0), evidence=constant(3.0), topic_threshold=0.5
+    )
+    for observed, kept in ((found, 1.0), (unjudged, 0.0)):
+        told = evaluation.evaluate_calibration(strict, observed, observed)
+        assert (told.kept, told.strange_kept, told.answerable_kept) == (kept, kept, kept)
 
 
 def test_a_lower_target_refuses_more(rng: np.random.Generator) -> None:
