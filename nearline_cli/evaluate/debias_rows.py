@@ -47,7 +47,7 @@ def sample_items(task: EvaluationTask, seed: int) -> NDArray[np.int64]:
 def debias_rows(
     measured: Sequence[DebiasedLists], train: Interactions, task: EvaluationTask, k: int
 ) -> list[Mapping[str, object]]:
-    """Returns a row to print for each discount.
+    """Returns a row to print for each discount; none for lists in which nothing can be found.
 
     Lists of similar items never repeat items that the user had, so those are not relevant.
     top100_share: Share of the 100 most popular items among all that are listed.
@@ -65,6 +65,9 @@ def debias_rows(
             pairs = zip(relevant, task.histories, strict=True)
             relevant = [np.setdiff1d(items, history.items) for items, history in pairs]
         tested = [at for at, items in enumerate(relevant) if len(items)]
+        if not tested:
+            # Where people come back to what they had, there may be nothing else to find.
+            continue
         found = measure(one.lists[tested], [relevant[at] for at in tested], k)
         listed = one.spread[one.spread >= 0]
         rows.append(

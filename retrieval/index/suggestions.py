@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.contract import Suggestion
-from retrieval.index.lexical.bm25_index import POOL
 from retrieval.index.lexical.text_analysis import split_words
 from retrieval.index.lexical.text_spans import word_spans
 from retrieval.index.protocols import Documents, WordIndex
 
+# Titles that are read to choose the best.
+POOL = 256
 # Of a title, so many times the characters of what was typed are compared with it: accents and
 # punctuation may make the beginning of a title longer.
 _BEGINNING = 4

@@ -18,6 +18,7 @@ from retrieval.index.item_table import ITEMS_FILE, ItemTable
 from retrieval.index.lexical.bm25_index import LexicalIndex
 from retrieval.index.lexical.vocabulary import Vocabulary
 from retrieval.index.segment import Segment
+from retrieval.index.suggestions import POOL
 from retrieval.index.thread_pool import ThreadPool
 from retrieval.index.vectors import faiss_index
 from retrieval.index.vectors.faiss_index import FaissIndex
@@ -127,7 +128,7 @@ def _load_shard(
     table = AttributeTable.load(path / ATTRIBUTES_FILE, manifest.attributes, entry.documents)
     lexical = None if vocabulary is None else LexicalIndex.load(path, vocabulary, entry.chunks)
     if lexical is not None:
-        lexical.warm()
+        lexical.warm(POOL)
     shard = LocalShard(
         snapshot.snapshot_id,
         entry.shard,

@@ -40,8 +40,6 @@ STARTS, ROWS, SCORES = "starts.npy", "rows.npy", "scores.npy"
 # Lucene's defaults; docs/adr/0008-lexical-unit.md compares different values.
 K1, B = 1.2, 0.75
 
-# Titles that are read to choose the best completions.
-POOL = 256
 # People type the same first letters. About 8 MB for each shard.
 _CACHED_COMPLETIONS = 2_048
 # So many times the wanted rows are kept for a text, since some may be hidden or filtered out.
@@ -194,11 +192,15 @@ class LexicalIndex:
             return kept[:most]
         return self._titles.complete(self._vocabulary.prefix_query(text), most, allow)
 
-    def warm(self) -> None:
-        """Completes the first letters that people type, which reads the titles from the disk."""
+    def warm(self, most: int) -> None:
+        """Completes the first letters that people type, which reads the titles from the disk.
+
+        Args:
+            most: As completions ask for.
+        """
         if self._titles is not None:
             for text in (*ascii_lowercase, *digits):
-                self.complete(text, POOL)
+                self.complete(text, most)
 
     def correction(self, text: str) -> str:
         """Returns a query with known words in place of unknown ones; empty if none is."""

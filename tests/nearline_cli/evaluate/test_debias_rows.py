@@ -61,6 +61,12 @@ def test_figures_of_a_discount_are_those_of_its_lists() -> None:
     assert (empty["top100_share"], empty["coverage@1"]) == (0.0, 0.0)
 
 
+def test_lists_in_which_nothing_can_be_found_have_no_figures() -> None:
+    lists = np.array([[1], [0]], np.int32)
+    again = TASK._replace(relevant=[np.array([0], np.int32)] * 2)
+    assert debias_rows([DebiasedLists(SIMILAR, 0.0, True, lists, lists)], TRAIN, again, 1) == []
+
+
 def test_the_share_of_popular_items_counts_each_place() -> None:
     items = 120
     rows = Interactions(
