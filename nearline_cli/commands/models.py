@@ -229,7 +229,7 @@ def train_entailment(
     For example: nearline models train-entailment --data labels --out entailment.safetensors
 
     Training starts from the shipped judge. Set NEARLINE_EMBEDDING_ENTAILMENT to the file to serve
-    the result. Needs pip install 'nearline-server\\[torch,calibration]'.
+    the result. Needs the extras torch and calibration of nearline-server.
     """
     from generation.checks.labelled_claims import load_labelled_claims
     from nearline_cli.compose.entailment_trainer import check_out, train_judge
