@@ -13,7 +13,7 @@ from retrieval.index.filtering.filter_cache import FilterCache
 from retrieval.index.filtering.planner import FilteredSearch, Matches, calibrate
 from retrieval.index.item_table import ItemTable
 from retrieval.index.protocols import FilteredVectors, WordIndex
-from retrieval.index.text_conditions import TextConditions
+from retrieval.index.text_conditions import text_matches
 from retrieval.index.vectors.vector_index import VectorIndex
 from retrieval.protocols.shard import FieldCounts, ShardFilterPlan
 
@@ -92,8 +92,7 @@ def snapshot_attributes(
         index: The vectors; a short calibration measures when an exact scan is faster.
         words: The word index; None if the snapshot has none.
     """
-    of_text = None if words is None else TextConditions(items, words).matching
-    cache = FilterCache(table, items.first_rows, of_text)
+    cache = FilterCache(table, items.first_rows, text_matches(items, words))
     return SegmentAttributes(
         lambda: cache,
         FilteredSearch(index, items.chunks, exact_limit=calibrate(index)),

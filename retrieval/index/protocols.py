@@ -156,10 +156,6 @@ class WordIndex(Protocol):
         """
         ...
 
-    def title_scores(self, text: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Returns what the titles of rows add to the scores of `search`."""
-        ...
-
     def complete(
         self, text: str, most: int, allow: NDArray[np.bool_] | None = None
     ) -> NDArray[np.int32]:

@@ -94,14 +94,15 @@ class Segment:
             found = self._legs.lexical(queries.texts, leg_options)
             if leg_options.matches is not None:
                 plan = self._attributes.word_plan(leg_options.matches)
-            if options.boosts:
-                words, titled = self._legs.needed_words(), self._hits(found, options, plan)
-                for hits, text, one in zip(titled, queries.texts, found, strict=True):
-                    hits.title_scores = words.title_scores(text, one.rows).tolist()
-                return self._with_terms(titled, queries, options)
         else:
             found, plan = self._legs.dense(queries.vectors, leg_options)
-        return self._with_terms(self._hits(found, options, plan), queries, options)
+        results = self._hits(found, options, plan)
+        if options.boosts and options.mode is SearchMode.LEXICAL:
+            words = self._legs.needed_words()
+            for hits, text, one in zip(results, queries.texts, found, strict=True):
+                levels = words.title_levels(text, one.rows)
+                hits.title_scores = (levels * np.float32(words.title_score(text))).tolist()
+        return self._with_terms(results, queries, options)
 
     def fetch(
         self,

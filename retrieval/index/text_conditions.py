@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nearline import filters as f
 from nearline.errors import InvalidRequest
+from retrieval.index.filtering.attribute_table import TextMatches, without_texts
 from retrieval.index.lexical.text_analysis import (
     folded,
     iter_compounds,
@@ -91,6 +92,11 @@ class TextConditions:
         for rows in columns:
             found[self._items.documents_of(rows.astype(np.int64))] = True
         return found
+
+
+def text_matches(items: Documents, words: WordIndex | None) -> TextMatches:
+    """Returns what tests conditions on the texts of a segment; None: it has no word index."""
+    return without_texts if words is None else TextConditions(items, words).matching
 
 
 def phrase_test(text: str) -> Callable[[str], bool] | None:

@@ -21,7 +21,7 @@ from retrieval.index.filtering.attribute_table import AttributeTable
 from retrieval.index.filtering.filter_cache import FilterCache
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.protocols import WordIndex
-from retrieval.index.text_conditions import TextConditions
+from retrieval.index.text_conditions import text_matches
 from retrieval.index.vectors.vector_index import Neighbours, SearchParams
 from retrieval.live.documents import DocumentsView, LiveItem
 from retrieval.live.vectors import LiveIndex
@@ -79,7 +79,7 @@ class LiveColumns:
             index: The vectors of the view.
             words: The words of the view; None if the snapshot has no word index.
         """
-        of_text = None if words is None else TextConditions(of, words).matching
+        of_text = text_matches(of, words)
         fields, blocks, rest = self._fields, self._blocks, items[self._documents : of.documents]
 
         def assemble() -> FilterCache:

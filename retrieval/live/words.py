@@ -216,11 +216,6 @@ class WordsView:
         """Returns for each different word of a text the columns of rows that have it."""
         return word_rows(self._query(text), self._rows_of, similar=similar)
 
-    def title_scores(self, text: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Returns what the titles of rows add to the scores of `search`."""
-        query = self._query(text)
-        return self._matches(query).at(rows) * title_score(query)
-
     def complete(
         self, text: str, most: int, allow: NDArray[np.bool_] | None = None
     ) -> NDArray[np.int32]:

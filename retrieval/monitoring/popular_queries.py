@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
 import logging
 from bisect import bisect_left
@@ -19,6 +18,7 @@ from nearline.store.traffic import read_traffic
 from retrieval.index.lexical.text_analysis import split_words
 from retrieval.rollout.collections import ServedCollections
 from retrieval.search.query_syntax import parse_text
+from retrieval.snapshots.poller import Poller
 
 # As many as the recorder keeps.
 MAX_REQUESTS = 10_000
@@ -52,20 +52,18 @@ class PopularQueries:
         self._collections = collections
         self._least = least
         self._queries: dict[str, Sequence[_Query]] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._poller = Poller(
+            self.read, _INTERVAL_S, "recorded queries cannot be read", at_once=True
+        )
 
     def start(self) -> None:
         """Starts reading; requires a running event loop."""
         if self._least:
-            self._task = asyncio.create_task(self._run())
+            self._poller.start()
 
     async def close(self) -> None:
         """Stops reading."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self._poller.close()
 
     def complete(self, collection: str, text: str, limit: int) -> list[c.PopularQuery]:
         """Returns queries that begin with a text, the most frequent first, then by their words.
@@ -101,11 +99,6 @@ class PopularQueries:
 
     def _read_now(self, collection: str) -> Sequence[_Query]:
         return popular_queries(read_traffic(self._store, collection, MAX_REQUESTS), self._least)
-
-    async def _run(self) -> None:
-        while True:
-            await self.read()
-            await asyncio.sleep(_INTERVAL_S)
 
 
 def popular_queries(requests: Iterable[RecordedRequest], least: int) -> list[_Query]:

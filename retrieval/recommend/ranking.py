@@ -62,17 +62,16 @@ def rank_items(
         first: Items in the first block of each kind.
         debias: 0..1, see `discount_popularity`; None uses the model's value for this kind of list.
     """
+    discount = discount_of(model, given, history, repeats=repeats, debias=debias)
+    if len(given.items) == 1:
+        return ItemRanking(ITEMS, _blocks_of_item(model, given, allowed, first, discount))
     if len(given.items):
-        debias = model.similar_debias if debias is None else debias
-        if len(given.items) == 1:
-            return ItemRanking(ITEMS, _blocks_of_item(model, given, allowed, first, debias))
-        return ItemRanking(ITEMS, _blocks(model, model.similar, given, allowed, first, debias))
+        return ItemRanking(ITEMS, _blocks(model, model.similar, given, allowed, first, discount))
     if len(history.items):
         generator: Generator = model.blend(repeats=repeats)
         if (ranker := model.ranker(repeats=repeats)) is not None:
             generator = ranker.within(allowed)
-        debias = model.debias(repeats=repeats) if debias is None else debias
-        return ItemRanking(HISTORY, _blocks(model, generator, history, allowed, first, debias))
+        return ItemRanking(HISTORY, _blocks(model, generator, history, allowed, first, discount))
     popular = PopularityGenerator(model.popularity)
     return ItemRanking(POPULAR, _blocks(model, popular, history, allowed, first))
 
@@ -108,6 +107,17 @@ def position_of(ranking: ItemRanking, number: int) -> int:
             return before + int(found[0]) + 1
         before += len(numbers)
     return 0
+
+
+def discount_of(
+    model: BehaviourModel, given: History, history: History, *, repeats: bool, debias: float | None
+) -> float:
+    """Returns how much `rank_items` discounts popularity, 0..1; its arguments are the same."""
+    if not (len(given.items) or len(history.items)):
+        return 0.0
+    if debias is not None:
+        return debias
+    return model.similar_debias if len(given.items) else model.debias(repeats=repeats)
 
 
 def places_gained(before: ItemRanking, after: ItemRanking) -> dict[int, int]:

@@ -17,6 +17,7 @@ from retrieval.recommend.ranking import (
     ITEMS,
     POPULAR,
     ItemRanking,
+    discount_of,
     rank_items,
     rank_non_personalized,
     rank_positive,
@@ -134,12 +135,13 @@ class AutoStrategy:
 
     def debias(self, model: BehaviourModel, context: RankingContext) -> float:
         """Returns the discount of the context, else the snapshot's; 0 for popular items."""
-        given = any(map(model.is_trained, context.item_ids))
-        if not given and not len(context.profile.history.items):
-            return 0.0
-        if context.debias is not None:
-            return context.debias
-        return model.similar_debias if given else model.debias(repeats=context.repeats)
+        return discount_of(
+            model,
+            model.history_of_items(context.item_ids),
+            context.profile.history,
+            repeats=context.repeats,
+            debias=context.debias,
+        )
 
     def rank(
         self, model: BehaviourModel, context: RankingContext, allowed: Mask, first: int

@@ -52,7 +52,8 @@ def _column_type(field: snapshot_pb2.AttributeField) -> Any:
 TextMatches = Callable[[f.TextCondition], NDArray[np.bool_]]
 
 
-def _without_texts(condition: f.TextCondition) -> NDArray[np.bool_]:
+def without_texts(condition: f.TextCondition) -> NDArray[np.bool_]:
+    """Raises Unsupported: what tests conditions on texts where there is no word index."""
     raise Unsupported(
         f"the filter has a condition on texts ({type(condition).__name__}), but the collection has "
         "no lexical index; build it from texts, without --no-lexical",
@@ -126,7 +127,7 @@ class AttributeTable:
         """
         check_kinds(filter, self._kinds)
 
-    def matching(self, filter: Filter, of_text: TextMatches = _without_texts) -> NDArray[np.bool_]:
+    def matching(self, filter: Filter, of_text: TextMatches = without_texts) -> NDArray[np.bool_]:
         """Returns which documents match: (documents,) bool; see `nearline.filters`.
 
         Args:

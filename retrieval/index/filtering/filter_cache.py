@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.filters import Filter
-from retrieval.index.filtering.attribute_table import AttributeTable, TextMatches
+from retrieval.index.filtering.attribute_table import AttributeTable, TextMatches, without_texts
 from retrieval.index.filtering.planner import Matches
 
 MAX_BYTES = 64 << 20
@@ -26,7 +26,7 @@ class FilterCache:
         table: Attributes of the shard.
         first_rows: (documents + 1,) int64: the index row of each document's first chunk, and
             finally the number of rows.
-        of_text: Returns which documents meet a condition on texts; None if there is no word index.
+        of_text: Returns which documents meet a condition on texts.
         max_bytes: Maximum memory of all cached matches.
     """
 
@@ -34,7 +34,7 @@ class FilterCache:
         self,
         table: AttributeTable,
         first_rows: NDArray[np.int64],
-        of_text: TextMatches | None = None,
+        of_text: TextMatches = without_texts,
         *,
         max_bytes: int = MAX_BYTES,
     ) -> None:
@@ -72,11 +72,7 @@ class FilterCache:
         return found
 
     def _evaluate(self, filter: Filter) -> Matches:
-        documents = (
-            self.table.matching(filter)
-            if self._of_text is None
-            else self.table.matching(filter, self._of_text)
-        )
+        documents = self.table.matching(filter, self._of_text)
         chunks = documents if self._one_each else np.repeat(documents, self._chunks_of)
         count = int(np.count_nonzero(chunks))
         return Matches(

@@ -30,6 +30,7 @@ from retrieval.index.lexical.title_index import (
     NO_MATCHES,
     TitleIndex,
     TitleMatches,
+    common_rows,
     rows_of_all,
 )
 from retrieval.index.lexical.vocabulary import FOLDER, Vocabulary
@@ -168,11 +169,6 @@ class LexicalIndex:
             similar: Whether words that resemble a misspelt one, and synonyms, count.
         """
         return word_rows(self._vocabulary.query(text), self._rows_of, similar=similar)
-
-    def title_scores(self, text: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Returns what the titles of rows add to the scores of `search`: (n,) float32."""
-        query = self._vocabulary.query(text)
-        return self._title_matches(query).at(rows) * title_score(query)
 
     def complete(
         self, text: str, most: int, allow: NDArray[np.bool_] | None = None
@@ -315,13 +311,9 @@ def _sum_column(
     columns = [column for column in map(column_of, parts) if column is not None]
     if len(columns) < len(parts):
         return None
-    smallest, *others = sorted((rows for rows, _ in columns), key=len)
-    for other in others:
-        places = np.searchsorted(other, smallest)
-        places[places == len(other)] = 0
-        smallest = smallest[other[places] == smallest]
+    common = common_rows(rows for rows, _ in columns)
     # In the order of the words, so that the sum is the same in any shard.
-    return (smallest, sum_scores(columns, smallest)) if len(smallest) else None
+    return (common, sum_scores(columns, common)) if len(common) else None
 
 
 def _best_column(columns: list[Column]) -> Column:

@@ -29,7 +29,7 @@ _SIGNS = "".join(
 )
 _LETTERS = rf"[^\W_{CJK}]+(?:[{_SIGNS}]+[^\W_{CJK}]*)*"
 _WORD = re.compile(rf"[{CJK}]|{_LETTERS}")
-ASCII_WORD = re.compile("[a-z0-9]+")
+_ASCII_WORD = re.compile("[a-z0-9]+")
 _WORD_1 = re.compile(rf"[{CJK}]|[^\W{CJK}]+")
 POSSESSIVE = re.compile(r"'s\b")
 # "XR-200", "AT&T", "U.S.A", "snake_case": also found as one word, without what joins them. Words
@@ -126,7 +126,7 @@ def split_words(text: str) -> list[str]:
 
 def split_folded(text: str) -> list[str]:
     """Splits a text as `split_words` does; the text is `folded`."""
-    return (ASCII_WORD if text.isascii() else _WORD).findall(text)
+    return (_ASCII_WORD if text.isascii() else _WORD).findall(text)
 
 
 def find_words(folded: str, *, variants: bool = True) -> Iterator[tuple[int, int, str]]:
@@ -137,7 +137,7 @@ def find_words(folded: str, *, variants: bool = True) -> Iterator[tuple[int, int
         variants: Whether to find compounds and pairs, too, as `iter_variants` does; they follow the
             words.
     """
-    for match in (ASCII_WORD if folded.isascii() else _WORD).finditer(folded):
+    for match in (_ASCII_WORD if folded.isascii() else _WORD).finditer(folded):
         yield match.start(), match.end(), match.group()
     if not variants:
         return

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from nearline.normalization import nfkc
 from retrieval.index.lexical.text_analysis import (
-    ASCII_WORD,
     POSSESSIVE,
     VERSION,
     find_words,
@@ -58,11 +57,6 @@ class FoldedText(NamedTuple):
 
 def word_spans(text: str) -> Iterator[tuple[int, int, str]]:
     """Yields (first, past-the-end code point, folded word) of the words of a text."""
-    if text.isascii() and "'" not in text:
-        # As titles are, of which completions read many.
-        for match in ASCII_WORD.finditer(text.lower()):
-            yield *match.span(), match.group()
-        return
     folded = folded_text(text)
     for start, end, word in find_words(folded.text, variants=False):
         yield *folded.span(start, end), word

@@ -10,7 +10,7 @@ In the lexical folder of the shard; rows are chunks, numbered as in the vector i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -281,7 +281,7 @@ def _columns(clause: Clause, rows_of: RowsOf) -> list[NDArray[np.int32]]:
 
 def rows_of_all(word: Alternative, rows_of: RowsOf) -> NDArray[np.int32]:
     """Returns the rows, ascending, with a word, or with all of several."""
-    return _intersection(list(map(rows_of, word.parts))) if word.parts else rows_of(word)
+    return common_rows(map(rows_of, word.parts)) if word.parts else rows_of(word)
 
 
 def _marked(columns: Sequence[NDArray[np.int32]], total: int) -> NDArray[np.bool_]:
@@ -357,13 +357,13 @@ def _count_matched(
 
 def _having_all(clauses: Sequence[Clause], rows_of: RowsOf) -> NDArray[np.int32]:
     """Returns the rows, ascending, that have a word of each clause."""
-    return _intersection([_distinct(_columns(clause, rows_of)) for clause in clauses])
+    return common_rows(_distinct(_columns(clause, rows_of)) for clause in clauses)
 
 
-def _intersection(columns: list[NDArray[np.int32]]) -> NDArray[np.int32]:
-    columns.sort(key=len)
-    rows = columns[0]
-    for column in columns[1:]:
+def common_rows(columns: Iterable[NDArray[np.int32]]) -> NDArray[np.int32]:
+    """Returns the rows, ascending, that are in all columns, which are ascending; at least one."""
+    rows, *others = sorted(columns, key=len)
+    for column in others:
         rows = rows[_are_in(rows, column)]
     return rows
 
