@@ -26,9 +26,9 @@ from generation.checks.groundedness import (
     best_passages,
     check_groundedness,
 )
-from generation.checks.labelled_claims import LABELS, load_labelled_claims
 from generation.evidence.sources import Passage
 from generation.training.eval_metrics import auroc
+from generation.training.labelled_claims import LABELS, load_labelled_claims
 
 RULES = {
     "number or date": ("number", "date"),

@@ -22,15 +22,15 @@ from embedding.model import DEFAULT_MODEL, find_model
 from embedding.settings import EmbeddingSettings
 from generation.checks.entailment import correct
 from generation.checks.groundedness import Groundedness, check_groundedness
-from generation.checks.labelled_claims import (
+from generation.checks.sentence_verifier import VerifiedSentence
+from generation.training.eval_metrics import auroc
+from generation.training.labelled_claims import (
     CONTRADICT,
     NONE,
     SUPPORT,
     LabelledClaim,
     load_labelled_claims,
 )
-from generation.checks.sentence_verifier import VerifiedSentence
-from generation.training.eval_metrics import auroc
 from nearline.contract import ENTAILMENT_JUDGE, Lane
 
 _PASSED_CONTRADICTED = 0.2

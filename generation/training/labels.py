@@ -9,15 +9,14 @@ Two layouts are supported:
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
+from generation.training.label_files import LabelRow, as_list, malformed, read_rows
 from nearline.errors import InvalidRequest
 
-_Row: TypeAlias = dict[str, Any]  # JSON.
 CLAIMS = "claims"
 QUESTIONS = "questions"
 
@@ -64,7 +63,7 @@ def load_labels(folder: Path, split: str) -> list[LabelledQuestion]:
         return _claims(claims, folder / "abstracts.jsonl")
     for name in (f"{QUESTIONS}_{split}.jsonl", f"{QUESTIONS}.jsonl"):
         if (folder / name).is_file():
-            return [_question(*row) for row in _rows(folder / name)]
+            return [_question(*row) for row in read_rows(folder / name)]
     there = sorted(path.name for kind in (CLAIMS, QUESTIONS) for path in folder.glob(f"{kind}*"))
     raise InvalidRequest(
         f"{folder} has no labelled questions of split {split!r}: neither {claims.name} nor "
@@ -83,13 +82,13 @@ def drop_overlapping(
 
 def _claims(path: Path, abstracts: Path) -> list[LabelledQuestion]:
     texts: dict[str, list[LabelSpan]] = {}
-    for place, row in _rows(abstracts):
+    for place, row in read_rows(abstracts):
         try:
-            texts[str(row["doc_id"])] = _joined([str(one) for one in _listed(row["sentences"])])
+            texts[str(row["doc_id"])] = _joined([str(one) for one in as_list(row["sentences"])])
         except (KeyError, TypeError) as error:
-            raise _malformed(place, 'doc_id and a list "sentences"') from error
+            raise malformed(place, 'doc_id and a list "sentences"') from error
     found = []
-    for place, row in _rows(path):
+    for place, row in read_rows(path):
         try:
             spans = {
                 document: [
@@ -108,13 +107,13 @@ def _claims(path: Path, abstracts: Path) -> list[LabelledQuestion]:
                 )
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise _malformed(
+            raise malformed(
                 place, f"query_id, text and evidence by sentences that {abstracts.name} has"
             ) from error
     return found
 
 
-def _question(place: str, row: _Row) -> LabelledQuestion:
+def _question(place: str, row: LabelRow) -> LabelledQuestion:
     try:
         document = row.get("doc_id")
         cited = frozenset() if document is None else frozenset({str(document)})
@@ -122,7 +121,7 @@ def _question(place: str, row: _Row) -> LabelledQuestion:
             LabelSpan(
                 int(one["answer_start"]), int(one["answer_start"]) + len(one["text"]), one["text"]
             )
-            for one in _listed(row.get("answers") or [])
+            for one in as_list(row.get("answers") or [])
         ]
         if spans and not cited:
             raise KeyError("doc_id")
@@ -134,7 +133,7 @@ def _question(place: str, row: _Row) -> LabelledQuestion:
             short=True,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise _malformed(
+        raise malformed(
             place, 'query_id, text, doc_id and answers [{"text", "answer_start"}]'
         ) from error
 
@@ -145,29 +144,3 @@ def _joined(sentences: Sequence[str]) -> list[LabelSpan]:
         spans.append(LabelSpan(at, at + len(sentence), sentence))
         at += len(sentence) + 1
     return spans
-
-
-def _listed(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError(f"{value!r} is no list")
-    return value
-
-
-def _rows(path: Path) -> Iterator[tuple[str, _Row]]:
-    if not path.is_file():
-        raise InvalidRequest(f"file {path} is missing; the labels need it", field="data")
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        if not line.strip():
-            continue
-        place = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise _malformed(place, "its fields") from error
-        if not isinstance(row, dict):
-            raise _malformed(place, "its fields")
-        yield place, row
-
-
-def _malformed(place: str, fields: str) -> InvalidRequest:
-    return InvalidRequest(f"{place} is not a JSON object with {fields}", field="data")

@@ -231,7 +231,7 @@ def train_entailment(
     Training starts from the shipped judge. Set NEARLINE_EMBEDDING_ENTAILMENT to the file to serve
     the result. Needs the extras torch and calibration of nearline-server.
     """
-    from generation.checks.labelled_claims import load_labelled_claims
+    from generation.training.labelled_claims import load_labelled_claims
     from nearline_cli.compose.entailment_trainer import check_out, train_judge
 
     check_out(out)

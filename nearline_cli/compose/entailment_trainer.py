@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.checks.labelled_claims import CONTRADICT, LABELS, SUPPORT, LabelledClaim
 from generation.training.eval_metrics import auroc
+from generation.training.labelled_claims import CONTRADICT, LABELS, SUPPORT, LabelledClaim
 from nearline.errors import InvalidRequest, SettingsError
 
 # Fewest statements of each label; fewer teach nothing that holds for others.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from embedding.entailment_judge import read_change
-from generation.checks.labelled_claims import LabelledClaim
+from generation.training.labelled_claims import LabelledClaim
 from nearline.errors import InvalidRequest
 from nearline_cli.compose.entailment_trainer import (
     check_claims,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from generation.checks.labelled_claims import LabelledClaim, load_labelled_claims
+from generation.training.labelled_claims import LabelledClaim, load_labelled_claims
 from nearline.errors import InvalidRequest
 
 ABSTRACT = {
