@@ -25,6 +25,9 @@ from retrieval.changelog.records import Change, ChangeKind, ChangeWrite
 from retrieval.changelog.start_position import watermark_of
 from retrieval.index.item_table import ItemTable
 from retrieval.index.vectors.faiss_index import FaissIndex
+from retrieval.router.empty_snapshot import publish_empty_snapshot
+from retrieval.router.new_collection import CollectionShape
+from retrieval.snapshots import aliases
 from tests.index_builder.embedders import HashEmbedder, vector_of
 from tests.retrieval.changelog.memory_log import MemoryLog
 
@@ -70,6 +73,25 @@ class Living:
         number = sum(1 for _ in self.store.log_records("default")) + 1
         record = change_pb2.LogRecord(number=number, log_id=self.log.log_id, follows=follows)
         self.store.create_log_record("default", record)
+
+    async def create_empty(self, **properties: object) -> None:
+        """Creates the collection as over the API, without a document; and its log."""
+        info = await self.embedder.info()
+        shape = CollectionShape(
+            dim=info.dim,
+            metric="cosine",
+            shards=self.options.shards,
+            language="english",
+            chunk_tokens=240,
+            overlap_sentences=1,
+            fields=[],
+            search_weights={},
+            embedder=info,
+        )
+        changed = dataclasses.replace(shape, **properties)  # type: ignore[arg-type]
+        snapshot_id = publish_empty_snapshot(self.store, "default", changed)
+        aliases.create(self.store, "default", snapshot_id)
+        self.make_log()
 
     def corpus(self, texts: Mapping[str, str], at: float, name: str = "corpus") -> Path:
         """Writes a corpus of texts by id, last modified at a time."""

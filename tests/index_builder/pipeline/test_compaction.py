@@ -26,8 +26,6 @@ from nearline.v1 import snapshot_pb2
 from retrieval.changelog.archive import Archive, PendingChanges, archive_changes
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.watermark import Watermark
-from retrieval.router.empty_snapshot import publish_empty_snapshot
-from retrieval.router.new_collection import CollectionShape
 from retrieval.snapshots import aliases, retention
 from tests.index_builder.embedders import HashEmbedder
 from tests.index_builder.live_collection import Living
@@ -116,19 +114,7 @@ async def test_a_compaction_of_an_empty_collection_keeps_its_declared_attributes
         snapshot_pb2.AttributeField(name="price", kind=kind.KIND_DOUBLE),
         snapshot_pb2.AttributeField(name="tags", kind=kind.KIND_STRING, is_list=True),
     ]
-    shape = CollectionShape(
-        dim=(await living.embedder.info()).dim,
-        metric="cosine",
-        shards=2,
-        language="english",
-        chunk_tokens=240,
-        overlap_sentences=1,
-        fields=declared,
-        search_weights={},
-        embedder=await living.embedder.info(),
-    )
-    aliases.create(living.store, "default", publish_empty_snapshot(living.store, "default", shape))
-    living.make_log()
+    await living.create_empty(fields=declared)
     living.clock.now = 20
     # Neither a price nor a list so far.
     await living.upsert("a", "Text a.", {"tags": "red"})

@@ -1,7 +1,8 @@
-"""What a build does about changes of the alias while it promotes its snapshot."""
+"""Promotion of a build while somebody else changes the alias."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +19,15 @@ from tests.retrieval.small_snapshots import Document, write_snapshot
 class RacedStore(Store):
     """A store in which somebody else changes the alias after it was read for the first time."""
 
-    raced = False
+    def __init__(self, root: Path, change: Callable[[Store], object]) -> None:
+        super().__init__(root)
+        self._changes = [change]
 
     def alias_in_force(self, collection: str) -> snapshot_pb2.AliasRecord:
         record = super().alias_in_force(collection)
-        if not self.raced:
-            self.raced = True
-            self.change()
+        if self._changes:
+            self._changes.pop()(self)
         return record
-
-    def change(self) -> None:
-        raise NotImplementedError
 
 
 @pytest.fixture(name="snapshots")
@@ -44,11 +43,7 @@ def give_snapshots(tmp_path: Path) -> list[str]:
 def test_a_trial_that_begins_meanwhile_is_not_ended(tmp_path: Path, snapshots: list[str]) -> None:
     current, canary, built = snapshots
 
-    class Store(RacedStore):
-        def change(self) -> None:
-            aliases.split(self, "default", canary, 0.1)
-
-    store = Store(tmp_path)
+    store = RacedStore(tmp_path, lambda raced: aliases.split(raced, "default", canary, 0.1))
     with pytest.raises(Conflict, match=f"would end the trial of {canary} against {current}"):
         promote(store, store.manifest("default", built), "built")
     assert store.alias_in_force("default").canary == canary
@@ -59,11 +54,7 @@ def test_a_promotion_meanwhile_is_followed_by_that_of_the_build(
 ) -> None:
     current, other, built = snapshots
 
-    class Store(RacedStore):
-        def change(self) -> None:
-            aliases.promote(self, "default", other)
-
-    store = Store(tmp_path)
+    store = RacedStore(tmp_path, lambda raced: aliases.promote(raced, "default", other))
     before = store.newest_alias_record("default")
     assert before is not None and before.current == current
     epoch = promote(store, store.manifest("default", built), "built")

@@ -18,10 +18,7 @@ from retrieval.index.lexical.bm25_index import K1, B
 from retrieval.live.live_changes import LiveChanges
 from retrieval.protocols.shard import ShardOptions, ShardQueries
 from retrieval.protocols.snapshot import read_snapshot_ref
-from retrieval.router.empty_snapshot import publish_empty_snapshot
-from retrieval.router.new_collection import CollectionShape
 from retrieval.shards.local_provider import LocalShardProvider
-from retrieval.snapshots import aliases
 from tests.index_builder.live_collection import Living
 
 WEIGHTS = {"title": 2.0, "genres": 0.5, "note": 3.0}
@@ -102,20 +99,7 @@ async def test_a_change_of_an_attribute_changes_the_words_of_an_item(films: Livi
 
 async def test_a_new_collection_keeps_its_weights_when_it_is_compacted(tmp_path: Path) -> None:
     living = Living(tmp_path, shards=2)
-    info = await living.embedder.info()
-    shape = CollectionShape(
-        dim=info.dim,
-        metric="cosine",
-        shards=2,
-        language="english",
-        chunk_tokens=240,
-        overlap_sentences=1,
-        fields=[],
-        search_weights=WEIGHTS,
-        embedder=info,
-    )
-    aliases.create(living.store, "default", publish_empty_snapshot(living.store, "default", shape))
-    living.make_log()
+    await living.create_empty(search_weights=WEIGHTS)
     for key, attributes in FILMS.items():
         await living.upsert(key, f"film {key}", attributes)
     assert set(await scores(living, "drama")) == {"f1", "f2"}

@@ -14,9 +14,6 @@ from index_builder.pipeline.settings import IndexBuilderSettings
 from nearline.errors import InvalidRequest
 from retrieval.index.lexical.synonym_rules import parse_synonyms
 from retrieval.index.lexical.synonyms import SYNONYMS
-from retrieval.router.empty_snapshot import publish_empty_snapshot
-from retrieval.router.new_collection import CollectionShape
-from retrieval.snapshots import aliases
 from tests.index_builder.embedders import HashEmbedder
 from tests.index_builder.live_collection import Living
 from tests.index_builder.pipeline.test_search_weights import scores
@@ -85,21 +82,7 @@ async def test_another_model_keeps_the_synonyms(shop: Living) -> None:
 
 async def test_a_new_collection_keeps_its_synonyms_when_it_is_compacted(tmp_path: Path) -> None:
     living = Living(tmp_path, shards=2)
-    info = await living.embedder.info()
-    shape = CollectionShape(
-        dim=info.dim,
-        metric="cosine",
-        shards=2,
-        language="english",
-        chunk_tokens=240,
-        overlap_sentences=1,
-        fields=[],
-        search_weights={},
-        synonyms=RULES.rules,
-        embedder=info,
-    )
-    aliases.create(living.store, "default", publish_empty_snapshot(living.store, "default", shape))
-    living.make_log()
+    await living.create_empty(synonyms=RULES.rules)
     for key, text in TEXTS.items():
         await living.upsert(key, text)
     assert set(await scores(living, "tv")) == {"a", "c"}

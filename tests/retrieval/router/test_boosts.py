@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -14,17 +13,15 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from index_builder.options.build_options import BuildOptions, ChunkOptions
-from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
 from nearline.errors import InvalidRequest
 from nearline.filters import Equals
 from retrieval.router.search_page import SearchPage
+from tests.retrieval.built_collections import COLLECTIONS, build_collections
 from tests.retrieval.fakes import WordEmbedder, word_vector
 from tests.retrieval.service_modes import OBJECT, SHARDS_APART, opened
 
 DIM = 16
-COLLECTIONS = ("one", "four")
 WORDS = "red green blue round square small large glass steel paper river stone cloud".split()
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 TEXT = c.Query(text="red glass stone")
@@ -56,16 +53,7 @@ NAMED = {"i005", "i077", "i205"}
 
 @pytest.fixture(scope="module", name="store")
 def give_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("boosts")
-    for collection, shards in zip(COLLECTIONS, (1, 4), strict=True):
-        options = BuildOptions(
-            store=str(root),
-            collection=collection,
-            shards=shards,
-            chunks=ChunkOptions(max_tokens=0),
-        )
-        asyncio.run(build_snapshot(ITEMS.values(), options, WordEmbedder(DIM)))
-    return root
+    return build_collections(tmp_path_factory.mktemp("boosts"), ITEMS.values(), WordEmbedder(DIM))
 
 
 @pytest_asyncio.fixture(params=[OBJECT, SHARDS_APART], name="service")

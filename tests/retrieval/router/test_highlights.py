@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +10,15 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from index_builder.options.build_options import BuildOptions, ChunkOptions
-from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
 from nearline.errors import InvalidRequest
 from nearline.filters import Equals
 from retrieval.index.lexical.analysers import analyser_of
+from tests.retrieval.built_collections import COLLECTIONS, build_collections
 from tests.retrieval.fakes import WordEmbedder, word_vector
 from tests.retrieval.service_modes import OBJECT, SHARDS_APART, opened
 
 DIM = 16
-COLLECTIONS = ("one", "four")
 WORDS = (
     "Red green blue, round square. Small largest glass steels paper? River stone clouds.".split()
 )
@@ -44,17 +41,13 @@ ITEMS = {item.id: item for item in make_items()}
 
 @pytest.fixture(scope="module", name="store")
 def give_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("highlights")
-    for collection, shards in zip((*COLLECTIONS, "plain"), (1, 4, 1), strict=True):
-        options = BuildOptions(
-            store=str(root),
-            collection=collection,
-            shards=shards,
-            chunks=ChunkOptions(max_tokens=30),
-            lexical=collection != "plain",
-        )
-        asyncio.run(build_snapshot(ITEMS.values(), options, WordEmbedder(DIM)))
-    return root
+    return build_collections(
+        tmp_path_factory.mktemp("highlights"),
+        ITEMS.values(),
+        WordEmbedder(DIM),
+        plain=True,
+        max_tokens=30,
+    )
 
 
 @pytest_asyncio.fixture(params=[OBJECT, SHARDS_APART], name="service")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,18 +10,16 @@ import pytest
 import pytest_asyncio
 from numpy.typing import NDArray
 
-from index_builder.options.build_options import BuildOptions, ChunkOptions
-from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
 from nearline.errors import InvalidRequest, NearlineError, Unsupported
 from nearline.filters import Equals, Not, Phrase, Words
+from tests.retrieval.built_collections import COLLECTIONS, build_collections
 from tests.retrieval.fakes import WordEmbedder
 from tests.retrieval.service_modes import OBJECT, SHARDS_APART, opened
 
 DIM = 16
 LEXICAL, DENSE = c.SearchMode.LEXICAL, c.SearchMode.DENSE
 VECTOR = np.ones(DIM, np.float32)
-COLLECTIONS = ("one", "four")
 TEXTS = {
     "york": ("City guide", "A hotel in New York, with a view."),
     "yorks": ("New York's hotels", "All of them are expensive."),
@@ -42,17 +39,7 @@ HOTELS = {"york", "yorks", "apart", "spiders", "cheap", "bjork"}
 
 @pytest.fixture(scope="module", name="store")
 def give_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("texts")
-    for collection, shards in zip((*COLLECTIONS, "plain"), (1, 4, 1), strict=True):
-        options = BuildOptions(
-            store=str(root),
-            collection=collection,
-            shards=shards,
-            chunks=ChunkOptions(max_tokens=0),
-            lexical=collection != "plain",
-        )
-        asyncio.run(build_snapshot(ITEMS, options, WordEmbedder(DIM)))
-    return root
+    return build_collections(tmp_path_factory.mktemp("texts"), ITEMS, WordEmbedder(DIM), plain=True)
 
 
 @pytest_asyncio.fixture(params=[OBJECT, SHARDS_APART], name="service")

@@ -14,18 +14,16 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from index_builder.options.build_options import BuildOptions, ChunkOptions
-from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
 from nearline.admission import note_overload
 from nearline.errors import InvalidRequest, SnapshotGone
 from nearline.filters import All, Any, Equals, Exists, In, Not, Range
+from tests.retrieval.built_collections import COLLECTIONS, build_collections
 from tests.retrieval.fakes import WordEmbedder, word_vector
 from tests.retrieval.service_modes import OBJECT, SHARDS_APART, opened
 
 DIM = 16
 WORDS = "red green blue round square small large glass steel paper river stone cloud".split()
-COLLECTIONS = ("one", "four")
 TITLE = frozenset({c.PayloadField.TITLE})
 
 
@@ -52,16 +50,7 @@ BY_ID = {item.id: item for item in ITEMS}
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("features")
-    for collection, shards in zip(COLLECTIONS, (1, 4), strict=True):
-        options = BuildOptions(
-            store=str(root),
-            collection=collection,
-            shards=shards,
-            chunks=ChunkOptions(max_tokens=0),
-        )
-        asyncio.run(build_snapshot(ITEMS, options, WordEmbedder(DIM)))
-    return root
+    return build_collections(tmp_path_factory.mktemp("features"), ITEMS, WordEmbedder(DIM))
 
 
 @pytest_asyncio.fixture(params=[OBJECT, SHARDS_APART])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,11 +13,11 @@ from index_builder.pipeline.builder import build_snapshot
 from nearline import contract as c
 from nearline.errors import InvalidRequest, Unsupported
 from nearline.filters import Equals
+from tests.retrieval.built_collections import COLLECTIONS, build_collections
 from tests.retrieval.fakes import WordEmbedder
 from tests.retrieval.service_modes import OBJECT, SHARDS_APART, opened
 
 DIM = 16
-COLLECTIONS = ("one", "four")
 # Title, kind, popularity.
 TITLES = [
     ("The Matrix", "film", 0.9),
@@ -41,19 +40,14 @@ ITEMS = [
 
 @pytest.fixture(scope="module", name="store")
 def give_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("titles")
     popularity = {item.id: share for item, (_, _, share) in zip(ITEMS, TITLES, strict=True)}
-    for collection, shards in zip((*COLLECTIONS, "plain"), (1, 4, 1), strict=True):
-        options = BuildOptions(
-            store=str(root),
-            collection=collection,
-            shards=shards,
-            chunks=ChunkOptions(max_tokens=0),
-            popularity=popularity,
-            lexical=collection != "plain",
-        )
-        asyncio.run(build_snapshot(ITEMS, options, WordEmbedder(DIM)))
-    return root
+    return build_collections(
+        tmp_path_factory.mktemp("titles"),
+        ITEMS,
+        WordEmbedder(DIM),
+        plain=True,
+        popularity=popularity,
+    )
 
 
 @pytest_asyncio.fixture(params=[OBJECT, SHARDS_APART], name="service")
