@@ -23,7 +23,7 @@ _HELD_OUT = 5
 
 
 class TrainedJudge(NamedTuple):
-    """What was learned.
+    """Figures of a learned judge.
 
     claims: Number of labelled claims. held_out: Those of them that chose the threshold.
     auroc: Supported against contradicted, on the held-out ones.
