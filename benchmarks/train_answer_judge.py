@@ -1,4 +1,4 @@
-"""Trains the judge of answers, and writes embedding/answer_judge.safetensors.
+"""Trains the judge of answers, and writes embedding/judges/answer_judge.safetensors.
 
 Low-rank changes of the upper four layers of all-MiniLM-L6-v2 are learned with a head over its first
 token, from two sources:
@@ -21,35 +21,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import re
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import nn
-from transformers import BertModel
 
-from embedding.answer_judge import JudgeInput
 from embedding.bert_weights import read_tensors
+from embedding.judges.answer_judge import answer_input
+from embedding.judges.low_rank import JudgeInput
+from embedding.judges.low_rank_model import LowRankModel, save_change
 from embedding.model import DEFAULT_MODEL, find_model
 from generation.evidence.answer_kinds import answer_pattern
 from nearline.sentences import sentences
 
-_PARTS = {
-    "query": "attention.self.query",
-    "key": "attention.self.key",
-    "value": "attention.self.value",
-    "attended": "attention.output.dense",
-    "up": "intermediate.dense",
-    "down": "output.dense",
-}
-_NORMS = {"attended_norm": "attention.output.LayerNorm", "norm": "output.LayerNorm"}
-_FROZEN_LAYERS, _RANK, _SCALE = 2, 8, 2.0
+_RANK, _SCALE = 8, 2.0
 _QUESTIONS_AT_ONCE, _RATE, _WARM_UP = 9, 6e-4, 20
 # Share of the questions that are repeated with a name or number changed.
 _CHANGED = 0.3
@@ -166,74 +156,6 @@ def change_name(question: str, others: list[str]) -> str:
     return other and question[: found.start()] + other + question[found.end() :]
 
 
-class LowRank(nn.Module):
-    """A linear part, and a change of it that is learned."""
-
-    def __init__(self, part: nn.Linear) -> None:
-        super().__init__()
-        self.part = part.to(torch.bfloat16)
-        self.down = nn.Parameter(torch.randn(_RANK, part.in_features) / math.sqrt(part.in_features))
-        self.up = nn.Parameter(torch.zeros(part.out_features, _RANK))
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        changed: torch.Tensor = self.part(states) + (states @ self.down.T) @ self.up.T * _SCALE
-        return changed
-
-
-class Judge(nn.Module):
-    """The model that is trained."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.bert = BertModel.from_pretrained(folder, add_pooling_layer=False)
-        self.bert.requires_grad_(False)
-        for layer in self.bert.encoder.layer[_FROZEN_LAYERS:]:
-            for path in _PARTS.values():
-                where, _, name = path.rpartition(".")
-                part = cast("nn.Linear", layer.get_submodule(path))
-                setattr(layer.get_submodule(where), name, LowRank(part))
-            for path in _NORMS.values():
-                layer.get_submodule(path).requires_grad_(True)
-        self.head = nn.Linear(self.bert.config.hidden_size, 1)
-
-    def forward(self, pairs: list[np.ndarray[Any, np.dtype[np.int64]]]) -> torch.Tensor:
-        """Returns the logit of each pair."""
-        ids = nn.utils.rnn.pad_sequence([torch.from_numpy(one) for one in pairs], batch_first=True)
-        with torch.autocast("cpu", torch.bfloat16):
-            states = self.bert(input_ids=ids, attention_mask=(ids != 0).long()).last_hidden_state
-        logits: torch.Tensor = self.head(states[:, 0].float())[:, 0]
-        return logits
-
-    def start(self, file: Path) -> None:
-        """Goes on from the result of `change`."""
-        found = {name: torch.from_numpy(part) for name, part in read_tensors([file]).items()}
-        self.head.load_state_dict({name: found[f"head.{name}"] for name in ("weight", "bias")})
-        with torch.no_grad():
-            for number, layer in enumerate(self.bert.encoder.layer):
-                for name, path in _PARTS.items() if number >= _FROZEN_LAYERS else ():
-                    part = cast("LowRank", layer.get_submodule(path))
-                    part.down.copy_(found[f"{number}.{name}.down"])
-                    part.up.copy_(found[f"{number}.{name}.up"] / _SCALE)
-                for name, path in _NORMS.items() if number >= _FROZEN_LAYERS else ():
-                    norm = cast("nn.LayerNorm", layer.get_submodule(path))
-                    norm.weight.copy_(found[f"{number}.{name}.scale"])
-                    norm.bias.copy_(found[f"{number}.{name}.shift"])
-
-    def change(self) -> dict[str, np.ndarray[Any, np.dtype[np.floating[Any]]]]:
-        """Returns what was learned, as `embedding.answer_judge.adapt` reads it."""
-        found = {f"head.{name}": part for name, part in self.head.state_dict().items()}
-        for number, layer in enumerate(self.bert.encoder.layer):
-            for name, path in _PARTS.items() if number >= _FROZEN_LAYERS else ():
-                part = cast("LowRank", layer.get_submodule(path))
-                found[f"{number}.{name}.down"] = part.down.half()
-                found[f"{number}.{name}.up"] = (part.up * _SCALE).half()
-            for name, path in _NORMS.items() if number >= _FROZEN_LAYERS else ():
-                norm = cast("nn.LayerNorm", layer.get_submodule(path))
-                found[f"{number}.{name}.scale"] = norm.weight.half()
-                found[f"{number}.{name}.shift"] = norm.bias.half()
-        return {name: part.detach().numpy() for name, part in found.items()}
-
-
 def loss_of(logits: torch.Tensor, groups: list[Group]) -> torch.Tensor:
     """Returns the loss: of each pair, and of the answers among the sentences of their question."""
     labels = torch.tensor([float(one) for group in groups for one in group.answers])
@@ -260,9 +182,10 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     folder = find_model(DEFAULT_MODEL, cache_folder=options.out.absolute().parent).folder
-    encoder, judge = JudgeInput(folder), Judge(folder)
+    encoder = answer_input(folder)
+    judge = LowRankModel(folder, outputs=1, rank=_RANK, scale=_SCALE)
     if options.start is not None:
-        judge.start(options.start)
+        judge.start(read_tensors([options.start]))
     groups = [*read_groups(options, encoder), *2 * read_own_groups(options.own, encoder)]
     learned = [part for part in judge.parameters() if part.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=_RATE, weight_decay=0.01)
@@ -272,18 +195,15 @@ def main() -> None:
         for part in optimizer.param_groups:
             part["lr"] = rate
         taken = random.sample(groups, _QUESTIONS_AT_ONCE)
-        loss = loss_of(judge([pair for group in taken for pair in group.pairs]), taken)
+        loss = loss_of(judge([pair for group in taken for pair in group.pairs])[:, 0], taken)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
         if step % 20 == 0:
             print(f"step {step} of {steps}: loss {loss.item():.3f}", flush=True)
-    facts = {
-        "learned_from": "SelQA and questions of Nearline's own (both Apache License 2.0)",
-        "base": "all-MiniLM-L6-v2",
-    }
-    save_file(judge.change(), options.out, metadata=facts)
+    learned_from = "SelQA and questions of Nearline's own (both Apache License 2.0)"
+    save_change(judge.change(), options.out, learned_from)
 
 
 if __name__ == "__main__":

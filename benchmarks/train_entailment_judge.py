@@ -1,4 +1,4 @@
-"""Trains the judge of groundedness, and writes embedding/entailment_judge.safetensors.
+"""Trains the judge of groundedness, and writes embedding/judges/entailment_judge.safetensors.
 
 All labels are made by rule: `entailment.claim_grammar` tells facts in words of our own, and
 `entailment.sentence_edits` shortens and changes sentences of SelQA's articles. Articles of
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.entailment.claim_grammar import CONTRADICTED, SUPPORTED, ClaimGrammar
 from benchmarks.entailment.sentence_edits import SentenceEdits
-from embedding.low_rank_trainer import EntailmentModel, Example, predict, train
+from embedding.judges.low_rank_trainer import EntailmentModel, Example, predict, train
 from embedding.model import DEFAULT_MODEL, find_model
 from generation.training.eval_metrics import auroc
 

@@ -177,7 +177,7 @@ class PairScorer:
 
 
 def is_change(name: str) -> bool:
-    """Returns whether a setting names a change of the embedding model; see `entailment_judge`."""
+    """Returns whether a setting names a change of the embedding model; see `judges`."""
     return name == ENTAILMENT_JUDGE or name.endswith(".safetensors")
 
 

@@ -15,11 +15,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from embedding.answer_judge import open_judge
 from embedding.backend import Backend, PaddedBackend
 from embedding.backend_selection import select_backend
 from embedding.batcher import Batcher
-from embedding.entailment_judge import open_entailment_judge
+from embedding.judges.answer_judge import open_judge
+from embedding.judges.entailment_judge import open_entailment_judge
 from embedding.metrics import Metrics
 from embedding.model import EmbeddingModel, find_model
 from embedding.pair_scorer import ENTAILMENT, RERANKER, PairScorer

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedding.entailment_judge import open_entailment_judge
+from embedding.judges.entailment_judge import open_entailment_judge
 from embedding.model import DEFAULT_MODEL, find_model
 from embedding.settings import EmbeddingSettings
 from generation.checks.entailment import correct

@@ -91,18 +91,18 @@ def train_judge(
         claims: Labelled claims, at least `MIN_CLAIMS` of each label.
         out: The file to write; an existing one is replaced.
         max_s: Seconds after which training ends.
-        progress: See `embedding.low_rank_trainer.train`.
+        progress: See `embedding.judges.low_rank_trainer.train`.
     Raises: InvalidRequest: too few claims. SettingsError: torch is not installed.
     """
     check_claims(claims)
     try:
-        from embedding import low_rank_trainer as training
+        from embedding.judges import low_rank_trainer as training
     except ImportError as error:
         raise SettingsError(
             f"training needs torch and transformers ({error}); run pip install "
             "'nearline-server[torch]'"
         ) from error
-    from embedding.entailment_judge import SHIPPED_FILE, read_change
+    from embedding.judges.entailment_judge import SHIPPED_FILE, read_change
     from embedding.model import DEFAULT_MODEL, find_model
 
     groups = sorted({one.document for one in claims})
@@ -110,7 +110,8 @@ def train_judge(
     learned = [one for one in claims if one.document not in held]
     rest = [one for one in claims if one.document in held]
     folder = find_model(DEFAULT_MODEL, cache_folder=out.absolute().parent).folder
-    model = training.EntailmentModel(folder, read_change(SHIPPED_FILE))
+    model = training.EntailmentModel(folder)
+    model.start(read_change(SHIPPED_FILE))
 
     def examples(chosen: Sequence[LabelledClaim]) -> list[training.Example]:
         return [

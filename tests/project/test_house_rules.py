@@ -41,7 +41,8 @@ IMPORTERS = {
         "embedding/convert.py",
         "embedding/cross_encoder.py",
         # Trains judges, if the extra torch is installed.
-        "embedding/low_rank_trainer.py",
+        "embedding/judges/low_rank_model.py",
+        "embedding/judges/low_rank_trainer.py",
         # Trains the shipped judge; not installed.
         "benchmarks/train_answer_judge.py",
     },
@@ -53,8 +54,7 @@ IMPORTERS = {
     "openvino": {"embedding/openvino_backend.py", "embedding/convert.py"},
     "safetensors": {
         "embedding/bert_weights.py",
-        "embedding/low_rank_trainer.py",
-        "benchmarks/train_answer_judge.py",
+        "embedding/judges/low_rank_model.py",
     },
     "obstore": {"nearline/store/objects.py", "nearline/store/open.py"},
     "Stemmer": {"retrieval/index/lexical/text_analysis.py"},

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedding.entailment_judge import read_change
+from embedding.judges.entailment_judge import read_change
 from generation.training.labelled_claims import LabelledClaim
 from nearline.errors import InvalidRequest
 from nearline_cli.compose.entailment_trainer import (

@@ -1,7 +1,7 @@
 """Learns a change of low rank of the default model from labelled statements.
 
-The result is a file that `embedding.entailment_judge` serves. This needs torch and transformers
-(pip install 'nearline-server[torch]').
+The result is a file that `embedding.judges.entailment_judge` serves. This needs torch and
+transformers (pip install 'nearline-server[torch]').
 """
 
 from __future__ import annotations
@@ -9,33 +9,19 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 from torch import nn
-from transformers import BertModel
 
-from embedding.entailment_judge import LABELS, judge_input
-from embedding.model import DEFAULT_MODEL
+from embedding.judges.entailment_judge import LABELS, judge_input
+from embedding.judges.low_rank_model import LowRankModel, save_change
 
-Change: TypeAlias = dict[str, NDArray[np.floating[Any]]]
-
-_PARTS = {
-    "query": "attention.self.query",
-    "key": "attention.self.key",
-    "value": "attention.self.value",
-    "attended": "attention.output.dense",
-    "up": "intermediate.dense",
-    "down": "output.dense",
-}
-_NORMS = {"attended_norm": "attention.output.LayerNorm", "norm": "output.LayerNorm"}
-# Layers below this keep their weights; the change of the others has this rank.
-_FROZEN_LAYERS, _RANK = 2, 16
+_RANK = 16
 # Tokens of a step, and steps until the full rate of learning is reached.
 _TOKENS_AT_ONCE, _WARM_UP = 2_400, 30
 _WEIGHT_DECAY, _MAX_GRADIENT = 0.01, 1.0
@@ -53,67 +39,24 @@ class Example(NamedTuple):
     label: int
 
 
-class LowRank(nn.Module):
-    """A linear part, and a change of it that is learned."""
-
-    def __init__(self, part: nn.Linear) -> None:
-        super().__init__()
-        self.part = part.to(torch.bfloat16)
-        size = math.sqrt(part.in_features)
-        self.down = nn.Parameter(torch.randn(_RANK, part.in_features) / size)
-        self.up = nn.Parameter(torch.zeros(part.out_features, _RANK))
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """Returns the changed output."""
-        changed: torch.Tensor = self.part(states) + (states @ self.down.T) @ self.up.T
-        return changed
-
-
-class EntailmentModel(nn.Module):
+class EntailmentModel(LowRankModel):
     """The model that is trained.
 
     Args:
         folder: Folder of the default model.
-        start: Change from which to start, as `change` returns it; if None, from no change.
     """
 
-    def __init__(self, folder: Path, start: Mapping[str, NDArray[Any]] | None = None) -> None:
-        super().__init__()
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, outputs=LABELS, rank=_RANK)
         self._input = judge_input(folder)
-        self.bert = BertModel.from_pretrained(folder, add_pooling_layer=False)
-        self.bert.requires_grad_(False)
-        for layer in self.bert.encoder.layer[_FROZEN_LAYERS:]:
-            for path in _PARTS.values():
-                where, _, name = path.rpartition(".")
-                part = cast("nn.Linear", layer.get_submodule(path))
-                setattr(layer.get_submodule(where), name, LowRank(part))
-            for path in _NORMS.values():
-                layer.get_submodule(path).requires_grad_(True)
-        self.head = nn.Linear(self.bert.config.hidden_size, LABELS)
-        if start is not None:
-            self._load(start)
 
     def encode(self, example: Example) -> NDArray[np.int64]:
         """Returns the token ids of an example."""
         title = " ".join(example.title.split())
         return self._input.encode(example.statement, f"{title}\n{example.source}")
 
-    def forward(self, pairs: Sequence[NDArray[np.int64]]) -> torch.Tensor:
-        """Returns the logits of encoded examples, (n, 3)."""
-        ids = nn.utils.rnn.pad_sequence([torch.from_numpy(one) for one in pairs], batch_first=True)
-        with torch.autocast("cpu", torch.bfloat16):
-            states = self.bert(input_ids=ids, attention_mask=(ids != 0).long()).last_hidden_state
-        logits: torch.Tensor = self.head(states[:, 0].float())
-        return logits
-
-    def change(self) -> Change:
-        """Returns what was learned, as `embedding.answer_judge.adapt` reads it."""
-        found = {f"head.{name}": part for name, part in self.head.state_dict().items()}
-        found |= {name: part.half() for name, part in self._named()}
-        return {name: part.detach().numpy() for name, part in found.items()}
-
     def save(self, out: Path, learned_from: str, *, threshold: float = 0.0) -> None:
-        """Writes what was learned, as `embedding.entailment_judge` serves it.
+        """Writes what was learned, as `embedding.judges.entailment_judge` serves it.
 
         Args:
             out: The file; an existing one is replaced.
@@ -122,26 +65,7 @@ class EntailmentModel(nn.Module):
         """
         change = self.change()
         change["head.bias"] = change["head.bias"] - np.array([threshold, 0, 0], np.float32)
-        save_file(change, out, metadata={"learned_from": learned_from, "base": DEFAULT_MODEL})
-
-    def _load(self, start: Mapping[str, NDArray[Any]]) -> None:
-        parts = {f"head.{name}": part for name, part in self.head.named_parameters()}
-        for name, part in (*parts.items(), *self._named()):
-            if name in start:
-                part.data.copy_(torch.from_numpy(np.array(start[name], np.float32)))
-
-    def _named(self) -> Iterator[tuple[str, nn.Parameter]]:
-        for number, layer in enumerate(self.bert.encoder.layer):
-            if number < _FROZEN_LAYERS:
-                continue
-            for name, path in _PARTS.items():
-                part = cast("LowRank", layer.get_submodule(path))
-                yield f"{number}.{name}.down", part.down
-                yield f"{number}.{name}.up", part.up
-            for name, path in _NORMS.items():
-                norm = cast("nn.LayerNorm", layer.get_submodule(path))
-                yield f"{number}.{name}.scale", norm.weight
-                yield f"{number}.{name}.shift", norm.bias
+        save_change(change, out, learned_from)
 
 
 def train(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from embedding.backend import TokenBatch
-from embedding.entailment_judge import (
+from embedding.judges.entailment_judge import (
     MAX_TOKENS,
     SHIPPED_FILE,
     EntailmentEngine,

@@ -11,18 +11,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from embedding.answer_judge import (
+from embedding.bert_weights import read_bert
+from embedding.judges.answer_judge import (
     ADAPTER_FILE,
     MAX_TOKENS,
     QUESTION_TOKENS,
     SENTENCE_TOKENS,
     TITLE_TOKENS,
-    JudgeEngine,
-    JudgeInput,
-    adapt,
+    answer_input,
     open_judge,
 )
-from embedding.bert_weights import read_bert
+from embedding.judges.low_rank import JudgeEngine, adapt
 from embedding.model import DEFAULT_MODEL, find_model, read_model
 from embedding.pair_scorer import PairScorer
 from embedding.pairs import TextPair
@@ -47,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_first_of_several_lines_is_the_title(folder: Path) -> None:
-    encode = JudgeInput(folder).encode
+    encode = answer_input(folder).encode
     assert encode("w0 w1", "w2\nw3 w4").tolist() == [CLS, 4, 5, SEP, 6, SEP, 7, 8, SEP]
     assert encode("w0", "w3 w4").tolist() == [CLS, 4, SEP, SEP, 7, 8, SEP]
     assert encode("w0", "\nw3\nw4").tolist() == [CLS, 4, SEP, SEP, 7, 8, SEP]
@@ -55,7 +54,7 @@ def test_the_first_of_several_lines_is_the_title(folder: Path) -> None:
 
 def test_each_part_is_cut_to_its_length(folder: Path) -> None:
     many = " ".join(["w5"] * 200)
-    ids = JudgeInput(folder).encode(many, f"{many}\n{many}")
+    ids = answer_input(folder).encode(many, f"{many}\n{many}")
     assert len(ids) == MAX_TOKENS
     ends = np.flatnonzero(ids == SEP)
     assert np.diff(ends, prepend=0).tolist() == [
@@ -67,7 +66,7 @@ def test_each_part_is_cut_to_its_length(folder: Path) -> None:
 
 def test_the_engine_scores_each_pair_in_its_place(folder: Path) -> None:
     backend = FakeBackend(pad_multiple=8)
-    engine = JudgeEngine(JudgeInput(folder), backend)
+    engine = JudgeEngine(answer_input(folder), backend)
     rows = engine.run([TextPair("w0", "w1\nw2", 9), TextPair("w3", "w4 w5", 9)], 0)
     texts = [[CLS, 4, SEP, 5, SEP, 6, SEP], [CLS, 7, SEP, SEP, 8, 9, SEP]]
     assert backend.batches == [texts]

@@ -2,24 +2,26 @@
 
 Like the judge of answers, it is a change of low rank of the default model. Its input is
 [CLS] statement [SEP] title [SEP] source [SEP], its outputs are logits of supported, contradicted
-and silent. `embedding.low_rank_trainer` learns such a change from labelled statements.
+and silent. `embedding.judges.low_rank_trainer` learns such a change from labelled statements.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedding.answer_judge import JudgeInput, adapt
-from embedding.backend import Backend, PaddedBackend
-from embedding.bert_weights import UNREADABLE, Array, Linear, read_bert, read_tensors
-from embedding.model import DEFAULT_SHA256, EmbeddingModel
-from embedding.model_cache import installed_version
-from embedding.model_files import StoredModel
+from embedding.bert_weights import UNREADABLE, Array, read_tensors
+from embedding.judges.low_rank import (
+    JudgeEngine,
+    JudgeInput,
+    changeable_weights,
+    judge_model,
+    load_backend,
+)
+from embedding.model import EmbeddingModel
 from embedding.pair_scorer import ENTAILMENT, PairScorer, is_change
 from embedding.pairs import TextPair
 from embedding.settings import EmbeddingSettings
@@ -41,24 +43,19 @@ def judge_input(folder: Path) -> JudgeInput:
     return JudgeInput(folder, (STATEMENT_TOKENS, TITLE_TOKENS, SOURCE_TOKENS))
 
 
-class EntailmentEngine:
-    """An `Engine` of pairs of a source and a statement, in this order.
+class EntailmentEngine(JudgeEngine):
+    """An `Engine` of pairs of a source and a statement, in this order; the statement is read first.
 
-    Args:
-        encoder: Makes its input.
-        backend: Turns token ids into three logits each.
+    Args: See `JudgeEngine`; the backend has three logits.
     """
 
-    def __init__(self, encoder: JudgeInput, backend: Backend) -> None:
-        self._encoder = encoder
-        self._padded = PaddedBackend(backend)
-        self.width, self.slots = self._padded.width, self._padded.slots
-        self.pad_multiple = self._padded.pad_multiple
+    def encode(self, pair: TextPair) -> NDArray[np.int64]:
+        """Returns the token ids of a pair."""
+        return self._encoder.encode(pair.second, pair.first)
 
     def run(self, items: Sequence[TextPair], slot: int) -> NDArray[np.float32]:
         """Returns (n, 3) probabilities of supported, contradicted and silent; see `Engine.run`."""
-        ids = [self._encoder.encode(one.second, one.first) for one in items]
-        logits = self._padded.run(ids, slot)
+        logits = super().run(items, slot)
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
@@ -78,36 +75,16 @@ def open_entailment_judge(
     name = settings.entailment
     if not is_change(name):
         return None
-    usable = (
-        settings.backend != "torch"
-        and model.weights_sha256 == DEFAULT_SHA256
-        and installed_version("openvino")
-    )
-    weights = read_bert(model) if usable else None
+    weights = changeable_weights(model, settings)
     if weights is None:
         raise SettingsError(
             f"entailment {name} changes all-MiniLM-L6-v2 on OpenVINO, but the service runs "
             "another model or engine; name a CrossEncoder folder, or leave the setting empty"
         )
-    from embedding.bert_graph import build_scoring_graph
-    from embedding.openvino_backend import OpenVINOBackend, has_bf16
-
     file = SHIPPED_FILE if name == ENTAILMENT_JUDGE else Path(name)
-    change = read_change(file)
-    head = Linear(change["head.weight"], change["head.bias"])
-    backend = OpenVINOBackend(
-        build_scoring_graph(adapt(weights, change), head),
-        "bf16" if has_bf16() else "f32",
-        threads=settings.threads,
-        # One sentence waits for one batch, which all threads work on.
-        streams=1,
-    )
+    backend = load_backend(weights, read_change(file), settings.threads)
     return PairScorer(
-        StoredModel(
-            name=ENTAILMENT_JUDGE,
-            folder=model.folder,
-            fingerprint=hashlib.sha256(file.read_bytes()).hexdigest()[:32],
-        ),
+        judge_model(ENTAILMENT_JUDGE, model, file),
         EntailmentEngine(judge_input(model.folder), backend),
         columns=(0, 1),
         max_tokens=MAX_TOKENS,

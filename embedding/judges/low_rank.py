@@ -1,13 +1,13 @@
-"""The shipped judge of whether a sentence answers a question: a small change of the default model.
+"""What the judges share: a change of low rank of the default model, its input and its engine.
 
 The change is of low rank (LoRA: Hu et al., 2021), so its file is small, and the weights are those
-that the embedding model has anyway. `benchmarks/train_answer_judge.py` learns it.
+that the embedding model has anyway.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,32 +16,16 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from embedding.backend import Backend, PaddedBackend
-from embedding.bert_weights import (
-    Array,
-    BertLayer,
-    BertWeights,
-    Linear,
-    Norm,
-    read_bert,
-    read_tensors,
-)
+from embedding.bert_weights import Array, BertLayer, BertWeights, Linear, Norm, read_bert
 from embedding.model import DEFAULT_SHA256, EmbeddingModel
 from embedding.model_cache import installed_version
 from embedding.model_files import StoredModel
-from embedding.pair_scorer import RERANKER, PairScorer
 from embedding.pairs import TextPair
 from embedding.settings import EmbeddingSettings
-from nearline.contract import ANSWER_JUDGE
-
-ADAPTER_FILE = Path(__file__).with_name("answer_judge.safetensors")
-# Most tokens of the question, the title and the sentence, as in training; and of a pair, with four
-# special tokens.
-QUESTION_TOKENS, TITLE_TOKENS, SENTENCE_TOKENS = 40, 16, 72
-MAX_TOKENS = QUESTION_TOKENS + TITLE_TOKENS + SENTENCE_TOKENS + 4
 
 
 class JudgeInput:
-    """Turns a question and a text into token ids: [CLS] question [SEP] title [SEP] sentence [SEP].
+    """Turns two texts into token ids: [CLS] first [SEP] title [SEP] second [SEP].
 
     Use it from one thread.
 
@@ -50,11 +34,7 @@ class JudgeInput:
         lengths: Most tokens of the three parts.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        lengths: tuple[int, int, int] = (QUESTION_TOKENS, TITLE_TOKENS, SENTENCE_TOKENS),
-    ) -> None:
+    def __init__(self, folder: Path, lengths: tuple[int, int, int]) -> None:
         self._lengths = lengths
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_truncation()
@@ -62,23 +42,23 @@ class JudgeInput:
         self._start = self._tokenizer.token_to_id("[CLS]")
         self._end = self._tokenizer.token_to_id("[SEP]")
 
-    def encode(self, question: str, text: str) -> NDArray[np.int64]:
-        """Returns the ids; the first line of the text is the title, if there is another one."""
-        title, line, sentence = text.partition("\n")
+    def encode(self, first: str, second: str) -> NDArray[np.int64]:
+        """Returns the ids; the second's first line is the title, if there is another one."""
+        title, line, text = second.partition("\n")
         if not line:
-            title, sentence = "", text
+            title, text = "", second
         ids = [self._start]
-        for part, most in zip((question, title, sentence), self._lengths, strict=True):
+        for part, most in zip((first, title, text), self._lengths, strict=True):
             ids += [*self._tokenizer.encode(part, add_special_tokens=False).ids[:most], self._end]
         return np.array(ids, np.int64)
 
 
 class JudgeEngine:
-    """An `Engine` of pairs of a question and a text.
+    """An `Engine` of pairs of texts, which the judge reads in their order.
 
     Args:
         encoder: Makes its input.
-        backend: Turns token ids into one logit each.
+        backend: Turns token ids into the logits of the judge.
     """
 
     def __init__(self, encoder: JudgeInput, backend: Backend) -> None:
@@ -87,11 +67,27 @@ class JudgeEngine:
         self.width, self.slots = self._padded.width, self._padded.slots
         self.pad_multiple = self._padded.pad_multiple
 
+    def encode(self, pair: TextPair) -> NDArray[np.int64]:
+        """Returns the token ids of a pair."""
+        return self._encoder.encode(pair.first, pair.second)
+
     def run(self, items: Sequence[TextPair], slot: int) -> NDArray[np.float32]:
         """Scores pairs as one batch; see `Engine.run`."""
-        return self._padded.run(
-            [self._encoder.encode(one.first, one.second) for one in items], slot
-        )
+        return self._padded.run([self.encode(one) for one in items], slot)
+
+
+def changeable_weights(model: EmbeddingModel, settings: EmbeddingSettings) -> BertWeights | None:
+    """Reads the weights that a judge changes; None if the model or its engine is another one.
+
+    Raises: SettingsError: the weights of the model cannot be read.
+    """
+    if (
+        settings.backend == "torch"
+        or model.weights_sha256 != DEFAULT_SHA256
+        or not installed_version("openvino")
+    ):
+        return None
+    return read_bert(model)
 
 
 def adapt(weights: BertWeights, change: Mapping[str, Array]) -> BertWeights:
@@ -132,47 +128,31 @@ def adapt(weights: BertWeights, change: Mapping[str, Array]) -> BertWeights:
     return replace(weights, layers=tuple(layers))
 
 
-def open_judge(
-    model: EmbeddingModel,
-    settings: EmbeddingSettings,
-    *,
-    on_broken: Callable[[], None] | None = None,
-) -> PairScorer | None:
-    """Loads the judge; None if it is switched off, or if the model or its engine is another one.
+def load_backend(weights: BertWeights, change: Mapping[str, Array], threads: int) -> Backend:
+    """Loads the changed model with the head of the change.
 
-    Raises: SettingsError: the weights of the model cannot be read.
+    Args:
+        weights: As `changeable_weights` returns them.
+        change: See `adapt`; with `head.weight` (outputs, hidden) and `head.bias` (outputs,).
+        threads: See `EmbeddingSettings`.
     """
-    if (
-        not settings.judge
-        or settings.backend == "torch"
-        or model.weights_sha256 != DEFAULT_SHA256
-        or not installed_version("openvino")
-    ):
-        return None
     from embedding.bert_graph import build_scoring_graph
     from embedding.openvino_backend import OpenVINOBackend, has_bf16
 
-    weights = read_bert(model)
-    if weights is None:
-        return None
-    change = read_tensors([ADAPTER_FILE])
     head = Linear(change["head.weight"], change["head.bias"])
-    backend = OpenVINOBackend(
+    return OpenVINOBackend(
         build_scoring_graph(adapt(weights, change), head),
         "bf16" if has_bf16() else "f32",
-        threads=settings.threads,
-        # One question waits for one batch, which all threads work on.
+        threads=threads,
+        # One request waits for one batch, which all threads work on.
         streams=1,
     )
-    return PairScorer(
-        StoredModel(
-            name=ANSWER_JUDGE,
-            folder=model.folder,
-            fingerprint=hashlib.sha256(ADAPTER_FILE.read_bytes()).hexdigest()[:32],
-        ),
-        JudgeEngine(JudgeInput(model.folder), backend),
-        max_tokens=MAX_TOKENS,
-        setting=RERANKER,
-        settings=settings,
-        on_broken=on_broken,
+
+
+def judge_model(name: str, model: EmbeddingModel, file: Path) -> StoredModel:
+    """Returns the name and the fingerprint under which the change in a file is served."""
+    return StoredModel(
+        name=name,
+        folder=model.folder,
+        fingerprint=hashlib.sha256(file.read_bytes()).hexdigest()[:32],
     )

@@ -1,0 +1,1 @@
+"""Shipped judges of pairs of texts: small changes of the default model."""
