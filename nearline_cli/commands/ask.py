@@ -78,7 +78,7 @@ def ask(
 
     For example: nearline ask "how do I run a subprocess with a timeout?"
 
-    Without any service: nearline ask "how long may I return it?" --folder ~/documents
+    Without any service: nearline ask "how long may I return an item?" --folder ~/documents
     """
     request = c.Question(
         text=question,

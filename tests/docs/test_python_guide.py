@@ -57,6 +57,9 @@ def test_the_page_runs_from_its_first_line_to_its_last(tmp_path: Path) -> None:
     assert said["read"] == "9.5\n3\n['bowl', 'cup', 'mug', 'pot']\n"
     assert {line.split()[0] for line in said["like"].splitlines()} == {"pot", "cup", "bowl"}
     assert "'pot'" in said["people"] and "'mug'" not in said["people"]
-    assert said["ask"].startswith("Mug: A mug of stoneware. [1] ['mug']") and "VALID" in said["ask"]
+    assert (
+        said["ask"].startswith("Mug: A mug made of stoneware. [1] ['mug']")
+        and "VALID" in said["ask"]
+    )
     assert said["delete"] == "1\n"
     assert "SUCCEEDED" in said["queue"]
