@@ -4,8 +4,10 @@ The position in a document and English words of papers are omitted because they 
 genre, and the ratio of scores because its scale depends on the retriever. The thresholds are
 lenient, because probabilities are lower on other collections than on the training data.
 Run: python -m benchmarks.answer_defaults --data SELQA --license "Apache License 2.0" \\
-    --store STORE > generation/evidence/defaults.py
+    --store STORE --also benchmarks/data/near_topic STORE_2 --also HOW_TO STORE_3 \\
+    > generation/evidence/defaults.py
 where STORE was built by: nearline build --corpus SELQA/corpus.jsonl --shards 4 --store STORE
+the others likewise, of one shard, and HOW_TO by: python -m benchmarks.how_to_questions --out HOW_TO
 The licence of the labels must permit that what was learned from them is shipped.
 """
 
@@ -13,14 +15,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from generation.evidence.calibration import Calibration
 from generation.evidence.logistic import LogisticModel
 from generation.evidence.sentence_features import CONTENT, JUDGED
 from generation.training import labels
-from generation.training.calibrator import EVIDENCE, fit_calibration
-from generation.training.dataset import DatasetBuilder
+from generation.training.calibrator import EVIDENCE, feature_matrix, fit, fit_calibration
+from generation.training.dataset import DatasetBuilder, QuestionExample
 from nearline.clients import EmbeddingClient, RetrievalClient
 from nearline.contract import DEFAULT_COLLECTION
 from nearline.store.snapshot import Store
@@ -29,12 +34,12 @@ from nearline_cli.local.processes import embedding_process, retrieval_process
 _DIGITS = 4
 _OMITTED = ("document_ratio", "finding", "purpose")
 _BY_JUDGE = ("judge_best", "judge_second", "judge_kind", "judge_coverage", "names_missing")
-# With the judge, few signals decide on NO_EVIDENCE. The others say whether the right document was
-# found, and outvote the judge if it was and lacks the answer. On benchmarks/data/near_topic
-# (train), the AUROC is 0.947 with these and 0.927 with all signals.
+# With the judge, few signals decide on NO_EVIDENCE. Gaps between documents say that the right one
+# was found, and outvote the judge if it was and lacks the answer.
 _JUDGED_EVIDENCE = (
-    *("judge_best", "judge_second", "judge_kind", "judge_coverage", "names_missing"),
-    *("sentence_cosine", "coverage_first", "grams_best"),
+    *_BY_JUDGE,
+    *("sentence_cosine", "coverage_first", "grams_best", "asks_method"),
+    *("sentence_coverage", "dense_best", "words"),
 )
 _HEAD = '''"""The default calibration, for collections without labels of their own.
 
@@ -50,39 +55,59 @@ from generation.evidence.logistic import Terms
 _FOOT = """\
 # Questions with lower probabilities are refused. The first threshold refuses {lost} of the training
 # questions. With the second, {coverage} are answered, {risk} of these without evidence
-# (cross-validated). The last was chosen on benchmarks/data/near_topic (train), of whose answerable
-# questions it keeps 0.90, and of whose unanswerable ones it refuses 0.87.
+# (cross-validated). The last is the lowest, in steps of 0.02, at which 0.85 of the unanswerable
+# questions of benchmarks/data/near_topic (train) are refused. The judged model of NO_EVIDENCE was
+# learned from these, too, and from benchmarks/data/how_to (train).
 TOPIC_THRESHOLD = {topic}
 EVIDENCE_THRESHOLD = {evidence}
 JUDGED_EVIDENCE_THRESHOLD = {judged}
 """
 
 
-async def _learn(options: argparse.Namespace) -> list[Calibration]:
-    """Returns the calibrations without and with the judge."""
-    store = Store.open(options.store)
-    manifest = store.manifest(DEFAULT_COLLECTION, store.alias_in_force(DEFAULT_COLLECTION).current)
+async def _observe(
+    data: Path, split: str, store: Path, embedding: str, *, hide: bool
+) -> list[QuestionExample]:
+    """Returns the labelled questions of a split, as the services of a store answer them."""
+    opened = Store.open(str(store))
+    alias = opened.alias_in_force(DEFAULT_COLLECTION)
+    manifest = opened.manifest(DEFAULT_COLLECTION, alias.current)
     async with (
-        embedding_process() as embedding,
-        retrieval_process(Path(options.store), embedding=embedding.address) as router,
+        retrieval_process(store, embedding=embedding) as router,
         RetrievalClient(router.address) as retriever,
-        EmbeddingClient(embedding.address) as embedder,
+        EmbeddingClient(embedding) as embedder,
     ):
         dataset = DatasetBuilder(retriever, embedder, documents=int(manifest.documents))
-        questions = labels.load_labels(Path(options.data), options.split)
-        observed = await dataset.observe(questions, hide=True)
-    return [
+        return await dataset.observe(labels.load_labels(data, split), hide=hide)
+
+
+async def _learn(options: argparse.Namespace) -> list[Calibration]:
+    """Returns the calibrations without and with the judge."""
+    async with embedding_process() as embedding:
+        observed = await _observe(
+            Path(options.data), options.split, Path(options.store), embedding.address, hide=True
+        )
+        more = list(observed)
+        for data, store in options.also:
+            more += await _observe(Path(data), "train", Path(store), embedding.address, hide=False)
+    plain, judged = (
         fit_calibration(
             observed,
             target_risk=options.target_risk,
             lost=options.lost,
-            sentence_features=[name for name in (*CONTENT, *judged) if name not in _OMITTED],
-            evidence_signals=(
-                _JUDGED_EVIDENCE if judged else [one for one in EVIDENCE if one not in _BY_JUDGE]
-            ),
+            sentence_features=[name for name in (*CONTENT, *features) if name not in _OMITTED],
+            evidence_signals=signals,
         )
-        for judged in ((), JUDGED)
-    ]
+        for features, signals in (
+            ((), [one for one in EVIDENCE if one not in _BY_JUDGE]),
+            (JUDGED, _JUDGED_EVIDENCE),
+        )
+    )
+    evidence = fit(
+        feature_matrix([one.signals for one in more], _JUDGED_EVIDENCE),
+        np.array([one.question.has_answer for one in more], np.bool_),
+        _JUDGED_EVIDENCE,
+    )
+    return [plain, replace(judged, evidence=evidence)]
 
 
 def _source(name: str, model: LogisticModel) -> str:
@@ -103,7 +128,15 @@ def main() -> None:
     parser.add_argument("--store", required=True, help="Store of its corpus.")
     parser.add_argument("--split", default="train")
     parser.add_argument("--target-risk", type=float, default=0.1)
-    parser.add_argument("--judged-threshold", type=float, default=0.84)
+    parser.add_argument(
+        "--also",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("DATA", "STORE"),
+        help="More questions for the judged model of NO_EVIDENCE.",
+    )
+    parser.add_argument("--judged-threshold", type=float, default=0.62)
     parser.add_argument("--lost", type=float, default=0.0625)
     options = parser.parse_args()
     learned, judged = asyncio.run(_learn(options))

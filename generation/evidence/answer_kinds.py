@@ -118,11 +118,22 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
         rf"{_NAME}|\b(?:in|on|at|near|under|to|from|between|along) (?:an?|the|its|their|his|her) ",
     ),
 )
+_METHOD = re.compile(
+    r"\bhow (?:do|can|could|should|would|may|might|must|shall) (?:i|you|we|one|they)\b"
+    r"|\bhow to \w|\b(?:ways?|steps) to \w"
+    r"|\bwhat (?:must|should|do|can) (?:i|you|we|one) do to\b",
+    re.IGNORECASE,
+)
 _WORD = re.compile(r"\w+(?:[.,'\u2019-]\w+)*")
 _COMPILED = tuple(
     (name, re.compile(asked, re.IGNORECASE), re.compile(answer, re.IGNORECASE))
     for name, asked, answer in _KINDS
 )
+
+
+def asks_method(question: str) -> bool:
+    """Returns whether a question asks how to do something: "How do I change the lamp?"."""
+    return _METHOD.search(question) is not None
 
 
 @lru_cache(64)
@@ -132,6 +143,9 @@ def asked_kind(question: str) -> str:
     Args:
         question: Text of the question.
     """
+    # "How do I measure how long it takes?" does not ask for a length.
+    if asks_method(question):
+        return ""
     return next((name for name, asked, _ in _COMPILED if asked.search(question)), "")
 
 

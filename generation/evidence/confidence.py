@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.evidence.answer_kinds import asked_names, holds_kind, lacks_names
+from generation.evidence.answer_kinds import asked_names, asks_method, holds_kind, lacks_names
 from generation.evidence.sentence_features import (
     EvidenceDocument,
     QueryTerm,
@@ -43,6 +43,7 @@ SIGNALS = (
     "judge_kind",  # 1 if the best sentence holds an answer of the kind asked for, or 0; NaN unknown
     "judge_coverage",  # share of the question's idf mass in the best sentence and its title
     "names_missing",  # share of the question's names and numbers that the best document lacks
+    "asks_method",  # 1 if the question asks how to do something, or 0
 )
 _EXAMINED_DOCUMENTS = 3
 # Unlike the mean of all chunks, that of five does not depend on the size of a small collection.
@@ -122,6 +123,7 @@ def compute_signals(
         "sentence_cosine": known[0] if known else max(chunks),
         "sentence_cosine_2": known[min(1, len(known) - 1)] if known else max(chunks),
         "words": math.log1p(len(terms)),
+        "asks_method": float(asks_method(question)),
         **_judge_signals(question, terms, documents, words_of, judged),
     }
 

@@ -7,7 +7,13 @@ import time
 
 import pytest
 
-from generation.evidence.answer_kinds import asked_kind, asked_names, holds_kind, lacks_names
+from generation.evidence.answer_kinds import (
+    asked_kind,
+    asked_names,
+    asks_method,
+    holds_kind,
+    lacks_names,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +42,28 @@ from generation.evidence.answer_kinds import asked_kind, asked_names, holds_kind
 )
 def test_the_words_of_a_question_say_what_it_asks_for(question: str, kind: str) -> None:
     assert asked_kind(question) == kind
+
+
+@pytest.mark.parametrize(
+    ("question", "method"),
+    [
+        ("how do I run a subprocess with a timeout?", True),
+        ("And how can we measure how long it takes?", True),
+        ("How to remove limescale?", True),
+        ("What is the best way to split a path?", True),
+        ("What must I do to become a member?", True),
+        ("How do newts breathe?", False),
+        ("How many people can we invite?", False),
+        ("What do I owe?", False),
+        ("", False),
+    ],
+)
+def test_a_question_asks_how_to_do_something_or_not(question: str, method: bool) -> None:
+    assert asks_method(question) == method
+
+
+def test_a_question_how_to_measure_a_length_asks_for_no_length() -> None:
+    assert asked_kind("How can I measure how long a program runs?") == ""
 
 
 @pytest.mark.parametrize(
