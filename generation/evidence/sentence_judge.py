@@ -55,7 +55,7 @@ class SentenceJudge:
             timeout_s: Maximum wait.
         Returns: None without a judge, and the reason if there should be one; otherwise empty.
         """
-        if not texts or not await self._is_available():
+        if not texts or not await self.is_available():
             return None, ""
         lines = [f"{' '.join(title.split())}\n{sentence}" for title, sentence in texts]
         try:
@@ -64,7 +64,8 @@ class SentenceJudge:
             return None, f"sentences are not judged: {error.message}"
         return np.array(scores, np.float32), ""
 
-    async def _is_available(self) -> bool:
+    async def is_available(self) -> bool:
+        """Returns whether the service has the judge; asks it again now and then."""
         async with self._checking:
             if self._clock() < self._check_at:
                 return self._available

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from generation.evidence.evidence_reader import MAX_EMBEDDED_SENTENCES, Evidence, EvidenceReader
+from generation.evidence.evidence_reader import Evidence, EvidenceReader
 from generation.evidence.logistic import Floats
 from generation.evidence.sentence_judge import JudgeService, SentenceJudge
 from generation.evidence.sources import EvidenceSource, group_sources, list_passages
@@ -148,7 +148,7 @@ class DatasetBuilder:
         self,
         found: Evidence,
         spans: Mapping[str, Sequence[LabelSpan]],
-        embedded: int = MAX_EMBEDDED_SENTENCES,
+        embedded: int | None = None,
     ) -> tuple[RankingExample, Mapping[str, float]]:
         reading = await self._reader.read(found, None, embedded=embedded)
         if reading.degraded:

@@ -15,7 +15,7 @@ from generation.evidence.calibration import (
     CalibrationStats,
     choose_calibration,
 )
-from generation.evidence.evidence_reader import EvidenceReader
+from generation.evidence.evidence_reader import MAX_JUDGED_SENTENCES, EvidenceReader
 from generation.evidence.sentence_features import FEATURES
 from generation.evidence.sentence_judge import SentenceJudge
 from generation.evidence.sources import list_passages
@@ -24,6 +24,7 @@ from nearline.errors import NearlineError, NotReady
 from tests.retrieval.fakes import WordEmbedder
 from tests.retrieval.service_modes import OBJECT, opened
 
+DOCUMENT = c.TextRole.DOCUMENT
 CARD = c.EmbedderInfo(
     model="m",
     fingerprint="f",
@@ -137,6 +138,26 @@ async def test_shortlisted_sentences_have_the_logits_of_the_judge(
         service.error = NearlineError("broken")
         degraded = await reader.read(found, None)
         assert degraded.degraded == "sentences are not judged: broken" and not degraded.judged
+
+
+async def test_no_more_sentences_are_embedded_than_the_judge_reads(
+    store: Path, embedder: WordEmbedder
+) -> None:
+    asked = c.Question(text="descale the kettle with vinegar")
+
+    async def embedded(judge: SentenceJudge | None) -> int:
+        counting = WordEmbedder(embedder.dim)
+        async with opened(OBJECT, store, embedder) as retriever:
+            reader = EvidenceReader(retriever, counting, judge=judge)
+            found = await reader.find(asked, c.DEFAULT_COLLECTION, None)
+            assert len(list_passages(found.sources)) > MAX_JUDGED_SENTENCES
+            await reader.read(found, None)
+        return sum(len(texts) for texts, role, _ in counting.calls if role is DOCUMENT)
+
+    assert await embedded(SentenceJudge(Service())) == MAX_JUDGED_SENTENCES
+    # A reranker that is no judge reads nothing.
+    assert await embedded(SentenceJudge(Service("other"))) > MAX_JUDGED_SENTENCES
+    assert await embedded(None) > MAX_JUDGED_SENTENCES
 
 
 def test_only_the_default_depends_on_the_judge() -> None:
