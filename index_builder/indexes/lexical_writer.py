@@ -32,7 +32,8 @@ from nearline.store.snapshot import shard_folder
 from nearline.v1 import snapshot_pb2
 from retrieval.index.lexical.analysers import analyser_of
 from retrieval.index.lexical.bm25_index import K1, ROWS, SCORES, STARTS, B
-from retrieval.index.lexical.document_words import TitleWords, WordCounter
+from retrieval.index.lexical.document_words import FieldWords, TitleWords, WordCounter
+from retrieval.index.lexical.language_words import prefix_of
 from retrieval.index.lexical.synonym_rules import SynonymRule
 from retrieval.index.lexical.synonyms import write_synonyms
 from retrieval.index.lexical.text_analysis import Analyser
@@ -62,6 +63,7 @@ def write_lexical(
     advance: Callable[[int], None] = lambda chunks: None,
     *,
     weights: Mapping[str, float] | None = None,
+    languages: Mapping[str, str] | None = None,
     popularity: Mapping[str, float] | None = None,
     synonyms: Sequence[SynonymRule] = (),
 ) -> snapshot_pb2.LexicalCard | None:
@@ -75,24 +77,26 @@ def write_lexical(
         advance: Called with the number of chunks counted.
         weights: Weight of each searchable field, by name: title, text, and attributes. Optional;
             titles and texts count alike, and attributes are not searched.
+        languages: Language of attributes with a weight that have another one, by name. Optional.
         popularity: By document id, 0..1; orders documents of the same title. Optional.
         synonyms: Synonyms of words of queries. Optional.
     Returns: The entry of the manifest; None, without any files, if no text has a word.
     Raises: InvalidRequest: an unknown language. StoreError: no space, no permission.
     """
-    analyser = analyser_of(language)
+    others = sorted({one for one in (languages or {}).values() if one != language})
+    analysers = list(map(analyser_of, (language, *others)))
     with (
         store_errors(folder),
         tempfile.TemporaryDirectory(prefix=".postings-", dir=folder) as spills,
     ):
-        counts = _PostingCounter(analyser, weights or {})
+        counts = _PostingCounter(analysers, weights or {}, languages or {})
         spilled = [
             counts.shard(spool, shard, Path(spills) / f"{shard:03d}", popularity, advance)
             for shard in range(shards)
         ]
         if not counts.numbers_of_stems:
             return None
-        order = _write_vocabulary(folder / FOLDER, counts, analyser)
+        order = _write_vocabulary(folder / FOLDER, counts)
         chunks = sum(len(shard.lengths) for shard in spilled)
         # Rounded once, so that it is the same for any number of shards, whatever the weights.
         mean_length = math.fsum(chain.from_iterable(shard.lengths for shard in spilled)) / chunks
@@ -113,6 +117,7 @@ def write_lexical(
         chunks=chunks,
         words=len(order),
         weights=weights,
+        languages=languages,
         synonym_rules=len(synonyms),
     )
 
@@ -162,12 +167,30 @@ class _PostingFile:
 class _PostingCounter:
     """Counts words and numbers them in order of appearance."""
 
-    def __init__(self, analyser: Analyser, weights: Mapping[str, float]) -> None:
-        self._analyser = analyser
-        self._numbers = _WordNumbers(self._number)
-        self._words: WordCounter[int] = WordCounter(analyser, self._numbers.__getitem__, weights)
+    def __init__(
+        self,
+        analysers: Sequence[Analyser],
+        weights: Mapping[str, float],
+        languages: Mapping[str, str],
+    ) -> None:
         self.numbers_of_stems: dict[str, int] = {}
         self.chunks: list[int] = []
+        # Of the collection, then of each other language.
+        self.languages = [
+            _WordNumbers(
+                analyser, prefix_of(analyser.language) if place else "", self._number_of_stem
+            )
+            for place, analyser in enumerate(analysers)
+        ]
+        words = {
+            one.analyser.language: FieldWords(one.analyser, one.__getitem__)
+            for one in self.languages
+        }
+        self._words: WordCounter[int] = WordCounter(
+            *words[analysers[0].language],
+            weights,
+            {name: words[language] for name, language in languages.items()},
+        )
 
     def shard(
         self,
@@ -211,23 +234,8 @@ class _PostingCounter:
             None if popularity is None else np.array(popular, np.float32),
         )
 
-    def sample_stems(self) -> dict[str, str]:
-        """Returns the stems of words sampled evenly over the alphabet."""
-        words = sorted(self._numbers)
-        chosen = words[:: -(-len(words) // _STEMS_KEPT)]
-        return dict(zip(chosen, self._analyser.stems(chosen), strict=True))
-
-    def forms(self) -> list[tuple[bytes, int]]:
-        """Returns the words that somebody may have meant, with their numbers, in order."""
-        found = [(word.encode(), number) for word, number in self._numbers.items() if is_form(word)]
-        if len(found) > _MAX_FORMS:
-            found.sort(key=lambda one: -self.chunks[one[1]])
-            del found[_MAX_FORMS:]
-        return sorted(found)
-
-    def _number(self, word: str) -> int:
-        """Returns the number of a word."""
-        (stem,) = self._analyser.stems([word])
+    def _number_of_stem(self, stem: str) -> int:
+        """Returns the number of a word of the vocabulary."""
         number = self.numbers_of_stems.setdefault(stem, len(self.chunks))
         if number == len(self.chunks):
             self.chunks.append(0)
@@ -235,26 +243,48 @@ class _PostingCounter:
 
 
 class _WordNumbers(dict[str, int]):
-    """Caches the number of every word, so that each is stemmed once."""
+    """Caches the number of every word of a language, so that each is stemmed once."""
 
-    def __init__(self, number: Callable[[str], int]) -> None:
+    def __init__(
+        self, analyser: Analyser, prefix: str, number_of_stem: Callable[[str], int]
+    ) -> None:
         super().__init__()
-        self._number = number
+        self.analyser = analyser
+        self._prefix = prefix
+        self._number_of_stem = number_of_stem
 
     def __missing__(self, word: str) -> int:
-        number = self[word] = self._number(word)
+        (stem,) = self.analyser.stems([word])
+        number = self[word] = self._number_of_stem(self._prefix + stem)
         return number
 
+    def sample_stems(self) -> dict[str, str]:
+        """Returns the stems of words sampled evenly over the alphabet."""
+        words = sorted(self)
+        chosen = words[:: -(-len(words) // _STEMS_KEPT) or 1]
+        return dict(zip(chosen, self.analyser.stems(chosen), strict=True))
 
-def _write_vocabulary(
-    folder: Path, counts: _PostingCounter, analyser: Analyser
-) -> NDArray[np.int64]:
+    def forms(self, chunks: Sequence[int]) -> list[tuple[bytes, int]]:
+        """Returns the words that somebody may have meant, with their numbers, in order.
+
+        Args:
+            chunks: Number of chunks with each word, by its number.
+        """
+        found = [(word.encode(), number) for word, number in self.items() if is_form(word)]
+        if len(found) > _MAX_FORMS:
+            found.sort(key=lambda one: -chunks[one[1]])
+            del found[_MAX_FORMS:]
+        return sorted(found)
+
+
+def _write_vocabulary(folder: Path, counts: _PostingCounter) -> NDArray[np.int64]:
     """Writes the vocabulary; returns the numbers of the words in its order."""
     ordered = sorted((stem.encode(), number) for stem, number in counts.numbers_of_stems.items())
     order = np.array([number for _, number in ordered], np.int64)
     words = pa.array([stem for stem, _ in ordered], pa.large_binary()).cast(pa.large_string())
     chunks = pa.array(np.array(counts.chunks, np.uint32)[order])
-    schema = vocabulary_schema(analyser, counts.sample_stems())
+    own, *others = [(one.analyser, one.sample_stems()) for one in counts.languages]
+    schema = vocabulary_schema(*own, others)
     folder.mkdir()
     with (folder / FILE).open("wb") as stream, pa.ipc.new_file(stream, schema) as writer:
         writer.write_batch(pa.record_batch([words, chunks], schema=schema))
@@ -262,12 +292,15 @@ def _write_vocabulary(
 
 
 def _write_forms(folder: Path, counts: _PostingCounter, ranks: NDArray[np.int32]) -> None:
-    forms = counts.forms()
-    write_forms(
-        folder,
-        [form.decode() for form, _ in forms],
-        [int(ranks[number]) for _, number in forms],
-    )
+    for place, language in enumerate(counts.languages):
+        target = folder / language.analyser.language if place else folder
+        target.mkdir(exist_ok=True)
+        forms = language.forms(counts.chunks)
+        write_forms(
+            target,
+            [form.decode() for form, _ in forms],
+            [int(ranks[number]) for _, number in forms],
+        )
 
 
 def _write_shard(

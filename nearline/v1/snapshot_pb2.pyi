@@ -244,7 +244,7 @@ class AttributeField(_message.Message):
     def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[AttributeField.Kind, str]] = ..., is_list: _Optional[bool] = ...) -> None: ...
 
 class LexicalCard(_message.Message):
-    __slots__ = ("language", "k1", "b", "mean_length", "chunks", "words", "weights", "synonym_rules")
+    __slots__ = ("language", "k1", "b", "mean_length", "chunks", "words", "weights", "synonym_rules", "languages")
     class WeightsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -252,6 +252,13 @@ class LexicalCard(_message.Message):
         key: str
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class LanguagesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
     K1_FIELD_NUMBER: _ClassVar[int]
     B_FIELD_NUMBER: _ClassVar[int]
@@ -260,6 +267,7 @@ class LexicalCard(_message.Message):
     WORDS_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     SYNONYM_RULES_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGES_FIELD_NUMBER: _ClassVar[int]
     language: str
     k1: float
     b: float
@@ -268,7 +276,8 @@ class LexicalCard(_message.Message):
     words: int
     weights: _containers.ScalarMap[str, float]
     synonym_rules: int
-    def __init__(self, language: _Optional[str] = ..., k1: _Optional[float] = ..., b: _Optional[float] = ..., mean_length: _Optional[float] = ..., chunks: _Optional[int] = ..., words: _Optional[int] = ..., weights: _Optional[_Mapping[str, float]] = ..., synonym_rules: _Optional[int] = ...) -> None: ...
+    languages: _containers.ScalarMap[str, str]
+    def __init__(self, language: _Optional[str] = ..., k1: _Optional[float] = ..., b: _Optional[float] = ..., mean_length: _Optional[float] = ..., chunks: _Optional[int] = ..., words: _Optional[int] = ..., weights: _Optional[_Mapping[str, float]] = ..., synonym_rules: _Optional[int] = ..., languages: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class AnswerCard(_message.Message):
     __slots__ = ("sentences", "topic", "evidence", "topic_threshold", "evidence_threshold", "target_risk", "questions", "answerable", "topic_auroc", "evidence_auroc", "coverage", "risk")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -24,17 +24,17 @@ from retrieval.index.lexical.bm25_index import (
     title_score,
     word_rows,
 )
-from retrieval.index.lexical.document_words import WordCounter
-from retrieval.index.lexical.lexical_query import (
+from retrieval.index.lexical.document_words import FieldWords, WordCounter
+from retrieval.index.lexical.language_words import (
     EDIT_WEIGHTS,
     MAX_SIMILAR,
     MAX_STARTING,
     PREFIX_WEIGHT,
     Alternative,
-    LexicalQuery,
-    MoreWords,
-    may_go_on,
+    prefix_of,
 )
+from retrieval.index.lexical.lexical_query import LexicalQuery, MoreWords, may_go_on
+from retrieval.index.lexical.text_analysis import Analyser
 from retrieval.index.lexical.title_index import (
     TitleMatches,
     Titles,
@@ -97,12 +97,20 @@ class LiveWords:
         self.titles: dict[str, _Postings] = {}
         self.title_words, self.title_keys = GrowableArray(np.uint16), GrowableArray(np.uint64)
         self.popularity = GrowableArray(np.float32)
-        # Words that the snapshot does not know, as they are written, and their stems.
-        self.new_forms: dict[str, str] = {}
+        # Words that the snapshot does not know, as they are written, and their stems: those of the
+        # language of the collection, then those of each other language.
+        self.new_forms: list[dict[str, str]] = []
         # The words of titles, in order.
         self.title_stems: list[str] = []
+        own = self._field_words(vocabulary.analyser, "")
+        others = {
+            language: self._field_words(analyser, prefix_of(language))
+            for language, analyser in vocabulary.other_analysers.items()
+        }
         self._words: WordCounter[str] = WordCounter(
-            vocabulary.analyser, lru_cache(_CACHED_WORDS)(self._stem), dict(card.weights)
+            *own,
+            dict(card.weights),
+            {name: others.get(language, own) for name, language in card.languages.items()},
         )
 
     def add(
@@ -150,10 +158,17 @@ class LiveWords:
         """
         return WordsView(self, rows, names_of)
 
-    def _stem(self, word: str) -> str:
-        (stem,) = self.vocabulary.analyser.stems([word])
-        if len(self.new_forms) < _MAX_FORMS and is_form(word) and self.vocabulary.number(stem) < 0:
-            self.new_forms[word] = stem
+    def _field_words(self, analyser: Analyser, prefix: str) -> FieldWords[str]:
+        """Returns how texts become words of a language, which are stored after a prefix."""
+        forms: dict[str, str] = {}
+        self.new_forms.append(forms)
+        stem = partial(self._stem, analyser, prefix, forms)
+        return FieldWords(analyser, lru_cache(_CACHED_WORDS)(stem))
+
+    def _stem(self, analyser: Analyser, prefix: str, forms: dict[str, str], word: str) -> str:
+        stem = prefix + analyser.stems([word])[0]
+        if len(forms) < _MAX_FORMS and is_form(word) and self.vocabulary.number(stem) < 0:
+            forms[word] = stem
         return stem
 
     def _idf(self, word: str) -> float:
@@ -220,8 +235,9 @@ class WordsView:
         self, text: str, most: int, allow: NDArray[np.bool_] | None = None
     ) -> NDArray[np.int32]:
         """Returns rows whose titles complete a text, the most popular first."""
-        more = MoreWords(self._new_similar, self._new_starting) if self._store.new_forms else None
-        query = self._store.vocabulary.prefix_query(text, more)
+        more = MoreWords(self._new_similar, self._new_starting)
+        has_new = any(self._store.new_forms)
+        query = self._store.vocabulary.prefix_query(text, more if has_new else None)
         return complete_titles(query, self._titles, most, allow)
 
     def correction(self, text: str) -> str:
@@ -246,29 +262,31 @@ class WordsView:
         if last is None or last[0] != text:
             query = self._store.vocabulary.query(text)
             unknown = may_go_on(text) or any(clause.misspelt for clause in query.clauses)
-            if unknown and self._store.new_forms:
+            if unknown and any(self._store.new_forms):
                 more = MoreWords(self._new_similar, self._new_starting)
                 query = self._store.vocabulary.query_with(text, more)
             last = self._last = text, query
         return last[1]
 
-    def _new_similar(self, word: str, stem: str) -> Sequence[Alternative]:
+    def _new_similar(self, word: str, own: Sequence[Alternative]) -> Sequence[Alternative]:
         """Returns new words of live documents that a misspelt one may stand for."""
-        if stem in self._store.postings:
+        if any(one.word in self._store.postings for one in own):
             return ()
-        forms = self._store.new_forms
         # The writer may add forms; copying a dictionary is one step.
         return [
             Alternative(forms[form], -1, np.float32(EDIT_WEIGHTS[edits]))
+            for forms in self._store.new_forms
             for edits, form in similar_words(word, list(forms.copy()))[:MAX_SIMILAR]
         ]
 
     def _new_starting(self, prefix: str) -> Sequence[Alternative]:
         """Returns new words of live documents that begin with a prefix."""
-        forms = self._store.new_forms.copy()
-        found = sorted(form for form in forms if form.startswith(prefix))
         weight = np.float32(PREFIX_WEIGHT)
-        return [Alternative(forms[form], -1, weight) for form in found[:MAX_STARTING]]
+        return [
+            Alternative(forms[form], -1, weight)
+            for forms in self._store.new_forms
+            for form in sorted(one for one in forms.copy() if one.startswith(prefix))[:MAX_STARTING]
+        ]
 
     def _matches(self, query: LexicalQuery) -> TitleMatches:
         return match_titles(query, self._titles)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.index.lexical.document_words import TitleWords, WordCounter
-from retrieval.index.lexical.lexical_query import Alternative
+from retrieval.index.lexical.language_words import Alternative
 from retrieval.index.lexical.title_index import Titles, match_titles
 from retrieval.index.lexical.vocabulary import Vocabulary
 

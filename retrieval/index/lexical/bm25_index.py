@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from nearline.errors import SnapshotCorrupt, Unsupported
 from retrieval.index.lexical.array_files import map_array
-from retrieval.index.lexical.lexical_query import Alternative, LexicalQuery
+from retrieval.index.lexical.language_words import Alternative
+from retrieval.index.lexical.lexical_query import LexicalQuery
 from retrieval.index.lexical.title_index import (
     NO_MATCHES,
     TitleIndex,

@@ -43,6 +43,16 @@ class DocumentWords(NamedTuple, Generic[Word]):
     length: float
 
 
+class FieldWords(NamedTuple, Generic[Word]):
+    """How the texts of a field become words.
+
+    analyser: Splits texts. word_of: Returns the word for a split word that is not a stop word.
+    """
+
+    analyser: Analyser
+    word_of: Callable[[str], Word]
+
+
 class WordCounter(Generic[Word]):
     """Counts the words of documents.
 
@@ -50,6 +60,7 @@ class WordCounter(Generic[Word]):
         analyser: Splits texts.
         word_of: Returns the word for a split word that is not a stop word.
         weights: Weight of each field, by name: the title, and attributes. Others are not searched.
+        others: For attributes in another language, by name, how their texts become words. Optional.
     """
 
     def __init__(
@@ -57,13 +68,20 @@ class WordCounter(Generic[Word]):
         analyser: Analyser,
         word_of: Callable[[str], Word],
         weights: Mapping[str, float],
+        others: Mapping[str, FieldWords[Word]] | None = None,
     ) -> None:
         self._analyser = analyser
+        self._own = FieldWords(analyser, word_of)
         self._stop_words = analyser.stop_words
         self._word_of = word_of
         self._title_weight = weights.get(TITLE, 1.0)
         self._text_weight = weights.get(TEXT, 1.0)
-        self._weights = {n: w for n, w in weights.items() if n not in (TITLE, TEXT)}
+        words_of = others or {}
+        self._attributes = [
+            (name, weight, words_of.get(name, self._own))
+            for name, weight in weights.items()
+            if name not in (TITLE, TEXT)
+        ]
 
     def document(self, title: str, attributes: Mapping[str, Any]) -> DocumentWords[Word]:
         """Returns the words of a document without its text."""
@@ -79,12 +97,12 @@ class WordCounter(Generic[Word]):
         others = [word for word in split if word in self._stop_words] + variants
         found_by = list(map(self._word_of, others))
         _count(found_by, weight, counts)
-        for name, weight in self._weights.items():
+        for name, weight, field in self._attributes:
             value = attributes.get(name)
             values = value if isinstance(value, list | tuple) else (value,)
             for one in values:
                 if isinstance(one, str):
-                    length += self._add(one, weight, counts)
+                    length += _add(field, one, weight, counts)
         distinct = set(words)
         all_words = [*distinct, *set(found_by).difference(distinct)]
         return DocumentWords(TitleWords(all_words, len(distinct), key), counts, length)
@@ -92,14 +110,7 @@ class WordCounter(Generic[Word]):
     def chunk(self, document: DocumentWords[Word], text: str) -> tuple[Mapping[Word, float], float]:
         """Returns the weighted occurrences of each word of a chunk, and its weighted length."""
         counts = dict(document.counts)
-        return counts, document.length + self._add(text, self._text_weight, counts)
-
-    def _add(self, text: str, weight: float, counts: dict[Word, float]) -> float:
-        stop_words = self._stop_words
-        words = [word for word in self._analyser.split(text) if word not in stop_words]
-        length = _count(map(self._word_of, words), weight, counts)
-        _count(map(self._word_of, self._analyser.variants(text)), weight, counts)
-        return length
+        return counts, document.length + _add(self._own, text, self._text_weight, counts)
 
 
 def title_key(words: Sequence[str]) -> int:
@@ -111,6 +122,16 @@ def title_key(words: Sequence[str]) -> int:
         return 0
     digest = hashlib.blake2b("".join(words).encode(errors="surrogatepass"), digest_size=8)
     return int.from_bytes(digest.digest(), "little")
+
+
+def _add(field: FieldWords[Word], text: str, weight: float, counts: dict[Word, float]) -> float:
+    """Adds the words of a text to counts; returns its weighted length."""
+    analyser, word_of = field
+    stop_words = analyser.stop_words
+    words = [word for word in analyser.split(text) if word not in stop_words]
+    length = _count(map(word_of, words), weight, counts)
+    _count(map(word_of, analyser.variants(text)), weight, counts)
+    return length
 
 
 def _count(words: Any, weight: float, counts: dict[Word, float]) -> float:

@@ -1,73 +1,43 @@
 """Parsing of query texts: each word becomes a clause of words that may stand for it.
 
 Example: "xr200 metalica" -> (xr200), (metalica or, for 0.7 of the score, metallica). A star at the
-end lets the last word go on: "metal*" -> (metal or, for 0.9 of the score, metallica).
+end lets the last word go on: "metal*" -> (metal or, for 0.9 of the score, metallica). Where
+attributes have other languages, a word is also looked for in each of them: "kings" -> (king, or
+"kings" as a brand).
 """
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
-
 from retrieval.index.lexical.document_words import title_key
-from retrieval.index.lexical.synonyms import SYNONYM_WEIGHT, SynonymTable
+from retrieval.index.lexical.language_words import Alternative, LanguageWords
 from retrieval.index.lexical.text_analysis import (
     Analyser,
     iter_accented,
     iter_compounds,
     split_query,
 )
-from retrieval.index.lexical.word_forms import SimilarForm, WordForms
 
-# A word in more chunks is not a misspelt one.
-RARE = 0
 # Longer queries name nothing: neither misspelt words nor neighbours as one word are looked for.
 _MAX_NAME_WORDS = 10
 # Nor are they the title of anything; these are distinct words.
 _MAX_TITLE_WORDS = 16
-# Longer queries are searched for as they are written.
-_MAX_SYNONYM_WORDS = 32
-# Words that may stand for a misspelt one.
-MAX_SIMILAR = 16
-# Share of the score of a word that resembles the one that was asked for, by the number of edits.
-EDIT_WEIGHTS = (1.0, 0.7, 0.4)
-
-
-class Alternative(NamedTuple):
-    """A word, or several, that may stand for a word of the query.
-
-    word: Its stem. number: In the vocabulary; -1 if it is not there. weight: Share of its score
-    that counts. parts: Several words that stand for it where all of them are; their scores are
-    added. Then `word` is their stems, with spaces.
-    """
-
-    word: str
-    number: int
-    weight: np.float32
-    parts: tuple[Alternative, ...] = ()
-
-
-# Words that begin with a last word that may go on: the most frequent ones.
-MAX_STARTING = 64
-# Share of their score.
-PREFIX_WEIGHT = 0.9
 
 
 class MoreWords(NamedTuple):
     """Words beyond the vocabulary.
 
-    similar: Returns, for a word and its stem, the words that it may stand for. starting: Returns
-    the words that begin with a prefix.
+    similar: Returns, for a word and it as itself in each language, the words that it may stand for.
+    starting: Returns the words that begin with a prefix.
     """
 
-    similar: Callable[[str, str], Sequence[Alternative]]
+    similar: Callable[[str, Sequence[Alternative]], Sequence[Alternative]]
     starting: Callable[[str], Sequence[Alternative]]
 
 
@@ -118,44 +88,21 @@ def may_go_on(text: str) -> bool:
     return text.endswith("*") and text[-2:-1].isalnum()
 
 
-class WordRange(NamedTuple):
-    """Words of a vocabulary: first..stop - 1, and others."""
-
-    first: int
-    stop: int
-    others: Sequence[int]
-
-
 class QueryParser:
     """Parses queries of one snapshot.
 
     Args:
         analyser: The analyser of the snapshot.
-        number_of: Returns the number of a stem in the vocabulary; -1 if it is not there.
-        chunks_of: Returns the number of chunks with a word, by its number.
-        stem_of: Returns the word with a number.
-        words_starting: Returns the words that begin with a prefix.
-        forms: Optional; without them no misspelt word is recognised.
-        synonyms: Optional; the synonyms of the snapshot.
+        words: The words of its language.
+        others: Those of other languages, which attributes have. Optional.
     """
 
     def __init__(
-        self,
-        analyser: Analyser,
-        number_of: Callable[[str], int],
-        chunks_of: Callable[[int], int],
-        stem_of: Callable[[int], str],
-        words_starting: Callable[[str], WordRange],
-        forms: WordForms | None,
-        synonyms: SynonymTable | None = None,
+        self, analyser: Analyser, words: LanguageWords, others: Sequence[LanguageWords] = ()
     ) -> None:
         self._analyser = analyser
-        self._number_of = number_of
-        self._chunks_of = chunks_of
-        self._stem_of = stem_of
-        self._words_starting = words_starting
-        self._forms = forms
-        self._synonyms = synonyms
+        self._words = words
+        self._others = others
 
     def parse(self, text: str, more: MoreWords | None = None) -> LexicalQuery:
         """Parses a query; takes about 20 microseconds a word, and 300 for one that is misspelt.
@@ -168,7 +115,7 @@ class QueryParser:
         stop_words = analyser.stop_words
         if analyser.version == 1:  # These snapshots have neither titles nor word forms.
             asked = Counter(word for word in analyser.split(text) if word not in stop_words)
-            old = [Clause((self._alternative(word),), times=n) for word, n in asked.items()]
+            old = [Clause(self._own(word), times=n) for word, n in asked.items()]
             return LexicalQuery(old, old)
         split = split_query(text)
         going_on = split[-1] if may_go_on(text) and split else ""
@@ -181,9 +128,8 @@ class QueryParser:
             else self._clause(word, times, may_be_misspelt, more)
             for word, times in Counter(words).items()
         }
-        for word, synonyms in self._synonyms_of(words).items():
-            clause = known[word]
-            known[word] = clause._replace(alternatives=(*clause.alternatives, *synonyms))
+        stops = self._stop_clauses(split, known)
+        self._add_synonyms(split, words, known, stops)
         # A compound counts as one more word if it has digits, as codes have, or if one of its words
         # is unknown. If all counted: nDCG@10 of Cranfield 0.369, like this 0.381.
         compounds = {
@@ -192,12 +138,17 @@ class QueryParser:
             for whole in wholes
             if not whole.isalpha() or known[part].alternatives[0].number < 0
         }
-        clauses = [*known.values(), *(Clause((self._alternative(whole),)) for whole in compounds)]
+        clauses = [
+            *known.values(),
+            *(Clause(self._own(whole)) for whole in compounds),
+            *stops.values(),
+        ]
         required: dict[str, dict[Alternative, None]] = {}
         for word, clause in known.items():
             alternatives = required.setdefault(clause.alternatives[0].word, {})
             alternatives |= dict.fromkeys(clause.alternatives)
-            alternatives |= dict.fromkeys(map(self._alternative, joined.get(word, ())))
+            for whole in joined.get(word, ()):
+                alternatives |= dict.fromkeys(self._own(whole))
         needed = [Clause(tuple(alternatives)) for alternatives in required.values()]
         if not 0 < len(known) <= _MAX_TITLE_WORDS:
             return LexicalQuery(clauses, needed)
@@ -206,7 +157,7 @@ class QueryParser:
             needed,
             True,
             title_key(analyser.split(text)),
-            list(map(self._alternative, dict.fromkeys(iter_accented(text)))),
+            list(map(self._words.alternative, dict.fromkeys(iter_accented(text)))),
         )
 
     def parse_prefix(self, text: str, more: MoreWords | None = None) -> PrefixQuery:
@@ -224,22 +175,25 @@ class QueryParser:
         misspelt = partial(self._clause, prefix, more=more) if prefix else None
         return PrefixQuery(required, prefix, misspelt, title_key(self._analyser.split(text)))
 
-    def correction(self, text: str, begins: Callable[[str], bool]) -> str:
+    def correction(self, text: str) -> str:
         """Returns what was typed with words of the snapshot in place of unknown ones.
+
+        An incomplete word that begins a word of the snapshot stays as it is.
 
         Args:
             text: The beginning of a title.
-            begins: Returns whether a word of the snapshot begins with an incomplete one, which then
-                stays as it is.
         Returns: Empty if no word is replaced.
         """
+        languages = (self._words, *self._others)
         complete, prefix = self._split_prefix(text)
         words, changed = [*complete, prefix] if prefix else complete, False
         for at, word in enumerate(words[:_MAX_NAME_WORDS]):
-            if at == len(complete) and begins(word):
+            if at == len(complete) and any(one.begins_word(word) for one in languages):
                 continue
-            if self._is_unknown(word, self._alternative(word)) and (near := self._similar(word)):
-                words[at], changed = near[0].form, True
+            if self._is_unknown(word, self._words.alternative(word)):
+                near = [form for one in languages for form in one.similar_forms(word)[:1]]
+                if near:
+                    words[at], changed = min(near, key=lambda one: one.edits).form, True
         return " ".join(words) if changed else ""
 
     def _split_prefix(self, text: str) -> tuple[list[str], str]:
@@ -247,9 +201,28 @@ class QueryParser:
         words = self._analyser.split(text)
         return (words[:-1], words[-1]) if words and text[-1:].isalnum() else (words, "")
 
-    def _alternative(self, word: str, weight: float = 1.0) -> Alternative:
-        (stem,) = self._analyser.stems([word])
-        return Alternative(stem, self._number_of(stem), np.float32(weight))
+    def _own(self, word: str) -> tuple[Alternative, ...]:
+        """Returns a word as itself, in the language of the collection, then in the others."""
+        own = self._words.alternative(word)
+        return (own, *self._in_others(word)) if self._others else (own,)
+
+    def _in_others(self, word: str) -> tuple[Alternative, ...]:
+        """Returns a word as itself in each other language of which it is no stop word."""
+        return tuple(
+            other.alternative(word) for other in self._others if word not in other.stop_words
+        )
+
+    def _stop_clauses(self, split: Sequence[str], known: Container[str]) -> dict[str, Clause]:
+        """Returns clauses of the stop words of a query that are words in another language.
+
+        They count for the score, and no title needs them.
+        """
+        found: dict[str, Clause] = {}
+        if self._others:
+            for word, times in Counter(word for word in split if word not in known).items():
+                if alternatives := self._in_others(word):
+                    found[word] = Clause(alternatives, "", times)
+        return found
 
     def _clause(
         self,
@@ -258,77 +231,56 @@ class QueryParser:
         may_be_misspelt: bool = True,
         more: MoreWords | None = None,
     ) -> Clause:
-        own = self._alternative(word)
-        if not may_be_misspelt or not self._is_unknown(word, own):
-            return Clause((own,), "", times)
-        found = {own.word: own}
-        for edits, _, number in self._similar(word)[:MAX_SIMILAR]:
-            stem = self._stem_of(number)
-            found.setdefault(stem, Alternative(stem, number, np.float32(EDIT_WEIGHTS[edits])))
-        for other in () if more is None else more.similar(word, own.word):
+        own = self._own(word)
+        if not may_be_misspelt or not self._is_unknown(word, own[0]):
+            return Clause(own, "", times)
+        found = {one.word: one for one in own}
+        for language in (self._words, *self._others):
+            for other in language.similar(word):
+                found.setdefault(other.word, other)
+        for other in () if more is None else more.similar(word, own):
             found.setdefault(other.word, other)
         return Clause(tuple(found.values()), word, times)
 
     def _clause_starting(self, prefix: str, times: int, more: MoreWords | None) -> Clause:
         """Returns a clause of a word and those that begin with it; if none does, as misspelt."""
-        own = self._alternative(prefix)
-        found = {own.word: own}
-        for number in self._starting(prefix):
-            stem = self._stem_of(number)
-            found.setdefault(stem, Alternative(stem, number, np.float32(PREFIX_WEIGHT)))
+        own = self._own(prefix)
+        found = {one.word: one for one in own}
+        for language in (self._words, *self._others):
+            for other in language.starting(prefix):
+                found.setdefault(other.word, other)
         for other in () if more is None else more.starting(prefix):
             found.setdefault(other.word, other)
-        if len(found) == 1:
+        if len(found) == len(own):
             return self._clause(prefix, times, more=more)
         return Clause(tuple(found.values()), "", times)
 
-    def _starting(self, prefix: str) -> list[int]:
-        """Returns the most frequent words that begin with a prefix."""
-        first, stop, others = self._words_starting(prefix)
-        numbers = [*range(first, stop), *others]
-        return heapq.nsmallest(MAX_STARTING, numbers, lambda one: (-self._chunks_of(one), one))
+    def _is_known(self, word: str) -> bool:
+        """Returns whether a word is in the vocabulary, in any language."""
+        if self._words.alternative(word).number >= 0:
+            return True
+        return bool(self._others) and any(one.number >= 0 for one in self._in_others(word))
 
     def _is_unknown(self, word: str, own: Alternative) -> bool:
-        known = own.number >= 0 and self._chunks_of(own.number) > RARE
-        # Somebody wrote a word that has synonyms on purpose.
-        known = known or (self._synonyms is not None and own.word in self._synonyms)
-        return not known and word not in self._analyser.stop_words
+        """Returns whether no language knows a word; `own` is it in that of the collection."""
+        return not self._words.knows(word, own) and not any(
+            other.knows(word) for other in self._others
+        )
 
-    def _synonyms_of(self, words: Sequence[str]) -> dict[str, list[Alternative]]:
-        """Returns for words of a query the synonyms that may stand for them.
-
-        Several words with a synonym each have a part of its score, in proportion to their own
-        largest scores. So a synonym counts at most as much as the words that it stands for, times
-        `SYNONYM_WEIGHT`, even if it is rarer.
-        """
-        table = self._synonyms
-        found: dict[str, list[Alternative]] = {}
-        if table is None or len(words) > _MAX_SYNONYM_WORDS:
-            return found
-        for first, stop, synonyms in table.matches(self._analyser.stems(words)):
-            own = {word: self._idf(table, self._alternative(word)) for word in words[first:stop]}
-            for stems in synonyms:
-                parts = [
-                    Alternative(stem, self._number_of(stem), np.float32(1))
-                    for stem in dict.fromkeys(stems)
-                ]
-                most = max(sum(own.values()), sum(self._idf(table, part) for part in parts))
-                for word, idf in own.items():
-                    weight = np.float32(SYNONYM_WEIGHT * idf / most)
-                    one = parts[0]._replace(weight=weight)
-                    if len(parts) > 1:
-                        phrase = " ".join(part.word for part in parts)
-                        one = Alternative(phrase, -1, weight, tuple(parts))
-                    found.setdefault(word, []).append(one)
-        return found
-
-    def _idf(self, table: SynonymTable, word: Alternative) -> float:
-        return table.idf(self._chunks_of(word.number) if word.number >= 0 else 0)
-
-    def _similar(self, word: str) -> list[SimilarForm]:
-        """Returns the forms that resemble a word: of the fewest edits, then in most chunks."""
-        similar = () if self._forms is None else self._forms.similar(word)
-        return sorted(similar, key=lambda one: (one.edits, -self._chunks_of(one.word)))
+    def _add_synonyms(
+        self, split: Sequence[str], words: Sequence[str], *clauses: dict[str, Clause]
+    ) -> None:
+        """Adds to the clauses of words the synonyms that may stand for them."""
+        found = [self._words.synonyms_of(words)]
+        for other in self._others:
+            kept = [word for word in split if word not in other.stop_words]
+            found.append(other.synonyms_of(kept))
+        for of_language in found:
+            for word, synonyms in of_language.items():
+                for known in clauses:
+                    if word in known:
+                        alternatives = (*known[word].alternatives, *synonyms)
+                        known[word] = known[word]._replace(alternatives=alternatives)
 
     def _joined(self, text: str, words: Sequence[str]) -> dict[str, list[str]]:
         """Returns for words the compounds that stand for them: of the text, and of neighbours."""
@@ -340,7 +292,7 @@ class QueryParser:
                     found.setdefault(part, []).append(whole)
         if len(words) <= _MAX_NAME_WORDS:
             for first, second in pairwise(words):
-                if self._alternative(first + second).number >= 0:
+                if self._is_known(first + second):
                     found.setdefault(first, []).append(first + second)
                     found.setdefault(second, []).append(first + second)
         return found

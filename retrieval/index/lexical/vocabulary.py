@@ -3,7 +3,9 @@
 One Arrow file per snapshot, <snapshot>/lexical/vocabulary.arrow, with one record per word in the
 order of UTF-8 bytes. Columns: word large_string; chunks uint32, the number of chunks with the word.
 Schema metadata: analysis (version), language, stop_words (a JSON list), stemmer (version), stems (a
-JSON object of sampled words and their stems).
+JSON object of sampled words and their stems). If attributes have other languages:
+other_languages, a JSON object of the same two, stop_words and stems, by language. Their words are
+stored after a prefix, see `language_words`; their forms are in a folder of the language.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,12 +23,18 @@ from numpy.typing import NDArray
 
 from nearline.errors import SnapshotCorrupt, SnapshotMismatch
 from retrieval.index.lexical import text_analysis
+from retrieval.index.lexical.language_words import (
+    LanguageWords,
+    NumberedWords,
+    OtherLanguage,
+    WordRange,
+    prefix_of,
+)
 from retrieval.index.lexical.lexical_query import (
     LexicalQuery,
     MoreWords,
     PrefixQuery,
     QueryParser,
-    WordRange,
 )
 from retrieval.index.lexical.synonyms import SynonymTable
 from retrieval.index.lexical.text_analysis import Analyser
@@ -51,6 +60,7 @@ class Vocabulary:
         analyser: Turns texts into words.
         forms: Words as they are written; None in snapshots without them.
         synonyms: Optional; synonyms of words of queries.
+        others: Other languages, which attributes have. Optional.
     """
 
     def __init__(
@@ -59,6 +69,7 @@ class Vocabulary:
         analyser: Analyser,
         forms: WordForms | None = None,
         synonyms: SynonymTable | None = None,
+        others: Sequence[OtherLanguage] = (),
     ) -> None:
         words = table.column("word").combine_chunks()
         _, offsets, data = words.buffers()
@@ -69,10 +80,17 @@ class Vocabulary:
         self._analyser = analyser
         self.chunks: NDArray[np.uint32] = table.column("chunks").to_numpy()
         self._number = lru_cache(_CACHED_WORDS)(self._find)
-        self._forms = forms
+        numbered = NumberedWords(self._number, self._chunks_of, self.word, self._place)
+        self._own_words = LanguageWords(numbered, analyser, forms, synonyms)
         self._parser = QueryParser(
-            analyser, self._number, self._chunks_of, self.word, self.starting, forms, synonyms
+            analyser,
+            self._own_words,
+            [
+                LanguageWords(numbered, *one, prefix=prefix_of(one.analyser.language))
+                for one in others
+            ],
         )
+        self._others = {one.analyser.language: one.analyser for one in others}
         self._query = lru_cache(_CACHED_TEXTS)(self._parser.parse)
         self._long_query = lru_cache(_CACHED_LONG_TEXTS)(self._parser.parse)
 
@@ -89,6 +107,11 @@ class Vocabulary:
         """Language of the stemmer, or "none"."""
         return self._analyser.language
 
+    @property
+    def other_analysers(self) -> Mapping[str, Analyser]:
+        """The analysers of other languages, which attributes have, by language."""
+        return self._others
+
     @classmethod
     def load(cls, snapshot: Path) -> Vocabulary:
         """Maps the vocabulary of a snapshot.
@@ -103,31 +126,46 @@ class Vocabulary:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
             metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
             version, language = int(metadata["analysis"]), metadata["language"]
-            stop_words: Sequence[str] = json.loads(metadata["stop_words"])
-            stemmer, stems = metadata["stemmer"], json.loads(metadata["stems"])
+            stemmer = metadata["stemmer"]
+            found: dict[str, Mapping[str, Any]] = {
+                language: {key: json.loads(metadata[key]) for key in ("stop_words", "stems")},
+                **json.loads(metadata.get("other_languages", "{}")),
+            }
+            analysed = {
+                name: (list[str](one["stop_words"]), dict[str, str](one["stems"]))
+                for name, one in found.items()
+            }
             table = table.select(SCHEMA.names).cast(SCHEMA)
-        except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+        except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
             raise SnapshotCorrupt(
                 f"{path} is not a readable vocabulary ({error}); rebuild the snapshot"
             ) from error
-        if version not in text_analysis.VERSIONS or language not in text_analysis.LANGUAGES:
-            raise SnapshotMismatch(
-                f"{path} was built with text analysis {version} for language {language!r}; this "
-                f"nearline has analysis {text_analysis.VERSION} at most and the languages "
-                f"{', '.join(text_analysis.LANGUAGES)}; rebuild the snapshot"
-            )
-        analyser = Analyser(language, stop_words, version)
-        for (word, stem), own_stem in zip(stems.items(), analyser.stems([*stems]), strict=True):
-            if stem != own_stem:
+        analysers = []
+        for name, (stop_words, stems) in analysed.items():
+            if version not in text_analysis.VERSIONS or name not in text_analysis.LANGUAGES:
                 raise SnapshotMismatch(
-                    f"PyStemmer {text_analysis.STEMMER_VERSION} stems {word!r} as {own_stem!r}; "
-                    f"in {path} PyStemmer {stemmer} stemmed it as {stem!r}; install that version "
-                    "or rebuild the snapshot"
+                    f"{path} was built with text analysis {version} for language {name!r}; this "
+                    f"nearline has analysis {text_analysis.VERSION} at most and the languages "
+                    f"{', '.join(text_analysis.LANGUAGES)}; rebuild the snapshot"
                 )
+            analysers.append(Analyser(name, stop_words, version))
+            _check_stems(path, analysers[-1], stems, stemmer)
+        analyser, *others = analysers
         if version == 1:
             return cls(table, analyser)
         folder = snapshot / FOLDER
-        return cls(table, analyser, WordForms.load(folder), SynonymTable.load(folder, analyser))
+        return cls(
+            table,
+            analyser,
+            WordForms.load(folder),
+            SynonymTable.load(folder, analyser),
+            [
+                OtherLanguage(
+                    one, WordForms.load(folder / one.language), SynonymTable.load(folder, one)
+                )
+                for one in others
+            ],
+        )
 
     def query(self, text: str) -> LexicalQuery:
         """Returns the parsed query of a text.
@@ -149,20 +187,14 @@ class Vocabulary:
 
         A last word that begins a known word is not unknown.
         """
-        return self._parser.correction(text, self._begins_word)
+        return self._parser.correction(text)
 
     def starting(self, prefix: str) -> WordRange:
-        """Returns the words that begin with a prefix, or as one of their forms does."""
-        # A form may be longer than its stem: "runni" begins a form of "run".
-        others = self._forms.starting(prefix) if self._forms is not None else ()
-        first = self._place(prefix.encode())
-        # After all that begin with the prefix: no UTF-8 text has this byte.
-        stop = self._place(prefix.encode() + b"\xff")
-        return WordRange(first, stop, [n for n in others if not first <= n < stop])
+        """Returns the words that begin with a prefix, or as one of their forms does.
 
-    def _begins_word(self, prefix: str) -> bool:
-        first, stop, others = self.starting(prefix)
-        return first < stop or bool(others)
+        They are those of the language of the collection.
+        """
+        return self._own_words.range_starting(prefix)
 
     def words(self, text: str) -> list[str]:
         """Returns all words of a text, known or not, in order, including repetitions."""
@@ -206,19 +238,40 @@ class Vocabulary:
         return low
 
 
-def vocabulary_schema(analyser: Analyser, stems: Mapping[str, str]) -> pa.Schema:
-    """Returns the schema of a vocabulary file, with metadata to restore the analyser.
+def vocabulary_schema(
+    analyser: Analyser,
+    stems: Mapping[str, str],
+    others: Sequence[tuple[Analyser, Mapping[str, str]]] = (),
+) -> pa.Schema:
+    """Returns the schema of a vocabulary file, with metadata to restore the analysers.
 
     Args:
         analyser: The analyser of the snapshot.
         stems: Some words and their stems, to detect a stemmer that differs.
+        others: The same two for each other language, which attributes have. Optional.
     """
-    return SCHEMA.with_metadata(
-        {
-            "analysis": str(analyser.version),
-            "language": analyser.language,
-            "stop_words": json.dumps(sorted(analyser.stop_words), ensure_ascii=False),
-            "stemmer": text_analysis.STEMMER_VERSION,
-            "stems": json.dumps(stems, ensure_ascii=False),
+    metadata = {
+        "analysis": str(analyser.version),
+        "language": analyser.language,
+        "stop_words": json.dumps(sorted(analyser.stop_words), ensure_ascii=False),
+        "stemmer": text_analysis.STEMMER_VERSION,
+        "stems": json.dumps(stems, ensure_ascii=False),
+    }
+    if others:
+        found = {
+            other.language: {"stop_words": sorted(other.stop_words), "stems": dict(stems)}
+            for other, stems in others
         }
-    )
+        metadata["other_languages"] = json.dumps(found, ensure_ascii=False)
+    return SCHEMA.with_metadata(metadata)
+
+
+def _check_stems(path: Path, analyser: Analyser, stems: Mapping[str, str], stemmer: str) -> None:
+    """Raises SnapshotMismatch if words are stemmed otherwise than in the snapshot."""
+    for (word, stem), own_stem in zip(stems.items(), analyser.stems([*stems]), strict=True):
+        if stem != own_stem:
+            raise SnapshotMismatch(
+                f"PyStemmer {text_analysis.STEMMER_VERSION} stems {word!r} as {own_stem!r}; "
+                f"in {path} PyStemmer {stemmer} stemmed it as {stem!r}; install that version "
+                "or rebuild the snapshot"
+            )

@@ -6,7 +6,8 @@ import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from retrieval.index.lexical.lexical_query import Alternative, LexicalQuery
+from retrieval.index.lexical.language_words import Alternative
+from retrieval.index.lexical.lexical_query import LexicalQuery
 from retrieval.index.lexical.text_analysis import Analyser
 from retrieval.index.lexical.text_spans import index_word_spans
 from retrieval.index.lexical.vocabulary import Vocabulary

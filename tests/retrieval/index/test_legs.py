@@ -19,7 +19,8 @@ from retrieval.protocols.shard import TITLE_SCORE, ShardOptions, ShardQueries
 from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.search.fusion import fuse_hits
 from retrieval.shards.loader import load_shards
-from tests.retrieval.index.lexical.lexical_reference import DOCUMENTS, QUERY_TEXTS, Reference
+from tests.retrieval.index.lexical.lexical_reference import Reference
+from tests.retrieval.index.lexical.lexical_texts import DOCUMENTS, QUERY_TEXTS
 from tests.retrieval.index.lexical.small_indexes import Document as WordDocument
 from tests.retrieval.small_snapshots import Document, write_snapshot
 from tests.scale import scaled

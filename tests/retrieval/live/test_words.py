@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,12 +17,13 @@ from retrieval.index.lexical.bm25_index import K1, B
 from retrieval.index.lexical.synonym_rules import SynonymRule
 from retrieval.index.lexical.vocabulary import Vocabulary
 from retrieval.live.words import LiveWords, WordsView
-from tests.retrieval.index.lexical.lexical_reference import (
+from tests.retrieval.index.lexical.lexical_reference import Reference
+from tests.retrieval.index.lexical.lexical_texts import (
     DOCUMENTS,
+    LANGUAGES,
     QUERY_TEXTS,
     SYNONYMS,
     WEIGHTS,
-    Reference,
 )
 from tests.retrieval.index.lexical.small_indexes import (
     Built,
@@ -200,7 +202,14 @@ def test_misspelt_words_complete_new_titles(tmp_path: Path) -> None:
 
 
 @settings(max_examples=scaled(20, nightly=300), deadline=None)
-@given(DOCUMENTS, DOCUMENTS, WEIGHTS, st.lists(QUERY_TEXTS, min_size=1, max_size=6), SYNONYMS)
+@given(
+    DOCUMENTS,
+    DOCUMENTS,
+    WEIGHTS,
+    st.lists(QUERY_TEXTS, min_size=1, max_size=6),
+    SYNONYMS,
+    LANGUAGES,
+)
 @example(
     # One of its words is misspelt, so that the compound counts; once, as in the snapshot.
     [SmallDocument("spidermann", ["man king"]), SmallDocument("spider man", ["x"])],
@@ -208,6 +217,7 @@ def test_misspelt_words_complete_new_titles(tmp_path: Path) -> None:
     {},
     ["spider-man mann", "spider mann", "metalica", "mann"],
     [],
+    {},
 )
 @example(
     # A synonym, and a word of one, that only live documents have.
@@ -216,6 +226,19 @@ def test_misspelt_words_complete_new_titles(tmp_path: Path) -> None:
     {},
     ["spider man", "spider man pear"],
     [SynonymRule(1, ["spider-man"], ["xr200", "metallica king"])],
+    {},
+)
+@example(
+    # Words of an attribute that only live documents have, and one that only the snapshot has.
+    [SmallDocument("x", ["king"], {"label": "the kings"})],
+    [
+        SmallDocument("kings", ["x"], {"label": "metallica the Who"}),
+        SmallDocument("the", ["metallica"], {"label": "metalica"}),
+    ],
+    {"label": 1.5},
+    ["the kings", "mettalica", "metallica", "the", "man Who"],
+    [SynonymRule(1, ["the Who"], ["metallica king"])],
+    {"label": "none"},
 )
 def test_live_documents_of_any_fields_are_found_as_the_contract_says(
     documents: list[SmallDocument],
@@ -223,14 +246,17 @@ def test_live_documents_of_any_fields_are_found_as_the_contract_says(
     weights: Mapping[str, float],
     queries: list[str],
     synonyms: list[SynonymRule],
+    languages: Mapping[str, str],
 ) -> None:
+    languages = {name: languages[name] for name in languages if name in weights}
+    options: dict[str, Any] = {"weights": weights, "synonyms": synonyms, "languages": languages}
     with TemporaryDirectory() as folder:
-        built = Built(Path(folder), documents, 1, weights=weights, popular=True, synonyms=synonyms)
+        built = Built(Path(folder), documents, 1, popular=True, **options)
         if built.card is None:
             return
         copies, copied_names = live_of(built, documents)
         view, names = live_of(built, others)
-        reference = Reference(others, weights, documents, synonyms)
+        reference = Reference(others, base=documents, **options)
         for query in queries:
             # Bit by bit.
             assert found_by(copies, copied_names, query) == (

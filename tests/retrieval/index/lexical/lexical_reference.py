@@ -1,6 +1,6 @@
 """Lexical search in plain Python: the contract once more, slowly.
 
-Texts are made of TOKENS, whose words are written down by hand.
+Texts are those of `lexical_texts`.
 """
 
 from __future__ import annotations
@@ -14,93 +14,19 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-import Stemmer
-from hypothesis import strategies as st
 
 from retrieval.index.lexical.bm25_index import K1, B
 from retrieval.index.lexical.synonym_rules import SynonymRule
 from retrieval.protocols.shard import TITLE_SCORE
+from tests.retrieval.index.lexical.lexical_texts import (
+    ENGLISH,
+    STOP_WORDS,
+    TOKENS,
+    stem,
+    variants_of,
+    words_of,
+)
 from tests.retrieval.index.lexical.small_indexes import ChunkName, Document, Found
-
-STOP_WORDS = {"the", "who", "a"}
-_STEMMER = Stemmer.Stemmer("english")
-
-
-class Token(NamedTuple):
-    """The parts of a piece of text between spaces.
-
-    words: As texts are split. variants: Further words by which it is found. parts: The words that
-    its compound stands for, and the compound. asked: Words of a query, if not `words`.
-    """
-
-    words: Sequence[str]
-    variants: Sequence[str] = ()
-    compound: str = ""
-    asked: Sequence[str] = ()
-
-
-def _plain(text: str) -> dict[str, Token]:
-    return {word: Token([word.lower()]) for word in text.split()}
-
-
-TOKENS: Mapping[str, Token] = {
-    **_plain("apple Apples pear plum PLUMS the Who a king kings x"),
-    **_plain("metallica metalica mettalica metallic metalicas megtallica"),
-    **_plain("spider man spiderman spidermann mann xr xr200 200 bjork bjrok"),
-    # Known parts, unknown parts, stop words.
-    "spider-man": Token(["spider", "man"], ["spiderman"], "spiderman"),
-    "XR-200": Token(["xr", "200"], ["xr200"], "xr200"),
-    "a_king": Token(["a", "king"], ["aking"], "aking"),
-    "king's": Token(["king"]),
-    "Björk": Token(["bjork"], ["björk"]),
-    "東京都": Token(["東", "京", "都"], ["東京", "京都"], asked=["東京", "京都"]),
-    "京": Token(["京"]),
-    "京都": Token(["京", "都"], ["京都"], asked=["京都"]),
-    "…": Token([]),
-}
-# Rules of one and several words, both ways and one way, of known and misspelt words.
-SYNONYMS = st.lists(
-    st.sampled_from(
-        [
-            SynonymRule(1, ["apple", "pear", "king plum"]),
-            SynonymRule(2, ["spider-man"], ["xr200", "metallica king", "the Who"]),
-            SynonymRule(3, ["king plum x"], ["Björk"]),
-            SynonymRule(4, ["metalica"], ["京都", "spider-man"]),
-            SynonymRule(5, ["the Who"], ["a_king king"]),
-            SynonymRule(6, ["x king", "200"], ["200", "XR-200"]),
-        ]
-    ),
-    max_size=4,
-)
-QUERY_TEXTS = st.lists(st.sampled_from(sorted(TOKENS)), max_size=5).map(" ".join)
-TITLES = st.one_of(st.just(""), QUERY_TEXTS)
-_POPULARITY = st.sampled_from([0.0, 0.25, 1.0])
-_LABELS = st.fixed_dictionaries(
-    {}, optional={"label": QUERY_TEXTS, "labels": st.lists(QUERY_TEXTS)}
-)
-DOCUMENTS = st.lists(
-    st.builds(
-        Document, TITLES, st.lists(QUERY_TEXTS, min_size=1, max_size=2), _LABELS, _POPULARITY
-    ),
-    min_size=1,
-    max_size=8,
-)
-WEIGHTS = st.sampled_from(
-    [{}, {"title": 2.5, "labels": 0.75}, {"text": 0.3, "title": 1.7, "label": 1.0}]
-)
-
-
-def words_of(text: str) -> list[str]:
-    return [word for token in text.split() for word in TOKENS[token].words]
-
-
-def variants_of(text: str) -> list[str]:
-    return [word for token in text.split() for word in TOKENS[token].variants]
-
-
-@lru_cache(None)
-def stem(word: str) -> str:
-    return str(_STEMMER.stemWord(word))
 
 
 @lru_cache(None)
@@ -117,6 +43,10 @@ def edits_between(one: str, other: str) -> int:
             if one[i - 2 : i] == other[j - 2 : j][::-1] and min(i, j) > 1:
                 table[i][j] = min(table[i][j], table[i - 2][j - 2] + 1)
     return table[-1][-1]
+
+
+def _bare(stem: str) -> str:
+    return stem.rpartition("/")[2]
 
 
 class Like(NamedTuple):
@@ -153,25 +83,32 @@ class Reference:
     """A collection: documents with the statistics of others, which are its own if there are none.
 
     base: The documents of the snapshot, if `documents` are live ones. synonyms: See
-    SYNONYMS.
+    SYNONYMS. languages: Of attributes; see LANGUAGES.
     """
 
     documents: Sequence[Document]
     weights: Mapping[str, float] = field(default_factory=dict)
     base: Sequence[Document] = ()
     synonyms: Sequence[SynonymRule] = ()
+    languages: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.others = sorted(
+            {self.languages[n] for n in self.languages if n in self.weights} - {ENGLISH}
+        )
+        self.every = [ENGLISH, *self.others]
         self.chunks = self._chunks(self.documents)
         known = self._chunks(self.base) if self.base else self.chunks
         self.total = len(known)
         self.mean = math.fsum(one.length for one in known.values()) / len(known) or 1.0
         self.found_in = Counter(word for one in known.values() for word in one.counts)
-        self.forms = self._forms(self.base or self.documents)
         self.own = {word for one in self.chunks.values() for word in one.counts}
-        self.new_forms = {
-            form for form in self._forms(self.documents) if not self.found_in[stem(form)]
-        }
+        self.forms: dict[str, set[str]] = {}
+        self.new_forms: dict[str, set[str]] = {}
+        for one in self.every:
+            self.forms[one] = self._forms(self.base or self.documents, one)
+            forms = self._forms(self.documents, one)
+            self.new_forms[one] = {form for form in forms if not self.found_in[stem(form, one)]}
 
     def scores(self, query: str) -> Found:
         """Returns the BM25 score of each chunk with a word of the query."""
@@ -212,7 +149,8 @@ class Reference:
 
     def _level(self, query: str, document: Document) -> float:
         _, required = self._parsed(query)
-        content = {stem(word) for word in words_of(document.title) if word not in STOP_WORDS}
+        split = words_of(document.title)
+        content = {stem(word) for word in split if word not in STOP_WORDS[ENGLISH]}
         title = {stem(w) for w in (*words_of(document.title), *variants_of(document.title))}
         plain = [[like.stems() for like in likes if like.weight == 1] for likes in required]
         every = [[like.stems() for like in likes] for likes in required]
@@ -239,10 +177,10 @@ class Reference:
 
     def _parsed(self, query: str) -> tuple[list[Wanted], list[list[Like]]]:
         """Returns the clauses that count for the score, and those that a title must match."""
-        asked = [
+        split = [
             word for token in query.split() for word in TOKENS[token].asked or TOKENS[token].words
         ]
-        asked = [word for word in asked if word not in STOP_WORDS] or asked
+        asked = [word for word in split if word not in STOP_WORDS[ENGLISH]] or split
         short = len(asked) <= 10
         compounds = [
             (TOKENS[token].words, TOKENS[token].compound)
@@ -254,73 +192,105 @@ class Reference:
                 (pair, "".join(pair)) for pair in pairwise(asked) if self._known("".join(pair))
             ]
         wanted = {
-            word: Wanted([Like(stem(word)), *(self._likes(word) if short else [])], times)
+            word: Wanted([*self._itself(word), *(self._likes(word) if short else [])], times)
             for word, times in Counter(asked).items()
         }
-        if len(asked) <= 32:
-            for word, like in self._synonyms_of(asked):
-                wanted[word].likes.append(like)
+        # Stop words of the collection that are words in another language.
+        stops = {
+            word: Wanted(self._itself(word)[1:], times)
+            for word, times in Counter(split).items()
+            if word not in wanted
+        }
+        for language in self.every:
+            words = [word for word in split if word not in STOP_WORDS[language]]
+            if language == ENGLISH:
+                words = asked
+            if len(words) <= 32:
+                for word, like in self._synonyms_of(words, language):
+                    {**stops, **wanted}[word].likes.append(like)
         required: dict[str, list[Like]] = {}
         for word, one in wanted.items():
-            joined = [Like(stem(whole)) for parts, whole in compounds if word in parts]
+            joined = [
+                like for parts, whole in compounds if word in parts for like in self._itself(whole)
+            ]
             required.setdefault(stem(word), []).extend([*one.likes, *joined])
         counted = {
-            whole: Wanted([Like(stem(whole))])
+            whole: Wanted(self._itself(whole))
             for parts, whole in compounds
             for part in parts
-            if part in wanted and (not whole.isalpha() or not self._known(part))
+            if part in wanted and (not whole.isalpha() or not self.found_in[stem(part)])
         }
-        return [*wanted.values(), *counted.values()], list(required.values())
+        counting = [*wanted.values(), *counted.values(), *(w for w in stops.values() if w.likes)]
+        return counting, list(required.values())
+
+    def _itself(self, word: str) -> list[Like]:
+        """Returns a word in the language of the collection, then in others."""
+        others = [one for one in self.others if word not in STOP_WORDS[one]]
+        return [Like(stem(word)), *(Like(stem(word, one)) for one in others)]
 
     def _likes(self, word: str) -> Iterator[Like]:
         """Yields the words that a misspelt one may stand for."""
-        if self._known(word) or word in STOP_WORDS or stem(word) in self._synonyms():
+        if self._known(word):
             return
-        found = [(edits_between(word, form), form) for form in self.forms]
-        found.sort(key=lambda one: (one[0], -self.found_in[stem(one[1])], one[1]))
-        new = sorted((edits_between(word, form), form) for form in self.new_forms)
+        for one in self.every:
+            if word in STOP_WORDS[one] or _bare(stem(word, one)) in self._synonyms(one):
+                return
+        is_new = self.base and not any(like.stem in self.own for like in self._itself(word))
         most = 0 if not word.isalpha() or len(word) < 4 else 1 if len(word) < 8 else 2
-        groups = [found, new if self.base and stem(word) not in self.own else []]
-        seen = {stem(word)}
-        for group in groups:
-            for edits, form in [one for one in group if 0 < one[0] <= most][:16]:
-                if stem(form) not in seen:
-                    seen.add(stem(form))
-                    yield Like(stem(form), (1, 0.7, 0.4)[edits])
+        seen = {like.stem for like in self._itself(word)}
+        for known in (True, False):
+            for language in self.every:
+                forms = self.forms[language] if known else self.new_forms[language]
+                near = [(edits_between(word, form), form) for form in forms]
+                near.sort(
+                    key=lambda one: (
+                        (one[0], -self.found_in[stem(one[1], language)], one[1]) if known else one
+                    )
+                )
+                for edits, form in [one for one in near if 0 < one[0] <= most][:16]:
+                    own = stem(form, language)
+                    if own not in seen and (known or is_new):
+                        seen.add(own)
+                        yield Like(own, (1, 0.7, 0.4)[edits])
 
-    def _synonyms_of(self, asked: Sequence[str]) -> Iterator[tuple[str, Like]]:
+    def _synonyms_of(self, asked: Sequence[str], language: str) -> Iterator[tuple[str, Like]]:
         """Yields words of a query, each with a synonym of it, or of words with it."""
-        synonyms, first = self._synonyms(), 0
+        synonyms, first = self._synonyms(language), 0
         while first < len(asked):
             stops = range(len(asked), first, -1)
-            keys = {stop: "".join(map(stem, asked[first:stop])) for stop in stops}
+            keys = {
+                stop: "".join(_bare(stem(word, language)) for word in asked[first:stop])
+                for stop in stops
+            }
             stop = next((one for one in stops if keys[one] in synonyms), 0)
             own = asked[first:stop]
-            idfs = {word: self._idf(stem(word)) for word in own}
+            idfs = {word: self._idf(stem(word, language)) for word in own}
             for stems in synonyms.get(keys.get(stop, ""), []):
-                if stems != list(map(stem, own)):
+                if stems != [stem(word, language) for word in own]:
                     distinct = list(dict.fromkeys(stems))
                     most = max(sum(idfs.values()), sum(map(self._idf, distinct)))
                     for word, idf in idfs.items():
                         yield word, Like(distinct[0], 0.8 * idf / most, tuple(distinct[1:]))
             first = stop or first + 1
 
-    def _synonyms(self) -> dict[str, list[list[str]]]:
+    def _synonyms(self, language: str) -> dict[str, list[list[str]]]:
         """Returns the synonyms, as stems, of each entry, without spaces."""
         found: dict[str, list[list[str]]] = {}
         for _, left, right in self.synonyms:
             for entry in left:
-                others = [self._entry(other) for other in right or left]
-                found.setdefault("".join(self._entry(entry)), []).extend(others)
+                others = [self._entry(other, language) for other in right or left]
+                key = "".join(map(_bare, self._entry(entry, language)))
+                found.setdefault(key, []).extend(others)
         return found
 
     @staticmethod
-    def _entry(entry: str) -> list[str]:
+    def _entry(entry: str, language: str) -> list[str]:
         words = [w for token in entry.split() for w in TOKENS[token].asked or TOKENS[token].words]
-        return [stem(word) for word in [w for w in words if w not in STOP_WORDS] or words]
+        kept = [word for word in words if word not in STOP_WORDS[language]] or words
+        return [stem(word, language) for word in kept]
 
     def _known(self, word: str) -> bool:
-        return self.found_in[stem(word)] > 0
+        return any(self.found_in[like.stem] > 0 for like in self._itself(word))
 
     def _share(self, word: str, chunk: ChunkWords) -> float:
         f, idf = float(np.float32(chunk.counts[word])), self._idf(word)
@@ -330,12 +300,13 @@ class Reference:
         n = self.found_in[word]
         return math.log(1 + (self.total - n + 0.5) / (n + 0.5))
 
-    def _fields(self, document: Document) -> list[tuple[str, float]]:
-        found = [(document.title, self.weights.get("title", 1.0))]
+    def _fields(self, document: Document) -> list[tuple[str, float, str]]:
+        found = [(document.title, self.weights.get("title", 1.0), ENGLISH)]
         for name, weight in self.weights.items():
             value = document.attributes.get(name) if name not in ("title", "text") else None
             values = value if isinstance(value, list) else [value]
-            found += [(one, weight) for one in values if one is not None]
+            language = self.languages.get(name, ENGLISH)
+            found += [(one, weight, language) for one in values if one is not None]
         return found
 
     def _chunks(self, documents: Sequence[Document]) -> dict[ChunkName, ChunkWords]:
@@ -344,27 +315,29 @@ class Reference:
             for chunk, text in enumerate(document.chunks):
                 counts: Counter[str] = Counter()
                 length = 0.0
-                fields = [*self._fields(document), (text, self.weights.get("text", 1.0))]
-                for place, (one, weight) in enumerate(fields):
+                fields = [*self._fields(document), (text, self.weights.get("text", 1.0), ENGLISH)]
+                for place, (one, weight, language) in enumerate(fields):
                     for word in words_of(one):
                         # Stop words are searched in titles alone, and count for no length.
-                        if word not in STOP_WORDS:
+                        if word not in STOP_WORDS[language]:
                             length += weight
                         elif place:
                             continue
-                        counts[stem(word)] += weight  # type: ignore[assignment]
+                        counts[stem(word, language)] += weight  # type: ignore[assignment]
                     for word in variants_of(one):
-                        counts[stem(word)] += weight  # type: ignore[assignment]
+                        counts[stem(word, language)] += weight  # type: ignore[assignment]
                 found[number, chunk] = ChunkWords(counts, length)
         return found
 
-    def _forms(self, documents: Sequence[Document]) -> set[str]:
-        """Returns the words of documents as they are written."""
+    def _forms(self, documents: Sequence[Document], language: str) -> set[str]:
+        """Returns the words of documents in a language as they are written."""
         found = set()
         for document in documents:
             fields = self._fields(document)
-            fields += [(text, 1.0) for text in document.chunks]
-            for place, (text, _) in enumerate(fields):
-                found |= {w for w in words_of(text) if not place or w not in STOP_WORDS}
-                found |= set(variants_of(text))
+            fields += [(text, 1.0, ENGLISH) for text in document.chunks]
+            for place, (text, _, own) in enumerate(fields):
+                if own == language:
+                    stop_words = STOP_WORDS[language] if place else ()
+                    found |= {word for word in words_of(text) if word not in stop_words}
+                    found |= set(variants_of(text))
         return {form for form in found if form.isalpha() and 3 <= len(form) <= 32}

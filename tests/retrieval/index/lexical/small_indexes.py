@@ -42,6 +42,7 @@ class Built:
         language: str = "english",
         *,
         weights: Mapping[str, float] | None = None,
+        languages: Mapping[str, str] | None = None,
         popular: bool = False,
         synonyms: Sequence[SynonymRule] = (),
     ) -> None:
@@ -72,6 +73,7 @@ class Built:
             language,
             self.folder,
             weights=weights,
+            languages=languages,
             popularity=popularity if popular else None,
             synonyms=synonyms,
         )

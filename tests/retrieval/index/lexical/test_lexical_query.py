@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from nearline.contract import MAX_QUERY_CHARACTERS
 from retrieval.index.lexical.bm25_index import LexicalIndex
-from retrieval.index.lexical.lexical_query import MAX_STARTING
+from retrieval.index.lexical.language_words import MAX_STARTING
 from tests.retrieval.index.lexical.small_indexes import Built, Document
 
 TITLES = (

@@ -17,7 +17,7 @@ from retrieval.index.lexical.bm25_index import K1, B, LexicalIndex
 from retrieval.index.lexical.synonym_rules import SynonymRule, parse_synonyms
 from retrieval.index.lexical.synonyms import SYNONYMS, VERSION, load_rules
 from retrieval.index.lexical.vocabulary import FOLDER, Vocabulary
-from tests.retrieval.index.lexical.lexical_reference import DOCUMENTS, QUERY_TEXTS, SYNONYMS as ANY
+from tests.retrieval.index.lexical.lexical_texts import DOCUMENTS, QUERY_TEXTS, SYNONYMS as ANY
 from tests.retrieval.index.lexical.small_indexes import Built, Document
 from tests.scale import scaled
 

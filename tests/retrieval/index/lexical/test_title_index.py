@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given, strategies as st
 from numpy.typing import NDArray
 
-from retrieval.index.lexical.lexical_query import Alternative, Clause, PrefixQuery
+from retrieval.index.lexical.language_words import Alternative
+from retrieval.index.lexical.lexical_query import Clause, PrefixQuery
 from retrieval.index.lexical.title_index import TitleMatches, Titles, complete_titles
 from tests.retrieval.index.lexical.small_indexes import Built, Document
 
