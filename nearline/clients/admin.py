@@ -18,6 +18,7 @@ _CHECK_TIMEOUT_S = 1800.0
 _LOAD_TIMEOUT_S = 120.0
 NO_ATTRIBUTES: Mapping[str, str] = {}
 NO_WEIGHTS: Mapping[str, float] = {}
+NO_LANGUAGES: Mapping[str, str] = {}
 
 
 @converts_arguments
@@ -52,6 +53,7 @@ class AdminClient(ServiceChannel):
         chunk_tokens: int = 0,
         attributes: Mapping[str, str] = NO_ATTRIBUTES,
         search_weights: Mapping[str, float] = NO_WEIGHTS,
+        search_languages: Mapping[str, str] = NO_LANGUAGES,
         synonyms: Sequence[str] = (),
         who: str = "",
         why: str = "",
@@ -75,6 +77,9 @@ class AdminClient(ServiceChannel):
                 attributes of texts, which are not searched otherwise; for example {"title": 2,
                 "genres": 0.5}. 0.001 to 100, at most 32 fields. Title and text count 1 if they
                 are missing.
+            search_languages: Language of attributes with a search weight whose words are not those
+                of `language`; for example {"brand": "none"} for a brand, whose words are searched
+                as they are written.
             synonyms: Synonyms of words of queries, as lines of a synonyms file: "tv, television"
                 for words that stand for one another, "nyc => new york city" for one way. At most
                 10,000 rules of 32 entries.
@@ -93,6 +98,7 @@ class AdminClient(ServiceChannel):
             chunk_tokens=chunk_tokens,
             attributes=fields,
             search_weights=search_weights,
+            search_languages=search_languages,
             synonyms=synonyms,
             who=who,
             why=why,

@@ -13,7 +13,7 @@ from nearline.clients import (
     IngestClient,
     RetrievalClient,
 )
-from nearline.clients.admin import NO_ATTRIBUTES, NO_WEIGHTS
+from nearline.clients.admin import NO_ATTRIBUTES, NO_LANGUAGES, NO_WEIGHTS
 from nearline.clients.blocking_calls import (
     BlockingCalls,
     BlockingClient,
@@ -217,6 +217,7 @@ class Client(BlockingClient[AsyncClient]):
         collection: str = DEFAULT_COLLECTION,
         attributes: Mapping[str, str] = NO_ATTRIBUTES,
         search_weights: Mapping[str, float] = NO_WEIGHTS,
+        search_languages: Mapping[str, str] = NO_LANGUAGES,
         synonyms: Sequence[str] = (),
         own_writes: bool = True,
         timeout_s: float = START_TIMEOUT_S,
@@ -228,6 +229,7 @@ class Client(BlockingClient[AsyncClient]):
                 collection=collection,
                 attributes=attributes,
                 search_weights=search_weights,
+                search_languages=search_languages,
                 synonyms=synonyms,
                 own_writes=own_writes,
                 timeout_s=timeout_s,

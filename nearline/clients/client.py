@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeAlias, cast
 
 from nearline import contract as c
-from nearline.clients.admin import NO_ATTRIBUTES, NO_WEIGHTS
+from nearline.clients.admin import NO_ATTRIBUTES, NO_LANGUAGES, NO_WEIGHTS
 from nearline.clients.arguments import converts_arguments
 from nearline.clients.client_reads import ClientReads
 from nearline.clients.client_writes import ClientWrites
@@ -56,6 +56,7 @@ class AsyncClient(ClientReads, ClientWrites):
         collection: str = c.DEFAULT_COLLECTION,
         attributes: Mapping[str, str] = NO_ATTRIBUTES,
         search_weights: Mapping[str, float] = NO_WEIGHTS,
+        search_languages: Mapping[str, str] = NO_LANGUAGES,
         synonyms: Sequence[str] = (),
         own_writes: bool = True,
         timeout_s: float = START_TIMEOUT_S,
@@ -69,7 +70,7 @@ class AsyncClient(ClientReads, ClientWrites):
         Args:
             path: Folder of the collections; created if there is none.
             collection: Collection of every call that names none; created if there is none.
-            attributes, search_weights, synonyms: Of a new collection, see
+            attributes, search_weights, search_languages, synonyms: Of a new collection, see
                 `AdminClient.create_collection`.
             own_writes: See `AsyncClient`.
             timeout_s: Longest wait until they serve, in seconds.
@@ -95,6 +96,7 @@ class AsyncClient(ClientReads, ClientWrites):
                     collection,
                     attributes=attributes,
                     search_weights=search_weights,
+                    search_languages=search_languages,
                     synonyms=synonyms,
                 )
         except BaseException:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from nearline.clients.admin import NO_ATTRIBUTES, NO_WEIGHTS, AdminClient
+from nearline.clients.admin import NO_ATTRIBUTES, NO_LANGUAGES, NO_WEIGHTS, AdminClient
 from nearline.clients.own_writes import OwnWrites
 from nearline.v1 import admin_pb2
 
@@ -33,6 +33,7 @@ class AsyncCollections:
         chunk_tokens: int = 0,
         attributes: Mapping[str, str] = NO_ATTRIBUTES,
         search_weights: Mapping[str, float] = NO_WEIGHTS,
+        search_languages: Mapping[str, str] = NO_LANGUAGES,
         synonyms: Sequence[str] = (),
         who: str = "",
         why: str = "",
@@ -51,6 +52,7 @@ class AsyncCollections:
             chunk_tokens=chunk_tokens,
             attributes=attributes,
             search_weights=search_weights,
+            search_languages=search_languages,
             synonyms=synonyms,
             who=who,
             why=why,

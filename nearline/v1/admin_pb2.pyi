@@ -13,7 +13,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class CreateCollectionRequest(_message.Message):
-    __slots__ = ("collection", "fingerprint", "dim", "metric", "shards", "language", "chunk_tokens", "attributes", "who", "why", "search_weights", "synonyms")
+    __slots__ = ("collection", "fingerprint", "dim", "metric", "shards", "language", "chunk_tokens", "attributes", "who", "why", "search_weights", "synonyms", "search_languages")
     class SearchWeightsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +21,13 @@ class CreateCollectionRequest(_message.Message):
         key: str
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class SearchLanguagesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     DIM_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +40,7 @@ class CreateCollectionRequest(_message.Message):
     WHY_FIELD_NUMBER: _ClassVar[int]
     SEARCH_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     SYNONYMS_FIELD_NUMBER: _ClassVar[int]
+    SEARCH_LANGUAGES_FIELD_NUMBER: _ClassVar[int]
     collection: str
     fingerprint: str
     dim: int
@@ -45,7 +53,8 @@ class CreateCollectionRequest(_message.Message):
     why: str
     search_weights: _containers.ScalarMap[str, float]
     synonyms: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, collection: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., shards: _Optional[int] = ..., language: _Optional[str] = ..., chunk_tokens: _Optional[int] = ..., attributes: _Optional[_Iterable[_Union[_snapshot_pb2.AttributeField, _Mapping]]] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., search_weights: _Optional[_Mapping[str, float]] = ..., synonyms: _Optional[_Iterable[str]] = ...) -> None: ...
+    search_languages: _containers.ScalarMap[str, str]
+    def __init__(self, collection: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., shards: _Optional[int] = ..., language: _Optional[str] = ..., chunk_tokens: _Optional[int] = ..., attributes: _Optional[_Iterable[_Union[_snapshot_pb2.AttributeField, _Mapping]]] = ..., who: _Optional[str] = ..., why: _Optional[str] = ..., search_weights: _Optional[_Mapping[str, float]] = ..., synonyms: _Optional[_Iterable[str]] = ..., search_languages: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class CreateCollectionResponse(_message.Message):
     __slots__ = ("collection",)
@@ -54,7 +63,7 @@ class CreateCollectionResponse(_message.Message):
     def __init__(self, collection: _Optional[_Union[Collection, _Mapping]] = ...) -> None: ...
 
 class Collection(_message.Message):
-    __slots__ = ("name", "snapshot_time", "epoch", "snapshot_id", "embedder", "dim", "metric", "shards", "language", "attributes", "documents", "served", "names", "search_weights", "synonym_rules")
+    __slots__ = ("name", "snapshot_time", "epoch", "snapshot_id", "embedder", "dim", "metric", "shards", "language", "attributes", "documents", "served", "names", "search_weights", "synonym_rules", "search_languages")
     class SearchWeightsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +71,13 @@ class Collection(_message.Message):
         key: str
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class SearchLanguagesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_TIME_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -77,6 +93,7 @@ class Collection(_message.Message):
     NAMES_FIELD_NUMBER: _ClassVar[int]
     SEARCH_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     SYNONYM_RULES_FIELD_NUMBER: _ClassVar[int]
+    SEARCH_LANGUAGES_FIELD_NUMBER: _ClassVar[int]
     name: str
     snapshot_time: _timestamp_pb2.Timestamp
     epoch: int
@@ -92,7 +109,8 @@ class Collection(_message.Message):
     names: _containers.RepeatedScalarFieldContainer[str]
     search_weights: _containers.ScalarMap[str, float]
     synonym_rules: int
-    def __init__(self, name: _Optional[str] = ..., snapshot_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., epoch: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., embedder: _Optional[_Union[_snapshot_pb2.EmbedderCard, _Mapping]] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., shards: _Optional[int] = ..., language: _Optional[str] = ..., attributes: _Optional[_Iterable[_Union[_snapshot_pb2.AttributeField, _Mapping]]] = ..., documents: _Optional[int] = ..., served: _Optional[bool] = ..., names: _Optional[_Iterable[str]] = ..., search_weights: _Optional[_Mapping[str, float]] = ..., synonym_rules: _Optional[int] = ...) -> None: ...
+    search_languages: _containers.ScalarMap[str, str]
+    def __init__(self, name: _Optional[str] = ..., snapshot_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., epoch: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., embedder: _Optional[_Union[_snapshot_pb2.EmbedderCard, _Mapping]] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., shards: _Optional[int] = ..., language: _Optional[str] = ..., attributes: _Optional[_Iterable[_Union[_snapshot_pb2.AttributeField, _Mapping]]] = ..., documents: _Optional[int] = ..., served: _Optional[bool] = ..., names: _Optional[_Iterable[str]] = ..., search_weights: _Optional[_Mapping[str, float]] = ..., synonym_rules: _Optional[int] = ..., search_languages: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class ListCollectionsRequest(_message.Message):
     __slots__ = ("page_size", "page_token")

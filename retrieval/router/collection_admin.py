@@ -246,6 +246,7 @@ class CollectionAdmin:
                 attributes=manifest.attributes,
                 documents=manifest.documents,
                 search_weights=manifest.lexical.weights,
+                search_languages=manifest.lexical.languages,
                 synonym_rules=manifest.lexical.synonym_rules,
             )
         )

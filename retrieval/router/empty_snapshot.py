@@ -63,8 +63,13 @@ def _write_files(
 ) -> snapshot_pb2.Manifest:
     analyser = analyser_of(shape.language)
     (folder / FOLDER).mkdir()
-    _write_table(folder / FOLDER / FILE, vocabulary_schema(analyser, {}))
+    others = sorted({one for one in shape.search_languages.values() if one != shape.language})
+    schema = vocabulary_schema(analyser, {}, [(analyser_of(other), {}) for other in others])
+    _write_table(folder / FOLDER / FILE, schema)
     write_forms(folder / FOLDER, [], [])
+    for other in others:
+        (folder / FOLDER / other).mkdir()
+        write_forms(folder / FOLDER / other, [], [])
     write_synonyms(folder / FOLDER, shape.synonyms, 0)
     faiss_version = ""
     for shard in range(shape.shards):
@@ -104,6 +109,7 @@ def _write_files(
             b=B,
             mean_length=_MEAN_LENGTH,
             weights=shape.search_weights,
+            languages=shape.search_languages,
             synonym_rules=len(shape.synonyms),
         ),
         fusion=snapshot_pb2.Fusion(

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from nearline.contract import EmbedderInfo
 from nearline.errors import InvalidRequest
+from nearline.items.search_languages import check_search_languages
 from nearline.items.search_weights import check_search_weights
 from nearline.store.snapshot import KIND_NAMES
 from nearline.v1 import admin_pb2, snapshot_pb2
 from retrieval.embedders.endpoints import Embedders
 from retrieval.index.lexical.analysers import analyser_of
 from retrieval.index.lexical.synonym_rules import SynonymRule, check_synonyms, parse_synonyms
+from retrieval.index.lexical.text_analysis import LANGUAGES
 from retrieval.protocols.snapshot import COSINE
 
 _METRICS = (COSINE, "inner_product")
@@ -46,8 +48,9 @@ class CollectionShape:
     dim: Numbers in a vector. metric: "cosine" or "inner_product". shards: Number of shards.
     language: Of stemmer and stop words. chunk_tokens, overlap_sentences: How documents are cut; 0
     tokens: not at all. fields: Attributes to filter on. search_weights: Weight of each field in
-    lexical search, by name; see `check_search_weights`. synonyms: Of words of queries.
-    embedder: None if the user brings vectors.
+    lexical search, by name; see `check_search_weights`. search_languages: Language of attributes
+    that have another one, by name. synonyms: Of words of queries. embedder: None if the user brings
+    vectors.
     """
 
     dim: int
@@ -58,6 +61,7 @@ class CollectionShape:
     overlap_sentences: int
     fields: Sequence[snapshot_pb2.AttributeField]
     search_weights: Mapping[str, float]
+    search_languages: Mapping[str, str]
     synonyms: Sequence[SynonymRule] = ()
     embedder: EmbedderInfo | None
 
@@ -94,6 +98,8 @@ async def shape_of(
     fields = _fields_of(request)
     search_weights = dict(request.search_weights)
     check_search_weights(search_weights, {one.name: KIND_NAMES[one.kind] for one in fields})
+    search_languages = dict(request.search_languages)
+    check_search_languages(search_languages, search_weights, LANGUAGES)
     language = request.language or _LANGUAGE
     return CollectionShape(
         dim=request.dim if embedder is None else embedder.dim,
@@ -104,6 +110,7 @@ async def shape_of(
         overlap_sentences=_OVERLAP_SENTENCES,
         fields=fields,
         search_weights=search_weights,
+        search_languages=search_languages,
         synonyms=await asyncio.to_thread(_synonyms_of, request, language),
         embedder=embedder,
     )

@@ -86,6 +86,7 @@ class Living:
             overlap_sentences=1,
             fields=[],
             search_weights={},
+            search_languages={},
             embedder=info,
         )
         changed = dataclasses.replace(shape, **properties)  # type: ignore[arg-type]

@@ -85,6 +85,31 @@ async def test_attributes_with_a_weight_are_searched_by_their_words(running: Run
         await running.admin.drop_collection(name)
 
 
+async def test_attributes_have_a_language_of_their_own(running: Running) -> None:
+    made = await running.admin.create_collection(
+        "bands", dim=DIM, search_weights={"band": 1.0}, search_languages={"band": "none"}
+    )
+    assert dict(made.search_languages) == {"band": "none"}
+    items = [
+        c.Item(id=band, text="runs", vector=np.ones(DIM, np.float32), attributes={"band": band})
+        for band in ("The The", "Running")
+    ]
+    written = await running.client.upsert_items(items, collection="bands")
+    options = c.SearchOptions(mode=c.SearchMode.LEXICAL, min_watermark=written.watermark)
+    found = {}
+    for text in ("the", "Running", "run"):
+        reply = await running.client.search(c.Query(text=text), options, collection="bands")
+        found[text] = [hit.id for hit in reply.hits]
+    assert found == {
+        "the": ["The The"],
+        "Running": ["Running", "The The"],
+        "run": ["Running", "The The"],
+    }
+    described = await running.admin.collection("bands")
+    assert dict(described.search_languages) == {"band": "none"}
+    await running.admin.drop_collection("bands")
+
+
 async def test_synonyms_of_a_new_collection_apply_to_its_live_items(running: Running) -> None:
     rules = ["# of a shop", "tv, television", "nyc => new york city"]
     made = await running.admin.create_collection("synonyms", dim=DIM, synonyms=rules)
@@ -144,6 +169,23 @@ async def test_a_name_in_use_is_refused_and_one_that_never_was_cannot_be_dropped
             {"dim": 8, "attributes": {"n": "int"}, "search_weights": {"n": 1}},
             "'n' has a search weight, but is declared of kind int; only texts have words",
         ),
+        (
+            {"dim": 8, "search_languages": {"brand": "none"}},
+            "'brand' has a search language, but no search weight",
+        ),
+        (
+            {"dim": 8, "search_weights": {"b": 1}, "search_languages": {"b": "klingon"}},
+            "language of 'b' is 'klingon'; use one of none, ",
+        ),
+        (
+            {"dim": 8, "search_languages": {"title": "none"}},
+            "title and text have the language of the collection",
+        ),
+        (
+            {"dim": 8, "search_languages": {f"a{n}": "none" for n in range(1_000)}},
+            "1000 fields have a search language; at most 32",
+        ),
+        ({"dim": 8, "search_languages": {"b": 5}}, "search_languages"),
     ],
 )
 async def test_an_option_out_of_range_is_named(
