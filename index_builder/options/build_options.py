@@ -15,12 +15,13 @@ from index_builder.options.declared_attributes import check_kinds
 from index_builder.options.training_options import TrainingOptions
 from nearline.contract import DEFAULT_COLLECTION, Embedder
 from nearline.errors import InvalidRequest
+from nearline.items.search_languages import check_search_languages
 from nearline.items.search_weights import check_search_weights
 from nearline.store.snapshot import PARTITIONS, Store, check_collection
 from nearline.v1 import release_pb2, snapshot_pb2
 from retrieval.index.lexical.analysers import analyser_of
 from retrieval.index.lexical.synonym_rules import Synonyms, check_synonyms
-from retrieval.index.lexical.text_analysis import check_language
+from retrieval.index.lexical.text_analysis import LANGUAGES, check_language
 
 AUTO = "auto"
 COSINE = "cosine"
@@ -131,6 +132,8 @@ class BuildOptions:
         `retrieval.index.lexical.text_analysis.LANGUAGES`.
     search_weights: Weight of each field in lexical search: "title", "text", and attributes, which
         are not searched otherwise. If empty, those of the snapshot that the build continues.
+    search_languages: Language of attributes with a search weight whose words are not those of
+        `language`. If empty, those of the snapshot that the build continues.
     synonyms: Synonyms of words of queries; empty for none. If None, those of the snapshot that the
         build continues.
     popularity: By document id, 0..1; documents of the same title are found in this order. If None,
@@ -163,6 +166,7 @@ class BuildOptions:
     lexical: bool = True
     language: str = "english"
     search_weights: Mapping[str, float] = field(default_factory=dict)
+    search_languages: Mapping[str, str] = field(default_factory=dict)
     synonyms: Synonyms | None = None
     popularity: Mapping[str, float] | None = None
     judged: JudgedDataset | None = None
@@ -193,6 +197,8 @@ class BuildOptions:
         check_kinds(self.attributes)
         check_language(self.language)
         check_search_weights(self.search_weights, self.attributes)
+        # Without weights, those of the snapshot that the build continues will be known.
+        check_search_languages(self.search_languages, self.search_weights or None, LANGUAGES)
         if self.synonyms is not None and self.synonyms.rules:
             check_synonyms(self.synonyms, analyser_of(self.language))
             if not self.lexical:

@@ -30,6 +30,7 @@ from index_builder.pipeline.build_result import BuildResult
 from index_builder.pipeline.intake import Intake
 from index_builder.pipeline.model_registration import register_models
 from index_builder.pipeline.publisher import go_live
+from index_builder.pipeline.search_fields import search_fields
 from index_builder.pipeline.snapshot_writer import SnapshotInputs, write_snapshot
 from nearline.contract import Embedder, EmbedderInfo
 from nearline.errors import InvalidRequest
@@ -68,6 +69,8 @@ class BuildRun:
     async def run(self, folder: Path) -> BuildResult:
         if self.lineage is not None:
             self.lineage = self.lineage.resumed(folder)
+        # A language of a field that is not searched fails the build before hours of embedding.
+        search_fields(self.options, self.lineage)
         spool = Spool(folder, self.options.shards)
         vectors = VectorFile(folder)
         bad_rows = BadRows(self.options.max_bad_rows)

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from nearline.contract import DEFAULT_COLLECTION
 from nearline.errors import InvalidRequest
+from nearline.items.search_languages import parse_search_language
 from nearline.items.search_weights import parse_search_weight
 from nearline.settings import Settings
 from nearline.times import in_utc
@@ -94,6 +95,12 @@ class IndexBuilderSettings(Settings):
         description="How much a word counts in keyword search, by field: FIELD=WEIGHT separated by "
         "commas, FIELD one of title, text, or an attribute of texts; empty: title=1,text=1, and "
         "those of the snapshot that a build continues.",
+    )
+    search_languages: str = Field(
+        "",
+        description="Language of searched attributes whose words are not those of --language: "
+        "FIELD=LANGUAGE separated by commas, FIELD an attribute with a search weight, LANGUAGE "
+        "none for words as they are written; empty: those of the snapshot that a build continues.",
     )
     synonyms: str = Field(
         "",
@@ -239,6 +246,11 @@ class IndexBuilderSettings(Settings):
             language=self.language,
             search_weights=dict(
                 parse_search_weight(part) for part in self.search_weights.split(",") if part.strip()
+            ),
+            search_languages=dict(
+                parse_search_language(part)
+                for part in self.search_languages.split(",")
+                if part.strip()
             ),
             synonyms=read_synonyms(Path(self.synonyms)) if self.synonyms else None,
             mode=Mode(self.mode),

@@ -28,6 +28,7 @@ from index_builder.lineage.lineage import Lineage
 from index_builder.lineage.parent_snapshot import DELETED_FILE
 from index_builder.options.build_options import COSINE, BuildOptions
 from index_builder.options.index_selection import IndexChoice
+from index_builder.pipeline.search_fields import search_fields
 from index_builder.reports.build_report import make_report
 from index_builder.reports.build_report_page import render
 from nearline.contract import Embedder, EmbedderInfo
@@ -158,6 +159,7 @@ async def _add_lexical(
     spool, options, clock = inputs.spool, inputs.options, inputs.clock
     if not options.lexical:
         return
+    fields = search_fields(options, inputs.lineage)
     with clock.stage("lexical", spool.chunks, "chunks") as advance:
         card = await clock.in_thread(
             lambda: write_lexical(
@@ -166,7 +168,8 @@ async def _add_lexical(
                 options.language,
                 folder,
                 advance,
-                weights=_search_weights(inputs),
+                weights=fields.weights,
+                languages=fields.languages,
                 popularity=inputs.popularity,
                 synonyms=_synonyms(inputs),
             )
@@ -191,14 +194,6 @@ async def _add_lexical(
     manifest.fusion.origin = "tuned"
     manifest.quality.tuning_queries = tuned.queries
     manifest.quality.tuning_ndcg_at_10 = tuned.ndcg_at_10
-
-
-def _search_weights(inputs: SnapshotInputs) -> Mapping[str, float]:
-    """Returns the weights of the options, else those of the snapshot that the build continues."""
-    parent = inputs.lineage.parent if inputs.lineage else None
-    if inputs.options.search_weights or parent is None:
-        return inputs.options.search_weights
-    return dict(parent.lexical.weights)
 
 
 def _synonyms(inputs: SnapshotInputs) -> Sequence[SynonymRule]:

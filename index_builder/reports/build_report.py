@@ -34,7 +34,8 @@ class BuildReport:
         scan of the same vectors. It does not measure whether the texts found are relevant.
     language, words: Language and size of the lexical index; 0 words if there is none.
     search_weights: Weight of each field in lexical search; those of titles and texts are 1 if they
-        are missing. synonym_rules: Number of rules of its synonyms.
+        are missing. search_languages: Language of attributes that have another one.
+    synonym_rules: Number of rules of its synonyms.
     dense_weight: Weight of the dense leg in hybrid search, 0..1; weight_origin: "tuned" or
         "default". tuning_ndcg_at_10: Its mean nDCG@10 over the tuning_queries.
     truncated: Number of chunks that exceed the model's limit, so their ends were not embedded.
@@ -66,6 +67,7 @@ class BuildReport:
     language: str
     words: int
     search_weights: Mapping[str, float]
+    search_languages: Mapping[str, str]
     synonym_rules: int
     dense_weight: float
     weight_origin: str
@@ -130,6 +132,7 @@ def make_report(
         language=manifest.lexical.language,
         words=manifest.lexical.words,
         search_weights=dict(sorted(manifest.lexical.weights.items())),
+        search_languages=dict(sorted(manifest.lexical.languages.items())),
         synonym_rules=manifest.lexical.synonym_rules,
         dense_weight=manifest.fusion.dense_weight,
         weight_origin=manifest.fusion.origin,

@@ -10,6 +10,7 @@ from index_builder.reports import frontier_chart
 from index_builder.reports.build_report import BuildReport, Histogram
 from index_builder.reports.html import figures, page, table
 from index_builder.reports.plots import HEIGHT, LABELS, WIDTH, bars
+from nearline.items.search_languages import shown_languages
 from nearline.items.search_weights import TEXT, TITLE, shown_weights
 
 
@@ -97,6 +98,7 @@ def _lexical_rows(report: BuildReport) -> list[tuple[str, str]]:
         ("Distinct words", f"{report.words:,}"),
         ("Language", report.language),
         ("Weights of fields", shown_weights({TITLE: 1.0, TEXT: 1.0, **report.search_weights})),
+        ("Languages of attributes", shown_languages(report.search_languages) or "as above"),
         ("Rules of synonyms", f"{report.synonym_rules:,}"),
         ("Weight of vectors in hybrid search", tuned),
     ]
