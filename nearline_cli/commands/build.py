@@ -32,7 +32,8 @@ _SETTINGS = SettingsOptions(
     name="IndexBuilderSettings",
     # Options of other commands, too, or of another form here; and settings of a batch job.
     omit=(
-        *("corpus", "store", "collection", "attributes", "search_weights", "redis"),
+        *("corpus", "store", "collection", "attributes", "redis"),
+        *("search_weights", "search_languages"),
         *("force_promote", "embedding", "executor", "ray_address", "threads", "log_level"),
     ),
     metavars={
@@ -83,6 +84,7 @@ def build(
         ),
     ] = None,
     search_weight: options.SearchWeightOption = None,
+    search_language: options.SearchLanguageOption = None,
     calibration: CalibrationOptions,
     learning: retraining.LearningOptions,
     reading: InteractionOptions,
@@ -135,6 +137,7 @@ def build(
             "collection": collection,
             "attributes": ",".join(attribute or ()),
             "search_weights": ",".join(search_weight or ()),
+            "search_languages": ",".join(search_language or ()),
             "embedding": embedding,
         }
     )

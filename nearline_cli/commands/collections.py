@@ -12,6 +12,7 @@ from google.protobuf import json_format
 from nearline.clients.blocking import BlockingAdminClient
 from nearline.counts import counted
 from nearline.errors import InvalidRequest
+from nearline.items.search_languages import parse_search_language, shown_languages
 from nearline.items.search_weights import parse_search_weight, shown_weights
 from nearline.store.snapshot import kind_name
 from nearline.v1 import admin_pb2
@@ -34,6 +35,7 @@ def create(
         ),
     ] = None,
     search_weight: options.SearchWeightOption = None,
+    search_language: options.SearchLanguageOption = None,
     synonyms: options.SynonymsOption = None,
     language: Annotated[
         str,
@@ -82,6 +84,7 @@ def create(
             chunk_tokens=chunk_tokens,
             attributes=dict(map(_attribute, attribute or ())),
             search_weights=dict(map(parse_search_weight, search_weight or ())),
+            search_languages=dict(map(parse_search_language, search_language or ())),
             synonyms=lines,
             why=why,
         )
@@ -213,6 +216,8 @@ def _described(found: admin_pb2.Collection) -> str:
     words = found.language or "no keyword search"
     if found.search_weights:
         words += f" (search weights {shown_weights(found.search_weights)})"
+    if found.search_languages:
+        words += f" (search languages {shown_languages(found.search_languages)})"
     if found.synonym_rules:
         words += f" ({counted(found.synonym_rules, 'rule')} of synonyms)"
     return (

@@ -59,6 +59,15 @@ SearchWeightOption = Annotated[
         "\\[default: 1 for title and text]",
     ),
 ]
+SearchLanguageOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FIELD=LANGUAGE",
+        help="Language of an attribute with a search weight whose words are not those of "
+        "--language; for example brand=none for words as they are written. Repeatable. "
+        "\\[default: that of the collection]",
+    ),
+]
 SynonymsOption = Annotated[
     Path | None,
     typer.Option(

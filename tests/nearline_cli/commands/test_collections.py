@@ -29,6 +29,7 @@ class OneCollection(admin_pb2_grpc.AdminServiceServicer):
             language="english",
             attributes=request.attributes,
             search_weights=request.search_weights,
+            search_languages=request.search_languages,
             synonym_rules=sum(not line.startswith("#") for line in request.synonyms),
         )
         return admin_pb2.CreateCollectionResponse(collection=self.found)
@@ -52,7 +53,7 @@ async def test_attributes_and_weights_are_shown_as_they_were_declared(
     )
     declared = [word for name, kind in KINDS.items() for word in ("--attribute", f"{name}={kind}")]
     declared += ["--search-weight", "title=2", "--search-weight", "tags=0.5"]
-    declared += ["--synonyms", str(rules)]
+    declared += ["--search-language", "tags=none", "--synonyms", str(rules)]
     async with running([service]) as address:
         where = ("shop", "--address", address)
 
@@ -66,7 +67,11 @@ async def test_attributes_and_weights_are_shown_as_they_were_declared(
         shown = (await said("show", *where)).strip().splitlines()
         assert dict(line.split() for line in shown[-len(KINDS) :]) == KINDS
         assert dict(servicer.found.search_weights) == {"title": 2.0, "tags": 0.5}
-        assert "english (search weights title=2, tags=0.5) (2 rules of synonyms)" in shown[0]
+        assert dict(servicer.found.search_languages) == {"tags": "none"}
+        assert (
+            "english (search weights title=2, tags=0.5) (search languages tags=none) "
+            "(2 rules of synonyms)" in shown[0]
+        )
         refused = await asyncio.to_thread(
             nearline, "collections", "create", *where, "--synonyms", str(cycle)
         )
@@ -75,6 +80,10 @@ async def test_attributes_and_weights_are_shown_as_they_were_declared(
             nearline, "collections", "create", *where, "--search-weight", "tags:2"
         )
         assert "'tags:2' is not FIELD=WEIGHT" in refused.stderr
+        refused = await asyncio.to_thread(
+            nearline, "collections", "create", *where, "--search-language", "tags:none"
+        )
+        assert "'tags:none' is not FIELD=LANGUAGE" in refused.stderr
 
 
 def test_the_help_names_kinds_of_lists(nearline: Run) -> None:
