@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from embedding import reference_texts
 from embedding.backend import Backend
+from embedding.devices import CPU
 from embedding.model import EmbeddingModel
 from embedding.model_cache import ModelCache
 from embedding.reference_texts import ReferenceSet, measure_throughput
@@ -61,10 +62,10 @@ async def select_backend(
     file = cache.choice_file(
         {
             "candidates": work.candidates,
-            "device": settings.device,
+            "device": settings.torch_device,
             "threads": settings.threads,
             "streams": settings.streams,
-            "token_budget": settings.token_budget,
+            "token_budget": settings.batch_tokens,
         }
     )
     kept = work.read(file)
@@ -122,7 +123,7 @@ class _BackendSelection:
         """Measures every candidate; skips those that cannot be loaded or differ from fp32."""
         in_subprocess = [name for name in self.candidates if name == "torch-f32"]
         others = [name for name in self.candidates if name not in in_subprocess]
-        if self._settings.device != "cpu" or len(self.candidates) == 1:
+        if self._settings.torch_device != CPU or len(self.candidates) == 1:
             others, in_subprocess = self.candidates, []
         measured: list[BackendMeasurement] = []
         if in_subprocess or not all(self.is_prepared(name) for name in self.candidates):
@@ -151,7 +152,7 @@ class _BackendSelection:
             from embedding.torch_backend import TorchBackend
 
             return TorchBackend(
-                self._model, precision, device=self._settings.device, threads=threads
+                self._model, precision, device=self._settings.torch_device, threads=threads
             )
         from embedding.openvino_backend import OpenVINOBackend
 
@@ -173,7 +174,7 @@ class _BackendSelection:
 
     def _golden(self, backend: Backend) -> ReferenceSet:
         return ReferenceSet(
-            self._tokenizer, self._model.pad_id, self._settings.token_budget, backend.pad_multiple
+            self._tokenizer, self._model.pad_id, self._settings.batch_tokens, backend.pad_multiple
         )
 
     def _reference(self) -> NDArray[np.float32]:
@@ -189,7 +190,7 @@ class _BackendSelection:
         arguments = [
             *("--model", str(self._model.folder)),
             *("--cache-dir", str(self._cache_folder)),
-            *("--token-budget", str(self._settings.token_budget)),
+            *("--token-budget", str(self._settings.batch_tokens)),
             *(["--measure"] if measure_torch else []),
         ]
         _log.info("converting", extra={"model": self._model.name})
@@ -214,7 +215,7 @@ class _BackendSelection:
 
 def _candidates(settings: EmbeddingSettings) -> list[str]:
     """Returns the names of the backends that the settings and this machine allow."""
-    on_cpu = settings.device == "cpu"
+    on_cpu = settings.torch_device == CPU
     has_openvino = importlib.util.find_spec("openvino") is not None
     has_torch = importlib.util.find_spec("torch") is not None
     names: list[str] = []
@@ -232,10 +233,11 @@ def _candidates(settings: EmbeddingSettings) -> list[str]:
     if not names:
         raise SettingsError(
             f"backend {settings.backend} with precision {settings.precision} on device "
-            f"{settings.device} is not available: openvino is {'' if has_openvino else 'not '}"
-            f"installed, torch is {'' if has_torch else 'not '}installed, and bf16 in OpenVINO "
-            "needs a CPU with bf16; install nearline-server[embedding] or nearline-server[torch], "
-            "or set --backend auto --precision auto"
+            f"{settings.torch_device} is not available: openvino is "
+            f"{'' if has_openvino else 'not '}installed, torch is {'' if has_torch else 'not '}"
+            "installed, and bf16 in OpenVINO needs a CPU with bf16; install "
+            "nearline-server[embedding] or nearline-server[torch], or set --backend auto "
+            "--precision auto"
         )
     return names
 

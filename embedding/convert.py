@@ -145,7 +145,7 @@ async def main(argv: list[str]) -> None:
         store=chosen.store,
     )
     cache = ModelCache(folder, model)
-    figures = convert(model, cache, measure_budget=chosen.token_budget if measured else 0)
+    figures = convert(model, cache, measure_budget=chosen.batch_tokens if measured else 0)
     sys.stdout.write(json.dumps({"folder": str(cache.folder), **figures}) + "\n")
 
 

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from embedding.backend import Engine
 from embedding.batcher import Batcher
+from embedding.devices import CPU
+from embedding.memory_limit import MemoryLimitedEngine
 from embedding.metrics import Metrics
 from embedding.model_files import StoredModel
 from embedding.pair_model import find_pair_model
@@ -64,8 +66,8 @@ class PairScorer:
         self._max_tokens = max_tokens
         self._metrics = Metrics(setting)
         self.batcher = Batcher(
-            engine,
-            budget=settings.token_budget,
+            engine if settings.torch_device == CPU else MemoryLimitedEngine(engine),
+            budget=settings.batch_tokens,
             max_queued_tokens=settings.max_queued_tokens,
             metrics=self._metrics,
             field="texts" if setting == RERANKER else "premises",
@@ -107,7 +109,7 @@ class PairScorer:
         engine = CrossEncoderEngine(
             model.folder,
             probabilities=setting == ENTAILMENT,
-            device=settings.device,
+            device=settings.torch_device,
             threads=settings.threads,
         )
         columns = label_columns(setting, engine.labels, name)

@@ -15,11 +15,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from embedding.backend import Backend, PaddedBackend
+from embedding.backend import Backend, Engine, PaddedBackend
 from embedding.backend_selection import select_backend
 from embedding.batcher import Batcher
+from embedding.devices import CPU
 from embedding.judges.answer_judge import open_judge
 from embedding.judges.entailment_judge import open_entailment_judge
+from embedding.memory_limit import MemoryLimitedEngine
 from embedding.metrics import Metrics
 from embedding.model import EmbeddingModel, find_model
 from embedding.pair_scorer import ENTAILMENT, RERANKER, PairScorer
@@ -81,9 +83,10 @@ class EmbeddingService:
         self._entailment = entailment
         self._fingerprint = model.fingerprint
         self._metrics = Metrics()
+        engine: Engine[NDArray[np.int64]] = PaddedBackend(backend, model.pad_id)
         self._batcher = Batcher(
-            PaddedBackend(backend, model.pad_id),
-            budget=settings.token_budget,
+            engine if settings.torch_device == CPU else MemoryLimitedEngine(engine),
+            budget=settings.batch_tokens,
             max_queued_tokens=settings.max_queued_tokens,
             tokens_per_s=tokens_per_s,
             metrics=self._metrics,

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import platformdirs
 from pydantic import Field
 
+from embedding.devices import AUTO, CPU, default_batch_tokens, resolve_device
 from embedding.model import DEFAULT_MODEL
 from nearline.settings import ServerSettings
 
@@ -76,7 +77,9 @@ class EmbeddingSettings(ServerSettings):
         "torch on CUDA.",
     )
     device: str = Field(
-        "cpu", description="torch device, for example cuda or cuda:1; OpenVINO runs on the CPU."
+        AUTO,
+        description="Device that runs the model: cpu, cuda or cuda:N. auto: the first CUDA GPU, if "
+        "torch is built for CUDA and can use one; otherwise the CPU. OpenVINO runs on the CPU.",
     )
     threads: int = Field(0, ge=0, le=1024, description="Threads for inference; 0: all cores.")
     streams: int = Field(
@@ -86,12 +89,13 @@ class EmbeddingSettings(ServerSettings):
         description="Batches that OpenVINO runs at once; 0: OpenVINO chooses for throughput.",
     )
     token_budget: int = Field(
-        512,
-        ge=64,
+        0,
+        ge=0,
         le=1 << 20,
-        description="Maximum number of tokens in a batch, padding included. A larger budget is a "
-        "little faster, but a query that arrives during a batch waits for the end of the batch: "
-        "512 tokens take about 30 ms on one core.",
+        description="Maximum number of tokens in a batch, padding included; 0: 512 on a CPU, and "
+        "on a GPU as many as its free memory holds, to 65,536. A larger budget is a little faster, "
+        "but a query that arrives during a batch waits for the end of the batch: 512 tokens take "
+        "about 30 ms on one core.",
     )
     max_texts: int = Field(1024, ge=1, le=1024, description="Texts allowed in one request.")
     max_characters: int = Field(
@@ -106,6 +110,18 @@ class EmbeddingSettings(ServerSettings):
     stream_read_ahead_texts: int = Field(
         256, ge=1, le=65_536, description="Texts that an EmbedStream call has in progress at once."
     )
+
+    @property
+    def torch_device(self) -> str:
+        """The device that `device` stands for on this machine, see `resolve_device`."""
+        if self.device == AUTO and self.backend == "openvino":
+            return CPU
+        return resolve_device(self.device)
+
+    @property
+    def batch_tokens(self) -> int:
+        """Maximum number of padded tokens in a batch: `token_budget`, or what suits the device."""
+        return self.token_budget or default_batch_tokens(self.torch_device)
 
 
 def cache_folder(settings: EmbeddingSettings, environ: Mapping[str, str]) -> Path:

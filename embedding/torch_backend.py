@@ -98,7 +98,20 @@ class TorchBackend:
         return vectors
 
 
+def has_cuda() -> bool:
+    """Returns whether torch can use a GPU of this machine."""
+    return torch.cuda.is_available()
+
+
+def free_bytes(device: str) -> int:
+    """Returns the free memory of a GPU; 0 if it cannot be asked, so that loading says why."""
+    try:
+        return torch.cuda.mem_get_info(torch.device(device))[0]
+    except (RuntimeError, AssertionError, ValueError):
+        return 0
+
+
 def _devices() -> Iterator[str]:
     yield "cpu"
-    if torch.cuda.is_available():
+    if has_cuda():
         yield from (f"cuda:{number}" for number in range(torch.cuda.device_count()))
