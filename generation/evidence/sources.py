@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -13,6 +14,8 @@ from nearline.sentences import sentences
 # Two texts with this share of the shorter one's words in common are duplicates, which may differ in
 # a date or an id.
 _DUPLICATE_RATIO = 0.9
+# A heading of Markdown, on a line of its own.
+_HEADING = re.compile(r"#{1,6}[ \t][^\n]*")
 
 
 class Passage(NamedTuple):
@@ -139,6 +142,9 @@ def _passages(document: int, chunks: Sequence[Hit]) -> list[Passage]:
     for hit in sorted(chunks, key=lambda hit: hit.start):
         text = hit.text or ""
         for start, end in sentences(text):
+            # A heading is near many questions and answers none.
+            if _HEADING.fullmatch(text, start, end):
+                continue
             passage = Passage(
                 document, hit.chunk, hit.start + start, hit.start + end, text[start:end]
             )

@@ -275,13 +275,16 @@ def word_rows(
 ) -> list[list[NDArray[np.int32]]]:
     """Returns for each different word of a query the columns of rows that have it.
 
+    Stop words of other languages of the snapshot are left out, unless there is no other word.
+
     Args:
         rows_of: Returns the rows that have a word.
         similar: Whether words that resemble a misspelt one count.
     """
+    clauses = [clause for clause in query.required if not clause.optional] or query.required
     return [
         [rows_of_all(word, rows_of) for word in clause.alternatives if similar or word.weight == 1]
-        for clause in query.required
+        for clause in clauses
     ]
 
 

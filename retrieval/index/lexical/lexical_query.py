@@ -46,11 +46,14 @@ class Clause(NamedTuple):
 
     alternatives: The word itself, then others; a chunk is scored by the best that it has. misspelt:
     The word as it was asked for, if it may be misspelt; else empty. times: How often it counts.
+    optional: Whether it is a stop word in another language of the snapshot; conditions on words
+    leave it out, since attributes in that language lack it.
     """
 
     alternatives: tuple[Alternative, ...]
     misspelt: str = ""
     times: int = 1
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +147,18 @@ class QueryParser:
             *stops.values(),
         ]
         required: dict[str, dict[Alternative, None]] = {}
+        optional: set[str] = set()
         for word, clause in known.items():
             alternatives = required.setdefault(clause.alternatives[0].word, {})
             alternatives |= dict.fromkeys(clause.alternatives)
+            if any(word in other.stop_words for other in self._others):
+                optional.add(clause.alternatives[0].word)
             for whole in joined.get(word, ()):
                 alternatives |= dict.fromkeys(self._own(whole))
-        needed = [Clause(tuple(alternatives)) for alternatives in required.values()]
+        needed = [
+            Clause(tuple(alternatives), optional=stem in optional)
+            for stem, alternatives in required.items()
+        ]
         if not 0 < len(known) <= _MAX_TITLE_WORDS:
             return LexicalQuery(clauses, needed)
         return LexicalQuery(

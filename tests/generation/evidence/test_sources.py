@@ -37,6 +37,22 @@ def test_chunks_are_grouped_by_document_and_shared_sentences_occur_once() -> Non
     ]
 
 
+def test_headings_are_no_sentences_of_an_answer() -> None:
+    text = "# Papertrail\n\n## Upgrading\n\nStop the service. #1 is first.\n\n### What is new?"
+    (source,) = group_sources([hit("a", 0, 7, text, 0.9)], 5)
+    assert [(p.start - 7, p.text) for p in source.passages] == [
+        (text.index("Stop"), "Stop the service."),
+        (text.index("#1"), "#1 is first."),
+    ]
+    # The title of the document still says what it is about.
+    assert source.document().title == "a"
+
+
+def test_a_document_of_headings_alone_has_no_sentences() -> None:
+    (source,) = group_sources([hit("a", 0, 0, "# Papertrail\n\n## Upgrading", 0.9)], 5)
+    assert not list_passages([source])
+
+
 def test_copies_are_omitted_and_the_number_of_documents_is_limited() -> None:
     hits = [
         hit("a", 0, 0, TEXT, 0.9),

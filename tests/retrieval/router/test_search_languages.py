@@ -40,6 +40,26 @@ def give_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+@pytest.fixture(scope="module")
+def german(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a store whose collections are English, with German notes."""
+    notes = {
+        "hill": ("Hill", {"note": "der Berg"}),
+        "town": ("Town", {"note": "Die alten Häuser der Stadt"}),
+        "text": ("Der Berg", {}),
+    }
+    return build_collections(
+        tmp_path_factory.mktemp("notes"),
+        [
+            c.Item(id=key, title=title, text="A walk.", attributes=attributes)
+            for key, (title, attributes) in notes.items()
+        ],
+        WordEmbedder(DIM),
+        search_weights={"note": 1.0},
+        search_languages={"note": "german"},
+    )
+
+
 @pytest_asyncio.fixture(params=[OBJECT, SHARDS_APART], name="service")
 async def give_service(store: Path, request: pytest.FixtureRequest) -> AsyncIterator[c.Retriever]:
     async with opened(request.param, store, WordEmbedder(DIM)) as service:
@@ -98,6 +118,25 @@ async def test_filters_by_words_have_brands_and_phrases_do_not(
     found = await hits(service, "apples shaves", collection, min_should_match=1.0)
     assert set(found) == {"king"}
     assert set(await hits(service, "runs -apples", collection)) == {"sound", "shoe", "runs"}
+
+
+async def test_stop_words_of_an_attributes_language_are_no_condition(german: Path) -> None:
+    async with opened(OBJECT, german, WordEmbedder(DIM)) as service:
+
+        async def matching(text: str, collection: str) -> set[str]:
+            required = await hits(service, text, collection, min_should_match=1.0)
+            counted = await service.count_items(Words(text), collection=collection)
+            assert counted.count == len(required)
+            return set(required)
+
+        for collection in COLLECTIONS:
+            assert await matching("der Berg", collection) == {"hill", "text"}
+            assert await matching("die alten Häuser", collection) == {"town"}
+            # Of such words alone, those of titles and texts are meant, where they are words.
+            assert await matching("der", collection) == {"text"}
+            # Titles need them, as their language has them as words.
+            ordered = await hits(service, "der berg", collection)
+            assert list(ordered) == ["text", "hill"]
 
 
 @pytest.mark.parametrize("collection", COLLECTIONS)
