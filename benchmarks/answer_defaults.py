@@ -65,7 +65,7 @@ JUDGED_EVIDENCE_THRESHOLD = {judged}
 
 
 async def _observe(
-    data: Path, split: str, store: Path, embedding: str, *, hide: bool
+    data: Path, split: str, store: Path, embedding: str, *, hide: bool, judged: bool = True
 ) -> list[QuestionExample]:
     """Returns the labelled questions of a split, as the services of a store answer them."""
     opened = Store.open(str(store))
@@ -76,30 +76,32 @@ async def _observe(
         RetrievalClient(router.address) as retriever,
         EmbeddingClient(embedding) as embedder,
     ):
-        dataset = DatasetBuilder(retriever, embedder, documents=int(manifest.documents))
+        dataset = DatasetBuilder(
+            retriever, embedder, documents=int(manifest.documents), judged=judged
+        )
         return await dataset.observe(labels.load_labels(data, split), hide=hide)
 
 
 async def _learn(options: argparse.Namespace) -> list[Calibration]:
     """Returns the calibrations without and with the judge."""
     async with embedding_process() as embedding:
-        observed = await _observe(
-            Path(options.data), options.split, Path(options.store), embedding.address, hide=True
-        )
+        labelled = Path(options.data), options.split, Path(options.store), embedding.address
+        unjudged = await _observe(*labelled, hide=True, judged=False)
+        observed = await _observe(*labelled, hide=True)
         more = list(observed)
         for data, store in options.also:
             more += await _observe(Path(data), "train", Path(store), embedding.address, hide=False)
     plain, judged = (
         fit_calibration(
-            observed,
+            examples,
             target_risk=options.target_risk,
             lost=options.lost,
             sentence_features=[name for name in (*CONTENT, *features) if name not in _OMITTED],
             evidence_signals=signals,
         )
-        for features, signals in (
-            ((), [one for one in EVIDENCE if one not in _BY_JUDGE]),
-            (JUDGED, _JUDGED_EVIDENCE),
+        for examples, features, signals in (
+            (unjudged, (), [one for one in EVIDENCE if one not in _BY_JUDGE]),
+            (observed, JUDGED, _JUDGED_EVIDENCE),
         )
     )
     evidence = fit(

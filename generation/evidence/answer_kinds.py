@@ -124,6 +124,7 @@ _METHOD = re.compile(
     r"|\bwhat (?:must|should|do|can) (?:i|you|we|one) do to\b",
     re.IGNORECASE,
 )
+_SPEAKER = frozenset({"i", "i'm", "i'd", "i've", "i'll"})
 _WORD = re.compile(r"\w+(?:[.,'\u2019-]\w+)*")
 _COMPILED = tuple(
     (name, re.compile(asked, re.IGNORECASE), re.compile(answer, re.IGNORECASE))
@@ -173,14 +174,16 @@ def holds_kind(question: str, sentence: str) -> float:
 def asked_names(question: str) -> frozenset[str]:
     """Returns the names and numbers of a question, in lower case.
 
-    A name is a word with a capital letter that does not begin the question, or a word with a digit.
+    A name is a word with a capital letter that does not begin the question, or a word with a digit;
+    "I" is none.
     """
     words = _WORD.findall(question)
-    return frozenset(
-        word.casefold().removesuffix("'s").removesuffix("\u2019s")
+    named = (
+        word.casefold().replace("\u2019", "'").removesuffix("'s")
         for at, word in enumerate(words)
         if any(sign.isdigit() for sign in word) or (at and word[0].isupper())
     )
+    return frozenset(named) - _SPEAKER
 
 
 def lacks_names(names: frozenset[str], text: str) -> float:

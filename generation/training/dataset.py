@@ -70,6 +70,7 @@ class DatasetBuilder:
         embedder: Embeds sentences with the model of the collection.
         collection: Name of the collection.
         documents: Number of documents in the collection.
+        judged: Whether the judge of the embedding service, if it has one, reads sentences.
     Raises: NotReady: a service was unavailable for too long.
     """
 
@@ -79,9 +80,13 @@ class DatasetBuilder:
         embedder: c.Embedder,
         collection: str = c.DEFAULT_COLLECTION,
         documents: int = 0,
+        *,
+        judged: bool = True,
     ) -> None:
         self._retriever = retriever
-        judge = SentenceJudge(embedder) if isinstance(embedder, JudgeService) else None
+        judge = None
+        if judged and isinstance(embedder, JudgeService):
+            judge = SentenceJudge(embedder)
         self._reader = EvidenceReader(retriever, embedder, _TIMEOUT_S, judge=judge)
         # For signals that use only words and cosines of chunks, no sentence is embedded.
         self._by_words = EvidenceReader(retriever, None)

@@ -122,3 +122,10 @@ def test_long_sentences_are_read_in_linear_time(text: str) -> None:
     ):
         holds_kind(question, text)
     assert time.perf_counter() - began < 2.0
+
+
+@pytest.mark.parametrize(
+    "question", ["How many keys do I get?", "May I go if I'm ill?", "What if I\u2019ve lost it?"]
+)
+def test_the_one_who_asks_is_no_name(question: str) -> None:
+    assert asked_names(question) == frozenset()
