@@ -179,7 +179,7 @@ def asked_names(question: str) -> frozenset[str]:
     """
     words = _WORD.findall(question)
     named = (
-        word.casefold().replace("\u2019", "'").removesuffix("'s")
+        _without_possessive(word)
         for at, word in enumerate(words)
         if any(sign.isdigit() for sign in word) or (at and word[0].isupper())
     )
@@ -195,6 +195,9 @@ def lacks_names(names: frozenset[str], text: str) -> float:
     """
     if not names:
         return 0.0
-    held = {word.casefold() for word in _WORD.findall(text)}
-    held |= {word.removesuffix("'s").removesuffix("\u2019s") for word in held}
+    held = {_without_possessive(word) for word in _WORD.findall(text)}
     return len(names - held) / len(names)
+
+
+def _without_possessive(word: str) -> str:
+    return word.casefold().replace("\u2019", "'").removesuffix("'s")

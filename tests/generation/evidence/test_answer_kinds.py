@@ -129,3 +129,10 @@ def test_long_sentences_are_read_in_linear_time(text: str) -> None:
 )
 def test_the_one_who_asks_is_no_name(question: str) -> None:
     assert asked_names(question) == frozenset()
+
+
+def test_a_name_is_found_with_either_apostrophe() -> None:
+    names = asked_names("When was Brian O\u2019Neill born?")
+    assert lacks_names(names, "Brian O\u2019Neill was born in 1980.") == 0.0
+    assert lacks_names(names, "Brian O'Neill's birthday is in May.") == 0.0
+    assert lacks_names(names, "Brian Neill was born in 1980.") == 0.5
