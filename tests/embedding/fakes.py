@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from embedding.backend import TokenBatch
 from embedding.model import EmbeddingModel, PoolingMode
+from embedding.pair_scorer import PairScorer
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{number}" for number in range(100)))
 DIM = 4
@@ -148,3 +150,14 @@ def word_model(
         query_prompt=query_prompt,
         document_prompt=document_prompt,
     )
+
+
+@asynccontextmanager
+async def started(scorer: PairScorer | None) -> AsyncIterator[PairScorer]:
+    """Runs a scorer, which must be there, for the length of the block."""
+    assert scorer is not None
+    scorer.batcher.start()
+    try:
+        yield scorer
+    finally:
+        await scorer.batcher.close()

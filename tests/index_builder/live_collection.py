@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +114,13 @@ class Living:
         options = dataclasses.replace(self.options, mode=mode, **changes)  # type: ignore[arg-type]
         corpus = Corpus(list(paths), DocumentColumns())
         return await build_corpus(corpus, options, embedder or self.embedder, log=log or self.log)
+
+    async def build_rows(self, rows: Iterable[Mapping[str, object]], **changes: object) -> None:
+        """Builds from the rows of a corpus, as of second 10, and makes the log."""
+        path = self.corpus({}, 10)
+        path.write_text("\n".join(map(json.dumps, rows)))
+        await self.build(path, **changes)  # type: ignore[arg-type]
+        self.make_log()
 
     async def upsert(
         self, key: str, text: str, attributes: Attributes | None = None, **fields: object

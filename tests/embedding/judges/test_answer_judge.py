@@ -27,7 +27,7 @@ from embedding.pair_scorer import PairScorer
 from embedding.pairs import TextPair
 from embedding.settings import EmbeddingSettings
 from nearline.contract import ANSWER_JUDGE, Lane
-from tests.embedding.fakes import FakeBackend, expected, write_bert
+from tests.embedding.fakes import FakeBackend, expected, started, write_bert
 from tests.optional_packages import needs
 
 CLS, SEP = 2, 3
@@ -116,12 +116,8 @@ def test_the_shipped_change_is_small() -> None:
 async def _shipped(folder: Path) -> AsyncIterator[PairScorer]:
     model = find_model(DEFAULT_MODEL, cache_folder=folder)
     judge = open_judge(model, EmbeddingSettings(threads=1))
-    assert judge is not None
-    judge.batcher.start()
-    try:
-        yield judge
-    finally:
-        await judge.batcher.close()
+    async with started(judge) as scorer:
+        yield scorer
 
 
 @needs("openvino", "embedding")

@@ -26,7 +26,7 @@ from embedding.pairs import TextPair
 from embedding.settings import EmbeddingSettings
 from nearline.contract import ENTAILMENT_JUDGE, Lane
 from nearline.errors import SettingsError
-from tests.embedding.fakes import write_bert
+from tests.embedding.fakes import started, write_bert
 from tests.optional_packages import needs
 
 CLS, SEP = 2, 3
@@ -105,12 +105,8 @@ def test_the_shipped_change_is_small() -> None:
 async def _opened(folder: Path) -> AsyncIterator[PairScorer]:
     model = find_model(DEFAULT_MODEL, cache_folder=folder)
     judge = open_entailment_judge(model, EmbeddingSettings(threads=1, entailment=ENTAILMENT_JUDGE))
-    assert judge is not None
-    judge.batcher.start()
-    try:
-        yield judge
-    finally:
-        await judge.batcher.close()
+    async with started(judge) as scorer:
+        yield scorer
 
 
 TOWER = "The Corvane lighthouse\nIt was built between 1841 and 1846 by the engineer Maria Holt."

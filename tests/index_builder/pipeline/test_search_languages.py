@@ -30,11 +30,8 @@ QUERY = "the running kings of alben"
 @pytest.fixture
 async def bands(tmp_path: Path) -> Living:
     living = Living(tmp_path, shards=2)
-    path = living.corpus({}, 10)
     rows = [{"id": key, "text": f"band {key}, running", **one} for key, one in BANDS.items()]
-    path.write_text("\n".join(map(json.dumps, rows)))
-    await living.build(path, search_weights=WEIGHTS, search_languages=LANGUAGES)
-    living.make_log()
+    await living.build_rows(rows, search_weights=WEIGHTS, search_languages=LANGUAGES)
     living.clock.now = 20
     return living
 
@@ -67,11 +64,8 @@ async def test_one_shard_and_many_have_the_same_scores(tmp_path: Path) -> None:
         folder = tmp_path / str(shards)
         folder.mkdir()
         living = Living(folder, shards=shards)
-        path = living.corpus({}, 10)
         rows = [{"id": key, "text": f"band {key}", **one} for key, one in BANDS.items()]
-        path.write_text("\n".join(map(json.dumps, rows)))
-        await living.build(path, search_weights=WEIGHTS, search_languages=LANGUAGES)
-        living.make_log()
+        await living.build_rows(rows, search_weights=WEIGHTS, search_languages=LANGUAGES)
         found.append([await scores(living, query) for query in (QUERY, "the", "runnin", "k*")])
     assert found[0] == found[1]
     assert all(found[0])

@@ -52,11 +52,8 @@ async def scores(living: Living, text: str) -> dict[str, float]:
 @pytest.fixture
 async def films(tmp_path: Path) -> Living:
     living = Living(tmp_path, shards=2)
-    path = living.corpus({}, 10)
     rows = [{"id": key, "text": f"film {key}", **one} for key, one in FILMS.items()]
-    path.write_text("\n".join(map(json.dumps, rows)))
-    await living.build(path, search_weights=WEIGHTS)
-    living.make_log()
+    await living.build_rows(rows, search_weights=WEIGHTS)
     living.clock.now = 20
     return living
 
