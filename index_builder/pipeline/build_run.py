@@ -70,7 +70,7 @@ class BuildRun:
         if self.lineage is not None:
             self.lineage = self.lineage.resumed(folder)
         # A language of a field that is not searched fails the build before hours of embedding.
-        search_fields(self.options, self.lineage)
+        searched = search_fields(self.options, self.lineage)
         spool = Spool(folder, self.options.shards)
         vectors = VectorFile(folder)
         bad_rows = BadRows(self.options.max_bad_rows)
@@ -112,6 +112,7 @@ class BuildRun:
                 sources=self.sources,
                 bad_rows=bad_rows,
                 fields=fields,
+                search_fields=searched,
                 embedder=None if brought else self.embedder,
                 embedder_info=None if brought else self.embedder_info,
                 clock=self.clock,

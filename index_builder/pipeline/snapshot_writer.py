@@ -28,7 +28,7 @@ from index_builder.lineage.lineage import Lineage
 from index_builder.lineage.parent_snapshot import DELETED_FILE
 from index_builder.options.build_options import COSINE, BuildOptions
 from index_builder.options.index_selection import IndexChoice
-from index_builder.pipeline.search_fields import search_fields
+from index_builder.pipeline.search_fields import SearchFields
 from index_builder.reports.build_report import make_report
 from index_builder.reports.build_report_page import render
 from nearline.contract import Embedder, EmbedderInfo
@@ -49,7 +49,7 @@ from retrieval.search.fusion import CANDIDATES, DEFAULT_DENSE_WEIGHT, NORMALISAT
 class SnapshotInputs:
     """The inputs of a snapshot.
 
-    fields: Attributes to filter on.
+    fields: Attributes to filter on. search_fields: Fields to search in.
     embedder_info: Describes the embedder; None if the user brings the vectors.
     choice: How the index was chosen; None if nothing was measured.
     lineage: The snapshot and changes that the build continues; None if it consists of its sources
@@ -65,6 +65,7 @@ class SnapshotInputs:
     sources: Sequence[SourceCount]
     bad_rows: BadRows
     fields: Sequence[snapshot_pb2.AttributeField]
+    search_fields: SearchFields
     embedder: Embedder | None
     embedder_info: EmbedderInfo | None
     clock: StageClock
@@ -159,7 +160,6 @@ async def _add_lexical(
     spool, options, clock = inputs.spool, inputs.options, inputs.clock
     if not options.lexical:
         return
-    fields = search_fields(options, inputs.lineage)
     with clock.stage("lexical", spool.chunks, "chunks") as advance:
         card = await clock.in_thread(
             lambda: write_lexical(
@@ -168,8 +168,8 @@ async def _add_lexical(
                 options.language,
                 folder,
                 advance,
-                weights=fields.weights,
-                languages=fields.languages,
+                weights=inputs.search_fields.weights,
+                languages=inputs.search_fields.languages,
                 popularity=inputs.popularity,
                 synonyms=_synonyms(inputs),
             )
