@@ -13,7 +13,7 @@ _MOST_BATCH_TOKENS = 1 << 16
 # Memory that a token of a batch takes while the model runs: estimated for models of up to 768
 # dimensions, not measured on a GPU yet. A quarter of the free memory is used.
 _BYTES_PER_TOKEN = 32 << 10
-_CUDA_BUILD = re.compile(r"^cuda\b[^=]*= *'\d", re.MULTILINE)
+_CUDA_VERSION = re.compile(r"^cuda\b[^=]*= *'(\d+)", re.MULTILINE)
 
 
 def resolve_device(device: str) -> str:
@@ -24,8 +24,7 @@ def resolve_device(device: str) -> str:
     """
     if device != AUTO:
         return device
-    # Importing torch takes seconds, which a build for CPUs is not worth.
-    if not _is_cuda_build():
+    if not torch_cuda():
         return CPU
     from embedding.torch_backend import has_cuda
 
@@ -50,12 +49,17 @@ def default_batch_tokens(device: str) -> int:
     return 1 << (fitting.bit_length() - 1)
 
 
-def _is_cuda_build() -> bool:
+def torch_cuda() -> int:
+    """Returns the major version of CUDA for which torch was built; 0 for CPUs, or without torch.
+
+    Reads the files of torch: importing it takes seconds, which a build for CPUs is not worth.
+    """
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
-        return False
+        return 0
     try:
         text = (Path(spec.origin).parent / "version.py").read_text("utf-8")
     except OSError:
-        return False
-    return _CUDA_BUILD.search(text) is not None
+        return 0
+    found = _CUDA_VERSION.search(text)
+    return int(found.group(1)) if found else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -111,14 +112,15 @@ class EmbeddingSettings(ServerSettings):
         256, ge=1, le=65_536, description="Texts that an EmbedStream call has in progress at once."
     )
 
-    @property
+    # Both are asked once: a model that was loaded takes memory that was free before.
+    @cached_property
     def torch_device(self) -> str:
         """The device that `device` stands for on this machine, see `resolve_device`."""
         if self.device == AUTO and self.backend == "openvino":
             return CPU
         return resolve_device(self.device)
 
-    @property
+    @cached_property
     def batch_tokens(self) -> int:
         """Maximum number of padded tokens in a batch: `token_budget`, or what suits the device."""
         return self.token_budget or default_batch_tokens(self.torch_device)

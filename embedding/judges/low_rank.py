@@ -1,4 +1,4 @@
-"""What the judges share: a change of low rank of the default model, its input and its engine.
+"""The parts that both judges have: a change of low rank of the default model, input and engine.
 
 The change is of low rank (LoRA: Hu et al., 2021), so its file is small, and the weights are those
 that the embedding model has anyway.

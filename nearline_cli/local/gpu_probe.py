@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from embedding.devices import torch_cuda
+
 FAISS_GPU_WHEELS = ("faiss-gpu", "faiss-gpu-cu12", "faiss-gpu-cu13", "faiss-gpu-cuvs")
 _PCI_DEVICES = Path("/sys/bus/pci/devices")
 _NVIDIA = "0x10de"
 _DISPLAY_CLASS = "0x03"
-_CUDA_OF_TORCH = re.compile(r"^cuda\b[^=]*= *'(\d+)", re.MULTILINE)
 _CUDA_WHEEL = re.compile(r"^nvidia-cuda-runtime-cu(\d+)")
 
 
@@ -29,7 +29,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuProbe:
-    """What was found.
+    """Findings about the GPUs of a machine.
 
     hardware: Whether the machine has a GPU of NVIDIA, with or without a driver.
     gpus: GPUs that the driver shows to this process.
@@ -58,7 +58,7 @@ def probe_gpus() -> GpuProbe:
         gpus=gpus,
         driver=driver,
         problem=problem,
-        torch_cuda=_torch_cuda(),
+        torch_cuda=torch_cuda(),
         faiss=faiss,
         faiss_cuda=_faiss_cuda(faiss),
     )
@@ -108,15 +108,6 @@ def _line(path: Path) -> str:
         return path.read_text().strip()
     except OSError:
         return ""
-
-
-def _torch_cuda() -> int:
-    """Reads the version of CUDA from the files of torch, which takes seconds to import."""
-    spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        return 0
-    found = _CUDA_OF_TORCH.search(_line(Path(spec.origin).parent / "version.py"))
-    return int(found.group(1)) if found else 0
 
 
 def _faiss_cuda(wheel: str) -> int:

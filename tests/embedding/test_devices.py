@@ -72,6 +72,16 @@ def test_a_batch_on_a_gpu_has_the_tokens_that_a_quarter_of_the_free_memory_holds
     assert EmbeddingSettings(device="cpu").batch_tokens == 512
 
 
+def test_a_model_that_is_loaded_does_not_change_the_size_of_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _torch(tmp_path, CUDA, monkeypatch, usable=True, free=80 << 30)
+    settings = EmbeddingSettings()
+    assert settings.batch_tokens == 65_536
+    monkeypatch.setattr(sys.modules["embedding.torch_backend"], "free_bytes", lambda device: 0)
+    assert settings.batch_tokens == 65_536
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:7"])
 def test_a_named_device_is_taken_as_it_is(device: str) -> None:
     assert resolve_device(device) == device

@@ -1,4 +1,4 @@
-"""What `nearline doctor` says of GPUs, for machines that the probe is told of."""
+"""Tests of the verdicts of `nearline doctor` on GPUs, for findings that are made up."""
 
 from __future__ import annotations
 
