@@ -27,6 +27,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from index_builder.documents.spool import Spool
+from nearline.items.search_languages import other_languages
 from nearline.store.durable import store_errors
 from nearline.store.snapshot import shard_folder
 from nearline.v1 import snapshot_pb2
@@ -83,7 +84,7 @@ def write_lexical(
     Returns: The entry of the manifest; None, without any files, if no text has a word.
     Raises: InvalidRequest: an unknown language. StoreError: no space, no permission.
     """
-    others = sorted({one for one in (languages or {}).values() if one != language})
+    others = other_languages(languages or {}, language)
     analysers = list(map(analyser_of, (language, *others)))
     with (
         store_errors(folder),

@@ -65,6 +65,11 @@ def parse_search_language(text: str) -> tuple[str, str]:
     return name, language
 
 
+def other_languages(languages: Mapping[str, str], own: str) -> list[str]:
+    """Returns the distinct languages of attributes but that of the collection, in order."""
+    return sorted(set(languages.values()) - {own})
+
+
 def shown_languages(languages: Mapping[str, str]) -> str:
     """Returns languages as text, by attribute: for example "brand=none, notes=german"."""
     return ", ".join(f"{name}={languages[name]}" for name in sorted(languages))

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 import nearline
+from nearline.items.search_languages import other_languages
 from nearline.store.durable import store_errors
 from nearline.store.manifest_files import list_files
 from nearline.store.publication import publish, temporary_snapshot
@@ -63,7 +64,7 @@ def _write_files(
 ) -> snapshot_pb2.Manifest:
     analyser = analyser_of(shape.language)
     (folder / FOLDER).mkdir()
-    others = sorted({one for one in shape.search_languages.values() if one != shape.language})
+    others = other_languages(shape.search_languages, shape.language)
     schema = vocabulary_schema(analyser, {}, [(analyser_of(other), {}) for other in others])
     _write_table(folder / FOLDER / FILE, schema)
     write_forms(folder / FOLDER, [], [])
