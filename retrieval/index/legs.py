@@ -20,7 +20,7 @@ from retrieval.protocols.shard import ShardFilterPlan, ShardQueries
 if TYPE_CHECKING:
     # Imported late: a router without local shards runs without Arrow.
     from retrieval.index.attributes import SegmentAttributes
-    from retrieval.index.gpu.gpu_index import GpuIndex
+    from retrieval.index.gpu.gpu_pool import GpuSearcher
 
 # The CPU compares so few matches before a GPU would have received the query.
 _FEW_MATCHES = 4_096
@@ -97,7 +97,7 @@ class Legs:
         items: Documents,
         attributes: SegmentAttributes,
         words: WordIndex | None,
-        gpu: GpuIndex | None = None,
+        gpu: GpuSearcher | None = None,
     ) -> None:
         self._index = index
         self._gpu = gpu
@@ -109,7 +109,7 @@ class Legs:
     def dense(self, vectors: NDArray[np.float32], options: LegOptions) -> DenseRows:
         """Returns the best units by vector."""
         plan: ShardFilterPlan | None = None
-        gpu, fallback = self._gpu if self._suits_gpu(options) else None, ""
+        gpu, fallback = self._gpu_for(options), ""
         among = options.among
         # Engines require at least one result.
         rows = self._items.chunks if among is None else max(1, among.count)
@@ -143,11 +143,14 @@ class Legs:
             )
         return DenseRows(found, plan, gpu is not None, fallback)
 
-    def _suits_gpu(self, options: LegOptions) -> bool:
-        """Returns whether a GPU may answer: no width of the index is asked for, nor few matches."""
-        params = options.params
-        few = options.matches is not None and options.matches.count <= _FEW_MATCHES
-        return params.ef_search is None and params.nprobe is None and not few
+    def _gpu_for(self, options: LegOptions) -> GpuSearcher | None:
+        """Returns what may answer on a GPU; widths and few matches are for the CPU."""
+        gpu, params, matches = self._gpu, options.params, options.matches
+        if gpu is None or params.ef_search is not None or params.nprobe is not None:
+            return None
+        if not gpu.exact:
+            return None if params.exact or matches is not None else gpu
+        return None if matches is not None and matches.count <= _FEW_MATCHES else gpu
 
     def _find_on_cpu(
         self, vectors: NDArray[np.float32], limit: int, options: LegOptions

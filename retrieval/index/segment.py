@@ -43,7 +43,7 @@ from retrieval.protocols.shard import (
 if TYPE_CHECKING:
     # Imported late: a router without local shards runs without Arrow.
     from retrieval.index.attributes import SegmentAttributes
-    from retrieval.index.gpu.gpu_index import GpuIndex
+    from retrieval.index.gpu.gpu_pool import GpuSearcher
     from retrieval.index.lexical.word_matcher import WordMatcher
 
 _NO_ROWS = np.empty(0, np.int64)
@@ -71,7 +71,7 @@ class Segment:
         words: WordIndex | None,
         *,
         unit_length: bool,
-        gpu: GpuIndex | None = None,
+        gpu: GpuSearcher | None = None,
     ) -> None:
         self.index = index
         self.on_gpu = gpu is not None

@@ -140,7 +140,7 @@ def _load_shard(
     if lexical is not None:
         lexical.warm(POOL)
     name = f"shard {entry.shard} of {snapshot.collection}, snapshot {snapshot.snapshot_id}"
-    gpu = None if gpus is None else gpus.attach(index, name)
+    gpu = None if gpus is None else gpus.attach(index, path / INDEX_FILE, name)
     # The vectors on GPUs are read from the index, so they are closed first.
     files: list[Closable] = [index, items] if gpu is None else [gpu, index, items]
     shard = LocalShard(

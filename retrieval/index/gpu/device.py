@@ -1,4 +1,4 @@
-"""One GPU: the process that uses it, the vectors in its memory, and a thread that batches searches.
+"""One GPU: the process that uses it, what it holds, and a thread that batches searches.
 
 device = GpuDevice("cuda:0")
 vectors = DeviceVectors("products, shard 0", storage, 0, storage.rows)
@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -21,8 +22,8 @@ from numpy.typing import NDArray
 from nearline.retry import Backoff
 from nearline.supervised_worker import SupervisedWorker
 from nearline.worker_process import WorkerCommand, WorkerError, WorkerProcess, WorkerUnavailable
-from retrieval.index.gpu.device_vectors import DeviceVectors, Worker
-from retrieval.index.gpu.worker import LOADS, SEARCHES
+from retrieval.index.gpu.channels import LOADS, SEARCHES
+from retrieval.index.gpu.device_data import DeviceData, Worker
 from retrieval.protocols import metrics
 
 # Kept free for scores and gathered vectors, see `retrieval.index.gpu.matrix`.
@@ -33,7 +34,8 @@ _TARGET_S = 0.01
 # A device that does not answer in this time has failed; requests wait longer than that.
 _SEARCH_S = 1.0
 _MEMORY_S = 10.0
-_OUT_OF_MEMORY = "OutOfMemoryError"
+# Names of exceptions of torch and Python.
+_OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")
 _PAUSES = Backoff(1.0, 300.0)
 _log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ _log = logging.getLogger(__name__)
 class NotOnDevice(Exception):
     """The device cannot answer a search; the message says why.
 
-    fault: Whether the device failed, as opposed to vectors that it does not hold.
+    fault: Whether the device failed, as opposed to data that it does not hold.
     """
 
     def __init__(self, reason: str, *, fault: bool) -> None:
@@ -61,8 +63,8 @@ class Candidates(NamedTuple):
 
 
 class _Search(NamedTuple):
-    vectors: DeviceVectors
-    queries: NDArray[np.float16]
+    data: DeviceData
+    queries: NDArray[np.floating]
     k: int
     allow: NDArray[np.uint8] | None
     answer: Future[Candidates]
@@ -73,7 +75,8 @@ class GpuDevice:
 
     Args:
         device: A torch device, for example "cuda:0".
-        memory_bytes: Most memory to use for vectors; 0: what is free, less what searches need.
+        memory_bytes: Most memory to use; 0: what is free, less what searches need.
+        free: Returns the free memory, if another process knows it; None while that is away.
         pauses: Pauses before the device is started again.
         command: How to start the worker; None runs `retrieval.index.gpu.worker`.
 
@@ -85,14 +88,16 @@ class GpuDevice:
         device: str,
         *,
         memory_bytes: int = 0,
+        free: Callable[[], int | None] | None = None,
         pauses: Backoff = _PAUSES,
         command: WorkerCommand | None = None,
     ) -> None:
         self.name = device
         self._memory_bytes = memory_bytes
-        # Held while vectors are loaded or dropped.
+        self._free_elsewhere = free
+        # Held while data is loaded or dropped.
         self._loading = threading.RLock()
-        self._registered: list[DeviceVectors] = []
+        self._registered: list[DeviceData] = []
         self._work = threading.Condition()
         self._waiting: deque[_Search] = deque()
         self._closed = False
@@ -117,7 +122,7 @@ class GpuDevice:
         return self._worker.wait_ready(timeout_s)
 
     def free_bytes(self) -> int | None:
-        """Returns the memory that is left for vectors; None while the device is away."""
+        """Returns the memory that is left; None while the device is away."""
         with self._loading:
             try:
                 return self._free(self._worker)
@@ -125,23 +130,23 @@ class GpuDevice:
                 self._check(error)
                 return None
 
-    def load(self, vectors: DeviceVectors) -> None:
-        """Loads vectors; blocks. If that is not possible, `vectors.refusal` says why.
+    def load(self, data: DeviceData) -> None:
+        """Loads data; blocks. If that is not possible, `data.refusal` says why.
 
-        A device that is away loads them once it is back; one without enough memory, once others
-        are dropped.
+        A device that is away loads it once it is back; one without enough memory, once other data
+        is dropped.
         """
         with self._loading:
-            self._registered.append(vectors)
-            self._load_all([vectors])
+            self._registered.append(data)
+            self._load_all([data])
 
-    def drop(self, vectors: DeviceVectors) -> None:
-        """Frees the memory of vectors. Those that did not fit before are loaded in a thread."""
-        vectors.closed = True
+    def drop(self, data: DeviceData) -> None:
+        """Frees the memory of data. What did not fit before is then loaded in a thread."""
+        data.closed = True
         with self._loading:
-            self._registered.remove(vectors)
+            self._registered.remove(data)
             try:
-                vectors.drop(self._worker)
+                data.drop(self._worker)
             except (WorkerError, WorkerUnavailable) as error:
                 self._check(error)
             refused = [one for one in self._registered if one.refusal]
@@ -150,8 +155,8 @@ class GpuDevice:
 
     def submit(
         self,
-        vectors: DeviceVectors,
-        queries: NDArray[np.float16],
+        data: DeviceData,
+        queries: NDArray[np.floating],
         k: int,
         allow: NDArray[np.uint8] | None = None,
     ) -> Future[Candidates]:
@@ -160,20 +165,20 @@ class GpuDevice:
         The future fails with NotOnDevice if the device cannot answer.
 
         Args:
-            vectors: What to search.
-            queries: (n, dim) float16, of unit length.
+            data: What to search.
+            queries: (n, dim), as the worker expects them.
             k: Rows per query, >= 1.
-            allow: Optional; bitmap of the rows to search, from `vectors.first` on. Searches with
-                the same array may share a call.
+            allow: Optional; bitmap of the rows to search. Searches with the same array may share
+                a call.
         """
         answer: Future[Candidates] = Future()
         reason = self.reason
-        if reason or vectors.refusal:
-            answer.set_exception(NotOnDevice(reason or vectors.refusal, fault=bool(reason)))
+        if reason or data.refusal:
+            answer.set_exception(NotOnDevice(reason or data.refusal, fault=bool(reason)))
             return answer
         with self._work:
             if not self._closed:
-                self._waiting.append(_Search(vectors, queries, k, allow, answer))
+                self._waiting.append(_Search(data, queries, k, allow, answer))
                 self._work.notify()
                 return answer
         answer.set_exception(NotOnDevice("it was closed", fault=True))
@@ -208,7 +213,7 @@ class GpuDevice:
                 at = end
             metrics.gpu_batch_queries.labels(self.name).observe(at)
             spent_s = (time.perf_counter() - start) / at
-            # Recent calls count more: the vectors that are searched may change.
+            # Recent calls count more: what is searched may change.
             self._seconds_per_query += (spent_s - self._seconds_per_query) / 8
 
     def _take(self) -> list[_Search]:
@@ -223,7 +228,7 @@ class GpuDevice:
             batch, others = [first], deque[_Search]()
             room = self._batch_limit() - len(first.queries)
             for one in self._waiting:
-                same = one.vectors is first.vectors and one.allow is first.allow
+                same = one.data is first.data and one.allow is first.allow
                 if same and len(one.queries) <= room:
                     batch.append(one)
                     room -= len(one.queries)
@@ -241,7 +246,7 @@ class GpuDevice:
         queries = [one.queries for one in batch]
         together = queries[0] if len(queries) == 1 else np.concatenate(queries)
         arrays: list[NDArray[Any]] = [together] if first.allow is None else [together, first.allow]
-        values = {"key": first.vectors.key, "k": max(one.k for one in batch)}
+        values = {"key": first.data.key, "k": max(one.k for one in batch)}
         try:
             reply = self._worker.call(
                 "search", values, arrays, timeout_s=_SEARCH_S, channel=SEARCHES
@@ -256,39 +261,41 @@ class GpuDevice:
 
         A process that saw an error of CUDA sees it again at each call.
         """
-        if isinstance(error, WorkerError) and error.kind != _OUT_OF_MEMORY:
+        if isinstance(error, WorkerError) and error.kind not in _OUT_OF_MEMORY:
             self.fail(str(error))
 
     def _prepare(self, process: WorkerProcess) -> None:
         with self._loading:
-            for vectors in self._registered:
-                vectors.forget()
-            for vectors in self._registered:
-                self._load(process, vectors)
+            for data in self._registered:
+                data.forget()
+            for data in self._registered:
+                self._load(process, data)
 
     def _load_refused(self) -> None:
         with self._loading:
             self._load_all([one for one in self._registered if one.refusal])
 
-    def _load_all(self, some: list[DeviceVectors]) -> None:
-        for vectors in some:
+    def _load_all(self, some: list[DeviceData]) -> None:
+        for data in some:
             try:
-                self._load(self._worker, vectors)
+                self._load(self._worker, data)
             except (WorkerError, WorkerUnavailable) as error:
-                vectors.refusal = str(error)
+                data.refusal = str(error)
                 self._check(error)
 
-    def _load(self, worker: Worker, vectors: DeviceVectors) -> None:
+    def _load(self, worker: Worker, data: DeviceData) -> None:
         start = time.perf_counter()
-        vectors.load(worker, self._free(worker))
-        about = {"device": self.name, "vectors": vectors.name, "bytes": vectors.bytes}
-        if vectors.refusal:
-            _log.warning("vectors stay on the CPU", extra={**about, "reason": vectors.refusal})
+        data.load(worker, self._free(worker))
+        about = {"device": self.name, "data": data.name, "bytes": data.bytes}
+        if data.refusal:
+            _log.warning("not on the GPU", extra={**about, "reason": data.refusal})
         else:
             seconds = round(time.perf_counter() - start, 3)
-            _log.info("vectors loaded", extra={**about, "seconds": seconds})
+            _log.info("loaded to the GPU", extra={**about, "seconds": seconds})
 
     def _free(self, worker: Worker) -> int:
+        if self._free_elsewhere is not None:
+            return self._free_elsewhere() or 0
         reply = worker.call("memory", {}, timeout_s=_MEMORY_S, channel=LOADS)
         free: int = reply.values["free"] - _SCRATCH_BYTES
         if self._memory_bytes:

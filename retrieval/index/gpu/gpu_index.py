@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.gpu.device import GpuDevice, NotOnDevice
-from retrieval.index.gpu.device_vectors import DeviceVectors
+from retrieval.index.gpu.device_data import DeviceVectors
 from retrieval.index.vectors.faiss_index import FaissIndex
 from retrieval.index.vectors.vector_index import Neighbours, SearchParams, fit_to_k
 
@@ -45,6 +45,8 @@ class GpuIndex:
         index: The index on the CPU, by inner product.
         parts: Consecutive ranges of all its vectors.
     """
+
+    exact = True
 
     def __init__(self, index: FaissIndex, parts: Sequence[GpuPart]) -> None:
         self._index = index

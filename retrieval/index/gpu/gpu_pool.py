@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
 
 from embedding.devices import AUTO, CPU, torch_cuda
 from nearline.errors import SettingsError
+from nearline.worker_process import WorkerCommand
 from retrieval.index.gpu.device import GpuDevice
-from retrieval.index.gpu.device_vectors import DeviceVectors
+from retrieval.index.gpu.device_data import DeviceIndex, DeviceVectors
+from retrieval.index.gpu.gpu_clone import GpuClone, can_clone
 from retrieval.index.gpu.gpu_index import GpuIndex, GpuPart
 from retrieval.index.vectors.faiss_index import FaissIndex
 
+GpuSearcher: TypeAlias = GpuIndex | GpuClone
 _CUDA = re.compile(r"cuda(:\d+)?")
 # The first start imports torch.
 _START_S = 180.0
@@ -21,33 +26,52 @@ _ROWS_PER_BYTE = 8
 _log = logging.getLogger(__name__)
 
 
+def start_copier(device: GpuDevice) -> GpuDevice:
+    """Starts the process in which FAISS copies indexes to the GPU of a device."""
+    number = device.name.partition(":")[2] or "0"
+    command = WorkerCommand("retrieval.index.gpu.faiss_worker", [number], channels=2)
+    return GpuDevice(device.name, free=device.free_bytes, command=command)
+
+
 class GpuPool:
     """Places the vectors of shards on GPUs; blocks, and belongs to the thread that loads shards.
 
     Args:
         devices: At least one.
+        start_copier: Starts the process in which FAISS copies indexes to the GPU of a device.
     """
 
-    def __init__(self, devices: Sequence[GpuDevice]) -> None:
+    def __init__(
+        self,
+        devices: Sequence[GpuDevice],
+        start_copier: Callable[[GpuDevice], GpuDevice] = start_copier,
+    ) -> None:
         self._devices = devices
+        self._start_copier = start_copier
+        self._copiers: dict[GpuDevice, GpuDevice] = {}
 
-    def attach(self, index: FaissIndex, name: str) -> GpuIndex | None:
+    def attach(self, index: FaissIndex, path: Path, name: str) -> GpuSearcher | None:
         """Loads the vectors of an index into the memory of GPUs.
 
-        An index that fits into none is divided among several. If it does not fit at all, it is
-        loaded once there is room; the index on the CPU answers until then.
+        Vectors that fit into none as float16 are divided among several. If they do not fit at all,
+        FAISS copies the index where it can. What does not fit either is loaded once there is room;
+        the index on the CPU answers until then.
 
         Args:
             index: The index; it must be closed after the result.
+            path: Its file.
             name: Name of the vectors, for log lines and errors.
         Returns: None if the index has no vectors, or is not by inner product.
         """
         storage = index.storage()
         if not storage.rows or not storage.inner_product:
             return None
+        shares = self._shares(storage.rows, storage.dim)
+        if not shares and can_clone(index):
+            return self._clone(index, path, name)
         parts = []
         first = 0
-        for device, rows in self._shares(storage.rows, storage.dim):
+        for device, rows in shares or [(self._devices[0], storage.rows)]:
             vectors = DeviceVectors(name, storage, first, rows)
             device.load(vectors)
             parts.append(GpuPart(device, vectors))
@@ -56,18 +80,31 @@ class GpuPool:
 
     def close(self) -> None:
         """Ends all processes."""
-        for device in self._devices:
+        for device in (*self._copiers.values(), *self._devices):
             device.close()
 
+    def _clone(self, index: FaissIndex, path: Path, name: str) -> GpuClone:
+        info = index.describe()
+        device = max(self._devices, key=lambda one: one.free_bytes() or 0)
+        copier = self._copiers.get(device)
+        if copier is None:
+            copier = self._copiers[device] = self._start_copier(device)
+            copier.wait_ready(_START_S)
+        data = DeviceIndex(name, path, info.rows, info.nprobe)
+        copier.load(data)
+        return GpuClone(index, copier, data)
+
     def _shares(self, rows: int, dim: int) -> list[tuple[GpuDevice, int]]:
-        """Returns which device holds how many rows."""
+        """Returns which device holds how many rows; none if there is not enough memory."""
         free = []
         for device in self._devices:
             device.wait_ready(_START_S)
             free.append((device.free_bytes() or 0) // DeviceVectors.row_bytes(dim))
         by_room = sorted(zip(free, self._devices, strict=True), key=lambda one: -one[0])
-        if by_room[0][0] >= rows or sum(free) < rows:
+        if by_room[0][0] >= rows:
             return [(by_room[0][1], rows)]
+        if sum(free) < rows:
+            return []
         shares = []
         for room, device in by_room:
             taken = min(rows, room // _ROWS_PER_BYTE * _ROWS_PER_BYTE)

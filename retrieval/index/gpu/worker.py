@@ -14,8 +14,6 @@ from nearline.worker_process import Handler, Message, serve_calls
 if TYPE_CHECKING:
     from retrieval.index.gpu.matrix import DeviceMatrix
 
-SEARCHES, LOADS = 0, 1
-
 
 class Worker:
     """The functions of the process.

@@ -121,6 +121,8 @@ class FaissIndex:
             ef_search=self._default_ef,
             nprobe=self._default_nprobe,
         )
+        # What the others wrap.
+        self.innermost = layers[-1]
         # An index that always scans is searched exactly, including ties.
         self._scans = isinstance(layers[-1], faiss.IndexFlatCodes) and all(
             isinstance(layer, faiss.IndexPreTransform) for layer in layers[:-1]

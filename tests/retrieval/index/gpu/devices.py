@@ -35,6 +35,17 @@ def breakable_device(folder: Path, pauses: Backoff = NEVER) -> GpuDevice:
     return device
 
 
+def faiss_device(device: GpuDevice, number: int = 0) -> GpuDevice:
+    """Returns a device whose worker copies FAISS indexes, to the CPU; number 1 has no memory."""
+    command = WorkerCommand(
+        "tests.retrieval.index.gpu.faiss_worker",
+        [str(number)],
+        channels=2,
+        environment={"PYTHONPATH": str(_ROOT)},
+    )
+    return GpuDevice(device.name, free=lambda: MEMORY_BYTES, pauses=NEVER, command=command)
+
+
 def wait_for_recovery(device: GpuDevice, pid: int | None) -> None:
     """Waits until another process than `pid` answers."""
     worker = device._worker

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.gpu.device import GpuDevice, NotOnDevice
-from retrieval.index.gpu.device_vectors import DeviceVectors
+from retrieval.index.gpu.device_data import DeviceVectors
 from retrieval.index.gpu.gpu_index import GpuIndex, GpuPart
 from retrieval.index.vectors.faiss_index import FaissIndex
 from retrieval.index.vectors.vector_index import SearchParams

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 import faiss
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from nearline.errors import SettingsError
 from retrieval.index.gpu import gpu_pool
+from retrieval.index.gpu.gpu_index import GpuIndex
 from retrieval.index.gpu.gpu_pool import GpuPool, open_pool
 from retrieval.index.vectors.faiss_index import FaissIndex
 from tests.retrieval.index.gpu.devices import cpu_device
@@ -31,7 +33,7 @@ def index_of(rng: np.random.Generator, metric: int = faiss.METRIC_INNER_PRODUCT)
         ([504, 600], [(1, 600), (0, 403)]),
         ([10, 500, 520], [(2, 520), (1, 483)]),
         # Not all of them together: one refuses.
-        ([500, 502], [(1, 1_003)]),
+        ([500, 502], [(0, 1_003)]),
     ],
 )
 def test_an_index_goes_where_it_fits_and_else_to_several_devices(
@@ -43,8 +45,8 @@ def test_an_index_goes_where_it_fits_and_else_to_several_devices(
             for room in rooms
         ]
         index = index_of(rng)
-        gpu = GpuPool(devices).attach(index, "shard 0")
-        assert gpu is not None
+        gpu = GpuPool(devices).attach(index, Path(), "shard 0")
+        assert isinstance(gpu, GpuIndex)
         placed = [(devices.index(part.device), part.vectors.rows) for part in gpu._parts]
         assert placed == shares
         assert [part.vectors.first for part in gpu._parts] == [
@@ -62,9 +64,9 @@ def test_an_index_goes_where_it_fits_and_else_to_several_devices(
 def test_distances_and_empty_indexes_stay_on_the_cpu(rng: np.random.Generator) -> None:
     with closing(cpu_device()) as device:
         pool = GpuPool([device])
-        assert pool.attach(index_of(rng, faiss.METRIC_L2), "shard 0") is None
+        assert pool.attach(index_of(rng, faiss.METRIC_L2), Path(), "shard 0") is None
         empty = FaissIndex(faiss.IndexFlatIP(_DIM))
-        assert pool.attach(empty, "shard 0") is None
+        assert pool.attach(empty, Path(), "shard 0") is None
 
 
 def test_without_a_gpu_there_is_no_pool(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +86,7 @@ def test_a_named_gpu_that_is_missing_is_a_reason_not_an_error(rng: np.random.Gen
     pool = open_pool("cuda:99")
     assert pool is not None
     with closing(pool):
-        gpu = pool.attach(index_of(rng), "shard 0")
+        gpu = pool.attach(index_of(rng), Path(), "shard 0")
         assert gpu is not None
         assert pool._devices[0].reason
         gpu.close()

@@ -1,0 +1,3 @@
+"""Channels of the workers: loading does not delay searches."""
+
+SEARCHES, LOADS = 0, 1

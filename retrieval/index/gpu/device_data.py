@@ -1,0 +1,165 @@
+"""What a GPU holds of an index, and how it gets there: its vectors, or a copy of the index."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.worker_process import Message
+from retrieval.index.gpu.channels import LOADS
+
+if TYPE_CHECKING:
+    # Imported late: a router without local shards runs without FAISS.
+    from retrieval.index.vectors.faiss_storage import FaissStorage
+
+_BYTES_PER_NUMBER = 2
+_BLOCK_ROWS = 1 << 16
+# Larger numbers, or sums of their products, could exceed the range of float16.
+_LARGEST = 16.0
+_CALL_S = 60.0
+# A copy of an index is one call.
+_COPY_S = 600.0
+_numbers = itertools.count()
+
+
+class Worker(Protocol):
+    """A worker process that uses a GPU."""
+
+    def call(
+        self,
+        method: str,
+        values: dict[str, Any],
+        arrays: Sequence[NDArray[Any]] = (),
+        *,
+        timeout_s: float,
+        channel: int,
+    ) -> Message:
+        """Calls a method of the worker; see `WorkerProcess.call`."""
+        ...
+
+
+class DeviceData(ABC):
+    """Data that a device holds.
+
+    Args:
+        name: For log lines and errors.
+        rows: Number of vectors.
+        size: Bytes that it takes on a device.
+
+    key: Identifies the data in the worker. refusal: Why the device does not hold it; empty if it
+    does. closed: Whether it is no longer needed.
+    """
+
+    def __init__(self, name: str, rows: int, size: int) -> None:
+        self.name = name
+        self.rows = rows
+        self.bytes = size
+        self.key = str(next(_numbers))
+        self.closed = False
+        self.refusal = ""
+        self.forget()
+
+    def forget(self) -> None:
+        """Notes that no process holds the data."""
+        self.refusal = f"{self.name} is not loaded yet"
+
+    def load(self, worker: Worker, free: int) -> None:
+        """Copies the data to a device, unless it does not fit; blocks.
+
+        Args:
+            worker: The process that uses the device.
+            free: Bytes that are free.
+        Raises: WorkerError, WorkerUnavailable: the device failed.
+        """
+        self.refusal = (
+            f"{self.name} takes {self.bytes:,} bytes of the GPU, and {free:,} are free"
+            if self.bytes > free
+            else self.copy(worker)
+        )
+
+    def drop(self, worker: Worker) -> None:
+        """Frees the memory of the device.
+
+        Raises: WorkerError, WorkerUnavailable: the device failed.
+        """
+        worker.call("drop", {"key": self.key}, timeout_s=_CALL_S, channel=LOADS)
+
+    @abstractmethod
+    def copy(self, worker: Worker) -> str:
+        """Copies the data to a device; returns why that is not possible, or an empty text."""
+
+
+class DeviceVectors(DeviceData):
+    """A range of the vectors of an index, as float16.
+
+    Args:
+        name: For log lines and errors.
+        storage: Where the vectors are read.
+        first, rows: The range; `first` is a multiple of 8.
+
+    longest: Length of the longest vector, once they are held.
+    """
+
+    def __init__(self, name: str, storage: FaissStorage, first: int, rows: int) -> None:
+        super().__init__(name, rows, rows * self.row_bytes(storage.dim))
+        self.first = first
+        self.longest = 0.0
+        self._storage = storage
+
+    @staticmethod
+    def row_bytes(dim: int) -> int:
+        """Returns the memory that a vector takes on a device."""
+        return dim * _BYTES_PER_NUMBER
+
+    def copy(self, worker: Worker) -> str:
+        """Copies the vectors block by block; ends early once they are closed."""
+        size = {"key": self.key, "rows": self.rows, "dim": self._storage.dim}
+        worker.call("create", size, timeout_s=_CALL_S, channel=LOADS)
+        longest = 0.0
+        for at in range(0, self.rows, _BLOCK_ROWS):
+            if self.closed:
+                return f"{self.name} is closed"
+            count = min(_BLOCK_ROWS, self.rows - at)
+            block = self._storage.read(self.first + at, count)
+            largest = float(np.abs(block).max())
+            if not largest <= _LARGEST:
+                self.drop(worker)
+                return (
+                    f"{self.name} has components up to {largest:g}; at most {_LARGEST:g} fit into "
+                    "float16 with their products, so scale the vectors"
+                )
+            longest = max(longest, float(np.einsum("ij,ij->i", block, block).max()) ** 0.5)
+            place = {"key": self.key, "first": at}
+            halves = block.astype(np.float16)
+            worker.call("fill", place, [halves], timeout_s=_CALL_S, channel=LOADS)
+        self.longest = longest
+        return ""
+
+
+class DeviceIndex(DeviceData):
+    """A copy of an index by FAISS.
+
+    Args:
+        name: For log lines and errors.
+        path: File of the index; it must not change.
+        rows: Number of vectors.
+        nprobe: Lists to search; 0 if it has none.
+    """
+
+    def __init__(self, name: str, path: Path, rows: int, nprobe: int) -> None:
+        super().__init__(name, rows, path.stat().st_size)
+        self._path = path
+        self._nprobe = nprobe
+
+    def copy(self, worker: Worker) -> str:
+        """Copies the index in one call."""
+        values = {"key": self.key, "path": str(self._path.absolute()), "nprobe": self._nprobe}
+        reply = worker.call("load", values, timeout_s=_COPY_S, channel=LOADS)
+        refusal: str = reply.values["refusal"]
+        return refusal

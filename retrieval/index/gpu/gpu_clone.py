@@ -1,0 +1,101 @@
+"""Approximate search by a copy of an index on a GPU, for vectors that do not fit as float16.
+
+FAISS copies inverted lists (IVF with flat, scalar or product quantizers) and, with cuVS, graphs of
+CAGRA. The CPU scores the candidates again, so scores are those of the index on the CPU.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.index.filtering.planner import Matches
+from retrieval.index.gpu.device import GpuDevice, NotOnDevice
+from retrieval.index.gpu.device_data import DeviceIndex
+from retrieval.index.vectors.faiss_index import FaissIndex
+from retrieval.index.vectors.vector_index import Neighbours, fit_to_k, sort_ties
+
+# The stubs of faiss lack some classes.
+_faiss: Any = faiss
+# Limit of FAISS.
+_MAX_WIDTH = 2_048
+_LEAST_WIDTH = 32
+# With more hidden rows than this share, too many candidates would be dropped.
+_LEAST_ALIVE = 0.9
+# Tables in float16 change scores by less, relative to the lengths of query and vector.
+_TOLERANCE = 0.05
+
+
+class GpuClone:
+    """A copy of an index on one GPU; may be used from several threads. It has no exact search.
+
+    Args:
+        index: The index on the CPU, by inner product.
+        device: The GPU.
+        data: The copy.
+    """
+
+    exact = False
+
+    def __init__(self, index: FaissIndex, device: GpuDevice, data: DeviceIndex) -> None:
+        self._storage = index.storage()
+        self._device = device
+        self._data = data
+
+    def search(
+        self, queries: NDArray[np.float32], k: int, among: Matches | None = None, *, exact: bool
+    ) -> Neighbours:
+        """Finds about the k best rows; blocks. See `GpuIndex.search`.
+
+        Raises: NotOnDevice: k is too large, many rows are excluded, or the GPU cannot answer; the
+            index on the CPU can.
+        """
+        share = 1.0 if among is None else among.count / self._storage.rows
+        width = max(_LEAST_WIDTH, 1 << (2 * k - 1).bit_length())
+        if width > _MAX_WIDTH or share < _LEAST_ALIVE:
+            raise NotOnDevice("too many rows are requested or excluded", fault=False)
+        try:
+            near = self._device.submit(self._data, queries, width).result()
+        except NotOnDevice as error:
+            raise NotOnDevice(f"GPU {self._device.name}: {error}", fault=error.fault) from error
+        asked = self._storage.transformed(queries)
+        scores = self._storage.scores(asked, near.rows)
+        self._check(near.scores, scores, asked)
+        rows = near.rows
+        if among is not None:
+            alive = (rows >= 0) & among.chunks[rows]
+            rows, scores = np.where(alive, rows, -1), np.where(alive, scores, -np.inf)
+        order = np.argsort(-scores, axis=1, kind="stable")
+        rows = np.take_along_axis(rows, order, axis=1)
+        scores = np.take_along_axis(scores, order, axis=1)
+        return fit_to_k(sort_ties(rows, scores), k)
+
+    def close(self) -> None:
+        """Frees the memory of the device; no search may be running."""
+        self._device.drop(self._data)
+
+    def _check(
+        self, found: NDArray[np.float32], true: NDArray[np.float32], asked: NDArray[np.float32]
+    ) -> None:
+        """Takes the device out of service if its scores are far from those of the CPU."""
+        present = np.isfinite(true)
+        largest = np.abs(true, where=present, out=np.zeros_like(true)).max(axis=1, initial=0.0)
+        limit = _TOLERANCE * np.maximum(largest, np.linalg.norm(asked, axis=1))[:, None]
+        # Written so that NaN is wrong, too.
+        if not (np.abs(found - true, where=present, out=np.zeros_like(true)) <= limit).all():
+            self._device.fail("its scores are wrong")
+            raise NotOnDevice(f"GPU {self._device.name}: its scores are wrong", fault=True)
+
+
+def can_clone(index: FaissIndex) -> bool:
+    """Returns whether FAISS can copy an index to a GPU."""
+    kinds = (
+        _faiss.IndexIVFFlat,
+        _faiss.IndexIVFScalarQuantizer,
+        _faiss.IndexIVFPQ,
+        _faiss.IndexHNSWCagra,
+    )
+    return isinstance(index.innermost, kinds)

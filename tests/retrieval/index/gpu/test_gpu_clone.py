@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from retrieval.index.filtering.planner import Matches
+from retrieval.index.gpu.device import NotOnDevice
+from retrieval.index.gpu.gpu_clone import GpuClone
+from retrieval.index.gpu.gpu_index import GpuIndex
+from retrieval.index.gpu.gpu_pool import GpuPool
+from retrieval.index.vectors.faiss_index import FaissIndex
+from tests.retrieval.index.gpu.devices import cpu_device, faiss_device
+
+_ROWS, _DIM = 3_000, 32
+_LISTS = 8
+
+
+def written(path: Path, factory: str, vectors: NDArray[np.float32]) -> FaissIndex:
+    index = faiss.index_factory(_DIM, factory, faiss.METRIC_INNER_PRODUCT)
+    index.train(vectors)
+    index.add(vectors)
+    faiss.write_index(index, str(path))
+    return FaissIndex.load(path, factory, dim=_DIM, rows=len(vectors), nprobe=_LISTS)
+
+
+@pytest.fixture
+def vectors(rng: np.random.Generator) -> NDArray[np.float32]:
+    drawn = rng.normal(size=(_ROWS, _DIM)).astype(np.float32)
+    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    return drawn
+
+
+@pytest.mark.parametrize(
+    "factory",
+    ["IVF8,Flat", "IVF8,SQ8", "IVF8,PQ8", "RR32,IVF8,SQ8", "IVF8,PQ8,Refine(SQfp16)"],
+)
+def test_an_index_too_large_for_float16_is_copied_by_faiss(
+    tmp_path: Path, vectors: NDArray[np.float32], factory: str
+) -> None:
+    path = tmp_path / "dense.faiss"
+    index = written(path, factory, vectors)
+    # No room for a vector: an index of product quantizers is much smaller.
+    with closing(cpu_device(memory_bytes=1)) as device:
+        with closing(GpuPool([device], faiss_device)) as pool:
+            clone = pool.attach(index, path, "shard 0")
+            assert isinstance(clone, GpuClone)
+            near = clone.search(vectors[:50], 10, exact=False)
+            same = index.search(vectors[:50], 10)
+            shared = [
+                len(set(a) & set(b))
+                for a, b in zip(near.ids.tolist(), same.ids.tolist(), strict=True)
+            ]
+            # Rescored by the refine stage, candidates of the GPU may be better.
+            assert np.mean(shared) >= (9 if "Refine" in factory else 9.9)
+            assert (np.diff(near.scores, axis=1) <= 0).all()
+            kept = np.ones(_ROWS, np.bool_)
+            kept[near.ids[:, 0]] = False
+            alive = Matches(kept, kept, np.packbits(kept, bitorder="little"), int(kept.sum()))
+            hidden = clone.search(vectors[:50], 9, alive, exact=False)
+            assert kept[hidden.ids].all()
+            few = alive.among(_only(100))
+            for k, among in ((1_025, None), (5, few)):
+                with pytest.raises(NotOnDevice) as caught:
+                    clone.search(vectors[:2], k, among, exact=False)
+                assert not caught.value.fault
+            clone.close()
+
+
+def test_a_copy_that_dies_is_a_fault(tmp_path: Path, vectors: NDArray[np.float32]) -> None:
+    path = tmp_path / "dense.faiss"
+    index = written(path, "IVF8,Flat", vectors)
+    with closing(cpu_device(memory_bytes=1)) as device:
+        with closing(GpuPool([device], faiss_device)) as pool:
+            clone = pool.attach(index, path, "shard 0")
+            assert isinstance(clone, GpuClone)
+            pid = clone._device.pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            with pytest.raises(NotOnDevice, match="SIGKILL") as caught:
+                clone.search(vectors[:2], 5, exact=False)
+            assert caught.value.fault
+
+
+def test_a_copy_that_does_not_fit_leaves_the_device_in_service(
+    tmp_path: Path, vectors: NDArray[np.float32]
+) -> None:
+    path = tmp_path / "dense.faiss"
+    index = written(path, "IVF8,Flat", vectors)
+    with closing(cpu_device(memory_bytes=1)) as device:
+        with closing(GpuPool([device], partial(faiss_device, number=1))) as pool:
+            clone = pool.attach(index, path, "shard 0")
+            assert isinstance(clone, GpuClone)
+            with pytest.raises(NotOnDevice, match="out of memory") as caught:
+                clone.search(vectors[:2], 5, exact=False)
+            assert not caught.value.fault
+            assert not clone._device.reason
+
+
+def test_a_graph_of_the_cpu_cannot_be_copied(tmp_path: Path, vectors: NDArray[np.float32]) -> None:
+    path = tmp_path / "dense.faiss"
+    index = written(path, "HNSW8,Flat", vectors)
+    with closing(cpu_device(memory_bytes=1)) as device:
+        gpu = GpuPool([device], faiss_device).attach(index, path, "shard 0")
+        assert isinstance(gpu, GpuIndex)
+        with pytest.raises(NotOnDevice, match="takes 192,000 bytes of the GPU, and 1 are free"):
+            gpu.search(vectors[:2], 5, exact=True)
+        gpu.close()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("factory", ["IVF8,Flat", "IVF8,SQ8", "IVF8,PQ8"])
+def test_a_gpu_finds_what_the_cpu_finds(
+    tmp_path: Path, vectors: NDArray[np.float32], factory: str
+) -> None:
+    path = tmp_path / "dense.faiss"
+    index = written(path, factory, vectors)
+    with closing(GpuPool([cpu_device(memory_bytes=1)])) as pool:
+        clone = pool.attach(index, path, "shard 0")
+        assert isinstance(clone, GpuClone)
+        near, same = clone.search(vectors[:50], 10, exact=False), index.search(vectors[:50], 10)
+        assert (near.ids == same.ids).mean() > 0.9
+
+
+def _only(rows: int) -> Matches:
+    kept = np.arange(_ROWS) < rows
+    return Matches(kept, kept, np.packbits(kept, bitorder="little"), rows)
