@@ -23,7 +23,7 @@ from nearline.retry import Backoff
 from nearline.supervised_worker import SupervisedWorker
 from nearline.worker_process import WorkerCommand, WorkerError, WorkerProcess, WorkerUnavailable
 from retrieval.index.gpu.channels import LOADS, SEARCHES
-from retrieval.index.gpu.device_data import DeviceData, Worker
+from retrieval.index.gpu.device_data import DeviceData, DeviceWorker
 from retrieval.protocols import metrics
 
 # Kept free for scores and gathered vectors, see `retrieval.index.gpu.matrix`.
@@ -283,7 +283,7 @@ class GpuDevice:
                 data.refusal = str(error)
                 self._check(error)
 
-    def _load(self, worker: Worker, data: DeviceData) -> None:
+    def _load(self, worker: DeviceWorker, data: DeviceData) -> None:
         start = time.perf_counter()
         data.load(worker, self._free(worker))
         about = {"device": self.name, "data": data.name, "bytes": data.bytes}
@@ -293,7 +293,7 @@ class GpuDevice:
             seconds = round(time.perf_counter() - start, 3)
             _log.info("loaded to the GPU", extra={**about, "seconds": seconds})
 
-    def _free(self, worker: Worker) -> int:
+    def _free(self, worker: DeviceWorker) -> int:
         if self._free_elsewhere is not None:
             return self._free_elsewhere() or 0
         reply = worker.call("memory", {}, timeout_s=_MEMORY_S, channel=LOADS)

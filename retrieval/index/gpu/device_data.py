@@ -28,7 +28,7 @@ _COPY_S = 600.0
 _numbers = itertools.count()
 
 
-class Worker(Protocol):
+class DeviceWorker(Protocol):
     """A worker process that uses a GPU."""
 
     def call(
@@ -69,7 +69,7 @@ class DeviceData(ABC):
         """Notes that no process holds the data."""
         self.refusal = f"{self.name} is not loaded yet"
 
-    def load(self, worker: Worker, free: int) -> None:
+    def load(self, worker: DeviceWorker, free: int) -> None:
         """Copies the data to a device, unless it does not fit; blocks.
 
         Args:
@@ -83,7 +83,7 @@ class DeviceData(ABC):
             else self.copy(worker)
         )
 
-    def drop(self, worker: Worker) -> None:
+    def drop(self, worker: DeviceWorker) -> None:
         """Frees the memory of the device.
 
         Raises: WorkerError, WorkerUnavailable: the device failed.
@@ -91,7 +91,7 @@ class DeviceData(ABC):
         worker.call("drop", {"key": self.key}, timeout_s=_CALL_S, channel=LOADS)
 
     @abstractmethod
-    def copy(self, worker: Worker) -> str:
+    def copy(self, worker: DeviceWorker) -> str:
         """Copies the data to a device; returns why that is not possible, or an empty text."""
 
 
@@ -117,7 +117,7 @@ class DeviceVectors(DeviceData):
         """Returns the memory that a vector takes on a device."""
         return dim * _BYTES_PER_NUMBER
 
-    def copy(self, worker: Worker) -> str:
+    def copy(self, worker: DeviceWorker) -> str:
         """Copies the vectors block by block; ends early once they are closed."""
         size = {"key": self.key, "rows": self.rows, "dim": self._storage.dim}
         worker.call("create", size, timeout_s=_CALL_S, channel=LOADS)
@@ -157,7 +157,7 @@ class DeviceIndex(DeviceData):
         self._path = path
         self._nprobe = nprobe
 
-    def copy(self, worker: Worker) -> str:
+    def copy(self, worker: DeviceWorker) -> str:
         """Copies the index in one call."""
         values = {"key": self.key, "path": str(self._path.absolute()), "nprobe": self._nprobe}
         reply = worker.call("load", values, timeout_s=_COPY_S, channel=LOADS)

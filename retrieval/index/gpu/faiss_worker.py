@@ -52,7 +52,8 @@ class FaissWorker:
 
     def load(self, call: Message) -> Message:
         """Copies an index file to the GPU, by key; a refine stage stays on the CPU."""
-        index = read_index(Path(call.values["path"]), faiss.IO_FLAG_MMAP)
+        # Not mapped: not every copy can be made of lists on disk.
+        index = read_index(Path(call.values["path"]))
         layers = layers_of(faiss.downcast_index(index))
         lists = isinstance(layers[-1], faiss.IndexIVF)
         outer = next(one for one in layers if not isinstance(one, faiss.IndexRefine))

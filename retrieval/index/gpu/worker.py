@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from retrieval.index.gpu.matrix import DeviceMatrix
 
 
-class Worker:
+class MatrixWorker:
     """The functions of the process.
 
     Args:
@@ -72,4 +72,4 @@ class Worker:
 
 
 if __name__ == "__main__":
-    serve_calls(Worker(sys.argv[1]).handlers())
+    serve_calls(MatrixWorker(sys.argv[1]).handlers())

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from nearline.worker_process import Message, serve_calls
-from retrieval.index.gpu.worker import Worker
+from retrieval.index.gpu.worker import MatrixWorker
 
 
 class OutOfMemoryError(Exception):
     pass
 
 
-class _BreakableWorker(Worker):
+class _BreakableWorker(MatrixWorker):
     def __init__(self, folder: Path) -> None:
         super().__init__("cpu")
         self._folder = folder
