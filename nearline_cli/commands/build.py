@@ -34,9 +34,11 @@ _SETTINGS = SettingsOptions(
     omit=(
         *("corpus", "store", "collection", "attributes", "redis"),
         *("search_weights", "search_languages"),
-        *("force_promote", "embedding", "executor", "ray_address", "threads", "log_level"),
+        *("force_promote", "embedding", "executor", "ray_address", "ray_gpu_share"),
+        *("threads", "log_level"),
     ),
     metavars={
+        "device": "DEVICE",
         "index": "FACTORY",
         "target_recall": "RATIO",
         "max_memory": "SIZE",
@@ -166,7 +168,7 @@ def build(
     async def run() -> BuildResult:
         async with change_log.open_change_log_if_any(store, collection, redis) as log:
             with (
-                command_executor(executor, dimensions=dimensions) as workers,
+                command_executor(executor, dimensions=dimensions, device=chosen.device) as workers,
                 open_progress(as_json) as progress,
             ):
                 return await make(progress, log, workers)
@@ -182,7 +184,11 @@ def build(
         if documents.brings_vectors:
             return await build_corpus(documents, complete, None, progress, log)
         async with open_embedder(
-            embedding, quiet=as_json, dimensions=dimensions, store=store
+            embedding,
+            quiet=as_json,
+            dimensions=dimensions,
+            store=store,
+            device=chosen.device,
         ) as client:
             if questions:
                 calibrate = make_calibrator(questions, client, calibration.target_risk)

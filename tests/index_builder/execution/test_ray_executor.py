@@ -159,7 +159,7 @@ async def test_an_early_end_releases_its_workers_at_once(
 ) -> None:
     closed = []
 
-    def outcomes(job: object, window: object) -> Generator[pa.Table, None, None]:
+    def outcomes(job: object, window: object, gpu_share: object) -> Generator[pa.Table, None, None]:
         try:
             while True:
                 yield pa.table({"outcome": [pickle.dumps(InvalidRequest("of no use"))]})
