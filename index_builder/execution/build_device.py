@@ -76,21 +76,23 @@ class BuildDevice:
         """
         # -P: no module in the current folder may shadow ours.
         command = [sys.executable, "-P", "-m", module, json.dumps(request), str(os.getpid())]
-        # Standard output is reserved for the result of a build, and the libraries print.
-        with (
-            tempfile.TemporaryFile() as printed,
-            subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=printed,
-                stderr=printed,
-                env=self._environment(),
-            ) as process,
-        ):
+        with tempfile.TemporaryFile() as printed:
             try:
-                self._wait(process, limit_s)
-            finally:
-                process.kill()
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    # Standard output is reserved for the result of a build; the libraries print.
+                    stdout=printed,
+                    stderr=printed,
+                    env=self._environment(),
+                )
+            except OSError as error:
+                raise GpuFailed(f"its process cannot start: {error}") from error
+            with process:
+                try:
+                    self._wait(process, limit_s)
+                finally:
+                    process.kill()
             if process.returncode:
                 raise GpuFailed(_reason(process.returncode, printed))
 

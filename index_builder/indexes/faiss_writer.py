@@ -185,8 +185,8 @@ def gpu_work(factory: str, dim: int) -> str:
     index = _new_index(factory, dim)
     lists = find_index(index, _faiss.IndexIVF)
     if lists is not None:
-        # Other quantisers than flat ones and graphs train by themselves.
-        return "" if lists.quantizer_trains_alone == 1 else "lists"
+        # Other quantisers than flat ones and graphs train by themselves. The number is a char.
+        return "" if ord(lists.quantizer_trains_alone) == 1 else "lists"
     graph = isinstance(_faiss.downcast_index(index), _faiss.IndexHNSW)
     return "graph" if graph and index.is_trained else ""
 

@@ -52,12 +52,10 @@ def _train_lists(request: Mapping[str, Any]) -> None:
     index = empty_index(request["factory"], vectors.shape[1], options)
     lists = find_index(index, _faiss.IndexIVF)
     check_memory(4 * lists.nlist * lists.d, free_bytes())
-    # As on the CPU: flat quantisers assign by their own metric, graphs of centroids by distance.
-    alone = lists.quantizer_trains_alone == 0
-    metric = lists.quantizer.metric_type if alone else _faiss.METRIC_L2
     resources = _faiss.StandardGpuResources()
-    # FAISS refers to the index without owning it, so it has a name here.
-    clustering = _faiss.index_cpu_to_gpu(resources, 0, _faiss.IndexFlat(lists.d, metric))
+    # Centroids have unit length, so distances order them as inner products do. FAISS refers to the
+    # index without owning it, so it has a name here.
+    clustering = _faiss.index_cpu_to_gpu(resources, 0, _faiss.IndexFlatL2(lists.d))
     lists.clustering_index = clustering
     index.train(training_sample(index, vectors, rows, request["seed"]))
     lists.clustering_index = None

@@ -28,10 +28,13 @@ _COUNT_S = 60.0
 # A GPU that is slower than this is of no use: two cores build a graph of 2,000 vectors per second.
 _START_S = 300.0
 _VECTORS_PER_S = 2_000
+# FAISS precomputes a table for codes of lists, even for a trained index without vectors. Source:
+# faiss, precomputed_table_max_bytes.
+_TABLE_BYTES = 2 << 30
 
 
 def find_device(
-    device: str, folder: Path, check_cancelled: Callable[[], None] = lambda: None
+    device: str, folder: Path | None = None, check_cancelled: Callable[[], None] = lambda: None
 ) -> BuildDevice:
     """Returns the device of a build.
 
@@ -172,6 +175,6 @@ def _run_worker(
         limit_s = _START_S + len(rows) / _VECTORS_PER_S
         device.run(WORKER, {**request, "rows": str(folder / "rows.npy")}, limit_s)
     try:
-        return read_index(Path(str(request["target"])), flags)
+        return read_index(Path(str(request["target"])), flags, table_bytes=_TABLE_BYTES)
     except (RuntimeError, MemoryError, OSError) as error:
         raise GpuFailed(f"its index cannot be read: {error}") from error

@@ -124,6 +124,7 @@ def build(
     not embedded again.
     """
     from index_builder.indexes.faiss_writer import check_known
+    from index_builder.indexes.shard_builder import find_device
     from index_builder.pipeline.builder import build_corpus
     from index_builder.pipeline.compaction import compaction_options
     from index_builder.pipeline.settings import IndexBuilderSettings
@@ -156,6 +157,7 @@ def build(
     # Before a service is started.
     wanted.check()
     check_known(wanted.index.factory)
+    find_device(wanted.device)
     if (
         documents is not None
         and documents.empty
