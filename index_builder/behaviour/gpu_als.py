@@ -14,7 +14,7 @@ import implicit.gpu
 import numpy as np
 import scipy.sparse
 
-from index_builder.execution.gpu_memory import check_memory, end_with, free_bytes
+from index_builder.execution.gpu_memory import check_memory, end_with
 
 # The library for training on the CPU needs neither.
 _REMEDY = "implicit trains on a GPU only with CUDA 13 and rmm-cu13"
@@ -32,7 +32,7 @@ def main(request: Mapping[str, Any], parent: int) -> None:
         matrix = scipy.sparse.csr_matrix(parts, shape=tuple(saved["shape"]))
     # Factors of users and items; the matrix and its transpose.
     factor_bytes = 4 * sum(matrix.shape) * request["factors"]
-    check_memory(factor_bytes + 2 * 8 * matrix.nnz, free_bytes())
+    check_memory(factor_bytes + 2 * 8 * matrix.nnz)
     model = AlternatingLeastSquares(
         factors=request["factors"],
         regularization=request["regularisation"],

@@ -21,13 +21,14 @@ def end_with(parent: int) -> None:
         sys.exit("the build has ended")
 
 
-def check_memory(data_bytes: int, free: int) -> None:
-    """Exits with the reason unless a GPU has room for data and the libraries' own needs.
+def check_memory(data_bytes: int) -> None:
+    """Exits with the reason unless the first GPU has room for data and the libraries' own needs.
 
     Args:
         data_bytes: Bytes of data on the GPU at once.
-        free: Free bytes of the GPU, see `free_bytes`.
+    Raises: As `free_bytes`.
     """
+    free = free_bytes()
     needed = data_bytes + _WORKSPACE_BYTES
     if needed > free:
         sys.exit(

@@ -16,7 +16,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.execution.gpu_memory import check_memory, end_with, free_bytes
+from index_builder.execution.gpu_memory import check_memory, end_with
 from index_builder.indexes.faiss_writer import (
     empty_index,
     find_index,
@@ -51,7 +51,7 @@ def _train_lists(request: Mapping[str, Any]) -> None:
     vectors, rows, options = _inputs(request)
     index = empty_index(request["factory"], vectors.shape[1], options)
     lists = find_index(index, _faiss.IndexIVF)
-    check_memory(4 * lists.nlist * lists.d, free_bytes())
+    check_memory(4 * lists.nlist * lists.d)
     resources = _faiss.StandardGpuResources()
     # Centroids have unit length, so distances order them as inner products do. FAISS refers to the
     # index without owning it, so it has a name here.
@@ -74,7 +74,7 @@ def _build_graph(request: Mapping[str, Any]) -> None:
     degree = graph.hnsw.nb_neighbors(0)
     # CAGRA prunes a graph with twice the neighbours.
     graph_bytes = 4 * (degree + 2 * degree)
-    check_memory(len(rows) * (4 * graph.d + graph_bytes), free_bytes())
+    check_memory(len(rows) * (4 * graph.d + graph_bytes))
     config = _faiss.GpuIndexCagraConfig()
     config.graph_degree, config.intermediate_graph_degree = degree, 2 * degree
     resources = _faiss.StandardGpuResources()

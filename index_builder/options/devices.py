@@ -24,7 +24,7 @@ def gpu_number(device: str) -> int:
 
 def check_gpu_share(share: float) -> None:
     """Raises InvalidRequest unless Ray can give a worker this many GPUs."""
-    if not (0 <= share <= 1 or (share <= 64 and share.is_integer())):
+    if not (0 <= share <= 64 and (share <= 1 or share % 1 == 0)):
         raise InvalidRequest(
             f"ray_gpu_share is {share:g}; use a fraction of a GPU, such as 0.25, or a whole number "
             "of GPUs; 0: workers use no GPU",

@@ -12,13 +12,15 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
+import pytest
 
 from index_builder.execution import gpu_memory
-from index_builder.indexes import gpu_worker
+from index_builder.indexes import faiss_writer, gpu_worker, shard_builder
 
 _faiss: Any = faiss
 BEHAVIOUR = "GPU_STAND_IN"
@@ -68,15 +70,24 @@ def _count() -> int:
     return 0 if behaviour == "absent" else 2
 
 
+def pretend(monkeypatch: pytest.MonkeyPatch, behaviour: str = "works") -> None:
+    """Makes builds of this process believe in a wheel for GPUs, whose workers are stand-ins."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv(BEHAVIOUR, behaviour)
+    monkeypatch.setattr(shard_builder, "WORKER", "tests.index_builder.gpu_stand_in")
+    monkeypatch.setattr(shard_builder, "LEAST_VECTORS", 1_000)
+    monkeypatch.setattr(faiss_writer, "HAS_GPU_SUPPORT", True)
+    monkeypatch.setattr(faiss_writer, "HAS_CAGRA", True)
+
+
 def install() -> None:
     """Adds the functions of a GPU wheel to faiss, in this process."""
     _faiss.get_num_gpus = _count
     _faiss.StandardGpuResources = object
     _faiss.index_cpu_to_gpu = lambda resources, number, index: index
     _faiss.GpuIndexCagra, _faiss.GpuIndexCagraConfig = Cagra, Config
-    full = os.environ[BEHAVIOUR] == "full"
-    for module in (gpu_memory, gpu_worker):
-        module.free_bytes = lambda: (1 << 20) if full else (80 << 30)  # type: ignore[attr-defined]
+    free = (1 << 20) if os.environ[BEHAVIOUR] == "full" else (80 << 30)
+    gpu_memory.free_bytes = lambda driver=None: free
 
 
 if __name__ == "__main__":
