@@ -1,4 +1,6 @@
 # One image per service: docker build --target embedding|retrieval|generation|gateway|index_builder .
+# For machines with a GPU: --target embedding-gpu|retrieval-gpu|index_builder-gpu, for linux/amd64. The
+# wheels bring CUDA; the host has the driver, and lends it through the NVIDIA container toolkit.
 # No engine has built this file in the project's own checks: it is linted, and read.
 ARG BASE_IMAGE=python:3.13-slim
 
@@ -41,22 +43,43 @@ RUN python -P -m embedding.convert
 EXPOSE 7701
 ENTRYPOINT ["python", "-P", "-m", "embedding"]
 
-# --- retrieval: a router with its shards, or a shard server (python -P -m retrieval.shard_server) -
-FROM base AS retrieval
+# --- embedding-gpu: the same with torch and its CUDA; without a GPU it serves with OpenVINO -------
+FROM embedding AS embedding-gpu
+USER 0
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    pip install --constraint /wheels/constraints.txt /wheels/nearline-*.whl \
-        "nearline-server[retrieval,cpu,objectstore] @ file://$(echo /wheels/nearline_server-*.whl)" \
-    && install --directory --owner nearline --group nearline /store
+    pip install --constraint /wheels/constraints.txt \
+        "nearline-server[torch] @ file://$(echo /wheels/nearline_server-*.whl)"
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+USER 10001:10001
+
+# --- retrieval: a router with its shards, or a shard server (python -P -m retrieval.shard_server) -
+FROM base AS retrieval-service
+RUN install --directory --owner nearline --group nearline /store
 ENV NEARLINE_RETRIEVAL_HOST=0.0.0.0 \
     NEARLINE_RETRIEVAL_PORT=7700 \
     NEARLINE_RETRIEVAL_STORE=/store \
     NEARLINE_SHARD_HOST=0.0.0.0 \
     NEARLINE_SHARD_PORT=7702 \
     NEARLINE_SHARD_STORE=/store
-USER 10001:10001
 EXPOSE 7700 7702
 VOLUME /store
 ENTRYPOINT ["python", "-P", "-m", "retrieval"]
+
+FROM retrieval-service AS retrieval
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    pip install --constraint /wheels/constraints.txt /wheels/nearline-*.whl \
+        "nearline-server[retrieval,cpu,objectstore] @ file://$(echo /wheels/nearline_server-*.whl)"
+USER 10001:10001
+
+# The two FAISS wheels write the same files: an image has one of them.
+FROM retrieval-service AS retrieval-gpu
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    pip install --constraint /wheels/constraints.txt /wheels/nearline-*.whl \
+        "nearline-server[retrieval,gpu,objectstore] @ file://$(echo /wheels/nearline_server-*.whl)"
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+USER 10001:10001
 
 # --- generation: answers, from what a router finds -----------------------------------------------
 FROM base AS generation
@@ -81,17 +104,27 @@ EXPOSE 7706
 ENTRYPOINT ["python", "-P", "-m", "gateway"]
 
 # --- index_builder: a batch job -------------------------------------------------------------------
-FROM base AS index_builder
+FROM base AS index_builder-service
 # LightGBM, which trains rankers, links against the system's OpenMP.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/*
-RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    pip install --constraint /wheels/constraints.txt /wheels/nearline-*.whl \
-        "nearline-server[index-builder,cpu,training,objectstore] @ file://$(echo /wheels/nearline_server-*.whl)" \
-    && install --directory --owner nearline --group nearline /store
+RUN install --directory --owner nearline --group nearline /store
 ENV NEARLINE_INDEX_BUILDER_STORE=/store
-USER 10001:10001
 VOLUME /store
 ENTRYPOINT ["python", "-P", "-m", "index_builder"]
+
+FROM index_builder-service AS index_builder
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    pip install --constraint /wheels/constraints.txt /wheels/nearline-*.whl \
+        "nearline-server[index-builder,cpu,training,objectstore] @ file://$(echo /wheels/nearline_server-*.whl)"
+USER 10001:10001
+
+FROM index_builder-service AS index_builder-gpu
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    pip install --constraint /wheels/constraints.txt /wheels/nearline-*.whl \
+        "nearline-server[index-builder,gpu,training,objectstore] @ file://$(echo /wheels/nearline_server-*.whl)"
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+USER 10001:10001

@@ -55,6 +55,7 @@ _PANELS = {
         "worker": "worker:app",
         "status": "status:status",
         "doctor": "doctor:doctor",
+        "plan": "plan:plan",
         "keys": "keys:app",
         "certs": "certs:certs",
     },

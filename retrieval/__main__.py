@@ -108,7 +108,7 @@ async def main(argv: Sequence[str]) -> None:
     def price_limits() -> Sequence[tuple[str, int]]:
         return price_bounds(config.max_comparisons, current_limits())
 
-    provider, check, drop_in_milvus = _make_backend(
+    provider, check, drop_in_milvus = await _make_backend(
         config, store, logs, embedders if embedding else None, user_redis
     )
     feed_block = None
@@ -302,7 +302,7 @@ def _forwarded(config: RouterSettings, embedding: Sequence[str]) -> Sequence[For
     ]
 
 
-def _make_backend(
+async def _make_backend(
     config: RouterSettings,
     store: Store,
     logs: ChangeLogs | None,
@@ -328,11 +328,14 @@ def _make_backend(
 
         milvus = MilvusShardProvider(store, client, live=live, redis=redis)
         return milvus, milvus.check, milvus.drop
+    from retrieval.index.gpu.gpu_pool import open_pool
     from retrieval.shards.local_provider import LocalShardProvider
 
-    headroom = config.load_headroom
-    threads = config.thread_count()
-    return LocalShardProvider(store, threads, headroom=headroom, live=live), None, None
+    gpus = await asyncio.to_thread(open_pool, config.device, config.device_memory_bytes)
+    local = LocalShardProvider(
+        store, config.thread_count(), headroom=config.load_headroom, live=live, gpus=gpus
+    )
+    return local, None, None
 
 
 def _make_feed_block(

@@ -34,6 +34,20 @@ class SnapshotSettings(ServerSettings):
         0, ge=0, le=1024, description="Search threads per process. 0 means all cores but one."
     )
 
+    device: str = Field(
+        "auto",
+        description="GPUs that also hold the vectors, as float16, and compare all of them for each "
+        "search: cuda:0, or cuda:0,cuda:1. If one fails, the index on the CPU answers, and the "
+        "reply says so. auto: the first GPU, if torch is built for CUDA and can use one; cpu: "
+        "none.",
+    )
+    device_memory_bytes: int = Field(
+        0,
+        ge=0,
+        le=1 << 44,
+        description="Most memory of each GPU for vectors. 0: what is free, less 3 GiB that "
+        "searches need.",
+    )
     alias_poll_s: float = Field(
         1.0,
         gt=0,

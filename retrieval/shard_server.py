@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from nearline.thread_priority import use_batch_scheduling
 from retrieval.blas_threads import use_one_core
 from retrieval.changelog.registry import ChangeLogs
 from retrieval.embedders.endpoints import Embedders
+from retrieval.index.gpu.gpu_pool import open_pool
 from retrieval.live.live_changes import LiveChanges
 from retrieval.settings import ShardSettings
 from retrieval.shards.local_provider import LocalShardProvider
@@ -29,6 +31,7 @@ async def main(argv: Sequence[str]) -> None:
     addresses = parse_addresses(config.embedding, "--embedding")
     embedding = {address: EmbeddingClient(address) for address in addresses}
     logs = ChangeLogs(store, config.redis, who=operator_name()) if config.redis else None
+    gpus = await asyncio.to_thread(open_pool, config.device, config.device_memory_bytes)
     shards = LocalShardProvider(
         store,
         config.thread_count(),
@@ -40,6 +43,7 @@ async def main(argv: Sequence[str]) -> None:
             embedders=Embedders(embedding) if embedding else None,
             allow_stale=config.allow_stale,
         ),
+        gpus=gpus,
     )
     use_one_core()
     host = ShardHost(

@@ -190,10 +190,25 @@ class ServedBy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SearchCost:
+    """What an exact search took, for all its queries in all shards.
+
+    comparisons: Comparisons of a query with a vector. compute_s: Seconds of the threads that
+    compared; where a GPU did, the seconds until it answered. gpu: Whether GPUs compared the vectors
+    of every shard's snapshot; the CPU compares live changes.
+    """
+
+    comparisons: int
+    compute_s: float
+    gpu: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyInfo:
     """Metadata of a reply; times in seconds, None if a stage did not run.
 
-    arm: The snapshot that answered during a canary trial; None without a trial.
+    arm: The snapshot that answered during a canary trial; None without a trial. cost: What an exact
+    search took; None unless vectors were searched exactly.
     """
 
     epoch: int
@@ -207,6 +222,7 @@ class ReplyInfo:
     search_s: float | None = None
     total_s: float | None = None
     arm: Arm | None = None
+    cost: SearchCost | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

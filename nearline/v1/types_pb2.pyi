@@ -181,8 +181,18 @@ class Timings(_message.Message):
     total: _duration_pb2.Duration
     def __init__(self, embed: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., search: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., total: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
+class SearchCost(_message.Message):
+    __slots__ = ("comparisons", "compute", "gpu")
+    COMPARISONS_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_FIELD_NUMBER: _ClassVar[int]
+    GPU_FIELD_NUMBER: _ClassVar[int]
+    comparisons: int
+    compute: _duration_pb2.Duration
+    gpu: bool
+    def __init__(self, comparisons: _Optional[int] = ..., compute: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., gpu: _Optional[bool] = ...) -> None: ...
+
 class ReplyInfo(_message.Message):
-    __slots__ = ("epoch", "snapshot_id", "fingerprint", "watermark", "list_id", "coverage", "served_by", "timings", "arm")
+    __slots__ = ("epoch", "snapshot_id", "fingerprint", "watermark", "list_id", "coverage", "served_by", "timings", "arm", "cost")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -192,6 +202,7 @@ class ReplyInfo(_message.Message):
     SERVED_BY_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     ARM_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     snapshot_id: str
     fingerprint: str
@@ -201,4 +212,5 @@ class ReplyInfo(_message.Message):
     served_by: ServedBy
     timings: Timings
     arm: Arm
-    def __init__(self, epoch: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., watermark: _Optional[bytes] = ..., list_id: _Optional[str] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., served_by: _Optional[_Union[ServedBy, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., arm: _Optional[_Union[Arm, str]] = ...) -> None: ...
+    cost: SearchCost
+    def __init__(self, epoch: _Optional[int] = ..., snapshot_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., watermark: _Optional[bytes] = ..., list_id: _Optional[str] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., served_by: _Optional[_Union[ServedBy, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., arm: _Optional[_Union[Arm, str]] = ..., cost: _Optional[_Union[SearchCost, _Mapping]] = ...) -> None: ...

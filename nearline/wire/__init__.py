@@ -87,6 +87,8 @@ from nearline.wire.recommendations import (
 from nearline.wire.replies import (
     batch_reply as batch_reply,
     batch_response as batch_response,
+    cost_from_proto as cost_from_proto,
+    cost_to_proto as cost_to_proto,
     count_reply as count_reply,
     count_response as count_response,
     hit_to_bytes as hit_to_bytes,

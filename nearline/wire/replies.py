@@ -190,6 +190,22 @@ def fill_info(target: types_pb2.ReplyInfo, info: c.ReplyInfo) -> None:
     ):
         if spent_s is not None:
             set_duration(stage, spent_s)
+    if info.cost is not None:
+        target.cost.CopyFrom(cost_to_proto(info.cost))
+
+
+def cost_to_proto(cost: c.SearchCost) -> types_pb2.SearchCost:
+    """Returns the message of the cost of a search."""
+    message = types_pb2.SearchCost(comparisons=cost.comparisons, gpu=cost.gpu)
+    set_duration(message.compute, cost.compute_s)
+    return message
+
+
+def cost_from_proto(message: types_pb2.SearchCost) -> c.SearchCost:
+    """Returns the cost of a search."""
+    return c.SearchCost(
+        comparisons=message.comparisons, compute_s=seconds(message.compute), gpu=message.gpu
+    )
 
 
 def info_from_proto(info: types_pb2.ReplyInfo) -> c.ReplyInfo:
@@ -211,6 +227,7 @@ def info_from_proto(info: types_pb2.ReplyInfo) -> c.ReplyInfo:
         search_s=seconds(times.search) if times.HasField("search") else None,
         total_s=seconds(times.total) if times.HasField("total") else None,
         arm=lookup(ARM_OF, info.arm, "info.arm") if info.arm else None,
+        cost=cost_from_proto(info.cost) if info.HasField("cost") else None,
     )
 
 

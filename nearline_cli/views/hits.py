@@ -67,6 +67,11 @@ def reply_summary(info: ReplyInfo, seconds: float) -> str:
         f"snapshot {info.snapshot_id}",
         f"shards {coverage.shards_answered}/{coverage.shards_total}",
     ]
+    if info.cost is not None:
+        where = "GPUs" if info.cost.gpu else "the CPU"
+        parts.append(
+            f"exact: {info.cost.comparisons:,} comparisons, {_ms(info.cost.compute_s)} of {where}"
+        )
     if info.served_by.reason:
         parts.append(f"{info.served_by.source.value}: {info.served_by.reason}")
     return " · ".join(parts)
@@ -102,6 +107,18 @@ def reply_record(reply: SearchReply, seconds: float) -> dict[str, object]:
         "total_ms": output.to_milliseconds(info.total_s),
         "embed_ms": output.to_milliseconds(info.embed_s),
         "search_ms": output.to_milliseconds(info.search_s),
+        "cost": cost_record(info),
+    }
+
+
+def cost_record(info: ReplyInfo) -> dict[str, object] | None:
+    """Returns what an exact search took as a JSON object; None for other searches."""
+    if info.cost is None:
+        return None
+    return {
+        "comparisons": info.cost.comparisons,
+        "compute_ms": output.to_milliseconds(info.cost.compute_s),
+        "gpu": info.cost.gpu,
     }
 
 

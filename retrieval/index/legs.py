@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.errors import Unsupported
-from retrieval.index.filtering.planner import Matches
+from retrieval.index.filtering.planner import Matches, gpu_plan
+from retrieval.index.gpu.device import NotOnDevice
 from retrieval.index.protocols import Documents, WordIndex
 from retrieval.index.tombstones import search_alive
 from retrieval.index.top_units import TopRows, UnitOf, best_per_run, find_top_units
@@ -19,6 +20,10 @@ from retrieval.protocols.shard import ShardFilterPlan, ShardQueries
 if TYPE_CHECKING:
     # Imported late: a router without local shards runs without Arrow.
     from retrieval.index.attributes import SegmentAttributes
+    from retrieval.index.gpu.gpu_index import GpuIndex
+
+# The CPU compares so few matches before a GPU would have received the query.
+_FEW_MATCHES = 4_096
 
 
 class LegOptions(NamedTuple):
@@ -43,6 +48,19 @@ class LegOptions(NamedTuple):
     def among(self) -> Matches | None:
         """The rows to search; None means all rows."""
         return self.alive if self.matches is None else self.matches
+
+
+class DenseRows(NamedTuple):
+    """The best units of each query by vector.
+
+    plan: How the filter was executed; None without a filter. gpu: Whether a GPU answered. fallback:
+    Why the CPU answered although the vectors are on a GPU; empty if it did not.
+    """
+
+    found: list[TopRows]
+    plan: ShardFilterPlan | None = None
+    gpu: bool = False
+    fallback: str = ""
 
 
 class CandidateRows(NamedTuple):
@@ -70,6 +88,7 @@ class Legs:
         items: Documents; row r of the index is a chunk of document `items.documents_of(r)`.
         attributes: Searches the vectors under a filter.
         words: The word index; None if the snapshot has none.
+        gpu: The vectors on GPUs. Optional; while it cannot answer, `index` does.
     """
 
     def __init__(
@@ -78,45 +97,67 @@ class Legs:
         items: Documents,
         attributes: SegmentAttributes,
         words: WordIndex | None,
+        gpu: GpuIndex | None = None,
     ) -> None:
         self._index = index
+        self._gpu = gpu
         self._items = items
         self._attributes = attributes
         self._words = words
         self._can_scan = "exact" in index.describe().knobs
 
-    def dense(
-        self, vectors: NDArray[np.float32], options: LegOptions
-    ) -> tuple[list[TopRows], ShardFilterPlan | None]:
-        """Returns the best units by vector, one record per query, and the plan of the filter."""
+    def dense(self, vectors: NDArray[np.float32], options: LegOptions) -> DenseRows:
+        """Returns the best units by vector."""
         plan: ShardFilterPlan | None = None
-        among, filtered = options.among, self._attributes.filtered
+        gpu, fallback = self._gpu if self._suits_gpu(options) else None, ""
+        among = options.among
         # Engines require at least one result.
         rows = self._items.chunks if among is None else max(1, among.count)
 
         def find(queries: NDArray[np.int64], limit: int) -> list[TopRows]:
-            nonlocal plan
+            nonlocal plan, gpu, fallback
             selected = vectors if len(queries) == len(vectors) else vectors[queries]
-            if among is None:
-                return _drop_empty(self._best_rows(selected, limit, options.params))
-            if options.matches is None:
-                alive = search_alive(self._index, filtered, selected, limit, options.params, among)
-                return _drop_empty(alive)
-            found, plan = filtered.search(selected, limit, options.params, among)
+            if gpu is not None:
+                try:
+                    near = gpu.search(selected, limit, among, exact=options.params.exact)
+                except NotOnDevice as error:
+                    gpu, fallback = None, str(error) if error.fault else ""
+                else:
+                    if options.matches is not None:
+                        plan = gpu_plan(options.matches.count, self._items.chunks)
+                    return _drop_empty(near)
+            found, plan = self._find_on_cpu(selected, limit, options)
             return _drop_empty(found)
 
         if options.unit_of is None:
-            return find(np.arange(len(vectors)), min(options.k, rows)), plan
-        found = find_top_units(
-            find,
-            len(vectors),
-            options.k,
-            first_limit=options.first_limit,
-            rows=rows,
-            unit_of=options.unit_of,
-            most_units=options.most_units,
-        )
-        return found, plan
+            found = find(np.arange(len(vectors)), min(options.k, rows))
+        else:
+            found = find_top_units(
+                find,
+                len(vectors),
+                options.k,
+                first_limit=options.first_limit,
+                rows=rows,
+                unit_of=options.unit_of,
+                most_units=options.most_units,
+            )
+        return DenseRows(found, plan, gpu is not None, fallback)
+
+    def _suits_gpu(self, options: LegOptions) -> bool:
+        """Returns whether a GPU may answer: no width of the index is asked for, nor few matches."""
+        params = options.params
+        few = options.matches is not None and options.matches.count <= _FEW_MATCHES
+        return params.ef_search is None and params.nprobe is None and not few
+
+    def _find_on_cpu(
+        self, vectors: NDArray[np.float32], limit: int, options: LegOptions
+    ) -> tuple[Neighbours, ShardFilterPlan | None]:
+        among, filtered, params = options.among, self._attributes.filtered, options.params
+        if among is None:
+            return self._best_rows(vectors, limit, params), None
+        if options.matches is None:
+            return search_alive(self._index, filtered, vectors, limit, params, among), None
+        return filtered.search(vectors, limit, params, among)
 
     def lexical(self, texts: Sequence[str], options: LegOptions) -> list[TopRows]:
         """Returns the best units by words; only units with a word of the query."""
@@ -143,7 +184,7 @@ class Legs:
 
     def candidates(
         self, queries: ShardQueries, options: LegOptions, *, documents: bool
-    ) -> tuple[list[CandidateRows], ShardFilterPlan | None]:
+    ) -> tuple[list[CandidateRows], DenseRows]:
         """Returns the k best candidates of each leg, each with its scores in both legs.
 
         Args:
@@ -151,16 +192,17 @@ class Legs:
             options: Options of each leg.
             documents: Whether candidates are documents, each scored by the best of all its
                 chunks, instead of chunks.
+        Returns: The candidates, and the result of the dense leg.
         """
-        dense, plan = self.dense(queries.vectors, options)
+        dense = self.dense(queries.vectors, options)
         lexical = self.lexical(queries.texts, options)
         found = [
             self._completed(vector, text, np.union1d(one.rows, other.rows), documents=documents)
             for vector, text, one, other in zip(
-                queries.vectors, queries.texts, dense, lexical, strict=True
+                queries.vectors, queries.texts, dense.found, lexical, strict=True
             )
         ]
-        return found, plan
+        return found, dense
 
     def _completed(
         self, vector: NDArray[np.float32], text: str, rows: NDArray[np.int64], *, documents: bool

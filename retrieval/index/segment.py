@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,13 +17,14 @@ from nearline.contract import (
     Item,
     PayloadField,
     Scalar,
+    SearchCost,
     SearchMode,
     Suggestion,
 )
 from nearline.filters import All, Exists
 from retrieval.index.boosts import boost_values
 from retrieval.index.filtering.planner import Matches
-from retrieval.index.legs import LegOptions, Legs
+from retrieval.index.legs import DenseRows, LegOptions, Legs
 from retrieval.index.protocols import Documents, WordIndex
 from retrieval.index.suggestions import suggest_titles
 from retrieval.index.top_units import TopRows, UnitOf
@@ -41,6 +43,7 @@ from retrieval.protocols.shard import (
 if TYPE_CHECKING:
     # Imported late: a router without local shards runs without Arrow.
     from retrieval.index.attributes import SegmentAttributes
+    from retrieval.index.gpu.gpu_index import GpuIndex
     from retrieval.index.lexical.word_matcher import WordMatcher
 
 _NO_ROWS = np.empty(0, np.int64)
@@ -57,6 +60,7 @@ class Segment:
         attributes: Evaluates filters.
         words: The word index; None if the snapshot has none.
         unit_length: Whether stored vectors have unit length (metric cosine).
+        gpu: The vectors on GPUs. Optional; see `Legs`.
     """
 
     def __init__(
@@ -67,12 +71,14 @@ class Segment:
         words: WordIndex | None,
         *,
         unit_length: bool,
+        gpu: GpuIndex | None = None,
     ) -> None:
         self.index = index
+        self.on_gpu = gpu is not None
         self.items = items
         self._attributes = attributes
         self._words = words
-        self._legs = Legs(index, items, attributes, words)
+        self._legs = Legs(index, items, attributes, words, gpu)
         self._unit_length = unit_length
         # Rows to search for at first, per requested document.
         mean = -(-items.chunks // max(1, items.documents))
@@ -85,24 +91,24 @@ class Segment:
         if self.items.chunks == 0:
             return [ShardHits((), (), (), (), ()) for _ in range(queries.count)]
         leg_options = self._leg_options(options, alive)
-        plan: ShardFilterPlan | None = None
-        if options.mode is SearchMode.HYBRID:
-            return self._with_terms(
-                self._candidates(queries, leg_options, options), queries, options
-            )
         if options.mode is SearchMode.LEXICAL:
-            found = self._legs.lexical(queries.texts, leg_options)
-            if leg_options.matches is not None:
-                plan = self._attributes.word_plan(leg_options.matches)
+            return self._with_terms(self._lexical(queries, leg_options, options), queries, options)
+        start = time.perf_counter()
+        if options.mode is SearchMode.HYBRID:
+            results, dense = self._candidates(queries, leg_options, options)
+            results = self._with_terms(results, queries, options)
         else:
-            found, plan = self._legs.dense(queries.vectors, leg_options)
-        results = self._hits(found, options, plan)
-        if options.boosts and options.mode is SearchMode.LEXICAL:
-            words = self._legs.needed_words()
-            for hits, text, one in zip(results, queries.texts, found, strict=True):
-                levels = words.title_levels(text, one.rows)
-                hits.title_scores = (levels * np.float32(words.title_score(text))).tolist()
-        return self._with_terms(results, queries, options)
+            dense = self._legs.dense(queries.vectors, leg_options)
+            results = self._hits(dense.found, options, dense.plan)
+        if options.exact or dense.fallback:
+            seconds = (time.perf_counter() - start) / len(results)
+            among = leg_options.among
+            compared = self.items.chunks if among is None else among.count
+            for hits in results:
+                hits.fallback = dense.fallback
+                if options.exact:
+                    hits.cost = SearchCost(comparisons=compared, compute_s=seconds, gpu=dense.gpu)
+        return results
 
     def fetch(
         self,
@@ -336,13 +342,28 @@ class Segment:
             )
         ]
 
-    def _candidates(
+    def _lexical(
         self, queries: ShardQueries, leg_options: LegOptions, options: ShardOptions
     ) -> list[ShardHits]:
+        found = self._legs.lexical(queries.texts, leg_options)
+        plan: ShardFilterPlan | None = None
+        if leg_options.matches is not None:
+            plan = self._attributes.word_plan(leg_options.matches)
+        results = self._hits(found, options, plan)
+        if options.boosts:
+            words = self._legs.needed_words()
+            for hits, text, one in zip(results, queries.texts, found, strict=True):
+                levels = words.title_levels(text, one.rows)
+                hits.title_scores = (levels * np.float32(words.title_score(text))).tolist()
+        return results
+
+    def _candidates(
+        self, queries: ShardQueries, leg_options: LegOptions, options: ShardOptions
+    ) -> tuple[list[ShardHits], DenseRows]:
         documents = options.level is HitLevel.DOCUMENT
-        found, plan = self._legs.candidates(queries, leg_options, documents=documents)
+        found, dense = self._legs.candidates(queries, leg_options, documents=documents)
         plain = options._replace(payload=frozenset())
-        results = self._hits([TopRows(each.rows, each.scores) for each in found], plain, plan)
+        results = self._hits([TopRows(each.rows, each.scores) for each in found], plain, dense.plan)
         for hits, each in zip(results, found, strict=True):
             rows = each.lexical_rows
             of = self.items.documents_of(rows)
@@ -352,7 +373,7 @@ class Segment:
                 each.title_levels.tolist(),
                 each.title_score,
             )
-        return results
+        return results, dense
 
     def _with_terms(
         self, results: list[ShardHits], queries: ShardQueries, options: ShardOptions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from nearline.contract import Scalar, SearchMode
@@ -14,6 +15,7 @@ from retrieval.protocols.shard import (
     ShardFilterPlan,
     ShardHits,
     ShardOptions,
+    add_costs,
 )
 
 _T = TypeVar("_T")
@@ -29,8 +31,12 @@ def join_hits(base: ShardHits, live: ShardHits, options: ShardOptions) -> ShardH
     Returns: At most k hits, or the best hit of each of at most k groups. For hybrid searches, all
         candidates: the router selects among them.
     """
+    plan, cost, fallback = _join_plans(base.plan, live.plan), base.cost, base.fallback
+    if cost is not None and live.cost is not None:
+        # The live segment is small, and never on a GPU.
+        cost = replace(add_costs(cost, live.cost), gpu=cost.gpu)
     merged = _merge_hits(base, live, options)
-    merged.plan = _join_plans(base.plan, live.plan)
+    merged.plan, merged.cost, merged.fallback = plan, cost or live.cost, fallback
     merged.terms = base.terms or live.terms
     return merged
 

@@ -21,6 +21,17 @@ batch_vectors = Histogram(
     ("collection", "shard"),
     buckets=(1, 2, 4, 8, 16, 32, 64),
 )
+gpu_batch_queries = Histogram(
+    "nearline_retrieval_gpu_batch_queries",
+    "Queries in a call of a GPU.",
+    ("device",),
+    buckets=(1, 4, 16, 64, 256, 1024),
+)
+gpu_fallbacks = Counter(
+    "nearline_retrieval_gpu_fallbacks_total",
+    "Searches that the CPU answered because a GPU failed.",
+    ("collection", "shard"),
+)
 partial_answers = Counter(
     "nearline_retrieval_partial_answers_total",
     "Answers that lack at least one shard.",

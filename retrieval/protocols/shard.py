@@ -21,6 +21,7 @@ from nearline.contract import (
     PayloadField,
     PlanStrategy,
     Scalar,
+    SearchCost,
     SearchMode,
     Suggestion,
 )
@@ -139,7 +140,9 @@ class ShardHits:
     holds the words of the query with the number of chunks in the whole collection that contain
     each; it is empty unless an explanation was requested. `boosts` has the values of the boosts for
     each hit, as float32, and `title_scores` what its title adds to the score of a lexical search;
-    both are empty without boosts.
+    both are empty without boosts. `cost` is that of this query, None
+    unless the search was exact. `fallback` says why
+    the CPU answered in place of a GPU; it is empty if it did not.
 
     Hybrid: candidates of both legs in no particular order, with the scores and chunks of the dense
     leg in the columns, and those of the lexical leg in `lexical`. Both scores are exact, whichever
@@ -159,6 +162,17 @@ class ShardHits:
     applied: AppliedState | None = None
     boosts: Sequence[Sequence[float]] = ()
     title_scores: Sequence[float] = ()
+    cost: SearchCost | None = None
+    fallback: str = ""
+
+
+def add_costs(one: SearchCost, other: SearchCost) -> SearchCost:
+    """Returns the cost of two searches."""
+    return SearchCost(
+        comparisons=one.comparisons + other.comparisons,
+        compute_s=one.compute_s + other.compute_s,
+        gpu=one.gpu and other.gpu,
+    )
 
 
 class HighlightRequest(NamedTuple):

@@ -69,6 +69,7 @@ class ReplyInfoBuilder:
             search_s=search_s,
             total_s=total_s,
             arm=arm,
+            cost=context.cost,
         )
 
 

@@ -250,8 +250,9 @@ async def _fan_out(
         context.failures[number] = error
         metrics.shard_failures.labels(collection.name, str(number), error.reason).inc()
     for number, results in answers.results.items():
-        if results[0].applied is not None:
-            context.record_applied(number, [hits.applied for hits in results])
+        context.record_hits(number, results)
+        if results[0].fallback:
+            metrics.gpu_fallbacks.labels(collection.name, str(number)).inc(len(results))
     return answers.results
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from nearline.contract import ServedBy, Source
+from nearline.contract import SearchCost, ServedBy, Source
 from nearline.errors import NearlineError, SnapshotMismatch
 from nearline.filters import Filter, conditions
-from retrieval.protocols.shard import AppliedState
+from retrieval.protocols.shard import AppliedState, ShardHits, add_costs
 from retrieval.protocols.watermark import Watermark, decode_watermark, merge_watermarks
 from retrieval.search.collection import ServedCollection
 
@@ -23,6 +23,8 @@ _RESERVE_S = 0.02
 STALE = "stale"
 # The server is overloaded, and optional work was left out.
 REDUCED = "reduced"
+# The CPU answered in place of a GPU that failed: from the same vectors, but slower.
+_CPU = "cpu"
 
 
 @dataclass(slots=True)
@@ -35,7 +37,9 @@ class RequestContext:
     answers must include; None accepts any. visible: Matches the items that the caller may see;
     None: all. No other item is found by id, listed or counted. failures: Errors of failed shards.
     applied: Progress of live changes in the other shards; empty if no change log is followed.
-    reduced: What the answer lacks because the server is overloaded; empty if nothing.
+    reduced: What the answer lacks because the server is overloaded; empty if nothing. fallbacks:
+    Why the CPU answered in place of GPUs, each reason once. cost: That of exact searches; None
+    without any.
     """
 
     deadline: float | None = None
@@ -44,6 +48,18 @@ class RequestContext:
     failures: dict[int, NearlineError] = field(default_factory=dict)
     applied: dict[int, AppliedState] = field(default_factory=dict)
     reduced: str = ""
+    fallbacks: dict[str, None] = field(default_factory=dict)
+    cost: SearchCost | None = None
+
+    def record_hits(self, shard: int, results: Sequence[ShardHits]) -> None:
+        """Records how a shard computed the hits of its queries, at least one."""
+        first = results[0]
+        if first.applied is not None:
+            self.record_applied(shard, [hits.applied for hits in results])
+        if first.fallback:
+            self.fallbacks[f"shard {shard}: {first.fallback}"] = None
+        for cost in [hits.cost for hits in results if hits.cost is not None]:
+            self.cost = cost if self.cost is None else add_costs(self.cost, cost)
 
     def record_applied(self, shard: int, states: Iterable[AppliedState | None]) -> None:
         """Records the progress of live changes in answers of a shard."""
@@ -59,15 +75,23 @@ class RequestContext:
         return merge_watermarks(tuple(one.watermark for one in self.applied.values())).encode()
 
     @property
+    def complete(self) -> bool:
+        """Whether every shard answered, is up to date, and nothing was left out."""
+        return not self.failures and self.served_by.rung in ("", _CPU)
+
+    @property
     def served_by(self) -> ServedBy:
         """Source of the answer: a fallback if a shard may be behind the log, or parts are left out.
 
-        A stale answer counts for more than a reduced one.
+        A stale answer counts for more than a reduced one, and that for more than a slow one.
         """
-        reasons = dict.fromkeys(one.stale for one in self.applied.values() if one.stale)
-        rung = STALE if reasons else REDUCED
+        reasons: dict[str, None] = dict.fromkeys(
+            one.stale for one in self.applied.values() if one.stale
+        )
+        rung = STALE if reasons else REDUCED if self.reduced else _CPU
         if self.reduced:
             reasons[self.reduced] = None
+        reasons |= self.fallbacks
         if not reasons:
             return _LIVE
         return ServedBy(source=Source.FALLBACK, rung=rung, reason="; ".join(reasons))

@@ -110,7 +110,7 @@ def _make_compute(
         deadline = asyncio.get_running_loop().time() + _SEARCH_S
         context = RequestContext(deadline, min_watermark, visible)
         found = await search(context)
-        if context.failures or context.served_by.rung:
+        if not context.complete:
             raise ShardsUnavailable("not every shard is up to date, so the result is not cached")
         return CachedList(
             tuple(hit.id for hit in found.hits),

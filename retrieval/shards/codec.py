@@ -113,6 +113,9 @@ def hits_to_proto(results: Sequence[ShardHits]) -> shard_pb2.SearchShardResponse
             target.plan.CopyFrom(wire.plan_to_proto(c.FilterPlan(shard=0, **hits.plan._asdict())))
         for word, chunks in hits.terms:
             target.terms.add(word=word, chunks=chunks)
+        if hits.cost is not None:
+            target.cost.CopyFrom(wire.cost_to_proto(hits.cost))
+        target.fallback = hits.fallback
     _fill_applied(message, oldest_state(hits.applied for hits in results))
     return message
 
@@ -197,6 +200,9 @@ def _hits_from_proto(hits: shard_pb2.ShardHits) -> ShardHits:
         found.groups = [wire.scalar_from_proto(value) for value in hits.groups]
     if hits.terms:
         found.terms = [(term.word, term.chunks) for term in hits.terms]
+    if hits.HasField("cost"):
+        found.cost = wire.cost_from_proto(hits.cost)
+    found.fallback = hits.fallback
     if hits.HasField("plan"):
         plan = wire.plan_from_proto(hits.plan)
         found.plan = ShardFilterPlan(

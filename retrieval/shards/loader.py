@@ -14,6 +14,7 @@ from nearline.store.snapshot import Store, shard_folder, shard_of
 from nearline.v1 import snapshot_pb2
 from retrieval.index.attributes import snapshot_attributes
 from retrieval.index.filtering.attribute_table import ATTRIBUTES_FILE, AttributeTable
+from retrieval.index.gpu.gpu_pool import GpuPool
 from retrieval.index.item_table import ITEMS_FILE, ItemTable
 from retrieval.index.lexical.bm25_index import LexicalIndex
 from retrieval.index.lexical.vocabulary import Vocabulary
@@ -26,7 +27,7 @@ from retrieval.index.vectors.vector_index import INDEX_FILE
 from retrieval.protocols import metrics
 from retrieval.protocols.shard import ShardOptions, ShardQueries
 from retrieval.protocols.snapshot import COSINE, SnapshotRef
-from retrieval.shards.local_shard import LocalShard
+from retrieval.shards.local_shard import Closable, LocalShard
 from retrieval.snapshots.golden_queries import GoldenQueries, check_recall
 
 _GOLDEN_K = 10
@@ -50,6 +51,7 @@ def load_shards(
     *,
     threads: ThreadPool,
     scanners: ThreadPool | None = None,
+    gpus: GpuPool | None = None,
 ) -> list[LoadedShard]:
     """Loads shards of a snapshot; blocks while the files are read.
 
@@ -59,6 +61,7 @@ def load_shards(
         numbers: Shards to load; numbers that the snapshot does not have are ignored. None loads
             all.
         threads, scanners: Threads to search in; see `LocalShard`.
+        gpus: GPUs that also hold the vectors. Optional.
     Raises: SnapshotCorrupt: a file contradicts the manifest. SnapshotMismatch: faiss version, dim
         or recall differ from the manifest.
     """
@@ -77,7 +80,13 @@ def load_shards(
     vocabulary = Vocabulary.load(folder) if manifest.HasField("lexical") else None
     loaded = [
         _load_shard(
-            folder, snapshot, entries[number], vocabulary, threads=threads, scanners=scanners
+            folder,
+            snapshot,
+            entries[number],
+            vocabulary,
+            threads=threads,
+            scanners=scanners,
+            gpus=gpus,
         )
         for number in wanted
     ]
@@ -105,6 +114,7 @@ def _load_shard(
     *,
     threads: ThreadPool,
     scanners: ThreadPool | None,
+    gpus: GpuPool | None,
 ) -> LoadedShard:
     manifest = snapshot.manifest
     path = shard_folder(folder, entry.shard)
@@ -129,6 +139,10 @@ def _load_shard(
     lexical = None if vocabulary is None else LexicalIndex.load(path, vocabulary, entry.chunks)
     if lexical is not None:
         lexical.warm(POOL)
+    name = f"shard {entry.shard} of {snapshot.collection}, snapshot {snapshot.snapshot_id}"
+    gpu = None if gpus is None else gpus.attach(index, name)
+    # The vectors on GPUs are read from the index, so they are closed first.
+    files: list[Closable] = [index, items] if gpu is None else [gpu, index, items]
     shard = LocalShard(
         snapshot.snapshot_id,
         entry.shard,
@@ -138,10 +152,11 @@ def _load_shard(
             snapshot_attributes(table, items, index, lexical),
             lexical,
             unit_length=manifest.metric == COSINE,
+            gpu=gpu,
         ),
         threads=threads,
         scanners=scanners,
-        files=[index, items] if lexical is None else [index, items, lexical],
+        files=files if lexical is None else [*files, lexical],
         observe=metrics.batch_vectors.labels(*labels).observe,
     )
     return LoadedShard(snapshot=snapshot, number=entry.shard, shard=shard, vocabulary=vocabulary)

@@ -12,6 +12,7 @@ from nearline.errors import NearlineError, SnapshotGone
 from nearline.store.snapshot import Store
 from retrieval.changelog.change_log import ChangeLog
 from retrieval.changelog.records import ChangeEntry
+from retrieval.index.gpu.gpu_pool import GpuPool
 from retrieval.index.thread_pool import ThreadPool
 from retrieval.index.vectors import faiss_index
 from retrieval.live.delta import LiveDelta
@@ -123,6 +124,7 @@ class LocalShardProvider:
         headroom: Free memory required for a load, as a multiple of its bytes; 0 disables the check.
         live: Applies live changes to the loaded shards; closed together with them. Optional; None
             disables live changes.
+        gpus: GPUs that also hold the vectors; closed together with the shards. Optional.
     """
 
     def __init__(
@@ -133,11 +135,13 @@ class LocalShardProvider:
         *,
         headroom: float = HEADROOM,
         live: LiveChanges | None = None,
+        gpus: GpuPool | None = None,
     ) -> None:
         self._store = store
         self._numbers = numbers
         self._headroom = headroom
         self._live = live
+        self._gpus = gpus
         self._threads = ThreadPool(threads, faiss_index.use_one_thread)
         # Exact searches read all vectors; with separate threads, other searches do not wait for
         # them.
@@ -209,6 +213,8 @@ class LocalShardProvider:
             if load.files.done() and not load.files.cancelled() and not load.files.exception():
                 _close(load.files.result())
         self._loads.clear()
+        if self._gpus is not None:
+            await asyncio.to_thread(self._gpus.close)
 
     async def _ready(self, snapshot: SnapshotRef, load: _Load) -> Sequence[LoadedShard]:
         loaded = await asyncio.shield(load.files)
@@ -241,6 +247,7 @@ class LocalShardProvider:
             self._numbers,
             threads=self._threads,
             scanners=self._scanners,
+            gpus=self._gpus,
         )
 
     def _loaded(

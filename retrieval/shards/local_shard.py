@@ -98,11 +98,11 @@ class LocalShard:
         self._threads = threads
         self._scanners = scanners or threads
         self._files = files
-        together = base.index.describe().exact_together
+        together = base.on_gpu or base.index.describe().exact_together
         self._approximate: Batcher[ShardOptions, ShardHits] = Batcher(
             partial(self._start, exact=False),
             slots=self._threads.count,
-            max_batch=_MAX_BATCH,
+            max_batch=_MAX_EXACT_BATCH if base.on_gpu else _MAX_BATCH,
             observe=observe,
         )
         self._exact: Batcher[ShardOptions, ShardHits] = Batcher(

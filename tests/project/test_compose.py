@@ -1,4 +1,4 @@
-"""compose.yaml names stages, modules, settings, ports and volumes that exist."""
+"""Both Compose files name stages, modules, settings, ports and volumes that exist."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from nearline_cli.local.bundled_redis import SETTINGS as REDIS_SETTINGS, find_pr
 from nearline_cli.local.processes import SHARD_SERVICES, service_process
 from retrieval.settings import RouterSettings, ShardSettings
 from retrieval.shards.topology import check_address, parse_topology
+from tests.project.dockerfile import stage_text
 from tests.redis_server import INSTALLED
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
 
@@ -45,7 +46,13 @@ def _with_defaults(text: str) -> str:
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
 
 
-COMPOSE = yaml.safe_load(_with_defaults((ROOT / "compose.yaml").read_text("utf-8")))
+def _load(name: str) -> dict[str, Any]:
+    loaded = yaml.safe_load(_with_defaults((ROOT / name).read_text("utf-8")))
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+COMPOSE = _load("compose.yaml")
 # Redis is another project's image; what it has to be is told below.
 SERVICES: dict[str, Service] = {k: v for k, v in COMPOSE["services"].items() if k != "redis"}
 REDIS: Service = COMPOSE["services"]["redis"]
@@ -54,10 +61,8 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 
 
 def _stage(name: str) -> str:
-    """Returns the text of a stage of the Dockerfile."""
-    found = re.search(rf"^FROM \S+ AS {name}$(.*?)(?=^FROM |\Z)", DOCKERFILE, re.M | re.S)
-    assert found, f"the Dockerfile has no stage {name}"
-    return found.group(1)
+    """Returns the text of a stage of the Dockerfile, after that of the stages it starts from."""
+    return stage_text(DOCKERFILE, name)
 
 
 def _environ(service: Service) -> dict[str, str]:
@@ -205,6 +210,42 @@ def test_no_volume_hides_what_an_image_brings() -> None:
     assert brought == ["/cache"]
     for service in SERVICES.values():
         assert {volume.split(":")[1] for volume in service["volumes"]}.isdisjoint(brought)
+
+
+GPU_SERVICES: dict[str, Service] = _load("compose.gpu.yaml")["services"]
+
+
+@pytest.mark.parametrize("name", GPU_SERVICES)
+def test_the_overlay_puts_a_service_on_a_gpu_and_changes_nothing_else(name: str) -> None:
+    service, overlay = SERVICES[name], GPU_SERVICES[name]
+    assert set(overlay) == {"image", "build", "deploy"}
+    target = service["build"]["target"]
+    assert overlay["build"] == {"target": f"{target}-gpu"}
+    assert overlay["image"] == service["image"].replace(":", "-gpu:")
+    # As Compose merges them: the image and the target are replaced.
+    on_gpu = service | {"build": service["build"] | overlay["build"]}
+    assert _settings(on_gpu) == _settings(service)
+    (device,) = overlay["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "device_ids": ["0"], "capabilities": ["gpu"]}
+
+
+def test_shards_and_their_build_and_the_embedding_service_use_gpus() -> None:
+    assert set(GPU_SERVICES) == {"embedding", "shard-0", "shard-1", "build"}
+
+
+@pytest.mark.parametrize("target", ["embedding-gpu", "retrieval-gpu", "index_builder-gpu"])
+def test_an_image_for_gpus_lets_the_driver_in_and_runs_unprivileged(target: str) -> None:
+    stage = _stage(target)
+    assert "NVIDIA_VISIBLE_DEVICES=all" in stage
+    assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in stage
+    assert re.findall(r"^USER (\S+)$", stage, re.M)[-1] == "10001:10001"
+
+
+@pytest.mark.parametrize("target", ["retrieval", "index_builder"])
+def test_an_image_has_one_faiss(target: str) -> None:
+    for name, wheel in ((target, "cpu"), (f"{target}-gpu", "gpu")):
+        (extras,) = re.findall(r"nearline-server\[([\w,-]+)\]", _stage(name))
+        assert {"cpu", "gpu"} & set(extras.split(",")) == {wheel}
 
 
 def test_the_command_that_the_file_shows_is_one() -> None:

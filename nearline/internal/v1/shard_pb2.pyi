@@ -29,7 +29,7 @@ class SearchShardRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., vectors: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., options: _Optional[_Union[_retrieval_pb2.SearchOptions, _Mapping]] = ..., texts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ShardHits(_message.Message):
-    __slots__ = ("ids", "scores", "chunks", "starts", "ends", "payloads", "lexical_scores", "lexical_chunks", "lexical_starts", "lexical_ends", "groups", "plan", "terms", "lexical_titles", "boosts", "title_scores", "lexical_title_score")
+    __slots__ = ("ids", "scores", "chunks", "starts", "ends", "payloads", "lexical_scores", "lexical_chunks", "lexical_starts", "lexical_ends", "groups", "plan", "terms", "lexical_titles", "boosts", "title_scores", "lexical_title_score", "cost", "fallback")
     IDS_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +47,8 @@ class ShardHits(_message.Message):
     BOOSTS_FIELD_NUMBER: _ClassVar[int]
     TITLE_SCORES_FIELD_NUMBER: _ClassVar[int]
     LEXICAL_TITLE_SCORE_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_FIELD_NUMBER: _ClassVar[int]
     ids: _containers.RepeatedScalarFieldContainer[str]
     scores: _containers.RepeatedScalarFieldContainer[float]
     chunks: _containers.RepeatedScalarFieldContainer[int]
@@ -64,7 +66,9 @@ class ShardHits(_message.Message):
     boosts: _containers.RepeatedScalarFieldContainer[float]
     title_scores: _containers.RepeatedScalarFieldContainer[float]
     lexical_title_score: float
-    def __init__(self, ids: _Optional[_Iterable[str]] = ..., scores: _Optional[_Iterable[float]] = ..., chunks: _Optional[_Iterable[int]] = ..., starts: _Optional[_Iterable[int]] = ..., ends: _Optional[_Iterable[int]] = ..., payloads: _Optional[_Iterable[_Union[HitPayload, _Mapping]]] = ..., lexical_scores: _Optional[_Iterable[float]] = ..., lexical_chunks: _Optional[_Iterable[int]] = ..., lexical_starts: _Optional[_Iterable[int]] = ..., lexical_ends: _Optional[_Iterable[int]] = ..., groups: _Optional[_Iterable[_Union[_types_pb2.Value, _Mapping]]] = ..., plan: _Optional[_Union[_retrieval_pb2.FilterPlan, _Mapping]] = ..., terms: _Optional[_Iterable[_Union[_retrieval_pb2.Term, _Mapping]]] = ..., lexical_titles: _Optional[_Iterable[float]] = ..., boosts: _Optional[_Iterable[float]] = ..., title_scores: _Optional[_Iterable[float]] = ..., lexical_title_score: _Optional[float] = ...) -> None: ...
+    cost: _types_pb2.SearchCost
+    fallback: str
+    def __init__(self, ids: _Optional[_Iterable[str]] = ..., scores: _Optional[_Iterable[float]] = ..., chunks: _Optional[_Iterable[int]] = ..., starts: _Optional[_Iterable[int]] = ..., ends: _Optional[_Iterable[int]] = ..., payloads: _Optional[_Iterable[_Union[HitPayload, _Mapping]]] = ..., lexical_scores: _Optional[_Iterable[float]] = ..., lexical_chunks: _Optional[_Iterable[int]] = ..., lexical_starts: _Optional[_Iterable[int]] = ..., lexical_ends: _Optional[_Iterable[int]] = ..., groups: _Optional[_Iterable[_Union[_types_pb2.Value, _Mapping]]] = ..., plan: _Optional[_Union[_retrieval_pb2.FilterPlan, _Mapping]] = ..., terms: _Optional[_Iterable[_Union[_retrieval_pb2.Term, _Mapping]]] = ..., lexical_titles: _Optional[_Iterable[float]] = ..., boosts: _Optional[_Iterable[float]] = ..., title_scores: _Optional[_Iterable[float]] = ..., lexical_title_score: _Optional[float] = ..., cost: _Optional[_Union[_types_pb2.SearchCost, _Mapping]] = ..., fallback: _Optional[str] = ...) -> None: ...
 
 class HitPayload(_message.Message):
     __slots__ = ("title", "text", "attributes", "vector")

@@ -251,6 +251,12 @@ class FilteredSearch:
         return ShardFilterPlan(strategy, count, self._chunks, ef, reason)
 
 
+def gpu_plan(count: int, chunks: int) -> ShardFilterPlan:
+    """Returns the plan of a filtered search on a GPU, which compares every match."""
+    reason = f"{count:,} of {chunks:,} match; a GPU compared each"
+    return ShardFilterPlan(PlanStrategy.EXACT, count, chunks, 0, reason)
+
+
 def _empty(queries: int, k: int) -> Neighbours:
     return Neighbours(
         np.full((queries, k), -1, np.int64), np.full((queries, k), -np.inf, np.float32)

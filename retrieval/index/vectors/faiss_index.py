@@ -13,6 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.errors import SnapshotCorrupt, SnapshotMismatch, Unsupported
+from retrieval.index.vectors.faiss_layers import (
+    KNOBS,
+    exact_selector,
+    is_product,
+    layers_of,
+    params_of,
+    ranks_int8,
+    storage_of,
+)
+from retrieval.index.vectors.faiss_storage import FaissStorage
 from retrieval.index.vectors.int8_codec import scale_queries
 from retrieval.index.vectors.matrix_scan import MAX_QUERIES, MatrixScan
 from retrieval.index.vectors.vector_index import (
@@ -35,8 +45,8 @@ _TIE_LIMIT = 4_096
 # From this size on, a Flat index passes the batch to BLAS, which rounds differently: scores in a
 # batch would differ from those alone. Source: faiss, exhaustive_inner_product (nq * d >= 128,000).
 _BLAS_COMPONENTS = 128_000
-# From this many queries and rows on, a matrix product selects the few rows to be scored as above.
-_PRODUCT_QUERIES, _PRODUCT_ROWS = 4, 4_096
+# From this many queries on, a matrix product selects the few rows to be scored as above.
+_PRODUCT_QUERIES = 4
 # Searching a few rows in IVF lists means reading whole lists: if fewer than one row in this many is
 # allowed, rows are fetched by number instead. Measured with 49,800 x 384, IVF256, on a busy
 # machine: 1 % of the rows take 6 to 8 ms by lists and 0.2 to 0.6 ms by number; 5 % take 5 to 8 ms
@@ -103,15 +113,15 @@ class FaissIndex:
         self._negate = index.metric_type == faiss.METRIC_L2
         # faiss only reads parameters, so all threads share one object per pair of widths.
         self._params: dict[tuple[int, int], Any] = {}
-        layers = list(_layers(self._index))
-        knobs = [name for layer in layers for kind, name in _KNOBS if isinstance(layer, kind)]
+        layers = list(layers_of(self._index))
+        knobs = [name for layer in layers for kind, name in KNOBS if isinstance(layer, kind)]
         no_query = np.zeros((1, index.d), np.float32)
         self._info = IndexInfo(
             kind=" > ".join(type(layer).__name__ for layer in layers),
             dim=index.d,
             rows=index.ntotal,
             knobs=frozenset(knobs),
-            exact_together="exact" in knobs and _is_product(_storage(self._index, no_query)[0]),
+            exact_together="exact" in knobs and is_product(storage_of(self._index, no_query)[0]),
             ef_search=self._default_ef,
             nprobe=self._default_nprobe,
         )
@@ -122,7 +132,7 @@ class FaissIndex:
         refine = next((layer for layer in layers if isinstance(layer, faiss.IndexRefine)), None)
         # The base finds this many times the requested rows, and the refine stage rescores them.
         self._refine_factor = 1.0 if refine is None else float(refine.k_factor)
-        self._int8_queries = refine is not None and _ranks_int8(layers[-1])
+        self._int8_queries = refine is not None and ranks_int8(layers[-1])
         self._product: MatrixScan | None = None
         ivf = next((layer for layer in layers if isinstance(layer, faiss.IndexIVF)), None)
         # A refine stage stores vectors by row.
@@ -203,6 +213,10 @@ class FaissIndex:
         """Returns the properties of the index."""
         return self._info
 
+    def storage(self) -> FaissStorage:
+        """Returns the vectors that an exact search compares; valid until the index is closed."""
+        return FaissStorage(self._index)
+
     def warm(self) -> None:
         """Touches the pages that searches read, so that the first request does not wait for disk.
 
@@ -244,14 +258,14 @@ class FaissIndex:
         allow: NDArray[np.uint8] | None,
         rows: NDArray[np.int64] | None,
     ) -> Neighbours:
-        index, queries = _storage(self._index, queries)
+        index, queries = storage_of(self._index, queries)
         if isinstance(index, faiss.IndexIVF) and rows is not None:
             if 0 < len(rows) * _GATHER_FACTOR <= index.ntotal:
                 return self._search_gathered(index, queries, k, rows)
-        if allow is None and len(queries) >= _PRODUCT_QUERIES and _is_product(index):
+        if allow is None and len(queries) >= _PRODUCT_QUERIES and is_product(index):
             return self._search_product(index, queries, k)
-        selector, _held = _exact_selector(index, allow, rows)
-        params = _params_of(index, 0, getattr(index, "nlist", 1), selector)
+        selector, _held = exact_selector(index, allow, rows)
+        params = params_of(index, 0, getattr(index, "nlist", 1), selector)
         return self._search_small_batches(index, queries, k, params)
 
     def _search_product(self, index: Any, queries: NDArray[np.float32], k: int) -> Neighbours:
@@ -303,10 +317,10 @@ class FaissIndex:
         nprobe = params.nprobe or self._default_nprobe
         if allow is not None:
             # A selector without widths would reset them to faiss's defaults of 16 and 1.
-            return _params_of(self._index, ef, nprobe, _keywords.IDSelectorBitmap(allow))
+            return params_of(self._index, ef, nprobe, _keywords.IDSelectorBitmap(allow))
         cached = self._params.get((ef, nprobe))
         if cached is None:
-            cached = _params_of(self._index, ef, nprobe, None)
+            cached = params_of(self._index, ef, nprobe, None)
             if len(self._params) < 256:
                 self._params[ef, nprobe] = cached
         return cached
@@ -321,84 +335,3 @@ class FaissIndex:
         if ids[:, -1].min() < 0:
             scores[ids < 0] = -np.inf
         return ids, scores
-
-
-# The search parameters that an index, or one that it wraps, supports.
-_KNOBS = (
-    (faiss.IndexHNSW, "ef_search"),
-    (faiss.IndexIVF, "nprobe"),
-    ((faiss.IndexHNSW, faiss.IndexIVF, faiss.IndexFlatCodes, faiss.IndexRefine), "exact"),
-)
-
-
-def _layers(index: Any) -> list[Any]:
-    """Returns the index and those that it wraps, outermost first."""
-    if isinstance(index, faiss.IndexPreTransform):
-        return [index, *_layers(_downcast(index.index))]
-    if isinstance(index, faiss.IndexRefine):
-        return [index, *_layers(_downcast(index.base_index))]
-    return [index]
-
-
-def _ranks_int8(index: Any) -> bool:
-    if not isinstance(index, faiss.IndexHNSW):
-        return False
-    storage = _downcast(index.storage)
-    return (
-        isinstance(storage, faiss.IndexScalarQuantizer)
-        and storage.sq.qtype == faiss.ScalarQuantizer.QT_8bit_direct_signed
-    )
-
-
-def _params_of(index: Any, ef: int, nprobe: int, selector: Any) -> Any:
-    """Returns the parameters of an index with all values explicit."""
-    if isinstance(index, faiss.IndexPreTransform):
-        inner = _params_of(_downcast(index.index), ef, nprobe, selector)
-        return _keywords.SearchParametersPreTransform(index_params=inner)
-    if isinstance(index, faiss.IndexRefine):
-        inner = _params_of(_downcast(index.base_index), ef, nprobe, selector)
-        return _keywords.IndexRefineSearchParameters(
-            k_factor=index.k_factor, base_index_params=inner
-        )
-    if isinstance(index, faiss.IndexHNSW):
-        return _keywords.SearchParametersHNSW(efSearch=ef, sel=selector)
-    if isinstance(index, faiss.IndexIVF):
-        return _keywords.SearchParametersIVF(nprobe=min(nprobe, index.nlist), sel=selector)
-    return None if selector is None else _keywords.SearchParameters(sel=selector)
-
-
-def _storage(index: Any, queries: NDArray[np.float32]) -> tuple[Any, NDArray[np.float32]]:
-    """Returns the part of an index that a full scan reads, and the queries transformed for it."""
-    if isinstance(index, faiss.IndexPreTransform):
-        chain: Any = index.chain
-        for number in range(chain.size()):
-            queries = faiss.downcast_VectorTransform(chain.at(number)).apply(queries)
-        return _storage(_downcast(index.index), queries)
-    if isinstance(index, faiss.IndexRefine):
-        return _storage(_downcast(index.refine_index), queries)
-    if isinstance(index, faiss.IndexHNSW):
-        return _downcast(index.storage), queries
-    if isinstance(index, faiss.IndexIVF | faiss.IndexFlatCodes):
-        return index, queries
-    raise TypeError(f"{type(index).__name__} cannot be scanned. This is a bug.")
-
-
-def _is_product(index: Any) -> bool:
-    """Returns whether scores are inner products with many vectors in uncompressed memory."""
-    product = index.metric_type == faiss.METRIC_INNER_PRODUCT
-    return index.ntotal >= _PRODUCT_ROWS and product and isinstance(index, faiss.IndexFlat)
-
-
-def _exact_selector(
-    index: Any, allow: NDArray[np.uint8] | None, rows: NDArray[np.int64] | None
-) -> tuple[Any, Any]:
-    """Returns the selector for a scan, and the array that must stay alive with it."""
-    if allow is None:
-        return None, None
-    if isinstance(index, faiss.IndexFlat):
-        # Reads only the allowed rows. With compressed storage, it would decode them one by one.
-        if rows is None:
-            rows = np.flatnonzero(np.unpackbits(allow, bitorder="little")).astype(np.int64)
-            rows = rows[rows < index.ntotal]
-        return _keywords.IDSelectorArray(rows), rows
-    return _keywords.IDSelectorBitmap(allow), allow

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from nearline.serving import running
 from nearline.store.snapshot import Store
+from retrieval.index import legs
+from retrieval.index.gpu.gpu_pool import GpuPool
 from retrieval.protocols.shard import Shard
 from retrieval.protocols.snapshot import SnapshotRef, read_current_snapshots
 from retrieval.shards.local_provider import LocalShardProvider
@@ -19,6 +23,7 @@ from retrieval.shards.provider import ShardProvider
 from retrieval.shards.replicas.remote_provider import RemoteShardProvider
 from retrieval.shards.shard_host import ShardHost
 from tests.milvus.fixtures import servers
+from tests.retrieval.index.gpu.devices import cpu_device
 from tests.retrieval.service_modes import shard_registration
 
 SMALL, LARGE = "small", "large"
@@ -47,6 +52,20 @@ async def local(store: Path, collection: str, uri: str) -> AsyncIterator[Held]:
         shards = LocalShardProvider(Store(store), 2)
         stack.push_async_callback(shards.close)
         yield await _held(shards, store, collection)
+
+
+@contextlib.asynccontextmanager
+async def on_gpu(store: Path, collection: str, uri: str) -> AsyncIterator[Held]:
+    """FAISS in this process, with the vectors in a process for a GPU; it computes on the CPU."""
+    async with contextlib.AsyncExitStack() as stack:
+        # The CPU would answer filters with few matches.
+        stack.enter_context(patch.object(legs, "_FEW_MATCHES", 0))
+        device = await asyncio.to_thread(cpu_device)
+        shards = LocalShardProvider(Store(store), 2, gpus=GpuPool([device]))
+        stack.push_async_callback(shards.close)
+        held = await _held(shards, store, collection)
+        yield held
+        assert not device.reason
 
 
 @contextlib.asynccontextmanager
@@ -106,6 +125,7 @@ class Implementation:
 
 IMPLEMENTATIONS = {
     "FAISS": Implementation(local),
+    "FAISS on a GPU": Implementation(on_gpu, recall_at_10=1.0),
     "FAISS over gRPC": Implementation(remote),
     **{f"Milvus {one}": Implementation(milvus, one) for one in servers()},
 }

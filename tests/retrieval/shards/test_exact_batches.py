@@ -14,7 +14,7 @@ from nearline.filters import Equals
 from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
 from retrieval.index.thread_pool import ThreadPool
-from retrieval.index.vectors import faiss_index
+from retrieval.index.vectors import faiss_index, faiss_layers
 from retrieval.index.vectors.vector_index import SearchParams
 from retrieval.protocols.shard import ShardOptions, ShardQueries
 from retrieval.protocols.snapshot import read_current_snapshots
@@ -44,7 +44,7 @@ async def test_concurrent_exact_searches_share_a_batch(
     options: dict[str, object],
     sizes: list[int],
 ) -> None:
-    monkeypatch.setattr(faiss_index, "_PRODUCT_ROWS", rows)
+    monkeypatch.setattr(faiss_layers, "PRODUCT_ROWS", rows)
     vectors = rng.normal(size=(300, 8)).astype(np.float32)
     documents = documents_of(vectors)
     for one in documents:
@@ -72,7 +72,7 @@ async def test_concurrent_exact_searches_share_a_batch(
 def test_vectors_that_are_transformed_first_are_searched_exactly(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, factory: str, rows: int
 ) -> None:
-    monkeypatch.setattr(faiss_index, "_PRODUCT_ROWS", rows)
+    monkeypatch.setattr(faiss_layers, "PRODUCT_ROWS", rows)
     vectors = rng.normal(size=(600, 8)).astype(np.float32)
     index = faiss.index_factory(8, factory, faiss.METRIC_INNER_PRODUCT)
     index.train(vectors)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from retrieval.index.vectors import faiss_index, matrix_scan
+from retrieval.index.vectors import faiss_layers, matrix_scan
 from retrieval.index.vectors.faiss_index import FaissIndex
 from retrieval.index.vectors.matrix_scan import MatrixScan
 from retrieval.index.vectors.vector_index import SearchParams
@@ -87,7 +87,7 @@ def test_few_other_rows_are_candidates(rng: np.random.Generator) -> None:
 def test_a_query_scores_the_same_in_a_batch_and_alone(
     rng: np.random.Generator, factory: str, k: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faiss_index, "_PRODUCT_ROWS", 1)
+    monkeypatch.setattr(faiss_layers, "PRODUCT_ROWS", 1)
     vectors = rng.normal(size=(400, 48)).astype(np.float32)
     vectors[100:140] = vectors[7]
     index = faiss.index_factory(48, factory, faiss.METRIC_INNER_PRODUCT)

@@ -1,0 +1,1 @@
+"""How many GPUs or cores a load takes, by arithmetic."""

@@ -1,0 +1,171 @@
+"""Exact search on GPUs: a GPU finds candidates in float16, and the CPU scores those few in float32.
+
+The error of a score in float16 has a bound. Scores of the candidates, computed again from the
+vectors of the index, hence show two things: that no other row can be among the best, and that the
+GPU computes correctly. Results equal those of an exact search on the CPU to the last bit, unless
+the index compresses its vectors; then scores may differ in their last digits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.index.filtering.planner import Matches
+from retrieval.index.gpu.device import GpuDevice, NotOnDevice
+from retrieval.index.gpu.device_vectors import DeviceVectors
+from retrieval.index.vectors.faiss_index import FaissIndex
+from retrieval.index.vectors.vector_index import Neighbours, SearchParams, fit_to_k
+
+_LEAST_WIDTH, MAX_WIDTH = 32, 2_048
+# If fewer rows are allowed than this share, only they are compared. Of more, the device compares
+# all, and the others are dropped: cheaper than to gather most of the vectors.
+_GATHER_SHARE = 0.25
+_HALF = 2.0**-11
+_SUBNORMAL = 2.0**-25
+# Larger than the rounding error of float32: tensor cores truncate.
+_SUM = 2.0**-22
+
+
+class GpuPart(NamedTuple):
+    """Some vectors of an index, and the device that holds them."""
+
+    device: GpuDevice
+    vectors: DeviceVectors
+
+
+class GpuIndex:
+    """The vectors of an index on one GPU or several; may be used from several threads.
+
+    Args:
+        index: The index on the CPU, by inner product.
+        parts: Consecutive ranges of all its vectors.
+    """
+
+    def __init__(self, index: FaissIndex, parts: Sequence[GpuPart]) -> None:
+        self._index = index
+        self._storage = index.storage()
+        self._parts = parts
+
+    def search(
+        self, queries: NDArray[np.float32], k: int, among: Matches | None = None, *, exact: bool
+    ) -> Neighbours:
+        """Finds the k best rows by comparing all vectors; blocks.
+
+        Args:
+            queries: (n, d) float32, C order.
+            k: Rows per query, >= 1.
+            among: Optional; the rows to search.
+            exact: Whether the result must be proven exact. Otherwise it may lack a row whose score
+                differs from the k-th by less than the error of float16.
+        Raises: NotOnDevice: a GPU cannot answer; the index on the CPU can.
+        """
+        count = self._storage.rows if among is None else among.count
+        wanted = min(k, count)
+        share = count / self._storage.rows
+        ids = np.full((len(queries), k), -1, np.int64)
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        asked = self._storage.transformed(queries)
+        lengths = np.linalg.norm(asked, axis=1, keepdims=True)
+        unit = (asked / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float16)
+        gather = among is not None and share < _GATHER_SHARE
+        width = _width(wanted if gather else math.ceil(wanted / max(share, 1e-9)))
+        if width > MAX_WIDTH and not exact:
+            raise NotOnDevice(f"a GPU finds at most {MAX_WIDTH // 2:,} rows", fault=False)
+        open_queries = np.arange(len(queries))
+        while wanted and len(open_queries) and width <= MAX_WIDTH:
+            some = open_queries
+            rows, found, certain = self._round(
+                asked[some], unit[some], lengths[some], wanted, width, among, gather=gather
+            )
+            done = certain if exact else certain | (rows[:, wanted - 1] >= 0)
+            ids[some[done], :wanted] = rows[done]
+            scores[some[done], :wanted] = found[done]
+            open_queries = some[~done]
+            # What is left may have few allowed rows nearby, or many with nearly equal scores.
+            gather, width = among is not None, 4 * width
+        if wanted and len(open_queries):
+            left = np.ascontiguousarray(queries[open_queries])
+            allow = (None, None) if among is None else (among.bitmap, among.rows)
+            rest = self._index.search(left, wanted, SearchParams(exact=True), *allow)
+            ids[open_queries, :wanted] = rest.ids
+            scores[open_queries, :wanted] = rest.scores
+        return Neighbours(ids, scores, full=wanted == k)
+
+    def close(self) -> None:
+        """Frees the memory of the devices; no search may be running."""
+        for device, vectors in self._parts:
+            device.drop(vectors)
+
+    def _round(
+        self,
+        asked: NDArray[np.float32],
+        unit: NDArray[np.float16],
+        lengths: NDArray[np.float32],
+        k: int,
+        width: int,
+        among: Matches | None,
+        *,
+        gather: bool,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+        """Returns the k best of the candidates per query, and whether each result is proven."""
+        futures = []
+        for device, vectors in self._parts:
+            allow = None
+            if gather and among is not None:
+                last = vectors.first + vectors.rows
+                allow = among.bitmap[vectors.first // 8 : -(-last // 8)]
+            futures.append(device.submit(vectors, unit, width, allow))
+        rows, scores, edges = [], [], []
+        for (device, vectors), future in zip(self._parts, futures, strict=True):
+            try:
+                near = future.result()
+            except NotOnDevice as error:
+                raise NotOnDevice(f"GPU {device.name}: {error}", fault=error.fault) from error
+            numbers = near.rows + vectors.first
+            scored = self._storage.scores(asked, numbers)
+            bound = self._bound(vectors.longest)
+            # Written so that NaN is wrong, too.
+            if not (np.abs(near.scores * lengths - scored) <= bound * lengths).all():
+                reason = "its scores are wrong"
+                device.fail(reason)
+                raise NotOnDevice(f"GPU {device.name}: {reason}", fault=True)
+            rows.append(numbers)
+            scores.append(scored)
+            # Of a part that returned fewer rows than requested, or all, there are no others.
+            others = near.rows.shape[1] == width < vectors.rows
+            if others:
+                edges.append((near.scores[:, -1] + bound) * lengths[:, 0])
+        best, found = np.concatenate(rows, axis=1), np.concatenate(scores, axis=1)
+        if among is not None and not gather:
+            allowed = among.chunks[best]
+            best, found = np.where(allowed, best, -1), np.where(allowed, found, -np.inf)
+        order = np.lexsort((best, -found), axis=1)
+        best = np.take_along_axis(best, order, axis=1)
+        found = np.take_along_axis(found, order, axis=1)
+        best, found, _ = fit_to_k(Neighbours(best, found), k)
+        certain = best[:, -1] >= 0
+        for edge in edges:
+            certain &= found[:, -1] > edge
+        return best, found, certain
+
+    def _bound(self, longest: float) -> float:
+        """Returns the largest error of a score by the device, for a query of unit length.
+
+        Vectors, queries and the score are each rounded to float16, and the sum has an error of its
+        own, as has that of the CPU.
+
+        Source: Higham (2002), Accuracy and Stability of Numerical Algorithms, 2.2 and 3.1.
+        """
+        dim = self._storage.dim
+        rounded = 3 * _HALF * longest + _SUBNORMAL * (math.sqrt(dim) * (longest + 1) + 1)
+        return 1.01 * (rounded + 2 * (dim + 2) * _SUM * longest)
+
+
+def _width(k: int) -> int:
+    """Returns the number of candidates for k results: a power of two, to share calls."""
+    return max(_LEAST_WIDTH, 1 << (2 * k - 1).bit_length())

@@ -1,0 +1,77 @@
+"""Holds vectors on one device and searches them: python -m retrieval.index.gpu.worker DEVICE.
+
+Started by `GpuDevice`. Searches arrive on one channel and everything else on another, so that
+loading does not delay searches.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from nearline.worker_process import Handler, Message, serve_calls
+
+if TYPE_CHECKING:
+    from retrieval.index.gpu.matrix import DeviceMatrix
+
+SEARCHES, LOADS = 0, 1
+
+
+class Worker:
+    """The functions of the process.
+
+    Args:
+        device: A torch device.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._matrices: dict[str, DeviceMatrix] = {}
+
+    def handlers(self) -> dict[str, Handler]:
+        """Returns the functions by name."""
+        functions = (self.ready, self.memory, self.create, self.fill, self.drop, self.search)
+        return {function.__name__: function for function in functions}
+
+    def ready(self, call: Message) -> Message:
+        """Uses the device once."""
+        # Imported late, so that the reply says if torch is missing or cannot use the device.
+        from retrieval.index.gpu.matrix import DeviceMatrix
+
+        DeviceMatrix(1, 1, self._device)
+        return Message({})
+
+    def memory(self, call: Message) -> Message:
+        """Returns the free and the total memory of the device, in bytes."""
+        from retrieval.index.gpu.matrix import memory
+
+        free, total = memory(self._device)
+        return Message({"free": free, "total": total})
+
+    def create(self, call: Message) -> Message:
+        """Allocates vectors, by key: (rows, dim) float16, zeros."""
+        from retrieval.index.gpu.matrix import DeviceMatrix
+
+        values = call.values
+        self._matrices[values["key"]] = DeviceMatrix(values["rows"], values["dim"], self._device)
+        return Message({})
+
+    def fill(self, call: Message) -> Message:
+        """Sets vectors from row `first` on."""
+        self._matrices[call.values["key"]].fill(call.values["first"], call.arrays[0])
+        return Message({})
+
+    def drop(self, call: Message) -> Message:
+        """Frees vectors; those that do not exist are ignored."""
+        self._matrices.pop(call.values["key"], None)
+        return Message({})
+
+    def search(self, call: Message) -> Message:
+        """Searches; the arrays are queries and an optional bitmap, see `DeviceMatrix.search`."""
+        queries, *allow = call.arrays
+        matrix = self._matrices[call.values["key"]]
+        return Message({}, matrix.search(queries, call.values["k"], *allow))
+
+
+if __name__ == "__main__":
+    serve_calls(Worker(sys.argv[1]).handlers())

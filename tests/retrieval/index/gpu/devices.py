@@ -1,0 +1,42 @@
+"""Devices for tests: the real worker on the CPU, whole or breakable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nearline.retry import Backoff
+from nearline.worker_process import WorkerCommand
+from retrieval.index.gpu.device import GpuDevice
+
+_ROOT = Path(__file__).parents[4]
+# Without a memory of its own, the CPU has this limit.
+MEMORY_BYTES = 1 << 26
+SOON = Backoff(0.001)
+NEVER = Backoff(3_600)
+
+
+def cpu_device(memory_bytes: int = MEMORY_BYTES, pauses: Backoff = SOON) -> GpuDevice:
+    """Returns a device that computes on the CPU, in a process as any other."""
+    device = GpuDevice("cpu", memory_bytes=memory_bytes, pauses=pauses)
+    assert device.wait_ready(60), device.reason
+    return device
+
+
+def breakable_device(folder: Path, pauses: Backoff = NEVER) -> GpuDevice:
+    """Returns a device that breaks as the files of a folder say; see `worker`."""
+    command = WorkerCommand(
+        "tests.retrieval.index.gpu.worker",
+        [str(folder)],
+        channels=2,
+        environment={"PYTHONPATH": str(_ROOT)},
+    )
+    device = GpuDevice("cpu", memory_bytes=MEMORY_BYTES, pauses=pauses, command=command)
+    assert device.wait_ready(60), device.reason
+    return device
+
+
+def wait_for_recovery(device: GpuDevice, pid: int | None) -> None:
+    """Waits until another process than `pid` answers."""
+    worker = device._worker
+    with worker._changed:
+        assert worker._changed.wait_for(lambda: worker.pid not in (None, pid), 60)
