@@ -76,19 +76,14 @@ def _train_on_cpu(matrix: Any, options: AlsOptions, seed: int, threads: int) -> 
 def _train_on_gpu(
     matrix: Any, options: AlsOptions, seed: int, device: BuildDevice
 ) -> NDArray[np.float32]:
-    """Returns the factors that a worker trained. Raises: GpuFailed."""
-    with device.scratch_folder() as folder:
-        source, target = folder / "matrix.npz", folder / "factors.npy"
-        np.savez(
-            source,
-            data=matrix.data,
-            indices=matrix.indices,
-            indptr=matrix.indptr,
-            shape=matrix.shape,
-        )
-        request = {**options._asdict(), "seed": seed, "matrix": str(source), "target": str(target)}
-        device.run(WORKER, request, _LIMIT_S)
-        vectors = np.ascontiguousarray(np.load(target), np.float32)
+    """Returns the factors that a worker trained.
+
+    Raises: GpuFailed: it did not.
+    """
+    values = {**options._asdict(), "seed": seed, "shape": matrix.shape}
+    arrays = [matrix.data, matrix.indices, matrix.indptr]
+    reply = device.call(WORKER, "train", values, arrays, _LIMIT_S)
+    vectors = np.ascontiguousarray(reply.arrays[0], np.float32)
     if vectors.shape != (matrix.shape[1], options.factors) or not np.isfinite(vectors).all():
         raise GpuFailed(f"its factors have shape {vectors.shape}, or are not finite")
     return vectors

@@ -1,48 +1,44 @@
-"""The process that trains factors on a GPU: `python -m index_builder.behaviour.gpu_als …`.
-
-Its arguments are REQUEST and PARENT; see `BuildDevice`. It writes the item factors to `target`.
-"""
+"""The worker that trains factors on a GPU; see `BuildDevice`."""
 
 from __future__ import annotations
-
-import json
-import sys
-from collections.abc import Mapping
-from typing import Any
 
 import implicit.gpu
 import numpy as np
 import scipy.sparse
 
-from index_builder.execution.gpu_memory import check_memory, end_with
+from index_builder.execution.build_device import GpuFailed
+from index_builder.execution.gpu_memory import check_memory
+from nearline.worker_process import Message, serve_calls
 
-# The library for training on the CPU needs neither.
-_REMEDY = "implicit trains on a GPU only with CUDA 13 and rmm-cu13"
 
+def train(call: Message) -> Message:
+    """Returns item factors: (items, factors) float32.
 
-def main(request: Mapping[str, Any], parent: int) -> None:
-    """Trains and writes the item factors: (items, factors) float32."""
-    end_with(parent)
+    Args:
+        call: Values: `shape` of the matrix, `seed`, and the fields of `AlsOptions`. Arrays: data,
+            indices and indptr of a float32 CSR matrix of users and items.
+    Raises: GpuFailed: the GPU cannot be used.
+    """
     if not implicit.gpu.HAS_CUDA:
-        sys.exit(_REMEDY)
+        raise GpuFailed("implicit trains on a GPU only with CUDA 13 and rmm-cu13")
+    # Imported late: it needs CUDA.
     from implicit.gpu.als import AlternatingLeastSquares
 
-    with np.load(request["matrix"]) as saved:
-        parts = (saved["data"], saved["indices"], saved["indptr"])
-        matrix = scipy.sparse.csr_matrix(parts, shape=tuple(saved["shape"]))
+    values = call.values
+    matrix = scipy.sparse.csr_matrix(tuple(call.arrays), shape=tuple(values["shape"]))
     # Factors of users and items; the matrix and its transpose.
-    factor_bytes = 4 * sum(matrix.shape) * request["factors"]
+    factor_bytes = 4 * sum(matrix.shape) * values["factors"]
     check_memory(factor_bytes + 2 * 8 * matrix.nnz)
     model = AlternatingLeastSquares(
-        factors=request["factors"],
-        regularization=request["regularisation"],
-        iterations=request["iterations"],
-        random_state=request["seed"],
+        factors=values["factors"],
+        regularization=values["regularisation"],
+        iterations=values["iterations"],
+        random_state=values["seed"],
     )
     # Unlike on the CPU, `fit` leaves `alpha` out. Source: implicit 0.7.3, gpu/als.py.
-    model.fit(matrix * np.float32(request["alpha"]), show_progress=False)
-    np.save(request["target"], model.item_factors.to_numpy())
+    model.fit(matrix * np.float32(values["alpha"]), show_progress=False)
+    return Message({}, [model.item_factors.to_numpy()])
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]), int(sys.argv[2]))
+    serve_calls({"train": train})

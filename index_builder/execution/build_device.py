@@ -1,30 +1,32 @@
 """The device of a build: the CPU, or a GPU whose work is done by processes of its own.
 
-The libraries for GPUs end their process when a device fails. So no process of a build touches a
-GPU: it starts a worker for each piece of work, which writes its result to a file. When a worker
-fails, the build does that piece on the CPU and notes the reason.
+FAISS ends its process when a GPU fails. So no process of a build touches a GPU: it starts a worker
+for each piece of work, see `nearline.worker_process`. When a worker fails, the build does that
+piece on the CPU and notes the reason.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-import signal
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import BinaryIO
+from typing import Any
+
+from numpy.typing import NDArray
+
+from nearline.worker_process import (
+    Message,
+    WorkerCommand,
+    WorkerError,
+    WorkerProcess,
+    WorkerUnavailable,
+)
 
 _log = logging.getLogger("index_builder")
 _TICK_S = 0.5
-_TAIL_BYTES = 8192
-_REASON_CHARACTERS = 300
 
 
 class GpuFailed(Exception):
@@ -36,13 +38,11 @@ class BuildDevice:
     """The device of a build.
 
     number: Of the GPU, as CUDA counts those that this process may use; None stands for the CPU.
-    folder: For the files of workers. None: the system's folder for temporary files.
     check_cancelled: Called while a worker runs; raises an error to end it.
     notes: Work that was done on the CPU instead of the GPU, with the reasons.
     """
 
     number: int | None = None
-    folder: Path | None = None
     check_cancelled: Callable[[], None] = lambda: None
     notes: list[str] = field(default_factory=list)
 
@@ -57,75 +57,46 @@ class BuildDevice:
             self.notes.append(text)
             _log.warning("GPU not used", extra={"reason": text})
 
-    @contextlib.contextmanager
-    def scratch_folder(self) -> Iterator[Path]:
-        """Creates a folder for the block."""
-        with tempfile.TemporaryDirectory(prefix="gpu-", dir=self.folder) as name:
-            yield Path(name)
-
-    def run(self, module: str, request: Mapping[str, object], limit_s: float) -> None:
-        """Runs a worker: `python -m MODULE REQUEST PARENT`.
+    def call(
+        self,
+        module: str,
+        method: str,
+        values: Mapping[str, Any],
+        arrays: Sequence[NDArray[Any]],
+        limit_s: float,
+    ) -> Message:
+        """Starts a worker for one call.
 
         It sees only the GPU of this device, as number 0; for the CPU, all GPUs.
 
         Args:
-            module: Name of its module.
-            request: What it does, as JSON.
-            limit_s: Seconds after which it is ended.
-        Raises: GpuFailed: it exits with another code than 0, is killed, or reaches the limit.
+            module: Module of the worker.
+            method, values, arrays: See `WorkerProcess.call`.
+            limit_s: Seconds after which the worker is ended.
+        Raises: GpuFailed: the worker refuses the call, fails, is killed, or reaches the limit.
         """
-        # -P: no module in the current folder may shadow ours.
-        command = [sys.executable, "-P", "-m", module, json.dumps(request), str(os.getpid())]
-        with tempfile.TemporaryFile() as printed:
-            try:
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    # Standard output is reserved for the result of a build; the libraries print.
-                    stdout=printed,
-                    stderr=printed,
-                    env=self._environment(),
-                )
-            except OSError as error:
-                raise GpuFailed(f"its process cannot start: {error}") from error
-            with process:
-                try:
-                    self._wait(process, limit_s)
-                finally:
-                    process.kill()
-            if process.returncode:
-                raise GpuFailed(_reason(process.returncode, printed))
+        try:
+            worker = WorkerProcess(WorkerCommand(module, environment=self._environment()))
+            with contextlib.ExitStack() as stack:
+                thread = stack.enter_context(ThreadPoolExecutor(1))
+                # First of all, so that the thread gets its reply, or an error.
+                stack.callback(worker.close)
+                reply = thread.submit(worker.call, method, values, arrays, timeout_s=limit_s)
+                while True:
+                    with contextlib.suppress(TimeoutError):
+                        return reply.result(_TICK_S)
+                    self.check_cancelled()
+        except (WorkerError, WorkerUnavailable) as error:
+            raise GpuFailed(str(error).removeprefix(f"{GpuFailed.__name__}: ")) from error
 
     def _environment(self) -> Mapping[str, str]:
         if self.number is None:
-            return os.environ
+            return {}
         # The list that this process has, if any, may hold names in place of numbers.
         listed = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         names = [name.strip() for name in listed.split(",")] if listed else []
         chosen = names[self.number] if self.number < len(names) else str(self.number)
-        return {**os.environ, "CUDA_VISIBLE_DEVICES": chosen}
-
-    def _wait(self, process: subprocess.Popen[bytes], limit_s: float) -> None:
-        end = time.monotonic() + limit_s
-        while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_TICK_S)
-                return
-            self.check_cancelled()
-            if time.monotonic() > end:
-                raise GpuFailed(f"it took longer than {limit_s:,.0f} s")
+        return {"CUDA_VISIBLE_DEVICES": chosen}
 
 
 CPU_DEVICE = BuildDevice()
-
-
-def _reason(code: int, printed: BinaryIO) -> str:
-    """Returns why a worker failed: its last line, and the signal that ended it."""
-    printed.seek(max(0, printed.seek(0, os.SEEK_END) - _TAIL_BYTES))
-    lines = printed.read().decode("utf-8", "replace").strip().splitlines()
-    line = lines[-1].strip()[:_REASON_CHARACTERS] if lines else ""
-    if code > 0:
-        return line or f"its process ended with code {code}"
-    name = signal.Signals(-code).name
-    memory = ", as when the machine runs out of memory" if -code == signal.SIGKILL else ""
-    return f"its process was ended by {name}{memory}" + (f" ({line})" if line else "")

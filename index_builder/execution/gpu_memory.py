@@ -1,37 +1,26 @@
-"""The side of a GPU worker: it ends with its parent, and plans memory before it takes any."""
+"""Memory of a GPU, asked in its worker: planned before any of it is taken."""
 
 from __future__ import annotations
 
 import ctypes
-import os
-import signal
-import sys
 from typing import Any
+
+from index_builder.execution.build_device import GpuFailed
 
 # FAISS sets 1.5 GiB aside for temporary data, and CUDA's own code takes a few hundred MiB.
 _WORKSPACE_BYTES = 2 << 30
-_PR_SET_PDEATHSIG = 1
-
-
-def end_with(parent: int) -> None:
-    """Ends this process when the thread that started it ends; exits if that has happened."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit("the build has ended")
 
 
 def check_memory(data_bytes: int) -> None:
-    """Exits with the reason unless the first GPU has room for data and the libraries' own needs.
+    """Checks that the first GPU has room for data and the libraries' own needs.
 
     Args:
         data_bytes: Bytes of data on the GPU at once.
-    Raises: As `free_bytes`.
+    Raises: GpuFailed: it has not. As `free_bytes`.
     """
-    free = free_bytes()
-    needed = data_bytes + _WORKSPACE_BYTES
+    free, needed = free_bytes(), data_bytes + _WORKSPACE_BYTES
     if needed > free:
-        sys.exit(
+        raise GpuFailed(
             f"it needs {needed / 2**30:,.1f} GiB of GPU memory, {free / 2**30:,.1f} GiB are free"
         )
 

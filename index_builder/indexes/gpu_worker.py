@@ -1,14 +1,7 @@
-"""The process that trains and builds indexes on a GPU: `python -m …gpu_worker REQUEST PARENT`.
-
-It writes one file, `target`. Whatever goes wrong ends it, with the reason as its last line; see
-`BuildDevice`.
-"""
+"""The worker that trains and builds indexes on a GPU; see `BuildDevice`."""
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +9,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from index_builder.execution.gpu_memory import check_memory, end_with
+from index_builder.execution.gpu_memory import check_memory
 from index_builder.indexes.faiss_writer import (
     empty_index,
     find_index,
@@ -25,31 +18,29 @@ from index_builder.indexes.faiss_writer import (
     write_index,
 )
 from index_builder.options.build_options import IndexOptions
+from nearline.worker_process import Message, serve_calls
 
 _BLOCK_ROWS = 16_384
 # The stubs of faiss have no classes for GPUs.
 _faiss: Any = faiss
 
 
-def main(request: Mapping[str, Any], parent: int) -> None:
-    """Does the work of a request."""
-    end_with(parent)
-    works: dict[str, Callable[[Mapping[str, Any]], None]] = {
-        "count": _count_gpus,
-        "lists": _train_lists,
-        "graph": _build_graph,
-    }
-    works[request["work"]](request)
+def count_gpus(call: Message) -> Message:
+    """Returns the number of GPUs that FAISS can use, as `gpus`."""
+    return Message({"gpus": _faiss.get_num_gpus()})
 
 
-def _count_gpus(request: Mapping[str, Any]) -> None:
-    Path(request["target"]).write_text(str(_faiss.get_num_gpus()))
+def train_lists(call: Message) -> Message:
+    """Trains an index with inverted lists, its k-means on the GPU; adds no vectors.
 
-
-def _train_lists(request: Mapping[str, Any]) -> None:
-    """Trains an index with inverted lists, its k-means on the GPU; adds no vectors."""
-    vectors, rows, options = _inputs(request)
-    index = empty_index(request["factory"], vectors.shape[1], options)
+    Args:
+        call: Values: `factory`; `vectors`, the file of the collection's vectors, and its `shape`;
+            `options`, the fields of `IndexOptions`; `seed`; and `target`, the file to write.
+            Arrays: the rows of the shard.
+    Raises: GpuFailed: the GPU has too little memory. RuntimeError: FAISS fails.
+    """
+    vectors, rows, options = _inputs(call)
+    index = empty_index(call.values["factory"], vectors.shape[1], options)
     lists = find_index(index, _faiss.IndexIVF)
     check_memory(4 * lists.nlist * lists.d)
     resources = _faiss.StandardGpuResources()
@@ -57,19 +48,20 @@ def _train_lists(request: Mapping[str, Any]) -> None:
     # index without owning it, so it has a name here.
     clustering = _faiss.index_cpu_to_gpu(resources, 0, _faiss.IndexFlatL2(lists.d))
     lists.clustering_index = clustering
-    index.train(training_sample(index, vectors, rows, request["seed"]))
+    index.train(training_sample(index, vectors, rows, call.values["seed"]))
     lists.clustering_index = None
-    write_index(index, Path(request["target"]))
+    write_index(index, Path(call.values["target"]))
+    return Message({})
 
 
-def _build_graph(request: Mapping[str, Any]) -> None:
-    """Builds the graph on the GPU, by CAGRA, and its upper levels on the CPU.
+def build_graph(call: Message) -> Message:
+    """Builds the graph on the GPU, by CAGRA, and its upper levels on the CPU; see `train_lists`.
 
     The written index has the type that the CPU would build. CAGRA's own type would let searches
     start at random vectors, or needs a class that readers do not expect; see ADR 41.
     """
-    vectors, rows, options = _inputs(request)
-    index = empty_index(request["factory"], vectors.shape[1], options)
+    vectors, rows, options = _inputs(call)
+    index = empty_index(call.values["factory"], vectors.shape[1], options)
     graph = find_index(index, _faiss.IndexHNSW)
     degree = graph.hnsw.nb_neighbors(0)
     # CAGRA prunes a graph with twice the neighbours.
@@ -91,18 +83,19 @@ def _build_graph(request: Mapping[str, Any]) -> None:
     for first in range(0, len(rows), _BLOCK_ROWS):
         graph.storage.add(np.ascontiguousarray(vectors[rows[first : first + _BLOCK_ROWS]]))
     graph.ntotal = len(rows)
-    write_index(index, Path(request["target"]))
+    write_index(index, Path(call.values["target"]))
+    return Message({})
 
 
-def _inputs(
-    request: Mapping[str, Any],
-) -> tuple[NDArray[np.float32], NDArray[np.int64], IndexOptions]:
-    options = IndexOptions(**request["options"])
+def _inputs(call: Message) -> tuple[NDArray[np.float32], NDArray[np.int64], IndexOptions]:
+    options = IndexOptions(**call.values["options"])
     use_threads(options)
-    shape = tuple(request["shape"])
-    vectors: NDArray[np.float32] = np.memmap(request["vectors"], np.dtype("<f4"), "r", shape=shape)
-    return vectors, np.load(request["rows"]), options
+    path, shape = call.values["vectors"], tuple(call.values["shape"])
+    vectors: NDArray[np.float32] = np.memmap(path, np.dtype("<f4"), "r", shape=shape)
+    return vectors, call.arrays[0], options
 
+
+HANDLERS = {"count": count_gpus, "lists": train_lists, "graph": build_graph}
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]), int(sys.argv[2]))
+    serve_calls(HANDLERS)

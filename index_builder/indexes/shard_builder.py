@@ -33,31 +33,28 @@ _VECTORS_PER_S = 2_000
 _TABLE_BYTES = 2 << 30
 
 
-def find_device(
-    device: str, folder: Path | None = None, check_cancelled: Callable[[], None] = lambda: None
-) -> BuildDevice:
+def find_device(device: str, check_cancelled: Callable[[], None] = lambda: None) -> BuildDevice:
     """Returns the device of a build.
 
     Args:
         device: auto, cpu, cuda or cuda:N. auto is the first GPU if the installed FAISS can use one.
-        folder: See `BuildDevice`.
         check_cancelled: See `BuildDevice`.
     Raises: InvalidRequest: it names a GPU that FAISS cannot use.
     """
-    found = BuildDevice(folder=folder, check_cancelled=check_cancelled)
+    found = BuildDevice(check_cancelled=check_cancelled)
     if device == CPU or (device == AUTO_DEVICE and not faiss_writer.HAS_GPU_SUPPORT):
         return found
     problem, gpus = "the installed FAISS is built for CPUs", 0
     if faiss_writer.HAS_GPU_SUPPORT:
         try:
-            gpus = _count_gpus(found)
+            gpus = int(found.call(WORKER, "count", {}, (), _COUNT_S).values["gpus"])
             problem = f"CUDA shows {gpus} of them to this process"
         except GpuFailed as error:
             problem = f"FAISS cannot count GPUs: {error}"
             found.note(problem)
     number = gpu_number(device)
     if number < gpus:
-        return BuildDevice(number=number, folder=folder, check_cancelled=check_cancelled)
+        return BuildDevice(number=number, check_cancelled=check_cancelled)
     if device == AUTO_DEVICE:
         return found
     raise InvalidRequest(
@@ -95,8 +92,7 @@ def build_shard(
     trained = None
     work = "" if device.number is None else faiss_writer.gpu_work(factory, vectors.shape[1])
     if work and len(rows) >= LEAST_VECTORS and isinstance(vectors, np.memmap):
-        request = {
-            "work": work,
+        values = {
             "factory": factory,
             "vectors": str(vectors.filename),
             "shape": vectors.shape,
@@ -106,10 +102,10 @@ def build_shard(
         }
         try:
             if work == "graph":
-                index = _build_graph(device, request, rows, options, exact, vectors)
+                index = _build_graph(device, values, rows, options, exact, vectors)
                 advance(len(rows))
                 return index, faiss_writer.search_defaults(index, options)
-            trained = _train_lists(device, request, rows)
+            trained = _train_lists(device, values, rows)
         except GpuFailed as error:
             target.unlink(missing_ok=True)
             device.note(f"index of shard {shard}: built on the CPU, because {error}")
@@ -127,15 +123,8 @@ def build_shard(
     return index, defaults
 
 
-def _count_gpus(device: BuildDevice) -> int:
-    with device.scratch_folder() as folder:
-        target = folder / "count"
-        device.run(WORKER, {"work": "count", "target": str(target)}, _COUNT_S)
-        return int(target.read_text())
-
-
-def _train_lists(device: BuildDevice, request: dict[str, object], rows: NDArray[np.int64]) -> Any:
-    index = _run_worker(device, request, rows)
+def _train_lists(device: BuildDevice, values: dict[str, Any], rows: NDArray[np.int64]) -> Any:
+    index = _run_worker(device, "lists", values, rows)
     if not index.is_trained or index.ntotal:
         raise GpuFailed("its index is not trained")
     return index
@@ -143,7 +132,7 @@ def _train_lists(device: BuildDevice, request: dict[str, object], rows: NDArray[
 
 def _build_graph(
     device: BuildDevice,
-    request: dict[str, object],
+    values: dict[str, Any],
     rows: NDArray[np.int64],
     options: IndexOptions,
     exact: ExactResults,
@@ -153,7 +142,7 @@ def _build_graph(
         raise GpuFailed("the installed FAISS has no CAGRA; faiss-gpu-cuvs has it")
     if not len(exact.queries):
         raise GpuFailed("nothing checks its graph: golden_queries is 0")
-    index = _run_worker(device, request, rows, faiss_writer.IO_FLAG_MMAP_GRAPH)
+    index = _run_worker(device, "graph", values, rows, faiss_writer.IO_FLAG_MMAP_GRAPH)
     if index.ntotal != len(rows):
         raise GpuFailed(f"its graph has {index.ntotal:,} of {len(rows):,} vectors")
     defaults = faiss_writer.search_defaults(index, options)
@@ -167,14 +156,15 @@ def _build_graph(
 
 
 def _run_worker(
-    device: BuildDevice, request: dict[str, object], rows: NDArray[np.int64], flags: int = 0
+    device: BuildDevice,
+    work: str,
+    values: dict[str, Any],
+    rows: NDArray[np.int64],
+    flags: int = 0,
 ) -> Any:
     """Returns the index that a worker wrote."""
-    with device.scratch_folder() as folder:
-        np.save(folder / "rows.npy", rows)
-        limit_s = _START_S + len(rows) / _VECTORS_PER_S
-        device.run(WORKER, {**request, "rows": str(folder / "rows.npy")}, limit_s)
+    device.call(WORKER, work, values, [rows], _START_S + len(rows) / _VECTORS_PER_S)
     try:
-        return read_index(Path(str(request["target"])), flags, table_bytes=_TABLE_BYTES)
+        return read_index(Path(values["target"]), flags, table_bytes=_TABLE_BYTES)
     except (RuntimeError, MemoryError, OSError) as error:
         raise GpuFailed(f"its index cannot be read: {error}") from error

@@ -74,7 +74,7 @@ class BuildRun:
         searched = search_fields(self.options, self.lineage)
         # So does a GPU that is named and missing.
         device = await self.clock.in_thread(
-            lambda: find_device(self.options.device, folder, self.clock.check_cancelled)
+            lambda: find_device(self.options.device, self.clock.check_cancelled)
         )
         spool = Spool(folder, self.options.shards)
         vectors = VectorFile(folder)

@@ -1,13 +1,12 @@
-"""Workers whose GPU is the CPU, or fails as GPUs do: `python -m …gpu_stand_in REQUEST PARENT`.
+"""A worker whose GPU is the CPU, or fails as GPUs do.
 
 The environment variable GPU_STAND_IN says how it behaves: works, absent, aborts, killed, full,
 unallocated, poor, hangs or silent. Only the functions of the GPU libraries are made up; the work is
-that of the real workers.
+that of the real worker.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -21,6 +20,7 @@ import pytest
 
 from index_builder.execution import gpu_memory
 from index_builder.indexes import faiss_writer, gpu_worker, shard_builder
+from nearline.worker_process import Message, serve_calls
 
 _faiss: Any = faiss
 BEHAVIOUR = "GPU_STAND_IN"
@@ -92,5 +92,6 @@ def install() -> None:
 
 if __name__ == "__main__":
     install()
-    if os.environ[BEHAVIOUR] != "silent":
-        gpu_worker.main(json.loads(sys.argv[1]), int(sys.argv[2]))
+    if os.environ[BEHAVIOUR] == "silent":
+        gpu_worker.HANDLERS["graph"] = lambda call: Message({})
+    serve_calls(gpu_worker.HANDLERS)

@@ -1,11 +1,10 @@
-"""A worker for factors whose GPU is the CPU, or fails: `python -m …als_stand_in REQUEST PARENT`.
+"""A worker for factors whose GPU is the CPU, or fails.
 
 The environment variable GPU_STAND_IN says how: works, bare, killed, full or undefined.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ from implicit.cpu.als import AlternatingLeastSquares
 
 from index_builder.behaviour import gpu_als
 from index_builder.execution import gpu_memory
+from nearline.worker_process import serve_calls
 
 BEHAVIOUR = os.environ["GPU_STAND_IN"]
 
@@ -50,4 +50,4 @@ if __name__ == "__main__":
     )
     free = 1 if BEHAVIOUR == "full" else 80 << 30
     gpu_memory.free_bytes = lambda driver=None: free
-    gpu_als.main(json.loads(sys.argv[1]), int(sys.argv[2]))
+    serve_calls({"train": gpu_als.train})

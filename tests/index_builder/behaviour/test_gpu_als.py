@@ -20,11 +20,11 @@ OPTIONS = AlsOptions(factors=8, iterations=3)
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> BuildDevice:
+def gpu(monkeypatch: pytest.MonkeyPatch) -> BuildDevice:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr(als, "WORKER", "tests.index_builder.behaviour.als_stand_in")
     monkeypatch.setattr(als, "LEAST_INTERACTIONS", 100)
-    return BuildDevice(number=0, folder=tmp_path)
+    return BuildDevice(number=0)
 
 
 def _matrix() -> Any:
@@ -47,7 +47,7 @@ def test_the_worker_trains_the_factors_with_the_same_confidences(
     ("behaviour", "reason"),
     [
         ("bare", "implicit trains on a GPU only with CUDA 13 and rmm-cu13"),
-        ("killed", "its process was ended by SIGKILL"),
+        ("killed", "its process was ended by signal 9 (SIGKILL)"),
         ("full", "it needs 2.0 GiB of GPU memory, 0.0 GiB are free"),
         ("undefined", "its factors have shape (40, 8), or are not finite"),
     ],
@@ -73,8 +73,8 @@ def test_few_interactions_ask_nothing_of_a_gpu(
 
 
 @pytest.mark.gpu
-def test_a_real_gpu_fits_as_the_cpu_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    device = find_device("auto", tmp_path)
+def test_a_real_gpu_fits_as_the_cpu_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = find_device("auto")
     if device.number is None:
         pytest.skip("no GPU that the installed FAISS can use")
     monkeypatch.setattr(als, "LEAST_INTERACTIONS", 100)

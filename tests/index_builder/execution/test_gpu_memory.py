@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from index_builder.execution import gpu_memory
+from index_builder.execution.build_device import GpuFailed
 from index_builder.execution.gpu_memory import check_memory, free_bytes
 
 
@@ -48,5 +49,5 @@ def test_data_that_does_not_fit_ends_the_worker_with_both_numbers(
 ) -> None:
     monkeypatch.setattr(gpu_memory, "free_bytes", lambda: 5 << 30)
     check_memory(3 << 30)
-    with pytest.raises(SystemExit, match=r"it needs 5.5 GiB of GPU memory, 5.0 GiB are free"):
+    with pytest.raises(GpuFailed, match=r"it needs 5.5 GiB of GPU memory, 5.0 GiB are free"):
         check_memory(7 << 29)

@@ -48,10 +48,9 @@ def exact(vectors: NDArray[np.float32]) -> ExactResults:
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> BuildDevice:
+def gpu(monkeypatch: pytest.MonkeyPatch) -> BuildDevice:
     gpu_stand_in.pretend(monkeypatch)
-    (tmp_path / "scratch").mkdir()
-    return BuildDevice(number=0, folder=tmp_path / "scratch")
+    return BuildDevice(number=0)
 
 
 def _build(
@@ -77,8 +76,6 @@ def _build(
         device=device,
     )
     assert sum(done) == len(rows)
-    if device.folder is not None:
-        assert [*device.folder.iterdir()] == []
     return index, defaults
 
 
@@ -147,12 +144,12 @@ def test_cagra_as_faiss_writes_it_is_served_too(
 @pytest.mark.parametrize(
     ("behaviour", "factory", "reason"),
     [
-        ("killed", GRAPH, "its process was ended by SIGKILL, as when the machine runs out of"),
+        ("killed", GRAPH, "its process was ended by signal 9 (SIGKILL)"),
         ("full", GRAPH, "it needs 2.0 GiB of GPU memory, 0.0 GiB are free"),
         ("full", LISTS, "it needs 2.0 GiB of GPU memory, 0.0 GiB are free"),
         ("unallocated", GRAPH, "RuntimeError: StandardGpuResources: alloc fail type FlatData"),
         ("poor", GRAPH, "its graph has recall@10 0."),
-        ("hangs", GRAPH, "it took longer than 2 s"),
+        ("hangs", GRAPH, "it did not answer within 2.25 s"),
         ("silent", GRAPH, "its index cannot be read"),
     ],
 )
@@ -232,7 +229,7 @@ def test_a_cancelled_build_ends_its_worker(
         raise Cancelled
 
     monkeypatch.setenv(gpu_stand_in.BEHAVIOUR, "hangs")
-    device = BuildDevice(number=0, folder=gpu.folder, check_cancelled=cancel)
+    device = BuildDevice(number=0, check_cancelled=cancel)
     with pytest.raises(Cancelled):
         _build(GRAPH, vectors, exact, tmp_path / "dense.faiss", device)
     with pytest.raises(ChildProcessError):
@@ -258,9 +255,9 @@ def test_the_device_is_the_one_that_is_named_or_the_first_gpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(gpu_stand_in.BEHAVIOUR, behaviour)
-    found = find_device(device, gpu.folder)
+    found = find_device(device)
     assert found.name == name
-    assert ["CUDA error 999" in one for one in found.notes] == [True] * (behaviour == "aborts")
+    assert ["(SIGABRT)" in one for one in found.notes] == [True] * (behaviour == "aborts")
 
 
 @pytest.mark.parametrize(
@@ -268,7 +265,7 @@ def test_the_device_is_the_one_that_is_named_or_the_first_gpu(
     [
         ("cuda:2", "works", "device is cuda:2, but CUDA shows 2 of them to this process"),
         ("cuda:0", "absent", "device is cuda:0, but CUDA shows 0 of them to this process"),
-        ("cuda", "aborts", "but FAISS cannot count GPUs: its process was ended by SIGABRT"),
+        ("cuda", "aborts", "but FAISS cannot count GPUs: its process was ended by signal 6"),
     ],
 )
 def test_a_named_gpu_that_is_missing_is_an_error_with_its_remedy(
@@ -276,7 +273,7 @@ def test_a_named_gpu_that_is_missing_is_an_error_with_its_remedy(
 ) -> None:
     monkeypatch.setenv(gpu_stand_in.BEHAVIOUR, behaviour)
     with pytest.raises(InvalidRequest, match=f"{said}.*nearline doctor.*--device auto"):
-        find_device(device, gpu.folder)
+        find_device(device)
 
 
 @pytest.mark.skipif(faiss_writer.HAS_GPU_SUPPORT, reason="the installed FAISS is one for GPUs")
@@ -292,7 +289,7 @@ def test_a_worker_sees_only_its_gpu(gpu: BuildDevice, monkeypatch: pytest.Monkey
     assert second._environment()["CUDA_VISIBLE_DEVICES"] == "1"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b")
     assert second._environment()["CUDA_VISIBLE_DEVICES"] == "GPU-b"
-    assert CPU_DEVICE._environment()["CUDA_VISIBLE_DEVICES"] == "GPU-a, GPU-b"
+    assert CPU_DEVICE._environment() == {}
 
 
 def test_the_least_recall_is_that_of_the_release_gate() -> None:
@@ -302,7 +299,7 @@ def test_the_least_recall_is_that_of_the_release_gate() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("factory", ["IVF64,Flat", GRAPH])
 def test_a_real_gpu_builds_what_the_cpu_serves(factory: str, tmp_path: Path) -> None:
-    device = find_device("auto", tmp_path)
+    device = find_device("auto")
     if device.number is None:
         pytest.skip("no GPU that the installed FAISS can use")
     if factory == GRAPH and not faiss_writer.HAS_CAGRA:
