@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from index_builder.execution.executor_factory import open_executor
 from index_builder.execution.progress import TextProgress
+from index_builder.options.devices import AUTO_DEVICE
 from index_builder.pipeline.builder import build_corpus
 from index_builder.pipeline.settings import IndexBuilderSettings
 from index_builder.readers.corpus import Corpus
@@ -45,7 +46,12 @@ async def main(argv: list[str]) -> None:
         # Open the executor before any gRPC channel: it starts processes, and gRPC does not support
         # forking.
         executor = stack.enter_context(
-            open_executor(config.executor, config.ray_address, _workers_model)
+            open_executor(
+                config.executor,
+                config.ray_address,
+                lambda: _workers_model(config.device),
+                config.ray_gpu_share,
+            )
         )
         log = None
         if config.redis and store.log_in_force(config.collection) is not None:
@@ -60,10 +66,11 @@ async def main(argv: list[str]) -> None:
     check_promoted(result, store)
 
 
-def _workers_model() -> EmbeddingSettings:
+def _workers_model(device: str) -> EmbeddingSettings:
     from embedding.settings import EmbeddingSettings
 
-    return settings.load_from_process(EmbeddingSettings, ())
+    words = () if device == AUTO_DEVICE else ("--device", device)
+    return settings.load_from_process(EmbeddingSettings, words)
 
 
 if __name__ == "__main__":

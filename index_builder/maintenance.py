@@ -139,6 +139,7 @@ class Maintenance:
         options = BuildOptions(
             store=self._settings.store,
             collection=name,
+            device=self._settings.device,
             golden_queries=self._settings.golden_queries,
             gate=_gate(self._settings.force_promote),
             index=IndexOptions(threads=self._settings.threads),

@@ -13,6 +13,7 @@ from index_builder.behaviour.item_to_item import item_to_item_lists
 from index_builder.behaviour.popularity import popularity
 from index_builder.behaviour.session_cooccurrence import SessionOptions, session_lists
 from index_builder.behaviour.user_item_matrix import users_by_items
+from index_builder.execution.build_device import CPU_DEVICE, BuildDevice
 from index_builder.interactions.records import Interactions
 from retrieval.behaviour.blend import Generator
 from retrieval.behaviour.factors import FactorGenerator
@@ -52,7 +53,7 @@ class CandidateGenerator(NamedTuple):
 
 
 def train_candidates(
-    train: Interactions, *, repeats: bool, seed: int = 0
+    train: Interactions, *, repeats: bool, seed: int = 0, device: BuildDevice = CPU_DEVICE
 ) -> list[CandidateGenerator]:
     """Trains all generators; the first of each model has the settings "plain".
 
@@ -62,9 +63,15 @@ def train_candidates(
 
     Args:
         repeats: Whether items of a user's history may be recommended again.
+        device: Trains the factors.
     """
     matrix = users_by_items(train)
-    generators = [*_popular(train), *_item_to_item(matrix), *_als(matrix, seed), *_sessions(train)]
+    generators = [
+        *_popular(train),
+        *_item_to_item(matrix),
+        *_als(matrix, seed, device),
+        *_sessions(train),
+    ]
     if len(train.items) <= MOST_ITEMS:
         generators += _ease(matrix)
         if repeats:
@@ -89,8 +96,8 @@ def _item_to_item(matrix: Any) -> Iterator[CandidateGenerator]:
     yield CandidateGenerator("item_to_item", "tau=8", recent, "item_to_item")
 
 
-def _als(matrix: Any, seed: int) -> Iterator[CandidateGenerator]:
-    factors = train_factors(matrix, AlsOptions(), seed, threads=1)
+def _als(matrix: Any, seed: int, device: BuildDevice) -> Iterator[CandidateGenerator]:
+    factors = train_factors(matrix, AlsOptions(), seed, threads=1, device=device)
     for settings, newest in (("plain", ALL_EVENTS), ("newest=5", 5), ("newest=20", 20)):
         yield CandidateGenerator("als", settings, FactorGenerator(factors, newest=newest), FACTORS)
 

@@ -21,6 +21,7 @@ from index_builder.behaviour.evaluation_task import make_task, only_known_items
 from index_builder.behaviour.lambdamart import LambdaMartOptions, train_trees, unavailable_reason
 from index_builder.behaviour.ranker_dataset import RankerDataset, build_dataset, build_features
 from index_builder.evaluation.bootstrap import paired_interval
+from index_builder.execution.build_device import CPU_DEVICE, BuildDevice
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import Split
 from nearline.v1 import snapshot_pb2
@@ -86,6 +87,7 @@ def fit_rankers(
     k: int,
     seed: int,
     advance: Callable[[int], None] = lambda steps: None,
+    device: BuildDevice = CPU_DEVICE,
 ) -> Mapping[bool, TrainedRanker]:
     """Trains and evaluates rankers for lists without and with repeats.
 
@@ -97,6 +99,7 @@ def fit_rankers(
         split_name: Name of the split.
         k: Length of each list.
         advance: Called with the number of steps done.
+        device: Trains the factors.
     Returns: Rankers by the same key; without an entry if there is too little to learn from.
     """
     tasks = {
@@ -115,7 +118,9 @@ def fit_rankers(
     for number, window in enumerate(windows if trainable else ()):
         candidates = trial
         if number:
-            candidates = train_candidates(window.train, repeats=any(trainable), seed=seed)
+            candidates = train_candidates(
+                window.train, repeats=any(trainable), seed=seed, device=device
+            )
         for repeats in trainable:
             features = build_features(
                 window.train,

@@ -21,6 +21,7 @@ from index_builder.behaviour.model_selection import (
 from index_builder.behaviour.ranker_dataset import feature_generators
 from index_builder.behaviour.ranker_selection import WINDOWS, TrainedRanker, fit_rankers, obstacle
 from index_builder.behaviour.tables import build_tables
+from index_builder.execution.build_device import CPU_DEVICE, BuildDevice
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import Split, validation_windows
 from index_builder.options.training_options import VALIDATE_ON, TrainingOptions
@@ -49,21 +50,26 @@ class TrainedBehaviour(NamedTuple):
 
 
 def train_behaviour(
-    learning: TrainingOptions, ids: Sequence[str], seed: int, advance: Callable[[int], None]
+    learning: TrainingOptions,
+    ids: Sequence[str],
+    seed: int,
+    advance: Callable[[int], None],
+    device: BuildDevice = CPU_DEVICE,
 ) -> TrainedBehaviour:
-    """Trains models on interactions with some items; deterministic.
+    """Trains models on interactions with some items; deterministic on the CPU.
 
     Args:
         learning: Interactions and options.
         ids: Ids of the items of a snapshot, ascending; the number of an item is its position.
         advance: Called with the number of steps done.
+        device: Trains the factors.
     Raises: InvalidRequest: no interaction is with any of the items, or the requested split leaves
         nothing to test on.
     """
     rows, unknown = _known(learning.interactions, ids)
     notes: list[str] = []
-    choices, rankers, debias = _select_blends(learning, rows, seed, notes, advance)
-    candidates = train_candidates(rows, repeats=True, seed=seed)
+    choices, rankers, debias = _select_blends(learning, rows, seed, notes, advance, device)
+    candidates = train_candidates(rows, repeats=True, seed=seed, device=device)
     advance(1)
     cards = [
         _blend_card(repeats, weights, choice, rankers.get(repeats), candidates, learning)
@@ -135,6 +141,7 @@ def _select_blends(
     seed: int,
     notes: list[str],
     advance: Callable[[int], None],
+    device: BuildDevice,
 ) -> tuple[list[_SelectedBlend], Mapping[bool, TrainedRanker], DebiasChoice]:
     """Selects the blends without and with repeats, and trains their rankers.
 
@@ -147,7 +154,7 @@ def _select_blends(
         same = unmeasured(learning.popularity_debias)
         debias = DebiasChoice(same, {False: same, True: same})
         return [(repeats, _DEFAULT_BLEND, None) for repeats in (False, True)], {}, debias
-    trial = train_candidates(parts[0].train, repeats=True, seed=seed)
+    trial = train_candidates(parts[0].train, repeats=True, seed=seed, device=device)
     advance(1)
     split_name = learning.validate_on or VALIDATE_ON
     chosen: list[_SelectedBlend] = []
@@ -171,7 +178,7 @@ def _select_blends(
     if trouble := obstacle(rows):
         notes.append(f"no ranker was trained: {trouble}")
     else:
-        rankers = fit_rankers(parts, trial, weights, split_name, learning.k, seed, advance)
+        rankers = fit_rankers(parts, trial, weights, split_name, learning.k, seed, advance, device)
     only_known = only_known_items(split_name)
     choices = {repeats: choice for repeats, _, choice in chosen}
     debias = select_debias(learning, parts[0], trial, choices, rankers, only_known, seed)

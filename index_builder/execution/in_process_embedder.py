@@ -46,8 +46,8 @@ class InProcessModel:
                 "reranker": "",
                 "entailment": "",
                 "threads": self.settings.threads or threads,
-                # CUDA shows each worker only its own GPU.
-                "device": "cuda" if gpu else self.settings.device,
+                # CUDA shows each worker only the GPU that Ray gave it.
+                "device": "cuda:0" if gpu else self.settings.device,
             }
         )
         service = await EmbeddingService.open(settings, cache_folder(settings, os.environ))

@@ -127,9 +127,13 @@ class StageClock:
             task.exception()
             raise
 
-    def _advance(self, units: int) -> None:
+    def check_cancelled(self) -> None:
+        """Ends the work of a thread by an error if it was cancelled."""
         if self._stopped.is_set():
             raise _StageCancelled
+
+    def _advance(self, units: int) -> None:
+        self.check_cancelled()
         self._progress.advance(units)
 
 

@@ -46,15 +46,18 @@ class RayExecutor:
 
     Args:
         open_model: Opens an embedder in a worker.
+        gpu_share: GPUs of a worker with a model, if the cluster has some: a fraction, by which
+            workers share one, or a whole number; 0 if workers use none.
     """
 
-    def __init__(self, open_model: OpenModel) -> None:
+    def __init__(self, open_model: OpenModel, *, gpu_share: float = 1.0) -> None:
         self._open_model = open_model
+        self._gpu_share = gpu_share
 
     def embedder(self, local: Embedder, info: EmbedderInfo) -> OpenEmbedder:
         """Returns a model in each worker's process, checked to have the same fingerprint."""
-        cpus, gpu = _share()
-        return functools.partial(_checked, self._open_model, cpus, gpu, info.fingerprint)
+        cpus, gpus = _worker_resources(self._gpu_share)
+        return functools.partial(_checked, self._open_model, cpus, gpus > 0, info.fingerprint)
 
     async def run(
         self, job: Job[Part, Result], parts: Iterable[Part], on_result: Callable[[Result], None]
@@ -62,7 +65,7 @@ class RayExecutor:
         """Runs the parts; see `Executor.run`."""
         remaining = (pickle.dumps(part) for part in parts)
         while window := await asyncio.to_thread(_window, remaining):
-            blocks = _outcomes(job, window)
+            blocks = _outcomes(job, window, self._gpu_share)
             try:
                 while (block := await asyncio.to_thread(_next, blocks)) is not None:
                     for packed in block.column("outcome"):
@@ -76,21 +79,24 @@ class RayExecutor:
                 await asyncio.to_thread(_close, blocks)
 
 
-def _share() -> tuple[int, bool]:
-    """Returns the number of cores of a worker with a model, and whether it has a GPU."""
+def _worker_resources(gpu_share: float) -> tuple[int, float]:
+    """Returns the number of cores of a worker with a model, and its GPUs."""
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     # A cluster that scales on demand may have no node yet.
     widest = max((int(node.get("CPU", 0)) for node in nodes), default=0) or _MODEL_CPUS
-    return min(widest, _MODEL_CPUS), any(node.get("GPU", 0) >= 1 for node in nodes)
+    on_gpu = any(node.get("GPU", 0) >= max(gpu_share, 1) for node in nodes)
+    return min(widest, _MODEL_CPUS), gpu_share if on_gpu else 0.0
 
 
-def _outcomes(job: Job[Part, Result], window: Sequence[bytes]) -> Generator[pa.Table, None, None]:
+def _outcomes(
+    job: Job[Part, Result], window: Sequence[bytes], gpu_share: float
+) -> Generator[pa.Table, None, None]:
     """Starts the work on pickled parts; returns pickled outcomes in order of arrival."""
     import ray.data
 
-    cpus, gpu = _share() if job.runs_model else (1, False)
+    cpus, gpus = _worker_resources(gpu_share) if job.runs_model else (1, 0.0)
     size = job.concurrency
     blocks = [window[first : first + size] for first in range(0, len(window), size)]
     tables = [pa.table({"part": pa.array(block, pa.large_binary())}) for block in blocks]
@@ -104,7 +110,7 @@ def _outcomes(job: Job[Part, Result], window: Sequence[bytes]) -> Generator[pa.T
         batch_format="pyarrow",
         compute=pool,
         num_cpus=cpus,
-        num_gpus=1 if gpu else None,
+        num_gpus=gpus or None,
     )
     found: Generator[pa.Table, None, None] = iter(
         worked.iter_batches(batch_size=None, batch_format="pyarrow")

@@ -91,6 +91,34 @@ def recall_of(
     shares = []
     for number, kept in enumerate(np.take_along_axis(rows, best, axis=1)):
         true_scores = np.asarray(vectors[kept[kept >= 0]]) @ exact.queries[number]
-        edge = float(exact.scores[number, -1])
-        shares.append(float((true_scores >= edge - _TOLERANCE * max(1.0, abs(edge))).sum()) / k)
+        shares.append(_good_results(exact, number, true_scores) / k)
     return float(np.mean(shares))
+
+
+def shard_recall(
+    exact: ExactResults,
+    vectors: NDArray[np.float32],
+    shard_rows: NDArray[np.int64],
+    places: NDArray[np.int64],
+) -> float:
+    """Returns the share of the exact k best within one shard that its index found, 0..1.
+
+    Args:
+        exact: Queries with their exact results in the whole collection.
+        vectors: (m, d) float32 of the collection.
+        shard_rows: (s,) rows of the collection by position in the shard.
+        places: (n, k) positions that the index of the shard found; -1 is padding.
+    Returns: Ties are equally good. 1 if no result is in the shard.
+    """
+    wanted = np.isin(exact.rows, shard_rows).sum(axis=1)
+    found = 0
+    for number, kept in enumerate(places):
+        true_scores = np.asarray(vectors[shard_rows[kept[kept >= 0]]]) @ exact.queries[number]
+        found += min(int(wanted[number]), _good_results(exact, number, true_scores))
+    return found / int(wanted.sum()) if wanted.any() else 1.0
+
+
+def _good_results(exact: ExactResults, number: int, true_scores: NDArray[np.float32]) -> int:
+    """Returns how many scores are as good as the last exact result of a query."""
+    edge = float(exact.scores[number, -1])
+    return int((true_scores >= edge - _TOLERANCE * max(1.0, abs(edge))).sum())

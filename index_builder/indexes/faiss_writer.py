@@ -1,4 +1,4 @@
-"""Builds, trains and writes FAISS indexes; the only module here that imports faiss."""
+"""Builds, trains and writes FAISS indexes; only `gpu_worker` imports faiss besides."""
 
 from __future__ import annotations
 
@@ -38,6 +38,10 @@ Advance = Callable[[int], None]
 # The stubs of faiss 1.15 lack most of its classes.
 _faiss: Any = faiss
 FAISS_VERSION: str = faiss.__version__
+# Wheels for CPUs lack these classes, and CAGRA is only in wheels that contain cuVS.
+HAS_GPU_SUPPORT: bool = hasattr(faiss, "StandardGpuResources")
+HAS_CAGRA: bool = hasattr(faiss, "GpuIndexCagra")
+IO_FLAG_MMAP_GRAPH: int = faiss.IO_FLAG_MMAP_IFC
 
 
 class SearchDefaults(NamedTuple):
@@ -92,7 +96,7 @@ def check_factory(factory: str, dim: int, shard_sizes: Sequence[int]) -> None:
             f"HNSW32,{_INT8_CODEC},Refine(SQfp16)",
             field="index",
         )
-    lists = _find_index(empty, _faiss.IndexIVF)
+    lists = find_index(empty, _faiss.IndexIVF)
     if lists is None:
         return
     for shard, vectors in enumerate(shard_sizes):
@@ -114,6 +118,7 @@ def build_index(
     shard: int,
     seed: int,
     advance: Advance,
+    trained: Any = None,
 ) -> tuple[Any, SearchDefaults]:
     """Builds the index of one shard in memory.
 
@@ -125,21 +130,15 @@ def build_index(
         shard: Number of the shard, for errors.
         seed: Seed of the training sample.
         advance: Called with the number of vectors added.
+        trained: Result of `empty_index`, trained elsewhere; None trains one here.
     Raises: InvalidRequest: a bad factory string, or too few vectors to train it.
     """
-    # Applies to the calling thread only, not to searches in other threads.
-    _faiss.omp_set_num_threads(options.threads or len(os.sched_getaffinity(0)))
-    index = _new_index(factory, vectors.shape[1])
-    graph = _find_index(index, _faiss.IndexHNSW)
-    if graph is not None:
-        graph.hnsw.efConstruction = options.ef_construction
-        graph.hnsw.efSearch = options.ef_search
-    if isinstance(_faiss.downcast_index(index), _faiss.IndexRefine):
-        _faiss.downcast_index(index).k_factor = options.refine_factor or _refine_factor(index)
+    use_threads(options)
+    index = empty_index(factory, vectors.shape[1], options) if trained is None else trained
     add = index.add
     int8 = _int8_graph(index) is not None
     if len(rows) and (int8 or not index.is_trained):
-        sample = _training_sample(index, vectors, rows, seed)
+        sample = training_sample(index, vectors, rows, seed)
         _train(index, factory, sample, len(rows), shard)
         if int8:
             add = partial(_add_int8, index, int8_scale(sample))
@@ -154,7 +153,42 @@ def build_index(
                 field="index",
             ) from error
         advance(len(block))
-    return index, _defaults(index, options)
+    return index, search_defaults(index, options)
+
+
+def use_threads(options: IndexOptions) -> None:
+    """Sets the threads of faiss for the calling thread only, not for searches in others."""
+    _faiss.omp_set_num_threads(options.threads or len(os.sched_getaffinity(0)))
+
+
+def empty_index(factory: str, dim: int, options: IndexOptions) -> Any:
+    """Returns an index with its widths, before training.
+
+    Raises: InvalidRequest: a bad factory string.
+    """
+    index = _new_index(factory, dim)
+    graph = find_index(index, _faiss.IndexHNSW)
+    if graph is not None:
+        graph.hnsw.efConstruction = options.ef_construction
+        graph.hnsw.efSearch = options.ef_search
+    if isinstance(_faiss.downcast_index(index), _faiss.IndexRefine):
+        _faiss.downcast_index(index).k_factor = options.refine_factor or _refine_factor(index)
+    return index
+
+
+def gpu_work(factory: str, dim: int) -> str:
+    """Returns what a GPU can do for an index: "lists", "graph", or nothing, which is empty.
+
+    It can train lists, whatever they hold. It can build a graph over vectors that need no training:
+    HNSW32,Flat, HNSW32,SQfp16 and HNSW32,SQbf16, but no graph in front of a refine stage.
+    """
+    index = _new_index(factory, dim)
+    lists = find_index(index, _faiss.IndexIVF)
+    if lists is not None:
+        # Other quantisers than flat ones and graphs train by themselves. The number is a char.
+        return "" if ord(lists.quantizer_trains_alone) == 1 else "lists"
+    graph = isinstance(_faiss.downcast_index(index), _faiss.IndexHNSW)
+    return "graph" if graph and index.is_trained else ""
 
 
 def expected_bytes(index: Any, vectors: int, lists: int = 0) -> int:
@@ -168,7 +202,7 @@ def expected_bytes(index: Any, vectors: int, lists: int = 0) -> int:
     now, size = index.ntotal, _written_bytes(index)
     index.reset()
     empty = _written_bytes(index)
-    inverted = _find_index(index, _faiss.IndexIVF)
+    inverted = find_index(index, _faiss.IndexIVF)
     grown = (lists or inverted.nlist) / inverted.nlist if inverted is not None else 1.0
     return int(empty * grown + (size - empty) / max(1, now) * vectors)
 
@@ -236,15 +270,15 @@ def _faiss_reason(error: RuntimeError) -> str:
     return _FAISS_PREFIX.sub("", str(error)).partition("\n")[0]
 
 
-def _find_index(index: Any, kind: type) -> Any:
+def find_index(index: Any, kind: type) -> Any:
     """Returns the index of a type inside wrappers (pre-transform, refine); None if absent."""
     index = _faiss.downcast_index(index)
     if isinstance(index, kind):
         return index
     if isinstance(index, _faiss.IndexPreTransform):
-        return _find_index(index.index, kind)
+        return find_index(index.index, kind)
     if isinstance(index, _faiss.IndexRefine):
-        return _find_index(index.base_index, kind)
+        return find_index(index.base_index, kind)
     return None
 
 
@@ -279,11 +313,11 @@ def _refine_factor(index: Any) -> float:
     return next(factor for least, factor in _REFINE_FACTORS if bits >= least)
 
 
-def _training_sample(
+def training_sample(
     index: Any, vectors: NDArray[np.float32], rows: NDArray[np.int64], seed: int
 ) -> NDArray[np.float32]:
     """Returns at most as many vectors as the training can use."""
-    lists = _find_index(index, _faiss.IndexIVF)
+    lists = find_index(index, _faiss.IndexIVF)
     nlist = lists.nlist if lists is not None else 0
     limit = max(_TRAIN_ROWS, nlist * _POINTS_PER_LIST)
     if len(rows) > limit:
@@ -305,12 +339,13 @@ def _train(index: Any, factory: str, sample: NDArray[np.float32], vectors: int, 
         ) from error
 
 
-def _defaults(index: Any, options: IndexOptions) -> SearchDefaults:
-    lists = _find_index(index, _faiss.IndexIVF)
+def search_defaults(index: Any, options: IndexOptions) -> SearchDefaults:
+    """Returns the default widths of an index."""
+    lists = find_index(index, _faiss.IndexIVF)
     if lists is not None:
         nprobe = options.nprobe or min(lists.nlist, max(8, lists.nlist // 16))
         return SearchDefaults(0, nprobe)
-    graph = _find_index(index, _faiss.IndexHNSW)
+    graph = find_index(index, _faiss.IndexHNSW)
     return SearchDefaults(options.ef_search if graph is not None else 0, 0)
 
 

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from index_builder.evaluation.retrieval_metrics import JudgedDataset
 from index_builder.interactions.recorded_interactions import DeletedUsers
 from index_builder.options.declared_attributes import check_kinds
+from index_builder.options.devices import AUTO_DEVICE, check_device
 from index_builder.options.training_options import TrainingOptions
 from nearline.contract import DEFAULT_COLLECTION, Embedder
 from nearline.errors import InvalidRequest
@@ -120,6 +121,8 @@ class BuildOptions:
     """Options of a build.
 
     store: Folder or URL of the snapshot store; see `Store.open`.
+    device: Trains and builds indexes, and trains factors: auto, cpu, cuda or cuda:N. auto is the
+        first GPU if the installed FAISS can use one, otherwise the CPU.
     shards: 1..64.
     golden_queries: Number of sampled queries to store with their exact results.
     seed: Seed of all samples.
@@ -155,6 +158,7 @@ class BuildOptions:
 
     store: str
     collection: str = DEFAULT_COLLECTION
+    device: str = AUTO_DEVICE
     shards: int = 1
     chunks: ChunkOptions = field(default_factory=ChunkOptions)
     index: IndexOptions = field(default_factory=IndexOptions)
@@ -194,6 +198,7 @@ class BuildOptions:
         ):
             if not low <= value <= high:
                 raise InvalidRequest(f"{name} is {value}; {low}..{high} is allowed", field=name)
+        check_device(self.device)
         check_kinds(self.attributes)
         check_language(self.language)
         check_search_weights(self.search_weights, self.attributes)

@@ -115,7 +115,7 @@ def _add(
         # Compactions inherit models: their process does not load scipy and implicit.
         from index_builder.behaviour.training import train_behaviour
 
-        trained = train_behaviour(training, documents.ids, options.seed, advance)
+        trained = train_behaviour(training, documents.ids, options.seed, advance, inputs.device)
         left_out = dict(training.left_out)
         if trained.unknown:
             left_out[UNKNOWN_ITEM] = trained.unknown

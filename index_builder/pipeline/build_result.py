@@ -8,6 +8,7 @@ from pathlib import Path
 
 from index_builder.documents.detected_lists import DetectedList
 from index_builder.lineage.document_merger import MergeSummary
+from index_builder.options.devices import CPU
 from index_builder.options.index_selection import IndexChoice
 from nearline.v1 import release_pb2, snapshot_pb2
 
@@ -25,6 +26,8 @@ class BuildResult:
     bytes: Size of the snapshot. seconds: Duration by stage.
     lists: Attributes that were read as lists without being declared.
     choice: How the index was chosen; None if nothing was measured.
+    device: Device of the build, cpu or cuda:N. device_notes: Work that the CPU did instead of the
+        GPU, with the reasons.
     answers: Calibration of answers; None if there is none.
     merged: Effects of live changes and of the previous snapshot; None if there were none.
     behaviour: Training on interactions, as one JSON object; None if there is none.
@@ -53,6 +56,8 @@ class BuildResult:
     seconds: Mapping[str, float]
     lists: Sequence[DetectedList] = ()
     choice: IndexChoice | None = None
+    device: str = CPU
+    device_notes: Sequence[str] = ()
     answers: snapshot_pb2.AnswerCard | None = None
     merged: MergeSummary | None = None
     behaviour: Mapping[str, object] | None = None

@@ -20,6 +20,7 @@ from index_builder.execution.progress import StageClock
 from index_builder.indexes import faiss_writer
 from index_builder.indexes.fusion_tuner import check_judged
 from index_builder.indexes.index_trials import apply_choice, choose_index
+from index_builder.indexes.shard_builder import find_device
 from index_builder.lineage.document_merger import DocumentMerger, MergeSummary
 from index_builder.lineage.lineage import Lineage
 from index_builder.lineage.parent_snapshot import write_deleted
@@ -71,6 +72,10 @@ class BuildRun:
             self.lineage = self.lineage.resumed(folder)
         # A language of a field that is not searched fails the build before hours of embedding.
         searched = search_fields(self.options, self.lineage)
+        # So does a GPU that is named and missing.
+        device = await self.clock.in_thread(
+            lambda: find_device(self.options.device, self.clock.check_cancelled)
+        )
         spool = Spool(folder, self.options.shards)
         vectors = VectorFile(folder)
         bad_rows = BadRows(self.options.max_bad_rows)
@@ -116,6 +121,7 @@ class BuildRun:
                 embedder=None if brought else self.embedder,
                 embedder_info=None if brought else self.embedder_info,
                 clock=self.clock,
+                device=device,
                 choice=choice,
                 lineage=self.lineage,
                 deleted_file=folder / _DELETED,
@@ -152,6 +158,8 @@ class BuildRun:
             lists=self.lists,
             seconds=self.clock.seconds,
             choice=choice,
+            device=device.name,
+            device_notes=device.notes,
             merged=self.merged,
             behaviour=self.behaviour.record() if self.behaviour else None,
             models=[describe_ref(one) for one in manifest.models],

@@ -213,7 +213,8 @@ def compaction_options(options: BuildOptions) -> BuildOptions:
     """Completes options with those of the current snapshot.
 
     Args:
-        options: Only store, collection, golden_queries, seed, threads, promote and work_dir count.
+        options: Only store, collection, device, golden_queries, seed, threads, promote and work_dir
+            count.
     Raises: NotFound: nothing is published.
     """
     manifest = read_current_manifest(Store.open(options.store), options.collection)

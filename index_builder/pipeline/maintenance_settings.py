@@ -47,6 +47,11 @@ class UpkeepSettings(ServerSettings):
         description="Snapshots made redundant by compaction to keep, in addition to the one in "
         "service and the rollback target.",
     )
+    device: str = Field(
+        "auto",
+        description="Device that trains and builds indexes: auto, cpu, cuda or cuda:N. auto: the "
+        "first GPU, if the installed FAISS can use one; otherwise the CPU.",
+    )
     golden_queries: int = Field(
         200,
         description="Number of sampled queries whose exact results are stored, to measure recall.",

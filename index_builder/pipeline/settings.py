@@ -37,6 +37,12 @@ class IndexBuilderSettings(Settings):
         "az://container/prefix.",
     )
     collection: str = Field(DEFAULT_COLLECTION, description="Name of the collection.")
+    device: str = Field(
+        "auto",
+        description="Device that trains and builds indexes: auto, cpu, cuda or cuda:N. auto: the "
+        "first GPU, if the installed FAISS can use one; otherwise the CPU. Workers that load the "
+        "model use the same, unless it is auto.",
+    )
     shards: int = Field(1, description="Number of shards, 1..64.")
     index: str = Field(
         "auto",
@@ -168,6 +174,11 @@ class IndexBuilderSettings(Settings):
         description="Ray cluster, host:port, or auto for the cluster that this machine belongs to; "
         "empty: a cluster is started on this machine.",
     )
+    ray_gpu_share: float = Field(
+        1.0,
+        description="GPUs of a Ray worker that loads the model: a fraction such as 0.25, which "
+        "lets four workers share a GPU, or a whole number; 0: workers use no GPU.",
+    )
     log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
     )
@@ -222,6 +233,7 @@ class IndexBuilderSettings(Settings):
         options = BuildOptions(
             store=self.store,
             collection=self.collection,
+            device=self.device,
             shards=self.shards,
             chunks=ChunkOptions(
                 max_tokens=self.chunk_tokens, overlap_sentences=self.overlap_sentences

@@ -17,6 +17,7 @@ from index_builder.documents.items_writer import write_items
 from index_builder.documents.records import SourceCount
 from index_builder.documents.spool import Spool
 from index_builder.documents.vector_file import VectorFile
+from index_builder.execution.build_device import CPU_DEVICE, BuildDevice
 from index_builder.execution.embedding import embed_queries
 from index_builder.execution.progress import StageClock
 from index_builder.indexes import faiss_writer, golden_sample
@@ -24,6 +25,7 @@ from index_builder.indexes.exact_search import ExactResults, K, recall_of, scan
 from index_builder.indexes.faiss_writer import SearchDefaults
 from index_builder.indexes.fusion_tuner import tune
 from index_builder.indexes.lexical_writer import write_lexical
+from index_builder.indexes.shard_builder import build_shard
 from index_builder.lineage.lineage import Lineage
 from index_builder.lineage.parent_snapshot import DELETED_FILE
 from index_builder.options.build_options import COSINE, BuildOptions
@@ -51,6 +53,7 @@ class SnapshotInputs:
 
     fields: Attributes to filter on. search_fields: Fields to search in.
     embedder_info: Describes the embedder; None if the user brings the vectors.
+    device: Builds the indexes and trains the factors.
     choice: How the index was chosen; None if nothing was measured.
     lineage: The snapshot and changes that the build continues; None if it consists of its sources
         only.
@@ -69,6 +72,7 @@ class SnapshotInputs:
     embedder: Embedder | None
     embedder_info: EmbedderInfo | None
     clock: StageClock
+    device: BuildDevice = CPU_DEVICE
     choice: IndexChoice | None = None
     lineage: Lineage | None = None
     deleted_file: Path | None = None
@@ -126,6 +130,7 @@ async def write_snapshot(
             clock.seconds,
             folder,
             inputs.choice,
+            inputs.device,
         )
         write_durably(target / "report.json", report.to_json().encode())
         write_durably(target / "report.html", render(report).encode())
@@ -223,20 +228,22 @@ def _write_shards(
     version_fields = inputs.spool.used_version_fields()
     for shard in range(inputs.options.shards):
         rows = inputs.spool.shard_chunk_rows(shard)
-        index, shard_defaults = faiss_writer.build_index(
-            factory,
-            vectors,
-            rows,
-            inputs.options.index,
-            shard=shard,
-            seed=inputs.options.seed,
-            advance=advance,
-        )
-        defaults = max(defaults, shard_defaults)
         target = shard_folder(folder, shard)
         with store_errors(target):
             target.mkdir(parents=True)
-            faiss_writer.write_index(index, target / INDEX_FILE)
+            index, shard_defaults = build_shard(
+                factory,
+                vectors,
+                rows,
+                inputs.options.index,
+                exact,
+                target / INDEX_FILE,
+                shard=shard,
+                seed=inputs.options.seed,
+                advance=advance,
+                device=inputs.device,
+            )
+            defaults = max(defaults, shard_defaults)
             write_items(target / ITEMS_FILE, inputs.spool.shard_documents(shard), version_fields)
             if inputs.fields:
                 attributes = inputs.spool.shard_attributes(shard)

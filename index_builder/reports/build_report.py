@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from index_builder.documents.bad_rows import BadRows
 from index_builder.documents.vector_file import VectorFile
+from index_builder.execution.build_device import CPU_DEVICE, BuildDevice
 from index_builder.options.index_selection import IndexChoice
 from nearline.v1 import snapshot_pb2
 
@@ -43,6 +44,8 @@ class BuildReport:
         user brought the vectors or all were inherited.
     bytes: Size of the files by name, over all shards. seconds: Duration by stage.
     choice: `IndexChoice.record()`; None if nothing was measured.
+    device: Device of the build, cpu or cuda:N. device_notes: Work that the CPU did instead of the
+        GPU, with the reasons.
     """
 
     snapshot_id: str
@@ -78,6 +81,8 @@ class BuildReport:
     bytes: Mapping[str, int]
     seconds: Mapping[str, float]
     choice: Mapping[str, object] | None = None
+    device: str = CPU_DEVICE.name
+    device_notes: Sequence[str] = ()
 
     def to_json(self) -> str:
         """Returns the report as a JSON object."""
@@ -91,6 +96,7 @@ def make_report(
     seconds: Mapping[str, float],
     folder: Path,
     choice: IndexChoice | None = None,
+    device: BuildDevice = CPU_DEVICE,
 ) -> BuildReport:
     """Makes the report.
 
@@ -101,6 +107,7 @@ def make_report(
         seconds: Duration by stage so far.
         folder: Folder of the snapshot, for the sizes of its files.
         choice: How the index was chosen; None if nothing was measured.
+        device: Device of the build.
     """
     tokens, truncated = vectors.lengths(manifest.chunks)
     sizes: dict[str, int] = {}
@@ -143,6 +150,8 @@ def make_report(
         bytes=sizes,
         seconds={stage: round(value, 3) for stage, value in seconds.items()},
         choice=None if choice is None else choice.record(),
+        device=device.name,
+        device_notes=device.notes,
     )
 
 

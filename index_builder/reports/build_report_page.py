@@ -84,6 +84,7 @@ def _index_rows(report: BuildReport) -> list[tuple[str, str]]:
         ("Most chunks of one document", f"{report.max_chunks_per_document:,}"),
         ("Documents per shard", shards),
         ("FAISS", report.faiss_version),
+        ("Device", "; ".join([report.device, *report.device_notes])),
     ]
 
 

@@ -34,9 +34,11 @@ _SETTINGS = SettingsOptions(
     omit=(
         *("corpus", "store", "collection", "attributes", "redis"),
         *("search_weights", "search_languages"),
-        *("force_promote", "embedding", "executor", "ray_address", "threads", "log_level"),
+        *("force_promote", "embedding", "executor", "ray_address", "ray_gpu_share"),
+        *("threads", "log_level"),
     ),
     metavars={
+        "device": "DEVICE",
         "index": "FACTORY",
         "target_recall": "RATIO",
         "max_memory": "SIZE",
@@ -122,6 +124,7 @@ def build(
     not embedded again.
     """
     from index_builder.indexes.faiss_writer import check_known
+    from index_builder.indexes.shard_builder import find_device
     from index_builder.pipeline.builder import build_corpus
     from index_builder.pipeline.compaction import compaction_options
     from index_builder.pipeline.settings import IndexBuilderSettings
@@ -154,6 +157,7 @@ def build(
     # Before a service is started.
     wanted.check()
     check_known(wanted.index.factory)
+    find_device(wanted.device)
     if (
         documents is not None
         and documents.empty
@@ -166,7 +170,7 @@ def build(
     async def run() -> BuildResult:
         async with change_log.open_change_log_if_any(store, collection, redis) as log:
             with (
-                command_executor(executor, dimensions=dimensions) as workers,
+                command_executor(executor, dimensions=dimensions, device=chosen.device) as workers,
                 open_progress(as_json) as progress,
             ):
                 return await make(progress, log, workers)
@@ -182,7 +186,11 @@ def build(
         if documents.brings_vectors:
             return await build_corpus(documents, complete, None, progress, log)
         async with open_embedder(
-            embedding, quiet=as_json, dimensions=dimensions, store=store
+            embedding,
+            quiet=as_json,
+            dimensions=dimensions,
+            store=store,
+            device=chosen.device,
         ) as client:
             if questions:
                 calibrate = make_calibrator(questions, client, calibration.target_risk)

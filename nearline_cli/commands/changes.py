@@ -33,8 +33,8 @@ app = typer.Typer(no_args_is_help=True, help="Manage the log of live changes.")
 _SETTINGS = SettingsOptions(
     module="index_builder.pipeline.maintenance_settings",
     name="UpkeepSettings",
-    only=("share", "age", "golden_queries", "work_dir"),
-    metavars={"share": "RATIO", "age": "DURATION", "work_dir": "DIR"},
+    only=("share", "age", "device", "golden_queries", "work_dir"),
+    metavars={"share": "RATIO", "age": "DURATION", "device": "DEVICE", "work_dir": "DIR"},
 )
 
 
@@ -180,6 +180,7 @@ def compact(
     wanted = BuildOptions(
         store=store,
         collection=collection,
+        device=settings["device"],
         golden_queries=settings["golden_queries"],
         gate=gate_of_build(forced.reason()),
         work_dir=Path(work_dir) if work_dir else None,
@@ -191,10 +192,12 @@ def compact(
             due = await compaction.check_compaction(opened, log, settings["share"], age_s)
             if not due.changes or (if_due and not due.reason):
                 return due, None
-            workers = stack.enter_context(command_executor(executor))
+            workers = stack.enter_context(command_executor(executor, device=wanted.device))
             client = None
             if compaction.read_current_manifest(opened, collection).embedder.fingerprint:
-                client = await stack.enter_async_context(open_embedder(embedding, quiet=as_json))
+                client = await stack.enter_async_context(
+                    open_embedder(embedding, quiet=as_json, device=wanted.device)
+                )
             chosen = compaction.compaction_options(wanted)
             chosen = await with_recorded_users(chosen, log)
             shown = stack.enter_context(open_progress(as_json))

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 _SETTINGS = SettingsOptions(
     module="index_builder.pipeline.settings",
     name="IndexBuilderSettings",
-    only=("golden_queries", "promote", "work_dir"),
-    metavars={"work_dir": "DIR"},
+    only=("device", "golden_queries", "promote", "work_dir"),
+    metavars={"device": "DEVICE", "work_dir": "DIR"},
     help={"promote": "Do not serve the snapshot yet."},
 )
 
@@ -63,6 +63,7 @@ def reembed(
     wanted = BuildOptions(
         store=store,
         collection=collection,
+        device=settings["device"],
         golden_queries=settings["golden_queries"],
         promote=settings["promote"],
         # The purpose of this command is another model.
@@ -72,7 +73,7 @@ def reembed(
 
     async def run() -> BuildResult:
         async with contextlib.AsyncExitStack() as stack:
-            workers = stack.enter_context(command_executor(executor))
+            workers = stack.enter_context(command_executor(executor, device=wanted.device))
             log = await stack.enter_async_context(
                 change_log.open_change_log_if_any(store, collection, redis)
             )

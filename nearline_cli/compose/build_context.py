@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # A service that is being started may need this long.
 _FIRST_REPLY_S = 15.0
+_AUTO = "auto"
 
 
 class ExecutorOptions(NamedTuple):
@@ -42,37 +43,62 @@ class ExecutorOptions(NamedTuple):
             "\\[default: a cluster is started on this machine]",
         ),
     ] = ""
+    ray_gpu_share: Annotated[
+        float,
+        typer.Option(
+            metavar="GPUS",
+            help="GPUs of a Ray worker that loads the model: a fraction such as 0.25, which lets "
+            "four workers share a GPU, or a whole number; 0: workers use no GPU.",
+        ),
+    ] = 1.0
 
 
 @contextlib.contextmanager
-def command_executor(options: ExecutorOptions, *, dimensions: int = 0) -> Iterator[Executor]:
+def command_executor(
+    options: ExecutorOptions, *, dimensions: int = 0, device: str = _AUTO
+) -> Iterator[Executor]:
     """Yields the executor of a command for the duration of the block; see `open_executor`.
 
     Args:
         options: Which executor.
         dimensions: Number of components of each vector that workers keep; 0 leaves it to their
             settings.
+        device: Device of the model in workers that have no GPU from Ray; auto leaves it to their
+            settings.
     """
     from index_builder.execution.executor_factory import open_executor
 
     with open_executor(
-        options.executor, options.ray_address, lambda: _worker_settings(dimensions)
+        options.executor,
+        options.ray_address,
+        lambda: _worker_settings(dimensions, device),
+        options.ray_gpu_share,
     ) as executor:
         yield executor
 
 
-def _worker_settings(dimensions: int) -> EmbeddingSettings:
+def _worker_settings(dimensions: int, device: str) -> EmbeddingSettings:
     """Returns the settings of the embedding model, as the service of a command has them."""
     from embedding.settings import EmbeddingSettings
     from nearline.settings import load_from_process
 
-    words = ("--dimensions", str(dimensions)) if dimensions else ()
-    return load_from_process(EmbeddingSettings, words)
+    return load_from_process(EmbeddingSettings, _model_words(dimensions, device))
+
+
+def _model_words(dimensions: int, device: str) -> list[str]:
+    """Returns the options of an embedding service."""
+    words = ["--dimensions", str(dimensions)] if dimensions else []
+    return words + ([] if device == _AUTO else ["--device", device])
 
 
 @contextlib.asynccontextmanager
 async def open_embedder(
-    address: str, *, quiet: bool = False, dimensions: int = 0, store: str = ""
+    address: str,
+    *,
+    quiet: bool = False,
+    dimensions: int = 0,
+    store: str = "",
+    device: str = _AUTO,
 ) -> AsyncIterator[EmbeddingClient]:
     """Yields a client of the embedding service at an address, or of one started for the block.
 
@@ -82,6 +108,7 @@ async def open_embedder(
         dimensions: Number of components of each vector that a started service keeps; 0 leaves it to
             its settings.
         store: Store whose models the settings of a started service may name. Optional.
+        device: Device of a started service; auto leaves it to its settings.
     Raises:
         InvalidRequest: Both an address and dimensions are given.
         NotReady, DeadlineExceeded: No service answers at the address.
@@ -105,7 +132,7 @@ async def open_embedder(
         return
     if not quiet:
         output.print_note("starting the embedding service (the first start prepares the model)")
-    words = [*(("--dimensions", str(dimensions)) if dimensions else ())]
+    words = _model_words(dimensions, device)
     words += ("--store", store) if store else ()
     async with embedding_process(words) as service, EmbeddingClient(service.address) as client:
         yield client

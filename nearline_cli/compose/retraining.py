@@ -220,7 +220,11 @@ async def rebuild_served(
     if not _current(options.store, options.collection).embedder.fingerprint:
         return await compact(options, log, None, shown)
     async with open_embedder(
-        address, quiet=quiet, dimensions=dimensions, store=options.store
+        address,
+        quiet=quiet,
+        dimensions=dimensions,
+        store=options.store,
+        device=options.device,
     ) as client:
         return await compact(options, log, client, shown, executor)
 

@@ -70,6 +70,7 @@ def _show_summary(result: BuildResult, store: str) -> None:
         f"snapshot    {result.snapshot_id}",
         f"documents   {result.documents:,} in {counted(result.chunks, 'chunk')}",
         f"index       {result.index_factory}, {result.dim} dimensions",
+        *_device_lines(result),
         f"recall@10   {result.recall_at_10:.4f} against an exact scan of the same vectors",
         *_hybrid_lines(result),
         *_answer_lines(result),
@@ -107,6 +108,12 @@ def _show_summary(result: BuildResult, store: str) -> None:
         if result.behaviour is not None:
             lines.append(f"      nearline recommend --user ID{where}")
     output.console().print("\n".join(lines))
+
+
+def _device_lines(result: BuildResult) -> list[str]:
+    if result.device == "cpu" and not result.device_notes:
+        return []
+    return [f"device      {result.device}", *(f"note        {one}" for one in result.device_notes)]
 
 
 def _gate_outcome(gate: release_pb2.GateVerdict) -> str:

@@ -31,6 +31,7 @@ IMPORTERS = {
         "retrieval/index/vectors/empty_index.py",
         "retrieval/index/vectors/faiss_index.py",
         "index_builder/indexes/faiss_writer.py",
+        "index_builder/indexes/gpu_worker.py",
         "index_builder/behaviour/tail_lists.py",
         # Measures FAISS alone, to compare with.
         "benchmarks/baselines/baseline_faiss.py",
@@ -68,8 +69,13 @@ IMPORTERS = {
     "sklearn": {"generation/training/calibrator.py", "benchmarks/train_answer_judge.py"},
     "lightgbm": {"index_builder/behaviour/lambdamart.py"},
     "ray": {"index_builder/execution/ray_cluster.py", "index_builder/execution/ray_executor.py"},
-    "implicit": {"index_builder/behaviour/als.py", "index_builder/behaviour/item_to_item.py"},
+    "implicit": {
+        "index_builder/behaviour/als.py",
+        "index_builder/behaviour/gpu_als.py",
+        "index_builder/behaviour/item_to_item.py",
+    },
     "scipy": {
+        "index_builder/behaviour/gpu_als.py",
         "index_builder/behaviour/user_item_matrix.py",
         "index_builder/behaviour/session_cooccurrence.py",
     },

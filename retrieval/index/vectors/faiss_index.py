@@ -79,12 +79,16 @@ def check_version(written_by: str) -> None:
         )
 
 
-def read_index(path: Path, flags: int = 0) -> Any:
+def read_index(path: Path, flags: int = 0, *, table_bytes: int = 0) -> Any:
     """Reads an index file; all reads must use this function, since it sets the limits of faiss.
 
+    Args:
+        path: The file.
+        flags: Of faiss.
+        table_bytes: Bytes of a table that faiss computes from the file, if that may be larger.
     Raises: RuntimeError, MemoryError: not an index, or a length in it exceeds the file size.
     """
-    size = path.stat().st_size
+    size = max(path.stat().st_size, table_bytes)
     with _load_lock:
         # No vector can be longer than the file: reject larger lengths.
         faiss.set_deserialization_vector_byte_limit(size)

@@ -13,6 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
@@ -21,7 +22,7 @@ import pyarrow as pa
 import pytest
 
 from embedding.settings import EmbeddingSettings
-from index_builder.execution import ray_executor
+from index_builder.execution import ray_cluster, ray_executor
 from index_builder.execution.executor import Job
 from index_builder.execution.executor_factory import open_executor
 from index_builder.execution.ray_cluster import cluster
@@ -159,7 +160,7 @@ async def test_an_early_end_releases_its_workers_at_once(
 ) -> None:
     closed = []
 
-    def outcomes(job: object, window: object) -> Generator[pa.Table, None, None]:
+    def outcomes(job: object, window: object, gpu_share: object) -> Generator[pa.Table, None, None]:
         try:
             while True:
                 yield pa.table({"outcome": [pickle.dumps(InvalidRequest("of no use"))]})
@@ -172,6 +173,37 @@ async def test_an_early_end_releases_its_workers_at_once(
     with pytest.raises(InvalidRequest) as kept:
         await executor.run(cast(Job[int, int], None), [1], lambda outcome: None)
     assert closed == [True], kept
+
+
+@pytest.mark.parametrize(
+    ("share", "gpus", "worker"),
+    [
+        (1.0, [0, 2], (4, 1.0)),
+        (0.25, [0, 1], (4, 0.25)),
+        (2.0, [2], (4, 2.0)),
+        (2.0, [1, 1], (4, 0.0)),
+        (0.0, [8], (4, 0.0)),
+        (0.5, [0], (4, 0.0)),
+    ],
+)
+def test_a_worker_has_its_share_of_a_gpu_if_a_machine_has_one(
+    share: float, gpus: list[int], worker: tuple[int, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": 16.0, "GPU": float(count)}} for count in gpus]
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(nodes=lambda: nodes))
+    assert ray_executor._worker_resources(share) == worker
+
+
+@pytest.mark.parametrize(("device", "used"), [("auto", 0.25), ("cuda:1", 0.25), ("cpu", 0.0)])
+def test_workers_on_the_cpu_have_no_share_of_a_gpu(
+    device: str, used: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_cluster, "cluster", lambda address: contextlib.nullcontext())
+    settings = EmbeddingSettings.load({"device": device})
+    with open_executor("ray", "", lambda: settings, 0.25) as executor:
+        assert cast(ray_executor.RayExecutor, executor)._gpu_share == used
+    with pytest.raises(InvalidRequest, match=r"ray_gpu_share is 1.5"):
+        open_executor("ray", "", lambda: settings, 1.5).__enter__()
 
 
 def test_ray_is_imported_only_for_its_executor() -> None:

@@ -15,6 +15,7 @@ import pytest
 from index_builder.indexes.faiss_writer import check_known
 from nearline.store.snapshot import Store, kind_name
 from nearline_cli.main import main
+from tests.index_builder import gpu_stand_in
 
 ROOT = Path(__file__).parents[3]
 
@@ -43,6 +44,23 @@ def test_build_of_a_matrix_prints_one_json_object(
     assert shown.err == ""
     assert (record["documents"], record["dim"], record["recall@10"]) == (120, 6, 1.0)
     assert Store.open(store).alias_in_force("default").current == record["snapshot_id"]
+
+
+def test_build_refuses_a_gpu_that_is_missing_and_names_the_work_of_the_cpu(
+    tmp_path: Path,
+    matrix: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ("build", "--corpus", str(matrix), "--store", str(tmp_path / "store"))
+    assert _run(*words, "--device", "gpu") == 2
+    assert "device is 'gpu'; use auto, cpu, cuda or cuda:N" in capsys.readouterr().err
+    gpu_stand_in.pretend(monkeypatch, "absent")
+    assert _run(*words, "--device", "cuda:1") == 2
+    assert "device is cuda:1, but CUDA shows 0" in capsys.readouterr().err
+    gpu_stand_in.pretend(monkeypatch, "aborts")
+    assert _run(*words) == 0
+    assert "note        FAISS cannot count GPUs: its process was" in capsys.readouterr().out
 
 
 def test_build_prints_a_summary_and_the_next_steps(
