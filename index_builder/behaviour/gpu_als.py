@@ -8,7 +8,7 @@ import scipy.sparse
 
 from index_builder.execution.build_device import GpuFailed
 from index_builder.execution.gpu_memory import check_memory
-from nearline.worker_process import Message, serve_calls
+from nearline.workers.process import Message, serve_calls
 
 
 def train(call: Message) -> Message:

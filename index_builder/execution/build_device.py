@@ -1,7 +1,7 @@
 """The device of a build: the CPU, or a GPU whose work is done by processes of its own.
 
 FAISS ends its process when a GPU fails. So no process of a build touches a GPU: it starts a worker
-for each piece of work, see `nearline.worker_process`. When a worker fails, the build does that
+for each piece of work, see `nearline.workers.process`. When a worker fails, the build does that
 piece on the CPU and notes the reason.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from nearline.worker_process import (
+from nearline.workers.process import (
     Message,
     WorkerCommand,
     WorkerError,

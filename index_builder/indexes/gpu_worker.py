@@ -18,7 +18,7 @@ from index_builder.indexes.faiss_writer import (
     write_index,
 )
 from index_builder.options.build_options import IndexOptions
-from nearline.worker_process import Message, serve_calls
+from nearline.workers.process import Message, serve_calls
 
 _BLOCK_ROWS = 16_384
 # The stubs of faiss have no classes for GPUs.

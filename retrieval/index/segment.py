@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.contract import (
-    Boost,
     Filter,
     HitLevel,
     Item,
@@ -22,8 +21,8 @@ from nearline.contract import (
     Suggestion,
 )
 from nearline.filters import All, Exists
-from retrieval.index.boosts import boost_values
 from retrieval.index.filtering.planner import Matches
+from retrieval.index.hit_builder import HitBuilder
 from retrieval.index.legs import DenseRows, LegOptions, Legs
 from retrieval.index.protocols import Documents, WordIndex
 from retrieval.index.suggestions import suggest_titles
@@ -31,7 +30,6 @@ from retrieval.index.top_units import TopRows, UnitOf
 from retrieval.index.vectors.vector_index import SearchParams, VectorIndex
 from retrieval.protocols.compute_threads import Stopped
 from retrieval.protocols.shard import (
-    HitPayload,
     LexicalColumns,
     ShardCounts,
     ShardFilterPlan,
@@ -78,6 +76,7 @@ class Segment:
         self.items = items
         self._attributes = attributes
         self._words = words
+        self._builder = HitBuilder(index, items, attributes)
         self._legs = Legs(index, items, attributes, words, gpu)
         self._unit_length = unit_length
         # Rows to search for at first, per requested document.
@@ -99,7 +98,7 @@ class Segment:
             results = self._with_terms(results, queries, options)
         else:
             dense = self._legs.dense(queries.vectors, leg_options)
-            results = self._hits(dense.found, options, dense.plan)
+            results = self._builder.hits(dense.found, options, dense.plan)
         if options.exact or dense.fallback:
             seconds = (time.perf_counter() - start) / len(results)
             among = leg_options.among
@@ -253,94 +252,13 @@ class Segment:
             most_groups,
         )
 
-    def _groups(self, field: str, rows: NDArray[np.int64]) -> list[Scalar]:
-        return self._attributes.first_values(field, self.items.documents_of(rows))
-
-    def _boosts(
-        self, boosts: Sequence[Boost], documents: NDArray[np.int64]
-    ) -> Sequence[Sequence[float]]:
-        """Returns the values of all boosts for each document."""
-        columns = [
-            boost_values(boost, self._attributes.values(boost.field, documents)) for boost in boosts
-        ]
-        return list(zip(*columns, strict=True))
-
     def _group_numbers(
         self, field: str, known: dict[Scalar, int], rows: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        numbers = [known.setdefault(value, len(known)) for value in self._groups(field, rows)]
-        return np.array(numbers, np.int64)
-
-    def _hits(
-        self, found: Sequence[TopRows], options: ShardOptions, plan: ShardFilterPlan | None
-    ) -> list[ShardHits]:
-        """Creates the hits of all queries of a batch together.
-
-        After a search the CPU caches are full of vectors, so every Python step is expensive: each
-        is taken once for the whole batch.
-        """
-        one = len(found) == 1
-        rows = found[0].rows if one else np.concatenate([each.rows for each in found])
-        scores = found[0].scores if one else np.concatenate([each.scores for each in found])
-        items = self.items
-        documents = items.documents_of(rows)
-        chunks, starts, ends = items.chunks_of(rows, documents)
-        ids = items.ids(documents)
-        payloads: Sequence[HitPayload] = ()
-        if options.payload:
-            payloads = self._payloads(rows, documents, starts, ends, options.payload)
-        groups = self._groups(options.grouping.field, rows) if options.grouping else ()
-        boosts = self._boosts(options.boosts, documents) if options.boosts else ()
-        all_scores = scores.tolist()
-        hits = []
-        at = 0
-        for each in found:
-            mine = slice(at, at + len(each.rows))
-            hits.append(
-                ShardHits(
-                    ids[mine],
-                    all_scores[mine],
-                    chunks[mine],
-                    starts[mine],
-                    ends[mine],
-                    payloads[mine],
-                    None,
-                    groups[mine],
-                    plan,
-                    boosts=boosts[mine],
-                )
-            )
-            at = mine.stop
-        return hits
-
-    def _payloads(
-        self,
-        rows: NDArray[np.int64],
-        documents: NDArray[np.int64],
-        starts: Sequence[int],
-        ends: Sequence[int],
-        payload: frozenset[PayloadField],
-    ) -> list[HitPayload]:
-        """Returns the payloads of hits.
-
-        Args:
-            rows, documents: (n,) rows and their documents.
-            starts, ends: n code points, the bounds of the text of each row.
-            payload: Fields to read.
-        """
-        items = self.items
-        vectors = self.index.reconstruct(rows) if PayloadField.VECTOR in payload else None
-        return [
-            HitPayload(
-                items.title(document) if PayloadField.TITLE in payload else None,
-                items.text(document)[start:end] if PayloadField.TEXT in payload else None,
-                items.attributes(document) if PayloadField.ATTRIBUTES in payload else None,
-                None if vectors is None else vectors[at],
-            )
-            for at, (document, start, end) in enumerate(
-                zip(documents.tolist(), starts, ends, strict=True)
-            )
+        numbers = [
+            known.setdefault(value, len(known)) for value in self._builder.groups(field, rows)
         ]
+        return np.array(numbers, np.int64)
 
     def _lexical(
         self, queries: ShardQueries, leg_options: LegOptions, options: ShardOptions
@@ -349,7 +267,7 @@ class Segment:
         plan: ShardFilterPlan | None = None
         if leg_options.matches is not None:
             plan = self._attributes.word_plan(leg_options.matches)
-        results = self._hits(found, options, plan)
+        results = self._builder.hits(found, options, plan)
         if options.boosts:
             words = self._legs.needed_words()
             for hits, text, one in zip(results, queries.texts, found, strict=True):
@@ -363,7 +281,9 @@ class Segment:
         documents = options.level is HitLevel.DOCUMENT
         found, dense = self._legs.candidates(queries, leg_options, documents=documents)
         plain = options._replace(payload=frozenset())
-        results = self._hits([TopRows(each.rows, each.scores) for each in found], plain, dense.plan)
+        results = self._builder.hits(
+            [TopRows(each.rows, each.scores) for each in found], plain, dense.plan
+        )
         for hits, each in zip(results, found, strict=True):
             rows = each.lexical_rows
             of = self.items.documents_of(rows)

@@ -20,7 +20,7 @@ import pytest
 
 from index_builder.execution import gpu_memory
 from index_builder.indexes import faiss_writer, gpu_worker, shard_builder
-from nearline.worker_process import Message, serve_calls
+from nearline.workers.process import Message, serve_calls
 
 _faiss: Any = faiss
 BEHAVIOUR = "GPU_STAND_IN"

@@ -30,6 +30,9 @@ IMPORTERS = {
         "retrieval/index/vectors/faiss_graph.py",
         "retrieval/index/vectors/empty_index.py",
         "retrieval/index/vectors/faiss_index.py",
+        "retrieval/index/vectors/faiss_layers.py",
+        "retrieval/index/vectors/faiss_storage.py",
+        "retrieval/index/gpu/faiss_worker.py",
         "index_builder/indexes/faiss_writer.py",
         "index_builder/indexes/gpu_worker.py",
         "index_builder/behaviour/tail_lists.py",
@@ -38,6 +41,7 @@ IMPORTERS = {
         "benchmarks/baselines/floor_server.py",
     },
     "torch": {
+        "retrieval/index/gpu/matrix.py",
         "embedding/torch_backend.py",
         "embedding/convert.py",
         "embedding/cross_encoder.py",

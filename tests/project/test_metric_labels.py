@@ -26,6 +26,7 @@ BOUNDED = {
     "baseline": "a list",
     "code": "gRPC's status codes",
     "collection": "collections that are served",
+    "device": "GPUs in the settings",
     "direction": "read or written",
     "drift": "a list",
     "filter": "shapes of filters, without fields and values",

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.retry import Backoff
-from nearline.supervised_worker import SupervisedWorker
-from nearline.worker_process import WorkerCommand, WorkerError, WorkerProcess, WorkerUnavailable
+from nearline.workers.process import WorkerCommand, WorkerError, WorkerProcess, WorkerUnavailable
+from nearline.workers.supervised import SupervisedWorker
 from retrieval.index.gpu.channels import LOADS, SEARCHES
 from retrieval.index.gpu.device_data import DeviceData, DeviceWorker
 from retrieval.protocols import metrics

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.worker_process import Message
+from nearline.workers.process import Message
 from retrieval.index.gpu.channels import LOADS
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.worker_process import Handler, Message, serve_calls
+from nearline.workers.process import Handler, Message, serve_calls
 from retrieval.index.vectors.faiss_index import read_index
 from retrieval.index.vectors.faiss_layers import layers_of
 

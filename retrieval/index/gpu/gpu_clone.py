@@ -6,9 +6,6 @@ CAGRA. The CPU scores the candidates again, so scores are those of the index on 
 
 from __future__ import annotations
 
-from typing import Any
-
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,8 +15,6 @@ from retrieval.index.gpu.device_data import DeviceIndex
 from retrieval.index.vectors.faiss_index import FaissIndex
 from retrieval.index.vectors.vector_index import Neighbours, fit_to_k, sort_ties
 
-# The stubs of faiss lack some classes.
-_faiss: Any = faiss
 # Limit of FAISS.
 _MAX_WIDTH = 2_048
 _LEAST_WIDTH = 32
@@ -88,14 +83,3 @@ class GpuClone:
         if not (np.abs(found - true, where=present, out=np.zeros_like(true)) <= limit).all():
             self._device.fail("its scores are wrong")
             raise NotOnDevice(f"GPU {self._device.name}: its scores are wrong", fault=True)
-
-
-def can_clone(index: FaissIndex) -> bool:
-    """Returns whether FAISS can copy an index to a GPU."""
-    kinds = (
-        _faiss.IndexIVFFlat,
-        _faiss.IndexIVFScalarQuantizer,
-        _faiss.IndexIVFPQ,
-        _faiss.IndexHNSWCagra,
-    )
-    return isinstance(index.innermost, kinds)

@@ -10,10 +10,10 @@ from typing import TypeAlias
 
 from embedding.devices import AUTO, CPU, torch_cuda
 from nearline.errors import SettingsError
-from nearline.worker_process import WorkerCommand
+from nearline.workers.process import WorkerCommand
 from retrieval.index.gpu.device import GpuDevice
 from retrieval.index.gpu.device_data import DeviceIndex, DeviceVectors
-from retrieval.index.gpu.gpu_clone import GpuClone, can_clone
+from retrieval.index.gpu.gpu_clone import GpuClone
 from retrieval.index.gpu.gpu_index import GpuIndex, GpuPart
 from retrieval.index.vectors.faiss_index import FaissIndex
 
@@ -67,7 +67,7 @@ class GpuPool:
         if not storage.rows or not storage.inner_product:
             return None
         shares = self._shares(storage.rows, storage.dim)
-        if not shares and can_clone(index):
+        if not shares and index.copies_to_gpu:
             return self._clone(index, path, name)
         parts = []
         first = 0

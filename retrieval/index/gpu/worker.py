@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from nearline.worker_process import Handler, Message, serve_calls
+from nearline.workers.process import Handler, Message, serve_calls
 
 if TYPE_CHECKING:
     from retrieval.index.gpu.matrix import DeviceMatrix

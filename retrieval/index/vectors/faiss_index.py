@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nearline.errors import SnapshotCorrupt, SnapshotMismatch, Unsupported
 from retrieval.index.vectors.faiss_layers import (
+    GPU_KINDS,
     KNOBS,
     exact_selector,
     is_product,
@@ -125,8 +126,8 @@ class FaissIndex:
             ef_search=self._default_ef,
             nprobe=self._default_nprobe,
         )
-        # What the others wrap.
-        self.innermost = layers[-1]
+        # Whether FAISS can copy it to a GPU.
+        self.copies_to_gpu = isinstance(layers[-1], GPU_KINDS)
         # An index that always scans is searched exactly, including ties.
         self._scans = isinstance(layers[-1], faiss.IndexFlatCodes) and all(
             isinstance(layer, faiss.IndexPreTransform) for layer in layers[:-1]

@@ -22,6 +22,15 @@ KNOBS = (
 )
 
 
+# What FAISS copies to a GPU; the last needs cuVS.
+GPU_KINDS = (
+    _keywords.IndexIVFFlat,
+    _keywords.IndexIVFScalarQuantizer,
+    _keywords.IndexIVFPQ,
+    _keywords.IndexHNSWCagra,
+)
+
+
 def layers_of(index: Any) -> list[Any]:
     """Returns the index and those that it wraps, outermost first."""
     if isinstance(index, faiss.IndexPreTransform):

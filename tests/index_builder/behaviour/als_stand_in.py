@@ -17,7 +17,7 @@ from implicit.cpu.als import AlternatingLeastSquares
 
 from index_builder.behaviour import gpu_als
 from index_builder.execution import gpu_memory
-from nearline.worker_process import serve_calls
+from nearline.workers.process import serve_calls
 
 BEHAVIOUR = os.environ["GPU_STAND_IN"]
 

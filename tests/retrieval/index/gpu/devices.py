@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nearline.retry import Backoff
-from nearline.worker_process import WorkerCommand
+from nearline.workers.process import WorkerCommand
 from retrieval.index.gpu.device import GpuDevice
 
 _ROOT = Path(__file__).parents[4]

@@ -7,7 +7,7 @@ from typing import Any
 
 import faiss
 
-from nearline.worker_process import serve_calls
+from nearline.workers.process import serve_calls
 from retrieval.index.gpu.faiss_worker import FaissWorker
 
 

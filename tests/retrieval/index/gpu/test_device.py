@@ -1,3 +1,5 @@
+"""A device that is sick, dead or full, and searches that share a call."""
+
 from __future__ import annotations
 
 import os

@@ -1,3 +1,5 @@
+"""Indexes that FAISS copies to a device, held against those on the CPU."""
+
 from __future__ import annotations
 
 import os

@@ -1,3 +1,5 @@
+"""Searches by float16 candidates, held against exact searches on the CPU."""
+
 from __future__ import annotations
 
 import itertools

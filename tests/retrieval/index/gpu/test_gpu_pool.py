@@ -1,3 +1,5 @@
+"""Which device holds which vectors, and which devices a setting names."""
+
 from __future__ import annotations
 
 from contextlib import ExitStack, closing

@@ -1,3 +1,5 @@
+"""The best rows of a matrix product, held against brute force."""
+
 from __future__ import annotations
 
 import numpy as np

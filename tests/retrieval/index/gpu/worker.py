@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nearline.worker_process import Message, serve_calls
+from nearline.workers.process import Message, serve_calls
 from retrieval.index.gpu.worker import MatrixWorker
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from nearline.retry import Backoff
-from nearline.worker_process import (
+from nearline.workers.process import (
     Message,
     WorkerCommand,
     WorkerError,

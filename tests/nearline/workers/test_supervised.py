@@ -1,3 +1,5 @@
+"""A worker process that fails is started again, prepared, and says why it is away."""
+
 from __future__ import annotations
 
 from contextlib import closing
@@ -5,9 +7,9 @@ from contextlib import closing
 import pytest
 
 from nearline.retry import Backoff
-from nearline.supervised_worker import SupervisedWorker
-from nearline.worker_process import WorkerProcess, WorkerUnavailable
-from tests.nearline.worker import COMMAND
+from nearline.workers.process import WorkerProcess, WorkerUnavailable
+from nearline.workers.supervised import SupervisedWorker
+from tests.nearline.workers.worker import COMMAND
 
 _NOW = Backoff(0.001)
 

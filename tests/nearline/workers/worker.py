@@ -1,4 +1,4 @@
-"""A worker that tests can break: python -m tests.nearline.worker."""
+"""A worker that tests can break: python -m tests.nearline.workers.worker."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 import threading
 from pathlib import Path
 
-from nearline.worker_process import Message, WorkerCommand, serve_calls
+from nearline.workers.process import Message, WorkerCommand, serve_calls
 
 COMMAND = WorkerCommand(
-    "tests.nearline.worker",
+    "tests.nearline.workers.worker",
     channels=2,
-    environment={"PYTHONPATH": str(Path(__file__).parents[2])},
+    environment={"PYTHONPATH": str(Path(__file__).parents[3])},
 )
 
 

@@ -1,3 +1,5 @@
+"""Calls of a child process: arrays, errors, limits, and its end."""
+
 from __future__ import annotations
 
 import os
@@ -14,15 +16,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nearline.worker_process import (
+from nearline.workers.process import (
     WorkerCommand,
     WorkerError,
     WorkerProcess,
     WorkerUnavailable,
 )
-from tests.nearline.worker import COMMAND
+from tests.nearline.workers.worker import COMMAND
 
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +87,8 @@ def test_a_process_that_cannot_start_says_so() -> None:
 
 def test_the_child_ends_with_its_parent() -> None:
     code = (
-        "import os, signal; from tests.nearline.worker import COMMAND\n"
-        "from nearline.worker_process import WorkerProcess\n"
+        "import os, signal; from tests.nearline.workers.worker import COMMAND\n"
+        "from nearline.workers.process import WorkerProcess\n"
         "print(WorkerProcess(COMMAND).pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     parent = subprocess.run([sys.executable, "-c", code], cwd=_ROOT, stdout=subprocess.PIPE)
