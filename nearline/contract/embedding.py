@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nearline.contract.records import ServedBy
 from nearline.contract.terms import Lane, TextRole
 
 # Name of the reranker that is shipped: it judges whether a text answers a question. The first line
@@ -26,6 +27,7 @@ class Embeddings:
     vectors: (n, d) float32, unit length. tokens: (n,) int64, before truncation.
     truncated: (n,) bool.
     tokenize_s, queue_s, inference_s: seconds spent in each stage.
+    served_by: A fallback of rung "cpu" if the CPU stood in for a GPU.
     """
 
     vectors: NDArray[np.float32]
@@ -35,6 +37,7 @@ class Embeddings:
     tokenize_s: float = 0.0
     queue_s: float = 0.0
     inference_s: float = 0.0
+    served_by: ServedBy = field(default_factory=ServedBy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +67,13 @@ class EntailmentScores:
     """Scores of n pairs of texts by an entailment model.
 
     entailment, contradiction: (n,) probabilities in 0..1; the remainder to 1 is neutral.
-    fingerprint: Fingerprint of the model.
+    fingerprint: Fingerprint of the model. served_by: See `Embeddings`.
     """
 
     entailment: Sequence[float]
     contradiction: Sequence[float]
     fingerprint: str
+    served_by: ServedBy = field(default_factory=ServedBy)
 
 
 class Embedder(Protocol):
