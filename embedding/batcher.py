@@ -20,13 +20,12 @@ from embedding.admission import RateMeter, admit
 from embedding.backend import Engine, Fallback, round_up
 from embedding.metrics import Metrics
 from embedding.queue import Batch, BatchLimits, BatchQueue, DropReason, InferenceJob
-from nearline.contract import Lane, ServedBy, Source
+from nearline.contract import CPU_RUNG, Lane, ServedBy, Source
 from nearline.errors import DeadlineExceeded, InternalError, NotReady, Overloaded
 
 _log = logging.getLogger(__name__)
 # If this many texts fail alone in a row, the model is broken, not the texts.
 _BROKEN_AFTER = 8
-_CPU = "cpu"
 _STOPPING = "the service is stopping; ask another replica"
 
 
@@ -50,7 +49,7 @@ class InferenceResult:
         """The source of the rows: live, or the CPU that stood in for a GPU."""
         if not self.fallback_reason:
             return ServedBy()
-        return ServedBy(source=Source.FALLBACK, rung=_CPU, reason=self.fallback_reason)
+        return ServedBy(source=Source.FALLBACK, rung=CPU_RUNG, reason=self.fallback_reason)
 
 
 class Batcher(Generic[Item]):

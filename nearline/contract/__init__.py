@@ -16,6 +16,7 @@ from nearline.contract.boosts import (
 )
 from nearline.contract.embedding import (
     ANSWER_JUDGE,
+    CPU_RUNG,
     ENTAILMENT_JUDGE,
     Embedder,
     EmbedderInfo,
@@ -178,6 +179,7 @@ from nearline.filters import Filter
 
 __all__ = [
     "ANSWER_JUDGE",
+    "CPU_RUNG",
     "DEFAULT_COLLECTION",
     "DEFAULT_KIND",
     "DEFAULT_N",

@@ -18,6 +18,8 @@ ANSWER_JUDGE = "answer-judge"
 # Name of the entailment model that is shipped: it judges whether a source supports or contradicts a
 # statement. The first of several lines of a premise is the title of its document.
 ENTAILMENT_JUDGE = "entailment-judge"
+# Rung of an answer for which the CPU stood in for a GPU: it took longer, and is as good.
+CPU_RUNG = "cpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

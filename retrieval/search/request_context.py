@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from nearline.contract import SearchCost, ServedBy, Source
+from nearline.contract import CPU_RUNG, SearchCost, ServedBy, Source
 from nearline.errors import NearlineError, SnapshotMismatch
 from nearline.filters import Filter, conditions
 from retrieval.protocols.shard import AppliedState, ShardHits, add_costs
@@ -23,8 +23,6 @@ _RESERVE_S = 0.02
 STALE = "stale"
 # The server is overloaded, and optional work was left out.
 REDUCED = "reduced"
-# The CPU answered in place of a GPU that failed: from the same vectors, but slower.
-_CPU = "cpu"
 
 
 @dataclass(slots=True)
@@ -77,7 +75,7 @@ class RequestContext:
     @property
     def complete(self) -> bool:
         """Whether every shard answered, is up to date, and nothing was left out."""
-        return not self.failures and self.served_by.rung in ("", _CPU)
+        return not self.failures and self.served_by.rung in ("", CPU_RUNG)
 
     @property
     def served_by(self) -> ServedBy:
@@ -88,7 +86,7 @@ class RequestContext:
         reasons: dict[str, None] = dict.fromkeys(
             one.stale for one in self.applied.values() if one.stale
         )
-        rung = STALE if reasons else REDUCED if self.reduced else _CPU
+        rung = STALE if reasons else REDUCED if self.reduced else CPU_RUNG
         if self.reduced:
             reasons[self.reduced] = None
         reasons |= self.fallbacks
