@@ -260,19 +260,11 @@ class EmbeddingService:
         timeout_s: float | None = None,
     ) -> Sequence[float]:
         """Scores texts against a query; see `Reranker.rerank`."""
-        scores, _ = await self.rerank_with_source(query, texts, lane, timeout_s)
-        return scores
-
-    async def rerank_with_source(
-        self, query: str, texts: Sequence[str], lane: c.Lane, timeout_s: float | None
-    ) -> tuple[Sequence[float], c.ServedBy]:
-        """Scores texts as `rerank`, and says whether the CPU stood in for a GPU."""
         scorer = _loaded(self._reranker, RERANKER, "Rerank")
         check_text(query, "query", self._settings.max_characters)
         self._check_texts("texts", texts)
         scored = await scorer.score([query] * len(texts), texts, lane, timeout_s)
-        scores: list[float] = scored.rows[:, 0].tolist()
-        return scores, scored.served_by
+        return c.RerankScores(scored.rows[:, 0].tolist(), scored.served_by)
 
     async def entail(
         self,

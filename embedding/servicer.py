@@ -63,14 +63,14 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServiceServicer):
     ) -> embedding_pb2.RerankResponse:
         """Scores texts against a query."""
         service = self._service()
-        scores, served_by = await service.rerank_with_source(
+        scores = await service.rerank(
             request.query,
             request.texts,
-            wire.lane_from_proto(request.lane),
-            time_left_s(context),
+            lane=wire.lane_from_proto(request.lane),
+            timeout_s=time_left_s(context),
         )
         fingerprint = (await service.info()).reranker_fingerprint
-        return wire.rerank_response(scores, fingerprint, served_by)
+        return wire.rerank_response(scores, fingerprint)
 
     async def Entail(
         self, request: embedding_pb2.EntailRequest, context: Context

@@ -24,6 +24,7 @@ from nearline.contract.embedding import (
     Entailment,
     EntailmentScores,
     Reranker,
+    RerankScores,
 )
 from nearline.contract.generation import (
     MAX_ANSWER_TOKENS,
@@ -302,6 +303,7 @@ __all__ = [
     "Refusal",
     "RefusalReason",
     "ReplyInfo",
+    "RerankScores",
     "Reranker",
     "ResultPage",
     "Retriever",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -78,6 +78,17 @@ class EntailmentScores:
     served_by: ServedBy = field(default_factory=ServedBy)
 
 
+class RerankScores(list[float]):
+    """Scores of a reranker, with their source.
+
+    served_by: See `Embeddings`.
+    """
+
+    def __init__(self, scores: Iterable[float], served_by: ServedBy) -> None:
+        super().__init__(scores)
+        self.served_by = served_by
+
+
 class Embedder(Protocol):
     """Turns texts into vectors."""
 
@@ -123,7 +134,7 @@ class Reranker(Protocol):
             lane: Queue to wait in.
             timeout_s: Time limit in seconds.
         Returns: (n,) finite scores, in the order of the texts; larger is better. The scale depends
-            on the model; often 0..1.
+            on the model; often 0..1. `RerankScores` also name their source.
         Raises: InvalidRequest, Overloaded, NotReady, DeadlineExceeded; Unsupported: no reranker.
         """
         ...

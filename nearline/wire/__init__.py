@@ -8,6 +8,7 @@ from nearline.wire.embeddings import (
     entailment_scores as entailment_scores,
     info_response as info_response,
     rerank_response as rerank_response,
+    rerank_scores as rerank_scores,
 )
 from nearline.wire.enums import (
     LANES as LANES,

@@ -56,13 +56,17 @@ def embeddings(message: embedding_pb2.EmbedResponse) -> c.Embeddings:
     )
 
 
-def rerank_response(
-    scores: Sequence[float], fingerprint: str, served_by: c.ServedBy
-) -> embedding_pb2.RerankResponse:
+def rerank_response(scores: Sequence[float], fingerprint: str) -> embedding_pb2.RerankResponse:
     """Returns the message of scores of a cross-encoder."""
     message = embedding_pb2.RerankResponse(scores=scores, fingerprint=fingerprint)
-    _fill_fallback(message, served_by)
+    if isinstance(scores, c.RerankScores):
+        _fill_fallback(message, scores.served_by)
     return message
+
+
+def rerank_scores(message: embedding_pb2.RerankResponse) -> c.RerankScores:
+    """Returns the scores of a message."""
+    return c.RerankScores(message.scores, _served_by(message))
 
 
 def entail_response(scores: c.EntailmentScores) -> embedding_pb2.EntailResponse:
