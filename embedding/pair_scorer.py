@@ -77,7 +77,7 @@ class PairScorer:
         self.batcher = Batcher(
             engine,
             budget=settings.batch_tokens if fallback else settings.cpu_batch_tokens,
-            max_queued_tokens=settings.max_queued_tokens,
+            max_queued_tokens=settings.queued_tokens,
             metrics=self._metrics,
             field="texts" if setting == RERANKER else "premises",
             on_broken=on_broken,

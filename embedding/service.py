@@ -86,7 +86,7 @@ class EmbeddingService:
         self._batcher = Batcher(
             PaddedBackend(backend, model.pad_id),
             budget=settings.batch_tokens,
-            max_queued_tokens=settings.max_queued_tokens,
+            max_queued_tokens=settings.queued_tokens,
             tokens_per_s=tokens_per_s,
             metrics=self._metrics,
             on_broken=on_broken,
@@ -222,12 +222,12 @@ class EmbeddingService:
     ) -> AsyncGenerator[c.Embeddings, None]:
         """Embeds batches on the bulk lane and yields the answers in order.
 
-        It reads ahead until `stream_read_ahead_texts` texts, but at least two batches, are in
+        It reads ahead until `read_ahead_texts` texts, but at least two batches, are in
         progress. If the queue is full it waits; nothing is refused.
 
         Raises: InvalidRequest, SnapshotMismatch, NotReady: from the first batch that fails.
         """
-        window = StreamWindow(self._settings.stream_read_ahead_texts)
+        window = StreamWindow(self._settings.read_ahead_texts)
 
         async def read() -> None:
             try:
@@ -301,7 +301,7 @@ class EmbeddingService:
             max_tokens=self._model.max_tokens,
             max_texts=self._settings.max_texts,
             max_characters=self._settings.max_characters,
-            max_queued_tokens=self._settings.max_queued_tokens,
+            max_queued_tokens=self._settings.queued_tokens,
             backend=self._backend.name,
             min_cosine=self._min_cosine,
             tokens_per_second=self._batcher.tokens_per_s,

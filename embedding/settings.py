@@ -14,6 +14,9 @@ from embedding.devices import AUTO, CPU, CPU_BATCH_TOKENS, default_batch_tokens,
 from embedding.model import DEFAULT_MODEL
 from nearline.settings import ServerSettings
 
+_QUEUED_TOKENS = 262_144
+_READ_AHEAD_TEXTS = 256
+
 
 class EmbeddingSettings(ServerSettings):
     """Settings of the embedding service, section `embedding`."""
@@ -111,13 +114,18 @@ class EmbeddingSettings(ServerSettings):
         65_536, ge=1, le=1 << 22, description="Code points allowed in one text."
     )
     max_queued_tokens: int = Field(
-        262_144,
-        ge=1,
+        0,
+        ge=0,
         le=1 << 32,
-        description="Tokens allowed to wait in each lane before requests are refused.",
+        description="Tokens allowed to wait in each lane before requests are refused; 0: 262,144, "
+        "or 32 batches if that is more.",
     )
     stream_read_ahead_texts: int = Field(
-        256, ge=1, le=65_536, description="Texts that an EmbedStream call has in progress at once."
+        0,
+        ge=0,
+        le=65_536,
+        description="Texts that an EmbedStream call has in progress at once; 0: 256, or a text for "
+        "every 32 tokens of a batch if that is more.",
     )
 
     # Asked once; the first time it may take seconds.
@@ -137,6 +145,16 @@ class EmbeddingSettings(ServerSettings):
     def batch_tokens(self) -> int:
         """Maximum number of padded tokens in a batch: `token_budget`, or what suits `devices`."""
         return self.token_budget or default_batch_tokens(self.devices)
+
+    @property
+    def queued_tokens(self) -> int:
+        """`max_queued_tokens`, or what keeps `devices` busy."""
+        return self.max_queued_tokens or max(_QUEUED_TOKENS, 32 * self.batch_tokens)
+
+    @property
+    def read_ahead_texts(self) -> int:
+        """`stream_read_ahead_texts`, or what keeps `devices` busy."""
+        return self.stream_read_ahead_texts or max(_READ_AHEAD_TEXTS, self.batch_tokens // 32)
 
     @property
     def cpu_batch_tokens(self) -> int:

@@ -134,3 +134,12 @@ def test_a_model_on_the_cpu_of_a_machine_with_a_gpu_has_small_batches(
     _torch(tmp_path, CUDA, monkeypatch, 80 << 30)
     assert EmbeddingSettings(token_budget=4096).cpu_batch_tokens == 512
     assert EmbeddingSettings(token_budget=4096, device="cpu").cpu_batch_tokens == 4096
+
+
+def test_queues_hold_enough_for_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _torch(tmp_path, CUDA, monkeypatch, 80 << 30)
+    gpu, cpu = EmbeddingSettings(), EmbeddingSettings(device="cpu")
+    assert (gpu.queued_tokens, gpu.read_ahead_texts) == (32 * 65_536, 2048)
+    assert (cpu.queued_tokens, cpu.read_ahead_texts) == (262_144, 256)
+    given = EmbeddingSettings(max_queued_tokens=9, stream_read_ahead_texts=7)
+    assert (given.queued_tokens, given.read_ahead_texts) == (9, 7)
