@@ -6,6 +6,7 @@ token ids and mask of texts (n, longest), or packed pairs, to rows (n, width) fl
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,14 @@ def _load_pairs(values: Any) -> _Run:
             device=values["device"],
         )
     )
-    return lambda arrays: engine.run(unpack_pairs(arrays), 0)
+    lock = threading.Lock()
+
+    def run(arrays: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        # The cross-encoder's own tokenizer is for one thread.
+        with lock:
+            return engine.run(unpack_pairs(arrays), 0)
+
+    return run
 
 
 if __name__ == "__main__":
