@@ -394,8 +394,7 @@ async def _embed(
     end = context.deadline
     left = None if end is None else end - asyncio.get_running_loop().time()
     vectors, cpu_reason = await embedders.embed(texts, collection.fingerprint, left)
-    if cpu_reason:
-        context.fallbacks[f"embedder: {cpu_reason}"] = None
+    context.record_fallback("embedder", cpu_reason)
     spent_s = time.perf_counter() - start
     metrics.stage_seconds.labels(collection.name, "embed").observe(spent_s)
     return vectors, spent_s

@@ -54,10 +54,14 @@ class RequestContext:
         first = results[0]
         if first.applied is not None:
             self.record_applied(shard, [hits.applied for hits in results])
-        if first.fallback:
-            self.fallbacks[f"shard {shard}: {first.fallback}"] = None
+        self.record_fallback(f"shard {shard}", first.fallback)
         for cost in [hits.cost for hits in results if hits.cost is not None]:
             self.cost = cost if self.cost is None else add_costs(self.cost, cost)
+
+    def record_fallback(self, part: str, reason: str) -> None:
+        """Records why the CPU answered in place of a GPU of a part; empty if it did not."""
+        if reason:
+            self.fallbacks[f"{part}: {reason}"] = None
 
     def record_applied(self, shard: int, states: Iterable[AppliedState | None]) -> None:
         """Records the progress of live changes in answers of a shard."""

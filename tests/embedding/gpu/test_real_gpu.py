@@ -1,4 +1,4 @@
-"""The embedding service on the GPUs of this machine: `pytest -m gpu`. Skipped where there is none."""
+"""The embedding service on the GPUs of this machine: `pytest -m gpu`; skipped without one."""
 
 from __future__ import annotations
 
