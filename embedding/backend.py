@@ -33,6 +33,30 @@ class Engine(Protocol[Item_contra]):
         ...
 
 
+class Fallback(Protocol):
+    """Says when the CPU stands in for the GPUs of an engine.
+
+    away: Why no GPU answers; empty if one does. budget: Padded tokens of a batch for the CPU.
+    """
+
+    @property
+    def away(self) -> str: ...
+    @property
+    def budget(self) -> int: ...
+
+    def count_gpus(self) -> int:
+        """Returns the number of GPUs that answer."""
+        ...
+
+    def close(self) -> None:
+        """Releases the GPUs."""
+        ...
+
+    def reason(self, slot: int) -> str:
+        """Returns why the last batch of a slot ran on the CPU; empty if it ran on a GPU."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class TokenBatch:
     """Token ids of n texts, padded on the right to one length.
@@ -109,3 +133,9 @@ def pad(sequences: Sequence[NDArray[np.int64]], pad_id: int, multiple: int) -> T
         ids[row, : len(sequence)] = sequence
         mask[row, : len(sequence)] = 1
     return TokenBatch(ids, mask)
+
+
+def unpad(batch: TokenBatch) -> list[NDArray[np.int64]]:
+    """Returns the token ids of each text of a batch."""
+    lengths = batch.mask.sum(axis=1).tolist()
+    return [row[:length] for row, length in zip(batch.ids, lengths, strict=True)]

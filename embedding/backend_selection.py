@@ -17,16 +17,19 @@ from numpy.typing import NDArray
 
 from embedding import reference_texts
 from embedding.backend import Backend
-from embedding.devices import CPU
+from embedding.gpu.backend import GpuBackend
+from embedding.gpu.pool import GpuModel, GpuPool, worker_command
 from embedding.model import EmbeddingModel
 from embedding.model_cache import ModelCache
-from embedding.reference_texts import ReferenceSet, measure_throughput
+from embedding.reference_texts import ReferenceSample, ReferenceSet, measure_throughput
 from embedding.settings import EmbeddingSettings
 from embedding.tokenizer import TextTokenizer
 from nearline.errors import NearlineError, NotReady, SettingsError, StoreError
 
 _log = logging.getLogger(__name__)
 _SETTINGS_EXIT_CODE = 2  # See `nearline.serving.run`.
+# The golden texts are cut into batches of similar lengths, which are filled to measure a GPU.
+_GPU_CUT_TOKENS = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +65,7 @@ async def select_backend(
     file = cache.choice_file(
         {
             "candidates": work.candidates,
-            "device": settings.torch_device,
+            "device": ",".join(settings.devices),
             "threads": settings.threads,
             "streams": settings.streams,
             "token_budget": settings.batch_tokens,
@@ -75,9 +78,7 @@ async def select_backend(
                 # Services that measure at the same time would slow each other down.
                 await stack.enter_async_context(cache.measuring())
             kept = work.read(file) or await _measure(work, cache, file)
-    backend = await asyncio.to_thread(work.load, kept.backend)
-    min_cosine = await asyncio.to_thread(work.check, backend)
-    return SelectedBackend(backend, replace(kept, min_cosine=min_cosine))
+    return await asyncio.to_thread(work.open, kept)
 
 
 async def _measure(work: _BackendSelection, cache: ModelCache, file: Path) -> BackendMeasurement:
@@ -123,7 +124,7 @@ class _BackendSelection:
         """Measures every candidate; skips those that cannot be loaded or differ from fp32."""
         in_subprocess = [name for name in self.candidates if name == "torch-f32"]
         others = [name for name in self.candidates if name not in in_subprocess]
-        if self._settings.torch_device != CPU or len(self.candidates) == 1:
+        if self._settings.on_gpu or len(self.candidates) == 1:
             others, in_subprocess = self.candidates, []
         measured: list[BackendMeasurement] = []
         if in_subprocess or not all(self.is_prepared(name) for name in self.candidates):
@@ -144,16 +145,26 @@ class _BackendSelection:
             raise refusals[-1]
         return measured
 
+    def open(self, kept: BackendMeasurement) -> SelectedBackend:
+        """Loads the selected backend, and checks it."""
+        if not self._settings.on_gpu:
+            backend = self.load(kept.backend)
+            return SelectedBackend(backend, replace(kept, min_cosine=self.check(backend)))
+        on_gpus = self._load_on_gpus(kept.backend, self._load_substitute())
+        try:
+            return SelectedBackend(on_gpus, replace(kept, min_cosine=self.check(on_gpus)))
+        except BaseException:
+            on_gpus.fallback.close()
+            raise
+
     def load(self, name: str) -> Backend:
-        """Loads a backend by its name."""
+        """Loads a backend of the CPU by its name."""
         engine, _, precision = name.partition("-")
         threads = self._settings.threads
         if engine == "torch":
             from embedding.torch_backend import TorchBackend
 
-            return TorchBackend(
-                self._model, precision, device=self._settings.torch_device, threads=threads
-            )
+            return TorchBackend(self._model, precision, threads=threads)
         from embedding.openvino_backend import OpenVINOBackend
 
         return OpenVINOBackend(
@@ -167,15 +178,62 @@ class _BackendSelection:
         )
 
     def _measure(self, name: str) -> BackendMeasurement:
+        if self._settings.on_gpu:
+            return self._measure_on_gpus(name)
         backend = self.load(name)
         min_cosine = self.check(backend)
         tokens_per_s = measure_throughput(backend, self._golden(backend))
         return BackendMeasurement(backend=name, min_cosine=min_cosine, tokens_per_s=tokens_per_s)
 
-    def _golden(self, backend: Backend) -> ReferenceSet:
-        return ReferenceSet(
-            self._tokenizer, self._model.pad_id, self._settings.batch_tokens, backend.pad_multiple
+    def _measure_on_gpus(self, name: str) -> BackendMeasurement:
+        backend = self._load_on_gpus(name, None)
+        try:
+            golden = self._golden(backend)
+            min_cosine = self.check(backend)
+            golden.fill(self._settings.batch_tokens, copies=backend.slots)
+            tokens_per_s = measure_throughput(backend, golden)
+        finally:
+            backend.fallback.close()
+        return BackendMeasurement(backend=name, min_cosine=min_cosine, tokens_per_s=tokens_per_s)
+
+    def _load_on_gpus(self, name: str, substitute: Backend | None) -> GpuBackend:
+        """Starts the workers of a model, and waits until they have started or failed."""
+        sample = ReferenceSample(
+            self._tokenizer, self._model.pad_id, GpuBackend.pad_multiple, self._reference()
         )
+        facts = asdict(self._model)
+        facts |= {"folder": str(self._model.folder), "pooling": self._model.pooling.value}
+        pool = GpuPool(
+            GpuModel(
+                command=worker_command(),
+                values={"model": facts, "precision": name.partition("-")[2]},
+                sample=(sample.batch.ids, sample.batch.mask),
+                problem=sample.problem,
+            ),
+            self._settings.devices,
+            timeout_s=self._settings.gpu_timeout_s,
+        )
+        pool.wait_ready()
+        return GpuBackend(pool, name, self._model.dim, self._model.pad_id, substitute)
+
+    def _load_substitute(self) -> Backend:
+        """Loads what stands in for the GPUs: the first engine of the CPU that agrees with fp32."""
+        refusal: NearlineError = NotReady("no engine for the CPU is installed")
+        for name in filter(self.is_prepared, _cpu_candidates()):
+            try:
+                backend = self.load(name)
+                self.check(backend)
+            except NearlineError as error:
+                refusal = error
+            else:
+                return backend
+        raise refusal
+
+    def _golden(self, backend: Backend) -> ReferenceSet:
+        tokens = self._settings.cpu_batch_tokens
+        if isinstance(backend, GpuBackend):
+            tokens = min(self._settings.batch_tokens, _GPU_CUT_TOKENS)
+        return ReferenceSet(self._tokenizer, self._model.pad_id, tokens, backend.pad_multiple)
 
     def _reference(self) -> NDArray[np.float32]:
         reference = self._cache.reference()
@@ -215,7 +273,7 @@ class _BackendSelection:
 
 def _candidates(settings: EmbeddingSettings) -> list[str]:
     """Returns the names of the backends that the settings and this machine allow."""
-    on_cpu = settings.torch_device == CPU
+    on_cpu = not settings.on_gpu
     has_openvino = importlib.util.find_spec("openvino") is not None
     has_torch = importlib.util.find_spec("torch") is not None
     names: list[str] = []
@@ -233,12 +291,22 @@ def _candidates(settings: EmbeddingSettings) -> list[str]:
     if not names:
         raise SettingsError(
             f"backend {settings.backend} with precision {settings.precision} on device "
-            f"{settings.torch_device} is not available: openvino is "
+            f"{', '.join(settings.devices)} is not available: openvino is "
             f"{'' if has_openvino else 'not '}installed, torch is {'' if has_torch else 'not '}"
             "installed, and bf16 in OpenVINO needs a CPU with bf16; install "
             "nearline-server[embedding] or nearline-server[torch], or set --backend auto "
             "--precision auto"
         )
+    return names
+
+
+def _cpu_candidates() -> list[str]:
+    """Returns the engines of the CPU that may stand in for GPUs, the fastest first."""
+    names = ["torch-f32"]
+    if importlib.util.find_spec("openvino") is not None:
+        from embedding.openvino_backend import has_bf16
+
+        names = [*(["openvino-bf16"] if has_bf16() else []), "openvino-f32", *names]
     return names
 
 

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedding.admission import RateMeter, admit
-from embedding.backend import Engine, round_up
+from embedding.backend import Engine, Fallback, round_up
 from embedding.metrics import Metrics
-from embedding.queue import Batch, BatchQueue, DropReason, InferenceJob
-from nearline.contract import Lane
+from embedding.queue import Batch, BatchLimits, BatchQueue, DropReason, InferenceJob
+from nearline.contract import CPU_RUNG, Lane, ServedBy, Source
 from nearline.errors import DeadlineExceeded, InternalError, NotReady, Overloaded
 
 _log = logging.getLogger(__name__)
@@ -34,11 +34,22 @@ Item = TypeVar("Item", bound=Sized)
 
 @dataclass(frozen=True, slots=True)
 class InferenceResult:
-    """Rows (n, width) float32 of one request, and its seconds in the queue and in the model."""
+    """Rows (n, width) float32 of one request, and its seconds in the queue and in the model.
+
+    fallback_reason: Why the CPU stood in for a GPU; empty if it did not.
+    """
 
     rows: NDArray[np.float32]
     queue_s: float
     inference_s: float
+    fallback_reason: str = ""
+
+    @property
+    def served_by(self) -> ServedBy:
+        """The source of the rows: live, or the CPU that stood in for a GPU."""
+        if not self.fallback_reason:
+            return ServedBy()
+        return ServedBy(source=Source.FALLBACK, rung=CPU_RUNG, reason=self.fallback_reason)
 
 
 class Batcher(Generic[Item]):
@@ -53,6 +64,7 @@ class Batcher(Generic[Item]):
         field: Field of the request that holds the items, for errors.
         clock: Monotonic seconds.
         on_broken: Called once, on the loop, if the model fails on everything.
+        fallback: What stands in for the GPUs of the engine; None: it has none.
     """
 
     def __init__(
@@ -66,6 +78,7 @@ class Batcher(Generic[Item]):
         field: str = "texts",
         clock: Callable[[], float] = time.monotonic,
         on_broken: Callable[[], None] | None = None,
+        fallback: Fallback | None = None,
     ) -> None:
         self._engine = engine
         self._max_queued_tokens = max_queued_tokens
@@ -73,6 +86,10 @@ class Batcher(Generic[Item]):
         self._field = field
         self._clock = clock
         self._on_broken = on_broken
+        self._fallback = fallback
+        if fallback is not None:
+            self._metrics.watch_gpus(fallback.count_gpus)
+        self._gpu_limits = BatchLimits.for_gpu(budget)
         # Shared with the model threads, guarded by the lock.
         self._work = threading.Condition()
         self._lanes = BatchQueue(budget, pad_multiple=engine.pad_multiple)
@@ -103,13 +120,15 @@ class Batcher(Generic[Item]):
             thread.start()
 
     async def close(self) -> None:
-        """Waits for running batches and fails waiting requests."""
+        """Waits for running batches, fails waiting requests, and releases the GPUs."""
         with self._work:
             self._stopping = True
             self._work.notify_all()
         for thread in self._threads:
             if thread.is_alive():
                 await asyncio.to_thread(thread.join)
+        if self._fallback is not None:
+            await asyncio.to_thread(self._fallback.close)
         for job in list(self._futures):
             self._fail(job, NotReady(_STOPPING))
         for waiter in self._room:
@@ -187,7 +206,9 @@ class Batcher(Generic[Item]):
                 late = self._clock() >= job.deadline
                 self._drop(job, DropReason.EXPIRED if late else DropReason.CANCELLED)
         started = job.started_at if job.started_at is not None else now
-        return InferenceResult(job.rows, started - now, self._clock() - started)
+        return InferenceResult(
+            job.rows, started - now, self._clock() - started, job.fallback_reason
+        )
 
     # --- on the loop ---
 
@@ -307,6 +328,10 @@ class Batcher(Generic[Item]):
             else:
                 for row, entry in enumerate(batch.entries):
                     entry.job.rows[entry.row] = rows[row]
+                if self._fallback is not None and (reason := self._fallback.reason(slot)):
+                    self._metrics.fallbacks.inc()
+                    for entry in batch.entries:
+                        entry.job.fallback_reason = reason
                 self._batch_ended(batch, batch.tokens)
                 self._metrics.lanes[batch.lane].batch(
                     len(batch.entries), batch.tokens, self._padded_tokens(batch)
@@ -320,6 +345,8 @@ class Batcher(Generic[Item]):
     def _next_batch(self) -> Batch | None:
         with self._work:
             while not self._stopping:
+                if self._fallback is not None:
+                    self._lanes.limits = self._limits(self._fallback)
                 now = self._clock()
                 taken = self._lanes.take(now)
                 if taken.expired:
@@ -330,6 +357,9 @@ class Batcher(Generic[Item]):
                     return taken.batch
                 self._work.wait()
             return None
+
+    def _limits(self, fallback: Fallback) -> BatchLimits:
+        return BatchLimits(fallback.budget) if fallback.away else self._gpu_limits
 
     def _batch_ended(self, batch: Batch, tokens_done: int) -> None:
         with self._work:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -32,6 +32,12 @@ _refused = Counter(
 _failed = Counter(
     "nearline_embedding_failed_batches_total", "Batches that the model failed on.", ("model",)
 )
+_fallbacks = Counter(
+    "nearline_embedding_cpu_fallback_batches_total",
+    "Batches that the CPU ran in place of a GPU.",
+    ("model",),
+)
+_gpus = Gauge("nearline_embedding_gpus", "GPUs that answer.", ("model",))
 _stages = Histogram(
     "nearline_embedding_stage_seconds",
     "Time of a request in each stage: tokenize, queue, inference.",
@@ -82,6 +88,7 @@ class Metrics:
     """All metrics of one model of this process's embedding service.
 
     failed: Batches that the model failed on. rate: Measured tokens per second.
+    fallbacks: Batches that the CPU ran in place of a GPU.
 
     Args:
         model: Label: the purpose of the model.
@@ -90,3 +97,8 @@ class Metrics:
     def __init__(self, model: str = "embedder") -> None:
         self.lanes = {lane: LaneMetrics(model, lane) for lane in Lane}
         self.failed, self.rate = _failed.labels(model), _rate.labels(model)
+        self.fallbacks, self._gpus = _fallbacks.labels(model), _gpus.labels(model)
+
+    def watch_gpus(self, count: Callable[[], int]) -> None:
+        """Reports the number of GPUs that answer, whenever metrics are read."""
+        self._gpus.set_function(count)

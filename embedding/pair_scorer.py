@@ -7,29 +7,37 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedding.backend import Engine
-from embedding.batcher import Batcher
-from embedding.devices import CPU
-from embedding.memory_limit import MemoryLimitedEngine
+from embedding.batcher import Batcher, InferenceResult
+from embedding.gpu.backend import GpuPairEngine
+from embedding.gpu.pool import GpuModel, GpuPool, worker_command
 from embedding.metrics import Metrics
 from embedding.model_files import StoredModel
 from embedding.pair_model import find_pair_model
-from embedding.pairs import TextPair, make_pairs
+from embedding.pairs import TextPair, make_pairs, pack_pairs
+from embedding.reference_texts import REFERENCE_TEXTS
 from embedding.settings import EmbeddingSettings
 from nearline.contract import ENTAILMENT_JUDGE, Lane
 from nearline.errors import DeadlineExceeded, SettingsError
+
+if TYPE_CHECKING:
+    from embedding.cross_encoder import CrossEncoderEngine
 
 RERANKER = "reranker"
 ENTAILMENT = "entailment"
 # What an entailment model calls its labels, in lower case; of the last two, one.
 _ENTAILMENT_LABELS = ("entailment", "contradiction")
 _NEUTRAL_LABELS = ("neutral", "not_entailment")
+# Every so many golden texts are paired to check a GPU, whose scores may differ by this share.
+_SAMPLE_STEP = 6
+_MOST_DIFFERENCE = 0.01
 _log = logging.getLogger(__name__)
 
 
@@ -65,13 +73,15 @@ class PairScorer:
         self._columns = list(columns)
         self._max_tokens = max_tokens
         self._metrics = Metrics(setting)
+        fallback = engine.fallback if isinstance(engine, GpuPairEngine) else None
         self.batcher = Batcher(
-            engine if settings.torch_device == CPU else MemoryLimitedEngine(engine),
-            budget=settings.batch_tokens,
-            max_queued_tokens=settings.max_queued_tokens,
+            engine,
+            budget=settings.batch_tokens if fallback else settings.cpu_batch_tokens,
+            max_queued_tokens=settings.queued_tokens,
             metrics=self._metrics,
             field="texts" if setting == RERANKER else "premises",
             on_broken=on_broken,
+            fallback=fallback,
         )
 
     @classmethod
@@ -106,11 +116,9 @@ class PairScorer:
                 f"{setting} {name} runs on sentence-transformers, which is not installed "
                 f"({error}); run pip install 'nearline-server[torch]', or leave the setting empty"
             ) from error
+        probabilities = setting == ENTAILMENT
         engine = CrossEncoderEngine(
-            model.folder,
-            probabilities=setting == ENTAILMENT,
-            device=settings.torch_device,
-            threads=settings.threads,
+            model.folder, probabilities=probabilities, threads=settings.threads
         )
         columns = label_columns(setting, engine.labels, name)
         try:
@@ -123,7 +131,7 @@ class PairScorer:
             ) from error
         scorer = cls(
             model,
-            engine,
+            _on_gpus(engine, model.folder, probabilities, settings) if settings.on_gpu else engine,
             columns=columns,
             max_tokens=engine.max_tokens,
             setting=setting,
@@ -142,14 +150,14 @@ class PairScorer:
 
     async def score(
         self, firsts: Sequence[str], seconds: Sequence[str], lane: Lane, timeout_s: float | None
-    ) -> NDArray[np.float32]:
+    ) -> InferenceResult:
         """Scores n pairs, all or nothing; cancelling drops pairs that have not run yet.
 
         Args:
             firsts, seconds: n texts each, n >= 1, not empty.
             lane: Queue to wait in.
             timeout_s: Seconds to the caller's deadline; None if there is no deadline.
-        Returns: (n, columns) float32.
+        Returns: Rows (n, columns) float32.
         Raises: Overloaded, DeadlineExceeded, NotReady, InternalError: as `Batcher.infer`.
         """
         if timeout_s is None:
@@ -167,7 +175,7 @@ class PairScorer:
 
     async def _score(
         self, firsts: Sequence[str], seconds: Sequence[str], lane: Lane, deadline: float
-    ) -> NDArray[np.float32]:
+    ) -> InferenceResult:
         start = time.monotonic()
         pairs = await asyncio.to_thread(make_pairs, firsts, seconds, self._max_tokens)
         now = time.monotonic()
@@ -175,7 +183,35 @@ class PairScorer:
         self._metrics.lanes[lane].request(
             len(pairs), 0, (now - start, scored.queue_s, scored.inference_s)
         )
-        return scored.rows[:, self._columns]
+        return replace(scored, rows=scored.rows[:, self._columns])
+
+
+def _on_gpus(
+    cpu: CrossEncoderEngine, folder: Path, probabilities: bool, settings: EmbeddingSettings
+) -> GpuPairEngine:
+    """Starts a loaded model on the GPUs; the CPU's scores of a few pairs check them."""
+    texts = REFERENCE_TEXTS[::_SAMPLE_STEP]
+    pairs = make_pairs(texts[:-1], texts[1:], cpu.max_tokens)
+    known = cpu.run(pairs, 0)
+
+    def problem(rows: NDArray[np.float32]) -> str:
+        far = float(np.abs(rows - known).max(initial=0.0))
+        if far <= _MOST_DIFFERENCE * max(1.0, float(np.abs(known).max())):
+            return ""
+        return f"a score differs by {far:g} from that of the CPU"
+
+    pool = GpuPool(
+        GpuModel(
+            command=worker_command(),
+            values={"folder": str(folder), "probabilities": probabilities},
+            sample=pack_pairs(pairs),
+            problem=problem,
+        ),
+        settings.devices,
+        timeout_s=settings.gpu_timeout_s,
+    )
+    pool.wait_ready()
+    return GpuPairEngine(pool, cpu)
 
 
 def is_change(name: str) -> bool:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nearline.sentences import estimate_tokens
 
@@ -43,3 +47,27 @@ def make_pairs(firsts: Sequence[str], seconds: Sequence[str], max_tokens: int) -
         TextPair(cut[a], cut[b], min(max_tokens, tokens[a] + tokens[b] + _SPECIAL_TOKENS))
         for a, b in zip(firsts, seconds, strict=True)
     ]
+
+
+def pack_pairs(pairs: Sequence[TextPair]) -> list[NDArray[Any]]:
+    """Packs pairs for a worker process.
+
+    Returns: (bytes,) uint8, all texts in UTF-8; (n, 3) int64: bytes of the first text and of the
+        second, and tokens.
+    """
+    texts = [text.encode() for pair in pairs for text in (pair.first, pair.second)]
+    sizes = np.fromiter(map(len, texts), np.int64, len(texts)).reshape(-1, 2)
+    tokens = np.fromiter(map(len, pairs), np.int64, len(pairs))
+    return [np.frombuffer(b"".join(texts), np.uint8), np.column_stack((sizes, tokens))]
+
+
+def unpack_pairs(arrays: Sequence[NDArray[Any]]) -> list[TextPair]:
+    """Returns the pairs that `pack_pairs` packed."""
+    data, facts = arrays[0].tobytes(), arrays[1].tolist()
+    pairs: list[TextPair] = []
+    at = 0
+    for first, second, tokens in facts:
+        middle, end = at + first, at + first + second
+        pairs.append(TextPair(data[at:middle].decode(), data[middle:end].decode(), tokens))
+        at = end
+    return pairs

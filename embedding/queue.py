@@ -22,9 +22,6 @@ from nearline.contract import Lane
 
 # A window of this many budgets is sorted by length: enough to fill batches with little padding.
 _WINDOW_BUDGETS = 8
-# Fixed cost of a batch, in tokens: measured, batches of 256 padded tokens reach 0.86 of the rate
-# of 1,024.
-_BATCH_COST_TOKENS = 50
 # Under continuous interactive load, bulk still gets this share of the tokens.
 _BULK_SHARE = 0.1
 # A job without a deadline, or with a distant one, counts as due this long after its arrival, so
@@ -32,6 +29,26 @@ _BULK_SHARE = 0.1
 PATIENCE_S = 30.0
 INTERACTIVE_MEMORY_S = 1.0
 BULK_CUT_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """How batches are cut; all in tokens.
+
+    budget: Padded tokens of one batch.
+    bulk_budget: The same for bulk while queries arrive, which wait for a batch to end.
+    fixed_cost: Cost of any batch. On a CPU, it was measured: batches of 256 padded tokens reach
+        0.86 of the rate of 1,024.
+    """
+
+    budget: int
+    bulk_budget: int = BULK_CUT_TOKENS
+    fixed_cost: int = 50
+
+    @classmethod
+    def for_gpu(cls, budget: int) -> BatchLimits:
+        """Returns limits for a GPU, whose batches cost milliseconds; assumed, not measured yet."""
+        return cls(budget, bulk_budget=budget // 2, fixed_cost=budget // 8)
 
 
 class EntryState(Enum):
@@ -75,6 +92,7 @@ class InferenceJob:
     deadline: Time of the queue's clock; infinite if the caller set none. due: Time by which it is
     ordered: its deadline, or earlier; see PATIENCE_S.
     rows: (n, width) float32, the model's output for each item, filled batch by batch.
+    fallback_reason: Why the CPU stood in for a GPU in one of its batches; empty if in none.
     """
 
     lane: Lane
@@ -86,6 +104,7 @@ class InferenceJob:
     pushed_at: float = 0.0
     due: float = math.inf
     started_at: float | None = None
+    fallback_reason: str = ""
 
     @classmethod
     def of(cls, items: Sequence[Sized], lane: Lane, deadline: float, width: int) -> InferenceJob:
@@ -160,7 +179,7 @@ class _LaneQueue:
     def __bool__(self) -> bool:
         return bool(self._window)
 
-    def cut(self, budget: int, max_texts: int, pad_multiple: int) -> Batch:
+    def cut(self, budget: int, max_texts: int, pad_multiple: int, fixed_cost: int) -> Batch:
         """Returns the run with the most tokens per unit of cost that has the most urgent entry."""
         window = self._window
         lengths = [round_up(entry.length, pad_multiple) for entry in window]
@@ -172,7 +191,7 @@ class _LaneQueue:
             first = max(0, last + 1 - width)
             if first > first_due:
                 break
-            cost = lengths[last] * (last + 1 - first) + _BATCH_COST_TOKENS
+            cost = lengths[last] * (last + 1 - first) + fixed_cost
             done = (sums[last + 1] - sums[first]) / cost
             if done > best:
                 start, end, best = first, last + 1, done
@@ -185,6 +204,8 @@ class _LaneQueue:
 class BatchQueue:
     """The queue with both lanes.
 
+    limits: How batches are cut; may be replaced at any time.
+
     Args:
         budget: Padded tokens of one batch.
         max_texts: Maximum texts of a batch.
@@ -193,7 +214,7 @@ class BatchQueue:
 
     def __init__(self, budget: int, max_texts: int = 1024, pad_multiple: int = 1) -> None:
         self.drops: Counter[tuple[Lane, DropReason]] = Counter()
-        self._budget = budget
+        self.limits = BatchLimits(budget)
         self._max_texts = max_texts
         self._pad_multiple = pad_multiple
         self._queues = {lane: _LaneQueue(lane) for lane in Lane}
@@ -229,7 +250,7 @@ class BatchQueue:
 
     def take(self, now: float) -> QueuePoll:
         """Returns the next batch to run."""
-        window = _WINDOW_BUDGETS * self._budget
+        window = _WINDOW_BUDGETS * self.limits.budget
         expired = [job for q in self._queues.values() for job in q.refill(window, now)]
         for job in expired:
             self.drop(job, DropReason.EXPIRED)
@@ -263,16 +284,17 @@ class BatchQueue:
     def _next_cut(self, now: float) -> Batch | None:
         interactive, bulk = self._queues[Lane.INTERACTIVE], self._queues[Lane.BULK]
         recently = now - self._interactive_seen < INTERACTIVE_MEMORY_S
-        bulk_budget = min(self._budget, BULK_CUT_TOKENS) if recently else self._budget
+        budget, cost = self.limits.budget, self.limits.fixed_cost
+        bulk_budget = min(budget, self.limits.bulk_budget) if recently else budget
         if not bulk:
             self._owed_to_bulk = 0.0
         if interactive and self._owed_to_bulk < bulk_budget:
-            batch = interactive.cut(self._budget, self._max_texts, self._pad_multiple)
+            batch = interactive.cut(budget, self._max_texts, self._pad_multiple, cost)
             if bulk:
                 self._owed_to_bulk += _BULK_SHARE * batch.tokens
             return batch
         if bulk:
-            batch = bulk.cut(bulk_budget, self._max_texts, self._pad_multiple)
+            batch = bulk.cut(bulk_budget, self._max_texts, self._pad_multiple, cost)
             self._owed_to_bulk = max(0.0, self._owed_to_bulk - bulk_budget)
             return batch
         return None

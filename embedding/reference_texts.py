@@ -15,6 +15,8 @@ from embedding.tokenizer import TextTokenizer, TokenizedText
 from nearline.errors import NotReady
 
 MIN_COSINE = 0.999
+# Every sixth golden text is in the sample.
+_SAMPLE_STEP = 6
 
 _PARAGRAPHS = (
     "A queue smooths the difference between the rate at which work arrives and the rate at which"
@@ -101,12 +103,58 @@ class ReferenceSet:
         ]
         self.tokens = sum(len(text.ids) for text in texts)
 
+    def fill(self, budget: int, copies: int) -> None:
+        """Repeats the texts of each batch up to a budget, and the batches, to measure with.
+
+        Args:
+            budget: Padded tokens of one batch.
+            copies: Number of copies of each batch.
+        """
+        for at, batch in enumerate(self.batches):
+            times = (max(1, budget // batch.ids.size), 1)
+            self.batches[at] = TokenBatch(np.tile(batch.ids, times), np.tile(batch.mask, times))
+        self.batches *= copies
+        self.tokens = sum(int(batch.mask.sum()) for batch in self.batches)
+
     def embed(self, backend: Backend) -> NDArray[np.float32]:
         """Returns the vectors of all golden texts, (n, dim) float32, in their order."""
         vectors = np.empty((len(REFERENCE_TEXTS), backend.dim), np.float32)
         for number, (rows, batch) in enumerate(zip(self.rows, self.batches, strict=True)):
             vectors[rows] = backend.embed(batch, number % backend.slots)
         return vectors
+
+
+class ReferenceSample:
+    """A few golden texts whose vectors are known, to check a backend that is in use.
+
+    batch: The texts.
+
+    Args:
+        tokenizer, pad_id, pad_multiple: See `ReferenceSet`.
+        reference: (n, dim) float32, vectors of all golden texts.
+    """
+
+    def __init__(
+        self,
+        tokenizer: TextTokenizer,
+        pad_id: int,
+        pad_multiple: int,
+        reference: NDArray[np.float32],
+    ) -> None:
+        texts = tokenizer.tokenize(REFERENCE_TEXTS[::_SAMPLE_STEP])
+        self.batch = pad([text.ids for text in texts], pad_id, pad_multiple)
+        self._reference = reference[::_SAMPLE_STEP]
+
+    def problem(self, vectors: NDArray[np.float32]) -> str:
+        """Returns why vectors of the batch are wrong; empty if they are right."""
+        found = cosines(vectors, self._reference)
+        worst = int(found.argmin())
+        if found[worst] >= MIN_COSINE:
+            return ""
+        return (
+            f"golden text {worst * _SAMPLE_STEP} has cosine {found[worst]:.6f} to the fp32 "
+            f"reference, {MIN_COSINE} is needed"
+        )
 
 
 def cosines(vectors: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -15,20 +15,19 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from embedding.backend import Backend, Engine, PaddedBackend
+from embedding.backend import Backend, PaddedBackend
 from embedding.backend_selection import select_backend
 from embedding.batcher import Batcher
-from embedding.devices import CPU
+from embedding.gpu.backend import GpuBackend
 from embedding.judges.answer_judge import open_judge
 from embedding.judges.entailment_judge import open_entailment_judge
-from embedding.memory_limit import MemoryLimitedEngine
 from embedding.metrics import Metrics
 from embedding.model import EmbeddingModel, find_model
 from embedding.pair_scorer import ENTAILMENT, RERANKER, PairScorer
 from embedding.pairs import TextPair
 from embedding.settings import EmbeddingSettings
 from embedding.stream_window import StreamWindow
-from embedding.tokenizer import TokenizerThread
+from embedding.tokenizer import TokenizerThreads, most_threads
 from embedding.validation import check_count, check_text
 from nearline import contract as c
 from nearline.errors import DeadlineExceeded, InvalidRequest, SnapshotMismatch, Unsupported
@@ -83,18 +82,22 @@ class EmbeddingService:
         self._entailment = entailment
         self._fingerprint = model.fingerprint
         self._metrics = Metrics()
-        engine: Engine[NDArray[np.int64]] = PaddedBackend(backend, model.pad_id)
+        fallback = backend.fallback if isinstance(backend, GpuBackend) else None
         self._batcher = Batcher(
-            engine if settings.torch_device == CPU else MemoryLimitedEngine(engine),
+            PaddedBackend(backend, model.pad_id),
             budget=settings.batch_tokens,
-            max_queued_tokens=settings.max_queued_tokens,
+            max_queued_tokens=settings.queued_tokens,
             tokens_per_s=tokens_per_s,
             metrics=self._metrics,
             on_broken=on_broken,
+            fallback=fallback,
         )
-        # One thread per lane, so that a query does not wait while a bulk batch is tokenised.
+        # Threads per lane, so that a query does not wait while a bulk batch is tokenised. On a CPU,
+        # the model needs the cores.
+        threads = most_threads() if fallback else 1
         self._tokenizers = {
-            lane: TokenizerThread(model.folder, model.max_tokens, lane.value) for lane in c.Lane
+            lane: TokenizerThreads(model.folder, model.max_tokens, lane.value, threads)
+            for lane in c.Lane
         }
         self._prompts = {
             c.TextRole.QUERY: model.query_prompt,
@@ -114,6 +117,8 @@ class EmbeddingService:
         Raises: SettingsError, NotReady, StoreError: as `PairScorer.load`, `find_model`,
             `select_backend`.
         """
+        # Asks for GPUs, which takes seconds.
+        await asyncio.to_thread(lambda: settings.batch_tokens)
         # Before the embedding model, whose first start takes minutes.
         reranker, entailment = [
             await asyncio.to_thread(
@@ -217,12 +222,12 @@ class EmbeddingService:
     ) -> AsyncGenerator[c.Embeddings, None]:
         """Embeds batches on the bulk lane and yields the answers in order.
 
-        It reads ahead until `stream_read_ahead_texts` texts, but at least two batches, are in
+        It reads ahead until `read_ahead_texts` texts, but at least two batches, are in
         progress. If the queue is full it waits; nothing is refused.
 
         Raises: InvalidRequest, SnapshotMismatch, NotReady: from the first batch that fails.
         """
-        window = StreamWindow(self._settings.stream_read_ahead_texts)
+        window = StreamWindow(self._settings.read_ahead_texts)
 
         async def read() -> None:
             try:
@@ -258,9 +263,8 @@ class EmbeddingService:
         scorer = _loaded(self._reranker, RERANKER, "Rerank")
         check_text(query, "query", self._settings.max_characters)
         self._check_texts("texts", texts)
-        rows = await scorer.score([query] * len(texts), texts, lane, timeout_s)
-        scores: list[float] = rows[:, 0].tolist()
-        return scores
+        scored = await scorer.score([query] * len(texts), texts, lane, timeout_s)
+        return c.RerankScores(scored.rows[:, 0].tolist(), scored.served_by)
 
     async def entail(
         self,
@@ -280,11 +284,12 @@ class EmbeddingService:
                 "same number of each",
                 field="hypotheses",
             )
-        rows = await scorer.score(premises, hypotheses, lane, timeout_s)
+        scored = await scorer.score(premises, hypotheses, lane, timeout_s)
         return c.EntailmentScores(
-            entailment=rows[:, 0].tolist(),
-            contradiction=rows[:, 1].tolist(),
+            entailment=scored.rows[:, 0].tolist(),
+            contradiction=scored.rows[:, 1].tolist(),
             fingerprint=scorer.fingerprint,
+            served_by=scored.served_by,
         )
 
     async def info(self) -> c.EmbedderInfo:
@@ -296,7 +301,7 @@ class EmbeddingService:
             max_tokens=self._model.max_tokens,
             max_texts=self._settings.max_texts,
             max_characters=self._settings.max_characters,
-            max_queued_tokens=self._settings.max_queued_tokens,
+            max_queued_tokens=self._settings.queued_tokens,
             backend=self._backend.name,
             min_cosine=self._min_cosine,
             tokens_per_second=self._batcher.tokens_per_s,
@@ -337,6 +342,7 @@ class EmbeddingService:
             tokenize_s=tokenize_s,
             queue_s=embedded.queue_s,
             inference_s=embedded.inference_s,
+            served_by=embedded.served_by,
         )
 
     def _check(self, call: EmbedCall) -> None:

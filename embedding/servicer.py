@@ -70,7 +70,7 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServiceServicer):
             timeout_s=time_left_s(context),
         )
         fingerprint = (await service.info()).reranker_fingerprint
-        return embedding_pb2.RerankResponse(scores=scores, fingerprint=fingerprint)
+        return wire.rerank_response(scores, fingerprint)
 
     async def Entail(
         self, request: embedding_pb2.EntailRequest, context: Context

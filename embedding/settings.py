@@ -10,9 +10,12 @@ from typing import ClassVar, Literal
 import platformdirs
 from pydantic import Field
 
-from embedding.devices import AUTO, CPU, default_batch_tokens, resolve_device
+from embedding.devices import AUTO, CPU, CPU_BATCH_TOKENS, default_batch_tokens, resolve_devices
 from embedding.model import DEFAULT_MODEL
 from nearline.settings import ServerSettings
+
+_QUEUED_TOKENS = 262_144
+_READ_AHEAD_TEXTS = 256
 
 
 class EmbeddingSettings(ServerSettings):
@@ -79,8 +82,16 @@ class EmbeddingSettings(ServerSettings):
     )
     device: str = Field(
         AUTO,
-        description="Device that runs the model: cpu, cuda or cuda:N. auto: the first CUDA GPU, if "
-        "torch is built for CUDA and can use one; otherwise the CPU. OpenVINO runs on the CPU.",
+        description="Device that runs the model: cpu, cuda, cuda:N, several as cuda:0,cuda:1, or "
+        "cuda:all. auto: the first CUDA GPU, if torch is built for CUDA and can use one; otherwise "
+        "the CPU. OpenVINO runs on the CPU.",
+    )
+    gpu_timeout_s: float = Field(
+        10.0,
+        gt=0,
+        le=3600,
+        description="Seconds within which a GPU must answer a batch. After that, the CPU runs it, "
+        "and the process of the GPU is started again.",
     )
     threads: int = Field(0, ge=0, le=1024, description="Threads for inference; 0: all cores.")
     streams: int = Field(
@@ -103,27 +114,52 @@ class EmbeddingSettings(ServerSettings):
         65_536, ge=1, le=1 << 22, description="Code points allowed in one text."
     )
     max_queued_tokens: int = Field(
-        262_144,
-        ge=1,
+        0,
+        ge=0,
         le=1 << 32,
-        description="Tokens allowed to wait in each lane before requests are refused.",
+        description="Tokens allowed to wait in each lane before requests are refused; 0: 262,144, "
+        "or 32 batches if that is more.",
     )
     stream_read_ahead_texts: int = Field(
-        256, ge=1, le=65_536, description="Texts that an EmbedStream call has in progress at once."
+        0,
+        ge=0,
+        le=65_536,
+        description="Texts that an EmbedStream call has in progress at once; 0: 256, or a text for "
+        "every 32 tokens of a batch if that is more.",
     )
 
-    # Both are asked once: a model that was loaded takes memory that was free before.
+    # Asked once; the first time it may take seconds.
     @cached_property
-    def torch_device(self) -> str:
-        """The device that `device` stands for on this machine, see `resolve_device`."""
+    def devices(self) -> tuple[str, ...]:
+        """The devices that `device` stands for on this machine, see `resolve_devices`."""
         if self.device == AUTO and self.backend == "openvino":
-            return CPU
-        return resolve_device(self.device)
+            return (CPU,)
+        return resolve_devices(self.device)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether `devices` are GPUs."""
+        return self.devices != (CPU,)
 
     @cached_property
     def batch_tokens(self) -> int:
-        """Maximum number of padded tokens in a batch: `token_budget`, or what suits the device."""
-        return self.token_budget or default_batch_tokens(self.torch_device)
+        """Maximum number of padded tokens in a batch: `token_budget`, or what suits `devices`."""
+        return self.token_budget or default_batch_tokens(self.devices)
+
+    @property
+    def queued_tokens(self) -> int:
+        """`max_queued_tokens`, or what keeps `devices` busy."""
+        return self.max_queued_tokens or max(_QUEUED_TOKENS, 32 * self.batch_tokens)
+
+    @property
+    def read_ahead_texts(self) -> int:
+        """`stream_read_ahead_texts`, or what keeps `devices` busy."""
+        return self.stream_read_ahead_texts or max(_READ_AHEAD_TEXTS, self.batch_tokens // 32)
+
+    @property
+    def cpu_batch_tokens(self) -> int:
+        """The same for a model that runs on the CPU, whatever `devices` are."""
+        return self.token_budget if self.token_budget and not self.on_gpu else CPU_BATCH_TOKENS
 
 
 def cache_folder(settings: EmbeddingSettings, environ: Mapping[str, str]) -> Path:

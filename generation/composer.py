@@ -308,10 +308,10 @@ class AnswerComposer:
 
 
 def _is_full(info: c.ReplyInfo) -> bool:
-    """Returns whether the search was complete: every shard answered, without a fallback."""
+    """Returns whether the search was complete: every shard answered, without a poorer fallback."""
     seen = info.coverage
     return seen.shards_answered >= seen.shards_total and (
-        info.served_by.source is not c.Source.FALLBACK
+        info.served_by.source is not c.Source.FALLBACK or info.served_by.rung == c.CPU_RUNG
     )
 
 

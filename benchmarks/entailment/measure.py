@@ -53,7 +53,8 @@ async def scores(claims: Sequence[LabelledClaim], judge: str) -> NDArray[np.floa
         part = claims[first : first + _AT_ONCE]
         sources = [f"{' '.join(one.title.split())}\n{one.source}" for one in part]
         statements = [one.statement for one in part]
-        rows.append(await scorer.score(sources, statements, Lane.INTERACTIVE, None))
+        scored = await scorer.score(sources, statements, Lane.INTERACTIVE, None)
+        rows.append(scored.rows)
     await scorer.batcher.close()
     return np.concatenate(rows)
 

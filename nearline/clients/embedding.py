@@ -103,7 +103,7 @@ class EmbeddingClient(ServiceChannel):
             query=query, texts=texts, lane=wire.LANES[cast(c.Lane, lane)]
         )
         reply = await self.send(self._stub.Rerank, request, timeout_s)
-        return list(reply.scores)
+        return wire.rerank_scores(reply)
 
     async def entail(
         self,

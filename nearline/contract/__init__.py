@@ -16,6 +16,7 @@ from nearline.contract.boosts import (
 )
 from nearline.contract.embedding import (
     ANSWER_JUDGE,
+    CPU_RUNG,
     ENTAILMENT_JUDGE,
     Embedder,
     EmbedderInfo,
@@ -23,6 +24,7 @@ from nearline.contract.embedding import (
     Entailment,
     EntailmentScores,
     Reranker,
+    RerankScores,
 )
 from nearline.contract.generation import (
     MAX_ANSWER_TOKENS,
@@ -178,6 +180,7 @@ from nearline.filters import Filter
 
 __all__ = [
     "ANSWER_JUDGE",
+    "CPU_RUNG",
     "DEFAULT_COLLECTION",
     "DEFAULT_KIND",
     "DEFAULT_N",
@@ -300,6 +303,7 @@ __all__ = [
     "Refusal",
     "RefusalReason",
     "ReplyInfo",
+    "RerankScores",
     "Reranker",
     "ResultPage",
     "Retriever",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nearline.contract.records import ServedBy
 from nearline.contract.terms import Lane, TextRole
 
 # Name of the reranker that is shipped: it judges whether a text answers a question. The first line
@@ -17,6 +18,8 @@ ANSWER_JUDGE = "answer-judge"
 # Name of the entailment model that is shipped: it judges whether a source supports or contradicts a
 # statement. The first of several lines of a premise is the title of its document.
 ENTAILMENT_JUDGE = "entailment-judge"
+# Rung of an answer for which the CPU stood in for a GPU: it took longer, and is as good.
+CPU_RUNG = "cpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +29,7 @@ class Embeddings:
     vectors: (n, d) float32, unit length. tokens: (n,) int64, before truncation.
     truncated: (n,) bool.
     tokenize_s, queue_s, inference_s: seconds spent in each stage.
+    served_by: A fallback of rung "cpu" if the CPU stood in for a GPU.
     """
 
     vectors: NDArray[np.float32]
@@ -35,6 +39,7 @@ class Embeddings:
     tokenize_s: float = 0.0
     queue_s: float = 0.0
     inference_s: float = 0.0
+    served_by: ServedBy = field(default_factory=ServedBy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +69,24 @@ class EntailmentScores:
     """Scores of n pairs of texts by an entailment model.
 
     entailment, contradiction: (n,) probabilities in 0..1; the remainder to 1 is neutral.
-    fingerprint: Fingerprint of the model.
+    fingerprint: Fingerprint of the model. served_by: See `Embeddings`.
     """
 
     entailment: Sequence[float]
     contradiction: Sequence[float]
     fingerprint: str
+    served_by: ServedBy = field(default_factory=ServedBy)
+
+
+class RerankScores(list[float]):
+    """Scores of a reranker, with their source.
+
+    served_by: See `Embeddings`.
+    """
+
+    def __init__(self, scores: Iterable[float], served_by: ServedBy) -> None:
+        super().__init__(scores)
+        self.served_by = served_by
 
 
 class Embedder(Protocol):
@@ -117,7 +134,7 @@ class Reranker(Protocol):
             lane: Queue to wait in.
             timeout_s: Time limit in seconds.
         Returns: (n,) finite scores, in the order of the texts; larger is better. The scale depends
-            on the model; often 0..1.
+            on the model; often 0..1. `RerankScores` also name their source.
         Raises: InvalidRequest, Overloaded, NotReady, DeadlineExceeded; Unsupported: no reranker.
         """
         ...

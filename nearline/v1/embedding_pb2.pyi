@@ -64,16 +64,18 @@ class EmbedTimings(_message.Message):
     def __init__(self, tokenize: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., queue: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., inference: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class EmbedResponse(_message.Message):
-    __slots__ = ("vectors", "fingerprint", "reports", "timings")
+    __slots__ = ("vectors", "fingerprint", "reports", "timings", "served_by")
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     REPORTS_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    SERVED_BY_FIELD_NUMBER: _ClassVar[int]
     vectors: _types_pb2.Vectors
     fingerprint: str
     reports: _containers.RepeatedCompositeFieldContainer[TextReport]
     timings: EmbedTimings
-    def __init__(self, vectors: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., fingerprint: _Optional[str] = ..., reports: _Optional[_Iterable[_Union[TextReport, _Mapping]]] = ..., timings: _Optional[_Union[EmbedTimings, _Mapping]] = ...) -> None: ...
+    served_by: _types_pb2.ServedBy
+    def __init__(self, vectors: _Optional[_Union[_types_pb2.Vectors, _Mapping]] = ..., fingerprint: _Optional[str] = ..., reports: _Optional[_Iterable[_Union[TextReport, _Mapping]]] = ..., timings: _Optional[_Union[EmbedTimings, _Mapping]] = ..., served_by: _Optional[_Union[_types_pb2.ServedBy, _Mapping]] = ...) -> None: ...
 
 class EmbedStreamRequest(_message.Message):
     __slots__ = ("request",)
@@ -98,12 +100,14 @@ class RerankRequest(_message.Message):
     def __init__(self, query: _Optional[str] = ..., texts: _Optional[_Iterable[str]] = ..., lane: _Optional[_Union[Lane, str]] = ...) -> None: ...
 
 class RerankResponse(_message.Message):
-    __slots__ = ("scores", "fingerprint")
+    __slots__ = ("scores", "fingerprint", "served_by")
     SCORES_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    SERVED_BY_FIELD_NUMBER: _ClassVar[int]
     scores: _containers.RepeatedScalarFieldContainer[float]
     fingerprint: str
-    def __init__(self, scores: _Optional[_Iterable[float]] = ..., fingerprint: _Optional[str] = ...) -> None: ...
+    served_by: _types_pb2.ServedBy
+    def __init__(self, scores: _Optional[_Iterable[float]] = ..., fingerprint: _Optional[str] = ..., served_by: _Optional[_Union[_types_pb2.ServedBy, _Mapping]] = ...) -> None: ...
 
 class EntailRequest(_message.Message):
     __slots__ = ("premises", "hypotheses", "lane")
@@ -116,14 +120,16 @@ class EntailRequest(_message.Message):
     def __init__(self, premises: _Optional[_Iterable[str]] = ..., hypotheses: _Optional[_Iterable[str]] = ..., lane: _Optional[_Union[Lane, str]] = ...) -> None: ...
 
 class EntailResponse(_message.Message):
-    __slots__ = ("entailment", "contradiction", "fingerprint")
+    __slots__ = ("entailment", "contradiction", "fingerprint", "served_by")
     ENTAILMENT_FIELD_NUMBER: _ClassVar[int]
     CONTRADICTION_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    SERVED_BY_FIELD_NUMBER: _ClassVar[int]
     entailment: _containers.RepeatedScalarFieldContainer[float]
     contradiction: _containers.RepeatedScalarFieldContainer[float]
     fingerprint: str
-    def __init__(self, entailment: _Optional[_Iterable[float]] = ..., contradiction: _Optional[_Iterable[float]] = ..., fingerprint: _Optional[str] = ...) -> None: ...
+    served_by: _types_pb2.ServedBy
+    def __init__(self, entailment: _Optional[_Iterable[float]] = ..., contradiction: _Optional[_Iterable[float]] = ..., fingerprint: _Optional[str] = ..., served_by: _Optional[_Union[_types_pb2.ServedBy, _Mapping]] = ...) -> None: ...
 
 class GetInfoRequest(_message.Message):
     __slots__ = ()

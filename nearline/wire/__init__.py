@@ -7,6 +7,8 @@ from nearline.wire.embeddings import (
     entail_response as entail_response,
     entailment_scores as entailment_scores,
     info_response as info_response,
+    rerank_response as rerank_response,
+    rerank_scores as rerank_scores,
 )
 from nearline.wire.enums import (
     LANES as LANES,

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import numpy as np
 
 from nearline import contract as c
 from nearline.v1 import embedding_pb2, types_pb2
 from nearline.vectors import pack, unpack
+from nearline.wire.replies import fill_served_by, served_by_from_proto
 from nearline.wire.values import duration, same_fields, seconds
+
+_Reply: TypeAlias = (
+    embedding_pb2.EmbedResponse | embedding_pb2.RerankResponse | embedding_pb2.EntailResponse
+)
 
 
 def embed_response(
@@ -27,6 +35,7 @@ def embed_response(
         embeddings.tokens.tolist(), embeddings.truncated.tolist(), strict=True
     ):
         message.reports.add(tokens=tokens, truncated=truncated)
+    _fill_fallback(message, embeddings.served_by)
     return message
 
 
@@ -43,16 +52,32 @@ def embeddings(message: embedding_pb2.EmbedResponse) -> c.Embeddings:
         tokenize_s=seconds(times.tokenize),
         queue_s=seconds(times.queue),
         inference_s=seconds(times.inference),
+        served_by=_served_by(message),
     )
+
+
+def rerank_response(scores: Sequence[float], fingerprint: str) -> embedding_pb2.RerankResponse:
+    """Returns the message of scores of a cross-encoder."""
+    message = embedding_pb2.RerankResponse(scores=scores, fingerprint=fingerprint)
+    if isinstance(scores, c.RerankScores):
+        _fill_fallback(message, scores.served_by)
+    return message
+
+
+def rerank_scores(message: embedding_pb2.RerankResponse) -> c.RerankScores:
+    """Returns the scores of a message."""
+    return c.RerankScores(message.scores, _served_by(message))
 
 
 def entail_response(scores: c.EntailmentScores) -> embedding_pb2.EntailResponse:
     """Returns the message of entailment scores."""
-    return embedding_pb2.EntailResponse(
+    message = embedding_pb2.EntailResponse(
         entailment=scores.entailment,
         contradiction=scores.contradiction,
         fingerprint=scores.fingerprint,
     )
+    _fill_fallback(message, scores.served_by)
+    return message
 
 
 def entailment_scores(message: embedding_pb2.EntailResponse) -> c.EntailmentScores:
@@ -61,6 +86,7 @@ def entailment_scores(message: embedding_pb2.EntailResponse) -> c.EntailmentScor
         entailment=list(message.entailment),
         contradiction=list(message.contradiction),
         fingerprint=message.fingerprint,
+        served_by=_served_by(message),
     )
 
 
@@ -72,3 +98,15 @@ def info_response(info: c.EmbedderInfo) -> embedding_pb2.GetInfoResponse:
 def embedder_info(message: embedding_pb2.GetInfoResponse) -> c.EmbedderInfo:
     """Returns the embedder's card of a message."""
     return c.EmbedderInfo(**same_fields(message, c.EmbedderInfo))
+
+
+def _fill_fallback(message: _Reply, served_by: c.ServedBy) -> None:
+    """Fills the source of an answer if it is a fallback; otherwise it stays unset."""
+    if served_by.source is c.Source.FALLBACK:
+        fill_served_by(message.served_by, served_by)
+
+
+def _served_by(message: _Reply) -> c.ServedBy:
+    if not message.HasField("served_by"):
+        return c.ServedBy()
+    return served_by_from_proto(message.served_by)

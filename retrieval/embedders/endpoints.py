@@ -17,6 +17,17 @@ _R = TypeVar("_R")
 _INFO_TIMEOUT_S = 2.0
 
 
+class QueryVectors(NamedTuple):
+    """Vectors of queries.
+
+    vectors: (n, d) float32, unit length. cpu_reason: Why the CPU stood in for the embedder's GPU;
+    empty if it did not.
+    """
+
+    vectors: NDArray[np.float32]
+    cpu_reason: str
+
+
 class Embedders:
     """Embeds texts with the model of a fingerprint.
 
@@ -34,14 +45,14 @@ class Embedders:
 
     async def embed(
         self, texts: Sequence[str], fingerprint: str, timeout_s: float | None
-    ) -> NDArray[np.float32]:
+    ) -> QueryVectors:
         """Embeds queries.
 
         Args:
             texts: n non-empty texts; split into several calls if an endpoint's limit requires it.
             fingerprint: Fingerprint of the model.
             timeout_s: Seconds left; None uses the limit of the endpoint.
-        Returns: (n, d) float32, unit length.
+        Returns: n vectors.
         Raises: SnapshotMismatch: no endpoint has the model; names the models available. NotReady,
             Overloaded, DeadlineExceeded, InvalidRequest: from the endpoint. Unsupported: there is
             no endpoint.
@@ -122,7 +133,7 @@ class _Endpoint(NamedTuple):
 
     async def embed_queries(
         self, texts: Sequence[str], fingerprint: str, timeout_s: float | None
-    ) -> NDArray[np.float32]:
+    ) -> QueryVectors:
         parts = await asyncio.gather(
             *(
                 self.embedder.embed(
@@ -134,7 +145,10 @@ class _Endpoint(NamedTuple):
                 for at in range(0, len(texts), self.info.max_texts)
             )
         )
-        return np.concatenate([part.vectors for part in parts])
+        reasons = (part.served_by.reason for part in parts)
+        return QueryVectors(
+            np.concatenate([part.vectors for part in parts]), next(filter(None, reasons), "")
+        )
 
 
 async def _info_of(embedder: Embedder) -> EmbedderInfo | NearlineError:

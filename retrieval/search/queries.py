@@ -129,7 +129,7 @@ async def prepare_queries(
     if texts and text_mode is not c.SearchMode.LEXICAL:
         _check_model(collection, names[next(iter(texts))])
         embedded, prepared.embed_s = await _embed(
-            collection, embedders, [one.plain for one in texts.values()], context.deadline
+            collection, embedders, [one.plain for one in texts.values()], context
         )
         vectors |= {n: row[None] for n, row in zip(texts, embedded, strict=True)}
     # Shards answer queries of one mode and one filter together.
@@ -385,11 +385,16 @@ def _matrix(
 
 
 async def _embed(
-    collection: ServedCollection, embedders: Embedders, texts: Sequence[str], deadline: float | None
+    collection: ServedCollection,
+    embedders: Embedders,
+    texts: Sequence[str],
+    context: RequestContext,
 ) -> tuple[NDArray[np.float32], float]:
     start = time.perf_counter()
-    left = None if deadline is None else deadline - asyncio.get_running_loop().time()
-    vectors = await embedders.embed(texts, collection.fingerprint, left)
+    end = context.deadline
+    left = None if end is None else end - asyncio.get_running_loop().time()
+    vectors, cpu_reason = await embedders.embed(texts, collection.fingerprint, left)
+    context.record_fallback("embedder", cpu_reason)
     spent_s = time.perf_counter() - start
     metrics.stage_seconds.labels(collection.name, "embed").observe(spent_s)
     return vectors, spent_s

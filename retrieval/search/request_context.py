@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from nearline.contract import SearchCost, ServedBy, Source
+from nearline.contract import CPU_RUNG, SearchCost, ServedBy, Source
 from nearline.errors import NearlineError, SnapshotMismatch
 from nearline.filters import Filter, conditions
 from retrieval.protocols.shard import AppliedState, ShardHits, add_costs
@@ -23,8 +23,6 @@ _RESERVE_S = 0.02
 STALE = "stale"
 # The server is overloaded, and optional work was left out.
 REDUCED = "reduced"
-# The CPU answered in place of a GPU that failed: from the same vectors, but slower.
-_CPU = "cpu"
 
 
 @dataclass(slots=True)
@@ -56,10 +54,14 @@ class RequestContext:
         first = results[0]
         if first.applied is not None:
             self.record_applied(shard, [hits.applied for hits in results])
-        if first.fallback:
-            self.fallbacks[f"shard {shard}: {first.fallback}"] = None
+        self.record_fallback(f"shard {shard}", first.fallback)
         for cost in [hits.cost for hits in results if hits.cost is not None]:
             self.cost = cost if self.cost is None else add_costs(self.cost, cost)
+
+    def record_fallback(self, part: str, reason: str) -> None:
+        """Records why the CPU answered in place of a GPU of a part; empty if it did not."""
+        if reason:
+            self.fallbacks[f"{part}: {reason}"] = None
 
     def record_applied(self, shard: int, states: Iterable[AppliedState | None]) -> None:
         """Records the progress of live changes in answers of a shard."""
@@ -77,7 +79,7 @@ class RequestContext:
     @property
     def complete(self) -> bool:
         """Whether every shard answered, is up to date, and nothing was left out."""
-        return not self.failures and self.served_by.rung in ("", _CPU)
+        return not self.failures and self.served_by.rung in ("", CPU_RUNG)
 
     @property
     def served_by(self) -> ServedBy:
@@ -88,7 +90,7 @@ class RequestContext:
         reasons: dict[str, None] = dict.fromkeys(
             one.stale for one in self.applied.values() if one.stale
         )
-        rung = STALE if reasons else REDUCED if self.reduced else _CPU
+        rung = STALE if reasons else REDUCED if self.reduced else CPU_RUNG
         if self.reduced:
             reasons[self.reduced] = None
         reasons |= self.fallbacks

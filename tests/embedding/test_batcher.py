@@ -329,3 +329,37 @@ async def test_closing_fails_what_waits_and_ends_the_threads() -> None:
     with pytest.raises(NotReady, match="stopping"):
         await waiting
     assert not [t for t in threading.enumerate() if t.name.startswith("model-")]
+
+
+class FakeFallback:
+    """GPUs whose batches the CPU runs while `away` says why."""
+
+    budget = 8
+
+    def __init__(self) -> None:
+        self.away = ""
+        self.closed = False
+
+    def reason(self, slot: int) -> str:
+        return self.away
+
+    def count_gpus(self) -> int:
+        return 0 if self.away else 1
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def test_while_the_cpu_stands_in_for_a_gpu_batches_are_small_and_results_say_so() -> None:
+    backend, fallback = FakeBackend(), FakeFallback()
+    batcher = Batcher(PaddedBackend(backend), budget=64, max_queued_tokens=1024, fallback=fallback)
+    batcher.start()
+    sent = texts(*[[1, 2, 3, 4]] * 8)
+    assert (await batcher.infer(sent, BULK)).fallback_reason == ""
+    fallback.away = "cuda:0: it is away"
+    assert (await batcher.infer(sent, BULK)).fallback_reason == "cuda:0: it is away"
+    fallback.away = ""
+    assert (await batcher.infer(sent, BULK)).fallback_reason == ""
+    assert [len(batch) for batch in backend.batches] == [8, 2, 2, 2, 2, 8]
+    await batcher.close()
+    assert fallback.closed

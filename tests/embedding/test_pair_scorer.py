@@ -62,7 +62,7 @@ async def test_every_pair_gets_its_own_numbers_in_its_place_and_in_the_columns_a
     engine = FakeEngine()
     seconds = ["w " * number for number in (9, 1, 30, 2, 50, 1)]
     async with scoring(engine, token_budget=64) as scorer:
-        rows = await scorer.score(["q"] * 5 + ["qq"], seconds, BULK, None)
+        rows = (await scorer.score(["q"] * 5 + ["qq"], seconds, BULK, None)).rows
     assert rows.dtype == np.float32
     assert rows.tolist() == [[100, 18], [100, 2], [100, 60], [100, 4], [100, 100], [200, 2]]
     # Within the budget, and like lengths together: one long pair does not pad the short ones.
@@ -153,7 +153,7 @@ async def test_a_pair_that_the_model_fails_on_is_named_and_the_others_are_not_hu
         good = asyncio.create_task(scorer.score(["a"], ["good"], BULK, None))
         with pytest.raises(InternalError, match=r"texts\[1\]") as caught:
             await bad
-        assert (await good)[0, 1] == 4
+        assert (await good).rows[0, 1] == 4
     assert caught.value.field == "texts[1]"
 
 

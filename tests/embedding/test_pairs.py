@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
-from embedding.pairs import make_pairs
+from embedding.pairs import make_pairs, pack_pairs, unpack_pairs
 
 
 def test_a_pair_is_as_long_as_both_texts_and_three_special_tokens() -> None:
@@ -34,3 +34,4 @@ def test_every_pair_keeps_its_place_and_has_a_length(
     longest = 16 * most
     assert [(p.first, p.second) for p in pairs] == [(a[:longest], b[:longest]) for a, b in texts]
     assert all(1 <= len(pair) <= most for pair in pairs)
+    assert unpack_pairs(pack_pairs(pairs)) == pairs

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from embedding.queue import PATIENCE_S, Batch, BatchQueue, DropReason, InferenceJob
+from embedding.queue import PATIENCE_S, Batch, BatchLimits, BatchQueue, DropReason, InferenceJob
 from nearline.contract import Lane
 
 INTERACTIVE, BULK = Lane.INTERACTIVE, Lane.BULK
@@ -60,6 +60,34 @@ def test_texts_of_like_length_share_a_batch() -> None:
     lanes.push(make_job([100, 10] * 4), 0.0)
     assert lengths(take(lanes)) == [100] * 4
     assert lengths(take(lanes)) == [10] * 4
+
+
+def test_on_a_gpu_a_batch_is_full_rather_than_even() -> None:
+    lanes = BatchQueue(4000)
+    lanes.push(make_job([400] * 3 + [500] * 5), 0.0)
+    # 1,200 tokens cost 1,250 on a CPU, and 3,700 cost 4,050.
+    assert lengths(take(lanes)) == [400] * 3
+    lanes = BatchQueue(4000)
+    lanes.limits = BatchLimits.for_gpu(4000)
+    lanes.push(make_job([400] * 3 + [500] * 5), 0.0)
+    # 1,700 and 4,500 on a GPU.
+    assert lengths(take(lanes)) == [400] * 3 + [500] * 5
+
+
+@pytest.mark.parametrize(
+    ("limits", "texts"), [(BatchLimits(1000), 2), (BatchLimits.for_gpu(1000), 5)]
+)
+def test_while_queries_arrive_bulk_on_a_gpu_has_half_a_batch(
+    limits: BatchLimits, texts: int
+) -> None:
+    lanes = BatchQueue(1000)
+    lanes.limits = limits
+    lanes.push(make_job([100] * 20), 0.0)
+    lanes.push(make_job([100], INTERACTIVE), 0.0)
+    assert len(take(lanes).entries) == 1
+    assert len(take(lanes).entries) == texts
+    # A second after the last query, batches of bulk are whole again.
+    assert len(take(lanes, 2.0).entries) == 10
 
 
 def test_the_batch_with_the_least_padding_has_the_most_urgent_text() -> None:

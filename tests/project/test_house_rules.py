@@ -43,6 +43,8 @@ IMPORTERS = {
     "torch": {
         "retrieval/index/gpu/matrix.py",
         "embedding/torch_backend.py",
+        # Asks for GPUs, in a process of its own.
+        "embedding/gpu/probe.py",
         "embedding/convert.py",
         "embedding/cross_encoder.py",
         # Trains judges, if the extra torch is installed.

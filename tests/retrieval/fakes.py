@@ -13,6 +13,7 @@ from nearline.contract import (
     EmbedderInfo,
     Embeddings,
     Lane,
+    ServedBy,
     TextRole,
 )
 from nearline.errors import NearlineError, SnapshotMismatch
@@ -38,6 +39,7 @@ class FakeEmbedder:
         self.dim = dim
         self.fingerprint = fingerprint
         self.error: NearlineError | None = None
+        self.served_by = ServedBy()
         self.calls: list[tuple[list[str], TextRole, float | None]] = []
 
     async def embed(
@@ -61,6 +63,7 @@ class FakeEmbedder:
             fingerprint=self.fingerprint,
             tokens=np.ones(n, np.int64),
             truncated=np.zeros(n, np.bool_),
+            served_by=self.served_by,
         )
 
     def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:

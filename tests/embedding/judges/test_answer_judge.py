@@ -138,7 +138,8 @@ async def test_the_sentence_that_answers_is_best_and_silence_is_below_it(tmp_pat
     async with _shipped(tmp_path) as judge:
 
         async def best(question: str) -> tuple[float, int]:
-            rows = await judge.score([question] * len(texts), texts, Lane.INTERACTIVE, 60.0)
+            scored = await judge.score([question] * len(texts), texts, Lane.INTERACTIVE, 60.0)
+            rows = scored.rows
             return float(rows.max()), int(rows[:, 0].argmax())
 
         assert judge.name == ANSWER_JUDGE and len(judge.fingerprint) == 32

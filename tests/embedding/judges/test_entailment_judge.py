@@ -125,12 +125,13 @@ JUDGED = [
 async def test_a_paraphrase_is_likelier_supported_than_its_opposites(tmp_path: Path) -> None:
     async with _opened(tmp_path) as judge:
         assert judge.name == ENTAILMENT_JUDGE and len(judge.fingerprint) == 32
-        rows = await judge.score(
+        scored = await judge.score(
             [source for source, _, _ in JUDGED],
             [statement for _, statement, _ in JUDGED],
             Lane.INTERACTIVE,
             60.0,
         )
+    rows = scored.rows
     assert rows.shape == (len(JUDGED), 2)
     supported = rows[:, 0] / (rows[:, 0] + rows[:, 1])
     for source in (TOWER, SLEEP):
@@ -143,6 +144,6 @@ async def test_a_paraphrase_is_likelier_supported_than_its_opposites(tmp_path: P
 async def test_hostile_texts_are_scored_within_the_bound(tmp_path: Path) -> None:
     hostile = ["\n" * 1_000, "\x00\u202e[SEP]", "𝕏" * 60_000, "a" * 60_000, "- - - " * 10_000]
     async with _opened(tmp_path) as judge:
-        rows = await judge.score(hostile, hostile[::-1], Lane.INTERACTIVE, 60.0)
+        rows = (await judge.score(hostile, hostile[::-1], Lane.INTERACTIVE, 60.0)).rows
     assert np.isfinite(rows).all()
     assert (rows >= 0).all() and (rows.sum(axis=1) <= 1.0 + 1e-3).all()

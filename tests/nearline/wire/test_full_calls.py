@@ -91,8 +91,14 @@ METHODS = [
     for name in methods_of(protocol)
     if name not in STREAMS
 ]
-# Clients in other languages ask for a number format. The watermark of a deletion is always empty.
-NOT_SENT = {"EmbedRequest.dtype", "Vectors.dtype", "DeleteUserResponse.watermark"}
+# Clients in other languages ask for a number format. The watermark of a deletion is always empty. A
+# reranker may return scores alone: test_round_trips.py has them with their source.
+NOT_SENT = {
+    "EmbedRequest.dtype",
+    "Vectors.dtype",
+    "DeleteUserResponse.watermark",
+    "RerankResponse.served_by",
+}
 # The servicer makes pages out of searches: tests/live/test_collection_contents.py.
 PAGES = {"SearchRequest.page_token", "SearchResponse.next_page_token"}
 # Options that the router applies, and what it adds to the answers of shards.

@@ -196,6 +196,35 @@ def test_embeddings_survive() -> None:
     assert (back.fingerprint, back.queue_s) == ("f", 0.5)
 
 
+CPU = c.ServedBy(source=c.Source.FALLBACK, rung=c.CPU_RUNG, reason="cuda:0: it is away")
+
+
+@pytest.mark.parametrize("served_by", [c.ServedBy(), CPU])
+def test_the_device_that_answered_survives_and_is_unset_if_it_is_the_usual_one(
+    served_by: c.ServedBy,
+) -> None:
+    embedded = wire.embed_response(
+        c.Embeddings(
+            vectors=np.eye(1, 3, dtype=np.float32),
+            fingerprint="f",
+            tokens=np.array([3]),
+            truncated=np.array([False]),
+            served_by=served_by,
+        )
+    )
+    entailed = wire.entail_response(
+        c.EntailmentScores(
+            entailment=[0.5], contradiction=[0.25], fingerprint="f", served_by=served_by
+        )
+    )
+    reranked = wire.rerank_response(c.RerankScores([1.5], served_by), "f")
+    assert wire.embeddings(embedded).served_by == served_by
+    assert wire.entailment_scores(entailed).served_by == served_by
+    assert wire.rerank_scores(reranked).served_by == served_by
+    for message in (embedded, entailed, reranked):
+        assert message.HasField("served_by") == (served_by == CPU)
+
+
 @pytest.mark.parametrize(
     ("options", "field", "allowed"),
     [

@@ -111,6 +111,19 @@ def test_an_answer_is_stale_for_each_reason_of_a_shard_once() -> None:
     )
 
 
+def test_an_answer_names_the_worst_of_its_fallbacks_and_all_reasons() -> None:
+    context = RequestContext(fallbacks={"cuda:0: it hangs": None})
+    assert context.served_by == ServedBy(
+        source=Source.FALLBACK, rung="cpu", reason="cuda:0: it hangs"
+    )
+    context.reduced = "overloaded"
+    assert context.served_by.rung == "reduced"
+    context.record_applied(0, [AppliedState(mark(0), "Redis is away")])
+    assert context.served_by == ServedBy(
+        source=Source.FALLBACK, rung="stale", reason="Redis is away; overloaded; cuda:0: it hangs"
+    )
+
+
 @pytest.mark.parametrize("reasons", [("", "away"), ("away", "")])
 def test_a_shard_that_was_stale_once_makes_the_answer_stale(reasons: tuple[str, str]) -> None:
     context = RequestContext()
