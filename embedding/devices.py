@@ -35,25 +35,38 @@ def resolve_devices(device: str) -> tuple[str, ...]:
             "cuda:all": all GPUs. "cuda:1" or "cuda:0,cuda:1": these.
     Raises: SettingsError: it is none of these, or torch cannot use such a GPU.
     """
-    if device == CPU:
-        return (CPU,)
-    if device != AUTO and not _CUDA_DEVICES.fullmatch(device):
-        raise SettingsError(
-            f"device {device!r} is unknown; use auto, cpu, cuda, cuda:all, or numbers of GPUs such "
-            "as cuda:0,cuda:1"
-        )
+    wanted = named_devices(device)
+    if wanted == (CPU,):
+        return wanted
     gpus = tuple(f"cuda:{number}" for number in range(len(free_bytes())))
     if device == AUTO:
         return gpus[:1] or (CPU,)
-    wanted = {"cuda": gpus[:1] or ("cuda:0",), "cuda:all": gpus}.get(device)
     if wanted is None:
-        wanted = tuple(dict.fromkeys(device.split(",")))
+        wanted = gpus
     if not wanted or not set(wanted) <= set(gpus):
         raise SettingsError(
             f"device {device!r} cannot be used: torch finds {', '.join(gpus) or 'no GPU'}; use "
             f"{', '.join((CPU, *gpus))}, and see nearline doctor"
         )
     return wanted
+
+
+def named_devices(device: str) -> tuple[str, ...] | None:
+    """Returns the devices that a setting names, whether they exist or not; see `resolve_devices`.
+
+    Returns: None for "auto" and "cuda:all".
+    Raises: SettingsError: it is no device.
+    """
+    if device in (AUTO, "cuda:all"):
+        return None
+    if device == CPU:
+        return (CPU,)
+    if not _CUDA_DEVICES.fullmatch(device):
+        raise SettingsError(
+            f"device {device!r} is unknown; use auto, cpu, cuda, cuda:all, or numbers of GPUs such "
+            "as cuda:0,cuda:1"
+        )
+    return ("cuda:0",) if device == "cuda" else tuple(dict.fromkeys(device.split(",")))
 
 
 def default_batch_tokens(devices: tuple[str, ...]) -> int:

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.retry import Backoff
-from nearline.supervised_worker import SupervisedWorker
-from nearline.worker_process import (
+from nearline.workers.process import (
     WorkerCommand,
     WorkerError,
     WorkerProcess,
     WorkerUnavailable,
 )
+from nearline.workers.supervised import SupervisedWorker
 
 # Batches that a GPU has at once: while one runs, the next is sent, padded and copied.
 BATCHES_PER_GPU = 2

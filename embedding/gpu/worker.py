@@ -18,7 +18,7 @@ from embedding.backend import PaddedBackend, TokenBatch, unpad
 from embedding.memory_limit import MemoryLimitedEngine
 from embedding.model import EmbeddingModel, PoolingMode
 from embedding.pairs import unpack_pairs
-from nearline.worker_process import Message, serve_calls
+from nearline.workers.process import Message, serve_calls
 
 _Run = Callable[[Sequence[NDArray[Any]]], NDArray[np.float32]]
 

@@ -37,8 +37,8 @@ class SupervisedWorker:
     Args:
         command: How to start it.
         name: Name in log lines, for example "GPU cuda:0".
-        prepare: Prepares a fresh process and checks that it works; may raise WorkerError and
-            WorkerUnavailable. Runs in the thread.
+        prepare: Prepares a fresh process and checks that it works; raises what shows that it does
+            not, such as WorkerError and WorkerUnavailable. Runs in the thread.
         pauses: Pauses before new starts.
     """
 
@@ -150,10 +150,13 @@ class SupervisedWorker:
         try:
             process = WorkerProcess(self._command)
             self._prepare(process)
-        except (WorkerError, WorkerUnavailable) as error:
+        except Exception as error:
+            # Whatever it is, the thread must go on: it starts the worker again.
+            known = isinstance(error, WorkerError | WorkerUnavailable)
             if process is not None:
                 process.close()
-            _log.error("worker not started", extra={"worker": self._name, "reason": str(error)})
+            about = {"worker": self._name, "reason": str(error)}
+            _log.error("worker not started", extra=about, exc_info=not known)
             return None, str(error)
         _log.info("worker started", extra={"worker": self._name, "pid": process.pid})
         return process, ""

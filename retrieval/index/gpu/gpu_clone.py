@@ -6,6 +6,8 @@ CAGRA. The CPU scores the candidates again, so scores are those of the index on 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,8 +22,8 @@ _MAX_WIDTH = 2_048
 _LEAST_WIDTH = 32
 # With more hidden rows than this share, too many candidates would be dropped.
 _LEAST_ALIVE = 0.9
-# Tables in float16 change scores by less, relative to the lengths of query and vector.
-_TOLERANCE = 0.05
+# Quantizers change scores by less, relative to the length of the query; garbage is further off.
+_TOLERANCE = 0.5
 
 
 class GpuClone:
@@ -38,6 +40,8 @@ class GpuClone:
     def __init__(self, index: FaissIndex, device: GpuDevice, data: DeviceIndex) -> None:
         self._storage = index.storage()
         self._device = device
+        # Of the requested rows; the CPU scores so many of a compressed index again, too.
+        self._factor = max(2.0, index.refine_factor)
         self._data = data
 
     def search(
@@ -49,7 +53,7 @@ class GpuClone:
             index on the CPU can.
         """
         share = 1.0 if among is None else among.count / self._storage.rows
-        width = max(_LEAST_WIDTH, 1 << (2 * k - 1).bit_length())
+        width = max(_LEAST_WIDTH, 1 << math.ceil(math.log2(self._factor * k)))
         if width > _MAX_WIDTH or share < _LEAST_ALIVE:
             raise NotOnDevice("too many rows are requested or excluded", fault=False)
         try:

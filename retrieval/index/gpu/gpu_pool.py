@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from embedding.devices import AUTO, CPU, torch_cuda
-from nearline.errors import SettingsError
+from embedding.devices import CPU, named_devices, resolve_devices
 from nearline.workers.process import WorkerCommand
 from retrieval.index.gpu.device import GpuDevice
 from retrieval.index.gpu.device_data import DeviceIndex, DeviceVectors
@@ -18,12 +15,10 @@ from retrieval.index.gpu.gpu_index import GpuIndex, GpuPart
 from retrieval.index.vectors.faiss_index import FaissIndex
 
 GpuSearcher: TypeAlias = GpuIndex | GpuClone
-_CUDA = re.compile(r"cuda(:\d+)?")
 # The first start imports torch.
 _START_S = 180.0
 # Bitmaps of rows are cut at whole bytes.
 _ROWS_PER_BYTE = 8
-_log = logging.getLogger(__name__)
 
 
 def start_copier(device: GpuDevice) -> GpuDevice:
@@ -121,28 +116,15 @@ class GpuPool:
 def open_pool(device: str, memory_bytes: int = 0) -> GpuPool | None:
     """Starts the GPUs of a setting; None if there is none.
 
-    A named GPU that cannot be used is tried again in the background, and answers say so.
+    A named GPU that cannot be used is tried again in the background, and answers say so: the CPU
+    can answer all searches.
 
     Args:
-        device: "auto", "cpu", or GPUs such as "cuda:0,cuda:1".
+        device: See `embedding.devices.resolve_devices`.
         memory_bytes: Most memory of each GPU for vectors; 0: what is free.
-    Raises: SettingsError: the setting is something else.
+    Raises: SettingsError: it is no device, or all GPUs are asked for, and there is none.
     """
-    names = list(dict.fromkeys(part.strip() for part in device.split(",")))
-    if names == [CPU]:
+    names = named_devices(device) or resolve_devices(device)
+    if names == (CPU,):
         return None
-    if names == [AUTO]:
-        if not torch_cuda():
-            return None
-        first = GpuDevice("cuda:0", memory_bytes=memory_bytes)
-        if first.wait_ready(_START_S):
-            return GpuPool([first])
-        _log.info("no GPU is used", extra={"reason": first.reason})
-        first.close()
-        return None
-    for name in names:
-        if not _CUDA.fullmatch(name):
-            raise SettingsError(
-                f"device {name!r} is unknown; use auto, cpu, or GPUs such as cuda:0,cuda:1"
-            )
     return GpuPool([GpuDevice(name, memory_bytes=memory_bytes) for name in names])

@@ -134,7 +134,7 @@ class FaissIndex:
         )
         refine = next((layer for layer in layers if isinstance(layer, faiss.IndexRefine)), None)
         # The base finds this many times the requested rows, and the refine stage rescores them.
-        self._refine_factor = 1.0 if refine is None else float(refine.k_factor)
+        self.refine_factor = 1.0 if refine is None else float(refine.k_factor)
         self._int8_queries = refine is not None and ranks_int8(layers[-1])
         self._product: MatrixScan | None = None
         ivf = next((layer for layer in layers if isinstance(layer, faiss.IndexIVF)), None)
@@ -316,7 +316,7 @@ class FaissIndex:
 
     def _plan(self, params: SearchParams, limit: int, allow: NDArray[np.uint8] | None) -> Any:
         # A graph search narrower than k would return fewer than k rows.
-        ef = max(params.ef_search or self._default_ef, math.ceil(limit * self._refine_factor))
+        ef = max(params.ef_search or self._default_ef, math.ceil(limit * self.refine_factor))
         nprobe = params.nprobe or self._default_nprobe
         if allow is not None:
             # A selector without widths would reset them to faiss's defaults of 16 and 1.

@@ -17,7 +17,7 @@ import numpy as np
 from embedding.backend import TokenBatch, unpad
 from embedding.gpu.pool import BATCHES_PER_GPU, GpuModel, GpuPool
 from nearline.retry import Backoff
-from nearline.worker_process import Message, WorkerCommand, serve_calls
+from nearline.workers.process import Message, WorkerCommand, serve_calls
 from tests.embedding.fakes import DIM, expected
 
 _ROOT = Path(__file__).parents[3]

@@ -26,7 +26,7 @@ from embedding.pair_scorer import PairScorer
 from embedding.reference_texts import cosines
 from embedding.settings import EmbeddingSettings
 from nearline.contract import Lane
-from nearline.worker_process import Message
+from nearline.workers.process import Message
 from tests.embedding.cross_encoders import write_cross_encoder
 from tests.embedding.fakes import started, write_bert
 from tests.optional_packages import needs
