@@ -37,9 +37,9 @@ class SnapshotSettings(ServerSettings):
     device: str = Field(
         "auto",
         description="GPUs that also hold the vectors, as float16, and compare all of them for each "
-        "search: cuda:0, or cuda:0,cuda:1. If one fails, the index on the CPU answers, and the "
-        "reply says so. auto: the first GPU, if torch is built for CUDA and can use one; cpu: "
-        "none.",
+        "search: auto (the first that torch can use, if any), cpu (none), cuda, cuda:1, "
+        "cuda:0,cuda:1 or cuda:all. If one fails, the index on the CPU answers, and the reply says "
+        "so.",
     )
     device_memory_bytes: int = Field(
         0,

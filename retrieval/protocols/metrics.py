@@ -21,6 +21,11 @@ batch_vectors = Histogram(
     ("collection", "shard"),
     buckets=(1, 2, 4, 8, 16, 32, 64),
 )
+gpu_up = Gauge(
+    "nearline_retrieval_gpu_up",
+    "1 while a GPU answers, 0 while the CPU stands in.",
+    ("device",),
+)
 gpu_batch_queries = Histogram(
     "nearline_retrieval_gpu_batch_queries",
     "Queries in a call of a GPU.",

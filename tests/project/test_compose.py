@@ -218,7 +218,9 @@ GPU_SERVICES: dict[str, Service] = _load("compose.gpu.yaml")["services"]
 @pytest.mark.parametrize("name", GPU_SERVICES)
 def test_the_overlay_puts_a_service_on_a_gpu_and_changes_nothing_else(name: str) -> None:
     service, overlay = SERVICES[name], GPU_SERVICES[name]
-    assert set(overlay) == {"image", "build", "deploy"}
+    assert set(overlay) - {"environment"} == {"image", "build", "deploy"}
+    named = {"NEARLINE_SHARD_DEVICE": "cuda"} if name.startswith("shard") else {}
+    assert overlay.get("environment", {}) == named
     target = service["build"]["target"]
     assert overlay["build"] == {"target": f"{target}-gpu"}
     assert overlay["image"] == service["image"].replace(":", "-gpu:")

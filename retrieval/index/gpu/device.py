@@ -106,6 +106,7 @@ class GpuDevice:
         self._worker = SupervisedWorker(command, f"GPU {device}", self._prepare, pauses=pauses)
         self._thread = threading.Thread(target=self._serve, name=f"gpu-{device}", daemon=True)
         self._thread.start()
+        metrics.gpu_up.labels(device).set_function(lambda: float(not self.reason))
 
     @property
     def reason(self) -> str:

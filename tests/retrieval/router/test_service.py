@@ -376,22 +376,6 @@ async def test_a_large_batch_of_texts_respects_the_limit_of_the_embedder(
         assert batch.results[0] == batch.results[4] == batch.results[8]
 
 
-async def test_a_reply_says_that_the_cpu_stood_in_for_the_gpu_of_the_embedder(
-    store: Path, open_service: OpenService
-) -> None:
-    embedder = FakeEmbedder(4)
-    async with open_service(store, somewhere=embedder) as service:
-        embedder.served_by = c.ServedBy(
-            source=c.Source.FALLBACK, rung=c.CPU_RUNG, reason="cuda:0: it hangs"
-        )
-        reply = await service.search(c.Query(text="2"))
-        assert reply.info.served_by == c.ServedBy(
-            source=c.Source.FALLBACK, rung=c.CPU_RUNG, reason="embedder: cuda:0: it hangs"
-        )
-        embedder.served_by = c.ServedBy()
-        assert (await service.search(c.Query(text="2"))).info.served_by == c.ServedBy()
-
-
 async def test_a_text_query_for_supplied_vectors_is_refused(
     tmp_path: Path, open_service: OpenService
 ) -> None:
