@@ -24,6 +24,8 @@ from retrieval.index.vectors.faiss_layers import layers_of
 _faiss: Any = faiss
 # Candidates that CAGRA keeps during a search, per requested row.
 _CAGRA_WIDTH = 2
+# Memory for intermediate results of each index; the default is 1.5 GiB.
+_TEMPORARY_BYTES = 512 << 20
 
 
 class FaissWorker:
@@ -35,7 +37,6 @@ class FaissWorker:
 
     def __init__(self, number: int) -> None:
         self._number = number
-        self._resources: Any = None
         # With the parameters of their searches, which take a number of rows.
         self._indexes: dict[str, tuple[Any, Callable[[int], Any]]] = {}
 
@@ -45,9 +46,8 @@ class FaissWorker:
         return {function.__name__: function for function in functions}
 
     def ready(self, call: Message) -> Message:
-        """Reserves what searches need."""
-        if self._resources is None:
-            self._resources = self.open_device()
+        """Checks that FAISS can use the GPU."""
+        self.check()
         return Message({})
 
     def load(self, call: Message) -> Message:
@@ -59,7 +59,10 @@ class FaissWorker:
         outer = next(one for one in layers if not isinstance(one, faiss.IndexRefine))
         params = partial(_list_params, call.values["nprobe"]) if lists else _graph_params
         try:
-            self._indexes[call.values["key"]] = self.copy(outer), params
+            copy = self.copy(outer)
+            # The first search on a GPU loads libraries, which takes seconds.
+            _search(copy, np.zeros((1, outer.d), np.float32), 1, params(1))
+            self._indexes[call.values["key"]] = copy, params
         except RuntimeError as error:
             # FAISS ends the process at errors of CUDA: it has no such index, or no memory for it.
             return Message({"refusal": str(error).strip().splitlines()[-1]})
@@ -83,10 +86,10 @@ class FaissWorker:
             raise
         return Message({}, [rows, scores])
 
-    def open_device(self) -> Any:
-        """Returns the resources of the GPU.
+    def check(self) -> None:
+        """Checks that FAISS can use the GPU.
 
-        Raises: RuntimeError: this process cannot use it; says why.
+        Raises: RuntimeError: it cannot; says why.
         """
         if not hasattr(_faiss, "StandardGpuResources"):
             raise RuntimeError(
@@ -95,14 +98,17 @@ class FaissWorker:
             )
         if self._number >= _faiss.get_num_gpus():
             raise RuntimeError(f"FAISS finds {_faiss.get_num_gpus()} GPUs")
-        return _faiss.StandardGpuResources()
 
     def copy(self, index: Any) -> Any:
         """Returns a copy of an index on the GPU."""
+        # Of its own: resources are for one thread, and searches of other indexes go on. The copy
+        # keeps them alive.
+        resources = _faiss.StandardGpuResources()
+        resources.setTempMemory(_TEMPORARY_BYTES)
         options = _faiss.GpuClonerOptions()
         # Tables of IVF-PQ in float16 fit into shared memory at any number of bytes per vector.
         options.useFloat16 = True
-        return _faiss.index_cpu_to_gpu(self._resources, self._number, index, options)
+        return _faiss.index_cpu_to_gpu(resources, self._number, index, options)
 
 
 def _list_params(nprobe: int, k: int) -> Any:

@@ -116,6 +116,19 @@ def _best(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     return top.values, columns.gather(1, top.indices)
 
 
+def warm(device: str) -> None:
+    """Searches a little once: the first products on a GPU load libraries, which takes seconds.
+
+    Raises: RuntimeError: the device cannot be used.
+    """
+    rows, dim = 64 * _GROUP, 64
+    vectors = DeviceMatrix(rows, dim, device)
+    allow = np.full(rows // 8, 255, np.uint8)
+    for queries in (np.zeros((1, dim), np.float16), np.zeros((64, dim), np.float16)):
+        vectors.search(queries, 32)
+        vectors.search(queries, 32, allow)
+
+
 def memory(device: str) -> tuple[int, int]:
     """Returns the free and the total memory of a device, in bytes; 0 and 0 for a CPU."""
     if torch.device(device).type == "cpu":

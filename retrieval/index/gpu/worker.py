@@ -34,9 +34,9 @@ class MatrixWorker:
     def ready(self, call: Message) -> Message:
         """Uses the device once."""
         # Imported late, so that the reply says if torch is missing or cannot use the device.
-        from retrieval.index.gpu.matrix import DeviceMatrix
+        from retrieval.index.gpu.matrix import warm
 
-        DeviceMatrix(1, 1, self._device)
+        warm(self._device)
         return Message({})
 
     def memory(self, call: Message) -> Message:

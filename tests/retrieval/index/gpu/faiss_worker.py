@@ -12,8 +12,8 @@ from retrieval.index.gpu.faiss_worker import FaissWorker
 
 
 class _CpuWorker(FaissWorker):
-    def open_device(self) -> Any:
-        return object()
+    def check(self) -> None:
+        pass
 
     def copy(self, index: Any) -> Any:
         if self._number:
