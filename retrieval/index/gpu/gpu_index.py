@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.index.filtering.planner import Matches
-from retrieval.index.gpu.device import GpuDevice, NotOnDevice
+from retrieval.index.gpu.device import Candidates, GpuDevice, NotOnDevice
 from retrieval.index.gpu.device_data import DeviceVectors
 from retrieval.index.vectors.faiss_index import FaissIndex
 from retrieval.index.vectors.vector_index import Neighbours, SearchParams, fit_to_k
@@ -29,6 +30,7 @@ _HALF = 2.0**-11
 _SUBNORMAL = 2.0**-25
 # Larger than the rounding error of float32: tensor cores truncate.
 _SUM = 2.0**-22
+_WRONG = "its scores are wrong"
 
 
 class GpuPart(NamedTuple):
@@ -36,6 +38,14 @@ class GpuPart(NamedTuple):
 
     device: GpuDevice
     vectors: DeviceVectors
+
+
+class _Scored(NamedTuple):
+    """Candidates of a part with their true scores, and a bound of the scores of its other rows."""
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    others: NDArray[np.float32]
 
 
 class GpuIndex:
@@ -122,38 +132,52 @@ class GpuIndex:
                 last = vectors.first + vectors.rows
                 allow = among.bitmap[vectors.first // 8 : -(-last // 8)]
             futures.append(device.submit(vectors, unit, width, allow))
-        rows, scores, edges = [], [], []
-        for (device, vectors), future in zip(self._parts, futures, strict=True):
-            try:
-                near = future.result()
-            except NotOnDevice as error:
-                raise NotOnDevice(f"GPU {device.name}: {error}", fault=error.fault) from error
-            numbers = near.rows + vectors.first
-            scored = self._storage.scores(asked, numbers)
-            bound = self._bound(vectors.longest)
-            # Written so that NaN is wrong, too.
-            if not (np.abs(near.scores * lengths - scored) <= bound * lengths).all():
-                reason = "its scores are wrong"
-                device.fail(reason)
-                raise NotOnDevice(f"GPU {device.name}: {reason}", fault=True)
-            rows.append(numbers)
-            scores.append(scored)
-            # Of a part that returned fewer rows than requested, or all, there are no others.
-            others = near.rows.shape[1] == width < vectors.rows
-            if others:
-                edges.append((near.scores[:, -1] + bound) * lengths[:, 0])
-        best, found = np.concatenate(rows, axis=1), np.concatenate(scores, axis=1)
+        found = [
+            self._scored(part, future, asked, lengths)
+            for part, future in zip(self._parts, futures, strict=True)
+        ]
+        rows = np.concatenate([one.rows for one in found], axis=1)
+        scores = np.concatenate([one.scores for one in found], axis=1)
         if among is not None and not gather:
-            allowed = among.chunks[best]
-            best, found = np.where(allowed, best, -1), np.where(allowed, found, -np.inf)
-        order = np.lexsort((best, -found), axis=1)
-        best = np.take_along_axis(best, order, axis=1)
-        found = np.take_along_axis(found, order, axis=1)
-        best, found, _ = fit_to_k(Neighbours(best, found), k)
-        certain = best[:, -1] >= 0
-        for edge in edges:
-            certain &= found[:, -1] > edge
-        return best, found, certain
+            allowed = among.chunks[rows]
+            rows, scores = np.where(allowed, rows, -1), np.where(allowed, scores, -np.inf)
+        order = np.lexsort((rows, -scores), axis=1)
+        rows = np.take_along_axis(rows, order, axis=1)
+        scores = np.take_along_axis(scores, order, axis=1)
+        rows, scores, _ = fit_to_k(Neighbours(rows, scores), k)
+        certain = rows[:, -1] >= 0
+        for part, one in zip(self._parts, found, strict=True):
+            # Of a part that returned fewer rows than requested, or all, there are no others.
+            if one.rows.shape[1] == width < part.vectors.rows:
+                certain &= scores[:, -1] > one.others
+        return rows, scores, certain
+
+    def _scored(
+        self,
+        part: GpuPart,
+        future: Future[Candidates],
+        asked: NDArray[np.float32],
+        lengths: NDArray[np.float32],
+    ) -> _Scored:
+        """Waits for the candidates of a part, and computes their scores on the CPU.
+
+        Raises: NotOnDevice: there are none, or the scores of the device are wrong.
+        """
+        device, vectors = part
+        try:
+            near = future.result()
+        except NotOnDevice as error:
+            raise NotOnDevice(f"GPU {device.name}: {error}", fault=error.fault) from error
+        rows = near.rows + vectors.first
+        scores = self._storage.scores(asked, rows)
+        bound = self._bound(vectors.longest)
+        # Written so that NaN is wrong, too.
+        if not (np.abs(near.scores * lengths - scores) <= bound * lengths).all():
+            device.fail(_WRONG)
+            raise NotOnDevice(f"GPU {device.name}: {_WRONG}", fault=True)
+        if not rows.shape[1]:
+            return _Scored(rows, scores, np.full(len(asked), -np.inf))
+        return _Scored(rows, scores, (near.scores[:, -1] + bound) * lengths[:, 0])
 
     def _bound(self, longest: float) -> float:
         """Returns the largest error of a score by the device, for a query of unit length.
