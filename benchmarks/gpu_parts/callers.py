@@ -60,13 +60,23 @@ class Callers:
         await asyncio.to_thread(self._pool.shutdown)
 
     async def closed_loop(
-        self, address: str, method: str, requests: Sequence[bytes], in_flight: int, seconds: float
+        self,
+        addresses: Sequence[str],
+        method: str,
+        requests: Sequence[bytes],
+        in_flight: int,
+        seconds: float,
     ) -> Load:
-        """Keeps `in_flight` requests of each process in progress for this many seconds."""
-        shares = self._shares(requests)
-        found = await self._each(
-            _closed, [(address, method, share, in_flight, seconds) for share in shares]
-        )
+        """Keeps `in_flight` requests of each process in progress for this many seconds.
+
+        Args:
+            addresses: Each process calls one of them.
+        """
+        calls = [
+            (addresses[number % len(addresses)], method, share, in_flight, seconds)
+            for number, share in enumerate(self._shares(requests))
+        ]
+        found = await self._each(_closed, calls)
         return self._join(found)
 
     async def open_loop(

@@ -51,11 +51,13 @@ async def measure_embedding(session: Session) -> list[Figure]:
             async with EmbeddingClient(service.address) as client:
                 engine = (await client.info()).backend
             bulk = _requests(texts, sizes.batch, _Lane.LANE_BULK)
-            address = service.address
-            await callers.closed_loop(address, _METHOD, bulk, sizes.in_flight, 1.0)
-            load = await callers.closed_loop(address, _METHOD, bulk, sizes.in_flight, sizes.seconds)
+            address, addresses = service.address, [service.address]
+            await callers.closed_loop(addresses, _METHOD, bulk, sizes.in_flight, 1.0)
+            load = await callers.closed_loop(
+                addresses, _METHOD, bulk, sizes.in_flight, sizes.seconds
+            )
             peak = await callers.closed_loop(
-                address, _METHOD, single, _QUERIES_IN_FLIGHT, sizes.seconds / 2
+                addresses, _METHOD, single, _QUERIES_IN_FLIGHT, sizes.seconds / 2
             )
             half = peak.per_s / 2
             count = max(sizes.processes, round(half * sizes.seconds))
@@ -109,7 +111,7 @@ async def _on_cpu(session: Session, callers: Callers, texts: Sequence[str]) -> _
         # Every process needs a request of its own.
         requests = [*sample] * session.sizes.processes
         load = await callers.closed_loop(
-            service.address, _METHOD, requests, _CPU_IN_FLIGHT, session.sizes.seconds
+            [service.address], _METHOD, requests, _CPU_IN_FLIGHT, session.sizes.seconds
         )
     texts_each = min(_CPU_TEXTS, session.sizes.batch)
     return _CpuResult(load.per_s * texts_each, vectors)

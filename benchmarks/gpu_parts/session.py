@@ -26,19 +26,21 @@ class Sizes:
     rows, large_rows: Vectors of the exact searches. build_rows: Vectors of the graph. kill_rows:
     Vectors that are searched when the GPU is killed. cpu_build_s: Seconds that the CPU may take for
     its graph; it builds a smaller one if they are too few. seconds: Of a measured load. texts:
-    Different texts. batch: Queries or texts of a request. processes: Callers' processes.
-    in_flight: Requests of each that are in progress. kill_rate: Searches and queries per second
-    while the GPU is killed. back_s: Seconds within which it must be back.
+    Different texts. batch: Queries or texts of a request. routers: Routers that search 1M vectors,
+    each with the vectors on the GPU, after one alone. processes: Callers' processes. in_flight:
+    Requests of each that are in progress. kill_rate: Searches and queries per second while the GPU
+    is killed. back_s: Seconds within which it must be back.
     """
 
     rows: int = 1_000_000
     large_rows: int = 10_000_000
     build_rows: int = 1_000_000
     kill_rows: int = 100_000
-    cpu_build_s: float = 90.0
+    cpu_build_s: float = 60.0
     seconds: float = 6.0
     texts: int = 8_192
     batch: int = 256
+    routers: int = 3
     processes: int = 3
     in_flight: int = 6
     kill_rate: float = 100.0
@@ -52,11 +54,12 @@ REHEARSAL = Sizes(
     build_rows=12_000,
     kill_rows=5_000,
     cpu_build_s=5.0,
-    seconds=1.0,
+    seconds=0.8,
     texts=32,
     batch=8,
-    processes=1,
-    in_flight=2,
+    routers=2,
+    processes=2,
+    in_flight=1,
     kill_rate=5.0,
 )
 
