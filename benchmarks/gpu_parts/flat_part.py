@@ -20,7 +20,7 @@ from benchmarks.gpu_parts.flat_snapshot import (
     write_flat_snapshot,
 )
 from benchmarks.gpu_parts.random_data import unit_vectors
-from benchmarks.gpu_parts.search_load import OPTIONS, SearchLoad, running_routers
+from benchmarks.gpu_parts.search_load import OPTIONS, RouterLoad, running_routers
 from benchmarks.gpu_parts.session import DIM, K, Session
 from index_builder.indexes.exact_search import ExactResults, recall_of
 from index_builder.indexes.faiss_writer import HAS_GPU_SUPPORT
@@ -159,7 +159,7 @@ def _filtered() -> c.SearchOptions:
     return c.SearchOptions(k=K, payload=frozenset(), filter=condition)
 
 
-def _recall(found: SearchLoad, exact: ExactResults, vectors: NDArray[np.float32]) -> float:
+def _recall(found: RouterLoad, exact: ExactResults, vectors: NDArray[np.float32]) -> float:
     """Returns the recall of the first request."""
     lists = retrieval_pb2.SearchBatchResponse.FromString(found.load.replies[0]).results
     rows = np.full(exact.rows.shape, -1, np.int64)

@@ -30,7 +30,7 @@ class _Router(NamedTuple):
     metrics_port: int
 
 
-class SearchLoad(NamedTuple):
+class RouterLoad(NamedTuple):
     """A measured load.
 
     batch: Queries of a call of the device, on average. cores: Those that the
@@ -58,7 +58,7 @@ class RunningRouters(NamedTuple):
     routers: Sequence[_Router]
     queries: NDArray[np.float32]
 
-    async def run(self, options: c.SearchOptions, seconds: float) -> SearchLoad:
+    async def run(self, options: c.SearchOptions, seconds: float) -> RouterLoad:
         """Searches in a closed loop. Raises NotReady: the CPU answered."""
         batch = self.session.sizes.batch
         message = wire.options_to_proto(options)
@@ -92,7 +92,7 @@ class RunningRouters(NamedTuple):
                 )
         if not calls:
             raise NotReady("no search reached the GPU; see nearline doctor")
-        return SearchLoad(load.per_s * batch, asked / calls, cpu_s / clock_s, load)
+        return RouterLoad(load.per_s * batch, asked / calls, cpu_s / clock_s, load)
 
     async def _spent(self) -> tuple[float, float, float, float]:
         """Returns the calls of the device, their queries, and seconds of CPU and of the clock."""

@@ -57,9 +57,9 @@ REHEARSAL = Sizes(
     seconds=0.8,
     texts=32,
     batch=8,
-    routers=2,
-    processes=2,
-    in_flight=1,
+    routers=1,
+    processes=1,
+    in_flight=2,
     kill_rate=5.0,
 )
 
