@@ -38,6 +38,7 @@ IMPORTERS = {
         "index_builder/behaviour/tail_lists.py",
         # Measures FAISS alone, to compare with.
         "benchmarks/baselines/baseline_faiss.py",
+        "benchmarks/baselines/baseline_faiss_gpu.py",
         "benchmarks/baselines/floor_server.py",
     },
     "torch": {
