@@ -72,7 +72,7 @@ class Segment:
         gpu: GpuSearcher | None = None,
     ) -> None:
         self.index = index
-        self.on_gpu = gpu is not None
+        self._gpu = gpu
         self.items = items
         self._attributes = attributes
         self._words = words
@@ -82,6 +82,16 @@ class Segment:
         # Rows to search for at first, per requested document.
         mean = -(-items.chunks // max(1, items.documents))
         self._chunks_per_document = min(items.max_chunks, 2 * mean)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the vectors are on GPUs, which may be away."""
+        return self._gpu is not None
+
+    @property
+    def scans_on_gpu(self) -> bool:
+        """Whether an exact search is computed on GPUs now."""
+        return self._gpu is not None and self._gpu.exact and self._gpu.answers
 
     def search(
         self, queries: ShardQueries, options: ShardOptions, alive: Matches | None = None

@@ -72,8 +72,8 @@ class LocalShard:
         number: Shard number, for errors.
         base: Segment of the snapshot.
         threads: Threads to search in; may be shared with other shards.
-        scanners: Threads for exact searches, scans and counts, so that other searches need not
-            wait for them; None uses `threads`.
+        scanners: Threads for exact searches by the CPU, scans and counts, so that other searches
+            need not wait for them; None uses `threads`.
         files: Resources that `close` releases.
         observe: Called with the size of every batch.
     """
@@ -107,7 +107,7 @@ class LocalShard:
         )
         self._exact: Batcher[ShardOptions, ShardHits] = Batcher(
             partial(self._start, exact=True),
-            slots=self._scanners.count,
+            slots=(self._threads if base.on_gpu else self._scanners).count,
             max_batch=_MAX_EXACT_BATCH if together else _MAX_BATCH,
             observe=observe,
         )
@@ -274,7 +274,8 @@ class LocalShard:
         return _ShardState([(view.part, view.part_alive), base], view.applied)
 
     def _start(self, *, exact: bool) -> None:
-        threads = self._scanners if exact else self._threads
+        scans = exact and not self.base.scans_on_gpu
+        threads = self._scanners if scans else self._threads
         threads.start(partial(self._run, asyncio.get_running_loop(), exact=exact))
 
     def _run(self, loop: AbstractEventLoop, *, exact: bool) -> None:

@@ -44,6 +44,11 @@ class GpuClone:
         self._factor = max(2.0, index.refine_factor)
         self._data = data
 
+    @property
+    def answers(self) -> bool:
+        """Whether the device answers."""
+        return not self._device.reason
+
     def search(
         self, queries: NDArray[np.float32], k: int, among: Matches | None = None, *, exact: bool
     ) -> Neighbours:

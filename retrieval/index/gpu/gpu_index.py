@@ -63,6 +63,11 @@ class GpuIndex:
         self._storage = index.storage()
         self._parts = parts
 
+    @property
+    def answers(self) -> bool:
+        """Whether all devices answer."""
+        return not any(part.device.reason for part in self._parts)
+
     def search(
         self, queries: NDArray[np.float32], k: int, among: Matches | None = None, *, exact: bool
     ) -> Neighbours:

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +189,28 @@ async def test_hidden_rows_are_not_found(
             assert list(hits.ids) == [f"d{row:05d}" for row in best]
             assert not exact or (hits.cost is not None and hits.cost.comparisons == alive.count)
     await local.close()
+
+
+async def test_exact_searches_wait_for_scans_only_while_the_gpu_is_away(store: Path) -> None:
+    device = await asyncio.to_thread(cpu_device, pauses=NEVER)
+    local = LocalShardProvider(Store(store), 1, gpus=GpuPool([device]))
+    (snapshot,) = read_current_snapshots(Store(store), ())
+    (shard,) = await local.prepare(snapshot)
+    assert isinstance(shard, LocalShard)
+    scanning, query = threading.Event(), ShardQueries(np.ones((1, _DIM), np.float32))
+    shard._scanners.start(partial(_wait, scanning))
+    exact = ShardOptions(3, exact=True)
+    (hits,) = await shard.search(snapshot.snapshot_id, query, exact)
+    assert hits.cost is not None and hits.cost.gpu
+    device.fail("it was tested")
+    waiting = shard.search(snapshot.snapshot_id, query, exact)
+    await shard.search(snapshot.snapshot_id, query, ShardOptions(3))
+    assert not waiting.done()
+    scanning.set()
+    (same,) = await waiting
+    assert same.ids == hits.ids and same.fallback == "GPU cpu: it was tested"
+    await local.close()
+
+
+def _wait(scanning: threading.Event) -> None:
+    assert scanning.wait(30)
