@@ -76,7 +76,7 @@ class BuildDevice:
         Raises: GpuFailed: the worker refuses the call, fails, is killed, or reaches the limit.
         """
         try:
-            worker = WorkerProcess(WorkerCommand(module, environment=self._environment()))
+            worker = WorkerProcess.start(WorkerCommand(module, environment=self._environment()))
             with contextlib.ExitStack() as stack:
                 thread = stack.enter_context(ThreadPoolExecutor(1))
                 # First of all, so that the thread gets its reply, or an error.

@@ -1,6 +1,6 @@
 """A child process that answers calls with arrays.
 
-    process = WorkerProcess(WorkerCommand("package.worker", ["cuda:0"]))
+    process = WorkerProcess.start(WorkerCommand("package.worker", ["cuda:0"]))
     reply = process.call("search", arrays=[queries], timeout_s=5.0)
 
 The module of the child calls `serve_calls` with a function per method. A GPU is used in such a
@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,14 +82,15 @@ class WorkerCommand:
 
 
 class WorkerProcess:
-    """A running child process; any thread may call it.
+    """A child process; any thread may call it once it is ready.
 
     Args:
         command: How to start it.
-    Raises: WorkerUnavailable: it did not start; names the reason.
+    Raises: WorkerUnavailable: the system cannot start it; names the reason.
     """
 
     def __init__(self, command: WorkerCommand) -> None:
+        self._command = command
         pairs = [socket.socketpair() for _ in range(command.channels)]
         self._sockets = [ours for ours, _ in pairs]
         self._locks = [threading.Lock() for _ in pairs]
@@ -114,12 +115,28 @@ class WorkerProcess:
         finally:
             for _, theirs in pairs:
                 theirs.close()
+
+    @classmethod
+    def start(cls, command: WorkerCommand) -> Self:
+        """Starts a process and waits until it is ready.
+
+        Raises: As `wait_ready`; the process has then ended.
+        """
+        process = cls(command)
         try:
-            for channel in range(command.channels):
-                self.call("ready", timeout_s=command.start_s, channel=channel)
+            process.wait_ready()
         except BaseException:
-            self.close()
+            process.close()
             raise
+        return process
+
+    def wait_ready(self) -> None:
+        """Waits until each channel answers.
+
+        Raises: WorkerError: it is not able to work. WorkerUnavailable: it ended, or takes too long.
+        """
+        for channel in range(self._command.channels):
+            self.call("ready", timeout_s=self._command.start_s, channel=channel)
 
     @property
     def pid(self) -> int:
@@ -177,6 +194,10 @@ class WorkerProcess:
             with lock:
                 sock.close()
 
+    def end_reason(self) -> str:
+        """Returns how the child ended; empty while it runs."""
+        return "" if self._process.poll() is None else self._end_reason()
+
     def _close_sockets(self) -> None:
         for sock in self._sockets:
             sock.close()
@@ -199,8 +220,10 @@ def serve_calls(handlers: Mapping[str, Handler]) -> None:
     Args:
         handlers: The functions, by name. "ready" is answered here.
     """
-    # The terminal sends it to the parent, too, which may go on to answer what it has begun.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # They may be sent to a whole group of processes, of which the parent goes on to answer what it
+    # has begun. The child ends when its input does.
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
     handlers = {"ready": lambda message: Message({}), **handlers}
     channels = [socket.socket(fileno=int(one)) for one in os.environ.pop(_SOCKETS).split(",")]
     for channel in channels:

@@ -29,7 +29,7 @@ _ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[WorkerProcess]:
-    with closing(WorkerProcess(COMMAND)) as started:
+    with closing(WorkerProcess.start(COMMAND)) as started:
         yield started
 
 
@@ -57,7 +57,7 @@ def test_an_exception_is_the_reply_and_the_worker_goes_on(process: WorkerProcess
 
 
 def test_a_channel_answers_while_another_is_busy() -> None:
-    with closing(WorkerProcess(COMMAND)) as process:
+    with closing(WorkerProcess.start(COMMAND)) as process:
         errors: list[Exception] = []
 
         def hang() -> None:
@@ -75,21 +75,21 @@ def test_a_channel_answers_while_another_is_busy() -> None:
 
 
 def test_no_reply_in_time_is_a_failure() -> None:
-    with closing(WorkerProcess(COMMAND)) as process:
+    with closing(WorkerProcess.start(COMMAND)) as process:
         with pytest.raises(WorkerUnavailable, match=r"did not answer within 0\.1 s"):
             process.call("hang", timeout_s=0.1)
 
 
 def test_a_process_that_cannot_start_says_so() -> None:
     with pytest.raises(WorkerUnavailable, match="its process ended with status 1"):
-        WorkerProcess(WorkerCommand("tests.nearline.no_such_module"))
+        WorkerProcess.start(WorkerCommand("tests.nearline.no_such_module"))
 
 
 def test_the_child_ends_with_its_parent() -> None:
     code = (
         "import os, signal; from tests.nearline.workers.worker import COMMAND\n"
         "from nearline.workers.process import WorkerProcess\n"
-        "print(WorkerProcess(COMMAND).pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+        "print(WorkerProcess.start(COMMAND).pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     parent = subprocess.run([sys.executable, "-c", code], cwd=_ROOT, stdout=subprocess.PIPE)
     assert parent.returncode == -signal.SIGKILL
