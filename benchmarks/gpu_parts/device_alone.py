@@ -65,8 +65,8 @@ def search_alone(
         device.wait_ready(_START_S)
         vectors = DeviceVectors("benchmark", storage, 0, snapshot.rows)
         device.load(vectors)
-        if vectors.refusal or device.reason:
-            raise NotReady(f"{device.reason or vectors.refusal}; see nearline doctor")
+        if not vectors.held:
+            raise NotReady(f"{device.reason or vectors.reason}; see nearline doctor")
         searcher = GpuIndex(index, [GpuPart(device, vectors)])
         halves = queries.astype(np.float16)
 
@@ -76,7 +76,7 @@ def search_alone(
         def search(at: int) -> None:
             searcher.search(queries[at : at + batch], K, exact=True)
 
-        first = searcher.search(queries[:batch], K, exact=True)
+        first = searcher.search(queries[:batch], K, exact=True).found
         _rate(scan, len(queries), batch, seconds / 4)
         before = _batches(name)
         scan_qps = _rate(scan, len(queries), batch, seconds)

@@ -20,7 +20,7 @@ from retrieval.protocols.shard import ShardFilterPlan, ShardQueries
 if TYPE_CHECKING:
     # Imported late: a router without local shards runs without Arrow.
     from retrieval.index.attributes import SegmentAttributes
-    from retrieval.index.gpu.gpu_pool import GpuSearcher
+    from retrieval.index.gpu.gpu_pool import GpuSearcher, PlacedIndex
 
 # The CPU compares so few matches before a GPU would have received the query.
 _FEW_MATCHES = 4_096
@@ -88,7 +88,7 @@ class Legs:
         items: Documents; row r of the index is a chunk of document `items.documents_of(r)`.
         attributes: Searches the vectors under a filter.
         words: The word index; None if the snapshot has none.
-        gpu: The vectors on GPUs. Optional; while it cannot answer, `index` does.
+        gpu: The place of the vectors on GPUs. Optional; while they cannot answer, `index` does.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Legs:
         items: Documents,
         attributes: SegmentAttributes,
         words: WordIndex | None,
-        gpu: GpuSearcher | None = None,
+        gpu: PlacedIndex | None = None,
     ) -> None:
         self._index = index
         self._gpu = gpu
@@ -109,7 +109,7 @@ class Legs:
     def dense(self, vectors: NDArray[np.float32], options: LegOptions) -> DenseRows:
         """Returns the best units by vector."""
         plan: ShardFilterPlan | None = None
-        gpu, fallback = self._gpu_for(options), ""
+        gpu, fallback = self._gpu_for(options)
         among = options.among
         # Engines require at least one result.
         rows = self._items.chunks if among is None else max(1, among.count)
@@ -119,12 +119,16 @@ class Legs:
             selected = vectors if len(queries) == len(vectors) else vectors[queries]
             if gpu is not None:
                 try:
-                    near = gpu.search(selected, limit, among, exact=options.params.exact)
+                    near, left = gpu.search(selected, limit, among, exact=options.params.exact)
                 except NotOnDevice as error:
                     gpu, fallback = None, str(error) if error.fault else ""
                 else:
                     if options.matches is not None:
                         plan = gpu_plan(options.matches.count, self._items.chunks)
+                    if len(left):
+                        gpu = None
+                        rest, plan = self._find_on_cpu(selected[left], limit, options)
+                        near.ids[left], near.scores[left] = rest.ids, rest.scores
                     return _drop_empty(near)
             found, plan = self._find_on_cpu(selected, limit, options)
             return _drop_empty(found)
@@ -143,14 +147,21 @@ class Legs:
             )
         return DenseRows(found, plan, gpu is not None, fallback)
 
-    def _gpu_for(self, options: LegOptions) -> GpuSearcher | None:
-        """Returns what may answer on a GPU; widths and few matches are for the CPU."""
-        gpu, params, matches = self._gpu, options.params, options.matches
-        if gpu is None or params.ef_search is not None or params.nprobe is not None:
-            return None
-        if not gpu.exact:
-            return None if params.exact or matches is not None else gpu
-        return None if matches is not None and matches.count <= _FEW_MATCHES else gpu
+    def _gpu_for(self, options: LegOptions) -> tuple[GpuSearcher | None, str]:
+        """Returns what may answer on GPUs, and why there is nothing although there should be.
+
+        Widths and few matches are for the CPU.
+        """
+        params, matches = options.params, options.matches
+        if self._gpu is None or params.ef_search is not None or params.nprobe is not None:
+            return None, ""
+        gpu = self._gpu.searcher
+        if gpu is None:
+            return None, self._gpu.fault
+        if gpu.exact:
+            few = matches is not None and matches.count <= _FEW_MATCHES
+            return None if few else gpu, ""
+        return None if params.exact or matches is not None else gpu, ""
 
     def _find_on_cpu(
         self, vectors: NDArray[np.float32], limit: int, options: LegOptions

@@ -41,7 +41,7 @@ from retrieval.protocols.shard import (
 if TYPE_CHECKING:
     # Imported late: a router without local shards runs without Arrow.
     from retrieval.index.attributes import SegmentAttributes
-    from retrieval.index.gpu.gpu_pool import GpuSearcher
+    from retrieval.index.gpu.gpu_pool import PlacedIndex
     from retrieval.index.lexical.word_matcher import WordMatcher
 
 _NO_ROWS = np.empty(0, np.int64)
@@ -58,7 +58,7 @@ class Segment:
         attributes: Evaluates filters.
         words: The word index; None if the snapshot has none.
         unit_length: Whether stored vectors have unit length (metric cosine).
-        gpu: The vectors on GPUs. Optional; see `Legs`.
+        gpu: The place of the vectors on GPUs. Optional; see `Legs`.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Segment:
         words: WordIndex | None,
         *,
         unit_length: bool,
-        gpu: GpuSearcher | None = None,
+        gpu: PlacedIndex | None = None,
     ) -> None:
         self.index = index
         self._gpu = gpu
@@ -91,7 +91,7 @@ class Segment:
     @property
     def scans_on_gpu(self) -> bool:
         """Whether an exact search is computed on GPUs now."""
-        return self._gpu is not None and self._gpu.exact and self._gpu.answers
+        return self._gpu is not None and self._gpu.scans
 
     def search(
         self, queries: ShardQueries, options: ShardOptions, alive: Matches | None = None

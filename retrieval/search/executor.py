@@ -251,8 +251,8 @@ async def _fan_out(
         metrics.shard_failures.labels(collection.name, str(number), error.reason).inc()
     for number, results in answers.results.items():
         context.record_hits(number, results)
-        if results[0].fallback:
-            metrics.gpu_fallbacks.labels(collection.name, str(number)).inc(len(results))
+        if fallbacks := sum(bool(hits.fallback) for hits in results):
+            metrics.gpu_fallbacks.labels(collection.name, str(number)).inc(fallbacks)
     return answers.results
 
 

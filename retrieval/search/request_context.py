@@ -51,10 +51,10 @@ class RequestContext:
 
     def record_hits(self, shard: int, results: Sequence[ShardHits]) -> None:
         """Records how a shard computed the hits of its queries, at least one."""
-        first = results[0]
-        if first.applied is not None:
+        if results[0].applied is not None:
             self.record_applied(shard, [hits.applied for hits in results])
-        self.record_fallback(f"shard {shard}", first.fallback)
+        for reason in {hits.fallback for hits in results}:
+            self.record_fallback(f"shard {shard}", reason)
         for cost in [hits.cost for hits in results if hits.cost is not None]:
             self.cost = cost if self.cost is None else add_costs(self.cost, cost)
 

@@ -78,19 +78,24 @@ def load_shards(
     prefixes += ["golden/", "lexical/"]
     verified = store.fetch(snapshot.collection, snapshot.snapshot_id, prefixes)
     vocabulary = Vocabulary.load(folder) if manifest.HasField("lexical") else None
-    loaded = [
-        _load_shard(
-            folder,
-            snapshot,
-            entries[number],
-            vocabulary,
-            threads=threads,
-            scanners=scanners,
-            gpus=gpus,
-        )
-        for number in wanted
-    ]
-    recall = _check_golden(folder, manifest, loaded)
+    loaded: list[LoadedShard] = []
+    try:
+        for number in wanted:
+            entry = entries[number]
+            loaded.append(
+                _load_shard(
+                    *(folder, snapshot, entry, vocabulary),
+                    threads=threads,
+                    scanners=scanners,
+                    gpus=gpus,
+                )
+            )
+        recall = _check_golden(folder, manifest, loaded)
+    except BaseException:
+        # They have places on GPUs, and threads.
+        for one in loaded:
+            one.shard.close()
+        raise
     _log.info(
         "snapshot loaded",
         extra={
@@ -171,7 +176,13 @@ def _check_golden(
         return None
     shards = len(manifest.shards)
     numbers = {shard.number for shard in loaded}
-    options = ShardOptions(k=_GOLDEN_K, level=HitLevel.CHUNK)
+    # With its widths named, the index on the CPU answers: it must be good enough alone.
+    options = ShardOptions(
+        k=_GOLDEN_K,
+        level=HitLevel.CHUNK,
+        ef_search=manifest.default_ef_search or None,
+        nprobe=manifest.default_nprobe or None,
+    )
     found = [one.shard.search_now(ShardQueries(golden.vectors), options) for one in loaded]
     matched = total = 0
     for query, parts in enumerate(zip(*found, strict=True)):

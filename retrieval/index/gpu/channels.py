@@ -1,3 +1,8 @@
-"""Channels of the workers: loading does not delay searches."""
+"""What workers and the processes that call them agree on."""
 
+# Channels: loading does not delay searches.
 SEARCHES, LOADS = 0, 1
+
+
+class Refused(Exception):
+    """A worker is well, but cannot answer such a search."""

@@ -8,13 +8,13 @@ candidates = device.submit(vectors, queries, 32).result()
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,20 +22,19 @@ from numpy.typing import NDArray
 from nearline.retry import Backoff
 from nearline.workers.process import WorkerCommand, WorkerError, WorkerProcess, WorkerUnavailable
 from nearline.workers.supervised import SupervisedWorker
-from retrieval.index.gpu.channels import LOADS, SEARCHES
+from retrieval.index.gpu.channels import LOADS, SEARCHES, Refused
 from retrieval.index.gpu.device_data import DeviceData, DeviceWorker
+from retrieval.index.gpu.search_queue import Candidates, DeviceSearch, SearchQueue
 from retrieval.protocols import metrics
 
 # Kept free for scores and gathered vectors, see `retrieval.index.gpu.matrix`.
 _SCRATCH_BYTES = 3 << 30
-# Queries of one call of the device: as many as it answers in the target time, within these limits.
-_LEAST_BATCH, _LARGEST_BATCH = 16, 1_024
-_TARGET_S = 0.01
 # A device that does not answer in this time has failed; requests wait longer than that.
 _SEARCH_S = 1.0
 _MEMORY_S = 10.0
-# Names of exceptions of torch and Python.
-_OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")
+# Names of exceptions after which the process goes on: any other is probably of CUDA, and a process
+# that saw one sees it again at each call.
+_HARMLESS = ("OutOfMemoryError", "MemoryError", Refused.__name__)
 _PAUSES = Backoff(1.0, 300.0)
 _log = logging.getLogger(__name__)
 
@@ -51,36 +50,19 @@ class NotOnDevice(Exception):
         self.fault = fault
 
 
-class Candidates(NamedTuple):
-    """The nearest rows per query as a device scores them, best first.
-
-    rows: (n, m) int64. scores: (n, m) float32. m is the requested number, or less if the device
-    compared no more rows.
-    """
-
-    rows: NDArray[np.int64]
-    scores: NDArray[np.float32]
-
-
-class _Search(NamedTuple):
-    data: DeviceData
-    queries: NDArray[np.floating]
-    k: int
-    allow: NDArray[np.uint8] | None
-    answer: Future[Candidates]
-
-
 class GpuDevice:
     """One GPU. While it is away, searches fail at once; it is started again in the background.
 
     Args:
         device: A torch device, for example "cuda:0".
-        memory_bytes: Most memory to use; 0: what is free, less what searches need.
-        free: Returns the free memory, if another process knows it; None while that is away.
+        memory_bytes: Most memory for data; 0: what is free, less what searches need.
         pauses: Pauses before the device is started again.
         command: How to start the worker; None runs `retrieval.index.gpu.worker`.
+        memory: The device of another process on the same GPU, which knows the free memory. Both
+            share the limit. Optional.
 
-    name: The device.
+    name: The device. answers_again: Called when it answers, first and after each failure; must not
+    block.
     """
 
     def __init__(
@@ -88,25 +70,35 @@ class GpuDevice:
         device: str,
         *,
         memory_bytes: int = 0,
-        free: Callable[[], int | None] | None = None,
         pauses: Backoff = _PAUSES,
         command: WorkerCommand | None = None,
+        memory: GpuDevice | None = None,
     ) -> None:
         self.name = device
+        self.answers_again: Callable[[], None] = lambda: None
         self._memory_bytes = memory_bytes
-        self._free_elsewhere = free
+        self._memory = memory
+        # Devices of other processes on the same GPU.
+        self._sharing: list[GpuDevice] = []
+        if memory is not None:
+            memory._sharing.append(self)
         # Held while data is loaded or dropped.
         self._loading = threading.RLock()
         self._registered: list[DeviceData] = []
-        self._work = threading.Condition()
-        self._waiting: deque[_Search] = deque()
-        self._closed = False
-        self._seconds_per_query = 0.0
+        self._queue = SearchQueue()
         command = command or WorkerCommand("retrieval.index.gpu.worker", [device], channels=2)
-        self._worker = SupervisedWorker(command, f"GPU {device}", self._prepare, pauses=pauses)
+        self._worker = SupervisedWorker(
+            command,
+            f"GPU {device}",
+            self._prepare,
+            ready=self._complete,
+            check=self._check_data,
+            pauses=pauses,
+        )
         self._thread = threading.Thread(target=self._serve, name=f"gpu-{device}", daemon=True)
         self._thread.start()
-        metrics.gpu_up.labels(device).set_function(lambda: float(not self.reason))
+        if memory is None:
+            metrics.gpu_up.labels(device).set_function(lambda: float(not self.reason))
 
     @property
     def reason(self) -> str:
@@ -122,37 +114,32 @@ class GpuDevice:
         """Waits until the first start has succeeded or failed; returns whether it answers."""
         return self._worker.wait_ready(timeout_s)
 
+    def held_bytes(self) -> int:
+        """Returns the memory that the data of this device takes."""
+        return sum(one.bytes for one in self._registered if one.held)
+
     def free_bytes(self) -> int | None:
-        """Returns the memory that is left; None while the device is away."""
-        with self._loading:
-            try:
-                return self._free(self._worker)
-            except (WorkerError, WorkerUnavailable) as error:
-                self._check(error)
-                return None
+        """Returns the memory that is left for data; None while the device is away."""
+        with self._loading, self._caught():
+            return self._free(self._worker)
+        return None
 
     def load(self, data: DeviceData) -> None:
-        """Loads data; blocks. If that is not possible, `data.refusal` says why.
+        """Loads data; blocks. If that is not possible, `data.reason` says why.
 
-        A device that is away loads it once it is back; one without enough memory, once other data
-        is dropped.
+        A device that is away, or fails while it loads, does so once it is back.
         """
         with self._loading:
             self._registered.append(data)
-            self._load_all([data])
+            with self._caught():
+                self._load(self._worker, data)
 
     def drop(self, data: DeviceData) -> None:
-        """Frees the memory of data. What did not fit before is then loaded in a thread."""
-        data.closed = True
+        """Frees the memory of data."""
         with self._loading:
             self._registered.remove(data)
-            try:
+            with self._caught():
                 data.drop(self._worker)
-            except (WorkerError, WorkerUnavailable) as error:
-                self._check(error)
-            refused = [one for one in self._registered if one.refusal]
-        if refused and not self.reason:
-            threading.Thread(target=self._load_refused, name="gpu-load", daemon=True).start()
 
     def submit(
         self,
@@ -160,6 +147,7 @@ class GpuDevice:
         queries: NDArray[np.floating],
         k: int,
         allow: NDArray[np.uint8] | None = None,
+        among: object = None,
     ) -> Future[Candidates]:
         """Submits a search; it may share a call of the device with others.
 
@@ -169,20 +157,16 @@ class GpuDevice:
             data: What to search.
             queries: (n, dim), as the worker expects them.
             k: Rows per query, >= 1.
-            allow: Optional; bitmap of the rows to search. Searches with the same array may share
-                a call.
+            allow: Optional; bitmap of the rows to search.
+            among: What the bitmap was made of: searches of equal data share a call if this is the
+                same object.
         """
         answer: Future[Candidates] = Future()
-        reason = self.reason
-        if reason or data.refusal:
-            answer.set_exception(NotOnDevice(reason or data.refusal, fault=bool(reason)))
-            return answer
-        with self._work:
-            if not self._closed:
-                self._waiting.append(_Search(data, queries, k, allow, answer))
-                self._work.notify()
-                return answer
-        answer.set_exception(NotOnDevice("it was closed", fault=True))
+        reason = self.reason or ("" if data.held else data.reason)
+        if reason:
+            answer.set_exception(NotOnDevice(reason, fault=bool(self.reason)))
+        elif not self._queue.put(DeviceSearch(data, queries, k, allow, among, answer)):
+            answer.set_exception(NotOnDevice("it was closed", fault=True))
         return answer
 
     def fail(self, reason: str) -> None:
@@ -191,58 +175,35 @@ class GpuDevice:
 
     def close(self) -> None:
         """Ends the worker and the thread; searches that wait fail."""
-        with self._work:
-            self._closed = True
-            self._work.notify()
+        for one in self._queue.close():
+            one.answer.set_exception(NotOnDevice("it was closed", fault=True))
         self._worker.close()
         self._thread.join()
 
     def _serve(self) -> None:
-        while batch := self._take():
+        while batch := self._queue.take():
             start = time.perf_counter()
             try:
                 found = self._call(batch)
+                parts = found.split(batch)
             except NotOnDevice as error:
-                for one in batch:
-                    one.answer.set_exception(error)
+                refusal = error
+            except Exception as error:
+                # The thread must go on, and its callers get an answer.
+                _log.exception("search on a GPU failed")
+                refusal = NotOnDevice(str(error) or type(error).__name__, fault=True)
+                self.fail(str(refusal))
+            else:
+                for one, part in zip(batch, parts, strict=True):
+                    one.answer.set_result(part)
+                count = len(found.rows)
+                metrics.gpu_batch_queries.labels(self.name).observe(count)
+                self._queue.note(count, time.perf_counter() - start)
                 continue
-            at = 0
             for one in batch:
-                end = at + len(one.queries)
-                rows, scores = found.rows[at:end, : one.k], found.scores[at:end, : one.k]
-                one.answer.set_result(Candidates(rows, scores))
-                at = end
-            metrics.gpu_batch_queries.labels(self.name).observe(at)
-            spent_s = (time.perf_counter() - start) / at
-            # Recent calls count more: what is searched may change.
-            self._seconds_per_query += (spent_s - self._seconds_per_query) / 8
+                one.answer.set_exception(refusal)
 
-    def _take(self) -> list[_Search]:
-        """Waits for searches; returns those that one call can answer, none once closed."""
-        with self._work:
-            self._work.wait_for(lambda: self._waiting or self._closed)
-            if self._closed:
-                for one in self._waiting:
-                    one.answer.set_exception(NotOnDevice("it was closed", fault=True))
-                return []
-            first = self._waiting.popleft()
-            batch, others = [first], deque[_Search]()
-            room = self._batch_limit() - len(first.queries)
-            for one in self._waiting:
-                same = one.data is first.data and one.allow is first.allow
-                if same and len(one.queries) <= room:
-                    batch.append(one)
-                    room -= len(one.queries)
-                else:
-                    others.append(one)
-            self._waiting = others
-            return batch
-
-    def _batch_limit(self) -> int:
-        fitting = int(_TARGET_S / max(self._seconds_per_query, 1e-9))
-        return min(max(fitting, _LEAST_BATCH), _LARGEST_BATCH)
-
-    def _call(self, batch: list[_Search]) -> Candidates:
+    def _call(self, batch: list[DeviceSearch]) -> Candidates:
         first = batch[0]
         queries = [one.queries for one in batch]
         together = queries[0] if len(queries) == 1 else np.concatenate(queries)
@@ -253,54 +214,70 @@ class GpuDevice:
                 "search", values, arrays, timeout_s=_SEARCH_S, channel=SEARCHES
             )
         except (WorkerError, WorkerUnavailable) as error:
-            self._check(error)
-            raise NotOnDevice(str(error), fault=True) from error
+            self._note(error)
+            refused = isinstance(error, WorkerError) and error.kind == Refused.__name__
+            raise NotOnDevice(str(error), fault=not refused) from error
         return Candidates(*reply.arrays)
 
-    def _check(self, error: WorkerError | WorkerUnavailable) -> None:
-        """Takes the device out of service after any error but a lack of memory.
-
-        A process that saw an error of CUDA sees it again at each call.
-        """
-        if isinstance(error, WorkerError) and error.kind not in _OUT_OF_MEMORY:
+    def _note(self, error: WorkerError | WorkerUnavailable) -> None:
+        """Takes the device out of service after an error that shows that its process is sick."""
+        if isinstance(error, WorkerError) and error.kind not in _HARMLESS:
             self.fail(str(error))
+
+    @contextlib.contextmanager
+    def _caught(self) -> Iterator[None]:
+        """Goes on after an error of the worker, which may take the device out of service."""
+        try:
+            yield
+        except (WorkerError, WorkerUnavailable) as error:
+            self._note(error)
 
     def _prepare(self, process: WorkerProcess) -> None:
         with self._loading:
             for data in self._registered:
-                data.forget()
-            for data in self._registered:
-                self._load(process, data)
+                data.held = False
+            self._load_all(process)
 
-    def _load_refused(self) -> None:
+    def _complete(self, process: WorkerProcess) -> None:
+        """Loads and drops what others asked for while the process was not in service yet."""
         with self._loading:
-            self._load_all([one for one in self._registered if one.refusal])
+            keys = [data.key for data in self._registered]
+            process.call("keep", {"keys": keys}, timeout_s=_MEMORY_S, channel=LOADS)
+            self._load_all(process)
+        self.answers_again()
 
-    def _load_all(self, some: list[DeviceData]) -> None:
-        for data in some:
-            try:
-                self._load(self._worker, data)
-            except (WorkerError, WorkerUnavailable) as error:
-                data.refusal = str(error)
-                self._check(error)
+    def _check_data(self, process: WorkerProcess) -> None:
+        with self._loading:
+            for data in self._registered:
+                if data.held:
+                    data.check(process)
+
+    def _load_all(self, process: WorkerProcess) -> None:
+        for data in self._registered:
+            if not data.held:
+                try:
+                    self._load(process, data)
+                except WorkerError as error:
+                    if error.kind not in _HARMLESS:
+                        raise
 
     def _load(self, worker: DeviceWorker, data: DeviceData) -> None:
         start = time.perf_counter()
         data.load(worker, self._free(worker))
         about = {"device": self.name, "data": data.name, "bytes": data.bytes}
-        if data.refusal:
-            _log.warning("not on the GPU", extra={**about, "reason": data.refusal})
-        else:
+        if data.held:
             seconds = round(time.perf_counter() - start, 3)
             _log.info("loaded to the GPU", extra={**about, "seconds": seconds})
+        else:
+            _log.warning("not on the GPU", extra={**about, "reason": data.reason})
 
     def _free(self, worker: DeviceWorker) -> int:
-        if self._free_elsewhere is not None:
-            return self._free_elsewhere() or 0
+        if self._memory is not None:
+            return self._memory.free_bytes() or 0
         reply = worker.call("memory", {}, timeout_s=_MEMORY_S, channel=LOADS)
         free: int = reply.values["free"] - _SCRATCH_BYTES
         if self._memory_bytes:
-            held = sum(one.bytes for one in self._registered if not one.refusal)
+            held = sum(device.held_bytes() for device in (self, *self._sharing))
             limit = self._memory_bytes - held
             # A device without a memory of its own has only that limit.
             free = min(free, limit) if reply.values["total"] else limit

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nearline.workers.process import Message
+from nearline.workers.process import Message, WorkerError, WorkerUnavailable
 from retrieval.index.gpu.channels import LOADS
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ _LARGEST = 16.0
 _CALL_S = 60.0
 # A copy of an index is one call.
 _COPY_S = 600.0
+# What a copy by FAISS takes for intermediate results.
+TEMPORARY_BYTES = 512 << 20
 _numbers = itertools.count()
 
 
@@ -45,15 +47,15 @@ class DeviceWorker(Protocol):
 
 
 class DeviceData(ABC):
-    """Data that a device holds.
+    """Data that a device is to hold.
 
     Args:
         name: For log lines and errors.
         rows: Number of vectors.
         size: Bytes that it takes on a device.
 
-    key: Identifies the data in the worker. refusal: Why the device does not hold it; empty if it
-    does. closed: Whether it is no longer needed.
+    key: Identifies the data in the worker. held: Whether the process of the device holds it.
+    reason: Why it does not.
     """
 
     def __init__(self, name: str, rows: int, size: int) -> None:
@@ -61,34 +63,46 @@ class DeviceData(ABC):
         self.rows = rows
         self.bytes = size
         self.key = str(next(_numbers))
-        self.closed = False
-        self.refusal = ""
-        self.forget()
-
-    def forget(self) -> None:
-        """Notes that no process holds the data."""
-        self.refusal = f"{self.name} is not loaded yet"
+        self.held = False
+        self.reason = f"{name} is not loaded yet"
 
     def load(self, worker: DeviceWorker, free: int) -> None:
-        """Copies the data to a device, unless it does not fit; blocks.
+        """Copies the data to a device, unless it does not fit; blocks. Sets `held` and `reason`.
 
         Args:
             worker: The process that uses the device.
             free: Bytes that are free.
         Raises: WorkerError, WorkerUnavailable: the device failed.
         """
-        self.refusal = (
-            f"{self.name} takes {self.bytes:,} bytes of the GPU, and {free:,} are free"
-            if self.bytes > free
-            else self.copy(worker)
-        )
+        self.held = False
+        if self.bytes > free:
+            self.reason = (
+                f"{self.name} takes {self.bytes:,} bytes of the GPU, and {free:,} are free"
+            )
+            return
+        try:
+            self.reason = self.copy(worker)
+        except WorkerError as error:
+            self.reason = str(error)
+            # What was copied of it would take memory that nothing counts.
+            self.drop(worker)
+            raise
+        self.held = not self.reason
 
     def drop(self, worker: DeviceWorker) -> None:
         """Frees the memory of the device.
 
         Raises: WorkerError, WorkerUnavailable: the device failed.
         """
+        self.held = False
         worker.call("drop", {"key": self.key}, timeout_s=_CALL_S, channel=LOADS)
+
+    @abstractmethod
+    def check(self, worker: DeviceWorker) -> None:
+        """Checks that the device still holds the same data, as far as that can be found out.
+
+        Raises: WorkerError, WorkerUnavailable: the device failed, or holds something else.
+        """
 
     @abstractmethod
     def copy(self, worker: DeviceWorker) -> str:
@@ -102,15 +116,27 @@ class DeviceVectors(DeviceData):
         name: For log lines and errors.
         storage: Where the vectors are read.
         first, rows: The range; `first` is a multiple of 8.
+        cancelled: Returns whether they are no longer needed.
 
     longest: Length of the longest vector, once they are held.
     """
 
-    def __init__(self, name: str, storage: FaissStorage, first: int, rows: int) -> None:
+    # Of the numbers as integers: equal only if the device has every bit of them.
+    _checksum = 0
+
+    def __init__(
+        self,
+        name: str,
+        storage: FaissStorage,
+        first: int,
+        rows: int,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
         super().__init__(name, rows, rows * self.row_bytes(storage.dim))
         self.first = first
         self.longest = 0.0
         self._storage = storage
+        self._cancelled = cancelled
 
     @staticmethod
     def row_bytes(dim: int) -> int:
@@ -118,12 +144,13 @@ class DeviceVectors(DeviceData):
         return dim * _BYTES_PER_NUMBER
 
     def copy(self, worker: DeviceWorker) -> str:
-        """Copies the vectors block by block; ends early once they are closed."""
+        """Copies the vectors block by block, until they are no longer needed."""
         size = {"key": self.key, "rows": self.rows, "dim": self._storage.dim}
         worker.call("create", size, timeout_s=_CALL_S, channel=LOADS)
-        longest = 0.0
+        longest, checksum = 0.0, 0
         for at in range(0, self.rows, _BLOCK_ROWS):
-            if self.closed:
+            if self._cancelled():
+                self.drop(worker)
                 return f"{self.name} is closed"
             count = min(_BLOCK_ROWS, self.rows - at)
             block = self._storage.read(self.first + at, count)
@@ -137,9 +164,17 @@ class DeviceVectors(DeviceData):
             longest = max(longest, float(np.einsum("ij,ij->i", block, block).max()) ** 0.5)
             place = {"key": self.key, "first": at}
             halves = block.astype(np.float16)
+            checksum += int(halves.view(np.int16).sum(dtype=np.int64))
             worker.call("fill", place, [halves], timeout_s=_CALL_S, channel=LOADS)
-        self.longest = longest
+        self.longest, self._checksum = longest, checksum
+        self.check(worker)
         return ""
+
+    def check(self, worker: DeviceWorker) -> None:
+        """Compares the sum of all bits with that of the vectors that were copied."""
+        reply = worker.call("checksum", {"key": self.key}, timeout_s=_CALL_S, channel=LOADS)
+        if reply.values["checksum"] != self._checksum:
+            raise WorkerUnavailable(f"its memory does not hold {self.name} as it was copied")
 
 
 class DeviceIndex(DeviceData):
@@ -153,7 +188,7 @@ class DeviceIndex(DeviceData):
     """
 
     def __init__(self, name: str, path: Path, rows: int, nprobe: int) -> None:
-        super().__init__(name, rows, path.stat().st_size)
+        super().__init__(name, rows, path.stat().st_size + TEMPORARY_BYTES)
         self._path = path
         self._nprobe = nprobe
 
@@ -163,3 +198,6 @@ class DeviceIndex(DeviceData):
         reply = worker.call("load", values, timeout_s=_COPY_S, channel=LOADS)
         refusal: str = reply.values["refusal"]
         return refusal
+
+    def check(self, worker: DeviceWorker) -> None:
+        """Checks nothing: FAISS does not give back what it holds."""

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.workers.process import Handler, Message, serve_calls
+from retrieval.index.gpu.channels import Refused
+from retrieval.index.gpu.device_data import TEMPORARY_BYTES
 from retrieval.index.vectors.faiss_index import read_index
 from retrieval.index.vectors.faiss_layers import layers_of
 
@@ -24,8 +26,6 @@ from retrieval.index.vectors.faiss_layers import layers_of
 _faiss: Any = faiss
 # Candidates that CAGRA keeps during a search, per requested row.
 _CAGRA_WIDTH = 2
-# Memory for intermediate results of each index; the default is 1.5 GiB.
-_TEMPORARY_BYTES = 512 << 20
 
 
 class FaissWorker:
@@ -42,7 +42,7 @@ class FaissWorker:
 
     def handlers(self) -> dict[str, Handler]:
         """Returns the functions by name."""
-        functions = (self.ready, self.load, self.drop, self.search)
+        functions = (self.ready, self.load, self.keep, self.drop, self.search)
         return {function.__name__: function for function in functions}
 
     def ready(self, call: Message) -> Message:
@@ -68,6 +68,12 @@ class FaissWorker:
             return Message({"refusal": str(error).strip().splitlines()[-1]})
         return Message({"refusal": ""})
 
+    def keep(self, call: Message) -> Message:
+        """Frees all indexes but those of some keys."""
+        for key in self._indexes.keys() - set(call.values["keys"]):
+            del self._indexes[key]
+        return Message({})
+
     def drop(self, call: Message) -> Message:
         """Frees an index; one that does not exist is ignored."""
         self._indexes.pop(call.values["key"], None)
@@ -77,13 +83,14 @@ class FaissWorker:
         """Returns rows and scores of queries, (n, dim) float32."""
         (queries,) = call.arrays
         k = call.values["k"]
+        if call.values["key"] not in self._indexes:
+            raise Refused("it does not hold this index")
         index, params = self._indexes[call.values["key"]]
         try:
             scores, rows = _search(index, queries, k, params(k))
         except RuntimeError as error:
-            if "memory" in str(error):
-                raise MemoryError(str(error)) from error
-            raise
+            # As above: the device is well, but does not answer this search.
+            raise Refused(str(error).strip().splitlines()[-1]) from error
         return Message({}, [rows, scores])
 
     def check(self) -> None:
@@ -104,7 +111,7 @@ class FaissWorker:
         # Of its own: resources are for one thread, and searches of other indexes go on. The copy
         # keeps them alive.
         resources = _faiss.StandardGpuResources()
-        resources.setTempMemory(_TEMPORARY_BYTES)
+        resources.setTempMemory(TEMPORARY_BYTES)
         options = _faiss.GpuClonerOptions()
         # Tables of IVF-PQ in float16 fit into shared memory at any number of bytes per vector.
         options.useFloat16 = True

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.gpu.device import GpuDevice, NotOnDevice
 from retrieval.index.gpu.device_data import DeviceIndex
+from retrieval.index.gpu.gpu_index import GpuResult
 from retrieval.index.vectors.faiss_index import FaissIndex
-from retrieval.index.vectors.vector_index import Neighbours, fit_to_k, sort_ties
+from retrieval.index.vectors.vector_index import fit_to_k, sort_ties
 
-# Limit of FAISS.
-_MAX_WIDTH = 2_048
+# Limits of FAISS, and of CAGRA, which keeps twice as many candidates.
+_MAX_WIDTH, _MAX_GRAPH_WIDTH = 2_048, 256
 _LEAST_WIDTH = 32
 # With more hidden rows than this share, too many candidates would be dropped.
 _LEAST_ALIVE = 0.9
@@ -42,6 +43,8 @@ class GpuClone:
         self._device = device
         # Of the requested rows; the CPU scores so many of a compressed index again, too.
         self._factor = max(2.0, index.refine_factor)
+        lists = "nprobe" in index.describe().knobs
+        self._most = _MAX_WIDTH if lists else _MAX_GRAPH_WIDTH
         self._data = data
 
     @property
@@ -51,7 +54,7 @@ class GpuClone:
 
     def search(
         self, queries: NDArray[np.float32], k: int, among: Matches | None = None, *, exact: bool
-    ) -> Neighbours:
+    ) -> GpuResult:
         """Finds about the k best rows; blocks. See `GpuIndex.search`.
 
         Raises: NotOnDevice: k is too large, many rows are excluded, or the GPU cannot answer; the
@@ -59,7 +62,7 @@ class GpuClone:
         """
         share = 1.0 if among is None else among.count / self._storage.rows
         width = max(_LEAST_WIDTH, 1 << math.ceil(math.log2(self._factor * k)))
-        if width > _MAX_WIDTH or share < _LEAST_ALIVE:
+        if width > self._most or share < _LEAST_ALIVE:
             raise NotOnDevice("too many rows are requested or excluded", fault=False)
         try:
             near = self._device.submit(self._data, queries, width).result()
@@ -75,7 +78,7 @@ class GpuClone:
         order = np.argsort(-scores, axis=1, kind="stable")
         rows = np.take_along_axis(rows, order, axis=1)
         scores = np.take_along_axis(scores, order, axis=1)
-        return fit_to_k(sort_ties(rows, scores), k)
+        return GpuResult(fit_to_k(sort_ties(rows, scores), k), np.empty(0, np.int64))
 
     def close(self) -> None:
         """Frees the memory of the device; no search may be running."""

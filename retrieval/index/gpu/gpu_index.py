@@ -1,9 +1,10 @@
 """Exact search on GPUs: a GPU finds candidates in float16, and the CPU scores those few in float32.
 
-The error of a score in float16 has a bound. Scores of the candidates, computed again from the
-vectors of the index, hence show two things: that no other row can be among the best, and that the
-GPU computes correctly. Results equal those of an exact search on the CPU to the last bit, unless
-the index compresses its vectors; then scores may differ in their last digits.
+The error of a score in float16 has a bound. If the k-th score, computed again from the vectors of
+the index, is above the last candidate's by more than that, no other row can be among the best,
+provided that the GPU computes correctly; scores of candidates that are further off show that it
+does not. Results equal those of an exact search on the CPU to the last bit, unless the index
+compresses its vectors; then scores may differ in their last digits.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.index.filtering.planner import Matches
-from retrieval.index.gpu.device import Candidates, GpuDevice, NotOnDevice
+from retrieval.index.gpu.device import GpuDevice, NotOnDevice
 from retrieval.index.gpu.device_data import DeviceVectors
+from retrieval.index.gpu.search_queue import Candidates
 from retrieval.index.vectors.faiss_index import FaissIndex
-from retrieval.index.vectors.vector_index import Neighbours, SearchParams, fit_to_k
+from retrieval.index.vectors.vector_index import Neighbours, fit_to_k
 
 _LEAST_WIDTH, MAX_WIDTH = 32, 2_048
 # If fewer rows are allowed than this share, only they are compared. Of more, the device compares
@@ -30,6 +32,8 @@ _HALF = 2.0**-11
 _SUBNORMAL = 2.0**-25
 # Larger than the rounding error of float32: tensor cores truncate.
 _SUM = 2.0**-22
+# Of a query; its products with vectors are then far from the limits of float32.
+_LONGEST = 1e15
 _WRONG = "its scores are wrong"
 
 
@@ -40,12 +44,19 @@ class GpuPart(NamedTuple):
     vectors: DeviceVectors
 
 
+class GpuResult(NamedTuple):
+    """Rows of all queries but some, by their places, which only the CPU can answer."""
+
+    found: Neighbours
+    left: NDArray[np.int64]
+
+
 class _Scored(NamedTuple):
     """Candidates of a part with their true scores, and a bound of the scores of its other rows."""
 
     rows: NDArray[np.int64]
     scores: NDArray[np.float32]
-    others: NDArray[np.float32]
+    others: NDArray[np.float64]
 
 
 class GpuIndex:
@@ -59,7 +70,6 @@ class GpuIndex:
     exact = True
 
     def __init__(self, index: FaissIndex, parts: Sequence[GpuPart]) -> None:
-        self._index = index
         self._storage = index.storage()
         self._parts = parts
 
@@ -70,48 +80,40 @@ class GpuIndex:
 
     def search(
         self, queries: NDArray[np.float32], k: int, among: Matches | None = None, *, exact: bool
-    ) -> Neighbours:
+    ) -> GpuResult:
         """Finds the k best rows by comparing all vectors; blocks.
 
         Args:
-            queries: (n, d) float32, C order.
+            queries: (n, d) float32, finite, C order.
             k: Rows per query, >= 1.
             among: Optional; the rows to search.
-            exact: Whether the result must be proven exact. Otherwise it may lack a row whose score
+            exact: Whether results must be proven exact. Otherwise one may lack a row whose score
                 differs from the k-th by less than the error of float16.
         Raises: NotOnDevice: a GPU cannot answer; the index on the CPU can.
         """
         count = self._storage.rows if among is None else among.count
         wanted = min(k, count)
         share = count / self._storage.rows
-        ids = np.full((len(queries), k), -1, np.int64)
-        scores = np.full((len(queries), k), -np.inf, np.float32)
         asked = self._storage.transformed(queries)
-        lengths = np.linalg.norm(asked, axis=1, keepdims=True)
-        unit = (asked / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float16)
+        unit, lengths = _unit(asked)
         gather = among is not None and share < _GATHER_SHARE
         width = _width(wanted if gather else math.ceil(wanted / max(share, 1e-9)))
-        if width > MAX_WIDTH and not exact:
+        if width > MAX_WIDTH:
             raise NotOnDevice(f"a GPU finds at most {MAX_WIDTH // 2:,} rows", fault=False)
-        open_queries = np.arange(len(queries))
-        while wanted and len(open_queries) and width <= MAX_WIDTH:
-            some = open_queries
+        ids = np.full((len(queries), k), -1, np.int64)
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        left = np.arange(len(queries) if wanted else 0)
+        while len(left) and width <= MAX_WIDTH:
             rows, found, certain = self._round(
-                asked[some], unit[some], lengths[some], wanted, width, among, gather=gather
+                asked[left], unit[left], lengths[left], wanted, width, among, gather=gather
             )
-            done = certain if exact else certain | (rows[:, wanted - 1] >= 0)
-            ids[some[done], :wanted] = rows[done]
-            scores[some[done], :wanted] = found[done]
-            open_queries = some[~done]
+            done = certain if exact else certain | (rows[:, -1] >= 0)
+            ids[left[done], :wanted] = rows[done]
+            scores[left[done], :wanted] = found[done]
+            left = left[~done]
             # What is left may have few allowed rows nearby, or many with nearly equal scores.
             gather, width = among is not None, 4 * width
-        if wanted and len(open_queries):
-            left = np.ascontiguousarray(queries[open_queries])
-            allow = (None, None) if among is None else (among.bitmap, among.rows)
-            rest = self._index.search(left, wanted, SearchParams(exact=True), *allow)
-            ids[open_queries, :wanted] = rest.ids
-            scores[open_queries, :wanted] = rest.scores
-        return Neighbours(ids, scores, full=wanted == k)
+        return GpuResult(Neighbours(ids, scores, full=wanted == k and not len(left)), left)
 
     def close(self) -> None:
         """Frees the memory of the devices; no search may be running."""
@@ -122,7 +124,7 @@ class GpuIndex:
         self,
         asked: NDArray[np.float32],
         unit: NDArray[np.float16],
-        lengths: NDArray[np.float32],
+        lengths: NDArray[np.float64],
         k: int,
         width: int,
         among: Matches | None,
@@ -136,7 +138,7 @@ class GpuIndex:
             if gather and among is not None:
                 last = vectors.first + vectors.rows
                 allow = among.bitmap[vectors.first // 8 : -(-last // 8)]
-            futures.append(device.submit(vectors, unit, width, allow))
+            futures.append(device.submit(vectors, unit, width, allow, among if gather else None))
         found = [
             self._scored(part, future, asked, lengths)
             for part, future in zip(self._parts, futures, strict=True)
@@ -162,7 +164,7 @@ class GpuIndex:
         part: GpuPart,
         future: Future[Candidates],
         asked: NDArray[np.float32],
-        lengths: NDArray[np.float32],
+        lengths: NDArray[np.float64],
     ) -> _Scored:
         """Waits for the candidates of a part, and computes their scores on the CPU.
 
@@ -195,6 +197,18 @@ class GpuIndex:
         dim = self._storage.dim
         rounded = 3 * _HALF * longest + _SUBNORMAL * (math.sqrt(dim) * (longest + 1) + 1)
         return 1.01 * (rounded + 2 * (dim + 2) * _SUM * longest)
+
+
+def _unit(queries: NDArray[np.float32]) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
+    """Returns queries of unit length, and their lengths: (n, 1); zeros stay as they are.
+
+    Raises: NotOnDevice: scores of a query would be too large or too small for float32.
+    """
+    wide = queries.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    if ((lengths > _LONGEST) | ((lengths > 0) & (lengths < 1 / _LONGEST))).any():
+        raise NotOnDevice("a query is too long or too short for a GPU", fault=False)
+    return (wide / np.where(lengths > 0, lengths, 1.0)).astype(np.float16), lengths
 
 
 def _width(k: int) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,15 +23,56 @@ _START_S = 180.0
 _ROWS_PER_BYTE = 8
 
 
+class PlacedIndex:
+    """An index that has, or waits for, a place on GPUs; may be used from several threads.
+
+    Args:
+        pool: The pool that places it.
+        index: The index on the CPU.
+        path: Its file.
+        name: For log lines and errors.
+
+    searcher: Searches it on GPUs; None while it has no place. Another takes its place when there is
+    more room.
+    """
+
+    def __init__(self, pool: GpuPool, index: FaissIndex, path: Path, name: str) -> None:
+        self.index = index
+        self.path = path
+        self.name = name
+        self.searcher: GpuSearcher | None = None
+        self.closed = False
+        self._pool = pool
+
+    @property
+    def fault(self) -> str:
+        """Why GPUs that might have room are away; empty if it has a place, or none of them is."""
+        return "" if self.searcher is not None else self._pool.fault
+
+    @property
+    def scans(self) -> bool:
+        """Whether exact searches are computed on GPUs now."""
+        searcher = self.searcher
+        return searcher is not None and searcher.exact and searcher.answers
+
+    def close(self) -> None:
+        """Frees the memory of the GPUs; no search may be running."""
+        self._pool.release(self)
+
+
 def start_copier(device: GpuDevice) -> GpuDevice:
     """Starts the process in which FAISS copies indexes to the GPU of a device."""
     number = device.name.partition(":")[2] or "0"
     command = WorkerCommand("retrieval.index.gpu.faiss_worker", [number], channels=2)
-    return GpuDevice(device.name, free=device.free_bytes, command=command)
+    return GpuDevice(device.name, command=command, memory=device)
 
 
 class GpuPool:
-    """Places the vectors of shards on GPUs; blocks, and belongs to the thread that loads shards.
+    """Places indexes on GPUs.
+
+    Vectors that fit into no GPU as float16 are divided among several. If they do not fit at all,
+    FAISS copies the index where it can. What has no place, or only that of a copy, is placed again
+    whenever memory becomes free, or a GPU answers again.
 
     Args:
         devices: At least one.
@@ -43,14 +86,22 @@ class GpuPool:
     ) -> None:
         self._devices = devices
         self._start_copier = start_copier
+        # Held while an index is placed or released; guards the fields below.
+        self._lock = threading.RLock()
         self._copiers: dict[GpuDevice, GpuDevice] = {}
+        self._placed: list[PlacedIndex] = []
+        self._closed = False
+        for device in devices:
+            device.answers_again = self._place_soon
 
-    def attach(self, index: FaissIndex, path: Path, name: str) -> GpuSearcher | None:
-        """Loads the vectors of an index into the memory of GPUs.
+    @property
+    def fault(self) -> str:
+        """Which GPUs are away, and why; empty if none is."""
+        away = [(device.name, device.reason) for device in self._devices]
+        return "; ".join(f"GPU {name}: {reason}" for name, reason in away if reason)
 
-        Vectors that fit into none as float16 are divided among several. If they do not fit at all,
-        FAISS copies the index where it can. What does not fit either is loaded once there is room;
-        the index on the CPU answers until then.
+    def attach(self, index: FaissIndex, path: Path, name: str) -> PlacedIndex | None:
+        """Places an index on GPUs; blocks while its vectors are copied.
 
         Args:
             index: The index; it must be closed after the result.
@@ -61,56 +112,99 @@ class GpuPool:
         storage = index.storage()
         if not storage.rows or not storage.inner_product:
             return None
-        shares = self._shares(storage.rows, storage.dim)
-        if not shares and index.copies_to_gpu:
-            return self._clone(index, path, name)
-        parts = []
-        first = 0
-        for device, rows in shares or [(self._devices[0], storage.rows)]:
-            vectors = DeviceVectors(name, storage, first, rows)
-            device.load(vectors)
-            parts.append(GpuPart(device, vectors))
-            first += rows
-        return GpuIndex(index, parts)
+        for device in self._devices:
+            device.wait_ready(_START_S)
+        placed = PlacedIndex(self, index, path, name)
+        with self._lock:
+            self._placed.append(placed)
+            self._place(placed)
+        return placed
+
+    def release(self, placed: PlacedIndex) -> None:
+        """Frees the memory of an index."""
+        placed.closed = True
+        with self._lock:
+            self._placed.remove(placed)
+            if placed.searcher is not None:
+                placed.searcher.close()
+        self._place_soon()
 
     def close(self) -> None:
         """Ends all processes."""
-        for device in (*self._copiers.values(), *self._devices):
+        self._closed = True
+        for device in (*self._devices, *self._copiers.values()):
             device.close()
 
-    def _clone(self, index: FaissIndex, path: Path, name: str) -> GpuClone:
-        info = index.describe()
-        device = max(self._devices, key=lambda one: one.free_bytes() or 0)
+    def _place_soon(self) -> None:
+        threading.Thread(target=self._place_waiting, name="gpu-place", daemon=True).start()
+
+    def _place_waiting(self) -> None:
+        with self._lock:
+            for placed in self._placed:
+                if not self._closed and not isinstance(placed.searcher, GpuIndex):
+                    self._place(placed)
+
+    def _place(self, placed: PlacedIndex) -> None:
+        """Gives an index the best place that there is, if that is better than the one it has."""
+        old = placed.searcher
+        new: GpuSearcher | None = self._divide(placed)
+        if new is None and old is None and placed.index.copies_to_gpu:
+            new = self._copy(placed)
+        if new is None:
+            return
+        placed.searcher = new
+        if old is not None:
+            old.close()
+
+    def _divide(self, placed: PlacedIndex) -> GpuIndex | None:
+        """Copies the vectors to the devices that have room; None if there is not enough."""
+        storage = placed.index.storage()
+        parts: list[GpuPart] = []
+        first = 0
+        for device, rows in self._shares(storage.rows, storage.dim):
+            cancelled = partial(getattr, placed, "closed")
+            vectors = DeviceVectors(placed.name, storage, first, rows, cancelled)
+            parts.append(GpuPart(device, vectors))
+            first += rows
+            device.load(vectors)
+            if not vectors.held:
+                for part in parts:
+                    part.device.drop(part.vectors)
+                return None
+        return GpuIndex(placed.index, parts) if parts else None
+
+    def _copy(self, placed: PlacedIndex) -> GpuClone | None:
+        answering = [device for device in self._devices if not device.reason]
+        if not answering:
+            return None
+        device = max(answering, key=lambda one: one.free_bytes() or 0)
         copier = self._copiers.get(device)
         if copier is None:
             copier = self._copiers[device] = self._start_copier(device)
             copier.wait_ready(_START_S)
-        data = DeviceIndex(name, path, info.rows, info.nprobe)
+        info = placed.index.describe()
+        data = DeviceIndex(placed.name, placed.path, info.rows, info.nprobe)
         copier.load(data)
-        return GpuClone(index, copier, data)
+        if not data.held:
+            copier.drop(data)
+            return None
+        return GpuClone(placed.index, copier, data)
 
     def _shares(self, rows: int, dim: int) -> list[tuple[GpuDevice, int]]:
-        """Returns which device holds how many rows; none if there is not enough memory."""
-        free = []
-        for device in self._devices:
-            device.wait_ready(_START_S)
-            free.append((device.free_bytes() or 0) // DeviceVectors.row_bytes(dim))
+        """Returns which device is to hold how many rows; none if there is not enough memory."""
+        row_bytes = DeviceVectors.row_bytes(dim)
+        free = [(device.free_bytes() or 0) // row_bytes for device in self._devices]
         by_room = sorted(zip(free, self._devices, strict=True), key=lambda one: -one[0])
         if by_room[0][0] >= rows:
             return [(by_room[0][1], rows)]
-        if sum(free) < rows:
-            return []
         shares = []
         for room, device in by_room:
-            taken = min(rows, room // _ROWS_PER_BYTE * _ROWS_PER_BYTE)
+            # All but the last part end at a whole byte.
+            taken = rows if rows <= room else room // _ROWS_PER_BYTE * _ROWS_PER_BYTE
             if taken:
                 shares.append((device, taken))
                 rows -= taken
-        if rows:
-            # What rounding left over; a device without room for so few refuses, and says so.
-            device, taken = shares[-1]
-            shares[-1] = device, taken + rows
-        return shares
+        return [] if rows else shares
 
 
 def open_pool(device: str, memory_bytes: int = 0) -> GpuPool | None:

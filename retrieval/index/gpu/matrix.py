@@ -40,6 +40,12 @@ class DeviceMatrix:
         """Sets vectors from row `first` on: (n, dim) float16."""
         self._vectors[first : first + len(block)].copy_(torch.from_numpy(block))
 
+    def checksum(self) -> int:
+        """Returns the sum of all numbers, their bits read as 16-bit integers."""
+        bits = self._vectors.view(torch.int16)
+        starts = range(0, len(bits), _TILE_ROWS)
+        return sum(int(bits[at : at + _TILE_ROWS].sum(dtype=torch.int64)) for at in starts)
+
     def search(
         self, queries: NDArray[np.float16], k: int, allow: NDArray[np.uint8] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -121,6 +127,8 @@ def warm(device: str) -> None:
 
     Raises: RuntimeError: the device cannot be used.
     """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise RuntimeError("torch finds no GPU; run nearline doctor")
     rows, dim = 64 * _GROUP, 64
     vectors = DeviceMatrix(rows, dim, device)
     allow = np.full(rows // 8, 255, np.uint8)

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from nearline.workers.process import Handler, Message, serve_calls
+from retrieval.index.gpu.channels import Refused
 
 if TYPE_CHECKING:
     from retrieval.index.gpu.matrix import DeviceMatrix
@@ -25,18 +26,24 @@ class MatrixWorker:
     def __init__(self, device: str) -> None:
         self._device = device
         self._matrices: dict[str, DeviceMatrix] = {}
+        self._is_warm = False
 
     def handlers(self) -> dict[str, Handler]:
         """Returns the functions by name."""
-        functions = (self.ready, self.memory, self.create, self.fill, self.drop, self.search)
+        functions = (
+            *(self.ready, self.memory, self.create, self.fill),
+            *(self.checksum, self.keep, self.drop, self.search),
+        )
         return {function.__name__: function for function in functions}
 
     def ready(self, call: Message) -> Message:
         """Uses the device once."""
-        # Imported late, so that the reply says if torch is missing or cannot use the device.
-        from retrieval.index.gpu.matrix import warm
+        if not self._is_warm:
+            # Imported late, so that the reply says if torch is missing or cannot use the device.
+            from retrieval.index.gpu.matrix import warm
 
-        warm(self._device)
+            warm(self._device)
+            self._is_warm = True
         return Message({})
 
     def memory(self, call: Message) -> Message:
@@ -59,6 +66,16 @@ class MatrixWorker:
         self._matrices[call.values["key"]].fill(call.values["first"], call.arrays[0])
         return Message({})
 
+    def checksum(self, call: Message) -> Message:
+        """Returns the sum of the numbers of vectors, their bits read as integers."""
+        return Message({"checksum": self._matrices[call.values["key"]].checksum()})
+
+    def keep(self, call: Message) -> Message:
+        """Frees all vectors but those of some keys."""
+        for key in self._matrices.keys() - set(call.values["keys"]):
+            del self._matrices[key]
+        return Message({})
+
     def drop(self, call: Message) -> Message:
         """Frees vectors; those that do not exist are ignored."""
         self._matrices.pop(call.values["key"], None)
@@ -67,7 +84,9 @@ class MatrixWorker:
     def search(self, call: Message) -> Message:
         """Searches; the arrays are queries and an optional bitmap, see `DeviceMatrix.search`."""
         queries, *allow = call.arrays
-        matrix = self._matrices[call.values["key"]]
+        matrix = self._matrices.get(call.values["key"])
+        if matrix is None:
+            raise Refused("it does not hold these vectors")
         return Message({}, matrix.search(queries, call.values["k"], *allow))
 
 

@@ -217,8 +217,8 @@ class FaissIndex:
         return self._info
 
     def storage(self) -> FaissStorage:
-        """Returns the vectors that an exact search compares; valid until the index is closed."""
-        return FaissStorage(self._index)
+        """Returns the vectors that an exact search compares."""
+        return FaissStorage(self._owner)
 
     def warm(self) -> None:
         """Touches the pages that searches read, so that the first request does not wait for disk.

@@ -18,15 +18,16 @@ class FaissStorage:
     """The vectors that an exact search of an index compares; may be used from several threads.
 
     Args:
-        index: The index; it must outlive this object.
+        index: The index, as it was loaded; it is kept alive.
 
     rows, dim: Number of vectors, and of their components; a transformation may change the latter.
     inner_product: Whether scores are inner products.
     """
 
     def __init__(self, index: Any) -> None:
-        self._index = index
-        # The wrapper of a part does not own it.
+        # Wrappers of parts do not own them.
+        self._owner = index
+        self._index = index = faiss.downcast_index(index)
         self._vectors, no_query = storage_of(index, np.zeros((1, index.d), np.float32))
         self.rows: int = index.ntotal
         self.dim: int = no_query.shape[1]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from nearline.retry import Backoff
 from nearline.workers.process import WorkerCommand
 from retrieval.index.gpu.device import GpuDevice
+from retrieval.index.gpu.gpu_pool import GpuPool
 
 _ROOT = Path(__file__).parents[4]
 # Without a memory of its own, the CPU has this limit.
@@ -43,7 +45,7 @@ def faiss_device(device: GpuDevice, number: int = 0) -> GpuDevice:
         channels=2,
         environment={"PYTHONPATH": str(_ROOT)},
     )
-    return GpuDevice(device.name, free=lambda: MEMORY_BYTES, pauses=NEVER, command=command)
+    return GpuDevice(device.name, memory_bytes=1 << 31, pauses=NEVER, command=command)
 
 
 def wait_for_recovery(device: GpuDevice, pid: int | None) -> None:
@@ -51,3 +53,15 @@ def wait_for_recovery(device: GpuDevice, pid: int | None) -> None:
     worker = device._worker
     with worker._changed:
         assert worker._changed.wait_for(lambda: worker.pid not in (None, pid), 60)
+
+
+def watch_places(pool: GpuPool) -> threading.Event:
+    """Returns what is set whenever the pool has placed what it could, from now on."""
+    placed, place = threading.Event(), pool._place_waiting
+
+    def observed() -> None:
+        place()
+        placed.set()
+
+    pool._place_waiting = observed  # type: ignore[method-assign]
+    return placed

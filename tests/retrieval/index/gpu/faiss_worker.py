@@ -7,11 +7,14 @@ from typing import Any
 
 import faiss
 
-from nearline.workers.process import serve_calls
+from nearline.workers.process import Handler, Message, serve_calls
 from retrieval.index.gpu.faiss_worker import FaissWorker
 
 
 class _CpuWorker(FaissWorker):
+    def handlers(self) -> dict[str, Handler]:
+        return {**super().handlers(), "memory": lambda call: Message({"free": 0, "total": 0})}
+
     def check(self) -> None:
         pass
 

@@ -14,13 +14,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from nearline.workers.process import WorkerUnavailable
 from retrieval.index.gpu import device as device_module
-from retrieval.index.gpu.device import Candidates, NotOnDevice
+from retrieval.index.gpu.device import NotOnDevice
 from retrieval.index.gpu.device_data import DeviceVectors
 from retrieval.index.gpu.gpu_index import GpuIndex, GpuPart
+from retrieval.index.gpu.search_queue import Candidates, DeviceSearch
 from retrieval.index.vectors.faiss_index import FaissIndex
 from tests.retrieval.index.gpu.devices import (
+    MEMORY_BYTES,
     NEVER,
+    SOON,
     breakable_device,
     cpu_device,
     wait_for_recovery,
@@ -65,7 +69,7 @@ def test_a_sick_device_is_taken_out_of_service(
         device.load(vectors)
         gpu = GpuIndex(index, [GpuPart(device, vectors)])
         query = index.storage().read(3, 1)
-        assert gpu.search(query, 5, exact=True).ids[0, 0] == 3
+        assert gpu.search(query, 5, exact=True).found.ids[0, 0] == 3
         (tmp_path / way).touch()
         for _ in range(2):
             with pytest.raises(NotOnDevice, match=f"GPU cpu: .*{reason}") as caught:
@@ -112,23 +116,87 @@ def test_a_device_that_died_loads_its_vectors_again(rng: np.random.Generator) ->
         assert free == device._memory_bytes - _BYTES
 
 
-def test_vectors_that_do_not_fit_are_loaded_once_others_are_dropped(
-    rng: np.random.Generator,
-) -> None:
+def test_vectors_that_do_not_fit_are_refused(rng: np.random.Generator) -> None:
     index = index_of(rng)
     with closing(cpu_device(memory_bytes=_BYTES + 100)) as device:
         first, second = vectors_of(index, "old"), vectors_of(index, "new")
         device.load(first)
         device.load(second)
-        assert second.refusal == "new takes 16,384 bytes of the GPU, and 100 are free"
+        assert second.reason == "new takes 16,384 bytes of the GPU, and 100 are free"
         with pytest.raises(NotOnDevice, match="new takes") as caught:
             device.submit(second, halves(index, 0, 1), 5).result()
         assert not caught.value.fault
-        device.drop(first)
-        for thread in threading.enumerate():
-            if thread.name == "gpu-load":
-                thread.join()
-        assert device.submit(second, halves(index, 4, 1), 5).result().rows[0, 0] == 4
+
+
+def test_loads_and_drops_while_a_device_restarts_are_not_lost(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    index = index_of(rng)
+    with closing(breakable_device(tmp_path, pauses=SOON)) as device:
+        old = vectors_of(index, "old")
+        device.load(old)
+        for _ in range(5):
+            new, pid = vectors_of(index, "new"), device.pid
+            device.fail("it was tested")
+            device.load(new)
+            device.drop(old)
+            wait_for_recovery(device, pid)
+            with device._loading:
+                pass
+            assert device.submit(new, halves(index, 9, 1), 5).result(30).rows[0, 0] == 9
+            assert device.free_bytes() == MEMORY_BYTES - _BYTES
+            reply = device._worker.call("memory", timeout_s=10, channel=1)
+            assert reply.values["keys"] == [new.key]
+            old = new
+
+
+@pytest.mark.parametrize("way", ["fill", "create"])
+def test_data_for_which_there_is_no_memory_leaves_the_device_in_service(
+    tmp_path: Path, rng: np.random.Generator, way: str
+) -> None:
+    index = index_of(rng)
+    with closing(breakable_device(tmp_path, pauses=SOON)) as device:
+        first, second = vectors_of(index, "old"), vectors_of(index, "new")
+        device.load(first)
+        (tmp_path / f"no memory to {way} {second.key}").touch()
+        device.load(second)
+        assert not second.held and "OutOfMemoryError" in second.reason
+        pid = device.pid
+        device.fail("it was tested")
+        wait_for_recovery(device, pid)
+        assert device.submit(first, halves(index, 9, 1), 5).result(30).rows[0, 0] == 9
+        reply = device._worker.call("memory", timeout_s=10, channel=1)
+        assert reply.values["keys"] == [first.key]
+
+
+def test_memory_that_changes_is_found(tmp_path: Path, rng: np.random.Generator) -> None:
+    index = index_of(rng)
+    with closing(breakable_device(tmp_path)) as device:
+        vectors = vectors_of(index)
+        device.load(vectors)
+        process = device._worker._process
+        assert process is not None
+        device._check_data(process)
+        block = np.zeros((1, _DIM), np.float16)
+        place = {"key": vectors.key, "first": 77}
+        process.call("fill", place, [block], timeout_s=10, channel=1)
+        with pytest.raises(WorkerUnavailable, match="does not hold shard 0 as it was copied"):
+            device._check_data(process)
+
+
+def test_an_unexpected_reply_fails_the_search_not_the_thread(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    index = index_of(rng)
+    with closing(breakable_device(tmp_path)) as device:
+        vectors = vectors_of(index)
+        device.load(vectors)
+        (tmp_path / "empty").touch()
+        for _ in range(2):
+            with pytest.raises(NotOnDevice) as caught:
+                device.submit(vectors, halves(index, 0, 1), 5).result(30)
+            assert caught.value.fault
+        assert device.reason
 
 
 def test_a_device_that_is_away_loads_vectors_once_it_is_back(rng: np.random.Generator) -> None:
@@ -151,7 +219,7 @@ def test_searches_that_wait_share_a_call(rng: np.random.Generator) -> None:
         begun, go_on = threading.Event(), threading.Event()
         call = device._call
 
-        def observed(batch: list[device_module._Search]) -> Candidates:
+        def observed(batch: list[DeviceSearch]) -> Candidates:
             calls.append(sum(len(one.queries) for one in batch))
             begun.set()
             assert go_on.wait(30)
@@ -162,7 +230,9 @@ def test_searches_that_wait_share_a_call(rng: np.random.Generator) -> None:
         answers = [device.submit(vectors, halves(index, 0, 1), 3)]
         assert begun.wait(30)
         answers += [device.submit(vectors, halves(index, at, 2), 2 + at % 3) for at in range(1, 9)]
-        filtered = [device.submit(vectors, halves(index, at, 1), 4, bitmap) for at in range(2)]
+        filtered = [
+            device.submit(vectors, halves(index, at, 1), 4, bitmap[:], bitmap) for at in range(2)
+        ]
         go_on.set()
         for at, answer in enumerate(answers):
             rows = answer.result(30).rows
@@ -186,7 +256,7 @@ def test_no_search_fails_otherwise_while_devices_die(rng: np.random.Generator) -
             while not stop.is_set():
                 at = (answered + refused + thread) % _ROWS
                 try:
-                    found = gpu.search(index.storage().read(at, 1), 3, exact=True)
+                    found = gpu.search(index.storage().read(at, 1), 3, exact=True).found
                 except NotOnDevice as error:
                     assert error.fault
                     refused += 1

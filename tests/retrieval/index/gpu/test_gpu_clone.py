@@ -14,13 +14,13 @@ import pytest
 from numpy.typing import NDArray
 
 from retrieval.index.filtering.planner import Matches
-from retrieval.index.gpu.device import NotOnDevice
+from retrieval.index.gpu.device import GpuDevice, NotOnDevice
 from retrieval.index.gpu.gpu_clone import GpuClone
 from retrieval.index.gpu.gpu_index import GpuIndex
-from retrieval.index.gpu.gpu_pool import GpuPool
+from retrieval.index.gpu.gpu_pool import GpuPool, start_copier
 from retrieval.index.vectors.faiss_index import FaissIndex
 from retrieval.index.vectors.vector_index import Neighbours, SearchParams
-from tests.retrieval.index.gpu.devices import cpu_device, faiss_device
+from tests.retrieval.index.gpu.devices import cpu_device, faiss_device, wait_for_places
 
 _ROWS, _DIM = 3_000, 32
 _LISTS = 8
@@ -59,9 +59,11 @@ def test_an_index_too_large_for_float16_is_copied_by_faiss(
     # No room for a vector: an index of product quantizers is much smaller.
     with closing(cpu_device(memory_bytes=1)) as device:
         with closing(GpuPool([device], faiss_device)) as pool:
-            clone = pool.attach(index, path, "shard 0")
+            placed = pool.attach(index, path, "shard 0")
+            assert placed is not None
+            clone = placed.searcher
             assert isinstance(clone, GpuClone)
-            near = clone.search(vectors[:50], 10, exact=False)
+            near = clone.search(vectors[:50], 10, exact=False).found
             same = index.search(vectors[:50], 10)
             exact = index.search(vectors[:50], 10, SearchParams(exact=True))
             # Of compressed vectors, more candidates are scored again.
@@ -72,14 +74,14 @@ def test_an_index_too_large_for_float16_is_copied_by_faiss(
             kept = np.ones(_ROWS, np.bool_)
             kept[near.ids[:, 0]] = False
             alive = Matches(kept, kept, np.packbits(kept, bitorder="little"), int(kept.sum()))
-            hidden = clone.search(vectors[:50], 9, alive, exact=False)
+            hidden = clone.search(vectors[:50], 9, alive, exact=False).found
             assert kept[hidden.ids].all()
             few = alive.among(_only(100))
             for k, among in ((1_025, None), (5, few)):
                 with pytest.raises(NotOnDevice) as caught:
                     clone.search(vectors[:2], k, among, exact=False)
                 assert not caught.value.fault
-            clone.close()
+            placed.close()
 
 
 def test_a_copy_that_dies_is_a_fault(tmp_path: Path, vectors: NDArray[np.float32]) -> None:
@@ -87,7 +89,9 @@ def test_a_copy_that_dies_is_a_fault(tmp_path: Path, vectors: NDArray[np.float32
     index = written(path, "IVF8,Flat", vectors)
     with closing(cpu_device(memory_bytes=1)) as device:
         with closing(GpuPool([device], faiss_device)) as pool:
-            clone = pool.attach(index, path, "shard 0")
+            placed = pool.attach(index, path, "shard 0")
+            assert placed is not None
+            clone = placed.searcher
             assert isinstance(clone, GpuClone)
             pid = clone._device.pid
             assert pid is not None
@@ -104,23 +108,38 @@ def test_a_copy_that_does_not_fit_leaves_the_device_in_service(
     index = written(path, "IVF8,Flat", vectors)
     with closing(cpu_device(memory_bytes=1)) as device:
         with closing(GpuPool([device], partial(faiss_device, number=1))) as pool:
-            clone = pool.attach(index, path, "shard 0")
-            assert isinstance(clone, GpuClone)
-            with pytest.raises(NotOnDevice, match="out of memory") as caught:
-                clone.search(vectors[:2], 5, exact=False)
-            assert not caught.value.fault
-            assert not clone._device.reason
+            placed = pool.attach(index, path, "shard 0")
+            assert placed is not None and placed.searcher is None and not placed.fault
+            (copier,) = pool._copiers.values()
+            assert not copier.reason
 
 
 def test_a_graph_of_the_cpu_cannot_be_copied(tmp_path: Path, vectors: NDArray[np.float32]) -> None:
     path = tmp_path / "dense.faiss"
     index = written(path, "HNSW8,Flat", vectors)
     with closing(cpu_device(memory_bytes=1)) as device:
-        gpu = GpuPool([device], faiss_device).attach(index, path, "shard 0")
-        assert isinstance(gpu, GpuIndex)
-        with pytest.raises(NotOnDevice, match="takes 192,000 bytes of the GPU, and 1 are free"):
-            gpu.search(vectors[:2], 5, exact=True)
-        gpu.close()
+        pool = GpuPool([device], faiss_device)
+        placed = pool.attach(index, path, "shard 0")
+        assert placed is not None and placed.searcher is None and not pool._copiers
+
+
+def test_a_copy_gives_way_to_all_vectors_once_they_fit(
+    tmp_path: Path, vectors: NDArray[np.float32]
+) -> None:
+    path = tmp_path / "dense.faiss"
+    index = written(path, "IVF8,Flat", vectors)
+    size = 2 * _ROWS * _DIM
+    with closing(cpu_device(memory_bytes=size + 1)) as device:
+        with closing(GpuPool([device], faiss_device)) as pool:
+            old = pool.attach(index, path, "old")
+            new = pool.attach(index, path, "new")
+            assert old is not None and new is not None
+            assert isinstance(old.searcher, GpuIndex) and isinstance(new.searcher, GpuClone)
+            copier = new.searcher._device
+            old.close()
+            wait_for_places()
+            assert isinstance(new.searcher, GpuIndex)
+            assert not copier.held_bytes() and device.held_bytes() == size
 
 
 @pytest.mark.gpu
@@ -130,11 +149,20 @@ def test_a_gpu_finds_what_the_cpu_finds(
 ) -> None:
     path = tmp_path / "dense.faiss"
     index = written(path, factory, vectors)
-    with closing(GpuPool([cpu_device(memory_bytes=1)])) as pool:
-        clone = pool.attach(index, path, "shard 0")
+    with closing(GpuPool([cpu_device(memory_bytes=1)], start_on_gpu)) as pool:
+        placed = pool.attach(index, path, "shard 0")
+        assert placed is not None
+        clone = placed.searcher
         assert isinstance(clone, GpuClone)
-        near, same = clone.search(vectors[:50], 10, exact=False), index.search(vectors[:50], 10)
+        near, same = (
+            clone.search(vectors[:50], 10, exact=False).found,
+            index.search(vectors[:50], 10),
+        )
         assert (near.ids == same.ids).mean() > 0.9
+
+
+def start_on_gpu(device: GpuDevice) -> GpuDevice:
+    return start_copier(GpuDevice("cuda:0"))
 
 
 def _only(rows: int) -> Matches:
