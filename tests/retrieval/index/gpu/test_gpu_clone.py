@@ -20,7 +20,7 @@ from retrieval.index.gpu.gpu_index import GpuIndex
 from retrieval.index.gpu.gpu_pool import GpuPool, start_copier
 from retrieval.index.vectors.faiss_index import FaissIndex
 from retrieval.index.vectors.vector_index import Neighbours, SearchParams
-from tests.retrieval.index.gpu.devices import cpu_device, faiss_device, wait_for_places
+from tests.retrieval.index.gpu.devices import cpu_device, faiss_device, watch_places
 
 _ROWS, _DIM = 3_000, 32
 _LISTS = 8
@@ -136,8 +136,9 @@ def test_a_copy_gives_way_to_all_vectors_once_they_fit(
             assert old is not None and new is not None
             assert isinstance(old.searcher, GpuIndex) and isinstance(new.searcher, GpuClone)
             copier = new.searcher._device
+            places = watch_places(pool)
             old.close()
-            wait_for_places()
+            assert places.wait(60)
             assert isinstance(new.searcher, GpuIndex)
             assert not copier.held_bytes() and device.held_bytes() == size
 

@@ -18,8 +18,8 @@ from retrieval.index.vectors.faiss_index import FaissIndex
 from tests.retrieval.index.gpu.devices import (
     breakable_device,
     cpu_device,
-    wait_for_places,
     wait_for_recovery,
+    watch_places,
 )
 
 _ROWS, _DIM = 1_003, 16
@@ -85,8 +85,9 @@ def test_the_next_snapshot_gets_its_place_once_the_last_one_is_released(
         assert isinstance(old.searcher, GpuIndex)
         # Nothing has failed: it waits.
         assert new.searcher is None and not new.fault
+        places = watch_places(pool)
         old.close()
-        wait_for_places()
+        assert places.wait(60)
         assert isinstance(new.searcher, GpuIndex)
         assert len(new.searcher._parts) == 2
 
@@ -99,10 +100,9 @@ def test_an_index_is_placed_once_a_device_answers(tmp_path: Path, rng: np.random
         placed = pool.attach(index_of(rng), Path(), "shard 0")
         assert placed is not None and placed.searcher is None
         assert placed.fault == "GPU cpu: it was tested"
+        places = watch_places(pool)
         wait_for_recovery(device, pid)
-        with device._loading:
-            pass
-        wait_for_places()
+        assert places.wait(60)
         assert isinstance(placed.searcher, GpuIndex) and not placed.fault
 
 
