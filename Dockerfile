@@ -76,7 +76,7 @@ USER 10001:10001
 FROM retrieval-service AS retrieval-gpu
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install --constraint /wheels/constraints.txt /wheels/nearline-*.whl \
-        "nearline-server[retrieval,gpu,objectstore] @ file://$(echo /wheels/nearline_server-*.whl)"
+        "nearline-server[retrieval,gpu,gpu-search,objectstore] @ file://$(echo /wheels/nearline_server-*.whl)"
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001

@@ -91,7 +91,7 @@ def build_shard(
     """
     trained = None
     work = "" if device.number is None else faiss_writer.gpu_work(factory, vectors.shape[1])
-    if work and len(rows) >= LEAST_VECTORS and isinstance(vectors, np.memmap):
+    if work and len(rows) >= LEAST_VECTORS and _is_whole_file(vectors):
         values = {
             "factory": factory,
             "vectors": str(vectors.filename),
@@ -121,6 +121,13 @@ def build_shard(
     )
     write_index(index, target)
     return index, defaults
+
+
+def _is_whole_file(vectors: NDArray[np.float32]) -> bool:
+    """Returns whether vectors are all that a file has, so that a worker can map them by its name."""
+    if not isinstance(vectors, np.memmap) or vectors.filename is None:
+        return False
+    return vectors.nbytes == Path(vectors.filename).stat().st_size
 
 
 def _train_lists(device: BuildDevice, values: dict[str, Any], rows: NDArray[np.int64]) -> Any:

@@ -72,9 +72,10 @@ def plan(
     scratch: Annotated[
         float,
         _amount(
-            "Bytes of a card without vectors: 1.5 GiB are FAISS's, the rest is CUDA's. " + _ASSUMED
+            "Bytes of a card without vectors: 3 GiB are for searches, the rest is CUDA's. "
+            + _ASSUMED
         ),
-    ] = Amount(2e9),
+    ] = Amount(4e9),
     load: Annotated[float, _share("Share of a card's rate that you plan with.")] = 0.7,
     bandwidth_efficiency: Annotated[
         float, _share("Share of the bandwidth that a search reaches.")

@@ -1,4 +1,4 @@
-"""What an exact search takes: a Flat index of fp16 vectors on GPUs."""
+"""What an exact search takes: all vectors in fp16 on GPUs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from nearline_cli.sizing.cards import Card
 
 _FP16_BYTES = 2
-# A distance is written by the product of matrices as fp32, and read by the selection of the best.
-# Source: FAISS, gpu/impl/Distance.cu, "we only need two passes (one write by the gemm, one read
-# here)".
-_DISTANCE_BYTES = 4 + 4
-# Queries of a batch for which FAISS reads the vectors once. Source: FAISS, gpu/impl/
-# DistanceUtils.cuh, chooseTileSize.
-MOST_QUERIES = 512
+# A distance is written by the product of matrices as fp16, and read once to find the best groups;
+# what is read of the groups again is little. Source: retrieval/index/gpu/matrix.py.
+_DISTANCE_BYTES = 2 + 2
+# Queries of a call. Source: retrieval/index/gpu/search_queue.py.
+MOST_QUERIES = 1_024
 
 
 def flat_bytes(vectors: float, dim: int) -> float:
@@ -44,7 +42,7 @@ def read_seconds(vectors: float, dim: int, card: Card) -> float:
 def distance_seconds(vectors: float, batch: int, card: Card) -> float:
     """Returns the seconds in which the distances of a batch are written and read.
 
-    Source: FAISS, see `_DISTANCE_BYTES`. No cache holds them: a tile has up to 512 MB.
+    Source: see `_DISTANCE_BYTES`. No cache holds them: a tile has up to 1 GiB.
     """
     return _DISTANCE_BYTES * vectors * batch / card.bandwidth
 
@@ -78,7 +76,7 @@ def crossover_batch(card: Card) -> float:
 def distance_crossover_batch(dim: int) -> float:
     """Returns the batch whose distances take as long as reading the vectors, on any card.
 
-    Source: `read_seconds` = `distance_seconds`: 2 x dim bytes and, for each query, eight bytes for
+    Source: `read_seconds` = `distance_seconds`: 2 x dim bytes and, for each query, four bytes for
     each vector.
     """
     return _FP16_BYTES * dim / _DISTANCE_BYTES
@@ -126,7 +124,7 @@ def plan_flat_search(
     Args:
         card: The card, with the bandwidth and the operations that it really reaches.
         queries: Per second.
-        batch: Queries that are searched together, 1..512.
+        batch: Queries that are searched together, 1..1,024.
         snapshots: Copies of the vectors on the cards: two while one replaces the other.
         scratch: Bytes of each card that hold no vectors; less than its memory.
         load: Share of the rate that is planned for, in (0, 1].

@@ -58,7 +58,7 @@ def test_figures_of_another_card_replace_those_of_the_datasheet(nearline: Run) -
             "leaves nothing of the card's 16 GB",
         ),
         (("--vectors", "many"), "write 8000, 15k, 10M"),
-        (("--vectors", "1M", "--batch", "513"), "less than or equal to 512"),
+        (("--vectors", "1M", "--batch", "1025"), "less than or equal to 1024"),
     ],
 )
 def test_what_cannot_be_planned_is_refused_with_a_remedy(
