@@ -124,7 +124,7 @@ def build_shard(
 
 
 def _is_whole_file(vectors: NDArray[np.float32]) -> bool:
-    """Returns whether vectors are all that a file has, so that a worker can map them by its name."""
+    """Returns whether vectors are all that a file has: a worker maps them by its name."""
     if not isinstance(vectors, np.memmap) or vectors.filename is None:
         return False
     return vectors.nbytes == Path(vectors.filename).stat().st_size

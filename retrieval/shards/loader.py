@@ -177,11 +177,12 @@ def _check_golden(
     shards = len(manifest.shards)
     numbers = {shard.number for shard in loaded}
     # With its widths named, the index on the CPU answers: it must be good enough alone.
+    info = loaded[0].shard.base.index.describe()
     options = ShardOptions(
         k=_GOLDEN_K,
         level=HitLevel.CHUNK,
-        ef_search=manifest.default_ef_search or None,
-        nprobe=manifest.default_nprobe or None,
+        ef_search=info.ef_search if "ef_search" in info.knobs else None,
+        nprobe=info.nprobe if "nprobe" in info.knobs else None,
     )
     found = [one.shard.search_now(ShardQueries(golden.vectors), options) for one in loaded]
     matched = total = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import threading
@@ -143,6 +144,30 @@ async def test_searches_go_on_while_a_gpu_dies_and_comes_back(
         last = await client.search(c.Query(vector=vectors[0]), c.SearchOptions(exact=True))
     assert last.info.cost is not None and last.info.cost.gpu
     assert "shard 0: GPU cpu: its process was ended by signal 9 (SIGKILL)" in reasons
+
+
+async def test_a_fallback_of_some_queries_is_told(
+    store: Path, vectors: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = await asyncio.to_thread(cpu_device, pauses=NEVER)
+    async with served(store, device) as client:
+        submit, calls = device.submit, itertools.count()
+
+        def failing(*arguments: object) -> object:
+            if next(calls) == 1:
+                device.fail("it was tested")
+            return submit(*arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(device, "submit", failing)
+        # More queries than share a call of a shard.
+        queries = [c.Query(vector=vector) for vector in vectors[:130]]
+        reply = await client.search_batch(queries, c.SearchOptions(k=3, exact=True))
+        assert [found.hits[0].id for found in reply.results] == [
+            f"d{row:05d}" for row in range(130)
+        ]
+        assert reply.info.served_by.reason == "shard 0: GPU cpu: it was tested"
+        assert reply.info.cost is not None and not reply.info.cost.gpu
+        assert reply.info.cost.comparisons == 130 * _ROWS
 
 
 async def test_widths_of_the_index_are_searched_on_the_cpu(

@@ -19,11 +19,13 @@ from nearline.errors import (
     SnapshotMismatch,
 )
 from nearline.store.snapshot import Store, shard_folder
+from retrieval.index.gpu.gpu_pool import GpuPool
 from retrieval.index.thread_pool import ThreadPool
 from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.shards.loader import LoadedShard, load_shards
 from retrieval.shards.local_provider import LocalShardProvider
 from retrieval.shards.shard_host import ShardHost
+from tests.retrieval.index.gpu.devices import cpu_device
 from tests.retrieval.small_snapshots import Document, documents_of, write_snapshot
 
 VECTORS = np.random.default_rng(7).normal(size=(400, 8)).astype(np.float32)
@@ -162,3 +164,24 @@ async def hosting(
     yield host
     await host.close()
     await shards.close()
+
+
+def test_golden_queries_are_for_the_cpu_and_a_refused_snapshot_leaves_the_gpu(
+    tmp_path: Path, threads: ThreadPool
+) -> None:
+    # One list of 32 is searched: a GPU, which compares all vectors, would find what is promised.
+    how = {"factory": "IVF32,Flat", "golden": GOLDEN}
+    with contextlib.closing(cpu_device()) as device:
+        pool = GpuPool([device])
+        free = device.free_bytes()
+        for promised in (0.1, 0.9, 0.9):
+            write_snapshot(tmp_path, documents_of(VECTORS), promised_recall=promised, **how)  # type: ignore[arg-type]
+            (snapshot,) = read_current_snapshots(Store(tmp_path), ())
+            if promised == 0.1:
+                (loaded,) = load_shards(Store(tmp_path), snapshot, None, threads=threads, gpus=pool)
+                assert device.held_bytes() == VECTORS.size * 2
+                loaded.shard.close()
+            else:
+                with pytest.raises(SnapshotMismatch, match=r"promises 0\.900"):
+                    load_shards(Store(tmp_path), snapshot, None, threads=threads, gpus=pool)
+            assert device.free_bytes() == free and not pool._placed
