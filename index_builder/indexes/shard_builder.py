@@ -91,10 +91,10 @@ def build_shard(
     """
     trained = None
     work = "" if device.number is None else faiss_writer.gpu_work(factory, vectors.shape[1])
-    if work and len(rows) >= LEAST_VECTORS and _is_whole_file(vectors):
+    if work and len(rows) >= LEAST_VECTORS and (file := _whole_file(vectors)):
         values = {
             "factory": factory,
-            "vectors": str(vectors.filename),
+            "vectors": file,
             "shape": vectors.shape,
             "options": asdict(options),
             "seed": seed,
@@ -123,11 +123,12 @@ def build_shard(
     return index, defaults
 
 
-def _is_whole_file(vectors: NDArray[np.float32]) -> bool:
-    """Returns whether vectors are all that a file has: a worker maps them by its name."""
+def _whole_file(vectors: NDArray[np.float32]) -> str:
+    """Returns the file that has these vectors and nothing else; empty if there is none."""
     if not isinstance(vectors, np.memmap) or vectors.filename is None:
-        return False
-    return vectors.nbytes == Path(vectors.filename).stat().st_size
+        return ""
+    whole = vectors.nbytes == Path(vectors.filename).stat().st_size
+    return str(vectors.filename) if whole else ""
 
 
 def _train_lists(device: BuildDevice, values: dict[str, Any], rows: NDArray[np.int64]) -> Any:
