@@ -116,7 +116,8 @@ class SupervisedWorker:
             return process.call(method, values, arrays, timeout_s=timeout_s, channel=channel)
         except WorkerUnavailable as error:
             self.fail(str(error), process)
-            raise
+            # The process may have been ended for another reason.
+            raise WorkerUnavailable(self._reason or str(error)) from error
 
     def fail(self, reason: str, process: WorkerProcess | None = None) -> None:
         """Takes the worker out of service, for example because its results are wrong.

@@ -39,26 +39,19 @@ class MatrixWorker:
     def ready(self, call: Message) -> Message:
         """Uses the device once."""
         if not self._is_warm:
-            # Imported late, so that the reply says if torch is missing or cannot use the device.
-            from retrieval.index.gpu.matrix import warm
-
-            warm(self._device)
+            self.warm()
             self._is_warm = True
         return Message({})
 
     def memory(self, call: Message) -> Message:
         """Returns the free and the total memory of the device, in bytes."""
-        from retrieval.index.gpu.matrix import memory
-
-        free, total = memory(self._device)
+        free, total = self.free_memory()
         return Message({"free": free, "total": total})
 
     def create(self, call: Message) -> Message:
         """Allocates vectors, by key: (rows, dim) float16, zeros."""
-        from retrieval.index.gpu.matrix import DeviceMatrix
-
         values = call.values
-        self._matrices[values["key"]] = DeviceMatrix(values["rows"], values["dim"], self._device)
+        self._matrices[values["key"]] = self.new_matrix(values["rows"], values["dim"])
         return Message({})
 
     def fill(self, call: Message) -> Message:
@@ -88,6 +81,26 @@ class MatrixWorker:
         if matrix is None:
             raise Refused("it does not hold these vectors")
         return Message({}, matrix.search(queries, call.values["k"], *allow))
+
+    # Torch is imported late, so that a reply says if it is missing or cannot use the device.
+
+    def warm(self) -> None:
+        """Searches a little on the device; see `matrix.warm`."""
+        from retrieval.index.gpu.matrix import warm
+
+        warm(self._device)
+
+    def free_memory(self) -> tuple[int, int]:
+        """Returns the free and the total memory; see `matrix.memory`."""
+        from retrieval.index.gpu.matrix import memory
+
+        return memory(self._device)
+
+    def new_matrix(self, rows: int, dim: int) -> DeviceMatrix:
+        """Returns vectors on the device."""
+        from retrieval.index.gpu.matrix import DeviceMatrix
+
+        return DeviceMatrix(rows, dim, self._device)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class Shop:
     nothing: str
 
 
-def _some(rows: Interactions, *, repeats: bool, seed: int = 0) -> object:
+def _some(rows: Interactions, **options: object) -> object:
     return [one for one in train_candidates(rows, repeats=True) if one.name in _FEW]
 
 

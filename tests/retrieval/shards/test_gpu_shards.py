@@ -35,7 +35,13 @@ from retrieval.shards.local_provider import LocalShardProvider
 from retrieval.shards.local_shard import LocalShard
 from retrieval.shards.replicas.remote_provider import RemoteShardProvider
 from retrieval.shards.shard_host import ShardHost
-from tests.retrieval.index.gpu.devices import NEVER, SOON, cpu_device, wait_for_recovery
+from tests.retrieval.index.gpu.devices import (
+    NEVER,
+    SOON,
+    cpu_device,
+    torch_device,
+    wait_for_recovery,
+)
 from tests.retrieval.service_modes import shard_registration
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
 
@@ -144,6 +150,13 @@ async def test_searches_go_on_while_a_gpu_dies_and_comes_back(
         last = await client.search(c.Query(vector=vectors[0]), c.SearchOptions(exact=True))
     assert last.info.cost is not None and last.info.cost.gpu
     assert "shard 0: GPU cpu: its process was ended by signal 9 (SIGKILL)" in reasons
+
+
+async def test_the_real_worker_answers_over_grpc(store: Path, vectors: NDArray[np.float32]) -> None:
+    async with served(store, await asyncio.to_thread(torch_device)) as client:
+        reply = await client.search(c.Query(vector=vectors[7]), c.SearchOptions(k=5, exact=True))
+        assert [hit.id for hit in reply.hits] == nearest(vectors, vectors[7], 5)
+        assert reply.info.cost is not None and reply.info.cost.gpu
 
 
 async def test_a_fallback_of_some_queries_is_told(

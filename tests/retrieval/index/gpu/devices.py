@@ -1,4 +1,4 @@
-"""Devices for tests: the real worker on the CPU, whole or breakable."""
+"""Devices for tests, which need no GPU."""
 
 from __future__ import annotations
 
@@ -17,22 +17,30 @@ SOON = Backoff(0.001)
 NEVER = Backoff(3_600)
 
 
-def cpu_device(memory_bytes: int = MEMORY_BYTES, pauses: Backoff = SOON) -> GpuDevice:
-    """Returns a device that computes on the CPU, in a process as any other."""
-    device = GpuDevice("cpu", memory_bytes=memory_bytes, pauses=pauses)
-    assert device.wait_ready(60), device.reason
-    return device
+def torch_device() -> GpuDevice:
+    """Returns a device whose worker is the real one, on the CPU; it takes seconds to start."""
+    return _started(GpuDevice("cpu", memory_bytes=MEMORY_BYTES))
 
 
-def breakable_device(folder: Path, pauses: Backoff = NEVER) -> GpuDevice:
-    """Returns a device that breaks as the files of a folder say; see `worker`."""
+def cpu_device(
+    memory_bytes: int = MEMORY_BYTES, pauses: Backoff = SOON, folder: Path = Path("/nonexistent")
+) -> GpuDevice:
+    """Returns a device that computes with numpy, and breaks as a folder says; see `worker`."""
     command = WorkerCommand(
         "tests.retrieval.index.gpu.worker",
         [str(folder)],
         channels=2,
         environment={"PYTHONPATH": str(_ROOT)},
     )
-    device = GpuDevice("cpu", memory_bytes=MEMORY_BYTES, pauses=pauses, command=command)
+    return _started(GpuDevice("cpu", memory_bytes=memory_bytes, pauses=pauses, command=command))
+
+
+def breakable_device(folder: Path, pauses: Backoff = NEVER) -> GpuDevice:
+    """Returns a device that breaks as the files of a folder say."""
+    return cpu_device(pauses=pauses, folder=folder)
+
+
+def _started(device: GpuDevice) -> GpuDevice:
     assert device.wait_ready(60), device.reason
     return device
 

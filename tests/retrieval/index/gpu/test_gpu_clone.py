@@ -49,7 +49,7 @@ def shared(one: Neighbours, other: Neighbours) -> float:
 
 @pytest.mark.parametrize(
     "factory",
-    ["IVF8,Flat", "IVF8,SQ8", "IVF8,PQ8", "RR32,IVF8,SQ8", "IVF8,PQ8,Refine(SQfp16)"],
+    ["IVF8,Flat", "IVF8,SQ8", "IVF8,PQ8x4", "RR32,IVF8,SQ8", "IVF8,PQ8x4,Refine(SQfp16)"],
 )
 def test_an_index_too_large_for_float16_is_copied_by_faiss(
     tmp_path: Path, vectors: NDArray[np.float32], factory: str

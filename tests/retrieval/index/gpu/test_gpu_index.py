@@ -17,7 +17,7 @@ from retrieval.index.gpu.device_data import DeviceVectors
 from retrieval.index.gpu.gpu_index import GpuIndex, GpuPart
 from retrieval.index.vectors.faiss_index import FaissIndex
 from retrieval.index.vectors.vector_index import Neighbours, SearchParams
-from tests.retrieval.index.gpu.devices import cpu_device
+from tests.retrieval.index.gpu.devices import torch_device
 
 _DIM = 32
 _EXACT = SearchParams(exact=True)
@@ -25,7 +25,7 @@ _EXACT = SearchParams(exact=True)
 
 @pytest.fixture(scope="module")
 def device() -> Iterator[GpuDevice]:
-    with closing(cpu_device()) as started:
+    with closing(torch_device()) as started:
         yield started
 
 
