@@ -23,7 +23,7 @@ from retrieval.shards.provider import ShardProvider
 from retrieval.shards.replicas.remote_provider import RemoteShardProvider
 from retrieval.shards.shard_host import ShardHost
 from tests.milvus.fixtures import servers
-from tests.retrieval.index.gpu.devices import torch_device
+from tests.retrieval.index.gpu.devices import cpu_device
 from tests.retrieval.service_modes import shard_registration
 
 SMALL, LARGE = "small", "large"
@@ -60,7 +60,7 @@ async def on_gpu(store: Path, collection: str, uri: str) -> AsyncIterator[Held]:
     async with contextlib.AsyncExitStack() as stack:
         # The CPU would answer filters with few matches.
         stack.enter_context(patch.object(legs, "_FEW_MATCHES", 0))
-        device = await asyncio.to_thread(torch_device)
+        device = await asyncio.to_thread(cpu_device)
         shards = LocalShardProvider(Store(store), 2, gpus=GpuPool([device]))
         stack.push_async_callback(shards.close)
         held = await _held(shards, store, collection)
