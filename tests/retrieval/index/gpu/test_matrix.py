@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
-from retrieval.index.gpu import matrix
-from retrieval.index.gpu.matrix import DeviceMatrix
+if TYPE_CHECKING:
+    import torch
+
+    from retrieval.index.gpu.matrix import DeviceMatrix
 
 
-def filled(vectors: NDArray[np.float16]) -> DeviceMatrix:
-    made = DeviceMatrix(len(vectors), vectors.shape[1], "cpu")
+@pytest.fixture
+def matrix() -> ModuleType:
+    """Imports torch, which takes seconds that a collection of tests is not to wait."""
+    from retrieval.index.gpu import matrix
+
+    return matrix
+
+
+def filled(matrix: ModuleType, vectors: NDArray[np.float16]) -> DeviceMatrix:
+    made: DeviceMatrix = matrix.DeviceMatrix(len(vectors), vectors.shape[1], "cpu")
     for first in range(0, len(vectors), 100):
         made.fill(first, vectors[first : first + 100])
     return made
@@ -36,6 +48,7 @@ def vectors(rng: np.random.Generator) -> NDArray[np.float16]:
 @pytest.mark.parametrize("k", [1, 7, 64, 2_000])
 @pytest.mark.parametrize("share", [None, 1.0, 0.3, 0.01, 0.0])
 def test_the_best_rows_are_those_of_brute_force(
+    matrix: ModuleType,
     vectors: NDArray[np.float16],
     rng: np.random.Generator,
     tile_bytes: int,
@@ -50,7 +63,7 @@ def test_the_best_rows_are_those_of_brute_force(
     if share is not None:
         allowed = rng.random(len(vectors)) < share
         rows, allow = np.flatnonzero(allowed), np.packbits(allowed, bitorder="little")
-    found, scores = filled(vectors).search(queries, k, allow)
+    found, scores = filled(matrix, vectors).search(queries, k, allow)
     expected = best(vectors, queries, k, rows)
     assert found.shape == scores.shape == (5, min(k, len(rows)))
     assert set(found.ravel().tolist()) <= set(rows.tolist())
@@ -62,9 +75,9 @@ def test_the_best_rows_are_those_of_brute_force(
 
 
 def test_scores_that_do_not_fit_are_computed_in_smaller_parts(
-    vectors: NDArray[np.float16], monkeypatch: pytest.MonkeyPatch
+    matrix: ModuleType, vectors: NDArray[np.float16], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = filled(vectors)
+    made = filled(matrix, vectors)
     expected = made.search(vectors[:1], 5)[0].tolist()
     widths: list[int] = []
     best_of = matrix._best
@@ -72,8 +85,9 @@ def test_scores_that_do_not_fit_are_computed_in_smaller_parts(
     def limited(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
         widths.append(scores.shape[1])
         if scores.shape[1] > 300:
-            raise torch.OutOfMemoryError
-        return best_of(scores, k)
+            raise matrix.torch.OutOfMemoryError
+        best: tuple[torch.Tensor, torch.Tensor] = best_of(scores, k)
+        return best
 
     monkeypatch.setattr(matrix, "_best", limited)
     monkeypatch.setattr(matrix, "_LEAST_TILE_BYTES", 256)
@@ -86,21 +100,25 @@ def test_scores_that_do_not_fit_are_computed_in_smaller_parts(
 
 
 def test_not_even_a_small_part_that_fits_is_an_error(
-    vectors: NDArray[np.float16], monkeypatch: pytest.MonkeyPatch
+    matrix: ModuleType, vectors: NDArray[np.float16], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise matrix.torch.OutOfMemoryError("CUDA out of memory")
 
-    made = filled(vectors)
+    made = filled(matrix, vectors)
     monkeypatch.setattr(matrix, "_best", refuse)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(matrix.torch.OutOfMemoryError):
         made.search(vectors[:1], 5)
 
 
 @pytest.mark.gpu
-def test_a_gpu_finds_the_same_rows_as_the_cpu(vectors: NDArray[np.float16]) -> None:
-    on_gpu = DeviceMatrix(len(vectors), vectors.shape[1], "cuda:0")
+def test_a_gpu_finds_the_same_rows_as_the_cpu(
+    matrix: ModuleType, vectors: NDArray[np.float16]
+) -> None:
+    on_gpu = matrix.DeviceMatrix(len(vectors), vectors.shape[1], "cuda:0")
     on_gpu.fill(0, vectors)
     found, scores = on_gpu.search(vectors[:50], 10)
     assert found[:, 0].tolist() == list(range(50))
-    np.testing.assert_allclose(scores, filled(vectors).search(vectors[:50], 10)[1], atol=2e-3)
+    np.testing.assert_allclose(
+        scores, filled(matrix, vectors).search(vectors[:50], 10)[1], atol=2e-3
+    )
