@@ -5,8 +5,7 @@ The process that serves does not use CUDA: an error of CUDA stays with the proce
 
 from __future__ import annotations
 
-import logging
-import threading
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,16 +22,12 @@ from nearline.workers.process import (
     WorkerProcess,
     WorkerUnavailable,
 )
-from nearline.workers.supervised import SupervisedWorker
+from nearline.workers.supervisor import PAUSES, SupervisedWorker
 
 # Batches that a GPU has at once: while one runs, the next is sent, padded and copied.
 BATCHES_PER_GPU = 2
 _LOAD_S = 300.0
-_PAUSES = Backoff(1.0, 300.0)
 _CHECK_EVERY_S = 10.0
-# Checks take at most this share of a GPU's time.
-_CHECK_SHARE = 0.01
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,25 +74,24 @@ class GpuPool:
         *,
         timeout_s: float,
         check_every_s: float = _CHECK_EVERY_S,
-        pauses: Backoff = _PAUSES,
+        pauses: Backoff = PAUSES,
     ) -> None:
         self.slots = BATCHES_PER_GPU * len(devices)
         self._model = model
         self._timeout_s = timeout_s
-        self._check_every_s = check_every_s
         self._reasons = [""] * self.slots
-        self._closed = threading.Event()
         self._workers = {
             device: SupervisedWorker(
                 model.command,
                 f"GPU {device}",
                 partial(self._prepare, device),
+                # A channel of its own, so that it does not wait for batches that hang.
+                check=partial(self._check, channel=BATCHES_PER_GPU, timeout_s=timeout_s),
+                check_every_s=check_every_s,
                 pauses=pauses,
             )
             for device in devices
         }
-        self._watch = threading.Thread(target=self._check_all, name="GPU checks", daemon=True)
-        self._watch.start()
 
     def count_gpus(self) -> int:
         """Returns the number of GPUs that answer."""
@@ -137,12 +131,15 @@ class GpuPool:
             return None
         worker, channel = self._workers[device], slot % BATCHES_PER_GPU
         try:
-            rows = self._call(worker, arrays, channel)
+            rows = _run(worker, arrays, channel, self._timeout_s)
         except WorkerUnavailable as error:
             reason = str(error)
         except WorkerError as error:
             reason = str(error)
-            self._check(worker, channel)
+            # If the worker is away by now, it is out already.
+            with contextlib.suppress(WorkerUnavailable):
+                if problem := self._problem(worker, channel, self._timeout_s):
+                    worker.fail(problem)
         else:
             if np.isfinite(rows).all():
                 self._reasons[slot] = ""
@@ -154,10 +151,8 @@ class GpuPool:
 
     def close(self) -> None:
         """Ends the processes."""
-        self._closed.set()
         for worker in self._workers.values():
             worker.close()
-        self._watch.join()
 
     def _choose(self, slot: int) -> str | None:
         devices = list(self._workers)
@@ -170,33 +165,30 @@ class GpuPool:
     def _prepare(self, device: str, process: WorkerProcess) -> None:
         process.call("load", {**self._model.values, "device": device}, timeout_s=_LOAD_S)
         # The first batch takes longer: kernels are loaded.
-        reply = process.call("run", arrays=self._model.sample, timeout_s=_LOAD_S)
-        problem = self._model.problem(reply.arrays[0])
+        self._check(process, channel=0, timeout_s=_LOAD_S)
+
+    def _check(self, process: WorkerProcess, *, channel: int, timeout_s: float) -> None:
+        """Raises WorkerUnavailable if the rows of the sample are wrong, or there are none."""
+        problem = self._problem(process, channel, timeout_s)
         if problem:
             raise WorkerUnavailable(problem)
 
-    def _check_all(self) -> None:
-        pause_s = self._check_every_s
-        while not self._closed.wait(pause_s):
-            start = time.monotonic()
-            for worker in self._workers.values():
-                # A channel of its own, so that it does not wait for batches that hang.
-                self._check(worker, BATCHES_PER_GPU)
-            pause_s = max(self._check_every_s, (time.monotonic() - start) / _CHECK_SHARE)
-
-    def _check(self, worker: SupervisedWorker, channel: int) -> None:
-        """Compares the rows of the sample; takes a GPU out that fails."""
+    def _problem(
+        self, worker: WorkerProcess | SupervisedWorker, channel: int, timeout_s: float
+    ) -> str:
+        """Returns what is wrong with the rows of the sample; empty if nothing is."""
         try:
-            problem = self._model.problem(self._call(worker, self._model.sample, channel))
-        except WorkerUnavailable:
-            return  # It is out already.
+            rows = _run(worker, self._model.sample, channel, timeout_s)
         except WorkerError as error:
-            problem = str(error)
-        if problem:
-            worker.fail(problem)
+            return str(error)
+        return self._model.problem(rows)
 
-    def _call(
-        self, worker: SupervisedWorker, arrays: Sequence[NDArray[Any]], channel: int
-    ) -> NDArray[np.float32]:
-        reply = worker.call("run", arrays=arrays, timeout_s=self._timeout_s, channel=channel)
-        return np.asarray(reply.arrays[0], np.float32)
+
+def _run(
+    worker: WorkerProcess | SupervisedWorker,
+    arrays: Sequence[NDArray[Any]],
+    channel: int,
+    timeout_s: float,
+) -> NDArray[np.float32]:
+    reply = worker.call("run", arrays=arrays, timeout_s=timeout_s, channel=channel)
+    return np.asarray(reply.arrays[0], np.float32)

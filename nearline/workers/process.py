@@ -5,7 +5,7 @@
 
 The module of the child calls `serve_calls` with a function per method. A GPU is used in such a
 process: an error of CUDA stays with the process that saw it, and FAISS ends that process. The
-service goes on without the GPU, see `nearline.workers.supervised`.
+service goes on without the GPU, see `nearline.workers.supervisor`.
 """
 
 from __future__ import annotations

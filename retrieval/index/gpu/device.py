@@ -1,9 +1,11 @@
-"""One GPU: the process that uses it, what it holds, and a thread that batches searches.
+"""One GPU: the process that uses it, the data it holds, and a thread that batches searches.
 
-device = GpuDevice("cuda:0")
-vectors = DeviceVectors("products, shard 0", storage, 0, storage.rows)
-device.load(vectors)
-candidates = device.submit(vectors, queries, 32).result()
+    device = GpuDevice("cuda:0")
+    vectors = DeviceVectors("products, shard 0", storage, 0, storage.rows)
+    device.load(vectors)
+    candidates = device.submit(vectors, queries, 32).result()
+
+`GpuIndex` makes results of such candidates.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 
 from nearline.retry import Backoff
 from nearline.workers.process import WorkerCommand, WorkerError, WorkerProcess, WorkerUnavailable
-from nearline.workers.supervised import SupervisedWorker
+from nearline.workers.supervisor import PAUSES, SupervisedWorker
 from retrieval.index.gpu.channels import LOADS, SEARCHES, Refused
 from retrieval.index.gpu.device_data import DeviceData, DeviceWorker
 from retrieval.index.gpu.search_queue import Candidates, DeviceSearch, SearchQueue
@@ -35,7 +37,6 @@ _MEMORY_S = 10.0
 # Names of exceptions after which the process goes on: any other is probably of CUDA, and a process
 # that saw one sees it again at each call.
 _HARMLESS = ("OutOfMemoryError", "MemoryError", Refused.__name__)
-_PAUSES = Backoff(1.0, 300.0)
 _log = logging.getLogger(__name__)
 
 
@@ -70,7 +71,7 @@ class GpuDevice:
         device: str,
         *,
         memory_bytes: int = 0,
-        pauses: Backoff = _PAUSES,
+        pauses: Backoff = PAUSES,
         command: WorkerCommand | None = None,
         memory: GpuDevice | None = None,
     ) -> None:

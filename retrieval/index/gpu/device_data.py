@@ -1,17 +1,17 @@
-"""What a GPU holds of an index, and how it gets there: its vectors, or a copy of the index."""
+"""The data of an index on a GPU, its vectors or a copy of the index, and how they get there."""
 
 from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nearline.workers.process import Message, WorkerError, WorkerUnavailable
+from nearline.workers.process import WorkerError, WorkerProcess, WorkerUnavailable
+from nearline.workers.supervisor import SupervisedWorker
 from retrieval.index.gpu.channels import LOADS
 
 if TYPE_CHECKING:
@@ -30,20 +30,7 @@ TEMPORARY_BYTES = 512 << 20
 _numbers = itertools.count()
 
 
-class DeviceWorker(Protocol):
-    """A worker process that uses a GPU."""
-
-    def call(
-        self,
-        method: str,
-        values: dict[str, Any],
-        arrays: Sequence[NDArray[Any]] = (),
-        *,
-        timeout_s: float,
-        channel: int,
-    ) -> Message:
-        """Calls a method of the worker; see `WorkerProcess.call`."""
-        ...
+DeviceWorker: TypeAlias = WorkerProcess | SupervisedWorker
 
 
 class DeviceData(ABC):

@@ -1,7 +1,9 @@
 """A worker process that is started again after a failure.
 
-worker = SupervisedWorker(WorkerCommand("package.worker", ["cuda:0"]), "cuda:0", prepare=load)
-worker.wait_ready(60)
+    worker = SupervisedWorker(WorkerCommand("package.worker", ["cuda:0"]), "cuda:0", prepare=load)
+    worker.wait_ready(60)
+
+It is called as a `WorkerProcess` is.
 """
 
 from __future__ import annotations
@@ -24,11 +26,13 @@ from nearline.workers.process import (
 )
 
 _log = logging.getLogger(__name__)
-_PAUSES = Backoff(1.0, 300.0)
+PAUSES = Backoff(1.0, 300.0)
 # A worker that ran for so long was healthy: the next pause is short again.
 _HEALTHY_S = 600.0
 # How often an idle worker is looked at.
 _WATCH_S = 1.0
+# Checks take at most this share of a worker's time.
+_CHECK_SHARE = 0.01
 _STARTING = "it is starting"
 
 
@@ -48,7 +52,7 @@ class SupervisedWorker:
         prepare: Prepares a fresh process, and checks that it works.
         ready: Called once a process answers calls of others.
         check: Checks a process in service.
-        check_every_s: Seconds between two checks.
+        check_every_s: Seconds between two checks; more if they would take over 1 % of the time.
         pauses: Pauses before new starts.
     """
 
@@ -61,7 +65,7 @@ class SupervisedWorker:
         ready: Callable[[WorkerProcess], None] = _do_nothing,
         check: Callable[[WorkerProcess], None] = _do_nothing,
         check_every_s: float = 60.0,
-        pauses: Backoff = _PAUSES,
+        pauses: Backoff = PAUSES,
     ) -> None:
         self._command = command
         self._name = name
@@ -199,15 +203,17 @@ class SupervisedWorker:
             while not self._wait_gone(process):
                 if reason := process.end_reason():
                     raise WorkerUnavailable(reason)
-                if time.monotonic() >= next_check:
+                if (start := time.monotonic()) >= next_check:
                     self._check(process)
-                    next_check = time.monotonic() + self._check_every_s
+                    now = time.monotonic()
+                    next_check = now + max(self._check_every_s, (now - start) / _CHECK_SHARE)
         except Exception as error:
             self.fail(_text(error), process)
 
     def _wait_gone(self, process: WorkerProcess) -> bool:
         with self._changed:
-            return self._changed.wait_for(lambda: self._process is not process, _WATCH_S)
+            pause_s = min(_WATCH_S, self._check_every_s)
+            return self._changed.wait_for(lambda: self._process is not process, pause_s)
 
 
 def _text(error: Exception) -> str:

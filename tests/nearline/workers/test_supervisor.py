@@ -12,7 +12,7 @@ import pytest
 
 from nearline.retry import Backoff
 from nearline.workers.process import WorkerProcess, WorkerUnavailable
-from nearline.workers.supervised import SupervisedWorker
+from nearline.workers.supervisor import SupervisedWorker
 from tests.nearline.workers.worker import COMMAND
 
 _NOW = Backoff(0.001)
