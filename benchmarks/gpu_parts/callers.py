@@ -20,7 +20,7 @@ _LEAD_S = 0.5
 
 
 class Load(NamedTuple):
-    """What callers saw.
+    """The replies that callers got.
 
     per_s: Calls per second, of all processes. latencies_s: One per call. replies: The first reply
     to each request that was answered, by its number.

@@ -29,7 +29,7 @@ _CPU_MEMORY_BYTES = 1 << 30
 
 
 class DeviceRates(NamedTuple):
-    """What a device does.
+    """The rates and results of a device.
 
     scan_qps: Queries per second for candidates. qps: For proven results. batch: Queries of a call,
     on average. rows, scores: Results of the first batch.

@@ -39,7 +39,7 @@ Call = Callable[[int], Awaitable[ServedBy]]
 
 @dataclass(slots=True)
 class _Watch:
-    """What callers saw.
+    """The replies that callers got.
 
     reasons: Replies of the CPU, by reason. errors: Failed requests, by message. killed, back: Times
     of the kill and of the first reply of the GPU after those of the CPU; 0 if there was none.

@@ -1,4 +1,4 @@
-"""What all parts of a run share: the card, the sizes, and how a service with a GPU is started."""
+"""The session of a run: the card, the sizes, and how a service with a GPU is started."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ class ServedBy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchCost:
-    """What an exact search took, for all its queries in all shards.
+    """The cost of an exact search, for all its queries in all shards.
 
     comparisons: Comparisons of a query with a vector. compute_s: Seconds of the threads that
     compared; where a GPU did, the seconds until it answered. gpu: Whether GPUs compared the vectors
@@ -207,8 +207,8 @@ class SearchCost:
 class ReplyInfo:
     """Metadata of a reply; times in seconds, None if a stage did not run.
 
-    arm: The snapshot that answered during a canary trial; None without a trial. cost: What an exact
-    search took; None unless vectors were searched exactly.
+    arm: The snapshot that answered during a canary trial; None without a trial. cost: None
+    unless vectors were searched exactly.
     """
 
     epoch: int

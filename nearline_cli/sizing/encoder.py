@@ -1,4 +1,4 @@
-"""What embedding takes: an encoder such as MiniLM on GPUs."""
+"""The cost of embedding: an encoder such as MiniLM on GPUs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def flop_per_token(layers: int, width: int, tokens: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderPlan:
-    """What embedding takes.
+    """The cost of embedding.
 
     flop_per_token: Operations. texts_per_s: Of one card. cards: For the rate.
     """

@@ -1,4 +1,4 @@
-"""What an exact search takes: all vectors in fp16 on GPUs."""
+"""The cost of exact search: all vectors in fp16 on GPUs."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def distance_crossover_batch(dim: int) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlatSearchPlan:
-    """What an exact search takes.
+    """The cost of exact search.
 
     bytes: Of the vectors, once. cards_for_memory, cards_for_rate: Cards; `cards` is the larger.
     read_qps, distance_qps, arithmetic_qps: Queries per second of one card with all vectors, by each
@@ -116,7 +116,7 @@ def plan_flat_search(
     scratch: float,
     load: float,
 ) -> FlatSearchPlan:
-    """Returns what an exact search takes.
+    """Returns the cost of exact search.
 
     A second card holds half of the vectors, or all of them for half of the queries: either way two
     cards answer twice as many queries per second.

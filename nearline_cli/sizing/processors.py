@@ -1,4 +1,4 @@
-"""What the same takes on CPUs, by what docs/performance.md measured on cores of an AMD EPYC."""
+"""The cost of the same on CPUs, as docs/performance.md measured it on an AMD EPYC."""
 
 from __future__ import annotations
 

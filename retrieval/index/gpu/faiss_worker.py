@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.workers.process import Handler, Message, serve_calls
-from retrieval.index.gpu.channels import Refused
+from retrieval.index.gpu.channels import HeldData, Refused
 from retrieval.index.gpu.device_data import TEMPORARY_BYTES
 from retrieval.index.vectors.faiss_index import read_index
 from retrieval.index.vectors.faiss_layers import layers_of
@@ -38,11 +38,12 @@ class FaissWorker:
     def __init__(self, number: int) -> None:
         self._number = number
         # With the parameters of their searches, which take a number of rows.
-        self._indexes: dict[str, tuple[Any, Callable[[int], Any]]] = {}
+        self._indexes: HeldData[tuple[Any, Callable[[int], Any]]] = HeldData()
 
     def handlers(self) -> dict[str, Handler]:
         """Returns the functions by name."""
-        functions = (self.ready, self.load, self.keep, self.drop, self.search)
+        held = self._indexes
+        functions = (self.ready, self.load, self.search, held.keep, held.drop)
         return {function.__name__: function for function in functions}
 
     def ready(self, call: Message) -> Message:
@@ -62,30 +63,17 @@ class FaissWorker:
             copy = self.copy(outer)
             # The first search on a GPU loads libraries, which takes seconds.
             _search(copy, np.zeros((1, outer.d), np.float32), 1, params(1))
-            self._indexes[call.values["key"]] = copy, params
+            self._indexes.by_key[call.values["key"]] = copy, params
         except RuntimeError as error:
             # FAISS ends the process at errors of CUDA: it has no such index, or no memory for it.
             return Message({"refusal": str(error).strip().splitlines()[-1]})
         return Message({"refusal": ""})
 
-    def keep(self, call: Message) -> Message:
-        """Frees all indexes but those of some keys."""
-        for key in self._indexes.keys() - set(call.values["keys"]):
-            del self._indexes[key]
-        return Message({})
-
-    def drop(self, call: Message) -> Message:
-        """Frees an index; one that does not exist is ignored."""
-        self._indexes.pop(call.values["key"], None)
-        return Message({})
-
     def search(self, call: Message) -> Message:
         """Returns rows and scores of queries, (n, dim) float32."""
         (queries,) = call.arrays
         k = call.values["k"]
-        if call.values["key"] not in self._indexes:
-            raise Refused("it does not hold this index")
-        index, params = self._indexes[call.values["key"]]
+        index, params = self._indexes.searched(call)
         try:
             scores, rows = _search(index, queries, k, params(k))
         except RuntimeError as error:

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from nearline.workers.process import Handler, Message, serve_calls
-from retrieval.index.gpu.channels import Refused
+from retrieval.index.gpu.channels import HeldData
 
 if TYPE_CHECKING:
     from retrieval.index.gpu.matrix import DeviceMatrix
@@ -25,14 +25,14 @@ class MatrixWorker:
 
     def __init__(self, device: str) -> None:
         self._device = device
-        self._matrices: dict[str, DeviceMatrix] = {}
+        self._matrices: HeldData[DeviceMatrix] = HeldData()
         self._is_warm = False
 
     def handlers(self) -> dict[str, Handler]:
         """Returns the functions by name."""
         functions = (
-            *(self.ready, self.memory, self.create, self.fill),
-            *(self.checksum, self.keep, self.drop, self.search),
+            *(self.ready, self.memory, self.create, self.fill, self.checksum, self.search),
+            *(self._matrices.keep, self._matrices.drop),
         )
         return {function.__name__: function for function in functions}
 
@@ -51,35 +51,22 @@ class MatrixWorker:
     def create(self, call: Message) -> Message:
         """Allocates vectors, by key: (rows, dim) float16, zeros."""
         values = call.values
-        self._matrices[values["key"]] = self.new_matrix(values["rows"], values["dim"])
+        self._matrices.by_key[values["key"]] = self.new_matrix(values["rows"], values["dim"])
         return Message({})
 
     def fill(self, call: Message) -> Message:
         """Sets vectors from row `first` on."""
-        self._matrices[call.values["key"]].fill(call.values["first"], call.arrays[0])
+        self._matrices.by_key[call.values["key"]].fill(call.values["first"], call.arrays[0])
         return Message({})
 
     def checksum(self, call: Message) -> Message:
         """Returns the sum of the numbers of vectors, their bits read as integers."""
-        return Message({"checksum": self._matrices[call.values["key"]].checksum()})
-
-    def keep(self, call: Message) -> Message:
-        """Frees all vectors but those of some keys."""
-        for key in self._matrices.keys() - set(call.values["keys"]):
-            del self._matrices[key]
-        return Message({})
-
-    def drop(self, call: Message) -> Message:
-        """Frees vectors; those that do not exist are ignored."""
-        self._matrices.pop(call.values["key"], None)
-        return Message({})
+        return Message({"checksum": self._matrices.by_key[call.values["key"]].checksum()})
 
     def search(self, call: Message) -> Message:
         """Searches; the arrays are queries and an optional bitmap, see `DeviceMatrix.search`."""
         queries, *allow = call.arrays
-        matrix = self._matrices.get(call.values["key"])
-        if matrix is None:
-            raise Refused("it does not hold these vectors")
+        matrix = self._matrices.searched(call)
         return Message({}, matrix.search(queries, call.values["k"], *allow))
 
     # Torch is imported late, so that a reply says if it is missing or cannot use the device.

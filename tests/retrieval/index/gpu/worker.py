@@ -64,7 +64,7 @@ class _BreakableWorker(MatrixWorker):
         return _NumpyMatrix(rows, dim)
 
     def memory(self, call: Message) -> Message:
-        return Message({**super().memory(call).values, "keys": sorted(self._matrices)})
+        return Message({**super().memory(call).values, "keys": sorted(self._matrices.by_key)})
 
     def create(self, call: Message) -> Message:
         self._refuse("create", call)
