@@ -171,7 +171,10 @@ async def main(argv: Sequence[str]) -> None:
         _, shards, model = await asyncio.gather(
             _make_log(logs, snapshot.collection),
             provider.prepare(snapshot),
-            asyncio.to_thread(load_behaviour_model, store, snapshot),
+            asyncio.to_thread(
+                # Milvus has no tables of behaviour.
+                lambda: load_behaviour_model(store, snapshot, local=config.backend == "milvus")
+            ),
         )
         collection = ServedCollection(snapshot, shards, model)
         await trackers.follow(snapshot)

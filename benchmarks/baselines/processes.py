@@ -52,10 +52,14 @@ def single_process_pool() -> ProcessPoolExecutor:
 
 
 class RunningRouter(NamedTuple):
-    """A router: its address, and the ids of its processes."""
+    """A router: its address, and the ids of its processes; its own is the last."""
 
     address: str
     pids: list[int]
+
+    def router_rss_bytes(self) -> int:
+        """Returns the resident memory of the router alone."""
+        return self._replace(pids=self.pids[-1:]).rss_bytes()
 
     def rss_bytes(self) -> int:
         """Returns the resident memory of the processes."""
@@ -66,25 +70,38 @@ class RunningRouter(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def router_process(
-    arguments: Sequence[str], separate_shards: int
+    arguments: Sequence[str],
+    separate_shards: int,
+    processes: int = 1,
+    router_arguments: Sequence[str] = (),
 ) -> AsyncIterator[RunningRouter]:
-    """Runs a router, and the process of its shards, for the duration of the block.
+    """Runs a router, and the processes of its shards, for the duration of the block.
 
     Args:
         arguments: Arguments of every service.
-        separate_shards: Shards that a separate process holds; 0 keeps them in the router.
+        separate_shards: Shards that separate processes hold; 0 keeps them in the router.
+        processes: Number of these processes.
+        router_arguments: Further arguments of the router.
     """
     async with contextlib.AsyncExitStack() as stack:
         pids: list[int] = []
         topology: tuple[str, ...] = ()
         if separate_shards:
-            shard = await stack.enter_async_context(
-                service_process("retrieval.shard_server", arguments, ready_services=SHARD_SERVICES)
-            )
-            pids.append(shard.pid)
-            held = ";".join(f"{number}={shard.address}" for number in range(separate_shards))
-            topology = ("--shards", held)
+            held: list[str] = []
+            for place in range(min(processes, separate_shards)):
+                numbers = range(place, separate_shards, processes)
+                own = (*arguments, "--shard", ",".join(map(str, numbers)))
+                shard = await stack.enter_async_context(
+                    service_process("retrieval.shard_server", own, ready_services=SHARD_SERVICES)
+                )
+                pids.append(shard.pid)
+                held += [f"{number}={shard.address}" for number in numbers]
+            topology = ("--shards", ";".join(held))
         router = await stack.enter_async_context(
-            service_process("retrieval", (*arguments, *topology), ready_services=RETRIEVAL_SERVICES)
+            service_process(
+                "retrieval",
+                (*arguments, *topology, *router_arguments),
+                ready_services=RETRIEVAL_SERVICES,
+            )
         )
         yield RunningRouter(router.address, [*pids, router.pid])

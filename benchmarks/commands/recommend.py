@@ -1,6 +1,4 @@
-"""`nearline bench recommend`: recommendations with and without caches, compared with an empty
-call.
-"""
+"""`nearline bench recommend`: lists with and without caches, compared with an empty call."""
 
 from __future__ import annotations
 
@@ -11,14 +9,22 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
 
-from benchmarks.baselines.processes import minimal_server, single_process_pool
+from benchmarks.baselines.processes import minimal_server, router_process, single_process_pool
+from benchmarks.workloads.list_catalogue import (
+    Catalogue,
+    build_catalogue,
+    draw_items,
+    item_id,
+    user_id,
+)
 from benchmarks.workloads.prepared_calls import (
     CallResults,
     call_closed_loop,
@@ -29,23 +35,25 @@ from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.times import from_us
 from nearline.v1 import retrieval_pb2
-from nearline_cli.local.processes import RETRIEVAL_SERVICES, redis_process, service_process
+from nearline_cli.local.processes import redis_process
 from nearline_cli.terminal.output import JsonFlag, print_json, print_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from index_builder.interactions.records import Interactions
-
 _METHOD = "/nearline.v1.RetrievalService/Recommend"
-_DAY_S = 86_400
 _NOW_S = int(time.time())
-# Users in the training data of the snapshot; the state of other users is only in Redis.
-_LEARNED_USERS = 20_000
-_DIM = 8
 # Requests that are sent repeatedly.
 _REQUESTED = 20_000
-_R = TypeVar("_R")
+# Interactions that each user of a request had since the training.
+_RECENT = 3
+
+
+class Surface(StrEnum):
+    """The surfaces that can be measured."""
+
+    HOME = "home"
+    ITEM_PAGE = "item_page"
 
 
 class RecommendBench(NamedTuple):
@@ -55,9 +63,13 @@ class RecommendBench(NamedTuple):
         50_000
     )
     users: Annotated[
-        int, typer.Option(min=100, help="Number of users with a history in Redis.")
+        int, typer.Option(min=1_000, help="Number of users that the snapshot knows.")
     ] = 100_000
-    events: Annotated[int, typer.Option(min=1, help="Interactions per user.")] = 10
+    events: Annotated[int, typer.Option(min=1, help="Interactions per user.")] = 20
+    surface: Annotated[Surface, typer.Option(help="What is requested.")] = Surface.ITEM_PAGE
+    shards: Annotated[
+        int, typer.Option(min=1, max=64, help="Shards. With several, they have processes.")
+    ] = 1
     near_share: Annotated[
         float, typer.Option(min=0.001, max=1.0, help="Share of lists cached in the process.")
     ] = 0.05
@@ -70,14 +82,15 @@ class RecommendBench(NamedTuple):
 
 
 def bench_recommend(*, bench: RecommendBench, as_json: JsonFlag = False) -> None:
-    """Request lists for an item page, for known users, without items that they already had.
+    """Request lists of a surface for known users, without items that they already had.
 
-    For example: nearline bench recommend --items 50000 --users 100000
+    For example: nearline bench recommend --items 50000 --users 100000 --surface home
 
-    Items are requested by a Zipf law with exponent 1. `hot`: every list was requested before, and
-    is cached in the process or in Redis. `cold`: no list is cached; requests come at a fixed rate.
-    `echo` is a call that does nothing; `redis_get` reads the state of one user. All rounds run in
-    turn.
+    Items are requested by a Zipf law with exponent 1. `hot`: every list was requested before.
+    `cold`: no list is cached; requests come at a fixed rate. On the home surface, each of these
+    lists is that of another user, from blend, ranker and rules. `echo` is a call that does nothing;
+    `redis_get` reads the state of one user. All rounds run in turn. The tables of behaviour are
+    made up, as large as those of a training. With several shards, two processes hold them.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         rows = asyncio.run(_measure(Path(folder), bench))
@@ -90,47 +103,89 @@ def bench_recommend(*, bench: RecommendBench, as_json: JsonFlag = False) -> None
 
 
 async def _measure(folder: Path, bench: RecommendBench) -> list[dict[str, object]]:
-    items, users, n = bench.items, bench.users, bench.n
-    concurrency, seconds = bench.concurrency, bench.seconds
+    items, concurrency, seconds = bench.items, bench.concurrency, bench.seconds
     rng = np.random.default_rng(bench.seed)
-    had = _drawn(rng, items, users * bench.events).reshape(users, bench.events)
-    await _build(folder / "store", items, had, bench.seed)
+    catalogue = Catalogue(items, bench.users, bench.events, bench.shards, bench.seed)
+    await build_catalogue(folder / "store", catalogue, _NOW_S)
+    size = int(bench.rate * seconds)
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         url = await enter(redis_process(folder / "redis"))
         near = str(max(1, int(items * bench.near_share)))
         router = await enter(
-            service_process(
-                "retrieval",
-                ["--store", str(folder / "store"), "--redis", url, "--hot-lists", near],
-                ready_services=RETRIEVAL_SERVICES,
+            router_process(
+                ["--store", str(folder / "store"), "--redis", url],
+                bench.shards if bench.shards > 1 else 0,
+                processes=2,
+                router_arguments=("--hot-lists", near),
             )
         )
         echo = await enter(minimal_server("benchmarks.baselines.echo_server"))
         caller = stack.enter_context(single_process_pool())
-        await _record(router.address, had)
-        requested = _drawn(rng, items, _REQUESTED)
-        hot = _requests(rng.integers(0, users, len(requested)), requested, n)
-        await _in(caller, call_each, router.address, _METHOD, hot, concurrency)
-        # Requests for different attributes are different lists, which are not cached yet.
-        uncached = rng.permutation(items)
+        wanted = _Requests(bench, rng, size)
+        await _record(router.address, rng, wanted.users, items)
+        await _in(caller, call_each, router.address, _METHOD, wanted.hot, concurrency)
         found: dict[str, list[CallResults]] = {"hot": [], "cold": [], "echo": [], "redis_get": []}
-        size = int(bench.rate * seconds)
         for number in range(bench.rounds):
-            fresh = uncached[number * size : (number + 1) * size]
-            cold = _requests(rng.integers(0, users, len(fresh)), fresh, n, attributes=True)
             for path, address in (("echo", echo), ("hot", router.address)):
                 calls = await _in(
-                    caller, call_closed_loop, address, _METHOD, hot, concurrency, seconds
+                    caller, call_closed_loop, address, _METHOD, wanted.hot, concurrency, seconds
                 )
                 found[path].append(calls)
+            cold = wanted.cold[number * size : (number + 1) * size]
             found["cold"].append(
                 await _in(caller, call_open_loop, router.address, _METHOD, cold, bench.rate)
             )
             found["redis_get"].append(
-                await _in(caller, read_states, url, users, concurrency, seconds)
+                await _in(caller, read_states, url, wanted.users, concurrency, seconds)
             )
-    return [_row(path, calls) for path, calls in found.items()]
+        rss = router.router_rss_bytes()
+    sizes = {"items": items, "users": bench.users, "shards": bench.shards}
+    return [
+        {**_row(path, calls), **sizes, "surface": bench.surface.value, "router_rss_bytes": rss}
+        for path, calls in found.items()
+    ]
+
+
+class _Requests:
+    """The requests of a run.
+
+    users: Numbers of the users that they are for. hot, cold: Encoded requests.
+    """
+
+    def __init__(self, bench: RecommendBench, rng: np.random.Generator, size: int) -> None:
+        count = size * bench.rounds
+        payload = [retrieval_pb2.PAYLOAD_FIELD_TITLE]
+        self.users = rng.choice(bench.users, min(count, bench.users), replace=False)
+        users = np.resize(self.users, max(count, _REQUESTED))
+        if bench.surface is Surface.HOME:
+            self.cold = _encoded(users[:count], None, bench, payload)
+            self.hot = _encoded(users[: min(_REQUESTED, len(self.users))], None, bench, payload)
+            return
+        requested = draw_items(rng, bench.items, _REQUESTED)
+        self.hot = _encoded(users[:_REQUESTED], requested, bench, payload)
+        # Requests for different attributes are different lists, which are not cached yet.
+        fresh = np.resize(rng.permutation(bench.items), count)
+        payload.append(retrieval_pb2.PAYLOAD_FIELD_ATTRIBUTES)
+        self.cold = _encoded(users[:count], fresh, bench, payload)
+
+
+def _encoded(
+    users: NDArray[np.int64],
+    items: NDArray[np.int64] | None,
+    bench: RecommendBench,
+    payload: Sequence[Any],
+) -> list[bytes]:
+    return [
+        retrieval_pb2.RecommendRequest(
+            user_id=user_id(user),
+            item_ids=[] if items is None else [item_id(int(items[at]))],
+            surface=bench.surface.value,
+            n=bench.n,
+            payload=payload,
+        ).SerializeToString()
+        for at, user in enumerate(users.tolist())
+    ]
 
 
 def _row(path: str, rounds: Sequence[CallResults]) -> dict[str, object]:
@@ -156,93 +211,25 @@ def _row(path: str, rounds: Sequence[CallResults]) -> dict[str, object]:
     }
 
 
-def _drawn(rng: np.random.Generator, items: int, size: int) -> NDArray[np.int64]:
-    """Draws items by a Zipf law with exponent 1."""
-    shares = 1 / np.arange(1, items + 1)
-    return rng.choice(items, size, p=shares / shares.sum())
-
-
-def _item(number: int) -> str:
-    return f"item-{number:06d}"
-
-
-def _user(number: int) -> str:
-    return f"user-{number:07d}"
-
-
-def _requests(
-    users: NDArray[np.int64], items: NDArray[np.int64], n: int, *, attributes: bool = False
-) -> list[bytes]:
-    payload = [retrieval_pb2.PAYLOAD_FIELD_TITLE]
-    if attributes:
-        payload.append(retrieval_pb2.PAYLOAD_FIELD_ATTRIBUTES)
-    return [
-        retrieval_pb2.RecommendRequest(
-            user_id=_user(user), item_ids=[_item(item)], surface="item_page", n=n, payload=payload
-        ).SerializeToString()
-        for user, item in zip(users.tolist(), items.tolist(), strict=True)
-    ]
-
-
-async def _build(store: Path, items: int, had: NDArray[np.int64], seed: int) -> None:
-    from index_builder.options.build_options import BuildOptions, IndexOptions
-    from index_builder.options.training_options import TrainingOptions
-    from index_builder.pipeline.builder import build_snapshot
-
-    rng = np.random.default_rng(seed)
-    vectors = rng.standard_normal((items, _DIM)).astype(np.float32)
-    documents = [
-        c.Item(id=_item(number), title=f"The title of item {number}", vector=vectors[number])
-        for number in range(items)
-    ]
-    options = BuildOptions(
-        store=str(store),
-        lexical=False,
-        golden_queries=0,
-        title_only=True,
-        index=IndexOptions(factory="Flat"),
-        training=TrainingOptions(interactions=_interactions(items, had[:_LEARNED_USERS], rng)),
-    )
-    await build_snapshot(documents, options)
-
-
-def _interactions(items: int, had: NDArray[np.int64], rng: np.random.Generator) -> Interactions:
-    """Returns the training interactions; they include every item, because others would be new."""
-    from index_builder.interactions.records import Interactions
-
-    users = len(had)
-    user = np.concatenate(
-        [np.repeat(np.arange(users), had.shape[1]), rng.integers(0, users, items)]
-    )
-    item = np.concatenate([had.ravel(), np.arange(items)])
-    time_s = _NOW_S - rng.integers(0, 90 * _DAY_S, len(user))
-    return Interactions(
-        [_user(number) for number in range(users)],
-        [_item(number) for number in range(items)],
-        user.astype(np.int32),
-        item.astype(np.int32),
-        time_s.astype(np.int64) * 1_000_000,
-        np.ones(len(user), np.float32),
-    )
-
-
-async def _record(address: str, had: NDArray[np.int64]) -> None:
-    """Records the interactions of every user, as an application would."""
-    users, events = had.shape
-    step = max(1, c.MAX_BATCH // events)
-    starts = iter(range(0, users, step))
+async def _record(
+    address: str, rng: np.random.Generator, users: NDArray[np.int64], items: int
+) -> None:
+    """Records recent interactions of users, as an application would."""
+    had = draw_items(rng, items, len(users) * _RECENT).reshape(len(users), _RECENT)
+    step = c.MAX_BATCH // _RECENT
+    starts = iter(range(0, len(users), step))
     async with RetrievalClient(address) as client:
 
         async def write() -> None:
             for start in starts:
                 done = [
                     c.Interaction(
-                        item_id=_item(item),
-                        user_id=_user(user),
+                        item_id=item_id(item),
+                        user_id=user_id(int(users[row])),
                         time=from_us((_NOW_S - 60 * place) * 1_000_000),
                     )
-                    for user in range(start, min(start + step, users))
-                    for place, item in enumerate(had[user].tolist())
+                    for row in range(start, min(start + step, len(users)))
+                    for place, item in enumerate(had[row].tolist())
                 ]
                 await client.record_interactions(done, timeout_s=60.0)
 
@@ -251,17 +238,20 @@ async def _record(address: str, had: NDArray[np.int64]) -> None:
                 group.create_task(write())
 
 
-def read_states(url: str, users: int, concurrency: int, seconds: float) -> CallResults:
+def read_states(
+    url: str, users: NDArray[np.int64], concurrency: int, seconds: float
+) -> CallResults:
     """Reads states of users in a closed loop, as the router does."""
     return asyncio.run(_read_states(url, users, concurrency, seconds))
 
 
-async def _read_states(url: str, users: int, concurrency: int, seconds: float) -> CallResults:
+async def _read_states(
+    url: str, users: NDArray[np.int64], concurrency: int, seconds: float
+) -> CallResults:
     from retrieval.redis_client.connection import connect
     from retrieval.users.keys import user_keys
 
-    rng = np.random.default_rng(1)
-    keys = [user_keys("default", _user(one)).state for one in rng.integers(0, users, 20_000)]
+    keys = [user_keys("default", user_id(int(one))).state for one in users]
     latencies: list[float] = []
     clock = time.perf_counter
     client = connect(url)

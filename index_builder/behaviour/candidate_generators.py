@@ -16,12 +16,13 @@ from index_builder.behaviour.user_item_matrix import users_by_items
 from index_builder.execution.build_device import CPU_DEVICE, BuildDevice
 from index_builder.interactions.records import Interactions
 from retrieval.behaviour.blend import Generator
-from retrieval.behaviour.factors import FactorGenerator
+from retrieval.behaviour.factors import FactorGenerator, OrderedFactors
 from retrieval.behaviour.generator_spec import ALL_EVENTS
 from retrieval.behaviour.history import Recency
 from retrieval.behaviour.item_lists import ListGenerator
-from retrieval.behaviour.popularity import BuyAgainGenerator, PopularityGenerator
-from retrieval.behaviour.tables import FACTORS, POPULARITY, SESSIONS
+from retrieval.behaviour.popularity import BuyAgainGenerator, ItemScores, PopularityGenerator
+from retrieval.behaviour.table_files import FACTORS
+from retrieval.behaviour.tables import POPULARITY, SESSIONS
 
 _RIDGE = 100.0
 _DECAY_DAYS = 60.0
@@ -82,9 +83,10 @@ def train_candidates(
 
 
 def _popular(train: Interactions) -> Iterator[CandidateGenerator]:
-    yield CandidateGenerator("popular", "plain", PopularityGenerator(popularity(train)), POPULARITY)
+    ever = PopularityGenerator(ItemScores(popularity(train)))
+    yield CandidateGenerator("popular", "plain", ever, POPULARITY)
     for days in (15.0, 100.0):
-        recent = PopularityGenerator(popularity(train, days))
+        recent = PopularityGenerator(ItemScores(popularity(train, days)))
         yield CandidateGenerator("popular", f"days={days:g}", recent, f"{POPULARITY}_{days:g}d")
 
 
@@ -98,6 +100,7 @@ def _item_to_item(matrix: Any) -> Iterator[CandidateGenerator]:
 
 def _als(matrix: Any, seed: int, device: BuildDevice) -> Iterator[CandidateGenerator]:
     factors = train_factors(matrix, AlsOptions(), seed, threads=1, device=device)
+    factors = factors._replace(own=OrderedFactors.of(factors.vectors))
     for settings, newest in (("plain", ALL_EVENTS), ("newest=5", 5), ("newest=20", 20)):
         yield CandidateGenerator("als", settings, FactorGenerator(factors, newest=newest), FACTORS)
 
@@ -134,9 +137,9 @@ def _ridge(train: Interactions) -> Iterator[CandidateGenerator]:
 
 
 def _buy_again(train: Interactions) -> Iterator[CandidateGenerator]:
-    plain = BuyAgainGenerator(popularity(train), popularity=_TIE)
+    plain = BuyAgainGenerator(ItemScores(popularity(train)), popularity=_TIE)
     yield CandidateGenerator("buy_again", "plain", plain, POPULARITY, only_repeats=True)
-    recent, table = popularity(train, 15.0), f"{POPULARITY}_15d"
+    recent, table = ItemScores(popularity(train, 15.0)), f"{POPULARITY}_15d"
     for tau, share in ((np.inf, 0.3), (5.0, 0.6), (8.0, 0.6)):
         settings = f"tau={tau:g} popularity={share:g}"
         generator = BuyAgainGenerator(recent, Recency(tau), share)

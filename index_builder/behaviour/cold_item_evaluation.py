@@ -16,9 +16,10 @@ from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import split
 from nearline.errors import InvalidRequest
 from retrieval.behaviour.blend import Generator
-from retrieval.behaviour.factors import FactorGenerator
+from retrieval.behaviour.factors import FactorGenerator, OrderedFactors
 from retrieval.behaviour.generator_spec import ALL_EVENTS
 from retrieval.behaviour.history import History
+from retrieval.protocols.scored_rows import ScoredRows
 
 RANDOM, AVERAGE, CONTENT = "random", "content_average", "content"
 # With fewer items, cross-validation folds are too small to mean anything.
@@ -32,9 +33,10 @@ class RandomOrder:
         self._items = items
         self._rng = np.random.default_rng(seed)
 
-    def scores(self, history: History) -> NDArray[np.float32]:
-        """Returns a score for each item: (items,) float32 in 0..1."""
-        return self._rng.random(self._items, np.float32)
+    def best(self, history: History, allowed: NDArray[np.bool_], most: int) -> ScoredRows:
+        """Returns some of the allowed items, with scores in 0..1."""
+        scores = self._rng.random(self._items, np.float32)
+        return ScoredRows(np.arange(self._items), scores).within(allowed).best(most)
 
 
 class ContentAverage(NamedTuple):
@@ -45,10 +47,10 @@ class ContentAverage(NamedTuple):
 
     content: NDArray[np.float32]
 
-    def scores(self, history: History) -> NDArray[np.float32]:
-        """Returns a score for each item: (items,) float32, a cosine times a positive factor."""
-        scores: NDArray[np.float32] = self.content @ self.content[history.items].sum(axis=0)
-        return scores
+    def best(self, history: History, allowed: NDArray[np.bool_], most: int) -> ScoredRows:
+        """Returns the best allowed items; a score is a cosine times a positive factor."""
+        scores = self.content @ self.content[history.items].sum(axis=0)
+        return ScoredRows(np.arange(len(scores)), scores).within(allowed).best(most)
 
 
 def holds_out_items(split_name: str) -> bool:
@@ -92,7 +94,8 @@ def evaluate_cold_items(
     # The gram matrix stays that of the training: new items have no interactions yet, and that is no
     # evidence against them. The whole history counts: held-out items are drawn at random, not from
     # the end.
-    predicted = FactorGenerator(factors._replace(vectors=vectors), newest=ALL_EVENTS)
+    factors = factors._replace(vectors=vectors, own=OrderedFactors.of(vectors))
+    predicted = FactorGenerator(factors, newest=ALL_EVENTS)
     generators: list[tuple[str, str, Generator]] = [
         (RANDOM, "", RandomOrder(len(content), seed)),
         (AVERAGE, "", ContentAverage(content)),

@@ -24,7 +24,7 @@ from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import Split
 from index_builder.options.training_options import TrainingOptions
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.blend import Generator
+from retrieval.behaviour.blend import Generator, without_history
 from retrieval.behaviour.item_lists import ItemLists, ListGenerator
 from retrieval.behaviour.popularity_discount import (
     WINDOW,
@@ -32,7 +32,6 @@ from retrieval.behaviour.popularity_discount import (
     popularity_levels,
 )
 from retrieval.behaviour.tables import SESSIONS
-from retrieval.index.best_rows import top_k_with_ties
 
 # Shares of the best NDCG that the discount may cost.
 USER_TOLERANCE: Final = 0.01
@@ -109,8 +108,7 @@ def select_debias(
         if (trained := rankers.get(repeats)) is not None and trained.card.kept:
             # The trees that will serve have learned from this window.
             unseen = trained._replace(text=trained.trial)
-            ranker = unseen.ranker(window.train, trial, choice.weights, repeats=repeats)
-            generator = ranker.within(task.candidates)
+            generator = unseen.ranker(window.train, trial, choice.weights, repeats=repeats)
         rankings = user_rankings(generator, task)
         found.by_repeats[repeats] = choose_debias(
             rankings, task.relevant, known, k, tolerance=USER_TOLERANCE, fixed=fixed
@@ -131,14 +129,12 @@ def user_rankings(generator: Generator, task: EvaluationTask) -> list[Ranking]:
     """Returns the best `WINDOW` items for each user of a task, as a router ranks them."""
     rankings = []
     for history in task.histories:
-        scores = generator.scores(history)
-        allowed = task.candidates & (scores > 0)
+        allowed = task.candidates
         if not task.repeats:
-            allowed[history.items] = False
-        places = np.flatnonzero(allowed)
-        best, best_scores = top_k_with_ties(places, scores[places], WINDOW)
-        order = np.argsort(-best_scores, kind="stable")[:WINDOW]
-        rankings.append((best[order].astype(np.int32), best_scores[order]))
+            allowed = without_history(allowed, history)
+        best = generator.best(history, allowed, WINDOW).positive()
+        numbers, scores = best.ranked()
+        rankings.append((numbers.astype(np.int32), scores))
     return rankings
 
 
@@ -204,6 +200,6 @@ def _lists(
     """Returns the first k items of each ranking with a discount, padded by -1."""
     rows = []
     for numbers, scores in rankings:
-        best = discount_popularity(numbers, scores, levels, debias)[0][:k]
+        best = discount_popularity(numbers, scores, levels[numbers], debias)[0][:k]
         rows.append(np.pad(best, (0, k - len(best)), constant_values=-1))
     return np.array(rows, np.int32).reshape(len(rows), k)

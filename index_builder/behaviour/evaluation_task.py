@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import Split
-from retrieval.behaviour.blend import Generator
+from retrieval.behaviour.blend import Generator, without_history
 from retrieval.behaviour.history import History
-from retrieval.index.best_rows import top_k_with_ties
+
+_TIES = 1_000
 
 
 class EvaluationTask(NamedTuple):
@@ -89,21 +90,17 @@ def history_of(rows: Interactions) -> History:
 def top_lists(generator: Generator, task: EvaluationTask, k: int) -> NDArray[np.int32]:
     """Returns the k best items for each user: (u, k) int32, -1 where fewer are left.
 
-    Every candidate is ranked. Ties are broken by item id.
+    Candidates that the generator does not score are not listed. Ties are broken by item id.
     """
     lists = np.full((len(task.users), k), -1, np.int32)
-    in_order = task.candidates[task.order]
+    places = np.empty(len(task.order), np.int64)
+    places[task.order] = np.arange(len(task.order))
     for number, history in enumerate(task.histories):
-        scores = generator.scores(history)[task.order]
-        scores = np.where(in_order, scores, -np.inf)
-        if not task.repeats:
-            seen = np.zeros(len(scores), np.bool_)
-            seen[history.items] = True
-            scores[seen[task.order]] = -np.inf
-        left = np.flatnonzero(scores > -np.inf)
-        left, rest = top_k_with_ties(left, scores[left], k)
-        best = left[np.argsort(-rest, kind="stable")[:k]]
-        lists[number, : len(best)] = task.order[best]
+        allowed = task.candidates if task.repeats else without_history(task.candidates, history)
+        # Generators break ties by number: with more items than needed, those by id are among them.
+        rows, scores = generator.best(history, allowed, k + _TIES)
+        best = rows[np.lexsort((places[rows], -scores))][:k]
+        lists[number, : len(best)] = best
     return lists
 
 

@@ -121,7 +121,7 @@ def evaluate(
     generators.append((BLENDED, weights, choice.blend(candidates, repeats=repeats)))
     if trained is not None and trained.card.kept:
         ranker = trained.ranker(parts.train, candidates, choice.weights, repeats=repeats)
-        generators.append((RANKED, ranker_text, ranker.within(task.candidates)))
+        generators.append((RANKED, ranker_text, ranker))
     return Evaluation(
         parts.train, task, choice, measure_generators(task, generators, k), {}, ranker_text
     )

@@ -11,15 +11,23 @@ from numpy.typing import NDArray
 from index_builder.behaviour.candidate_generators import CandidateGenerator
 from index_builder.behaviour.evaluation_task import EvaluationTask
 from index_builder.evaluation.recommendation_metrics import measure
-from retrieval.behaviour.blend import Blend, Generator, WeightedGenerator, blend_contribution
+from retrieval.behaviour.blend import (
+    DEPTH,
+    Blend,
+    Generator,
+    WeightedGenerator,
+    on_common_scale,
+    without_history,
+)
+from retrieval.behaviour.history import History
 from retrieval.behaviour.tables import POPULARITY
+from retrieval.protocols.scored_rows import ScoredRows, union
 
 _WEIGHTS = (0.5, 1.0, 2.0)
 _MAX_PARTS = 4
 # Smaller gains are noise, and every part adds latency to every request.
 _MIN_GAIN = 0.001
-# The scores of all candidates are in memory at once: this many numbers per candidate.
-_MAX_SCORES = 20_000_000
+# The scores of all generators are in memory at once: some thousand items for each user.
 _MAX_USERS = 1_000
 _POPULAR = "popular"
 
@@ -59,13 +67,14 @@ def choose_blend(
         k: Length of each list.
     """
     task = sample_users(task, seed)
-    contributions = {one.name: _contributions(one.generator, task) for one in candidates}
-    alone = {name: _ndcg(scores, task, k) for name, scores in contributions.items()}
+    trial = _Trial([one.generator for one in candidates], task)
+    contributions = dict(zip((one.name for one in candidates), trial.contributions, strict=True))
+    alone = {name: trial.ndcg(scores, k) for name, scores in contributions.items()}
     first = max(alone, key=alone.__getitem__)
     weights, best, total = {first: 1.0}, alone[first], contributions[first]
     while len(weights) < _MAX_PARTS:
         trials = {
-            (name, weight): _ndcg(total + np.float32(weight) * scores, task, k)
+            (name, weight): trial.ndcg(total + np.float32(weight) * scores, k)
             for name, scores in contributions.items()
             if name not in weights
             for weight in _WEIGHTS
@@ -77,6 +86,45 @@ def choose_blend(
         weights[name] = weight
         total = total + np.float32(weight) * contributions[name]
     return BlendChoice(weights, best, alone)
+
+
+class _Trial:
+    """The contributions of generators to blends, for the items that any of them finds.
+
+    contributions: For each generator, (n,) float32, the part in a blend of each item of each user.
+    """
+
+    def __init__(self, generators: Sequence[Generator], task: EvaluationTask) -> None:
+        self._task = task
+        parts = [_contributions(generators, history, task) for history in task.histories]
+        rows = [union(of_user) for of_user in parts]
+        self._rows = np.concatenate([np.empty(0, np.int64), *rows])
+        self._stops = np.cumsum([len(one) for one in rows]).tolist()
+        self.contributions = np.zeros((len(generators), len(self._rows)), np.float32)
+        start = 0
+        for of_user, of_rows, stop in zip(parts, rows, self._stops, strict=True):
+            for at, one in enumerate(of_user):
+                self.contributions[at, start:stop] = one.of(of_rows)
+            start = stop
+
+    def ndcg(self, scores: NDArray[np.float32], k: int) -> float:
+        """Returns the mean NDCG@k of the lists that some scores order. scores: (n,)."""
+        lists = np.full((len(self._stops), k), -1, np.int32)
+        start = 0
+        for number, stop in enumerate(self._stops):
+            of_user = ScoredRows(self._rows[start:stop], scores[start:stop])
+            best, _ = of_user.positive().best(k).ranked()
+            lists[number, : len(best)] = best
+            start = stop
+        return float(measure(lists, self._task.relevant, k).ndcg.mean())
+
+
+def _contributions(
+    generators: Sequence[Generator], history: History, task: EvaluationTask
+) -> list[ScoredRows]:
+    """Returns the contribution of each generator to the blend of a user."""
+    allowed = task.candidates if task.repeats else without_history(task.candidates, history)
+    return [on_common_scale(one.best(history, allowed, DEPTH)) for one in generators]
 
 
 def choose_popularity_table(
@@ -102,28 +150,11 @@ def choose_popularity_table(
 
 def sample_users(task: EvaluationTask, seed: int) -> EvaluationTask:
     """Returns the task with as many of its users as validation measures."""
-    limit = min(_MAX_USERS, max(_MAX_SCORES // len(task.candidates), 1))
-    if len(task.users) <= limit:
+    if len(task.users) <= _MAX_USERS:
         return task
-    kept = np.sort(np.random.default_rng(seed).choice(len(task.users), limit, replace=False))
+    kept = np.sort(np.random.default_rng(seed).choice(len(task.users), _MAX_USERS, replace=False))
     return task._replace(
         users=task.users[kept],
         histories=[task.histories[at] for at in kept.tolist()],
         relevant=[task.relevant[at] for at in kept.tolist()],
     )
-
-
-def _contributions(generator: Generator, task: EvaluationTask) -> NDArray[np.float32]:
-    """Returns a generator's contribution to the blend of each user: (u, items) float32."""
-    return np.array(
-        [blend_contribution(generator, one, repeats=task.repeats) for one in task.histories]
-    )
-
-
-def _ndcg(scores: NDArray[np.float32], task: EvaluationTask, k: int) -> float:
-    allowed = np.where(task.candidates, scores, -np.inf)
-    k = min(k, scores.shape[1])
-    best = np.argpartition(-allowed, k - 1, axis=1)[:, :k]
-    order = np.argsort(-np.take_along_axis(allowed, best, axis=1), axis=1, kind="stable")
-    lists = np.take_along_axis(best, order, axis=1).astype(np.int32)
-    return float(measure(lists, task.relevant, k).ndcg.mean())

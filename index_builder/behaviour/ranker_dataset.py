@@ -14,7 +14,7 @@ from index_builder.behaviour.popularity import popularity, trending
 from index_builder.behaviour.repurchase_rates import measure_repurchases
 from index_builder.interactions.records import Interactions
 from nearline.times import DAY_US
-from retrieval.behaviour.features import FIRST_DAY, FeatureExtractor, FeatureSource
+from retrieval.behaviour.features import FIRST_DAY, FeatureExtractor, FeatureSpec, ItemStatistics
 from retrieval.behaviour.generator_spec import source_name
 from retrieval.behaviour.tables import POPULARITY, REPEAT_DAYS, REPEAT_RATE, TRENDING
 
@@ -104,14 +104,15 @@ def build_features(
         since_newest: Whether ages are measured from the newest of all rows; if not, from the user's
             newest.
     """
-    sources = [
-        FeatureSource(
-            source_name(one.model, one.settings), one.generator, weights.get(one.name, 0.0)
-        )
-        for one in feature_generators(candidates, weights, repeats=repeats)
-    ]
-    newest_us = int(rows.time_us.max()) if since_newest else 0
-    return FeatureExtractor(sources, item_tables(rows), repeats=repeats, newest_us=newest_us)
+    sources = feature_generators(candidates, weights, repeats=repeats)
+    spec = FeatureSpec(
+        [source_name(one.model, one.settings) for one in sources],
+        [weights.get(one.name, 0.0) for one in sources],
+        repeats,
+        int(rows.time_us.max()) if since_newest else 0,
+    )
+    statistics = ItemStatistics.of_tables(item_tables(rows))
+    return FeatureExtractor(spec, [one.generator for one in sources], statistics)
 
 
 def item_tables(rows: Interactions) -> dict[str, NDArray[np.float32]]:
@@ -141,16 +142,17 @@ def build_dataset(features: FeatureExtractor, task: EvaluationTask, seed: int) -
     if len(users) > _MAX_LISTS:
         rng = np.random.default_rng(seed)
         users = np.sort(rng.choice(len(users), _MAX_LISTS, replace=False))
-    sizes, values, labels, relevant = [0], [np.empty((0, len(features.names)), np.float32)], [], []
+    names = features.spec.names
+    sizes, values, labels, relevant = [0], [np.empty((0, len(names)), np.float32)], [], []
     for user in users.tolist():
         candidates = features.extract(task.histories[user], task.candidates)
-        if len(candidates.numbers):
-            sizes.append(len(candidates.numbers))
+        if len(candidates.rows):
+            sizes.append(len(candidates.rows))
             values.append(candidates.values.T)
-            labels.append(np.isin(candidates.numbers, task.relevant[user]))
+            labels.append(np.isin(candidates.rows, task.relevant[user]))
             relevant.append(len(task.relevant[user]))
     return RankerDataset(
-        features.names,
+        names,
         np.array(sizes[1:], np.int64),
         np.concatenate(values),
         np.concatenate([np.empty(0, np.bool_), *labels]),

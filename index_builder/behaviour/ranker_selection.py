@@ -25,7 +25,7 @@ from index_builder.execution.build_device import CPU_DEVICE, BuildDevice
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import Split
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.ranker import Ranker, combine_scores
+from retrieval.behaviour.ranker import Ranker, RankerGenerator, combine_scores
 from retrieval.behaviour.trees import Trees, read_trees
 
 # Windows to train on and be evaluated on, including the validation window.
@@ -59,13 +59,15 @@ class TrainedRanker(NamedTuple):
         weights: Mapping[str, float],
         *,
         repeats: bool,
-    ) -> Ranker:
+    ) -> RankerGenerator:
         """Returns the ranker over generators trained on other rows."""
         card = self.card
         features = build_features(
             rows, candidates, weights, repeats=repeats, since_newest=card.since_newest
         )
-        return Ranker(features, read_trees(self.text), card.blend_weight, card.weight)
+        trees = read_trees(self.text)
+        ranker = Ranker(features.spec, trees, card.blend_weight, card.weight)
+        return RankerGenerator(ranker, features)
 
 
 def obstacle(rows: Interactions) -> str:

@@ -12,21 +12,32 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from nearline.store.durable import store_errors, sync_folder, write_durably
-from retrieval.behaviour.tables import (
+from retrieval.behaviour.history import UserHistories
+from retrieval.behaviour.item_keys import ItemKeys
+from retrieval.behaviour.table_division import divide_histories, divide_lists, owners_of
+from retrieval.behaviour.table_files import (
     FACTORS,
-    FOLDER,
     HISTORIES,
     ITEMS_FILE,
-    POPULARITY,
+    KEY_NUMBERS,
+    KEYS,
+    NUMBERS,
     USERS_FILE,
+)
+from retrieval.behaviour.tables import (
+    FOLDER,
+    POPULARITY,
     BehaviourTables,
     ranker_file,
+    tables_folder,
 )
 
 
-def write_tables(tables: BehaviourTables, snapshot: Path) -> None:
+def write_tables(tables: BehaviourTables, snapshot: Path, shards: int = 1) -> None:
     """Writes the folder `behaviour` of a snapshot, durably.
 
+    Args:
+        shards: Shards that lists and histories are divided among.
     Raises: StoreError: there is no space or no permission.
     """
     folder = snapshot / FOLDER
@@ -38,33 +49,56 @@ def write_tables(tables: BehaviourTables, snapshot: Path) -> None:
             POPULARITY: pa.array(tables.popularity[POPULARITY], pa.float32()),
         }
         _write_columns(folder / ITEMS_FILE, columns)
-        users = pa.array(list(tables.histories.users), pa.string())
-        _write_columns(folder / USERS_FILE, {"id": users})
-        for name, array in _arrays(tables).items():
-            with (folder / f"{name}.npy").open("wb") as stream:
-                np.save(stream, array, allow_pickle=False)
-                stream.flush()
-                os.fsync(stream.fileno())
+        _write_arrays(folder, _item_arrays(tables))
         for repeats, text in tables.rankers.items():
             write_durably(folder / ranker_file(repeats=repeats), text.encode())
+        owners = owners_of(tables.ids, shards)
+        user_owners = owners_of(tables.histories.users, shards)
+        for shard in range(shards):
+            part = snapshot / tables_folder(shard)
+            part.mkdir()
+            numbers = np.flatnonzero(owners == shard).astype(np.int32)
+            histories = divide_histories(tables.histories, user_owners == shard)
+            users = pa.array(list(histories.users), pa.string())
+            _write_columns(part / USERS_FILE, {"id": users})
+            _write_arrays(part, _shard_arrays(numbers, histories))
+            for name, lists in tables.lists.items():
+                divided = divide_lists(lists, numbers)._asdict()
+                _write_arrays(part, {f"{name}.{of}": array for of, array in divided.items()})
+            sync_folder(part)
         sync_folder(folder)
 
 
-def _arrays(tables: BehaviourTables) -> Mapping[str, NDArray[Any]]:
-    factors, histories = tables.factors, tables.histories
-    arrays: dict[str, NDArray[Any]] = {
+def _item_arrays(tables: BehaviourTables) -> Mapping[str, NDArray[Any]]:
+    factors, keys = tables.factors, ItemKeys.of(tables.ids)
+    return {
+        KEYS: keys.keys,
+        KEY_NUMBERS: keys.numbers,
         FACTORS: factors.vectors,
         f"{FACTORS}.gram": factors.gram,
         f"{FACTORS}.options": np.array([factors.regularisation, factors.alpha]),
+        **{name: one for name, one in tables.popularity.items() if name != POPULARITY},
+    }
+
+
+def _shard_arrays(
+    numbers: NDArray[np.int32], histories: UserHistories
+) -> Mapping[str, NDArray[Any]]:
+    return {
+        NUMBERS: numbers,
         f"{HISTORIES}.starts": histories.starts,
         f"{HISTORIES}.items": histories.items,
         f"{HISTORIES}.time_us": histories.time_us,
         f"{HISTORIES}.weight": histories.weight,
     }
-    arrays |= {name: one for name, one in tables.popularity.items() if name != POPULARITY}
-    for name, lists in tables.lists.items():
-        arrays |= {f"{name}.{part}": array for part, array in lists._asdict().items()}
-    return arrays
+
+
+def _write_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    for name, array in arrays.items():
+        with (folder / f"{name}.npy").open("wb") as stream:
+            np.save(stream, array, allow_pickle=False)
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
 def _write_columns(path: Path, columns: Mapping[str, Sequence[object]]) -> None:

@@ -13,8 +13,8 @@ from index_builder.interactions.records import Interactions
 from retrieval.behaviour.factors import FactorGenerator, ItemFactors
 from retrieval.behaviour.history import UserHistories
 from retrieval.behaviour.item_lists import ItemLists, ListGenerator
+from retrieval.behaviour.table_files import FACTORS
 from retrieval.behaviour.tables import (
-    FACTORS,
     ITEM_STATISTICS,
     POPULARITY,
     SESSIONS,
@@ -37,7 +37,8 @@ def build_tables(
         if isinstance(generator, ListGenerator):
             lists[one.table] = generator.lists
         elif isinstance(generator, FactorGenerator):
-            factors = generator.factors
+            # Other items are added, so their order is found anew where they are served.
+            factors = generator.factors._replace(own=None)
     assert factors is not None, "ALS is always trained"
     carried = chosen.union(_ALWAYS, ITEM_STATISTICS)
     popularity = {name: table for name, table in item_tables(rows).items() if name in carried}

@@ -137,7 +137,7 @@ def _add(
         tails = build_tail_lists(tables.lists[SESSIONS], tables.factors, tables.interactions > 0)
         tables = tables._replace(lists={**tables.lists, TAIL_LISTS: tails})
     result.card.factors_id = factors_id(tables)
-    write_tables(tables, folder)
+    write_tables(tables, folder, options.shards)
     advance(1)
     return result._replace(popularity=_popularity(tables))
 

@@ -13,10 +13,11 @@ from nearline.internal.v1 import model_pb2
 from nearline.store.registry import Registry, digest_of, name_of
 from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.tables import FOLDER, HISTORIES, ITEMS_FILE, USERS_FILE, ranker_file
+from retrieval.behaviour.table_files import HISTORIES, ITEMS_FILE, USERS_FILE
+from retrieval.behaviour.tables import FOLDER, ranker_file
 from retrieval.snapshots.aliases import operator_name
 
-_TRAINED_ON = tuple(f"{FOLDER}/{name}" for name in (f"{HISTORIES}.", ITEMS_FILE, USERS_FILE))
+_TRAINED_ON = (f"{HISTORIES}.", ITEMS_FILE, USERS_FILE)
 
 
 def register_models(
@@ -90,7 +91,11 @@ def _ranker(
     if known is not None:
         return known
     ranker = blend.ranker
-    trained_on = [one for path, one in sorted(entries.items()) if path.startswith(_TRAINED_ON)]
+    trained_on = [
+        one
+        for path, one in sorted(entries.items())
+        if path.startswith(f"{FOLDER}/") and Path(path).name.startswith(_TRAINED_ON)
+    ]
     card = model_pb2.ModelCard(
         who=operator_name(),
         description=f"{ranker.trees} trees over {len(ranker.features)} features",

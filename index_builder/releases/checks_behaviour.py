@@ -9,9 +9,13 @@ import numpy as np
 from index_builder.evaluation.bootstrap import interval, paired_interval
 from index_builder.releases.comparison import Comparison
 from index_builder.releases.gate_report import Check, SkippedCheck, make_check
-from index_builder.releases.offline_eval import future_interactions, ndcg_of_lists, promised_ndcg
+from index_builder.releases.offline_eval import (
+    TrainedSnapshot,
+    future_interactions,
+    ndcg_of_lists,
+    promised_ndcg,
+)
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.model import BehaviourModel
 
 _K = 10
 # With fewer users, a mean NDCG is not meaningful.
@@ -50,10 +54,12 @@ def check_fresh(comparison: Comparison) -> Check:
 
 def check_factors(comparison: Comparison) -> Check:
     """Compares the item factors with the hash that user vectors refer to."""
-    learned, card = comparison.candidate.served.learned, comparison.candidate.manifest.behaviour
-    if learned is None:
+    trained, card = comparison.candidate.trained, comparison.candidate.manifest.behaviour
+    if trained is None:
         raise SkippedCheck(_NOT_TRAINED)
-    found = hashlib.sha256(np.ascontiguousarray(learned.factors.vectors).tobytes()).hexdigest()
+    found = hashlib.sha256(
+        np.ascontiguousarray(trained.tables.factors.vectors).tobytes()
+    ).hexdigest()
     ok = found == card.factors_id
     text = (
         f"the item factors match the manifest ({card.factors_id[:12]})"
@@ -68,11 +74,11 @@ def check_cold_items(comparison: Comparison) -> Check:
     """Compares the share of items without interactions with that of the live snapshot."""
     limit = comparison.limits.max_cold_growth
     live = comparison.require_live(limit)
-    if live.served.learned is None:
+    if live.trained is None:
         raise SkippedCheck("the live snapshot was trained on no interactions")
     ours, theirs = (
-        _cold_share(comparison.candidate.served.learned),
-        _cold_share(live.served.learned),
+        _cold_share(comparison.candidate.trained),
+        _cold_share(live.trained),
     )
     found = f"{ours:.0%} of the items have no interactions, {theirs:.0%} in the live snapshot"
     remedy = (
@@ -82,15 +88,15 @@ def check_cold_items(comparison: Comparison) -> Check:
     return make_check("cold_items", ours - theirs <= limit, found, remedy, ours - theirs, limit)
 
 
-def _cold_share(learned: BehaviourModel | None) -> float:
-    return 1.0 if learned is None else float(1 - learned.trained.mean())
+def _cold_share(trained: TrainedSnapshot | None) -> float:
+    return 1.0 if trained is None else float((trained.tables.interactions == 0).mean())
 
 
 def check_recommend(comparison: Comparison) -> Check:
     """Compares lists with those of the live snapshot on interactions after the training of both."""
     limit = comparison.limits.max_recommend_loss
     live = comparison.require_live(limit)
-    ours, theirs = comparison.candidate.served.learned, live.served.learned
+    ours, theirs = comparison.candidate.trained, live.trained
     if ours is None or theirs is None:
         raise SkippedCheck("not both snapshots were trained on interactions")
     if comparison.later is None:
@@ -124,9 +130,9 @@ def check_recommend(comparison: Comparison) -> Check:
 
 def check_promise(comparison: Comparison) -> Check:
     """Compares lists with the NDCG promised by their validation, on later interactions."""
-    limit, learned = comparison.limits.max_broken_promise, comparison.candidate.served.learned
+    limit, trained = comparison.limits.max_broken_promise, comparison.candidate.trained
     comparison.require_enabled(limit)
-    if learned is None:
+    if trained is None:
         raise SkippedCheck(_NOT_TRAINED)
     card = comparison.candidate.manifest.behaviour
     if not any(promised_ndcg(one) for one in card.blends):
@@ -139,12 +145,12 @@ def check_promise(comparison: Comparison) -> Check:
         if not promise:
             continue
         wanted = future_interactions(
-            comparison.later, card.newest_time.ToMicroseconds(), [learned], repeats=blend.repeats
+            comparison.later, card.newest_time.ToMicroseconds(), [trained], repeats=blend.repeats
         )
         users = max(users, len(wanted.users))
         if len(wanted.users) >= MIN_USERS:
             k = blend.k or _K
-            measured = interval(ndcg_of_lists(learned, wanted, k, repeats=blend.repeats))
+            measured = interval(ndcg_of_lists(trained, wanted, k, repeats=blend.repeats))
             # Use the upper end of the interval: a shortfall that may be due to chance does not
             # count.
             shortfalls.append(((promise - measured.high) / promise, promise, measured.mean, k))

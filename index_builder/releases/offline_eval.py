@@ -11,9 +11,14 @@ from numpy.typing import NDArray
 from index_builder.evaluation.retrieval_metrics import ndcg
 from index_builder.interactions.records import Interactions
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.history import EMPTY_HISTORY
-from retrieval.behaviour.model import BehaviourModel
-from retrieval.recommend.ranking import rank_items
+from retrieval.behaviour.blend import DEPTH
+from retrieval.behaviour.generator_names import NEAREST, USER
+from retrieval.behaviour.item_keys import keys_of
+from retrieval.behaviour.model import BehaviourModel, build_behaviour_model
+from retrieval.behaviour.popularity_discount import discount_popularity
+from retrieval.behaviour.tables import BehaviourTables
+from retrieval.index.sorted_ids import index_of
+from retrieval.protocols.candidates import CandidatesRequest, HistoryRequest, KeyedHistory
 
 # Each list takes a few milliseconds.
 _MAX_USERS = 1_000
@@ -27,37 +32,55 @@ class FutureInteractions:
     items: Sequence[frozenset[str]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedSnapshot:
+    """What a snapshot learned: its tables, and the model that ranks by them."""
+
+    tables: BehaviourTables
+    model: BehaviourModel
+
+    @classmethod
+    def of(cls, card: snapshot_pb2.BehaviourCard, tables: BehaviourTables) -> TrainedSnapshot:
+        """Builds the model of the tables of a snapshot."""
+        return cls(tables=tables, model=build_behaviour_model(card, tables))
+
+    def had_by(self, user_id: str) -> frozenset[str] | None:
+        """Returns the ids of the items that a user had; None for unknown users."""
+        history = self.tables.histories.of(user_id)
+        if history is None:
+            return None
+        return frozenset(self.tables.ids[one] for one in history.items.tolist())
+
+    def is_trained(self, item_id: str) -> bool:
+        """Returns whether there are interactions with an item."""
+        number = index_of(self.tables.ids, item_id)
+        return number is not None and bool(self.tables.interactions[number])
+
+
 def future_interactions(
-    later: Interactions, after_us: int, models: Sequence[BehaviourModel], *, repeats: bool
+    later: Interactions, after_us: int, snapshots: Sequence[TrainedSnapshot], *, repeats: bool
 ) -> FutureInteractions:
     """Returns interactions after a moment whose user and item are known to all snapshots.
 
     Args:
         after_us: Microseconds since 1970.
-        models: The models of the snapshots; unless lists may repeat items, those in a user's
-            history in any of them are excluded.
+        snapshots: Unless lists may repeat items, those in a user's history in any of them are
+            excluded.
         repeats: Whether lists may repeat items of the history.
     """
     rows = later.some(later.time_us > after_us)
     by_user: dict[str, set[str]] = {}
     for user, item in zip(rows.user.tolist(), rows.item.tolist(), strict=True):
         by_user.setdefault(later.users[user], set()).add(later.items[item])
-    users, items = [], []
+    users: list[str] = []
+    items: list[frozenset[str]] = []
     for user in sorted(by_user):
-        histories = [(one, one.history_of(user)) for one in models]
-        if any(history is None for _, history in histories):
+        had = [one.had_by(user) for one in snapshots]
+        if any(items is None for items in had):
             continue
-        wanted = {
-            one
-            for one in by_user[user]
-            if all(
-                (at := model.number_of(one)) is not None and model.trained[at] for model in models
-            )
-        }
+        wanted = {item for item in by_user[user] if all(s.is_trained(item) for s in snapshots)}
         if not repeats:
-            for model, history in histories:
-                assert history is not None
-                wanted -= {model.ids[one] for one in history.items.tolist()}
+            wanted = wanted.difference(*(items or () for items in had))
         if wanted:
             users.append(user)
             items.append(frozenset(wanted))
@@ -69,27 +92,32 @@ def future_interactions(
 
 
 def ndcg_of_lists(
-    models: BehaviourModel, wanted: FutureInteractions, k: int, *, repeats: bool
+    snapshot: TrainedSnapshot, wanted: FutureInteractions, k: int, *, repeats: bool
 ) -> NDArray[np.float64]:
     """Returns NDCG@k of the list that a snapshot recommends to each user, 0..1: (u,) float64.
 
     Lists use only the trained history of the user, before any rule of a surface.
     """
+    model, shard = snapshot.model, snapshot.model.local
+    assert shard is not None, "the tables of the snapshot are in this process"
     values = np.zeros(len(wanted.users))
     for at, user in enumerate(wanted.users):
-        history = models.history_of(user)
-        assert history is not None, "all users are known"
-        allowed = np.ones(len(models.ids), np.bool_)
-        if not repeats:
-            allowed[history.items] = False
-        ranking = rank_items(
-            models, EMPTY_HISTORY, history, repeats=repeats, allowed=allowed, first=k
-        )
-        listed: list[str] = []
-        for numbers, _ in ranking.blocks:
-            listed += [models.ids[one] for one in numbers[: k - len(listed)].tolist()]
-            if len(listed) >= k:
-                break
+        trained = shard.history(HistoryRequest(user))
+        history = KeyedHistory(keys_of(trained.ids), trained.time_us, trained.weight)
+        request = CandidatesRequest([USER], history, DEPTH, repeats=repeats)
+        found = shard.find(request)
+        numbers, scores = model.score_user(found, history, repeats=repeats).ranked()
+        debias = model.debias(repeats=repeats)
+        numbers, _ = discount_popularity(numbers, scores, found.levels_of(numbers), debias)
+        listed = list(found.ids_of(numbers[:k]))
+        if len(listed) < k:
+            # As in a served list, the nearest by factors follow.
+            following = CandidatesRequest(
+                [NEAREST], history, len(numbers) + k, hide_history=not repeats
+            )
+            near = shard.find(following)
+            rest, _ = near.scored[0].without(numbers).ranked()
+            listed += near.ids_of(rest[: k - len(listed)])
         grades: Mapping[str, int] = dict.fromkeys(wanted.items[at], 1)
         values[at] = ndcg(listed, grades, k)
     return values

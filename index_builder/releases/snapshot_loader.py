@@ -8,10 +8,11 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from index_builder.releases.offline_eval import TrainedSnapshot
 from nearline.contract import Embedder
 from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.model import load_behaviour_model
+from retrieval.behaviour.tables import read_tables
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.recommend.policies import Policies, default_policies
@@ -33,6 +34,7 @@ class LoadedSnapshot:
     load_s: Seconds until it was ready, with its files on this machine.
     bytes: Size of its files.
     golden: Its golden queries; None if it has none.
+    trained: What it learned from interactions; None if it was built without.
     """
 
     store: Store
@@ -42,6 +44,7 @@ class LoadedSnapshot:
     embedders: Embedders
     recommender: RecommendationService
     golden: GoldenQueries | None
+    trained: TrainedSnapshot | None
     load_s: float
     bytes: int
 
@@ -92,9 +95,11 @@ async def load_snapshot(
     try:
         start = time.perf_counter()
         shards = await provider.load(snapshot)
-        learned = await asyncio.to_thread(load_behaviour_model, store, snapshot)
+        trained = await asyncio.to_thread(_read_trained, store, manifest)
         load_s = time.perf_counter() - start
-        served = ServedCollection(snapshot, [one.shard for one in shards], learned)
+        served = ServedCollection(
+            snapshot, [one.shard for one in shards], trained.model if trained else None
+        )
         collections = ServedCollections()
         collections.serve(served)
         endpoints = Embedders(embedders)
@@ -107,8 +112,15 @@ async def load_snapshot(
             embedders=endpoints,
             recommender=RecommendationService(collections, policies or default_policies()),
             golden=GoldenQueries.read(folder, manifest),
+            trained=trained,
             load_s=load_s,
             bytes=sum(entry.bytes for entry in manifest.files),
         )
     finally:
         await provider.close()
+
+
+def _read_trained(store: Store, manifest: snapshot_pb2.Manifest) -> TrainedSnapshot | None:
+    if not manifest.HasField("behaviour"):
+        return None
+    return TrainedSnapshot.of(manifest.behaviour, read_tables(store, manifest))

@@ -67,6 +67,8 @@ _SHARD_METHODS: Final = {
     "ScanItems": _BETWEEN_SERVICES,
     "CountShard": _BETWEEN_SERVICES,
     "SuggestShard": _BETWEEN_SERVICES,
+    "FindCandidates": _BETWEEN_SERVICES,
+    "ReadHistory": _BETWEEN_SERVICES,
     # `nearline status` shows it.
     "GetStatus": _OF_ANY,
     "LoadSnapshot": _BETWEEN_SERVICES,

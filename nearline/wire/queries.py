@@ -88,7 +88,8 @@ def filter_of(
     | shard_pb2.FetchItemsRequest
     | shard_pb2.ScanItemsRequest
     | shard_pb2.CountShardRequest
-    | shard_pb2.SuggestShardRequest,
+    | shard_pb2.SuggestShardRequest
+    | shard_pb2.FindCandidatesRequest,
 ) -> c.Filter | None:
     """Returns the filter of a request, or None.
 

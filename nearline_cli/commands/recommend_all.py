@@ -153,19 +153,18 @@ def _read(path: Path) -> list[str]:
 
 def _learned(store: str, collection: str) -> list[str]:
     from nearline.store.snapshot import Store
-    from retrieval.behaviour.model import load_behaviour_model
+    from retrieval.behaviour.tables import read_users
     from retrieval.protocols.snapshot import read_current_snapshots
 
     opened = Store.open(store)
     (snapshot,) = read_current_snapshots(opened, [collection])
-    learned = load_behaviour_model(opened, snapshot)
-    if learned is None:
+    if not snapshot.manifest.HasField("behaviour"):
         raise InvalidRequest(
             f"snapshot {snapshot.snapshot_id} learned from no interactions, so it knows no users; "
             "name them with --users FILE",
             field="users",
         )
-    return list(learned.users())
+    return read_users(opened, snapshot.manifest)
 
 
 def _begin(folder: Path, request: dict[str, Any], parts: int) -> list[int]:

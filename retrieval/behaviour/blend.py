@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.behaviour.history import History
+from retrieval.protocols.scored_rows import NO_ROWS, ScoredRows, add_up
 
 # Number of best items of a generator that are put on a common scale.
 DEPTH = 300
@@ -17,10 +18,16 @@ _TINY = 1e-9
 
 
 class Generator(Protocol):
-    """Scores all items for a user."""
+    """Finds candidates for a user, and scores them."""
 
-    def scores(self, history: History) -> NDArray[np.float32]:
-        """Returns (items,) float32, 0 for items that it does not score."""
+    def best(self, history: History, allowed: NDArray[np.bool_], most: int) -> ScoredRows:
+        """Returns the allowed items with the highest scores.
+
+        Args:
+            history: Interactions of the user.
+            allowed: (items,) bool, which items may be candidates.
+            most: Number of items. Fewer are returned if the generator scores no more.
+        """
         ...
 
 
@@ -47,37 +54,33 @@ class Blend(NamedTuple):
     parts: Sequence[WeightedGenerator]
     repeats: bool = False
 
-    def scores(self, history: History) -> NDArray[np.float32]:
-        """Scores all items: (items,) float32, 0 for items that may not be shown again."""
-        total: NDArray[np.float32] | None = None
-        for generator, weight in self.parts:
-            scaled = np.float32(weight) * blend_contribution(
-                generator, history, repeats=self.repeats
-            )
-            total = scaled if total is None else total + scaled
-        assert total is not None, "a blend has at least one part"
-        return total
+    def best(self, history: History, allowed: NDArray[np.bool_], most: int) -> ScoredRows:
+        """Returns the best allowed items, with positive scores; see `Generator`."""
+        shown = allowed if self.repeats else without_history(allowed, history)
+        scored = [one.generator.best(history, shown, DEPTH) for one in self.parts]
+        return blend_scores(scored, [one.weight for one in self.parts]).best(most)
 
 
-def blend_contribution(
-    generator: Generator, history: History, *, repeats: bool
-) -> NDArray[np.float32]:
-    """Returns the part of a generator in a blend at weight 1: (items,) float32."""
-    scores = generator.scores(history)
-    if not repeats:
-        scores = scores.copy()
-        scores[history.items] = 0
-    return on_common_scale(scores)
+def blend_scores(scored: Sequence[ScoredRows], weights: Sequence[float]) -> ScoredRows:
+    """Returns the scores of a blend, all positive.
+
+    Args:
+        scored: The best items of each generator that the user may be shown.
+    """
+    return add_up([on_common_scale(one) for one in scored], weights).positive()
 
 
-def on_common_scale(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+def without_history(allowed: NDArray[np.bool_], history: History) -> NDArray[np.bool_]:
+    """Returns which items are allowed and not in a history: (items,) bool."""
+    left = allowed.copy()
+    left[history.own_rows()[1]] = False
+    return left
+
+
+def on_common_scale(scored: ScoredRows) -> ScoredRows:
     """Scales the best positive scores to mean 2 and deviation 1; see `Blend`."""
-    places = np.flatnonzero(scores > 0)
-    if len(places) > DEPTH:
-        places = places[np.argpartition(-scores[places], DEPTH)[:DEPTH]]
-    scaled = np.zeros_like(scores)
-    if len(places) > 1:
-        best = scores[places]
-        z = (best - best.mean()) / (best.std() + _TINY)
-        scaled[places] = np.clip(z, _LEAST, _MOST) - _LEAST
-    return scaled
+    rows, best = scored.positive().best(DEPTH)
+    if len(rows) < 2:
+        return NO_ROWS
+    z = (best - best.mean()) / (best.std() + _TINY)
+    return ScoredRows(rows, (np.clip(z, _LEAST, _MOST) - _LEAST).astype(np.float32)).positive()

@@ -14,8 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline.times import DAY_US
-from retrieval.behaviour.blend import Generator, blend_contribution
+from retrieval.behaviour.blend import (
+    DEPTH,
+    Generator,
+    on_common_scale,
+    without_history,
+)
 from retrieval.behaviour.history import History
+from retrieval.protocols.scored_rows import ScoredRows, add_up, union
 
 # Number of candidates from each source and from the blend.
 _SOURCE_CANDIDATES = 40
@@ -38,71 +44,135 @@ _USER_FEATURES = (
     "idle_days",
 )
 _PAIR_FEATURES = ("item_age",)
+_ITEM_COLUMNS = len(_ITEM_FEATURES) + len(_PAIR_FEATURES)
 _REPEAT_FEATURES = ("had", "had_visits", "had_ago", "had_days", "had_every", "due", "due_as_others")
 
 
-class FeatureSource(NamedTuple):
-    """A generator whose scores are features.
+class UserCandidates(NamedTuple):
+    """The candidates that generators found for a user, with the features of the items.
 
-    name: Letters, digits, "_" and ".". weight: Weight in the blend; 0 if it is not part of it.
+    scored: The best items of each generator. rows: (n,) int64, all of these items, ascending.
+    columns: (features, n) float32, see `ItemStatistics.of`.
     """
 
-    name: str
-    generator: Generator
-    weight: float = 0.0
+    scored: Sequence[ScoredRows]
+    rows: NDArray[np.int64]
+    columns: NDArray[np.float32]
 
 
 class CandidateFeatures(NamedTuple):
     """The candidates of a ranker, with their features.
 
-    numbers: (n,) int64, item numbers, ascending. values: (features, n) float32.
-    blended: (items,) float32, scores of the blend for all items.
+    rows: (n,) int64, rows of the items, ascending. values: (features, n) float32.
+    blended: Scores of the blend, for all items that it scores.
     """
 
-    numbers: NDArray[np.int64]
+    rows: NDArray[np.int64]
     values: NDArray[np.float32]
-    blended: NDArray[np.float32]
+    blended: ScoredRows
 
 
-class FeatureExtractor:
-    """Computes the features of a user's candidates.
+class ItemStatistics(NamedTuple):
+    """The features of items, by row.
 
-    sources: The sources. names: Names of the features, in their order.
-
-    Args:
-        sources: At least one of them is part of the blend.
-        tables: (items,) float32 each, the available ones of ITEM_TABLES; others count as 0.
-        repeats: Whether items that the user had may be shown again.
-        newest_us: Time that ages are counted from, unless the user's newest interaction is later.
-            If 0, ages are always counted from the user's newest interaction, for data in which the
-            last interactions of each user were held out.
+    repeat_days, first_day: (items,) float32. columns: (6, items) float32.
     """
 
-    def __init__(
-        self,
-        sources: Sequence[FeatureSource],
-        tables: Mapping[str, NDArray[np.float32]],
-        *,
-        repeats: bool,
-        newest_us: int = 0,
-    ) -> None:
-        self.sources = tuple(sources)
-        self._repeats = repeats
-        self._newest_us = newest_us
+    repeat_days: NDArray[np.float32]
+    first_day: NDArray[np.float32]
+    columns: NDArray[np.float32]
+
+    @classmethod
+    def of_tables(cls, tables: Mapping[str, NDArray[np.float32]]) -> ItemStatistics:
+        """Returns the features of all items.
+
+        Args:
+            tables: (items,) float32 each, the available ones of ITEM_TABLES; others count as 0.
+        """
         popular = tables["popularity"]
         zeros = np.zeros_like(popular)
-        self._repeat_days = tables.get("repeat_days", zeros)
-        self._first_day = tables.get(FIRST_DAY, zeros)
-        self._item_rows = np.array(
-            [
-                np.log1p(_relative_to_mean(popular)),
-                *(_trend(tables.get(one, zeros), popular) for one in TRENDS),
-                tables.get("repeat_rate", zeros),
-                self._repeat_days,
-            ],
-            np.float32,
+        repeat_days = tables.get("repeat_days", zeros)
+        columns = [
+            np.log1p(_relative_to_mean(popular)),
+            *(_trend(tables.get(one, zeros), popular) for one in TRENDS),
+            tables.get("repeat_rate", zeros),
+            repeat_days,
+        ]
+        return cls(repeat_days, tables.get(FIRST_DAY, zeros), np.array(columns, np.float32))
+
+    def at(self, rows: NDArray[np.int32]) -> ItemStatistics:
+        """Returns the features of some items, as a copy."""
+        return ItemStatistics(self.repeat_days[rows], self.first_day[rows], self.columns[:, rows])
+
+    def of(
+        self, rows: NDArray[np.int64], history: History, newest_us: int, *, repeats: bool
+    ) -> NDArray[np.float32]:
+        """Returns the features of items, and of the pairs of user and item: (features, n) float32.
+
+        Args:
+            rows: (n,).
+            history: At least one interaction.
+            newest_us: See `FeatureSpec`.
+            repeats: Whether to add the features of items that the user had.
+        """
+        last, first = float(history.time_us[0]) / DAY_US, self.first_day[rows]
+        parts = [self.columns[:, rows], np.where(first > 0, np.float32(last) - first, 0)[None]]
+        if repeats:
+            now = _now_days(history, newest_us)
+            parts.append(_repeat_rows(history, rows, self.repeat_days[rows], now))
+        return np.concatenate(parts).astype(np.float32)
+
+
+class FeatureSpec(NamedTuple):
+    """The features of a ranker.
+
+    sources: Names of the sources: letters, digits, "_" and ".". weights: Weight of each in the
+    blend, 0 if it is not part of it; at least one is. repeats: Whether items that the user had may
+    be shown again. newest_us: Time that ages are counted from, unless the user's newest interaction
+    is later. If 0, ages are always counted from the user's newest interaction, for data in which
+    the last interactions of each user were held out.
+    """
+
+    sources: Sequence[str]
+    weights: Sequence[float]
+    repeats: bool
+    newest_us: int = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the features, in their order."""
+        return feature_names(self.sources, repeats=self.repeats)
+
+    def features(self, found: UserCandidates, history: History) -> CandidateFeatures:
+        """Returns the candidates of a user with their features.
+
+        Args:
+            history: At least one interaction.
+        """
+        shares = [on_common_scale(one) for one in found.scored]
+        blended = add_up(shares, self.weights).positive()
+        rows = union(
+            [*(one.best(_SOURCE_CANDIDATES) for one in shares), blended.best(_BLEND_CANDIDATES)]
         )
-        self.names = feature_names([one.name for one in sources], repeats=repeats)
+        scores = np.array([one.of(rows) for one in (*shares, blended)])
+        user = _user_row(history, _now_days(history, self.newest_us))
+        known = found.columns[:, np.searchsorted(found.rows, rows)]
+        of_items, of_repeats = np.split(known, [_ITEM_COLUMNS])
+        of_user = np.repeat(user[:, None], len(rows), axis=1)
+        values = np.concatenate((scores, _places(scores), of_items, of_user, of_repeats))
+        return CandidateFeatures(rows, values.astype(np.float32), blended)
+
+
+class FeatureExtractor(NamedTuple):
+    """Finds the candidates of a user, and computes their features.
+
+    spec: The features. generators: The sources, in the order of the spec. statistics: Features of
+    the items.
+    """
+
+    spec: FeatureSpec
+    generators: Sequence[Generator]
+    statistics: ItemStatistics
 
     def extract(self, history: History, allowed: NDArray[np.bool_]) -> CandidateFeatures:
         """Returns the candidates of a user with their features.
@@ -111,27 +181,16 @@ class FeatureExtractor:
             history: At least one interaction.
             allowed: (items,) bool, which items may be candidates.
         """
-        shares = np.array(
-            [
-                blend_contribution(one.generator, history, repeats=self._repeats)
-                for one in self.sources
-            ]
-        )
-        blended = np.zeros(shares.shape[1], np.float32)
-        for one, share in zip(self.sources, shares, strict=True):
-            if one.weight:
-                blended += np.float32(one.weight) * share
-        numbers = _candidates(shares, blended, allowed)
-        scores = np.vstack([shares[:, numbers], blended[numbers]])
-        rows = [scores, _places(scores), self._item_rows[:, numbers]]
-        last = float(history.time_us[0]) / DAY_US
-        now = max(last, self._newest_us / DAY_US)
-        first = self._first_day[numbers]
-        rows.append(np.where(first > 0, np.float32(last) - first, 0)[None])
-        rows.append(np.repeat(_user_row(history, now)[:, None], len(numbers), axis=1))
-        if self._repeats:
-            rows.append(_repeat_rows(history, numbers, self._repeat_days[numbers], now))
-        return CandidateFeatures(numbers, np.concatenate(rows).astype(np.float32), blended)
+        return self.spec.features(self.find(history, allowed, DEPTH), history)
+
+    def find(self, history: History, allowed: NDArray[np.bool_], most: int) -> UserCandidates:
+        """Returns the best `most` items of each source; see `extract`."""
+        repeats = self.spec.repeats
+        shown = allowed if repeats else without_history(allowed, history)
+        scored = [one.best(history, shown, most) for one in self.generators]
+        rows = union(scored)
+        columns = self.statistics.of(rows, history, self.spec.newest_us, repeats=repeats)
+        return UserCandidates(scored, rows, columns)
 
 
 def feature_names(sources: Sequence[str], *, repeats: bool) -> tuple[str, ...]:
@@ -164,26 +223,6 @@ def _trend(recent: NDArray[np.float32], popular: NDArray[np.float32]) -> NDArray
     return trend
 
 
-def _candidates(
-    shares: NDArray[np.float32], blended: NDArray[np.float32], allowed: NDArray[np.bool_]
-) -> NDArray[np.int64]:
-    found = np.zeros(len(allowed), np.bool_)
-    for scores in shares:
-        found[_best(scores, allowed, _SOURCE_CANDIDATES)] = True
-    found[_best(blended, allowed, _BLEND_CANDIDATES)] = True
-    return np.flatnonzero(found)
-
-
-def _best(scores: NDArray[np.float32], allowed: NDArray[np.bool_], most: int) -> NDArray[np.int64]:
-    """Returns the best allowed items that have a score, in no order."""
-    # Few items have a score: a source scores only its 300 best items.
-    places = np.flatnonzero(scores)
-    places = places[allowed[places]]
-    if len(places) > most:
-        places = places[np.argpartition(-scores[places], most)[:most]]
-    return places
-
-
 def _places(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns the place of each candidate from 0 in every row of scores."""
     order = np.argsort(-scores, axis=1, kind="stable")
@@ -191,6 +230,11 @@ def _places(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     np.put_along_axis(places, order, np.arange(scores.shape[1], dtype=np.float32)[None], axis=1)
     places[scores <= 0] = _NO_PLACE
     return places
+
+
+def _now_days(history: History, newest_us: int) -> float:
+    """Returns the time that ages are counted from, in days since 1970."""
+    return max(int(history.time_us[0]), newest_us) / DAY_US
 
 
 def _visits(time_us: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -226,17 +270,20 @@ def _repeat_rows(
         usual: (n,) days after which other users have the items again; 0 if unknown.
         now: Days since 1970.
     """
-    visits = _visits(history.time_us)
-    items, newest, index = np.unique(history.items, return_index=True, return_inverse=True)
-    pairs = np.unique(index * (len(visits) + 1) + visits) // (len(visits) + 1)
+    events, had_rows = history.own_rows()
+    if not len(events):
+        return np.zeros((7, len(numbers)), np.float32)
+    visits = _visits(history.time_us)[events]
+    items, newest, index = np.unique(had_rows, return_index=True, return_inverse=True)
+    pairs = np.unique(index * (len(history.items) + 1) + visits) // (len(history.items) + 1)
     times = np.bincount(pairs, minlength=len(items))
     oldest = len(index) - 1 - np.unique(index[::-1], return_index=True)[1]
-    days = history.time_us / DAY_US
+    days = history.time_us[events] / DAY_US
     ago = now - days[newest]
     every = (days[newest] - days[oldest]) / np.maximum(times - 1, 1)
     table = np.zeros((5, len(items) + 1))
     table[:, :-1] = (
-        np.bincount(index, history.weight, len(items)),
+        np.bincount(index, history.weight[events], len(items)),
         times,
         visits[newest] + 1,
         ago,

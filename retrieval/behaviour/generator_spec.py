@@ -6,12 +6,12 @@ import math
 import re
 
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.blend import Blend, Generator, WeightedGenerator
+from retrieval.behaviour.blend import Generator
 from retrieval.behaviour.factors import FactorGenerator
 from retrieval.behaviour.history import Recency
 from retrieval.behaviour.item_lists import ListGenerator
 from retrieval.behaviour.popularity import BuyAgainGenerator, PopularityGenerator
-from retrieval.behaviour.tables import BehaviourTables
+from retrieval.behaviour.shard_tables import ShardTables
 
 # More events than any history has.
 ALL_EVENTS = 1_000_000
@@ -32,14 +32,14 @@ def encode_generator(generator: Generator) -> snapshot_pb2.BlendPart:
     return part
 
 
-def build_generator(part: snapshot_pb2.BlendPart, tables: BehaviourTables) -> Generator:
+def build_generator(part: snapshot_pb2.BlendPart, tables: ShardTables) -> Generator:
     """Returns the generator that `encode_generator` encoded, over the table that the part names."""
     recency = Recency(part.tau or math.inf, part.floor, part.days or math.inf)
     newest = part.newest or ALL_EVENTS
     if part.model == "popular":
-        return PopularityGenerator(tables.popularity[part.table])
+        return PopularityGenerator(tables.scores[part.table])
     if part.model == "buy_again":
-        return BuyAgainGenerator(tables.popularity[part.table], recency, part.popularity)
+        return BuyAgainGenerator(tables.scores[part.table], recency, part.popularity)
     if part.model == "als":
         return FactorGenerator(tables.factors, recency, newest)
     return ListGenerator(tables.lists[part.table], recency, newest)
@@ -48,9 +48,3 @@ def build_generator(part: snapshot_pb2.BlendPart, tables: BehaviourTables) -> Ge
 def source_name(model: str, settings: str) -> str:
     """Returns a name of letters, digits, "_" and "." for a model with settings."""
     return re.sub(r"[^A-Za-z0-9.]+", "_", f"{model}_{settings}")
-
-
-def build_blend(card: snapshot_pb2.BlendCard, tables: BehaviourTables) -> Blend:
-    """Returns the blend of a card."""
-    parts = [WeightedGenerator(build_generator(part, tables), part.weight) for part in card.parts]
-    return Blend(parts, card.repeats)

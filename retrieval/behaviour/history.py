@@ -20,12 +20,21 @@ class History(NamedTuple):
     """The n interactions of one user, newest first.
 
     items: (n,) int32 item numbers, which may repeat. time_us: (n,) int64, microseconds since 1970.
-    weight: (n,) float32 > 0.
+    weight: (n,) float32 > 0. rows: (n,) int64, the row of each item among the items that may be
+    candidates, -1 for items of other shards; None if all items may be, and rows are numbers.
     """
 
     items: NDArray[np.int32]
     time_us: NDArray[np.int64]
     weight: NDArray[np.float32]
+    rows: NDArray[np.int64] | None = None
+
+    def own_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Returns the events whose items may be candidates, and the rows of these items."""
+        if self.rows is None:
+            return np.arange(len(self.items)), self.items.astype(np.int64)
+        events = np.flatnonzero(self.rows >= 0)
+        return events, self.rows[events]
 
 
 EMPTY_HISTORY = History(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.float32))

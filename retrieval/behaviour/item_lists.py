@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.behaviour.history import History, Recency
+from retrieval.protocols.scored_rows import NO_ROWS, ScoredRows, sum_by_row
 
 
 class ItemLists(NamedTuple):
@@ -31,22 +32,28 @@ class ItemLists(NamedTuple):
         part = slice(self.starts[item], self.starts[item + 1])
         return self.others[part], self.scores[part]
 
-    def weighted_sum(
-        self, items: NDArray[np.int32], weights: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """Returns the weighted sum of some lists: (items,) float32, 0 for items in none."""
+    def entries(self, items: NDArray[np.int32]) -> ListEntries:
+        """Returns the entries of the lists of some items, list by list."""
         firsts = self.starts[items]
         counts = self.starts[items + 1] - firsts
         # Places of the entries of all lists: each list counts up from its first entry.
         ends = np.cumsum(counts)
         places = np.arange(ends[-1] if len(ends) else 0)
         places += np.repeat(firsts - (ends - counts), counts)
-        total = np.bincount(
-            self.others[places],
-            weights=self.scores[places] * np.repeat(weights, counts),
-            minlength=self.items,
-        )
-        return total.astype(np.float32)
+        events = np.repeat(np.arange(len(items)), counts)
+        return ListEntries(self.others[places], self.scores[places], events)
+
+
+class ListEntries(NamedTuple):
+    """n entries of the lists of some items.
+
+    others: (n,) int32. scores: (n,) float32. events: (n,) int64, position of the item whose list
+    has the entry.
+    """
+
+    others: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    events: NDArray[np.int64]
 
 
 class ListGenerator(NamedTuple):
@@ -59,9 +66,32 @@ class ListGenerator(NamedTuple):
     recency: Recency = Recency()
     newest: int = 128
 
-    def scores(self, history: History) -> NDArray[np.float32]:
-        """Scores all items: (items,) float32, 0 for items on none of the lists."""
-        items = history.items[: self.newest]
-        factors = self.recency.factors(history.time_us[: self.newest])
-        factors *= history.weight[: self.newest]
-        return self.lists.weighted_sum(items, factors)
+    def best(self, history: History, allowed: NDArray[np.bool_], most: int) -> ScoredRows:
+        """Returns the best allowed items on any of the lists; see `Generator`."""
+        entries = self.lists.entries(history.items[: self.newest])
+        if not len(entries.others):
+            return NO_ROWS
+        values = entries.scores * self.event_weights(history)[entries.events]
+        summed = sum_by_row(entries.others, values, len(allowed))
+        return summed.within(allowed).positive().best(most)
+
+    def event_weights(self, history: History) -> NDArray[np.float32]:
+        """Returns how much the list of each of the newest interactions counts."""
+        weights = self.recency.factors(history.time_us[: self.newest])
+        weights *= history.weight[: self.newest]
+        return weights
+
+
+class TailGenerator(NamedTuple):
+    """Scores items by the list of one item, with scores of any sign."""
+
+    lists: ItemLists
+
+    def best(self, history: History, allowed: NDArray[np.bool_], most: int) -> ScoredRows:
+        """Returns the best allowed items on the list of the first item of a history."""
+        if not len(history.items):
+            return NO_ROWS
+        others, scores = self.lists.of(int(history.items[0]))
+        order = np.argsort(others)
+        found = ScoredRows(others[order].astype(np.int64), scores[order])
+        return found.within(allowed).best(most)

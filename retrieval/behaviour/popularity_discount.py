@@ -8,11 +8,14 @@ for every kind of score, and costs the same for any size of catalogue.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 # The best items that are reordered. With more, rare items of low scores could rise to the top.
 WINDOW = 100
+_Number = TypeVar("_Number", np.int32, np.int64)
 
 
 def popularity_levels(counts: NDArray[np.float32] | NDArray[np.int64]) -> NDArray[np.float32]:
@@ -35,11 +38,11 @@ def popularity_levels(counts: NDArray[np.float32] | NDArray[np.int64]) -> NDArra
 
 
 def discount_popularity(
-    numbers: NDArray[np.int32],
+    numbers: NDArray[_Number],
     scores: NDArray[np.float32],
     levels: NDArray[np.float32],
     debias: float,
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+) -> tuple[NDArray[_Number], NDArray[np.float32]]:
     """Reorders the first `WINDOW` items of a ranking by their discounted scores.
 
         score - debias x (deviation of the scores) x (level of popularity)
@@ -49,13 +52,13 @@ def discount_popularity(
 
     Args:
         numbers: (n,) item numbers, best first. scores: (n,), descending.
-        levels: See `popularity_levels`.
+        levels: (n,) float32, of these items; see `popularity_levels`.
         debias: 0..1; 0 returns the ranking unchanged.
     """
     if not debias or len(numbers) < 2:
         return numbers, scores
     head, values = numbers[:WINDOW], scores[:WINDOW].astype(np.float64)
-    reduced = values - debias * values.std() * levels[head]
+    reduced = values - debias * values.std() * levels[:WINDOW]
     order = np.lexsort((head, -reduced))
     shifted = reduced[order] - reduced[order[-1]] + values.min()
     return (

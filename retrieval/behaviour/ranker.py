@@ -10,26 +10,16 @@ from numpy.typing import NDArray
 
 from nearline.errors import SnapshotCorrupt
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.features import FeatureExtractor, FeatureSource
-from retrieval.behaviour.generator_spec import build_generator, source_name
+from retrieval.behaviour.blend import DEPTH
+from retrieval.behaviour.features import FeatureExtractor, FeatureSpec, UserCandidates
+from retrieval.behaviour.generator_spec import source_name
 from retrieval.behaviour.history import History
-from retrieval.behaviour.tables import BehaviourTables
 from retrieval.behaviour.trees import Trees, read_trees
+from retrieval.protocols.scored_rows import NO_ROWS, ScoredRows, add_up
 
 _TINY = 1e-9
 # Keeps the last candidate above the items that are not ranked.
 _STEP = 1e-3
-
-
-class RankerGenerator(NamedTuple):
-    """A ranker as a generator. allowed: (items,) bool, which items may be candidates."""
-
-    ranker: Ranker
-    allowed: NDArray[np.bool_]
-
-    def scores(self, history: History) -> NDArray[np.float32]:
-        """Scores all items: (items,) float32; see `Ranker.scores`."""
-        return self.ranker.scores(history, self.allowed)
 
 
 class Ranker(NamedTuple):
@@ -39,33 +29,40 @@ class Ranker(NamedTuple):
         user's candidates and added up.
     """
 
-    features: FeatureExtractor
+    spec: FeatureSpec
     trees: Trees
     blend_weight: float
     weight: float
 
-    def within(self, allowed: NDArray[np.bool_]) -> RankerGenerator:
-        """Returns the ranker as a generator."""
-        return RankerGenerator(self, allowed)
-
-    def scores(self, history: History, allowed: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Scores all items: (items,) float32 >= 0, the candidates above all others.
+    def scores(self, found: UserCandidates, history: History) -> ScoredRows:
+        """Returns the scores of items, all positive, the candidates above the others.
 
         Args:
+            found: The best items of each source.
             history: At least one interaction.
-            allowed: (items,) bool, which items may be candidates.
         """
-        features = self.features.extract(history, allowed)
-        total, numbers = features.blended, features.numbers
-        if not len(numbers):
-            return total
+        rows, values, blended = self.spec.features(found, history)
+        if not len(rows):
+            return NO_ROWS
         ranked = combine_scores(
-            total[numbers], self.trees.scores(features.values), self.blend_weight, self.weight
+            blended.of(rows), self.trees.scores(values), self.blend_weight, self.weight
         )
-        total[numbers] = 0
-        above = total[allowed].max(initial=0) + _STEP
-        total[numbers] = ranked - ranked.min() + above
-        return total
+        rest = blended.without(rows)
+        above = rest.scores.max(initial=0) + _STEP
+        first = ScoredRows(rows, (ranked - ranked.min() + above).astype(np.float32))
+        return add_up([first, rest], [1.0, 1.0])
+
+
+class RankerGenerator(NamedTuple):
+    """A ranker with its sources, as a generator."""
+
+    ranker: Ranker
+    extractor: FeatureExtractor
+
+    def best(self, history: History, allowed: NDArray[np.bool_], most: int) -> ScoredRows:
+        """Returns the best allowed items; see `Generator`."""
+        found = self.extractor.find(history, allowed, DEPTH)
+        return self.ranker.scores(found, history).best(most)
 
 
 def combine_scores(
@@ -82,52 +79,49 @@ def _standardized(scores: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[
 
 
 def build_rankers(
-    card: snapshot_pb2.BehaviourCard, tables: BehaviourTables
+    card: snapshot_pb2.BehaviourCard, texts: Mapping[bool, str]
 ) -> Mapping[bool, Ranker]:
     """Returns the rankers of a card, by whether items that the user had may be shown again.
 
+    Args:
+        texts: The trees of each, in LightGBM's text format.
     Raises: SnapshotCorrupt: a model cannot be read, or was trained on features other than those
         that this version computes.
     """
-    newest_us = card.newest_time.ToMicroseconds()
     return {
-        blend.repeats: _ranker_of(blend, tables, newest_us)
+        blend.repeats: _ranker_of(blend.ranker, feature_spec(card, blend), texts[blend.repeats])
         for blend in card.blends
         if blend.ranker.kept
     }
 
 
-def _ranker_of(blend: snapshot_pb2.BlendCard, tables: BehaviourTables, newest_us: int) -> Ranker:
-    card = blend.ranker
-    sources = [
-        FeatureSource(
-            source_name(part.model, part.settings), build_generator(part, tables), part.weight
-        )
-        for part in card.sources
-    ]
-    features = FeatureExtractor(
-        sources,
-        tables.popularity,
-        repeats=blend.repeats,
-        newest_us=newest_us if card.since_newest else 0,
+def feature_spec(card: snapshot_pb2.BehaviourCard, blend: snapshot_pb2.BlendCard) -> FeatureSpec:
+    """Returns the features of the ranker of a blend."""
+    parts, newest_us = blend.ranker.sources, card.newest_time.ToMicroseconds()
+    return FeatureSpec(
+        [source_name(part.model, part.settings) for part in parts],
+        [part.weight for part in parts],
+        blend.repeats,
+        newest_us if blend.ranker.since_newest else 0,
     )
-    kind = "with" if blend.repeats else "without"
+
+
+def _ranker_of(card: snapshot_pb2.RankerCard, spec: FeatureSpec, text: str) -> Ranker:
+    kind = "with" if spec.repeats else "without"
     try:
-        trees = read_trees(tables.rankers[blend.repeats])
+        trees = read_trees(text)
     except ValueError as error:
         raise SnapshotCorrupt(
             f"the ranker of lists {kind} repeats cannot be read: {error}; rebuild the snapshot "
             "with its interactions"
         ) from error
-    if not trees.names == tuple(card.features) == features.names:
-        other = sorted(
-            set(trees.names) ^ set(features.names) | set(card.features) ^ set(trees.names)
-        )
+    if not trees.names == tuple(card.features) == spec.names:
+        other = sorted(set(trees.names) ^ set(spec.names) | set(card.features) ^ set(trees.names))
         raise SnapshotCorrupt(
             f"the ranker of lists {kind} repeats was trained on {len(trees.names)} features, the "
             f"manifest names {len(card.features)}, this version of nearline computes "
-            f"{len(features.names)} (not in all of them: {', '.join(other[:5]) or 'none'}); "
+            f"{len(spec.names)} (not in all of them: {', '.join(other[:5]) or 'none'}); "
             "rebuild the snapshot with its interactions, or serve it with the version that "
             "built it"
         )
-    return Ranker(features, trees, card.blend_weight, card.weight)
+    return Ranker(spec, trees, card.blend_weight, card.weight)

@@ -1,8 +1,8 @@
-"""Reads the behaviour tables of a snapshot.
+"""The behaviour tables of a snapshot, and how they are stored.
 
 The files are in behaviour/. Items are in order of number, which is the order of their ids:
     items.arrow: id string; interactions int64, the training data; popularity float32.
-    <table>.starts.npy, .others.npy, .scores.npy: an `ItemLists`.
+    keys.npy, key_numbers.npy: `ItemKeys`.
     <table>.npy: (items,) float32, popularity of another kind.
     trending.npy, repeat_rate.npy, repeat_days.npy: (items,) float32 >= 0, see
         `index_builder.behaviour.repurchase_rates`; older builds lack them.
@@ -11,14 +11,19 @@ The files are in behaviour/. Items are in order of number, which is the order of
     ranker_no_repeats.txt, ranker_repeats.txt: trees in LightGBM's text format, if there are any.
     factors.npy, factors.gram.npy: `ItemFactors`; factors.options.npy: (2,) float64, its
         regularisation and alpha.
-    users.arrow: id string, ascending.
-    histories.starts.npy, .items.npy, .time_us.npy, .weight.npy: `UserHistories`.
+What grows with lists and users is in a folder for each shard, behaviour/NNN/:
+    numbers.npy: (r,) int32, numbers of the items of the shard, ascending.
+    <table>.starts.npy, .others.npy, .scores.npy: an `ItemLists` of all items, with the entries
+        that are items of the shard, as positions in numbers.npy.
+    users.arrow: id string of the users of the shard, ascending.
+    histories.starts.npy, .items.npy, .time_us.npy, .weight.npy: `UserHistories` with item numbers.
+Older builds have these in behaviour/ instead, once for all shards.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -33,14 +38,25 @@ from retrieval.behaviour.factors import ItemFactors
 from retrieval.behaviour.features import ITEM_TABLES
 from retrieval.behaviour.history import UserHistories
 from retrieval.behaviour.item_lists import ItemLists
-from retrieval.index.sorted_ids import SortedIds
+from retrieval.behaviour.table_division import join_histories, join_lists
+from retrieval.behaviour.table_files import (
+    ITEMS_FILE,
+    NUMBERS,
+    REMEDY,
+    USERS_FILE,
+    check_range,
+    read_array,
+    read_columns,
+    read_factors,
+    read_histories,
+    read_lists,
+    read_numbers,
+    read_text,
+)
 
 FOLDER = "behaviour"
-ITEMS_FILE = "items.arrow"
-USERS_FILE = "users.arrow"
 # Tables that every snapshot has, even if its blends do not read them.
-POPULARITY, FACTORS, SESSIONS = "popularity", "factors", "session"
-HISTORIES = "histories"
+POPULARITY, SESSIONS = "popularity", "session"
 # Continues the lists of sessions that are short; scores have any sign.
 TAIL_LISTS = "beyond"
 # For each item: popularity decayed within days; share of its users who had the item again, 0..1;
@@ -50,7 +66,6 @@ ITEM_STATISTICS = (TRENDING, REPEAT_RATE, REPEAT_DAYS)
 _POPULARITY_MODELS = ("popular", "buy_again")
 _FACTOR_MODEL = "als"
 _NAME = re.compile(r"[a-z0-9_]{1,64}")
-_REMEDY = "rebuild the snapshot with its interactions"
 
 
 class BehaviourTables(NamedTuple):
@@ -100,146 +115,134 @@ def ranker_file(*, repeats: bool) -> str:
     return f"ranker_{'repeats' if repeats else 'no_repeats'}.txt"
 
 
-def read_tables(store: Store, manifest: snapshot_pb2.Manifest) -> BehaviourTables:
-    """Reads the tables of a snapshot that has a behaviour card; arrays are memory-mapped.
+def tables_folder(shard: int) -> str:
+    """Returns the path of the tables of a shard in a snapshot."""
+    return f"{FOLDER}/{shard:03d}"
 
+
+def divided_shards(manifest: snapshot_pb2.Manifest) -> int:
+    """Returns the number of shards that the tables are divided into; 0 in older builds."""
+    names = {one.path for one in manifest.files}
+    count = 0
+    while f"{tables_folder(count)}/{NUMBERS}.npy" in names:
+        count += 1
+    return count
+
+
+def read_ranker_texts(store: Store, manifest: snapshot_pb2.Manifest) -> Mapping[bool, str]:
+    """Reads the trees of the rankers of a snapshot, by whether their lists may repeat items.
+
+    Raises: SnapshotCorrupt: a file does not match the manifest.
+    """
+    kept = [one.repeats for one in manifest.behaviour.blends if one.ranker.kept]
+    files = [f"{FOLDER}/{ranker_file(repeats=repeats)}" for repeats in kept]
+    if files:
+        store.fetch(manifest.collection, manifest.snapshot_id, files)
+    folder = store.snapshot_folder(manifest.collection, manifest.snapshot_id)
+    return {repeats: read_text(folder / file) for repeats, file in zip(kept, files, strict=True)}
+
+
+def read_users(
+    store: Store, manifest: snapshot_pb2.Manifest, shards: Iterable[int] | None = None
+) -> list[str]:
+    """Reads the users whose interactions a snapshot was trained on, in order of id.
+
+    Args:
+        manifest: Of a snapshot with behaviour.
+        shards: Shards whose users are wanted. Optional; None: all. Older builds have one part.
+    Raises: SnapshotCorrupt: a file does not match the manifest.
+    """
+    divided = divided_shards(manifest)
+    parts = [FOLDER]
+    if divided:
+        parts = [tables_folder(one) for one in (range(divided) if shards is None else shards)]
+    files = [f"{part}/{USERS_FILE}" for part in parts]
+    store.fetch(manifest.collection, manifest.snapshot_id, files)
+    folder = store.snapshot_folder(manifest.collection, manifest.snapshot_id)
+    users: list[str] = []
+    for file in files:
+        users += read_columns(folder / file, {"id": "string"})[0].to_pylist()
+    return sorted(users)
+
+
+class ItemColumns(NamedTuple):
+    """The columns of all items of a snapshot, by number; see `BehaviourTables`."""
+
+    ids: Any
+    interactions: NDArray[np.int64]
+    popularity: Mapping[str, NDArray[np.float32]]
+    lists: Sequence[str]
+
+
+def read_item_columns(
+    folder: Path, manifest: snapshot_pb2.Manifest, *, mapped: bool = False
+) -> ItemColumns:
+    """Reads the columns of items, and the names of the lists that the snapshot has.
+
+    Args:
+        folder: The folder behaviour/ of the snapshot, whose files are on this machine.
+        mapped: Whether to map the ids, instead of reading them.
     Raises: SnapshotCorrupt: a file does not match the manifest or the other files.
     """
-    store.fetch(manifest.collection, manifest.snapshot_id, [f"{FOLDER}/"])
-    folder = store.snapshot_folder(manifest.collection, manifest.snapshot_id) / FOLDER
     wanted = required_tables(manifest.behaviour)
     for name in sorted(wanted.popularity | wanted.lists):
         # A manifest is untrusted input: no name in it may lead out of the folder.
         if not _NAME.fullmatch(name):
             raise SnapshotCorrupt(
                 f"the manifest of {manifest.snapshot_id} names a table {name!r}; 1..64 of a-z 0-9 "
-                f"_ are allowed; {_REMEDY}"
+                f"_ are allowed; {REMEDY}"
             )
-    ids, interactions, popularity = _columns(
-        folder / ITEMS_FILE, {"id": "string", "interactions": "int64", POPULARITY: "float32"}
+    ids, interactions, popularity = read_columns(
+        folder / ITEMS_FILE,
+        {"id": "string", "interactions": "int64", POPULARITY: "float32"},
+        mapped=mapped,
     )
-    count = len(ids)
     written = {one.path for one in manifest.files}
-    lists = wanted.lists | (
-        {TAIL_LISTS} if f"{FOLDER}/{TAIL_LISTS}.starts.npy" in written else set()
-    )
+    tails = {f"{part}/{TAIL_LISTS}.starts.npy" for part in (FOLDER, tables_folder(0))}
+    lists = wanted.lists | ({TAIL_LISTS} if tails & written else set())
     present = {one for one in ITEM_STATISTICS if f"{FOLDER}/{one}.npy" in written}
     arrays = {
-        name: _array(folder / f"{name}.npy", np.float32, (count,))
+        name: read_array(folder / f"{name}.npy", np.float32, (len(ids),))
         for name in sorted((wanted.popularity | present) - {POPULARITY})
     }
     for name in sorted(present):
-        _check_range(folder / f"{name}.npy", arrays[name], 1 if name == REPEAT_RATE else np.inf)
+        check_range(folder / f"{name}.npy", arrays[name], 1 if name == REPEAT_RATE else np.inf)
+    tables = {POPULARITY: popularity.to_numpy(), **arrays}
+    return ItemColumns(ids, interactions.to_numpy(), tables, sorted(lists))
+
+
+def read_tables(store: Store, manifest: snapshot_pb2.Manifest) -> BehaviourTables:
+    """Reads all tables of a snapshot that has a behaviour card, of all shards.
+
+    Raises: SnapshotCorrupt: a file does not match the manifest or the other files.
+    """
+    store.fetch(manifest.collection, manifest.snapshot_id, [f"{FOLDER}/"])
+    root = store.snapshot_folder(manifest.collection, manifest.snapshot_id)
+    folder, shards = root / FOLDER, divided_shards(manifest)
+    columns = read_item_columns(folder, manifest)
+    count = len(columns.ids)
+    if shards:
+        parts = [root / tables_folder(one) for one in range(shards)]
+        numbers = [read_numbers(part, count) for part in parts]
+        histories = join_histories([read_histories(part, count) for part in parts])
+        lists = {
+            name: join_lists(
+                [
+                    (of_part, read_lists(part, name, count, len(of_part)))
+                    for of_part, part in zip(numbers, parts, strict=True)
+                ]
+            )
+            for name in columns.lists
+        }
+    else:
+        histories = read_histories(folder, count)
+        lists = {name: read_lists(folder, name, count, count) for name in columns.lists}
     return BehaviourTables(
-        ids.to_pylist(),
-        interactions.to_numpy(),
-        {POPULARITY: popularity.to_numpy(), **arrays},
-        {name: _lists(folder, name, count) for name in sorted(lists)},
-        _factors(folder, count),
-        _histories(folder, count),
-        {
-            one.repeats: _text(folder / ranker_file(repeats=one.repeats))
-            for one in manifest.behaviour.blends
-            if one.ranker.kept
-        },
+        columns.ids.to_pylist(),
+        columns.interactions,
+        columns.popularity,
+        lists,
+        read_factors(folder, count),
+        histories,
+        read_ranker_texts(store, manifest),
     )
-
-
-def _lists(folder: Path, name: str, items: int) -> ItemLists:
-    starts_path = folder / f"{name}.starts.npy"
-    starts = _starts(starts_path, items)
-    size = int(starts[-1])
-    others_path = folder / f"{name}.others.npy"
-    others = _array(others_path, np.int32, (size,))
-    _check_numbers(others_path, others, items)
-    return ItemLists(starts, others, _array(folder / f"{name}.scores.npy", np.float32, (size,)))
-
-
-def _factors(folder: Path, items: int) -> ItemFactors:
-    path = folder / f"{FACTORS}.npy"
-    vectors = _array(path, np.float32, (items, None))
-    width = vectors.shape[1]
-    gram = _array(folder / f"{FACTORS}.gram.npy", np.float64, (width, width))
-    regularisation, alpha = _array(folder / f"{FACTORS}.options.npy", np.float64, (2,)).tolist()
-    return ItemFactors(vectors, gram, regularisation, alpha)
-
-
-def _histories(folder: Path, items: int) -> UserHistories:
-    (users,) = _columns(folder / USERS_FILE, {"id": "string"})
-    starts = _starts(folder / f"{HISTORIES}.starts.npy", len(users))
-    size = int(starts[-1])
-    numbers_path = folder / f"{HISTORIES}.items.npy"
-    numbers = _array(numbers_path, np.int32, (size,))
-    _check_numbers(numbers_path, numbers, items)
-    return UserHistories(
-        SortedIds(users),
-        starts,
-        numbers,
-        _array(folder / f"{HISTORIES}.time_us.npy", np.int64, (size,)),
-        _array(folder / f"{HISTORIES}.weight.npy", np.float32, (size,)),
-    )
-
-
-def _columns(path: Path, kinds: Mapping[str, str]) -> list[Any]:
-    # Imported late: a router whose snapshots have no interactions needs no pyarrow.
-    import pyarrow as pa
-
-    try:
-        # Read instead of mapped, since ids are looked up all the time.
-        with pa.OSFile(str(path)) as source:
-            table = pa.ipc.open_file(source).read_all()
-            table.validate(full=True)
-            columns = [table.column(name).cast(kind) for name, kind in kinds.items()]
-    except (pa.ArrowException, KeyError, OSError) as error:
-        raise SnapshotCorrupt(f"{path} cannot be read ({error}); {_REMEDY}") from error
-    return [
-        pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], kind)
-        for column, kind in zip(columns, kinds.values(), strict=True)
-    ]
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except (OSError, ValueError) as error:
-        raise SnapshotCorrupt(f"{path} cannot be read ({error}); {_REMEDY}") from error
-
-
-def _array(path: Path, kind: Any, shape: tuple[int | None, ...]) -> NDArray[Any]:
-    try:
-        # A plain view: slicing a memmap costs more than using the slice.
-        array: NDArray[Any] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError) as error:
-        raise SnapshotCorrupt(f"{path} cannot be read ({error}); {_REMEDY}") from error
-    fits = len(array.shape) == len(shape) and all(
-        wanted in (None, found) for wanted, found in zip(shape, array.shape, strict=True)
-    )
-    if array.dtype != kind or not fits:
-        raise SnapshotCorrupt(
-            f"{path} holds {array.dtype} of shape {array.shape}; {np.dtype(kind)} of shape "
-            f"{tuple('any' if one is None else one for one in shape)} is required; {_REMEDY}"
-        )
-    return array
-
-
-def _starts(path: Path, count: int) -> NDArray[np.int64]:
-    starts = _array(path, np.int64, (count + 1,))
-    if starts[0] != 0 or (np.diff(starts) < 0).any():
-        raise SnapshotCorrupt(f"{path} does not ascend from 0; {_REMEDY}")
-    return starts
-
-
-def _check_range(path: Path, values: NDArray[np.float32], most: float) -> None:
-    if not (np.isfinite(values) & (values >= 0) & (values <= most)).all():
-        raise SnapshotCorrupt(
-            f"{path} has values from {values.min()} to {values.max()}; finite values of 0..{most} "
-            f"are allowed; {_REMEDY}"
-        )
-
-
-def _check_numbers(path: Path, numbers: NDArray[np.int32], items: int) -> None:
-    if len(numbers) and not (0 <= numbers.min() and numbers.max() < items):
-        raise SnapshotCorrupt(
-            f"{path} has item numbers {numbers.min()} to {numbers.max()}, but there are {items} "
-            f"items; {_REMEDY}"
-        )

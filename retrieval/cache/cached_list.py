@@ -25,7 +25,8 @@ class CachedList:
     `wire.recommendation_to_bytes` does, since most are sent unchanged. computed_us: When its
     computation started, microseconds since 1970. cost_s: Duration of the computation. watermark:
     The changes of items that the list reflects, see `protocols.watermark`; empty if unknown.
-    expires_us: When the first of its items expires; 0 if none does.
+    expires_us: When the first of its items expires; 0 if none does. from_content: Whether its items
+    were chosen by the similarity of their vectors, not by behaviour.
     """
 
     # Two tuples instead of a tuple of pairs: with the pairs of a few thousand lists, the garbage
@@ -36,6 +37,7 @@ class CachedList:
     cost_s: float
     watermark: bytes = b""
     expires_us: int = 0
+    from_content: bool = False
 
     def without(self, deleted: Collection[str]) -> CachedList:
         """Returns the list without some items."""

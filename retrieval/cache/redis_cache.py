@@ -27,7 +27,7 @@ _NEEDED_BY = "cached lists"
 # stale lists until then.
 _LOCK_MS = 5_000
 # The number is the version of the format.
-_PREFIX = "nearline:hot:2"
+_PREFIX = "nearline:hot:3"
 _CHECKSUM_BYTES = 4
 
 
@@ -58,6 +58,7 @@ def pack(stored: StoredList) -> bytes:
             cached.cost_s,
             mark,
             cached.expires_us,
+            cached.from_content,
             cached.ids,
             sizes,
         ]
@@ -76,13 +77,19 @@ def unpack(data: bytes) -> StoredList | None:
         computed_us, *rest = json.loads(head)
         if not rest:
             return StoredList(None, int(computed_us))
-        cost_s, mark, expires_us, ids, sizes = rest
+        cost_s, mark, expires_us, from_content, ids, sizes = rest
         ends = list(accumulate(sizes, initial=0))
         parts = tuple(map(messages.__getitem__, map(slice, ends, ends[1:])))
         if len(parts) != len(ids):
             return None
         cached = CachedList(
-            tuple(ids), parts, int(computed_us), float(cost_s), bytes.fromhex(mark), int(expires_us)
+            tuple(ids),
+            parts,
+            int(computed_us),
+            float(cost_s),
+            bytes.fromhex(mark),
+            int(expires_us),
+            bool(from_content),
         )
         watermark.decode_watermark(cached.watermark)
         return StoredList(cached, cached.computed_us)

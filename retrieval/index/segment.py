@@ -218,6 +218,14 @@ class Segment:
         counts = [self._attributes.counts(field, matching) for field in fields if not stopped()]
         return ShardCounts(int(np.count_nonzero(matching)), counts)
 
+    def may_match(self, filter: Filter, alive: Matches | None = None) -> NDArray[np.bool_]:
+        """Returns which documents match, or were changed since and may match: (documents,) bool.
+
+        Raises: as `count`.
+        """
+        matching = self._attributes.matches(filter).documents
+        return matching if alive is None else matching | ~alive.documents
+
     def popularity(self, document: int) -> float:
         """Returns the popularity of a document, 0..1; 0 if it is unknown."""
         if self._words is None:

@@ -18,6 +18,12 @@ from retrieval.milvus.reader import MilvusReader
 from retrieval.milvus.rows import attribute_values
 from retrieval.milvus.searcher import MilvusSearcher
 from retrieval.milvus.stored_items import StoredRows
+from retrieval.protocols.candidates import (
+    CandidatesRequest,
+    HistoryRequest,
+    ShardCandidates,
+    StoredHistory,
+)
 from retrieval.protocols.compute_threads import run_stoppable
 from retrieval.protocols.shard import (
     AppliedState,
@@ -179,6 +185,18 @@ class MilvusShard:
         """Raises Unsupported: Milvus has no index of the beginnings of words."""
         raise Unsupported("titles cannot be completed over Milvus; serve the collection by FAISS")
 
+    async def candidates(
+        self, snapshot_id: str, request: CandidatesRequest, deadline: float | None = None
+    ) -> ShardCandidates:
+        """Raises Unsupported: with Milvus, the router finds candidates itself."""
+        raise _no_behaviour()
+
+    async def history(
+        self, snapshot_id: str, request: HistoryRequest, deadline: float | None = None
+    ) -> StoredHistory:
+        """Raises Unsupported: with Milvus, the router reads histories itself."""
+        raise _no_behaviour()
+
     async def ready(self, snapshot_id: str) -> bool:
         """Returns whether this is the shard of a snapshot and no outage of Milvus is known."""
         return snapshot_id == self._admission.admitted and not self._reader.client.outage
@@ -226,3 +244,7 @@ class MilvusShard:
             except Exception as caught:
                 error = caught
             self._batcher.finish(batch, results, error)
+
+
+def _no_behaviour() -> Unsupported:
+    return Unsupported("Milvus holds no behaviour tables; the router loads them itself")

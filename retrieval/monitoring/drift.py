@@ -20,6 +20,8 @@ import numpy as np
 from nearline import contract as c
 from nearline.errors import NearlineError
 from nearline.store.snapshot import Store
+from retrieval.behaviour import generator_names
+from retrieval.behaviour.model import BehaviourModel
 from retrieval.monitoring import metrics
 from retrieval.monitoring.divergence import (
     direction_distance,
@@ -28,16 +30,19 @@ from retrieval.monitoring.divergence import (
     stability_index,
 )
 from retrieval.monitoring.samples import (
+    MAX_ITEMS,
     ItemCounts,
     Reservoir,
     SearchObservation,
     scores_by_mode,
     stack_vectors,
 )
+from retrieval.protocols.candidates import NO_EVENTS, CandidatesRequest
 from retrieval.protocols.shard import ShardQueries
 from retrieval.rollout.collections import ServedCollections
 from retrieval.router.events import InteractionsEvent, RequestEvent, SearchEvent
 from retrieval.search import executor
+from retrieval.search.candidates import find_candidates
 from retrieval.search.collection import ServedCollection
 from retrieval.search.queries import QueryBatch, align_to_metric
 from retrieval.search.request_context import RequestContext
@@ -176,7 +181,7 @@ class DriftMonitor:
             if monitored is None:
                 continue
             if monitored.counts is None and served.learned is not None:
-                monitored.counts = await asyncio.to_thread(ItemCounts, served.learned)
+                monitored.counts = await _read_counts(served, served.learned)
             if monitored.window.offered < _MIN_WINDOW:
                 continue
             if now - monitored.began < self._window_s:
@@ -284,6 +289,17 @@ def _query_and_score_drift(
             if baseline == "first":
                 drifts["score"] = max(indices)
     return drifts
+
+
+async def _read_counts(served: ServedCollection, model: BehaviourModel) -> ItemCounts | None:
+    """Reads the most popular items; returns None while no shard answers."""
+    request = CandidatesRequest([generator_names.COUNTS], NO_EVENTS, MAX_ITEMS)
+    try:
+        found = await find_candidates(served, request, RequestContext())
+    except NearlineError:
+        return None
+    numbers, counts = found.scored[0].positive().ranked()
+    return ItemCounts(found.ids_of(numbers), counts, found.total_count, model.kind_weights)
 
 
 def _popularity_drift(name: str, counts: ItemCounts | None) -> float | None:

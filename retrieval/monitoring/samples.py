@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline import contract as c
-from retrieval.behaviour.model import BehaviourModel
 
-_MAX_ITEMS = 1_000
+MAX_ITEMS = 1_000
 # Interactions needed per compared item; with fewer, the estimate is too noisy.
 _INTERACTIONS_PER_ITEM = 10
 _MIN_INTERACTIONS = 500
@@ -72,18 +71,24 @@ class ItemCounts:
     """Counts interactions with the items that were most popular when a snapshot was built.
 
     Args:
-        learned: Behaviour model of the snapshot.
+        ids: The most popular items, most popular first.
+        counts: (n,) > 0, interactions with each of them.
+        total: Interactions with all items.
+        kind_weights: Weights by kind of interaction; other kinds weigh 1.
     """
 
-    def __init__(self, learned: BehaviourModel) -> None:
-        counts = learned.counts
-        best = np.argsort(-counts, kind="stable")[:_MAX_ITEMS]
-        best = best[counts[best] > 0]
-        self._before = counts[best].astype(np.float64)
-        self._rest_before = max(0.0, float(counts.sum(dtype=np.float64) - self._before.sum()))
-        self._places = {learned.ids[number]: place for place, number in enumerate(best.tolist())}
-        self._weights = learned.kind_weights
-        self._now = np.zeros(len(best))
+    def __init__(
+        self,
+        ids: Sequence[str],
+        counts: NDArray[np.float32],
+        total: float,
+        kind_weights: Mapping[str, float],
+    ) -> None:
+        self._before = counts.astype(np.float64)
+        self._rest_before = max(0.0, total - float(self._before.sum()))
+        self._places = {item_id: place for place, item_id in enumerate(ids)}
+        self._weights = kind_weights
+        self._now = np.zeros(len(self._before))
         self._rest_now = 0.0
         self._count = 0
 

@@ -25,6 +25,12 @@ from nearline.contract import (
     SearchMode,
     Suggestion,
 )
+from retrieval.protocols.candidates import (
+    CandidatesRequest,
+    HistoryRequest,
+    ShardCandidates,
+    StoredHistory,
+)
 from retrieval.protocols.watermark import Watermark
 
 # What each level of a title that matches the query adds to a score: in hybrid search as it is, in
@@ -330,6 +336,21 @@ class Shard(Protocol):
         self, snapshot_id: str, request: SuggestRequest, deadline: float | None = None
     ) -> Awaitable[ShardSuggestions]:
         """Completes a title. Raises Unsupported if the snapshot has no lexical index of titles."""
+        ...
+
+    def candidates(
+        self, snapshot_id: str, request: CandidatesRequest, deadline: float | None = None
+    ) -> Awaitable[ShardCandidates]:
+        """Finds candidates of a list among the items of the shard.
+
+        Raises Unsupported if the snapshot was built without interactions.
+        """
+        ...
+
+    def history(
+        self, snapshot_id: str, request: HistoryRequest, deadline: float | None = None
+    ) -> Awaitable[StoredHistory]:
+        """Reads the interactions of a user of the shard. Raises as `candidates`."""
         ...
 
     async def ready(self, snapshot_id: str) -> int:

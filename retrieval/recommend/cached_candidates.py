@@ -19,7 +19,7 @@ from retrieval.cache.tiered_cache import TieredCache
 from retrieval.protocols.watermark import Watermark
 from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
 from retrieval.recommend.policies import NO_PAYLOAD, Policy, filter_digest
-from retrieval.recommend.pool_filler import fill_ranked
+from retrieval.recommend.pool_filler import rank
 from retrieval.recommend.similar_items import find_similar_items
 from retrieval.recommend.strategies import RankingContext, item_of_list, strategy_of
 from retrieval.recommend.user_profile import UserProfile
@@ -56,14 +56,15 @@ def list_computation(
         deadline = asyncio.get_running_loop().time() + _COMPUTE_S
         context = RequestContext(deadline, query.context.min_watermark, query.context.visible)
         own_query = query._replace(context=context)
-        model, strategy = query.served.learned, strategy_of(policy)
+        strategy = strategy_of(policy)
         hidden = policy.blocked | {item_id}
         pool = CandidatePool(query.payload)
         ranked_for = RankingContext(
             [item_id] if item_id else [], UserProfile(), policy.seen.repeat, start_us, debias
         )
-        if model is not None and not strategy.needs_content(model, ranked_for):
-            await fill_ranked(pool, own_query, model, strategy, ranked_for, hidden, depth)
+        ranking = await rank(own_query, strategy, ranked_for, hidden, depth)
+        if ranking is not None:
+            await pool.fill(own_query, ranking.blocks(), depth)
         else:
             bare = own_query._replace(payload=NO_PAYLOAD)
             similar = await find_similar_items(bare, [item_id], depth, hidden)
@@ -82,6 +83,7 @@ def list_computation(
             cost_s=time.perf_counter() - start,
             watermark=context.watermark,
             expires_us=to_us(pool.expires) if pool.expires else 0,
+            from_content=ranking is None,
         )
 
     return compute
@@ -212,8 +214,8 @@ class CandidateCache:
     ) -> tuple[CachedCandidates, Watermark | None]:
         """Returns a list with later changes applied, and the state it needs if it is too old."""
         served, item_id = spec.query.served, spec.item_id
-        model = served.learned
-        from_content = bool(item_id) and (model is None or not model.is_trained(item_id))
+        # Of an item that does not exist, nothing is known by behaviour.
+        from_content = bool(item_id) and (cached is None or cached.from_content)
         is_complete, newer = cached is None or len(cached.ids) < spec.depth, None
         tracker = self._trackers.get(served.name)
         if tracker is not None:

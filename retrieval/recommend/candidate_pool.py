@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nearline import contract as c
-from retrieval.behaviour.model import BehaviourModel
-from retrieval.recommend.policies import NO_PAYLOAD
 from retrieval.recommend.ranking import Block
 from retrieval.recommend.selection import Candidate
-from retrieval.search import item_lookup, listing
+from retrieval.search import item_lookup
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext
-
-# Up to this many matches of a filter are looked up first; with more, most items that are read match
-# anyway.
-_SELECTIVE = 5_000
 
 
 class CandidateQuery(NamedTuple):
@@ -34,35 +25,6 @@ class CandidateQuery(NamedTuple):
     payload: frozenset[c.PayloadField]
     filter: c.Filter | None
     context: RequestContext
-
-
-async def allowed_mask(
-    query: CandidateQuery, model: BehaviourModel, hidden: Iterable[str]
-) -> NDArray[np.bool_]:
-    """Returns which items are worth reading: (items,) bool, an array that the caller owns.
-
-    If few items match the filter, the mask holds exactly those. If many do, it holds all items, and
-    the shards apply the filter when the items are read.
-
-    Args:
-        hidden: Ids to leave out, whether they match or not.
-    Raises: as `CandidatePool.read`.
-    """
-    served, _, filter, context = query
-    total = _SELECTIVE + 1
-    if filter is not None:
-        total, _ = await listing.count_items(served, filter, (), context)
-    allowed = np.full(len(model.ids), total > _SELECTIVE)
-    token, more = "", 0 < total <= _SELECTIVE
-    while more:
-        page = await listing.read_page(
-            served, size=c.MAX_PAGE, token=token, filter=filter, payload=NO_PAYLOAD, context=context
-        )
-        allowed[model.numbers_of(item.id for item in page.items)] = True
-        token = page.next_page_token
-        more = bool(token)
-    allowed[model.numbers_of(hidden)] = False
-    return allowed
 
 
 class CandidatePool:
@@ -130,28 +92,22 @@ class CandidatePool:
                 if (item := items.get(item_id)) is not None:
                     self.add(item, score)
 
-    async def fill(
-        self, query: CandidateQuery, ids: Sequence[str], blocks: Iterator[Block], depth: int
-    ) -> None:
+    async def fill(self, query: CandidateQuery, blocks: AsyncIterator[Block], depth: int) -> None:
         """Reads ranked items block by block until the pool has `depth`, or no more are left.
 
         Args:
-            ids: Ids by item number.
-            blocks: Item numbers and scores, best first.
+            blocks: Best first.
             depth: Candidates needed that exist and match.
         Raises: as `read`.
         """
-        for numbers, scores in blocks:
+        async for ids, scores in blocks:
             # Most time is lost by reading items that do not match: start with few, and read more if
             # few match.
             start, size = 0, depth - len(self.candidates)
-            while start < len(numbers) and len(self.candidates) < depth:
-                part = numbers[start : start + size].tolist()
+            while start < len(ids) and len(self.candidates) < depth:
+                part = ids[start : start + size]
                 values = scores[start : start + size].tolist()
-                await self.read(
-                    query,
-                    [(ids[number], score) for number, score in zip(part, values, strict=True)],
-                )
+                await self.read(query, list(zip(part, values, strict=True)))
                 start, size = start + size, 4 * size
             if len(self.candidates) >= depth:
                 return

@@ -2,55 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-
-import numpy as np
 
 from nearline.contract import Cause, WhyNot
 from nearline.filters import Filter
-from retrieval.behaviour.blend import Generator
-from retrieval.behaviour.factors import FactorGenerator
-from retrieval.behaviour.history import History
-from retrieval.behaviour.item_lists import ListGenerator
-from retrieval.behaviour.model import BehaviourModel
 from retrieval.recommend.candidate_pool import CandidateQuery
 from retrieval.recommend.policies import NO_PAYLOAD, Policy
+from retrieval.recommend.ranking import ItemRanking, position_of
 from retrieval.recommend.selection import Selection
 from retrieval.search import item_lookup
 
-MAX_REASONS = 3
 # Reason of an item that the discount for popularity moved up.
 DEBIASED = "debiased"
-
-
-def history_reasons(
-    model: BehaviourModel, number: int, history: History, generators: Sequence[Generator]
-) -> tuple[str, ...]:
-    """Returns the reasons for an item, strongest first; see Recommendation in the protocol.
-
-    An item of the history counts by its share of the score that each list generator computes.
-
-    Args:
-        number: Number of the recommended item.
-        history: The history that it was scored with.
-        generators: The generators that scored it.
-    """
-    shares: dict[int, float] = {}
-    for generator in generators:
-        if isinstance(generator, ListGenerator):
-            for other, share in _shares(generator, number, history):
-                shares[other] = shares.get(other, 0.0) + share
-    best = sorted(shares, key=lambda other: (-shares[other], other))[:MAX_REASONS]
-    reasons = [f"because:{model.ids[other]}" for other in best]
-    if number in history.items:
-        reasons.insert(0, "again")
-    if not model.trained[number]:
-        reasons.append("new")
-    elif not reasons:
-        by_taste = len(history.items) and any(isinstance(g, FactorGenerator) for g in generators)
-        reasons.append("taste" if by_taste else "popular")
-    return tuple(reasons)
 
 
 def explain_absence(
@@ -114,7 +78,7 @@ async def complete_absence(
     query: CandidateQuery,
     requested: Filter | None,
     policy: Policy,
-    rank_of: Callable[[str], int],
+    ranking: ItemRanking | None,
 ) -> WhyNot:
     """Completes the finding of the rules with facts that only shards and ranking know.
 
@@ -125,7 +89,7 @@ async def complete_absence(
         query: Which items match.
         requested: The filter of the request.
         policy: The policy of the surface.
-        rank_of: Returns the rank of an item before any rule, 0 if it has none.
+        ranking: Items before any filter or rule, which is consumed; None if there is none.
     Raises: as `CandidatePool.read`.
     """
     served, _, filter, context = query
@@ -136,13 +100,13 @@ async def complete_absence(
             message = f"collection {served.name!r} has no such item, or no longer has it"
             return WhyNot(id=why.id, cause=Cause.NO_SUCH_ITEM, rank=0, message=message)
     if settled:
-        return replace(why, rank=why.rank or rank_of(why.id))
+        return replace(why, rank=why.rank or await _rank_of(ranking, why.id))
     if filter is not None:
         matching = await item_lookup.fetch_items(served, [why.id], NO_PAYLOAD, context, filter)
         if why.id not in matching.items:
             message = _describe_mismatch(requested, policy)
             return WhyNot(id=why.id, cause=Cause.FILTERED, rank=0, message=message)
-    rank = rank_of(why.id)
+    rank = await _rank_of(ranking, why.id)
     message = f"other items rank before it: it ranks {rank}" if rank else why.message
     return replace(why, rank=rank, message=message)
 
@@ -160,6 +124,10 @@ def add_discount(why: WhyNot, gained: int) -> WhyNot:
     return replace(why, message=message)
 
 
+async def _rank_of(ranking: ItemRanking | None, item_id: str) -> int:
+    return 0 if ranking is None else await position_of(ranking, item_id)
+
+
 def _describe_mismatch(requested: Filter | None, policy: Policy) -> str:
     """Returns which filter an item does not match: the request's, the policy's, or both."""
     if policy.only is None:
@@ -167,20 +135,3 @@ def _describe_mismatch(requested: Filter | None, policy: Policy) -> str:
     if requested is None:
         return f"it does not match the filter of policy {policy.label} (only)"
     return f"it does not match the filters of the request and of policy {policy.label} (only)"
-
-
-def _shares(generator: ListGenerator, number: int, history: History) -> Iterator[tuple[int, float]]:
-    newest = history.items[: generator.newest]
-    weights = generator.recency.factors(history.time_us[: generator.newest])
-    weights = weights * history.weight[: generator.newest]
-    total = 0.0
-    shares = []
-    for item, weight in zip(newest.tolist(), weights.tolist(), strict=True):
-        others, scores = generator.lists.of(item)
-        at = np.flatnonzero(others == number)
-        if len(at) and item != number:
-            share = weight * float(scores[at[0]])
-            total += share
-            shares.append((item, share))
-    # Generators score in different units, so each has one vote to distribute.
-    return ((item, share / total) for item, share in shares)

@@ -11,24 +11,23 @@ from typing import NamedTuple
 import numpy as np
 
 from nearline import contract as c, wire
+from nearline.errors import ShardsUnavailable
 from nearline.filters import both
-from retrieval.behaviour.popularity_discount import WINDOW
+from retrieval.behaviour.item_keys import keys_of
+from retrieval.behaviour.reasons import MAX_REASONS
+from retrieval.protocols.candidates import CandidatesRequest
 from retrieval.protocols.compute_threads import run_stoppable
 from retrieval.recommend.cached_candidates import CachedCandidates, CandidateCache
 from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
-from retrieval.recommend.explanations import (
-    DEBIASED,
-    MAX_REASONS,
-    add_discount,
-    complete_absence,
-)
+from retrieval.recommend.explanations import DEBIASED, add_discount, complete_absence
 from retrieval.recommend.policies import NO_PAYLOAD, Policy
-from retrieval.recommend.pool_filler import CONTENT, content_examples, fill_pool
-from retrieval.recommend.ranking import HISTORY, ITEMS, places_gained, position_of
+from retrieval.recommend.pool_filler import CONTENT, content_examples, fill_pool, rank
+from retrieval.recommend.ranking import ItemRanking, places_gained
 from retrieval.recommend.rules import Placement, apply_rules
 from retrieval.recommend.strategies import RankingContext, Strategy, strategy_of
 from retrieval.recommend.user_profile import UserProfile
 from retrieval.search import item_lookup
+from retrieval.search.candidates import find_candidates
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext
 
@@ -137,8 +136,7 @@ class ListBuilder:
     ) -> None:
         self._request = request
         self._plan = plan_list(served, request, context)
-        # A cached list may be minutes old, and an explanation must hold now.
-        self._cache = None if request.options.why_not_id else cache
+        self._cache = cache
         self._rng = rng
         self._prefetched: Awaitable[CachedCandidates | None] | None = None
 
@@ -207,21 +205,24 @@ class ListBuilder:
 
         # Explanations.
         hits = pinned.hits | pool.hits
-        explains = options.explain or result.why_not is not None
-        moved = self._discount_moves(context, source) if explains else {}
+        moved: Mapping[str, int] = {}
         why_not = None
-        if result.why_not is not None:
-            why_not = await complete_absence(
-                result.why_not, plan.query, options.filter, policy, partial(self._rank, context)
-            )
-            why_not = add_discount(why_not, moved.get(why_not.id, 0))
+        if options.explain or result.why_not is not None:
+            ranking = await self._unfiltered(context)
+            moved = {} if ranking is None else places_gained(ranking)
+            if result.why_not is not None:
+                why_not = await complete_absence(
+                    result.why_not, plan.query, options.filter, policy, ranking
+                )
+                why_not = add_discount(why_not, moved.get(why_not.id, 0))
+        reasons: Mapping[str, Sequence[str]] = {}
+        if options.explain:
+            reasons = await self._reasons(context, result.places, source, moved)
         return BuiltList(
             recommendations=[
                 c.Recommendation(
                     hit=hits[placement.candidate.id],
-                    reasons=self._reasons(context, placement, source, moved)
-                    if options.explain
-                    else (),
+                    reasons=reasons.get(placement.candidate.id, ()),
                     propensity=placement.propensity,
                 )
                 for placement in result.places
@@ -278,44 +279,46 @@ class ListBuilder:
             return CONTENT
         return self._plan.strategy.shared_source(start.context_ids[0] if start.context_ids else "")
 
-    def _reasons(
+    async def _reasons(
         self,
         context: RankingContext,
-        placement: Placement,
+        places: Sequence[Placement],
         source: str,
         moved: Mapping[str, int],
-    ) -> tuple[str, ...]:
-        """Returns the reasons of the rules, then those of the strategy, strongest first."""
-        model = self._plan.query.served.learned
-        number = None if model is None else model.number_of(placement.candidate.id)
-        if model is None or number is None:
-            similar_to = content_examples(context)[:MAX_REASONS] if source == CONTENT else ()
-            return placement.reasons or tuple(f"because:{item_id}" for item_id in similar_to)
-        reasons = self._plan.strategy.reasons(model, context, number)
-        debiased = (DEBIASED,) if moved.get(placement.candidate.id, 0) > 0 else ()
-        return (*placement.reasons, *reasons, *debiased)
+    ) -> Mapping[str, Sequence[str]]:
+        """Returns the reasons of the rules, then those of the strategy, strongest first, by id."""
+        query, ids = self._plan.query, [placement.candidate.id for placement in places]
+        found: Sequence[Sequence[str]] = [()] * len(ids)
+        if query.served.learned is not None and ids:
+            asked = self._plan.strategy.reasons(context)
+            request = CandidatesRequest(
+                [asked.generator],
+                asked.history,
+                0,
+                repeats=context.repeats,
+                now_us=context.now_us,
+                trained_only=asked.trained_only,
+                reasons_for=keys_of(ids),
+            )
+            found = (await find_candidates(query.served, request, query.context)).reasons
+        similar_to = content_examples(context)[:MAX_REASONS] if source == CONTENT else ()
+        by_content = tuple(f"because:{item_id}" for item_id in similar_to)
+        reasons: dict[str, Sequence[str]] = {}
+        for placement, of_item in zip(places, found, strict=True):
+            item_id = placement.candidate.id
+            if of_item:
+                debiased = (DEBIASED,) if moved.get(item_id, 0) > 0 else ()
+                reasons[item_id] = (*placement.reasons, *of_item, *debiased)
+            else:
+                # The snapshot does not have the item.
+                reasons[item_id] = placement.reasons or by_content
+        return reasons
 
-    def _discount_moves(self, context: RankingContext, source: str) -> Mapping[str, int]:
-        """Returns how many places the discount for popularity moved items up, before any rule."""
-        model, strategy = self._plan.query.served.learned, self._plan.strategy
-        if model is None or source not in (ITEMS, HISTORY) or not strategy.debias(model, context):
-            return {}
-        everything = np.ones(len(model.ids), np.bool_)
-        before, after = (
-            strategy.rank(model, one, everything, WINDOW)
-            for one in (context._replace(debias=0.0), context)
-        )
-        return {model.ids[number]: up for number, up in places_gained(before, after).items()}
-
-    def _rank(self, context: RankingContext, item_id: str) -> int:
-        """Returns the rank of an item before any rule; 0 if it is not ranked."""
-        model = self._plan.query.served.learned
-        number = None if model is None else model.number_of(item_id)
-        if model is None or number is None:
-            return 0
-        everything = np.ones(len(model.ids), np.bool_)
-        ranking = self._plan.strategy.rank(model, context, everything, self._plan.depth)
-        return position_of(ranking, number)
+    async def _unfiltered(self, context: RankingContext) -> ItemRanking | None:
+        """Returns the ranking before any filter or rule; None if the model cannot rank."""
+        query = self._plan.query._replace(filter=None)
+        nothing: frozenset[str] = frozenset()
+        return await rank(query, self._plan.strategy, context, nothing, self._plan.depth)
 
 
 async def _visible_profile(profile: UserProfile, plan: ListPlan) -> UserProfile:
@@ -337,16 +340,16 @@ async def _visible_profile(profile: UserProfile, plan: ListPlan) -> UserProfile:
 
 async def _existing_items(plan: ListPlan) -> tuple[Sequence[str], Sequence[c.IgnoredId]]:
     """Returns the items of a request that exist, and those that were left out."""
-    served, model = plan.query.served, plan.query.served.learned
-    # The items of the snapshot need no lookup, unless there are some that the caller may not see.
-    unknown = [
-        one
-        for one in plan.item_ids
-        if plan.query.context.visible or model is None or model.number_of(one) is None
-    ]
-    if not unknown:
+    served = plan.query.served
+    try:
+        found = await item_lookup.fetch_items(served, plan.item_ids, NO_PAYLOAD, plan.query.context)
+    except ShardsUnavailable:
+        # Other shards know what goes with the items.
         return plan.item_ids, ()
-    found = await item_lookup.fetch_items(served, unknown, NO_PAYLOAD, plan.query.context)
-    ignored = item_lookup.ignored_ids(served, unknown, found)
+    ignored = [
+        one
+        for one in item_lookup.ignored_ids(served, plan.item_ids, found)
+        if one.reason is c.IgnoredReason.NOT_FOUND
+    ]
     missing = {one.id for one in ignored}
     return [one for one in plan.item_ids if one not in missing], ignored

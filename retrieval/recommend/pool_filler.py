@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
-from retrieval.behaviour.model import BehaviourModel
-from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery, allowed_mask
-from retrieval.recommend.ranking import POPULAR
+from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
+from retrieval.recommend.ranking import POPULAR, ItemRanking, RankingQuery
 from retrieval.recommend.similar_items import find_similar_items, list_items
 from retrieval.recommend.strategies import RankingContext, Strategy
+from retrieval.recommend.user_profile import UserProfile
 
 # Sources of a list besides those that `ranking` names.
 CONTENT = "content"
@@ -38,16 +38,19 @@ async def fill_pool(
     Returns: The source: of the ranking, CONTENT or UNORDERED.
     Raises: as `CandidatePool.read`.
     """
-    model = query.served.learned
-    if model is not None and not strategy.needs_content(model, context):
-        return await fill_ranked(pool, query, model, strategy, context, hidden, depth)
+    ranking = await rank(query, strategy, context, hidden, depth)
+    if ranking is not None:
+        await pool.fill(query, ranking.blocks(), depth)
+        return ranking.source
     examples = content_examples(context)
     if examples and (similar := await find_similar_items(query, examples, depth, hidden)):
         for item, score in similar:
             pool.add(item, score)
         return CONTENT
-    if model is not None:
-        await fill_ranked(pool, query, model, strategy, context, hidden, depth)
+    unknown = context._replace(item_ids=(), profile=UserProfile())
+    ranking = await rank(query, strategy, unknown, hidden, depth)
+    if ranking is not None:
+        await pool.fill(query, ranking.blocks(), depth)
         return POPULAR
     items = await list_items(query, depth + len(hidden))
     for item in islice((one for one in items if one.id not in hidden), depth):
@@ -55,27 +58,37 @@ async def fill_pool(
     return UNORDERED
 
 
-def content_examples(context: RankingContext) -> Sequence[str]:
-    """Returns the ids of the items that a list of CONTENT is similar to, most relevant first."""
-    events = context.profile.events
-    return context.item_ids or list(dict.fromkeys(event.item_id for event in events))
-
-
-async def fill_ranked(
-    pool: CandidatePool,
+async def rank(
     query: CandidateQuery,
-    model: BehaviourModel,
     strategy: Strategy,
     context: RankingContext,
     hidden: frozenset[str],
     depth: int,
-) -> str:
-    """Fills a pool in the order of a strategy; returns the source of the ranking.
+) -> ItemRanking | None:
+    """Ranks items by a strategy; returns None if the snapshot's behaviour model cannot.
 
     Raises: as `CandidatePool.read`.
     """
-    allowed = await allowed_mask(query, model, hidden)
-    first = max(depth, _FIRST_BLOCK)
-    ranking = strategy.rank(model, context, allowed, first)
-    await pool.fill(query, model.ids, ranking.blocks, depth)
-    return ranking.source
+    model = query.served.learned
+    if model is None:
+        return None
+    # The keys of the history are known to the shards, so they need not be sent again.
+    had = context.profile.item_ids if hidden >= context.profile.item_ids else frozenset[str]()
+    return await strategy.rank(
+        RankingQuery(
+            served=query.served,
+            model=model,
+            context=query.context,
+            depth=max(depth, _FIRST_BLOCK),
+            filter=query.filter,
+            hidden=hidden - had,
+            hide_history=bool(had),
+        ),
+        context,
+    )
+
+
+def content_examples(context: RankingContext) -> Sequence[str]:
+    """Returns the ids of the items that a list of CONTENT is similar to, most relevant first."""
+    events = context.profile.events
+    return context.item_ids or list(dict.fromkeys(event.item_id for event in events))

@@ -1,207 +1,244 @@
-"""Ranks the items of a snapshot by behaviour, before any rule."""
+"""Ranks the candidates of a list by behaviour, before any rule."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple, TypeAlias
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.behaviour.blend import Generator
-from retrieval.behaviour.factors import FactorGenerator
-from retrieval.behaviour.history import EMPTY_HISTORY, History
+from nearline import contract as c
+from retrieval.behaviour import generator_names as names
+from retrieval.behaviour.blend import DEPTH
+from retrieval.behaviour.item_keys import keys_of
 from retrieval.behaviour.model import BehaviourModel
-from retrieval.behaviour.popularity import PopularityGenerator
-from retrieval.behaviour.popularity_discount import WINDOW, discount_popularity
-from retrieval.index.best_rows import top_k_with_ties
+from retrieval.behaviour.popularity_discount import discount_popularity
+from retrieval.protocols.candidates import (
+    NO_EVENTS,
+    TRAINED,
+    UNKNOWN,
+    CandidatesRequest,
+    KeyedHistory,
+    ShardCandidates,
+)
+from retrieval.protocols.scored_rows import NO_ROWS, ScoredRows, union
+from retrieval.recommend.user_profile import history_of_items
+from retrieval.search.candidates import find_candidates
+from retrieval.search.collection import ServedCollection
+from retrieval.search.request_context import RequestContext
 
 # Sources of a ranking.
 ITEMS = "items"
 HISTORY = "history"
 POPULAR = "popular"
+# A list that hides more items than this, or whose candidates were nearly all deleted, ends early.
+_MOST_FOLLOWING = 16_384
+# Items that go with the items of a request: more than any list of one item has.
+_MOST_RELATED = 1_000
 
 
-Block: TypeAlias = tuple[NDArray[np.int32], NDArray[np.float32]]
+class Block(NamedTuple):
+    """Items of a ranking, best first: ids and scores (n,) float32."""
+
+    ids: Sequence[str]
+    scores: NDArray[np.float32]
 
 
 class ItemRanking(NamedTuple):
-    """Item numbers and scores, best first, in blocks that are computed when they are requested.
+    """A ranking in blocks; the following ones are read from the shards when they are requested.
 
-    source: Source of the first items: ITEMS, HISTORY or POPULAR.
+    source: Source of the first items: ITEMS, HISTORY or POPULAR. first: The best items.
+    undiscounted: Ids of `first` in the order without the discount for popularity.
     """
 
     source: str
-    blocks: Iterator[Block]
+    first: Block
+    undiscounted: Sequence[str]
+    following: AsyncIterator[Block]
+
+    async def blocks(self) -> AsyncIterator[Block]:
+        """Yields all blocks."""
+        yield self.first
+        async for block in self.following:
+            yield block
 
 
-def rank_items(
-    model: BehaviourModel,
-    given: History,
-    history: History,
-    *,
-    repeats: bool,
-    allowed: NDArray[np.bool_],
-    first: int,
-    debias: float | None = None,
-) -> ItemRanking:
-    """Ranks all allowed items for some items or a user; see `strategies` for other rankings.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankingQuery:
+    """Which items may be ranked, and how many are needed.
 
-    Given items are ranked by the items that go with them, a history by the items that may come
-    next. If the snapshot has a ranker, it orders the best of the latter. Items that no generator
-    scores follow by the user's factors: among them are new items, placed by their content. Without
-    items and history, all items are ranked by popularity; in all other rankings, the popularity of
-    the best items is discounted. The scores of the items that follow are lower than those before.
-    Items with equal scores are in order of number.
+    depth: Items of the first block, unless fewer are scored. hidden: Ids of items to leave out.
+    hide_history: Whether to leave out the items of the history, too.
+    """
+
+    served: ServedCollection
+    model: BehaviourModel
+    context: RequestContext
+    depth: int
+    filter: c.Filter | None = None
+    hidden: frozenset[str] = frozenset()
+    hide_history: bool = False
+
+    async def find(self, request: CandidatesRequest) -> ShardCandidates:
+        """Finds candidates, without the items to leave out."""
+        request = request._replace(
+            hidden=_keys_of(self.hidden), hide_history=self.hide_history, filter=self.filter
+        )
+        return await find_candidates(self.served, request, self.context)
+
+
+async def rank_by_items(
+    query: RankingQuery, item_ids: Sequence[str], debias: float | None = None
+) -> ItemRanking | None:
+    """Ranks items by how well they go with some items; the nearest by factors follow.
 
     Args:
-        given: Items that the list goes with; may be empty.
-        history: The user's history; may be empty.
-        repeats: Whether items of the history may be shown again.
-        allowed: (items,) bool.
-        first: Items in the first block of each kind.
-        debias: 0..1, see `discount_popularity`; None uses the model's value for this kind of list.
+        item_ids: At least one.
+        debias: 0..1, see `discount_popularity`; None uses the model's value.
+    Returns: None if none of the items has interactions.
     """
-    discount = discount_of(model, given, history, repeats=repeats, debias=debias)
-    if len(given.items) == 1:
-        return ItemRanking(ITEMS, _blocks_of_item(model, given, allowed, first, discount))
-    if len(given.items):
-        return ItemRanking(ITEMS, _blocks(model, model.similar, given, allowed, first, discount))
-    if len(history.items):
-        generator: Generator = model.blend(repeats=repeats)
-        if (ranker := model.ranker(repeats=repeats)) is not None:
-            generator = ranker.within(allowed)
-        return ItemRanking(HISTORY, _blocks(model, generator, history, allowed, first, discount))
-    popular = PopularityGenerator(model.popularity)
-    return ItemRanking(POPULAR, _blocks(model, popular, history, allowed, first))
+    given = history_of_items(item_ids)
+    debias = query.model.similar_debias if debias is None else debias
+    generators = [names.GOES_WITH, names.TAIL]
+    found = await query.find(CandidatesRequest(generators, given, _MOST_RELATED, trained_only=True))
+    if not (found.events == TRAINED).any():
+        return None
+    goes_with, tail = found.scored
+    if np.count_nonzero(found.events == TRAINED) > 1:
+        # The tail continues the list of one item.
+        tail = NO_ROWS
+    tail = tail.without(goes_with.rows)
+    # Shifted below the scores before, which are positive.
+    floor = float(tail.scores.max(initial=0))
+    parts = [goes_with, ScoredRows(tail.rows, tail.scores - np.float32(floor))]
+    following = _following(
+        query, names.NEAREST, given, union(parts), floor=floor, trained_only=True
+    )
+    return _ranking(ITEMS, found, parts, debias, following)
 
 
-def rank_non_personalized(
-    model: BehaviourModel,
-    item_scores: NDArray[np.float32],
-    *,
-    allowed: NDArray[np.bool_],
-    first: int,
-) -> Iterator[Block]:
-    """Ranks all allowed items by scores that are the same for everyone, the rest by counts.
+async def rank_for_user(
+    query: RankingQuery, history: KeyedHistory, *, repeats: bool, debias: float | None = None
+) -> ItemRanking | None:
+    """Ranks items by what may come next after a history; the nearest by factors follow.
+
+    If the snapshot has a ranker, it orders the best items. Among those that follow are new items,
+    placed by their content.
 
     Args:
-        item_scores: (items,) float32 >= 0.
+        history: At least one event.
+        repeats: Whether items of the history may be listed again.
+        debias: As in `rank_by_items`.
+    Returns: None if the snapshot has none of the items of the history.
     """
-    return _blocks(model, PopularityGenerator(item_scores), EMPTY_HISTORY, allowed, first)
+    debias = query.model.debias(repeats=repeats) if debias is None else debias
+    found = await query.find(CandidatesRequest([names.USER], history, DEPTH, repeats=repeats))
+    if not (found.events != UNKNOWN).any():
+        return None
+    scored = query.model.score_user(found, history, repeats=repeats)
+    following = _following(query, names.NEAREST, history, scored.rows)
+    return _ranking(HISTORY, found, [scored], debias, following)
 
 
-def rank_positive(
-    scores: NDArray[np.float32], *, allowed: NDArray[np.bool_], first: int
-) -> Iterator[Block]:
-    """Ranks only the allowed items whose score is above 0."""
-    return _best_first(np.flatnonzero(allowed & (scores > 0)), scores, first)
+async def rank_for_everyone(query: RankingQuery, generator: str, source: str) -> ItemRanking:
+    """Ranks items by a statistic of theirs; the others follow by their number of interactions."""
+    found = await query.find(CandidatesRequest([generator], NO_EVENTS, query.depth))
+    following = _following(query, names.COUNTS, NO_EVENTS, found.scored[0].rows)
+    return _ranking(source, found, found.scored, 0.0, following)
 
 
-def position_of(ranking: ItemRanking, number: int) -> int:
+async def rank_repurchases(
+    query: RankingQuery, history: KeyedHistory, now_us: int
+) -> ItemRanking | None:
+    """Ranks the items of a history, and no others, by how due they are.
+
+    Returns: None if the snapshot has none of them.
+    """
+    found = await query.find(
+        CandidatesRequest([names.REPURCHASE], history, _MOST_FOLLOWING, now_us=now_us)
+    )
+    if not (found.events != UNKNOWN).any():
+        return None
+    return _ranking(HISTORY, found, found.scored, 0.0, _nothing())
+
+
+async def position_of(ranking: ItemRanking, item_id: str) -> int:
     """Returns the 1-based rank of an item, or 0 if it is not ranked. Consumes the ranking."""
     before = 0
-    for numbers, _ in ranking.blocks:
-        found = np.flatnonzero(numbers == number)
-        if len(found):
-            return before + int(found[0]) + 1
-        before += len(numbers)
+    async for block in ranking.blocks():
+        ids = list(block.ids)
+        if item_id in ids:
+            return before + ids.index(item_id) + 1
+        before += len(ids)
     return 0
 
 
-def discount_of(
-    model: BehaviourModel, given: History, history: History, *, repeats: bool, debias: float | None
-) -> float:
-    """Returns how much `rank_items` discounts popularity, 0..1; its arguments are the same."""
-    if not (len(given.items) or len(history.items)):
-        return 0.0
-    if debias is not None:
-        return debias
-    return model.similar_debias if len(given.items) else model.debias(repeats=repeats)
+def places_gained(ranking: ItemRanking) -> dict[str, int]:
+    """Returns how many places the discount moved items up; negative: down."""
+    first = {item_id: place for place, item_id in enumerate(ranking.undiscounted)}
+    return {item_id: first[item_id] - place for place, item_id in enumerate(ranking.first.ids)}
 
 
-def places_gained(before: ItemRanking, after: ItemRanking) -> dict[int, int]:
-    """Returns how many places items moved up from one ranking to another; negative: down.
-
-    Only the first blocks are compared, since discounts reorder no others. Consumes the rankings.
-    """
-    first = {number: place for place, number in enumerate(next(before.blocks)[0].tolist())}
-    then = {number: place for place, number in enumerate(next(after.blocks)[0].tolist())}
-    return {number: first[number] - place for number, place in then.items() if number in first}
-
-
-def _blocks_of_item(
-    model: BehaviourModel, given: History, allowed: NDArray[np.bool_], first: int, debias: float
-) -> Iterator[Block]:
-    """Yields the blocks of a single item as `_blocks` does, from precomputed lists if possible."""
-    item = int(given.items[0])
-    numbers, scores = model.similar.lists.of(item)
-    listed = _discounted(model, numbers, scores, allowed, debias)
-    best = np.float32(0)
-    if model.tail_lists is not None:
-        more, by_factors = model.tail_lists.of(item)
-        # Shifted below the scores before, which are positive.
-        best = by_factors.max(initial=best)
-        tail = _discounted(model, more, by_factors - best, allowed, debias)
-        numbers = np.append(numbers, more)
-        listed = np.append(listed[0], tail[0]), np.append(listed[1], tail[1])
-    yield listed
-    left = allowed.copy()
-    left[numbers] = False
-    rest = np.flatnonzero(left)
-    if len(rest):
-        scores = FactorGenerator(model.factors).scores(given)
-        yield from _best_first(rest, scores - max(best, scores[rest].max()), first)
-
-
-def _blocks(
-    model: BehaviourModel,
-    generator: Generator,
-    history: History,
-    allowed: NDArray[np.bool_],
-    first: int,
-    debias: float = 0.0,
-) -> Iterator[Block]:
-    scores = generator.scores(history)
-    scored = allowed & (scores > 0)
-    # The order does not depend on the length of the list: always the same number is reordered.
-    blocks = _best_first(np.flatnonzero(scored), scores, max(first, WINDOW) if debias else first)
-    yield discount_popularity(*next(blocks), model.levels, debias)
-    yield from blocks
-    rest = np.flatnonzero(allowed & ~scored)
-    if not len(rest):
-        return
-    if model.factors is not None and len(history.items):
-        scores = FactorGenerator(model.factors).scores(history)
-    else:
-        scores = model.counts
-    # Shifted below the scores before, which are positive.
-    yield from _best_first(rest, scores - max(scores[rest].max(), 0), first)
-
-
-def _discounted(
-    model: BehaviourModel,
-    numbers: NDArray[np.int32],
-    scores: NDArray[np.float32],
-    allowed: NDArray[np.bool_],
+def _ranking(
+    source: str,
+    found: ShardCandidates,
+    parts: Sequence[ScoredRows],
     debias: float,
-) -> Block:
-    """Returns the allowed ones of some items, with their popularity discounted."""
-    free = allowed[numbers]
-    return discount_popularity(numbers[free], scores[free], model.levels, debias)
+    following: AsyncIterator[Block],
+) -> ItemRanking:
+    """Returns a ranking whose first block has the items of all parts, each with its discount."""
+    plain = [part.ranked() for part in parts]
+    moved = [
+        discount_popularity(numbers, scores, found.levels_of(numbers), debias)
+        for numbers, scores in plain
+    ]
+    numbers = np.concatenate([one for one, _ in moved])
+    first = Block(found.ids_of(numbers), np.concatenate([scores for _, scores in moved]))
+    before = first.ids
+    if debias:
+        before = found.ids_of(np.concatenate([one for one, _ in plain]))
+    return ItemRanking(source, first, before, following)
 
 
-def _best_first(
-    places: NDArray[np.int64], scores: NDArray[np.float32], first: int
-) -> Iterator[Block]:
-    """Yields the best few, then the others; ordering all at once takes ten times as long."""
-    best, best_scores = top_k_with_ties(places, scores[places], first)
-    order = np.argsort(-best_scores, kind="stable")[:first]
-    head = best[order]
-    yield head.astype(np.int32), best_scores[order]
-    if len(places) > len(head):
-        is_tail = np.ones(len(scores), np.bool_)
-        is_tail[head] = False
-        tail = places[is_tail[places]]
-        tail = tail[np.argsort(-scores[tail], kind="stable")]
-        yield tail.astype(np.int32), scores[tail]
+async def _following(
+    query: RankingQuery,
+    generator: str,
+    history: KeyedHistory,
+    ranked: NDArray[np.int64],
+    *,
+    floor: float = 0.0,
+    trained_only: bool = False,
+) -> AsyncIterator[Block]:
+    """Yields the items that a generator finds and that are not ranked yet.
+
+    Args:
+        ranked: Numbers of the items ranked before.
+        floor: Scores are lowered by at least this, below those before, which are positive.
+    """
+    shift = None
+    first = min(len(ranked) + 4 * query.depth, _MOST_FOLLOWING)
+    for most in (first, _MOST_FOLLOWING):
+        found = await query.find(
+            CandidatesRequest([generator], history, most, trained_only=trained_only)
+        )
+        (scored,) = found.scored
+        numbers, scores = scored.without(ranked).ranked()
+        if len(numbers):
+            shift = max(floor, float(scores[0])) if shift is None else shift
+            yield Block(found.ids_of(numbers), scores - np.float32(shift))
+        if len(scored.rows) < most:
+            return
+        ranked = np.union1d(ranked, numbers)
+
+
+async def _nothing() -> AsyncIterator[Block]:
+    return
+    yield
+
+
+@lru_cache(256)
+def _keys_of(hidden: frozenset[str]) -> NDArray[np.uint64]:
+    return keys_of(hidden)

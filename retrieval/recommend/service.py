@@ -24,24 +24,25 @@ from nearline.errors import (
 )
 from nearline.filters import both
 from nearline.items.sizes import text_bytes
-from nearline.store.snapshot import Store
+from nearline.store.snapshot import Store, shard_of
 from nearline.times import from_us, to_us
-from retrieval.behaviour.model import load_behaviour_model
+from retrieval.behaviour.tables import read_users
 from retrieval.cache.cached_list import CacheLevel
 from retrieval.protocols import metrics
 from retrieval.protocols.request_validation import check_id, check_list_request
-from retrieval.protocols.snapshot import read_snapshot_ref
 from retrieval.recommend.cached_candidates import CandidateCache
+from retrieval.recommend.history_cache import HistoryCache
 from retrieval.recommend.list_builder import BuiltList, ListBuilder, ListRequest
 from retrieval.recommend.policies import Policy, PolicySource
 from retrieval.recommend.pool_filler import CONTENT, UNORDERED
 from retrieval.recommend.ranking import POPULAR
-from retrieval.recommend.user_profile import build_profile, history_to_events, snapshot_history
+from retrieval.recommend.user_profile import build_profile, history_to_events, since
 from retrieval.redis_client.connection import Cooldown
 from retrieval.rollout.collections import ServedCollections
 from retrieval.rollout.split import Requester
 from retrieval.router.events import InteractionsEvent, Observe, RecommendEvent
 from retrieval.router.reply_info import ReplyInfoBuilder
+from retrieval.search.candidates import read_history
 from retrieval.search.collection import ServedCollection
 from retrieval.search.item_lookup import fetch_items, ignored_ids
 from retrieval.search.request_context import RequestContext, Visible, context_factory
@@ -105,6 +106,7 @@ class RecommendationService:
         self._rng = rng or np.random.default_rng()
         self._observe = observe
         self._cooldown = Cooldown()
+        self._histories = HistoryCache()
 
     @property
     def collections(self) -> ServedCollections:
@@ -133,8 +135,12 @@ class RecommendationService:
             request = ListRequest(audience=audience, options=options, policy=policy)
             builder = ListBuilder(served, request, context, self._cache, self._rng)
             builder.prefetch()
-            state, state_error = await self._read_state(collection, audience)
-            built = await builder.build(build_profile(served.learned, audience.user_id, state))
+            reading = self._read_state(collection, audience)
+            (state, state_error), trained = await self._histories.read_beside(
+                reading, served, audience.user_id, context
+            )
+            weights = served.learned.kind_weights if served.learned else {}
+            built = await builder.build(build_profile(state, trained, weights))
             spent_s = time.perf_counter() - start
             reply = c.RecommendReply(
                 recommendations=built.recommendations,
@@ -226,16 +232,14 @@ class RecommendationService:
     ) -> c.UserRecord:
         """Returns everything stored about a user; see `Recommender.get_user`."""
         self._check_user(collection, user_id)
+        new_context = context_factory(timeout_s, b"")
         async with _deadline(timeout_s):
             record = await self._require_states().export(collection, user_id)
 
         async def answer(served: ServedCollection) -> c.UserRecord:
-            if served.learned is None:
-                return record
+            trained = await read_history(served, user_id, new_context(served))
             deleted_us = to_us(record.deleted) if record.deleted else 0
-            events = history_to_events(
-                served.learned, snapshot_history(served.learned, user_id, deleted_us)
-            )
+            events = history_to_events(since(trained, deleted_us))
             return replace(record, learned=[event_to_interaction(user_id, one) for one in events])
 
         return await self._collections.answer(collection, answer)
@@ -309,15 +313,14 @@ def _influenced_snapshots(store: Store, collection: str, user_id: str) -> list[c
     influenced: list[c.Influence] = []
     for snapshot_id in store.snapshot_ids(collection):
         try:
-            model = load_behaviour_model(
-                store, read_snapshot_ref(store, collection, snapshot_id, 0)
+            manifest = store.manifest(collection, snapshot_id)
+            learned = manifest.HasField("behaviour") and user_id in read_users(
+                store, manifest, [shard_of(user_id, max(1, len(manifest.shards)))]
             )
         except NotFound:
             continue  # Pruned meanwhile.
         except (SnapshotCorrupt, SnapshotMismatch):
             learned = True  # It may have been.
-        else:
-            learned = model is not None and model.history_of(user_id) is not None
         if learned:
             influenced.append(c.Influence(snapshot_id, snapshot_id == current))
     return influenced

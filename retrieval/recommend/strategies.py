@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from retrieval.behaviour.model import BehaviourModel
-from retrieval.behaviour.popularity import RepurchaseGenerator
-from retrieval.recommend.explanations import history_reasons
+from retrieval.behaviour import generator_names
+from retrieval.protocols.candidates import NO_EVENTS, KeyedHistory
 from retrieval.recommend.policies import Origin, Policy
 from retrieval.recommend.ranking import (
-    HISTORY,
     ITEMS,
     POPULAR,
     ItemRanking,
-    discount_of,
-    rank_items,
-    rank_non_personalized,
-    rank_positive,
+    RankingQuery,
+    rank_by_items,
+    rank_for_everyone,
+    rank_for_user,
+    rank_repurchases,
 )
-from retrieval.recommend.user_profile import UserProfile
+from retrieval.recommend.user_profile import UserProfile, history_of_items
 
 # Source of a list whose surface is non-personalized by design: not a fallback for a better list.
 SURFACE: Final = "surface"
 _ITEM = "item:"
-Mask: TypeAlias = NDArray[np.bool_]
-Reasons: TypeAlias = tuple[str, ...]
 
 
 class RankingContext(NamedTuple):
@@ -44,6 +38,14 @@ class RankingContext(NamedTuple):
     repeats: bool
     now_us: int
     debias: float | None = None
+
+
+class ReasonsQuery(NamedTuple):
+    """What to ask shards for the reasons of items; see `CandidatesRequest`."""
+
+    generator: str
+    history: KeyedHistory
+    trained_only: bool = False
 
 
 class Strategy(Protocol):
@@ -76,27 +78,12 @@ class Strategy(Protocol):
         """Returns the source that is reported for a shared list: ITEMS, POPULAR or SURFACE."""
         ...
 
-    def needs_content(self, model: BehaviourModel, context: RankingContext) -> bool:
-        """Returns whether the model cannot rank for the context, so that vectors have to."""
+    async def rank(self, query: RankingQuery, context: RankingContext) -> ItemRanking | None:
+        """Ranks items; returns None if the model cannot, so that vectors have to."""
         ...
 
-    def debias(self, model: BehaviourModel, context: RankingContext) -> float:
-        """Returns how much `rank` discounts popularity, 0..1."""
-        ...
-
-    def rank(
-        self, model: BehaviourModel, context: RankingContext, allowed: Mask, first: int
-    ) -> ItemRanking:
-        """Ranks the items of a snapshot.
-
-        Args:
-            allowed: (items,) bool.
-            first: Items in the first block of each kind.
-        """
-        ...
-
-    def reasons(self, model: BehaviourModel, context: RankingContext, number: int) -> Reasons:
-        """Returns the reasons for an item, strongest first; see Recommendation in the protocol."""
+    def reasons(self, context: RankingContext) -> ReasonsQuery:
+        """Returns what to ask shards for the reasons of listed items."""
         ...
 
 
@@ -127,43 +114,22 @@ class AutoStrategy:
         """Returns ITEMS, or POPULAR without an item."""
         return ITEMS if item_id else POPULAR
 
-    def needs_content(self, model: BehaviourModel, context: RankingContext) -> bool:
-        """Returns whether no item was trained, nor, without items, any of the user's history."""
+    async def rank(self, query: RankingQuery, context: RankingContext) -> ItemRanking | None:
+        """Ranks by the items, else by the history, else by popularity."""
         if context.item_ids:
-            return not any(map(model.is_trained, context.item_ids))
-        return context.profile.is_known and not len(context.profile.history.items)
+            return await rank_by_items(query, context.item_ids, context.debias)
+        if context.profile.is_known:
+            return await rank_for_user(
+                query, context.profile.history, repeats=context.repeats, debias=context.debias
+            )
+        return await rank_for_everyone(query, generator_names.POPULAR, POPULAR)
 
-    def debias(self, model: BehaviourModel, context: RankingContext) -> float:
-        """Returns the discount of the context, else the snapshot's; 0 for popular items."""
-        return discount_of(
-            model,
-            model.history_of_items(context.item_ids),
-            context.profile.history,
-            repeats=context.repeats,
-            debias=context.debias,
-        )
-
-    def rank(
-        self, model: BehaviourModel, context: RankingContext, allowed: Mask, first: int
-    ) -> ItemRanking:
-        """Ranks by the items, else by the history, else by popularity; see `rank_items`."""
-        return rank_items(
-            model,
-            model.history_of_items(context.item_ids),
-            context.profile.history,
-            repeats=context.repeats,
-            allowed=allowed,
-            first=first,
-            debias=context.debias,
-        )
-
-    def reasons(self, model: BehaviourModel, context: RankingContext, number: int) -> Reasons:
-        """Returns the items, or else the events of the history, that speak for an item."""
-        given = model.history_of_items(context.item_ids)
-        if len(given.items):
-            return history_reasons(model, number, given, [model.similar])
-        generators = model.generators(repeats=context.repeats)
-        return history_reasons(model, number, context.profile.history, generators)
+    def reasons(self, context: RankingContext) -> ReasonsQuery:
+        """Asks for the items, or else the events of the history, that speak for an item."""
+        if context.item_ids:
+            given = history_of_items(context.item_ids)
+            return ReasonsQuery(generator_names.GOES_WITH, given, trained_only=True)
+        return ReasonsQuery(generator_names.USER, context.profile.history)
 
 
 class PopularStrategy:
@@ -172,6 +138,7 @@ class PopularStrategy:
     uses_items = False
     name = Origin.POPULAR.value
     source = SURFACE
+    generator = generator_names.POPULAR
 
     def is_shared(self, item_ids: Sequence[str], *, is_known: bool) -> bool:
         """Returns True: every list is shared."""
@@ -185,45 +152,20 @@ class PopularStrategy:
         """Returns the source of the non-personalized list."""
         return self.source
 
-    def needs_content(self, model: BehaviourModel, context: RankingContext) -> bool:
-        """Returns False: item statistics are enough."""
-        return False
+    async def rank(self, query: RankingQuery, context: RankingContext) -> ItemRanking | None:
+        """Ranks by the statistic of the strategy; the remaining items follow by counts."""
+        return await rank_for_everyone(query, self.generator, self.source)
 
-    def debias(self, model: BehaviourModel, context: RankingContext) -> float:
-        """Returns 0: the list is about popularity, or about items that the user had."""
-        return 0.0
-
-    def rank(
-        self, model: BehaviourModel, context: RankingContext, allowed: Mask, first: int
-    ) -> ItemRanking:
-        """Ranks by the item statistic of the strategy; the remaining items follow by counts."""
-        scores = self.item_scores(model)
-        blocks = rank_non_personalized(model, scores, allowed=allowed, first=first)
-        return ItemRanking(self.source, blocks)
-
-    def item_scores(self, model: BehaviourModel) -> NDArray[np.float32]:
-        """Returns the score of each item: (items,) float32 >= 0."""
-        return model.popularity
-
-    def reasons(self, model: BehaviourModel, context: RankingContext, number: int) -> Reasons:
-        """Returns "popular", or "new" for an item without interactions."""
-        return ("popular",) if model.trained[number] else ("new",)
+    def reasons(self, context: RankingContext) -> ReasonsQuery:
+        """Asks whether an item has interactions."""
+        return ReasonsQuery(self.generator, NO_EVENTS)
 
 
 class TrendingStrategy(PopularStrategy):
     """Lists the items with the most recent interactions, the same for everyone."""
 
     name = Origin.TRENDING.value
-
-    def item_scores(self, model: BehaviourModel) -> NDArray[np.float32]:
-        """Returns popularity that decays within days."""
-        return model.trending
-
-    def reasons(self, model: BehaviourModel, context: RankingContext, number: int) -> Reasons:
-        """Returns "trending" for items that trend."""
-        if model.trained[number] and model.trending[number] > 0:
-            return ("trending",)
-        return super().reasons(model, context, number)
+    generator = generator_names.TRENDING
 
 
 class BuyAgainStrategy(PopularStrategy):
@@ -231,34 +173,22 @@ class BuyAgainStrategy(PopularStrategy):
 
     name = Origin.BUY_AGAIN.value
     source = POPULAR
+    generator = generator_names.REBOUGHT
 
     def is_shared(self, item_ids: Sequence[str], *, is_known: bool) -> bool:
         """Returns whether the user is unknown."""
         return not is_known
 
-    def rank(
-        self, model: BehaviourModel, context: RankingContext, allowed: Mask, first: int
-    ) -> ItemRanking:
+    async def rank(self, query: RankingQuery, context: RankingContext) -> ItemRanking | None:
         """Ranks the items of the history, and no others; without a history, all items."""
-        history = context.profile.history
-        if not len(history.items):
-            return super().rank(model, context, allowed, first)
-        scores = RepurchaseGenerator(model.repeat_days, context.now_us).scores(history)
-        return ItemRanking(HISTORY, rank_positive(scores, allowed=allowed, first=first))
+        profile, ranking = context.profile, None
+        if profile.is_known:
+            ranking = await rank_repurchases(query, profile.history, context.now_us)
+        return ranking or await super().rank(query, context)
 
-    def item_scores(self, model: BehaviourModel) -> NDArray[np.float32]:
-        """Returns popularity times repeat rate, or popularity if no rates are known."""
-        if model.repeat_rate.any():
-            return model.popularity * model.repeat_rate
-        return model.popularity
-
-    def reasons(self, model: BehaviourModel, context: RankingContext, number: int) -> Reasons:
-        """Returns "again" for items that the user had, and "due" for those known to be due."""
-        history = context.profile.history
-        if number not in history.items:
-            return super().reasons(model, context, number)
-        due = RepurchaseGenerator(model.repeat_days, context.now_us).is_due(history, number)
-        return ("again", "due") if due else ("again",)
+    def reasons(self, context: RankingContext) -> ReasonsQuery:
+        """Asks whether the user had an item, and whether it is due."""
+        return ReasonsQuery(generator_names.REPURCHASE, context.profile.history)
 
 
 _STRATEGIES: Final[dict[Origin, Strategy]] = {

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cached_property
 from itertools import chain
+from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nearline.times import SECOND_US
-from retrieval.behaviour.history import EMPTY_HISTORY, MAX_HISTORY_EVENTS, History
-from retrieval.behaviour.model import BehaviourModel
+from retrieval.behaviour.history import MAX_HISTORY_EVENTS
+from retrieval.behaviour.item_keys import keys_of
+from retrieval.protocols.candidates import NO_HISTORY, KeyedHistory, StoredHistory
 from retrieval.recommend.policies import Policy, seen_items
 from retrieval.users.records import EMPTY_STATE, UserEvent, UserState, event_items
+
+_NO_WEIGHTS: Mapping[str, float] = MappingProxyType({})
 
 
 class UserProfile:
@@ -22,66 +27,56 @@ class UserProfile:
     item in the same second count as one.
 
     Args:
-        model: The behaviour model of the snapshot; None if it has none.
         recorded: Recorded events, newest first, including items that the snapshot does not have.
         trained: Interactions of the user that the snapshot was trained on.
+        kind_weights: Weights by kind of interaction; other kinds weigh 1.
     """
 
     def __init__(
         self,
-        model: BehaviourModel | None = None,
         recorded: Sequence[UserEvent] = (),
-        trained: History = EMPTY_HISTORY,
+        trained: StoredHistory = NO_HISTORY,
+        kind_weights: Mapping[str, float] = _NO_WEIGHTS,
     ) -> None:
-        self._model = model
         self._recorded = recorded
         self._trained = trained
+        self._kind_weights = kind_weights
 
     @property
     def is_known(self) -> bool:
         """Whether the user has any interactions."""
-        return bool(self._recorded) or len(self._trained.items) > 0
+        return bool(self._recorded) or len(self._trained.ids) > 0
 
     @cached_property
     def _all(self) -> Sequence[UserEvent]:
-        if self._model is None:
-            return self._recorded
-        recorded = {(one.item_id, one.time_us // SECOND_US) for one in self._recorded}
+        """All events; computed on first use, since many lists need only their items."""
+        recorded = self._recorded
+        if not len(self._trained.ids):
+            return recorded
+        known = {(one.item_id, one.time_us // SECOND_US) for one in recorded}
         events = [
-            *self._recorded,
+            *recorded,
             *(
                 one
-                for one in history_to_events(self._model, self._trained)
-                if (one.item_id, one.time_us // SECOND_US) not in recorded
+                for one in history_to_events(self._trained)
+                if (one.item_id, one.time_us // SECOND_US) not in known
             ),
         ]
         return sorted(events, key=lambda one: -one.time_us)
 
     @property
     def events(self) -> Sequence[UserEvent]:
-        """The newest events, newest first; the kind of trained ones is unknown and empty.
-
-        Computed on first use, since many lists do not need it.
-        """
+        """The newest events, newest first; the kind of trained ones is unknown and empty."""
         return self._all[:MAX_HISTORY_EVENTS]
 
     @cached_property
-    def history(self) -> History:
-        """All events with items of the snapshot."""
-        model = self._model
-        if model is None:
-            return EMPTY_HISTORY
-        weights = model.kind_weights
-        known = [
-            (number, one.time_us, _weight(one, weights))
-            for one in self._all
-            if (number := model.number_of(one.item_id)) is not None
-        ]
-        if not known:
-            return EMPTY_HISTORY
-        items, times, counts = zip(*known, strict=True)
-        return History(
-            np.array(items, np.int32), np.array(times, np.int64), np.array(counts, np.float32)
+    def history(self) -> KeyedHistory:
+        """All events as generators read them."""
+        events, weights = self._all, self._kind_weights
+        return KeyedHistory(
+            keys_of(one.item_id for one in events),
+            np.array([one.time_us for one in events], np.int64),
+            np.array([_weight(one, weights) for one in events], np.float32),
         )
 
     def seen(self, policy: Policy, now_us: int) -> frozenset[str]:
@@ -94,63 +89,53 @@ class UserProfile:
         # Most surfaces restrict neither kinds nor times.
         return self.item_ids
 
-    @property
+    @cached_property
     def item_ids(self) -> frozenset[str]:
         """The items of all interactions."""
-        recorded = event_items(self._recorded)
-        if self._model is None:
-            return frozenset(recorded)
-        ids = self._model.ids
-        return frozenset(chain(recorded, (ids[one] for one in self._trained.items.tolist())))
+        return frozenset(chain(event_items(self._recorded), self._trained.ids))
 
     def restricted_to(self, item_ids: Set[str]) -> UserProfile:
         """Returns the profile without interactions with other items."""
-        model, trained = self._model, self._trained
-        if model is not None:
-            kept = np.isin(trained.items, model.numbers_of(item_ids))
-            trained = History(trained.items[kept], trained.time_us[kept], trained.weight[kept])
         recorded = [one for one in self._recorded if one.item_id in item_ids]
-        return UserProfile(model, recorded, trained)
+        kept = [at for at, item_id in enumerate(self._trained.ids) if item_id in item_ids]
+        trained = self._trained.take(np.array(kept, np.int64))
+        return UserProfile(recorded, trained, self._kind_weights)
 
 
 def build_profile(
-    model: BehaviourModel | None, user_id: str, state: UserState = EMPTY_STATE
+    state: UserState = EMPTY_STATE,
+    trained: StoredHistory = NO_HISTORY,
+    kind_weights: Mapping[str, float] = _NO_WEIGHTS,
 ) -> UserProfile:
-    """Returns the profile of a user from recorded state and the snapshot.
+    """Returns the profile of a user, without what was trained on before the user was deleted.
 
     Args:
-        model: The behaviour model of the snapshot; None if it has none.
-        user_id: Empty for a session without a user.
         state: Recorded state of the user and the session.
+        trained, kind_weights: See `UserProfile`.
     """
-    trained = EMPTY_HISTORY
-    if model is not None and user_id:
-        trained = snapshot_history(model, user_id, state.deleted_us)
-    return UserProfile(model, state.events, trained)
+    return UserProfile(state.events, since(trained, state.deleted_us), kind_weights)
 
 
-def snapshot_history(model: BehaviourModel, user_id: str, deleted_us: int) -> History:
-    """Returns the interactions of a user that a snapshot was trained on, newest first.
-
-    Args:
-        deleted_us: When the user was last deleted; earlier interactions are left out. 0: never.
-    """
-    history = model.history_of(user_id)
-    if history is None:
-        return EMPTY_HISTORY
+def since(trained: StoredHistory, deleted_us: int) -> StoredHistory:
+    """Returns the interactions after a user was last deleted; all if deleted_us is 0."""
     if not deleted_us:
-        return history
-    later = history.time_us > deleted_us
-    return History(history.items[later], history.time_us[later], history.weight[later])
+        return trained
+    return trained.take(np.flatnonzero(trained.time_us > deleted_us))
 
 
-def history_to_events(model: BehaviourModel, history: History) -> list[UserEvent]:
+def history_to_events(trained: StoredHistory) -> list[UserEvent]:
     """Returns a history that a snapshot was trained on as events; their kinds are unknown."""
-    columns = (history.items.tolist(), history.time_us.tolist(), history.weight.tolist())
+    columns = (trained.ids, trained.time_us.tolist(), trained.weight.tolist())
     return [
-        UserEvent(model.ids[item], time_us, "", weight)
-        for item, time_us, weight in zip(*columns, strict=True)
+        UserEvent(item_id, time_us, "", weight)
+        for item_id, time_us, weight in zip(*columns, strict=True)
     ]
+
+
+def history_of_items(item_ids: Iterable[str]) -> KeyedHistory:
+    """Returns a history of some items, all at one time."""
+    keys: NDArray[np.uint64] = keys_of(item_ids)
+    return KeyedHistory(keys, np.zeros(len(keys), np.int64), np.ones(len(keys), np.float32))
 
 
 def _weight(event: UserEvent, kind_weights: Mapping[str, float]) -> float:

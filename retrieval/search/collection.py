@@ -38,6 +38,7 @@ class ServedCollection:
     ) -> None:
         manifest = snapshot.manifest
         self.learned = learned
+        self.local_behaviour = learned.local if learned else None
         self.name = snapshot.collection
         self.epoch = snapshot.epoch
         self.snapshot_id = snapshot.snapshot_id

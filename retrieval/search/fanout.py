@@ -20,11 +20,14 @@ from nearline.errors import (
     ShardsUnavailable,
     SnapshotGone,
 )
+from retrieval.protocols.candidates import ShardCandidates, StoredHistory
 from retrieval.protocols.shard import ShardCounts, ShardItems, ShardSuggestions
 from retrieval.search.request_context import RequestContext
 
 _R = TypeVar("_R")
-_ReadResult = TypeVar("_ReadResult", ShardItems, ShardCounts, ShardSuggestions)
+_ReadResult = TypeVar(
+    "_ReadResult", ShardItems, ShardCounts, ShardSuggestions, ShardCandidates, StoredHistory
+)
 # Read only after a shard has released the snapshot, so other requests do not pay for it.
 _gone_tolerated: ContextVar[bool] = ContextVar("gone_tolerated", default=False)
 # The shard is away, slow or behind: the others can still answer. Any other error would occur on
@@ -108,6 +111,18 @@ async def gather_reads(
     for number, result in answers.results.items():
         context.record_applied(number, (result.applied,))
     return answers
+
+
+async def read_if_possible(
+    call: Awaitable[_ReadResult], number: int, context: RequestContext, *, collection: str
+) -> _ReadResult | None:
+    """Returns the answer of one shard, or None if it is away, which the context records."""
+    try:
+        answers = await gather_reads({number: call}, context, collection=collection)
+    except (ShardsUnavailable, DeadlineExceeded, Overloaded, NotApplied) as error:
+        context.failures[number] = error
+        return None
+    return answers.results[number]
 
 
 async def _settle(futures: Collection[Future[_R]], deadline: float | None) -> None:

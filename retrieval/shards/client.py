@@ -10,6 +10,12 @@ from nearline import wire
 from nearline.channel import ServiceChannel
 from nearline.internal.v1 import shard_pb2, shard_pb2_grpc
 from retrieval.live.progress import ShardProgress
+from retrieval.protocols.candidates import (
+    CandidatesRequest,
+    HistoryRequest,
+    ShardCandidates,
+    StoredHistory,
+)
 from retrieval.protocols.shard import (
     CountRequest,
     ItemsRequest,
@@ -22,7 +28,7 @@ from retrieval.protocols.shard import (
     ShardSuggestions,
     SuggestRequest,
 )
-from retrieval.shards import codec
+from retrieval.shards import candidates_codec, codec
 from retrieval.shards.codec import progress_from_proto
 from retrieval.snapshots.memory import MemoryLimit
 
@@ -147,6 +153,26 @@ class ShardClient(ServiceChannel):
         )
         return codec.suggestions_from_proto(
             await self.call(lambda: self._stub.SuggestShard(message, timeout=time_left_s(deadline)))
+        )
+
+    async def candidates(
+        self, key: ShardKey, request: CandidatesRequest, deadline: float | None
+    ) -> ShardCandidates:
+        """Finds candidates; see `Shard.candidates`."""
+        message = candidates_codec.request_to_proto(request, *key)
+        return candidates_codec.candidates_from_proto(
+            await self.call(
+                lambda: self._stub.FindCandidates(message, timeout=time_left_s(deadline))
+            )
+        )
+
+    async def history(
+        self, key: ShardKey, request: HistoryRequest, deadline: float | None
+    ) -> StoredHistory:
+        """Reads the history of a user; see `Shard.history`."""
+        message = shard_pb2.ReadHistoryRequest(**key._asdict(), user_id=request.user_id)
+        return candidates_codec.history_from_proto(
+            await self.call(lambda: self._stub.ReadHistory(message, timeout=time_left_s(deadline)))
         )
 
 

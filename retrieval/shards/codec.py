@@ -38,6 +38,7 @@ _Response: TypeAlias = (
     | shard_pb2.ScanItemsResponse
     | shard_pb2.CountShardResponse
     | shard_pb2.SuggestShardResponse
+    | shard_pb2.FindCandidatesResponse
 )
 # Columns of `ShardHits` and counts of `ShardProgress`, with the same names in their messages.
 _COLUMNS = ("ids", "scores", "chunks", "starts", "ends")
@@ -116,13 +117,13 @@ def hits_to_proto(results: Sequence[ShardHits]) -> shard_pb2.SearchShardResponse
         if hits.cost is not None:
             target.cost.CopyFrom(wire.cost_to_proto(hits.cost))
         target.fallback = hits.fallback
-    _fill_applied(message, oldest_state(hits.applied for hits in results))
+    fill_applied(message, oldest_state(hits.applied for hits in results))
     return message
 
 
 def hits_from_proto(message: shard_pb2.SearchShardResponse) -> list[ShardHits]:
     """Converts a message to the hits of many queries, all with the oldest state among them."""
-    applied = _applied_from_proto(message)
+    applied = applied_from_proto(message)
     found = [_hits_from_proto(hits) for hits in message.results]
     for hits in found:
         hits.applied = applied
@@ -155,14 +156,14 @@ def fetched_items_to_proto(fetched: ShardItems) -> shard_pb2.FetchItemsResponse:
     message = shard_pb2.FetchItemsResponse(items=map(wire.item_to_proto, fetched.items))
     for highlights in fetched.highlights:
         message.highlights.add(queries=map(wire.highlights_to_proto, highlights))
-    _fill_applied(message, fetched.applied)
+    fill_applied(message, fetched.applied)
     return message
 
 
 def scanned_items_to_proto(fetched: ShardItems) -> shard_pb2.ScanItemsResponse:
     """Converts listed items to a message."""
     message = shard_pb2.ScanItemsResponse(items=map(wire.item_to_proto, fetched.items))
-    _fill_applied(message, fetched.applied)
+    fill_applied(message, fetched.applied)
     return message
 
 
@@ -172,9 +173,9 @@ def items_from_proto(
     """Converts a message to items."""
     items = [wire.item_from_proto(one) for one in message.items]
     if isinstance(message, shard_pb2.ScanItemsResponse):
-        return ShardItems(items, _applied_from_proto(message))
+        return ShardItems(items, applied_from_proto(message))
     highlights = [list(map(wire.highlights_from_proto, one.queries)) for one in message.highlights]
-    return ShardItems(items, _applied_from_proto(message), highlights)
+    return ShardItems(items, applied_from_proto(message), highlights)
 
 
 def _hits_from_proto(hits: shard_pb2.ShardHits) -> ShardHits:
@@ -218,7 +219,7 @@ def counts_to_proto(counts: ShardCounts, fields: Sequence[str]) -> shard_pb2.Cou
         target = message.facets.add(field=field, distinct=len(one.counts), missing=one.missing)
         for value, count in one.counts.items():
             target.counts.add(value=wire.value_to_proto(value), count=count)
-    _fill_applied(message, counts.applied)
+    fill_applied(message, counts.applied)
     return message
 
 
@@ -233,7 +234,7 @@ def counts_from_proto(message: shard_pb2.CountShardResponse) -> ShardCounts:
             )
             for facet in message.facets
         ],
-        _applied_from_proto(message),
+        applied_from_proto(message),
     )
 
 
@@ -242,7 +243,7 @@ def suggestions_to_proto(found: ShardSuggestions) -> shard_pb2.SuggestShardRespo
     message = shard_pb2.SuggestShardResponse(
         suggestions=map(wire.suggestion_to_proto, found.suggestions), correction=found.correction
     )
-    _fill_applied(message, found.applied)
+    fill_applied(message, found.applied)
     return message
 
 
@@ -251,16 +252,16 @@ def suggestions_from_proto(message: shard_pb2.SuggestShardResponse) -> ShardSugg
     return ShardSuggestions(
         [wire.suggestion_from_proto(one) for one in message.suggestions],
         message.correction,
-        _applied_from_proto(message),
+        applied_from_proto(message),
     )
 
 
-def _fill_applied(target: _Response, applied: AppliedState | None) -> None:
+def fill_applied(target: _Response, applied: AppliedState | None) -> None:
     if applied is not None:
         target.watermark, target.stale = applied.watermark.encode(), applied.stale
 
 
-def _applied_from_proto(message: _Response) -> AppliedState | None:
+def applied_from_proto(message: _Response) -> AppliedState | None:
     watermark = decode_watermark(message.watermark, "watermark of a shard")
     return None if watermark is None else AppliedState(watermark, message.stale)
 

@@ -12,6 +12,8 @@ from nearline.contract import HitLevel
 from nearline.errors import SnapshotCorrupt
 from nearline.store.snapshot import Store, shard_folder, shard_of
 from nearline.v1 import snapshot_pb2
+from retrieval.behaviour.behaviour_shard import BehaviourShard
+from retrieval.behaviour.shard_tables import read_shard_tables
 from retrieval.index.attributes import snapshot_attributes
 from retrieval.index.filtering.attribute_table import ATTRIBUTES_FILE, AttributeTable
 from retrieval.index.gpu.gpu_pool import GpuPool
@@ -84,7 +86,7 @@ def load_shards(
             entry = entries[number]
             loaded.append(
                 _load_shard(
-                    *(folder, snapshot, entry, vocabulary),
+                    *(store, folder, snapshot, entry, vocabulary),
                     threads=threads,
                     scanners=scanners,
                     gpus=gpus,
@@ -112,6 +114,7 @@ def load_shards(
 
 
 def _load_shard(
+    store: Store,
     folder: Path,
     snapshot: SnapshotRef,
     entry: snapshot_pb2.ShardEntry,
@@ -144,6 +147,15 @@ def _load_shard(
     lexical = None if vocabulary is None else LexicalIndex.load(path, vocabulary, entry.chunks)
     if lexical is not None:
         lexical.warm(POOL)
+    behaviour = None
+    if manifest.HasField("behaviour"):
+        tables = read_shard_tables(store, manifest, entry.shard, len(manifest.shards))
+        behaviour = BehaviourShard(manifest.behaviour, tables)
+        if behaviour.items != items.documents:
+            raise SnapshotCorrupt(
+                f"the behaviour tables of {snapshot.snapshot_id} have {behaviour.items} items of "
+                f"shard {entry.shard}, which has {items.documents}; rebuild the snapshot"
+            )
     name = f"shard {entry.shard} of {snapshot.collection}, snapshot {snapshot.snapshot_id}"
     gpu = None if gpus is None else gpus.attach(index, path / INDEX_FILE, name)
     # The vectors on GPUs are read from the index, so they are closed first.
@@ -161,6 +173,7 @@ def _load_shard(
         ),
         threads=threads,
         scanners=scanners,
+        behaviour=behaviour,
         files=files if lexical is None else [*files, lexical],
         observe=metrics.batch_vectors.labels(*labels).observe,
     )

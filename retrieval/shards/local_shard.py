@@ -12,6 +12,8 @@ from itertools import chain, islice, takewhile
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
+from nearline.errors import Unsupported
+from retrieval.behaviour.behaviour_shard import BehaviourShard
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.highlights import highlight_items, with_texts
 from retrieval.index.segment import Segment
@@ -19,6 +21,12 @@ from retrieval.index.suggestions import suggestion_order
 from retrieval.index.thread_pool import ThreadPool
 from retrieval.index.union import join_counts, join_hits
 from retrieval.live.progress import LiveState
+from retrieval.protocols.candidates import (
+    CandidatesRequest,
+    HistoryRequest,
+    ShardCandidates,
+    StoredHistory,
+)
 from retrieval.protocols.compute_threads import Stopped
 from retrieval.protocols.shard import (
     AppliedState,
@@ -74,6 +82,7 @@ class LocalShard:
         threads: Threads to search in; may be shared with other shards.
         scanners: Threads for exact searches by the CPU, scans and counts, so that other searches
             need not wait for them; None uses `threads`.
+        behaviour: Behaviour of the items; None if the snapshot was built without interactions.
         files: Resources that `close` releases.
         observe: Called with the size of every batch.
     """
@@ -88,6 +97,7 @@ class LocalShard:
         *,
         threads: ThreadPool,
         scanners: ThreadPool | None = None,
+        behaviour: BehaviourShard | None = None,
         files: Sequence[Closable] = (),
         observe: Callable[[float], None] = lambda size: None,
     ) -> None:
@@ -97,6 +107,7 @@ class LocalShard:
         self._admission = ShardAdmission(snapshot_id, f"shard {number}")
         self._threads = threads
         self._scanners = scanners or threads
+        self._behaviour = behaviour
         self._files = files
         together = base.on_gpu or base.index.describe().exact_together
         self._approximate: Batcher[ShardOptions, ShardHits] = Batcher(
@@ -223,6 +234,31 @@ class LocalShard:
         suggested: ShardSuggestions = await self._scanners.call_stoppable(read)
         return suggested
 
+    async def candidates(
+        self, snapshot_id: str, request: CandidatesRequest, deadline: float | None = None
+    ) -> ShardCandidates:
+        """Finds candidates; see `Shard.candidates`."""
+        await self._admission.admit(snapshot_id, request.min_watermark, deadline)
+        behaviour = self._required_behaviour()
+
+        def find(stopped: Stopped) -> ShardCandidates:
+            state = self._state()
+            allowed = None
+            if request.filter is not None:
+                base, alive = state.segments[-1]
+                allowed = base.may_match(request.filter, alive)
+            return behaviour.find(request, allowed)._replace(applied=state.applied)
+
+        found: ShardCandidates = await self._threads.call_stoppable(find)
+        return found
+
+    async def history(
+        self, snapshot_id: str, request: HistoryRequest, deadline: float | None = None
+    ) -> StoredHistory:
+        """Reads the history of a user, in microseconds; see `Shard.history`."""
+        await self._admission.admit(snapshot_id, None, deadline)
+        return self._required_behaviour().history(request)
+
     async def ready(self, snapshot_id: str) -> bool:
         """Returns whether the shard holds this snapshot."""
         return snapshot_id == self._admission.admitted
@@ -272,6 +308,14 @@ class LocalShard:
         if view.part is None:
             return _ShardState([base], view.applied)
         return _ShardState([(view.part, view.part_alive), base], view.applied)
+
+    def _required_behaviour(self) -> BehaviourShard:
+        if self._behaviour is None:
+            raise Unsupported(
+                "the snapshot was built without interactions, so it has no candidates by "
+                "behaviour; build it with --interactions FILE"
+            )
+        return self._behaviour
 
     def _start(self, *, exact: bool) -> None:
         scans = exact and not self.base.scans_on_gpu

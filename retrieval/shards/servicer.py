@@ -14,9 +14,10 @@ from nearline.access.rights import OLD_SHARD_SERVICE
 from nearline.call_guard import Context, Handler, time_left_s
 from nearline.internal.v1 import shard_pb2, shard_pb2_grpc
 from nearline.serving import Registration
+from retrieval.protocols.candidates import HistoryRequest
 from retrieval.protocols.shard import CountRequest, ItemsRequest, ScanRequest, SuggestRequest
 from retrieval.protocols.watermark import decode_watermark
-from retrieval.shards import codec, validation
+from retrieval.shards import candidates_codec, codec, validation
 from retrieval.shards.shard_host import ShardHost
 from retrieval.snapshots.memory import memory_limits
 
@@ -144,6 +145,26 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
             validation.check_suggest(wanted)
             found = await loaded.shard.suggest(request.snapshot_id, wanted, _deadline(context))
             return codec.suggestions_to_proto(found)
+
+    async def FindCandidates(
+        self, request: shard_pb2.FindCandidatesRequest, context: Context
+    ) -> shard_pb2.FindCandidatesResponse:
+        """Finds candidates in one shard."""
+        with self._host.shards(request.collection, request.snapshot_id, request.shard) as shards:
+            loaded = shards[request.shard]
+            wanted = candidates_codec.request_from_proto(request)
+            found = await loaded.shard.candidates(request.snapshot_id, wanted, _deadline(context))
+            return candidates_codec.candidates_to_proto(found)
+
+    async def ReadHistory(
+        self, request: shard_pb2.ReadHistoryRequest, context: Context
+    ) -> shard_pb2.ReadHistoryResponse:
+        """Reads the history of a user of one shard."""
+        with self._host.shards(request.collection, request.snapshot_id, request.shard) as shards:
+            loaded = shards[request.shard]
+            wanted = HistoryRequest(request.user_id)
+            found = await loaded.shard.history(request.snapshot_id, wanted, _deadline(context))
+            return candidates_codec.history_to_proto(found)
 
     async def GetStatus(
         self, request: shard_pb2.GetStatusRequest, context: Context

@@ -27,10 +27,10 @@ from nearline.contract import Audience, RecommendOptions
 from nearline.errors import NotReady
 from nearline.store.snapshot import Store
 from nearline_cli.app import app
-from retrieval.behaviour.model import load_behaviour_model
 from retrieval.changelog.registry import ChangeLogs
 from retrieval.protocols.snapshot import read_current_snapshots
 from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks
+from tests.index_builder.behaviour.trained_snapshots import history_ids, read_trained
 from tests.live.world import World, world
 from tests.redis_server import needs_redis
 
@@ -250,22 +250,17 @@ async def test_the_next_build_learns_what_was_recorded_and_nothing_of_who_was_de
         # Its vectors are others than before.
         forced = ("--force-promote", "the test wants it")
         await asyncio.to_thread(app, (*words, str(events), *where, *forced), standalone_mode=False)
-        (snapshot,) = read_current_snapshots(store, ["default"])
-        learned = load_behaviour_model(store, snapshot)
-        assert learned is not None
-        history = learned.history_of("new")
-        assert history is not None
-        assert [learned.ids[one] for one in history.items] == ["i03", "i02"]
+        trained = read_trained(store)
+        assert history_ids(trained, "new") == ["i03", "i02"]
         # What the file has of user 0 was done before the user was deleted.
-        assert learned.history_of("gone") is None and learned.history_of("u000") is None
-        assert learned.history_of("u001") is not None
+        assert trained.had_by("gone") is None and trained.had_by("u000") is None
+        assert trained.had_by("u001") is not None
         # A compaction carries on what was learned, but not of who was deleted in the meantime.
         await client.delete_user("u001")
         new = c.Item(id="i99", text="x", vector=np.ones(ITEMS, np.float32))
         (result,) = (await client.upsert_items([new])).results
         assert result.outcome is c.WriteOutcome.APPLIED
         await asyncio.to_thread(app, ("compact", *where), standalone_mode=False)
-        (snapshot,) = read_current_snapshots(store, ["default"])
-        learned = load_behaviour_model(store, snapshot)
-        assert learned is not None and learned.number_of("i99") is not None
-        assert learned.history_of("u001") is None and learned.history_of("u002") is not None
+        trained = read_trained(store)
+        assert "i99" in trained.tables.ids
+        assert trained.had_by("u001") is None and trained.had_by("u002") is not None

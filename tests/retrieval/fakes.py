@@ -17,6 +17,14 @@ from nearline.contract import (
     TextRole,
 )
 from nearline.errors import NearlineError, SnapshotMismatch
+from retrieval.protocols.candidates import (
+    NO_CANDIDATES,
+    NO_HISTORY,
+    CandidatesRequest,
+    HistoryRequest,
+    ShardCandidates,
+    StoredHistory,
+)
 from retrieval.protocols.shard import (
     CountRequest,
     ItemsRequest,
@@ -140,6 +148,18 @@ class SilentShard:
         await asyncio.Event().wait()
         return ShardSuggestions((), "")
 
+    async def candidates(
+        self, snapshot_id: str, request: CandidatesRequest, deadline: float | None = None
+    ) -> ShardCandidates:
+        await asyncio.Event().wait()
+        return NO_CANDIDATES
+
+    async def history(
+        self, snapshot_id: str, request: HistoryRequest, deadline: float | None = None
+    ) -> StoredHistory:
+        await asyncio.Event().wait()
+        return NO_HISTORY
+
     async def ready(self, snapshot_id: str) -> bool:
         return False
 
@@ -160,6 +180,16 @@ class FailingShard(SilentShard):
         future: asyncio.Future[Sequence[ShardHits]] = asyncio.get_running_loop().create_future()
         future.set_exception(self.error)
         return future
+
+    async def candidates(
+        self, snapshot_id: str, request: CandidatesRequest, deadline: float | None = None
+    ) -> ShardCandidates:
+        raise self.error
+
+    async def history(
+        self, snapshot_id: str, request: HistoryRequest, deadline: float | None = None
+    ) -> StoredHistory:
+        raise self.error
 
     async def fetch(
         self, snapshot_id: str, request: ItemsRequest, deadline: float | None = None

@@ -247,6 +247,108 @@ class CountShardResponse(_message.Message):
     stale: str
     def __init__(self, count: _Optional[int] = ..., facets: _Optional[_Iterable[_Union[_retrieval_pb2.FacetCounts, _Mapping]]] = ..., watermark: _Optional[bytes] = ..., stale: _Optional[str] = ...) -> None: ...
 
+class FindCandidatesRequest(_message.Message):
+    __slots__ = ("collection", "snapshot_id", "shard", "generators", "keys", "time_us", "weights", "most", "repeats", "hidden", "hide_history", "now_us", "filter", "min_watermark", "trained_only", "reasons_for", "explain")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    GENERATORS_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    TIME_US_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    MOST_FIELD_NUMBER: _ClassVar[int]
+    REPEATS_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_FIELD_NUMBER: _ClassVar[int]
+    HIDE_HISTORY_FIELD_NUMBER: _ClassVar[int]
+    NOW_US_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    MIN_WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    TRAINED_ONLY_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FOR_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    snapshot_id: str
+    shard: int
+    generators: _containers.RepeatedScalarFieldContainer[str]
+    keys: bytes
+    time_us: bytes
+    weights: bytes
+    most: int
+    repeats: bool
+    hidden: bytes
+    hide_history: bool
+    now_us: int
+    filter: _types_pb2.Filter
+    min_watermark: bytes
+    trained_only: bool
+    reasons_for: bytes
+    explain: bool
+    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., generators: _Optional[_Iterable[str]] = ..., keys: _Optional[bytes] = ..., time_us: _Optional[bytes] = ..., weights: _Optional[bytes] = ..., most: _Optional[int] = ..., repeats: _Optional[bool] = ..., hidden: _Optional[bytes] = ..., hide_history: _Optional[bool] = ..., now_us: _Optional[int] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., min_watermark: _Optional[bytes] = ..., trained_only: _Optional[bool] = ..., reasons_for: _Optional[bytes] = ..., explain: _Optional[bool] = ...) -> None: ...
+
+class ScoredItems(_message.Message):
+    __slots__ = ("numbers", "scores")
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    numbers: bytes
+    scores: bytes
+    def __init__(self, numbers: _Optional[bytes] = ..., scores: _Optional[bytes] = ...) -> None: ...
+
+class ItemReasons(_message.Message):
+    __slots__ = ("reasons",)
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    reasons: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, reasons: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class FindCandidatesResponse(_message.Message):
+    __slots__ = ("events", "scored", "numbers", "ids", "id_bytes", "levels", "columns", "reasons", "total_count", "watermark", "stale")
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    SCORED_FIELD_NUMBER: _ClassVar[int]
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    ID_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LEVELS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_COUNT_FIELD_NUMBER: _ClassVar[int]
+    WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
+    events: bytes
+    scored: _containers.RepeatedCompositeFieldContainer[ScoredItems]
+    numbers: bytes
+    ids: bytes
+    id_bytes: bytes
+    levels: bytes
+    columns: bytes
+    reasons: _containers.RepeatedCompositeFieldContainer[ItemReasons]
+    total_count: float
+    watermark: bytes
+    stale: str
+    def __init__(self, events: _Optional[bytes] = ..., scored: _Optional[_Iterable[_Union[ScoredItems, _Mapping]]] = ..., numbers: _Optional[bytes] = ..., ids: _Optional[bytes] = ..., id_bytes: _Optional[bytes] = ..., levels: _Optional[bytes] = ..., columns: _Optional[bytes] = ..., reasons: _Optional[_Iterable[_Union[ItemReasons, _Mapping]]] = ..., total_count: _Optional[float] = ..., watermark: _Optional[bytes] = ..., stale: _Optional[str] = ...) -> None: ...
+
+class ReadHistoryRequest(_message.Message):
+    __slots__ = ("collection", "snapshot_id", "shard", "user_id")
+    COLLECTION_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    collection: str
+    snapshot_id: str
+    shard: int
+    user_id: str
+    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., user_id: _Optional[str] = ...) -> None: ...
+
+class ReadHistoryResponse(_message.Message):
+    __slots__ = ("ids", "id_bytes", "time_us", "weights")
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    ID_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TIME_US_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    ids: bytes
+    id_bytes: bytes
+    time_us: bytes
+    weights: bytes
+    def __init__(self, ids: _Optional[bytes] = ..., id_bytes: _Optional[bytes] = ..., time_us: _Optional[bytes] = ..., weights: _Optional[bytes] = ...) -> None: ...
+
 class GetStatusRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

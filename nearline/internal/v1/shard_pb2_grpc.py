@@ -60,6 +60,16 @@ class ShardServiceStub:
                 request_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.SuggestShardRequest.SerializeToString,
                 response_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.SuggestShardResponse.FromString,
                 _registered_method=True)
+        self.FindCandidates = channel.unary_unary(
+                '/nearline.internal.v1.ShardService/FindCandidates',
+                request_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.FindCandidatesRequest.SerializeToString,
+                response_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.FindCandidatesResponse.FromString,
+                _registered_method=True)
+        self.ReadHistory = channel.unary_unary(
+                '/nearline.internal.v1.ShardService/ReadHistory',
+                request_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.ReadHistoryRequest.SerializeToString,
+                response_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.ReadHistoryResponse.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/nearline.internal.v1.ShardService/GetStatus',
                 request_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.GetStatusRequest.SerializeToString,
@@ -116,6 +126,20 @@ class ShardServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindCandidates(self, request, context):
+        """Finds candidates of a list among the items of one shard, by behaviour.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadHistory(self, request, context):
+        """Reads the interactions of a user of one shard that the snapshot was trained on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStatus(self, request, context):
         """Returns the loaded shards and snapshots.
         """
@@ -164,6 +188,16 @@ def add_ShardServiceServicer_to_server(servicer, server):
                     servicer.SuggestShard,
                     request_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.SuggestShardRequest.FromString,
                     response_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.SuggestShardResponse.SerializeToString,
+            ),
+            'FindCandidates': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindCandidates,
+                    request_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.FindCandidatesRequest.FromString,
+                    response_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.FindCandidatesResponse.SerializeToString,
+            ),
+            'ReadHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadHistory,
+                    request_deserializer=nearline_dot_internal_dot_v1_dot_shard__pb2.ReadHistoryRequest.FromString,
+                    response_serializer=nearline_dot_internal_dot_v1_dot_shard__pb2.ReadHistoryResponse.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
@@ -317,6 +351,60 @@ class ShardService:
             '/nearline.internal.v1.ShardService/SuggestShard',
             nearline_dot_internal_dot_v1_dot_shard__pb2.SuggestShardRequest.SerializeToString,
             nearline_dot_internal_dot_v1_dot_shard__pb2.SuggestShardResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindCandidates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearline.internal.v1.ShardService/FindCandidates',
+            nearline_dot_internal_dot_v1_dot_shard__pb2.FindCandidatesRequest.SerializeToString,
+            nearline_dot_internal_dot_v1_dot_shard__pb2.FindCandidatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearline.internal.v1.ShardService/ReadHistory',
+            nearline_dot_internal_dot_v1_dot_shard__pb2.ReadHistoryRequest.SerializeToString,
+            nearline_dot_internal_dot_v1_dot_shard__pb2.ReadHistoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -25,6 +25,10 @@ class ShardServiceStub:
     """Counts the items of one shard, and the values of their attributes."""
     SuggestShard: _aio.UnaryUnaryMultiCallable[_shard_pb2.SuggestShardRequest, _shard_pb2.SuggestShardResponse]
     """Completes a text with titles of one shard."""
+    FindCandidates: _aio.UnaryUnaryMultiCallable[_shard_pb2.FindCandidatesRequest, _shard_pb2.FindCandidatesResponse]
+    """Finds candidates of a list among the items of one shard, by behaviour."""
+    ReadHistory: _aio.UnaryUnaryMultiCallable[_shard_pb2.ReadHistoryRequest, _shard_pb2.ReadHistoryResponse]
+    """Reads the interactions of a user of one shard that the snapshot was trained on."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_shard_pb2.GetStatusRequest, _shard_pb2.GetStatusResponse]
     """Returns the loaded shards and snapshots."""
     LoadSnapshot: _aio.UnaryUnaryMultiCallable[_shard_pb2.LoadSnapshotRequest, _shard_pb2.LoadSnapshotResponse]
@@ -69,6 +73,20 @@ class ShardServiceServicer:
         context: _aio.ServicerContext[_shard_pb2.SuggestShardRequest, _abc.Awaitable[_shard_pb2.SuggestShardResponse]],
     ) -> _abc.Awaitable[_shard_pb2.SuggestShardResponse]:
         """Completes a text with titles of one shard."""
+
+    def FindCandidates(
+        self,
+        request: _shard_pb2.FindCandidatesRequest,
+        context: _aio.ServicerContext[_shard_pb2.FindCandidatesRequest, _abc.Awaitable[_shard_pb2.FindCandidatesResponse]],
+    ) -> _abc.Awaitable[_shard_pb2.FindCandidatesResponse]:
+        """Finds candidates of a list among the items of one shard, by behaviour."""
+
+    def ReadHistory(
+        self,
+        request: _shard_pb2.ReadHistoryRequest,
+        context: _aio.ServicerContext[_shard_pb2.ReadHistoryRequest, _abc.Awaitable[_shard_pb2.ReadHistoryResponse]],
+    ) -> _abc.Awaitable[_shard_pb2.ReadHistoryResponse]:
+        """Reads the interactions of a user of one shard that the snapshot was trained on."""
 
     def GetStatus(
         self,

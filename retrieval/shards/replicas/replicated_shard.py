@@ -6,6 +6,12 @@ import asyncio
 from asyncio import Future
 from collections.abc import Callable, Sequence
 
+from retrieval.protocols.candidates import (
+    CandidatesRequest,
+    HistoryRequest,
+    ShardCandidates,
+    StoredHistory,
+)
 from retrieval.protocols.quantiles import RecentQuantiles
 from retrieval.protocols.shard import (
     CountRequest,
@@ -59,6 +65,7 @@ class ReplicatedShard:
         self._calls = HedgedCalls(replicas, collection, number)
         self._search_latencies = RecentQuantiles((0.95,), window=256, every=32)
         self._fetch_latencies = RecentQuantiles((0.95,), window=256, every=32)
+        self._candidate_latencies = RecentQuantiles((0.95,), window=256, every=32)
         self._runners: set[Future[None]] = set()
         self._batcher: Batcher[tuple[str, ShardOptions], ShardHits] = Batcher(
             self._start,
@@ -118,6 +125,27 @@ class ReplicatedShard:
         """Completes a title; see `Shard.suggest`."""
         key = self._key(snapshot_id)
         return await self._calls.call(key, lambda client: client.suggest(key, request, deadline))
+
+    async def candidates(
+        self, snapshot_id: str, request: CandidatesRequest, deadline: float | None = None
+    ) -> ShardCandidates:
+        """Finds candidates; see `Shard.candidates`."""
+        key = self._key(snapshot_id)
+        return await self._calls.call(
+            key,
+            lambda client: client.candidates(key, request, deadline),
+            self._candidate_latencies,
+            waits=request.min_watermark is not None,
+        )
+
+    async def history(
+        self, snapshot_id: str, request: HistoryRequest, deadline: float | None = None
+    ) -> StoredHistory:
+        """Reads the history of a user; see `Shard.history`."""
+        key = self._key(snapshot_id)
+        return await self._calls.call(
+            key, lambda client: client.history(key, request, deadline), self._fetch_latencies
+        )
 
     async def ready(self, snapshot_id: str) -> int:
         """Counts the ready replicas; see `ready_replicas`."""

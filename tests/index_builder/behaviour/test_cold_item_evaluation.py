@@ -22,6 +22,7 @@ from nearline.errors import InvalidRequest
 from nearline.times import DAY_US
 from nearline.vectors import normalise
 from retrieval.behaviour.history import History
+from tests.retrieval.behaviour.dense_scores import dense
 
 USERS, ITEMS, KINDS, PLACES = 240, 80, 4, 4
 
@@ -105,7 +106,7 @@ def test_content_average_is_a_cosine_up_to_one_factor(content: NDArray[np.float3
     items = np.array([3, 7, 7, 40], np.int32)
     history = History(items, np.zeros(4, np.int64), np.ones(4, np.float32))
     mean = content[items].mean(axis=0)
-    scores = ContentAverage(content).scores(history)
+    scores = dense(ContentAverage(content), history, ITEMS)
     cosines = content @ mean / np.linalg.norm(mean)
     assert scores == pytest.approx(cosines * scores[0] / cosines[0], rel=1e-4)
 
@@ -113,10 +114,10 @@ def test_content_average_is_a_cosine_up_to_one_factor(content: NDArray[np.float3
 def test_a_random_order_is_another_for_each_user_and_repeats_with_its_seed() -> None:
     nobody = History(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.float32))
     one, same = RandomOrder(50, 1), RandomOrder(50, 1)
-    first, second = one.scores(nobody), one.scores(nobody)
+    first, second = dense(one, nobody, 50), dense(one, nobody, 50)
     assert not np.array_equal(first, second)
-    assert np.array_equal(first, same.scores(nobody))
-    assert first.shape == (50,)
+    assert np.array_equal(first, dense(same, nobody, 50))
+    assert np.count_nonzero(first) == 50
 
 
 def test_too_little_to_learn_from_is_refused(

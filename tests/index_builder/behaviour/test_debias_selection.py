@@ -50,8 +50,10 @@ def test_the_largest_discount_is_chosen_that_costs_no_accuracy() -> None:
 
 def test_no_discount_is_chosen_if_each_would_cost_too_much_or_change_nothing() -> None:
     # The deviation of the scores is 0.45, so at 0.15, item 0 loses 2 x 0.068 more than item 1.
-    assert discount_popularity(*RANKINGS[0], KNOWN.levels, 0.1)[0][0] == 0
-    assert discount_popularity(*RANKINGS[0], KNOWN.levels, 0.15)[0][0] == 1
+    numbers, scores = RANKINGS[0]
+    levels = KNOWN.levels[numbers]
+    assert discount_popularity(numbers, scores, levels, 0.1)[0][0] == 0
+    assert discount_popularity(numbers, scores, levels, 0.15)[0][0] == 1
     card = choose_debias(RANKINGS, POPULAR, KNOWN, 1, tolerance=0.01)
     assert (card.value, card.ndcg, describe_debias(card)) == (0.0, 1.0, "")
 

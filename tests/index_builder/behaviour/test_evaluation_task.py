@@ -13,7 +13,7 @@ from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import Split
 from nearline.times import DAY_US
 from retrieval.behaviour.history import History
-from retrieval.behaviour.popularity import PopularityGenerator
+from retrieval.behaviour.popularity import ItemScores, PopularityGenerator
 
 
 def interactions(*rows: tuple[int, int], users: int = 4, items: int = 6) -> Interactions:
@@ -61,7 +61,7 @@ def test_a_task_of_cold_users_and_items_takes_their_history_and_those_items() ->
     assert np.flatnonzero(cold.candidates).tolist() == [3, 5]
 
 
-def test_lists_rank_all_candidates_and_break_ties_by_id() -> None:
+def test_lists_rank_all_scored_candidates_and_break_ties_by_id() -> None:
     scores = np.array([1, 1, 5, 9, 1, 1], np.float32)
     history = History(np.array([2], np.int32), np.zeros(1, np.int64), np.ones(1, np.float32))
     candidates = np.array([True, True, True, False, True, False])
@@ -69,9 +69,16 @@ def test_lists_rank_all_candidates_and_break_ties_by_id() -> None:
     task = EvaluationTask(
         np.zeros(1, np.int32), [history], [np.zeros(1, np.int32)], candidates, order, False
     )
-    assert top_lists(PopularityGenerator(scores), task, 4).tolist() == [[4, 1, 0, -1]]
+    generator = PopularityGenerator(ItemScores(scores))
+    assert top_lists(generator, task, 4).tolist() == [[4, 1, 0, -1]]
     again = task._replace(repeats=True)
-    assert top_lists(PopularityGenerator(scores), again, 4).tolist() == [[2, 4, 1, 0]]
+    assert top_lists(generator, again, 4).tolist() == [[2, 4, 1, 0]]
+    # Of more equal ones than fit, those with the first ids are listed.
+    assert top_lists(generator, again, 2).tolist() == [[2, 4]]
+    # No place is filled with an item that the generator does not score.
+    scores = np.array([1, 0, 5, 9, 1, 1], np.float32)
+    generator = PopularityGenerator(ItemScores(scores))
+    assert top_lists(generator, again, 4).tolist() == [[2, 4, 0, -1]]
 
 
 def test_only_candidates_that_help_are_blended() -> None:
@@ -92,13 +99,14 @@ def test_only_candidates_that_help_are_blended() -> None:
         scores = rng.random(items, np.float32) / np.float32(10)
         scores[[7, 11]] = 0
         scores[item] = 5
-        return PopularityGenerator(scores)
+        return PopularityGenerator(ItemScores(scores))
 
     first, second = (
         CandidateGenerator("a", "plain", knows(7)),
         CandidateGenerator("b", "x=1", knows(11)),
     )
-    useless = CandidateGenerator("c", "plain", PopularityGenerator(np.zeros(items, np.float32)))
+    nothing = PopularityGenerator(ItemScores(np.zeros(items, np.float32)))
+    useless = CandidateGenerator("c", "plain", nothing)
     choice = choose_blend([useless, first, second], task, 2)
     assert set(choice.weights) == {"a plain", "b x=1"}
     assert choice.validation == pytest.approx(1.0)

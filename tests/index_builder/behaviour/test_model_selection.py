@@ -12,11 +12,14 @@ from index_builder.behaviour.repurchase_rates import measure_repurchases
 from index_builder.behaviour.training import train_behaviour
 from index_builder.interactions.records import Interactions
 from index_builder.options.training_options import TrainingOptions
+from index_builder.releases.offline_eval import TrainedSnapshot
 from nearline.times import DAY_US
-from retrieval.behaviour.model import build_behaviour_model
-from retrieval.behaviour.popularity import PopularityGenerator
+from retrieval.behaviour.generator_names import COUNTS, POPULAR, TRENDING
+from retrieval.behaviour.popularity import ItemScores, PopularityGenerator
+from retrieval.behaviour.tables import REPEAT_DAYS, REPEAT_RATE
+from tests.index_builder.behaviour.trained_snapshots import dense_scores
 
-ANY = PopularityGenerator(np.zeros(1, np.float32))
+ANY = PopularityGenerator(ItemScores(np.zeros(1, np.float32)))
 CANDIDATES = [
     CandidateGenerator("popular", "plain", ANY, "popularity"),
     CandidateGenerator("popular", "days=15", ANY, "popularity_15d"),
@@ -68,10 +71,10 @@ def test_recent_popularity_serves_if_trends_change() -> None:
         TrainingOptions(interactions=rows), list(rows.items), 0, lambda steps: None
     )
     assert found.card.popularity_table == "popularity_15d"
-    learned = build_behaviour_model(found.card, found.tables)
-    assert np.array_equal(learned.popularity, popularity(rows, 15.0))
-    assert np.array_equal(learned.counts, popularity(rows))
-    assert np.array_equal(learned.trending, trending(rows))
+    trained = TrainedSnapshot.of(found.card, found.tables)
+    assert np.array_equal(dense_scores(trained, POPULAR), popularity(rows, 15.0))
+    assert np.array_equal(dense_scores(trained, COUNTS), popularity(rows))
+    assert np.array_equal(dense_scores(trained, TRENDING), trending(rows))
     again = measure_repurchases(rows)
-    assert np.array_equal(learned.repeat_rate, again.rate)
-    assert np.array_equal(learned.repeat_days, again.days)
+    assert np.array_equal(found.tables.popularity[REPEAT_RATE], again.rate)
+    assert np.array_equal(found.tables.popularity[REPEAT_DAYS], again.days)

@@ -10,11 +10,20 @@ from index_builder.behaviour.tables import build_histories
 from index_builder.behaviour.training import MIN_TESTED, TrainedBehaviour, train_behaviour
 from index_builder.interactions.records import Interactions
 from index_builder.options.training_options import TrainingOptions
+from index_builder.releases.offline_eval import TrainedSnapshot
 from nearline.errors import InvalidRequest
 from nearline.times import DAY_US
+from retrieval.behaviour.blend import DEPTH, Blend, WeightedGenerator, without_history
+from retrieval.behaviour.generator_names import GOES_WITH, POPULAR
 from retrieval.behaviour.history import MAX_HISTORY_EVENTS, History
-from retrieval.behaviour.model import build_behaviour_model
+from retrieval.index.sorted_ids import index_of
 from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks
+from tests.index_builder.behaviour.trained_snapshots import (
+    dense_scores,
+    find_for_user,
+    history_ids,
+    score_user,
+)
 
 
 def learned_from(rows: Interactions, ids: list[str], **options: object) -> TrainedBehaviour:
@@ -33,21 +42,20 @@ def test_the_next_step_of_a_walk_comes_first() -> None:
     assert [(one.repeats, one.split, one.k) for one in card.blends] == [
         *((False, "last-n:1", 3), (True, "last-n:1", 3)),
     ]
-    learned = build_behaviour_model(card, found.tables)
+    trained = TrainedSnapshot.of(card, found.tables)
     assert card.blends[0].validation_ndcg > 0.9
     for number in (0, 7):
-        history = learned.history_of(f"u{number:03}")
-        assert history is not None
+        user = f"u{number:03}"
         last = (number * 5 + 8) % ITEMS
-        assert [learned.ids[one] for one in history.items[:2]] == [f"i{last:02}", f"i{last - 1:02}"]
-        best = int(np.argmax(learned.blend(repeats=False).scores(history)))
-        assert learned.ids[best] == f"i{(last + 1) % ITEMS:02}"
+        assert history_ids(trained, user)[:2] == [f"i{last:02}", f"i{last - 1:02}"]
+        numbers, _ = score_user(trained, user, repeats=False).ranked()
+        assert ids[int(numbers[0])] == f"i{(last + 1) % ITEMS:02}"
 
 
 @pytest.mark.parametrize("fixed", [None, 0.0, 0.5])
 def test_discounts_for_popularity_are_measured_on_validation(fixed: float | None) -> None:
     found = learned_from(walks(), documents(), validate_on="last-n:1", k=3, popularity_debias=fixed)
-    learned = build_behaviour_model(found.card, found.tables)
+    learned = TrainedSnapshot.of(found.card, found.tables).model
     # All items of a walk are equally popular, so nothing is gained.
     assert learned.similar_debias == learned.debias(repeats=False) == (fixed or 0.0)
     card = found.card.blends[0].debias
@@ -74,7 +82,8 @@ def test_a_discount_out_of_range_is_refused(value: float) -> None:
     assert error.value.field == "popularity_debias"
 
 
-def test_a_blend_of_a_card_scores_as_the_candidates_that_were_chosen() -> None:
+@pytest.mark.parametrize("newest", [1, 9])
+def test_a_blend_of_a_card_scores_as_the_candidates_that_were_chosen(newest: int) -> None:
     rows = walks()
     found = learned_from(rows, documents())
     # Trained by hand on the same rows, numbered in the order of ids.
@@ -86,16 +95,24 @@ def test_a_blend_of_a_card_scores_as_the_candidates_that_were_chosen() -> None:
         item=(len(items) - 1 - rows.item).astype(np.int32),
     )
     by_name = {one.name: one.generator for one in train_candidates(ordered, repeats=True)}
-    learned = build_behaviour_model(found.card, found.tables)
-    history = learned.history_of("u003")
-    assert history is not None
+    trained = TrainedSnapshot.of(found.card, found.tables)
+    stored = found.tables.histories.of("u003")
+    assert stored is not None and len(stored.items) == 9
+    history = History(stored.items[:newest], stored.time_us[:newest], stored.weight[:newest])
+    everything = np.ones(ITEMS, np.bool_)
     for card in found.card.blends:
-        made = learned.blend(repeats=card.repeats)
-        assert made.repeats == card.repeats
-        for part, (generator, weight) in zip(card.parts, made.parts, strict=True):
-            expected = by_name[f"{part.model} {part.settings}"]
-            assert weight == part.weight
-            assert np.array_equal(generator.scores(history), expected.scores(history))
+        generators = [by_name[f"{part.model} {part.settings}"] for part in card.parts]
+        allowed = everything if card.repeats else without_history(everything, history)
+        made = find_for_user(trained, "u003", repeats=card.repeats, newest=newest)
+        expected = [one.best(history, allowed, DEPTH) for one in generators]
+        for one, other in zip(made.scored, expected, strict=True):
+            assert np.array_equal(one.rows, other.rows)
+            assert np.array_equal(one.scores, other.scores)
+        parts = map(WeightedGenerator, generators, (part.weight for part in card.parts))
+        whole = Blend(list(parts), card.repeats).best(history, everything, ITEMS)
+        blended = score_user(trained, "u003", repeats=card.repeats, newest=newest)
+        assert np.array_equal(blended.rows, whole.rows)
+        assert np.array_equal(blended.scores, whole.scores)
 
 
 def test_training_is_deterministic() -> None:
@@ -125,18 +142,16 @@ def test_interactions_with_unknown_items_are_left_out_and_counted() -> None:
 def test_items_without_interactions_are_numbered_and_not_trained() -> None:
     ids = ["a", *documents(), "z"]
     found = learned_from(walks(), ids)
-    learned = build_behaviour_model(found.card, found.tables)
-    assert list(learned.ids) == ids
-    assert learned.number_of("z") == 13 and learned.number_of("b") is None
-    assert learned.trained.tolist() == [False, *[True] * 12, False]
+    trained = TrainedSnapshot.of(found.card, found.tables)
+    assert list(found.tables.ids) == ids
+    assert index_of(found.tables.ids, "z") == 13 and index_of(found.tables.ids, "b") is None
+    assert [trained.is_trained(one) for one in ids] == [False, *[True] * 12, False]
     had = np.bincount(11 - walks().item)
-    assert learned.popularity.tolist() == [0, *had.tolist(), 0]
+    assert dense_scores(trained, POPULAR).tolist() == [0, *had.tolist(), 0]
     for lists in found.tables.lists.values():
         assert len(lists.of(0)[0]) == len(lists.of(13)[0]) == 0
         assert not np.isin(lists.others, [0, 13]).any()
-    similar = learned.similar.scores(
-        History(np.array([3], np.int32), np.zeros(1, np.int64), np.ones(1, np.float32))
-    )
+    similar = dense_scores(trained, GOES_WITH, [ids[3]])
     # Neighbours on the circle are related, and no item is related to itself.
     assert sorted(np.argsort(-similar)[:2].tolist()) == [2, 4]
     assert similar[3] == similar[0] == 0
@@ -149,10 +164,9 @@ def test_few_users_are_served_the_default_blend(users: int) -> None:
         assert [part.model for part in card.parts] == ["item_to_item", "popular"]
         assert (card.split, card.validation_ndcg) == ("", 0)
     assert f"only {users} users can be tested" in found.notes[0]
-    learned = build_behaviour_model(found.card, found.tables)
-    assert list(learned.users()) == [f"u{number:03}" for number in range(users)]
-    history = learned.history_of("u000")
-    assert history is not None and learned.blend(repeats=True).scores(history).max() > 0
+    trained = TrainedSnapshot.of(found.card, found.tables)
+    assert list(found.tables.histories.users) == [f"u{number:03}" for number in range(users)]
+    assert score_user(trained, "u000", repeats=True).scores.max() > 0
 
 
 def test_one_interaction_is_enough() -> None:

@@ -17,13 +17,23 @@ from index_builder.options.training_options import TrainingOptions
 from index_builder.pipeline.build_result import BuildResult
 from index_builder.pipeline.builder import build_snapshot
 from index_builder.pipeline.compaction import compact, compaction_options
+from index_builder.releases.offline_eval import TrainedSnapshot
 from nearline.contract import Item
 from nearline.errors import InvalidRequest, NotReady
 from nearline.store.snapshot import Store
-from retrieval.behaviour.model import BehaviourModel, load_behaviour_model
+from retrieval.behaviour.generator_names import POPULAR
+from retrieval.behaviour.model import load_behaviour_model
+from retrieval.behaviour.tables import read_users
 from retrieval.protocols.snapshot import read_current_snapshots
 from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks
+from tests.index_builder.behaviour.trained_snapshots import (
+    dense_scores,
+    history_ids,
+    read_trained,
+    score_user,
+)
 from tests.index_builder.live_collection import Living
+from tests.retrieval.behaviour.dense_scores import spread
 
 LEARNING = TrainingOptions(
     interactions=walks(), kind_weights={"view": 1.0}, left_out={"no user": 2}
@@ -45,17 +55,12 @@ def options(tmp_path: Path, **changes: object) -> BuildOptions:
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
-def read_model(store: Store | Path) -> BehaviourModel:
-    store = store if isinstance(store, Store) else Store.open(str(store / "store"))
-    (snapshot,) = read_current_snapshots(store, ["default"])
-    found = load_behaviour_model(store, snapshot)
-    assert found is not None
-    return found
+def open_store(tmp_path: Path) -> Store:
+    return Store.open(str(tmp_path / "store"))
 
 
-def history(model: BehaviourModel, user: str) -> list[str]:
-    found = model.history_of(user)
-    return [] if found is None else [model.ids[one] for one in found.items]
+def trained_items(trained: TrainedSnapshot) -> list[bool]:
+    return [trained.is_trained(one) for one in trained.tables.ids]
 
 
 async def build(tmp_path: Path, names: Sequence[str], **changes: object) -> BuildResult:
@@ -76,23 +81,28 @@ async def test_a_build_reports_its_training_and_a_router_reads_the_models(tmp_pa
     assert record["validation_ndcg"]["no_repeats"] > 0.5
     assert (record["inherited"], record["notes"]) == ("", [])
     assert "behaviour" in result.seconds
-    store = Store.open(str(tmp_path / "store"))
+    store = open_store(tmp_path)
     assert store.verify("default", result.snapshot_id) == result.bytes
-    model = read_model(tmp_path)
+    (snapshot,) = read_current_snapshots(store, ["default"])
+    model = load_behaviour_model(store, snapshot)
     card = store.manifest("default", result.snapshot_id).behaviour
-    assert model.factors_id == card.factors_id
-    assert card.factors_id == hashlib.sha256(model.factors.vectors.tobytes()).hexdigest()
-    assert list(model.ids) == documents()[1:]
-    assert history(model, "u000") == [f"i{number:02}" for number in range(8, 0, -1)]
+    assert model is not None and model.factors_id == card.factors_id
+    trained = read_trained(store)
+    vectors = trained.tables.factors.vectors
+    assert card.factors_id == hashlib.sha256(vectors.tobytes()).hexdigest()
+    assert list(trained.tables.ids) == documents()[1:]
+    assert history_ids(trained, "u000") == [f"i{number:02}" for number in range(8, 0, -1)]
 
 
 async def test_items_without_interactions_get_factors_from_their_content(tmp_path: Path) -> None:
     names = documents(18)
     await build(tmp_path, names, training=LEARNING)
-    model = read_model(tmp_path)
-    assert model.trained.tolist() == [True] * 12 + [False] * 6
-    assert not model.popularity[12:].any()
-    vectors = model.factors.vectors
+    trained = read_trained(open_store(tmp_path))
+    assert trained_items(trained) == [True] * 12 + [False] * 6
+    popular = dense_scores(trained, POPULAR)
+    assert popular[:12].all() and not popular[12:].any()
+    factors = trained.tables.factors
+    vectors = factors.vectors
     content = np.array([vector(name) for name in names])
     counts = np.append(np.bincount(walks().item)[::-1], [0] * 6)
     expected = predict_factors(content, vectors, counts)
@@ -100,7 +110,7 @@ async def test_items_without_interactions_get_factors_from_their_content(tmp_pat
     assert vectors == pytest.approx(expected, abs=1e-6)
     # Sums over all that was learned: what was filled in is none of it.
     wide = vectors[:12].astype(np.float64)
-    assert model.factors.gram == pytest.approx(wide.T @ wide, rel=1e-6)
+    assert factors.gram == pytest.approx(wide.T @ wide, rel=1e-6)
 
 
 async def test_the_same_build_twice_writes_the_same_files(tmp_path: Path) -> None:
@@ -118,8 +128,8 @@ async def test_the_same_build_twice_writes_the_same_files(tmp_path: Path) -> Non
 async def test_a_build_without_interactions_has_no_behaviour(tmp_path: Path) -> None:
     result = await build(tmp_path, documents())
     assert result.record()["behaviour"] is None
-    (snapshot,) = read_current_snapshots(Store.open(str(tmp_path / "store")), ["default"])
-    assert load_behaviour_model(Store.open(str(tmp_path / "store")), snapshot) is None
+    (snapshot,) = read_current_snapshots(open_store(tmp_path), ["default"])
+    assert load_behaviour_model(open_store(tmp_path), snapshot) is None
 
 
 async def test_interactions_with_unknown_items_fail_the_build(tmp_path: Path) -> None:
@@ -131,24 +141,25 @@ async def test_interactions_with_unknown_items_fail_the_build(tmp_path: Path) ->
 
 async def test_models_are_inherited_by_a_build_of_other_documents(tmp_path: Path) -> None:
     first = await build(tmp_path, documents(), training=LEARNING)
-    before = read_model(tmp_path)
+    before = read_trained(open_store(tmp_path))
     record = (await build(tmp_path, ["a05", "i19"], mode=Mode.MERGE)).record()["behaviour"]
     assert isinstance(record, dict)
     assert record["inherited"] == first.snapshot_id
     assert first.behaviour is not None and record["blend"] == first.behaviour["blend"]
-    after = read_model(tmp_path)
-    assert list(after.ids) == ["a05", *documents(), "i19"]
-    assert after.trained.tolist() == [False, *[True] * 12, False]
-    assert np.array_equal(after.factors.vectors[1:13], before.factors.vectors)
-    assert after.factors.vectors[0].any() and after.factors.vectors[13].any()
-    assert after.factors_id != before.factors_id
-    for user in before.users():
-        assert history(after, user) == history(before, user)
-        old, new = before.history_of(user), after.history_of(user)
-        assert old is not None and new is not None
+    after = read_trained(open_store(tmp_path))
+    assert list(after.tables.ids) == ["a05", *documents(), "i19"]
+    assert trained_items(after) == [False, *[True] * 12, False]
+    vectors = after.tables.factors.vectors
+    assert np.array_equal(vectors[1:13], before.tables.factors.vectors)
+    assert vectors[0].any() and vectors[13].any()
+    assert after.model.factors_id != before.model.factors_id
+    users = before.tables.histories.users
+    assert len(users) == 40
+    for user in users:
+        assert history_ids(after, user) == history_ids(before, user) != []
         for repeats in (False, True):
-            expected = before.blend(repeats=repeats).scores(old)
-            scores = after.blend(repeats=repeats).scores(new)
+            expected = spread(score_user(before, user, repeats=repeats), 12)
+            scores = spread(score_user(after, user, repeats=repeats), 14)
             # A new item may find its place among the best of a generator, and move the others.
             assert np.corrcoef(scores[1:13], expected)[0, 1] > 0.8
 
@@ -159,14 +170,15 @@ async def test_new_interactions_replace_the_training_data(tmp_path: Path) -> Non
     result = await build(tmp_path, ["i12"], mode=Mode.MERGE, training=fewer)
     assert result.behaviour is not None
     assert (result.behaviour["users"], result.behaviour["inherited"]) == (25, "")
-    assert len(list(read_model(tmp_path).users())) == 25
+    (snapshot,) = read_current_snapshots(open_store(tmp_path), ["default"])
+    assert len(read_users(open_store(tmp_path), snapshot.manifest)) == 25
 
 
 async def test_a_compaction_inherits_the_models(tmp_path: Path) -> None:
     living = Living(tmp_path, shards=2)
     texts = {name: f"Text {name}." for name in documents()}
     await living.build(living.corpus(texts, 10), training=LEARNING)
-    before = read_model(living.store)
+    before = read_trained(living.store)
     living.make_log()
     living.clock.now = 20
     await living.delete("i03")
@@ -175,18 +187,23 @@ async def test_a_compaction_inherits_the_models(tmp_path: Path) -> None:
     result = await compact(compaction_options(living.options), living.log, living.embedder)
     assert result.behaviour is not None
     assert (result.behaviour["users"], result.behaviour["items"]) == (40, 11)
-    after = read_model(living.store)
-    assert list(after.ids) == [one for one in [*documents(), "new"] if one != "i03"]
-    assert after.trained.tolist() == [True] * 11 + [False]
-    kept = [list(before.ids).index(one) for one in after.ids[:11]]
-    assert np.array_equal(after.factors.vectors[:11], before.factors.vectors[kept])
-    for user in before.users():
-        assert history(after, user) == [one for one in history(before, user) if one != "i03"]
+    after = read_trained(living.store)
+    ids = after.tables.ids
+    assert list(ids) == [one for one in [*documents(), "new"] if one != "i03"]
+    assert trained_items(after) == [True] * 11 + [False]
+    kept = [list(before.tables.ids).index(one) for one in ids[:11]]
+    factors = before.tables.factors.vectors[kept]
+    assert np.array_equal(after.tables.factors.vectors[:11], factors)
+    users = before.tables.histories.users
+    assert len(users) == 40
+    for user in users:
+        had = history_ids(before, user)
+        assert history_ids(after, user) == [one for one in had if one != "i03"] != []
     # Again: what was carried over once is carried over twice.
     await living.delete("i04")
     await compact(compaction_options(living.options), living.log, living.embedder)
     left = [f"i{number:02}" for number in (8, 7, 6, 5, 2, 1, 0)]
-    assert history(read_model(living.store), "u000") == left
+    assert history_ids(read_trained(living.store), "u000") == left
 
 
 async def test_an_import_of_unrelated_documents_drops_the_models(

@@ -17,14 +17,14 @@ from index_builder.pipeline.build_result import BuildResult
 from index_builder.pipeline.compaction import compact, compaction_options
 from index_builder.pipeline.training_data import inherit_options
 from nearline.errors import InvalidRequest
-from nearline.store.snapshot import Store
 from nearline.times import DAY_US
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour.tables import BehaviourTables, read_tables
 from retrieval.protocols.snapshot import read_current_snapshots
 from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks
+from tests.index_builder.behaviour.trained_snapshots import history_ids, read_trained
 from tests.index_builder.live_collection import Living
-from tests.index_builder.pipeline.test_behaviour_stage import build, history, read_model
+from tests.index_builder.pipeline.test_behaviour_stage import build, open_store
 
 FIRST = TrainingOptions(interactions=walks(), kind_weights={"view": 1.0})
 ANEW = TrainingOptions(interactions=NO_INTERACTIONS, append=True)
@@ -45,7 +45,7 @@ def rows(*values: tuple[str, str, int, float]) -> Interactions:
 
 
 def tables(tmp_path: Path) -> BehaviourTables:
-    store = Store.open(str(tmp_path / "store"))
+    store = open_store(tmp_path)
     (snapshot,) = read_current_snapshots(store, ["default"])
     return read_tables(store, snapshot.manifest)
 
@@ -83,11 +83,12 @@ async def test_appended_interactions_override_earlier_ones(tmp_path: Path, mode:
     result = await build(tmp_path, documents(), mode=mode, training=added)
     assert sources(result) == (2, 1, 359)
     assert result.behaviour is not None and result.behaviour["interactions"] == 362
-    model = read_model(tmp_path)
-    assert history(model, "u000") == ["i11", *(f"i{number:02}" for number in range(8, -1, -1))]
-    weights = model.history_of("u000")
-    assert weights is not None and weights.weight.tolist() == [1.0, 5.0, *[1.0] * 8]
-    assert history(model, "new") == ["i11"]
+    trained = read_trained(open_store(tmp_path))
+    had = ["i11", *(f"i{number:02}" for number in range(8, -1, -1))]
+    assert history_ids(trained, "u000") == had
+    history = trained.tables.histories.of("u000")
+    assert history is not None and history.weight.tolist() == [1.0, 5.0, *[1.0] * 8]
+    assert history_ids(trained, "new") == ["i11"]
     # Again: nothing is counted twice, nothing is forgotten.
     result = await build(tmp_path, documents(), mode=mode, training=added)
     assert sources(result) == (2, 1, 359)
@@ -117,9 +118,9 @@ async def test_a_deleted_user_is_removed_from_every_source(tmp_path: Path) -> No
     assert sources(result) == (2, 0, 360)
     assert result.behaviour is not None
     assert result.behaviour["left_out"] == {"a user who was deleted afterwards": 9 + 3 + 1}
-    model = read_model(tmp_path)
-    assert model.history_of("u000") is None and model.history_of("new") is None
-    assert len(history(model, "u001")) == 6 and history(model, "u002")[0] == "i01"
+    trained = read_trained(open_store(tmp_path))
+    assert trained.had_by("u000") is None and trained.had_by("new") is None
+    assert len(history_ids(trained, "u001")) == 6 and history_ids(trained, "u002")[0] == "i01"
     # They do not come back with the next one.
     result = await build(tmp_path, documents(), mode=Mode.MERGE, training=ANEW)
     assert sources(result) == (0, 0, 362 - 13)
@@ -158,7 +159,7 @@ async def test_a_compaction_may_retrain_with_or_without_live_changes(tmp_path: P
     assert sources(result) == (1, 0, 360)
     assert result.behaviour is not None
     assert result.behaviour["left_out"] == {"an item that is not in the corpus": gone}
-    assert history(read_model(living.store), "u000")[:2] == ["new", "i08"]
+    assert history_ids(read_trained(living.store), "u000")[:2] == ["new", "i08"]
     # Nothing was embedded again: the new document came with its vector.
     assert len(living.embedder.texts) == embedded
 

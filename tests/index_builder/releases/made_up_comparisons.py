@@ -42,7 +42,7 @@ class Made:
     documents: Sequence[str] = ()
     bytes: int = 1
     load_s: float = 1.0
-    learned: Any = None
+    trained: Any = None
     embedders: Any = None
     store: Any = field(
         default_factory=lambda: SimpleNamespace(log_records=lambda collection: iter(()))
@@ -62,7 +62,7 @@ class Made:
 
     @property
     def served(self) -> object:
-        return SimpleNamespace(name="default", learned=self.learned)
+        return SimpleNamespace(name="default")
 
     def ids(self) -> list[str]:
         return list(self.documents)
@@ -273,12 +273,15 @@ def of_warm(patch: Patch, value: float) -> dict[str, Any]:
     return compare(probes=tuple(probes))
 
 
-def learned(trained: float) -> object:
-    return SimpleNamespace(trained=np.arange(1_000) < round(1_000 * trained))
+def known_items(share: float) -> object:
+    """Returns what a snapshot learned that has interactions with a share of its items."""
+    interactions = (np.arange(1_000) < round(1_000 * share)).astype(np.int64)
+    return SimpleNamespace(tables=SimpleNamespace(interactions=interactions))
 
 
 def of_cold(patch: Patch, value: float) -> dict[str, Any]:
-    return compare(Made(learned=learned(0.5 - value)), Made(name="live", learned=learned(0.5)))
+    candidate, live = known_items(0.5 - value), known_items(0.5)
+    return compare(Made(trained=candidate), Made(name="live", trained=live))
 
 
 def of_fresh(patch: Patch, value: float) -> dict[str, Any]:
@@ -294,7 +297,7 @@ def lists_of(patch: Patch, ours: float, theirs: float = 0.0, users: int = 20) ->
     patch.setattr(
         checks_behaviour,
         "ndcg_of_lists",
-        lambda models, *_, **more: np.full(users, ours if models is OURS else theirs),
+        lambda snapshot, *_, **more: np.full(users, ours if snapshot is OURS else theirs),
     )
 
 
@@ -311,10 +314,10 @@ def trained(promised: float = 0.0, **ranker: Any) -> snapshot_pb2.Manifest:
 
 def of_recommend(patch: Patch, value: float) -> dict[str, Any]:
     lists_of(patch, ours=0.5 - value, theirs=0.5)
-    candidate, live = Made(manifest=trained(), learned=OURS), Made(name="live", learned=THEIRS)
+    candidate, live = Made(manifest=trained(), trained=OURS), Made(name="live", trained=THEIRS)
     return compare(candidate, live, later=object())
 
 
 def of_promise(patch: Patch, value: float) -> dict[str, Any]:
     lists_of(patch, ours=0.5 * (1 - value))
-    return compare(Made(manifest=trained(0.5), learned=OURS), later=object())
+    return compare(Made(manifest=trained(0.5), trained=OURS), later=object())

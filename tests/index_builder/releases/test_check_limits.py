@@ -262,7 +262,7 @@ async def test_too_few_users_give_no_verdict(
     check: str, users: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lists_of(monkeypatch, ours=0.0, theirs=0.5, users=users)
-    candidate, live = Made(manifest=trained(0.5), learned=OURS), Made(name="live", learned=THEIRS)
+    candidate, live = Made(manifest=trained(0.5), trained=OURS), Made(name="live", trained=THEIRS)
     comparison = compare(candidate, live, later=object())
     if users < 20:
         with pytest.raises(SkippedCheck, match="19 known users"):
@@ -308,9 +308,9 @@ async def test_a_loss_that_may_be_due_to_chance_does_not_count(
     monkeypatch.setattr(
         checks_behaviour,
         "ndcg_of_lists",
-        lambda models, *_, **more: ours if models is OURS else np.full(20, 0.5),
+        lambda snapshot, *_, **more: ours if snapshot is OURS else np.full(20, 0.5),
     )
-    candidate, live = Made(manifest=trained(0.9), learned=OURS), Made(name="live", learned=THEIRS)
+    candidate, live = Made(manifest=trained(0.9), trained=OURS), Made(name="live", trained=THEIRS)
     comparison = compare(candidate, live, later=object())
     check = await run("recommend", comparison, {})
     assert check.value == pytest.approx(0.05) and check.outcome is CheckOutcome.PASSED
@@ -326,8 +326,8 @@ async def test_the_users_found_are_counted_if_they_are_too_few(
     lists_of(monkeypatch, ours=0.5, theirs=0.5, users=users)
     manifest = trained(0.5)
     comparison = compare(
-        Made(manifest=manifest if ranked else type(manifest)(), learned=OURS),
-        Made(name="live", learned=THEIRS),
+        Made(manifest=manifest if ranked else type(manifest)(), trained=OURS),
+        Made(name="live", trained=THEIRS),
         later=object(),
     )
     with pytest.raises(SkippedCheck, match=f"^{users} known users"):
@@ -350,7 +350,7 @@ async def test_a_ranker_is_too_good_beyond_three_times_its_blend_and_an_ndcg_of_
     promised: float, blend: float, refused: bool
 ) -> None:
     manifest = trained(0.5, kept=True, validation_ndcg=promised, blend_ndcg=blend)
-    comparison = compare(Made(manifest=manifest, learned=OURS))
+    comparison = compare(Made(manifest=manifest, trained=OURS))
     if refused:
         check = await run("promise", comparison, {})
         assert check.outcome is CheckOutcome.FAILED

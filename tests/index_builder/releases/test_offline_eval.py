@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,39 +12,33 @@ from index_builder.interactions.records import Interactions
 from index_builder.releases import offline_eval
 from index_builder.releases.offline_eval import (
     FutureInteractions,
+    TrainedSnapshot,
     future_interactions,
     ndcg_of_lists,
     promised_ndcg,
 )
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.history import EMPTY_HISTORY, History
-from tests.retrieval.recommend.small_model import learned
+from tests.retrieval.recommend.small_model import CARD, Goes, small_tables
 
 
-@dataclass
-class Model:
-    """A model: its items, those without interactions, and histories by user."""
+def trained_on(
+    ids: str, histories: Mapping[str, str], untrained: str = "", goes: Goes | None = None
+) -> TrainedSnapshot:
+    """Returns what a snapshot learned.
 
-    ids: str
-    histories: Mapping[str, str]
-    untrained: str = ""
-    trained: Sequence[bool] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.trained = [one not in self.untrained for one in self.ids]
-
-    def number_of(self, item_id: str) -> int | None:
-        return self.ids.index(item_id) if item_id in self.ids else None
-
-    def history_of(self, user_id: str) -> History | None:
-        items = self.histories.get(user_id)
-        if items is None:
-            return None
-        return EMPTY_HISTORY._replace(items=np.array([*map(self.ids.index, items)], np.int32))
+    Args:
+        ids: Its items.
+        histories: By user, newest first.
+        untrained: Items without interactions.
+        goes: What goes with an item, and how much.
+    """
+    popularity = {one: float(one not in untrained) for one in ids}
+    had = {user: [(one, -at) for at, one in enumerate(had)] for user, had in histories.items()}
+    return TrainedSnapshot.of(CARD, small_tables(ids, goes or {}, popularity, had))
 
 
-OLD = Model("abcde", {"u": "a", "v": "b", "w": "c"}, untrained="e")
-NEW = Model("bcdef", {"u": "b", "v": "c", "x": "b"}, untrained="c")
+OLD = trained_on("abcde", {"u": "a", "v": "b", "w": "c"}, untrained="e")
+NEW = trained_on("bcdef", {"u": "b", "v": "c", "x": "b"}, untrained="c")
 AFTER_US = 1_000
 
 
@@ -64,8 +56,10 @@ def later(rows: Sequence[tuple[str, str, int]]) -> Interactions:
     )
 
 
-def wanted(rows: Interactions, models: Sequence[Any], *, repeats: bool) -> dict[str, set[str]]:
-    found = future_interactions(rows, AFTER_US, models, repeats=repeats)
+def wanted(
+    rows: Interactions, snapshots: Sequence[TrainedSnapshot], *, repeats: bool
+) -> dict[str, set[str]]:
+    found = future_interactions(rows, AFTER_US, snapshots, repeats=repeats)
     return {user: set(items) for user, items in zip(found.users, found.items, strict=True)}
 
 
@@ -73,7 +67,7 @@ ALL = later([(user, item, AFTER_US + 1) for user in "uvwxy" for item in "abcdef"
 
 
 @pytest.mark.parametrize(
-    ("models", "repeats", "expected"),
+    ("snapshots", "repeats", "expected"),
     [
         # Every item with interactions, of every user with a history.
         ([OLD], True, {"u": set("abcd"), "v": set("abcd"), "w": set("abcd")}),
@@ -84,9 +78,9 @@ ALL = later([(user, item, AFTER_US + 1) for user in "uvwxy" for item in "abcdef"
     ],
 )
 def test_users_and_items_are_those_that_all_snapshots_know(
-    models: Sequence[Model], repeats: bool, expected: dict[str, set[str]]
+    snapshots: Sequence[TrainedSnapshot], repeats: bool, expected: dict[str, set[str]]
 ) -> None:
-    assert wanted(ALL, models, repeats=repeats) == expected
+    assert wanted(ALL, snapshots, repeats=repeats) == expected
 
 
 def test_interactions_up_to_the_moment_do_not_count() -> None:
@@ -104,14 +98,14 @@ def test_many_users_are_sampled_each_with_their_own_items(
 ) -> None:
     monkeypatch.setattr(offline_eval, "_MAX_USERS", 5)
     names = [f"u{number}" for number in range(6)]
-    model: Any = Model("abcdef", dict.fromkeys(names, ""))
+    trained = trained_on("abcdef", dict.fromkeys(names, ""))
     rows = later([(name, "abcdef"[at], 2_000) for at, name in enumerate(names)])
-    found = future_interactions(rows, AFTER_US, [model], repeats=False)
+    found = future_interactions(rows, AFTER_US, [trained], repeats=False)
     assert len(found.users) == 5 and list(found.users) == sorted(set(found.users))
     assert list(found.items) == [{"abcdef"[names.index(one)]} for one in found.users]
-    assert found == future_interactions(rows, AFTER_US, [model], repeats=False)
+    assert found == future_interactions(rows, AFTER_US, [trained], repeats=False)
     monkeypatch.setattr(offline_eval, "_MAX_USERS", 6)
-    all_of_them = future_interactions(rows, AFTER_US, [model], repeats=False)
+    all_of_them = future_interactions(rows, AFTER_US, [trained], repeats=False)
     assert isinstance(all_of_them, FutureInteractions) and list(all_of_them.users) == names
 
 
@@ -137,13 +131,8 @@ def test_a_kept_ranker_promises_its_own_ndcg(split: str, kept: bool, promised: f
 def test_lists_are_judged_as_they_are_shown(
     *, repeats: bool, first: int, expected: Mapping[str, float]
 ) -> None:
-    model = learned(
-        "abcd",
-        {"a": {"c": 1.0}},
-        dict.fromkeys("abcd", 1.0),
-        {"u": [("a", 2), ("b", 1)]},
-    )
+    trained = trained_on("abcd", {"u": "ab"}, goes={"a": {"c": 1.0}})
     for item, value in expected.items():
         later_on = FutureInteractions(users=["u"], items=[frozenset(item)])
-        found = ndcg_of_lists(model, later_on, first, repeats=repeats)
+        found = ndcg_of_lists(trained, later_on, first, repeats=repeats)
         assert found == pytest.approx([value]), item

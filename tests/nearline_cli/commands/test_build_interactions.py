@@ -14,9 +14,8 @@ import pytest
 from nearline.store.snapshot import Store
 from nearline.times import DAY_US
 from nearline_cli.main import main
-from retrieval.behaviour.model import BehaviourModel, load_behaviour_model
-from retrieval.protocols.snapshot import read_current_snapshots
 from tests.index_builder.behaviour.circular_walks import ITEMS, walks
+from tests.index_builder.behaviour.trained_snapshots import history_ids, read_trained
 
 COLUMNS = ("--user-column", "userId", "--item-column", "movieId", "--time-column", "timestamp")
 WHERE = ("--id-column", "movieId", "--vector-column", "vector")
@@ -59,13 +58,6 @@ def run(*arguments: str) -> int | str | None:
     return ended.value.code
 
 
-def served_model(store: str) -> BehaviourModel:
-    (snapshot,) = read_current_snapshots(Store.open(store), ["default"])
-    found = load_behaviour_model(Store.open(store), snapshot)
-    assert found is not None
-    return found
-
-
 @pytest.mark.parametrize("items", ["csv", "parquet"])
 @pytest.mark.parametrize("interactions", ["csv", "parquet"])
 def test_integer_ids_are_equal_in_every_file_format(
@@ -82,15 +74,16 @@ def test_integer_ids_are_equal_in_every_file_format(
     assert (told["interactions"], told["users"], told["items"]) == (359, 40, ITEMS)
     assert told["left_out"] == {"a kind that is not named": 1}
     assert told["validation_ndcg"]["no_repeats"] > 0.5
-    learned = served_model(store)
+    trained = read_trained(Store.open(store))
+    learned = trained.model
     assert told["popularity_debias"] == {"no_repeats": 0.25, "repeats": 0.25, "similar": 0.25}
     assert told["debias"]["similar"].startswith("popularity discounted by 0.25: NDCG ")
     assert (learned.similar_debias, learned.debias(repeats=True)) == (0.25, 0.25)
     assert dict(learned.kind_weights) == {"view": 0.5}
     # The last of user 1 in the file was of another kind.
-    history = learned.history_of("40")
+    assert history_ids(trained, "40")[:3] == ["9", "8", "7"]
+    history = trained.tables.histories.of("40")
     assert history is not None
-    assert [learned.ids[number] for number in history.items[:3]] == ["9", "8", "7"]
     assert history.weight.tolist() == [0.5] * 9
     assert history.time_us[0] == 8 * DAY_US
 
@@ -115,7 +108,8 @@ def test_the_summary_says_what_was_learned_and_from_which_source(
     assert told["users"] == 3 and told["inherited"]
     assert run("build", *merged, *WHERE, "--store", store) == 0
     assert "to learn again use --interactions" in capsys.readouterr().out
-    assert not served_model(store).trained[list(served_model(store).ids).index("99")]
+    trained = read_trained(Store.open(store))
+    assert "99" in trained.tables.ids and not trained.is_trained("99")
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
+from index_builder.releases.offline_eval import TrainedSnapshot
 from nearline.contract.recommendations import Interaction
 from nearline.store.snapshot import PARTITIONS, Store
 from nearline_cli.main import main
-from retrieval.behaviour.model import BehaviourModel, load_behaviour_model
 from retrieval.changelog.registry import ChangeLogs
-from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.redis_client.connection import connect
 from retrieval.users.keys import log_key
 from retrieval.users.states import UserStates
+from tests.index_builder.behaviour.trained_snapshots import history_ids, read_trained
 from tests.redis_server import give_redis_url, needs_redis
 
 ITEMS = 6
@@ -67,19 +67,13 @@ class Shop:
         told = (await self.run("build", *words))["behaviour"]
         return told["file"], told["recorded"], told["kept"]
 
-    def now(self) -> BehaviourModel:
+    def now(self) -> TrainedSnapshot:
         """Returns what is served now."""
-        store = Store.open(str(self.store))
-        (snapshot,) = read_current_snapshots(store, ["default"])
-        found = load_behaviour_model(store, snapshot)
-        assert found is not None
-        return found
+        return read_trained(Store.open(str(self.store)))
 
     def history(self, user: str) -> list[str]:
         """Returns what is served of a user, newest first."""
-        learned = self.now()
-        found = learned.history_of(user)
-        return [] if found is None else [learned.ids[one] for one in found.items]
+        return history_ids(self.now(), user)
 
 
 @pytest.fixture
@@ -102,10 +96,10 @@ async def test_a_merge_adds_to_the_training_data_and_a_replacement_replaces_it(
     taken = await shop.learned(*shop.corpus(5, 8), *merge, *shop.events(*late))
     assert taken == (2, 0, 2)
     assert shop.history("ann") == ["i1", "i0"] and shop.history("eve") == ["i2"]
-    assert len(shop.now().ids) == 8
+    assert len(shop.now().tables.ids) == 8
     # Either may be said otherwise; of documents, what replaces keeps none.
     taken = await shop.learned(*shop.corpus(), "--learn", *shop.events(("dan", "i3", 4)), *FORCED)
-    assert taken == (1, 0, 4) and len(shop.now().ids) == ITEMS
+    assert taken == (1, 0, 4) and len(shop.now().tables.ids) == ITEMS
     taken = await shop.learned(
         *shop.corpus(), *merge, "--learn-afresh", *shop.events(*late), *FORCED
     )
@@ -132,7 +126,7 @@ async def test_without_a_corpus_documents_stay_and_options_about_interactions_ap
     manifest = store.manifest("default", store.alias_in_force("default").current)
     assert len(manifest.shards) == 2
     # What was not said is as it was: the weights of the kinds, and those of what was kept.
-    history = shop.now().history_of("bob")
+    history = shop.now().tables.histories.of("bob")
     assert history is not None and history.weight.tolist() == [3.0, 0.5]
     assert manifest.behaviour.kind_weights == {"view": 0.5, "buy": 3.0}
     words = ("build", "--learn", "--mode", "merge", "--keep-days", "30", *FORCED)
@@ -215,12 +209,12 @@ async def test_recorded_interactions_outlive_the_log(shop: Shop, redis_url: str)
         told = (await shop.run("build", *shop.events(("ann", "i5", 7)), *FORCED))["behaviour"]
         assert told["left_out"] == {"a user who was deleted afterwards": 4}
         assert (told["file"], told["recorded"], told["kept"]) == (1, 1, 5)
-        assert list(shop.now().users()) == ["bob", "eve"]
+        assert list(shop.now().tables.histories.users) == ["bob", "eve"]
         # Who comes back begins again; what was recorded alone may be asked for, too.
         await record(states, ("ann", "i2", 99 * 86_400))
         assert await shop.learned("--learn") == (0, 2, 2)
         assert await shop.learned("--learn-afresh", *FORCED) == (0, 2, 0)
-        assert list(shop.now().users()) == ["ann", "bob"]
+        assert list(shop.now().tables.histories.users) == ["ann", "bob"]
     finally:
         await logs.close()
         await client.aclose()

@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 
 from nearline.times import DAY_US
-from retrieval.behaviour.blend import Blend, WeightedGenerator, blend_contribution
+from retrieval.behaviour.blend import DEPTH, Blend, Generator, WeightedGenerator, on_common_scale
 from retrieval.behaviour.features import (
     FIRST_DAY,
     CandidateFeatures,
     FeatureExtractor,
-    FeatureSource,
+    FeatureSpec,
+    ItemStatistics,
 )
 from retrieval.behaviour.history import History
-from retrieval.behaviour.popularity import BuyAgainGenerator, PopularityGenerator
+from retrieval.behaviour.popularity import BuyAgainGenerator, ItemScores, PopularityGenerator
+from tests.retrieval.behaviour.dense_scores import dense, spread
 
 POPULAR = np.array([4, 0, 8, 2, 2, 0], np.float32)
 TABLES = {
@@ -31,46 +33,49 @@ HISTORY = History(
     np.array([1, 1, 2, 1, 1, 1], np.float32),
 )
 EVERYTHING = np.ones(6, np.bool_)
-SOURCES = [
-    FeatureSource("popular", PopularityGenerator(POPULAR), 1.0),
-    FeatureSource("again", BuyAgainGenerator(POPULAR, popularity=1e-3), 2.0),
+STATISTICS = ItemStatistics.of_tables(TABLES)
+GENERATORS: list[Generator] = [
+    PopularityGenerator(ItemScores(POPULAR)),
+    BuyAgainGenerator(ItemScores(POPULAR), popularity=1e-3),
 ]
 
 
 def made(repeats: bool = True, newest_day: float = 0.0) -> FeatureExtractor:
-    return FeatureExtractor(SOURCES, TABLES, repeats=repeats, newest_us=int(newest_day * DAY_US))
+    spec = FeatureSpec(["popular", "again"], [1.0, 2.0], repeats, int(newest_day * DAY_US))
+    return FeatureExtractor(spec, GENERATORS, STATISTICS)
 
 
 def told(features: FeatureExtractor, looked: CandidateFeatures, name: str) -> dict[int, float]:
-    row = looked.values[features.names.index(name)]
-    return dict(zip(looked.numbers.tolist(), row.tolist(), strict=True))
+    row = looked.values[features.spec.names.index(name)]
+    return dict(zip(looked.rows.tolist(), row.tolist(), strict=True))
 
 
 def test_candidates_are_the_allowed_items_of_any_source() -> None:
-    assert made().extract(HISTORY, EVERYTHING).numbers.tolist() == [0, 2, 3, 4]
+    assert made().extract(HISTORY, EVERYTHING).rows.tolist() == [0, 2, 3, 4]
     allowed = np.array([True, True, False, True, True, True])
-    assert made().extract(HISTORY, allowed).numbers.tolist() == [0, 3, 4]
-    assert made().extract(HISTORY, ~EVERYTHING).values.shape == (len(made().names), 0)
+    assert made().extract(HISTORY, allowed).rows.tolist() == [0, 3, 4]
+    assert made().extract(HISTORY, ~EVERYTHING).values.shape == (len(made().spec.names), 0)
     # What the user had is no candidate where it is not to come again.
-    assert made(repeats=False).extract(HISTORY, EVERYTHING).numbers.tolist() == []
+    assert made(repeats=False).extract(HISTORY, EVERYTHING).rows.tolist() == []
 
 
 def test_scores_and_places_are_those_of_the_sources_and_their_blend() -> None:
     features = made()
     looked = features.extract(HISTORY, EVERYTHING)
-    for source in SOURCES:
-        share = blend_contribution(source.generator, HISTORY, repeats=True)
-        for item, score in told(features, looked, f"{source.name}.score").items():
+    for name, generator in zip(features.spec.sources, GENERATORS, strict=True):
+        share = spread(on_common_scale(generator.best(HISTORY, EVERYTHING, DEPTH)), 6)
+        for item, score in told(features, looked, f"{name}.score").items():
             assert score == share[item]
-    blend = Blend([WeightedGenerator(one.generator, one.weight) for one in SOURCES], True)
-    assert np.array_equal(looked.blended, blend.scores(HISTORY))
-    assert told(features, looked, "blend.score")[0] == looked.blended[0]
+    parts = map(WeightedGenerator, GENERATORS, features.spec.weights)
+    blended = dense(Blend(list(parts), True), HISTORY, 6)
+    assert np.array_equal(spread(looked.blended, 6), blended)
+    assert told(features, looked, "blend.score")[0] == blended[0]
     # By what was had, with weights, 0 counts 4, 2 counts 2 and 3 counts 1; equal ones by number.
     assert told(features, looked, "again.place") == {0: 0, 2: 1, 3: 2, 4: 3}
     assert told(features, looked, "popular.place") == {2: 0, 0: 1, 3: 2, 4: 3}
-    alone = FeatureExtractor(
-        [*SOURCES, FeatureSource("none", PopularityGenerator(POPULAR * 0))], TABLES, repeats=True
-    )
+    spec = FeatureSpec(["popular", "again", "none"], [1.0, 2.0, 0.0], True)
+    nothing = PopularityGenerator(ItemScores(POPULAR * 0))
+    alone = FeatureExtractor(spec, [*GENERATORS, nothing], STATISTICS)
     assert set(told(alone, alone.extract(HISTORY, EVERYTHING), "none.place").values()) == {500}
 
 
@@ -126,6 +131,5 @@ def test_one_interaction_gives_finite_features() -> None:
     for repeats in (False, True):
         looked = made(repeats).extract(one, EVERYTHING)
         assert np.isfinite(looked.values).all()
-        assert looked.values.dtype == np.float32 and looked.values.shape[0] == len(
-            made(repeats).names
-        )
+        assert looked.values.dtype == np.float32
+        assert looked.values.shape[0] == len(made(repeats).spec.names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,15 +17,25 @@ from nearline.store.snapshot import SCHEMA_VERSION, Store
 from nearline.store.snapshot_ids import new_snapshot_id
 from nearline.times import DAY_US
 from nearline.v1 import snapshot_pb2
-from retrieval.behaviour.blend import Blend, WeightedGenerator
+from retrieval.behaviour.blend import DEPTH, Blend, WeightedGenerator
 from retrieval.behaviour.factors import FactorGenerator, ItemFactors
+from retrieval.behaviour.generator_names import COUNTS, POPULAR, REBOUGHT, TRENDING, USER
 from retrieval.behaviour.generator_spec import ALL_EVENTS, encode_generator
 from retrieval.behaviour.history import History, Recency, UserHistories
+from retrieval.behaviour.item_keys import keys_of
 from retrieval.behaviour.item_lists import ItemLists, ListGenerator
 from retrieval.behaviour.model import BehaviourModel, load_behaviour_model
-from retrieval.behaviour.popularity import BuyAgainGenerator, PopularityGenerator
-from retrieval.behaviour.tables import BehaviourTables
+from retrieval.behaviour.popularity import BuyAgainGenerator, ItemScores, PopularityGenerator
+from retrieval.behaviour.shard_tables import ShardTables, read_shard_tables
+from retrieval.behaviour.tables import BehaviourTables, read_tables
+from retrieval.protocols.candidates import (
+    NO_EVENTS,
+    CandidatesRequest,
+    HistoryRequest,
+    KeyedHistory,
+)
 from retrieval.protocols.snapshot import SnapshotRef
+from tests.retrieval.behaviour.dense_scores import dense, spread
 
 _RNG = np.random.default_rng(5)
 _VECTORS = _RNG.normal(size=(4, 2)).astype(np.float32)
@@ -59,13 +70,13 @@ PARTS = [
     (
         "popular",
         "popularity",
-        WeightedGenerator(PopularityGenerator(TABLES.popularity["popularity"])),
+        WeightedGenerator(PopularityGenerator(ItemScores(TABLES.popularity["popularity"]))),
     ),
     (
         "buy_again",
         "popularity_15d",
         WeightedGenerator(
-            BuyAgainGenerator(TABLES.popularity["popularity_15d"], Recency(5.0), 0.6)
+            BuyAgainGenerator(ItemScores(TABLES.popularity["popularity_15d"]), Recency(5.0), 0.6)
         ),
     ),
 ]
@@ -109,15 +120,19 @@ def published(store: Store, change: Change | None = None) -> SnapshotRef:
     return SnapshotRef(collection="default", epoch=1, manifest=manifest)
 
 
-def loaded(store: Store) -> BehaviourModel:
-    found = load_behaviour_model(store, published(store))
+def loaded(store: Store, *, local: bool = True) -> BehaviourModel:
+    found = load_behaviour_model(store, published(store), local=local)
     assert found is not None
     return found
 
 
+def read(store: Store, change: Change | None = None) -> BehaviourTables:
+    return read_tables(store, published(store, change).manifest)
+
+
 def rows(history: History | None) -> list[tuple[int, int, float]]:
     assert history is not None
-    return list(zip(*(column.tolist() for column in history), strict=True))
+    return list(zip(*(column.tolist() for column in history[:3]), strict=True))
 
 
 def test_a_manifest_without_discounts_for_popularity_has_none(store: Store) -> None:
@@ -142,38 +157,45 @@ def test_a_discount_out_of_range_is_refused(store: Store, value: float) -> None:
 
 
 def test_tables_survive_a_round_trip(store: Store) -> None:
-    found = loaded(store)
-    assert (found.factors_id, dict(found.kind_weights)) == ("f00d", {"view": 0.5})
+    model, found = loaded(store), read(store)
+    assert (model.factors_id, dict(model.kind_weights)) == ("f00d", {"view": 0.5})
     assert list(found.ids) == ["b", "c", "d", "ä"]
-    assert [found.number_of(one) for one in ("b", "ä", "a", "")] == [0, 3, None, None]
-    assert found.trained.tolist() == [True, True, False, True]
-    assert found.popularity.tolist() == [3, 1, 0, 2.5]
-    assert list(found.users()) == ["u1", "u2", "ü"]
-    assert rows(found.history_of("u1")) == [(0, 5 * DAY_US, 1), (1, 4 * DAY_US, 2)]
-    assert rows(found.history_of("u2")) == [(3, 9 * DAY_US, 1)]
-    assert [item for item, *_ in rows(found.history_of("ü"))] == [1, 3, 0]
-    assert [found.history_of(one) for one in ("u", "u3", "", "\U0010ffff")] == [None] * 4
-
-
-def test_decoded_generators_score_like_the_encoded_ones(store: Store) -> None:
-    found = loaded(store)
-    for user in found.users():
-        history = found.history_of(user)
-        assert history is not None
-        for repeats in (False, True):
-            blend = found.blend(repeats=repeats)
-            for (*_, expected), made in zip(PARTS, blend.parts, strict=True):
-                assert made.weight == expected.weight
-                assert type(made.generator) is type(expected.generator)
-                scores = made.generator.scores(history)
-                assert np.array_equal(scores, expected.generator.scores(history))
-            whole = Blend([weighted for *_, weighted in PARTS], repeats)
-            assert np.array_equal(blend.scores(history), whole.scores(history))
-        assert np.array_equal(
-            found.similar.scores(history), ListGenerator(SESSIONS).scores(history)
-        )
+    assert found.interactions.tolist() == [3, 1, 0, 2]
+    assert found.popularity["popularity"].tolist() == [3, 1, 0, 2.5]
+    histories = found.histories
+    assert list(histories.users) == ["u1", "u2", "ü"]
+    assert rows(histories.of("u1")) == [(0, 5 * DAY_US, 1), (1, 4 * DAY_US, 2)]
+    assert rows(histories.of("u2")) == [(3, 9 * DAY_US, 1)]
+    assert [item for item, *_ in rows(histories.of("ü"))] == [1, 3, 0]
+    assert [histories.of(one) for one in ("u", "u3", "", "\U0010ffff")] == [None] * 4
     assert np.array_equal(found.factors.vectors, _VECTORS)
-    assert found.factors[1].tolist() == [[3, 0], [0, 3]] and found.factors[2:] == (5.0, 2.0)
+    assert found.factors.gram.tolist() == [[3, 0], [0, 3]]
+    assert (found.factors.regularisation, found.factors.alpha) == (5.0, 2.0)
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_decoded_generators_score_like_the_encoded_ones(store: Store, local: bool) -> None:
+    model, shard = loaded(store, local=local), loaded(store).local
+    assert shard is not None
+    for user in TABLES.histories.users:
+        stored = shard.history(HistoryRequest(user))
+        history = KeyedHistory(keys_of(stored.ids), stored.time_us, stored.weight)
+        events = TABLES.histories.of(user)
+        assert events is not None
+        for repeats in (False, True):
+            found = shard.find(CandidatesRequest([USER], history, DEPTH, repeats=repeats))
+            assert list(found.ids_of(found.numbers)) == [TABLES.ids[one] for one in found.numbers]
+            for (*_, expected), scored in zip(PARTS, found.scored, strict=True):
+                shown = np.ones(4, np.bool_)
+                shown[events.items] = repeats
+                made = expected.generator.best(events, shown, DEPTH)
+                assert np.array_equal(scored.rows, made.rows)
+                assert scored.scores == pytest.approx(made.scores)
+            whole = Blend([weighted for *_, weighted in PARTS], repeats)
+            blended = dense(whole, events, 4)
+            assert spread(model.score_user(found, history, repeats=repeats), 4) == pytest.approx(
+                blended
+            )
 
 
 def test_a_snapshot_without_interactions_has_no_model(store: Store) -> None:
@@ -183,10 +205,14 @@ def test_a_snapshot_without_interactions_has_no_model(store: Store) -> None:
 
 
 def test_statistics_missing_from_an_older_build_are_unknown(store: Store) -> None:
-    found = loaded(store)
-    assert found.trending.tolist() == found.counts.tolist() == [3, 1, 0, 2.5]
-    assert not found.repeat_rate.any() and not found.repeat_days.any()
-    assert len(found.repeat_rate) == len(found.repeat_days) == 4
+    shard = loaded(store).local
+    assert shard is not None
+    trending, counts = (
+        shard.find(CandidatesRequest([name], NO_EVENTS, 4)) for name in (TRENDING, COUNTS)
+    )
+    assert spread(trending.scored[0], 4).tolist() == [3, 1, 0, 2.5]
+    assert spread(counts.scored[0], 4).tolist() == [3, 1, 0, 2.5]
+    assert counts.total_count == 6.5
 
 
 def _newer(folder: Path, card: snapshot_pb2.BehaviourCard) -> None:
@@ -200,30 +226,42 @@ def _newer(folder: Path, card: snapshot_pb2.BehaviourCard) -> None:
 
 
 def test_tables_of_items_and_the_popularity_that_was_chosen_are_read(store: Store) -> None:
-    found = load_behaviour_model(store, published(store, _newer))
-    assert found is not None
-    assert found.popularity.tolist() == [0.5, 1, 0, 2]
-    assert found.counts.tolist() == [3, 1, 0, 2.5]
-    assert found.trending.tolist() == [1, 2, 0, 3]
-    assert found.repeat_rate.tolist() == [0.5, 1, 0, 0.25]
-    assert found.repeat_days.tolist() == [7, 0, 0, 30.5]
+    found = load_behaviour_model(store, published(store, _newer), local=True)
+    assert found is not None and found.local is not None
+    names = (POPULAR, COUNTS, TRENDING, REBOUGHT)
+    request = CandidatesRequest(names, NO_EVENTS, 4)
+    popular, counts, trending, rebought = found.local.find(request).scored
+    assert spread(popular, 4).tolist() == [0.5, 1, 0, 2]
+    assert spread(counts, 4).tolist() == [3, 1, 0, 2.5]
+    assert spread(trending, 4).tolist() == [1, 2, 0, 3]
+    assert spread(rebought, 4).tolist() == [0.25, 1, 0, 0.5]
+    tables = read(store, _newer)
+    assert tables.popularity["repeat_days"].tolist() == [7, 0, 0, 30.5]
 
 
 def test_no_file_can_run_code(store: Store) -> None:
     snapshot = published(store)
     folder = store.snapshot_folder("default", snapshot.snapshot_id) / "behaviour"
-    names = sorted(path.name for path in folder.iterdir())
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*"))
+    of_shard = [
+        *("users.arrow", "numbers.npy"),
+        *(f"{lists}.{part}.npy" for lists in ("ease", "session") for part in ItemLists._fields),
+        *(f"histories.{part}.npy" for part in ("starts", "items", "time_us", "weight")),
+    ]
     assert names == sorted(
         [
-            *("items.arrow", "users.arrow", "popularity_15d.npy"),
+            *("items.arrow", "popularity_15d.npy", "keys.npy", "key_numbers.npy"),
             *("factors.npy", "factors.gram.npy", "factors.options.npy"),
-            *(f"{lists}.{part}.npy" for lists in ("ease", "session") for part in ItemLists._fields),
-            *(f"histories.{part}.npy" for part in ("starts", "items", "time_us", "weight")),
+            *(f"000/{name}" for name in of_shard),
         ]
     )
     for name in names:
         if name.endswith(".npy"):
             assert not np.load(folder / name, allow_pickle=False).dtype.hasobject
+
+
+def read_one_shard(store: Store, manifest: snapshot_pb2.Manifest) -> ShardTables:
+    return read_shard_tables(store, manifest, 0, 1)
 
 
 def _save(name: str, array: object) -> Change:
@@ -242,11 +280,12 @@ def _lose_blend(folder: Path, card: snapshot_pb2.BehaviourCard) -> None:
     del card.blends[1:]
 
 
+@pytest.mark.parametrize("read", [read_tables, read_one_shard])
 @pytest.mark.parametrize(
     ("change", "wrong"),
     [
-        (lambda folder, card: (folder / "ease.others.npy").unlink(), "ease.others.npy"),
-        (lambda folder, card: (folder / "users.arrow").write_bytes(b"ARROW1"), "users.arrow"),
+        (lambda folder, card: (folder / "000/ease.others.npy").unlink(), "ease.others.npy"),
+        (lambda folder, card: (folder / "000/users.arrow").write_bytes(b"ARROW1"), "users.arrow"),
         (lambda folder, card: (folder / "items.arrow").unlink(), "items.arrow"),
         (lambda folder, card: (folder / "factors.npy").write_bytes(b"x"), "factors.npy"),
         (_save("factors.npy", _VECTORS[:3]), r"factors.npy holds float32 of shape \(3, 2\)"),
@@ -258,19 +297,34 @@ def _lose_blend(folder: Path, card: snapshot_pb2.BehaviourCard) -> None:
         (_save("repeat_rate.npy", np.array([0, 1, 2, 0], np.float32)), "values of 0..1 are allow"),
         (_save("repeat_days.npy", np.full(4, -1, np.float32)), "repeat_days.npy has values from -"),
         (_rename_popularity, "names a table '../x'"),
-        (_save("session.others.npy", np.array([3, 1, 4], np.int32)), "item numbers 1 to 4"),
-        (_save("session.scores.npy", np.ones(2, np.float32)), "session.scores.npy"),
-        (_save("session.starts.npy", np.array([0, 2, 1, 3, 3])), "does not ascend"),
-        (_save("histories.items.npy", np.array([0, 1, 3, 1, 3, -1], np.int32)), "-1 to 3"),
-        (_save("histories.starts.npy", np.array([0, 2, 6])), "histories.starts.npy"),
+        (_save("000/session.others.npy", np.array([3, 1, 4], np.int32)), "item numbers 1 to 4"),
+        (_save("000/session.scores.npy", np.ones(2, np.float32)), "session.scores.npy"),
+        (_save("000/session.starts.npy", np.array([0, 2, 1, 3, 3])), "does not ascend"),
+        (_save("000/histories.items.npy", np.array([0, 1, 3, 1, 3, -1], np.int32)), "-1 to 3"),
+        (_save("000/histories.starts.npy", np.array([0, 2, 6])), "histories.starts.npy"),
+        (_save("000/numbers.npy", np.array([0, 2, 1, 3], np.int32)), "numbers.npy does not ascend"),
+        (_save("000/numbers.npy", np.array([0, 1, 2, 4], np.int32)), "item numbers 0 to 4"),
         (_rename_table, "names a table '../ease'"),
-        (_lose_blend, r"blends for repeats \[False\]"),
     ],
 )
-def test_files_that_do_not_fit_are_named(store: Store, change: Change, wrong: str) -> None:
+def test_files_that_do_not_fit_are_named(
+    store: Store, change: Change, wrong: str, read: Callable[[Store, Any], object]
+) -> None:
     with pytest.raises(SnapshotCorrupt, match=wrong) as raised:
-        load_behaviour_model(store, published(store, change))
+        read(store, published(store, change).manifest)
     assert "rebuild the snapshot" in raised.value.message
+
+
+def test_a_shard_refuses_keys_of_items_that_do_not_exist(store: Store) -> None:
+    change = _save("key_numbers.npy", np.array([0, 1, 2, 4], np.int32))
+    with pytest.raises(SnapshotCorrupt, match=r"key_numbers.npy has item numbers 0 to 4"):
+        read_one_shard(store, published(store, change).manifest)
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_a_manifest_without_a_blend_is_refused(store: Store, local: bool) -> None:
+    with pytest.raises(SnapshotCorrupt, match=r"blends for repeats \[False\].*rebuild"):
+        load_behaviour_model(store, published(store, _lose_blend), local=local)
 
 
 def test_a_file_that_changed_on_disk_is_named(store: Store) -> None:
@@ -279,4 +333,4 @@ def test_a_file_that_changed_on_disk_is_named(store: Store) -> None:
     path = folder / "behaviour" / "factors.npy"
     path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
     with pytest.raises(SnapshotCorrupt, match=r"behaviour/factors\.npy"):
-        load_behaviour_model(store, snapshot)
+        load_behaviour_model(store, snapshot, local=True)

@@ -36,7 +36,7 @@ def test_equally_popular_items_have_no_level(counts: list[int]) -> None:
 
 @pytest.mark.parametrize("debias", [0.25, 0.5, 1.0])
 def test_a_deviation_of_popularity_counts_as_much_as_one_of_the_scores(debias: float) -> None:
-    numbers, scores = discount_popularity(NUMBERS, SCORES, LEVELS, debias)
+    numbers, scores = discount_popularity(NUMBERS, SCORES, LEVELS[NUMBERS], debias)
     values = {7: 4 - debias * DEVIATION, 3: 3 + debias * DEVIATION, 5: 2.0}
     assert numbers.tolist() == sorted(values, key=values.__getitem__, reverse=True)
     # The lowest keeps its score, so that none is below the items that follow.
@@ -46,16 +46,16 @@ def test_a_deviation_of_popularity_counts_as_much_as_one_of_the_scores(debias: f
 def test_the_lowest_score_stays_the_lowest_when_a_popular_item_falls_to_the_end() -> None:
     levels = np.zeros(9, np.float32)
     levels[7] = 9
-    numbers, scores = discount_popularity(NUMBERS, SCORES, levels, 1.0)
+    numbers, scores = discount_popularity(NUMBERS, SCORES, levels[NUMBERS], 1.0)
     assert numbers.tolist() == [3, 5, 7]
     assert scores[-1] == 2 and (np.diff(scores) < 0).all()
 
 
 def test_zero_and_equal_scores_change_nothing() -> None:
-    numbers, scores = discount_popularity(NUMBERS, SCORES, LEVELS, 0.0)
+    numbers, scores = discount_popularity(NUMBERS, SCORES, LEVELS[NUMBERS], 0.0)
     assert numbers is NUMBERS and scores is SCORES
     ordered, equal = np.array([3, 5, 7], np.int32), np.ones(3, np.float32)
-    numbers, scores = discount_popularity(ordered, equal, LEVELS, 1.0)
+    numbers, scores = discount_popularity(ordered, equal, LEVELS[ordered], 1.0)
     assert numbers.tolist() == [3, 5, 7] and scores.tolist() == [1, 1, 1]
 
 

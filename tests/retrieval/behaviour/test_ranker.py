@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,24 +18,31 @@ from nearline.store.snapshot import SCHEMA_VERSION, Store
 from nearline.store.snapshot_ids import new_snapshot_id
 from nearline.times import DAY_US
 from nearline.v1 import snapshot_pb2
+from retrieval.behaviour.blend import DEPTH
 from retrieval.behaviour.factors import ItemFactors
 from retrieval.behaviour.features import (
     FIRST_DAY,
     ITEM_TABLES,
     FeatureExtractor,
-    FeatureSource,
+    FeatureSpec,
+    ItemStatistics,
     feature_names,
 )
-from retrieval.behaviour.history import EMPTY_HISTORY, History, UserHistories
+from retrieval.behaviour.generator_names import USER
+from retrieval.behaviour.history import History, UserHistories
+from retrieval.behaviour.item_keys import keys_of
 from retrieval.behaviour.item_lists import ItemLists
 from retrieval.behaviour.model import BehaviourModel, build_behaviour_model, load_behaviour_model
-from retrieval.behaviour.popularity import PopularityGenerator
-from retrieval.behaviour.ranker import Ranker
+from retrieval.behaviour.popularity import ItemScores, PopularityGenerator
+from retrieval.behaviour.ranker import Ranker, RankerGenerator
 from retrieval.behaviour.tables import BehaviourTables
 from retrieval.behaviour.trees import read_trees
+from retrieval.protocols.candidates import CandidatesRequest, HistoryRequest
 from retrieval.protocols.snapshot import SnapshotRef
-from retrieval.recommend.explanations import history_reasons
-from retrieval.recommend.ranking import HISTORY, rank_items
+from retrieval.recommend.ranking import HISTORY, rank_for_user
+from retrieval.recommend.user_profile import build_profile, history_of_items
+from tests.retrieval.behaviour.dense_scores import spread
+from tests.retrieval.recommend.small_model import ranking_query
 
 IDS = ["a", "b", "c", "d", "e"]
 # With a go b, c and d, in this order; nothing goes with e.
@@ -89,16 +97,15 @@ def card_of() -> snapshot_pb2.BehaviourCard:
     )
 
 
-def order(learned: BehaviourModel, *, repeats: bool = False, without: str = "a") -> str:
-    history = learned.history_of("u")
-    assert history is not None
-    allowed = np.array([one not in without for one in learned.ids])
-    ranking = rank_items(learned, EMPTY_HISTORY, history, repeats=repeats, allowed=allowed, first=2)
-    assert ranking.source == HISTORY
-    blocks = list(ranking.blocks)
-    scores = np.concatenate([scores for _, scores in blocks])
-    assert (np.diff(scores) <= 0).all()
-    return "".join(learned.ids[one] for numbers, _ in blocks for one in numbers)
+async def order(learned: BehaviourModel, *, repeats: bool = False, without: str = "a") -> str:
+    assert learned.local is not None
+    history = build_profile(trained=learned.local.history(HistoryRequest("u"))).history
+    query = ranking_query(learned, depth=2, hidden=frozenset(without))
+    ranking = await rank_for_user(query, history, repeats=repeats)
+    assert ranking is not None and ranking.source == HISTORY
+    blocks = [block async for block in ranking.blocks()]
+    assert (np.diff(np.concatenate([block.scores for block in blocks])) <= 0).all()
+    return "".join(item_id for block in blocks for item_id in block.ids)
 
 
 def published(store: Store, change: Callable[[Path], None] | None = None) -> SnapshotRef:
@@ -118,25 +125,27 @@ def published(store: Store, change: Callable[[Path], None] | None = None) -> Sna
     return SnapshotRef(collection="default", epoch=1, manifest=manifest)
 
 
-def test_the_best_candidates_are_reranked_above_the_rest() -> None:
+async def test_the_best_candidates_are_reranked_above_the_rest() -> None:
     learned = build_behaviour_model(card_of(), tables())
     # Half of 1.22, 0, -1.22 for b, c and d by the blend, and -0.71, -0.71, 1.41 by the tree.
-    assert order(learned) == "dbce"
-    assert order(learned, repeats=True) == "bcde"
-    assert order(learned, without="ab") == "dce"
-    assert order(learned, without="abcde") == ""
+    assert await order(learned) == "dbce"
+    assert await order(learned, repeats=True) == "bcde"
+    assert await order(learned, without="ab") == "dce"
+    assert await order(learned, without="abcde") == ""
 
 
 def test_every_candidate_is_ranked_above_all_other_items() -> None:
     scores = np.arange(200, 0, -1).astype(np.float32)
-    source = FeatureSource("popularity", PopularityGenerator(scores), 1.0)
-    extractor = FeatureExtractor([source], {"popularity": scores}, repeats=True)
-    ranker = Ranker(extractor, read_trees(trees("item_age", 50, extractor.names)), 1.0, 1.0)
+    spec = FeatureSpec(["popularity"], [1.0], True)
+    popular = PopularityGenerator(ItemScores(scores))
+    statistics = ItemStatistics.of_tables({"popularity": scores})
+    extractor = FeatureExtractor(spec, [popular], statistics)
+    ranker = Ranker(spec, read_trees(trees("item_age", 50, spec.names)), 1.0, 1.0)
     history = History(np.array([0], np.int32), np.array([DAY_US]), np.ones(1, np.float32))
     allowed = np.arange(200) != 3
-    candidates = extractor.extract(history, allowed).numbers
+    candidates = extractor.extract(history, allowed).rows
     assert candidates.tolist() == [0, 1, 2, *range(4, 101)]
-    ranked = ranker.scores(history, allowed)
+    ranked = spread(RankerGenerator(ranker, extractor).best(history, allowed, 200), 200)
     others = np.setdiff1d(np.flatnonzero(allowed), candidates)
     assert ranked[others].max() > 0
     assert ranked[candidates].min() > ranked[others].max()
@@ -144,42 +153,47 @@ def test_every_candidate_is_ranked_above_all_other_items() -> None:
 
 def test_reasons_come_from_the_generators_of_the_ranker() -> None:
     learned = build_behaviour_model(card_of(), tables())
-    history = learned.history_of("u")
-    assert history is not None
+    assert learned.local is not None
+    history = history_of_items(["a"])
     for repeats in (False, True):
-        generators = learned.generators(repeats=repeats)
-        assert history_reasons(learned, 3, history, generators) == ("because:a",)
+        request = CandidatesRequest(
+            [USER], history, 0, repeats=repeats, reasons_for=keys_of(["d", "x"])
+        )
+        assert learned.local.find(request).reasons == [("because:a",), ()]
 
 
-def test_without_scored_items_nothing_is_ranked() -> None:
+async def test_without_scored_items_the_nearest_by_factors_are_ranked() -> None:
     found = tables()
     lists = {"session": GOES._replace(starts=np.array([0, 0, 0, 0, 0, 3]))}
     learned = build_behaviour_model(card_of(), found._replace(lists=lists))
-    history = learned.history_of("u")
-    ranker = learned.ranker(repeats=False)
-    assert history is not None and ranker is not None
-    assert not ranker.scores(history, np.ones(5, np.bool_)).any()
+    assert learned.local is not None
+    history = history_of_items(["a"])
+    candidates = learned.local.find(CandidatesRequest([USER], history, DEPTH))
+    assert not len(learned.score_user(candidates, history, repeats=False).rows)
+    # All other factors are orthogonal to those of a.
+    assert await order(learned) == "bcde"
 
 
-def test_a_ranker_survives_publication(tmp_path: Path) -> None:
+@pytest.mark.parametrize("local", [False, True])
+async def test_a_ranker_survives_publication(tmp_path: Path, local: bool) -> None:
     store = Store(tmp_path)
     snapshot = published(store)
-    found = load_behaviour_model(store, snapshot)
-    assert found is not None
+    found = load_behaviour_model(store, snapshot, local=local)
+    assert found is not None and (found.local is not None) == local
     files = {one.path for one in snapshot.manifest.files}
     assert "behaviour/ranker_no_repeats.txt" in files
     assert "behaviour/ranker_repeats.txt" not in files
-    assert found.ranker(repeats=True) is None and found.ranker(repeats=False) is not None
-    assert order(found) == order(build_behaviour_model(card_of(), tables()))
-    assert len(found.generators(repeats=False)) == len(found.generators(repeats=True)) == 1
+    made = build_behaviour_model(card_of(), tables())
+    served = replace(found, local=found.local or made.local)
+    for repeats in (False, True):
+        assert await order(served, repeats=repeats) == await order(made, repeats=repeats)
 
 
-def test_other_documents_keep_the_ranker() -> None:
+async def test_other_documents_keep_the_ranker() -> None:
     ids = ["0", *IDS]
-    after = remap_tables(tables(), map_ids(IDS, ids), ids)
-    assert order(build_behaviour_model(card_of(), after)).replace("0", "") == order(
-        build_behaviour_model(card_of(), tables())
-    )
+    after = build_behaviour_model(card_of(), remap_tables(tables(), map_ids(IDS, ids), ids))
+    before = build_behaviour_model(card_of(), tables())
+    assert (await order(after)).replace("0", "") == await order(before)
 
 
 def _write(text: str) -> Callable[[Path], None]:
@@ -206,7 +220,7 @@ def test_errors_name_the_file_that_does_not_fit(
 ) -> None:
     store = Store(tmp_path)
     with pytest.raises(SnapshotCorrupt, match=wrong) as raised:
-        load_behaviour_model(store, published(store, change))
+        load_behaviour_model(store, published(store, change), local=True)
     assert "rebuild the snapshot" in raised.value.message
 
 

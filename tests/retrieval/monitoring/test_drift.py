@@ -245,7 +245,9 @@ async def test_popularity_and_live_rows_are_exported_with_a_window(
     async with served_collections(tmp_path) as collections:
         (held,) = collections.loaded.all
         served = held.value
-        served.learned = learned(["a", "b"], {}, {"a": 1.0, "b": 1.0})
+        # Nobody had c.
+        served.learned = model = learned(["a", "b", "c"], {}, {"a": 1.0, "b": 3.0})
+        served.local_behaviour = model.local
         monitor = DriftMonitor(
             Store(tmp_path),
             collections,
@@ -258,19 +260,26 @@ async def test_popularity_and_live_rows_are_exported_with_a_window(
         vectors = rng.normal(size=(BASELINE_SEARCHES, DIM)).astype(np.float32)
         _offer(monitor, served, vectors, [0.5] * BASELINE_SEARCHES)
         _offer(monitor, served, vectors[:300], [0.5] * 300)
-        monitor.observe(InteractionsEvent("liked", [c.Interaction(item_id="a")] * 600))
+        for item, kind in (("a", "purchase"), ("b", "view"), ("c", "view")):
+            done = c.Interaction(item_id=item, kind=kind)
+            monitor.observe(InteractionsEvent("liked", [done] * 200))
         monitor.observe(InteractionsEvent("of nobody", [c.Interaction(item_id="a")]))
         clock.now = 60
         await monitor.close_windows()
-    # (1/2, 1/2, rest 0) then, (1, 0, rest 0) now.
-    by_hand = -(0.75 * math.log2(0.75) + 0.25 * math.log2(0.25)) - 0.5
+    # A purchase weighs 5, so a, b and the rest have 1000, 200 and 200 now.
+    before, now = np.array([1 / 4, 3 / 4, 0]), np.array([5 / 7, 1 / 7, 1 / 7])
+    by_hand = _entropy((before + now) / 2) - (_entropy(before) + _entropy(now)) / 2
     found = metric("nearline_retrieval_popularity_drift", collection="liked")
     assert found == pytest.approx(by_hand)
     assert metric("nearline_retrieval_item_drift", collection="liked") == 30 / 300
 
 
+def _entropy(shares: NDArray[np.float64]) -> float:
+    return -sum(float(one) * math.log2(one) for one in shares if one)
+
+
 def test_items_are_counted_with_the_weights_of_their_kinds_and_the_rest_together() -> None:
-    counts = ItemCounts(learned(["a", "b", "c"], {}, {"a": 3.0, "b": 1.0}))
+    counts = ItemCounts(["a", "b"], np.array([3, 1], np.float32), 4.0, {"purchase": 5.0})
     counts.add([c.Interaction(item_id="a", kind="purchase")] * 499)
     assert counts.popularity() is None
     counts.add([c.Interaction(item_id="new", weight=7.0)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 
@@ -12,7 +14,19 @@ from retrieval.behaviour.history import UserHistories
 from retrieval.behaviour.item_lists import ItemLists
 from retrieval.behaviour.model import BehaviourModel, build_behaviour_model
 from retrieval.behaviour.tables import POPULARITY, SESSIONS, BehaviourTables
+from retrieval.recommend.ranking import RankingQuery
+from retrieval.search.request_context import RequestContext
 
+_SESSION = snapshot_pb2.BlendPart(model="session", weight=1, table=SESSIONS)
+_AGAIN = snapshot_pb2.BlendPart(model="buy_again", weight=1, table=POPULARITY)
+CARD = snapshot_pb2.BehaviourCard(
+    factors_id="0" * 64,
+    kind_weights={"purchase": 5.0},
+    blends=[
+        snapshot_pb2.BlendCard(repeats=False, parts=[_SESSION]),
+        snapshot_pb2.BlendCard(repeats=True, parts=[_AGAIN, _SESSION]),
+    ],
+)
 # What goes with an item, and how much.
 Goes = Mapping[str, Mapping[str, float]]
 Had = Mapping[str, Sequence[tuple[str, int]]]
@@ -26,7 +40,28 @@ def learned(
     factors: Mapping[str, Sequence[float]] | None = None,
     of_items: Mapping[str, Mapping[str, float]] | None = None,
 ) -> BehaviourModel:
-    """Makes it.
+    """Makes it; see `small_tables`."""
+    return build_behaviour_model(CARD, small_tables(ids, goes, popularity, had, factors, of_items))
+
+
+def ranking_query(model: BehaviourModel, depth: int = 64, **options: Any) -> RankingQuery:
+    """Asks for items of a collection that has only a model."""
+    served = SimpleNamespace(name="default", learned=model, local_behaviour=model.local, shards=())
+    context = RequestContext()
+    return RankingQuery(
+        served=cast(Any, served), model=model, context=context, depth=depth, **options
+    )
+
+
+def small_tables(
+    ids: Sequence[str],
+    goes: Goes,
+    popularity: Mapping[str, float],
+    had: Had | None = None,
+    factors: Mapping[str, Sequence[float]] | None = None,
+    of_items: Mapping[str, Mapping[str, float]] | None = None,
+) -> BehaviourTables:
+    """Makes the tables of a small model.
 
     Args:
         ids: Ascending.
@@ -48,7 +83,7 @@ def learned(
     rows = [(had or {})[user] for user in users]
     flat = [event for row in rows for event in row]
     vectors = np.array([(factors or {}).get(one, (0.0, 0.0)) for one in ids], np.float32)
-    tables = BehaviourTables(
+    return BehaviourTables(
         list(ids),
         np.array([int(popularity.get(one, 0) > 0) for one in ids], np.int64),
         {
@@ -65,14 +100,3 @@ def learned(
             np.ones(len(flat), np.float32),
         ),
     )
-    session = snapshot_pb2.BlendPart(model="session", weight=1, table=SESSIONS)
-    again = snapshot_pb2.BlendPart(model="buy_again", weight=1, table=POPULARITY)
-    card = snapshot_pb2.BehaviourCard(
-        factors_id="0" * 64,
-        kind_weights={"purchase": 5.0},
-        blends=[
-            snapshot_pb2.BlendCard(repeats=False, parts=[session]),
-            snapshot_pb2.BlendCard(repeats=True, parts=[again, session]),
-        ],
-    )
-    return build_behaviour_model(card, tables)

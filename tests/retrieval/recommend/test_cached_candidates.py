@@ -263,6 +263,9 @@ class _Renamed:
     def fetch(self, snapshot_id: str, *arguments: object) -> object:
         return self._shard.fetch(self._snapshot_id, *arguments)  # type: ignore[attr-defined]
 
+    def candidates(self, snapshot_id: str, *arguments: object) -> object:
+        return self._shard.candidates(self._snapshot_id, *arguments)  # type: ignore[attr-defined]
+
     def count(self, snapshot_id: str, *arguments: object) -> object:
         return self._shard.count(self._snapshot_id, *arguments)  # type: ignore[attr-defined]
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from nearline.contract import Hit, Item, PayloadField
-from nearline.filters import Equals
-from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery, allowed_mask
-from retrieval.search import listing
-from retrieval.search.request_context import RequestContext
+from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
+from retrieval.recommend.ranking import Block
 
 EARLY, LATE = datetime(2030, 1, 1, tzinfo=UTC), datetime(2031, 1, 1, tzinfo=UTC)
 VECTOR = np.ones(2, np.float32)
@@ -108,37 +105,12 @@ class FewMatch(CandidatePool):
 async def test_ever_more_items_are_read_while_few_match(
     sizes: list[int], depth: int, reads: list[int], found: int
 ) -> None:
-    numbers = np.arange(sum(sizes), dtype=np.int32)
-    cuts = np.cumsum(sizes)[:-1]
-    blocks = zip(np.split(numbers, cuts), np.split(-numbers.astype("f4"), cuts), strict=True)
+    async def blocks() -> AsyncIterator[Block]:
+        for numbers in np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1]):
+            yield Block([str(one) for one in numbers], -numbers.astype(np.float32))
+
     pool = FewMatch()
-    await pool.fill(cast(Any, None), [str(one) for one in numbers], blocks, depth)
+    await pool.fill(cast(Any, None), blocks(), depth)
     assert pool.reads == reads
     assert [one.id for one in pool.candidates] == [str(10 * n) for n in range(found)]
     assert [one.score for one in pool.candidates] == [-10.0 * n for n in range(found)]
-
-
-@pytest.mark.parametrize(("matches", "pages"), [(0, 0), (1, 1), (2_500, 3)])
-async def test_the_mask_of_a_rare_filter_is_read_in_pages_and_of_no_matches_not_at_all(
-    matches: int, pages: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reads = []
-
-    async def count_items(*_: object) -> tuple[int, None]:
-        return matches, None
-
-    async def read_page(_: object, *, size: int, token: str, **others: object) -> Any:
-        start = int(token or 0)
-        reads.append(start)
-        end = min(matches, start + size)
-        items = [item(str(number)) for number in range(start, end)]
-        return SimpleNamespace(items=items, next_page_token=str(end) if end < matches else "")
-
-    monkeypatch.setattr(listing, "count_items", count_items)
-    monkeypatch.setattr(listing, "read_page", read_page)
-    ids = [str(number) for number in range(5_000)]
-    model = SimpleNamespace(ids=ids, numbers_of=lambda given: [int(one) for one in given])
-    query = CandidateQuery(cast(Any, None), frozenset(), Equals("colour", "red"), RequestContext())
-    mask = await allowed_mask(query, cast(Any, model), ["0"])
-    assert len(reads) == pages
-    assert np.flatnonzero(mask).tolist() == list(range(1, matches))

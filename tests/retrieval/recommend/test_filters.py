@@ -21,11 +21,11 @@ from nearline.store.snapshot import Store
 from retrieval.behaviour.model import load_behaviour_model
 from retrieval.cache.tiered_cache import TieredCache
 from retrieval.protocols.snapshot import read_current_snapshots
-from retrieval.recommend import candidate_pool
 from retrieval.recommend.cached_candidates import CandidateCache
 from retrieval.recommend.policies import Policies, default_policies
 from retrieval.recommend.service import RecommendationService
 from retrieval.rollout.collections import ServedCollections
+from retrieval.search import candidates
 from retrieval.search.collection import ServedCollection
 from retrieval.shards.local_provider import LocalShardProvider
 from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks
@@ -39,6 +39,8 @@ async def recommender(
     policies: Policies | None = None,
     items: Sequence[c.Item] = (),
     rows: Interactions | None = None,
+    *,
+    local: bool = False,
 ) -> AsyncIterator[RecommendationService]:
     """Yields a service over a build of the walks, or of other items and interactions."""
     store = Store(folder)
@@ -55,7 +57,8 @@ async def recommender(
     try:
         (snapshot,) = read_current_snapshots(store, ())
         loaded = await shards.prepare(snapshot)
-        collections.serve(ServedCollection(snapshot, loaded, load_behaviour_model(store, snapshot)))
+        model = load_behaviour_model(store, snapshot, local=local)
+        collections.serve(ServedCollection(snapshot, loaded, model))
         chosen = policies or default_policies()
         yield RecommendationService(collections, chosen, cache=hot)
     finally:
@@ -63,13 +66,13 @@ async def recommender(
         await shards.close()
 
 
-@pytest.mark.parametrize("few", [0, 5_000])
+@pytest.mark.parametrize(("local", "few"), [(False, 5_000), (True, 0), (True, 5_000)])
 async def test_only_matching_items_are_listed_in_the_same_order(
-    tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, local: bool, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Whether matches are looked up before, or met on the way.
-    monkeypatch.setattr(candidate_pool, "_SELECTIVE", few)
-    async with recommender(tmp_path) as service:
+    # In this process, matches are looked up before, or met on the way.
+    monkeypatch.setattr(candidates, "_SELECTIVE", few)
+    async with recommender(tmp_path, local=local) as service:
         for audience in (Audience(), PAGE, Audience(user_id="u001")):
             everything = await service.recommend(audience, RecommendOptions(n=ITEMS))
             wanted = [

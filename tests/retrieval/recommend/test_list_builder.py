@@ -127,7 +127,7 @@ async def test_the_history_of_a_restricted_caller_has_only_items_that_it_may_see
         return SimpleNamespace(items={"own": None})
 
     monkeypatch.setattr(item_lookup, "fetch_items", fetch_items)
-    profile = UserProfile(None, [UserEvent(name, 1, "view", None) for name in ("own", "foreign")])
+    profile = UserProfile([UserEvent(name, 1, "view", None) for name in ("own", "foreign")])
     made = plan()
     made.query.context.visible = RED if restricted else None
     seen = await list_builder._visible_profile(profile, made)

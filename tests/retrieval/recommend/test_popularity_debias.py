@@ -11,12 +11,11 @@ import pytest
 
 from nearline import contract as c
 from nearline.contract import Audience, Cause, RecommendOptions
-from retrieval.behaviour.history import EMPTY_HISTORY
 from retrieval.behaviour.model import BehaviourModel
 from retrieval.behaviour.popularity_discount import WINDOW
 from retrieval.recommend.policies import Policies, Policy
-from retrieval.recommend.ranking import rank_items
-from tests.retrieval.recommend.small_model import learned
+from retrieval.recommend.ranking import rank_by_items
+from tests.retrieval.recommend.small_model import learned, ranking_query
 from tests.retrieval.recommend.test_cached_candidates import cached
 from tests.retrieval.recommend.test_service import IDS, ids, recommender
 
@@ -125,7 +124,7 @@ async def test_explanations_name_the_discount_where_it_applied(
         assert "popularity_debias" not in why.message
 
 
-def test_the_order_does_not_depend_on_the_length_of_the_list() -> None:
+async def test_the_order_does_not_depend_on_the_length_of_the_list() -> None:
     count = WINDOW + 60
     names = [f"i{number:03d}" for number in range(count)]
     rng = np.random.default_rng(4)
@@ -135,18 +134,10 @@ def test_the_order_does_not_depend_on_the_length_of_the_list() -> None:
     }
     popularity = dict(zip(names, rng.integers(1, 500, count).astype(float).tolist(), strict=True))
     known = learned(names, goes, popularity)
-    given = known.history_of_items(names[:2])
     orders = []
     for first in (1, 10, WINDOW, count):
-        ranking = rank_items(
-            known,
-            given,
-            EMPTY_HISTORY,
-            repeats=False,
-            allowed=np.ones(count, np.bool_),
-            first=first,
-            debias=0.5,
-        )
-        orders.append([one for numbers, _ in ranking.blocks for one in numbers.tolist()])
+        ranking = await rank_by_items(ranking_query(known, first), names[:2], 0.5)
+        assert ranking is not None
+        orders.append([one async for block in ranking.blocks() for one in block.ids])
     assert all(order == orders[0] for order in orders)
-    assert sorted(orders[0]) == list(range(count))
+    assert sorted(orders[0]) == names

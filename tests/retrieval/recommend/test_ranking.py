@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import asyncio
 
 import numpy as np
 from hypothesis import given, settings, strategies as st
 
 from index_builder.behaviour.tail_lists import build_tail_lists
-from retrieval.behaviour.history import EMPTY_HISTORY, History
-from retrieval.recommend.ranking import ITEMS, rank_items
-from tests.retrieval.recommend.small_model import learned
+from retrieval.behaviour.model import BehaviourModel, build_behaviour_model
+from retrieval.behaviour.tables import SESSIONS, TAIL_LISTS
+from retrieval.recommend.ranking import ITEMS, Block, rank_by_items
+from tests.retrieval.recommend.small_model import CARD, ranking_query, small_tables
 
 IDS = [f"i{number:02d}" for number in range(12)]
 VECTORS = np.random.default_rng(3).standard_normal((12, 2)).astype(np.float32)
@@ -27,29 +28,29 @@ def test_precomputed_lists_give_the_order_of_the_scores(
 ) -> None:
     goes.pop("i00", None)
     factors = {one: tuple(row) for one, row in zip(IDS, VECTORS.tolist(), strict=True)}
-    known = learned(IDS, {"i00": goes}, dict.fromkeys(IDS, 1.0), factors=factors)
-    beyond = build_tail_lists(known.similar.lists, known.factors, known.trained, length)
-    item = History(np.zeros(1, np.int32), np.zeros(1, np.int64), np.ones(1, np.float32))
-    allowed = np.ones(12, np.bool_)
-    allowed[[0, *unwanted]] = False
-    expected = list(np.flatnonzero(allowed))
-    scores = known.similar.scores(item)
-    of_rest = known.factors.vectors @ known.factors.fold_in(item.items, item.weight)
+    tables = small_tables(IDS, {"i00": goes}, dict.fromkeys(IDS, 1.0), factors=factors)
+    lists, trained = tables.lists[SESSIONS], tables.interactions > 0
+    beyond = build_tail_lists(lists, tables.factors, trained, length)
+    left = [number for number in range(12) if number not in {0, *unwanted}]
+    scores = np.zeros(12, np.float32)
+    numbers, of_list = lists.of(0)
+    scores[numbers] = of_list
+    first, once = np.zeros(1, np.int32), np.ones(1, np.float32)
+    of_rest = tables.factors.vectors @ tables.factors.fold_in(first, once)
     # A stable sort: equal ones stay in the order of numbers.
-    expected.sort(key=lambda number: (-scores[number], -of_rest[number] * (scores[number] == 0)))
-    for lists in (beyond, None):
-        ranking = rank_items(
-            replace(known, tail_lists=lists),
-            item,
-            EMPTY_HISTORY,
-            repeats=True,
-            allowed=allowed,
-            first=3,
-        )
-        blocks = list(ranking.blocks)
-        found = [number for numbers, _ in blocks for number in numbers.tolist()]
-        given_scores = np.concatenate([of for _, of in blocks])
-        assert ranking.source == ITEMS
+    expected = sorted(left, key=lambda n: (-scores[n], -of_rest[n] * (scores[n] == 0)))
+    hidden = frozenset(IDS[number] for number in {0, *unwanted})
+    for lists_of in ({**tables.lists, TAIL_LISTS: beyond}, tables.lists):
+        model = build_behaviour_model(CARD, tables._replace(lists=lists_of))
+        blocks = asyncio.run(ranked(model, hidden))
+        found = [IDS.index(item_id) for block in blocks for item_id in block.ids]
+        given_scores = np.concatenate([block.scores for block in blocks])
         assert found == expected
         assert (np.diff(given_scores) <= 1e-6).all()
         assert ((given_scores > 0) == (scores[found] > 0)).all()
+
+
+async def ranked(model: BehaviourModel, hidden: frozenset[str]) -> list[Block]:
+    ranking = await rank_by_items(ranking_query(model, depth=3, hidden=hidden), ["i00"])
+    assert ranking is not None and ranking.source == ITEMS
+    return [block async for block in ranking.blocks()]

@@ -12,6 +12,7 @@ from nearline.contract import Audience, Cause, RecommendOptions
 from nearline.times import DAY_US
 from retrieval.behaviour.model import BehaviourModel
 from retrieval.behaviour.tables import REPEAT_DAYS, REPEAT_RATE, TRENDING
+from retrieval.protocols.candidates import HistoryRequest
 from retrieval.recommend.policies import Origin, Policies, Policy, SeenRule, default_policies
 from retrieval.recommend.strategies import (
     AutoStrategy,
@@ -22,7 +23,7 @@ from retrieval.recommend.strategies import (
 )
 from retrieval.recommend.user_profile import UserProfile, build_profile
 from retrieval.users.records import UserEvent
-from tests.retrieval.recommend.small_model import learned
+from tests.retrieval.recommend.small_model import learned, ranking_query
 from tests.retrieval.recommend.test_cached_candidates import NEAR, cached, renamed
 from tests.retrieval.recommend.test_service import GOES, HAD, IDS, POPULARITY, ids, recommender
 
@@ -218,14 +219,18 @@ def test_shared_lists_have_a_name_and_a_source(
         ([], "", False),
     ],
 )
-def test_vectors_are_needed_only_if_no_item_of_the_context_was_trained(
+async def test_vectors_are_needed_only_if_no_item_of_the_context_was_trained(
     known: BehaviourModel, item_ids: list[str], user_id: str, expected: bool
 ) -> None:
-    context = RankingContext(item_ids, build_profile(known, user_id), repeats=False, now_us=0)
-    assert AutoStrategy().needs_content(known, context) == expected
-    untrained = UserProfile(known, [UserEvent("elsewhere", 1, "view", None)])
-    assert AutoStrategy().needs_content(known, RankingContext([], untrained, False, 0))
-    assert not BuyAgainStrategy().needs_content(known, RankingContext([], untrained, False, 0))
+    assert known.local is not None
+    trained = known.local.history(HistoryRequest(user_id))
+    context = RankingContext(item_ids, build_profile(trained=trained), repeats=False, now_us=0)
+    query = ranking_query(known)
+    assert (await AutoStrategy().rank(query, context) is None) == expected
+    untrained = UserProfile([UserEvent("elsewhere", 1, "view", None)])
+    elsewhere = RankingContext([], untrained, repeats=False, now_us=0)
+    assert await AutoStrategy().rank(query, elsewhere) is None
+    assert await BuyAgainStrategy().rank(query, elsewhere) is not None
 
 
 def test_every_origin_has_a_strategy() -> None:

@@ -58,4 +58,4 @@ async def test_a_router_of_release_0_2_calls_every_method_by_its_old_name() -> N
             codes[name] = (await call.code()).name
     # The server holds no shard, so the others fail, but in the servicer.
     assert codes.pop("GetStatus") == "OK"
-    assert set(codes.values()) == {"INTERNAL"} and len(codes) == 7
+    assert set(codes.values()) == {"INTERNAL"} and len(codes) == 9

@@ -1,0 +1,221 @@
+"""Finds candidates among the items of one shard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline.errors import InvalidRequest
+from nearline.v1 import snapshot_pb2
+from retrieval.behaviour import generator_names as names
+from retrieval.behaviour.blend import Generator, without_history
+from retrieval.behaviour.factors import FactorGenerator
+from retrieval.behaviour.generator_spec import build_generator
+from retrieval.behaviour.history import History
+from retrieval.behaviour.item_lists import ListGenerator, TailGenerator
+from retrieval.behaviour.popularity import ItemScores, PopularityGenerator, RepurchaseGenerator
+from retrieval.behaviour.ranker import feature_spec
+from retrieval.behaviour.reasons import history_reasons
+from retrieval.behaviour.shard_tables import ShardTables
+from retrieval.behaviour.tables import (
+    POPULARITY,
+    REPEAT_DAYS,
+    REPEAT_RATE,
+    SESSIONS,
+    TAIL_LISTS,
+    TRENDING,
+)
+from retrieval.protocols.candidates import (
+    NO_CANDIDATES,
+    NO_HISTORY,
+    TRAINED,
+    UNKNOWN,
+    UNTRAINED,
+    CandidatesRequest,
+    HistoryRequest,
+    ShardCandidates,
+    StoredHistory,
+)
+from retrieval.protocols.scored_rows import ScoredRows, union
+
+# Events of one user that lists take into account: the newest. A user with more is a robot.
+MAX_STORED_EVENTS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _UserSources:
+    """The generators behind lists for a user; newest_us is None if no ranker reads features."""
+
+    generators: Sequence[Generator]
+    newest_us: int | None
+
+
+class BehaviourShard:
+    """The behaviour of the items of one shard; immutable, and may be used by many threads.
+
+    Args:
+        card: What the snapshot learned.
+        tables: The tables of the shard.
+    """
+
+    def __init__(self, card: snapshot_pb2.BehaviourCard, tables: ShardTables) -> None:
+        self._tables = tables
+        scores = tables.scores
+        nothing = ItemScores(np.zeros(len(tables.numbers), np.float32))
+        popular = scores[card.popularity_table or POPULARITY]
+        # Older builds have no trends and no repeat statistics.
+        rate = scores.get(REPEAT_RATE, nothing)
+        self._trending = scores.get(TRENDING, scores[POPULARITY])
+        self._total_count = float(scores[POPULARITY].values.sum(dtype=np.float64))
+        self._repeat_days = scores.get(REPEAT_DAYS, nothing).values
+        self._sources = {one.repeats: _user_sources(card, one, tables) for one in card.blends}
+        rebought = ItemScores(popular.values * rate.values) if rate.some else popular
+        tails = tables.lists.get(TAIL_LISTS)
+        self._generators: dict[str, Generator] = {
+            names.POPULAR: PopularityGenerator(popular),
+            names.COUNTS: PopularityGenerator(scores[POPULARITY]),
+            names.TRENDING: PopularityGenerator(self._trending),
+            names.REBOUGHT: PopularityGenerator(rebought),
+            names.GOES_WITH: ListGenerator(tables.lists[SESSIONS]),
+            names.TAIL: ListGenerator(tables.lists[SESSIONS], newest=0)
+            if tails is None
+            else TailGenerator(tails),
+            names.NEAREST: FactorGenerator(tables.factors),
+        }
+
+    @property
+    def items(self) -> int:
+        """Number of items of the shard."""
+        return len(self._tables.numbers)
+
+    def mask_of(self, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Returns which items have one of some keys: (items,) bool."""
+        mask = np.zeros(self.items, np.bool_)
+        numbers = self._tables.keys.find(keys)
+        rows = self._tables.rows_of(numbers[numbers >= 0])
+        mask[rows[rows >= 0]] = True
+        return mask
+
+    def find(
+        self, request: CandidatesRequest, allowed: NDArray[np.bool_] | None = None
+    ) -> ShardCandidates:
+        """Finds candidates; see `CandidatesRequest`. Takes some milliseconds.
+
+        Args:
+            allowed: (items,) bool, which items may be found. Optional; None: all.
+        Raises: InvalidRequest: there is no generator of a name.
+        """
+        tables = self._tables
+        history, events = self._history(request)
+        if request.reasons_for is not None:
+            return self._explain(request, history, events)
+        shown = np.ones(self.items, np.bool_) if allowed is None else allowed.copy()
+        shown &= ~self.mask_of(request.hidden)
+        if request.hide_history:
+            shown[history.own_rows()[1]] = False
+        scored: list[ScoredRows] = []
+        newest_us = None
+        for name in request.generators:
+            if name == names.USER:
+                sources = self._sources[request.repeats]
+                newest_us = sources.newest_us
+                may = shown if request.repeats else without_history(shown, history)
+                scored += [one.best(history, may, request.most) for one in sources.generators]
+            else:
+                generator = self._generator(name, request.now_us)
+                scored.append(generator.best(history, shown, request.most))
+        rows = union(scored)
+        columns = np.empty((0, len(rows)), np.float32)
+        if newest_us is not None and len(history.items):
+            columns = tables.statistics.of(rows, history, newest_us, repeats=request.repeats)
+        numbers = tables.numbers
+        return ShardCandidates(
+            events=events,
+            scored=[ScoredRows(numbers[one.rows].astype(np.int64), one.scores) for one in scored],
+            numbers=numbers[rows].astype(np.int64),
+            ids=tables.ids.packed(numbers[rows]),
+            levels=tables.levels[rows],
+            columns=columns,
+            total_count=self._total_count,
+        )
+
+    def history(self, request: HistoryRequest) -> StoredHistory:
+        """Returns the newest interactions of a user of this shard."""
+        found = self._tables.histories.of(request.user_id)
+        if found is None:
+            return NO_HISTORY
+        newest = slice(0, MAX_STORED_EVENTS)
+        ids = self._tables.ids.packed(found.items[newest])
+        return StoredHistory(ids, found.time_us[newest], found.weight[newest])
+
+    def _history(self, request: CandidatesRequest) -> tuple[History, NDArray[np.uint8]]:
+        """Returns the events with items of the snapshot, and what is known of each event."""
+        tables = self._tables
+        keys, time_us, weight = request.history
+        numbers = tables.keys.find(keys)
+        events = np.full(len(numbers), UNKNOWN, np.uint8)
+        known = numbers >= 0
+        events[known] = np.where(tables.trained[numbers[known]], TRAINED, UNTRAINED)
+        if request.trained_only:
+            known = events == TRAINED
+        numbers = numbers[known]
+        return History(numbers, time_us[known], weight[known], tables.rows_of(numbers)), events
+
+    def _generator(self, name: str, now_us: int) -> Generator:
+        if name == names.REPURCHASE:
+            return RepurchaseGenerator(self._repeat_days, now_us)
+        generator = self._generators.get(name)
+        if generator is None:
+            known = ", ".join(sorted((*self._generators, names.USER, names.REPURCHASE)))
+            raise InvalidRequest(
+                f"there is no candidate generator {name!r}; name one of {known}",
+                field="generators",
+            )
+        return generator
+
+    def _explain(
+        self, request: CandidatesRequest, history: History, events: NDArray[np.uint8]
+    ) -> ShardCandidates:
+        assert request.reasons_for is not None, "explanations are asked for"
+        numbers = self._tables.keys.find(request.reasons_for)
+        known = np.flatnonzero(numbers >= 0)
+        rows = np.full(len(numbers), -1, np.int64)
+        rows[known] = self._tables.rows_of(numbers[known])
+        reasons = [
+            () if row < 0 else self._reasons(request, history, number, row)
+            for number, row in zip(numbers.tolist(), rows.tolist(), strict=True)
+        ]
+        return NO_CANDIDATES._replace(events=events, reasons=reasons)
+
+    def _reasons(
+        self, request: CandidatesRequest, history: History, number: int, row: int
+    ) -> Sequence[str]:
+        name, trained = request.generators[0], bool(self._tables.trained[number])
+        popular = ("popular",) if trained else ("new",)
+        if name == names.TRENDING:
+            return ("trending",) if trained and self._trending.values[row] > 0 else popular
+        if name == names.REPURCHASE:
+            if number not in history.items:
+                return popular
+            due = RepurchaseGenerator(self._repeat_days, request.now_us).is_due(history, row)
+            return ("again", "due") if due else ("again",)
+        if name not in (names.USER, names.GOES_WITH):
+            return popular
+        generators = [self._generators[names.GOES_WITH]]
+        if name == names.USER:
+            generators = [*self._sources[request.repeats].generators]
+        found = history_reasons(number, row, history, generators, trained=trained)
+        because = [f"because:{one}" for one in self._tables.ids.many(np.array(found.because, int))]
+        return (*(("again",) if found.again else ()), *because, *found.otherwise)
+
+
+def _user_sources(
+    card: snapshot_pb2.BehaviourCard, blend: snapshot_pb2.BlendCard, tables: ShardTables
+) -> _UserSources:
+    parts = blend.ranker.sources if blend.ranker.kept else blend.parts
+    generators = [build_generator(part, tables) for part in parts]
+    newest_us = feature_spec(card, blend).newest_us if blend.ranker.kept else None
+    return _UserSources(generators, newest_us)

@@ -1,0 +1,103 @@
+"""Scores of a few items: the rows of the items, ascending, and a score for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+# With up to this many items for each value, an array of all items takes less time than sorting.
+_DENSE = 16
+
+
+class ScoredRows(NamedTuple):
+    """Scores of n items.
+
+    rows: (n,) int64, ascending, each once. scores: (n,) float32.
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+    def best(self, most: int) -> ScoredRows:
+        """Returns the items with the highest scores; of equal ones, those with the lower rows."""
+        extra = len(self.rows) - most
+        if extra <= 0:
+            return self
+        if most <= 0:
+            return NO_ROWS
+        least = np.partition(self.scores, extra)[extra]
+        kept = self.scores > least
+        ties = np.flatnonzero(self.scores == least)
+        kept[ties[: most - int(np.count_nonzero(kept))]] = True
+        return ScoredRows(self.rows[kept], self.scores[kept])
+
+    def positive(self) -> ScoredRows:
+        """Returns the items with a score above 0."""
+        kept = self.scores > 0
+        return self if kept.all() else ScoredRows(self.rows[kept], self.scores[kept])
+
+    def within(self, allowed: NDArray[np.bool_]) -> ScoredRows:
+        """Returns the allowed items. allowed: (items,) bool."""
+        kept = allowed[self.rows]
+        return ScoredRows(self.rows[kept], self.scores[kept])
+
+    def without(self, rows: NDArray[np.int64]) -> ScoredRows:
+        """Returns the items that are not among some rows."""
+        kept = np.isin(self.rows, rows, invert=True)
+        return ScoredRows(self.rows[kept], self.scores[kept])
+
+    def of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns the scores of some rows: (n,) float32, 0 for rows without a score."""
+        found = np.zeros(len(rows), np.float32)
+        if len(self.rows):
+            places = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+            known = self.rows[places] == rows
+            found[known] = self.scores[places[known]]
+        return found
+
+    def ranked(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Returns rows and scores, best first; items with equal scores in order of row."""
+        order = np.argsort(-self.scores, kind="stable")
+        return self.rows[order], self.scores[order]
+
+
+NO_ROWS = ScoredRows(np.empty(0, np.int64), np.empty(0, np.float32))
+
+
+def add_up(parts: Sequence[ScoredRows], weights: Sequence[float]) -> ScoredRows:
+    """Returns the weighted sum of scores; an item counts 0 in the parts that lack it."""
+    rows = union(parts)
+    total = np.zeros(len(rows), np.float32)
+    for part, weight in zip(parts, weights, strict=True):
+        if weight:
+            total[np.searchsorted(rows, part.rows)] += np.float32(weight) * part.scores
+    return ScoredRows(rows, total)
+
+
+def union(parts: Sequence[ScoredRows]) -> NDArray[np.int64]:
+    """Returns the rows of all parts, ascending, each once."""
+    rows = np.sort(np.concatenate([NO_ROWS.rows, *(part.rows for part in parts)]))
+    # Of so few rows, this takes half as long as np.unique.
+    distinct: NDArray[np.int64] = rows[np.diff(rows, prepend=-1) != 0]
+    return distinct
+
+
+def sum_by_row(rows: NDArray[np.int32], values: NDArray[np.float32], items: int) -> ScoredRows:
+    """Returns the sum of the values of each row.
+
+    Args:
+        rows: (n,), in any order, any number of times.
+        values: (n,) > 0.
+        items: Number of items; rows are below it.
+    """
+    if items <= _DENSE * len(rows):
+        sums = np.bincount(rows, values, items)
+        found = np.flatnonzero(sums)
+        return ScoredRows(found, sums[found].astype(np.float32))
+    # Both ways add the values of a row in the same order, so the sums are the same to the last bit.
+    found, places = np.unique(rows, return_inverse=True)
+    sums = np.bincount(places, values, len(found))
+    return ScoredRows(found.astype(np.int64), sums.astype(np.float32))

@@ -1,0 +1,63 @@
+"""Keeps the histories of users who come back, so that they are not read from a shard each time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from retrieval.protocols.candidates import StoredHistory
+from retrieval.search.candidates import read_history
+from retrieval.search.collection import ServedCollection
+from retrieval.search.request_context import RequestContext
+
+# Memory of one event beside its id, and of one entry.
+_EVENT_BYTES, _ENTRY_BYTES = 28, 800
+_R = TypeVar("_R")
+
+
+class HistoryCache:
+    """Histories that snapshots were trained on, those read last; a snapshot never changes.
+
+    Args:
+        max_bytes: Memory of the histories, at most.
+    """
+
+    def __init__(self, max_bytes: int = 32 << 20) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._found: OrderedDict[tuple[str, str], StoredHistory] = OrderedDict()
+
+    async def read_beside(
+        self,
+        other: Awaitable[_R],
+        served: ServedCollection,
+        user_id: str,
+        context: RequestContext,
+    ) -> tuple[_R, StoredHistory]:
+        """Returns the result of `other`, and the history of a user; see `read_history`.
+
+        Both are read at the same time, unless the history is at hand.
+        """
+        key = (served.snapshot_id, user_id)
+        if (kept := self._found.get(key)) is not None:
+            self._found.move_to_end(key)
+            return await other, kept
+        if served.learned is None or not user_id:
+            return await other, await read_history(served, user_id, context)
+        result, found = await asyncio.gather(other, read_history(served, user_id, context))
+        if not context.failures:
+            self._put(key, found)
+        return result, found
+
+    def _put(self, key: tuple[str, str], found: StoredHistory) -> None:
+        self._bytes += _size_of(found) - (_size_of(self._found[key]) if key in self._found else 0)
+        self._found[key] = found
+        while self._bytes > self._max_bytes:
+            _, dropped = self._found.popitem(last=False)
+            self._bytes -= _size_of(dropped)
+
+
+def _size_of(history: StoredHistory) -> int:
+    return _ENTRY_BYTES + len(history.ids.content) + _EVENT_BYTES * len(history.ids)

@@ -1,0 +1,99 @@
+"""Finds candidates and histories, in the shards or in this process."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearline import contract as c
+from nearline.store.snapshot import shard_of
+from retrieval.behaviour import generator_names as names
+from retrieval.behaviour.behaviour_shard import BehaviourShard
+from retrieval.behaviour.item_keys import keys_of
+from retrieval.behaviour.model import shard_depth
+from retrieval.protocols.candidates import (
+    NO_HISTORY,
+    CandidatesRequest,
+    HistoryRequest,
+    ShardCandidates,
+    StoredHistory,
+    merge_candidates,
+)
+from retrieval.protocols.compute_threads import run_stoppable
+from retrieval.search import fanout, listing
+from retrieval.search.collection import ServedCollection
+from retrieval.search.request_context import RequestContext
+
+# In this process, a filter with up to this many matches is looked up first; with more, most items
+# that are read match anyway.
+_SELECTIVE = 5_000
+
+
+async def find_candidates(
+    served: ServedCollection, request: CandidatesRequest, context: RequestContext
+) -> ShardCandidates:
+    """Finds candidates among the items of all shards that answer; see `CandidatesRequest`.
+
+    Raises: ShardsUnavailable, DeadlineExceeded: no shard answered. InvalidRequest: the filter names
+        an attribute that does not exist.
+    """
+    request, most = request._replace(min_watermark=context.min_watermark), request.most
+    local = served.local_behaviour
+    if local is not None:
+        allowed = await _matches(served, local, request, context)
+        return await run_stoppable(lambda stopped: local.find(request, allowed), context.deadline)
+    if names.USER in request.generators:
+        request = request._replace(most=shard_depth(most, len(served.shards)))
+    calls = {
+        number: shard.candidates(served.snapshot_id, request, context.deadline)
+        for number, shard in enumerate(served.shards)
+    }
+    answers = await fanout.gather_reads(calls, context, collection=served.name)
+    return merge_candidates([*answers.results.values()], most)
+
+
+async def read_history(
+    served: ServedCollection, user_id: str, context: RequestContext
+) -> StoredHistory:
+    """Returns the interactions of a user that the snapshot was trained on, newest first.
+
+    If the shard of the user does not answer, the history is empty, and the context says so.
+    """
+    if served.learned is None or not user_id:
+        return NO_HISTORY
+    request, local = HistoryRequest(user_id), served.local_behaviour
+    if local is not None:
+        return local.history(request)
+    number = shard_of(user_id, len(served.shards))
+    call = served.shards[number].history(served.snapshot_id, request, context.deadline)
+    found = await fanout.read_if_possible(call, number, context, collection=served.name)
+    return NO_HISTORY if found is None else found
+
+
+async def _matches(
+    served: ServedCollection,
+    local: BehaviourShard,
+    request: CandidatesRequest,
+    context: RequestContext,
+) -> NDArray[np.bool_] | None:
+    """Returns the items that match a selective filter; None for all items."""
+    if request.filter is None or request.reasons_for is not None:
+        return None
+    total, _ = await listing.count_items(served, request.filter, (), context)
+    if total > _SELECTIVE:
+        return None
+    ids: list[str] = []
+    token, more = "", total > 0
+    while more:
+        page = await listing.read_page(
+            served,
+            size=c.MAX_PAGE,
+            token=token,
+            filter=request.filter,
+            payload=frozenset(),
+            context=context,
+        )
+        ids += [item.id for item in page.items]
+        token = page.next_page_token
+        more = bool(token)
+    return local.mask_of(keys_of(ids))

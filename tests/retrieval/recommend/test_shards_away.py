@@ -1,0 +1,88 @@
+"""Lists go on while a shard is away: from the other shards, and coverage says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nearline.contract import Audience, Coverage, RecommendOptions
+from nearline.errors import NotReady, ShardsUnavailable
+from nearline.store.snapshot import shard_of
+from retrieval.recommend.service import RecommendationService
+from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks
+from tests.retrieval.fakes import FailingShard
+from tests.retrieval.recommend.test_filters import recommender
+
+SHARDS = 2
+ALL = RecommendOptions(n=ITEMS)
+USERS = [walks().users[number] for number in range(20)]
+ITEM_PAGE = Audience(item_ids=("i03",), surface="item_page")
+
+
+def lose(service: RecommendationService, number: int) -> None:
+    """Replaces a shard by one that does not answer."""
+    (served,) = service.collections.in_force
+    shards = list(served.shards)
+    shards[number] = FailingShard(NotReady("away"))
+    served.shards = tuple(shards)
+
+
+def without(away: int) -> Coverage:
+    return Coverage(shards_answered=SHARDS - 1, shards_total=SHARDS, missing_shards=(away,))
+
+
+def names(reply: object) -> list[str]:
+    return [one.hit.id for one in reply.recommendations]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("away", range(SHARDS))
+async def test_a_list_has_the_items_of_the_other_shards_in_their_order(
+    tmp_path: Path, away: int
+) -> None:
+    async with recommender(tmp_path) as service:
+        here = Audience(user_id=next(one for one in USERS if shard_of(one, SHARDS) != away))
+        whole = names(await service.recommend(here, ALL))
+        shared = names(await service.recommend(ITEM_PAGE, ALL))
+        lose(service, away)
+        reply = await service.recommend(here, RecommendOptions(n=ITEMS, explain=True))
+        expected = [one for one in whole if shard_of(one, SHARDS) != away]
+        assert set(names(reply)) == set(expected) and expected
+        assert reply.info.coverage == without(away)
+        assert all(one.reasons for one in reply.recommendations)
+        # A list that everybody shares is still in the cache, with the items of all shards.
+        assert names(await service.recommend(ITEM_PAGE, ALL)) == shared
+
+
+async def test_a_user_whose_history_is_away_gets_popular_items(tmp_path: Path) -> None:
+    async with recommender(tmp_path) as service:
+        away = 1
+        lose(service, away)
+        gone = next(user for user in USERS if shard_of(user, SHARDS) == away)
+        reply = await service.recommend(Audience(user_id=gone), ALL)
+        popular = await service.recommend(Audience(), ALL)
+        assert names(reply) == names(popular) != []
+        assert reply.info.coverage == without(away)
+        assert reply.info.served_by.rung == "popular"
+
+
+async def test_a_list_of_an_item_whose_shard_is_away_comes_from_the_others(
+    tmp_path: Path,
+) -> None:
+    async with recommender(tmp_path) as service:
+        away = shard_of("i03", SHARDS)
+        lose(service, away)
+        reply = await service.recommend(ITEM_PAGE, ALL)
+        here = [one for one in documents() if shard_of(one, SHARDS) != away]
+        assert sorted(names(reply)) == here
+        # Neighbours on the circle come first.
+        assert names(reply)[0] in {"i01", "i02", "i04", "i05"}
+
+
+async def test_without_any_shard_the_error_names_them(tmp_path: Path) -> None:
+    async with recommender(tmp_path) as service:
+        for number in range(SHARDS):
+            lose(service, number)
+        for audience in (Audience(), Audience(user_id="u001"), ITEM_PAGE):
+            with pytest.raises(ShardsUnavailable, match="2 of 2 shards of 'default'"):
+                await service.recommend(audience, ALL)
