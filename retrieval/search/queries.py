@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline import contract as c
-from nearline.errors import InvalidRequest, SnapshotGone, Unsupported
+from nearline.errors import (
+    DeadlineExceeded,
+    InternalError,
+    InvalidRequest,
+    NotReady,
+    Overloaded,
+    SnapshotGone,
+    Unsupported,
+)
 from nearline.vectors import as_matrix
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols import metrics
@@ -62,12 +70,14 @@ class PreparedQueries:
     """All queries of a request, ready for the shards.
 
     ignored: By query number, item ids that could not be used. embed_s: Seconds spent on embedding;
-    None if nothing was embedded.
+    None if nothing was embedded. words_only: Whether texts are searched by their words alone since
+    no embedder answered.
     """
 
     batches: list[QueryBatch] = field(default_factory=list)
     ignored: Mapping[int, Sequence[c.IgnoredId]] = field(default_factory=dict)
     embed_s: float | None = None
+    words_only: bool = False
 
 
 async def prepare_queries(
@@ -128,10 +138,12 @@ async def prepare_queries(
         vectors |= {n: one.vector[None] for n, one in zip(items, examples, strict=True)}
     if texts and text_mode is not c.SearchMode.LEXICAL:
         _check_model(collection, names[next(iter(texts))])
-        embedded, prepared.embed_s = await _embed(
-            collection, embedders, [one.plain for one in texts.values()], context
-        )
-        vectors |= {n: row[None] for n, row in zip(texts, embedded, strict=True)}
+        plain = [one.plain for one in texts.values()]
+        embedded, prepared.embed_s = await _embed(collection, embedders, plain, context)
+        if embedded is None:
+            text_mode, prepared.words_only = c.SearchMode.LEXICAL, True
+        else:
+            vectors |= {n: row[None] for n, row in zip(texts, embedded, strict=True)}
     # Shards answer queries of one mode and one filter together.
     groups: dict[tuple[c.SearchMode, c.Filter | None], list[int]] = {}
     for number in range(len(queries)):
@@ -389,12 +401,26 @@ async def _embed(
     embedders: Embedders,
     texts: Sequence[str],
     context: RequestContext,
-) -> tuple[NDArray[np.float32], float]:
+) -> tuple[NDArray[np.float32] | None, float]:
+    """Returns the vectors of texts and the seconds that it took.
+
+    If no embedder answers, and words alone can, returns no vectors; the context says why.
+    """
     start = time.perf_counter()
     end = context.deadline
-    left = None if end is None else end - asyncio.get_running_loop().time()
-    vectors, cpu_reason = await embedders.embed(texts, collection.fingerprint, left)
-    context.record_fallback("embedder", cpu_reason)
+    if collection.words_by_default and context.embed_until is not None:
+        end = context.embed_until
+    left = None if end is None else max(0.0, end - asyncio.get_running_loop().time())
+    vectors: NDArray[np.float32] | None = None
+    try:
+        vectors, cpu_reason = await embedders.embed(texts, collection.fingerprint, left)
+    except (NotReady, Overloaded, DeadlineExceeded, InternalError) as error:
+        if not collection.words_by_default:
+            raise
+        context.words_only = f"searched by words alone, since no embedder answers: {error.message}"
+        metrics.lexical_fallbacks.labels(collection.name, type(error).__name__).inc()
+    else:
+        context.record_fallback("embedder", cpu_reason)
     spent_s = time.perf_counter() - start
     metrics.stage_seconds.labels(collection.name, "embed").observe(spent_s)
     return vectors, spent_s
