@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,24 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearline import contract as c
-from nearline.errors import (
-    DeadlineExceeded,
-    InternalError,
-    InvalidRequest,
-    NotReady,
-    Overloaded,
-    SnapshotGone,
-    Unsupported,
-)
+from nearline.errors import InvalidRequest, SnapshotGone, Unsupported
 from nearline.vectors import as_matrix
 from retrieval.embedders.endpoints import Embedders
-from retrieval.protocols import metrics
 from retrieval.protocols.request_validation import suggest_names
 from retrieval.protocols.shard import ShardQueries
 from retrieval.search.boosts import check_boosted, check_boosts
 from retrieval.search.collection import ServedCollection
 from retrieval.search.example_queries import build_queries
 from retrieval.search.query_syntax import ParsedText, as_plain, parse_text, with_share
+from retrieval.search.query_vectors import embed_texts
 from retrieval.search.request_context import RequestContext
 
 MAX_EF_SEARCH = 4_096
@@ -139,7 +129,7 @@ async def prepare_queries(
     if texts and text_mode is not c.SearchMode.LEXICAL:
         _check_model(collection, names[next(iter(texts))])
         plain = [one.plain for one in texts.values()]
-        embedded, prepared.embed_s = await _embed(collection, embedders, plain, context)
+        embedded, prepared.embed_s = await embed_texts(collection, embedders, plain, context)
         if embedded is None:
             text_mode, prepared.words_only = c.SearchMode.LEXICAL, True
         else:
@@ -394,33 +384,3 @@ def _matrix(
     collection: ServedCollection, rows: Sequence[NDArray[np.float32]]
 ) -> NDArray[np.float32]:
     return align_to_metric(collection, rows[0] if len(rows) == 1 else np.concatenate(rows))
-
-
-async def _embed(
-    collection: ServedCollection,
-    embedders: Embedders,
-    texts: Sequence[str],
-    context: RequestContext,
-) -> tuple[NDArray[np.float32] | None, float]:
-    """Returns the vectors of texts and the seconds that it took.
-
-    If no embedder answers, and words alone can, returns no vectors; the context says why.
-    """
-    start = time.perf_counter()
-    end = context.deadline
-    if collection.words_by_default and context.embed_until is not None:
-        end = context.embed_until
-    left = None if end is None else max(0.0, end - asyncio.get_running_loop().time())
-    vectors: NDArray[np.float32] | None = None
-    try:
-        vectors, cpu_reason = await embedders.embed(texts, collection.fingerprint, left)
-    except (NotReady, Overloaded, DeadlineExceeded, InternalError) as error:
-        if not collection.words_by_default:
-            raise
-        context.words_only = f"searched by words alone, since no embedder answers: {error.message}"
-        metrics.lexical_fallbacks.labels(collection.name, type(error).__name__).inc()
-    else:
-        context.record_fallback("embedder", cpu_reason)
-    spent_s = time.perf_counter() - start
-    metrics.stage_seconds.labels(collection.name, "embed").observe(spent_s)
-    return vectors, spent_s

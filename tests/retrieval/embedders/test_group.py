@@ -88,7 +88,7 @@ async def test_a_call_goes_where_the_fewest_characters_are_in_flight() -> None:
 
 
 async def test_a_slow_service_gets_fewer_calls() -> None:
-    first, second, embedders = pair()
+    first, _, embedders = pair()
     await known(embedders)
     first.open.clear()
 
@@ -155,7 +155,7 @@ async def test_a_service_that_is_away_gets_no_calls_until_it_answers_a_check(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(endpoint, "_CHECK_EVERY_S", 0.0)
-    first, second, embedders = pair()
+    first, _, embedders = pair()
     await known(embedders)
     first.error = NotReady("gone")
     for _ in range(10):
@@ -174,7 +174,7 @@ async def test_a_call_to_a_service_that_hangs_is_repeated_on_another(
 ) -> None:
     monkeypatch.setattr(endpoint, "CHECK_TIMEOUT_S", 0.05)
     monkeypatch.setattr(endpoint, "_PATIENCE_S", 0.05)
-    first, second, embedders = pair()
+    first, _, embedders = pair()
     await known(embedders)
     first.open.clear()
     first.hung = True
