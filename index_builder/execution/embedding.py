@@ -33,6 +33,7 @@ async def embed_chunks(
     info: EmbedderInfo,
     advance: Callable[[int], None],
     executor: Executor,
+    on_written: Callable[[NDArray[np.int64], Embeddings], None] = lambda rows, reply: None,
 ) -> int:
     """Embeds every chunk that the vector file lacks.
 
@@ -43,6 +44,7 @@ async def embed_chunks(
         info: Describes the embedder: limits, and the fingerprint that every batch must have.
         advance: Called with the number of chunks done.
         executor: Runs the work.
+        on_written: Called with each batch, once it is written.
     Returns: Number of chunks embedded now.
     Raises: InvalidRequest: the embedder refuses a text; the message names the document.
         SnapshotMismatch: the model of the embedder changed, or a worker has a different model.
@@ -61,6 +63,7 @@ async def embed_chunks(
         rows, reply = batch
         vectors.write(rows, reply.vectors, reply.tokens, reply.truncated)
         embedded += len(rows)
+        on_written(rows, reply)
         advance(len(rows))
 
     await executor.run(job, _batches(spool, written, info), on_result)
