@@ -1,8 +1,8 @@
 """Finished work of a build in a store, so that the build can go on on another machine.
 
 Layout:
-    <store>/<collection>/work/<key>/begun.json
-    <store>/<collection>/work/<key>/pieces/<time>-<first>-<last>-<bytes>-<sha256>
+    <store>/<collection>/unfinished/<key>/begun.json
+    <store>/<collection>/unfinished/<key>/pieces/<time>-<first>-<last>-<bytes>-<sha256>
 Objects are created and never changed. The name of a piece says when it was created, which rows it
 is about, and what it must contain.
 """
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from nearline.errors import AlreadyExists, NotFound
 from nearline.store.files import Digest, StoreFiles
 
-WORK = "work"
+WORK = "unfinished"
 # Larger pieces are not read: nobody wrote them.
 MAX_PIECE_BYTES = 64 << 20
 _BEGUN = "begun.json"

@@ -272,7 +272,7 @@ async def test_work_is_pruned_a_week_after_its_last_piece(
     # Nothing was published yet.
     (young,) = plan_prune(store, "default", 2, now=now + timedelta(days=6))
     assert young.kept == "a build may go on with it"
-    assert young.name.startswith("work/") and young.bytes > 300 * 4 * DIM
+    assert young.name.startswith("unfinished/") and young.bytes > 300 * 4 * DIM
     prune(store, "default", [young])
     assert len(piece_names(s3)) >= 3
     (old,) = plan_prune(store, "default", 2, now=now + timedelta(days=8))
