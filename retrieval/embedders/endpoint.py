@@ -49,6 +49,7 @@ class EmbeddingEndpoint:
     def __init__(self, address: str, client: Embedder) -> None:
         self.address = address
         self.health = ReplicaHealth()
+        self.health.reason = f"{address} has not answered yet"
         self.info: EmbedderInfo | None = None
         self.work = self.calls = 0
         self.silent = False
