@@ -21,8 +21,8 @@ class GenerationSettings(ModelSettings):
     embedding: str = Field(
         "",
         description="Embedding services that rank sentences, host:port separated by commas. For "
-        "each collection, the service with its model is used; cross-encoders come from the first "
-        "service. Empty: sentences are ranked by words alone.",
+        "each collection, the services with its model share the work; cross-encoders come from the "
+        "first service. Empty: sentences are ranked by words alone.",
     )
     rerank_chunks: int = Field(
         0,

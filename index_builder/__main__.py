@@ -21,9 +21,10 @@ from index_builder.readers.corpus import Corpus
 from index_builder.readers.folder import describe_skipped
 from index_builder.releases.build_gate import check_promoted, gate_of_build
 from nearline import serving, settings, telemetry
-from nearline.clients import EmbeddingClient
 from nearline.store.snapshot import Store
 from retrieval.changelog.registry import ChangeLogs
+from retrieval.embedders.clients import embedding_client
+from retrieval.shards.topology import parse_addresses
 from retrieval.snapshots import aliases
 
 if TYPE_CHECKING:
@@ -59,8 +60,9 @@ async def main(argv: list[str]) -> None:
             stack.push_async_callback(logs.close)
             log = logs.log(config.collection)
         embedder = None
-        if config.embedding and not corpus.brings_vectors:
-            embedder = await stack.enter_async_context(EmbeddingClient(config.embedding))
+        addresses = parse_addresses(config.embedding, "--embedding")
+        if addresses and not corpus.brings_vectors:
+            embedder = await stack.enter_async_context(embedding_client(addresses))
         result = await build_corpus(corpus, options, embedder, progress, log, executor)
     print(json.dumps(result.record(), ensure_ascii=False))
     check_promoted(result, store)

@@ -211,7 +211,7 @@ class Maintenance:
         fingerprint = manifest.embedder.fingerprint
         if self._embedders is None or not fingerprint:
             return None
-        return await self._embedders.endpoint(fingerprint)
+        return self._embedders.group(fingerprint)
 
 
 def _gate(force_because: str) -> Gate:

@@ -97,9 +97,10 @@ class RouterSettings(SnapshotSettings):
     readers_attribute: str = Field("", description=READERS_ATTRIBUTE)
     embedding: str = Field(
         "",
-        description="Comma-separated embedding services, host:port. Query texts are embedded by "
-        "the service that runs the collection's model. If empty, only vectors and item ids can be "
-        "searched. Calls of EmbeddingService are passed on to the first.",
+        description="Comma-separated embedding services, host:port. Texts are embedded by the "
+        "services that run the collection's model: the one with the least work in flight, or "
+        "another if it fails. If empty, only vectors and item ids can be searched. Calls of "
+        "EmbeddingService are passed on to the first.",
     )
     generation: str = Field(
         "",
@@ -297,7 +298,8 @@ class ShardSettings(SnapshotSettings):
     embedding: str = Field(
         "",
         description="Comma-separated embedding services, host:port. They embed changes that lack "
-        "vectors of a snapshot's model. If empty, such changes cannot be applied.",
+        "vectors of a snapshot's model; those with the same model share the work. If empty, such "
+        "changes cannot be applied.",
     )
     allow_stale: bool = Field(
         False,

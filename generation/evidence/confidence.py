@@ -19,7 +19,8 @@ from generation.evidence.sentence_features import (
 )
 from nearline.contract import Hit
 
-# A gap is measured between the best chunks of documents; 0 if there is only one document.
+# A gap is measured between the best chunks of documents; 0 if there is only one document. Cosines
+# are NaN (unknown) if the search was by words alone.
 SIGNALS = (
     "dense_best",  # cosine of the best chunk
     "dense_mean",  # mean cosine of all chunks
@@ -80,8 +81,11 @@ def compute_signals(
     """
     mass = sum(term.idf for term in terms) or 1.0
     told = [(hit.id, hit.explanation) for hit in hits if hit.explanation is not None]
-    chunks = [why.dense_score or 0.0 for _, why in told] or [0.0]
-    dense = _by_document([(name, why.dense_score or 0.0) for name, why in told])
+    # Of a search by words alone, no cosine is known.
+    by_words = bool(told) and all(why.dense_score is None for _, why in told)
+    absent = math.nan if by_words else 0.0
+    chunks = [why.dense_score or absent for _, why in told] or [0.0]
+    dense = _by_document([(name, why.dense_score or absent) for name, why in told])
     lexical = _by_document([(name, why.lexical_score or 0.0) for name, why in told])
     score = _by_document([(hit.id, hit.score) for hit in hits])
     found: set[str] = set()

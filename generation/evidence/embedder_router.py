@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from nearline import contract as c
 from retrieval.embedders.endpoints import Embedders
 
 
 class EmbedderRouter:
-    """An `Embedder` that sends each request to the service of the expected model.
+    """An `Embedder` that sends each request to the services of the expected model.
 
     Questions are embedded before their snapshot is known, so a request may name no expected model.
-    It then goes to the service of the model that was last expected, or to the first service if no
+    It then goes to the services of the model that was last expected, or to the first service if no
     request has named one yet.
 
     Args:
@@ -35,24 +35,18 @@ class EmbedderRouter:
         timeout_s: float | None = None,
     ) -> c.Embeddings:
         """Embeds a batch of texts; see `Embedder.embed`."""
-
-        def ask(embedder: c.Embedder) -> Awaitable[c.Embeddings]:
-            return embedder.embed(
-                texts,
-                role,
-                dimensions=dimensions,
-                expected_fingerprint=expected_fingerprint,
-                lane=lane,
-                timeout_s=timeout_s,
-            )
-
-        if expected_fingerprint:
-            found = await self._services.ask(expected_fingerprint, ask)
-            self._expected = expected_fingerprint
-            return found
-        if self._expected:
-            return await self._services.ask(self._expected, ask)
-        return await ask(self._first)
+        expected = expected_fingerprint or self._expected
+        embedder = self._services.group(expected) if expected else self._first
+        found = await embedder.embed(
+            texts,
+            role,
+            dimensions=dimensions,
+            expected_fingerprint=expected_fingerprint,
+            lane=lane,
+            timeout_s=timeout_s,
+        )
+        self._expected = expected
+        return found
 
     async def info(self) -> c.EmbedderInfo:
         """Returns the model card of the first service."""

@@ -75,7 +75,8 @@ class Evidence:
     """The result of a search, and its chunks grouped into documents, best first.
 
     question_vectors: Embedding of the question; None if unknown.
-    degraded: Why the chunks were not reranked although a reranker is configured; empty otherwise.
+    degraded: Why the search was by words alone since no embedder answered, and why the chunks were
+        not reranked although a reranker is configured; empty otherwise.
     """
 
     question: str
@@ -162,7 +163,10 @@ class EvidenceReader:
             for hit in reply.hits
             if question.filter is None or admits(question.filter, hit.attributes or {})
         ]
-        hits, degraded = await self._reranked(question.text, allowed, timeout_s)
+        hits, not_reranked = await self._reranked(question.text, allowed, timeout_s)
+        source = reply.info.served_by
+        by_words = source.reason if source.rung == c.LEXICAL_RUNG else ""
+        degraded = "; ".join(filter(None, (by_words, not_reranked)))
         return Evidence(
             question.text, reply, group_sources(hits, question.documents), vectors, degraded
         )

@@ -156,6 +156,24 @@ class Spool:
             for offset, (start, end) in enumerate(np.frombuffer(bounds, "<i8").reshape(-1, 2)):
                 yield Chunk(first + offset, document_id, title, text[start:end])
 
+    def chunks_of(self, rows: NDArray[np.int64]) -> Iterator[Chunk]:
+        """Yields the chunks of some rows. rows: (n,), ascending, each below `chunks`."""
+        if not len(rows):
+            return
+        cuts = (np.flatnonzero(np.diff(rows) != 1) + 1).tolist()
+        for low, high in zip([0, *cuts], [*cuts, len(rows)], strict=True):
+            first, last = int(rows[low]), int(rows[high - 1])
+            cursor = self._connection.execute(
+                "SELECT id, title, text, first_chunk, bounds FROM documents WHERE first_chunk <= ? "
+                "AND first_chunk >= (SELECT max(first_chunk) FROM documents WHERE first_chunk <= ?)"
+                " ORDER BY first_chunk",
+                (last, first),
+            )
+            for document_id, title, text, start_row, bounds in cursor:
+                for offset, (start, end) in enumerate(np.frombuffer(bounds, "<i8").reshape(-1, 2)):
+                    if first <= start_row + offset <= last:
+                        yield Chunk(start_row + offset, document_id, title, text[start:end])
+
     def chunk_at(self, row: int) -> tuple[Chunk, int]:
         """Returns the chunk of a row and its number within the document."""
         document_id, title, text, first, bounds = self._connection.execute(

@@ -6,7 +6,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,8 +76,7 @@ class VectorFile:
         self.dim = dim
         lengths = np.zeros(len(rows), np.uint32)
         if tokens is not None and truncated is not None:
-            # The lowest bit tells whether the text was truncated.
-            lengths[:] = (tokens.astype(np.uint32) << 1) | truncated.astype(np.uint32)
+            lengths = pack_lengths(tokens, truncated)
         heads = []
         with store_errors(self._vectors_path):
             for low, high in _runs(rows):
@@ -124,6 +123,19 @@ class VectorFile:
         )
         return mapped
 
+    def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Reads vectors; any thread may call this, even after `close`.
+
+        rows: (n,) ascending, all written. Returns: (n, d) float32.
+        """
+        size = self.dim * 4
+        with store_errors(self._vectors_path), self._vectors_path.open("rb") as stream:
+            parts = [
+                os.pread(stream.fileno(), (high - low) * size, int(rows[low]) * size)
+                for low, high in _runs(rows)
+            ]
+        return np.frombuffer(b"".join(parts), "<f4").reshape(len(rows), self.dim)
+
     def clear(self) -> None:
         """Removes all vectors."""
         os.ftruncate(self._journal, 0)
@@ -149,6 +161,13 @@ class VectorFile:
                 self._entries.append(entry)
                 self.dim = entry.dim
         os.ftruncate(self._journal, position)
+
+
+def pack_lengths(
+    tokens: NDArray[np.integer[Any]], truncated: NDArray[np.bool_]
+) -> NDArray[np.uint32]:
+    """Returns (n,) tokens of each text, with whether it was truncated in the lowest bit."""
+    return (tokens.astype(np.uint32) << np.uint32(1)) | truncated.astype(np.uint32)
 
 
 def _runs(rows: NDArray[np.int64]) -> list[tuple[int, int]]:

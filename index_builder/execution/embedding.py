@@ -16,6 +16,7 @@ from nearline.contract import Embedder, EmbedderInfo, Embeddings, Lane, TextRole
 from nearline.errors import InvalidRequest
 from nearline.items.documents import text_to_embed
 from nearline.retry import retry_while_unavailable
+from retrieval.embedders.clients import EmbeddingClients
 
 _Embedding = Callable[[Sequence[Chunk]], Awaitable[tuple[NDArray[np.int64], Embeddings]]]
 BATCH_TEXTS = 256
@@ -32,6 +33,7 @@ async def embed_chunks(
     info: EmbedderInfo,
     advance: Callable[[int], None],
     executor: Executor,
+    on_written: Callable[[NDArray[np.int64], Embeddings], None] = lambda rows, reply: None,
 ) -> int:
     """Embeds every chunk that the vector file lacks.
 
@@ -42,6 +44,7 @@ async def embed_chunks(
         info: Describes the embedder: limits, and the fingerprint that every batch must have.
         advance: Called with the number of chunks done.
         executor: Runs the work.
+        on_written: Called with each batch, once it is written.
     Returns: Number of chunks embedded now.
     Raises: InvalidRequest: the embedder refuses a text; the message names the document.
         SnapshotMismatch: the model of the embedder changed, or a worker has a different model.
@@ -50,7 +53,8 @@ async def embed_chunks(
     written = vectors.written(spool.chunks)
     embedded = 0
     opened = functools.partial(_worker, executor.embedder(embedder, info), info)
-    job = Job(open=opened, concurrency=IN_FLIGHT, runs_model=True)
+    services = embedder.size if isinstance(embedder, EmbeddingClients) else 1
+    job = Job(open=opened, concurrency=services * IN_FLIGHT, runs_model=True)
 
     def on_result(batch: tuple[NDArray[np.int64], Embeddings]) -> None:
         # Runs on the event loop: it takes milliseconds, and after a cancellation no thread
@@ -59,6 +63,7 @@ async def embed_chunks(
         rows, reply = batch
         vectors.write(rows, reply.vectors, reply.tokens, reply.truncated)
         embedded += len(rows)
+        on_written(rows, reply)
         advance(len(rows))
 
     await executor.run(job, _batches(spool, written, info), on_result)
@@ -106,7 +111,7 @@ def _batches(
 ) -> Iterator[Sequence[Chunk]]:
     """Yields batches of the chunks that are yet to be embedded, in row order."""
     max_texts = min(BATCH_TEXTS, info.max_texts)
-    # All batches in flight fill half of the service's queue, at four characters per token.
+    # All batches in flight at a service fill half of its queue, at four characters per token.
     max_characters = min(_BATCH_CHARACTERS, 4 * info.max_queued_tokens // (2 * IN_FLIGHT))
     batch: list[Chunk] = []
     characters = 0

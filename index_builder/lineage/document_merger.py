@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ from nearline.errors import InvalidRequest
 from nearline.items.attributes import clean
 from nearline.items.documents import document_spans
 from nearline.sentences import Span
-from nearline.times import to_us
+from nearline.times import from_us, to_us
 from nearline.vectors import normalise
 from retrieval.changelog.records import ChangeEntry
 
@@ -91,7 +91,7 @@ class DocumentMerger:
         self._options = options
         self._fingerprint = fingerprint
         self._keep_absent = lineage.mode is Mode.MERGE
-        self._now = datetime.now(UTC)
+        self._now = from_us(lineage.begun_us)
         names = [source.uri for source in sources]
         self._import_times_us = dict(zip(names, lineage.import_times_us, strict=True))
         # The oldest source determines the import time of missing documents.

@@ -15,6 +15,7 @@ from nearline.errors import Conflict, InvalidRequest, NotFound, NotReady, Snapsh
 from nearline.internal.v1 import change_pb2
 from nearline.store.durable import store_errors, write_durably
 from nearline.store.snapshot import Store
+from nearline.store.work import BuildWork
 from nearline.times import from_us, to_us
 from nearline.v1 import snapshot_pb2
 from retrieval.changelog.archive import Archive, archive_changes
@@ -35,6 +36,7 @@ class Lineage:
     parent: The current snapshot; None if there is none.
     watermark: End of the archived log when the build began; None if there is no log.
     import_times_us: Import time of each source, microseconds since 1970.
+    begun_us: When the build began, likewise: documents that expired before are left out.
     notes: Messages for the user.
     """
 
@@ -45,6 +47,7 @@ class Lineage:
     watermark: Watermark | None
     log: ChangeLog | None = None
     import_times_us: Sequence[int] = ()
+    begun_us: int = 0
     notes: Sequence[str] = ()
 
     def key(self) -> list[str]:
@@ -56,27 +59,37 @@ class Lineage:
         parent = self.parent.snapshot_id if self.parent else ""
         return [parent, self.mode.value, self.watermark.log_id if self.watermark else ""]
 
-    def resumed(self, folder: Path) -> Lineage:
-        """Returns the lineage stored by a killed build in its folder, or stores this one.
+    def resumed(self, folder: Path, work: BuildWork | None) -> Lineage:
+        """Returns the lineage of the first run of a build, or records this one as that; blocks.
 
-        Changes since the killed run are not part of the snapshot; replicas replay them.
+        Changes since the first run are not part of the snapshot; replicas replay them.
+
+        Args:
+            folder: Work folder.
+            work: Work of the build in the store, which other machines see. Optional.
         """
         note = folder / _NOTE
         if note.exists():
             known = json.loads(note.read_text("utf-8"))
-            watermark = self.watermark
-            if watermark is not None:
-                watermark = Watermark(watermark.log_id, tuple(known["positions"]))
-            return replace(self, watermark=watermark, import_times_us=known["places_us"])
-        text = json.dumps(
-            {
+        else:
+            known = {
+                "begun_us": self.begun_us,
                 "places_us": self.import_times_us,
                 "positions": self.watermark.positions if self.watermark else (),
             }
+            if work is not None:
+                known = work.begin(known)
+            with store_errors(note):
+                write_durably(note, json.dumps(known).encode())
+        watermark = self.watermark
+        if watermark is not None:
+            watermark = Watermark(watermark.log_id, tuple(known["positions"]))
+        return replace(
+            self,
+            watermark=watermark,
+            import_times_us=known["places_us"],
+            begun_us=known.get("begun_us", self.begun_us),
         )
-        with store_errors(note):
-            write_durably(note, text.encode())
-        return self
 
     def changes(self) -> Iterator[ChangeEntry]:
         """Yields the archived changes that the parent lacks, up to the watermark.
@@ -204,6 +217,7 @@ async def trace_lineage(
         import_times_us=[
             _import_time_of(source, parent, options, now_us, notes) for source in sources
         ],
+        begun_us=now_us,
         notes=notes,
     )
 

@@ -8,12 +8,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from index_builder.documents.attribute_columns import infer_fields
 from index_builder.documents.bad_rows import BadRows
 from index_builder.documents.detected_lists import DetectedList
 from index_builder.documents.records import SourceCount, SourceRow
 from index_builder.documents.spool import Spool
-from index_builder.documents.vector_file import VectorFile
+from index_builder.documents.vector_file import VectorFile, pack_lengths
 from index_builder.execution.embedding import embed_chunks
 from index_builder.execution.executor import Executor, LocalExecutor
 from index_builder.execution.progress import StageClock
@@ -33,13 +36,15 @@ from index_builder.pipeline.model_registration import register_models
 from index_builder.pipeline.publisher import go_live
 from index_builder.pipeline.search_fields import search_fields
 from index_builder.pipeline.snapshot_writer import SnapshotInputs, write_snapshot
-from nearline.contract import Embedder, EmbedderInfo
+from index_builder.pipeline.work_mover import VectorUploader, download_vectors
+from nearline.contract import Embedder, EmbedderInfo, Embeddings
 from nearline.errors import InvalidRequest
 from nearline.store.durable import store_errors, write_durably
 from nearline.store.publication import publish, remove_temporary, temporary_snapshot
 from nearline.store.registry import describe_ref
 from nearline.store.snapshot import Store
 from nearline.store.snapshot_ids import new_snapshot_id
+from nearline.store.work import BuildWork
 from nearline.v1 import release_pb2, snapshot_pb2
 
 _READ = "read"
@@ -61,6 +66,7 @@ class BuildRun:
     require_vectors: bool = False
     lineage: Lineage | None = None
     inherit: bool = False
+    work: BuildWork | None = None
     executor: Executor = field(default_factory=LocalExecutor)
     lists: Sequence[DetectedList] = ()
     merged: MergeSummary | None = None
@@ -68,8 +74,7 @@ class BuildRun:
     verdict: release_pb2.GateVerdict | None = None
 
     async def run(self, folder: Path) -> BuildResult:
-        if self.lineage is not None:
-            self.lineage = self.lineage.resumed(folder)
+        await self.clock.in_thread(lambda: self._begin(folder))
         # A language of a field that is not searched fails the build before hours of embedding.
         searched = search_fields(self.options, self.lineage)
         # So does a GPU that is named and missing.
@@ -105,7 +110,7 @@ class BuildRun:
             factory = faiss_writer.choose_factory(self.options.index, spool.chunks)
             sizes = [chunks for _, chunks in spool.shard_sizes()]
             faiss_writer.check_factory(factory, dim, sizes)
-            embedded = 0 if brought else await self._embed(spool, vectors)
+            embedded = 0 if brought else await self._embed(folder, spool, vectors)
             choice = await self._choose(spool, vectors)
             options = self.options
             if choice is not None:
@@ -241,7 +246,36 @@ class BuildRun:
             )
         return self.embedder_info
 
-    async def _embed(self, spool: Spool, vectors: VectorFile) -> int:
+    def _begin(self, folder: Path) -> None:
+        if self.lineage is not None:
+            self.lineage = self.lineage.resumed(folder, self.work)
+        elif self.work is not None:
+            self.work.begin({})
+
+    async def _embed(self, folder: Path, spool: Spool, vectors: VectorFile) -> int:
+        info, work = self._required_embedder_info(), self.work
+        if work is None:
+            return await self._embed_rest(spool, vectors, lambda rows, reply: None)
+        stored = await self.clock.in_thread(lambda: download_vectors(work, spool, vectors, info))
+        async with VectorUploader(work, folder, self.options.shards, vectors, info) as uploader:
+            if self.lineage is None:
+                # A run of this machine may have been killed before it had uploaded these. With a
+                # lineage, they may be those of the parent, which lie in the store as they are.
+                left = np.flatnonzero(vectors.written(spool.chunks) & ~stored)
+                lengths = pack_lengths(*vectors.lengths(spool.chunks))
+                uploader.add(left, lengths[left])
+            return await self._embed_rest(
+                spool,
+                vectors,
+                lambda rows, reply: uploader.add(rows, pack_lengths(reply.tokens, reply.truncated)),
+            )
+
+    async def _embed_rest(
+        self,
+        spool: Spool,
+        vectors: VectorFile,
+        on_written: Callable[[NDArray[np.int64], Embeddings], None],
+    ) -> int:
         assert self.embedder is not None
         done = int(vectors.written(spool.chunks).sum())
         with self.clock.stage("embed", spool.chunks, "chunks", done) as advance:
@@ -252,6 +286,7 @@ class BuildRun:
                 self._required_embedder_info(),
                 advance,
                 self.executor,
+                on_written,
             )
 
     def _inherited(self) -> snapshot_pb2.Manifest | None:

@@ -16,8 +16,11 @@ from index_builder.options.build_options import BuildOptions
 from index_builder.pipeline.build_result import BuildResult
 from index_builder.pipeline.build_run import BuildRun, Reader
 from index_builder.pipeline.work_folder import locked, work_folder, work_key
+from index_builder.pipeline.work_mover import open_work, remove_quietly
 from nearline.contract import Embedder, EmbedderInfo, Item
+from nearline.errors import Conflict
 from nearline.retry import retry_while_unavailable
+from nearline.store.work import BuildWork
 from retrieval.changelog.change_log import ChangeLog
 
 if TYPE_CHECKING:
@@ -115,7 +118,15 @@ async def build(
         executor=executor or LocalExecutor(),
     )
     with locked(work_folder(options, key), keep=True) as folder:
-        return await run.run(folder)
+        run.work = await asyncio.to_thread(open_work, options, key)
+        try:
+            result = await run.run(folder)
+        except Conflict:
+            # The work is based on outdated data.
+            await _remove(run.work)
+            raise
+        await _remove(run.work)
+        return result
 
 
 async def build_corpus(
@@ -140,6 +151,11 @@ async def build_corpus(
         log=log,
         executor=executor,
     )
+
+
+async def _remove(work: BuildWork | None) -> None:
+    if work is not None:
+        await asyncio.to_thread(remove_quietly, work)
 
 
 async def _fetch_info(embedder: Embedder | None) -> EmbedderInfo | None:

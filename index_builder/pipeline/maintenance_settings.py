@@ -24,7 +24,7 @@ class UpkeepSettings(ServerSettings):
     embedding: str = Field(
         "",
         description="Embedding services, host:port separated by commas; required for collections "
-        "with a model. For each collection, the service with its model is used.",
+        "with a model. For each collection, the services with its model share the work.",
     )
     every_s: float = Field(60.0, gt=0, le=86_400, description="Seconds between rounds.")
     share: float = Field(

@@ -161,8 +161,9 @@ class IndexBuilderSettings(Settings):
     )
     embedding: str = Field(
         "",
-        description="Embedding service, host:port. With executor ray, the service embeds only "
-        "queries; workers load the model of section `embedding`, which must be the same model.",
+        description="Embedding services of one model, host:port separated by commas; they share "
+        "the work. With executor ray, they embed only queries; workers load the model of section "
+        "`embedding`, which must be the same model.",
     )
     executor: Literal["local", "ray"] = Field(
         "local",

@@ -20,6 +20,8 @@ ANSWER_JUDGE = "answer-judge"
 ENTAILMENT_JUDGE = "entailment-judge"
 # Rung of an answer for which the CPU stood in for a GPU: it took longer, and is as good.
 CPU_RUNG = "cpu"
+# Rung of an answer whose texts were searched by their words alone: no embedder answered.
+LEXICAL_RUNG = "lexical"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,8 +95,9 @@ def build(
     embedding: Annotated[
         str,
         typer.Option(
-            metavar="HOST:PORT",
-            help="Embedding service. \\[default: a service is started for the build]",
+            metavar="HOST:PORT,…",
+            help="Embedding services of one model, which share the work. \\[default: a service is "
+            "started for the build]",
         ),
     ] = "",
     dimensions: Annotated[

@@ -155,7 +155,9 @@ def compact(
     embedding: Annotated[
         str,
         typer.Option(
-            metavar="HOST:PORT", help="Embedding service. \\[default: a service is started]"
+            metavar="HOST:PORT,…",
+            help="Embedding services of one model, which share the work. \\[default: a service is "
+            "started]",
         ),
     ] = "",
     executor: ExecutorOptions,

@@ -36,7 +36,11 @@ _SETTINGS = SettingsOptions(
 
 def reembed(
     embedding: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Embedding service of the new model.")
+        str,
+        typer.Option(
+            metavar="HOST:PORT,…",
+            help="Embedding services of the new model, which share the work.",
+        ),
     ],
     store: options.StoreOption = options.DEFAULT_STORE,
     collection: options.CollectionOption = options.DEFAULT_COLLECTION,

@@ -100,27 +100,32 @@ async def open_embedder(
     store: str = "",
     device: str = _AUTO,
 ) -> AsyncIterator[EmbeddingClient]:
-    """Yields a client of the embedding service at an address, or of one started for the block.
+    """Yields a client of embedding services of one model, or of one started for the block.
 
     Args:
-        address: Address of the service. If empty, a service is started.
+        address: Addresses of the services, separated by commas. If empty, a service is started.
         quiet: Whether to report nothing on standard error.
         dimensions: Number of components of each vector that a started service keeps; 0 leaves it to
             its settings.
         store: Store whose models the settings of a started service may name. Optional.
         device: Device of a started service; auto leaves it to its settings.
     Raises:
-        InvalidRequest: Both an address and dimensions are given.
-        NotReady, DeadlineExceeded: No service answers at the address.
+        InvalidRequest: Both an address and dimensions are given, or services of several models.
+        SettingsError: An address is not host:port.
+        NotReady, DeadlineExceeded: No service answers at the addresses.
     """
+    # Imported late: help texts need neither.
+    from retrieval.embedders.clients import embedding_client
+    from retrieval.shards.topology import parse_addresses
+
     if address and dimensions:
         raise InvalidRequest(
             f"--dimensions {dimensions} applies to an embedding service that is started here, but "
             f"--embedding names {address}; leave one out, or start that service with --dimensions",
             field="dimensions",
         )
-    if address:
-        async with EmbeddingClient(address) as client:
+    if addresses := parse_addresses(address, "--embedding"):
+        async with embedding_client(addresses) as client:
             with waiting_note(address, quiet=quiet):
                 await retry(
                     client.info,

@@ -38,6 +38,8 @@ async def embed_documents(
     texts: Sequence[str],
     lane: Lane,
     timeout_s: float | None,
+    *,
+    services: int = 1,
 ) -> DocumentEmbeddings:
     """Embeds texts as documents, several batches at a time.
 
@@ -50,6 +52,7 @@ async def embed_documents(
         texts: n texts.
         lane: The queue of the embedder to use.
         timeout_s: Seconds left; None means no limit.
+        services: Number of services that share the batches; each gets as many as one alone.
     Raises: SnapshotMismatch: the embedder has another model now. NotReady, Overloaded,
         DeadlineExceeded: from the embedder.
     """
@@ -100,7 +103,7 @@ async def embed_documents(
 
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(_IN_FLIGHT, len(texts))):
+            for _ in range(min(services * _IN_FLIGHT, len(texts))):
                 group.create_task(work())
     except BaseExceptionGroup as errors:
         # The first error cancelled the other workers.
@@ -111,7 +114,7 @@ async def embed_documents(
 def _batches(texts: Sequence[str], info: EmbedderInfo) -> Iterator[tuple[int, Sequence[str]]]:
     """Yields batches of texts with the position of their first text."""
     max_texts = min(_BATCH_TEXTS, info.max_texts)
-    # All batches in flight together use half of the service's queue.
+    # All batches in flight at a service use half of its queue.
     max_characters = _CHARACTERS_PER_TOKEN * info.max_queued_tokens // (2 * _IN_FLIGHT)
     first = characters = 0
     for place, text in enumerate(texts):

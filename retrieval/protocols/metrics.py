@@ -37,6 +37,23 @@ gpu_fallbacks = Counter(
     "Searches that the CPU answered because a GPU failed.",
     ("collection", "shard"),
 )
+embedder_ready = Gauge(
+    "nearline_retrieval_embedder_ready",
+    "1 while an embedding service answers, as far as calls and checks have shown.",
+    ("replica",),
+)
+embedder_retries = Counter(
+    "nearline_retrieval_embedder_retries_total",
+    "Calls repeated on another embedding service of the model, by outcome: made, or refused (no "
+    "budget).",
+    ("outcome",),
+)
+lexical_fallbacks = Counter(
+    "nearline_retrieval_lexical_fallbacks_total",
+    "Requests whose texts were searched by their words alone, since no embedding service answered, "
+    "by error class.",
+    ("collection", "reason"),
+)
 partial_answers = Counter(
     "nearline_retrieval_partial_answers_total",
     "Answers that lack at least one shard.",

@@ -347,6 +347,10 @@ class RetrievalService:
         prepared = await prepare_queries(
             collection, self._embedders, queries, names, options, context
         )
+        if prepared.words_only and options.min_score is not None:
+            # Scores of words are on another scale.
+            options = replace(options, min_score=None)
+            context.words_only += "; min_score is not applied"
         start = time.perf_counter()
         batches = prepared.batches
         searches = [

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,13 +13,13 @@ from nearline import contract as c
 from nearline.errors import InvalidRequest, SnapshotGone, Unsupported
 from nearline.vectors import as_matrix
 from retrieval.embedders.endpoints import Embedders
-from retrieval.protocols import metrics
 from retrieval.protocols.request_validation import suggest_names
 from retrieval.protocols.shard import ShardQueries
 from retrieval.search.boosts import check_boosted, check_boosts
 from retrieval.search.collection import ServedCollection
 from retrieval.search.example_queries import build_queries
 from retrieval.search.query_syntax import ParsedText, as_plain, parse_text, with_share
+from retrieval.search.query_vectors import embed_texts
 from retrieval.search.request_context import RequestContext
 
 MAX_EF_SEARCH = 4_096
@@ -62,12 +60,14 @@ class PreparedQueries:
     """All queries of a request, ready for the shards.
 
     ignored: By query number, item ids that could not be used. embed_s: Seconds spent on embedding;
-    None if nothing was embedded.
+    None if nothing was embedded. words_only: Whether texts are searched by their words alone since
+    no embedder answered.
     """
 
     batches: list[QueryBatch] = field(default_factory=list)
     ignored: Mapping[int, Sequence[c.IgnoredId]] = field(default_factory=dict)
     embed_s: float | None = None
+    words_only: bool = False
 
 
 async def prepare_queries(
@@ -128,10 +128,12 @@ async def prepare_queries(
         vectors |= {n: one.vector[None] for n, one in zip(items, examples, strict=True)}
     if texts and text_mode is not c.SearchMode.LEXICAL:
         _check_model(collection, names[next(iter(texts))])
-        embedded, prepared.embed_s = await _embed(
-            collection, embedders, [one.plain for one in texts.values()], context
-        )
-        vectors |= {n: row[None] for n, row in zip(texts, embedded, strict=True)}
+        plain = [one.plain for one in texts.values()]
+        embedded, prepared.embed_s = await embed_texts(collection, embedders, plain, context)
+        if embedded is None:
+            text_mode, prepared.words_only = c.SearchMode.LEXICAL, True
+        else:
+            vectors |= {n: row[None] for n, row in zip(texts, embedded, strict=True)}
     # Shards answer queries of one mode and one filter together.
     groups: dict[tuple[c.SearchMode, c.Filter | None], list[int]] = {}
     for number in range(len(queries)):
@@ -382,19 +384,3 @@ def _matrix(
     collection: ServedCollection, rows: Sequence[NDArray[np.float32]]
 ) -> NDArray[np.float32]:
     return align_to_metric(collection, rows[0] if len(rows) == 1 else np.concatenate(rows))
-
-
-async def _embed(
-    collection: ServedCollection,
-    embedders: Embedders,
-    texts: Sequence[str],
-    context: RequestContext,
-) -> tuple[NDArray[np.float32], float]:
-    start = time.perf_counter()
-    end = context.deadline
-    left = None if end is None else end - asyncio.get_running_loop().time()
-    vectors, cpu_reason = await embedders.embed(texts, collection.fingerprint, left)
-    context.record_fallback("embedder", cpu_reason)
-    spent_s = time.perf_counter() - start
-    metrics.stage_seconds.labels(collection.name, "embed").observe(spent_s)
-    return vectors, spent_s

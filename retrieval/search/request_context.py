@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from nearline.contract import CPU_RUNG, SearchCost, ServedBy, Source
+from nearline.contract import CPU_RUNG, LEXICAL_RUNG, SearchCost, ServedBy, Source
 from nearline.errors import NearlineError, SnapshotMismatch
 from nearline.filters import Filter, conditions
 from retrieval.protocols.shard import AppliedState, ShardHits, add_costs
@@ -23,6 +23,8 @@ _RESERVE_S = 0.02
 STALE = "stale"
 # The server is overloaded, and optional work was left out.
 REDUCED = "reduced"
+# Share of the time of a search that embedding may take, if words alone can answer, too.
+_EMBED_SHARE = 0.5
 
 
 @dataclass(slots=True)
@@ -31,13 +33,14 @@ class RequestContext:
 
     If a request asks a shard several times, the oldest state that it saw counts.
 
-    deadline: Loop time to stop waiting at; None waits without limit. min_watermark: State that
-    answers must include; None accepts any. visible: Matches the items that the caller may see;
+    deadline: Loop time to stop waiting at; None waits without limit. embed_until: Loop time to stop
+    waiting for the embedder at, if words alone can answer; None: the deadline. min_watermark: State
+    that answers must include; None accepts any. visible: Matches the items that the caller may see;
     None: all. No other item is found by id, listed or counted. failures: Errors of failed shards.
     applied: Progress of live changes in the other shards; empty if no change log is followed.
-    reduced: What the answer lacks because the server is overloaded; empty if nothing. fallbacks:
-    Why the CPU answered in place of GPUs, each reason once. cost: That of exact searches; None
-    without any.
+    reduced: What the answer lacks because the server is overloaded; empty if nothing. words_only:
+    Why texts were searched by their words alone; empty if they were not. fallbacks: Why the CPU
+    answered in place of GPUs, each reason once. cost: That of exact searches; None without any.
     """
 
     deadline: float | None = None
@@ -46,6 +49,8 @@ class RequestContext:
     failures: dict[int, NearlineError] = field(default_factory=dict)
     applied: dict[int, AppliedState] = field(default_factory=dict)
     reduced: str = ""
+    words_only: str = ""
+    embed_until: float | None = None
     fallbacks: dict[str, None] = field(default_factory=dict)
     cost: SearchCost | None = None
 
@@ -85,12 +90,16 @@ class RequestContext:
     def served_by(self) -> ServedBy:
         """Source of the answer: a fallback if a shard may be behind the log, or parts are left out.
 
-        A stale answer counts for more than a reduced one, and that for more than a slow one.
+        An answer by words alone counts for more than a stale one, that for more than a reduced one,
+        and that for more than a slow one.
         """
         reasons: dict[str, None] = dict.fromkeys(
             one.stale for one in self.applied.values() if one.stale
         )
         rung = STALE if reasons else REDUCED if self.reduced else CPU_RUNG
+        if self.words_only:
+            rung = LEXICAL_RUNG
+            reasons[self.words_only] = None
         if self.reduced:
             reasons[self.reduced] = None
         reasons |= self.fallbacks
@@ -128,15 +137,16 @@ def context_factory(
     Raises: InvalidRequest: not a valid watermark.
     """
     watermark = decode_watermark(min_watermark, field) if min_watermark else None
-    deadline = None
+    deadline = embed_until = None
     if timeout_s is not None:
         reserve_s = min(_RESERVE_S, timeout_s * _RESERVE_RATIO)
-        deadline = asyncio.get_running_loop().time() + timeout_s - reserve_s
+        now = asyncio.get_running_loop().time()
+        deadline, embed_until = now + timeout_s - reserve_s, now + timeout_s * _EMBED_SHARE
 
     def start(served: ServedCollection) -> RequestContext:
         if visible is not None:
             _check_readers(served, visible)
-        return RequestContext(deadline, watermark, visible)
+        return RequestContext(deadline, watermark, visible, embed_until=embed_until)
 
     return start
 

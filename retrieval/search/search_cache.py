@@ -75,7 +75,7 @@ class SearchCache:
             return (hot, level), newer
 
         key = _key(collection, query, options)
-        compute = partial(_make_compute, search, context.visible)
+        compute = partial(_make_compute, search, context)
         try:
             async with asyncio.timeout_at(context.deadline):
                 hot, level = await self._lists.get_validated(
@@ -103,12 +103,15 @@ def _is_cacheable(query: c.Query, options: c.SearchOptions) -> bool:
 
 
 def _make_compute(
-    search: RunSearch, visible: c.Filter | None, min_watermark: Watermark | None
+    search: RunSearch, caller: RequestContext, min_watermark: Watermark | None
 ) -> Callable[[], Awaitable[CachedList]]:
     async def compute() -> CachedList:
         start, start_us = time.perf_counter(), time.time_ns() // 1_000
         deadline = asyncio.get_running_loop().time() + _SEARCH_S
-        context = RequestContext(deadline, min_watermark, visible)
+        # If the embedder is slow, its first caller must still get an answer by words in time.
+        context = RequestContext(
+            deadline, min_watermark, caller.visible, embed_until=caller.embed_until
+        )
         found = await search(context)
         if not context.complete:
             raise ShardsUnavailable("not every shard is up to date, so the result is not cached")

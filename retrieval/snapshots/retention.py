@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from nearline.errors import InvalidRequest, NearlineError
+from nearline.errors import InvalidRequest, NearlineError, NotFound
 from nearline.store.durable import remove_folder, store_errors
-from nearline.store.snapshot import Store
+from nearline.store.snapshot import Store, check_collection
+from nearline.store.work import remove_work, stored_work
 from retrieval.changelog import retention
 from retrieval.snapshots.aliases import rollback_target
 
 MIN_AGE = timedelta(hours=1)
 UPLOAD_GRACE = timedelta(days=1)
+# A build that was interrupted may be continued for so long after it last added work.
+WORK_GRACE = timedelta(days=7)
 _TEMPORARY = ".tmp-*"
 
 
@@ -25,12 +28,14 @@ class PruneCandidate:
 
     kept: Why it is kept; empty if it is to be removed.
     folder: Temporary folder of a killed build; None for a snapshot.
+    work: Folder in the store of the work of an unfinished build; empty for anything else.
     """
 
     name: str
     bytes: int
     kept: str
     folder: Path | None = None
+    work: str = ""
 
 
 def plan_prune(
@@ -39,8 +44,8 @@ def plan_prune(
     """Decides which snapshots to remove; newest first, remains of killed builds last.
 
     These are kept: the snapshots that the current alias record names, the target of a rollback, the
-    newest `keep` others, and those younger than an hour, since a build may be about to promote
-    them.
+    newest `keep` others, those younger than an hour, since a build may be about to promote them,
+    and work that an unfinished build added to within a week.
 
     Args:
         store: The store.
@@ -48,12 +53,19 @@ def plan_prune(
         keep: Number of newest snapshots to keep besides those that the aliases need; >= 0.
         force: Whether to remove snapshots younger than an hour as well.
         now: Current time; None uses the clock.
-    Raises: NotFound: Nothing is published. InvalidRequest: `keep` is negative.
+    Raises: NotFound: Nothing is published, and no build was begun. InvalidRequest: `keep` is
+        negative.
     """
     if keep < 0:
         raise InvalidRequest(f"keep is {keep}; 0 or more is required", field="keep")
     now = now or datetime.now(UTC)
-    in_force = store.alias_in_force(collection)
+    work = _unfinished_work(store, collection, now)
+    try:
+        in_force = store.alias_in_force(collection)
+    except NotFound:
+        if not work:
+            raise
+        return work
     target = rollback_target(list(store.alias_records(collection)))
     reasons = {in_force.current: "current", in_force.canary: "canary"}
     if target is not None:
@@ -69,7 +81,7 @@ def plan_prune(
         elif not kept and not force and now - created < MIN_AGE:
             kept = "younger than an hour"
         decided.append(PruneCandidate(name=snapshot_id, bytes=size, kept=kept))
-    return decided + _orphans(store, collection, now)
+    return decided + _orphans(store, collection, now) + work
 
 
 def prune(store: Store, collection: str, planned: Sequence[PruneCandidate]) -> None:
@@ -81,7 +93,9 @@ def prune(store: Store, collection: str, planned: Sequence[PruneCandidate]) -> N
     for one in planned:
         if one.kept:
             continue
-        if one.folder is None:
+        if one.work:
+            remove_work(store.files, one.work)
+        elif one.folder is None:
             # The snapshot may have been promoted since the plan was made.
             in_force = store.alias_in_force(collection)
             if one.name not in (in_force.current, in_force.canary):
@@ -89,7 +103,7 @@ def prune(store: Store, collection: str, planned: Sequence[PruneCandidate]) -> N
         else:
             with store_errors(one.folder):
                 remove_folder(one.folder)
-    if any(not one.kept for one in planned):
+    if any(not one.kept and not one.work for one in planned):
         retention.drop_archived_segments(store, collection)
 
 
@@ -110,6 +124,19 @@ def _creation_and_size(store: Store, collection: str, snapshot_id: str) -> tuple
 def _time_in_id(snapshot_id: str) -> datetime:
     """Returns the time in the id of a snapshot."""
     return datetime.strptime(snapshot_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+def _unfinished_work(store: Store, collection: str, now: datetime) -> list[PruneCandidate]:
+    """Finds the work of unfinished builds, which another machine may go on with."""
+    return [
+        PruneCandidate(
+            name=one.path.removeprefix(f"{collection}/"),
+            bytes=one.bytes,
+            kept="a build may go on with it" if now - one.time < WORK_GRACE else "",
+            work=one.path,
+        )
+        for one in stored_work(store.files, check_collection(collection))
+    ]
 
 
 def _orphans(store: Store, collection: str, now: datetime) -> list[PruneCandidate]:

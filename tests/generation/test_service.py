@@ -259,3 +259,21 @@ async def test_the_blocking_client_gives_the_same_answer(
 
             found = await asyncio.to_thread(work)
         assert answer(found) == answer(await events(service, question)) != ""
+
+
+async def test_without_an_embedder_an_answer_is_written_from_hits_by_words(
+    store: Path, embedder: WordEmbedder
+) -> None:
+    embedder.error = NotReady("10.0.0.1:7701 does not answer")
+    async with opened(OBJECT, store, embedder) as retriever:
+        service = GenerationService(retriever, EvidenceReader(retriever, embedder))
+        found = await events(service, asked("descale the kettle with vinegar"))
+        evidence, done = found[0], found[-1]
+        assert isinstance(evidence, c.Evidence) and isinstance(done, c.Done)
+        assert evidence.info.served_by.rung == c.LEXICAL_RUNG
+        assert "Descale it with vinegar every month. [1]" in answer(found)
+        assert done.served_by.reason.startswith("searched by words alone, since no embedder")
+        assert "10.0.0.1:7701 does not answer" in done.served_by.reason
+        # What is unknown does not make the question off topic.
+        end = (await events(service, c.Question(text="Descale the kettle with vinegar")))[-1]
+        assert not isinstance(end, c.Refusal) or end.reason is not c.RefusalReason.OFF_TOPIC

@@ -108,9 +108,10 @@ def prune(
 
     For example: nearline snapshots prune --keep 2 --yes
 
-    Snapshots named by an alias, and the one a rollback would return to, are always kept. With
-    --milvus-uri, also removes collections in Milvus whose snapshots are gone, and exports
-    interrupted over a day ago.
+    Snapshots named by an alias, and the one a rollback would return to, are always kept. Work of an
+    unfinished build in an object store is kept for a week after its last piece. With --milvus-uri,
+    also removes collections in Milvus whose snapshots are gone, and exports interrupted over a day
+    ago.
     """
     from retrieval.snapshots import retention
 

@@ -17,12 +17,12 @@ from nearline.errors import (
     Overloaded,
     SnapshotGone,
 )
+from retrieval.balancing.retry_budget import RetryBudget
 from retrieval.protocols import metrics
 from retrieval.protocols.quantiles import RecentQuantiles
 from retrieval.shards.client import ShardKey
 from retrieval.shards.replicas.load_balancer import choose_replica
 from retrieval.shards.replicas.replica import Peer, Replica
-from retrieval.shards.replicas.retry_budget import RetryBudget
 
 _P = TypeVar("_P", bound=Peer)
 _R = TypeVar("_R")

@@ -21,10 +21,10 @@ from nearline.errors import (
     Overloaded,
     SnapshotGone,
 )
+from retrieval.balancing.health import ReplicaHealth, ReplicaState
 from retrieval.live.progress import ShardProgress
 from retrieval.protocols import metrics
 from retrieval.shards.client import ShardKey
-from retrieval.shards.replicas.health import ReplicaHealth, ReplicaState
 
 _POLL_S = 0.5
 _POLL_TIMEOUT_S = 1.0

@@ -142,3 +142,20 @@ def test_signals_without_a_source_are_0() -> None:
     assert (found["lexical_best"], found["lexical_gap"]) == (2.0 / 4.0, 1.0 / 4.0)
     assert found["coverage_first"] == found["sentence_coverage"] == found["grams_best"] == 0.0
     assert found["missing_heaviest"] == 1.0
+
+
+def test_cosines_are_unknown_if_the_search_was_by_words_alone() -> None:
+    hits = [
+        Hit(
+            id=one.id,
+            score=2.0,
+            explanation=Explanation(dense_score=None, lexical_score=2.0, shard=0),
+        )
+        for one in HITS
+    ]
+    found = compute_signals(
+        "cat mat", TERMS, hits, DOCUMENTS, _words, np.full(3, np.nan, np.float32)
+    )
+    unknown = {name for name in SIGNALS if name.startswith(("dense", "sentence_cosine"))}
+    assert {name for name, value in found.items() if math.isnan(value)} >= unknown
+    assert found["lexical_best"] == 2.0 / 4.0

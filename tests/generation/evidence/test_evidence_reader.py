@@ -22,6 +22,7 @@ from nearline.contract import (
     Lane,
     Question,
     SearchReply,
+    ServedBy,
     TextRole,
 )
 from nearline.errors import NotReady
@@ -106,7 +107,8 @@ async def test_an_embedding_that_is_slower_than_the_search_is_given_up(fails: bo
         await stuck.asked.wait()
         if fails:
             raise NotReady("no shard answered")
-        return SearchReply(results=[HitList(hits=[])], info=cast(Any, None))
+        info = SimpleNamespace(served_by=ServedBy())
+        return SearchReply(results=[HitList(hits=[])], info=cast(Any, info))
 
     reader = EvidenceReader(cast(Any, SimpleNamespace(search=search)), stuck)
     with pytest.raises(NotReady) if fails else nullcontext():

@@ -9,6 +9,7 @@ import asyncio
 import sys
 import threading
 from pathlib import Path
+from typing import Literal
 
 import obstore
 from obstore.store import ObjectStore
@@ -29,9 +30,14 @@ def _stall(
     path: str,
     file: Path | bytes,
     *,
+    mode: Literal["create", "overwrite"] = "overwrite",
     chunk_size: int = 5 << 20,
     max_concurrency: int = 1,
 ) -> None:
+    if mode == "create":
+        # Its work, before the upload of the snapshot.
+        _put(store, path, file, mode=mode)
+        return
     if len(_seen) == UPLOADED:
         print("stalled", flush=True)
         threading.Event().wait()

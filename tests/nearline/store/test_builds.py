@@ -117,7 +117,12 @@ async def test_a_killed_upload_is_not_listed_and_the_next_run_removes_it(
     assert store.alias_in_force("default").current == old
     assert store.verify("default", old) > 0
     kept = {one.name: one.kept for one in plan_prune(store, "default", 0)}
-    assert kept == {old: "current", orphan: "its upload may still run"}
+    (work,) = store.files.names("default/unfinished")
+    assert kept == {
+        old: "current",
+        orphan: "its upload may still run",
+        f"unfinished/{work}": "a build may go on with it",
+    }
     again = HashEmbedder()
     options = BuildOptions(store=s3, golden_queries=0)
     result = await build_corpus(Corpus([corpus], DocumentColumns()), options, again)

@@ -9,8 +9,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from nearline.errors import DeadlineExceeded, Overloaded
+from retrieval.balancing.retry_budget import RetryBudget
 from retrieval.shards.replicas.hedged_calls import HedgedCalls
-from retrieval.shards.replicas.retry_budget import RetryBudget
 from tests.retrieval.shards.replicas.test_hedged_calls import (
     KEY,
     Server,

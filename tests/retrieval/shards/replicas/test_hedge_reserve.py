@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from retrieval.balancing.retry_budget import RetryBudget
 from retrieval.protocols.quantiles import RecentQuantiles
 from retrieval.shards.replicas import hedged_calls
 from retrieval.shards.replicas.hedged_calls import _RESERVED_HEDGES, HedgedCalls
 from retrieval.shards.replicas.replica import Replica
-from retrieval.shards.replicas.retry_budget import RetryBudget
 from tests.retrieval.shards.replicas.test_hedged_calls import (
     KEY,
     Server,

@@ -19,13 +19,13 @@ from nearline.errors import (
     Overloaded,
     SnapshotGone,
 )
+from retrieval.balancing.retry_budget import RetryBudget
 from retrieval.live.progress import ShardProgress
 from retrieval.protocols.quantiles import RecentQuantiles
 from retrieval.shards.client import ShardKey
 from retrieval.shards.replicas.hedged_calls import HedgedCalls
 from retrieval.shards.replicas.load_balancer import choose_replica
 from retrieval.shards.replicas.replica import Replica
-from retrieval.shards.replicas.retry_budget import RetryBudget
 
 KEY = ShardKey("default", "s1", 0)
 

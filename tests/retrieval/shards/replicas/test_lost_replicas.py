@@ -8,8 +8,8 @@ import time
 import pytest
 
 from nearline.errors import NotReady
+from retrieval.balancing.retry_budget import RetryBudget
 from retrieval.shards.replicas.hedged_calls import HedgedCalls
-from retrieval.shards.replicas.retry_budget import RetryBudget
 from tests.retrieval.shards.replicas.test_hedge_reserve import record_waits
 from tests.retrieval.shards.replicas.test_hedged_calls import (
     KEY,

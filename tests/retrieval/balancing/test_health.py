@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from retrieval.shards.replicas.health import ReplicaHealth, ReplicaState
+from retrieval.balancing.health import ReplicaHealth, ReplicaState
+from retrieval.balancing.retry_budget import RetryBudget
 from retrieval.shards.replicas.replica import FadingAverage
-from retrieval.shards.replicas.retry_budget import RetryBudget
 
 
 @settings(deadline=None)
