@@ -41,6 +41,7 @@ from retrieval.monitoring.popular_queries import PopularQueries
 from retrieval.monitors import Monitors
 from retrieval.protocols.snapshot import SnapshotRef
 from retrieval.recommend.cached_candidates import CandidateCache
+from retrieval.recommend.personal_lists import PersonalLists
 from retrieval.recommend.policies import default_policies
 from retrieval.recommend.policy_file import read_policies
 from retrieval.recommend.service import RecommendationService
@@ -155,11 +156,13 @@ async def main(argv: Sequence[str]) -> None:
         _POLICY_POLLS * config.alias_poll_s,
     )
     candidates = CandidateCache(TieredCache(user_redis, capacity=config.hot_lists), trackers)
+    personal = PersonalLists(trackers)
     recommender = RecommendationService(
         collections,
         policies,
         UserStates(user_redis, Durability(user_redis, config.log_replicas)) if user_redis else None,
         candidates,
+        personal,
         replies,
         store,
         observe=monitors.observe,
@@ -238,6 +241,7 @@ async def main(argv: Sequence[str]) -> None:
         await names.close()
         await policies.close()
         await candidates.close()
+        personal.close()
         if search_cache is not None:
             await search_cache.close()
         await trackers.close()

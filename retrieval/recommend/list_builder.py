@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ import numpy as np
 from nearline import contract as c, wire
 from nearline.errors import ShardsUnavailable
 from nearline.filters import both
+from nearline.times import to_us
 from retrieval.behaviour.item_keys import keys_of
 from retrieval.behaviour.reasons import MAX_REASONS
 from retrieval.protocols.candidates import CandidatesRequest
@@ -47,6 +48,7 @@ class BuiltList:
 
     source: Origin of the candidates: items, history, popular, surface, content or unordered.
     cached: The cached list that it was made from; None if it was computed for this request.
+    expires_us: When the first of its candidates expires, microseconds since 1970; 0 if none does.
     """
 
     recommendations: Sequence[c.Recommendation]
@@ -54,6 +56,11 @@ class BuiltList:
     source: str
     cached: CachedCandidates | None
     why_not: c.WhyNot | None = None
+    expires_us: int = 0
+
+    def with_messages(self, messages: Sequence[bytes]) -> BuiltList:
+        """Returns the list with its recommendations encoded already."""
+        return replace(self, recommendations=wire.lazy_recommendations(messages))
 
 
 class ListPlan(NamedTuple):
@@ -231,6 +238,7 @@ class ListBuilder:
             source=source,
             cached=start.cached,
             why_not=why_not,
+            expires_us=_first_expiry(pool, pinned),
         )
 
     async def _start(self, is_known: bool, hidden: frozenset[str]) -> _Start:
@@ -319,6 +327,10 @@ class ListBuilder:
         query = self._plan.query._replace(filter=None)
         nothing: frozenset[str] = frozenset()
         return await rank(query, self._plan.strategy, context, nothing, self._plan.depth)
+
+
+def _first_expiry(*pools: CandidatePool) -> int:
+    return min((to_us(pool.expires) for pool in pools if pool.expires), default=0)
 
 
 async def _visible_profile(profile: UserProfile, plan: ListPlan) -> UserProfile:

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,23 +17,21 @@ from nearline.errors import (
     DeadlineExceeded,
     InvalidRequest,
     NearlineError,
-    NotFound,
     NotReady,
-    SnapshotCorrupt,
-    SnapshotMismatch,
     Unsupported,
 )
 from nearline.filters import both
 from nearline.items.sizes import text_bytes
-from nearline.store.snapshot import Store, shard_of
+from nearline.store.snapshot import Store
 from nearline.times import from_us, to_us
-from retrieval.behaviour.tables import read_users
 from retrieval.cache.cached_list import CacheLevel
 from retrieval.protocols import metrics
 from retrieval.protocols.request_validation import check_id, check_list_request
 from retrieval.recommend.cached_candidates import CandidateCache
+from retrieval.recommend.deletion_trace import influenced_snapshots
 from retrieval.recommend.history_cache import HistoryCache
 from retrieval.recommend.list_builder import BuiltList, ListBuilder, ListRequest
+from retrieval.recommend.personal_lists import PersonalLists, list_spec
 from retrieval.recommend.policies import Policy, PolicySource
 from retrieval.recommend.pool_filler import CONTENT, UNORDERED
 from retrieval.recommend.ranking import POPULAR
@@ -47,7 +46,7 @@ from retrieval.search.collection import ServedCollection
 from retrieval.search.item_lookup import fetch_items, ignored_ids
 from retrieval.search.request_context import RequestContext, Visible, context_factory
 from retrieval.users.export import event_to_interaction
-from retrieval.users.records import EMPTY_STATE, UserState
+from retrieval.users.records import EMPTY_STATE, NO_STATE, StoredState, UserState
 from retrieval.users.states import UserStates
 from retrieval.writes.feed_block import REDIS, FeedBlock
 
@@ -58,6 +57,7 @@ _FILTER = "options.filter"
 _LOOKUP_S = 0.5
 # Bytes that an interaction takes in Redis beyond its texts.
 _INTERACTION_BYTES = 256
+_R = TypeVar("_R")
 _log = logging.getLogger(__name__)
 _FALLBACK_REASONS = {
     POPULAR: "nothing is known about the user, the session or the items",
@@ -74,6 +74,7 @@ class RecommendationService:
         policies: The policies of the surfaces of each collection.
         states: Optional state of users; None disables recording.
         cache: Optional cache of shared lists; None computes every list.
+        personal: Optional cache of the lists of users; None computes every list.
         reports: Optional; builds the info of replies.
         store: Optional; finds the snapshots that were trained on a deleted user's interactions.
         rng: Optional; draws explored items.
@@ -88,6 +89,7 @@ class RecommendationService:
         policies: PolicySource,
         states: UserStates | None = None,
         cache: CandidateCache | None = None,
+        personal: PersonalLists | None = None,
         reports: ReplyInfoBuilder | None = None,
         store: Store | None = None,
         rng: np.random.Generator | None = None,
@@ -107,6 +109,7 @@ class RecommendationService:
         self._observe = observe
         self._cooldown = Cooldown()
         self._histories = HistoryCache()
+        self._personal = personal
 
     @property
     def collections(self) -> ServedCollections:
@@ -133,14 +136,7 @@ class RecommendationService:
         async def answer(served: ServedCollection) -> c.RecommendReply:
             context = new_context(served)
             request = ListRequest(audience=audience, options=options, policy=policy)
-            builder = ListBuilder(served, request, context, self._cache, self._rng)
-            builder.prefetch()
-            reading = self._read_state(collection, audience)
-            (state, state_error), trained = await self._histories.read_beside(
-                reading, served, audience.user_id, context
-            )
-            weights = served.learned.kind_weights if served.learned else {}
-            built = await builder.build(build_profile(state, trained, weights))
+            built, state_error = await self._list(served, request, context)
             spent_s = time.perf_counter() - start
             reply = c.RecommendReply(
                 recommendations=built.recommendations,
@@ -169,6 +165,32 @@ class RecommendationService:
             return await self._collections.answer(collection, answer, requester=requester)
         except InvalidRequest as error:
             raise _name_filter(error, options.filter, policy) from error
+
+    async def _list(
+        self, served: ServedCollection, request: ListRequest, context: RequestContext
+    ) -> tuple[BuiltList, str]:
+        """Returns a list, and why the state of the user could not be read, if so."""
+        started_us = time.time_ns() // 1_000
+        personal, user_id = self._personal, request.audience.user_id
+        spec = None if personal is None else list_spec(served, request)
+        reading = self._read_state(served.name, request.audience)
+        if personal is not None and spec is not None and personal.holds(spec):
+            # Most probably, all else is not needed.
+            stored, state_error = await reading
+            if not state_error and (kept := personal.get(spec, stored)) is not None:
+                return kept, ""
+            reading = _done((stored, state_error))
+        builder = ListBuilder(served, request, context, self._cache, self._rng)
+        builder.prefetch()
+        (stored, state_error), trained = await self._histories.read_beside(
+            reading, served, user_id, context
+        )
+        state, state_error = await self._decode(served.name, stored, state_error)
+        weights = served.learned.kind_weights if served.learned else {}
+        built = await builder.build(build_profile(state, trained, weights))
+        if personal is not None and spec is not None and not state_error:
+            built = personal.put(spec, stored, built, context, started_us)
+        return built, state_error
 
     async def record_interactions(
         self,
@@ -258,7 +280,7 @@ class RecommendationService:
             snapshots: Sequence[c.Influence] = ()
             if self._store is not None:
                 snapshots = await asyncio.to_thread(
-                    _influenced_snapshots, self._store, collection, user_id
+                    influenced_snapshots, self._store, collection, user_id
                 )
         return c.DeletionReceipt(
             deleted=from_us(deletion.deleted_us),
@@ -282,48 +304,37 @@ class RecommendationService:
             )
         return self._user_states
 
-    async def _read_state(self, collection: str, audience: c.Audience) -> tuple[UserState, str]:
+    async def _read_state(self, collection: str, audience: c.Audience) -> tuple[StoredState, str]:
         """Returns the state of a user and a session, and why it could not be read, if so.
 
         A list without that state is better than none.
         """
         states = self._user_states
         if states is None or not (audience.user_id or audience.session_id):
-            return EMPTY_STATE, ""
+            return NO_STATE, ""
         if reason := self._cooldown.reason:
-            return EMPTY_STATE, reason
+            return NO_STATE, reason
         try:
-            return await states.read(collection, audience.user_id, audience.session_id), ""
+            return await states.fetch(collection, audience.user_id, audience.session_id), ""
+        except NotReady as error:
+            self._cooldown.begin(error.message)
+            return NO_STATE, error.message
+
+    async def _decode(
+        self, collection: str, stored: StoredState, state_error: str
+    ) -> tuple[UserState, str]:
+        """Returns a state, and why it could not be read, if so."""
+        if self._user_states is None or stored == NO_STATE:
+            return EMPTY_STATE, state_error
+        try:
+            return await self._user_states.decode(collection, stored), state_error
         except NotReady as error:
             self._cooldown.begin(error.message)
             return EMPTY_STATE, error.message
 
 
-def _influenced_snapshots(store: Store, collection: str, user_id: str) -> list[c.Influence]:
-    """Returns the snapshots that were trained on a user's interactions, newest first.
-
-    One that cannot be read may have been. This call blocks.
-
-    Raises: StoreError: the store cannot be read.
-    """
-    try:
-        current = store.alias_in_force(collection).current
-    except NotFound:
-        current = ""
-    influenced: list[c.Influence] = []
-    for snapshot_id in store.snapshot_ids(collection):
-        try:
-            manifest = store.manifest(collection, snapshot_id)
-            learned = manifest.HasField("behaviour") and user_id in read_users(
-                store, manifest, [shard_of(user_id, max(1, len(manifest.shards)))]
-            )
-        except NotFound:
-            continue  # Pruned meanwhile.
-        except (SnapshotCorrupt, SnapshotMismatch):
-            learned = True  # It may have been.
-        if learned:
-            influenced.append(c.Influence(snapshot_id, snapshot_id == current))
-    return influenced
+async def _done(result: _R) -> _R:
+    return result
 
 
 def _name_filter(

@@ -84,6 +84,20 @@ class UserState(NamedTuple):
 EMPTY_STATE = UserState((), 0)
 
 
+class StoredState(NamedTuple):
+    """The state of a user and a session as Redis holds it; equal if nothing was recorded since.
+
+    user, session: Encoded histories; empty without one. deleted_us: See `UserState`.
+    """
+
+    user: bytes
+    session: bytes
+    deleted_us: int
+
+
+NO_STATE = StoredState(b"", b"", 0)
+
+
 class DeletionResult(NamedTuple):
     """The outcome of a deletion.
 

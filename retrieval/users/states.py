@@ -19,10 +19,11 @@ from retrieval.users.keys import session_keys, user_keys
 from retrieval.users.log_entries import all_entries, decode_interaction, entries_of_user
 from retrieval.users.recorder import partition_by_owner, record_interactions
 from retrieval.users.records import (
-    EMPTY_STATE,
     NEEDED_BY,
+    NO_STATE,
     DeletionResult,
     LoggedInteraction,
+    StoredState,
     UserEvent,
     UserState,
 )
@@ -85,8 +86,15 @@ class UserStates:
 
         Raises: NotReady.
         """
+        return await self.decode(collection, await self.fetch(collection, user_id, session_id))
+
+    async def fetch(self, collection: str, user_id: str = "", session_id: str = "") -> StoredState:
+        """Returns the state of a user and a session as it is stored, in one round trip.
+
+        Raises: NotReady.
+        """
         if not user_id and not session_id:
-            return EMPTY_STATE
+            return NO_STATE
         user = session = deleted = None
         commands: list[Command] = []
         if user_id:
@@ -98,9 +106,16 @@ class UserStates:
             user, deleted = replies[0]
         if session_id:
             session = replies[-1]
-        blobs = [blob for blob in (user, session) if blob]
+        return StoredState(user or b"", session or b"", int(deleted or 0))
+
+    async def decode(self, collection: str, stored: StoredState) -> UserState:
+        """Decodes a state; asks Redis only for names that are not cached.
+
+        Raises: NotReady.
+        """
+        blobs = [blob for blob in (stored.user, stored.session) if blob]
         histories = await self._dictionary(collection).events(blobs) if blobs else []
-        return UserState(_merge(histories, self._ring), int(deleted or 0))
+        return UserState(_merge(histories, self._ring), stored.deleted_us)
 
     async def record(
         self, collection: str, interactions: Sequence[Interaction], idempotency_key: str = ""
