@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import NamedTuple
-
-from theine import Cache
 
 from nearline import contract as c, wire
 from retrieval.cache.cached_list import CachedList, CacheLevel
 from retrieval.cache.change_tracker import ChangeTracker
+from retrieval.cache.local_cache import BoundedCache
 from retrieval.recommend.cached_candidates import CachedCandidates
 from retrieval.recommend.list_builder import BuiltList, ListRequest
 from retrieval.recommend.policies import filter_digest
@@ -83,11 +81,11 @@ class PersonalLists:
 
     def __init__(self, trackers: Mapping[str, ChangeTracker], capacity: int = _CAPACITY) -> None:
         self._trackers = trackers
-        self._lists: Cache[ListSpec, _KeptList] = Cache(capacity)
+        self._lists: BoundedCache[ListSpec, _KeptList] = BoundedCache(capacity, _KEEP_S)
 
     def holds(self, spec: ListSpec) -> bool:
         """Returns whether there is a list, which may no longer be valid."""
-        return self._lists.get(spec)[0] is not None
+        return self._lists.get(spec) is not None
 
     def get(self, spec: ListSpec, state: StoredState) -> BuiltList | None:
         """Returns the list, unless the user or one of its items has changed.
@@ -95,7 +93,7 @@ class PersonalLists:
         Args:
             state: The state of the user and the session now.
         """
-        kept = self._lists.get(spec)[0]
+        kept = self._lists.get(spec)
         if kept is None or kept.state != state:
             return None
         cached = kept.cached
@@ -137,10 +135,9 @@ class PersonalLists:
             watermark=context.watermark,
             expires_us=built.expires_us,
         )
-        self._lists.set(spec, _KeptList(state, cached, built.source), timedelta(seconds=_KEEP_S))
+        self._lists.put(spec, _KeptList(state, cached, built.source))
         return built.with_messages(messages)
 
     def close(self) -> None:
         """Drops all lists."""
-        self._lists.clear()
         self._lists.close()
