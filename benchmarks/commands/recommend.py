@@ -45,6 +45,8 @@ _METHOD = "/nearline.v1.RetrievalService/Recommend"
 _NOW_S = int(time.time())
 # Requests that are sent repeatedly.
 _REQUESTED = 20_000
+# Users who request their list again and again.
+_BACK_AGAIN = 500
 # Interactions that each user of a request had since the training.
 _RECENT = 3
 
@@ -156,18 +158,21 @@ class _Requests:
     def __init__(self, bench: RecommendBench, rng: np.random.Generator, size: int) -> None:
         count = size * bench.rounds
         payload = [retrieval_pb2.PAYLOAD_FIELD_TITLE]
-        self.users = rng.choice(bench.users, min(count, bench.users), replace=False)
-        users = np.resize(self.users, max(count, _REQUESTED))
+        most = min(count + _BACK_AGAIN, bench.users)
+        self.users = rng.choice(bench.users, most, replace=False)
+        # Users whose lists nobody requested before, and users who come back.
+        new, back = self.users[:-_BACK_AGAIN], self.users[-_BACK_AGAIN:]
+        users = np.resize(new, count)
         if bench.surface is Surface.HOME:
-            self.cold = _encoded(users[:count], None, bench, payload)
-            self.hot = _encoded(users[: min(_REQUESTED, len(self.users))], None, bench, payload)
+            self.cold = _encoded(users, None, bench, payload)
+            self.hot = _encoded(back, None, bench, payload)
             return
         requested = draw_items(rng, bench.items, _REQUESTED)
-        self.hot = _encoded(users[:_REQUESTED], requested, bench, payload)
+        self.hot = _encoded(np.resize(back, _REQUESTED), requested, bench, payload)
         # Requests for different attributes are different lists, which are not cached yet.
         fresh = np.resize(rng.permutation(bench.items), count)
         payload.append(retrieval_pb2.PAYLOAD_FIELD_ATTRIBUTES)
-        self.cold = _encoded(users[:count], fresh, bench, payload)
+        self.cold = _encoded(users, fresh, bench, payload)
 
 
 def _encoded(
