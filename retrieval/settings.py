@@ -172,12 +172,13 @@ class RouterSettings(SnapshotSettings):
         "collection may appear that late. For six times as long, the result is still "
         "returned while a newer one is computed.",
     )
-    log_replicas: int = Field(
-        0,
+    log_replicas: int | None = Field(
+        None,
         ge=0,
         le=16,
-        description="Replicas of the Redis in --redis that must have a change on disk before the "
-        "change is acknowledged (WAITAOF).",
+        description="Replicas of each Redis that must have a change or an interaction on disk "
+        "before it is acknowledged (WAITAOF). Default: 1 with a Redis Cluster or Sentinel, where a "
+        "failover would otherwise lose acknowledged changes; 0 with a single server.",
     )
     feed_block_redis: float = Field(
         0.85,

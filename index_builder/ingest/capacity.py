@@ -10,9 +10,13 @@ import time
 from dataclasses import replace
 from typing import Final
 
+from redis.exceptions import ResponseError
+
+from index_builder.ingest import keys
 from index_builder.ingest.records import QueueLimits
-from index_builder.ingest.script_runner import open_pipeline
-from retrieval.redis_client.connection import Redis
+from index_builder.ingest.script_runner import NEEDED_BY
+from retrieval.redis_client.connection import Redis, translate_redis_errors
+from retrieval.redis_client.servers import read_info
 
 _log = logging.getLogger(__name__)
 # Shares of maxmemory: sources in the queue, and sources of dead letters.
@@ -38,13 +42,8 @@ class Capacity:
     async def limits(self) -> QueueLimits:
         """Returns the limits in force. Raises: NotReady: Redis is unavailable."""
         if time.monotonic() >= self._read_at_s + _READ_EVERY_S:
-            async with open_pipeline(self._client) as pipe:
-                pipe.info("memory")
-                [memory] = await pipe.execute(raise_on_error=False)
+            maxmemory = await self._read_maxmemory()
             self._read_at_s = time.monotonic()
-            # A managed service may hide it; then no limit is known, as with 0.
-            hidden = isinstance(memory, Exception)
-            maxmemory = 0 if hidden else int(memory.get("maxmemory") or 0)
             found = clamped(self._set, maxmemory)
             if found != self._found and found != self._set:
                 _log.warning(
@@ -58,6 +57,15 @@ class Capacity:
                 )
             self._found = found
         return self._found
+
+    async def _read_maxmemory(self) -> int:
+        """Returns the maxmemory of the server that has the queue; 0 if there is none."""
+        async with translate_redis_errors(NEEDED_BY):
+            try:
+                [memory] = (await read_info(self._client, "memory", keys.META)).values()
+            except ResponseError:
+                return 0  # A managed service may hide it.
+        return int(memory.get("maxmemory") or 0)
 
 
 def clamped(limits: QueueLimits, maxmemory: int) -> QueueLimits:

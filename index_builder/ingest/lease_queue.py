@@ -18,6 +18,7 @@ from index_builder.ingest.records import (
     Unit,
 )
 from index_builder.ingest.script_runner import (
+    CLOCK,
     NEEDED_BY,
     clock_us,
     open_pipeline,
@@ -208,6 +209,8 @@ class LeaseQueue:
         Raises: NotReady: Redis is unavailable.
         """
         names = list(dict.fromkeys(job_ids))
+        if not names:
+            return set()
         answer = await run_script(
             self._client, scripts.BEGIN, [keys.job_key(one) for one in names], []
         )
@@ -216,7 +219,7 @@ class LeaseQueue:
     async def _look(self, limit: int) -> tuple[list[str], list[str]]:
         """Returns units with expired leases or due retries, and the tenants whose turn is next."""
         async with open_pipeline(self._client) as pipe:
-            pipe.time()
+            pipe.eval(CLOCK, 1, keys.META)
             pipe.zrange(keys.LEASES, 0, limit - 1, withscores=True)
             pipe.zrange(keys.DELAYED, 0, limit - 1, withscores=True)
             pipe.zrange(keys.TENANTS, 0, _MAX_TENANTS - 1)

@@ -1,5 +1,8 @@
 """Lua scripts for the atomic operations of the queue; those of leases are in `lease_scripts`.
 
+SUBMIT and CLOSE always write if they succeed: the WAITAOF that follows waits for the last write of
+its connection, and must also cover what an earlier caller wrote.
+
 Times are those of Redis: milliseconds for leases and delays, microseconds elsewhere. Numbers are
 written with %.0f, since Lua would write large ones with an exponent.
 """
@@ -52,6 +55,7 @@ if said[1] then
       redis.call('ZREM', open, ARGV[1])
       finish(job, results)
     end
+    redis.call('HSET', job, 'tenant', tenant)
     return {'OK'}
   end
   if said[2] ~= '1' then return {'CLOSED'} end
@@ -244,6 +248,7 @@ CLOSE: Final = (
     + """
 redis.call('ZREM', KEYS[1], ARGV[1])
 if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+redis.call('HSET', KEYS[2], 'tenant', redis.call('HGET', KEYS[2], 'tenant'))
 if redis.call('HEXISTS', KEYS[2], 'finish') == 0 then
   redis.call('HSET', KEYS[2], 'open', 0, 'update', whole(now_us))
   if ARGV[2] == '1' then redis.call('HSET', KEYS[2], 'cancel', 1) end

@@ -82,8 +82,12 @@ class IngestSettings(QueueSettings):
         ge=1,
         description="Seconds without new sources after which an open job is closed.",
     )
-    log_replicas: int = Field(
-        0, ge=0, le=16, description="Replicas of Redis that must also have a submission on disk."
+    log_replicas: int | None = Field(
+        None,
+        ge=0,
+        le=16,
+        description="Replicas of Redis that must also have a submission on disk. Default: 1 with a "
+        "Redis Cluster or Sentinel; 0 with a single server.",
     )
 
 

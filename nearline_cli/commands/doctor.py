@@ -37,7 +37,7 @@ from nearline_cli.views.gpu_checks import judge_gpus
 from nearline_cli.views.service_checks import check_services
 
 if TYPE_CHECKING:
-    from retrieval.redis_client.connection import RedisPersistence
+    from retrieval.redis_client.persistence import RedisPersistence
 
 _PYTHON = (3, 11)
 _FAISS_WHEELS = ("faiss-cpu", *FAISS_GPU_WHEELS)
@@ -276,7 +276,8 @@ def _read_persistence(url: str) -> RedisPersistence | None:
     """Returns the persistence settings of a Redis, or None if its client is not installed."""
     try:
         # Imported late: the packages of the services may not be installed.
-        from retrieval.redis_client.connection import connect, read_persistence
+        from retrieval.redis_client.connection import connect
+        from retrieval.redis_client.persistence import read_persistence
     except ImportError:
         return None
 

@@ -17,14 +17,14 @@ class ChangeLogs:
 
     Args:
         store: Names the log of each collection.
-        url: Redis, see `connection.connect`; empty if there is none.
+        url: Redis, see `parse_redis_url`; empty if there is none.
         who: The creator to record for new logs.
         replicas: Number of Redis replicas that must have a change on disk before it is
-            acknowledged.
+            acknowledged; see `Durability`.
     Raises: SettingsError: `url` is invalid.
     """
 
-    def __init__(self, store: Store, url: str, *, who: str, replicas: int = 0) -> None:
+    def __init__(self, store: Store, url: str, *, who: str, replicas: int | None = None) -> None:
         self._store = store
         self._who = who
         # An unanswered append may have been executed: never resend it automatically.
