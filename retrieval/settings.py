@@ -76,8 +76,9 @@ class SnapshotSettings(ServerSettings):
 
     redis: str = Field(
         "",
-        description="Redis that holds the change logs, redis://host:port/0. If empty, items cannot "
-        "be changed, and changes made elsewhere are not served.",
+        description="Redis that holds the change logs, redis://host:port/0, "
+        "redis+cluster://host:port,host:port or redis+sentinel://host:port,host:port/service. If "
+        "empty, items cannot be changed, and changes made elsewhere are not served.",
     )
 
     def collection_names(self) -> list[str]:
@@ -171,6 +172,16 @@ class RouterSettings(SnapshotSettings):
         description="Seconds for which a cached search result is fresh. New items of the "
         "collection may appear that late. For six times as long, the result is still "
         "returned while a newer one is computed.",
+    )
+    redis_users: str = Field(
+        "",
+        description="Redis that holds users and sessions, if not the one in `redis`. It must not "
+        "evict. Builds need it, too.",
+    )
+    redis_cache: str = Field(
+        "",
+        description="Redis that caches lists, if not the one in `redis`. It may evict: set "
+        "maxmemory-policy allkeys-lru there.",
     )
     log_replicas: int | None = Field(
         None,

@@ -19,9 +19,11 @@ from retrieval.redis_client.connection import Redis, translate_redis_errors
 from retrieval.redis_client.servers import read_info
 
 _log = logging.getLogger(__name__)
-# Shares of maxmemory: sources in the queue, and sources of dead letters.
-QUEUED_SHARE: Final = 1 / 2
-DEAD_SHARE: Final = 1 / 8
+# Shares of maxmemory: units and dead letters, sources of dead letters, and jobs with their results.
+# Results may take twice their share until the oldest are dropped; so the queue has less than half.
+QUEUED_SHARE: Final = 1 / 4
+DEAD_SHARE: Final = 1 / 16
+RESULT_SHARE: Final = 1 / 16
 _READ_EVERY_S = 30.0
 
 
@@ -48,11 +50,13 @@ class Capacity:
             if found != self._found and found != self._set:
                 _log.warning(
                     "limits of the queue lowered to a share of the maxmemory of Redis; set "
-                    "--max-queued-bytes and --max-dead-letter-bytes lower, or maxmemory higher",
+                    "--max-queued-bytes, --max-dead-letter-bytes and --max-result-bytes lower, or "
+                    "maxmemory higher",
                     extra={
                         "maxmemory": maxmemory,
                         "max_queued_bytes": found.bytes,
                         "max_dead_letter_bytes": found.dead_bytes,
+                        "max_result_bytes": found.result_bytes,
                     },
                 )
             self._found = found
@@ -76,4 +80,5 @@ def clamped(limits: QueueLimits, maxmemory: int) -> QueueLimits:
         limits,
         bytes=min(limits.bytes, int(maxmemory * QUEUED_SHARE)),
         dead_bytes=min(limits.dead_bytes, int(maxmemory * DEAD_SHARE)),
+        result_bytes=min(limits.result_bytes, int(maxmemory * RESULT_SHARE)),
     )

@@ -141,8 +141,9 @@ class LeaseQueue:
             return []
         now = from_us(await clock_us(self._client))
         names = [keys.META, keys.LOADS, keys.LEASES, keys.DELAYED, keys.SUSPECTS]
-        names += [keys.TRIES, keys.DEAD, keys.DEAD_SOURCES]
-        words: list[str | bytes | int] = [(await self._capacity.limits()).dead_bytes]
+        names += [keys.TRIES, keys.DEAD, keys.DEAD_SOURCES, keys.RESULT_BYTES]
+        limits = await self._capacity.limits()
+        words: list[str | bytes | int] = [limits.dead_bytes, 2 * limits.result_bytes]
         for one in settlements:
             unit = one.unit
             names += [unit.lane.key, keys.job_key(unit.job_id), keys.results_key(unit.job_id)]

@@ -63,16 +63,24 @@ class RedisLog:
         client: Must not resend commands automatically, and must wait longer than `_CHECK_EVERY_S`.
         durability: Durability of the same client.
         who: The creator to record for a new log.
+        user_states: Users and sessions. Optional; None means in the same Redis.
     """
 
     def __init__(
-        self, store: Store, collection: str, client: Redis, durability: Durability, who: str
+        self,
+        store: Store,
+        collection: str,
+        client: Redis,
+        durability: Durability,
+        who: str,
+        user_states: UserStates | None = None,
     ) -> None:
         self._store = store
         self._collection = check_collection(collection)
         self._client = client
         self._durability = durability
         self._who = who
+        self._user_states = user_states
         self._opening = asyncio.Lock()
         # The log being written and the log being read: writers switch to a new log as soon as they
         # encounter it, readers only in `state`.
@@ -87,8 +95,8 @@ class RedisLog:
         return self._collection
 
     def user_states(self) -> UserStates:
-        """Returns the user states in the same Redis."""
-        return UserStates(self._client, self._durability)
+        """Returns the states of the users of the collection."""
+        return self._user_states or UserStates(self._client, self._durability)
 
     async def state(self) -> LogState:
         """Returns the extent of the current log; creates it if the store names none."""

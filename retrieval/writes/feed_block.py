@@ -224,17 +224,22 @@ class FeedBlock:
             _log.info("items may be added again", extra={"resource": state.name})
 
 
-def redis_resource(client: Redis, limit: float) -> WatchedResource:
+def redis_resource(client: Redis, limit: float, *others: Redis) -> WatchedResource:
     """Returns the memory of a Redis; that of its machine if it has no maxmemory.
 
     Of a cluster, that of each primary.
+
+    Args:
+        client: The Redis.
+        limit: Share that may be used.
+        others: Other servers that are watched as one resource with it.
     """
 
     async def read() -> Sequence[Usage]:
         async with asyncio.timeout(_REDIS_TIMEOUT_S):
-            infos = await read_info(client, "memory")
+            infos = [await read_info(one, "memory") for one in (client, *others)]
         usages = []
-        for name, info in infos.items():
+        for name, info in (found for one in infos for found in one.items()):
             total = int(info.get("maxmemory") or info.get("total_system_memory") or 0)
             # What Redis compares with maxmemory: without buffers for replicas and the file on disk.
             counted = int(info.get("used_memory", 0)) - int(
