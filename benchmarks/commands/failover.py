@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -27,6 +29,7 @@ _USERS = 1_000
 _EVENTS = 5
 _WRITE_TIMEOUT_S = 8.0
 _PAGE = 512
+_CONNECTIONS = 4
 
 
 class FailoverBench(NamedTuple):
@@ -89,15 +92,19 @@ async def _measure(folder: Path, bench: FailoverBench) -> dict[str, object]:
         local_cluster(replicas=True, node_timeout_ms=bench.node_timeout_ms) as cluster,
         retrieval_process(folder, ["--redis", cluster.url]) as router,
         RetrievalClient(router.address) as client,
-        # Applications write from elsewhere: waiting writes do not use up the streams of lists.
-        RetrievalClient(router.address) as writer,
+        contextlib.AsyncExitStack() as stack,
     ):
+        # As many processes of applications would: a connection takes a limited number of calls.
+        readers, writers = (
+            [await stack.enter_async_context(RetrievalClient(router.address)) for _ in range(count)]
+            for count in (_CONNECTIONS, _CONNECTIONS)
+        )
         await _record(client, rng, bench.items)
         results = _Results()
         killing = asyncio.create_task(_kill(cluster, bench.seconds))
         total_s = 3 * bench.seconds
         await asyncio.gather(
-            _ask(client, bench, results, total_s), _write(writer, bench, results, total_s)
+            _ask(readers, bench, results, total_s), _write(writers, bench, results, total_s)
         )
         promoted_s = await killing
         lost_changes = await _lost_changes(folder, cluster.url, results)
@@ -168,7 +175,7 @@ async def _kill(cluster: LocalCluster, seconds: float) -> float:
 
 
 async def _ask(
-    client: RetrievalClient, bench: FailoverBench, results: _Results, total_s: float
+    clients: Sequence[RetrievalClient], bench: FailoverBench, results: _Results, total_s: float
 ) -> None:
     rng = np.random.default_rng(bench.seed + 1)
     loop = asyncio.get_running_loop()
@@ -182,7 +189,7 @@ async def _ask(
             surface="item_page",
         )
         try:
-            await client.recommend(audience, timeout_s=bench.timeout_s)
+            await clients[number % _CONNECTIONS].recommend(audience, timeout_s=bench.timeout_s)
         except NearlineError:
             results.failed_lists[int(number / bench.lists / bench.seconds)] += 1
         results.lists_s.append(loop.time() - due)
@@ -191,7 +198,7 @@ async def _ask(
 
 
 async def _write(
-    client: RetrievalClient, bench: FailoverBench, results: _Results, total_s: float
+    clients: Sequence[RetrievalClient], bench: FailoverBench, results: _Results, total_s: float
 ) -> None:
     rng = np.random.default_rng(bench.seed + 2)
     loop = asyncio.get_running_loop()
@@ -199,6 +206,7 @@ async def _write(
     vectors = rng.standard_normal((count, _DIM)).astype(np.float32)
 
     async def send(number: int, due: float) -> None:
+        client = clients[number // 2 % _CONNECTIONS]
         try:
             if number % 2:
                 # Each item once, so that the log has the version that was acknowledged.
