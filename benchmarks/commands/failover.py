@@ -75,7 +75,7 @@ def bench_failover(*, bench: FailoverBench, as_json: JsonFlag = False) -> None:
 
     For example: nearline bench failover --lists 200 --writes 100 --seconds 20
 
-    A third through, the node is killed (SIGKILL), and its replica takes over. Two thirds through,
+    The list of every item is cached first. A third through, the node is killed (SIGKILL), and its replica takes over. Two thirds through,
     it is started again, as a replica. Refused writes are not repeated. In the end, every
     acknowledged upsert is looked for in the change log, and every acknowledged interaction at its
     user. No acknowledged write should be lost, and 99.9 % of the lists should be answered.
@@ -95,11 +95,15 @@ async def _measure(folder: Path, bench: FailoverBench) -> dict[str, object]:
         contextlib.AsyncExitStack() as stack,
     ):
         # As many processes of applications would: a connection takes a limited number of calls.
-        readers, writers = (
-            [await stack.enter_async_context(RetrievalClient(router.address)) for _ in range(count)]
-            for count in (_CONNECTIONS, _CONNECTIONS)
-        )
+        readers, writers = [
+            [
+                await stack.enter_async_context(RetrievalClient(router.address))
+                for _ in range(_CONNECTIONS)
+            ]
+            for _ in range(2)
+        ]
         await _record(client, rng, bench.items)
+        await _warm(readers, bench.items)
         results = _Results()
         killing = asyncio.create_task(_kill(cluster, bench.seconds))
         total_s = 3 * bench.seconds
@@ -159,6 +163,18 @@ async def _record(client: RetrievalClient, rng: np.random.Generator, items: int)
             for item in rng.integers(0, items, _EVENTS)
         ]
         await client.record_interactions(events, timeout_s=30.0)
+
+
+async def _warm(clients: Sequence[RetrievalClient], items: int) -> None:
+    """Requests the list of every item once, so that caches have it."""
+    numbers = iter(range(items))
+
+    async def call(client: RetrievalClient) -> None:
+        for number in numbers:
+            audience = c.Audience(user_id="user-0", item_ids=(_item(number),), surface="item_page")
+            await client.recommend(audience, timeout_s=30.0)
+
+    await asyncio.gather(*map(call, clients))
 
 
 async def _kill(cluster: LocalCluster, seconds: float) -> float:

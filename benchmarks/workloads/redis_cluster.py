@@ -10,10 +10,9 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import redis.asyncio
-
 from nearline_cli.local.bundled_redis import HOST, command, find_program
 from nearline_cli.local.processes import free_port
+from retrieval.redis_client.connection import REDIS_FAILURES, connect
 
 _START_S = 30.0
 _SLOTS = 16_384
@@ -42,7 +41,7 @@ class ClusterProcess:
         self._folder = folder
         self._settings = settings
         self._process: asyncio.subprocess.Process | None = None
-        self.client = redis.asyncio.Redis(host=HOST, port=self.port, protocol=2)
+        self.client = connect(f"redis://{HOST}:{self.port}/0", timeout_s=_START_S)
 
     async def start(self) -> None:
         """Starts the server, with the data of the last time, and waits until it answers."""
@@ -103,7 +102,7 @@ class ClusterProcess:
     async def _answers(self) -> bool:
         if self._process is not None and self._process.returncode is not None:
             raise RuntimeError(f"a Redis ended: {(self._folder / 'log').read_text()}")
-        with contextlib.suppress(redis.exceptions.RedisError, OSError):
+        with contextlib.suppress(*REDIS_FAILURES):
             return bool(await self.client.ping())
         return False
 
@@ -150,7 +149,7 @@ class LocalCluster:
 
 @contextlib.asynccontextmanager
 async def local_cluster(
-    *, primaries: int = 3, replicas: bool = False, node_timeout_ms: int = 1_000, **settings: str
+    *, primaries: int = 3, replicas: bool = False, node_timeout_ms: int = 1_000
 ) -> AsyncIterator[LocalCluster]:
     """Runs a cluster for the length of the block.
 
@@ -158,12 +157,12 @@ async def local_cluster(
         primaries: Number of primaries.
         replicas: Whether each primary has a replica.
         node_timeout_ms: Time without an answer after which a node has failed.
-        settings: Other settings of the servers, with _ for -.
     """
-    options = {name.replace("_", "-"): value for name, value in settings.items()}
-    options["cluster-node-timeout"] = str(node_timeout_ms)
-    # Replicas are in step sooner.
-    options["repl-diskless-sync-delay"] = "0"
+    options = {
+        "cluster-node-timeout": str(node_timeout_ms),
+        # Replicas are in step sooner.
+        "repl-diskless-sync-delay": "0",
+    }
     count = primaries * (2 if replicas else 1)
     with tempfile.TemporaryDirectory() as folder:
         nodes = [ClusterProcess(Path(folder) / str(one), options) for one in range(count)]

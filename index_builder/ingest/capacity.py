@@ -10,8 +10,6 @@ import time
 from dataclasses import replace
 from typing import Final
 
-from redis.exceptions import ResponseError
-
 from index_builder.ingest import keys
 from index_builder.ingest.records import QueueLimits
 from index_builder.ingest.script_runner import NEEDED_BY
@@ -65,11 +63,9 @@ class Capacity:
     async def _read_maxmemory(self) -> int:
         """Returns the maxmemory of the server that has the queue; 0 if there is none."""
         async with translate_redis_errors(NEEDED_BY):
-            try:
-                [memory] = (await read_info(self._client, "memory", keys.META)).values()
-            except ResponseError:
-                return 0  # A managed service may hide it.
-        return int(memory.get("maxmemory") or 0)
+            infos = await read_info(self._client, "memory", keys.META)
+        # A managed service may hide it.
+        return max(int(one.get("maxmemory") or 0) for one in infos.values())
 
 
 def clamped(limits: QueueLimits, maxmemory: int) -> QueueLimits:

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Self
 
 from redis.asyncio.cluster import ClusterNode, PipelineCommand, RedisCluster
@@ -45,10 +45,10 @@ class ClusterClient(RedisCluster):
 
     Args:
         nodes: Host and port of some nodes; they name the others.
-        options: See `RedisCluster`.
+        options: Other arguments of `RedisCluster`.
     """
 
-    def __init__(self, nodes: Sequence[tuple[str, int]], **options: Any) -> None:
+    def __init__(self, nodes: Sequence[tuple[str, int]], options: Mapping[str, Any]) -> None:
         super().__init__(
             startup_nodes=[ClusterNode(host, port) for host, port in nodes],
             # What the other nodes have can be read while one fails.
@@ -59,7 +59,9 @@ class ClusterClient(RedisCluster):
         self._located_at = -_LOCATE_EVERY_S
         self._locating: asyncio.Task[None] | None = None
 
-    async def initialize(self, *_: Any, **__: Any) -> Self:
+    async def initialize(
+        self, additional_startup_nodes_info: Any = None, last_failed_node_name: str | None = None
+    ) -> Self:
         """Reads the map of slots at the first call.
 
         Raises: RedisClusterException: no node answers, or they are no cluster.
@@ -96,7 +98,7 @@ class ClusterClient(RedisCluster):
         return reply
 
     async def scan_iter(  # type: ignore[override]
-        self, match: Any = None, count: Any = None, _type: Any = None, **_: Any
+        self, match: Any = None, count: Any = None
     ) -> AsyncIterator[Any]:
         """Yields the keys of all primaries that match a pattern."""
         await self.initialize()

@@ -66,7 +66,7 @@ def connect(url: str, *, timeout_s: float = _TIMEOUT_S, retries: int = _RETRIES)
     common = limits | {"health_check_interval": 15, "max_connections": _MAX_CONNECTIONS}
     options = common | address.options
     if address.kind == "cluster":
-        return cast(Redis, ClusterClient(address.nodes, **options))
+        return cast(Redis, ClusterClient(address.nodes, options))
     if address.kind == "sentinel":
         sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
             address.nodes, sentinel_kwargs=limits | address.sentinel_options, **options

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from redis.asyncio.cluster import ClusterNode
+from redis.exceptions import ResponseError
 
 from retrieval.redis_client.cluster import cluster_of
 from retrieval.redis_client.connection import REDIS_FAILURES, Redis
@@ -56,17 +57,19 @@ async def ask_servers(
 async def read_info(
     client: Redis, section: str | None = None, key: str = ""
 ) -> Mapping[str, Mapping[str, Any]]:
-    """Returns the reply of INFO by server; see `ask_servers`.
+    """Returns the reply of INFO by server, empty if it is refused; see `ask_servers`.
 
     Args:
         client, key: See `ask_servers`.
         section: Optional; None means the default sections.
-    Raises: RedisError, OSError: none answers, or it refuses.
+    Raises: RedisError, OSError: none answers.
     """
 
     async def ask(pipe: Any) -> Mapping[str, Any]:
         pipe.info(section)
-        [info] = await pipe.execute()
-        return dict(info)
+        [info] = await pipe.execute(raise_on_error=False)
+        if isinstance(info, Exception) and not isinstance(info, ResponseError):
+            raise info
+        return {} if isinstance(info, Exception) else dict(info)
 
     return await ask_servers(client, ask, key)
