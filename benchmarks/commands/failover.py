@@ -29,7 +29,7 @@ _USERS = 1_000
 _EVENTS = 5
 _WRITE_TIMEOUT_S = 8.0
 _PAGE = 512
-_CONNECTIONS = 4
+_CONNECTIONS = 16
 
 
 class FailoverBench(NamedTuple):
@@ -75,10 +75,11 @@ def bench_failover(*, bench: FailoverBench, as_json: JsonFlag = False) -> None:
 
     For example: nearline bench failover --lists 200 --writes 100 --seconds 20
 
-    The list of every item is cached first. A third through, the node is killed (SIGKILL), and its replica takes over. Two thirds through,
-    it is started again, as a replica. Refused writes are not repeated. In the end, every
-    acknowledged upsert is looked for in the change log, and every acknowledged interaction at its
-    user. No acknowledged write should be lost, and 99.9 % of the lists should be answered.
+    The list of every item is cached first. A third through, the node is killed (SIGKILL), and its
+    replica takes over. Two thirds through, it is started again, as a replica. Refused writes are
+    not repeated. In the end, every acknowledged upsert is looked for in the change log, and every
+    acknowledged interaction at its user. No acknowledged write should be lost, and 99.9 % of the
+    lists should be answered.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         record = asyncio.run(_measure(Path(folder), bench))
