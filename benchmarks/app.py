@@ -7,6 +7,7 @@ import typer
 from benchmarks.commands import (
     burst,
     embed,
+    failover,
     faults,
     filter,
     gateway,
@@ -35,5 +36,6 @@ add_command(app, ingest.bench_ingest, "ingest")
 app.command("filter")(filter.bench_filter)
 app.command("gateway")(gateway.bench_gateway)
 app.command("faults")(faults.bench_faults)
+add_command(app, failover.bench_failover, "failover")
 app.command("burst")(burst.bench_burst)
 app.command("suggest")(suggest.bench_suggest)

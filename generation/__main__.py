@@ -42,10 +42,13 @@ async def main(argv: Sequence[str]) -> None:
         embedding = clients[addresses[0]] if addresses else None
         # Two serve while a collection moves from one model to another.
         embedder = embedding if len(clients) < 2 else EmbedderRouter(clients)
-        redis = None
+        redis = cache_redis = None
         if chosen.redis:
-            redis = connect(chosen.redis)
+            redis = cache_redis = connect(chosen.redis)
             stack.push_async_callback(redis.aclose)
+        if chosen.redis_cache:
+            cache_redis = connect(chosen.redis_cache)
+            stack.push_async_callback(cache_redis.aclose)
         service = GenerationService(
             retrieval,
             EvidenceReader(
@@ -64,8 +67,8 @@ async def main(argv: Sequence[str]) -> None:
                 else None,
                 chosen.history_tokens,
             ),
-            cache=AnswerCache(redis, chosen.answer_ttl_s)
-            if redis and chosen.answer_ttl_s
+            cache=AnswerCache(cache_redis, chosen.answer_ttl_s)
+            if cache_redis and chosen.answer_ttl_s
             else None,
             budgets=TokenBudgets(
                 redis,

@@ -56,7 +56,9 @@ async def main(argv: list[str]) -> None:
         )
         log = None
         if config.redis and store.log_in_force(config.collection) is not None:
-            logs = ChangeLogs(store, config.redis, who=aliases.operator_name())
+            logs = ChangeLogs(
+                store, config.redis, who=aliases.operator_name(), users_url=config.redis_users
+            )
             stack.push_async_callback(logs.close)
             log = logs.log(config.collection)
         embedder = None

@@ -242,7 +242,9 @@ async def main(argv: list[str]) -> None:
     parse_duration(config.age, "age")
     store = Store.open(config.store)
     async with contextlib.AsyncExitStack() as stack:
-        logs = ChangeLogs(store, config.redis, who=aliases.operator_name())
+        logs = ChangeLogs(
+            store, config.redis, who=aliases.operator_name(), users_url=config.redis_users
+        )
         stack.push_async_callback(logs.close)
         addresses = parse_addresses(config.embedding, "--embedding")
         clients = {one: await stack.enter_async_context(EmbeddingClient(one)) for one in addresses}

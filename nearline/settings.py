@@ -38,6 +38,8 @@ _SHARED_SETTINGS = (
     "KEYS",
     "LIMITS",
     "READERS_ATTRIBUTE",
+    "REDIS_CACHE",
+    "REDIS_USERS",
     "TLS_CERT",
     "TLS_CLIENT_CA",
     "TLS_KEY",

@@ -47,7 +47,6 @@ from retrieval.recommend.policy_file import read_policies
 from retrieval.recommend.service import RecommendationService
 from retrieval.recommend.stored_policies import StoredPolicies
 from retrieval.redis_client.connection import Redis, connect
-from retrieval.redis_client.durability import Durability
 from retrieval.rollout.canaries import CanaryController
 from retrieval.rollout.collections import ServedCollections
 from retrieval.rollout.trial import TrialRecall
@@ -69,7 +68,6 @@ from retrieval.shards.topology import check_address, parse_addresses, parse_topo
 from retrieval.snapshots.aliases import operator_name
 from retrieval.snapshots.collection_names import CollectionNames
 from retrieval.snapshots.follower import AliasFollower
-from retrieval.users.states import UserStates
 from retrieval.writes.feed_block import (
     FeedBlock,
     disk_resource,
@@ -93,11 +91,22 @@ async def main(argv: Sequence[str]) -> None:
     embedding = {address: EmbeddingClient(address) for address in addresses}
     embedders = Embedders(embedding)
     logs = None
-    user_redis = None
+    redis = cache_redis = None
+    stored: list[Redis] = []
     if config.redis:
-        logs = ChangeLogs(store, config.redis, who=operator_name(), replicas=config.log_replicas)
+        logs = ChangeLogs(
+            store,
+            config.redis,
+            who=operator_name(),
+            users_url=config.redis_users,
+            replicas=config.log_replicas,
+        )
         # No retries: a write without an answer may have been executed.
-        user_redis = connect(config.redis, timeout_s=REDIS_TIMEOUT_S, retries=0)
+        redis = cache_redis = connect(config.redis, timeout_s=REDIS_TIMEOUT_S, retries=0)
+        stored += logs.clients
+    if config.redis_cache:
+        cache_redis = connect(config.redis_cache, timeout_s=REDIS_TIMEOUT_S, retries=0)
+        stored.append(cache_redis)
     readers = ReaderFilter(config.readers_attribute)
 
     def visible() -> Filter | None:
@@ -110,11 +119,11 @@ async def main(argv: Sequence[str]) -> None:
         return price_bounds(config.max_comparisons, current_limits())
 
     provider, check, drop_in_milvus = await _make_backend(
-        config, store, logs, embedders if embedding else None, user_redis
+        config, store, logs, embedders if embedding else None, redis
     )
     feed_block = None
-    if user_redis is not None:
-        feed_block = _make_feed_block(config, store, provider, user_redis)
+    if logs is not None:
+        feed_block = _make_feed_block(config, store, provider, logs.clients)
     use_one_core()
     collections = ServedCollections(config.snapshot_drain_s)
     writer = None
@@ -134,7 +143,7 @@ async def main(argv: Sequence[str]) -> None:
         store,
         collections,
         provider,
-        user_redis,
+        redis,
         shares=trial_recall.share,
         on_recall=trial_recall.record,
     )
@@ -155,12 +164,12 @@ async def main(argv: Sequence[str]) -> None:
         lambda: [served.name for served in collections.in_force],
         _POLICY_POLLS * config.alias_poll_s,
     )
-    candidates = CandidateCache(TieredCache(user_redis, capacity=config.hot_lists), trackers)
+    candidates = CandidateCache(TieredCache(cache_redis, capacity=config.hot_lists), trackers)
     personal = PersonalLists(trackers)
     recommender = RecommendationService(
         collections,
         policies,
-        UserStates(user_redis, Durability(user_redis, config.log_replicas)) if user_redis else None,
+        None if logs is None else logs.user_states,
         candidates,
         personal,
         replies,
@@ -214,7 +223,7 @@ async def main(argv: Sequence[str]) -> None:
         collections,
         follower,
         embedders if embedding else None,
-        user_redis,
+        stored,
         ingest,
         limits,
         names,
@@ -248,8 +257,9 @@ async def main(argv: Sequence[str]) -> None:
         await provider.close()
         if logs is not None:
             await logs.close()
-        if user_redis is not None:
-            await user_redis.aclose()
+        for one in dict.fromkeys((redis, cache_redis)):
+            if one is not None:
+                await one.aclose()
         for client in (*embedding.values(), *([] if ingest is None else [ingest])):
             await client.close()
 
@@ -346,12 +356,12 @@ async def _make_backend(
 
 
 def _make_feed_block(
-    config: RouterSettings, store: Store, provider: ShardProvider, redis: Redis
+    config: RouterSettings, store: Store, provider: ShardProvider, redis: Sequence[Redis]
 ) -> FeedBlock:
     remote = provider.server_memory if isinstance(provider, RemoteShardProvider) else dict
     return FeedBlock(
         (
-            redis_resource(redis, config.feed_block_redis),
+            redis_resource(redis[0], config.feed_block_redis, *redis[1:]),
             disk_resource(store.files.folder, config.feed_block_disk),
             memory_resource(config.feed_block_memory, remote),
         )

@@ -76,8 +76,9 @@ class SnapshotSettings(ServerSettings):
 
     redis: str = Field(
         "",
-        description="Redis that holds the change logs, redis://host:port/0. If empty, items cannot "
-        "be changed, and changes made elsewhere are not served.",
+        description="Redis that holds the change logs, redis://host:port/0, "
+        "redis+cluster://host:port,host:port or redis+sentinel://host:port,host:port/service. If "
+        "empty, items cannot be changed, and changes made elsewhere are not served.",
     )
 
     def collection_names(self) -> list[str]:
@@ -173,12 +174,23 @@ class RouterSettings(SnapshotSettings):
         "collection may appear that late. For six times as long, the result is still "
         "returned while a newer one is computed.",
     )
-    log_replicas: int = Field(
-        0,
+    redis_users: str = Field(
+        "",
+        description="Redis that holds users and sessions, if not the one in `redis`. It must not "
+        "evict. Builds need it, too.",
+    )
+    redis_cache: str = Field(
+        "",
+        description="Redis that caches lists, if not the one in `redis`. It may evict: set "
+        "maxmemory-policy allkeys-lru there.",
+    )
+    log_replicas: int | None = Field(
+        None,
         ge=0,
         le=16,
-        description="Replicas of the Redis in --redis that must have a change on disk before the "
-        "change is acknowledged (WAITAOF).",
+        description="Replicas of each Redis that must have a change or an interaction on disk "
+        "before it is acknowledged (WAITAOF). Default: 1 with a Redis Cluster or Sentinel, where a "
+        "failover would otherwise lose acknowledged changes; 0 with a single server.",
     )
     feed_block_redis: float = Field(
         0.85,

@@ -62,6 +62,13 @@ end
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 return {version + 1}
 """
+# KEYS: the session. Returns the type of the value, its elements if it is a list, and its remaining
+# milliseconds.
+_LOAD = """
+local kind = redis.call('TYPE', KEYS[1]).ok
+local values = kind == 'list' and redis.call('LRANGE', KEYS[1], 0, -1) or {}
+return {kind, values, redis.call('PTTL', KEYS[1])}
+"""
 
 
 class SessionStore:
@@ -85,7 +92,6 @@ class SessionStore:
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self._redis = redis
-        self._append = redis.register_script(_APPEND)
         self._limits = (ttl_s, max_turns, max_bytes)
 
     async def load(self, collection: str, tenant: str, session_id: str) -> Session:
@@ -94,12 +100,8 @@ class SessionStore:
         Raises: Unsupported: the stored value is not a session that this version can read.
         """
         key = session_key(collection, tenant, session_id)
-        async with translate_redis_errors(), self._redis.pipeline(transaction=True) as pipe:
-            pipe.type(key)
-            pipe.lrange(key, 0, -1)
-            pipe.pttl(key)
-            # Reading a value of another type fails; the type tells why.
-            kind, values, left_ms = await pipe.execute(raise_on_error=False)
+        async with translate_redis_errors():
+            kind, values, left_ms = await self._redis.eval(_LOAD, 1, key)
         if kind == b"none":
             return Session(id=session_id, version=0, turns=())
         if kind != b"list":
@@ -127,8 +129,8 @@ class SessionStore:
         key = session_key(collection, tenant, session_id)
         change = secrets.token_hex(8)
         async with translate_redis_errors():
-            said = await self._append(
-                keys=[key], args=[expected_version, change, _encoded(turn), *self._limits]
+            said = await self._redis.eval(
+                _APPEND, 1, key, expected_version, change, _encoded(turn), *self._limits
             )
         if not said:
             raise _unreadable_error(session_id)

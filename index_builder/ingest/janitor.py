@@ -12,7 +12,7 @@ from index_builder.ingest import keys, metrics
 from index_builder.ingest.availability import AvailabilityLog
 from index_builder.ingest.job_store import JobStore
 from index_builder.ingest.load_stats import LoadStatsReader
-from index_builder.ingest.script_runner import NEEDED_BY, clock_us, open_pipeline
+from index_builder.ingest.script_runner import NEEDED_BY, clock_us
 from nearline.errors import NearlineError, NotFound
 from retrieval.redis_client.connection import Redis, translate_redis_errors
 
@@ -20,7 +20,6 @@ _log = logging.getLogger(__name__)
 _EXPORT_INTERVAL_S = 2.0
 _CLEAR_INTERVAL_S = 60.0
 _SILENT_S = 3_600.0
-_BATCH = 1_000
 
 
 class Janitor:
@@ -79,23 +78,4 @@ class Janitor:
             with contextlib.suppress(NotFound):
                 await self._job_store.close(job_id.decode(), cancel=False)
         await self._load_stats.forget(await self._load_stats.silent_workers(_SILENT_S))
-        await self._forget_expired()
-
-    async def _forget_expired(self) -> None:
-        """Removes expired jobs from the list of jobs, oldest first."""
-        start = 0
-        while job_ids := await self._job_ids(start):
-            async with open_pipeline(self._client) as pipe:
-                for name in job_ids:
-                    pipe.exists(keys.job_key(name))
-                exist = await pipe.execute()
-            gone = [name for name, one in zip(job_ids, exist, strict=True) if not one]
-            if gone:
-                async with translate_redis_errors(NEEDED_BY):
-                    await self._client.zrem(keys.JOBS, *gone)
-            start += len(job_ids) - len(gone)
-
-    async def _job_ids(self, start: int) -> list[str]:
-        async with translate_redis_errors(NEEDED_BY):
-            job_ids: Any = await self._client.zrange(keys.JOBS, start, start + _BATCH - 1)
-        return [one.decode() for one in job_ids]
+        await self._job_store.forget_jobs()

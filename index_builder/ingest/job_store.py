@@ -17,6 +17,7 @@ from index_builder.ingest.codec import (
 from index_builder.ingest.dead_letter_store import DeadLetterStore, no_letter
 from index_builder.ingest.keys import Lane
 from index_builder.ingest.records import QueueLimits, Submission
+from index_builder.ingest.script_functions import UNIT_BYTES
 from index_builder.ingest.script_runner import NEEDED_BY, open_pipeline, run_script
 from nearline import contract as c
 from nearline.access.tenant_ids import name_of
@@ -27,6 +28,8 @@ from retrieval.redis_client.durability import Durability
 # Jobs scanned for one page; a page may be empty without being the last one.
 _MAX_SCANNED = 2_000
 _RETRY_AFTER_S = 2.0
+# Jobs forgotten by one script.
+_FORGOTTEN = 100
 
 
 class JobStore:
@@ -184,6 +187,32 @@ class JobStore:
         """Deletes the dead letters before a time, milliseconds since 1970."""
         await self._dead_letters.expire(before_ms)
 
+    async def forget_jobs(self) -> None:
+        """Removes expired jobs from the list of jobs.
+
+        Also drops the oldest finished jobs while jobs and results take more than their limit.
+
+        Raises: NotReady.
+        """
+        start = 0
+        while True:
+            async with translate_redis_errors(NEEDED_BY):
+                found: Any = await self._client.zrange(keys.JOBS, start, start + _FORGOTTEN - 1)
+            if not found:
+                return
+            job_ids = [one.decode() for one in found]
+            names = [keys.META, keys.JOBS, keys.RESULT_BYTES]
+            for one in job_ids:
+                names += [keys.job_key(one), keys.results_key(one)]
+            words = [int(await self._has_too_many_results()), *job_ids]
+            forgotten = await run_script(self._client, scripts.FORGET_JOBS, names, words)
+            start += len(job_ids) - forgotten
+
+    async def _has_too_many_results(self) -> bool:
+        async with translate_redis_errors(NEEDED_BY):
+            held = await self._client.hget(keys.META, "result_bytes")
+        return int(held or 0) > (await self._capacity.limits()).result_bytes
+
     async def _submit(self, submission: Submission, words: Sequence[str | bytes | int]) -> None:
         limits, count = await self._capacity.limits(), len(words) // 3
         size = sum(len(one) for one in words[::3] if isinstance(one, bytes))
@@ -196,6 +225,7 @@ class JobStore:
             [
                 *(keys.META, keys.TENANTS, keys.LOADS, keys.JOBS, keys.OPEN, keys.DEAD),
                 *(keys.DEAD_SOURCES, lane.key, keys.job_key(job_id), keys.results_key(job_id)),
+                keys.RESULT_BYTES,
             ],
             [
                 *(job_id, submission.tenant, submission.collection, submission.priority.value),
@@ -222,7 +252,7 @@ class JobStore:
 def _check_fits(count: int, size: int, limits: QueueLimits) -> None:
     """Refuses submissions larger than the whole queue, for which waiting would not help."""
     limit = min(limits.units, limits.tenant_units)
-    if count <= limit and size <= limits.bytes:
+    if count <= limit and size + count * UNIT_BYTES <= limits.bytes:
         return
     raise InvalidRequest(
         f"{count} sources of {size} bytes exceed the capacity of the queue, {limit} sources per "
@@ -264,8 +294,12 @@ def _check_taken(
         "in the queue",
         "BYTES": f"{answer[1]} of {limits.bytes} bytes are in the queue",
     }[word]
+    remedy = "retry later, or start more workers"
+    if word == "BYTES":
+        remedy += ", delete dead letters (nearline letters delete)" if answer[2] else ""
+        remedy += ", or raise --max-queued-bytes and the maxmemory of Redis"
     raise Overloaded(
-        f"{full}, which leaves no room for {count} more; retry later, or start more workers",
+        f"{full}, which leaves no room for {count} more; {remedy}",
         retry_after_s=_RETRY_AFTER_S,
     )
 

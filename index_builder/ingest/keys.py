@@ -18,7 +18,7 @@ PRIORITIES: Final = (JobPriority.HIGH, JobPriority.NORMAL, JobPriority.LOW)
 
 # Hash: units and bytes in the queue, clock (the last submission time assigned, microseconds), turn
 # (that of the tenant served last), dead_bytes (of the kept sources of dead letters), dead_from (the
-# last dead letter whose source was dropped).
+# last dead letter whose source was dropped), result_bytes (the sum of RESULT_BYTES).
 META: Final = f"{_PREFIX}:meta"
 # Sorted set: tenants with units waiting, by turn: the number of units served to each, starting at
 # the turn at which it joined.
@@ -42,6 +42,8 @@ OPEN: Final = f"{_PREFIX}:open"
 DEAD: Final = f"{_PREFIX}:dead"
 # Hash by dead letter: its source, unless it was dropped.
 DEAD_SOURCES: Final = f"{_PREFIX}:dead:sources"
+# Hash by job: bytes of its hash and its results, about.
+RESULT_BYTES: Final = f"{_PREFIX}:result_bytes"
 # Hash by worker: its last report, JSON.
 WORKERS: Final = f"{_PREFIX}:workers"
 

@@ -18,6 +18,7 @@ from index_builder.ingest.records import (
     Unit,
 )
 from index_builder.ingest.script_runner import (
+    CLOCK,
     NEEDED_BY,
     clock_us,
     open_pipeline,
@@ -140,8 +141,9 @@ class LeaseQueue:
             return []
         now = from_us(await clock_us(self._client))
         names = [keys.META, keys.LOADS, keys.LEASES, keys.DELAYED, keys.SUSPECTS]
-        names += [keys.TRIES, keys.DEAD, keys.DEAD_SOURCES]
-        words: list[str | bytes | int] = [(await self._capacity.limits()).dead_bytes]
+        names += [keys.TRIES, keys.DEAD, keys.DEAD_SOURCES, keys.RESULT_BYTES]
+        limits = await self._capacity.limits()
+        words: list[str | bytes | int] = [limits.dead_bytes, 2 * limits.result_bytes]
         for one in settlements:
             unit = one.unit
             names += [unit.lane.key, keys.job_key(unit.job_id), keys.results_key(unit.job_id)]
@@ -208,6 +210,8 @@ class LeaseQueue:
         Raises: NotReady: Redis is unavailable.
         """
         names = list(dict.fromkeys(job_ids))
+        if not names:
+            return set()
         answer = await run_script(
             self._client, scripts.BEGIN, [keys.job_key(one) for one in names], []
         )
@@ -216,7 +220,7 @@ class LeaseQueue:
     async def _look(self, limit: int) -> tuple[list[str], list[str]]:
         """Returns units with expired leases or due retries, and the tenants whose turn is next."""
         async with open_pipeline(self._client) as pipe:
-            pipe.time()
+            pipe.eval(CLOCK, 1, keys.META)
             pipe.zrange(keys.LEASES, 0, limit - 1, withscores=True)
             pipe.zrange(keys.DELAYED, 0, limit - 1, withscores=True)
             pipe.zrange(keys.TENANTS, 0, _MAX_TENANTS - 1)

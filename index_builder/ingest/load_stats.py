@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from index_builder.ingest import keys
-from index_builder.ingest.script_runner import NEEDED_BY, clock_us, open_pipeline, to_microseconds
+from index_builder.ingest.script_runner import (
+    CLOCK,
+    NEEDED_BY,
+    clock_us,
+    open_pipeline,
+    to_microseconds,
+)
 from nearline.contract import IngestWorker, QueueState
 from nearline.times import from_us, to_us
 from retrieval.redis_client.connection import Redis, translate_redis_errors
@@ -32,7 +38,7 @@ class LoadStatsReader:
     async def read(self) -> QueueState:
         """Returns the state of the queue. Raises: NotReady: Redis is unavailable."""
         async with open_pipeline(self._client) as pipe:
-            pipe.time()
+            pipe.eval(CLOCK, 1, keys.META)
             pipe.hmget(keys.META, "units", "bytes")
             pipe.zcard(keys.LEASES)
             pipe.zcard(keys.DELAYED)

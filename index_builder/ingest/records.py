@@ -23,14 +23,16 @@ class QueueLimits:
 
     units: Sources and documents.
     tenant_units: Sources and documents of one tenant.
-    bytes: Size of all sources.
+    bytes: Size of all sources, and what Redis needs for units and dead letters besides.
     dead_bytes: Size of the kept sources of dead letters.
+    result_bytes: Size of kept jobs and results.
     """
 
     units: int = 200_000
     tenant_units: int = 100_000
-    bytes: int = 1 << 30
-    dead_bytes: int = 64 << 20
+    bytes: int = 128 << 20
+    dead_bytes: int = 32 << 20
+    result_bytes: int = 32 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,16 +36,26 @@ local function tried(tries, name)
   return tonumber(failed), tonumber(losses)
 end
 """
+# About how many bytes Redis needs for a unit besides its source, for a dead letter besides its
+# source, for a job, and for a result besides its text.
+UNIT_BYTES: Final = 512
+LETTER_BYTES: Final = 1_024
+JOB_BYTES: Final = 1_024
+RESULT_BYTES: Final = 128
+SIZES: Final = f"local JOB_BYTES, RESULT_BYTES = {JOB_BYTES}, {RESULT_BYTES}\n"
 # Returns which limit these additional units and bytes of a tenant would exceed, and its current
-# value.
-ROOM: Final = """
-local function full(meta, loads, tenant, count, bytes, most_units, most_mine, most_bytes)
+# value. letters: Number of dead letters.
+ROOM: Final = f"""
+local function full(meta, loads, tenant, count, bytes, letters, most_units, most_mine, most_bytes)
   local units = tonumber(redis.call('HGET', meta, 'units') or '0')
   local load = tonumber(redis.call('HGET', loads, tenant) or '0')
   local held = tonumber(redis.call('HGET', meta, 'bytes') or '0')
-  if units + count > tonumber(most_units) then return {'FULL', units} end
-  if load + count > tonumber(most_mine) then return {'MINE', load} end
-  if held + bytes > tonumber(most_bytes) then return {'BYTES', held} end
+  held = held + units * {UNIT_BYTES} + letters * {LETTER_BYTES}
+  if units + count > tonumber(most_units) then return {{'FULL', units}} end
+  if load + count > tonumber(most_mine) then return {{'MINE', load}} end
+  if held + bytes + count * {UNIT_BYTES} > tonumber(most_bytes) then
+    return {{'BYTES', held, letters}}
+  end
 end
 """
 # Adds units to the counts.

@@ -1,5 +1,8 @@
 """Lua scripts for the atomic operations of the queue; those of leases are in `lease_scripts`.
 
+SUBMIT and CLOSE always write if they succeed: the WAITAOF that follows waits for the last write of
+its connection, and must also cover what an earlier caller wrote.
+
 Times are those of Redis: milliseconds for leases and delays, microseconds elsewhere. Numbers are
 written with %.0f, since Lua would write large ones with an exponent.
 """
@@ -17,19 +20,22 @@ from index_builder.ingest.script_functions import (
     KEEP,
     PUT,
     ROOM,
+    SIZES,
 )
 
 # Adds sources to a job.
-# KEYS: meta, tenants, loads, jobs, open, dead, sources of dead letters, lane, job, results. ARGV:
-# job id, tenant, collection, priority, callback id, offset, 1 if more will follow, milliseconds to
-# keep results, limits of units, of the tenant's units and of bytes; then for each source its bytes
+# KEYS: meta, tenants, loads, jobs, open, dead, sources of dead letters, lane, job, results, bytes
+# of results. ARGV: job id, tenant, collection, priority, callback id, offset, 1 if more follow,
+# milliseconds to keep results, limits of units, of the tenant's units and of bytes; then for each
+# source its bytes
 # (empty: those of the dead letter), its submission time (empty: now) and the dead letter that it
 # was (empty: none).
 # Replies OK; GAP and the number of the job's sources; CLOSED; OTHER if the job has another tenant,
 # collection or priority; FULL, MINE or BYTES with the current value; LETTER and one that does not
 # exist; DROPPED and one whose source was dropped.
 SUBMIT: Final = (
-    CLOCK
+    SIZES
+    + CLOCK
     + ROOM
     + COUNT
     + FINISH
@@ -52,6 +58,7 @@ if said[1] then
       redis.call('ZREM', open, ARGV[1])
       finish(job, results)
     end
+    redis.call('HSET', job, 'tenant', tenant)
     return {'OK'}
   end
   if said[2] ~= '1' then return {'CLOSED'} end
@@ -69,13 +76,16 @@ for i = 12, #ARGV, 3 do
   end
   more_bytes = more_bytes + size
 end
-local refusal = full(meta, loads, tenant, count, more_bytes, ARGV[9], ARGV[10], ARGV[11])
+local refusal = full(meta, loads, tenant, count, more_bytes, redis.call('XLEN', dead), ARGV[9],
+  ARGV[10], ARGV[11])
 if refusal then return refusal end
 if not said[1] then
   redis.call('HSET', job, 'tenant', tenant, 'collection', ARGV[3], 'priority', ARGV[4],
     'callback', ARGV[5], 'ttl_ms', ARGV[8], 'create', whole(now_us), 'left', 0, 'documents', 0,
     'units', 0)
   redis.call('ZADD', jobs, whole(now_us), ARGV[1])
+  redis.call('HINCRBY', KEYS[11], ARGV[1], JOB_BYTES)
+  redis.call('HINCRBY', meta, 'result_bytes', JOB_BYTES)
 end
 put(lane, tenant, tenants, meta)
 local place = tonumber(said[6] or '0')
@@ -109,23 +119,25 @@ return {'OK'}
 )
 
 # Settles units; only the first settlement of a unit counts.
-# KEYS: meta, loads, leases, delayed, suspects, tries, dead, sources of dead letters, then lane, job
-# and results of each unit. ARGV: limit of bytes of sources of dead letters; then for each unit its
-# name, entry, tenant, place, outcome, result; if it was indexed also log, partition and version,
+# KEYS: meta, loads, leases, delayed, suspects, tries, dead, sources of dead letters, bytes of
+# results, then lane, job and results of each unit. ARGV: limit of bytes of sources of dead letters,
+# bytes of results beyond which only those of dead letters are kept; then for each unit its name,
+# entry, tenant, place, outcome, result; if it was indexed also log, partition and version,
 # otherwise empty.
 # Replies 1 for each unit settled by this call, otherwise 0.
 SETTLE: Final = (
-    CLOCK
+    SIZES
+    + CLOCK
     + FINISH
     + FORGET
     + KEEP
     + """
 local meta, loads, leases, delayed, suspects, tries, dead, sources = unpack(KEYS, 1, 8)
 local settled = {}
-for number = 1, (#KEYS - 8) / 3 do
-  local lane, job, results = unpack(KEYS, 6 + number * 3, 8 + number * 3)
+for number = 1, (#KEYS - 9) / 3 do
+  local lane, job, results = unpack(KEYS, 7 + number * 3, 9 + number * 3)
   local name, id, tenant, place, outcome, result, log, partition, version =
-    unpack(ARGV, number * 9 - 7, number * 9 + 1)
+    unpack(ARGV, number * 9 - 6, number * 9 + 2)
   local entry = redis.call('EXISTS', lane) == 1 and redis.call('XRANGE', lane, id, id)[1]
   if entry then
     local fields = {}
@@ -148,7 +160,12 @@ for number = 1, (#KEYS - 8) / 3 do
       keep(meta, dead, sources, letter, fields.source, tonumber(ARGV[1]))
     end
     if redis.call('EXISTS', job) == 1 then
-      redis.call('HSET', results, place, result)
+      local kept = tonumber(redis.call('HGET', meta, 'result_bytes') or '0')
+      if outcome == 'dead' or kept < tonumber(ARGV[2]) then
+        redis.call('HSET', results, place, result)
+        redis.call('HINCRBY', KEYS[9], fields.job, #result + RESULT_BYTES)
+        redis.call('HINCRBY', meta, 'result_bytes', #result + RESULT_BYTES)
+      end
       if outcome == 'expanded' then
         redis.call('HINCRBY', job, 'documents', -1)
         redis.call('HDEL', job, 'read:' .. place)
@@ -199,7 +216,7 @@ local read = tonumber(redis.call('HGET', job, 'read:' .. place) or '0')
 if read ~= tonumber(ARGV[6]) then return {read, 0} end
 local count, more_bytes = (#ARGV - 9) / 2, 0
 for i = 10, #ARGV, 2 do more_bytes = more_bytes + #ARGV[i] end
-if full(meta, loads, tenant, count, more_bytes, ARGV[7], ARGV[8], ARGV[9]) then
+if full(meta, loads, tenant, count, more_bytes, 0, ARGV[7], ARGV[8], ARGV[9]) then
   return {read, 1}
 end
 local next_place = tonumber(redis.call('HGET', job, 'units'))
@@ -235,6 +252,25 @@ end
 return cancelled
 """
 
+# Forgets jobs that have expired, and if asked those that are finished, with their results.
+# KEYS: meta, jobs, bytes of results, then job and results of each job. ARGV: 1 to forget finished
+# ones; then the jobs. Replies with the number of those forgotten.
+FORGET_JOBS: Final = """
+local forgotten = 0
+for number = 2, #ARGV do
+  local id, job, results = ARGV[number], KEYS[number * 2], KEYS[number * 2 + 1]
+  local gone = redis.call('EXISTS', job) == 0
+  if gone or ARGV[1] == '1' and redis.call('HEXISTS', job, 'finish') == 1 then
+    redis.call('UNLINK', job, results)
+    redis.call('HINCRBY', KEYS[1], 'result_bytes', -(redis.call('HGET', KEYS[3], id) or 0))
+    redis.call('HDEL', KEYS[3], id)
+    redis.call('ZREM', KEYS[2], id)
+    forgotten = forgotten + 1
+  end
+end
+return forgotten
+"""
+
 # Closes a job for more sources.
 # KEYS: open, job, results. ARGV: job id, 1 to cancel its remaining units. Replies 1; 0 if there is
 # no such job.
@@ -244,6 +280,7 @@ CLOSE: Final = (
     + """
 redis.call('ZREM', KEYS[1], ARGV[1])
 if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+redis.call('HSET', KEYS[2], 'tenant', redis.call('HGET', KEYS[2], 'tenant'))
 if redis.call('HEXISTS', KEYS[2], 'finish') == 0 then
   redis.call('HSET', KEYS[2], 'open', 0, 'update', whole(now_us))
   if ARGV[2] == '1' then redis.call('HSET', KEYS[2], 'cancel', 1) end

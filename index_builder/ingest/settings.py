@@ -26,16 +26,23 @@ class QueueSettings(ServerSettings):
         description="Sources and documents of one tenant that the queue holds at most.",
     )
     max_queued_bytes: int = Field(
-        1 << 30,
+        128 << 20,
         ge=1 << 20,
-        description="Bytes of sources that the queue holds at most; never more than half of the "
-        "maxmemory of Redis.",
+        description="Bytes that waiting sources and the entries of dead letters take at most; "
+        "never more than a quarter of the maxmemory of Redis.",
     )
     max_dead_letter_bytes: int = Field(
-        64 << 20,
+        32 << 20,
         ge=0,
         description="Bytes of sources that dead letters keep at most; the oldest are dropped "
-        "first, and their letters stay. Never more than an eighth of the maxmemory of Redis.",
+        "first, and their letters stay. Never more than 1/16 of the maxmemory of Redis.",
+    )
+    max_result_bytes: int = Field(
+        32 << 20,
+        ge=1 << 20,
+        description="Bytes of finished jobs and their results that are kept at most; beyond it, "
+        "the oldest are dropped before they expire. Never more than 1/16 of the maxmemory of "
+        "Redis.",
     )
 
     feed_block_redis: float = Field(
@@ -54,6 +61,7 @@ class QueueSettings(ServerSettings):
             tenant_units=self.max_queued_per_tenant,
             bytes=self.max_queued_bytes,
             dead_bytes=self.max_dead_letter_bytes,
+            result_bytes=self.max_result_bytes,
         )
 
 
@@ -82,8 +90,12 @@ class IngestSettings(QueueSettings):
         ge=1,
         description="Seconds without new sources after which an open job is closed.",
     )
-    log_replicas: int = Field(
-        0, ge=0, le=16, description="Replicas of Redis that must also have a submission on disk."
+    log_replicas: int | None = Field(
+        None,
+        ge=0,
+        le=16,
+        description="Replicas of Redis that must also have a submission on disk. Default: 1 with a "
+        "Redis Cluster or Sentinel; 0 with a single server.",
     )
 
 

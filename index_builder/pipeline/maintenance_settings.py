@@ -21,6 +21,9 @@ class UpkeepSettings(ServerSettings):
     redis: str = Field(
         "", description="Redis that holds the change logs, redis://host:port/0; required."
     )
+    redis_users: str = Field(
+        "", description="Redis that holds users and sessions, if not the one in `redis`."
+    )
     embedding: str = Field(
         "",
         description="Embedding services, host:port separated by commas; required for collections "

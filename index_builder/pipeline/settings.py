@@ -150,6 +150,9 @@ class IndexBuilderSettings(Settings):
         description="Redis that holds the change log, redis://host:port/0; required if the "
         "collection has one.",
     )
+    redis_users: str = Field(
+        "", description="Redis that holds users and sessions, if not the one in `redis`."
+    )
     promote: bool = Field(True, description="Serve the snapshot if it passes the release gate.")
     force_promote: str = Field(
         "",

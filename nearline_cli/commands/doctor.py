@@ -11,6 +11,7 @@ import platform
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,14 +31,14 @@ from nearline_cli.local.machine_checks import (
     redis_state,
 )
 from nearline_cli.local.ports import OFFSETS, check_port, run_by_up
-from nearline_cli.local.redis_settings import configured_redis
+from nearline_cli.local.redis_settings import configured_redis, separate_redis
 from nearline_cli.terminal import options, output
 from nearline_cli.views.checks import CheckResult, CheckStatus, fail, ok, warn
 from nearline_cli.views.gpu_checks import judge_gpus
 from nearline_cli.views.service_checks import check_services
 
 if TYPE_CHECKING:
-    from retrieval.redis_client.connection import RedisPersistence
+    from retrieval.redis_client.persistence import RedisPersistence
 
 _PYTHON = (3, 11)
 _FAISS_WHEELS = ("faiss-cpu", *FAISS_GPU_WHEELS)
@@ -98,6 +99,8 @@ def doctor(
         lambda: _store(store),
         lambda: _disk(store, redis),
     ]
+    for name, url in separate_redis().items():
+        checks.append(partial(_separate_redis, name, url))
     findings = [check() for check in checks] + check_services(host, port)
     if as_json:
         for finding in findings:
@@ -234,6 +237,29 @@ def _redis(url: str, store: str) -> CheckResult:
     return CheckResult("redis", verdict, found, persistence.weakness)
 
 
+def _separate_redis(name: str, url: str) -> CheckResult:
+    """Checks a Redis that holds only users, or only caches."""
+    from retrieval.redis_client.durability import durability_problem
+
+    try:
+        persistence = _read_persistence(url)
+    except NearlineError as error:
+        return fail(name, error.message, "start it, or correct the setting")
+    if persistence is None:
+        return warn(name, *_NO_CLIENT)
+    if name == "redis_cache":
+        if not persistence.evicts:
+            return warn(
+                name,
+                f"it refuses new entries when it is full (maxmemory-policy "
+                f"{persistence.maxmemory_policy})",
+                "set maxmemory-policy allkeys-lru",
+            )
+        return ok(name, f"a cache that evicts (maxmemory-policy {persistence.maxmemory_policy})")
+    problem, _, remedy = durability_problem(persistence).partition("; ")
+    return fail(name, problem, remedy) if problem else ok(name, "it keeps what it accepts")
+
+
 def _check_bundled(store: str) -> None:
     """Checks that the bundled Redis can run for a store.
 
@@ -276,7 +302,8 @@ def _read_persistence(url: str) -> RedisPersistence | None:
     """Returns the persistence settings of a Redis, or None if its client is not installed."""
     try:
         # Imported late: the packages of the services may not be installed.
-        from retrieval.redis_client.connection import connect, read_persistence
+        from retrieval.redis_client.connection import connect
+        from retrieval.redis_client.persistence import read_persistence
     except ImportError:
         return None
 

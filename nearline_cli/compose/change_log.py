@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
@@ -37,7 +38,8 @@ async def open_change_log(store: Store, collection: str, redis: str) -> AsyncIte
     Args:
         store: The store.
         collection: Name of the collection.
-        redis: URL of its Redis. If empty, that of `nearline up`.
+        redis: URL of its Redis. If empty, that of `nearline up`. Users are in the Redis in
+            NEARLINE_REDIS_USERS, if set.
     Raises:
         NotFound: The collection has no change log.
     """
@@ -49,7 +51,8 @@ async def open_change_log(store: Store, collection: str, redis: str) -> AsyncIte
             f"collection {collection!r} has no change log in {store.url}; the first change of an "
             "item creates it"
         )
-    logs = ChangeLogs(store, redis or _DEFAULT_REDIS, who=operator_name())
+    users = os.environ.get("NEARLINE_REDIS_USERS", "")
+    logs = ChangeLogs(store, redis or _DEFAULT_REDIS, who=operator_name(), users_url=users)
     try:
         yield logs.log(collection)
     finally:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from gateway import health as gateway_health
 from nearline import health
@@ -43,31 +42,45 @@ class DependencyState(NamedTuple):
 async def redis_state(url: str) -> DependencyState:
     """Asks a Redis whether it answers, accepts writes, and has memory left."""
     from retrieval.redis_client.connection import connect, translate_redis_errors
+    from retrieval.redis_client.servers import ask_servers
+    from retrieval.redis_client.urls import redis_address
 
-    parts = urlsplit(url)
-    address = f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
+    address = redis_address(url)
     try:
         async with (
             connect(url, timeout_s=_TIMEOUT_S, retries=0) as client,
             translate_redis_errors("live changes, sessions and the queue"),
-            client.pipeline(transaction=False) as pipe,
         ):
-            pipe.time()
-            pipe.info()
-            pipe.config_get("dir")
-            clock, info, config = await pipe.execute(raise_on_error=False)
-            if isinstance(clock, Exception):
-                raise clock
+            servers = await ask_servers(client, _ask)
     except NearlineError as error:
         return DependencyState(address, AWAY, error.message)
-    # A managed service may hide these.
-    details: dict[str, Any] = {} if isinstance(info, Exception) else info
+    states = []
+    for name, (clock_s, info, folder) in servers.items():
+        state, about = _judge(info, clock_s - now_s())
+        if len(servers) > 1:
+            about = f"{name}: {about}"
+        local = (name or address).rpartition(":")[0] in _LOOPBACK
+        found = DependencyState(address, state, about, folder if local else None)
+        if state != SERVING:
+            return found
+        states.append(found)
+    return states[0]._replace(about="; ".join(one.about for one in states))
+
+
+async def _ask(pipe: Any) -> tuple[int, dict[str, Any], Path | None]:
+    """Returns the time of a server in seconds, its INFO, and its folder."""
+    pipe.time()
+    pipe.info()
+    pipe.config_get("dir")
+    clock, info, config = await pipe.execute(raise_on_error=False)
+    if isinstance(clock, Exception):
+        raise clock
     folder = None
-    if parts.hostname in _LOOPBACK and not isinstance(config, Exception) and config:
+    # A managed service may hide these.
+    if not isinstance(config, Exception) and config:
         text = next(iter(config.values()))
         folder = Path(text.decode() if isinstance(text, bytes) else str(text))
-    state, about = _judge(details, clock[0] - now_s())
-    return DependencyState(address, state, about, folder)
+    return clock[0], {} if isinstance(info, Exception) else info, folder
 
 
 def now_s() -> float:
@@ -76,7 +89,7 @@ def now_s() -> float:
 
 
 def _judge(info: dict[str, Any], ahead_s: float = 0.0) -> tuple[str, str]:
-    from retrieval.redis_client.connection import NO_EVICTION
+    from retrieval.redis_client.persistence import NO_EVICTION
 
     version = str(info.get("valkey_version") or info.get("redis_version") or "of unknown version")
     used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))

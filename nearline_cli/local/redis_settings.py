@@ -47,8 +47,18 @@ def redis_environ() -> Mapping[str, str]:
     return {f"NEARLINE_{section.upper()}_REDIS": url for section in lacking} if url else {}
 
 
-def _redis_settings() -> Mapping[str, str]:
-    """Returns the setting `redis` of each service that has it, by section."""
+def separate_redis() -> Mapping[str, str]:
+    """Returns the Redis of users and of caches, by setting, if the settings name others."""
+    found = {}
+    for name in ("redis_users", "redis_cache"):
+        with contextlib.suppress(SettingsError):
+            if url := next(filter(None, _redis_settings(name).values()), ""):
+                found[name] = url
+    return found
+
+
+def _redis_settings(setting: str = "redis") -> Mapping[str, str]:
+    """Returns a setting of each service that has it, by section."""
     from nearline.settings import load_from_process
     from nearline_cli.local.service_settings import SETTINGS, settings_class
 
@@ -58,8 +68,8 @@ def _redis_settings() -> Mapping[str, str]:
             kind = settings_class(module, name)
         except ImportError:
             continue  # Not installed here, so it does not run here.
-        if "redis" in kind.model_fields:
-            named[kind.section] = str(getattr(load_from_process(kind, ()), "redis", ""))
+        if setting in kind.model_fields:
+            named[kind.section] = str(getattr(load_from_process(kind, ()), setting, ""))
     return named
 
 

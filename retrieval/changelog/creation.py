@@ -112,8 +112,7 @@ async def _make_partitions(
         for partition in range(PARTITIONS):
             keys = partition_keys(collection, partition)
             pipe.eval(CREATE, 3, keys.meta, keys.log, keys.versions, log_id, *earlier)
-        pipe.execute_command(*durability.command)
-        *made, kept = await pipe.execute(raise_on_error=False)
+        made, kept = await durability.execute(pipe)
         for partition, reply in enumerate(made):
             if isinstance(reply, Exception):
                 found = foreign_log_id(reply)

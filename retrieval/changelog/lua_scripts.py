@@ -1,6 +1,8 @@
 """Lua scripts that atomically create, append to, and trim one partition of a change log.
 
 Each fails with LOGID and the id found if the partition belongs to another log or does not exist.
+Those that a WAITAOF follows always write: it waits for the last write of its connection, and must
+also cover what an earlier caller wrote.
 """
 
 from __future__ import annotations
@@ -8,7 +10,10 @@ from __future__ import annotations
 # KEYS: meta, log, versions. ARGV: log id, ids of the logs that it replaces.
 CREATE = """
 local found = redis.call('HGET', KEYS[1], 'log')
-if found == ARGV[1] then return 0 end
+if found == ARGV[1] then
+  redis.call('HSET', KEYS[1], 'log', found)
+  return 0
+end
 for i = 2, #ARGV do
   if found == ARGV[i] then
     redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
@@ -34,6 +39,7 @@ if meta[1] ~= ARGV[1] then return redis.error_reply('LOGID ' .. (meta[1] or 'non
 local done = KEYS[4] and redis.call('GET', KEYS[4])
 if done then
   if string.sub(done, 1, #ARGV[3]) ~= ARGV[3] then return redis.error_reply('KEYUSED') end
+  redis.call('HSET', KEYS[1], 'seq', meta[2])
   return {meta[2], string.sub(done, #ARGV[3] + 1)}
 end
 local clock = redis.call('TIME')

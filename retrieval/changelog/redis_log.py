@@ -1,7 +1,6 @@
 """The change log of a collection in Redis: a stream for each of its 64 partitions.
 
-One command reads several partitions, so this works with a single Redis, with or without Sentinel. A
-Redis Cluster would need one reader per node; the keys are already prepared for that.
+A partition is in one slot of a Redis Cluster, and its nodes take what belongs to their partitions.
 """
 
 from __future__ import annotations
@@ -10,8 +9,6 @@ import asyncio
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-from redis.typing import KeyT, StreamIdT
 
 from nearline.errors import InvalidRequest, NearlineError, NotReady, SnapshotMismatch
 from nearline.retry import SAME_KEY
@@ -37,8 +34,10 @@ from retrieval.changelog.entry_decoder import (
 from retrieval.changelog.keys import partition_keys
 from retrieval.changelog.records import ChangeEntry, ChangeResult, ChangeWrite
 from retrieval.protocols.watermark import Watermark
-from retrieval.redis_client.connection import Redis, translate_redis_errors
+from retrieval.redis_client.cluster import cluster_of
+from retrieval.redis_client.connection import Redis, describe_refusal, translate_redis_errors
 from retrieval.redis_client.durability import NEEDED_BY, RETRY_AFTER_S, Durability
+from retrieval.redis_client.streams import read_streams
 from retrieval.users.states import UserStates
 
 _APPEND_TIMEOUT_S = 5.0
@@ -64,16 +63,24 @@ class RedisLog:
         client: Must not resend commands automatically, and must wait longer than `_CHECK_EVERY_S`.
         durability: Durability of the same client.
         who: The creator to record for a new log.
+        user_states: Users and sessions. Optional; None means in the same Redis.
     """
 
     def __init__(
-        self, store: Store, collection: str, client: Redis, durability: Durability, who: str
+        self,
+        store: Store,
+        collection: str,
+        client: Redis,
+        durability: Durability,
+        who: str,
+        user_states: UserStates | None = None,
     ) -> None:
         self._store = store
         self._collection = check_collection(collection)
         self._client = client
         self._durability = durability
         self._who = who
+        self._user_states = user_states
         self._opening = asyncio.Lock()
         # The log being written and the log being read: writers switch to a new log as soon as they
         # encounter it, readers only in `state`.
@@ -88,8 +95,8 @@ class RedisLog:
         return self._collection
 
     def user_states(self) -> UserStates:
-        """Returns the user states in the same Redis."""
-        return UserStates(self._client, self._durability)
+        """Returns the states of the users of the collection."""
+        return self._user_states or UserStates(self._client, self._durability)
 
     async def state(self) -> LogState:
         """Returns the extent of the current log; creates it if the store names none."""
@@ -240,18 +247,20 @@ class RedisLog:
                     # The first call sends the script, the others refer to it by digest.
                     run = pipe.evalsha if number else pipe.eval
                     run(digest if number else script, len(call.keys), *call.keys, *call.arguments)
-                if durability is not None:
-                    pipe.execute_command(*durability.command)
-                replies = await pipe.execute(raise_on_error=False)
+                kept = None
+                if durability is None:
+                    replies = await pipe.execute(raise_on_error=False)
+                else:
+                    replies, kept = await durability.execute(pipe)
         except NotReady as error:
             raise NotReady(
                 f"{error.message}; {_UNKNOWN}", retry_after_s=error.retry_after_s
             ) from error
-        for call, reply in zip(calls, replies, strict=False):
+        for call, reply in zip(calls, replies, strict=True):
             if isinstance(reply, Exception):
                 raise self._reply_error(log_id, call.partition, reply)
         if durability is not None:
-            durability.check_reply(replies.pop())
+            durability.check_reply(kept)
         return list(replies)
 
     def _reply_error(self, log_id: str, partition: int, reply: Exception) -> NearlineError:
@@ -263,8 +272,7 @@ class RedisLog:
         if str(reply) == "KEYUSED":
             return _key_reuse_error()
         return NotReady(
-            f"Redis refuses ({reply}); find the cause with nearline doctor --redis URL; "
-            + _UNKNOWN,
+            f"{describe_refusal(reply)}; {_UNKNOWN}",
             retry_after_s=RETRY_AFTER_S,
         )
 
@@ -272,17 +280,14 @@ class RedisLog:
         self, after: Mapping[int, int], limit: int, wait_s: float
     ) -> dict[int, list[RawEntry]]:
         """Reads the next entries by partition; waits for the first if there are none."""
-        positions: dict[KeyT, StreamIdT] = {
+        positions = {
             partition_keys(self._collection, one).log: f"{position}-0"
             for one, position in after.items()
         }
         partitions = {partition_keys(self._collection, one).log.encode(): one for one in after}
         async with translate_redis_errors(NEEDED_BY), asyncio.timeout(wait_s + _REPLY_TIMEOUT_S):
-            reply: Any = await self._client.xread(
-                positions,
-                count=max(min(limit, _MAX_ENTRIES // len(after)), 1),
-                # Rounded up: 0 would wait forever.
-                block=int(wait_s * 1_000) + 1 if wait_s else None,
+            reply = await read_streams(
+                self._client, positions, max(min(limit, _MAX_ENTRIES // len(after)), 1), wait_s
             )
         received: dict[int, list[RawEntry]] = {}
         for name, entries in reply:
@@ -298,7 +303,15 @@ class RedisLog:
         numbers = list(partitions)
         metas = [partition_keys(self._collection, one).meta for one in numbers]
         async with translate_redis_errors(NEEDED_BY), asyncio.timeout(_REPLY_TIMEOUT_S):
-            replies = await self._client.eval(lua_scripts.HEADS, len(metas), *metas, *HEAD_FIELDS)
+            if cluster_of(self._client) is None:
+                words = (*metas, *HEAD_FIELDS)
+                replies = await self._client.eval(lua_scripts.HEADS, len(metas), *words)
+            else:
+                # The keys of a script must share a slot.
+                async with self._client.pipeline(transaction=False) as pipe:
+                    for meta in metas:
+                        pipe.hmget(meta, HEAD_FIELDS)
+                    replies = await pipe.execute()
         heads = {one: parse_head(reply) for one, reply in zip(numbers, replies, strict=True)}
         for partition, head in heads.items():
             if head.log_id != log_id:

@@ -32,12 +32,19 @@ async def remove_keys(redis: Redis, collection: str) -> int:
     removed = 0
     async with translate_redis_errors("dropping a collection"):
         for pattern in key_patterns(collection):
-            batch: list[bytes | str] = []
+            batch: list[bytes] = []
             async for key in redis.scan_iter(match=pattern, count=_BATCH):
                 batch.append(key)
                 if len(batch) == _BATCH:
-                    removed += await redis.unlink(*batch)
-                    batch.clear()
-            if batch:
-                removed += await redis.unlink(*batch)
+                    removed += await _unlink(redis, batch)
+                    batch = []
+            removed += await _unlink(redis, batch)
     return removed
+
+
+async def _unlink(redis: Redis, keys: Sequence[bytes]) -> int:
+    # One by one: in a cluster, the keys of one command must share a slot.
+    async with redis.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.unlink(key)
+        return sum(await pipe.execute())

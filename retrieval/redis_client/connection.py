@@ -1,29 +1,24 @@
-"""Connects to Redis: settings, errors, pinned connections, and short reads with a time limit."""
+"""Connects to Redis: clients, errors, pinned connections, and short reads with a time limit."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import re
-import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
-from urllib.parse import urlsplit
+from typing import Any, Final, TypeAlias, cast
 
 import hiredis
 import redis.asyncio
 import redis.exceptions
-from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AskError, ClusterDownError, ResponseError
 
-from nearline.channel_security import ChannelSecurity
-from nearline.errors import NotReady, SettingsError
-from nearline.tls import is_loopback
+from nearline.errors import NotReady
+from retrieval.redis_client.cluster import CLUSTER_FAILURES, ClusterClient, cluster_of
+from retrieval.redis_client.urls import parse_redis_url
 
 # A router that connects many times at once may itself be late to notice.
 _CONNECT_TIMEOUT_S = 5.0
@@ -32,16 +27,11 @@ _TIMEOUT_S = 0.5
 _RETRIES = 1
 _MAX_CONNECTIONS = 1_024
 _RETRY_AFTER_S = 2.0
-UNKNOWN = "unknown"
-# The only maxmemory-policy with which a full Redis drops nothing.
-NO_EVICTION: Final = "noeviction"
-# Where a password may stand in an address, also one that is not encoded as it must be.
-_PASSWORD = re.compile(r"(?<=//).*(?=@)|(?<=[?&]password=)[^&]*")
 
 # Error of Redis if it does not know the script of a digest.
 UnknownScript: TypeAlias = redis.exceptions.NoScriptError
 # Raised by the client if Redis is unavailable, slow, or refuses a command.
-REDIS_FAILURES = (RedisError, OSError, TimeoutError)
+REDIS_FAILURES = CLUSTER_FAILURES
 
 # Releases a lock (KEYS[1]) if it has our token (ARGV[1]): returns 1; keeps any other: returns 0.
 DELETE_IF_EQUAL: Final = """
@@ -56,63 +46,51 @@ _PAUSE_S = 1.0
 def connect(url: str, *, timeout_s: float = _TIMEOUT_S, retries: int = _RETRIES) -> Redis:
     """Returns a client; it connects at its first command.
 
+    The client of a Redis Cluster has the same methods. It never resends a command.
+
     Args:
-        url: "redis://host:port/0", "rediss://…" (TLS) or "unix://…". What it leaves out of
-            ssl_ca_certs, ssl_certfile and ssl_keyfile are NEARLINE_TLS_CA, NEARLINE_TLS_CERT and
-            NEARLINE_TLS_KEY.
+        url: See `parse_redis_url`.
         timeout_s: Longest wait for a reply; also for a connection, there at most 5 s.
         retries: How often an unanswered command is resent.
     Raises: SettingsError: the address is invalid, or a password would travel unencrypted.
     """
-    security = ChannelSecurity.choose("", None, os.environ)
-    shown = _PASSWORD.sub("…", url)
-    try:
-        tls = _tls_options(url, security)
-        return redis.asyncio.Redis.from_url(
-            url,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=min(timeout_s, _CONNECT_TIMEOUT_S),
-            # A command may therefore run twice; callers that must not repeat commands pass
-            # retries=0.
-            retry=Retry(ExponentialBackoff(cap=0.1, base=0.02), retries),
-            health_check_interval=15,
-            max_connections=_MAX_CONNECTIONS,
-            # With protocol 3, the client mistakes a connection closed by the server for a good one.
-            protocol=2,
-            **tls,
+    address = parse_redis_url(url)
+    limits: dict[str, Any] = {
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": min(timeout_s, _CONNECT_TIMEOUT_S),
+        # With protocol 3, the client mistakes a connection closed by the server for a good one.
+        "protocol": 2,
+        # A command may therefore run twice; callers that must not repeat commands pass retries=0.
+        "retry": Retry(ExponentialBackoff(cap=0.1, base=0.02), retries),
+    }
+    common = limits | {"health_check_interval": 15, "max_connections": _MAX_CONNECTIONS}
+    options = common | address.options
+    if address.kind == "cluster":
+        return cast(Redis, ClusterClient(address.nodes, options))
+    if address.kind == "sentinel":
+        sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+            address.nodes, sentinel_kwargs=limits | address.sentinel_options, **options
         )
-    except ValueError as error:
-        # The error may name what it takes for a port, which is perhaps part of a password.
-        why = f" ({error})" if shown == url else ""
-        raise SettingsError(
-            f"redis address {shown!r} is invalid{why}; use redis://HOST:PORT/0, with %2F for a / "
-            "in a password"
-        ) from None
+        client: _WatchedRedis = sentinel.master_for(address.service, redis_class=_WatchedRedis)
+        client.watchers = sentinel.sentinels
+        return client
+    return redis.asyncio.Redis.from_url(url, **options)
 
 
-def _tls_options(url: str, security: ChannelSecurity) -> dict[str, Any]:
-    """Returns the options of an encrypted connection; those of the URL take priority.
+class _WatchedRedis(redis.asyncio.Redis):
+    """A server that Sentinel watches; closes the connections to the Sentinels, too."""
 
-    Raises: SettingsError: a password would travel unencrypted to another machine. ValueError: the
-        URL is malformed.
-    """
-    if urlsplit(url).scheme == "rediss":
-        files = security.tls
-        return {
-            "ssl_ca_certs": files.authorities or None,
-            "ssl_certfile": files.certificate or None,
-            "ssl_keyfile": files.key or None,
-            "ssl_min_version": ssl.TLSVersion.TLSv1_2,
-        }
-    options = parse_url(url)
-    host = options.get("host", "localhost")
-    if "path" not in options and options.get("password") and not security.insecure:
-        if not is_loopback(host):
-            raise SettingsError(
-                f"the password of Redis would travel unencrypted to {host}: use "
-                "rediss://, or set NEARLINE_INSECURE=true if a network of your own protects it"
-            )
-    return {}
+    watchers: Sequence[Redis] = ()
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        await super().aclose(close_connection_pool)
+        for one in self.watchers:
+            await one.aclose()
+
+
+def is_replicated(client: Redis) -> bool:
+    """Returns whether another server takes over if one fails: a cluster, or with Sentinel."""
+    return isinstance(client, ClusterClient | _WatchedRedis)
 
 
 @contextlib.asynccontextmanager
@@ -138,14 +116,34 @@ async def translate_redis_errors(needed_by: str = "sessions and budgets") -> Asy
 def not_ready_error(error: Exception, needed_by: str) -> NotReady:
     """Returns the NotReady error for one of REDIS_FAILURES."""
     if isinstance(error, ResponseError):
-        # Redis is running, but full, read-only, or needs a password.
-        message = f"Redis refuses ({error}); find the cause with nearline doctor --redis URL"
+        message = describe_refusal(error)
     else:
         message = (
             f"Redis does not answer ({type(error).__name__}: {error}); {needed_by} need it: check "
             "--redis, or try again"
         )
+        if "Cluster mode is not enabled" in str(error):
+            message = (
+                "Redis is no cluster, but its address is redis+cluster://…; use redis://HOST:PORT/0"
+            )
     return NotReady(message, retry_after_s=_RETRY_AFTER_S)
+
+
+def describe_refusal(error: Exception) -> str:
+    """Returns what is wrong with a Redis that runs but refuses a command, and the remedy."""
+    if isinstance(error, AskError):
+        return (
+            f"Redis refuses (MOVED {error}): it is a node of a Redis Cluster, but its address "
+            "names it as a single server; use redis+cluster://HOST:PORT"
+        )
+    if isinstance(error, ClusterDownError):
+        return (
+            f"the Redis Cluster refuses ({error}): a node has failed and none has taken over, or "
+            "too few primaries answer; start the missing nodes, and see valkey-cli --cluster check "
+            "HOST:PORT"
+        )
+    # Full, read-only, or in need of a password.
+    return f"Redis refuses ({error}); find the cause with nearline doctor --redis URL"
 
 
 class PinnedConnection:
@@ -196,60 +194,6 @@ class PinnedConnection:
         return replies
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RedisPersistence:
-    """The persistence settings of a Redis; "unknown" if it hides them, as managed services may.
-
-    appendonly, appendfsync, maxmemory_policy: The Redis settings of the same name.
-    waits: Whether WAITAOF can wait until a write is on disk.
-    """
-
-    version: str
-    appendonly: str
-    appendfsync: str
-    maxmemory_policy: str
-    waits: bool
-
-    @property
-    def weakness(self) -> str:
-        """What data can be lost, and the remedy; empty if none can, or if that is unknown."""
-        if self.appendonly == "no":
-            return "all data is lost when it restarts: set appendonly yes"
-        if self.appendfsync not in ("always", UNKNOWN):
-            return "a power failure loses the last second: set appendfsync always"
-        if self.maxmemory_policy not in (NO_EVICTION, UNKNOWN):
-            return f"it evicts data when it is full: set maxmemory-policy {NO_EVICTION}"
-        return ""
-
-
-async def read_persistence(
-    client: Redis, needed_by: str = "sessions and budgets"
-) -> RedisPersistence:
-    """Reads the persistence settings of a Redis.
-
-    Raises: NotReady: it does not answer.
-    """
-    async with translate_redis_errors(needed_by), client.pipeline(transaction=False) as pipe:
-        pipe.ping()
-        pipe.info()
-        pipe.config_get("appendonly", "appendfsync", "maxmemory-policy")
-        # Returns immediately: shows whether the command exists.
-        pipe.execute_command("WAITAOF", 0, 0, 1)
-        pong, info, config, waits = await pipe.execute(raise_on_error=False)
-        if isinstance(pong, Exception):
-            raise pong
-    # A managed service may hide these.
-    info, config = ({} if isinstance(one, Exception) else one for one in (info, config))
-    appendonly = {0: "no", 1: "yes"}.get(info.get("aof_enabled"), UNKNOWN)
-    return RedisPersistence(
-        version=str(info.get("valkey_version") or info.get("redis_version") or UNKNOWN),
-        appendonly=config.get("appendonly") or appendonly,
-        appendfsync=config.get("appendfsync") or UNKNOWN,
-        maxmemory_policy=config.get("maxmemory-policy") or info.get("maxmemory_policy") or UNKNOWN,
-        waits=not isinstance(waits, Exception),
-    )
-
-
 class Cooldown:
     """A second without calls to a service that failed: each attempt would delay a request."""
 
@@ -290,6 +234,13 @@ class RedisReader:
 
         Raises: NotReady: Redis is unavailable, slow, or returned an error.
         """
+        cluster = cluster_of(self._client)
+        if cluster is not None:
+            async with translate_redis_errors(self._needed_by), asyncio.timeout(self._timeout_s):
+                async with cluster.pipeline() as pipe:
+                    for words in commands:
+                        pipe.execute_command(*words)
+                    return list(await pipe.execute())
         connection = self._idle.pop() if self._idle else PinnedConnection(self._client)
         try:
             async with asyncio.timeout(self._timeout_s):

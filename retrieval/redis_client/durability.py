@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 from nearline.errors import NotReady
 from nearline.retry import SAME_KEY
-from retrieval.redis_client.connection import (
+from retrieval.redis_client.connection import Redis, is_replicated
+from retrieval.redis_client.persistence import (
     NO_EVICTION,
     UNKNOWN,
-    Redis,
     RedisPersistence,
     read_persistence,
 )
@@ -18,18 +19,27 @@ from retrieval.redis_client.connection import (
 NEEDED_BY = "live changes"
 RETRY_AFTER_S = 2.0
 _CHECK_EVERY_S = 1.0
+_MISSING = (
+    " once each primary has its replicas (with appendonly yes), or with --log-replicas 0, with "
+    "which a failover may lose acknowledged changes"
+)
 _AGAIN = f"it may not be durable: {SAME_KEY}"
 
 
 def durability_problem(persistence: RedisPersistence) -> str:
     """Returns why a Redis cannot store a change log, and the remedy; empty if it can."""
+    if persistence.misaddressed:
+        return (
+            "this Redis is a node of a Redis Cluster, but its address names it as a single server; "
+            "use redis+cluster://HOST:PORT"
+        )
     if persistence.appendonly == "no":
         return (
             "Redis would lose the changes when it restarts (appendonly no); set appendonly yes in "
             "its configuration"
         )
     # volatile-* would evict what expires: users, sessions, leases, idempotency keys, dead letters.
-    if persistence.maxmemory_policy not in (NO_EVICTION, UNKNOWN):
+    if persistence.evicts:
         return (
             "Redis would evict acknowledged data when it is full (maxmemory-policy "
             f"{persistence.maxmemory_policy}); set maxmemory-policy {NO_EVICTION}"
@@ -58,25 +68,38 @@ class Durability:
 
     Args:
         client: Redis.
-        replicas: Number of replicas that must have a change on disk, too.
+        replicas: Number of replicas that must have a change on disk, too. None means 1 in a Redis
+            Cluster and with Sentinel, where a replica takes over without asking whether it has all
+            changes, and 0 with a single server.
         wait_s: Seconds to wait until a change is on disk.
     """
 
-    def __init__(self, client: Redis, replicas: int = 0, wait_s: float = 3.0) -> None:
+    def __init__(self, client: Redis, replicas: int | None = None, wait_s: float = 3.0) -> None:
         self._client = client
-        self._replicas = replicas
+        self._replicas = int(is_replicated(client)) if replicas is None else replicas
         self._wait_s = wait_s
         self._lock = asyncio.Lock()
         self._checked_at = -_CHECK_EVERY_S
         self._persistence: RedisPersistence | None = None
 
-    @property
-    def command(self) -> tuple[str | int, ...]:
-        """The command to send after the changes, on the same connection.
+    async def execute(self, pipeline: Any) -> tuple[list[Any], Any]:
+        """Sends the changes of a pipeline, and waits until they are on disk.
 
-        It costs 0.05 ms with appendfsync always; otherwise up to the interval between two fsyncs.
+        Waiting costs 0.05 ms with appendfsync always, and a few ms with replicas; otherwise up to
+        the interval between two fsyncs.
+
+        Returns: The replies, errors among them, and what `check_reply` takes.
+        Raises: RedisError, OSError: no reply.
         """
-        return "WAITAOF", 1, self._replicas, int(self._wait_s * 1_000)
+        wait_ms = int(self._wait_s * 1_000)
+        if self._replicas:
+            # A replica says in time what it has received, but only once a second what it has on
+            # disk, unless it is asked afterwards.
+            pipeline.execute_command("WAIT", self._replicas, wait_ms // 3)
+            wait_ms -= wait_ms // 3
+        pipeline.execute_command("WAITAOF", 1, self._replicas, wait_ms)
+        *replies, kept = await pipeline.execute(raise_on_error=False)
+        return replies[: len(replies) - bool(self._replicas)], kept
 
     async def check(self) -> None:
         """Checks the persistence settings of Redis, at most once per second.
@@ -97,7 +120,7 @@ class Durability:
             raise NotReady(f"changes are not accepted: {problem}", retry_after_s=RETRY_AFTER_S)
 
     def check_reply(self, reply: object) -> None:
-        """Checks the reply to `command`.
+        """Checks the second reply of `execute`.
 
         Raises: NotReady: too few servers have the change on disk; it may not be durable.
         """
@@ -115,6 +138,7 @@ class Durability:
         if local < 1 or replicas < self._replicas:
             raise NotReady(
                 f"the change was accepted, but after {self._wait_s:g} s it was on disk in "
-                f"{local} of 1 Redis and {replicas} of {self._replicas} replicas; {_AGAIN}",
+                f"{local} of 1 Redis and {replicas} of {self._replicas} replicas; {_AGAIN}"
+                + (_MISSING if replicas < self._replicas else ""),
                 retry_after_s=RETRY_AFTER_S,
             )

@@ -45,7 +45,7 @@ class CollectionAdmin:
         collections: The collections served here.
         follower: Loads what the aliases name.
         embedders: Embedding services; None if there is none.
-        redis: Holds live changes and users. Optional.
+        redis: What holds live changes, users and cached lists; empty without a Redis.
         ingest: The document queue. Optional.
         limits: Limits and defaults.
         names: Second names of collections.
@@ -58,7 +58,7 @@ class CollectionAdmin:
         collections: ServedCollections,
         follower: AliasFollower[Any],
         embedders: Embedders | None,
-        redis: Redis | None,
+        redis: Sequence[Redis],
         ingest: IngestClient | None,
         limits: CollectionLimits,
         names: CollectionNames,
@@ -179,7 +179,7 @@ class CollectionAdmin:
         queue = EmptiedQueue(0, 0)
         if self._ingest is not None:
             queue = await empty_queue(self._ingest, name)
-        keys = 0 if self._redis is None else await remove_keys(self._redis, name)
+        keys = sum([await remove_keys(one, name) for one in self._redis])
         snapshots = await asyncio.to_thread(remove_files, self._store, name, record)
         if self._drop_in_milvus is not None:
             await self._drop_in_milvus(name)

@@ -28,8 +28,7 @@ async def delete_user(
     keys = user_keys(collection, user_id)
     async with translate_redis_errors(NEEDED_BY), client.pipeline(transaction=False) as pipe:
         pipe.eval(lua_scripts.ERASE, 3, keys.state, keys.recent, keys.log, ttl_s)
-        pipe.execute_command(*durability.command)
-        reply, kept = await pipe.execute(raise_on_error=False)
+        [reply], kept = await durability.execute(pipe)
         if isinstance(reply, Exception):
             raise reply
     durability.check_reply(kept)
@@ -44,8 +43,7 @@ async def delete_user(
                 pipe.delete(session.state)
                 pipe.delete(session.recent)
             pipe.xdel(keys.log, *(entry.entry_id for entry in page))
-            pipe.execute_command(*durability.command)
-            *replies, kept = await pipe.execute(raise_on_error=False)
+            replies, kept = await durability.execute(pipe)
             for error in replies:
                 if isinstance(error, Exception):
                     raise error

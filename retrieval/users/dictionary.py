@@ -178,8 +178,7 @@ class Dictionary:
                 )
             # Cache only durable numbers: Redis could lose numbers that are not durable, and assign
             # them again.
-            pipe.execute_command(*self._durability.command)
-            *replies, kept = await pipe.execute(raise_on_error=False)
+            replies, kept = await self._durability.execute(pipe)
             for reply in replies:
                 if isinstance(reply, Exception):
                     raise reply

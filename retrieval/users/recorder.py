@@ -272,8 +272,7 @@ async def _send(
                     *owner.keys,
                     *arguments,
                 )
-            pipe.execute_command(*durability.command)
-            *replies, kept = await pipe.execute(raise_on_error=False)
+            replies, kept = await durability.execute(pipe)
             for reply in replies:
                 if isinstance(reply, Exception) and not str(reply).startswith("DICT "):
                     raise reply

@@ -13,12 +13,13 @@ from collections import Counter as Tally
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from prometheus_client import Counter, Gauge
 
 from nearline.errors import FeedBlocked
 from retrieval.redis_client.connection import REDIS_FAILURES, Redis
+from retrieval.redis_client.servers import read_info
 from retrieval.snapshots.memory import MemoryLimit, memory_limits
 
 REDIS, DISK, MEMORY = "redis", "disk", "memory"
@@ -223,16 +224,29 @@ class FeedBlock:
             _log.info("items may be added again", extra={"resource": state.name})
 
 
-def redis_resource(client: Redis, limit: float) -> WatchedResource:
-    """Returns the memory of a Redis; that of its machine if it has no maxmemory."""
+def redis_resource(client: Redis, limit: float, *others: Redis) -> WatchedResource:
+    """Returns the memory of a Redis; that of its machine if it has no maxmemory.
+
+    Of a cluster, that of each primary.
+
+    Args:
+        client: The Redis.
+        limit: Share that may be used.
+        others: Other servers that are watched as one resource with it.
+    """
 
     async def read() -> Sequence[Usage]:
         async with asyncio.timeout(_REDIS_TIMEOUT_S):
-            info: Any = await client.info("memory")
-        total = int(info.get("maxmemory") or info.get("total_system_memory") or 0)
-        # What Redis compares with maxmemory: without buffers for replicas and the file on disk.
-        counted = int(info.get("used_memory", 0)) - int(info.get("mem_not_counted_for_evict", 0))
-        return [Usage("Redis", max(0, total - counted), total)]
+            infos = [await read_info(one, "memory") for one in (client, *others)]
+        usages = []
+        for name, info in (found for one in infos for found in one.items()):
+            total = int(info.get("maxmemory") or info.get("total_system_memory") or 0)
+            # What Redis compares with maxmemory: without buffers for replicas and the file on disk.
+            counted = int(info.get("used_memory", 0)) - int(
+                info.get("mem_not_counted_for_evict", 0)
+            )
+            usages.append(Usage(f"Redis {name}".rstrip(), max(0, total - counted), total))
+        return usages
 
     return WatchedResource(
         name=REDIS,

@@ -20,7 +20,8 @@ from nearline.errors import Conflict, InvalidRequest, NotReady, SettingsError, U
 from nearline.sentences import estimate_tokens
 from nearline_cli.local.bundled_redis import SETTINGS
 from nearline_cli.local.processes import free_port
-from retrieval.redis_client.connection import Redis, connect, read_persistence
+from retrieval.redis_client.connection import Redis, connect
+from retrieval.redis_client.persistence import read_persistence
 from tests.redis_server import give_redis_url, give_shared_redis, needs_redis, valkey
 
 __all__ = ["give_redis_url", "give_shared_redis"]  # Fixtures.

@@ -10,12 +10,19 @@ from typing import Any, cast
 import pytest
 import pytest_asyncio
 
-from index_builder.ingest import janitor as janitor_module, keys, metrics
+from index_builder.ingest import (
+    janitor as janitor_module,
+    job_store as job_store_module,
+    keys,
+    metrics,
+)
 from index_builder.ingest.janitor import Janitor
 from index_builder.ingest.job_store import JobStore
 from index_builder.ingest.load_stats import LoadStatsReader
+from index_builder.ingest.records import QueueLimits
+from index_builder.ingest.script_functions import JOB_BYTES
 from nearline import contract as c
-from nearline.errors import NotReady
+from nearline.errors import NotFound, NotReady
 from retrieval.redis_client.connection import Redis, connect
 from tests.index_builder.ingest.submissions import (
     ended,
@@ -115,7 +122,7 @@ async def test_what_has_expired_is_forgotten_and_the_rest_stays(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, stats = job_store_of(redis), LoadStatsReader(redis)
-    monkeypatch.setattr(janitor_module, "_BATCH", 2)
+    monkeypatch.setattr(job_store_module, "_FORGOTTEN", 2)
     for number in range(7):
         await store.submit(submission(f"j{number}"))
     for number in (0, 2, 3, 6):
@@ -126,7 +133,42 @@ async def test_what_has_expired_is_forgotten_and_the_rest_stays(
     janitor = Janitor(redis, store, stats, 1_000.0, 60.0)
     await janitor.clear()
     assert await redis.zrange(keys.JOBS, 0, -1) == [b"j1", b"j4", b"j5"]
+    sizes = await redis.hgetall(keys.RESULT_BYTES)
+    assert set(sizes) == {b"j1", b"j4", b"j5"}
+    assert int(await redis.hget(keys.META, "result_bytes") or 0) == sum(map(int, sizes.values()))
     assert await redis.hkeys(keys.WORKERS) == [b"w"]
     monkeypatch.setattr(janitor_module, "_SILENT_S", -60.0)
     await janitor.clear()
     assert await redis.hkeys(keys.WORKERS) == []
+
+
+@pytest.mark.service
+@needs_redis
+async def test_beyond_their_limit_the_oldest_finished_jobs_are_dropped(redis: Redis) -> None:
+    limits = QueueLimits(result_bytes=10 * JOB_BYTES)
+    store, worker = job_store_of(redis, limits), worker_of(redis, limits=limits)
+    await store.submit(submission("waits"))
+    await worker.take(1)
+    for number in range(9):
+        await store.submit(submission(f"j{number}"))
+        await worker.settle([ended(one) for one in await worker.take(1)])
+    await Janitor(redis, store, LoadStatsReader(redis), 1_000.0, 60.0).clear()
+    left: Any = await redis.zrange(keys.JOBS, 0, -1)
+    # Ten jobs and nine results are too many; what is not finished stays.
+    assert left[0] == b"waits" and b"j0" not in left
+    with pytest.raises(NotFound):
+        await store.job("j0")
+
+
+@pytest.mark.service
+@needs_redis
+async def test_results_of_a_large_job_are_counted_but_not_all_kept(redis: Redis) -> None:
+    limits = QueueLimits(result_bytes=1_500)
+    store, worker = job_store_of(redis, limits), worker_of(redis, limits=limits)
+    await store.submit(submission("j", 50))
+    await worker.settle([ended(one) for one in await take_all(worker)])
+    job = await store.job("j")
+    assert (job.state, job.indexed) == (c.JobState.SUCCEEDED, 50)
+    results, _ = await store.results("j", 0, 50)
+    assert 0 < len(results) < 50
+    assert int(await redis.hget(keys.META, "result_bytes") or 0) < 3_500

@@ -85,7 +85,7 @@ async def test_submission_times_follow_the_order_of_submission(redis: Redis) -> 
 
 
 async def test_a_full_queue_refuses_with_a_retry_time(redis: Redis) -> None:
-    desk = job_store_of(redis, QueueLimits(units=10, tenant_units=6, bytes=1_000))
+    desk = job_store_of(redis, QueueLimits(units=10, tenant_units=6, bytes=6_500))
     await desk.submit(submission("a", 6, tenant="a"))
     with pytest.raises(Overloaded, match="tenant 'a' has 6 of 6 sources") as refused:
         await desk.submit(submission("b", 1, tenant="a"))
@@ -97,8 +97,8 @@ async def test_a_full_queue_refuses_with_a_retry_time(redis: Redis) -> None:
         await desk.job("d")
     worker = worker_of(redis)
     await worker.settle([ended(one) for one in await worker.take(4)])
-    with pytest.raises(Overloaded, match="of 1000 bytes"):
-        await desk.submit(submission("d", [c.Item(id="d", text="d" * 990)], tenant="d"))
+    with pytest.raises(Overloaded, match=r"of 6500 bytes .* or raise --max-queued-bytes"):
+        await desk.submit(submission("d", [c.Item(id="d", text="d" * 5_500)], tenant="d"))
     await desk.submit(submission("d", 1, tenant="d"))
 
 

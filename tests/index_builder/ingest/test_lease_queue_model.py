@@ -209,7 +209,7 @@ class World:
         found: Any = await self.redis.keys("*")
         left = {one.decode() for one in found}
         kept = {"nl:{ingest}:meta", "nl:{ingest}:jobs", "nl:{ingest}:open", "nl:{ingest}:dead"}
-        kept.add("nl:{ingest}:dead:sources")
+        kept |= {"nl:{ingest}:dead:sources", "nl:{ingest}:result_bytes"}
         kept |= {f"nl:{{ingest}}:job:{one}" for one in self.submitted}
         kept |= {f"nl:{{ingest}}:results:{one}" for one in self.submitted}
         assert left <= kept

@@ -44,7 +44,7 @@ def set_attribute(
 
 
 @contextlib.asynccontextmanager
-async def change_logs(store: Path, url: str, replicas: int = 0) -> AsyncIterator[ChangeLogs]:
+async def change_logs(store: Path, url: str, replicas: int | None = 0) -> AsyncIterator[ChangeLogs]:
     """Yields the change logs of a store for the length of the block."""
     logs = ChangeLogs(Store(store), url, who="a test", replicas=replicas)
     try:

@@ -9,12 +9,13 @@ import pytest
 from redis.exceptions import ResponseError
 
 from nearline.errors import NotReady
-from retrieval.redis_client.connection import UNKNOWN, RedisPersistence, connect
+from retrieval.redis_client.connection import connect
 from retrieval.redis_client.durability import (
     Durability,
     describe_durability,
     durability_problem,
 )
+from retrieval.redis_client.persistence import UNKNOWN, RedisPersistence
 
 URL = "redis://127.0.0.1:1/0"
 GOOD = RedisPersistence(
@@ -52,9 +53,41 @@ def test_operators_learn_when_a_change_is_acknowledged() -> None:
     assert describe_durability(replace(GOOD, appendfsync=UNKNOWN)).endswith("(WAITAOF)")
 
 
-async def test_redis_waits_for_the_disk_as_long_as_asked() -> None:
-    async with connect(URL) as client:
-        assert Durability(client, 2, 1.5).command == ("WAITAOF", 1, 2, 1_500)
+class SentWords:
+    """A pipeline that notes its commands, and replies to each with its number."""
+
+    def __init__(self) -> None:
+        self.words: list[tuple[object, ...]] = []
+
+    def execute_command(self, *words: object) -> None:
+        self.words.append(words)
+
+    async def execute(self, *, raise_on_error: bool) -> list[int]:
+        assert not raise_on_error
+        return list(range(len(self.words)))
+
+
+@pytest.mark.parametrize(
+    ("url", "replicas", "waits"),
+    [
+        (URL, None, [("WAITAOF", 1, 0, 1_500)]),
+        (URL, 2, [("WAIT", 2, 500), ("WAITAOF", 1, 2, 1_000)]),
+        # Another server takes over there: it must have what was acknowledged.
+        ("redis+cluster://127.0.0.1:1", None, [("WAIT", 1, 500), ("WAITAOF", 1, 1, 1_000)]),
+        ("redis+cluster://127.0.0.1:1", 0, [("WAITAOF", 1, 0, 1_500)]),
+        ("redis+sentinel://127.0.0.1:1/a", None, [("WAIT", 1, 500), ("WAITAOF", 1, 1, 1_000)]),
+    ],
+)
+async def test_redis_waits_for_disk_and_replicas_as_long_as_asked(
+    url: str, replicas: int | None, waits: list[tuple[object, ...]]
+) -> None:
+    client = connect(url)
+    pipeline = SentWords()
+    pipeline.execute_command("SET", "a", "b")
+    replies, kept = await Durability(client, replicas, 1.5).execute(pipeline)
+    assert pipeline.words == [("SET", "a", "b"), *waits]
+    assert (replies, kept) == ([0], len(waits))
+    await client.aclose()
 
 
 @pytest.mark.parametrize(

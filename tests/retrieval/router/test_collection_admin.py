@@ -50,7 +50,7 @@ def admin_of(store: Store, other: OtherPart | None = None) -> CollectionAdmin:
         ServedCollections(),
         cast(Any, Follower()),
         None,
-        None,
+        (),
         None,
         limits,
         CollectionNames(store, 1.0),
