@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
+from retrieval.protocols.candidates import NO_EVENTS
 from retrieval.recommend.candidate_pool import CandidatePool, CandidateQuery
 from retrieval.recommend.ranking import POPULAR, ItemRanking, RankingQuery
 from retrieval.recommend.similar_items import find_similar_items, list_items
@@ -72,8 +73,7 @@ async def rank(
     model = query.served.learned
     if model is None:
         return None
-    # The keys of the history are known to the shards, so they need not be sent again.
-    had = context.profile.item_ids if hidden >= context.profile.item_ids else frozenset[str]()
+    profile = context.profile
     return await strategy.rank(
         RankingQuery(
             served=query.served,
@@ -81,8 +81,9 @@ async def rank(
             context=query.context,
             depth=max(depth, _FIRST_BLOCK),
             filter=query.filter,
-            hidden=hidden - had,
-            hide_history=bool(had),
+            hidden=hidden,
+            history=profile.history if profile.is_known else NO_EVENTS,
+            had=profile.item_ids if hidden >= profile.item_ids else frozenset(),
         ),
         context,
     )

@@ -71,7 +71,7 @@ class RankingQuery:
     """Which items may be ranked, and how many are needed.
 
     depth: Items of the first block, unless fewer are scored. hidden: Ids of items to leave out.
-    hide_history: Whether to leave out the items of the history, too.
+    history: Of the user. had: The items of the history, if all of them are left out; else empty.
     """
 
     served: ServedCollection
@@ -80,13 +80,16 @@ class RankingQuery:
     depth: int
     filter: c.Filter | None = None
     hidden: frozenset[str] = frozenset()
-    hide_history: bool = False
+    history: KeyedHistory = NO_EVENTS
+    had: frozenset[str] = frozenset()
 
     async def find(self, request: CandidatesRequest) -> ShardCandidates:
         """Finds candidates, without the items to leave out."""
-        request = request._replace(
-            hidden=_keys_of(self.hidden), hide_history=self.hide_history, filter=self.filter
-        )
+        hidden = self.hidden
+        if request.history is self.history:
+            # Shards have the keys of the history already.
+            hidden, request = hidden - self.had, request._replace(hide_history=bool(self.had))
+        request = request._replace(hidden=_keys_of(hidden), filter=self.filter)
         return await find_candidates(self.served, request, self.context)
 
 
@@ -121,19 +124,19 @@ async def rank_by_items(
 
 
 async def rank_for_user(
-    query: RankingQuery, history: KeyedHistory, *, repeats: bool, debias: float | None = None
+    query: RankingQuery, *, repeats: bool, debias: float | None = None
 ) -> ItemRanking | None:
-    """Ranks items by what may come next after a history; the nearest by factors follow.
+    """Ranks items by what may come next after the history; the nearest by factors follow.
 
     If the snapshot has a ranker, it orders the best items. Among those that follow are new items,
     placed by their content.
 
     Args:
-        history: At least one event.
         repeats: Whether items of the history may be listed again.
         debias: As in `rank_by_items`.
     Returns: None if the snapshot has none of the items of the history.
     """
+    history = query.history
     debias = query.model.debias(repeats=repeats) if debias is None else debias
     found = await query.find(CandidatesRequest([names.USER], history, DEPTH, repeats=repeats))
     if not (found.events != UNKNOWN).any():
@@ -150,15 +153,13 @@ async def rank_for_everyone(query: RankingQuery, generator: str, source: str) ->
     return _ranking(source, found, found.scored, 0.0, following)
 
 
-async def rank_repurchases(
-    query: RankingQuery, history: KeyedHistory, now_us: int
-) -> ItemRanking | None:
-    """Ranks the items of a history, and no others, by how due they are.
+async def rank_repurchases(query: RankingQuery, now_us: int) -> ItemRanking | None:
+    """Ranks the items of the history, and no others, by how due they are.
 
     Returns: None if the snapshot has none of them.
     """
     found = await query.find(
-        CandidatesRequest([names.REPURCHASE], history, _MOST_FOLLOWING, now_us=now_us)
+        CandidatesRequest([names.REPURCHASE], query.history, _MOST_FOLLOWING, now_us=now_us)
     )
     if not (found.events != UNKNOWN).any():
         return None

@@ -119,9 +119,7 @@ class AutoStrategy:
         if context.item_ids:
             return await rank_by_items(query, context.item_ids, context.debias)
         if context.profile.is_known:
-            return await rank_for_user(
-                query, context.profile.history, repeats=context.repeats, debias=context.debias
-            )
+            return await rank_for_user(query, repeats=context.repeats, debias=context.debias)
         return await rank_for_everyone(query, generator_names.POPULAR, POPULAR)
 
     def reasons(self, context: RankingContext) -> ReasonsQuery:
@@ -183,7 +181,7 @@ class BuyAgainStrategy(PopularStrategy):
         """Ranks the items of the history, and no others; without a history, all items."""
         profile, ranking = context.profile, None
         if profile.is_known:
-            ranking = await rank_repurchases(query, profile.history, context.now_us)
+            ranking = await rank_repurchases(query, context.now_us)
         return ranking or await super().rank(query, context)
 
     def reasons(self, context: RankingContext) -> ReasonsQuery:

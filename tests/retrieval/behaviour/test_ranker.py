@@ -100,8 +100,8 @@ def card_of() -> snapshot_pb2.BehaviourCard:
 async def order(learned: BehaviourModel, *, repeats: bool = False, without: str = "a") -> str:
     assert learned.local is not None
     history = build_profile(trained=learned.local.history(HistoryRequest("u"))).history
-    query = ranking_query(learned, depth=2, hidden=frozenset(without))
-    ranking = await rank_for_user(query, history, repeats=repeats)
+    query = ranking_query(learned, depth=2, hidden=frozenset(without), history=history)
+    ranking = await rank_for_user(query, repeats=repeats)
     assert ranking is not None and ranking.source == HISTORY
     blocks = [block async for block in ranking.blocks()]
     assert (np.diff(np.concatenate([block.scores for block in blocks])) <= 0).all()

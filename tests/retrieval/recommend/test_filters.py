@@ -101,3 +101,29 @@ async def test_a_filter_on_an_attribute_that_does_not_exist_is_refused(tmp_path:
     async with recommender(tmp_path) as service:
         with pytest.raises(InvalidRequest, match="evn"):
             await service.recommend(PAGE, RecommendOptions(filter=Equals("evn", True)))
+
+
+async def test_items_that_the_user_had_make_room_for_others_on_an_item_page(
+    tmp_path: Path,
+) -> None:
+    # The list of an item is longer than the shared one that is kept for everybody.
+    items = [
+        c.Item(id=f"n{number:03d}", title="x", vector=np.ones(2, np.float32))
+        for number in range(150)
+    ]
+    rows = walks()
+    crowd = rows._replace(
+        users=["fan", "other"],
+        items=[one.id for one in items],
+        user=np.repeat(np.arange(2, dtype=np.int32), (140, 150)),
+        item=np.concatenate([np.arange(140), np.arange(150)]).astype(np.int32),
+        time_us=np.concatenate([np.arange(140), np.arange(150)]) * 1_000_000,
+        weight=np.ones(290, np.float32),
+    )
+    async with recommender(tmp_path, items=items, rows=crowd) as service:
+        audience = Audience(user_id="fan", item_ids=("n003",), surface="item_page")
+        reply = await service.recommend(audience, RecommendOptions(n=8))
+        assert {one.hit.id for one in reply.recommendations} <= {
+            f"n{n:03d}" for n in range(140, 150)
+        }
+        assert len(reply.recommendations) == 8

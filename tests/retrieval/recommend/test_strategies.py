@@ -225,10 +225,11 @@ async def test_vectors_are_needed_only_if_no_item_of_the_context_was_trained(
     assert known.local is not None
     trained = known.local.history(HistoryRequest(user_id))
     context = RankingContext(item_ids, build_profile(trained=trained), repeats=False, now_us=0)
-    query = ranking_query(known)
+    query = ranking_query(known, history=context.profile.history)
     assert (await AutoStrategy().rank(query, context) is None) == expected
     untrained = UserProfile([UserEvent("elsewhere", 1, "view", None)])
     elsewhere = RankingContext([], untrained, repeats=False, now_us=0)
+    query = ranking_query(known, history=untrained.history)
     assert await AutoStrategy().rank(query, elsewhere) is None
     assert await BuyAgainStrategy().rank(query, elsewhere) is not None
 
