@@ -14,7 +14,7 @@ from retrieval.behaviour import generator_names as names
 from retrieval.behaviour.blend import Generator, without_history
 from retrieval.behaviour.factors import FactorGenerator
 from retrieval.behaviour.generator_spec import build_generator
-from retrieval.behaviour.history import History
+from retrieval.behaviour.history import History, UserVectors
 from retrieval.behaviour.item_lists import ListGenerator, TailGenerator
 from retrieval.behaviour.popularity import ItemScores, PopularityGenerator, RepurchaseGenerator
 from retrieval.behaviour.ranker import feature_spec
@@ -100,16 +100,20 @@ class BehaviourShard:
         return mask
 
     def find(
-        self, request: CandidatesRequest, allowed: NDArray[np.bool_] | None = None
+        self,
+        request: CandidatesRequest,
+        allowed: NDArray[np.bool_] | None = None,
+        memo: UserVectors | None = None,
     ) -> ShardCandidates:
         """Finds candidates; see `CandidatesRequest`. Takes some milliseconds.
 
         Args:
             allowed: (items,) bool, which items may be found. Optional; None: all.
+            memo: Shared by the shards of one process that find candidates for this request.
         Raises: InvalidRequest: there is no generator of a name.
         """
         tables = self._tables
-        history, events = self._history(request)
+        history, events = self._history(request, memo)
         if request.reasons_for is not None:
             return self._explain(request, history, events)
         shown = np.ones(self.items, np.bool_) if allowed is None else allowed.copy()
@@ -151,7 +155,9 @@ class BehaviourShard:
         ids = self._tables.ids.packed(found.items[newest])
         return StoredHistory(ids, found.time_us[newest], found.weight[newest])
 
-    def _history(self, request: CandidatesRequest) -> tuple[History, NDArray[np.uint8]]:
+    def _history(
+        self, request: CandidatesRequest, memo: UserVectors | None
+    ) -> tuple[History, NDArray[np.uint8]]:
         """Returns the events with items of the snapshot, and what is known of each event."""
         tables = self._tables
         keys, time_us, weight = request.history
@@ -161,8 +167,8 @@ class BehaviourShard:
         events[known] = np.where(tables.trained[numbers[known]], TRAINED, UNTRAINED)
         if request.trained_only:
             known = events == TRAINED
-        numbers = numbers[known]
-        return History(numbers, time_us[known], weight[known], tables.rows_of(numbers)), events
+        numbers, rows = numbers[known], tables.rows_of(numbers[known])
+        return History(numbers, time_us[known], weight[known], rows, memo), events
 
     def _generator(self, name: str, now_us: int) -> Generator:
         if name == names.REPURCHASE:

@@ -122,10 +122,15 @@ class FactorGenerator(NamedTuple):
 
     def user_vector(self, history: History) -> NDArray[np.float32] | None:
         """Returns the vector of a user: (f,) float32; None for an empty history."""
-        newest = history.items[: self.newest]
+        newest, key = history.items[: self.newest], (self.recency, self.newest)
         if not len(newest):
             return None
+        if history.memo is not None and (known := history.memo.get(key)) is not None:
+            return known
         factors = self.recency.factors(history.time_us[: self.newest])
         items, index = np.unique(newest, return_inverse=True)
         confidence = np.bincount(index, factors * history.weight[: self.newest])
-        return self.factors.fold_in(items, confidence.astype(np.float32))
+        user = self.factors.fold_in(items, confidence.astype(np.float32))
+        if history.memo is not None:
+            history.memo[key] = user
+        return user

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +16,24 @@ from retrieval.index.sorted_ids import index_of
 MAX_HISTORY_EVENTS = 128
 
 
+# Vectors of a user, by the recency and the number of interactions that they are computed from.
+UserVectors: TypeAlias = "dict[tuple[Recency, int], NDArray[np.float32]]"
+
+
 class History(NamedTuple):
     """The n interactions of one user, newest first.
 
     items: (n,) int32 item numbers, which may repeat. time_us: (n,) int64, microseconds since 1970.
     weight: (n,) float32 > 0. rows: (n,) int64, the row of each item among the items that may be
-    candidates, -1 for items of other shards; None if all items may be, and rows are numbers.
+    candidates, -1 for items of other shards; None if all items may be, and rows are numbers. memo:
+    User vectors, which the shards of one process share. Optional; None keeps none.
     """
 
     items: NDArray[np.int32]
     time_us: NDArray[np.int64]
     weight: NDArray[np.float32]
     rows: NDArray[np.int64] | None = None
+    memo: UserVectors | None = None
 
     def own_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Returns the events whose items may be candidates, and the rows of these items."""

@@ -185,8 +185,17 @@ class MilvusShard:
         """Raises Unsupported: Milvus has no index of the beginnings of words."""
         raise Unsupported("titles cannot be completed over Milvus; serve the collection by FAISS")
 
+    @property
+    def server(self) -> int:
+        """Names this shard, the only one."""
+        return id(self)
+
     async def candidates(
-        self, snapshot_id: str, request: CandidatesRequest, deadline: float | None = None
+        self,
+        snapshot_id: str,
+        request: CandidatesRequest,
+        deadline: float | None = None,
+        also: Sequence[int] = (),
     ) -> ShardCandidates:
         """Raises Unsupported: with Milvus, the router finds candidates itself."""
         raise _no_behaviour()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nearline.contract import Filter
 from retrieval.protocols.scored_rows import ScoredRows
-from retrieval.protocols.watermark import Watermark
+from retrieval.protocols.watermark import Watermark, merge_watermarks
 
 if TYPE_CHECKING:
     from retrieval.protocols.shard import AppliedState
@@ -182,12 +182,12 @@ class StoredHistory(NamedTuple):
 NO_HISTORY = StoredHistory(NO_IDS, np.empty(0, np.int64), np.empty(0, np.float32))
 
 
-def merge_candidates(parts: Sequence[ShardCandidates], most: int) -> ShardCandidates:
+def merge_candidates(parts: Sequence[ShardCandidates], most: int | None = None) -> ShardCandidates:
     """Returns the candidates of several shards as those of one.
 
     Args:
         parts: At least one, for one request.
-        most: Items of each generator.
+        most: Items of each generator. Optional; None keeps all.
     """
     if len(parts) == 1:
         return parts[0]
@@ -195,7 +195,7 @@ def merge_candidates(parts: Sequence[ShardCandidates], most: int) -> ShardCandid
     order = np.argsort(numbers)
     return ShardCandidates(
         np.max([one.events for one in parts], axis=0),
-        [_merged(scored).best(most) for scored in zip(*(one.scored for one in parts), strict=True)],
+        [_merged(scored, most) for scored in zip(*(one.scored for one in parts), strict=True)],
         numbers[order],
         PackedIds.concatenate([one.ids for one in parts]).take(order),
         np.concatenate([one.levels for one in parts])[order],
@@ -205,10 +205,21 @@ def merge_candidates(parts: Sequence[ShardCandidates], most: int) -> ShardCandid
             for of_item in zip(*(one.reasons for one in parts), strict=True)
         ],
         sum(one.total_count for one in parts),
+        _merged_state([one.applied for one in parts if one.applied is not None]),
     )
 
 
-def _merged(parts: Sequence[ScoredRows]) -> ScoredRows:
+def _merged_state(states: Sequence[AppliedState]) -> AppliedState | None:
+    if not states:
+        return None
+    return states[0]._replace(
+        watermark=merge_watermarks(tuple(one.watermark for one in states)),
+        stale=next((one.stale for one in states if one.stale), ""),
+    )
+
+
+def _merged(parts: Sequence[ScoredRows], most: int | None) -> ScoredRows:
     rows = np.concatenate([one.rows for one in parts])
     order = np.argsort(rows)
-    return ScoredRows(rows[order], np.concatenate([one.scores for one in parts])[order])
+    merged = ScoredRows(rows[order], np.concatenate([one.scores for one in parts])[order])
+    return merged if most is None else merged.best(most)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -290,9 +290,15 @@ class Shard(Protocol):
     SnapshotMismatch if the watermark is of another log, and Unsupported if no log is followed.
 
     has_words: Whether the shard supports lexical search, for snapshots with a lexical index.
+    server: Shards with equal servers find candidates in one call.
     """
 
     has_words: bool
+
+    @property
+    def server(self) -> Hashable:
+        """Names the process, or the replicas, that hold the shard."""
+        ...
 
     def search(
         self,
@@ -339,10 +345,16 @@ class Shard(Protocol):
         ...
 
     def candidates(
-        self, snapshot_id: str, request: CandidatesRequest, deadline: float | None = None
+        self,
+        snapshot_id: str,
+        request: CandidatesRequest,
+        deadline: float | None = None,
+        also: Sequence[int] = (),
     ) -> Awaitable[ShardCandidates]:
         """Finds candidates of a list among the items of the shard.
 
+        Args:
+            also: Numbers of further shards of the same server.
         Raises Unsupported if the snapshot was built without interactions.
         """
         ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,11 +46,25 @@ async def find_candidates(
         return await run_stoppable(lambda stopped: local.find(request, allowed), context.deadline)
     if names.USER in request.generators:
         request = request._replace(most=shard_depth(most, len(served.shards)))
+    # One call for the shards of each server, by the number of the first.
+    by_server: dict[Hashable, list[int]] = {}
+    for number, shard in enumerate(served.shards):
+        by_server.setdefault(shard.server, []).append(number)
+    also = {first: others for first, *others in by_server.values()}
     calls = {
-        number: shard.candidates(served.snapshot_id, request, context.deadline)
-        for number, shard in enumerate(served.shards)
+        first: served.shards[first].candidates(
+            served.snapshot_id, request, context.deadline, others
+        )
+        for first, others in also.items()
     }
     answers = await fanout.gather_reads(calls, context, collection=served.name)
+    for first, others in also.items():
+        # What is known of the first is known of all.
+        for number in others:
+            if first in answers.failures:
+                context.failures[number] = answers.failures[first]
+            else:
+                context.record_applied(number, (answers.results[first].applied,))
     return merge_candidates([*answers.results.values()], most)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,11 @@ MAX_FOUND = 16_384
 
 
 def request_to_proto(
-    request: CandidatesRequest, collection: str, snapshot_id: str, shard: int
+    request: CandidatesRequest,
+    collection: str,
+    snapshot_id: str,
+    shard: int,
+    also: Sequence[int] = (),
 ) -> shard_pb2.FindCandidatesRequest:
     """Converts a request to a message."""
     history, reasons_for = request.history, request.reasons_for
@@ -51,6 +56,7 @@ def request_to_proto(
         trained_only=request.trained_only,
         reasons_for=b"" if reasons_for is None else _bytes(reasons_for, "<u8"),
         explain=reasons_for is not None,
+        also=also,
     )
 
 
@@ -80,6 +86,10 @@ def request_from_proto(message: shard_pb2.FindCandidatesRequest) -> CandidatesRe
     if message.most > MAX_FOUND:
         raise InvalidRequest(
             f"most is {message.most}; at most {MAX_FOUND} is allowed", field="most"
+        )
+    if len({message.shard, *message.also}) != 1 + len(message.also) or len(message.also) >= 64:
+        raise InvalidRequest(
+            "also names a shard twice, or more than 63; name each further shard once", field="also"
         )
     explained = _array(message.reasons_for, "<u8", "reasons_for", MAX_FOUND)
     return CandidatesRequest(

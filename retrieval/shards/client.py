@@ -156,10 +156,14 @@ class ShardClient(ServiceChannel):
         )
 
     async def candidates(
-        self, key: ShardKey, request: CandidatesRequest, deadline: float | None
+        self,
+        key: ShardKey,
+        request: CandidatesRequest,
+        deadline: float | None,
+        also: Sequence[int] = (),
     ) -> ShardCandidates:
         """Finds candidates; see `Shard.candidates`."""
-        message = candidates_codec.request_to_proto(request, *key)
+        message = candidates_codec.request_to_proto(request, *key, also)
         return candidates_codec.candidates_from_proto(
             await self.call(
                 lambda: self._stub.FindCandidates(message, timeout=time_left_s(deadline))

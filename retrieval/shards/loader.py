@@ -98,6 +98,9 @@ def load_shards(
         for one in loaded:
             one.shard.close()
         raise
+    peers = {one.number: one.shard for one in loaded}
+    for shard in peers.values():
+        shard.peers = peers
     _log.info(
         "snapshot loaded",
         extra={

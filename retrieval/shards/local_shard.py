@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial, reduce
 from itertools import chain, islice, takewhile
@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from nearline.errors import Unsupported
 from retrieval.behaviour.behaviour_shard import BehaviourShard
+from retrieval.behaviour.history import UserVectors
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.highlights import highlight_items, with_texts
 from retrieval.index.segment import Segment
@@ -26,6 +27,7 @@ from retrieval.protocols.candidates import (
     HistoryRequest,
     ShardCandidates,
     StoredHistory,
+    merge_candidates,
 )
 from retrieval.protocols.compute_threads import Stopped
 from retrieval.protocols.shard import (
@@ -108,6 +110,8 @@ class LocalShard:
         self._threads = threads
         self._scanners = scanners or threads
         self._behaviour = behaviour
+        # All shards of the snapshot in this process, by number.
+        self.peers: Mapping[int, LocalShard] = {number: self}
         self._files = files
         together = base.on_gpu or base.index.describe().exact_together
         self._approximate: Batcher[ShardOptions, ShardHits] = Batcher(
@@ -234,23 +238,37 @@ class LocalShard:
         suggested: ShardSuggestions = await self._scanners.call_stoppable(read)
         return suggested
 
+    @property
+    def server(self) -> int:
+        """Names the shards of the snapshot in this process."""
+        return id(self.peers)
+
     async def candidates(
-        self, snapshot_id: str, request: CandidatesRequest, deadline: float | None = None
+        self,
+        snapshot_id: str,
+        request: CandidatesRequest,
+        deadline: float | None = None,
+        also: Sequence[int] = (),
     ) -> ShardCandidates:
         """Finds candidates; see `Shard.candidates`."""
-        await self._admission.admit(snapshot_id, request.min_watermark, deadline)
-        behaviour = self._required_behaviour()
+        shards = [self, *(self.peers[number] for number in also)]
+        for one in shards:
+            await one._admission.admit(snapshot_id, request.min_watermark, deadline)
 
         def find(stopped: Stopped) -> ShardCandidates:
-            state = self._state()
-            allowed = None
-            if request.filter is not None:
-                base, alive = state.segments[-1]
-                allowed = base.may_match(request.filter, alive)
-            return behaviour.find(request, allowed)._replace(applied=state.applied)
+            memo: UserVectors = {}
+            return merge_candidates([one._find(request, memo) for one in shards if not stopped()])
 
         found: ShardCandidates = await self._threads.call_stoppable(find)
         return found
+
+    def _find(self, request: CandidatesRequest, memo: UserVectors) -> ShardCandidates:
+        state, allowed = self._state(), None
+        if request.filter is not None:
+            base, alive = state.segments[-1]
+            allowed = base.may_match(request.filter, alive)
+        found = self._required_behaviour().find(request, allowed, memo)
+        return found._replace(applied=state.applied)
 
     async def history(
         self, snapshot_id: str, request: HistoryRequest, deadline: float | None = None
@@ -294,9 +312,10 @@ class LocalShard:
         for file in self._files:
             file.close()
         self._admission.live = None
-        # The batchers refer to the shard. Without this cycle, all memory is freed with the last
-        # reference, instead of at the next run of the garbage collector.
+        # Batchers and peers refer to the shard. Without these cycles, all memory is freed with the
+        # last reference, instead of at the next run of the garbage collector.
         self._approximate = self._exact = Batcher(_start_nothing, slots=0, max_batch=1)
+        self.peers = {}
 
     def _state(self) -> _ShardState:
         # One read of the view: hidden rows and their replacements change together.

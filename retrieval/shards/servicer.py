@@ -151,9 +151,14 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
     ) -> shard_pb2.FindCandidatesResponse:
         """Finds candidates in one shard."""
         with self._host.shards(request.collection, request.snapshot_id, request.shard) as shards:
-            loaded = shards[request.shard]
             wanted = candidates_codec.request_from_proto(request)
-            found = await loaded.shard.candidates(request.snapshot_id, wanted, _deadline(context))
+            for number in request.also:
+                # Raises, as for the first shard.
+                with self._host.shards(request.collection, request.snapshot_id, number):
+                    pass
+            found = await shards[request.shard].shard.candidates(
+                request.snapshot_id, wanted, _deadline(context), request.also
+            )
             return candidates_codec.candidates_to_proto(found)
 
     async def ReadHistory(

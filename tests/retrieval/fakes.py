@@ -115,6 +115,10 @@ class SilentShard:
 
     has_words = True
 
+    @property
+    def server(self) -> int:
+        return id(self)
+
     def search(
         self,
         snapshot_id: str,
@@ -149,7 +153,11 @@ class SilentShard:
         return ShardSuggestions((), "")
 
     async def candidates(
-        self, snapshot_id: str, request: CandidatesRequest, deadline: float | None = None
+        self,
+        snapshot_id: str,
+        request: CandidatesRequest,
+        deadline: float | None = None,
+        also: Sequence[int] = (),
     ) -> ShardCandidates:
         await asyncio.Event().wait()
         return NO_CANDIDATES
@@ -182,7 +190,11 @@ class FailingShard(SilentShard):
         return future
 
     async def candidates(
-        self, snapshot_id: str, request: CandidatesRequest, deadline: float | None = None
+        self,
+        snapshot_id: str,
+        request: CandidatesRequest,
+        deadline: float | None = None,
+        also: Sequence[int] = (),
     ) -> ShardCandidates:
         raise self.error
 

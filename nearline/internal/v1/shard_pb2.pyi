@@ -248,7 +248,7 @@ class CountShardResponse(_message.Message):
     def __init__(self, count: _Optional[int] = ..., facets: _Optional[_Iterable[_Union[_retrieval_pb2.FacetCounts, _Mapping]]] = ..., watermark: _Optional[bytes] = ..., stale: _Optional[str] = ...) -> None: ...
 
 class FindCandidatesRequest(_message.Message):
-    __slots__ = ("collection", "snapshot_id", "shard", "generators", "keys", "time_us", "weights", "most", "repeats", "hidden", "hide_history", "now_us", "filter", "min_watermark", "trained_only", "reasons_for", "explain")
+    __slots__ = ("collection", "snapshot_id", "shard", "generators", "keys", "time_us", "weights", "most", "repeats", "hidden", "hide_history", "now_us", "filter", "min_watermark", "trained_only", "reasons_for", "explain", "also")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_ID_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
@@ -266,6 +266,7 @@ class FindCandidatesRequest(_message.Message):
     TRAINED_ONLY_FIELD_NUMBER: _ClassVar[int]
     REASONS_FOR_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
+    ALSO_FIELD_NUMBER: _ClassVar[int]
     collection: str
     snapshot_id: str
     shard: int
@@ -283,7 +284,8 @@ class FindCandidatesRequest(_message.Message):
     trained_only: bool
     reasons_for: bytes
     explain: bool
-    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., generators: _Optional[_Iterable[str]] = ..., keys: _Optional[bytes] = ..., time_us: _Optional[bytes] = ..., weights: _Optional[bytes] = ..., most: _Optional[int] = ..., repeats: _Optional[bool] = ..., hidden: _Optional[bytes] = ..., hide_history: _Optional[bool] = ..., now_us: _Optional[int] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., min_watermark: _Optional[bytes] = ..., trained_only: _Optional[bool] = ..., reasons_for: _Optional[bytes] = ..., explain: _Optional[bool] = ...) -> None: ...
+    also: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, collection: _Optional[str] = ..., snapshot_id: _Optional[str] = ..., shard: _Optional[int] = ..., generators: _Optional[_Iterable[str]] = ..., keys: _Optional[bytes] = ..., time_us: _Optional[bytes] = ..., weights: _Optional[bytes] = ..., most: _Optional[int] = ..., repeats: _Optional[bool] = ..., hidden: _Optional[bytes] = ..., hide_history: _Optional[bool] = ..., now_us: _Optional[int] = ..., filter: _Optional[_Union[_types_pb2.Filter, _Mapping]] = ..., min_watermark: _Optional[bytes] = ..., trained_only: _Optional[bool] = ..., reasons_for: _Optional[bytes] = ..., explain: _Optional[bool] = ..., also: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ScoredItems(_message.Message):
     __slots__ = ("numbers", "scores")

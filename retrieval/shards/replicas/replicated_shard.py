@@ -62,6 +62,7 @@ class ReplicatedShard:
     ) -> None:
         self._collection = collection
         self._number = number
+        self._server = tuple(one.address for one in replicas)
         self._calls = HedgedCalls(replicas, collection, number)
         self._search_latencies = RecentQuantiles((0.95,), window=256, every=32)
         self._fetch_latencies = RecentQuantiles((0.95,), window=256, every=32)
@@ -126,14 +127,23 @@ class ReplicatedShard:
         key = self._key(snapshot_id)
         return await self._calls.call(key, lambda client: client.suggest(key, request, deadline))
 
+    @property
+    def server(self) -> tuple[str, ...]:
+        """Names the shards that have the same replicas."""
+        return self._server
+
     async def candidates(
-        self, snapshot_id: str, request: CandidatesRequest, deadline: float | None = None
+        self,
+        snapshot_id: str,
+        request: CandidatesRequest,
+        deadline: float | None = None,
+        also: Sequence[int] = (),
     ) -> ShardCandidates:
         """Finds candidates; see `Shard.candidates`."""
         key = self._key(snapshot_id)
         return await self._calls.call(
             key,
-            lambda client: client.candidates(key, request, deadline),
+            lambda client: client.candidates(key, request, deadline, also),
             self._candidate_latencies,
             waits=request.min_watermark is not None,
         )

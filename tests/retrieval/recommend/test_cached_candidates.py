@@ -260,6 +260,10 @@ class _Renamed:
         self._shard = shard
         self._snapshot_id = snapshot_id
 
+    @property
+    def server(self) -> object:
+        return self._shard.server  # type: ignore[attr-defined]
+
     def fetch(self, snapshot_id: str, *arguments: object) -> object:
         return self._shard.fetch(self._snapshot_id, *arguments)  # type: ignore[attr-defined]
 

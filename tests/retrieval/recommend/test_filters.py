@@ -20,6 +20,7 @@ from nearline.filters import Equals, In
 from nearline.store.snapshot import Store
 from retrieval.behaviour.model import load_behaviour_model
 from retrieval.cache.tiered_cache import TieredCache
+from retrieval.protocols.candidates import CandidatesRequest, ShardCandidates
 from retrieval.protocols.snapshot import read_current_snapshots
 from retrieval.recommend.cached_candidates import CandidateCache
 from retrieval.recommend.policies import Policies, default_policies
@@ -28,6 +29,7 @@ from retrieval.rollout.collections import ServedCollections
 from retrieval.search import candidates
 from retrieval.search.collection import ServedCollection
 from retrieval.shards.local_provider import LocalShardProvider
+from retrieval.shards.local_shard import LocalShard
 from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks
 
 PAGE = Audience(item_ids=("i03",), surface="item_page")
@@ -127,3 +129,28 @@ async def test_items_that_the_user_had_make_room_for_others_on_an_item_page(
             f"n{n:03d}" for n in range(140, 150)
         }
         assert len(reply.recommendations) == 8
+
+
+async def test_shards_of_one_process_find_candidates_in_one_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[int, ...]] = []
+    whole = LocalShard.candidates
+
+    async def candidates(
+        self: LocalShard,
+        snapshot_id: str,
+        request: CandidatesRequest,
+        deadline: float | None = None,
+        also: Sequence[int] = (),
+    ) -> ShardCandidates:
+        calls.append(tuple(also))
+        return await whole(self, snapshot_id, request, deadline, also)
+
+    monkeypatch.setattr(LocalShard, "candidates", candidates)
+    async with recommender(tmp_path) as service:
+        reply = await service.recommend(Audience(user_id="u001"), RecommendOptions(n=3))
+        assert len(reply.recommendations) == 3
+        assert reply.info.coverage.shards_answered == 2
+    # Two shards.
+    assert set(calls) == {(1,)}
