@@ -149,8 +149,11 @@ async def test_listing_reads_sources_only_if_asked_and_pages_end_by_bytes(
 def test_limits_leave_room_in_the_memory_of_redis() -> None:
     limits = QueueLimits()
     assert clamped(limits, 0) == limits
-    small = clamped(limits, 512 * MIB)
-    assert (small.bytes, small.dead_bytes, small.units) == (256 * MIB, 64 * MIB, limits.units)
+    assert clamped(limits, 512 * MIB) == limits
+    small = clamped(limits, 64 * MIB)
+    assert (small.bytes, small.dead_bytes, small.units) == (16 * MIB, 4 * MIB, limits.units)
+    # Less than half of the memory, all together.
+    assert 2 * (small.bytes + small.dead_bytes + small.result_bytes) < 64 * MIB
     assert clamped(limits, 1 << 40) == limits
 
 

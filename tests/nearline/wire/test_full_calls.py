@@ -41,6 +41,7 @@ from tests.nearline.wire.loopback import (
     set_fields,
     unset_fields,
 )
+from tests.retrieval.shards.test_candidates_codec import FOUND, REQUEST, STORED
 
 CALLER = Caller("acme", ("staff",))
 
@@ -240,7 +241,7 @@ async def test_streams_carry_every_batch_and_every_count() -> None:
 
 # --- Shards -----------------------------------------------------------------------------------
 
-SHARD_METHODS = ("search", "fetch", "scan", "count", "suggest")
+SHARD_METHODS = ("search", "fetch", "scan", "count", "suggest", "candidates", "history")
 
 
 async def asked_of_shard(name: str) -> list[Message]:
@@ -251,14 +252,18 @@ async def asked_of_shard(name: str) -> list[Message]:
     given = [
         full.of(hints[one])
         for one in inspect.signature(method).parameters
-        if one not in ("self", "snapshot_id", "deadline")
+        if one not in ("self", "snapshot_id", "deadline", "also")
     ]
+    # Further shards that one call is about.
+    also = [(4, 5)] if name == "candidates" else []
+    if name == "candidates":
+        given[0] = REQUEST
     if name == "search":
         given[0] = ShardQueries(np.stack([full.vector(), full.vector()]), ("one", "two"))
     if name == "fetch":
         given[0] = given[0]._replace(highlight=given[0].highlight._replace(queries=[[0, 1], [1]]))
     reply = typing.get_args(hints["return"])[0]
-    answers = full.of(reply)
+    answers: Any = {"candidates": FOUND, "history": STORED}.get(name) or full.of(reply)
     seen: list[Any] = []
 
     async def answer(*arguments: Any) -> Any:
@@ -272,7 +277,7 @@ async def asked_of_shard(name: str) -> list[Message]:
 
     @contextlib.contextmanager
     def shards(*wanted: Any) -> Iterator[Mapping[int, Any]]:
-        assert wanted == tuple(key)
+        assert wanted in [tuple(key), *(tuple(key._replace(shard=one)) for one in (4, 5))]
         yield {key.shard: loaded}
 
     client = ShardClient("127.0.0.1:1")
@@ -281,11 +286,13 @@ async def asked_of_shard(name: str) -> list[Message]:
     client._stub = loop  # type: ignore[assignment]
     try:
         deadline = asyncio.get_running_loop().time() + 100
-        received = await getattr(client, name)(key, *given, deadline)
+        received = await getattr(client, name)(key, *given, deadline, *also)
     finally:
         await client.close()
-    assert seen[0] == key.snapshot_id and abs(seen[-1] - deadline) < 50
-    assert all(map(same, given, seen[1:-1])), seen
+    sent = 1 + len(given)
+    assert seen[0] == key.snapshot_id and abs(seen[sent] - deadline) < 50
+    assert all(map(same, given, seen[1:sent])), seen
+    assert [tuple(one) for one in seen[sent + 1 :]] == also
     if name == "search":
         # All hits have the oldest state among them, and plans do not name their shard.
         oldest = received[0].applied

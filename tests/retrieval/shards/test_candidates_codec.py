@@ -46,16 +46,17 @@ FOUND = ShardCandidates(
     events=np.array([0, 2], np.uint8),
     scored=[
         ScoredRows(np.array([1, 5]), np.array([0.25, -1], np.float32)),
-        ScoredRows(np.empty(0, np.int64), np.empty(0, np.float32)),
+        ScoredRows(np.array([5]), np.array([3], np.float32)),
     ],
     numbers=np.array([1, 5]),
     ids=PackedIds.of(["a", "日本"]),
     levels=np.array([0, 1.5], np.float32),
     columns=np.array([[1, 2], [3, 4], [5, 6]], np.float32),
-    reasons=[("because:a", "new"), ()],
+    reasons=[("because:a", "new"), ("popular",)],
     total_count=12.5,
     applied=AppliedState(Watermark("0" * 32, (1,) * 64), "behind"),
 )
+STORED = StoredHistory(PackedIds.of(["a", "", "é"]), np.array([3, 2, 1]), np.ones(3, np.float32))
 
 
 def same(one: Any, other: Any) -> bool:
@@ -89,7 +90,12 @@ def test_a_request_survives() -> None:
     assert same(codec.request_from_proto(codec.request_to_proto(plain, "c", "s", 0)), plain)
 
 
-@pytest.mark.parametrize("found", [FOUND, NO_CANDIDATES._replace(reasons=())])
+NOTHING = ScoredRows(np.empty(0, np.int64), np.empty(0, np.float32))
+
+
+@pytest.mark.parametrize(
+    "found", [FOUND, NO_CANDIDATES, NO_CANDIDATES._replace(scored=[NOTHING], reasons=[()])]
+)
 def test_candidates_survive(found: ShardCandidates) -> None:
     sent = codec.candidates_to_proto(found).SerializeToString()
     received = codec.candidates_from_proto(shard_pb2.FindCandidatesResponse.FromString(sent))
@@ -101,7 +107,7 @@ def test_candidates_survive(found: ShardCandidates) -> None:
 
 @pytest.mark.parametrize(
     "history",
-    [NO_HISTORY, StoredHistory(PackedIds.of(["a", "", "é"]), HISTORY[1], HISTORY[2])],
+    [NO_HISTORY, STORED],
 )
 def test_a_history_survives(history: StoredHistory) -> None:
     sent = codec.history_to_proto(history).SerializeToString()
