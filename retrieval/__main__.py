@@ -250,7 +250,6 @@ async def main(argv: Sequence[str]) -> None:
         await names.close()
         await policies.close()
         await candidates.close()
-        personal.close()
         if search_cache is not None:
             await search_cache.close()
         await trackers.close()

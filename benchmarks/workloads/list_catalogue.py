@@ -63,7 +63,7 @@ async def build_catalogue(store: Path, catalogue: Catalogue, now_s: int) -> None
     from index_builder.pipeline.builder import build_snapshot
     from nearline.store.manifest_files import list_files
     from nearline.store.publication import publish, temporary_snapshot
-    from nearline.store.snapshot import Store
+    from nearline.store.snapshot import DIVIDED_VERSION, Store
     from nearline.store.snapshot_ids import new_snapshot_id
     from retrieval.snapshots import aliases
 
@@ -92,6 +92,7 @@ async def build_catalogue(store: Path, catalogue: Catalogue, now_s: int) -> None
         card = made_up_card(rng)
         write_tables(tables._replace(rankers={False: _trees(card, rng)}), folder, catalogue.shards)
         manifest.behaviour.CopyFrom(card)
+        manifest.schema_version = DIVIDED_VERSION
         del manifest.files[:]
         manifest.files.extend(list_files(folder))
         publish(opened, folder, manifest)

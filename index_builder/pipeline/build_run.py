@@ -42,7 +42,7 @@ from nearline.errors import InvalidRequest
 from nearline.store.durable import store_errors, write_durably
 from nearline.store.publication import publish, remove_temporary, temporary_snapshot
 from nearline.store.registry import describe_ref
-from nearline.store.snapshot import Store
+from nearline.store.snapshot import DIVIDED_VERSION, Store
 from nearline.store.snapshot_ids import new_snapshot_id
 from nearline.store.work import BuildWork
 from nearline.v1 import release_pb2, snapshot_pb2
@@ -333,6 +333,7 @@ class BuildRun:
             manifest = await write_snapshot(inputs, temporary, snapshot_id)
             if self.behaviour is not None:
                 manifest.behaviour.CopyFrom(self.behaviour.card)
+                manifest.schema_version = DIVIDED_VERSION
             if self.options.calibrate is not None:
                 with self.clock.stage("calibrate", None, "questions") as advance:
                     card = await self.options.calibrate(temporary, manifest, advance)

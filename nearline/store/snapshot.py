@@ -36,6 +36,8 @@ from nearline.store.snapshot_ids import check_snapshot_id, is_snapshot_id, unkno
 from nearline.v1 import snapshot_pb2
 
 SCHEMA_VERSION = 1
+# Behaviour tables are divided among shards; readers of version 1 do not know where they are.
+DIVIDED_VERSION = 2
 # Kinds of attributes, by their name in a manifest.
 KIND_NAMES = {
     snapshot_pb2.AttributeField.Kind.Value(f"KIND_{name.upper()}"): name for name in KINDS
@@ -167,10 +169,11 @@ class Store:
         self.snapshot_folder(collection, snapshot_id)  # Raises if it does not exist.
         path = f"{_snapshot_path(collection, snapshot_id)}/{MANIFEST}"
         manifest = read_message(self.files, path, snapshot_pb2.Manifest(), _REMEDY)
-        if manifest.schema_version != SCHEMA_VERSION:
+        if manifest.schema_version not in (SCHEMA_VERSION, DIVIDED_VERSION):
             raise SnapshotMismatch(
                 f"snapshot {snapshot_id} has schema version {manifest.schema_version}, this "
-                f"nearline reads {SCHEMA_VERSION}; rebuild it or change the nearline version"
+                f"nearline reads {SCHEMA_VERSION} and {DIVIDED_VERSION}; rebuild it or change the "
+                "nearline version"
             )
         return manifest
 

@@ -200,6 +200,8 @@ class BehaviourShard:
         self, request: CandidatesRequest, history: History, number: int, row: int
     ) -> Sequence[str]:
         name, trained = request.generators[0], bool(self._tables.trained[number])
+        if name != names.USER:
+            self._generator(name, request.now_us)
         popular = ("popular",) if trained else ("new",)
         if name == names.TRENDING:
             return ("trending",) if trained and self._trending.values[row] > 0 else popular

@@ -43,6 +43,9 @@ def read_factors(folder: Path, items: int) -> ItemFactors:
     vectors = read_array(path, np.float32, (items, None))
     width = vectors.shape[1]
     gram = read_array(folder / f"{FACTORS}.gram.npy", np.float64, (width, width))
+    for name, array in ((FACTORS, vectors), (f"{FACTORS}.gram", gram)):
+        if not np.isfinite(array).all():
+            raise SnapshotCorrupt(f"{folder / name}.npy has numbers that are not finite; {REMEDY}")
     regularisation, alpha = read_array(folder / f"{FACTORS}.options.npy", np.float64, (2,)).tolist()
     return ItemFactors(vectors, gram, regularisation, alpha)
 
@@ -55,13 +58,12 @@ def read_histories(folder: Path, items: int) -> UserHistories:
     numbers_path = folder / f"{HISTORIES}.items.npy"
     numbers = read_array(numbers_path, np.int32, (size,))
     check_numbers(numbers_path, numbers, items)
-    return UserHistories(
-        SortedIds(users),
-        starts,
-        numbers,
-        read_array(folder / f"{HISTORIES}.time_us.npy", np.int64, (size,)),
-        read_array(folder / f"{HISTORIES}.weight.npy", np.float32, (size,)),
-    )
+    weight_path = folder / f"{HISTORIES}.weight.npy"
+    weight = read_array(weight_path, np.float32, (size,))
+    if not (np.isfinite(weight) & (weight > 0)).all():
+        raise SnapshotCorrupt(f"{weight_path} has weights that are not above 0; {REMEDY}")
+    times = read_array(folder / f"{HISTORIES}.time_us.npy", np.int64, (size,))
+    return UserHistories(SortedIds(users), starts, numbers, times, weight)
 
 
 def read_columns(path: Path, kinds: Mapping[str, str], *, mapped: bool = False) -> list[Any]:
@@ -79,6 +81,8 @@ def read_columns(path: Path, kinds: Mapping[str, str], *, mapped: bool = False) 
             table = pa.ipc.open_file(source).read_all()
             table.validate(full=True)
             columns = [table.column(name).cast(kind) for name, kind in kinds.items()]
+            if nulls := [name for name, one in zip(kinds, columns, strict=True) if one.null_count]:
+                raise pa.ArrowInvalid(f"no value in some rows of {', '.join(nulls)}")
     except (pa.ArrowException, KeyError, OSError) as error:
         raise SnapshotCorrupt(f"{path} cannot be read ({error}); {REMEDY}") from error
     return [_one_chunk(column, kind) for column, kind in zip(columns, kinds.values(), strict=True)]
@@ -106,7 +110,7 @@ def read_array(path: Path, kind: Any, shape: tuple[int | None, ...]) -> NDArray[
     try:
         # A plain view: slicing a memmap costs more than using the slice.
         array: NDArray[Any] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise SnapshotCorrupt(f"{path} cannot be read ({error}); {REMEDY}") from error
     fits = len(array.shape) == len(shape) and all(
         wanted in (None, found) for wanted, found in zip(shape, array.shape, strict=True)
@@ -149,7 +153,13 @@ def read_keys(folder: Path, items: int) -> ItemKeys:
     path = folder / f"{KEY_NUMBERS}.npy"
     numbers = read_array(path, np.int32, (items,))
     check_numbers(path, numbers, items)
-    return ItemKeys(read_array(folder / f"{KEYS}.npy", np.uint64, (items,)), numbers)
+    keys_path = folder / f"{KEYS}.npy"
+    keys = read_array(keys_path, np.uint64, (items,))
+    if (keys[1:] < keys[:-1]).any() or np.bincount(numbers, minlength=items).max(initial=1) > 1:
+        raise SnapshotCorrupt(
+            f"{keys_path} does not ascend, or {path} has a number twice; {REMEDY}"
+        )
+    return ItemKeys(keys, numbers)
 
 
 def read_numbers(folder: Path, items: int) -> NDArray[np.int32]:

@@ -208,6 +208,7 @@ def read_item_columns(
     for name in sorted(present):
         check_range(folder / f"{name}.npy", arrays[name], 1 if name == REPEAT_RATE else np.inf)
     tables = {POPULARITY: popularity.to_numpy(), **arrays}
+    check_range(folder / ITEMS_FILE, tables[POPULARITY], np.inf)
     return ItemColumns(ids, interactions.to_numpy(), tables, sorted(lists))
 
 

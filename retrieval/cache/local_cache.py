@@ -2,46 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from datetime import timedelta
-from typing import Generic, TypeVar
 
 from theine import Cache
 
 from retrieval.cache.cached_list import CacheEntry, ListKey
-
-_Key = TypeVar("_Key", bound=Hashable)
-_Value = TypeVar("_Value")
-
-
-class BoundedCache(Generic[_Key, _Value]):
-    """Keeps the values that are requested often, for a time (W-TinyLFU).
-
-    Args:
-        capacity: Largest number of values.
-        keep_s: Time after which a value is dropped; >= 1.
-    """
-
-    def __init__(self, capacity: int, keep_s: float) -> None:
-        self._values: Cache[_Key, _Value] = Cache(capacity)
-        self._keep = timedelta(seconds=keep_s)
-
-    def __len__(self) -> int:
-        """Number of values."""
-        return len(self._values)
-
-    def get(self, key: _Key) -> _Value | None:
-        """Returns a value, or None."""
-        return self._values.get(key)[0]
-
-    def put(self, key: _Key, value: _Value) -> None:
-        """Stores a value."""
-        self._values.set(key, value, self._keep)
-
-    def close(self) -> None:
-        """Drops all values and closes the cache."""
-        self._values.clear()
-        self._values.close()
 
 
 class LocalCache:
@@ -53,7 +18,8 @@ class LocalCache:
     """
 
     def __init__(self, capacity: int, keep_s: float) -> None:
-        self._entries: BoundedCache[ListKey, CacheEntry] = BoundedCache(capacity, keep_s)
+        self._entries: Cache[ListKey, CacheEntry] = Cache(capacity)
+        self._keep = timedelta(seconds=keep_s)
         # A full cache does not admit entries that were not requested yet, so they wait here, oldest
         # first.
         self._warm: dict[ListKey, CacheEntry] = {}
@@ -65,17 +31,17 @@ class LocalCache:
 
     def get(self, key: ListKey) -> CacheEntry | None:
         """Returns an entry, or None."""
-        entry = self._entries.get(key)
+        entry = self._entries.get(key)[0]
         if entry is None and (entry := self._warm.get(key)) is not None:
             # After enough requests, the cache admits the entry.
-            self._entries.put(key, entry)
+            self._entries.set(key, entry, self._keep)
         return entry
 
     def put(self, key: ListKey, entry: CacheEntry) -> None:
         """Stores an entry, unless a newer one is stored."""
         stored = self.get(key)
         if stored is None or stored.computed_us <= entry.computed_us:
-            self._entries.put(key, entry)
+            self._entries.set(key, entry, self._keep)
             if key in self._warm:
                 self._warm[key] = entry
 
@@ -89,4 +55,5 @@ class LocalCache:
     def close(self) -> None:
         """Drops all entries and closes the cache."""
         self._warm.clear()
+        self._entries.clear()
         self._entries.close()

@@ -199,7 +199,7 @@ def merge_candidates(parts: Sequence[ShardCandidates], most: int | None = None) 
         numbers[order],
         PackedIds.concatenate([one.ids for one in parts]).take(order),
         np.concatenate([one.levels for one in parts])[order],
-        np.concatenate([one.columns for one in parts], axis=1)[:, order],
+        _merged_columns(parts)[:, order],
         [
             next(filter(None, of_item), ())
             for of_item in zip(*(one.reasons for one in parts), strict=True)
@@ -207,6 +207,12 @@ def merge_candidates(parts: Sequence[ShardCandidates], most: int | None = None) 
         sum(one.total_count for one in parts),
         _merged_state([one.applied for one in parts if one.applied is not None]),
     )
+
+
+def _merged_columns(parts: Sequence[ShardCandidates]) -> NDArray[np.float32]:
+    # An answer without items does not say how many features there are.
+    found = [one.columns for one in parts if len(one.numbers)]
+    return np.concatenate(found, axis=1) if found else np.empty((0, 0), np.float32)
 
 
 def _merged_state(states: Sequence[AppliedState]) -> AppliedState | None:

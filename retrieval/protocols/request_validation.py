@@ -31,7 +31,15 @@ def check_list_request(audience: c.Audience, options: c.RecommendOptions) -> Non
     for field, ids in (("item_ids", audience.item_ids), ("exclude_ids", options.exclude_ids)):
         if not all(ids):
             raise InvalidRequest(f"{field} has an empty id; leave it out", field=field)
-    for field, value in (("user_id", audience.user_id), ("session_id", audience.session_id)):
+        # Characters take one to four bytes, so few ids have to be encoded.
+        for one in ids:
+            if 4 * len(one) > MAX_ID_BYTES:
+                check_id(one, field)
+    for field, value in (
+        ("user_id", audience.user_id),
+        ("session_id", audience.session_id),
+        ("why_not_id", options.why_not_id),
+    ):
         check_id(value, field)
     for field, share in (
         ("diversity", options.diversity),

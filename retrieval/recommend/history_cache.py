@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+import math
 from collections.abc import Awaitable
 from typing import TypeVar
 
+from retrieval.cache.byte_cache import ByteCache
 from retrieval.protocols.candidates import StoredHistory
 from retrieval.search.candidates import read_history
 from retrieval.search.collection import ServedCollection
@@ -25,9 +26,7 @@ class HistoryCache:
     """
 
     def __init__(self, max_bytes: int = 32 << 20) -> None:
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._found: OrderedDict[tuple[str, str], StoredHistory] = OrderedDict()
+        self._found: ByteCache[tuple[str, str], StoredHistory] = ByteCache(max_bytes, math.inf)
 
     async def read_beside(
         self,
@@ -42,22 +41,11 @@ class HistoryCache:
         """
         key = (served.snapshot_id, user_id)
         if (kept := self._found.get(key)) is not None:
-            self._found.move_to_end(key)
             return await other, kept
         if served.learned is None or not user_id:
             return await other, await read_history(served, user_id, context)
         result, found = await asyncio.gather(other, read_history(served, user_id, context))
         if not context.failures:
-            self._put(key, found)
+            size = _ENTRY_BYTES + len(found.ids.content) + _EVENT_BYTES * len(found.ids)
+            self._found.put(key, found, size)
         return result, found
-
-    def _put(self, key: tuple[str, str], found: StoredHistory) -> None:
-        self._bytes += _size_of(found) - (_size_of(self._found[key]) if key in self._found else 0)
-        self._found[key] = found
-        while self._bytes > self._max_bytes:
-            _, dropped = self._found.popitem(last=False)
-            self._bytes -= _size_of(dropped)
-
-
-def _size_of(history: StoredHistory) -> int:
-    return _ENTRY_BYTES + len(history.ids.content) + _EVENT_BYTES * len(history.ids)

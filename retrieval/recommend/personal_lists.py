@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import NamedTuple
 
 from nearline import contract as c, wire
+from retrieval.cache.byte_cache import ByteCache
 from retrieval.cache.cached_list import CachedList, CacheLevel
 from retrieval.cache.change_tracker import ChangeTracker
-from retrieval.cache.local_cache import BoundedCache
 from retrieval.recommend.cached_candidates import CachedCandidates
 from retrieval.recommend.list_builder import BuiltList, ListRequest
-from retrieval.recommend.policies import filter_digest
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext
 from retrieval.users.records import StoredState
 
-# A list of 20 titles takes about 3 kB.
-_CAPACITY = 10_000
+# A list of 20 titles takes about 5 kB.
+_MAX_BYTES = 64 << 20
+# Memory of an entry besides ids and messages, and of one item.
+_ENTRY_BYTES, _ITEM_BYTES = 1_500, 120
 # Shares of `fresh` and repurchases depend on the time of a request, but not to the minute.
 _KEEP_S = 60.0
 
@@ -33,8 +35,7 @@ class ListSpec(NamedTuple):
     session_id: str
     n: int
     payload: frozenset[c.PayloadField]
-    filter_digest: str
-    exclude_ids: tuple[str, ...]
+    excluded: bytes
     diversity: float | None
     debias: float | None
 
@@ -43,12 +44,15 @@ def list_spec(served: ServedCollection, request: ListRequest) -> ListSpec | None
     """Returns what a list depends on; None if it must not be kept.
 
     Lists that go with items have a cache of their own, explored lists are drawn anew, and
-    explanations and watermarks ask for the present.
+    explanations and watermarks ask for the present. Items that a filter leaves out now may match
+    soon, which no list tells; the items that a caller may see are a filter, too.
     """
     audience, options, policy = request.audience, request.options, request.policy
     if not (audience.user_id or audience.session_id) or audience.item_ids:
         return None
     if options.explain or options.why_not_id or options.min_watermark or policy.explore:
+        return None
+    if options.filter is not None or policy.only is not None:
         return None
     return ListSpec(
         served.name,
@@ -58,8 +62,7 @@ def list_spec(served: ServedCollection, request: ListRequest) -> ListSpec | None
         audience.session_id,
         options.n,
         options.payload,
-        filter_digest(options.filter),
-        tuple(options.exclude_ids),
+        _digest(options.exclude_ids),
         options.diversity,
         options.popularity_debias,
     )
@@ -76,16 +79,18 @@ class PersonalLists:
 
     Args:
         trackers: By collection, the items that changed since its snapshot.
-        capacity: Largest number of lists.
+        max_bytes: Memory of the lists, at most.
+
+    lists: The lists.
     """
 
-    def __init__(self, trackers: Mapping[str, ChangeTracker], capacity: int = _CAPACITY) -> None:
+    def __init__(self, trackers: Mapping[str, ChangeTracker], max_bytes: int = _MAX_BYTES) -> None:
         self._trackers = trackers
-        self._lists: BoundedCache[ListSpec, _KeptList] = BoundedCache(capacity, _KEEP_S)
+        self.lists: ByteCache[ListSpec, _KeptList] = ByteCache(max_bytes, _KEEP_S)
 
     def holds(self, spec: ListSpec) -> bool:
         """Returns whether there is a list, which may no longer be valid."""
-        return self._lists.get(spec) is not None
+        return self.lists.get(spec) is not None
 
     def get(self, spec: ListSpec, state: StoredState) -> BuiltList | None:
         """Returns the list, unless the user or one of its items has changed.
@@ -93,7 +98,7 @@ class PersonalLists:
         Args:
             state: The state of the user and the session now.
         """
-        kept = self._lists.get(spec)
+        kept = self.lists.get(spec)
         if kept is None or kept.state != state:
             return None
         cached = kept.cached
@@ -135,9 +140,18 @@ class PersonalLists:
             watermark=context.watermark,
             expires_us=built.expires_us,
         )
-        self._lists.put(spec, _KeptList(state, cached, built.source))
+        size = _ENTRY_BYTES + sum(_ITEM_BYTES + len(one) for one in messages)
+        size += len(state.user) + len(state.session)
+        self.lists.put(spec, _KeptList(state, cached, built.source), size)
         return built.with_messages(messages)
 
-    def close(self) -> None:
-        """Drops all lists."""
-        self._lists.close()
+
+def _digest(ids: Sequence[str]) -> bytes:
+    """Returns 16 bytes that stand for ids in their order; empty for none."""
+    if not ids:
+        return b""
+    digest = blake2b(digest_size=16)
+    for one in ids:
+        encoded = one.encode()
+        digest.update(len(encoded).to_bytes(4) + encoded)
+    return digest.digest()

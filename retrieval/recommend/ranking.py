@@ -36,6 +36,8 @@ HISTORY = "history"
 POPULAR = "popular"
 # A list that hides more items than this, or whose candidates were nearly all deleted, ends early.
 _MOST_FOLLOWING = 16_384
+# Keys of so few ids are kept.
+_FEW = 128
 # Items that go with the items of a request: more than any list of one item has.
 _MOST_RELATED = 1_000
 
@@ -240,6 +242,11 @@ async def _nothing() -> AsyncIterator[Block]:
     yield
 
 
-@lru_cache(256)
 def _keys_of(hidden: frozenset[str]) -> NDArray[np.uint64]:
+    # Most often, these are the items that the policy blocks.
+    return _kept_keys_of(hidden) if len(hidden) <= _FEW else keys_of(hidden)
+
+
+@lru_cache(128)
+def _kept_keys_of(hidden: frozenset[str]) -> NDArray[np.uint64]:
     return keys_of(hidden)

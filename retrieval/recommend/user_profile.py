@@ -71,12 +71,13 @@ class UserProfile:
 
     @cached_property
     def history(self) -> KeyedHistory:
-        """All events as generators read them."""
-        events, weights = self._all, self._kind_weights
+        """The events as generators read them, without those of kinds that weigh nothing."""
+        weighed = [(one, _weight(one, self._kind_weights)) for one in self._all]
+        events = [(one, weight) for one, weight in weighed if weight > 0]
         return KeyedHistory(
-            keys_of(one.item_id for one in events),
-            np.array([one.time_us for one in events], np.int64),
-            np.array([_weight(one, weights) for one in events], np.float32),
+            keys_of(one.item_id for one, _ in events),
+            np.array([one.time_us for one, _ in events], np.int64),
+            np.array([weight for _, weight in events], np.float32),
         )
 
     def seen(self, policy: Policy, now_us: int) -> frozenset[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from nearline import wire
 from nearline.channel import ServiceChannel
+from nearline.errors import Unsupported
 from nearline.internal.v1 import shard_pb2, shard_pb2_grpc
 from retrieval.live.progress import ShardProgress
 from retrieval.protocols.candidates import (
@@ -164,20 +166,34 @@ class ShardClient(ServiceChannel):
     ) -> ShardCandidates:
         """Finds candidates; see `Shard.candidates`."""
         message = candidates_codec.request_to_proto(request, *key, also)
-        return candidates_codec.candidates_from_proto(
-            await self.call(
+        with self._explain_old_server():
+            reply = await self.call(
                 lambda: self._stub.FindCandidates(message, timeout=time_left_s(deadline))
             )
-        )
+        return candidates_codec.candidates_from_proto(reply)
 
     async def history(
         self, key: ShardKey, request: HistoryRequest, deadline: float | None
     ) -> StoredHistory:
         """Reads the history of a user; see `Shard.history`."""
         message = shard_pb2.ReadHistoryRequest(**key._asdict(), user_id=request.user_id)
-        return candidates_codec.history_from_proto(
-            await self.call(lambda: self._stub.ReadHistory(message, timeout=time_left_s(deadline)))
-        )
+        with self._explain_old_server():
+            reply = await self.call(
+                lambda: self._stub.ReadHistory(message, timeout=time_left_s(deadline))
+            )
+        return candidates_codec.history_from_proto(reply)
+
+    @contextlib.contextmanager
+    def _explain_old_server(self) -> Iterator[None]:
+        try:
+            yield
+        except Unsupported as error:
+            if "no method" not in error.message:
+                raise
+            raise Unsupported(
+                f"the shard server at {self.address} is of an older version, which finds no "
+                "candidates of lists; upgrade shard servers before routers"
+            ) from error
 
 
 def time_left_s(deadline: float | None) -> float:

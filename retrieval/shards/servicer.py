@@ -167,6 +167,7 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         """Reads the history of a user of one shard."""
         with self._host.shards(request.collection, request.snapshot_id, request.shard) as shards:
             loaded = shards[request.shard]
+            validation.check_history(request, len(loaded.snapshot.manifest.shards))
             wanted = HistoryRequest(request.user_id)
             found = await loaded.shard.history(request.snapshot_id, wanted, _deadline(context))
             return candidates_codec.history_to_proto(found)

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 
 from nearline import contract as c
 from nearline.errors import InvalidRequest
+from nearline.internal.v1 import shard_pb2
+from nearline.store.snapshot import shard_of
+from retrieval.protocols.request_validation import check_id
 from retrieval.protocols.shard import (
     CountRequest,
     HighlightRequest,
@@ -43,6 +46,19 @@ def check_search(queries: ShardQueries, options: ShardOptions) -> None:
                 _check(field, len(boost.any_of), c.MAX_BOOST_VALUES)
     if options.grouping is not None:
         _check("options.grouping.size", options.grouping.size, c.MAX_GROUP_SIZE)
+
+
+def check_history(request: shard_pb2.ReadHistoryRequest, shards: int) -> None:
+    """Raises InvalidRequest if there is no user, or if the user belongs to another shard."""
+    if not request.user_id:
+        raise InvalidRequest("user_id is empty; name the user", field="user_id")
+    check_id(request.user_id, "user_id")
+    owner = shard_of(request.user_id, shards)
+    if request.shard != owner:
+        raise InvalidRequest(
+            f"the user belongs to shard {owner}, not to {request.shard}; ask that shard",
+            field="shard",
+        )
 
 
 def check_fetch(request: ItemsRequest) -> None:

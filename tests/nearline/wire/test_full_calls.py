@@ -26,8 +26,10 @@ from nearline.access import method_guard
 from nearline.access.caller import Caller
 from nearline.clients import EmbeddingClient, GenerationClient, IngestClient, RetrievalClient
 from nearline.internal.v1 import shard_pb2
+from nearline.store.snapshot import shard_of
 from nearline.v1 import embedding_pb2, generation_pb2, ingest_pb2, retrieval_pb2, types_pb2
 from retrieval.live.progress import ShardProgress
+from retrieval.protocols.candidates import HistoryRequest
 from retrieval.protocols.shard import Shard, ShardQueries
 from retrieval.router.servicer import RetrievalServicer
 from retrieval.shards.client import ShardClient, ShardKey
@@ -258,6 +260,9 @@ async def asked_of_shard(name: str) -> list[Message]:
     also = [(4, 5)] if name == "candidates" else []
     if name == "candidates":
         given[0] = REQUEST
+    if name == "history":
+        users = (f"user {number}" for number in range(10_000))
+        given[0] = HistoryRequest(next(one for one in users if shard_of(one, 64) == key.shard))
     if name == "search":
         given[0] = ShardQueries(np.stack([full.vector(), full.vector()]), ("one", "two"))
     if name == "fetch":
@@ -270,7 +275,7 @@ async def asked_of_shard(name: str) -> list[Message]:
         seen.extend(arguments)
         return answers
 
-    manifest = SimpleNamespace(dim=DIM)
+    manifest = SimpleNamespace(dim=DIM, shards=range(64))
     loaded = SimpleNamespace(
         shard=SimpleNamespace(**{name: answer}), snapshot=SimpleNamespace(manifest=manifest)
     )

@@ -58,6 +58,7 @@ from retrieval.protocols.candidates import (
     ShardCandidates,
     merge_candidates,
 )
+from retrieval.shards.candidates_codec import candidates_from_proto, candidates_to_proto
 
 ITEMS, USERS, DIM = 60, 20, 4
 IDS = sorted(f"item {number}" for number in range(ITEMS))
@@ -213,8 +214,26 @@ def test_events_with_items_that_do_not_exist_count_for_nothing() -> None:
     assert not any(len(one.rows) for one in nothing.scored[:2])
 
 
+def test_a_shard_that_finds_nothing_does_not_disturb_the_others() -> None:
+    # Over the wire, an answer without items does not say how many features there are.
+    several = divided(made(0), 2)
+    request = CandidatesRequest([USER], history([1, 2, 3]), 30)
+    full = several[0].find(request)
+    full = full._replace(columns=np.ones((14, len(full.numbers)), np.float32))
+    nothing = several[1].find(request, np.zeros(several[1].items, np.bool_))
+    empty = candidates_from_proto(candidates_to_proto(nothing))
+    for parts in ([full, empty], [empty, full]):
+        merged = merge_candidates(parts)
+        assert np.array_equal(merged.columns, full.columns)
+        assert list(merged.ids) == list(full.ids)
+    assert not len(merge_candidates([empty, empty]).numbers)
+
+
 def test_an_unknown_generator_is_refused_by_name() -> None:
     (shard,) = divided(made(0), 1)
+    explained = CandidatesRequest(["newest"], NO_EVENTS, 3, reasons_for=keys_of(IDS[:1]))
+    with pytest.raises(InvalidRequest, match="'newest'; name one of counts"):
+        shard.find(explained)
     with pytest.raises(InvalidRequest, match="'newest'; name one of counts, goes_with, nearest"):
         shard.find(CandidatesRequest(["newest"], NO_EVENTS, 3))
 

@@ -302,6 +302,13 @@ def _lose_blend(folder: Path, card: snapshot_pb2.BehaviourCard) -> None:
         (_save("000/session.starts.npy", np.array([0, 2, 1, 3, 3])), "does not ascend"),
         (_save("000/histories.items.npy", np.array([0, 1, 3, 1, 3, -1], np.int32)), "-1 to 3"),
         (_save("000/histories.starts.npy", np.array([0, 2, 6])), "histories.starts.npy"),
+        (
+            _save("factors.npy", np.full((4, 2), np.nan, np.float32)),
+            "factors.npy has .* not finite",
+        ),
+        (_save("factors.gram.npy", np.full((2, 2), np.inf)), "factors.gram.npy has .* not finite"),
+        (_save("000/histories.weight.npy", np.zeros(6, np.float32)), "weight.npy has weights that"),
+        (lambda folder, card: (folder / "factors.npy").write_bytes(b""), "factors.npy cannot be"),
         (_save("000/numbers.npy", np.array([0, 2, 1, 3], np.int32)), "numbers.npy does not ascend"),
         (_save("000/numbers.npy", np.array([0, 1, 2, 4], np.int32)), "item numbers 0 to 4"),
         (_rename_table, "names a table '../ease'"),
@@ -315,9 +322,21 @@ def test_files_that_do_not_fit_are_named(
     assert "rebuild the snapshot" in raised.value.message
 
 
-def test_a_shard_refuses_keys_of_items_that_do_not_exist(store: Store) -> None:
-    change = _save("key_numbers.npy", np.array([0, 1, 2, 4], np.int32))
-    with pytest.raises(SnapshotCorrupt, match=r"key_numbers.npy has item numbers 0 to 4"):
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        (
+            _save("key_numbers.npy", np.array([0, 1, 2, 4], np.int32)),
+            "key_numbers.npy has item numbers 0 to 4",
+        ),
+        (_save("key_numbers.npy", np.array([0, 1, 2, 2], np.int32)), "has a number twice"),
+        (_save("keys.npy", np.array([4, 3, 2, 1], np.uint64)), "keys.npy does not ascend"),
+    ],
+)
+def test_a_shard_refuses_keys_that_do_not_name_each_item_once(
+    store: Store, change: Change, wrong: str
+) -> None:
+    with pytest.raises(SnapshotCorrupt, match=wrong):
         read_one_shard(store, published(store, change).manifest)
 
 

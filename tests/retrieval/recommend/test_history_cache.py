@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from nearline.errors import NotReady
+from retrieval.behaviour.item_keys import keys_of
 from retrieval.protocols.candidates import HistoryRequest, PackedIds, StoredHistory
 from retrieval.recommend.history_cache import HistoryCache
+from retrieval.recommend.user_profile import UserProfile
 from retrieval.search.request_context import RequestContext
+from retrieval.users.records import UserEvent
 
 
 class Shard:
@@ -61,12 +64,17 @@ async def test_a_user_who_comes_back_is_not_read_again_until_the_snapshot_change
 
 
 async def test_histories_take_bounded_memory_and_those_read_last_stay() -> None:
-    shard, cache = Shard(), HistoryCache(max_bytes=2_000)
-    for user in ("ann", "bob", "ann", "eve", "ann"):
-        await read(cache, served(shard), user)
-    assert [user for _, user in shard.asked] == ["ann", "bob", "eve"]
-    await read(cache, served(shard), "bob")
-    assert [user for _, user in shard.asked] == ["ann", "bob", "eve", "bob"]
+    # Each takes about 840 bytes.
+    shard, cache = Shard(), HistoryCache(max_bytes=100_000)
+    for number in range(200):
+        await read(cache, served(shard), "ann")
+        await read(cache, served(shard), f"user {number}")
+    assert shard.asked.count(("s1", "ann")) == 1
+    assert len(shard.asked) == 201
+    await read(cache, served(shard), "user 199")
+    assert len(shard.asked) == 201
+    await read(cache, served(shard), "user 0")
+    assert len(shard.asked) == 202
 
 
 async def test_a_history_that_could_not_be_read_is_asked_for_again() -> None:
@@ -85,3 +93,12 @@ async def test_without_a_user_or_a_model_no_shard_is_asked(user: str) -> None:
         of.learned = None
     assert await read(cache, of, user) == []
     assert shard.asked == []
+
+
+def test_events_of_a_kind_that_weighs_nothing_shape_no_list() -> None:
+    events = [UserEvent(f"i{at}", 10 - at, kind, None) for at, kind in enumerate("abc")]
+    profile = UserProfile(events, kind_weights={"a": 0.0, "b": -1.0})
+    assert profile.history.weight.tolist() == [1.0]
+    assert profile.history.keys.tolist() == keys_of(["i2"]).tolist()
+    # They are hidden all the same.
+    assert profile.item_ids == {"i0", "i1", "i2"}

@@ -62,8 +62,15 @@ class Tracker:
 
 
 class World:
-    def __init__(self, service: RecommendationService, states: States, tracker: Tracker) -> None:
+    def __init__(
+        self,
+        service: RecommendationService,
+        states: States,
+        tracker: Tracker,
+        personal: PersonalLists,
+    ) -> None:
         self.service = service
+        self.personal = personal.lists
         self.states = states
         self.tracker = tracker
 
@@ -80,21 +87,20 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(folder: Path, policies: Policies | None = None) -> AsyncIterator[World]:
+async def world(
+    folder: Path, policies: Policies | None = None, *, max_bytes: int = 64 << 20
+) -> AsyncIterator[World]:
     async with recommender(folder) as plain:
         states, tracker = States(), Tracker()
         trackers = cast(Mapping[str, ChangeTracker], {"default": tracker})
-        personal = PersonalLists(trackers)
+        personal = PersonalLists(trackers, max_bytes)
         service = RecommendationService(
             plain.collections,
             policies or default_policies(),
             cast(Any, states),
             personal=personal,
         )
-        try:
-            yield World(service, states, tracker)
-        finally:
-            personal.close()
+        yield World(service, states, tracker, personal)
 
 
 async def test_the_second_list_is_the_first_and_costs_one_read_of_the_state(tmp_path: Path) -> None:
@@ -123,7 +129,6 @@ async def test_what_the_user_does_shows_at_once(tmp_path: Path) -> None:
     [
         replace(FIVE, n=4),
         replace(FIVE, payload=frozenset()),
-        replace(FIVE, filter=Equals("even", True)),
         replace(FIVE, exclude_ids=("i07",)),
         replace(FIVE, diversity=0.5),
         replace(FIVE, popularity_debias=0.5),
@@ -140,6 +145,30 @@ async def test_another_request_has_a_list_of_its_own(
         assert await made.ask() == (first[0], True)
         assert (await made.ask(audience=Audience(user_id="u004")))[1] is False
         assert (await made.ask(audience=replace(ANN, surface="cart")))[1] is False
+
+
+async def test_a_list_under_a_filter_is_built_anew_since_other_items_may_match_by_now(
+    tmp_path: Path,
+) -> None:
+    even = Equals("even", True)
+    asked = [
+        (None, replace(FIVE, filter=even)),
+        (Policies([Policy(name="home", version=1, only=even)]), FIVE),
+    ]
+    for number, (policies, options) in enumerate(asked):
+        async with world(tmp_path / str(number), policies) as made:
+            first, _ = await made.ask(options)
+            assert await made.ask(options) == (first, False)
+
+
+async def test_lists_take_bounded_memory(tmp_path: Path) -> None:
+    async with world(tmp_path, max_bytes=400_000) as made:
+        for number in range(300):
+            await made.ask(replace(FIVE, exclude_ids=(f"x{number}" * 100,)))
+        assert made.personal.size <= 400_000
+        assert 0 < len(made.personal) < 300
+        # Ids that are excluded take no memory.
+        assert (await made.ask(replace(FIVE, exclude_ids=("x299" * 100,))))[1] is True
 
 
 @pytest.mark.parametrize("options", [{"explain": True}, {"why_not_id": "i05"}])
