@@ -14,6 +14,8 @@ from nearline.times import DAY_US
 
 # Products of two cells that are added up at once; the sums take at most 16 bytes each.
 _BLOCK_PRODUCTS = 1 << 23
+# Of a whole matrix: about an hour. Only users with very long histories reach it.
+MOST_PRODUCTS = 200_000_000_000
 
 
 def users_by_items(
@@ -36,6 +38,25 @@ def users_by_items(
     if not counts:
         matrix.data[:] = 1
     return matrix
+
+
+def within_products(interactions: Interactions, most: int = MOST_PRODUCTS) -> Interactions:
+    """Returns the rows whose pairs of items of one user are not too many to count.
+
+    If the squares of the users' numbers of interactions add up to more than `most`, all users are
+    cut to the same number of newest interactions, the largest with which they do not.
+    """
+    counts = np.bincount(interactions.user).astype(np.float64)
+    low, high = 1, int(counts.max(initial=1))
+    if (counts**2).sum() <= most:
+        return interactions
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = (np.minimum(counts, middle) ** 2).sum() <= most
+        low, high = (middle, high) if fits else (low, middle - 1)
+    ordered = interactions.by_time()
+    after = np.cumsum(counts)[ordered.user] - np.arange(len(ordered.user))
+    return ordered.some(after <= low)
 
 
 def item_counts(interactions: Interactions) -> np.ndarray[Any, np.dtype[np.int64]]:
