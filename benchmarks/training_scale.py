@@ -90,10 +90,8 @@ def run(items: int, iterations: int) -> dict[str, Any]:
         "factors",
         lambda: train_factors(matrix, AlsOptions(iterations=iterations), threads=1),
     )
-    del matrix, ordered
     parts = measure(stages, "split", lambda: split(rows, "last-n:5"))
     measure(stages, "task", lambda: make_task(parts))
-    del parts
     histories = measure(stages, "histories", lambda: build_histories(rows))
     tables = BehaviourTables(
         rows.items,
@@ -105,19 +103,18 @@ def run(items: int, iterations: int) -> dict[str, Any]:
     )
     # A tenth of the documents are new.
     ids = sorted([*rows.items, *(f"{one}x" for one in rows.items[::10])])
-    tables = measure(
+    renumbered: BehaviourTables = measure(
         stages, "renumber", lambda: remap_tables(tables, map_ids(tables.ids, ids), ids)
     )
-    trained = tables.interactions > 0
-    measure(stages, "tails", lambda: build_tail_lists(tables.lists["session"], factors_of(tables), trained))
+    trained = renumbered.interactions > 0
+    measure(
+        stages,
+        "tails",
+        lambda: build_tail_lists(renumbered.lists["session"], renumbered.factors, trained),
+    )
     with tempfile.TemporaryDirectory() as folder:
-        measure(stages, "write", lambda: write_tables(tables, Path(folder), 4))
+        measure(stages, "write", lambda: write_tables(renumbered, Path(folder), 4))
     return stages
-
-
-def factors_of(tables: BehaviourTables) -> ItemFactors:
-    """Returns the factors of a snapshot."""
-    return tables.factors
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from index_builder.behaviour.item_to_item import item_to_item_lists
 from index_builder.behaviour.popularity import popularity
 from index_builder.behaviour.session_cooccurrence import SessionOptions, session_lists
 from index_builder.behaviour.sparse_ease import sparse_ease_lists
-from index_builder.behaviour.user_item_matrix import users_by_items, within_products
+from index_builder.behaviour.user_item_matrix import newest_counted, newest_rows, users_by_items
 from index_builder.execution.build_device import CPU_DEVICE, BuildDevice
 from index_builder.interactions.records import Interactions
 from retrieval.behaviour.blend import Generator
@@ -68,7 +68,7 @@ def train_candidates(
         device: Trains the factors.
     """
     matrix = users_by_items(train)
-    countable = within_products(train)
+    countable = newest_rows(train, newest_counted(train))
     counted = matrix if countable is train else users_by_items(countable)
     generators = [
         *_popular(train),

@@ -70,7 +70,7 @@ def make_task(split: Split, *, repeats: bool = False, only_known: bool = False) 
 
     def history(at: int) -> History:
         start = starts[users[at]]
-        return history_of(known.some(ordered[start : start + events[users[at]]]))
+        return history_of(known.some(ordered[start : start + events[users[at]]].astype(np.int64)))
 
     def relevant(at: int) -> NDArray[np.int32]:
         return item[firsts[at] : stops[at]]

@@ -40,23 +40,29 @@ def users_by_items(
     return matrix
 
 
-def within_products(interactions: Interactions, most: int = MOST_PRODUCTS) -> Interactions:
-    """Returns the rows whose pairs of items of one user are not too many to count.
+def newest_counted(interactions: Interactions, most: int = MOST_PRODUCTS) -> int | None:
+    """Returns the number of newest interactions of each user whose pairs of items are counted.
 
-    If the squares of the users' numbers of interactions add up to more than `most`, all users are
-    cut to the same number of newest interactions, the largest with which they do not.
+    It is the largest whose squares, added over users, are at most `most`; None if users have fewer.
     """
     counts = np.bincount(interactions.user).astype(np.float64)
-    low, high = 1, int(counts.max(initial=1))
     if (counts**2).sum() <= most:
-        return interactions
+        return None
+    low, high = 1, int(counts.max())
     while low < high:
         middle = (low + high + 1) // 2
         fits = (np.minimum(counts, middle) ** 2).sum() <= most
         low, high = (middle, high) if fits else (low, middle - 1)
+    return low
+
+
+def newest_rows(interactions: Interactions, count: int | None) -> Interactions:
+    """Returns the newest rows of each user; None means all, in the order of the file."""
+    if count is None:
+        return interactions
     ordered = interactions.by_time()
-    after = np.cumsum(counts)[ordered.user] - np.arange(len(ordered.user))
-    return ordered.some(after <= low)
+    stops = np.cumsum(np.bincount(ordered.user))
+    return ordered.some(stops[ordered.user] - np.arange(len(ordered.user)) <= count)
 
 
 def item_counts(interactions: Interactions) -> np.ndarray[Any, np.dtype[np.int64]]:

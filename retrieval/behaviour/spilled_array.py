@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nearline.store.durable import store_errors
 
 # Larger arrays are mapped from a file: the kernel writes them out when memory is short.
-SPILL_BYTES = 1 << 28
+SPILL_BYTES = 1 << 26
 
 _T = TypeVar("_T", bound=np.generic)
 

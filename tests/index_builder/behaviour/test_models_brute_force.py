@@ -105,7 +105,10 @@ def test_lists_of_a_sparse_matrix_are_those_of_a_dense_one(rng: np.random.Genera
     matrix = users_by_items(drawn(12, 12, 60), counts=True)
     square = (matrix.T @ matrix).tocsr()
     square.sort_indices()
-    sparse, full = top_n_lists_sparse([square[:5], square[5:]], 5), top_n_lists([square.toarray()], 5)
+    sparse, full = (
+        top_n_lists_sparse([square[:5], square[5:]], 5),
+        top_n_lists([square.toarray()], 5),
+    )
     assert np.array_equal(dense(sparse), dense(full))
     assert np.array_equal(sparse.others, full.others)
 

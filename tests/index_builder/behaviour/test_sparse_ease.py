@@ -17,13 +17,15 @@ LAMBDA = 3.0
 
 
 def closed_form(matrix: Any, *, keep_diagonal: bool) -> NDArray[np.float64]:
-    x = matrix.toarray().astype(np.float64)
-    p = np.linalg.inv(x.T @ x + LAMBDA * np.eye(x.shape[1]))
+    x: NDArray[np.float64] = matrix.toarray().astype(np.float64)
+    p: NDArray[np.float64] = np.linalg.inv(x.T @ x + LAMBDA * np.eye(x.shape[1]))
     if keep_diagonal:
-        return np.maximum(np.eye(len(p)) - LAMBDA * p, 0)
+        ridge: NDArray[np.float64] = np.maximum(np.eye(len(p)) - LAMBDA * p, 0)
+        return ridge
     b = -p / np.diag(p)
     np.fill_diagonal(b, 0)
-    return np.maximum(b, 0)
+    positive: NDArray[np.float64] = np.maximum(b, 0)
+    return positive
 
 
 @pytest.mark.parametrize("keep_diagonal", [False, True])
