@@ -20,5 +20,5 @@ def test_a_training_that_does_not_fit_names_the_remedy() -> None:
     rows = drawn(5, 9, 40)
     needed = needed_bytes(40, 5, 9)
     check_memory(rows, needed)
-    with pytest.raises(InvalidRequest, match="40 interactions of 5 users.*--keep-days"):
+    with pytest.raises(InvalidRequest, match=r"40 interactions of 5 users.*--keep-days"):
         check_memory(rows, needed - 1)
