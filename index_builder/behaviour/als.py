@@ -16,6 +16,8 @@ WORKER = "index_builder.behaviour.gpu_als"
 # The CPU trains on fewer in the seconds that a GPU needs to start: an estimate, not measured.
 LEAST_INTERACTIONS = 1_000_000
 _LIMIT_S = 3_600.0
+# Rows converted to float64 at a time: 32 MB.
+_BLOCK_ROWS = 1 << 16
 
 
 class AlsOptions(NamedTuple):
@@ -53,8 +55,11 @@ def train_factors(
             device.note(f"factors: trained on the CPU, because {error}")
     if vectors is None:
         vectors = _train_on_cpu(matrix, options, seed, threads)
-    wide = vectors.astype(np.float64)
-    return ItemFactors(vectors, wide.T @ wide, options.regularisation, options.alpha)
+    gram = np.zeros((options.factors, options.factors))
+    for start in range(0, len(vectors), _BLOCK_ROWS):
+        wide = vectors[start : start + _BLOCK_ROWS].astype(np.float64)
+        gram += wide.T @ wide
+    return ItemFactors(vectors, gram, options.regularisation, options.alpha)
 
 
 def _train_on_cpu(matrix: Any, options: AlsOptions, seed: int, threads: int) -> NDArray[np.float32]:

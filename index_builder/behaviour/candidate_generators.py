@@ -8,18 +8,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from index_builder.behaviour.als import AlsOptions, train_factors
-from index_builder.behaviour.ease import MOST_ITEMS, ease_lists
+from index_builder.behaviour.ease import MOST_ITEMS, REGULARISATION, ease_lists
 from index_builder.behaviour.item_to_item import item_to_item_lists
 from index_builder.behaviour.popularity import popularity
 from index_builder.behaviour.session_cooccurrence import SessionOptions, session_lists
-from index_builder.behaviour.user_item_matrix import users_by_items
+from index_builder.behaviour.sparse_ease import sparse_ease_lists
+from index_builder.behaviour.user_item_matrix import newest_counted, newest_rows, users_by_items
 from index_builder.execution.build_device import CPU_DEVICE, BuildDevice
 from index_builder.interactions.records import Interactions
 from retrieval.behaviour.blend import Generator
 from retrieval.behaviour.factors import FactorGenerator, OrderedFactors
 from retrieval.behaviour.generator_spec import ALL_EVENTS
 from retrieval.behaviour.history import Recency
-from retrieval.behaviour.item_lists import ListGenerator
+from retrieval.behaviour.item_lists import ItemLists, ListGenerator
 from retrieval.behaviour.popularity import BuyAgainGenerator, ItemScores, PopularityGenerator
 from retrieval.behaviour.table_files import FACTORS
 from retrieval.behaviour.tables import POPULARITY, SESSIONS
@@ -67,16 +68,17 @@ def train_candidates(
         device: Trains the factors.
     """
     matrix = users_by_items(train)
+    countable = newest_rows(train, newest_counted(train))
+    counted = matrix if countable is train else users_by_items(countable)
     generators = [
         *_popular(train),
-        *_item_to_item(matrix),
+        *_item_to_item(counted),
         *_als(matrix, seed, device),
-        *_sessions(train),
+        *_sessions(train.by_time()),
+        *_ease(counted),
     ]
-    if len(train.items) <= MOST_ITEMS:
-        generators += _ease(matrix)
-        if repeats:
-            generators += _ridge(train)
+    if repeats:
+        generators += _ridge(countable)
     if repeats:
         generators += _buy_again(train)
     return generators
@@ -119,7 +121,7 @@ def _sessions(train: Interactions) -> Iterator[CandidateGenerator]:
 
 
 def _ease(matrix: Any) -> Iterator[CandidateGenerator]:
-    lists = ease_lists(matrix)
+    lists = _ease_lists(matrix)
     yield CandidateGenerator("ease", "plain", ListGenerator(lists, newest=ALL_EVENTS), "ease")
     for tau, floor in ((8.0, 0.05), (20.0, 0.1), (100.0, 0.3)):
         settings = f"tau={tau:g} floor={floor:g}"
@@ -128,9 +130,16 @@ def _ease(matrix: Any) -> Iterator[CandidateGenerator]:
         )
 
 
+def _ease_lists(
+    matrix: Any, regularisation: float = REGULARISATION, *, keep_diagonal: bool = False
+) -> ItemLists:
+    train = ease_lists if matrix.shape[1] <= MOST_ITEMS else sparse_ease_lists
+    return train(matrix, regularisation, keep_diagonal=keep_diagonal)
+
+
 def _ridge(train: Interactions) -> Iterator[CandidateGenerator]:
     matrix = users_by_items(train, counts=True, decay_days=_DECAY_DAYS)
-    lists = ease_lists(matrix, _RIDGE, keep_diagonal=True)
+    lists = _ease_lists(matrix, _RIDGE, keep_diagonal=True)
     decayed = ListGenerator(lists, Recency(days=_DECAY_DAYS), ALL_EVENTS)
     settings = f"ridge days={_DECAY_DAYS:g}"
     yield CandidateGenerator("ease", settings, decayed, "ease_ridge", only_repeats=True)

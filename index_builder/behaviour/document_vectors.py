@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.documents.spool import Spool
+from retrieval.behaviour.spilled_array import SpilledArray
 
 # Documents whose chunks are in memory at once: 50 MB at 384 dimensions and two chunks each.
 _BLOCK = 1 << 14
@@ -32,7 +33,7 @@ class DocumentRows(NamedTuple):
         Args:
             chunk_vectors: (chunks, d), by row.
         """
-        vectors = np.empty((len(self.ids), chunk_vectors.shape[1]), np.float32)
+        vectors = SpilledArray(np.float32)
         for start in range(0, len(self.ids), _BLOCK):
             firsts = self.firsts[start : start + _BLOCK + 1]
             stop = firsts[_BLOCK] if len(firsts) > _BLOCK else len(self.chunk_rows)
@@ -40,8 +41,8 @@ class DocumentRows(NamedTuple):
             chunks = chunk_vectors[self.chunk_rows[firsts[0] : stop]]
             sums = np.add.reduceat(chunks, firsts - firsts[0], axis=0)
             length = np.linalg.norm(sums, axis=1, keepdims=True)
-            vectors[start : start + _BLOCK] = sums / np.where(length > 0, length, 1)
-        return vectors
+            vectors.add((sums / np.where(length > 0, length, 1)).ravel())
+        return vectors.array().reshape(len(self.ids), chunk_vectors.shape[1])
 
 
 def read_document_rows(spool: Spool, shards: int) -> DocumentRows:

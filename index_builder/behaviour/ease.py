@@ -14,18 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index_builder.behaviour.top_n_matrix import LIST_LENGTH, top_n_lists
+from index_builder.behaviour.user_item_matrix import cooccurrence_blocks
 from retrieval.behaviour.item_lists import ItemLists
 
 # Time grows with the cube of the number of items, memory with its square: 3.2 GB here.
 MOST_ITEMS = 20_000
-_BLOCK_ROWS = 1_024
+REGULARISATION = 300.0
+_BLOCK_ROWS = 256
 # Returns the rows of P in a range.
 _Rows = Callable[[int, int], NDArray[np.float32]]
 
 
 def ease_lists(
     matrix: Any,
-    regularisation: float = 300.0,
+    regularisation: float = REGULARISATION,
     *,
     keep_diagonal: bool = False,
     length: int = LIST_LENGTH,
@@ -61,7 +63,9 @@ def _inverse(matrix: Any, regularisation: float) -> tuple[_Rows, NDArray[np.floa
     """Returns a function for rows of P, and its diagonal; inverts the smaller of X'X and XX'."""
     users, items = matrix.shape
     if items <= users:
-        gram = (matrix.T @ matrix).toarray().astype(np.float64)
+        gram = np.empty((items, items))
+        for first, block in cooccurrence_blocks(matrix):
+            gram[first : first + block.shape[0]] = block.toarray()
         gram[np.diag_indices(items)] += regularisation
         inverse = np.linalg.inv(gram).astype(np.float32)
         return lambda first, stop: inverse[first:stop].copy(), np.diag(inverse).copy()

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from index_builder.behaviour.lazy_sequence import LazySequence
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import Split
 from retrieval.behaviour.blend import Generator, without_history
@@ -50,26 +51,38 @@ def make_task(split: Split, *, repeats: bool = False, only_known: bool = False) 
     candidates = np.zeros(len(train.items), np.bool_)
     cold = split.held_out_items
     candidates[train.item if cold is None else cold] = True
-    known = _by_user(train if split.fold_in is None else split.fold_in)
-    tested = _by_user(split.test)
-    users: list[int] = []
-    histories: list[History] = []
-    relevant: list[NDArray[np.int32]] = []
-    for user, rows in tested.items():
-        if user not in known:
-            continue
-        items = np.unique(rows.item)
-        if only_known:
-            items = items[candidates[items]]
-        if not repeats:
-            items = np.setdiff1d(items, known[user].item)
-        if len(items):
-            users.append(user)
-            histories.append(history_of(known[user]))
-            relevant.append(items)
-    order = np.argsort(np.array(train.items))
+    known = train if split.fold_in is None else split.fold_in
+    events = np.bincount(known.user, minlength=len(train.users))
+    pairs = _pairs(split.test)
+    user, item = np.divmod(pairs, len(train.items))
+    kept = events[user] > 0
+    if only_known:
+        kept &= candidates[item]
+    if not repeats:
+        had = _pairs(known)
+        kept &= had[np.minimum(np.searchsorted(had, pairs), len(had) - 1)] != pairs
+    user, item = user[kept], item[kept].astype(np.int32)
+    users, firsts = np.unique(user, return_index=True)
+    stops = [*firsts[1:].tolist(), len(user)]
+    starts = np.cumsum(events) - events
+    # Of all users, histories are read when they are needed: there may be millions.
+    ordered = np.lexsort((known.time_us, known.user)).astype(np.int32)
+
+    def history(at: int) -> History:
+        start = starts[users[at]]
+        return history_of(known.some(ordered[start : start + events[users[at]]].astype(np.int64)))
+
+    def relevant(at: int) -> NDArray[np.int32]:
+        return item[firsts[at] : stops[at]]
+
+    order = np.array(sorted(range(len(train.items)), key=train.items.__getitem__), np.int64)
     return EvaluationTask(
-        np.array(users, np.int32), histories, relevant, candidates, order, repeats
+        users.astype(np.int32),
+        LazySequence(len(users), history),
+        LazySequence(len(users), relevant),
+        candidates,
+        order,
+        repeats,
     )
 
 
@@ -104,11 +117,6 @@ def top_lists(generator: Generator, task: EvaluationTask, k: int) -> NDArray[np.
     return lists
 
 
-def _by_user(rows: Interactions) -> dict[int, Interactions]:
-    ordered = rows.by_time()
-    starts = np.flatnonzero(np.diff(ordered.user, prepend=-1))
-    stops = [*starts[1:].tolist(), len(ordered.user)]
-    return {
-        int(ordered.user[start]): ordered.some(np.arange(start, stop))
-        for start, stop in zip(starts.tolist(), stops, strict=True)
-    }
+def _pairs(rows: Interactions) -> NDArray[np.int64]:
+    """Returns user * items + item of each pair of a user and an item, ascending, each once."""
+    return np.unique(rows.user.astype(np.int64) * len(rows.items) + rows.item)

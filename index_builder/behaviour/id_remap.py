@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from retrieval.behaviour.history import UserHistories
@@ -22,8 +24,9 @@ _T = TypeVar("_T", bound=np.generic)
 
 def map_ids(old: Sequence[str], new: Sequence[str]) -> _Numbers:
     """Returns the new number of each old id; both sequences ascend."""
-    places = {one: number for number, one in enumerate(new)}
-    return np.fromiter((places.get(one, -1) for one in old), np.int64, len(old))
+    # As Python strings in a dictionary, ten million ids take a gigabyte.
+    places = pc.index_in(pa.array(old, pa.large_string()), pa.array(new, pa.large_string()))
+    return np.asarray(places.fill_null(-1), np.int64)
 
 
 def remap_tables(tables: BehaviourTables, numbers: _Numbers, ids: Sequence[str]) -> BehaviourTables:
@@ -53,11 +56,9 @@ def _placed(rows: NDArray[_T], numbers: _Numbers, count: int) -> NDArray[_T]:
 
 
 def _lists(lists: ItemLists, numbers: _Numbers, count: int) -> ItemLists:
-    of = numbers[np.repeat(np.arange(lists.items), np.diff(lists.starts))]
-    others = numbers[lists.others]
-    kept = (of >= 0) & (others >= 0)
-    counts = np.bincount(of[kept], minlength=count)
-    return ItemLists(_starts(counts), others[kept].astype(np.int32), lists.scores[kept])
+    left = lists.renumbered(numbers, numbers >= 0)
+    counts = _placed(np.diff(left.starts), numbers, count)
+    return ItemLists(_starts(counts), left.others, left.scores)
 
 
 def _histories(histories: UserHistories, numbers: _Numbers) -> UserHistories:

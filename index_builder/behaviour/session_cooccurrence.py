@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from index_builder.behaviour.top_n_matrix import LIST_LENGTH, top_n_lists_sparse
-from index_builder.behaviour.user_item_matrix import item_counts
+from index_builder.behaviour.user_item_matrix import blocks_within, item_counts
 from index_builder.interactions.records import Interactions
 from retrieval.behaviour.item_lists import ItemLists
+
+# Interactions whose pairs are in memory at once: about 200 MB with 60 pairs each.
+_BLOCK_EVENTS = 1 << 16
 
 
 class SessionOptions(NamedTuple):
@@ -36,26 +41,64 @@ def session_lists(
     options: SessionOptions = SessionOptions(),  # noqa: B008  tuples are immutable
     length: int = LIST_LENGTH,
 ) -> ItemLists:
-    """Returns the lists; see `SessionOptions`."""
-    ordered = interactions.by_time()
-    items = len(interactions.items)
-    pairs = sp.csr_matrix((items, items), dtype=np.float32)
-    for distance in range(1, min(options.window, len(ordered.user) - 1) + 1):
-        same = ordered.user[distance:] == ordered.user[:-distance]
-        before, after = ordered.item[:-distance][same], ordered.item[distance:][same]
-        weight = np.float32(np.exp(-(distance - 1) / options.decay))
-        cells = (np.full(len(before), weight), (before, after))
-        # Added distance by distance: all pairs at once would take `window` times the memory.
-        pairs = pairs + sp.csr_matrix(cells, shape=(items, items), dtype=np.float32)
+    """Returns the lists; see `SessionOptions`.
+
+    Pairs are counted block by block of items, and only lists are kept. Memory beyond these grows
+    with interactions, not with pairs.
+    """
+    return top_n_lists_sparse(_pair_blocks(interactions.by_time(), options), length)
+
+
+def _pair_blocks(ordered: Interactions, options: SessionOptions) -> Iterator[Any]:
+    """Returns the weighted pairs of all items, as blocks of CSR rows in order.
+
+    Args:
+        ordered: As `Interactions.by_time` returns them.
+    """
+    counts = item_counts(ordered)
+    stops = np.cumsum(counts)
+    # Of each item, the places of its interactions.
+    places = np.argsort(ordered.item, kind="stable")
+    divisor = np.maximum(counts, 1).astype(np.float64)
+    for first, stop in blocks_within(counts, _BLOCK_EVENTS):
+        pairs: Any = sp.csr_matrix((stop - first, len(counts)))
+        start, end = stops[first] - counts[first], stops[stop - 1]
+        # More than one block only if a single item has so many interactions.
+        for at in range(start, end, _BLOCK_EVENTS):
+            some = places[at : min(at + _BLOCK_EVENTS, end)]
+            pairs = pairs + _pairs(ordered, some, first, stop, options)
+        rows = np.repeat(np.arange(first, stop), np.diff(pairs.indptr))
+        scale = divisor[rows] ** (1 - options.beta) * divisor[pairs.indices] ** options.beta
+        pairs.data /= scale + options.shrink
+        yield pairs
+
+
+def _pairs(
+    ordered: Interactions, places: NDArray[np.int64], first: int, stop: int, options: SessionOptions
+) -> Any:
+    """Returns the sums of the pairs of some interactions: (stop - first, items) CSR.
+
+    Args:
+        places: Of interactions with the items first:stop, in order of item.
+    """
+    items = len(ordered.items)
+    apart = np.arange(1, options.window + 1)
+    weight = np.exp(-(apart - 1) / options.decay)
     if not options.directed:
-        pairs = pairs + pairs.T
-    pairs.setdiag(0)
-    pairs.eliminate_zeros()
-    pairs = pairs.tocsr()
-    pairs.sort_indices()
-    counts = np.maximum(item_counts(interactions), 1).astype(np.float64)
-    rows = np.repeat(np.arange(items), np.diff(pairs.indptr))
-    beta = options.beta
-    scale = counts[rows] ** (1 - beta) * counts[pairs.indices] ** beta + options.shrink
-    pairs.data = (pairs.data / scale).astype(np.float32)
-    return top_n_lists_sparse(pairs, length)
+        apart, weight = np.concatenate((apart, -apart)), np.concatenate((weight, weight))
+    other = places[:, None] + apart
+    inside = (other >= 0) & (other < len(ordered.user))
+    other[~inside] = 0
+    own = ordered.item[places]
+    inside &= ordered.user[other] == ordered.user[places][:, None]
+    inside &= ordered.item[other] != own[:, None]
+    of_events = np.count_nonzero(inside, axis=1)
+    counts = np.bincount(own - first, of_events, stop - first).astype(np.int64)
+    cells = (
+        np.broadcast_to(weight, inside.shape)[inside],
+        ordered.item[other[inside]],
+        np.concatenate(([0], np.cumsum(counts))),
+    )
+    pairs = sp.csr_matrix(cells, shape=(stop - first, items))
+    pairs.sum_duplicates()
+    return pairs

@@ -54,7 +54,10 @@ def build_histories(rows: Interactions) -> UserHistories:
     Args:
         rows: Users numbered in order of their ids, each with at least one row.
     """
-    ordered = rows.some(np.lexsort((np.arange(len(rows.user))[::-1], -rows.time_us, rows.user)))
+    ordered = rows.by_time()
     counts = np.bincount(ordered.user)
     starts = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+    # Each user's rows backwards.
+    ends = np.repeat(starts[:-1] + starts[1:] - 1, counts)
+    ordered = ordered.some(ends - np.arange(len(ends)))
     return UserHistories(rows.users, starts, ordered.item, ordered.time_us, ordered.weight)

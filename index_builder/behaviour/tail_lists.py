@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from retrieval.behaviour.factors import ItemFactors
 from retrieval.behaviour.item_lists import ItemLists
+from retrieval.behaviour.spilled_array import SpilledArray
 
 # Length of list and tail together: as much as the cache keeps of a list.
 LENGTH = 64
@@ -44,30 +45,25 @@ def build_tail_lists(
     # One extra result, because an item is among its own best results.
     depth = min(length + 1, len(vectors))
     index = _index(vectors)
-    listed = np.repeat(np.arange(lists.items), counts) * lists.items + lists.others
-    listed_keys = np.sort(np.concatenate((listed, np.arange(lists.items) * (lists.items + 1))))
-    tail_items: list[NDArray[np.int32]] = []
-    tail_scores: list[NDArray[np.float32]] = []
+    tail_items, tail_scores = SpilledArray(np.int32), SpilledArray(np.float32)
     lengths = np.zeros(lists.items, np.int64)
     for at in range(0, len(short), _BLOCK_ROWS):
         items = short[at : at + _BLOCK_ROWS]
         scores, others = index.search(single_item_users(factors, items), depth)
         order = np.lexsort((others, -scores))
         scores, others = (np.take_along_axis(one, order, axis=1) for one in (scores, others))
-        keys = items[:, None] * lists.items + others
+        keys = np.arange(len(items))[:, None] * lists.items + others
+        entries = lists.entries(items)
+        listed = entries.events * lists.items + entries.others
+        own = np.arange(len(items)) * lists.items + items
         # Cells may return fewer than requested; then a number is -1.
-        free = (others >= 0) & ~_in_sorted(keys, listed_keys)
+        free = (others >= 0) & ~_in_sorted(keys, np.sort(np.concatenate((listed, own))))
         free &= np.cumsum(free, axis=1) <= (length - counts[items])[:, None]
-        tail_items.append(others[free].astype(np.int32))
-        tail_scores.append(scores[free].astype(np.float32))
+        tail_items.add(others[free])
+        tail_scores.add(scores[free])
         lengths[items] = free.sum(axis=1)
     starts = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-    nothing = (np.empty(0, np.int32), np.empty(0, np.float32))
-    return ItemLists(
-        starts,
-        np.concatenate((nothing[0], *tail_items)),
-        np.concatenate((nothing[1], *tail_scores)),
-    )
+    return ItemLists(starts, tail_items.array(), tail_scores.array())
 
 
 def single_item_users(factors: ItemFactors, items: NDArray[np.int64]) -> NDArray[np.float32]:

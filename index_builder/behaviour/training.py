@@ -21,6 +21,8 @@ from index_builder.behaviour.model_selection import (
 from index_builder.behaviour.ranker_dataset import feature_generators
 from index_builder.behaviour.ranker_selection import WINDOWS, TrainedRanker, fit_rankers, obstacle
 from index_builder.behaviour.tables import build_tables
+from index_builder.behaviour.training_memory import check_memory
+from index_builder.behaviour.user_item_matrix import newest_counted
 from index_builder.execution.build_device import CPU_DEVICE, BuildDevice
 from index_builder.interactions.records import Interactions
 from index_builder.interactions.splits import Split, validation_windows
@@ -67,7 +69,13 @@ def train_behaviour(
         nothing to test on.
     """
     rows, unknown = _known(learning.interactions, ids)
+    check_memory(rows)
     notes: list[str] = []
+    if newest := newest_counted(rows):
+        notes.append(
+            f"some users have very many interactions: pairs of items are counted in the newest "
+            f"{newest} of each user"
+        )
     choices, rankers, debias = _select_blends(learning, rows, seed, notes, advance, device)
     candidates = train_candidates(rows, repeats=True, seed=seed, device=device)
     advance(1)

@@ -164,7 +164,7 @@ def _with_cold_items(
 
 def factors_id(tables: BehaviourTables) -> str:
     """Returns the hash of the factors, in lower-case hex."""
-    return hashlib.sha256(tables.factors.vectors.tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(tables.factors.vectors).data.cast("B")).hexdigest()
 
 
 def _blend_key(blend: snapshot_pb2.BlendCard) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.behaviour.history import History, Recency
+from retrieval.behaviour.spilled_array import SpilledArray
 from retrieval.protocols.scored_rows import NO_ROWS, ScoredRows, sum_by_row
+
+# Entries renumbered at a time: about 100 MB.
+_BLOCK_ENTRIES = 1 << 21
 
 
 class ItemLists(NamedTuple):
@@ -32,7 +36,7 @@ class ItemLists(NamedTuple):
         part = slice(self.starts[item], self.starts[item + 1])
         return self.others[part], self.scores[part]
 
-    def entries(self, items: NDArray[np.int32]) -> ListEntries:
+    def entries(self, items: NDArray[np.int32] | NDArray[np.int64]) -> ListEntries:
         """Returns the entries of the lists of some items, list by list."""
         firsts = self.starts[items]
         counts = self.starts[items + 1] - firsts
@@ -42,6 +46,34 @@ class ItemLists(NamedTuple):
         places += np.repeat(firsts - (ends - counts), counts)
         events = np.repeat(np.arange(len(items)), counts)
         return ListEntries(self.others[places], self.scores[places], events)
+
+    def renumbered(
+        self, numbers: NDArray[np.integer[Any]], kept: NDArray[np.bool_] | None = None
+    ) -> ItemLists:
+        """Returns the lists with other numbers of the items on them.
+
+        Args:
+            numbers: (items,), the new numbers, in the same order; an item with -1 is left out.
+            kept: (items,), whether a list is kept; the others become empty. None keeps all.
+        """
+        others, scores = SpilledArray(np.int32), SpilledArray(np.float32)
+        counts = np.zeros(self.items, np.int64)
+        first = 0
+        while first < self.items:
+            least = int(np.searchsorted(self.starts, self.starts[first] + _BLOCK_ENTRIES, "right"))
+            stop = min(max(least - 1, first + 1), self.items)
+            part = slice(self.starts[first], self.starts[stop])
+            of = np.repeat(np.arange(stop - first), np.diff(self.starts[first : stop + 1]))
+            found = numbers[self.others[part]]
+            left = found >= 0
+            if kept is not None:
+                left &= kept[first:stop][of]
+            counts[first:stop] = np.bincount(of[left], minlength=stop - first)
+            others.add(found[left])
+            scores.add(self.scores[part][left])
+            first = stop
+        starts = np.concatenate(([0], np.cumsum(counts)))
+        return ItemLists(starts, others.array(), scores.array())
 
 
 class ListEntries(NamedTuple):

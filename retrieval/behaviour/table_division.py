@@ -30,10 +30,7 @@ def divide_lists(lists: ItemLists, numbers: NDArray[np.int32]) -> ItemLists:
     """
     rows = np.full(lists.items, -1, np.int32)
     rows[numbers] = np.arange(len(numbers))
-    others = rows[lists.others]
-    kept = others >= 0
-    ends = np.concatenate(([0], np.cumsum(kept)))
-    return ItemLists(ends[lists.starts].astype(np.int64), others[kept], lists.scores[kept])
+    return lists.renumbered(rows)
 
 
 def join_lists(parts: Sequence[tuple[NDArray[np.int32], ItemLists]]) -> ItemLists:
