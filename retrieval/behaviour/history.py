@@ -43,9 +43,6 @@ class History(NamedTuple):
         return events, self.rows[events]
 
 
-EMPTY_HISTORY = History(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.float32))
-
-
 class Recency(NamedTuple):
     """The decay of older interactions of a user.
 
