@@ -64,6 +64,11 @@ class Calls:
         return asdict(self) | found
 
 
+def by_words(info: c.ReplyInfo) -> bool:
+    """Returns whether a reply says that texts were searched by their words alone."""
+    return info.served_by.rung == "lexical"
+
+
 class Caller:
     """Calls the router in every way."""
 
@@ -105,7 +110,8 @@ class Caller:
         options = c.SearchOptions(k=1_000, mode=c.SearchMode.DENSE, min_watermark=min_watermark)
         reply = await self._client.search(query, options, timeout_s=DEADLINE_S)
         found = {hit.id for hit in reply.hits}
-        return reply.info, self._within(found, reply.info.coverage)
+        whole = by_words(reply.info) or self._within(found, reply.info.coverage)
+        return reply.info, whole
 
     async def items(self) -> Told:
         reply = await self._client.get_items(sorted(self._ids), timeout_s=DEADLINE_S)
@@ -184,7 +190,7 @@ async def measure(calls: Calls, call: Callable[[], Awaitable[Told]]) -> bool:
             calls.missing.update(info.coverage.missing_shards)
             if info.served_by.source is c.Source.FALLBACK:
                 calls.fallbacks.add(f"{info.served_by.rung}: {info.served_by.reason}")
-            whole = whole and not info.coverage.missing_shards
+            whole = whole and not info.coverage.missing_shards and not by_words(info)
     except NearlineError as error:
         name = type(error).__name__
         calls.errors[name] = calls.errors.get(name, 0) + 1

@@ -28,7 +28,7 @@ QUICK = ("shard half-open", "shard partitioned", "redis half-open", "embedding p
 REFUSED = {
     "shard": {"write attributes"},
     "redis": {"write", "write attributes", "record"},
-    "embedding": {"text search", "write"},
+    "embedding": {"write"},
 }
 # Calls that ask every shard. A list may come from a cache.
 OF_EVERY_SHARD = {"search", "text search", "items", "count"}
@@ -90,6 +90,13 @@ def test_a_list_without_redis_says_that_the_user_is_not_known(
     reasons = rows[case]["kinds"]["list"]["fallbacks"]
     assert reasons
     assert all(one.startswith("no_user_state: Redis does not answer") for one in reasons)
+
+
+@pytest.mark.parametrize("case", cases("embedding"))
+def test_texts_without_an_embedder_are_searched_by_words(rows: dict[str, Row], case: str) -> None:
+    reasons = rows[case]["kinds"]["text search"]["fallbacks"]
+    assert reasons
+    assert all(one.startswith("lexical: searched by words alone") for one in reasons)
 
 
 @pytest.mark.parametrize("case", cases("shard"))
