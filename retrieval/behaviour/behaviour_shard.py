@@ -12,7 +12,7 @@ from nearline.errors import InvalidRequest
 from nearline.v1 import snapshot_pb2
 from retrieval.behaviour import generator_names as names
 from retrieval.behaviour.blend import Generator, without_history
-from retrieval.behaviour.factors import FactorGenerator
+from retrieval.behaviour.factors import FactorGenerator, best_of_each
 from retrieval.behaviour.generator_spec import build_generator
 from retrieval.behaviour.history import History, UserVectors
 from retrieval.behaviour.item_lists import ListGenerator, TailGenerator
@@ -51,6 +51,17 @@ class _UserSources:
 
     generators: Sequence[Generator]
     newest_us: int | None
+
+    def best_of_each(
+        self, history: History, allowed: NDArray[np.bool_], most: int
+    ) -> list[ScoredRows]:
+        """Returns the best items of each generator; those of factors read them together."""
+        by_factors = [one for one in self.generators if isinstance(one, FactorGenerator)]
+        nearest = iter(best_of_each(by_factors, history, allowed, most))
+        return [
+            next(nearest) if isinstance(one, FactorGenerator) else one.best(history, allowed, most)
+            for one in self.generators
+        ]
 
 
 class BehaviourShard:
@@ -117,7 +128,8 @@ class BehaviourShard:
         if request.reasons_for is not None:
             return self._explain(request, history, events)
         shown = np.ones(self.items, np.bool_) if allowed is None else allowed.copy()
-        shown &= ~self.mask_of(request.hidden)
+        if len(request.hidden):
+            shown &= ~self.mask_of(request.hidden)
         if request.hide_history:
             shown[history.own_rows()[1]] = False
         scored: list[ScoredRows] = []
@@ -127,7 +139,7 @@ class BehaviourShard:
                 sources = self._sources[request.repeats]
                 newest_us = sources.newest_us
                 may = shown if request.repeats else without_history(shown, history)
-                scored += [one.best(history, may, request.most) for one in sources.generators]
+                scored += sources.best_of_each(history, may, request.most)
             else:
                 generator = self._generator(name, request.now_us)
                 scored.append(generator.best(history, shown, request.most))

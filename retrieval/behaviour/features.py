@@ -17,11 +17,11 @@ from nearline.times import DAY_US
 from retrieval.behaviour.blend import (
     DEPTH,
     Generator,
-    on_common_scale,
+    all_on_common_scale,
     without_history,
 )
 from retrieval.behaviour.history import History
-from retrieval.protocols.scored_rows import ScoredRows, add_up, union
+from retrieval.protocols.scored_rows import ScoredRows, union
 
 # Number of candidates from each source and from the blend.
 _SOURCE_CANDIDATES = 40
@@ -61,15 +61,22 @@ class UserCandidates(NamedTuple):
 
 
 class CandidateFeatures(NamedTuple):
-    """The candidates of a ranker, with their features.
+    """The candidates of a ranker, with their features, and what their sources found besides.
 
-    rows: (n,) int64, rows of the items, ascending. values: (features, n) float32.
-    blended: Scores of the blend, for all items that it scores.
+    found: (u,) int64, rows of the items that the sources found, ascending. blended: (u,) float32,
+    their scores in the blend; 0 for those that it does not score. places: (n,) int64, which of them
+    are candidates. values: (features, n) float32.
     """
 
-    rows: NDArray[np.int64]
+    found: NDArray[np.int64]
+    blended: NDArray[np.float32]
+    places: NDArray[np.int64]
     values: NDArray[np.float32]
-    blended: ScoredRows
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Rows of the candidates: (n,), ascending."""
+        return self.found[self.places]
 
 
 class ItemStatistics(NamedTuple):
@@ -149,18 +156,32 @@ class FeatureSpec(NamedTuple):
         Args:
             history: At least one interaction.
         """
-        shares = [on_common_scale(one) for one in found.scored]
-        blended = add_up(shares, self.weights).positive()
-        rows = union(
-            [*(one.best(_SOURCE_CANDIDATES) for one in shares), blended.best(_BLEND_CANDIDATES)]
-        )
-        scores = np.array([one.of(rows) for one in (*shares, blended)])
-        user = _user_row(history, _now_days(history, self.newest_us))
-        known = found.columns[:, np.searchsorted(found.rows, rows)]
-        of_items, of_repeats = np.split(known, [_ITEM_COLUMNS])
-        of_user = np.repeat(user[:, None], len(rows), axis=1)
-        values = np.concatenate((scores, _places(scores), of_items, of_user, of_repeats))
-        return CandidateFeatures(rows, values.astype(np.float32), blended)
+        rows, sources = found.rows, len(found.scored)
+        shares = all_on_common_scale(found.scored)
+        scores = np.zeros((sources + 1, len(rows)), np.float32)
+        is_candidate = np.zeros(len(rows), np.bool_)
+        for own, share, weight in zip(scores, shares, self.weights, strict=False):
+            places = rows.searchsorted(share.rows)
+            own[places] = share.scores
+            best = ScoredRows(places, share.scores).best(_SOURCE_CANDIDATES)
+            is_candidate[best.rows] = True
+            if weight:
+                scores[-1] += np.float32(weight) * own
+        blended = scores[-1]
+        scored = np.flatnonzero(blended > 0)
+        best = ScoredRows(scored, blended.take(scored)).best(_BLEND_CANDIDATES)
+        is_candidate[best.rows] = True
+        places = np.flatnonzero(is_candidate)
+        # By item, place and user, then by item again if it may come again.
+        parts = np.cumsum([sources + 1, sources + 1, _ITEM_COLUMNS, len(_USER_FEATURES)])
+        values = np.empty((parts[-1] + len(found.columns) - _ITEM_COLUMNS, len(places)), np.float32)
+        of_sources, of_places, of_items, of_user, of_repeats = np.split(values, parts)
+        scores.take(places, axis=1, out=of_sources)
+        of_places[:] = _places(of_sources)
+        known = found.columns.take(places, axis=1)
+        of_items[:], of_repeats[:] = known[:_ITEM_COLUMNS], known[_ITEM_COLUMNS:]
+        of_user[:] = _user_row(history, _now_days(history, self.newest_us))[:, None]
+        return CandidateFeatures(rows, blended, places, values)
 
 
 class FeatureExtractor(NamedTuple):

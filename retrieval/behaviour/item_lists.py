@@ -38,14 +38,16 @@ class ItemLists(NamedTuple):
 
     def entries(self, items: NDArray[np.int32] | NDArray[np.int64]) -> ListEntries:
         """Returns the entries of the lists of some items, list by list."""
-        firsts = self.starts[items]
-        counts = self.starts[items + 1] - firsts
-        # Places of the entries of all lists: each list counts up from its first entry.
-        ends = np.cumsum(counts)
-        places = np.arange(ends[-1] if len(ends) else 0)
-        places += np.repeat(firsts - (ends - counts), counts)
-        events = np.repeat(np.arange(len(items)), counts)
-        return ListEntries(self.others[places], self.scores[places], events)
+        firsts, ends = self.starts.take(items), self.starts.take(items + 1)
+        # Copying the part of each list takes half as long as reading entry by entry.
+        parts = [slice(*bounds) for bounds in zip(firsts.tolist(), ends.tolist(), strict=True)]
+        if not parts:
+            parts = [slice(0, 0)]
+        return ListEntries(
+            np.concatenate([self.others[part] for part in parts]),
+            np.concatenate([self.scores[part] for part in parts]),
+            np.repeat(np.arange(len(items)), ends - firsts),
+        )
 
     def renumbered(
         self, numbers: NDArray[np.integer[Any]], kept: NDArray[np.bool_] | None = None
@@ -103,9 +105,10 @@ class ListGenerator(NamedTuple):
         entries = self.lists.entries(history.items[: self.newest])
         if not len(entries.others):
             return NO_ROWS
-        values = entries.scores * self.event_weights(history)[entries.events]
-        summed = sum_by_row(entries.others, values, len(allowed))
-        return summed.within(allowed).positive().best(most)
+        values = entries.scores * self.event_weights(history).take(entries.events)
+        rows, sums = sum_by_row(entries.others, values, len(allowed))
+        shown = allowed.take(rows)
+        return ScoredRows.best_of(rows[shown], sums[shown], most).positive()
 
     def event_weights(self, history: History) -> NDArray[np.float32]:
         """Returns how much the list of each of the newest interactions counts."""

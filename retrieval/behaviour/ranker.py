@@ -15,7 +15,7 @@ from retrieval.behaviour.features import FeatureExtractor, FeatureSpec, UserCand
 from retrieval.behaviour.generator_spec import source_name
 from retrieval.behaviour.history import History
 from retrieval.behaviour.trees import Trees, read_trees
-from retrieval.protocols.scored_rows import NO_ROWS, ScoredRows, add_up
+from retrieval.protocols.scored_rows import NO_ROWS, ScoredRows
 
 _TINY = 1e-9
 # Keeps the last candidate above the items that are not ranked.
@@ -41,16 +41,17 @@ class Ranker(NamedTuple):
             found: The best items of each source.
             history: At least one interaction.
         """
-        rows, values, blended = self.spec.features(found, history)
-        if not len(rows):
+        rows, blended, places, values = self.spec.features(found, history)
+        if not len(places):
             return NO_ROWS
         ranked = combine_scores(
-            blended.of(rows), self.trees.scores(values), self.blend_weight, self.weight
+            blended.take(places), self.trees.scores(values), self.blend_weight, self.weight
         )
-        rest = blended.without(rows)
-        above = rest.scores.max(initial=0) + _STEP
-        first = ScoredRows(rows, (ranked - ranked.min() + above).astype(np.float32))
-        return add_up([first, rest], [1.0, 1.0])
+        scores = blended.copy()
+        scores[places] = 0
+        above = scores.max() + _STEP
+        scores[places] = ranked - ranked.min() + above
+        return ScoredRows(rows, scores).positive()
 
 
 class RankerGenerator(NamedTuple):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-# With up to this many items for each value, an array of all items takes less time than sorting.
-_DENSE = 16
+# For each thread, a number for every item; see `sum_by_row`.
+_scratch = threading.local()
 
 
 class ScoredRows(NamedTuple):
@@ -20,6 +21,20 @@ class ScoredRows(NamedTuple):
 
     rows: NDArray[np.int64]
     scores: NDArray[np.float32]
+
+    @classmethod
+    def best_of(cls, rows: NDArray[np.int64], scores: NDArray[np.float32], most: int) -> ScoredRows:
+        """Returns the best of some items; see `best`.
+
+        Args:
+            rows: (n,), each once, in any order. scores: (n,).
+        """
+        extra = len(rows) - most
+        if extra > 0 and most > 0:
+            kept = scores >= np.partition(scores, extra)[extra]
+            rows, scores = rows[kept], scores[kept]
+        order = np.argsort(rows)
+        return cls(rows[order], scores[order]).best(most)
 
     def best(self, most: int) -> ScoredRows:
         """Returns the items with the highest scores; of equal ones, those with the lower rows."""
@@ -85,19 +100,33 @@ def union(parts: Sequence[ScoredRows]) -> NDArray[np.int64]:
     return distinct
 
 
-def sum_by_row(rows: NDArray[np.int32], values: NDArray[np.float32], items: int) -> ScoredRows:
-    """Returns the sum of the values of each row.
+def sum_by_row(
+    rows: NDArray[np.int32], values: NDArray[np.float32], items: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Returns the rows, each once and in no order, and the sum of the values of each.
+
+    Takes no longer if there are more items. Sorting the rows takes three times as long, and an
+    array of sums for all items, with 250,000 of them, 15 times.
 
     Args:
         rows: (n,), in any order, any number of times.
         values: (n,) > 0.
         items: Number of items; rows are below it.
     """
-    if items <= _DENSE * len(rows):
-        sums = np.bincount(rows, values, items)
-        found = np.flatnonzero(sums)
-        return ScoredRows(found, sums[found].astype(np.float32))
-    # Both ways add the values of a row in the same order, so the sums are the same to the last bit.
-    found, places = np.unique(rows, return_inverse=True)
-    sums = np.bincount(places, values, len(found))
-    return ScoredRows(found.astype(np.int64), sums.astype(np.float32))
+    places = rows.astype(np.int64)
+    numbers = np.arange(len(rows), dtype=np.int32)
+    last_of = _numbers_of_items(items)
+    # Afterwards, an item has the number of its last value; others keep what they had.
+    last_of[places] = numbers
+    last = last_of.take(places)
+    found = np.flatnonzero(last == numbers)
+    sums = np.bincount(last, values, len(rows)).take(found)
+    return places.take(found), sums.astype(np.float32)
+
+
+def _numbers_of_items(items: int) -> NDArray[np.int32]:
+    """Returns an array of this thread with a number for each item, of any value."""
+    numbers: NDArray[np.int32] | None = getattr(_scratch, "numbers", None)
+    if numbers is None or len(numbers) < items:
+        numbers = _scratch.numbers = np.zeros(items, np.int32)
+    return numbers

@@ -16,6 +16,7 @@ from retrieval.behaviour.features import (
 )
 from retrieval.behaviour.history import History
 from retrieval.behaviour.popularity import BuyAgainGenerator, ItemScores, PopularityGenerator
+from retrieval.protocols.scored_rows import ScoredRows
 from tests.retrieval.behaviour.dense_scores import dense, spread
 
 POPULAR = np.array([4, 0, 8, 2, 2, 0], np.float32)
@@ -68,7 +69,7 @@ def test_scores_and_places_are_those_of_the_sources_and_their_blend() -> None:
             assert score == share[item]
     parts = map(WeightedGenerator, GENERATORS, features.spec.weights)
     blended = dense(Blend(list(parts), True), HISTORY, 6)
-    assert np.array_equal(spread(looked.blended, 6), blended)
+    assert np.array_equal(spread(ScoredRows(looked.found, looked.blended), 6), blended)
     assert told(features, looked, "blend.score")[0] == blended[0]
     # By what was had, with weights, 0 counts 4, 2 counts 2 and 3 counts 1; equal ones by number.
     assert told(features, looked, "again.place") == {0: 0, 2: 1, 3: 2, 4: 3}

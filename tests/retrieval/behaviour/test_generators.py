@@ -13,7 +13,7 @@ from retrieval.behaviour.factors import FactorGenerator, ItemFactors, OrderedFac
 from retrieval.behaviour.history import History, Recency
 from retrieval.behaviour.item_lists import ItemLists, ListGenerator
 from retrieval.behaviour.popularity import BuyAgainGenerator, ItemScores, PopularityGenerator
-from retrieval.protocols.scored_rows import sum_by_row
+from retrieval.protocols.scored_rows import ScoredRows, sum_by_row
 from tests.retrieval.behaviour.dense_scores import dense, of_all, spread
 
 # 0 goes with 1 and 2, 1 with 0; nothing goes with 2.
@@ -172,7 +172,9 @@ def test_values_of_a_row_add_up_however_many_items_there_are(
     rows = np.array([row for row, _ in pairs], np.int32)
     values = np.array([value for _, value in pairs], np.float32)
     expected = np.bincount(rows, values, items).astype(np.float32)
-    assert np.array_equal(spread(sum_by_row(rows, values, items), items), expected)
+    found, sums = sum_by_row(rows, values, items)
+    assert len(found) == len(set(rows.tolist()))
+    assert np.array_equal(spread(ScoredRows(found, sums), items), expected)
 
 
 @given(
