@@ -131,7 +131,7 @@ class ItemFactors(NamedTuple):
         rows = self.vectors[items].astype(np.float64)
         weights = self.alpha * confidence.astype(np.float64)
         left = self.gram + (rows * (weights - 1)[:, None]).T @ rows
-        left[np.diag_indices_from(left)] += self.regularisation
+        left.flat[:: len(left) + 1] += self.regularisation
         return np.linalg.solve(left, rows.T @ weights).astype(np.float32)
 
     def ordered(self) -> OrderedFactors:

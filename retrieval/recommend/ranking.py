@@ -24,6 +24,7 @@ from retrieval.protocols.candidates import (
     KeyedHistory,
     ShardCandidates,
 )
+from retrieval.protocols.compute_threads import run_stoppable
 from retrieval.protocols.scored_rows import NO_ROWS, ScoredRows, union
 from retrieval.recommend.user_profile import history_of_items
 from retrieval.search.candidates import find_candidates
@@ -143,7 +144,10 @@ async def rank_for_user(
     found = await query.find(CandidatesRequest([names.USER], history, DEPTH, repeats=repeats))
     if not (found.events != UNKNOWN).any():
         return None
-    scored = query.model.score_user(found, history, repeats=repeats)
+    scored = await run_stoppable(
+        lambda stopped: query.model.score_user(found, history, repeats=repeats),
+        query.context.deadline,
+    )
     following = _following(query, names.NEAREST, history, scored.rows)
     return _ranking(HISTORY, found, [scored], debias, following)
 
