@@ -29,7 +29,7 @@ MIB = 1 << 20
 MAXMEMORY = 64 * MIB
 
 
-@pytest.mark.parametrize("size", [100, 20_000])
+@pytest.mark.parametrize("size", [100, pytest.param(20_000, marks=pytest.mark.long)])
 async def test_a_full_queue_is_refused_and_changes_and_interactions_are_not(
     redis_url: str, tmp_path: Path, size: int
 ) -> None:

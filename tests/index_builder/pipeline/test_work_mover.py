@@ -116,6 +116,7 @@ def contents(url: str, result: BuildResult) -> dict[str, str]:
     return {one.path: one.sha256 for one in manifest.files if "report" not in one.path}
 
 
+@pytest.mark.long
 @pytest.mark.service
 async def test_a_killed_build_goes_on_on_another_machine_and_makes_the_same_snapshot(
     s3: str,  # noqa: F811
@@ -142,6 +143,7 @@ async def test_a_killed_build_goes_on_on_another_machine_and_makes_the_same_snap
     assert len(contents(s3, result)) > 6
 
 
+@pytest.mark.long
 async def test_damaged_pieces_are_done_again(
     s3: str,  # noqa: F811
     corpus: Path,
@@ -206,6 +208,7 @@ async def test_a_piece_of_other_texts_is_left_out(
     assert len(again.texts) == result.embedded
 
 
+@pytest.mark.long
 async def test_two_machines_that_build_the_same_at_once_both_publish_it(
     s3: str,  # noqa: F811
     tmp_path: Path,

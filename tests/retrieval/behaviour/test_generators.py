@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
 from nearline.times import DAY_US
-from retrieval.behaviour.blend import DEPTH, Blend, WeightedGenerator, on_common_scale
+from retrieval.behaviour.blend import (
+    DEPTH,
+    Blend,
+    WeightedGenerator,
+    all_on_common_scale,
+    on_common_scale,
+)
 from retrieval.behaviour.factors import FactorGenerator, ItemFactors, OrderedFactors
 from retrieval.behaviour.history import History, Recency
 from retrieval.behaviour.item_lists import ItemLists, ListGenerator
@@ -178,6 +186,36 @@ def test_values_of_a_row_add_up_however_many_items_there_are(
 
 
 @given(
+    scores=st.dictionaries(st.integers(0, 50), st.sampled_from([0.5, 1.0, 2.0]), max_size=30),
+    order=st.randoms(use_true_random=False),
+    most=st.integers(0, 12),
+)
+def test_the_best_of_unordered_items_are_those_with_the_lower_rows_of_equal_ones(
+    scores: dict[int, float], order: random.Random, most: int
+) -> None:
+    rows = list(scores)
+    order.shuffle(rows)
+    values = np.array([scores[row] for row in rows], np.float32)
+    found = ScoredRows.best_of(np.array(rows, np.int64), values, most)
+    expected = sorted(scores, key=lambda row: (-scores[row], row))[:most]
+    assert found.rows.tolist() == sorted(expected)
+    assert found.scores.tolist() == [scores[row] for row in sorted(expected)]
+
+
+def test_parts_of_any_length_are_scaled_each_for_itself() -> None:
+    parts = [of_all(np.array(one, np.float32)) for one in ([3, 1, 2, 0], [], [5], [2, 2], [1, 9])]
+    together = all_on_common_scale(parts)
+    for part, scaled in zip(parts, together, strict=True):
+        alone = on_common_scale(part)
+        assert np.array_equal(scaled.rows, alone.rows)
+        assert np.array_equal(scaled.scores, alone.scores)
+    deviation = np.sqrt(2 / 3)
+    assert together[0].scores == pytest.approx([2 + 1 / deviation, 2 - 1 / deviation, 2])
+    assert [len(one.rows) for one in together] == [3, 0, 0, 2, 2]
+    assert together[3].scores.tolist() == [2, 2]
+
+
+@given(
     seed=st.integers(0, 50),
     count=st.sampled_from([0, 1, 40, 2_000, 20_000]),
     most=st.sampled_from([1, 7, 300]),
@@ -193,7 +231,14 @@ def test_the_nearest_are_those_of_a_comparison_with_all(
     vectors *= np.exp(-skew * rng.random((count, 1), np.float32))
     user = rng.standard_normal(8).astype(np.float32) * (seed % 3)
     allowed = rng.random(count) <= share
-    found = OrderedFactors.of(vectors).nearest(user, allowed, most)
+    ordered = OrderedFactors.of(vectors)
+    other = rng.standard_normal(8).astype(np.float32)
+    for one in (user, other):
+        found = ordered.nearest(one, allowed, most)
+        together = ordered.nearest_to_each([other, one, user], allowed, most)[1]
+        assert np.array_equal(together.rows, found.rows)
+        assert np.array_equal(together.scores, found.scores)
+    found = ordered.nearest(user, allowed, most)
     expected = np.sort((vectors @ user)[allowed])[::-1][:most]
     assert np.sort(found.scores)[::-1] == pytest.approx(expected, abs=1e-5)
     assert found.scores == pytest.approx(vectors[found.rows] @ user, abs=1e-5)
