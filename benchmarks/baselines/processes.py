@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 import nearline
 from nearline.errors import NotReady
+from nearline_cli.local.ports import reserve_port
 from nearline_cli.local.processes import RETRIEVAL_SERVICES, SHARD_SERVICES, service_process
+from nearline_cli.terminal.options import DEFAULT_HOST
 
 
 @contextlib.asynccontextmanager
@@ -52,13 +54,13 @@ def single_process_pool() -> ProcessPoolExecutor:
 
 
 class RunningRouter(NamedTuple):
-    """A router: its address, and the ids of its processes; its own is the last."""
+    """Routers on one port: their address, and the ids of the processes; a router's is the last."""
 
     address: str
     pids: list[int]
 
     def router_rss_bytes(self) -> int:
-        """Returns the resident memory of the router alone."""
+        """Returns the resident memory of one router alone."""
         return self._replace(pids=self.pids[-1:]).rss_bytes()
 
     def rss_bytes(self) -> int:
@@ -74,14 +76,16 @@ async def router_process(
     separate_shards: int,
     processes: int = 1,
     router_arguments: Sequence[str] = (),
+    routers: int = 1,
 ) -> AsyncIterator[RunningRouter]:
-    """Runs a router, and the processes of its shards, for the duration of the block.
+    """Runs routers, and the processes of their shards, for the duration of the block.
 
     Args:
         arguments: Arguments of every service.
         separate_shards: Shards that separate processes hold; 0 keeps them in the router.
         processes: Number of these processes.
-        router_arguments: Further arguments of the router.
+        router_arguments: Further arguments of the routers.
+        routers: Number of router processes, on one port.
     """
     async with contextlib.AsyncExitStack() as stack:
         pids: list[int] = []
@@ -97,11 +101,13 @@ async def router_process(
                 pids.append(shard.pid)
                 held += [f"{number}={shard.address}" for number in numbers]
             topology = ("--shards", ";".join(held))
-        router = await stack.enter_async_context(
-            service_process(
-                "retrieval",
-                (*arguments, *topology, *router_arguments),
-                ready_services=RETRIEVAL_SERVICES,
+        words = (*arguments, *topology, *router_arguments)
+        if routers > 1:
+            shared = stack.enter_context(reserve_port(DEFAULT_HOST, 0))
+            words += ("--reuse-port", "true", "--port", str(shared.getsockname()[1]))
+        for _ in range(routers):
+            router = await stack.enter_async_context(
+                service_process("retrieval", words, ready_services=RETRIEVAL_SERVICES)
             )
-        )
-        yield RunningRouter(router.address, [*pids, router.pid])
+            pids.append(router.pid)
+        yield RunningRouter(router.address, pids)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import os
+import shutil
 import tempfile
 import time
 from collections import Counter
@@ -17,7 +21,9 @@ from numpy.typing import NDArray
 
 from benchmarks.baselines.processes import single_process_pool
 from benchmarks.workloads.retrieval_dataset import read_matrix
+from benchmarks.workloads.rewriter import Rewriter, Rewrites
 from nearline import wire
+from nearline.contract import Item
 from nearline.errors import InvalidRequest
 from nearline.filter_text import parse_filter
 from nearline.v1 import retrieval_pb2
@@ -25,6 +31,11 @@ from nearline.vectors import pack
 from nearline_cli.terminal.output import JsonFlag, print_json, print_table
 
 _COLLECTION = "bench"
+# Files of a dataset: its options, the served rows, the values of their attributes, and the queries
+# with their exact results.
+_OPTIONS, _ROWS, _VALUES, _EXACT = "options.json", "rows.npy", "values.npy", "exact.npz"
+_ATTRIBUTES = ("first", "second", "topic")
+_READ_AT_ONCE = 1_000
 _METHOD = "/nearline.v1.RetrievalService/Search"
 # Scores of a matrix product and of faiss differ in the last digits.
 _TIE = 1e-6
@@ -44,6 +55,17 @@ class FilterCase(NamedTuple):
     filter: str
 
 
+class _Options(NamedTuple):
+    """Options of the dataset; see `bench_filter`."""
+
+    vectors: str
+    queries: int
+    k: int
+    ef: int
+    factory: str
+    seed: int
+
+
 class ExactResults(NamedTuple):
     """Exact results for one filter: number of matches, and the score of each query's k-th best."""
 
@@ -59,6 +81,24 @@ class FilterDataset(NamedTuple):
     exact: Sequence[ExactResults]
 
 
+class _Documents(NamedTuple):
+    """The served documents, read from the folder of a dataset."""
+
+    folder: Path
+
+    def __call__(self, rows: NDArray[np.int64]) -> list[Item]:
+        base = np.load(self.folder / _ROWS, mmap_mode="r")
+        values = np.load(self.folder / _VALUES, mmap_mode="r")
+        return [
+            Item(
+                id=f"{row:09d}",
+                vector=base[row],
+                attributes=dict(zip(_ATTRIBUTES, values[:, row].tolist(), strict=True)),
+            )
+            for row in rows.tolist()
+        ]
+
+
 def bench_filter(
     vectors: Annotated[
         Path, typer.Option(metavar="FILE.npy", help="Matrix of float32 vectors, one per row.")
@@ -72,6 +112,17 @@ def bench_filter(
     ] = 64,
     index: Annotated[str, typer.Option(help="FAISS factory string.")] = "HNSW32",
     seed: Annotated[int, typer.Option(help="Seed of the sample and of the attributes.")] = 0,
+    writes: Annotated[
+        float, typer.Option(min=0, help="Documents per second that are written meanwhile.")
+    ] = 0.0,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep the snapshot and the exact results here, and use those of an earlier run. "
+            "Optional.",
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure Search under filters that keep between half and a thousandth of the rows.
@@ -81,13 +132,16 @@ def bench_filter(
     Most filters use random attributes. In the last cases, `topic` keeps the rows nearest to a
     random row, and `off topic` excludes them. One caller sends every query with every filter in
     turn, so that other load on the machine affects all alike. Recall is measured against an exact
-    filtered scan.
+    filtered scan. With --writes, another process keeps writing random documents as they are.
     """
-    with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
-        store = Path(folder) / "store"
-        with single_process_pool() as one:
-            prepared = one.submit(_prepare, store, vectors, queries, k, ef, index, seed).result()
-        records = asyncio.run(_measure(store, prepared, k))
+    options = _Options(str(vectors), queries, k, ef, index, seed)
+    with tempfile.TemporaryDirectory(prefix="nearline-bench-") as temporary:
+        place = folder or Path(temporary)
+        if not (place / _OPTIONS).exists():
+            with single_process_pool() as one:
+                one.submit(_prepare, place, options).result()
+        prepared = _read(place, options)
+        records = asyncio.run(_measure(place, prepared, k, writes))
     if as_json:
         for record in records:
             print_json(record | {"n": len(prepared.rows), "index": index, "ef": ef, "k": k})
@@ -117,50 +171,71 @@ def filter_cases() -> list[FilterCase]:
 # --- in a separate process: the build, and the exact results -------------------------------
 
 
-def _prepare(
-    store: Path, vectors: Path, queries: int, k: int, ef: int, index: str, seed: int
-) -> FilterDataset:
+def _prepare(folder: Path, options: _Options) -> None:
     """Builds the snapshot and the exact results."""
     from index_builder.options.build_options import BuildOptions, IndexOptions
     from index_builder.pipeline.builder import build_snapshot
-    from nearline.contract import Item
 
-    matrix = np.array(read_matrix(vectors), np.float32)
+    queries, k = options.queries, options.k
+    matrix = np.array(read_matrix(Path(options.vectors)), np.float32)
     matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
     if len(matrix) < queries + k:
         raise InvalidRequest(
-            f"{vectors} has {len(matrix)} vectors; {queries} queries with k {k} need at least "
-            f"{queries + k}",
+            f"{options.vectors} has {len(matrix)} vectors; {queries} queries with k {k} need at "
+            f"least {queries + k}",
             field="vectors",
         )
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(options.seed)
     order = rng.permutation(len(matrix))
     asked, base = matrix[np.sort(order[:queries])], matrix[np.sort(order[queries:])]
     # Rank by nearness to one row, 0 nearest: this imitates a filter on a topic.
     nearness = base @ base[rng.integers(len(base))]
-    values = {
-        "first": rng.random(len(base)),
-        "second": rng.random(len(base)),
-        "topic": np.argsort(np.argsort(-nearness)) / len(base),
-    }
-    documents = (
-        Item(
-            id=f"{row:09d}",
-            vector=base[row],
-            attributes={name: float(column[row]) for name, column in values.items()},
-        )
-        for row in range(len(base))
-    )
-    options = BuildOptions(
-        store=str(store),
+    topic = np.argsort(np.argsort(-nearness)) / len(base)
+    values = np.stack([rng.random(len(base)), rng.random(len(base)), topic])
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / _ROWS, base)
+    np.save(folder / _VALUES, values)
+    read = _Documents(folder)
+    build = BuildOptions(
+        store=str(folder / "store"),
         collection=_COLLECTION,
-        index=IndexOptions(factory=index, ef_search=ef),
+        index=IndexOptions(factory=options.factory, ef_search=options.ef),
     )
-    asyncio.run(build_snapshot(documents, options))
+    starts = range(0, len(base), _READ_AT_ONCE)
+    documents = (
+        item
+        for start in starts
+        for item in read(np.arange(start, min(start + _READ_AT_ONCE, len(base))))
+    )
+    asyncio.run(build_snapshot(documents, build))
+    named = dict(zip(_ATTRIBUTES, values, strict=True))
     exact = [
-        _exact(base, asked, k, _matching_rows(case, values, len(base))) for case in filter_cases()
+        _exact(base, asked, k, _matching_rows(case, named, len(base))) for case in filter_cases()
     ]
-    return FilterDataset(asked, base, exact)
+    np.savez(
+        folder / _EXACT,
+        queries=asked,
+        matches=[one.matches for one in exact],
+        edges=[one.edges for one in exact],
+    )
+    # Last: a folder without it is incomplete.
+    (folder / _OPTIONS).write_text(json.dumps(options._asdict()), "utf-8")
+
+
+def _read(folder: Path, options: _Options) -> FilterDataset:
+    """Reads what `_prepare` wrote. Raises: InvalidRequest: it has other options."""
+    kept = json.loads((folder / _OPTIONS).read_text("utf-8"))
+    if kept != options._asdict():
+        raise InvalidRequest(
+            f"{folder} was prepared with {kept}; give the same options, or another folder",
+            field="folder",
+        )
+    with np.load(folder / _EXACT) as exact:
+        results = [
+            ExactResults(int(matches), edges)
+            for matches, edges in zip(exact["matches"], exact["edges"], strict=True)
+        ]
+        return FilterDataset(exact["queries"], np.load(folder / _ROWS, mmap_mode="r"), results)
 
 
 def _matching_rows(
@@ -189,21 +264,33 @@ def _exact(
 # --- the measurement -------------------------------------------------------------------------
 
 
-async def _measure(store: Path, prepared: FilterDataset, k: int) -> list[dict[str, object]]:
-    from nearline_cli.local.processes import retrieval_process
+async def _measure(
+    folder: Path, prepared: FilterDataset, k: int, writes: float
+) -> list[dict[str, object]]:
+    from nearline_cli.local.processes import redis_process, retrieval_process
 
-    async with (
-        retrieval_process(store) as service,
-        grpc.aio.insecure_channel(service.address) as channel,
-    ):
+    asked = [_requests(case, prepared.queries, k) for case in filter_cases()]
+    latencies = np.empty((len(asked), len(prepared.queries)))
+    replies: list[list[bytes]] = [[] for _ in asked]
+    async with contextlib.AsyncExitStack() as stack:
+        words: tuple[str, ...] = ()
+        store = folder / "store"
+        if writes:
+            # Writes leave traces in a store, so they get one of their own.
+            own = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
+            store = shutil.copytree(store, own / "store", copy_function=os.link)
+            words = ("--redis", await stack.enter_async_context(redis_process(own / "redis")))
+        service = await stack.enter_async_context(retrieval_process(store, words))
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(service.address))
         # Without serialisers, requests and replies are bytes.
         call: Any = channel.unary_unary(_METHOD)
-        asked = [_requests(case, prepared.queries, k) for case in filter_cases()]
         for _ in range(20):
             await call(asked[0][0])
         first_ms = [await _call_ms(call, requests[0]) for requests in asked]
-        latencies = np.empty((len(asked), len(prepared.queries)))
-        replies: list[list[bytes]] = [[] for _ in asked]
+        writer, start_s = None, time.perf_counter()
+        if writes:
+            rewrites = Rewrites(_COLLECTION, len(prepared.rows), _Documents(folder), writes)
+            writer = stack.enter_context(Rewriter(service.address, rewrites))
         for query in range(len(prepared.queries)):
             for number, requests in enumerate(asked):
                 start = time.perf_counter()
@@ -214,6 +301,8 @@ async def _measure(store: Path, prepared: FilterDataset, k: int) -> list[dict[st
             await _strategies(call, _requests(case, prepared.queries, k, explain=True))
             for case in filter_cases()
         ]
+        spent_s = time.perf_counter() - start_s
+    written = {"writes_per_s": round(writer.written / spent_s, 1)} if writer else {}
     p50 = np.median(latencies, axis=1)
     return [
         {
@@ -226,6 +315,7 @@ async def _measure(store: Path, prepared: FilterDataset, k: int) -> list[dict[st
             "p50_ratio": round(float(p50[number] / p50[0]), 3),
             "first_ms": round(first_ms[number], 3),
             "strategy": plans[number],
+            **written,
         }
         for number, (case, exact, mine) in enumerate(
             zip(filter_cases(), prepared.exact, replies, strict=True)

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import multiprocessing
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
 from benchmarks.baselines.processes import router_process
+from benchmarks.workloads.rewriter import Rewriter, Rewrites
 from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.errors import NotReady
 from nearline_cli.commands.load import search_open_loop
-from nearline_cli.evaluate.open_loop import run_open_loop
 from nearline_cli.local.processes import redis_process
 from nearline_cli.terminal.output import JsonFlag, print_figures
 
@@ -97,12 +94,14 @@ async def _measure(folder: Path, bench: LiveBench) -> dict[str, object]:
             watermark = await _preload(client, changed_ids, changed)
             latencies: dict[str, list[float]] = {_REST: [], _LIVE: []}
             written = 0
+            changes = _Changed(changed_ids, changed)
+            rewrites = Rewrites(_LIVE, pending, changes, bench.upserts, bench.batch)
             for number in range(bench.rounds):
                 for name in (_REST, _LIVE) if number % 2 == 0 else (_LIVE, _REST):
                     if name == _REST:
                         latencies[name] += await _searches(address, name, queries, bench)
                         continue
-                    with _Writer(address, changed_ids, changed, bench) as writer:
+                    with Rewriter(address, rewrites) as writer:
                         latencies[name] += await _searches(address, name, queries, bench)
                     written += writer.written
             rest = await _recall(client, _REST, queries, base, b"")
@@ -198,62 +197,11 @@ async def _recall(
     return good / (len(queries) * _K)
 
 
-class _Writer:
-    """Changes documents at a fixed rate from a separate process, for the duration of the block."""
+class _Changed(NamedTuple):
+    """The documents that keep changing."""
 
-    def __init__(
-        self, address: str, ids: Sequence[str], vectors: _Matrix, bench: LiveBench
-    ) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._stop = context.Event()
-        self._receiver, sender = context.Pipe(duplex=False)
-        self._process = context.Process(
-            target=_write, args=(address, ids, vectors, bench, self._stop, sender)
-        )
-        self.written = 0
+    ids: Sequence[str]
+    vectors: _Matrix
 
-    def __enter__(self) -> _Writer:
-        self._process.start()
-        self._receiver.recv()  # The process has started to write.
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        self.written = self._receiver.recv()
-        self._process.join()
-
-
-def _write(
-    address: str,
-    ids: Sequence[str],
-    vectors: _Matrix,
-    bench: LiveBench,
-    stop: Event,
-    sender: Any,
-) -> None:
-    from nearline.thread_priority import use_batch_scheduling
-
-    # In production, writers run on other machines; here they must not interrupt the services.
-    use_batch_scheduling()
-    sender.send(0)
-    sender.send(asyncio.run(_write_at_rate(address, ids, vectors, bench, stop)))
-
-
-async def _write_at_rate(
-    address: str, ids: Sequence[str], vectors: _Matrix, bench: LiveBench, stop: Event
-) -> int:
-    """Rewrites documents unchanged, so that exact results stay valid; returns their number."""
-    written = 0
-    rng = np.random.default_rng()
-
-    async def send(number: int, due: float) -> None:
-        nonlocal written
-        rows = rng.choice(len(ids), bench.batch, replace=False)
-        items = [c.Item(id=ids[row], vector=vectors[row]) for row in rows]
-        reply = await client.upsert_items(items, collection=_LIVE, timeout_s=10.0)
-        written += len(reply.results)
-
-    numbers = itertools.takewhile(lambda _: not stop.is_set(), itertools.count())
-    async with RetrievalClient(address) as client:
-        await run_open_loop(bench.upserts / bench.batch, numbers, send)
-    return written
+    def __call__(self, rows: NDArray[np.int64]) -> list[c.Item]:
+        return [c.Item(id=self.ids[row], vector=self.vectors[row]) for row in rows]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 
-import grpc
 import numpy as np
 import uvloop
 from numpy.typing import NDArray
@@ -40,6 +40,7 @@ def call_closed_loop(
     seconds: float,
     lead_s: float = 0.0,
     security: ChannelSecurity = _PLAIN,
+    connections: int = 1,
 ) -> CallResults:
     """Calls in a closed loop: each caller sends its next request when the last one is answered.
 
@@ -51,10 +52,11 @@ def call_closed_loop(
         seconds: Duration.
         lead_s: Seconds of lead-in that do not count.
         security: Credential and TLS of the callers.
+        connections: Number of connections, used in turn; servers on one port share them out.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(
-            _closed(address, method, requests, concurrency, seconds, lead_s, security)
+            _closed(address, method, requests, concurrency, seconds, lead_s, security, connections)
         )
 
 
@@ -67,7 +69,7 @@ def call_each(
 
 
 def call_open_loop(
-    address: str, method: str, requests: Sequence[bytes], rate: float
+    address: str, method: str, requests: Sequence[bytes], rate: float, connections: int = 1
 ) -> CallResults:
     """Calls with each request once, in an open loop; see `run_open_loop`.
 
@@ -76,9 +78,10 @@ def call_open_loop(
         method: "/package.Service/Method".
         requests: The requests.
         rate: Requests per second.
+        connections: As for `call_closed_loop`.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_open(address, method, requests, rate))
+        return runner.run(_open(address, method, requests, rate, connections))
 
 
 async def _closed(
@@ -89,16 +92,14 @@ async def _closed(
     seconds: float | None,
     lead_s: float = 0.0,
     security: ChannelSecurity = _PLAIN,
+    connections: int = 1,
 ) -> CallResults:
     clock = time.perf_counter
     numbers = itertools.count()
     replies: list[tuple[int, bytes]] = []
     latencies: list[float] = []
-    channel = security.open_channel(address, ())
-    try:
-        # Without serialisers, requests and replies are bytes.
-        call: Any = channel.unary_unary(method)
-        await call(requests[0])
+    async with _calls(address, method, connections, security) as call:
+        await call[0](requests[0])
         start = clock() + lead_s
         end = math.inf if seconds is None else start + seconds
 
@@ -108,29 +109,43 @@ async def _closed(
                 if seconds is None and number >= len(requests):
                     return
                 number %= len(requests)
-                replies.append((number, await call(requests[number])))
+                reply = await call[number % connections](requests[number])
+                replies.append((number, reply))
                 if now >= start:
                     latencies.append(clock() - now)
 
         await asyncio.gather(*(caller() for _ in range(concurrency)))
         spent_s = clock() - start
-    finally:
-        await channel.close()
     return CallResults(len(latencies) / spent_s, np.array(latencies), replies)
 
 
-async def _open(address: str, method: str, requests: Sequence[bytes], rate: float) -> CallResults:
+async def _open(
+    address: str, method: str, requests: Sequence[bytes], rate: float, connections: int
+) -> CallResults:
     loop = asyncio.get_running_loop()
     replies: list[tuple[int, bytes]] = []
     latencies: list[float] = []
-    async with grpc.aio.insecure_channel(address) as channel:
-        call: Any = channel.unary_unary(method)
-        await channel.channel_ready()
+    async with _calls(address, method, connections, _PLAIN) as call:
 
         async def send(number: int, due: float) -> None:
-            replies.append((number, await call(requests[number])))
+            replies.append((number, await call[number % connections](requests[number])))
             latencies.append(loop.time() - due)
 
         start = await run_open_loop(rate, range(len(requests)), send)
         spent_s = loop.time() - start
     return CallResults(len(latencies) / spent_s, np.array(latencies), replies)
+
+
+@contextlib.asynccontextmanager
+async def _calls(
+    address: str, method: str, connections: int, security: ChannelSecurity
+) -> AsyncIterator[list[Any]]:
+    """Opens connections; yields what calls the method over each, from bytes to bytes."""
+    # Without the option, channels to one address share a connection.
+    options = [("grpc.use_local_subchannel_pool", 1)] if connections > 1 else []
+    async with contextlib.AsyncExitStack() as stack:
+        channels = [security.open_channel(address, options) for _ in range(connections)]
+        for channel in channels:
+            stack.push_async_callback(channel.close)
+            await channel.channel_ready()
+        yield [channel.unary_unary(method) for channel in channels]

@@ -44,6 +44,27 @@ def test_every_filter_has_a_row_with_speed_and_recall(
         assert record["strategy"] or record["filter"] == "none"
 
 
+@nightly
+@pytest.mark.service
+def test_a_kept_snapshot_is_searched_again_while_documents_are_written(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    path, kept = tmp_path / "vectors.npy", tmp_path / "kept"
+    np.save(path, rng.normal(size=(2_020, 16)).astype(np.float32))
+    words = ("--vectors", str(path), "--queries", "20", "--folder", str(kept))
+    first = run(*words)
+    built = (kept / "rows.npy").stat().st_mtime_ns
+    again = run(*words, "--writes", "100")
+    assert (kept / "rows.npy").stat().st_mtime_ns == built
+    assert not {name for name in kept.iterdir() if name.is_dir()} - {kept / "store"}
+    for one, other in zip(first, again, strict=True):
+        assert one["matches"] == other["matches"] and one["recall@10"] == other["recall@10"]
+        written = other["writes_per_s"]
+        assert isinstance(written, float) and written > 0
+    with pytest.raises(InvalidRequest, match="was prepared with"):
+        run(*words, "--k", "5")
+
+
 def test_filters_of_the_bench_can_be_parsed() -> None:
     assert all(parse_filter(case.filter) for case in filter_cases()[1:])
 
