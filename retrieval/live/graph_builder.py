@@ -69,26 +69,17 @@ class GraphBuilder:
             return task
 
     def _next_task(self) -> tuple[LiveVectors, Sequence[VectorBlock]] | None:
-        """Returns the next task: a block without a graph, or else a merge of the latest vectors."""
-        current = self._current()
-        for vectors in current:
-            if (fresh := vectors.unsealed()) is not None:
-                return vectors, (fresh,)
-        merge = current[-1].mergeable()
-        return (current[-1], merge) if merge else None
+        """Returns the next blocks that a graph should replace, and what they belong to."""
+        for vectors in self._current():
+            if blocks := vectors.next_to_seal():
+                return vectors, blocks
+        return None
 
     def _seal(self, vectors: LiveVectors, blocks: Sequence[VectorBlock]) -> None:
         def should_continue() -> bool:
-            if len(blocks) > 1:
-                # Every search scans a block without a graph, so such a block does not wait for a
-                # merge.
-                with self._lock:
-                    task = self._next_task()
-                if task is not None and len(task[1]) == 1:
-                    self._seal(*task)
             return not self._closing.is_set() and vectors in self._current()
 
-        graph = self._build([block.vectors for block in blocks], should_continue)
+        graph = self._build(blocks[0].graph, blocks[-1].vectors, should_continue)
         if graph is not None:
             with self._lock:
                 vectors.seal(blocks, graph)

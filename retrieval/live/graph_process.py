@@ -16,13 +16,15 @@ def _main(folder: Path, dim: int) -> int:
     # Imported after lowering the priority, since imports take time, too.
     import numpy as np
 
+    from retrieval.index.vectors.faiss_graph import HnswGraph
     from retrieval.index.vectors.faiss_index import use_one_thread
-    from retrieval.live.graphs import GRAPH, VECTORS, build_in_thread
+    from retrieval.live.graphs import GRAPH, GROWN, VECTORS, add_in_slices
 
     use_one_thread()
     vectors = np.fromfile(folder / VECTORS, np.float32).reshape(-1, dim)
-    graph = build_in_thread([vectors], lambda: os.getppid() == parent)
-    if graph is None:
+    grown = folder / GROWN
+    graph = HnswGraph.read(grown) if grown.exists() else HnswGraph(dim)
+    if not add_in_slices(graph, vectors, lambda: os.getppid() == parent):
         return 1
     graph.write(folder / GRAPH)
     return 0

@@ -6,7 +6,7 @@ import logging
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,32 +17,40 @@ from retrieval.index.vectors.faiss_graph import HnswGraph
 
 # A build can be cancelled after each slice.
 SLICE_ROWS = 512
-VECTORS, GRAPH = "vectors", "graph"
+# Files of a build: the graph that grows, the vectors to add, and the result.
+GROWN, VECTORS, GRAPH = "grown", "vectors", "graph"
 _POLL_S = 0.1
 _log = logging.getLogger(__name__)
 
-# Builds one graph over several (n, d) float32 arrays; blocks. The second argument is called
-# periodically and cancels the build by returning False; the result is then None.
+# Builds a graph: a copy of the first argument, if there is one, with (n, d) float32 vectors added.
+# The third argument is called periodically and cancels the build by returning False; the result is
+# then None.
 BuildGraph: TypeAlias = Callable[
-    [Sequence[NDArray[np.float32]], Callable[[], bool]], HnswGraph | None
+    [HnswGraph | None, NDArray[np.float32], Callable[[], bool]], HnswGraph | None
 ]
 
 
 def build_in_thread(
-    parts: Sequence[NDArray[np.float32]], should_continue: Callable[[], bool]
+    grown: HnswGraph | None, vectors: NDArray[np.float32], should_continue: Callable[[], bool]
 ) -> HnswGraph | None:
     """Builds a graph in the calling thread; see `BuildGraph`."""
-    graph = HnswGraph(parts[0].shape[1])
-    for part in parts:
-        for at in range(0, len(part), SLICE_ROWS):
-            if not should_continue():
-                return None
-            graph.add(part[at : at + SLICE_ROWS])
-    return graph
+    graph = HnswGraph(vectors.shape[1]) if grown is None else grown.copy()
+    return graph if add_in_slices(graph, vectors, should_continue) else None
+
+
+def add_in_slices(
+    graph: HnswGraph, vectors: NDArray[np.float32], should_continue: Callable[[], bool]
+) -> bool:
+    """Adds vectors to a graph; returns whether all were added, or False if it was cancelled."""
+    for at in range(0, len(vectors), SLICE_ROWS):
+        if not should_continue():
+            return False
+        graph.add(vectors[at : at + SLICE_ROWS])
+    return True
 
 
 def build_in_process(
-    parts: Sequence[NDArray[np.float32]], should_continue: Callable[[], bool]
+    grown: HnswGraph | None, vectors: NDArray[np.float32], should_continue: Callable[[], bool]
 ) -> HnswGraph | None:
     """Builds a graph in a separate process, or in this thread if that fails; see `BuildGraph`.
 
@@ -52,10 +60,10 @@ def build_in_process(
     """
     with tempfile.TemporaryDirectory(prefix="nearline-graph-") as name:
         folder = Path(name)
-        with (folder / VECTORS).open("wb") as file:
-            for part in parts:
-                part.tofile(file)
-        dim = str(parts[0].shape[1])
+        vectors.tofile(folder / VECTORS)
+        if grown is not None:
+            grown.write(folder / GROWN)
+        dim = str(vectors.shape[1])
         words = (sys.executable, "-m", "retrieval.live.graph_process", name, dim)
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL)
         try:
@@ -77,4 +85,4 @@ def build_in_process(
         "service builds it instead, and searches may take longer meanwhile",
         status,
     )
-    return build_in_thread(parts, should_continue)
+    return build_in_thread(grown, vectors, should_continue)

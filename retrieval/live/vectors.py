@@ -1,9 +1,9 @@
 """The vectors of live documents: scanned while they are new, in graphs once there are many.
 
-Rows are stored in blocks. The newest block is open and grows to 8,192 rows. A full block is sealed
-in the background: a graph then stores its vectors. Two sealed blocks of equal size are merged. Up
-to 4,096 rows a scan is as fast as a graph (81 and 93 us at 384 dims, one thread), so smaller blocks
-would gain nothing.
+Rows are stored in blocks. The newest block is open and grows to 4,096 rows. A full block is sealed
+in the background: its vectors are added to a copy of the graph before it, until that has 65,536
+rows. So each row is added to a graph once. Up to 4,096 rows a scan is as fast as a graph (81 and 93
+us at 384 dims, one thread), so smaller blocks would gain nothing.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from retrieval.index.best_rows import NamesOf, rank_rows, top_k_with_ties
 from retrieval.index.vectors.faiss_graph import HnswGraph, inner_products
 from retrieval.index.vectors.vector_index import IndexInfo, Neighbours, SearchParams
 
-BLOCK_ROWS = 8_192
-# This many sealed blocks of equal size are merged, up to a size that takes ten seconds to build.
-MERGE_COUNT = 2
-MAX_BLOCK_ROWS = 65_536
+BLOCK_ROWS = 4_096
+# Most rows of a graph. Each growth copies it: 0.1 GB with 384 dims.
+MAX_GRAPH_ROWS = 65_536
 _FIRST_CAPACITY = 64
 _EF_SEARCH = 64
 # Rows that can be scanned in the time of a graph search, per unit of its width. Measured on 4,096
@@ -95,18 +94,23 @@ class LiveVectors:
         """Returns the oldest full block without a graph; None if there is none."""
         return next((one for one in self._full if one.graph is None), None)
 
-    def mergeable(self) -> Sequence[VectorBlock]:
-        """Returns the sealed blocks to merge next; empty if there are none."""
-        for at in range(len(self._full) - MERGE_COUNT + 1):
-            group = self._full[at : at + MERGE_COUNT]
-            size = len(group[0].vectors)
-            uniform = all(len(one.vectors) == size and one.graph is not None for one in group)
-            if uniform and size < MAX_BLOCK_ROWS and group[0].start % (MERGE_COUNT * size) == 0:
-                return group
-        return ()
+    def next_to_seal(self) -> Sequence[VectorBlock]:
+        """Returns the blocks that the next graph should replace; empty if there are none.
+
+        Returns: The oldest full block without a graph, after the block before it if the graph of
+            that one can grow.
+        """
+        fresh = self.unsealed()
+        if fresh is None:
+            return ()
+        at = self._full.index(fresh)
+        before = self._full[at - 1] if at else None
+        if before is None or fresh.stop - before.start > MAX_GRAPH_ROWS:
+            return (fresh,)
+        return (before, fresh)
 
     def seal(self, blocks: Sequence[VectorBlock], graph: HnswGraph) -> None:
-        """Replaces blocks by one graph; existing views are unaffected."""
+        """Replaces blocks by one graph of their vectors; existing views are unaffected."""
         at = self._full.index(blocks[0])
         sealed = VectorBlock(blocks[0].start, graph.vectors(), graph)
         self._full = (*self._full[:at], sealed, *self._full[at + len(blocks) :])

@@ -61,6 +61,12 @@ class HnswGraph:
         graph._index = read_index(path)
         return graph
 
+    def copy(self) -> HnswGraph:
+        """Returns a graph of its own with the same vectors."""
+        graph = HnswGraph.__new__(HnswGraph)
+        graph._index = _faiss.clone_index(self._index)
+        return graph
+
     def write(self, path: Path) -> None:
         """Writes the graph to a file, for this version of faiss."""
         _faiss.write_index(self._index, str(path))

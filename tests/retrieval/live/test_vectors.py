@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
-from retrieval.index.vectors.faiss_graph import HnswGraph
 from retrieval.index.vectors.vector_index import SearchParams
 from retrieval.live import vectors as live_vectors
-from retrieval.live.vectors import MERGE_COUNT, LiveIndex, LiveVectors
+from retrieval.live.graphs import build_in_thread
+from retrieval.live.vectors import LiveIndex, LiveVectors
 from tests.retrieval.live.base_shards import exact_scores
 
 
@@ -24,16 +24,12 @@ def names_of(rows: NDArray[np.int64]) -> Sequence[str]:
 def seal_all(vectors: LiveVectors) -> int:
     """Seals all blocks; returns the number of graphs built."""
     built = 0
-    while True:
-        fresh = vectors.unsealed()
-        stretches = vectors.mergeable() if fresh is None else (fresh,)
-        if not stretches:
-            return built
-        graph = HnswGraph(stretches[0].vectors.shape[1])
-        for stretch in stretches:
-            graph.add(stretch.vectors)
-        vectors.seal(stretches, graph)
+    while blocks := vectors.next_to_seal():
+        graph = build_in_thread(blocks[0].graph, blocks[-1].vectors, lambda: True)
+        assert graph is not None
+        vectors.seal(blocks, graph)
         built += 1
+    return built
 
 
 def bitmap(allowed: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -82,7 +78,10 @@ def test_searches_are_exact_while_scans_are_faster(
     assert found.full == (found.ids[:, -1] >= 0).all()
 
 
-def test_blocks_are_sealed_and_merged_in_tiers(rng: np.random.Generator) -> None:
+def test_a_graph_grows_until_it_is_full(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_vectors, "MAX_GRAPH_ROWS", 72)
     matrix = rng.standard_normal((8 * 21 + 3, 5)).astype(np.float32)
     vectors = LiveVectors(5, block_rows=8)
     before: list[tuple[LiveIndex, int]] = []
@@ -91,7 +90,7 @@ def test_blocks_are_sealed_and_merged_in_tiers(rng: np.random.Generator) -> None
         before.append((vectors.view(names_of), vectors.rows))
         seal_all(vectors)
     sizes = [len(stretch.vectors) for stretch in vectors.blocks]
-    assert sizes == [8 * MERGE_COUNT**4, 8 * MERGE_COUNT**2, 8, 3]
+    assert sizes == [72, 72, 24, 3]
     assert [stretch.graph is None for stretch in vectors.blocks] == [False, False, False, True]
     everything = np.arange(len(matrix))[::-1]
     assert np.array_equal(vectors.read(everything), matrix[everything])
@@ -111,7 +110,7 @@ def large() -> tuple[LiveVectors, NDArray[np.float32]]:
     matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
     vectors = LiveVectors(16)
     vectors.add(matrix.astype(np.float32))
-    assert seal_all(vectors) == 1
+    assert seal_all(vectors) == 2
     return vectors, matrix.astype(np.float32)
 
 
