@@ -8,7 +8,7 @@ from nearline import contract as c
 from nearline.errors import InvalidRequest
 from nearline.internal.v1 import shard_pb2
 from nearline.v1 import retrieval_pb2
-from nearline.vectors import count_rows, decode, pack
+from nearline.vectors import decode, pack
 from nearline.wire.boosts import boost_from_proto, boost_to_proto
 from nearline.wire.enums import (
     LEVEL_OF,
@@ -53,13 +53,13 @@ def query_from_proto(query: retrieval_pb2.Query) -> c.Query:
         return c.Query(text=query.text)
     if kind == "vector":
         # The service checks the numbers, whatever their format.
-        rows = count_rows(query.vector, "query.vector")
-        if rows != 1:
+        rows = decode(query.vector, "query.vector")
+        if len(rows) != 1:
             raise InvalidRequest(
-                f"query.vector has {rows} rows; send one, or use SearchBatch",
+                f"query.vector has {len(rows)} rows; send one, or use SearchBatch",
                 field="query.vector",
             )
-        return c.Query(vector=decode(query.vector, "query.vector")[0])
+        return c.Query(vector=rows[0])
     if kind == "items":
         return c.Query(item_ids=tuple(bounded(query.items.ids, "query.items", c.MAX_EXAMPLES)))
     raise InvalidRequest("the query is empty; set text, vector or items", field="query")

@@ -56,7 +56,9 @@ class Batcher(Generic[_O, _R]):
         start: Starts a runner. The runner calls `take` until that returns None, and reports each
             batch with `finish` on the event loop.
         slots: Maximum number of concurrent runners.
-        max_batch: Maximum number of queries in a batch; larger requests are split.
+        max_batch: Maximum number of queries of several requests in a batch.
+        max_part: Maximum number of queries of one request in a batch; larger requests are split.
+            Optional; None: as many as of several.
         max_waiting: Queries that may wait; further ones are refused.
         observe: Called with the size of every batch.
     """
@@ -67,11 +69,13 @@ class Batcher(Generic[_O, _R]):
         *,
         slots: int,
         max_batch: int,
+        max_part: int | None = None,
         max_waiting: int = MAX_WAITING,
         observe: Callable[[float], None] = lambda size: None,
     ) -> None:
         self._start = start
         self._max_batch = max_batch
+        self._max_part = max_part or max_batch
         self._max_waiting = max_waiting
         self._observe = observe
         # Guards the fields below: the event loop adds queries, threads take them.
@@ -98,7 +102,7 @@ class Batcher(Generic[_O, _R]):
             options: Hashable; queries with equal options may share a batch.
             deadline: Loop time after which the answer is useless; None if there is no limit.
         """
-        size, count = self._max_batch, queries.count
+        size, count = self._max_part, queries.count
         if self._waiting_count + count > self._max_waiting:
             waiting = self._count_waiting()
             # An empty queue admits any request.
@@ -183,7 +187,8 @@ class Batcher(Generic[_O, _R]):
             group = self._waiting[options]
             taken: list[_Entry[_R]] = []
             room = self._max_batch
-            while group and group[0].queries.count <= room:
+            # A part of a large request may be larger than a batch; it then runs alone.
+            while group and (not taken or group[0].queries.count <= room):
                 entry = group.popleft()
                 self._waiting_count -= entry.queries.count
                 # An entry that is already done was cancelled by its caller.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given, strategies as st
 
+from nearline.contract import Hit
 from retrieval.protocols.shard import HitPayload, ShardHits
 from retrieval.search.merge import merge_hits
 
@@ -45,3 +47,26 @@ def test_payload_stays_with_its_hit() -> None:
         parts.append((shard, ShardHits(ids, scores, zeros, zeros, zeros, payloads)))
     titles = [hit.title for _, hit in merge_hits(parts, 3)]
     assert titles == ["title 0-3.0", "title 1-2.0", "title 0-1.0"]
+
+
+def test_hits_of_one_shard_have_its_payloads_and_groups() -> None:
+    vector = np.ones(2, np.float32)
+    payloads = [HitPayload("one", "text", {"a": 1}, vector), HitPayload(None, None, None, None)]
+    columns = (["x", "y"], [2.0, 1.0], [3, 4], [5, 6], [7, 8], payloads)
+    hits = ShardHits(*columns, groups=["g", None])
+    (shard, first), (_, second) = merge_hits([(6, hits)], 9)
+    assert shard == 6
+    assert first == Hit(
+        id="x",
+        score=2.0,
+        chunk=3,
+        start=5,
+        end=7,
+        title="one",
+        text="text",
+        attributes={"a": 1},
+        vector=vector,
+        group="g",
+    )
+    assert second == Hit(id="y", score=1.0, chunk=4, start=6, end=8)
+    assert [hit for _, hit in merge_hits([(6, hits)], 1)] == [first]

@@ -186,6 +186,19 @@ async def test_queries_beyond_the_limit_are_refused_and_cancelled_ones_do_not_co
     assert not batcher.submit(rows(13), "b").done()
 
 
+async def test_parts_of_a_large_request_run_alone_and_in_turn() -> None:
+    batcher: Batcher[str, str] = Batcher(lambda: None, slots=0, max_batch=4, max_part=16)
+    large = batcher.submit(rows(*range(36)), "a")
+    small = [batcher.submit(rows(number), "a") for number in (50, 51)]
+    sizes = []
+    while (batch := batcher.take()) is not None:
+        sizes.append(batch.queries.count)
+        batcher.finish(batch, [f"{row[0]:g}" for row in batch.queries.vectors])
+    assert sizes == [16, 16, 4, 2]
+    assert await large == [str(number) for number in range(36)]
+    assert [list(await one) for one in small] == [["50"], ["51"]]
+
+
 async def test_a_request_larger_than_the_queue_is_admitted_to_an_empty_one() -> None:
     batcher: Batcher[str, str] = Batcher(lambda: None, slots=0, max_batch=4, max_waiting=3)
     assert not batcher.submit(rows(1, 2, 3, 4), "a").done()

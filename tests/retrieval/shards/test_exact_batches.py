@@ -28,14 +28,14 @@ from tests.retrieval.small_snapshots import documents_of, write_snapshot
     [
         ("HNSW8", 1, {"exact": True}, [64, 2]),
         ("Flat", 1, {"exact": True}, [64, 2]),
-        ("HNSW8", 1, {}, [*[4] * 16, 2]),
+        ("HNSW8", 1, {}, [*[16] * 4, 2]),
         ("HNSW8", 1, {"exact": True, "filter": Equals("kind", 1)}, [64, 2]),
         ("HNSW8", 10_000, {"exact": True}, [*[4] * 16, 2]),
         ("SQ8", 1, {"exact": True}, [*[4] * 16, 2]),
         ("IVF4,Flat", 1, {"exact": True}, [*[4] * 16, 2]),
     ],
 )
-async def test_concurrent_exact_searches_share_a_batch(
+async def test_queries_of_a_request_share_batches(
     tmp_path: Path,
     rng: np.random.Generator,
     monkeypatch: pytest.MonkeyPatch,
