@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nearline.clients import RetrievalClient
 from nearline.contract import Item
+from nearline.errors import NotReady
 from nearline_cli.evaluate.open_loop import run_open_loop
 
 
@@ -46,6 +47,7 @@ class Rewriter:
     Args:
         address: Address of the router.
         rewrites: What to write.
+    Raises: NotReady: a write failed; at the end of the block.
     """
 
     def __init__(self, address: str, rewrites: Rewrites) -> None:
@@ -62,8 +64,12 @@ class Rewriter:
 
     def __exit__(self, *error: object) -> None:
         self._stop.set()
-        self.written = self._receiver.recv()
-        self._process.join()
+        try:
+            self.written = self._receiver.recv()
+        except EOFError:
+            raise NotReady("the process that writes failed; its error is above") from None
+        finally:
+            self._process.join()
 
 
 def _write(address: str, rewrites: Rewrites, stop: Event, sender: Any) -> None:

@@ -1,4 +1,4 @@
-"""Builds one graph: python -m retrieval.live.graph_process FOLDER DIM; see `build_in_process`."""
+"""Builds one graph: python -m retrieval.live.graph_process FOLDER DIM POLICY; see `graphs`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 
-def _main(folder: Path, dim: int) -> int:
+def _main(folder: Path, dim: int, policy: str) -> int:
     parent = os.getppid()
-    if sys.platform == "linux":
+    if policy == "idle" and sys.platform == "linux":
         with contextlib.suppress(OSError):  # Sandboxes may forbid this call.
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     # Imported after lowering the priority, since imports take time, too.
@@ -31,4 +31,4 @@ def _main(folder: Path, dim: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(Path(sys.argv[1]), int(sys.argv[2])))
+    sys.exit(_main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))

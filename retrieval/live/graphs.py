@@ -19,19 +19,25 @@ from retrieval.index.vectors.faiss_graph import HnswGraph
 SLICE_ROWS = 512
 # Files of a build: the graph that grows, the vectors to add, and the result.
 GROWN, VECTORS, GRAPH = "grown", "vectors", "graph"
+# Whether a process runs on idle cores only.
+IDLE, NORMAL = "idle", "normal"
 _POLL_S = 0.1
 _log = logging.getLogger(__name__)
 
 # Builds a graph: a copy of the first argument, if there is one, with (n, d) float32 vectors added.
 # The third argument is called periodically and cancels the build by returning False; the result is
-# then None.
+# then None. The fourth returns whether the build may take a core from searches.
 BuildGraph: TypeAlias = Callable[
-    [HnswGraph | None, NDArray[np.float32], Callable[[], bool]], HnswGraph | None
+    [HnswGraph | None, NDArray[np.float32], Callable[[], bool], Callable[[], bool]],
+    HnswGraph | None,
 ]
 
 
 def build_in_thread(
-    grown: HnswGraph | None, vectors: NDArray[np.float32], should_continue: Callable[[], bool]
+    grown: HnswGraph | None,
+    vectors: NDArray[np.float32],
+    should_continue: Callable[[], bool],
+    urgent: Callable[[], bool] = lambda: False,
 ) -> HnswGraph | None:
     """Builds a graph in the calling thread; see `BuildGraph`."""
     graph = HnswGraph(vectors.shape[1]) if grown is None else grown.copy()
@@ -50,34 +56,30 @@ def add_in_slices(
 
 
 def build_in_process(
-    grown: HnswGraph | None, vectors: NDArray[np.float32], should_continue: Callable[[], bool]
+    grown: HnswGraph | None,
+    vectors: NDArray[np.float32],
+    should_continue: Callable[[], bool],
+    urgent: Callable[[], bool] = lambda: False,
 ) -> HnswGraph | None:
     """Builds a graph in a separate process, or in this thread if that fails; see `BuildGraph`.
 
-    A build takes seconds and should only use idle cores. A thread with low priority would keep the
-    interpreter lock while it waits for a core, and so delay every search: by up to 0.2 s each on
-    two busy cores.
+    A build takes seconds and uses idle cores only, until it is urgent: then it starts again like
+    any process, since it might never end. A thread with low priority would keep the interpreter
+    lock while it waits for a core, and so delay every search: by up to 0.2 s each on two busy
+    cores.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-graph-") as name:
         folder = Path(name)
         vectors.tofile(folder / VECTORS)
         if grown is not None:
             grown.write(folder / GROWN)
-        dim = str(vectors.shape[1])
-        words = (sys.executable, "-m", "retrieval.live.graph_process", name, dim)
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL)
-        try:
-            while True:
-                try:
-                    status = process.wait(_POLL_S)
-                    break
-                except subprocess.TimeoutExpired:
-                    if not should_continue():
-                        return None
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+        status = None
+        for policy in (IDLE, NORMAL):
+            status = _run(folder, vectors.shape[1], policy, should_continue, urgent)
+            if status is not None or not should_continue():
+                break
+        if status is None:
+            return None
         if status == 0:
             return HnswGraph.read(folder / GRAPH)
     _log.warning(
@@ -86,3 +88,31 @@ def build_in_process(
         status,
     )
     return build_in_thread(grown, vectors, should_continue)
+
+
+def _run(
+    folder: Path,
+    dim: int,
+    policy: str,
+    should_continue: Callable[[], bool],
+    urgent: Callable[[], bool],
+) -> int | None:
+    """Runs the process of a build; returns its status, or None if it was ended.
+
+    It is ended if the build is cancelled, and on idle cores also as soon as it is urgent.
+    """
+    if policy == IDLE and urgent():
+        return None
+    words = (sys.executable, "-m", "retrieval.live.graph_process", str(folder), str(dim), policy)
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+    try:
+        while True:
+            try:
+                return process.wait(_POLL_S)
+            except subprocess.TimeoutExpired:
+                if not should_continue() or (policy == IDLE and urgent()):
+                    return None
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()

@@ -94,6 +94,11 @@ class LiveVectors:
         """Returns the oldest full block without a graph; None if there is none."""
         return next((one for one in self._full if one.graph is None), None)
 
+    @property
+    def unsealed_rows(self) -> int:
+        """Number of rows in full blocks without a graph."""
+        return sum(len(one.vectors) for one in self._full if one.graph is None)
+
     def next_to_seal(self) -> Sequence[VectorBlock]:
         """Returns the blocks that the next graph should replace; empty if there are none.
 

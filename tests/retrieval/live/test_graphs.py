@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import faiss
@@ -12,15 +15,30 @@ import pytest
 
 from retrieval.index.vectors.faiss_index import FaissIndex
 from retrieval.live import graphs
-from retrieval.live.graphs import SLICE_ROWS, BuildGraph, build_in_process, build_in_thread
+from retrieval.live.graphs import (
+    IDLE,
+    NORMAL,
+    SLICE_ROWS,
+    BuildGraph,
+    build_in_process,
+    build_in_thread,
+)
 from tests.retrieval.small_snapshots import Document, index_of
 
 ROWS = np.random.default_rng(0).standard_normal((SLICE_ROWS + 158, 6)).astype(np.float32)
 
 
+def always() -> bool:
+    return True
+
+
+def never() -> bool:
+    return False
+
+
 @pytest.mark.parametrize("build", [build_in_thread, build_in_process])
 def test_a_graph_stores_and_finds_all_rows_in_order(build: BuildGraph) -> None:
-    graph = build(None, ROWS, lambda: True)
+    graph = build(None, ROWS, always, never)
     assert graph is not None
     assert np.array_equal(graph.vectors(), ROWS)
     query = ROWS[7]
@@ -30,9 +48,9 @@ def test_a_graph_stores_and_finds_all_rows_in_order(build: BuildGraph) -> None:
 
 @pytest.mark.parametrize("build", [build_in_thread, build_in_process])
 def test_a_graph_that_grows_finds_old_and_new_rows_and_the_first_stays(build: BuildGraph) -> None:
-    first = build(None, ROWS[:SLICE_ROWS], lambda: True)
+    first = build(None, ROWS[:SLICE_ROWS], always, never)
     assert first is not None
-    both = build(first, ROWS[SLICE_ROWS:], lambda: True)
+    both = build(first, ROWS[SLICE_ROWS:], always, never)
     assert both is not None
     assert np.array_equal(first.vectors(), ROWS[:SLICE_ROWS])
     assert np.array_equal(both.vectors(), ROWS)
@@ -57,7 +75,7 @@ def test_a_graph_is_readable_after_a_smaller_index(tmp_path: Path) -> None:
 @pytest.mark.parametrize("build", [build_in_thread, build_in_process])
 def test_a_cancelled_build_ends_immediately(build: BuildGraph) -> None:
     start = time.monotonic()
-    assert build(None, np.zeros((200_000, 64), np.float32), lambda: False) is None
+    assert build(None, np.zeros((200_000, 64), np.float32), never, never) is None
     assert time.monotonic() - start < 5.0
 
 
@@ -71,3 +89,25 @@ def test_a_graph_is_built_in_a_thread_if_the_process_fails(
     assert graph is not None
     assert np.array_equal(graph.vectors(), ROWS)
     assert "status 1" in caplog.text
+
+
+def test_a_build_that_becomes_urgent_starts_again_like_any_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[str] = []
+    run = subprocess.Popen
+
+    def watched(words: Sequence[str], stdin: int) -> subprocess.Popen[bytes]:
+        started.append(words[-1])
+        return run(words, stdin=stdin)
+
+    monkeypatch.setattr(subprocess, "Popen", watched)
+    polls = itertools.count()
+    # Not at first, but at the first poll: no build takes so little time.
+    many = np.random.default_rng(0).standard_normal((20_000, 16)).astype(np.float32)
+    graph = build_in_process(None, many, lambda: True, lambda: next(polls) > 0)
+    assert started == [IDLE, NORMAL]
+    assert graph is not None and np.array_equal(graph.vectors(), many)
+    started.clear()
+    assert build_in_process(None, ROWS, lambda: True, lambda: True) is not None
+    assert started == [NORMAL]
