@@ -39,7 +39,7 @@ def test_training_finds_the_labels_and_is_deterministic_with_faiss_loaded() -> N
     assert np.median(scores[wanted]) > scores[~wanted].max()
     assert (
         LambdaMartOptions().leaves == MAX_LEAVES
-        and "learning_rate=0.1" in LambdaMartOptions().as_text()
+        and "learning_rate=0.2" in LambdaMartOptions().as_text()
     )
 
 
