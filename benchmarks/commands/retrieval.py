@@ -7,7 +7,6 @@ import contextlib
 import os
 import platform
 import tempfile
-from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +17,7 @@ import typer
 
 from benchmarks.baselines.processes import (
     RunningRouter,
+    cpu_seconds,
     minimal_server,
     router_process,
     single_process_pool,
@@ -216,13 +216,13 @@ async def _compare(
                 length = seconds if number else _WARM_UP_S
                 # The order alternates, so that a drift of the machine affects both alike.
                 for side in (0, 1) if number % 2 else (1, 0):
-                    before_s = _cpu_s(pids)
+                    before_s = cpu_seconds(pids)
                     one = await loop.run_in_executor(
                         caller, run_round, tasks[side], address, length
                     )
                     if number:
                         found[side].append(one)
-                        spent = _cpu_s(pids) - before_s
+                        spent = cpu_seconds(pids) - before_s
                         server_us[side].append(spent / len(one.latencies_s) * 1e6)
     ratios = sorted(mine.qps / other.qps for mine, other in zip(*found, strict=True))
     others = {
@@ -255,13 +255,6 @@ def _floor(task: SearchTask) -> AbstractAsyncContextManager[str]:
 
 def _nearline(task: SearchTask, *, separate: bool) -> AbstractAsyncContextManager[RunningRouter]:
     return router_process(("--store", str(task.store)), int(separate))
-
-
-def _cpu_s(pids: Sequence[int]) -> float:
-    import psutil
-
-    times = [psutil.Process(pid).cpu_times() for pid in pids]
-    return sum(float(time.user + time.system) for time in times)
 
 
 def _faiss_version() -> str:
