@@ -139,7 +139,7 @@ async def _measure(work: Path, measured: MeasuredRows, options: argparse.Namespa
         redis_users=options.redis_users,
         dim=options.dim,
         queries=options.queries,
-        index=options.index,
+        factory=options.index,
         recall=options.recall,
         rate=options.rate,
         turns=Turns(options.rounds, options.seconds),

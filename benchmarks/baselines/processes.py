@@ -9,20 +9,30 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import nearline
+from benchmarks.workloads.closed_loop import SearchTask
+from benchmarks.workloads.retrieval_dataset import index_file
 from nearline.errors import NotReady
 from nearline_cli.local.ports import reserve_port
 from nearline_cli.local.processes import RETRIEVAL_SERVICES, SHARD_SERVICES, service_process
 from nearline_cli.terminal.options import DEFAULT_HOST
 
 
+class MinimalServer(NamedTuple):
+    """A server of the folder `benchmarks`: its address, and the id of its process."""
+
+    address: str
+    pid: int
+
+
 @contextlib.asynccontextmanager
-async def minimal_server(module: str, *arguments: str) -> AsyncIterator[str]:
-    """Runs a server of the folder `benchmarks` for the duration of the block; yields its address.
+async def minimal_server(module: str, *arguments: str) -> AsyncIterator[MinimalServer]:
+    """Runs a server of the folder `benchmarks` for the duration of the block.
 
     Raises:
         NotReady: The folder does not exist, or the server ended at start.
@@ -43,11 +53,20 @@ async def minimal_server(module: str, *arguments: str) -> AsyncIterator[str]:
         address = (await process.stdout.readline()).decode().strip()
         if not address:
             raise NotReady("the minimal server ended at start; its output is above")
-        yield address
+        yield MinimalServer(address, process.pid)
     finally:
         # The server stops when its input closes, even if this process is killed.
         process.stdin.close()
         await process.wait()
+
+
+def floor_process(task: SearchTask) -> AbstractAsyncContextManager[MinimalServer]:
+    """Runs the floor server over the index of a task for the duration of the block."""
+    return minimal_server(
+        "benchmarks.baselines.floor_server",
+        *("--threads", str(task.threads)),
+        *("--index", str(index_file(task)), "--ids", str(task.ids)),
+    )
 
 
 def single_process_pool() -> ProcessPoolExecutor:

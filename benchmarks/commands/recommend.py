@@ -125,7 +125,7 @@ async def measure_lists(folder: Path, bench: RecommendBench) -> list[dict[str, o
         await run_in(caller, call_each, router.address, METHOD, wanted.hot, concurrency)
         found: dict[str, list[CallResults]] = {"hot": [], "cold": [], "echo": [], "redis_get": []}
         for number in range(bench.rounds):
-            for path, address in (("echo", echo), ("hot", router.address)):
+            for path, address in (("echo", echo.address), ("hot", router.address)):
                 calls = await run_in(
                     caller, call_closed_loop, address, METHOD, wanted.hot, concurrency, seconds
                 )

@@ -18,7 +18,7 @@ import typer
 from benchmarks.baselines.processes import (
     RunningRouter,
     cpu_seconds,
-    minimal_server,
+    floor_process,
     router_process,
     single_process_pool,
 )
@@ -32,7 +32,6 @@ from benchmarks.workloads.closed_loop import (
 from benchmarks.workloads.retrieval_dataset import (
     IndexVariant,
     RetrievalDataset,
-    index_file,
     prepare_dataset,
 )
 from nearline.errors import InvalidRequest
@@ -176,12 +175,12 @@ async def _measure(
     floors: list[SearchRound] = []
     ours: list[SearchRound] = []
     with single_process_pool() as raw_process, single_process_pool() as caller:
-        async with _floor(task) as floor, _nearline(task, separate=separate) as router:
+        async with floor_process(task) as floor, _nearline(task, separate=separate) as router:
             for number in range(rounds + 1):
                 # The first turn warms up all three, and does not count.
                 length = seconds if number else _WARM_UP_S
                 raw = await loop.run_in_executor(raw_process, faiss_round, task, length)
-                least = await loop.run_in_executor(caller, run_round, task, floor, length)
+                least = await loop.run_in_executor(caller, run_round, task, floor.address, length)
                 mine = await loop.run_in_executor(caller, run_round, task, router.address, length)
                 if number:
                     raw_qps.append(raw)
@@ -243,14 +242,6 @@ async def _compare(
 
 
 # --- the servers -----------------------------------------------------------------------------
-
-
-def _floor(task: SearchTask) -> AbstractAsyncContextManager[str]:
-    return minimal_server(
-        "benchmarks.baselines.floor_server",
-        *("--threads", str(task.threads)),
-        *("--index", str(index_file(task)), "--ids", str(task.ids)),
-    )
 
 
 def _nearline(task: SearchTask, *, separate: bool) -> AbstractAsyncContextManager[RunningRouter]:

@@ -42,7 +42,7 @@ class Sizes(NamedTuple):
     redis_users: Sequence[int]
     dim: int
     queries: int
-    index: str
+    factory: str
     recall: float
     rate: float
     turns: Turns
@@ -74,7 +74,7 @@ def missing_measurements(work: Path, sizes: Sizes, measured: MeasuredRows) -> It
 
 def _searches(work: Path, sizes: Sizes, measured: MeasuredRows) -> Iterator[Measurement]:
     for rows, shards in itertools.product(sorted(sizes.sizes), sizes.shards):
-        layout = VectorLayout(rows, sizes.dim, sizes.index, shards, sizes.queries)
+        layout = VectorLayout(rows, sizes.dim, sizes.factory, shards, sizes.queries)
         # Both places search the same index.
         build_s = rows * max(math.log2(rows / shards), 1) * _VECTOR_S * max(sizes.dim / 384, 0.2)
         for place in sizes.places:
