@@ -20,7 +20,8 @@ RATIOS: Mapping[str, tuple[str, bool]] = {
     "list_p99_to_echo": ("p99 of hot lists to that of an empty call", False),
     "floor_to_raw": ("searches a second of the floor server to FAISS: the machine alone", True),
 }
-WITHIN, BETTER, WORSE, NEW = "within the noise", "better", "worse", "no baseline"
+WITHIN, BETTER, WORSE = "within the noise", "better", "worse"
+ONE, NEW = "one round only", "no baseline"
 # One command varies by 5 to 10 % between runs (docs/performance.md).
 _NOISE = 0.1
 
@@ -37,8 +38,8 @@ class Drift(NamedTuple):
     """The drift of a ratio.
 
     change: Relative change of the median; None without a baseline. remark: WITHIN if the ranges of
-        both overlap or the medians differ by less than a tenth, else BETTER or WORSE; NEW without a
-        baseline.
+        both overlap or the medians differ by less than a tenth, else BETTER or WORSE; ONE if one of
+        them is a single round, which has no range; NEW without a baseline.
     """
 
     name: str
@@ -65,7 +66,9 @@ def compare(before: Mapping[str, Ratio], now: Mapping[str, Ratio]) -> list[Drift
         change = ratio.median / old.median - 1
         remark = WITHIN
         apart = ratio.low > old.high or ratio.high < old.low
-        if apart and abs(change) >= _NOISE:
+        if old.low == old.high or ratio.low == ratio.high:
+            remark = ONE
+        elif apart and abs(change) >= _NOISE:
             _, larger_is_better = RATIOS[name]
             remark = BETTER if (change > 0) is larger_is_better else WORSE
         drifts.append(Drift(name, old, ratio, change, remark))

@@ -19,8 +19,8 @@ from benchmarks.workloads.vector_layouts import VectorLayout
 _EVENTS = 20
 # Rough costs on two cores: a vector of 384 dimensions per doubling of the graph, an item of lists,
 # a user of lists, a user in Redis, a process, a search of the search for a width, and a list.
-_VECTOR_S, _ITEM_S, _USER_S, _STATE_S = 40e-6, 300e-6, 30e-6, 300e-6
-_PROCESS_S, _SEARCH_S, _LIST_S = 5.0, 1e-3, 10e-3
+_VECTOR_S, _ITEM_S, _USER_S, _STATE_S = 40e-6, 200e-6, 20e-6, 300e-6
+_PROCESS_S, _SEARCH_S, _LIST_S = 3.0, 1e-3, 10e-3
 _WIDTHS_TRIED, _WARM_UP_S = 5, 2.0
 # Lists of the warm-up.
 _WARM_LISTS = 500
