@@ -26,7 +26,7 @@ import typer
 from benchmarks.scaling_parts.capacity import Scenario
 from benchmarks.scaling_parts.curve_plots import draw_curves
 from benchmarks.scaling_parts.measured_rows import LISTS, REDIS, SEARCHES, MeasuredRows
-from benchmarks.scaling_parts.measurements import Sizes, missing_measurements
+from benchmarks.scaling_parts.measurements import CurveSizes, missing_measurements
 from benchmarks.scaling_parts.result_tables import print_results
 from benchmarks.scaling_parts.search_curve import EMBEDDED, SEPARATE, Turns
 from nearline.errors import InvalidRequest, NearlineError
@@ -129,7 +129,7 @@ def _work_folder(folder: Path | None) -> Iterator[Path]:
 
 
 async def _measure(work: Path, measured: MeasuredRows, options: argparse.Namespace) -> None:
-    sizes = Sizes(
+    sizes = CurveSizes(
         only=options.only,
         sizes=options.sizes,
         shards=options.shards,

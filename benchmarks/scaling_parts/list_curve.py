@@ -27,6 +27,8 @@ from benchmarks.scaling_parts.search_curve import Turns
 from benchmarks.workloads.list_catalogue import Catalogue, build_catalogue
 from benchmarks.workloads.list_requests import HOME, METHOD, ListRequests, record_recent
 from benchmarks.workloads.prepared_calls import CallResults, call_each, call_open_loop
+from nearline import contract as c
+from nearline.store.snapshot import Store
 from nearline_cli.local.processes import redis_process
 
 COLD, HOT = "cold", "hot"
@@ -101,7 +103,7 @@ async def list_curve(work: Path, catalogue: Catalogue, load: ListLoad) -> AsyncI
                 **await _measure(caller, router, url, batches, rate),
                 "router_rss_bytes": router.router_rss_bytes(),
                 "shards_rss_bytes": resident_bytes(router.pids[:-1]),
-                "snapshot_bytes": _size(folder),
+                "snapshot_bytes": _snapshot_bytes(folder),
             }
 
 
@@ -163,5 +165,9 @@ def _empty_folder(folder: Path) -> Any:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _size(folder: Path) -> int:
+def _snapshot_bytes(store_folder: Path) -> int:
+    """Returns the size of the shards' files of the current snapshot."""
+    store = Store(store_folder)
+    current = store.alias_in_force(c.DEFAULT_COLLECTION).current
+    folder = store.snapshot_folder(c.DEFAULT_COLLECTION, current)
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -26,7 +26,7 @@ _WIDTHS_TRIED, _WARM_UP_S = 5, 2.0
 _WARM_LISTS = 500
 
 
-class Sizes(NamedTuple):
+class CurveSizes(NamedTuple):
     """What is measured.
 
     only: Kinds of rows. sizes: Numbers of vectors and of items. places: Where the shards are.
@@ -56,7 +56,9 @@ class Measurement(NamedTuple):
     rows: Callable[[], AsyncIterator[Row]]
 
 
-def missing_measurements(work: Path, sizes: Sizes, measured: MeasuredRows) -> Iterator[Measurement]:
+def missing_measurements(
+    work: Path, sizes: CurveSizes, measured: MeasuredRows
+) -> Iterator[Measurement]:
     """Yields what has no row yet, the small sizes first. work: Folder of the made-up data."""
     if SEARCHES in sizes.only:
         yield from _searches(work, sizes, measured)
@@ -72,7 +74,7 @@ def missing_measurements(work: Path, sizes: Sizes, measured: MeasuredRows) -> It
                 )
 
 
-def _searches(work: Path, sizes: Sizes, measured: MeasuredRows) -> Iterator[Measurement]:
+def _searches(work: Path, sizes: CurveSizes, measured: MeasuredRows) -> Iterator[Measurement]:
     for rows, shards in itertools.product(sorted(sizes.sizes), sizes.shards):
         layout = VectorLayout(rows, sizes.dim, sizes.factory, shards, sizes.queries)
         # Both places search the same index.
@@ -98,7 +100,7 @@ def _searches(work: Path, sizes: Sizes, measured: MeasuredRows) -> Iterator[Meas
                 build_s = 0.0
 
 
-def _lists(work: Path, sizes: Sizes, measured: MeasuredRows) -> Iterator[Measurement]:
+def _lists(work: Path, sizes: CurveSizes, measured: MeasuredRows) -> Iterator[Measurement]:
     for items, users, shards in itertools.product(
         sorted(sizes.sizes), sorted(sizes.users), sizes.shards
     ):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.scaling_parts.measured_rows import MeasuredRows
-from benchmarks.scaling_parts.measurements import Sizes, missing_measurements
+from benchmarks.scaling_parts.measurements import CurveSizes, missing_measurements
 from benchmarks.scaling_parts.search_curve import Turns
 from tests.benchmarks.scaling_parts.made_up_rows import list_row, redis_row, search_row
 
-_SIZES = Sizes(
+_SIZES = CurveSizes(
     only=("searches", "lists", "redis"),
     sizes=(2_000, 1_000),
     shards=(1, 2),
@@ -26,7 +26,7 @@ _SIZES = Sizes(
 )
 
 
-def texts(sizes: Sizes, measured: MeasuredRows) -> list[str]:
+def texts(sizes: CurveSizes, measured: MeasuredRows) -> list[str]:
     return [one.text for one in missing_measurements(Path("work"), sizes, measured)]
 
 
@@ -61,7 +61,7 @@ def test_what_has_rows_is_not_measured_again() -> None:
 
 
 def test_more_rounds_take_their_seconds_longer() -> None:
-    def seconds(sizes: Sizes) -> float:
+    def seconds(sizes: CurveSizes) -> float:
         found = missing_measurements(Path("work"), sizes, MeasuredRows(None))
         return sum(one.seconds for one in found)
 
