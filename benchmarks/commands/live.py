@@ -69,12 +69,11 @@ def bench_live(*, bench: LiveBench, as_json: JsonFlag = False) -> None:
     the documents at that time.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
-        record = asyncio.run(measure_live(Path(folder), bench))
+        record = asyncio.run(_measure(Path(folder), bench))
     print_figures(record, as_json=as_json)
 
 
-async def measure_live(folder: Path, bench: LiveBench) -> dict[str, object]:
-    """Measures in an empty folder; returns the figures."""
+async def _measure(folder: Path, bench: LiveBench) -> dict[str, object]:
     documents, pending = bench.documents, bench.pending
     rng = np.random.default_rng(bench.seed)
     drawn = VectorClusters(rng, bench.dim).draw(rng, documents + pending + 500)

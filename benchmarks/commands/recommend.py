@@ -83,7 +83,7 @@ def bench_recommend(*, bench: RecommendBench, as_json: JsonFlag = False) -> None
     made up, as large as those of a training. With several shards, two processes hold them.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
-        rows = asyncio.run(measure_lists(Path(folder), bench))
+        rows = asyncio.run(_measure(Path(folder), bench))
     if as_json:
         for row in rows:
             print_json(row)
@@ -92,8 +92,7 @@ def bench_recommend(*, bench: RecommendBench, as_json: JsonFlag = False) -> None
         print_table(names, [[row[name] for name in names] for row in rows])
 
 
-async def measure_lists(folder: Path, bench: RecommendBench) -> list[dict[str, object]]:
-    """Measures in an empty folder; returns a row of figures per path."""
+async def _measure(folder: Path, bench: RecommendBench) -> list[dict[str, object]]:
     items, concurrency, seconds = bench.items, bench.concurrency, bench.seconds
     rng = np.random.default_rng(bench.seed)
     catalogue = Catalogue(items, bench.users, bench.events, bench.shards, bench.seed)
