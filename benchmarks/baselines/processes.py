@@ -6,21 +6,33 @@ import asyncio
 import contextlib
 import multiprocessing
 import sys
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nearline
+from benchmarks.workloads.closed_loop import SearchTask
+from benchmarks.workloads.retrieval_dataset import index_file
 from nearline.errors import NotReady
 from nearline_cli.local.ports import reserve_port
 from nearline_cli.local.processes import RETRIEVAL_SERVICES, SHARD_SERVICES, service_process
 from nearline_cli.terminal.options import DEFAULT_HOST
 
 
+class MinimalServer(NamedTuple):
+    """A server of the folder `benchmarks`: its address, and the id of its process."""
+
+    address: str
+    pid: int
+
+
 @contextlib.asynccontextmanager
-async def minimal_server(module: str, *arguments: str) -> AsyncIterator[str]:
-    """Runs a server of the folder `benchmarks` for the duration of the block; yields its address.
+async def minimal_server(module: str, *arguments: str) -> AsyncIterator[MinimalServer]:
+    """Runs a server of the folder `benchmarks` for the duration of the block.
 
     Raises:
         NotReady: The folder does not exist, or the server ended at start.
@@ -41,16 +53,46 @@ async def minimal_server(module: str, *arguments: str) -> AsyncIterator[str]:
         address = (await process.stdout.readline()).decode().strip()
         if not address:
             raise NotReady("the minimal server ended at start; its output is above")
-        yield address
+        yield MinimalServer(address, process.pid)
     finally:
         # The server stops when its input closes, even if this process is killed.
         process.stdin.close()
         await process.wait()
 
 
+def floor_process(task: SearchTask) -> AbstractAsyncContextManager[MinimalServer]:
+    """Runs the floor server over the index of a task for the duration of the block."""
+    return minimal_server(
+        "benchmarks.baselines.floor_server",
+        *("--threads", str(task.threads)),
+        *("--index", str(index_file(task)), "--ids", str(task.ids)),
+    )
+
+
 def single_process_pool() -> ProcessPoolExecutor:
     """Returns a pool of one process, spawned so that it inherits no threads and no memory."""
     return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+
+async def run_in(pool: ProcessPoolExecutor, what: Callable[..., Any], *arguments: Any) -> Any:
+    """Runs a function in the process of a pool; returns its result."""
+    return await asyncio.get_running_loop().run_in_executor(pool, partial(what, *arguments))
+
+
+def cpu_seconds(pids: Sequence[int]) -> float:
+    """Returns the seconds of CPU that processes took since their start, without children.
+
+    Linux has a clock for each process, which is exact; /proc counts in hundredths of a second. Its
+    number is that of `clock_getcpuclockid`, which Python lacks.
+    """
+    return sum(time.clock_gettime(~pid << 3 | 2) for pid in pids)
+
+
+def resident_bytes(pids: Sequence[int]) -> int:
+    """Returns the resident memory of processes; pages that they share count in each."""
+    import psutil
+
+    return sum(int(psutil.Process(pid).memory_info().rss) for pid in pids)
 
 
 class RunningRouter(NamedTuple):
@@ -65,9 +107,7 @@ class RunningRouter(NamedTuple):
 
     def rss_bytes(self) -> int:
         """Returns the resident memory of the processes."""
-        import psutil
-
-        return sum(int(psutil.Process(pid).memory_info().rss) for pid in self.pids)
+        return resident_bytes(self.pids)
 
 
 @contextlib.asynccontextmanager

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.baselines.processes import router_process
 from benchmarks.workloads.rewriter import Rewriter, Rewrites
+from benchmarks.workloads.vector_clusters import VectorClusters
 from nearline import contract as c
 from nearline.clients import RetrievalClient
 from nearline.errors import NotReady
@@ -75,7 +76,7 @@ def bench_live(*, bench: LiveBench, as_json: JsonFlag = False) -> None:
 async def _measure(folder: Path, bench: LiveBench) -> dict[str, object]:
     documents, pending = bench.documents, bench.pending
     rng = np.random.default_rng(bench.seed)
-    drawn = _clustered(rng, documents + pending + 500, bench.dim)
+    drawn = VectorClusters(rng, bench.dim).draw(rng, documents + pending + 500)
     base, changed, queries = np.split(drawn, [documents, documents + pending])
     names = [f"d{row:07d}" for row in range(documents)]
     # Half of the changes replace documents of the snapshot, from all over it.
@@ -122,15 +123,6 @@ async def _measure(folder: Path, bench: LiveBench) -> dict[str, object]:
         "searches": len(latencies[_LIVE]),
         **{name: getattr(bench, name) for name in _REPORTED},
     }
-
-
-def _clustered(rng: np.random.Generator, count: int, dim: int) -> _Matrix:
-    """Draws unit vectors around a few hundred centres, like those of texts."""
-    centres = rng.normal(size=(300, dim))
-    drawn = centres[rng.integers(0, len(centres), count)] + 0.8 * rng.normal(size=(count, dim))
-    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
-    matrix: _Matrix = drawn.astype(np.float32)
-    return matrix
 
 
 async def _build(store: Path, name: str, ids: Sequence[str], base: _Matrix, shards: int) -> None:

@@ -8,32 +8,27 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
 
-from benchmarks.baselines.processes import minimal_server, router_process, single_process_pool
-from benchmarks.workloads.list_catalogue import (
-    Catalogue,
-    build_catalogue,
-    draw_items,
-    item_id,
-    user_id,
+from benchmarks.baselines.processes import (
+    minimal_server,
+    router_process,
+    run_in,
+    single_process_pool,
 )
+from benchmarks.workloads.list_catalogue import Catalogue, build_catalogue, user_id
+from benchmarks.workloads.list_requests import HOME, ITEM_PAGE, METHOD, ListRequests, record_recent
 from benchmarks.workloads.prepared_calls import (
     CallResults,
     call_closed_loop,
     call_each,
     call_open_loop,
 )
-from nearline import contract as c
-from nearline.clients import RetrievalClient
-from nearline.times import from_us
 from nearline.v1 import retrieval_pb2
 from nearline_cli.local.processes import redis_process
 from nearline_cli.terminal.output import JsonFlag, print_json, print_table
@@ -41,21 +36,14 @@ from nearline_cli.terminal.output import JsonFlag, print_json, print_table
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_METHOD = "/nearline.v1.RetrievalService/Recommend"
 _NOW_S = int(time.time())
-# Requests that are sent repeatedly.
-_REQUESTED = 20_000
-# Users who request their list again and again.
-_BACK_AGAIN = 500
-# Interactions that each user of a request had since the training.
-_RECENT = 3
 
 
 class Surface(StrEnum):
     """The surfaces that can be measured."""
 
-    HOME = "home"
-    ITEM_PAGE = "item_page"
+    HOME = HOME
+    ITEM_PAGE = ITEM_PAGE
 
 
 class RecommendBench(NamedTuple):
@@ -124,72 +112,35 @@ async def _measure(folder: Path, bench: RecommendBench) -> list[dict[str, object
         )
         echo = await enter(minimal_server("benchmarks.baselines.echo_server"))
         caller = stack.enter_context(single_process_pool())
-        wanted = _Requests(bench, rng, size)
-        await _record(router.address, rng, wanted.users, items)
-        await _in(caller, call_each, router.address, _METHOD, wanted.hot, concurrency)
+        wanted = ListRequests(
+            rng,
+            items=items,
+            users=bench.users,
+            surface=bench.surface.value,
+            n=bench.n,
+            count=size * bench.rounds,
+        )
+        await record_recent(router.address, rng, wanted.users, items, _NOW_S)
+        await run_in(caller, call_each, router.address, METHOD, wanted.hot, concurrency)
         found: dict[str, list[CallResults]] = {"hot": [], "cold": [], "echo": [], "redis_get": []}
         for number in range(bench.rounds):
-            for path, address in (("echo", echo), ("hot", router.address)):
-                calls = await _in(
-                    caller, call_closed_loop, address, _METHOD, wanted.hot, concurrency, seconds
+            for path, address in (("echo", echo.address), ("hot", router.address)):
+                calls = await run_in(
+                    caller, call_closed_loop, address, METHOD, wanted.hot, concurrency, seconds
                 )
                 found[path].append(calls)
             cold = wanted.cold[number * size : (number + 1) * size]
             found["cold"].append(
-                await _in(caller, call_open_loop, router.address, _METHOD, cold, bench.rate)
+                await run_in(caller, call_open_loop, router.address, METHOD, cold, bench.rate)
             )
             found["redis_get"].append(
-                await _in(caller, read_states, url, wanted.users, concurrency, seconds)
+                await run_in(caller, read_states, url, wanted.users, concurrency, seconds)
             )
         rss = router.router_rss_bytes()
     sizes = {"items": items, "users": bench.users, "shards": bench.shards}
     return [
         {**_row(path, calls), **sizes, "surface": bench.surface.value, "router_rss_bytes": rss}
         for path, calls in found.items()
-    ]
-
-
-class _Requests:
-    """The requests of a run.
-
-    users: Numbers of the users that they are for. hot, cold: Encoded requests.
-    """
-
-    def __init__(self, bench: RecommendBench, rng: np.random.Generator, size: int) -> None:
-        count = size * bench.rounds
-        payload = [retrieval_pb2.PAYLOAD_FIELD_TITLE]
-        most = min(count + _BACK_AGAIN, bench.users)
-        self.users = rng.choice(bench.users, most, replace=False)
-        # Users whose lists nobody requested before, and users who come back.
-        new, back = self.users[:-_BACK_AGAIN], self.users[-_BACK_AGAIN:]
-        users = np.resize(new, count)
-        if bench.surface is Surface.HOME:
-            self.cold = _encoded(users, None, bench, payload)
-            self.hot = _encoded(back, None, bench, payload)
-            return
-        requested = draw_items(rng, bench.items, _REQUESTED)
-        self.hot = _encoded(np.resize(back, _REQUESTED), requested, bench, payload)
-        # Requests for different attributes are different lists, which are not cached yet.
-        fresh = np.resize(rng.permutation(bench.items), count)
-        payload.append(retrieval_pb2.PAYLOAD_FIELD_ATTRIBUTES)
-        self.cold = _encoded(users, fresh, bench, payload)
-
-
-def _encoded(
-    users: NDArray[np.int64],
-    items: NDArray[np.int64] | None,
-    bench: RecommendBench,
-    payload: Sequence[Any],
-) -> list[bytes]:
-    return [
-        retrieval_pb2.RecommendRequest(
-            user_id=user_id(user),
-            item_ids=[] if items is None else [item_id(int(items[at]))],
-            surface=bench.surface.value,
-            n=bench.n,
-            payload=payload,
-        ).SerializeToString()
-        for at, user in enumerate(users.tolist())
     ]
 
 
@@ -214,33 +165,6 @@ def _row(path: str, rounds: Sequence[CallResults]) -> dict[str, object]:
         "calls": sum(len(calls.latencies_s) for calls in rounds),
         **{f"{name}_ratio": round(levels[name] / total, 4) for name in ("near", "redis", "live")},
     }
-
-
-async def _record(
-    address: str, rng: np.random.Generator, users: NDArray[np.int64], items: int
-) -> None:
-    """Records recent interactions of users, as an application would."""
-    had = draw_items(rng, items, len(users) * _RECENT).reshape(len(users), _RECENT)
-    step = c.MAX_BATCH // _RECENT
-    starts = iter(range(0, len(users), step))
-    async with RetrievalClient(address) as client:
-
-        async def write() -> None:
-            for start in starts:
-                done = [
-                    c.Interaction(
-                        item_id=item_id(item),
-                        user_id=user_id(int(users[row])),
-                        time=from_us((_NOW_S - 60 * place) * 1_000_000),
-                    )
-                    for row in range(start, min(start + step, len(users)))
-                    for place, item in enumerate(had[row].tolist())
-                ]
-                await client.record_interactions(done, timeout_s=60.0)
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(4):
-                group.create_task(write())
 
 
 def read_states(
@@ -274,8 +198,3 @@ async def _read_states(
     spent_s = clock() - start
     await client.aclose()
     return CallResults(len(latencies) / spent_s, np.array(latencies), ())
-
-
-async def _in(caller: ProcessPoolExecutor, what: Any, *arguments: Any) -> Any:
-    """Runs a function in the separate process of the callers."""
-    return await asyncio.get_running_loop().run_in_executor(caller, partial(what, *arguments))

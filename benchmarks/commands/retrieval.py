@@ -7,7 +7,6 @@ import contextlib
 import os
 import platform
 import tempfile
-from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +17,8 @@ import typer
 
 from benchmarks.baselines.processes import (
     RunningRouter,
-    minimal_server,
+    cpu_seconds,
+    floor_process,
     router_process,
     single_process_pool,
 )
@@ -32,7 +32,6 @@ from benchmarks.workloads.closed_loop import (
 from benchmarks.workloads.retrieval_dataset import (
     IndexVariant,
     RetrievalDataset,
-    index_file,
     prepare_dataset,
 )
 from nearline.errors import InvalidRequest
@@ -176,12 +175,12 @@ async def _measure(
     floors: list[SearchRound] = []
     ours: list[SearchRound] = []
     with single_process_pool() as raw_process, single_process_pool() as caller:
-        async with _floor(task) as floor, _nearline(task, separate=separate) as router:
+        async with floor_process(task) as floor, _nearline(task, separate=separate) as router:
             for number in range(rounds + 1):
                 # The first turn warms up all three, and does not count.
                 length = seconds if number else _WARM_UP_S
                 raw = await loop.run_in_executor(raw_process, faiss_round, task, length)
-                least = await loop.run_in_executor(caller, run_round, task, floor, length)
+                least = await loop.run_in_executor(caller, run_round, task, floor.address, length)
                 mine = await loop.run_in_executor(caller, run_round, task, router.address, length)
                 if number:
                     raw_qps.append(raw)
@@ -216,13 +215,13 @@ async def _compare(
                 length = seconds if number else _WARM_UP_S
                 # The order alternates, so that a drift of the machine affects both alike.
                 for side in (0, 1) if number % 2 else (1, 0):
-                    before_s = _cpu_s(pids)
+                    before_s = cpu_seconds(pids)
                     one = await loop.run_in_executor(
                         caller, run_round, tasks[side], address, length
                     )
                     if number:
                         found[side].append(one)
-                        spent = _cpu_s(pids) - before_s
+                        spent = cpu_seconds(pids) - before_s
                         server_us[side].append(spent / len(one.latencies_s) * 1e6)
     ratios = sorted(mine.qps / other.qps for mine, other in zip(*found, strict=True))
     others = {
@@ -245,23 +244,8 @@ async def _compare(
 # --- the servers -----------------------------------------------------------------------------
 
 
-def _floor(task: SearchTask) -> AbstractAsyncContextManager[str]:
-    return minimal_server(
-        "benchmarks.baselines.floor_server",
-        *("--threads", str(task.threads)),
-        *("--index", str(index_file(task)), "--ids", str(task.ids)),
-    )
-
-
 def _nearline(task: SearchTask, *, separate: bool) -> AbstractAsyncContextManager[RunningRouter]:
     return router_process(("--store", str(task.store)), int(separate))
-
-
-def _cpu_s(pids: Sequence[int]) -> float:
-    import psutil
-
-    times = [psutil.Process(pid).cpu_times() for pid in pids]
-    return sum(float(time.user + time.system) for time in times)
 
 
 def _faiss_version() -> str:

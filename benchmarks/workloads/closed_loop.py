@@ -87,7 +87,7 @@ def run_round(
         security: Credential and TLS of the callers.
     """
     exact = exact_answers(task)
-    requests = _requests(task, exact["queries"])
+    requests = search_requests(task, exact["queries"])
     order = _popular(len(requests), zipf) if zipf else range(len(requests))
     batch = [requests[row] for row in order]
     calls = call_closed_loop(address, METHOD, batch, task.concurrency, seconds, lead_s, security)
@@ -131,7 +131,8 @@ def _popular(queries: int, zipf: float) -> list[int]:
     return drawn
 
 
-def _requests(task: SearchTask, queries: NDArray[np.float32]) -> list[bytes]:
+def search_requests(task: SearchTask, queries: NDArray[np.float32]) -> list[bytes]:
+    """Returns encoded searches, one per query."""
     options = retrieval_pb2.SearchOptions(k=task.k, ef_search=task.ef or None)
     return [
         retrieval_pb2.SearchRequest(

@@ -19,7 +19,8 @@ from nearline.contract import Item
 from nearline.errors import InvalidRequest
 
 INDEX_FILE = "dense.faiss"
-_WIDTHS = (10, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256, 384, 512)
+# Widths of the graph search that are tried.
+WIDTHS = (10, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192, 256, 384, 512)
 
 
 class IndexVariant(NamedTuple):
@@ -70,7 +71,7 @@ def prepare_dataset(
     held_out, base = matrix[np.sort(order[:queries])], matrix[np.sort(order[queries:])]
     ids = [f"{row:09d}" for row in range(len(base))]
     task.ids.write_text("\n".join(ids), "utf-8")
-    np.savez(task.folder / "exact.npz", queries=held_out, edge=_edges(base, held_out, task.k))
+    np.savez(task.folder / "exact.npz", queries=held_out, edge=exact_edges(base, held_out, task.k))
     np.save(task.folder / "base.npy", base)
     build_s, chosen = [], []
     for side in sides:
@@ -116,14 +117,14 @@ def _least_width(side: IndexVariant, base: NDArray[np.float32], target_recall: f
         index_file(task), side.factory, dim=base.shape[1], rows=len(base), ef_search=task.ef
     )
     recall = 0.0
-    for width in _WIDTHS:
+    for width in WIDTHS:
         rows = index.search(exact["queries"], task.k, SearchParams(ef_search=width)).ids
         scores = np.einsum("nkd,nd->nk", base[rows], exact["queries"])
         recall = float((scores >= exact["edge"][:, None] - TIE).mean())
         if recall >= target_recall:
             return width
     raise InvalidRequest(
-        f"{side.factory} reaches recall {recall:.4f} at ef {_WIDTHS[-1]}, not {target_recall}; "
+        f"{side.factory} reaches recall {recall:.4f} at ef {WIDTHS[-1]}, not {target_recall}; "
         "lower the target, or refine with more exact vectors",
         field="target_recall",
     )
@@ -149,7 +150,9 @@ def read_matrix(path: Path) -> NDArray[Any]:
     return matrix
 
 
-def _edges(base: NDArray[np.float32], held_out: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+def exact_edges(
+    base: NDArray[np.float32], held_out: NDArray[np.float32], k: int
+) -> NDArray[np.float32]:
     """Returns the score of each query's exact k-th best row: hits that score as well are
     correct.
     """

@@ -20,6 +20,7 @@ FIELD_WORDS = {
     "ranking": "the order of candidates",
     "retraining": "training again on what a service recorded",
     "routing": "which model answers",
+    "scaling": "cost by size",
     "serving": "the life of a server process",
     "training": "fitting models",
 }

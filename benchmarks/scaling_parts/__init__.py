@@ -1,0 +1,1 @@
+"""What `python -m benchmarks.scaling` measures, and the cost model that is fitted to it."""
