@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _NOW_S = int(time.time())
+# Connections for each of several routers.
+_CONNECTIONS = 8
+_LEAD_S = 1.0
 
 
 class Surface(StrEnum):
@@ -60,6 +64,9 @@ class RecommendBench(NamedTuple):
     shards: Annotated[
         int, typer.Option(min=1, max=64, help="Shards. With several, they have processes.")
     ] = 1
+    routers: Annotated[
+        int, typer.Option(min=1, max=16, help="Router processes that share one port.")
+    ] = 1
     near_share: Annotated[
         float, typer.Option(min=0.001, max=1.0, help="Share of lists cached in the process.")
     ] = 0.05
@@ -80,7 +87,8 @@ def bench_recommend(*, bench: RecommendBench, as_json: JsonFlag = False) -> None
     `cold`: no list is cached; requests come at a fixed rate. On the home surface, each of these
     lists is that of another user, from blend, ranker and rules. `echo` is a call that does nothing;
     `redis_get` reads the state of one user. All rounds run in turn. The tables of behaviour are
-    made up, as large as those of a training. With several shards, two processes hold them.
+    made up, as large as those of a training. With several shards, two processes hold them. With
+    several routers, compare the throughput of `hot` lists; each router keeps lists of its own.
     """
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         rows = asyncio.run(_measure(Path(folder), bench))
@@ -98,6 +106,8 @@ async def _measure(folder: Path, bench: RecommendBench) -> list[dict[str, object
     catalogue = Catalogue(items, bench.users, bench.events, bench.shards, bench.seed)
     await build_catalogue(folder / "store", catalogue, _NOW_S)
     size = int(bench.rate * seconds)
+    # Routers on one port share out connections, not calls.
+    connections = 1 if bench.routers == 1 else _CONNECTIONS * bench.routers
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         url = await enter(redis_process(folder / "redis"))
@@ -108,6 +118,7 @@ async def _measure(folder: Path, bench: RecommendBench) -> list[dict[str, object
                 bench.shards if bench.shards > 1 else 0,
                 processes=2,
                 router_arguments=("--hot-lists", near),
+                routers=bench.routers,
             )
         )
         echo = await enter(minimal_server("benchmarks.baselines.echo_server"))
@@ -125,13 +136,16 @@ async def _measure(folder: Path, bench: RecommendBench) -> list[dict[str, object
         found: dict[str, list[CallResults]] = {"hot": [], "cold": [], "echo": [], "redis_get": []}
         for number in range(bench.rounds):
             for path, address in (("echo", echo.address), ("hot", router.address)):
+                # Connections are new, and may reach routers that lack the lists of others.
+                call = partial(call_closed_loop, lead_s=_LEAD_S, connections=connections)
                 calls = await run_in(
-                    caller, call_closed_loop, address, METHOD, wanted.hot, concurrency, seconds
+                    caller, call, address, METHOD, wanted.hot, concurrency, seconds
                 )
                 found[path].append(calls)
             cold = wanted.cold[number * size : (number + 1) * size]
+            call = partial(call_open_loop, connections=connections)
             found["cold"].append(
-                await run_in(caller, call_open_loop, router.address, METHOD, cold, bench.rate)
+                await run_in(caller, call, router.address, METHOD, cold, bench.rate)
             )
             found["redis_get"].append(
                 await run_in(caller, read_states, url, wanted.users, concurrency, seconds)
@@ -163,6 +177,7 @@ def _row(path: str, rounds: Sequence[CallResults]) -> dict[str, object]:
         "p50_ms": round(median(lambda calls: np.percentile(calls.latencies_s, 50)) * 1e3, 3),
         "p99_ms": round(median(lambda calls: np.percentile(calls.latencies_s, 99)) * 1e3, 3),
         "calls": sum(len(calls.latencies_s) for calls in rounds),
+        "failed": sum(calls.failed for calls in rounds),
         **{f"{name}_ratio": round(levels[name] / total, 4) for name in ("near", "redis", "live")},
     }
 

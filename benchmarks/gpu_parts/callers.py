@@ -128,6 +128,8 @@ def _closed(
 
 def _open(address: str, method: str, requests: Sequence[bytes], rate: float) -> Load:
     calls = call_open_loop(address, method, requests, rate)
+    if calls.failed:
+        raise NotReady(f"{calls.failed:,} of {len(requests):,} calls failed; lower the rate")
     return _load(calls.qps, calls.latencies_s, calls.replies)
 
 

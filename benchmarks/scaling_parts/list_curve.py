@@ -122,7 +122,10 @@ async def _measure(
         after = await _cpu_seconds(router, redis)
         found.append(calls)
         spent.append(
-            [(now - then) / len(batch) * 1e6 for then, now in zip(before, after, strict=True)]
+            [
+                (now - then) / len(calls.latencies_s) * 1e6
+                for then, now in zip(before, after, strict=True)
+            ]
         )
     router_us, shards_us, redis_us = (round(median(one), 1) for one in zip(*spent, strict=True))
 

@@ -10,11 +10,13 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 
+import grpc
 import numpy as np
 import uvloop
 from numpy.typing import NDArray
 
 from nearline.channel_security import ChannelSecurity
+from nearline.errors import NotReady
 from nearline_cli.evaluate.open_loop import run_open_loop
 
 _PLAIN = ChannelSecurity()
@@ -24,12 +26,13 @@ class CallResults(NamedTuple):
     """Results of calls.
 
     qps: Calls per second. latencies_s: One per call. replies: Number of the request, and reply;
-        includes the lead-in.
+        includes the lead-in. failed: Number of calls without a reply, in an open loop.
     """
 
     qps: float
     latencies_s: NDArray[np.float64]
     replies: Sequence[tuple[int, bytes]]
+    failed: int = 0
 
 
 def call_closed_loop(
@@ -79,6 +82,7 @@ def call_open_loop(
         requests: The requests.
         rate: Requests per second.
         connections: As for `call_closed_loop`.
+    Raises: NotReady: no call was answered.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_open(address, method, requests, rate, connections))
@@ -125,15 +129,25 @@ async def _open(
     loop = asyncio.get_running_loop()
     replies: list[tuple[int, bytes]] = []
     latencies: list[float] = []
+    failed = 0
     async with _calls(address, method, connections, _PLAIN) as call:
 
         async def send(number: int, due: float) -> None:
-            replies.append((number, await call[number % connections](requests[number])))
+            nonlocal failed
+            try:
+                reply = await call[number % connections](requests[number])
+            except grpc.aio.AioRpcError:
+                # The server is overloaded, or away.
+                failed += 1
+                return
+            replies.append((number, reply))
             latencies.append(loop.time() - due)
 
         start = await run_open_loop(rate, range(len(requests)), send)
         spent_s = loop.time() - start
-    return CallResults(len(latencies) / spent_s, np.array(latencies), replies)
+    if not latencies:
+        raise NotReady(f"none of {failed:,} calls was answered; lower the rate")
+    return CallResults(len(latencies) / spent_s, np.array(latencies), replies, failed)
 
 
 @contextlib.asynccontextmanager
