@@ -1,0 +1,152 @@
+"""The callers of a system: threads of one process that search in a closed loop, and a writer.
+
+These functions run in processes of their own, one for the callers and one for the writer, which
+keep their client from call to call.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from benchmarks.peers.dataset import PeerDataset, condition_of, exact_edges, mean_recall
+from benchmarks.peers.system import PeerClient
+
+_LEAD_S = 0.3
+_WRITES_PER_CALL = 10
+# Replies of a round whose recall is computed.
+_JUDGED = 5_000
+# By name; each process has one target.
+_kept: dict[str, Any] = {}
+_Result = TypeVar("_Result")
+
+
+class Target(NamedTuple):
+    """A running system: its client, its address, and the data set."""
+
+    client: type[PeerClient]
+    address: str
+    dataset: PeerDataset
+
+
+class Load(NamedTuple):
+    """What the callers do.
+
+    width: Width of the searches. attribute: Attribute of the filter; empty for none. callers:
+    Number of threads. seconds: Duration, after a lead-in of 0.3 s that does not count. payload:
+    Whether texts are fetched.
+    """
+
+    width: int
+    attribute: str
+    callers: int
+    seconds: float
+    payload: bool = False
+
+
+class Round(NamedTuple):
+    """Figures of one round; recall is the mean over its first 5,000 replies."""
+
+    qps: float
+    p50_ms: float
+    p99_ms: float
+    recall: float
+
+
+def load_rows(target: Target) -> float:
+    """Writes all rows; returns the seconds until they are indexed."""
+    client = open_client(target)
+    start = time.perf_counter()
+    client.load()
+    return time.perf_counter() - start
+
+
+def run_round(target: Target, load: Load) -> Round:
+    """Searches in a closed loop: each thread sends its next query when the last is answered."""
+    client, dataset = open_client(target), target.dataset
+    edges = _keep(f"edges {load.attribute}", lambda: exact_edges(dataset, load.attribute))
+    threads = _keep(f"{load.callers} threads", lambda: ThreadPoolExecutor(load.callers))
+    client.use_width(load.width)
+    clock = time.perf_counter
+    start = clock() + _LEAD_S
+    end = start + load.seconds
+    queries = [np.array(query) for query in dataset.queries]
+
+    def search(thread: int) -> list[tuple[float, float, int, Any]]:
+        calls = []
+        for turn in itertools.count(thread * len(queries) // load.callers):
+            number = turn % len(queries)
+            if (asked := clock()) >= end:
+                break
+            condition = condition_of(load.attribute, number)
+            rows = client.search(queries[number], load.width, condition, load.payload)
+            calls.append((asked, clock(), number, rows))
+        return calls
+
+    calls = [call for made in threads.map(search, range(load.callers)) for call in made]
+    counted = [(asked, replied) for asked, replied, _, _ in calls if asked >= start]
+    if not counted:
+        raise TimeoutError(f"no search was answered within {load.seconds:g} s")
+    latencies = np.array([replied - asked for asked, replied in counted])
+    p50, p99 = np.percentile(latencies, (50, 99)) * 1e3
+    judged = [(number, rows) for _, _, number, rows in calls[:: max(1, len(calls) // _JUDGED)]]
+    return Round(
+        qps=len(counted) / (max(replied for _, replied in counted) - start),
+        p50_ms=float(p50),
+        p99_ms=float(p99),
+        recall=mean_recall(dataset, load.attribute, edges, judged),
+    )
+
+
+def run_writes(target: Target, rate: float, seconds: float) -> float:
+    """Rewrites random rows unchanged, ten in a call, so that exact results stay valid.
+
+    Args:
+        target: What is written to.
+        rate: Rows per second; after a late call, the next follows at once.
+        seconds: Duration.
+    Returns: Rows written per second.
+    """
+    client, dataset = open_client(target), target.dataset
+    rng = np.random.default_rng()
+    start = time.perf_counter()
+    written = 0
+    while (spent := time.perf_counter() - start) < seconds:
+        if (wait := written / rate - spent) > 0:
+            time.sleep(min(wait, seconds - spent))
+            continue
+        rows = np.sort(rng.choice(len(dataset.base), _WRITES_PER_CALL, replace=False))
+        client.upsert(rows.tolist(), dataset.base[rows])
+        written += _WRITES_PER_CALL
+    return written / (time.perf_counter() - start)
+
+
+def open_client(target: Target) -> PeerClient:
+    """Returns the process' client of the target; opens it at first."""
+
+    def connect() -> PeerClient:
+        client = target.client(target.address, target.dataset)
+        atexit.register(_close, client)
+        return client
+
+    return _keep(target.address, connect)
+
+
+def _close(client: PeerClient) -> None:
+    # Its server may be gone.
+    with contextlib.suppress(Exception):
+        client.close()
+
+
+def _keep(name: str, make: Callable[[], _Result]) -> _Result:
+    if name not in _kept:
+        _kept[name] = make()
+    result: _Result = _kept[name]
+    return result
