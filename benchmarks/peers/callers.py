@@ -20,7 +20,7 @@ from benchmarks.peers.dataset import PeerDataset, condition_of, exact_edges, mea
 from benchmarks.peers.system import PeerClient
 
 _LEAD_S = 0.3
-_WRITES_PER_CALL = 10
+_ROWS_PER_INSERT = 10
 # Replies of a round whose recall is computed.
 _JUDGED = 5_000
 # By name; each process has one target.
@@ -75,9 +75,18 @@ def run_round(target: Target, load: Load) -> Round:
     threads = _keep(f"{load.callers} threads", lambda: ThreadPoolExecutor(load.callers))
     client.use_width(load.width)
     clock = time.perf_counter
+    queries = [np.array(query) for query in dataset.queries]
+
+    def warm_up(thread: int) -> None:
+        client.search(
+            *(queries[thread % len(queries)], load.width),
+            *(condition_of(load.attribute, thread), load.payload),
+        )
+
+    # A thread's first search connects; the first at a width may read the index again.
+    list(threads.map(warm_up, range(load.callers)))
     start = clock() + _LEAD_S
     end = start + load.seconds
-    queries = [np.array(query) for query in dataset.queries]
 
     def search(thread: int) -> list[tuple[float, float, int, Any]]:
         calls = []
@@ -105,26 +114,27 @@ def run_round(target: Target, load: Load) -> Round:
     )
 
 
-def run_writes(target: Target, rate: float, seconds: float) -> float:
-    """Rewrites random rows unchanged, ten in a call, so that exact results stay valid.
+def run_inserts(target: Target, rate: float, seconds: float) -> float:
+    """Inserts new rows, ten in a call, that are among the best of no query.
 
     Args:
         target: What is written to.
         rate: Rows per second; after a late call, the next follows at once.
         seconds: Duration.
-    Returns: Rows written per second.
+    Returns: Rows inserted per second.
     """
     client, dataset = open_client(target), target.dataset
-    rng = np.random.default_rng()
+    numbers = _keep("new rows", lambda: itertools.count(len(dataset.base), _ROWS_PER_INSERT))
     start = time.perf_counter()
     written = 0
     while (spent := time.perf_counter() - start) < seconds:
         if (wait := written / rate - spent) > 0:
             time.sleep(min(wait, seconds - spent))
             continue
-        rows = np.sort(rng.choice(len(dataset.base), _WRITES_PER_CALL, replace=False))
-        client.upsert(rows.tolist(), dataset.base[rows])
-        written += _WRITES_PER_CALL
+        first = next(numbers)
+        rows = range(first, first + _ROWS_PER_INSERT)
+        client.upsert(rows, dataset.mirrored(rows))
+        written += _ROWS_PER_INSERT
     return written / (time.perf_counter() - start)
 
 

@@ -1,10 +1,10 @@
-"""Measures Nearline beside other vector stores, on the same vectors at equal recall.
+"""Measures Nearline alongside other vector stores, on the same vectors at equal recall.
 
-    python -m benchmarks.peers.vectors --out vectors.npy CORPUS.jsonl …
-    python -m benchmarks.peers --vectors vectors.npy --plot peers.png
+    python -m benchmarks.peers
+    python -m benchmarks.peers --vectors vectors.npy --systems nearline,redis --filtered
 
 Eight threads of one Python process call each system in turn, with the blocking client that a user
-would take. Stores that are not installed are left out; --list says what to install.
+would pick. Stores that are not installed are left out; --list says what to install.
 """
 
 from __future__ import annotations
@@ -21,19 +21,29 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from benchmarks.baselines.processes import single_process_pool
+from benchmarks.peers import plot
 from benchmarks.peers.dataset import NO_FILTER, PeerDataset, make_dataset
-from benchmarks.peers.measurement import Plan, measure, run_in
+from benchmarks.peers.measurement import Plan, Point, measure, run_in
 from benchmarks.peers.questions import ask_questions, print_answers
-from benchmarks.peers.report import print_report, write_lines, write_plot
+from benchmarks.peers.report import print_records, print_report
 from benchmarks.peers.snapshot import build_store
 from benchmarks.peers.system import System
 from benchmarks.peers.systems.registry import SYSTEMS
+from benchmarks.peers.texts import short_texts
+from benchmarks.peers.vectors import sentence_vectors
+from benchmarks.workloads.retrieval_dataset import read_matrix
 from nearline.errors import InvalidRequest, NearlineError
-from nearline_cli.terminal.output import print_error, print_note, print_table
+from nearline_cli.terminal.output import print_error, print_json, print_note, print_table
 
 _FAILED = 1
-_FILTERS = ("tenth", "hundredth")
+_FILTERS = ("half", "twentieth", "hundredth")
+_RECALLS = (0.95, 0.99)
+# Of the vectors that are made without --vectors.
+_TEXTS = 50_000
+_DIM = 384
 _Number = TypeVar("_Number", int, float)
 
 
@@ -45,8 +55,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_table(["system", "what it is", "to install"], rows)
         return 0
     try:
-        if options.vectors is None:
-            raise InvalidRequest("--vectors FILE.npy is missing; benchmarks.peers.vectors makes it")
         systems = _choose(options)
         with tempfile.TemporaryDirectory(prefix="nearline-peers-", dir=options.folder) as folder:
             return asyncio.run(_run(options, systems, Path(folder)))
@@ -62,9 +70,12 @@ async def _run(options: argparse.Namespace, systems: Sequence[System], folder: P
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with single_process_pool() as one:
         dataset = await run_in(one, partial(_prepare, options, folder, systems))
+    setup = _setup(options, dataset)
     if options.questions:
         answers = await ask_questions(systems, dataset, folder, options.callers, options.seconds)
-        print_answers(answers, options.out)
+        if options.json:
+            print_json({"kind": "setup"} | setup)
+        print_answers(answers, as_json=options.json)
         return 0 if answers else _FAILED
     plan = Plan(
         callers=options.callers,
@@ -72,23 +83,26 @@ async def _run(options: argparse.Namespace, systems: Sequence[System], folder: P
         rounds=options.rounds,
         widths=options.width or (),
         attributes=_FILTERS if options.filtered else (NO_FILTER,),
-        write_rate=options.write_rate if options.during_writes else 0.0,
+        insert_rate=options.insert_rate if options.during_writes else 0.0,
     )
     points, load_s = await measure(systems, dataset, folder, plan)
-    print_report(points, load_s)
-    if options.out:
-        setup = _setup(options, dataset) | {"plan": plan._asdict(), "load_s": load_s}
-        write_lines(options.out, setup, points)
+    if options.json:
+        print_records(setup | {"plan": plan._asdict(), "load_s": load_s}, points, options.recall)
+    else:
+        print_report(points, options.recall)
     if options.plot and points:
-        rows, dim = dataset.base.shape
-        title = f"{rows:,} x {dim}, k {dataset.k}, {plan.callers} threads of one Python process"
-        write_plot(options.plot, points, title + (", during writes" if plan.write_rate else ""))
+        _draw(options.plot, points, dataset, plan)
     return 0 if points else _FAILED
 
 
 def _prepare(options: argparse.Namespace, folder: Path, systems: Sequence[System]) -> PeerDataset:
     """Makes the data set in a process of its own, whose memory goes with it."""
-    dataset = make_dataset(options.vectors, folder, options.queries, options.k, options.seed)
+    if options.vectors:
+        vectors = np.array(read_matrix(options.vectors), np.float32)
+    else:
+        print_note(f"making {_TEXTS:,} vectors ...")
+        vectors = sentence_vectors(short_texts(_TEXTS, seed=options.seed), _DIM, options.seed)
+    dataset = make_dataset(vectors, folder, options.queries, options.k, options.seed)
     if any(system.shared_snapshot for system in systems):
         print_note(f"building Nearline's snapshot of {len(dataset.base):,} vectors ...")
         build_store(dataset)
@@ -100,11 +114,11 @@ def _choose(options: argparse.Namespace) -> list[System]:
 
     Raises InvalidRequest: A name is unknown.
     """
-    names = options.only.split(",") if options.only else list(SYSTEMS)
+    names = options.systems.split(",") if options.systems else list(SYSTEMS)
     if unknown := sorted(set(names) - set(SYSTEMS)):
         raise InvalidRequest(
-            f"--only names {', '.join(unknown)}; the systems are {', '.join(SYSTEMS)}",
-            field="only",
+            f"--systems names {', '.join(unknown)}; the systems are {', '.join(SYSTEMS)}",
+            field="systems",
         )
     chosen = []
     for name in names:
@@ -120,6 +134,17 @@ def _choose(options: argparse.Namespace) -> list[System]:
     if not chosen:
         raise InvalidRequest("nothing is left to measure; --list says what to install")
     return chosen
+
+
+def _draw(folder: Path, points: Sequence[Point], dataset: PeerDataset, plan: Plan) -> None:
+    if wanted := plot.missing():
+        print_note(f"no plots: install {wanted}")
+        return
+    rows, dim = dataset.base.shape
+    title = f"{rows:,} x {dim}, k {dataset.k}, {plan.callers} threads of one Python process"
+    if plan.insert_rate:
+        title += f", {plan.insert_rate:g} inserts/s meanwhile"
+    plot.plot(points, {name: system.label for name, system in SYSTEMS.items()}, folder, title)
 
 
 def _setup(options: argparse.Namespace, dataset: PeerDataset) -> dict[str, object]:
@@ -144,24 +169,27 @@ def _read_options(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--vectors", type=Path, metavar="FILE.npy", help="matrix of float vectors, one per row")
     add("--list", action="store_true", help="list the systems, and what to install")
-    add("--only", metavar="NAME,NAME", default="", help="systems to measure [default: all]")
-    add("--filtered", action="store_true", help="search rows with one of 10 values, then of 100")
-    add("--during-writes", action="store_true", help="rewrite rows while searching")
-    add("--write-rate", type=_positive(float), default=100.0, help="rows per second (%(default)g)")
+    add("--systems", metavar="NAME,NAME", default="", help="systems to measure [default: all]")
+    add("--vectors", type=Path, metavar="FILE.npy", help="matrix of floats, one vector per row")
+    add("--filtered", action="store_true", help="filters that keep 50, 5 and 1 percent")
+    add("--during-writes", action="store_true", help="insert rows while searching")
+    add("--insert-rate", type=_positive(float), default=100.0, help="rows per second (%(default)g)")
     add("--questions", action="store_true", help="freshness, restart, tenants, payload instead")
-    add("--width", type=_positive(int), action="append", help="a width to measure; repeatable")
+    add("--recall", type=_share, action="append", help="target, repeatable [default: 0.95, 0.99]")
+    add("--width", type=_positive(int), action="append", help="a width to measure, repeatable")
     add("--queries", type=_positive(int), default=1_000, help="held-out rows (%(default)s)")
     add("--k", type=_positive(int), default=10, help="hits per search (%(default)s)")
     add("--callers", type=_positive(int), default=8, help="threads that search (%(default)s)")
     add("--seconds", type=_positive(float), default=2.0, help="seconds per round (%(default)g)")
     add("--rounds", type=_positive(int), default=3, help="rounds at each width (%(default)s)")
-    add("--seed", type=int, default=0, help="seed of queries and attributes (%(default)s)")
-    add("--folder", type=Path, help="folder for 1 GB of temporary files")
-    add("--out", type=Path, metavar="FILE.jsonl", help="write one JSON object per line, too")
-    add("--plot", type=Path, metavar="FILE.png", help="plot qps and p99 over recall")
-    return parser.parse_args(argv)
+    add("--seed", type=int, default=0, help="seed of the data (%(default)s)")
+    add("--folder", type=Path, help="folder for 2 GB of temporary files")
+    add("--json", action="store_true", help="print JSON, one object per line")
+    add("--plot", type=Path, metavar="FOLDER", help="plot speed and latency over recall")
+    options = parser.parse_args(argv)
+    options.recall = options.recall or _RECALLS
+    return options
 
 
 def _positive(kind: Callable[[str], _Number]) -> Callable[[str], _Number]:
@@ -173,3 +201,10 @@ def _positive(kind: Callable[[str], _Number]) -> Callable[[str], _Number]:
 
     number.__name__ = "positive number"
     return number
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise ValueError(text)
+    return value

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.workloads.closed_loop import TIE
-from benchmarks.workloads.retrieval_dataset import read_matrix
 from nearline.errors import InvalidRequest
 
 # Number of values of each attribute, which the rows have with equal probability.
-ATTRIBUTES = {"tenth": 10, "hundredth": 100, "tenant": 1_000}
+ATTRIBUTES = {"half": 2, "twentieth": 20, "hundredth": 100, "tenant": 1_000}
 # Query n asks for value n of the attribute, modulo their number. "" asks for no value.
 NO_FILTER = ""
 _BLOCK = 100
@@ -51,6 +50,15 @@ class PeerDataset:
         """Returns the attributes of a row; rows that are added have those of others."""
         return dict(zip(ATTRIBUTES, self.values[row % len(self.values)].tolist(), strict=True))
 
+    def mirrored(self, rows: Sequence[int]) -> NDArray[np.float32]:
+        """Returns vectors for rows that are added: those of others, negated.
+
+        They are as hard to insert as the others, but among the best of no query, so that exact
+        results stay valid.
+        """
+        vectors: NDArray[np.float32] = -self.base[np.asarray(rows) % len(self.base)]
+        return vectors
+
     def text(self, row: int) -> str:
         """Returns the text of a row, its payload: 200 characters."""
         return (f"text of row {row}, " * _TEXT_CHARACTERS)[:_TEXT_CHARACTERS]
@@ -74,22 +82,23 @@ def row_id(row: int) -> str:
     return f"{row:09d}"
 
 
-def make_dataset(vectors: Path, folder: Path, queries: int, k: int, seed: int) -> PeerDataset:
+def make_dataset(
+    vectors: NDArray[np.float32], folder: Path, queries: int, k: int, seed: int
+) -> PeerDataset:
     """Splits a matrix into rows and queries, draws attributes, and writes the files.
 
-    Raises InvalidRequest: The file has no vectors, or too few.
+    Raises InvalidRequest: There are too few vectors, or one is zero.
     """
-    matrix = np.array(read_matrix(vectors), np.float32)
-    if len(matrix) < queries + k:
+    if len(vectors) < queries + k:
         raise InvalidRequest(
-            f"{vectors} has {len(matrix)} vectors; {queries} queries with k {k} need at least "
+            f"there are {len(vectors)} vectors; {queries} queries with k {k} need at least "
             f"{queries + k}",
             field="vectors",
         )
-    lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.all(lengths > 0):
-        raise InvalidRequest(f"{vectors} has a vector of zeros; remove it", field="vectors")
-    matrix /= lengths
+        raise InvalidRequest("a vector has length zero; remove it", field="vectors")
+    matrix = (vectors / lengths).astype(np.float32)
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(matrix))
     np.save(folder / "queries.npy", matrix[np.sort(order[:queries])])
@@ -137,7 +146,8 @@ def mean_recall(
 
     Args:
         dataset: What was searched.
-        attribute: Attribute of the filter; rows that do not match count as missing.
+        attribute: Attribute of the filter. Rows that do not match, and rows that were added, count
+            as missing.
         edges: See `exact_edges`.
         found: Number of the query, and the rows found.
     """
@@ -151,6 +161,7 @@ def mean_recall(
         condition = condition_of(attribute, number)
         most = min(dataset.k, counts[condition.value]) if condition else dataset.k
         distinct = np.unique(np.asarray(rows, np.int64))
+        distinct = distinct[distinct < len(dataset.base)]
         if condition:
             distinct = distinct[matches[condition.value][distinct]]
         scores = dataset.base[distinct] @ dataset.queries[number]

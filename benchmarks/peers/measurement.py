@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any, NamedTuple, TypeVar
 
 from benchmarks.baselines.processes import single_process_pool
-from benchmarks.peers.callers import Load, Round, Target, load_rows, run_round, run_writes
+from benchmarks.peers.callers import Load, Round, Target, load_rows, run_inserts, run_round
 from benchmarks.peers.dataset import PeerDataset
 from benchmarks.peers.system import Place, System
 from nearline_cli.terminal.output import print_note
@@ -25,7 +25,7 @@ class Plan(NamedTuple):
     """What is measured.
 
     widths: Widths in place of each system's own; empty keeps these. attributes: Attributes of
-    filters; "" is none. write_rate: Rows per second that are written meanwhile; 0 writes none.
+    filters; "" is none. insert_rate: Rows per second that are inserted meanwhile; 0 inserts none.
     """
 
     callers: int
@@ -33,13 +33,13 @@ class Plan(NamedTuple):
     rounds: int
     widths: Sequence[int]
     attributes: Sequence[str]
-    write_rate: float
+    insert_rate: float
 
 
 class Point(NamedTuple):
     """Medians over the rounds of a system at a width.
 
-    written: Rows written per second meanwhile.
+    inserted: Rows inserted per second meanwhile.
     """
 
     system: str
@@ -49,14 +49,14 @@ class Point(NamedTuple):
     p50_ms: float
     p99_ms: float
     recall: float
-    written: float
+    inserted: float
 
 
 @dataclass
 class RunningSystem:
     """A system that is started and loaded, the processes that call it, and its rounds.
 
-    rounds: By attribute and width; with each, the rows written per second.
+    rounds: By attribute and width; with each, the rows inserted per second.
     """
 
     system: System
@@ -87,7 +87,7 @@ async def measure(
     async with contextlib.AsyncExitStack() as stack:
         running: list[RunningSystem] = []
         for system in systems:
-            place = Place(dataset.folder, folder / system.name, live=plan.write_rate > 0)
+            place = Place(dataset.folder, folder / system.name, live=plan.insert_rate > 0)
             place.folder.mkdir()
             with noted(system.name):
                 one = await stack.enter_async_context(started(system, place, dataset))
@@ -127,16 +127,16 @@ async def _take_turns(running: Sequence[RunningSystem], plan: Plan) -> None:
                 one.failed = True
                 with noted(one.system.name):
                     load = Load(widths[place], attribute, plan.callers, plan.seconds)
-                    found = await _one_round(one, load, plan.write_rate)
+                    found = await _one_round(one, load, plan.insert_rate)
                     one.rounds.setdefault((attribute, widths[place]), []).append(found)
                     one.failed = False
 
 
-async def _one_round(one: RunningSystem, load: Load, write_rate: float) -> tuple[Round, float]:
-    if not write_rate:
+async def _one_round(one: RunningSystem, load: Load, insert_rate: float) -> tuple[Round, float]:
+    if not insert_rate:
         return await one.run(run_round, load), 0.0
-    writes = partial(run_writes, one.target, write_rate, load.seconds)
-    return await asyncio.gather(one.run(run_round, load), run_in(one.writer, writes))
+    inserts = partial(run_inserts, one.target, insert_rate, load.seconds)
+    return await asyncio.gather(one.run(run_round, load), run_in(one.writer, inserts))
 
 
 async def run_in(executor: Executor, work: Callable[[], _T]) -> _T:
@@ -160,7 +160,7 @@ def _point(system: str, attribute: str, width: int, rounds: Sequence[tuple[Round
         p50_ms=middle("p50_ms", 3),
         p99_ms=middle("p99_ms", 3),
         recall=middle("recall", 4),
-        written=round(median(written for _, written in rounds), 1),
+        inserted=round(median(inserted for _, inserted in rounds), 1),
     )
 
 

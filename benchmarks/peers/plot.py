@@ -9,7 +9,12 @@ from pathlib import Path
 from benchmarks.peers.comparison import frontier
 from benchmarks.peers.measurement import Point
 
-_AXES = (("qps", "searches per second"), ("p99_ms", "p99, ms"))
+# File, field of a point, label of the axis.
+_PICTURES = (
+    ("qps.png", "qps", "searches per second"),
+    ("p50.png", "p50_ms", "p50, ms"),
+    ("p99.png", "p99_ms", "p99, ms"),
+)
 
 
 def missing() -> str:
@@ -17,31 +22,31 @@ def missing() -> str:
     return "" if find_spec("matplotlib") else "pip: matplotlib"
 
 
-def plot(points: Sequence[Point], labels: Mapping[str, str], path: Path, title: str) -> None:
-    """Writes a picture: a row for each filter; speed at the left, p99 at the right."""
+def plot(points: Sequence[Point], labels: Mapping[str, str], folder: Path, title: str) -> None:
+    """Writes a picture of the speed and one of each latency, with a panel for each filter."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    folder.mkdir(parents=True, exist_ok=True)
     attributes = list(dict.fromkeys(point.attribute for point in points))
-    figure, axes = pyplot.subplots(
-        *(len(attributes), 2), figsize=(13, 5.5 * len(attributes)), squeeze=False
-    )
-    for row, attribute in enumerate(attributes):
-        mine = [point for point in points if point.attribute == attribute]
-        for column, (name, text) in enumerate(_AXES):
-            place = axes[row, column]
+    for file, name, text in _PICTURES:
+        figure, axes = pyplot.subplots(
+            *(1, len(attributes)), figsize=(7.5 * len(attributes), 5.5), squeeze=False
+        )
+        for panel, attribute in zip(axes[0], attributes, strict=True):
+            mine = [point for point in points if point.attribute == attribute]
             for system in dict.fromkeys(point.system for point in mine):
                 best = frontier([point for point in mine if point.system == system])
                 recalls = [point.recall for point in best]
                 values = [getattr(point, name) for point in best]
-                place.plot(recalls, values, marker="o", label=labels[system])
-            place.set(xlabel="recall", ylabel=text, yscale="log")
-            place.set_title(f"filter: {attribute}" if attribute else "no filter")
-            place.grid(visible=True, which="both", alpha=0.3)
-    axes[0, 0].legend(fontsize="small")
-    figure.suptitle(title)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+                panel.plot(recalls, values, marker="o", label=labels[system])
+            panel.set(xlabel="recall", ylabel=text, yscale="log")
+            panel.set_title(f"filter: {attribute}" if attribute else "no filter")
+            panel.grid(visible=True, which="both", alpha=0.3)
+        axes[0, 0].legend(fontsize="small")
+        figure.suptitle(title)
+        figure.tight_layout()
+        figure.savefig(folder / file, dpi=110)
+        pyplot.close(figure)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -12,7 +11,6 @@ from statistics import median
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.baselines.processes import single_process_pool
 from benchmarks.peers.callers import Load, Target, open_client, run_round
@@ -20,7 +18,7 @@ from benchmarks.peers.dataset import NO_FILTER, PeerDataset
 from benchmarks.peers.measurement import noted, run_in, started
 from benchmarks.peers.system import Place, System
 from benchmarks.workloads.closed_loop import TIE
-from nearline_cli.terminal.output import print_note, print_table
+from nearline_cli.terminal.output import print_json, print_note, print_table
 
 _WIDTH = 128
 _INSERTS = 20
@@ -63,12 +61,13 @@ async def ask_questions(
     return found
 
 
-def print_answers(answers: Sequence[Answers], out: Path | None) -> None:
-    """Prints a table, and writes a JSON object per line to a file."""
-    print_table(Answers._fields, answers)
-    if out:
-        lines = [json.dumps({"kind": "answers"} | one._asdict()) for one in answers]
-        out.write_text("\n".join(lines) + "\n", "utf-8")
+def print_answers(answers: Sequence[Answers], *, as_json: bool) -> None:
+    """Prints a table, or a JSON object per line."""
+    if as_json:
+        for one in answers:
+            print_json({"kind": "answers"} | one._asdict())
+    else:
+        print_table(Answers._fields, answers)
 
 
 async def _ask(
@@ -104,16 +103,15 @@ async def _ask(
 
 
 def insert_and_find(target: Target, number: int) -> float:
-    """Inserts a random vector; returns the seconds from the call until it is found.
+    """Inserts a new vector; returns the seconds from the call until it is found.
 
     Raises TimeoutError: It was not found within ten seconds.
     """
     client, row = open_client(target), len(target.dataset.base) + number
-    drawn = np.random.default_rng(number).normal(size=target.dataset.base.shape[1])
-    vector: NDArray[np.float32] = (drawn / np.linalg.norm(drawn)).astype(np.float32)
+    vectors = target.dataset.mirrored([row])
     start = time.perf_counter()
-    client.upsert([row], vector[None])
-    while row not in client.search_written(vector, _WIDTH):
+    client.upsert([row], vectors)
+    while row not in client.search_written(vectors[0], _WIDTH):
         if time.perf_counter() - start > _FOUND_WITHIN_S:
             raise TimeoutError(f"a vector was not found {_FOUND_WITHIN_S:g} s after its insert")
     return time.perf_counter() - start

@@ -1,53 +1,64 @@
-"""Tables, JSON lines and the plot of a run."""
+"""Tables and JSON lines of a run."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from benchmarks.peers import plot
-from benchmarks.peers.comparison import ratio_rows, ratios
+from benchmarks.peers.comparison import Standing, standings
 from benchmarks.peers.measurement import Point
 from benchmarks.peers.systems.registry import OURS, SYSTEMS
-from nearline_cli.terminal.output import print_note, print_table
+from nearline_cli.terminal.output import print_json, print_table
 
-_COLUMNS = ("system", "filter", "width", "recall", "qps", "p50 ms", "p99 ms", "written/s")
+_POINT_COLUMNS = ("system", "filter", "width", "recall", "qps", "p50 ms", "p99 ms", "inserted/s")
+_BEST_COLUMNS = (
+    *("what it is", "filter", "recall >=", "width", "recall", "qps", "p50 ms", "p99 ms"),
+    "Nearline / it",
+)
+_NOT_REACHED = "not reached"
 
 
-def print_report(points: Sequence[Point], load_s: Mapping[str, float]) -> None:
-    """Prints what was measured, and the ratios to peers at equal recall."""
-    rows = [
+def print_report(points: Sequence[Point], targets: Sequence[float]) -> None:
+    """Prints all points, then the fastest of each system at each recall target."""
+    print_table(
+        _POINT_COLUMNS,
         [
-            *(point.system, point.attribute or "none", point.width, point.recall, point.qps),
-            *(point.p50_ms, point.p99_ms, point.written),
-        ]
-        for point in points
+            [
+                *(point.system, point.attribute or "none", point.width, point.recall, point.qps),
+                *(point.p50_ms, point.p99_ms, point.inserted),
+            ]
+            for point in points
+        ],
+    )
+    print_table(
+        _BEST_COLUMNS,
+        [_best_row(one) for one in standings(points, OURS, targets)],
+        title="Fastest point of each system that reaches the recall, and Nearline's qps at that "
+        "point's recall or a better one, as a multiple",
+    )
+
+
+def print_records(
+    setup: Mapping[str, object], points: Sequence[Point], targets: Sequence[float]
+) -> None:
+    """Prints a JSON object per line: the setup, each point, and each standing."""
+    print_json({"kind": "setup"} | dict(setup))
+    for point in points:
+        print_json({"kind": "point"} | point._asdict())
+    for one in standings(points, OURS, targets):
+        points_of_it = {
+            name: point._asdict() if point else None
+            for name, point in (("best", one.best), ("ours", one.ours))
+        }
+        print_json({"kind": "standing", **one._asdict(), **points_of_it})
+
+
+def _best_row(one: Standing) -> list[object]:
+    label, attribute = SYSTEMS[one.system].label, one.attribute or "none"
+    if one.best is None:
+        return [label, attribute, one.target, *(_NOT_REACHED, "", "", "", "", "")]
+    best = one.best
+    return [
+        *(label, attribute, one.target, str(best.width), str(best.recall), f"{best.qps:,.0f}"),
+        *(f"{best.p50_ms:.2f}", f"{best.p99_ms:.2f}"),
+        _NOT_REACHED if one.ratio is None else f"{one.ratio:.2f}",
     ]
-    print_table(_COLUMNS, rows)
-    found = ratios(points, OURS)
-    if found:
-        print_table(
-            *ratio_rows(found),
-            title="Nearline's qps as a multiple of each peer's at the same recall or a better one "
-            "(logarithm of qps linear between the peer's points)",
-        )
-    print_table(["system", "loaded in s"], [[name, round(s, 1)] for name, s in load_s.items()])
-
-
-def write_lines(path: Path, setup: Mapping[str, object], points: Sequence[Point]) -> None:
-    """Writes a JSON object per line: the setup, each point, and each ratio."""
-    records = [
-        {"kind": "setup"} | dict(setup),
-        *({"kind": "point"} | point._asdict() for point in points),
-        *({"kind": "ratio"} | one._asdict() for one in ratios(points, OURS)),
-    ]
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
-
-
-def write_plot(path: Path, points: Sequence[Point], title: str) -> None:
-    """Writes the plot, or notes why there is none."""
-    if wanted := plot.missing():
-        print_note(f"no plot: install {wanted}")
-        return
-    plot.plot(points, {name: system.label for name, system in SYSTEMS.items()}, path, title)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.peers.dataset import Condition, PeerDataset
 from nearline.errors import Unsupported
 
-DEFAULT_WIDTHS = (16, 32, 64, 128, 256)
+DEFAULT_WIDTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 
 class Place(NamedTuple):
@@ -76,7 +76,7 @@ class PeerClient:
 class System:
     """A measured system.
 
-    name: As `--only` names it. label: As tables and plots name it, with the settings of its index.
+    name: As `--systems` names it. label: As tables and plots name it, with settings of its index.
     client: Opened in the process of the callers and in that of the writer. serve: Runs the server
     for the duration of the block; yields its address. missing: Returns what to install; empty if
     nothing. widths: Widths to measure. writes, filters: Whether it has them. shared_snapshot:

@@ -1,9 +1,10 @@
 """Makes vectors that are harder to search than those of a sentence embedder.
 
-    python -m benchmarks.peers.vectors --out vectors.npy --n 50000 CORPUS.jsonl …
+    python -m benchmarks.peers.vectors --out vectors.npy
 
-The vectors are TF-IDF of sentences after a truncated SVD, at unit length. Texts are the titles and
-sentences of the corpora (BEIR layout), in file order, without repeats.
+The vectors are TF-IDF of short texts after a truncated SVD, at unit length. Texts are the titles
+and sentences of corpora (BEIR layout), in file order, without repeats; without corpora they are
+made up.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.make_vectors import sentences
+from benchmarks.peers.texts import short_texts
 from nearline.errors import InvalidRequest, NearlineError
 from nearline_cli.terminal.output import print_error
 
@@ -55,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.peers.vectors", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("corpus", nargs="+", type=Path, help="corpus.jsonl in BEIR layout")
+    parser.add_argument(
+        "corpus", nargs="*", type=Path, help="corpus.jsonl in BEIR layout [../shared/data/*]"
+    )
     parser.add_argument("--out", required=True, type=Path, help=".npy file to write")
     parser.add_argument("--n", type=int, default=50_000, help="Most texts to use (%(default)s)")
     parser.add_argument("--dim", type=int, default=384, help="Dimensions (%(default)s)")
@@ -63,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         vectors = sentence_vectors(
-            sentences(options.corpus, options.n), options.dim, seed=options.seed
+            short_texts(options.n, options.corpus, options.seed), options.dim, seed=options.seed
         )
     except NearlineError as error:
         print_error(error)

@@ -25,8 +25,9 @@ class FloorClient(PeerClient):
     def __init__(self, address: str, dataset: PeerDataset) -> None:
         super().__init__(address, dataset)
         # The types of the stub know the asyncio API alone.
-        self._channel: Any = grpc.insecure_channel(address)
-        self._stub: Any = retrieval_pb2_grpc.RetrievalServiceStub(self._channel)
+        channel: Any = grpc.insecure_channel(address)
+        self._channel = channel
+        self._stub: Any = retrieval_pb2_grpc.RetrievalServiceStub(channel)
 
     def search(
         self,

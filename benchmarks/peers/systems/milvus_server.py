@@ -25,7 +25,8 @@ _PROGRAM = Path(nearline.__file__).parents[1] / ".venv-milvus" / "bin" / "milvus
 # Its etcd has a fixed port.
 _ETCD_PORT = 2380
 _COLLECTION = "items"
-_GRAPH = {"M": 16, "efConstruction": 200}
+# The defaults that its documentation names.
+_GRAPH = {"M": 30, "efConstruction": 360}
 _TIMEOUT_S = 60.0
 _LOAD_TIMEOUT_S = 300.0
 _SESSION_S = 10
@@ -126,6 +127,9 @@ async def _serve(place: Place) -> AsyncIterator[str]:
 
 def _missing() -> str:
     wanted = [] if _PROGRAM.exists() else ["make .venv-milvus/.stamp"]
+    if any(name != "lo" for _, name in socket.if_nameindex()):
+        # It listens on all addresses.
+        wanted.append("start the command by `python -m tests.milvus.network_namespace`")
     if not find_spec("pymilvus"):
         wanted.append("pip: pymilvus")
     return "; ".join(wanted)
@@ -133,7 +137,7 @@ def _missing() -> str:
 
 MILVUS = System(
     name="milvus",
-    label="Milvus 2.3.5 (HNSW, M 16)",
+    label="Milvus 2.3.5 (HNSW, M 30)",
     client=MilvusPeerClient,
     serve=_serve,
     missing=_missing,

@@ -101,8 +101,8 @@ class PgvectorClient(PeerClient):
             self._connections.append(connection)
             connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
             register_vector(connection)
-            # A filter may drop all that one walk finds.
-            connection.execute("SET hnsw.iterative_scan = strict_order")
+            # A filter may drop all that one walk finds; "relaxed" is advised for recall.
+            connection.execute("SET hnsw.iterative_scan = relaxed_order")
             self._thread.cursor, self._thread.width = connection.cursor(binary=True), 0
         if width not in (0, self._thread.width):
             self._thread.cursor.execute(f"SET hnsw.ef_search = {int(width)}")

@@ -56,7 +56,7 @@ class RedisClient(PeerClient):
             with_scores=True,
             count=self.dataset.k,
             ef=width,
-            filter=f".{condition.attribute} == {condition.value}" if condition else None,
+            **self._filter(condition),
         )
         if payload and found:
             self._redis.mget(map(_text_key, found))
@@ -76,6 +76,15 @@ class RedisClient(PeerClient):
 
     def close(self) -> None:
         self._redis.close()
+
+    def _filter(self, condition: Condition | None) -> dict[str, Any]:
+        if condition is None:
+            return {}
+        # For rare values, its documentation advises to inspect as many rows as it takes.
+        return {
+            "filter": f".{condition.attribute} == {condition.value}",
+            "filter_ef": len(self.dataset.base),
+        }
 
 
 def _text_key(name: str) -> str:

@@ -18,5 +18,5 @@ SYSTEMS = {
         *(REDIS, PGVECTOR, MILVUS, CHROMA, LANCEDB),
     )
 }
-# The systems that others are compared with.
-OURS = (EMBEDDED.name, SEPARATE.name)
+# The system that others are compared with.
+OURS = EMBEDDED.name
