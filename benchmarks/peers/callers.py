@@ -10,7 +10,7 @@ import atexit
 import contextlib
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,8 +21,6 @@ from benchmarks.peers.system import PeerClient
 
 _LEAD_S = 0.3
 _ROWS_PER_INSERT = 10
-# Replies of a round whose recall is computed.
-_JUDGED = 5_000
 # By name; each process has one target.
 _kept: dict[str, Any] = {}
 _Result = TypeVar("_Result")
@@ -52,7 +50,7 @@ class Load(NamedTuple):
 
 
 class Round(NamedTuple):
-    """Figures of one round; recall is the mean over its first 5,000 replies."""
+    """Figures of one round; the recall is the mean over all queries."""
 
     qps: float
     p50_ms: float
@@ -68,49 +66,53 @@ def load_rows(target: Target) -> float:
     return time.perf_counter() - start
 
 
+def set_width(target: Target, width: int) -> None:
+    """Sets the width of a system that reads it when it starts."""
+    open_client(target).use_width(width)
+
+
 def run_round(target: Target, load: Load) -> Round:
     """Searches in a closed loop: each thread sends its next query when the last is answered."""
     client, dataset = open_client(target), target.dataset
     edges = _keep(f"edges {load.attribute}", lambda: exact_edges(dataset, load.attribute))
     threads = _keep(f"{load.callers} threads", lambda: ThreadPoolExecutor(load.callers))
-    client.use_width(load.width)
-    clock = time.perf_counter
     queries = [np.array(query) for query in dataset.queries]
+    clock = time.perf_counter
 
-    def warm_up(thread: int) -> None:
-        client.search(
-            *(queries[thread % len(queries)], load.width),
-            *(condition_of(load.attribute, thread), load.payload),
-        )
+    def search(number: int) -> Sequence[int]:
+        condition = condition_of(load.attribute, number)
+        return client.search(queries[number], load.width, condition, load.payload)
 
-    # A thread's first search connects; the first at a width may read the index again.
-    list(threads.map(warm_up, range(load.callers)))
+    # The first searches connect, and may read the index.
+    list(threads.map(search, [caller % len(queries) for caller in range(load.callers)]))
     start = clock() + _LEAD_S
     end = start + load.seconds
 
-    def search(thread: int) -> list[tuple[float, float, int, Any]]:
+    def call(caller: int) -> list[tuple[float, float, int, Sequence[int]]]:
         calls = []
-        for turn in itertools.count(thread * len(queries) // load.callers):
+        for turn in itertools.count(caller * len(queries) // load.callers):
             number = turn % len(queries)
             if (asked := clock()) >= end:
                 break
-            condition = condition_of(load.attribute, number)
-            rows = client.search(queries[number], load.width, condition, load.payload)
+            rows = search(number)
             calls.append((asked, clock(), number, rows))
         return calls
 
-    calls = [call for made in threads.map(search, range(load.callers)) for call in made]
+    calls = [call for made in threads.map(call, range(load.callers)) for call in made]
     counted = [(asked, replied) for asked, replied, _, _ in calls if asked >= start]
     if not counted:
         raise TimeoutError(f"no search was answered within {load.seconds:g} s")
     latencies = np.array([replied - asked for asked, replied in counted])
     p50, p99 = np.percentile(latencies, (50, 99)) * 1e3
-    judged = [(number, rows) for _, _, number, rows in calls[:: max(1, len(calls) // _JUDGED)]]
+    replies = {number: rows for _, _, number, rows in calls}
+    # The recall is over all queries, so that equal indexes have equal recall.
+    others = [number for number in range(len(queries)) if number not in replies]
+    replies |= zip(others, threads.map(search, others), strict=True)
     return Round(
         qps=len(counted) / (max(replied for _, replied in counted) - start),
         p50_ms=float(p50),
         p99_ms=float(p99),
-        recall=mean_recall(dataset, load.attribute, edges, judged),
+        recall=mean_recall(dataset, load.attribute, edges, list(replies.items())),
     )
 
 
@@ -139,14 +141,14 @@ def run_inserts(target: Target, rate: float, seconds: float) -> float:
 
 
 def open_client(target: Target) -> PeerClient:
-    """Returns the process' client of the target; opens it at first."""
-
-    def connect() -> PeerClient:
-        client = target.client(target.address, target.dataset)
-        atexit.register(_close, client)
-        return client
-
-    return _keep(target.address, connect)
+    """Returns the process' client of the target; opens it at first, and at a new address."""
+    kept: PeerClient | None = _kept.get("client")
+    if kept is None or kept.address != target.address:
+        if kept is not None:
+            _close(kept)
+        _kept["client"] = kept = target.client(target.address, target.dataset)
+        atexit.register(_close, kept)
+    return kept
 
 
 def _close(client: PeerClient) -> None:

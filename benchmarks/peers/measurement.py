@@ -13,7 +13,15 @@ from statistics import median
 from typing import Any, NamedTuple, TypeVar
 
 from benchmarks.baselines.processes import single_process_pool
-from benchmarks.peers.callers import Load, Round, Target, load_rows, run_inserts, run_round
+from benchmarks.peers.callers import (
+    Load,
+    Round,
+    Target,
+    load_rows,
+    run_inserts,
+    run_round,
+    set_width,
+)
 from benchmarks.peers.dataset import PeerDataset
 from benchmarks.peers.system import Place, System
 from nearline_cli.terminal.output import print_note
@@ -56,10 +64,12 @@ class Point(NamedTuple):
 class RunningSystem:
     """A system that is started and loaded, the processes that call it, and its rounds.
 
-    rounds: By attribute and width; with each, the rows inserted per second.
+    server: Ends the server.     rounds: By attribute and width; with each, the rows inserted per second.
     """
 
     system: System
+    place: Place
+    server: contextlib.AsyncExitStack
     target: Target
     callers: Executor
     writer: Executor
@@ -70,6 +80,14 @@ class RunningSystem:
     async def run(self, work: Callable[..., _T], *arguments: object) -> _T:
         """Runs a function of `callers` in the process of the callers."""
         return await run_in(self.callers, partial(work, self.target, *arguments))
+
+    async def use_width(self, width: int) -> None:
+        """Starts the server again at this width, if it reads the width when it starts."""
+        if self.system.width_at_start:
+            await self.run(set_width, width)
+            await self.server.aclose()
+            address = await self.server.enter_async_context(self.system.serve(self.place))
+            self.target = self.target._replace(address=address)
 
 
 async def measure(
@@ -108,13 +126,14 @@ async def measure(
 async def started(system: System, place: Place, dataset: PeerDataset) -> Any:
     """Starts and loads a system for the duration of the block; yields it."""
     async with contextlib.AsyncExitStack() as stack:
-        address = await stack.enter_async_context(system.serve(place))
+        server = await stack.enter_async_context(contextlib.AsyncExitStack())
+        address = await server.enter_async_context(system.serve(place))
         target = Target(system.client, address, dataset)
         # They close their clients before the server ends.
         callers = stack.enter_context(single_process_pool())
         writer = stack.enter_context(single_process_pool())
         load_s = await run_in(callers, partial(load_rows, target))
-        yield RunningSystem(system, target, callers, writer, load_s)
+        yield RunningSystem(system, place, server, target, callers, writer, load_s)
 
 
 async def _take_turns(running: Sequence[RunningSystem], plan: Plan) -> None:
@@ -133,6 +152,7 @@ async def _take_turns(running: Sequence[RunningSystem], plan: Plan) -> None:
 
 
 async def _one_round(one: RunningSystem, load: Load, insert_rate: float) -> tuple[Round, float]:
+    await one.use_width(load.width)
     if not insert_rate:
         return await one.run(run_round, load), 0.0
     inserts = partial(run_inserts, one.target, insert_rate, load.seconds)

@@ -75,6 +75,7 @@ async def _ask(
 ) -> Answers:
     with single_process_pool() as other:
         async with started(system, place, dataset) as one:
+            await one.use_width(_WIDTH)
             fresh = [await one.run(insert_and_find, number) * 1e3 for number in range(_INSERTS)]
             plain, tenant, payload = [
                 await one.run(run_round, Load(_WIDTH, attribute, callers, seconds, payload=texts))

@@ -47,7 +47,7 @@ class PeerClient:
         """
 
     def use_width(self, width: int) -> None:
-        """Sets the width of searches, where it is no argument of them."""
+        """Sets the width of searches, where it is no argument of them: see `width_at_start`."""
 
     def search(
         self, vector: NDArray[np.float32], width: int, condition: Condition | None, payload: bool
@@ -80,7 +80,8 @@ class System:
     client: Opened in the process of the callers and in that of the writer. serve: Runs the server
     for the duration of the block; yields its address. missing: Returns what to install; empty if
     nothing. widths: Widths to measure. writes, filters: Whether it has them. shared_snapshot:
-    Whether it serves the snapshot that Nearline builds.
+    Whether it serves the snapshot that Nearline builds. width_at_start: Whether the width is a
+    setting that the server reads when it starts.
     """
 
     name: str
@@ -92,3 +93,4 @@ class System:
     writes: bool = True
     filters: bool = True
     shared_snapshot: bool = False
+    width_at_start: bool = False

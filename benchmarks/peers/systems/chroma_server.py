@@ -26,7 +26,7 @@ _PROBE_S = 2.0
 
 
 class ChromaClient(PeerClient):
-    """`HttpClient`; the width is a setting of the collection."""
+    """`HttpClient`; the width is a setting of the collection, read when the server opens it."""
 
     def __init__(self, address: str, dataset: PeerDataset) -> None:
         import chromadb
@@ -98,4 +98,5 @@ CHROMA = System(
     client=ChromaClient,
     serve=_serve,
     missing=_missing,
+    width_at_start=True,
 )

@@ -9,13 +9,13 @@ from benchmarks.peers.systems.lance_table import LANCEDB
 from benchmarks.peers.systems.milvus_server import MILVUS
 from benchmarks.peers.systems.nearline_router import EMBEDDED, SEPARATE
 from benchmarks.peers.systems.pgvector_table import PGVECTOR
-from benchmarks.peers.systems.redis_vectors import REDIS
+from benchmarks.peers.systems.redis_vectors import REDIS, REDIS_FLOAT
 
 SYSTEMS = {
     system.name: system
     for system in (
         *(EMBEDDED, SEPARATE, FLOOR, FAISS),
-        *(REDIS, PGVECTOR, MILVUS, CHROMA, LANCEDB),
+        *(REDIS, REDIS_FLOAT, PGVECTOR, MILVUS, CHROMA, LANCEDB),
     )
 }
 # The system that others are compared with.
