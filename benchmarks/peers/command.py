@@ -4,7 +4,7 @@
     python -m benchmarks.peers --vectors vectors.npy --systems nearline,redis --filtered
 
 Eight threads of one Python process call each system in turn, with the blocking client that a user
-would pick. Stores that are not installed are left out; --list says what to install.
+would pick. Stores that are not installed are left out; --list says what they need.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _read_options(argv)
     if options.list:
         rows = [[one.name, one.label, one.missing() or "-"] for one in SYSTEMS.values()]
-        print_table(["system", "what it is", "to install"], rows)
+        print_table(["system", "what it is", "needs"], rows)
         return 0
     try:
         systems = _choose(options)
@@ -124,7 +124,7 @@ def _choose(options: argparse.Namespace) -> list[System]:
     for name in names:
         system = SYSTEMS[name]
         if wanted := system.missing():
-            print_note(f"{name} is left out; install {wanted}")
+            print_note(f"{name} is left out: it needs {wanted}")
         elif (options.during_writes or options.questions) and not system.writes:
             print_note(f"{name} is left out: it has no writes")
         elif options.filtered and not system.filters:
@@ -132,7 +132,7 @@ def _choose(options: argparse.Namespace) -> list[System]:
         else:
             chosen.append(system)
     if not chosen:
-        raise InvalidRequest("nothing is left to measure; --list says what to install")
+        raise InvalidRequest("nothing is left to measure; --list says what they need")
     return chosen
 
 
@@ -169,7 +169,7 @@ def _read_options(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--list", action="store_true", help="list the systems, and what to install")
+    add("--list", action="store_true", help="list the systems, and what they need")
     add("--systems", metavar="NAME,NAME", default="", help="systems to measure [default: all]")
     add("--vectors", type=Path, metavar="FILE.npy", help="matrix of floats, one vector per row")
     add("--filtered", action="store_true", help="filters that keep 50, 5 and 1 percent")

@@ -17,6 +17,7 @@ from nearline.errors import InvalidRequest
 ATTRIBUTES = {"half": 2, "twentieth": 20, "hundredth": 100, "tenant": 1_000}
 # Query n asks for value n of the attribute, modulo their number. "" asks for no value.
 NO_FILTER = ""
+_ADDED = -1
 _BLOCK = 100
 _TEXT_CHARACTERS = 200
 
@@ -47,8 +48,10 @@ class PeerDataset:
         return open_dataset, (self.folder, self.k)
 
     def attributes(self, row: int) -> dict[str, int]:
-        """Returns the attributes of a row; rows that are added have those of others."""
-        return dict(zip(ATTRIBUTES, self.values[row % len(self.values)].tolist(), strict=True))
+        """Returns the attributes of a row; rows that are added have values that no filter keeps."""
+        if row >= len(self.values):
+            return dict.fromkeys(ATTRIBUTES, _ADDED)
+        return dict(zip(ATTRIBUTES, self.values[row].tolist(), strict=True))
 
     def mirrored(self, rows: Sequence[int]) -> NDArray[np.float32]:
         """Returns vectors for rows that are added: those of others, negated.

@@ -64,7 +64,8 @@ class Point(NamedTuple):
 class RunningSystem:
     """A system that is started and loaded, the processes that call it, and its rounds.
 
-    server: Ends the server.     rounds: By attribute and width; with each, the rows inserted per second.
+    server: Ends the server. rounds: By attribute and width; with each, the rows inserted per
+    second.
     """
 
     system: System

@@ -33,7 +33,10 @@ def plot(points: Sequence[Point], labels: Mapping[str, str], folder: Path, title
     attributes = list(dict.fromkeys(point.attribute for point in points))
     for file, name, text in _PICTURES:
         figure, axes = pyplot.subplots(
-            *(1, len(attributes)), figsize=(7.5 * len(attributes), 5.5), squeeze=False
+            *(1, len(attributes)),
+            figsize=(7.5 * len(attributes), 6.5),
+            squeeze=False,
+            layout="constrained",
         )
         for panel, attribute in zip(axes[0], attributes, strict=True):
             mine = [point for point in points if point.attribute == attribute]
@@ -45,8 +48,7 @@ def plot(points: Sequence[Point], labels: Mapping[str, str], folder: Path, title
             panel.set(xlabel="recall", ylabel=text, yscale="log")
             panel.set_title(f"filter: {attribute}" if attribute else "no filter")
             panel.grid(visible=True, which="both", alpha=0.3)
-        axes[0, 0].legend(fontsize="small")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         figure.suptitle(title)
-        figure.tight_layout()
         figure.savefig(folder / file, dpi=110)
         pyplot.close(figure)

@@ -22,6 +22,7 @@ from nearline_cli.local.processes import free_port
 
 # Made by `make .venv-milvus/.stamp`: the packages of the server fit nothing else.
 _PROGRAM = Path(nearline.__file__).parents[1] / ".venv-milvus" / "bin" / "milvus-server"
+_NAMESPACE = "tests.milvus.network_namespace"
 # Its etcd has a fixed port.
 _ETCD_PORT = 2380
 _COLLECTION = "items"
@@ -129,7 +130,7 @@ def _missing() -> str:
     wanted = [] if _PROGRAM.exists() else ["make .venv-milvus/.stamp"]
     if any(name != "lo" for _, name in socket.if_nameindex()):
         # It listens on all addresses.
-        wanted.append("start the command by `python -m tests.milvus.network_namespace`")
+        wanted.append(f"a network without others: python -m {_NAMESPACE} COMMAND")
     if not find_spec("pymilvus"):
         wanted.append("pip: pymilvus")
     return "; ".join(wanted)

@@ -27,10 +27,12 @@ _EXTENSION = "/usr/share/postgresql/{version}/extension/vector.control"
 # PostgreSQL refuses to run as root.
 _USER = "postgres"
 _MEMORY = ("shared_buffers=512MB", "maintenance_work_mem=512MB")
-_UPSERT = """
-INSERT INTO items VALUES (%(row)s, %(vector)s, %(tenth)s, %(hundredth)s, %(tenant)s, %(text)s)
-ON CONFLICT (id) DO UPDATE SET embedding = EXCLUDED.embedding, text = EXCLUDED.text
-"""
+_UPSERT = (
+    "INSERT INTO items VALUES (%(row)s, %(vector)s, "
+    + "".join(f"%({name})s, " for name in ATTRIBUTES)
+    + "%(text)s) ON CONFLICT (id) DO UPDATE "
+    "SET embedding = EXCLUDED.embedding, text = EXCLUDED.text"
+)
 
 
 class PgvectorClient(PeerClient):
