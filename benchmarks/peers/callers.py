@@ -34,7 +34,7 @@ class Target(NamedTuple):
     dataset: PeerDataset
 
 
-class Load(NamedTuple):
+class CallerLoad(NamedTuple):
     """What the callers do.
 
     width: Width of the searches. attribute: Attribute of the filter; empty for none. callers:
@@ -49,7 +49,7 @@ class Load(NamedTuple):
     payload: bool = False
 
 
-class Round(NamedTuple):
+class PeerRound(NamedTuple):
     """Figures of one round; the recall is the mean over all queries."""
 
     qps: float
@@ -71,7 +71,7 @@ def set_width(target: Target, width: int) -> None:
     open_client(target).use_width(width)
 
 
-def run_round(target: Target, load: Load) -> Round:
+def run_round(target: Target, load: CallerLoad) -> PeerRound:
     """Searches in a closed loop: each thread sends its next query when the last is answered."""
     client, dataset = open_client(target), target.dataset
     edges = _keep(f"edges {load.attribute}", lambda: exact_edges(dataset, load.attribute))
@@ -108,7 +108,7 @@ def run_round(target: Target, load: Load) -> Round:
     # The recall is over all queries, so that equal indexes have equal recall.
     others = [number for number in range(len(queries)) if number not in replies]
     replies |= zip(others, threads.map(search, others), strict=True)
-    return Round(
+    return PeerRound(
         qps=len(counted) / (max(replied for _, replied in counted) - start),
         p50_ms=float(p50),
         p99_ms=float(p99),

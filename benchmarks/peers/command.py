@@ -4,7 +4,7 @@
     python -m benchmarks.peers --vectors vectors.npy --systems nearline,redis --filtered
 
 Eight threads of one Python process call each system in turn, with the blocking client that a user
-would pick. Stores that are not installed are left out; --list says what they need.
+would pick. Stores that are not installed are left out; --list names what they need.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_table(["system", "what it is", "needs"], rows)
         return 0
     try:
+        if options.plot and (wanted := plot.missing()):
+            raise InvalidRequest(f"--plot needs {wanted}", field="plot")
         systems = _choose(options)
         with tempfile.TemporaryDirectory(prefix="nearline-peers-", dir=options.folder) as folder:
             return asyncio.run(_run(options, systems, Path(folder)))
@@ -112,7 +114,7 @@ def _prepare(options: argparse.Namespace, folder: Path, systems: Sequence[System
 def _choose(options: argparse.Namespace) -> list[System]:
     """Returns the systems to measure; notes the others.
 
-    Raises InvalidRequest: A name is unknown.
+    Raises InvalidRequest: A name is unknown, or nothing is left.
     """
     names = options.systems.split(",") if options.systems else list(SYSTEMS)
     if unknown := sorted(set(names) - set(SYSTEMS)):
@@ -132,14 +134,11 @@ def _choose(options: argparse.Namespace) -> list[System]:
         else:
             chosen.append(system)
     if not chosen:
-        raise InvalidRequest("nothing is left to measure; --list says what they need")
+        raise InvalidRequest("nothing is left to measure; --list names what the systems need")
     return chosen
 
 
 def _draw(folder: Path, points: Sequence[Point], dataset: PeerDataset, plan: Plan) -> None:
-    if wanted := plot.missing():
-        print_note(f"no plots: install {wanted}")
-        return
     rows, dim = dataset.base.shape
     title = f"{rows:,} x {dim}, k {dataset.k}, {plan.callers} threads of one Python process"
     if plan.insert_rate:

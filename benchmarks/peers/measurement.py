@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from benchmarks.baselines.processes import single_process_pool
 from benchmarks.peers.callers import (
-    Load,
-    Round,
+    CallerLoad,
+    PeerRound,
     Target,
     load_rows,
     run_inserts,
@@ -75,7 +75,7 @@ class RunningSystem:
     callers: Executor
     writer: Executor
     load_s: float
-    rounds: dict[tuple[str, int], list[tuple[Round, float]]] = field(default_factory=dict)
+    rounds: dict[tuple[str, int], list[tuple[PeerRound, float]]] = field(default_factory=dict)
     failed: bool = False
 
     async def run(self, work: Callable[..., _T], *arguments: object) -> _T:
@@ -139,20 +139,22 @@ async def started(system: System, place: Place, dataset: PeerDataset) -> Any:
 
 async def _take_turns(running: Sequence[RunningSystem], plan: Plan) -> None:
     for attribute in plan.attributes:
-        for place in range(max(len(_widths(one.system, plan)) for one in running)):
+        for place in range(max((len(_widths(one.system, plan)) for one in running), default=0)):
             for one in running:
                 widths = _widths(one.system, plan)
                 if place >= len(widths) or one.failed or (attribute and not one.system.filters):
                     continue
                 one.failed = True
                 with noted(one.system.name):
-                    load = Load(widths[place], attribute, plan.callers, plan.seconds)
+                    load = CallerLoad(widths[place], attribute, plan.callers, plan.seconds)
                     found = await _one_round(one, load, plan.insert_rate)
                     one.rounds.setdefault((attribute, widths[place]), []).append(found)
                     one.failed = False
 
 
-async def _one_round(one: RunningSystem, load: Load, insert_rate: float) -> tuple[Round, float]:
+async def _one_round(
+    one: RunningSystem, load: CallerLoad, insert_rate: float
+) -> tuple[PeerRound, float]:
     await one.use_width(load.width)
     if not insert_rate:
         return await one.run(run_round, load), 0.0
@@ -169,7 +171,9 @@ def _widths(system: System, plan: Plan) -> Sequence[int]:
     return plan.widths or system.widths
 
 
-def _point(system: str, attribute: str, width: int, rounds: Sequence[tuple[Round, float]]) -> Point:
+def _point(
+    system: str, attribute: str, width: int, rounds: Sequence[tuple[PeerRound, float]]
+) -> Point:
     def middle(name: str, digits: int) -> float:
         return round(float(median(getattr(turn, name) for turn, _ in rounds)), digits)
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.baselines.processes import single_process_pool
-from benchmarks.peers.callers import Load, Target, open_client, run_round
+from benchmarks.peers.callers import CallerLoad, Target, open_client, run_round
 from benchmarks.peers.dataset import NO_FILTER, PeerDataset
 from benchmarks.peers.measurement import noted, run_in, started
 from benchmarks.peers.system import Place, System
@@ -78,7 +78,9 @@ async def _ask(
             await one.use_width(_WIDTH)
             fresh = [await one.run(insert_and_find, number) * 1e3 for number in range(_INSERTS)]
             plain, tenant, payload = [
-                await one.run(run_round, Load(_WIDTH, attribute, callers, seconds, payload=texts))
+                await one.run(
+                    run_round, CallerLoad(_WIDTH, attribute, callers, seconds, payload=texts)
+                )
                 for attribute, texts in ((NO_FILTER, False), (_TENANT, False), (NO_FILTER, True))
             ]
             # Loads the packages of the client.
