@@ -34,7 +34,7 @@ def plot(points: Sequence[Point], labels: Mapping[str, str], folder: Path, title
     for file, name, text in _PICTURES:
         figure, axes = pyplot.subplots(
             *(1, len(attributes)),
-            figsize=(7.5 * len(attributes), 6.5),
+            figsize=(8.0 * len(attributes), 7.0),
             squeeze=False,
             layout="constrained",
         )
@@ -48,7 +48,7 @@ def plot(points: Sequence[Point], labels: Mapping[str, str], folder: Path, title
             panel.set(xlabel="recall", ylabel=text, yscale="log")
             panel.set_title(f"filter: {attribute}" if attribute else "no filter")
             panel.grid(visible=True, which="both", alpha=0.3)
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         figure.suptitle(title)
         figure.savefig(folder / file, dpi=110)
         pyplot.close(figure)
