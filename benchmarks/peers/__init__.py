@@ -1,0 +1,1 @@
+"""Nearline beside other vector stores, on the same vectors at equal recall."""
