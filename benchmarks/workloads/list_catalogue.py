@@ -26,7 +26,6 @@ DAY_S = 86_400
 # Dimensions of vectors and factors, and items in each list.
 _DIM, _FACTORS, _LISTED = 8, 64, 200
 _TABLES = ("session", "session_directed", "item_to_item")
-_TREES = 150
 
 
 class Catalogue(NamedTuple):
@@ -199,5 +198,4 @@ def _trees(card: snapshot_pb2.BehaviourCard, rng: np.random.Generator) -> str:
     lists, size = 100, 150
     values = rng.random((lists * size, len(names)), np.float32)
     labels = rng.random(lists * size) < values[:, 0] * 0.1
-    options = LambdaMartOptions(trees=_TREES)
-    return train_trees(values, labels, [size] * lists, names, options, 0)
+    return train_trees(values, labels, [size] * lists, names, LambdaMartOptions(), 0)
