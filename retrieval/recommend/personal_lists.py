@@ -21,8 +21,8 @@ from retrieval.users.records import StoredState
 _MAX_BYTES = 64 << 20
 # Memory of an entry besides ids and messages, and of one item.
 _ENTRY_BYTES, _ITEM_BYTES = 1_500, 120
-# Shares of `fresh` and repurchases depend on the time of a request, but not to the minute.
-_KEEP_S = 60.0
+# Shares of `fresh` and repurchases depend on the time of a request, but not to five minutes.
+_KEEP_S = 300.0
 
 
 class ListSpec(NamedTuple):
