@@ -9,9 +9,9 @@ from retrieval.index.vectors.faiss_index import use_one_thread
 from retrieval.live.graphs import BuildGraph
 from retrieval.live.vectors import LiveVectors, VectorBlock
 
-# Every search scans the rows of full blocks without a graph: 16,384 x 384 take it 2 ms. From then
+# Every search scans the rows of full blocks without a graph: 65,536 x 384 take it 10 ms. From then
 # on, builds take a core from searches, which would otherwise take longer and longer.
-_URGENT_ROWS = 16_384
+_URGENT_ROWS = 65_536
 
 
 class GraphBuilder:
