@@ -52,8 +52,8 @@ async def _serve(place: Place) -> AsyncIterator[str]:
         "benchmarks.baselines.floor_server",
         *("--threads", str(len(os.sched_getaffinity(0)))),
         *("--index", str(dense_index(place.dataset)), "--ids", str(ids_file(place.dataset))),
-    ) as address:
-        yield address
+    ) as server:
+        yield server.address
 
 
 FLOOR = System(
