@@ -25,8 +25,7 @@ from retrieval.live.graphs import BuildGraph, build_in_thread
 from retrieval.live.live_segment import Compaction, LiveSegment
 from retrieval.live.progress import LiveView
 from retrieval.live.vectors import LiveVectors
-from retrieval.protocols.shard import AppliedState
-from retrieval.protocols.watermark import Watermark
+from retrieval.protocols.watermark import AppliedState, Watermark
 
 # Compaction starts once there are more dead rows than this number and more than alive rows. Each
 # change then advances the compaction by some documents.

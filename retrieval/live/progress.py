@@ -10,8 +10,7 @@ from datetime import datetime
 from nearline.errors import NearlineError, NotApplied
 from retrieval.index.filtering.planner import Matches
 from retrieval.index.segment import Segment
-from retrieval.protocols.shard import AppliedState
-from retrieval.protocols.watermark import Watermark
+from retrieval.protocols.watermark import AppliedState, Watermark
 
 # Changes are applied within milliseconds; this is the limit of requests without a deadline.
 DEFAULT_WAIT_S = 5.0

@@ -13,7 +13,7 @@ from nearline.errors import NearlineError
 from nearline.times import from_us
 from retrieval.live.delta_protocol import DeltaStats, FollowedDelta, FollowedShard
 from retrieval.live.progress import LiveState, LiveView, ShardProgress
-from retrieval.protocols.shard import AppliedState
+from retrieval.protocols.watermark import AppliedState
 
 # Shorter outages are not reported as stale: Redis restarts, or fails over.
 _STALE_AFTER_S = 5.0

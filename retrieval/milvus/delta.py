@@ -28,8 +28,7 @@ from retrieval.milvus.collection_state import CollectionState
 from retrieval.milvus.document_writer import WRITE_S
 from retrieval.milvus.lease import Lease
 from retrieval.milvus.live_collection import LiveCollection, any_expires, list_attributes
-from retrieval.protocols.shard import AppliedState
-from retrieval.protocols.watermark import Watermark
+from retrieval.protocols.watermark import AppliedState, Watermark
 
 # How often a waiting router reads the progress of the writer, in seconds.
 _POLL = Backoff(0.05, 0.5, factor=1.5)

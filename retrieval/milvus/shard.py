@@ -26,7 +26,6 @@ from retrieval.protocols.candidates import (
 )
 from retrieval.protocols.compute_threads import run_stoppable
 from retrieval.protocols.shard import (
-    AppliedState,
     CountRequest,
     FieldCounts,
     ItemsRequest,
@@ -39,6 +38,7 @@ from retrieval.protocols.shard import (
     ShardSuggestions,
     SuggestRequest,
 )
+from retrieval.protocols.watermark import AppliedState
 from retrieval.shards.admission import ShardAdmission
 from retrieval.shards.batcher import Batcher
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearline.contract import Filter
 from retrieval.protocols.scored_rows import ScoredRows
-from retrieval.protocols.watermark import Watermark, merge_watermarks
-
-if TYPE_CHECKING:
-    from retrieval.protocols.shard import AppliedState
+from retrieval.protocols.watermark import AppliedState, Watermark, merge_watermarks
 
 # Whether the snapshot has the item of an event, and interactions with it.
 UNKNOWN, UNTRAINED, TRAINED = 0, 1, 2

@@ -31,7 +31,7 @@ from retrieval.protocols.candidates import (
     ShardCandidates,
     StoredHistory,
 )
-from retrieval.protocols.watermark import Watermark
+from retrieval.protocols.watermark import AppliedState, Watermark
 
 # What each level of a title that matches the query adds to a score: in hybrid search as it is, in
 # lexical search for each word of the query. No word adds as much, since ln(2 N + 2) < 32 for 10^13
@@ -60,17 +60,6 @@ class ShardOptions(NamedTuple):
     explain: bool = False
     min_watermark: Watermark | None = None
     boosts: tuple[Boost, ...] = ()
-
-
-class AppliedState(NamedTuple):
-    """Progress of live changes in an answer of a shard.
-
-    watermark: Position in the partitions of the shard; 0 in the others.
-    stale: Why the answer may be behind the change log; empty if it is not.
-    """
-
-    watermark: Watermark
-    stale: str = ""
 
 
 @dataclass(frozen=True, slots=True)

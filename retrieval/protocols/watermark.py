@@ -6,6 +6,7 @@ import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -68,6 +69,17 @@ class Watermark:
     def limited(self, other: Watermark) -> Watermark:
         """Returns the position that both have reached, in this log."""
         return Watermark(self.log_id, tuple(map(min, self.positions, other.positions)))
+
+
+class AppliedState(NamedTuple):
+    """Progress of live changes in an answer of a shard.
+
+    watermark: Position in the partitions of the shard; 0 in the others.
+    stale: Why the answer may be behind the change log; empty if it is not.
+    """
+
+    watermark: Watermark
+    stale: str = ""
 
 
 def decode_watermark(data: bytes, field: str = "min_watermark") -> Watermark | None:

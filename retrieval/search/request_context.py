@@ -10,8 +10,13 @@ from typing import TypeAlias
 from nearline.contract import CPU_RUNG, LEXICAL_RUNG, SearchCost, ServedBy, Source
 from nearline.errors import NearlineError, SnapshotMismatch
 from nearline.filters import Filter, conditions
-from retrieval.protocols.shard import AppliedState, ShardHits, add_costs
-from retrieval.protocols.watermark import Watermark, decode_watermark, merge_watermarks
+from retrieval.protocols.shard import ShardHits, add_costs
+from retrieval.protocols.watermark import (
+    AppliedState,
+    Watermark,
+    decode_watermark,
+    merge_watermarks,
+)
 from retrieval.search.collection import ServedCollection
 
 # Returns a filter for the items that the caller of the running request may see; None: all.

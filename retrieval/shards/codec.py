@@ -16,7 +16,6 @@ from nearline.vectors import count_rows, pack, unpack
 from retrieval.live.progress import ShardProgress
 from retrieval.protocols.shard import (
     TITLE_SCORE,
-    AppliedState,
     FieldCounts,
     HighlightRequest,
     HitPayload,
@@ -29,7 +28,7 @@ from retrieval.protocols.shard import (
     ShardQueries,
     ShardSuggestions,
 )
-from retrieval.protocols.watermark import Watermark, decode_watermark
+from retrieval.protocols.watermark import AppliedState, Watermark, decode_watermark
 from retrieval.search.request_context import oldest_state
 
 _Response: TypeAlias = (

@@ -31,7 +31,6 @@ from retrieval.protocols.candidates import (
 )
 from retrieval.protocols.compute_threads import Stopped
 from retrieval.protocols.shard import (
-    AppliedState,
     CountRequest,
     ItemsRequest,
     ScanRequest,
@@ -43,6 +42,7 @@ from retrieval.protocols.shard import (
     ShardSuggestions,
     SuggestRequest,
 )
+from retrieval.protocols.watermark import AppliedState
 from retrieval.shards.admission import ShardAdmission
 from retrieval.shards.batcher import Batcher
 

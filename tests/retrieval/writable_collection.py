@@ -17,7 +17,6 @@ from retrieval.changelog.change_log import ChangeLog
 from retrieval.changelog.records import Change, ChangeKind
 from retrieval.embedders.endpoints import Embedders
 from retrieval.protocols.shard import (
-    AppliedState,
     CountRequest,
     ItemsRequest,
     ScanRequest,
@@ -28,7 +27,7 @@ from retrieval.protocols.shard import (
     ShardQueries,
 )
 from retrieval.protocols.snapshot import SnapshotRef
-from retrieval.protocols.watermark import Watermark
+from retrieval.protocols.watermark import AppliedState, Watermark
 from retrieval.rollout.collections import ServedCollections
 from retrieval.router.service import RetrievalService
 from retrieval.search.collection import ServedCollection

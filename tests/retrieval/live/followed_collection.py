@@ -19,9 +19,9 @@ from retrieval.changelog.records import Change, ChangeKind, ChangeWrite
 from retrieval.embedders.endpoints import Embedders
 from retrieval.live.live_changes import LiveChanges
 from retrieval.live.progress import ShardProgress
-from retrieval.protocols.shard import AppliedState, ItemsRequest, ScanRequest
+from retrieval.protocols.shard import ItemsRequest, ScanRequest
 from retrieval.protocols.snapshot import SnapshotRef, read_snapshot_ref
-from retrieval.protocols.watermark import Watermark
+from retrieval.protocols.watermark import AppliedState, Watermark
 from retrieval.shards.local_provider import LocalShardProvider
 from retrieval.shards.local_shard import LocalShard
 from tests.retrieval.changelog.memory_log import MemoryLog

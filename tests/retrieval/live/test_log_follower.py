@@ -19,8 +19,7 @@ from retrieval.live import published_state
 from retrieval.live.delta_protocol import DeltaStats, FollowedDelta, FollowedShard
 from retrieval.live.log_follower import LogFollower
 from retrieval.live.progress import LiveState, LiveView
-from retrieval.protocols.shard import AppliedState
-from retrieval.protocols.watermark import Watermark
+from retrieval.protocols.watermark import AppliedState, Watermark
 from tests.retrieval.live.followed_collection import Followed, in_partition, upsert
 
 

@@ -16,8 +16,7 @@ from nearline.internal.v1 import shard_pb2
 from nearline.store.snapshot import Store
 from retrieval.live import progress as under_test
 from retrieval.live.progress import LiveState, LiveView, ShardProgress
-from retrieval.protocols.shard import AppliedState
-from retrieval.protocols.watermark import Watermark
+from retrieval.protocols.watermark import AppliedState, Watermark
 from retrieval.router.live_reports import LiveReport, LiveReporter
 from retrieval.search.collection import ServedCollection
 from retrieval.shards import codec

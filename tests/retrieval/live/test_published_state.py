@@ -16,8 +16,7 @@ from retrieval.live import published_state
 from retrieval.live.delta_protocol import DeltaStats, FollowedDelta, FollowedShard
 from retrieval.live.progress import LiveState, LiveView
 from retrieval.live.published_state import PublishedState
-from retrieval.protocols.shard import AppliedState
-from retrieval.protocols.watermark import Watermark
+from retrieval.protocols.watermark import AppliedState, Watermark
 
 NOW_S = 1_800_000_000.0
 

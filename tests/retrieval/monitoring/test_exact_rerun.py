@@ -9,8 +9,7 @@ import pytest
 
 from nearline import contract as c
 from retrieval.monitoring.exact_rerun import RerunRequest, rerun_exactly
-from retrieval.protocols.shard import AppliedState
-from retrieval.protocols.watermark import Watermark
+from retrieval.protocols.watermark import AppliedState, Watermark
 from retrieval.search.collection import ServedCollection
 from retrieval.search.executor import BatchResult, search
 from retrieval.search.queries import QueryBatch

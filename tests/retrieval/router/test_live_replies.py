@@ -13,14 +13,13 @@ from nearline import contract as c
 from nearline.errors import InvalidRequest, NotApplied, SnapshotMismatch
 from nearline.store.snapshot import partition_of
 from retrieval.protocols.shard import (
-    AppliedState,
     ItemsRequest,
     ShardHits,
     ShardItems,
     ShardOptions,
     ShardQueries,
 )
-from retrieval.protocols.watermark import Watermark, decode_watermark
+from retrieval.protocols.watermark import AppliedState, Watermark, decode_watermark
 from retrieval.search import payloads
 from retrieval.search.request_context import RequestContext, oldest_state
 from tests.retrieval.fakes import SilentShard

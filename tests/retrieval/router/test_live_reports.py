@@ -15,8 +15,7 @@ from nearline.store.snapshot import Store, partition_of, shard_of
 from retrieval.changelog.archive import archive_changes
 from retrieval.changelog.records import Change, ChangeKind, ChangeWrite
 from retrieval.live.progress import ShardProgress
-from retrieval.protocols.shard import AppliedState
-from retrieval.protocols.watermark import Watermark
+from retrieval.protocols.watermark import AppliedState, Watermark
 from retrieval.router.live_reports import LiveReport, LiveReporter
 from tests.retrieval.changelog.memory_log import MemoryLog
 

@@ -12,9 +12,8 @@ from nearline.contract import Arm, ServedBy, Source
 from nearline.errors import NotReady
 from nearline.store.snapshot import Store
 from nearline.v1 import release_pb2, snapshot_pb2
-from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.snapshot import read_snapshot_ref
-from retrieval.protocols.watermark import Watermark
+from retrieval.protocols.watermark import AppliedState, Watermark
 from retrieval.rollout.analysis import CanaryAnalysis, CanaryLimits
 from retrieval.rollout.collections import ServedCollections
 from retrieval.rollout.split import TrafficSplit, is_from_canary, parse_split

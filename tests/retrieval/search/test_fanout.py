@@ -16,8 +16,8 @@ from nearline.errors import (
     SnapshotGone,
     Unsupported,
 )
-from retrieval.protocols.shard import AppliedState, ShardItems
-from retrieval.protocols.watermark import Watermark
+from retrieval.protocols.shard import ShardItems
+from retrieval.protocols.watermark import AppliedState, Watermark
 from retrieval.search import fanout
 from retrieval.search.request_context import RequestContext
 

@@ -11,8 +11,7 @@ import pytest
 from nearline.contract import ServedBy, Source
 from nearline.errors import InvalidRequest, NotReady, SnapshotMismatch
 from nearline.filters import In
-from retrieval.protocols.shard import AppliedState
-from retrieval.protocols.watermark import Watermark
+from retrieval.protocols.watermark import AppliedState, Watermark
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext, context_factory
 

@@ -24,9 +24,9 @@ from retrieval.cache.tiered_cache import TieredCache
 from retrieval.changelog.records import Change, ChangeEntry, ChangeKind
 from retrieval.embedders.endpoints import Embedders
 from retrieval.live.progress import LiveState, LiveView
-from retrieval.protocols.shard import AppliedState, ShardHits
+from retrieval.protocols.shard import ShardHits
 from retrieval.protocols.snapshot import read_current_snapshots
-from retrieval.protocols.watermark import Watermark
+from retrieval.protocols.watermark import AppliedState, Watermark
 from retrieval.router.service import RetrievalService
 from retrieval.search.collection import ServedCollection
 from retrieval.search.search_cache import SearchCache

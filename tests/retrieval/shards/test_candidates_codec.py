@@ -22,8 +22,7 @@ from retrieval.protocols.candidates import (
     StoredHistory,
 )
 from retrieval.protocols.scored_rows import ScoredRows
-from retrieval.protocols.shard import AppliedState
-from retrieval.protocols.watermark import Watermark
+from retrieval.protocols.watermark import AppliedState, Watermark
 from retrieval.shards import candidates_codec as codec
 
 HISTORY = KeyedHistory(

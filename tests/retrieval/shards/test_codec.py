@@ -12,7 +12,6 @@ from nearline.contract import MAX_BATCH, Item, PayloadField, PlanStrategy
 from nearline.errors import InvalidRequest
 from nearline.internal.v1 import shard_pb2
 from retrieval.protocols.shard import (
-    AppliedState,
     FieldCounts,
     HitPayload,
     LexicalColumns,
@@ -23,7 +22,7 @@ from retrieval.protocols.shard import (
     ShardOptions,
     ShardQueries,
 )
-from retrieval.protocols.watermark import Watermark
+from retrieval.protocols.watermark import AppliedState, Watermark
 from retrieval.search.fusion import fuse_hits
 from retrieval.shards import codec
 

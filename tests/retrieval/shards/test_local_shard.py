@@ -21,7 +21,6 @@ from retrieval.index.thread_pool import ThreadPool
 from retrieval.index.vectors.vector_index import IndexInfo, Neighbours, SearchParams
 from retrieval.live.progress import LiveState, LiveView
 from retrieval.protocols.shard import (
-    AppliedState,
     CountRequest,
     ItemsRequest,
     ScanRequest,
@@ -30,7 +29,7 @@ from retrieval.protocols.shard import (
     ShardQueries,
 )
 from retrieval.protocols.snapshot import read_current_snapshots
-from retrieval.protocols.watermark import Watermark
+from retrieval.protocols.watermark import AppliedState, Watermark
 from retrieval.shards.loader import LoadedShard, load_shards
 from retrieval.shards.local_provider import LocalShardProvider
 from retrieval.shards.local_shard import LocalShard

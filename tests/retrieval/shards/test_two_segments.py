@@ -27,7 +27,6 @@ from retrieval.index.segment import Segment
 from retrieval.index.thread_pool import ThreadPool
 from retrieval.live.progress import LiveView
 from retrieval.protocols.shard import (
-    AppliedState,
     CountRequest,
     HighlightRequest,
     ItemsRequest,
@@ -36,7 +35,7 @@ from retrieval.protocols.shard import (
     ShardOptions,
     ShardQueries,
 )
-from retrieval.protocols.watermark import Watermark
+from retrieval.protocols.watermark import AppliedState, Watermark
 from retrieval.search.fusion import fuse_hits
 from retrieval.shards.local_shard import LocalShard
 from tests.retrieval.segment_pairs import (

@@ -12,9 +12,8 @@ from nearline.errors import NotReady, SettingsError, SnapshotCorrupt
 from nearline.retry import Backoff
 from nearline.v1 import snapshot_pb2
 from retrieval.live.progress import ShardProgress
-from retrieval.protocols.shard import AppliedState
 from retrieval.protocols.snapshot import SnapshotRef
-from retrieval.protocols.watermark import Watermark
+from retrieval.protocols.watermark import AppliedState, Watermark
 from retrieval.shards.client import ShardKey
 from retrieval.shards.replicas import remote_provider, replica, rolling_loader
 from retrieval.shards.replicas.remote_provider import RemoteShardProvider
