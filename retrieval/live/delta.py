@@ -304,8 +304,9 @@ class LiveDelta:
             self._live_expiries = _expiry_heap(self._segment.items.view(all_documents))
 
     def _vectors(self) -> Sequence[LiveVectors]:
-        """Returns the vectors in use, and those of a compaction in progress."""
-        compacted = () if self._compaction is None else (self._compaction.new.vectors,)
+        """Returns the vectors in use, and those of a compaction in progress. Thread-safe."""
+        compaction = self._compaction
+        compacted = () if compaction is None else (compaction.new.vectors,)
         return (self._segment.vectors, *compacted)
 
 

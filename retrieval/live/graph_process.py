@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -25,10 +27,14 @@ def _main(folder: Path, dim: int, policy: str) -> int:
     grown = folder / GROWN
     graph = HnswGraph.read(grown) if grown.exists() else HnswGraph(dim)
     if not add_in_slices(graph, vectors, lambda: os.getppid() == parent):
+        # A parent that was killed leaves its folder behind.
+        shutil.rmtree(folder, ignore_errors=True)
         return 1
     graph.write(folder / GRAPH)
     return 0
 
 
 if __name__ == "__main__":
+    # Ctrl-C reaches all processes of a terminal; the parent ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(_main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))

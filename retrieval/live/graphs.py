@@ -68,6 +68,30 @@ def build_in_process(
     lock while it waits for a core, and so delay every search: by up to 0.2 s each on two busy
     cores.
     """
+    try:
+        return _build_over_files(grown, vectors, should_continue, urgent)
+    # faiss raises RuntimeError if it cannot write a file.
+    except (OSError, RuntimeError) as error:
+        _log.warning(
+            "no process could build a graph over live vectors (%s); a thread of this service "
+            "builds it instead, and searches may take longer meanwhile; make sure that the folder "
+            "of temporary files is writable and has some hundred MB of space, or set TMPDIR to "
+            "another one",
+            error,
+        )
+    return build_in_thread(grown, vectors, should_continue)
+
+
+def _build_over_files(
+    grown: HnswGraph | None,
+    vectors: NDArray[np.float32],
+    should_continue: Callable[[], bool],
+    urgent: Callable[[], bool],
+) -> HnswGraph | None:
+    """Builds a graph in a process that reads and writes files of a temporary folder.
+
+    Raises: OSError, RuntimeError: the files cannot be written, or the process failed.
+    """
     with tempfile.TemporaryDirectory(prefix="nearline-graph-") as name:
         folder = Path(name)
         vectors.tofile(folder / VECTORS)
@@ -78,16 +102,9 @@ def build_in_process(
             status = _run(folder, vectors.shape[1], policy, should_continue, urgent)
             if status is not None or not should_continue():
                 break
-        if status is None:
-            return None
-        if status == 0:
-            return HnswGraph.read(folder / GRAPH)
-    _log.warning(
-        "the process that builds a graph over live vectors ended with status %d; a thread of this "
-        "service builds it instead, and searches may take longer meanwhile",
-        status,
-    )
-    return build_in_thread(grown, vectors, should_continue)
+        if status:
+            raise ChildProcessError(f"it ended with status {status}")
+        return None if status is None else HnswGraph.read(folder / GRAPH)
 
 
 def _run(
@@ -103,7 +120,9 @@ def _run(
     """
     if policy == IDLE and urgent():
         return None
-    words = (sys.executable, "-m", "retrieval.live.graph_process", str(folder), str(dim), policy)
+    module = "retrieval.live.graph_process"
+    # -P: no module in the current folder may shadow ours.
+    words = (sys.executable, "-P", "-m", module, str(folder), str(dim), policy)
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL)
     try:
         while True:

@@ -38,7 +38,7 @@ def test_an_urgent_graph_is_built_like_by_any_process(tmp_path: Path) -> None:
     assert np.array_equal(HnswGraph.read(tmp_path / GRAPH).vectors(), ROWS)
 
 
-def test_a_build_whose_parent_is_gone_ends_without_a_graph(
+def test_a_build_whose_parent_is_gone_ends_and_removes_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ROWS.tofile(tmp_path / VECTORS)
@@ -47,4 +47,4 @@ def test_a_build_whose_parent_is_gone_ends_without_a_graph(
     monkeypatch.setattr(os, "getppid", parents.__next__)
     with ThreadPoolExecutor(1) as thread:
         assert thread.submit(_main, tmp_path, 3, IDLE).result() == 1
-    assert not (tmp_path / GRAPH).exists()
+    assert not tmp_path.exists()

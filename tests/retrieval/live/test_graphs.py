@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,6 +90,46 @@ def test_a_graph_is_built_in_a_thread_if_the_process_fails(
     assert graph is not None
     assert np.array_equal(graph.vectors(), ROWS)
     assert "status 1" in caplog.text
+
+
+@pytest.mark.parametrize("grown", [False, True])
+def test_a_graph_is_built_in_a_thread_if_no_file_can_be_written(
+    grown: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    first = build_in_thread(None, ROWS, always) if grown else None
+    with caplog.at_level(logging.WARNING):
+        graph = build_in_process(first, ROWS, always)
+    assert graph is not None
+    assert len(graph.vectors()) == len(ROWS) * (1 + grown)
+    assert str(tmp_path / "gone") in caplog.text and "set TMPDIR" in caplog.text
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has this device")
+@pytest.mark.parametrize("name", ["VECTORS", "GROWN"])
+def test_a_graph_is_built_in_a_thread_if_the_disk_is_full(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(graphs, name, "/dev/full")
+    first = build_in_thread(None, ROWS, always)
+    with caplog.at_level(logging.WARNING):
+        graph = build_in_process(first, ROWS, always)
+    assert graph is not None
+    assert np.array_equal(graph.vectors(), np.concatenate([ROWS, ROWS]))
+    assert "set TMPDIR" in caplog.text
+
+
+def test_modules_of_the_current_folder_are_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "numpy.py").write_text("raise SystemExit(7)\n")
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert build_in_process(None, ROWS, always) is not None
+    assert not caplog.records
 
 
 def test_a_build_that_becomes_urgent_starts_again_like_any_process(
