@@ -138,6 +138,7 @@ def bench_filter(
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as temporary:
         place = folder or Path(temporary)
         if not (place / _OPTIONS).exists():
+            _check_free(place)
             with single_process_pool() as one:
                 one.submit(_prepare, place, options).result()
         prepared = _read(place, options)
@@ -222,9 +223,26 @@ def _prepare(folder: Path, options: _Options) -> None:
     (folder / _OPTIONS).write_text(json.dumps(options._asdict()), "utf-8")
 
 
+def _check_free(folder: Path) -> None:
+    """Raises InvalidRequest if a folder has files, but none of a preparation that was cut off."""
+    if folder.is_file():
+        raise InvalidRequest(f"{folder} is a file; name a folder", field="folder")
+    found = sorted(one.name for one in folder.iterdir()) if folder.is_dir() else []
+    if set(found) - {_ROWS, _VALUES, _EXACT, "store"}:
+        raise InvalidRequest(
+            f"{folder} holds other files, such as {found[0]}; name an empty folder, or a new one",
+            field="folder",
+        )
+
+
 def _read(folder: Path, options: _Options) -> FilterDataset:
-    """Reads what `_prepare` wrote. Raises: InvalidRequest: it has other options."""
-    kept = json.loads((folder / _OPTIONS).read_text("utf-8"))
+    """Reads what `_prepare` wrote. Raises: InvalidRequest: it has other options, or is damaged."""
+    try:
+        kept = json.loads((folder / _OPTIONS).read_text("utf-8"))
+    except ValueError:
+        raise InvalidRequest(
+            f"{folder / _OPTIONS} is not JSON; delete {folder} and run again", field="folder"
+        ) from None
     if kept != options._asdict():
         raise InvalidRequest(
             f"{folder} was prepared with {kept}; give the same options, or another folder",

@@ -41,6 +41,7 @@ _NOW_S = int(time.time())
 # Connections for each of several routers.
 _CONNECTIONS = 8
 _LEAD_S = 1.0
+_LEVELS = ("near", "redis", "live")
 
 
 class Surface(StrEnum):
@@ -178,7 +179,9 @@ def _row(path: str, rounds: Sequence[CallResults]) -> dict[str, object]:
         "p99_ms": round(median(lambda calls: np.percentile(calls.latencies_s, 99)) * 1e3, 3),
         "calls": sum(len(calls.latencies_s) for calls in rounds),
         "failed": sum(calls.failed for calls in rounds),
-        **{f"{name}_ratio": round(levels[name] / total, 4) for name in ("near", "redis", "live")},
+        **{f"{name}_ratio": round(levels[name] / total, 4) for name in _LEVELS},
+        # Shorter lists, and those that lack a part.
+        "other_ratio": round(sum(levels[one] for one in levels.keys() - set(_LEVELS)) / total, 4),
     }
 
 

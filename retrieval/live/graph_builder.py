@@ -74,7 +74,8 @@ class GraphBuilder:
 
     def _next_task(self) -> tuple[LiveVectors, Sequence[VectorBlock]] | None:
         """Returns the next blocks that a graph should replace, and what they belong to."""
-        for vectors in self._current():
+        # A compaction ends once its blocks have graphs; the others are then dropped.
+        for vectors in reversed(self._current()):
             if blocks := vectors.next_to_seal():
                 return vectors, blocks
         return None
@@ -84,7 +85,7 @@ class GraphBuilder:
             return not self._closing.is_set() and vectors in self._current()
 
         def urgent() -> bool:
-            return vectors.unsealed_rows >= _URGENT_ROWS
+            return sum(one.unsealed_rows for one in self._current()) >= _URGENT_ROWS
 
         graph = self._build(blocks[0].graph, blocks[-1].vectors, should_continue, urgent)
         if graph is not None:

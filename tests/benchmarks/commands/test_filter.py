@@ -74,3 +74,13 @@ def test_too_few_vectors_are_refused(tmp_path: Path) -> None:
     np.save(path, np.ones((12, 4), np.float32))
     with pytest.raises(InvalidRequest, match="12 vectors; 10 queries with k 10 need at least 20"):
         run("--vectors", str(path), "--queries", "10")
+
+
+def test_a_folder_with_other_files_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.npy"
+    np.save(path, np.ones((40, 4), np.float32))
+    (tmp_path / "notes").write_text("mine")
+    with pytest.raises(InvalidRequest, match="holds other files, such as notes"):
+        run("--vectors", str(path), "--queries", "10", "--folder", str(tmp_path))
+    with pytest.raises(InvalidRequest, match="is a file"):
+        run("--vectors", str(path), "--queries", "10", "--folder", str(path))

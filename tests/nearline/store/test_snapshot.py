@@ -151,9 +151,9 @@ def test_an_unwritable_store_names_path_and_remedy(tmp_path: Path) -> None:
         Store(blocked).create_alias_record("default", record)
 
 
-def test_an_unsupported_scheme_is_named() -> None:
+def test_an_unsupported_scheme_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"'ftp'; use a folder, file://, s3://"):
         Store.open("ftp://host/folder")
     with pytest.raises(StoreError, match="names no bucket"):
         Store.open("s3://")
-    assert Store.open("file:///tmp/x") == Store(Path("/tmp/x"))
+    assert Store.open(tmp_path.as_uri()) == Store(tmp_path)
