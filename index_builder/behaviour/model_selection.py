@@ -124,7 +124,7 @@ def _contributions(
 ) -> list[ScoredRows]:
     """Returns the contribution of each generator to the blend of a user."""
     allowed = task.candidates if task.repeats else without_history(task.candidates, history)
-    return [on_common_scale(one.best(history, allowed, DEPTH)) for one in generators]
+    return on_common_scale([one.best(history, allowed, DEPTH) for one in generators])
 
 
 def choose_popularity_table(

@@ -67,7 +67,7 @@ def blend_scores(scored: Sequence[ScoredRows], weights: Sequence[float]) -> Scor
     Args:
         scored: The best items of each generator that the user may be shown.
     """
-    return add_up([*map(on_common_scale, scored)], weights).positive()
+    return add_up(on_common_scale(scored), weights).positive()
 
 
 def without_history(allowed: NDArray[np.bool_], history: History) -> NDArray[np.bool_]:
@@ -77,13 +77,13 @@ def without_history(allowed: NDArray[np.bool_], history: History) -> NDArray[np.
     return left
 
 
-def on_common_scale(scored: ScoredRows) -> ScoredRows:
-    """Scales the best positive scores to mean 2 and deviation 1; see `Blend`."""
-    return all_on_common_scale([scored])[0]
+def on_common_scale(parts: Sequence[ScoredRows]) -> list[ScoredRows]:
+    """Scales the best positive scores of each part to mean 2 and deviation 1; see `Blend`.
 
-
-def all_on_common_scale(parts: Sequence[ScoredRows]) -> list[ScoredRows]:
-    """Returns each part as `on_common_scale` does; all together take a third of the time."""
+    All parts together take a third of the time.
+    """
+    if not parts:
+        return []
     best = [one.positive().best(DEPTH) for one in parts]
     counts = np.array([len(one.rows) for one in best])
     of = np.repeat(np.arange(len(best)), counts)

@@ -41,20 +41,16 @@ class OrderedFactors(NamedTuple):
         rows = np.argsort(-lengths, kind="stable")
         return cls(rows, np.ascontiguousarray(vectors.T).take(rows, axis=1), lengths[rows])
 
-    def nearest(
-        self, user: NDArray[np.float32], allowed: NDArray[np.bool_], most: int
-    ) -> ScoredRows:
-        """Returns the allowed items with the largest inner products.
-
-        Args:
-            user: (f,). allowed: (n,) bool, by row. most: Number of items.
-        """
-        return self.nearest_to_each([user], allowed, most)[0]
-
     def nearest_to_each(
         self, users: Sequence[NDArray[np.float32]], allowed: NDArray[np.bool_], most: int
     ) -> list[ScoredRows]:
-        """Returns what `nearest` returns for each of several users, reading the vectors once."""
+        """Returns, for each user, the allowed items with the largest inner products.
+
+        Reads the vectors once for all users.
+
+        Args:
+            users: (f,) each. allowed: (n,) bool, by row. most: Number of items.
+        """
         searches = [_Search(user, most, len(self.rows)) for user in users]
         start, stop = 0, max(_FIRST, 4 * most)
         while start < max((one.needed for one in searches), default=0):

@@ -17,7 +17,7 @@ from nearline.times import DAY_US
 from retrieval.behaviour.blend import (
     DEPTH,
     Generator,
-    all_on_common_scale,
+    on_common_scale,
     without_history,
 )
 from retrieval.behaviour.history import History
@@ -157,7 +157,7 @@ class FeatureSpec(NamedTuple):
             history: At least one interaction.
         """
         rows, sources = found.rows, len(found.scored)
-        shares = all_on_common_scale(found.scored)
+        shares = on_common_scale(found.scored)
         scores = np.zeros((sources + 1, len(rows)), np.float32)
         is_candidate = np.zeros(len(rows), np.bool_)
         for own, share, weight in zip(scores, shares, self.weights, strict=False):

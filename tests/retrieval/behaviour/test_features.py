@@ -64,7 +64,7 @@ def test_scores_and_places_are_those_of_the_sources_and_their_blend() -> None:
     features = made()
     looked = features.extract(HISTORY, EVERYTHING)
     for name, generator in zip(features.spec.sources, GENERATORS, strict=True):
-        share = spread(on_common_scale(generator.best(HISTORY, EVERYTHING, DEPTH)), 6)
+        share = spread(on_common_scale([generator.best(HISTORY, EVERYTHING, DEPTH)])[0], 6)
         for item, score in told(features, looked, f"{name}.score").items():
             assert score == share[item]
     parts = map(WeightedGenerator, GENERATORS, features.spec.weights)

@@ -14,7 +14,6 @@ from retrieval.behaviour.blend import (
     DEPTH,
     Blend,
     WeightedGenerator,
-    all_on_common_scale,
     on_common_scale,
 )
 from retrieval.behaviour.factors import FactorGenerator, ItemFactors, OrderedFactors
@@ -37,7 +36,7 @@ def history(*items: int, days_ago: tuple[float, ...] | None = None) -> History:
 
 
 def scale(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    return spread(on_common_scale(of_all(scores)), len(scores))
+    return spread(on_common_scale([of_all(scores)])[0], len(scores))
 
 
 def test_recency_falls_from_one_to_the_floor() -> None:
@@ -204,9 +203,9 @@ def test_the_best_of_unordered_items_are_those_with_the_lower_rows_of_equal_ones
 
 def test_parts_of_any_length_are_scaled_each_for_itself() -> None:
     parts = [of_all(np.array(one, np.float32)) for one in ([3, 1, 2, 0], [], [5], [2, 2], [1, 9])]
-    together = all_on_common_scale(parts)
+    together = on_common_scale(parts)
     for part, scaled in zip(parts, together, strict=True):
-        alone = on_common_scale(part)
+        alone = on_common_scale([part])[0]
         assert np.array_equal(scaled.rows, alone.rows)
         assert np.array_equal(scaled.scores, alone.scores)
     deviation = np.sqrt(2 / 3)
@@ -234,11 +233,11 @@ def test_the_nearest_are_those_of_a_comparison_with_all(
     ordered = OrderedFactors.of(vectors)
     other = rng.standard_normal(8).astype(np.float32)
     for one in (user, other):
-        found = ordered.nearest(one, allowed, most)
+        found = ordered.nearest_to_each([one], allowed, most)[0]
         together = ordered.nearest_to_each([other, one, user], allowed, most)[1]
         assert np.array_equal(together.rows, found.rows)
         assert np.array_equal(together.scores, found.scores)
-    found = ordered.nearest(user, allowed, most)
+    found = ordered.nearest_to_each([user], allowed, most)[0]
     expected = np.sort((vectors @ user)[allowed])[::-1][:most]
     assert np.sort(found.scores)[::-1] == pytest.approx(expected, abs=1e-5)
     assert found.scores == pytest.approx(vectors[found.rows] @ user, abs=1e-5)
