@@ -16,7 +16,8 @@ from typing import Annotated
 import typer
 
 from benchmarks.baselines.processes import single_process_pool
-from benchmarks.workloads.closed_loop import SearchRound, SearchTask, percentile_ms, run_round
+from benchmarks.workloads.closed_loop import SearchRound, SearchTask, run_round
+from benchmarks.workloads.prepared_calls import percentile_ms
 from benchmarks.workloads.retrieval_dataset import IndexVariant, RetrievalDataset, prepare_dataset
 from nearline.errors import NotReady
 from nearline_cli.local.processes import free_port, retrieval_process

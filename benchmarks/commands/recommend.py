@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from statistics import median
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
 import typer
@@ -29,6 +30,7 @@ from benchmarks.workloads.prepared_calls import (
     call_closed_loop,
     call_each,
     call_open_loop,
+    percentile_ms,
 )
 from nearline.v1 import retrieval_pb2
 from nearline_cli.local.processes import redis_process
@@ -169,14 +171,11 @@ def _row(path: str, rounds: Sequence[CallResults]) -> dict[str, object]:
                 levels[info.served_by.reason or "live"] += 1
     total = sum(levels.values()) or 1
 
-    def median(of: Any) -> float:
-        return float(np.median([of(calls) for calls in rounds]))
-
     return {
         "path": path,
-        "qps": round(median(lambda calls: calls.qps), 1),
-        "p50_ms": round(median(lambda calls: np.percentile(calls.latencies_s, 50)) * 1e3, 3),
-        "p99_ms": round(median(lambda calls: np.percentile(calls.latencies_s, 99)) * 1e3, 3),
+        "qps": round(median(calls.qps for calls in rounds), 1),
+        "p50_ms": percentile_ms(rounds, 50),
+        "p99_ms": percentile_ms(rounds, 99),
         "calls": sum(len(calls.latencies_s) for calls in rounds),
         "failed": sum(calls.failed for calls in rounds),
         **{f"{name}_ratio": round(levels[name] / total, 4) for name in _LEVELS},

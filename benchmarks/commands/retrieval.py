@@ -22,13 +22,8 @@ from benchmarks.baselines.processes import (
     router_process,
     single_process_pool,
 )
-from benchmarks.workloads.closed_loop import (
-    SearchRound,
-    SearchTask,
-    percentile_ms,
-    round_figures,
-    run_round,
-)
+from benchmarks.workloads.closed_loop import SearchRound, SearchTask, round_figures, run_round
+from benchmarks.workloads.prepared_calls import percentile_ms
 from benchmarks.workloads.retrieval_dataset import (
     IndexVariant,
     RetrievalDataset,

@@ -7,13 +7,8 @@ from concurrent.futures import Executor
 from statistics import median
 
 from benchmarks.baselines.processes import single_process_pool
-from benchmarks.workloads.closed_loop import (
-    SearchRound,
-    SearchTask,
-    percentile_ms,
-    round_figures,
-    run_round,
-)
+from benchmarks.workloads.closed_loop import SearchRound, SearchTask, round_figures, run_round
+from benchmarks.workloads.prepared_calls import percentile_ms
 from benchmarks.workloads.retrieval_dataset import RetrievalDataset
 from nearline_cli.compose.milvus_target import MilvusTarget, export_temporarily
 from nearline_cli.local.processes import retrieval_process

@@ -35,7 +35,7 @@ class Target(NamedTuple):
 
 
 class CallerLoad(NamedTuple):
-    """What the callers do.
+    """Searches of the callers in a round.
 
     width: Width of the searches. attribute: Attribute of the filter; empty for none. callers:
     Number of threads. seconds: Duration, after a lead-in of 0.3 s that does not count. payload:

@@ -30,7 +30,7 @@ _T = TypeVar("_T")
 
 
 class Plan(NamedTuple):
-    """What is measured.
+    """Points to measure.
 
     widths: Widths in place of each system's own; empty keeps these. attributes: Attributes of
     filters; "" is none. insert_rate: Rows per second that are inserted meanwhile; 0 inserts none.

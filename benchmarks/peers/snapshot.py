@@ -13,7 +13,6 @@ from nearline.contract import Item
 COLLECTION = "bench"
 STORE = "store"
 FACTORY = "HNSW32,Flat"
-_IDS = "ids.txt"
 
 
 def build_store(dataset: PeerDataset) -> None:
@@ -37,15 +36,15 @@ def build_store(dataset: PeerDataset) -> None:
         for row, vector in enumerate(dataset.base)
     )
     asyncio.run(build_snapshot(items, options))
-    ids_file(dataset.folder).write_text("\n".join(map(row_id, range(len(dataset.base)))), "utf-8")
+    ids = search_task(dataset.folder).ids
+    ids.write_text("\n".join(map(row_id, range(len(dataset.base)))), "utf-8")
 
 
-def ids_file(folder: Path) -> Path:
-    """Returns the file of ids by index row."""
-    return folder / _IDS
+def search_task(folder: Path, threads: int = 0) -> SearchTask:
+    """Returns a task that names the files of the snapshot. threads: Of the minimal server."""
+    return SearchTask(folder, k=0, ef=0, concurrency=0, threads=threads, collection=COLLECTION)
 
 
 def dense_index(folder: Path) -> Path:
     """Returns the FAISS index of the snapshot."""
-    task = SearchTask(folder, k=0, ef=0, concurrency=0, threads=0, collection=COLLECTION)
-    return index_file(task)
+    return index_file(search_task(folder))

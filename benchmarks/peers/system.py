@@ -1,4 +1,4 @@
-"""What a measured system is: a server, a blocking client, and what has to be installed."""
+"""A measured system: a server, a blocking client, and what has to be installed."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What `python -m benchmarks.scaling` measures, and the cost model that is fitted to it."""
+"""Measurements of `python -m benchmarks.scaling`, and the cost model that is fitted to them."""

@@ -1,4 +1,4 @@
-"""What a scenario takes in cores and memory, by the fitted cost model."""
+"""Cores and memory for a scenario, by the fitted cost model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request and a stored thing cost, as functions of size, shards and callers."""
+"""Costs of a request and of a stored thing, as functions of size, shards and callers."""
 
 from __future__ import annotations
 

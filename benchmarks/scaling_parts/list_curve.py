@@ -26,7 +26,12 @@ from benchmarks.scaling_parts.measured_rows import LISTS, Row
 from benchmarks.scaling_parts.search_curve import Turns
 from benchmarks.workloads.list_catalogue import Catalogue, build_catalogue
 from benchmarks.workloads.list_requests import HOME, METHOD, ListRequests, record_recent
-from benchmarks.workloads.prepared_calls import CallResults, call_each, call_open_loop
+from benchmarks.workloads.prepared_calls import (
+    CallResults,
+    call_each,
+    call_open_loop,
+    percentile_ms,
+)
 from nearline import contract as c
 from nearline.store.snapshot import Store
 from nearline_cli.local.processes import redis_process
@@ -129,14 +134,10 @@ async def _measure(
         )
     router_us, shards_us, redis_us = (round(median(one), 1) for one in zip(*spent, strict=True))
 
-    def percentile(percent: float) -> float:
-        each = [float(np.percentile(calls.latencies_s, percent)) for calls in found]
-        return round(median(each) * 1e3, 3)
-
     return {
         "qps": round(median(calls.qps for calls in found), 1),
-        "p50_ms": percentile(50),
-        "p99_ms": percentile(99),
+        "p50_ms": percentile_ms(found, 50),
+        "p99_ms": percentile_ms(found, 99),
         "router_us": router_us,
         "shards_us": shards_us,
         "redis_us": redis_us,

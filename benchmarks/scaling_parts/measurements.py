@@ -27,7 +27,7 @@ _WARM_LISTS = 500
 
 
 class CurveSizes(NamedTuple):
-    """What is measured.
+    """Sizes to measure.
 
     only: Kinds of rows. sizes: Numbers of vectors and of items. places: Where the shards are.
         recall: That decides the width of a graph. rate: Cold lists per second.

@@ -23,11 +23,10 @@ from benchmarks.workloads.closed_loop import (
     SearchTask,
     exact_answers,
     mean_recall,
-    percentile_ms,
     run_round,
     search_requests,
 )
-from benchmarks.workloads.prepared_calls import call_each
+from benchmarks.workloads.prepared_calls import call_each, percentile_ms
 from benchmarks.workloads.retrieval_dataset import WIDTHS
 from benchmarks.workloads.vector_layouts import VectorLayout, prepare_layout
 from nearline.v1 import retrieval_pb2

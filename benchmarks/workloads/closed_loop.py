@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.workloads.prepared_calls import call_closed_loop
+from benchmarks.workloads.prepared_calls import call_closed_loop, percentile_ms
 from nearline.channel_security import ChannelSecurity
 from nearline.v1 import retrieval_pb2, types_pb2
 from nearline.vectors import pack
@@ -115,12 +115,6 @@ def round_figures(rounds: Sequence[SearchRound], k: int, prefix: str = "") -> di
         f"{prefix}p99_ms": percentile_ms(rounds, 99),
         f"{prefix}recall@{k}": round(median(turn.recall for turn in rounds), 4),
     }
-
-
-def percentile_ms(rounds: Sequence[SearchRound], percentile: float) -> float:
-    """Returns the median over rounds of a percentile of their latencies."""
-    each = [float(np.percentile(turn.latencies_s, percentile)) for turn in rounds]
-    return round(median(each) * 1e3, 3)
 
 
 def _popular(queries: int, zipf: float) -> list[int]:

@@ -8,7 +8,8 @@ import itertools
 import math
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, NamedTuple
+from statistics import median
+from typing import Any, NamedTuple, Protocol
 
 import grpc
 import numpy as np
@@ -22,6 +23,15 @@ from nearline_cli.evaluate.open_loop import run_open_loop
 _PLAIN = ChannelSecurity()
 
 
+class TimedRound(Protocol):
+    """A round of calls whose latencies were measured."""
+
+    @property
+    def latencies_s(self) -> NDArray[np.float64]:
+        """Seconds, one per call."""
+        ...
+
+
 class CallResults(NamedTuple):
     """Results of calls.
 
@@ -33,6 +43,12 @@ class CallResults(NamedTuple):
     latencies_s: NDArray[np.float64]
     replies: Sequence[tuple[int, bytes]]
     failed: int = 0
+
+
+def percentile_ms(rounds: Sequence[TimedRound], percentile: float) -> float:
+    """Returns the median over rounds of a percentile of their latencies."""
+    each = [float(np.percentile(turn.latencies_s, percentile)) for turn in rounds]
+    return round(median(each) * 1e3, 3)
 
 
 def call_closed_loop(

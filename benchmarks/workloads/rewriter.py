@@ -27,7 +27,7 @@ class ReadItems(Protocol):
 
 
 class Rewrites(NamedTuple):
-    """What to change.
+    """Documents to change, and how fast.
 
     rows: Number of documents. read: Reads them. rate: Documents per second. batch: Documents per
     request.

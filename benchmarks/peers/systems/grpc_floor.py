@@ -11,9 +11,9 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.baselines.processes import minimal_server
+from benchmarks.baselines.processes import floor_process
 from benchmarks.peers.dataset import Condition, PeerDataset
-from benchmarks.peers.snapshot import dense_index, ids_file
+from benchmarks.peers.snapshot import search_task
 from benchmarks.peers.system import PeerClient, Place, System
 from nearline.v1 import retrieval_pb2 as pb, retrieval_pb2_grpc
 from nearline.vectors import pack
@@ -48,11 +48,7 @@ class FloorClient(PeerClient):
 
 @contextlib.asynccontextmanager
 async def _serve(place: Place) -> AsyncIterator[str]:
-    async with minimal_server(
-        "benchmarks.baselines.floor_server",
-        *("--threads", str(len(os.sched_getaffinity(0)))),
-        *("--index", str(dense_index(place.dataset)), "--ids", str(ids_file(place.dataset))),
-    ) as server:
+    async with floor_process(search_task(place.dataset, len(os.sched_getaffinity(0)))) as server:
         yield server.address
 
 
