@@ -1,4 +1,4 @@
-"""Baseline of `nearline bench retrieval`: FAISS without a server, one thread per core."""
+"""Baseline of `nearline bench retrieval`: FAISS in process, without a server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _cache: dict[str, Any] = {}
 
 
 def faiss_round(task: SearchTask, seconds: float) -> float:
-    """Searches for this many seconds; returns queries per second."""
+    """Searches for this many seconds, in the task's threads; returns queries per second."""
     index, queries = _index(task), exact_answers(task)["queries"]
     params = search_params(index, task.ef)
     if isinstance(index, faiss.IndexRefine):
@@ -31,10 +31,11 @@ def faiss_round(task: SearchTask, seconds: float) -> float:
 
     def search(thread: int) -> None:
         faiss.omp_set_num_threads(1)
-        for number in itertools.count(thread * len(queries) // task.threads):
-            row = number % len(queries)
-            index.search(queries[row : row + 1], task.k, params=params)
-            counts[thread] += 1
+        first = thread * len(queries) // task.threads
+        for number in itertools.count(first, task.batch):
+            row = number % (len(queries) - task.batch + 1)
+            index.search(queries[row : row + task.batch], task.k, params=params)
+            counts[thread] += task.batch
             if time.perf_counter() >= end:
                 return
 

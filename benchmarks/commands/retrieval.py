@@ -82,6 +82,15 @@ def bench_retrieval(
             "--secured", help="Compare a router with TLS, an API key and limits with one without."
         ),
     ] = False,
+    batch: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=1024,
+            help="Send this many queries in each SearchBatch, and compare with FAISS searching as "
+            "many at once, in as many threads as the router's. 1: use Search.",
+        ),
+    ] = 1,
     seconds: Annotated[float, typer.Option(min=0.5, help="Seconds per round.")] = 4.0,
     rounds: Annotated[
         int, typer.Option(min=1, help="Rounds of each kind; medians are printed.")
@@ -105,6 +114,12 @@ def bench_retrieval(
         )
     if secured and (compare_index or backend is Backend.MILVUS):
         raise InvalidRequest("--secured compares two routers; leave out the other comparisons")
+    if batch > 1 and (compare_index or separate or secured or backend is Backend.MILVUS):
+        raise InvalidRequest("--batch compares with FAISS alone; leave out the other comparisons")
+    if batch > queries:
+        raise InvalidRequest(
+            f"--batch {batch} needs as many queries; --queries is {queries}", field="queries"
+        )
     with tempfile.TemporaryDirectory(prefix="nearline-bench-") as folder:
         threads = len(os.sched_getaffinity(0))
         sides = [
@@ -131,6 +146,11 @@ def bench_retrieval(
             from benchmarks.commands.retrieval_security import measure_secured
 
             work = measure_secured(prepared, separate=separate, seconds=seconds, rounds=rounds)
+        elif batch > 1:
+            from benchmarks.commands.retrieval_batches import measure_batches
+
+            task = prepared.sides[0].task._replace(batch=batch)
+            work = measure_batches(task, seconds=seconds, rounds=rounds)
         else:
             take_turns = _compare if compare_index else _measure
             work = take_turns(prepared, separate=separate, seconds=seconds, rounds=rounds)
@@ -145,6 +165,7 @@ def bench_retrieval(
         "k": k,
         "queries": queries,
         "concurrency": concurrency,
+        "batch": batch,
         "mode": "separate" if separate else "colocated",
         "cpus": threads,
         "rounds": rounds,

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,15 +24,17 @@ from benchmarks.baselines.processes import (
     single_process_pool,
 )
 from benchmarks.workloads import closed_loop, list_requests
-from benchmarks.workloads.closed_loop import SearchTask, exact_answers, search_requests
+from benchmarks.workloads.closed_loop import (
+    SearchTask,
+    batch_requests,
+    exact_answers,
+    search_requests,
+)
 from benchmarks.workloads.list_catalogue import Catalogue, build_catalogue
 from benchmarks.workloads.prepared_calls import CallResults, call_closed_loop, call_each
 from benchmarks.workloads.vector_layouts import VectorLayout, prepare_layout
-from nearline.v1 import retrieval_pb2
-from nearline.vectors import pack
 from nearline_cli.local.processes import redis_process
 
-_BATCH_METHOD = "/nearline.v1.RetrievalService/SearchBatch"
 _CALLERS, _BATCH_CALLERS, _BATCH = 8, 4, 32
 _WARM_UP_S = 0.5
 
@@ -152,8 +154,8 @@ async def _servers(
             "floor": _Side(*floor, closed_loop.METHOD, searches),
             "search": _Side(search.address, search.pids[-1], closed_loop.METHOD, searches),
             "batch": _Side(
-                *(search.address, search.pids[-1], _BATCH_METHOD, _batches(task, queries)),
-                *(_BATCH_CALLERS, _BATCH),
+                *(search.address, search.pids[-1], closed_loop.BATCH_METHOD),
+                *(batch_requests(task._replace(batch=_BATCH), queries), _BATCH_CALLERS, _BATCH),
             ),
             "echo": _Side(*echo, list_requests.METHOD, hot),
             "hot": _Side(lists.address, lists.pids[-1], list_requests.METHOD, hot),
@@ -169,15 +171,3 @@ async def _hot_requests(address: str, sizes: DriftSizes) -> list[bytes]:
     await list_requests.record_recent(address, rng, wanted.users, sizes.items, now_s)
     # As many as are called in a round.
     return wanted.hot[:2_000]
-
-
-def _batches(task: SearchTask, queries: Any) -> list[bytes]:
-    options = retrieval_pb2.SearchOptions(k=task.k, ef_search=task.ef)
-    return [
-        retrieval_pb2.SearchBatchRequest(
-            collection=task.collection,
-            queries=[retrieval_pb2.Query(vector=pack(row)) for row in queries[at : at + _BATCH]],
-            options=options,
-        ).SerializeToString()
-        for at in range(0, len(queries) - _BATCH + 1, _BATCH)
-    ]

@@ -17,6 +17,7 @@ from nearline.v1 import retrieval_pb2, types_pb2
 from nearline.vectors import pack
 
 METHOD = "/nearline.v1.RetrievalService/Search"
+BATCH_METHOD = "/nearline.v1.RetrievalService/SearchBatch"
 # Scores of a matrix product and of faiss differ in the last digits.
 TIE = 1e-6
 _CACHE = types_pb2.ServedBy.SOURCE_CACHE
@@ -29,9 +30,10 @@ _cache: dict[str, Any] = {}
 class SearchTask(NamedTuple):
     """A measured search task.
 
-    folder: Contains the store, and data shared by the measuring processes. collection: Searched
-        collection; all collections in a folder have the same vectors. ef: Width of the graph
-        search; 0 if the index is not a graph.
+    folder: Contains the store, and data shared by the measuring processes. ef: Width of the graph
+        search; 0 if the index is not a graph. threads: Of baselines without Nearline. collection:
+        Searched collection; all collections in a folder have the same vectors. batch: Queries of a
+        call.
     """
 
     folder: Path
@@ -40,6 +42,7 @@ class SearchTask(NamedTuple):
     concurrency: int
     threads: int
     collection: str = "bench"
+    batch: int = 1
 
     @property
     def store(self) -> Path:
@@ -56,8 +59,8 @@ class SearchTask(NamedTuple):
 class SearchRound:
     """A round of closed-loop calls.
 
-    latencies_s: One per call. recall: Over all replies. replies: Number of replies, including the
-        lead-in. cached: Share of replies from a cache.
+    qps: Queries per second. latencies_s: One per call. recall: Over all replies. replies: Number of
+        replies, including the lead-in. cached: Share of replies from a cache.
     """
 
     qps: float
@@ -86,8 +89,7 @@ def run_round(
         lead_s: Seconds of lead-in that do not count.
         security: Credential and TLS of the callers.
     """
-    exact = exact_answers(task)
-    requests = search_requests(task, exact["queries"])
+    requests = search_requests(task, exact_answers(task)["queries"])
     order = _popular(len(requests), zipf) if zipf else range(len(requests))
     batch = [requests[row] for row in order]
     calls = call_closed_loop(address, METHOD, batch, task.concurrency, seconds, lead_s, security)
@@ -104,6 +106,27 @@ def run_round(
         ),
         replies=len(replies),
         cached=cached / len(replies),
+    )
+
+
+def run_batches(task: SearchTask, address: str, seconds: float) -> SearchRound:
+    """Calls SearchBatch in a closed loop, with the task's number of queries; see `run_round`."""
+    requests = batch_requests(task, exact_answers(task)["queries"])
+    calls = call_closed_loop(address, BATCH_METHOD, requests, task.concurrency, seconds)
+    replies = [
+        (number, retrieval_pb2.SearchBatchResponse.FromString(reply))
+        for number, reply in calls.replies
+    ]
+    found = [
+        (number * task.batch + place, [hit.id for hit in result.hits])
+        for number, reply in replies
+        for place, result in enumerate(reply.results)
+    ]
+    return SearchRound(
+        qps=calls.qps * task.batch,
+        latencies_s=calls.latencies_s,
+        recall=mean_recall(task, found),
+        replies=len(replies),
     )
 
 
@@ -133,6 +156,21 @@ def search_requests(task: SearchTask, queries: NDArray[np.float32]) -> list[byte
             collection=task.collection, query=retrieval_pb2.Query(vector=pack(row)), options=options
         ).SerializeToString()
         for row in queries
+    ]
+
+
+def batch_requests(task: SearchTask, queries: NDArray[np.float32]) -> list[bytes]:
+    """Returns encoded batches of searches; queries that do not fill a batch are left out."""
+    options = retrieval_pb2.SearchOptions(k=task.k, ef_search=task.ef or None)
+    return [
+        retrieval_pb2.SearchBatchRequest(
+            collection=task.collection,
+            queries=[
+                retrieval_pb2.Query(vector=pack(row)) for row in queries[at : at + task.batch]
+            ],
+            options=options,
+        ).SerializeToString()
+        for at in range(0, len(queries) - task.batch + 1, task.batch)
     ]
 
 

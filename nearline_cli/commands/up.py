@@ -17,6 +17,7 @@ from nearline_cli.local.model_spec import parse_model
 from nearline_cli.local.ports import port_after
 from nearline_cli.local.process_plan import Layout, plan_processes, required_services
 from nearline_cli.local.redis_settings import bundled_redis_port, redis_environ
+from nearline_cli.local.router_count import default_router_count
 from nearline_cli.local.scaling_policy import ScalingOptions
 from nearline_cli.local.supervisor import end_on_sigterm, run_supervised
 from nearline_cli.terminal import options, output
@@ -77,8 +78,15 @@ def up(
         ),
     ] = 1,
     workers: Annotated[
-        int, typer.Option(min=1, max=64, help="Router processes that share the port.", metavar="N")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            max=64,
+            help="Router processes that share the port. \\[default: one for every two cores, at "
+            "most four; one without Redis]",
+            metavar="N",
+        ),
+    ] = None,
     redis: Annotated[
         str,
         typer.Option(
@@ -227,7 +235,7 @@ def up(
         also_embedding=[parse_model(model) for model in also_embedding or ()],
         shard_processes=min(shards, shard_processes or (shards if separate or replicas > 1 else 0)),
         replicas=replicas,
-        workers=workers,
+        workers=workers or default_router_count(shares_state=not no_redis),
         redis="" if no_redis else redis or None,
         redis_environ={} if no_redis or redis else redis_environ(),
         redis_port=bundled_redis_port(port, redis_port, redis, no_redis=no_redis),

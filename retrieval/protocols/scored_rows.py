@@ -75,8 +75,12 @@ class ScoredRows(NamedTuple):
 
     def ranked(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Returns rows and scores, best first; items with equal scores in order of row."""
-        order = np.argsort(-self.scores, kind="stable")
+        order = self.best_first()
         return self.rows[order], self.scores[order]
+
+    def best_first(self) -> NDArray[np.int64]:
+        """Returns the positions of the items, best first; equal scores in order of row."""
+        return np.argsort(-self.scores, kind="stable")
 
 
 NO_ROWS = ScoredRows(np.empty(0, np.int64), np.empty(0, np.float32))

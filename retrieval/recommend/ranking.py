@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,9 @@ from retrieval.protocols.candidates import (
     KeyedHistory,
     ShardCandidates,
 )
-from retrieval.protocols.compute_threads import run_stoppable
 from retrieval.protocols.scored_rows import NO_ROWS, ScoredRows, union
 from retrieval.recommend.user_profile import history_of_items
-from retrieval.search.candidates import find_candidates
+from retrieval.search.candidates import find_candidates, score_candidates
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext
 
@@ -41,6 +40,7 @@ _MOST_FOLLOWING = 16_384
 _FEW = 128
 # Items that go with the items of a request: more than any list of one item has.
 _MOST_RELATED = 1_000
+_R = TypeVar("_R")
 
 
 class Block(NamedTuple):
@@ -88,12 +88,19 @@ class RankingQuery:
 
     async def find(self, request: CandidatesRequest) -> ShardCandidates:
         """Finds candidates, without the items to leave out."""
+        return await find_candidates(self.served, self._without_hidden(request), self.context)
+
+    async def score(self, request: CandidatesRequest, score: Callable[[ShardCandidates], _R]) -> _R:
+        """Finds candidates, and computes something from them in a thread."""
+        request = self._without_hidden(request)
+        return await score_candidates(self.served, request, self.context, score)
+
+    def _without_hidden(self, request: CandidatesRequest) -> CandidatesRequest:
         hidden = self.hidden
         if request.history is self.history:
             # Shards have the keys of the history already.
             hidden, request = hidden - self.had, request._replace(hide_history=bool(self.had))
-        request = request._replace(hidden=_keys_of(hidden), filter=self.filter)
-        return await find_candidates(self.served, request, self.context)
+        return request._replace(hidden=_keys_of(hidden), filter=self.filter)
 
 
 async def rank_by_items(
@@ -141,15 +148,19 @@ async def rank_for_user(
     """
     history = query.history
     debias = query.model.debias(repeats=repeats) if debias is None else debias
-    found = await query.find(CandidatesRequest([names.USER], history, DEPTH, repeats=repeats))
-    if not (found.events != UNKNOWN).any():
+
+    def score(found: ShardCandidates) -> tuple[_FirstItems, ScoredRows] | None:
+        if not (found.events != UNKNOWN).any():
+            return None
+        scored = query.model.score_user(found, history, repeats=repeats)
+        return _first_items(found, [scored], debias), scored
+
+    request = CandidatesRequest([names.USER], history, DEPTH, repeats=repeats)
+    ranked = await query.score(request, score)
+    if ranked is None:
         return None
-    scored = await run_stoppable(
-        lambda stopped: query.model.score_user(found, history, repeats=repeats),
-        query.context.deadline,
-    )
-    following = _following(query, names.NEAREST, history, scored.rows)
-    return _ranking(HISTORY, found, [scored], debias, following)
+    first, scored = ranked
+    return ItemRanking(HISTORY, *first, _following(query, names.NEAREST, history, scored.rows))
 
 
 async def rank_for_everyone(query: RankingQuery, generator: str, source: str) -> ItemRanking:
@@ -189,6 +200,28 @@ def places_gained(ranking: ItemRanking) -> dict[str, int]:
     return {item_id: first[item_id] - place for place, item_id in enumerate(ranking.first.ids)}
 
 
+class _FirstItems(NamedTuple):
+    """The first items of an `ItemRanking`."""
+
+    first: Block
+    undiscounted: Sequence[str]
+
+
+def _first_items(found: ShardCandidates, parts: Sequence[ScoredRows], debias: float) -> _FirstItems:
+    """Ranks the items of all parts, part by part, each with its discount."""
+    plain, moved = [], []
+    for part in parts:
+        # The rows are ascending, which makes this search fast. Places are in the order of numbers.
+        places = np.searchsorted(found.numbers, part.rows)
+        order = part.best_first()
+        places, scores = places[order], part.scores[order]
+        plain.append(places)
+        moved.append(discount_popularity(places, scores, found.levels[places], debias))
+    ids = found.ids.take(np.concatenate([places for places, _ in moved]))
+    before = found.ids.take(np.concatenate(plain)) if debias else ids
+    return _FirstItems(Block(ids, np.concatenate([scores for _, scores in moved])), before)
+
+
 def _ranking(
     source: str,
     found: ShardCandidates,
@@ -197,17 +230,7 @@ def _ranking(
     following: AsyncIterator[Block],
 ) -> ItemRanking:
     """Returns a ranking whose first block has the items of all parts, each with its discount."""
-    plain = [part.ranked() for part in parts]
-    moved = [
-        discount_popularity(numbers, scores, found.levels_of(numbers), debias)
-        for numbers, scores in plain
-    ]
-    numbers = np.concatenate([one for one, _ in moved])
-    first = Block(found.ids_of(numbers), np.concatenate([scores for _, scores in moved]))
-    before = first.ids
-    if debias:
-        before = found.ids_of(np.concatenate([one for one, _ in plain]))
-    return ItemRanking(source, first, before, following)
+    return ItemRanking(source, *_first_items(found, parts, debias), following)
 
 
 async def _following(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ from retrieval.search.request_context import RequestContext
 # In this process, a filter with up to this many matches is looked up first; with more, most items
 # that are read match anyway.
 _SELECTIVE = 5_000
+_R = TypeVar("_R")
 
 
 async def find_candidates(
@@ -39,13 +41,62 @@ async def find_candidates(
     Raises: ShardsUnavailable, DeadlineExceeded: no shard answered. InvalidRequest: the filter names
         an attribute that does not exist.
     """
-    request, most = request._replace(min_watermark=context.min_watermark), request.most
+    request = request._replace(min_watermark=context.min_watermark)
     local = served.local_behaviour
+    if local is None:
+        return merge_candidates(await _parts(served, request, context), request.most)
+    allowed = await _matches(served, local, request, context)
+    return await run_stoppable(lambda stopped: local.find(request, allowed), context.deadline)
+
+
+async def score_candidates(
+    served: ServedCollection,
+    request: CandidatesRequest,
+    context: RequestContext,
+    score: Callable[[ShardCandidates], _R],
+) -> _R:
+    """Finds candidates, and computes something from them in the same thread.
+
+    Raises: as `find_candidates`.
+    """
+    request = request._replace(min_watermark=context.min_watermark)
+    local = served.local_behaviour
+    if local is None:
+        parts = await _parts(served, request, context)
+        return await run_stoppable(
+            lambda stopped: score(merge_candidates(parts, request.most)), context.deadline
+        )
+    allowed = await _matches(served, local, request, context)
+    # A second hop to a thread would take as long as a tenth of the work.
+    return await run_stoppable(
+        lambda stopped: score(local.find(request, allowed)), context.deadline
+    )
+
+
+async def read_history(
+    served: ServedCollection, user_id: str, context: RequestContext
+) -> StoredHistory:
+    """Returns the interactions of a user that the snapshot was trained on, newest first.
+
+    If the shard of the user does not answer, the history is empty, and the context says so.
+    """
+    if served.learned is None or not user_id:
+        return NO_HISTORY
+    request, local = HistoryRequest(user_id), served.local_behaviour
     if local is not None:
-        allowed = await _matches(served, local, request, context)
-        return await run_stoppable(lambda stopped: local.find(request, allowed), context.deadline)
+        return local.history(request)
+    number = shard_of(user_id, len(served.shards))
+    call = served.shards[number].history(served.snapshot_id, request, context.deadline)
+    found = await fanout.read_if_possible(call, number, context, collection=served.name)
+    return NO_HISTORY if found is None else found
+
+
+async def _parts(
+    served: ServedCollection, request: CandidatesRequest, context: RequestContext
+) -> list[ShardCandidates]:
+    """Returns the candidates that the shards found, of those that answer."""
     if names.USER in request.generators:
-        request = request._replace(most=shard_depth(most, len(served.shards)))
+        request = request._replace(most=shard_depth(request.most, len(served.shards)))
     # One call for the shards of each server, by the number of the first.
     by_server: dict[Hashable, list[int]] = {}
     for number, shard in enumerate(served.shards):
@@ -65,25 +116,7 @@ async def find_candidates(
                 context.failures[number] = answers.failures[first]
             else:
                 context.record_applied(number, (answers.results[first].applied,))
-    return merge_candidates([*answers.results.values()], most)
-
-
-async def read_history(
-    served: ServedCollection, user_id: str, context: RequestContext
-) -> StoredHistory:
-    """Returns the interactions of a user that the snapshot was trained on, newest first.
-
-    If the shard of the user does not answer, the history is empty, and the context says so.
-    """
-    if served.learned is None or not user_id:
-        return NO_HISTORY
-    request, local = HistoryRequest(user_id), served.local_behaviour
-    if local is not None:
-        return local.history(request)
-    number = shard_of(user_id, len(served.shards))
-    call = served.shards[number].history(served.snapshot_id, request, context.deadline)
-    found = await fanout.read_if_possible(call, number, context, collection=served.name)
-    return NO_HISTORY if found is None else found
+    return [*answers.results.values()]
 
 
 async def _matches(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,40 @@ def test_a_secured_router_is_compared_with_a_plain_one(
     for name in ("qps", "secured_qps", "ratio_to_plain"):
         assert float(str(record[name])) > 0
     assert record["secured_recall@10"] == record["recall@10"]
+
+
+@pytest.mark.service
+@nightly
+def test_batches_are_compared_with_faiss_in_as_many_threads(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    path = tmp_path / "vectors.npy"
+    np.save(path, rng.normal(size=(2_050, 16)).astype(np.float32))
+    record = run(
+        bench_retrieval, "--vectors", str(path), "--queries", "50", "--seconds", "0.5",
+        "--rounds", "2", "--batch", "16", "--concurrency", "2",
+    )  # fmt: skip
+    assert record["threads"] == max(1, len(os.sched_getaffinity(0)) - 1)
+    assert record["batch"] == 16
+    for name in ("qps", "p99_ms", "raw_qps", "ratio_to_raw"):
+        assert float(str(record[name])) > 0, name
+    # 48 of the 50 queries fill batches; each result is compared with that of its own query.
+    assert 0.9 <= float(str(record["recall@10"])) <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--batch", "16", "--separate"), "leave out the other comparisons"),
+        (("--batch", "60"), "--batch 60 needs as many queries; --queries is 50"),
+    ],
+)
+def test_a_batch_that_cannot_be_measured_is_refused(
+    tmp_path: Path, words: tuple[str, ...], text: str
+) -> None:
+    np.save(tmp_path / "vectors.npy", np.ones((80, 4), np.float32))
+    with pytest.raises(InvalidRequest, match=text):
+        run(bench_retrieval, "--vectors", str(tmp_path / "vectors.npy"), "--queries", "50", *words)
 
 
 @nightly
