@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from retrieval.behaviour.history import History
 from retrieval.protocols.scored_rows import NO_ROWS, ScoredRows, add_up
 
-# Number of best items of a generator that are put on a common scale.
-DEPTH = 300
+# Number of best items of a generator that are put on a common scale; see ADR 0018.
+DEPTH = 150
 _LEAST, _MOST = -2.0, 6.0
 _TINY = 1e-9
 
@@ -41,7 +41,7 @@ class WeightedGenerator(NamedTuple):
 class Blend(NamedTuple):
     """Adds up the scores of generators, each on a scale of its own best items.
 
-    The scores of a generator's 300 best items that the user may be shown become
+    The scores of a generator's 150 best items that the user may be shown become
     (s - mean) / deviation, clipped to -2..6, plus 2. Items that a generator does not score get 0,
     as its worst items do. (With 0 for the mean, items that no generator scores ranked above items
     that one scores low: 0.1281 instead of 0.1311 on the validation part of ml-latest-small.) On

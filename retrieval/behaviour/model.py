@@ -50,7 +50,7 @@ class BehaviourModel:
         """Returns the scores of a user's candidates, by number; all are positive.
 
         Args:
-            found: The candidates of `generator_names.USER`, 300 of each source.
+            found: The candidates of `generator_names.USER`, 150 of each source.
             history: The history that they were found for.
             repeats: Whether items of the history may be listed again.
         """
