@@ -224,6 +224,15 @@ def test_calibration_measures_until_its_time_is_up(
     assert searched == [True, False] * measurements
 
 
+@pytest.mark.parametrize(
+    ("rows", "exponent"),
+    [(1, 0.75), (50_000, 0.75), (223_607, 0.875), (1_000_000, 1.0), (10_000_000, 1.0)],
+)
+def test_a_filter_widens_the_search_of_a_large_index_more(rows: int, exponent: float) -> None:
+    assert planner.widening(1.0, rows) == 1
+    assert planner.widening(0.0625, rows) == pytest.approx(16**exponent, rel=1e-5)
+
+
 @pytest.mark.parametrize("slowness", [0.5, 1.0, 2.0])
 def test_at_the_calibrated_limit_both_strategies_cost_the_same(
     indexes: dict[str, FaissIndex], monkeypatch: pytest.MonkeyPatch, slowness: float
@@ -236,7 +245,7 @@ def test_at_the_calibrated_limit_both_strategies_cost_the_same(
     monkeypatch.setattr(planner, "time", clock)
     monkeypatch.setattr(planner, "_CALIBRATION_S", math.inf)
     limit = calibrate(indexes["HNSW32,Flat"])
-    wider = (ROWS / limit) ** planner.WIDENING
+    wider = planner.widening(limit / ROWS, ROWS)
     assert exact_s / (ROWS // 2) * limit == pytest.approx(graph_s * wider, rel=0.002)
 
 
