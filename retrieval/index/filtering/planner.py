@@ -30,8 +30,8 @@ from retrieval.protocols.shard import ShardFilterPlan
 EXACT_LIMIT = 8_000
 _LEAST_LIMIT = 1_000
 MAX_WIDTH = 4_096
-# A search under a filter that keeps a share s of the rows is wider by s^-e. Measured with HNSW32 and
-# base width 64 on 59,000 and 49,800 x 384, recall@10 of random filters stays above 0.99 with e 0.75.
+# A search under a filter that keeps a share s of the rows is wider by s^-e. With HNSW32 and base
+# width 64 on 59,000 and 49,800 x 384, recall@10 of random filters stays above 0.99 with e 0.75.
 # With a million vectors, the width hardly exceeds what a search without a filter needs, so there
 # must be as many matches among the visited rows: e is 1.
 _SMALL_ROWS, _SMALL_EXPONENT = 50_000, 0.75
