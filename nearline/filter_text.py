@@ -40,6 +40,8 @@ _UNEQUAL = {"!=", "<>"}
 _BOUNDS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 _MAX_DEPTH = 64
 _MAX_DIGITS = 40
+# Twice what the largest valid filter has: a comma follows each of its values.
+_MAX_TOKENS = 4 * f.MAX_VALUES
 _TEXT_CONDITIONS: Mapping[str, type[f.Words | f.Phrase]] = {"WORDS": f.Words, "PHRASE": f.Phrase}
 _CLOSING = {"[": "]", "(": ")"}
 
@@ -136,14 +138,18 @@ class _Parser:
         return condition
 
     def _any(self) -> f.Filter:
-        self._depth += 1
-        if self._depth > _MAX_DEPTH:
-            self._expected(f"at most {_MAX_DEPTH} nested parentheses and NOT")
+        self._descend()
         parts = [self._all()]
         while self._take("OR"):
             parts.append(self._all())
         self._depth -= 1
         return parts[0] if len(parts) == 1 else f.Any(*parts)
+
+    def _descend(self) -> None:
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            allowed = f"at most {_MAX_DEPTH} nested parentheses and NOT are allowed; flatten it"
+            self._fail(allowed, self._peek().at)
 
     def _all(self) -> f.Filter:
         parts = [self._unit()]
@@ -153,9 +159,7 @@ class _Parser:
 
     def _unit(self) -> f.Filter:
         if self._take("NOT"):
-            self._depth += 1
-            if self._depth > _MAX_DEPTH:
-                self._expected(f"at most {_MAX_DEPTH} nested parentheses and NOT")
+            self._descend()
             part = f.Not(self._unit())
             self._depth -= 1
             return part
@@ -282,6 +286,9 @@ class _Parser:
             text = match[kind]
             if kind == "quoted":
                 text = re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+            if len(tokens) == _MAX_TOKENS:
+                allowed = f"at most {_MAX_TOKENS:,} words and signs are allowed; split the request"
+                self._fail(allowed, match.start(kind))
             tokens.append(_Token(kind, text, match.start(kind)))
             at = match.end()
         tokens.append(_Token("end", "", end))
