@@ -46,10 +46,10 @@ _TEXT_CONDITIONS: Mapping[str, type[f.Words | f.Phrase]] = {"WORDS": f.Words, "P
 _CLOSING = {"[": "]", "(": ")"}
 
 
-def parse_filter(text: str) -> f.Filter:
+def parse_filter(text: str, path: str = "filter") -> f.Filter:
     """Parses a filter in the language above, or JSON (see `filter_from_json`) if it starts with {.
 
-    Raises: InvalidRequest: a syntax error; names the column and the expected token.
+    Raises: InvalidRequest: a syntax error; names the path, the column and the expected token.
     """
     if text.lstrip().startswith("{"):
         try:
@@ -57,11 +57,11 @@ def parse_filter(text: str) -> f.Filter:
         except (ValueError, RecursionError) as error:
             raise InvalidRequest(
                 f"the filter is not valid JSON: {error}; or write: kind = class AND year >= 2000",
-                field="filter",
+                field=path,
             ) from error
-        return filter_from_json(value)
-    condition = _Parser(text).whole()
-    f.check_filter(condition, "filter")
+        return filter_from_json(value, path)
+    condition = _Parser(text, path).whole()
+    f.check_filter(condition, path)
     return condition
 
 
@@ -125,8 +125,9 @@ class _Token(NamedTuple):
 class _Parser:
     """A recursive descent parser with one token of lookahead."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, path: str) -> None:
         self._text = text
+        self._path = path
         self._tokens = self._cut()
         self._next = 0
         self._depth = 0
@@ -310,7 +311,7 @@ class _Parser:
         mark = " " * (at - start) + "^"
         raise InvalidRequest(
             f"the filter cannot be read at column {at + 1}: {problem}\n  {line}\n  {mark}",
-            field="filter",
+            field=self._path,
         )
 
 
