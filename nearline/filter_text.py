@@ -272,7 +272,7 @@ class _Parser:
         return found
 
     def _cut(self) -> list[_Token]:
-        tokens = []
+        tokens: list[_Token] = []
         at = 0
         end = len(self._text.rstrip())
         while at < end:
