@@ -287,7 +287,7 @@ def _time(value: Any, path: str) -> datetime:
 
 def _decode_filter(value: Any, path: str) -> Any:
     if isinstance(value, str):
-        return wire.filter_to_proto(parse_filter(value))
+        return wire.filter_to_proto(parse_filter(value, path))
     return wire.filter_to_proto(filter_from_json(value, path))
 
 

@@ -40,14 +40,16 @@ _UNEQUAL = {"!=", "<>"}
 _BOUNDS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 _MAX_DEPTH = 64
 _MAX_DIGITS = 40
+# Twice what the largest valid filter has: a comma follows each of its values.
+_MAX_TOKENS = 4 * f.MAX_VALUES
 _TEXT_CONDITIONS: Mapping[str, type[f.Words | f.Phrase]] = {"WORDS": f.Words, "PHRASE": f.Phrase}
 _CLOSING = {"[": "]", "(": ")"}
 
 
-def parse_filter(text: str) -> f.Filter:
+def parse_filter(text: str, path: str = "filter") -> f.Filter:
     """Parses a filter in the language above, or JSON (see `filter_from_json`) if it starts with {.
 
-    Raises: InvalidRequest: a syntax error; names the column and the expected token.
+    Raises: InvalidRequest: a syntax error; names the path, the column and the expected token.
     """
     if text.lstrip().startswith("{"):
         try:
@@ -55,11 +57,11 @@ def parse_filter(text: str) -> f.Filter:
         except (ValueError, RecursionError) as error:
             raise InvalidRequest(
                 f"the filter is not valid JSON: {error}; or write: kind = class AND year >= 2000",
-                field="filter",
+                field=path,
             ) from error
-        return filter_from_json(value)
-    condition = _Parser(text).whole()
-    f.check_filter(condition, "filter")
+        return filter_from_json(value, path)
+    condition = _Parser(text, path).whole()
+    f.check_filter(condition, path)
     return condition
 
 
@@ -123,8 +125,9 @@ class _Token(NamedTuple):
 class _Parser:
     """A recursive descent parser with one token of lookahead."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, path: str) -> None:
         self._text = text
+        self._path = path
         self._tokens = self._cut()
         self._next = 0
         self._depth = 0
@@ -136,14 +139,18 @@ class _Parser:
         return condition
 
     def _any(self) -> f.Filter:
-        self._depth += 1
-        if self._depth > _MAX_DEPTH:
-            self._expected(f"at most {_MAX_DEPTH} nested parentheses and NOT")
+        self._descend()
         parts = [self._all()]
         while self._take("OR"):
             parts.append(self._all())
         self._depth -= 1
         return parts[0] if len(parts) == 1 else f.Any(*parts)
+
+    def _descend(self) -> None:
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            allowed = f"at most {_MAX_DEPTH} nested parentheses and NOT are allowed; flatten it"
+            self._fail(allowed, self._peek().at)
 
     def _all(self) -> f.Filter:
         parts = [self._unit()]
@@ -153,9 +160,7 @@ class _Parser:
 
     def _unit(self) -> f.Filter:
         if self._take("NOT"):
-            self._depth += 1
-            if self._depth > _MAX_DEPTH:
-                self._expected(f"at most {_MAX_DEPTH} nested parentheses and NOT")
+            self._descend()
             part = f.Not(self._unit())
             self._depth -= 1
             return part
@@ -267,7 +272,7 @@ class _Parser:
         return found
 
     def _cut(self) -> list[_Token]:
-        tokens = []
+        tokens: list[_Token] = []
         at = 0
         end = len(self._text.rstrip())
         while at < end:
@@ -282,6 +287,9 @@ class _Parser:
             text = match[kind]
             if kind == "quoted":
                 text = re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+            if len(tokens) == _MAX_TOKENS:
+                allowed = f"at most {_MAX_TOKENS:,} words and signs are allowed; split the request"
+                self._fail(allowed, match.start(kind))
             tokens.append(_Token(kind, text, match.start(kind)))
             at = match.end()
         tokens.append(_Token("end", "", end))
@@ -303,7 +311,7 @@ class _Parser:
         mark = " " * (at - start) + "^"
         raise InvalidRequest(
             f"the filter cannot be read at column {at + 1}: {problem}\n  {line}\n  {mark}",
-            field="filter",
+            field=self._path,
         )
 
 

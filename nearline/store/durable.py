@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from nearline.errors import SnapshotCorrupt, StoreError
 from nearline.store.files import Digest
 
 _HASH_BLOCK_BYTES = 1 << 20
+_SHORT_WRITE = re.compile(r"[0-9]+ requested and [0-9]+ written")
 
 
 def sha256_of(path: Path) -> str:
@@ -94,11 +96,15 @@ class store_errors:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not isinstance(error, OSError):
             return
+        problem, number = error.strerror or str(error), error.errno or 0
+        if _SHORT_WRITE.fullmatch(problem):
+            # NumPy says so much only. A write is cut short where the disk is full.
+            problem, number = f"a file could be written only in part ({problem})", errno.ENOSPC
         remedy = {
             errno.ENOSPC: "free some space or choose another --store",
             errno.EDQUOT: "raise the quota or choose another --store",
             errno.EACCES: "make it writable for this user or choose another --store",
             errno.EROFS: "the file system is read-only; choose another --store",
             errno.EPERM: "make it writable for this user or choose another --store",
-        }.get(error.errno or 0, "check the path and the disk")
-        raise StoreError(f"store {self._path}: {error.strerror or error}; {remedy}") from error
+        }.get(number, "check the path and the disk")
+        raise StoreError(f"store {self._path}: {problem}; {remedy}") from error

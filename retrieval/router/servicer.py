@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
@@ -133,13 +134,19 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
             collection=request.collection or c.DEFAULT_COLLECTION,
             timeout_s=time_left_s(context),
         )
-        if not caller.names_tenants:
-            record = replace(
-                record,
-                interactions=[_as_shown(caller, one) for one in record.interactions],
-                learned=[_as_shown(caller, one) for one in record.learned],
-            )
-        return wire.user_response(record)
+
+        def respond() -> retrieval_pb2.GetUserResponse:
+            shown = record
+            if not caller.names_tenants:
+                shown = replace(
+                    record,
+                    interactions=[_as_shown(caller, one) for one in record.interactions],
+                    learned=[_as_shown(caller, one) for one in record.learned],
+                )
+            return wire.user_response(shown)
+
+        # A user may have hundreds of thousands of interactions.
+        return await asyncio.to_thread(respond)
 
     async def DeleteUser(
         self, request: retrieval_pb2.DeleteUserRequest, context: Context

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import cast
@@ -159,8 +160,10 @@ class UserStates:
             async for page in entries_of_user(self._client, keys.log, user_id)
             for entry in page
         ]
+        # A user may have hundreds of thousands, which would hold the event loop.
+        exported = await asyncio.to_thread(export_interactions, user_id, logged, events)
         return UserRecord(
-            interactions=export_interactions(user_id, logged, events),
+            interactions=exported,
             deleted=from_us(int(deleted)) if deleted else None,
         )
 

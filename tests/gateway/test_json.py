@@ -19,6 +19,7 @@ from gateway.openapi import openapi
 from gateway.routes import ROUTES
 from gateway.upstream import SERVICES
 from nearline import wire
+from nearline.errors import InvalidRequest
 from nearline.filter_text import parse_filter
 from nearline.v1 import retrieval_pb2, types_pb2
 from nearline.vectors import pack
@@ -162,6 +163,15 @@ def test_filters_are_texts_or_json() -> None:
     again = decode(retrieval_pb2.SearchOptions, {"filter": encode(options)["filter"]})
     assert options == again
     assert options.filter == wire.filter_to_proto(parse_filter(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "field"), [("a =", "options.filter"), ("a > true", "options.filter.range.gt")]
+)
+def test_a_refused_filter_names_the_field_that_it_is_in(text: str, field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        decode(retrieval_pb2.SearchRequest, {"options": {"filter": text}})
+    assert caught.value.field == field
 
 
 def test_numbers_of_32_bits_are_as_short_as_they_were() -> None:

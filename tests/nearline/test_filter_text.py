@@ -75,7 +75,7 @@ def test_a_text_filter_is_parsed(text: str, wanted: f.Filter) -> None:
         ('a = "x', 5, 'the quote " is not closed'),
         ("a ! 1", 3, "! is not an operator; did you mean !=?"),
         ("made > 2024-13-01", 8, "2024-13-01 is not a time"),
-        ("(" * 65 + "a = 1", 65, "at most 64 nested"),
+        ("(" * 65 + "a = 1", 65, ": at most 64 nested parentheses and NOT are allowed; flatten it"),
     ],
 )
 def test_an_error_points_at_its_column(text: str, column: int, problem: str) -> None:
@@ -94,6 +94,14 @@ def test_an_error_shows_only_the_part_around_its_column() -> None:
     assert "at column 266: " in first
     assert 100 < len(shown) <= 202 and shown[2:] in text
     assert shown[len(mark) - 1 :].startswith("NOT ")
+
+
+def test_a_filter_with_the_most_values_is_parsed_and_a_longer_text_is_not_read_to_its_end() -> None:
+    most = ["v"] * f.MAX_VALUES
+    assert parse_filter(f"a IN [{', '.join(most)}]") == f.In("a", tuple(most))
+    # The unclosed quote at the end is never reached.
+    with pytest.raises(InvalidRequest, match="at most 262,144 words and signs are allowed; split"):
+        parse_filter("= " * 300_000 + '"')
 
 
 def test_a_parsed_filter_is_validated() -> None:

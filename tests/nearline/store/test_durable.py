@@ -55,6 +55,10 @@ def test_a_file_has_the_mode_that_was_asked_for(tmp_path: Path) -> None:
         (PermissionError(errno.EPERM, "Denied"), "make it writable for this user or choose"),
         (OSError(errno.EROFS, "Read-only"), "the file system is read-only; choose another"),
         (OSError(errno.EIO, "I/O error"), "I/O error; check the path and the disk"),
+        (
+            OSError("241863 requested and 8160 written"),
+            "only in part .*; free some space or choose",
+        ),
         (OSError("an error without a number"), "without a number; check the path and the disk"),
     ],
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from nearline.errors import InvalidRequest, NotReady
 from nearline.times import to_us
 from retrieval.redis_client.connection import connect
 from retrieval.redis_client.durability import Durability
+from retrieval.users.export import export_interactions
 from retrieval.users.keys import user_keys
 from retrieval.users.records import EMPTY_STATE, LoggedInteraction, UserEvent
 from retrieval.users.states import UserStates
@@ -179,6 +182,20 @@ async def test_a_flush_is_survived_by_the_one_that_writes_first(
             assert items(await reader.read("c", "u")) == ["a", f"item {n}"]
         with Redis.from_url(shared_redis) as client:
             client.flushall()
+
+
+async def test_an_export_is_put_together_beside_the_event_loop(
+    states: UserStates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def export(*arguments: Any) -> Any:
+        threads.append(threading.current_thread())
+        return export_interactions(*arguments)
+
+    monkeypatch.setattr("retrieval.users.states.export_interactions", export)
+    await states.export("c", "u")
+    assert threads and threading.current_thread() not in threads
 
 
 async def test_an_export_has_the_history_and_the_rest_of_the_log(
