@@ -13,7 +13,7 @@ from retrieval.search.candidates import read_history
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext
 
-# Memory of one event beside its id, and of one entry.
+# Memory of one event besides its id, and of one entry.
 _EVENT_BYTES, _ENTRY_BYTES = 28, 800
 _R = TypeVar("_R")
 
@@ -28,7 +28,7 @@ class HistoryCache:
     def __init__(self, max_bytes: int = 32 << 20) -> None:
         self._found: ByteCache[tuple[str, str], StoredHistory] = ByteCache(max_bytes, math.inf)
 
-    async def read_beside(
+    async def read_alongside(
         self,
         other: Awaitable[_R],
         served: ServedCollection,
