@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from index_builder.evaluation.bootstrap import interval, paired_interval
 from index_builder.pipeline.behaviour_stage import factors_id
 from index_builder.releases.comparison import Comparison

@@ -26,7 +26,7 @@ class HistoryCache:
     """
 
     def __init__(self, max_bytes: int = 32 << 20) -> None:
-        self._found: ByteCache[tuple[str, str], StoredHistory] = ByteCache(max_bytes, math.inf)
+        self._found: ByteCache[tuple[str, str, str], StoredHistory] = ByteCache(max_bytes, math.inf)
 
     async def read_alongside(
         self,
@@ -39,7 +39,7 @@ class HistoryCache:
 
         Both are read at the same time, unless the history is at hand.
         """
-        key = (served.snapshot_id, user_id)
+        key = (served.name, served.snapshot_id, user_id)
         if (kept := self._found.get(key)) is not None:
             return await other, kept
         if served.learned is None or not user_id:

@@ -70,7 +70,7 @@ class UserProfile:
         return self._all[:MAX_HISTORY_EVENTS]
 
     @cached_property
-    def _weighed(self) -> Sequence[tuple[UserEvent, float]]:
+    def _weighted_events(self) -> Sequence[tuple[UserEvent, float]]:
         weighed = [(one, _weight(one, self._kind_weights)) for one in self._all]
         return [(one, weight) for one, weight in weighed if weight > 0]
 
@@ -78,15 +78,15 @@ class UserProfile:
     def history(self) -> KeyedHistory:
         """The events as generators read them, without those that weigh nothing."""
         return KeyedHistory(
-            keys_of(one.item_id for one, _ in self._weighed),
-            np.array([one.time_us for one, _ in self._weighed], np.int64),
-            np.array([weight for _, weight in self._weighed], np.float32),
+            keys_of(one.item_id for one, _ in self._weighted_events),
+            np.array([one.time_us for one, _ in self._weighted_events], np.int64),
+            np.array([weight for _, weight in self._weighted_events], np.float32),
         )
 
     @cached_property
     def history_ids(self) -> frozenset[str]:
         """The items of `history`."""
-        return frozenset(one.item_id for one, _ in self._weighed)
+        return frozenset(one.item_id for one, _ in self._weighted_events)
 
     def seen(self, policy: Policy, now_us: int) -> frozenset[str]:
         """Returns the ids of items that a list hides because the user had them."""
