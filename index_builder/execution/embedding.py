@@ -17,6 +17,7 @@ from nearline.errors import InvalidRequest
 from nearline.items.documents import text_to_embed
 from nearline.retry import retry_while_unavailable
 from retrieval.embedders.clients import EmbeddingClients
+from retrieval.embedders.group import EndpointGroup
 
 _Embedding = Callable[[Sequence[Chunk]], Awaitable[tuple[NDArray[np.int64], Embeddings]]]
 BATCH_TEXTS = 256
@@ -53,7 +54,7 @@ async def embed_chunks(
     written = vectors.written(spool.chunks)
     embedded = 0
     opened = functools.partial(_worker, executor.embedder(embedder, info), info)
-    services = embedder.size if isinstance(embedder, EmbeddingClients) else 1
+    services = embedder.size if isinstance(embedder, EmbeddingClients | EndpointGroup) else 1
     job = Job(open=opened, concurrency=services * IN_FLIGHT, runs_model=True)
 
     def on_result(batch: tuple[NDArray[np.int64], Embeddings]) -> None:

@@ -172,10 +172,7 @@ class VectorUploader:
 
 
 def remove_quietly(work: BuildWork) -> None:
-    """Removes the work of a build that needs it no more; blocks.
-
-    What cannot be removed is pruned later.
-    """
+    """Removes the work of a finished build; blocks. Work that cannot be removed is pruned later."""
     try:
         work.remove()
     except StoreError as error:

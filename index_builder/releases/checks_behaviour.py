@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-
-import numpy as np
-
 from index_builder.evaluation.bootstrap import interval, paired_interval
+from index_builder.pipeline.behaviour_stage import factors_id
 from index_builder.releases.comparison import Comparison
 from index_builder.releases.gate_report import Check, SkippedCheck, make_check
 from index_builder.releases.offline_eval import (
@@ -57,9 +54,7 @@ def check_factors(comparison: Comparison) -> Check:
     trained, card = comparison.candidate.trained, comparison.candidate.manifest.behaviour
     if trained is None:
         raise SkippedCheck(_NOT_TRAINED)
-    found = hashlib.sha256(
-        np.ascontiguousarray(trained.tables.factors.vectors).tobytes()
-    ).hexdigest()
+    found = factors_id(trained.tables)
     ok = found == card.factors_id
     text = (
         f"the item factors match the manifest ({card.factors_id[:12]})"

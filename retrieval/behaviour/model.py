@@ -26,13 +26,11 @@ from retrieval.protocols.snapshot import SnapshotRef
 class BehaviourModel:
     """Ranks the candidates that shards find.
 
-    factors_id: Hash of the factors, lower-case hex.
     kind_weights: Weights by kind of interaction; other kinds weigh 1.
     similar_debias: Discount for popularity in lists of items that go with others, 0..1.
     local: The tables, if this process serves them. Otherwise the shards of the snapshot do.
     """
 
-    factors_id: str
     kind_weights: Mapping[str, float]
     similar_debias: float
     local: BehaviourShard | None = None
@@ -123,7 +121,6 @@ def _build(
             "both; rebuild the snapshot with its interactions"
         )
     return BehaviourModel(
-        factors_id=card.factors_id,
         kind_weights=dict(card.kind_weights),
         similar_debias=_checked_debias(card.similar_debias.value, snapshot_id),
         local=local,

@@ -63,6 +63,8 @@ def _shares(
     items = history.items[entries.events[found]]
     shares = entries.scores[found] * generator.event_weights(history)[entries.events[found]]
     items, shares = items[items != number], shares[items != number]
+    # Interactions that are so old that they count nothing give no reason.
+    items, shares = items[shares > 0], shares[shares > 0]
     total = float(shares.sum())
     # Generators score in different units, so each has one vote to distribute.
     return ((int(one), float(share) / total) for one, share in zip(items, shares, strict=True))

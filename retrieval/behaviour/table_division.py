@@ -63,7 +63,7 @@ def join_histories(parts: Sequence[UserHistories]) -> UserHistories:
     # The events of the users in their new order.
     moved = counts[order]
     ends = np.cumsum(moved)
-    places = np.arange(len(starts) and int(starts[-1]))
+    places = np.arange(int(starts[-1]))
     places += np.repeat(starts[:-1][order] - (ends - moved), moved)
     return UserHistories(
         SortedIds.of([users[at] for at in order.tolist()]),

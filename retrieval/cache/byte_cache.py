@@ -21,7 +21,7 @@ class ByteCache(Generic[_Key, _Value]):
     """Keeps the values that were read last.
 
     Args:
-        max_bytes: Memory of all values, as `put` is told it.
+        max_bytes: Largest sum of the sizes that `put` was given.
         keep_s: Time after which a value is dropped.
         clock: Seconds, never going back.
     """

@@ -34,8 +34,8 @@ class EmbeddingEndpoint:
     """The embedding service at one address.
 
     It is checked (`GetInfo`) before its first call, while a call takes long, and again while it is
-    away: at most twice a second, and only if somebody wants to call it. So no task outlives its
-    callers by more than a check.
+    away or has another model: at most twice a second, and only if somebody wants to call it. So no
+    task outlives its callers by more than a check.
 
     Args:
         address: Address, for errors and metrics.

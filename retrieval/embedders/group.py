@@ -53,8 +53,8 @@ class EndpointGroup:
     fails by no fault of the call, the call is repeated on each other service at most once, within
     its time. If a service was lost while it worked on the call, the call may be the cause: it is
     repeated on one other at most. Repetitions after an overload or an internal error have a budget
-    (a tenth of the calls). A service that is away is checked while others answer, and is taken up
-    again once it answers.
+    (a tenth of the calls). A service that is away or has another model is checked while others
+    answer, and is taken up once it answers with this one.
 
     Args:
         fingerprint: Fingerprint of the model.
@@ -193,8 +193,10 @@ class EndpointGroup:
         failed: NearlineError | None,
     ) -> EmbeddingEndpoint | None:
         """Returns the service to call; None if there is none that was not tried."""
+        members = self._members()
         for one in self._endpoints:
-            if one.health.away:
+            # One that had another model may have been restarted with this one.
+            if one.health.away or one not in members:
                 one.check()
         found = self._best(tried)
         if found is None and (not tried or isinstance(failed, SnapshotMismatch)):

@@ -292,11 +292,14 @@ def _query_and_score_drift(
 
 
 async def _read_counts(served: ServedCollection, model: BehaviourModel) -> ItemCounts | None:
-    """Reads the most popular items; returns None while no shard answers."""
+    """Reads the most popular items; returns None while a shard does not answer."""
     request = CandidatesRequest([generator_names.COUNTS], NO_EVENTS, MAX_ITEMS)
+    context = RequestContext()
     try:
-        found = await find_candidates(served, request, RequestContext())
+        found = await find_candidates(served, request, context)
     except NearlineError:
+        return None
+    if context.failures:
         return None
     numbers, counts = found.scored[0].positive().ranked()
     return ItemCounts(found.ids_of(numbers), counts, found.total_count, model.kind_weights)

@@ -187,7 +187,10 @@ def merge_candidates(parts: Sequence[ShardCandidates], most: int | None = None) 
         most: Items of each generator. Optional; None keeps all.
     """
     if len(parts) == 1:
-        return parts[0]
+        (only,) = parts
+        # Shards of one server answer together, and each found as many.
+        scored = only.scored if most is None else [one.best(most) for one in only.scored]
+        return only._replace(scored=scored)
     numbers = np.concatenate([one.numbers for one in parts])
     order = np.argsort(numbers)
     return ShardCandidates(

@@ -13,7 +13,7 @@ from retrieval.search.candidates import read_history
 from retrieval.search.collection import ServedCollection
 from retrieval.search.request_context import RequestContext
 
-# Memory of one event beside its id, and of one entry.
+# Memory of one event besides its id, and of one entry.
 _EVENT_BYTES, _ENTRY_BYTES = 28, 800
 _R = TypeVar("_R")
 
@@ -26,9 +26,9 @@ class HistoryCache:
     """
 
     def __init__(self, max_bytes: int = 32 << 20) -> None:
-        self._found: ByteCache[tuple[str, str], StoredHistory] = ByteCache(max_bytes, math.inf)
+        self._found: ByteCache[tuple[str, str, str], StoredHistory] = ByteCache(max_bytes, math.inf)
 
-    async def read_beside(
+    async def read_alongside(
         self,
         other: Awaitable[_R],
         served: ServedCollection,
@@ -39,7 +39,7 @@ class HistoryCache:
 
         Both are read at the same time, unless the history is at hand.
         """
-        key = (served.snapshot_id, user_id)
+        key = (served.name, served.snapshot_id, user_id)
         if (kept := self._found.get(key)) is not None:
             return await other, kept
         if served.learned is None or not user_id:

@@ -43,9 +43,10 @@ class ListSpec(NamedTuple):
 def list_spec(served: ServedCollection, request: ListRequest) -> ListSpec | None:
     """Returns what a list depends on; None if it must not be kept.
 
-    Lists that go with items have a cache of their own, explored lists are drawn anew, and
-    explanations and watermarks ask for the present. Items that a filter leaves out now may match
-    soon, which no list tells; the items that a caller may see are a filter, too.
+    Lists that go with items have a cache of their own, explored lists are drawn for each request,
+    and explanations and watermarks are about the present. An item that a filter leaves out may
+    match after a change, which a list without this item does not show; the items that a caller may
+    see are a filter, too.
     """
     audience, options, policy = request.audience, request.options, request.policy
     if not (audience.user_id or audience.session_id) or audience.item_ids:

@@ -83,7 +83,7 @@ async def rank(
             filter=query.filter,
             hidden=hidden,
             history=profile.history if profile.is_known else NO_EVENTS,
-            had=profile.item_ids if hidden >= profile.item_ids else frozenset(),
+            had=profile.history_ids if hidden >= profile.history_ids else frozenset(),
         ),
         context,
     )

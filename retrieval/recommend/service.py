@@ -182,7 +182,7 @@ class RecommendationService:
             reading = _done((stored, state_error))
         builder = ListBuilder(served, request, context, self._cache, self._rng)
         builder.prefetch()
-        (stored, state_error), trained = await self._histories.read_beside(
+        (stored, state_error), trained = await self._histories.read_alongside(
             reading, served, user_id, context
         )
         state, state_error = await self._decode(served.name, stored, state_error)

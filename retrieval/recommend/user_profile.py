@@ -70,15 +70,23 @@ class UserProfile:
         return self._all[:MAX_HISTORY_EVENTS]
 
     @cached_property
-    def history(self) -> KeyedHistory:
-        """The events as generators read them, without those of kinds that weigh nothing."""
+    def _weighted_events(self) -> Sequence[tuple[UserEvent, float]]:
         weighed = [(one, _weight(one, self._kind_weights)) for one in self._all]
-        events = [(one, weight) for one, weight in weighed if weight > 0]
+        return [(one, weight) for one, weight in weighed if weight > 0]
+
+    @cached_property
+    def history(self) -> KeyedHistory:
+        """The events as generators read them, without those that weigh nothing."""
         return KeyedHistory(
-            keys_of(one.item_id for one, _ in events),
-            np.array([one.time_us for one, _ in events], np.int64),
-            np.array([weight for _, weight in events], np.float32),
+            keys_of(one.item_id for one, _ in self._weighted_events),
+            np.array([one.time_us for one, _ in self._weighted_events], np.int64),
+            np.array([weight for _, weight in self._weighted_events], np.float32),
         )
+
+    @cached_property
+    def history_ids(self) -> frozenset[str]:
+        """The items of `history`."""
+        return frozenset(one.item_id for one, _ in self._weighted_events)
 
     def seen(self, policy: Policy, now_us: int) -> frozenset[str]:
         """Returns the ids of items that a list hides because the user had them."""

@@ -129,7 +129,7 @@ class ClusterClient(RedisCluster):
         self._located_at = time.monotonic()
 
 
-class _Routed:
+class _Command:
     """A command of a pipeline. node: Where to send it; None until that is known."""
 
     __slots__ = ("asking", "key", "kwargs", "node", "reply", "words")
@@ -161,7 +161,7 @@ class ClusterPipeline(AsyncCoreCommands):
     def __init__(self, client: ClusterClient, node: ClusterNode | None = None) -> None:
         self._client = client
         self._node = node
-        self._commands: list[_Routed] = []
+        self._commands: list[_Command] = []
         self._scripts: dict[str, Any] = {}
 
     async def __aenter__(self) -> Self:
@@ -176,7 +176,7 @@ class ClusterPipeline(AsyncCoreCommands):
         if name == "EVAL":
             self._scripts[_digest(args[1])] = args[1]
         key = None if self._node is not None or name in _WAITS else _key_of(name, args)
-        command = _Routed(args, kwargs, key)
+        command = _Command(args, kwargs, key)
         command.node = self._node
         self._commands.append(command)
         return self
@@ -196,7 +196,7 @@ class ClusterPipeline(AsyncCoreCommands):
         waits = [] if pinned else [one for one in commands if one.words[0].upper() in _WAITS]
         left = [one for one in commands if one not in waits]
         for _ in range(_MAX_REDIRECTS):
-            batches: dict[str, list[_Routed]] = {}
+            batches: dict[str, list[_Command]] = {}
             nodes: dict[str, ClusterNode] = {}
             for one in left:
                 try:
@@ -220,7 +220,7 @@ class ClusterPipeline(AsyncCoreCommands):
         return [one.reply for one in commands]
 
     async def _exchange(
-        self, node: ClusterNode, batch: Sequence[_Routed], waits: Sequence[_Routed]
+        self, node: ClusterNode, batch: Sequence[_Command], waits: Sequence[_Command]
     ) -> None:
         """Sends commands to a node, and takes its replies."""
         packed: list[Any] = []
@@ -253,14 +253,14 @@ class ClusterPipeline(AsyncCoreCommands):
             for one, command in zip(waits, last, strict=True):
                 one.reply = _least(one.reply, command.result)
 
-    def _not_run(self, command: _Routed) -> bool:
+    def _not_run(self, command: _Command) -> bool:
         """Returns whether a node refused a command that another node, or it, will take."""
         if isinstance(command.reply, NoScriptError):
             # The script was in a command that was redirected.
             return command.words[1] in self._scripts
         return isinstance(command.reply, AskError)
 
-    def _words(self, command: _Routed, known: set[str]) -> Sequence[Any]:
+    def _words(self, command: _Command, known: set[str]) -> Sequence[Any]:
         """Returns a command with its script in full if the node may not know it."""
         name, script, *rest = command.words if len(command.words) > 1 else (*command.words, "")
         if name not in ("EVAL", "EVALSHA"):
@@ -273,7 +273,7 @@ class ClusterPipeline(AsyncCoreCommands):
         known.add(digest)
         return ("EVAL", self._scripts[digest], *rest)
 
-    async def _redirect(self, command: _Routed) -> None:
+    async def _redirect(self, command: _Command) -> None:
         """Has a command that its node did not run sent to the node that it named."""
         error = command.reply
         if isinstance(error, NoScriptError):

@@ -136,7 +136,8 @@ def describe_refusal(error: Exception) -> str:
     if isinstance(error, AskError):
         return (
             f"Redis refuses (MOVED {error}): it is a node of a Redis Cluster, but its address "
-            "names it as a single server; use redis+cluster://HOST:PORT"
+            "names it as a single server; use redis+cluster://HOST:PORT. With such an address, its "
+            "slots are moving: try again"
         )
     if isinstance(error, ClusterDownError):
         return (

@@ -30,6 +30,8 @@ from retrieval.search.request_context import RequestContext
 # In this process, a filter with up to this many matches is looked up first; with more, most items
 # that are read match anyway.
 _SELECTIVE = 5_000
+# Share of the time left that a shard that hangs may take: the list goes on without it.
+_SHARE = 0.5
 _R = TypeVar("_R")
 
 
@@ -85,9 +87,11 @@ async def read_history(
     request, local = HistoryRequest(user_id), served.local_behaviour
     if local is not None:
         return local.history(request)
-    number = shard_of(user_id, len(served.shards))
-    call = served.shards[number].history(served.snapshot_id, request, context.deadline)
-    found = await fanout.read_if_possible(call, number, context, collection=served.name)
+    number, until = shard_of(user_id, len(served.shards)), context.share_of_time(_SHARE)
+    call = served.shards[number].history(served.snapshot_id, request, until)
+    found = await fanout.read_if_possible(
+        call, number, context, collection=served.name, until=until
+    )
     return NO_HISTORY if found is None else found
 
 
@@ -102,13 +106,13 @@ async def _parts(
     for number, shard in enumerate(served.shards):
         by_server.setdefault(shard.server, []).append(number)
     also = {first: others for first, *others in by_server.values()}
+    # The only server is waited for as long as possible.
+    until = context.deadline if len(also) == 1 else context.share_of_time(_SHARE)
     calls = {
-        first: served.shards[first].candidates(
-            served.snapshot_id, request, context.deadline, others
-        )
+        first: served.shards[first].candidates(served.snapshot_id, request, until, others)
         for first, others in also.items()
     }
-    answers = await fanout.gather_reads(calls, context, collection=served.name)
+    answers = await fanout.gather_reads(calls, context, collection=served.name, until=until)
     for first, others in also.items():
         # What is known of the first is known of all.
         for number in others:

@@ -100,13 +100,18 @@ async def gather_reads(
     *,
     collection: str,
     full: bool = False,
+    until: float | None = None,
 ) -> FanoutResult[_ReadResult]:
     """Gathers reads until the deadline of a request; see `gather`.
 
     The context records failed shards and the progress of live changes in the others.
+
+    Args:
+        until: Loop time to stop waiting at, if before the deadline. Optional.
     """
     futures = {number: asyncio.ensure_future(call) for number, call in calls.items()}
-    answers = await gather(futures, context.deadline, collection=collection, full=full)
+    end = context.deadline if until is None else until
+    answers = await gather(futures, end, collection=collection, full=full)
     context.failures.update(answers.failures)
     for number, result in answers.results.items():
         context.record_applied(number, (result.applied,))
@@ -114,11 +119,19 @@ async def gather_reads(
 
 
 async def read_if_possible(
-    call: Awaitable[_ReadResult], number: int, context: RequestContext, *, collection: str
+    call: Awaitable[_ReadResult],
+    number: int,
+    context: RequestContext,
+    *,
+    collection: str,
+    until: float | None,
 ) -> _ReadResult | None:
-    """Returns the answer of one shard, or None if it is away, which the context records."""
+    """Returns the answer of one shard, or None if it is away, which the context records.
+
+    until: As in `gather_reads`.
+    """
     try:
-        answers = await gather_reads({number: call}, context, collection=collection)
+        answers = await gather_reads({number: call}, context, collection=collection, until=until)
     except (ShardsUnavailable, DeadlineExceeded, Overloaded, NotApplied) as error:
         context.failures[number] = error
         return None

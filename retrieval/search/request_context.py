@@ -86,6 +86,16 @@ class RequestContext:
             return b""
         return merge_watermarks(tuple(one.watermark for one in self.applied.values())).encode()
 
+    def share_of_time(self, share: float) -> float | None:
+        """Returns the loop time at which a share of the time left is over, 0..1.
+
+        Returns: None without a deadline.
+        """
+        if self.deadline is None:
+            return None
+        now = asyncio.get_running_loop().time()
+        return now + share * (self.deadline - now)
+
     @property
     def complete(self) -> bool:
         """Whether every shard answered, is up to date, and nothing was left out."""

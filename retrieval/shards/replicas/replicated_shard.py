@@ -62,7 +62,8 @@ class ReplicatedShard:
     ) -> None:
         self._collection = collection
         self._number = number
-        self._server = tuple(one.address for one in replicas)
+        # Topologies may name them in any order.
+        self._server = tuple(sorted(one.address for one in replicas))
         self._calls = HedgedCalls(replicas, collection, number)
         self._search_latencies = RecentQuantiles((0.95,), window=256, every=32)
         self._fetch_latencies = RecentQuantiles((0.95,), window=256, every=32)

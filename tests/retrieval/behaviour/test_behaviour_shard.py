@@ -229,6 +229,18 @@ def test_a_shard_that_finds_nothing_does_not_disturb_the_others() -> None:
     assert not len(merge_candidates([empty, empty]).numbers)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_shards_of_one_server_find_what_those_of_several_do(name: str) -> None:
+    request = CandidatesRequest([name], history([1, 2, 3]), 5, repeats=True, now_us=NOW_US)
+    parts = [one.find(request) for one in divided(made(0), 3)]
+    apart = merge_candidates(parts, request.most)
+    # A server sends the candidates of its shards as one.
+    together = merge_candidates([merge_candidates(parts)], request.most)
+    for ours, theirs in zip(apart.scored, together.scored, strict=True):
+        assert np.array_equal(ours.rows, theirs.rows)
+        assert len(ours.rows) <= request.most
+
+
 def test_an_unknown_generator_is_refused_by_name() -> None:
     (shard,) = divided(made(0), 1)
     explained = CandidatesRequest(["newest"], NO_EVENTS, 3, reasons_for=keys_of(IDS[:1]))

@@ -228,6 +228,21 @@ async def test_a_service_that_was_restarted_with_another_model_is_replaced() -> 
         await embedders.embed(["1"], FINGERPRINT, 5.0)
 
 
+async def test_a_service_that_was_restarted_with_the_model_gets_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(endpoint, "_CHECK_EVERY_S", 0.0)
+    first, second, embedders = pair()
+    first.fingerprint = "old"
+    assert set(await embedders.infos()) == {"old", FINGERPRINT}
+    await embedders.embed(["1"], FINGERPRINT, 5.0)
+    assert not first.calls and second.calls
+    first.fingerprint = FINGERPRINT
+    async with asyncio.timeout(5):
+        while not first.calls:
+            await embedders.embed(["1"], FINGERPRINT, 5.0)
+
+
 async def test_batches_of_documents_are_shared() -> None:
     first, second, embedders = pair()
     await known(embedders)

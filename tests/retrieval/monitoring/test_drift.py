@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,14 +17,18 @@ from nearline.errors import NotReady
 from nearline.filters import Equals
 from nearline.store.snapshot import Store
 from nearline.v1 import snapshot_pb2
+from retrieval.monitoring import drift
 from retrieval.monitoring.divergence import stability_index
 from retrieval.monitoring.drift import BASELINE_SEARCHES, DriftMonitor
 from retrieval.monitoring.samples import ItemCounts, Reservoir, SearchObservation
+from retrieval.protocols.candidates import NO_CANDIDATES, CandidatesRequest, ShardCandidates
+from retrieval.protocols.scored_rows import NO_ROWS
 from retrieval.protocols.shard import ShardQueries
 from retrieval.router.events import InteractionsEvent, SearchEvent
 from retrieval.search.collection import ServedCollection
 from retrieval.search.queries import QueryBatch
 from retrieval.snapshots.golden_queries import GoldenQueries
+from tests.retrieval.fakes import FailingShard
 from tests.retrieval.monitoring.monitored_collection import metric, served_collections
 from tests.retrieval.recommend.small_model import learned
 from tests.retrieval.small_snapshots import documents_of, write_snapshot
@@ -276,6 +282,28 @@ async def test_popularity_and_live_rows_are_exported_with_a_window(
 
 def _entropy(shares: NDArray[np.float64]) -> float:
     return -sum(float(one) * math.log2(one) for one in shares if one)
+
+
+@pytest.mark.parametrize("away", [True, False])
+async def test_items_are_counted_once_all_shards_have_named_theirs(away: bool) -> None:
+    class Shard(FailingShard):
+        async def candidates(
+            self,
+            snapshot_id: str,
+            request: CandidatesRequest,
+            deadline: float | None = None,
+            also: Sequence[int] = (),
+        ) -> ShardCandidates:
+            return NO_CANDIDATES._replace(scored=[NO_ROWS])
+
+    model = learned(["a"], {}, {})
+    error = NotReady("away")
+    shards = [FailingShard(error) if away else Shard(error), Shard(error)]
+    served = SimpleNamespace(
+        name="c", snapshot_id="s", learned=model, local_behaviour=None, shards=shards
+    )
+    counts = await drift._read_counts(cast(Any, served), model)
+    assert (counts is None) == away
 
 
 def test_items_are_counted_with_the_weights_of_their_kinds_and_the_rest_together() -> None:

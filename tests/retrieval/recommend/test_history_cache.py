@@ -49,7 +49,7 @@ async def state() -> str:
 
 
 async def read(cache: HistoryCache, of: object, user: str) -> list[str]:
-    result, found = await cache.read_beside(state(), cast(Any, of), user, RequestContext())
+    result, found = await cache.read_alongside(state(), cast(Any, of), user, RequestContext())
     assert result == "state"
     return list(found.ids)
 

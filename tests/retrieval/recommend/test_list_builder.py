@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -19,6 +21,8 @@ from retrieval.recommend.user_profile import UserProfile
 from retrieval.search import item_lookup
 from retrieval.search.request_context import RequestContext
 from retrieval.users.records import UserEvent
+from tests.retrieval.recommend.small_model import learned
+from tests.retrieval.recommend.test_service import GOES, IDS, POPULARITY, recommender
 
 PLAIN = Policy(name="home", version=1)
 RED = Equals("colour", "red")
@@ -133,3 +137,18 @@ async def test_the_history_of_a_restricted_caller_has_only_items_that_it_may_see
     seen = await list_builder._visible_profile(profile, made)
     assert set(seen.item_ids) == ({"own"} if restricted else {"own", "foreign"})
     assert len(looked_up) == lookups
+
+
+async def test_items_that_weigh_nothing_take_no_place_of_others(tmp_path: Path) -> None:
+    known = replace(learned(IDS, GOES, POPULARITY), kind_weights={"shown": 0.0})
+    events = [UserEvent("a", 3, "purchase", None), UserEvent("b", 2, "shown", None)]
+    async with recommender(tmp_path, known) as service:
+        (served,) = service.collections.in_force
+        request = ListRequest(
+            audience=Audience(user_id="ann"), options=RecommendOptions(n=2), policy=PLAIN
+        )
+        rng = np.random.default_rng(0)
+        builder = ListBuilder(served, request, RequestContext(), None, rng)
+        built = await builder.build(UserProfile(events, kind_weights=known.kind_weights))
+    # What goes with "a" is "b", "c" and "d".
+    assert [one.hit.id for one in built.recommendations] == ["c", "d"]

@@ -11,7 +11,7 @@ from nearline.errors import NotReady, ShardsUnavailable
 from nearline.store.snapshot import shard_of
 from retrieval.recommend.service import RecommendationService
 from tests.index_builder.behaviour.circular_walks import ITEMS, documents, walks
-from tests.retrieval.fakes import FailingShard
+from tests.retrieval.fakes import FailingShard, SilentShard
 from tests.retrieval.recommend.test_filters import recommender
 
 SHARDS = 2
@@ -20,11 +20,11 @@ USERS = [walks().users[number] for number in range(20)]
 ITEM_PAGE = Audience(item_ids=("i03",), surface="item_page")
 
 
-def lose(service: RecommendationService, number: int) -> None:
-    """Replaces a shard by one that does not answer."""
+def lose(service: RecommendationService, number: int, *, hangs: bool = False) -> None:
+    """Replaces a shard by one that does not answer. hangs: Whether calls wait for an answer."""
     (served,) = service.collections.in_force
     shards = list(served.shards)
-    shards[number] = FailingShard(NotReady("away"))
+    shards[number] = SilentShard() if hangs else FailingShard(NotReady("away"))
     served.shards = tuple(shards)
 
 
@@ -86,3 +86,20 @@ async def test_without_any_shard_the_error_names_them(tmp_path: Path) -> None:
         for audience in (Audience(), Audience(user_id="u001"), ITEM_PAGE):
             with pytest.raises(ShardsUnavailable, match="2 of 2 shards of 'default'"):
                 await service.recommend(audience, ALL)
+
+
+@pytest.mark.parametrize("holds_history", [True, False])
+async def test_a_shard_that_hangs_leaves_time_for_the_items_of_the_others(
+    tmp_path: Path, holds_history: bool
+) -> None:
+    async with recommender(tmp_path) as service:
+        away = 1
+        user = next(one for one in USERS if (shard_of(one, SHARDS) == away) == holds_history)
+        # The shared list of popular items is in the cache.
+        await service.recommend(Audience(), ALL)
+        lose(service, away)
+        expected = await service.recommend(Audience(user_id=user), ALL)
+        lose(service, away, hangs=True)
+        reply = await service.recommend(Audience(user_id=user), ALL, timeout_s=2.0)
+        assert names(reply) == names(expected) != []
+        assert reply.info.coverage == without(away)
